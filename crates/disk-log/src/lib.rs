@@ -1,0 +1,1 @@
+//! highwater-disk-log

@@ -1,0 +1,97 @@
+//! Ports to the machine: files, directories, writer threads.
+//!
+//! Each has a real implementation and, under simulation, a simulated one: only the composition root chooses which.
+//! The futures of the real files block their thread: they are for writer threads ([`Threads`]) and for the real
+//! device's own reads, which go through `spawn_blocking`; nothing else may await them on a shared runtime.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// A tree of directories and files.
+#[async_trait]
+pub trait Device: Debug + Send + Sync + 'static {
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// `NotFound` without [`OpenMode::CreateNew`]; `AlreadyExists` with it.
+    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+    /// Creates a directory and its missing parents, and syncs every directory that gained an entry.
+    async fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Gives a file a second name; never overwrites (`AlreadyExists`). Not durable before [`Device::sync_dir`].
+    async fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Not durable before [`Device::sync_dir`].
+    async fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Renames a file over whatever has the name. Not durable before [`Device::sync_dir`].
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes the entries of a directory durable.
+    async fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// The entries of a directory, sorted by name.
+    async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Takes the directory for this process until the lock is dropped.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another process has it.
+    async fn lock_dir(&self, path: &Path) -> io::Result<DirLock>;
+    /// Bytes that can still be written to the file system of `path`.
+    async fn bytes_free(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// One entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Its whole path.
+    pub path: PathBuf,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Bytes of a file, 0 of a directory.
+    pub bytes: u64,
+}
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// It must exist.
+    Existing,
+    /// It must not exist.
+    CreateNew,
+}
+
+/// A lock on a directory; dropping it gives the directory back.
+pub struct DirLock(pub Box<dyn Send + Sync>);
+
+impl Debug for DirLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DirLock")
+    }
+}
+
+/// An open file. Offsets and lengths are bytes.
+#[async_trait]
+pub trait File: Debug + Send + Sync + 'static {
+    /// Its length.
+    async fn len(&self) -> io::Result<u64>;
+    /// Reads exactly `len` bytes at `offset`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` past the end.
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes>;
+    /// Writes all of `parts`, one after the other, from `offset` on (vectored).
+    async fn write_at(&self, offset: u64, parts: &[Bytes]) -> io::Result<()>;
+    /// Makes contents (and a length that grew) durable: `fdatasync`.
+    async fn sync_data(&self) -> io::Result<()>;
+    /// Sets the length.
+    async fn set_len(&self, bytes: u64) -> io::Result<()>;
+}
+
+/// Runs one long-lived writer: an OS thread of its own, or a task under simulation.
+pub trait Threads: Debug + Send + Sync + 'static {
+    /// Starts `body`; it ends when its future does.
+    fn spawn(&self, name: &'static str, body: Pin<Box<dyn Future<Output = ()> + Send>>);
+}

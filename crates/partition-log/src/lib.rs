@@ -1,0 +1,1 @@
+//! highwater-partition-log

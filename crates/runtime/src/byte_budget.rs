@@ -1,0 +1,177 @@
+//! Weighted permits: the only way to hold request or cache memory (I11).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+/// A number of bytes that may be held at once. Cheap to clone.
+///
+/// Waiters are served in turn: a large one is not starved by small ones that come later.
+#[derive(Debug, Clone)]
+pub struct ByteBudget(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limit: u64,
+    used: AtomicU64,
+    turn: tokio::sync::Mutex<()>,
+    freed: Notify,
+}
+
+/// Bytes held of a [`ByteBudget`]; dropping it gives them back.
+#[derive(Debug)]
+#[must_use]
+pub struct BytePermit {
+    budget: Option<ByteBudget>,
+    bytes: u64,
+}
+
+/// What was asked for exceeds the whole budget: it can never fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Bytes asked for.
+    pub bytes: u64,
+    /// Bytes there are.
+    pub limit: u64,
+}
+
+impl std::fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "more than the whole budget bytes={} limit={}", self.bytes, self.limit)
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
+impl ByteBudget {
+    /// A budget of `limit` bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self(Arc::new(Inner {
+            limit,
+            used: AtomicU64::new(0),
+            turn: tokio::sync::Mutex::new(()),
+            freed: Notify::new(),
+        }))
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.0.used.load(Ordering::Acquire)
+    }
+
+    /// Bytes there are.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
+    /// Takes `bytes` if they are free now and nobody waits.
+    #[must_use]
+    pub fn try_acquire(&self, bytes: u64) -> Option<BytePermit> {
+        let _turn = self.0.turn.try_lock().ok()?;
+        self.take(bytes)
+    }
+
+    /// Takes `bytes`, waiting for its turn and for room. Cancellation safe: nothing is held until it returns.
+    ///
+    /// # Errors
+    /// [`TooLarge`] at once when the whole budget is smaller.
+    pub async fn acquire(&self, bytes: u64) -> Result<BytePermit, TooLarge> {
+        if bytes > self.0.limit {
+            return Err(TooLarge { bytes, limit: self.0.limit });
+        }
+        let _turn = self.0.turn.lock().await;
+        loop {
+            let freed = self.0.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if let Some(permit) = self.take(bytes) {
+                return Ok(permit);
+            }
+            freed.await;
+        }
+    }
+
+    /// Takes `bytes` even past the limit: for what must be remembered whatever it costs (recovery, coordinators' reserve).
+    pub fn force(&self, bytes: u64) -> BytePermit {
+        self.0.used.fetch_add(bytes, Ordering::AcqRel);
+        BytePermit { budget: Some(self.clone()), bytes }
+    }
+
+    fn take(&self, bytes: u64) -> Option<BytePermit> {
+        let inner = &self.0;
+        inner
+            .used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= inner.limit)
+            })
+            .ok()
+            .map(|_| BytePermit { budget: Some(self.clone()), bytes })
+    }
+}
+
+impl BytePermit {
+    /// A permit over nothing.
+    pub const fn empty() -> Self {
+        Self { budget: None, bytes: 0 }
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes a part out of this permit.
+    ///
+    /// # Panics
+    /// When it holds less than `bytes`.
+    pub fn split(&mut self, bytes: u64) -> Self {
+        self.bytes = self.bytes.checked_sub(bytes).expect("a part is at most the whole");
+        Self { budget: self.budget.clone(), bytes }
+    }
+
+    /// Adds another permit of the same budget to this one.
+    pub fn merge(&mut self, mut other: Self) {
+        if self.budget.is_none() {
+            self.budget.clone_from(&other.budget);
+        }
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+}
+
+impl Drop for BytePermit {
+    fn drop(&mut self) {
+        if self.bytes > 0
+            && let Some(budget) = &self.budget
+        {
+            budget.0.used.fetch_sub(self.bytes, Ordering::AcqRel);
+            budget.0.freed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn waits_for_room_and_serves_in_turn() {
+        let budget = ByteBudget::new(10);
+        let mut held = budget.acquire(8).await.expect("fits");
+        assert!(budget.try_acquire(3).is_none());
+        let release = async {
+            tokio::task::yield_now().await;
+            assert!(budget.try_acquire(1).is_none(), "somebody waits");
+            drop(held.split(5));
+        };
+        let (got, ()) = tokio::join!(budget.acquire(7), release);
+        assert_eq!(got.expect("fits now").bytes(), 7);
+        assert_eq!(budget.acquire(11).await.expect_err("never fits").limit, 10);
+        drop(held);
+        assert_eq!(budget.used(), 0);
+    }
+}

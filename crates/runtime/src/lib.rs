@@ -1,0 +1,15 @@
+//! What every crate above needs of a process: tasks, clocks, randomness, byte budgets.
+
+mod backoff;
+mod byte_budget;
+mod rng;
+mod task_kind;
+mod tasks;
+mod wall_clock;
+
+pub use backoff::Backoff;
+pub use byte_budget::{ByteBudget, BytePermit, TooLarge};
+pub use rng::SeededRng;
+pub use task_kind::TaskKind;
+pub use tasks::Tasks;
+pub use wall_clock::WallClock;

@@ -1,0 +1,116 @@
+//! Spawning, stopping and joining of background tasks.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::TaskKind;
+
+/// The tasks of a process; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tasks(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    running: Mutex<Vec<(TaskKind, JoinSet<()>)>>,
+    stop: watch::Sender<bool>,
+    failed: watch::Sender<Option<TaskKind>>,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            running: Mutex::default(),
+            stop: watch::Sender::new(false),
+            failed: watch::Sender::new(None),
+        }))
+    }
+}
+
+impl Tasks {
+    /// Runs `body` on the current runtime until it ends or [`Tasks::stop`] aborts it.
+    ///
+    /// A panic of the body is reported by [`Tasks::failed`]: the process ends rather than going on without the task.
+    pub fn spawn(&self, kind: TaskKind, body: impl Future<Output = ()> + Send + 'static) {
+        let guard = PanicGuard { kind, failed: self.0.failed.clone() };
+        let body = async move {
+            let guard = guard;
+            body.await;
+            drop(guard);
+        };
+        let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, set)) = running.iter_mut().find(|(of, _)| *of == kind) {
+            while set.try_join_next().is_some() {}
+            set.spawn(body);
+        } else {
+            let mut set = JoinSet::new();
+            set.spawn(body);
+            running.push((kind, set));
+        }
+    }
+
+    /// Resolves when [`Tasks::stop`] is called; for tasks that end by themselves.
+    pub async fn stopping(&self) {
+        let mut stop = self.0.stop.subscribe();
+        // an error means that the sender is gone, which is a stop too
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            tracing::debug!("tasks are gone");
+        }
+    }
+
+    /// Resolves with the kind of the first task that panicked.
+    pub async fn failed(&self) -> TaskKind {
+        let mut failed = self.0.failed.subscribe();
+        loop {
+            if let Some(kind) = *failed.borrow_and_update() {
+                return kind;
+            }
+            if failed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Tells every task to stop, then aborts and joins them kind by kind, in the order of [`TaskKind`].
+    pub async fn stop(&self) {
+        self.0.stop.send_replace(true);
+        let mut running =
+            std::mem::take(&mut *self.0.running.lock().unwrap_or_else(PoisonError::into_inner));
+        running.sort_by_key(|(kind, _)| *kind);
+        for (_, mut set) in running {
+            set.shutdown().await;
+        }
+    }
+}
+
+struct PanicGuard {
+    kind: TaskKind,
+    failed: watch::Sender<Option<TaskKind>>,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.failed.send_if_modified(|failed| {
+                let first = failed.is_none();
+                failed.get_or_insert(self.kind);
+                first
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panicking_task_is_reported() {
+        let tasks = Tasks::default();
+        tasks.spawn(TaskKind::Upload, async { assert_eq!(1, 2, "on purpose") });
+        assert_eq!(tasks.failed().await, TaskKind::Upload);
+        tasks.stop().await;
+    }
+}

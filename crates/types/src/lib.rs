@@ -1,0 +1,16 @@
+//! The words of Highwater as types: Kafka's identifiers, those of streams and objects, and every hard bound.
+//!
+//! Glossary: `docs/DESIGN.md` section 3. Everything here is plain data.
+
+mod byte_size;
+mod cluster;
+mod kafka;
+pub mod limits;
+mod stream;
+
+pub use byte_size::{ByteSize, ParseByteSizeError};
+pub use cluster::{ClusterId, LogIndex, NodeEpoch};
+pub use kafka::{
+    LeaderEpoch, NodeId, ParseUuidError, PartitionIndex, ProducerEpoch, ProducerId, TopicId, Uuid,
+};
+pub use stream::{ObjectId, StreamId, StreamOffset, StreamRange, Timestamp, WalPosition};

@@ -1,0 +1,16 @@
+//! Every hard bound that is not a setting.
+
+/// The largest frame read from a socket, bytes (`socket.request.max.bytes` is at most this).
+pub const FRAME_BYTES_MAX: usize = 256 << 20;
+/// The largest delta of one batch, bytes (rule F1).
+pub const DELTA_BYTES_MAX: usize = 64;
+/// The most data objects of one node epoch in flight (rule U2).
+pub const UPLOADS_IN_FLIGHT_MAX: usize = 64;
+/// The batches remembered for each producer (KafkaBehaviour 14).
+pub const PRODUCER_BATCHES_KEPT: usize = 5;
+/// The most partitions of one topic.
+pub const PARTITIONS_PER_TOPIC_MAX: i32 = 100_000;
+/// The longest topic name, characters.
+pub const TOPIC_NAME_CHARS_MAX: usize = 249;
+
+const _: () = assert!(DELTA_BYTES_MAX <= u8::MAX as usize);

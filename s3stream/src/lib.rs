@@ -1,0 +1,239 @@
+//! Streams on objects: the log cache, upload, reads through a block cache, trim and recovery.
+//!
+//! Knows nothing of Kafka: batches, deltas, checkpoints, entries and labels are opaque; offsets and counts are not.
+//! Rules: `docs/STORAGE.md` U, F, G, M.
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use highwater_types::{
+    LeaderEpoch, LogIndex, NodeEpoch, ObjectId, StreamId, StreamOffset, StreamRange, Timestamp,
+    WalPosition,
+};
+pub use highwater_wal::{AppendPermit, AppendReceipt, StreamBatch, record_bytes};
+
+mod error;
+
+pub use error::StreamError;
+
+/// What the bounds of a stream are: `start <= confirmed <= next`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamBounds {
+    /// The first offset that is there.
+    pub start: StreamOffset,
+    /// Just after the last durable offset: the high watermark.
+    pub confirmed: StreamOffset,
+    /// Just after the last appended offset: the log end.
+    pub next: StreamOffset,
+}
+
+/// How much one read returns.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchLimit {
+    /// Whole batches up to this many bytes.
+    pub bytes: usize,
+    /// Batches whose base offset is below this.
+    pub before: StreamOffset,
+    /// Whether the first batch is returned whole though it is larger.
+    pub at_least_one: bool,
+}
+
+/// The folded meaning of deltas (F2, F3).
+#[derive(Debug, Clone, Default)]
+pub struct Folded {
+    /// The state at the end of the last delta.
+    pub checkpoint: Bytes,
+    /// What must be kept beside the data, each with its last offset (an aborted transaction beside its marker).
+    pub entries: Vec<Entry>,
+    /// First offset of the oldest transaction open at the end.
+    pub open_from: Option<StreamOffset>,
+}
+
+/// One entry (F3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The offset of the marker it stands beside.
+    pub at: StreamOffset,
+    /// Opaque.
+    pub body: Bytes,
+}
+
+/// What deltas mean; `partition-log` knows. Pure.
+pub trait DeltaFold: Debug + Send + Sync + 'static {
+    /// Folds deltas, each with the offsets of its batch, onto a checkpoint. Deterministic.
+    fn fold(&self, checkpoint: Option<&Bytes>, deltas: &[(StreamRange, Bytes)]) -> Folded;
+}
+
+/// A stream to open.
+#[derive(Debug, Clone)]
+pub struct OpenStream {
+    /// Which.
+    pub id: StreamId,
+    /// The leader epoch it is opened under (E5).
+    pub epoch: LeaderEpoch,
+    /// Topic id and partition, for objects that describe themselves (I10); opaque.
+    pub label: Bytes,
+}
+
+/// An open stream and what its state is rebuilt from, read from indexes only (F4).
+#[derive(Debug)]
+pub struct OpenedStream {
+    /// The stream.
+    pub stream: Arc<dyn Stream>,
+    /// The newest checkpoint and the offset it stands at.
+    pub checkpoint: Option<(StreamOffset, Bytes)>,
+    /// The deltas after the checkpoint.
+    pub deltas: Vec<(StreamRange, Bytes)>,
+    /// Every entry whose data is still there.
+    pub entries: Vec<Entry>,
+    /// Where the stream rolled, oldest first (F6).
+    pub rolls: Vec<Roll>,
+}
+
+/// One closed roll, or the active one: [base, end) (F6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roll {
+    /// Its first offset.
+    pub base: StreamOffset,
+    /// Just after its last offset.
+    pub end: StreamOffset,
+    /// Bytes of its batches.
+    pub bytes: u64,
+    /// Its largest timestamp, or -1.
+    pub max_timestamp: Timestamp,
+}
+
+/// The streams of a node.
+#[async_trait]
+pub trait StreamStore: Debug + Send + Sync + 'static {
+    /// Opens streams, many in one metadata command; answers in the order asked.
+    async fn open(&self, streams: Vec<OpenStream>) -> Vec<Result<OpenedStream, StreamError>>;
+    /// Room for a whole request (M1): see [`highwater_wal::WriteAheadLog::reserve`].
+    async fn reserve(&self, bytes: u64) -> Result<AppendPermit, StreamError>;
+}
+
+/// One open stream.
+#[async_trait]
+pub trait Stream: Debug + Send + Sync + 'static {
+    /// Appends a batch at `base`, which must be `bounds().next`; the caller holds its partition's lock. Never waits,
+    /// never refuses (A1).
+    ///
+    /// # Panics
+    /// When `base` is not next.
+    fn append(
+        &self,
+        permit: AppendPermit,
+        base: StreamOffset,
+        batch: &StreamBatch,
+    ) -> AppendReceipt;
+    /// Whole durable batches from the one that holds `from`, if the log cache has them; contiguous ones are one slice.
+    /// `None` when objects are needed; an empty list at the tail.
+    fn fetch_cached(&self, from: StreamOffset, limit: FetchLimit) -> Option<Vec<Bytes>>;
+    /// As [`Stream::fetch_cached`], reading objects where needed. A cold read goes on when the caller gives up.
+    async fn fetch(&self, from: StreamOffset, limit: FetchLimit)
+    -> Result<Vec<Bytes>, StreamError>;
+    /// The base offset of the first batch in offset order whose largest timestamp is at least `at`.
+    async fn offset_for_time(&self, at: Timestamp) -> Result<Option<StreamOffset>, StreamError>;
+    /// The largest timestamp there is and the base offset of the first batch that has it.
+    async fn max_timestamp(&self) -> Result<Option<(Timestamp, StreamOffset)>, StreamError>;
+    /// Moves the start up, durably in the metadata, before it returns; objects that nothing refers to go later.
+    async fn trim(&self, start: StreamOffset) -> Result<(), StreamError>;
+    /// The rolls, oldest first; the last is the active one. Empty for an empty stream.
+    fn rolls(&self) -> Vec<Roll>;
+    /// Its bounds.
+    fn bounds(&self) -> StreamBounds;
+    /// Changes whenever `confirmed` or `start` does; also when the stream ends.
+    fn watch_bounds(&self) -> tokio::sync::watch::Receiver<StreamBounds>;
+    /// Uploads, closes in the metadata, and answers the end (C1, C2).
+    async fn close(self: Arc<Self>) -> Result<StreamOffset, StreamError>;
+}
+
+/// What the metadata holds of a stream's data (U4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The offsets it accounts for.
+    pub range: StreamRange,
+    /// The object that holds them, `None` for a range without records.
+    pub object: Option<ObjectId>,
+    /// The stream's part of that object, in bytes: its blocks.
+    pub part: Range<u64>,
+    /// The largest timestamp in it, or -1.
+    pub max_timestamp: Timestamp,
+    /// Where the stream rolled within it: the base offset of each batch that began a new roll (F6), with the bytes of
+    /// this claim before it and the largest timestamp before it.
+    pub rolls: Vec<ClaimRoll>,
+    /// First offset of the oldest transaction open at its end (F3).
+    pub open_from: Option<StreamOffset>,
+    /// Whether a checkpoint at `range.end` stands in the object (F2).
+    pub has_checkpoint: bool,
+    /// The leader epoch of its batches; two leaderships are never one claim (C2).
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// A roll boundary inside a claim (F6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimRoll {
+    /// The base offset of the first batch of the new roll.
+    pub base: StreamOffset,
+    /// Bytes of this claim before it.
+    pub bytes_before: u64,
+    /// Largest timestamp of this claim before it and after the roll before it, or -1.
+    pub max_timestamp_before: Timestamp,
+}
+
+/// The commit of one uploaded object (U3).
+#[derive(Debug, Clone)]
+pub struct ObjectCommit {
+    /// The epoch that uploads; refused when it is not open (E6), or, for recovery, not that of this node.
+    pub epoch: NodeEpoch,
+    /// The object.
+    pub object: ObjectId,
+    /// Its bytes.
+    pub object_bytes: u64,
+    /// Its claims, one for each stream.
+    pub claims: Vec<(StreamId, Claim)>,
+    /// Below it nothing is needed as WAL any more.
+    pub floor: WalPosition,
+    /// The lowest upload number still in flight (U5).
+    pub lowest_in_flight: u64,
+    /// How far the WAL is confirmed (D2).
+    pub confirmed: WalPosition,
+}
+
+/// The answer to a commit.
+#[derive(Debug, Clone, Default)]
+pub struct Committed {
+    /// Streams whose claim was dropped whole (deleted, or no longer held).
+    pub dropped: Vec<StreamId>,
+    /// Where in the metadata's log it stands: [`StreamMetadata::seen`].
+    pub at: LogIndex,
+}
+
+/// The port to the metadata, implemented by the broker on `kraft-meta`.
+#[async_trait]
+pub trait StreamMetadata: Debug + Send + Sync + 'static {
+    /// Opens streams under their leader epochs in one command; answers start and committed end of each, in order.
+    async fn open(
+        &self,
+        streams: &[(StreamId, LeaderEpoch)],
+    ) -> Result<Vec<Result<StreamBounds, StreamError>>, StreamError>;
+    /// Commits an upload; applied stream by stream (U3). A repeat gets the first answer.
+    async fn commit(&self, commit: ObjectCommit) -> Result<Committed, StreamError>;
+    /// Returns when this node's own image has that index (U6).
+    async fn seen(&self, at: LogIndex) -> Result<(), StreamError>;
+    /// The claims that overlap a range, in offset order, from this node's own image.
+    async fn locate(&self, id: StreamId, range: StreamRange) -> Result<Vec<Claim>, StreamError>;
+    /// The newest claim whose object has a checkpoint, from the image (F4, F5).
+    async fn checkpoint(&self, id: StreamId) -> Result<Option<Claim>, StreamError>;
+    /// Moves a stream's start up; condemns what nothing refers to (U4, G1). Idempotent.
+    async fn trim(&self, id: StreamId, start: StreamOffset) -> Result<(), StreamError>;
+    /// Closes a stream at its committed end (C1).
+    async fn close(&self, id: StreamId, epoch: LeaderEpoch) -> Result<(), StreamError>;
+    /// Objects condemned and past their grace, to be deleted; then recorded as gone (G1).
+    async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError>;
+    /// Records deletions.
+    async fn deleted(&self, objects: &[ObjectId]) -> Result<(), StreamError>;
+}

@@ -1,0 +1,34 @@
+//! Errors of the WAL.
+
+use highwater_runtime::TooLarge;
+
+/// Why the WAL refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WalError {
+    /// What is asked for can never fit. The caller's fault.
+    #[error("larger than the log can ever take")]
+    TooLarge(#[source] TooLarge),
+    /// No room: the disk is full and ring and memory are too (D3). Retry later.
+    #[error("no room in the write-ahead log")]
+    Full,
+    /// The epoch ended: closed, fenced, or an fsync failed. Fatal for this incarnation.
+    #[error("the write-ahead log has ended")]
+    Ended,
+    /// What is on disk can't be trusted (D1, D2). Fatal: the start refuses.
+    #[error("the write-ahead log is damaged reason={reason} file={file}")]
+    Damaged {
+        /// What is wrong.
+        reason: String,
+        /// Where.
+        file: String,
+    },
+    /// The machine's answer. Fatal.
+    #[error("the write-ahead log cannot be read or written path={path}")]
+    Io {
+        /// The file or directory.
+        path: String,
+        /// The machine's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}

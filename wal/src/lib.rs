@@ -1,0 +1,199 @@
+//! The write-ahead log of a node: what makes a batch durable before it is acknowledged (I1, I2).
+//!
+//! Rules: `docs/STORAGE.md` A, W, D.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use highwater_runtime::BytePermit;
+use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, StreamOffset, Timestamp, WalPosition};
+use tokio::sync::watch;
+
+mod error;
+
+pub use error::WalError;
+
+/// One record batch on its way into the log. The WAL copies `head` and `tail`, once.
+#[derive(Debug, Clone)]
+pub struct StreamBatch {
+    /// Offsets it takes: last offset delta + 1; at least 1.
+    pub count: u32,
+    /// Its largest timestamp, or -1.
+    pub max_timestamp: Timestamp,
+    /// The first 16 bytes as stored: base offset, length, leader epoch (outside Kafka's CRC).
+    pub head: [u8; 16],
+    /// The rest, as the client sent it.
+    pub tail: Bytes,
+    /// What the layer above folds into its state (F1); opaque, at most 64 bytes.
+    pub delta: Bytes,
+    /// Whether the stream rolls before this batch (F6).
+    pub roll: bool,
+}
+
+/// A batch that the WAL holds durably, or that it gave back on recovery.
+#[derive(Debug)]
+pub struct ConfirmedBatch {
+    /// Its stream.
+    pub stream: StreamId,
+    /// The leader epoch it was appended under.
+    pub leader_epoch: LeaderEpoch,
+    /// Its first offset.
+    pub base: StreamOffset,
+    /// Offsets it takes.
+    pub count: u32,
+    /// Its largest timestamp, or -1.
+    pub max_timestamp: Timestamp,
+    /// The layer above's delta (F1).
+    pub delta: Bytes,
+    /// Whether the stream rolls before it (F6).
+    pub roll: bool,
+    /// The whole batch: a slice of the group-commit buffer.
+    pub bytes: Bytes,
+    /// The WAL position just after it: trimming to here forgets it.
+    pub end: WalPosition,
+    /// The memory it holds (M1); of a permit of [`WriteAheadLog::reserve`].
+    pub permit: BytePermit,
+}
+
+/// Takes what became durable: the log cache.
+pub trait ConfirmedSink: Debug + Send + Sync + 'static {
+    /// Takes the batches of one sync, in WAL order, before any receipt of them resolves (so who was acknowledged can
+    /// read it). Called on the writer's thread, one call at a time; never blocks for long.
+    fn confirmed(&self, batches: Vec<ConfirmedBatch>);
+}
+
+/// Opens a node's WAL and recovers it.
+#[async_trait]
+pub trait WalFactory: Debug + Send + Sync + 'static {
+    /// Opens the log for a new epoch, after every former epoch of this node is closed (E3).
+    async fn open(
+        &self,
+        node: NodeId,
+        epoch: NodeEpoch,
+        sink: Arc<dyn ConfirmedSink>,
+    ) -> Result<Arc<dyn WriteAheadLog>, WalError>;
+    /// Ends a former epoch and says what it holds from `floor` on.
+    async fn seal(
+        &self,
+        node: NodeId,
+        epoch: NodeEpoch,
+        floor: WalPosition,
+    ) -> Result<SealedWal, WalError>;
+}
+
+/// What a sealed epoch left.
+pub enum SealedWal {
+    /// Disk WAL: the batches from the floor to the end, in order, for the node itself to upload in windows (D3).
+    Replay(BoxStream<'static, Result<ConfirmedBatch, WalError>>),
+}
+
+impl Debug for SealedWal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Replay(_) => f.write_str("Replay"),
+        }
+    }
+}
+
+/// An open WAL.
+#[async_trait]
+pub trait WriteAheadLog: Debug + Send + Sync + 'static {
+    /// Waits for memory and room in the log for a whole request (M1). Cancellation safe.
+    ///
+    /// # Errors
+    /// Every refusal there is: too large for ever, disk full, fenced, closed (A1).
+    async fn reserve(&self, bytes: u64) -> Result<AppendPermit, WalError>;
+    /// Appends one batch; never waits, never refuses (A1). The caller keeps the order of each stream.
+    ///
+    /// # Panics
+    /// When the permit holds less than [`record_bytes`].
+    fn append(
+        &self,
+        permit: AppendPermit,
+        stream: StreamId,
+        epoch: LeaderEpoch,
+        base: StreamOffset,
+        batch: &StreamBatch,
+    ) -> AppendReceipt;
+    /// The position below which everything is durable.
+    fn confirmed(&self) -> WalPosition;
+    /// Forgets what lies below `floor`.
+    async fn trim(&self, floor: WalPosition) -> Result<(), WalError>;
+    /// Makes what was appended durable, then closes the log: later reserves are refused.
+    async fn shutdown(&self) -> Result<(), WalError>;
+}
+
+/// Bytes of memory and log that a batch needs: what [`AppendPermit`] must hold for it.
+#[must_use]
+pub fn record_bytes(batch_bytes: usize) -> u64 {
+    batch_bytes as u64 + 192
+}
+
+/// Room for one or more batches.
+#[derive(Debug)]
+#[must_use]
+pub struct AppendPermit {
+    /// The memory.
+    pub memory: BytePermit,
+    /// The room in the log's ring.
+    pub room: BytePermit,
+}
+
+impl AppendPermit {
+    /// Takes out the part for one batch (M1).
+    ///
+    /// # Panics
+    /// When less is left.
+    pub fn split(&mut self, bytes: u64) -> Self {
+        Self { memory: self.memory.split(bytes), room: self.room.split(bytes) }
+    }
+}
+
+/// How far the log is durable, as its waiters see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Confirmed {
+    /// Everything below is durable.
+    UpTo(WalPosition),
+    /// The epoch ended (an fsync failed, or it was fenced) at this position; nothing after it is durable for sure.
+    Ended(WalPosition),
+}
+
+/// A promise about one appended batch. Dropping it cancels nothing.
+#[must_use]
+#[derive(Debug, Clone)]
+pub struct AppendReceipt {
+    /// The batch is durable when the log is confirmed up to here.
+    pub position: WalPosition,
+    /// The log's one watermark.
+    pub confirmed: watch::Receiver<Confirmed>,
+}
+
+impl AppendReceipt {
+    /// Waits until the batch is durable. Cancellation safe.
+    ///
+    /// # Errors
+    /// [`WalError::Ended`] when the log ended before: the batch may or may not be durable.
+    pub async fn wait(&mut self) -> Result<(), WalError> {
+        let position = self.position;
+        let reached = self.confirmed.wait_for(|confirmed| match confirmed {
+            Confirmed::UpTo(up_to) => *up_to >= position,
+            Confirmed::Ended(_) => true,
+        });
+        match reached.await.as_deref() {
+            Ok(Confirmed::UpTo(_)) => Ok(()),
+            Ok(Confirmed::Ended(up_to)) if *up_to >= position => Ok(()),
+            Ok(Confirmed::Ended(_)) | Err(_) => Err(WalError::Ended),
+        }
+    }
+
+    /// Whether the batch is durable already.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        match &*self.confirmed.borrow() {
+            Confirmed::UpTo(up_to) | Confirmed::Ended(up_to) => *up_to >= self.position,
+        }
+    }
+}
