@@ -1,1 +1,59 @@
-//! highwater-protocol
+//! Kafka's wire protocol: messages generated from `protocol/schema`, frames, record batches.
+//!
+//! A message is a struct with public fields in snake case: text is [`StrBytes`] (shared with the frame), bytes are
+//! `Bytes`, records are [`Records`], what may be null is an `Option`, lists are `Vec`. A field that a version lacks has
+//! its schema default after reading, and is left out when written. Unknown tagged fields are skipped.
+
+mod error_code;
+mod frame;
+#[path = "generated/mod.rs"]
+pub mod messages;
+pub mod records;
+mod records_field;
+mod wire;
+
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+pub use error_code::ErrorCode;
+pub use frame::RequestHeader;
+pub use messages::{ApiKey, flexible_from};
+pub use records_field::Records;
+pub use wire::{DecodeError, FrameWriter, Reader, StrBytes};
+
+/// Anything with fields.
+pub trait Message: Sized + Default + std::fmt::Debug + Clone + PartialEq + Send + 'static {
+    /// Reads it at a version.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; nothing is allocated for what is not there.
+    fn read(reader: &mut Reader, version: i16) -> Result<Self, DecodeError>;
+    /// Writes it at a version; fields that the version lacks are left out.
+    fn write(&self, out: &mut FrameWriter, version: i16);
+}
+
+/// A message that asks.
+pub trait Request: Message {
+    /// Its API.
+    const KEY: ApiKey;
+    /// The versions that the schema knows.
+    const VALID: RangeInclusive<i16>;
+    /// The first flexible version (KIP-482).
+    const FLEXIBLE_FROM: i16;
+    /// What answers it.
+    type Response: Message;
+
+    /// Reads a whole body.
+    ///
+    /// # Errors
+    /// [`DecodeError`], also when bytes are left over.
+    fn decode(body: Bytes, version: i16) -> Result<Self, DecodeError> {
+        if !Self::VALID.contains(&version) {
+            return Err(DecodeError::Version(version));
+        }
+        let mut reader = Reader::new(body);
+        let message = Self::read(&mut reader, version)?;
+        reader.finish()?;
+        Ok(message)
+    }
+}

@@ -1,2 +1,65 @@
-//! highwater
-fn main() {}
+//! The `highwater` command.
+
+mod config;
+mod start;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A Kafka-compatible broker whose log lives in object storage.
+#[derive(Debug, Parser)]
+#[command(
+    name = "highwater",
+    version,
+    after_help = "The first run needs nothing: `highwater start` listens on 127.0.0.1:9092 and keeps its data under \
+                  ./highwater-data.\nThen try: kafka-topics --bootstrap-server 127.0.0.1:9092 --create --topic first"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a broker; stops cleanly on Ctrl-C and SIGTERM.
+    Start(ConfigArgs),
+    /// Print the effective configuration, with a comment on each setting.
+    Config(ConfigArgs),
+    /// Print the version.
+    Version,
+    /// Print the table of APIs and versions, in Markdown.
+    #[command(hide = true)]
+    ApiMatrix,
+}
+
+/// Where the configuration comes from; later sources win: file, environment (`HIGHWATER_NUM_PARTITIONS` sets
+/// `num.partitions`), `--set`.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// A Kafka `server.properties`; our own settings have the prefix `highwater.`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+    /// One setting, for instance `--set num.partitions=6`; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = config::key_value)]
+    settings: Vec<(String, String)>,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Start(args) => start::run(&args),
+        Command::Config(args) => config::print(&args),
+        Command::Version => config::say(&format!("highwater {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::ApiMatrix => config::say(&highwater_broker::api::matrix()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            config::complain(&format!("highwater: {error:#}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}

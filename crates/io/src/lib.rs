@@ -4,6 +4,8 @@
 //! The futures of the real files block their thread: they are for writer threads ([`Threads`]) and for the real
 //! device's own reads, which go through `spawn_blocking`; nothing else may await them on a shared runtime.
 
+pub mod net;
+
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;

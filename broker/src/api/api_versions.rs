@@ -1,0 +1,101 @@
+//! ApiVersions (key 18), versions 0..=4.
+//! Source: schema/api_versions_request.kmsg; KIP-35, KIP-482, KIP-511, KIP-584.
+//! Behaviour: made from the table of APIs; an unknown version is answered in version 0 with UNSUPPORTED_VERSION.
+//! Deviations from Apache Kafka: none.
+
+use highwater_protocol::messages::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use highwater_protocol::{ApiKey, ErrorCode, StrBytes};
+
+use super::{APIS, ApiEntry, Handler, Reply, RequestContext};
+
+/// Serves ApiVersions.
+#[derive(Debug)]
+pub struct ApiVersions;
+
+/// The feature level of the Kafka release aimed at: what a freshly formatted 4.4 has (`4.4-IV0`).
+const METADATA_VERSION: &str = "metadata.version";
+
+impl Handler for ApiVersions {
+    type Request = ApiVersionsRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=4;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: ApiVersionsRequest,
+    ) -> Reply<ApiVersionsResponse> {
+        if ctx.version >= 3
+            && !(sound_name(&request.client_software_name)
+                && sound_name(&request.client_software_version))
+        {
+            return Reply::Ready(ApiVersionsResponse {
+                error_code: ErrorCode::InvalidRequest.code(),
+                ..Default::default()
+            });
+        }
+        let image = ctx.broker.metadata.image();
+        let supported = image.supported_metadata_versions();
+        let finalized = image.finalized_metadata_version();
+        Reply::Ready(ApiVersionsResponse {
+            api_keys: APIS.iter().map(api_version).collect(),
+            supported_features: vec![SupportedFeatureKey {
+                name: StrBytes::from(METADATA_VERSION),
+                min_version: *supported.start(),
+                max_version: *supported.end(),
+                ..Default::default()
+            }],
+            finalized_features_epoch: image.features_epoch(),
+            finalized_features: vec![FinalizedFeatureKey {
+                name: StrBytes::from(METADATA_VERSION),
+                max_version_level: finalized,
+                min_version_level: finalized,
+                ..Default::default()
+            }],
+            ..Default::default()
+        })
+    }
+}
+
+fn api_version(entry: &ApiEntry) -> ApiVersion {
+    ApiVersion {
+        api_key: entry.key as i16,
+        min_version: entry.advertised_min,
+        max_version: entry.max,
+        ..Default::default()
+    }
+}
+
+/// Kafka's pattern for names and versions of client software: `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`.
+fn sound_name(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    name.bytes().all(inner)
+        && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && name.bytes().last().is_some_and(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// The answer to a version that is not served: version 0, listing this API alone (KIP-511).
+#[must_use]
+pub fn unsupported_version() -> ApiVersionsResponse {
+    let own = APIS.iter().find(|entry| entry.key == ApiKey::ApiVersions);
+    ApiVersionsResponse {
+        error_code: ErrorCode::UnsupportedVersion.code(),
+        api_keys: own.map(api_version).into_iter().collect(),
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_client_software_are_checked() {
+        for good in ["apache-kafka-java", "4.4.0", "a"] {
+            assert!(sound_name(good), "{good}");
+        }
+        for bad in ["", "-a", "a.", "a b", "a\u{e9}"] {
+            assert!(!sound_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What a handler knows of the request it serves.
+
+use std::sync::Arc;
+
+use crate::auth::{Operation, Principal, Resource};
+use crate::broker::Broker;
+use crate::net::ConnectionInfo;
+
+/// One request's surroundings. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// The node.
+    pub broker: Arc<Broker>,
+    /// The connection it came by.
+    pub connection: ConnectionInfo,
+    /// Who asks.
+    pub principal: Arc<Principal>,
+    /// What the client calls itself.
+    pub client_id: Option<Arc<str>>,
+    /// The version of the API.
+    pub version: i16,
+    /// Echoed in the answer.
+    pub correlation_id: i32,
+}
+
+/// Kafka's "not asked for" in `*_authorized_operations`.
+const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
+
+impl RequestContext {
+    /// Whether the principal may do that.
+    #[must_use]
+    pub fn authorize(&self, operation: Operation, resource: Resource<'_>) -> bool {
+        self.broker.authorizer.allows(&self.principal, operation, resource)
+    }
+
+    /// The operations that the principal may do to a resource, as Kafka's bit field; its "none" when not asked for.
+    #[must_use]
+    pub fn authorized_operations(&self, asked: bool, resource: Resource<'_>) -> i32 {
+        if !asked {
+            return OPERATIONS_NOT_ASKED;
+        }
+        resource
+            .operations()
+            .iter()
+            .filter(|operation| self.authorize(**operation, resource))
+            .fold(0, |bits, operation| bits | 1 << (*operation as i32))
+    }
+
+    /// The name the client gave itself, or nothing.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        self.client_id.as_deref().unwrap_or_default()
+    }
+}

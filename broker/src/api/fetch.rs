@@ -1,0 +1,374 @@
+//! Fetch (key 1), versions 4..=18.
+//! Source: schema/fetch_request.kmsg; KIP-74, KIP-227, KIP-320, KIP-516, KIP-951.
+//! Behaviour: from the log cache where it can, from objects where it must; waits for min_bytes at the tail.
+//! Deviations from Apache Kafka: a fetch from a follower (replica id 0 or more) is refused, there are none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use highwater_partition_log::{Isolation, ReadError, ReadOutcome};
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::{
+    AbortedTransaction, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+use highwater_runtime::BytePermit;
+use tokio::time::Instant;
+
+use super::error::{self, Refusal};
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+use crate::partitions::{FetchKey, FetchPlan, Partition, SessionError, Told, Wanted, fetch_wait};
+
+/// Serves Fetch.
+#[derive(Debug)]
+pub struct Fetch;
+
+/// How long past `max_wait` a fetch waits for a cold read that is under way.
+const COLD_GRACE: Duration = Duration::from_millis(500);
+
+impl Handler for Fetch {
+    type Request = FetchRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 4..=18;
+
+    async fn handle(ctx: RequestContext, request: FetchRequest) -> Reply<FetchResponse> {
+        let replica = request.replica_id.max(request.replica_state.replica_id);
+        let limits = Limits::new(&ctx, &request);
+        let (session_id, epoch) = (request.session_id, request.session_epoch);
+        let (wanted, forgotten) = asked(request);
+        let planned = ctx.broker.sessions.plan(session_id, epoch, wanted, &forgotten);
+        let plan = match planned {
+            Ok(_) if replica >= 0 => return Reply::Ready(failed(ErrorCode::InvalidRequest)),
+            Ok(plan) => plan,
+            Err(SessionError::UnknownId) => {
+                return Reply::Ready(failed(ErrorCode::FetchSessionIdNotFound));
+            }
+            Err(SessionError::WrongEpoch) => {
+                return Reply::Ready(failed(ErrorCode::InvalidFetchSessionEpoch));
+            }
+        };
+        let targets: Vec<Target> =
+            plan.partitions.iter().map(|(key, wanted)| target(&ctx, key, *wanted)).collect();
+        let (results, permit) = read(&ctx, &targets, &limits).await;
+        Reply::Holding(answer(&ctx, &plan, targets, results), permit)
+    }
+}
+
+/// What the whole request may take.
+#[derive(Debug)]
+struct Limits {
+    max_bytes: usize,
+    min_bytes: usize,
+    deadline: Instant,
+    isolation: Isolation,
+}
+
+impl Limits {
+    fn new(ctx: &RequestContext, request: &FetchRequest) -> Self {
+        let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+        let max_bytes = size(request.max_bytes.min(ctx.broker.config.int("fetch.max.bytes")));
+        let wait = u64::try_from(request.max_wait_ms).unwrap_or(0);
+        Self {
+            max_bytes,
+            min_bytes: size(request.min_bytes).min(max_bytes),
+            deadline: Instant::now() + Duration::from_millis(wait),
+            isolation: if request.isolation_level == 1 {
+                Isolation::ReadCommitted
+            } else {
+                Isolation::ReadUncommitted
+            },
+        }
+    }
+}
+
+/// A partition that is read, or why it is not.
+#[derive(Debug)]
+struct Target {
+    wanted: Wanted,
+    partition: Result<Arc<Partition>, Refusal>,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Read(ReadOutcome),
+    Cold,
+    Failed(Refusal),
+}
+
+fn asked(request: FetchRequest) -> (Vec<(FetchKey, Wanted)>, Vec<FetchKey>) {
+    let mut wanted = Vec::new();
+    for topic in request.topics {
+        for partition in topic.partitions {
+            let key = FetchKey {
+                name: topic.topic.clone(),
+                id: topic.topic_id,
+                partition: partition.partition,
+            };
+            wanted.push((
+                key,
+                Wanted {
+                    offset: partition.fetch_offset,
+                    current_leader_epoch: partition.current_leader_epoch,
+                    max_bytes: partition.partition_max_bytes,
+                },
+            ));
+        }
+    }
+    let mut forgotten = Vec::new();
+    for topic in request.forgotten_topics_data {
+        for partition in topic.partitions {
+            forgotten.push(FetchKey { name: topic.topic.clone(), id: topic.topic_id, partition });
+        }
+    }
+    (wanted, forgotten)
+}
+
+fn failed(code: ErrorCode) -> FetchResponse {
+    FetchResponse { error_code: code.code(), ..Default::default() }
+}
+
+fn target(ctx: &RequestContext, key: &FetchKey, wanted: Wanted) -> Target {
+    let find = || {
+        let topic = if ctx.version >= 13 {
+            ctx.broker.topic_by_id(key.id).ok_or(ErrorCode::UnknownTopicId)?
+        } else {
+            if !ctx.authorize(Operation::Read, Resource::Topic(&key.name)) {
+                return Err(Refusal::from(ErrorCode::TopicAuthorizationFailed));
+            }
+            ctx.broker.topic(&key.name).ok_or(ErrorCode::UnknownTopicOrPartition)?
+        };
+        if ctx.version >= 13 && !ctx.authorize(Operation::Read, Resource::Topic(&topic.name)) {
+            return Err(Refusal::from(ErrorCode::TopicAuthorizationFailed));
+        }
+        let partition = ctx.broker.partitions.find(&topic, key.partition)?;
+        partition.check_leader_epoch(wanted.current_leader_epoch)?;
+        Ok(partition)
+    };
+    Target { wanted, partition: find() }
+}
+
+/// Reads until there is enough, an error, or no time left.
+async fn read(
+    ctx: &RequestContext,
+    targets: &[Target],
+    limits: &Limits,
+) -> (Vec<Outcome>, BytePermit) {
+    let budget = u64::try_from(limits.max_bytes).unwrap_or(u64::MAX);
+    loop {
+        // watches are taken before the look, so that nothing that changes after it is missed
+        let waiting = fetch_wait::subscribe(targets.iter().filter_map(|target| {
+            target.partition.as_ref().ok().map(|partition| &*partition.log)
+        }));
+        let (mut results, bytes) = look(targets, limits);
+        let any_failed = results.iter().any(|result| matches!(result, Outcome::Failed(_)));
+        let any_cold = results.iter().any(|result| matches!(result, Outcome::Cold));
+        let in_time = Instant::now() < limits.deadline;
+        if any_cold && !any_failed && bytes < limits.min_bytes.max(1) {
+            read_cold(targets, &mut results, limits).await;
+            return hold(ctx, results, budget).await;
+        }
+        if any_failed || bytes >= limits.min_bytes || !in_time || targets.is_empty() {
+            for result in &mut results {
+                if matches!(result, Outcome::Cold) {
+                    *result = Outcome::Read(ReadOutcome::default());
+                }
+            }
+            fill_bounds(targets, &mut results, limits);
+            return hold(ctx, results, budget).await;
+        }
+        drop(results);
+        fetch_wait::changed(waiting, limits.deadline).await;
+    }
+}
+
+/// One pass over memory. Only the first partition with data may exceed the limits, by one whole batch.
+fn look(targets: &[Target], limits: &Limits) -> (Vec<Outcome>, usize) {
+    let mut left = limits.max_bytes;
+    let mut total = 0;
+    let mut results = Vec::with_capacity(targets.len());
+    for target in targets {
+        let partition = match &target.partition {
+            Ok(partition) => partition,
+            Err(refusal) => {
+                results.push(Outcome::Failed(refusal.clone()));
+                continue;
+            }
+        };
+        let asked = usize::try_from(target.wanted.max_bytes).unwrap_or(0);
+        let read = partition.log.read(
+            target.wanted.offset,
+            asked.min(left),
+            total == 0,
+            limits.isolation,
+        );
+        results.push(match read {
+            Ok(outcome) => {
+                let bytes: usize = outcome.batches.iter().map(Bytes::len).sum();
+                total += bytes;
+                left = left.saturating_sub(bytes);
+                Outcome::Read(outcome)
+            }
+            Err(ReadError::NeedsObjects) => Outcome::Cold,
+            Err(error) => Outcome::Failed(error::of_read(&error)),
+        });
+    }
+    (results, total)
+}
+
+/// Cold reads of all partitions start together; what is not there in time is left to the cache and answered empty.
+async fn read_cold(targets: &[Target], results: &mut [Outcome], limits: &Limits) {
+    let cold = targets.iter().zip(results.iter_mut()).filter_map(|(target, result)| {
+        let partition = target.partition.as_ref().ok()?;
+        matches!(result, Outcome::Cold).then_some((target, partition, result))
+    });
+    let deadline = limits.deadline + COLD_GRACE;
+    let reads = cold.map(|(target, partition, result)| async move {
+        let asked = usize::try_from(target.wanted.max_bytes).unwrap_or(0);
+        let read = partition.log.read_cold(
+            target.wanted.offset,
+            asked.min(limits.max_bytes),
+            true,
+            limits.isolation,
+        );
+        *result = match tokio::time::timeout_at(deadline, read).await {
+            Ok(Ok(outcome)) => Outcome::Read(outcome),
+            Ok(Err(error)) => Outcome::Failed(error::of_read(&error)),
+            Err(_elapsed) => Outcome::Read(partition.log.nothing(limits.isolation)),
+        };
+    });
+    futures::future::join_all(reads).await;
+    trim_to_limit(results, limits.max_bytes);
+}
+
+/// Keeps whole partitions up to the limit; the first with data always stays.
+fn trim_to_limit(results: &mut [Outcome], max_bytes: usize) {
+    let mut total = 0;
+    for result in results {
+        let Outcome::Read(outcome) = result else { continue };
+        let bytes: usize = outcome.batches.iter().map(Bytes::len).sum();
+        if total > 0 && total + bytes > max_bytes {
+            outcome.batches.clear();
+        } else {
+            total += bytes;
+        }
+    }
+}
+
+fn fill_bounds(targets: &[Target], results: &mut [Outcome], limits: &Limits) {
+    for (target, result) in targets.iter().zip(results) {
+        if let (Ok(partition), Outcome::Read(outcome)) = (&target.partition, &*result)
+            && outcome.batches.is_empty()
+        {
+            *result = Outcome::Read(partition.log.nothing(limits.isolation));
+        }
+    }
+}
+
+/// Holds the answer's memory until it is written (I11).
+async fn hold(
+    ctx: &RequestContext,
+    results: Vec<Outcome>,
+    _limit: u64,
+) -> (Vec<Outcome>, BytePermit) {
+    let bytes: usize = results
+        .iter()
+        .map(|result| match result {
+            Outcome::Read(outcome) => outcome.batches.iter().map(Bytes::len).sum(),
+            _ => 0,
+        })
+        .sum();
+    let budget = &ctx.broker.budgets.fetch;
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).min(budget.limit());
+    let permit = match budget.try_acquire(bytes) {
+        Some(permit) => permit,
+        None => budget.acquire(bytes).await.unwrap_or_else(|_| BytePermit::empty()),
+    };
+    (results, permit)
+}
+
+fn answer(
+    ctx: &RequestContext,
+    plan: &FetchPlan,
+    targets: Vec<Target>,
+    results: Vec<Outcome>,
+) -> FetchResponse {
+    let mut response = FetchResponse { session_id: plan.session_id, ..Default::default() };
+    let mut moved = false;
+    for (((key, _), target), result) in plan.partitions.iter().zip(targets).zip(results) {
+        let (data, told, served) = partition_data(ctx, key, &target, result);
+        let is_error = data.error_code != 0;
+        if !plan.tell(key, told, served, is_error) {
+            continue;
+        }
+        moved |= data.current_leader.leader_id >= 0;
+        match response.responses.last_mut() {
+            Some(last) if last.topic == key.name && last.topic_id == key.id => {
+                last.partitions.push(data);
+            }
+            _ => response.responses.push(FetchableTopicResponse {
+                topic: key.name.clone(),
+                topic_id: key.id,
+                partitions: vec![data],
+                ..Default::default()
+            }),
+        }
+    }
+    if moved && ctx.version >= 16 {
+        response.node_endpoints = ctx.broker.fetch_endpoints(&ctx.connection.listener);
+    }
+    response
+}
+
+fn partition_data(
+    ctx: &RequestContext,
+    key: &FetchKey,
+    target: &Target,
+    result: Outcome,
+) -> (PartitionData, Told, bool) {
+    let mut data = PartitionData { partition_index: key.partition, ..Default::default() };
+    match result {
+        Outcome::Read(read) => {
+            data.high_watermark = read.high_watermark;
+            data.last_stable_offset = read.last_stable_offset;
+            data.log_start_offset = read.log_start_offset;
+            data.aborted_transactions = read.aborted.map(|aborted| {
+                let one = |(producer_id, first_offset)| AbortedTransaction {
+                    producer_id,
+                    first_offset,
+                    ..Default::default()
+                };
+                aborted.into_iter().map(one).collect()
+            });
+            let served = !read.batches.is_empty();
+            data.records = Some(read.batches.into());
+            let told = Told {
+                high_watermark: data.high_watermark,
+                last_stable_offset: data.last_stable_offset,
+                log_start_offset: data.log_start_offset,
+            };
+            (data, told, served)
+        }
+        Outcome::Failed(_) | Outcome::Cold => {
+            let refusal = match result {
+                Outcome::Failed(refusal) => refusal,
+                _ => ErrorCode::UnknownServerError.into(),
+            };
+            data.error_code = refusal.code.code();
+            data.high_watermark = -1;
+            data.records = Some(Vec::new().into());
+            let leader_moved = matches!(
+                refusal.code,
+                ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
+            );
+            if leader_moved {
+                let id = target.partition.as_ref().map_or(key.id, |partition| partition.topic.id);
+                let (leader, epoch) = ctx.broker.leader_of(id, &key.name, key.partition);
+                data.current_leader.leader_id = leader.0;
+                data.current_leader.leader_epoch = epoch.0;
+            }
+            let told =
+                Told { high_watermark: -1, last_stable_offset: -1, log_start_offset: -1 };
+            (data, told, false)
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! ListOffsets (key 2), versions 1..=11.
+//! Source: schema/list_offsets_request.kmsg; KIP-79, KIP-207, KIP-320, KIP-734, KIP-405, KIP-1005, KIP-1023.
+//! Behaviour: KAFKA-BEHAVIOUR 21. The whole log is local in Kafka's sense: there is no tiered part.
+//! Deviations from Apache Kafka: none.
+
+use highwater_partition_log::{Isolation, OffsetQuery};
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+};
+
+use super::error::{self, Refusal};
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves ListOffsets.
+#[derive(Debug)]
+pub struct ListOffsets;
+
+impl Handler for ListOffsets {
+    type Request = ListOffsetsRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 1..=11;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: ListOffsetsRequest,
+    ) -> Reply<ListOffsetsResponse> {
+        let isolation = if request.isolation_level == 1 {
+            Isolation::ReadCommitted
+        } else {
+            Isolation::ReadUncommitted
+        };
+        let mut response = ListOffsetsResponse::default();
+        for topic in request.topics {
+            let mut answers = Vec::with_capacity(topic.partitions.len());
+            let indexes: Vec<i32> =
+                topic.partitions.iter().map(|partition| partition.partition_index).collect();
+            for asked in &topic.partitions {
+                let twice =
+                    indexes.iter().filter(|index| **index == asked.partition_index).count() > 1;
+                let found = if twice {
+                    Err(Refusal::from(ErrorCode::InvalidRequest))
+                } else {
+                    look_up(&ctx, &topic.name, asked, isolation).await
+                };
+                answers.push(found.unwrap_or_else(|refusal| ListOffsetsPartitionResponse {
+                    partition_index: asked.partition_index,
+                    error_code: refusal.code.code(),
+                    timestamp: -1,
+                    offset: -1,
+                    leader_epoch: -1,
+                    ..Default::default()
+                }));
+            }
+            response.topics.push(ListOffsetsTopicResponse {
+                name: topic.name,
+                partitions: answers,
+                ..Default::default()
+            });
+        }
+        Reply::Ready(response)
+    }
+}
+
+/// What a timestamp asks for; special ones need the version that brought them.
+fn query(timestamp: i64, version: i16) -> Result<OffsetQuery, Refusal> {
+    let (query, since) = match timestamp {
+        -1 => (OffsetQuery::Latest, 1),
+        -2 => (OffsetQuery::Earliest, 1),
+        -3 => (OffsetQuery::MaxTimestamp, 7),
+        -4 => (OffsetQuery::EarliestLocal, 8),
+        -5 => (OffsetQuery::LatestTiered, 9),
+        -6 => (OffsetQuery::EarliestPendingUpload, 11),
+        at if at >= 0 => (OffsetQuery::AtTime(at), 1),
+        _ => return Err(ErrorCode::UnsupportedVersion.into()),
+    };
+    if version < since {
+        return Err(ErrorCode::UnsupportedVersion.into());
+    }
+    Ok(query)
+}
+
+async fn look_up(
+    ctx: &RequestContext,
+    name: &str,
+    asked: &ListOffsetsPartition,
+    isolation: Isolation,
+) -> Result<ListOffsetsPartitionResponse, Refusal> {
+    if !ctx.authorize(Operation::Describe, Resource::Topic(name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed.into());
+    }
+    let topic = ctx.broker.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = ctx.broker.partitions.find(&topic, asked.partition_index)?;
+    partition.check_leader_epoch(asked.current_leader_epoch)?;
+    let query = query(asked.timestamp, ctx.version)?;
+    let found = partition
+        .log
+        .list_offsets(query, isolation)
+        .await
+        .map_err(|error| error::of_read(&error))?;
+    Ok(ListOffsetsPartitionResponse {
+        partition_index: asked.partition_index,
+        timestamp: found.timestamp,
+        offset: found.offset,
+        leader_epoch: found.leader_epoch.map_or(-1, |epoch| epoch.0),
+        ..Default::default()
+    })
+}

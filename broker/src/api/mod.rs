@@ -1,0 +1,156 @@
+//! One module per Kafka API, one table that says key, versions and handler.
+//!
+//! ApiVersions, the README's matrix and the dispatch are made from [`APIS`]; a handler that is not in it does not exist.
+
+mod context;
+pub(crate) mod error;
+
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use highwater_protocol::{ApiKey, DecodeError, FrameWriter, Request, Response};
+use highwater_runtime::BytePermit;
+
+pub use context::RequestContext;
+
+use crate::net::{Answer, Served};
+
+/// The answer type of a handler's request.
+pub type ResponseOf<H> = <<H as Handler>::Request as Request>::Response;
+
+/// What a handler answers with.
+pub enum Reply<R> {
+    /// The answer.
+    Ready(R),
+    /// The answer, with memory that it holds until it is written.
+    Holding(R, BytePermit),
+    /// The request is admitted and answered later: only Produce (A3).
+    Pending(Pin<Box<dyn Future<Output = R> + Send>>),
+    /// Nothing is answered: acks=0.
+    Silent,
+    /// Nothing is answered if all goes well, and the connection is closed if not: acks=0.
+    SilentUnless(Pin<Box<dyn Future<Output = bool> + Send>>),
+    /// The connection is closed: an error in acks=0.
+    Close,
+}
+
+impl<R> std::fmt::Debug for Reply<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ready(_) => "Ready",
+            Self::Holding(..) => "Holding",
+            Self::Pending(_) => "Pending",
+            Self::Silent => "Silent",
+            Self::SilentUnless(_) => "SilentUnless",
+            Self::Close => "Close",
+        })
+    }
+}
+
+/// Serves one Kafka API.
+pub trait Handler: 'static {
+    /// Its request.
+    type Request: Request;
+    /// The versions served.
+    const VERSIONS: RangeInclusive<i16>;
+    /// Serves one request; awaited in the order of requests, one at a time for each connection. Dropped when the client
+    /// vanishes.
+    fn handle(
+        ctx: RequestContext,
+        request: Self::Request,
+    ) -> impl Future<Output = Reply<ResponseOf<Self>>> + Send;
+}
+
+type ServeFuture = Pin<Box<dyn Future<Output = Result<Served, DecodeError>> + Send>>;
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct ApiEntry {
+    /// The API.
+    pub key: ApiKey,
+    /// The oldest version that ApiVersions tells of.
+    pub advertised_min: i16,
+    /// The oldest version served.
+    pub min: i16,
+    /// The newest version served.
+    pub max: i16,
+    /// Decodes and serves a body.
+    pub(crate) serve: fn(RequestContext, Bytes) -> ServeFuture,
+}
+
+const fn entry<H: Handler>() -> ApiEntry {
+    ApiEntry {
+        key: H::Request::KEY,
+        advertised_min: *H::VERSIONS.start(),
+        min: *H::VERSIONS.start(),
+        max: *H::VERSIONS.end(),
+        serve: serve::<H>,
+    }
+}
+
+/// Kafka advertises Produce from 0 though it refuses versions below 3, for librdkafka's sake (KAFKA-18659).
+const fn advertised_from(min: i16, entry: ApiEntry) -> ApiEntry {
+    ApiEntry { advertised_min: min, ..entry }
+}
+
+fn serve<H: Handler>(ctx: RequestContext, mut body: Bytes) -> ServeFuture {
+    Box::pin(async move {
+        let request = H::Request::decode(&mut body, ctx.version)?;
+        drop(body);
+        let (version, correlation_id) = (ctx.version, ctx.correlation_id);
+        let encode = move |response: ResponseOf<H>| {
+            encode::<H::Request>(version, correlation_id, response)
+        };
+        Ok(match H::handle(ctx, request).await {
+            Reply::Ready(response) => {
+                Served::Now(Answer::Frame(encode(response), BytePermit::empty()))
+            }
+            Reply::Holding(response, permit) => {
+                Served::Now(Answer::Frame(encode(response), permit))
+            }
+            Reply::Pending(response) => Served::Later(Box::pin(async move {
+                Answer::Frame(encode(response.await), BytePermit::empty())
+            })),
+            Reply::Silent => Served::Now(Answer::Silent),
+            Reply::SilentUnless(well) => Served::Later(Box::pin(async move {
+                if well.await { Answer::Silent } else { Answer::Close }
+            })),
+            Reply::Close => Served::Now(Answer::Close),
+        })
+    })
+}
+
+/// A whole answer frame.
+pub(crate) fn encode<R: Request>(
+    version: i16,
+    correlation_id: i32,
+    response: R::Response,
+) -> Vec<Bytes> {
+    let mut out = FrameWriter::response(R::KEY, version, correlation_id);
+    response.encode(version, &mut out);
+    out.finish()
+}
+
+/// Every API served, by key.
+pub static APIS: &[ApiEntry] = &[
+    advertised_from(0, entry::<produce::Produce>()),
+];
+
+/// The row of an API key as it came.
+#[must_use]
+pub fn find(key: i16) -> Option<&'static ApiEntry> {
+    APIS.iter().find(|entry| entry.key as i16 == key)
+}
+
+/// The table of APIs and versions for the README, in Markdown.
+#[must_use]
+pub fn matrix() -> String {
+    let mut out = String::from("| key | API | versions |\n|---|---|---|\n");
+    for entry in APIS {
+        let name = entry.key.name();
+        out.push_str(&format!("| {} | {name} | {}-{} |\n", entry.key as i16, entry.min, entry.max));
+    }
+    out
+}

@@ -1,0 +1,68 @@
+//! OffsetForLeaderEpoch (key 23), versions 2..=4.
+//! Source: schema/offset_for_leader_epoch_request.kmsg; KIP-101, KIP-279, KIP-320.
+//! Behaviour: KAFKA-BEHAVIOUR 22; answered from the metadata's history of leader epochs and the log end, without I/O.
+//! Deviations from Apache Kafka: none.
+
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::{
+    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    OffsetForLeaderPartition, OffsetForLeaderTopicResult,
+};
+use highwater_types::LeaderEpoch;
+
+use super::error::Refusal;
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves OffsetForLeaderEpoch.
+#[derive(Debug)]
+pub struct OffsetForLeaderEpoch;
+
+impl Handler for OffsetForLeaderEpoch {
+    type Request = OffsetForLeaderEpochRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 2..=4;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: OffsetForLeaderEpochRequest,
+    ) -> Reply<OffsetForLeaderEpochResponse> {
+        let mut response = OffsetForLeaderEpochResponse::default();
+        for topic in request.topics {
+            let answer = |asked: &OffsetForLeaderPartition| {
+                look_up(&ctx, &topic.topic, asked).unwrap_or_else(|refusal| EpochEndOffset {
+                    error_code: refusal.code.code(),
+                    partition: asked.partition,
+                    leader_epoch: -1,
+                    end_offset: -1,
+                    ..Default::default()
+                })
+            };
+            response.topics.push(OffsetForLeaderTopicResult {
+                partitions: topic.partitions.iter().map(answer).collect(),
+                topic: topic.topic.clone(),
+                ..Default::default()
+            });
+        }
+        Reply::Ready(response)
+    }
+}
+
+fn look_up(
+    ctx: &RequestContext,
+    name: &str,
+    asked: &OffsetForLeaderPartition,
+) -> Result<EpochEndOffset, Refusal> {
+    if !ctx.authorize(Operation::Describe, Resource::Topic(name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed.into());
+    }
+    let topic = ctx.broker.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = ctx.broker.partitions.find(&topic, asked.partition)?;
+    partition.check_leader_epoch(asked.current_leader_epoch)?;
+    let (epoch, end) = partition.log.end_offset_for_epoch(LeaderEpoch(asked.leader_epoch));
+    Ok(EpochEndOffset {
+        partition: asked.partition,
+        leader_epoch: epoch.map_or(-1, |epoch| epoch.0),
+        end_offset: end,
+        ..Default::default()
+    })
+}

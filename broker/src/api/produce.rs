@@ -1,0 +1,265 @@
+//! Produce (key 0), versions 3..=13, advertised from 0 (KAFKA-18659).
+//! Source: schema/produce_request.kmsg; KIP-98, KIP-467, KIP-516, KIP-951.
+//! Behaviour: appended when read, answered when durable, acks=1 as acks=all (I1).
+//! Deviations from Apache Kafka: none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use highwater_partition_log::{Appended, Origin, ValidatedBatch};
+use highwater_protocol::messages::{
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceResponse,
+};
+use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_s3stream::{AppendPermit, AppendReceipt, StreamStore};
+use highwater_types::TopicId;
+use tokio::time::Instant;
+
+use super::error::{self, Refusal};
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+use crate::partitions::Partition;
+
+/// Serves Produce.
+#[derive(Debug)]
+pub struct Produce;
+
+/// The client id that may write to internal topics (Kafka's `AdminUtils.ADMIN_CLIENT_ID`).
+const ADMIN_CLIENT: &str = "__admin_client";
+
+impl Handler for Produce {
+    type Request = ProduceRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 3..=13;
+
+    async fn handle(ctx: RequestContext, request: ProduceRequest) -> Reply<ProduceResponse> {
+        let acks = request.acks;
+        let deadline = Instant::now() + millis(request.timeout_ms);
+        let mut parts = split(&ctx, request);
+        if !(-1..=1).contains(&acks) {
+            refuse_all(&mut parts, ErrorCode::InvalidRequiredAcks);
+        } else {
+            admit(&ctx, &mut parts, deadline).await;
+        }
+        let refused = parts.iter().any(|part| matches!(part.state, State::Refused(_)));
+        let mut last = last_receipt(&parts);
+        if acks == 0 {
+            return if refused { Reply::Close } else { Reply::Silent };
+        }
+        if last.as_ref().is_none_or(AppendReceipt::is_durable) {
+            return Reply::Ready(answer(&ctx, parts, None));
+        }
+        Reply::Pending(Box::pin(async move {
+            let waited = match &mut last {
+                Some(receipt) => tokio::time::timeout_at(deadline, receipt.wait()).await,
+                None => Ok(Ok(())),
+            };
+            let failure = match waited {
+                Ok(Ok(())) => None,
+                Ok(Err(_ended)) => Some(ErrorCode::NotLeaderOrFollower),
+                Err(_elapsed) => Some(ErrorCode::RequestTimedOut),
+            };
+            answer(&ctx, parts, failure)
+        }))
+    }
+}
+
+/// One partition of the request on its way.
+#[derive(Debug)]
+struct Part {
+    name: StrBytes,
+    topic_id: TopicId,
+    index: i32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Asked(Option<Bytes>),
+    Checked(Arc<Partition>, Box<ValidatedBatch>),
+    Appended(Appended),
+    Refused(Refusal),
+}
+
+fn millis(timeout_ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
+}
+
+fn split(ctx: &RequestContext, request: ProduceRequest) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let transaction = request
+        .transactional_id
+        .as_deref()
+        .is_some_and(|id| !ctx.authorize(Operation::Write, Resource::TransactionalId(id)));
+    for topic in request.topic_data {
+        for PartitionProduceData { index, records, .. } in topic.partition_data {
+            let state = if transaction {
+                State::Refused(ErrorCode::TransactionalIdAuthorizationFailed.into())
+            } else {
+                State::Asked(records)
+            };
+            let name = topic.name.clone();
+            parts.push(Part { name, topic_id: topic.topic_id, index, state });
+        }
+    }
+    parts
+}
+
+fn refuse_all(parts: &mut [Part], code: ErrorCode) {
+    for part in parts {
+        part.state = State::Refused(code.into());
+    }
+}
+
+/// Checks every partition, reserves once for all of them (M1), then appends to each.
+async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
+    let mut bytes = 0;
+    for part in parts.iter_mut() {
+        let State::Asked(records) = &mut part.state else { continue };
+        let records = records.take();
+        part.state = match check(ctx, part, records, deadline).await {
+            Ok((partition, batch)) => {
+                bytes += partition.log.append_bytes(&batch);
+                State::Checked(partition, Box::new(batch))
+            }
+            Err(refusal) => State::Refused(refusal),
+        };
+    }
+    if bytes == 0 {
+        return;
+    }
+    let reserve = ctx.broker.store.reserve(bytes);
+    let permit = match tokio::time::timeout_at(deadline, reserve).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(error)) => Err(error::of_stream(&error)),
+        Err(_elapsed) => Err(ErrorCode::RequestTimedOut.into()),
+    };
+    append_all(parts, permit);
+}
+
+fn append_all(parts: &mut [Part], mut permit: Result<AppendPermit, Refusal>) {
+    for part in parts {
+        let state = std::mem::replace(&mut part.state, State::Asked(None));
+        part.state = match (state, &mut permit) {
+            (State::Checked(partition, batch), Ok(permit)) => {
+                let own = permit.split(partition.log.append_bytes(&batch));
+                match partition.log.append(own, *batch) {
+                    Ok(appended) => State::Appended(appended),
+                    Err(refused) => State::Refused(error::of_append(&refused)),
+                }
+            }
+            (State::Checked(..), Err(refusal)) => State::Refused(refusal.clone()),
+            (other, _) => other,
+        };
+    }
+}
+
+async fn check(
+    ctx: &RequestContext,
+    part: &mut Part,
+    records: Option<Bytes>,
+    deadline: Instant,
+) -> Result<(Arc<Partition>, ValidatedBatch), Refusal> {
+    let topic = if ctx.version >= 13 {
+        let found = ctx.broker.topic_by_id(part.topic_id);
+        found.ok_or_else(|| Refusal::from(ErrorCode::UnknownTopicId))?
+    } else {
+        let found = ctx.broker.topic(&part.name);
+        if !ctx.authorize(Operation::Write, Resource::Topic(&part.name)) {
+            return Err(ErrorCode::TopicAuthorizationFailed.into());
+        }
+        found.ok_or_else(|| Refusal::from(ErrorCode::UnknownTopicOrPartition))?
+    };
+    if ctx.version >= 13 && !ctx.authorize(Operation::Write, Resource::Topic(&topic.name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed.into());
+    }
+    if topic.internal && ctx.client_id() != ADMIN_CLIENT {
+        let message = format!("Cannot append to the internal topic {}", topic.name);
+        return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
+    }
+    part.topic_id = topic.id;
+    let partition = ctx.broker.partitions.wait_open(&topic, part.index, deadline).await?;
+    let records = records.unwrap_or_default();
+    let batch = partition
+        .log
+        .validate(records, ctx.version, Origin::Client)
+        .map_err(|refused| error::of_append(&refused))?;
+    Ok((partition, batch))
+}
+
+fn last_receipt(parts: &[Part]) -> Option<AppendReceipt> {
+    parts
+        .iter()
+        .filter_map(|part| match &part.state {
+            State::Appended(appended) => appended.receipt.as_ref(),
+            _ => None,
+        })
+        .max_by_key(|receipt| receipt.position)
+        .cloned()
+}
+
+fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<ErrorCode>) -> ProduceResponse {
+    let mut response = ProduceResponse::default();
+    let mut lost_leader = false;
+    for part in parts {
+        let mut answer = match part.state {
+            State::Appended(appended) => match failure {
+                None => PartitionProduceResponse {
+                    base_offset: appended.base_offset,
+                    log_append_time_ms: appended.log_append_time_ms,
+                    log_start_offset: appended.log_start_offset,
+                    ..Default::default()
+                },
+                Some(code) => refused(&code.into()),
+            },
+            State::Refused(refusal) => refused(&refusal),
+            State::Asked(_) | State::Checked(..) => {
+                refused(&ErrorCode::UnknownServerError.into())
+            }
+        };
+        answer.index = part.index;
+        if answer.error_code == ErrorCode::NotLeaderOrFollower.code() {
+            lost_leader = true;
+            let leader = ctx.broker.leader_of(part.topic_id, &part.name, part.index);
+            answer.current_leader.leader_id = leader.0.0;
+            answer.current_leader.leader_epoch = leader.1.0;
+        }
+        push(&mut response, part.name, part.topic_id, answer);
+    }
+    if lost_leader && ctx.version >= 10 {
+        response.node_endpoints = ctx.broker.endpoints(&ctx.connection.listener);
+    }
+    response
+}
+
+fn refused(refusal: &Refusal) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        error_code: refusal.code.code(),
+        base_offset: -1,
+        log_append_time_ms: -1,
+        log_start_offset: -1,
+        record_errors: refusal.record_errors(),
+        error_message: refusal.message.as_deref().map(StrBytes::from),
+        ..Default::default()
+    }
+}
+
+fn push(
+    response: &mut ProduceResponse,
+    name: StrBytes,
+    topic_id: TopicId,
+    answer: PartitionProduceResponse,
+) {
+    match response.responses.last_mut() {
+        Some(last) if last.name == name && last.topic_id == topic_id => {
+            last.partition_responses.push(answer);
+        }
+        _ => response.responses.push(TopicProduceResponse {
+            name,
+            topic_id,
+            partition_responses: vec![answer],
+            ..Default::default()
+        }),
+    }
+}

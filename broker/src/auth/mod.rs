@@ -1,0 +1,100 @@
+//! Who asks, and whether they may.
+//!
+//! Every request has a principal and every handler asks where Kafka does; today everybody is anonymous and allowed.
+
+use std::fmt;
+
+/// Who sends a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Kafka's principal type: `User`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+}
+
+impl Principal {
+    /// Who did not authenticate.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self { kind: "User", name: "ANONYMOUS".to_owned() }
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind, self.name)
+    }
+}
+
+/// What is to be done; the values are Kafka's `AclOperation` codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "Kafka's own names")]
+pub enum Operation {
+    Read = 3,
+    Write = 4,
+    Create = 5,
+    Delete = 6,
+    Alter = 7,
+    Describe = 8,
+    ClusterAction = 9,
+    DescribeConfigs = 10,
+    AlterConfigs = 11,
+    IdempotentWrite = 12,
+}
+
+/// What it is to be done to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource<'a> {
+    /// The cluster.
+    Cluster,
+    /// A topic by name.
+    Topic(&'a str),
+    /// A group by id.
+    Group(&'a str),
+    /// A transactional id.
+    TransactionalId(&'a str),
+}
+
+impl Resource<'_> {
+    /// The operations that exist for it (Kafka's `AclEntry.supportedOperations`).
+    #[must_use]
+    pub fn operations(&self) -> &'static [Operation] {
+        use Operation::{
+            Alter, AlterConfigs, ClusterAction, Create, Delete, Describe, DescribeConfigs,
+            IdempotentWrite, Read, Write,
+        };
+        match self {
+            Self::Cluster => &[
+                Create,
+                ClusterAction,
+                DescribeConfigs,
+                AlterConfigs,
+                IdempotentWrite,
+                Alter,
+                Describe,
+            ],
+            Self::Topic(_) => {
+                &[Read, Write, Create, Describe, Delete, Alter, DescribeConfigs, AlterConfigs]
+            }
+            Self::Group(_) => &[Read, Describe, Delete, DescribeConfigs, AlterConfigs],
+            Self::TransactionalId(_) => &[Describe, Write],
+        }
+    }
+}
+
+/// Decides. Answers at once, from memory.
+pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
+    /// Whether `principal` may do `operation` to `resource`.
+    fn allows(&self, principal: &Principal, operation: Operation, resource: Resource<'_>) -> bool;
+}
+
+/// Allows everything: a cluster without an authorizer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AllowAll;
+
+impl Authorizer for AllowAll {
+    fn allows(&self, _: &Principal, _: Operation, _: Resource<'_>) -> bool {
+        true
+    }
+}

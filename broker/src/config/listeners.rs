@@ -1,0 +1,150 @@
+//! Listeners and what clients are told of them.
+
+use std::collections::BTreeMap;
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// Host or address; empty for every address.
+    pub host: String,
+    /// Port; 0 for one that the machine chooses.
+    pub port: u16,
+}
+
+/// An address that clients of one listener connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advertised {
+    /// The listener's name.
+    pub name: String,
+    /// Host.
+    pub host: String,
+    /// Port; 0 means the port that the listener got.
+    pub port: u16,
+}
+
+/// Resolves `listeners`, `advertised.listeners` and the protocol map.
+pub(super) fn resolve(
+    listeners: &str,
+    advertised: Option<&str>,
+    protocols: &str,
+) -> Result<(Vec<Listener>, Vec<Advertised>), Vec<String>> {
+    let mut errors = Vec::new();
+    let protocols: BTreeMap<&str, &str> =
+        protocols.split(',').filter_map(|pair| pair.trim().split_once(':')).collect();
+    let mut found: Vec<Listener> = Vec::new();
+    for text in listeners.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        match parse(text) {
+            Ok((name, host, port)) => {
+                check_protocol(&name, &protocols, &mut errors);
+                if found.iter().any(|other| other.name == name) {
+                    errors.push(format!("listeners: the name {name} stands twice"));
+                }
+                found.push(Listener { name, host, port });
+            }
+            Err(why) => errors.push(format!("listeners: {why}")),
+        }
+    }
+    if found.is_empty() && errors.is_empty() {
+        errors.push("listeners: at least one is needed".to_owned());
+    }
+    let told = told(&found, advertised, &mut errors);
+    if errors.is_empty() { Ok((found, told)) } else { Err(errors) }
+}
+
+fn told(found: &[Listener], advertised: Option<&str>, errors: &mut Vec<String>) -> Vec<Advertised> {
+    let mut told: Vec<Advertised> = Vec::new();
+    for text in advertised.unwrap_or_default().split(',').map(str::trim) {
+        if text.is_empty() {
+            continue;
+        }
+        match parse(text) {
+            Ok((name, host, _)) if unroutable(&host) => errors.push(format!(
+                "advertised.listeners: {name} needs an address that clients can reach, not {host}"
+            )),
+            Ok((name, host, port)) if found.iter().any(|listener| listener.name == name) => {
+                told.push(Advertised { name, host, port });
+            }
+            Ok((name, ..)) => {
+                errors.push(format!("advertised.listeners: there is no listener {name}"));
+            }
+            Err(why) => errors.push(format!("advertised.listeners: {why}")),
+        }
+    }
+    for listener in found {
+        if told.iter().any(|other| other.name == listener.name) {
+            continue;
+        }
+        if unroutable(&listener.host) {
+            errors.push(format!(
+                "advertised.listeners: needed for {}, which listens on every address",
+                listener.name
+            ));
+        }
+        told.push(Advertised {
+            name: listener.name.clone(),
+            host: listener.host.clone(),
+            port: listener.port,
+        });
+    }
+    told
+}
+
+fn unroutable(host: &str) -> bool {
+    matches!(host, "" | "0.0.0.0" | "::")
+}
+
+fn check_protocol(name: &str, protocols: &BTreeMap<&str, &str>, errors: &mut Vec<String>) {
+    match protocols.get(name) {
+        Some(&"PLAINTEXT") => {}
+        Some(other @ (&"SSL" | &"SASL_PLAINTEXT" | &"SASL_SSL")) => {
+            errors.push(format!("listeners: {name} asks for {other}, which is not supported today"));
+        }
+        Some(other) => errors.push(format!(
+            "listener.security.protocol.map: {other} of {name} is no security protocol"
+        )),
+        None => errors.push(format!("listener.security.protocol.map: nothing is said of {name}")),
+    }
+}
+
+fn parse(text: &str) -> Result<(String, String, u16), String> {
+    let wrong = || format!("{text} is not of the form NAME://host:port");
+    let (name, address) = text.split_once("://").ok_or_else(wrong)?;
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().map_err(|_| wrong())?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if name.is_empty() {
+        return Err(wrong());
+    }
+    Ok((name.to_owned(), host.to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAP: &str = "PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT,SSL:SSL";
+
+    #[test]
+    fn several_listeners_with_their_addresses() {
+        let (listeners, told) = resolve(
+            "PLAINTEXT://127.0.0.1:9092,INSIDE://[::1]:0",
+            Some("PLAINTEXT://broker.example:19092"),
+            MAP,
+        )
+        .expect("sound");
+        assert_eq!(listeners[1].host, "::1");
+        assert_eq!((told[0].host.as_str(), told[0].port), ("broker.example", 19092));
+        assert_eq!((told[1].host.as_str(), told[1].port), ("::1", 0));
+    }
+
+    #[test]
+    fn what_clients_cannot_reach_is_refused() {
+        assert!(resolve("PLAINTEXT://0.0.0.0:9092", None, MAP).is_err());
+        assert!(resolve("PLAINTEXT://:9092", Some("PLAINTEXT://host:1"), MAP).is_ok());
+        assert!(resolve("PLAINTEXT://a:1", Some("OTHER://host:1"), MAP).is_err());
+        assert!(resolve("SSL://a:1", None, MAP).is_err());
+        assert!(resolve("PLAINTEXT://a:1,PLAINTEXT://b:2", None, MAP).is_err());
+    }
+}

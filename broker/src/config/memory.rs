@@ -1,0 +1,36 @@
+//! How one memory limit is shared out (I11).
+
+/// The budgets that one `highwater.memory.limit` gives, bytes.
+///
+/// Kept apart so that a stalled store stops produce and nothing else (M2). What is left over is for stacks, indexes,
+/// metadata and the allocator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemoryPlan {
+    /// The limit itself.
+    pub limit: u64,
+    /// Frames of produce requests: an eighth.
+    pub produce: u64,
+    /// Answers to fetches: an eighth.
+    pub fetch: u64,
+    /// Frames of every other request: a sixteenth.
+    pub other: u64,
+    /// The log cache, which is also the write-ahead log's buffers: three eighths.
+    pub log_cache: u64,
+    /// Blocks read back from objects: an eighth.
+    pub block_cache: u64,
+}
+
+impl MemoryPlan {
+    /// Shares out `limit` bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self {
+            limit,
+            produce: limit / 8,
+            fetch: limit / 8,
+            other: limit / 16,
+            log_cache: limit / 8 * 3,
+            block_cache: limit / 8,
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The configuration of a node: a Kafka `server.properties`, the environment and flags over it.
+//!
+//! Later sources win: file, then `HIGHWATER_<KEY>` (upper case, dots as underscores), then `--set KEY=VALUE`. Every
+//! violation is reported at once, and the process refuses to start.
+
+mod keys;
+mod listeners;
+mod memory;
+mod properties;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use highwater_types::{ByteSize, NodeId};
+
+pub use keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, KEYS, Key, Kind, TIMESTAMP_TYPES, find};
+pub use listeners::{Advertised, Listener};
+pub use memory::MemoryPlan;
+
+/// What is wrong with a configuration: every violation, a line each.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration is refused:\n  {}", .0.join("\n  "))]
+pub struct ConfigErrors(pub Vec<String>);
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody set it.
+    Default,
+    /// The file, the environment or a flag.
+    Given,
+}
+
+/// The effective configuration of a node.
+#[derive(Debug, Clone)]
+pub struct Config {
+    given: BTreeMap<String, String>,
+    /// Settings of Kafka's that were given and have no effect.
+    pub without_effect: Vec<String>,
+    /// `node.id`.
+    pub node_id: NodeId,
+    /// Where to listen.
+    pub listeners: Vec<Listener>,
+    /// What clients are told.
+    pub advertised: Vec<Advertised>,
+    /// `highwater.data.dir`.
+    pub data_dir: PathBuf,
+    /// `highwater.object.storage`.
+    pub object_storage: String,
+    /// How `highwater.memory.limit` is shared out.
+    pub memory: MemoryPlan,
+}
+
+impl Config {
+    /// Reads a file's text, the environment and flags.
+    ///
+    /// # Errors
+    /// Every violation at once.
+    pub fn load(
+        file: Option<&str>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &[(String, String)],
+    ) -> Result<Self, ConfigErrors> {
+        let mut errors = Vec::new();
+        let mut given = BTreeMap::new();
+        match properties::parse(file.unwrap_or_default()) {
+            Ok(found) => {
+                for property in found {
+                    given.insert(property.key, property.value);
+                }
+            }
+            Err(malformed) => errors.extend(malformed),
+        }
+        for (name, value) in environment {
+            let Some(key) = KEYS.iter().find(|key| env_name(key.name) == name) else { continue };
+            given.insert(key.name.to_owned(), value);
+        }
+        given.extend(flags.iter().cloned());
+        let without_effect = take_without_effect(&mut given);
+        check(&given, &mut errors);
+        if !errors.is_empty() {
+            return Err(ConfigErrors(errors));
+        }
+        Self::resolve(given, without_effect)
+    }
+
+    fn resolve(
+        given: BTreeMap<String, String>,
+        without_effect: Vec<String>,
+    ) -> Result<Self, ConfigErrors> {
+        let mut config = Self {
+            given,
+            without_effect,
+            node_id: NodeId(0),
+            listeners: Vec::new(),
+            advertised: Vec::new(),
+            data_dir: PathBuf::new(),
+            object_storage: String::new(),
+            memory: MemoryPlan::default(),
+        };
+        config.node_id = NodeId(config.int("node.id"));
+        config.data_dir = PathBuf::from(config.text("highwater.data.dir"));
+        config.object_storage = config.get("highwater.object.storage").map_or_else(
+            || format!("file://{}", config.data_dir.join("objects").display()),
+            str::to_owned,
+        );
+        config.memory = MemoryPlan::new(config.size("highwater.memory.limit"));
+        let mut errors = Vec::new();
+        match listeners::resolve(
+            config.text("listeners"),
+            config.get("advertised.listeners"),
+            config.text("listener.security.protocol.map"),
+        ) {
+            Ok((listeners, advertised)) => {
+                config.listeners = listeners;
+                config.advertised = advertised;
+            }
+            Err(wrong) => errors.extend(wrong),
+        }
+        let frame = u64::try_from(config.int("socket.request.max.bytes")).unwrap_or_default();
+        if frame > config.memory.produce / 4 && config.source("socket.request.max.bytes") == Source::Given {
+            errors.push(format!(
+                "socket.request.max.bytes: {frame} is over a quarter of the memory for produce requests ({}): raise \
+                 highwater.memory.limit or lower it",
+                ByteSize(config.memory.produce)
+            ));
+        }
+        if config.text("process.roles").split(',').count() != 2 {
+            errors.push("process.roles: only broker,controller together is supported today".to_owned());
+        }
+        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
+    }
+
+    /// The effective value of a setting; `None` where it is unset and has no default.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.given
+            .get(name)
+            .map(String::as_str)
+            .or_else(|| find(name).and_then(|key| key.default))
+    }
+
+    /// Where the value comes from.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Source {
+        if self.given.contains_key(name) { Source::Given } else { Source::Default }
+    }
+
+    /// A setting that has a default.
+    ///
+    /// # Panics
+    /// When it has none: our mistake.
+    #[must_use]
+    pub fn text(&self, name: &str) -> &str {
+        self.get(name).expect("the setting has a default")
+    }
+
+    /// A number, checked when loaded.
+    ///
+    /// # Panics
+    /// When it is unset: our mistake.
+    #[must_use]
+    pub fn long(&self, name: &str) -> i64 {
+        self.text(name).trim().parse().expect("numbers are checked when loaded")
+    }
+
+    /// A number of Kafka's type `int`.
+    ///
+    /// # Panics
+    /// When it is unset: our mistake.
+    #[must_use]
+    pub fn int(&self, name: &str) -> i32 {
+        i32::try_from(self.long(name)).expect("bounds are checked when loaded")
+    }
+
+    /// A truth value.
+    #[must_use]
+    pub fn bool(&self, name: &str) -> bool {
+        self.text(name).trim().eq_ignore_ascii_case("true")
+    }
+
+    /// Bytes.
+    ///
+    /// # Panics
+    /// When it is unset: our mistake.
+    #[must_use]
+    pub fn size(&self, name: &str) -> u64 {
+        self.text(name).parse::<ByteSize>().expect("sizes are checked when loaded").0
+    }
+
+    /// Milliseconds.
+    #[must_use]
+    pub fn millis(&self, name: &str) -> Duration {
+        Duration::from_millis(u64::try_from(self.long(name)).unwrap_or(u64::MAX))
+    }
+
+    /// The largest frame that is read, bytes.
+    #[must_use]
+    pub fn frame_bytes_max(&self) -> usize {
+        let asked = usize::try_from(self.int("socket.request.max.bytes")).unwrap_or_default();
+        asked.min(usize::try_from(self.memory.produce / 4).unwrap_or(usize::MAX))
+    }
+
+    /// The effective configuration as a `server.properties`, with a comment on each setting.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        for key in KEYS {
+            let source = match self.source(key.name) {
+                Source::Default => "default",
+                Source::Given => "given",
+            };
+            out.push_str(&format!("# {} ({source})\n", key.doc));
+            match self.get(key.name) {
+                Some(value) => out.push_str(&format!("{}={value}\n\n", key.name)),
+                None => out.push_str(&format!("#{}=\n\n", key.name)),
+            }
+        }
+        out
+    }
+}
+
+fn env_name(key: &str) -> String {
+    let bare = key.strip_prefix("highwater.").unwrap_or(key);
+    format!("HIGHWATER_{}", bare.to_ascii_uppercase().replace('.', "_"))
+}
+
+fn take_without_effect(given: &mut BTreeMap<String, String>) -> Vec<String> {
+    let found: Vec<String> =
+        given.keys().filter(|key| keys::WITHOUT_EFFECT.contains(&key.as_str())).cloned().collect();
+    for key in &found {
+        given.remove(key);
+    }
+    found
+}
+
+fn check(given: &BTreeMap<String, String>, errors: &mut Vec<String>) {
+    for (name, value) in given {
+        let Some(key) = find(name) else {
+            let hint = keys::nearest(name)
+                .map_or_else(String::new, |other| format!("; is {other} meant?"));
+            errors.push(format!("{name}: no such setting{hint}"));
+            continue;
+        };
+        if let Err(why) = key.kind.check(value) {
+            errors.push(format!("{name}: {why}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flag(key: &str, value: &str) -> (String, String) {
+        (key.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn later_sources_win() {
+        let file = "node.id=1\nnum.partitions=2\nnum.io.threads=8\nlog.retention.ms=5\n";
+        let environment = [flag("HIGHWATER_NUM_PARTITIONS", "3"), flag("HIGHWATER_NODE_ID", "4")];
+        let config =
+            Config::load(Some(file), environment, &[flag("node.id", "7")]).expect("a sound one");
+        assert_eq!(config.node_id, NodeId(7));
+        assert_eq!(config.int("num.partitions"), 3);
+        assert_eq!(config.long("log.retention.ms"), 5);
+        assert_eq!(config.source("num.partitions"), Source::Given);
+        assert_eq!(config.without_effect, ["num.io.threads"]);
+        assert!(config.render().contains("num.partitions=3\n"));
+    }
+
+    #[test]
+    fn every_violation_is_reported_at_once() {
+        let flags = [
+            flag("num.partition", "1"),
+            flag("node.id", "-1"),
+            flag("auto.create.topics.enable", "perhaps"),
+            flag("highwater.memory.limit", "lots"),
+        ];
+        let errors = Config::load(None, [], &flags).expect_err("four mistakes").0;
+        assert_eq!(errors.len(), 4, "{errors:?}");
+        assert!(errors.iter().any(|line| line.contains("is num.partitions meant?")));
+        let errors = Config::load(None, [], &[flag("listeners", "nonsense")]).expect_err("refused");
+        assert!(errors.to_string().contains("listeners"));
+    }
+}

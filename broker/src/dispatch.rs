@@ -1,0 +1,119 @@
+//! From a frame to a handler: header, version, metrics; nothing that belongs to one API.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use highwater_protocol::{ApiKey, RequestHeader, messages::ApiVersionsRequest};
+use highwater_runtime::BytePermit;
+
+use crate::api::{self, RequestContext};
+use crate::auth::Principal;
+use crate::broker::Broker;
+use crate::metrics;
+use crate::net::{Answer, ConnectionInfo, Frame, Served, Service};
+
+/// Serves the requests of every connection.
+#[derive(Debug)]
+pub struct Dispatch {
+    broker: Arc<Broker>,
+    principal: Arc<Principal>,
+}
+
+impl Dispatch {
+    /// A dispatch for one node.
+    #[must_use]
+    pub fn new(broker: Arc<Broker>) -> Self {
+        Self { broker, principal: Arc::new(Principal::anonymous()) }
+    }
+}
+
+impl Service for Dispatch {
+    fn overlaps(&self, frame: &Bytes) -> bool {
+        frame.first_chunk() == Some(&(ApiKey::Produce as i16).to_be_bytes())
+    }
+
+    fn serve(
+        &self,
+        connection: &ConnectionInfo,
+        frame: Frame,
+    ) -> Pin<Box<dyn Future<Output = Served> + Send>> {
+        let mut body = frame.body;
+        let header = match RequestHeader::parse(&mut body) {
+            Ok(header) => header,
+            Err(error) => {
+                tracing::info!(client = %connection.peer, %error, "request header refused");
+                return closed();
+            }
+        };
+        let entry = api::find(header.api_key)
+            .filter(|entry| (entry.min..=entry.max).contains(&header.api_version));
+        let Some(entry) = entry else {
+            return unsupported(connection, &header);
+        };
+        let ctx = RequestContext {
+            broker: Arc::clone(&self.broker),
+            connection: connection.clone(),
+            principal: Arc::clone(&self.principal),
+            client_id: header.client_id.as_deref().map(Arc::from),
+            version: header.api_version,
+            correlation_id: header.correlation_id,
+        };
+        let timer = metrics::request(entry.key);
+        let peer = connection.peer;
+        let serving = (entry.serve)(ctx, body);
+        let permit = frame.permit;
+        Box::pin(async move {
+            let served = match serving.await {
+                Ok(served) => served,
+                Err(error) => {
+                    tracing::info!(
+                        client = %peer,
+                        api = entry.key.name(),
+                        api_version = header.api_version,
+                        %error,
+                        "request refused"
+                    );
+                    Served::Now(Answer::Close)
+                }
+            };
+            drop(permit);
+            match served {
+                Served::Now(answer) => {
+                    drop(timer);
+                    Served::Now(answer)
+                }
+                Served::Later(answer) => Served::Later(Box::pin(async move {
+                    let answer = answer.await;
+                    drop(timer);
+                    answer
+                })),
+            }
+        })
+    }
+}
+
+fn closed() -> Pin<Box<dyn Future<Output = Served> + Send>> {
+    Box::pin(std::future::ready(Served::Now(Answer::Close)))
+}
+
+/// An unknown version of ApiVersions is answered in version 0 (KIP-511); anything else unknown closes the connection.
+fn unsupported(
+    connection: &ConnectionInfo,
+    header: &RequestHeader,
+) -> Pin<Box<dyn Future<Output = Served> + Send>> {
+    if header.api_key == ApiKey::ApiVersions as i16 {
+        let answer = api::api_versions::unsupported_version();
+        let frame = api::encode::<ApiVersionsRequest>(0, header.correlation_id, answer);
+        let served = Served::Now(Answer::Frame(frame, BytePermit::empty()));
+        return Box::pin(std::future::ready(served));
+    }
+    tracing::info!(
+        client = %connection.peer,
+        api_key = header.api_key,
+        api_version = header.api_version,
+        "connection closed: API or version not served"
+    );
+    closed()
+}

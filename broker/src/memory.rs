@@ -1,0 +1,33 @@
+//! The budgets of requests by kind (M2).
+
+use highwater_protocol::ApiKey;
+use highwater_runtime::ByteBudget;
+
+use crate::config::MemoryPlan;
+
+/// Budgets of frames: a stalled store stops produce and nothing else.
+#[derive(Debug, Clone)]
+pub struct RequestBudgets {
+    produce: ByteBudget,
+    other: ByteBudget,
+    /// Records in fetch answers that are being written.
+    pub fetch: ByteBudget,
+}
+
+impl RequestBudgets {
+    /// The budgets that a plan gives.
+    #[must_use]
+    pub fn new(plan: &MemoryPlan) -> Self {
+        Self {
+            produce: ByteBudget::new(plan.produce),
+            other: ByteBudget::new(plan.other),
+            fetch: ByteBudget::new(plan.fetch),
+        }
+    }
+
+    /// The budget of frames of an API key as it came.
+    #[must_use]
+    pub fn of(&self, key: i16) -> &ByteBudget {
+        if key == ApiKey::Produce as i16 { &self.produce } else { &self.other }
+    }
+}

@@ -1,0 +1,248 @@
+//! One connection: requests in order, answers in order.
+//!
+//! Only what a service serves as [`Served::Later`] may overlap with what follows (A3): Produce. Any other request starts
+//! when all before it are answered. While one waits, at most a buffer is read ahead, and the end of the stream cancels
+//! the wait, so that a vanished client frees its waiting fetch.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use highwater_io::net::Socket;
+use highwater_runtime::BytePermit;
+
+use super::frame_reader::{Frame, FrameReader, ReadError};
+use super::{BufferPool, write};
+use crate::memory::RequestBudgets;
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a connection is, as handlers see it.
+#[derive(Debug, Clone)]
+pub struct ConnectionInfo {
+    /// The client.
+    pub peer: SocketAddr,
+    /// The listener it came by.
+    pub listener: Arc<str>,
+}
+
+/// One answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// The frame, length prefix and all, as a gather list, and the memory it holds until it is written.
+    Frame(Vec<Bytes>, BytePermit),
+    /// Nothing is answered: a produce with acks=0.
+    Silent,
+    /// The connection is closed instead.
+    Close,
+}
+
+/// What became of one request.
+pub enum Served {
+    /// It is answered.
+    Now(Answer),
+    /// It is admitted, and will be answered; later requests of the same kind may be read meanwhile.
+    Later(BoxFuture<Answer>),
+}
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Now(answer) => f.debug_tuple("Now").field(answer).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}
+
+/// Serves requests; the broker's dispatch.
+pub trait Service: Send + Sync + 'static {
+    /// Whether a frame is of the kind that overlaps with earlier ones of its kind (A3).
+    fn overlaps(&self, frame: &Bytes) -> bool;
+    /// Serves one request. Dropped when the client vanishes while it waits.
+    fn serve(&self, connection: &ConnectionInfo, frame: Frame) -> BoxFuture<Served>;
+}
+
+/// What bounds a connection.
+#[derive(Debug, Clone)]
+pub(super) struct ConnectionLimits {
+    pub(super) frame_bytes_max: usize,
+    pub(super) idle: Option<Duration>,
+    /// M3: how long a client may take for one answer.
+    pub(super) write: Duration,
+    pub(super) pool: BufferPool,
+    pub(super) budgets: RequestBudgets,
+}
+
+/// Answers admitted and not yet written; past it the socket is not read.
+const PENDING_MAX: usize = 128;
+
+enum Pending {
+    Ready(Answer),
+    Waiting(BoxFuture<Answer>),
+}
+
+struct Connection {
+    socket: Box<dyn Socket>,
+    reader: FrameReader,
+    pending: VecDeque<Pending>,
+    limits: ConnectionLimits,
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("closed by the client")]
+    Client,
+    #[error("closed by a request that is not answered")]
+    Request,
+    #[error("idle for too long")]
+    Idle,
+    #[error("an answer was not taken in time")]
+    Slow,
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("write failed")]
+    Write(#[source] std::io::Error),
+}
+
+/// Serves one connection until it ends.
+pub(super) async fn run(
+    socket: Box<dyn Socket>,
+    info: ConnectionInfo,
+    service: Arc<dyn Service>,
+    limits: ConnectionLimits,
+) -> Ended {
+    let reader = FrameReader::new(limits.pool.clone(), limits.frame_bytes_max);
+    let mut connection = Connection { socket, reader, pending: VecDeque::new(), limits };
+    loop {
+        match connection.step(&info, &*service).await {
+            Ok(()) => {}
+            Err(ended) => return ended,
+        }
+    }
+}
+
+impl Connection {
+    /// Answers what is ready, or reads and serves one frame.
+    async fn step(&mut self, info: &ConnectionInfo, service: &dyn Service) -> Result<(), Ended> {
+        if self.pending.is_empty() {
+            let next = self.reader.next(&mut *self.socket, &self.limits.budgets);
+            let frame = match self.limits.idle {
+                Some(idle) => tokio::time::timeout(idle, next).await.map_err(|_| Ended::Idle)?,
+                None => next.await,
+            };
+            return match frame? {
+                Some(frame) => self.serve(info, service, frame).await,
+                None => Err(Ended::Client),
+            };
+        }
+        let may_read = self.pending.len() < PENDING_MAX;
+        // both arms are cancellation safe: a pending answer keeps its state, so does the reader
+        tokio::select! {
+            biased;
+            () = ready(&mut self.pending) => self.write_ready().await,
+            frame = self.reader.next(&mut *self.socket, &self.limits.budgets), if may_read => {
+                match frame? {
+                    Some(frame) => self.serve(info, service, frame).await,
+                    None => Err(Ended::Client),
+                }
+            }
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        info: &ConnectionInfo,
+        service: &dyn Service,
+        frame: Frame,
+    ) -> Result<(), Ended> {
+        let overlaps = service.overlaps(&frame.body);
+        while !overlaps && !self.pending.is_empty() {
+            ready(&mut self.pending).await;
+            self.write_ready().await?;
+        }
+        let mut serving = service.serve(info, frame);
+        let served = loop {
+            // cancellation safe: `serving` lives outside, the other two keep their state
+            tokio::select! {
+                biased;
+                served = &mut serving => break served,
+                () = ready(&mut self.pending), if !self.pending.is_empty() => {
+                    self.write_ready().await?;
+                }
+                _closed = self.reader.until_closed(&mut *self.socket), if !overlaps => {
+                    return Err(Ended::Client);
+                }
+            }
+        };
+        self.pending.push_back(match served {
+            Served::Now(answer) => Pending::Ready(answer),
+            Served::Later(answer) => Pending::Waiting(answer),
+        });
+        if matches!(self.pending.front(), Some(Pending::Ready(_))) {
+            return self.write_ready().await;
+        }
+        Ok(())
+    }
+
+    /// Writes every answer that is ready at the front, in one go.
+    async fn write_ready(&mut self) -> Result<(), Ended> {
+        let mut parts = VecDeque::new();
+        let mut held = BytePermit::empty();
+        let mut close = false;
+        while let Some(answer) = pop_ready(&mut self.pending) {
+            match answer {
+                Answer::Frame(frame, permit) => {
+                    parts.extend(frame);
+                    if held.bytes() == 0 {
+                        held = permit;
+                    } else if permit.bytes() > 0 {
+                        held.merge(permit);
+                    }
+                }
+                Answer::Silent => {}
+                Answer::Close => {
+                    close = true;
+                    break;
+                }
+            }
+        }
+        if !parts.is_empty() {
+            let write = write::write_all(&mut *self.socket, &mut parts);
+            tokio::time::timeout(self.limits.write, write)
+                .await
+                .map_err(|_| Ended::Slow)?
+                .map_err(Ended::Write)?;
+        }
+        if close { Err(Ended::Request) } else { Ok(()) }
+    }
+}
+
+/// Waits until the first pending answer is ready. Cancellation safe.
+async fn ready(pending: &mut VecDeque<Pending>) {
+    let Some(front) = pending.front_mut() else { return };
+    if let Pending::Waiting(answer) = front {
+        let answer = answer.await;
+        *front = Pending::Ready(answer);
+    }
+}
+
+/// Takes the first answer if it is ready, polling it without waiting.
+fn pop_ready(pending: &mut VecDeque<Pending>) -> Option<Answer> {
+    if let Some(front @ Pending::Waiting(_)) = pending.front_mut() {
+        let Pending::Waiting(answer) = front else { return None };
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match answer.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(answer) => *front = Pending::Ready(answer),
+            std::task::Poll::Pending => return None,
+        }
+    }
+    match pending.pop_front() {
+        Some(Pending::Ready(answer)) => Some(answer),
+        _ => None,
+    }
+}

@@ -1,0 +1,137 @@
+//! Reads length-prefixed frames from a socket, each under a permit of its kind's budget (M2).
+
+use std::future::poll_fn;
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+use highwater_io::net::Socket;
+use highwater_runtime::BytePermit;
+use tokio::io::AsyncReadExt;
+
+use super::BufferPool;
+use crate::memory::RequestBudgets;
+
+/// One request as it came, without its length prefix.
+#[derive(Debug)]
+pub struct Frame {
+    /// Header and body.
+    pub body: Bytes,
+    /// The memory it holds.
+    pub permit: BytePermit,
+}
+
+/// Why no frame comes any more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// The client closed the connection, or the machine broke it.
+    #[error("connection ended")]
+    Ended(#[source] io::Error),
+    /// The prefix is no length that is accepted.
+    #[error("frame length refused bytes={bytes} limit={limit}")]
+    Length { bytes: i64, limit: usize },
+}
+
+/// Frames of one socket. Every method is cancellation safe: what was read stays.
+#[derive(Debug)]
+pub(super) struct FrameReader {
+    buffer: BytesMut,
+    pool: BufferPool,
+    permit: Option<BytePermit>,
+    frame_max: usize,
+}
+
+const PREFIX_BYTES: usize = 4;
+const KEY_BYTES: usize = 2;
+
+impl FrameReader {
+    pub(super) fn new(pool: BufferPool, frame_max: usize) -> Self {
+        Self { buffer: BytesMut::new(), pool, permit: None, frame_max }
+    }
+
+    /// The next whole frame; `None` when the client closed between frames.
+    pub(super) async fn next(
+        &mut self,
+        socket: &mut dyn Socket,
+        budgets: &RequestBudgets,
+    ) -> Result<Option<Frame>, ReadError> {
+        loop {
+            if let Some(length) = self.length()? {
+                if self.permit.is_none() && self.buffer.len() >= PREFIX_BYTES + KEY_BYTES {
+                    let mut key = &self.buffer[PREFIX_BYTES..];
+                    let budget = budgets.of(key.get_i16());
+                    let permit = budget.acquire(length as u64).await.map_err(|too| {
+                        ReadError::Length {
+                            bytes: i64::try_from(too.bytes).unwrap_or(i64::MAX),
+                            limit: usize::try_from(too.limit).unwrap_or(usize::MAX),
+                        }
+                    })?;
+                    self.permit = Some(permit);
+                }
+                if self.buffer.len() >= PREFIX_BYTES + length {
+                    self.buffer.advance(PREFIX_BYTES);
+                    let body = self.buffer.split_to(length).freeze();
+                    let permit = self.permit.take().unwrap_or_else(BytePermit::empty);
+                    return Ok(Some(Frame { body, permit }));
+                }
+                let whole = PREFIX_BYTES + length - self.buffer.len();
+                let wanted = if self.permit.is_some() { whole } else { KEY_BYTES };
+                self.buffer.reserve(wanted);
+            }
+            if !self.fill(socket).await.map_err(ReadError::Ended)? {
+                if self.buffer.is_empty() {
+                    return Ok(None);
+                }
+                return Err(ReadError::Ended(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// Reads ahead, within what the buffer holds, until the client closes; returns then.
+    pub(super) async fn until_closed(&mut self, socket: &mut dyn Socket) -> io::Error {
+        loop {
+            if !self.buffer.is_empty() && self.buffer.len() == self.buffer.capacity() {
+                std::future::pending::<()>().await;
+            }
+            match self.fill(socket).await {
+                Ok(true) => {}
+                Ok(false) => return io::ErrorKind::UnexpectedEof.into(),
+                Err(error) => return error,
+            }
+        }
+    }
+
+    fn length(&self) -> Result<Option<usize>, ReadError> {
+        let Some(prefix) = self.buffer.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+        let length = i32::from_be_bytes(*prefix);
+        match usize::try_from(length) {
+            Ok(length) if (KEY_BYTES..=self.frame_max).contains(&length) => Ok(Some(length)),
+            _ => Err(ReadError::Length { bytes: length.into(), limit: self.frame_max }),
+        }
+    }
+
+    /// One read. False at the end of the stream.
+    async fn fill(&mut self, socket: &mut dyn Socket) -> io::Result<bool> {
+        if self.buffer.is_empty() {
+            let mut lent_back = false;
+            poll_fn(|cx| {
+                let ready = socket.poll_read_ready(cx);
+                if ready.is_pending() && !lent_back {
+                    lent_back = true;
+                    self.pool.give_back(std::mem::take(&mut self.buffer));
+                }
+                ready
+            })
+            .await?;
+            if self.buffer.capacity() == 0 && !self.buffer.try_reclaim(1) {
+                self.buffer = self.pool.lend();
+            }
+        }
+        Ok(socket.read_buf(&mut self.buffer).await? > 0)
+    }
+}
+
+impl Drop for FrameReader {
+    fn drop(&mut self) {
+        self.pool.give_back(std::mem::take(&mut self.buffer));
+    }
+}

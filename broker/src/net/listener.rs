@@ -1,0 +1,138 @@
+//! Accepts connections within the limits on their number.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use highwater_io::net::Acceptor;
+use highwater_runtime::{TaskKind, Tasks};
+use tokio::sync::Semaphore;
+
+use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, Service};
+use super::frame_reader::ReadError;
+use super::BufferPool;
+use crate::memory::RequestBudgets;
+
+/// What bounds the connections of a node.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest frame, bytes.
+    pub frame_bytes_max: usize,
+    /// How long a connection may be idle; `None` for ever.
+    pub idle: Option<Duration>,
+    /// Connections in all.
+    pub connections_max: usize,
+    /// Connections from one address.
+    pub connections_per_ip_max: usize,
+}
+
+/// How long a client may take for one answer (M3).
+const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long accepting rests after the machine refused a connection (too many files, say).
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+const BUFFERS_KEPT_MAX: usize = 256;
+
+/// The connections of a node, over all its listeners.
+#[derive(Debug)]
+pub struct Connections {
+    limits: Limits,
+    connection: ConnectionLimits,
+    slots: Arc<Semaphore>,
+    by_ip: Mutex<BTreeMap<IpAddr, usize>>,
+}
+
+impl Connections {
+    /// No connections yet.
+    #[must_use]
+    pub fn new(limits: Limits, budgets: RequestBudgets) -> Arc<Self> {
+        let connection = ConnectionLimits {
+            frame_bytes_max: limits.frame_bytes_max,
+            idle: limits.idle,
+            write: WRITE_DEADLINE,
+            pool: BufferPool::new(BUFFERS_KEPT_MAX),
+            budgets,
+        };
+        let slots = limits.connections_max.min(Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            limits,
+            connection,
+            slots: Arc::new(Semaphore::new(slots)),
+            by_ip: Mutex::default(),
+        })
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.limits.connections_max.min(Semaphore::MAX_PERMITS) - self.slots.available_permits()
+    }
+
+    fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<IpSlot> {
+        let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_ip.entry(ip).or_default();
+        if *count >= self.limits.connections_per_ip_max {
+            return None;
+        }
+        *count += 1;
+        Some(IpSlot { connections: Arc::clone(self), ip })
+    }
+}
+
+struct IpSlot {
+    connections: Arc<Connections>,
+    ip: IpAddr,
+}
+
+impl Drop for IpSlot {
+    fn drop(&mut self) {
+        let mut by_ip = self.connections.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_ip.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                by_ip.remove(&self.ip);
+            }
+        }
+    }
+}
+
+/// Accepts connections for ever; at the limit of all connections no further one is accepted until one ends.
+pub async fn serve(
+    acceptor: Box<dyn Acceptor>,
+    listener: Arc<str>,
+    connections: Arc<Connections>,
+    service: Arc<dyn Service>,
+    tasks: Tasks,
+) {
+    loop {
+        let Ok(slot) = Arc::clone(&connections.slots).acquire_owned().await else { return };
+        let (socket, peer) = match acceptor.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_REST).await;
+                continue;
+            }
+        };
+        let Some(ip_slot) = connections.enter(peer.ip()) else {
+            tracing::info!(client = %peer, "connection refused: max.connections.per.ip is reached");
+            continue;
+        };
+        let info = ConnectionInfo { peer, listener: Arc::clone(&listener) };
+        let run = connection::run(socket, info, Arc::clone(&service), connections.connection.clone());
+        tasks.spawn(TaskKind::Connection, async move {
+            let ended = run.await;
+            drop((slot, ip_slot));
+            log_end(&ended, peer);
+        });
+    }
+}
+
+fn log_end(ended: &Ended, peer: std::net::SocketAddr) {
+    match ended {
+        Ended::Read(ReadError::Length { .. }) | Ended::Slow => {
+            tracing::info!(client = %peer, error = %ended, "connection closed");
+        }
+        _ => tracing::debug!(client = %peer, error = %ended, "connection closed"),
+    }
+}

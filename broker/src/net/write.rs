@@ -1,0 +1,37 @@
+//! Vectored writes of gather lists.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use bytes::{Buf, Bytes};
+use highwater_io::net::Socket;
+use tokio::io::AsyncWriteExt;
+
+const SLICES_MAX: usize = 64;
+
+/// Writes every part, in order, without joining them. Not cancellation safe: what was written is gone.
+pub(super) async fn write_all(
+    socket: &mut dyn Socket,
+    parts: &mut VecDeque<Bytes>,
+) -> io::Result<()> {
+    while !parts.is_empty() {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = parts.len().min(SLICES_MAX);
+        for (slice, part) in slices.iter_mut().zip(parts.iter()) {
+            *slice = IoSlice::new(part);
+        }
+        let mut written = socket.write_vectored(&slices[..count]).await?;
+        if written == 0 && parts.iter().take(count).any(|part| !part.is_empty()) {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while let Some(first) = parts.front_mut() {
+            if written < first.len() {
+                first.advance(written);
+                break;
+            }
+            written -= first.len();
+            parts.pop_front();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Which partitions are open here.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use highwater_kraft_meta::{MetadataImage, TopicImage};
+use highwater_partition_log::PartitionLog;
+use highwater_protocol::ErrorCode;
+use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, TopicId};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::api::error::Refusal;
+
+/// One open partition.
+#[derive(Debug)]
+pub struct Partition {
+    /// Its topic, as it was when it was opened.
+    pub topic: Arc<TopicImage>,
+    /// Its number.
+    pub index: i32,
+    /// The leader epoch it was opened under.
+    pub leader_epoch: LeaderEpoch,
+    /// Its log.
+    pub log: Arc<PartitionLog>,
+}
+
+impl Partition {
+    /// Checks the leader epoch that a client knows (KIP-320); -1 is unchecked.
+    ///
+    /// # Errors
+    /// `FENCED_LEADER_EPOCH` below ours, `UNKNOWN_LEADER_EPOCH` above.
+    pub fn check_leader_epoch(&self, known: i32) -> Result<(), Refusal> {
+        if known < 0 || known == self.leader_epoch.0 {
+            return Ok(());
+        }
+        let older = known < self.leader_epoch.0;
+        Err(if older { ErrorCode::FencedLeaderEpoch } else { ErrorCode::UnknownLeaderEpoch }.into())
+    }
+}
+
+type Key = (TopicId, i32);
+
+/// The open partitions of a node.
+#[derive(Debug)]
+pub struct Partitions {
+    node: NodeId,
+    epoch: NodeEpoch,
+    open: RwLock<BTreeMap<Key, Arc<Partition>>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Partitions {
+    /// None is open yet.
+    #[must_use]
+    pub fn new(node: NodeId, epoch: NodeEpoch) -> Self {
+        Self { node, epoch, open: RwLock::default(), changes: watch::Sender::new(0) }
+    }
+
+    fn get(&self, key: Key) -> Option<Arc<Partition>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
+    /// The partition if it is open.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION` where there is none; `NOT_LEADER_OR_FOLLOWER` where it is not open here, or not yet.
+    pub fn find(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>, Refusal> {
+        if let Some(partition) = self.get((topic.id, index)) {
+            return Ok(partition);
+        }
+        if topic.partition(index).is_none() {
+            return Err(ErrorCode::UnknownTopicOrPartition.into());
+        }
+        Err(ErrorCode::NotLeaderOrFollower.into())
+    }
+
+    /// The partition, waiting while it is being opened here (A4).
+    ///
+    /// # Errors
+    /// As [`Partitions::find`].
+    pub async fn wait_open(
+        &self,
+        topic: &TopicImage,
+        index: i32,
+        deadline: Instant,
+    ) -> Result<Arc<Partition>, Refusal> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let refusal = match self.find(topic, index) {
+                Ok(partition) => return Ok(partition),
+                Err(refusal) => refusal,
+            };
+            let opening =
+                topic.partition(index).is_some_and(|partition| {
+                    partition.leader == Some((self.node, self.epoch))
+                });
+            if !opening {
+                return Err(refusal);
+            }
+            let waited = tokio::time::timeout_at(deadline, changes.changed()).await;
+            if !matches!(waited, Ok(Ok(()))) {
+                return Err(refusal);
+            }
+        }
+    }
+
+    /// Waits until every partition of a topic that this node leads is open, or the deadline.
+    pub async fn wait_topic(&self, topic: &TopicImage, deadline: Instant) {
+        for index in topic.partition_indexes() {
+            if self.wait_open(topic, index, deadline).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Every open partition, by topic id and number.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Partition>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(super) fn insert(&self, partitions: Vec<Partition>) {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        for partition in partitions {
+            open.insert((partition.topic.id, partition.index), Arc::new(partition));
+        }
+        drop(open);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Closes what the image no longer gives to this node; answers what was closed.
+    pub(super) fn retain(&self, image: &MetadataImage) -> Vec<Arc<Partition>> {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<Key> = open
+            .iter()
+            .filter(|((topic, _), _)| image.topic_by_id(*topic).is_none())
+            .map(|(key, _)| *key)
+            .collect();
+        gone.iter().filter_map(|key| open.remove(key)).collect()
+    }
+}

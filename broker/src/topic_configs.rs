@@ -1,0 +1,258 @@
+//! Every configuration of a topic: name, values, default, and the broker setting that stands behind it.
+//!
+//! Source: Kafka's `TopicConfig` and `ServerTopicConfigSynonyms`, 4.4.
+
+use std::collections::BTreeMap;
+
+use highwater_partition_log::LogConfig;
+
+use crate::config::{CLEANUP_POLICIES, COMPRESSION_TYPES, Config, Kind, TIMESTAMP_TYPES};
+
+/// One topic configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct TopicKey {
+    /// Its name.
+    pub name: &'static str,
+    /// Its values.
+    pub kind: Kind,
+    /// Its default where no broker setting stands behind it.
+    pub default: &'static str,
+    /// The broker settings behind it: the first that is given wins; then the last one's default holds.
+    pub synonyms: &'static [Synonym],
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+}
+
+/// A broker setting behind a topic configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Synonym {
+    /// The broker setting.
+    pub name: &'static str,
+    /// What its value is multiplied with: hours to milliseconds, say.
+    pub factor: i64,
+}
+
+const fn same(name: &'static str) -> Synonym {
+    Synonym { name, factor: 1 }
+}
+
+const fn minutes(name: &'static str) -> Synonym {
+    Synonym { name, factor: 60_000 }
+}
+
+const fn hours(name: &'static str) -> Synonym {
+    Synonym { name, factor: 3_600_000 }
+}
+
+const fn topic_key(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    synonyms: &'static [Synonym],
+    doc: &'static str,
+) -> TopicKey {
+    TopicKey { name, kind, default, synonyms, doc }
+}
+
+const fn int(min: i64, max: i64) -> Kind {
+    Kind::Int { min, max }
+}
+
+const fn long(min: i64) -> Kind {
+    Kind::Long { min, max: i64::MAX }
+}
+
+const INT_MAX: i64 = i32::MAX as i64;
+const LONG_MAX: &str = "9223372036854775807";
+
+/// Every topic configuration, by name.
+pub static TOPIC_KEYS: &[TopicKey] = &[
+    topic_key("cleanup.policy", Kind::SomeOf(CLEANUP_POLICIES), "delete", &[same("log.cleanup.policy")], "Whether old records are deleted, compacted, or both."),
+    topic_key("compression.gzip.level", int(-1, 9), "-1", &[], "The level of gzip where the broker compresses."),
+    topic_key("compression.lz4.level", int(1, 17), "9", &[], "The level of lz4 where the broker compresses."),
+    topic_key("compression.type", Kind::OneOf(COMPRESSION_TYPES), "producer", &[same("compression.type")], "The codec batches are kept in; producer keeps what arrives."),
+    topic_key("compression.zstd.level", int(-131_072, 22), "3", &[], "The level of zstd where the broker compresses."),
+    topic_key("delete.retention.ms", long(0), "86400000", &[], "How long the tombstones of a compacted topic are kept."),
+    topic_key("file.delete.delay.ms", long(0), "60000", &[], "Kept and described; objects have a grace of their own."),
+    topic_key("flush.messages", long(1), LONG_MAX, &[], "Kept and described; every record is durable before it is acknowledged."),
+    topic_key("flush.ms", long(0), LONG_MAX, &[], "Kept and described; every record is durable before it is acknowledged."),
+    topic_key("follower.replication.throttled.replicas", Kind::List, "", &[], "Kept and described; nothing is replicated between brokers."),
+    topic_key("index.interval.bytes", int(0, INT_MAX), "4096", &[], "Kept and described; every block is indexed."),
+    topic_key("leader.replication.throttled.replicas", Kind::List, "", &[], "Kept and described; nothing is replicated between brokers."),
+    topic_key("local.retention.bytes", long(-2), "-2", &[], "Kept and described; the whole log lives in object storage."),
+    topic_key("local.retention.ms", long(-2), "-2", &[], "Kept and described; the whole log lives in object storage."),
+    topic_key("max.compaction.lag.ms", long(1), LONG_MAX, &[], "The longest time a record stays uncompacted."),
+    topic_key("max.message.bytes", int(0, INT_MAX), "1048588", &[same("message.max.bytes")], "The largest record batch, as stored."),
+    topic_key("message.timestamp.after.max.ms", long(0), "3600000", &[same("log.message.timestamp.after.max.ms")], "How far a record's timestamp may lie in the future."),
+    topic_key("message.timestamp.before.max.ms", long(0), LONG_MAX, &[same("log.message.timestamp.before.max.ms")], "How far a record's timestamp may lie in the past."),
+    topic_key("message.timestamp.type", Kind::OneOf(TIMESTAMP_TYPES), "CreateTime", &[same("log.message.timestamp.type")], "Whether records keep the producer's time or get the broker's."),
+    topic_key("min.cleanable.dirty.ratio", Kind::Ratio, "0.5", &[], "How much of a log is uncompacted before it is compacted."),
+    topic_key("min.compaction.lag.ms", long(0), "0", &[], "The shortest time a record stays uncompacted."),
+    topic_key("min.insync.replicas", int(1, INT_MAX), "1", &[same("min.insync.replicas")], "Kept and described; durability is the write-ahead log's."),
+    topic_key("preallocate", Kind::Bool, "false", &[], "Kept and described; the write-ahead log is always preallocated."),
+    topic_key("remote.log.copy.disable", Kind::Bool, "false", &[], "Kept and described; the whole log lives in object storage."),
+    topic_key("remote.log.delete.on.disable", Kind::Bool, "false", &[], "Kept and described; the whole log lives in object storage."),
+    topic_key("remote.storage.enable", Kind::Bool, "false", &[], "Kept and described; the whole log lives in object storage."),
+    topic_key("retention.bytes", long(-1), "-1", &[same("log.retention.bytes")], "The most bytes a partition keeps; -1 for no limit."),
+    topic_key("retention.ms", long(-1), "604800000", &[same("log.retention.ms"), minutes("log.retention.minutes"), hours("log.retention.hours")], "How long records are kept; -1 for ever."),
+    topic_key("segment.bytes", int(1_048_576, INT_MAX), "1073741824", &[same("log.segment.bytes")], "The size at which the log rolls; retention removes whole rolls."),
+    topic_key("segment.index.bytes", int(4, INT_MAX), "10485760", &[], "Kept and described; indexes lie in the objects."),
+    topic_key("segment.jitter.ms", long(0), "0", &[], "By how much segment.ms is shortened at random."),
+    topic_key("segment.ms", long(1), "604800000", &[same("log.roll.ms"), hours("log.roll.hours")], "The longest time the log is appended to before it rolls."),
+    topic_key("unclean.leader.election.enable", Kind::Bool, "false", &[], "Kept and described; a leader is never unclean."),
+];
+
+/// Where the value of a configuration comes from; the values are Kafka's `ConfigSource` codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigSource {
+    /// Set on the topic.
+    DynamicTopic = 1,
+    /// Set in the broker's configuration.
+    StaticBroker = 4,
+    /// Nobody set it.
+    Default = 5,
+}
+
+/// One place a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The name it has there.
+    pub name: &'static str,
+    /// Its value there.
+    pub value: String,
+    /// The place.
+    pub source: ConfigSource,
+}
+
+/// The configuration of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static TopicKey> {
+    TOPIC_KEYS.iter().find(|key| key.name == name)
+}
+
+impl TopicKey {
+    /// Every place that gives it a value; the first is in effect.
+    #[must_use]
+    pub fn origins(&self, own: &BTreeMap<String, String>, broker: &Config) -> Vec<Origin> {
+        let mut origins = Vec::new();
+        if let Some(value) = own.get(self.name) {
+            let source = ConfigSource::DynamicTopic;
+            origins.push(Origin { name: self.name, value: value.clone(), source });
+        }
+        for synonym in self.synonyms {
+            if broker.source(synonym.name) == crate::config::Source::Given {
+                let value = synonym.value(broker);
+                origins.push(Origin { name: synonym.name, value, source: ConfigSource::StaticBroker });
+            }
+        }
+        match self.synonyms.last() {
+            Some(last) => {
+                let default = crate::config::find(last.name).and_then(|key| key.default);
+                let value = default.map_or_else(|| self.default.to_owned(), |text| last.scale(text));
+                origins.push(Origin { name: last.name, value, source: ConfigSource::Default });
+            }
+            None => origins.push(Origin {
+                name: self.name,
+                value: self.default.to_owned(),
+                source: ConfigSource::Default,
+            }),
+        }
+        origins
+    }
+
+    /// The value in effect.
+    #[must_use]
+    pub fn effective(&self, own: &BTreeMap<String, String>, broker: &Config) -> String {
+        self.origins(own, broker).swap_remove(0).value
+    }
+}
+
+impl Synonym {
+    fn value(&self, broker: &Config) -> String {
+        self.scale(broker.get(self.name).unwrap_or_default())
+    }
+
+    fn scale(&self, text: &str) -> String {
+        match text.trim().parse::<i64>() {
+            Ok(number) if self.factor != 1 && number >= 0 => {
+                number.saturating_mul(self.factor).to_string()
+            }
+            _ => text.trim().to_owned(),
+        }
+    }
+}
+
+/// Checks a topic's own configurations.
+///
+/// # Errors
+/// What is wrong with the first bad one, in the words of Kafka's tools.
+pub fn check(own: &BTreeMap<String, String>) -> Result<(), String> {
+    for (name, value) in own {
+        let key = find(name).ok_or_else(|| format!("Unknown topic config name: {name}"))?;
+        key.kind
+            .check(value)
+            .map_err(|why| format!("Invalid value {value} for configuration {name}: {why}"))?;
+    }
+    Ok(())
+}
+
+/// The settings of a log that follow from a topic's own configurations and the broker's.
+#[must_use]
+pub fn log_config(own: &BTreeMap<String, String>, broker: &Config) -> LogConfig {
+    let text = |name: &str| find(name).map(|key| key.effective(own, broker)).unwrap_or_default();
+    let long = |name: &str| text(name).trim().parse::<i64>().unwrap_or_default();
+    crate::log_config::build(&text, &long, broker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broker(flags: &[(&str, &str)]) -> Config {
+        let flags: Vec<(String, String)> =
+            flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Config::load(None, [], &flags).expect("sound")
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_its_defaults_are_sound() {
+        assert!(TOPIC_KEYS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        for key in TOPIC_KEYS {
+            if !matches!(key.kind, Kind::List) {
+                assert_eq!(key.kind.check(key.default), Ok(()), "{}", key.name);
+            }
+            for synonym in key.synonyms {
+                assert!(crate::config::find(synonym.name).is_some(), "{}", synonym.name);
+            }
+            let effective = key.effective(&BTreeMap::new(), &broker(&[]));
+            assert_eq!(effective, key.default, "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn the_topic_wins_over_the_broker_and_the_finer_unit_over_the_coarser() {
+        let key = find("retention.ms").expect("exists");
+        let broker = broker(&[("log.retention.minutes", "2"), ("log.retention.hours", "1")]);
+        let own = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
+        let origins = key.origins(&own, &broker);
+        let values: Vec<(&str, &str)> =
+            origins.iter().map(|origin| (origin.name, origin.value.as_str())).collect();
+        let expected = [
+            ("retention.ms", "5"),
+            ("log.retention.minutes", "120000"),
+            ("log.retention.hours", "3600000"),
+            ("log.retention.hours", "604800000"),
+        ];
+        assert_eq!(values, expected);
+        assert_eq!(key.effective(&BTreeMap::new(), &broker), "120000");
+    }
+
+    #[test]
+    fn unknown_and_bad_configurations_are_named() {
+        let own = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        assert!(check(&own("retention.ms", "7")).is_ok());
+        assert!(check(&own("retention.mz", "7")).expect_err("unknown").contains("retention.mz"));
+        assert!(check(&own("retention.ms", "x")).is_err());
+        assert!(check(&own("cleanup.policy", "compact,delete")).is_ok());
+    }
+}

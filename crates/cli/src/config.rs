@@ -1,0 +1,47 @@
+//! `highwater config`, and reading the configuration for every command.
+
+use std::io::Write;
+
+use anyhow::Context;
+use highwater_broker::config::Config;
+
+use crate::ConfigArgs;
+
+/// Parses `KEY=VALUE`.
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) =
+        text.split_once('=').ok_or_else(|| format!("{text} is not of the form KEY=VALUE"))?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+/// Reads the configuration from all its sources.
+pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
+    let file = match &args.config {
+        Some(path) => Some(
+            std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the configuration {}", path.display()))?,
+        ),
+        None => None,
+    };
+    Ok(Config::load(file.as_deref(), std::env::vars(), &args.settings)?)
+}
+
+/// Prints the effective configuration.
+pub(crate) fn print(args: &ConfigArgs) -> anyhow::Result<()> {
+    say(&load(args)?.render())
+}
+
+/// Writes to standard output; a reader that went away is no error.
+pub(crate) fn say(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes to standard error, as well as it can.
+pub(crate) fn complain(text: &str) {
+    if std::io::stderr().write_all(text.as_bytes()).is_err() {
+        // nobody is there to be told
+    }
+}

@@ -1,0 +1,52 @@
+//! `highwater start`.
+
+use anyhow::Context;
+use highwater_broker::node::{Machine, Node};
+use highwater_broker::telemetry;
+
+use crate::{ConfigArgs, config};
+
+/// Runs a node until Ctrl-C or SIGTERM.
+pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
+    let config = config::load(args)?;
+    telemetry::init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let outcome = runtime.block_on(async move {
+        let mut stop = Signals::listen()?;
+        let node = Node::start(config, Machine::real()).await?;
+        config::say(&node.banner())?;
+        let ended = tokio::select! {
+            () = stop.next() => Ok(()),
+            why = node.failed() => Err(anyhow::anyhow!(why)),
+        };
+        let stopped = node.stop().await;
+        ended.and(stopped.map_err(anyhow::Error::from))
+    });
+    runtime.shutdown_background();
+    outcome
+}
+
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?,
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Ports to the network: listening and byte streams.
+
+use std::fmt::Debug;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A connected byte stream.
+pub trait Socket: AsyncRead + AsyncWrite + Debug + Unpin + Send + 'static {
+    /// Ready when a read may make progress, so that an idle connection holds no buffer.
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// An address being listened on.
+#[async_trait]
+pub trait Acceptor: Debug + Send + Sync + 'static {
+    /// The next connection and its peer. Cancellation safe.
+    async fn accept(&self) -> io::Result<(Box<dyn Socket>, SocketAddr)>;
+    /// The address, with the port that the machine chose.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// Where connections come from.
+#[async_trait]
+pub trait Network: Debug + Send + Sync + 'static {
+    /// Listens on `host` (empty: every address) and `port` (0: the machine chooses).
+    async fn listen(&self, host: &str, port: u16) -> io::Result<Box<dyn Acceptor>>;
+}
+
+/// The machine's TCP.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct TcpNetwork;
+
+#[async_trait]
+impl Network for TcpNetwork {
+    async fn listen(&self, host: &str, port: u16) -> io::Result<Box<dyn Acceptor>> {
+        let host = if host.is_empty() { "0.0.0.0" } else { host };
+        let listener = tokio::net::TcpListener::bind((host, port)).await?;
+        Ok(Box::new(TcpAcceptor(listener)))
+    }
+}
+
+#[derive(Debug)]
+struct TcpAcceptor(tokio::net::TcpListener);
+
+#[async_trait]
+impl Acceptor for TcpAcceptor {
+    async fn accept(&self) -> io::Result<(Box<dyn Socket>, SocketAddr)> {
+        let (stream, peer) = self.0.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((Box::new(stream), peer))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl Socket for tokio::net::TcpStream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_read_ready(self, cx)
+    }
+}

@@ -1,0 +1,191 @@
+//! Our schema language: a message a file, a field a line, structures by indentation.
+//!
+//! ```text
+//! request 0 ProduceRequest 3-13 flexible 9+
+//! Acks int16 0+
+//! TopicData []TopicProduceData 0+
+//!   Name string 0-12 key ignorable entity topicName
+//! ```
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result, bail};
+
+use crate::definitions::ty;
+use crate::model::{Field, Kind, Message, Struct, Type, Versions};
+
+/// Reads `3-13`, `9+`, `7` or `none`.
+pub(crate) fn versions(text: &str) -> Result<Versions> {
+    let number = |digits: &str| digits.parse::<i16>().with_context(|| format!("versions {text}"));
+    if text == "none" {
+        return Ok(Versions::NONE);
+    }
+    if let Some(first) = text.strip_suffix('+') {
+        return Ok(Versions { first: number(first)?, last: i16::MAX });
+    }
+    match text.split_once('-') {
+        Some((first, last)) => Ok(Versions { first: number(first)?, last: number(last)? }),
+        None => Ok(Versions { first: number(text)?, last: number(text)? }),
+    }
+}
+
+fn show(versions: Versions) -> String {
+    match versions {
+        none if none.is_empty() => "none".to_owned(),
+        Versions { first, last: i16::MAX } => format!("{first}+"),
+        Versions { first, last } if first == last => first.to_string(),
+        Versions { first, last } => format!("{first}-{last}"),
+    }
+}
+
+fn show_type(ty: &Type) -> String {
+    match ty {
+        Type::Plain(name) | Type::Struct(name) => name.clone(),
+        Type::Array(element) => format!("[]{}", show_type(element)),
+    }
+}
+
+/// Writes a message as text.
+pub(crate) fn print(message: &Message) -> String {
+    let kind = match message.kind {
+        Kind::Request => "request",
+        Kind::Response => "response",
+    };
+    let mut out = format!(
+        "{kind} {} {} {} flexible {}{}\n",
+        message.key,
+        message.name,
+        show(message.valid),
+        show(message.flexible),
+        if message.unstable { " unstable" } else { "" },
+    );
+    print_fields(&mut out, &message.fields, 0);
+    for shared in &message.structs {
+        line(&mut out, 0, &format!("struct {} {}", shared.name, show(shared.versions)));
+        print_fields(&mut out, &shared.fields, 1);
+    }
+    out
+}
+
+fn line(out: &mut String, depth: usize, text: &str) {
+    let written = writeln!(out, "{:indent$}{text}", "", indent = depth * 2);
+    debug_assert!(written.is_ok(), "writing to a string");
+}
+
+fn print_fields(out: &mut String, fields: &[Field], depth: usize) {
+    for field in fields {
+        let mut text =
+            format!("{} {} {}", field.name, show_type(&field.ty), show(field.versions));
+        if !field.nullable.is_empty() {
+            text += &format!(" nullable {}", show(field.nullable));
+        }
+        if let Some((tag, versions)) = field.tagged {
+            text += &format!(" tag {tag} {}", show(versions));
+        }
+        if let Some(flexible) = field.flexible {
+            text += &format!(" flexible {}", show(flexible));
+        }
+        if let Some(default) = &field.default {
+            text += &format!(" default {default}");
+        }
+        for (set, word) in [(field.map_key, " key"), (field.ignorable, " ignorable")] {
+            if set {
+                text += word;
+            }
+        }
+        if let Some(entity) = &field.entity {
+            text += &format!(" entity {entity}");
+        }
+        line(out, depth, &text);
+        print_fields(out, &field.fields, depth + 1);
+    }
+}
+
+/// Reads a message.
+pub(crate) fn parse(source: &str) -> Result<Message> {
+    let mut lines = source.lines().filter(|line| !line.trim().is_empty()).peekable();
+    let head = lines.next().context("an empty file")?;
+    let words: Vec<&str> = head.split_whitespace().collect();
+    let [kind, key, name, valid, "flexible", flexible, rest @ ..] = words.as_slice() else {
+        bail!("not the first line of a message: {head}");
+    };
+    let kind = match *kind {
+        "request" => Kind::Request,
+        "response" => Kind::Response,
+        other => bail!("neither request nor response: {other}"),
+    };
+    let mut message = Message {
+        name: (*name).to_owned(),
+        kind,
+        key: key.parse()?,
+        valid: versions(valid)?,
+        flexible: versions(flexible)?,
+        unstable: rest == ["unstable"],
+        fields: Vec::new(),
+        structs: Vec::new(),
+    };
+    let mut lines: Vec<(usize, &str)> = lines
+        .map(|line| {
+            let text = line.trim_start();
+            ((line.len() - text.len()) / 2, text)
+        })
+        .collect();
+    lines.reverse();
+    while let Some((_, text)) = lines.last().copied() {
+        if let Some(rest) = text.strip_prefix("struct ") {
+            lines.pop();
+            let (name, of) = rest.split_once(' ').context("a structure has versions")?;
+            let fields = parse_fields(&mut lines, 1)?;
+            message.structs.push(Struct { name: name.to_owned(), versions: versions(of)?, fields });
+        } else {
+            message.fields.extend(parse_fields(&mut lines, 0)?);
+        }
+    }
+    Ok(message)
+}
+
+fn parse_fields(lines: &mut Vec<(usize, &str)>, depth: usize) -> Result<Vec<Field>> {
+    let mut fields = Vec::new();
+    while let Some((at, text)) = lines.last().copied() {
+        if at != depth || text.starts_with("struct ") {
+            break;
+        }
+        lines.pop();
+        let mut field = parse_field(text)?;
+        field.fields = parse_fields(lines, depth + 1)?;
+        fields.push(field);
+    }
+    Ok(fields)
+}
+
+fn parse_field(text: &str) -> Result<Field> {
+    let mut words = text.split_whitespace();
+    let mut next = || words.next().with_context(|| format!("a field is cut short: {text}"));
+    let mut field = Field {
+        name: next()?.to_owned(),
+        ty: ty(next()?),
+        versions: versions(next()?)?,
+        nullable: Versions::NONE,
+        tagged: None,
+        flexible: None,
+        default: None,
+        map_key: false,
+        ignorable: false,
+        entity: None,
+        fields: Vec::new(),
+    };
+    while let Some(word) = words.next() {
+        let mut next = || words.next().with_context(|| format!("a field is cut short: {text}"));
+        match word {
+            "nullable" => field.nullable = versions(next()?)?,
+            "tag" => field.tagged = Some((next()?.parse()?, versions(next()?)?)),
+            "flexible" => field.flexible = Some(versions(next()?)?),
+            "default" => field.default = Some(next()?.to_owned()),
+            "key" => field.map_key = true,
+            "ignorable" => field.ignorable = true,
+            "entity" => field.entity = Some(next()?.to_owned()),
+            other => bail!("an unknown word {other}: {text}"),
+        }
+    }
+    Ok(field)
+}

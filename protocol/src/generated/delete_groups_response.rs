@@ -1,0 +1,105 @@
+// Generated from protocol/schema by `cargo xtask codegen`; not to be edited.
+
+use crate::Message;
+use crate::wire::{DecodeError, FrameWriter, Reader, StrBytes};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeleteGroupsResponse {
+    pub throttle_time_ms: i32,
+    pub results: Vec<DeletableGroupResult>,
+}
+
+impl Default for DeleteGroupsResponse {
+    fn default() -> Self {
+        Self {
+            throttle_time_ms: Default::default(),
+            results: Default::default(),
+        }
+    }
+}
+
+impl Message for DeleteGroupsResponse {
+    fn read(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        let flexible = version >= 2;
+        let mut this = Self::default();
+        this.throttle_time_ms = r.i32()?;
+        this.results = r.array(flexible, |r| DeletableGroupResult::read(r, version))?;
+        if flexible {
+            r.tagged_fields(|tag, r| match tag {
+                _ => Ok(false),
+            })?;
+        }
+        Ok(this)
+    }
+
+    fn write(&self, out: &mut FrameWriter, version: i16) {
+        let flexible = version >= 2;
+        out.i32(self.throttle_time_ms);
+        out.array(&self.results, flexible, |out, one| {
+            one.write(out, version);
+        });
+        if flexible {
+            let mut tagged = 0;
+            out.unsigned_varint(tagged);
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeletableGroupResult {
+    pub group_id: StrBytes,
+    pub error_code: i16,
+    pub error_message: Option<StrBytes>,
+}
+
+impl Default for DeletableGroupResult {
+    fn default() -> Self {
+        Self {
+            group_id: Default::default(),
+            error_code: Default::default(),
+            error_message: None,
+        }
+    }
+}
+
+impl Message for DeletableGroupResult {
+    fn read(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        let flexible = version >= 2;
+        let mut this = Self::default();
+        this.group_id = r.string(flexible)?;
+        this.error_code = r.i16()?;
+        if version >= 3 {
+            this.error_message = if version >= 3 {
+                r.nullable_string(flexible)?
+            } else {
+                Some(r.string(flexible)?)
+            };
+        }
+        if flexible {
+            r.tagged_fields(|tag, r| match tag {
+                _ => Ok(false),
+            })?;
+        }
+        Ok(this)
+    }
+
+    fn write(&self, out: &mut FrameWriter, version: i16) {
+        let flexible = version >= 2;
+        out.string(&self.group_id, flexible);
+        out.i16(self.error_code);
+        if version >= 3 {
+            if version >= 3 {
+                out.nullable_string(self.error_message.as_ref(), flexible);
+            } else {
+                out.string(
+                    self.error_message.as_ref().unwrap_or(&Default::default()),
+                    flexible,
+                );
+            }
+        }
+        if flexible {
+            let mut tagged = 0;
+            out.unsigned_varint(tagged);
+        }
+    }
+}

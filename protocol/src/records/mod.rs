@@ -1,0 +1,13 @@
+//! Record batches v2, as they travel and as they are stored. Source: KIP-98, `DefaultRecordBatch`, `DefaultRecord`.
+
+mod batch;
+mod builder;
+mod compression;
+mod record;
+
+pub use batch::{
+    BATCH_HEADER_BYTES, BatchError, BatchHeader, HEAD_BYTES, TimestampType, head, split_batches,
+};
+pub use builder::{BatchBuilder, ProducerFields};
+pub use compression::{Codec, CompressionError, compress, decompress};
+pub use record::{Record, RecordError, RecordHeader, Records, RecordsIter, walk};

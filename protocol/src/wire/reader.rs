@@ -1,0 +1,278 @@
+//! Zero-copy reading of a frame. No length is trusted: each is held against the bytes that are left.
+
+use bytes::{Buf, Bytes};
+use highwater_types::Uuid;
+
+use super::StrBytes;
+use crate::records_field::Records;
+
+/// Why a frame can't be read. The client's fault: the connection is closed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// It ends too early, or a length in it lies.
+    #[error("frame ends too early wanted={wanted} left={left}")]
+    Truncated {
+        /// Bytes asked for.
+        wanted: usize,
+        /// Bytes left.
+        left: usize,
+    },
+    /// A length is negative where null is not allowed, or below -1.
+    #[error("length is negative length={0}")]
+    NegativeLength(i64),
+    /// A variable-length number does not end.
+    #[error("varint is too long")]
+    Varint,
+    /// A text is not UTF-8.
+    #[error("text is not UTF-8")]
+    Utf8,
+    /// Bytes are left over after the message.
+    #[error("bytes left over bytes={0}")]
+    LeftOver(usize),
+    /// The version is not one of the message's.
+    #[error("version is unknown version={0}")]
+    Version(i16),
+}
+
+/// A place in a frame.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    buf: Bytes,
+}
+
+/// Elements reserved ahead; beyond it a list grows as its elements are really there.
+const RESERVED_MAX: usize = 256;
+
+macro_rules! number {
+    ($name:ident, $get:ident, $ty:ty, $doc:literal) => {
+        #[doc = $doc]
+        ///
+        /// # Errors
+        /// [`DecodeError::Truncated`].
+        pub fn $name(&mut self) -> Result<$ty, DecodeError> {
+            self.want(size_of::<$ty>())?;
+            Ok(self.buf.$get())
+        }
+    };
+}
+
+impl Reader {
+    /// Starts at the beginning of `buf`.
+    #[must_use]
+    pub fn new(buf: Bytes) -> Self {
+        Self { buf }
+    }
+
+    /// Bytes left.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// What is left, as it is.
+    #[must_use]
+    pub fn into_rest(self) -> Bytes {
+        self.buf
+    }
+
+    /// Checks that nothing is left.
+    ///
+    /// # Errors
+    /// [`DecodeError::LeftOver`].
+    pub fn finish(&self) -> Result<(), DecodeError> {
+        if self.buf.is_empty() { Ok(()) } else { Err(DecodeError::LeftOver(self.buf.len())) }
+    }
+
+    fn want(&self, wanted: usize) -> Result<(), DecodeError> {
+        let left = self.buf.len();
+        if wanted <= left { Ok(()) } else { Err(DecodeError::Truncated { wanted, left }) }
+    }
+
+    number!(i8, get_i8, i8, "A signed byte.");
+    number!(i16, get_i16, i16, "Two bytes, signed.");
+    number!(u16, get_u16, u16, "Two bytes.");
+    number!(i32, get_i32, i32, "Four bytes, signed.");
+    number!(u32, get_u32, u32, "Four bytes.");
+    number!(i64, get_i64, i64, "Eight bytes, signed.");
+    number!(f64, get_f64, f64, "Eight bytes, IEEE 754.");
+
+    /// A byte that is 0 for false.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
+    pub fn bool(&mut self) -> Result<bool, DecodeError> {
+        Ok(self.i8()? != 0)
+    }
+
+    /// 16 bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
+    pub fn uuid(&mut self) -> Result<Uuid, DecodeError> {
+        self.want(16)?;
+        let mut id = [0; 16];
+        self.buf.copy_to_slice(&mut id);
+        Ok(Uuid(id))
+    }
+
+    /// An unsigned number of one to five bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Varint`] past 32 bits.
+    pub fn unsigned_varint(&mut self) -> Result<u32, DecodeError> {
+        let mut value = 0u64;
+        for shift in (0..35).step_by(7) {
+            let byte = u8::from_ne_bytes(self.i8()?.to_ne_bytes());
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return u32::try_from(value).map_err(|_| DecodeError::Varint);
+            }
+        }
+        Err(DecodeError::Varint)
+    }
+
+    /// The next `length` bytes, shared with the frame.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
+    pub fn slice(&mut self, length: usize) -> Result<Bytes, DecodeError> {
+        self.want(length)?;
+        Ok(self.buf.split_to(length))
+    }
+
+    /// A compact length is one more than the length, 0 for null.
+    fn compact_length(&mut self) -> Result<Option<usize>, DecodeError> {
+        let encoded = self.unsigned_varint()?;
+        let length = encoded.checked_sub(1);
+        Ok(length.map(|length| usize::try_from(length).unwrap_or(usize::MAX)))
+    }
+
+    fn length(length: i32) -> Result<Option<usize>, DecodeError> {
+        match length {
+            -1 => Ok(None),
+            _ => usize::try_from(length)
+                .map(Some)
+                .map_err(|_| DecodeError::NegativeLength(length.into())),
+        }
+    }
+
+    /// Text that may be null.
+    ///
+    /// # Errors
+    /// A lying length, or no UTF-8.
+    pub fn nullable_string(&mut self, flexible: bool) -> Result<Option<StrBytes>, DecodeError> {
+        let length = if flexible {
+            self.compact_length()?
+        } else {
+            Self::length(self.i16()?.into())?
+        };
+        let Some(length) = length else { return Ok(None) };
+        let text = StrBytes::try_from(self.slice(length)?).map_err(|_| DecodeError::Utf8)?;
+        Ok(Some(text))
+    }
+
+    /// Text.
+    ///
+    /// # Errors
+    /// As [`Self::nullable_string`], and null.
+    pub fn string(&mut self, flexible: bool) -> Result<StrBytes, DecodeError> {
+        self.nullable_string(flexible)?.ok_or(DecodeError::NegativeLength(-1))
+    }
+
+    /// Bytes that may be null.
+    ///
+    /// # Errors
+    /// A lying length.
+    pub fn nullable_bytes(&mut self, flexible: bool) -> Result<Option<Bytes>, DecodeError> {
+        let length =
+            if flexible { self.compact_length()? } else { Self::length(self.i32()?)? };
+        length.map(|length| self.slice(length)).transpose()
+    }
+
+    /// Bytes.
+    ///
+    /// # Errors
+    /// A lying length, and null.
+    pub fn bytes(&mut self, flexible: bool) -> Result<Bytes, DecodeError> {
+        self.nullable_bytes(flexible)?.ok_or(DecodeError::NegativeLength(-1))
+    }
+
+    /// Records that may be null.
+    ///
+    /// # Errors
+    /// A lying length.
+    pub fn nullable_records(&mut self, flexible: bool) -> Result<Option<Records>, DecodeError> {
+        Ok(self.nullable_bytes(flexible)?.map(Records::from))
+    }
+
+    /// Records.
+    ///
+    /// # Errors
+    /// A lying length, and null.
+    pub fn records(&mut self, flexible: bool) -> Result<Records, DecodeError> {
+        Ok(Records::from(self.bytes(flexible)?))
+    }
+
+    /// A list that may be null. Each element takes a byte at least, so a count above the bytes left lies.
+    ///
+    /// # Errors
+    /// A lying count, and what an element answers.
+    pub fn nullable_array<T>(
+        &mut self,
+        flexible: bool,
+        mut one: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<Vec<T>>, DecodeError> {
+        let count =
+            if flexible { self.compact_length()? } else { Self::length(self.i32()?)? };
+        let Some(count) = count else { return Ok(None) };
+        self.want(count)?;
+        let mut list = Vec::with_capacity(count.min(RESERVED_MAX));
+        for _ in 0..count {
+            list.push(one(self)?);
+        }
+        Ok(Some(list))
+    }
+
+    /// A list.
+    ///
+    /// # Errors
+    /// As [`Self::nullable_array`], and null.
+    pub fn array<T>(
+        &mut self,
+        flexible: bool,
+        one: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        self.nullable_array(flexible, one)?.ok_or(DecodeError::NegativeLength(-1))
+    }
+
+    /// A structure that may be null: a byte before it says so.
+    ///
+    /// # Errors
+    /// What the structure answers.
+    pub fn nullable_struct<T>(
+        &mut self,
+        one: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.i8()? < 0 { Ok(None) } else { one(self).map(Some) }
+    }
+
+    /// Tagged fields: `known` reads the one it knows and answers true, the others are skipped (KIP-482).
+    ///
+    /// # Errors
+    /// A lying size, what `known` answers, and a known field that leaves bytes over.
+    pub fn tagged_fields(
+        &mut self,
+        mut known: impl FnMut(u32, &mut Self) -> Result<bool, DecodeError>,
+    ) -> Result<(), DecodeError> {
+        for _ in 0..self.unsigned_varint()? {
+            let tag = self.unsigned_varint()?;
+            let size = self.unsigned_varint()?;
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            let mut field = Self::new(self.slice(size)?);
+            if known(tag, &mut field)? {
+                field.finish()?;
+            }
+        }
+        Ok(())
+    }
+}

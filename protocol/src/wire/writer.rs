@@ -1,0 +1,253 @@
+//! Writing of frames as gather lists: small fields lie together, records are linked.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use highwater_types::Uuid;
+
+use super::StrBytes;
+use crate::ApiKey;
+use crate::records_field::Records;
+
+/// A frame being written.
+#[derive(Debug, Default)]
+pub struct FrameWriter {
+    parts: Vec<Bytes>,
+    parts_bytes: usize,
+    tail: BytesMut,
+}
+
+const PREFIX_BYTES: usize = 4;
+
+macro_rules! number {
+    ($name:ident, $put:ident, $ty:ty, $doc:literal) => {
+        #[doc = $doc]
+        pub fn $name(&mut self, value: $ty) {
+            self.tail.$put(value);
+        }
+    };
+}
+
+impl FrameWriter {
+    /// A piece without length prefix or header.
+    #[must_use]
+    pub fn bare() -> Self {
+        Self::default()
+    }
+
+    /// An answer: room for the length, then its header. That of ApiVersions is never flexible (KIP-511).
+    #[must_use]
+    pub fn response(key: ApiKey, flexible: bool, correlation_id: i32) -> Self {
+        let mut out = Self { tail: BytesMut::with_capacity(256), ..Self::default() };
+        out.tail.put_bytes(0, PREFIX_BYTES);
+        out.i32(correlation_id);
+        if flexible && key != ApiKey::ApiVersions {
+            out.unsigned_varint(0);
+        }
+        out
+    }
+
+    /// A request: room for the length, then its header.
+    #[must_use]
+    pub fn request(
+        key: ApiKey,
+        version: i16,
+        flexible: bool,
+        correlation_id: i32,
+        client_id: &str,
+    ) -> Self {
+        let mut out = Self { tail: BytesMut::with_capacity(256), ..Self::default() };
+        out.tail.put_bytes(0, PREFIX_BYTES);
+        out.i16(key as i16);
+        out.i16(version);
+        out.i32(correlation_id);
+        out.string(&StrBytes::from(client_id), false);
+        if flexible {
+            out.unsigned_varint(0);
+        }
+        out
+    }
+
+    /// Bytes written.
+    #[must_use]
+    pub fn written(&self) -> usize {
+        self.parts_bytes + self.tail.len()
+    }
+
+    /// The frame, with its length in its first four bytes.
+    ///
+    /// # Panics
+    /// When it is over 2 GiB, which no limit of ours allows.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Bytes> {
+        let length = i32::try_from(self.written() - PREFIX_BYTES).expect("frames are below 2 GiB");
+        let prefix = length.to_be_bytes();
+        if self.parts.is_empty() {
+            self.tail[..PREFIX_BYTES].copy_from_slice(&prefix);
+            return vec![self.tail.freeze()];
+        }
+        let first = std::mem::take(&mut self.parts[0]);
+        let mut first = BytesMut::from(first);
+        first[..PREFIX_BYTES].copy_from_slice(&prefix);
+        self.parts[0] = first.freeze();
+        if !self.tail.is_empty() {
+            self.parts.push(self.tail.freeze());
+        }
+        self.parts
+    }
+
+    /// What was written, without a length.
+    #[must_use]
+    pub fn into_parts(mut self) -> Vec<Bytes> {
+        if !self.tail.is_empty() {
+            self.parts.push(self.tail.freeze());
+        }
+        self.parts
+    }
+
+    /// Links bytes that are worth it; copies a few.
+    fn link(&mut self, bytes: Bytes) {
+        const COPIED_MAX: usize = 256;
+        if bytes.len() <= COPIED_MAX {
+            self.tail.put_slice(&bytes);
+            return;
+        }
+        self.seal_tail();
+        self.parts_bytes += bytes.len();
+        self.parts.push(bytes);
+    }
+
+    fn seal_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let tail = self.tail.split().freeze();
+            self.parts_bytes += tail.len();
+            self.parts.push(tail);
+        }
+    }
+
+    number!(i8, put_i8, i8, "A signed byte.");
+    number!(i16, put_i16, i16, "Two bytes, signed.");
+    number!(u16, put_u16, u16, "Two bytes.");
+    number!(i32, put_i32, i32, "Four bytes, signed.");
+    number!(u32, put_u32, u32, "Four bytes.");
+    number!(i64, put_i64, i64, "Eight bytes, signed.");
+    number!(f64, put_f64, f64, "Eight bytes, IEEE 754.");
+
+    /// A byte, 1 for true.
+    pub fn bool(&mut self, value: bool) {
+        self.i8(value.into());
+    }
+
+    /// 16 bytes.
+    pub fn uuid(&mut self, value: Uuid) {
+        self.tail.put_slice(&value.0);
+    }
+
+    /// An unsigned number of one to five bytes.
+    pub fn unsigned_varint(&mut self, mut value: u32) {
+        while value >= 0x80 {
+            self.tail.put_u8((value & 0x7f).to_le_bytes()[0] | 0x80);
+            value >>= 7;
+        }
+        self.tail.put_u8(value.to_le_bytes()[0]);
+    }
+
+    fn compact_length(&mut self, length: Option<usize>) {
+        let encoded = length.map_or(0, |length| length + 1);
+        self.unsigned_varint(u32::try_from(encoded).expect("frames are below 2 GiB"));
+    }
+
+    fn length(&mut self, length: Option<usize>) {
+        let length = length.map_or(-1, |length| {
+            i32::try_from(length).expect("frames are below 2 GiB")
+        });
+        self.i32(length);
+    }
+
+    /// Text that may be null.
+    ///
+    /// # Panics
+    /// When it is over 32767 bytes in a version with short lengths: no text of ours is.
+    pub fn nullable_string(&mut self, text: Option<&StrBytes>, flexible: bool) {
+        let length = text.map(|text| text.len());
+        if flexible {
+            self.compact_length(length);
+        } else {
+            let short = |length| i16::try_from(length).expect("texts are short");
+            self.i16(length.map_or(-1, short));
+        }
+        if let Some(text) = text {
+            self.tail.put_slice(text.as_bytes());
+        }
+    }
+
+    /// Text.
+    pub fn string(&mut self, text: &StrBytes, flexible: bool) {
+        self.nullable_string(Some(text), flexible);
+    }
+
+    /// Bytes that may be null.
+    pub fn nullable_bytes(&mut self, bytes: Option<&Bytes>, flexible: bool) {
+        let length = bytes.map(Bytes::len);
+        if flexible { self.compact_length(length) } else { self.length(length) }
+        if let Some(bytes) = bytes {
+            self.link(bytes.clone());
+        }
+    }
+
+    /// Bytes.
+    pub fn bytes(&mut self, bytes: &Bytes, flexible: bool) {
+        self.nullable_bytes(Some(bytes), flexible);
+    }
+
+    /// Records that may be null: linked, never copied.
+    pub fn nullable_records(&mut self, records: Option<&Records>, flexible: bool) {
+        let length = records.map(Records::len);
+        if flexible { self.compact_length(length) } else { self.length(length) }
+        for part in records.into_iter().flat_map(Records::parts) {
+            self.link(part.clone());
+        }
+    }
+
+    /// Records.
+    pub fn records(&mut self, records: &Records, flexible: bool) {
+        self.nullable_records(Some(records), flexible);
+    }
+
+    /// A list that may be null.
+    pub fn nullable_array<T>(
+        &mut self,
+        list: Option<&[T]>,
+        flexible: bool,
+        mut one: impl FnMut(&mut Self, &T),
+    ) {
+        let length = list.map(<[T]>::len);
+        if flexible { self.compact_length(length) } else { self.length(length) }
+        for element in list.unwrap_or_default() {
+            one(self, element);
+        }
+    }
+
+    /// A list.
+    pub fn array<T>(&mut self, list: &[T], flexible: bool, one: impl FnMut(&mut Self, &T)) {
+        self.nullable_array(Some(list), flexible, one);
+    }
+
+    /// A structure that may be null: a byte before it says so.
+    pub fn nullable_struct<T>(&mut self, value: Option<&T>, one: impl FnOnce(&mut Self, &T)) {
+        self.i8(if value.is_some() { 1 } else { -1 });
+        if let Some(value) = value {
+            one(self, value);
+        }
+    }
+
+    /// One tagged field with its size.
+    pub fn tagged(&mut self, tag: u32, body: impl FnOnce(&mut Self)) {
+        let mut field = Self::bare();
+        body(&mut field);
+        self.unsigned_varint(tag);
+        let size = u32::try_from(field.written()).expect("frames are below 2 GiB");
+        self.unsigned_varint(size);
+        for part in field.into_parts() {
+            self.link(part);
+        }
+    }
+}
