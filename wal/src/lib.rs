@@ -12,6 +12,7 @@ use highwater_runtime::BytePermit;
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, StreamOffset, Timestamp, WalPosition};
 use tokio::sync::watch;
 
+pub mod disk;
 mod error;
 
 pub use error::WalError;
@@ -152,21 +153,21 @@ impl AppendPermit {
     }
 }
 
-/// How far the log is durable, as its waiters see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How far the log is durable, as its waiters see it: by tickets, which number group commits from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmed {
-    /// Everything below is durable.
-    UpTo(WalPosition),
-    /// The epoch ended (an fsync failed, or it was fenced) at this position; nothing after it is durable for sure.
-    Ended(WalPosition),
+    /// Every group commit up to this one is durable.
+    UpTo(u64),
+    /// The epoch ended (an fsync failed, or it was fenced, or closed) after this one.
+    Ended(u64),
 }
 
 /// A promise about one appended batch. Dropping it cancels nothing.
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct AppendReceipt {
-    /// The batch is durable when the log is confirmed up to here.
-    pub position: WalPosition,
+    /// The group commit that the batch is in.
+    pub ticket: u64,
     /// The log's one watermark.
     pub confirmed: watch::Receiver<Confirmed>,
 }
@@ -177,14 +178,14 @@ impl AppendReceipt {
     /// # Errors
     /// [`WalError::Ended`] when the log ended before: the batch may or may not be durable.
     pub async fn wait(&mut self) -> Result<(), WalError> {
-        let position = self.position;
+        let ticket = self.ticket;
         let reached = self.confirmed.wait_for(|confirmed| match confirmed {
-            Confirmed::UpTo(up_to) => *up_to >= position,
+            Confirmed::UpTo(up_to) => *up_to >= ticket,
             Confirmed::Ended(_) => true,
         });
         match reached.await.as_deref() {
             Ok(Confirmed::UpTo(_)) => Ok(()),
-            Ok(Confirmed::Ended(up_to)) if *up_to >= position => Ok(()),
+            Ok(Confirmed::Ended(up_to)) if *up_to >= ticket => Ok(()),
             Ok(Confirmed::Ended(_)) | Err(_) => Err(WalError::Ended),
         }
     }
@@ -192,8 +193,8 @@ impl AppendReceipt {
     /// Whether the batch is durable already.
     #[must_use]
     pub fn is_durable(&self) -> bool {
-        match &*self.confirmed.borrow() {
-            Confirmed::UpTo(up_to) | Confirmed::Ended(up_to) => *up_to >= self.position,
+        match *self.confirmed.borrow() {
+            Confirmed::UpTo(up_to) | Confirmed::Ended(up_to) => up_to >= self.ticket,
         }
     }
 }

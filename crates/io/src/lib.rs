@@ -5,6 +5,7 @@
 //! device's own reads, which go through `spawn_blocking`; nothing else may await them on a shared runtime.
 
 pub mod net;
+mod real;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+pub use real::{RealDevice, RealThreads};
 
 /// A tree of directories and files.
 #[async_trait]

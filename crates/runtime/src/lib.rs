@@ -2,6 +2,7 @@
 
 mod backoff;
 mod byte_budget;
+mod crash_point;
 mod rng;
 mod task_kind;
 mod tasks;
@@ -9,6 +10,7 @@ mod wall_clock;
 
 pub use backoff::Backoff;
 pub use byte_budget::{ByteBudget, BytePermit, TooLarge};
+pub use crash_point::crash_point;
 pub use rng::SeededRng;
 pub use task_kind::TaskKind;
 pub use tasks::Tasks;

@@ -1,0 +1,30 @@
+//! Errors of a log.
+
+use std::path::Path;
+
+/// Why a log can't be opened or written. Fatal.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LogError {
+    /// A block that was synced is bad (D1): the disk lost or changed it.
+    #[error("log is damaged: a synced block cannot be read file={file} position={position}")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// The block's position.
+        position: u64,
+    },
+    /// The machine's answer.
+    #[error("log cannot be read or written file={file} error={error}")]
+    Io {
+        /// The file or directory.
+        file: String,
+        /// The machine's answer.
+        error: String,
+    },
+}
+
+impl LogError {
+    pub(crate) fn io(path: &Path, error: &std::io::Error) -> Self {
+        Self::Io { file: path.display().to_string(), error: error.to_string() }
+    }
+}

@@ -1,0 +1,133 @@
+//! The files of a log: by position, made ahead of use, used again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use highwater_io::{Device, File, OpenMode};
+
+use crate::{Config, LogError};
+
+#[derive(Debug)]
+pub(crate) struct Files {
+    device: Arc<dyn Device>,
+    dir: PathBuf,
+    pub(crate) config: Config,
+    /// By index: the file of index i holds positions from i times the size of a file.
+    files: BTreeMap<u64, Arc<dyn File>>,
+}
+
+const FILL_BYTES: usize = 1 << 20;
+
+impl Files {
+    pub(crate) async fn open(
+        device: Arc<dyn Device>,
+        dir: &Path,
+        config: Config,
+    ) -> Result<Self, LogError> {
+        let dir_error = |error| LogError::io(dir, &error);
+        device.create_dir_all(dir).await.map_err(dir_error)?;
+        let mut files = BTreeMap::new();
+        for entry in device.list_dir(dir).await.map_err(dir_error)? {
+            let extension = entry.path.extension().and_then(|text| text.to_str());
+            if extension == Some("new") {
+                // half made when the process ended
+                device.remove_file(&entry.path).await.map_err(dir_error)?;
+                continue;
+            }
+            let stem = entry.path.file_stem().and_then(|stem| stem.to_str());
+            let index = stem.and_then(|stem| u64::from_str_radix(stem, 16).ok());
+            if let (Some("log"), Some(index)) = (extension, index) {
+                let opened = device.open(&entry.path, OpenMode::Existing).await;
+                files.insert(index, opened.map_err(|error| LogError::io(&entry.path, &error))?);
+            }
+        }
+        Ok(Self { device, dir: dir.to_owned(), config, files })
+    }
+
+    pub(crate) fn path(&self, index: u64) -> PathBuf {
+        self.dir.join(format!("{index:016x}.log"))
+    }
+
+    pub(crate) fn index(&self, position: u64) -> u64 {
+        position / self.config.file_bytes
+    }
+
+    pub(crate) fn get(&self, index: u64) -> Option<Arc<dyn File>> {
+        self.files.get(&index).cloned()
+    }
+
+    /// The first position that the files hold.
+    pub(crate) fn first_position(&self) -> u64 {
+        self.files.keys().next().map_or(0, |index| index * self.config.file_bytes)
+    }
+
+    /// Just after the last position that the files hold.
+    pub(crate) fn prepared(&self) -> u64 {
+        self.files.keys().next_back().map_or(0, |index| (index + 1) * self.config.file_bytes)
+    }
+
+    /// Adds one zero-filled file at the end, or the first if there is none.
+    pub(crate) async fn grow(&mut self, first: u64) -> std::io::Result<()> {
+        let index = self.files.keys().next_back().map_or(first, |last| last + 1);
+        let path = self.path(index);
+        let new = path.with_extension("new");
+        let file = self.device.open(&new, OpenMode::CreateNew).await?;
+        let zeroes = Bytes::from(vec![0; FILL_BYTES]);
+        let mut at = 0;
+        while at < self.config.file_bytes {
+            let filled = file.write_at(at, std::slice::from_ref(&zeroes)).await;
+            if let Err(error) = filled {
+                drop(file);
+                self.device.remove_file(&new).await?;
+                return Err(error);
+            }
+            at += FILL_BYTES as u64;
+        }
+        file.sync_data().await?;
+        self.device.rename(&new, &path).await?;
+        self.device.sync_dir(&self.dir).await?;
+        self.files.insert(index, file);
+        Ok(())
+    }
+
+    /// Lets go of files wholly below a position, never of the one that holds `tail`: used again at the end, or removed.
+    pub(crate) async fn release(&mut self, below: u64, tail: u64) -> Result<(), LogError> {
+        let keep_from = self.index(below.min(tail));
+        let spare_max = self.index(tail) + 2;
+        let mut changed = false;
+        while let Some((&index, _)) = self.files.first_key_value() {
+            if index >= keep_from {
+                break;
+            }
+            let path = self.path(index);
+            let error = |error| LogError::io(&path, &error);
+            let next = self.files.keys().next_back().map_or(index, |last| last + 1);
+            let Some(file) = self.files.remove(&index) else { break };
+            if next <= spare_max {
+                self.device.rename(&path, &self.path(next)).await.map_err(error)?;
+                self.files.insert(next, file);
+            } else {
+                self.device.remove_file(&path).await.map_err(error)?;
+            }
+            changed = true;
+        }
+        if changed {
+            let synced = self.device.sync_dir(&self.dir).await;
+            synced.map_err(|error| LogError::io(&self.dir, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Reads within one file.
+    pub(crate) async fn read(&self, position: u64, bytes: usize) -> Result<Bytes, LogError> {
+        let index = self.index(position);
+        let at = position % self.config.file_bytes;
+        let file = self.get(index).ok_or_else(|| {
+            LogError::io(&self.path(index), &std::io::ErrorKind::NotFound.into())
+        })?;
+        let read = file.read_at(at, bytes).await;
+        read.map_err(|error| LogError::io(&self.path(index), &error))
+    }
+}

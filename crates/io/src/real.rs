@@ -1,0 +1,234 @@
+//! The machine's own files, directories and threads.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rustix::fs::FlockOperation;
+
+use crate::{Device, DirEntry, DirLock, File, OpenMode, Threads};
+
+/// The machine's file systems.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RealDevice;
+
+/// Runs blocking work off the runtime's threads where there is a runtime, and in place on a writer's own thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => runtime.spawn_blocking(work).await.map_err(io::Error::other)?,
+        Err(_) => work(),
+    }
+}
+
+#[async_trait]
+impl Device for RealDevice {
+    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let path = path.to_owned();
+        blocking(move || {
+            let file = std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(mode == OpenMode::CreateNew)
+                .open(&path)?;
+            let file: Arc<dyn File> = Arc::new(RealFile { file: Arc::new(file), path });
+            Ok(file)
+        })
+        .await
+    }
+
+    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || {
+            let mut missing = Vec::new();
+            let mut at = path.as_path();
+            while !at.as_os_str().is_empty() && !at.exists() {
+                missing.push(at.to_owned());
+                at = at.parent().unwrap_or(Path::new(""));
+            }
+            std::fs::create_dir_all(&path)?;
+            for created in missing {
+                if let Some(parent) = created.parent() {
+                    sync_dir(parent)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(move || std::fs::hard_link(from, to)).await
+    }
+
+    async fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || std::fs::remove_file(path)).await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(move || std::fs::rename(from, to)).await
+    }
+
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || sync_dir(&path)).await
+    }
+
+    async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let path = path.to_owned();
+        blocking(move || {
+            let mut entries = Vec::new();
+            for entry in std::fs::read_dir(path)? {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                let is_dir = metadata.is_dir();
+                let bytes = if is_dir { 0 } else { metadata.len() };
+                entries.push(DirEntry { path: entry.path(), is_dir, bytes });
+            }
+            entries.sort_by(|a, b| a.path.cmp(&b.path));
+            Ok(entries)
+        })
+        .await
+    }
+
+    async fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
+        let path = path.join(".lock");
+        blocking(move || {
+            let options =
+                std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+            rustix::fs::flock(&options, FlockOperation::NonBlockingLockExclusive)?;
+            Ok(DirLock(Box::new(options)))
+        })
+        .await
+    }
+
+    async fn bytes_free(&self, path: &Path) -> io::Result<u64> {
+        let path = path.to_owned();
+        blocking(move || {
+            let stat = rustix::fs::statvfs(&path)?;
+            Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        })
+        .await
+    }
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    std::fs::File::open(path)?.sync_all()
+}
+
+#[derive(Debug)]
+struct RealFile {
+    file: Arc<std::fs::File>,
+    path: PathBuf,
+}
+
+impl RealFile {
+    fn named(&self, error: io::Error) -> io::Error {
+        if error.raw_os_error().is_some() {
+            return error;
+        }
+        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+    }
+}
+
+#[async_trait]
+impl File for RealFile {
+    async fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let file = Arc::clone(&self.file);
+        let read = blocking(move || {
+            let mut buffer = vec![0; len];
+            file.read_exact_at(&mut buffer, offset)?;
+            Ok(Bytes::from(buffer))
+        });
+        read.await.map_err(|error| self.named(error))
+    }
+
+    async fn write_at(&self, offset: u64, parts: &[Bytes]) -> io::Result<()> {
+        let file = Arc::clone(&self.file);
+        let parts = parts.to_vec();
+        blocking(move || write_all_at(&file, offset, &parts)).await
+    }
+
+    async fn sync_data(&self) -> io::Result<()> {
+        let file = Arc::clone(&self.file);
+        blocking(move || file.sync_data()).await
+    }
+
+    async fn set_len(&self, bytes: u64) -> io::Result<()> {
+        let file = Arc::clone(&self.file);
+        blocking(move || file.set_len(bytes)).await
+    }
+}
+
+const SLICES_MAX: usize = 64;
+
+fn write_all_at(file: &std::fs::File, mut offset: u64, parts: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut left = slices.as_mut_slice();
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        let count = left.len().min(SLICES_MAX);
+        let written = match rustix::io::pwritev(file, &left[..count], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        IoSlice::advance_slices(&mut left, written);
+        offset += written as u64;
+    }
+    Ok(())
+}
+
+/// One OS thread for each writer.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RealThreads;
+
+impl Threads for RealThreads {
+    fn spawn(&self, name: &'static str, body: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let started = thread.spawn(move || futures::executor::block_on(body));
+        started.expect("the machine can start a thread");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn files_are_written_in_parts_and_directories_are_locked() {
+        let dir = std::env::temp_dir().join(format!("highwater-io-{}", std::process::id()));
+        let device = RealDevice;
+        device.create_dir_all(&dir.join("a/b")).await.expect("creates");
+        let path = dir.join("a/file");
+        let file = device.open(&path, OpenMode::CreateNew).await.expect("creates");
+        let parts: Vec<Bytes> = (0..200u8).map(|i| Bytes::from(vec![i; 3])).collect();
+        file.write_at(2, &parts).await.expect("writes");
+        assert_eq!(file.read_at(2 + 3 * 199, 3).await.expect("reads"), vec![199; 3]);
+        assert!(file.read_at(2 + 3 * 199, 4).await.is_err(), "past the end");
+        assert!(device.open(&path, OpenMode::CreateNew).await.is_err());
+        let lock = device.lock_dir(&dir).await.expect("locks");
+        let second = device.lock_dir(&dir).await.expect_err("is locked");
+        assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        device.lock_dir(&dir).await.expect("is free again");
+        let names = device.list_dir(&dir.join("a")).await.expect("lists");
+        assert_eq!(names.len(), 2);
+        std::fs::remove_dir_all(&dir).expect("removes");
+    }
+}

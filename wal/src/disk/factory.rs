@@ -1,0 +1,120 @@
+//! Opens and recovers the disk WAL.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream;
+use highwater_disk_log::{LogError, Recovery};
+use highwater_io::{Device, Threads};
+use highwater_runtime::ByteBudget;
+use highwater_types::{NodeEpoch, NodeId, WalPosition};
+
+use super::record::decode_group;
+use super::ring::DiskWal;
+use crate::{ConfirmedSink, SealedWal, WalError, WalFactory, WriteAheadLog};
+
+/// Where the log lies and how large it is.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Bytes on disk. Default: 1 GiB.
+    pub bytes_max: u64,
+}
+
+/// Opens the disk WAL of one data directory.
+#[derive(Debug)]
+pub struct DiskWalFactory {
+    device: Arc<dyn Device>,
+    threads: Arc<dyn Threads>,
+    config: Config,
+    memory: ByteBudget,
+}
+
+impl DiskWalFactory {
+    /// A factory; `memory` is the log cache's budget, which appended batches hold until they leave it (M1).
+    #[must_use]
+    pub fn new(
+        device: Arc<dyn Device>,
+        threads: Arc<dyn Threads>,
+        config: Config,
+        memory: ByteBudget,
+    ) -> Self {
+        Self { device, threads, config, memory }
+    }
+
+    fn log_config(&self) -> highwater_disk_log::Config {
+        let file_bytes = highwater_disk_log::Config::default().file_bytes;
+        highwater_disk_log::Config { bytes_max: self.config.bytes_max, file_bytes }
+    }
+
+    async fn recovery(&self) -> Result<Recovery, WalError> {
+        let opened = Recovery::open(Arc::clone(&self.device), &self.config.dir, self.log_config());
+        opened.await.map_err(of_log)
+    }
+}
+
+/// An error of the log below as one of the WAL's.
+pub(super) fn of_log(error: LogError) -> WalError {
+    match error {
+        LogError::Damaged { file, position } => WalError::Damaged {
+            reason: format!("a block that was synced cannot be read position={position}"),
+            file,
+        },
+        LogError::Io { file, error } => {
+            WalError::Io { path: file, source: std::io::Error::other(error) }
+        }
+    }
+}
+
+#[async_trait]
+impl WalFactory for DiskWalFactory {
+    async fn open(
+        &self,
+        _node: NodeId,
+        epoch: NodeEpoch,
+        sink: Arc<dyn ConfirmedSink>,
+    ) -> Result<Arc<dyn WriteAheadLog>, WalError> {
+        let mut recovery = self.recovery().await?;
+        recovery.skip_to_end().await.map_err(of_log)?;
+        if recovery.opening() >= epoch.0 {
+            return Err(WalError::Damaged {
+                reason: format!(
+                    "it was last opened for node epoch {}, and the metadata gave this start {epoch}: the metadata is \
+                     older than the log (D2)",
+                    recovery.opening()
+                ),
+                file: self.config.dir.display().to_string(),
+            });
+        }
+        let room = ByteBudget::new(self.config.bytes_max);
+        let memory = self.memory.clone();
+        Ok(DiskWal::start(recovery, epoch, &*self.threads, memory, room, sink))
+    }
+
+    async fn seal(
+        &self,
+        _node: NodeId,
+        _epoch: NodeEpoch,
+        floor: WalPosition,
+    ) -> Result<SealedWal, WalError> {
+        let recovery = self.recovery().await?;
+        let groups = stream::try_unfold(recovery, |mut recovery| async move {
+            let group = recovery.next().await.map_err(of_log)?;
+            Ok(group.map(|group| (group, recovery)))
+        });
+        let batches = groups
+            .map(move |group: Result<_, WalError>| {
+                let group = group?;
+                let end = WalPosition { epoch: NodeEpoch(group.opening), at: group.end };
+                if group.end <= floor.at { Ok(Vec::new()) } else { decode_group(group.body, end) }
+            })
+            .flat_map(|batches| match batches {
+                Ok(batches) => stream::iter(batches).map(Ok).left_stream(),
+                Err(error) => stream::iter([Err(error)]).right_stream(),
+            });
+        Ok(SealedWal::Replay(batches.boxed()))
+    }
+}

@@ -1,0 +1,176 @@
+//! The open disk WAL.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use highwater_disk_log::{DiskLog, Group, GroupSink, Recovery, State};
+use highwater_io::Threads;
+use highwater_runtime::{ByteBudget, BytePermit};
+use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, StreamOffset, WalPosition};
+use tokio::sync::watch;
+
+use super::factory::of_log;
+use super::record::{self, Meta};
+use crate::{
+    AppendPermit, AppendReceipt, Confirmed, ConfirmedBatch, ConfirmedSink, StreamBatch, WalError,
+    WriteAheadLog,
+};
+
+#[derive(Debug)]
+pub(super) struct DiskWal {
+    log: DiskLog<Meta>,
+    epoch: NodeEpoch,
+    memory: ByteBudget,
+    sink: Arc<Sink>,
+    state: watch::Receiver<State>,
+}
+
+/// Turns groups of the log into confirmed batches.
+#[derive(Debug)]
+struct Sink {
+    epoch: NodeEpoch,
+    above: Arc<dyn ConfirmedSink>,
+    confirmed: watch::Sender<Confirmed>,
+    ring: Mutex<Ring>,
+    room: ByteBudget,
+}
+
+/// What the groups on disk occupy, until they are trimmed.
+#[derive(Debug)]
+struct Ring {
+    groups: VecDeque<(u64, BytePermit)>,
+    end: u64,
+}
+
+impl DiskWal {
+    pub(super) fn start(
+        recovery: Recovery,
+        epoch: NodeEpoch,
+        threads: &dyn Threads,
+        memory: ByteBudget,
+        room: ByteBudget,
+        above: Arc<dyn ConfirmedSink>,
+    ) -> Arc<dyn WriteAheadLog> {
+        let end = recovery.end();
+        let sink = Arc::new(Sink {
+            epoch,
+            above,
+            confirmed: watch::Sender::new(Confirmed::UpTo(0)),
+            ring: Mutex::new(Ring { groups: VecDeque::new(), end }),
+            room,
+        });
+        let as_sink: Arc<dyn GroupSink<Meta>> = Arc::<Sink>::clone(&sink);
+        let log = DiskLog::start(recovery, epoch.0, threads, "wal-writer", as_sink);
+        let state = log.state();
+        Arc::new(Self { log, epoch, memory, sink, state })
+    }
+}
+
+impl GroupSink<Meta> for Sink {
+    fn durable(&self, group: Group<Meta>) {
+        let end = WalPosition { epoch: self.epoch, at: group.end };
+        let mut held = BytePermit::empty();
+        let mut batches = Vec::with_capacity(group.entries.len());
+        for (range, meta) in group.entries {
+            let skip = record::HEADER_BYTES + meta.delta.len();
+            held.merge(meta.room);
+            batches.push(ConfirmedBatch {
+                stream: meta.stream,
+                leader_epoch: meta.leader_epoch,
+                base: meta.base,
+                count: meta.count,
+                max_timestamp: meta.max_timestamp,
+                delta: meta.delta,
+                roll: meta.roll,
+                bytes: group.body.slice(range.start + skip..range.end),
+                end,
+                permit: meta.memory,
+            });
+        }
+        {
+            let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            let used = group.end - ring.end;
+            if used > held.bytes() {
+                held.merge(self.room.force(used - held.bytes()));
+            }
+            ring.end = group.end;
+            ring.groups.push_back((group.end, held));
+        }
+        self.above.confirmed(batches);
+        self.confirmed.send_replace(Confirmed::UpTo(group.number));
+    }
+
+    fn ended(&self) {
+        self.confirmed.send_modify(|confirmed| {
+            if let Confirmed::UpTo(up_to) = *confirmed {
+                *confirmed = Confirmed::Ended(up_to);
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl WriteAheadLog for DiskWal {
+    async fn reserve(&self, bytes: u64) -> Result<AppendPermit, WalError> {
+        {
+            let state = self.state.borrow();
+            if state.ended.is_some() {
+                return Err(WalError::Ended);
+            }
+            if state.full && state.room < bytes {
+                return Err(WalError::Full);
+            }
+        }
+        let memory = self.memory.acquire(bytes).await.map_err(WalError::TooLarge)?;
+        let room = self.sink.room.acquire(bytes).await.map_err(WalError::TooLarge)?;
+        if self.state.borrow().ended.is_some() {
+            return Err(WalError::Ended);
+        }
+        Ok(AppendPermit { memory, room })
+    }
+
+    fn append(
+        &self,
+        permit: AppendPermit,
+        stream: StreamId,
+        epoch: LeaderEpoch,
+        base: StreamOffset,
+        batch: &StreamBatch,
+    ) -> AppendReceipt {
+        let header = record::header(stream, epoch, base, batch);
+        let meta = Meta {
+            stream,
+            leader_epoch: epoch,
+            base,
+            count: batch.count,
+            max_timestamp: batch.max_timestamp,
+            roll: batch.roll,
+            delta: batch.delta.clone(),
+            memory: permit.memory,
+            room: permit.room,
+        };
+        let parts = [&header[..], &batch.delta, &batch.head, &batch.tail];
+        let appended = self.log.append(&parts, meta);
+        AppendReceipt { ticket: appended.group, confirmed: self.sink.confirmed.subscribe() }
+    }
+
+    fn confirmed(&self) -> WalPosition {
+        WalPosition { epoch: self.epoch, at: self.state.borrow().end }
+    }
+
+    async fn trim(&self, floor: WalPosition) -> Result<(), WalError> {
+        let freed = {
+            let mut ring = self.sink.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = ring.groups.iter().take_while(|(end, _)| *end <= floor.at).count();
+            ring.groups.drain(..count).collect::<Vec<_>>()
+        };
+        drop(freed);
+        self.log.trim(floor.at);
+        Ok(())
+    }
+
+    async fn shutdown(&self) -> Result<(), WalError> {
+        self.log.shutdown().await.map_err(of_log)
+    }
+}
