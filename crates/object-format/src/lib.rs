@@ -1,1 +1,11 @@
-//! highwater-object-format
+#![doc = include_str!("../FORMAT.md")]
+
+mod block;
+mod directory;
+mod error;
+mod object;
+
+pub use block::{BatchEntry, BlockEntry, DataBlock};
+pub use directory::{StreamDirectory, StreamRoll};
+pub use error::FormatError;
+pub use object::{FOOTER_BYTES, Footer, ObjectHeader, ObjectWriter, StreamPart, WrittenObject};

@@ -7,9 +7,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+mod backend;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod error;
 mod key;
+pub mod layout;
 
+pub use backend::{LocalStorage, MemoryStorage};
 pub use error::StorageError;
 pub use key::ObjectKey;
 

@@ -1,0 +1,220 @@
+//! What an object says of one stream.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use highwater_types::{LeaderEpoch, StreamId, StreamOffset, StreamRange, Timestamp};
+
+use crate::{BlockEntry, FormatError};
+
+const PART: &str = "stream directory";
+
+/// Where a stream rolled within an object (F6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamRoll {
+    /// The base offset of the first batch of the new roll.
+    pub base: StreamOffset,
+    /// Bytes of this part before it.
+    pub bytes_before: u64,
+    /// The largest timestamp of this part before it, or -1.
+    pub max_timestamp_before: Timestamp,
+}
+
+/// Everything an object says of one stream, but its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamDirectory {
+    /// The stream.
+    pub stream: StreamId,
+    /// Topic id and partition; opaque.
+    pub label: Bytes,
+    /// The offsets the part accounts for.
+    pub range: StreamRange,
+    /// The leader epoch of its batches.
+    pub leader_epoch: LeaderEpoch,
+    /// First offset of the oldest transaction open at its end (F3).
+    pub open_from: Option<StreamOffset>,
+    /// Its largest timestamp, or -1.
+    pub max_timestamp: Timestamp,
+    /// Its blocks, in order.
+    pub blocks: Vec<BlockEntry>,
+    /// The leader epochs known, each with its first offset (F7).
+    pub leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
+    /// Where it rolled.
+    pub rolls: Vec<StreamRoll>,
+    /// The delta of each batch that has one (F1).
+    pub deltas: Vec<(StreamRange, Bytes)>,
+    /// Entries, by the offset of their marker (F3).
+    pub entries: Vec<(StreamOffset, Bytes)>,
+    /// The folded state at exactly the end (F2).
+    pub checkpoint: Option<Bytes>,
+}
+
+impl StreamDirectory {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u64(self.stream.0);
+        put_bytes(&mut out, &self.label);
+        out.put_i64(self.range.start);
+        out.put_i64(self.range.end);
+        out.put_i32(self.leader_epoch.0);
+        out.put_i64(self.open_from.unwrap_or(-1));
+        out.put_i64(self.max_timestamp);
+        put_count(&mut out, self.blocks.len());
+        for block in &self.blocks {
+            out.put_u64(block.position);
+            out.put_u32(block.bytes);
+            out.put_i64(block.base);
+            out.put_i64(block.next);
+            out.put_i64(block.max_timestamp);
+        }
+        put_count(&mut out, self.leader_epochs.len());
+        for (epoch, first) in &self.leader_epochs {
+            out.put_i32(epoch.0);
+            out.put_i64(*first);
+        }
+        put_count(&mut out, self.rolls.len());
+        for roll in &self.rolls {
+            out.put_i64(roll.base);
+            out.put_u64(roll.bytes_before);
+            out.put_i64(roll.max_timestamp_before);
+        }
+        put_count(&mut out, self.deltas.len());
+        for (range, delta) in &self.deltas {
+            out.put_i64(range.start);
+            out.put_i64(range.end);
+            put_bytes(&mut out, delta);
+        }
+        put_count(&mut out, self.entries.len());
+        for (at, entry) in &self.entries {
+            out.put_i64(*at);
+            put_bytes(&mut out, entry);
+        }
+        put_bytes(&mut out, self.checkpoint.as_deref().unwrap_or_default());
+        let crc = crc32fast::hash(&out);
+        out.put_u32(crc);
+        out.freeze()
+    }
+
+    /// Reads a directory, checking everything.
+    ///
+    /// # Errors
+    /// [`FormatError`].
+    pub fn parse(bytes: &Bytes) -> Result<Self, FormatError> {
+        let mut r = Fields { buf: checked(bytes, PART)?, part: PART };
+        let stream = StreamId(r.u64()?);
+        let label = r.bytes()?;
+        let range = r.i64()?..r.i64()?;
+        let leader_epoch = LeaderEpoch(r.i32()?);
+        let open_from = Some(r.i64()?).filter(|offset| *offset >= 0);
+        let max_timestamp = r.i64()?;
+        let blocks = r.list(36, |r| {
+            Ok(BlockEntry {
+                position: r.u64()?,
+                bytes: r.u32()?,
+                base: r.i64()?,
+                next: r.i64()?,
+                max_timestamp: r.i64()?,
+            })
+        })?;
+        let leader_epochs = r.list(12, |r| Ok((LeaderEpoch(r.i32()?), r.i64()?)))?;
+        let rolls = r.list(24, |r| {
+            Ok(StreamRoll {
+                base: r.i64()?,
+                bytes_before: r.u64()?,
+                max_timestamp_before: r.i64()?,
+            })
+        })?;
+        let deltas = r.list(20, |r| Ok((r.i64()?..r.i64()?, r.bytes()?)))?;
+        let entries = r.list(12, |r| Ok((r.i64()?, r.bytes()?)))?;
+        let checkpoint = Some(r.bytes()?).filter(|checkpoint| !checkpoint.is_empty());
+        r.finish()?;
+        Ok(Self {
+            stream,
+            label,
+            range,
+            leader_epoch,
+            open_from,
+            max_timestamp,
+            blocks,
+            leader_epochs,
+            rolls,
+            deltas,
+            entries,
+            checkpoint,
+        })
+    }
+}
+
+fn put_count(out: &mut BytesMut, count: usize) {
+    out.put_u32(u32::try_from(count).expect("lists are short"));
+}
+
+fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+    put_count(out, bytes.len());
+    out.put_slice(bytes);
+}
+
+/// What is before the CRC at the end, if it is right.
+pub(crate) fn checked(bytes: &Bytes, part: &'static str) -> Result<Bytes, FormatError> {
+    let Some(body) = bytes.len().checked_sub(4) else {
+        return Err(FormatError::Truncated { part });
+    };
+    let stored = bytes.slice(body..).get_u32();
+    if crc32fast::hash(&bytes[..body]) != stored {
+        return Err(FormatError::Checksum { part });
+    }
+    Ok(bytes.slice(..body))
+}
+
+/// Reads fields, each length held against what is left.
+pub(crate) struct Fields {
+    pub(crate) buf: Bytes,
+    pub(crate) part: &'static str,
+}
+
+impl Fields {
+    fn want(&self, bytes: usize) -> Result<(), FormatError> {
+        if bytes <= self.buf.len() {
+            return Ok(());
+        }
+        Err(FormatError::Truncated { part: self.part })
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, FormatError> {
+        self.want(4)?;
+        Ok(self.buf.get_u32())
+    }
+
+    pub(crate) fn i32(&mut self) -> Result<i32, FormatError> {
+        self.want(4)?;
+        Ok(self.buf.get_i32())
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, FormatError> {
+        self.want(8)?;
+        Ok(self.buf.get_u64())
+    }
+
+    pub(crate) fn i64(&mut self) -> Result<i64, FormatError> {
+        self.want(8)?;
+        Ok(self.buf.get_i64())
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<Bytes, FormatError> {
+        let length = usize::try_from(self.u32()?).unwrap_or(usize::MAX);
+        self.want(length)?;
+        Ok(self.buf.split_to(length))
+    }
+
+    pub(crate) fn list<T>(
+        &mut self,
+        bytes_min: usize,
+        one: impl Fn(&mut Self) -> Result<T, FormatError>,
+    ) -> Result<Vec<T>, FormatError> {
+        let count = usize::try_from(self.u32()?).unwrap_or(usize::MAX);
+        self.want(count.saturating_mul(bytes_min))?;
+        (0..count).map(|_| one(self)).collect()
+    }
+
+    pub(crate) fn finish(&self) -> Result<(), FormatError> {
+        if self.buf.is_empty() { Ok(()) } else { Err(FormatError::Mismatch { part: self.part }) }
+    }
+}
