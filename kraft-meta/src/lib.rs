@@ -1,1 +1,37 @@
-//! highwater-kraft-meta
+//! What the cluster agrees on: a deterministic state machine over a Raft log.
+//!
+//! Rules: `docs/STORAGE.md` E, C, G, R. Nothing of the Raft library leaves `raft/`.
+
+pub mod command;
+mod error;
+mod image;
+mod raft;
+mod state_machine;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use highwater_types::LogIndex;
+use tokio::sync::watch;
+
+pub use command::{Action, Command, Outcome, Rejection};
+pub use error::{OpenError, ProposeError};
+pub use image::{
+    MetadataImage, NodeImage, ObjectImage, PartitionImage, SnapshotError, StreamImage, TopicImage,
+};
+pub use raft::{Config, RaftMetadata};
+
+/// The metadata as a node sees it.
+#[async_trait]
+pub trait MetadataStore: Debug + Send + Sync + 'static {
+    /// This node's own image; never waits, may lag.
+    fn image(&self) -> Arc<MetadataImage>;
+    /// Changes with every command.
+    fn watch(&self) -> watch::Receiver<Arc<MetadataImage>>;
+    /// Proposes a command; when it is answered this node's own image has it.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; [`ProposeError::Unavailable`] leaves the outcome unknown.
+    async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError>;
+}

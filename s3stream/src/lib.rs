@@ -15,9 +15,15 @@ use highwater_types::{
 };
 pub use highwater_wal::{AppendPermit, AppendReceipt, StreamBatch, record_bytes};
 
+mod cache;
 mod error;
+mod read;
+mod store;
+mod stream;
+mod upload;
 
 pub use error::StreamError;
+pub use store::{Config, ObjectStreamStore, Parts};
 
 /// What the bounds of a stream are: `start <= confirmed <= next`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -147,8 +153,6 @@ pub trait Stream: Debug + Send + Sync + 'static {
     fn bounds(&self) -> StreamBounds;
     /// Changes whenever `confirmed` or `start` does; also when the stream ends.
     fn watch_bounds(&self) -> tokio::sync::watch::Receiver<StreamBounds>;
-    /// Uploads, closes in the metadata, and answers the end (C1, C2).
-    async fn close(self: Arc<Self>) -> Result<StreamOffset, StreamError>;
 }
 
 /// What the metadata holds of a stream's data (U4).
@@ -201,6 +205,8 @@ pub struct ObjectCommit {
     pub lowest_in_flight: u64,
     /// How far the WAL is confirmed (D2).
     pub confirmed: WalPosition,
+    /// Whether what is uploaded is of a former epoch of this node, read back from its WAL.
+    pub recovering: bool,
 }
 
 /// The answer to a commit.
@@ -230,8 +236,8 @@ pub trait StreamMetadata: Debug + Send + Sync + 'static {
     async fn checkpoint(&self, id: StreamId) -> Result<Option<Claim>, StreamError>;
     /// Moves a stream's start up; condemns what nothing refers to (U4, G1). Idempotent.
     async fn trim(&self, id: StreamId, start: StreamOffset) -> Result<(), StreamError>;
-    /// Closes a stream at its committed end (C1).
-    async fn close(&self, id: StreamId, epoch: LeaderEpoch) -> Result<(), StreamError>;
+    /// Topic id and partition of a stream, for objects that describe themselves (I10); empty for one that is gone.
+    async fn label(&self, id: StreamId) -> Result<Bytes, StreamError>;
     /// Objects condemned and past their grace, to be deleted; then recorded as gone (G1).
     async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError>;
     /// Records deletions.

@@ -1,0 +1,37 @@
+//! Errors of the metadata.
+
+use crate::command::Rejection;
+
+/// Why a proposal has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// The state machine refused it: nothing changed.
+    #[error("command is refused")]
+    Rejected(#[source] Rejection),
+    /// No leader, or the answer is lost: outcome unknown. Retry where the command may be repeated.
+    #[error("metadata is unavailable reason={0}")]
+    Unavailable(String),
+}
+
+/// Why the metadata can't be opened. Fatal: the start refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its files can't be read or written, or are damaged.
+    #[error("metadata cannot be opened")]
+    Log(#[source] highwater_disk_log::LogError),
+    /// A file can't be read or written.
+    #[error("metadata cannot be opened path={path}")]
+    Io {
+        /// The file.
+        path: String,
+        /// The machine's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The snapshot can't be used.
+    #[error("metadata cannot be opened")]
+    Snapshot(#[source] crate::SnapshotError),
+    /// The consensus does not start.
+    #[error("consensus cannot start reason={0}")]
+    Raft(String),
+}

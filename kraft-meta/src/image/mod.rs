@@ -1,0 +1,222 @@
+//! What the cluster agrees on, as one immutable value; cloning shares.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use highwater_types::{
+    ClusterId, LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, StreamId, StreamOffset,
+    StreamRange, TopicId,
+};
+use imbl::OrdMap;
+
+use crate::command::{ClaimRecord, Endpoint};
+
+mod snapshot;
+
+pub use snapshot::SnapshotError;
+
+/// The whole state.
+#[derive(Debug, Clone, Default)]
+pub struct MetadataImage {
+    pub(crate) at: LogIndex,
+    pub(crate) cluster: ClusterId,
+    pub(crate) nodes: OrdMap<i32, Arc<NodeImage>>,
+    pub(crate) topics: OrdMap<Arc<str>, Arc<TopicImage>>,
+    pub(crate) topic_names: OrdMap<TopicId, Arc<str>>,
+    pub(crate) streams: OrdMap<StreamId, Arc<StreamImage>>,
+    pub(crate) objects: OrdMap<ObjectId, ObjectImage>,
+    pub(crate) condemned: OrdMap<ObjectId, LogIndex>,
+    pub(crate) next_stream: u64,
+    pub(crate) next_producer: i64,
+}
+
+/// A node that registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeImage {
+    /// Its open epoch; every earlier one is fenced.
+    pub epoch: NodeEpoch,
+    /// The incarnation it registered with.
+    pub incarnation: Vec<u8>,
+    /// Epochs below this one are closed.
+    pub closed_below: NodeEpoch,
+    /// Where clients reach it.
+    pub endpoints: Vec<Endpoint>,
+    /// Its WAL's floor, as last committed.
+    pub floor: u64,
+    /// How far its WAL was heard to be confirmed (D2).
+    pub confirmed: u64,
+    /// The number of its last upload that was committed, and the streams that were dropped from it.
+    pub last_upload: Option<(NodeEpoch, u64, Vec<StreamId>)>,
+}
+
+/// A topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicImage {
+    /// Its id.
+    pub id: TopicId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether it is one of Kafka's internal topics.
+    pub internal: bool,
+    /// Its own configurations.
+    pub configs: BTreeMap<String, String>,
+    /// Its partitions, by number from 0 on.
+    pub partitions: Vec<PartitionImage>,
+}
+
+/// A partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionImage {
+    /// Its stream.
+    pub stream: StreamId,
+    /// Its replicas, as at creation.
+    pub replicas: Vec<NodeId>,
+    /// Who leads it.
+    pub leader: Option<(NodeId, NodeEpoch)>,
+    /// The leadership's number; -1 before the first.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// A stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamImage {
+    /// The topic it belongs to.
+    pub topic: TopicId,
+    /// The partition.
+    pub partition: i32,
+    /// Its first offset.
+    pub start: StreamOffset,
+    /// The end of its last claim.
+    pub committed_end: StreamOffset,
+    /// The node epoch that has it open.
+    pub held_by: Option<NodeEpoch>,
+    /// The leader epoch it was opened under last.
+    pub leader_epoch: LeaderEpoch,
+    /// Leader epochs with their first offsets, oldest first (E5).
+    pub leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
+    /// What objects hold of it, by first offset.
+    pub claims: OrdMap<StreamOffset, Arc<ClaimRecord>>,
+    /// The newest claim with a checkpoint; it keeps its object, data or no data (F5).
+    pub checkpoint: Option<Arc<ClaimRecord>>,
+}
+
+/// A data object that something refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectImage {
+    /// Its bytes.
+    pub bytes: u64,
+    /// How many claims and checkpoints name it.
+    pub references: u64,
+}
+
+impl TopicImage {
+    /// A partition by its number.
+    #[must_use]
+    pub fn partition(&self, index: i32) -> Option<&PartitionImage> {
+        usize::try_from(index).ok().and_then(|index| self.partitions.get(index))
+    }
+
+    /// The numbers of its partitions.
+    pub fn partition_indexes(&self) -> impl Iterator<Item = i32> + use<> {
+        0..i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
+    }
+}
+
+impl MetadataImage {
+    /// The index of the last command in it.
+    #[must_use]
+    pub fn at(&self) -> LogIndex {
+        self.at
+    }
+
+    /// The cluster's id; zero before it is formatted.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// A topic by name.
+    #[must_use]
+    pub fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
+        self.topics.get(name)
+    }
+
+    /// A topic by id.
+    #[must_use]
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<TopicImage>> {
+        self.topic_names.get(&id).and_then(|name| self.topics.get(name))
+    }
+
+    /// Every topic, by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<TopicImage>> {
+        self.topics.values()
+    }
+
+    /// Topics that differ from an older image, or are new: each as it is now. Costs what changed.
+    #[must_use]
+    pub fn topics_changed_since(&self, older: &Self) -> Vec<Arc<TopicImage>> {
+        older
+            .topics
+            .diff(&self.topics)
+            .filter_map(|change| match change {
+                imbl::ordmap::DiffItem::Add(_, topic) => Some(Arc::clone(topic)),
+                imbl::ordmap::DiffItem::Update { new, .. } => Some(Arc::clone(new.1)),
+                imbl::ordmap::DiffItem::Remove(..) => None,
+            })
+            .collect()
+    }
+
+    /// Whether a topic that an older image has is gone.
+    #[must_use]
+    pub fn has_lost_topics_of(&self, older: &Self) -> bool {
+        older
+            .topic_names
+            .diff(&self.topic_names)
+            .any(|change| matches!(change, imbl::ordmap::DiffItem::Remove(..)))
+    }
+
+    /// Every node, by number.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeImage)> {
+        self.nodes.iter().map(|(id, node)| (NodeId(*id), &**node))
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&NodeImage> {
+        self.nodes.get(&id.0).map(|node| &**node)
+    }
+
+    /// A stream.
+    #[must_use]
+    pub fn stream(&self, id: StreamId) -> Option<&Arc<StreamImage>> {
+        self.streams.get(&id)
+    }
+
+    /// Condemned objects, each with the index of the command that condemned it (G1).
+    pub fn condemned(&self) -> impl Iterator<Item = (ObjectId, LogIndex)> {
+        self.condemned.iter().map(|(id, at)| (*id, *at))
+    }
+
+    /// Objects that something refers to, and their bytes.
+    #[must_use]
+    pub fn objects(&self) -> (usize, u64) {
+        (self.objects.len(), self.objects.values().map(|object| object.bytes).sum())
+    }
+}
+
+impl StreamImage {
+    /// The claims that overlap a range, in order.
+    #[must_use]
+    pub fn claims_in(&self, range: &StreamRange) -> Vec<Arc<ClaimRecord>> {
+        let from = self
+            .claims
+            .range(..=range.start)
+            .next_back()
+            .map_or(range.start, |(first, _)| *first);
+        self.claims
+            .range(from..range.end.max(from))
+            .map(|(_, claim)| Arc::clone(claim))
+            .filter(|claim| claim.next > range.start)
+            .collect()
+    }
+}

@@ -1,0 +1,331 @@
+//! Images as bytes: prost messages, version 1.
+
+use std::sync::Arc;
+
+use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamId};
+use prost::Message;
+
+use super::{MetadataImage, NodeImage, ObjectImage, PartitionImage, StreamImage, TopicImage};
+use crate::command::{ClaimRecord, Endpoint, ObjectName, Replicas, uuid};
+
+/// Why bytes are no image. Fatal.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SnapshotError {
+    /// They can't be read.
+    #[error("snapshot cannot be read reason={0}")]
+    Unreadable(String),
+    /// They are of a newer version.
+    #[error("snapshot is of a newer version version={0}")]
+    Newer(u32),
+}
+
+const VERSION: u32 = 1;
+
+#[derive(Clone, PartialEq, Message)]
+struct Snapshot {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(uint64, tag = "2")]
+    at: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    cluster: Vec<u8>,
+    #[prost(message, repeated, tag = "4")]
+    nodes: Vec<NodeRecord>,
+    #[prost(message, repeated, tag = "5")]
+    topics: Vec<TopicRecord>,
+    #[prost(message, repeated, tag = "6")]
+    streams: Vec<StreamRecord>,
+    #[prost(message, repeated, tag = "7")]
+    objects: Vec<ObjectRecord>,
+    #[prost(uint64, tag = "8")]
+    next_stream: u64,
+    #[prost(int64, tag = "9")]
+    next_producer: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NodeRecord {
+    #[prost(int32, tag = "1")]
+    node: i32,
+    #[prost(uint64, tag = "2")]
+    epoch: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    incarnation: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    closed_below: u64,
+    #[prost(message, repeated, tag = "5")]
+    endpoints: Vec<Endpoint>,
+    #[prost(uint64, tag = "6")]
+    floor: u64,
+    #[prost(uint64, tag = "7")]
+    confirmed: u64,
+    #[prost(message, optional, tag = "8")]
+    last_upload: Option<UploadRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct UploadRecord {
+    #[prost(uint64, tag = "1")]
+    epoch: u64,
+    #[prost(uint64, tag = "2")]
+    number: u64,
+    #[prost(uint64, repeated, tag = "3")]
+    dropped: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TopicRecord {
+    #[prost(bytes = "vec", tag = "1")]
+    id: Vec<u8>,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(bool, tag = "3")]
+    internal: bool,
+    #[prost(btree_map = "string, string", tag = "4")]
+    configs: std::collections::BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "5")]
+    partitions: Vec<PartitionRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PartitionRecord {
+    #[prost(uint64, tag = "1")]
+    stream: u64,
+    #[prost(message, optional, tag = "2")]
+    replicas: Option<Replicas>,
+    #[prost(message, optional, tag = "3")]
+    leader: Option<LeaderRecord>,
+    #[prost(int32, tag = "4")]
+    leader_epoch: i32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct LeaderRecord {
+    #[prost(int32, tag = "1")]
+    node: i32,
+    #[prost(uint64, tag = "2")]
+    epoch: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StreamRecord {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    topic: Vec<u8>,
+    #[prost(int32, tag = "3")]
+    partition: i32,
+    #[prost(int64, tag = "4")]
+    start: i64,
+    #[prost(int64, tag = "5")]
+    committed_end: i64,
+    #[prost(uint64, optional, tag = "6")]
+    held_by: Option<u64>,
+    #[prost(int32, tag = "7")]
+    leader_epoch: i32,
+    #[prost(message, repeated, tag = "8")]
+    leader_epochs: Vec<EpochRecord>,
+    #[prost(message, repeated, tag = "9")]
+    claims: Vec<ClaimRecord>,
+    #[prost(message, optional, tag = "10")]
+    checkpoint: Option<ClaimRecord>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct EpochRecord {
+    #[prost(int32, tag = "1")]
+    epoch: i32,
+    #[prost(int64, tag = "2")]
+    first: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct ObjectRecord {
+    #[prost(message, optional, tag = "1")]
+    name: Option<ObjectName>,
+    #[prost(uint64, tag = "2")]
+    bytes: u64,
+    #[prost(uint64, tag = "3")]
+    references: u64,
+    #[prost(uint64, optional, tag = "4")]
+    condemned_at: Option<u64>,
+}
+
+impl MetadataImage {
+    /// The image as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut objects: Vec<ObjectRecord> = Vec::new();
+        for (id, object) in &self.objects {
+            objects.push(ObjectRecord {
+                name: Some((*id).into()),
+                bytes: object.bytes,
+                references: object.references,
+                condemned_at: None,
+            });
+        }
+        for (id, at) in &self.condemned {
+            let name = Some((*id).into());
+            let condemned_at = Some(at.0);
+            objects.push(ObjectRecord { name, bytes: 0, references: 0, condemned_at });
+        }
+        let snapshot = Snapshot {
+            version: VERSION,
+            at: self.at.0,
+            cluster: self.cluster.0.to_vec(),
+            nodes: self.nodes.iter().map(|(id, node)| node_record(*id, node)).collect(),
+            topics: self.topics.values().map(|topic| topic_record(topic)).collect(),
+            streams: self.streams.iter().map(|(id, stream)| stream_record(*id, stream)).collect(),
+            objects,
+            next_stream: self.next_stream,
+            next_producer: self.next_producer,
+        };
+        snapshot.encode_to_vec()
+    }
+
+    /// Reads an image.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let snapshot = Snapshot::decode(bytes)
+            .map_err(|error| SnapshotError::Unreadable(error.to_string()))?;
+        if snapshot.version != VERSION {
+            return Err(SnapshotError::Newer(snapshot.version));
+        }
+        let mut image = Self {
+            at: LogIndex(snapshot.at),
+            cluster: uuid(&snapshot.cluster),
+            next_stream: snapshot.next_stream,
+            next_producer: snapshot.next_producer,
+            ..Self::default()
+        };
+        for node in snapshot.nodes {
+            image.nodes.insert(node.node, Arc::new(node_image(node)));
+        }
+        for topic in snapshot.topics {
+            let topic = Arc::new(topic_image(topic));
+            image.topic_names.insert(topic.id, Arc::clone(&topic.name));
+            image.topics.insert(Arc::clone(&topic.name), topic);
+        }
+        for stream in snapshot.streams {
+            image.streams.insert(StreamId(stream.id), Arc::new(stream_image(stream)));
+        }
+        for object in snapshot.objects {
+            let name = object.name.unwrap_or_default().into();
+            match object.condemned_at {
+                Some(at) => {
+                    image.condemned.insert(name, LogIndex(at));
+                }
+                None => {
+                    let ObjectRecord { bytes, references, .. } = object;
+                    image.objects.insert(name, ObjectImage { bytes, references });
+                }
+            }
+        }
+        Ok(image)
+    }
+}
+
+fn node_record(id: i32, node: &NodeImage) -> NodeRecord {
+    NodeRecord {
+        node: id,
+        epoch: node.epoch.0,
+        incarnation: node.incarnation.clone(),
+        closed_below: node.closed_below.0,
+        endpoints: node.endpoints.clone(),
+        floor: node.floor,
+        confirmed: node.confirmed,
+        last_upload: node.last_upload.as_ref().map(|(epoch, number, dropped)| UploadRecord {
+            epoch: epoch.0,
+            number: *number,
+            dropped: dropped.iter().map(|stream| stream.0).collect(),
+        }),
+    }
+}
+
+fn node_image(node: NodeRecord) -> NodeImage {
+    NodeImage {
+        epoch: NodeEpoch(node.epoch),
+        incarnation: node.incarnation,
+        closed_below: NodeEpoch(node.closed_below),
+        endpoints: node.endpoints,
+        floor: node.floor,
+        confirmed: node.confirmed,
+        last_upload: node.last_upload.map(|upload| {
+            let dropped = upload.dropped.into_iter().map(StreamId).collect();
+            (NodeEpoch(upload.epoch), upload.number, dropped)
+        }),
+    }
+}
+
+fn topic_record(topic: &TopicImage) -> TopicRecord {
+    let partition = |partition: &PartitionImage| PartitionRecord {
+        stream: partition.stream.0,
+        replicas: Some(Replicas {
+            nodes: partition.replicas.iter().map(|node| node.0).collect(),
+        }),
+        leader: partition
+            .leader
+            .map(|(node, epoch)| LeaderRecord { node: node.0, epoch: epoch.0 }),
+        leader_epoch: partition.leader_epoch.0,
+    };
+    TopicRecord {
+        id: topic.id.0.to_vec(),
+        name: topic.name.to_string(),
+        internal: topic.internal,
+        configs: topic.configs.clone(),
+        partitions: topic.partitions.iter().map(partition).collect(),
+    }
+}
+
+fn topic_image(topic: TopicRecord) -> TopicImage {
+    let partition = |partition: PartitionRecord| PartitionImage {
+        stream: StreamId(partition.stream),
+        replicas: partition.replicas.unwrap_or_default().nodes.into_iter().map(NodeId).collect(),
+        leader: partition.leader.map(|leader| (NodeId(leader.node), NodeEpoch(leader.epoch))),
+        leader_epoch: LeaderEpoch(partition.leader_epoch),
+    };
+    TopicImage {
+        id: uuid(&topic.id),
+        name: topic.name.into(),
+        internal: topic.internal,
+        configs: topic.configs,
+        partitions: topic.partitions.into_iter().map(partition).collect(),
+    }
+}
+
+fn stream_record(id: StreamId, stream: &StreamImage) -> StreamRecord {
+    let epoch =
+        |(epoch, first): &(LeaderEpoch, i64)| EpochRecord { epoch: epoch.0, first: *first };
+    StreamRecord {
+        id: id.0,
+        topic: stream.topic.0.to_vec(),
+        partition: stream.partition,
+        start: stream.start,
+        committed_end: stream.committed_end,
+        held_by: stream.held_by.map(|epoch| epoch.0),
+        leader_epoch: stream.leader_epoch.0,
+        leader_epochs: stream.leader_epochs.iter().map(epoch).collect(),
+        claims: stream.claims.values().map(|claim| (**claim).clone()).collect(),
+        checkpoint: stream.checkpoint.as_deref().cloned(),
+    }
+}
+
+fn stream_image(stream: StreamRecord) -> StreamImage {
+    StreamImage {
+        topic: uuid(&stream.topic),
+        partition: stream.partition,
+        start: stream.start,
+        committed_end: stream.committed_end,
+        held_by: stream.held_by.map(NodeEpoch),
+        leader_epoch: LeaderEpoch(stream.leader_epoch),
+        leader_epochs: stream
+            .leader_epochs
+            .into_iter()
+            .map(|record| (LeaderEpoch(record.epoch), record.first))
+            .collect(),
+        claims: stream.claims.into_iter().map(|claim| (claim.first, Arc::new(claim))).collect(),
+        checkpoint: stream.checkpoint.map(Arc::new),
+    }
+}

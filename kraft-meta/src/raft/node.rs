@@ -1,0 +1,185 @@
+//! A voter.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use highwater_io::{Device, Threads};
+use highwater_types::{ClusterId, LogIndex, NodeId};
+use openraft::{BasicNode, Raft, SnapshotPolicy};
+use tokio::sync::watch;
+
+use super::log_store::LogStore;
+use super::network::NoNetwork;
+use super::snapshot_store::SnapshotStore;
+use super::state_store::StateStore;
+use super::types::{Proposal, Types};
+use crate::command::{Action, Command, Format, Outcome};
+use crate::error::{OpenError, ProposeError};
+use crate::image::MetadataImage;
+use crate::MetadataStore;
+
+/// Where a voter keeps its log, and who it is.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The directory of log and snapshot.
+    pub dir: PathBuf,
+    /// The node.
+    pub node: NodeId,
+    /// The id of the cluster, if it is formatted now.
+    pub cluster: ClusterId,
+}
+
+/// The metadata of a lone voter.
+pub struct RaftMetadata {
+    raft: Raft<Types, StateStore>,
+    image: watch::Receiver<Arc<MetadataImage>>,
+    log: LogStore,
+}
+
+impl std::fmt::Debug for RaftMetadata {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RaftMetadata")
+    }
+}
+
+/// Ticks are rare, so that an idle node sleeps; a lone voter has nobody to send heartbeats to.
+const HEARTBEAT_MS: u64 = 1000;
+const LEADER_DEADLINE: Duration = Duration::from_secs(30);
+const SNAPSHOT_AFTER_ENTRIES: u64 = 5000;
+
+impl RaftMetadata {
+    /// Opens the log, campaigns at once, and returns when it leads and its image is up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(
+        config: Config,
+        device: Arc<dyn Device>,
+        threads: &dyn Threads,
+    ) -> Result<Self, OpenError> {
+        let log = LogStore::open(Arc::clone(&device), threads, &config.dir.join("log")).await?;
+        let state = StateStore::open(SnapshotStore::new(device, config.dir)).await?;
+        let image = state.watch();
+        let id = u64::try_from(config.node.0).map_err(|_| {
+            OpenError::Raft(format!("node.id must not be negative: {}", config.node))
+        })?;
+        let raft_config = openraft::Config {
+            cluster_name: "highwater".to_owned(),
+            heartbeat_interval: HEARTBEAT_MS,
+            election_timeout_min: HEARTBEAT_MS * 3,
+            election_timeout_max: HEARTBEAT_MS * 6,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_AFTER_ENTRIES),
+            max_in_snapshot_log_to_keep: 0,
+            ..Default::default()
+        };
+        let failed = |error: &dyn std::fmt::Display| OpenError::Raft(error.to_string());
+        let raft_config = Arc::new(raft_config.validate().map_err(|error| failed(&error))?);
+        let raft = Raft::new(id, raft_config, NoNetwork, log.clone(), state)
+            .await
+            .map_err(|error| failed(&error))?;
+        if raft.is_initialized().await.map_err(|error| failed(&error))? {
+            raft.trigger().elect(false).await.map_err(|error| failed(&error))?;
+        } else {
+            let members = BTreeMap::from([(id, BasicNode::default())]);
+            raft.initialize(members).await.map_err(|error| failed(&error))?;
+        }
+        let led = raft.wait(Some(LEADER_DEADLINE)).current_leader(id, "lone voter leads").await;
+        led.map_err(|error| failed(&error))?;
+        let metadata = Self { raft, image, log };
+        // the first command of a term is answered when everything before it is applied
+        let format = Action::Format(Format { cluster_id: config.cluster.0.to_vec() });
+        metadata.propose(format.into()).await.map_err(|error| failed(&error))?;
+        Ok(metadata)
+    }
+
+    /// Ends the voter; what was proposed and not answered may or may not be in the log.
+    ///
+    /// # Errors
+    /// When the log can't be closed.
+    pub async fn shutdown(&self) -> Result<(), OpenError> {
+        self.raft.shutdown().await.map_err(|error| OpenError::Raft(error.to_string()))?;
+        self.log.shutdown().await
+    }
+}
+
+#[async_trait]
+impl MetadataStore for RaftMetadata {
+    fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.image.borrow())
+    }
+
+    fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        self.image.clone()
+    }
+
+    async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
+        let written = self.raft.client_write(Proposal(command)).await;
+        let response = written.map_err(|error| ProposeError::Unavailable(error.to_string()))?;
+        let at = LogIndex(response.log_id.index);
+        response.data.0.map(|outcome| (at, outcome)).map_err(ProposeError::Rejected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_io::{RealDevice, RealThreads};
+    use highwater_types::Uuid;
+
+    use super::*;
+    use crate::command::{CreateTopic, Replicas};
+
+    async fn open(dir: &std::path::Path) -> RaftMetadata {
+        let config =
+            Config { dir: dir.to_owned(), node: NodeId(1), cluster: Uuid([7; 16]) };
+        RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await.expect("opens")
+    }
+
+    #[tokio::test]
+    async fn what_was_answered_is_there_after_a_restart_and_after_a_snapshot() {
+        let dir = std::env::temp_dir().join(format!("highwater-raft-{}", std::process::id()));
+        let create = |name: &str, id: u8| {
+            Command::from(Action::CreateTopic(CreateTopic {
+                name: name.to_owned(),
+                id: vec![id; 16],
+                partitions: vec![Replicas { nodes: vec![1] }],
+                ..CreateTopic::default()
+            }))
+        };
+        let metadata = open(&dir).await;
+        metadata.propose(create("first", 1)).await.expect("creates");
+        assert!(metadata.image().topic("first").is_some(), "the answer waits for the image");
+        metadata.shutdown().await.expect("stops");
+        drop(metadata);
+
+        let metadata = open(&dir).await;
+        let image = metadata.image();
+        assert_eq!(image.cluster(), Uuid([7; 16]));
+        assert!(image.topic("first").is_some());
+        let refused = metadata.propose(create("first", 2)).await;
+        let exists = ProposeError::Rejected(crate::Rejection::TopicExists);
+        assert_eq!(refused, Err(exists));
+        metadata.raft.trigger().snapshot().await.expect("asks");
+        let last = metadata.image().at();
+        let taken = metadata.raft.wait(Some(LEADER_DEADLINE));
+        taken
+            .metrics(
+                |metrics| metrics.snapshot.is_some_and(|id| id.index >= last.0),
+                "snapshot is taken",
+            )
+            .await
+            .expect("is taken");
+        metadata.raft.trigger().purge_log(last.0).await.expect("asks");
+        metadata.propose(create("second", 3)).await.expect("creates");
+        metadata.shutdown().await.expect("stops");
+        drop(metadata);
+
+        let metadata = open(&dir).await;
+        let image = metadata.image();
+        assert!(image.topic("first").is_some() && image.topic("second").is_some());
+        metadata.shutdown().await.expect("stops");
+        std::fs::remove_dir_all(&dir).expect("removes");
+    }
+}

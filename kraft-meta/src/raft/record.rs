@@ -1,0 +1,182 @@
+//! The Raft log's records on disk: prost messages of our own, so that the library's types may change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::EntryPayload;
+use prost::{Message, Oneof};
+
+use super::types::{Entry, LeaderId, LogId, Membership, Proposal, StoredMembership, Vote};
+use crate::command::Command;
+
+/// One record of the log.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LogRecord {
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4")]
+    pub(crate) kind: Option<Kind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(crate) enum Kind {
+    #[prost(message, tag = "1")]
+    Vote(VoteRecord),
+    #[prost(message, tag = "2")]
+    Entry(EntryRecord),
+    /// What follows this index is gone; 0 with `all` for everything.
+    #[prost(message, tag = "3")]
+    Truncate(TruncateRecord),
+    /// Everything up to this is in a snapshot.
+    #[prost(message, tag = "4")]
+    Purge(LogIdRecord),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct VoteRecord {
+    #[prost(uint64, tag = "1")]
+    term: u64,
+    #[prost(uint64, tag = "2")]
+    node: u64,
+    #[prost(bool, tag = "3")]
+    committed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct LogIdRecord {
+    #[prost(uint64, tag = "1")]
+    term: u64,
+    #[prost(uint64, tag = "2")]
+    node: u64,
+    #[prost(uint64, tag = "3")]
+    index: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct TruncateRecord {
+    #[prost(bool, tag = "1")]
+    pub(crate) all: bool,
+    #[prost(uint64, tag = "2")]
+    pub(crate) after: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct EntryRecord {
+    #[prost(message, optional, tag = "1")]
+    id: Option<LogIdRecord>,
+    #[prost(message, optional, tag = "2")]
+    command: Option<Command>,
+    #[prost(message, optional, tag = "3")]
+    membership: Option<MembershipRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MembershipRecord {
+    #[prost(message, repeated, tag = "1")]
+    configs: Vec<VotersRecord>,
+    #[prost(btree_map = "uint64, string", tag = "2")]
+    nodes: BTreeMap<u64, String>,
+    #[prost(message, optional, tag = "3")]
+    id: Option<LogIdRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct VotersRecord {
+    #[prost(uint64, repeated, tag = "1")]
+    nodes: Vec<u64>,
+}
+
+impl From<&Vote> for VoteRecord {
+    fn from(vote: &Vote) -> Self {
+        let LeaderId { term, node_id } = vote.leader_id;
+        Self { term, node: node_id, committed: vote.committed }
+    }
+}
+
+impl From<VoteRecord> for Vote {
+    fn from(record: VoteRecord) -> Self {
+        if record.committed {
+            Self::new_committed(record.term, record.node)
+        } else {
+            Self::new(record.term, record.node)
+        }
+    }
+}
+
+impl From<&LogId> for LogIdRecord {
+    fn from(id: &LogId) -> Self {
+        Self { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index }
+    }
+}
+
+impl From<LogIdRecord> for LogId {
+    fn from(record: LogIdRecord) -> Self {
+        let leader = LeaderId { term: record.term, node_id: record.node };
+        Self::new(leader, record.index)
+    }
+}
+
+impl From<&Membership> for MembershipRecord {
+    fn from(membership: &Membership) -> Self {
+        let voters =
+            |set: &BTreeSet<u64>| VotersRecord { nodes: set.iter().copied().collect() };
+        Self {
+            configs: membership.get_joint_config().iter().map(voters).collect(),
+            nodes: membership.nodes().map(|(id, node)| (*id, node.addr.clone())).collect(),
+            id: None,
+        }
+    }
+}
+
+impl From<MembershipRecord> for Membership {
+    fn from(record: MembershipRecord) -> Self {
+        let configs: Vec<BTreeSet<u64>> =
+            record.configs.into_iter().map(|voters| voters.nodes.into_iter().collect()).collect();
+        let nodes: BTreeMap<u64, openraft::BasicNode> = record
+            .nodes
+            .into_iter()
+            .map(|(id, addr)| (id, openraft::BasicNode { addr }))
+            .collect();
+        Self::new(configs.clone(), nodes)
+            .unwrap_or_else(|_| Self::new_with_defaults(configs, std::iter::empty()))
+    }
+}
+
+impl From<&StoredMembership> for MembershipRecord {
+    fn from(stored: &StoredMembership) -> Self {
+        let id = stored.log_id().as_ref().map(LogIdRecord::from);
+        Self { id, ..Self::from(stored.membership()) }
+    }
+}
+
+impl From<MembershipRecord> for StoredMembership {
+    fn from(record: MembershipRecord) -> Self {
+        let id = record.id.map(LogId::from);
+        Self::new(id, record.into())
+    }
+}
+
+impl From<&Entry> for EntryRecord {
+    fn from(entry: &Entry) -> Self {
+        let (command, membership) = match &entry.payload {
+            EntryPayload::Blank => (None, None),
+            EntryPayload::Normal(proposal) => (Some(proposal.0.clone()), None),
+            EntryPayload::Membership(membership) => (None, Some(membership.into())),
+        };
+        Self { id: Some((&entry.log_id).into()), command, membership }
+    }
+}
+
+impl From<EntryRecord> for Entry {
+    fn from(record: EntryRecord) -> Self {
+        let payload = match (record.command, record.membership) {
+            (Some(command), _) => EntryPayload::Normal(Proposal(command)),
+            (None, Some(membership)) => EntryPayload::Membership(membership.into()),
+            (None, None) => EntryPayload::Blank,
+        };
+        Self { log_id: record.id.unwrap_or_default().into(), payload }
+    }
+}
+
+impl From<Kind> for LogRecord {
+    fn from(kind: Kind) -> Self {
+        Self { kind: Some(kind) }
+    }
+}

@@ -1,0 +1,93 @@
+//! The newest snapshot, as a file: written aside, synced, renamed, its directory synced.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use highwater_io::{Device, OpenMode};
+use prost::Message;
+
+use super::record::{LogIdRecord, MembershipRecord};
+use super::types::{LogId, SnapshotMeta, StoredMembership};
+use crate::OpenError;
+
+#[derive(Clone, PartialEq, Message)]
+struct File {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(message, optional, tag = "2")]
+    last: Option<LogIdRecord>,
+    #[prost(message, optional, tag = "3")]
+    membership: Option<MembershipRecord>,
+    #[prost(bytes = "vec", tag = "4")]
+    image: Vec<u8>,
+    #[prost(fixed32, tag = "5")]
+    crc: u32,
+}
+
+const VERSION: u32 = 1;
+
+#[derive(Debug, Clone)]
+pub(super) struct SnapshotStore {
+    device: Arc<dyn Device>,
+    dir: PathBuf,
+}
+
+/// A snapshot and what it is of.
+pub(super) type Stored = (SnapshotMeta, Vec<u8>);
+
+impl SnapshotStore {
+    pub(super) fn new(device: Arc<dyn Device>, dir: PathBuf) -> Self {
+        Self { device, dir }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join("snapshot")
+    }
+
+    pub(super) async fn load(&self) -> Result<Option<Stored>, OpenError> {
+        let path = self.path();
+        let error = |source| OpenError::Io { path: path.display().to_string(), source };
+        let file = match self.device.open(&path, OpenMode::Existing).await {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(error)?,
+        };
+        let bytes = usize::try_from(file.len().await.map_err(error)?).unwrap_or(usize::MAX);
+        let body = file.read_at(0, bytes).await.map_err(error)?;
+        let unreadable =
+            |why: String| OpenError::Snapshot(crate::SnapshotError::Unreadable(why));
+        let file = File::decode(body).map_err(|why| unreadable(why.to_string()))?;
+        if file.version != VERSION {
+            return Err(OpenError::Snapshot(crate::SnapshotError::Newer(file.version)));
+        }
+        if crc32fast::hash(&file.image) != file.crc {
+            return Err(unreadable(format!("the checksum of {} is wrong", path.display())));
+        }
+        let meta = SnapshotMeta {
+            last_log_id: file.last.map(LogId::from),
+            last_membership: file.membership.map(StoredMembership::from).unwrap_or_default(),
+        };
+        Ok(Some((meta, file.image)))
+    }
+
+    pub(super) async fn save(&self, meta: &SnapshotMeta, image: &[u8]) -> io::Result<()> {
+        let file = File {
+            version: VERSION,
+            last: meta.last_log_id.as_ref().map(LogIdRecord::from),
+            membership: Some((&meta.last_membership).into()),
+            crc: crc32fast::hash(image),
+            image: image.to_vec(),
+        };
+        let new = self.dir.join("snapshot.new");
+        match self.device.remove_file(&new).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let out = self.device.open(&new, OpenMode::CreateNew).await?;
+        out.write_at(0, &[Bytes::from(file.encode_to_vec())]).await?;
+        out.sync_data().await?;
+        self.device.rename(&new, &self.path()).await?;
+        self.device.sync_dir(&self.dir).await
+    }
+}

@@ -1,0 +1,124 @@
+//! The state machine as the library drives it.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::{Stream, TryStreamExt};
+use highwater_types::LogIndex;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::watch;
+
+use super::snapshot_store::SnapshotStore;
+use super::types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::OpenError;
+use crate::command::Outcome;
+use crate::image::MetadataImage;
+
+#[derive(Debug, Clone)]
+pub(super) struct StateStore {
+    image: MetadataImage,
+    last: Option<LogId>,
+    membership: StoredMembership,
+    published: watch::Sender<Arc<MetadataImage>>,
+    snapshots: SnapshotStore,
+}
+
+impl StateStore {
+    pub(super) async fn open(snapshots: SnapshotStore) -> Result<Self, OpenError> {
+        let mut store = Self {
+            image: MetadataImage::default(),
+            last: None,
+            membership: StoredMembership::default(),
+            published: watch::Sender::new(Arc::default()),
+            snapshots,
+        };
+        if let Some((meta, bytes)) = store.snapshots.load().await? {
+            store.image = MetadataImage::decode(&bytes).map_err(OpenError::Snapshot)?;
+            store.adopt(&meta);
+        }
+        Ok(store)
+    }
+
+    fn adopt(&mut self, meta: &SnapshotMeta) {
+        self.last = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.published.send_replace(Arc::new(self.image.clone()));
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        self.published.subscribe()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let meta =
+            SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() };
+        Snapshot { meta, snapshot: self.image.encode() }
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for StateStore {
+    type SnapshotData = Vec<u8>;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let snapshot = self.snapshot();
+        self.snapshots.save(&snapshot.meta, &snapshot.snapshot).await?;
+        Ok(snapshot)
+    }
+}
+
+impl RaftStateMachine<Types> for StateStore {
+    type SnapshotData = Vec<u8>;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.last, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let at = LogIndex(entry.log_id.index);
+            self.last = Some(entry.log_id);
+            let applied = match entry.payload {
+                EntryPayload::Normal(proposal) => {
+                    let applied = self.image.apply(at, proposal.0);
+                    // published before anybody is answered: who was answered finds it in the image
+                    self.published.send_replace(Arc::new(self.image.clone()));
+                    applied
+                }
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(self.last, membership);
+                    Ok(Outcome::Done)
+                }
+                EntryPayload::Blank => Ok(Outcome::Done),
+            };
+            if let Some(responder) = responder {
+                responder.send(Applied(applied));
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Vec<u8>,
+    ) -> Result<(), io::Error> {
+        self.image = MetadataImage::decode(&snapshot).map_err(io::Error::other)?;
+        self.snapshots.save(meta, &snapshot).await?;
+        self.adopt(meta);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let stored = self.snapshots.load().await.map_err(io::Error::other)?;
+        Ok(stored.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+    }
+}

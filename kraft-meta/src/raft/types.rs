@@ -1,0 +1,43 @@
+//! The library's types as we fill them in.
+
+use std::fmt;
+
+use crate::command::{Command, Outcome, Rejection};
+
+openraft::declare_raft_types!(
+    /// Our choice of types.
+    pub(crate) Types:
+        D = Proposal,
+        R = Applied,
+        NodeId = u64,
+        Node = openraft::BasicNode,
+);
+
+/// A command on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Proposal(pub(crate) Command);
+
+impl fmt::Display for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("command")
+    }
+}
+
+/// What it did; entries that are no commands do nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Applied(pub(crate) Result<Outcome, Rejection>);
+
+impl fmt::Display for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("applied")
+    }
+}
+
+pub(crate) type LogId = openraft::type_config::alias::LogIdOf<Types>;
+pub(crate) type Vote = openraft::type_config::alias::VoteOf<Types>;
+pub(crate) type Entry = openraft::type_config::alias::EntryOf<Types>;
+pub(crate) type Membership = openraft::Membership<u64, openraft::BasicNode>;
+pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
+pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
+pub(crate) type Snapshot = openraft::type_config::alias::SnapshotOf<Types, Vec<u8>>;
+pub(crate) type LeaderId = openraft::type_config::alias::LeaderIdOf<Types>;

@@ -1,0 +1,46 @@
+//! What holds after every command; for tests and simulation.
+
+use std::collections::BTreeMap;
+
+use highwater_types::ObjectId;
+
+use crate::image::MetadataImage;
+
+impl MetadataImage {
+    /// The first broken invariant, in words.
+    ///
+    /// # Errors
+    /// Those words.
+    pub fn check(&self) -> Result<(), String> {
+        let mut references: BTreeMap<ObjectId, u64> = BTreeMap::new();
+        for (id, stream) in &self.streams {
+            let mut end = None;
+            for claim in stream.claims.values() {
+                if end.is_some_and(|end| end != claim.first) {
+                    return Err(format!("I4: a hole or an overlap in stream {id}"));
+                }
+                end = Some(claim.next);
+            }
+            if end.is_some_and(|end| end != stream.committed_end) {
+                return Err(format!("I4: the committed end of stream {id} is no claim's"));
+            }
+            if stream.leader_epochs.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+                return Err(format!("E5: leader epochs of stream {id} do not grow"));
+            }
+            for claim in stream.claims.values().chain(&stream.checkpoint) {
+                if let Some(name) = claim.object {
+                    *references.entry(name.into()).or_default() += 1;
+                }
+            }
+        }
+        for (id, object) in &self.objects {
+            if references.remove(id).unwrap_or(0) != object.references || object.references == 0 {
+                return Err(format!("I8: references of object {id} are miscounted"));
+            }
+        }
+        match references.first_key_value() {
+            Some((id, _)) => Err(format!("I8: object {id} is named and gone")),
+            None => Ok(()),
+        }
+    }
+}

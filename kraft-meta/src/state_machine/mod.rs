@@ -1,0 +1,54 @@
+//! Applying commands: deterministic and total. Same commands, same state, on every node.
+
+mod invariants;
+mod nodes;
+mod objects;
+mod streams;
+mod topics;
+
+use highwater_types::{LogIndex, ObjectId};
+
+use crate::command::{Action, Command, Outcome, Rejection, uuid};
+use crate::image::MetadataImage;
+
+impl MetadataImage {
+    /// Applies the command at a log index. A refused command leaves everything but the index as it was.
+    ///
+    /// # Errors
+    /// [`Rejection`].
+    pub(crate) fn apply(&mut self, at: LogIndex, command: Command) -> Result<Outcome, Rejection> {
+        self.at = at;
+        match command.action.ok_or(Rejection::NotUnderstood)? {
+            Action::Format(format) => {
+                if self.cluster.is_zero() {
+                    self.cluster = uuid(&format.cluster_id);
+                }
+                Ok(Outcome::Done)
+            }
+            Action::RegisterNode(register) => Ok(self.register_node(at, register)),
+            Action::CloseEpoch(close) => self.close_epoch(&close),
+            Action::CreateTopic(create) => self.create_topic(create),
+            Action::DeleteTopic(delete) => self.delete_topic(&delete),
+            Action::CreatePartitions(create) => self.create_partitions(&create),
+            Action::SetTopicConfigs(set) => self.set_topic_configs(set),
+            Action::OpenStreams(open) => self.open_streams(&open),
+            Action::CommitObject(commit) => self.commit_object(commit),
+            Action::TrimStream(trim) => self.trim_stream(trim),
+            Action::ObjectsDeleted(deleted) => {
+                for name in deleted.objects {
+                    self.condemned.remove(&ObjectId::from(name));
+                }
+                Ok(Outcome::Done)
+            }
+            Action::AllocateProducerIds(allocate) => {
+                let first = self.next_producer;
+                let next = first.checked_add(allocate.count.max(0));
+                self.next_producer = next.ok_or(Rejection::NotUnderstood)?;
+                Ok(Outcome::ProducerIds(first))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

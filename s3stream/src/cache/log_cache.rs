@@ -1,0 +1,88 @@
+//! The recent batches of one stream, in order of their offsets; those that are not uploaded are pinned.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use highwater_runtime::BytePermit;
+use highwater_types::{StreamOffset, Timestamp};
+
+use crate::FetchLimit;
+
+/// One batch.
+#[derive(Debug)]
+pub(crate) struct Cached {
+    pub(crate) base: StreamOffset,
+    pub(crate) next: StreamOffset,
+    pub(crate) max_timestamp: Timestamp,
+    pub(crate) roll: bool,
+    pub(crate) delta: Bytes,
+    pub(crate) bytes: Bytes,
+    pub(crate) _permit: BytePermit,
+}
+
+/// The batches of one stream without a gap.
+#[derive(Debug, Default)]
+pub(crate) struct StreamCache {
+    batches: VecDeque<Cached>,
+    /// How many at the front are uploaded, and may be evicted.
+    uploaded: usize,
+}
+
+impl StreamCache {
+    pub(crate) fn push(&mut self, batch: Cached) {
+        self.batches.push_back(batch);
+    }
+
+    /// The first offset in memory.
+    pub(crate) fn first(&self) -> Option<StreamOffset> {
+        self.batches.front().map(|batch| batch.base)
+    }
+
+    /// Whole batches from the one that holds `from`; `None` when it is not in memory.
+    pub(crate) fn read(&self, from: StreamOffset, limit: FetchLimit) -> Option<Vec<Bytes>> {
+        if self.first().is_none_or(|first| from < first) {
+            return None;
+        }
+        let at = self.batches.partition_point(|batch| batch.next <= from);
+        let mut out = Vec::new();
+        let mut bytes = 0;
+        for batch in self.batches.range(at..) {
+            let fits = bytes + batch.bytes.len() <= limit.bytes;
+            if batch.base >= limit.before || !(fits || (out.is_empty() && limit.at_least_one)) {
+                break;
+            }
+            bytes += batch.bytes.len();
+            out.push(batch.bytes.clone());
+        }
+        Some(out)
+    }
+
+    /// The batches that are not uploaded.
+    pub(crate) fn pinned(&self) -> impl Iterator<Item = &Cached> {
+        self.batches.range(self.uploaded..)
+    }
+
+    /// Every batch.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Cached> {
+        self.batches.iter()
+    }
+
+    /// Lets what ends at or below `end` be evicted; answers how many bytes are newly so.
+    pub(crate) fn unpin(&mut self, end: StreamOffset) -> usize {
+        let before = self.uploaded;
+        let mut bytes = 0;
+        while let Some(batch) = self.batches.get(self.uploaded).filter(|batch| batch.next <= end) {
+            bytes += batch.bytes.len();
+            self.uploaded += 1;
+        }
+        if self.uploaded > before { bytes } else { 0 }
+    }
+
+    /// Evicts uploaded batches that end at or below `end`.
+    pub(crate) fn evict(&mut self, end: StreamOffset) {
+        while self.uploaded > 0 && self.batches.front().is_some_and(|batch| batch.next <= end) {
+            self.batches.pop_front();
+            self.uploaded -= 1;
+        }
+    }
+}

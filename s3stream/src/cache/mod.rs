@@ -1,0 +1,5 @@
+//! Batches in memory.
+
+mod log_cache;
+
+pub(crate) use log_cache::{Cached, StreamCache};

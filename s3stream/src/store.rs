@@ -1,0 +1,323 @@
+//! The streams of a node over one WAL and one object store.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use highwater_object_storage::{ObjectStorage, layout};
+use highwater_runtime::{ByteBudget, TaskKind, Tasks};
+use highwater_types::{ClusterId, NodeEpoch, NodeId, StreamId, StreamOffset, WalPosition};
+use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, WriteAheadLog};
+use tokio::sync::Notify;
+
+use crate::read::{ObjectReader, after_checkpoint};
+use crate::stream::{ObjectStream, State};
+use crate::upload;
+use crate::{
+    AppendPermit, Claim, DeltaFold, OpenStream, OpenedStream, Roll, StreamBounds, StreamError,
+    StreamMetadata, StreamStore,
+};
+
+/// When and how much is uploaded.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The longest time a batch waits for its upload. Default: 10 s.
+    pub upload_interval: Duration,
+    /// Bytes that are uploaded at once when they have gathered. Default: 64 MiB.
+    pub upload_bytes: u64,
+    /// Bytes of blocks read back that are kept.
+    pub block_cache_bytes: u64,
+    /// How long after a command that condemns an object it is deleted (G1). Default: 60 s.
+    pub grace: Duration,
+}
+
+/// What a store is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The object store.
+    pub storage: Arc<dyn ObjectStorage>,
+    /// The metadata.
+    pub metadata: Arc<dyn StreamMetadata>,
+    /// What deltas mean.
+    pub fold: Arc<dyn DeltaFold>,
+    /// Where tasks run.
+    pub tasks: Tasks,
+    /// The log cache's budget: the one that the WAL reserves from.
+    pub memory: ByteBudget,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+    /// Its epoch.
+    pub epoch: NodeEpoch,
+}
+
+/// Streams on objects.
+#[derive(Debug, Clone)]
+pub struct ObjectStreamStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) parts: Parts,
+    pub(crate) metadata: Arc<dyn StreamMetadata>,
+    pub(crate) reader: ObjectReader,
+    pub(crate) streams: RwLock<BTreeMap<StreamId, Arc<ObjectStream>>>,
+    wal: OnceLock<Arc<dyn WriteAheadLog>>,
+    /// Held while a sync's batches are handed out, and while an upload cuts: the cut is a prefix of the WAL.
+    pub(crate) cut: Mutex<Cut>,
+    pub(crate) wake_upload: Notify,
+    pub(crate) next_upload: AtomicU64,
+    pub(crate) uploading: tokio::sync::Mutex<()>,
+    /// What may be evicted, oldest first: stream, end offset.
+    pub(crate) evictable: Mutex<std::collections::VecDeque<(StreamId, StreamOffset)>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Cut {
+    /// Just after the last batch handed out.
+    pub(crate) end: WalPosition,
+    /// Bytes handed out and not cut yet.
+    pub(crate) bytes: u64,
+}
+
+impl Shared {
+    pub(crate) fn wal(&self) -> &Arc<dyn WriteAheadLog> {
+        self.wal.get().expect("the WAL is attached before a stream is opened")
+    }
+
+    pub(crate) fn stream(&self, id: StreamId) -> Option<Arc<ObjectStream>> {
+        self.streams.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Evicts uploaded batches, oldest first, until at most `bytes` are held.
+    pub(crate) fn evict_to(&self, bytes: u64) {
+        while self.parts.memory.used() > bytes {
+            let next = self.evictable.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some((stream, end)) = next else { return };
+            if let Some(stream) = self.stream(stream) {
+                stream.lock().cache.evict(end);
+            }
+        }
+    }
+}
+
+impl ConfirmedSink for ObjectStreamStore {
+    fn confirmed(&self, batches: Vec<ConfirmedBatch>) {
+        let shared = &self.shared;
+        let mut cut = shared.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_stream: BTreeMap<StreamId, Vec<ConfirmedBatch>> = BTreeMap::new();
+        for batch in batches {
+            cut.end = batch.end;
+            cut.bytes += batch.bytes.len() as u64;
+            by_stream.entry(batch.stream).or_default().push(batch);
+        }
+        for (id, batches) in by_stream {
+            // the batches of a stream that was deleted are let go
+            if let Some(stream) = shared.stream(id) {
+                stream.confirm(batches);
+            }
+        }
+        let enough = cut.bytes >= shared.config.upload_bytes;
+        drop(cut);
+        if enough || shared.parts.memory.used() > shared.parts.memory.limit() / 2 {
+            shared.wake_upload.notify_one();
+        }
+    }
+}
+
+impl ObjectStreamStore {
+    /// A store without streams. Call [`Self::recover`], then [`Self::attach`], then open streams.
+    #[must_use]
+    pub fn new(config: Config, parts: Parts) -> Self {
+        let reader = ObjectReader::new(Arc::clone(&parts.storage), config.block_cache_bytes);
+        let metadata = Arc::clone(&parts.metadata);
+        Self {
+            shared: Arc::new(Shared {
+                config,
+                parts,
+                metadata,
+                reader,
+                streams: RwLock::default(),
+                wal: OnceLock::new(),
+                cut: Mutex::default(),
+                wake_upload: Notify::new(),
+                next_upload: AtomicU64::new(0),
+                uploading: tokio::sync::Mutex::new(()),
+                evictable: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Uploads what a former epoch's WAL holds, in windows that fit the memory limit (D3); answers how many batches.
+    ///
+    /// # Errors
+    /// [`StreamError`]: the start refuses.
+    pub async fn recover(&self, sealed: SealedWal) -> Result<u64, StreamError> {
+        upload::recover(&self.shared, sealed).await
+    }
+
+    /// Takes the WAL of this epoch and starts uploading and deleting in the background.
+    ///
+    /// # Panics
+    /// When there is one already.
+    pub fn attach(&self, wal: Arc<dyn WriteAheadLog>) {
+        assert!(self.shared.wal.set(wal).is_ok(), "one WAL for each epoch");
+        let shared = Arc::clone(&self.shared);
+        self.shared.parts.tasks.spawn(TaskKind::Upload, upload::run(shared));
+        let shared = Arc::clone(&self.shared);
+        self.shared.parts.tasks.spawn(TaskKind::Reaper, upload::reap(shared));
+    }
+
+    /// Lets go of a stream that was deleted; what is cached of it is dropped.
+    pub fn forget(&self, id: StreamId) {
+        self.shared.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// Uploads everything, so that a clean stop leaves nothing to replay, and ends the WAL.
+    ///
+    /// # Errors
+    /// [`StreamError`]; the WAL has what was not uploaded.
+    pub async fn shutdown(&self) -> Result<(), StreamError> {
+        let wal = self.shared.wal();
+        let uploaded = upload::once(&self.shared).await;
+        wal.shutdown().await.map_err(StreamError::Wal)?;
+        uploaded
+    }
+
+    async fn open_one(
+        &self,
+        asked: &OpenStream,
+        bounds: StreamBounds,
+    ) -> Result<OpenedStream, StreamError> {
+        let shared = &self.shared;
+        let end = bounds.next;
+        let mut checkpoint = None;
+        if let Some(claim) = shared.metadata.checkpoint(asked.id).await?
+            && let Some(object) = claim.object
+        {
+            let directory = shared.reader.directory(object, asked.id).await?;
+            checkpoint = directory.checkpoint.clone().map(|state| (claim.range.end, state));
+        }
+        let claims = shared.metadata.locate(asked.id, 0..end.max(1)).await?;
+        let rolls = rolls_of(&claims, bounds.start);
+        let from = checkpoint.as_ref().map_or(0, |(at, _)| *at);
+        let mut deltas = Vec::new();
+        let mut entries = Vec::new();
+        for claim in after_checkpoint(claims, from) {
+            let Some(object) = claim.object else { continue };
+            let directory = shared.reader.directory(object, asked.id).await?;
+            let fresh = |range: &std::ops::Range<i64>| range.end > from.max(claim.range.start);
+            deltas.extend(directory.deltas.iter().filter(|(range, _)| fresh(range)).cloned());
+            entries.extend(directory.entries.iter().map(|(at, body)| crate::Entry {
+                at: *at,
+                body: body.clone(),
+            }));
+        }
+        let state = State {
+            bounds,
+            cache: crate::cache::StreamCache::default(),
+            rolls: rolls.clone(),
+            uploaded: end,
+            checkpoint: checkpoint.as_ref().map(|(_, state)| state.clone()),
+            deltas: deltas.clone(),
+        };
+        let stream = Arc::new(ObjectStream::new(
+            asked.id,
+            asked.epoch,
+            asked.label.clone(),
+            Arc::clone(shared),
+            state,
+        ));
+        let mut streams = shared.streams.write().unwrap_or_else(PoisonError::into_inner);
+        streams.insert(asked.id, Arc::clone(&stream));
+        Ok(OpenedStream { stream, checkpoint, deltas, entries, rolls })
+    }
+}
+
+/// The rolls that claims tell of (F6), those below the start left out.
+fn rolls_of(claims: &[Claim], start: StreamOffset) -> Vec<Roll> {
+    let mut rolls: Vec<Roll> = Vec::new();
+    for claim in claims {
+        let mut base = claim.range.start;
+        let mut bytes = 0;
+        let total = claim.part.end - claim.part.start;
+        let ends = claim.rolls.iter().map(|roll| Some((roll.base, roll.bytes_before)));
+        for cut in ends.chain([None]) {
+            let (end, upto) = cut.unwrap_or((claim.range.end, total));
+            let max_timestamp = claim.max_timestamp;
+            if end > base {
+                match rolls.last_mut() {
+                    Some(active) if base == claim.range.start => {
+                        active.end = end;
+                        active.bytes += upto - bytes;
+                        active.max_timestamp = active.max_timestamp.max(max_timestamp);
+                    }
+                    _ => rolls.push(Roll { base, end, bytes: upto - bytes, max_timestamp }),
+                }
+            }
+            (base, bytes) = (end, upto);
+        }
+    }
+    rolls.retain(|roll| roll.end > start);
+    rolls
+}
+
+#[async_trait]
+impl StreamStore for ObjectStreamStore {
+    async fn open(&self, asked: Vec<OpenStream>) -> Vec<Result<OpenedStream, StreamError>> {
+        let wanted: Vec<_> = asked.iter().map(|stream| (stream.id, stream.epoch)).collect();
+        let answers = match self.shared.metadata.open(&wanted).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                let reason = error.to_string();
+                let same = || StreamError::Unavailable { reason: reason.clone() };
+                return asked.iter().map(|_| Err(same())).collect();
+            }
+        };
+        let mut opened = Vec::with_capacity(asked.len());
+        for (stream, bounds) in asked.iter().zip(answers) {
+            opened.push(match bounds {
+                Ok(bounds) => self.open_one(stream, bounds).await,
+                Err(error) => Err(error),
+            });
+        }
+        opened
+    }
+
+    async fn reserve(&self, bytes: u64) -> Result<AppendPermit, StreamError> {
+        let memory = &self.shared.parts.memory;
+        let keep = memory.limit() / 4 * 3;
+        if memory.used() + bytes > keep {
+            self.shared.evict_to(keep.saturating_sub(bytes));
+            if memory.used() + bytes > keep {
+                self.shared.wake_upload.notify_one();
+            }
+        }
+        self.shared.wal().reserve(bytes).await.map_err(StreamError::Wal)
+    }
+}
+
+impl Shared {
+    pub(crate) fn next_object(&self) -> highwater_types::ObjectId {
+        highwater_types::ObjectId {
+            node: self.parts.node,
+            epoch: self.parts.epoch,
+            rewrite: false,
+            number: self.next_upload.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+
+    pub(crate) async fn delete(
+        &self,
+        objects: &[highwater_types::ObjectId],
+    ) -> Result<(), StreamError> {
+        let keys: Vec<_> = objects.iter().map(|id| layout::data_object(*id)).collect();
+        self.parts.storage.delete(&keys).await.map_err(StreamError::Storage)?;
+        self.metadata.deleted(objects).await
+    }
+}
