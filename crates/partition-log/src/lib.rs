@@ -1,1 +1,13 @@
-//! highwater-partition-log
+//! Kafka's log over one stream: validation, idempotence, offsets by time, retention.
+
+mod config;
+mod error;
+mod log;
+mod producer_state;
+mod validate;
+
+pub use config::LogConfig;
+pub use error::{AppendError, ReadError};
+pub use log::{Appended, FoundOffset, Isolation, OffsetQuery, PartitionLog, ReadOutcome};
+pub use producer_state::{KafkaDeltaFold, ProducerState};
+pub use validate::{Origin, ValidatedBatch};

@@ -1,0 +1,51 @@
+//! The settings of one log.
+
+use highwater_protocol::records::{Codec, TimestampType};
+
+/// Kafka's topic configurations, as far as the log acts on them. Milliseconds and bytes; -1 for no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `max.message.bytes`.
+    pub max_message_bytes: i64,
+    /// `message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`.
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`.
+    pub timestamp_after_max_ms: i64,
+    /// `compression.type`, `None` for `producer`.
+    pub compression: Option<Codec>,
+    /// `retention.ms`.
+    pub retention_ms: i64,
+    /// `retention.bytes`.
+    pub retention_bytes: i64,
+    /// `segment.bytes`.
+    pub segment_bytes: i64,
+    /// `segment.ms`.
+    pub segment_ms: i64,
+    /// Whether `cleanup.policy` has `delete`.
+    pub delete: bool,
+    /// Whether `cleanup.policy` has `compact`.
+    pub compact: bool,
+    /// `producer.id.expiration.ms` of the broker.
+    pub producer_expiration_ms: i64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 1_048_588,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+            compression: None,
+            retention_ms: 604_800_000,
+            retention_bytes: -1,
+            segment_bytes: 1 << 30,
+            segment_ms: 604_800_000,
+            delete: true,
+            compact: false,
+            producer_expiration_ms: 86_400_000,
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! One partition's log.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use highwater_protocol::records::{head, split_batches};
+use highwater_runtime::WallClock;
+use highwater_s3stream::{
+    AppendPermit, AppendReceipt, FetchLimit, OpenedStream, Stream, StreamBatch, StreamBounds,
+    StreamError, record_bytes,
+};
+use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
+use tokio::sync::watch;
+
+use crate::producer_state::{ProducerBatch, ProducerState};
+use crate::validate::{self, Origin, ValidatedBatch};
+use crate::{AppendError, LogConfig, ReadError};
+
+/// Which records a reader sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "Kafka's isolation levels")]
+pub enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+/// What an append did.
+#[derive(Debug, Clone)]
+pub struct Appended {
+    /// The batch's first offset.
+    pub base_offset: StreamOffset,
+    /// The broker's time, or -1 where the producer's counts.
+    pub log_append_time_ms: Timestamp,
+    /// The log start offset.
+    pub log_start_offset: StreamOffset,
+    /// Resolves when the batch is durable; none for a repeat whose original is.
+    pub receipt: Option<AppendReceipt>,
+}
+
+/// What a read found.
+#[derive(Debug, Clone, Default)]
+pub struct ReadOutcome {
+    /// Whole batches.
+    pub batches: Vec<Bytes>,
+    /// The high watermark.
+    pub high_watermark: StreamOffset,
+    /// The last stable offset.
+    pub last_stable_offset: StreamOffset,
+    /// The log start offset.
+    pub log_start_offset: StreamOffset,
+    /// Aborted transactions in range, for a reader of committed records.
+    pub aborted: Option<Vec<(i64, StreamOffset)>>,
+}
+
+/// What ListOffsets asks for (KAFKA-BEHAVIOUR 21).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "Kafka's special timestamps")]
+pub enum OffsetQuery {
+    Latest,
+    Earliest,
+    MaxTimestamp,
+    EarliestLocal,
+    LatestTiered,
+    EarliestPendingUpload,
+    AtTime(Timestamp),
+}
+
+/// An offset with its time; -1 for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundOffset {
+    /// The offset.
+    pub offset: StreamOffset,
+    /// The record's timestamp.
+    pub timestamp: Timestamp,
+    /// The leader epoch that wrote it.
+    pub leader_epoch: Option<LeaderEpoch>,
+}
+
+/// One open partition log.
+#[derive(Debug)]
+pub struct PartitionLog {
+    stream: Arc<dyn Stream>,
+    leader_epoch: LeaderEpoch,
+    leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
+    config: RwLock<Arc<LogConfig>>,
+    clock: WallClock,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    producers: ProducerState,
+    /// Receipts of batches that may not be durable yet, by first offset: a repeat waits for its original.
+    pending: BTreeMap<StreamOffset, AppendReceipt>,
+    roll_bytes: u64,
+    roll_since: Option<Timestamp>,
+}
+
+/// The most that a batch may be once decompressed, when its records are looked at.
+const RECORDS_BYTES_MAX: usize = 256 << 20;
+
+impl PartitionLog {
+    /// Rebuilds the log's state from what its stream holds (F4).
+    ///
+    /// # Errors
+    /// When a checkpoint or a delta is of a version that is not known.
+    pub fn open(
+        opened: OpenedStream,
+        leader_epoch: LeaderEpoch,
+        leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
+        config: LogConfig,
+        clock: WallClock,
+    ) -> Result<Arc<Self>, StreamError> {
+        let checkpoint = opened.checkpoint.as_ref().map(|(_, state)| state);
+        let producers = ProducerState::rebuild(checkpoint, &opened.deltas).ok_or_else(|| {
+            StreamError::Damaged {
+                key: format!("{:?}", opened.stream),
+                reason: "producer state is of a version that is not known".to_owned(),
+            }
+        })?;
+        let active = opened.rolls.last();
+        let state = State {
+            producers,
+            pending: BTreeMap::new(),
+            roll_bytes: active.map_or(0, |roll| roll.bytes),
+            roll_since: active.map(|roll| roll.max_timestamp).filter(|time| *time >= 0),
+        };
+        Ok(Arc::new(Self {
+            stream: opened.stream,
+            leader_epoch,
+            leader_epochs,
+            config: RwLock::new(Arc::new(config)),
+            clock,
+            state: Mutex::new(state),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings in effect.
+    #[must_use]
+    pub fn config(&self) -> Arc<LogConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the settings.
+    pub fn set_config(&self, config: LogConfig) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// Checks records; heavy, takes no lock.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub fn validate(
+        &self,
+        records: &Bytes,
+        version: i16,
+        origin: Origin,
+    ) -> Result<ValidatedBatch, AppendError> {
+        validate::validate(records, version, origin, &self.config(), self.clock.now_ms())
+    }
+
+    /// What must be reserved for a batch.
+    #[must_use]
+    pub fn append_bytes(batch: &ValidatedBatch) -> u64 {
+        record_bytes(batch.bytes.len())
+    }
+
+    /// Appends a batch, or finds that it is a repeat. Never waits; a refusal changes nothing (A1).
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub fn append(
+        &self,
+        permit: AppendPermit,
+        batch: ValidatedBatch,
+    ) -> Result<Appended, AppendError> {
+        let ValidatedBatch { header, bytes, max_timestamp, log_append_time } = batch;
+        let config = self.config();
+        let now = self.clock.now_ms();
+        let producer = (header.producer_id >= 0).then(|| ProducerBatch {
+            producer: header.producer_id,
+            epoch: header.producer_epoch,
+            first_sequence: header.base_sequence,
+            last_sequence: header.last_sequence(),
+            append_time: now,
+        });
+        let mut state = self.lock();
+        let bounds = self.stream.bounds();
+        let log_append_time_ms = log_append_time.unwrap_or(-1);
+        let log_start_offset = bounds.start;
+        let done = |base_offset, receipt| Appended {
+            base_offset,
+            log_append_time_ms,
+            log_start_offset,
+            receipt,
+        };
+        if let Some(producer) = &producer
+            && let Some(base) = state.producers.check(producer, bounds.next > 0)?
+        {
+            return Ok(done(base, state.pending.get(&base).cloned()));
+        }
+        let base = bounds.next;
+        let count = u32::try_from(header.count).expect("the count was checked");
+        let stored = StreamBatch {
+            count,
+            max_timestamp,
+            head: head(base, bytes.len(), self.leader_epoch.0),
+            tail: bytes.slice(16..),
+            delta: producer.as_ref().map(ProducerBatch::encode).unwrap_or_default(),
+            roll: state.rolls_before(bytes.len(), max_timestamp, &config),
+        };
+        let receipt = self.stream.append(permit, base, &stored);
+        if let Some(producer) = &producer {
+            state.producers.add(producer, &(base..base + StreamOffset::from(count)));
+            state.pending = state.pending.split_off(&bounds.confirmed);
+            state.pending.insert(base, receipt.clone());
+        }
+        Ok(done(base, Some(receipt)))
+    }
+
+    /// The bounds now.
+    #[must_use]
+    pub fn bounds(&self) -> StreamBounds {
+        self.stream.bounds()
+    }
+
+    /// Changes with the high watermark and the start.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<StreamBounds> {
+        self.stream.watch_bounds()
+    }
+
+    /// The bounds as an outcome without records.
+    #[must_use]
+    pub fn nothing(&self, isolation: Isolation) -> ReadOutcome {
+        outcome(self.stream.bounds(), Vec::new(), isolation)
+    }
+
+    /// Reads from memory (KAFKA-BEHAVIOUR 17).
+    ///
+    /// # Errors
+    /// [`ReadError::NeedsObjects`] when it is not there.
+    pub fn read(
+        &self,
+        from: StreamOffset,
+        max_bytes: usize,
+        at_least_one: bool,
+        isolation: Isolation,
+    ) -> Result<ReadOutcome, ReadError> {
+        let bounds = self.check_range(from)?;
+        if from >= bounds.confirmed {
+            return Ok(outcome(bounds, Vec::new(), isolation));
+        }
+        let limit = FetchLimit { bytes: max_bytes, before: bounds.confirmed, at_least_one };
+        let batches = self.stream.fetch_cached(from, limit).ok_or(ReadError::NeedsObjects)?;
+        Ok(outcome(bounds, batches, isolation))
+    }
+
+    /// Reads from objects where it must.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn read_cold(
+        &self,
+        from: StreamOffset,
+        max_bytes: usize,
+        at_least_one: bool,
+        isolation: Isolation,
+    ) -> Result<ReadOutcome, ReadError> {
+        let bounds = self.check_range(from)?;
+        let limit = FetchLimit { bytes: max_bytes, before: bounds.confirmed, at_least_one };
+        let batches = self.stream.fetch(from, limit).await.map_err(ReadError::Stream)?;
+        Ok(outcome(bounds, batches, isolation))
+    }
+
+    fn check_range(&self, from: StreamOffset) -> Result<StreamBounds, ReadError> {
+        let bounds = self.stream.bounds();
+        if from < bounds.start || from > bounds.next {
+            return Err(ReadError::OutOfRange { offset: from });
+        }
+        Ok(bounds)
+    }
+
+    /// Looks up an offset (KAFKA-BEHAVIOUR 21).
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn list_offsets(
+        &self,
+        query: OffsetQuery,
+        _isolation: Isolation,
+    ) -> Result<FoundOffset, ReadError> {
+        let bounds = self.stream.bounds();
+        let at = |offset| FoundOffset {
+            offset,
+            timestamp: -1,
+            leader_epoch: self.epoch_of(offset),
+        };
+        let none = FoundOffset { offset: -1, timestamp: -1, leader_epoch: None };
+        match query {
+            OffsetQuery::Latest => {
+                Ok(FoundOffset { leader_epoch: Some(self.leader_epoch), ..at(bounds.confirmed) })
+            }
+            OffsetQuery::Earliest | OffsetQuery::EarliestLocal => Ok(at(bounds.start)),
+            OffsetQuery::LatestTiered | OffsetQuery::EarliestPendingUpload => Ok(none),
+            OffsetQuery::MaxTimestamp => {
+                let largest = self.stream.max_timestamp().await.map_err(ReadError::Stream)?;
+                match largest {
+                    Some((largest, batch)) => self.first_record(batch, largest).await,
+                    None => Ok(none),
+                }
+            }
+            OffsetQuery::AtTime(time) => {
+                let found = self.stream.offset_for_time(time).await.map_err(ReadError::Stream)?;
+                match found {
+                    Some(batch) => self.first_record(batch, time).await,
+                    None => Ok(none),
+                }
+            }
+        }
+    }
+
+    /// The first record of the batch at `base` whose timestamp reaches `time`.
+    async fn first_record(
+        &self,
+        base: StreamOffset,
+        time: Timestamp,
+    ) -> Result<FoundOffset, ReadError> {
+        let none = FoundOffset { offset: -1, timestamp: -1, leader_epoch: None };
+        let start = self.stream.bounds().start;
+        let before = base + 1;
+        let limit = FetchLimit { bytes: 1, before, at_least_one: true };
+        let read = self.stream.fetch(base.max(start), limit).await.map_err(ReadError::Stream)?;
+        let corrupt = |error: &dyn std::fmt::Display| ReadError::Corrupt(error.to_string());
+        let bytes = read.into_iter().next().unwrap_or_default();
+        for (header, batch) in split_batches(&bytes).map_err(|error| corrupt(&error))? {
+            let epoch = Some(LeaderEpoch(header.leader_epoch));
+            let records =
+                header.records(&batch, RECORDS_BYTES_MAX).map_err(|error| corrupt(&error))?;
+            for record in &records {
+                let record = record.map_err(|error| corrupt(&error))?;
+                let offset = header.base_offset + StreamOffset::from(record.offset_delta);
+                let by_broker = header.attributes & 8 != 0;
+                let timestamp = if by_broker {
+                    header.max_timestamp
+                } else {
+                    header.base_timestamp + record.timestamp_delta
+                };
+                if timestamp >= time && offset >= start {
+                    return Ok(FoundOffset { offset, timestamp, leader_epoch: epoch });
+                }
+            }
+        }
+        Ok(none)
+    }
+
+    fn epoch_of(&self, offset: StreamOffset) -> Option<LeaderEpoch> {
+        let mut known = self.leader_epochs.iter().rev();
+        known.find(|(_, first)| *first <= offset).map(|(epoch, _)| *epoch)
+    }
+
+    /// The end of a leader epoch (KAFKA-BEHAVIOUR 22).
+    #[must_use]
+    pub fn end_offset_for_epoch(&self, asked: LeaderEpoch) -> (Option<LeaderEpoch>, StreamOffset) {
+        if asked == self.leader_epoch {
+            return (Some(asked), self.stream.bounds().confirmed);
+        }
+        let above = self.leader_epochs.iter().find(|(epoch, _)| *epoch > asked);
+        let below = self.leader_epochs.iter().rev().find(|(epoch, _)| *epoch <= asked);
+        match (below, above) {
+            (_, None) => (None, -1),
+            (None, Some((_, first))) => (Some(asked), *first),
+            (Some((epoch, _)), Some((_, first))) => (Some(*epoch), *first),
+        }
+    }
+
+    /// Removes records below an offset, durably (KAFKA-BEHAVIOUR 9); -1 for all that are durable. Answers the new start.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn delete_records(&self, before: StreamOffset) -> Result<StreamOffset, ReadError> {
+        if !self.config().delete {
+            return Err(ReadError::NotDeletable);
+        }
+        let bounds = self.stream.bounds();
+        let before = if before == -1 { bounds.confirmed } else { before };
+        if before < 0 || before > bounds.confirmed {
+            return Err(ReadError::OutOfRange { offset: before });
+        }
+        if before > bounds.start {
+            self.stream.trim(before).await.map_err(ReadError::Stream)?;
+        }
+        Ok(self.stream.bounds().start)
+    }
+
+    /// Removes whole rolls that retention gives up, oldest first (F6), and forgets idle producers.
+    ///
+    /// # Errors
+    /// What the trim answers.
+    pub async fn clean(&self) -> Result<(), StreamError> {
+        let config = self.config();
+        let now = self.clock.now_ms();
+        self.lock().producers.expire(now.saturating_sub(config.producer_expiration_ms));
+        if !config.delete {
+            return Ok(());
+        }
+        let rolls = self.stream.rolls();
+        let mut left: i64 =
+            rolls.iter().map(|roll| i64::try_from(roll.bytes).unwrap_or(i64::MAX)).sum();
+        let mut start = None;
+        for (i, roll) in rolls.iter().enumerate() {
+            let bytes = i64::try_from(roll.bytes).unwrap_or(i64::MAX);
+            let active = i + 1 == rolls.len();
+            let expired = config.retention_ms >= 0
+                && roll.max_timestamp >= 0
+                && now.saturating_sub(roll.max_timestamp) > config.retention_ms;
+            let over = config.retention_bytes >= 0 && left - bytes >= config.retention_bytes;
+            if !(expired || (over && !active)) {
+                break;
+            }
+            left -= bytes;
+            start = Some(roll.end);
+        }
+        let bounds = self.stream.bounds();
+        match start.map(|start| start.min(bounds.confirmed)) {
+            Some(start) if start > bounds.start => self.stream.trim(start).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl State {
+    /// Whether Kafka's log would start a new segment before this batch (F6).
+    fn rolls_before(&mut self, bytes: usize, timestamp: Timestamp, config: &LogConfig) -> bool {
+        let bytes = bytes as u64;
+        let full = self.roll_bytes > 0
+            && i64::try_from(self.roll_bytes + bytes).unwrap_or(i64::MAX) > config.segment_bytes;
+        let old = self.roll_since.is_some_and(|since| {
+            timestamp >= 0 && timestamp.saturating_sub(since) > config.segment_ms
+        });
+        if full || old {
+            self.roll_bytes = 0;
+            self.roll_since = None;
+        }
+        self.roll_bytes += bytes;
+        if timestamp >= 0 {
+            self.roll_since.get_or_insert(timestamp);
+        }
+        full || old
+    }
+}
+
+fn outcome(bounds: StreamBounds, batches: Vec<Bytes>, isolation: Isolation) -> ReadOutcome {
+    ReadOutcome {
+        batches,
+        high_watermark: bounds.confirmed,
+        last_stable_offset: bounds.confirmed,
+        log_start_offset: bounds.start,
+        aborted: (isolation == Isolation::ReadCommitted).then(Vec::new),
+    }
+}

@@ -1,0 +1,243 @@
+//! What Kafka's LogValidator refuses is refused (KAFKA-BEHAVIOUR 11, 13, 16). Pure, and outside of every lock.
+
+use bytes::Bytes;
+use highwater_protocol::records::{
+    BATCH_HEADER_BYTES, BatchError, BatchHeader, Codec, TimestampType, decompress, walk,
+};
+
+use crate::{AppendError, LogConfig};
+
+/// Who appends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A client.
+    Client,
+    /// A coordinator of this broker.
+    Coordinator,
+}
+
+/// A batch that may be appended.
+#[derive(Debug, Clone)]
+pub struct ValidatedBatch {
+    pub(crate) header: BatchHeader,
+    pub(crate) bytes: Bytes,
+    pub(crate) max_timestamp: i64,
+    /// The broker's time, where that stamps the records.
+    pub(crate) log_append_time: Option<i64>,
+}
+
+/// The largest that a batch may be once decompressed.
+const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
+/// Record errors told to the client.
+const RECORD_ERRORS_MAX: usize = 100;
+
+/// Checks records as a produce request of `version` carries them.
+pub(crate) fn validate(
+    records: &Bytes,
+    version: i16,
+    origin: Origin,
+    config: &LogConfig,
+    now_ms: i64,
+) -> Result<ValidatedBatch, AppendError> {
+    let header = BatchHeader::read(records).map_err(of_batch)?;
+    if header.bytes != records.len() {
+        return Err(invalid("a produce request holds exactly one record batch for each partition"));
+    }
+    check_size(&header, config)?;
+    header.check_crc(records).map_err(of_batch)?;
+    check_header(&header, version, origin)?;
+    let codec = header.codec().map_err(of_batch)?;
+    let body = records.slice(BATCH_HEADER_BYTES..);
+    let body = if codec == Codec::None {
+        body
+    } else {
+        let limit = DECOMPRESSED_BYTES_MAX;
+        decompress(codec, &body, limit).map_err(|error| AppendError::Corrupt(error.to_string()))?
+    };
+    let max_timestamp = check_records(&header, &body, config, now_ms)?;
+    finish(header, records, max_timestamp, config, now_ms)
+}
+
+fn check_size(header: &BatchHeader, config: &LogConfig) -> Result<(), AppendError> {
+    let bytes = i64::try_from(header.bytes).unwrap_or(i64::MAX);
+    if bytes > config.max_message_bytes {
+        let limit = config.max_message_bytes;
+        return Err(AppendError::TooLarge { bytes: header.bytes, limit });
+    }
+    if bytes > config.segment_bytes {
+        let limit = config.segment_bytes;
+        return Err(AppendError::OverSegment { bytes: header.bytes, limit });
+    }
+    Ok(())
+}
+
+fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<(), AppendError> {
+    if header.count <= 0 || header.count - 1 != header.last_offset_delta {
+        return Err(invalid("the batch's record count is not its last offset delta + 1"));
+    }
+    if origin == Origin::Client {
+        if header.is_control() {
+            return Err(invalid("clients may not write control batches"));
+        }
+        if header.is_transactional() {
+            return Err(AppendError::Transactional);
+        }
+        if version < 7 && header.codec() == Ok(Codec::Zstd) {
+            return Err(AppendError::ZstdTooEarly);
+        }
+    }
+    if header.producer_id >= 0 && (header.producer_epoch < 0 || header.base_sequence < 0) {
+        return Err(invalid("a producer id comes with an epoch and a sequence"));
+    }
+    Ok(())
+}
+
+/// Walks every record: lengths, offset deltas, keys where compaction needs them, timestamps. Answers the largest.
+fn check_records(
+    header: &BatchHeader,
+    body: &[u8],
+    config: &LogConfig,
+    now_ms: i64,
+) -> Result<i64, AppendError> {
+    let checks_time = config.timestamp_type == TimestampType::CreateTime;
+    let earliest = now_ms.saturating_sub(config.timestamp_before_max_ms);
+    let latest = now_ms.saturating_add(config.timestamp_after_max_ms);
+    let mut max_timestamp = -1;
+    let mut expected = 0;
+    let mut misplaced = false;
+    let mut keyless = Vec::new();
+    let mut untimely = Vec::new();
+    let walked = walk(body, header.count, |offset_delta, timestamp_delta, has_key| {
+        misplaced |= offset_delta != expected;
+        if config.compact && !has_key && keyless.len() < RECORD_ERRORS_MAX {
+            keyless.push((expected, "compacted topic cannot accept message without key".to_owned()));
+        }
+        let timestamp = header.base_timestamp.saturating_add(timestamp_delta);
+        max_timestamp = max_timestamp.max(timestamp);
+        let out = timestamp != -1 && !(earliest..=latest).contains(&timestamp);
+        if checks_time && out && untimely.len() < RECORD_ERRORS_MAX {
+            let message = format!(
+                "timestamp {timestamp} is out of range, it should be within [{earliest}, {latest}]"
+            );
+            untimely.push((expected, message));
+        }
+        expected += 1;
+    });
+    walked.map_err(|error| invalid(&error.to_string()))?;
+    if misplaced {
+        return Err(invalid("the offset deltas of the records do not count from 0"));
+    }
+    if !keyless.is_empty() {
+        let reason = "one or more records have been rejected".to_owned();
+        return Err(AppendError::InvalidRecord { reason, records: keyless });
+    }
+    if !untimely.is_empty() {
+        let reason =
+            "one or more records have been rejected due to invalid timestamp".to_owned();
+        return Err(AppendError::InvalidTimestamp { reason, records: untimely });
+    }
+    Ok(max_timestamp)
+}
+
+/// Stamps the batch where the broker does; puts a wrong largest timestamp right.
+fn finish(
+    header: BatchHeader,
+    records: &Bytes,
+    max_timestamp: i64,
+    config: &LogConfig,
+    now_ms: i64,
+) -> Result<ValidatedBatch, AppendError> {
+    let by_broker = config.timestamp_type == TimestampType::LogAppendTime;
+    let stamp = if by_broker { now_ms } else { max_timestamp };
+    let fits = header.timestamp_type() == config.timestamp_type && header.max_timestamp == stamp;
+    let bytes = if fits {
+        records.clone()
+    } else {
+        header.restamped(records, config.timestamp_type, stamp)
+    };
+    let header = BatchHeader::read(&bytes).map_err(of_batch)?;
+    let log_append_time = by_broker.then_some(now_ms);
+    Ok(ValidatedBatch { header, bytes, max_timestamp: stamp, log_append_time })
+}
+
+fn invalid(reason: &str) -> AppendError {
+    AppendError::InvalidRecord { reason: reason.to_owned(), records: Vec::new() }
+}
+
+fn of_batch(error: BatchError) -> AppendError {
+    match error {
+        BatchError::Magic(0 | 1) => AppendError::OldFormat,
+        BatchError::Magic(_) | BatchError::Truncated(_) | BatchError::Length(_) => {
+            invalid(&error.to_string())
+        }
+        BatchError::Crc { .. } | BatchError::Codec(_) => AppendError::Corrupt(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_protocol::records::{BatchBuilder, ProducerFields};
+
+    use super::*;
+
+    fn batch(codec: Codec, timestamp: i64) -> Bytes {
+        let mut builder = BatchBuilder::new(ProducerFields::default(), codec);
+        builder.push(timestamp, Some(b"k"), Some(b"v"));
+        builder.push(timestamp - 5, None, Some(b"v"));
+        builder.build().expect("builds")
+    }
+
+    fn check(records: &Bytes, config: &LogConfig) -> Result<ValidatedBatch, AppendError> {
+        validate(records, 9, Origin::Client, config, 1_000_000)
+    }
+
+    // KAFKA-BEHAVIOUR 11
+    #[test]
+    fn exactly_one_sound_batch_is_taken() {
+        let config = LogConfig::default();
+        let good = batch(Codec::None, 1_000_000);
+        let taken = check(&good, &config).expect("is taken");
+        assert_eq!((taken.max_timestamp, taken.bytes.as_ptr()), (1_000_000, good.as_ptr()));
+        let two = Bytes::from([&good[..], &good[..]].concat());
+        assert!(matches!(check(&two, &config), Err(AppendError::InvalidRecord { .. })));
+        let empty = check(&Bytes::new(), &config);
+        assert!(matches!(empty, Err(AppendError::InvalidRecord { .. })));
+        let mut broken = good.to_vec();
+        broken[70] ^= 1;
+        assert!(matches!(check(&broken.into(), &config), Err(AppendError::Corrupt(_))));
+        let mut old = good.to_vec();
+        old[16] = 1;
+        assert!(matches!(check(&old.into(), &config), Err(AppendError::OldFormat)));
+        let zstd = batch(Codec::Zstd, 1_000_000);
+        assert!(check(&zstd, &config).is_ok());
+        let early = validate(&zstd, 6, Origin::Client, &config, 1_000_000);
+        assert!(matches!(early, Err(AppendError::ZstdTooEarly)));
+    }
+
+    // KAFKA-BEHAVIOUR 13, 16
+    #[test]
+    fn what_a_topic_does_not_allow_is_refused_by_record() {
+        let good = batch(Codec::Lz4, 1_000_000);
+        let small = LogConfig { max_message_bytes: 70, ..LogConfig::default() };
+        assert!(matches!(check(&good, &small), Err(AppendError::TooLarge { .. })));
+        let compact = LogConfig { compact: true, ..LogConfig::default() };
+        let refused = check(&good, &compact).expect_err("a record has no key");
+        assert!(matches!(refused, AppendError::InvalidRecord { records, .. } if records[0].0 == 1));
+        let strict = LogConfig { timestamp_after_max_ms: 10, ..LogConfig::default() };
+        let refused = check(&batch(Codec::None, 1_000_012), &strict).expect_err("too late");
+        let AppendError::InvalidTimestamp { records, .. } = refused else {
+            panic!("another error: {refused}");
+        };
+        assert_eq!(records.len(), 1);
+    }
+
+    #[test]
+    fn the_broker_stamps_where_it_is_asked_to() {
+        let timestamp_type = TimestampType::LogAppendTime;
+        let config = LogConfig { timestamp_type, ..LogConfig::default() };
+        let taken = check(&batch(Codec::None, 5), &config).expect("is taken");
+        taken.header.check_crc(&taken.bytes).expect("has a new checksum");
+        assert_eq!(taken.header.timestamp_type(), TimestampType::LogAppendTime);
+        assert_eq!((taken.header.max_timestamp, taken.log_append_time), (1_000_000, Some(1_000_000)));
+    }
+}
