@@ -105,7 +105,7 @@ fn unsupported(
 ) -> Pin<Box<dyn Future<Output = Served> + Send>> {
     if header.api_key == ApiKey::ApiVersions as i16 {
         let answer = api::api_versions::unsupported_version();
-        let frame = api::encode::<ApiVersionsRequest>(0, header.correlation_id, answer);
+        let frame = api::encode::<ApiVersionsRequest>(0, header.correlation_id, &answer);
         let served = Served::Now(Answer::Frame(frame, BytePermit::empty()));
         return Box::pin(std::future::ready(served));
     }

@@ -1,1 +1,21 @@
-//! highwater-broker
+//! The broker: listeners, Kafka's APIs, the partitions of a node, and what constructs it all.
+
+pub mod api;
+pub mod auth;
+mod broker;
+pub mod config;
+mod dispatch;
+mod housekeeping;
+mod http;
+mod log_config;
+pub mod memory;
+pub mod metrics;
+mod net;
+pub mod node;
+mod partitions;
+mod stream_metadata;
+pub mod telemetry;
+mod topic_configs;
+mod topics;
+
+pub use broker::Broker;

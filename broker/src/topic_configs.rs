@@ -4,8 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use highwater_partition_log::LogConfig;
-
 use crate::config::{CLEANUP_POLICIES, COMPRESSION_TYPES, Config, Kind, TIMESTAMP_TYPES};
 
 /// One topic configuration.
@@ -194,14 +192,6 @@ pub fn check(own: &BTreeMap<String, String>) -> Result<(), String> {
             .map_err(|why| format!("Invalid value {value} for configuration {name}: {why}"))?;
     }
     Ok(())
-}
-
-/// The settings of a log that follow from a topic's own configurations and the broker's.
-#[must_use]
-pub fn log_config(own: &BTreeMap<String, String>, broker: &Config) -> LogConfig {
-    let text = |name: &str| find(name).map(|key| key.effective(own, broker)).unwrap_or_default();
-    let long = |name: &str| text(name).trim().parse::<i64>().unwrap_or_default();
-    crate::log_config::build(&text, &long, broker)
 }
 
 #[cfg(test)]

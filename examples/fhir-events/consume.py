@@ -16,6 +16,19 @@ import options
 from ledger import Ledger, Violation
 
 COMMIT_EVERY = 100
+# a rebalance or a broker that restarts refuses a commit: those events are delivered again
+COMMIT_AGAIN = (
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._WAIT_COORD,
+)
 
 
 class Member(threading.Thread):
@@ -81,12 +94,7 @@ class Member(threading.Thread):
         try:
             results = consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
-            # a rebalance under way refuses the commit: those events are delivered again
-            if error.args[0].code() in (
-                KafkaError.REBALANCE_IN_PROGRESS,
-                KafkaError.ILLEGAL_GENERATION,
-                KafkaError.UNKNOWN_MEMBER_ID,
-            ):
+            if error.args[0].code() in COMMIT_AGAIN:
                 return
             raise
         for result in results:
@@ -150,6 +158,22 @@ class Group:
             member.join(self._args.stall_seconds)
         if self._failure is not None:
             raise self._failure
+        self._check_committed()
+
+    def _check_committed(self) -> None:
+        """What the group has processed is committed, as a client sees it that comes later."""
+        ends = self._ledger.ends()
+        asked = [TopicPartition(self._args.topic, partition) for partition in ends]
+        consumer = Consumer({"bootstrap.servers": self._args.bootstrap, "group.id": self._args.group})
+        try:
+            for found in consumer.committed(asked, timeout=self._args.stall_seconds):
+                if found.error is not None:
+                    raise KafkaException(found.error)
+                if found.offset != ends[found.partition]:
+                    where = f"partition={found.partition} processed to {ends[found.partition]}"
+                    raise Violation(f"committed offset is {found.offset}: {where}")
+        finally:
+            consumer.close()
 
 
 def main() -> int:

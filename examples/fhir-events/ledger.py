@@ -22,6 +22,7 @@ class Ledger:
         self._missing = sum(expected.values())
         self._places: Dict[str, Tuple[int, List[int]]] = {}
         self._committed: Dict[int, int] = {}
+        self._ends: Dict[int, int] = {}
         self.messages = 0
         self.bytes = 0
         self.redelivered = 0
@@ -73,7 +74,13 @@ class Ledger:
             if seq >= self._expected.get(patient, 0):
                 raise Violation(f"never sent: {place}")
             offsets.append(offset)
+            self._ends[partition] = max(offset + 1, self._ends.get(partition, 0))
             self._missing -= 1
+
+    def ends(self) -> Dict[int, int]:
+        """Just after the last event of each partition."""
+        with self._lock:
+            return dict(self._ends)
 
     def first_missing(self) -> Optional[str]:
         """Names one event that was not seen."""

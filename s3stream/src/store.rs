@@ -173,6 +173,11 @@ impl ObjectStreamStore {
         self.shared.parts.tasks.spawn(TaskKind::Reaper, upload::reap(shared));
     }
 
+    /// Resolves when the WAL has ended: nothing more becomes durable.
+    pub async fn ended(&self) {
+        self.shared.wal().ended().await;
+    }
+
     /// Lets go of a stream that was deleted; what is cached of it is dropped.
     pub fn forget(&self, id: StreamId) {
         self.shared.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&id);

@@ -123,6 +123,8 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
     fn confirmed(&self) -> WalPosition;
     /// Forgets what lies below `floor`.
     async fn trim(&self, floor: WalPosition) -> Result<(), WalError>;
+    /// Resolves when the log has ended.
+    async fn ended(&self);
     /// Makes what was appended durable, then closes the log: later reserves are refused.
     async fn shutdown(&self) -> Result<(), WalError>;
 }

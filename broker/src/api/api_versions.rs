@@ -14,7 +14,9 @@ use super::{APIS, ApiEntry, Handler, Reply, RequestContext};
 #[derive(Debug)]
 pub struct ApiVersions;
 
-/// The feature level of the Kafka release aimed at: what a freshly formatted 4.4 has (`4.4-IV0`).
+/// The feature levels of the Kafka release aimed at: what a freshly formatted 4.4 has.
+const METADATA_VERSION_MIN: i16 = 7;
+const METADATA_VERSION_LEVEL: i16 = 33;
 const METADATA_VERSION: &str = "metadata.version";
 
 impl Handler for ApiVersions {
@@ -34,22 +36,21 @@ impl Handler for ApiVersions {
                 ..Default::default()
             });
         }
-        let image = ctx.broker.metadata.image();
-        let supported = image.supported_metadata_versions();
-        let finalized = image.finalized_metadata_version();
+        let at = ctx.broker.metadata.image().at();
+        let epoch = i64::try_from(at.0).unwrap_or(i64::MAX);
         Reply::Ready(ApiVersionsResponse {
             api_keys: APIS.iter().map(api_version).collect(),
             supported_features: vec![SupportedFeatureKey {
                 name: StrBytes::from(METADATA_VERSION),
-                min_version: *supported.start(),
-                max_version: *supported.end(),
+                min_version: METADATA_VERSION_MIN,
+                max_version: METADATA_VERSION_LEVEL,
                 ..Default::default()
             }],
-            finalized_features_epoch: image.features_epoch(),
+            finalized_features_epoch: epoch,
             finalized_features: vec![FinalizedFeatureKey {
                 name: StrBytes::from(METADATA_VERSION),
-                max_version_level: finalized,
-                min_version_level: finalized,
+                max_version_level: METADATA_VERSION_LEVEL,
+                min_version_level: METADATA_VERSION_LEVEL,
                 ..Default::default()
             }],
             ..Default::default()

@@ -2,15 +2,28 @@
 //!
 //! ApiVersions, the README's matrix and the dispatch are made from [`APIS`]; a handler that is not in it does not exist.
 
+pub mod api_versions;
 mod context;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
 pub(crate) mod error;
+pub mod fetch;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod offset_for_leader_epoch;
+pub mod produce;
 
 use std::future::Future;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use highwater_protocol::{ApiKey, DecodeError, FrameWriter, Request, Response};
+use highwater_protocol::{ApiKey, DecodeError, FrameWriter, Message, Request};
 use highwater_runtime::BytePermit;
 
 pub use context::RequestContext;
@@ -95,13 +108,12 @@ const fn advertised_from(min: i16, entry: ApiEntry) -> ApiEntry {
     ApiEntry { advertised_min: min, ..entry }
 }
 
-fn serve<H: Handler>(ctx: RequestContext, mut body: Bytes) -> ServeFuture {
+fn serve<H: Handler>(ctx: RequestContext, body: Bytes) -> ServeFuture {
     Box::pin(async move {
-        let request = H::Request::decode(&mut body, ctx.version)?;
-        drop(body);
+        let request = H::Request::decode(body, ctx.version)?;
         let (version, correlation_id) = (ctx.version, ctx.correlation_id);
         let encode = move |response: ResponseOf<H>| {
-            encode::<H::Request>(version, correlation_id, response)
+            encode::<H::Request>(version, correlation_id, &response)
         };
         Ok(match H::handle(ctx, request).await {
             Reply::Ready(response) => {
@@ -126,16 +138,29 @@ fn serve<H: Handler>(ctx: RequestContext, mut body: Bytes) -> ServeFuture {
 pub(crate) fn encode<R: Request>(
     version: i16,
     correlation_id: i32,
-    response: R::Response,
+    response: &R::Response,
 ) -> Vec<Bytes> {
-    let mut out = FrameWriter::response(R::KEY, version, correlation_id);
-    response.encode(version, &mut out);
+    let flexible = version >= R::FLEXIBLE_FROM;
+    let mut out = FrameWriter::response(R::KEY, flexible, correlation_id);
+    response.write(&mut out, version);
     out.finish()
 }
 
 /// Every API served, by key.
 pub static APIS: &[ApiEntry] = &[
     advertised_from(0, entry::<produce::Produce>()),
+    entry::<fetch::Fetch>(),
+    entry::<list_offsets::ListOffsets>(),
+    entry::<metadata::Metadata>(),
+    entry::<api_versions::ApiVersions>(),
+    entry::<create_topics::CreateTopics>(),
+    entry::<delete_topics::DeleteTopics>(),
+    entry::<delete_records::DeleteRecords>(),
+    entry::<init_producer_id::InitProducerId>(),
+    entry::<offset_for_leader_epoch::OffsetForLeaderEpoch>(),
+    entry::<describe_configs::DescribeConfigs>(),
+    entry::<create_partitions::CreatePartitions>(),
+    entry::<describe_cluster::DescribeCluster>(),
 ];
 
 /// The row of an API key as it came.

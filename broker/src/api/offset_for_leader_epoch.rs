@@ -4,8 +4,9 @@
 //! Deviations from Apache Kafka: none.
 
 use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::offset_for_leader_epoch_response::EpochEndOffset;
 use highwater_protocol::messages::{
-    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
     OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
 use highwater_types::LeaderEpoch;

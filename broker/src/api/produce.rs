@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use highwater_partition_log::{Appended, Origin, ValidatedBatch};
+use highwater_partition_log::{Appended, Origin, PartitionLog, ValidatedBatch};
 use highwater_protocol::messages::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceResponse,
 };
-use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_s3stream::{AppendPermit, AppendReceipt, StreamStore};
+use highwater_protocol::{ErrorCode, Records, StrBytes};
+use highwater_s3stream::{AppendPermit, AppendReceipt};
 use highwater_types::TopicId;
 use tokio::time::Instant;
 
@@ -97,7 +97,7 @@ fn split(ctx: &RequestContext, request: ProduceRequest) -> Vec<Part> {
             let state = if transaction {
                 State::Refused(ErrorCode::TransactionalIdAuthorizationFailed.into())
             } else {
-                State::Asked(records)
+                State::Asked(records.map(Records::into_bytes))
             };
             let name = topic.name.clone();
             parts.push(Part { name, topic_id: topic.topic_id, index, state });
@@ -120,7 +120,7 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
         let records = records.take();
         part.state = match check(ctx, part, records, deadline).await {
             Ok((partition, batch)) => {
-                bytes += partition.log.append_bytes(&batch);
+                bytes += PartitionLog::append_bytes(&batch);
                 State::Checked(partition, Box::new(batch))
             }
             Err(refusal) => State::Refused(refusal),
@@ -129,7 +129,7 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
     if bytes == 0 {
         return;
     }
-    let reserve = ctx.broker.store.reserve(bytes);
+    let reserve = ctx.broker.reserve(bytes);
     let permit = match tokio::time::timeout_at(deadline, reserve).await {
         Ok(Ok(permit)) => Ok(permit),
         Ok(Err(error)) => Err(error::of_stream(&error)),
@@ -143,7 +143,7 @@ fn append_all(parts: &mut [Part], mut permit: Result<AppendPermit, Refusal>) {
         let state = std::mem::replace(&mut part.state, State::Asked(None));
         part.state = match (state, &mut permit) {
             (State::Checked(partition, batch), Ok(permit)) => {
-                let own = permit.split(partition.log.append_bytes(&batch));
+                let own = permit.split(PartitionLog::append_bytes(&batch));
                 match partition.log.append(own, *batch) {
                     Ok(appended) => State::Appended(appended),
                     Err(refused) => State::Refused(error::of_append(&refused)),
@@ -183,7 +183,7 @@ async fn check(
     let records = records.unwrap_or_default();
     let batch = partition
         .log
-        .validate(records, ctx.version, Origin::Client)
+        .validate(&records, ctx.version, Origin::Client)
         .map_err(|refused| error::of_append(&refused))?;
     Ok((partition, batch))
 }
@@ -195,7 +195,7 @@ fn last_receipt(parts: &[Part]) -> Option<AppendReceipt> {
             State::Appended(appended) => appended.receipt.as_ref(),
             _ => None,
         })
-        .max_by_key(|receipt| receipt.position)
+        .max_by_key(|receipt| receipt.ticket)
         .cloned()
 }
 
@@ -228,7 +228,7 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<ErrorCode>) ->
         push(&mut response, part.name, part.topic_id, answer);
     }
     if lost_leader && ctx.version >= 10 {
-        response.node_endpoints = ctx.broker.endpoints(&ctx.connection.listener);
+        response.node_endpoints = ctx.broker.produce_endpoints(&ctx.connection.listener);
     }
     response
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A connected byte stream.
-pub trait Socket: AsyncRead + AsyncWrite + Debug + Unpin + Send + 'static {
+pub trait Socket: AsyncRead + AsyncWrite + Debug + Unpin + Send + Sync + 'static {
     /// Ready when a read may make progress, so that an idle connection holds no buffer.
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }

@@ -29,7 +29,7 @@ impl BatchEntry {
     /// Just after its last offset.
     #[must_use]
     pub fn next(&self) -> StreamOffset {
-        self.base + StreamOffset::from(self.count)
+        self.base.saturating_add(self.count.into())
     }
 }
 
@@ -91,11 +91,7 @@ impl DataBlock {
     ///
     /// # Errors
     /// [`FormatError`].
-    pub fn parse(
-        bytes: &Bytes,
-        stream: StreamId,
-        entry: &BlockEntry,
-    ) -> Result<Self, FormatError> {
+    pub fn parse(bytes: &Bytes, stream: StreamId, entry: &BlockEntry) -> Result<Self, FormatError> {
         let truncated = FormatError::Truncated { part: PART };
         if bytes.len() < HEADER_BYTES {
             return Err(truncated);
@@ -106,14 +102,19 @@ impl DataBlock {
         }
         let version = fields.get_u16();
         if version != VERSION {
-            return Err(FormatError::Version { part: PART, version });
+            return Err(FormatError::Version {
+                part: PART,
+                version,
+            });
         }
         fields.advance(2);
         let (own_stream, base) = (fields.get_u64(), fields.get_i64());
         let count = usize::try_from(fields.get_u32()).unwrap_or(usize::MAX);
         let body_bytes = usize::try_from(fields.get_u32()).unwrap_or(usize::MAX);
         let stored = fields.get_u32();
-        let table = count.checked_mul(ENTRY_BYTES).and_then(|table| table.checked_add(HEADER_BYTES));
+        let table = count
+            .checked_mul(ENTRY_BYTES)
+            .and_then(|table| table.checked_add(HEADER_BYTES));
         let whole = table.and_then(|table| table.checked_add(body_bytes));
         if whole != Some(bytes.len()) {
             return Err(truncated);
@@ -130,14 +131,29 @@ impl DataBlock {
         }
         let mut rows = bytes.slice(HEADER_BYTES..table);
         let mut batches = Vec::with_capacity(count);
+        let (mut next, mut left) = (base, body_bytes);
         while rows.has_remaining() {
-            batches.push(BatchEntry {
-                base: base + StreamOffset::from(rows.get_u32()),
+            let batch = BatchEntry {
+                base: base.saturating_add(rows.get_u32().into()),
                 count: rows.get_u32(),
                 bytes: rows.get_u32(),
                 max_timestamp: rows.get_i64(),
-            });
+            };
+            let rest = usize::try_from(batch.bytes)
+                .ok()
+                .and_then(|bytes| left.checked_sub(bytes));
+            match rest {
+                Some(rest) if batch.base >= next => (next, left) = (batch.next(), rest),
+                _ => return Err(FormatError::Mismatch { part: PART }),
+            }
+            batches.push(batch);
         }
-        Ok(Self { batches, body: bytes.slice(table..) })
+        if left != 0 || next != entry.next {
+            return Err(FormatError::Mismatch { part: PART });
+        }
+        Ok(Self {
+            batches,
+            body: bytes.slice(table..),
+        })
     }
 }

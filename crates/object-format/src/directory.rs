@@ -14,7 +14,7 @@ pub struct StreamRoll {
     pub base: StreamOffset,
     /// Bytes of this part before it.
     pub bytes_before: u64,
-    /// The largest timestamp of this part before it, or -1.
+    /// The largest timestamp of this part before it and since the roll before it, or -1.
     pub max_timestamp_before: Timestamp,
 }
 
@@ -79,7 +79,10 @@ impl StreamDirectory {
         put_count(&mut out, self.deltas.len());
         for (range, delta) in &self.deltas {
             out.put_i64(range.start);
-            out.put_i64(range.end);
+            put_count(
+                &mut out,
+                usize::try_from(range.end - range.start).unwrap_or(usize::MAX),
+            );
             put_bytes(&mut out, delta);
         }
         put_count(&mut out, self.entries.len());
@@ -87,6 +90,7 @@ impl StreamDirectory {
             out.put_i64(*at);
             put_bytes(&mut out, entry);
         }
+        out.put_u8(u8::from(self.checkpoint.is_some()));
         put_bytes(&mut out, self.checkpoint.as_deref().unwrap_or_default());
         let crc = crc32fast::hash(&out);
         out.put_u32(crc);
@@ -98,7 +102,10 @@ impl StreamDirectory {
     /// # Errors
     /// [`FormatError`].
     pub fn parse(bytes: &Bytes) -> Result<Self, FormatError> {
-        let mut r = Fields { buf: checked(bytes, PART)?, part: PART };
+        let mut r = Fields {
+            buf: checked(bytes, PART)?,
+            part: PART,
+        };
         let stream = StreamId(r.u64()?);
         let label = r.bytes()?;
         let range = r.i64()?..r.i64()?;
@@ -122,10 +129,16 @@ impl StreamDirectory {
                 max_timestamp_before: r.i64()?,
             })
         })?;
-        let deltas = r.list(20, |r| Ok((r.i64()?..r.i64()?, r.bytes()?)))?;
+        let deltas = r.list(16, |r| {
+            let base = r.i64()?;
+            let end = base.saturating_add(r.u32()?.into());
+            Ok((base..end, r.bytes()?))
+        })?;
         let entries = r.list(12, |r| Ok((r.i64()?, r.bytes()?)))?;
-        let checkpoint = Some(r.bytes()?).filter(|checkpoint| !checkpoint.is_empty());
+        let has_checkpoint = r.u8()? != 0;
+        let checkpoint = Some(r.bytes()?).filter(|_| has_checkpoint);
         r.finish()?;
+        check(&range, &blocks)?;
         Ok(Self {
             stream,
             label,
@@ -140,6 +153,24 @@ impl StreamDirectory {
             entries,
             checkpoint,
         })
+    }
+}
+
+/// Blocks lie in the part's range, one after the other, and end within what a position can say.
+fn check(range: &StreamRange, blocks: &[BlockEntry]) -> Result<(), FormatError> {
+    let (mut next, mut position) = (range.start, 0);
+    for block in blocks {
+        let end = block.position.checked_add(block.bytes.into());
+        let follows = block.base >= next && block.next > block.base && block.position >= position;
+        match end {
+            Some(end) if follows && block.next <= range.end => (next, position) = (block.next, end),
+            _ => return Err(FormatError::Mismatch { part: PART }),
+        }
+    }
+    if range.start > range.end {
+        Err(FormatError::Mismatch { part: PART })
+    } else {
+        Ok(())
     }
 }
 
@@ -176,6 +207,11 @@ impl Fields {
             return Ok(());
         }
         Err(FormatError::Truncated { part: self.part })
+    }
+
+    fn u8(&mut self) -> Result<u8, FormatError> {
+        self.want(1)?;
+        Ok(self.buf.get_u8())
     }
 
     pub(crate) fn u32(&mut self) -> Result<u32, FormatError> {
@@ -215,6 +251,10 @@ impl Fields {
     }
 
     pub(crate) fn finish(&self) -> Result<(), FormatError> {
-        if self.buf.is_empty() { Ok(()) } else { Err(FormatError::Mismatch { part: self.part }) }
+        if self.buf.is_empty() {
+            Ok(())
+        } else {
+            Err(FormatError::Mismatch { part: self.part })
+        }
     }
 }

@@ -8,4 +8,6 @@ mod object;
 pub use block::{BatchEntry, BlockEntry, DataBlock};
 pub use directory::{StreamDirectory, StreamRoll};
 pub use error::FormatError;
-pub use object::{FOOTER_BYTES, Footer, ObjectHeader, ObjectWriter, StreamPart, WrittenObject};
+pub use object::{
+    FOOTER_BYTES, Footer, HEADER_BYTES, ObjectHeader, ObjectWriter, StreamPart, WrittenObject,
+};

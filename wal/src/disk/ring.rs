@@ -170,6 +170,12 @@ impl WriteAheadLog for DiskWal {
         Ok(())
     }
 
+    async fn ended(&self) {
+        let mut state = self.state.clone();
+        // an error means that the writer is gone, which is an end too
+        drop(state.wait_for(|state| state.ended.is_some()).await);
+    }
+
     async fn shutdown(&self) -> Result<(), WalError> {
         self.log.shutdown().await.map_err(of_log)
     }

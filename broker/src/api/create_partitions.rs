@@ -1,0 +1,109 @@
+//! CreatePartitions (key 37), versions 0..=3.
+//! Source: schema/create_partitions_request.kmsg; KIP-195.
+//! Behaviour: answered when this node's image has the partitions and they are open.
+//! Deviations from Apache Kafka: none.
+
+use std::time::Duration;
+
+use highwater_kraft_meta::Action;
+use highwater_kraft_meta::command::{CreatePartitions as Command, Replicas};
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
+    CreatePartitionsTopicResult,
+};
+use highwater_types::limits::PARTITIONS_PER_TOPIC_MAX;
+use tokio::time::Instant;
+
+use super::error::{self, Refusal};
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves CreatePartitions.
+#[derive(Debug)]
+pub struct CreatePartitions;
+
+const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+
+impl Handler for CreatePartitions {
+    type Request = CreatePartitionsRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=3;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: CreatePartitionsRequest,
+    ) -> Reply<CreatePartitionsResponse> {
+        let mut response = CreatePartitionsResponse::default();
+        for topic in request.topics {
+            let done = create(&ctx, &topic, request.validate_only).await;
+            let refusal = done.err();
+            response.results.push(CreatePartitionsTopicResult {
+                name: topic.name,
+                error_code: refusal.as_ref().map_or(0, |refusal| refusal.code.code()),
+                error_message: refusal.and_then(|refusal| refusal.text()),
+            });
+        }
+        Reply::Ready(response)
+    }
+}
+
+async fn create(
+    ctx: &RequestContext,
+    asked: &CreatePartitionsTopic,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    if !ctx.authorize(Operation::Alter, Resource::Topic(&asked.name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed.into());
+    }
+    let topic = ctx.broker.topic(&asked.name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let existing = topic.partitions.len();
+    let wanted = usize::try_from(asked.count).unwrap_or(0);
+    if wanted <= existing || asked.count > PARTITIONS_PER_TOPIC_MAX {
+        let why = if wanted == existing {
+            format!("Topic already has {existing} partition(s).")
+        } else if wanted < existing {
+            format!(
+                "The topic {} currently has {existing} partition(s); {} would not be an increase.",
+                asked.name, asked.count
+            )
+        } else {
+            format!("A topic has at most {PARTITIONS_PER_TOPIC_MAX} partitions.")
+        };
+        return Err(Refusal::new(ErrorCode::InvalidPartitions, why));
+    }
+    let added = added(ctx, asked, wanted - existing)?;
+    if validate_only {
+        return Ok(());
+    }
+    let command = Command {
+        topic: topic.id.0.to_vec(),
+        existing: u32::try_from(existing).unwrap_or(u32::MAX),
+        added,
+    };
+    let proposed = ctx.broker.metadata.propose(Action::CreatePartitions(command).into()).await;
+    proposed.map_err(|error| error::of_propose(&error))?;
+    if let Some(topic) = ctx.broker.topic(&asked.name) {
+        ctx.broker.partitions.wait_topic(&topic, Instant::now() + OPEN_DEADLINE).await;
+    }
+    Ok(())
+}
+
+fn added(
+    ctx: &RequestContext,
+    asked: &CreatePartitionsTopic,
+    count: usize,
+) -> Result<Vec<Replicas>, Refusal> {
+    let Some(assignments) = &asked.assignments else {
+        let own = Replicas { nodes: vec![ctx.broker.config.node_id.0] };
+        return Ok(vec![own; count]);
+    };
+    let image = ctx.broker.metadata.image();
+    let known = |id: &i32| image.nodes().any(|(node, _)| node.0 == *id);
+    let sound = assignments.len() == count
+        && assignments.iter().all(|one| !one.broker_ids.is_empty() && one.broker_ids.iter().all(known));
+    if !sound {
+        let why = format!("{count} new partition(s) need as many assignments to known brokers.");
+        return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, why));
+    }
+    Ok(assignments.iter().map(|one| Replicas { nodes: one.broker_ids.clone() }).collect())
+}

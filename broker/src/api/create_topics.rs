@@ -1,0 +1,123 @@
+//! CreateTopics (key 19), versions 2..=7.
+//! Source: schema/create_topics_request.kmsg; KIP-464, KIP-525, KIP-516.
+//! Behaviour: KAFKA-BEHAVIOUR 8; answered when this node's image has the topic and its partitions are open.
+//! Deviations from Apache Kafka: none.
+
+use std::collections::BTreeMap;
+
+use highwater_kraft_meta::command::Replicas;
+use highwater_protocol::messages::create_topics_request::CreatableTopic;
+use highwater_protocol::messages::{
+    CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
+};
+use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_types::TopicId;
+
+use super::error::Refusal;
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+use crate::topic_configs::TOPIC_KEYS;
+use crate::topics::NewTopic;
+
+/// Serves CreateTopics.
+#[derive(Debug)]
+pub struct CreateTopics;
+
+impl Handler for CreateTopics {
+    type Request = CreateTopicsRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 2..=7;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: CreateTopicsRequest,
+    ) -> Reply<CreateTopicsResponse> {
+        let mut response = CreateTopicsResponse::default();
+        let names: Vec<StrBytes> =
+            request.topics.iter().map(|topic| topic.name.clone()).collect();
+        for topic in request.topics {
+            let name = topic.name.clone();
+            let twice = names.iter().filter(|other| **other == name).count() > 1;
+            let created = if twice {
+                if response.topics.iter().any(|answer| answer.name == name) {
+                    continue;
+                }
+                Err(Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
+            } else {
+                create(&ctx, topic, request.validate_only).await
+            };
+            response.topics.push(created.unwrap_or_else(|refusal| CreatableTopicResult {
+                name,
+                error_code: refusal.code.code(),
+                error_message: refusal.text(),
+                configs: None,
+                ..Default::default()
+            }));
+        }
+        Reply::Ready(response)
+    }
+}
+
+async fn create(
+    ctx: &RequestContext,
+    topic: CreatableTopic,
+    validate_only: bool,
+) -> Result<CreatableTopicResult, Refusal> {
+    let allowed = ctx.authorize(Operation::Create, Resource::Cluster)
+        || ctx.authorize(Operation::Create, Resource::Topic(&topic.name));
+    if !allowed {
+        return Err(Refusal::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."));
+    }
+    let mut configs = BTreeMap::new();
+    for config in topic.configs {
+        let name = config.name.to_string();
+        let null = || Refusal::new(ErrorCode::InvalidConfig, format!("Null value not supported for topic configs: {name}"));
+        let value = config.value.as_ref().ok_or_else(null)?.to_string();
+        configs.insert(name, value);
+    }
+    let assignments =
+        topic.assignments.into_iter().map(|one| (one.partition_index, one.broker_ids)).collect();
+    let new = NewTopic {
+        name: topic.name.to_string(),
+        partitions: topic.num_partitions,
+        replication_factor: topic.replication_factor,
+        assignments,
+        configs: configs.clone(),
+    };
+    let plan = ctx.broker.plan_topic(&new)?;
+    let id = if validate_only {
+        TopicId::ZERO
+    } else {
+        ctx.broker.create_topic(new).await?.id
+    };
+    Ok(result(ctx, topic.name, id, &plan, &configs))
+}
+
+fn result(
+    ctx: &RequestContext,
+    name: StrBytes,
+    topic_id: TopicId,
+    plan: &[Replicas],
+    own: &BTreeMap<String, String>,
+) -> CreatableTopicResult {
+    let mut result = CreatableTopicResult { name, topic_id, error_message: None, ..Default::default() };
+    if !ctx.authorize(Operation::DescribeConfigs, Resource::Topic(&result.name)) {
+        result.topic_config_error_code = ErrorCode::TopicAuthorizationFailed.code();
+        result.configs = None;
+        return result;
+    }
+    result.num_partitions = i32::try_from(plan.len()).unwrap_or(i32::MAX);
+    let factor = plan.first().map_or(0, |replicas| replicas.nodes.len());
+    result.replication_factor = i16::try_from(factor).unwrap_or(i16::MAX);
+    let config = |key: &crate::topic_configs::TopicKey| {
+        let origin = key.origins(own, &ctx.broker.config).swap_remove(0);
+        CreatableTopicConfigs {
+            name: StrBytes::from_static(key.name),
+            value: Some(StrBytes::from(origin.value)),
+            read_only: false,
+            config_source: origin.source as i8,
+            is_sensitive: false,
+        }
+    };
+    result.configs = Some(TOPIC_KEYS.iter().map(config).collect());
+    result
+}

@@ -1,0 +1,61 @@
+//! DeleteRecords (key 21), versions 0..=2.
+//! Source: schema/delete_records_request.kmsg; KIP-107.
+//! Behaviour: KAFKA-BEHAVIOUR 9; the new start is durable before the answer.
+//! Deviations from Apache Kafka: none.
+
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::delete_records_response::{
+    DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
+};
+use highwater_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
+
+use super::error::{self, Refusal};
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves DeleteRecords.
+#[derive(Debug)]
+pub struct DeleteRecords;
+
+impl Handler for DeleteRecords {
+    type Request = DeleteRecordsRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: DeleteRecordsRequest,
+    ) -> Reply<DeleteRecordsResponse> {
+        let mut response = DeleteRecordsResponse::default();
+        for topic in request.topics {
+            let mut partitions = Vec::new();
+            for asked in topic.partitions {
+                let index = asked.partition_index;
+                let deleted = delete(&ctx, &topic.name, index, asked.offset).await;
+                partitions.push(DeleteRecordsPartitionResult {
+                    partition_index: index,
+                    low_watermark: *deleted.as_ref().unwrap_or(&-1),
+                    error_code: deleted.err().map_or(0, |refusal| refusal.code.code()),
+                });
+            }
+            response.topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
+        }
+        Reply::Ready(response)
+    }
+}
+
+async fn delete(
+    ctx: &RequestContext,
+    name: &str,
+    index: i32,
+    offset: i64,
+) -> Result<i64, Refusal> {
+    if !ctx.authorize(Operation::Delete, Resource::Topic(name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed.into());
+    }
+    let topic = ctx.broker.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if topic.internal {
+        return Err(ErrorCode::InvalidTopicException.into());
+    }
+    let partition = ctx.broker.partitions.find(&topic, index)?;
+    partition.log.delete_records(offset).await.map_err(|error| error::of_read(&error))
+}

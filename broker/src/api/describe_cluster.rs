@@ -1,0 +1,54 @@
+//! DescribeCluster (key 60), versions 0..=2.
+//! Source: schema/describe_cluster_request.kmsg; KIP-700, KIP-919, KIP-1073.
+//! Behaviour: as Kafka's broker; asked for controllers it says that it is none (MISMATCHED_ENDPOINT_TYPE).
+//! Deviations from Apache Kafka: none.
+
+use highwater_protocol::messages::{
+    DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
+};
+use highwater_protocol::{ErrorCode, StrBytes};
+
+use super::{Handler, Reply, RequestContext};
+use crate::auth::Resource;
+
+/// Serves DescribeCluster.
+#[derive(Debug)]
+pub struct DescribeCluster;
+
+const BROKERS: i8 = 1;
+
+impl Handler for DescribeCluster {
+    type Request = DescribeClusterRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: DescribeClusterRequest,
+    ) -> Reply<DescribeClusterResponse> {
+        if request.endpoint_type != BROKERS {
+            let controllers = request.endpoint_type == 2;
+            let (code, message) = if controllers {
+                (ErrorCode::MismatchedEndpointType, "The request was sent to an endpoint of the wrong type.")
+            } else {
+                (ErrorCode::UnsupportedEndpointType, "Unsupported endpoint type")
+            };
+            return Reply::Ready(DescribeClusterResponse {
+                error_code: code.code(),
+                error_message: Some(StrBytes::from_static(message)),
+                ..Default::default()
+            });
+        }
+        let (host, port) = ctx.broker.address(&ctx.connection.listener);
+        let broker_id = ctx.broker.config.node_id.0;
+        let asks_operations = request.include_cluster_authorized_operations;
+        Reply::Ready(DescribeClusterResponse {
+            endpoint_type: BROKERS,
+            cluster_id: StrBytes::from(ctx.broker.metadata.image().cluster().to_string()),
+            controller_id: broker_id,
+            brokers: vec![DescribeClusterBroker { broker_id, host, port, ..Default::default() }],
+            cluster_authorized_operations: ctx
+                .authorized_operations(asks_operations, Resource::Cluster),
+            ..Default::default()
+        })
+    }
+}

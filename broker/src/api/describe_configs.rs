@@ -1,0 +1,163 @@
+//! DescribeConfigs (key 32), versions 1..=4.
+//! Source: schema/describe_configs_request.kmsg; KIP-133, KIP-226, KIP-569.
+//! Behaviour: topic and broker configurations with source, synonyms, type and documentation.
+//! Deviations from Apache Kafka: a broker's are those of Kafka's that Highwater has, and our own.
+
+use highwater_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use highwater_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use highwater_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use highwater_protocol::{ErrorCode, StrBytes};
+
+use super::error::Refusal;
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+use crate::config::{KEYS, Kind, Source};
+use crate::topic_configs::{ConfigSource, Origin, TOPIC_KEYS};
+
+/// Serves DescribeConfigs.
+#[derive(Debug)]
+pub struct DescribeConfigs;
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+impl Handler for DescribeConfigs {
+    type Request = DescribeConfigsRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 1..=4;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: DescribeConfigsRequest,
+    ) -> Reply<DescribeConfigsResponse> {
+        let mut response = DescribeConfigsResponse::default();
+        for resource in request.resources {
+            let described = describe(&ctx, &resource);
+            let mut result = DescribeConfigsResult {
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name,
+                error_message: None,
+                ..Default::default()
+            };
+            match described {
+                Ok(mut configs) => {
+                    if let Some(wanted) = &resource.configuration_keys {
+                        configs.retain(|config| wanted.contains(&config.name));
+                    }
+                    for config in &mut configs {
+                        if !request.include_synonyms {
+                            config.synonyms.clear();
+                        }
+                        if !request.include_documentation {
+                            config.documentation = None;
+                        }
+                    }
+                    result.configs = configs;
+                }
+                Err(refusal) => {
+                    result.error_code = refusal.code.code();
+                    result.error_message = refusal.text();
+                }
+            }
+            response.results.push(result);
+        }
+        Reply::Ready(response)
+    }
+}
+
+fn describe(
+    ctx: &RequestContext,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
+    let name = &resource.resource_name;
+    match resource.resource_type {
+        TOPIC => {
+            if !ctx.authorize(Operation::DescribeConfigs, Resource::Topic(name)) {
+                return Err(ErrorCode::TopicAuthorizationFailed.into());
+            }
+            crate::topics::check_name(name)?;
+            let topic = ctx.broker.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            let one = |key: &crate::topic_configs::TopicKey| {
+                let origins = key.origins(&topic.configs, &ctx.broker.config);
+                result(key.name, key.kind, key.doc, &origins, false)
+            };
+            Ok(TOPIC_KEYS.iter().map(one).collect())
+        }
+        BROKER => {
+            if !ctx.authorize(Operation::DescribeConfigs, Resource::Cluster) {
+                return Err(ErrorCode::ClusterAuthorizationFailed.into());
+            }
+            // an empty name asks for what is set for all brokers together, which is nothing
+            if name.is_empty() {
+                return Ok(Vec::new());
+            }
+            let own = ctx.broker.config.node_id.to_string();
+            if **name != *own {
+                let why = format!("Unexpected broker id, expected {own} or empty string, but received {name}");
+                return Err(Refusal::new(ErrorCode::InvalidRequest, why));
+            }
+            Ok(broker_configs(ctx))
+        }
+        other => {
+            let why = format!("Unsupported resource type: {other}");
+            Err(Refusal::new(ErrorCode::InvalidRequest, why))
+        }
+    }
+}
+
+fn broker_configs(ctx: &RequestContext) -> Vec<DescribeConfigsResourceResult> {
+    let config = &ctx.broker.config;
+    let one = |key: &crate::config::Key| {
+        let mut origins = Vec::new();
+        let mut push = |value: Option<&str>, source| {
+            if let Some(value) = value {
+                origins.push(Origin { name: key.name, value: value.to_owned(), source });
+            }
+        };
+        if config.source(key.name) == Source::Given {
+            push(config.get(key.name), ConfigSource::StaticBroker);
+        }
+        push(key.default, ConfigSource::Default);
+        result(key.name, key.kind, key.doc, &origins, true)
+    };
+    KEYS.iter().map(one).collect()
+}
+
+fn result(
+    name: &'static str,
+    kind: Kind,
+    doc: &'static str,
+    origins: &[Origin],
+    read_only: bool,
+) -> DescribeConfigsResourceResult {
+    let effective = origins.first();
+    let source = effective.map_or(ConfigSource::Default, |origin| origin.source);
+    let synonym = |origin: &Origin| DescribeConfigsSynonym {
+        name: StrBytes::from_static(origin.name),
+        value: Some(StrBytes::from(origin.value.as_str())),
+        source: origin.source as i8,
+    };
+    DescribeConfigsResourceResult {
+        name: StrBytes::from_static(name),
+        value: effective.map(|origin| StrBytes::from(origin.value.as_str())),
+        read_only,
+        config_source: source as i8,
+        is_sensitive: false,
+        synonyms: origins.iter().map(synonym).collect(),
+        config_type: config_type(kind),
+        documentation: Some(StrBytes::from_static(doc)),
+    }
+}
+
+/// Kafka's `ConfigType` codes.
+fn config_type(kind: Kind) -> i8 {
+    match kind {
+        Kind::Bool => 1,
+        Kind::Text | Kind::OneOf(_) | Kind::Size { .. } => 2,
+        Kind::Int { .. } => 3,
+        Kind::Long { .. } => 5,
+        Kind::Ratio => 6,
+        Kind::List | Kind::SomeOf(_) => 7,
+    }
+}

@@ -1,0 +1,121 @@
+//! From our errors to Kafka's: the only place that knows both.
+
+use highwater_kraft_meta::{ProposeError, Rejection};
+use highwater_partition_log::{AppendError, ReadError};
+use highwater_protocol::messages::produce_response::BatchIndexAndErrorMessage;
+use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_s3stream::StreamError;
+
+/// Why something is refused, as an answer says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Kafka's code.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: Option<String>,
+    /// Bad records by their place in the batch (KIP-467).
+    pub records: Vec<(i32, String)>,
+}
+
+impl Refusal {
+    /// A refusal that says why.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: Some(message.into()), records: Vec::new() }
+    }
+
+    /// The message as an answer's field.
+    #[must_use]
+    pub fn text(&self) -> Option<StrBytes> {
+        self.message.as_deref().map(StrBytes::from)
+    }
+
+    /// The bad records as an answer's field.
+    #[must_use]
+    pub fn record_errors(&self) -> Vec<BatchIndexAndErrorMessage> {
+        let one = |(index, message): &(i32, String)| BatchIndexAndErrorMessage {
+            batch_index: *index,
+            batch_index_error_message: Some(StrBytes::from(message.as_str())),
+        };
+        self.records.iter().map(one).collect()
+    }
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, message: None, records: Vec::new() }
+    }
+}
+
+/// Of an append.
+pub(crate) fn of_append(error: &AppendError) -> Refusal {
+    let (code, records) = match error {
+        AppendError::InvalidRecord { records, .. } => (ErrorCode::InvalidRecord, records.clone()),
+        AppendError::InvalidTimestamp { records, .. } => {
+            (ErrorCode::InvalidTimestamp, records.clone())
+        }
+        AppendError::Corrupt(_) => (ErrorCode::CorruptMessage, Vec::new()),
+        AppendError::OldFormat => (ErrorCode::UnsupportedForMessageFormat, Vec::new()),
+        AppendError::ZstdTooEarly => (ErrorCode::UnsupportedCompressionType, Vec::new()),
+        AppendError::TooLarge { .. } => (ErrorCode::MessageTooLarge, Vec::new()),
+        AppendError::OverSegment { .. } => (ErrorCode::RecordListTooLarge, Vec::new()),
+        AppendError::OutOfOrderSequence { .. } => {
+            (ErrorCode::OutOfOrderSequenceNumber, Vec::new())
+        }
+        AppendError::OldProducerEpoch { .. } => (ErrorCode::InvalidProducerEpoch, Vec::new()),
+        AppendError::Transactional => (ErrorCode::InvalidTxnState, Vec::new()),
+    };
+    Refusal { code, message: Some(error.to_string()), records }
+}
+
+/// Of a read.
+pub(crate) fn of_read(error: &ReadError) -> Refusal {
+    match error {
+        ReadError::OutOfRange { .. } => {
+            Refusal::new(ErrorCode::OffsetOutOfRange, error.to_string())
+        }
+        ReadError::NotDeletable => Refusal::new(ErrorCode::PolicyViolation, error.to_string()),
+        ReadError::Corrupt(_) => Refusal::new(ErrorCode::CorruptMessage, error.to_string()),
+        ReadError::Stream(StreamError::OutOfRange { .. }) => ErrorCode::OffsetOutOfRange.into(),
+        ReadError::Stream(stream) => of_stream(stream),
+        ReadError::NeedsObjects => ErrorCode::KafkaStorageError.into(),
+    }
+}
+
+/// Of a stream.
+pub(crate) fn of_stream(error: &StreamError) -> Refusal {
+    let code = match error {
+        StreamError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        StreamError::NotHeld { .. } => ErrorCode::NotLeaderOrFollower,
+        StreamError::Wal(highwater_wal::WalError::TooLarge(_)) => ErrorCode::MessageTooLarge,
+        StreamError::Wal(highwater_wal::WalError::Ended) => ErrorCode::NotLeaderOrFollower,
+        StreamError::Damaged { .. } => ErrorCode::CorruptMessage,
+        StreamError::Unavailable { .. } | StreamError::Wal(_) | StreamError::Storage(_) => {
+            ErrorCode::KafkaStorageError
+        }
+    };
+    if code == ErrorCode::CorruptMessage || code == ErrorCode::KafkaStorageError {
+        tracing::warn!(%error, "a stream cannot be read or written");
+    }
+    Refusal::new(code, error.to_string())
+}
+
+/// Of a proposal.
+pub(crate) fn of_propose(error: &ProposeError) -> Refusal {
+    match error {
+        ProposeError::Unavailable(_) => Refusal::new(ErrorCode::RequestTimedOut, error.to_string()),
+        ProposeError::Rejected(rejection) => {
+            let code = match rejection {
+                Rejection::TopicExists => ErrorCode::TopicAlreadyExists,
+                Rejection::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
+                Rejection::UnknownStream(_)
+                | Rejection::Fenced(_)
+                | Rejection::NotHeld { .. }
+                | Rejection::Gap { .. } => ErrorCode::NotLeaderOrFollower,
+                Rejection::Changed => ErrorCode::RequestTimedOut,
+                Rejection::NotUnderstood => ErrorCode::UnknownServerError,
+            };
+            Refusal::new(code, rejection.to_string())
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! InitProducerId (key 22), versions 0..=5; version 6 is unstable in Kafka 4.4.
+//! Source: schema/init_producer_id_request.kmsg; KIP-98, KIP-360, KIP-890.
+//! Behaviour: ids come from blocks in the metadata, never twice.
+//! Deviations from Apache Kafka: a transactional id is refused with UNSUPPORTED_VERSION until there are transactions.
+
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
+
+use super::error::{self, Refusal};
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves InitProducerId.
+#[derive(Debug)]
+pub struct InitProducerId;
+
+impl Handler for InitProducerId {
+    type Request = InitProducerIdRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: InitProducerIdRequest,
+    ) -> Reply<InitProducerIdResponse> {
+        let response = match init(&ctx, &request).await {
+            Ok(producer_id) => {
+                InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() }
+            }
+            Err(refusal) => InitProducerIdResponse {
+                error_code: refusal.code.code(),
+                producer_id: -1,
+                producer_epoch: -1,
+                ..Default::default()
+            },
+        };
+        Reply::Ready(response)
+    }
+}
+
+async fn init(ctx: &RequestContext, request: &InitProducerIdRequest) -> Result<i64, Refusal> {
+    if let Some(id) = &request.transactional_id {
+        if !ctx.authorize(Operation::Write, Resource::TransactionalId(id)) {
+            return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
+        }
+        return Err(ErrorCode::UnsupportedVersion.into());
+    }
+    if !ctx.authorize(Operation::IdempotentWrite, Resource::Cluster) {
+        return Err(ErrorCode::ClusterAuthorizationFailed.into());
+    }
+    ctx.broker.next_producer_id().await.map_err(|error| error::of_propose(&error))
+}

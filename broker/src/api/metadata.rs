@@ -1,0 +1,150 @@
+//! Metadata (key 3), versions 0..=13.
+//! Source: schema/metadata_request.kmsg; KIP-430, KIP-516, KIP-700, KIP-1102.
+//! Behaviour: KAFKA-BEHAVIOUR 6, 7; topics are created on first use where that is enabled and allowed.
+//! Deviations from Apache Kafka: none.
+
+use highwater_kraft_meta::TopicImage;
+use highwater_protocol::messages::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
+    MetadataResponsePartition, MetadataResponseTopic,
+};
+use highwater_protocol::{ErrorCode, StrBytes};
+
+use super::error::Refusal;
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+use crate::topics::NewTopic;
+
+/// Serves Metadata.
+#[derive(Debug)]
+pub struct Metadata;
+
+impl Handler for Metadata {
+    type Request = MetadataRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=13;
+
+    async fn handle(ctx: RequestContext, request: MetadataRequest) -> Reply<MetadataResponse> {
+        let asks_operations = request.include_topic_authorized_operations;
+        let all = match &request.topics {
+            None => true,
+            Some(topics) => ctx.version == 0 && topics.is_empty(),
+        };
+        let mut topics = Vec::new();
+        if all {
+            for topic in ctx.broker.metadata.image().topics() {
+                if ctx.authorize(Operation::Describe, Resource::Topic(&topic.name)) {
+                    topics.push(describe(&ctx, topic, asks_operations));
+                }
+            }
+        }
+        let creates = request.allow_auto_topic_creation
+            && ctx.broker.config.bool("auto.create.topics.enable");
+        for asked in request.topics.into_iter().flatten() {
+            let found = find(&ctx, &asked, creates, asks_operations).await;
+            topics.push(found.unwrap_or_else(|refusal| MetadataResponseTopic {
+                error_code: refusal.code.code(),
+                name: asked.name,
+                topic_id: asked.topic_id,
+                ..Default::default()
+            }));
+        }
+        let cluster_operations = request.include_cluster_authorized_operations;
+        Reply::Ready(MetadataResponse {
+            brokers: brokers(&ctx),
+            cluster_id: Some(StrBytes::from(ctx.broker.metadata.image().cluster().to_string())),
+            controller_id: ctx.broker.config.node_id.0,
+            topics,
+            cluster_authorized_operations: ctx
+                .authorized_operations(cluster_operations, Resource::Cluster),
+            ..Default::default()
+        })
+    }
+}
+
+fn brokers(ctx: &RequestContext) -> Vec<MetadataResponseBroker> {
+    let (host, port) = ctx.broker.address(&ctx.connection.listener);
+    vec![MetadataResponseBroker {
+        node_id: ctx.broker.config.node_id.0,
+        host,
+        port,
+        ..Default::default()
+    }]
+}
+
+async fn find(
+    ctx: &RequestContext,
+    asked: &MetadataRequestTopic,
+    creates: bool,
+    asks_operations: bool,
+) -> Result<MetadataResponseTopic, Refusal> {
+    let Some(name) = &asked.name else {
+        let topic = ctx.broker.topic_by_id(asked.topic_id).ok_or(ErrorCode::UnknownTopicId)?;
+        if !ctx.authorize(Operation::Describe, Resource::Topic(&topic.name)) {
+            // that it exists is not told
+            return Err(ErrorCode::UnknownTopicId.into());
+        }
+        return Ok(describe(ctx, &topic, asks_operations));
+    };
+    if !ctx.authorize(Operation::Describe, Resource::Topic(name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed.into());
+    }
+    if let Some(topic) = ctx.broker.topic(name) {
+        return Ok(describe(ctx, &topic, asks_operations));
+    }
+    crate::topics::check_name(name)?;
+    if !creates {
+        return Err(ErrorCode::UnknownTopicOrPartition.into());
+    }
+    let may_create = ctx.authorize(Operation::Create, Resource::Cluster)
+        || ctx.authorize(Operation::Create, Resource::Topic(name));
+    if !may_create {
+        return Err(ErrorCode::TopicAuthorizationFailed.into());
+    }
+    let new = NewTopic {
+        name: name.to_string(),
+        partitions: -1,
+        replication_factor: -1,
+        ..NewTopic::default()
+    };
+    match ctx.broker.create_topic(new).await {
+        Ok(topic) => Ok(describe(ctx, &topic, asks_operations)),
+        Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => {
+            let topic = ctx.broker.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            Ok(describe(ctx, &topic, asks_operations))
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+fn describe(
+    ctx: &RequestContext,
+    topic: &TopicImage,
+    asks_operations: bool,
+) -> MetadataResponseTopic {
+    let image = ctx.broker.metadata.image();
+    let partition = |(index, partition): (i32, &highwater_kraft_meta::PartitionImage)| {
+        let replicas: Vec<i32> = partition.replicas.iter().map(|node| node.0).collect();
+        let (isr, offline): (Vec<i32>, Vec<i32>) =
+            replicas.iter().partition(|id| image.nodes().any(|(node, _)| node.0 == **id));
+        let leader = partition.leader.map(|(node, _)| node.0);
+        let code = if leader.is_some() { ErrorCode::None } else { ErrorCode::LeaderNotAvailable };
+        MetadataResponsePartition {
+            error_code: code.code(),
+            partition_index: index,
+            leader_id: leader.unwrap_or(-1),
+            leader_epoch: partition.leader_epoch.0,
+            replica_nodes: replicas,
+            isr_nodes: isr,
+            offline_replicas: offline,
+        }
+    };
+    let resource = Resource::Topic(&topic.name);
+    MetadataResponseTopic {
+        error_code: 0,
+        name: Some(StrBytes::from(&*topic.name)),
+        topic_id: topic.id,
+        is_internal: topic.internal,
+        partitions: topic.partition_indexes().zip(&topic.partitions).map(partition).collect(),
+        topic_authorized_operations: ctx.authorized_operations(asks_operations, resource),
+    }
+}

@@ -1,0 +1,432 @@
+//! The composition root: builds a node from the machine up, and stops it in reverse.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use highwater_io::net::{Acceptor, Network, TcpNetwork};
+use highwater_io::{Device, DirLock, RealDevice, RealThreads, Threads};
+use highwater_kraft_meta::command::{CloseEpoch, Endpoint, RegisterNode};
+use highwater_kraft_meta::{Action, MetadataStore, Outcome, RaftMetadata};
+use highwater_object_storage::{LocalStorage, ObjectStorage, layout};
+use highwater_partition_log::KafkaDeltaFold;
+use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks, WallClock};
+use highwater_s3stream::{ObjectStreamStore, Parts};
+use highwater_types::{ByteSize, NodeEpoch, Uuid, WalPosition};
+use highwater_wal::disk::DiskWalFactory;
+use highwater_wal::{ConfirmedSink, WalFactory};
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+use crate::auth::{AllowAll, Authorizer};
+use crate::broker::Broker;
+use crate::config::{Advertised, Config};
+use crate::dispatch::Dispatch;
+use crate::memory::RequestBudgets;
+use crate::net::{self, Connections, Limits};
+use crate::partitions::{FetchSessions, PartitionOpener, Partitions};
+use crate::stream_metadata::KraftStreamMetadata;
+use crate::{housekeeping, http, metrics};
+
+/// The machine a node runs on: real, or simulated.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Files and directories.
+    pub device: Arc<dyn Device>,
+    /// Threads of writers.
+    pub threads: Arc<dyn Threads>,
+    /// Sockets.
+    pub network: Arc<dyn Network>,
+    /// The time of day.
+    pub clock: WallClock,
+    /// Randomness for ids.
+    pub rng: SeededRng,
+    /// Who may do what.
+    pub authorizer: Arc<dyn Authorizer>,
+}
+
+impl Machine {
+    /// This one.
+    #[must_use]
+    pub fn real() -> Self {
+        use std::hash::{BuildHasher, Hasher};
+        // the standard library seeds its hashers from the system's randomness
+        let seed = std::hash::RandomState::new().build_hasher().finish();
+        Self {
+            device: Arc::new(RealDevice),
+            threads: Arc::new(RealThreads),
+            network: Arc::new(TcpNetwork),
+            clock: WallClock::system(),
+            rng: SeededRng::from_seed(seed),
+            authorizer: Arc::new(AllowAll),
+        }
+    }
+}
+
+/// Why a node does not start or stop: each says what and where.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data directory is another process's.
+    #[error("the data directory {0} is in use by another process")]
+    InUse(String),
+    /// The object store is another process's.
+    #[error("the object store {0} is in use by another process")]
+    StorageInUse(String),
+    /// A directory can't be used.
+    #[error("cannot use {path}: {source}")]
+    Io {
+        /// The directory.
+        path: String,
+        /// The machine's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An address can't be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// The machine's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The object store's URL is of a kind that is not served.
+    #[error("highwater.object.storage: {0} is not of the form file:///path, the only store of this version")]
+    Storage(String),
+    /// The data directory and the bucket are of different clusters.
+    #[error("the object store {0} has data of another cluster: it belongs to another data directory")]
+    OtherCluster(String),
+    /// The metadata does not open.
+    #[error(transparent)]
+    Metadata(#[from] highwater_kraft_meta::OpenError),
+    /// The metadata does not answer.
+    #[error("the metadata refuses the start: {0}")]
+    Propose(#[from] highwater_kraft_meta::ProposeError),
+    /// The write-ahead log does not open.
+    #[error(transparent)]
+    Wal(#[from] highwater_wal::WalError),
+    /// Records cannot be recovered, or not uploaded.
+    #[error("streams: {0}")]
+    Stream(#[from] highwater_s3stream::StreamError),
+    /// Metrics cannot be set up.
+    #[error("metrics: {0}")]
+    Metrics(String),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    broker: Arc<Broker>,
+    metadata: Arc<RaftMetadata>,
+    tasks: Tasks,
+    addresses: Vec<(Arc<str>, SocketAddr)>,
+    recovered: u64,
+    _lock: DirLock,
+}
+
+struct Storage {
+    metadata: Arc<RaftMetadata>,
+    streams: ObjectStreamStore,
+    epoch: NodeEpoch,
+    recovered: u64,
+    lock: DirLock,
+}
+
+impl Node {
+    /// Starts a node: metadata, registration, recovery, partitions, listeners; ready when it returns.
+    ///
+    /// # Errors
+    /// [`NodeError`]: nothing was changed that a later start could not go on from.
+    pub async fn start(config: Config, machine: Machine) -> Result<Self, NodeError> {
+        let config = Arc::new(config);
+        let tasks = Tasks::default();
+        for key in &config.without_effect {
+            tracing::info!("the setting {key} has no effect here");
+        }
+        // first of all, so that an address in use refuses before anything is written
+        let (acceptors, advertised) = listen(&config, &*machine.network).await?;
+        let storage = open_storage(&config, &machine, &tasks, &advertised).await?;
+        let budgets = RequestBudgets::new(&config.memory);
+        let slots = usize::try_from(config.int("max.incremental.fetch.session.cache.slots"));
+        let metadata: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&storage.metadata);
+        let broker = Arc::new(Broker {
+            epoch: storage.epoch,
+            metadata,
+            partitions: Arc::new(Partitions::new(config.node_id, storage.epoch)),
+            streams: storage.streams,
+            sessions: FetchSessions::new(slots.unwrap_or(0), machine.rng.clone()),
+            authorizer: Arc::clone(&machine.authorizer),
+            budgets: budgets.clone(),
+            advertised,
+            clock: machine.clock.clone(),
+            rng: machine.rng.clone(),
+            producer_ids: Default::default(),
+            config: Arc::clone(&config),
+        });
+        let mut opener = PartitionOpener::new(Arc::clone(&broker));
+        opener.follow(broker.metadata.image()).await;
+        tasks.spawn(TaskKind::PartitionOpener, opener.run());
+        tasks.spawn(TaskKind::Housekeeping, housekeeping::run(Arc::clone(&broker)));
+        serve_admin(&config, &tasks).await?;
+        let addresses = serve(&broker, acceptors, budgets, &tasks);
+        Ok(Self {
+            broker,
+            metadata: storage.metadata,
+            tasks,
+            addresses,
+            recovered: storage.recovered,
+            _lock: storage.lock,
+        })
+    }
+
+    /// What a person wants to know of a node that just started.
+    #[must_use]
+    pub fn banner(&self) -> String {
+        let config = &self.broker.config;
+        let listens: Vec<String> =
+            self.addresses.iter().map(|(name, address)| format!("{name}://{address}")).collect();
+        let bootstrap = self.addresses.first().map_or_else(String::new, |(_, at)| at.to_string());
+        let admin = match config.text("highwater.admin.listener") {
+            "" => "off".to_owned(),
+            address => format!("http://{address}/metrics, /health/ready"),
+        };
+        let recovered = match self.recovered {
+            0 => String::new(),
+            count => format!("recovered    {count} record batches from the write-ahead log\n"),
+        };
+        format!(
+            "highwater {version}, node {node} of cluster {cluster}\n\
+             listens on   {listens}\n\
+             data         {data}\n\
+             objects      {objects}\n\
+             memory       {memory}\n\
+             admin        {admin}\n\
+             {recovered}\
+             note         cleanup.policy=compact deletes nothing yet\n\
+             try          kcat -b {bootstrap} -L\n",
+            version = env!("CARGO_PKG_VERSION"),
+            node = config.node_id,
+            cluster = self.broker.metadata.image().cluster(),
+            listens = listens.join(", "),
+            data = config.data_dir.display(),
+            objects = config.object_storage,
+            memory = ByteSize(config.memory.limit),
+        )
+    }
+
+    /// Where the first listener listens.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.addresses.first().map(|(_, address)| *address)
+    }
+
+    /// Resolves, with the reason, when the node can't go on.
+    pub async fn failed(&self) -> String {
+        let ended = self.broker.streams.ended();
+        tokio::select! {
+            kind = self.tasks.failed() => format!("the task {kind:?} failed"),
+            () = ended => "the write-ahead log ended: see the error above".to_owned(),
+        }
+    }
+
+    /// Stops cleanly: no further requests, everything uploaded, so that nothing is left to replay.
+    ///
+    /// # Errors
+    /// [`NodeError`]; what was acknowledged is in the write-ahead log.
+    pub async fn stop(self) -> Result<(), NodeError> {
+        self.tasks.stop().await;
+        self.broker.streams.shutdown().await?;
+        self.metadata.shutdown().await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+type Listening = (Arc<str>, Box<dyn Acceptor>);
+
+async fn listen(
+    config: &Config,
+    network: &dyn Network,
+) -> Result<(Vec<Listening>, Vec<Advertised>), NodeError> {
+    let mut acceptors = Vec::new();
+    let mut advertised = config.advertised.clone();
+    for listener in &config.listeners {
+        let error = |source| NodeError::Listen {
+            address: format!("{}:{}", listener.host, listener.port),
+            source,
+        };
+        let acceptor = network.listen(&listener.host, listener.port).await.map_err(error)?;
+        let port = acceptor.local_addr().map_err(error)?.port();
+        for told in advertised.iter_mut().filter(|told| told.name == listener.name) {
+            if told.port == 0 {
+                told.port = port;
+            }
+        }
+        acceptors.push((Arc::from(listener.name.as_str()), acceptor));
+    }
+    Ok((acceptors, advertised))
+}
+
+fn io_error(path: &Path, source: std::io::Error) -> NodeError {
+    NodeError::Io { path: path.display().to_string(), source }
+}
+
+async fn open_storage(
+    config: &Config,
+    machine: &Machine,
+    tasks: &Tasks,
+    advertised: &[Advertised],
+) -> Result<Storage, NodeError> {
+    let dir = &config.data_dir;
+    let device = &machine.device;
+    device.create_dir_all(dir).await.map_err(|error| io_error(dir, error))?;
+    let lock = match device.lock_dir(dir).await {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            return Err(NodeError::InUse(dir.display().to_string()));
+        }
+        other => other.map_err(|error| io_error(dir, error))?,
+    };
+    let raft = highwater_kraft_meta::Config {
+        dir: dir.join("metadata"),
+        node: config.node_id,
+        cluster: Uuid(machine.rng.next_id()),
+    };
+    let opened = RaftMetadata::open(raft, Arc::clone(device), &*machine.threads).await?;
+    let metadata = Arc::new(opened);
+    let (epoch, floor) = register(config, machine, advertised, &*metadata).await?;
+    let memory = ByteBudget::new(config.memory.log_cache);
+    let factory = DiskWalFactory::new(
+        Arc::clone(device),
+        Arc::clone(&machine.threads),
+        highwater_wal::disk::Config {
+            dir: dir.join("wal"),
+            bytes_max: config.size("highwater.wal.size"),
+        },
+        memory.clone(),
+    );
+    let cluster = metadata.image().cluster();
+    let as_store: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&metadata);
+    let parts = Parts {
+        storage: open_objects(config, machine, cluster).await?,
+        metadata: Arc::new(KraftStreamMetadata { metadata: as_store, epoch }),
+        fold: Arc::new(KafkaDeltaFold),
+        tasks: tasks.clone(),
+        memory,
+        cluster,
+        node: config.node_id,
+        epoch,
+    };
+    let streams = ObjectStreamStore::new(stream_config(config), parts);
+    let sealed = factory.seal(config.node_id, epoch, floor).await?;
+    let recovered = streams.recover(sealed).await?;
+    let close = CloseEpoch { node: config.node_id.0, below: epoch.0 };
+    metadata.propose(Action::CloseEpoch(close).into()).await?;
+    let sink: Arc<dyn ConfirmedSink> = Arc::new(streams.clone());
+    streams.attach(factory.open(config.node_id, epoch, sink).await?);
+    Ok(Storage { metadata, streams, epoch, recovered, lock })
+}
+
+fn stream_config(config: &Config) -> highwater_s3stream::Config {
+    highwater_s3stream::Config {
+        upload_interval: config.millis("highwater.upload.interval.ms"),
+        upload_bytes: config.size("highwater.upload.size"),
+        block_cache_bytes: config.memory.block_cache,
+        grace: std::time::Duration::from_secs(60),
+    }
+}
+
+async fn register(
+    config: &Config,
+    machine: &Machine,
+    advertised: &[Advertised],
+    metadata: &dyn MetadataStore,
+) -> Result<(NodeEpoch, WalPosition), NodeError> {
+    let endpoint = |told: &Advertised| Endpoint {
+        listener: told.name.clone(),
+        host: told.host.clone(),
+        port: told.port.into(),
+    };
+    let register = RegisterNode {
+        node: config.node_id.0,
+        incarnation: machine.rng.next_id().to_vec(),
+        endpoints: advertised.iter().map(endpoint).collect(),
+    };
+    match metadata.propose(Action::RegisterNode(register).into()).await? {
+        (_, Outcome::Registered { epoch, floor, .. }) => Ok((epoch, floor)),
+        (at, _) => Ok((NodeEpoch(at.0), WalPosition::default())),
+    }
+}
+
+/// The bucket's prefix carries the cluster's id; a bucket that has others is another cluster's.
+async fn open_objects(
+    config: &Config,
+    machine: &Machine,
+    cluster: Uuid,
+) -> Result<Arc<dyn ObjectStorage>, NodeError> {
+    let url = &config.object_storage;
+    let Some(root) = url.strip_prefix("file://") else {
+        return Err(NodeError::Storage(url.clone()));
+    };
+    let root = Path::new(root);
+    let prefix = layout::cluster_prefix(cluster);
+    let device = &machine.device;
+    device.create_dir_all(root).await.map_err(|error| io_error(root, error))?;
+    let entries = device.list_dir(root).await.map_err(|error| io_error(root, error))?;
+    let foreign = entries.iter().any(|entry| {
+        let name = entry.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        entry.is_dir && name.starts_with("highwater-") && name != prefix
+    });
+    if foreign {
+        return Err(NodeError::OtherCluster(url.clone()));
+    }
+    match LocalStorage::open(Arc::clone(device), &root.join(prefix)).await {
+        Ok(storage) => Ok(Arc::new(storage)),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(NodeError::StorageInUse(url.clone()))
+        }
+        Err(error) => Err(io_error(root, error)),
+    }
+}
+
+async fn serve_admin(config: &Config, tasks: &Tasks) -> Result<(), NodeError> {
+    let address = config.text("highwater.admin.listener").to_owned();
+    if address.is_empty() {
+        return Ok(());
+    }
+    let listening = tokio::net::TcpListener::bind(&address).await;
+    let listener = listening.map_err(|source| NodeError::Listen { address, source })?;
+    let handle = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| NodeError::Metrics(error.to_string()))?;
+    metrics::describe();
+    tasks.spawn(TaskKind::AdminHttp, http::serve(listener, handle));
+    Ok(())
+}
+
+fn serve(
+    broker: &Arc<Broker>,
+    acceptors: Vec<Listening>,
+    budgets: RequestBudgets,
+    tasks: &Tasks,
+) -> Vec<(Arc<str>, SocketAddr)> {
+    let config = &broker.config;
+    let count = |name: &str| usize::try_from(config.int(name)).unwrap_or(0);
+    let idle_ms = config.long("connections.max.idle.ms");
+    let limits = Limits {
+        frame_bytes_max: config.frame_bytes_max(),
+        idle: (idle_ms >= 0).then(|| config.millis("connections.max.idle.ms")),
+        connections_max: count("max.connections"),
+        connections_per_ip_max: count("max.connections.per.ip"),
+    };
+    let connections = Connections::new(limits, budgets);
+    let service = Arc::new(Dispatch::new(Arc::clone(broker)));
+    let mut addresses = Vec::new();
+    for (name, acceptor) in acceptors {
+        if let Ok(address) = acceptor.local_addr() {
+            addresses.push((Arc::clone(&name), address));
+        }
+        let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
+        let serving = net::serve(acceptor, name, connections, service, tasks.clone());
+        tasks.spawn(TaskKind::Listener, serving);
+    }
+    addresses
+}

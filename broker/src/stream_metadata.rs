@@ -1,0 +1,175 @@
+//! The streams' port to the metadata, on `kraft-meta`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{BufMut, Bytes, BytesMut};
+use highwater_kraft_meta::command::{
+    ClaimOfStream, ClaimRecord, CommitObject, ObjectsDeleted, OpenStreams, RollRecord, StreamEpoch,
+    TrimStream,
+};
+use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError};
+use highwater_s3stream::{
+    Claim, ClaimRoll, Committed, ObjectCommit, StreamBounds, StreamError, StreamMetadata,
+};
+use highwater_types::{
+    LeaderEpoch, LogIndex, NodeEpoch, ObjectId, StreamId, StreamOffset, StreamRange,
+};
+
+/// Topic id and partition, as objects carry them (I10).
+pub(crate) fn label(topic: highwater_types::TopicId, partition: i32) -> Bytes {
+    let mut label = BytesMut::with_capacity(20);
+    label.put_slice(&topic.0);
+    label.put_i32(partition);
+    label.freeze()
+}
+
+/// Implements the port.
+#[derive(Debug)]
+pub(crate) struct KraftStreamMetadata {
+    pub(crate) metadata: Arc<dyn MetadataStore>,
+    pub(crate) epoch: NodeEpoch,
+}
+
+fn of_propose(error: &ProposeError) -> StreamError {
+    match error {
+        ProposeError::Rejected(rejection) => {
+            StreamError::NotHeld { stream: StreamId(0), reason: rejection.to_string() }
+        }
+        ProposeError::Unavailable(reason) => StreamError::Unavailable { reason: reason.clone() },
+    }
+}
+
+impl KraftStreamMetadata {
+    async fn propose(&self, action: Action) -> Result<(LogIndex, Outcome), StreamError> {
+        self.metadata.propose(action.into()).await.map_err(|error| of_propose(&error))
+    }
+}
+
+fn record(claim: &Claim) -> ClaimRecord {
+    let roll = |roll: &ClaimRoll| RollRecord {
+        base: roll.base,
+        bytes_before: roll.bytes_before,
+        max_timestamp_before: roll.max_timestamp_before,
+    };
+    ClaimRecord {
+        first: claim.range.start,
+        next: claim.range.end,
+        part_start: claim.part.start,
+        part_end: claim.part.end,
+        max_timestamp: claim.max_timestamp,
+        rolls: claim.rolls.iter().map(roll).collect(),
+        open_from: claim.open_from.unwrap_or(-1),
+        has_checkpoint: claim.has_checkpoint,
+        leader_epoch: claim.leader_epoch.0,
+        object: claim.object.map(Into::into),
+    }
+}
+
+fn claim(record: &ClaimRecord) -> Claim {
+    let roll = |roll: &RollRecord| ClaimRoll {
+        base: roll.base,
+        bytes_before: roll.bytes_before,
+        max_timestamp_before: roll.max_timestamp_before,
+    };
+    Claim {
+        range: record.first..record.next,
+        object: record.object.map(ObjectId::from),
+        part: record.part_start..record.part_end,
+        max_timestamp: record.max_timestamp,
+        rolls: record.rolls.iter().map(roll).collect(),
+        open_from: Some(record.open_from).filter(|offset| *offset >= 0),
+        has_checkpoint: record.has_checkpoint,
+        leader_epoch: LeaderEpoch(record.leader_epoch),
+    }
+}
+
+#[async_trait]
+impl StreamMetadata for KraftStreamMetadata {
+    async fn open(
+        &self,
+        streams: &[(StreamId, LeaderEpoch)],
+    ) -> Result<Vec<Result<StreamBounds, StreamError>>, StreamError> {
+        let epoch = |(id, epoch): &(StreamId, LeaderEpoch)| StreamEpoch {
+            stream: id.0,
+            leader_epoch: epoch.0,
+        };
+        let open = OpenStreams {
+            node_epoch: self.epoch.0,
+            streams: streams.iter().map(epoch).collect(),
+        };
+        let (_, outcome) = self.propose(Action::OpenStreams(open)).await?;
+        let Outcome::Opened(opened) = outcome else { return Ok(Vec::new()) };
+        let answers = opened.into_iter().zip(streams).map(|(bounds, (id, _))| match bounds {
+            Ok((start, end)) => Ok(StreamBounds { start, confirmed: end, next: end }),
+            Err(rejection) => {
+                Err(StreamError::NotHeld { stream: *id, reason: rejection.to_string() })
+            }
+        });
+        Ok(answers.collect())
+    }
+
+    async fn commit(&self, commit: ObjectCommit) -> Result<Committed, StreamError> {
+        let claims = commit.claims.iter().map(|(stream, claim)| ClaimOfStream {
+            stream: stream.0,
+            claim: Some(record(claim)),
+        });
+        let command = CommitObject {
+            node: commit.object.node.0,
+            node_epoch: commit.epoch.0,
+            number: commit.object.number,
+            bytes: commit.object_bytes,
+            claims: claims.collect(),
+            floor: commit.floor.at,
+            lowest_in_flight: commit.lowest_in_flight,
+            confirmed: commit.confirmed.at,
+            recovering: commit.recovering,
+        };
+        let (at, outcome) = self.propose(Action::CommitObject(command)).await?;
+        let dropped = match outcome {
+            Outcome::Committed { dropped } => dropped,
+            _ => Vec::new(),
+        };
+        Ok(Committed { dropped, at })
+    }
+
+    async fn seen(&self, at: LogIndex) -> Result<(), StreamError> {
+        let mut images = self.metadata.watch();
+        let seen = images.wait_for(|image| image.at() >= at).await;
+        let gone = |_| StreamError::Unavailable { reason: "the metadata has ended".to_owned() };
+        seen.map(|_| ()).map_err(gone)
+    }
+
+    async fn locate(&self, id: StreamId, range: StreamRange) -> Result<Vec<Claim>, StreamError> {
+        let image = self.metadata.image();
+        let found = image.stream(id).map(|stream| stream.claims_in(&range)).unwrap_or_default();
+        Ok(found.iter().map(|record| claim(record)).collect())
+    }
+
+    async fn checkpoint(&self, id: StreamId) -> Result<Option<Claim>, StreamError> {
+        let image = self.metadata.image();
+        let checkpoint = image.stream(id).and_then(|stream| stream.checkpoint.clone());
+        Ok(checkpoint.map(|record| claim(&record)))
+    }
+
+    async fn trim(&self, id: StreamId, start: StreamOffset) -> Result<(), StreamError> {
+        let (at, _) = self.propose(Action::TrimStream(TrimStream { stream: id.0, start })).await?;
+        self.seen(at).await
+    }
+
+    async fn label(&self, id: StreamId) -> Result<Bytes, StreamError> {
+        let image = self.metadata.image();
+        let stream = image.stream(id);
+        Ok(stream.map(|stream| label(stream.topic, stream.partition)).unwrap_or_default())
+    }
+
+    async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
+        Ok(self.metadata.image().condemned().map(|(id, _)| id).collect())
+    }
+
+    async fn deleted(&self, objects: &[ObjectId]) -> Result<(), StreamError> {
+        let objects = objects.iter().map(|id| (*id).into()).collect();
+        self.propose(Action::ObjectsDeleted(ObjectsDeleted { objects })).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! Creating topics: by request and on first use. Source: `ReplicationControlManager`, `Topic.validate`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_kraft_meta::command::{CreateTopic, Replicas};
+use highwater_kraft_meta::{Action, TopicImage};
+use highwater_protocol::ErrorCode;
+use highwater_types::limits::{PARTITIONS_PER_TOPIC_MAX, TOPIC_NAME_CHARS_MAX};
+use tokio::time::Instant;
+
+use crate::api::error::{self, Refusal};
+use crate::broker::Broker;
+use crate::topic_configs;
+
+/// Kafka's internal topics.
+pub(crate) const INTERNAL: &[&str] =
+    &["__consumer_offsets", "__transaction_state", "__share_group_state"];
+
+/// A topic to be created.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NewTopic {
+    pub(crate) name: String,
+    /// -1 for the broker's default.
+    pub(crate) partitions: i32,
+    /// -1 for the broker's default.
+    pub(crate) replication_factor: i16,
+    /// Partition to replicas, where the client chooses.
+    pub(crate) assignments: BTreeMap<i32, Vec<i32>>,
+    pub(crate) configs: BTreeMap<String, String>,
+}
+
+/// How long a new topic's partitions are waited for before the answer.
+const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Checks a topic's name as Kafka does.
+pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
+    let why = if name.is_empty() {
+        "the empty string is not allowed".to_owned()
+    } else if name == "." || name == ".." {
+        "'.' or '..' is not allowed".to_owned()
+    } else if name.len() > TOPIC_NAME_CHARS_MAX {
+        format!("the length of '{name}' is longer than the max allowed length {TOPIC_NAME_CHARS_MAX}")
+    } else if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+        format!(
+            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::new(ErrorCode::InvalidTopicException, format!("Topic name is invalid: {why}")))
+}
+
+impl Broker {
+    /// Every check of a creation (KAFKA-BEHAVIOUR 8); answers the replicas of each partition.
+    pub(crate) fn plan_topic(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
+        check_name(&topic.name)?;
+        let image = self.metadata.image();
+        if image.topic(&topic.name).is_some() {
+            let message = format!("Topic '{}' already exists.", topic.name);
+            return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
+        }
+        let squash = |name: &str| name.replace('.', "_");
+        let squashed = squash(&topic.name);
+        if topic.name.contains(['.', '_'])
+            && let Some(other) = image.topics().find(|other| squash(&other.name) == squashed)
+        {
+            let message = format!("Topic '{}' collides with existing topic: {}", topic.name, other.name);
+            return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
+        }
+        topic_configs::check(&topic.configs)
+            .map_err(|why| Refusal::new(ErrorCode::InvalidConfig, why))?;
+        if topic.assignments.is_empty() { self.place(topic) } else { self.assigned(topic) }
+    }
+
+    fn place(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
+        let partitions = match topic.partitions {
+            -1 => self.config.int("num.partitions"),
+            count => count,
+        };
+        if !(1..=PARTITIONS_PER_TOPIC_MAX).contains(&partitions) {
+            let message = format!(
+                "Number of partitions was set to an invalid non-positive value, or is over {PARTITIONS_PER_TOPIC_MAX}."
+            );
+            return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
+        }
+        let factor = match topic.replication_factor {
+            -1 => self.config.int("default.replication.factor"),
+            factor => factor.into(),
+        };
+        let nodes: Vec<i32> = self.metadata.image().nodes().map(|(id, _)| id.0).collect();
+        let registered = i32::try_from(nodes.len()).unwrap_or(i32::MAX);
+        if factor <= 0 || factor > registered {
+            let message = format!(
+                "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be \
+                 reached because only {registered} broker(s) are registered."
+            );
+            return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
+        }
+        let count = usize::try_from(factor).unwrap_or_default();
+        let replicas = |partition: i32| {
+            let from = usize::try_from(partition).unwrap_or_default() % nodes.len();
+            Replicas { nodes: nodes.iter().cycle().skip(from).take(count).copied().collect() }
+        };
+        Ok((0..partitions).map(replicas).collect())
+    }
+
+    fn assigned(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
+        let invalid = |why: &str| Refusal::new(ErrorCode::InvalidReplicaAssignment, why);
+        if topic.partitions != -1 || topic.replication_factor != -1 {
+            let why = "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.";
+            return Err(Refusal::new(ErrorCode::InvalidRequest, why));
+        }
+        let image = self.metadata.image();
+        let mut replicas = Vec::new();
+        for (expected, (partition, nodes)) in (0..).zip(&topic.assignments) {
+            if *partition != expected {
+                return Err(invalid("partitions should be a consecutive 0-based integer sequence"));
+            }
+            let known = |id: &i32| image.nodes().any(|(node, _)| node.0 == *id);
+            let distinct = nodes.iter().collect::<std::collections::BTreeSet<_>>().len();
+            if nodes.is_empty() || distinct != nodes.len() || !nodes.iter().all(known) {
+                return Err(invalid("the manual partition assignment names no, unknown or duplicate brokers"));
+            }
+            replicas.push(Replicas { nodes: nodes.clone() });
+        }
+        Ok(replicas)
+    }
+
+    /// Creates a topic and waits until its partitions are open here.
+    pub(crate) async fn create_topic(&self, topic: NewTopic) -> Result<Arc<TopicImage>, Refusal> {
+        let partitions = self.plan_topic(&topic)?;
+        let create = CreateTopic {
+            internal: INTERNAL.contains(&topic.name.as_str()),
+            name: topic.name.clone(),
+            id: self.rng.next_id().to_vec(),
+            partitions,
+            configs: topic.configs,
+        };
+        let proposed = self.metadata.propose(Action::CreateTopic(create).into()).await;
+        proposed.map_err(|error| error::of_propose(&error))?;
+        let created = self.topic(&topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        self.partitions.wait_topic(&created, Instant::now() + OPEN_DEADLINE).await;
+        Ok(created)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_as_kafka_checks_them() {
+        for good in ["a", "a.b_c-D9", &"x".repeat(249)] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a b", "a/b", "\u{e9}", &"x".repeat(250)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+}

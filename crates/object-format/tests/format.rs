@@ -1,0 +1,274 @@
+//! The format as others see it: what was written is found again part by part, and damage is noticed (I9, I10).
+
+use bytes::{Bytes, BytesMut};
+use highwater_object_format::{
+    BatchEntry, DataBlock, FOOTER_BYTES, Footer, FormatError, ObjectHeader, ObjectWriter,
+    StreamDirectory, WrittenObject,
+};
+use highwater_types::{
+    LeaderEpoch, NodeEpoch, NodeId, ObjectId, StreamId, StreamOffset, Uuid, WalPosition,
+};
+use proptest::prelude::*;
+
+fn header(rewrite: bool) -> ObjectHeader {
+    ObjectHeader {
+        cluster: Uuid(*b"0123456789abcdef"),
+        id: ObjectId {
+            node: NodeId(1),
+            epoch: NodeEpoch(2),
+            rewrite,
+            number: 3,
+        },
+        rewrite_number: u64::from(rewrite) * 7,
+        floor: WalPosition {
+            epoch: NodeEpoch(2),
+            at: 4096,
+        },
+    }
+}
+
+/// A batch to write: offsets skipped before it, count, bytes, timestamp, roll.
+type Plan = (u32, u32, usize, i64, bool);
+
+fn push(writer: &mut ObjectWriter, first: StreamOffset, plans: &[Plan]) {
+    let mut next = first;
+    for &(skip, count, length, max_timestamp, roll) in plans {
+        let base = next + i64::from(skip);
+        let bytes = u32::try_from(length).expect("small");
+        let batch = BatchEntry {
+            base,
+            count,
+            bytes,
+            max_timestamp,
+        };
+        next = batch.next();
+        let delta = if length % 2 == 0 {
+            Bytes::new()
+        } else {
+            Bytes::from(count.to_string())
+        };
+        let fill = u8::try_from(length % 251).expect("small");
+        writer.push_batch(batch, delta, roll, Bytes::from(vec![fill; length]));
+    }
+}
+
+fn small(rewrite: bool) -> WrittenObject {
+    let mut writer = ObjectWriter::new(&header(rewrite));
+    let label = Bytes::from_static(b"topic id and partition");
+    writer.begin_stream(StreamId(5), label.clone(), LeaderEpoch(4), 10);
+    push(
+        &mut writer,
+        10,
+        &[
+            (0, 5, 61, 1000, false),
+            (0, 1, 70, 900, true),
+            (3, 2, 63, 1100, true),
+        ],
+    );
+    let entries = vec![(12, Bytes::from_static(b"aborted"))];
+    let epochs = vec![(LeaderEpoch(1), 0), (LeaderEpoch(4), 9)];
+    writer.end_stream(
+        Some(Bytes::from_static(b"state")),
+        entries,
+        Some(11),
+        epochs,
+    );
+    writer.begin_stream(StreamId(6), label, LeaderEpoch(0), 0);
+    push(&mut writer, 0, &[(0, 1, 80, -1, false)]);
+    writer.end_stream(None, Vec::new(), None, Vec::new());
+    writer.finish()
+}
+
+fn joined(object: &WrittenObject) -> Bytes {
+    let all: Vec<u8> = object
+        .body
+        .iter()
+        .flat_map(|part| part.iter().copied())
+        .collect();
+    assert_eq!(all.len() as u64, object.bytes);
+    all.into()
+}
+
+fn slice(all: &Bytes, position: u64, bytes: u32) -> Result<Bytes, FormatError> {
+    let end = position
+        .checked_add(bytes.into())
+        .filter(|end| *end <= all.len() as u64);
+    let end = end.ok_or(FormatError::Truncated { part: "object" })?;
+    let at = |position: u64| usize::try_from(position).expect("within the object");
+    Ok(all.slice(at(position)..at(end)))
+}
+
+/// Everything an object holds.
+#[derive(Debug, PartialEq)]
+struct Content {
+    header: ObjectHeader,
+    streams: Vec<(StreamDirectory, Vec<BatchEntry>, Vec<u8>)>,
+}
+
+fn read(all: &Bytes) -> Result<Content, FormatError> {
+    let header = ObjectHeader::parse(all)?;
+    let footer = Footer::parse(all)?;
+    let index = slice(all, footer.position, footer.bytes)?;
+    let mut streams = Vec::new();
+    for (stream, position, bytes) in Footer::directories(&index)? {
+        assert_eq!(Footer::find(&index, stream)?, Some((position, bytes)));
+        let directory = StreamDirectory::parse(&slice(all, position, bytes)?)?;
+        let (mut batches, mut body) = (Vec::new(), Vec::new());
+        for entry in &directory.blocks {
+            let block = DataBlock::parse(&slice(all, entry.position, entry.bytes)?, stream, entry)?;
+            batches.extend(block.batches);
+            body.extend_from_slice(&block.body);
+        }
+        streams.push((directory, batches, body));
+    }
+    Ok(Content { header, streams })
+}
+
+#[test]
+fn golden_objects_read_and_are_written_byte_for_byte() {
+    for (name, rewrite) in [("upload", false), ("rewrite", true)] {
+        let path = format!("{}/fixtures/v1/{name}.bin", env!("CARGO_MANIFEST_DIR"));
+        let ours = joined(&small(rewrite));
+        if std::env::var_os("HIGHWATER_WRITE_FIXTURES").is_some() {
+            std::fs::write(&path, &ours).expect("writes");
+        }
+        let golden = Bytes::from(std::fs::read(&path).expect("is checked in"));
+        assert_eq!(ours, golden, "{name}");
+        let content = read(&golden).expect("sound");
+        assert_eq!(content.header, header(rewrite));
+        let (directory, batches, body) = &content.streams[0];
+        assert_eq!(
+            (directory.stream, directory.range.clone()),
+            (StreamId(5), 10..21)
+        );
+        assert_eq!((batches.len(), body.len()), (3, 194));
+        assert_eq!(directory.checkpoint.as_deref(), Some(&b"state"[..]));
+        let rolls: Vec<_> = directory
+            .rolls
+            .iter()
+            .map(|roll| (roll.base, roll.bytes_before, roll.max_timestamp_before))
+            .collect();
+        assert_eq!(rolls, [(15, 61, 1000), (19, 131, 900)], "F6");
+    }
+}
+
+// I9: there is no byte whose change goes unnoticed
+#[test]
+fn every_changed_byte_is_noticed() {
+    let all = joined(&small(false));
+    read(&all).expect("whole");
+    for at in 0..all.len() {
+        for bit in [1, 16, 128] {
+            let mut broken = BytesMut::from(&all[..]);
+            broken[at] ^= bit;
+            assert!(read(&broken.freeze()).is_err(), "byte {at} bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn every_truncation_is_noticed() {
+    let all = joined(&small(false));
+    for length in 0..all.len() {
+        assert!(read(&all.slice(..length)).is_err(), "to {length}");
+        assert!(
+            read(&all.slice(all.len() - length..)).is_err(),
+            "from the end, {length}"
+        );
+    }
+}
+
+#[test]
+fn another_version_is_refused_by_name() {
+    let object = joined(&small(false));
+    let with = |at: usize| {
+        let mut newer = BytesMut::from(&object[..]);
+        newer[at] = 9;
+        newer.freeze()
+    };
+    let version = |part| FormatError::Version { part, version: 9 };
+    assert_eq!(ObjectHeader::parse(&with(5)), Err(version("object header")));
+    let footer = object.len() - FOOTER_BYTES + 17;
+    assert_eq!(Footer::parse(&with(footer)), Err(version("footer")));
+    let content = read(&object).expect("sound");
+    let entry = content.streams[0].0.blocks[0];
+    let at = usize::try_from(entry.position).expect("small");
+    let block = slice(&with(at + 5), entry.position, entry.bytes).expect("whole");
+    let refused = DataBlock::parse(&block, StreamId(5), &entry).expect_err("is newer");
+    assert_eq!(refused, version("data block"));
+}
+
+#[test]
+fn a_block_of_another_stream_or_place_is_refused() {
+    let object = joined(&small(false));
+    let content = read(&object).expect("sound");
+    let entry = content.streams[0].0.blocks[0];
+    let block = slice(&object, entry.position, entry.bytes).expect("whole");
+    let mut later = entry;
+    later.base += 1;
+    for refused in [
+        DataBlock::parse(&block, StreamId(6), &entry),
+        DataBlock::parse(&block, StreamId(5), &later),
+    ] {
+        assert!(matches!(refused, Err(FormatError::Mismatch { .. })));
+    }
+}
+
+// after compaction two neighbours may be further apart than 32 bits can say
+#[test]
+fn a_gap_beyond_32_bits_cuts_the_block() {
+    let mut writer = ObjectWriter::new(&header(true));
+    writer.begin_stream(StreamId(1), Bytes::new(), LeaderEpoch(0), 0);
+    push(
+        &mut writer,
+        0,
+        &[(0, u32::MAX, 9, 1, false), (u32::MAX, 1, 9, 1, false)],
+    );
+    writer.end_stream(None, Vec::new(), None, Vec::new());
+    let content = read(&joined(&writer.finish())).expect("sound");
+    assert_eq!(content.streams[0].0.blocks.len(), 2);
+    assert_eq!(content.streams[0].1[1].base, i64::from(u32::MAX) * 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_written_is_read(
+        streams in prop::collection::vec(
+            (0..i64::MAX / 2, prop::collection::vec(
+                (0u32..3, 1u32..100, 1usize..200_000, -1i64..1 << 50, any::<bool>()), 1..12)),
+            0..5),
+        checkpoint in prop::option::of(prop::collection::vec(any::<u8>(), 0..40)),
+        open_from in prop::option::of(0..i64::MAX),
+    ) {
+        let mut writer = ObjectWriter::new(&header(false));
+        for (id, (first, plans)) in (0u64..).zip(&streams) {
+            writer.begin_stream(StreamId(id), Bytes::from_static(b"l"), LeaderEpoch(1), *first);
+            push(&mut writer, *first, plans);
+            let state = checkpoint.clone().map(Bytes::from);
+            writer.end_stream(state, vec![(*first, Bytes::new())], open_from, Vec::new());
+        }
+        let written = writer.finish();
+        let content = read(&joined(&written)).expect("sound");
+        prop_assert_eq!(content.streams.len(), streams.len());
+        for ((part, (directory, batches, body)), (_, plans)) in
+            written.parts.iter().zip(&content.streams).zip(&streams)
+        {
+            prop_assert_eq!(&part.directory, directory);
+            prop_assert_eq!(batches.len(), plans.len());
+            prop_assert_eq!(body.len(), plans.iter().map(|plan| plan.2).sum::<usize>());
+            prop_assert_eq!(batches[0].max_timestamp, plans[0].3);
+            prop_assert_eq!(directory.rolls.len(), plans.iter().filter(|plan| plan.4).count());
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let bytes = Bytes::from(bytes);
+        prop_assert!(ObjectHeader::parse(&bytes).is_err());
+        prop_assert!(Footer::parse(&bytes).is_err());
+        prop_assert!(StreamDirectory::parse(&bytes).is_err());
+        prop_assert!(Footer::directories(&bytes).is_err());
+    }
+}
