@@ -74,7 +74,8 @@ impl Broker {
     pub fn leader_of(&self, id: TopicId, name: &str, index: i32) -> (NodeId, LeaderEpoch) {
         let topic = self.topic_by_id(id).or_else(|| self.topic(name));
         let partition = topic.as_ref().and_then(|topic| topic.partition(index));
-        let leader = partition.and_then(|found| found.leader.map(|(node, _)| (node, found.leader_epoch)));
+        let leader =
+            partition.and_then(|found| found.leader.map(|(node, _)| (node, found.leader_epoch)));
         leader.unwrap_or((NodeId(-1), LeaderEpoch(-1)))
     }
 
@@ -93,7 +94,12 @@ impl Broker {
     pub fn produce_endpoints(&self, listener: &str) -> Vec<produce_response::NodeEndpoint> {
         let (host, port) = self.address(listener);
         let node_id = self.config.node_id.0;
-        vec![produce_response::NodeEndpoint { node_id, host, port, rack: None }]
+        vec![produce_response::NodeEndpoint {
+            node_id,
+            host,
+            port,
+            rack: None,
+        }]
     }
 
     /// This node as a fetch answer's endpoints (KIP-951).
@@ -101,7 +107,12 @@ impl Broker {
     pub fn fetch_endpoints(&self, listener: &str) -> Vec<fetch_response::NodeEndpoint> {
         let (host, port) = self.address(listener);
         let node_id = self.config.node_id.0;
-        vec![fetch_response::NodeEndpoint { node_id, host, port, rack: None }]
+        vec![fetch_response::NodeEndpoint {
+            node_id,
+            host,
+            port,
+            rack: None,
+        }]
     }
 
     /// A producer id that was never given before.
@@ -109,18 +120,32 @@ impl Broker {
     /// # Errors
     /// When the metadata is away.
     pub async fn next_producer_id(&self) -> Result<i64, ProposeError> {
-        let take = || self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let take = || {
+            self.producer_ids
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_front()
+        };
         if let Some(id) = take() {
             return Ok(id);
         }
-        let allocate =
-            AllocateProducerIds { node_epoch: self.epoch.0, count: PRODUCER_ID_BLOCK };
-        let (_, outcome) =
-            self.metadata.propose(Action::AllocateProducerIds(allocate).into()).await?;
-        let Outcome::ProducerIds(first) = outcome else {
-            return Err(ProposeError::Unavailable("another answer than producer ids".to_owned()));
+        let allocate = AllocateProducerIds {
+            node_epoch: self.epoch.0,
+            count: PRODUCER_ID_BLOCK,
         };
-        let mut ids = self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, outcome) = self
+            .metadata
+            .propose(Action::AllocateProducerIds(allocate).into())
+            .await?;
+        let Outcome::ProducerIds(first) = outcome else {
+            return Err(ProposeError::Unavailable(
+                "another answer than producer ids".to_owned(),
+            ));
+        };
+        let mut ids = self
+            .producer_ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         ids.extend(first + 1..first + PRODUCER_ID_BLOCK);
         Ok(first)
     }

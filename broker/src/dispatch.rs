@@ -16,7 +16,7 @@ use crate::net::{Answer, ConnectionInfo, Frame, Served, Service};
 
 /// Serves the requests of every connection.
 #[derive(Debug)]
-pub struct Dispatch {
+pub(crate) struct Dispatch {
     broker: Arc<Broker>,
     principal: Arc<Principal>,
 }
@@ -24,8 +24,11 @@ pub struct Dispatch {
 impl Dispatch {
     /// A dispatch for one node.
     #[must_use]
-    pub fn new(broker: Arc<Broker>) -> Self {
-        Self { broker, principal: Arc::new(Principal::anonymous()) }
+    pub(crate) fn new(broker: Arc<Broker>) -> Self {
+        Self {
+            broker,
+            principal: Arc::new(Principal::anonymous()),
+        }
     }
 }
 

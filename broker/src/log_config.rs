@@ -11,7 +11,11 @@ use crate::topic_configs::find;
 /// The settings of a log that follow from a topic's own configurations and the broker's.
 #[must_use]
 pub(crate) fn log_config(own: &BTreeMap<String, String>, broker: &Config) -> LogConfig {
-    let text = |name: &str| find(name).map(|key| key.effective(own, broker)).unwrap_or_default();
+    let text = |name: &str| {
+        find(name)
+            .map(|key| key.effective(own, broker))
+            .unwrap_or_default()
+    };
     let long = |name: &str| text(name).trim().parse::<i64>().unwrap_or_default();
     let policy = text("cleanup.policy");
     let has_policy = |wanted: &str| policy.split(',').any(|one| one.trim() == wanted);

@@ -28,6 +28,10 @@ impl RequestBudgets {
     /// The budget of frames of an API key as it came.
     #[must_use]
     pub fn of(&self, key: i16) -> &ByteBudget {
-        if key == ApiKey::Produce as i16 { &self.produce } else { &self.other }
+        if key == ApiKey::Produce as i16 {
+            &self.produce
+        } else {
+            &self.other
+        }
     }
 }

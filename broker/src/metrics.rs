@@ -21,7 +21,10 @@ pub fn describe() {
 /// Counts a request and, when dropped, its time.
 pub(crate) fn request(api: ApiKey) -> RequestTimer {
     metrics::counter!(REQUESTS, "api" => api.name()).increment(1);
-    RequestTimer { api, since: Instant::now() }
+    RequestTimer {
+        api,
+        since: Instant::now(),
+    }
 }
 
 pub(crate) struct RequestTimer {

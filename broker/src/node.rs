@@ -90,10 +90,14 @@ pub enum NodeError {
         source: std::io::Error,
     },
     /// The object store's URL is of a kind that is not served.
-    #[error("highwater.object.storage: {0} is not of the form file:///path, the only store of this version")]
+    #[error(
+        "highwater.object.storage: {0} is not of the form file:///path, the only store of this version"
+    )]
     Storage(String),
     /// The data directory and the bucket are of different clusters.
-    #[error("the object store {0} has data of another cluster: it belongs to another data directory")]
+    #[error(
+        "the object store {0} has data of another cluster: it belongs to another data directory"
+    )]
     OtherCluster(String),
     /// The metadata does not open.
     #[error(transparent)]
@@ -165,7 +169,10 @@ impl Node {
         let mut opener = PartitionOpener::new(Arc::clone(&broker));
         opener.follow(broker.metadata.image()).await;
         tasks.spawn(TaskKind::PartitionOpener, opener.run());
-        tasks.spawn(TaskKind::Housekeeping, housekeeping::run(Arc::clone(&broker)));
+        tasks.spawn(
+            TaskKind::Housekeeping,
+            housekeeping::run(Arc::clone(&broker)),
+        );
         serve_admin(&config, &tasks).await?;
         let addresses = serve(&broker, acceptors, budgets, &tasks);
         Ok(Self {
@@ -182,9 +189,15 @@ impl Node {
     #[must_use]
     pub fn banner(&self) -> String {
         let config = &self.broker.config;
-        let listens: Vec<String> =
-            self.addresses.iter().map(|(name, address)| format!("{name}://{address}")).collect();
-        let bootstrap = self.addresses.first().map_or_else(String::new, |(_, at)| at.to_string());
+        let listens: Vec<String> = self
+            .addresses
+            .iter()
+            .map(|(name, address)| format!("{name}://{address}"))
+            .collect();
+        let bootstrap = self
+            .addresses
+            .first()
+            .map_or_else(String::new, |(_, at)| at.to_string());
         let admin = match config.text("highwater.admin.listener") {
             "" => "off".to_owned(),
             address => format!("http://{address}/metrics, /health/ready"),
@@ -254,9 +267,15 @@ async fn listen(
             address: format!("{}:{}", listener.host, listener.port),
             source,
         };
-        let acceptor = network.listen(&listener.host, listener.port).await.map_err(error)?;
+        let acceptor = network
+            .listen(&listener.host, listener.port)
+            .await
+            .map_err(error)?;
         let port = acceptor.local_addr().map_err(error)?.port();
-        for told in advertised.iter_mut().filter(|told| told.name == listener.name) {
+        for told in advertised
+            .iter_mut()
+            .filter(|told| told.name == listener.name)
+        {
             if told.port == 0 {
                 told.port = port;
             }
@@ -267,7 +286,10 @@ async fn listen(
 }
 
 fn io_error(path: &Path, source: std::io::Error) -> NodeError {
-    NodeError::Io { path: path.display().to_string(), source }
+    NodeError::Io {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 async fn open_storage(
@@ -278,7 +300,10 @@ async fn open_storage(
 ) -> Result<Storage, NodeError> {
     let dir = &config.data_dir;
     let device = &machine.device;
-    device.create_dir_all(dir).await.map_err(|error| io_error(dir, error))?;
+    device
+        .create_dir_all(dir)
+        .await
+        .map_err(|error| io_error(dir, error))?;
     let lock = match device.lock_dir(dir).await {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
             return Err(NodeError::InUse(dir.display().to_string()));
@@ -307,7 +332,10 @@ async fn open_storage(
     let as_store: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&metadata);
     let parts = Parts {
         storage: open_objects(config, machine, cluster).await?,
-        metadata: Arc::new(KraftStreamMetadata { metadata: as_store, epoch }),
+        metadata: Arc::new(KraftStreamMetadata {
+            metadata: as_store,
+            epoch,
+        }),
         fold: Arc::new(KafkaDeltaFold),
         tasks: tasks.clone(),
         memory,
@@ -318,11 +346,20 @@ async fn open_storage(
     let streams = ObjectStreamStore::new(stream_config(config), parts);
     let sealed = factory.seal(config.node_id, epoch, floor).await?;
     let recovered = streams.recover(sealed).await?;
-    let close = CloseEpoch { node: config.node_id.0, below: epoch.0 };
+    let close = CloseEpoch {
+        node: config.node_id.0,
+        below: epoch.0,
+    };
     metadata.propose(Action::CloseEpoch(close).into()).await?;
     let sink: Arc<dyn ConfirmedSink> = Arc::new(streams.clone());
     streams.attach(factory.open(config.node_id, epoch, sink).await?);
-    Ok(Storage { metadata, streams, epoch, recovered, lock })
+    Ok(Storage {
+        metadata,
+        streams,
+        epoch,
+        recovered,
+        lock,
+    })
 }
 
 fn stream_config(config: &Config) -> highwater_s3stream::Config {
@@ -350,7 +387,10 @@ async fn register(
         incarnation: machine.rng.next_id().to_vec(),
         endpoints: advertised.iter().map(endpoint).collect(),
     };
-    match metadata.propose(Action::RegisterNode(register).into()).await? {
+    match metadata
+        .propose(Action::RegisterNode(register).into())
+        .await?
+    {
         (_, Outcome::Registered { epoch, floor, .. }) => Ok((epoch, floor)),
         (at, _) => Ok((NodeEpoch(at.0), WalPosition::default())),
     }
@@ -369,10 +409,20 @@ async fn open_objects(
     let root = Path::new(root);
     let prefix = layout::cluster_prefix(cluster);
     let device = &machine.device;
-    device.create_dir_all(root).await.map_err(|error| io_error(root, error))?;
-    let entries = device.list_dir(root).await.map_err(|error| io_error(root, error))?;
+    device
+        .create_dir_all(root)
+        .await
+        .map_err(|error| io_error(root, error))?;
+    let entries = device
+        .list_dir(root)
+        .await
+        .map_err(|error| io_error(root, error))?;
     let foreign = entries.iter().any(|entry| {
-        let name = entry.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = entry
+            .path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         entry.is_dir && name.starts_with("highwater-") && name != prefix
     });
     if foreign {

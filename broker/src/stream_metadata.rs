@@ -33,16 +33,22 @@ pub(crate) struct KraftStreamMetadata {
 
 fn of_propose(error: &ProposeError) -> StreamError {
     match error {
-        ProposeError::Rejected(rejection) => {
-            StreamError::NotHeld { stream: StreamId(0), reason: rejection.to_string() }
-        }
-        ProposeError::Unavailable(reason) => StreamError::Unavailable { reason: reason.clone() },
+        ProposeError::Rejected(rejection) => StreamError::NotHeld {
+            stream: StreamId(0),
+            reason: rejection.to_string(),
+        },
+        ProposeError::Unavailable(reason) => StreamError::Unavailable {
+            reason: reason.clone(),
+        },
     }
 }
 
 impl KraftStreamMetadata {
     async fn propose(&self, action: Action) -> Result<(LogIndex, Outcome), StreamError> {
-        self.metadata.propose(action.into()).await.map_err(|error| of_propose(&error))
+        self.metadata
+            .propose(action.into())
+            .await
+            .map_err(|error| of_propose(&error))
     }
 }
 
@@ -99,13 +105,23 @@ impl StreamMetadata for KraftStreamMetadata {
             streams: streams.iter().map(epoch).collect(),
         };
         let (_, outcome) = self.propose(Action::OpenStreams(open)).await?;
-        let Outcome::Opened(opened) = outcome else { return Ok(Vec::new()) };
-        let answers = opened.into_iter().zip(streams).map(|(bounds, (id, _))| match bounds {
-            Ok((start, end)) => Ok(StreamBounds { start, confirmed: end, next: end }),
-            Err(rejection) => {
-                Err(StreamError::NotHeld { stream: *id, reason: rejection.to_string() })
-            }
-        });
+        let Outcome::Opened(opened) = outcome else {
+            return Ok(Vec::new());
+        };
+        let answers = opened
+            .into_iter()
+            .zip(streams)
+            .map(|(bounds, (id, _))| match bounds {
+                Ok((start, end)) => Ok(StreamBounds {
+                    start,
+                    confirmed: end,
+                    next: end,
+                }),
+                Err(rejection) => Err(StreamError::NotHeld {
+                    stream: *id,
+                    reason: rejection.to_string(),
+                }),
+            });
         Ok(answers.collect())
     }
 
@@ -136,40 +152,60 @@ impl StreamMetadata for KraftStreamMetadata {
     async fn seen(&self, at: LogIndex) -> Result<(), StreamError> {
         let mut images = self.metadata.watch();
         let seen = images.wait_for(|image| image.at() >= at).await;
-        let gone = |_| StreamError::Unavailable { reason: "the metadata has ended".to_owned() };
+        let gone = |_| StreamError::Unavailable {
+            reason: "the metadata has ended".to_owned(),
+        };
         seen.map(|_| ()).map_err(gone)
     }
 
     async fn locate(&self, id: StreamId, range: StreamRange) -> Result<Vec<Claim>, StreamError> {
         let image = self.metadata.image();
-        let found = image.stream(id).map(|stream| stream.claims_in(&range)).unwrap_or_default();
+        let found = image
+            .stream(id)
+            .map(|stream| stream.claims_in(&range))
+            .unwrap_or_default();
         Ok(found.iter().map(|record| claim(record)).collect())
     }
 
     async fn checkpoint(&self, id: StreamId) -> Result<Option<Claim>, StreamError> {
         let image = self.metadata.image();
-        let checkpoint = image.stream(id).and_then(|stream| stream.checkpoint.clone());
+        let checkpoint = image
+            .stream(id)
+            .and_then(|stream| stream.checkpoint.clone());
         Ok(checkpoint.map(|record| claim(&record)))
     }
 
     async fn trim(&self, id: StreamId, start: StreamOffset) -> Result<(), StreamError> {
-        let (at, _) = self.propose(Action::TrimStream(TrimStream { stream: id.0, start })).await?;
+        let (at, _) = self
+            .propose(Action::TrimStream(TrimStream {
+                stream: id.0,
+                start,
+            }))
+            .await?;
         self.seen(at).await
     }
 
     async fn label(&self, id: StreamId) -> Result<Bytes, StreamError> {
         let image = self.metadata.image();
         let stream = image.stream(id);
-        Ok(stream.map(|stream| label(stream.topic, stream.partition)).unwrap_or_default())
+        Ok(stream
+            .map(|stream| label(stream.topic, stream.partition))
+            .unwrap_or_default())
     }
 
     async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
-        Ok(self.metadata.image().condemned().map(|(id, _)| id).collect())
+        Ok(self
+            .metadata
+            .image()
+            .condemned()
+            .map(|(id, _)| id)
+            .collect())
     }
 
     async fn deleted(&self, objects: &[ObjectId]) -> Result<(), StreamError> {
         let objects = objects.iter().map(|id| (*id).into()).collect();
-        self.propose(Action::ObjectsDeleted(ObjectsDeleted { objects })).await?;
+        self.propose(Action::ObjectsDeleted(ObjectsDeleted { objects }))
+            .await?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use crate::config::{CLEANUP_POLICIES, COMPRESSION_TYPES, Config, Kind, TIMESTAMP
 
 /// One topic configuration.
 #[derive(Debug, Clone, Copy)]
-pub struct TopicKey {
+pub(crate) struct TopicKey {
     /// Its name.
     pub name: &'static str,
     /// Its values.
@@ -23,7 +23,7 @@ pub struct TopicKey {
 
 /// A broker setting behind a topic configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Synonym {
+pub(crate) struct Synonym {
     /// The broker setting.
     pub name: &'static str,
     /// What its value is multiplied with: hours to milliseconds, say.
@@ -35,11 +35,17 @@ const fn same(name: &'static str) -> Synonym {
 }
 
 const fn minutes(name: &'static str) -> Synonym {
-    Synonym { name, factor: 60_000 }
+    Synonym {
+        name,
+        factor: 60_000,
+    }
 }
 
 const fn hours(name: &'static str) -> Synonym {
-    Synonym { name, factor: 3_600_000 }
+    Synonym {
+        name,
+        factor: 3_600_000,
+    }
 }
 
 const fn topic_key(
@@ -49,7 +55,13 @@ const fn topic_key(
     synonyms: &'static [Synonym],
     doc: &'static str,
 ) -> TopicKey {
-    TopicKey { name, kind, default, synonyms, doc }
+    TopicKey {
+        name,
+        kind,
+        default,
+        synonyms,
+        doc,
+    }
 }
 
 const fn int(min: i64, max: i64) -> Kind {
@@ -64,45 +76,247 @@ const INT_MAX: i64 = i32::MAX as i64;
 const LONG_MAX: &str = "9223372036854775807";
 
 /// Every topic configuration, by name.
-pub static TOPIC_KEYS: &[TopicKey] = &[
-    topic_key("cleanup.policy", Kind::SomeOf(CLEANUP_POLICIES), "delete", &[same("log.cleanup.policy")], "Whether old records are deleted, compacted, or both."),
-    topic_key("compression.gzip.level", int(-1, 9), "-1", &[], "The level of gzip where the broker compresses."),
-    topic_key("compression.lz4.level", int(1, 17), "9", &[], "The level of lz4 where the broker compresses."),
-    topic_key("compression.type", Kind::OneOf(COMPRESSION_TYPES), "producer", &[same("compression.type")], "The codec batches are kept in; producer keeps what arrives."),
-    topic_key("compression.zstd.level", int(-131_072, 22), "3", &[], "The level of zstd where the broker compresses."),
-    topic_key("delete.retention.ms", long(0), "86400000", &[], "How long the tombstones of a compacted topic are kept."),
-    topic_key("file.delete.delay.ms", long(0), "60000", &[], "Kept and described; objects have a grace of their own."),
-    topic_key("flush.messages", long(1), LONG_MAX, &[], "Kept and described; every record is durable before it is acknowledged."),
-    topic_key("flush.ms", long(0), LONG_MAX, &[], "Kept and described; every record is durable before it is acknowledged."),
-    topic_key("follower.replication.throttled.replicas", Kind::List, "", &[], "Kept and described; nothing is replicated between brokers."),
-    topic_key("index.interval.bytes", int(0, INT_MAX), "4096", &[], "Kept and described; every block is indexed."),
-    topic_key("leader.replication.throttled.replicas", Kind::List, "", &[], "Kept and described; nothing is replicated between brokers."),
-    topic_key("local.retention.bytes", long(-2), "-2", &[], "Kept and described; the whole log lives in object storage."),
-    topic_key("local.retention.ms", long(-2), "-2", &[], "Kept and described; the whole log lives in object storage."),
-    topic_key("max.compaction.lag.ms", long(1), LONG_MAX, &[], "The longest time a record stays uncompacted."),
-    topic_key("max.message.bytes", int(0, INT_MAX), "1048588", &[same("message.max.bytes")], "The largest record batch, as stored."),
-    topic_key("message.timestamp.after.max.ms", long(0), "3600000", &[same("log.message.timestamp.after.max.ms")], "How far a record's timestamp may lie in the future."),
-    topic_key("message.timestamp.before.max.ms", long(0), LONG_MAX, &[same("log.message.timestamp.before.max.ms")], "How far a record's timestamp may lie in the past."),
-    topic_key("message.timestamp.type", Kind::OneOf(TIMESTAMP_TYPES), "CreateTime", &[same("log.message.timestamp.type")], "Whether records keep the producer's time or get the broker's."),
-    topic_key("min.cleanable.dirty.ratio", Kind::Ratio, "0.5", &[], "How much of a log is uncompacted before it is compacted."),
-    topic_key("min.compaction.lag.ms", long(0), "0", &[], "The shortest time a record stays uncompacted."),
-    topic_key("min.insync.replicas", int(1, INT_MAX), "1", &[same("min.insync.replicas")], "Kept and described; durability is the write-ahead log's."),
-    topic_key("preallocate", Kind::Bool, "false", &[], "Kept and described; the write-ahead log is always preallocated."),
-    topic_key("remote.log.copy.disable", Kind::Bool, "false", &[], "Kept and described; the whole log lives in object storage."),
-    topic_key("remote.log.delete.on.disable", Kind::Bool, "false", &[], "Kept and described; the whole log lives in object storage."),
-    topic_key("remote.storage.enable", Kind::Bool, "false", &[], "Kept and described; the whole log lives in object storage."),
-    topic_key("retention.bytes", long(-1), "-1", &[same("log.retention.bytes")], "The most bytes a partition keeps; -1 for no limit."),
-    topic_key("retention.ms", long(-1), "604800000", &[same("log.retention.ms"), minutes("log.retention.minutes"), hours("log.retention.hours")], "How long records are kept; -1 for ever."),
-    topic_key("segment.bytes", int(1_048_576, INT_MAX), "1073741824", &[same("log.segment.bytes")], "The size at which the log rolls; retention removes whole rolls."),
-    topic_key("segment.index.bytes", int(4, INT_MAX), "10485760", &[], "Kept and described; indexes lie in the objects."),
-    topic_key("segment.jitter.ms", long(0), "0", &[], "By how much segment.ms is shortened at random."),
-    topic_key("segment.ms", long(1), "604800000", &[same("log.roll.ms"), hours("log.roll.hours")], "The longest time the log is appended to before it rolls."),
-    topic_key("unclean.leader.election.enable", Kind::Bool, "false", &[], "Kept and described; a leader is never unclean."),
+pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
+    topic_key(
+        "cleanup.policy",
+        Kind::SomeOf(CLEANUP_POLICIES),
+        "delete",
+        &[same("log.cleanup.policy")],
+        "Whether old records are deleted, compacted, or both.",
+    ),
+    topic_key(
+        "compression.gzip.level",
+        int(-1, 9),
+        "-1",
+        &[],
+        "The level of gzip where the broker compresses.",
+    ),
+    topic_key(
+        "compression.lz4.level",
+        int(1, 17),
+        "9",
+        &[],
+        "The level of lz4 where the broker compresses.",
+    ),
+    topic_key(
+        "compression.type",
+        Kind::OneOf(COMPRESSION_TYPES),
+        "producer",
+        &[same("compression.type")],
+        "The codec batches are kept in; producer keeps what arrives.",
+    ),
+    topic_key(
+        "compression.zstd.level",
+        int(-131_072, 22),
+        "3",
+        &[],
+        "The level of zstd where the broker compresses.",
+    ),
+    topic_key(
+        "delete.retention.ms",
+        long(0),
+        "86400000",
+        &[],
+        "How long the tombstones of a compacted topic are kept.",
+    ),
+    topic_key(
+        "file.delete.delay.ms",
+        long(0),
+        "60000",
+        &[],
+        "Kept and described; objects have a grace of their own.",
+    ),
+    topic_key(
+        "flush.messages",
+        long(1),
+        LONG_MAX,
+        &[],
+        "Kept and described; every record is durable before it is acknowledged.",
+    ),
+    topic_key(
+        "flush.ms",
+        long(0),
+        LONG_MAX,
+        &[],
+        "Kept and described; every record is durable before it is acknowledged.",
+    ),
+    topic_key(
+        "follower.replication.throttled.replicas",
+        Kind::List,
+        "",
+        &[],
+        "Kept and described; nothing is replicated between brokers.",
+    ),
+    topic_key(
+        "index.interval.bytes",
+        int(0, INT_MAX),
+        "4096",
+        &[],
+        "Kept and described; every block is indexed.",
+    ),
+    topic_key(
+        "leader.replication.throttled.replicas",
+        Kind::List,
+        "",
+        &[],
+        "Kept and described; nothing is replicated between brokers.",
+    ),
+    topic_key(
+        "local.retention.bytes",
+        long(-2),
+        "-2",
+        &[],
+        "Kept and described; the whole log lives in object storage.",
+    ),
+    topic_key(
+        "local.retention.ms",
+        long(-2),
+        "-2",
+        &[],
+        "Kept and described; the whole log lives in object storage.",
+    ),
+    topic_key(
+        "max.compaction.lag.ms",
+        long(1),
+        LONG_MAX,
+        &[],
+        "The longest time a record stays uncompacted.",
+    ),
+    topic_key(
+        "max.message.bytes",
+        int(0, INT_MAX),
+        "1048588",
+        &[same("message.max.bytes")],
+        "The largest record batch, as stored.",
+    ),
+    topic_key(
+        "message.timestamp.after.max.ms",
+        long(0),
+        "3600000",
+        &[same("log.message.timestamp.after.max.ms")],
+        "How far a record's timestamp may lie in the future.",
+    ),
+    topic_key(
+        "message.timestamp.before.max.ms",
+        long(0),
+        LONG_MAX,
+        &[same("log.message.timestamp.before.max.ms")],
+        "How far a record's timestamp may lie in the past.",
+    ),
+    topic_key(
+        "message.timestamp.type",
+        Kind::OneOf(TIMESTAMP_TYPES),
+        "CreateTime",
+        &[same("log.message.timestamp.type")],
+        "Whether records keep the producer's time or get the broker's.",
+    ),
+    topic_key(
+        "min.cleanable.dirty.ratio",
+        Kind::Ratio,
+        "0.5",
+        &[],
+        "How much of a log is uncompacted before it is compacted.",
+    ),
+    topic_key(
+        "min.compaction.lag.ms",
+        long(0),
+        "0",
+        &[],
+        "The shortest time a record stays uncompacted.",
+    ),
+    topic_key(
+        "min.insync.replicas",
+        int(1, INT_MAX),
+        "1",
+        &[same("min.insync.replicas")],
+        "Kept and described; durability is the write-ahead log's.",
+    ),
+    topic_key(
+        "preallocate",
+        Kind::Bool,
+        "false",
+        &[],
+        "Kept and described; the write-ahead log is always preallocated.",
+    ),
+    topic_key(
+        "remote.log.copy.disable",
+        Kind::Bool,
+        "false",
+        &[],
+        "Kept and described; the whole log lives in object storage.",
+    ),
+    topic_key(
+        "remote.log.delete.on.disable",
+        Kind::Bool,
+        "false",
+        &[],
+        "Kept and described; the whole log lives in object storage.",
+    ),
+    topic_key(
+        "remote.storage.enable",
+        Kind::Bool,
+        "false",
+        &[],
+        "Kept and described; the whole log lives in object storage.",
+    ),
+    topic_key(
+        "retention.bytes",
+        long(-1),
+        "-1",
+        &[same("log.retention.bytes")],
+        "The most bytes a partition keeps; -1 for no limit.",
+    ),
+    topic_key(
+        "retention.ms",
+        long(-1),
+        "604800000",
+        &[
+            same("log.retention.ms"),
+            minutes("log.retention.minutes"),
+            hours("log.retention.hours"),
+        ],
+        "How long records are kept; -1 for ever.",
+    ),
+    topic_key(
+        "segment.bytes",
+        int(1_048_576, INT_MAX),
+        "1073741824",
+        &[same("log.segment.bytes")],
+        "The size at which the log rolls; retention removes whole rolls.",
+    ),
+    topic_key(
+        "segment.index.bytes",
+        int(4, INT_MAX),
+        "10485760",
+        &[],
+        "Kept and described; indexes lie in the objects.",
+    ),
+    topic_key(
+        "segment.jitter.ms",
+        long(0),
+        "0",
+        &[],
+        "By how much segment.ms is shortened at random.",
+    ),
+    topic_key(
+        "segment.ms",
+        long(1),
+        "604800000",
+        &[same("log.roll.ms"), hours("log.roll.hours")],
+        "The longest time the log is appended to before it rolls.",
+    ),
+    topic_key(
+        "unclean.leader.election.enable",
+        Kind::Bool,
+        "false",
+        &[],
+        "Kept and described; a leader is never unclean.",
+    ),
 ];
 
 /// Where the value of a configuration comes from; the values are Kafka's `ConfigSource` codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConfigSource {
+pub(crate) enum ConfigSource {
     /// Set on the topic.
     DynamicTopic = 1,
     /// Set in the broker's configuration.
@@ -113,7 +327,7 @@ pub enum ConfigSource {
 
 /// One place a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// The name it has there.
     pub name: &'static str,
     /// Its value there.
@@ -124,30 +338,43 @@ pub struct Origin {
 
 /// The configuration of that name.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static TopicKey> {
+pub(crate) fn find(name: &str) -> Option<&'static TopicKey> {
     TOPIC_KEYS.iter().find(|key| key.name == name)
 }
 
 impl TopicKey {
     /// Every place that gives it a value; the first is in effect.
     #[must_use]
-    pub fn origins(&self, own: &BTreeMap<String, String>, broker: &Config) -> Vec<Origin> {
+    pub(crate) fn origins(&self, own: &BTreeMap<String, String>, broker: &Config) -> Vec<Origin> {
         let mut origins = Vec::new();
         if let Some(value) = own.get(self.name) {
             let source = ConfigSource::DynamicTopic;
-            origins.push(Origin { name: self.name, value: value.clone(), source });
+            origins.push(Origin {
+                name: self.name,
+                value: value.clone(),
+                source,
+            });
         }
         for synonym in self.synonyms {
             if broker.source(synonym.name) == crate::config::Source::Given {
                 let value = synonym.value(broker);
-                origins.push(Origin { name: synonym.name, value, source: ConfigSource::StaticBroker });
+                origins.push(Origin {
+                    name: synonym.name,
+                    value,
+                    source: ConfigSource::StaticBroker,
+                });
             }
         }
         match self.synonyms.last() {
             Some(last) => {
                 let default = crate::config::find(last.name).and_then(|key| key.default);
-                let value = default.map_or_else(|| self.default.to_owned(), |text| last.scale(text));
-                origins.push(Origin { name: last.name, value, source: ConfigSource::Default });
+                let value =
+                    default.map_or_else(|| self.default.to_owned(), |text| last.scale(text));
+                origins.push(Origin {
+                    name: last.name,
+                    value,
+                    source: ConfigSource::Default,
+                });
             }
             None => origins.push(Origin {
                 name: self.name,
@@ -160,7 +387,7 @@ impl TopicKey {
 
     /// The value in effect.
     #[must_use]
-    pub fn effective(&self, own: &BTreeMap<String, String>, broker: &Config) -> String {
+    pub(crate) fn effective(&self, own: &BTreeMap<String, String>, broker: &Config) -> String {
         self.origins(own, broker).swap_remove(0).value
     }
 }
@@ -184,7 +411,7 @@ impl Synonym {
 ///
 /// # Errors
 /// What is wrong with the first bad one, in the words of Kafka's tools.
-pub fn check(own: &BTreeMap<String, String>) -> Result<(), String> {
+pub(crate) fn check(own: &BTreeMap<String, String>) -> Result<(), String> {
     for (name, value) in own {
         let key = find(name).ok_or_else(|| format!("Unknown topic config name: {name}"))?;
         key.kind
@@ -199,20 +426,30 @@ mod tests {
     use super::*;
 
     fn broker(flags: &[(&str, &str)]) -> Config {
-        let flags: Vec<(String, String)> =
-            flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let flags: Vec<(String, String)> = flags
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         Config::load(None, [], &flags).expect("sound")
     }
 
     #[test]
     fn the_table_is_sorted_and_its_defaults_are_sound() {
-        assert!(TOPIC_KEYS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        assert!(
+            TOPIC_KEYS
+                .windows(2)
+                .all(|pair| pair[0].name < pair[1].name)
+        );
         for key in TOPIC_KEYS {
             if !matches!(key.kind, Kind::List) {
                 assert_eq!(key.kind.check(key.default), Ok(()), "{}", key.name);
             }
             for synonym in key.synonyms {
-                assert!(crate::config::find(synonym.name).is_some(), "{}", synonym.name);
+                assert!(
+                    crate::config::find(synonym.name).is_some(),
+                    "{}",
+                    synonym.name
+                );
             }
             let effective = key.effective(&BTreeMap::new(), &broker(&[]));
             assert_eq!(effective, key.default, "{}", key.name);
@@ -225,8 +462,10 @@ mod tests {
         let broker = broker(&[("log.retention.minutes", "2"), ("log.retention.hours", "1")]);
         let own = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
         let origins = key.origins(&own, &broker);
-        let values: Vec<(&str, &str)> =
-            origins.iter().map(|origin| (origin.name, origin.value.as_str())).collect();
+        let values: Vec<(&str, &str)> = origins
+            .iter()
+            .map(|origin| (origin.name, origin.value.as_str()))
+            .collect();
         let expected = [
             ("retention.ms", "5"),
             ("log.retention.minutes", "120000"),
@@ -241,7 +480,11 @@ mod tests {
     fn unknown_and_bad_configurations_are_named() {
         let own = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
         assert!(check(&own("retention.ms", "7")).is_ok());
-        assert!(check(&own("retention.mz", "7")).expect_err("unknown").contains("retention.mz"));
+        assert!(
+            check(&own("retention.mz", "7"))
+                .expect_err("unknown")
+                .contains("retention.mz")
+        );
         assert!(check(&own("retention.ms", "x")).is_err());
         assert!(check(&own("cleanup.policy", "compact,delete")).is_ok());
     }

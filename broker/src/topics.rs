@@ -15,8 +15,11 @@ use crate::broker::Broker;
 use crate::topic_configs;
 
 /// Kafka's internal topics.
-pub(crate) const INTERNAL: &[&str] =
-    &["__consumer_offsets", "__transaction_state", "__share_group_state"];
+pub(crate) const INTERNAL: &[&str] = &[
+    "__consumer_offsets",
+    "__transaction_state",
+    "__share_group_state",
+];
 
 /// A topic to be created.
 #[derive(Debug, Clone, Default)]
@@ -41,15 +44,23 @@ pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     } else if name == "." || name == ".." {
         "'.' or '..' is not allowed".to_owned()
     } else if name.len() > TOPIC_NAME_CHARS_MAX {
-        format!("the length of '{name}' is longer than the max allowed length {TOPIC_NAME_CHARS_MAX}")
-    } else if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+        format!(
+            "the length of '{name}' is longer than the max allowed length {TOPIC_NAME_CHARS_MAX}"
+        )
+    } else if !name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    {
         format!(
             "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
         )
     } else {
         return Ok(());
     };
-    Err(Refusal::new(ErrorCode::InvalidTopicException, format!("Topic name is invalid: {why}")))
+    Err(Refusal::new(
+        ErrorCode::InvalidTopicException,
+        format!("Topic name is invalid: {why}"),
+    ))
 }
 
 impl Broker {
@@ -66,12 +77,19 @@ impl Broker {
         if topic.name.contains(['.', '_'])
             && let Some(other) = image.topics().find(|other| squash(&other.name) == squashed)
         {
-            let message = format!("Topic '{}' collides with existing topic: {}", topic.name, other.name);
+            let message = format!(
+                "Topic '{}' collides with existing topic: {}",
+                topic.name, other.name
+            );
             return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
         }
         topic_configs::check(&topic.configs)
             .map_err(|why| Refusal::new(ErrorCode::InvalidConfig, why))?;
-        if topic.assignments.is_empty() { self.place(topic) } else { self.assigned(topic) }
+        if topic.assignments.is_empty() {
+            self.place(topic)
+        } else {
+            self.assigned(topic)
+        }
     }
 
     fn place(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
@@ -101,7 +119,15 @@ impl Broker {
         let count = usize::try_from(factor).unwrap_or_default();
         let replicas = |partition: i32| {
             let from = usize::try_from(partition).unwrap_or_default() % nodes.len();
-            Replicas { nodes: nodes.iter().cycle().skip(from).take(count).copied().collect() }
+            Replicas {
+                nodes: nodes
+                    .iter()
+                    .cycle()
+                    .skip(from)
+                    .take(count)
+                    .copied()
+                    .collect(),
+            }
         };
         Ok((0..partitions).map(replicas).collect())
     }
@@ -116,14 +142,23 @@ impl Broker {
         let mut replicas = Vec::new();
         for (expected, (partition, nodes)) in (0..).zip(&topic.assignments) {
             if *partition != expected {
-                return Err(invalid("partitions should be a consecutive 0-based integer sequence"));
+                return Err(invalid(
+                    "partitions should be a consecutive 0-based integer sequence",
+                ));
             }
             let known = |id: &i32| image.nodes().any(|(node, _)| node.0 == *id);
-            let distinct = nodes.iter().collect::<std::collections::BTreeSet<_>>().len();
+            let distinct = nodes
+                .iter()
+                .collect::<std::collections::BTreeSet<_>>()
+                .len();
             if nodes.is_empty() || distinct != nodes.len() || !nodes.iter().all(known) {
-                return Err(invalid("the manual partition assignment names no, unknown or duplicate brokers"));
+                return Err(invalid(
+                    "the manual partition assignment names no, unknown or duplicate brokers",
+                ));
             }
-            replicas.push(Replicas { nodes: nodes.clone() });
+            replicas.push(Replicas {
+                nodes: nodes.clone(),
+            });
         }
         Ok(replicas)
     }
@@ -138,10 +173,17 @@ impl Broker {
             partitions,
             configs: topic.configs,
         };
-        let proposed = self.metadata.propose(Action::CreateTopic(create).into()).await;
+        let proposed = self
+            .metadata
+            .propose(Action::CreateTopic(create).into())
+            .await;
         proposed.map_err(|error| error::of_propose(&error))?;
-        let created = self.topic(&topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        self.partitions.wait_topic(&created, Instant::now() + OPEN_DEADLINE).await;
+        let created = self
+            .topic(&topic.name)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        self.partitions
+            .wait_topic(&created, Instant::now() + OPEN_DEADLINE)
+            .await;
         Ok(created)
     }
 }

@@ -347,7 +347,9 @@ impl From<ObjectName> for ObjectId {
 
 impl From<Action> for Command {
     fn from(action: Action) -> Self {
-        Self { action: Some(action) }
+        Self {
+            action: Some(action),
+        }
     }
 }
 

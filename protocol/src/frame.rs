@@ -35,6 +35,11 @@ impl RequestHeader {
             reader.tagged_fields(|_, _| Ok(false))?;
         }
         *frame = reader.into_rest();
-        Ok(Self { api_key, api_version, correlation_id, client_id })
+        Ok(Self {
+            api_key,
+            api_version,
+            correlation_id,
+            client_id,
+        })
     }
 }

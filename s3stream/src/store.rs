@@ -87,17 +87,27 @@ pub(crate) struct Cut {
 
 impl Shared {
     pub(crate) fn wal(&self) -> &Arc<dyn WriteAheadLog> {
-        self.wal.get().expect("the WAL is attached before a stream is opened")
+        self.wal
+            .get()
+            .expect("the WAL is attached before a stream is opened")
     }
 
     pub(crate) fn stream(&self, id: StreamId) -> Option<Arc<ObjectStream>> {
-        self.streams.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.streams
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
     }
 
     /// Evicts uploaded batches, oldest first, until at most `bytes` are held.
     pub(crate) fn evict_to(&self, bytes: u64) {
         while self.parts.memory.used() > bytes {
-            let next = self.evictable.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let next = self
+                .evictable
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_front();
             let Some((stream, end)) = next else { return };
             if let Some(stream) = self.stream(stream) {
                 stream.lock().cache.evict(end);
@@ -168,9 +178,15 @@ impl ObjectStreamStore {
     pub fn attach(&self, wal: Arc<dyn WriteAheadLog>) {
         assert!(self.shared.wal.set(wal).is_ok(), "one WAL for each epoch");
         let shared = Arc::clone(&self.shared);
-        self.shared.parts.tasks.spawn(TaskKind::Upload, upload::run(shared));
+        self.shared
+            .parts
+            .tasks
+            .spawn(TaskKind::Upload, upload::run(shared));
         let shared = Arc::clone(&self.shared);
-        self.shared.parts.tasks.spawn(TaskKind::Reaper, upload::reap(shared));
+        self.shared
+            .parts
+            .tasks
+            .spawn(TaskKind::Reaper, upload::reap(shared));
     }
 
     /// Resolves when the WAL has ended: nothing more becomes durable.
@@ -180,7 +196,11 @@ impl ObjectStreamStore {
 
     /// Lets go of a stream that was deleted; what is cached of it is dropped.
     pub fn forget(&self, id: StreamId) {
-        self.shared.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.shared
+            .streams
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
     }
 
     /// Uploads everything, so that a clean stop leaves nothing to replay, and ends the WAL.
@@ -206,7 +226,10 @@ impl ObjectStreamStore {
             && let Some(object) = claim.object
         {
             let directory = shared.reader.directory(object, asked.id).await?;
-            checkpoint = directory.checkpoint.clone().map(|state| (claim.range.end, state));
+            checkpoint = directory
+                .checkpoint
+                .clone()
+                .map(|state| (claim.range.end, state));
         }
         let claims = shared.metadata.locate(asked.id, 0..end.max(1)).await?;
         let rolls = rolls_of(&claims, bounds.start);
@@ -217,7 +240,13 @@ impl ObjectStreamStore {
             let Some(object) = claim.object else { continue };
             let directory = shared.reader.directory(object, asked.id).await?;
             let fresh = |range: &std::ops::Range<i64>| range.end > from.max(claim.range.start);
-            deltas.extend(directory.deltas.iter().filter(|(range, _)| fresh(range)).cloned());
+            deltas.extend(
+                directory
+                    .deltas
+                    .iter()
+                    .filter(|(range, _)| fresh(range))
+                    .cloned(),
+            );
             entries.extend(directory.entries.iter().map(|(at, body)| crate::Entry {
                 at: *at,
                 body: body.clone(),
@@ -238,9 +267,18 @@ impl ObjectStreamStore {
             Arc::clone(shared),
             state,
         ));
-        let mut streams = shared.streams.write().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = shared
+            .streams
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         streams.insert(asked.id, Arc::clone(&stream));
-        Ok(OpenedStream { stream, checkpoint, deltas, entries, rolls })
+        Ok(OpenedStream {
+            stream,
+            checkpoint,
+            deltas,
+            entries,
+            rolls,
+        })
     }
 }
 
@@ -251,7 +289,10 @@ fn rolls_of(claims: &[Claim], start: StreamOffset) -> Vec<Roll> {
         let mut base = claim.range.start;
         let mut bytes = 0;
         let total = claim.part.end - claim.part.start;
-        let ends = claim.rolls.iter().map(|roll| Some((roll.base, roll.bytes_before)));
+        let ends = claim
+            .rolls
+            .iter()
+            .map(|roll| Some((roll.base, roll.bytes_before)));
         for cut in ends.chain([None]) {
             let (end, upto) = cut.unwrap_or((claim.range.end, total));
             let max_timestamp = claim.max_timestamp;
@@ -262,7 +303,12 @@ fn rolls_of(claims: &[Claim], start: StreamOffset) -> Vec<Roll> {
                         active.bytes += upto - bytes;
                         active.max_timestamp = active.max_timestamp.max(max_timestamp);
                     }
-                    _ => rolls.push(Roll { base, end, bytes: upto - bytes, max_timestamp }),
+                    _ => rolls.push(Roll {
+                        base,
+                        end,
+                        bytes: upto - bytes,
+                        max_timestamp,
+                    }),
                 }
             }
             (base, bytes) = (end, upto);
@@ -275,12 +321,17 @@ fn rolls_of(claims: &[Claim], start: StreamOffset) -> Vec<Roll> {
 #[async_trait]
 impl StreamStore for ObjectStreamStore {
     async fn open(&self, asked: Vec<OpenStream>) -> Vec<Result<OpenedStream, StreamError>> {
-        let wanted: Vec<_> = asked.iter().map(|stream| (stream.id, stream.epoch)).collect();
+        let wanted: Vec<_> = asked
+            .iter()
+            .map(|stream| (stream.id, stream.epoch))
+            .collect();
         let answers = match self.shared.metadata.open(&wanted).await {
             Ok(answers) => answers,
             Err(error) => {
                 let reason = error.to_string();
-                let same = || StreamError::Unavailable { reason: reason.clone() };
+                let same = || StreamError::Unavailable {
+                    reason: reason.clone(),
+                };
                 return asked.iter().map(|_| Err(same())).collect();
             }
         };
@@ -303,7 +354,11 @@ impl StreamStore for ObjectStreamStore {
                 self.shared.wake_upload.notify_one();
             }
         }
-        self.shared.wal().reserve(bytes).await.map_err(StreamError::Wal)
+        self.shared
+            .wal()
+            .reserve(bytes)
+            .await
+            .map_err(StreamError::Wal)
     }
 }
 
@@ -322,7 +377,11 @@ impl Shared {
         objects: &[highwater_types::ObjectId],
     ) -> Result<(), StreamError> {
         let keys: Vec<_> = objects.iter().map(|id| layout::data_object(*id)).collect();
-        self.parts.storage.delete(&keys).await.map_err(StreamError::Storage)?;
+        self.parts
+            .storage
+            .delete(&keys)
+            .await
+            .map_err(StreamError::Storage)?;
         self.metadata.deleted(objects).await
     }
 }

@@ -45,7 +45,14 @@ impl ObjectStream {
         state: State,
     ) -> Self {
         let bounds = watch::Sender::new(state.bounds);
-        Self { id, epoch, label, shared, state: Mutex::new(state), bounds }
+        Self {
+            id,
+            epoch,
+            label,
+            shared,
+            state: Mutex::new(state),
+            bounds,
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -130,30 +137,42 @@ impl Stream for ObjectStream {
     ) -> Result<Vec<Bytes>, StreamError> {
         let start = self.bounds().start;
         if from < start {
-            return Err(StreamError::OutOfRange { stream: self.id, offset: from });
+            return Err(StreamError::OutOfRange {
+                stream: self.id,
+                offset: from,
+            });
         }
         if let Some(cached) = self.fetch_cached(from, limit) {
             return Ok(cached);
         }
-        self.shared.reader.read(&*self.shared.metadata, self.id, from, limit).await
+        self.shared
+            .reader
+            .read(&*self.shared.metadata, self.id, from, limit)
+            .await
     }
 
     async fn offset_for_time(&self, at: Timestamp) -> Result<Option<StreamOffset>, StreamError> {
         let start = self.bounds().start;
         let uploaded = self.lock().uploaded;
         let reader = &self.shared.reader;
-        let found = reader.first_at(&*self.shared.metadata, self.id, start..uploaded, at).await?;
+        let found = reader
+            .first_at(&*self.shared.metadata, self.id, start..uploaded, at)
+            .await?;
         if found.is_some() {
             return Ok(found);
         }
         let state = self.lock();
         let mut cached = state.cache.all().filter(|batch| batch.base >= uploaded);
-        Ok(cached.find(|batch| batch.max_timestamp >= at).map(|batch| batch.base))
+        Ok(cached
+            .find(|batch| batch.max_timestamp >= at)
+            .map(|batch| batch.base))
     }
 
     async fn max_timestamp(&self) -> Result<Option<(Timestamp, StreamOffset)>, StreamError> {
         let largest = self.rolls().iter().map(|roll| roll.max_timestamp).max();
-        let Some(largest) = largest.filter(|largest| *largest >= 0) else { return Ok(None) };
+        let Some(largest) = largest.filter(|largest| *largest >= 0) else {
+            return Ok(None);
+        };
         let found = self.offset_for_time(largest).await?;
         Ok(found.map(|offset| (largest, offset)))
     }

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use highwater_runtime::BytePermit;
-use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, StreamOffset, Timestamp, WalPosition};
+use highwater_types::{
+    LeaderEpoch, NodeEpoch, NodeId, StreamId, StreamOffset, Timestamp, WalPosition,
+};
 use tokio::sync::watch;
 
 pub mod disk;
@@ -151,7 +153,10 @@ impl AppendPermit {
     /// # Panics
     /// When less is left.
     pub fn split(&mut self, bytes: u64) -> Self {
-        Self { memory: self.memory.split(bytes), room: self.room.split(bytes) }
+        Self {
+            memory: self.memory.split(bytes),
+            room: self.room.split(bytes),
+        }
     }
 }
 

@@ -44,14 +44,12 @@ impl Handler for ApiVersions {
                 name: StrBytes::from(METADATA_VERSION),
                 min_version: METADATA_VERSION_MIN,
                 max_version: METADATA_VERSION_LEVEL,
-                ..Default::default()
             }],
             finalized_features_epoch: epoch,
             finalized_features: vec![FinalizedFeatureKey {
                 name: StrBytes::from(METADATA_VERSION),
                 max_version_level: METADATA_VERSION_LEVEL,
                 min_version_level: METADATA_VERSION_LEVEL,
-                ..Default::default()
             }],
             ..Default::default()
         })
@@ -63,7 +61,6 @@ fn api_version(entry: &ApiEntry) -> ApiVersion {
         api_key: entry.key as i16,
         min_version: entry.advertised_min,
         max_version: entry.max,
-        ..Default::default()
     }
 }
 
@@ -71,8 +68,14 @@ fn api_version(entry: &ApiEntry) -> ApiVersion {
 fn sound_name(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
     name.bytes().all(inner)
-        && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
-        && name.bytes().last().is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .last()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// The answer to a version that is not served: version 0, listing this API alone (KIP-511).

@@ -30,7 +30,9 @@ impl RequestContext {
     /// Whether the principal may do that.
     #[must_use]
     pub fn authorize(&self, operation: Operation, resource: Resource<'_>) -> bool {
-        self.broker.authorizer.allows(&self.principal, operation, resource)
+        self.broker
+            .authorizer
+            .allows(&self.principal, operation, resource)
     }
 
     /// The operations that the principal may do to a resource, as Kafka's bit field; its "none" when not asked for.

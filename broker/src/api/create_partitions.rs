@@ -55,7 +55,10 @@ async fn create(
     if !ctx.authorize(Operation::Alter, Resource::Topic(&asked.name)) {
         return Err(ErrorCode::TopicAuthorizationFailed.into());
     }
-    let topic = ctx.broker.topic(&asked.name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = ctx
+        .broker
+        .topic(&asked.name)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let existing = topic.partitions.len();
     let wanted = usize::try_from(asked.count).unwrap_or(0);
     if wanted <= existing || asked.count > PARTITIONS_PER_TOPIC_MAX {
@@ -80,10 +83,17 @@ async fn create(
         existing: u32::try_from(existing).unwrap_or(u32::MAX),
         added,
     };
-    let proposed = ctx.broker.metadata.propose(Action::CreatePartitions(command).into()).await;
+    let proposed = ctx
+        .broker
+        .metadata
+        .propose(Action::CreatePartitions(command).into())
+        .await;
     proposed.map_err(|error| error::of_propose(&error))?;
     if let Some(topic) = ctx.broker.topic(&asked.name) {
-        ctx.broker.partitions.wait_topic(&topic, Instant::now() + OPEN_DEADLINE).await;
+        ctx.broker
+            .partitions
+            .wait_topic(&topic, Instant::now() + OPEN_DEADLINE)
+            .await;
     }
     Ok(())
 }
@@ -94,16 +104,25 @@ fn added(
     count: usize,
 ) -> Result<Vec<Replicas>, Refusal> {
     let Some(assignments) = &asked.assignments else {
-        let own = Replicas { nodes: vec![ctx.broker.config.node_id.0] };
+        let own = Replicas {
+            nodes: vec![ctx.broker.config.node_id.0],
+        };
         return Ok(vec![own; count]);
     };
     let image = ctx.broker.metadata.image();
     let known = |id: &i32| image.nodes().any(|(node, _)| node.0 == *id);
     let sound = assignments.len() == count
-        && assignments.iter().all(|one| !one.broker_ids.is_empty() && one.broker_ids.iter().all(known));
+        && assignments
+            .iter()
+            .all(|one| !one.broker_ids.is_empty() && one.broker_ids.iter().all(known));
     if !sound {
         let why = format!("{count} new partition(s) need as many assignments to known brokers.");
         return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, why));
     }
-    Ok(assignments.iter().map(|one| Replicas { nodes: one.broker_ids.clone() }).collect())
+    Ok(assignments
+        .iter()
+        .map(|one| Replicas {
+            nodes: one.broker_ids.clone(),
+        })
+        .collect())
 }

@@ -32,8 +32,11 @@ impl Handler for CreateTopics {
         request: CreateTopicsRequest,
     ) -> Reply<CreateTopicsResponse> {
         let mut response = CreateTopicsResponse::default();
-        let names: Vec<StrBytes> =
-            request.topics.iter().map(|topic| topic.name.clone()).collect();
+        let names: Vec<StrBytes> = request
+            .topics
+            .iter()
+            .map(|topic| topic.name.clone())
+            .collect();
         for topic in request.topics {
             let name = topic.name.clone();
             let twice = names.iter().filter(|other| **other == name).count() > 1;
@@ -41,17 +44,22 @@ impl Handler for CreateTopics {
                 if response.topics.iter().any(|answer| answer.name == name) {
                     continue;
                 }
-                Err(Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
+                Err(Refusal::new(
+                    ErrorCode::InvalidRequest,
+                    "Duplicate topic name.",
+                ))
             } else {
                 create(&ctx, topic, request.validate_only).await
             };
-            response.topics.push(created.unwrap_or_else(|refusal| CreatableTopicResult {
-                name,
-                error_code: refusal.code.code(),
-                error_message: refusal.text(),
-                configs: None,
-                ..Default::default()
-            }));
+            response
+                .topics
+                .push(created.unwrap_or_else(|refusal| CreatableTopicResult {
+                    name,
+                    error_code: refusal.code.code(),
+                    error_message: refusal.text(),
+                    configs: None,
+                    ..Default::default()
+                }));
         }
         Reply::Ready(response)
     }
@@ -65,17 +73,28 @@ async fn create(
     let allowed = ctx.authorize(Operation::Create, Resource::Cluster)
         || ctx.authorize(Operation::Create, Resource::Topic(&topic.name));
     if !allowed {
-        return Err(Refusal::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."));
+        return Err(Refusal::new(
+            ErrorCode::TopicAuthorizationFailed,
+            "Authorization failed.",
+        ));
     }
     let mut configs = BTreeMap::new();
     for config in topic.configs {
         let name = config.name.to_string();
-        let null = || Refusal::new(ErrorCode::InvalidConfig, format!("Null value not supported for topic configs: {name}"));
+        let null = || {
+            Refusal::new(
+                ErrorCode::InvalidConfig,
+                format!("Null value not supported for topic configs: {name}"),
+            )
+        };
         let value = config.value.as_ref().ok_or_else(null)?.to_string();
         configs.insert(name, value);
     }
-    let assignments =
-        topic.assignments.into_iter().map(|one| (one.partition_index, one.broker_ids)).collect();
+    let assignments = topic
+        .assignments
+        .into_iter()
+        .map(|one| (one.partition_index, one.broker_ids))
+        .collect();
     let new = NewTopic {
         name: topic.name.to_string(),
         partitions: topic.num_partitions,
@@ -99,7 +118,12 @@ fn result(
     plan: &[Replicas],
     own: &BTreeMap<String, String>,
 ) -> CreatableTopicResult {
-    let mut result = CreatableTopicResult { name, topic_id, error_message: None, ..Default::default() };
+    let mut result = CreatableTopicResult {
+        name,
+        topic_id,
+        error_message: None,
+        ..Default::default()
+    };
     if !ctx.authorize(Operation::DescribeConfigs, Resource::Topic(&result.name)) {
         result.topic_config_error_code = ErrorCode::TopicAuthorizationFailed.code();
         result.configs = None;

@@ -37,25 +37,30 @@ impl Handler for DeleteRecords {
                     error_code: deleted.err().map_or(0, |refusal| refusal.code.code()),
                 });
             }
-            response.topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
+            response.topics.push(DeleteRecordsTopicResult {
+                name: topic.name,
+                partitions,
+            });
         }
         Reply::Ready(response)
     }
 }
 
-async fn delete(
-    ctx: &RequestContext,
-    name: &str,
-    index: i32,
-    offset: i64,
-) -> Result<i64, Refusal> {
+async fn delete(ctx: &RequestContext, name: &str, index: i32, offset: i64) -> Result<i64, Refusal> {
     if !ctx.authorize(Operation::Delete, Resource::Topic(name)) {
         return Err(ErrorCode::TopicAuthorizationFailed.into());
     }
-    let topic = ctx.broker.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = ctx
+        .broker
+        .topic(name)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     if topic.internal {
         return Err(ErrorCode::InvalidTopicException.into());
     }
     let partition = ctx.broker.partitions.find(&topic, index)?;
-    partition.log.delete_records(offset).await.map_err(|error| error::of_read(&error))
+    partition
+        .log
+        .delete_records(offset)
+        .await
+        .map_err(|error| error::of_read(&error))
 }

@@ -30,10 +30,15 @@ impl Handler for DeleteTopics {
         request: DeleteTopicsRequest,
     ) -> Reply<DeleteTopicsResponse> {
         let mut asked = request.topics;
-        asked.extend(request.topic_names.into_iter().map(|name| DeleteTopicState {
-            name: Some(name),
-            ..Default::default()
-        }));
+        asked.extend(
+            request
+                .topic_names
+                .into_iter()
+                .map(|name| DeleteTopicState {
+                    name: Some(name),
+                    ..Default::default()
+                }),
+        );
         let mut response = DeleteTopicsResponse::default();
         for topic in asked {
             let mut answer = DeletableTopicResult {
@@ -73,15 +78,24 @@ async fn delete(
             found.ok_or(ErrorCode::UnknownTopicOrPartition)?
         }
         None => {
-            let topic = ctx.broker.topic_by_id(asked.topic_id).ok_or(ErrorCode::UnknownTopicId)?;
+            let topic = ctx
+                .broker
+                .topic_by_id(asked.topic_id)
+                .ok_or(ErrorCode::UnknownTopicId)?;
             if !ctx.authorize(Operation::Delete, Resource::Topic(&topic.name)) {
                 return Err(ErrorCode::TopicAuthorizationFailed.into());
             }
             topic
         }
     };
-    let delete = DeleteTopic { id: topic.id.0.to_vec() };
-    let proposed = ctx.broker.metadata.propose(Action::DeleteTopic(delete).into()).await;
+    let delete = DeleteTopic {
+        id: topic.id.0.to_vec(),
+    };
+    let proposed = ctx
+        .broker
+        .metadata
+        .propose(Action::DeleteTopic(delete).into())
+        .await;
     proposed.map_err(|error| error::of_propose(&error))?;
     Ok(topic)
 }

@@ -28,9 +28,15 @@ impl Handler for DescribeCluster {
         if request.endpoint_type != BROKERS {
             let controllers = request.endpoint_type == 2;
             let (code, message) = if controllers {
-                (ErrorCode::MismatchedEndpointType, "The request was sent to an endpoint of the wrong type.")
+                (
+                    ErrorCode::MismatchedEndpointType,
+                    "The request was sent to an endpoint of the wrong type.",
+                )
             } else {
-                (ErrorCode::UnsupportedEndpointType, "Unsupported endpoint type")
+                (
+                    ErrorCode::UnsupportedEndpointType,
+                    "Unsupported endpoint type",
+                )
             };
             return Reply::Ready(DescribeClusterResponse {
                 error_code: code.code(),
@@ -45,7 +51,12 @@ impl Handler for DescribeCluster {
             endpoint_type: BROKERS,
             cluster_id: StrBytes::from(ctx.broker.metadata.image().cluster().to_string()),
             controller_id: broker_id,
-            brokers: vec![DescribeClusterBroker { broker_id, host, port, ..Default::default() }],
+            brokers: vec![DescribeClusterBroker {
+                broker_id,
+                host,
+                port,
+                ..Default::default()
+            }],
             cluster_authorized_operations: ctx
                 .authorized_operations(asks_operations, Resource::Cluster),
             ..Default::default()

@@ -77,7 +77,10 @@ fn describe(
                 return Err(ErrorCode::TopicAuthorizationFailed.into());
             }
             crate::topics::check_name(name)?;
-            let topic = ctx.broker.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            let topic = ctx
+                .broker
+                .topic(name)
+                .ok_or(ErrorCode::UnknownTopicOrPartition)?;
             let one = |key: &crate::topic_configs::TopicKey| {
                 let origins = key.origins(&topic.configs, &ctx.broker.config);
                 result(key.name, key.kind, key.doc, &origins, false)
@@ -94,7 +97,9 @@ fn describe(
             }
             let own = ctx.broker.config.node_id.to_string();
             if **name != *own {
-                let why = format!("Unexpected broker id, expected {own} or empty string, but received {name}");
+                let why = format!(
+                    "Unexpected broker id, expected {own} or empty string, but received {name}"
+                );
                 return Err(Refusal::new(ErrorCode::InvalidRequest, why));
             }
             Ok(broker_configs(ctx))
@@ -112,7 +117,11 @@ fn broker_configs(ctx: &RequestContext) -> Vec<DescribeConfigsResourceResult> {
         let mut origins = Vec::new();
         let mut push = |value: Option<&str>, source| {
             if let Some(value) = value {
-                origins.push(Origin { name: key.name, value: value.to_owned(), source });
+                origins.push(Origin {
+                    name: key.name,
+                    value: value.to_owned(),
+                    source,
+                });
             }
         };
         if config.source(key.name) == Source::Given {

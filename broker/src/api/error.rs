@@ -21,7 +21,11 @@ impl Refusal {
     /// A refusal that says why.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: Some(message.into()), records: Vec::new() }
+        Self {
+            code,
+            message: Some(message.into()),
+            records: Vec::new(),
+        }
     }
 
     /// The message as an answer's field.
@@ -43,7 +47,11 @@ impl Refusal {
 
 impl From<ErrorCode> for Refusal {
     fn from(code: ErrorCode) -> Self {
-        Self { code, message: None, records: Vec::new() }
+        Self {
+            code,
+            message: None,
+            records: Vec::new(),
+        }
     }
 }
 
@@ -59,13 +67,15 @@ pub(crate) fn of_append(error: &AppendError) -> Refusal {
         AppendError::ZstdTooEarly => (ErrorCode::UnsupportedCompressionType, Vec::new()),
         AppendError::TooLarge { .. } => (ErrorCode::MessageTooLarge, Vec::new()),
         AppendError::OverSegment { .. } => (ErrorCode::RecordListTooLarge, Vec::new()),
-        AppendError::OutOfOrderSequence { .. } => {
-            (ErrorCode::OutOfOrderSequenceNumber, Vec::new())
-        }
+        AppendError::OutOfOrderSequence { .. } => (ErrorCode::OutOfOrderSequenceNumber, Vec::new()),
         AppendError::OldProducerEpoch { .. } => (ErrorCode::InvalidProducerEpoch, Vec::new()),
         AppendError::Transactional => (ErrorCode::InvalidTxnState, Vec::new()),
     };
-    Refusal { code, message: Some(error.to_string()), records }
+    Refusal {
+        code,
+        message: Some(error.to_string()),
+        records,
+    }
 }
 
 /// Of a read.

@@ -36,7 +36,10 @@ impl Handler for Fetch {
         let limits = Limits::new(&ctx, &request);
         let (session_id, epoch) = (request.session_id, request.session_epoch);
         let (wanted, forgotten) = asked(request);
-        let planned = ctx.broker.sessions.plan(session_id, epoch, wanted, &forgotten);
+        let planned = ctx
+            .broker
+            .sessions
+            .plan(session_id, epoch, wanted, &forgotten);
         let plan = match planned {
             Ok(_) if replica >= 0 => return Reply::Ready(failed(ErrorCode::InvalidRequest)),
             Ok(plan) => plan,
@@ -47,8 +50,11 @@ impl Handler for Fetch {
                 return Reply::Ready(failed(ErrorCode::InvalidFetchSessionEpoch));
             }
         };
-        let targets: Vec<Target> =
-            plan.partitions.iter().map(|(key, wanted)| target(&ctx, key, *wanted)).collect();
+        let targets: Vec<Target> = plan
+            .partitions
+            .iter()
+            .map(|(key, wanted)| target(&ctx, key, *wanted))
+            .collect();
         let (results, permit) = read(&ctx, &targets, &limits).await;
         Reply::Holding(answer(&ctx, &plan, targets, results), permit)
     }
@@ -66,7 +72,11 @@ struct Limits {
 impl Limits {
     fn new(ctx: &RequestContext, request: &FetchRequest) -> Self {
         let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
-        let max_bytes = size(request.max_bytes.min(ctx.broker.config.int("fetch.max.bytes")));
+        let max_bytes = size(
+            request
+                .max_bytes
+                .min(ctx.broker.config.int("fetch.max.bytes")),
+        );
         let wait = u64::try_from(request.max_wait_ms).unwrap_or(0);
         Self {
             max_bytes,
@@ -117,25 +127,36 @@ fn asked(request: FetchRequest) -> (Vec<(FetchKey, Wanted)>, Vec<FetchKey>) {
     let mut forgotten = Vec::new();
     for topic in request.forgotten_topics_data {
         for partition in topic.partitions {
-            forgotten.push(FetchKey { name: topic.topic.clone(), id: topic.topic_id, partition });
+            forgotten.push(FetchKey {
+                name: topic.topic.clone(),
+                id: topic.topic_id,
+                partition,
+            });
         }
     }
     (wanted, forgotten)
 }
 
 fn failed(code: ErrorCode) -> FetchResponse {
-    FetchResponse { error_code: code.code(), ..Default::default() }
+    FetchResponse {
+        error_code: code.code(),
+        ..Default::default()
+    }
 }
 
 fn target(ctx: &RequestContext, key: &FetchKey, wanted: Wanted) -> Target {
     let find = || {
         let topic = if ctx.version >= 13 {
-            ctx.broker.topic_by_id(key.id).ok_or(ErrorCode::UnknownTopicId)?
+            ctx.broker
+                .topic_by_id(key.id)
+                .ok_or(ErrorCode::UnknownTopicId)?
         } else {
             if !ctx.authorize(Operation::Read, Resource::Topic(&key.name)) {
                 return Err(Refusal::from(ErrorCode::TopicAuthorizationFailed));
             }
-            ctx.broker.topic(&key.name).ok_or(ErrorCode::UnknownTopicOrPartition)?
+            ctx.broker
+                .topic(&key.name)
+                .ok_or(ErrorCode::UnknownTopicOrPartition)?
         };
         if ctx.version >= 13 && !ctx.authorize(Operation::Read, Resource::Topic(&topic.name)) {
             return Err(Refusal::from(ErrorCode::TopicAuthorizationFailed));
@@ -144,7 +165,10 @@ fn target(ctx: &RequestContext, key: &FetchKey, wanted: Wanted) -> Target {
         partition.check_leader_epoch(wanted.current_leader_epoch)?;
         Ok(partition)
     };
-    Target { wanted, partition: find() }
+    Target {
+        wanted,
+        partition: find(),
+    }
 }
 
 /// Reads until there is enough, an error, or no time left.
@@ -157,10 +181,16 @@ async fn read(
     loop {
         // watches are taken before the look, so that nothing that changes after it is missed
         let waiting = fetch_wait::subscribe(targets.iter().filter_map(|target| {
-            target.partition.as_ref().ok().map(|partition| &*partition.log)
+            target
+                .partition
+                .as_ref()
+                .ok()
+                .map(|partition| &*partition.log)
         }));
         let (mut results, bytes) = look(targets, limits);
-        let any_failed = results.iter().any(|result| matches!(result, Outcome::Failed(_)));
+        let any_failed = results
+            .iter()
+            .any(|result| matches!(result, Outcome::Failed(_)));
         let any_cold = results.iter().any(|result| matches!(result, Outcome::Cold));
         let in_time = Instant::now() < limits.deadline;
         if any_cold && !any_failed && bytes < limits.min_bytes.max(1) {
@@ -217,10 +247,13 @@ fn look(targets: &[Target], limits: &Limits) -> (Vec<Outcome>, usize) {
 
 /// Cold reads of all partitions start together; what is not there in time is left to the cache and answered empty.
 async fn read_cold(targets: &[Target], results: &mut [Outcome], limits: &Limits) {
-    let cold = targets.iter().zip(results.iter_mut()).filter_map(|(target, result)| {
-        let partition = target.partition.as_ref().ok()?;
-        matches!(result, Outcome::Cold).then_some((target, partition, result))
-    });
+    let cold = targets
+        .iter()
+        .zip(results.iter_mut())
+        .filter_map(|(target, result)| {
+            let partition = target.partition.as_ref().ok()?;
+            matches!(result, Outcome::Cold).then_some((target, partition, result))
+        });
     let deadline = limits.deadline + COLD_GRACE;
     let reads = cold.map(|(target, partition, result)| async move {
         let asked = usize::try_from(target.wanted.max_bytes).unwrap_or(0);
@@ -244,7 +277,9 @@ async fn read_cold(targets: &[Target], results: &mut [Outcome], limits: &Limits)
 fn trim_to_limit(results: &mut [Outcome], max_bytes: usize) {
     let mut total = 0;
     for result in results {
-        let Outcome::Read(outcome) = result else { continue };
+        let Outcome::Read(outcome) = result else {
+            continue;
+        };
         let bytes: usize = outcome.batches.iter().map(Bytes::len).sum();
         if total > 0 && total + bytes > max_bytes {
             outcome.batches.clear();
@@ -281,7 +316,10 @@ async fn hold(
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).min(budget.limit());
     let permit = match budget.try_acquire(bytes) {
         Some(permit) => permit,
-        None => budget.acquire(bytes).await.unwrap_or_else(|_| BytePermit::empty()),
+        None => budget
+            .acquire(bytes)
+            .await
+            .unwrap_or_else(|_| BytePermit::empty()),
     };
     (results, permit)
 }
@@ -292,7 +330,10 @@ fn answer(
     targets: Vec<Target>,
     results: Vec<Outcome>,
 ) -> FetchResponse {
-    let mut response = FetchResponse { session_id: plan.session_id, ..Default::default() };
+    let mut response = FetchResponse {
+        session_id: plan.session_id,
+        ..Default::default()
+    };
     let mut moved = false;
     for (((key, _), target), result) in plan.partitions.iter().zip(targets).zip(results) {
         let (data, told, served) = partition_data(ctx, key, &target, result);
@@ -309,7 +350,6 @@ fn answer(
                 topic: key.name.clone(),
                 topic_id: key.id,
                 partitions: vec![data],
-                ..Default::default()
             }),
         }
     }
@@ -325,7 +365,10 @@ fn partition_data(
     target: &Target,
     result: Outcome,
 ) -> (PartitionData, Told, bool) {
-    let mut data = PartitionData { partition_index: key.partition, ..Default::default() };
+    let mut data = PartitionData {
+        partition_index: key.partition,
+        ..Default::default()
+    };
     match result {
         Outcome::Read(read) => {
             data.high_watermark = read.high_watermark;
@@ -335,7 +378,6 @@ fn partition_data(
                 let one = |(producer_id, first_offset)| AbortedTransaction {
                     producer_id,
                     first_offset,
-                    ..Default::default()
                 };
                 aborted.into_iter().map(one).collect()
             });
@@ -361,13 +403,19 @@ fn partition_data(
                 ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
             );
             if leader_moved {
-                let id = target.partition.as_ref().map_or(key.id, |partition| partition.topic.id);
+                let id = target
+                    .partition
+                    .as_ref()
+                    .map_or(key.id, |partition| partition.topic.id);
                 let (leader, epoch) = ctx.broker.leader_of(id, &key.name, key.partition);
                 data.current_leader.leader_id = leader.0;
                 data.current_leader.leader_epoch = epoch.0;
             }
-            let told =
-                Told { high_watermark: -1, last_stable_offset: -1, log_start_offset: -1 };
+            let told = Told {
+                high_watermark: -1,
+                last_stable_offset: -1,
+                log_start_offset: -1,
+            };
             (data, told, false)
         }
     }

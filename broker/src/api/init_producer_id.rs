@@ -23,9 +23,11 @@ impl Handler for InitProducerId {
         request: InitProducerIdRequest,
     ) -> Reply<InitProducerIdResponse> {
         let response = match init(&ctx, &request).await {
-            Ok(producer_id) => {
-                InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() }
-            }
+            Ok(producer_id) => InitProducerIdResponse {
+                producer_id,
+                producer_epoch: 0,
+                ..Default::default()
+            },
             Err(refusal) => InitProducerIdResponse {
                 error_code: refusal.code.code(),
                 producer_id: -1,
@@ -47,5 +49,8 @@ async fn init(ctx: &RequestContext, request: &InitProducerIdRequest) -> Result<i
     if !ctx.authorize(Operation::IdempotentWrite, Resource::Cluster) {
         return Err(ErrorCode::ClusterAuthorizationFailed.into());
     }
-    ctx.broker.next_producer_id().await.map_err(|error| error::of_propose(&error))
+    ctx.broker
+        .next_producer_id()
+        .await
+        .map_err(|error| error::of_propose(&error))
 }

@@ -34,29 +34,35 @@ impl Handler for ListOffsets {
         let mut response = ListOffsetsResponse::default();
         for topic in request.topics {
             let mut answers = Vec::with_capacity(topic.partitions.len());
-            let indexes: Vec<i32> =
-                topic.partitions.iter().map(|partition| partition.partition_index).collect();
+            let indexes: Vec<i32> = topic
+                .partitions
+                .iter()
+                .map(|partition| partition.partition_index)
+                .collect();
             for asked in &topic.partitions {
-                let twice =
-                    indexes.iter().filter(|index| **index == asked.partition_index).count() > 1;
+                let twice = indexes
+                    .iter()
+                    .filter(|index| **index == asked.partition_index)
+                    .count()
+                    > 1;
                 let found = if twice {
                     Err(Refusal::from(ErrorCode::InvalidRequest))
                 } else {
                     look_up(&ctx, &topic.name, asked, isolation).await
                 };
-                answers.push(found.unwrap_or_else(|refusal| ListOffsetsPartitionResponse {
-                    partition_index: asked.partition_index,
-                    error_code: refusal.code.code(),
-                    timestamp: -1,
-                    offset: -1,
-                    leader_epoch: -1,
-                    ..Default::default()
-                }));
+                answers.push(
+                    found.unwrap_or_else(|refusal| ListOffsetsPartitionResponse {
+                        partition_index: asked.partition_index,
+                        error_code: refusal.code.code(),
+                        timestamp: -1,
+                        offset: -1,
+                        leader_epoch: -1,
+                    }),
+                );
             }
             response.topics.push(ListOffsetsTopicResponse {
                 name: topic.name,
                 partitions: answers,
-                ..Default::default()
             });
         }
         Reply::Ready(response)
@@ -90,7 +96,10 @@ async fn look_up(
     if !ctx.authorize(Operation::Describe, Resource::Topic(name)) {
         return Err(ErrorCode::TopicAuthorizationFailed.into());
     }
-    let topic = ctx.broker.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = ctx
+        .broker
+        .topic(name)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let partition = ctx.broker.partitions.find(&topic, asked.partition_index)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
     let query = query(asked.timestamp, ctx.version)?;

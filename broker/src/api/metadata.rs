@@ -51,7 +51,9 @@ impl Handler for Metadata {
         let cluster_operations = request.include_cluster_authorized_operations;
         Reply::Ready(MetadataResponse {
             brokers: brokers(&ctx),
-            cluster_id: Some(StrBytes::from(ctx.broker.metadata.image().cluster().to_string())),
+            cluster_id: Some(StrBytes::from(
+                ctx.broker.metadata.image().cluster().to_string(),
+            )),
             controller_id: ctx.broker.config.node_id.0,
             topics,
             cluster_authorized_operations: ctx
@@ -78,7 +80,10 @@ async fn find(
     asks_operations: bool,
 ) -> Result<MetadataResponseTopic, Refusal> {
     let Some(name) = &asked.name else {
-        let topic = ctx.broker.topic_by_id(asked.topic_id).ok_or(ErrorCode::UnknownTopicId)?;
+        let topic = ctx
+            .broker
+            .topic_by_id(asked.topic_id)
+            .ok_or(ErrorCode::UnknownTopicId)?;
         if !ctx.authorize(Operation::Describe, Resource::Topic(&topic.name)) {
             // that it exists is not told
             return Err(ErrorCode::UnknownTopicId.into());
@@ -109,7 +114,10 @@ async fn find(
     match ctx.broker.create_topic(new).await {
         Ok(topic) => Ok(describe(ctx, &topic, asks_operations)),
         Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => {
-            let topic = ctx.broker.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            let topic = ctx
+                .broker
+                .topic(name)
+                .ok_or(ErrorCode::UnknownTopicOrPartition)?;
             Ok(describe(ctx, &topic, asks_operations))
         }
         Err(refusal) => Err(refusal),
@@ -124,10 +132,15 @@ fn describe(
     let image = ctx.broker.metadata.image();
     let partition = |(index, partition): (i32, &highwater_kraft_meta::PartitionImage)| {
         let replicas: Vec<i32> = partition.replicas.iter().map(|node| node.0).collect();
-        let (isr, offline): (Vec<i32>, Vec<i32>) =
-            replicas.iter().partition(|id| image.nodes().any(|(node, _)| node.0 == **id));
+        let (isr, offline): (Vec<i32>, Vec<i32>) = replicas
+            .iter()
+            .partition(|id| image.nodes().any(|(node, _)| node.0 == **id));
         let leader = partition.leader.map(|(node, _)| node.0);
-        let code = if leader.is_some() { ErrorCode::None } else { ErrorCode::LeaderNotAvailable };
+        let code = if leader.is_some() {
+            ErrorCode::None
+        } else {
+            ErrorCode::LeaderNotAvailable
+        };
         MetadataResponsePartition {
             error_code: code.code(),
             partition_index: index,
@@ -144,7 +157,11 @@ fn describe(
         name: Some(StrBytes::from(&*topic.name)),
         topic_id: topic.id,
         is_internal: topic.internal,
-        partitions: topic.partition_indexes().zip(&topic.partitions).map(partition).collect(),
+        partitions: topic
+            .partition_indexes()
+            .zip(&topic.partitions)
+            .map(partition)
+            .collect(),
         topic_authorized_operations: ctx.authorized_operations(asks_operations, resource),
     }
 }

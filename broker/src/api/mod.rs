@@ -105,16 +105,18 @@ const fn entry<H: Handler>() -> ApiEntry {
 
 /// Kafka advertises Produce from 0 though it refuses versions below 3, for librdkafka's sake (KAFKA-18659).
 const fn advertised_from(min: i16, entry: ApiEntry) -> ApiEntry {
-    ApiEntry { advertised_min: min, ..entry }
+    ApiEntry {
+        advertised_min: min,
+        ..entry
+    }
 }
 
 fn serve<H: Handler>(ctx: RequestContext, body: Bytes) -> ServeFuture {
     Box::pin(async move {
         let request = H::Request::decode(body, ctx.version)?;
         let (version, correlation_id) = (ctx.version, ctx.correlation_id);
-        let encode = move |response: ResponseOf<H>| {
-            encode::<H::Request>(version, correlation_id, &response)
-        };
+        let encode =
+            move |response: ResponseOf<H>| encode::<H::Request>(version, correlation_id, &response);
         Ok(match H::handle(ctx, request).await {
             Reply::Ready(response) => {
                 Served::Now(Answer::Frame(encode(response), BytePermit::empty()))
@@ -127,7 +129,11 @@ fn serve<H: Handler>(ctx: RequestContext, body: Bytes) -> ServeFuture {
             })),
             Reply::Silent => Served::Now(Answer::Silent),
             Reply::SilentUnless(well) => Served::Later(Box::pin(async move {
-                if well.await { Answer::Silent } else { Answer::Close }
+                if well.await {
+                    Answer::Silent
+                } else {
+                    Answer::Close
+                }
             })),
             Reply::Close => Served::Now(Answer::Close),
         })
@@ -175,7 +181,10 @@ pub fn matrix() -> String {
     let mut out = String::from("| key | API | versions |\n|---|---|---|\n");
     for entry in APIS {
         let name = entry.key.name();
-        out.push_str(&format!("| {} | {name} | {}-{} |\n", entry.key as i16, entry.min, entry.max));
+        out.push_str(&format!(
+            "| {} | {name} | {}-{} |\n",
+            entry.key as i16, entry.min, entry.max
+        ));
     }
     out
 }

@@ -6,8 +6,8 @@
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::offset_for_leader_epoch_response::EpochEndOffset;
 use highwater_protocol::messages::{
-    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
-    OffsetForLeaderPartition, OffsetForLeaderTopicResult,
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
+    OffsetForLeaderTopicResult,
 };
 use highwater_types::LeaderEpoch;
 
@@ -35,13 +35,11 @@ impl Handler for OffsetForLeaderEpoch {
                     partition: asked.partition,
                     leader_epoch: -1,
                     end_offset: -1,
-                    ..Default::default()
                 })
             };
             response.topics.push(OffsetForLeaderTopicResult {
                 partitions: topic.partitions.iter().map(answer).collect(),
                 topic: topic.topic.clone(),
-                ..Default::default()
             });
         }
         Reply::Ready(response)
@@ -56,10 +54,15 @@ fn look_up(
     if !ctx.authorize(Operation::Describe, Resource::Topic(name)) {
         return Err(ErrorCode::TopicAuthorizationFailed.into());
     }
-    let topic = ctx.broker.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = ctx
+        .broker
+        .topic(name)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let partition = ctx.broker.partitions.find(&topic, asked.partition)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
-    let (epoch, end) = partition.log.end_offset_for_epoch(LeaderEpoch(asked.leader_epoch));
+    let (epoch, end) = partition
+        .log
+        .end_offset_for_epoch(LeaderEpoch(asked.leader_epoch));
     Ok(EpochEndOffset {
         partition: asked.partition,
         leader_epoch: epoch.map_or(-1, |epoch| epoch.0),

@@ -42,7 +42,9 @@ impl Handler for Produce {
         } else {
             admit(&ctx, &mut parts, deadline).await;
         }
-        let refused = parts.iter().any(|part| matches!(part.state, State::Refused(_)));
+        let refused = parts
+            .iter()
+            .any(|part| matches!(part.state, State::Refused(_)));
         let mut last = last_receipt(&parts);
         if acks == 0 {
             return if refused { Reply::Close } else { Reply::Silent };
@@ -100,7 +102,12 @@ fn split(ctx: &RequestContext, request: ProduceRequest) -> Vec<Part> {
                 State::Asked(records.map(Records::into_bytes))
             };
             let name = topic.name.clone();
-            parts.push(Part { name, topic_id: topic.topic_id, index, state });
+            parts.push(Part {
+                name,
+                topic_id: topic.topic_id,
+                index,
+                state,
+            });
         }
     }
     parts
@@ -116,7 +123,9 @@ fn refuse_all(parts: &mut [Part], code: ErrorCode) {
 async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
     let mut bytes = 0;
     for part in parts.iter_mut() {
-        let State::Asked(records) = &mut part.state else { continue };
+        let State::Asked(records) = &mut part.state else {
+            continue;
+        };
         let records = records.take();
         part.state = match check(ctx, part, records, deadline).await {
             Ok((partition, batch)) => {
@@ -179,7 +188,11 @@ async fn check(
         return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
     }
     part.topic_id = topic.id;
-    let partition = ctx.broker.partitions.wait_open(&topic, part.index, deadline).await?;
+    let partition = ctx
+        .broker
+        .partitions
+        .wait_open(&topic, part.index, deadline)
+        .await?;
     let records = records.unwrap_or_default();
     let batch = partition
         .log
@@ -214,9 +227,7 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<ErrorCode>) ->
                 Some(code) => refused(&code.into()),
             },
             State::Refused(refusal) => refused(&refusal),
-            State::Asked(_) | State::Checked(..) => {
-                refused(&ErrorCode::UnknownServerError.into())
-            }
+            State::Asked(_) | State::Checked(..) => refused(&ErrorCode::UnknownServerError.into()),
         };
         answer.index = part.index;
         if answer.error_code == ErrorCode::NotLeaderOrFollower.code() {
@@ -259,7 +270,6 @@ fn push(
             name,
             topic_id,
             partition_responses: vec![answer],
-            ..Default::default()
         }),
     }
 }

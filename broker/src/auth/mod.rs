@@ -17,7 +17,10 @@ impl Principal {
     /// Who did not authenticate.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { kind: "User", name: "ANONYMOUS".to_owned() }
+        Self {
+            kind: "User",
+            name: "ANONYMOUS".to_owned(),
+        }
     }
 }
 
@@ -74,9 +77,16 @@ impl Resource<'_> {
                 Alter,
                 Describe,
             ],
-            Self::Topic(_) => {
-                &[Read, Write, Create, Describe, Delete, Alter, DescribeConfigs, AlterConfigs]
-            }
+            Self::Topic(_) => &[
+                Read,
+                Write,
+                Create,
+                Describe,
+                Delete,
+                Alter,
+                DescribeConfigs,
+                AlterConfigs,
+            ],
             Self::Group(_) => &[Read, Describe, Delete, DescribeConfigs, AlterConfigs],
             Self::TransactionalId(_) => &[Describe, Write],
         }

@@ -51,17 +51,22 @@ pub struct Key {
     pub doc: &'static str,
 }
 
-const fn key(
-    name: &'static str,
-    default: &'static str,
-    kind: Kind,
-    doc: &'static str,
-) -> Key {
-    Key { name, default: Some(default), kind, doc }
+const fn key(name: &'static str, default: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key {
+        name,
+        default: Some(default),
+        kind,
+        doc,
+    }
 }
 
 const fn unset(name: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key { name, default: None, kind, doc }
+    Key {
+        name,
+        default: None,
+        kind,
+        doc,
+    }
 }
 
 const INT_MAX: i64 = i32::MAX as i64;
@@ -75,7 +80,8 @@ const fn long(min: i64) -> Kind {
 }
 
 /// The codecs a topic may ask for.
-pub const COMPRESSION_TYPES: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+pub const COMPRESSION_TYPES: &[&str] =
+    &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 /// The cleanup policies.
 pub const CLEANUP_POLICIES: &[&str] = &["compact", "delete"];
 /// Whose clock stamps a record.
@@ -83,57 +89,291 @@ pub const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 
 /// Every setting, by name.
 pub static KEYS: &[Key] = &[
-    unset("advertised.listeners", Kind::List, "Addresses that clients are told to connect to; those of listeners when unset."),
-    key("auto.create.topics.enable", "true", Kind::Bool, "Whether a topic is created when a client first asks for it."),
-    key("compression.type", "producer", Kind::OneOf(COMPRESSION_TYPES), "The codec batches are kept in; producer keeps what arrives."),
-    key("connections.max.idle.ms", "600000", long(-1), "A connection without a request for this long is closed; -1 never."),
-    key("default.replication.factor", "1", int(1), "The replication factor of topics created without one."),
-    key("delete.topic.enable", "true", Kind::Bool, "Whether topics can be deleted."),
-    key("fetch.max.bytes", "57671680", int(1024), "The most record bytes one fetch answer holds."),
-    key("group.initial.rebalance.delay.ms", "3000", int(0), "How long a new group waits for more members before its first rebalance."),
-    key("group.max.session.timeout.ms", "1800000", int(0), "The longest session timeout a group member may ask for."),
-    key("group.max.size", "2147483647", int(1), "The most members of one group."),
-    key("group.min.session.timeout.ms", "6000", int(0), "The shortest session timeout a group member may ask for."),
-    key("highwater.admin.listener", "127.0.0.1:9644", Kind::Text, "Where /metrics and /health are served over HTTP; empty for nowhere."),
-    key("highwater.data.dir", "./highwater-data", Kind::Text, "The directory of the write-ahead log and of the metadata."),
-    key("highwater.memory.limit", "1GiB", Kind::Size { min: 64 << 20 }, "The most memory for requests, buffers and caches together."),
-    unset("highwater.object.storage", Kind::Text, "The object store, as a URL; file://<data dir>/objects when unset."),
-    key("highwater.upload.interval.ms", "10000", Kind::Long { min: 10, max: 86_400_000 }, "The longest time a record waits for its upload to the object store."),
-    key("highwater.upload.size", "64MiB", Kind::Size { min: 64 << 10 }, "Records are uploaded at once when this much has gathered."),
-    key("highwater.wal.size", "1GiB", Kind::Size { min: 16 << 20 }, "The most disk space of the write-ahead log."),
-    key("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL", Kind::List, "The security protocol of each listener name."),
-    key("listeners", "PLAINTEXT://127.0.0.1:9092", Kind::List, "Addresses to listen on: NAME://host:port, joined by commas."),
-    key("log.cleanup.policy", "delete", Kind::SomeOf(CLEANUP_POLICIES), "What becomes of old records: see cleanup.policy of a topic."),
-    key("log.message.timestamp.after.max.ms", "3600000", long(0), "How far a record's timestamp may lie in the future."),
-    key("log.message.timestamp.before.max.ms", "9223372036854775807", long(0), "How far a record's timestamp may lie in the past."),
-    key("log.message.timestamp.type", "CreateTime", Kind::OneOf(TIMESTAMP_TYPES), "Whether records keep the producer's time or get the broker's."),
-    key("log.retention.bytes", "-1", long(-1), "The most bytes a partition keeps; -1 for no limit."),
-    key("log.retention.check.interval.ms", "300000", long(1), "How often retention looks for records to remove."),
-    key("log.retention.hours", "168", int(-1), "How long records are kept, unless log.retention.minutes or log.retention.ms say otherwise."),
-    unset("log.retention.minutes", int(-1), "How long records are kept, unless log.retention.ms says otherwise."),
-    unset("log.retention.ms", long(-1), "How long records are kept; -1 for ever."),
-    key("log.roll.hours", "168", int(1), "The longest time a log segment is appended to, unless log.roll.ms says otherwise."),
-    unset("log.roll.ms", long(1), "The longest time a log segment is appended to."),
-    key("log.segment.bytes", "1073741824", int(1_048_576), "The size at which a log segment rolls; retention removes whole segments."),
-    key("max.connections", "2147483647", int(0), "The most connections in all."),
-    key("max.connections.per.ip", "2147483647", int(0), "The most connections from one address."),
-    key("max.incremental.fetch.session.cache.slots", "1000", int(0), "The most incremental fetch sessions."),
-    key("message.max.bytes", "1048588", int(0), "The largest record batch, as stored."),
-    key("min.insync.replicas", "1", int(1), "Kept and described; durability is the write-ahead log's."),
+    unset(
+        "advertised.listeners",
+        Kind::List,
+        "Addresses that clients are told to connect to; those of listeners when unset.",
+    ),
+    key(
+        "auto.create.topics.enable",
+        "true",
+        Kind::Bool,
+        "Whether a topic is created when a client first asks for it.",
+    ),
+    key(
+        "compression.type",
+        "producer",
+        Kind::OneOf(COMPRESSION_TYPES),
+        "The codec batches are kept in; producer keeps what arrives.",
+    ),
+    key(
+        "connections.max.idle.ms",
+        "600000",
+        long(-1),
+        "A connection without a request for this long is closed; -1 never.",
+    ),
+    key(
+        "default.replication.factor",
+        "1",
+        int(1),
+        "The replication factor of topics created without one.",
+    ),
+    key(
+        "delete.topic.enable",
+        "true",
+        Kind::Bool,
+        "Whether topics can be deleted.",
+    ),
+    key(
+        "fetch.max.bytes",
+        "57671680",
+        int(1024),
+        "The most record bytes one fetch answer holds.",
+    ),
+    key(
+        "group.initial.rebalance.delay.ms",
+        "3000",
+        int(0),
+        "How long a new group waits for more members before its first rebalance.",
+    ),
+    key(
+        "group.max.session.timeout.ms",
+        "1800000",
+        int(0),
+        "The longest session timeout a group member may ask for.",
+    ),
+    key(
+        "group.max.size",
+        "2147483647",
+        int(1),
+        "The most members of one group.",
+    ),
+    key(
+        "group.min.session.timeout.ms",
+        "6000",
+        int(0),
+        "The shortest session timeout a group member may ask for.",
+    ),
+    key(
+        "highwater.admin.listener",
+        "127.0.0.1:9644",
+        Kind::Text,
+        "Where /metrics and /health are served over HTTP; empty for nowhere.",
+    ),
+    key(
+        "highwater.data.dir",
+        "./highwater-data",
+        Kind::Text,
+        "The directory of the write-ahead log and of the metadata.",
+    ),
+    key(
+        "highwater.memory.limit",
+        "1GiB",
+        Kind::Size { min: 64 << 20 },
+        "The most memory for requests, buffers and caches together.",
+    ),
+    unset(
+        "highwater.object.storage",
+        Kind::Text,
+        "The object store, as a URL; file://<data dir>/objects when unset.",
+    ),
+    key(
+        "highwater.upload.interval.ms",
+        "10000",
+        Kind::Long {
+            min: 10,
+            max: 86_400_000,
+        },
+        "The longest time a record waits for its upload to the object store.",
+    ),
+    key(
+        "highwater.upload.size",
+        "64MiB",
+        Kind::Size { min: 64 << 10 },
+        "Records are uploaded at once when this much has gathered.",
+    ),
+    key(
+        "highwater.wal.size",
+        "1GiB",
+        Kind::Size { min: 16 << 20 },
+        "The most disk space of the write-ahead log.",
+    ),
+    key(
+        "listener.security.protocol.map",
+        "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
+        Kind::List,
+        "The security protocol of each listener name.",
+    ),
+    key(
+        "listeners",
+        "PLAINTEXT://127.0.0.1:9092",
+        Kind::List,
+        "Addresses to listen on: NAME://host:port, joined by commas.",
+    ),
+    key(
+        "log.cleanup.policy",
+        "delete",
+        Kind::SomeOf(CLEANUP_POLICIES),
+        "What becomes of old records: see cleanup.policy of a topic.",
+    ),
+    key(
+        "log.message.timestamp.after.max.ms",
+        "3600000",
+        long(0),
+        "How far a record's timestamp may lie in the future.",
+    ),
+    key(
+        "log.message.timestamp.before.max.ms",
+        "9223372036854775807",
+        long(0),
+        "How far a record's timestamp may lie in the past.",
+    ),
+    key(
+        "log.message.timestamp.type",
+        "CreateTime",
+        Kind::OneOf(TIMESTAMP_TYPES),
+        "Whether records keep the producer's time or get the broker's.",
+    ),
+    key(
+        "log.retention.bytes",
+        "-1",
+        long(-1),
+        "The most bytes a partition keeps; -1 for no limit.",
+    ),
+    key(
+        "log.retention.check.interval.ms",
+        "300000",
+        long(1),
+        "How often retention looks for records to remove.",
+    ),
+    key(
+        "log.retention.hours",
+        "168",
+        int(-1),
+        "How long records are kept, unless log.retention.minutes or log.retention.ms say otherwise.",
+    ),
+    unset(
+        "log.retention.minutes",
+        int(-1),
+        "How long records are kept, unless log.retention.ms says otherwise.",
+    ),
+    unset(
+        "log.retention.ms",
+        long(-1),
+        "How long records are kept; -1 for ever.",
+    ),
+    key(
+        "log.roll.hours",
+        "168",
+        int(1),
+        "The longest time a log segment is appended to, unless log.roll.ms says otherwise.",
+    ),
+    unset(
+        "log.roll.ms",
+        long(1),
+        "The longest time a log segment is appended to.",
+    ),
+    key(
+        "log.segment.bytes",
+        "1073741824",
+        int(1_048_576),
+        "The size at which a log segment rolls; retention removes whole segments.",
+    ),
+    key(
+        "max.connections",
+        "2147483647",
+        int(0),
+        "The most connections in all.",
+    ),
+    key(
+        "max.connections.per.ip",
+        "2147483647",
+        int(0),
+        "The most connections from one address.",
+    ),
+    key(
+        "max.incremental.fetch.session.cache.slots",
+        "1000",
+        int(0),
+        "The most incremental fetch sessions.",
+    ),
+    key(
+        "message.max.bytes",
+        "1048588",
+        int(0),
+        "The largest record batch, as stored.",
+    ),
+    key(
+        "min.insync.replicas",
+        "1",
+        int(1),
+        "Kept and described; durability is the write-ahead log's.",
+    ),
     key("node.id", "1", int(0), "This node's number in the cluster."),
-    key("num.partitions", "1", int(1), "The partitions of topics created without a number."),
-    key("offset.metadata.max.bytes", "4096", int(0), "The most metadata stored with a committed offset."),
-    key("offsets.retention.check.interval.ms", "600000", long(1), "How often expired committed offsets are looked for."),
-    key("offsets.retention.minutes", "10080", int(1), "How long the offsets of an empty group are kept."),
-    key("offsets.topic.num.partitions", "50", int(1), "The partitions of __consumer_offsets."),
-    key("offsets.topic.replication.factor", "1", Kind::Int { min: 1, max: 32_767 }, "The replication factor of __consumer_offsets."),
-    key("process.roles", "broker,controller", Kind::SomeOf(&["broker", "controller"]), "The roles of this process; a single node has both."),
-    key("producer.id.expiration.ms", "86400000", int(1), "How long an idle producer's sequence numbers are remembered."),
-    key("socket.request.max.bytes", "104857600", Kind::Int { min: 1024, max: 268_435_456 }, "The largest request."),
+    key(
+        "num.partitions",
+        "1",
+        int(1),
+        "The partitions of topics created without a number.",
+    ),
+    key(
+        "offset.metadata.max.bytes",
+        "4096",
+        int(0),
+        "The most metadata stored with a committed offset.",
+    ),
+    key(
+        "offsets.retention.check.interval.ms",
+        "600000",
+        long(1),
+        "How often expired committed offsets are looked for.",
+    ),
+    key(
+        "offsets.retention.minutes",
+        "10080",
+        int(1),
+        "How long the offsets of an empty group are kept.",
+    ),
+    key(
+        "offsets.topic.num.partitions",
+        "50",
+        int(1),
+        "The partitions of __consumer_offsets.",
+    ),
+    key(
+        "offsets.topic.replication.factor",
+        "1",
+        Kind::Int {
+            min: 1,
+            max: 32_767,
+        },
+        "The replication factor of __consumer_offsets.",
+    ),
+    key(
+        "process.roles",
+        "broker,controller",
+        Kind::SomeOf(&["broker", "controller"]),
+        "The roles of this process; a single node has both.",
+    ),
+    key(
+        "producer.id.expiration.ms",
+        "86400000",
+        int(1),
+        "How long an idle producer's sequence numbers are remembered.",
+    ),
+    key(
+        "socket.request.max.bytes",
+        "104857600",
+        Kind::Int {
+            min: 1024,
+            max: 268_435_456,
+        },
+        "The largest request.",
+    ),
 ];
 
 /// Settings of Kafka that a `server.properties` may hold and that mean nothing here: threads, replication, disks.
-pub static WITHOUT_EFFECT: &[&str] = &[
+pub(super) static WITHOUT_EFFECT: &[&str] = &[
     "background.threads",
     "broker.rack",
     "controller.listener.names",
@@ -181,14 +421,25 @@ pub fn find(name: &str) -> Option<&'static Key> {
 
 /// The name most like `name`, for an error that helps.
 #[must_use]
-pub fn nearest(name: &str) -> Option<&'static str> {
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let shared = |other: &str| {
-        let same = name.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
-        let tail =
-            name.bytes().rev().zip(other.bytes().rev()).take_while(|(a, b)| a == b).count();
+        let same = name
+            .bytes()
+            .zip(other.bytes())
+            .take_while(|(a, b)| a == b)
+            .count();
+        let tail = name
+            .bytes()
+            .rev()
+            .zip(other.bytes().rev())
+            .take_while(|(a, b)| a == b)
+            .count();
         same + tail
     };
-    let best = KEYS.iter().map(|key| key.name).max_by_key(|other| shared(other))?;
+    let best = KEYS
+        .iter()
+        .map(|key| key.name)
+        .max_by_key(|other| shared(other))?;
     (shared(best) * 2 > name.len()).then_some(best)
 }
 
@@ -200,8 +451,10 @@ impl Kind {
     pub fn check(&self, value: &str) -> Result<(), String> {
         match self {
             Self::Int { min, max } | Self::Long { min, max } => {
-                let number: i64 =
-                    value.trim().parse().map_err(|_| format!("{value} is not a whole number"))?;
+                let number: i64 = value
+                    .trim()
+                    .parse()
+                    .map_err(|_cause| format!("{value} is not a whole number"))?;
                 if (*min..=*max).contains(&number) {
                     Ok(())
                 } else {
@@ -218,9 +471,10 @@ impl Kind {
             },
             Self::Text | Self::List => Ok(()),
             Self::OneOf(allowed) => one_of(value.trim(), allowed),
-            Self::SomeOf(allowed) => {
-                value.split(',').map(str::trim).try_for_each(|part| one_of(part, allowed))
-            }
+            Self::SomeOf(allowed) => value
+                .split(',')
+                .map(str::trim)
+                .try_for_each(|part| one_of(part, allowed)),
             Self::Size { min } => {
                 let size: ByteSize = value.parse().map_err(|why| format!("{why}"))?;
                 if size.0 < *min {

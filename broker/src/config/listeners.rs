@@ -31,10 +31,16 @@ pub(super) fn resolve(
     protocols: &str,
 ) -> Result<(Vec<Listener>, Vec<Advertised>), Vec<String>> {
     let mut errors = Vec::new();
-    let protocols: BTreeMap<&str, &str> =
-        protocols.split(',').filter_map(|pair| pair.trim().split_once(':')).collect();
+    let protocols: BTreeMap<&str, &str> = protocols
+        .split(',')
+        .filter_map(|pair| pair.trim().split_once(':'))
+        .collect();
     let mut found: Vec<Listener> = Vec::new();
-    for text in listeners.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+    for text in listeners
+        .split(',')
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+    {
         match parse(text) {
             Ok((name, host, port)) => {
                 check_protocol(&name, &protocols, &mut errors);
@@ -50,7 +56,11 @@ pub(super) fn resolve(
         errors.push("listeners: at least one is needed".to_owned());
     }
     let told = told(&found, advertised, &mut errors);
-    if errors.is_empty() { Ok((found, told)) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok((found, told))
+    } else {
+        Err(errors)
+    }
 }
 
 fn told(found: &[Listener], advertised: Option<&str>, errors: &mut Vec<String>) -> Vec<Advertised> {
@@ -99,12 +109,16 @@ fn check_protocol(name: &str, protocols: &BTreeMap<&str, &str>, errors: &mut Vec
     match protocols.get(name) {
         Some(&"PLAINTEXT") => {}
         Some(other @ (&"SSL" | &"SASL_PLAINTEXT" | &"SASL_SSL")) => {
-            errors.push(format!("listeners: {name} asks for {other}, which is not supported today"));
+            errors.push(format!(
+                "listeners: {name} asks for {other}, which is not supported today"
+            ));
         }
         Some(other) => errors.push(format!(
             "listener.security.protocol.map: {other} of {name} is no security protocol"
         )),
-        None => errors.push(format!("listener.security.protocol.map: nothing is said of {name}")),
+        None => errors.push(format!(
+            "listener.security.protocol.map: nothing is said of {name}"
+        )),
     }
 }
 
@@ -112,8 +126,11 @@ fn parse(text: &str) -> Result<(String, String, u16), String> {
     let wrong = || format!("{text} is not of the form NAME://host:port");
     let (name, address) = text.split_once("://").ok_or_else(wrong)?;
     let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-    let port = port.parse().map_err(|_| wrong())?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port = port.parse().map_err(|_cause| wrong())?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
     if name.is_empty() {
         return Err(wrong());
     }
@@ -135,7 +152,10 @@ mod tests {
         )
         .expect("sound");
         assert_eq!(listeners[1].host, "::1");
-        assert_eq!((told[0].host.as_str(), told[0].port), ("broker.example", 19092));
+        assert_eq!(
+            (told[0].host.as_str(), told[0].port),
+            ("broker.example", 19092)
+        );
         assert_eq!((told[1].host.as_str(), told[1].port), ("::1", 0));
     }
 

@@ -73,7 +73,9 @@ impl Config {
             Err(malformed) => errors.extend(malformed),
         }
         for (name, value) in environment {
-            let Some(key) = KEYS.iter().find(|key| env_name(key.name) == name) else { continue };
+            let Some(key) = KEYS.iter().find(|key| env_name(key.name) == name) else {
+                continue;
+            };
             given.insert(key.name.to_owned(), value);
         }
         given.extend(flags.iter().cloned());
@@ -119,7 +121,9 @@ impl Config {
             Err(wrong) => errors.extend(wrong),
         }
         let frame = u64::try_from(config.int("socket.request.max.bytes")).unwrap_or_default();
-        if frame > config.memory.produce / 4 && config.source("socket.request.max.bytes") == Source::Given {
+        if frame > config.memory.produce / 4
+            && config.source("socket.request.max.bytes") == Source::Given
+        {
             errors.push(format!(
                 "socket.request.max.bytes: {frame} is over a quarter of the memory for produce requests ({}): raise \
                  highwater.memory.limit or lower it",
@@ -127,9 +131,15 @@ impl Config {
             ));
         }
         if config.text("process.roles").split(',').count() != 2 {
-            errors.push("process.roles: only broker,controller together is supported today".to_owned());
+            errors.push(
+                "process.roles: only broker,controller together is supported today".to_owned(),
+            );
         }
-        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
+        if errors.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigErrors(errors))
+        }
     }
 
     /// The effective value of a setting; `None` where it is unset and has no default.
@@ -144,7 +154,11 @@ impl Config {
     /// Where the value comes from.
     #[must_use]
     pub fn source(&self, name: &str) -> Source {
-        if self.given.contains_key(name) { Source::Given } else { Source::Default }
+        if self.given.contains_key(name) {
+            Source::Given
+        } else {
+            Source::Default
+        }
     }
 
     /// A setting that has a default.
@@ -162,7 +176,10 @@ impl Config {
     /// When it is unset: our mistake.
     #[must_use]
     pub fn long(&self, name: &str) -> i64 {
-        self.text(name).trim().parse().expect("numbers are checked when loaded")
+        self.text(name)
+            .trim()
+            .parse()
+            .expect("numbers are checked when loaded")
     }
 
     /// A number of Kafka's type `int`.
@@ -186,7 +203,10 @@ impl Config {
     /// When it is unset: our mistake.
     #[must_use]
     pub fn size(&self, name: &str) -> u64 {
-        self.text(name).parse::<ByteSize>().expect("sizes are checked when loaded").0
+        self.text(name)
+            .parse::<ByteSize>()
+            .expect("sizes are checked when loaded")
+            .0
     }
 
     /// Milliseconds.
@@ -227,8 +247,11 @@ fn env_name(key: &str) -> String {
 }
 
 fn take_without_effect(given: &mut BTreeMap<String, String>) -> Vec<String> {
-    let found: Vec<String> =
-        given.keys().filter(|key| keys::WITHOUT_EFFECT.contains(&key.as_str())).cloned().collect();
+    let found: Vec<String> = given
+        .keys()
+        .filter(|key| keys::WITHOUT_EFFECT.contains(&key.as_str()))
+        .cloned()
+        .collect();
     for key in &found {
         given.remove(key);
     }
@@ -260,7 +283,10 @@ mod tests {
     #[test]
     fn later_sources_win() {
         let file = "node.id=1\nnum.partitions=2\nnum.io.threads=8\nlog.retention.ms=5\n";
-        let environment = [flag("HIGHWATER_NUM_PARTITIONS", "3"), flag("HIGHWATER_NODE_ID", "4")];
+        let environment = [
+            flag("HIGHWATER_NUM_PARTITIONS", "3"),
+            flag("HIGHWATER_NODE_ID", "4"),
+        ];
         let config =
             Config::load(Some(file), environment, &[flag("node.id", "7")]).expect("a sound one");
         assert_eq!(config.node_id, NodeId(7));
@@ -281,7 +307,11 @@ mod tests {
         ];
         let errors = Config::load(None, [], &flags).expect_err("four mistakes").0;
         assert_eq!(errors.len(), 4, "{errors:?}");
-        assert!(errors.iter().any(|line| line.contains("is num.partitions meant?")));
+        assert!(
+            errors
+                .iter()
+                .any(|line| line.contains("is num.partitions meant?"))
+        );
         let errors = Config::load(None, [], &[flag("listeners", "nonsense")]).expect_err("refused");
         assert!(errors.to_string().contains("listeners"));
     }

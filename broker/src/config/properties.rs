@@ -2,7 +2,7 @@
 
 /// One setting and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Property {
+pub(super) struct Property {
     /// The key.
     pub key: String,
     /// The value, trimmed on the left only, as Java does.
@@ -15,7 +15,7 @@ pub struct Property {
 ///
 /// # Errors
 /// The line and reason of each malformed escape.
-pub fn parse(text: &str) -> Result<Vec<Property>, Vec<String>> {
+pub(super) fn parse(text: &str) -> Result<Vec<Property>, Vec<String>> {
     let mut found = Vec::new();
     let mut errors = Vec::new();
     let mut lines = text.lines().enumerate();
@@ -33,11 +33,19 @@ pub fn parse(text: &str) -> Result<Vec<Property>, Vec<String>> {
         }
         let (key, value) = split(&logical);
         match (unescape(key), unescape(value)) {
-            (Ok(key), Ok(value)) => found.push(Property { key, value, line: index + 1 }),
+            (Ok(key), Ok(value)) => found.push(Property {
+                key,
+                value,
+                line: index + 1,
+            }),
             (Err(why), _) | (_, Err(why)) => errors.push(format!("line {}: {why}", index + 1)),
         }
     }
-    if errors.is_empty() { Ok(found) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(found)
+    } else {
+        Err(errors)
+    }
 }
 
 fn ends_in_continuation(line: &str) -> bool {
@@ -77,7 +85,9 @@ fn unescape(text: &str) -> Result<String, String> {
             Some('f') => out.push('\u{c}'),
             Some('u') => {
                 let digits: String = chars.by_ref().take(4).collect();
-                let code = u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32);
+                let code = u32::from_str_radix(&digits, 16)
+                    .ok()
+                    .and_then(char::from_u32);
                 out.push(code.ok_or_else(|| format!("malformed escape \\u{digits}"))?);
             }
             Some(other) => out.push(other),
@@ -107,7 +117,13 @@ mod tests {
             ("path", "C:\\x"),
             ("empty", ""),
         ];
-        assert_eq!(found, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
-        assert_eq!(parse("a=\\u00zz"), Err(vec!["line 1: malformed escape \\u00zz".to_owned()]));
+        assert_eq!(
+            found,
+            expected.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        );
+        assert_eq!(
+            parse("a=\\u00zz"),
+            Err(vec!["line 1: malformed escape \\u00zz".to_owned()])
+        );
     }
 }

@@ -32,7 +32,7 @@ pub struct ConnectionInfo {
 
 /// One answer.
 #[derive(Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// The frame, length prefix and all, as a gather list, and the memory it holds until it is written.
     Frame(Vec<Bytes>, BytePermit),
     /// Nothing is answered: a produce with acks=0.
@@ -42,7 +42,7 @@ pub enum Answer {
 }
 
 /// What became of one request.
-pub enum Served {
+pub(crate) enum Served {
     /// It is answered.
     Now(Answer),
     /// It is admitted, and will be answered; later requests of the same kind may be read meanwhile.
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Served {
 }
 
 /// Serves requests; the broker's dispatch.
-pub trait Service: Send + Sync + 'static {
+pub(crate) trait Service: Send + Sync + 'static {
     /// Whether a frame is of the kind that overlaps with earlier ones of its kind (A3).
     fn overlaps(&self, frame: &Bytes) -> bool;
     /// Serves one request. Dropped when the client vanishes while it waits.
@@ -117,7 +117,12 @@ pub(super) async fn run(
     limits: ConnectionLimits,
 ) -> Ended {
     let reader = FrameReader::new(limits.pool.clone(), limits.frame_bytes_max);
-    let mut connection = Connection { socket, reader, pending: VecDeque::new(), limits };
+    let mut connection = Connection {
+        socket,
+        reader,
+        pending: VecDeque::new(),
+        limits,
+    };
     loop {
         match connection.step(&info, &*service).await {
             Ok(()) => {}
@@ -132,7 +137,9 @@ impl Connection {
         if self.pending.is_empty() {
             let next = self.reader.next(&mut *self.socket, &self.limits.budgets);
             let frame = match self.limits.idle {
-                Some(idle) => tokio::time::timeout(idle, next).await.map_err(|_| Ended::Idle)?,
+                Some(idle) => tokio::time::timeout(idle, next)
+                    .await
+                    .map_err(|_cause| Ended::Idle)?,
                 None => next.await,
             };
             return match frame? {
@@ -215,7 +222,7 @@ impl Connection {
             let write = write::write_all(&mut *self.socket, &mut parts);
             tokio::time::timeout(self.limits.write, write)
                 .await
-                .map_err(|_| Ended::Slow)?
+                .map_err(|_cause| Ended::Slow)?
                 .map_err(Ended::Write)?;
         }
         if close { Err(Ended::Request) } else { Ok(()) }
@@ -224,7 +231,9 @@ impl Connection {
 
 /// Waits until the first pending answer is ready. Cancellation safe.
 async fn ready(pending: &mut VecDeque<Pending>) {
-    let Some(front) = pending.front_mut() else { return };
+    let Some(front) = pending.front_mut() else {
+        return;
+    };
     if let Pending::Waiting(answer) = front {
         let answer = answer.await;
         *front = Pending::Ready(answer);
@@ -234,7 +243,9 @@ async fn ready(pending: &mut VecDeque<Pending>) {
 /// Takes the first answer if it is ready, polling it without waiting.
 fn pop_ready(pending: &mut VecDeque<Pending>) -> Option<Answer> {
     if let Some(front @ Pending::Waiting(_)) = pending.front_mut() {
-        let Pending::Waiting(answer) = front else { return None };
+        let Pending::Waiting(answer) = front else {
+            return None;
+        };
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match answer.as_mut().poll(&mut context) {
             std::task::Poll::Ready(answer) => *front = Pending::Ready(answer),

@@ -13,7 +13,7 @@ use crate::memory::RequestBudgets;
 
 /// One request as it came, without its length prefix.
 #[derive(Debug)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// Header and body.
     pub body: Bytes,
     /// The memory it holds.
@@ -45,7 +45,12 @@ const KEY_BYTES: usize = 2;
 
 impl FrameReader {
     pub(super) fn new(pool: BufferPool, frame_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), pool, permit: None, frame_max }
+        Self {
+            buffer: BytesMut::new(),
+            pool,
+            permit: None,
+            frame_max,
+        }
     }
 
     /// The next whole frame; `None` when the client closed between frames.
@@ -59,12 +64,14 @@ impl FrameReader {
                 if self.permit.is_none() && self.buffer.len() >= PREFIX_BYTES + KEY_BYTES {
                     let mut key = &self.buffer[PREFIX_BYTES..];
                     let budget = budgets.of(key.get_i16());
-                    let permit = budget.acquire(length as u64).await.map_err(|too| {
-                        ReadError::Length {
-                            bytes: i64::try_from(too.bytes).unwrap_or(i64::MAX),
-                            limit: usize::try_from(too.limit).unwrap_or(usize::MAX),
-                        }
-                    })?;
+                    let permit =
+                        budget
+                            .acquire(length as u64)
+                            .await
+                            .map_err(|too| ReadError::Length {
+                                bytes: i64::try_from(too.bytes).unwrap_or(i64::MAX),
+                                limit: usize::try_from(too.limit).unwrap_or(usize::MAX),
+                            })?;
                     self.permit = Some(permit);
                 }
                 if self.buffer.len() >= PREFIX_BYTES + length {
@@ -74,7 +81,11 @@ impl FrameReader {
                     return Ok(Some(Frame { body, permit }));
                 }
                 let whole = PREFIX_BYTES + length - self.buffer.len();
-                let wanted = if self.permit.is_some() { whole } else { KEY_BYTES };
+                let wanted = if self.permit.is_some() {
+                    whole
+                } else {
+                    KEY_BYTES
+                };
                 self.buffer.reserve(wanted);
             }
             if !self.fill(socket).await.map_err(ReadError::Ended)? {
@@ -101,11 +112,16 @@ impl FrameReader {
     }
 
     fn length(&self) -> Result<Option<usize>, ReadError> {
-        let Some(prefix) = self.buffer.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+        let Some(prefix) = self.buffer.first_chunk::<PREFIX_BYTES>() else {
+            return Ok(None);
+        };
         let length = i32::from_be_bytes(*prefix);
         match usize::try_from(length) {
             Ok(length) if (KEY_BYTES..=self.frame_max).contains(&length) => Ok(Some(length)),
-            _ => Err(ReadError::Length { bytes: length.into(), limit: self.frame_max }),
+            _ => Err(ReadError::Length {
+                bytes: length.into(),
+                limit: self.frame_max,
+            }),
         }
     }
 

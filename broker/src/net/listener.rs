@@ -9,14 +9,14 @@ use highwater_io::net::Acceptor;
 use highwater_runtime::{TaskKind, Tasks};
 use tokio::sync::Semaphore;
 
+use super::BufferPool;
 use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, Service};
 use super::frame_reader::ReadError;
-use super::BufferPool;
 use crate::memory::RequestBudgets;
 
 /// What bounds the connections of a node.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// The largest frame, bytes.
     pub frame_bytes_max: usize,
     /// How long a connection may be idle; `None` for ever.
@@ -35,7 +35,7 @@ const BUFFERS_KEPT_MAX: usize = 256;
 
 /// The connections of a node, over all its listeners.
 #[derive(Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     limits: Limits,
     connection: ConnectionLimits,
     slots: Arc<Semaphore>,
@@ -45,7 +45,7 @@ pub struct Connections {
 impl Connections {
     /// No connections yet.
     #[must_use]
-    pub fn new(limits: Limits, budgets: RequestBudgets) -> Arc<Self> {
+    pub(crate) fn new(limits: Limits, budgets: RequestBudgets) -> Arc<Self> {
         let connection = ConnectionLimits {
             frame_bytes_max: limits.frame_bytes_max,
             idle: limits.idle,
@@ -62,12 +62,6 @@ impl Connections {
         })
     }
 
-    /// Connections open now.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.limits.connections_max.min(Semaphore::MAX_PERMITS) - self.slots.available_permits()
-    }
-
     fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<IpSlot> {
         let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_ip.entry(ip).or_default();
@@ -75,7 +69,10 @@ impl Connections {
             return None;
         }
         *count += 1;
-        Some(IpSlot { connections: Arc::clone(self), ip })
+        Some(IpSlot {
+            connections: Arc::clone(self),
+            ip,
+        })
     }
 }
 
@@ -86,7 +83,11 @@ struct IpSlot {
 
 impl Drop for IpSlot {
     fn drop(&mut self) {
-        let mut by_ip = self.connections.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_ip = self
+            .connections
+            .by_ip
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = by_ip.get_mut(&self.ip) {
             *count -= 1;
             if *count == 0 {
@@ -97,7 +98,7 @@ impl Drop for IpSlot {
 }
 
 /// Accepts connections for ever; at the limit of all connections no further one is accepted until one ends.
-pub async fn serve(
+pub(crate) async fn serve(
     acceptor: Box<dyn Acceptor>,
     listener: Arc<str>,
     connections: Arc<Connections>,
@@ -105,7 +106,9 @@ pub async fn serve(
     tasks: Tasks,
 ) {
     loop {
-        let Ok(slot) = Arc::clone(&connections.slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&connections.slots).acquire_owned().await else {
+            return;
+        };
         let (socket, peer) = match acceptor.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -118,8 +121,16 @@ pub async fn serve(
             tracing::info!(client = %peer, "connection refused: max.connections.per.ip is reached");
             continue;
         };
-        let info = ConnectionInfo { peer, listener: Arc::clone(&listener) };
-        let run = connection::run(socket, info, Arc::clone(&service), connections.connection.clone());
+        let info = ConnectionInfo {
+            peer,
+            listener: Arc::clone(&listener),
+        };
+        let run = connection::run(
+            socket,
+            info,
+            Arc::clone(&service),
+            connections.connection.clone(),
+        );
         tasks.spawn(TaskKind::Connection, async move {
             let ended = run.await;
             drop((slot, ip_slot));

@@ -6,7 +6,7 @@ mod frame_reader;
 mod listener;
 mod write;
 
-pub use buffer_pool::BufferPool;
-pub use connection::{Answer, ConnectionInfo, Served, Service};
-pub use frame_reader::Frame;
-pub use listener::{Connections, Limits, serve};
+pub(crate) use buffer_pool::BufferPool;
+pub(crate) use connection::{Answer, ConnectionInfo, Served, Service};
+pub(crate) use frame_reader::Frame;
+pub(crate) use listener::{Connections, Limits, serve};

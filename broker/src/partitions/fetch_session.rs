@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
 /// The epoch that asks for a new session.
-pub const INITIAL_EPOCH: i32 = 0;
+pub(super) const INITIAL_EPOCH: i32 = 0;
 /// The epoch that ends a session, or uses none.
-pub const FINAL_EPOCH: i32 = -1;
+pub(super) const FINAL_EPOCH: i32 = -1;
 
 /// A partition as fetches name it: the name below version 13, the id from there on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,8 +51,11 @@ pub struct Told {
     pub log_start_offset: StreamOffset,
 }
 
-const NOTHING_TOLD: Told =
-    Told { high_watermark: -1, last_stable_offset: -1, log_start_offset: -1 };
+const NOTHING_TOLD: Told = Told {
+    high_watermark: -1,
+    last_stable_offset: -1,
+    log_start_offset: -1,
+};
 
 /// Why a session is refused; both stand at the top level of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +107,11 @@ impl FetchSessions {
     /// No sessions yet; at most `slots`.
     #[must_use]
     pub fn new(slots: usize, rng: SeededRng) -> Self {
-        Self { sessions: Mutex::default(), slots, rng }
+        Self {
+            sessions: Mutex::default(),
+            slots,
+            rng,
+        }
     }
 
     /// Sessions open now.
@@ -142,24 +149,41 @@ impl FetchSessions {
             }
             return Ok(self.start(wanted));
         }
-        let session = self.lock().get(&session_id).cloned().ok_or(SessionError::UnknownId)?;
+        let session = self
+            .lock()
+            .get(&session_id)
+            .cloned()
+            .ok_or(SessionError::UnknownId)?;
         let partitions = {
             let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
             session.advance(epoch, wanted, forgotten)?
         };
         if partitions.is_empty() {
             self.lock().remove(&session_id);
-            let plan =
-                FetchPlan { session_id: 0, partitions, incremental: None, remembered: None };
+            let plan = FetchPlan {
+                session_id: 0,
+                partitions,
+                incremental: None,
+                remembered: None,
+            };
             return Ok(plan);
         }
-        Ok(FetchPlan { session_id, partitions, incremental: Some(session), remembered: None })
+        Ok(FetchPlan {
+            session_id,
+            partitions,
+            incremental: Some(session),
+            remembered: None,
+        })
     }
 
     fn start(&self, wanted: Vec<(FetchKey, Wanted)>) -> FetchPlan {
         let now = Instant::now();
-        let mut session =
-            Session { epoch: 1, used: now, partitions: BTreeMap::new(), next_turn: 0 };
+        let mut session = Session {
+            epoch: 1,
+            used: now,
+            partitions: BTreeMap::new(),
+            next_turn: 0,
+        };
         for (key, wanted) in &wanted {
             session.want(key.clone(), *wanted);
         }
@@ -168,7 +192,10 @@ impl FetchSessions {
             let oldest = sessions
                 .iter()
                 .map(|(id, session)| {
-                    (session.lock().unwrap_or_else(PoisonError::into_inner).used, *id)
+                    (
+                        session.lock().unwrap_or_else(PoisonError::into_inner).used,
+                        *id,
+                    )
                 })
                 .min();
             match oldest {
@@ -212,7 +239,9 @@ impl FetchPlan {
         };
         let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = session.next_turn;
-        let Some(place) = session.partitions.get_mut(key) else { return true };
+        let Some(place) = session.partitions.get_mut(key) else {
+            return true;
+        };
         let changed = failed || place.told != told;
         // an error is told again and again until it is gone
         place.told = if failed { NOTHING_TOLD } else { told };
@@ -231,7 +260,11 @@ impl Session {
         self.partitions
             .entry(key)
             .and_modify(|place| place.wanted = wanted)
-            .or_insert(Place { wanted, told: NOTHING_TOLD, turn });
+            .or_insert(Place {
+                wanted,
+                told: NOTHING_TOLD,
+                turn,
+            });
     }
 
     fn advance(
@@ -257,7 +290,10 @@ impl Session {
             .map(|(key, place)| (place.turn, key.clone(), place.wanted))
             .collect();
         all.sort_by_key(|(turn, ..)| *turn);
-        Ok(all.into_iter().map(|(_, key, wanted)| (key, wanted)).collect())
+        Ok(all
+            .into_iter()
+            .map(|(_, key, wanted)| (key, wanted))
+            .collect())
     }
 }
 
@@ -266,15 +302,27 @@ mod tests {
     use super::*;
 
     fn key(partition: i32) -> FetchKey {
-        FetchKey { name: StrBytes::from("t"), id: TopicId::ZERO, partition }
+        FetchKey {
+            name: StrBytes::from("t"),
+            id: TopicId::ZERO,
+            partition,
+        }
     }
 
     fn at(offset: StreamOffset) -> Wanted {
-        Wanted { offset, current_leader_epoch: -1, max_bytes: 100 }
+        Wanted {
+            offset,
+            current_leader_epoch: -1,
+            max_bytes: 100,
+        }
     }
 
     fn told(high_watermark: StreamOffset) -> Told {
-        Told { high_watermark, last_stable_offset: high_watermark, log_start_offset: 0 }
+        Told {
+            high_watermark,
+            last_stable_offset: high_watermark,
+            log_start_offset: 0,
+        }
     }
 
     // KAFKA-BEHAVIOUR 19
@@ -282,23 +330,49 @@ mod tests {
     async fn an_incremental_answer_lists_what_changed_and_serves_in_turn() {
         let sessions = FetchSessions::new(10, SeededRng::from_seed(1));
         let first = sessions
-            .plan(0, INITIAL_EPOCH, vec![(key(0), at(0)), (key(1), at(0))], &[])
+            .plan(
+                0,
+                INITIAL_EPOCH,
+                vec![(key(0), at(0)), (key(1), at(0))],
+                &[],
+            )
             .expect("opens");
         assert!(first.session_id > 0);
         assert!(first.tell(&key(0), told(5), true, false));
-        assert!(first.tell(&key(1), told(0), false, false), "a full answer lists everything");
+        assert!(
+            first.tell(&key(1), told(0), false, false),
+            "a full answer lists everything"
+        );
 
         let id = first.session_id;
-        let second = sessions.plan(id, 1, vec![(key(0), at(5))], &[]).expect("goes on");
-        let order: Vec<i32> = second.partitions.iter().map(|(key, _)| key.partition).collect();
+        let second = sessions
+            .plan(id, 1, vec![(key(0), at(5))], &[])
+            .expect("goes on");
+        let order: Vec<i32> = second
+            .partitions
+            .iter()
+            .map(|(key, _)| key.partition)
+            .collect();
         assert_eq!(order, [1, 0], "what was served goes to the end");
         assert_eq!(second.partitions[1].1.offset, 5);
         assert!(!second.tell(&key(0), told(5), false, false));
-        assert!(second.tell(&key(1), told(3), false, false), "the high watermark changed");
-        assert!(second.tell(&key(1), told(3), false, true), "an error is always listed");
+        assert!(
+            second.tell(&key(1), told(3), false, false),
+            "the high watermark changed"
+        );
+        assert!(
+            second.tell(&key(1), told(3), false, true),
+            "an error is always listed"
+        );
 
-        assert_eq!(sessions.plan(id, 1, vec![], &[]).err(), Some(SessionError::WrongEpoch));
-        assert_eq!(sessions.plan(id + 1, 1, vec![], &[]).err(), Some(SessionError::UnknownId));
+        assert_eq!(
+            sessions.plan(id, 1, vec![], &[]).err(),
+            Some(SessionError::WrongEpoch)
+        );
+        assert_eq!(
+            sessions.plan(id + 1, 1, vec![], &[]).err(),
+            Some(SessionError::UnknownId)
+        );
         let third = sessions.plan(id, 2, vec![], &[key(0)]).expect("goes on");
         assert_eq!(third.partitions.len(), 1);
         sessions.plan(id, FINAL_EPOCH, vec![], &[]).expect("closes");
@@ -308,7 +382,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_an_unused_session_makes_room() {
         let sessions = FetchSessions::new(1, SeededRng::from_seed(1));
-        let open = || sessions.plan(0, INITIAL_EPOCH, vec![(key(0), at(0))], &[]).expect("plans");
+        let open = || {
+            sessions
+                .plan(0, INITIAL_EPOCH, vec![(key(0), at(0))], &[])
+                .expect("plans")
+        };
         let first = open().session_id;
         assert_eq!(open().session_id, 0, "no room");
         tokio::time::advance(EVICTABLE_AFTER).await;

@@ -5,6 +5,6 @@ pub(crate) mod fetch_wait;
 mod opener;
 mod registry;
 
-pub use fetch_session::{FetchKey, FetchPlan, FetchSessions, SessionError, Told, Wanted};
-pub use opener::PartitionOpener;
-pub use registry::{Partition, Partitions};
+pub(crate) use fetch_session::{FetchKey, FetchPlan, FetchSessions, SessionError, Told, Wanted};
+pub(crate) use opener::PartitionOpener;
+pub(crate) use registry::{Partition, Partitions};

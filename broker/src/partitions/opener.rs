@@ -13,7 +13,7 @@ use crate::stream_metadata::label;
 
 /// Follows the image.
 #[derive(Debug)]
-pub struct PartitionOpener {
+pub(crate) struct PartitionOpener {
     broker: Arc<Broker>,
     seen: Arc<MetadataImage>,
 }
@@ -27,12 +27,15 @@ struct Wanted {
 impl PartitionOpener {
     /// An opener that has seen nothing.
     #[must_use]
-    pub fn new(broker: Arc<Broker>) -> Self {
-        Self { broker, seen: Arc::default() }
+    pub(crate) fn new(broker: Arc<Broker>) -> Self {
+        Self {
+            broker,
+            seen: Arc::default(),
+        }
     }
 
     /// Follows the image for ever.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut images = self.broker.metadata.watch();
         loop {
             let image = Arc::clone(&images.borrow_and_update());
@@ -44,7 +47,7 @@ impl PartitionOpener {
     }
 
     /// Opens what is new in one command, changes configurations, closes what is gone. Costs what changed.
-    pub async fn follow(&mut self, image: Arc<MetadataImage>) {
+    pub(crate) async fn follow(&mut self, image: Arc<MetadataImage>) {
         let changed = image.topics_changed_since(&self.seen);
         let mut wanted = Vec::new();
         for topic in &changed {
@@ -79,7 +82,8 @@ impl PartitionOpener {
     fn look_at(&self, topic: &Arc<TopicImage>, wanted: &mut Vec<Wanted>) {
         for (index, partition) in topic.partition_indexes().zip(&topic.partitions) {
             if let Ok(open) = self.broker.partitions.find(topic, index) {
-                open.log.set_config(log_config(&topic.configs, &self.broker.config));
+                open.log
+                    .set_config(log_config(&topic.configs, &self.broker.config));
                 if open.leader_epoch == partition.leader_epoch {
                     continue;
                 }
@@ -101,11 +105,23 @@ impl PartitionOpener {
     fn partition(&self, wanted: Wanted, opened: OpenedStream) -> Result<Partition, StreamError> {
         let leader_epoch = wanted.stream.epoch;
         let image = self.broker.metadata.image();
-        let history = image.stream(wanted.stream.id).map(|stream| stream.leader_epochs.clone());
+        let history = image
+            .stream(wanted.stream.id)
+            .map(|stream| stream.leader_epochs.clone());
         let config = log_config(&wanted.topic.configs, &self.broker.config);
         let clock = self.broker.clock.clone();
-        let log =
-            PartitionLog::open(opened, leader_epoch, history.unwrap_or_default(), config, clock)?;
-        Ok(Partition { topic: wanted.topic, index: wanted.index, leader_epoch, log })
+        let log = PartitionLog::open(
+            opened,
+            leader_epoch,
+            history.unwrap_or_default(),
+            config,
+            clock,
+        )?;
+        Ok(Partition {
+            topic: wanted.topic,
+            index: wanted.index,
+            leader_epoch,
+            log,
+        })
     }
 }

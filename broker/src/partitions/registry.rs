@@ -35,7 +35,12 @@ impl Partition {
             return Ok(());
         }
         let older = known < self.leader_epoch.0;
-        Err(if older { ErrorCode::FencedLeaderEpoch } else { ErrorCode::UnknownLeaderEpoch }.into())
+        Err(if older {
+            ErrorCode::FencedLeaderEpoch
+        } else {
+            ErrorCode::UnknownLeaderEpoch
+        }
+        .into())
     }
 }
 
@@ -54,11 +59,20 @@ impl Partitions {
     /// None is open yet.
     #[must_use]
     pub fn new(node: NodeId, epoch: NodeEpoch) -> Self {
-        Self { node, epoch, open: RwLock::default(), changes: watch::Sender::new(0) }
+        Self {
+            node,
+            epoch,
+            open: RwLock::default(),
+            changes: watch::Sender::new(0),
+        }
     }
 
     fn get(&self, key: Key) -> Option<Arc<Partition>> {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+        self.open
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .cloned()
     }
 
     /// The partition if it is open.
@@ -92,10 +106,9 @@ impl Partitions {
                 Ok(partition) => return Ok(partition),
                 Err(refusal) => refusal,
             };
-            let opening =
-                topic.partition(index).is_some_and(|partition| {
-                    partition.leader == Some((self.node, self.epoch))
-                });
+            let opening = topic
+                .partition(index)
+                .is_some_and(|partition| partition.leader == Some((self.node, self.epoch)));
             if !opening {
                 return Err(refusal);
             }
@@ -118,7 +131,12 @@ impl Partitions {
     /// Every open partition, by topic id and number.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Partition>> {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.open
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     pub(super) fn insert(&self, partitions: Vec<Partition>) {

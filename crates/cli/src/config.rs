@@ -9,8 +9,9 @@ use crate::ConfigArgs;
 
 /// Parses `KEY=VALUE`.
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) =
-        text.split_once('=').ok_or_else(|| format!("{text} is not of the form KEY=VALUE"))?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text} is not of the form KEY=VALUE"))?;
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
@@ -23,7 +24,11 @@ pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
         ),
         None => None,
     };
-    Ok(Config::load(file.as_deref(), std::env::vars(), &args.settings)?)
+    Ok(Config::load(
+        file.as_deref(),
+        std::env::vars(),
+        &args.settings,
+    )?)
 }
 
 /// Prints the effective configuration.

@@ -25,6 +25,9 @@ pub enum LogError {
 
 impl LogError {
     pub(crate) fn io(path: &Path, error: &std::io::Error) -> Self {
-        Self::Io { file: path.display().to_string(), error: error.to_string() }
+        Self::Io {
+            file: path.display().to_string(),
+            error: error.to_string(),
+        }
     }
 }

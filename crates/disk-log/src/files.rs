@@ -40,10 +40,18 @@ impl Files {
             let index = stem.and_then(|stem| u64::from_str_radix(stem, 16).ok());
             if let (Some("log"), Some(index)) = (extension, index) {
                 let opened = device.open(&entry.path, OpenMode::Existing).await;
-                files.insert(index, opened.map_err(|error| LogError::io(&entry.path, &error))?);
+                files.insert(
+                    index,
+                    opened.map_err(|error| LogError::io(&entry.path, &error))?,
+                );
             }
         }
-        Ok(Self { device, dir: dir.to_owned(), config, files })
+        Ok(Self {
+            device,
+            dir: dir.to_owned(),
+            config,
+            files,
+        })
     }
 
     pub(crate) fn path(&self, index: u64) -> PathBuf {
@@ -60,12 +68,18 @@ impl Files {
 
     /// The first position that the files hold.
     pub(crate) fn first_position(&self) -> u64 {
-        self.files.keys().next().map_or(0, |index| index * self.config.file_bytes)
+        self.files
+            .keys()
+            .next()
+            .map_or(0, |index| index * self.config.file_bytes)
     }
 
     /// Just after the last position that the files hold.
     pub(crate) fn prepared(&self) -> u64 {
-        self.files.keys().next_back().map_or(0, |index| (index + 1) * self.config.file_bytes)
+        self.files
+            .keys()
+            .next_back()
+            .map_or(0, |index| (index + 1) * self.config.file_bytes)
     }
 
     /// Adds one zero-filled file at the end, or the first if there is none.
@@ -104,9 +118,14 @@ impl Files {
             let path = self.path(index);
             let error = |error| LogError::io(&path, &error);
             let next = self.files.keys().next_back().map_or(index, |last| last + 1);
-            let Some(file) = self.files.remove(&index) else { break };
+            let Some(file) = self.files.remove(&index) else {
+                break;
+            };
             if next <= spare_max {
-                self.device.rename(&path, &self.path(next)).await.map_err(error)?;
+                self.device
+                    .rename(&path, &self.path(next))
+                    .await
+                    .map_err(error)?;
                 self.files.insert(next, file);
             } else {
                 self.device.remove_file(&path).await.map_err(error)?;
@@ -124,9 +143,9 @@ impl Files {
     pub(crate) async fn read(&self, position: u64, bytes: usize) -> Result<Bytes, LogError> {
         let index = self.index(position);
         let at = position % self.config.file_bytes;
-        let file = self.get(index).ok_or_else(|| {
-            LogError::io(&self.path(index), &std::io::ErrorKind::NotFound.into())
-        })?;
+        let file = self
+            .get(index)
+            .ok_or_else(|| LogError::io(&self.path(index), &std::io::ErrorKind::NotFound.into()))?;
         let read = file.read_at(at, bytes).await;
         read.map_err(|error| LogError::io(&self.path(index), &error))
     }

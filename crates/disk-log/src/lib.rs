@@ -32,6 +32,9 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { file_bytes: 16 << 20, bytes_max: 1 << 30 }
+        Self {
+            file_bytes: 16 << 20,
+            bytes_max: 1 << 30,
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! The open log: appends gather, one writer drains.
 
-use std::future::Future;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +11,6 @@ use crate::block::{ALIGN, BLOCK_MAX, HEADER_BYTES, Header, padded};
 use crate::files::Files;
 use crate::group::{Group, GroupSink};
 use crate::{LogError, Recovery};
-
 
 /// Where an appended entry will be durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +99,13 @@ impl<M: Send + 'static> DiskLog<M> {
                 floor: recovery.files.first_position(),
             }),
             wake: Notify::new(),
-            state: watch::Sender::new(State { groups: 0, end, ended: None, full: false, room }),
+            state: watch::Sender::new(State {
+                groups: 0,
+                end,
+                ended: None,
+                full: false,
+                room,
+            }),
         });
         let writer = Writer {
             inner: Arc::clone(&inner),
@@ -156,7 +160,11 @@ impl<M: Send + 'static> DiskLog<M> {
     /// # Errors
     /// What the writer ended with.
     pub async fn shutdown(&self) -> Result<(), LogError> {
-        self.0.open.lock().unwrap_or_else(PoisonError::into_inner).closing = true;
+        self.0
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .closing = true;
         self.0.wake.notify_one();
         let mut state = self.state();
         let ended = state.wait_for(|state| state.ended.is_some()).await;
@@ -172,16 +180,11 @@ impl Appended {
     ///
     /// # Errors
     /// False when the log ended before.
-    pub fn wait(
-        self,
-        mut state: watch::Receiver<State>,
-    ) -> impl Future<Output = bool> + Send + 'static {
-        async move {
-            let reached = state
-                .wait_for(|state| state.groups >= self.group || state.ended.is_some())
-                .await;
-            reached.is_ok_and(|state| state.groups >= self.group)
-        }
+    pub async fn wait(self, mut state: watch::Receiver<State>) -> bool {
+        let reached = state
+            .wait_for(|state| state.groups >= self.group || state.ended.is_some())
+            .await;
+        reached.is_ok_and(|state| state.groups >= self.group)
     }
 }
 
@@ -208,7 +211,9 @@ impl<M: Send + 'static> Writer<M> {
         }
         let error = outcome.err();
         self.sink.ended();
-        self.inner.state.send_modify(|state| state.ended = Some(error));
+        self.inner
+            .state
+            .send_modify(|state| state.ended = Some(error));
     }
 
     /// Writes groups until the log is closed. An error ends it and is never tried again (D3).
@@ -229,7 +234,11 @@ impl<M: Send + 'static> Writer<M> {
     }
 
     fn cut(&self) -> (Option<Cut<M>>, u64, bool) {
-        let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self
+            .inner
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let floor = open.floor;
         if open.entries.is_empty() {
             return (None, floor, open.closing);
@@ -238,7 +247,15 @@ impl<M: Send + 'static> Writer<M> {
         let entries = std::mem::take(&mut open.entries);
         let group = open.group;
         open.group += 1;
-        (Some(Cut { body, entries, group }), floor, false)
+        (
+            Some(Cut {
+                body,
+                entries,
+                group,
+            }),
+            floor,
+            false,
+        )
     }
 
     async fn write(&mut self, cut: Cut<M>) -> Result<(), LogError> {
@@ -266,14 +283,21 @@ impl<M: Send + 'static> Writer<M> {
         }
         highwater_runtime::crash_point("wal-after-write");
         for index in touched {
-            let Some(file) = self.files.get(index) else { continue };
+            let Some(file) = self.files.get(index) else {
+                continue;
+            };
             let synced = file.sync_data().await;
             synced.map_err(|error| LogError::io(&self.files.path(index), &error))?;
         }
         highwater_runtime::crash_point("wal-after-sync");
         self.synced = self.position;
         let (end, group) = (self.position, cut.group);
-        self.sink.durable(Group { body: cut.body, entries: cut.entries, end, number: group });
+        self.sink.durable(Group {
+            body: cut.body,
+            entries: cut.entries,
+            end,
+            number: group,
+        });
         let room = self.files.prepared() - self.position;
         self.inner.state.send_modify(|state| {
             state.groups = group;
@@ -301,7 +325,9 @@ impl<M: Send + 'static> Writer<M> {
         let path = self.files.path(index);
         let missing = || LogError::io(&path, &std::io::ErrorKind::NotFound.into());
         let file = self.files.get(index).ok_or_else(missing)?;
-        let written = file.write_at(header.position % self.files.config.file_bytes, &parts).await;
+        let written = file
+            .write_at(header.position % self.files.config.file_bytes, &parts)
+            .await;
         written.map_err(|error| LogError::io(&path, &error))
     }
 
@@ -328,14 +354,16 @@ impl<M: Send + 'static> Writer<M> {
             tracing::warn!(%error, "no room for another file of the log");
             rest().await;
         }
-        self.inner.state.send_if_modified(|state| std::mem::replace(&mut state.full, full) != full);
+        self.inner
+            .state
+            .send_if_modified(|state| std::mem::replace(&mut state.full, full) != full);
     }
 
     fn tell_room(&self) {
         let room = self.files.prepared() - self.position;
-        self.inner.state.send_if_modified(|state| {
-            std::mem::replace(&mut state.room, room) != room
-        });
+        self.inner
+            .state
+            .send_if_modified(|state| std::mem::replace(&mut state.room, room) != room);
     }
 }
 
@@ -348,7 +376,10 @@ async fn rest() {
     if tokio::runtime::Handle::try_current().is_ok() {
         tokio::time::sleep(REST).await;
     } else {
-        #[expect(clippy::disallowed_methods, reason = "the writer's own thread has no runtime")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the writer's own thread has no runtime"
+        )]
         std::thread::sleep(REST);
     }
 }

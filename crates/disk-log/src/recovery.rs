@@ -52,7 +52,13 @@ impl Recovery {
             grown.map_err(|error| LogError::io(dir, &error))?;
         }
         let position = files.first_position();
-        Ok(Self { files, position, end: position, opening: 0, done: false })
+        Ok(Self {
+            files,
+            position,
+            end: position,
+            opening: 0,
+            done: false,
+        })
     }
 
     /// The next whole group; nothing at the end.
@@ -130,7 +136,9 @@ impl Recovery {
         let left = self.files.config.file_bytes - position % self.files.config.file_bytes;
         let head_bytes = usize::try_from(ALIGN.min(left)).unwrap_or(HEADER_BYTES);
         let head = self.files.read(position, head_bytes).await?;
-        let Some(header) = Header::decode(&head) else { return Ok(None) };
+        let Some(header) = Header::decode(&head) else {
+            return Ok(None);
+        };
         if header.position != position || header.bytes() > left {
             return Ok(None);
         }
@@ -138,7 +146,9 @@ impl Recovery {
         let body = if HEADER_BYTES + body_bytes <= head.len() {
             head.slice(HEADER_BYTES..HEADER_BYTES + body_bytes)
         } else {
-            self.files.read(position + HEADER_BYTES as u64, body_bytes).await?
+            self.files
+                .read(position + HEADER_BYTES as u64, body_bytes)
+                .await?
         };
         Ok(Header::check(&head, &body).then_some((header, body)))
     }
@@ -154,7 +164,10 @@ impl Recovery {
             {
                 if header.synced > bad {
                     let file = self.files.path(self.files.index(bad)).display().to_string();
-                    return Err(LogError::Damaged { file, position: bad });
+                    return Err(LogError::Damaged {
+                        file,
+                        position: bad,
+                    });
                 }
                 at += header.bytes();
             } else {

@@ -78,6 +78,10 @@ impl Debug for DirLock {
 
 /// An open file. Offsets and lengths are bytes.
 #[async_trait]
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "a length costs a call to the machine"
+)]
 pub trait File: Debug + Send + Sync + 'static {
     /// Its length.
     async fn len(&self) -> io::Result<u64>;

@@ -22,7 +22,10 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => runtime.spawn_blocking(work).await.map_err(io::Error::other)?,
+        Ok(runtime) => runtime
+            .spawn_blocking(work)
+            .await
+            .map_err(io::Error::other)?,
         Err(_) => work(),
     }
 }
@@ -37,7 +40,10 @@ impl Device for RealDevice {
                 .write(true)
                 .create_new(mode == OpenMode::CreateNew)
                 .open(&path)?;
-            let file: Arc<dyn File> = Arc::new(RealFile { file: Arc::new(file), path });
+            let file: Arc<dyn File> = Arc::new(RealFile {
+                file: Arc::new(file),
+                path,
+            });
             Ok(file)
         })
         .await
@@ -92,7 +98,11 @@ impl Device for RealDevice {
                 let metadata = entry.metadata()?;
                 let is_dir = metadata.is_dir();
                 let bytes = if is_dir { 0 } else { metadata.len() };
-                entries.push(DirEntry { path: entry.path(), is_dir, bytes });
+                entries.push(DirEntry {
+                    path: entry.path(),
+                    is_dir,
+                    bytes,
+                });
             }
             entries.sort_by(|a, b| a.path.cmp(&b.path));
             Ok(entries)
@@ -103,8 +113,11 @@ impl Device for RealDevice {
     async fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
         let path = path.join(".lock");
         blocking(move || {
-            let options =
-                std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+            let options = std::fs::OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(path)?;
             rustix::fs::flock(&options, FlockOperation::NonBlockingLockExclusive)?;
             Ok(DirLock(Box::new(options)))
         })
@@ -122,7 +135,11 @@ impl Device for RealDevice {
 }
 
 fn sync_dir(path: &Path) -> io::Result<()> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     std::fs::File::open(path)?.sync_all()
 }
 
@@ -214,12 +231,21 @@ mod tests {
     async fn files_are_written_in_parts_and_directories_are_locked() {
         let dir = std::env::temp_dir().join(format!("highwater-io-{}", std::process::id()));
         let device = RealDevice;
-        device.create_dir_all(&dir.join("a/b")).await.expect("creates");
+        device
+            .create_dir_all(&dir.join("a/b"))
+            .await
+            .expect("creates");
         let path = dir.join("a/file");
-        let file = device.open(&path, OpenMode::CreateNew).await.expect("creates");
+        let file = device
+            .open(&path, OpenMode::CreateNew)
+            .await
+            .expect("creates");
         let parts: Vec<Bytes> = (0..200u8).map(|i| Bytes::from(vec![i; 3])).collect();
         file.write_at(2, &parts).await.expect("writes");
-        assert_eq!(file.read_at(2 + 3 * 199, 3).await.expect("reads"), vec![199; 3]);
+        assert_eq!(
+            file.read_at(2 + 3 * 199, 3).await.expect("reads"),
+            vec![199; 3]
+        );
         assert!(file.read_at(2 + 3 * 199, 4).await.is_err(), "past the end");
         assert!(device.open(&path, OpenMode::CreateNew).await.is_err());
         let lock = device.lock_dir(&dir).await.expect("locks");

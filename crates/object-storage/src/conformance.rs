@@ -12,33 +12,66 @@ use crate::{IoClass, ObjectKey, ObjectStorage, PutMode, StorageError};
 pub async fn run(store: &dyn ObjectStorage) {
     let key = ObjectKey::new("data/00/1/2/u/3");
     let put = |body: &'static [u8]| {
-        let body = vec![Bytes::from_static(&body[..1]), Bytes::from_static(&body[1..])];
+        let body = vec![
+            Bytes::from_static(&body[..1]),
+            Bytes::from_static(&body[1..]),
+        ];
         store.put(&key, body, PutMode::IfAbsent, IoClass::Upload)
     };
     let (first, second) = tokio::join!(put(b"hello"), put(b"HELLO"));
-    assert!(first.is_ok() != second.is_ok(), "one of two racing creations wins");
+    assert!(
+        first.is_ok() != second.is_ok(),
+        "one of two racing creations wins"
+    );
     let lost = if first.is_ok() { second } else { first };
-    assert!(matches!(lost, Err(StorageError::Precondition { .. })), "the other is told so");
-    let whole = store.get(&key, 0..100, IoClass::ColdRead).await.expect("is there");
+    assert!(
+        matches!(lost, Err(StorageError::Precondition { .. })),
+        "the other is told so"
+    );
+    let whole = store
+        .get(&key, 0..100, IoClass::ColdRead)
+        .await
+        .expect("is there");
     assert_eq!(whole.to_ascii_lowercase(), b"hello");
-    let part = store.get(&key, 1..3, IoClass::ColdRead).await.expect("is there");
+    let part = store
+        .get(&key, 1..3, IoClass::ColdRead)
+        .await
+        .expect("is there");
     assert_eq!(part, whole.slice(1..3));
-    let suffix = store.get_suffix(&key, 2, IoClass::ColdRead).await.expect("is there");
+    let suffix = store
+        .get_suffix(&key, 2, IoClass::ColdRead)
+        .await
+        .expect("is there");
     assert_eq!(suffix, (whole.slice(3..), 5));
-    let all = store.get_suffix(&key, 100, IoClass::ColdRead).await.expect("is there");
+    let all = store
+        .get_suffix(&key, 100, IoClass::ColdRead)
+        .await
+        .expect("is there");
     assert_eq!(all, (whole, 5));
 
     let other = ObjectKey::new("data/01/x");
     let body = vec![Bytes::from_static(b"x")];
-    store.put(&other, body, PutMode::IfAbsent, IoClass::Upload).await.expect("puts");
+    store
+        .put(&other, body, PutMode::IfAbsent, IoClass::Upload)
+        .await
+        .expect("puts");
     let list = |after| async move {
-        let entries: Vec<_> =
-            store.list(&ObjectKey::new("data"), after).try_collect().await.expect("lists");
-        entries.into_iter().map(|entry| (entry.key, entry.bytes)).collect::<Vec<_>>()
+        let entries: Vec<_> = store
+            .list(&ObjectKey::new("data"), after)
+            .try_collect()
+            .await
+            .expect("lists");
+        entries
+            .into_iter()
+            .map(|entry| (entry.key, entry.bytes))
+            .collect::<Vec<_>>()
     };
     assert_eq!(list(None).await, [(key.clone(), 5), (other.clone(), 1)]);
     assert_eq!(list(Some(&key)).await, [(other.clone(), 1)]);
-    store.delete(&[key.clone(), key.clone()]).await.expect("deletes, and once more");
+    store
+        .delete(&[key.clone(), key.clone()])
+        .await
+        .expect("deletes, and once more");
     let gone = store.get(&key, 0..1, IoClass::ColdRead).await;
     assert!(matches!(gone, Err(StorageError::NotFound { .. })));
     assert_eq!(list(None).await, [(other, 1)]);
@@ -60,9 +93,13 @@ mod tests {
     #[tokio::test]
     async fn a_local_directory_conforms_and_is_taken_once() {
         let dir = std::env::temp_dir().join(format!("highwater-objects-{}", std::process::id()));
-        let store = LocalStorage::open(Arc::new(RealDevice), &dir).await.expect("opens");
+        let store = LocalStorage::open(Arc::new(RealDevice), &dir)
+            .await
+            .expect("opens");
         super::run(&store).await;
-        let second = LocalStorage::open(Arc::new(RealDevice), &dir).await.expect_err("is taken");
+        let second = LocalStorage::open(Arc::new(RealDevice), &dir)
+            .await
+            .expect_err("is taken");
         assert_eq!(second.kind(), std::io::ErrorKind::WouldBlock);
         std::fs::remove_dir_all(&dir).expect("removes");
     }

@@ -15,14 +15,24 @@ impl ObjectKey {
     #[must_use]
     pub fn new(key: impl AsRef<str>) -> Self {
         let key = key.as_ref();
+        let Some(sound) = Self::parse(key) else {
+            unreachable!("unsound object key: {key}")
+        };
+        sound
+    }
+
+    /// A key that somebody else made, if it is sound.
+    #[must_use]
+    pub fn parse(key: &str) -> Option<Self> {
         let sound = |segment: &str| {
             !segment.is_empty()
                 && segment != "."
                 && segment != ".."
-                && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+                && segment
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         };
-        assert!(key.split('/').all(sound), "unsound object key: {key}");
-        Self(Arc::from(key))
+        key.split('/').all(sound).then(|| Self(Arc::from(key)))
     }
 
     /// The key as text.

@@ -1,4 +1,11 @@
 //! Every key in the bucket, one function for each kind of object. All lie under the cluster's prefix.
+//!
+//! | prefix | what | rule |
+//! |---|---|---|
+//! | `data/` | data objects | U2 |
+//! | `wal/` | reserved: WAL objects and seals, `wal/<node>/<node epoch>/<sequence>` | W1, W7 |
+//! | `index/` | reserved: index objects | W9, G3 |
+//! | `topics/`, `meta/` | reserved: what `restore` reads | R1 |
 
 use highwater_types::{ClusterId, ObjectId};
 
@@ -14,25 +21,41 @@ pub fn cluster_prefix(cluster: ClusterId) -> String {
 #[must_use]
 pub fn data_object(id: ObjectId) -> ObjectKey {
     let name = id.to_string();
-    // FNV-1a: any even spread will do, as long as it never changes
+    // FNV-1a, folded (its high bits hardly differ between neighbours): any even spread will do, if it never changes
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    ObjectKey::new(format!("data/{:02x}/{name}", hash >> 56))
+    ObjectKey::new(format!("data/{:02x}/{name}", (hash ^ (hash >> 32)) & 0xff))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use highwater_types::{NodeEpoch, NodeId};
 
     use super::*;
 
+    fn key(number: u64) -> ObjectKey {
+        let id = ObjectId {
+            node: NodeId(1),
+            epoch: NodeEpoch(7),
+            rewrite: false,
+            number,
+        };
+        data_object(id)
+    }
+
     #[test]
     fn keys_never_change() {
-        let id = ObjectId { node: NodeId(1), epoch: NodeEpoch(7), rewrite: false, number: 42 };
-        let key = data_object(id);
-        assert!(key.as_str().starts_with("data/"));
-        assert!(key.as_str().ends_with("/1/7/u/42"));
-        assert_eq!(key, data_object(id));
+        assert_eq!(key(42).as_str(), "data/7c/1/7/u/42");
+    }
+
+    #[test]
+    fn neighbours_are_spread_over_prefixes() {
+        let prefixes: BTreeSet<String> = (1..=100)
+            .map(|number| key(number).as_str()[..7].to_owned())
+            .collect();
+        assert!(prefixes.len() > 64, "{}", prefixes.len());
     }
 }

@@ -10,13 +10,17 @@ use futures::stream::BoxStream;
 mod backend;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod decorator;
 mod error;
 mod key;
 pub mod layout;
+mod open;
 
 pub use backend::{LocalStorage, MemoryStorage};
+pub use decorator::{Metered, RequestCount, RequestCounts, RequestKind, Retrying};
 pub use error::StorageError;
 pub use key::ObjectKey;
+pub use open::{OpenError, Opened, open};
 
 /// A store of immutable objects.
 #[async_trait]

@@ -124,7 +124,9 @@ impl PartitionLog {
             producers,
             pending: BTreeMap::new(),
             roll_bytes: active.map_or(0, |roll| roll.bytes),
-            roll_since: active.map(|roll| roll.max_timestamp).filter(|time| *time >= 0),
+            roll_since: active
+                .map(|roll| roll.max_timestamp)
+                .filter(|time| *time >= 0),
         };
         Ok(Arc::new(Self {
             stream: opened.stream,
@@ -161,7 +163,13 @@ impl PartitionLog {
         version: i16,
         origin: Origin,
     ) -> Result<ValidatedBatch, AppendError> {
-        validate::validate(records, version, origin, &self.config(), self.clock.now_ms())
+        validate::validate(
+            records,
+            version,
+            origin,
+            &self.config(),
+            self.clock.now_ms(),
+        )
     }
 
     /// What must be reserved for a batch.
@@ -179,7 +187,12 @@ impl PartitionLog {
         permit: AppendPermit,
         batch: ValidatedBatch,
     ) -> Result<Appended, AppendError> {
-        let ValidatedBatch { header, bytes, max_timestamp, log_append_time } = batch;
+        let ValidatedBatch {
+            header,
+            bytes,
+            max_timestamp,
+            log_append_time,
+        } = batch;
         let config = self.config();
         let now = self.clock.now_ms();
         let producer = (header.producer_id >= 0).then(|| ProducerBatch {
@@ -211,12 +224,17 @@ impl PartitionLog {
             max_timestamp,
             head: head(base, bytes.len(), self.leader_epoch.0),
             tail: bytes.slice(16..),
-            delta: producer.as_ref().map(ProducerBatch::encode).unwrap_or_default(),
+            delta: producer
+                .as_ref()
+                .map(ProducerBatch::encode)
+                .unwrap_or_default(),
             roll: state.rolls_before(bytes.len(), max_timestamp, &config),
         };
         let receipt = self.stream.append(permit, base, &stored);
         if let Some(producer) = &producer {
-            state.producers.add(producer, &(base..base + StreamOffset::from(count)));
+            state
+                .producers
+                .add(producer, &(base..base + StreamOffset::from(count)));
             state.pending = state.pending.split_off(&bounds.confirmed);
             state.pending.insert(base, receipt.clone());
         }
@@ -256,8 +274,15 @@ impl PartitionLog {
         if from >= bounds.confirmed {
             return Ok(outcome(bounds, Vec::new(), isolation));
         }
-        let limit = FetchLimit { bytes: max_bytes, before: bounds.confirmed, at_least_one };
-        let batches = self.stream.fetch_cached(from, limit).ok_or(ReadError::NeedsObjects)?;
+        let limit = FetchLimit {
+            bytes: max_bytes,
+            before: bounds.confirmed,
+            at_least_one,
+        };
+        let batches = self
+            .stream
+            .fetch_cached(from, limit)
+            .ok_or(ReadError::NeedsObjects)?;
         Ok(outcome(bounds, batches, isolation))
     }
 
@@ -273,8 +298,16 @@ impl PartitionLog {
         isolation: Isolation,
     ) -> Result<ReadOutcome, ReadError> {
         let bounds = self.check_range(from)?;
-        let limit = FetchLimit { bytes: max_bytes, before: bounds.confirmed, at_least_one };
-        let batches = self.stream.fetch(from, limit).await.map_err(ReadError::Stream)?;
+        let limit = FetchLimit {
+            bytes: max_bytes,
+            before: bounds.confirmed,
+            at_least_one,
+        };
+        let batches = self
+            .stream
+            .fetch(from, limit)
+            .await
+            .map_err(ReadError::Stream)?;
         Ok(outcome(bounds, batches, isolation))
     }
 
@@ -301,22 +334,35 @@ impl PartitionLog {
             timestamp: -1,
             leader_epoch: self.epoch_of(offset),
         };
-        let none = FoundOffset { offset: -1, timestamp: -1, leader_epoch: None };
+        let none = FoundOffset {
+            offset: -1,
+            timestamp: -1,
+            leader_epoch: None,
+        };
         match query {
-            OffsetQuery::Latest => {
-                Ok(FoundOffset { leader_epoch: Some(self.leader_epoch), ..at(bounds.confirmed) })
-            }
+            OffsetQuery::Latest => Ok(FoundOffset {
+                leader_epoch: Some(self.leader_epoch),
+                ..at(bounds.confirmed)
+            }),
             OffsetQuery::Earliest | OffsetQuery::EarliestLocal => Ok(at(bounds.start)),
             OffsetQuery::LatestTiered | OffsetQuery::EarliestPendingUpload => Ok(none),
             OffsetQuery::MaxTimestamp => {
-                let largest = self.stream.max_timestamp().await.map_err(ReadError::Stream)?;
+                let largest = self
+                    .stream
+                    .max_timestamp()
+                    .await
+                    .map_err(ReadError::Stream)?;
                 match largest {
                     Some((largest, batch)) => self.first_record(batch, largest).await,
                     None => Ok(none),
                 }
             }
             OffsetQuery::AtTime(time) => {
-                let found = self.stream.offset_for_time(time).await.map_err(ReadError::Stream)?;
+                let found = self
+                    .stream
+                    .offset_for_time(time)
+                    .await
+                    .map_err(ReadError::Stream)?;
                 match found {
                     Some(batch) => self.first_record(batch, time).await,
                     None => Ok(none),
@@ -331,17 +377,30 @@ impl PartitionLog {
         base: StreamOffset,
         time: Timestamp,
     ) -> Result<FoundOffset, ReadError> {
-        let none = FoundOffset { offset: -1, timestamp: -1, leader_epoch: None };
+        let none = FoundOffset {
+            offset: -1,
+            timestamp: -1,
+            leader_epoch: None,
+        };
         let start = self.stream.bounds().start;
         let before = base + 1;
-        let limit = FetchLimit { bytes: 1, before, at_least_one: true };
-        let read = self.stream.fetch(base.max(start), limit).await.map_err(ReadError::Stream)?;
+        let limit = FetchLimit {
+            bytes: 1,
+            before,
+            at_least_one: true,
+        };
+        let read = self
+            .stream
+            .fetch(base.max(start), limit)
+            .await
+            .map_err(ReadError::Stream)?;
         let corrupt = |error: &dyn std::fmt::Display| ReadError::Corrupt(error.to_string());
         let bytes = read.into_iter().next().unwrap_or_default();
         for (header, batch) in split_batches(&bytes).map_err(|error| corrupt(&error))? {
             let epoch = Some(LeaderEpoch(header.leader_epoch));
-            let records =
-                header.records(&batch, RECORDS_BYTES_MAX).map_err(|error| corrupt(&error))?;
+            let records = header
+                .records(&batch, RECORDS_BYTES_MAX)
+                .map_err(|error| corrupt(&error))?;
             for record in &records {
                 let record = record.map_err(|error| corrupt(&error))?;
                 let offset = header.base_offset + StreamOffset::from(record.offset_delta);
@@ -352,7 +411,11 @@ impl PartitionLog {
                     header.base_timestamp + record.timestamp_delta
                 };
                 if timestamp >= time && offset >= start {
-                    return Ok(FoundOffset { offset, timestamp, leader_epoch: epoch });
+                    return Ok(FoundOffset {
+                        offset,
+                        timestamp,
+                        leader_epoch: epoch,
+                    });
                 }
             }
         }
@@ -361,7 +424,9 @@ impl PartitionLog {
 
     fn epoch_of(&self, offset: StreamOffset) -> Option<LeaderEpoch> {
         let mut known = self.leader_epochs.iter().rev();
-        known.find(|(_, first)| *first <= offset).map(|(epoch, _)| *epoch)
+        known
+            .find(|(_, first)| *first <= offset)
+            .map(|(epoch, _)| *epoch)
     }
 
     /// The end of a leader epoch (KAFKA-BEHAVIOUR 22).
@@ -371,7 +436,11 @@ impl PartitionLog {
             return (Some(asked), self.stream.bounds().confirmed);
         }
         let above = self.leader_epochs.iter().find(|(epoch, _)| *epoch > asked);
-        let below = self.leader_epochs.iter().rev().find(|(epoch, _)| *epoch <= asked);
+        let below = self
+            .leader_epochs
+            .iter()
+            .rev()
+            .find(|(epoch, _)| *epoch <= asked);
         match (below, above) {
             (_, None) => (None, -1),
             (None, Some((_, first))) => (Some(asked), *first),
@@ -388,7 +457,11 @@ impl PartitionLog {
             return Err(ReadError::NotDeletable);
         }
         let bounds = self.stream.bounds();
-        let before = if before == -1 { bounds.confirmed } else { before };
+        let before = if before == -1 {
+            bounds.confirmed
+        } else {
+            before
+        };
         if before < 0 || before > bounds.confirmed {
             return Err(ReadError::OutOfRange { offset: before });
         }
@@ -405,13 +478,17 @@ impl PartitionLog {
     pub async fn clean(&self) -> Result<(), StreamError> {
         let config = self.config();
         let now = self.clock.now_ms();
-        self.lock().producers.expire(now.saturating_sub(config.producer_expiration_ms));
+        self.lock()
+            .producers
+            .expire(now.saturating_sub(config.producer_expiration_ms));
         if !config.delete {
             return Ok(());
         }
         let rolls = self.stream.rolls();
-        let mut left: i64 =
-            rolls.iter().map(|roll| i64::try_from(roll.bytes).unwrap_or(i64::MAX)).sum();
+        let mut left: i64 = rolls
+            .iter()
+            .map(|roll| i64::try_from(roll.bytes).unwrap_or(i64::MAX))
+            .sum();
         let mut start = None;
         for (i, roll) in rolls.iter().enumerate() {
             let bytes = i64::try_from(roll.bytes).unwrap_or(i64::MAX);

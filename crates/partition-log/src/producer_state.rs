@@ -77,7 +77,11 @@ impl ProducerBatch {
 }
 
 fn after(sequence: i32) -> i32 {
-    if sequence == i32::MAX { 0 } else { sequence + 1 }
+    if sequence == i32::MAX {
+        0
+    } else {
+        sequence + 1
+    }
 }
 
 impl ProducerState {
@@ -105,7 +109,11 @@ impl ProducerState {
             });
         }
         if batch.epoch > known.epoch {
-            return if batch.first_sequence == 0 { Ok(None) } else { Err(refuse(0)) };
+            return if batch.first_sequence == 0 {
+                Ok(None)
+            } else {
+                Err(refuse(0))
+            };
         }
         let repeat = known.batches.iter().find(|old| {
             old.first_sequence == batch.first_sequence && old.last_sequence == batch.last_sequence
@@ -113,14 +121,24 @@ impl ProducerState {
         if let Some(old) = repeat {
             return Ok(Some(old.base));
         }
-        let expected = known.batches.back().map_or(0, |last| after(last.last_sequence));
-        if batch.first_sequence == expected { Ok(None) } else { Err(refuse(expected)) }
+        let expected = known
+            .batches
+            .back()
+            .map_or(0, |last| after(last.last_sequence));
+        if batch.first_sequence == expected {
+            Ok(None)
+        } else {
+            Err(refuse(expected))
+        }
     }
 
     /// Takes a batch that was appended.
     pub(crate) fn add(&mut self, batch: &ProducerBatch, range: &StreamRange) {
-        let fresh =
-            || Producer { epoch: batch.epoch, batches: VecDeque::new(), last_append: 0 };
+        let fresh = || Producer {
+            epoch: batch.epoch,
+            batches: VecDeque::new(),
+            last_append: 0,
+        };
         let producer = self.producers.entry(batch.producer).or_insert_with(fresh);
         if producer.epoch != batch.epoch {
             producer.batches.clear();
@@ -140,7 +158,8 @@ impl ProducerState {
 
     /// Forgets producers that appended nothing since.
     pub(crate) fn expire(&mut self, before: i64) {
-        self.producers.retain(|_, producer| producer.last_append >= before);
+        self.producers
+            .retain(|_, producer| producer.last_append >= before);
     }
 
     /// The state of a checkpoint and the deltas after it.
@@ -201,7 +220,14 @@ impl ProducerState {
                     count: r.try_get_i32().ok()?,
                 });
             }
-            state.producers.insert(id, Producer { epoch, batches, last_append });
+            state.producers.insert(
+                id,
+                Producer {
+                    epoch,
+                    batches,
+                    last_append,
+                },
+            );
         }
         Some(state)
     }
@@ -215,7 +241,11 @@ impl DeltaFold for KafkaDeltaFold {
     fn fold(&self, checkpoint: Option<&Bytes>, deltas: &[(StreamRange, Bytes)]) -> Folded {
         let state = ProducerState::rebuild(checkpoint, deltas)
             .expect("deltas and checkpoints of this process are of a version it knows");
-        Folded { checkpoint: state.encode(), entries: Vec::new(), open_from: None }
+        Folded {
+            checkpoint: state.encode(),
+            entries: Vec::new(),
+            open_from: None,
+        }
     }
 }
 
@@ -226,14 +256,23 @@ mod tests {
     fn batch(producer: i64, epoch: i16, first: i32, count: i32) -> ProducerBatch {
         let last = i64::from(first) + i64::from(count) - 1;
         let last_sequence = i32::try_from(last % (1 << 31)).expect("wraps");
-        ProducerBatch { producer, epoch, first_sequence: first, last_sequence, append_time: 9 }
+        ProducerBatch {
+            producer,
+            epoch,
+            first_sequence: first,
+            last_sequence,
+            append_time: 9,
+        }
     }
 
     // KAFKA-BEHAVIOUR 14, 15
     #[test]
     fn repeats_gaps_and_epochs_are_told_apart() {
         let mut state = ProducerState::default();
-        assert!(state.check(&batch(1, 0, 3, 1), false).is_err(), "A4: never held a record");
+        assert!(
+            state.check(&batch(1, 0, 3, 1), false).is_err(),
+            "A4: never held a record"
+        );
         assert_eq!(state.check(&batch(1, 0, 3, 1), true), Ok(None));
         let mut offset = 0;
         for i in 0..7 {
@@ -243,16 +282,30 @@ mod tests {
             offset += 10;
         }
         assert_eq!(state.check(&batch(1, 0, 60, 10), true), Ok(Some(60)));
-        assert_eq!(state.check(&batch(1, 0, 20, 10), true), Ok(Some(20)), "the fifth from the end");
-        assert!(state.check(&batch(1, 0, 10, 10), true).is_err(), "only five are remembered");
+        assert_eq!(
+            state.check(&batch(1, 0, 20, 10), true),
+            Ok(Some(20)),
+            "the fifth from the end"
+        );
+        assert!(
+            state.check(&batch(1, 0, 10, 10), true).is_err(),
+            "only five are remembered"
+        );
         assert!(state.check(&batch(1, 0, 71, 10), true).is_err(), "a gap");
-        assert!(state.check(&batch(1, 1, 70, 1), true).is_err(), "a new epoch begins at 0");
+        assert!(
+            state.check(&batch(1, 1, 70, 1), true).is_err(),
+            "a new epoch begins at 0"
+        );
         assert_eq!(state.check(&batch(1, 1, 0, 1), true), Ok(None));
         state.add(&batch(1, 1, 0, 1), &(70..71));
         let old = state.check(&batch(1, 0, 70, 1), true);
         assert!(matches!(old, Err(AppendError::OldProducerEpoch { .. })));
         state.add(&batch(2, 0, i32::MAX, 1), &(71..72));
-        assert_eq!(state.check(&batch(2, 0, 0, 1), true), Ok(None), "after the last comes 0");
+        assert_eq!(
+            state.check(&batch(2, 0, 0, 1), true),
+            Ok(None),
+            "after the last comes 0"
+        );
     }
 
     // F1 to F4
@@ -270,7 +323,10 @@ mod tests {
         }
         for cut in 0..=deltas.len() {
             let checkpoint = KafkaDeltaFold.fold(None, &deltas[..cut]).checkpoint;
-            assert_eq!(ProducerState::decode(&checkpoint).as_ref(), Some(&states[cut]));
+            assert_eq!(
+                ProducerState::decode(&checkpoint).as_ref(),
+                Some(&states[cut])
+            );
             let rebuilt = ProducerState::rebuild(Some(&checkpoint), &deltas[cut..]);
             assert_eq!(rebuilt.as_ref(), Some(&live), "cut at {cut}");
         }

@@ -39,14 +39,18 @@ pub(crate) fn validate(
     config: &LogConfig,
     now_ms: i64,
 ) -> Result<ValidatedBatch, AppendError> {
-    let header = BatchHeader::read(records).map_err(of_batch)?;
+    let header = BatchHeader::read(records).map_err(|error| of_batch(&error))?;
     if header.bytes != records.len() {
-        return Err(invalid("a produce request holds exactly one record batch for each partition"));
+        return Err(invalid(
+            "a produce request holds exactly one record batch for each partition",
+        ));
     }
     check_size(&header, config)?;
-    header.check_crc(records).map_err(of_batch)?;
+    header
+        .check_crc(records)
+        .map_err(|error| of_batch(&error))?;
     check_header(&header, version, origin)?;
-    let codec = header.codec().map_err(of_batch)?;
+    let codec = header.codec().map_err(|error| of_batch(&error))?;
     let body = records.slice(BATCH_HEADER_BYTES..);
     let body = if codec == Codec::None {
         body
@@ -62,18 +66,26 @@ fn check_size(header: &BatchHeader, config: &LogConfig) -> Result<(), AppendErro
     let bytes = i64::try_from(header.bytes).unwrap_or(i64::MAX);
     if bytes > config.max_message_bytes {
         let limit = config.max_message_bytes;
-        return Err(AppendError::TooLarge { bytes: header.bytes, limit });
+        return Err(AppendError::TooLarge {
+            bytes: header.bytes,
+            limit,
+        });
     }
     if bytes > config.segment_bytes {
         let limit = config.segment_bytes;
-        return Err(AppendError::OverSegment { bytes: header.bytes, limit });
+        return Err(AppendError::OverSegment {
+            bytes: header.bytes,
+            limit,
+        });
     }
     Ok(())
 }
 
 fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<(), AppendError> {
     if header.count <= 0 || header.count - 1 != header.last_offset_delta {
-        return Err(invalid("the batch's record count is not its last offset delta + 1"));
+        return Err(invalid(
+            "the batch's record count is not its last offset delta + 1",
+        ));
     }
     if origin == Origin::Client {
         if header.is_control() {
@@ -107,34 +119,48 @@ fn check_records(
     let mut misplaced = false;
     let mut keyless = Vec::new();
     let mut untimely = Vec::new();
-    let walked = walk(body, header.count, |offset_delta, timestamp_delta, has_key| {
-        misplaced |= offset_delta != expected;
-        if config.compact && !has_key && keyless.len() < RECORD_ERRORS_MAX {
-            keyless.push((expected, "compacted topic cannot accept message without key".to_owned()));
-        }
-        let timestamp = header.base_timestamp.saturating_add(timestamp_delta);
-        max_timestamp = max_timestamp.max(timestamp);
-        let out = timestamp != -1 && !(earliest..=latest).contains(&timestamp);
-        if checks_time && out && untimely.len() < RECORD_ERRORS_MAX {
-            let message = format!(
-                "timestamp {timestamp} is out of range, it should be within [{earliest}, {latest}]"
-            );
-            untimely.push((expected, message));
-        }
-        expected += 1;
-    });
+    let walked = walk(
+        body,
+        header.count,
+        |offset_delta, timestamp_delta, has_key| {
+            misplaced |= offset_delta != expected;
+            if config.compact && !has_key && keyless.len() < RECORD_ERRORS_MAX {
+                keyless.push((
+                    expected,
+                    "compacted topic cannot accept message without key".to_owned(),
+                ));
+            }
+            let timestamp = header.base_timestamp.saturating_add(timestamp_delta);
+            max_timestamp = max_timestamp.max(timestamp);
+            let out = timestamp != -1 && !(earliest..=latest).contains(&timestamp);
+            if checks_time && out && untimely.len() < RECORD_ERRORS_MAX {
+                let message = format!(
+                    "timestamp {timestamp} is out of range, it should be within [{earliest}, {latest}]"
+                );
+                untimely.push((expected, message));
+            }
+            expected += 1;
+        },
+    );
     walked.map_err(|error| invalid(&error.to_string()))?;
     if misplaced {
-        return Err(invalid("the offset deltas of the records do not count from 0"));
+        return Err(invalid(
+            "the offset deltas of the records do not count from 0",
+        ));
     }
     if !keyless.is_empty() {
         let reason = "one or more records have been rejected".to_owned();
-        return Err(AppendError::InvalidRecord { reason, records: keyless });
+        return Err(AppendError::InvalidRecord {
+            reason,
+            records: keyless,
+        });
     }
     if !untimely.is_empty() {
-        let reason =
-            "one or more records have been rejected due to invalid timestamp".to_owned();
-        return Err(AppendError::InvalidTimestamp { reason, records: untimely });
+        let reason = "one or more records have been rejected due to invalid timestamp".to_owned();
+        return Err(AppendError::InvalidTimestamp {
+            reason,
+            records: untimely,
+        });
     }
     Ok(max_timestamp)
 }
@@ -155,16 +181,24 @@ fn finish(
     } else {
         header.restamped(records, config.timestamp_type, stamp)
     };
-    let header = BatchHeader::read(&bytes).map_err(of_batch)?;
+    let header = BatchHeader::read(&bytes).map_err(|error| of_batch(&error))?;
     let log_append_time = by_broker.then_some(now_ms);
-    Ok(ValidatedBatch { header, bytes, max_timestamp: stamp, log_append_time })
+    Ok(ValidatedBatch {
+        header,
+        bytes,
+        max_timestamp: stamp,
+        log_append_time,
+    })
 }
 
 fn invalid(reason: &str) -> AppendError {
-    AppendError::InvalidRecord { reason: reason.to_owned(), records: Vec::new() }
+    AppendError::InvalidRecord {
+        reason: reason.to_owned(),
+        records: Vec::new(),
+    }
 }
 
-fn of_batch(error: BatchError) -> AppendError {
+fn of_batch(error: &BatchError) -> AppendError {
     match error {
         BatchError::Magic(0 | 1) => AppendError::OldFormat,
         BatchError::Magic(_) | BatchError::Truncated(_) | BatchError::Length(_) => {
@@ -197,17 +231,29 @@ mod tests {
         let config = LogConfig::default();
         let good = batch(Codec::None, 1_000_000);
         let taken = check(&good, &config).expect("is taken");
-        assert_eq!((taken.max_timestamp, taken.bytes.as_ptr()), (1_000_000, good.as_ptr()));
+        assert_eq!(
+            (taken.max_timestamp, taken.bytes.as_ptr()),
+            (1_000_000, good.as_ptr())
+        );
         let two = Bytes::from([&good[..], &good[..]].concat());
-        assert!(matches!(check(&two, &config), Err(AppendError::InvalidRecord { .. })));
+        assert!(matches!(
+            check(&two, &config),
+            Err(AppendError::InvalidRecord { .. })
+        ));
         let empty = check(&Bytes::new(), &config);
         assert!(matches!(empty, Err(AppendError::InvalidRecord { .. })));
         let mut broken = good.to_vec();
         broken[70] ^= 1;
-        assert!(matches!(check(&broken.into(), &config), Err(AppendError::Corrupt(_))));
+        assert!(matches!(
+            check(&broken.into(), &config),
+            Err(AppendError::Corrupt(_))
+        ));
         let mut old = good.to_vec();
         old[16] = 1;
-        assert!(matches!(check(&old.into(), &config), Err(AppendError::OldFormat)));
+        assert!(matches!(
+            check(&old.into(), &config),
+            Err(AppendError::OldFormat)
+        ));
         let zstd = batch(Codec::Zstd, 1_000_000);
         assert!(check(&zstd, &config).is_ok());
         let early = validate(&zstd, 6, Origin::Client, &config, 1_000_000);
@@ -218,12 +264,24 @@ mod tests {
     #[test]
     fn what_a_topic_does_not_allow_is_refused_by_record() {
         let good = batch(Codec::Lz4, 1_000_000);
-        let small = LogConfig { max_message_bytes: 70, ..LogConfig::default() };
-        assert!(matches!(check(&good, &small), Err(AppendError::TooLarge { .. })));
-        let compact = LogConfig { compact: true, ..LogConfig::default() };
+        let small = LogConfig {
+            max_message_bytes: 70,
+            ..LogConfig::default()
+        };
+        assert!(matches!(
+            check(&good, &small),
+            Err(AppendError::TooLarge { .. })
+        ));
+        let compact = LogConfig {
+            compact: true,
+            ..LogConfig::default()
+        };
         let refused = check(&good, &compact).expect_err("a record has no key");
         assert!(matches!(refused, AppendError::InvalidRecord { records, .. } if records[0].0 == 1));
-        let strict = LogConfig { timestamp_after_max_ms: 10, ..LogConfig::default() };
+        let strict = LogConfig {
+            timestamp_after_max_ms: 10,
+            ..LogConfig::default()
+        };
         let refused = check(&batch(Codec::None, 1_000_012), &strict).expect_err("too late");
         let AppendError::InvalidTimestamp { records, .. } = refused else {
             panic!("another error: {refused}");
@@ -234,10 +292,19 @@ mod tests {
     #[test]
     fn the_broker_stamps_where_it_is_asked_to() {
         let timestamp_type = TimestampType::LogAppendTime;
-        let config = LogConfig { timestamp_type, ..LogConfig::default() };
+        let config = LogConfig {
+            timestamp_type,
+            ..LogConfig::default()
+        };
         let taken = check(&batch(Codec::None, 5), &config).expect("is taken");
-        taken.header.check_crc(&taken.bytes).expect("has a new checksum");
+        taken
+            .header
+            .check_crc(&taken.bytes)
+            .expect("has a new checksum");
         assert_eq!(taken.header.timestamp_type(), TimestampType::LogAppendTime);
-        assert_eq!((taken.header.max_timestamp, taken.log_append_time), (1_000_000, Some(1_000_000)));
+        assert_eq!(
+            (taken.header.max_timestamp, taken.log_append_time),
+            (1_000_000, Some(1_000_000))
+        );
     }
 }

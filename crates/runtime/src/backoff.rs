@@ -16,7 +16,11 @@ impl Backoff {
     /// Waits from `first` on, none longer than `max`.
     #[must_use]
     pub fn new(first: Duration, max: Duration, rng: SeededRng) -> Self {
-        Self { next: first, max, rng }
+        Self {
+            next: first,
+            max,
+            rng,
+        }
     }
 
     /// The next wait.

@@ -38,7 +38,11 @@ pub struct TooLarge {
 
 impl std::fmt::Display for TooLarge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "more than the whole budget bytes={} limit={}", self.bytes, self.limit)
+        write!(
+            f,
+            "more than the whole budget bytes={} limit={}",
+            self.bytes, self.limit
+        )
     }
 }
 
@@ -81,7 +85,10 @@ impl ByteBudget {
     /// [`TooLarge`] at once when the whole budget is smaller.
     pub async fn acquire(&self, bytes: u64) -> Result<BytePermit, TooLarge> {
         if bytes > self.0.limit {
-            return Err(TooLarge { bytes, limit: self.0.limit });
+            return Err(TooLarge {
+                bytes,
+                limit: self.0.limit,
+            });
         }
         let _turn = self.0.turn.lock().await;
         loop {
@@ -98,7 +105,10 @@ impl ByteBudget {
     /// Takes `bytes` even past the limit: for what must be remembered whatever it costs (recovery, coordinators' reserve).
     pub fn force(&self, bytes: u64) -> BytePermit {
         self.0.used.fetch_add(bytes, Ordering::AcqRel);
-        BytePermit { budget: Some(self.clone()), bytes }
+        BytePermit {
+            budget: Some(self.clone()),
+            bytes,
+        }
     }
 
     fn take(&self, bytes: u64) -> Option<BytePermit> {
@@ -109,14 +119,20 @@ impl ByteBudget {
                 used.checked_add(bytes).filter(|sum| *sum <= inner.limit)
             })
             .ok()
-            .map(|_| BytePermit { budget: Some(self.clone()), bytes })
+            .map(|_| BytePermit {
+                budget: Some(self.clone()),
+                bytes,
+            })
     }
 }
 
 impl BytePermit {
     /// A permit over nothing.
     pub const fn empty() -> Self {
-        Self { budget: None, bytes: 0 }
+        Self {
+            budget: None,
+            bytes: 0,
+        }
     }
 
     /// Bytes held.
@@ -130,8 +146,14 @@ impl BytePermit {
     /// # Panics
     /// When it holds less than `bytes`.
     pub fn split(&mut self, bytes: u64) -> Self {
-        self.bytes = self.bytes.checked_sub(bytes).expect("a part is at most the whole");
-        Self { budget: self.budget.clone(), bytes }
+        self.bytes = self
+            .bytes
+            .checked_sub(bytes)
+            .expect("a part is at most the whole");
+        Self {
+            budget: self.budget.clone(),
+            bytes,
+        }
     }
 
     /// Adds another permit of the same budget to this one.

@@ -17,7 +17,10 @@ pub fn crash_point(name: &str) {
         let text = std::env::var("HIGHWATER_CRASH_AT").ok()?;
         let (name, count) = text.split_once(':').unwrap_or((&text, "1"));
         let left = AtomicU64::new(count.parse().unwrap_or(1));
-        Some(Plan { name: name.to_owned(), left })
+        Some(Plan {
+            name: name.to_owned(),
+            left,
+        })
     });
     if let Some(plan) = plan
         && plan.name == name

@@ -19,7 +19,10 @@ impl SeededRng {
     /// 64 random bits.
     #[must_use]
     pub fn next_u64(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next_u64()
     }
 
     /// A number below `bound`; 0 when `bound` is 0.
@@ -32,7 +35,10 @@ impl SeededRng {
     #[must_use]
     pub fn next_id(&self) -> [u8; 16] {
         let mut id = [0; 16];
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut id);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .fill_bytes(&mut id);
         id
     }
 }

@@ -34,13 +34,20 @@ impl Tasks {
     ///
     /// A panic of the body is reported by [`Tasks::failed`]: the process ends rather than going on without the task.
     pub fn spawn(&self, kind: TaskKind, body: impl Future<Output = ()> + Send + 'static) {
-        let guard = PanicGuard { kind, failed: self.0.failed.clone() };
+        let guard = PanicGuard {
+            kind,
+            failed: self.0.failed.clone(),
+        };
         let body = async move {
             let guard = guard;
             body.await;
             drop(guard);
         };
-        let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self
+            .0
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some((_, set)) = running.iter_mut().find(|(of, _)| *of == kind) {
             while set.try_join_next().is_some() {}
             set.spawn(body);
@@ -76,8 +83,13 @@ impl Tasks {
     /// Tells every task to stop, then aborts and joins them kind by kind, in the order of [`TaskKind`].
     pub async fn stop(&self) {
         self.0.stop.send_replace(true);
-        let mut running =
-            std::mem::take(&mut *self.0.running.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut running = std::mem::take(
+            &mut *self
+                .0
+                .running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         running.sort_by_key(|(kind, _)| *kind);
         for (_, mut set) in running {
             set.shutdown().await;

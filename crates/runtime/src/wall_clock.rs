@@ -19,7 +19,9 @@ impl WallClock {
         Self::new(|| {
             #[expect(clippy::disallowed_methods, reason = "this is the replacement")]
             let now = std::time::SystemTime::now();
-            let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let since = now
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap_or_default();
             i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
         })
     }

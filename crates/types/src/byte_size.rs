@@ -11,8 +11,13 @@ pub struct ByteSize(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseByteSizeError(String);
 
-const UNITS: [(&str, u64); 5] =
-    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const UNITS: [(&str, u64); 5] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
 
 impl ByteSize {
     /// `n` KiB.
@@ -54,7 +59,7 @@ impl FromStr for ByteSize {
             .into_iter()
             .find_map(|(name, unit)| trimmed.strip_suffix(name).map(|digits| (digits, unit)))
             .unwrap_or((trimmed, 1));
-        let count: u64 = digits.trim().parse().map_err(|_| error())?;
+        let count: u64 = digits.trim().parse().map_err(|_cause| error())?;
         count.checked_mul(unit).map(Self).ok_or_else(error)
     }
 }
@@ -73,7 +78,12 @@ mod tests {
 
     #[test]
     fn sizes_read_and_print() {
-        for (text, bytes) in [("64MiB", 64 << 20), ("1000", 1000), ("3GiB", 3 << 30), ("7B", 7)] {
+        for (text, bytes) in [
+            ("64MiB", 64 << 20),
+            ("1000", 1000),
+            ("3GiB", 3 << 30),
+            ("7B", 7),
+        ] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)));
         }
         assert_eq!(ByteSize::mib(64).to_string(), "64MiB");

@@ -30,7 +30,11 @@ impl fmt::Display for Uuid {
         let mut out = [0u8; 22];
         for (i, slot) in out.iter_mut().enumerate() {
             // 21 groups of six bits, then the two bits that are left, padded with zeroes on the right
-            let group = if i < 21 { bits >> (122 - 6 * i) } else { bits << 4 };
+            let group = if i < 21 {
+                bits >> (122 - 6 * i)
+            } else {
+                bits << 4
+            };
             *slot = ALPHABET[(group & 63) as usize];
         }
         f.write_str(std::str::from_utf8(&out).expect("the alphabet is ASCII"))
@@ -52,7 +56,10 @@ impl FromStr for Uuid {
         }
         let mut bits = 0u128;
         for (i, byte) in text.bytes().enumerate() {
-            let value = ALPHABET.iter().position(|&a| a == byte).ok_or(ParseUuidError)?;
+            let value = ALPHABET
+                .iter()
+                .position(|&a| a == byte)
+                .ok_or(ParseUuidError)?;
             let value = value as u128;
             if i < 21 {
                 bits |= value << (122 - 6 * i);
@@ -124,7 +131,10 @@ mod tests {
         assert_eq!(id.to_string(), "ASNFZ4mrze8QERITFBUWFw");
         assert_eq!("ASNFZ4mrze8QERITFBUWFw".parse(), Ok(id));
         assert_eq!(Uuid::ZERO.to_string(), "AAAAAAAAAAAAAAAAAAAAAA");
-        assert_eq!("AAAAAAAAAAAAAAAAAAAAAB".parse::<Uuid>(), Err(ParseUuidError));
+        assert_eq!(
+            "AAAAAAAAAAAAAAAAAAAAAB".parse::<Uuid>(),
+            Err(ParseUuidError)
+        );
         assert_eq!("short".parse::<Uuid>(), Err(ParseUuidError));
     }
 }

@@ -1,2 +1,62 @@
-//! xtask
-fn main() {}
+//! What CI and people run: `cargo xtask test`.
+
+mod broker;
+mod clients;
+mod report;
+mod rust;
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::report::Report;
+
+#[derive(Debug, Parser)]
+#[command(name = "xtask", about = "Tests and generated files of Highwater")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The fast checks, read-only: format, lints, tests, generated files.
+    Verify,
+    /// Everything: verify, and every real-client suite against the real binary.
+    Test {
+        /// A missing runtime is a failure, not a skip: CI.
+        #[arg(long)]
+        require_all: bool,
+        /// One suite alone.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Write the generated files anew: messages from the schema, the README's matrix.
+    Codegen,
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Verify => {
+            let mut report = Report::new(true, None);
+            rust::verify(&mut report);
+            report.finish()
+        }
+        Command::Test { require_all, only } => {
+            let mut report = Report::new(require_all, only);
+            rust::verify(&mut report);
+            clients::run_all(&mut report);
+            report.finish()
+        }
+        Command::Codegen => {
+            let files = highwater_codegen::generate(
+                Path::new("protocol/schema"),
+                Path::new("protocol/src/generated"),
+                false,
+            )?;
+            report::say(&format!("{files} generated files"));
+            rust::write_matrix()
+        }
+    }
+}

@@ -113,7 +113,9 @@ impl TopicImage {
     /// A partition by its number.
     #[must_use]
     pub fn partition(&self, index: i32) -> Option<&PartitionImage> {
-        usize::try_from(index).ok().and_then(|index| self.partitions.get(index))
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| self.partitions.get(index))
     }
 
     /// The numbers of its partitions.
@@ -144,7 +146,9 @@ impl MetadataImage {
     /// A topic by id.
     #[must_use]
     pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<TopicImage>> {
-        self.topic_names.get(&id).and_then(|name| self.topics.get(name))
+        self.topic_names
+            .get(&id)
+            .and_then(|name| self.topics.get(name))
     }
 
     /// Every topic, by name.
@@ -200,7 +204,10 @@ impl MetadataImage {
     /// Objects that something refers to, and their bytes.
     #[must_use]
     pub fn objects(&self) -> (usize, u64) {
-        (self.objects.len(), self.objects.values().map(|object| object.bytes).sum())
+        (
+            self.objects.len(),
+            self.objects.values().map(|object| object.bytes).sum(),
+        )
     }
 }
 

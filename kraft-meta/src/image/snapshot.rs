@@ -167,15 +167,32 @@ impl MetadataImage {
         for (id, at) in &self.condemned {
             let name = Some((*id).into());
             let condemned_at = Some(at.0);
-            objects.push(ObjectRecord { name, bytes: 0, references: 0, condemned_at });
+            objects.push(ObjectRecord {
+                name,
+                bytes: 0,
+                references: 0,
+                condemned_at,
+            });
         }
         let snapshot = Snapshot {
             version: VERSION,
             at: self.at.0,
             cluster: self.cluster.0.to_vec(),
-            nodes: self.nodes.iter().map(|(id, node)| node_record(*id, node)).collect(),
-            topics: self.topics.values().map(|topic| topic_record(topic)).collect(),
-            streams: self.streams.iter().map(|(id, stream)| stream_record(*id, stream)).collect(),
+            nodes: self
+                .nodes
+                .iter()
+                .map(|(id, node)| node_record(*id, node))
+                .collect(),
+            topics: self
+                .topics
+                .values()
+                .map(|topic| topic_record(topic))
+                .collect(),
+            streams: self
+                .streams
+                .iter()
+                .map(|(id, stream)| stream_record(*id, stream))
+                .collect(),
             objects,
             next_stream: self.next_stream,
             next_producer: self.next_producer,
@@ -209,7 +226,9 @@ impl MetadataImage {
             image.topics.insert(Arc::clone(&topic.name), topic);
         }
         for stream in snapshot.streams {
-            image.streams.insert(StreamId(stream.id), Arc::new(stream_image(stream)));
+            image
+                .streams
+                .insert(StreamId(stream.id), Arc::new(stream_image(stream)));
         }
         for object in snapshot.objects {
             let name = object.name.unwrap_or_default().into();
@@ -218,8 +237,12 @@ impl MetadataImage {
                     image.condemned.insert(name, LogIndex(at));
                 }
                 None => {
-                    let ObjectRecord { bytes, references, .. } = object;
-                    image.objects.insert(name, ObjectImage { bytes, references });
+                    let ObjectRecord {
+                        bytes, references, ..
+                    } = object;
+                    image
+                        .objects
+                        .insert(name, ObjectImage { bytes, references });
                 }
             }
         }
@@ -236,11 +259,14 @@ fn node_record(id: i32, node: &NodeImage) -> NodeRecord {
         endpoints: node.endpoints.clone(),
         floor: node.floor,
         confirmed: node.confirmed,
-        last_upload: node.last_upload.as_ref().map(|(epoch, number, dropped)| UploadRecord {
-            epoch: epoch.0,
-            number: *number,
-            dropped: dropped.iter().map(|stream| stream.0).collect(),
-        }),
+        last_upload: node
+            .last_upload
+            .as_ref()
+            .map(|(epoch, number, dropped)| UploadRecord {
+                epoch: epoch.0,
+                number: *number,
+                dropped: dropped.iter().map(|stream| stream.0).collect(),
+            }),
     }
 }
 
@@ -265,9 +291,10 @@ fn topic_record(topic: &TopicImage) -> TopicRecord {
         replicas: Some(Replicas {
             nodes: partition.replicas.iter().map(|node| node.0).collect(),
         }),
-        leader: partition
-            .leader
-            .map(|(node, epoch)| LeaderRecord { node: node.0, epoch: epoch.0 }),
+        leader: partition.leader.map(|(node, epoch)| LeaderRecord {
+            node: node.0,
+            epoch: epoch.0,
+        }),
         leader_epoch: partition.leader_epoch.0,
     };
     TopicRecord {
@@ -282,8 +309,16 @@ fn topic_record(topic: &TopicImage) -> TopicRecord {
 fn topic_image(topic: TopicRecord) -> TopicImage {
     let partition = |partition: PartitionRecord| PartitionImage {
         stream: StreamId(partition.stream),
-        replicas: partition.replicas.unwrap_or_default().nodes.into_iter().map(NodeId).collect(),
-        leader: partition.leader.map(|leader| (NodeId(leader.node), NodeEpoch(leader.epoch))),
+        replicas: partition
+            .replicas
+            .unwrap_or_default()
+            .nodes
+            .into_iter()
+            .map(NodeId)
+            .collect(),
+        leader: partition
+            .leader
+            .map(|leader| (NodeId(leader.node), NodeEpoch(leader.epoch))),
         leader_epoch: LeaderEpoch(partition.leader_epoch),
     };
     TopicImage {
@@ -296,8 +331,10 @@ fn topic_image(topic: TopicRecord) -> TopicImage {
 }
 
 fn stream_record(id: StreamId, stream: &StreamImage) -> StreamRecord {
-    let epoch =
-        |(epoch, first): &(LeaderEpoch, i64)| EpochRecord { epoch: epoch.0, first: *first };
+    let epoch = |(epoch, first): &(LeaderEpoch, i64)| EpochRecord {
+        epoch: epoch.0,
+        first: *first,
+    };
     StreamRecord {
         id: id.0,
         topic: stream.topic.0.to_vec(),
@@ -307,7 +344,11 @@ fn stream_record(id: StreamId, stream: &StreamImage) -> StreamRecord {
         held_by: stream.held_by.map(|epoch| epoch.0),
         leader_epoch: stream.leader_epoch.0,
         leader_epochs: stream.leader_epochs.iter().map(epoch).collect(),
-        claims: stream.claims.values().map(|claim| (**claim).clone()).collect(),
+        claims: stream
+            .claims
+            .values()
+            .map(|claim| (**claim).clone())
+            .collect(),
         checkpoint: stream.checkpoint.as_deref().cloned(),
     }
 }
@@ -325,7 +366,11 @@ fn stream_image(stream: StreamRecord) -> StreamImage {
             .into_iter()
             .map(|record| (LeaderEpoch(record.epoch), record.first))
             .collect(),
-        claims: stream.claims.into_iter().map(|claim| (claim.first, Arc::new(claim))).collect(),
+        claims: stream
+            .claims
+            .into_iter()
+            .map(|claim| (claim.first, Arc::new(claim)))
+            .collect(),
         checkpoint: stream.checkpoint.map(Arc::new),
     }
 }

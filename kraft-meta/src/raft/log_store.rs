@@ -79,8 +79,10 @@ impl GroupSink<Meta> for Sink {
 }
 
 /// The files of the metadata's log.
-const CONFIG: highwater_disk_log::Config =
-    highwater_disk_log::Config { file_bytes: 4 << 20, bytes_max: 256 << 20 };
+const CONFIG: highwater_disk_log::Config = highwater_disk_log::Config {
+    file_bytes: 4 << 20,
+    bytes_max: 256 << 20,
+};
 
 impl LogStore {
     pub(super) async fn open(
@@ -88,7 +90,9 @@ impl LogStore {
         threads: &dyn Threads,
         dir: &Path,
     ) -> Result<Self, OpenError> {
-        let mut recovery = Recovery::open(device, dir, CONFIG).await.map_err(OpenError::Log)?;
+        let mut recovery = Recovery::open(device, dir, CONFIG)
+            .await
+            .map_err(OpenError::Log)?;
         let mut memory = Memory::default();
         while let Some(group) = recovery.next().await.map_err(OpenError::Log)? {
             let mut body = group.body;
@@ -99,11 +103,18 @@ impl LogStore {
             }
         }
         let end = recovery.end();
-        let sink = Arc::new(Sink { end: AtomicU64::new(end), floor: AtomicU64::new(0) });
+        let sink = Arc::new(Sink {
+            end: AtomicU64::new(end),
+            floor: AtomicU64::new(0),
+        });
         let opening = recovery.opening() + 1;
         let as_sink: Arc<dyn GroupSink<Meta>> = Arc::<Sink>::clone(&sink);
         let log = DiskLog::start(recovery, opening, threads, "raft-writer", as_sink);
-        Ok(Self(Arc::new(Inner { log, memory: Mutex::new(memory), sink })))
+        Ok(Self(Arc::new(Inner {
+            log,
+            memory: Mutex::new(memory),
+            sink,
+        })))
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -172,7 +183,12 @@ impl RaftLogReader<Types> for LogStore {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
-        Ok(self.memory().entries.range(range).map(|(_, entry)| entry.clone()).collect())
+        Ok(self
+            .memory()
+            .entries
+            .range(range)
+            .map(|(_, entry)| entry.clone())
+            .collect())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -185,7 +201,11 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
         let memory = self.memory();
-        let last = memory.entries.values().next_back().map(|entry| entry.log_id);
+        let last = memory
+            .entries
+            .values()
+            .next_back()
+            .map(|entry| entry.log_id);
         Ok(LogState {
             last_purged_log_id: memory.purged,
             last_log_id: last.or(memory.purged),
@@ -197,16 +217,13 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.append_and_wait(vec![Kind::Vote(vote.into()).into()], Meta::Nothing).await?;
+        self.append_and_wait(vec![Kind::Vote(vote.into()).into()], Meta::Nothing)
+            .await?;
         self.memory().vote = Some(*vote);
         Ok(())
     }
 
-    async fn append<I>(
-        &mut self,
-        entries: I,
-        callback: IOFlushed<Types>,
-    ) -> Result<(), io::Error>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -235,7 +252,8 @@ impl RaftLogStorage<Types> for LogStore {
                 None => memory.entries.clear(),
             }
         }
-        self.append_and_wait(vec![Kind::Truncate(truncate).into()], Meta::Nothing).await
+        self.append_and_wait(vec![Kind::Truncate(truncate).into()], Meta::Nothing)
+            .await
     }
 
     /// Writes what is still needed once more, then lets go of everything before it.
@@ -244,7 +262,12 @@ impl RaftLogStorage<Types> for LogStore {
             let mut memory = self.memory();
             memory.purge(log_id);
             let mut records = vec![LogRecord::from(Kind::Purge((&log_id).into()))];
-            records.extend(memory.vote.iter().map(|vote| Kind::Vote(vote.into()).into()));
+            records.extend(
+                memory
+                    .vote
+                    .iter()
+                    .map(|vote| Kind::Vote(vote.into()).into()),
+            );
             let entries = memory.entries.values();
             records.extend(entries.map(|entry| LogRecord::from(Kind::Entry(entry.into()))));
             records

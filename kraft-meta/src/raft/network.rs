@@ -20,7 +20,10 @@ use super::types::{Snapshot, Types, Vote};
 pub(super) struct NoNetwork;
 
 fn unreachable() -> Unreachable<Types> {
-    Unreachable::new(&io::Error::new(io::ErrorKind::NotConnected, "there is one voter"))
+    Unreachable::new(&io::Error::new(
+        io::ErrorKind::NotConnected,
+        "there is one voter",
+    ))
 }
 
 impl RaftNetworkFactory<Types> for NoNetwork {

@@ -16,10 +16,10 @@ use super::network::NoNetwork;
 use super::snapshot_store::SnapshotStore;
 use super::state_store::StateStore;
 use super::types::{Proposal, Types};
+use crate::MetadataStore;
 use crate::command::{Action, Command, Format, Outcome};
 use crate::error::{OpenError, ProposeError};
 use crate::image::MetadataImage;
-use crate::MetadataStore;
 
 /// Where a voter keeps its log, and who it is.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ impl RaftMetadata {
         let log = LogStore::open(Arc::clone(&device), threads, &config.dir.join("log")).await?;
         let state = StateStore::open(SnapshotStore::new(device, config.dir)).await?;
         let image = state.watch();
-        let id = u64::try_from(config.node.0).map_err(|_| {
+        let id = u64::try_from(config.node.0).map_err(|_cause| {
             OpenError::Raft(format!("node.id must not be negative: {}", config.node))
         })?;
         let raft_config = openraft::Config {
@@ -80,18 +80,35 @@ impl RaftMetadata {
         let raft = Raft::new(id, raft_config, NoNetwork, log.clone(), state)
             .await
             .map_err(|error| failed(&error))?;
-        if raft.is_initialized().await.map_err(|error| failed(&error))? {
-            raft.trigger().elect(false).await.map_err(|error| failed(&error))?;
+        if raft
+            .is_initialized()
+            .await
+            .map_err(|error| failed(&error))?
+        {
+            raft.trigger()
+                .elect(false)
+                .await
+                .map_err(|error| failed(&error))?;
         } else {
             let members = BTreeMap::from([(id, BasicNode::default())]);
-            raft.initialize(members).await.map_err(|error| failed(&error))?;
+            raft.initialize(members)
+                .await
+                .map_err(|error| failed(&error))?;
         }
-        let led = raft.wait(Some(LEADER_DEADLINE)).current_leader(id, "lone voter leads").await;
+        let led = raft
+            .wait(Some(LEADER_DEADLINE))
+            .current_leader(id, "lone voter leads")
+            .await;
         led.map_err(|error| failed(&error))?;
         let metadata = Self { raft, image, log };
         // the first command of a term is answered when everything before it is applied
-        let format = Action::Format(Format { cluster_id: config.cluster.0.to_vec() });
-        metadata.propose(format.into()).await.map_err(|error| failed(&error))?;
+        let format = Action::Format(Format {
+            cluster_id: config.cluster.0.to_vec(),
+        });
+        metadata
+            .propose(format.into())
+            .await
+            .map_err(|error| failed(&error))?;
         Ok(metadata)
     }
 
@@ -100,7 +117,10 @@ impl RaftMetadata {
     /// # Errors
     /// When the log can't be closed.
     pub async fn shutdown(&self) -> Result<(), OpenError> {
-        self.raft.shutdown().await.map_err(|error| OpenError::Raft(error.to_string()))?;
+        self.raft
+            .shutdown()
+            .await
+            .map_err(|error| OpenError::Raft(error.to_string()))?;
         self.log.shutdown().await
     }
 }
@@ -119,7 +139,11 @@ impl MetadataStore for RaftMetadata {
         let written = self.raft.client_write(Proposal(command)).await;
         let response = written.map_err(|error| ProposeError::Unavailable(error.to_string()))?;
         let at = LogIndex(response.log_id.index);
-        response.data.0.map(|outcome| (at, outcome)).map_err(ProposeError::Rejected)
+        response
+            .data
+            .0
+            .map(|outcome| (at, outcome))
+            .map_err(ProposeError::Rejected)
     }
 }
 
@@ -132,9 +156,14 @@ mod tests {
     use crate::command::{CreateTopic, Replicas};
 
     async fn open(dir: &std::path::Path) -> RaftMetadata {
-        let config =
-            Config { dir: dir.to_owned(), node: NodeId(1), cluster: Uuid([7; 16]) };
-        RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await.expect("opens")
+        let config = Config {
+            dir: dir.to_owned(),
+            node: NodeId(1),
+            cluster: Uuid([7; 16]),
+        };
+        RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads)
+            .await
+            .expect("opens")
     }
 
     #[tokio::test]
@@ -150,7 +179,10 @@ mod tests {
         };
         let metadata = open(&dir).await;
         metadata.propose(create("first", 1)).await.expect("creates");
-        assert!(metadata.image().topic("first").is_some(), "the answer waits for the image");
+        assert!(
+            metadata.image().topic("first").is_some(),
+            "the answer waits for the image"
+        );
         metadata.shutdown().await.expect("stops");
         drop(metadata);
 
@@ -171,8 +203,16 @@ mod tests {
             )
             .await
             .expect("is taken");
-        metadata.raft.trigger().purge_log(last.0).await.expect("asks");
-        metadata.propose(create("second", 3)).await.expect("creates");
+        metadata
+            .raft
+            .trigger()
+            .purge_log(last.0)
+            .await
+            .expect("asks");
+        metadata
+            .propose(create("second", 3))
+            .await
+            .expect("creates");
         metadata.shutdown().await.expect("stops");
         drop(metadata);
 

@@ -86,7 +86,11 @@ pub(crate) struct VotersRecord {
 impl From<&Vote> for VoteRecord {
     fn from(vote: &Vote) -> Self {
         let LeaderId { term, node_id } = vote.leader_id;
-        Self { term, node: node_id, committed: vote.committed }
+        Self {
+            term,
+            node: node_id,
+            committed: vote.committed,
+        }
     }
 }
 
@@ -102,24 +106,35 @@ impl From<VoteRecord> for Vote {
 
 impl From<&LogId> for LogIdRecord {
     fn from(id: &LogId) -> Self {
-        Self { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index }
+        Self {
+            term: id.leader_id.term,
+            node: id.leader_id.node_id,
+            index: id.index,
+        }
     }
 }
 
 impl From<LogIdRecord> for LogId {
     fn from(record: LogIdRecord) -> Self {
-        let leader = LeaderId { term: record.term, node_id: record.node };
+        let leader = LeaderId {
+            term: record.term,
+            node_id: record.node,
+        };
         Self::new(leader, record.index)
     }
 }
 
 impl From<&Membership> for MembershipRecord {
     fn from(membership: &Membership) -> Self {
-        let voters =
-            |set: &BTreeSet<u64>| VotersRecord { nodes: set.iter().copied().collect() };
+        let voters = |set: &BTreeSet<u64>| VotersRecord {
+            nodes: set.iter().copied().collect(),
+        };
         Self {
             configs: membership.get_joint_config().iter().map(voters).collect(),
-            nodes: membership.nodes().map(|(id, node)| (*id, node.addr.clone())).collect(),
+            nodes: membership
+                .nodes()
+                .map(|(id, node)| (*id, node.addr.clone()))
+                .collect(),
             id: None,
         }
     }
@@ -127,8 +142,11 @@ impl From<&Membership> for MembershipRecord {
 
 impl From<MembershipRecord> for Membership {
     fn from(record: MembershipRecord) -> Self {
-        let configs: Vec<BTreeSet<u64>> =
-            record.configs.into_iter().map(|voters| voters.nodes.into_iter().collect()).collect();
+        let configs: Vec<BTreeSet<u64>> = record
+            .configs
+            .into_iter()
+            .map(|voters| voters.nodes.into_iter().collect())
+            .collect();
         let nodes: BTreeMap<u64, openraft::BasicNode> = record
             .nodes
             .into_iter()
@@ -142,7 +160,10 @@ impl From<MembershipRecord> for Membership {
 impl From<&StoredMembership> for MembershipRecord {
     fn from(stored: &StoredMembership) -> Self {
         let id = stored.log_id().as_ref().map(LogIdRecord::from);
-        Self { id, ..Self::from(stored.membership()) }
+        Self {
+            id,
+            ..Self::from(stored.membership())
+        }
     }
 }
 
@@ -160,7 +181,11 @@ impl From<&Entry> for EntryRecord {
             EntryPayload::Normal(proposal) => (Some(proposal.0.clone()), None),
             EntryPayload::Membership(membership) => (None, Some(membership.into())),
         };
-        Self { id: Some((&entry.log_id).into()), command, membership }
+        Self {
+            id: Some((&entry.log_id).into()),
+            command,
+            membership,
+        }
     }
 }
 
@@ -171,7 +196,10 @@ impl From<EntryRecord> for Entry {
             (None, Some(membership)) => EntryPayload::Membership(membership.into()),
             (None, None) => EntryPayload::Blank,
         };
-        Self { log_id: record.id.unwrap_or_default().into(), payload }
+        Self {
+            log_id: record.id.unwrap_or_default().into(),
+            payload,
+        }
     }
 }
 

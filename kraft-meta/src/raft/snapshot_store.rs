@@ -48,25 +48,35 @@ impl SnapshotStore {
 
     pub(super) async fn load(&self) -> Result<Option<Stored>, OpenError> {
         let path = self.path();
-        let error = |source| OpenError::Io { path: path.display().to_string(), source };
+        let error = |source| OpenError::Io {
+            path: path.display().to_string(),
+            source,
+        };
         let file = match self.device.open(&path, OpenMode::Existing).await {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(error)?,
         };
         let bytes = usize::try_from(file.len().await.map_err(error)?).unwrap_or(usize::MAX);
         let body = file.read_at(0, bytes).await.map_err(error)?;
-        let unreadable =
-            |why: String| OpenError::Snapshot(crate::SnapshotError::Unreadable(why));
+        let unreadable = |why: String| OpenError::Snapshot(crate::SnapshotError::Unreadable(why));
         let file = File::decode(body).map_err(|why| unreadable(why.to_string()))?;
         if file.version != VERSION {
-            return Err(OpenError::Snapshot(crate::SnapshotError::Newer(file.version)));
+            return Err(OpenError::Snapshot(crate::SnapshotError::Newer(
+                file.version,
+            )));
         }
         if crc32fast::hash(&file.image) != file.crc {
-            return Err(unreadable(format!("the checksum of {} is wrong", path.display())));
+            return Err(unreadable(format!(
+                "the checksum of {} is wrong",
+                path.display()
+            )));
         }
         let meta = SnapshotMeta {
             last_log_id: file.last.map(LogId::from),
-            last_membership: file.membership.map(StoredMembership::from).unwrap_or_default(),
+            last_membership: file
+                .membership
+                .map(StoredMembership::from)
+                .unwrap_or_default(),
         };
         Ok(Some((meta, file.image)))
     }
@@ -85,7 +95,8 @@ impl SnapshotStore {
             _ => {}
         }
         let out = self.device.open(&new, OpenMode::CreateNew).await?;
-        out.write_at(0, &[Bytes::from(file.encode_to_vec())]).await?;
+        out.write_at(0, &[Bytes::from(file.encode_to_vec())])
+            .await?;
         out.sync_data().await?;
         self.device.rename(&new, &self.path()).await?;
         self.device.sync_dir(&self.dir).await

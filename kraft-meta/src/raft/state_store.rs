@@ -51,9 +51,14 @@ impl StateStore {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let meta =
-            SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() };
-        Snapshot { meta, snapshot: self.image.encode() }
+        let meta = SnapshotMeta {
+            last_log_id: self.last,
+            last_membership: self.membership.clone(),
+        };
+        Snapshot {
+            meta,
+            snapshot: self.image.encode(),
+        }
     }
 }
 
@@ -62,7 +67,9 @@ impl RaftSnapshotBuilder<Types> for StateStore {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let snapshot = self.snapshot();
-        self.snapshots.save(&snapshot.meta, &snapshot.snapshot).await?;
+        self.snapshots
+            .save(&snapshot.meta, &snapshot.snapshot)
+            .await?;
         Ok(snapshot)
     }
 }

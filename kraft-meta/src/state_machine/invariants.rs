@@ -22,9 +22,15 @@ impl MetadataImage {
                 end = Some(claim.next);
             }
             if end.is_some_and(|end| end != stream.committed_end) {
-                return Err(format!("I4: the committed end of stream {id} is no claim's"));
+                return Err(format!(
+                    "I4: the committed end of stream {id} is no claim's"
+                ));
             }
-            if stream.leader_epochs.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+            if stream
+                .leader_epochs
+                .windows(2)
+                .any(|pair| pair[0].0 >= pair[1].0)
+            {
                 return Err(format!("E5: leader epochs of stream {id} do not grow"));
             }
             for claim in stream.claims.values().chain(&stream.checkpoint) {

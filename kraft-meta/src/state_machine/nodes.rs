@@ -11,7 +11,10 @@ impl MetadataImage {
     /// E1: the epoch is the log index. E2: idempotent by incarnation; fences every earlier epoch.
     pub(super) fn register_node(&mut self, at: LogIndex, register: RegisterNode) -> Outcome {
         let before = self.nodes.get(&register.node).cloned();
-        if let Some(node) = before.as_ref().filter(|node| node.incarnation == register.incarnation) {
+        if let Some(node) = before
+            .as_ref()
+            .filter(|node| node.incarnation == register.incarnation)
+        {
             return registered(node);
         }
         let epoch = NodeEpoch(at.0);
@@ -33,7 +36,10 @@ impl MetadataImage {
     /// E3: recovered by its own node. Then E5: what it led gets a new leader epoch of the live one.
     pub(super) fn close_epoch(&mut self, close: &CloseEpoch) -> Result<Outcome, Rejection> {
         let below = NodeEpoch(close.below);
-        let node = self.nodes.get(&close.node).ok_or(Rejection::Fenced(below))?;
+        let node = self
+            .nodes
+            .get(&close.node)
+            .ok_or(Rejection::Fenced(below))?;
         if node.epoch != below {
             return Err(Rejection::Fenced(below));
         }
@@ -44,7 +50,12 @@ impl MetadataImage {
         let led: Vec<Arc<TopicImage>> = self
             .topics
             .values()
-            .filter(|topic| topic.partitions.iter().any(|p| leads_below(p.leader, id, below)))
+            .filter(|topic| {
+                topic
+                    .partitions
+                    .iter()
+                    .any(|p| leads_below(p.leader, id, below))
+            })
             .cloned()
             .collect();
         for topic in led {
@@ -63,7 +74,9 @@ impl MetadataImage {
     /// The live node of an epoch (E6).
     pub(super) fn open_epoch(&self, epoch: NodeEpoch) -> Result<(i32, &Arc<NodeImage>), Rejection> {
         let found = self.nodes.iter().find(|(_, node)| node.epoch == epoch);
-        found.map(|(id, node)| (*id, node)).ok_or(Rejection::Fenced(epoch))
+        found
+            .map(|(id, node)| (*id, node))
+            .ok_or(Rejection::Fenced(epoch))
     }
 }
 
@@ -74,7 +87,10 @@ fn leads_below(leader: Option<(NodeId, NodeEpoch)>, node: NodeId, below: NodeEpo
 fn registered(node: &NodeImage) -> Outcome {
     Outcome::Registered {
         epoch: node.epoch,
-        floor: WalPosition { epoch: node.epoch, at: node.floor },
+        floor: WalPosition {
+            epoch: node.epoch,
+            at: node.floor,
+        },
         confirmed: node.confirmed,
     }
 }

@@ -24,7 +24,11 @@ impl MetadataImage {
             && *last_epoch == epoch
             && commit.number <= *last
         {
-            let dropped = if commit.number == *last { dropped.clone() } else { Vec::new() };
+            let dropped = if commit.number == *last {
+                dropped.clone()
+            } else {
+                Vec::new()
+            };
             return Ok(Outcome::Committed { dropped });
         }
         let mut node: NodeImage = (**node).clone();
@@ -39,7 +43,13 @@ impl MetadataImage {
             .into_iter()
             .map(|of| self.judge(of, epoch, commit.recovering, object))
             .collect::<Result<Vec<_>, _>>()?;
-        self.objects.insert(object, ObjectImage { bytes: commit.bytes, references: 0 });
+        self.objects.insert(
+            object,
+            ObjectImage {
+                bytes: commit.bytes,
+                references: 0,
+            },
+        );
         let mut dropped = Vec::new();
         for verdict in verdicts {
             match verdict {
@@ -64,7 +74,9 @@ impl MetadataImage {
     ) -> Result<Verdict, Rejection> {
         let id = StreamId(of.stream);
         let mut claim = of.claim.ok_or(Rejection::NotUnderstood)?;
-        let Some(stream) = self.streams.get(&id) else { return Ok(Verdict::Drop(id)) };
+        let Some(stream) = self.streams.get(&id) else {
+            return Ok(Verdict::Drop(id));
+        };
         let held = stream.leader_epoch == LeaderEpoch(claim.leader_epoch)
             && (recovering || stream.held_by == Some(epoch));
         if !held || claim.next <= stream.committed_end {
@@ -72,17 +84,23 @@ impl MetadataImage {
         }
         if claim.first > stream.committed_end {
             let committed = stream.committed_end;
-            return Err(Rejection::Gap { stream: id, committed, first: claim.first });
+            return Err(Rejection::Gap {
+                stream: id,
+                committed,
+                first: claim.first,
+            });
         }
         claim.first = stream.committed_end;
         // U4: what lies below the start keeps its range, but not its object
-        claim.object = (claim.next > stream.start || claim.has_checkpoint)
-            .then(|| ObjectName::from(object));
+        claim.object =
+            (claim.next > stream.start || claim.has_checkpoint).then(|| ObjectName::from(object));
         Ok(Verdict::Keep(id, claim))
     }
 
     fn add_claim(&mut self, id: StreamId, claim: ClaimRecord) {
-        let Some(stream) = self.streams.get(&id) else { return };
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
         let mut stream: StreamImage = (**stream).clone();
         stream.committed_end = claim.next;
         let claim = Arc::new(claim);
@@ -118,7 +136,11 @@ impl MetadataImage {
     }
 
     fn condemn_if_unreferenced(&mut self, id: ObjectId) {
-        if self.objects.get(&id).is_some_and(|object| object.references == 0) {
+        if self
+            .objects
+            .get(&id)
+            .is_some_and(|object| object.references == 0)
+        {
             self.objects.remove(&id);
             self.condemned.insert(id, self.at);
         }

@@ -16,7 +16,11 @@ impl MetadataImage {
             return Err(Rejection::Fenced(epoch));
         }
         let leader = (NodeId(node), epoch);
-        let opened = open.streams.iter().map(|asked| self.open_stream(leader, *asked)).collect();
+        let opened = open
+            .streams
+            .iter()
+            .map(|asked| self.open_stream(leader, *asked))
+            .collect();
         Ok(Outcome::Opened(opened))
     }
 
@@ -33,12 +37,17 @@ impl MetadataImage {
             .ok_or(Rejection::UnknownStream(id))?;
         let asked_epoch = LeaderEpoch(asked.leader_epoch);
         if partition.leader != Some(leader) || partition.leader_epoch != asked_epoch {
-            return Err(Rejection::NotHeld { stream: id, held: partition.leader_epoch });
+            return Err(Rejection::NotHeld {
+                stream: id,
+                held: partition.leader_epoch,
+            });
         }
         let mut stream: StreamImage = (**stream).clone();
         if stream.leader_epoch != asked_epoch {
             stream.leader_epoch = asked_epoch;
-            stream.leader_epochs.push((asked_epoch, stream.committed_end));
+            stream
+                .leader_epochs
+                .push((asked_epoch, stream.committed_end));
             collapse(&mut stream);
         }
         stream.held_by = Some(leader.1);
@@ -75,7 +84,11 @@ impl MetadataImage {
 /// E5: entries below the start collapse into one, which begins at the start.
 fn collapse(stream: &mut StreamImage) {
     let start = stream.start;
-    let below = stream.leader_epochs.iter().filter(|(_, first)| *first <= start).count();
+    let below = stream
+        .leader_epochs
+        .iter()
+        .filter(|(_, first)| *first <= start)
+        .count();
     if below > 0 {
         stream.leader_epochs.drain(..below - 1);
         stream.leader_epochs[0].1 = start;

@@ -40,7 +40,8 @@ impl MetadataImage {
             Some((NodeId(*node), live.epoch))
         });
         let index = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-        self.streams.insert(stream, Arc::new(new_stream(topic.id, index)));
+        self.streams
+            .insert(stream, Arc::new(new_stream(topic.id, index)));
         topic.partitions.push(PartitionImage {
             stream,
             replicas: replicas.nodes.iter().copied().map(NodeId).collect(),
@@ -53,7 +54,9 @@ impl MetadataImage {
         &mut self,
         create: &CreatePartitions,
     ) -> Result<Outcome, Rejection> {
-        let topic = self.topic_by_id(uuid(&create.topic)).ok_or(Rejection::UnknownTopic)?;
+        let topic = self
+            .topic_by_id(uuid(&create.topic))
+            .ok_or(Rejection::UnknownTopic)?;
         let mut topic = (**topic).clone();
         if u32::try_from(topic.partitions.len()) != Ok(create.existing) {
             return Err(Rejection::Changed);
@@ -66,7 +69,9 @@ impl MetadataImage {
     }
 
     pub(super) fn set_topic_configs(&mut self, set: SetTopicConfigs) -> Result<Outcome, Rejection> {
-        let topic = self.topic_by_id(uuid(&set.topic)).ok_or(Rejection::UnknownTopic)?;
+        let topic = self
+            .topic_by_id(uuid(&set.topic))
+            .ok_or(Rejection::UnknownTopic)?;
         let mut topic = (**topic).clone();
         topic.configs = set.configs;
         self.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
@@ -75,7 +80,10 @@ impl MetadataImage {
 
     pub(super) fn delete_topic(&mut self, delete: &DeleteTopic) -> Result<Outcome, Rejection> {
         let id = uuid(&delete.id);
-        let topic = self.topic_by_id(id).cloned().ok_or(Rejection::UnknownTopic)?;
+        let topic = self
+            .topic_by_id(id)
+            .cloned()
+            .ok_or(Rejection::UnknownTopic)?;
         for partition in &topic.partitions {
             if let Some(stream) = self.streams.remove(&partition.stream) {
                 for claim in stream.claims.values().chain(&stream.checkpoint) {

@@ -15,7 +15,10 @@ pub(crate) fn read_all(dir: &Path) -> Result<Vec<Message>> {
         .with_context(|| format!("cannot read {}", dir.display()))?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "json")
+    });
     paths.sort();
     let mut requests = Vec::new();
     let mut responses = Vec::new();
@@ -45,7 +48,10 @@ fn client_facing(value: &Value) -> bool {
 }
 
 fn without_comments(text: &str) -> String {
-    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn message(value: &Value, kind: Kind) -> Result<Message> {
@@ -76,7 +82,9 @@ fn message(value: &Value, kind: Kind) -> Result<Message> {
 }
 
 fn string(value: &Value, name: &str) -> Result<String> {
-    let text = value[name].as_str().with_context(|| format!("{name} is missing in {value}"))?;
+    let text = value[name]
+        .as_str()
+        .with_context(|| format!("{name} is missing in {value}"))?;
     Ok(text.to_owned())
 }
 

@@ -53,18 +53,24 @@ pub(crate) fn api_keys(all: &BTreeMap<String, Message>) -> String {
             ApiKey) -> i16 {\nmatch key {\n";
     for message in all.values().filter(|message| message.kind == Kind::Request) {
         let name = message.name.trim_end_matches("Request");
-        put(&mut out, &format!("ApiKey::{name} => {},", flexible_from(message)));
+        put(
+            &mut out,
+            &format!("ApiKey::{name} => {},", flexible_from(message)),
+        );
     }
     out + "}\n}\n"
 }
 
-const HEAD: &str = "// Generated from protocol/schema by `cargo xtask codegen`; not to be edited.\n\n";
+const HEAD: &str =
+    "// Generated from protocol/schema by `cargo xtask codegen`; not to be edited.\n\n";
 
 /// The module file.
 pub(crate) fn modules<'a>(files: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<&str> = files.map(|file| file.trim_end_matches(".rs")).collect();
-    let mut out = String::from("//! Kafka's messages, one module each, and all of them flat (a name that two have stands in its module).\n");
-    out += "#![expect(missing_docs, ambiguous_glob_reexports, unused_variables, unused_mut, clippy::too_many_lines, clippy::unnecessary_wraps, \
+    let mut out = String::from(
+        "//! Kafka's messages, one module each, and all of them flat (a name that two have stands in its module).\n",
+    );
+    out += "#![expect(missing_docs, ambiguous_glob_reexports, unused_variables, unused_mut, clippy::all, clippy::too_many_lines, \
             reason = \"generated: the names are Kafka's\")]\n";
     out += HEAD;
     for name in &names {
@@ -83,7 +89,10 @@ fn put(out: &mut String, line: &str) {
 
 /// The module of one message.
 pub(crate) fn message(message: &Message) -> Result<String> {
-    let mut emitter = Emitter { message, out: String::from(HEAD) };
+    let mut emitter = Emitter {
+        message,
+        out: String::from(HEAD),
+    };
     emitter.out += "use bytes::Bytes;\nuse highwater_types::Uuid;\n\nuse crate::records_field::Records;\nuse \
                     crate::wire::{DecodeError, FrameWriter, Reader, StrBytes};\nuse crate::{ApiKey, Message, \
                     Request};\n\n";
@@ -123,7 +132,10 @@ impl Emitter<'_> {
             head = head.replace(", StrBytes}", "}");
         }
         if self.message.kind == Kind::Response {
-            head = head.replace("use crate::{ApiKey, Message, Request};", "use crate::Message;");
+            head = head.replace(
+                "use crate::{ApiKey, Message, Request};",
+                "use crate::Message;",
+            );
         }
         head + body
     }
@@ -147,12 +159,20 @@ impl Emitter<'_> {
     }
 
     fn structure(&mut self, name: &str, fields: &[Field]) -> Result<()> {
-        self.put(&format!("#[derive(Debug, Clone, PartialEq)]\npub struct {name} {{"));
+        self.put(&format!(
+            "#[derive(Debug, Clone, PartialEq)]\npub struct {name} {{"
+        ));
         for field in fields {
-            self.put(&format!("pub {}: {},", snake(&field.name), rust_type(field)));
+            self.put(&format!(
+                "pub {}: {},",
+                snake(&field.name),
+                rust_type(field)
+            ));
         }
         self.put("}\n");
-        self.put(&format!("impl Default for {name} {{\nfn default() -> Self {{\nSelf {{"));
+        self.put(&format!(
+            "impl Default for {name} {{\nfn default() -> Self {{\nSelf {{"
+        ));
         for field in fields {
             self.put(&format!("{}: {},", snake(&field.name), default(field)));
         }
@@ -173,7 +193,10 @@ impl Emitter<'_> {
 
     fn read(&mut self, fields: &[Field]) -> Result<()> {
         self.put("fn read(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {");
-        self.put(&format!("let flexible = version >= {};", flexible_from(self.message)));
+        self.put(&format!(
+            "let flexible = version >= {};",
+            flexible_from(self.message)
+        ));
         self.put("let mut this = Self::default();");
         for field in fields {
             let place = format!("this.{}", snake(&field.name));
@@ -183,11 +206,17 @@ impl Emitter<'_> {
         }
         self.put("if flexible {\nr.tagged_fields(|tag, r| {\nmatch tag {");
         for field in fields {
-            let Some((tag, versions)) = field.tagged else { continue };
-            let condition = self.condition(versions).unwrap_or_else(|| "true".to_owned());
+            let Some((tag, versions)) = field.tagged else {
+                continue;
+            };
+            let condition = self
+                .condition(versions)
+                .unwrap_or_else(|| "true".to_owned());
             let value = self.read_value(field)?;
             let place = format!("this.{}", snake(&field.name));
-            self.put(&format!("{tag} if {condition} => {{ {place} = {value}; Ok(true) }}"));
+            self.put(&format!(
+                "{tag} if {condition} => {{ {place} = {value}; Ok(true) }}"
+            ));
         }
         self.put("_ => Ok(false),\n}\n})?;\n}\nOk(this)\n}\n");
         Ok(())
@@ -195,7 +224,10 @@ impl Emitter<'_> {
 
     fn write(&mut self, fields: &[Field]) -> Result<()> {
         self.put("fn write(&self, out: &mut FrameWriter, version: i16) {");
-        self.put(&format!("let flexible = version >= {};", flexible_from(self.message)));
+        self.put(&format!(
+            "let flexible = version >= {};",
+            flexible_from(self.message)
+        ));
         for field in fields {
             let statement = self.write_value(field)?;
             self.guarded(self.plain_versions(field), field, &statement);
@@ -203,7 +235,9 @@ impl Emitter<'_> {
         self.put("if flexible {\nlet mut tagged = 0;");
         let mut tagged: Vec<(u32, String, String)> = Vec::new();
         for field in fields {
-            let Some((tag, versions)) = field.tagged else { continue };
+            let Some((tag, versions)) = field.tagged else {
+                continue;
+            };
             let place = format!("self.{}", snake(&field.name));
             let mut condition = format!("{place} != {}", comparable_default(field));
             if let Some(versions) = self.condition(versions) {
@@ -215,7 +249,9 @@ impl Emitter<'_> {
         tagged.sort_by_key(|(tag, ..)| *tag);
         self.put("out.unsigned_varint(tagged);");
         for (tag, condition, statement) in tagged {
-            self.put(&format!("if {condition} {{ out.tagged({tag}, |out| {{ {statement} }}); }}"));
+            self.put(&format!(
+                "if {condition} {{ out.tagged({tag}, |out| {{ {statement} }}); }}"
+            ));
         }
         self.put("}\n}\n");
         Ok(())
@@ -225,7 +261,10 @@ impl Emitter<'_> {
     fn plain_versions(&self, field: &Field) -> Versions {
         let own = field.versions.and(self.message.valid);
         match field.tagged {
-            Some((_, tagged)) => Versions { last: own.last.min(tagged.first - 1), ..own },
+            Some((_, tagged)) => Versions {
+                last: own.last.min(tagged.first - 1),
+                ..own
+            },
             None => own,
         }
     }
@@ -249,9 +288,10 @@ impl Emitter<'_> {
             (false, false) => None,
             (true, false) => Some(format!("version >= {}", versions.first)),
             (false, true) => Some(format!("version <= {}", versions.last)),
-            (true, true) => {
-                Some(format!("({}..={}).contains(&version)", versions.first, versions.last))
-            }
+            (true, true) => Some(format!(
+                "({}..={}).contains(&version)",
+                versions.first, versions.last
+            )),
         }
     }
 
@@ -299,7 +339,11 @@ enum Null {
 }
 
 fn flexible_from(message: &Message) -> i16 {
-    if message.flexible.is_empty() { i16::MAX } else { message.flexible.first }
+    if message.flexible.is_empty() {
+        i16::MAX
+    } else {
+        message.flexible.first
+    }
 }
 
 fn struct_name(ty: &Type) -> Option<&str> {
@@ -338,7 +382,11 @@ fn bare_type(ty: &Type) -> String {
 
 fn rust_type(field: &Field) -> String {
     let bare = bare_type(&field.ty);
-    if optional(field) { format!("Option<{bare}>") } else { bare }
+    if optional(field) {
+        format!("Option<{bare}>")
+    } else {
+        bare
+    }
 }
 
 fn default(field: &Field) -> String {
@@ -381,7 +429,9 @@ fn read_type(ty: &Type, nullable: bool) -> Result<String> {
             "string" | "bytes" | "records" => format!("r.{prefix}{name}(flexible)?"),
             other => bail!("no nullable {other}"),
         },
-        Type::Struct(name) if nullable => format!("r.nullable_struct(|r| {name}::read(r, version))?"),
+        Type::Struct(name) if nullable => {
+            format!("r.nullable_struct(|r| {name}::read(r, version))?")
+        }
         Type::Struct(name) => format!("{name}::read(r, version)?"),
         Type::Array(element) => {
             let one = read_type(element, false)?;
@@ -405,14 +455,19 @@ fn write_type(ty: &Type, place: &str, null: Null) -> Result<String> {
             }
             (other, Null::Never) => {
                 let star = if place.starts_with("self.") { "" } else { "*" };
-                format!("out.{}({star}{place});", bare_type(&Type::Plain(other.to_owned())).to_ascii_lowercase())
+                format!(
+                    "out.{}({star}{place});",
+                    bare_type(&Type::Plain(other.to_owned())).to_ascii_lowercase()
+                )
             }
             (other, _) => bail!("no nullable {other}"),
         },
         Type::Struct(_) => match null {
             Null::Never => format!("{place}.write(out, version);"),
             Null::Allowed => {
-                format!("out.nullable_struct({place}.as_ref(), |out, one| one.write(out, version));")
+                format!(
+                    "out.nullable_struct({place}.as_ref(), |out, one| one.write(out, version));"
+                )
             }
             Null::AsDefault => {
                 format!("{place}.as_ref().unwrap_or(&Default::default()).write(out, version);")

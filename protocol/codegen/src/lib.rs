@@ -39,11 +39,19 @@ pub fn generate(schema_dir: &Path, out_dir: &Path, check: bool) -> Result<usize>
     let all = read_schema(schema_dir)?;
     let served = fs::read_to_string(schema_dir.join("served.txt"))?;
     let mut files = BTreeMap::new();
-    for name in served.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for name in served
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         for suffix in ["Request", "Response"] {
             let full = format!("{name}{suffix}");
-            let message = all.get(&full).with_context(|| format!("no schema of {full}"))?;
-            files.insert(format!("{}.rs", emit::snake(&full)), emit::message(message)?);
+            let message = all
+                .get(&full)
+                .with_context(|| format!("no schema of {full}"))?;
+            files.insert(
+                format!("{}.rs", emit::snake(&full)),
+                emit::message(message)?,
+            );
         }
     }
     files.insert("api_key.rs".to_owned(), emit::api_keys(&all));
@@ -64,7 +72,10 @@ pub fn generate(schema_dir: &Path, out_dir: &Path, check: bool) -> Result<usize>
         }
     }
     if !different.is_empty() {
-        bail!("generated files differ (run `cargo xtask codegen`): {}", different.join(", "));
+        bail!(
+            "generated files differ (run `cargo xtask codegen`): {}",
+            different.join(", ")
+        );
     }
     Ok(files.len())
 }
@@ -94,7 +105,10 @@ pub fn compare(json_dir: &Path, schema_dir: &Path) -> Result<Vec<String>> {
             Some(_) => {}
         }
     }
-    differences.extend(ours.keys().map(|name| format!("{name}: not among the definitions")));
+    differences.extend(
+        ours.keys()
+            .map(|name| format!("{name}: not among the definitions")),
+    );
     Ok(differences)
 }
 
@@ -102,7 +116,10 @@ fn read_schema(dir: &Path) -> Result<BTreeMap<String, Message>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "kmsg") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "kmsg")
+        {
             let source = fs::read_to_string(&path)?;
             let message = text::parse(&source)
                 .with_context(|| format!("cannot understand {}", path.display()))?;
@@ -115,7 +132,14 @@ fn read_schema(dir: &Path) -> Result<BTreeMap<String, Message>> {
 fn format(source: &str) -> Result<String> {
     use std::io::Write;
     let mut rustfmt = Command::new("rustfmt")
-        .args(["--edition", "2024", "--emit", "stdout", "--config", "max_width=100"])
+        .args([
+            "--edition",
+            "2024",
+            "--emit",
+            "stdout",
+            "--config",
+            "max_width=100",
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -12,22 +12,36 @@ fn main() -> Result<()> {
     let generated = Path::new("protocol/src/generated");
     let said = match args.as_slice() {
         ["convert", json] => {
-            format!("{} messages", highwater_codegen::convert(Path::new(json), schema)?)
+            format!(
+                "{} messages",
+                highwater_codegen::convert(Path::new(json), schema)?
+            )
         }
         ["generate"] => {
-            format!("{} files", highwater_codegen::generate(schema, generated, false)?)
+            format!(
+                "{} files",
+                highwater_codegen::generate(schema, generated, false)?
+            )
         }
         ["generate", "--check"] => {
-            format!("{} files are current", highwater_codegen::generate(schema, generated, true)?)
+            format!(
+                "{} files are current",
+                highwater_codegen::generate(schema, generated, true)?
+            )
         }
         ["compare", json] => {
             let differences = highwater_codegen::compare(Path::new(json), schema)?;
             if !differences.is_empty() {
-                bail!("the schema differs from the definitions:\n{}", differences.join("\n"));
+                bail!(
+                    "the schema differs from the definitions:\n{}",
+                    differences.join("\n")
+                );
             }
             "the schema equals the definitions".to_owned()
         }
-        _ => bail!("usage: highwater-codegen convert JSON_DIR | generate [--check] | compare JSON_DIR"),
+        _ => bail!(
+            "usage: highwater-codegen convert JSON_DIR | generate [--check] | compare JSON_DIR"
+        ),
     };
     writeln!(std::io::stdout(), "{said}")?;
     Ok(())

@@ -22,7 +22,10 @@ impl Versions {
     /// The versions in both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self { first: self.first.max(other.first), last: self.last.min(other.last) }
+        Self {
+            first: self.first.max(other.first),
+            last: self.last.min(other.last),
+        }
     }
 }
 

@@ -16,23 +16,39 @@ use crate::model::{Field, Kind, Message, Struct, Type, Versions};
 
 /// Reads `3-13`, `9+`, `7` or `none`.
 pub(crate) fn versions(text: &str) -> Result<Versions> {
-    let number = |digits: &str| digits.parse::<i16>().with_context(|| format!("versions {text}"));
+    let number = |digits: &str| {
+        digits
+            .parse::<i16>()
+            .with_context(|| format!("versions {text}"))
+    };
     if text == "none" {
         return Ok(Versions::NONE);
     }
     if let Some(first) = text.strip_suffix('+') {
-        return Ok(Versions { first: number(first)?, last: i16::MAX });
+        return Ok(Versions {
+            first: number(first)?,
+            last: i16::MAX,
+        });
     }
     match text.split_once('-') {
-        Some((first, last)) => Ok(Versions { first: number(first)?, last: number(last)? }),
-        None => Ok(Versions { first: number(text)?, last: number(text)? }),
+        Some((first, last)) => Ok(Versions {
+            first: number(first)?,
+            last: number(last)?,
+        }),
+        None => Ok(Versions {
+            first: number(text)?,
+            last: number(text)?,
+        }),
     }
 }
 
 fn show(versions: Versions) -> String {
     match versions {
         none if none.is_empty() => "none".to_owned(),
-        Versions { first, last: i16::MAX } => format!("{first}+"),
+        Versions {
+            first,
+            last: i16::MAX,
+        } => format!("{first}+"),
         Versions { first, last } if first == last => first.to_string(),
         Versions { first, last } => format!("{first}-{last}"),
     }
@@ -61,7 +77,11 @@ pub(crate) fn print(message: &Message) -> String {
     );
     print_fields(&mut out, &message.fields, 0);
     for shared in &message.structs {
-        line(&mut out, 0, &format!("struct {} {}", shared.name, show(shared.versions)));
+        line(
+            &mut out,
+            0,
+            &format!("struct {} {}", shared.name, show(shared.versions)),
+        );
         print_fields(&mut out, &shared.fields, 1);
     }
     out
@@ -74,8 +94,12 @@ fn line(out: &mut String, depth: usize, text: &str) {
 
 fn print_fields(out: &mut String, fields: &[Field], depth: usize) {
     for field in fields {
-        let mut text =
-            format!("{} {} {}", field.name, show_type(&field.ty), show(field.versions));
+        let mut text = format!(
+            "{} {} {}",
+            field.name,
+            show_type(&field.ty),
+            show(field.versions)
+        );
         if !field.nullable.is_empty() {
             text += &format!(" nullable {}", show(field.nullable));
         }
@@ -103,7 +127,10 @@ fn print_fields(out: &mut String, fields: &[Field], depth: usize) {
 
 /// Reads a message.
 pub(crate) fn parse(source: &str) -> Result<Message> {
-    let mut lines = source.lines().filter(|line| !line.trim().is_empty()).peekable();
+    let mut lines = source
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .peekable();
     let head = lines.next().context("an empty file")?;
     let words: Vec<&str> = head.split_whitespace().collect();
     let [kind, key, name, valid, "flexible", flexible, rest @ ..] = words.as_slice() else {
@@ -136,7 +163,11 @@ pub(crate) fn parse(source: &str) -> Result<Message> {
             lines.pop();
             let (name, of) = rest.split_once(' ').context("a structure has versions")?;
             let fields = parse_fields(&mut lines, 1)?;
-            message.structs.push(Struct { name: name.to_owned(), versions: versions(of)?, fields });
+            message.structs.push(Struct {
+                name: name.to_owned(),
+                versions: versions(of)?,
+                fields,
+            });
         } else {
             message.fields.extend(parse_fields(&mut lines, 0)?);
         }
@@ -160,7 +191,11 @@ fn parse_fields(lines: &mut Vec<(usize, &str)>, depth: usize) -> Result<Vec<Fiel
 
 fn parse_field(text: &str) -> Result<Field> {
     let mut words = text.split_whitespace();
-    let mut next = || words.next().with_context(|| format!("a field is cut short: {text}"));
+    let mut next = || {
+        words
+            .next()
+            .with_context(|| format!("a field is cut short: {text}"))
+    };
     let mut field = Field {
         name: next()?.to_owned(),
         ty: ty(next()?),
@@ -175,7 +210,11 @@ fn parse_field(text: &str) -> Result<Field> {
         fields: Vec::new(),
     };
     while let Some(word) = words.next() {
-        let mut next = || words.next().with_context(|| format!("a field is cut short: {text}"));
+        let mut next = || {
+            words
+                .next()
+                .with_context(|| format!("a field is cut short: {text}"))
+        };
         match word {
             "nullable" => field.nullable = versions(next()?)?,
             "tag" => field.tagged = Some((next()?.parse()?, versions(next()?)?)),

@@ -4,8 +4,8 @@
     ambiguous_glob_reexports,
     unused_variables,
     unused_mut,
+    clippy::all,
     clippy::too_many_lines,
-    clippy::unnecessary_wraps,
     reason = "generated: the names are Kafka's"
 )]
 // Generated from protocol/schema by `cargo xtask codegen`; not to be edited.

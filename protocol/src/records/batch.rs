@@ -94,7 +94,8 @@ impl BatchHeader {
         if magic != MAGIC {
             return Err(BatchError::Magic(magic));
         }
-        let whole = usize::try_from(length).map_err(|_| BatchError::Length(length))? + LENGTH_FROM;
+        let whole =
+            usize::try_from(length).map_err(|_cause| BatchError::Length(length))? + LENGTH_FROM;
         if whole < BATCH_HEADER_BYTES {
             return Err(BatchError::Length(length));
         }
@@ -126,7 +127,10 @@ impl BatchHeader {
         if computed == self.crc {
             return Ok(());
         }
-        Err(BatchError::Crc { stored: self.crc, computed })
+        Err(BatchError::Crc {
+            stored: self.crc,
+            computed,
+        })
     }
 
     /// The codec of its records.
@@ -163,7 +167,9 @@ impl BatchHeader {
     /// Just after its last offset.
     #[must_use]
     pub fn next_offset(&self) -> i64 {
-        self.base_offset.saturating_add(i64::from(self.last_offset_delta)).saturating_add(1)
+        self.base_offset
+            .saturating_add(i64::from(self.last_offset_delta))
+            .saturating_add(1)
     }
 
     /// Its last sequence; after 2147483647 comes 0.

@@ -20,7 +20,11 @@ pub struct ProducerFields {
 
 impl Default for ProducerFields {
     fn default() -> Self {
-        Self { id: -1, epoch: -1, base_sequence: -1 }
+        Self {
+            id: -1,
+            epoch: -1,
+            base_sequence: -1,
+        }
     }
 }
 
@@ -132,7 +136,7 @@ impl BatchBuilder {
 }
 
 fn varlong(out: &mut BytesMut, value: i64) {
-    let mut left = u64::from_ne_bytes(((value << 1) ^ (value >> 63)).to_ne_bytes());
+    let mut left = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while left >= 0x80 {
         out.put_u8((left & 0x7f).to_le_bytes()[0] | 0x80);
         left >>= 7;
@@ -160,13 +164,21 @@ mod tests {
     use crate::records::{BatchError, BatchHeader, CompressionError, RecordError, decompress};
 
     fn batch(codec: Codec) -> Bytes {
-        let producer = ProducerFields { id: 7, epoch: 1, base_sequence: i32::MAX };
+        let producer = ProducerFields {
+            id: 7,
+            epoch: 1,
+            base_sequence: i32::MAX,
+        };
         let mut builder = BatchBuilder::new(producer, codec);
         let header = |key: &str, value: Option<&'static [u8]>| RecordHeader {
             key: Bytes::copy_from_slice(key.as_bytes()),
             value: value.map(Bytes::from_static),
         };
-        let headers = [header("a", Some(b"1")), header("a", Some(b"\xff")), header("b", None)];
+        let headers = [
+            header("a", Some(b"1")),
+            header("a", Some(b"\xff")),
+            header("b", None),
+        ];
         builder.push_with_headers(1000, Some(b"key"), None, &headers);
         builder.push(900, None, Some(&[b'x'; 5000]));
         builder.build().expect("builds")
@@ -174,7 +186,13 @@ mod tests {
 
     #[test]
     fn batches_survive_every_codec_with_duplicate_headers_and_nulls() {
-        for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        for codec in [
+            Codec::None,
+            Codec::Gzip,
+            Codec::Snappy,
+            Codec::Lz4,
+            Codec::Zstd,
+        ] {
             let batch = batch(codec);
             let header = BatchHeader::read(&batch).expect("sound");
             header.check_crc(&batch).expect("sound");
@@ -184,10 +202,16 @@ mod tests {
             let records: Vec<_> = records.iter().collect::<Result<_, _>>().expect("sound");
             assert_eq!(records[0].headers.len(), 3);
             assert_eq!(records[0].value, None);
-            assert_eq!((records[1].timestamp_delta, records[1].offset_delta), (-100, 1));
+            assert_eq!(
+                (records[1].timestamp_delta, records[1].offset_delta),
+                (-100, 1)
+            );
             let error = header.records(&batch, 100).map(|_| ());
             if codec != Codec::None {
-                assert_eq!(error, Err(RecordError::Compression(CompressionError::TooLarge(100))));
+                assert_eq!(
+                    error,
+                    Err(RecordError::Compression(CompressionError::TooLarge(100)))
+                );
             }
         }
     }
@@ -204,7 +228,10 @@ mod tests {
         }
         for length in 0..batch.len() {
             let cut = BatchHeader::read(&batch[..length]);
-            assert!(matches!(cut, Err(BatchError::Truncated(_))), "length {length}");
+            assert!(
+                matches!(cut, Err(BatchError::Truncated(_))),
+                "length {length}"
+            );
         }
     }
 

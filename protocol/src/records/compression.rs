@@ -77,13 +77,18 @@ pub fn decompress(codec: Codec, input: &Bytes, limit: usize) -> Result<Bytes, Co
 const WINDOW_LOG_MAX: u32 = 23;
 
 fn malformed(codec: Codec, error: &dyn std::fmt::Display) -> CompressionError {
-    CompressionError::Malformed { codec, reason: error.to_string() }
+    CompressionError::Malformed {
+        codec,
+        reason: error.to_string(),
+    }
 }
 
 fn drain(codec: Codec, from: impl Read, limit: usize) -> Result<Bytes, CompressionError> {
     let mut out = Vec::new();
     let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    from.take(one_more).read_to_end(&mut out).map_err(|error| malformed(codec, &error))?;
+    from.take(one_more)
+        .read_to_end(&mut out)
+        .map_err(|error| malformed(codec, &error))?;
     if out.len() > limit {
         return Err(CompressionError::TooLarge(limit));
     }
@@ -97,7 +102,9 @@ fn snappy(input: &Bytes, limit: usize) -> Result<Bytes, CompressionError> {
         return Ok(out.into());
     };
     let short = || malformed(Codec::Snappy, &"a block is cut short");
-    rest = rest.get(XERIAL_HEADER_BYTES - XERIAL_MAGIC.len()..).ok_or_else(short)?;
+    rest = rest
+        .get(XERIAL_HEADER_BYTES - XERIAL_MAGIC.len()..)
+        .ok_or_else(short)?;
     while !rest.is_empty() {
         let (length, after) = rest.split_first_chunk::<4>().ok_or_else(short)?;
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
@@ -120,8 +127,9 @@ fn snappy_block(block: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Com
         return Err(malformed(Codec::Snappy, &"the size of a block lies"));
     }
     out.resize(from + length, 0);
-    let written =
-        snap::raw::Decoder::new().decompress(block, &mut out[from..]).map_err(error)?;
+    let written = snap::raw::Decoder::new()
+        .decompress(block, &mut out[from..])
+        .map_err(error)?;
     out.truncate(from + written);
     Ok(())
 }

@@ -60,13 +60,20 @@ impl Records {
             Codec::None => body,
             codec => decompress(codec, &body, limit)?,
         };
-        Ok(Self { body, count: header.count })
+        Ok(Self {
+            body,
+            count: header.count,
+        })
     }
 
     /// Iterates from the first; ends after an error.
     #[must_use]
     pub fn iter(&self) -> RecordsIter {
-        RecordsIter { body: self.body.clone(), at: 0, left: self.count }
+        RecordsIter {
+            body: self.body.clone(),
+            at: 0,
+            left: self.count,
+        }
     }
 
     /// The decompressed bytes.
@@ -76,7 +83,7 @@ impl Records {
     }
 }
 
-impl<'a> IntoIterator for &'a Records {
+impl IntoIterator for &Records {
     type Item = Result<Record, RecordError>;
     type IntoIter = RecordsIter;
 
@@ -101,7 +108,10 @@ impl Iterator for RecordsIter {
             return None;
         }
         self.left -= 1;
-        let mut cursor = Cursor { bytes: &self.body, at: self.at };
+        let mut cursor = Cursor {
+            bytes: &self.body,
+            at: self.at,
+        };
         let record = cursor.record(&self.body);
         match &record {
             Some(_) => self.at = cursor.at,
@@ -125,7 +135,11 @@ pub fn walk(
         let seen = cursor.skim().ok_or(RecordError::Malformed(cursor.at))?;
         visit(seen.offset_delta, seen.timestamp_delta, seen.has_key);
     }
-    if cursor.at == body.len() { Ok(()) } else { Err(RecordError::Malformed(cursor.at)) }
+    if cursor.at == body.len() {
+        Ok(())
+    } else {
+        Err(RecordError::Malformed(cursor.at))
+    }
 }
 
 struct Seen {
@@ -174,7 +188,9 @@ impl Cursor<'_> {
         }
         let length = usize::try_from(length).ok()?;
         let from = self.at;
-        let to = from.checked_add(length).filter(|to| *to <= self.bytes.len())?;
+        let to = from
+            .checked_add(length)
+            .filter(|to| *to <= self.bytes.len())?;
         self.at = to;
         Some(Some((from, to)))
     }
@@ -183,7 +199,9 @@ impl Cursor<'_> {
     #[inline]
     fn end(&mut self) -> Option<usize> {
         let length = usize::try_from(self.varint()?).ok()?;
-        self.at.checked_add(length).filter(|end| *end <= self.bytes.len())
+        self.at
+            .checked_add(length)
+            .filter(|end| *end <= self.bytes.len())
     }
 
     #[inline]
@@ -202,7 +220,11 @@ impl Cursor<'_> {
             self.field()??;
             self.field()?;
         }
-        (self.at == end).then_some(Seen { offset_delta, timestamp_delta, has_key })
+        (self.at == end).then_some(Seen {
+            offset_delta,
+            timestamp_delta,
+            has_key,
+        })
     }
 
     fn record(&mut self, body: &Bytes) -> Option<Record> {
@@ -218,8 +240,17 @@ impl Cursor<'_> {
         let mut headers = Vec::with_capacity(count.min(body.len().saturating_sub(self.at) / 2));
         for _ in 0..count {
             let key = slice(self.field()??);
-            headers.push(RecordHeader { key, value: self.field()?.map(slice) });
+            headers.push(RecordHeader {
+                key,
+                value: self.field()?.map(slice),
+            });
         }
-        (self.at == end).then_some(Record { offset_delta, timestamp_delta, key, value, headers })
+        (self.at == end).then_some(Record {
+            offset_delta,
+            timestamp_delta,
+            key,
+            value,
+            headers,
+        })
     }
 }

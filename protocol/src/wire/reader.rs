@@ -80,12 +80,20 @@ impl Reader {
     /// # Errors
     /// [`DecodeError::LeftOver`].
     pub fn finish(&self) -> Result<(), DecodeError> {
-        if self.buf.is_empty() { Ok(()) } else { Err(DecodeError::LeftOver(self.buf.len())) }
+        if self.buf.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::LeftOver(self.buf.len()))
+        }
     }
 
     fn want(&self, wanted: usize) -> Result<(), DecodeError> {
         let left = self.buf.len();
-        if wanted <= left { Ok(()) } else { Err(DecodeError::Truncated { wanted, left }) }
+        if wanted <= left {
+            Ok(())
+        } else {
+            Err(DecodeError::Truncated { wanted, left })
+        }
     }
 
     number!(i8, get_i8, i8, "A signed byte.");
@@ -122,10 +130,10 @@ impl Reader {
     pub fn unsigned_varint(&mut self) -> Result<u32, DecodeError> {
         let mut value = 0u64;
         for shift in (0..35).step_by(7) {
-            let byte = u8::from_ne_bytes(self.i8()?.to_ne_bytes());
+            let byte = self.i8()?.cast_unsigned();
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                return u32::try_from(value).map_err(|_| DecodeError::Varint);
+                return u32::try_from(value).map_err(|_cause| DecodeError::Varint);
             }
         }
         Err(DecodeError::Varint)
@@ -152,7 +160,7 @@ impl Reader {
             -1 => Ok(None),
             _ => usize::try_from(length)
                 .map(Some)
-                .map_err(|_| DecodeError::NegativeLength(length.into())),
+                .map_err(|_cause| DecodeError::NegativeLength(length.into())),
         }
     }
 
@@ -166,8 +174,10 @@ impl Reader {
         } else {
             Self::length(self.i16()?.into())?
         };
-        let Some(length) = length else { return Ok(None) };
-        let text = StrBytes::try_from(self.slice(length)?).map_err(|_| DecodeError::Utf8)?;
+        let Some(length) = length else {
+            return Ok(None);
+        };
+        let text = StrBytes::try_from(self.slice(length)?).map_err(|_cause| DecodeError::Utf8)?;
         Ok(Some(text))
     }
 
@@ -176,7 +186,8 @@ impl Reader {
     /// # Errors
     /// As [`Self::nullable_string`], and null.
     pub fn string(&mut self, flexible: bool) -> Result<StrBytes, DecodeError> {
-        self.nullable_string(flexible)?.ok_or(DecodeError::NegativeLength(-1))
+        self.nullable_string(flexible)?
+            .ok_or(DecodeError::NegativeLength(-1))
     }
 
     /// Bytes that may be null.
@@ -184,8 +195,11 @@ impl Reader {
     /// # Errors
     /// A lying length.
     pub fn nullable_bytes(&mut self, flexible: bool) -> Result<Option<Bytes>, DecodeError> {
-        let length =
-            if flexible { self.compact_length()? } else { Self::length(self.i32()?)? };
+        let length = if flexible {
+            self.compact_length()?
+        } else {
+            Self::length(self.i32()?)?
+        };
         length.map(|length| self.slice(length)).transpose()
     }
 
@@ -194,7 +208,8 @@ impl Reader {
     /// # Errors
     /// A lying length, and null.
     pub fn bytes(&mut self, flexible: bool) -> Result<Bytes, DecodeError> {
-        self.nullable_bytes(flexible)?.ok_or(DecodeError::NegativeLength(-1))
+        self.nullable_bytes(flexible)?
+            .ok_or(DecodeError::NegativeLength(-1))
     }
 
     /// Records that may be null.
@@ -222,8 +237,11 @@ impl Reader {
         flexible: bool,
         mut one: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<Vec<T>>, DecodeError> {
-        let count =
-            if flexible { self.compact_length()? } else { Self::length(self.i32()?)? };
+        let count = if flexible {
+            self.compact_length()?
+        } else {
+            Self::length(self.i32()?)?
+        };
         let Some(count) = count else { return Ok(None) };
         self.want(count)?;
         let mut list = Vec::with_capacity(count.min(RESERVED_MAX));
@@ -242,7 +260,8 @@ impl Reader {
         flexible: bool,
         one: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
-        self.nullable_array(flexible, one)?.ok_or(DecodeError::NegativeLength(-1))
+        self.nullable_array(flexible, one)?
+            .ok_or(DecodeError::NegativeLength(-1))
     }
 
     /// A structure that may be null: a byte before it says so.
@@ -253,7 +272,11 @@ impl Reader {
         &mut self,
         one: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
-        if self.i8()? < 0 { Ok(None) } else { one(self).map(Some) }
+        if self.i8()? < 0 {
+            Ok(None)
+        } else {
+            one(self).map(Some)
+        }
     }
 
     /// Tagged fields: `known` reads the one it knows and answers true, the others are skipped (KIP-482).

@@ -36,7 +36,10 @@ impl FrameWriter {
     /// An answer: room for the length, then its header. That of ApiVersions is never flexible (KIP-511).
     #[must_use]
     pub fn response(key: ApiKey, flexible: bool, correlation_id: i32) -> Self {
-        let mut out = Self { tail: BytesMut::with_capacity(256), ..Self::default() };
+        let mut out = Self {
+            tail: BytesMut::with_capacity(256),
+            ..Self::default()
+        };
         out.tail.put_bytes(0, PREFIX_BYTES);
         out.i32(correlation_id);
         if flexible && key != ApiKey::ApiVersions {
@@ -54,7 +57,10 @@ impl FrameWriter {
         correlation_id: i32,
         client_id: &str,
     ) -> Self {
-        let mut out = Self { tail: BytesMut::with_capacity(256), ..Self::default() };
+        let mut out = Self {
+            tail: BytesMut::with_capacity(256),
+            ..Self::default()
+        };
         out.tail.put_bytes(0, PREFIX_BYTES);
         out.i16(key as i16);
         out.i16(version);
@@ -187,7 +193,11 @@ impl FrameWriter {
     /// Bytes that may be null.
     pub fn nullable_bytes(&mut self, bytes: Option<&Bytes>, flexible: bool) {
         let length = bytes.map(Bytes::len);
-        if flexible { self.compact_length(length) } else { self.length(length) }
+        if flexible {
+            self.compact_length(length)
+        } else {
+            self.length(length)
+        }
         if let Some(bytes) = bytes {
             self.link(bytes.clone());
         }
@@ -201,7 +211,11 @@ impl FrameWriter {
     /// Records that may be null: linked, never copied.
     pub fn nullable_records(&mut self, records: Option<&Records>, flexible: bool) {
         let length = records.map(Records::len);
-        if flexible { self.compact_length(length) } else { self.length(length) }
+        if flexible {
+            self.compact_length(length)
+        } else {
+            self.length(length)
+        }
         for part in records.into_iter().flat_map(Records::parts) {
             self.link(part.clone());
         }
@@ -220,7 +234,11 @@ impl FrameWriter {
         mut one: impl FnMut(&mut Self, &T),
     ) {
         let length = list.map(<[T]>::len);
-        if flexible { self.compact_length(length) } else { self.length(length) }
+        if flexible {
+            self.compact_length(length)
+        } else {
+            self.length(length)
+        }
         for element in list.unwrap_or_default() {
             one(self, element);
         }

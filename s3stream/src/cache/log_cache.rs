@@ -71,7 +71,11 @@ impl StreamCache {
     pub(crate) fn unpin(&mut self, end: StreamOffset) -> usize {
         let before = self.uploaded;
         let mut bytes = 0;
-        while let Some(batch) = self.batches.get(self.uploaded).filter(|batch| batch.next <= end) {
+        while let Some(batch) = self
+            .batches
+            .get(self.uploaded)
+            .filter(|batch| batch.next <= end)
+        {
             bytes += batch.bytes.len();
             self.uploaded += 1;
         }

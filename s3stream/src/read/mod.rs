@@ -41,7 +41,9 @@ impl std::fmt::Debug for ObjectReader {
 
 impl ObjectReader {
     pub(crate) fn new(storage: Arc<dyn ObjectStorage>, block_cache_bytes: u64) -> Self {
-        let blocks_expected = usize::try_from(block_cache_bytes >> 19).unwrap_or(1024).max(16);
+        let blocks_expected = usize::try_from(block_cache_bytes >> 19)
+            .unwrap_or(1024)
+            .max(16);
         Self {
             storage,
             directories: Cache::new(DIRECTORIES_MAX),
@@ -59,7 +61,9 @@ impl ObjectReader {
     ) -> Result<Vec<Bytes>, StreamError> {
         let mut out = Vec::new();
         let mut bytes = 0;
-        let claims = metadata.locate(stream, from..limit.before.max(from + 1)).await?;
+        let claims = metadata
+            .locate(stream, from..limit.before.max(from + 1))
+            .await?;
         if claims.first().is_none_or(|claim| claim.range.start > from) {
             // U6: the image does not know it yet
             let reason = format!("no claim holds offset {from} of stream {stream}");
@@ -101,9 +105,10 @@ impl ObjectReader {
             let reach = |entry: &&BlockEntry| entry.max_timestamp >= at && entry.next > range.start;
             for entry in directory.blocks.iter().filter(reach) {
                 let block = self.block(object, stream, entry).await?;
-                let found = block.batches.iter().find(|batch| {
-                    batch.max_timestamp >= at && batch.next() > range.start
-                });
+                let found = block
+                    .batches
+                    .iter()
+                    .find(|batch| batch.max_timestamp >= at && batch.next() > range.start);
                 if let Some(batch) = found {
                     return Ok(Some(batch.base));
                 }
@@ -119,7 +124,9 @@ impl ObjectReader {
         stream: StreamId,
     ) -> Result<Arc<StreamDirectory>, StreamError> {
         let read = self.read_directory(object, stream);
-        self.directories.get_or_insert_async(&(object, stream), read).await
+        self.directories
+            .get_or_insert_async(&(object, stream), read)
+            .await
     }
 
     async fn read_directory(
@@ -128,17 +135,30 @@ impl ObjectReader {
         stream: StreamId,
     ) -> Result<Arc<StreamDirectory>, StreamError> {
         let key = layout::data_object(object);
-        let suffix = self.storage.get_suffix(&key, SUFFIX_BYTES, IoClass::ColdRead).await;
+        let suffix = self
+            .storage
+            .get_suffix(&key, SUFFIX_BYTES, IoClass::ColdRead)
+            .await;
         let (suffix, length) = suffix.map_err(StreamError::Storage)?;
         let damaged = |error: FormatError| of_format(&key, &error);
         let footer = Footer::parse(&suffix).map_err(damaged)?;
-        let known = Known { suffix, from: length.saturating_sub(SUFFIX_BYTES), length };
-        let index = self.part(&key, &known, footer.position, footer.bytes).await?;
+        let known = Known {
+            suffix,
+            from: length.saturating_sub(SUFFIX_BYTES),
+            length,
+        };
+        let index = self
+            .part(&key, &known, footer.position, footer.bytes)
+            .await?;
         let found = Footer::find(&index, stream).map_err(damaged)?;
-        let missing = FormatError::Mismatch { part: "object index" };
+        let missing = FormatError::Mismatch {
+            part: "object index",
+        };
         let (position, bytes) = found.ok_or_else(|| of_format(&key, &missing))?;
         let directory = self.part(&key, &known, position, bytes).await?;
-        Ok(Arc::new(StreamDirectory::parse(&directory).map_err(damaged)?))
+        Ok(Arc::new(
+            StreamDirectory::parse(&directory).map_err(damaged)?,
+        ))
     }
 
     async fn part(
@@ -150,13 +170,21 @@ impl ObjectReader {
     ) -> Result<Bytes, StreamError> {
         let end = position.saturating_add(bytes.into());
         if end > known.length {
-            return Err(of_format(key, &FormatError::Truncated { part: "object index" }));
+            return Err(of_format(
+                key,
+                &FormatError::Truncated {
+                    part: "object index",
+                },
+            ));
         }
         if position >= known.from {
             let at = |position: u64| usize::try_from(position - known.from).unwrap_or(usize::MAX);
             return Ok(known.suffix.slice(at(position)..at(end)));
         }
-        let got = self.storage.get(key, position..end, IoClass::ColdRead).await;
+        let got = self
+            .storage
+            .get(key, position..end, IoClass::ColdRead)
+            .await;
         got.map_err(StreamError::Storage)
     }
 
@@ -174,7 +202,9 @@ impl ObjectReader {
             let block = DataBlock::parse(&bytes, stream, entry);
             block.map(Arc::new).map_err(|error| of_format(&key, &error))
         };
-        self.blocks.get_or_insert_async(&(object, entry.position), read).await
+        self.blocks
+            .get_or_insert_async(&(object, entry.position), read)
+            .await
     }
 }
 
@@ -185,7 +215,10 @@ struct Known {
 }
 
 fn of_format(key: &ObjectKey, error: &FormatError) -> StreamError {
-    StreamError::Damaged { key: key.to_string(), reason: error.to_string() }
+    StreamError::Damaged {
+        key: key.to_string(),
+        reason: error.to_string(),
+    }
 }
 
 /// Adds what a block has of a range as one slice; false when there is no room for more.
@@ -223,5 +256,8 @@ fn take(
 
 /// The claims whose directories must be read to open a stream after its checkpoint (F4).
 pub(crate) fn after_checkpoint(claims: Vec<Claim>, checkpoint: StreamOffset) -> Vec<Claim> {
-    claims.into_iter().filter(|claim| claim.range.end > checkpoint).collect()
+    claims
+        .into_iter()
+        .filter(|claim| claim.range.end > checkpoint)
+        .collect()
 }

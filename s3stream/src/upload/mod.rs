@@ -27,7 +27,10 @@ const WINDOW_BYTES: usize = 32 << 20;
 pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         let wake = shared.wake_upload.notified();
-        if tokio::time::timeout(shared.config.upload_interval, wake).await.is_err() {
+        if tokio::time::timeout(shared.config.upload_interval, wake)
+            .await
+            .is_err()
+        {
             tracing::trace!("upload interval is over");
         }
         if let Err(error) = once(&shared).await {
@@ -104,7 +107,12 @@ pub(crate) async fn once(shared: &Arc<Shared>) -> Result<(), StreamError> {
             writer.push_batch(*entry, delta.clone(), *roll, bytes.clone());
         }
         let entries = share.entries.clone();
-        writer.end_stream(share.checkpoint.clone(), entries, share.open_from, Vec::new());
+        writer.end_stream(
+            share.checkpoint.clone(),
+            entries,
+            share.open_from,
+            Vec::new(),
+        );
     }
     let written = writer.finish();
     put_and_commit(shared, object, &written, floor, false).await?;
@@ -116,7 +124,12 @@ pub(crate) async fn once(shared: &Arc<Shared>) -> Result<(), StreamError> {
 }
 
 fn header(shared: &Shared, id: ObjectId, floor: WalPosition) -> ObjectHeader {
-    ObjectHeader { cluster: shared.parts.cluster, id, rewrite_number: 0, floor }
+    ObjectHeader {
+        cluster: shared.parts.cluster,
+        id,
+        rewrite_number: 0,
+        floor,
+    }
 }
 
 fn share(shared: &Shared, stream: &Arc<ObjectStream>) -> Option<Share> {
@@ -161,7 +174,9 @@ fn share(shared: &Shared, stream: &Arc<ObjectStream>) -> Option<Share> {
 
 /// U6: called when the node's own image shows the claim.
 fn release(shared: &Shared, share: &Share) {
-    let Some((last, ..)) = share.batches.last() else { return };
+    let Some((last, ..)) = share.batches.last() else {
+        return;
+    };
     let end = last.next();
     let mut state = share.stream.lock();
     state.uploaded = end;
@@ -169,14 +184,21 @@ fn release(shared: &Shared, share: &Share) {
         state.checkpoint.clone_from(&share.checkpoint);
         state.deltas.clear();
     } else {
-        let deltas = share.batches.iter().filter(|(_, delta, ..)| !delta.is_empty());
-        let fresh: Vec<_> =
-            deltas.map(|(batch, delta, ..)| (batch.base..batch.next(), delta.clone())).collect();
+        let deltas = share
+            .batches
+            .iter()
+            .filter(|(_, delta, ..)| !delta.is_empty());
+        let fresh: Vec<_> = deltas
+            .map(|(batch, delta, ..)| (batch.base..batch.next(), delta.clone()))
+            .collect();
         state.deltas.extend(fresh);
     }
     state.cache.unpin(end);
     drop(state);
-    let mut evictable = shared.evictable.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut evictable = shared
+        .evictable
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     // a few steps for each stream, so that eviction frees no more than is needed
     for (batch, ..) in share.batches.iter().step_by(64).skip(1) {
         evictable.push_back((share.stream.id, batch.base));
@@ -198,7 +220,11 @@ async fn put_and_commit(
         epoch: shared.parts.epoch,
         object,
         object_bytes: written.bytes,
-        claims: written.parts.iter().map(|part| claim(object, part)).collect(),
+        claims: written
+            .parts
+            .iter()
+            .map(|part| claim(object, part))
+            .collect(),
         floor,
         lowest_in_flight: object.number,
         confirmed: floor,
@@ -220,11 +246,20 @@ async fn put(
     let storage = &shared.parts.storage;
     let mut tries = 0;
     loop {
-        let put = storage.put(&key, written.body.clone(), PutMode::IfAbsent, IoClass::Upload);
+        let put = storage.put(
+            &key,
+            written.body.clone(),
+            PutMode::IfAbsent,
+            IoClass::Upload,
+        );
         match put.await {
             Ok(_) => return Ok(()),
             Err(StorageError::Precondition { .. }) if tries > 0 => return Ok(()),
-            Err(error @ (StorageError::Unknown { .. } | StorageError::Failed { .. } | StorageError::Full { .. })) => {
+            Err(
+                error @ (StorageError::Unknown { .. }
+                | StorageError::Failed { .. }
+                | StorageError::Full { .. }),
+            ) => {
                 tries += 1;
                 tracing::warn!(%error, "put failed, it is tried again");
                 tokio::time::sleep(REST).await;
@@ -270,7 +305,10 @@ pub(crate) async fn recover(shared: &Shared, sealed: SealedWal) -> Result<u64, S
         bytes += batch.bytes.len();
         count += 1;
         floor = batch.end;
-        window.entry((batch.stream, batch.leader_epoch)).or_default().push(batch);
+        window
+            .entry((batch.stream, batch.leader_epoch))
+            .or_default()
+            .push(batch);
     }
     if !window.is_empty() {
         upload_window(shared, window, floor).await?;

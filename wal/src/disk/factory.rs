@@ -42,16 +42,28 @@ impl DiskWalFactory {
         config: Config,
         memory: ByteBudget,
     ) -> Self {
-        Self { device, threads, config, memory }
+        Self {
+            device,
+            threads,
+            config,
+            memory,
+        }
     }
 
     fn log_config(&self) -> highwater_disk_log::Config {
         let file_bytes = highwater_disk_log::Config::default().file_bytes;
-        highwater_disk_log::Config { bytes_max: self.config.bytes_max, file_bytes }
+        highwater_disk_log::Config {
+            bytes_max: self.config.bytes_max,
+            file_bytes,
+        }
     }
 
     async fn recovery(&self) -> Result<Recovery, WalError> {
-        let opened = Recovery::open(Arc::clone(&self.device), &self.config.dir, self.log_config());
+        let opened = Recovery::open(
+            Arc::clone(&self.device),
+            &self.config.dir,
+            self.log_config(),
+        );
         opened.await.map_err(of_log)
     }
 }
@@ -63,9 +75,10 @@ pub(super) fn of_log(error: LogError) -> WalError {
             reason: format!("a block that was synced cannot be read position={position}"),
             file,
         },
-        LogError::Io { file, error } => {
-            WalError::Io { path: file, source: std::io::Error::other(error) }
-        }
+        LogError::Io { file, error } => WalError::Io {
+            path: file,
+            source: std::io::Error::other(error),
+        },
     }
 }
 
@@ -91,7 +104,14 @@ impl WalFactory for DiskWalFactory {
         }
         let room = ByteBudget::new(self.config.bytes_max);
         let memory = self.memory.clone();
-        Ok(DiskWal::start(recovery, epoch, &*self.threads, memory, room, sink))
+        Ok(DiskWal::start(
+            recovery,
+            epoch,
+            &*self.threads,
+            memory,
+            room,
+            sink,
+        ))
     }
 
     async fn seal(
@@ -108,8 +128,15 @@ impl WalFactory for DiskWalFactory {
         let batches = groups
             .map(move |group: Result<_, WalError>| {
                 let group = group?;
-                let end = WalPosition { epoch: NodeEpoch(group.opening), at: group.end };
-                if group.end <= floor.at { Ok(Vec::new()) } else { decode_group(group.body, end) }
+                let end = WalPosition {
+                    epoch: NodeEpoch(group.opening),
+                    at: group.end,
+                };
+                if group.end <= floor.at {
+                    Ok(Vec::new())
+                } else {
+                    decode_group(group.body, end)
+                }
             })
             .flat_map(|batches| match batches {
                 Ok(batches) => stream::iter(batches).map(Ok).left_stream(),

@@ -57,19 +57,31 @@ impl DiskWal {
             epoch,
             above,
             confirmed: watch::Sender::new(Confirmed::UpTo(0)),
-            ring: Mutex::new(Ring { groups: VecDeque::new(), end }),
+            ring: Mutex::new(Ring {
+                groups: VecDeque::new(),
+                end,
+            }),
             room,
         });
         let as_sink: Arc<dyn GroupSink<Meta>> = Arc::<Sink>::clone(&sink);
         let log = DiskLog::start(recovery, epoch.0, threads, "wal-writer", as_sink);
         let state = log.state();
-        Arc::new(Self { log, epoch, memory, sink, state })
+        Arc::new(Self {
+            log,
+            epoch,
+            memory,
+            sink,
+            state,
+        })
     }
 }
 
 impl GroupSink<Meta> for Sink {
     fn durable(&self, group: Group<Meta>) {
-        let end = WalPosition { epoch: self.epoch, at: group.end };
+        let end = WalPosition {
+            epoch: self.epoch,
+            at: group.end,
+        };
         let mut held = BytePermit::empty();
         let mut batches = Vec::with_capacity(group.entries.len());
         for (range, meta) in group.entries {
@@ -122,8 +134,17 @@ impl WriteAheadLog for DiskWal {
                 return Err(WalError::Full);
             }
         }
-        let memory = self.memory.acquire(bytes).await.map_err(WalError::TooLarge)?;
-        let room = self.sink.room.acquire(bytes).await.map_err(WalError::TooLarge)?;
+        let memory = self
+            .memory
+            .acquire(bytes)
+            .await
+            .map_err(WalError::TooLarge)?;
+        let room = self
+            .sink
+            .room
+            .acquire(bytes)
+            .await
+            .map_err(WalError::TooLarge)?;
         if self.state.borrow().ended.is_some() {
             return Err(WalError::Ended);
         }
@@ -152,17 +173,31 @@ impl WriteAheadLog for DiskWal {
         };
         let parts = [&header[..], &batch.delta, &batch.head, &batch.tail];
         let appended = self.log.append(&parts, meta);
-        AppendReceipt { ticket: appended.group, confirmed: self.sink.confirmed.subscribe() }
+        AppendReceipt {
+            ticket: appended.group,
+            confirmed: self.sink.confirmed.subscribe(),
+        }
     }
 
     fn confirmed(&self) -> WalPosition {
-        WalPosition { epoch: self.epoch, at: self.state.borrow().end }
+        WalPosition {
+            epoch: self.epoch,
+            at: self.state.borrow().end,
+        }
     }
 
     async fn trim(&self, floor: WalPosition) -> Result<(), WalError> {
         let freed = {
-            let mut ring = self.sink.ring.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = ring.groups.iter().take_while(|(end, _)| *end <= floor.at).count();
+            let mut ring = self
+                .sink
+                .ring
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let count = ring
+                .groups
+                .iter()
+                .take_while(|(end, _)| *end <= floor.at)
+                .count();
             ring.groups.drain(..count).collect::<Vec<_>>()
         };
         drop(freed);

@@ -1,28 +1,44 @@
 //! A local directory as object store (rule L1). One node only.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use highwater_io::{Device, DirLock, OpenMode};
+use highwater_runtime::crash_point;
 
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
-/// Objects as files. A put writes and syncs a temporary file, links it to its name, never renames (a rename overwrites),
-/// and syncs every directory that gained an entry.
+/// Objects as files, created and deleted, never replaced.
+///
+/// A put writes and syncs a temporary file, links it to its name (a rename would overwrite), and syncs every directory
+/// that gained an entry, whoever made it: another put may have and not have synced it yet.
 #[derive(Debug)]
 pub struct LocalStorage {
     device: Arc<dyn Device>,
     root: PathBuf,
     temporary: PathBuf,
     next: AtomicU64,
+    /// Directories whose own entries, up to the root, this process has synced. At most as many as there are.
+    durable: Mutex<BTreeSet<PathBuf>>,
     _lock: DirLock,
+}
+
+/// How far a put came.
+enum Put {
+    Created,
+    Exists,
+    /// Nothing has the name.
+    Failed(io::Error),
+    /// The name may be there, or be gone after a crash.
+    Unknown(io::Error),
 }
 
 impl LocalStorage {
@@ -37,11 +53,48 @@ impl LocalStorage {
         for entry in device.list_dir(&temporary).await? {
             device.remove_file(&entry.path).await?;
         }
-        Ok(Self { device, root: root.to_owned(), temporary, next: AtomicU64::new(0), _lock: lock })
+        // a former process may have made it and died before the sync
+        device.sync_dir(root.parent().unwrap_or(root)).await?;
+        Ok(Self {
+            device,
+            root: root.to_owned(),
+            temporary,
+            next: AtomicU64::new(0),
+            durable: Mutex::default(),
+            _lock: lock,
+        })
     }
 
     fn path(&self, key: &ObjectKey) -> PathBuf {
         self.root.join(key.as_str())
+    }
+
+    /// The key of a file; `None` for one that is not ours.
+    fn key(&self, path: &Path) -> Option<ObjectKey> {
+        ObjectKey::parse(path.strip_prefix(&self.root).ok()?.to_str()?)
+    }
+
+    /// Makes a directory and sees to it that it is there after a crash, up to the root.
+    async fn durable_dir(&self, path: &Path) -> io::Result<()> {
+        if self
+            .durable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(path)
+        {
+            return Ok(());
+        }
+        self.device.create_dir_all(path).await?;
+        let above: Vec<&Path> = path
+            .ancestors()
+            .take_while(|dir| *dir != self.root)
+            .collect();
+        for dir in above.iter().rev().filter_map(|dir| dir.parent()) {
+            self.device.sync_dir(dir).await?;
+        }
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        durable.insert(path.to_owned());
+        Ok(())
     }
 
     async fn write_temporary(&self, path: &Path, body: &[Bytes]) -> io::Result<()> {
@@ -50,31 +103,55 @@ impl LocalStorage {
         file.sync_data().await
     }
 
-    async fn link(&self, from: &Path, to: &Path) -> io::Result<bool> {
-        let parent = to.parent().unwrap_or(&self.root);
-        self.device.create_dir_all(parent).await?;
-        let linked = match self.device.link(from, to).await {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(error),
+    async fn create(&self, temporary: &Path, path: &Path, body: &[Bytes]) -> Put {
+        let parent = path.parent().unwrap_or(&self.root);
+        let ready = async {
+            self.write_temporary(temporary, body).await?;
+            self.durable_dir(parent).await
         };
+        if let Err(error) = ready.await {
+            return Put::Failed(error);
+        }
+        crash_point("object-before-link");
+        let outcome = match self.device.link(temporary, path).await {
+            Ok(()) => Put::Created,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Put::Exists,
+            Err(error) => return Put::Failed(error),
+        };
+        crash_point("object-after-link");
         // an entry that was there counts only once it is durable too
-        self.device.sync_dir(parent).await?;
-        Ok(linked)
+        match self.device.sync_dir(parent).await {
+            Ok(()) => outcome,
+            Err(error) => Put::Unknown(error),
+        }
     }
 }
 
 fn failed(key: &ObjectKey, error: io::Error) -> StorageError {
     let key = key.to_string();
     match error.kind() {
-        io::ErrorKind::NotFound => StorageError::NotFound { key },
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageError::Full { key },
-        _ => StorageError::Failed { key, source: Box::new(error) },
+        _ => StorageError::Failed {
+            key,
+            source: Box::new(error),
+        },
+    }
+}
+
+fn unread(key: &ObjectKey, error: io::Error) -> StorageError {
+    match error.kind() {
+        io::ErrorKind::NotFound => StorageError::NotFound {
+            key: key.to_string(),
+        },
+        _ => failed(key, error),
     }
 }
 
 fn unsupported(key: &ObjectKey) -> StorageError {
-    failed(key, io::Error::new(io::ErrorKind::Unsupported, "objects are not replaced here"))
+    failed(
+        key,
+        io::Error::new(io::ErrorKind::Unsupported, "objects are not replaced here"),
+    )
 }
 
 #[async_trait]
@@ -91,19 +168,21 @@ impl ObjectStorage for LocalStorage {
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let temporary = self.temporary.join(number.to_string());
-        let written = self.write_temporary(&temporary, &body).await;
-        let linked = match written {
-            Ok(()) => self.link(&temporary, &self.path(key)).await,
-            Err(error) => Err(error),
-        };
-        let removed = self.device.remove_file(&temporary).await;
-        match linked {
-            Ok(true) => {
-                removed.map_err(|error| failed(key, error))?;
-                Ok(ObjectVersion("1".to_owned()))
-            }
-            Ok(false) => Err(StorageError::Precondition { key: key.to_string() }),
-            Err(error) => Err(failed(key, error)),
+        let put = self.create(&temporary, &self.path(key), &body).await;
+        if let Err(error) = self.device.remove_file(&temporary).await {
+            // the next start clears it
+            tracing::debug!(object_key = %key, %error, "cannot remove a temporary file");
+        }
+        match put {
+            Put::Created => Ok(ObjectVersion("1".to_owned())),
+            Put::Exists => Err(StorageError::Precondition {
+                key: key.to_string(),
+            }),
+            Put::Failed(error) => Err(failed(key, error)),
+            Put::Unknown(error) => Err(StorageError::Unknown {
+                key: key.to_string(),
+                source: Box::new(error),
+            }),
         }
     }
 
@@ -113,8 +192,12 @@ impl ObjectStorage for LocalStorage {
         range: Range<u64>,
         _class: IoClass,
     ) -> Result<Bytes, StorageError> {
-        let error = |error| failed(key, error);
-        let file = self.device.open(&self.path(key), OpenMode::Existing).await.map_err(error)?;
+        let error = |error| unread(key, error);
+        let file = self
+            .device
+            .open(&self.path(key), OpenMode::Existing)
+            .await
+            .map_err(error)?;
         let end = range.end.min(file.len().await.map_err(error)?);
         let bytes = usize::try_from(end.saturating_sub(range.start)).unwrap_or(usize::MAX);
         file.read_at(range.start, bytes).await.map_err(error)
@@ -126,8 +209,12 @@ impl ObjectStorage for LocalStorage {
         bytes: u64,
         _class: IoClass,
     ) -> Result<(Bytes, u64), StorageError> {
-        let error = |error| failed(key, error);
-        let file = self.device.open(&self.path(key), OpenMode::Existing).await.map_err(error)?;
+        let error = |error| unread(key, error);
+        let file = self
+            .device
+            .open(&self.path(key), OpenMode::Existing)
+            .await
+            .map_err(error)?;
         let length = file.len().await.map_err(error)?;
         let from = length.saturating_sub(bytes);
         let count = usize::try_from(length - from).unwrap_or(usize::MAX);
@@ -151,10 +238,11 @@ impl ObjectStorage for LocalStorage {
                 for entry in entries {
                     if entry.is_dir {
                         left.push(entry.path);
-                    } else if let Ok(Some(key)) =
-                        entry.path.strip_prefix(&self.root).map(|path| path.to_str())
-                    {
-                        found.push(ObjectEntry { key: ObjectKey::new(key), bytes: entry.bytes });
+                    } else if let Some(key) = self.key(&entry.path) {
+                        found.push(ObjectEntry {
+                            key,
+                            bytes: entry.bytes,
+                        });
                     }
                 }
             }
@@ -162,14 +250,17 @@ impl ObjectStorage for LocalStorage {
             found.retain(|entry| after.as_ref().is_none_or(|after| entry.key > *after));
             Ok(found)
         })
-        .flat_map(|found: Result<Vec<ObjectEntry>, StorageError>| match found {
-            Ok(entries) => stream::iter(entries).map(Ok).left_stream(),
-            Err(error) => stream::iter([Err(error)]).right_stream(),
-        })
+        .flat_map(
+            |found: Result<Vec<ObjectEntry>, StorageError>| match found {
+                Ok(entries) => stream::iter(entries).map(Ok).left_stream(),
+                Err(error) => stream::iter([Err(error)]).right_stream(),
+            },
+        )
         .boxed()
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
+        let mut parents = BTreeMap::new();
         for key in keys {
             let path = self.path(key);
             match self.device.remove_file(&path).await {
@@ -177,9 +268,17 @@ impl ObjectStorage for LocalStorage {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(key, error)),
             }
-            // a removal is durable before it is recorded
-            let parent = path.parent().unwrap_or(&self.root);
-            self.device.sync_dir(parent).await.map_err(|error| failed(key, error))?;
+            if let Some(parent) = path.parent() {
+                parents.insert(parent.to_owned(), key);
+            }
+        }
+        // a removal is durable before it is recorded, also one that an earlier call did not come to sync
+        for (parent, key) in parents {
+            match self.device.sync_dir(&parent).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(key, error)),
+            }
         }
         Ok(())
     }

@@ -28,7 +28,9 @@ impl MemoryStorage {
 
     fn find(&self, key: &ObjectKey) -> Result<Bytes, StorageError> {
         let found = self.lock().objects.get(key).map(|(body, _)| body.clone());
-        found.ok_or_else(|| StorageError::NotFound { key: key.to_string() })
+        found.ok_or_else(|| StorageError::NotFound {
+            key: key.to_string(),
+        })
     }
 }
 
@@ -46,18 +48,25 @@ impl ObjectStorage for MemoryStorage {
             joined.extend_from_slice(&part);
         }
         let mut objects = self.lock();
-        let there = objects.objects.get(key).map(|(_, version)| version.to_string());
+        let there = objects
+            .objects
+            .get(key)
+            .map(|(_, version)| version.to_string());
         let allowed = match mode {
             PutMode::Overwrite => true,
             PutMode::IfAbsent => there.is_none(),
             PutMode::IfVersion(version) => there == Some(version.0),
         };
         if !allowed {
-            return Err(StorageError::Precondition { key: key.to_string() });
+            return Err(StorageError::Precondition {
+                key: key.to_string(),
+            });
         }
         objects.version += 1;
         let version = objects.version;
-        objects.objects.insert(key.clone(), (joined.freeze(), version));
+        objects
+            .objects
+            .insert(key.clone(), (joined.freeze(), version));
         Ok(ObjectVersion(version.to_string()))
     }
 
@@ -96,7 +105,10 @@ impl ObjectStorage for MemoryStorage {
             .filter(|(key, _)| key.as_str().starts_with(&below))
             .filter(|(key, _)| after.is_none_or(|after| *key > after))
             .map(|(key, (body, _))| {
-                Ok(ObjectEntry { key: key.clone(), bytes: body.len() as u64 })
+                Ok(ObjectEntry {
+                    key: key.clone(),
+                    bytes: body.len() as u64,
+                })
             })
             .collect();
         stream::iter(entries).boxed()

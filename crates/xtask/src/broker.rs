@@ -1,0 +1,105 @@
+//! A real broker process for a client suite.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+/// A broker on a port and a directory of its own; killed when dropped.
+pub(crate) struct Broker {
+    child: Child,
+    pub(crate) address: String,
+    log: PathBuf,
+}
+
+const START_TRIES: u32 = 300;
+const TRY_EVERY: Duration = Duration::from_millis(50);
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl Broker {
+    pub(crate) fn start(name: &str) -> Result<Self> {
+        let dir = Path::new("target/test-run").join(name);
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir)?;
+        }
+        std::fs::create_dir_all(&dir)?;
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let log = dir.join("broker.log");
+        let output = File::create(&log)?;
+        let child = Command::new("target/release/highwater")
+            .arg("start")
+            .args(["--set", &format!("listeners=PLAINTEXT://{address}")])
+            .args([
+                "--set",
+                &format!("highwater.data.dir={}", dir.join("data").display()),
+            ])
+            .args(["--set", "highwater.admin.listener="])
+            .args(["--set", "highwater.upload.interval.ms=500"])
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("cannot start the broker")?;
+        let mut broker = Self {
+            child,
+            address,
+            log,
+        };
+        broker.wait()?;
+        Ok(broker)
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        for _ in 0..START_TRIES {
+            if TcpStream::connect(&self.address).is_ok() {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!(
+                    "the broker ended with {status}: {}",
+                    std::fs::read_to_string(&self.log)?
+                );
+            }
+            #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
+            std::thread::sleep(TRY_EVERY);
+        }
+        bail!("the broker does not listen on {}", self.address);
+    }
+
+    /// Stops it cleanly; an error when it logged something that a human must look at.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        crate::rust::run(Command::new("kill").args(["-TERM", &pid]))?;
+        let status = self.child.wait()?;
+        let log = std::fs::read_to_string(&self.log)?;
+        if !status.success() {
+            bail!("the broker ended with {status}: {log}");
+        }
+        let bad: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "))
+            .collect();
+        if !bad.is_empty() {
+            bail!("the broker logged:\n{}", bad.join("\n"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if self.child.kill().is_err() || self.child.wait().is_err() {
+            let mut err = std::io::stderr();
+            if writeln!(err, "the broker {} could not be ended", self.child.id()).is_err() {
+                // nobody reads
+            }
+        }
+    }
+}

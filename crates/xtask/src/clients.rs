@@ -1,0 +1,214 @@
+//! Real clients against the real binary.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::broker::Broker;
+use crate::report::{Outcome, Report};
+use crate::rust::run;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const KAFKA: &str = "4.4.0";
+
+/// Every client suite.
+pub(crate) fn run_all(report: &mut Report) {
+    report.suite("librdkafka", 4 * MINUTE, || python_suite("librdkafka"));
+    report.suite("kafka-python", 3 * MINUTE, || {
+        python_suite("kafka_python_client")
+    });
+    report.suite("kcat", MINUTE, kcat);
+    report.suite("java", 5 * MINUTE, java);
+    report.suite("crash", 5 * MINUTE, crash);
+}
+
+fn has(program: &str, version_flag: &str) -> bool {
+    Command::new(program)
+        .arg(version_flag)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok()
+}
+
+/// A virtual environment with the pinned clients, made once under `target/`.
+fn python() -> Result<Option<PathBuf>> {
+    if !has("python3", "--version") {
+        return Ok(None);
+    }
+    let requirements = Path::new("tests/clients/python/requirements.txt");
+    let stamp = hash(&std::fs::read(requirements)?);
+    let venv = PathBuf::from(format!("target/test-deps/python-{}", &stamp[..12]));
+    let python = venv.join("bin/python");
+    let done = venv.join("done");
+    if !done.exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        let mut pip = Command::new(&python);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--require-hashes",
+            "--no-deps",
+            "-r",
+        ]);
+        run(pip.arg(requirements))?;
+        std::fs::write(&done, "")?;
+    }
+    Ok(Some(python))
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn python_suite(name: &str) -> Result<Outcome> {
+    let Some(python) = python()? else {
+        return Ok(Outcome::Skipped("python3 is missing".to_owned()));
+    };
+    let broker = Broker::start(name)?;
+    let script = format!("tests/clients/python/{name}.py");
+    run(Command::new(python).arg(script).arg(&broker.address))?;
+    broker.stop()?;
+    Ok(Outcome::Passed)
+}
+
+/// Kills the broker at named points and at random while producers write; then looks for every acknowledged record.
+fn crash() -> Result<Outcome> {
+    let Some(python) = python()? else {
+        return Ok(Outcome::Skipped("python3 is missing".to_owned()));
+    };
+    let dir = Path::new("target/test-run/crash");
+    if dir.exists() {
+        std::fs::remove_dir_all(dir)?;
+    }
+    let port = crate::broker::free_port()?;
+    let mut script = Command::new(python);
+    script
+        .arg("tests/clients/python/crash.py")
+        .args(["target/release/highwater"]);
+    run(script.arg(dir).arg(port.to_string()))?;
+    Ok(Outcome::Passed)
+}
+
+fn kcat() -> Result<Outcome> {
+    if !has("kcat", "-V") {
+        return Ok(Outcome::Skipped("kcat is missing".to_owned()));
+    }
+    let broker = Broker::start("kcat")?;
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let lines: String = (0..1000)
+            .map(|i| format!("key-{i}:value-{codec}-{i}\n"))
+            .collect();
+        let topic = format!("kcat-{codec}");
+        let mut producer = Command::new("kcat")
+            .args([
+                "-b",
+                &broker.address,
+                "-t",
+                &topic,
+                "-K:",
+                "-z",
+                codec,
+                "-P",
+            ])
+            .stdin(Stdio::piped())
+            .spawn()?;
+        let input = producer.stdin.take().context("kcat takes input")?;
+        std::io::Write::write_all(&mut &input, lines.as_bytes())?;
+        drop(input);
+        if !producer.wait()?.success() {
+            bail!("kcat could not produce with {codec}");
+        }
+        let mut consumer = Command::new("kcat");
+        consumer.args([
+            "-b",
+            &broker.address,
+            "-t",
+            &topic,
+            "-C",
+            "-q",
+            "-e",
+            "-o",
+            "beginning",
+        ]);
+        let read = consumer.args(["-f", "%k:%s\n"]).output()?;
+        if String::from_utf8(read.stdout)? != lines {
+            bail!("kcat read something else than it wrote with {codec}");
+        }
+    }
+    broker.stop()?;
+    Ok(Outcome::Passed)
+}
+
+/// The jars, by Maven at their pinned versions, checked against their SHA-256.
+fn jars() -> Result<PathBuf> {
+    let dir = PathBuf::from(format!("target/test-deps/kafka-clients-{KAFKA}"));
+    let pom = std::fs::canonicalize("tests/clients/java/pom.xml")?;
+    let sums = std::fs::read_to_string("tests/clients/java/checksums.txt")?;
+    if !dir.join("done").exists() {
+        std::fs::create_dir_all(&dir)?;
+        let out = std::fs::canonicalize(&dir)?;
+        let mut maven = Command::new("mvn");
+        maven.args(["-q", "-B", "-ntp", "-f"]).arg(pom);
+        maven.args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
+        run(maven.arg(format!("-DoutputDirectory={}", out.display())))?;
+        std::fs::write(dir.join("done"), "")?;
+    }
+    for line in sums.lines() {
+        let (sum, name) = line
+            .split_once("  ")
+            .context("a line is a sum and a name")?;
+        let jar = dir.join(name);
+        let bytes = std::fs::read(&jar).with_context(|| format!("no {}", jar.display()))?;
+        if hash(&bytes) != sum {
+            bail!("{name} is not what was pinned");
+        }
+    }
+    Ok(dir)
+}
+
+fn java() -> Result<Outcome> {
+    if !has("java", "-version") || !has("mvn", "--version") {
+        return Ok(Outcome::Skipped("java or mvn is missing".to_owned()));
+    }
+    let jars = jars()?;
+    schema_equals_the_definitions(&jars)?;
+    let broker = Broker::start("java")?;
+    let mut java = Command::new("java");
+    java.arg("-cp").arg(format!("{}/*", jars.display()));
+    java.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]);
+    run(java
+        .arg("tests/clients/java/Assign.java")
+        .arg(&broker.address))?;
+    broker.stop()?;
+    Ok(Outcome::Passed)
+}
+
+/// Our schema, field by field, against the definitions inside the clients jar.
+fn schema_equals_the_definitions(jars: &Path) -> Result<()> {
+    let jar = std::fs::canonicalize(jars.join(format!("kafka-clients-{KAFKA}.jar")))?;
+    let out = jars.join("definitions");
+    std::fs::create_dir_all(&out)?;
+    run(Command::new("jar")
+        .arg("xf")
+        .arg(jar)
+        .arg("common/message")
+        .current_dir(&out))?;
+    let schema = Path::new("protocol/schema");
+    let differences = highwater_codegen::compare(&out.join("common/message"), schema)?;
+    if !differences.is_empty() {
+        bail!(
+            "the schema differs from Kafka {KAFKA}:\n{}",
+            differences.join("\n")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! The checks that need nothing but the Rust toolchain.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::report::{Outcome, Report};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const MATRIX_BEGIN: &str = "<!-- api-matrix -->\n";
+const MATRIX_END: &str = "<!-- /api-matrix -->";
+
+/// Format, generated files, build, tests, documentation.
+pub(crate) fn verify(report: &mut Report) {
+    report.suite("fmt", MINUTE, || cargo(&["fmt", "--all", "--check"]));
+    report.suite("codegen", 5 * MINUTE, || {
+        let schema = Path::new("protocol/schema");
+        highwater_codegen::generate(schema, Path::new("protocol/src/generated"), true)?;
+        Ok(Outcome::Passed)
+    });
+    report.suite("build", 12 * MINUTE, || {
+        cargo(&["build", "--release", "--locked", "--package", "highwater"])
+    });
+    report.suite("readme", MINUTE, check_matrix);
+    report.suite("clippy", 8 * MINUTE, || {
+        let clippy = [
+            "clippy",
+            "--release",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+        ];
+        cargo(&[&clippy[..], &["-D", "warnings"]].concat())
+    });
+    report.suite("tests", 8 * MINUTE, || {
+        cargo(&["test", "--release", "--locked", "--workspace", "--quiet"])
+    });
+}
+
+/// Runs cargo in the workspace.
+pub(crate) fn cargo(args: &[&str]) -> Result<Outcome> {
+    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    run(Command::new(program).args(args))?;
+    Ok(Outcome::Passed)
+}
+
+/// Runs a command to its end; an error when it fails.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
+
+fn matrix() -> Result<String> {
+    let output = Command::new("target/release/highwater")
+        .arg("api-matrix")
+        .output()
+        .context("cannot run the binary")?;
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn split(readme: &str) -> Result<(usize, usize)> {
+    let from = readme
+        .find(MATRIX_BEGIN)
+        .context("the README has a place for the matrix")?;
+    let from = from + MATRIX_BEGIN.len();
+    let to = readme
+        .find(MATRIX_END)
+        .context("the README's matrix has an end")?;
+    Ok((from, to))
+}
+
+fn check_matrix() -> Result<Outcome> {
+    let readme = std::fs::read_to_string("README.md")?;
+    let (from, to) = split(&readme)?;
+    if readme[from..to] != matrix()? {
+        bail!("the README's API matrix is not the binary's: run `cargo xtask codegen`");
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Writes the README's matrix anew.
+pub(crate) fn write_matrix() -> Result<()> {
+    cargo(&["build", "--release", "--package", "highwater"])?;
+    let readme = std::fs::read_to_string("README.md")?;
+    let (from, to) = split(&readme)?;
+    let fresh = format!("{}{}{}", &readme[..from], matrix()?, &readme[to..]);
+    std::fs::write("README.md", fresh)?;
+    Ok(())
+}

@@ -1,0 +1,114 @@
+"""Kills the broker, at named points and at random, while idempotent producers write.
+
+After each restart every acknowledged record is there once, in order, at its offset; a record that was not acknowledged is
+there once or not at all. Usage: crash.py BINARY DIR PORT
+"""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+BINARY, DIR, PORT = sys.argv[1], sys.argv[2], int(sys.argv[3])
+BOOTSTRAP = f"127.0.0.1:{PORT}"
+PARTITIONS = 3
+POINTS = ["wal-before-write:9", "wal-after-write:15", "wal-after-sync:21", "upload-before-put:2", "upload-after-put:2",
+          "upload-after-commit:2", None, None, None, None]
+os.makedirs(DIR, exist_ok=True)
+
+
+def start(point):
+    env = dict(os.environ, **({"HIGHWATER_CRASH_AT": point} if point else {}))
+    log = open(os.path.join(DIR, "broker.log"), "ab")
+    process = subprocess.Popen(
+        [BINARY, "start", "--set", f"listeners=PLAINTEXT://{BOOTSTRAP}", "--set", f"highwater.data.dir={DIR}/data",
+         "--set", "highwater.admin.listener=", "--set", "highwater.upload.interval.ms=150",
+         "--set", f"num.partitions={PARTITIONS}"], env=env, stdout=log, stderr=log)
+    for _ in range(400):
+        if process.poll() is not None:
+            return process
+        try:
+            socket.create_connection(("127.0.0.1", PORT), 0.2).close()
+            return process
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError("the broker does not start")
+
+
+def read_all():
+    consumer = Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": "unused", "enable.auto.commit": False,
+                         "fetch.wait.max.ms": 50})
+    found = {}
+    for partition in range(PARTITIONS):
+        target = TopicPartition("crash", partition)
+        low, high = consumer.get_watermark_offsets(target, timeout=30)
+        assert low == 0, low
+        records, deadline = [], time.monotonic() + 60
+        consumer.assign([TopicPartition("crash", partition, 0)])
+        while len(records) < high and time.monotonic() < deadline:
+            for record in consumer.consume(5000, timeout=0.5):
+                assert record.error() is None, record.error()
+                records.append((record.offset(), record.value()))
+        assert [offset for offset, _ in records] == list(range(high)), f"{len(records)} of {high}"
+        found[partition] = [value for _, value in records]
+    consumer.close()
+    return found
+
+
+acknowledged = {}
+sent = [0] * PARTITIONS
+rng = random.Random(1)
+for round_number, point in enumerate(POINTS):
+    broker = start(point)
+    running = True
+
+    def produce():
+        producer = Producer({"bootstrap.servers": BOOTSTRAP, "enable.idempotence": True, "linger.ms": 2,
+                             "message.timeout.ms": 60_000, "log_level": 0, "reconnect.backoff.max.ms": 200,
+                             "compression.type": rng.choice(["none", "lz4"])})
+
+        def delivered(error, record):
+            if error is None:
+                acknowledged[(record.partition(), record.value())] = record.offset()
+
+        while running:
+            for partition in range(PARTITIONS):
+                sent[partition] += 1
+                value = f"{partition}-{sent[partition]:08d}".encode() * rng.randint(1, 20)
+                producer.produce("crash", value, partition=partition, on_delivery=delivered)
+            producer.poll(0.001)
+        producer.flush(60)
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    if point is None:
+        time.sleep(rng.uniform(0.3, 1.5))
+        if broker.poll() is None:
+            broker.send_signal(signal.SIGKILL)
+        broker.wait()
+    else:
+        try:
+            broker.wait(20)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the crash point {point} was never reached")
+    broker = start(None)
+    time.sleep(0.5)
+    running = False
+    thread.join()
+    found = read_all()
+    for partition, values in found.items():
+        assert len(set(values)) == len(values), f"a record stands twice in partition {partition}"
+        numbers = [int(value[2:10]) for value in values]
+        assert numbers == sorted(numbers), f"records of partition {partition} are out of order"
+    for (partition, value), offset in acknowledged.items():
+        assert found[partition][offset] == value, f"partition {partition} offset {offset} holds another record"
+    broker.send_signal(signal.SIGKILL if round_number % 2 else signal.SIGTERM)
+    broker.wait()
+    print(f"crash {point or 'at random'}: {len(acknowledged)} acknowledged records are there", flush=True)
+assert len(acknowledged) > 1000

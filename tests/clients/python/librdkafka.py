@@ -1,0 +1,119 @@
+"""librdkafka through confluent-kafka: codecs, headers, nulls, sizes, timestamps, seeks, topic administration."""
+
+import sys
+import time
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import (AdminClient, ConfigResource, NewPartitions, NewTopic, OffsetSpec,
+                                   ResourceType)
+
+BOOTSTRAP = sys.argv[1]
+TIMEOUT = 30
+
+
+def consumer():
+    return Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": "unused", "enable.auto.commit": False,
+                     "auto.offset.reset": "earliest", "fetch.wait.max.ms": 100})
+
+
+def read(topic, partition, offset, count):
+    client = consumer()
+    client.assign([TopicPartition(topic, partition, offset)])
+    records = []
+    deadline = time.monotonic() + TIMEOUT
+    while len(records) < count and time.monotonic() < deadline:
+        for record in client.consume(1000, timeout=0.5):
+            assert record.error() is None, record.error()
+            records.append(record)
+    client.close()
+    assert len(records) >= count, f"{len(records)} of {count} records of {topic}"
+    return records
+
+
+def codecs():
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"]:
+        topic = f"codec-{codec}"
+        failures = []
+        producer = Producer({"bootstrap.servers": BOOTSTRAP, "compression.type": codec, "linger.ms": 5,
+                             "enable.idempotence": True, "message.max.bytes": 2_000_000})
+        sizes = [0, 1, 100, 1000, 65_536, 900_000]
+        base = int(time.time() * 1000) - 100_000
+        for i, size in enumerate(sizes * 20):
+            value = bytes([i % 251]) * size
+            producer.produce(topic, key=None if i % 3 == 0 else f"k{i}", value=None if size == 0 else value,
+                             headers=[("a", b"1"), ("a", b"\xff"), ("n", None)], timestamp=base + i,
+                             on_delivery=lambda error, _: failures.append(error) if error else None)
+        assert producer.flush(TIMEOUT) == 0 and not failures, failures
+        records = read(topic, 0, 0, len(sizes) * 20)
+        for i, record in enumerate(records):
+            size = sizes[i % len(sizes)]
+            assert record.offset() == i
+            assert record.value() == (None if size == 0 else bytes([i % 251]) * size), i
+            assert record.key() == (None if i % 3 == 0 else f"k{i}".encode()), i
+            assert record.headers() == [("a", b"1"), ("a", b"\xff"), ("n", None)], record.headers()
+            assert record.timestamp()[1] == base + i
+        client = consumer()
+        low, high = client.get_watermark_offsets(TopicPartition(topic, 0), timeout=TIMEOUT)
+        assert (low, high) == (0, 120), (low, high)
+        [found] = client.offsets_for_times([TopicPartition(topic, 0, base + 50)], timeout=TIMEOUT)
+        assert found.offset == 50, found
+        client.close()
+        assert read(topic, 0, 77, 1)[0].offset() == 77
+
+
+def too_large():
+    producer = Producer({"bootstrap.servers": BOOTSTRAP, "message.max.bytes": 5_000_000})
+    errors = []
+    producer.produce("codec-none", b"x" * 2_000_000, on_delivery=lambda error, _: errors.append(error))
+    producer.flush(TIMEOUT)
+    assert errors[0] is not None and errors[0].name() == "MSG_SIZE_TOO_LARGE", errors
+
+
+def cold():
+    """What was uploaded and evicted from memory reads the same, and so does what is written meanwhile."""
+    producer = Producer({"bootstrap.servers": BOOTSTRAP, "linger.ms": 5})
+    for i in range(20_000):
+        producer.produce("cold", f"value-{i}".encode() * 20)
+        if i % 5000 == 0:
+            producer.flush(TIMEOUT)
+    assert producer.flush(TIMEOUT) == 0
+    records = read("cold", 0, 0, 20_000)
+    assert [record.value() for record in records] == [f"value-{i}".encode() * 20 for i in range(20_000)]
+
+
+def administration():
+    admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
+    topic = NewTopic("admin", num_partitions=3, replication_factor=1, config={"retention.ms": "1234567"})
+    admin.create_topics([topic])["admin"].result(TIMEOUT)
+    try:
+        admin.create_topics([topic])["admin"].result(TIMEOUT)
+        raise AssertionError("the topic is created twice")
+    except KafkaException as error:
+        assert error.args[0].name() == "TOPIC_ALREADY_EXISTS", error
+    resource = ConfigResource(ResourceType.TOPIC, "admin")
+    configs = admin.describe_configs([resource])[resource].result(TIMEOUT)
+    assert configs["retention.ms"].value == "1234567"
+    assert configs["segment.bytes"].value == "1073741824"
+    admin.create_partitions([NewPartitions("admin", 5)])["admin"].result(TIMEOUT)
+    assert len(admin.list_topics("admin", timeout=TIMEOUT).topics["admin"].partitions) == 5
+    producer = Producer({"bootstrap.servers": BOOTSTRAP})
+    for i in range(10):
+        producer.produce("admin", str(i), partition=4)
+    assert producer.flush(TIMEOUT) == 0
+    partition = TopicPartition("admin", 4)
+    latest = admin.list_offsets({partition: OffsetSpec.latest()})[partition].result(TIMEOUT)
+    assert latest.offset == 10
+    deleted = admin.delete_records([TopicPartition("admin", 4, 7)])
+    [result] = [future.result(TIMEOUT) for future in deleted.values()]
+    assert result.low_watermark == 7
+    assert read("admin", 4, 7, 3)[0].value() == b"7"
+    cluster = admin.describe_cluster().result(TIMEOUT)
+    assert len(cluster.nodes) == 1 and cluster.controller.id == 1
+    admin.delete_topics(["admin"])["admin"].result(TIMEOUT)
+    assert "admin" not in admin.list_topics(timeout=TIMEOUT).topics
+
+
+codecs()
+too_large()
+cold()
+administration()
