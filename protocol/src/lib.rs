@@ -43,17 +43,15 @@ pub trait Request: Message {
     /// What answers it.
     type Response: Message;
 
-    /// Reads a whole body.
+    /// Reads a body. Bytes after its end are ignored, as in Kafka: librdkafka sends three in Metadata 13.
     ///
     /// # Errors
-    /// [`DecodeError`], also when bytes are left over.
+    /// [`DecodeError`].
     fn decode(body: Bytes, version: i16) -> Result<Self, DecodeError> {
         if !Self::VALID.contains(&version) {
             return Err(DecodeError::Version(version));
         }
         let mut reader = Reader::new(body);
-        let message = Self::read(&mut reader, version)?;
-        reader.finish()?;
-        Ok(message)
+        Self::read(&mut reader, version)
     }
 }
