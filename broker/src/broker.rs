@@ -13,6 +13,7 @@ use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, TopicId};
 
 use crate::auth::Authorizer;
 use crate::config::{Advertised, Config};
+use crate::coordinators::Groups;
 use crate::memory::RequestBudgets;
 use crate::partitions::{FetchSessions, Partitions};
 
@@ -29,6 +30,8 @@ pub struct Broker {
     pub partitions: Arc<Partitions>,
     /// Its streams.
     pub streams: ObjectStreamStore,
+    /// Its groups.
+    pub(crate) groups: Groups,
     /// Its fetch sessions.
     pub sessions: FetchSessions,
     /// Who may do what.

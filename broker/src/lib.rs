@@ -4,6 +4,7 @@ pub mod api;
 pub mod auth;
 mod broker;
 pub mod config;
+mod coordinators;
 mod dispatch;
 mod housekeeping;
 mod http;

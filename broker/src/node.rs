@@ -25,7 +25,7 @@ use crate::memory::RequestBudgets;
 use crate::net::{self, Connections, Limits};
 use crate::partitions::{FetchSessions, PartitionOpener, Partitions};
 use crate::stream_metadata::KraftStreamMetadata;
-use crate::{housekeeping, http, metrics};
+use crate::{coordinators, housekeeping, http, metrics};
 
 /// The machine a node runs on: real, or simulated.
 #[derive(Debug, Clone)]
@@ -157,6 +157,7 @@ impl Node {
             metadata,
             partitions: Arc::new(Partitions::new(config.node_id, storage.epoch)),
             streams: storage.streams,
+            groups: Default::default(),
             sessions: FetchSessions::new(slots.unwrap_or(0), machine.rng.clone()),
             authorizer: Arc::clone(&machine.authorizer),
             budgets: budgets.clone(),
@@ -169,6 +170,8 @@ impl Node {
         let mut opener = PartitionOpener::new(Arc::clone(&broker));
         opener.follow(broker.metadata.image()).await;
         tasks.spawn(TaskKind::PartitionOpener, opener.run());
+        let groups = coordinators::follow(Arc::clone(&broker), tasks.clone());
+        tasks.spawn(TaskKind::Coordinator, groups);
         tasks.spawn(
             TaskKind::Housekeeping,
             housekeeping::run(Arc::clone(&broker)),

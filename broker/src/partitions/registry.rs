@@ -139,6 +139,12 @@ impl Partitions {
             .collect()
     }
 
+    /// Changes when partitions are opened or closed.
+    #[must_use]
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     pub(super) fn insert(&self, partitions: Vec<Partition>) {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         for partition in partitions {
@@ -156,6 +162,9 @@ impl Partitions {
             .filter(|((topic, _), _)| image.topic_by_id(*topic).is_none())
             .map(|(key, _)| *key)
             .collect();
-        gone.iter().filter_map(|key| open.remove(key)).collect()
+        let closed: Vec<_> = gone.iter().filter_map(|key| open.remove(key)).collect();
+        drop(open);
+        self.changes.send_modify(|count| *count += 1);
+        closed
     }
 }

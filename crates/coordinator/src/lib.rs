@@ -1,1 +1,180 @@
-//! highwater-coordinator
+//! Groups as a state machine over `__consumer_offsets`: pure, in Kafka's own record formats.
+//!
+//! One [`GroupShard`] is what one partition of the topic holds. Every call takes the time and leaves what is to be
+//! written and who is to be answered in [`Effects`]; the caller appends the records at once, and answers (this call and
+//! those in the effects) when they are durable. A timer is a call of [`GroupShard::tick`] at [`GroupShard::wake_at`].
+//! Source: `GroupMetadataManager`, `OffsetMetadataManager` and `ClassicGroup` of Apache Kafka 4.
+
+mod classic;
+mod offsets;
+mod records;
+mod shard;
+
+use bytes::Bytes;
+use highwater_protocol::ErrorCode;
+
+pub use offsets::{CommittedOffset, OffsetCommit};
+pub use records::{RecordError, partition_of};
+pub use shard::{Described, DescribedMember, GroupShard, Listed};
+
+/// The time of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds from any start, never back: deadlines.
+    pub monotonic_ms: u64,
+    /// Milliseconds since 1970: what records say.
+    pub wall_ms: i64,
+}
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Kafka's group settings.
+#[derive(Debug, Clone)]
+pub struct GroupConfig {
+    /// `group.initial.rebalance.delay.ms`.
+    pub initial_rebalance_delay_ms: u64,
+    /// `group.min.session.timeout.ms`.
+    pub session_timeout_min_ms: i32,
+    /// `group.max.session.timeout.ms`.
+    pub session_timeout_max_ms: i32,
+    /// `group.max.size`.
+    pub members_max: usize,
+    /// `offset.metadata.max.bytes`.
+    pub metadata_bytes_max: usize,
+    /// `offsets.retention.minutes`, in milliseconds.
+    pub offsets_retention_ms: i64,
+}
+
+/// What a call leaves to be done.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be appended, in this order.
+    pub records: Vec<GroupRecord>,
+    /// Joins that are answered.
+    pub joins: Vec<(Ticket, JoinReply)>,
+    /// Syncs that are answered.
+    pub syncs: Vec<(Ticket, SyncReply)>,
+}
+
+/// A record of `__consumer_offsets`; without a value it deletes the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupRecord {
+    /// Its key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Option<Bytes>,
+}
+
+/// A member that joins, or joins again.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// The group.
+    pub group: String,
+    /// Empty for a new one.
+    pub member: String,
+    /// What a new member is called.
+    pub fresh_member: String,
+    /// Whether a new member has to come again with its id (KIP-394).
+    pub requires_id: bool,
+    /// What the client calls itself.
+    pub client_id: String,
+    /// Where it is, as Kafka writes it: `/127.0.0.1`.
+    pub client_host: String,
+    /// Milliseconds.
+    pub session_timeout_ms: i32,
+    /// Milliseconds.
+    pub rebalance_timeout_ms: i32,
+    /// `consumer`, `connect`, ...
+    pub protocol_type: String,
+    /// Names and metadata, the dearest first.
+    pub protocols: Vec<(String, Bytes)>,
+}
+
+/// The answer to a [`Join`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinReply {
+    /// Why not, or none.
+    pub error: ErrorCode,
+    /// -1 in an error.
+    pub generation: i32,
+    /// The group's.
+    pub protocol_type: Option<String>,
+    /// The one chosen.
+    pub protocol: Option<String>,
+    /// The leader's member id.
+    pub leader: String,
+    /// The member's own id.
+    pub member: String,
+    /// Every member with its metadata; for the leader only.
+    pub members: Vec<(String, Bytes)>,
+}
+
+impl JoinReply {
+    fn error(error: ErrorCode, member: &str) -> Self {
+        Self {
+            error,
+            generation: -1,
+            protocol_type: None,
+            protocol: None,
+            leader: String::new(),
+            member: member.to_owned(),
+            members: Vec::new(),
+        }
+    }
+}
+
+/// A member that wants its assignment; the leader brings them all.
+#[derive(Debug, Clone)]
+pub struct Sync {
+    /// The group.
+    pub group: String,
+    /// The member.
+    pub member: String,
+    /// Its generation.
+    pub generation: i32,
+    /// What it believes the group's to be, if it says.
+    pub protocol_type: Option<String>,
+    /// What it believes was chosen, if it says.
+    pub protocol: Option<String>,
+    /// By member; from the leader only.
+    pub assignments: Vec<(String, Bytes)>,
+}
+
+/// Offsets that a member, or somebody outside the group, commits.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// The group.
+    pub group: String,
+    /// The member; empty for somebody outside.
+    pub member: String,
+    /// Its generation; -1 for somebody outside.
+    pub generation: i32,
+    /// What is committed.
+    pub offsets: Vec<OffsetCommit>,
+}
+
+/// The answer to a [`Sync`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncReply {
+    /// Why not, or none.
+    pub error: ErrorCode,
+    /// The group's.
+    pub protocol_type: Option<String>,
+    /// The one chosen.
+    pub protocol: Option<String>,
+    /// The member's assignment.
+    pub assignment: Bytes,
+}
+
+impl SyncReply {
+    fn error(error: ErrorCode) -> Self {
+        Self {
+            error,
+            protocol_type: None,
+            protocol: None,
+            assignment: Bytes::new(),
+        }
+    }
+}

@@ -45,7 +45,9 @@ pub(crate) fn validate(
             "a produce request holds exactly one record batch for each partition",
         ));
     }
-    check_size(&header, config)?;
+    if origin == Origin::Client {
+        check_size(&header, config)?;
+    }
     header
         .check_crc(records)
         .map_err(|error| of_batch(&error))?;

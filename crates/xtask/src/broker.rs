@@ -43,6 +43,7 @@ impl Broker {
             ])
             .args(["--set", "highwater.admin.listener="])
             .args(["--set", "highwater.upload.interval.ms=500"])
+            .args(["--set", "group.initial.rebalance.delay.ms=300"])
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()

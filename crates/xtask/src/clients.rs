@@ -17,6 +17,7 @@ const KAFKA: &str = "4.4.0";
 /// Every client suite.
 pub(crate) fn run_all(report: &mut Report) {
     report.suite("librdkafka", 4 * MINUTE, || python_suite("librdkafka"));
+    report.suite("groups", 2 * MINUTE, || python_suite("groups"));
     report.suite("kafka-python", 3 * MINUTE, || {
         python_suite("kafka_python_client")
     });

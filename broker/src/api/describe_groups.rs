@@ -1,0 +1,98 @@
+//! DescribeGroups (key 15), versions 0..=6.
+//! Source: schema/describe_groups_request.kmsg; KIP-430, KIP-1043.
+//! Behaviour: KAFKA-BEHAVIOUR 25.
+//! Deviations from Apache Kafka: none.
+
+use highwater_coordinator::{Described, DescribedMember};
+use highwater_protocol::messages::{
+    DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
+};
+use highwater_protocol::{ErrorCode, StrBytes};
+
+use super::error::Refusal;
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves DescribeGroups.
+#[derive(Debug)]
+pub struct DescribeGroups;
+
+const DEAD: &str = "Dead";
+
+impl Handler for DescribeGroups {
+    type Request = DescribeGroupsRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: DescribeGroupsRequest,
+    ) -> Reply<DescribeGroupsResponse> {
+        let mut response = DescribeGroupsResponse::default();
+        for group in request.groups {
+            let described = describe(&ctx, &group).await;
+            let mut answer = answer(group, described);
+            if answer.error_code == 0 {
+                answer.authorized_operations = ctx.authorized_operations(
+                    request.include_authorized_operations,
+                    Resource::Group(&answer.group_id),
+                );
+            }
+            response.groups.push(answer);
+        }
+        Reply::Ready(response)
+    }
+}
+
+async fn describe(ctx: &RequestContext, group: &StrBytes) -> Result<Option<Described>, Refusal> {
+    if !ctx.authorize(Operation::Describe, Resource::Group(group)) {
+        return Err(ErrorCode::GroupAuthorizationFailed.into());
+    }
+    let id = group.to_string();
+    let asked = ctx
+        .broker
+        .groups
+        .call(&ctx.broker, group, move |shard, _, _| shard.describe(&id));
+    match asked.await? {
+        None if ctx.version >= 6 => Err(Refusal::new(
+            ErrorCode::GroupIdNotFound,
+            format!("Group {group} not found."),
+        )),
+        other => Ok(other),
+    }
+}
+
+fn answer(group: StrBytes, described: Result<Option<Described>, Refusal>) -> DescribedGroup {
+    let mut answer = DescribedGroup {
+        group_id: group,
+        group_state: StrBytes::from(DEAD),
+        ..Default::default()
+    };
+    match described {
+        Ok(None) => {}
+        Ok(Some(described)) => {
+            answer.group_state = StrBytes::from(described.state);
+            answer.protocol_type = StrBytes::from(described.protocol_type);
+            answer.protocol_data = StrBytes::from(described.protocol);
+            answer.members = described.members.into_iter().map(member).collect();
+        }
+        Err(refusal) => {
+            answer.error_code = refusal.code.code();
+            answer.error_message = refusal.text();
+            if refusal.code != ErrorCode::GroupIdNotFound {
+                answer.group_state = StrBytes::default();
+            }
+        }
+    }
+    answer
+}
+
+fn member(member: DescribedMember) -> DescribedGroupMember {
+    DescribedGroupMember {
+        member_id: StrBytes::from(member.id),
+        group_instance_id: None,
+        client_id: StrBytes::from(member.client_id),
+        client_host: StrBytes::from(member.client_host),
+        member_metadata: member.metadata,
+        member_assignment: member.assignment,
+    }
+}

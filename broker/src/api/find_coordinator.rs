@@ -1,0 +1,107 @@
+//! FindCoordinator (key 10), versions 0..=6.
+//! Source: schema/find_coordinator_request.kmsg; KIP-699, KIP-890.
+//! Behaviour: creates `__consumer_offsets` on first use (KAFKA-BEHAVIOUR 25).
+//! Deviations from Apache Kafka: coordinators of transactions and of share groups answer UNSUPPORTED_VERSION, which ends
+//! a client's attempt at once.
+
+use highwater_protocol::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
+use highwater_protocol::{ErrorCode, StrBytes};
+
+use super::error::Refusal;
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves FindCoordinator.
+#[derive(Debug)]
+pub struct FindCoordinator;
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
+
+impl Handler for FindCoordinator {
+    type Request = FindCoordinatorRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: FindCoordinatorRequest,
+    ) -> Reply<FindCoordinatorResponse> {
+        let batched = ctx.version >= 4;
+        let keys = if batched {
+            request.coordinator_keys
+        } else {
+            vec![request.key]
+        };
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            let coordinator = find(&ctx, request.key_type, &key).await;
+            found.push(answer(&ctx, key, coordinator));
+        }
+        let mut response = FindCoordinatorResponse::default();
+        if batched {
+            response.coordinators = found;
+        } else if let Some(only) = found.pop() {
+            response.error_code = only.error_code;
+            response.error_message = only.error_message;
+            response.node_id = only.node_id;
+            response.host = only.host;
+            response.port = only.port;
+        }
+        Reply::Ready(response)
+    }
+}
+
+fn answer(ctx: &RequestContext, key: StrBytes, found: Result<(), Refusal>) -> Coordinator {
+    match found {
+        Ok(()) => {
+            let (host, port) = ctx.broker.address(&ctx.connection.listener);
+            Coordinator {
+                key,
+                node_id: ctx.broker.config.node_id.0,
+                host,
+                port,
+                error_code: 0,
+                error_message: Some(StrBytes::default()),
+            }
+        }
+        Err(refusal) => Coordinator {
+            key,
+            node_id: -1,
+            host: StrBytes::default(),
+            port: -1,
+            error_code: refusal.code.code(),
+            error_message: refusal.text(),
+        },
+    }
+}
+
+async fn find(ctx: &RequestContext, kind: i8, key: &str) -> Result<(), Refusal> {
+    match kind {
+        GROUP if !ctx.authorize(Operation::Describe, Resource::Group(key)) => {
+            Err(ErrorCode::GroupAuthorizationFailed.into())
+        }
+        GROUP => {
+            let topic = ctx.broker.offsets_topic().await;
+            topic.map(|_| ()).map_err(|refusal| {
+                tracing::warn!(reason = ?refusal, "__consumer_offsets cannot be created");
+                ErrorCode::CoordinatorNotAvailable.into()
+            })
+        }
+        TRANSACTION if !ctx.authorize(Operation::Describe, Resource::TransactionalId(key)) => {
+            Err(ErrorCode::TransactionalIdAuthorizationFailed.into())
+        }
+        TRANSACTION => Err(Refusal::new(
+            ErrorCode::UnsupportedVersion,
+            "transactions are not supported by this version of Highwater",
+        )),
+        SHARE if !ctx.authorize(Operation::ClusterAction, Resource::Cluster) => {
+            Err(ErrorCode::ClusterAuthorizationFailed.into())
+        }
+        SHARE => Err(Refusal::new(
+            ErrorCode::UnsupportedVersion,
+            "share groups are not supported by this version of Highwater",
+        )),
+        _ => Err(ErrorCode::InvalidRequest.into()),
+    }
+}

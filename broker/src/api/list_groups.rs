@@ -1,0 +1,55 @@
+//! ListGroups (key 16), versions 0..=5.
+//! Source: schema/list_groups_request.kmsg; KIP-518, KIP-848.
+//! Behaviour: every group here is classic; without Describe on the cluster only the groups that may be described.
+//! Deviations from Apache Kafka: none.
+
+use highwater_protocol::StrBytes;
+use highwater_protocol::messages::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
+
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves ListGroups.
+#[derive(Debug)]
+pub struct ListGroups;
+
+const CLASSIC: &str = "classic";
+
+impl Handler for ListGroups {
+    type Request = ListGroupsRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
+
+    async fn handle(ctx: RequestContext, request: ListGroupsRequest) -> Reply<ListGroupsResponse> {
+        let matches = |filter: &[StrBytes], value: &str| {
+            filter.is_empty()
+                || filter
+                    .iter()
+                    .any(|wanted| wanted.eq_ignore_ascii_case(value))
+        };
+        let mut response = ListGroupsResponse::default();
+        let listed = ctx.broker.groups.call_all(|shard, _, _| shard.list()).await;
+        let groups = match listed {
+            Ok(groups) => groups.into_iter().flatten(),
+            Err(error) => {
+                response.error_code = error.code();
+                return Reply::Ready(response);
+            }
+        };
+        let all = ctx.authorize(Operation::Describe, Resource::Cluster);
+        for group in groups {
+            let told = all || ctx.authorize(Operation::Describe, Resource::Group(&group.group));
+            if told
+                && matches(&request.states_filter, group.state)
+                && matches(&request.types_filter, CLASSIC)
+            {
+                response.groups.push(ListedGroup {
+                    group_id: StrBytes::from(group.group),
+                    protocol_type: StrBytes::from(group.protocol_type),
+                    group_state: StrBytes::from(group.state),
+                    group_type: StrBytes::from(CLASSIC),
+                });
+            }
+        }
+        Reply::Ready(response)
+    }
+}

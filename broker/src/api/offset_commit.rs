@@ -1,0 +1,122 @@
+//! OffsetCommit (key 8), versions 2..=10.
+//! Source: schema/offset_commit_request.kmsg; KIP-211, KIP-320, KIP-848.
+//! Behaviour: KAFKA-BEHAVIOUR 24; answered when it is durable.
+//! Deviations from Apache Kafka: static members (KIP-345) answer UNSUPPORTED_VERSION, as Kafka before 2.3.
+
+use highwater_coordinator::{Commit, OffsetCommit as Offset};
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::{
+    OffsetCommitRequest, OffsetCommitRequestTopic, OffsetCommitResponse,
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves OffsetCommit.
+#[derive(Debug)]
+pub struct OffsetCommit;
+
+impl Handler for OffsetCommit {
+    type Request = OffsetCommitRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 2..=10;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: OffsetCommitRequest,
+    ) -> Reply<OffsetCommitResponse> {
+        let refused = if !ctx.authorize(Operation::Read, Resource::Group(&request.group_id)) {
+            Some(ErrorCode::GroupAuthorizationFailed)
+        } else if request.group_instance_id.is_some() {
+            Some(ErrorCode::UnsupportedVersion)
+        } else {
+            None
+        };
+        let mut response = OffsetCommitResponse::default();
+        let mut commits = Vec::new();
+        for topic in &request.topics {
+            let checked = match refused {
+                Some(error) => Err(error),
+                None => check(&ctx, topic),
+            };
+            let mut answer = OffsetCommitResponseTopic {
+                name: topic.name.clone(),
+                topic_id: topic.topic_id,
+                partitions: Vec::with_capacity(topic.partitions.len()),
+            };
+            for partition in &topic.partitions {
+                answer.partitions.push(OffsetCommitResponsePartition {
+                    partition_index: partition.partition_index,
+                    error_code: checked.as_ref().err().map_or(0, |error| error.code()),
+                });
+                if let Ok(name) = &checked {
+                    let metadata = partition.committed_metadata.as_deref();
+                    commits.push(Offset {
+                        topic: name.clone(),
+                        partition: partition.partition_index,
+                        offset: partition.committed_offset,
+                        leader_epoch: partition.committed_leader_epoch,
+                        metadata: metadata.unwrap_or_default().to_owned(),
+                        retention_ms: request.retention_time_ms,
+                    });
+                }
+            }
+            response.topics.push(answer);
+        }
+        let count = commits.len();
+        let errors = if refused.is_some() || (count == 0 && !request.topics.is_empty()) {
+            Vec::new()
+        } else {
+            commit(&ctx, &request, commits)
+                .await
+                .unwrap_or_else(|error| vec![error; count])
+        };
+        let answers = response
+            .topics
+            .iter_mut()
+            .flat_map(|topic| &mut topic.partitions)
+            .filter(|partition| partition.error_code == 0);
+        for (answer, error) in answers.zip(errors) {
+            answer.error_code = error.code();
+        }
+        Reply::Ready(response)
+    }
+}
+
+/// The topic's name, if its offsets may be committed.
+fn check(ctx: &RequestContext, topic: &OffsetCommitRequestTopic) -> Result<String, ErrorCode> {
+    if ctx.version >= 10 {
+        let found = ctx.broker.topic_by_id(topic.topic_id);
+        let name = found.ok_or(ErrorCode::UnknownTopicId)?.name.to_string();
+        if !ctx.authorize(Operation::Read, Resource::Topic(&name)) {
+            return Err(ErrorCode::TopicAuthorizationFailed);
+        }
+        return Ok(name);
+    }
+    if !ctx.authorize(Operation::Read, Resource::Topic(&topic.name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed);
+    }
+    if ctx.broker.topic(&topic.name).is_none() {
+        return Err(ErrorCode::UnknownTopicOrPartition);
+    }
+    Ok(topic.name.to_string())
+}
+
+async fn commit(
+    ctx: &RequestContext,
+    request: &OffsetCommitRequest,
+    offsets: Vec<Offset>,
+) -> Result<Vec<ErrorCode>, ErrorCode> {
+    let commit = Commit {
+        group: request.group_id.to_string(),
+        member: request.member_id.to_string(),
+        generation: request.generation_id_or_member_epoch,
+        offsets,
+    };
+    let committed = ctx.broker.groups.call(
+        &ctx.broker,
+        &request.group_id,
+        move |shard, effects, now| shard.commit(commit, now, effects),
+    );
+    committed.await?
+}

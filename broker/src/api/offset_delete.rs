@@ -1,0 +1,85 @@
+//! OffsetDelete (key 47), version 0.
+//! Source: schema/offset_delete_request.kmsg; KIP-496.
+//! Behaviour: not the offsets of topics that a member reads.
+//! Deviations from Apache Kafka: none.
+
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::{
+    OffsetDeleteRequest, OffsetDeleteRequestTopic, OffsetDeleteResponse,
+    OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
+
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves OffsetDelete.
+#[derive(Debug)]
+pub struct OffsetDelete;
+
+impl Handler for OffsetDelete {
+    type Request = OffsetDeleteRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: OffsetDeleteRequest,
+    ) -> Reply<OffsetDeleteResponse> {
+        let mut response = OffsetDeleteResponse::default();
+        if !ctx.authorize(Operation::Delete, Resource::Group(&request.group_id)) {
+            response.error_code = ErrorCode::GroupAuthorizationFailed.code();
+            return Reply::Ready(response);
+        }
+        let checks: Vec<Option<ErrorCode>> = request
+            .topics
+            .iter()
+            .map(|topic| check(&ctx, topic))
+            .collect();
+        let wanted: Vec<(String, i32)> = request
+            .topics
+            .iter()
+            .zip(&checks)
+            .filter(|(_, refused)| refused.is_none())
+            .flat_map(|(topic, _)| {
+                let name = topic.name.to_string();
+                let partitions = topic.partitions.iter();
+                partitions.map(move |partition| (name.clone(), partition.partition_index))
+            })
+            .collect();
+        let group = request.group_id.to_string();
+        let deleted =
+            ctx.broker
+                .groups
+                .call(&ctx.broker, &request.group_id, move |shard, effects, _| {
+                    shard.delete_offsets(&group, &wanted, effects)
+                });
+        let mut errors = match deleted.await.and_then(|deleted| deleted) {
+            Ok(errors) => errors.into_iter(),
+            Err(error) => {
+                response.error_code = error.code();
+                return Reply::Ready(response);
+            }
+        };
+        for (topic, refused) in request.topics.into_iter().zip(checks) {
+            let partitions = topic.partitions.iter().map(|partition| {
+                let error = refused.or_else(|| errors.next());
+                OffsetDeleteResponsePartition {
+                    partition_index: partition.partition_index,
+                    error_code: error.map_or(0, |error| error.code()),
+                }
+            });
+            response.topics.push(OffsetDeleteResponseTopic {
+                partitions: partitions.collect(),
+                name: topic.name,
+            });
+        }
+        Reply::Ready(response)
+    }
+}
+
+fn check(ctx: &RequestContext, topic: &OffsetDeleteRequestTopic) -> Option<ErrorCode> {
+    if !ctx.authorize(Operation::Read, Resource::Topic(&topic.name)) {
+        return Some(ErrorCode::TopicAuthorizationFailed);
+    }
+    let known = ctx.broker.topic(&topic.name).is_some();
+    (!known).then_some(ErrorCode::UnknownTopicOrPartition)
+}

@@ -1,0 +1,236 @@
+//! OffsetFetch (key 9), versions 1..=10.
+//! Source: schema/offset_fetch_request.kmsg; KIP-447, KIP-709, KIP-848.
+//! Behaviour: KAFKA-BEHAVIOUR 24.
+//! Deviations from Apache Kafka: none; there are no transactional offsets that `require_stable` could wait for.
+
+use std::collections::BTreeMap;
+
+use highwater_coordinator::CommittedOffset;
+use highwater_protocol::messages::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+};
+use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_types::TopicId;
+
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves OffsetFetch.
+#[derive(Debug)]
+pub struct OffsetFetch;
+
+impl Handler for OffsetFetch {
+    type Request = OffsetFetchRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 1..=10;
+
+    async fn handle(
+        ctx: RequestContext,
+        mut request: OffsetFetchRequest,
+    ) -> Reply<OffsetFetchResponse> {
+        if ctx.version >= 8 {
+            let mut response = OffsetFetchResponse::default();
+            for group in std::mem::take(&mut request.groups) {
+                response.groups.push(fetch(&ctx, group).await);
+            }
+            return Reply::Ready(response);
+        }
+        let topics = request.topics.map(|topics| {
+            let topics = topics.into_iter().map(|topic| OffsetFetchRequestTopics {
+                name: topic.name,
+                partition_indexes: topic.partition_indexes,
+                ..Default::default()
+            });
+            topics.collect()
+        });
+        let group = OffsetFetchRequestGroup {
+            group_id: request.group_id,
+            topics,
+            ..Default::default()
+        };
+        Reply::Ready(flat(&ctx, fetch(&ctx, group).await))
+    }
+}
+
+/// The answer of versions 1 to 7, which have one group; version 1 says an error with each partition.
+fn flat(ctx: &RequestContext, group: OffsetFetchResponseGroup) -> OffsetFetchResponse {
+    let error_code = group.error_code;
+    let of_partition = |partition: OffsetFetchResponsePartitions| OffsetFetchResponsePartition {
+        partition_index: partition.partition_index,
+        committed_offset: partition.committed_offset,
+        committed_leader_epoch: partition.committed_leader_epoch,
+        metadata: partition.metadata,
+        error_code: if ctx.version < 2 && error_code != 0 {
+            error_code
+        } else {
+            partition.error_code
+        },
+    };
+    let topics = group
+        .topics
+        .into_iter()
+        .map(|topic| OffsetFetchResponseTopic {
+            name: topic.name,
+            partitions: topic.partitions.into_iter().map(of_partition).collect(),
+        });
+    OffsetFetchResponse {
+        topics: topics.collect(),
+        error_code,
+        ..Default::default()
+    }
+}
+
+async fn fetch(ctx: &RequestContext, group: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    let mut response = OffsetFetchResponseGroup {
+        group_id: group.group_id.clone(),
+        ..Default::default()
+    };
+    let topics = match find(ctx, &group).await {
+        Ok(topics) => topics,
+        Err(error) => {
+            response.error_code = error.code();
+            if ctx.version < 2 {
+                response.topics = group
+                    .topics
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|topic| failed(topic, error))
+                    .collect();
+            }
+            return response;
+        }
+    };
+    response.topics = topics;
+    response
+}
+
+async fn find(
+    ctx: &RequestContext,
+    group: &OffsetFetchRequestGroup,
+) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
+    if !ctx.authorize(Operation::Describe, Resource::Group(&group.group_id)) {
+        return Err(ErrorCode::GroupAuthorizationFailed);
+    }
+    let Some(topics) = &group.topics else {
+        return all(ctx, &group.group_id).await;
+    };
+    let mut answers = Vec::with_capacity(topics.len());
+    let mut wanted = Vec::new();
+    for topic in topics {
+        match name(ctx, topic) {
+            Ok(name) => {
+                let partitions = topic.partition_indexes.iter();
+                wanted.extend(partitions.map(|partition| (name.to_string(), *partition)));
+                answers.push(Ok(topic));
+            }
+            Err(error) => answers.push(Err(failed(topic.clone(), error))),
+        }
+    }
+    let id = group.group_id.to_string();
+    let asked = ctx
+        .broker
+        .groups
+        .call(&ctx.broker, &group.group_id, move |shard, _, _| {
+            let found = wanted
+                .iter()
+                .map(|(topic, partition)| shard.offset(&id, topic, *partition));
+            found.collect::<Vec<_>>()
+        });
+    let mut found = asked.await?.into_iter();
+    let answers = answers.into_iter().map(|answer| match answer {
+        Err(failed) => failed,
+        Ok(topic) => OffsetFetchResponseTopics {
+            name: topic.name.clone(),
+            topic_id: topic.topic_id,
+            partitions: topic
+                .partition_indexes
+                .iter()
+                .map(|index| committed(*index, found.next().flatten()))
+                .collect(),
+        },
+    });
+    Ok(answers.collect())
+}
+
+/// The name of a topic whose offsets may be seen.
+fn name(ctx: &RequestContext, topic: &OffsetFetchRequestTopics) -> Result<StrBytes, ErrorCode> {
+    let name = if ctx.version >= 10 {
+        let found = ctx.broker.topic_by_id(topic.topic_id);
+        StrBytes::from(&*found.ok_or(ErrorCode::UnknownTopicId)?.name)
+    } else {
+        topic.name.clone()
+    };
+    if ctx.authorize(Operation::Describe, Resource::Topic(&name)) {
+        Ok(name)
+    } else {
+        Err(ErrorCode::TopicAuthorizationFailed)
+    }
+}
+
+/// Every offset of a group that may be seen.
+async fn all(
+    ctx: &RequestContext,
+    group: &StrBytes,
+) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
+    let id = group.to_string();
+    let asked = ctx
+        .broker
+        .groups
+        .call(&ctx.broker, group, move |shard, _, _| shard.offsets(&id));
+    let mut topics: BTreeMap<String, Vec<OffsetFetchResponsePartitions>> = BTreeMap::new();
+    for (topic, partition, offset) in asked.await? {
+        if ctx.authorize(Operation::Describe, Resource::Topic(&topic)) {
+            let partitions = topics.entry(topic).or_default();
+            partitions.push(committed(partition, Some(offset)));
+        }
+    }
+    let topics = topics.into_iter().filter_map(|(name, partitions)| {
+        let topic_id = ctx.broker.topic(&name).map(|topic| topic.id);
+        let topic_id = match topic_id {
+            None if ctx.version >= 10 => return None,
+            other => other.unwrap_or(TopicId::default()),
+        };
+        Some(OffsetFetchResponseTopics {
+            name: StrBytes::from(name),
+            topic_id,
+            partitions,
+        })
+    });
+    Ok(topics.collect())
+}
+
+fn committed(index: i32, offset: Option<CommittedOffset>) -> OffsetFetchResponsePartitions {
+    match offset {
+        Some(offset) => OffsetFetchResponsePartitions {
+            partition_index: index,
+            committed_offset: offset.offset,
+            committed_leader_epoch: offset.leader_epoch,
+            metadata: Some(StrBytes::from(offset.metadata)),
+            error_code: 0,
+        },
+        None => none(index, ErrorCode::None),
+    }
+}
+
+fn none(index: i32, error: ErrorCode) -> OffsetFetchResponsePartitions {
+    OffsetFetchResponsePartitions {
+        partition_index: index,
+        committed_offset: -1,
+        committed_leader_epoch: -1,
+        metadata: Some(StrBytes::default()),
+        error_code: error.code(),
+    }
+}
+
+fn failed(topic: OffsetFetchRequestTopics, error: ErrorCode) -> OffsetFetchResponseTopics {
+    OffsetFetchResponseTopics {
+        partitions: topic
+            .partition_indexes
+            .iter()
+            .map(|index| none(*index, error))
+            .collect(),
+        name: topic.name,
+        topic_id: topic.topic_id,
+    }
+}

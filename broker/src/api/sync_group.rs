@@ -1,0 +1,64 @@
+//! SyncGroup (key 14), versions 0..=5.
+//! Source: schema/sync_group_request.kmsg; KIP-559.
+//! Behaviour: answered when the leader has brought the assignment and that is durable.
+//! Deviations from Apache Kafka: static members (KIP-345) answer UNSUPPORTED_VERSION, as Kafka before 2.3.
+
+use bytes::Bytes;
+use highwater_coordinator::{Sync, SyncReply};
+use highwater_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
+use highwater_protocol::{ErrorCode, StrBytes};
+
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves SyncGroup.
+#[derive(Debug)]
+pub struct SyncGroup;
+
+impl Handler for SyncGroup {
+    type Request = SyncGroupRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
+
+    async fn handle(ctx: RequestContext, request: SyncGroupRequest) -> Reply<SyncGroupResponse> {
+        Reply::Ready(match sync(&ctx, request).await {
+            Ok(reply) => SyncGroupResponse {
+                error_code: reply.error.code(),
+                protocol_type: reply.protocol_type.map(StrBytes::from),
+                protocol_name: reply.protocol.map(StrBytes::from),
+                assignment: reply.assignment,
+                ..Default::default()
+            },
+            Err(error) => SyncGroupResponse {
+                error_code: error.code(),
+                ..Default::default()
+            },
+        })
+    }
+}
+
+async fn sync(ctx: &RequestContext, request: SyncGroupRequest) -> Result<SyncReply, ErrorCode> {
+    if !ctx.authorize(Operation::Read, Resource::Group(&request.group_id)) {
+        return Err(ErrorCode::GroupAuthorizationFailed);
+    }
+    if request.group_instance_id.is_some() {
+        return Err(ErrorCode::UnsupportedVersion);
+    }
+    let said = |text: &Option<StrBytes>| text.as_ref().map(ToString::to_string);
+    if ctx.version >= 5 && (request.protocol_type.is_none() || request.protocol_name.is_none()) {
+        return Err(ErrorCode::InconsistentGroupProtocol);
+    }
+    let assignments = request.assignments.iter().map(|assigned| {
+        // a copy: the group outlives the frame
+        let assignment = Bytes::copy_from_slice(&assigned.assignment);
+        (assigned.member_id.to_string(), assignment)
+    });
+    let sync = Sync {
+        group: request.group_id.to_string(),
+        member: request.member_id.to_string(),
+        generation: request.generation_id,
+        protocol_type: said(&request.protocol_type),
+        protocol: said(&request.protocol_name),
+        assignments: assignments.collect(),
+    };
+    ctx.broker.groups.sync(&ctx.broker, sync).await
+}

@@ -1,0 +1,236 @@
+//! Joining, and the first half of a rebalance.
+
+use std::collections::BTreeMap;
+
+use highwater_protocol::ErrorCode;
+
+use super::{Group, Member, Rebalance, State, millis};
+use crate::{Effects, GroupConfig, Join, JoinReply, Now, Ticket};
+
+impl Group {
+    /// A join; answered in the effects, now or later.
+    pub(crate) fn join(
+        &mut self,
+        ticket: Ticket,
+        join: &Join,
+        now: Now,
+        config: &GroupConfig,
+        effects: &mut Effects,
+    ) {
+        if let Err(error) = self.try_join(ticket, join, now, config, effects) {
+            let member = if error == ErrorCode::MemberIdRequired {
+                &join.fresh_member
+            } else {
+                &join.member
+            };
+            effects
+                .joins
+                .push((ticket, JoinReply::error(error, member)));
+        }
+    }
+
+    fn try_join(
+        &mut self,
+        ticket: Ticket,
+        join: &Join,
+        now: Now,
+        config: &GroupConfig,
+        effects: &mut Effects,
+    ) -> Result<(), ErrorCode> {
+        if !self.members.contains_key(&join.member) && self.members.len() >= config.members_max {
+            return Err(ErrorCode::GroupMaxSizeReached);
+        }
+        if !self.supports(join) {
+            return Err(ErrorCode::InconsistentGroupProtocol);
+        }
+        if join.member.is_empty() {
+            if join.requires_id {
+                let deadline = now.monotonic_ms + millis(join.session_timeout_ms);
+                self.pending.insert(join.fresh_member.clone(), deadline);
+                self.wake(deadline);
+                return Err(ErrorCode::MemberIdRequired);
+            }
+            self.add(join.fresh_member.clone(), ticket, join, now);
+            self.prepare(now, config, effects);
+            return Ok(());
+        }
+        if self.pending.remove(&join.member).is_some() {
+            self.add(join.member.clone(), ticket, join, now);
+            self.prepare(now, config, effects);
+            return Ok(());
+        }
+        self.check_member(&join.member)?;
+        self.join_again(ticket, join, now, config, effects);
+        Ok(())
+    }
+
+    /// Whether the group could still agree on a protocol with it.
+    fn supports(&self, join: &Join) -> bool {
+        if join.protocol_type.is_empty() || join.protocols.is_empty() {
+            return false;
+        }
+        if self.members.is_empty() {
+            return true;
+        }
+        let others = || {
+            self.members
+                .values()
+                .filter(|member| member.id != join.member)
+        };
+        self.protocol_type.as_deref() == Some(join.protocol_type.as_str())
+            && join
+                .protocols
+                .iter()
+                .any(|(name, _)| others().all(|member| member.supports(name)))
+    }
+
+    fn add(&mut self, id: String, ticket: Ticket, join: &Join, now: Now) {
+        if self.members.is_empty() {
+            self.protocol_type = Some(join.protocol_type.clone());
+        }
+        self.leader.get_or_insert_with(|| id.clone());
+        let member = Member::new(id.clone(), join, ticket, now);
+        if let Some(deadline) = member.deadline() {
+            self.wake(deadline);
+        }
+        self.members.insert(id, member);
+        if let State::PreparingRebalance(rebalance) = &mut self.state {
+            rebalance.grown = true;
+        }
+    }
+
+    /// A member that is there joins: a rebalance, unless it only missed the answer.
+    fn join_again(
+        &mut self,
+        ticket: Ticket,
+        join: &Join,
+        now: Now,
+        config: &GroupConfig,
+        effects: &mut Effects,
+    ) {
+        let leads = self.leader.as_deref() == Some(join.member.as_str());
+        let Some(member) = self.members.get_mut(&join.member) else {
+            return;
+        };
+        let same = member.protocols == join.protocols;
+        let missed = match self.state {
+            State::CompletingRebalance { .. } => same,
+            State::Stable { .. } => same && !leads,
+            State::Empty | State::PreparingRebalance(_) => false,
+        };
+        member.rejoin(join, ticket, effects);
+        if missed {
+            member.joined(now);
+            let reply = self.joined_reply(&join.member);
+            effects.joins.push((ticket, reply));
+            self.wake(now.monotonic_ms + millis(join.session_timeout_ms));
+        } else {
+            self.prepare(now, config, effects);
+        }
+    }
+
+    fn joined_reply(&self, member: &str) -> JoinReply {
+        let protocol = self.protocol.as_deref();
+        let leads = self.leader.as_deref() == Some(member);
+        let all = || {
+            self.members
+                .values()
+                .map(|member| (member.id.clone(), member.metadata(protocol)))
+        };
+        JoinReply {
+            error: ErrorCode::None,
+            generation: self.generation,
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            leader: self.leader.clone().unwrap_or_default(),
+            member: member.to_owned(),
+            members: if leads { all().collect() } else { Vec::new() },
+        }
+    }
+
+    /// Ends the wait for members when all are there; the first rebalance of a group waits for its delay.
+    pub(super) fn complete_if_all_joined(&mut self, now: Now, effects: &mut Effects) {
+        let State::PreparingRebalance(Rebalance { initial: None, .. }) = self.state else {
+            return;
+        };
+        let all = self.members.values().all(|member| member.joining.is_some());
+        if all && self.pending.is_empty() {
+            self.complete_join(now, effects);
+        }
+    }
+
+    /// The wait for members is over, or goes on while they come (KIP-134).
+    pub(super) fn join_deadline(
+        &mut self,
+        rebalance: Rebalance,
+        now: Now,
+        config: &GroupConfig,
+        effects: &mut Effects,
+    ) {
+        match rebalance.initial {
+            Some(left) if rebalance.grown && left > 0 => {
+                let delay = config.initial_rebalance_delay_ms.min(left);
+                let rebalance = Rebalance {
+                    deadline: now.monotonic_ms + delay,
+                    initial: Some(left - delay),
+                    grown: false,
+                };
+                self.state = State::PreparingRebalance(rebalance);
+            }
+            _ => self.complete_join(now, effects),
+        }
+    }
+
+    fn complete_join(&mut self, now: Now, effects: &mut Effects) {
+        let absent: Vec<String> = self
+            .members
+            .values()
+            .filter(|member| member.joining.is_none())
+            .map(|member| member.id.clone())
+            .collect();
+        for member in absent {
+            self.remove(&member, effects);
+        }
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        if self.members.is_empty() {
+            self.protocol = None;
+            self.leader = None;
+            self.set_state(State::Empty, now);
+            self.write(effects);
+            return;
+        }
+        self.protocol = self.vote();
+        self.unsynced = self.members.keys().cloned().collect();
+        let deadline = now.monotonic_ms + self.rebalance_timeout_ms();
+        self.set_state(State::CompletingRebalance { deadline }, now);
+        self.wake(deadline);
+        let ids: Vec<String> = self.members.keys().cloned().collect();
+        for id in ids {
+            let Some(member) = self.members.get_mut(&id) else {
+                continue;
+            };
+            let ticket = member.joined(now);
+            if let Some(deadline) = member.deadline() {
+                self.wake(deadline);
+            }
+            if let Some(ticket) = ticket {
+                effects.joins.push((ticket, self.joined_reply(&id)));
+            }
+        }
+    }
+
+    /// The protocol that most members like best of those that all support; of equals, the first by name.
+    fn vote(&self) -> Option<String> {
+        let all = |name: &str| self.members.values().all(|member| member.supports(name));
+        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
+        for member in self.members.values() {
+            let liked = member.protocols.iter().find(|(name, _)| all(name));
+            if let Some((name, _)) = liked {
+                *votes.entry(name).or_default() += 1;
+            }
+        }
+        let most = votes.values().max().copied()?;
+        let (name, _) = votes.into_iter().find(|(_, count)| *count == most)?;
+        Some(name.to_owned())
+    }
+}

@@ -1,0 +1,133 @@
+//! A member of a group.
+
+use bytes::Bytes;
+use highwater_protocol::ErrorCode;
+
+use super::{NEW_MEMBER_TIMEOUT_MS, millis};
+use crate::records::MemberValue;
+use crate::{Effects, Join, JoinReply, Now, SyncReply, Ticket};
+
+/// A member.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) id: String,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
+    pub(crate) session_timeout_ms: i32,
+    pub(crate) rebalance_timeout_ms: i32,
+    /// Names and metadata, the dearest first.
+    pub(crate) protocols: Vec<(String, Bytes)>,
+    pub(crate) assignment: Bytes,
+    /// Who waits for the answer to its join.
+    pub(crate) joining: Option<Ticket>,
+    /// Who waits for its assignment.
+    pub(crate) syncing: Option<Ticket>,
+    /// Whether it has not been answered its first join yet.
+    is_new: bool,
+    /// When it counts as gone, if it does not wait for an answer; monotonic milliseconds.
+    session_deadline: u64,
+}
+
+impl Member {
+    pub(crate) fn new(id: String, join: &Join, ticket: Ticket, now: Now) -> Self {
+        Self {
+            id,
+            client_id: join.client_id.clone(),
+            client_host: join.client_host.clone(),
+            session_timeout_ms: join.session_timeout_ms,
+            rebalance_timeout_ms: join.rebalance_timeout_ms,
+            protocols: join.protocols.clone(),
+            assignment: Bytes::new(),
+            joining: Some(ticket),
+            syncing: None,
+            is_new: true,
+            session_deadline: now.monotonic_ms + NEW_MEMBER_TIMEOUT_MS,
+        }
+    }
+
+    pub(crate) fn restored(value: MemberValue, protocol: &str, now: Now) -> Self {
+        let session_deadline = now.monotonic_ms + millis(value.session_timeout_ms);
+        Self {
+            id: value.id,
+            client_id: value.client_id,
+            client_host: value.client_host,
+            session_timeout_ms: value.session_timeout_ms,
+            rebalance_timeout_ms: value.rebalance_timeout_ms,
+            protocols: vec![(protocol.to_owned(), value.subscription)],
+            assignment: value.assignment,
+            joining: None,
+            syncing: None,
+            is_new: false,
+            session_deadline,
+        }
+    }
+
+    /// When it counts as gone; one that waits for an answer does not, unless it is new and waits very long.
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        let waits = self.joining.is_some() || self.syncing.is_some();
+        (!waits || self.is_new).then_some(self.session_deadline)
+    }
+
+    pub(crate) fn touch(&mut self, now: Now) {
+        self.session_deadline = now.monotonic_ms + millis(self.session_timeout_ms);
+    }
+
+    /// Takes a join of a member that is there.
+    pub(crate) fn rejoin(&mut self, join: &Join, ticket: Ticket, effects: &mut Effects) {
+        self.client_id.clone_from(&join.client_id);
+        self.client_host.clone_from(&join.client_host);
+        self.session_timeout_ms = join.session_timeout_ms;
+        self.rebalance_timeout_ms = join.rebalance_timeout_ms;
+        self.protocols.clone_from(&join.protocols);
+        if let Some(earlier) = self.joining.replace(ticket) {
+            let reply = JoinReply::error(ErrorCode::RebalanceInProgress, &self.id);
+            effects.joins.push((earlier, reply));
+        }
+    }
+
+    /// The join is answered.
+    pub(crate) fn joined(&mut self, now: Now) -> Option<Ticket> {
+        self.is_new = false;
+        self.touch(now);
+        self.joining.take()
+    }
+
+    /// Answers what waits, for good.
+    pub(crate) fn dismiss(self, effects: &mut Effects) {
+        if let Some(ticket) = self.joining {
+            let reply = JoinReply::error(ErrorCode::UnknownMemberId, &self.id);
+            effects.joins.push((ticket, reply));
+        }
+        if let Some(ticket) = self.syncing {
+            let reply = SyncReply::error(ErrorCode::UnknownMemberId);
+            effects.syncs.push((ticket, reply));
+        }
+    }
+
+    pub(crate) fn supports(&self, protocol: &str) -> bool {
+        self.protocols.iter().any(|(name, _)| name == protocol)
+    }
+
+    /// Its metadata for a protocol.
+    pub(crate) fn metadata(&self, protocol: Option<&str>) -> Bytes {
+        let found = self
+            .protocols
+            .iter()
+            .find(|(name, _)| Some(name.as_str()) == protocol);
+        found
+            .map(|(_, metadata)| metadata.clone())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn value(&self, protocol: Option<&str>) -> MemberValue {
+        MemberValue {
+            id: self.id.clone(),
+            client_id: self.client_id.clone(),
+            client_host: self.client_host.clone(),
+            rebalance_timeout_ms: self.rebalance_timeout_ms,
+            session_timeout_ms: self.session_timeout_ms,
+            subscription: self.metadata(protocol),
+            assignment: self.assignment.clone(),
+        }
+    }
+}

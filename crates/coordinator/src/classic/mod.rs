@@ -1,0 +1,358 @@
+//! The classic protocol: one group. Source: `ClassicGroup` and the classic half of `GroupMetadataManager`.
+
+mod join;
+mod leave;
+mod member;
+mod sync;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use highwater_protocol::{ErrorCode, Reader};
+
+pub(crate) use member::Member;
+
+use crate::offsets::Offsets;
+use crate::records::{self, GroupValue, MemberValue};
+use crate::{Effects, GroupConfig, Now, SyncReply};
+
+/// What a group is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It has no members.
+    Empty,
+    /// Members are waited for to join again.
+    PreparingRebalance(Rebalance),
+    /// The leader's assignment is waited for, until the deadline.
+    CompletingRebalance { deadline: u64 },
+    /// Every member has its assignment, or can fetch it.
+    Stable { sync_deadline: Option<u64> },
+}
+
+/// A rebalance on its way; monotonic milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rebalance {
+    deadline: u64,
+    /// Of a group that was empty: how much longer it may wait for more members (KIP-134).
+    initial: Option<u64>,
+    grown: bool,
+}
+
+impl State {
+    /// Kafka's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::PreparingRebalance(_) => "PreparingRebalance",
+            Self::CompletingRebalance { .. } => "CompletingRebalance",
+            Self::Stable { .. } => "Stable",
+        }
+    }
+}
+
+/// One group: its members and its committed offsets.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) id: String,
+    pub(crate) state: State,
+    /// Since when, milliseconds since 1970; -1 before the first record.
+    pub(crate) state_timestamp: i64,
+    pub(crate) generation: i32,
+    pub(crate) protocol_type: Option<String>,
+    pub(crate) protocol: Option<String>,
+    pub(crate) leader: Option<String>,
+    pub(crate) members: BTreeMap<String, Member>,
+    pub(crate) offsets: Offsets,
+    /// Ids given out whose members have not come again yet, each with its deadline.
+    pending: BTreeMap<String, u64>,
+    /// Members of this generation that have not asked for their assignment yet.
+    unsynced: BTreeSet<String>,
+    /// No deadline is before it.
+    pub(crate) wake_at: Option<u64>,
+}
+
+/// How long a new member is waited with, while its group prepares; milliseconds (`NEW_MEMBER_JOIN_TIMEOUT`).
+const NEW_MEMBER_TIMEOUT_MS: u64 = 5 * 60 * 1000;
+/// The protocol type of consumers, whose metadata is understood.
+const CONSUMER: &str = "consumer";
+
+fn millis(timeout_ms: i32) -> u64 {
+    u64::try_from(timeout_ms).unwrap_or(0)
+}
+
+impl Group {
+    /// An empty group.
+    pub(crate) fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            state: State::Empty,
+            state_timestamp: -1,
+            generation: 0,
+            protocol_type: None,
+            protocol: None,
+            leader: None,
+            members: BTreeMap::new(),
+            offsets: Offsets::default(),
+            pending: BTreeMap::new(),
+            unsynced: BTreeSet::new(),
+            wake_at: None,
+        }
+    }
+
+    /// Takes what a record says, instead of what is there.
+    pub(crate) fn replay(&mut self, value: GroupValue, now: Now) {
+        self.generation = value.generation;
+        self.protocol_type = Some(value.protocol_type).filter(|kind| !kind.is_empty());
+        self.state_timestamp = value.state_timestamp;
+        self.leader = value.leader;
+        self.pending.clear();
+        self.unsynced.clear();
+        let protocol = value.protocol.clone().unwrap_or_default();
+        let member = |value: MemberValue| {
+            let member = Member::restored(value, &protocol, now);
+            (member.id.clone(), member)
+        };
+        self.members = value.members.into_iter().map(member).collect();
+        self.protocol = value.protocol;
+        self.state = if self.members.is_empty() {
+            State::Empty
+        } else {
+            State::Stable {
+                sync_deadline: None,
+            }
+        };
+        self.wake_at = self.next_deadline();
+    }
+
+    /// Whether nothing of it is left to keep.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.state == State::Empty
+            && self.members.is_empty()
+            && self.pending.is_empty()
+            && self.offsets.is_empty()
+    }
+
+    /// Sees to it that the group is woken at `at` or before.
+    fn wake(&mut self, at: u64) {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        let members = self.members.values().filter_map(Member::deadline);
+        let pending = self.pending.values().copied();
+        let state = match self.state {
+            State::Empty => None,
+            State::PreparingRebalance(rebalance) => Some(rebalance.deadline),
+            State::CompletingRebalance { deadline } => Some(deadline),
+            State::Stable { sync_deadline } => sync_deadline,
+        };
+        members.chain(pending).chain(state).min()
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, now: Now, config: &GroupConfig, effects: &mut Effects) {
+        let due = |at: u64| at <= now.monotonic_ms;
+        let expired: Vec<String> = self
+            .members
+            .values()
+            .filter(|member| member.deadline().is_some_and(due))
+            .map(|member| member.id.clone())
+            .collect();
+        for member in expired {
+            self.remove_and_rebalance(&member, now, config, effects);
+        }
+        let pending = self.pending.len();
+        self.pending.retain(|_, deadline| !due(*deadline));
+        if self.pending.len() < pending {
+            self.complete_if_all_joined(now, effects);
+        }
+        match self.state {
+            State::PreparingRebalance(rebalance) if due(rebalance.deadline) => {
+                self.join_deadline(rebalance, now, config, effects);
+            }
+            State::CompletingRebalance { deadline }
+            | State::Stable {
+                sync_deadline: Some(deadline),
+            } if due(deadline) => self.sync_deadline(now, config, effects),
+            _ => {}
+        }
+        self.wake_at = self.next_deadline();
+    }
+
+    /// Whether a member is there.
+    pub(crate) fn check_member(&self, member: &str) -> Result<(), ErrorCode> {
+        if self.members.contains_key(member) {
+            Ok(())
+        } else {
+            Err(ErrorCode::UnknownMemberId)
+        }
+    }
+
+    fn check_generation(&self, generation: i32) -> Result<(), ErrorCode> {
+        if generation == self.generation {
+            Ok(())
+        } else {
+            Err(ErrorCode::IllegalGeneration)
+        }
+    }
+
+    /// A heartbeat.
+    pub(crate) fn heartbeat(
+        &mut self,
+        member: &str,
+        generation: i32,
+        now: Now,
+    ) -> Result<(), ErrorCode> {
+        self.check_member(member)?;
+        self.check_generation(generation)?;
+        self.touch(member, now);
+        match self.state {
+            State::Empty => Err(ErrorCode::UnknownMemberId),
+            State::PreparingRebalance(_) => Err(ErrorCode::RebalanceInProgress),
+            State::CompletingRebalance { .. } | State::Stable { .. } => Ok(()),
+        }
+    }
+
+    /// A sign of life of a member; its deadline moves away, so nothing wakes earlier.
+    fn touch(&mut self, member: &str, now: Now) {
+        if let Some(member) = self.members.get_mut(member) {
+            member.touch(now);
+        }
+    }
+
+    /// Whether offsets may be committed (`ClassicGroup.validateOffsetCommit`); a member's commit is a sign of life.
+    pub(crate) fn check_commit(
+        &mut self,
+        member: &str,
+        generation: i32,
+        now: Now,
+    ) -> Result<(), ErrorCode> {
+        let empty = self.state == State::Empty;
+        if generation < 0 && empty {
+            return Ok(());
+        }
+        if generation >= 0 || !member.is_empty() {
+            self.check_member(member)?;
+            self.check_generation(generation)?;
+            self.touch(member, now);
+        } else if !empty {
+            return Err(ErrorCode::UnknownMemberId);
+        }
+        if matches!(self.state, State::CompletingRebalance { .. }) {
+            return Err(ErrorCode::RebalanceInProgress);
+        }
+        Ok(())
+    }
+
+    /// Whether its members read a topic; unknown members' metadata counts as reading everything.
+    pub(crate) fn reads(&self, topic: &str) -> bool {
+        if self.protocol_type.as_deref() != Some(CONSUMER) {
+            return false;
+        }
+        let subscribed = |member: &Member| {
+            subscribed_topics(&member.metadata(self.protocol.as_deref()))
+                .is_none_or(|topics| topics.iter().any(|subscribed| subscribed == topic))
+        };
+        self.members.values().any(subscribed)
+    }
+
+    /// Whether its members are consumers, whose subscriptions are understood.
+    pub(crate) fn has_consumers(&self) -> bool {
+        self.protocol_type.as_deref() == Some(CONSUMER)
+    }
+
+    fn set_state(&mut self, state: State, now: Now) {
+        self.state = state;
+        self.state_timestamp = now.wall_ms;
+    }
+
+    fn write(&self, effects: &mut Effects) {
+        let protocol = self.protocol.as_deref();
+        let members = self.members.values().map(|member| member.value(protocol));
+        let value = GroupValue {
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            generation: self.generation,
+            protocol: self.protocol.clone(),
+            leader: self.leader.clone(),
+            state_timestamp: self.state_timestamp,
+            members: members.collect(),
+        };
+        effects.records.push(records::group(&self.id, &value));
+    }
+
+    fn rebalance_timeout_ms(&self) -> u64 {
+        let timeouts = self
+            .members
+            .values()
+            .map(|member| member.rebalance_timeout_ms);
+        millis(timeouts.max().unwrap_or(0))
+    }
+
+    /// Begins a rebalance where none waits for members yet.
+    fn prepare(&mut self, now: Now, config: &GroupConfig, effects: &mut Effects) {
+        if matches!(self.state, State::PreparingRebalance(_)) {
+            self.complete_if_all_joined(now, effects);
+            return;
+        }
+        if matches!(self.state, State::CompletingRebalance { .. }) {
+            for member in self.members.values_mut() {
+                member.assignment = Bytes::new();
+                if let Some(ticket) = member.syncing.take() {
+                    member.touch(now);
+                    let reply = SyncReply::error(ErrorCode::RebalanceInProgress);
+                    effects.syncs.push((ticket, reply));
+                }
+            }
+        }
+        self.unsynced.clear();
+        let timeout = self.rebalance_timeout_ms();
+        let rebalance = if self.state == State::Empty {
+            let delay = config.initial_rebalance_delay_ms;
+            Rebalance {
+                deadline: now.monotonic_ms + delay,
+                initial: Some(timeout.saturating_sub(delay)),
+                grown: false,
+            }
+        } else {
+            Rebalance {
+                deadline: now.monotonic_ms + timeout,
+                initial: None,
+                grown: false,
+            }
+        };
+        self.set_state(State::PreparingRebalance(rebalance), now);
+        self.wake(rebalance.deadline);
+        self.complete_if_all_joined(now, effects);
+    }
+
+    fn remove(&mut self, member: &str, effects: &mut Effects) {
+        self.unsynced.remove(member);
+        let Some(removed) = self.members.remove(member) else {
+            return;
+        };
+        removed.dismiss(effects);
+        if self.leader.as_deref() == Some(member) {
+            self.leader = self.members.keys().next().cloned();
+        }
+    }
+
+    fn remove_and_rebalance(
+        &mut self,
+        member: &str,
+        now: Now,
+        config: &GroupConfig,
+        effects: &mut Effects,
+    ) {
+        self.remove(member, effects);
+        self.prepare(now, config, effects);
+    }
+}
+
+/// The topics of a consumer's subscription (`ConsumerProtocolSubscription`); `None` when it can't be read.
+fn subscribed_topics(metadata: &Bytes) -> Option<Vec<String>> {
+    let mut reader = Reader::new(metadata.clone());
+    reader.i16().ok()?;
+    reader
+        .array(false, |reader| Ok(reader.string(false)?.to_string()))
+        .ok()
+}

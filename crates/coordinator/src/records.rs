@@ -1,0 +1,335 @@
+//! The records of `__consumer_offsets`, in Kafka's formats.
+//!
+//! A key begins with its kind as an int16: 0 or 1 a committed offset, 2 a group. Values begin with their version.
+//! Written are versions 1 and 3 of an offset and 3 of a group, as Kafka 4 writes them; read are all that a Kafka broker
+//! may have written. Source: OffsetCommitKey/Value and GroupMetadataKey/Value of Apache Kafka's group coordinator.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use highwater_protocol::{DecodeError, Reader};
+
+use crate::GroupRecord;
+use crate::offsets::CommittedOffset;
+
+/// Why a record can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// It ends too early, or a length in it lies.
+    #[error("record of __consumer_offsets is malformed: {0}")]
+    Malformed(#[from] DecodeError),
+    /// A newer broker wrote it.
+    #[error("record of __consumer_offsets has an unknown version kind={kind} version={version}")]
+    Version {
+        /// What it is about.
+        kind: &'static str,
+        /// The version.
+        version: i16,
+    },
+}
+
+const OFFSET_KEY: i16 = 1;
+const GROUP_KEY: i16 = 2;
+const OFFSET_VALUE: i16 = 3;
+const OFFSET_VALUE_WITH_EXPIRY: i16 = 1;
+const GROUP_VALUE: i16 = 3;
+const FLEXIBLE_FROM: i16 = 4;
+const VALUE_MAX: i16 = 4;
+
+/// What a key is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Key {
+    Offset {
+        group: String,
+        topic: String,
+        partition: i32,
+    },
+    Group(String),
+    /// Of a kind that is not ours: KIP-848's and later ones.
+    Other,
+}
+
+/// A group as its record has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct GroupValue {
+    pub(crate) protocol_type: String,
+    pub(crate) generation: i32,
+    pub(crate) protocol: Option<String>,
+    pub(crate) leader: Option<String>,
+    pub(crate) state_timestamp: i64,
+    pub(crate) members: Vec<MemberValue>,
+}
+
+/// A member as its group's record has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct MemberValue {
+    pub(crate) id: String,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
+    pub(crate) rebalance_timeout_ms: i32,
+    pub(crate) session_timeout_ms: i32,
+    pub(crate) subscription: Bytes,
+    pub(crate) assignment: Bytes,
+}
+
+/// The partition of `__consumer_offsets` that a group belongs to (`Utils.abs(groupId.hashCode()) % count`).
+#[must_use]
+pub fn partition_of(group: &str, count: i32) -> i32 {
+    let hash = group.encode_utf16().fold(0i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    });
+    // the absolute value of the smallest number is 0
+    hash.checked_abs().unwrap_or(0) % count.max(1)
+}
+
+fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+    out.put_i32(i32::try_from(bytes.len()).expect("a request's field is shorter than 2 GiB"));
+    out.put_slice(bytes);
+}
+
+fn put_text(out: &mut BytesMut, text: &str) {
+    out.put_i16(i16::try_from(text.len()).expect("a request's text is shorter than 32 KiB"));
+    out.put_slice(text.as_bytes());
+}
+
+fn put_nullable(out: &mut BytesMut, text: Option<&str>) {
+    match text {
+        Some(text) => put_text(out, text),
+        None => out.put_i16(-1),
+    }
+}
+
+fn offset_key(group: &str, topic: &str, partition: i32) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i16(OFFSET_KEY);
+    put_text(&mut out, group);
+    put_text(&mut out, topic);
+    out.put_i32(partition);
+    out.freeze()
+}
+
+/// The record of a committed offset.
+pub(crate) fn offset(
+    group: &str,
+    topic: &str,
+    partition: i32,
+    offset: &CommittedOffset,
+) -> GroupRecord {
+    let mut out = BytesMut::new();
+    let version = offset
+        .expire_timestamp
+        .map_or(OFFSET_VALUE, |_| OFFSET_VALUE_WITH_EXPIRY);
+    out.put_i16(version);
+    out.put_i64(offset.offset);
+    if version == OFFSET_VALUE {
+        out.put_i32(offset.leader_epoch);
+    }
+    put_text(&mut out, &offset.metadata);
+    out.put_i64(offset.commit_timestamp);
+    if let Some(expire) = offset.expire_timestamp {
+        out.put_i64(expire);
+    }
+    GroupRecord {
+        key: offset_key(group, topic, partition),
+        value: Some(out.freeze()),
+    }
+}
+
+/// Deletes a committed offset.
+pub(crate) fn no_offset(group: &str, topic: &str, partition: i32) -> GroupRecord {
+    GroupRecord {
+        key: offset_key(group, topic, partition),
+        value: None,
+    }
+}
+
+fn group_key(group: &str) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i16(GROUP_KEY);
+    put_text(&mut out, group);
+    out.freeze()
+}
+
+/// The record of a group.
+pub(crate) fn group(group: &str, value: &GroupValue) -> GroupRecord {
+    let mut out = BytesMut::new();
+    out.put_i16(GROUP_VALUE);
+    put_text(&mut out, &value.protocol_type);
+    out.put_i32(value.generation);
+    put_nullable(&mut out, value.protocol.as_deref());
+    put_nullable(&mut out, value.leader.as_deref());
+    out.put_i64(value.state_timestamp);
+    out.put_i32(i32::try_from(value.members.len()).expect("fewer than 2^31 members"));
+    for member in &value.members {
+        put_text(&mut out, &member.id);
+        put_nullable(&mut out, None);
+        put_text(&mut out, &member.client_id);
+        put_text(&mut out, &member.client_host);
+        out.put_i32(member.rebalance_timeout_ms);
+        out.put_i32(member.session_timeout_ms);
+        put_bytes(&mut out, &member.subscription);
+        put_bytes(&mut out, &member.assignment);
+    }
+    GroupRecord {
+        key: group_key(group),
+        value: Some(out.freeze()),
+    }
+}
+
+/// Deletes a group.
+pub(crate) fn no_group(group: &str) -> GroupRecord {
+    GroupRecord {
+        key: group_key(group),
+        value: None,
+    }
+}
+
+/// Reads a key.
+pub(crate) fn read_key(key: &Bytes) -> Result<Key, RecordError> {
+    let mut reader = Reader::new(key.clone());
+    Ok(match reader.i16()? {
+        0 | OFFSET_KEY => Key::Offset {
+            group: reader.string(false)?.to_string(),
+            topic: reader.string(false)?.to_string(),
+            partition: reader.i32()?,
+        },
+        GROUP_KEY => Key::Group(reader.string(false)?.to_string()),
+        _ => Key::Other,
+    })
+}
+
+fn version(reader: &mut Reader, kind: &'static str) -> Result<(i16, bool), RecordError> {
+    let version = reader.i16()?;
+    if !(0..=VALUE_MAX).contains(&version) {
+        return Err(RecordError::Version { kind, version });
+    }
+    Ok((version, version >= FLEXIBLE_FROM))
+}
+
+/// Reads the value of a committed offset.
+pub(crate) fn read_offset(value: &Bytes) -> Result<CommittedOffset, RecordError> {
+    let mut reader = Reader::new(value.clone());
+    let (version, flexible) = version(&mut reader, "offset")?;
+    let offset = reader.i64()?;
+    let leader_epoch = if version >= 3 { reader.i32()? } else { -1 };
+    let metadata = reader.string(flexible)?.to_string();
+    let commit_timestamp = reader.i64()?;
+    let expire = if version == OFFSET_VALUE_WITH_EXPIRY {
+        reader.i64()?
+    } else {
+        -1
+    };
+    Ok(CommittedOffset {
+        offset,
+        leader_epoch,
+        metadata,
+        commit_timestamp,
+        expire_timestamp: (expire >= 0).then_some(expire),
+    })
+}
+
+/// Reads the value of a group.
+pub(crate) fn read_group(value: &Bytes) -> Result<GroupValue, RecordError> {
+    let mut reader = Reader::new(value.clone());
+    let (version, flexible) = version(&mut reader, "group")?;
+    let text = |text: Option<highwater_protocol::StrBytes>| text.map(|text| text.to_string());
+    let protocol_type = reader.string(flexible)?.to_string();
+    let generation = reader.i32()?;
+    let protocol = text(reader.nullable_string(flexible)?);
+    let leader = text(reader.nullable_string(flexible)?);
+    let state_timestamp = if version >= 2 { reader.i64()? } else { -1 };
+    let members = reader.array(flexible, |reader| {
+        let id = reader.string(flexible)?.to_string();
+        if version >= 3 {
+            // static members are not served
+            reader.nullable_string(flexible)?;
+        }
+        let client_id = reader.string(flexible)?.to_string();
+        let client_host = reader.string(flexible)?.to_string();
+        let rebalance = if version >= 1 {
+            Some(reader.i32()?)
+        } else {
+            None
+        };
+        let session_timeout_ms = reader.i32()?;
+        let member = MemberValue {
+            id,
+            client_id,
+            client_host,
+            rebalance_timeout_ms: rebalance.unwrap_or(session_timeout_ms),
+            session_timeout_ms,
+            subscription: Bytes::copy_from_slice(&reader.bytes(flexible)?),
+            assignment: Bytes::copy_from_slice(&reader.bytes(flexible)?),
+        };
+        if flexible {
+            reader.tagged_fields(|_, _| Ok(false))?;
+        }
+        Ok(member)
+    })?;
+    Ok(GroupValue {
+        protocol_type,
+        generation,
+        protocol,
+        leader,
+        state_timestamp,
+        members,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_spread_as_java_hashes() {
+        // `Math.abs("my-group".hashCode()) % 50` and friends, by jshell
+        assert_eq!(partition_of("my-group", 50), 12);
+        assert_eq!(partition_of("", 50), 0);
+        // its hashCode is Integer.MIN_VALUE
+        assert_eq!(partition_of("polygenelubricants", 50), 0);
+    }
+
+    #[test]
+    fn records_read_as_written() {
+        let committed = CommittedOffset {
+            offset: 42,
+            leader_epoch: 3,
+            metadata: "m".to_owned(),
+            commit_timestamp: 1_700_000_000_000,
+            expire_timestamp: None,
+        };
+        let record = offset("g", "t", 7, &committed);
+        let key = Key::Offset {
+            group: "g".to_owned(),
+            topic: "t".to_owned(),
+            partition: 7,
+        };
+        assert_eq!(read_key(&record.key), Ok(key));
+        assert_eq!(read_offset(&record.value.expect("a value")), Ok(committed));
+        let value = GroupValue {
+            protocol_type: "consumer".to_owned(),
+            generation: 5,
+            protocol: Some("range".to_owned()),
+            leader: Some("a".to_owned()),
+            state_timestamp: 9,
+            members: vec![MemberValue {
+                id: "a".to_owned(),
+                session_timeout_ms: 10,
+                rebalance_timeout_ms: 20,
+                subscription: Bytes::from_static(b"s"),
+                ..MemberValue::default()
+            }],
+        };
+        let record = group("g", &value);
+        assert_eq!(read_key(&record.key), Ok(Key::Group("g".to_owned())));
+        assert_eq!(read_group(&record.value.expect("a value")), Ok(value));
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_and_an_unknown_kind_passed_over() {
+        let newer = Bytes::from_static(&[0, 9]);
+        assert!(matches!(
+            read_offset(&newer),
+            Err(RecordError::Version { version: 9, .. })
+        ));
+        assert_eq!(read_key(&Bytes::from_static(&[0, 12, 1])), Ok(Key::Other));
+    }
+}

@@ -1,0 +1,467 @@
+//! The groups of one partition of `__consumer_offsets`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use highwater_protocol::ErrorCode;
+
+use crate::classic::{Group, State};
+use crate::offsets::CommittedOffset;
+use crate::records::{self, Key, RecordError};
+use crate::{
+    Commit, Effects, GroupConfig, GroupRecord, Join, JoinReply, Now, Sync, SyncReply, Ticket,
+};
+
+/// The groups of one partition.
+#[derive(Debug)]
+pub struct GroupShard {
+    config: GroupConfig,
+    groups: BTreeMap<String, Group>,
+    /// When each group wants to be woken.
+    wakes: BTreeSet<(u64, String)>,
+}
+
+/// A group in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub group: String,
+    /// Empty for one that only keeps offsets.
+    pub protocol_type: String,
+    /// Kafka's name of its state.
+    pub state: &'static str,
+}
+
+/// A group described.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Kafka's name of its state.
+    pub state: &'static str,
+    /// Empty for one that only keeps offsets.
+    pub protocol_type: String,
+    /// The protocol chosen; empty unless stable.
+    pub protocol: String,
+    /// Its members.
+    pub members: Vec<DescribedMember>,
+}
+
+/// A member described; metadata and assignment are empty unless the group is stable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribedMember {
+    /// Its id.
+    pub id: String,
+    /// What the client calls itself.
+    pub client_id: String,
+    /// Where it is.
+    pub client_host: String,
+    /// For the protocol chosen.
+    pub metadata: Bytes,
+    /// As the leader gave it.
+    pub assignment: Bytes,
+}
+
+impl GroupShard {
+    /// A shard without groups.
+    #[must_use]
+    pub fn new(config: GroupConfig) -> Self {
+        Self {
+            config,
+            groups: BTreeMap::new(),
+            wakes: BTreeSet::new(),
+        }
+    }
+
+    /// Takes a record as it stands in the log.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn replay(&mut self, record: &GroupRecord, now: Now) -> Result<(), RecordError> {
+        match records::read_key(&record.key)? {
+            Key::Other => {}
+            Key::Offset {
+                group,
+                topic,
+                partition,
+            } => match &record.value {
+                Some(value) => {
+                    let offset = records::read_offset(value)?;
+                    self.group_mut(&group)
+                        .offsets
+                        .set(&topic, partition, offset);
+                }
+                None => {
+                    if let Some(group) = self.groups.get_mut(&group) {
+                        group.offsets.remove(&topic, partition);
+                    }
+                }
+            },
+            Key::Group(group) => match &record.value {
+                Some(value) => {
+                    let value = records::read_group(value)?;
+                    self.group_mut(&group).replay(value, now);
+                }
+                None => {
+                    self.groups.remove(&group);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// The log is replayed to its end: timers start afresh.
+    pub fn loaded(&mut self) {
+        self.groups.retain(|_, group| {
+            !(group.is_vacant() && group.protocol_type.is_none() && group.generation == 0)
+        });
+        let wakes = self.groups.values();
+        self.wakes = wakes
+            .filter_map(|group| group.wake_at.map(|at| (at, group.id.clone())))
+            .collect();
+    }
+
+    fn group_mut(&mut self, id: &str) -> &mut Group {
+        self.groups
+            .entry(id.to_owned())
+            .or_insert_with(|| Group::new(id))
+    }
+
+    /// Changes a group and sees to its wake.
+    fn with<T>(&mut self, id: &str, change: impl FnOnce(&mut Group, &GroupConfig) -> T) -> T {
+        let config = self.config.clone();
+        let group = self.group_mut(id);
+        let before = group.wake_at;
+        let answer = change(group, &config);
+        let after = group.wake_at;
+        if before != after {
+            if let Some(at) = before {
+                self.wakes.remove(&(at, id.to_owned()));
+            }
+            if let Some(at) = after {
+                self.wakes.insert((at, id.to_owned()));
+            }
+        }
+        answer
+    }
+
+    /// When [`GroupShard::tick`] wants to be called; monotonic milliseconds.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<u64> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Does what is due: sessions and rebalances that ran out of time.
+    pub fn tick(&mut self, now: Now, effects: &mut Effects) {
+        while let Some((at, group)) = self.wakes.first().cloned() {
+            if at > now.monotonic_ms {
+                return;
+            }
+            self.with(&group, |group, config| group.tick(now, config, effects));
+            // a deadline that is due again at once would be due for ever
+            if self
+                .wakes
+                .first()
+                .is_some_and(|first| *first == (at, group))
+            {
+                return;
+            }
+        }
+    }
+
+    /// A member joins; answered in the effects, now or later.
+    pub fn join(&mut self, ticket: Ticket, join: &Join, now: Now, effects: &mut Effects) {
+        let timeouts = self.config.session_timeout_min_ms..=self.config.session_timeout_max_ms;
+        let refusal = if join.group.is_empty() {
+            Some(ErrorCode::InvalidGroupId)
+        } else if !timeouts.contains(&join.session_timeout_ms) {
+            Some(ErrorCode::InvalidSessionTimeout)
+        } else if !join.member.is_empty() && !self.groups.contains_key(&join.group) {
+            Some(ErrorCode::UnknownMemberId)
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
+            let reply = JoinReply::error(error, &join.member);
+            effects.joins.push((ticket, reply));
+            return;
+        }
+        self.with(&join.group, |group, config| {
+            group.join(ticket, join, now, config, effects);
+        });
+        self.tick(now, effects);
+    }
+
+    /// A member asks for its assignment; answered in the effects, now or later.
+    pub fn sync(&mut self, ticket: Ticket, sync: Sync, now: Now, effects: &mut Effects) {
+        if !self.groups.contains_key(&sync.group) {
+            let error = if sync.group.is_empty() {
+                ErrorCode::InvalidGroupId
+            } else {
+                ErrorCode::UnknownMemberId
+            };
+            effects.syncs.push((ticket, SyncReply::error(error)));
+            return;
+        }
+        let id = sync.group.clone();
+        self.with(&id, |group, _| group.sync(ticket, sync, now, effects));
+    }
+
+    /// A heartbeat.
+    ///
+    /// # Errors
+    /// Kafka's code.
+    pub fn heartbeat(
+        &mut self,
+        group: &str,
+        member: &str,
+        generation: i32,
+        now: Now,
+    ) -> Result<(), ErrorCode> {
+        if group.is_empty() {
+            return Err(ErrorCode::InvalidGroupId);
+        }
+        let found = self.groups.get_mut(group);
+        found
+            .ok_or(ErrorCode::UnknownMemberId)?
+            .heartbeat(member, generation, now)
+    }
+
+    /// Members leave; answers each.
+    ///
+    /// # Errors
+    /// Kafka's code when there is no such group.
+    pub fn leave(
+        &mut self,
+        group: &str,
+        members: &[String],
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        if group.is_empty() {
+            return Err(ErrorCode::InvalidGroupId);
+        }
+        if !self.groups.contains_key(group) {
+            return Err(ErrorCode::UnknownMemberId);
+        }
+        let answers = self.with(group, |group, config| {
+            group.leave(members, now, config, effects)
+        });
+        self.tick(now, effects);
+        Ok(answers)
+    }
+
+    /// Offsets are committed; answers each.
+    ///
+    /// # Errors
+    /// Kafka's code when none of them is.
+    pub fn commit(
+        &mut self,
+        commit: Commit,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        let group = commit.group.as_str();
+        if group.is_empty() {
+            return Err(ErrorCode::InvalidGroupId);
+        }
+        match self.groups.get_mut(group) {
+            Some(found) => found.check_commit(&commit.member, commit.generation, now)?,
+            None if commit.generation >= 0 => return Err(ErrorCode::IllegalGeneration),
+            None => {}
+        }
+        let metadata_bytes_max = self.config.metadata_bytes_max;
+        let mut answers = Vec::with_capacity(commit.offsets.len());
+        for commit in commit.offsets {
+            if commit.metadata.len() > metadata_bytes_max {
+                answers.push(ErrorCode::OffsetMetadataTooLarge);
+                continue;
+            }
+            let retention = Some(commit.retention_ms).filter(|retention| *retention >= 0);
+            let committed = CommittedOffset {
+                offset: commit.offset,
+                leader_epoch: commit.leader_epoch,
+                metadata: commit.metadata,
+                commit_timestamp: now.wall_ms,
+                expire_timestamp: retention.map(|retention| now.wall_ms.saturating_add(retention)),
+            };
+            let record = records::offset(group, &commit.topic, commit.partition, &committed);
+            effects.records.push(record);
+            let offsets = &mut self.group_mut(group).offsets;
+            offsets.set(&commit.topic, commit.partition, committed);
+            answers.push(ErrorCode::None);
+        }
+        Ok(answers)
+    }
+
+    /// A committed offset.
+    #[must_use]
+    pub fn offset(&self, group: &str, topic: &str, partition: i32) -> Option<CommittedOffset> {
+        let found = self.groups.get(group)?;
+        found.offsets.get(topic, partition).cloned()
+    }
+
+    /// Every committed offset of a group.
+    #[must_use]
+    pub fn offsets(&self, group: &str) -> Vec<(String, i32, CommittedOffset)> {
+        let all = self.groups.get(group).map(|group| group.offsets.iter());
+        all.into_iter()
+            .flatten()
+            .map(|(topic, partition, offset)| (topic.to_owned(), partition, offset.clone()))
+            .collect()
+    }
+
+    /// Every group.
+    #[must_use]
+    pub fn list(&self) -> Vec<Listed> {
+        let listed = |group: &Group| Listed {
+            group: group.id.clone(),
+            protocol_type: group.protocol_type.clone().unwrap_or_default(),
+            state: group.state.name(),
+        };
+        self.groups.values().map(listed).collect()
+    }
+
+    /// One group; `None` when it does not exist.
+    #[must_use]
+    pub fn describe(&self, group: &str) -> Option<Described> {
+        let group = self.groups.get(group)?;
+        let stable = matches!(group.state, State::Stable { .. });
+        let protocol = group.protocol.as_deref().filter(|_| stable);
+        let members = group.members.values().map(|member| DescribedMember {
+            id: member.id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            metadata: member.metadata(protocol),
+            assignment: if stable {
+                member.assignment.clone()
+            } else {
+                Bytes::new()
+            },
+        });
+        Some(Described {
+            state: group.state.name(),
+            protocol_type: group.protocol_type.clone().unwrap_or_default(),
+            protocol: protocol.unwrap_or_default().to_owned(),
+            members: members.collect(),
+        })
+    }
+
+    /// Deletes a group without members, offsets and all.
+    ///
+    /// # Errors
+    /// Kafka's code.
+    pub fn delete(&mut self, group: &str, effects: &mut Effects) -> Result<(), ErrorCode> {
+        let found = self.groups.get(group).ok_or(ErrorCode::GroupIdNotFound)?;
+        if found.state != State::Empty {
+            return Err(ErrorCode::NonEmptyGroup);
+        }
+        self.forget(group, effects);
+        Ok(())
+    }
+
+    fn forget(&mut self, id: &str, effects: &mut Effects) {
+        let Some(group) = self.groups.remove(id) else {
+            return;
+        };
+        if let Some(at) = group.wake_at {
+            self.wakes.remove(&(at, id.to_owned()));
+        }
+        for (topic, partition, _) in group.offsets.iter() {
+            effects
+                .records
+                .push(records::no_offset(id, topic, partition));
+        }
+        effects.records.push(records::no_group(id));
+    }
+
+    /// Deletes committed offsets that no member reads; answers each.
+    ///
+    /// # Errors
+    /// Kafka's code when there is no such group, or its members can't be asked.
+    pub fn delete_offsets(
+        &mut self,
+        group: &str,
+        partitions: &[(String, i32)],
+        effects: &mut Effects,
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        let found = self
+            .groups
+            .get_mut(group)
+            .ok_or(ErrorCode::GroupIdNotFound)?;
+        let empty = found.state == State::Empty;
+        if !empty && !found.has_consumers() {
+            return Err(ErrorCode::NonEmptyGroup);
+        }
+        let mut answers = Vec::with_capacity(partitions.len());
+        for (topic, partition) in partitions {
+            if !empty && found.reads(topic) {
+                answers.push(ErrorCode::GroupSubscribedToTopic);
+                continue;
+            }
+            if found.offsets.remove(topic, *partition).is_some() {
+                let record = records::no_offset(group, topic, *partition);
+                effects.records.push(record);
+            }
+            answers.push(ErrorCode::None);
+        }
+        Ok(answers)
+    }
+
+    /// Drops the offsets of topics that `exists` no longer knows.
+    pub fn drop_topics(&mut self, exists: impl Fn(&str) -> bool, effects: &mut Effects) {
+        self.drop_offsets(effects, |_, topic, _| !exists(topic));
+    }
+
+    /// Drops what has expired: offsets, then groups that hold nothing (`OffsetExpirationConditionImpl`).
+    pub fn expire(&mut self, now: Now, effects: &mut Effects) {
+        let retention = self.config.offsets_retention_ms;
+        self.drop_offsets(effects, |group, topic, offset| {
+            if let Some(at) = offset.expire_timestamp {
+                return at <= now.wall_ms && group.state == State::Empty;
+            }
+            let since = match (group.state, &group.protocol_type) {
+                (State::Empty, Some(_)) => group.state_timestamp.max(offset.commit_timestamp),
+                (State::Stable { .. }, Some(_)) if group.has_consumers() && !group.reads(topic) => {
+                    offset.commit_timestamp
+                }
+                (_, None) => offset.commit_timestamp,
+                _ => return false,
+            };
+            now.wall_ms.saturating_sub(since) >= retention
+        });
+        let vacant = |group: &&Group| {
+            group.is_vacant() && now.wall_ms.saturating_sub(group.state_timestamp) >= retention
+        };
+        let gone: Vec<String> = self
+            .groups
+            .values()
+            .filter(vacant)
+            .map(|group| group.id.clone())
+            .collect();
+        for group in gone {
+            self.forget(&group, effects);
+        }
+    }
+
+    fn drop_offsets(
+        &mut self,
+        effects: &mut Effects,
+        drops: impl Fn(&Group, &str, &CommittedOffset) -> bool,
+    ) {
+        for group in self.groups.values_mut() {
+            let gone: Vec<(String, i32)> = group
+                .offsets
+                .iter()
+                .filter(|(topic, _, offset)| drops(group, topic, offset))
+                .map(|(topic, partition, _)| (topic.to_owned(), partition))
+                .collect();
+            for (topic, partition) in gone {
+                group.offsets.remove(&topic, partition);
+                let record = records::no_offset(&group.id, &topic, partition);
+                effects.records.push(record);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
