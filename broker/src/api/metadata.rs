@@ -124,7 +124,7 @@ async fn find(
     }
 }
 
-fn describe(
+pub(super) fn describe(
     ctx: &RequestContext,
     topic: &TopicImage,
     asks_operations: bool,

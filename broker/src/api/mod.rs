@@ -2,6 +2,7 @@
 //!
 //! ApiVersions, the README's matrix and the dispatch are made from [`APIS`]; a handler that is not in it does not exist.
 
+pub mod alter_configs;
 pub mod api_versions;
 mod context;
 pub mod create_partitions;
@@ -12,10 +13,12 @@ pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
+pub mod describe_topic_partitions;
 pub(crate) mod error;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
+pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
@@ -185,10 +188,13 @@ pub static APIS: &[ApiEntry] = &[
     entry::<init_producer_id::InitProducerId>(),
     entry::<offset_for_leader_epoch::OffsetForLeaderEpoch>(),
     entry::<describe_configs::DescribeConfigs>(),
+    entry::<alter_configs::AlterConfigs>(),
     entry::<create_partitions::CreatePartitions>(),
     entry::<delete_groups::DeleteGroups>(),
+    entry::<incremental_alter_configs::IncrementalAlterConfigs>(),
     entry::<offset_delete::OffsetDelete>(),
     entry::<describe_cluster::DescribeCluster>(),
+    entry::<describe_topic_partitions::DescribeTopicPartitions>(),
 ];
 
 /// The row of an API key as it came.

@@ -1,7 +1,8 @@
 """Kills the broker, at named points and at random, while idempotent producers write.
 
 After each restart every acknowledged record is there once, in order, at its offset; a record that was not acknowledged is
-there once or not at all. Usage: crash.py BINARY DIR PORT
+there once or not at all; a group that reads and commits all the while never finds its committed offsets gone back.
+Usage: crash.py BINARY DIR PORT
 """
 
 import os
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 BINARY, DIR, PORT = sys.argv[1], sys.argv[2], int(sys.argv[3])
 BOOTSTRAP = f"127.0.0.1:{PORT}"
@@ -29,7 +30,8 @@ def start(point):
     process = subprocess.Popen(
         [BINARY, "start", "--set", f"listeners=PLAINTEXT://{BOOTSTRAP}", "--set", f"highwater.data.dir={DIR}/data",
          "--set", "highwater.admin.listener=", "--set", "highwater.upload.interval.ms=150",
-         "--set", f"num.partitions={PARTITIONS}"], env=env, stdout=log, stderr=log)
+         "--set", f"num.partitions={PARTITIONS}",
+         "--set", "group.initial.rebalance.delay.ms=100"], env=env, stdout=log, stderr=log)
     for _ in range(400):
         if process.poll() is not None:
             return process
@@ -61,6 +63,20 @@ def read_all():
     return found
 
 
+def consumer_of(group):
+    return Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": group, "enable.auto.commit": False, "log_level": 0,
+                     "auto.offset.reset": "earliest", "session.timeout.ms": 30_000, "fetch.wait.max.ms": 50,
+                     "reconnect.backoff.max.ms": 200})
+
+
+def committed_now():
+    consumer = consumer_of("readers")
+    found = consumer.committed([TopicPartition("crash", p) for p in range(PARTITIONS)], timeout=30)
+    consumer.close()
+    return {partition.partition: max(partition.offset, 0) for partition in found}
+
+
+committed = dict.fromkeys(range(PARTITIONS), 0)
 acknowledged = {}
 sent = [0] * PARTITIONS
 rng = random.Random(1)
@@ -85,8 +101,25 @@ for round_number, point in enumerate(POINTS):
             producer.poll(0.001)
         producer.flush(60)
 
-    thread = threading.Thread(target=produce)
-    thread.start()
+    def consume():
+        consumer = consumer_of("readers")
+        consumer.subscribe(["crash"])
+        while running:
+            records = consumer.consume(500, timeout=0.05)
+            for record in records:
+                assert record.error() is None or record.error().retriable() or record.error().code() < 0, record.error()
+            if records:
+                try:
+                    for partition in consumer.commit(asynchronous=False) or []:
+                        if partition.error is None and partition.offset >= 0:
+                            committed[partition.partition] = max(committed[partition.partition], partition.offset)
+                except KafkaException as error:
+                    assert error.args[0].name() not in ("OFFSET_OUT_OF_RANGE", "UNKNOWN"), error
+        consumer.close()
+
+    threads = [threading.Thread(target=produce), threading.Thread(target=consume)]
+    for thread in threads:
+        thread.start()
     if point is None:
         time.sleep(rng.uniform(0.3, 1.5))
         if broker.poll() is None:
@@ -100,7 +133,10 @@ for round_number, point in enumerate(POINTS):
     broker = start(None)
     time.sleep(0.5)
     running = False
-    thread.join()
+    for thread in threads:
+        thread.join()
+    for partition, offset in committed_now().items():
+        assert offset >= committed[partition], f"partition {partition} committed {committed[partition]}, now {offset}"
     found = read_all()
     for partition, values in found.items():
         assert len(set(values)) == len(values), f"a record stands twice in partition {partition}"
@@ -110,5 +146,6 @@ for round_number, point in enumerate(POINTS):
         assert found[partition][offset] == value, f"partition {partition} offset {offset} holds another record"
     broker.send_signal(signal.SIGKILL if round_number % 2 else signal.SIGTERM)
     broker.wait()
-    print(f"crash {point or 'at random'}: {len(acknowledged)} acknowledged records are there", flush=True)
-assert len(acknowledged) > 1000
+    print(f"crash {point or 'at random'}: {len(acknowledged)} acknowledged records are there, "
+          f"committed {sum(committed.values())}", flush=True)
+assert len(acknowledged) > 1000 and sum(committed.values()) > 1000

@@ -4,7 +4,7 @@ import sys
 import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import (AdminClient, ConfigResource, NewPartitions, NewTopic, OffsetSpec,
+from confluent_kafka.admin import (AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec,
                                    ResourceType)
 
 BOOTSTRAP = sys.argv[1]
@@ -94,6 +94,28 @@ def administration():
     configs = admin.describe_configs([resource])[resource].result(TIMEOUT)
     assert configs["retention.ms"].value == "1234567"
     assert configs["segment.bytes"].value == "1073741824"
+    change = ConfigResource(ResourceType.TOPIC, "admin", incremental_configs=[
+        ConfigEntry("retention.ms", None, incremental_operation=AlterConfigOpType.DELETE),
+        ConfigEntry("max.message.bytes", "2000000", incremental_operation=AlterConfigOpType.SET),
+        ConfigEntry("cleanup.policy", "compact", incremental_operation=AlterConfigOpType.APPEND)])
+    [altered] = admin.incremental_alter_configs([change]).values()
+    altered.result(TIMEOUT)
+    configs = admin.describe_configs([resource])[resource].result(TIMEOUT)
+    assert configs["retention.ms"].value == "604800000" and configs["retention.ms"].is_default
+    assert configs["max.message.bytes"].value == "2000000"
+    assert configs["cleanup.policy"].value == "delete,compact", configs["cleanup.policy"].value
+    bad = ConfigResource(ResourceType.TOPIC, "admin", incremental_configs=[
+        ConfigEntry("retention.mz", "1", incremental_operation=AlterConfigOpType.SET)])
+    try:
+        [altered] = admin.incremental_alter_configs([bad]).values()
+        altered.result(TIMEOUT)
+        raise AssertionError("an unknown config is set")
+    except KafkaException as error:
+        assert error.args[0].name() == "INVALID_CONFIG", error
+    reset = ConfigResource(ResourceType.TOPIC, "admin", incremental_configs=[
+        ConfigEntry("cleanup.policy", "compact", incremental_operation=AlterConfigOpType.SUBTRACT)])
+    [altered] = admin.incremental_alter_configs([reset]).values()
+    altered.result(TIMEOUT)
     admin.create_partitions([NewPartitions("admin", 5)])["admin"].result(TIMEOUT)
     assert len(admin.list_topics("admin", timeout=TIMEOUT).topics["admin"].partitions) == 5
     producer = Producer({"bootstrap.servers": BOOTSTRAP})

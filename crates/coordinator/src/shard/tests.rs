@@ -240,6 +240,7 @@ fn a_leader_that_never_syncs_is_gone_after_the_rebalance_timeout() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story")]
 fn commits_are_checked_as_kafka_checks_them() {
     let mut world = World::new();
     let commit = |metadata: &str| {
@@ -330,7 +331,7 @@ fn commits_are_checked_as_kafka_checks_them() {
         shard.commit(
             Commit {
                 group: "g".to_owned(),
-                member: member.clone(),
+                member,
                 generation: 1,
                 offsets: commit("")
             },

@@ -1,0 +1,156 @@
+//! AlterConfigs (key 33), versions 0..=2.
+//! Source: schema/alter_configs_request.kmsg; KIP-133.
+//! Behaviour: a topic's configurations become exactly those given.
+//! Deviations from Apache Kafka: a broker's configurations can't be altered while it runs.
+
+use std::collections::BTreeMap;
+
+use highwater_kraft_meta::command::SetTopicConfigs;
+use highwater_kraft_meta::{Action, TopicImage};
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::alter_configs_request::AlterConfigsResource;
+use highwater_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
+use highwater_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
+
+use super::error::{self, Refusal};
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+use crate::topic_configs;
+
+/// Serves AlterConfigs.
+#[derive(Debug)]
+pub struct AlterConfigs;
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+
+impl Handler for AlterConfigs {
+    type Request = AlterConfigsRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: AlterConfigsRequest,
+    ) -> Reply<AlterConfigsResponse> {
+        let keys = request
+            .resources
+            .iter()
+            .map(|resource| (resource.resource_type, resource.resource_name.to_string()));
+        let twice = twice(keys);
+        let mut response = AlterConfigsResponse::default();
+        for resource in request.resources {
+            let key = (resource.resource_type, resource.resource_name.to_string());
+            let altered = if twice.contains(&key) {
+                Err(each_once())
+            } else {
+                alter(&ctx, &resource, request.validate_only).await
+            };
+            let refusal = altered.err();
+            response.responses.push(AlterConfigsResourceResponse {
+                error_code: refusal.as_ref().map_or(0, |refusal| refusal.code.code()),
+                error_message: refusal.and_then(|refusal| refusal.text()),
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name,
+            });
+        }
+        Reply::Ready(response)
+    }
+}
+
+/// What stands in a list more than once.
+pub(super) fn twice<T: Ord + Clone>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut counts: BTreeMap<T, usize> = BTreeMap::new();
+    for item in items {
+        *counts.entry(item).or_default() += 1;
+    }
+    let twice = counts.into_iter().filter(|(_, count)| *count > 1);
+    twice.map(|(item, _)| item).collect()
+}
+
+pub(super) fn each_once() -> Refusal {
+    let why = "Each resource must appear at most once.";
+    Refusal::new(ErrorCode::InvalidRequest, why)
+}
+
+pub(super) fn null_value(name: &str) -> Refusal {
+    let why = format!("Null value not supported for : {name}");
+    Refusal::new(ErrorCode::InvalidRequest, why)
+}
+
+async fn alter(
+    ctx: &RequestContext,
+    resource: &AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let names = resource.configs.iter().map(|config| &*config.name);
+    let topic = target(ctx, resource.resource_type, &resource.resource_name, names)?;
+    let mut configs = BTreeMap::new();
+    for config in &resource.configs {
+        let value = config.value.as_ref();
+        let value = value.ok_or_else(|| null_value(&config.name))?;
+        configs.insert(config.name.to_string(), value.to_string());
+    }
+    set(ctx, &topic, configs, validate_only).await
+}
+
+/// The topic whose configurations are altered.
+pub(super) fn target<'a>(
+    ctx: &RequestContext,
+    kind: i8,
+    name: &str,
+    configs: impl Iterator<Item = &'a str>,
+) -> Result<std::sync::Arc<TopicImage>, Refusal> {
+    match kind {
+        TOPIC => {
+            if !ctx.authorize(Operation::AlterConfigs, Resource::Topic(name)) {
+                return Err(ErrorCode::TopicAuthorizationFailed.into());
+            }
+            crate::topics::check_name(name)?;
+            let unknown = || {
+                let why = format!("The topic '{name}' does not exist.");
+                Refusal::new(ErrorCode::UnknownTopicOrPartition, why)
+            };
+            ctx.broker.topic(name).ok_or_else(unknown)
+        }
+        BROKER | BROKER_LOGGER => {
+            if !ctx.authorize(Operation::AlterConfigs, Resource::Cluster) {
+                return Err(ErrorCode::ClusterAuthorizationFailed.into());
+            }
+            let names: Vec<&str> = configs.collect();
+            let why = format!(
+                "Cannot update these configs dynamically: {}. Set them in the broker's configuration and restart it.",
+                names.join(", ")
+            );
+            Err(Refusal::new(ErrorCode::InvalidRequest, why))
+        }
+        other => {
+            let why = format!("Unsupported resource type: {other}");
+            Err(Refusal::new(ErrorCode::InvalidRequest, why))
+        }
+    }
+}
+
+/// Makes these the topic's own configurations, all of them.
+pub(super) async fn set(
+    ctx: &RequestContext,
+    topic: &TopicImage,
+    configs: BTreeMap<String, String>,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    topic_configs::check(&configs).map_err(|why| Refusal::new(ErrorCode::InvalidConfig, why))?;
+    if validate_only || configs == topic.configs {
+        return Ok(());
+    }
+    let command = SetTopicConfigs {
+        topic: topic.id.0.to_vec(),
+        configs,
+    };
+    let proposed = ctx
+        .broker
+        .metadata
+        .propose(Action::SetTopicConfigs(command).into())
+        .await;
+    proposed.map_err(|error| error::of_propose(&error))?;
+    Ok(())
+}

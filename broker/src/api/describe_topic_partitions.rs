@@ -1,0 +1,138 @@
+//! DescribeTopicPartitions (key 75), version 0.
+//! Source: schema/describe_topic_partitions_request.kmsg; KIP-966.
+//! Behaviour: topics by name, a bounded number of partitions, and a cursor from which the next request goes on.
+//! Deviations from Apache Kafka: none; there are no eligible leader replicas beside the in-sync ones.
+
+use highwater_kraft_meta::TopicImage;
+use highwater_protocol::messages::describe_topic_partitions_response::Cursor;
+use highwater_protocol::messages::{
+    DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
+    DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
+use highwater_protocol::{ErrorCode, StrBytes};
+
+use super::{Handler, Reply, RequestContext};
+use crate::auth::{Operation, Resource};
+
+/// Serves DescribeTopicPartitions.
+#[derive(Debug)]
+pub struct DescribeTopicPartitions;
+
+/// Kafka's `max.request.partition.size.limit`.
+const PARTITIONS_MAX: usize = 2000;
+
+impl Handler for DescribeTopicPartitions {
+    type Request = DescribeTopicPartitionsRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: DescribeTopicPartitionsRequest,
+    ) -> Reply<DescribeTopicPartitionsResponse> {
+        let all = request.topics.is_empty();
+        let mut names: Vec<String> = if all {
+            let image = ctx.broker.metadata.image();
+            image.topics().map(|topic| topic.name.to_string()).collect()
+        } else {
+            let names = request.topics.iter();
+            names.map(|topic| topic.name.to_string()).collect()
+        };
+        names.sort();
+        names.dedup();
+        let mut first = 0;
+        if let Some(cursor) = &request.cursor {
+            names.retain(|name| **name >= *cursor.topic_name);
+            if names
+                .first()
+                .is_some_and(|name| *name == *cursor.topic_name)
+            {
+                first = cursor.partition_index.max(0);
+            }
+        }
+        let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
+        let mut left = limit.clamp(1, PARTITIONS_MAX);
+        let mut response = DescribeTopicPartitionsResponse::default();
+        for name in names {
+            let from = std::mem::take(&mut first);
+            let may = ctx.authorize(Operation::Describe, Resource::Topic(&name));
+            let found = ctx.broker.topic(&name);
+            let topic = match (may, found) {
+                (false, _) if all => continue,
+                (false, _) => Err(ErrorCode::TopicAuthorizationFailed),
+                (true, None) if all => continue,
+                (true, None) => Err(ErrorCode::UnknownTopicOrPartition),
+                (true, Some(topic)) => Ok(topic),
+            };
+            let topic = match topic {
+                Ok(topic) => topic,
+                Err(error) => {
+                    response.topics.push(refused(name, error));
+                    continue;
+                }
+            };
+            if left == 0 {
+                response.next_cursor = Some(cursor(name, from));
+                break;
+            }
+            let described = describe(&ctx, &topic, from, left);
+            left -= described.partitions.len();
+            let next = from + i32::try_from(described.partitions.len()).unwrap_or(i32::MAX);
+            let whole = usize::try_from(next).is_ok_and(|next| next >= topic.partitions.len());
+            response.topics.push(described);
+            if !whole {
+                response.next_cursor = Some(cursor(name, next));
+                break;
+            }
+        }
+        Reply::Ready(response)
+    }
+}
+
+fn cursor(name: String, partition_index: i32) -> Cursor {
+    Cursor {
+        topic_name: StrBytes::from(name),
+        partition_index,
+    }
+}
+
+fn refused(name: String, error: ErrorCode) -> DescribeTopicPartitionsResponseTopic {
+    DescribeTopicPartitionsResponseTopic {
+        error_code: error.code(),
+        name: Some(StrBytes::from(name)),
+        ..Default::default()
+    }
+}
+
+fn describe(
+    ctx: &RequestContext,
+    topic: &TopicImage,
+    from: i32,
+    limit: usize,
+) -> DescribeTopicPartitionsResponseTopic {
+    // the same facts as Metadata tells
+    let whole = super::metadata::describe(ctx, topic, true);
+    let partitions = whole
+        .partitions
+        .into_iter()
+        .filter(|partition| partition.partition_index >= from)
+        .take(limit)
+        .map(|partition| DescribeTopicPartitionsResponsePartition {
+            error_code: partition.error_code,
+            partition_index: partition.partition_index,
+            leader_id: partition.leader_id,
+            leader_epoch: partition.leader_epoch,
+            replica_nodes: partition.replica_nodes,
+            isr_nodes: partition.isr_nodes,
+            eligible_leader_replicas: Some(Vec::new()),
+            last_known_elr: Some(Vec::new()),
+            offline_replicas: partition.offline_replicas,
+        });
+    DescribeTopicPartitionsResponseTopic {
+        error_code: 0,
+        name: whole.name,
+        topic_id: whole.topic_id,
+        is_internal: whole.is_internal,
+        partitions: partitions.collect(),
+        topic_authorized_operations: whole.topic_authorized_operations,
+    }
+}

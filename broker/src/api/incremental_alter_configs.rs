@@ -1,0 +1,138 @@
+//! IncrementalAlterConfigs (key 44), versions 0..=1.
+//! Source: schema/incremental_alter_configs_request.kmsg; KIP-339.
+//! Behaviour: single configurations of a topic are set, deleted, or changed as lists.
+//! Deviations from Apache Kafka: a broker's configurations can't be altered while it runs.
+
+use std::collections::BTreeMap;
+
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use highwater_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use highwater_protocol::messages::{
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+};
+
+use super::alter_configs::{each_once, null_value, set, target, twice};
+use super::error::Refusal;
+use super::{Handler, Reply, RequestContext};
+use crate::config::Kind;
+use crate::topic_configs;
+
+/// Serves IncrementalAlterConfigs.
+#[derive(Debug)]
+pub struct IncrementalAlterConfigs;
+
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+impl Handler for IncrementalAlterConfigs {
+    type Request = IncrementalAlterConfigsRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: IncrementalAlterConfigsRequest,
+    ) -> Reply<IncrementalAlterConfigsResponse> {
+        let keys = request
+            .resources
+            .iter()
+            .map(|resource| (resource.resource_type, resource.resource_name.to_string()));
+        let twice = twice(keys);
+        let mut response = IncrementalAlterConfigsResponse::default();
+        for resource in request.resources {
+            let key = (resource.resource_type, resource.resource_name.to_string());
+            let altered = if twice.contains(&key) {
+                Err(each_once())
+            } else {
+                alter(&ctx, &resource, request.validate_only).await
+            };
+            let refusal = altered.err();
+            response.responses.push(AlterConfigsResourceResponse {
+                error_code: refusal.as_ref().map_or(0, |refusal| refusal.code.code()),
+                error_message: refusal.and_then(|refusal| refusal.text()),
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name,
+            });
+        }
+        Reply::Ready(response)
+    }
+}
+
+async fn alter(
+    ctx: &RequestContext,
+    resource: &AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let names = || resource.configs.iter().map(|config| &*config.name);
+    let topic = target(
+        ctx,
+        resource.resource_type,
+        &resource.resource_name,
+        names(),
+    )?;
+    if let Some(name) = twice(names()).first() {
+        let why = format!("Error due to duplicate config keys : {name}");
+        return Err(Refusal::new(ErrorCode::InvalidRequest, why));
+    }
+    let mut configs = topic.configs.clone();
+    for config in &resource.configs {
+        apply(ctx, &mut configs, config)?;
+    }
+    set(ctx, &topic, configs, validate_only).await
+}
+
+fn apply(
+    ctx: &RequestContext,
+    configs: &mut BTreeMap<String, String>,
+    config: &AlterableConfig,
+) -> Result<(), Refusal> {
+    let name = config.name.to_string();
+    if config.config_operation == DELETE {
+        configs.remove(&name);
+        return Ok(());
+    }
+    let value = config.value.as_deref();
+    let value = value.ok_or_else(|| null_value(&name))?;
+    let (verb, keeps_old): (&str, bool) = match config.config_operation {
+        SET => {
+            configs.insert(name, value.to_owned());
+            return Ok(());
+        }
+        APPEND => ("append to", true),
+        SUBTRACT => ("subtract from", false),
+        other => {
+            let why = format!("Unknown operation type {other}");
+            return Err(Refusal::new(ErrorCode::InvalidRequest, why));
+        }
+    };
+    let key = topic_configs::find(&name);
+    let Some(key) = key.filter(|key| matches!(key.kind, Kind::List | Kind::SomeOf(_))) else {
+        let why = format!("Can't {verb} key {name} because its type is not LIST.");
+        return Err(Refusal::new(ErrorCode::InvalidConfig, why));
+    };
+    let now = key.effective(configs, &ctx.broker.config);
+    let mut items: Vec<&str> = split(&now).collect();
+    if keeps_old {
+        for item in split(value) {
+            if !items.contains(&item) {
+                items.push(item);
+            }
+        }
+    } else {
+        let gone: Vec<&str> = split(value).collect();
+        items.retain(|item| !gone.contains(item));
+    }
+    let joined = items.join(",");
+    configs.insert(name, joined);
+    Ok(())
+}
+
+fn split(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+}
