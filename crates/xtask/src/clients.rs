@@ -23,6 +23,7 @@ pub(crate) fn run_all(report: &mut Report) {
     });
     report.suite("kcat", MINUTE, kcat);
     report.suite("java", 5 * MINUTE, java);
+    report.suite("franz-go", 3 * MINUTE, go);
     report.suite("crash", 5 * MINUTE, crash);
 }
 
@@ -183,12 +184,27 @@ fn java() -> Result<Outcome> {
     let jars = jars()?;
     schema_equals_the_definitions(&jars)?;
     let broker = Broker::start("java")?;
-    let mut java = Command::new("java");
-    java.arg("-cp").arg(format!("{}/*", jars.display()));
-    java.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]);
-    run(java
-        .arg("tests/clients/java/Assign.java")
-        .arg(&broker.address))?;
+    for program in ["Assign", "Group"] {
+        let mut java = Command::new("java");
+        java.arg("-cp").arg(format!("{}/*", jars.display()));
+        java.arg(format!("tests/clients/java/{program}.java"));
+        run(java.arg(&broker.address))?;
+    }
+    broker.stop()?;
+    Ok(Outcome::Passed)
+}
+
+/// franz-go, as a module whose versions and checksums `go.sum` pins.
+fn go() -> Result<Outcome> {
+    if !has("go", "version") {
+        return Ok(Outcome::Skipped("go is missing".to_owned()));
+    }
+    let binary = std::fs::canonicalize("target")?.join("test-deps/franz-go");
+    let mut build = Command::new("go");
+    build.args(["build", "-mod=readonly", "-buildvcs=false", "-o"]);
+    run(build.arg(&binary).arg(".").current_dir("tests/clients/go"))?;
+    let broker = Broker::start("franz-go")?;
+    run(Command::new(binary).arg(&broker.address))?;
     broker.stop()?;
     Ok(Outcome::Passed)
 }
