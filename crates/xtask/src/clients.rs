@@ -23,6 +23,7 @@ pub(crate) fn run_all(report: &mut Report) {
     });
     report.suite("kcat", MINUTE, kcat);
     report.suite("java", 5 * MINUTE, java);
+    report.suite("example", 2 * MINUTE, example);
     report.suite("franz-go", 3 * MINUTE, go);
     report.suite("crash", 5 * MINUTE, crash);
 }
@@ -78,6 +79,20 @@ fn python_suite(name: &str) -> Result<Outcome> {
     let broker = Broker::start(name)?;
     let script = format!("tests/clients/python/{name}.py");
     run(Command::new(python).arg(script).arg(&broker.address))?;
+    broker.stop()?;
+    Ok(Outcome::Passed)
+}
+
+/// The example in small, its replay while the stream goes on.
+fn example() -> Result<Outcome> {
+    let Some(python) = python()? else {
+        return Ok(Outcome::Skipped("python3 is missing".to_owned()));
+    };
+    let broker = Broker::start("example")?;
+    let mut example = Command::new(python);
+    example.args(["examples/fhir-events/fhir_events.py", "all"]);
+    example.args(["--events", "4000", "--rate", "1000"]);
+    run(example.args(["--bootstrap", &broker.address]))?;
     broker.stop()?;
     Ok(Outcome::Passed)
 }

@@ -1,0 +1,330 @@
+"""A health insurer's event backbone in small: FHIR R4 events by patient, a group that processes them, a replay.
+
+    fhir_events.py produce --events 10000          writes events
+    fhir_events.py process --members 2             reads them in a consumer group, checks and counts, until idle
+    fhir_events.py replay                          reads everything from the beginning and checks it, without a group
+    fhir_events.py all --events 2000               all three at once: the replay runs while the stream goes on
+
+Needs confluent-kafka, and a broker at --bootstrap (default 127.0.0.1:9092).
+"""
+
+import argparse
+import base64
+import datetime
+import hashlib
+import json
+import random
+import sys
+import threading
+import time
+from collections import Counter
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+TOPICS = {
+    "fhir.patient": ["Patient"],
+    "fhir.coverage": ["Coverage"],
+    "fhir.eligibility": ["CoverageEligibilityRequest", "CoverageEligibilityResponse"],
+    "fhir.prior-authorisation": ["Claim", "ClaimResponse"],
+}
+PARTITIONS = 4
+LARGEST = 2 * 1024 * 1024
+GIVEN = ["Amina", "Bo", "Chiara", "Dmitri", "Eun-ji", "Farid", "Grace", "Hedda", "Ibrahim", "Jana"]
+FAMILY = ["Andersson", "Bianchi", "Chen", "Dubois", "Eze", "Fischer", "García", "Haddad", "Ivanova", "Jensen"]
+PAYERS = ["Acme Health", "Blue Meadow", "Coastal Mutual"]
+PROCEDURES = [("70551", "MRI brain without contrast"), ("27447", "Total knee arthroplasty"),
+              ("43239", "Upper endoscopy with biopsy"), ("93458", "Coronary angiography")]
+
+
+class Generator:
+    """Patients and what happens to them. The same seed makes the same events."""
+
+    def __init__(self, seed, patients):
+        self.random = random.Random(seed)
+        self.patients = [f"{self.random.getrandbits(64):016x}" for _ in range(patients)]
+        self.history = Counter()
+        self.now = datetime.datetime(2026, 1, 5, 8, 0, tzinfo=datetime.timezone.utc)
+
+    def events(self, count):
+        """Yields topic, patient and resource."""
+        for _ in range(count):
+            # some patients are in care much more than others
+            patient = self.patients[min(int(self.random.expovariate(6 / len(self.patients))), len(self.patients) - 1)]
+            self.now += datetime.timedelta(milliseconds=self.random.randint(1, 4000))
+            step = self.history[patient]
+            self.history[patient] += 1
+            if step == 0:
+                yield "fhir.patient", patient, self.patient(patient)
+            elif step == 1:
+                yield "fhir.coverage", patient, self.coverage(patient)
+            else:
+                yield self.random.choices([self.eligibility_request, self.eligibility_response, self.claim,
+                                           self.claim_response, self.address_change],
+                                          [30, 28, 20, 18, 4])[0](patient)
+
+    def base(self, kind, patient):
+        return {"resourceType": kind, "id": f"{self.random.getrandbits(96):024x}",
+                "meta": {"versionId": str(self.history[patient]), "lastUpdated": self.now.isoformat(),
+                         "profile": [f"http://hl7.org/fhir/StructureDefinition/{kind}"]},
+                "text": {"status": "generated", "div": '<div xmlns="http://www.w3.org/1999/xhtml">'
+                         + f"{kind} of patient {patient}. " * self.random.randint(3, 12) + "</div>"}}
+
+    def patient(self, patient):
+        return self.base("Patient", patient) | {
+            "identifier": [{"system": "urn:oid:2.16.840.1.113883.4.1", "value": patient}],
+            "name": [{"family": self.random.choice(FAMILY), "given": [self.random.choice(GIVEN)]}],
+            "gender": self.random.choice(["female", "male", "other"]),
+            "birthDate": str(datetime.date(1930, 1, 1) + datetime.timedelta(days=self.random.randint(0, 33000))),
+            "address": [{"line": [f"{self.random.randint(1, 400)} Mill Lane"], "city": "Springfield"}]}
+
+    def address_change(self, patient):
+        return "fhir.patient", patient, self.patient(patient)
+
+    def coverage(self, patient):
+        return self.base("Coverage", patient) | {
+            "status": "active", "beneficiary": {"reference": f"Patient/{patient}"},
+            "payor": [{"display": self.random.choice(PAYERS)}],
+            "period": {"start": "2026-01-01", "end": "2026-12-31"}}
+
+    def eligibility_request(self, patient):
+        return "fhir.eligibility", patient, self.base("CoverageEligibilityRequest", patient) | {
+            "status": "active", "purpose": ["benefits"], "patient": {"reference": f"Patient/{patient}"},
+            "created": self.now.isoformat(), "insurer": {"display": self.random.choice(PAYERS)}}
+
+    def eligibility_response(self, patient):
+        benefits = [{"type": {"text": name}, "allowedMoney": {"value": self.random.randint(50, 9000), "currency": "USD"}}
+                    for _, name in PROCEDURES * self.random.randint(1, 8)]
+        return "fhir.eligibility", patient, self.base("CoverageEligibilityResponse", patient) | {
+            "status": "active", "purpose": ["benefits"], "patient": {"reference": f"Patient/{patient}"},
+            "outcome": "complete", "insurance": [{"inforce": True, "item": [{"benefit": benefits}]}]}
+
+    def claim(self, patient):
+        code, name = self.random.choice(PROCEDURES)
+        claim = self.base("Claim", patient) | {
+            "status": "active", "use": "preauthorization", "patient": {"reference": f"Patient/{patient}"},
+            "created": self.now.isoformat(), "priority": {"coding": [{"code": "normal"}]},
+            "item": [{"sequence": 1, "productOrService": {"coding": [{"code": code, "display": name}]}}]}
+        if self.random.random() < 0.4:
+            # clinical notes, scans: most are small, a few as large as the payer takes
+            size = min(int(2000 * self.random.paretovariate(0.9)), LARGEST * 3 // 4 - 8192)
+            claim["supportingInfo"] = [{"sequence": 1, "category": {"coding": [{"code": "attachment"}]},
+                                        "valueAttachment": {"contentType": "application/pdf",
+                                                            "data": base64.b64encode(self.random.randbytes(size)).decode()}}]
+        return "fhir.prior-authorisation", patient, claim
+
+    def claim_response(self, patient):
+        return "fhir.prior-authorisation", patient, self.base("ClaimResponse", patient) | {
+            "status": "active", "use": "preauthorization", "patient": {"reference": f"Patient/{patient}"},
+            "outcome": self.random.choice(["complete", "complete", "queued", "partial"]),
+            "preAuthRef": f"PA-{self.random.getrandbits(40):010x}"}
+
+
+class Checker:
+    """Holds every event against its checksum, and every patient's events against their numbers."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.last = {}
+        self.kinds = Counter()
+        self.sizes = []
+        self.repeated = 0
+
+    def take(self, record):
+        headers = dict(record.headers())
+        assert headers["sha256"].decode() == hashlib.sha256(record.value()).hexdigest(), "an event is damaged"
+        event = json.loads(record.value())
+        assert event["resourceType"] in TOPICS[record.topic()], (record.topic(), event["resourceType"])
+        patient, number = record.key().decode(), int(headers["number"])
+        with self.lock:
+            last = self.last.get((record.topic(), patient), 0)
+            if number <= last:
+                # a group reads again what was not committed before a rebalance
+                self.repeated += 1
+                return
+            assert number == last + 1, f"{record.topic()} {patient}: {number} after {last}"
+            self.last[(record.topic(), patient)] = number
+            self.kinds[event["resourceType"]] += 1
+            self.sizes.append(len(record.value()))
+
+    def count(self):
+        with self.lock:
+            return len(self.sizes)
+
+    def summary(self):
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.kinds.items()))
+        sizes = sorted(self.sizes) or [0]
+        return (f"{len(self.sizes)} events of {len({patient for _, patient in self.last})} patients, {sum(sizes)} bytes, "
+                f"from {sizes[0]} to {sizes[-1]}, median {sizes[len(sizes) // 2]}: {kinds}")
+
+
+def create_topics(bootstrap):
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    wanted = [NewTopic(topic, PARTITIONS, config={"max.message.bytes": str(2 * LARGEST), "retention.ms": "-1"})
+              for topic in TOPICS]
+    for future in admin.create_topics(wanted).values():
+        try:
+            future.result(30)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+
+def produce(options):
+    """Writes the events; returns how many were acknowledged."""
+    create_topics(options.bootstrap)
+    producer = Producer({"bootstrap.servers": options.bootstrap, "enable.idempotence": True, "compression.type": "zstd",
+                         "linger.ms": 5, "message.max.bytes": 2 * LARGEST})
+    failures, numbers = [], Counter()
+    for topic, patient, resource in Generator(options.seed, options.patients).events(options.events):
+        value = json.dumps(resource, separators=(",", ":"), ensure_ascii=False).encode()
+        assert 500 <= len(value) <= LARGEST, len(value)
+        numbers[topic, patient] += 1
+        headers = {"number": str(numbers[topic, patient]), "sha256": hashlib.sha256(value).hexdigest(),
+                   "content-type": "application/fhir+json"}
+        while True:
+            try:
+                producer.produce(topic, value, key=patient, headers=headers,
+                                 on_delivery=lambda error, _: failures.append(error) if error else None)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+        if options.rate:
+            time.sleep(1 / options.rate)
+    assert producer.flush(120) == 0 and not failures, failures[:3]
+    print(f"produced: {options.events} events are durable", flush=True)
+
+
+def process(options, checker, finished):
+    """A consumer group: each member checks what it is given, and commits after it."""
+    def member():
+        consumer = Consumer({"bootstrap.servers": options.bootstrap, "group.id": options.group,
+                             "auto.offset.reset": "earliest", "enable.auto.commit": False,
+                             "partition.assignment.strategy": "cooperative-sticky"})
+        consumer.subscribe(list(TOPICS))
+        while not finished():
+            records = consumer.consume(200, timeout=0.2)
+            for record in records:
+                if record.error():
+                    raise KafkaException(record.error())
+                checker.take(record)
+            if records:
+                consumer.commit(asynchronous=False)
+        consumer.close()
+
+    failures = []
+
+    def guarded():
+        try:
+            member()
+        except Exception as error:  # told by the main thread
+            failures.append(error)
+
+    members = [threading.Thread(target=guarded) for _ in range(options.members)]
+    for thread in members:
+        thread.start()
+    for thread in members:
+        thread.join()
+    if failures:
+        raise failures[0]
+    print(f"processed: {checker.summary()}, {checker.repeated} of them again", flush=True)
+
+
+def replay(options):
+    """Reads all topics from their beginning to where their end was when it began; returns a checker."""
+    consumer = Consumer({"bootstrap.servers": options.bootstrap, "group.id": "replay-without-a-group",
+                         "enable.auto.commit": False, "enable.partition.eof": True})
+    ends = {}
+    for topic in TOPICS:
+        for partition in range(PARTITIONS):
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+            if high > low:
+                ends[topic, partition] = high
+    consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in ends])
+    checker = Checker()
+    while ends:
+        for record in consumer.consume(500, timeout=1):
+            if record.error() and record.error().code() == KafkaError._PARTITION_EOF:
+                continue
+            if record.error():
+                raise KafkaException(record.error())
+            place = record.topic(), record.partition()
+            if record.offset() < ends.get(place, 0):
+                checker.take(record)
+            if record.offset() + 1 >= ends.get(place, 1 << 63):
+                del ends[place]
+    consumer.close()
+    print(f"replayed: {checker.summary()}", flush=True)
+    return checker
+
+
+def until_idle(checker, seconds):
+    """Tells whether nothing more came for some seconds."""
+    state = {"count": -1, "since": time.monotonic()}
+
+    def finished():
+        count = checker.count()
+        if count != state["count"] or count == 0:
+            state.update(count=count, since=time.monotonic())
+        return time.monotonic() - state["since"] > seconds
+
+    return finished
+
+
+def everything(options):
+    create_topics(options.bootstrap)
+    checker = Checker()
+    failures = []
+    deadline = time.monotonic() + options.timeout
+
+    def guarded(part, *arguments):
+        try:
+            part(*arguments)
+        except BaseException as error:
+            failures.append(error)
+
+    def finished():
+        assert time.monotonic() < deadline, f"{checker.count()} of {options.events} events are processed"
+        return checker.count() >= options.events or failures
+
+    writing = threading.Thread(target=guarded, args=(produce, options))
+    reading = threading.Thread(target=guarded, args=(process, options, checker, finished))
+    writing.start()
+    reading.start()
+    while checker.count() < options.events // 4 and not failures:
+        time.sleep(0.05)
+    guarded(replay, options)
+    writing.join()
+    reading.join()
+    if failures:
+        raise failures[0]
+    again = replay(options)
+    assert again.count() == options.events and again.last == checker.last, "the replay is not what was processed"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["produce", "process", "replay", "all"])
+    parser.add_argument("--bootstrap", default="127.0.0.1:9092")
+    parser.add_argument("--events", type=int, default=10_000)
+    parser.add_argument("--patients", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=0, help="events a second; 0 for as fast as it goes")
+    parser.add_argument("--members", type=int, default=2)
+    parser.add_argument("--group", default="prior-authorisation-desk")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--timeout", type=float, default=120)
+    options = parser.parse_args()
+    if options.what == "produce":
+        produce(options)
+    elif options.what == "process":
+        checker = Checker()
+        process(options, checker, until_idle(checker, 10))
+    elif options.what == "replay":
+        replay(options)
+    else:
+        everything(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
