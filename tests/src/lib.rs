@@ -1,1 +1,7 @@
-//! highwater-tests
+//! What tests of a whole node share: a node in this process, and a client that speaks the protocol as it is told to.
+
+mod client;
+mod node;
+
+pub use client::{Client, produce_request};
+pub use node::TestNode;

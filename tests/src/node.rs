@@ -1,0 +1,124 @@
+//! A node in this process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use highwater_broker::auth::Authorizer;
+use highwater_broker::config::Config;
+use highwater_broker::node::{Machine, Node};
+use highwater_protocol::StrBytes;
+use highwater_protocol::messages::CreateTopicsRequest;
+use highwater_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use tempfile::TempDir;
+
+use crate::Client;
+
+/// A running node on a port and in a directory of its own.
+#[derive(Debug)]
+pub struct TestNode {
+    node: Node,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its directory; removed when dropped.
+    pub dir: TempDir,
+}
+
+impl TestNode {
+    /// Starts a node with settings beside the tests' own.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn start(settings: &[(&str, &str)]) -> Result<Self> {
+        let dir = TempDir::new()?;
+        Self::start_in(dir, settings, Machine::real()).await
+    }
+
+    /// Starts a node with an authorizer.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn start_with(authorizer: Arc<dyn Authorizer>) -> Result<Self> {
+        let machine = Machine {
+            authorizer,
+            ..Machine::real()
+        };
+        Self::start_in(TempDir::new()?, &[], machine).await
+    }
+
+    /// Starts a node in a directory that another may have left.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn start_in(
+        dir: TempDir,
+        settings: &[(&str, &str)],
+        machine: Machine,
+    ) -> Result<Self> {
+        let data = dir.path().join("data").display().to_string();
+        let own = [
+            ("listeners", "PLAINTEXT://127.0.0.1:0"),
+            ("highwater.data.dir", data.as_str()),
+            ("highwater.admin.listener", ""),
+            ("highwater.wal.size", "64MiB"),
+            ("group.initial.rebalance.delay.ms", "0"),
+        ];
+        let flags: Vec<(String, String)> = own
+            .iter()
+            .chain(settings)
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let config = Config::load(None, [], &flags)?;
+        let node = Node::start(config, machine).await?;
+        let address = node.address().context("it listens")?;
+        Ok(Self { node, address, dir })
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn client(&self) -> Result<Client> {
+        Client::connect(self.address).await
+    }
+
+    /// Creates a topic.
+    ///
+    /// # Errors
+    /// When the client can't.
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Result<()> {
+        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: StrBytes::from(*name),
+            value: Some(StrBytes::from(*value)),
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![CreatableTopic {
+                name: StrBytes::from(name),
+                num_partitions: partitions,
+                replication_factor: 1,
+                configs: configs.iter().map(config).collect(),
+                ..Default::default()
+            }],
+            timeout_ms: 10_000,
+            ..Default::default()
+        };
+        let response = self.client().await?.send(&request, 7).await?;
+        let topic = response.topics.first().context("one topic is answered")?;
+        anyhow::ensure!(topic.error_code == 0, "{topic:?}");
+        Ok(())
+    }
+
+    /// Stops it cleanly; answers its directory.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn stop(self) -> Result<TempDir> {
+        self.node.stop().await?;
+        Ok(self.dir)
+    }
+}

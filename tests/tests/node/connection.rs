@@ -1,0 +1,182 @@
+//! 1 to 5: order, versions, what closes a connection.
+
+use anyhow::Result;
+use bytes::Bytes;
+use highwater_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, FetchRequest, MetadataRequest,
+};
+use highwater_protocol::{ApiKey, ErrorCode, Message, Reader};
+use highwater_tests::{TestNode, produce_request};
+
+use super::{T0, batch};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_come_in_the_order_of_requests_and_see_what_was_before_them() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    let mut sent = Vec::new();
+    for i in 0..50 {
+        let request = produce_request("t", 0, batch(10, T0 + i), -1);
+        sent.push(client.write(&request, 12).await?);
+    }
+    let asked = super::offsets::latest("t");
+    let last = client.write(&asked, 10).await?;
+    for (i, id) in (0..).zip(sent) {
+        let answer = client
+            .read::<highwater_protocol::messages::ProduceRequest>(12, id)
+            .await?;
+        let partition = &answer.responses[0].partition_responses[0];
+        assert_eq!((partition.error_code, partition.base_offset), (0, i * 10));
+    }
+    let answer = client
+        .read::<highwater_protocol::messages::ListOffsetsRequest>(10, last)
+        .await?;
+    assert_eq!(answer.topics[0].partitions[0].offset, 500);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_version_of_api_versions_is_answered_in_version_0() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    let mut client = node.client().await?;
+    // key 18, version 99, correlation id 7, no client id, no tagged fields
+    client
+        .write_raw(&[0, 0, 0, 11, 0, 18, 0, 99, 0, 0, 0, 7, 0xff, 0xff, 0])
+        .await?;
+    let (id, body) = client.read_raw().await?.expect("it is answered");
+    let answer = ApiVersionsResponse::read(&mut Reader::new(body), 0)?;
+    assert_eq!(
+        (id, answer.error_code),
+        (7, ErrorCode::UnsupportedVersion.code())
+    );
+    let keys: Vec<i16> = answer.api_keys.iter().map(|api| api.api_key).collect();
+    assert_eq!(keys, [18]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn api_versions_tells_of_produce_from_0_and_hides_features_that_begin_at_0() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    let mut client = node.client().await?;
+    let request = ApiVersionsRequest {
+        client_software_name: "test".into(),
+        client_software_version: "1".into(),
+        ..Default::default()
+    };
+    for version in 0..=4 {
+        let answer = client.send(&request, version).await?;
+        let produce = answer.api_keys.iter().find(|api| api.api_key == 0);
+        assert_eq!(
+            produce.map(|api| api.min_version),
+            Some(0),
+            "version {version}"
+        );
+        assert_eq!(answer.api_keys.len(), highwater_broker::api::APIS.len());
+        if version == 3 {
+            let hidden = answer
+                .supported_features
+                .iter()
+                .all(|one| one.min_version > 0);
+            assert!(hidden, "{:?}", answer.supported_features);
+        }
+    }
+    // a name that Kafka's pattern does not allow
+    let request = ApiVersionsRequest {
+        client_software_name: " bad ".into(),
+        client_software_version: "1".into(),
+        ..Default::default()
+    };
+    let answer = client.send(&request, 4).await?;
+    assert_eq!(answer.error_code, ErrorCode::InvalidRequest.code());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_understood_closes_the_connection() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let unknown_api: &[u8] = &[0, 0, 0, 10, 0x7f, 0, 0, 0, 0, 0, 0, 7, 0xff, 0xff];
+    let old_produce: &[u8] = &[0, 0, 0, 10, 0, 0, 0, 2, 0, 0, 0, 7, 0xff, 0xff];
+    let negative_length: &[u8] = &[0xff, 0xff, 0xff, 0xff];
+    let huge_length: &[u8] = &[0x7f, 0xff, 0xff, 0xff];
+    // Metadata 1 with an array of 2147483647 topics
+    let lying_array: &[u8] = &[
+        0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff,
+    ];
+    for bytes in [
+        unknown_api,
+        old_produce,
+        negative_length,
+        huge_length,
+        lying_array,
+    ] {
+        let mut client = node.client().await?;
+        client.write_raw(bytes).await?;
+        assert!(client.is_closed().await, "{bytes:?}");
+    }
+    // the node goes on
+    let answer = node
+        .client()
+        .await?
+        .send(&MetadataRequest::default(), 12)
+        .await?;
+    assert_eq!(answer.topics.len(), 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_tagged_fields_are_skipped() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    let mut client = node.client().await?;
+    // ApiVersions 3, header with tag 9 of two bytes, body: "a", "b", tag 5 of one byte
+    let body = [
+        0, 18, 0, 3, 0, 0, 0, 1, 0xff, 0xff, 1, 9, 2, 0xaa, 0xbb, 2, b'a', 2, b'b', 1, 5, 1, 0xcc,
+    ];
+    let mut frame = vec![0, 0, 0, u8::try_from(body.len())?];
+    frame.extend_from_slice(&body);
+    client.write_raw(&frame).await?;
+    let (_, body) = client.read_raw().await?.expect("it is answered");
+    let answer = ApiVersionsResponse::read(&mut Reader::new(body), 3)?;
+    assert_eq!(answer.error_code, 0);
+    assert!(
+        answer
+            .api_keys
+            .iter()
+            .any(|api| api.api_key == ApiKey::Fetch as i16)
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_vanishes_frees_its_waiting_fetch() -> Result<()> {
+    let node = TestNode::start(&[("max.connections", "3")]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    for _ in 0..20 {
+        let mut client = node.client().await?;
+        let mut fetch: FetchRequest = super::fetch::fetch("t", 0, 1 << 20);
+        fetch.max_wait_ms = 600_000;
+        fetch.min_bytes = 1;
+        client.write(&fetch, 12).await?;
+        drop(client);
+    }
+    // were they still held, no fourth could be served
+    let mut client = node.client().await?;
+    let answer = client.produce("t", 0, batch(1, T0)).await?;
+    assert_eq!(answer.error_code, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_after_a_request_are_ignored() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    let mut client = node.client().await?;
+    // Metadata 1, no topics, and three bytes more
+    let body = [0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0, 1, 2, 3];
+    let mut frame = vec![0, 0, 0, u8::try_from(body.len())?];
+    frame.extend_from_slice(&body);
+    client.write_raw(&frame).await?;
+    let answer: Option<(i32, Bytes)> = client.read_raw().await?;
+    assert_eq!(answer.map(|(id, _)| id), Some(7));
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! 23 to 25: joining, committing, finding a coordinator.
+
+use anyhow::Result;
+use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use highwater_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use highwater_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
+use highwater_protocol::messages::{
+    DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest,
+    MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
+};
+use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_tests::{Client, TestNode};
+
+/// Finds a group's coordinator, once it is loaded.
+pub(super) async fn find_coordinator(client: &mut Client, group: &str) -> Result<()> {
+    let request = FindCoordinatorRequest {
+        coordinator_keys: vec![StrBytes::from(group)],
+        ..Default::default()
+    };
+    let answer = client.send(&request, 6).await?;
+    let found = &answer.coordinators[0];
+    assert_eq!((found.error_code, found.node_id), (0, 1));
+    let describe = DescribeGroupsRequest {
+        groups: vec![StrBytes::from(group)],
+        ..Default::default()
+    };
+    loop {
+        let answer = client.send(&describe, 5).await?;
+        let code = answer.groups[0].error_code;
+        if code != ErrorCode::CoordinatorLoadInProgress.code()
+            && code != ErrorCode::NotCoordinator.code()
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+fn join(member: &str) -> JoinGroupRequest {
+    JoinGroupRequest {
+        group_id: "g".into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 10_000,
+        member_id: StrBytes::from(member),
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            metadata: bytes::Bytes::from_static(b"\0\0\0\0\0\0\xff\xff\xff\xff"),
+        }],
+        ..Default::default()
+    }
+}
+
+fn commit(metadata: &str, generation: i32, member: &str) -> OffsetCommitRequest {
+    OffsetCommitRequest {
+        group_id: "g".into(),
+        generation_id_or_member_epoch: generation,
+        member_id: StrBytes::from(member),
+        topics: vec![OffsetCommitRequestTopic {
+            name: "t".into(),
+            partitions: vec![OffsetCommitRequestPartition {
+                partition_index: 0,
+                committed_offset: 7,
+                committed_leader_epoch: 2,
+                committed_metadata: Some(StrBytes::from(metadata)),
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+async fn committed(
+    client: &mut Client,
+    metadata: &str,
+    generation: i32,
+    member: &str,
+) -> Result<i16> {
+    let answer = client
+        .send(&commit(metadata, generation, member), 8)
+        .await?;
+    Ok(answer.topics[0].partitions[0].error_code)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_without_id_comes_again_and_a_static_one_not_at_all() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    let mut client = node.client().await?;
+    find_coordinator(&mut client, "g").await?;
+    let first = client.send(&join(""), 9).await?;
+    assert_eq!(first.error_code, ErrorCode::MemberIdRequired.code());
+    assert!(first.member_id.starts_with("test-"), "{}", first.member_id);
+    let joined = client.send(&join(&first.member_id), 9).await?;
+    assert_eq!((joined.error_code, joined.generation_id), (0, 1));
+    assert_eq!(joined.leader, first.member_id);
+    assert_eq!(joined.protocol_name.as_deref(), Some("range"));
+    let older = client.send(&join(""), 3).await?;
+    // up to version 3 the id comes with the answer; the group rebalances for it, so the other is gone by then
+    assert_eq!(older.error_code, 0);
+    assert_ne!(older.member_id, first.member_id);
+    let mut fixed = join("");
+    fixed.group_instance_id = Some("one".into());
+    let answer = client.send(&fixed, 9).await?;
+    assert_eq!(answer.error_code, ErrorCode::UnsupportedVersion.code());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_are_committed_by_the_rules_and_survive() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    find_coordinator(&mut client, "g").await?;
+    assert_eq!(
+        committed(&mut client, "m", -1, "").await?,
+        0,
+        "nobody is in it"
+    );
+    assert_eq!(
+        committed(&mut client, &"m".repeat(4097), -1, "").await?,
+        ErrorCode::OffsetMetadataTooLarge.code()
+    );
+    let id = client.send(&join(""), 9).await?.member_id;
+    let generation = client.send(&join(&id), 9).await?.generation_id;
+    assert_eq!(
+        committed(&mut client, "m", generation, &id).await?,
+        ErrorCode::RebalanceInProgress.code(),
+        "the assignment is not there yet"
+    );
+    let sync = SyncGroupRequest {
+        group_id: "g".into(),
+        generation_id: generation,
+        member_id: id.clone(),
+        protocol_type: Some("consumer".into()),
+        protocol_name: Some("range".into()),
+        ..Default::default()
+    };
+    assert_eq!(client.send(&sync, 5).await?.error_code, 0);
+    assert_eq!(
+        committed(&mut client, "m", -1, "").await?,
+        ErrorCode::UnknownMemberId.code()
+    );
+    assert_eq!(
+        committed(&mut client, "m", 99, &id).await?,
+        ErrorCode::IllegalGeneration.code()
+    );
+    assert_eq!(committed(&mut client, "m", generation, &id).await?, 0);
+    let dir = node.stop().await?;
+    let machine = highwater_broker::node::Machine::real();
+    let node = TestNode::start_in(dir, &[], machine).await?;
+    let mut client = node.client().await?;
+    find_coordinator(&mut client, "g").await?;
+    let beat = HeartbeatRequest {
+        group_id: "g".into(),
+        generation_id: generation,
+        member_id: id,
+        ..Default::default()
+    };
+    assert_eq!(
+        client.send(&beat, 4).await?.error_code,
+        0,
+        "its member is still in it"
+    );
+    let group = |topics| OffsetFetchRequest {
+        groups: vec![OffsetFetchRequestGroup {
+            group_id: "g".into(),
+            topics,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let answer = client.send(&group(None), 9).await?;
+    let found = &answer.groups[0].topics[0].partitions[0];
+    assert_eq!(
+        (found.committed_offset, found.committed_leader_epoch),
+        (7, 2)
+    );
+    assert_eq!(found.metadata.as_deref(), Some("m"));
+    let unknown = OffsetFetchRequestTopics {
+        name: "other".into(),
+        partition_indexes: vec![3],
+        ..Default::default()
+    };
+    let answer = client.send(&group(Some(vec![unknown])), 9).await?;
+    let none = &answer.groups[0].topics[0].partitions[0];
+    assert_eq!(
+        (
+            none.committed_offset,
+            none.committed_leader_epoch,
+            none.error_code
+        ),
+        (-1, -1, 0)
+    );
+    assert_eq!(none.metadata.as_deref(), Some(""));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_search_creates_the_internal_topic() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    let mut client = node.client().await?;
+    find_coordinator(&mut client, "g").await?;
+    let all = MetadataRequest {
+        topics: None,
+        ..Default::default()
+    };
+    let answer = client.send(&all, 12).await?;
+    assert_eq!(answer.topics[0].name.as_deref(), Some("__consumer_offsets"));
+    assert!(answer.topics[0].is_internal);
+    assert_eq!(answer.topics[0].partitions.len(), 50);
+    let describe = DescribeGroupsRequest {
+        groups: vec!["nobody".into()],
+        ..Default::default()
+    };
+    find_coordinator(&mut client, "nobody").await?;
+    let answer = client.send(&describe, 5).await?;
+    assert_eq!(
+        (answer.groups[0].error_code, &*answer.groups[0].group_state),
+        (0, "Dead")
+    );
+    let answer = client.send(&describe, 6).await?;
+    assert_eq!(
+        answer.groups[0].error_code,
+        ErrorCode::GroupIdNotFound.code()
+    );
+    Ok(())
+}

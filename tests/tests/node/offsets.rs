@@ -1,0 +1,141 @@
+//! 21 and 22: offsets by time, by epoch and by name.
+
+use anyhow::Result;
+use highwater_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use highwater_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use highwater_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
+use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_tests::{Client, TestNode};
+
+use super::{T0, batch};
+
+fn at(topic: &str, timestamp: i64) -> ListOffsetsRequest {
+    ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![ListOffsetsTopic {
+            name: StrBytes::from(topic),
+            partitions: vec![ListOffsetsPartition {
+                partition_index: 0,
+                current_leader_epoch: -1,
+                timestamp,
+            }],
+        }],
+        ..Default::default()
+    }
+}
+
+/// Asks for the end of partition 0.
+pub(super) fn latest(topic: &str) -> ListOffsetsRequest {
+    at(topic, -1)
+}
+
+async fn look(client: &mut Client, timestamp: i64, version: i16) -> Result<(i16, i64, i64)> {
+    let answer = client.send(&at("t", timestamp), version).await?;
+    let found = &answer.topics[0].partitions[0];
+    Ok((found.error_code, found.offset, found.timestamp))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn special_timestamps_need_the_version_that_brought_them() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    client.produce("t", 0, batch(10, T0)).await?;
+    client.produce("t", 0, batch(5, T0 - 1000)).await?;
+    for (timestamp, since, offset, at) in [
+        (-1, 1, 15, -1),
+        (-2, 1, 0, -1),
+        (-3, 7, 9, T0 + 9),
+        (-4, 8, 0, -1),
+        (-5, 9, -1, -1),
+        (-6, 11, -1, -1),
+    ] {
+        for version in 1..=11 {
+            let found = look(&mut client, timestamp, version).await?;
+            if version >= since {
+                assert_eq!(found, (0, offset, at), "{timestamp} in version {version}");
+            } else {
+                assert_eq!(
+                    found.0,
+                    ErrorCode::UnsupportedVersion.code(),
+                    "{timestamp} in {version}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_time_the_first_record_in_offset_order_counts() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    client.produce("t", 0, batch(10, T0)).await?;
+    client.produce("t", 0, batch(10, T0 - 1000)).await?;
+    client.produce("t", 0, batch(10, T0 + 1000)).await?;
+    assert_eq!(look(&mut client, T0 + 5, 7).await?, (0, 5, T0 + 5));
+    assert_eq!(
+        look(&mut client, T0 - 995, 7).await?,
+        (0, 0, T0),
+        "offset order, not time order"
+    );
+    assert_eq!(look(&mut client, T0 + 1003, 7).await?, (0, 23, T0 + 1003));
+    assert_eq!(look(&mut client, T0 + 9999, 7).await?, (0, -1, -1));
+    let mut twice = at("t", -1);
+    let partition = twice.topics[0].partitions[0].clone();
+    twice.topics[0].partitions.push(partition);
+    let answer = client.send(&twice, 7).await?;
+    let codes: Vec<i16> = answer.topics[0]
+        .partitions
+        .iter()
+        .map(|one| one.error_code)
+        .collect();
+    assert_eq!(codes, [ErrorCode::InvalidRequest.code(); 2]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leader_epochs_have_their_ends() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    client.produce("t", 0, batch(10, T0)).await?;
+    // a restart begins another epoch
+    let dir = node.stop().await?;
+    let machine = highwater_broker::node::Machine::real();
+    let node = TestNode::start_in(dir, &[], machine).await?;
+    let mut client = node.client().await?;
+    client.produce("t", 0, batch(7, T0)).await?;
+    let (_, records) = super::fetch::read(&mut client, "t", 0).await?;
+    let batches = highwater_protocol::records::split_batches(&records)?;
+    let (first, second) = (batches[0].0.leader_epoch, batches[1].0.leader_epoch);
+    assert!(first < second, "{first} {second}");
+    let ask = |epoch| OffsetForLeaderEpochRequest {
+        replica_id: -1,
+        topics: vec![OffsetForLeaderTopic {
+            topic: "t".into(),
+            partitions: vec![OffsetForLeaderPartition {
+                partition: 0,
+                current_leader_epoch: -1,
+                leader_epoch: epoch,
+            }],
+        }],
+    };
+    for (epoch, expected) in [
+        (second, (second, 17)),
+        (first, (first, 10)),
+        (second + 1, (-1, -1)),
+    ] {
+        let answer = client.send(&ask(epoch), 4).await?;
+        let found = &answer.topics[0].partitions[0];
+        assert_eq!(
+            (found.leader_epoch, found.end_offset),
+            expected,
+            "epoch {epoch}"
+        );
+    }
+    Ok(())
+}
