@@ -7,7 +7,9 @@ pub(crate) const ALIGN: u64 = 4096;
 /// The largest block, header and all.
 pub(crate) const BLOCK_MAX: u64 = 1 << 20;
 pub(crate) const HEADER_BYTES: usize = 48;
+/// "HWL" and the version.
 const MAGIC: u32 = 0x4857_4c31;
+const VERSION_MASK: u32 = 0xff;
 
 /// What a block says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,13 @@ impl Header {
             last: flags & 2 != 0,
         };
         (header.bytes() <= BLOCK_MAX).then_some(header)
+    }
+
+    /// The version of a block that a newer program wrote.
+    pub(crate) fn newer(bytes: &[u8]) -> Option<char> {
+        let magic = bytes.get(..4)?.get_u32();
+        let newer = magic & !VERSION_MASK == MAGIC & !VERSION_MASK && magic > MAGIC;
+        newer.then(|| char::from(bytes[3]))
     }
 
     /// Whether header and body are as they were written.

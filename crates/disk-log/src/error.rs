@@ -6,12 +6,24 @@ use std::path::Path;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LogError {
     /// A block that was synced is bad (D1): the disk lost or changed it.
-    #[error("log is damaged: a synced block cannot be read file={file} position={position}")]
+    #[error(
+        "log is damaged: a synced block cannot be read file={file} offset={offset} position={position}"
+    )]
     Damaged {
         /// The file.
         file: String,
+        /// The block's place in the file.
+        offset: u64,
         /// The block's position.
         position: u64,
+    },
+    /// A newer program wrote it.
+    #[error("log is of a newer format file={file} version={version}")]
+    Newer {
+        /// The file.
+        file: String,
+        /// The format's version.
+        version: char,
     },
     /// The machine's answer.
     #[error("log cannot be read or written file={file} error={error}")]

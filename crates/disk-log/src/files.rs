@@ -1,6 +1,8 @@
 //! The files of a log: by position, made ahead of use, used again.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,12 +41,21 @@ impl Files {
             let stem = entry.path.file_stem().and_then(|stem| stem.to_str());
             let index = stem.and_then(|stem| u64::from_str_radix(stem, 16).ok());
             if let (Some("log"), Some(index)) = (extension, index) {
+                if entry.bytes != config.file_bytes {
+                    let wrong = format!("it has {} bytes", entry.bytes);
+                    return Err(LogError::io(&entry.path, &io::Error::other(wrong)));
+                }
                 let opened = device.open(&entry.path, OpenMode::Existing).await;
                 files.insert(
                     index,
                     opened.map_err(|error| LogError::io(&entry.path, &error))?,
                 );
             }
+        }
+        // a former process may have died between making or renaming and the sync
+        device.sync_dir(dir).await.map_err(dir_error)?;
+        if let Some(parent) = dir.parent() {
+            device.sync_dir(parent).await.map_err(dir_error)?;
         }
         Ok(Self {
             device,
@@ -83,27 +94,44 @@ impl Files {
     }
 
     /// Adds one zero-filled file at the end, or the first if there is none.
-    pub(crate) async fn grow(&mut self, first: u64) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    /// The machine's; `StorageFull` before anything is written where the file would not fit.
+    pub(crate) async fn grow(&mut self, first: u64) -> io::Result<()> {
+        if self.device.bytes_free(&self.dir).await? < self.config.file_bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let index = self.files.keys().next_back().map_or(first, |last| last + 1);
         let path = self.path(index);
         let new = path.with_extension("new");
-        let file = self.device.open(&new, OpenMode::CreateNew).await?;
-        let zeroes = Bytes::from(vec![0; FILL_BYTES]);
-        let mut at = 0;
-        while at < self.config.file_bytes {
-            let filled = file.write_at(at, std::slice::from_ref(&zeroes)).await;
-            if let Err(error) = filled {
-                drop(file);
+        // an attempt that failed half way may have left one
+        match self.device.remove_file(&new).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = match self.fill(&new).await {
+            Ok(file) => file,
+            Err(error) => {
                 self.device.remove_file(&new).await?;
                 return Err(error);
             }
-            at += FILL_BYTES as u64;
-        }
-        file.sync_data().await?;
+        };
         self.device.rename(&new, &path).await?;
         self.device.sync_dir(&self.dir).await?;
         self.files.insert(index, file);
         Ok(())
+    }
+
+    async fn fill(&self, new: &Path) -> io::Result<Arc<dyn File>> {
+        let file = self.device.open(new, OpenMode::CreateNew).await?;
+        let zeroes = Bytes::from(vec![0; FILL_BYTES]);
+        let mut at = 0;
+        while at < self.config.file_bytes {
+            file.write_at(at, std::slice::from_ref(&zeroes)).await?;
+            at += FILL_BYTES as u64;
+        }
+        file.sync_data().await?;
+        Ok(file)
     }
 
     /// Lets go of files wholly below a position, never of the one that holds `tail`: used again at the end, or removed.
@@ -139,13 +167,24 @@ impl Files {
         Ok(())
     }
 
+    /// Makes what lies in the files of a range of positions durable, whoever wrote it.
+    pub(crate) async fn sync(&self, positions: Range<u64>) -> Result<(), LogError> {
+        for index in self.index(positions.start)..=self.index(positions.end) {
+            if let Some(file) = self.get(index) {
+                let synced = file.sync_data().await;
+                synced.map_err(|error| LogError::io(&self.path(index), &error))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads within one file.
     pub(crate) async fn read(&self, position: u64, bytes: usize) -> Result<Bytes, LogError> {
         let index = self.index(position);
         let at = position % self.config.file_bytes;
         let file = self
             .get(index)
-            .ok_or_else(|| LogError::io(&self.path(index), &std::io::ErrorKind::NotFound.into()))?;
+            .ok_or_else(|| LogError::io(&self.path(index), &io::ErrorKind::NotFound.into()))?;
         let read = file.read_at(at, bytes).await;
         read.map_err(|error| LogError::io(&self.path(index), &error))
     }

@@ -1,7 +1,8 @@
 //! The open log: appends gather, one writer drains.
 
+use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use highwater_io::Threads;
@@ -49,9 +50,9 @@ pub struct State {
     pub end: u64,
     /// Whether nothing more will become durable, and why if by an error.
     pub ended: Option<Option<LogError>>,
-    /// Whether the disk has no room for the next file.
+    /// Whether the disk has no room for the next file. It is tried again until it has.
     pub full: bool,
-    /// Bytes that still fit into files that are there.
+    /// Bytes that still fit into files that are there: what follows the last group.
     pub room: u64,
 }
 
@@ -64,21 +65,31 @@ impl PartialEq for LogError {
 impl Eq for LogError {}
 
 struct Open<M> {
-    body: BytesMut,
-    entries: Vec<(Range<usize>, M)>,
-    group: u64,
+    /// Groups that wait for the writer, the last still filling.
+    groups: VecDeque<Filling<M>>,
+    next_group: u64,
     closing: bool,
     floor: u64,
+    /// Room that somebody waits for.
+    wanted: u64,
+}
+
+struct Filling<M> {
+    body: BytesMut,
+    entries: Vec<(Range<usize>, M)>,
+    number: u64,
 }
 
 /// The first capacity of a group's buffer.
 const GROUP_BYTES: usize = 64 << 10;
+/// No entry is added to a group of this size: what one sync waits for, and what recovery holds, is bounded.
+const GROUP_BYTES_MAX: usize = 8 << 20;
 
 impl<M: Send + 'static> DiskLog<M> {
     /// Goes on at the end of a log that was read back whole, under a new opening number.
     ///
     /// # Panics
-    /// When `opening` is not above every earlier one.
+    /// When `opening` is not above every earlier one (D1), or the log was not read to its end.
     #[must_use]
     pub fn start(
         recovery: Recovery,
@@ -87,16 +98,17 @@ impl<M: Send + 'static> DiskLog<M> {
         name: &'static str,
         sink: Arc<dyn GroupSink<M>>,
     ) -> Self {
-        assert!(opening > recovery.opening, "opening numbers grow");
+        assert!(recovery.is_done(), "a log is read back whole");
+        assert!(opening > recovery.opening(), "opening numbers grow");
         let end = recovery.end;
         let room = recovery.files.prepared() - end;
         let inner = Arc::new(Inner {
             open: Mutex::new(Open {
-                body: BytesMut::new(),
-                entries: Vec::new(),
-                group: 1,
+                groups: VecDeque::new(),
+                next_group: 1,
                 closing: false,
                 floor: recovery.files.first_position(),
+                wanted: 0,
             }),
             wake: Notify::new(),
             state: watch::Sender::new(State {
@@ -113,6 +125,7 @@ impl<M: Send + 'static> DiskLog<M> {
             opening,
             position: end,
             synced: end,
+            full: false,
             sink,
         };
         threads.spawn(name, Box::pin(writer.run()));
@@ -122,23 +135,37 @@ impl<M: Send + 'static> DiskLog<M> {
     /// Appends one entry, copying its parts into the open group; never waits. The entry is durable when
     /// [`State::groups`] reaches its group.
     pub fn append(&self, parts: &[&[u8]], meta: M) -> Appended {
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = open.body.len();
-        if open.body.capacity() == 0 {
-            open.body.reserve(GROUP_BYTES);
+        let mut open = self.lock();
+        let room = |group: &Filling<M>| group.body.len() < GROUP_BYTES_MAX;
+        let begins = !open.groups.back().is_some_and(room);
+        if begins {
+            let number = open.next_group;
+            open.next_group += 1;
+            open.groups.push_back(Filling {
+                body: BytesMut::with_capacity(GROUP_BYTES),
+                entries: Vec::new(),
+                number,
+            });
         }
+        let group = open.groups.back_mut().expect("there is one now");
+        let from = group.body.len();
         for part in parts {
-            open.body.put_slice(part);
+            group.body.put_slice(part);
         }
-        let range = from..open.body.len();
-        open.entries.push((range, meta));
-        let appended = Appended { group: open.group };
-        let first = open.entries.len() == 1;
+        let range = from..group.body.len();
+        group.entries.push((range, meta));
+        let appended = Appended {
+            group: group.number,
+        };
         drop(open);
-        if first {
+        if begins {
             self.0.wake.notify_one();
         }
         appended
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open<M>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the writer has done, and a watch of it.
@@ -149,10 +176,25 @@ impl<M: Send + 'static> DiskLog<M> {
 
     /// Lets go of what lies below a position; soon, and not durably.
     pub fn trim(&self, floor: u64) {
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.lock();
         open.floor = open.floor.max(floor);
         drop(open);
         self.0.wake.notify_one();
+    }
+
+    /// Asks for room for `bytes` more; [`State::room`] says when it is there, [`State::full`] when it cannot be made.
+    pub fn want(&self, bytes: u64) {
+        let mut open = self.lock();
+        open.wanted = open.wanted.max(bytes);
+        drop(open);
+        self.0.wake.notify_one();
+    }
+
+    /// Resolves when the log has ended. Cancellation safe.
+    pub async fn ended(&self) {
+        let mut state = self.state();
+        // an error means that the writer is gone, which is an end too
+        drop(state.wait_for(|state| state.ended.is_some()).await);
     }
 
     /// Makes what was appended durable and ends the log.
@@ -160,11 +202,7 @@ impl<M: Send + 'static> DiskLog<M> {
     /// # Errors
     /// What the writer ended with.
     pub async fn shutdown(&self) -> Result<(), LogError> {
-        self.0
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .closing = true;
+        self.lock().closing = true;
         self.0.wake.notify_one();
         let mut state = self.state();
         let ended = state.wait_for(|state| state.ended.is_some()).await;
@@ -194,13 +232,16 @@ struct Writer<M> {
     opening: u64,
     position: u64,
     synced: u64,
+    /// Whether the last attempt to make a file failed.
+    full: bool,
     sink: Arc<dyn GroupSink<M>>,
 }
 
-struct Cut<M> {
-    body: Bytes,
-    entries: Vec<(Range<usize>, M)>,
-    group: u64,
+/// What the writer does next.
+enum Next<M> {
+    Write(Filling<M>),
+    Rest,
+    End,
 }
 
 impl<M: Send + 'static> Writer<M> {
@@ -219,52 +260,47 @@ impl<M: Send + 'static> Writer<M> {
     /// Writes groups until the log is closed. An error ends it and is never tried again (D3).
     async fn drain(&mut self) -> Result<(), LogError> {
         loop {
-            let (cut, floor, closing) = self.cut();
-            match cut {
-                Some(cut) => self.write(cut).await?,
-                None if closing => return Ok(()),
-                None => {
-                    self.prepare_ahead().await;
-                    self.files.release(floor, self.position).await?;
-                    self.tell_room();
-                    self.inner.wake.notified().await;
+            let (next, floor, wanted) = self.next();
+            self.files.release(floor, self.position).await?;
+            if !self.full {
+                self.prepare_ahead(wanted).await;
+            }
+            self.tell_room();
+            match next {
+                Next::Write(group) => self.write(group).await?,
+                Next::End => return Ok(()),
+                Next::Rest if self.full => {
+                    rest().await;
+                    self.prepare_ahead(wanted).await;
                 }
+                Next::Rest => self.inner.wake.notified().await,
             }
         }
     }
 
-    fn cut(&self) -> (Option<Cut<M>>, u64, bool) {
-        let mut open = self
-            .inner
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let floor = open.floor;
-        if open.entries.is_empty() {
-            return (None, floor, open.closing);
-        }
-        let body = std::mem::take(&mut open.body).freeze();
-        let entries = std::mem::take(&mut open.entries);
-        let group = open.group;
-        open.group += 1;
-        (
-            Some(Cut {
-                body,
-                entries,
-                group,
-            }),
-            floor,
-            false,
-        )
+    fn next(&self) -> (Next<M>, u64, u64) {
+        let inner = &self.inner;
+        let mut open = inner.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = match open.groups.pop_front() {
+            Some(group) => Next::Write(group),
+            None if open.closing => Next::End,
+            None => Next::Rest,
+        };
+        let wanted = match self.full {
+            true => open.wanted,
+            false => std::mem::take(&mut open.wanted),
+        };
+        (next, open.floor, wanted)
     }
 
-    async fn write(&mut self, cut: Cut<M>) -> Result<(), LogError> {
+    async fn write(&mut self, group: Filling<M>) -> Result<(), LogError> {
         let mut touched = Vec::new();
-        let mut left = cut.body.clone();
+        let whole = group.body.freeze();
+        let mut left = whole.clone();
         let mut first = true;
         let file_bytes = self.files.config.file_bytes;
         while !left.is_empty() {
-            self.ensure_file().await;
+            self.ensure_file().await?;
             let in_file = file_bytes - self.position % file_bytes;
             let room = in_file.min(BLOCK_MAX) - HEADER_BYTES as u64;
             let take = left.len().min(usize::try_from(room).unwrap_or(usize::MAX));
@@ -291,18 +327,22 @@ impl<M: Send + 'static> Writer<M> {
         }
         highwater_runtime::crash_point("wal-after-sync");
         self.synced = self.position;
-        let (end, group) = (self.position, cut.group);
-        self.sink.durable(Group {
-            body: cut.body,
-            entries: cut.entries,
-            end,
-            number: group,
-        });
+        let (end, number) = (self.position, group.number);
         let room = self.files.prepared() - self.position;
-        self.inner.state.send_modify(|state| {
-            state.groups = group;
-            state.end = end;
+        // before the sink gives back what was promised of it, and without waking anybody
+        self.inner.state.send_if_modified(|state| {
             state.room = room;
+            false
+        });
+        self.sink.durable(Group {
+            body: whole,
+            entries: group.entries,
+            end,
+            number,
+        });
+        self.inner.state.send_modify(|state| {
+            state.groups = number;
+            state.end = end;
         });
         Ok(())
     }
@@ -331,18 +371,35 @@ impl<M: Send + 'static> Writer<M> {
         written.map_err(|error| LogError::io(&path, &error))
     }
 
-    /// Makes the file of the next block, waiting while the disk is full: what was appended is never given up (A1).
-    async fn ensure_file(&mut self) {
+    /// Makes the file of the next block, waiting while the disk is full: what was appended is never given up (A1) before
+    /// the log is closed.
+    async fn ensure_file(&mut self) -> Result<(), LogError> {
         while self.position >= self.files.prepared() {
             self.prepare().await;
+            if self.full {
+                if self.is_closing() {
+                    let path = self.files.path(self.files.index(self.position));
+                    return Err(LogError::io(&path, &std::io::ErrorKind::StorageFull.into()));
+                }
+                rest().await;
+            }
         }
+        Ok(())
     }
 
-    /// Keeps one file ahead, so that a full disk is known before an append needs the room (D3).
-    async fn prepare_ahead(&mut self) {
-        let ahead = self.files.config.file_bytes;
-        if self.position + ahead > self.files.prepared() && self.position > 0 {
+    fn is_closing(&self) -> bool {
+        let open = self.inner.open.lock();
+        open.unwrap_or_else(PoisonError::into_inner).closing
+    }
+
+    /// Keeps one file ahead, or what is wanted, so that a full disk is known before an append needs the room (D3).
+    async fn prepare_ahead(&mut self, wanted: u64) {
+        let ahead = wanted.max(self.files.config.file_bytes);
+        while self.position + ahead > self.files.prepared() {
             self.prepare().await;
+            if self.full {
+                return;
+            }
         }
     }
 
@@ -350,13 +407,18 @@ impl<M: Send + 'static> Writer<M> {
         let first = self.files.index(self.position);
         let grown = self.files.grow(first).await;
         let full = grown.is_err();
-        if let Err(error) = grown {
+        if let Err(error) = grown
+            && !self.full
+        {
             tracing::warn!(%error, "no room for another file of the log");
-            rest().await;
         }
-        self.inner
-            .state
-            .send_if_modified(|state| std::mem::replace(&mut state.full, full) != full);
+        self.full = full;
+        let room = self.files.prepared() - self.position;
+        self.inner.state.send_if_modified(|state| {
+            let changed = state.full != full || state.room != room;
+            (state.full, state.room) = (full, room);
+            changed
+        });
     }
 
     fn tell_room(&self) {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use highwater_io::Device;
 
-use crate::block::{ALIGN, BLOCK_MAX, HEADER_BYTES, Header};
+use crate::block::{ALIGN, HEADER_BYTES, Header};
 use crate::files::Files;
 use crate::{Config, LogError};
 
-/// How far beyond a bad block its successor is looked for.
-const SCAN_BYTES: u64 = 4 * BLOCK_MAX;
+/// How much is read at a time where later blocks are looked for.
+const SCAN_BYTES: u64 = 1 << 20;
 
 /// A log being read back; then it becomes a [`crate::DiskLog`].
 #[derive(Debug)]
@@ -21,7 +21,12 @@ pub struct Recovery {
     pub(crate) position: u64,
     /// The end of the last whole group.
     pub(crate) end: u64,
-    pub(crate) opening: u64,
+    /// The opening number of the last block of the log.
+    last_opening: u64,
+    /// The largest opening number of any block, in the log or beyond its end.
+    opening: u64,
+    /// Everything below it was synced by who wrote it.
+    synced: u64,
     done: bool,
 }
 
@@ -56,7 +61,9 @@ impl Recovery {
             files,
             position,
             end: position,
+            last_opening: 0,
             opening: 0,
+            synced: position,
             done: false,
         })
     }
@@ -71,10 +78,13 @@ impl Recovery {
         while !self.done {
             let Some((header, part)) = self.block().await? else {
                 self.done = true;
+                self.files.sync(self.synced..self.end).await?;
                 break;
             };
             self.position = header.position + header.bytes();
-            self.opening = header.opening;
+            self.last_opening = header.opening;
+            self.opening = self.opening.max(header.opening);
+            self.synced = self.synced.max(header.synced);
             if header.first {
                 body.clear();
                 within = true;
@@ -112,22 +122,32 @@ impl Recovery {
         self.end
     }
 
-    /// The greatest opening number read; 0 for none.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The position the log's files begin at: what lies below it is gone.
+    #[must_use]
+    pub fn first_position(&self) -> u64 {
+        self.files.first_position()
+    }
+
+    /// The greatest opening number of any block seen, also beyond the end; 0 for none. At the end of the log all are.
     #[must_use]
     pub fn opening(&self) -> u64 {
         self.opening
     }
 
-    async fn block(&self) -> Result<Option<(Header, Bytes)>, LogError> {
+    async fn block(&mut self) -> Result<Option<(Header, Bytes)>, LogError> {
         if self.position >= self.files.prepared() {
             return Ok(None);
         }
         if let Some(found) = self.read_block(self.position).await?
-            && found.0.opening >= self.opening
+            && found.0.opening >= self.last_opening
         {
             return Ok(Some(found));
         }
-        self.refuse_if_synced().await?;
+        self.look_beyond().await?;
         Ok(None)
     }
 
@@ -137,6 +157,11 @@ impl Recovery {
         let head_bytes = usize::try_from(ALIGN.min(left)).unwrap_or(HEADER_BYTES);
         let head = self.files.read(position, head_bytes).await?;
         let Some(header) = Header::decode(&head) else {
+            if let Some(version) = Header::newer(&head) {
+                let file = self.files.path(self.files.index(position));
+                let file = file.display().to_string();
+                return Err(LogError::Newer { file, version });
+            }
             return Ok(None);
         };
         if header.position != position || header.bytes() > left {
@@ -153,27 +178,43 @@ impl Recovery {
         Ok(Header::check(&head, &body).then_some((header, body)))
     }
 
-    /// D1: a bad block at or below a later block's synced mark was durable once.
-    async fn refuse_if_synced(&self) -> Result<(), LogError> {
+    /// D1: a bad block at or below any later block's synced mark was durable once. Otherwise the log ends here; what a
+    /// former life left beyond the end is told by its opening number, which must never be used again.
+    async fn look_beyond(&mut self) -> Result<(), LogError> {
         let bad = self.position;
         let mut at = bad + ALIGN;
-        let until = (bad + SCAN_BYTES).min(self.files.prepared());
-        while at < until {
-            if let Some((header, _)) = self.read_block(at).await?
-                && header.opening >= self.opening
-            {
-                if header.synced > bad {
-                    let file = self.files.path(self.files.index(bad)).display().to_string();
-                    return Err(LogError::Damaged {
-                        file,
-                        position: bad,
-                    });
+        while at < self.files.prepared() {
+            let file_end = (self.files.index(at) + 1) * self.files.config.file_bytes;
+            let chunk_end = file_end.min(at + SCAN_BYTES);
+            let bytes = usize::try_from(chunk_end - at).unwrap_or(usize::MAX);
+            let chunk = self.files.read(at, bytes).await?;
+            while at < chunk_end {
+                let from = chunk.len() - usize::try_from(chunk_end - at).unwrap_or(usize::MAX);
+                let names_itself = Header::decode(&chunk[from..]).is_some_and(|h| h.position == at);
+                let found = match names_itself {
+                    true => self.read_block(at).await?,
+                    false => None,
+                };
+                let Some((header, _)) = found else {
+                    at += ALIGN;
+                    continue;
+                };
+                if header.opening >= self.last_opening && header.synced > bad {
+                    return Err(self.damaged(bad));
                 }
+                self.opening = self.opening.max(header.opening);
                 at += header.bytes();
-            } else {
-                at += ALIGN;
             }
         }
         Ok(())
+    }
+
+    fn damaged(&self, position: u64) -> LogError {
+        let file = self.files.path(self.files.index(position));
+        LogError::Damaged {
+            file: file.display().to_string(),
+            offset: position % self.files.config.file_bytes,
+            position,
+        }
     }
 }

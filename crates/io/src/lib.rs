@@ -4,6 +4,8 @@
 //! The futures of the real files block their thread: they are for writer threads ([`Threads`]) and for the real
 //! device's own reads, which go through `spawn_blocking`; nothing else may await them on a shared runtime.
 
+#[cfg(feature = "faults")]
+mod faulty;
 pub mod net;
 mod real;
 
@@ -16,6 +18,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+#[cfg(feature = "faults")]
+pub use faulty::{Faults, FaultyDevice};
 pub use real::{RealDevice, RealThreads};
 
 /// A tree of directories and files.

@@ -81,7 +81,6 @@ impl GroupSink<Meta> for Sink {
 /// The files of the metadata's log.
 const CONFIG: highwater_disk_log::Config = highwater_disk_log::Config {
     file_bytes: 4 << 20,
-    bytes_max: 256 << 20,
 };
 
 impl LogStore {

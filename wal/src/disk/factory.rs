@@ -50,20 +50,9 @@ impl DiskWalFactory {
         }
     }
 
-    fn log_config(&self) -> highwater_disk_log::Config {
-        let file_bytes = highwater_disk_log::Config::default().file_bytes;
-        highwater_disk_log::Config {
-            bytes_max: self.config.bytes_max,
-            file_bytes,
-        }
-    }
-
     async fn recovery(&self) -> Result<Recovery, WalError> {
-        let opened = Recovery::open(
-            Arc::clone(&self.device),
-            &self.config.dir,
-            self.log_config(),
-        );
+        let config = highwater_disk_log::Config::default();
+        let opened = Recovery::open(Arc::clone(&self.device), &self.config.dir, config);
         opened.await.map_err(of_log)
     }
 }
@@ -71,8 +60,12 @@ impl DiskWalFactory {
 /// An error of the log below as one of the WAL's.
 pub(super) fn of_log(error: LogError) -> WalError {
     match error {
-        LogError::Damaged { file, position } => WalError::Damaged {
-            reason: format!("a block that was synced cannot be read position={position}"),
+        LogError::Damaged { file, offset, .. } => WalError::Damaged {
+            reason: format!("a block that was synced cannot be read offset={offset}"),
+            file,
+        },
+        LogError::Newer { file, version } => WalError::Damaged {
+            reason: format!("it is of a newer format version={version}"),
             file,
         },
         LogError::Io { file, error } => WalError::Io {

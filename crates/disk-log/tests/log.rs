@@ -1,0 +1,332 @@
+//! The log as others see it: group commit, torn tails, rot, full and failing devices (rules D1, D3).
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use bytes::Bytes;
+use highwater_disk_log::{Appended, Config, DiskLog, Group, GroupSink, LogError, Recovery};
+use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
+
+const MIB: usize = 1 << 20;
+const CONFIG: Config = Config {
+    file_bytes: 4 * MIB as u64,
+};
+
+#[derive(Debug, Default)]
+struct Sink(Mutex<Vec<(u64, usize)>>);
+
+impl GroupSink<()> for Sink {
+    fn durable(&self, group: Group<()>) {
+        let mut groups = self.0.lock().expect("nobody panicked");
+        groups.push((group.number, group.entries.len()));
+    }
+
+    fn ended(&self) {}
+}
+
+struct Disk {
+    dir: tempfile::TempDir,
+    faults: Arc<Faults>,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("makes a directory");
+        let faults = Arc::default();
+        Self { dir, faults }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    fn file(&self, index: u64) -> PathBuf {
+        self.log().join(format!("{index:016x}.log"))
+    }
+
+    async fn recover(&self) -> Result<(Vec<Bytes>, Recovery), LogError> {
+        let device = FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&self.faults));
+        let mut recovery = Recovery::open(Arc::new(device), &self.log(), CONFIG).await?;
+        let mut groups = Vec::new();
+        while let Some(group) = recovery.next().await? {
+            groups.push(group.body);
+        }
+        Ok((groups, recovery))
+    }
+
+    async fn open(&self, opening: u64, sink: Arc<dyn GroupSink<()>>) -> DiskLog<()> {
+        let (_, recovery) = self.recover().await.expect("is sound");
+        DiskLog::start(recovery, opening, &RealThreads, "test-writer", sink)
+    }
+
+    /// Writes each body as a group of its own and closes the log.
+    async fn write(&self, opening: u64, bodies: &[Vec<u8>]) {
+        let log = self.open(opening, Arc::new(Sink::default())).await;
+        for body in bodies {
+            assert!(append(&log, body).wait(log.state()).await);
+        }
+        log.shutdown().await.expect("closes");
+    }
+
+    fn overwrite(&self, index: u64, offset: usize, with: &[u8]) {
+        let mut bytes = std::fs::read(self.file(index)).expect("is there");
+        bytes[offset..offset + with.len()].copy_from_slice(with);
+        std::fs::write(self.file(index), bytes).expect("writes");
+    }
+}
+
+fn append(log: &DiskLog<()>, body: &[u8]) -> Appended {
+    log.append(&[body], ())
+}
+
+fn small(count: u8) -> Vec<Vec<u8>> {
+    (0..count).map(|i| vec![i; 100]).collect()
+}
+
+#[tokio::test]
+async fn what_gathers_during_a_sync_is_one_group() {
+    let disk = Disk::new();
+    let sink = Arc::new(Sink::default());
+    let log = disk.open(1, Arc::<Sink>::clone(&sink)).await;
+    disk.faults.syncs_hang.store(true, Ordering::SeqCst);
+    let before = disk.faults.syncs.load(Ordering::SeqCst);
+    let first = append(&log, b"first");
+    while disk.faults.syncs.load(Ordering::SeqCst) == before {
+        std::thread::yield_now();
+    }
+    let later: Vec<Appended> = (0..50).map(|i| append(&log, &[i; 10])).collect();
+    assert!(later.iter().all(|one| one.group == first.group + 1));
+    disk.faults.syncs_hang.store(false, Ordering::SeqCst);
+    for one in later {
+        assert!(one.wait(log.state()).await);
+    }
+    assert_eq!(*sink.0.lock().expect("nobody panicked"), [(1, 1), (2, 50)]);
+    log.shutdown().await.expect("closes");
+    let (groups, _) = disk.recover().await.expect("is sound");
+    assert_eq!((groups.len(), groups[1].len()), (2, 500));
+}
+
+// D3: recovery holds one group at a time
+#[tokio::test]
+async fn a_group_is_closed_before_it_is_too_large() {
+    let disk = Disk::new();
+    let log = disk.open(1, Arc::new(Sink::default())).await;
+    let mut last = append(&log, &vec![0; MIB]);
+    for i in 1..30 {
+        last = append(&log, &vec![i; MIB]);
+    }
+    assert!(last.wait(log.state()).await);
+    log.shutdown().await.expect("closes");
+    let (groups, _) = disk.recover().await.expect("is sound");
+    assert_eq!(groups.iter().map(Bytes::len).sum::<usize>(), 30 * MIB);
+    assert!(groups.iter().all(|group| group.len() <= 8 * MIB));
+}
+
+// D1
+#[tokio::test]
+async fn a_torn_tail_is_the_end_and_the_log_goes_on_there() {
+    let disk = Disk::new();
+    disk.write(1, &small(3)).await;
+    disk.overwrite(0, 2 * 4096 + 60, b"torn");
+    let (groups, recovery) = disk.recover().await.expect("a torn tail is no damage");
+    assert_eq!((groups.len(), recovery.end()), (2, 2 * 4096));
+    disk.write(2, &[b"after".to_vec()]).await;
+    let (groups, _) = disk.recover().await.expect("is sound");
+    assert_eq!(groups.len(), 3);
+    assert_eq!(groups[2], &b"after"[..]);
+}
+
+// D1
+#[tokio::test]
+async fn rot_before_the_tail_refuses_with_file_and_offset() {
+    let disk = Disk::new();
+    disk.write(1, &small(4)).await;
+    disk.overwrite(0, 4096 + 60, b"rot");
+    let error = disk
+        .recover()
+        .await
+        .expect_err("what was synced is damaged");
+    let name = disk.file(0).display().to_string();
+    assert!(
+        matches!(&error, LogError::Damaged { file, offset: 4096, .. } if *file == name),
+        "{error}"
+    );
+    assert!(error.to_string().contains(&name), "{error}");
+}
+
+// D1: "any later block", however far
+#[tokio::test]
+async fn rot_over_many_blocks_is_no_torn_tail() {
+    let disk = Disk::new();
+    let mut bodies = vec![vec![1; MIB]; 7];
+    bodies.extend(small(2));
+    disk.write(1, &bodies).await;
+    for index in 0..2 {
+        let mut file = std::fs::read(disk.file(index)).expect("is there");
+        let (from, to) = if index == 0 {
+            (0, 4 * MIB)
+        } else {
+            (0, 2 * MIB)
+        };
+        file[from..to].fill(0);
+        std::fs::write(disk.file(index), file).expect("writes");
+    }
+    let error = disk
+        .recover()
+        .await
+        .expect_err("what was synced is damaged");
+    assert!(matches!(
+        error,
+        LogError::Damaged {
+            offset: 0,
+            position: 0,
+            ..
+        }
+    ));
+}
+
+// D1: crash, write less than was torn, crash again
+#[tokio::test]
+async fn a_stale_block_of_an_earlier_life_is_never_chained() {
+    let disk = Disk::new();
+    disk.write(1, &small(1)).await;
+    disk.write(2, &[vec![2; 3 * MIB - 4096]]).await;
+    // the first of three blocks never reached the disk
+    disk.overwrite(0, 4096, &[0; 64]);
+    let (groups, recovery) = disk.recover().await.expect("torn");
+    assert_eq!((groups.len(), recovery.end()), (1, 4096));
+    assert_eq!(
+        recovery.opening(),
+        2,
+        "the torn life's number is not used again"
+    );
+    drop(recovery);
+    disk.write(3, &[vec![3; MIB - 48]]).await;
+    // a life that died in the middle of a group of two blocks, just where the old second block lies
+    let mut head = std::fs::read(disk.file(0)).expect("is there");
+    head[4096 + 36..4096 + 40].copy_from_slice(&1u32.to_be_bytes());
+    let crc = crc32fast::hash(&head[4096 + 8..4096 + MIB]);
+    head[4096 + 4..4096 + 8].copy_from_slice(&crc.to_be_bytes());
+    std::fs::write(disk.file(0), head).expect("writes");
+    let (groups, recovery) = disk.recover().await.expect("torn again");
+    assert_eq!((groups.len(), recovery.end()), (1, 4096));
+}
+
+// the process may have died between write and sync: what was read back is made durable before it counts (D1)
+#[tokio::test]
+async fn what_was_read_back_is_synced() {
+    let disk = Disk::new();
+    disk.write(1, &small(2)).await;
+    let before = disk.faults.syncs.load(Ordering::SeqCst);
+    disk.recover().await.expect("is sound");
+    assert!(disk.faults.syncs.load(Ordering::SeqCst) > before);
+}
+
+#[tokio::test]
+async fn a_newer_format_refuses_by_name() {
+    let disk = Disk::new();
+    disk.write(1, &small(1)).await;
+    disk.overwrite(0, 4096, b"HWL2");
+    let error = disk.recover().await.expect_err("newer");
+    assert!(
+        matches!(error, LogError::Newer { version: '2', .. }),
+        "{error}"
+    );
+    disk.overwrite(0, 4096, &[0; 4]);
+    std::fs::write(disk.file(0), b"short").expect("writes");
+    let error = disk.recover().await.expect_err("of another size");
+    assert!(error.to_string().contains("5 bytes"), "{error}");
+}
+
+// D3: an fsync error ends the log and is never tried again
+#[tokio::test]
+async fn a_failed_sync_ends_the_log() {
+    let disk = Disk::new();
+    let log = disk.open(1, Arc::new(Sink::default())).await;
+    assert!(append(&log, b"durable").wait(log.state()).await);
+    disk.faults.syncs_fail.store(true, Ordering::SeqCst);
+    assert!(!append(&log, b"lost").wait(log.state()).await);
+    log.ended().await;
+    disk.faults.syncs_fail.store(false, Ordering::SeqCst);
+    assert!(!append(&log, b"late").wait(log.state()).await);
+    assert!(log.shutdown().await.is_err(), "the reason is told");
+}
+
+// D3: writes resume when space returns, without a restart
+#[tokio::test]
+async fn a_full_device_is_told_and_waited_for() {
+    let disk = Disk::new();
+    let log = disk.open(1, Arc::new(Sink::default())).await;
+    let mut state = log.state();
+    let two_files = 2 * CONFIG.file_bytes;
+    log.want(two_files);
+    let roomy = state.wait_for(|state| state.room >= two_files).await;
+    drop(roomy.expect("the writer lives"));
+    disk.faults.is_full.store(true, Ordering::SeqCst);
+    log.want(2 * two_files);
+    let full = state.wait_for(|state| state.full).await;
+    assert!(full.expect("the writer lives").room >= two_files);
+    assert!(append(&log, &vec![1; MIB]).wait(log.state()).await, "fits");
+    // more than fits is never given up (A1)
+    let more: Vec<Appended> = (0..9).map(|_| append(&log, &vec![2; MIB])).collect();
+    let blocked = more[8];
+    let wait = tokio::time::timeout(
+        std::time::Duration::from_millis(300),
+        blocked.wait(log.state()),
+    );
+    assert!(wait.await.is_err(), "there is no room");
+    disk.faults.is_full.store(false, Ordering::SeqCst);
+    assert!(blocked.wait(log.state()).await);
+    let not_full = state.wait_for(|state| !state.full).await;
+    drop(not_full.expect("the writer lives"));
+    log.shutdown().await.expect("closes");
+}
+
+#[derive(Debug)]
+struct Trimmer {
+    dir: PathBuf,
+    log: OnceLock<DiskLog<()>>,
+    files_max: AtomicUsize,
+}
+
+fn files(dir: &Path) -> usize {
+    std::fs::read_dir(dir).expect("is there").count()
+}
+
+impl GroupSink<()> for Trimmer {
+    fn durable(&self, group: Group<()>) {
+        self.files_max.fetch_max(files(&self.dir), Ordering::SeqCst);
+        if let Some(log) = self.log.get() {
+            log.trim(group.end);
+        }
+    }
+
+    fn ended(&self) {}
+}
+
+#[tokio::test]
+async fn trimmed_files_are_used_again_also_under_constant_load() {
+    let disk = Disk::new();
+    let sink = Arc::new(Trimmer {
+        dir: disk.log(),
+        log: OnceLock::new(),
+        files_max: AtomicUsize::new(0),
+    });
+    let log = disk.open(1, Arc::<Trimmer>::clone(&sink)).await;
+    sink.log.set(log.clone()).expect("once");
+    // the writer never rests: the next groups are there before it is done with one
+    let mut last = append(&log, b"first");
+    for _ in 0..100 {
+        last = append(&log, &vec![7; MIB]);
+    }
+    assert!(last.wait(log.state()).await);
+    log.shutdown().await.expect("closes");
+    let most = sink.files_max.load(Ordering::SeqCst);
+    assert!(
+        most <= 7,
+        "{most} files of 4 MiB for groups of 8 MiB that are trimmed at once"
+    );
+    let (_, recovery) = disk.recover().await.expect("is sound");
+    assert!(recovery.first_position() > 90 * MIB as u64);
+}

@@ -1,0 +1,122 @@
+//! A device whose disk fills up, fails and counts, for tests.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{Device, DirEntry, DirLock, File, OpenMode};
+
+/// What goes wrong now, and what was done.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// No file can be made; what is there can be written over.
+    pub is_full: AtomicBool,
+    /// Syncs of files fail.
+    pub syncs_fail: AtomicBool,
+    /// Syncs of files so far.
+    pub syncs: AtomicU64,
+    /// Syncs of files wait while this is set.
+    pub syncs_hang: AtomicBool,
+}
+
+/// Another device with faults.
+#[derive(Debug)]
+pub struct FaultyDevice {
+    inner: Arc<dyn Device>,
+    faults: Arc<Faults>,
+}
+
+impl FaultyDevice {
+    /// `inner`, as long as nothing is set.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Device>, faults: Arc<Faults>) -> Self {
+        Self { inner, faults }
+    }
+}
+
+#[async_trait]
+impl Device for FaultyDevice {
+    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        if mode == OpenMode::CreateNew && self.faults.is_full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let inner = self.inner.open(path, mode).await?;
+        let faults = Arc::clone(&self.faults);
+        Ok(Arc::new(FaultyFile { inner, faults }))
+    }
+
+    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.inner.create_dir_all(path).await
+    }
+
+    async fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.link(from, to).await
+    }
+
+    async fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_file(path).await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.rename(from, to).await
+    }
+
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.sync_dir(path).await
+    }
+
+    async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.inner.list_dir(path).await
+    }
+
+    async fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
+        self.inner.lock_dir(path).await
+    }
+
+    async fn bytes_free(&self, path: &Path) -> io::Result<u64> {
+        match self.faults.is_full.load(Ordering::SeqCst) {
+            true => Ok(0),
+            false => self.inner.bytes_free(path).await,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    inner: Arc<dyn File>,
+    faults: Arc<Faults>,
+}
+
+#[async_trait]
+impl File for FaultyFile {
+    async fn len(&self) -> io::Result<u64> {
+        self.inner.len().await
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.inner.read_at(offset, len).await
+    }
+
+    async fn write_at(&self, offset: u64, parts: &[Bytes]) -> io::Result<()> {
+        self.inner.write_at(offset, parts).await
+    }
+
+    async fn sync_data(&self) -> io::Result<()> {
+        self.faults.syncs.fetch_add(1, Ordering::SeqCst);
+        while self.faults.syncs_hang.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        match self.faults.syncs_fail.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("the device cannot sync")),
+            false => self.inner.sync_data().await,
+        }
+    }
+
+    async fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.inner.set_len(bytes).await
+    }
+}
