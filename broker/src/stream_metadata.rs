@@ -180,6 +180,7 @@ impl StreamMetadata for KraftStreamMetadata {
             .propose(Action::TrimStream(TrimStream {
                 stream: id.0,
                 start,
+                node_epoch: self.epoch.0,
             }))
             .await?;
         self.seen(at).await

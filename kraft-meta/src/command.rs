@@ -302,6 +302,9 @@ pub struct TrimStream {
     /// Its new start.
     #[prost(int64, tag = "2")]
     pub start: i64,
+    /// The epoch that asks, which must hold the stream (E6); 0 asks for nobody's.
+    #[prost(uint64, tag = "3")]
+    pub node_epoch: u64,
 }
 
 /// See [`Action::ObjectsDeleted`].

@@ -16,7 +16,7 @@ mod snapshot;
 pub use snapshot::SnapshotError;
 
 /// The whole state.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct MetadataImage {
     pub(crate) at: LogIndex,
     pub(crate) cluster: ClusterId,
@@ -208,6 +208,16 @@ impl MetadataImage {
             self.objects.len(),
             self.objects.values().map(|object| object.bytes).sum(),
         )
+    }
+}
+
+impl NodeImage {
+    /// The number of the last upload of the open epoch that was committed; 0 for none.
+    pub(crate) fn last_upload_number(&self) -> u64 {
+        match &self.last_upload {
+            Some((epoch, number, _)) if *epoch == self.epoch => *number,
+            _ => 0,
+        }
     }
 }
 

@@ -78,6 +78,9 @@ impl GroupSink<Meta> for Sink {
     fn ended(&self) {}
 }
 
+/// What proposals leave of the room on a full disk: votes and a purge must fit.
+const ROOM_KEPT: u64 = 1 << 20;
+
 /// The files of the metadata's log.
 const CONFIG: highwater_disk_log::Config = highwater_disk_log::Config {
     file_bytes: 4 << 20,
@@ -144,6 +147,18 @@ impl LogStore {
             bytes.extend_from_slice(&record.encode_length_delimited_to_vec());
         }
         Some(self.0.log.append(&[&bytes], meta))
+    }
+
+    /// Resolves when nothing more becomes durable: an fsync failed (D3), or it was closed.
+    pub(super) async fn ended(&self) {
+        self.0.log.ended().await;
+    }
+
+    /// Whether the disk is full and so are the files that are there (D3).
+    pub(super) fn is_full_for(&self, bytes: usize) -> bool {
+        let state = self.0.log.state();
+        let state = state.borrow();
+        state.full && state.room < bytes as u64 + ROOM_KEPT
     }
 
     pub(super) async fn shutdown(&self) -> Result<(), OpenError> {

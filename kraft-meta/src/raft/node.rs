@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use highwater_io::{Device, Threads};
 use highwater_types::{ClusterId, LogIndex, NodeId};
 use openraft::{BasicNode, Raft, SnapshotPolicy};
+use prost::Message;
 use tokio::sync::watch;
 
 use super::log_store::LogStore;
@@ -112,6 +113,11 @@ impl RaftMetadata {
         Ok(metadata)
     }
 
+    /// Resolves when the log has ended: nothing can be decided any more (D3). Cancellation safe.
+    pub async fn ended(&self) {
+        self.log.ended().await;
+    }
+
     /// Ends the voter; what was proposed and not answered may or may not be in the log.
     ///
     /// # Errors
@@ -136,7 +142,15 @@ impl MetadataStore for RaftMetadata {
     }
 
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
-        let written = self.raft.client_write(Proposal(command)).await;
+        if self.log.is_full_for(command.encoded_len()) {
+            return Err(ProposeError::Unavailable("the disk is full".to_owned()));
+        }
+        let written = tokio::select! {
+            written = self.raft.client_write(Proposal(command)) => written,
+            () = self.log.ended() => {
+                return Err(ProposeError::Unavailable("the metadata's log has ended".to_owned()));
+            }
+        };
         let response = written.map_err(|error| ProposeError::Unavailable(error.to_string()))?;
         let at = LogIndex(response.log_id.index);
         response

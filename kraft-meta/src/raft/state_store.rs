@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
 use highwater_types::LogIndex;
@@ -14,6 +15,9 @@ use super::types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, Typ
 use crate::OpenError;
 use crate::command::Outcome;
 use crate::image::MetadataImage;
+
+/// How long a snapshot waits for room on a full disk before it is tried again.
+const FULL_REST: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub(super) struct StateStore {
@@ -67,9 +71,18 @@ impl RaftSnapshotBuilder<Types> for StateStore {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let snapshot = self.snapshot();
-        self.snapshots
+        // a full disk is no error of the library's, which would end: it waits for room (D3)
+        while let Err(error) = self
+            .snapshots
             .save(&snapshot.meta, &snapshot.snapshot)
-            .await?;
+            .await
+        {
+            if error.kind() != io::ErrorKind::StorageFull {
+                return Err(error);
+            }
+            tracing::warn!(%error, "no room for a snapshot of the metadata, it is tried again");
+            tokio::time::sleep(FULL_REST).await;
+        }
         Ok(snapshot)
     }
 }

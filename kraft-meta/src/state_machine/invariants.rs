@@ -29,15 +29,42 @@ impl MetadataImage {
             if stream
                 .leader_epochs
                 .windows(2)
-                .any(|pair| pair[0].0 >= pair[1].0)
+                .any(|pair| pair[0].0 >= pair[1].0 || pair[0].1 > pair[1].1)
             {
                 return Err(format!("E5: leader epochs of stream {id} do not grow"));
+            }
+            if stream
+                .claims
+                .values()
+                .any(|claim| claim.next <= stream.start)
+            {
+                return Err(format!("U4: a claim of stream {id} lies below its start"));
+            }
+            let partition = self.topic_by_id(stream.topic);
+            let partition = partition.and_then(|topic| topic.partition(stream.partition));
+            if partition.is_none_or(|partition| partition.stream != *id) {
+                return Err(format!("stream {id} is of no partition"));
             }
             for claim in stream.claims.values().chain(&stream.checkpoint) {
                 if let Some(name) = claim.object {
                     *references.entry(name.into()).or_default() += 1;
                 }
             }
+        }
+        if let Some(id) = self
+            .objects
+            .keys()
+            .find(|id| self.condemned.contains_key(*id))
+        {
+            return Err(format!("G1: object {id} is named and condemned"));
+        }
+        let partitions: usize = self
+            .topics
+            .values()
+            .map(|topic| topic.partitions.len())
+            .sum();
+        if partitions != self.streams.len() || self.topics.len() != self.topic_names.len() {
+            return Err("a partition has no stream, or a topic no name".to_owned());
         }
         for (id, object) in &self.objects {
             if references.remove(id).unwrap_or(0) != object.references || object.references == 0 {

@@ -6,7 +6,7 @@ mod objects;
 mod streams;
 mod topics;
 
-use highwater_types::{LogIndex, ObjectId};
+use highwater_types::{LogIndex, NodeEpoch, ObjectId};
 
 use crate::command::{Action, Command, Outcome, Rejection, uuid};
 use crate::image::MetadataImage;
@@ -41,6 +41,7 @@ impl MetadataImage {
                 Ok(Outcome::Done)
             }
             Action::AllocateProducerIds(allocate) => {
+                self.open_epoch(NodeEpoch(allocate.node_epoch))?;
                 let first = self.next_producer;
                 let next = first.checked_add(allocate.count.max(0));
                 self.next_producer = next.ok_or(Rejection::NotUnderstood)?;

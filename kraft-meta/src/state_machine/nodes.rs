@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, WalPosition};
+use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
+use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, WalPosition};
 
 use crate::command::{CloseEpoch, Outcome, RegisterNode, Rejection};
 use crate::image::{MetadataImage, NodeImage, TopicImage};
@@ -19,6 +20,9 @@ impl MetadataImage {
         }
         let epoch = NodeEpoch(at.0);
         let before = before.as_deref();
+        if let Some(fenced) = before {
+            self.condemn_in_flight(NodeId(register.node), fenced);
+        }
         let node = NodeImage {
             epoch,
             incarnation: register.incarnation,
@@ -31,6 +35,19 @@ impl MetadataImage {
         let outcome = registered(&node);
         self.nodes.insert(register.node, Arc::new(node));
         outcome
+    }
+
+    /// U5: what a fenced epoch had in flight can never be committed any more; it is swept by name.
+    fn condemn_in_flight(&mut self, node: NodeId, fenced: &NodeImage) {
+        let last = fenced.last_upload_number();
+        for number in last + 1..=last + UPLOADS_IN_FLIGHT_MAX as u64 {
+            self.condemn(ObjectId {
+                node,
+                epoch: fenced.epoch,
+                rewrite: false,
+                number,
+            });
+        }
     }
 
     /// E3: recovered by its own node. Then E5: what it led gets a new leader epoch of the live one.

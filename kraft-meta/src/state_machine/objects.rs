@@ -1,7 +1,9 @@
 //! Claims and the objects they name (rules U3 to U5, G1).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, ObjectId, StreamId};
 
 use crate::command::{ClaimOfStream, ClaimRecord, CommitObject, ObjectName, Outcome, Rejection};
@@ -17,19 +19,22 @@ impl MetadataImage {
     pub(super) fn commit_object(&mut self, commit: CommitObject) -> Result<Outcome, Rejection> {
         let epoch = NodeEpoch(commit.node_epoch);
         let (node_id, node) = self.open_epoch(epoch)?;
-        if node_id != commit.node {
+        // a former epoch's batches are committed before it is closed, an epoch's own after (E3)
+        if node_id != commit.node || commit.recovering == (node.closed_below == epoch) {
             return Err(Rejection::Fenced(epoch));
         }
-        if let Some((last_epoch, last, dropped)) = &node.last_upload
-            && *last_epoch == epoch
-            && commit.number <= *last
-        {
-            let dropped = if commit.number == *last {
-                dropped.clone()
-            } else {
-                Vec::new()
+        let last = node.last_upload_number();
+        if commit.number <= last {
+            return match &node.last_upload {
+                Some((_, number, dropped)) if commit.number == *number => {
+                    let dropped = dropped.clone();
+                    Ok(Outcome::Committed { dropped })
+                }
+                _ => Err(Rejection::Changed),
             };
-            return Ok(Outcome::Committed { dropped });
+        }
+        if commit.number - last > UPLOADS_IN_FLIGHT_MAX as u64 || names_a_stream_twice(&commit) {
+            return Err(Rejection::NotUnderstood);
         }
         let mut node: NodeImage = (**node).clone();
         let object = ObjectId {
@@ -41,8 +46,12 @@ impl MetadataImage {
         let verdicts = commit
             .claims
             .into_iter()
-            .map(|of| self.judge(of, epoch, commit.recovering, object))
+            .map(|of| self.judge(of, commit.recovering, object))
             .collect::<Result<Vec<_>, _>>()?;
+        // U5: commits come in order of their numbers, so what was passed over never comes
+        for number in (last + 1..commit.number).filter(|n| *n < commit.lowest_in_flight) {
+            self.condemn(ObjectId { number, ..object });
+        }
         self.objects.insert(
             object,
             ObjectImage {
@@ -68,17 +77,23 @@ impl MetadataImage {
     fn judge(
         &self,
         of: ClaimOfStream,
-        epoch: NodeEpoch,
         recovering: bool,
         object: ObjectId,
     ) -> Result<Verdict, Rejection> {
         let id = StreamId(of.stream);
         let mut claim = of.claim.ok_or(Rejection::NotUnderstood)?;
+        if claim.first < 0 || claim.first >= claim.next || claim.part_start > claim.part_end {
+            return Err(Rejection::NotUnderstood);
+        }
         let Some(stream) = self.streams.get(&id) else {
             return Ok(Verdict::Drop(id));
         };
         let held = stream.leader_epoch == LeaderEpoch(claim.leader_epoch)
-            && (recovering || stream.held_by == Some(epoch));
+            && match stream.held_by {
+                // recovered by its own node (E3): this is the later epoch of the node that leads it
+                Some(_) if recovering => self.led_by(stream, object.node),
+                held_by => held_by == Some(object.epoch),
+            };
         if !held || claim.next <= stream.committed_end {
             return Ok(Verdict::Drop(id));
         }
@@ -135,6 +150,18 @@ impl MetadataImage {
         self.condemn_if_unreferenced(id);
     }
 
+    fn led_by(&self, stream: &StreamImage, node: NodeId) -> bool {
+        let topic = self.topic_by_id(stream.topic);
+        let partition = topic.and_then(|topic| topic.partition(stream.partition));
+        let leader = partition.and_then(|partition| partition.leader);
+        leader.is_some_and(|(leader, _)| leader == node)
+    }
+
+    /// G1: for good.
+    pub(super) fn condemn(&mut self, id: ObjectId) {
+        self.condemned.insert(id, self.at);
+    }
+
     fn condemn_if_unreferenced(&mut self, id: ObjectId) {
         if self
             .objects
@@ -142,7 +169,12 @@ impl MetadataImage {
             .is_some_and(|object| object.references == 0)
         {
             self.objects.remove(&id);
-            self.condemned.insert(id, self.at);
+            self.condemn(id);
         }
     }
+}
+
+fn names_a_stream_twice(commit: &CommitObject) -> bool {
+    let mut seen = BTreeSet::new();
+    !commit.claims.iter().all(|of| seen.insert(of.stream))
 }

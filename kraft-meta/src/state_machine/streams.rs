@@ -56,10 +56,19 @@ impl MetadataImage {
         Ok(bounds)
     }
 
-    /// Idempotent; never moves down. May pass the committed end (U4).
+    /// Idempotent; never moves down. May pass the committed end (U4). Refused to an epoch that is not open or does not
+    /// hold the stream (E6).
     pub(super) fn trim_stream(&mut self, trim: TrimStream) -> Result<Outcome, Rejection> {
         let id = StreamId(trim.stream);
         let stream = self.streams.get(&id).ok_or(Rejection::UnknownStream(id))?;
+        if trim.node_epoch != 0 {
+            let epoch = NodeEpoch(trim.node_epoch);
+            self.open_epoch(epoch)?;
+            if stream.held_by != Some(epoch) {
+                let held = stream.leader_epoch;
+                return Err(Rejection::NotHeld { stream: id, held });
+            }
+        }
         if trim.start <= stream.start {
             return Ok(Outcome::Done);
         }

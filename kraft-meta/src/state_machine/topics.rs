@@ -13,6 +13,9 @@ use crate::image::{MetadataImage, PartitionImage, StreamImage, TopicImage};
 impl MetadataImage {
     pub(super) fn create_topic(&mut self, create: CreateTopic) -> Result<Outcome, Rejection> {
         let id = uuid(&create.id);
+        if id.is_zero() {
+            return Err(Rejection::NotUnderstood);
+        }
         if self.topics.contains_key(create.name.as_str()) || self.topic_names.contains_key(&id) {
             return Err(Rejection::TopicExists);
         }
