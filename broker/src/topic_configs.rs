@@ -28,16 +28,30 @@ pub(crate) struct Synonym {
     pub name: &'static str,
     /// What its value is multiplied with: hours to milliseconds, say.
     pub factor: i64,
+    /// Whether Highwater has the setting; else its name only says where Kafka lists the default.
+    pub is_ours: bool,
 }
 
 const fn same(name: &'static str) -> Synonym {
-    Synonym { name, factor: 1 }
+    Synonym {
+        name,
+        factor: 1,
+        is_ours: true,
+    }
+}
+
+const fn of_kafka(name: &'static str) -> Synonym {
+    Synonym {
+        is_ours: false,
+        ..same(name)
+    }
 }
 
 const fn minutes(name: &'static str) -> Synonym {
     Synonym {
         name,
         factor: 60_000,
+        is_ours: true,
     }
 }
 
@@ -45,6 +59,7 @@ const fn hours(name: &'static str) -> Synonym {
     Synonym {
         name,
         factor: 3_600_000,
+        is_ours: true,
     }
 }
 
@@ -88,14 +103,14 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "compression.gzip.level",
         int(-1, 9),
         "-1",
-        &[],
+        &[of_kafka("compression.gzip.level")],
         "The level of gzip where the broker compresses.",
     ),
     topic_key(
         "compression.lz4.level",
         int(1, 17),
         "9",
-        &[],
+        &[of_kafka("compression.lz4.level")],
         "The level of lz4 where the broker compresses.",
     ),
     topic_key(
@@ -109,28 +124,35 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "compression.zstd.level",
         int(-131_072, 22),
         "3",
-        &[],
+        &[of_kafka("compression.zstd.level")],
         "The level of zstd where the broker compresses.",
     ),
     topic_key(
         "delete.retention.ms",
         long(0),
         "86400000",
-        &[],
+        &[of_kafka("log.cleaner.delete.retention.ms")],
         "How long the tombstones of a compacted topic are kept.",
+    ),
+    topic_key(
+        "errors.deadletterqueue.group.enable",
+        Kind::Bool,
+        "false",
+        &[],
+        "Kept and described; share groups have no dead letter queue.",
     ),
     topic_key(
         "file.delete.delay.ms",
         long(0),
         "60000",
-        &[],
+        &[of_kafka("log.segment.delete.delay.ms")],
         "Kept and described; objects have a grace of their own.",
     ),
     topic_key(
         "flush.messages",
         long(1),
         LONG_MAX,
-        &[],
+        &[of_kafka("log.flush.interval.messages")],
         "Kept and described; every record is durable before it is acknowledged.",
     ),
     topic_key(
@@ -151,7 +173,7 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "index.interval.bytes",
         int(0, INT_MAX),
         "4096",
-        &[],
+        &[of_kafka("log.index.interval.bytes")],
         "Kept and described; every block is indexed.",
     ),
     topic_key(
@@ -165,22 +187,29 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "local.retention.bytes",
         long(-2),
         "-2",
-        &[],
+        &[of_kafka("log.local.retention.bytes")],
         "Kept and described; the whole log lives in object storage.",
     ),
     topic_key(
         "local.retention.ms",
         long(-2),
         "-2",
-        &[],
+        &[of_kafka("log.local.retention.ms")],
         "Kept and described; the whole log lives in object storage.",
     ),
     topic_key(
         "max.compaction.lag.ms",
         long(1),
         LONG_MAX,
-        &[],
+        &[of_kafka("log.cleaner.max.compaction.lag.ms")],
         "The longest time a record stays uncompacted.",
+    ),
+    topic_key(
+        "max.decompressed.message.bytes",
+        int(0, INT_MAX),
+        "2147483639",
+        &[of_kafka("max.decompressed.message.bytes")],
+        "Kept and described; how far a batch is decompressed has a bound of its own.",
     ),
     topic_key(
         "max.message.bytes",
@@ -214,14 +243,14 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "min.cleanable.dirty.ratio",
         Kind::Ratio,
         "0.5",
-        &[],
+        &[of_kafka("log.cleaner.min.cleanable.ratio")],
         "How much of a log is uncompacted before it is compacted.",
     ),
     topic_key(
         "min.compaction.lag.ms",
         long(0),
         "0",
-        &[],
+        &[of_kafka("log.cleaner.min.compaction.lag.ms")],
         "The shortest time a record stays uncompacted.",
     ),
     topic_key(
@@ -235,8 +264,22 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "preallocate",
         Kind::Bool,
         "false",
-        &[],
+        &[of_kafka("log.preallocate")],
         "Kept and described; the write-ahead log is always preallocated.",
+    ),
+    topic_key(
+        "remote.copy.lag.bytes",
+        long(-1),
+        "-1",
+        &[of_kafka("log.remote.copy.lag.bytes")],
+        "Kept and described; the whole log lives in object storage.",
+    ),
+    topic_key(
+        "remote.copy.lag.ms",
+        long(-1),
+        "0",
+        &[of_kafka("log.remote.copy.lag.ms")],
+        "Kept and described; the whole log lives in object storage.",
     ),
     topic_key(
         "remote.log.copy.disable",
@@ -288,7 +331,7 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "segment.index.bytes",
         int(4, INT_MAX),
         "10485760",
-        &[],
+        &[of_kafka("log.index.size.max.bytes")],
         "Kept and described; indexes lie in the objects.",
     ),
     topic_key(
@@ -309,7 +352,7 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "unclean.leader.election.enable",
         Kind::Bool,
         "false",
-        &[],
+        &[of_kafka("unclean.leader.election.enable")],
         "Kept and described; a leader is never unclean.",
     ),
 ];
@@ -356,7 +399,7 @@ impl TopicKey {
             });
         }
         for synonym in self.synonyms {
-            if broker.source(synonym.name) == crate::config::Source::Given {
+            if synonym.is_ours && broker.source(synonym.name) == crate::config::Source::Given {
                 let value = synonym.value(broker);
                 origins.push(Origin {
                     name: synonym.name,
@@ -383,6 +426,12 @@ impl TopicKey {
             }),
         }
         origins
+    }
+
+    /// Whether Kafka lists the default among the synonyms: where one broker setting stands behind it, not several.
+    #[must_use]
+    pub(crate) fn lists_default(&self) -> bool {
+        self.synonyms.len() == 1
     }
 
     /// The value in effect.
@@ -418,6 +467,25 @@ pub(crate) fn check(own: &BTreeMap<String, String>) -> Result<(), String> {
             .check(value)
             .map_err(|why| format!("Invalid value {value} for configuration {name}: {why}"))?;
     }
+    if own.get("compression.gzip.level").map(|level| level.trim()) == Some("0") {
+        let why = "Value must be between 1 and 9 or equal to -1";
+        return Err(format!(
+            "Invalid value 0 for configuration compression.gzip.level: {why}"
+        ));
+    }
+    let lag = |name: &str, default: i64| -> i64 {
+        let own = own.get(name).and_then(|value| value.trim().parse().ok());
+        own.unwrap_or(default)
+    };
+    let (min, max) = (
+        lag("min.compaction.lag.ms", 0),
+        lag("max.compaction.lag.ms", i64::MAX),
+    );
+    if min > max {
+        return Err(format!(
+            "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
+        ));
+    }
     Ok(())
 }
 
@@ -444,7 +512,7 @@ mod tests {
             if !matches!(key.kind, Kind::List) {
                 assert_eq!(key.kind.check(key.default), Ok(()), "{}", key.name);
             }
-            for synonym in key.synonyms {
+            for synonym in key.synonyms.iter().filter(|synonym| synonym.is_ours) {
                 assert!(
                     crate::config::find(synonym.name).is_some(),
                     "{}",
@@ -487,5 +555,12 @@ mod tests {
         );
         assert!(check(&own("retention.ms", "x")).is_err());
         assert!(check(&own("cleanup.policy", "compact,delete")).is_ok());
+        assert!(check(&own("cleanup.policy", "")).is_ok());
+        assert!(check(&own("compression.gzip.level", "0")).is_err());
+        let lags = BTreeMap::from([
+            ("min.compaction.lag.ms".to_owned(), "10".to_owned()),
+            ("max.compaction.lag.ms".to_owned(), "5".to_owned()),
+        ]);
+        assert!(check(&lags).is_err());
     }
 }

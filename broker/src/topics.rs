@@ -42,7 +42,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     let why = if name.is_empty() {
         "the empty string is not allowed".to_owned()
     } else if name == "." || name == ".." {
-        "'.' or '..' is not allowed".to_owned()
+        format!("'{name}' is not allowed")
     } else if name.len() > TOPIC_NAME_CHARS_MAX {
         format!(
             "the length of '{name}' is longer than the max allowed length {TOPIC_NAME_CHARS_MAX}"
@@ -112,7 +112,8 @@ impl Broker {
         if factor <= 0 || factor > registered {
             let message = format!(
                 "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be \
-                 reached because only {registered} broker(s) are registered."
+                 reached because only {registered} broker(s) are registered or some brokers have all their log directories \
+                 cordoned."
             );
             return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
         }
@@ -138,7 +139,6 @@ impl Broker {
             let why = "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.";
             return Err(Refusal::new(ErrorCode::InvalidRequest, why));
         }
-        let image = self.metadata.image();
         let mut replicas = Vec::new();
         for (expected, (partition, nodes)) in (0..).zip(&topic.assignments) {
             if *partition != expected {
@@ -146,21 +146,33 @@ impl Broker {
                     "partitions should be a consecutive 0-based integer sequence",
                 ));
             }
-            let known = |id: &i32| image.nodes().any(|(node, _)| node.0 == *id);
-            let distinct = nodes
-                .iter()
-                .collect::<std::collections::BTreeSet<_>>()
-                .len();
-            if nodes.is_empty() || distinct != nodes.len() || !nodes.iter().all(known) {
-                return Err(invalid(
-                    "the manual partition assignment names no, unknown or duplicate brokers",
-                ));
-            }
+            self.check_assignment(nodes)?;
             replicas.push(Replicas {
                 nodes: nodes.clone(),
             });
         }
         Ok(replicas)
+    }
+
+    /// Checks the replicas that a client chose for a partition, in the words of `ReplicationControlManager`.
+    pub(crate) fn check_assignment(&self, nodes: &[i32]) -> Result<(), Refusal> {
+        let invalid = |why: String| {
+            let why = format!("The manual partition assignment includes {why}.");
+            Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, why))
+        };
+        if nodes.is_empty() {
+            return invalid("an empty replica list".to_owned());
+        }
+        let image = self.metadata.image();
+        for (at, id) in nodes.iter().enumerate() {
+            if nodes[..at].contains(id) {
+                return invalid(format!("the broker {id} more than once"));
+            }
+            if !image.nodes().any(|(node, _)| node.0 == *id) {
+                return invalid(format!("broker {id}, but no such broker is registered"));
+            }
+        }
+        Ok(())
     }
 
     /// Creates a topic and waits until its partitions are open here.

@@ -1,6 +1,7 @@
-//! ApiVersions (key 18), versions 0..=4.
-//! Source: schema/api_versions_request.kmsg; KIP-35, KIP-482, KIP-511, KIP-584.
-//! Behaviour: made from the table of APIs; an unknown version is answered in version 0 with UNSUPPORTED_VERSION.
+//! ApiVersions (key 18), versions 0..=5.
+//! Source: schema/api_versions_request.kmsg; KIP-35, KIP-482, KIP-511, KIP-584, KIP-1242.
+//! Behaviour: made from the table of APIs; an unknown version is answered in version 0 with UNSUPPORTED_VERSION; a
+//! client that means another cluster or node is told to bootstrap anew.
 //! Deviations from Apache Kafka: none.
 
 use highwater_protocol::messages::{
@@ -21,7 +22,7 @@ const METADATA_VERSION: &str = "metadata.version";
 
 impl Handler for ApiVersions {
     type Request = ApiVersionsRequest;
-    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=4;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     async fn handle(
         ctx: RequestContext,
@@ -33,6 +34,12 @@ impl Handler for ApiVersions {
         {
             return Reply::Ready(ApiVersionsResponse {
                 error_code: ErrorCode::InvalidRequest.code(),
+                ..Default::default()
+            });
+        }
+        if means_another(&ctx, &request) {
+            return Reply::Ready(ApiVersionsResponse {
+                error_code: ErrorCode::RebootstrapRequired.code(),
                 ..Default::default()
             });
         }
@@ -54,6 +61,14 @@ impl Handler for ApiVersions {
             ..Default::default()
         })
     }
+}
+
+/// From version 5 a client says which cluster and node it believes to be connected to.
+fn means_another(ctx: &RequestContext, request: &ApiVersionsRequest) -> bool {
+    let own_cluster = ctx.broker.metadata.image().cluster().to_string();
+    let cluster = request.cluster_id.as_deref();
+    let other_cluster = cluster.is_some_and(|cluster| *cluster != *own_cluster);
+    other_cluster || (request.node_id != -1 && request.node_id != ctx.broker.config.node_id.0)
 }
 
 fn api_version(entry: &ApiEntry) -> ApiVersion {

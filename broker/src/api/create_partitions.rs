@@ -109,15 +109,15 @@ fn added(
         };
         return Ok(vec![own; count]);
     };
-    let image = ctx.broker.metadata.image();
-    let known = |id: &i32| image.nodes().any(|(node, _)| node.0 == *id);
-    let sound = assignments.len() == count
-        && assignments
-            .iter()
-            .all(|one| !one.broker_ids.is_empty() && one.broker_ids.iter().all(known));
-    if !sound {
-        let why = format!("{count} new partition(s) need as many assignments to known brokers.");
+    if assignments.len() != count {
+        let why = format!(
+            "Attempted to add {count} additional partition(s), but only {} assignment(s) were specified.",
+            assignments.len()
+        );
         return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, why));
+    }
+    for one in assignments {
+        ctx.broker.check_assignment(&one.broker_ids)?;
     }
     Ok(assignments
         .iter()

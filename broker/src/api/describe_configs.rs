@@ -83,7 +83,12 @@ fn describe(
                 .ok_or(ErrorCode::UnknownTopicOrPartition)?;
             let one = |key: &crate::topic_configs::TopicKey| {
                 let origins = key.origins(&topic.configs, &ctx.broker.config);
-                result(key.name, key.kind, key.doc, &origins, false)
+                let mut described = result(key.name, key.kind, key.doc, &origins, false);
+                if !key.lists_default() {
+                    let default = ConfigSource::Default as i8;
+                    described.synonyms.retain(|one| one.source != default);
+                }
+                described
             };
             Ok(TOPIC_KEYS.iter().map(one).collect())
         }

@@ -71,9 +71,11 @@ pub(crate) fn of_append(error: &AppendError) -> Refusal {
         AppendError::OldProducerEpoch { .. } => (ErrorCode::InvalidProducerEpoch, Vec::new()),
         AppendError::Transactional => (ErrorCode::InvalidTxnState, Vec::new()),
     };
+    // as Kafka: in words only where single records are bad (KIP-467); for the rest a client has its own
+    let message = (!records.is_empty()).then(|| error.to_string());
     Refusal {
         code,
-        message: Some(error.to_string()),
+        message,
         records,
     }
 }

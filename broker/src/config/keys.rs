@@ -450,27 +450,27 @@ impl Kind {
     /// What is wrong, for people.
     pub fn check(&self, value: &str) -> Result<(), String> {
         match self {
-            Self::Int { min, max } | Self::Long { min, max } => {
-                let number: i64 = value
-                    .trim()
-                    .parse()
-                    .map_err(|_cause| format!("{value} is not a whole number"))?;
-                if (*min..=*max).contains(&number) {
-                    Ok(())
-                } else {
-                    Err(format!("{number} is not within {min} and {max}"))
-                }
-            }
+            Self::Int { min, max } => match value.trim().parse::<i32>() {
+                Ok(number) => between(i64::from(number), *min, *max),
+                Err(_) => Err("Not a number of type INT".to_owned()),
+            },
+            Self::Long { min, max } => match value.trim().parse::<i64>() {
+                Ok(number) => between(number, *min, *max),
+                Err(_) => Err("Not a number of type LONG".to_owned()),
+            },
             Self::Bool => match value.trim().to_ascii_lowercase().as_str() {
                 "true" | "false" => Ok(()),
-                _ => Err(format!("{value} is neither true nor false")),
+                _ => Err("Expected value to be either true or false".to_owned()),
             },
             Self::Ratio => match value.trim().parse::<f64>() {
-                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
-                _ => Err(format!("{value} is not a number from 0 to 1")),
+                Ok(ratio) if ratio < 0.0 => Err("Value must be at least 0".to_owned()),
+                Ok(ratio) if ratio <= 1.0 => Ok(()),
+                Ok(_) => Err("Value must be no more than 1".to_owned()),
+                Err(_) => Err("Not a number of type DOUBLE".to_owned()),
             },
             Self::Text | Self::List => Ok(()),
             Self::OneOf(allowed) => one_of(value.trim(), allowed),
+            Self::SomeOf(_) if value.trim().is_empty() => Ok(()),
             Self::SomeOf(allowed) => value
                 .split(',')
                 .map(str::trim)
@@ -490,7 +490,17 @@ fn one_of(value: &str, allowed: &[&str]) -> Result<(), String> {
     if allowed.contains(&value) {
         return Ok(());
     }
-    Err(format!("{value} is none of {}", allowed.join(", ")))
+    Err(format!("String must be one of: {}", allowed.join(", ")))
+}
+
+fn between(number: i64, min: i64, max: i64) -> Result<(), String> {
+    if number < min {
+        return Err(format!("Value must be at least {min}"));
+    }
+    if number > max {
+        return Err(format!("Value must be no more than {max}"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
