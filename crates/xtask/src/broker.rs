@@ -16,12 +16,38 @@ pub(crate) struct Broker {
     log: PathBuf,
 }
 
-const START_TRIES: u32 = 300;
+const START_TRIES: u32 = 600;
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
 /// A port that nobody listens on.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Waits until a process listens; an error with its log when it ends before.
+pub(crate) fn wait(child: &mut Child, address: &str, log: &Path) -> Result<()> {
+    for _ in 0..START_TRIES {
+        if TcpStream::connect(address).is_ok() {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait()? {
+            let log = std::fs::read_to_string(log)?;
+            bail!("the broker ended with {status}: {log}");
+        }
+        #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
+        std::thread::sleep(TRY_EVERY);
+    }
+    bail!("the broker does not listen on {address}");
+}
+
+/// Kills a process, if it still runs.
+pub(crate) fn end(child: &mut Child) {
+    if child.kill().is_err() || child.wait().is_err() {
+        let mut err = std::io::stderr();
+        if writeln!(err, "the broker {} could not be ended", child.id()).is_err() {
+            // nobody reads
+        }
+    }
 }
 
 impl Broker {
@@ -53,25 +79,8 @@ impl Broker {
             address,
             log,
         };
-        broker.wait()?;
+        wait(&mut broker.child, &broker.address, &broker.log)?;
         Ok(broker)
-    }
-
-    fn wait(&mut self) -> Result<()> {
-        for _ in 0..START_TRIES {
-            if TcpStream::connect(&self.address).is_ok() {
-                return Ok(());
-            }
-            if let Some(status) = self.child.try_wait()? {
-                bail!(
-                    "the broker ended with {status}: {}",
-                    std::fs::read_to_string(&self.log)?
-                );
-            }
-            #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
-            std::thread::sleep(TRY_EVERY);
-        }
-        bail!("the broker does not listen on {}", self.address);
     }
 
     /// Stops it cleanly; an error when it logged something that a human must look at.
@@ -96,11 +105,6 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        if self.child.kill().is_err() || self.child.wait().is_err() {
-            let mut err = std::io::stderr();
-            if writeln!(err, "the broker {} could not be ended", self.child.id()).is_err() {
-                // nobody reads
-            }
-        }
+        end(&mut self.child);
     }
 }

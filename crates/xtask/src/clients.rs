@@ -5,12 +5,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 
 use crate::broker::Broker;
+use crate::jars::{self, has, hash};
 use crate::report::{Outcome, Report};
 use crate::rust::run;
+use crate::tools;
 
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const KAFKA: &str = "4.4.0";
 
@@ -25,16 +27,8 @@ pub(crate) fn run_all(report: &mut Report) {
     report.suite("java", 5 * MINUTE, java);
     report.suite("example", 2 * MINUTE, example);
     report.suite("franz-go", 3 * MINUTE, go);
+    report.suite("tools", 90 * SECOND, tools::compare);
     report.suite("crash", 5 * MINUTE, crash);
-}
-
-fn has(program: &str, version_flag: &str) -> bool {
-    Command::new(program)
-        .arg(version_flag)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok()
 }
 
 /// A virtual environment with the pinned clients, made once under `target/`.
@@ -63,13 +57,6 @@ fn python() -> Result<Option<PathBuf>> {
         std::fs::write(&done, "")?;
     }
     Ok(Some(python))
-}
-
-fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 fn python_suite(name: &str) -> Result<Outcome> {
@@ -165,38 +152,11 @@ fn kcat() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The jars, by Maven at their pinned versions, checked against their SHA-256.
-fn jars() -> Result<PathBuf> {
-    let dir = PathBuf::from(format!("target/test-deps/kafka-clients-{KAFKA}"));
-    let pom = std::fs::canonicalize("tests/clients/java/pom.xml")?;
-    let sums = std::fs::read_to_string("tests/clients/java/checksums.txt")?;
-    if !dir.join("done").exists() {
-        std::fs::create_dir_all(&dir)?;
-        let out = std::fs::canonicalize(&dir)?;
-        let mut maven = Command::new("mvn");
-        maven.args(["-q", "-B", "-ntp", "-f"]).arg(pom);
-        maven.args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
-        run(maven.arg(format!("-DoutputDirectory={}", out.display())))?;
-        std::fs::write(dir.join("done"), "")?;
-    }
-    for line in sums.lines() {
-        let (sum, name) = line
-            .split_once("  ")
-            .context("a line is a sum and a name")?;
-        let jar = dir.join(name);
-        let bytes = std::fs::read(&jar).with_context(|| format!("no {}", jar.display()))?;
-        if hash(&bytes) != sum {
-            bail!("{name} is not what was pinned");
-        }
-    }
-    Ok(dir)
-}
-
 fn java() -> Result<Outcome> {
     if !has("java", "-version") || !has("mvn", "--version") {
         return Ok(Outcome::Skipped("java or mvn is missing".to_owned()));
     }
-    let jars = jars()?;
+    let jars = jars::fetch("tests/clients/java", &format!("kafka-clients-{KAFKA}"))?;
     schema_equals_the_definitions(&jars)?;
     let broker = Broker::start("java")?;
     for program in ["Assign", "Group"] {

@@ -2,8 +2,11 @@
 
 mod broker;
 mod clients;
+mod jars;
+mod peer;
 mod report;
 mod rust;
+mod tools;
 
 use std::path::Path;
 
@@ -34,6 +37,16 @@ enum Command {
     },
     /// Write the generated files anew: messages from the schema, the README's matrix.
     Codegen,
+    /// Record anew what Apache Kafka's tools say to Apache Kafka: the goldens of the suite `tools`.
+    Goldens {
+        /// These transcripts alone.
+        names: Vec<String>,
+    },
+    /// Run one transcript against Highwater and print how it differs: also those that are pending.
+    Transcript {
+        /// Its name.
+        name: String,
+    },
 }
 
 fn main() -> Result<()> {
@@ -58,5 +71,7 @@ fn main() -> Result<()> {
             report::say(&format!("{files} generated files"));
             rust::write_matrix()
         }
+        Command::Goldens { names } => tools::record(&names),
+        Command::Transcript { name } => tools::show(&name),
     }
 }
