@@ -65,7 +65,7 @@ const HEAD: &str =
     "// Generated from protocol/schema by `cargo xtask codegen`; not to be edited.\n\n";
 
 /// The module file.
-pub(crate) fn modules<'a>(files: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn modules<'a>(files: impl Iterator<Item = &'a str>, served: &[String]) -> String {
     let names: Vec<&str> = files.map(|file| file.trim_end_matches(".rs")).collect();
     let mut out = String::from(
         "//! Kafka's messages, one module each, and all of them flat (a name that two have stands in its module).\n",
@@ -79,6 +79,15 @@ pub(crate) fn modules<'a>(files: impl Iterator<Item = &'a str>) -> String {
     for name in &names {
         put(&mut out, &format!("pub use {name}::*;"));
     }
+    out += "\n/// Calls the macro `$each` with the name of a request and that of its response, once for every API with messages here.\n\
+            #[macro_export]\nmacro_rules! for_each_api {\n($each:ident) => {\n";
+    for name in served {
+        put(
+            &mut out,
+            &format!("    $each!({name}Request, {name}Response);"),
+        );
+    }
+    out += "};\n}\n";
     out
 }
 

@@ -1,11 +1,12 @@
 //! Kafka's message definitions as our schema, and Rust made from it.
 //!
 //! [`convert`] reads the definitions inside Kafka's clients jar (facts, not their prose), [`generate`] writes the
-//! checked-in Rust, [`compare`] holds our schema against the definitions, field by field.
+//! checked-in Rust, [`compare`] holds our schema against the definitions, field by field. [`sample`] makes bytes for tests.
 
 mod definitions;
 mod emit;
 mod model;
+mod sample;
 mod text;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 pub use model::{Field, Kind, Message, Struct, Type, Versions};
+pub use sample::{Fill, sample};
 
 /// Writes one `.kmsg` file for each client-facing message under `json_dir` (the jar's `common/message`).
 ///
@@ -37,12 +39,9 @@ pub fn convert(json_dir: &Path, schema_dir: &Path) -> Result<usize> {
 /// What can't be read or written; with `check`, each file that differs.
 pub fn generate(schema_dir: &Path, out_dir: &Path, check: bool) -> Result<usize> {
     let all = read_schema(schema_dir)?;
-    let served = fs::read_to_string(schema_dir.join("served.txt"))?;
+    let served = served(schema_dir)?;
     let mut files = BTreeMap::new();
-    for name in served
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
+    for name in &served {
         for suffix in ["Request", "Response"] {
             let full = format!("{name}{suffix}");
             let message = all
@@ -55,7 +54,7 @@ pub fn generate(schema_dir: &Path, out_dir: &Path, check: bool) -> Result<usize>
         }
     }
     files.insert("api_key.rs".to_owned(), emit::api_keys(&all));
-    let modules = emit::modules(files.keys().map(String::as_str));
+    let modules = emit::modules(files.keys().map(String::as_str), &served);
     files.insert("mod.rs".to_owned(), modules);
     fs::create_dir_all(out_dir)?;
     let mut different = Vec::new();
@@ -112,7 +111,23 @@ pub fn compare(json_dir: &Path, schema_dir: &Path) -> Result<Vec<String>> {
     Ok(differences)
 }
 
-fn read_schema(dir: &Path) -> Result<BTreeMap<String, Message>> {
+/// The names of `served.txt`, without "Request" or "Response".
+///
+/// # Errors
+/// What can't be read.
+pub fn served(schema_dir: &Path) -> Result<Vec<String>> {
+    let served = fs::read_to_string(schema_dir.join("served.txt"))?;
+    let names = served
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Every message of our schema, by name.
+///
+/// # Errors
+/// What can't be read or understood.
+pub fn read_schema(dir: &Path) -> Result<BTreeMap<String, Message>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let path = entry?.path();

@@ -136,3 +136,47 @@ pub use sync_group_request::*;
 pub use sync_group_response::*;
 pub use txn_offset_commit_request::*;
 pub use txn_offset_commit_response::*;
+
+/// Calls the macro `$each` with the name of a request and that of its response, once for every API with messages here.
+#[macro_export]
+macro_rules! for_each_api {
+    ($each:ident) => {
+        $each!(AddOffsetsToTxnRequest, AddOffsetsToTxnResponse);
+        $each!(AddPartitionsToTxnRequest, AddPartitionsToTxnResponse);
+        $each!(AlterConfigsRequest, AlterConfigsResponse);
+        $each!(ApiVersionsRequest, ApiVersionsResponse);
+        $each!(CreatePartitionsRequest, CreatePartitionsResponse);
+        $each!(CreateTopicsRequest, CreateTopicsResponse);
+        $each!(DeleteGroupsRequest, DeleteGroupsResponse);
+        $each!(DeleteRecordsRequest, DeleteRecordsResponse);
+        $each!(DeleteTopicsRequest, DeleteTopicsResponse);
+        $each!(DescribeClusterRequest, DescribeClusterResponse);
+        $each!(DescribeConfigsRequest, DescribeConfigsResponse);
+        $each!(DescribeGroupsRequest, DescribeGroupsResponse);
+        $each!(
+            DescribeTopicPartitionsRequest,
+            DescribeTopicPartitionsResponse
+        );
+        $each!(EndTxnRequest, EndTxnResponse);
+        $each!(FetchRequest, FetchResponse);
+        $each!(FindCoordinatorRequest, FindCoordinatorResponse);
+        $each!(HeartbeatRequest, HeartbeatResponse);
+        $each!(
+            IncrementalAlterConfigsRequest,
+            IncrementalAlterConfigsResponse
+        );
+        $each!(InitProducerIdRequest, InitProducerIdResponse);
+        $each!(JoinGroupRequest, JoinGroupResponse);
+        $each!(LeaveGroupRequest, LeaveGroupResponse);
+        $each!(ListGroupsRequest, ListGroupsResponse);
+        $each!(ListOffsetsRequest, ListOffsetsResponse);
+        $each!(MetadataRequest, MetadataResponse);
+        $each!(OffsetCommitRequest, OffsetCommitResponse);
+        $each!(OffsetDeleteRequest, OffsetDeleteResponse);
+        $each!(OffsetFetchRequest, OffsetFetchResponse);
+        $each!(OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse);
+        $each!(ProduceRequest, ProduceResponse);
+        $each!(SyncGroupRequest, SyncGroupResponse);
+        $each!(TxnOffsetCommitRequest, TxnOffsetCommitResponse);
+    };
+}
