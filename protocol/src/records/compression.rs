@@ -73,8 +73,9 @@ pub fn decompress(codec: Codec, input: &Bytes, limit: usize) -> Result<Bytes, Co
     }
 }
 
-/// Zstandard's default limit for decoders: 128 MiB of window would be 27; producers use 8 MiB at most.
-const WINDOW_LOG_MAX: u32 = 23;
+/// Zstandard's default limit for decoders and Kafka's: level 22 of the Java producer asks for all of these 128 MiB. They
+/// are address space; memory is taken as output fills them.
+const WINDOW_LOG_MAX: u32 = 27;
 
 fn malformed(codec: Codec, error: &dyn std::fmt::Display) -> CompressionError {
     CompressionError::Malformed {
