@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::broker::Broker;
 use crate::jars::{self, has, hash};
 use crate::report::{Outcome, Report};
-use crate::rust::run;
+use crate::rust::{cargo, run};
 use crate::tools;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -158,12 +158,10 @@ fn java() -> Result<Outcome> {
     }
     let jars = jars::fetch("tests/clients/java", &format!("kafka-clients-{KAFKA}"))?;
     schema_equals_the_definitions(&jars)?;
+    encodings_survive_the_classes(&jars)?;
     let broker = Broker::start("java")?;
     for program in ["Assign", "Group"] {
-        let mut java = Command::new("java");
-        java.arg("-cp").arg(format!("{}/*", jars.display()));
-        java.arg(format!("tests/clients/java/{program}.java"));
-        run(java.arg(&broker.address))?;
+        run(java_program(&jars, program).arg(&broker.address))?;
     }
     broker.stop()?;
     Ok(Outcome::Passed)
@@ -182,6 +180,31 @@ fn go() -> Result<Outcome> {
     run(Command::new(binary).arg(&broker.address))?;
     broker.stop()?;
     Ok(Outcome::Passed)
+}
+
+fn java_program(jars: &Path, name: &str) -> Command {
+    let mut java = Command::new("java");
+    java.arg("-cp").arg(format!("{}/*", jars.display()));
+    java.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]);
+    java.arg(format!("tests/clients/java/{name}.java"));
+    java
+}
+
+/// Every message and batch that we encode, read by Kafka's own classes and written back to the same bytes.
+fn encodings_survive_the_classes(jars: &Path) -> Result<()> {
+    let dir = Path::new("target/test-run");
+    std::fs::create_dir_all(dir)?;
+    let file = dir.join("encodings.txt").display().to_string();
+    let package = ["--package", "highwater-protocol", "--example", "encodings"];
+    cargo(
+        &[
+            &["run", "--release", "--locked", "--quiet"],
+            &package[..],
+            &["--", &file],
+        ]
+        .concat(),
+    )?;
+    run(java_program(jars, "RoundTrip").args(["read", &file]))
 }
 
 /// Our schema, field by field, against the definitions inside the clients jar.
