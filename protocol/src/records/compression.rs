@@ -77,6 +77,9 @@ pub fn decompress(codec: Codec, input: &Bytes, limit: usize) -> Result<Bytes, Co
 /// are address space; memory is taken as output fills them.
 const WINDOW_LOG_MAX: u32 = 27;
 
+/// What is asked of a decoder at a time.
+const DRAINED_BYTES: usize = 16 << 10;
+
 fn malformed(codec: Codec, error: &dyn std::fmt::Display) -> CompressionError {
     CompressionError::Malformed {
         codec,
@@ -84,16 +87,31 @@ fn malformed(codec: Codec, error: &dyn std::fmt::Display) -> CompressionError {
     }
 }
 
-fn drain(codec: Codec, from: impl Read, limit: usize) -> Result<Bytes, CompressionError> {
-    let mut out = Vec::new();
-    let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    from.take(one_more)
-        .read_to_end(&mut out)
-        .map_err(|error| malformed(codec, &error))?;
-    if out.len() > limit {
-        return Err(CompressionError::TooLarge(limit));
+/// Makes room for `more` bytes: doubles, so that growing stays cheap, but never beyond `limit` without need.
+fn grow(out: &mut Vec<u8>, more: usize, limit: usize) {
+    let needed = out.len() + more;
+    if needed > out.capacity() {
+        let doubled = out.capacity().saturating_mul(2).min(limit);
+        out.reserve_exact(doubled.max(needed) - out.len());
     }
-    Ok(out.into())
+}
+
+fn drain(codec: Codec, mut from: impl Read, limit: usize) -> Result<Bytes, CompressionError> {
+    let one_more = limit.saturating_add(1);
+    let mut out = Vec::new();
+    while out.len() <= limit {
+        let more = DRAINED_BYTES.min(one_more - out.len());
+        grow(&mut out, more, one_more);
+        let read = from
+            .by_ref()
+            .take(u64::try_from(more).unwrap_or(u64::MAX))
+            .read_to_end(&mut out)
+            .map_err(|error| malformed(codec, &error))?;
+        if read < more {
+            return Ok(out.into());
+        }
+    }
+    Err(CompressionError::TooLarge(limit))
 }
 
 fn snappy(input: &Bytes, limit: usize) -> Result<Bytes, CompressionError> {
@@ -127,6 +145,7 @@ fn snappy_block(block: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Com
     if length / 32 > block.len() {
         return Err(malformed(Codec::Snappy, &"the size of a block lies"));
     }
+    grow(out, length, limit);
     out.resize(from + length, 0);
     let written = snap::raw::Decoder::new()
         .decompress(block, &mut out[from..])

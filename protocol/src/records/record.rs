@@ -142,6 +142,9 @@ pub fn walk(
     }
 }
 
+/// Headers reserved ahead; beyond it the list grows as they are really there.
+const HEADERS_RESERVED_MAX: usize = 16;
+
 struct Seen {
     offset_delta: i32,
     timestamp_delta: i64,
@@ -236,8 +239,7 @@ impl Cursor<'_> {
         let key = self.field()?.map(slice);
         let value = self.field()?.map(slice);
         let count = usize::try_from(self.varint()?).ok()?;
-        // each header takes two bytes at least
-        let mut headers = Vec::with_capacity(count.min(body.len().saturating_sub(self.at) / 2));
+        let mut headers = Vec::with_capacity(count.min(HEADERS_RESERVED_MAX));
         for _ in 0..count {
             let key = slice(self.field()??);
             headers.push(RecordHeader {

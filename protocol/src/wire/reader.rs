@@ -29,6 +29,14 @@ pub enum DecodeError {
     /// Bytes are left over after the message.
     #[error("bytes left over bytes={0}")]
     LeftOver(usize),
+    /// A list, or tagged fields, are more than are taken.
+    #[error("too many elements count={count} limit={limit}")]
+    TooMany {
+        /// How many there should be.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The version is not one of the message's.
     #[error("version is unknown version={0}")]
     Version(i16),
@@ -42,6 +50,10 @@ pub struct Reader {
 
 /// Elements reserved ahead; beyond it a list grows as its elements are really there.
 const RESERVED_MAX: usize = 256;
+/// Elements of one list. Source: `MessageUtil.MAX_ARRAY_LENGTH`, Kafka 4.4.
+const LIST_MAX: usize = 1_000_000;
+/// Tagged fields of one structure. Source: `MessageUtil.MAX_TAGGED_FIELD_COUNT`, Kafka 4.4.
+const TAGGED_FIELDS_MAX: usize = 10_000;
 
 macro_rules! number {
     ($name:ident, $get:ident, $ty:ty, $doc:literal) => {
@@ -231,7 +243,7 @@ impl Reader {
     /// A list that may be null. Each element takes a byte at least, so a count above the bytes left lies.
     ///
     /// # Errors
-    /// A lying count, and what an element answers.
+    /// A lying count, more than a million elements, and what an element answers.
     pub fn nullable_array<T>(
         &mut self,
         flexible: bool,
@@ -244,6 +256,7 @@ impl Reader {
         };
         let Some(count) = count else { return Ok(None) };
         self.want(count)?;
+        at_most(count, LIST_MAX)?;
         let mut list = Vec::with_capacity(count.min(RESERVED_MAX));
         for _ in 0..count {
             list.push(one(self)?);
@@ -282,12 +295,17 @@ impl Reader {
     /// Tagged fields: `known` reads the one it knows and answers true, the others are skipped (KIP-482).
     ///
     /// # Errors
-    /// A lying size, what `known` answers, and a known field that leaves bytes over.
+    /// A lying size, more than ten thousand of them, what `known` answers, and a known field that leaves bytes over.
     pub fn tagged_fields(
         &mut self,
         mut known: impl FnMut(u32, &mut Self) -> Result<bool, DecodeError>,
     ) -> Result<(), DecodeError> {
-        for _ in 0..self.unsigned_varint()? {
+        let count = self.unsigned_varint()?;
+        at_most(
+            usize::try_from(count).unwrap_or(usize::MAX),
+            TAGGED_FIELDS_MAX,
+        )?;
+        for _ in 0..count {
             let tag = self.unsigned_varint()?;
             let size = self.unsigned_varint()?;
             let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -297,5 +315,38 @@ impl Reader {
             }
         }
         Ok(())
+    }
+}
+
+fn at_most(count: usize, limit: usize) -> Result<(), DecodeError> {
+    if count <= limit {
+        Ok(())
+    } else {
+        Err(DecodeError::TooMany { count, limit })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(count: usize) -> Result<usize, DecodeError> {
+        let mut frame = u32::try_from(count).expect("few").to_be_bytes().to_vec();
+        frame.resize(4 + count, 7);
+        let list = Reader::new(frame.into()).array(false, Reader::i8)?;
+        Ok(list.len())
+    }
+
+    #[test]
+    fn lists_and_tagged_fields_are_as_many_as_kafka_takes() {
+        assert_eq!(list(LIST_MAX), Ok(LIST_MAX));
+        let (count, limit) = (LIST_MAX + 1, LIST_MAX);
+        assert_eq!(list(count), Err(DecodeError::TooMany { count, limit }));
+        // 10001 fields, each tag 0 of no bytes
+        let mut frame = vec![0x91, 0x4e];
+        frame.resize(2 + 2 * 10_001, 0);
+        let tagged = Reader::new(frame.into()).tagged_fields(|_, _| Ok(false));
+        let (count, limit) = (10_001, TAGGED_FIELDS_MAX);
+        assert_eq!(tagged, Err(DecodeError::TooMany { count, limit }));
     }
 }
