@@ -26,7 +26,7 @@ struct Cli {
 enum Command {
     /// The fast checks, read-only: format, lints, tests, generated files.
     Verify,
-    /// Everything: verify, and every real-client suite against the real binary.
+    /// Everything: verify, fuzzing, and every real-client suite against the real binary.
     Test {
         /// A missing runtime is a failure, not a skip: CI.
         #[arg(long)]
@@ -59,6 +59,7 @@ fn main() -> Result<()> {
         Command::Test { require_all, only } => {
             let mut report = Report::new(require_all, only);
             rust::verify(&mut report);
+            rust::fuzz(&mut report);
             clients::run_all(&mut report);
             report.finish()
         }

@@ -40,6 +40,21 @@ pub(crate) fn verify(report: &mut Report) {
     });
 }
 
+/// Damaged input for everything that reads from the network, 20 seconds each.
+pub(crate) fn fuzz(report: &mut Report) {
+    report.suite("fuzz", 2 * MINUTE, || {
+        let run = [
+            "run",
+            "--release",
+            "--locked",
+            "--quiet",
+            "--package",
+            "highwater-fuzz",
+        ];
+        cargo(&[&run[..], &["--", "all", "--seconds", "20"]].concat())
+    });
+}
+
 /// Runs cargo in the workspace.
 pub(crate) fn cargo(args: &[&str]) -> Result<Outcome> {
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());

@@ -1,0 +1,173 @@
+//! Runs one target on input after input, until one fails or the time is over.
+
+use std::fs::{self, File};
+use std::io::{Seek, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::mutate::Corpus;
+
+/// Something that is fed from the network.
+pub(crate) struct Target {
+    /// What it is called on the command line.
+    pub(crate) name: &'static str,
+    /// Valid inputs.
+    pub(crate) seeds: fn(&mut ChaCha8Rng) -> Result<Vec<Vec<u8>>>,
+    /// Takes an input; whether it was accepted. An error, like a panic, is a failure.
+    pub(crate) check: fn(&Bytes) -> Result<bool, String>,
+}
+
+/// Nothing takes so long for an input of 64 KiB, unless it does its work over and over.
+const INPUT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How many inputs were tried, and how many of them accepted.
+#[derive(Debug, Default)]
+pub(crate) struct Tried {
+    pub(crate) inputs: u64,
+    pub(crate) accepted: u64,
+}
+
+/// Runs a target. The input being tried lies in `dir`, so that it is there even when the process is aborted.
+///
+/// # Errors
+/// The first failure, with its input in hex.
+pub(crate) fn run(target: &Target, seed: u64, time: Duration, dir: &Path) -> Result<Tried> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let seeds = (target.seeds)(&mut random)?;
+    let mut corpus = Corpus::new(seeds, random);
+    fs::create_dir_all(dir)?;
+    let path = dir.join(format!("{}.bin", target.name));
+    let mut file = File::create(&path)?;
+    let mut tried = Tried::default();
+    let since = now();
+    let mut before = Duration::ZERO;
+    while before < time {
+        let input = corpus.next();
+        file.rewind()?;
+        file.write_all(&input)?;
+        file.set_len(u64::try_from(input.len())?)?;
+        let accepted = check(target, &input).with_context(|| {
+            let (name, path) = (target.name, path.display());
+            format!("{name} failed with seed {seed}: replay with `fuzz {name} --input {path}`")
+        })?;
+        tried.inputs += 1;
+        if accepted {
+            tried.accepted += 1;
+            corpus.keep(&input);
+        }
+        let after = since.elapsed();
+        if after - before > INPUT_TIME_MAX {
+            bail!(
+                "{} took {:?} on the input in {}",
+                target.name,
+                after - before,
+                path.display()
+            );
+        }
+        before = after;
+    }
+    fs::remove_file(&path)?;
+    Ok(tried)
+}
+
+/// Tries one input.
+///
+/// # Errors
+/// What failed, with the input in hex.
+pub(crate) fn check(target: &Target, input: &[u8]) -> Result<bool> {
+    let body = || (target.check)(&Bytes::copy_from_slice(input));
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(accepted)) => Ok(accepted),
+        Ok(Err(why)) => bail!("{why} on {}", hex(input)),
+        Err(_) => bail!("a panic on {}", hex(input)),
+    }
+}
+
+fn hex(input: &[u8]) -> String {
+    input.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a tool's own time")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allocator::{Bound, within};
+    use crate::targets::TARGETS;
+
+    fn seeds(_random: &mut ChaCha8Rng) -> Result<Vec<Vec<u8>>> {
+        Ok(vec![vec![0, 0, 0, 9]])
+    }
+
+    fn fails(check: fn(&Bytes) -> Result<bool, String>) -> String {
+        let target = Target {
+            name: "broken",
+            seeds,
+            check,
+        };
+        let dir = std::env::temp_dir().join(format!("highwater-fuzz-{}", std::process::id()));
+        let failure = run(&target, 1, Duration::from_secs(60), &dir).expect_err("it is broken");
+        fs::remove_dir_all(dir).ok();
+        format!("{failure:#}")
+    }
+
+    /// Believes its first four bytes, as a reader must not.
+    fn reserve(input: &Bytes, in_pieces: bool) -> Vec<Vec<u8>> {
+        let count = input
+            .first_chunk()
+            .map_or(0, |count| u32::from_be_bytes(*count));
+        let count = usize::try_from(count).expect("32 bits").min(1 << 20);
+        if in_pieces {
+            (0..count / 512).map(|_| Vec::with_capacity(512)).collect()
+        } else {
+            vec![Vec::with_capacity(count)]
+        }
+    }
+
+    const BOUND: Bound = Bound {
+        single: 64 << 10,
+        live: 128 << 10,
+    };
+
+    #[test]
+    fn a_reader_that_believes_a_length_is_caught() {
+        let why = fails(|input| within(BOUND, || drop(reserve(input, false))).map(|()| false));
+        assert!(why.contains("one allocation of "), "{why}");
+    }
+
+    #[test]
+    fn a_reader_that_believes_a_count_is_caught() {
+        let why = fails(|input| within(BOUND, || drop(reserve(input, true))).map(|()| false));
+        assert!(why.contains("bytes in use, over 131072"), "{why}");
+    }
+
+    #[test]
+    fn a_reader_that_panics_is_caught() {
+        let why = fails(|input| Ok(input[usize::from(input[3])] == 0));
+        assert!(why.contains("a panic on "), "{why}");
+    }
+
+    #[test]
+    fn the_seeds_of_every_target_are_accepted() {
+        for target in TARGETS {
+            let seeds = (target.seeds)(&mut ChaCha8Rng::seed_from_u64(1)).expect("seeds");
+            for seed in seeds {
+                assert!(
+                    check(target, &seed).expect("sound"),
+                    "{}: {}",
+                    target.name,
+                    hex(&seed)
+                );
+            }
+        }
+    }
+}
