@@ -13,8 +13,8 @@ use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks, WallClock};
 use highwater_s3stream::{ObjectStreamStore, Parts};
 use highwater_types::{ByteSize, NodeEpoch, Uuid, WalPosition};
+use highwater_wal::WalFactory;
 use highwater_wal::disk::DiskWalFactory;
-use highwater_wal::{ConfirmedSink, WalFactory};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::auth::{AllowAll, Authorizer};
@@ -354,8 +354,7 @@ async fn open_storage(
         below: epoch.0,
     };
     metadata.propose(Action::CloseEpoch(close).into()).await?;
-    let sink: Arc<dyn ConfirmedSink> = Arc::new(streams.clone());
-    streams.attach(factory.open(config.node_id, epoch, sink).await?);
+    streams.attach(factory.open(config.node_id, epoch, streams.sink()).await?);
     Ok(Storage {
         metadata,
         streams,

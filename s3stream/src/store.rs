@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -116,9 +116,15 @@ impl Shared {
     }
 }
 
-impl ConfirmedSink for ObjectStreamStore {
+/// What the WAL hands its batches to; the WAL does not keep the store alive.
+#[derive(Debug)]
+struct Sink(Weak<Shared>);
+
+impl ConfirmedSink for Sink {
     fn confirmed(&self, batches: Vec<ConfirmedBatch>) {
-        let shared = &self.shared;
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
         let mut cut = shared.cut.lock().unwrap_or_else(PoisonError::into_inner);
         let mut by_stream: BTreeMap<StreamId, Vec<ConfirmedBatch>> = BTreeMap::new();
         for batch in batches {
@@ -161,6 +167,12 @@ impl ObjectStreamStore {
                 evictable: Mutex::default(),
             }),
         }
+    }
+
+    /// What the WAL is to hand its durable batches to.
+    #[must_use]
+    pub fn sink(&self) -> Arc<dyn ConfirmedSink> {
+        Arc::new(Sink(Arc::downgrade(&self.shared)))
     }
 
     /// Uploads what a former epoch's WAL holds, in windows that fit the memory limit (D3); answers how many batches.
@@ -210,7 +222,14 @@ impl ObjectStreamStore {
     pub async fn shutdown(&self) -> Result<(), StreamError> {
         let wal = self.shared.wal();
         let uploaded = upload::once(&self.shared).await;
-        wal.shutdown().await.map_err(StreamError::Wal)?;
+        let ended = wal.shutdown().await.map_err(StreamError::Wal);
+        // streams and store hold each other
+        self.shared
+            .streams
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        ended?;
         uploaded
     }
 

@@ -136,7 +136,7 @@ fn command(ask: Ask, image: &MetadataImage) -> Command {
                 streams: asked.collect(),
             })
         }
-        Ask::Commit(commit) => Action::CommitObject(commit_object(commit, image)),
+        Ask::Commit(commit) => Action::CommitObject(commit_object(&commit, image)),
         Ask::Trim {
             stream,
             start,
@@ -163,7 +163,7 @@ fn command(ask: Ask, image: &MetadataImage) -> Command {
     action.into()
 }
 
-fn commit_object(commit: Commit, image: &MetadataImage) -> CommitObject {
+fn commit_object(commit: &Commit, image: &MetadataImage) -> CommitObject {
     let last = image
         .nodes
         .get(&i32::from(commit.node))

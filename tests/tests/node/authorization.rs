@@ -93,6 +93,7 @@ async fn deny_all_is_told_by_every_api() -> Result<()> {
     Ok(())
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of requests")]
 async fn topics(walk: &mut Walk) -> Result<()> {
     walk.ask(
         produce_request("t", 0, batch(1, T0), -1),
@@ -240,6 +241,7 @@ async fn configs(walk: &mut Walk) -> Result<()> {
         .await
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of requests")]
 async fn groups(walk: &mut Walk) -> Result<()> {
     let find = FindCoordinatorRequest {
         coordinator_keys: vec!["g".into()],

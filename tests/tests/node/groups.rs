@@ -110,6 +110,7 @@ async fn a_member_without_id_comes_again_and_a_static_one_not_at_all() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one story")]
 async fn offsets_are_committed_by_the_rules_and_survive() -> Result<()> {
     let node = TestNode::start(&[]).await?;
     node.create_topic("t", 1, &[]).await?;

@@ -6,6 +6,7 @@ use highwater_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use highwater_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
+use highwater_protocol::records::BatchHeader;
 use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_tests::{Client, TestNode};
 
@@ -109,9 +110,12 @@ async fn leader_epochs_have_their_ends() -> Result<()> {
     let node = TestNode::start_in(dir, &[], machine).await?;
     let mut client = node.client().await?;
     client.produce("t", 0, batch(7, T0)).await?;
-    let (_, records) = super::fetch::read(&mut client, "t", 0).await?;
-    let batches = highwater_protocol::records::split_batches(&records)?;
-    let (first, second) = (batches[0].0.leader_epoch, batches[1].0.leader_epoch);
+    let mut epochs = Vec::new();
+    for offset in [0, 10] {
+        let (_, records) = super::fetch::read(&mut client, "t", offset).await?;
+        epochs.push(BatchHeader::read(&records)?.leader_epoch);
+    }
+    let (first, second) = (epochs[0], epochs[1]);
     assert!(first < second, "{first} {second}");
     let ask = |epoch| OffsetForLeaderEpochRequest {
         replica_id: -1,

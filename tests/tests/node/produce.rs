@@ -167,14 +167,25 @@ async fn a_producer_that_repeats_itself_is_answered_as_the_first_time() -> Resul
         base_sequence,
     };
     let send = |epoch, sequence| producer_batch(10, T0, of(epoch, sequence));
-    // 15: a partition that never held a record
+    // 15: as from 4.5 on, where an earlier batch can't be lost
     let answer = client.produce("t", 0, send(0, 5)).await?;
-    assert_eq!(answer.error_code, 0, "up to 4.4 any sequence begins");
+    assert_eq!(
+        answer.error_code,
+        ErrorCode::OutOfOrderSequenceNumber.code(),
+        "a partition that never held a record begins at 0"
+    );
+    client.produce("t", 0, batch(10, T0)).await?;
+    let answer = client.produce("t", 0, send(0, 5)).await?;
+    assert_eq!(
+        (answer.error_code, answer.base_offset),
+        (0, 10),
+        "any sequence begins elsewhere"
+    );
     for i in 0..6 {
         let answer = client.produce("t", 0, send(0, 15 + i * 10)).await?;
         assert_eq!(
             (answer.error_code, answer.base_offset),
-            (0, i64::from(i + 1) * 10)
+            (0, i64::from(i + 2) * 10)
         );
     }
     // 14: of the last five any is answered with its offset
@@ -182,7 +193,7 @@ async fn a_producer_that_repeats_itself_is_answered_as_the_first_time() -> Resul
         let answer = client.produce("t", 0, send(0, 15 + i * 10)).await?;
         assert_eq!(
             (answer.error_code, answer.base_offset),
-            (0, i64::from(i + 1) * 10)
+            (0, i64::from(i + 2) * 10)
         );
     }
     let answer = client.produce("t", 0, send(0, 15)).await?;
@@ -199,7 +210,7 @@ async fn a_producer_that_repeats_itself_is_answered_as_the_first_time() -> Resul
         ErrorCode::OutOfOrderSequenceNumber.code(),
         "a new epoch begins at 0"
     );
-    assert_eq!(client.produce("t", 0, send(1, 0)).await?.base_offset, 70);
+    assert_eq!(client.produce("t", 0, send(1, 0)).await?.base_offset, 80);
     let answer = client.produce("t", 0, send(0, 75)).await?;
     assert_eq!(answer.error_code, ErrorCode::InvalidProducerEpoch.code());
     // F1 to F5: the same after an upload and a restart
@@ -207,8 +218,8 @@ async fn a_producer_that_repeats_itself_is_answered_as_the_first_time() -> Resul
     let machine = highwater_broker::node::Machine::real();
     let node = TestNode::start_in(dir, &[], machine).await?;
     let mut client = node.client().await?;
-    assert_eq!(client.produce("t", 0, send(1, 0)).await?.base_offset, 70);
-    assert_eq!(client.produce("t", 0, send(1, 10)).await?.base_offset, 80);
+    assert_eq!(client.produce("t", 0, send(1, 0)).await?.base_offset, 80);
+    assert_eq!(client.produce("t", 0, send(1, 10)).await?.base_offset, 90);
     assert!(
         producer_id(&mut client).await? > id,
         "never twice, also not after a restart"
@@ -222,6 +233,7 @@ async fn after_the_largest_sequence_comes_0() -> Result<()> {
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     let id = producer_id(&mut client).await?;
+    client.produce("t", 0, batch(1, T0)).await?;
     let of = |base_sequence| ProducerFields {
         id,
         epoch: 0,
@@ -230,13 +242,13 @@ async fn after_the_largest_sequence_comes_0() -> Result<()> {
     let first = client
         .produce("t", 0, producer_batch(8, T0, of(i32::MAX - 3)))
         .await?;
-    assert_eq!((first.error_code, first.base_offset), (0, 0));
+    assert_eq!((first.error_code, first.base_offset), (0, 1));
     let next = client.produce("t", 0, producer_batch(2, T0, of(4))).await?;
-    assert_eq!((next.error_code, next.base_offset), (0, 8));
+    assert_eq!((next.error_code, next.base_offset), (0, 9));
     let again = client
         .produce("t", 0, producer_batch(8, T0, of(i32::MAX - 3)))
         .await?;
-    assert_eq!((again.error_code, again.base_offset), (0, 0));
+    assert_eq!((again.error_code, again.base_offset), (0, 1));
     Ok(())
 }
 
