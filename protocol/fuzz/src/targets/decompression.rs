@@ -39,11 +39,12 @@ fn seeds(random: &mut ChaCha8Rng) -> Result<Vec<Vec<u8>>> {
 }
 
 /// The output, never above its limit, and while it grows what was there before; beside them what a decoder needs: gzip
-/// its window, lz4 the largest blocks that a frame may announce. Zstandard's window is the C library's and not counted.
+/// its window and what a header may hold (an extra field, a name and a comment of 64 KiB each, growing), lz4 the largest
+/// blocks that a frame may announce. Zstandard's window is the C library's and not counted.
 pub(super) fn bound(codec: Codec, limit: usize) -> Bound {
     let (one, all) = match codec {
         Codec::None => (0, 0),
-        Codec::Gzip => (64 << 10, 128 << 10),
+        Codec::Gzip => (128 << 10, 512 << 10),
         Codec::Snappy | Codec::Zstd => (16 << 10, 32 << 10),
         Codec::Lz4 => ((8 << 20) + (64 << 10), (16 << 20) + (128 << 10)),
     };
