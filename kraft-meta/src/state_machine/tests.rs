@@ -309,7 +309,7 @@ impl Log {
 
     fn commit(&self, first: i64, next: i64) -> CommitObject {
         let mut commit = commit_object(
-            Commit {
+            &Commit {
                 node: 0,
                 streams: vec![(0, 0, next - first)],
                 step: 1,
