@@ -100,6 +100,12 @@ impl Shared {
             .cloned()
     }
 
+    /// How many bytes that no upload has taken yet are worth an object: what is cached besides says nothing of it, for
+    /// uploaded batches stay until their room is needed.
+    fn upload_bytes(&self) -> u64 {
+        self.config.upload_bytes.min(self.parts.memory.limit() / 4)
+    }
+
     /// Evicts uploaded batches, oldest first, until at most `bytes` are held.
     pub(crate) fn evict_to(&self, bytes: u64) {
         while self.parts.memory.used() > bytes {
@@ -138,9 +144,9 @@ impl ConfirmedSink for Sink {
                 stream.confirm(batches);
             }
         }
-        let enough = cut.bytes >= shared.config.upload_bytes;
+        let enough = cut.bytes >= shared.upload_bytes();
         drop(cut);
-        if enough || shared.parts.memory.used() > shared.parts.memory.limit() / 2 {
+        if enough {
             shared.wake_upload.notify_one();
         }
     }
@@ -369,9 +375,6 @@ impl StreamStore for ObjectStreamStore {
         let keep = memory.limit() / 4 * 3;
         if memory.used() + bytes > keep {
             self.shared.evict_to(keep.saturating_sub(bytes));
-            if memory.used() + bytes > keep {
-                self.shared.wake_upload.notify_one();
-            }
         }
         self.shared
             .wal()

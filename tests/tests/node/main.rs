@@ -7,6 +7,7 @@ mod fetch;
 mod groups;
 mod offsets;
 mod produce;
+mod uploads;
 
 use bytes::Bytes;
 use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
