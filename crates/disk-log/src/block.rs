@@ -1,14 +1,15 @@
 //! Blocks: a header and a part of a group.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut};
 
 /// Blocks begin at multiples of this.
 pub(crate) const ALIGN: u64 = 4096;
 /// The largest block, header and all.
 pub(crate) const BLOCK_MAX: u64 = 1 << 20;
 pub(crate) const HEADER_BYTES: usize = 48;
-/// "HWL" and the version.
-const MAGIC: u32 = 0x4857_4c31;
+/// "HWL" and the version. Version 1 had no blocks whose header fills a sector.
+const MAGIC: u32 = 0x4857_4c32;
+const MAGIC_1: u32 = 0x4857_4c31;
 const VERSION_MASK: u32 = 0xff;
 
 /// What a block says of itself.
@@ -20,29 +21,35 @@ pub(crate) struct Header {
     pub(crate) body_bytes: u32,
     pub(crate) first: bool,
     pub(crate) last: bool,
+    /// Whether the body begins at the next multiple of [`ALIGN`], so that it is written from aligned memory: the case of
+    /// every block of a group but its first.
+    pub(crate) sector: bool,
 }
 
 impl Header {
     /// The header's bytes, with the CRC of itself and the body.
-    pub(crate) fn encode(&self, body: &[u8]) -> Bytes {
-        let mut fields = BytesMut::with_capacity(HEADER_BYTES);
+    pub(crate) fn encode(&self, body: &[u8]) -> [u8; HEADER_BYTES] {
+        let mut header = [0; HEADER_BYTES];
+        let mut fields = &mut header[..];
         fields.put_u32(MAGIC);
         fields.put_u32(0);
         fields.put_u64(self.opening);
         fields.put_u64(self.position);
         fields.put_u64(self.synced);
         fields.put_u32(self.body_bytes);
-        fields.put_u32(u32::from(self.first) | u32::from(self.last) << 1);
+        fields.put_u32(
+            u32::from(self.first) | u32::from(self.last) << 1 | u32::from(self.sector) << 2,
+        );
         fields.put_u64(0);
-        let crc = crc(&fields[8..], body);
-        fields[4..8].copy_from_slice(&crc.to_be_bytes());
-        fields.freeze()
+        let crc = crc(&header[8..], body);
+        header[4..8].copy_from_slice(&crc.to_be_bytes());
+        header
     }
 
     /// Reads a header; nothing if it is none. The CRC is for [`Header::check`].
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut fields = bytes.get(..HEADER_BYTES)?;
-        if fields.get_u32() != MAGIC {
+        if !matches!(fields.get_u32(), MAGIC | MAGIC_1) {
             return None;
         }
         fields.advance(4);
@@ -55,6 +62,7 @@ impl Header {
             body_bytes,
             first: flags & 1 != 0,
             last: flags & 2 != 0,
+            sector: flags & 4 != 0,
         };
         (header.bytes() <= BLOCK_MAX).then_some(header)
     }
@@ -72,11 +80,24 @@ impl Header {
         stored == crc(&header[8..HEADER_BYTES], body).to_be_bytes()
     }
 
+    /// Where the body begins, from the block's beginning.
+    pub(crate) fn body_at(&self) -> usize {
+        if self.sector {
+            SECTOR_BYTES
+        } else {
+            HEADER_BYTES
+        }
+    }
+
     /// Bytes on disk, with the padding.
     pub(crate) fn bytes(&self) -> u64 {
-        padded(HEADER_BYTES as u64 + u64::from(self.body_bytes))
+        padded(self.body_at() as u64 + u64::from(self.body_bytes))
     }
 }
+
+/// Bytes of a header that fills a sector.
+pub(crate) const SECTOR_BYTES: usize = 4096;
+const _: () = assert!(SECTOR_BYTES as u64 == ALIGN);
 
 pub(crate) fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(ALIGN)

@@ -6,9 +6,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use highwater_io::{Device, File, OpenMode};
 
+use crate::filling::segment;
 use crate::{Config, LogError};
 
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl Files {
                     let wrong = format!("it has {} bytes", entry.bytes);
                     return Err(LogError::io(&entry.path, &io::Error::other(wrong)));
                 }
-                let opened = device.open(&entry.path, OpenMode::Existing).await;
+                let opened = device.open_direct(&entry.path, OpenMode::Existing).await;
                 files.insert(
                     index,
                     opened.map_err(|error| LogError::io(&entry.path, &error))?,
@@ -123,8 +124,10 @@ impl Files {
     }
 
     async fn fill(&self, new: &Path) -> io::Result<Arc<dyn File>> {
-        let file = self.device.open(new, OpenMode::CreateNew).await?;
-        let zeroes = Bytes::from(vec![0; FILL_BYTES]);
+        let file = self.device.open_direct(new, OpenMode::CreateNew).await?;
+        let mut zeroes = segment(FILL_BYTES);
+        zeroes.put_bytes(0, FILL_BYTES);
+        let zeroes = zeroes.freeze();
         let mut at = 0;
         while at < self.config.file_bytes {
             file.write_at(at, std::slice::from_ref(&zeroes)).await?;

@@ -1,11 +1,12 @@
 //! An append-only log in zero-filled files: what the disk WAL and the Raft log are made of.
 //!
 //! Positions count bytes since the log began and only grow; the file and the place in it follow from the position.
-//! Appended entries gather in a buffer while the writer syncs the one before: no timer, the sync is the batch. A buffer
-//! (a *group*, closed at 8 MiB so that recovery needs no more memory than that) is written as blocks of at most 1 MiB,
-//! each with a header that names the log's opening number, its own position (its sequence, for D1), the position known
-//! synced, and a CRC-32. Blocks begin at multiples of 4 KiB, so a torn write never touches what was synced before. A
-//! group counts only whole.
+//! Appended entries gather while the writer syncs those before: no timer, the sync is the batch. They are copied once,
+//! into aligned memory; what lies together there (a *group*: at most 1 MiB, or one entry that is larger, so that
+//! recovery needs no more memory than that) is written from there, by the page cache where the device can, as blocks of
+//! at most 1 MiB, each with a header that names the log's opening number, its own position (its sequence, for D1), the
+//! position known synced, and a CRC-32. Blocks begin at multiples of 4 KiB, so a torn write never touches what was synced
+//! before. A group counts only whole.
 //!
 //! Recovery (D1): positions follow one another and the opening number never falls; anything else is the end. A bad block
 //! below any later block's synced mark refuses to start; above it, it is the torn tail. What was read back is synced
@@ -17,6 +18,7 @@
 mod block;
 mod error;
 mod files;
+mod filling;
 mod group;
 mod log;
 mod recovery;

@@ -1,15 +1,15 @@
 //! The open log: appends gather, one writer drains.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use highwater_io::Threads;
 use tokio::sync::{Notify, watch};
 
-use crate::block::{ALIGN, BLOCK_MAX, HEADER_BYTES, Header, padded};
+use crate::block::{BLOCK_MAX, HEADER_BYTES, Header, SECTOR_BYTES};
 use crate::files::Files;
+use crate::filling::{Filling, segment};
 use crate::group::{Group, GroupSink};
 use crate::{LogError, Recovery};
 
@@ -19,6 +19,9 @@ pub struct Appended {
     /// The number of its group, from 1.
     pub group: u64,
 }
+
+/// What one sync makes durable is bounded, so that it does not take for ever.
+const SYNC_BYTES_MAX: usize = 8 << 20;
 
 /// An open log. Cheap to clone.
 pub struct DiskLog<M>(Arc<Inner<M>>);
@@ -65,25 +68,14 @@ impl PartialEq for LogError {
 impl Eq for LogError {}
 
 struct Open<M> {
-    /// Groups that wait for the writer, the last still filling.
-    groups: VecDeque<Filling<M>>,
-    next_group: u64,
+    /// Groups that are closed and wait for the writer.
+    closed: VecDeque<Filling<M>>,
+    filling: Filling<M>,
     closing: bool,
     floor: u64,
     /// Room that somebody waits for.
     wanted: u64,
 }
-
-struct Filling<M> {
-    body: BytesMut,
-    entries: Vec<(Range<usize>, M)>,
-    number: u64,
-}
-
-/// The first capacity of a group's buffer.
-const GROUP_BYTES: usize = 64 << 10;
-/// No entry is added to a group of this size: what one sync waits for, and what recovery holds, is bounded.
-const GROUP_BYTES_MAX: usize = 8 << 20;
 
 impl<M: Send + 'static> DiskLog<M> {
     /// Goes on at the end of a log that was read back whole, under a new opening number.
@@ -104,8 +96,8 @@ impl<M: Send + 'static> DiskLog<M> {
         let room = recovery.files.prepared() - end;
         let inner = Arc::new(Inner {
             open: Mutex::new(Open {
-                groups: VecDeque::new(),
-                next_group: 1,
+                closed: VecDeque::new(),
+                filling: Filling::first(),
                 closing: false,
                 floor: recovery.files.first_position(),
                 wanted: 0,
@@ -135,33 +127,20 @@ impl<M: Send + 'static> DiskLog<M> {
     /// Appends one entry, copying its parts into the open group; never waits. The entry is durable when
     /// [`State::groups`] reaches its group.
     pub fn append(&self, parts: &[&[u8]], meta: M) -> Appended {
+        let bytes = parts.iter().map(|part| part.len()).sum();
         let mut open = self.lock();
-        let room = |group: &Filling<M>| group.body.len() < GROUP_BYTES_MAX;
-        let begins = !open.groups.back().is_some_and(room);
-        if begins {
-            let number = open.next_group;
-            open.next_group += 1;
-            open.groups.push_back(Filling {
-                body: BytesMut::with_capacity(GROUP_BYTES),
-                entries: Vec::new(),
-                number,
-            });
+        if !open.filling.fits(bytes) {
+            let full = open.filling.close();
+            open.closed.push_back(full);
         }
-        let group = open.groups.back_mut().expect("there is one now");
-        let from = group.body.len();
-        for part in parts {
-            group.body.put_slice(part);
-        }
-        let range = from..group.body.len();
-        group.entries.push((range, meta));
-        let appended = Appended {
-            group: group.number,
-        };
+        let begins = open.filling.is_empty();
+        open.filling.push(parts, bytes, meta);
+        let group = open.filling.number;
         drop(open);
         if begins {
             self.0.wake.notify_one();
         }
-        appended
+        Appended { group }
     }
 
     fn lock(&self) -> MutexGuard<'_, Open<M>> {
@@ -239,7 +218,7 @@ struct Writer<M> {
 
 /// What the writer does next.
 enum Next<M> {
-    Write(Filling<M>),
+    Write(Vec<Filling<M>>),
     Rest,
     End,
 }
@@ -267,7 +246,7 @@ impl<M: Send + 'static> Writer<M> {
             }
             self.tell_room();
             match next {
-                Next::Write(group) => self.write(group).await?,
+                Next::Write(groups) => self.write(groups).await?,
                 Next::End => return Ok(()),
                 Next::Rest if self.full => {
                     rest().await;
@@ -281,10 +260,22 @@ impl<M: Send + 'static> Writer<M> {
     fn next(&self) -> (Next<M>, u64, u64) {
         let inner = &self.inner;
         let mut open = inner.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = match open.groups.pop_front() {
-            Some(group) => Next::Write(group),
-            None if open.closing => Next::End,
-            None => Next::Rest,
+        if !open.filling.is_empty() {
+            let full = open.filling.close();
+            open.closed.push_back(full);
+        }
+        let mut groups = Vec::new();
+        let mut bytes = 0;
+        while bytes < SYNC_BYTES_MAX
+            && let Some(group) = open.closed.pop_front()
+        {
+            bytes += group.memory.len();
+            groups.push(group);
+        }
+        let next = match groups.is_empty() {
+            false => Next::Write(groups),
+            true if open.closing => Next::End,
+            true => Next::Rest,
         };
         let wanted = match self.full {
             true => open.wanted,
@@ -293,29 +284,11 @@ impl<M: Send + 'static> Writer<M> {
         (next, open.floor, wanted)
     }
 
-    async fn write(&mut self, group: Filling<M>) -> Result<(), LogError> {
+    async fn write(&mut self, groups: Vec<Filling<M>>) -> Result<(), LogError> {
         let mut touched = Vec::new();
-        let whole = group.body.freeze();
-        let mut left = whole.clone();
-        let mut first = true;
-        let file_bytes = self.files.config.file_bytes;
-        while !left.is_empty() {
-            self.ensure_file().await?;
-            let in_file = file_bytes - self.position % file_bytes;
-            let room = in_file.min(BLOCK_MAX) - HEADER_BYTES as u64;
-            let take = left.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-            let body = left.split_to(take);
-            let header = Header {
-                opening: self.opening,
-                position: self.position,
-                synced: self.synced,
-                body_bytes: u32::try_from(take).expect("a block is at most 1 MiB"),
-                first,
-                last: left.is_empty(),
-            };
-            first = false;
-            self.write_block(&header, body, &mut touched).await?;
-            self.position += header.bytes();
+        let mut written = Vec::with_capacity(groups.len());
+        for group in groups {
+            written.push(self.write_group(group, &mut touched).await?);
         }
         highwater_runtime::crash_point("wal-after-write");
         for index in touched {
@@ -327,48 +300,95 @@ impl<M: Send + 'static> Writer<M> {
         }
         highwater_runtime::crash_point("wal-after-sync");
         self.synced = self.position;
-        let (end, number) = (self.position, group.number);
+        let (end, last) = (self.position, written.last().map_or(0, |last| last.number));
         let room = self.files.prepared() - self.position;
         // before the sink gives back what was promised of it, and without waking anybody
         self.inner.state.send_if_modified(|state| {
             state.room = room;
             false
         });
-        self.sink.durable(Group {
-            body: whole,
-            entries: group.entries,
-            end,
-            number,
-        });
+        self.sink.durable(written);
         self.inner.state.send_modify(|state| {
-            state.groups = number;
+            state.groups = last;
             state.end = end;
         });
         Ok(())
     }
 
+    /// Writes one group as blocks, each from the memory that the group lies in.
+    async fn write_group(
+        &mut self,
+        group: Filling<M>,
+        touched: &mut Vec<u64>,
+    ) -> Result<Group<M>, LogError> {
+        let mut memory = group.memory;
+        self.ensure_file().await?;
+        let room = usize::try_from(self.in_file().min(BLOCK_MAX)).unwrap_or(usize::MAX);
+        let mut at = group.end.min(room);
+        let header = self.header(&memory[HEADER_BYTES..at], true, at == group.end);
+        memory[..HEADER_BYTES].copy_from_slice(&header.0);
+        let memory = memory.freeze();
+        let padded_to = |end: usize| end.next_multiple_of(SECTOR_BYTES);
+        let first = [memory.slice(..padded_to(at))];
+        self.write_block(&header.1, &first, touched).await?;
+        while at < group.end {
+            self.ensure_file().await?;
+            let room = self.in_file().min(BLOCK_MAX) - SECTOR_BYTES as u64;
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let end = group.end.min(at + room);
+            let header = self.header(&memory[at..end], false, end == group.end);
+            let mut sector = segment(SECTOR_BYTES);
+            sector.put_slice(&header.0);
+            sector.put_bytes(0, SECTOR_BYTES - HEADER_BYTES);
+            let parts = [sector.freeze(), memory.slice(at..padded_to(end))];
+            self.write_block(&header.1, &parts, touched).await?;
+            at = end;
+        }
+        Ok(Group {
+            memory,
+            entries: group.entries,
+            end: self.position,
+            number: group.number,
+        })
+    }
+
+    fn in_file(&self) -> u64 {
+        let file_bytes = self.files.config.file_bytes;
+        file_bytes - self.position % file_bytes
+    }
+
+    fn header(&self, body: &[u8], first: bool, last: bool) -> ([u8; HEADER_BYTES], Header) {
+        let header = Header {
+            opening: self.opening,
+            position: self.position,
+            synced: self.synced,
+            body_bytes: u32::try_from(body.len()).expect("a block is at most 1 MiB"),
+            first,
+            last,
+            sector: !first,
+        };
+        (header.encode(body), header)
+    }
+
     async fn write_block(
-        &self,
+        &mut self,
         header: &Header,
-        body: Bytes,
+        parts: &[Bytes],
         touched: &mut Vec<u64>,
     ) -> Result<(), LogError> {
         let index = self.files.index(header.position);
         if touched.last() != Some(&index) {
             touched.push(index);
         }
-        let encoded = header.encode(&body);
-        let used = (encoded.len() + body.len()) as u64;
-        let padding = usize::try_from(padded(used) - used).unwrap_or_default();
-        let parts = [encoded, body, Bytes::from_static(&ZEROES[..padding])];
         highwater_runtime::crash_point("wal-before-write");
         let path = self.files.path(index);
         let missing = || LogError::io(&path, &std::io::ErrorKind::NotFound.into());
         let file = self.files.get(index).ok_or_else(missing)?;
-        let written = file
-            .write_at(header.position % self.files.config.file_bytes, &parts)
-            .await;
-        written.map_err(|error| LogError::io(&path, &error))
+        let at = header.position % self.files.config.file_bytes;
+        let written = file.write_at(at, parts).await;
+        written.map_err(|error| LogError::io(&path, &error))?;
+        self.position += header.bytes();
+        Ok(())
     }
 
     /// Makes the file of the next block, waiting while the disk is full: what was appended is never given up (A1) before
@@ -428,9 +448,6 @@ impl<M: Send + 'static> Writer<M> {
             .send_if_modified(|state| std::mem::replace(&mut state.room, room) != room);
     }
 }
-
-static ZEROES: [u8; 4096] = [0; 4096];
-const _: () = assert!(ZEROES.len() as u64 == ALIGN);
 
 /// A moment's rest of the writer's own thread, or of its task under simulation.
 async fn rest() {

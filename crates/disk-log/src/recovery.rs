@@ -168,11 +168,12 @@ impl Recovery {
             return Ok(None);
         }
         let body_bytes = usize::try_from(header.body_bytes).unwrap_or(usize::MAX);
-        let body = if HEADER_BYTES + body_bytes <= head.len() {
-            head.slice(HEADER_BYTES..HEADER_BYTES + body_bytes)
+        let body_at = header.body_at();
+        let body = if body_at + body_bytes <= head.len() {
+            head.slice(body_at..body_at + body_bytes)
         } else {
             self.files
-                .read(position + HEADER_BYTES as u64, body_bytes)
+                .read(position + body_at as u64, body_bytes)
                 .await?
         };
         Ok(Header::check(&head, &body).then_some((header, body)))

@@ -36,17 +36,30 @@ impl FaultyDevice {
     pub fn new(inner: Arc<dyn Device>, faults: Arc<Faults>) -> Self {
         Self { inner, faults }
     }
+
+    fn check_room(&self, mode: OpenMode) -> io::Result<()> {
+        if mode == OpenMode::CreateNew && self.faults.is_full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn faulty(&self, inner: Arc<dyn File>) -> Arc<dyn File> {
+        let faults = Arc::clone(&self.faults);
+        Arc::new(FaultyFile { inner, faults })
+    }
 }
 
 #[async_trait]
 impl Device for FaultyDevice {
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        if mode == OpenMode::CreateNew && self.faults.is_full.load(Ordering::SeqCst) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let inner = self.inner.open(path, mode).await?;
-        let faults = Arc::clone(&self.faults);
-        Ok(Arc::new(FaultyFile { inner, faults }))
+        self.check_room(mode)?;
+        Ok(self.faulty(self.inner.open(path, mode).await?))
+    }
+
+    async fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        self.check_room(mode)?;
+        Ok(self.faulty(self.inner.open_direct(path, mode).await?))
     }
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! The futures of the real files block their thread: they are for writer threads ([`Threads`]) and for the real
 //! device's own reads, which go through `spawn_blocking`; nothing else may await them on a shared runtime.
 
+mod direct;
 #[cfg(feature = "faults")]
 mod faulty;
 pub mod net;
@@ -30,6 +31,15 @@ pub trait Device: Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound` without [`OpenMode::CreateNew`]; `AlreadyExists` with it.
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+    /// As [`Device::open`], for a file that is written in whole blocks of [`DIRECT_BLOCK_BYTES`] and seldom read: these
+    /// writes go past the page cache where the file system can, from the caller's memory where that is aligned. Any
+    /// other write works too. By default an ordinary file.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    async fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        self.open(path, mode).await
+    }
     /// Creates a directory and its missing parents, and syncs every directory that gained an entry.
     async fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Gives a file a second name; never overwrites (`AlreadyExists`). Not durable before [`Device::sync_dir`].
@@ -50,6 +60,9 @@ pub trait Device: Debug + Send + Sync + 'static {
     /// Bytes that can still be written to the file system of `path`.
     async fn bytes_free(&self, path: &Path) -> io::Result<u64>;
 }
+
+/// What offset, length and memory of a write must be multiples of to go past the page cache.
+pub const DIRECT_BLOCK_BYTES: usize = 4096;
 
 /// One entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

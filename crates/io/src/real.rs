@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::FlockOperation;
 
-use crate::{Device, DirEntry, DirLock, File, OpenMode, Threads};
+use crate::{Device, DirEntry, DirLock, File, OpenMode, Threads, direct};
 
 /// The machine's file systems.
 #[derive(Debug, Default, Clone, Copy)]
@@ -35,16 +35,22 @@ impl Device for RealDevice {
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let path = path.to_owned();
         blocking(move || {
-            let file = std::fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create_new(mode == OpenMode::CreateNew)
-                .open(&path)?;
-            let file: Arc<dyn File> = Arc::new(RealFile {
-                file: Arc::new(file),
-                path,
-            });
-            Ok(file)
+            let file = Arc::new(open(&path, mode, 0)?);
+            let direct = None;
+            Ok(Arc::new(RealFile { file, direct, path }) as Arc<dyn File>)
+        })
+        .await
+    }
+
+    async fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let path = path.to_owned();
+        blocking(move || {
+            let file = Arc::new(open(&path, mode, 0)?);
+            let flag = rustix::fs::OFlags::DIRECT.bits();
+            let flag = i32::try_from(flag).expect("open's flags are an int");
+            // a file system that cannot says so when it is asked
+            let direct = open(&path, OpenMode::Existing, flag).ok().map(Arc::new);
+            Ok(Arc::new(RealFile { file, direct, path }) as Arc<dyn File>)
         })
         .await
     }
@@ -143,9 +149,20 @@ fn sync_dir(path: &Path) -> io::Result<()> {
     std::fs::File::open(path)?.sync_all()
 }
 
+fn open(path: &Path, mode: OpenMode, flags: i32) -> io::Result<std::fs::File> {
+    std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(mode == OpenMode::CreateNew)
+        .custom_flags(flags)
+        .open(path)
+}
+
 #[derive(Debug)]
 struct RealFile {
     file: Arc<std::fs::File>,
+    /// The same file past the page cache.
+    direct: Option<Arc<std::fs::File>>,
     path: PathBuf,
 }
 
@@ -176,8 +193,13 @@ impl File for RealFile {
 
     async fn write_at(&self, offset: u64, parts: &[Bytes]) -> io::Result<()> {
         let file = Arc::clone(&self.file);
+        let direct = self.direct.clone();
         let parts = parts.to_vec();
-        blocking(move || write_all_at(&file, offset, &parts)).await
+        blocking(move || match &direct {
+            Some(direct) => direct::write_all_at(direct, &file, offset, &parts),
+            None => write_all_at(&file, offset, &parts),
+        })
+        .await
     }
 
     async fn sync_data(&self) -> io::Result<()> {
@@ -193,7 +215,11 @@ impl File for RealFile {
 
 const SLICES_MAX: usize = 64;
 
-fn write_all_at(file: &std::fs::File, mut offset: u64, parts: &[Bytes]) -> io::Result<()> {
+pub(crate) fn write_all_at(
+    file: &std::fs::File,
+    mut offset: u64,
+    parts: &[Bytes],
+) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
     let mut left = slices.as_mut_slice();
     IoSlice::advance_slices(&mut left, 0);

@@ -64,13 +64,15 @@ impl Debug for Sink {
 }
 
 impl GroupSink<Meta> for Sink {
-    fn durable(&self, group: Group<Meta>) {
-        let start = self.end.swap(group.end, Ordering::AcqRel);
-        for (_, meta) in group.entries {
-            match meta {
-                Meta::Nothing => {}
-                Meta::Tell(flushed) => flushed.io_completed(Ok(())),
-                Meta::TrimBefore => self.floor.store(start, Ordering::Release),
+    fn durable(&self, groups: Vec<Group<Meta>>) {
+        for group in groups {
+            let start = self.end.swap(group.end, Ordering::AcqRel);
+            for (_, meta) in group.entries {
+                match meta {
+                    Meta::Nothing => {}
+                    Meta::Tell(flushed) => flushed.io_completed(Ok(())),
+                    Meta::TrimBefore => self.floor.store(start, Ordering::Release),
+                }
             }
         }
     }

@@ -34,6 +34,7 @@ struct Sink {
     confirmed: watch::Sender<Confirmed>,
     ring: Mutex<Ring>,
     room: ByteBudget,
+    memory: ByteBudget,
 }
 
 /// What the groups on disk occupy, until they are trimmed.
@@ -62,6 +63,7 @@ impl DiskWal {
                 end,
             }),
             room,
+            memory: memory.clone(),
         });
         let as_sink: Arc<dyn GroupSink<Meta>> = Arc::<Sink>::clone(&sink);
         let log = DiskLog::start(recovery, epoch.0, threads, "wal-writer", as_sink);
@@ -76,17 +78,19 @@ impl DiskWal {
     }
 }
 
-impl GroupSink<Meta> for Sink {
-    fn durable(&self, group: Group<Meta>) {
+impl Sink {
+    /// Turns one group into batches; what it takes beyond what was reserved for them is counted.
+    fn take(&self, group: Group<Meta>, batches: &mut Vec<ConfirmedBatch>) {
         let end = WalPosition {
             epoch: self.epoch,
             at: group.end,
         };
-        let mut held = BytePermit::empty();
-        let mut batches = Vec::with_capacity(group.entries.len());
+        let mut room = BytePermit::empty();
+        let mut memory_bytes = 0;
         for (range, meta) in group.entries {
             let skip = record::HEADER_BYTES + meta.delta.len();
-            held.merge(meta.room);
+            room.merge(meta.room);
+            memory_bytes += meta.memory.bytes();
             batches.push(ConfirmedBatch {
                 stream: meta.stream,
                 leader_epoch: meta.leader_epoch,
@@ -95,22 +99,36 @@ impl GroupSink<Meta> for Sink {
                 max_timestamp: meta.max_timestamp,
                 delta: meta.delta,
                 roll: meta.roll,
-                bytes: group.body.slice(range.start + skip..range.end),
+                bytes: group.memory.slice(range.start + skip..range.end),
                 end,
                 permit: meta.memory,
             });
         }
+        let padding = (group.memory.len() as u64).saturating_sub(memory_bytes);
+        if let Some(last) = batches.last_mut()
+            && padding > 0
         {
-            let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-            let used = group.end - ring.end;
-            if used > held.bytes() {
-                held.merge(self.room.force(used - held.bytes()));
-            }
-            ring.end = group.end;
-            ring.groups.push_back((group.end, held));
+            last.permit.merge(self.memory.force(padding));
+        }
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = group.end - ring.end;
+        if used > room.bytes() {
+            room.merge(self.room.force(used - room.bytes()));
+        }
+        ring.end = group.end;
+        ring.groups.push_back((group.end, room));
+    }
+}
+
+impl GroupSink<Meta> for Sink {
+    fn durable(&self, groups: Vec<Group<Meta>>) {
+        let number = groups.last().map_or(0, |group| group.number);
+        let mut batches = Vec::with_capacity(groups.iter().map(|group| group.entries.len()).sum());
+        for group in groups {
+            self.take(group, &mut batches);
         }
         self.above.confirmed(batches);
-        self.confirmed.send_replace(Confirmed::UpTo(group.number));
+        self.confirmed.send_replace(Confirmed::UpTo(number));
     }
 
     fn ended(&self) {

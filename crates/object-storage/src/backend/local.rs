@@ -98,7 +98,7 @@ impl LocalStorage {
     }
 
     async fn write_temporary(&self, path: &Path, body: &[Bytes]) -> io::Result<()> {
-        let file = self.device.open(path, OpenMode::CreateNew).await?;
+        let file = self.device.open_direct(path, OpenMode::CreateNew).await?;
         file.write_at(0, body).await?;
         file.sync_data().await
     }

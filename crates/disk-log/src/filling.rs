@@ -1,0 +1,138 @@
+//! The group that gathers: entries copied, once, into the aligned memory that they are written from and kept in.
+
+use std::ops::Range;
+
+use bytes::{BufMut, BytesMut};
+
+use crate::block::{HEADER_BYTES, SECTOR_BYTES};
+
+/// Groups are carved, one after the other, from memory of this size; what does not fit gets its own.
+const SEGMENT_BYTES: usize = 1 << 20;
+
+/// Entries between their block's header and the padding.
+pub(crate) struct Filling<M> {
+    /// Begins at a multiple of a sector. Its capacity is what is left of the segment.
+    pub(crate) memory: BytesMut,
+    /// Where each entry lies in the memory, with what was given for it.
+    pub(crate) entries: Vec<(Range<usize>, M)>,
+    /// Just after the last entry; what follows is padding.
+    pub(crate) end: usize,
+    /// The group's number, from 1.
+    pub(crate) number: u64,
+}
+
+impl<M> Filling<M> {
+    /// The first group of a log, without memory.
+    pub(crate) fn first() -> Self {
+        Self {
+            memory: BytesMut::new(),
+            entries: Vec::new(),
+            end: 0,
+            number: 1,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether an entry of that many bytes can be added: always to an empty group.
+    pub(crate) fn fits(&self, bytes: usize) -> bool {
+        self.is_empty() || self.end + bytes <= whole_sectors(self.memory.capacity())
+    }
+
+    /// Adds one entry that fits.
+    pub(crate) fn push(&mut self, parts: &[&[u8]], bytes: usize, meta: M) {
+        if self.is_empty() {
+            let needed = HEADER_BYTES + bytes;
+            if needed > whole_sectors(self.memory.capacity()) {
+                self.memory = segment(needed.next_multiple_of(SECTOR_BYTES).max(SEGMENT_BYTES));
+            }
+            self.memory.put_bytes(0, HEADER_BYTES);
+        }
+        let from = self.memory.len();
+        for part in parts {
+            self.memory.put_slice(part);
+        }
+        self.end = self.memory.len();
+        self.entries.push((from..self.end, meta));
+    }
+
+    /// Takes the group, padded; the next begins where it ends.
+    pub(crate) fn close(&mut self) -> Self {
+        let padding = self.end.next_multiple_of(SECTOR_BYTES) - self.end;
+        self.memory.put_bytes(0, padding);
+        let rest = Self {
+            memory: BytesMut::new(),
+            entries: Vec::new(),
+            end: 0,
+            number: self.number + 1,
+        };
+        let memory = self.memory.split();
+        let left = std::mem::take(&mut self.memory);
+        let mut closed = std::mem::replace(self, rest);
+        self.memory = left;
+        closed.memory = memory;
+        closed
+    }
+}
+
+fn whole_sectors(bytes: usize) -> usize {
+    bytes - bytes % SECTOR_BYTES
+}
+
+/// Empty memory that begins at a multiple of a sector, with room for at least `bytes`.
+pub(crate) fn segment(bytes: usize) -> BytesMut {
+    let mut memory = BytesMut::with_capacity(bytes + SECTOR_BYTES);
+    let address = memory.as_ptr().addr();
+    let skip = address.next_multiple_of(SECTOR_BYTES) - address;
+    memory.put_bytes(0, skip);
+    drop(memory.split());
+    memory
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_lie_in_whole_sectors_of_aligned_memory() {
+        let mut filling = Filling::first();
+        let mut closed = Vec::new();
+        for (number, bytes) in [10, 4048, 4049, 500_000, 600_000, 3_000_000, 1]
+            .iter()
+            .enumerate()
+        {
+            let entry = vec![7; *bytes];
+            assert!(filling.is_empty() && filling.fits(*bytes));
+            filling.push(&[&entry[..1], &entry[1..]], *bytes, number);
+            assert!(filling.fits(0));
+            closed.push(filling.close());
+        }
+        for (number, group) in closed.iter().enumerate() {
+            assert_eq!(group.number, number as u64 + 1);
+            assert_eq!(group.memory.as_ptr().addr() % SECTOR_BYTES, 0);
+            assert_eq!(group.memory.len(), group.end.next_multiple_of(SECTOR_BYTES));
+            assert_eq!(group.entries, [(HEADER_BYTES..group.end, number)]);
+            assert!(
+                group.memory[HEADER_BYTES..group.end]
+                    .iter()
+                    .all(|byte| *byte == 7)
+            );
+        }
+    }
+
+    #[test]
+    fn an_entry_that_does_not_fit_begins_another_group() {
+        let mut filling = Filling::first();
+        filling.push(&[&[1; 1000]], 1000, ());
+        let room = SEGMENT_BYTES - HEADER_BYTES - 1000;
+        assert!(filling.fits(room));
+        assert!(!filling.fits(room + 2 * SECTOR_BYTES));
+        assert!(filling.close().memory.capacity() >= SECTOR_BYTES);
+        assert!(
+            filling.fits(3 * SEGMENT_BYTES),
+            "an empty group takes anything"
+        );
+    }
+}
