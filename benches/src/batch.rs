@@ -1,0 +1,144 @@
+//! The batches and requests that a producer sends again and again: built once, with a valid checksum.
+
+use std::io::{IoSlice, Write};
+use std::net::TcpStream;
+
+use anyhow::{Context, Result};
+use bytes::{Bytes, BytesMut};
+use highwater_protocol::messages::produce_request::PartitionProduceData;
+use highwater_protocol::messages::{ProduceRequest, TopicProduceData};
+use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchBuilder};
+use highwater_protocol::{ApiKey, FrameWriter, Message, Records};
+use highwater_types::Uuid;
+
+use crate::connection::CLIENT_ID;
+
+/// The version of Produce that is spoken: by topic id.
+pub(crate) const PRODUCE: i16 = 13;
+const CORRELATION_ID_AT: usize = 8;
+const TIMEOUT_MS: i32 = 30_000;
+
+/// A record batch without a producer id, so that a broker takes it any number of times.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pub(crate) bytes: Bytes,
+    pub(crate) records: u64,
+}
+
+impl Batch {
+    /// As many records as go into `batch_bytes`, at least one, each with a value of `record_bytes` and no key.
+    pub(crate) fn build(record_bytes: usize, batch_bytes: usize, timestamp: i64) -> Result<Self> {
+        let values = noise(record_bytes);
+        let mut records =
+            (batch_bytes.saturating_sub(BATCH_HEADER_BYTES) / record_bytes.max(1)).max(1);
+        loop {
+            let mut builder = BatchBuilder::default();
+            for _ in 0..records {
+                builder.push(timestamp, None, Some(&values));
+            }
+            let bytes = builder.build()?;
+            if bytes.len() <= batch_bytes || records == 1 {
+                let records = u64::try_from(records)?;
+                return Ok(Self { bytes, records });
+            }
+            records -= (records / 100).max(1);
+        }
+    }
+}
+
+/// Bytes that no codec makes smaller, the same in every run.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_be_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// A whole request; only its correlation id changes from one sending to the next.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    head: BytesMut,
+    rest: Vec<Bytes>,
+    /// The partitions it writes to.
+    pub(crate) partitions: Vec<i32>,
+    /// Bytes of its batches.
+    pub(crate) batch_bytes: u64,
+}
+
+impl Frame {
+    /// A request with one batch for each of these partitions, acknowledged by all replicas.
+    pub(crate) fn build(topic: Uuid, partitions: &[i32], batch: &Batch) -> Result<Self> {
+        let one = |index: &i32| PartitionProduceData {
+            index: *index,
+            records: Some(Records::from(batch.bytes.clone())),
+        };
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: TIMEOUT_MS,
+            topic_data: vec![TopicProduceData {
+                topic_id: topic,
+                partition_data: partitions.iter().map(one).collect(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let mut out = FrameWriter::request(ApiKey::Produce, PRODUCE, true, 0, CLIENT_ID);
+        request.write(&mut out, PRODUCE);
+        let mut parts = out.finish();
+        let head = parts.drain(..1).next().context("a frame has a head")?;
+        Ok(Self {
+            head: BytesMut::from(head),
+            rest: parts,
+            partitions: partitions.to_vec(),
+            batch_bytes: u64::try_from(batch.bytes.len() * partitions.len())?,
+        })
+    }
+
+    /// Sends it under a correlation id.
+    pub(crate) fn send(&mut self, socket: &mut TcpStream, id: i32) -> Result<()> {
+        self.head[CORRELATION_ID_AT..CORRELATION_ID_AT + 4].copy_from_slice(&id.to_be_bytes());
+        let mut slices = Vec::with_capacity(1 + self.rest.len());
+        slices.push(IoSlice::new(&self.head));
+        slices.extend(self.rest.iter().map(|part| IoSlice::new(part)));
+        write_all(socket, &mut slices)
+    }
+}
+
+fn write_all(socket: &mut TcpStream, mut slices: &mut [IoSlice<'_>]) -> Result<()> {
+    while !slices.is_empty() {
+        let written = socket
+            .write_vectored(slices)
+            .context("the broker hung up")?;
+        IoSlice::advance_slices(&mut slices, written);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use highwater_protocol::records::BatchHeader;
+
+    #[test]
+    fn batches_are_as_large_as_asked_and_sound() {
+        for (record, batch) in [(100, 16 << 10), (1 << 10, 128 << 10), (1 << 10, 16 << 10)] {
+            let built = Batch::build(record, batch, 1000).expect("builds");
+            assert!(built.bytes.len() <= batch, "{record} in {batch}");
+            assert!(
+                built.bytes.len() > batch - 2 * record,
+                "{record} in {batch}"
+            );
+            let header = BatchHeader::read(&built.bytes).expect("sound");
+            header.check_crc(&built.bytes).expect("sound");
+            assert_eq!(u64::try_from(header.count), Ok(built.records));
+        }
+        let single = Batch::build(64 << 10, 16 << 10, 1000).expect("builds");
+        assert_eq!(single.records, 1);
+    }
+}

@@ -1,0 +1,207 @@
+#![doc = include_str!("../README.md")]
+
+mod batch;
+mod connection;
+mod consume;
+mod end_to_end;
+mod figures;
+mod machine;
+mod pace;
+mod produce;
+#[cfg(test)]
+mod smoke;
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use highwater_types::{ByteSize, Uuid};
+
+use crate::connection::{Connection, End};
+use crate::consume::{Fetches, Span};
+use crate::figures::Figures;
+use crate::produce::{Extent, Load};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "highwater-bench",
+    about = "Load for a Kafka broker, and Highwater beside Apache Kafka"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write batches that were built once.
+    Produce {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        load: Load,
+        #[command(flatten)]
+        extent: Extent,
+    },
+    /// Read batches without looking into them; to the end if no extent is given.
+    Consume {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        fetches: Fetches,
+        #[command(flatten)]
+        extent: Extent,
+        /// Partitions of the topic.
+        #[arg(long, default_value_t = 1)]
+        partitions: i32,
+        /// Connections; where there are more than partitions, several read the same.
+        #[arg(long, default_value_t = 1)]
+        connections: usize,
+        /// Only so many records of each partition, the last; all if not given.
+        #[arg(long)]
+        last: Option<i64>,
+        /// Begin anew at the end, until the extent is reached.
+        #[arg(long)]
+        repeat: bool,
+    },
+    /// Write and read at once; the second latency is that from sending to receiving.
+    EndToEnd {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        load: Load,
+        #[command(flatten)]
+        fetches: Fetches,
+        #[command(flatten)]
+        extent: Extent,
+    },
+}
+
+/// The broker and the topic.
+#[derive(Debug, Args)]
+struct Target {
+    /// The broker.
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    bootstrap: String,
+    /// The topic; created if it is not there.
+    #[arg(long, default_value = "bench")]
+    topic: String,
+    /// A config of the created topic, for instance `retention.bytes=1073741824`; may be repeated.
+    #[arg(long = "topic-config", value_parser = key_value)]
+    configs: Vec<(String, String)>,
+    /// Delete the topic before the run, if it is there, so that it is empty.
+    #[arg(long)]
+    fresh: bool,
+    /// Delete the topic after the run.
+    #[arg(long)]
+    delete: bool,
+    /// The core this client runs on.
+    #[arg(long)]
+    core: Option<usize>,
+    /// The broker's process: its processor time is printed.
+    #[arg(long)]
+    pid: Option<u32>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("not of the form KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Target {
+    /// Runs `body` on the topic, between its creation and its deletion, and prints what it cost.
+    fn with_topic(
+        &self,
+        partitions: i32,
+        body: impl FnOnce(&mut Connection, Uuid) -> Result<Vec<Figures>>,
+    ) -> Result<()> {
+        if let Some(core) = self.core {
+            machine::pin(core)?;
+        }
+        let mut connection = Connection::open(&self.bootstrap)?;
+        if self.fresh && connection.exists(&self.topic)? {
+            connection.delete_topic(&self.topic)?;
+        }
+        let id = connection.create_topic(&self.topic, partitions, &self.configs)?;
+        let own = std::process::id();
+        let broker = || self.pid.map(machine::cpu).transpose();
+        let (broker_before, own_before) = (broker()?, machine::cpu(own)?);
+        let figures = body(&mut connection, id)?;
+        let (broker_after, own_after) = (broker()?, machine::cpu(own)?);
+        for figures in &figures {
+            say(&figures.to_string())?;
+        }
+        let done = figures.first().context("a run has figures")?;
+        let cost = |who: &str, cpu: std::time::Duration| {
+            let cpu = cpu.as_secs_f64();
+            let (per_gib, records) = (cpu / done.gib(), figures::real(done.records) / cpu);
+            say(&format!(
+                "{who} cpu {cpu:.2} s: {per_gib:.3} s/GiB, {records:.0} records per cpu second"
+            ))
+        };
+        if let (Some(before), Some(after)) = (broker_before, broker_after) {
+            cost("broker", after.saturating_sub(before))?;
+        }
+        cost("client", own_after.saturating_sub(own_before))?;
+        if self.delete {
+            connection.delete_topic(&self.topic)?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints a line.
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Produce {
+            target,
+            load,
+            extent,
+        } => target.with_topic(load.partitions, |_, topic| {
+            let extent = extent.or(ByteSize::gib(1));
+            let figures = produce::run(&target.bootstrap, topic, &load, &extent, None)?;
+            Ok(vec![figures])
+        }),
+        Command::Consume {
+            target,
+            fetches,
+            extent,
+            partitions,
+            connections,
+            last,
+            repeat,
+        } => target.with_topic(partitions, |connection, topic| {
+            let mut span = connection.span(&target.topic, partitions)?;
+            span.repeats = repeat;
+            if let Some(last) = last {
+                span.keep_last(last);
+            }
+            let what = (&span, &fetches);
+            let figures = consume::run(&target.bootstrap, topic, connections, what, &extent)?;
+            Ok(vec![figures])
+        }),
+        Command::EndToEnd {
+            target,
+            load,
+            fetches,
+            extent,
+        } => target.with_topic(load.partitions, |connection, topic| {
+            let extent = extent.or(ByteSize::mib(16));
+            let from = connection.offsets(&target.topic, load.partitions, End::Next)?;
+            let span = Span {
+                to: vec![i64::MAX; from.len()],
+                from,
+                repeats: false,
+            };
+            let how = (&load, &fetches);
+            let both = end_to_end::run(&target.bootstrap, topic, how, &extent, &span)?;
+            Ok(vec![both.produced, both.consumed])
+        }),
+    }
+}

@@ -1,0 +1,313 @@
+//! The native producer: a thread per connection, requests built beforehand, answers read in bulk.
+
+use std::collections::VecDeque;
+use std::io::{BufReader, Read};
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bytes::BytesMut;
+use highwater_protocol::messages::ProduceRequest;
+use highwater_types::{ByteSize, Uuid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::batch::{Batch, Frame, PRODUCE};
+use crate::connection::{connect, decode, pause};
+use crate::figures::{Figures, real};
+use crate::machine;
+use crate::pace::{Budget, Next, Pace};
+
+const ANSWERS_BYTES: usize = 64 << 10;
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// What to produce.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Load {
+    /// Bytes of one record's value.
+    #[arg(long, default_value = "1KiB")]
+    pub(crate) record_size: ByteSize,
+    /// The most bytes of one batch; a larger record has a batch to itself.
+    #[arg(long, default_value = "16KiB")]
+    pub(crate) batch_size: ByteSize,
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) partitions: i32,
+    /// Partitions that one request writes to.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) batches_per_request: usize,
+    /// Connections; each has partitions of its own where there are enough.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) connections: usize,
+    /// Requests in flight on one connection; 1 for one at a time.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) in_flight: usize,
+    /// Bytes per second, in requests at even distances (open loop); as fast as answers come (closed loop) if not given.
+    #[arg(long)]
+    pub(crate) rate: Option<ByteSize>,
+}
+
+/// When a run ends: at the first that is reached.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub(crate) struct Extent {
+    /// After so many bytes.
+    #[arg(long)]
+    pub(crate) bytes: Option<ByteSize>,
+    /// After so long.
+    #[arg(long)]
+    pub(crate) seconds: Option<u64>,
+}
+
+impl Extent {
+    /// So many bytes, where nothing else is said.
+    pub(crate) fn or(self, bytes: ByteSize) -> Self {
+        let unsaid = self.bytes.is_none() && self.seconds.is_none();
+        Self {
+            bytes: if unsaid { Some(bytes) } else { self.bytes },
+            ..self
+        }
+    }
+
+    pub(crate) fn until(&self, start: Instant) -> Option<Instant> {
+        Some(start + Duration::from_secs(self.seconds?))
+    }
+}
+
+/// When each batch was due, by partition, until it is received.
+#[derive(Debug)]
+pub(crate) struct Sent(Vec<Mutex<VecDeque<Instant>>>);
+
+impl Sent {
+    pub(crate) fn new(partitions: i32) -> Self {
+        Self((0..partitions).map(|_| Mutex::default()).collect())
+    }
+
+    fn of(&self, partition: i32) -> Result<std::sync::MutexGuard<'_, VecDeque<Instant>>> {
+        let queue = self.0.get(usize::try_from(partition)?);
+        let queue = queue.context("a partition of the topic")?.lock();
+        Ok(queue.unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn push(&self, partition: i32, due: Instant) -> Result<()> {
+        self.of(partition)?.push_back(due);
+        Ok(())
+    }
+
+    /// When the oldest batch that is not received was due.
+    pub(crate) fn pop(&self, partition: i32) -> Result<Instant> {
+        let oldest = self.of(partition)?.pop_front();
+        oldest.context("a batch is received that was not sent")
+    }
+}
+
+/// Produces to a topic; notes each batch in `sent` where that is asked.
+pub(crate) fn run(
+    bootstrap: &str,
+    topic: Uuid,
+    load: &Load,
+    extent: &Extent,
+    sent: Option<&Sent>,
+) -> Result<Figures> {
+    let (record, batch) = (usize::try_from(load.record_size.0)?, load.batch_size.0);
+    let batch = Batch::build(record, usize::try_from(batch)?, machine::timestamp()?)?;
+    let mut connections = Vec::new();
+    for index in 0..load.connections {
+        let mut frames = Vec::new();
+        let own = share(load.partitions, load.connections, index)?;
+        for partitions in own.chunks(load.batches_per_request.max(1)) {
+            frames.push(Frame::build(topic, partitions, &batch)?);
+        }
+        connections.push((connect(bootstrap)?, frames));
+    }
+    let frames = || connections.iter().flat_map(|(_, frames)| frames);
+    let frame_bytes: u64 = frames().map(|frame| frame.batch_bytes).sum();
+    let interval = load.rate.map(|rate| {
+        let requests = u64::try_from(frames().count()).unwrap_or(u64::MAX);
+        Duration::from_secs_f64(real(frame_bytes) / real(requests) / real(rate.0))
+    });
+    let start = machine::now();
+    let bytes = extent.bytes.map(|bytes| bytes.0);
+    let budget = Budget::new(bytes, extent.until(start));
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        let count = u32::try_from(connections.len())?;
+        for (index, (socket, frames)) in (0..).zip(connections) {
+            let first = interval.map_or(start, |interval| start + interval * index);
+            let pace = Pace::new(&budget, first, interval.map(|interval| interval * count));
+            let producer = Producer::new(socket, frames, load.in_flight, &batch, sent)?;
+            threads.push(scope.spawn(|| producer.run(pace)));
+        }
+        let done = threads.into_iter().map(|thread| {
+            let figures = thread.join();
+            figures.unwrap_or_else(|_panic| Err(anyhow::anyhow!("a producer failed")))
+        });
+        let mut figures = Figures::join(done)?;
+        figures.elapsed = start.elapsed();
+        Ok(figures)
+    })
+}
+
+/// The partitions of one connection: its own where there are enough, else one that others have too.
+pub(crate) fn share(partitions: i32, connections: usize, index: usize) -> Result<Vec<i32>> {
+    let count = usize::try_from(partitions)?;
+    ensure!(
+        count > 0 && connections > 0,
+        "no partition or no connection"
+    );
+    let own = (0..partitions).skip(index % count);
+    let step = if connections < count {
+        connections
+    } else {
+        count
+    };
+    Ok(own.step_by(step).collect())
+}
+
+struct Producer<'a> {
+    socket: TcpStream,
+    answers: BufReader<TcpStream>,
+    frames: Vec<Frame>,
+    next_frame: usize,
+    depth: usize,
+    batch: &'a Batch,
+    sent: Option<&'a Sent>,
+    next_id: i32,
+    /// Due times and batches of the requests without an answer, the oldest first.
+    in_flight: VecDeque<(Instant, usize)>,
+    figures: Figures,
+}
+
+impl<'a> Producer<'a> {
+    fn new(
+        socket: TcpStream,
+        frames: Vec<Frame>,
+        depth: usize,
+        batch: &'a Batch,
+        sent: Option<&'a Sent>,
+    ) -> Result<Self> {
+        let answers = BufReader::with_capacity(ANSWERS_BYTES, socket.try_clone()?);
+        Ok(Self {
+            socket,
+            answers,
+            frames,
+            next_frame: 0,
+            depth,
+            batch,
+            sent,
+            next_id: 0,
+            in_flight: VecDeque::with_capacity(depth),
+            figures: Figures::new()?,
+        })
+    }
+
+    fn run(mut self, mut pace: Pace<'_>) -> Result<Figures> {
+        machine::sharpen_timers()?;
+        loop {
+            let mut next = None;
+            while self.in_flight.len() < self.depth {
+                match pace.next(self.frames[self.next_frame].batch_bytes, machine::now()) {
+                    Next::Send(due) => self.send(due)?,
+                    other => {
+                        next = Some(other);
+                        break;
+                    }
+                }
+            }
+            let idle = self.in_flight.is_empty();
+            match next {
+                Some(Next::Over) if idle => return Ok(self.figures),
+                Some(Next::Wait(due)) if idle => pause(due - machine::now()),
+                Some(Next::Wait(due)) if !self.answered_before(due)? => {}
+                _ => self.receive()?,
+            }
+        }
+    }
+
+    fn send(&mut self, due: Instant) -> Result<()> {
+        let frame = &mut self.frames[self.next_frame];
+        if let Some(sent) = self.sent {
+            for partition in &frame.partitions {
+                sent.push(*partition, due)?;
+            }
+        }
+        frame.send(&mut self.socket, self.next_id)?;
+        self.in_flight.push_back((due, frame.partitions.len()));
+        self.next_frame = (self.next_frame + 1) % self.frames.len();
+        self.next_id = self.next_id.wrapping_add(1);
+        Ok(())
+    }
+
+    fn answered_before(&self, due: Instant) -> Result<bool> {
+        if !self.answers.buffer().is_empty() {
+            return Ok(true);
+        }
+        let left = due.saturating_duration_since(machine::now());
+        let timeout = Timespec::try_from(left)?;
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        Ok(poll(&mut fds, Some(&timeout))? > 0)
+    }
+
+    /// Waits for an answer, then takes all that are there.
+    fn receive(&mut self) -> Result<()> {
+        self.receive_one()?;
+        while self.whole_answer_is_there() {
+            self.receive_one()?;
+        }
+        Ok(())
+    }
+
+    fn whole_answer_is_there(&self) -> bool {
+        let buffer = self.answers.buffer();
+        let Some(length) = buffer.first_chunk::<4>() else {
+            return false;
+        };
+        usize::try_from(i32::from_be_bytes(*length)).is_ok_and(|length| buffer.len() >= 4 + length)
+    }
+
+    fn receive_one(&mut self) -> Result<()> {
+        let mut length = [0; 4];
+        self.answers
+            .read_exact(&mut length)
+            .context("the broker hung up")?;
+        let length = usize::try_from(i32::from_be_bytes(length))?;
+        ensure!(length <= ANSWER_BYTES_MAX, "an answer of {length} bytes");
+        let mut frame = BytesMut::zeroed(length);
+        self.answers.read_exact(&mut frame)?;
+        let answered = machine::now();
+        let (due, batches) = self
+            .in_flight
+            .pop_front()
+            .context("an answer nobody asked for")?;
+        let id = self
+            .next_id
+            .wrapping_sub(i32::try_from(self.in_flight.len() + 1)?);
+        let answer = decode::<ProduceRequest>(frame.freeze(), PRODUCE, id)?;
+        let mut parts = answer
+            .responses
+            .iter()
+            .flat_map(|topic| &topic.partition_responses);
+        let refused = parts.find(|part| part.error_code != 0);
+        ensure!(refused.is_none(), "a batch was refused: {refused:?}");
+        let batches = u64::try_from(batches)?;
+        self.figures
+            .latency
+            .record(answered.saturating_duration_since(due));
+        self.figures.batches += batches;
+        self.figures.records += batches * self.batch.records;
+        self.figures.bytes += batches * u64::try_from(self.batch.bytes.len())?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_partition_has_a_connection() {
+        assert_eq!(share(5, 2, 0).expect("some"), [0, 2, 4]);
+        assert_eq!(share(5, 2, 1).expect("some"), [1, 3]);
+        assert_eq!(share(2, 3, 2).expect("some"), [0]);
+        assert_eq!(share(1, 1, 0).expect("some"), [0]);
+    }
+}
