@@ -11,7 +11,7 @@ use highwater_runtime::BytePermit;
 use crate::api::{self, RequestContext};
 use crate::auth::Principal;
 use crate::broker::Broker;
-use crate::metrics;
+use crate::metrics::ApiMetrics;
 use crate::net::{Answer, ConnectionInfo, Frame, Served, Service};
 
 /// Serves the requests of every connection.
@@ -19,6 +19,7 @@ use crate::net::{Answer, ConnectionInfo, Frame, Served, Service};
 pub(crate) struct Dispatch {
     broker: Arc<Broker>,
     principal: Arc<Principal>,
+    metrics: ApiMetrics,
 }
 
 impl Dispatch {
@@ -28,6 +29,7 @@ impl Dispatch {
         Self {
             broker,
             principal: Arc::new(Principal::anonymous()),
+            metrics: ApiMetrics::new(api::APIS),
         }
     }
 }
@@ -63,7 +65,7 @@ impl Service for Dispatch {
             version: header.api_version,
             correlation_id: header.correlation_id,
         };
-        let timer = metrics::request(entry.key);
+        let timer = self.metrics.request(entry.key);
         let peer = connection.peer;
         let serving = (entry.serve)(ctx, body);
         let permit = frame.permit;

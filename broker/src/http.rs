@@ -1,19 +1,36 @@
 //! `/health/live`, `/health/ready` and `/metrics` over HTTP.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
+/// How often recorded values are folded into what is rendered: between, each takes memory.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// Serves until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, metrics: PrometheusHandle) {
+    let handle = metrics.clone();
+    let upkeep = async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            handle.run_upkeep();
+        }
+    };
     let app = Router::new()
         .route("/health/live", get(|| async { "live\n" }))
         // it is served from when the partitions are open on
         .route("/health/ready", get(|| async { (StatusCode::OK, "ready\n") }))
         .route("/metrics", get(move || std::future::ready(metrics.render())));
-    if let Err(error) = axum::serve(listener, app).await {
-        tracing::error!(%error, "the admin listener ended");
+    tokio::select! {
+        () = upkeep => {}
+        served = axum::serve(listener, app) => {
+            if let Err(error) = served {
+                tracing::error!(%error, "the admin listener ended");
+            }
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! The broker's metrics.
 
 use highwater_protocol::ApiKey;
+use metrics::{Counter, Histogram};
 use tokio::time::Instant;
+
+use crate::api::ApiEntry;
 
 /// Requests by API.
 pub const REQUESTS: &str = "highwater_broker_requests_total";
@@ -18,23 +21,58 @@ pub fn describe() {
     );
 }
 
-/// Counts a request and, when dropped, its time.
-pub(crate) fn request(api: ApiKey) -> RequestTimer {
-    metrics::counter!(REQUESTS, "api" => api.name()).increment(1);
-    RequestTimer {
-        api,
-        since: Instant::now(),
+/// The handles of each API's metrics, looked up once. Made when the recorder is installed.
+#[derive(Debug)]
+pub(crate) struct ApiMetrics(Vec<Option<OneApi>>);
+
+#[derive(Debug, Clone)]
+struct OneApi {
+    requests: Counter,
+    seconds: Histogram,
+}
+
+impl ApiMetrics {
+    pub(crate) fn new(apis: &[ApiEntry]) -> Self {
+        let mut handles = Vec::new();
+        for api in apis {
+            let at = index(api.key);
+            if handles.len() <= at {
+                handles.resize_with(at + 1, || None);
+            }
+            handles[at] = Some(OneApi {
+                requests: metrics::counter!(REQUESTS, "api" => api.key.name()),
+                seconds: metrics::histogram!(REQUEST_SECONDS, "api" => api.key.name()),
+            });
+        }
+        Self(handles)
+    }
+
+    /// Counts a request and, when what it answers is dropped, its time.
+    pub(crate) fn request(&self, api: ApiKey) -> RequestTimer {
+        let of = self.0.get(index(api)).and_then(Option::as_ref);
+        if let Some(of) = of {
+            of.requests.increment(1);
+        }
+        RequestTimer {
+            seconds: of.map(|of| of.seconds.clone()),
+            since: Instant::now(),
+        }
     }
 }
 
+fn index(api: ApiKey) -> usize {
+    usize::try_from(api as i16).unwrap_or(0)
+}
+
 pub(crate) struct RequestTimer {
-    api: ApiKey,
+    seconds: Option<Histogram>,
     since: Instant,
 }
 
 impl Drop for RequestTimer {
     fn drop(&mut self) {
-        let elapsed = self.since.elapsed().as_secs_f64();
-        metrics::histogram!(REQUEST_SECONDS, "api" => self.api.name()).record(elapsed);
+        if let Some(seconds) = &self.seconds {
+            seconds.record(self.since.elapsed().as_secs_f64());
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The group that gathers: entries copied, once, into the aligned memory that they are written from and kept in.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
@@ -42,11 +43,12 @@ impl<M> Filling<M> {
     }
 
     /// Adds one entry that fits.
-    pub(crate) fn push(&mut self, parts: &[&[u8]], bytes: usize, meta: M) {
+    pub(crate) fn push(&mut self, segments: &mut Segments, parts: &[&[u8]], bytes: usize, meta: M) {
         if self.is_empty() {
             let needed = HEADER_BYTES + bytes;
             if needed > whole_sectors(self.memory.capacity()) {
-                self.memory = segment(needed.next_multiple_of(SECTOR_BYTES).max(SEGMENT_BYTES));
+                let left = std::mem::take(&mut self.memory);
+                self.memory = segments.exchange(left, needed);
             }
             self.memory.put_bytes(0, HEADER_BYTES);
         }
@@ -77,13 +79,44 @@ impl<M> Filling<M> {
     }
 }
 
+/// Segments whose groups are still held, oldest first; used again when nothing of them is. So a log that is appended to
+/// and let go of at one pace needs no fresh memory, which the kernel would fill with zeroes first.
+#[derive(Default)]
+pub(crate) struct Segments(VecDeque<BytesMut>);
+
+/// How many of the oldest are looked at: the order in which they are let go of is nearly that in which they were filled.
+const LOOKED_AT: usize = 8;
+
+impl Segments {
+    /// Takes what is left of a segment and gives one with room for `bytes`.
+    fn exchange(&mut self, left: BytesMut, bytes: usize) -> BytesMut {
+        if left.capacity() > 0 {
+            self.0.push_back(left);
+        }
+        if bytes > SEGMENT_BYTES {
+            return segment(bytes.next_multiple_of(SECTOR_BYTES));
+        }
+        let free = self.0.iter_mut().take(LOOKED_AT).position(|used| {
+            // true when this is the last handle on a segment, and then it is whole again
+            used.try_reclaim(SEGMENT_BYTES + SECTOR_BYTES)
+        });
+        match free.and_then(|at| self.0.remove(at)) {
+            Some(memory) if memory.capacity() < 2 * SEGMENT_BYTES => aligned(memory),
+            _ => segment(SEGMENT_BYTES),
+        }
+    }
+}
+
 fn whole_sectors(bytes: usize) -> usize {
     bytes - bytes % SECTOR_BYTES
 }
 
 /// Empty memory that begins at a multiple of a sector, with room for at least `bytes`.
 pub(crate) fn segment(bytes: usize) -> BytesMut {
-    let mut memory = BytesMut::with_capacity(bytes + SECTOR_BYTES);
+    aligned(BytesMut::with_capacity(bytes + SECTOR_BYTES))
+}
+
+fn aligned(mut memory: BytesMut) -> BytesMut {
     let address = memory.as_ptr().addr();
     let skip = address.next_multiple_of(SECTOR_BYTES) - address;
     memory.put_bytes(0, skip);
@@ -98,6 +131,7 @@ mod tests {
     #[test]
     fn groups_lie_in_whole_sectors_of_aligned_memory() {
         let mut filling = Filling::first();
+        let mut segments = Segments::default();
         let mut closed = Vec::new();
         for (number, bytes) in [10, 4048, 4049, 500_000, 600_000, 3_000_000, 1]
             .iter()
@@ -105,7 +139,7 @@ mod tests {
         {
             let entry = vec![7; *bytes];
             assert!(filling.is_empty() && filling.fits(*bytes));
-            filling.push(&[&entry[..1], &entry[1..]], *bytes, number);
+            filling.push(&mut segments, &[&entry[..1], &entry[1..]], *bytes, number);
             assert!(filling.fits(0));
             closed.push(filling.close());
         }
@@ -125,7 +159,7 @@ mod tests {
     #[test]
     fn an_entry_that_does_not_fit_begins_another_group() {
         let mut filling = Filling::first();
-        filling.push(&[&[1; 1000]], 1000, ());
+        filling.push(&mut Segments::default(), &[&[1; 1000]], 1000, ());
         let room = SEGMENT_BYTES - HEADER_BYTES - 1000;
         assert!(filling.fits(room));
         assert!(!filling.fits(room + 2 * SECTOR_BYTES));
@@ -134,5 +168,29 @@ mod tests {
             filling.fits(3 * SEGMENT_BYTES),
             "an empty group takes anything"
         );
+    }
+
+    #[test]
+    fn a_segment_is_used_again_when_nothing_of_it_is_held() {
+        let mut filling = Filling::first();
+        let mut segments = Segments::default();
+        let entry = vec![1; 900_000];
+        let mut places = std::collections::BTreeSet::new();
+        let mut held = VecDeque::new();
+        for _ in 0..100 {
+            filling.push(&mut segments, &[&entry], entry.len(), ());
+            let group = filling.close().memory.freeze();
+            places.insert(group.as_ptr().addr());
+            held.push_back(group.slice(100..200));
+            if held.len() > 5 {
+                held.pop_front();
+            }
+        }
+        assert!(
+            places.len() <= 7,
+            "{} segments for 5 that are held",
+            places.len()
+        );
+        assert!(held.iter().all(|slice| slice.iter().all(|byte| *byte == 1)));
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::block::{BLOCK_MAX, HEADER_BYTES, Header, SECTOR_BYTES};
 use crate::files::Files;
-use crate::filling::{Filling, segment};
+use crate::filling::{Filling, Segments, segment};
 use crate::group::{Group, GroupSink};
 use crate::{LogError, Recovery};
 
@@ -42,6 +42,8 @@ struct Inner<M> {
     open: Mutex<Open<M>>,
     wake: Notify,
     state: watch::Sender<State>,
+    /// Apart from the state, so that who waits for the end is not woken by every sync.
+    ended: watch::Sender<bool>,
 }
 
 /// What the writer has done.
@@ -71,6 +73,7 @@ struct Open<M> {
     /// Groups that are closed and wait for the writer.
     closed: VecDeque<Filling<M>>,
     filling: Filling<M>,
+    segments: Segments,
     closing: bool,
     floor: u64,
     /// Room that somebody waits for.
@@ -98,6 +101,7 @@ impl<M: Send + 'static> DiskLog<M> {
             open: Mutex::new(Open {
                 closed: VecDeque::new(),
                 filling: Filling::first(),
+                segments: Segments::default(),
                 closing: false,
                 floor: recovery.files.first_position(),
                 wanted: 0,
@@ -110,6 +114,7 @@ impl<M: Send + 'static> DiskLog<M> {
                 full: false,
                 room,
             }),
+            ended: watch::Sender::new(false),
         });
         let writer = Writer {
             inner: Arc::clone(&inner),
@@ -128,15 +133,16 @@ impl<M: Send + 'static> DiskLog<M> {
     /// [`State::groups`] reaches its group.
     pub fn append(&self, parts: &[&[u8]], meta: M) -> Appended {
         let bytes = parts.iter().map(|part| part.len()).sum();
-        let mut open = self.lock();
+        let mut locked = self.lock();
+        let open = &mut *locked;
         if !open.filling.fits(bytes) {
             let full = open.filling.close();
             open.closed.push_back(full);
         }
         let begins = open.filling.is_empty();
-        open.filling.push(parts, bytes, meta);
+        open.filling.push(&mut open.segments, parts, bytes, meta);
         let group = open.filling.number;
-        drop(open);
+        drop(locked);
         if begins {
             self.0.wake.notify_one();
         }
@@ -171,9 +177,9 @@ impl<M: Send + 'static> DiskLog<M> {
 
     /// Resolves when the log has ended. Cancellation safe.
     pub async fn ended(&self) {
-        let mut state = self.state();
+        let mut ended = self.0.ended.subscribe();
         // an error means that the writer is gone, which is an end too
-        drop(state.wait_for(|state| state.ended.is_some()).await);
+        drop(ended.wait_for(|ended| *ended).await);
     }
 
     /// Makes what was appended durable and ends the log.
@@ -183,9 +189,8 @@ impl<M: Send + 'static> DiskLog<M> {
     pub async fn shutdown(&self) -> Result<(), LogError> {
         self.lock().closing = true;
         self.0.wake.notify_one();
-        let mut state = self.state();
-        let ended = state.wait_for(|state| state.ended.is_some()).await;
-        match ended.ok().and_then(|state| state.ended.clone()).flatten() {
+        self.ended().await;
+        match self.0.state.borrow().ended.clone().flatten() {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -234,6 +239,7 @@ impl<M: Send + 'static> Writer<M> {
         self.inner
             .state
             .send_modify(|state| state.ended = Some(error));
+        self.inner.ended.send_replace(true);
     }
 
     /// Writes groups until the log is closed. An error ends it and is never tried again (D3).

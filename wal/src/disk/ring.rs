@@ -224,9 +224,7 @@ impl WriteAheadLog for DiskWal {
     }
 
     async fn ended(&self) {
-        let mut state = self.state.clone();
-        // an error means that the writer is gone, which is an end too
-        drop(state.wait_for(|state| state.ended.is_some()).await);
+        self.log.ended().await;
     }
 
     async fn shutdown(&self) -> Result<(), WalError> {
