@@ -1,10 +1,11 @@
 //! Feeds damaged input to what reads from the network: `fuzz TARGET --seconds 20 --seed 1`.
 //!
 //! A panic is a failure, and so is an allocation that the size of the input does not explain. It runs on the stable
-//! toolchain, without instrumentation: inputs are valid encodings, damaged.
+//! toolchain, without instrumentation: inputs are valid encodings and what real clients sent, damaged.
 
 mod allocator;
 mod campaign;
+mod captured;
 mod mutate;
 mod targets;
 

@@ -2,12 +2,13 @@
 
 use anyhow::Result;
 use bytes::Bytes;
-use highwater_protocol::records::{Codec, compress, decompress};
+use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchHeader, Codec, compress, decompress};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::allocator::{Bound, within};
 use crate::campaign::Target;
+use crate::captured;
 
 pub(crate) const TARGET: Target = Target {
     name: "decompression",
@@ -33,6 +34,14 @@ fn seeds(random: &mut ChaCha8Rng) -> Result<Vec<Vec<u8>>> {
         if codec == Codec::Snappy {
             // without the framing of Java's stream, as librdkafka writes it
             seeds.push([&[number, 0][..], &[5, 16, b'p', b'l', b'a', b'i', b'n']].concat());
+        }
+    }
+    for batch in captured::batches()? {
+        let codec = BatchHeader::read(&batch)?.codec()?;
+        if let Some(number) = CODECS.iter().position(|known| *known == codec) {
+            let mut seed = vec![u8::try_from(number)?, 0];
+            seed.extend_from_slice(&batch[BATCH_HEADER_BYTES..]);
+            seeds.push(seed);
         }
     }
     Ok(seeds)

@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::decompression;
 use crate::allocator::{Bound, within};
 use crate::campaign::Target;
+use crate::captured;
 
 pub(crate) const TARGET: Target = Target {
     name: "records",
@@ -37,6 +38,15 @@ fn seeds(random: &mut ChaCha8Rng) -> Result<Vec<Vec<u8>>> {
                 bytes.extend_from_slice(&batch(Codec::None, random)?);
             }
             seeds.push(bytes);
+        }
+    }
+    for batch in captured::batches()? {
+        // a few are larger than what is looked at here
+        if BatchHeader::read(&batch)?
+            .records(&batch, DECOMPRESSED_MAX)
+            .is_ok()
+        {
+            seeds.push(batch.to_vec());
         }
     }
     Ok(seeds)

@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::allocator::{Bound, within};
 use crate::campaign::Target;
+use crate::captured;
 
 pub(crate) const TARGET: Target = Target {
     name: "requests",
@@ -33,6 +34,7 @@ fn seeds(random: &mut ChaCha8Rng) -> Result<Vec<Vec<u8>>> {
         };
     }
     for_each_api!(each);
+    frames.extend(captured::requests()?.iter().map(|bytes| bytes.to_vec()));
     Ok(frames)
 }
 
