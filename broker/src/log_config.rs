@@ -19,6 +19,13 @@ pub(crate) fn log_config(own: &BTreeMap<String, String>, broker: &Config) -> Log
     let long = |name: &str| text(name).trim().parse::<i64>().unwrap_or_default();
     let policy = text("cleanup.policy");
     let has_policy = |wanted: &str| policy.split(',').any(|one| one.trim() == wanted);
+    let compression_type = text("compression.type");
+    // -1 is gzip's default, and lz4 has one level here
+    let level = match compression_type.as_str() {
+        "gzip" => Some(long("compression.gzip.level")).filter(|level| *level > 0),
+        "zstd" => Some(long("compression.zstd.level")),
+        _ => None,
+    };
     LogConfig {
         max_message_bytes: long("max.message.bytes"),
         timestamp_type: if text("message.timestamp.type") == "LogAppendTime" {
@@ -28,7 +35,7 @@ pub(crate) fn log_config(own: &BTreeMap<String, String>, broker: &Config) -> Log
         },
         timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
         timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
-        compression: match text("compression.type").as_str() {
+        compression: match compression_type.as_str() {
             "uncompressed" => Some(Codec::None),
             "gzip" => Some(Codec::Gzip),
             "snappy" => Some(Codec::Snappy),
@@ -36,6 +43,7 @@ pub(crate) fn log_config(own: &BTreeMap<String, String>, broker: &Config) -> Log
             "zstd" => Some(Codec::Zstd),
             _ => None,
         },
+        compression_level: level.and_then(|level| i32::try_from(level).ok()),
         retention_ms: long("retention.ms"),
         retention_bytes: long("retention.bytes"),
         segment_bytes: long("segment.bytes"),

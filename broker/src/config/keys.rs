@@ -101,10 +101,31 @@ pub static KEYS: &[Key] = &[
         "Whether a topic is created when a client first asks for it.",
     ),
     key(
+        "compression.gzip.level",
+        "-1",
+        Kind::Int { min: -1, max: 9 },
+        "The level of gzip where the broker compresses; -1 is its default.",
+    ),
+    key(
+        "compression.lz4.level",
+        "9",
+        Kind::Int { min: 1, max: 17 },
+        "Kept and described; lz4 has one level here, Kafka's default.",
+    ),
+    key(
         "compression.type",
         "producer",
         Kind::OneOf(COMPRESSION_TYPES),
-        "The codec batches are kept in; producer keeps what arrives.",
+        "The codec batches are kept in: others are recompressed; producer keeps what arrives.",
+    ),
+    key(
+        "compression.zstd.level",
+        "3",
+        Kind::Int {
+            min: -131_072,
+            max: 22,
+        },
+        "The level of zstd where the broker compresses.",
     ),
     key(
         "connections.max.idle.ms",

@@ -270,6 +270,13 @@ fn check(given: &BTreeMap<String, String>, errors: &mut Vec<String>) {
             errors.push(format!("{name}: {why}"));
         }
     }
+    let gzip = given
+        .get("compression.gzip.level")
+        .map(|level| level.trim());
+    if gzip == Some("0") {
+        let why = "Value must be between 1 and 9 or equal to -1";
+        errors.push(format!("compression.gzip.level: {why}"));
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub struct LogConfig {
     pub timestamp_after_max_ms: i64,
     /// `compression.type`, `None` for `producer`.
     pub compression: Option<Codec>,
+    /// `compression.gzip.level` or `compression.zstd.level`, `None` for the codec's default.
+    pub compression_level: Option<i32>,
     /// `retention.ms`.
     pub retention_ms: i64,
     /// `retention.bytes`.
@@ -39,6 +41,7 @@ impl Default for LogConfig {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 3_600_000,
             compression: None,
+            compression_level: None,
             retention_ms: 604_800_000,
             retention_bytes: -1,
             segment_bytes: 1 << 30,

@@ -4,6 +4,7 @@ mod config;
 mod error;
 mod log;
 mod producer_state;
+mod recompress;
 mod validate;
 
 pub use config::LogConfig;

@@ -5,7 +5,7 @@ use highwater_protocol::records::{
     BATCH_HEADER_BYTES, BatchError, BatchHeader, Codec, TimestampType, decompress, walk,
 };
 
-use crate::{AppendError, LogConfig};
+use crate::{AppendError, LogConfig, recompress};
 
 /// Who appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,10 +61,17 @@ pub(crate) fn validate(
         decompress(codec, &body, limit).map_err(|error| AppendError::Corrupt(error.to_string()))?
     };
     let max_timestamp = check_records(&header, &body, config, now_ms)?;
-    finish(header, records, max_timestamp, config, now_ms)
+    match config.compression.filter(|target| *target != codec) {
+        Some(target) => {
+            let rebuilt = recompress::rebuild(&header, &body, target, config)?;
+            let header = BatchHeader::read(&rebuilt).map_err(|error| of_batch(&error))?;
+            finish(header, &rebuilt, max_timestamp, config, now_ms)
+        }
+        None => finish(header, records, max_timestamp, config, now_ms),
+    }
 }
 
-fn check_size(header: &BatchHeader, config: &LogConfig) -> Result<(), AppendError> {
+pub(crate) fn check_size(header: &BatchHeader, config: &LogConfig) -> Result<(), AppendError> {
     let bytes = i64::try_from(header.bytes).unwrap_or(i64::MAX);
     if bytes > config.max_message_bytes {
         let limit = config.max_message_bytes;
@@ -116,6 +123,8 @@ fn check_records(
     let checks_time = config.timestamp_type == TimestampType::CreateTime;
     let earliest = now_ms.saturating_sub(config.timestamp_before_max_ms);
     let latest = now_ms.saturating_add(config.timestamp_after_max_ms);
+    // only the broker's clock makes a batch one of LogAppendTime
+    let pretends = !checks_time && header.timestamp_type() == TimestampType::LogAppendTime;
     let mut max_timestamp = -1;
     let mut expected = 0;
     let mut misplaced = false;
@@ -140,6 +149,10 @@ fn check_records(
                     "timestamp {timestamp} is out of range, it should be within [{earliest}, {latest}]"
                 );
                 untimely.push((expected, message));
+            }
+            if pretends && untimely.len() < RECORD_ERRORS_MAX {
+                let message = "a producer may not set the timestamp type to LogAppendTime";
+                untimely.push((expected, message.to_owned()));
             }
             expected += 1;
         },
@@ -307,6 +320,10 @@ mod tests {
         assert_eq!(
             (taken.header.max_timestamp, taken.log_append_time),
             (1_000_000, Some(1_000_000))
+        );
+        let pretends = check(&taken.bytes, &config);
+        assert!(
+            matches!(pretends, Err(AppendError::InvalidTimestamp { records, .. }) if records.len() == 2)
         );
     }
 }

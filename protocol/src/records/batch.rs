@@ -233,6 +233,30 @@ impl BatchHeader {
         restamp(&batch[..self.bytes], kind, max_timestamp)
     }
 
+    /// The batch anew around its decompressed records, under another codec: everything else stays as it is.
+    ///
+    /// # Errors
+    /// What the codec answers.
+    pub fn rebuilt(
+        &self,
+        records: &[u8],
+        codec: Codec,
+        level: Option<i32>,
+    ) -> std::io::Result<Bytes> {
+        let header = Self {
+            attributes: (self.attributes & !7) | i16::from(codec as u8),
+            ..*self
+        };
+        let mut out = BytesMut::with_capacity(BATCH_HEADER_BYTES + records.len());
+        header.put(&mut out);
+        match codec {
+            Codec::None => out.put_slice(records),
+            codec => out.put_slice(&super::compress_at(codec, level, records)?),
+        }
+        seal(&mut out);
+        Ok(out.freeze())
+    }
+
     /// Writes a header; length and CRC come with [`seal`].
     pub(super) fn put(&self, out: &mut BytesMut) {
         out.put_i64(self.base_offset);

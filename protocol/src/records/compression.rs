@@ -159,10 +159,19 @@ fn snappy_block(block: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Com
 /// # Errors
 /// What the codec answers.
 pub fn compress(codec: Codec, input: &[u8]) -> io::Result<Vec<u8>> {
+    compress_at(codec, None, input)
+}
+
+/// Compresses at a level of gzip (1 to 9) or zstd; lz4 and snappy have one level here.
+///
+/// # Errors
+/// What the codec answers.
+pub fn compress_at(codec: Codec, level: Option<i32>, input: &[u8]) -> io::Result<Vec<u8>> {
     match codec {
         Codec::None => Ok(input.to_vec()),
         Codec::Gzip => {
-            let level = flate2::Compression::default();
+            let level = level.and_then(|level| u32::try_from(level).ok());
+            let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
             encoder.write_all(input)?;
             encoder.finish()
@@ -172,7 +181,7 @@ pub fn compress(codec: Codec, input: &[u8]) -> io::Result<Vec<u8>> {
             encoder.write_all(input)?;
             encoder.finish().map_err(io::Error::other)
         }
-        Codec::Zstd => zstd::stream::encode_all(input, 0),
+        Codec::Zstd => zstd::stream::encode_all(input, level.unwrap_or(0)),
         Codec::Snappy => {
             let mut out = XERIAL_MAGIC.to_vec();
             out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);

@@ -9,5 +9,5 @@ pub use batch::{
     BATCH_HEADER_BYTES, BatchError, BatchHeader, HEAD_BYTES, TimestampType, head, split_batches,
 };
 pub use builder::{BatchBuilder, ProducerFields};
-pub use compression::{Codec, CompressionError, compress, decompress};
+pub use compression::{Codec, CompressionError, compress, compress_at, decompress};
 pub use record::{Record, RecordError, RecordHeader, Records, RecordsIter, walk};

@@ -2,6 +2,7 @@
 
 mod admin;
 mod authorization;
+mod compression;
 mod connection;
 mod fetch;
 mod groups;
