@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use highwater_object_storage::{ObjectStorage, layout};
 use highwater_runtime::{ByteBudget, TaskKind, Tasks};
 use highwater_types::{ClusterId, NodeEpoch, NodeId, StreamId, StreamOffset, WalPosition};
-use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, WriteAheadLog};
-use tokio::sync::Notify;
+use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, WalError, WriteAheadLog};
+use tokio::sync::{Notify, watch};
 
 use crate::read::{ObjectReader, after_checkpoint};
 use crate::stream::{ObjectStream, State};
@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) wake_upload: Notify,
     pub(crate) next_upload: AtomicU64,
     pub(crate) uploading: tokio::sync::Mutex<()>,
+    /// Whether the last put found the object store full (D3).
+    pub(crate) store_full: watch::Sender<bool>,
     /// What may be evicted, oldest first: stream, end offset.
     pub(crate) evictable: Mutex<std::collections::VecDeque<(StreamId, StreamOffset)>>,
 }
@@ -170,6 +172,7 @@ impl ObjectStreamStore {
                 wake_upload: Notify::new(),
                 next_upload: AtomicU64::new(0),
                 uploading: tokio::sync::Mutex::new(()),
+                store_full: watch::Sender::new(false),
                 evictable: Mutex::default(),
             }),
         }
@@ -376,11 +379,14 @@ impl StreamStore for ObjectStreamStore {
         if memory.used() + bytes > keep {
             self.shared.evict_to(keep.saturating_sub(bytes));
         }
-        self.shared
-            .wal()
-            .reserve(bytes)
-            .await
-            .map_err(StreamError::Wal)
+        let mut full = self.shared.store_full.subscribe();
+        // both arms are cancellation safe
+        tokio::select! {
+            biased;
+            reserved = self.shared.wal().reserve(bytes) => reserved.map_err(StreamError::Wal),
+            // D3: ring or memory is full, and nothing will leave it while the store takes nothing
+            _full = full.wait_for(|full| *full) => Err(StreamError::Wal(WalError::Full)),
+        }
     }
 }
 

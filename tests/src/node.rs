@@ -46,6 +46,11 @@ impl TestNode {
         Self::start_in(TempDir::new()?, &[], machine).await
     }
 
+    /// Resolves, with the reason, when the node can't go on.
+    pub async fn failed(&self) -> String {
+        self.node.failed().await
+    }
+
     /// Starts a node in a directory that another may have left.
     ///
     /// # Errors

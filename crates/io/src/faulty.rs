@@ -1,9 +1,10 @@
 //! A device whose disk fills up, fails and counts, for tests.
 
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,6 +22,46 @@ pub struct Faults {
     pub syncs: AtomicU64,
     /// Syncs of files wait while this is set.
     pub syncs_hang: AtomicBool,
+    /// As `is_full`, below this directory alone.
+    pub full_below: Mutex<Option<PathBuf>>,
+    /// Reads of files below this directory wait while this is set; on a runtime with time.
+    pub reads_hang_below: Mutex<Option<PathBuf>>,
+    /// Reads of files so far.
+    pub reads: AtomicU64,
+}
+
+impl Faults {
+    /// Fills the disk below a directory, or empties it.
+    pub fn fill_below(&self, dir: Option<PathBuf>) {
+        *self
+            .full_below
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = dir;
+    }
+
+    /// Lets reads below a directory hang, or go on.
+    pub fn hang_reads_below(&self, dir: Option<PathBuf>) {
+        let mut hang = self
+            .reads_hang_below
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *hang = dir;
+    }
+
+    fn is_full_at(&self, path: &Path) -> bool {
+        let below = self
+            .full_below
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.is_full.load(Ordering::SeqCst)
+            || below.as_ref().is_some_and(|below| path.starts_with(below))
+    }
+
+    fn read_hangs(&self, path: &Path) -> bool {
+        let below = self.reads_hang_below.lock();
+        let below = below.unwrap_or_else(PoisonError::into_inner);
+        below.as_ref().is_some_and(|below| path.starts_with(below))
+    }
 }
 
 /// Another device with faults.
@@ -37,29 +78,34 @@ impl FaultyDevice {
         Self { inner, faults }
     }
 
-    fn check_room(&self, mode: OpenMode) -> io::Result<()> {
-        if mode == OpenMode::CreateNew && self.faults.is_full.load(Ordering::SeqCst) {
+    fn check_room(&self, path: &Path, mode: OpenMode) -> io::Result<()> {
+        if mode == OpenMode::CreateNew && self.faults.is_full_at(path) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
     }
 
-    fn faulty(&self, inner: Arc<dyn File>) -> Arc<dyn File> {
+    fn faulty(&self, path: &Path, inner: Arc<dyn File>) -> Arc<dyn File> {
         let faults = Arc::clone(&self.faults);
-        Arc::new(FaultyFile { inner, faults })
+        let path = path.to_owned();
+        Arc::new(FaultyFile {
+            inner,
+            faults,
+            path,
+        })
     }
 }
 
 #[async_trait]
 impl Device for FaultyDevice {
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        self.check_room(mode)?;
-        Ok(self.faulty(self.inner.open(path, mode).await?))
+        self.check_room(path, mode)?;
+        Ok(self.faulty(path, self.inner.open(path, mode).await?))
     }
 
     async fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        self.check_room(mode)?;
-        Ok(self.faulty(self.inner.open_direct(path, mode).await?))
+        self.check_room(path, mode)?;
+        Ok(self.faulty(path, self.inner.open_direct(path, mode).await?))
     }
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -91,7 +137,7 @@ impl Device for FaultyDevice {
     }
 
     async fn bytes_free(&self, path: &Path) -> io::Result<u64> {
-        match self.faults.is_full.load(Ordering::SeqCst) {
+        match self.faults.is_full_at(path) {
             true => Ok(0),
             false => self.inner.bytes_free(path).await,
         }
@@ -102,6 +148,7 @@ impl Device for FaultyDevice {
 struct FaultyFile {
     inner: Arc<dyn File>,
     faults: Arc<Faults>,
+    path: PathBuf,
 }
 
 #[async_trait]
@@ -111,6 +158,10 @@ impl File for FaultyFile {
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.faults.reads.fetch_add(1, Ordering::SeqCst);
+        while self.faults.read_hangs(&self.path) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         self.inner.read_at(offset, len).await
     }
 

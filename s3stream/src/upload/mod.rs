@@ -253,14 +253,22 @@ async fn put(
             IoClass::Upload,
         );
         match put.await {
-            Ok(_) => return Ok(()),
-            Err(StorageError::Precondition { .. }) if tries > 0 => return Ok(()),
+            Ok(_) => {
+                shared.store_full.send_replace(false);
+                return Ok(());
+            }
+            Err(StorageError::Precondition { .. }) if tries > 0 => {
+                shared.store_full.send_replace(false);
+                return Ok(());
+            }
             Err(
                 error @ (StorageError::Unknown { .. }
                 | StorageError::Failed { .. }
                 | StorageError::Full { .. }),
             ) => {
                 tries += 1;
+                let full = matches!(error, StorageError::Full { .. });
+                shared.store_full.send_replace(full);
                 tracing::warn!(%error, "put failed, it is tried again");
                 tokio::time::sleep(REST).await;
             }

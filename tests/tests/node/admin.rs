@@ -33,6 +33,7 @@ fn topic(name: &str, num_partitions: i32, replication_factor: i16) -> CreatableT
     }
 }
 
+// KAFKA-BEHAVIOUR 6, 7
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_null_is_all_and_empty_is_none() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -65,6 +66,7 @@ async fn metadata_null_is_all_and_empty_is_none() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 7
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_is_created_on_first_use_where_that_is_allowed() -> Result<()> {
     let node = TestNode::start(&[("num.partitions", "2")]).await?;
@@ -99,6 +101,7 @@ async fn a_topic_is_created_on_first_use_where_that_is_allowed() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 8
 #[tokio::test(flavor = "multi_thread")]
 async fn create_topics_checks_everything_also_when_it_only_validates() -> Result<()> {
     let node = TestNode::start(&[("num.partitions", "4")]).await?;
@@ -139,6 +142,7 @@ async fn delete_records(client: &mut Client, name: &str, offset: i64) -> Result<
     Ok((partition.error_code, partition.low_watermark))
 }
 
+// KAFKA-BEHAVIOUR 9
 #[tokio::test(flavor = "multi_thread")]
 async fn delete_records_moves_the_start_and_the_start_survives() -> Result<()> {
     let node = TestNode::start(&[]).await?;

@@ -10,6 +10,7 @@ use highwater_tests::{TestNode, produce_request};
 
 use super::{T0, batch};
 
+// KAFKA-BEHAVIOUR 1; A3
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_come_in_the_order_of_requests_and_see_what_was_before_them() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -36,6 +37,7 @@ async fn answers_come_in_the_order_of_requests_and_see_what_was_before_them() ->
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 2
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_version_of_api_versions_is_answered_in_version_0() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -55,6 +57,7 @@ async fn an_unknown_version_of_api_versions_is_answered_in_version_0() -> Result
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 3, 4
 #[tokio::test(flavor = "multi_thread")]
 async fn api_versions_tells_of_produce_from_0_and_hides_features_that_begin_at_0() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -92,6 +95,7 @@ async fn api_versions_tells_of_produce_from_0_and_hides_features_that_begin_at_0
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 5
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_understood_closes_the_connection() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -125,6 +129,7 @@ async fn what_is_not_understood_closes_the_connection() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 5
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_tagged_fields_are_skipped() -> Result<()> {
     let node = TestNode::start(&[]).await?;

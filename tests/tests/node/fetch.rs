@@ -48,6 +48,7 @@ pub(super) async fn read(client: &mut Client, topic: &str, offset: i64) -> Resul
     Ok((code, records(&answer, 0, 0)))
 }
 
+// KAFKA-BEHAVIOUR 17
 #[tokio::test(flavor = "multi_thread")]
 async fn bounds_and_leader_epochs_are_checked() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -87,6 +88,7 @@ async fn bounds_and_leader_epochs_are_checked() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 18
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_first_partition_exceeds_the_limit_by_one_batch() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -122,6 +124,7 @@ async fn only_the_first_partition_exceeds_the_limit_by_one_batch() -> Result<()>
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 18
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_waits_for_records_and_an_error_does_not() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -151,6 +154,7 @@ async fn a_fetch_waits_for_records_and_an_error_does_not() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 19
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_tells_what_changed() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -196,6 +200,7 @@ async fn a_session_tells_what_changed() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 20
 #[tokio::test(flavor = "multi_thread")]
 async fn aborted_transactions_are_null_unless_asked_for() -> Result<()> {
     let node = TestNode::start(&[]).await?;

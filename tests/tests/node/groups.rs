@@ -86,6 +86,7 @@ async fn committed(
     Ok(answer.topics[0].partitions[0].error_code)
 }
 
+// KAFKA-BEHAVIOUR 23
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_without_id_comes_again_and_a_static_one_not_at_all() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -109,6 +110,7 @@ async fn a_member_without_id_comes_again_and_a_static_one_not_at_all() -> Result
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 24
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::too_many_lines, reason = "one story")]
 async fn offsets_are_committed_by_the_rules_and_survive() -> Result<()> {
@@ -200,6 +202,7 @@ async fn offsets_are_committed_by_the_rules_and_survive() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 25
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_search_creates_the_internal_topic() -> Result<()> {
     let node = TestNode::start(&[]).await?;

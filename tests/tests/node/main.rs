@@ -4,6 +4,7 @@ mod admin;
 mod authorization;
 mod compression;
 mod connection;
+mod faults;
 mod fetch;
 mod groups;
 mod offsets;

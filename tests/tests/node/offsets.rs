@@ -38,6 +38,7 @@ async fn look(client: &mut Client, timestamp: i64, version: i16) -> Result<(i16,
     Ok((found.error_code, found.offset, found.timestamp))
 }
 
+// KAFKA-BEHAVIOUR 21
 #[tokio::test(flavor = "multi_thread")]
 async fn special_timestamps_need_the_version_that_brought_them() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -69,6 +70,7 @@ async fn special_timestamps_need_the_version_that_brought_them() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 21
 #[tokio::test(flavor = "multi_thread")]
 async fn by_time_the_first_record_in_offset_order_counts() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -98,6 +100,7 @@ async fn by_time_the_first_record_in_offset_order_counts() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 22
 #[tokio::test(flavor = "multi_thread")]
 async fn leader_epochs_have_their_ends() -> Result<()> {
     let node = TestNode::start(&[]).await?;

@@ -9,6 +9,7 @@ use highwater_tests::{Client, TestNode, produce_request};
 
 use super::{T0, batch, producer_batch};
 
+// KAFKA-BEHAVIOUR 10, 13
 #[tokio::test(flavor = "multi_thread")]
 async fn acks_are_checked_and_acks_0_is_silent() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -37,6 +38,7 @@ async fn acks_are_checked_and_acks_0_is_silent() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 11, 13, 16
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_takes_exactly_one_sound_batch() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -100,6 +102,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
     }) ^ !0
 }
 
+// KAFKA-BEHAVIOUR 16
 #[tokio::test(flavor = "multi_thread")]
 async fn internal_topics_are_the_brokers() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -112,6 +115,7 @@ async fn internal_topics_are_the_brokers() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 13
 #[tokio::test(flavor = "multi_thread")]
 async fn the_brokers_time_is_told_where_it_counts() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -126,6 +130,7 @@ async fn the_brokers_time_is_told_where_it_counts() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 13
 #[tokio::test(flavor = "multi_thread")]
 async fn timestamps_out_of_bounds_are_told_record_by_record() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -143,7 +148,7 @@ async fn timestamps_out_of_bounds_are_told_record_by_record() -> Result<()> {
     Ok(())
 }
 
-async fn producer_id(client: &mut Client) -> Result<i64> {
+pub(super) async fn producer_id(client: &mut Client) -> Result<i64> {
     let request = InitProducerIdRequest {
         transactional_id: None,
         transaction_timeout_ms: 60_000,
@@ -154,6 +159,7 @@ async fn producer_id(client: &mut Client) -> Result<i64> {
     Ok(answer.producer_id)
 }
 
+// KAFKA-BEHAVIOUR 14, 15
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_that_repeats_itself_is_answered_as_the_first_time() -> Result<()> {
     let node = TestNode::start(&[("highwater.upload.interval.ms", "100")]).await?;
@@ -227,6 +233,7 @@ async fn a_producer_that_repeats_itself_is_answered_as_the_first_time() -> Resul
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 14
 #[tokio::test(flavor = "multi_thread")]
 async fn after_the_largest_sequence_comes_0() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -252,6 +259,7 @@ async fn after_the_largest_sequence_comes_0() -> Result<()> {
     Ok(())
 }
 
+// KAFKA-BEHAVIOUR 11
 #[tokio::test(flavor = "multi_thread")]
 async fn a_count_that_lies_is_refused() -> Result<()> {
     let node = TestNode::start(&[]).await?;

@@ -1,0 +1,217 @@
+//! A whole node on a device whose disk fills up, hangs or fails.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use highwater_broker::node::Machine;
+use highwater_io::{Faults, FaultyDevice, RealDevice};
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::produce_response::PartitionProduceResponse;
+use highwater_protocol::records::{BatchBuilder, ProducerFields, split_batches};
+use highwater_tests::{Client, TestNode, produce_request};
+use tempfile::TempDir;
+
+use super::{T0, batch, producer_batch};
+
+/// A node whose device has faults, none yet.
+pub(super) async fn start(
+    dir: TempDir,
+    settings: &[(&str, &str)],
+) -> Result<(TestNode, Arc<Faults>)> {
+    let faults = Arc::new(Faults::default());
+    let machine = Machine {
+        device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults))),
+        ..Machine::real()
+    };
+    Ok((TestNode::start_in(dir, settings, machine).await?, faults))
+}
+
+pub(super) fn objects(node: &TestNode) -> PathBuf {
+    node.dir.path().join("data").join("objects")
+}
+
+async fn produce_within(
+    client: &mut Client,
+    batch: bytes::Bytes,
+    timeout_ms: i32,
+) -> Result<PartitionProduceResponse> {
+    let mut request = produce_request("t", 0, batch, -1);
+    request.timeout_ms = timeout_ms;
+    let mut answer = client.send(&request, 12).await?;
+    Ok(answer.responses.remove(0).partition_responses.remove(0))
+}
+
+async fn high_watermark(client: &mut Client) -> Result<i64> {
+    let answer = client.send(&super::offsets::latest("t"), 10).await?;
+    Ok(answer.topics[0].partitions[0].offset)
+}
+
+// KAFKA-BEHAVIOUR 12, 14, 17; A2, I1, I2
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_durable_in_time_is_told_and_not_shown_and_its_repeat_waits() -> Result<()> {
+    let (node, faults) = start(TempDir::new()?, &[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    let id = super::produce::producer_id(&mut client).await?;
+    let of = |base_sequence| ProducerFields {
+        id,
+        epoch: 0,
+        base_sequence,
+    };
+    faults.syncs_hang.store(true, Ordering::SeqCst);
+    // the first, then its repeat, which finds it appended and not durable
+    for _ in 0..2 {
+        let answer = produce_within(&mut client, producer_batch(10, T0, of(0)), 200).await?;
+        assert_eq!(answer.error_code, ErrorCode::RequestTimedOut.code());
+        assert_eq!(answer.base_offset, -1);
+    }
+    assert_eq!(high_watermark(&mut client).await?, 0, "I2");
+    for offset in [0, 5, 10] {
+        let (code, records) = super::fetch::read(&mut client, "t", offset).await?;
+        assert_eq!(
+            (code, records.len()),
+            (0, 0),
+            "from {offset} to the log end there is nothing yet"
+        );
+    }
+    let (code, _) = super::fetch::read(&mut client, "t", 11).await?;
+    assert_eq!(
+        code,
+        ErrorCode::OffsetOutOfRange.code(),
+        "above the log end"
+    );
+    faults.syncs_hang.store(false, Ordering::SeqCst);
+    let answer = produce_within(&mut client, producer_batch(10, T0, of(0)), 10_000).await?;
+    assert_eq!(
+        (answer.error_code, answer.base_offset),
+        (0, 0),
+        "the append stayed"
+    );
+    assert_eq!(high_watermark(&mut client).await?, 10, "once");
+    Ok(())
+}
+
+// KAFKA-BEHAVIOUR 13; D3: a failed fsync ends the process, and is never tried again
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_sync_ends_the_node_and_acknowledges_nothing() -> Result<()> {
+    let (node, faults) = start(TempDir::new()?, &[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    assert_eq!(client.produce("t", 0, batch(1, T0)).await?.error_code, 0);
+    faults.syncs_fail.store(true, Ordering::SeqCst);
+    let request = produce_request("t", 0, batch(1, T0), -1);
+    let answer = client.send(&request, 12).await?;
+    let partition = &answer.responses[0].partition_responses[0];
+    assert_eq!(partition.error_code, ErrorCode::NotLeaderOrFollower.code());
+    assert_eq!(partition.base_offset, -1);
+    assert_eq!(partition.current_leader.leader_id, 1);
+    assert_eq!(
+        answer.node_endpoints[0].node_id, 1,
+        "v10: where the leader is"
+    );
+    let older = client.send(&request, 9).await?;
+    assert_eq!(older.node_endpoints.len(), 0);
+    let why = tokio::time::timeout(Duration::from_secs(10), node.failed()).await?;
+    assert!(why.contains("write-ahead log"), "{why}");
+    faults.syncs_fail.store(false, Ordering::SeqCst);
+    let again = client.produce("t", 0, batch(1, T0)).await?;
+    assert_ne!(again.error_code, 0, "it stays ended");
+    Ok(())
+}
+
+fn mebibyte() -> Result<bytes::Bytes> {
+    let mut batch = BatchBuilder::default();
+    batch.push(T0, None, Some(&vec![b'x'; 1_000_000]));
+    Ok(batch.build()?)
+}
+
+/// Produces until it is refused; answers how many batches were acknowledged before.
+async fn fill(client: &mut Client) -> Result<i64> {
+    for acknowledged in 0..200 {
+        let answer = produce_within(client, mebibyte()?, 20_000).await?;
+        if answer.error_code != 0 {
+            assert_eq!(answer.error_code, ErrorCode::KafkaStorageError.code());
+            return Ok(acknowledged);
+        }
+        assert_eq!(answer.base_offset, acknowledged);
+    }
+    anyhow::bail!("a full disk refuses nothing")
+}
+
+/// Reads every record up to `end`; each fetch goes on where the one before ended.
+async fn read_all(client: &mut Client, end: i64) -> Result<()> {
+    let mut offset = 0;
+    while offset < end {
+        let (code, records) = super::fetch::read(client, "t", offset).await?;
+        ensure!(code == 0, "{code} at {offset}");
+        for (header, batch) in split_batches(&records)? {
+            header.check_crc(&batch)?;
+            ensure!(
+                header.base_offset == offset,
+                "{} at {offset}",
+                header.base_offset
+            );
+            offset = header.next_offset();
+        }
+    }
+    Ok(())
+}
+
+/// Produces until it is acknowledged again, for a while.
+async fn resumes(client: &mut Client, at: i64) -> Result<()> {
+    for _ in 0..100 {
+        let answer = produce_within(client, mebibyte()?, 1_000).await?;
+        if answer.error_code == 0 {
+            assert_eq!(answer.base_offset, at, "nothing was appended meanwhile");
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("writes do not resume")
+}
+
+// D3
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_writes_alone_until_it_has_room_again() -> Result<()> {
+    let settings = [
+        ("highwater.memory.limit", "512MiB"),
+        ("highwater.upload.interval.ms", "100"),
+    ];
+    let (node, faults) = start(TempDir::new()?, &settings).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    faults.is_full.store(true, Ordering::SeqCst);
+    let end = fill(&mut client).await?;
+    assert!(end > 8, "the ring's files take {end} batches more");
+    read_all(&mut client, end).await?;
+    faults.is_full.store(false, Ordering::SeqCst);
+    resumes(&mut client, end).await?;
+    read_all(&mut client, end + 1).await
+}
+
+// D3, M2: a full store under the data objects refuses nothing while ring and memory have room
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_object_store_refuses_writes_once_memory_is_full_too() -> Result<()> {
+    let settings = [
+        ("highwater.memory.limit", "64MiB"),
+        ("highwater.upload.interval.ms", "100"),
+    ];
+    let (node, faults) = start(TempDir::new()?, &settings).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    faults.fill_below(Some(objects(&node)));
+    let end = fill(&mut client).await?;
+    assert!(end > 16, "memory takes {end} batches more");
+    read_all(&mut client, end).await?;
+    assert_eq!(
+        high_watermark(&mut client).await?,
+        end,
+        "reads and lookups go on"
+    );
+    faults.fill_below(None);
+    resumes(&mut client, end).await?;
+    read_all(&mut client, end + 1).await
+}
