@@ -308,7 +308,7 @@ mod tests {
         );
     }
 
-    // F1 to F4
+    // F1, F2, F4
     #[test]
     fn checkpoint_and_deltas_give_exactly_the_live_state_wherever_they_are_cut() {
         let mut live = ProducerState::default();

@@ -4,6 +4,7 @@ mod broker;
 mod clients;
 mod jars;
 mod peer;
+mod policy;
 mod report;
 mod rust;
 mod tools;
@@ -24,9 +25,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The fast checks, read-only: format, lints, tests, generated files.
+    /// The fast checks, read-only: policy, format, lints, tests, generated files.
     Verify,
-    /// Everything: verify, fuzzing, and every real-client suite against the real binary.
+    /// Everything: verify, documentation, fuzzing, and every real-client suite against the real binary.
     Test {
         /// A missing runtime is a failure, not a skip: CI.
         #[arg(long)]
@@ -53,12 +54,15 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Verify => {
             let mut report = Report::new(true, None);
+            policy::check(&mut report);
             rust::verify(&mut report);
             report.finish()
         }
         Command::Test { require_all, only } => {
             let mut report = Report::new(require_all, only);
+            policy::check(&mut report);
             rust::verify(&mut report);
+            rust::docs(&mut report);
             rust::fuzz(&mut report);
             clients::run_all(&mut report);
             report.finish()

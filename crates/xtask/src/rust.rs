@@ -40,6 +40,17 @@ pub(crate) fn verify(report: &mut Report) {
     });
 }
 
+/// The documentation of every crate, without a warning. (The doc tests are among the tests.)
+pub(crate) fn docs(report: &mut Report) {
+    report.suite("doc", 4 * MINUTE, || {
+        let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let mut doc = Command::new(program);
+        doc.args(["doc", "--release", "--locked", "--workspace", "--no-deps"]);
+        run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+        Ok(Outcome::Passed)
+    });
+}
+
 /// Damaged input for everything that reads from the network, 20 seconds each.
 pub(crate) fn fuzz(report: &mut Report) {
     report.suite("fuzz", 2 * MINUTE, || {

@@ -1,0 +1,335 @@
+//! What the conventions ask of the tree itself: layers, sizes, names, and that what is cited is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The layer of each crate, by its folder: docs/LAYOUT.md 1. A crate depends on strictly lower layers only.
+const LAYERS: &[(&str, u32)] = &[
+    ("crates/types", 0),
+    ("crates/io", 0),
+    ("crates/runtime", 1),
+    ("protocol/codegen", 1),
+    ("protocol", 2),
+    ("crates/object-format", 2),
+    ("crates/object-storage", 2),
+    ("crates/disk-log", 2),
+    ("wal", 3),
+    ("kraft-meta", 3),
+    ("crates/client", 3),
+    ("s3stream", 4),
+    ("crates/partition-log", 5),
+    ("crates/coordinator", 5),
+    ("broker", 6),
+    ("crates/cli", 7),
+    ("crates/sim", 7),
+    ("crates/xtask", 8),
+    ("protocol/fuzz", 8),
+    ("tests", 8),
+];
+/// Folders that nothing depends on: what lies below them is of the top layer.
+const TOP: &[&str] = &["benches", "examples", "tests"];
+
+const LINES_MAX: usize = 600;
+const BANNED: &[&str] = &[
+    "util", "utils", "common", "helpers", "misc", "manager", "impls",
+];
+
+fn root() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("the workspace").to_path_buf()
+}
+
+/// Every file of the tree that is ours, relative to it.
+fn files(endings: &[&str]) -> Vec<PathBuf> {
+    let root = root();
+    let mut found = Vec::new();
+    let mut left = vec![root.clone()];
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(&dir).expect("the tree can be read") {
+            let path = entry.expect("the tree can be read").path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let name = name.expect("names are UTF-8");
+            if path.is_dir() {
+                let foreign = name.starts_with('.') || name == "node_modules" || name == "vendor";
+                if !foreign && name != "target" && name != "highwater-data" {
+                    left.push(path);
+                }
+            } else if endings.iter().any(|ending| name.ends_with(ending)) {
+                let within = path.strip_prefix(&root).expect("below the root");
+                found.push(within.to_path_buf());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(root().join(path)).expect("sources are UTF-8")
+}
+
+fn is_generated(path: &Path) -> bool {
+    path.components()
+        .any(|part| part.as_os_str() == "generated")
+}
+
+fn layer(folder: &str) -> Option<u32> {
+    let known = LAYERS.iter().find(|(name, _)| *name == folder);
+    let top = TOP
+        .iter()
+        .any(|top| folder.starts_with(&format!("{top}/")) || folder == *top);
+    known.map(|(_, layer)| *layer).or(top.then_some(8))
+}
+
+/// The workspace's crates: folder, name and what of the workspace each depends on, in whatever way.
+fn crates() -> Vec<(String, String, BTreeSet<String>)> {
+    let mut found = Vec::new();
+    for manifest in files(&["Cargo.toml"]) {
+        let table: toml::Table = read(&manifest).parse().expect("manifests are TOML");
+        let Some(package) = table.get("package") else {
+            continue;
+        };
+        let name = package["name"].as_str().expect("a name").to_owned();
+        let mut needs = BTreeSet::new();
+        let mut sections = vec![&table];
+        let targets = table.get("target").and_then(toml::Value::as_table);
+        let targets = targets.into_iter().flat_map(toml::Table::values);
+        sections.extend(targets.filter_map(toml::Value::as_table));
+        for section in sections {
+            for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
+                let all = section.get(kind).and_then(toml::Value::as_table);
+                needs.extend(all.into_iter().flat_map(toml::Table::keys).cloned());
+            }
+        }
+        let folder = manifest.parent().expect("a folder").display().to_string();
+        found.push((folder, name, needs));
+    }
+    found
+}
+
+#[test]
+fn a_crate_depends_on_lower_layers_only() {
+    let crates = crates();
+    let by_name: BTreeMap<&str, &str> = crates
+        .iter()
+        .map(|(folder, name, _)| (name.as_str(), folder.as_str()))
+        .collect();
+    let mut wrong = Vec::new();
+    for (folder, name, needs) in &crates {
+        let Some(own) = layer(folder) else {
+            wrong.push(format!("{folder} has no layer: see docs/LAYOUT.md 1"));
+            continue;
+        };
+        for other in needs.iter().filter_map(|need| by_name.get(need.as_str())) {
+            let lower = layer(other).is_some_and(|layer| layer < own);
+            // a crate may ask for more features of itself in its tests
+            if !lower && by_name.get(name.as_str()) != Some(other) {
+                wrong.push(format!(
+                    "{folder} depends on {other}, which is no lower layer"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(crates.len() > 15, "the crates are found");
+}
+
+#[test]
+fn a_dependency_stays_where_it_is_wrapped() {
+    let mut wrong = Vec::new();
+    for path in files(&[".rs"]) {
+        let text = read(&path);
+        let within = |folder: &str| path.starts_with(folder);
+        let uses = |name: &str| text.contains(&format!("{name}::"));
+        let tidy = path.ends_with("tidy.rs");
+        if uses("openraft") && !within("kraft-meta/src/raft") {
+            wrong.push(format!("{}: openraft", path.display()));
+        }
+        let sdk = uses("object_store") || uses("aws_config") || uses("aws_sdk_s3");
+        if sdk && !within("crates/object-storage") && !tidy {
+            wrong.push(format!("{}: the store's SDK", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn files_are_read_in_one_sitting_and_named_for_what_they_hold() {
+    let mut wrong = Vec::new();
+    let sources = files(&[".rs"]);
+    for path in &sources {
+        let lines = read(path).lines().count();
+        if lines > LINES_MAX && !is_generated(path) {
+            wrong.push(format!(
+                "{}: {lines} lines, at most {LINES_MAX}",
+                path.display()
+            ));
+        }
+        let stem = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or_default();
+        if BANNED.contains(&stem) {
+            wrong.push(format!("{}: a banned name", path.display()));
+        }
+        let folder = path.with_extension("");
+        if stem != "mod" && root().join(&folder).join("mod.rs").exists() {
+            wrong.push(format!("{}: there is a mod.rs too", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(sources.len() > 200, "the sources are found");
+}
+
+#[test]
+fn no_test_is_left_out_and_nothing_is_left_to_do() {
+    let marks = ["#[ignore", "FIXME", "XXX"].map(|mark| mark.to_owned());
+    let mut wrong = Vec::new();
+    for path in files(&[".rs", ".py", ".go", ".java"]) {
+        if path.ends_with("tidy.rs") || is_generated(&path) {
+            continue;
+        }
+        let text = read(&path);
+        for line in text.lines() {
+            let undone = line.contains("TODO") && !line.contains("TODO(#");
+            if undone || marks.iter().any(|mark| line.contains(mark)) {
+                wrong.push(format!("{}: {}", path.display(), line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_folders_of_the_layout_and_the_files_of_the_root_are_there() {
+    let folders = "crates broker wal s3stream kraft-meta protocol deploy tests docs";
+    let root_files = "README.md CONVENTIONS.md LICENSE NOTICE .ci/run Cargo.toml clippy.toml rustfmt.toml deny.toml \
+                      typos.toml rust-toolchain.toml .cargo/config.toml";
+    let missing: Vec<&str> = folders
+        .split_whitespace()
+        .filter(|name| !root().join(name).is_dir())
+        .chain(
+            root_files
+                .split_whitespace()
+                .filter(|name| !root().join(name).is_file()),
+        )
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// The text of tests alone: files under `tests/`, and what follows `#[cfg(test)]` elsewhere.
+fn test_text(path: &Path) -> String {
+    let text = read(path);
+    let of_tests =
+        path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs");
+    if of_tests {
+        return text;
+    }
+    let from = text.find("#[cfg(test)]").unwrap_or(text.len());
+    text[from..].to_owned()
+}
+
+/// The numbers that stand after `word` in a text: `word 3, 5 and 7`.
+fn cited(text: &str, word: &str) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    for after in text.split(word).skip(1) {
+        let list = after.split(|c: char| !(c.is_ascii_digit() || ", and\n/".contains(c)));
+        let numbers = list
+            .take(1)
+            .flat_map(|list| list.split(|c: char| !c.is_ascii_digit()));
+        found.extend(numbers.filter_map(|number| number.parse::<u32>().ok()));
+    }
+    found
+}
+
+#[test]
+fn every_line_of_kafkas_behaviour_has_a_test_that_names_it() {
+    let doc = read(Path::new("docs/KAFKA-BEHAVIOUR.md"));
+    let lines: BTreeSet<u32> = doc
+        .lines()
+        .filter_map(|line| line.split_once(". ")?.0.parse().ok())
+        .collect();
+    assert!(lines.len() >= 25, "the lines are found");
+    let mut named = BTreeSet::new();
+    for path in files(&[".rs", ".py"])
+        .iter()
+        .filter(|path| !path.ends_with("tidy.rs"))
+    {
+        named.extend(cited(&test_text(path), "KAFKA-BEHAVIOUR "));
+    }
+    let unknown: Vec<&u32> = named.difference(&lines).collect();
+    assert!(unknown.is_empty(), "there is no line {unknown:?}");
+    let untested: Vec<&u32> = lines.difference(&named).collect();
+    assert!(untested.is_empty(), "no test names {untested:?}");
+}
+
+/// The rules of docs/STORAGE.md that what is built here keeps; the rest comes with the object WAL, takeover, rewriting
+/// and restore.
+const RULES: &str = "E1 E5 E6 A1 A2 A3 A4 D1 D3 U2 U3 U4 U5 F1 F2 F4 F6 G1 M2";
+
+#[test]
+fn every_storage_rule_that_is_built_has_a_test_that_names_it() {
+    let doc = read(Path::new("docs/STORAGE.md"));
+    let mut untested: BTreeSet<&str> = RULES.split_whitespace().collect();
+    for rule in &untested {
+        assert!(
+            doc.contains(&format!("**{rule}**")),
+            "there is no rule {rule}"
+        );
+    }
+    for path in files(&[".rs", ".py"])
+        .iter()
+        .filter(|path| !path.ends_with("tidy.rs"))
+    {
+        let text = test_text(path);
+        let words: BTreeSet<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+        untested.retain(|rule| !words.contains(rule));
+    }
+    assert!(untested.is_empty(), "no test names {untested:?}");
+}
+
+#[test]
+fn metrics_are_named_by_the_conventions_and_described() {
+    let mut names = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for path in files(&["metrics.rs"]) {
+        let text = read(&path);
+        for line in text
+            .lines()
+            .filter(|line| line.starts_with("pub const") || line.starts_with("pub(crate) const"))
+        {
+            let Some((head, value)) = line.split_once(": &str = \"") else {
+                continue;
+            };
+            let constant = head.rsplit(' ').next().unwrap_or_default();
+            let name = value.trim_end_matches("\";");
+            let sound = name.starts_with("highwater_")
+                && name.split('_').count() >= 4
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            if !sound || !names.insert(name.to_owned()) {
+                wrong.push(format!("{name}: no sound name, or one that stands twice"));
+            }
+            let described = ["counter", "gauge", "histogram"].iter().any(|kind| {
+                let call = format!("describe_{kind}!(");
+                text.split(&call)
+                    .skip(1)
+                    .any(|args| args.trim_start().starts_with(constant))
+            });
+            if !described {
+                wrong.push(format!("{name} is not described"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(names.len() >= 2, "only {names:?}");
+}
+
+#[test]
+fn the_configuration_that_is_deployed_is_a_sound_one() {
+    let file = read(Path::new("deploy/server.properties"));
+    let config = highwater_broker::config::Config::load(Some(&file), [], &[]);
+    assert!(config.is_ok(), "{config:?}");
+}
