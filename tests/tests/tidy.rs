@@ -203,7 +203,7 @@ fn no_test_is_left_out_and_nothing_is_left_to_do() {
 
 #[test]
 fn the_folders_of_the_layout_and_the_files_of_the_root_are_there() {
-    let folders = "crates broker wal s3stream kraft-meta protocol deploy tests docs";
+    let folders = "crates broker wal s3stream kraft-meta protocol deploy tests benches docs";
     let root_files = "README.md CONVENTIONS.md LICENSE NOTICE .ci/run Cargo.toml clippy.toml rustfmt.toml deny.toml \
                       typos.toml rust-toolchain.toml .cargo/config.toml";
     let missing: Vec<&str> = folders
