@@ -10,8 +10,10 @@ use crate::config::MemoryPlan;
 pub struct RequestBudgets {
     produce: ByteBudget,
     other: ByteBudget,
-    /// Records in fetch answers that are being written.
+    /// Records in fetch answers that are being written, out of the log cache.
     pub fetch: ByteBudget,
+    /// The same where objects are read: a replay does not hold up the tail.
+    pub fetch_cold: ByteBudget,
 }
 
 impl RequestBudgets {
@@ -22,6 +24,7 @@ impl RequestBudgets {
             produce: ByteBudget::new(plan.produce),
             other: ByteBudget::new(plan.other),
             fetch: ByteBudget::new(plan.fetch),
+            fetch_cold: ByteBudget::new(plan.fetch_cold),
         }
     }
 

@@ -13,7 +13,7 @@ use highwater_s3stream::{
     Claim, ClaimRoll, Committed, ObjectCommit, StreamBounds, StreamError, StreamMetadata,
 };
 use highwater_types::{
-    LeaderEpoch, LogIndex, NodeEpoch, ObjectId, StreamId, StreamOffset, StreamRange,
+    LeaderEpoch, LogIndex, NodeEpoch, ObjectId, StreamId, StreamOffset, StreamRange, Timestamp,
 };
 
 /// Topic id and partition, as objects carry them (I10).
@@ -158,13 +158,33 @@ impl StreamMetadata for KraftStreamMetadata {
         seen.map(|_| ()).map_err(gone)
     }
 
-    async fn locate(&self, id: StreamId, range: StreamRange) -> Result<Vec<Claim>, StreamError> {
+    async fn locate(
+        &self,
+        id: StreamId,
+        range: StreamRange,
+        max: usize,
+    ) -> Result<Vec<Claim>, StreamError> {
         let image = self.metadata.image();
-        let found = image
-            .stream(id)
-            .map(|stream| stream.claims_in(&range))
-            .unwrap_or_default();
-        Ok(found.iter().map(|record| claim(record)).collect())
+        let Some(stream) = image.stream(id) else {
+            return Ok(Vec::new());
+        };
+        let found = stream.claims_in(range).take(max);
+        Ok(found.map(|record| claim(record)).collect())
+    }
+
+    async fn locate_time(
+        &self,
+        id: StreamId,
+        range: StreamRange,
+        at: Timestamp,
+    ) -> Result<Option<Claim>, StreamError> {
+        let image = self.metadata.image();
+        let Some(stream) = image.stream(id) else {
+            return Ok(None);
+        };
+        let mut found = stream.claims_in(range);
+        let first = found.find(|record| record.max_timestamp >= at);
+        Ok(first.map(|record| claim(record)))
     }
 
     async fn checkpoint(&self, id: StreamId) -> Result<Option<Claim>, StreamError> {

@@ -230,8 +230,20 @@ pub trait StreamMetadata: Debug + Send + Sync + 'static {
     async fn commit(&self, commit: ObjectCommit) -> Result<Committed, StreamError>;
     /// Returns when this node's own image has that index (U6).
     async fn seen(&self, at: LogIndex) -> Result<(), StreamError>;
-    /// The claims that overlap a range, in offset order, from this node's own image.
-    async fn locate(&self, id: StreamId, range: StreamRange) -> Result<Vec<Claim>, StreamError>;
+    /// The first claims that overlap a range, at most `max`, in offset order, from this node's own image.
+    async fn locate(
+        &self,
+        id: StreamId,
+        range: StreamRange,
+        max: usize,
+    ) -> Result<Vec<Claim>, StreamError>;
+    /// The first claim in offset order that overlaps a range and whose largest timestamp reaches `at`.
+    async fn locate_time(
+        &self,
+        id: StreamId,
+        range: StreamRange,
+        at: Timestamp,
+    ) -> Result<Option<Claim>, StreamError>;
     /// The newest claim whose object has a checkpoint, from the image (F4, F5).
     async fn checkpoint(&self, id: StreamId) -> Result<Option<Claim>, StreamError>;
     /// Moves a stream's start up; condemns what nothing refers to (U4, G1). Idempotent.

@@ -158,7 +158,8 @@ impl ObjectStreamStore {
     /// A store without streams. Call [`Self::recover`], then [`Self::attach`], then open streams.
     #[must_use]
     pub fn new(config: Config, parts: Parts) -> Self {
-        let reader = ObjectReader::new(Arc::clone(&parts.storage), config.block_cache_bytes);
+        let storage = Arc::clone(&parts.storage);
+        let reader = ObjectReader::new(storage, config.block_cache_bytes, parts.tasks.clone());
         let metadata = Arc::clone(&parts.metadata);
         Self {
             shared: Arc::new(Shared {
@@ -259,7 +260,8 @@ impl ObjectStreamStore {
                 .clone()
                 .map(|state| (claim.range.end, state));
         }
-        let claims = shared.metadata.locate(asked.id, 0..end.max(1)).await?;
+        let all = shared.metadata.locate(asked.id, 0..end.max(1), usize::MAX);
+        let claims = all.await?;
         let rolls = rolls_of(&claims, bounds.start);
         let from = checkpoint.as_ref().map_or(0, |(at, _)| *at);
         let mut deltas = Vec::new();
@@ -320,10 +322,9 @@ fn rolls_of(claims: &[Claim], start: StreamOffset) -> Vec<Roll> {
         let ends = claim
             .rolls
             .iter()
-            .map(|roll| Some((roll.base, roll.bytes_before)));
-        for cut in ends.chain([None]) {
-            let (end, upto) = cut.unwrap_or((claim.range.end, total));
-            let max_timestamp = claim.max_timestamp;
+            .map(|roll| (roll.base, roll.bytes_before, roll.max_timestamp_before));
+        let last = (claim.range.end, total, claim.max_timestamp);
+        for (end, upto, max_timestamp) in ends.chain([last]) {
             if end > base {
                 match rolls.last_mut() {
                     Some(active) if base == claim.range.start => {

@@ -177,7 +177,6 @@ async fn read(
     targets: &[Target],
     limits: &Limits,
 ) -> (Vec<Outcome>, BytePermit) {
-    let budget = u64::try_from(limits.max_bytes).unwrap_or(u64::MAX);
     loop {
         // watches are taken before the look, so that nothing that changes after it is missed
         let waiting = fetch_wait::subscribe(targets.iter().filter_map(|target| {
@@ -187,33 +186,65 @@ async fn read(
                 .ok()
                 .map(|partition| &*partition.log)
         }));
-        let (mut results, bytes) = look(targets, limits);
+        let (results, bytes) = look(targets, limits, limits.max_bytes);
         let any_failed = results
             .iter()
             .any(|result| matches!(result, Outcome::Failed(_)));
         let any_cold = results.iter().any(|result| matches!(result, Outcome::Cold));
         let in_time = Instant::now() < limits.deadline;
-        if any_cold && !any_failed && bytes < limits.min_bytes.max(1) {
-            read_cold(targets, &mut results, limits).await;
-            return hold(ctx, results, budget).await;
-        }
-        if any_failed || bytes >= limits.min_bytes || !in_time || targets.is_empty() {
-            for result in &mut results {
-                if matches!(result, Outcome::Cold) {
-                    *result = Outcome::Read(ReadOutcome::default());
+        let enough = any_failed || bytes >= limits.min_bytes.max(1);
+        if enough || any_cold || bytes >= limits.min_bytes || !in_time || targets.is_empty() {
+            let (mut results, mut permit) = hold(ctx, targets, results, bytes, limits).await;
+            if any_cold {
+                let until = match enough {
+                    // what is not in the block cache yet is begun, and served to a later fetch
+                    true => Instant::now(),
+                    false => limits.deadline + COLD_GRACE,
+                };
+                let cold = read_cold(ctx, targets, &mut results, until, limits).await;
+                if cold.bytes() > 0 {
+                    // it holds the whole answer
+                    permit = cold;
                 }
             }
             fill_bounds(targets, &mut results, limits);
-            return hold(ctx, results, budget).await;
+            return (results, permit);
         }
         drop(results);
         fetch_wait::changed(waiting, limits.deadline).await;
     }
 }
 
+/// Holds the answer's memory until it is written (I11). Where there is none free, nothing else is held while it waits.
+async fn hold(
+    ctx: &RequestContext,
+    targets: &[Target],
+    results: Vec<Outcome>,
+    bytes: usize,
+    limits: &Limits,
+) -> (Vec<Outcome>, BytePermit) {
+    let budget = &ctx.broker.budgets.fetch;
+    let wanted = u64::try_from(bytes).unwrap_or(u64::MAX).min(budget.limit());
+    if let Some(permit) = budget.try_acquire(wanted) {
+        return (results, permit);
+    }
+    drop(results);
+    let permit = budget.acquire(wanted).await;
+    let mut permit = permit.unwrap_or_else(|_never_too_large| BytePermit::empty());
+    let (results, bytes) = look(targets, limits, bytes);
+    give_back(&mut permit, bytes);
+    (results, permit)
+}
+
+/// Gives back what of a permit is not used.
+fn give_back(permit: &mut BytePermit, used: usize) {
+    let used = u64::try_from(used).unwrap_or(u64::MAX);
+    drop(permit.split(permit.bytes().saturating_sub(used)));
+}
+
 /// One pass over memory. Only the first partition with data may exceed the limits, by one whole batch.
-fn look(targets: &[Target], limits: &Limits) -> (Vec<Outcome>, usize) {
-    let mut left = limits.max_bytes;
+fn look(targets: &[Target], limits: &Limits, max_bytes: usize) -> (Vec<Outcome>, usize) {
+    let mut left = max_bytes;
     let mut total = 0;
     let mut results = Vec::with_capacity(targets.len());
     for target in targets {
@@ -245,83 +276,76 @@ fn look(targets: &[Target], limits: &Limits) -> (Vec<Outcome>, usize) {
     (results, total)
 }
 
-/// Cold reads of all partitions start together; what is not there in time is left to the cache and answered empty.
-async fn read_cold(targets: &[Target], results: &mut [Outcome], limits: &Limits) {
-    let cold = targets
-        .iter()
-        .zip(results.iter_mut())
-        .filter_map(|(target, result)| {
-            let partition = target.partition.as_ref().ok()?;
-            matches!(result, Outcome::Cold).then_some((target, partition, result))
-        });
-    let deadline = limits.deadline + COLD_GRACE;
-    let reads = cold.map(|(target, partition, result)| async move {
-        let asked = usize::try_from(target.wanted.max_bytes).unwrap_or(0);
-        let read = partition.log.read_cold(
-            target.wanted.offset,
-            asked.min(limits.max_bytes),
-            true,
-            limits.isolation,
-        );
-        *result = match tokio::time::timeout_at(deadline, read).await {
-            Ok(Ok(outcome)) => Outcome::Read(outcome),
-            Ok(Err(error)) => Outcome::Failed(error::of_read(&error)),
-            Err(_elapsed) => Outcome::Read(partition.log.nothing(limits.isolation)),
-        };
-    });
-    futures::future::join_all(reads).await;
-    trim_to_limit(results, limits.max_bytes);
-}
-
-/// Keeps whole partitions up to the limit; the first with data always stays.
-fn trim_to_limit(results: &mut [Outcome], max_bytes: usize) {
-    let mut total = 0;
-    for result in results {
-        let Outcome::Read(outcome) = result else {
+/// Cold reads of all partitions start together; what is not there in time is left to the cache and answered empty. They
+/// have memory of their own, so that a replay cannot hold up the tail; what does not fit into it waits for a later fetch.
+async fn read_cold(
+    ctx: &RequestContext,
+    targets: &[Target],
+    results: &mut [Outcome],
+    until: Instant,
+    limits: &Limits,
+) -> BytePermit {
+    let budget = &ctx.broker.budgets.fetch_cold;
+    let at_most = usize::try_from(budget.limit() / 4).unwrap_or(usize::MAX);
+    let had = bytes_of(results);
+    let mut left = limits.max_bytes.saturating_sub(had).min(at_most);
+    let wanted = u64::try_from(left + had).unwrap_or(u64::MAX);
+    let wanted = wanted.min(budget.limit());
+    let Ok(Ok(mut permit)) = tokio::time::timeout_at(until, budget.acquire(wanted)).await else {
+        return BytePermit::empty();
+    };
+    let mut at_least_one = had == 0;
+    let mut reads = Vec::new();
+    for (target, result) in targets.iter().zip(results.iter_mut()) {
+        let Ok(partition) = &target.partition else {
             continue;
         };
-        let bytes: usize = outcome.batches.iter().map(Bytes::len).sum();
-        if total > 0 && total + bytes > max_bytes {
-            outcome.batches.clear();
-        } else {
-            total += bytes;
+        if !matches!(result, Outcome::Cold) || (left == 0 && !at_least_one) {
+            continue;
         }
+        let asked = usize::try_from(target.wanted.max_bytes).unwrap_or(0);
+        let bytes = asked.min(left);
+        left -= bytes;
+        let offset = target.wanted.offset;
+        let first = std::mem::take(&mut at_least_one);
+        reads.push(async move {
+            let read = partition
+                .log
+                .read_cold(offset, bytes, first, limits.isolation);
+            if let Ok(read) = tokio::time::timeout_at(until, read).await {
+                *result = match read {
+                    Ok(outcome) => Outcome::Read(outcome),
+                    Err(error) => Outcome::Failed(error::of_read(&error)),
+                };
+            }
+        });
     }
+    futures::future::join_all(reads).await;
+    let all = bytes_of(results);
+    give_back(&mut permit, if all > had { all } else { 0 });
+    permit
 }
 
+fn bytes_of(results: &[Outcome]) -> usize {
+    let bytes = |result: &Outcome| match result {
+        Outcome::Read(outcome) => outcome.batches.iter().map(Bytes::len).sum(),
+        _ => 0,
+    };
+    results.iter().map(bytes).sum()
+}
+
+/// What has no records is told its bounds as they are now.
 fn fill_bounds(targets: &[Target], results: &mut [Outcome], limits: &Limits) {
     for (target, result) in targets.iter().zip(results) {
-        if let (Ok(partition), Outcome::Read(outcome)) = (&target.partition, &*result)
-            && outcome.batches.is_empty()
-        {
+        let empty = match &*result {
+            Outcome::Read(outcome) => outcome.batches.is_empty(),
+            Outcome::Cold => true,
+            Outcome::Failed(_) => false,
+        };
+        if let (Ok(partition), true) = (&target.partition, empty) {
             *result = Outcome::Read(partition.log.nothing(limits.isolation));
         }
     }
-}
-
-/// Holds the answer's memory until it is written (I11).
-async fn hold(
-    ctx: &RequestContext,
-    results: Vec<Outcome>,
-    _limit: u64,
-) -> (Vec<Outcome>, BytePermit) {
-    let bytes: usize = results
-        .iter()
-        .map(|result| match result {
-            Outcome::Read(outcome) => outcome.batches.iter().map(Bytes::len).sum(),
-            _ => 0,
-        })
-        .sum();
-    let budget = &ctx.broker.budgets.fetch;
-    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).min(budget.limit());
-    let permit = match budget.try_acquire(bytes) {
-        Some(permit) => permit,
-        None => budget
-            .acquire(bytes)
-            .await
-            .unwrap_or_else(|_| BytePermit::empty()),
-    };
-    (results, permit)
 }
 
 fn answer(

@@ -10,8 +10,10 @@ pub struct MemoryPlan {
     pub limit: u64,
     /// Frames of produce requests: an eighth.
     pub produce: u64,
-    /// Answers to fetches: an eighth.
+    /// Answers to fetches out of the log cache: a sixteenth.
     pub fetch: u64,
+    /// Answers to fetches that need objects: a sixteenth.
+    pub fetch_cold: u64,
     /// Frames of every other request: a sixteenth.
     pub other: u64,
     /// The log cache, which is also the write-ahead log's buffers: three eighths.
@@ -27,7 +29,8 @@ impl MemoryPlan {
         Self {
             limit,
             produce: limit / 8,
-            fetch: limit / 8,
+            fetch: limit / 16,
+            fetch_cold: limit / 16,
             other: limit / 16,
             log_cache: limit / 8 * 3,
             block_cache: limit / 8,

@@ -17,7 +17,9 @@ pub enum TaskKind {
     PartitionOpener,
     /// Uploads cached batches and commits them.
     Upload,
-    /// Reads ahead of a consumer that replays.
+    /// Reads blocks of objects, for whoever waits for them.
+    ColdRead,
+    /// Plans what is read ahead of a consumer that replays.
     Readahead,
     /// Deletes condemned objects.
     Reaper,

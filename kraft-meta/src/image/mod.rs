@@ -222,9 +222,8 @@ impl NodeImage {
 }
 
 impl StreamImage {
-    /// The claims that overlap a range, in order.
-    #[must_use]
-    pub fn claims_in(&self, range: &StreamRange) -> Vec<Arc<ClaimRecord>> {
+    /// The claims that overlap a range, in order; costs what is taken of them.
+    pub fn claims_in(&self, range: StreamRange) -> impl Iterator<Item = &Arc<ClaimRecord>> {
         let from = self
             .claims
             .range(..=range.start)
@@ -232,8 +231,7 @@ impl StreamImage {
             .map_or(range.start, |(first, _)| *first);
         self.claims
             .range(from..range.end.max(from))
-            .map(|(_, claim)| Arc::clone(claim))
-            .filter(|claim| claim.next > range.start)
-            .collect()
+            .map(|(_, claim)| claim)
+            .filter(move |claim| claim.next > range.start)
     }
 }

@@ -1,54 +1,63 @@
-//! Reading objects: indexes and blocks through bounded caches; concurrent readers of one block share one GET.
+//! Reading objects: directories and blocks through bounded caches, reading ahead of who goes on.
 
-use std::sync::Arc;
+mod blocks;
+mod directories;
+mod readahead;
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use highwater_object_format::{BlockEntry, DataBlock, Footer, FormatError, StreamDirectory};
-use highwater_object_storage::{IoClass, ObjectKey, ObjectStorage, layout};
+use futures::StreamExt;
+use highwater_object_format::{BlockEntry, DataBlock, FormatError, StreamDirectory};
+use highwater_object_storage::{ObjectKey, ObjectStorage, StorageError};
+use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{ObjectId, StreamId, StreamOffset, StreamRange, Timestamp};
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 
+use self::blocks::{Blocks, Urgency};
+use self::directories::Directories;
+use self::readahead::Readahead;
 use crate::{Claim, FetchLimit, StreamError, StreamMetadata};
 
-/// The first read of an object: its footer and index, and in a small object everything.
-const SUFFIX_BYTES: u64 = 64 << 10;
-const DIRECTORIES_MAX: usize = 4096;
+/// Claims that are looked at for one read: what it costs does not grow with what lies behind.
+const CLAIMS_MAX: usize = 16;
+/// Directories that are read together, where a read needs several.
+const DIRECTORIES_AT_ONCE: usize = 4;
+/// The most that is read ahead of one reader.
+const WINDOW_BYTES_MAX: u64 = 8 << 20;
 
-type BlockKey = (ObjectId, u64);
-
+/// Reads data objects. Cheap to clone.
 #[derive(Debug, Clone)]
-struct ByBytes;
+pub(crate) struct ObjectReader(Arc<Inner>);
 
-impl Weighter<BlockKey, Arc<DataBlock>> for ByBytes {
-    fn weight(&self, _key: &BlockKey, block: &Arc<DataBlock>) -> u64 {
-        block.body.len() as u64 + block.batches.len() as u64 * 24
-    }
+struct Inner {
+    directories: Directories,
+    blocks: Blocks,
+    readahead: Mutex<Readahead>,
+    tasks: Tasks,
 }
 
-/// Reads data objects.
-pub(crate) struct ObjectReader {
-    storage: Arc<dyn ObjectStorage>,
-    directories: Cache<(ObjectId, StreamId), Arc<StreamDirectory>>,
-    blocks: Cache<BlockKey, Arc<DataBlock>, ByBytes>,
-}
-
-impl std::fmt::Debug for ObjectReader {
+impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ObjectReader")
     }
 }
 
+/// A block that a read needs, and the offsets that count of it.
+struct Needed {
+    object: ObjectId,
+    block: BlockEntry,
+    range: StreamRange,
+}
+
 impl ObjectReader {
-    pub(crate) fn new(storage: Arc<dyn ObjectStorage>, block_cache_bytes: u64) -> Self {
-        let blocks_expected = usize::try_from(block_cache_bytes >> 19)
-            .unwrap_or(1024)
-            .max(16);
-        Self {
-            storage,
-            directories: Cache::new(DIRECTORIES_MAX),
-            blocks: Cache::with_weighter(blocks_expected, block_cache_bytes, ByBytes),
-        }
+    pub(crate) fn new(storage: Arc<dyn ObjectStorage>, cache_bytes: u64, tasks: Tasks) -> Self {
+        let window = WINDOW_BYTES_MAX.min(cache_bytes / 8);
+        Self(Arc::new(Inner {
+            blocks: Blocks::new(Arc::clone(&storage), cache_bytes, tasks.clone()),
+            directories: Directories::new(storage, tasks.clone()),
+            readahead: Mutex::new(Readahead::new(usize::try_from(window).unwrap_or(0))),
+            tasks,
+        }))
     }
 
     /// Whole batches from the one that holds `from`, out of objects alone.
@@ -59,32 +68,132 @@ impl ObjectReader {
         from: StreamOffset,
         limit: FetchLimit,
     ) -> Result<Vec<Bytes>, StreamError> {
-        let mut out = Vec::new();
-        let mut bytes = 0;
-        let claims = metadata
-            .locate(stream, from..limit.before.max(from + 1))
-            .await?;
+        let range = from..limit.before.max(from + 1);
+        let claims = metadata.locate(stream, range, CLAIMS_MAX).await?;
         if claims.first().is_none_or(|claim| claim.range.start > from) {
             // U6: the image does not know it yet
             let reason = format!("no claim holds offset {from} of stream {stream}");
             return Err(StreamError::Unavailable { reason });
         }
-        for claim in claims {
-            let Some(object) = claim.object else { continue };
-            let directory = self.directory(object, stream).await?;
-            for entry in directory.blocks.iter().filter(|entry| entry.next > from) {
-                let within = entry.base < limit.before && entry.base < claim.range.end;
-                let room = bytes < limit.bytes || (out.is_empty() && limit.at_least_one);
-                if !within || !room {
-                    return Ok(out);
-                }
-                let block = self.block(object, stream, entry).await?;
-                if !take(&block, from, &claim.range, limit, &mut out, &mut bytes) {
-                    return Ok(out);
-                }
+        let needed = self.needed(stream, from, limit, &claims).await?;
+        self.begin(stream, &needed, Urgency::Awaited);
+        let mut taken = Taken::default();
+        for one in &needed {
+            let block = self.0.blocks.get(one.object, stream, &one.block).await?;
+            if !taken.take(&block, from, &one.range, limit) {
+                break;
             }
         }
-        Ok(out)
+        let next = taken.next.unwrap_or(from);
+        if next > from {
+            self.read_ahead(stream, from, next, claims);
+        }
+        Ok(taken.out)
+    }
+
+    /// The blocks that a read touches, by what the directories say.
+    async fn needed(
+        &self,
+        stream: StreamId,
+        from: StreamOffset,
+        limit: FetchLimit,
+        claims: &[Claim],
+    ) -> Result<Vec<Needed>, StreamError> {
+        let mut needed: Vec<Needed> = Vec::new();
+        let mut bytes = 0;
+        // one after the other up to the first that counts, then a few at a time
+        let with_objects = claims
+            .iter()
+            .filter_map(|claim| Some((claim, claim.object?)));
+        let (first, rest): (Vec<_>, Vec<_>) = with_objects.enumerate().partition(|(i, _)| *i == 0);
+        let directory = |(_, (claim, object)): (usize, (&Claim, ObjectId))| {
+            let (reader, claim) = (self.clone(), claim.clone());
+            async move { (reader.directory(object, stream).await, claim, object) }
+        };
+        let first = futures::stream::iter(first).then(directory);
+        let rest = futures::stream::iter(rest)
+            .map(directory)
+            .buffered(DIRECTORIES_AT_ONCE);
+        let mut directories = std::pin::pin!(first.chain(rest));
+        while let Some((directory, claim, object)) = directories.next().await {
+            let directory = directory?;
+            for block in directory.blocks.iter().filter(|block| block.next > from) {
+                let within = block.base < limit.before && block.base < claim.range.end;
+                // the first may be used from its middle on, so it counts for nothing
+                if !within || bytes > limit.bytes {
+                    return Ok(needed);
+                }
+                if !needed.is_empty() {
+                    bytes += usize::try_from(block.bytes).unwrap_or(usize::MAX);
+                }
+                needed.push(Needed {
+                    object,
+                    block: *block,
+                    range: claim.range.clone(),
+                });
+            }
+        }
+        Ok(needed)
+    }
+
+    /// Begins to load all that is needed, together.
+    fn begin(&self, stream: StreamId, needed: &[Needed], urgency: Urgency) {
+        for of_object in needed.chunk_by(|a, b| a.object == b.object) {
+            let blocks: Vec<BlockEntry> = of_object.iter().map(|one| one.block).collect();
+            if let Some(first) = of_object.first() {
+                self.0.blocks.begin(first.object, stream, &blocks, urgency);
+            }
+        }
+    }
+
+    /// Whether of what is to be read ahead less than half is there: so that it comes in large pieces.
+    fn is_short(&self, needed: &[Needed], window: usize) -> bool {
+        let known = needed
+            .iter()
+            .take_while(|one| self.0.blocks.knows(one.object, &one.block));
+        let bytes: u64 = known.map(|one| u64::from(one.block.bytes)).sum();
+        bytes < u64::try_from(window / 2).unwrap_or(u64::MAX)
+    }
+
+    /// Reads ahead of who goes on where he left off, in the background.
+    fn read_ahead(
+        &self,
+        stream: StreamId,
+        from: StreamOffset,
+        next: StreamOffset,
+        claims: Vec<Claim>,
+    ) {
+        let window = {
+            let mut readahead = self
+                .0
+                .readahead
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            readahead.served(stream, from, next)
+        };
+        if window == 0 {
+            return;
+        }
+        let reader = self.clone();
+        self.0.tasks.spawn(TaskKind::Readahead, async move {
+            let limit = FetchLimit {
+                bytes: window,
+                before: StreamOffset::MAX,
+                at_least_one: true,
+            };
+            let ahead: Vec<Claim> = claims
+                .into_iter()
+                .filter(|claim| claim.range.end > next)
+                .collect();
+            match reader.needed(stream, next, limit, &ahead).await {
+                Ok(needed) if reader.is_short(&needed, window) => {
+                    reader.begin(stream, &needed, Urgency::Ahead);
+                }
+                Ok(_) => {}
+                // whoever needs it will say so
+                Err(error) => tracing::debug!(%error, "cannot read ahead"),
+            }
+        });
     }
 
     /// The base offset of the first batch in a range whose largest timestamp reaches `at`.
@@ -95,24 +204,26 @@ impl ObjectReader {
         range: StreamRange,
         at: Timestamp,
     ) -> Result<Option<StreamOffset>, StreamError> {
-        if range.is_empty() {
-            return Ok(None);
-        }
-        let claims = metadata.locate(stream, range.clone()).await?;
-        for claim in claims.iter().filter(|claim| claim.max_timestamp >= at) {
-            let Some(object) = claim.object else { continue };
-            let directory = self.directory(object, stream).await?;
-            let reach = |entry: &&BlockEntry| entry.max_timestamp >= at && entry.next > range.start;
-            for entry in directory.blocks.iter().filter(reach) {
-                let block = self.block(object, stream, entry).await?;
-                let found = block
-                    .batches
-                    .iter()
-                    .find(|batch| batch.max_timestamp >= at && batch.next() > range.start);
-                if let Some(batch) = found {
-                    return Ok(Some(batch.base));
+        let mut from = range.start;
+        while from < range.end {
+            let claim = metadata.locate_time(stream, from..range.end, at).await?;
+            let Some(claim) = claim else { return Ok(None) };
+            if let Some(object) = claim.object {
+                let directory = self.directory(object, stream).await?;
+                let reach =
+                    |entry: &&BlockEntry| entry.max_timestamp >= at && entry.next > range.start;
+                for entry in directory.blocks.iter().filter(reach) {
+                    let block = self.0.blocks.get(object, stream, entry).await?;
+                    let found = block
+                        .batches
+                        .iter()
+                        .find(|batch| batch.max_timestamp >= at && batch.next() > range.start);
+                    if let Some(batch) = found {
+                        return Ok(Some(batch.base));
+                    }
                 }
             }
+            from = claim.range.end;
         }
         Ok(None)
     }
@@ -123,95 +234,8 @@ impl ObjectReader {
         object: ObjectId,
         stream: StreamId,
     ) -> Result<Arc<StreamDirectory>, StreamError> {
-        let read = self.read_directory(object, stream);
-        self.directories
-            .get_or_insert_async(&(object, stream), read)
-            .await
+        self.0.directories.get(object, stream).await
     }
-
-    async fn read_directory(
-        &self,
-        object: ObjectId,
-        stream: StreamId,
-    ) -> Result<Arc<StreamDirectory>, StreamError> {
-        let key = layout::data_object(object);
-        let suffix = self
-            .storage
-            .get_suffix(&key, SUFFIX_BYTES, IoClass::ColdRead)
-            .await;
-        let (suffix, length) = suffix.map_err(StreamError::Storage)?;
-        let damaged = |error: FormatError| of_format(&key, &error);
-        let footer = Footer::parse(&suffix).map_err(damaged)?;
-        let known = Known {
-            suffix,
-            from: length.saturating_sub(SUFFIX_BYTES),
-            length,
-        };
-        let index = self
-            .part(&key, &known, footer.position, footer.bytes)
-            .await?;
-        let found = Footer::find(&index, stream).map_err(damaged)?;
-        let missing = FormatError::Mismatch {
-            part: "object index",
-        };
-        let (position, bytes) = found.ok_or_else(|| of_format(&key, &missing))?;
-        let directory = self.part(&key, &known, position, bytes).await?;
-        Ok(Arc::new(
-            StreamDirectory::parse(&directory).map_err(damaged)?,
-        ))
-    }
-
-    async fn part(
-        &self,
-        key: &ObjectKey,
-        known: &Known,
-        position: u64,
-        bytes: u32,
-    ) -> Result<Bytes, StreamError> {
-        let end = position.saturating_add(bytes.into());
-        if end > known.length {
-            return Err(of_format(
-                key,
-                &FormatError::Truncated {
-                    part: "object index",
-                },
-            ));
-        }
-        if position >= known.from {
-            let at = |position: u64| usize::try_from(position - known.from).unwrap_or(usize::MAX);
-            return Ok(known.suffix.slice(at(position)..at(end)));
-        }
-        let got = self
-            .storage
-            .get(key, position..end, IoClass::ColdRead)
-            .await;
-        got.map_err(StreamError::Storage)
-    }
-
-    async fn block(
-        &self,
-        object: ObjectId,
-        stream: StreamId,
-        entry: &BlockEntry,
-    ) -> Result<Arc<DataBlock>, StreamError> {
-        let read = async {
-            let key = layout::data_object(object);
-            let range = entry.position..entry.position + u64::from(entry.bytes);
-            let got = self.storage.get(&key, range, IoClass::ColdRead).await;
-            let bytes = got.map_err(StreamError::Storage)?;
-            let block = DataBlock::parse(&bytes, stream, entry);
-            block.map(Arc::new).map_err(|error| of_format(&key, &error))
-        };
-        self.blocks
-            .get_or_insert_async(&(object, entry.position), read)
-            .await
-    }
-}
-
-struct Known {
-    suffix: Bytes,
-    from: u64,
-    length: u64,
 }
 
 fn of_format(key: &ObjectKey, error: &FormatError) -> StreamError {
@@ -221,37 +245,72 @@ fn of_format(key: &ObjectKey, error: &FormatError) -> StreamError {
     }
 }
 
-/// Adds what a block has of a range as one slice; false when there is no room for more.
-fn take(
-    block: &DataBlock,
-    from: StreamOffset,
-    range: &StreamRange,
-    limit: FetchLimit,
-    out: &mut Vec<Bytes>,
-    bytes: &mut usize,
-) -> bool {
-    let mut at = 0;
-    let mut slice = None;
-    let mut whole = true;
-    for batch in &block.batches {
-        let length = usize::try_from(batch.bytes).unwrap_or(usize::MAX);
-        let end = at + length;
-        if batch.next() > from && batch.base >= range.start.min(from) {
-            let fits = *bytes + length <= limit.bytes;
-            let first = out.is_empty() && slice.is_none() && limit.at_least_one;
-            if batch.base >= limit.before || batch.base >= range.end || !(fits || first) {
-                whole = false;
-                break;
-            }
-            *bytes += length;
-            slice = Some(slice.map_or(at..end, |taken: std::ops::Range<usize>| taken.start..end));
+/// The same error for another who waited.
+fn same(error: &StreamError) -> StreamError {
+    match error {
+        StreamError::Damaged { key, reason } => StreamError::Damaged {
+            key: key.clone(),
+            reason: reason.clone(),
+        },
+        StreamError::Storage(StorageError::NotFound { key }) => {
+            StreamError::Storage(StorageError::NotFound { key: key.clone() })
         }
-        at = end;
+        other => StreamError::Unavailable {
+            reason: chain(other),
+        },
     }
-    if let Some(slice) = slice {
-        out.push(block.body.slice(slice));
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
     }
-    whole
+}
+
+/// What a read has so far.
+#[derive(Default)]
+struct Taken {
+    out: Vec<Bytes>,
+    bytes: usize,
+    /// Just after the last batch taken.
+    next: Option<StreamOffset>,
+}
+
+impl Taken {
+    /// Adds what a block has of a range as one slice; false when there is no room for more.
+    fn take(
+        &mut self,
+        block: &DataBlock,
+        from: StreamOffset,
+        range: &StreamRange,
+        limit: FetchLimit,
+    ) -> bool {
+        let mut at = 0;
+        let mut slice = None;
+        let mut whole = true;
+        for batch in &block.batches {
+            let length = usize::try_from(batch.bytes).unwrap_or(usize::MAX);
+            let end = at + length;
+            if batch.next() > from && batch.base >= range.start.min(from) {
+                let fits = self.bytes + length <= limit.bytes;
+                let first = self.out.is_empty() && slice.is_none() && limit.at_least_one;
+                if batch.base >= limit.before || batch.base >= range.end || !(fits || first) {
+                    whole = false;
+                    break;
+                }
+                self.bytes += length;
+                self.next = Some(batch.next());
+                slice =
+                    Some(slice.map_or(at..end, |taken: std::ops::Range<usize>| taken.start..end));
+            }
+            at = end;
+        }
+        if let Some(slice) = slice {
+            self.out.push(block.body.slice(slice));
+        }
+        whole
+    }
 }
 
 /// The claims whose directories must be read to open a stream after its checkpoint (F4).

@@ -33,7 +33,7 @@ pub(super) fn fetch(topic: &str, offset: i64, max_bytes: i32) -> FetchRequest {
     }
 }
 
-fn records(answer: &FetchResponse, topic: usize, partition: usize) -> Bytes {
+pub(super) fn records(answer: &FetchResponse, topic: usize, partition: usize) -> Bytes {
     let records = &answer.responses[topic].partitions[partition].records;
     records
         .clone()

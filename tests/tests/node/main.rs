@@ -2,6 +2,7 @@
 
 mod admin;
 mod authorization;
+mod cold_reads;
 mod compression;
 mod connection;
 mod faults;

@@ -1,0 +1,154 @@
+//! What objects say of streams, through a cache. A load belongs to the cache: see [`super::blocks`].
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use highwater_object_format::{Footer, FormatError, StreamDirectory};
+use highwater_object_storage::{IoClass, ObjectKey, ObjectStorage, layout};
+use highwater_runtime::{TaskKind, Tasks};
+use highwater_types::{ObjectId, StreamId};
+use quick_cache::sync::Cache;
+use tokio::sync::watch;
+
+use super::{of_format, same};
+use crate::StreamError;
+
+/// The first read of an object: its footer and index, and in a small object everything.
+const SUFFIX_BYTES: u64 = 64 << 10;
+const DIRECTORIES_MAX: usize = 4096;
+
+type Key = (ObjectId, StreamId);
+type Loaded = Result<Arc<StreamDirectory>, Arc<StreamError>>;
+type Loading = watch::Receiver<Option<Loaded>>;
+
+struct Inner {
+    storage: Arc<dyn ObjectStorage>,
+    cache: Cache<Key, Arc<StreamDirectory>>,
+    loading: Mutex<BTreeMap<Key, Loading>>,
+    tasks: Tasks,
+}
+
+/// The directories of a node. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Directories(Arc<Inner>);
+
+impl Directories {
+    pub(super) fn new(storage: Arc<dyn ObjectStorage>, tasks: Tasks) -> Self {
+        Self(Arc::new(Inner {
+            storage,
+            cache: Cache::new(DIRECTORIES_MAX),
+            loading: Mutex::default(),
+            tasks,
+        }))
+    }
+
+    /// One directory, loading it where need be. Cancellation safe: a load goes on.
+    pub(super) async fn get(
+        &self,
+        object: ObjectId,
+        stream: StreamId,
+    ) -> Result<Arc<StreamDirectory>, StreamError> {
+        let key = (object, stream);
+        let mut loading = {
+            let mut loading = self
+                .0
+                .loading
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if let Some(found) = self.0.cache.get(&key) {
+                return Ok(found);
+            }
+            let begin = || self.load(key);
+            loading.entry(key).or_insert_with(begin).clone()
+        };
+        let loaded = loading.wait_for(Option::is_some).await;
+        match loaded.as_deref() {
+            Ok(Some(Ok(directory))) => Ok(Arc::clone(directory)),
+            Ok(Some(Err(error))) => Err(same(error)),
+            Ok(None) | Err(_) => Err(StreamError::Unavailable {
+                reason: "the node stops".to_owned(),
+            }),
+        }
+    }
+
+    fn load(&self, key: Key) -> Loading {
+        let (tell, loading) = watch::channel(None);
+        let directories = self.clone();
+        self.0.tasks.spawn(TaskKind::ColdRead, async move {
+            let inner = &directories.0;
+            let loaded = directories.read(key).await;
+            if let Ok(found) = &loaded {
+                inner.cache.insert(key, Arc::clone(found));
+            }
+            let mut loading = inner.loading.lock().unwrap_or_else(PoisonError::into_inner);
+            loading.remove(&key);
+            drop(loading);
+            tell.send_replace(Some(loaded.map_err(Arc::new)));
+        });
+        loading
+    }
+
+    async fn read(&self, (object, stream): Key) -> Result<Arc<StreamDirectory>, StreamError> {
+        let key = layout::data_object(object);
+        let suffix = self
+            .0
+            .storage
+            .get_suffix(&key, SUFFIX_BYTES, IoClass::ColdRead)
+            .await;
+        let (suffix, length) = suffix.map_err(StreamError::Storage)?;
+        let damaged = |error: FormatError| of_format(&key, &error);
+        let footer = Footer::parse(&suffix).map_err(damaged)?;
+        let known = Known {
+            suffix,
+            from: length.saturating_sub(SUFFIX_BYTES),
+            length,
+        };
+        let index = self
+            .part(&key, &known, footer.position, footer.bytes)
+            .await?;
+        let found = Footer::find(&index, stream).map_err(damaged)?;
+        let missing = FormatError::Mismatch {
+            part: "object index",
+        };
+        let (position, bytes) = found.ok_or_else(|| of_format(&key, &missing))?;
+        let directory = self.part(&key, &known, position, bytes).await?;
+        Ok(Arc::new(
+            StreamDirectory::parse(&directory).map_err(damaged)?,
+        ))
+    }
+
+    async fn part(
+        &self,
+        key: &ObjectKey,
+        known: &Known,
+        position: u64,
+        bytes: u32,
+    ) -> Result<Bytes, StreamError> {
+        let end = position.saturating_add(bytes.into());
+        if end > known.length {
+            return Err(of_format(
+                key,
+                &FormatError::Truncated {
+                    part: "object index",
+                },
+            ));
+        }
+        if position >= known.from {
+            let at = |position: u64| usize::try_from(position - known.from).unwrap_or(usize::MAX);
+            return Ok(known.suffix.slice(at(position)..at(end)));
+        }
+        let got = self
+            .0
+            .storage
+            .get(key, position..end, IoClass::ColdRead)
+            .await;
+        got.map_err(StreamError::Storage)
+    }
+}
+
+struct Known {
+    suffix: Bytes,
+    from: u64,
+    length: u64,
+}
