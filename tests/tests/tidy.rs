@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, u32)] = &[
     ("crates/types", 0),
     ("crates/io", 0),
+    ("kraft-meta/base2histogram", 0),
     ("crates/runtime", 1),
     ("protocol/codegen", 1),
     ("protocol", 2),
@@ -23,6 +24,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("broker", 6),
     ("crates/cli", 7),
     ("crates/sim", 7),
+    ("crates/kafka-peer", 7),
     ("crates/xtask", 8),
     ("protocol/fuzz", 8),
     ("tests", 8),

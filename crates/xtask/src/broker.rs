@@ -1,53 +1,18 @@
 //! A real broker process for a client suite.
 
 use std::fs::File;
-use std::io::Write;
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+pub(crate) use highwater_kafka_peer::process::free_port;
+use highwater_kafka_peer::process::{end, wait};
 
 /// A broker on a port and a directory of its own; killed when dropped.
 pub(crate) struct Broker {
     child: Child,
     pub(crate) address: String,
     log: PathBuf,
-}
-
-const START_TRIES: u32 = 600;
-const TRY_EVERY: Duration = Duration::from_millis(50);
-
-/// A port that nobody listens on.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// Waits until a process listens; an error with its log when it ends before.
-pub(crate) fn wait(child: &mut Child, address: &str, log: &Path) -> Result<()> {
-    for _ in 0..START_TRIES {
-        if TcpStream::connect(address).is_ok() {
-            return Ok(());
-        }
-        if let Some(status) = child.try_wait()? {
-            let log = std::fs::read_to_string(log)?;
-            bail!("the broker ended with {status}: {log}");
-        }
-        #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
-        std::thread::sleep(TRY_EVERY);
-    }
-    bail!("the broker does not listen on {address}");
-}
-
-/// Kills a process, if it still runs.
-pub(crate) fn end(child: &mut Child) {
-    if child.kill().is_err() || child.wait().is_err() {
-        let mut err = std::io::stderr();
-        if writeln!(err, "the broker {} could not be ended", child.id()).is_err() {
-            // nobody reads
-        }
-    }
 }
 
 impl Broker {

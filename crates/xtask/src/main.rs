@@ -2,8 +2,6 @@
 
 mod broker;
 mod clients;
-mod jars;
-mod peer;
 mod policy;
 mod report;
 mod rust;
@@ -13,6 +11,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use highwater_kafka_peer::{jars, peer};
 
 use crate::report::Report;
 

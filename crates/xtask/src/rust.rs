@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+pub(crate) use highwater_kafka_peer::process::run;
 
 use crate::report::{Outcome, Report};
 
@@ -71,17 +72,6 @@ pub(crate) fn cargo(args: &[&str]) -> Result<Outcome> {
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     run(Command::new(program).args(args))?;
     Ok(Outcome::Passed)
-}
-
-/// Runs a command to its end; an error when it fails.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {command:?}"))?;
-    if !status.success() {
-        bail!("{command:?} ended with {status}");
-    }
-    Ok(())
 }
 
 fn matrix() -> Result<String> {

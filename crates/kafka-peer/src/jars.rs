@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::rust::run;
+use crate::process::run;
 
 /// Says whether a program is there.
-pub(crate) fn has(program: &str, version_flag: &str) -> bool {
+pub fn has(program: &str, version_flag: &str) -> bool {
     Command::new(program)
         .arg(version_flag)
         .stdout(Stdio::null())
@@ -19,7 +19,7 @@ pub(crate) fn has(program: &str, version_flag: &str) -> bool {
 }
 
 /// The SHA-256 in hexadecimal digits.
-pub(crate) fn hash(bytes: &[u8]) -> String {
+pub fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -29,8 +29,8 @@ pub(crate) fn hash(bytes: &[u8]) -> String {
 /// Brings what `pom.xml` in `from` names, and all it needs, to a directory under `target/test-deps`.
 ///
 /// # Errors
-/// Also where a jar is not what `checksums.txt` in `from` says.
-pub(crate) fn fetch(from: &str, name: &str) -> Result<PathBuf> {
+/// When Maven can't bring them, or a jar is not what `checksums.txt` in `from` says.
+pub fn fetch(from: &str, name: &str) -> Result<PathBuf> {
     let dir = PathBuf::from(format!("target/test-deps/{name}"));
     let from = Path::new(from);
     let pom = std::fs::canonicalize(from.join("pom.xml"))?;

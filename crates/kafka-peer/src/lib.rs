@@ -1,0 +1,5 @@
+//! Apache Kafka, fetched at pinned versions and run beside Highwater: for tests that compare, and for benchmarks.
+
+pub mod jars;
+pub mod peer;
+pub mod process;

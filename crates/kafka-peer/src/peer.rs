@@ -1,0 +1,128 @@
+//! Apache Kafka itself, one node in KRaft mode on loopback.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use anyhow::{Context, Result};
+
+use crate::{jars, process};
+
+const FROM: &str = "tests/clients/kafka";
+const JARS: &str = "kafka-broker-4.4.0";
+const DIR: &str = "target/test-run/kafka";
+const LOG4J: &str = "-Dorg.apache.logging.log4j.level=WARN";
+/// Little memory and little start-up: what a test needs.
+const SMALL: &[&str] = &["-Xmx512m", "-XX:+UseSerialGC"];
+
+/// A node that is set up and does not run.
+#[derive(Debug)]
+pub struct Setup {
+    jars: PathBuf,
+    settings: PathBuf,
+    log: PathBuf,
+    jvm: Vec<String>,
+    /// Where it will listen.
+    pub address: String,
+}
+
+impl Setup {
+    /// Formats `dir` anew, with settings (`KEY=VALUE`) over those that every peer has; `jvm` are options for Java.
+    ///
+    /// # Errors
+    /// When the jars can't be fetched, or the directory can't be formatted.
+    pub fn format(dir: &Path, jvm: &[&str], own: &[&str]) -> Result<Self> {
+        let jars = jars::fetch(FROM, JARS)?;
+        if dir.exists() {
+            std::fs::remove_dir_all(dir)?;
+        }
+        std::fs::create_dir_all(dir)?;
+        let address = format!("127.0.0.1:{}", process::free_port()?);
+        let controller = format!("127.0.0.1:{}", process::free_port()?);
+        let listeners = format!("PLAINTEXT://{address},CONTROLLER://{controller}");
+        let settings = dir.join("server.properties");
+        let text = format!(
+            "{}listeners={listeners}\nadvertised.listeners={listeners}\n\
+             controller.quorum.bootstrap.servers={controller}\nlog.dirs={}\n{}\n",
+            std::fs::read_to_string(Path::new(FROM).join("server.properties"))?,
+            dir.join("data").display(),
+            own.join("\n")
+        );
+        std::fs::write(&settings, text)?;
+        let setup = Self {
+            jars,
+            settings,
+            log: dir.join("broker.log"),
+            jvm: jvm.iter().map(|&option| option.to_owned()).collect(),
+            address,
+        };
+        let mut storage = java(&setup.jars, SMALL);
+        storage.args(["kafka.tools.StorageTool", "format", "--standalone"]);
+        storage.args(["--feature", "eligible.leader.replicas.version=0"]);
+        storage
+            .args(["-t", "highwaterAAAAAAAAAAAAA", "-c"])
+            .arg(&setup.settings);
+        process::run(storage.stdout(File::create(&setup.log)?))?;
+        Ok(setup)
+    }
+
+    /// Starts it; does not wait until it listens. It may be started again when it has ended.
+    ///
+    /// # Errors
+    /// When there is no Java.
+    pub fn spawn(&self) -> Result<Child> {
+        let log = File::options().append(true).open(&self.log)?;
+        java(&self.jars, &self.jvm)
+            .arg("kafka.Kafka")
+            .arg(&self.settings)
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start Apache Kafka")
+    }
+}
+
+fn java(jars: &Path, options: &[impl AsRef<std::ffi::OsStr>]) -> Command {
+    let mut java = Command::new("java");
+    java.args(options).args([LOG4J, "-cp"]);
+    java.arg(format!("{}/*", jars.display()));
+    java
+}
+
+/// A running Apache Kafka; killed when dropped.
+#[derive(Debug)]
+pub struct Peer {
+    child: Child,
+    /// Where it listens.
+    pub address: String,
+}
+
+impl Peer {
+    /// Formats an empty directory, starts Kafka on it and waits until it listens.
+    ///
+    /// # Errors
+    /// With its log, when it does not come up.
+    pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings of the suite's own.
+    ///
+    /// # Errors
+    /// With its log, when it does not come up.
+    pub fn start_with(own: &[&str]) -> Result<Self> {
+        let setup = Setup::format(Path::new(DIR), SMALL, own)?;
+        let mut peer = Self {
+            child: setup.spawn()?,
+            address: setup.address.clone(),
+        };
+        process::wait(&mut peer.child, &peer.address, &setup.log)?;
+        Ok(peer)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        process::end(&mut self.child);
+    }
+}

@@ -1,0 +1,63 @@
+//! Broker processes: a free port, until it listens, and its end.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+const START_TRIES: u32 = 600;
+const TRY_EVERY: Duration = Duration::from_millis(50);
+
+/// A port that nobody listens on.
+///
+/// # Errors
+/// Where loopback has none.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Waits until a process listens.
+///
+/// # Errors
+/// With its log when it ends before; also when it takes too long.
+pub fn wait(child: &mut Child, address: &str, log: &Path) -> Result<()> {
+    for _ in 0..START_TRIES {
+        if TcpStream::connect(address).is_ok() {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait()? {
+            let log = std::fs::read_to_string(log)?;
+            bail!("the broker ended with {status}: {log}");
+        }
+        #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
+        std::thread::sleep(TRY_EVERY);
+    }
+    bail!("the broker does not listen on {address}");
+}
+
+/// Kills a process, if it still runs.
+pub fn end(child: &mut Child) {
+    if child.kill().is_err() || child.wait().is_err() {
+        let mut err = std::io::stderr();
+        if writeln!(err, "the broker {} could not be ended", child.id()).is_err() {
+            // nobody reads
+        }
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// When it can't be started, or fails.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
