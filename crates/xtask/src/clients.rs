@@ -1,13 +1,14 @@
 //! Real clients against the real binary.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::broker::Broker;
-use crate::jars::{self, has, hash};
+use crate::jars::{self, has};
+use crate::python;
 use crate::report::{Outcome, Report};
 use crate::rust::{cargo, run};
 use crate::tools;
@@ -20,47 +21,15 @@ const KAFKA: &str = "4.4.0";
 pub(crate) fn run_all(report: &mut Report) {
     report.suite("librdkafka", 4 * MINUTE, || python_suite("librdkafka"));
     report.suite("groups", 2 * MINUTE, || python_suite("groups"));
-    report.suite("kafka-python", 3 * MINUTE, || {
-        python_suite("kafka_python_client")
-    });
     report.suite("kcat", MINUTE, kcat);
     report.suite("java", 5 * MINUTE, java);
     report.suite("example", 2 * MINUTE, example);
-    report.suite("franz-go", 3 * MINUTE, go);
     report.suite("tools", 90 * SECOND, tools::compare);
     report.suite("crash", 5 * MINUTE, crash);
 }
 
-/// A virtual environment with the pinned clients, made once under `target/`.
-fn python() -> Result<Option<PathBuf>> {
-    if !has("python3", "--version") {
-        return Ok(None);
-    }
-    let requirements = Path::new("tests/clients/python/requirements.txt");
-    let stamp = hash(&std::fs::read(requirements)?);
-    let venv = PathBuf::from(format!("target/test-deps/python-{}", &stamp[..12]));
-    let python = venv.join("bin/python");
-    let done = venv.join("done");
-    if !done.exists() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-        let mut pip = Command::new(&python);
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--require-hashes",
-            "--no-deps",
-            "-r",
-        ]);
-        run(pip.arg(requirements))?;
-        std::fs::write(&done, "")?;
-    }
-    Ok(Some(python))
-}
-
 fn python_suite(name: &str) -> Result<Outcome> {
-    let Some(python) = python()? else {
+    let Some(python) = python::newest()? else {
         return Ok(Outcome::Skipped("python3 is missing".to_owned()));
     };
     let broker = Broker::start(name)?;
@@ -72,7 +41,7 @@ fn python_suite(name: &str) -> Result<Outcome> {
 
 /// The example in small, its replay while the stream goes on.
 fn example() -> Result<Outcome> {
-    let Some(python) = python()? else {
+    let Some(python) = python::newest()? else {
         return Ok(Outcome::Skipped("python3 is missing".to_owned()));
     };
     let broker = Broker::start("example")?;
@@ -86,7 +55,7 @@ fn example() -> Result<Outcome> {
 
 /// Kills the broker at named points and at random while producers write; then looks for every acknowledged record.
 fn crash() -> Result<Outcome> {
-    let Some(python) = python()? else {
+    let Some(python) = python::newest()? else {
         return Ok(Outcome::Skipped("python3 is missing".to_owned()));
     };
     let dir = Path::new("target/test-run/crash");
@@ -160,24 +129,7 @@ fn java() -> Result<Outcome> {
     schema_equals_the_definitions(&jars)?;
     encodings_survive_the_classes(&jars)?;
     let broker = Broker::start("java")?;
-    for program in ["Assign", "Group"] {
-        run(java_program(&jars, program).arg(&broker.address))?;
-    }
-    broker.stop()?;
-    Ok(Outcome::Passed)
-}
-
-/// franz-go, as a module whose versions and checksums `go.sum` pins.
-fn go() -> Result<Outcome> {
-    if !has("go", "version") {
-        return Ok(Outcome::Skipped("go is missing".to_owned()));
-    }
-    let binary = std::fs::canonicalize("target")?.join("test-deps/franz-go");
-    let mut build = Command::new("go");
-    build.args(["build", "-mod=readonly", "-buildvcs=false", "-o"]);
-    run(build.arg(&binary).arg(".").current_dir("tests/clients/go"))?;
-    let broker = Broker::start("franz-go")?;
-    run(Command::new(binary).arg(&broker.address))?;
+    run(java_program(&jars, "Group").arg(&broker.address))?;
     broker.stop()?;
     Ok(Outcome::Passed)
 }

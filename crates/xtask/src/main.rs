@@ -3,8 +3,10 @@
 mod broker;
 mod clients;
 mod policy;
+mod python;
 mod report;
 mod rust;
+mod scenario;
 mod tools;
 
 use std::path::Path;
@@ -42,6 +44,8 @@ enum Command {
         /// These transcripts alone.
         names: Vec<String>,
     },
+    /// Record anew what Apache Kafka answers clients older than it takes.
+    OldAnswers,
     /// Run one transcript against Highwater and print how it differs: also those that are pending.
     Transcript {
         /// Its name.
@@ -64,6 +68,7 @@ fn main() -> Result<()> {
             rust::docs(&mut report);
             rust::fuzz(&mut report);
             clients::run_all(&mut report);
+            scenario::run_all(&mut report);
             report.finish()
         }
         Command::Codegen => {
@@ -76,6 +81,7 @@ fn main() -> Result<()> {
             rust::write_matrix()
         }
         Command::Goldens { names } => tools::record(&names),
+        Command::OldAnswers => scenario::record_old_answers(),
         Command::Transcript { name } => tools::show(&name),
     }
 }

@@ -37,6 +37,7 @@ public class Group {
             share(admin, "eager", "org.apache.kafka.clients.consumer.RangeAssignor");
             share(admin, "cooperative", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor");
             administration(admin);
+            largestTimestamp(admin);
         }
         refused();
     }
@@ -88,6 +89,18 @@ public class Group {
         check(admin.describeTopics(List.of("__consumer_offsets")).allTopicNames().get().get("__consumer_offsets")
             .isInternal(), "internal");
         check(!admin.listTopics().names().get().contains("__consumer_offsets"), "internal topics are hidden");
+    }
+
+    static void largestTimestamp(Admin admin) throws Exception {
+        var partition = new TopicPartition("times", 0);
+        long now = System.currentTimeMillis();
+        try (var producer = new KafkaProducer<>(Map.<String, Object>of("bootstrap.servers", bootstrap),
+                new StringSerializer(), new StringSerializer())) {
+            for (int later : List.of(0, 5, 2))
+                producer.send(new ProducerRecord<>("times", 0, now + later, "k", "v")).get();
+        }
+        var found = admin.listOffsets(Map.of(partition, OffsetSpec.maxTimestamp())).partitionResult(partition).get();
+        check(found.offset() == 1, "the largest timestamp is the second record's, not that of " + found.offset());
     }
 
     /** Nothing that is not there yet hangs a client, and each says why. */

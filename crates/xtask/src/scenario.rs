@@ -1,0 +1,175 @@
+//! One scenario, played with every client: `tests/clients/scenario/README.md` says what it is.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::broker::Broker;
+use crate::jars::{self, has, hash};
+use crate::peer::Peer;
+use crate::python;
+use crate::report::{Outcome, Report};
+use crate::rust::run;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DIR: &str = "tests/clients/scenario";
+const GO: &str = "tests/clients/go";
+const KAFKAJS: &str = "tests/clients/scenario/kafkajs";
+/// Java clients from the oldest that Kafka 4 takes to the newest.
+const JAVA: &[(&str, &str, &str)] = &[
+    ("scenario-java-2.1", "tests/clients/java-2.1.1", "2.1.1"),
+    ("scenario-java-3.9", "tests/clients/java-3.9.2", "3.9.2"),
+    ("scenario-java", "tests/clients/java", "4.4.0"),
+];
+/// Java clients that Kafka 4 answers in part: the last that still works, and two that do not.
+const OLD: &[&str] = &["0.9.0.1", "0.10.2.2", "1.1.1"];
+const OLD_ANSWERS: &str = "tests/clients/old/answers.txt";
+
+/// A suite for each client.
+pub(crate) fn run_all(report: &mut Report) {
+    for (name, from, version) in JAVA {
+        report.suite(name, MINUTE, || java(name, from, version));
+    }
+    report.suite("scenario-librdkafka", MINUTE, || {
+        python_client("scenario-librdkafka", "confluent", python::newest()?)
+    });
+    report.suite("scenario-librdkafka-1.9", 2 * MINUTE, || {
+        let python = match python::librdkafka_1_9()? {
+            Ok(python) => python,
+            Err(missing) => return Ok(Outcome::Skipped(missing)),
+        };
+        python_client("scenario-librdkafka-1.9", "confluent", Some(python))
+    });
+    report.suite("scenario-kafka-python", MINUTE, || {
+        python_client("scenario-kafka-python", "kafka_python", python::newest()?)
+    });
+    for name in ["franz", "sarama"] {
+        report.suite(&format!("scenario-{name}"), 2 * MINUTE, || go(name));
+    }
+    report.suite("scenario-kafkajs", MINUTE, kafkajs);
+    report.suite("old-clients", MINUTE, old_clients);
+}
+
+fn played(suite: &str, program: &mut Command) -> Result<Outcome> {
+    let broker = Broker::start(suite)?;
+    run(program.args([broker.address.as_str(), suite]))?;
+    broker.stop()?;
+    Ok(Outcome::Passed)
+}
+
+fn java_missing() -> Option<Outcome> {
+    let there = has("java", "-version") && has("mvn", "--version");
+    (!there).then(|| Outcome::Skipped("java or mvn is missing".to_owned()))
+}
+
+fn java_source(jars: &Path, source: &str) -> Command {
+    let mut java = Command::new("java");
+    java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]);
+    java.arg(format!("{}/*", jars.display())).arg(source);
+    java
+}
+
+fn java(suite: &str, from: &str, version: &str) -> Result<Outcome> {
+    if let Some(missing) = java_missing() {
+        return Ok(missing);
+    }
+    let jars = jars::fetch(from, &format!("kafka-clients-{version}"))?;
+    played(
+        suite,
+        &mut java_source(&jars, &format!("{DIR}/Scenario.java")),
+    )
+}
+
+fn python_client(suite: &str, script: &str, python: Option<PathBuf>) -> Result<Outcome> {
+    let Some(python) = python else {
+        return Ok(Outcome::Skipped("python3 is missing".to_owned()));
+    };
+    played(
+        suite,
+        Command::new(python).arg(format!("{DIR}/{script}.py")),
+    )
+}
+
+/// A module whose versions and checksums `go.sum` pins.
+fn go(name: &str) -> Result<Outcome> {
+    if !has("go", "version") {
+        return Ok(Outcome::Skipped("go is missing".to_owned()));
+    }
+    let binary = std::fs::canonicalize("target")?.join(format!("test-deps/scenario-{name}"));
+    let mut build = Command::new("go");
+    build.args(["build", "-mod=readonly", "-buildvcs=false", "-o"]);
+    let package = format!("./{name}");
+    run(build.arg(&binary).arg(package).current_dir(GO))?;
+    played(&format!("scenario-{name}"), &mut Command::new(binary))
+}
+
+/// Packages whose versions and checksums `package-lock.json` pins.
+fn kafkajs() -> Result<Outcome> {
+    if !has("node", "--version") || !has("npm", "--version") {
+        return Ok(Outcome::Skipped("node or npm is missing".to_owned()));
+    }
+    let from = Path::new(KAFKAJS);
+    let stamp = hash(&std::fs::read(from.join("package-lock.json"))?);
+    let dir = PathBuf::from(format!("target/test-deps/kafkajs-{}", &stamp[..12]));
+    if !dir.join("done").exists() {
+        std::fs::create_dir_all(&dir)?;
+        for name in ["package.json", "package-lock.json"] {
+            std::fs::copy(from.join(name), dir.join(name))?;
+        }
+        let mut npm = Command::new("npm");
+        npm.args([
+            "ci",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+        ]);
+        run(npm.current_dir(&dir))?;
+        std::fs::write(dir.join("done"), "")?;
+    }
+    let mut node = Command::new("node");
+    node.env("NODE_PATH", dir.join("node_modules"));
+    played("scenario-kafkajs", node.arg(from.join("main.js")))
+}
+
+/// What each old client is answered by a broker.
+fn old_answers(address: &str) -> Result<String> {
+    let mut answers = String::new();
+    for version in OLD {
+        let jars = jars::fetch(
+            &format!("tests/clients/java-{version}"),
+            &format!("kafka-clients-{version}"),
+        )?;
+        let mut java = java_source(&jars, "tests/clients/old/Old.java");
+        let output = java.args([address, &format!("old-{version}")]).output()?;
+        if !output.status.success() {
+            bail!("{version}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        answers.push_str(&String::from_utf8(output.stdout)?);
+    }
+    Ok(answers)
+}
+
+/// Clients older than what Kafka 4 takes are answered as Kafka answers them.
+fn old_clients() -> Result<Outcome> {
+    if let Some(missing) = java_missing() {
+        return Ok(missing);
+    }
+    let broker = Broker::start("old-clients")?;
+    let answers = old_answers(&broker.address)?;
+    broker.stop()?;
+    let expected = std::fs::read_to_string(OLD_ANSWERS).context("no answers of Kafka")?;
+    if answers != expected {
+        bail!("Kafka answers\n{expected}and Highwater\n{answers}");
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Records anew what Apache Kafka answers the old clients.
+pub(crate) fn record_old_answers() -> Result<()> {
+    let peer = Peer::start()?;
+    std::fs::write(OLD_ANSWERS, old_answers(&peer.address)?)?;
+    Ok(())
+}

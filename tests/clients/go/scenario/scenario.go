@@ -1,0 +1,84 @@
+// Package scenario holds what the scenario writes, and how a program says that something was not so.
+package scenario
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+)
+
+// The scenario's numbers.
+const (
+	Count      = 120
+	GroupCount = 2000
+	More       = 100
+	Largest    = 1_048_516
+)
+
+var (
+	sizes = [6]int{1, 10, 100, 1000, 10_000, 300_000}
+	base  = time.Now().Add(-100 * time.Second).UnixMilli()
+)
+
+// Check ends the program where there is an error.
+func Check(err error, what string) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", what, err)
+		os.Exit(1)
+	}
+}
+
+// Ensure ends the program where the condition does not hold.
+func Ensure(condition bool, format string, args ...any) {
+	if !condition {
+		Check(fmt.Errorf(format, args...), "not so")
+	}
+}
+
+// Pattern is what the value of record i begins with.
+func Pattern(i, size int) []byte {
+	made := make([]byte, size)
+	for j := range made {
+		made[j] = byte((7*i + j) % 251)
+	}
+	return made
+}
+
+// Key is the key of record i, or nil.
+func Key(i int) []byte {
+	if i%3 == 0 {
+		return nil
+	}
+	return fmt.Appendf(nil, "k%d", i)
+}
+
+// Value is the value of record i, or nil.
+func Value(i int) []byte {
+	if i%10 == 0 {
+		return nil
+	}
+	return Pattern(i, sizes[i%len(sizes)])
+}
+
+// Time is the timestamp of record i.
+func Time(i int) time.Time {
+	return time.UnixMilli(base + int64(i))
+}
+
+// Same says whether two values are equal, nil and empty ones told apart.
+func Same(one, other []byte) bool {
+	return (one == nil) == (other == nil) && bytes.Equal(one, other)
+}
+
+// Version is a module's version in this program.
+func Version(module string) string {
+	info, _ := debug.ReadBuildInfo()
+	for _, each := range info.Deps {
+		if each.Path == module {
+			return each.Version
+		}
+	}
+	return "unknown"
+}
