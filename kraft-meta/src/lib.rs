@@ -1,6 +1,4 @@
-//! What the cluster agrees on: a deterministic state machine over a Raft log.
-//!
-//! Rules: `docs/STORAGE.md` E, C, G, R. Nothing of the Raft library leaves `raft/`.
+#![doc = include_str!("../DESIGN.md")]
 
 pub mod command;
 mod error;

@@ -1,7 +1,4 @@
-//! Streams on objects: the log cache, upload, reads through a block cache, trim and recovery.
-//!
-//! Knows nothing of Kafka: batches, deltas, checkpoints, entries and labels are opaque; offsets and counts are not.
-//! Rules: `docs/STORAGE.md` U, F, G, M.
+#![doc = include_str!("../DESIGN.md")]
 
 use std::fmt::Debug;
 use std::ops::Range;

@@ -1,6 +1,4 @@
-//! The write-ahead log of a node: what makes a batch durable before it is acknowledged (I1, I2).
-//!
-//! Rules: `docs/STORAGE.md` A, W, D.
+#![doc = include_str!("../DESIGN.md")]
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -14,6 +12,8 @@ use highwater_types::{
 };
 use tokio::sync::watch;
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod disk;
 mod error;
 
