@@ -369,7 +369,7 @@ fn stream_config(config: &Config) -> highwater_s3stream::Config {
         upload_interval: config.millis("highwater.upload.interval.ms"),
         upload_bytes: config.size("highwater.upload.size"),
         block_cache_bytes: config.memory.block_cache,
-        grace: std::time::Duration::from_secs(60),
+        grace: config.millis("highwater.object.grace.ms"),
     }
 }
 
@@ -468,6 +468,7 @@ fn serve(
         idle: (idle_ms >= 0).then(|| config.millis("connections.max.idle.ms")),
         connections_max: count("max.connections"),
         connections_per_ip_max: count("max.connections.per.ip"),
+        connections_per_ip: config.connections_per_ip.clone(),
     };
     let connections = Connections::new(limits, budgets);
     let service = Arc::new(Dispatch::new(Arc::clone(broker)));

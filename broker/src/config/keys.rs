@@ -193,6 +193,15 @@ pub static KEYS: &[Key] = &[
         Kind::Size { min: 64 << 20 },
         "The most memory for requests, buffers and caches together.",
     ),
+    key(
+        "highwater.object.grace.ms",
+        "60000",
+        Kind::Long {
+            min: 100,
+            max: 86_400_000,
+        },
+        "How long an object that nothing refers to any more stays; longer than any read takes.",
+    ),
     unset(
         "highwater.object.storage",
         Kind::Text,
@@ -311,6 +320,12 @@ pub static KEYS: &[Key] = &[
         "2147483647",
         int(0),
         "The most connections from one address.",
+    ),
+    key(
+        "max.connections.per.ip.overrides",
+        "",
+        Kind::List,
+        "Other limits for single addresses: address:count, joined by commas.",
     ),
     key(
         "max.incremental.fetch.session.cache.slots",

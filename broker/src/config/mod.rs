@@ -9,6 +9,7 @@ mod memory;
 mod properties;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub object_storage: String,
     /// How `highwater.memory.limit` is shared out.
     pub memory: MemoryPlan,
+    /// `max.connections.per.ip.overrides`.
+    pub connections_per_ip: BTreeMap<IpAddr, usize>,
 }
 
 impl Config {
@@ -80,11 +83,18 @@ impl Config {
         }
         given.extend(flags.iter().cloned());
         let without_effect = take_without_effect(&mut given);
-        check(&given, &mut errors);
-        if !errors.is_empty() {
-            return Err(ConfigErrors(errors));
+        // what is wrong by itself is left out of what is looked at together, so that all of it is told at once
+        for name in check(&given, &mut errors) {
+            given.remove(&name);
         }
-        Self::resolve(given, without_effect)
+        match Self::resolve(given, without_effect) {
+            Ok(config) if errors.is_empty() => Ok(config),
+            Ok(_) => Err(ConfigErrors(errors)),
+            Err(more) => {
+                errors.extend(more.0);
+                Err(ConfigErrors(errors))
+            }
+        }
     }
 
     fn resolve(
@@ -100,6 +110,7 @@ impl Config {
             data_dir: PathBuf::new(),
             object_storage: String::new(),
             memory: MemoryPlan::default(),
+            connections_per_ip: BTreeMap::new(),
         };
         config.node_id = NodeId(config.int("node.id"));
         config.data_dir = PathBuf::from(config.text("highwater.data.dir"));
@@ -119,6 +130,10 @@ impl Config {
                 config.advertised = advertised;
             }
             Err(wrong) => errors.extend(wrong),
+        }
+        match overrides(config.text("max.connections.per.ip.overrides")) {
+            Ok(found) => config.connections_per_ip = found,
+            Err(why) => errors.push(format!("max.connections.per.ip.overrides: {why}")),
         }
         let frame = u64::try_from(config.int("socket.request.max.bytes")).unwrap_or_default();
         if frame > config.memory.produce / 4
@@ -246,6 +261,19 @@ fn env_name(key: &str) -> String {
     format!("HIGHWATER_{}", bare.to_ascii_uppercase().replace('.', "_"))
 }
 
+/// Reads `127.0.0.1:5,[::1]:3`.
+fn overrides(text: &str) -> Result<BTreeMap<IpAddr, usize>, String> {
+    let parts = text.split(',').map(str::trim);
+    let one = |part: &str| {
+        let wrong = || format!("{part} is not of the form address:count");
+        let (address, count) = part.rsplit_once(':').ok_or_else(wrong)?;
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        let address = address.parse().map_err(|_cause| wrong())?;
+        Ok((address, count.parse().map_err(|_cause| wrong())?))
+    };
+    parts.filter(|part| !part.is_empty()).map(one).collect()
+}
+
 fn take_without_effect(given: &mut BTreeMap<String, String>) -> Vec<String> {
     let found: Vec<String> = given
         .keys()
@@ -258,25 +286,28 @@ fn take_without_effect(given: &mut BTreeMap<String, String>) -> Vec<String> {
     found
 }
 
-fn check(given: &BTreeMap<String, String>, errors: &mut Vec<String>) {
+/// Checks each setting by itself; answers those that are wrong.
+fn check(given: &BTreeMap<String, String>, errors: &mut Vec<String>) -> Vec<String> {
+    let mut wrong = Vec::new();
     for (name, value) in given {
-        let Some(key) = find(name) else {
-            let hint = keys::nearest(name)
-                .map_or_else(String::new, |other| format!("; is {other} meant?"));
-            errors.push(format!("{name}: no such setting{hint}"));
-            continue;
+        let why = match find(name) {
+            Some(key) => key.kind.check(value).err(),
+            None => {
+                let hint = keys::nearest(name);
+                let hint = hint.map(|other| format!("; is {other} meant?"));
+                Some(format!("no such setting{}", hint.unwrap_or_default()))
+            }
         };
-        if let Err(why) = key.kind.check(value) {
+        let why = why.or_else(|| {
+            let is_zero = name == "compression.gzip.level" && value.trim() == "0";
+            is_zero.then(|| "Value must be between 1 and 9 or equal to -1".to_owned())
+        });
+        if let Some(why) = why {
             errors.push(format!("{name}: {why}"));
+            wrong.push(name.clone());
         }
     }
-    let gzip = given
-        .get("compression.gzip.level")
-        .map(|level| level.trim());
-    if gzip == Some("0") {
-        let why = "Value must be between 1 and 9 or equal to -1";
-        errors.push(format!("compression.gzip.level: {why}"));
-    }
+    wrong
 }
 
 #[cfg(test)]
@@ -311,9 +342,13 @@ mod tests {
             flag("node.id", "-1"),
             flag("auto.create.topics.enable", "perhaps"),
             flag("highwater.memory.limit", "lots"),
+            flag("compression.gzip.level", "0"),
+            flag("listeners", "PLAINTEXT://0.0.0.0:9092,SSL://a:1"),
+            flag("process.roles", "broker"),
+            flag("max.connections.per.ip.overrides", "127.0.0.1:x"),
         ];
-        let errors = Config::load(None, [], &flags).expect_err("four mistakes").0;
-        assert_eq!(errors.len(), 4, "{errors:?}");
+        let errors = Config::load(None, [], &flags).expect_err("mistakes").0;
+        assert_eq!(errors.len(), 9, "{errors:?}");
         assert!(
             errors
                 .iter()

@@ -25,6 +25,8 @@ pub(crate) struct Limits {
     pub connections_max: usize,
     /// Connections from one address.
     pub connections_per_ip_max: usize,
+    /// Single addresses with a limit of their own.
+    pub connections_per_ip: BTreeMap<IpAddr, usize>,
 }
 
 /// How long a client may take for one answer (M3).
@@ -64,8 +66,10 @@ impl Connections {
 
     fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<IpSlot> {
         let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = self.limits.connections_per_ip.get(&ip).copied();
+        let max = own.unwrap_or(self.limits.connections_per_ip_max);
         let count = by_ip.entry(ip).or_default();
-        if *count >= self.limits.connections_per_ip_max {
+        if *count >= max {
             return None;
         }
         *count += 1;

@@ -23,11 +23,30 @@ struct Cli {
     command: Command,
 }
 
+const SETTINGS: &str = "\
+Settings have Kafka's names where Kafka has them, ours begin with highwater. Later sources win:
+  1. --config FILE, a Kafka server.properties
+  2. environment variables: HIGHWATER_NUM_PARTITIONS=6 sets num.partitions
+  3. --set num.partitions=6
+
+Those that are most often set:
+  listeners                 where to listen        PLAINTEXT://127.0.0.1:9092
+  advertised.listeners      what clients are told  PLAINTEXT://broker.example:9092
+  highwater.data.dir        write-ahead log and metadata; must survive a restart
+  highwater.object.storage  where the log lives    file:///var/lib/highwater/objects
+  highwater.memory.limit    all buffers and caches 1GiB
+  highwater.admin.listener  /metrics and /health   127.0.0.1:9644
+
+`highwater config` prints every setting, its value, and what it does. What is wrong with a configuration is
+reported all at once, and nothing is started.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start a broker; stops cleanly on Ctrl-C and SIGTERM.
+    #[command(after_help = SETTINGS)]
     Start(ConfigArgs),
     /// Print the effective configuration, with a comment on each setting.
+    #[command(after_help = SETTINGS)]
     Config(ConfigArgs),
     /// Print the version.
     Version,
