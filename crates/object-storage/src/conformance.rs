@@ -43,12 +43,23 @@ pub async fn run(store: &dyn ObjectStorage) {
         .await
         .expect("is there");
     assert_eq!(suffix, (whole.slice(3..), 5));
+    let past = store.get(&key, 7..9, IoClass::ColdRead).await;
+    assert_eq!(past.expect("is clipped"), "");
     let all = store
         .get_suffix(&key, 100, IoClass::ColdRead)
         .await
         .expect("is there");
     assert_eq!(all, (whole, 5));
 
+    let absent = ObjectKey::new("data/00/1/2/u/4");
+    let absent = store.get_suffix(&absent, 1, IoClass::ColdRead).await;
+    assert!(matches!(absent, Err(StorageError::NotFound { .. })));
+
+    lists_and_deletes(store, &key).await;
+}
+
+/// `key` has 5 bytes.
+async fn lists_and_deletes(store: &dyn ObjectStorage, key: &ObjectKey) {
     let other = ObjectKey::new("data/01/x");
     let body = vec![Bytes::from_static(b"x")];
     store
@@ -67,14 +78,40 @@ pub async fn run(store: &dyn ObjectStorage) {
             .collect::<Vec<_>>()
     };
     assert_eq!(list(None).await, [(key.clone(), 5), (other.clone(), 1)]);
-    assert_eq!(list(Some(&key)).await, [(other.clone(), 1)]);
+    assert_eq!(list(Some(key)).await, [(other.clone(), 1)]);
     store
         .delete(&[key.clone(), key.clone()])
         .await
         .expect("deletes, and once more");
-    let gone = store.get(&key, 0..1, IoClass::ColdRead).await;
+    let gone = store.get(key, 0..1, IoClass::ColdRead).await;
     assert!(matches!(gone, Err(StorageError::NotFound { .. })));
     assert_eq!(list(None).await, [(other, 1)]);
+}
+
+/// Runs what only stores that replace objects must do.
+///
+/// # Panics
+/// Where the store does not do it.
+pub async fn replaces(store: &dyn ObjectStorage) {
+    let key = ObjectKey::new("data/02/x");
+    let put = |body: &'static str, mode| {
+        let body = vec![Bytes::from_static(body.as_bytes())];
+        store.put(&key, body, mode, IoClass::Upload)
+    };
+    let first = put("1", PutMode::Overwrite).await.expect("puts");
+    let stale = first.clone();
+    let second = put("2", PutMode::IfVersion(first)).await.expect("puts");
+    let lost = put("3", PutMode::IfVersion(stale)).await;
+    assert!(matches!(lost, Err(StorageError::Precondition { .. })));
+    let read = store.get(&key, 0..9, IoClass::ColdRead).await;
+    assert_eq!(read.expect("is there"), "2");
+    put("4", PutMode::Overwrite).await.expect("puts");
+    store
+        .delete(std::slice::from_ref(&key))
+        .await
+        .expect("deletes");
+    let gone = put("5", PutMode::IfVersion(second)).await;
+    assert!(matches!(gone, Err(StorageError::Precondition { .. })));
 }
 
 #[cfg(test)]
@@ -88,6 +125,7 @@ mod tests {
     #[tokio::test]
     async fn memory_conforms() {
         super::run(&MemoryStorage::default()).await;
+        super::replaces(&MemoryStorage::default()).await;
     }
 
     #[tokio::test]

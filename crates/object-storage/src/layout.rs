@@ -5,16 +5,25 @@
 //! | `data/` | data objects | U2 |
 //! | `wal/` | reserved: WAL objects and seals, `wal/<node>/<node epoch>/<sequence>` | W1, W7 |
 //! | `index/` | reserved: index objects | W9, G3 |
+//! | `probe/` | what a start asks the store with; gone when it ends | |
 //! | `topics/`, `meta/` | reserved: what `restore` reads | R1 |
 
 use highwater_types::{ClusterId, ObjectId};
 
 use crate::ObjectKey;
 
+const CLUSTER: &str = "highwater-";
+
 /// The prefix of a cluster in its bucket: keys below are relative to it.
 #[must_use]
 pub fn cluster_prefix(cluster: ClusterId) -> String {
-    format!("highwater-{cluster}")
+    format!("{CLUSTER}{cluster}")
+}
+
+/// Whether a name is some cluster's prefix.
+#[must_use]
+pub fn is_cluster_prefix(name: &str) -> bool {
+    name.starts_with(CLUSTER)
 }
 
 /// A data object (rule U2): `data/<hash>/<node>/<node epoch>/<u or r>/<n>`; the hash spreads keys over the store.
@@ -26,6 +35,18 @@ pub fn data_object(id: ObjectId) -> ObjectKey {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     ObjectKey::new(format!("data/{:02x}/{name}", (hash ^ (hash >> 32)) & 0xff))
+}
+
+/// Below which the probes of starts lie.
+#[must_use]
+pub fn probes() -> ObjectKey {
+    ObjectKey::new("probe")
+}
+
+/// A probe, by a number that nobody used.
+#[must_use]
+pub fn probe(number: u128) -> ObjectKey {
+    ObjectKey::new(format!("probe/{number:032x}"))
 }
 
 #[cfg(test)]

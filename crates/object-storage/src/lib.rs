@@ -8,19 +8,26 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 mod backend;
+mod config;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod decorator;
 mod error;
 mod key;
 pub mod layout;
+pub mod metrics;
 mod open;
+mod probe;
 
-pub use backend::{LocalStorage, MemoryStorage};
-pub use decorator::{Metered, RequestCount, RequestCounts, RequestKind, Retrying};
+pub use backend::{LocalStorage, MemoryStorage, S3Storage};
+pub use config::{Config, CredentialSource, S3Config};
+pub use decorator::{
+    Bounded, Limited, Metered, RequestCount, RequestCounts, RequestKind, Retrying,
+};
 pub use error::StorageError;
 pub use key::ObjectKey;
 pub use open::{OpenError, Opened, open};
+pub use probe::ProbeError;
 
 /// A store of immutable objects.
 #[async_trait]

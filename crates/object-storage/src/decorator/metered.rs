@@ -8,6 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+use tokio::time::Instant;
+
+use crate::metrics::{BYTES, REQUEST_SECONDS, REQUESTS};
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
 /// What a request does; the label `op`.
@@ -21,6 +24,26 @@ pub enum RequestKind {
     List,
     /// A deletion; one for each call, whatever its keys.
     Delete,
+}
+
+impl RequestKind {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+fn label(class: IoClass) -> &'static str {
+    match class {
+        IoClass::Wal => "wal",
+        IoClass::Upload => "upload",
+        IoClass::ColdRead => "cold_read",
+        IoClass::Compaction => "compaction",
+    }
 }
 
 const KINDS: [RequestKind; 4] = [
@@ -80,6 +103,11 @@ impl RequestCounts {
     }
 
     fn add(&self, kind: RequestKind, class: IoClass, bytes: Option<u64>) {
+        let (op, reason) = (kind.label(), label(class));
+        let outcome = if bytes.is_some() { "ok" } else { "failed" };
+        metrics::counter!(REQUESTS, "op" => op, "class" => reason, "outcome" => outcome)
+            .increment(1);
+        metrics::counter!(BYTES, "op" => op, "class" => reason).increment(bytes.unwrap_or(0));
         let row = KINDS.iter().position(|of| *of == kind).unwrap_or_default();
         let column = CLASSES
             .iter()
@@ -91,6 +119,22 @@ impl RequestCounts {
             Some(bytes) => cell.bytes.fetch_add(bytes, Ordering::Relaxed),
             None => cell.failures.fetch_add(1, Ordering::Relaxed),
         };
+    }
+}
+
+/// Records, when dropped, how long a request took.
+struct Timer(RequestKind, Instant);
+
+impl Timer {
+    fn start(kind: RequestKind) -> Self {
+        Self(kind, Instant::now())
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let elapsed = self.1.elapsed().as_secs_f64();
+        metrics::histogram!(REQUEST_SECONDS, "op" => self.0.label()).record(elapsed);
     }
 }
 
@@ -118,6 +162,7 @@ impl ObjectStorage for Metered {
         mode: PutMode,
         class: IoClass,
     ) -> Result<ObjectVersion, StorageError> {
+        let _timer = Timer::start(RequestKind::Put);
         let bytes = body.iter().map(|part| part.len() as u64).sum();
         let put = self.inner.put(key, body, mode, class).await;
         self.counts
@@ -131,6 +176,7 @@ impl ObjectStorage for Metered {
         range: Range<u64>,
         class: IoClass,
     ) -> Result<Bytes, StorageError> {
+        let _timer = Timer::start(RequestKind::Get);
         let got = self.inner.get(key, range, class).await;
         self.counts.add(
             RequestKind::Get,
@@ -146,6 +192,7 @@ impl ObjectStorage for Metered {
         bytes: u64,
         class: IoClass,
     ) -> Result<(Bytes, u64), StorageError> {
+        let _timer = Timer::start(RequestKind::Get);
         let got = self.inner.get_suffix(key, bytes, class).await;
         let bytes = got.as_ref().ok().map(|(got, _)| got.len() as u64);
         self.counts.add(RequestKind::Get, class, bytes);
@@ -163,6 +210,7 @@ impl ObjectStorage for Metered {
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
+        let _timer = Timer::start(RequestKind::Delete);
         let deleted = self.inner.delete(keys).await;
         self.counts.add(
             RequestKind::Delete,

@@ -1,7 +1,11 @@
-//! What is stacked on a store: see [`crate::open`].
+//! What is stacked on a store: see [`crate::open()`].
 
+mod bounded;
+mod limited;
 mod metered;
 mod retrying;
 
+pub use bounded::Bounded;
+pub use limited::Limited;
 pub use metered::{Metered, RequestCount, RequestCounts, RequestKind};
 pub use retrying::Retrying;

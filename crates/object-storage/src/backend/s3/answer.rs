@@ -1,0 +1,189 @@
+//! What an HTTP answer says of a request's outcome, and the connections that keep it.
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use http::StatusCode;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService, ReqwestConnector,
+};
+
+use crate::{ObjectKey, StorageError};
+
+const ERROR_BYTES_MAX: usize = 16 << 10;
+
+/// A refusal: the status and S3's own code for it. The library keeps neither where a caller can see it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the store answered {status} {code}: {message}")]
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    pub(super) code: String,
+    message: String,
+}
+
+/// Credentials could not be had, so the request was never sent.
+#[derive(Debug, thiserror::Error)]
+#[error("no credentials: {0}")]
+pub(super) struct NoCredentials(pub(super) String);
+
+/// Connections whose refusals keep status and code.
+#[derive(Debug)]
+pub(super) struct Connector;
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let inner = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(KeepRefusals(inner)))
+    }
+}
+
+#[derive(Debug)]
+struct KeepRefusals(HttpClient);
+
+#[async_trait]
+impl HttpService for KeepRefusals {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let answer = self.0.execute(request).await?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let (parts, body) = answer.into_parts();
+        let body = read_some(body).await?;
+        let refused = refusal(status, &body);
+        // the library knows these itself; a bucket that is not there is not an object that is not there
+        let known = matches!(
+            status,
+            StatusCode::NOT_MODIFIED | StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT
+        ) || (status == StatusCode::NOT_FOUND && refused.code != "NoSuchBucket");
+        if known {
+            return Ok(HttpResponse::from_parts(
+                parts,
+                HttpResponseBody::from(body),
+            ));
+        }
+        Err(HttpError::new(HttpErrorKind::Unknown, refused))
+    }
+}
+
+async fn read_some(body: HttpResponseBody) -> Result<Bytes, HttpError> {
+    let mut read = BytesMut::new();
+    let mut parts = body.bytes_stream();
+    while let Some(part) = parts.next().await {
+        read.extend_from_slice(&part?);
+        if read.len() >= ERROR_BYTES_MAX {
+            read.truncate(ERROR_BYTES_MAX);
+            break;
+        }
+    }
+    Ok(read.freeze())
+}
+
+pub(super) fn refusal(status: StatusCode, body: &[u8]) -> Refused {
+    let body = String::from_utf8_lossy(body);
+    let element = |name: &str| {
+        let (_, rest) = body.split_once(&format!("<{name}>"))?;
+        let (text, _) = rest.split_once(&format!("</{name}>"))?;
+        Some(text.to_owned())
+    };
+    Refused {
+        status,
+        code: element("Code").unwrap_or_default(),
+        message: element("Message").unwrap_or_default(),
+    }
+}
+
+/// An error with all its causes: a library's own text stops at the first.
+pub(crate) fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn cause<T: std::error::Error + 'static>(error: &object_store::Error) -> Option<&T> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What a failed read came to. Nothing was to be changed, so nothing is unknown.
+pub(super) fn unread(key: &ObjectKey, error: object_store::Error) -> StorageError {
+    let key = key.to_string();
+    match error {
+        object_store::Error::NotFound { .. } => StorageError::NotFound { key },
+        error => StorageError::Failed {
+            key,
+            source: Box::new(error),
+        },
+    }
+}
+
+/// Whether a range begins at or after the object's end.
+pub(super) fn is_past_the_end(error: &object_store::Error) -> bool {
+    cause::<Refused>(error)
+        .is_some_and(|refused| refused.status == StatusCode::RANGE_NOT_SATISFIABLE)
+}
+
+/// What a failed change came to: refused for certain, or perhaps carried out.
+///
+/// A 412 is the store's word that another object is there. A 409 says only that another request for the key was under
+/// way. Any other answer below 500 is a refusal; at and above 500 the store, or something before it, gave up midway.
+/// Without an answer only a connection that was never made proves that nothing happened.
+pub(super) fn unchanged(key: &ObjectKey, error: object_store::Error) -> StorageError {
+    let certain = match &error {
+        object_store::Error::Precondition { .. } => {
+            return StorageError::Precondition {
+                key: key.to_string(),
+            };
+        }
+        object_store::Error::AlreadyExists { source, .. } => {
+            if source.is::<object_store::Error>() {
+                return StorageError::Precondition {
+                    key: key.to_string(),
+                };
+            }
+            true
+        }
+        object_store::Error::NotFound { .. } => true,
+        _ if cause::<NoCredentials>(&error).is_some() => true,
+        _ => match (cause::<Refused>(&error), cause::<HttpError>(&error)) {
+            (Some(refused), _) if is_full(refused) => {
+                return StorageError::Full {
+                    key: key.to_string(),
+                };
+            }
+            (Some(refused), _) => refused.status.is_client_error(),
+            (None, Some(transport)) => transport.kind() == HttpErrorKind::Connect,
+            (None, None) => false,
+        },
+    };
+    let key = key.to_string();
+    let source = Box::new(error);
+    if certain {
+        StorageError::Failed { key, source }
+    } else {
+        StorageError::Unknown { key, source }
+    }
+}
+
+fn is_full(refused: &Refused) -> bool {
+    refused.status == StatusCode::INSUFFICIENT_STORAGE
+        || matches!(
+            refused.code.as_str(),
+            "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" | "QuotaExceeded"
+        )
+}

@@ -1,0 +1,342 @@
+//! S3 and what speaks its protocol.
+//!
+//! One HTTP request for each call: the library's own retries are off, for one of a create-if-absent that was carried out
+//! answers 412 and looks like another's object (W3). Request cost: a put is one PUT, a read one GET, a listing one LIST for
+//! each 1000 keys, a deletion one POST for each 1000 keys; an open is [`crate::probe`]'s and one each for the bucket's
+//! lifecycle, versioning and replication settings and its clusters. Nothing is asked while nobody calls.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use highwater_io::{Device, OpenMode};
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::client::HttpConnector;
+use object_store::path::Path;
+use object_store::{
+    BackoffConfig, Certificate, ClientOptions, GetOptions, GetRange, ObjectStore, PutOptions,
+    PutPayload, RetryConfig, UpdateVersion,
+};
+
+use crate::{
+    IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, S3Config, StorageError,
+};
+
+pub(crate) mod answer;
+mod bucket;
+mod credentials;
+#[cfg(test)]
+mod faults;
+mod profile;
+
+use answer::{is_past_the_end, unchanged, unread};
+use bucket::BucketSettings;
+use credentials::Chain;
+
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+const REGION: &str = "us-east-1";
+
+/// A bucket, or a prefix in it, from where clusters are found.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    store: AmazonS3,
+    settings: BucketSettings,
+    prefix: String,
+}
+
+impl Bucket {
+    /// Finds credentials and sets up connections; asks the store nothing yet. `name` is `bucket` or `bucket/prefix`.
+    pub(crate) async fn open(
+        name: &str,
+        config: &S3Config,
+        environment: &BTreeMap<String, String>,
+        device: Arc<dyn Device>,
+    ) -> Result<Self, String> {
+        let (bucket, prefix) = name.split_once('/').unwrap_or((name, ""));
+        let prefix = prefix.trim_end_matches('/');
+        if ObjectKey::parse(bucket).is_none() {
+            return Err("the URL names no bucket".to_owned());
+        }
+        if !prefix.is_empty() && ObjectKey::parse(prefix).is_none() {
+            return Err("a prefix is of letters, digits, dots, dashes and underscores".to_owned());
+        }
+        let region = region(config, environment)?;
+        let url = bucket_url(bucket, &region, config)?;
+        let client = client_options(config, &url, &*device).await?;
+        let chain = Chain {
+            config,
+            environment,
+            device,
+            client: client.clone(),
+            region: &region,
+        };
+        let credentials = chain.provider().await?;
+        // no retries: see above
+        let retry = RetryConfig {
+            backoff: BackoffConfig::default(),
+            max_retries: 0,
+            retry_timeout: Duration::ZERO,
+        };
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(bucket)
+            .with_region(&region)
+            // as it is: the bucket stands in it
+            .with_endpoint(&url)
+            .with_virtual_hosted_style_request(true)
+            .with_credentials(Arc::clone(&credentials))
+            .with_client_options(client.clone())
+            .with_http_connector(answer::Connector)
+            // TLS guards the payload; without TLS the signature must, and AWS asks for it
+            .with_unsigned_payload(url.starts_with("https://"))
+            .with_retry(retry);
+        if let Some(key) = &config.kms_key {
+            builder = builder.with_sse_kms_encryption(key);
+        }
+        let client = answer::Connector.connect(&client);
+        let settings = BucketSettings {
+            client: client.map_err(|error| error.to_string())?,
+            url,
+            region,
+            credentials,
+        };
+        Ok(Self {
+            store: builder.build().map_err(|error| error.to_string())?,
+            settings,
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    fn below(&self, name: &str) -> String {
+        if self.prefix.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}/{name}", self.prefix)
+        }
+    }
+
+    /// Refuses a bucket that deletes by itself what lies under the cluster's prefix (G5).
+    pub(crate) async fn check(&self, cluster: &str) -> Result<(), String> {
+        self.settings
+            .check(&format!("{}/", self.below(cluster)))
+            .await
+    }
+
+    /// The names right below the prefix that hold objects: one LIST.
+    pub(crate) async fn directories(&self) -> Result<Vec<String>, String> {
+        let prefix = (!self.prefix.is_empty()).then(|| Path::from(self.prefix.as_str()));
+        let listed = self.store.list_with_delimiter(prefix.as_ref()).await;
+        let listed = listed.map_err(|error| answer::reasons(&error))?;
+        let names = listed.common_prefixes.iter();
+        Ok(names
+            .filter_map(|path| path.filename().map(str::to_owned))
+            .collect())
+    }
+
+    /// The store of what lies under the cluster's prefix.
+    pub(crate) fn storage(self, cluster: &str) -> S3Storage {
+        S3Storage {
+            prefix: self.below(cluster),
+            store: self.store,
+        }
+    }
+}
+
+fn region(config: &S3Config, environment: &BTreeMap<String, String>) -> Result<String, String> {
+    let found = config
+        .region
+        .as_ref()
+        .or_else(|| environment.get("AWS_REGION"))
+        .or_else(|| environment.get("AWS_DEFAULT_REGION"));
+    match (found, &config.endpoint) {
+        (Some(region), _) => Ok(region.clone()),
+        (None, Some(_)) => Ok(REGION.to_owned()),
+        (None, None) => Err("set highwater.object.storage.region, or AWS_REGION".to_owned()),
+    }
+}
+
+fn bucket_url(bucket: &str, region: &str, config: &S3Config) -> Result<String, String> {
+    let amazon = format!("https://s3.{region}.amazonaws.com");
+    let endpoint = config.endpoint.as_deref().unwrap_or(&amazon);
+    let endpoint = endpoint.trim_end_matches('/');
+    let Some((scheme @ ("http" | "https"), host)) = endpoint.split_once("://") else {
+        return Err(format!(
+            "the endpoint is http://host:port or https://host:port, not {endpoint}"
+        ));
+    };
+    // a dot in the bucket's name is one the certificate's wildcard does not reach over
+    let path_style = config
+        .path_style
+        .unwrap_or(config.endpoint.is_some() || bucket.contains('.'));
+    Ok(if path_style {
+        format!("{endpoint}/{bucket}")
+    } else {
+        format!("{scheme}://{bucket}.{host}")
+    })
+}
+
+async fn client_options(
+    config: &S3Config,
+    url: &str,
+    device: &dyn Device,
+) -> Result<ClientOptions, String> {
+    // the deadline of a request is the decorator's, which knows its size
+    let mut options = ClientOptions::new()
+        .with_connect_timeout(CONNECT_MAX)
+        .with_timeout_disabled()
+        .with_allow_http(url.starts_with("http://"));
+    if let Some(path) = &config.ca_file {
+        let read = async {
+            let file = device.open(path, OpenMode::Existing).await?;
+            let bytes = usize::try_from(file.len().await?).unwrap_or(usize::MAX);
+            file.read_at(0, bytes).await
+        };
+        let pem = read.await;
+        let pem = pem.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let certificates = Certificate::from_pem_bundle(&pem);
+        let certificates = certificates.map_err(|error| format!("{}: {error}", path.display()))?;
+        if certificates.is_empty() {
+            return Err(format!("{} holds no certificate", path.display()));
+        }
+        for certificate in certificates {
+            options = options.with_root_certificate(certificate);
+        }
+    }
+    Ok(options)
+}
+
+/// Objects in a bucket, under one prefix.
+#[derive(Debug)]
+pub struct S3Storage {
+    store: AmazonS3,
+    prefix: String,
+}
+
+impl S3Storage {
+    fn path(&self, key: &ObjectKey) -> Path {
+        Path::from(format!("{}/{key}", self.prefix))
+    }
+
+    /// The key of an object; `None` for one that is not ours.
+    fn key(&self, path: &Path) -> Option<ObjectKey> {
+        let below = path.as_ref().strip_prefix(&self.prefix)?;
+        ObjectKey::parse(below.strip_prefix('/')?)
+    }
+
+    async fn read(
+        &self,
+        key: &ObjectKey,
+        range: GetRange,
+    ) -> Result<(Bytes, u64), object_store::Error> {
+        let options = GetOptions {
+            range: Some(range),
+            ..GetOptions::default()
+        };
+        let got = self.store.get_opts(&self.path(key), options).await?;
+        let length = got.meta.size;
+        Ok((got.bytes().await?, length))
+    }
+}
+
+#[async_trait]
+impl ObjectStorage for S3Storage {
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Vec<Bytes>,
+        mode: PutMode,
+        _class: IoClass,
+    ) -> Result<ObjectVersion, StorageError> {
+        let mode = match mode {
+            PutMode::Overwrite => object_store::PutMode::Overwrite,
+            PutMode::IfAbsent => object_store::PutMode::Create,
+            PutMode::IfVersion(ObjectVersion(tag)) => {
+                object_store::PutMode::Update(UpdateVersion {
+                    e_tag: Some(tag),
+                    version: None,
+                })
+            }
+        };
+        let path = self.path(key);
+        let put = self
+            .store
+            .put_opts(&path, PutPayload::from_iter(body), PutOptions::from(mode));
+        match put.await {
+            Ok(put) => Ok(ObjectVersion(put.e_tag.unwrap_or_default())),
+            Err(error) => Err(unchanged(key, error)),
+        }
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        _class: IoClass,
+    ) -> Result<Bytes, StorageError> {
+        // the protocol has no range of nothing
+        let asked = range.start..range.end.max(range.start + 1);
+        match self.read(key, GetRange::Bounded(asked)).await {
+            Ok(_) if range.is_empty() => Ok(Bytes::new()),
+            Ok((bytes, _)) => Ok(bytes),
+            Err(error) if is_past_the_end(&error) => Ok(Bytes::new()),
+            Err(error) => Err(unread(key, error)),
+        }
+    }
+
+    async fn get_suffix(
+        &self,
+        key: &ObjectKey,
+        bytes: u64,
+        _class: IoClass,
+    ) -> Result<(Bytes, u64), StorageError> {
+        match self.read(key, GetRange::Suffix(bytes)).await {
+            // an object of no bytes has no last ones
+            Err(error) if is_past_the_end(&error) => Ok((Bytes::new(), 0)),
+            read => read.map_err(|error| unread(key, error)),
+        }
+    }
+
+    fn list(
+        &self,
+        prefix: &ObjectKey,
+        after: Option<&ObjectKey>,
+    ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
+        let path = self.path(prefix);
+        let listed = match after {
+            Some(after) => self.store.list_with_offset(Some(&path), &self.path(after)),
+            None => self.store.list(Some(&path)),
+        };
+        let prefix = prefix.clone();
+        listed
+            .map_err(move |error| unread(&prefix, error))
+            .try_filter_map(|found| {
+                let entry = self.key(&found.location).map(|key| ObjectEntry {
+                    key,
+                    bytes: found.size,
+                });
+                std::future::ready(Ok(entry))
+            })
+            .boxed()
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
+        let Some(first) = keys.first() else {
+            return Ok(());
+        };
+        // each once: of a key named twice MinIO answers what the library can't read
+        let paths: BTreeSet<Path> = keys.iter().map(|key| self.path(key)).collect();
+        let paths = stream::iter(paths.into_iter().map(Ok)).boxed();
+        let mut deleted = self.store.delete_stream(paths);
+        while let Some(answer) = deleted.next().await {
+            match answer {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(unchanged(first, error)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! Bounds how many requests are under way, and lets the more urgent ones go first.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::sync::oneshot;
+
+use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
+
+/// The most requests under way.
+const REQUESTS_MAX: usize = 64;
+/// The most of each class, in the order of [`IoClass`]: only the WAL may have all.
+const CLASS_MAX: [usize; 4] = [REQUESTS_MAX, 32, 40, 8];
+
+/// A store whose requests wait for a slot; a free slot goes to the waiting request of the most urgent class, within a class
+/// to the one that waited longest.
+#[derive(Debug)]
+pub struct Limited {
+    inner: Arc<dyn ObjectStorage>,
+    gate: Arc<Gate>,
+}
+
+#[derive(Debug)]
+struct Gate(Mutex<Slots>);
+
+#[derive(Debug)]
+struct Slots {
+    free: usize,
+    taken: [usize; 4],
+    /// As many as there are callers.
+    waiting: [VecDeque<oneshot::Sender<Slot>>; 4],
+}
+
+/// A right to make one request; given back when dropped.
+#[derive(Debug)]
+struct Slot {
+    gate: Option<Arc<Gate>>,
+    class: usize,
+}
+
+impl Gate {
+    fn new(requests_max: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Slots {
+            free: requests_max,
+            taken: [0; 4],
+            waiting: Default::default(),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a slot. Cancellation safe.
+    async fn enter(self: &Arc<Self>, class: IoClass) -> Option<Slot> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut slots = self.lock();
+            slots.waiting[class as usize].push_back(sender);
+            self.give(&mut slots);
+        }
+        receiver.await.ok()
+    }
+
+    /// Hands free slots to who waits for them.
+    fn give(self: &Arc<Self>, slots: &mut Slots) {
+        for (class, class_max) in CLASS_MAX.into_iter().enumerate() {
+            while slots.free > 0 && slots.taken[class] < class_max {
+                let Some(next) = slots.waiting[class].pop_front() else {
+                    break;
+                };
+                let slot = Slot {
+                    gate: Some(Arc::clone(self)),
+                    class,
+                };
+                match next.send(slot) {
+                    Ok(()) => {
+                        slots.free -= 1;
+                        slots.taken[class] += 1;
+                    }
+                    // the caller gave up waiting; it holds nothing
+                    Err(mut slot) => slot.gate = None,
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Some(gate) = self.gate.take() else { return };
+        let mut slots = gate.lock();
+        slots.free += 1;
+        slots.taken[self.class] -= 1;
+        gate.give(&mut slots);
+    }
+}
+
+impl Limited {
+    /// Limits the requests to `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn ObjectStorage>) -> Self {
+        Self {
+            inner,
+            gate: Gate::new(REQUESTS_MAX),
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStorage for Limited {
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Vec<Bytes>,
+        mode: PutMode,
+        class: IoClass,
+    ) -> Result<ObjectVersion, StorageError> {
+        let _slot = self.gate.enter(class).await;
+        self.inner.put(key, body, mode, class).await
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        class: IoClass,
+    ) -> Result<Bytes, StorageError> {
+        let _slot = self.gate.enter(class).await;
+        self.inner.get(key, range, class).await
+    }
+
+    async fn get_suffix(
+        &self,
+        key: &ObjectKey,
+        bytes: u64,
+        class: IoClass,
+    ) -> Result<(Bytes, u64), StorageError> {
+        let _slot = self.gate.enter(class).await;
+        self.inner.get_suffix(key, bytes, class).await
+    }
+
+    fn list(
+        &self,
+        prefix: &ObjectKey,
+        after: Option<&ObjectKey>,
+    ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
+        let inner = self.inner.list(prefix, after);
+        let gate = Arc::clone(&self.gate);
+        stream::once(async move {
+            let slot = gate.enter(IoClass::Compaction).await;
+            inner.inspect(move |_| {
+                // held until the listing is over
+                let _held = &slot;
+            })
+        })
+        .flatten()
+        .boxed()
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
+        let _slot = self.gate.enter(IoClass::Compaction).await;
+        self.inner.delete(keys).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_free_slot_goes_to_the_most_urgent_class_that_waits() {
+        let gate = Gate::new(1);
+        let held = gate.enter(IoClass::Compaction).await;
+        let mut waiting: Vec<_> = [
+            IoClass::Compaction,
+            IoClass::ColdRead,
+            IoClass::Wal,
+            IoClass::Upload,
+        ]
+        .map(|class| (class, gate.enter(class).boxed()))
+        .into();
+        // each takes its place in the queue
+        for (_, entering) in &mut waiting {
+            assert!(entering.now_or_never().is_none());
+        }
+        drop(held);
+        let mut order = Vec::new();
+        while !waiting.is_empty() {
+            let at = waiting.iter_mut().position(|(_, entering)| {
+                entering.now_or_never().is_some_and(|slot| slot.is_some())
+            });
+            let (class, _) = waiting.remove(at.expect("the slot given back is taken"));
+            order.push(class);
+        }
+        let urgent = [
+            IoClass::Wal,
+            IoClass::Upload,
+            IoClass::ColdRead,
+            IoClass::Compaction,
+        ];
+        assert_eq!(order, urgent);
+    }
+
+    #[tokio::test]
+    async fn a_class_has_no_more_than_its_share_and_the_wal_has_the_rest() {
+        let gate = Gate::new(REQUESTS_MAX);
+        let mut held = Vec::new();
+        for _ in 0..CLASS_MAX[3] {
+            held.push(gate.enter(IoClass::Compaction).now_or_never());
+        }
+        assert!(held.iter().all(Option::is_some));
+        assert!(gate.enter(IoClass::Compaction).now_or_never().is_none());
+        for _ in CLASS_MAX[3]..REQUESTS_MAX {
+            held.push(gate.enter(IoClass::Wal).now_or_never());
+        }
+        assert!(held.iter().all(Option::is_some));
+        assert!(gate.enter(IoClass::Wal).now_or_never().is_none());
+        // who gave up waiting keeps nothing
+        drop(held);
+        assert_eq!(gate.lock().free, REQUESTS_MAX);
+    }
+}

@@ -1,0 +1,23 @@
+//! What a store costs, as metrics.
+
+/// Requests by `op`, `class` and `outcome`; each attempt is one.
+pub const REQUESTS: &str = "highwater_object_storage_requests_total";
+/// Bytes of objects sent and received, by `op` and `class`.
+pub const BYTES: &str = "highwater_object_storage_bytes_total";
+/// Seconds from a request sent to its end, by `op`.
+pub const REQUEST_SECONDS: &str = "highwater_object_storage_request_seconds";
+
+/// Describes every metric of this crate.
+pub fn describe() {
+    metrics::describe_counter!(REQUESTS, "Requests to the object store, each attempt.");
+    metrics::describe_counter!(
+        BYTES,
+        metrics::Unit::Bytes,
+        "Bytes of objects sent to and received from the object store."
+    );
+    metrics::describe_histogram!(
+        REQUEST_SECONDS,
+        metrics::Unit::Seconds,
+        "Time from a request to the object store to its end."
+    );
+}

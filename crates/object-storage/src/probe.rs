@@ -1,0 +1,250 @@
+//! Whether a store keeps what everything here rests on; asked before the first record is trusted to it.
+//!
+//! Costs [`ROUNDS`] times [`WRITERS`] + 1 PUTs and 4 GETs, one LIST and one POST, all of a few bytes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::future::join_all;
+use highwater_runtime::SeededRng;
+
+use crate::{IoClass, ObjectKey, ObjectStorage, PutMode, StorageError, layout};
+
+const ROUNDS: usize = 3;
+const WRITERS: usize = 8;
+const ATTEMPTS_MAX: u32 = 5;
+const REST: Duration = Duration::from_millis(200);
+const CLASS: IoClass = IoClass::Compaction;
+
+/// Why a store is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// It breaks a promise. Use another store.
+    #[error("{0}")]
+    Untrusted(String),
+    /// It did not answer as it should have. Mend what it says, start again.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+fn untrusted(what: impl Into<String>) -> ProbeError {
+    ProbeError::Untrusted(what.into())
+}
+
+/// Races creations of one key, reads, lists, deletes, and reads again; all of it anew where a request fails, for a store
+/// may close a connection whenever it likes.
+///
+/// # Errors
+/// [`ProbeError`].
+pub(crate) async fn run(store: &dyn ObjectStorage, rng: &SeededRng) -> Result<(), ProbeError> {
+    for attempt in 1..ATTEMPTS_MAX {
+        match once(store, rng).await {
+            Err(ProbeError::Storage(error)) => {
+                tracing::debug!(attempt, %error, "the store is probed again");
+                tokio::time::sleep(REST).await;
+            }
+            other => return other,
+        }
+    }
+    once(store, rng).await
+}
+
+async fn once(store: &dyn ObjectStorage, rng: &SeededRng) -> Result<(), ProbeError> {
+    let keys: Vec<ObjectKey> = (0..ROUNDS)
+        .map(|_| layout::probe(u128::from_be_bytes(rng.next_id())))
+        .collect();
+    for key in &keys {
+        race(store, key).await?;
+    }
+    let listed: Vec<ObjectKey> = store
+        .list(&layout::probes(), None)
+        .map_ok(|entry| entry.key)
+        .try_collect()
+        .await?;
+    if !keys.iter().all(|key| listed.contains(key)) {
+        return Err(untrusted("a listing leaves out objects written before it"));
+    }
+    // with what a start that was killed left
+    store.delete(&listed).await?;
+    for key in &keys {
+        match store.get(key, 0..1, CLASS).await {
+            Err(StorageError::NotFound { .. }) => {}
+            Ok(_) => return Err(untrusted("it reads an object that was deleted")),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+async fn race(store: &dyn ObjectStorage, key: &ObjectKey) -> Result<(), ProbeError> {
+    let body = |writer: usize| Bytes::from(format!("writer {writer}"));
+    let puts =
+        (0..WRITERS).map(|writer| store.put(key, vec![body(writer)], PutMode::IfAbsent, CLASS));
+    let mut winners = Vec::new();
+    let mut failed = None;
+    for (writer, put) in join_all(puts).await.into_iter().enumerate() {
+        match put {
+            Ok(_) => winners.push(writer),
+            // refused because another was under way counts as losing too
+            Err(StorageError::Precondition { .. }) => {}
+            Err(error) => failed = Some(error),
+        }
+    }
+    let winner = match (winners[..].as_ref(), failed) {
+        ([winner], _) => *winner,
+        ([], Some(error)) => return Err(error.into()),
+        ([], None) => return Err(untrusted("it says of a new key that an object is there")),
+        (many, _) => {
+            return Err(untrusted(format!(
+                "{} of {WRITERS} requests created the same object: create-if-absent (If-None-Match: *) is not atomic \
+                 there, or not known",
+                many.len()
+            )));
+        }
+    };
+    let again = store.put(key, vec![body(WRITERS)], PutMode::IfAbsent, CLASS);
+    match again.await {
+        Err(StorageError::Precondition { .. }) => {}
+        Ok(_) => {
+            return Err(untrusted(
+                "it overwrites an object that was to be created only if absent (If-None-Match: *)",
+            ));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    // after the refusals, which a server may follow by closing the connection: reads are retried, listings are not
+    match store.get(key, 0..64, CLASS).await {
+        Ok(read) if read == body(winner) => {}
+        Ok(_) => {
+            return Err(untrusted(
+                "it reads back another body than the one it accepted",
+            ));
+        }
+        Err(StorageError::NotFound { .. }) => {
+            return Err(untrusted("an object written a moment ago is not found"));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let part = store.get(key, 2..5, CLASS).await?;
+    if part != body(winner).slice(2..5) {
+        return Err(untrusted("it reads another range than was asked for"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use async_trait::async_trait;
+    use futures::stream::BoxStream;
+
+    use super::*;
+    use crate::{MemoryStorage, ObjectEntry, ObjectVersion};
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Fault {
+        None,
+        Overwrites,
+        ChecksThenWrites,
+        ReadsStale,
+        ListsStale,
+        IgnoresRange,
+        KeepsDeleted,
+    }
+
+    /// A store that breaks one promise.
+    #[derive(Debug)]
+    struct Faulty {
+        fault: Fault,
+        inner: MemoryStorage,
+    }
+
+    #[async_trait]
+    impl ObjectStorage for Faulty {
+        async fn put(
+            &self,
+            key: &ObjectKey,
+            body: Vec<Bytes>,
+            mode: PutMode,
+            class: IoClass,
+        ) -> Result<ObjectVersion, StorageError> {
+            let mode = match self.fault {
+                Fault::Overwrites => PutMode::Overwrite,
+                Fault::ChecksThenWrites if self.inner.get(key, 0..1, class).await.is_err() => {
+                    tokio::task::yield_now().await;
+                    PutMode::Overwrite
+                }
+                _ => mode,
+            };
+            self.inner.put(key, body, mode, class).await
+        }
+
+        async fn get(
+            &self,
+            key: &ObjectKey,
+            range: Range<u64>,
+            class: IoClass,
+        ) -> Result<Bytes, StorageError> {
+            let range = match self.fault {
+                Fault::IgnoresRange => 0..64,
+                _ => range,
+            };
+            if self.fault == Fault::ReadsStale {
+                return Err(StorageError::NotFound {
+                    key: key.to_string(),
+                });
+            }
+            self.inner.get(key, range, class).await
+        }
+
+        async fn get_suffix(
+            &self,
+            key: &ObjectKey,
+            bytes: u64,
+            class: IoClass,
+        ) -> Result<(Bytes, u64), StorageError> {
+            self.inner.get_suffix(key, bytes, class).await
+        }
+
+        fn list(
+            &self,
+            prefix: &ObjectKey,
+            after: Option<&ObjectKey>,
+        ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
+            use futures::StreamExt;
+            let skipped = usize::from(self.fault == Fault::ListsStale);
+            self.inner.list(prefix, after).skip(skipped).boxed()
+        }
+
+        async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
+            match self.fault {
+                Fault::KeepsDeleted => Ok(()),
+                _ => self.inner.delete(keys).await,
+            }
+        }
+    }
+
+    async fn probe(fault: Fault) -> Result<(), String> {
+        let inner = MemoryStorage::default();
+        let probed = run(&Faulty { fault, inner }, &SeededRng::from_seed(1)).await;
+        probed.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_store_that_breaks_a_promise_is_refused_with_the_reason() {
+        assert_eq!(probe(Fault::None).await, Ok(()));
+        for (fault, reason) in [
+            (Fault::Overwrites, "8 of 8 requests created the same object"),
+            (Fault::ChecksThenWrites, "is not atomic"),
+            (Fault::ReadsStale, "is not found"),
+            (Fault::ListsStale, "leaves out"),
+            (Fault::IgnoresRange, "another range"),
+            (Fault::KeepsDeleted, "was deleted"),
+        ] {
+            let refused = probe(fault).await.expect_err("is refused");
+            assert!(refused.contains(reason), "{fault:?}: {refused}");
+        }
+    }
+}
