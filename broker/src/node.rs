@@ -1,5 +1,6 @@
 //! The composition root: builds a node from the machine up, and stops it in reverse.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,14 +9,14 @@ use highwater_io::net::{Acceptor, Network, TcpNetwork};
 use highwater_io::{Device, DirLock, RealDevice, RealThreads, Threads};
 use highwater_kraft_meta::command::{CloseEpoch, Endpoint, RegisterNode};
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, RaftMetadata};
-use highwater_object_storage::{LocalStorage, ObjectStorage, layout};
+use highwater_object_storage::{ObjectStorage, OpenError};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks, WallClock};
 use highwater_s3stream::{ObjectStreamStore, Parts};
 use highwater_types::{ByteSize, NodeEpoch, Uuid, WalPosition};
 use highwater_wal::WalFactory;
 use highwater_wal::disk::DiskWalFactory;
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::auth::{AllowAll, Authorizer};
 use crate::broker::Broker;
@@ -42,6 +43,8 @@ pub struct Machine {
     pub rng: SeededRng,
     /// Who may do what.
     pub authorizer: Arc<dyn Authorizer>,
+    /// Where credentials for the object store may stand.
+    pub environment: Arc<BTreeMap<String, String>>,
 }
 
 impl Machine {
@@ -58,8 +61,15 @@ impl Machine {
             clock: WallClock::system(),
             rng: SeededRng::from_seed(seed),
             authorizer: Arc::new(AllowAll),
+            environment: Arc::new(environment()),
         }
     }
+}
+
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// Why a node does not start or stop: each says what and where.
@@ -68,9 +78,6 @@ pub enum NodeError {
     /// The data directory is another process's.
     #[error("the data directory {0} is in use by another process")]
     InUse(String),
-    /// The object store is another process's.
-    #[error("the object store {0} is in use by another process")]
-    StorageInUse(String),
     /// A directory can't be used.
     #[error("cannot use {path}: {source}")]
     Io {
@@ -89,16 +96,9 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
-    /// The object store's URL is of a kind that is not served.
-    #[error(
-        "highwater.object.storage: {0} is not of the form file:///path, the only store of this version"
-    )]
-    Storage(String),
-    /// The data directory and the bucket are of different clusters.
-    #[error(
-        "the object store {0} has data of another cluster: it belongs to another data directory"
-    )]
-    OtherCluster(String),
+    /// The object store can't be used, or not trusted.
+    #[error(transparent)]
+    Storage(#[from] OpenError),
     /// The metadata does not open.
     #[error(transparent)]
     Metadata(#[from] highwater_kraft_meta::OpenError),
@@ -148,6 +148,7 @@ impl Node {
         }
         // first of all, so that an address in use refuses before anything is written
         let (acceptors, advertised) = listen(&config, &*machine.network).await?;
+        let admin = listen_admin(&config).await?;
         let storage = open_storage(&config, &machine, &tasks, &advertised).await?;
         let budgets = RequestBudgets::new(&config.memory);
         let slots = usize::try_from(config.int("max.incremental.fetch.session.cache.slots"));
@@ -176,7 +177,9 @@ impl Node {
             TaskKind::Housekeeping,
             housekeeping::run(Arc::clone(&broker)),
         );
-        serve_admin(&config, &tasks).await?;
+        if let Some((listener, handle)) = admin {
+            tasks.spawn(TaskKind::AdminHttp, http::serve(listener, handle));
+        }
         let addresses = serve(&broker, acceptors, budgets, &tasks);
         Ok(Self {
             broker,
@@ -224,7 +227,7 @@ impl Node {
             cluster = self.broker.metadata.image().cluster(),
             listens = listens.join(", "),
             data = config.data_dir.display(),
-            objects = config.object_storage,
+            objects = config.object_storage.url,
             memory = ByteSize(config.memory.limit),
         )
     }
@@ -398,51 +401,28 @@ async fn register(
     }
 }
 
-/// The bucket's prefix carries the cluster's id; a bucket that has others is another cluster's.
 async fn open_objects(
     config: &Config,
     machine: &Machine,
     cluster: Uuid,
 ) -> Result<Arc<dyn ObjectStorage>, NodeError> {
-    let url = &config.object_storage;
-    let Some(root) = url.strip_prefix("file://") else {
-        return Err(NodeError::Storage(url.clone()));
-    };
-    let root = Path::new(root);
-    let prefix = layout::cluster_prefix(cluster);
-    let device = &machine.device;
-    device
-        .create_dir_all(root)
-        .await
-        .map_err(|error| io_error(root, error))?;
-    let entries = device
-        .list_dir(root)
-        .await
-        .map_err(|error| io_error(root, error))?;
-    let foreign = entries.iter().any(|entry| {
-        let name = entry
-            .path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        entry.is_dir && name.starts_with("highwater-") && name != prefix
-    });
-    if foreign {
-        return Err(NodeError::OtherCluster(url.clone()));
-    }
-    match LocalStorage::open(Arc::clone(device), &root.join(prefix)).await {
-        Ok(storage) => Ok(Arc::new(storage)),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-            Err(NodeError::StorageInUse(url.clone()))
-        }
-        Err(error) => Err(io_error(root, error)),
-    }
+    let opened = highwater_object_storage::open(
+        &config.object_storage,
+        cluster,
+        &machine.environment,
+        Arc::clone(&machine.device),
+        machine.rng.clone(),
+    );
+    Ok(opened.await?.storage)
 }
 
-async fn serve_admin(config: &Config, tasks: &Tasks) -> Result<(), NodeError> {
+/// Takes the admin address and starts counting: what follows, the first requests to the object store too, is in the metrics.
+async fn listen_admin(
+    config: &Config,
+) -> Result<Option<(tokio::net::TcpListener, PrometheusHandle)>, NodeError> {
     let address = config.text("highwater.admin.listener").to_owned();
     if address.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let listening = tokio::net::TcpListener::bind(&address).await;
     let listener = listening.map_err(|source| NodeError::Listen { address, source })?;
@@ -450,8 +430,8 @@ async fn serve_admin(config: &Config, tasks: &Tasks) -> Result<(), NodeError> {
         .install_recorder()
         .map_err(|error| NodeError::Metrics(error.to_string()))?;
     metrics::describe();
-    tasks.spawn(TaskKind::AdminHttp, http::serve(listener, handle));
-    Ok(())
+    highwater_object_storage::metrics::describe();
+    Ok(Some((listener, handle)))
 }
 
 fn serve(

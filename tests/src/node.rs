@@ -24,6 +24,23 @@ pub struct TestNode {
     pub dir: TempDir,
 }
 
+/// The object store: within the node's own directory, unless `HIGHWATER_TEST_OBJECT_STORAGE` names another; there each
+/// directory has its own prefix, which a node started in it again finds.
+fn object_storage(dir: &TempDir) -> Vec<(String, String)> {
+    let Ok(url) = std::env::var("HIGHWATER_TEST_OBJECT_STORAGE") else {
+        return Vec::new();
+    };
+    let own = dir.path().file_name().unwrap_or_default().to_string_lossy();
+    let mut settings = vec![(
+        "highwater.object.storage".to_owned(),
+        format!("{url}/{own}"),
+    )];
+    if let Ok(endpoint) = std::env::var("HIGHWATER_OBJECT_STORAGE_ENDPOINT") {
+        settings.push(("highwater.object.storage.endpoint".to_owned(), endpoint));
+    }
+    settings
+}
+
 impl TestNode {
     /// Starts a node with settings beside the tests' own.
     ///
@@ -68,11 +85,12 @@ impl TestNode {
             ("highwater.wal.size", "64MiB"),
             ("group.initial.rebalance.delay.ms", "0"),
         ];
-        let flags: Vec<(String, String)> = own
-            .iter()
-            .chain(settings)
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
+        let mut flags = object_storage(&dir);
+        flags.extend(
+            own.iter()
+                .chain(settings)
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+        );
         let config = Config::load(None, [], &flags)?;
         let node = Node::start(config, machine).await?;
         let address = node.address().context("it listens")?;

@@ -1,5 +1,6 @@
 //! Every setting of a broker: Kafka's under Kafka's names, ours under `highwater.`.
 
+use highwater_object_storage::CredentialSource;
 use highwater_types::ByteSize;
 
 /// What values a setting takes.
@@ -205,7 +206,43 @@ pub static KEYS: &[Key] = &[
     unset(
         "highwater.object.storage",
         Kind::Text,
-        "The object store, as a URL; file://<data dir>/objects when unset.",
+        "The object store: s3://bucket/prefix, or file:///path; file://<data dir>/objects when unset.",
+    ),
+    unset(
+        "highwater.object.storage.ca.file",
+        Kind::Text,
+        "S3: a PEM file of certificate authorities trusted beside the system's.",
+    ),
+    key(
+        "highwater.object.storage.credentials",
+        "auto",
+        Kind::OneOf(CredentialSource::NAMES),
+        "S3: where credentials come from; auto is the first of the others, in this order, that is configured.",
+    ),
+    unset(
+        "highwater.object.storage.endpoint",
+        Kind::Text,
+        "S3: the URL of an S3-compatible server; AWS's of the region when unset.",
+    ),
+    unset(
+        "highwater.object.storage.kms.key",
+        Kind::Text,
+        "S3: the KMS key that the store encrypts objects with (SSE-KMS).",
+    ),
+    unset(
+        "highwater.object.storage.path.style",
+        Kind::Bool,
+        "S3: whether the bucket stands in the path, not the host name; true with an endpoint when unset.",
+    ),
+    unset(
+        "highwater.object.storage.profile",
+        Kind::Text,
+        "S3: the profile in ~/.aws; AWS_PROFILE, then default, when unset.",
+    ),
+    unset(
+        "highwater.object.storage.region",
+        Kind::Text,
+        "S3: the region; AWS_REGION when unset, us-east-1 with an endpoint.",
     ),
     key(
         "highwater.upload.interval.ms",

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use highwater_object_storage::{CredentialSource, S3Config};
 use highwater_types::{ByteSize, NodeId};
 
 pub use keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, KEYS, Key, Kind, TIMESTAMP_TYPES, find};
@@ -47,8 +48,8 @@ pub struct Config {
     pub advertised: Vec<Advertised>,
     /// `highwater.data.dir`.
     pub data_dir: PathBuf,
-    /// `highwater.object.storage`.
-    pub object_storage: String,
+    /// `highwater.object.storage` and what lies under it.
+    pub object_storage: highwater_object_storage::Config,
     /// How `highwater.memory.limit` is shared out.
     pub memory: MemoryPlan,
     /// `max.connections.per.ip.overrides`.
@@ -108,16 +109,13 @@ impl Config {
             listeners: Vec::new(),
             advertised: Vec::new(),
             data_dir: PathBuf::new(),
-            object_storage: String::new(),
+            object_storage: Default::default(),
             memory: MemoryPlan::default(),
             connections_per_ip: BTreeMap::new(),
         };
         config.node_id = NodeId(config.int("node.id"));
         config.data_dir = PathBuf::from(config.text("highwater.data.dir"));
-        config.object_storage = config.get("highwater.object.storage").map_or_else(
-            || format!("file://{}", config.data_dir.join("objects").display()),
-            str::to_owned,
-        );
+        config.object_storage = object_storage(&config);
         config.memory = MemoryPlan::new(config.size("highwater.memory.limit"));
         let mut errors = Vec::new();
         match listeners::resolve(
@@ -253,6 +251,33 @@ impl Config {
             }
         }
         out
+    }
+}
+
+fn object_storage(config: &Config) -> highwater_object_storage::Config {
+    let own = |name: &str| {
+        config
+            .get(&format!("highwater.object.storage.{name}"))
+            .map(str::to_owned)
+    };
+    let in_data_dir = || format!("file://{}", config.data_dir.join("objects").display());
+    highwater_object_storage::Config {
+        url: config
+            .get("highwater.object.storage")
+            .map_or_else(in_data_dir, str::to_owned),
+        s3: S3Config {
+            endpoint: own("endpoint"),
+            region: own("region"),
+            path_style: own("path.style")
+                .map(|_| config.bool("highwater.object.storage.path.style")),
+            ca_file: own("ca.file").map(PathBuf::from),
+            kms_key: own("kms.key"),
+            credentials: CredentialSource::find(
+                config.text("highwater.object.storage.credentials"),
+            )
+            .unwrap_or_default(),
+            profile: own("profile"),
+        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! A real broker process for a client suite.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -17,24 +18,37 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start(name: &str) -> Result<Self> {
+        Self::start_with(name, true, "", &BTreeMap::new())
+    }
+
+    /// One with an admin listener and an environment; on the data of a former one unless it is to be fresh.
+    pub(crate) fn start_with(
+        name: &str,
+        fresh: bool,
+        admin: &str,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self> {
         let dir = Path::new("target/test-run").join(name);
-        if dir.exists() {
+        if fresh && dir.exists() {
             std::fs::remove_dir_all(&dir)?;
         }
         std::fs::create_dir_all(&dir)?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let log = dir.join("broker.log");
         let output = File::create(&log)?;
+        let mut settings = vec![
+            format!("listeners=PLAINTEXT://{address}"),
+            format!("highwater.data.dir={}", dir.join("data").display()),
+            format!("highwater.admin.listener={admin}"),
+            "group.initial.rebalance.delay.ms=300".to_owned(),
+        ];
+        if !environment.contains_key("HIGHWATER_UPLOAD_INTERVAL_MS") {
+            settings.push("highwater.upload.interval.ms=500".to_owned());
+        }
         let child = Command::new("target/release/highwater")
             .arg("start")
-            .args(["--set", &format!("listeners=PLAINTEXT://{address}")])
-            .args([
-                "--set",
-                &format!("highwater.data.dir={}", dir.join("data").display()),
-            ])
-            .args(["--set", "highwater.admin.listener="])
-            .args(["--set", "highwater.upload.interval.ms=500"])
-            .args(["--set", "group.initial.rebalance.delay.ms=300"])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
+            .envs(environment)
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()

@@ -6,7 +6,9 @@ mod policy;
 mod python;
 mod report;
 mod rust;
+mod s3;
 mod scenario;
+mod server;
 mod tools;
 
 use std::path::Path;
@@ -69,6 +71,7 @@ fn main() -> Result<()> {
             rust::fuzz(&mut report);
             clients::run_all(&mut report);
             scenario::run_all(&mut report);
+            s3::run_all(&mut report);
             report.finish()
         }
         Command::Codegen => {

@@ -32,6 +32,8 @@ pub(crate) fn verify(report: &mut Report) {
             "--locked",
             "--workspace",
             "--all-targets",
+            "--features",
+            "highwater-object-storage/s3-server",
             "--",
         ];
         cargo(&[&clippy[..], &["-D", "warnings"]].concat())

@@ -1,0 +1,196 @@
+//! The suites that have an S3-compatible server, and what it costs to keep a log there.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::broker::{Broker, free_port};
+use crate::python;
+use crate::report::{Outcome, Report, say};
+use crate::rust::run;
+use crate::server::{self, BUCKET, Kind, Server};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+/// The client suites that run once more with their broker on the server.
+const AGAIN: &[&str] = &["librdkafka", "groups", "java", "example", "tools", "crash"];
+const COST_MIB: u64 = 128;
+const IDLE: Duration = Duration::from_secs(5);
+const REQUESTS: &str = "highwater_object_storage_requests_total";
+const OPS: [&str; 4] = ["put", "get", "list", "delete"];
+
+/// Every suite on the server. The first that needs one builds it: minutes, once.
+pub(crate) fn run_all(report: &mut Report) {
+    report.suite("s3-minio", 12 * MINUTE, || storage(Kind::Minio));
+    report.suite("s3-versitygw", 4 * MINUTE, || storage(Kind::Versitygw));
+    report.suite("node@s3", 3 * MINUTE, node);
+    report.suite("cost", 2 * MINUTE, cost);
+    for suite in AGAIN {
+        report.suite(&format!("{suite}@s3"), 3 * MINUTE, || again(suite));
+    }
+}
+
+fn missing() -> Outcome {
+    Outcome::Skipped("go is missing".to_owned())
+}
+
+/// The store itself: conformance, the probe, a bucket's settings, errors.
+fn storage(kind: Kind) -> Result<Outcome> {
+    let Some(binary) = kind.build()? else {
+        return Ok(missing());
+    };
+    let server = Server::start(kind, &binary, "s3")?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--release", "--locked", "--quiet"]);
+    // of the whole workspace, so that what the tests before were built with does
+    cargo.args(["--workspace", "--test", "server"]);
+    cargo.args(["--features", "highwater-object-storage/s3-server"]);
+    if kind == Kind::Versitygw {
+        cargo.args(["--", "--skip", "settings"]);
+    }
+    cargo.envs(server.environment());
+    run(cargo.env("HIGHWATER_TEST_S3", &server.endpoint))?;
+    Ok(Outcome::Passed)
+}
+
+/// The tests of a node in their process.
+fn node() -> Result<Outcome> {
+    let Some(binary) = Kind::Minio.build()? else {
+        return Ok(missing());
+    };
+    let server = Server::start(Kind::Minio, &binary, "node")?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--release", "--locked", "--quiet"]);
+    cargo.args(["--workspace", "--test", "node"]);
+    cargo.envs(server.environment());
+    run(cargo.env("HIGHWATER_TEST_OBJECT_STORAGE", format!("s3://{BUCKET}")))?;
+    Ok(Outcome::Passed)
+}
+
+/// One of the client suites, in a process whose brokers find the server in their environment.
+fn again(suite: &str) -> Result<Outcome> {
+    let Some(binary) = Kind::Minio.build()? else {
+        return Ok(missing());
+    };
+    let server = Server::start(Kind::Minio, &binary, suite)?;
+    let mut xtask = Command::new(std::env::current_exe()?);
+    xtask.args(["test", "--require-all", "--only", suite]);
+    xtask.envs(server.environment());
+    run(xtask.env("HIGHWATER_OBJECT_STORAGE", format!("s3://{BUCKET}/{suite}")))?;
+    Ok(Outcome::Passed)
+}
+
+/// Requests for each GiB written, for each GiB read back cold, and in an idle hour.
+fn cost() -> Result<Outcome> {
+    let Some(binary) = Kind::Minio.build()? else {
+        return Ok(missing());
+    };
+    let Some(python) = python::newest()? else {
+        return Ok(Outcome::Skipped("python3 is missing".to_owned()));
+    };
+    let server = Server::start(Kind::Minio, &binary, "cost")?;
+    let admin = format!("127.0.0.1:{}", free_port()?);
+    let environment: BTreeMap<String, String> = server
+        .environment()
+        .into_iter()
+        .chain([
+            ("HIGHWATER_OBJECT_STORAGE", format!("s3://{BUCKET}/cost")),
+            ("HIGHWATER_UPLOAD_INTERVAL_MS", "5000".to_owned()),
+        ])
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    let start = |fresh| Broker::start_with("cost", fresh, &admin, &environment);
+    let script = |broker: &Broker, what: &str| {
+        let mut script = Command::new(&python);
+        script.args(["tests/clients/python/cost.py", &broker.address, what]);
+        run(script.arg(COST_MIB.to_string()))
+    };
+    let broker = start(true)?;
+    let begun = requests(&admin)?;
+    script(&broker, "write")?;
+    let idle_from = settled(&admin)?;
+    pause(IDLE);
+    let idle_to = requests(&admin)?;
+    broker.stop()?;
+    // a new process has nothing in memory
+    let broker = start(false)?;
+    let cold = requests(&admin)?;
+    script(&broker, "read")?;
+    let read = requests(&admin)?;
+    broker.stop()?;
+    let per_gib = |from: &Counts, to: &Counts| line(from, to, 1024.0 / mib());
+    say(&format!(
+        "a start asks      {}",
+        line(&Counts::new(), &begun, 1.0)
+    ));
+    say(&format!(
+        "per GiB written   {}",
+        per_gib(&begun, &idle_from)
+    ));
+    say(&format!("per GiB read cold {}", per_gib(&cold, &read)));
+    let hours = 3600.0 / IDLE.as_secs_f64();
+    say(&format!(
+        "per idle hour     {}",
+        line(&idle_from, &idle_to, hours)
+    ));
+    ensure!(idle_from == idle_to, "an idle broker makes requests");
+    let puts = idle_from.get("put").copied().unwrap_or_default();
+    ensure!(
+        puts > begun.get("put").copied().unwrap_or_default(),
+        "nothing was uploaded"
+    );
+    let gets = |counts: &Counts| counts.get("get").copied().unwrap_or_default();
+    ensure!(gets(&read) > gets(&cold), "nothing was read from the store");
+    Ok(Outcome::Passed)
+}
+
+type Counts = BTreeMap<String, u64>;
+
+#[expect(clippy::cast_precision_loss, reason = "a small number, to be printed")]
+fn mib() -> f64 {
+    COST_MIB as f64
+}
+
+/// The requests so far, by `op`.
+fn requests(admin: &str) -> Result<Counts> {
+    let text = server::get(admin, "/metrics")?;
+    let mut counts = Counts::new();
+    for line in text.lines().filter(|line| line.starts_with(REQUESTS)) {
+        let (_, op) = line.split_once("op=\"").context("a label op")?;
+        let (op, _) = op.split_once('"').context("a label op")?;
+        let (_, count) = line.rsplit_once(' ').context("a value")?;
+        *counts.entry(op.to_owned()).or_default() += count.parse::<u64>()?;
+    }
+    Ok(counts)
+}
+
+/// The requests once there have been no new ones for longer than an upload waits.
+fn settled(admin: &str) -> Result<Counts> {
+    let mut last = requests(admin)?;
+    for _ in 0..4 {
+        pause(6 * SECOND);
+        let now = requests(admin)?;
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    Ok(last)
+}
+
+fn pause(time: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
+    std::thread::sleep(time);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "small numbers, to be printed")]
+fn line(from: &Counts, to: &Counts, factor: f64) -> String {
+    let of = |op: &&str| {
+        let count = |counts: &Counts| counts.get(*op).copied().unwrap_or_default();
+        let more = count(to) - count(from);
+        format!("{op} {:.0}", more as f64 * factor)
+    };
+    OPS.iter().map(of).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,173 @@
+//! S3-compatible servers for the suites: Go modules whose versions and checksums their `go.sum` pins.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::broker::{end, free_port, wait};
+use crate::jars::{has, hash};
+use crate::rust::run;
+
+/// The bucket that is there from the start.
+pub(crate) const BUCKET: &str = "highwater";
+const USER: &str = "highwater";
+const PASSWORD: &str = "highwater-secret";
+/// A key of 32 bytes for SSE-KMS, known by this name.
+const KMS_KEY: &str = "highwater-key:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+const START_TRIES: u32 = 400;
+const TRY_EVERY: Duration = Duration::from_millis(50);
+
+/// A server on a port and an empty directory of its own; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) endpoint: String,
+}
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// MinIO: widely run, archived.
+    Minio,
+    /// Versity's gateway to a directory: maintained; knows neither lifecycle rules nor KMS.
+    Versitygw,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Minio => "minio",
+            Self::Versitygw => "versitygw",
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::Minio => "github.com/minio/minio",
+            Self::Versitygw => "github.com/versity/versitygw/cmd/versitygw",
+        }
+    }
+
+    /// The server's binary, built once under `target/`; nothing where Go is missing.
+    pub(crate) fn build(self) -> Result<Option<PathBuf>> {
+        if !has("go", "version") {
+            return Ok(None);
+        }
+        let name = self.name();
+        let module = Path::new("tests/servers").join(name);
+        let stamp = hash(&std::fs::read(module.join("go.sum"))?);
+        let deps = std::fs::canonicalize("target")?.join("test-deps");
+        let binary = deps.join(format!("{name}-{}", &stamp[..12]));
+        if !binary.exists() {
+            std::fs::create_dir_all(&deps)?;
+            let fresh = deps.join(format!("{name}.new"));
+            let mut go = Command::new("go");
+            go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath"]);
+            // without symbols and DWARF it links faster
+            go.args(["-ldflags", "-s -w", "-o"])
+                .arg(&fresh)
+                .arg(self.package());
+            run(go.current_dir(module))?;
+            std::fs::rename(fresh, &binary)?;
+        }
+        Ok(Some(binary))
+    }
+
+    fn command(self, binary: &Path, address: &str, data: &Path) -> Command {
+        let mut command = Command::new(binary);
+        match self {
+            Self::Minio => command
+                .args(["server", "--quiet", "--address", address])
+                .arg(data)
+                .envs([
+                    ("MINIO_ROOT_USER", USER),
+                    ("MINIO_ROOT_PASSWORD", PASSWORD),
+                    ("MINIO_KMS_SECRET_KEY", KMS_KEY),
+                    ("MINIO_BROWSER", "off"),
+                    // on whatever file system this is
+                    ("MINIO_CI_CD", "1"),
+                ]),
+            Self::Versitygw => command
+                .args(["--port", address, "--health", "/health", "posix"])
+                .arg(data)
+                .envs([
+                    ("ROOT_ACCESS_KEY_ID", USER),
+                    ("ROOT_SECRET_ACCESS_KEY", PASSWORD),
+                ]),
+        };
+        command
+    }
+
+    fn ready(self) -> &'static str {
+        match self {
+            Self::Minio => "/minio/health/ready",
+            Self::Versitygw => "/health",
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn start(kind: Kind, binary: &Path, name: &str) -> Result<Self> {
+        let dir = Path::new("target/test-run").join(format!("{}-{name}", kind.name()));
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir)?;
+        }
+        // a directory in its data is a bucket
+        let data = dir.join("data");
+        std::fs::create_dir_all(data.join(BUCKET))?;
+        let log = dir.join("server.log");
+        let output = File::create(&log)?;
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let child = kind
+            .command(binary, &address, &data)
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("cannot start the object store")?;
+        let mut server = Self {
+            child,
+            endpoint: format!("http://{address}"),
+        };
+        wait(&mut server.child, &address, &log)?;
+        for _ in 0..START_TRIES {
+            if get(&address, kind.ready())?.starts_with("HTTP/1.1 200") {
+                return Ok(server);
+            }
+            #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
+            std::thread::sleep(TRY_EVERY);
+        }
+        anyhow::bail!(
+            "the object store on {address} is not ready: {}",
+            log.display()
+        )
+    }
+
+    /// What a process needs to know to use it.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 3] {
+        [
+            ("AWS_ACCESS_KEY_ID", USER.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", PASSWORD.to_owned()),
+            ("HIGHWATER_OBJECT_STORAGE_ENDPOINT", self.endpoint.clone()),
+        ]
+    }
+}
+
+/// One plain HTTP request; the whole answer.
+pub(crate) fn get(address: &str, path: &str) -> Result<String> {
+    let mut socket = TcpStream::connect(address)?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
