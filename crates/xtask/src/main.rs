@@ -2,6 +2,7 @@
 
 mod broker;
 mod clients;
+mod franz_go;
 mod policy;
 mod python;
 mod report;
@@ -71,6 +72,7 @@ fn main() -> Result<()> {
             rust::fuzz(&mut report);
             clients::run_all(&mut report);
             scenario::run_all(&mut report);
+            franz_go::run_all(&mut report);
             s3::run_all(&mut report);
             report.finish()
         }
