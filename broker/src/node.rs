@@ -320,6 +320,9 @@ async fn open_storage(
         dir: dir.join("metadata"),
         node: config.node_id,
         cluster: Uuid(machine.rng.next_id()),
+        seed: machine.rng.next_u64(),
+        snapshot_entries: u64::try_from(config.int("highwater.metadata.snapshot.entries"))
+            .unwrap_or(u64::MAX),
     };
     let opened = RaftMetadata::open(raft, Arc::clone(device), &*machine.threads).await?;
     let metadata = Arc::new(opened);

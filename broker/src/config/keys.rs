@@ -195,6 +195,12 @@ pub static KEYS: &[Key] = &[
         "The most memory for requests, buffers and caches together.",
     ),
     key(
+        "highwater.metadata.snapshot.entries",
+        "5000",
+        int(1),
+        "Entries of the metadata's log after which it is replaced by a snapshot.",
+    ),
+    key(
         "highwater.object.grace.ms",
         "60000",
         Kind::Long {

@@ -16,7 +16,7 @@ use super::log_store::LogStore;
 use super::network::NoNetwork;
 use super::snapshot_store::SnapshotStore;
 use super::state_store::StateStore;
-use super::types::{Proposal, Types};
+use super::types::{Proposal, Runtime, Types};
 use crate::MetadataStore;
 use crate::command::{Action, Command, Format, Outcome};
 use crate::error::{OpenError, ProposeError};
@@ -31,6 +31,10 @@ pub struct Config {
     pub node: NodeId,
     /// The id of the cluster, if it is formatted now.
     pub cluster: ClusterId,
+    /// Of the randomness in the library's timers.
+    pub seed: u64,
+    /// Entries after which a snapshot is taken and the log before it let go.
+    pub snapshot_entries: u64,
 }
 
 /// The metadata of a lone voter.
@@ -49,7 +53,6 @@ impl std::fmt::Debug for RaftMetadata {
 /// Ticks are rare, so that an idle node sleeps; a lone voter has nobody to send heartbeats to.
 const HEARTBEAT_MS: u64 = 1000;
 const LEADER_DEADLINE: Duration = Duration::from_secs(30);
-const SNAPSHOT_AFTER_ENTRIES: u64 = 5000;
 
 impl RaftMetadata {
     /// Opens the log, campaigns at once, and returns when it leads and its image is up to date.
@@ -72,13 +75,14 @@ impl RaftMetadata {
             heartbeat_interval: HEARTBEAT_MS,
             election_timeout_min: HEARTBEAT_MS * 3,
             election_timeout_max: HEARTBEAT_MS * 6,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_AFTER_ENTRIES),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
             max_in_snapshot_log_to_keep: 0,
             ..Default::default()
         };
         let failed = |error: &dyn std::fmt::Display| OpenError::Raft(error.to_string());
         let raft_config = Arc::new(raft_config.validate().map_err(|error| failed(&error))?);
-        let raft = Raft::new(id, raft_config, NoNetwork, log.clone(), state)
+        let starting = Raft::new(id, raft_config, NoNetwork, log.clone(), state);
+        let raft = Runtime::scope(config.seed, starting)
             .await
             .map_err(|error| failed(&error))?;
         if raft
@@ -174,6 +178,8 @@ mod tests {
             dir: dir.to_owned(),
             node: NodeId(1),
             cluster: Uuid([7; 16]),
+            seed: 1,
+            snapshot_entries: 5000,
         };
         RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads)
             .await

@@ -11,7 +11,12 @@ openraft::declare_raft_types!(
         R = Applied,
         NodeId = u64,
         Node = openraft::BasicNode,
+        AsyncRuntime = Runtime,
 );
+
+/// The library's runtime with our randomness: its jitter comes from [`super::Config::seed`], also in its own tasks.
+pub(crate) type Runtime =
+    openraft::rt::deterministic_rng::DeterministicRng<openraft::impls::TokioRuntime>;
 
 /// A command on its way.
 #[derive(Debug, Clone, PartialEq)]
