@@ -1,1 +1,14 @@
-//! highwater-sim
+#![doc = include_str!("../README.md")]
+
+mod checker;
+mod device;
+mod network;
+mod scenario;
+mod trace;
+mod workload;
+mod world;
+
+pub use device::{Crash, Disk, SimDevice, SyncClass, Synced};
+pub use network::{SimNetwork, SimThreads};
+pub use trace::Trace;
+pub use world::{Failed, Options, Outcome, run};

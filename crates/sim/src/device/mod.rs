@@ -1,0 +1,403 @@
+//! A device in memory that a power failure leaves as a real one would: what was not synced is lost, torn or reordered.
+//!
+//! - A write is kept from the sync of its file on; before, sector by sector (512 bytes or 4 KiB), by seed, whatever
+//!   became of the writes before it. The same for a file's length.
+//! - A name (made, linked, renamed, removed) is kept from the sync of its directory on; before, each change by itself.
+//! - A killed process loses nothing that it wrote: the next one finds it, synced or not.
+//! - It can lie: syncs of one class are answered and not done.
+
+mod content;
+mod sync_class;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::future::pending;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use highwater_io::{Device, DirEntry, DirLock, File, OpenMode};
+use highwater_runtime::SeededRng;
+pub use sync_class::{SyncClass, Synced};
+
+use crate::Trace;
+use tree::{Failure, InodeId, Tree};
+
+/// The disk: it outlives the processes that use it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Disk(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    rng: SeededRng,
+    trace: Trace,
+}
+
+#[derive(Debug)]
+struct State {
+    tree: Tree,
+    /// The number of the process that uses it now.
+    life: u64,
+    locks: BTreeSet<PathBuf>,
+    operations: u64,
+    /// The operation that no longer happens, nor any after it in this life.
+    dies_at: Option<u64>,
+    is_dead: bool,
+    lie: Option<SyncClass>,
+    syncs: BTreeMap<SyncClass, u64>,
+    lies: u64,
+}
+
+/// What becomes of a process's last operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// The process dies, the machine goes on: nothing written is lost.
+    Process,
+    /// The machine dies.
+    Power,
+}
+
+impl Disk {
+    /// An empty disk; `lie`: the syncs that it pretends to do.
+    #[must_use]
+    pub fn new(rng: SeededRng, trace: Trace, lie: Option<SyncClass>) -> Self {
+        let state = State {
+            tree: Tree::new(),
+            life: 0,
+            locks: BTreeSet::new(),
+            operations: 0,
+            dies_at: None,
+            is_dead: false,
+            lie,
+            syncs: BTreeMap::new(),
+            lies: 0,
+        };
+        Self(Arc::new(Inner {
+            state: Mutex::new(state),
+            rng,
+            trace,
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The device for the next process.
+    #[must_use]
+    pub fn boot(&self) -> SimDevice {
+        let state = self.lock();
+        SimDevice {
+            disk: self.clone(),
+            life: state.life,
+        }
+    }
+
+    /// Lets the process that runs now hang at its `count`-th operation from here, so that it can be crashed just there.
+    pub fn die_in(&self, count: u64) {
+        let mut state = self.lock();
+        state.dies_at = Some(state.operations + count);
+    }
+
+    /// Whether the process hangs.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.lock().is_dead
+    }
+
+    /// Ends a process's use of it.
+    pub fn crash(&self, crash: Crash) {
+        let mut state = self.lock();
+        // whatever the process still does with its device is no longer done
+        state.life += 1;
+        state.dies_at = None;
+        state.is_dead = false;
+        state.locks.clear();
+        self.0.trace.event(&format_args!(
+            "crash {crash:?} at operation {}",
+            state.operations
+        ));
+        if crash == Crash::Power {
+            let failure = Failure::draw(&self.0.rng);
+            state.tree.fail(failure, &self.0.rng);
+        }
+    }
+
+    /// Operations so far.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// How often a sync of each class had something to do.
+    #[must_use]
+    pub fn syncs(&self) -> BTreeMap<SyncClass, u64> {
+        self.lock().syncs.clone()
+    }
+
+    /// Syncs that were answered and not done.
+    #[must_use]
+    pub fn lies(&self) -> u64 {
+        self.lock().lies
+    }
+
+    /// Changes one byte of a file.
+    ///
+    /// # Errors
+    /// `NotFound`; `UnexpectedEof` past its end.
+    pub fn rot(&self, path: &Path, offset: u64) -> io::Result<()> {
+        let mut state = self.lock();
+        let id = state.tree.open(path)?;
+        state.tree.rot(id, offset)
+    }
+
+    fn event(&self, what: &fmt::Arguments<'_>) {
+        self.0.trace.event(what);
+    }
+}
+
+/// The disk as one process sees it.
+#[derive(Debug, Clone)]
+pub struct SimDevice {
+    disk: Disk,
+    life: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Quick,
+    Write,
+    Sync,
+}
+
+impl SimDevice {
+    /// Waits as long as a device would; for ever once the process hangs.
+    async fn turn(&self, kind: Kind) -> MutexGuard<'_, State> {
+        let wait = {
+            let mut state = self.disk.lock();
+            state.operations += 1;
+            if state.dies_at == Some(state.operations) {
+                state.is_dead = true;
+            }
+            (!self.is_over(&state)).then(|| self.latency(kind))
+        };
+        match wait {
+            None => pending().await,
+            Some(Duration::ZERO) => {}
+            Some(wait) => tokio::time::sleep(wait).await,
+        }
+        if self.is_over(&self.disk.lock()) {
+            pending::<()>().await;
+        }
+        self.disk.lock()
+    }
+
+    fn is_over(&self, state: &State) -> bool {
+        state.is_dead || state.life != self.life
+    }
+
+    fn latency(&self, kind: Kind) -> Duration {
+        let rng = &self.disk.0.rng;
+        let ms = match kind {
+            Kind::Quick => 0,
+            Kind::Write => u64::from(rng.below(16) == 0),
+            Kind::Sync => match rng.below(16) {
+                0 => rng.below(40),
+                1..=4 => 0,
+                _ => rng.below(3),
+            },
+        };
+        Duration::from_millis(ms)
+    }
+
+    /// Whether a sync of this class is to be done.
+    fn is_honest(state: &mut State, class: Option<SyncClass>) -> bool {
+        let Some(class) = class else { return true };
+        *state.syncs.entry(class).or_default() += 1;
+        let lies = state.lie == Some(class);
+        state.lies += u64::from(lies);
+        !lies
+    }
+
+    fn done<T>(&self, what: &str, path: &Path, result: io::Result<T>) -> io::Result<T> {
+        let outcome = result.as_ref().err().map(io::Error::kind);
+        self.disk
+            .event(&format_args!("{what} {} {outcome:?}", path.display()));
+        result
+    }
+}
+
+fn sync_dir(state: &mut State, path: &Path) -> io::Result<()> {
+    let life = state.life;
+    let class = state.tree.class_of_dir(path, life)?;
+    if SimDevice::is_honest(state, class) {
+        state.tree.sync_dir(path)?;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Device for SimDevice {
+    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let opened = {
+            let mut state = self.turn(Kind::Quick).await;
+            match mode {
+                OpenMode::Existing => state.tree.open(path),
+                OpenMode::CreateNew => state.tree.create(path, self.life),
+            }
+        };
+        let id = self.done("open", path, opened)?;
+        let device = self.clone();
+        Ok(Arc::new(SimFile { device, id }))
+    }
+
+    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut made = Vec::new();
+        let above: Vec<&Path> = path.ancestors().collect();
+        for dir in above.iter().rev().filter(|dir| dir.parent().is_some()) {
+            let mut state = self.turn(Kind::Quick).await;
+            if state.tree.make_dir(dir, self.life)? {
+                made.push(dir.parent().unwrap_or(dir));
+            }
+        }
+        for parent in made.iter().rev() {
+            let mut state = self.turn(Kind::Sync).await;
+            sync_dir(&mut state, parent)?;
+        }
+        self.done("create_dir_all", path, Ok(()))
+    }
+
+    async fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let linked = self.turn(Kind::Quick).await.tree.link(from, to, self.life);
+        self.done("link", to, linked)
+    }
+
+    async fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let removed = self.turn(Kind::Quick).await.tree.remove(path, self.life);
+        self.done("remove", path, removed)
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.turn(Kind::Quick).await;
+        let renamed = state.tree.rename(from, to, self.life);
+        drop(state);
+        self.done("rename", to, renamed)
+    }
+
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let synced = sync_dir(&mut *self.turn(Kind::Sync).await, path);
+        self.done("sync_dir", path, synced)
+    }
+
+    async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let listed = self.turn(Kind::Quick).await.tree.list(path);
+        self.done("list_dir", path, listed)
+    }
+
+    async fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
+        let is_free = self.turn(Kind::Quick).await.locks.insert(path.to_owned());
+        let lock = || Lock {
+            device: self.clone(),
+            path: path.to_owned(),
+        };
+        let locked = match is_free {
+            true => Ok(DirLock(Box::new(lock()))),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        };
+        self.done("lock_dir", path, locked)
+    }
+
+    async fn bytes_free(&self, _path: &Path) -> io::Result<u64> {
+        Ok(1 << 40)
+    }
+}
+
+struct Lock {
+    device: SimDevice,
+    path: PathBuf,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let mut state = self.device.disk.lock();
+        if state.life == self.device.life {
+            state.locks.remove(&self.path);
+        }
+    }
+}
+
+struct SimFile {
+    device: SimDevice,
+    id: InodeId,
+}
+
+impl fmt::Debug for SimFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimFile({})", self.id)
+    }
+}
+
+impl SimFile {
+    fn done<T>(&self, what: &fmt::Arguments<'_>, result: io::Result<T>) -> io::Result<T> {
+        let path = self.device.disk.lock().tree.path(self.id);
+        self.device.done(&what.to_string(), &path, result)
+    }
+}
+
+#[async_trait]
+impl File for SimFile {
+    async fn len(&self) -> io::Result<u64> {
+        let len = self.device.turn(Kind::Quick).await.tree.len(self.id);
+        self.done(&format_args!("len"), len)
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let mut state = self.device.turn(Kind::Quick).await;
+        let read = state.tree.read(self.id, offset, len);
+        drop(state);
+        self.done(&format_args!("read {offset}+{len}"), read)
+    }
+
+    async fn write_at(&self, offset: u64, parts: &[Bytes]) -> io::Result<()> {
+        let bytes = match parts {
+            [one] => one.clone(),
+            many => {
+                let mut joined = BytesMut::new();
+                many.iter().for_each(|part| joined.extend_from_slice(part));
+                joined.freeze()
+            }
+        };
+        let crc = crc32fast::hash(&bytes);
+        let len = bytes.len();
+        let life = self.device.life;
+        let mut state = self.device.turn(Kind::Write).await;
+        let written = state.tree.write(self.id, offset, bytes, life);
+        drop(state);
+        self.done(&format_args!("write {offset}+{len} {crc:08x}"), written)
+    }
+
+    async fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.device.turn(Kind::Sync).await;
+        let life = state.life;
+        let class = state.tree.class_of_file(self.id, life);
+        let synced = match SimDevice::is_honest(&mut state, class) {
+            true => state.tree.sync_file(self.id),
+            false => Ok(()),
+        };
+        drop(state);
+        self.done(&format_args!("sync"), synced)
+    }
+
+    async fn set_len(&self, bytes: u64) -> io::Result<()> {
+        let life = self.device.life;
+        let mut state = self.device.turn(Kind::Write).await;
+        let set = state.tree.set_len(self.id, bytes, life);
+        drop(state);
+        self.done(&format_args!("set_len {bytes}"), set)
+    }
+}

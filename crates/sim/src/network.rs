@@ -1,0 +1,144 @@
+//! The port to the network over turmoil's, and the port to threads: tasks.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use highwater_io::Threads;
+use highwater_io::net::{Acceptor, Network, Socket};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use turmoil::net::{TcpListener, TcpStream};
+
+use crate::Trace;
+
+/// The simulated network of the host that runs now.
+#[derive(Debug, Clone)]
+pub struct SimNetwork {
+    /// Where messages are told.
+    pub trace: Trace,
+}
+
+#[async_trait]
+impl Network for SimNetwork {
+    async fn listen(&self, _host: &str, port: u16) -> io::Result<Box<dyn Acceptor>> {
+        let listener = TcpListener::bind(("0.0.0.0", port)).await?;
+        let trace = self.trace.clone();
+        Ok(Box::new(SimAcceptor { listener, trace }))
+    }
+}
+
+struct SimAcceptor {
+    listener: TcpListener,
+    trace: Trace,
+}
+
+impl fmt::Debug for SimAcceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SimAcceptor")
+    }
+}
+
+#[async_trait]
+impl Acceptor for SimAcceptor {
+    async fn accept(&self) -> io::Result<(Box<dyn Socket>, SocketAddr)> {
+        let (stream, peer) = self.listener.accept().await?;
+        self.trace.event(&format_args!("accept {peer}"));
+        let socket = SimSocket {
+            stream: Mutex::new(stream),
+            peer,
+            trace: self.trace.clone(),
+        };
+        Ok((Box::new(socket), peer))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+struct SimSocket {
+    stream: Mutex<TcpStream>,
+    peer: SocketAddr,
+    trace: Trace,
+}
+
+impl SimSocket {
+    fn stream(&mut self) -> Pin<&mut TcpStream> {
+        Pin::new(
+            self.stream
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+}
+
+impl Socket for SimSocket {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut byte = [0];
+        stream
+            .poll_peek(cx, &mut ReadBuf::new(&mut byte))
+            .map_ok(|_| ())
+    }
+}
+
+impl AsyncRead for SimSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = self.stream().poll_read(cx, buf);
+        if polled.is_ready() {
+            let read = &buf.filled()[before..];
+            let (len, crc) = (read.len(), crc32fast::hash(read));
+            self.trace
+                .event(&format_args!("from {} {len} {crc:08x}", self.peer));
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for SimSocket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = self.stream().poll_write(cx, buf);
+        if let Poll::Ready(written) = &polled {
+            let crc = crc32fast::hash(buf);
+            let written = written.as_ref().ok();
+            self.trace
+                .event(&format_args!("to {} {written:?} {crc:08x}", self.peer));
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(cx)
+    }
+}
+
+/// Writers as tasks of the simulated host: a real thread would stop virtual time.
+#[derive(Debug, Clone, Copy)]
+pub struct SimThreads;
+
+impl Threads for SimThreads {
+    fn spawn(&self, _name: &'static str, body: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        #[expect(clippy::disallowed_methods, reason = "this is what a thread is here")]
+        drop(tokio::spawn(body));
+    }
+}

@@ -1,0 +1,127 @@
+//! What a seed chooses: the shape of the load, the node's settings, when it crashes.
+
+use std::time::Duration;
+
+use highwater_runtime::SeededRng;
+
+use crate::Crash;
+
+/// Everything a run is made of that is chosen before it starts.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    pub(crate) partitions: i32,
+    pub(crate) producers_per_partition: u32,
+    /// The most batches of one producer that wait for their answer, as Kafka's clients allow.
+    pub(crate) in_flight_max: usize,
+    pub(crate) records_per_batch_max: u64,
+    pub(crate) value_bytes_max: u64,
+    /// The longest rest of a producer between two batches.
+    pub(crate) think_ms: u64,
+    pub(crate) settings: Vec<(&'static str, String)>,
+    pub(crate) latency_max: Duration,
+    pub(crate) lives: Vec<Life>,
+}
+
+/// How one life of the node ends, counted from its start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Life {
+    pub(crate) end: End,
+    /// At the latest.
+    pub(crate) after: Duration,
+    pub(crate) crash: Crash,
+    /// How long until it is started again.
+    pub(crate) down: Duration,
+    /// When clients and node cannot reach each other, and for how long.
+    pub(crate) cut: Option<(Duration, Duration)>,
+}
+
+/// What ends a life.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    /// Its device hangs at this operation.
+    AtOperation(u64),
+    /// Nothing but time.
+    AtTime,
+    /// It is told to stop.
+    Stop,
+}
+
+const LIFE_MAX: Duration = Duration::from_secs(4);
+
+impl Scenario {
+    pub(crate) fn draw(rng: &SeededRng) -> Self {
+        let one_of = |choices: &[u64]| {
+            let at = usize::try_from(rng.below(choices.len() as u64)).unwrap_or(0);
+            choices[at]
+        };
+        let large = rng.below(5) == 0;
+        let settings = vec![
+            (
+                "highwater.upload.interval.ms",
+                one_of(&[50, 300, 1000, 4000]).to_string(),
+            ),
+            (
+                "highwater.metadata.snapshot.entries",
+                one_of(&[5, 20, 60]).to_string(),
+            ),
+            ("log.roll.ms", one_of(&[500, 600_000]).to_string()),
+        ];
+        Self {
+            partitions: i32::try_from(1 + rng.below(3)).unwrap_or(1),
+            producers_per_partition: u32::try_from(1 + rng.below(2)).unwrap_or(1),
+            in_flight_max: usize::try_from(1 + rng.below(5)).unwrap_or(1),
+            records_per_batch_max: if large { 3 } else { one_of(&[1, 4, 20]) },
+            value_bytes_max: if large {
+                300_000
+            } else {
+                one_of(&[20, 400, 6000])
+            },
+            think_ms: one_of(&[5, 20, 60]),
+            settings,
+            latency_max: Duration::from_millis(one_of(&[2, 10, 40])),
+            lives: lives(rng),
+        }
+    }
+}
+
+fn lives(rng: &SeededRng) -> Vec<Life> {
+    let mut lives: Vec<Life> = Vec::new();
+    for _ in 0..3 + rng.below(4) {
+        let mut life = Life::draw(rng);
+        let inherits = lives
+            .last()
+            .is_some_and(|last| last.crash == Crash::Process);
+        if inherits && rng.below(2) == 0 {
+            // what a killed process wrote and did not sync is lost after the next one has seen it
+            life.end = End::AtOperation(20 + rng.below(150));
+            life.crash = Crash::Power;
+        }
+        lives.push(life);
+    }
+    lives
+}
+
+impl Life {
+    fn draw(rng: &SeededRng) -> Self {
+        let end = match rng.below(10) {
+            0 => End::AtOperation(1 + rng.below(15)),
+            1..=2 => End::AtOperation(1 + rng.below(150)),
+            3..=6 => End::AtOperation(100 + rng.below(800)),
+            7 => End::AtOperation(500 + rng.below(3000)),
+            8 => End::AtTime,
+            _ => End::Stop,
+        };
+        let ms = |max| Duration::from_millis(1 + rng.below(max));
+        let cut = (rng.below(4) == 0).then(|| (ms(2500), ms(1500)));
+        Self {
+            end,
+            after: LIFE_MAX / 4 + ms(3000),
+            crash: match rng.below(3) {
+                0 => Crash::Process,
+                _ => Crash::Power,
+            },
+            down: ms(600),
+            cut,
+        }
+    }
+}

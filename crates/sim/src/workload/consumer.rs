@@ -1,0 +1,192 @@
+//! A consumer of one partition: from the log start to the end, again after every break.
+
+use bytes::Bytes;
+use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use highwater_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use highwater_protocol::messages::{FetchRequest, ListOffsetsRequest};
+use highwater_protocol::{ErrorCode, StrBytes};
+
+use super::{Again, Clients, Connection, TOPIC, records};
+use crate::checker::Known;
+
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+const WAIT_MS: i32 = 300;
+
+struct Consumer<'a> {
+    clients: &'a Clients,
+    partition: i32,
+    connection: Connection,
+    offset: i64,
+    max_bytes: i32,
+}
+
+/// Follows the partition until all is calm and all is read.
+pub(super) async fn run(clients: &Clients, partition: i32) {
+    loop {
+        let followed = async {
+            let mut consumer = Consumer::open(clients, partition).await?;
+            consumer.read_to_end().await?;
+            let passes = 1 + clients.rng.below(40);
+            for _ in 0..passes {
+                consumer.fetch().await?;
+                if !clients.is_producing() {
+                    break;
+                }
+            }
+            Ok::<_, Again>(())
+        };
+        match followed.await {
+            Err(Again::Violation) => return,
+            Ok(()) if clients.is_calm() && !clients.is_producing() => break,
+            Ok(()) => {}
+            Err(Again::Later) => clients.rest(200).await,
+        }
+    }
+    read_all(clients, partition).await;
+}
+
+/// Reads the whole partition once.
+pub(super) async fn read_all(clients: &Clients, partition: i32) {
+    loop {
+        let read = async {
+            let mut consumer = Consumer::open(clients, partition).await?;
+            consumer.read_to_end().await
+        };
+        match read.await {
+            Ok(()) | Err(Again::Violation) => return,
+            Err(Again::Later) => clients.rest(200).await,
+        }
+    }
+}
+
+impl<'a> Consumer<'a> {
+    /// Connects and asks where the partition begins.
+    async fn open(clients: &'a Clients, partition: i32) -> Result<Self, Again> {
+        let connection = Connection::open(clients).await?;
+        let mut consumer = Self {
+            clients,
+            partition,
+            connection,
+            offset: 0,
+            max_bytes: i32::try_from(1 + clients.rng.below(200_000)).unwrap_or(1),
+        };
+        let known = consumer.known();
+        let end = consumer.list(LATEST).await?;
+        let start = consumer.list(EARLIEST).await?;
+        let checker = &clients.checker;
+        checker.check_partition(partition, |history| history.bounds(known, start, end));
+        consumer.offset = start;
+        Ok(consumer)
+    }
+
+    fn known(&self) -> Known {
+        let checker = &self.clients.checker;
+        checker.partition(self.partition, |history| history.known())
+    }
+
+    fn violation(&self, what: &str) -> Again {
+        let what = format!("partition {}: {what}", self.partition);
+        self.clients.checker.check(Err(what));
+        Again::Violation
+    }
+
+    async fn list(&mut self, timestamp: i64) -> Result<i64, Again> {
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![ListOffsetsTopic {
+                name: StrBytes::from(TOPIC),
+                partitions: vec![ListOffsetsPartition {
+                    partition_index: self.partition,
+                    current_leader_epoch: -1,
+                    timestamp,
+                }],
+            }],
+            ..Default::default()
+        };
+        let answer = self.connection.ask(&request, 7).await?;
+        let found = answer.topics.first().and_then(|t| t.partitions.first());
+        let found = found.ok_or_else(|| self.violation("no offset is answered"))?;
+        self.clients.expect("ListOffsets", found.error_code)?;
+        Ok(found.offset)
+    }
+
+    /// Reads from where it is to the high watermark: every offset, one after the other.
+    async fn read_to_end(&mut self) -> Result<(), Again> {
+        while self.fetch().await? > self.offset {
+            if self.clients.checker.violation().is_some() {
+                return Err(Again::Violation);
+            }
+        }
+        Ok(())
+    }
+
+    /// One fetch; answers the high watermark.
+    async fn fetch(&mut self) -> Result<i64, Again> {
+        let request = FetchRequest {
+            replica_id: -1,
+            max_wait_ms: WAIT_MS,
+            min_bytes: 1,
+            max_bytes: self.max_bytes,
+            session_epoch: -1,
+            topics: vec![FetchTopic {
+                topic: StrBytes::from(TOPIC),
+                partitions: vec![FetchPartition {
+                    partition: self.partition,
+                    current_leader_epoch: -1,
+                    fetch_offset: self.offset,
+                    partition_max_bytes: self.max_bytes,
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let known = self.known();
+        let answer = self.connection.ask(&request, 12).await?;
+        self.clients.expect("Fetch", answer.error_code)?;
+        let found = answer.responses.into_iter().next();
+        let found = found.and_then(|topic| topic.partitions.into_iter().next());
+        let found = found.ok_or_else(|| self.violation("no partition is answered"))?;
+        if found.error_code == ErrorCode::OffsetOutOfRange.code() {
+            return self.out_of_range();
+        }
+        self.clients.expect("Fetch", found.error_code)?;
+        let (start, end) = (found.log_start_offset, found.high_watermark);
+        let checker = &self.clients.checker;
+        checker.check_partition(self.partition, |history| history.bounds(known, start, end));
+        let bytes = found.records.map(|records| records.into_bytes());
+        self.take(&bytes.unwrap_or_default(), end)?;
+        Ok(end)
+    }
+
+    /// Only what somebody deleted may be out of range: it goes on at the start.
+    fn out_of_range(&self) -> Result<i64, Again> {
+        let checker = &self.clients.checker;
+        if checker.partition(self.partition, |h| h.may_be_trimmed(self.offset)) {
+            return Err(Again::Later);
+        }
+        Err(self.violation(&format!("offset {} is out of range", self.offset)))
+    }
+
+    fn take(&mut self, bytes: &Bytes, end: i64) -> Result<(), Again> {
+        let found = records::read(bytes).map_err(|what| self.violation(&what))?;
+        // the first batch may begin before what was asked for
+        for (offset, identity) in found {
+            let checker = &self.clients.checker;
+            checker.check_partition(self.partition, |history| history.place(offset, identity));
+            if offset < self.offset {
+                continue;
+            }
+            if offset != self.offset || offset >= end {
+                let what = format!(
+                    "offset {offset} follows {}, and the high watermark is {end}",
+                    self.offset - 1
+                );
+                return Err(self.violation(&what));
+            }
+            self.offset += 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! The load: idempotent producers with several batches in flight, consumers, offset commits, topics, deleted records.
+//!
+//! Each client goes on where it was after whatever broke, as Kafka's clients do, and tells the checker what it was told.
+
+mod connection;
+mod consumer;
+mod group;
+mod producer;
+mod records;
+mod topics;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::{BoxFuture, join_all};
+use highwater_protocol::ErrorCode;
+use highwater_runtime::SeededRng;
+use tokio::sync::watch;
+
+use crate::Trace;
+use crate::checker::Checker;
+use crate::scenario::Scenario;
+use connection::{Connection, Lost};
+
+const TOPIC: &str = "t";
+
+/// What all clients of a run share.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    pub(crate) trace: Trace,
+    pub(crate) checker: Checker,
+    pub(crate) scenario: Scenario,
+    pub(crate) rng: SeededRng,
+    /// True when nothing breaks any more: the clients come to an end.
+    pub(crate) calm: watch::Receiver<bool>,
+    /// Changes when the node's process ends: its connections are reset.
+    pub(crate) crashes: watch::Receiver<u64>,
+    /// Producers that are not done.
+    pub(crate) producing: AtomicUsize,
+}
+
+/// Why a client's attempt ended.
+#[derive(Debug)]
+enum Again {
+    /// The node does not answer, or not yet: it is tried again.
+    Later,
+    /// It is a violation, which is noted.
+    Violation,
+}
+
+impl From<Lost> for Again {
+    fn from(lost: Lost) -> Self {
+        tracing::debug!(error = %lost, "client lost its connection");
+        Self::Later
+    }
+}
+
+impl Clients {
+    fn is_calm(&self) -> bool {
+        *self.calm.borrow()
+    }
+
+    async fn rest(&self, max_ms: u64) {
+        tokio::time::sleep(Duration::from_millis(1 + self.rng.below(max_ms))).await;
+    }
+
+    /// Whether an answer is a success; if not, whether the client may hope.
+    fn expect(&self, what: &str, code: i16) -> Result<(), Again> {
+        match ErrorCode::from_code(code) {
+            Some(ErrorCode::None) => Ok(()),
+            Some(code) if code.is_retriable() => Err(Again::Later),
+            known => {
+                let what = format!("{what} is answered {code} {known:?}");
+                self.checker.check(Err(what));
+                Err(Again::Violation)
+            }
+        }
+    }
+
+    /// Runs the whole load until all is calm and every client has seen what it must.
+    pub(crate) async fn run(self: Arc<Self>) {
+        topics::create_main(&self).await;
+        let scenario = &self.scenario;
+        let mut all: Vec<BoxFuture<'_, ()>> = Vec::new();
+        let producers = scenario.producers_per_partition;
+        for partition in 0..scenario.partitions {
+            for number in 0..producers {
+                self.producing.fetch_add(1, Ordering::SeqCst);
+                let number = u32::try_from(partition).unwrap_or(0) * producers + number;
+                all.push(Box::pin(producer::run(&self, partition, number)));
+            }
+            all.push(Box::pin(consumer::run(&self, partition)));
+            all.push(Box::pin(topics::delete_records(&self, partition)));
+        }
+        all.push(Box::pin(group::run(&self)));
+        all.push(Box::pin(topics::run(&self)));
+        join_all(all).await;
+    }
+
+    /// Looks at everything once more.
+    pub(crate) async fn audit(self: Arc<Self>) {
+        let partitions = 0..self.scenario.partitions;
+        let mut all: Vec<BoxFuture<'_, ()>> = Vec::new();
+        for partition in partitions.clone() {
+            all.push(Box::pin(consumer::read_all(&self, partition)));
+        }
+        all.push(Box::pin(group::verify(&self)));
+        all.push(Box::pin(topics::verify(&self)));
+        join_all(all).await;
+        for partition in partitions {
+            self.checker
+                .check_partition(partition, |history| history.is_complete());
+        }
+    }
+
+    fn is_producing(&self) -> bool {
+        self.producing.load(Ordering::SeqCst) > 0
+    }
+}

@@ -1,0 +1,185 @@
+//! An idempotent producer of one partition: up to five batches in flight, all sent again in order after a break.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use highwater_protocol::messages::produce_request::PartitionProduceData;
+use highwater_protocol::messages::{InitProducerIdRequest, ProduceRequest, TopicProduceData};
+use highwater_protocol::records::ProducerFields;
+use highwater_protocol::{Records, StrBytes};
+
+use super::{Again, Clients, Connection, TOPIC, records};
+use crate::checker::Identity;
+
+/// What a broker must remember of a producer (KIP-98's five).
+const REMEMBERED: usize = 5;
+
+#[derive(Debug, Clone)]
+struct Batch {
+    records: Vec<Identity>,
+    bytes: Bytes,
+}
+
+struct Producer<'a> {
+    clients: &'a Clients,
+    partition: i32,
+    number: u32,
+    id: Option<i64>,
+    next_sequence: i32,
+    waiting: VecDeque<Batch>,
+    /// The last answered, with their offsets.
+    answered: VecDeque<(Batch, i64)>,
+}
+
+pub(super) async fn run(clients: &Clients, partition: i32, number: u32) {
+    let mut producer = Producer {
+        clients,
+        partition,
+        number,
+        id: None,
+        next_sequence: 0,
+        waiting: VecDeque::new(),
+        answered: VecDeque::new(),
+    };
+    loop {
+        match producer.attempt().await {
+            Ok(()) | Err(Again::Violation) => break,
+            Err(Again::Later) => clients.rest(150).await,
+        }
+    }
+    clients.producing.fetch_sub(1, Ordering::SeqCst);
+}
+
+impl Producer<'_> {
+    /// Produces until all is calm and everything is answered.
+    async fn attempt(&mut self) -> Result<(), Again> {
+        let mut connection = Connection::open(self.clients).await?;
+        self.take_id(&mut connection).await?;
+        self.repeat_an_answered(&mut connection).await?;
+        let mut asked = VecDeque::new();
+        for batch in &self.waiting {
+            asked.push_back(self.send(&mut connection, batch).await?);
+        }
+        loop {
+            while asked.len() < self.clients.scenario.in_flight_max && !self.clients.is_calm() {
+                let batch = self.make();
+                self.waiting.push_back(batch.clone());
+                asked.push_back(self.send(&mut connection, &batch).await?);
+            }
+            let Some(id) = asked.pop_front() else {
+                return Ok(());
+            };
+            let base = self.answer(&mut connection, id).await?;
+            if let Some(batch) = self.waiting.pop_front() {
+                self.check(&batch, base);
+                self.answered.push_back((batch, base));
+                while self.answered.len() > REMEMBERED {
+                    self.answered.pop_front();
+                }
+            }
+            self.clients.rest(self.clients.scenario.think_ms).await;
+        }
+    }
+
+    async fn take_id(&mut self, connection: &mut Connection) -> Result<(), Again> {
+        if self.id.is_some() {
+            return Ok(());
+        }
+        let request = InitProducerIdRequest {
+            transactional_id: None,
+            transaction_timeout_ms: 60_000,
+            ..Default::default()
+        };
+        let answer = connection.ask(&request, 4).await?;
+        self.clients.expect("InitProducerId", answer.error_code)?;
+        let id = answer.producer_id;
+        let is_new = self.clients.checker.lock().producer_ids.insert(id);
+        if !is_new {
+            let what = format!("producer id {id} is given twice");
+            self.clients.checker.check(Err(what));
+        }
+        self.id = Some(id);
+        Ok(())
+    }
+
+    /// A repeat of one of the last five is answered with its offset, whatever happened since (I6).
+    async fn repeat_an_answered(&self, connection: &mut Connection) -> Result<(), Again> {
+        // those that wait may be in the log, and push older ones out of what is remembered
+        let remembered = REMEMBERED.saturating_sub(self.waiting.len());
+        let from = self.answered.len().saturating_sub(remembered);
+        for (batch, base) in self.answered.range(from..) {
+            let id = self.send(connection, batch).await?;
+            let again = self.answer(connection, id).await?;
+            if again != *base {
+                let what = format!("a repeat of the batch at {base} is answered {again} (I6)");
+                self.clients.checker.check(Err(what));
+            }
+        }
+        Ok(())
+    }
+
+    fn make(&mut self) -> Batch {
+        let scenario = &self.clients.scenario;
+        let rng = &self.clients.rng;
+        let count = 1 + rng.below(scenario.records_per_batch_max);
+        let first = self.next_sequence;
+        let count = i32::try_from(count).unwrap_or(1);
+        self.next_sequence += count;
+        let records: Vec<Identity> = (first..first + count)
+            .map(|sequence| Identity {
+                producer: self.number,
+                sequence,
+            })
+            .collect();
+        self.clients.checker.partition(self.partition, |history| {
+            records.iter().for_each(|record| history.sends(*record));
+        });
+        let fields = ProducerFields {
+            id: self.id.unwrap_or(-1),
+            epoch: 0,
+            base_sequence: first,
+        };
+        let value_bytes = usize::try_from(rng.below(scenario.value_bytes_max)).unwrap_or(0);
+        let timestamp = crate::world::wall_clock_ms(&self.clients.trace);
+        let bytes = records::batch(fields, &records, value_bytes, timestamp);
+        Batch { records, bytes }
+    }
+
+    async fn send(&self, connection: &mut Connection, batch: &Batch) -> Result<i32, Again> {
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: 5000,
+            topic_data: vec![TopicProduceData {
+                name: StrBytes::from(TOPIC),
+                partition_data: vec![PartitionProduceData {
+                    index: self.partition,
+                    records: Some(Records::from(batch.bytes.clone())),
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        Ok(connection.write(&request, 12).await?)
+    }
+
+    /// The base offset that a produce is answered with.
+    async fn answer(&self, connection: &mut Connection, id: i32) -> Result<i64, Again> {
+        let answer = connection.read::<ProduceRequest>(12, id).await?;
+        let topic = answer.responses.first();
+        let Some(partition) = topic.and_then(|topic| topic.partition_responses.first()) else {
+            let what = "a produce is answered without its partition".to_owned();
+            self.clients.checker.check(Err(what));
+            return Err(Again::Violation);
+        };
+        self.clients.expect("Produce", partition.error_code)?;
+        Ok(partition.base_offset)
+    }
+
+    fn check(&self, batch: &Batch, base: i64) {
+        let checker = &self.clients.checker;
+        checker.check_partition(self.partition, |history| {
+            history.acknowledged(base, &batch.records)
+        });
+    }
+}
