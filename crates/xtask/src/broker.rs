@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 
 use anyhow::{Context, Result, bail};
 pub(crate) use highwater_kafka_peer::process::free_port;
-use highwater_kafka_peer::process::{end, wait};
+pub(crate) use highwater_kafka_peer::process::{end, wait};
 
 /// A broker on a port and a directory of its own; killed when dropped.
 pub(crate) struct Broker {

@@ -13,9 +13,9 @@ use highwater_object_storage::{IoClass, ObjectStorage, layout};
 use highwater_runtime::{ByteBudget, BytePermit, TaskKind, Tasks};
 use highwater_types::{ObjectId, StreamId};
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 use tokio::sync::watch;
 
+use super::fixed_cache::{FixedCache, fixed_cache};
 use super::{of_format, same};
 use crate::StreamError;
 
@@ -45,7 +45,7 @@ struct Loading {
 
 struct Inner {
     storage: Arc<dyn ObjectStorage>,
-    cache: Cache<BlockKey, Arc<DataBlock>, ByBytes>,
+    cache: FixedCache<BlockKey, Arc<DataBlock>, ByBytes>,
     loading: Mutex<BTreeMap<BlockKey, Loading>>,
     budget: ByteBudget,
     tasks: Tasks,
@@ -99,7 +99,7 @@ impl Blocks {
         let expected = usize::try_from(kept / BLOCK_BYTES).unwrap_or(1024).max(16);
         Self(Arc::new(Inner {
             storage,
-            cache: Cache::with_weighter(expected, kept, ByBytes),
+            cache: fixed_cache(expected, kept, ByBytes),
             loading: Mutex::default(),
             budget: ByteBudget::new((bytes / 4).max(1)),
             tasks,

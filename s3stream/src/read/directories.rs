@@ -8,9 +8,10 @@ use highwater_object_format::{Footer, FormatError, StreamDirectory};
 use highwater_object_storage::{IoClass, ObjectKey, ObjectStorage, layout};
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{ObjectId, StreamId};
-use quick_cache::sync::Cache;
+use quick_cache::UnitWeighter;
 use tokio::sync::watch;
 
+use super::fixed_cache::{FixedCache, fixed_cache};
 use super::{of_format, same};
 use crate::StreamError;
 
@@ -24,7 +25,7 @@ type Loading = watch::Receiver<Option<Loaded>>;
 
 struct Inner {
     storage: Arc<dyn ObjectStorage>,
-    cache: Cache<Key, Arc<StreamDirectory>>,
+    cache: FixedCache<Key, Arc<StreamDirectory>, UnitWeighter>,
     loading: Mutex<BTreeMap<Key, Loading>>,
     tasks: Tasks,
 }
@@ -37,7 +38,7 @@ impl Directories {
     pub(super) fn new(storage: Arc<dyn ObjectStorage>, tasks: Tasks) -> Self {
         Self(Arc::new(Inner {
             storage,
-            cache: Cache::new(DIRECTORIES_MAX),
+            cache: fixed_cache(DIRECTORIES_MAX, DIRECTORIES_MAX as u64, UnitWeighter),
             loading: Mutex::default(),
             tasks,
         }))

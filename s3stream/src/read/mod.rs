@@ -2,6 +2,7 @@
 
 mod blocks;
 mod directories;
+mod fixed_cache;
 mod readahead;
 
 use std::sync::{Arc, Mutex, PoisonError};
