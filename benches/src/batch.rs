@@ -110,7 +110,7 @@ impl Frame {
     }
 }
 
-fn write_all(socket: &mut TcpStream, mut slices: &mut [IoSlice<'_>]) -> Result<()> {
+pub(crate) fn write_all(socket: &mut TcpStream, mut slices: &mut [IoSlice<'_>]) -> Result<()> {
     while !slices.is_empty() {
         let written = socket
             .write_vectored(slices)

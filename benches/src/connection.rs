@@ -101,7 +101,20 @@ impl Connection {
             topic.error_code,
             topic.error_message
         );
-        self.topic(name, partitions)
+        let id = self.topic(name, partitions)?;
+        self.await_leaders(name, partitions)?;
+        Ok(id)
+    }
+
+    /// Kafka tells of leaders a little before they are: until then they refuse.
+    fn await_leaders(&mut self, name: &str, partitions: i32) -> Result<()> {
+        for _ in 1..READY_TRIES {
+            if self.offsets(name, partitions, End::Next).is_ok() {
+                return Ok(());
+            }
+            pause(TRY_EVERY);
+        }
+        self.offsets(name, partitions, End::Next).map(|_| ())
     }
 
     /// A topic's id, once all its partitions have a leader.

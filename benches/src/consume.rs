@@ -19,7 +19,7 @@ use crate::machine;
 use crate::produce::{Extent, share};
 
 /// The version of Fetch that is spoken: by topic id.
-const FETCH: i16 = 17;
+pub(crate) const FETCH: i16 = 17;
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// How to fetch; the defaults are those of Kafka's consumer.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod batch;
+mod compare;
 mod connection;
 mod consume;
 mod end_to_end;
@@ -17,6 +18,8 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use highwater_types::{ByteSize, Uuid};
 
+use crate::compare::Compare;
+use crate::compare::floor::{self, Floor};
 use crate::connection::{Connection, End};
 use crate::consume::{Fetches, Span};
 use crate::figures::Figures;
@@ -75,6 +78,11 @@ enum Command {
         #[command(flatten)]
         extent: Extent,
     },
+    /// Highwater beside Apache Kafka: everything that is measured, in one command.
+    Compare(Compare),
+    /// The least a broker has to do, as a process: what `compare` holds both against.
+    #[command(hide = true)]
+    Floor(Floor),
 }
 
 /// The broker and the topic.
@@ -159,6 +167,8 @@ fn say(text: &str) -> Result<()> {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
+        Command::Compare(compare) => compare::run(&compare),
+        Command::Floor(floor) => floor::serve(&floor),
         Command::Produce {
             target,
             load,

@@ -1,0 +1,252 @@
+//! Highwater beside Apache Kafka on one machine: the cases, in the order they run in.
+
+mod broker;
+mod disk;
+pub(crate) mod floor;
+mod java;
+mod lab;
+mod life;
+mod plot;
+mod report;
+mod results;
+mod targets;
+mod traffic;
+
+use anyhow::{Context, Result, bail, ensure};
+use highwater_kafka_peer::process::run as run_command;
+
+use self::lab::{DIR, Lab};
+use self::results::Who;
+use self::traffic::Shape;
+use crate::produce::Load;
+use crate::{machine, say};
+
+/// What to compare.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Compare {
+    /// Only cases whose names begin so; joined by commas. All if not given.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Rounds of each case; in each both brokers run, one after the other.
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Two rounds of an eighth of the bytes, on brokers that are hardly warm: a look, no figures to cite.
+    #[arg(long)]
+    quick: bool,
+    /// Measure although other things run on this machine.
+    #[arg(long)]
+    even_if_busy: bool,
+    /// Print the cases and end.
+    #[arg(long)]
+    list: bool,
+}
+
+/// One thing to measure.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    /// Written on a broker that was just started for the first time.
+    First(Shape),
+    Idle,
+    Disk,
+    Produce(Shape, &'static [Who]),
+    Tail(Shape, &'static [Who]),
+    Cold(Shape),
+    /// One request at a time.
+    One,
+    /// At half of the rate that this one takes at most.
+    Half(Who),
+    JavaProduce {
+        is_paced: bool,
+    },
+    JavaConsume,
+    Loaded,
+    Start,
+}
+
+const BOTH: &[Who] = &[Who::Highwater, Who::Kafka];
+const WITH_FLOOR: &[Who] = &[Who::Highwater, Who::Kafka, Who::Floor];
+const WITH_FLUSH: &[Who] = &[Who::Highwater, Who::Kafka, Who::KafkaFlush];
+
+const fn shape(record: u64, batch_kib: u64, partitions: i32, connections: usize) -> Shape {
+    Shape {
+        record,
+        batch: batch_kib << 10,
+        partitions,
+        connections,
+    }
+}
+
+const CASES: &[(&str, What)] = &[
+    ("first-16k", What::First(shape(1024, 16, 1, 1))),
+    ("first-128k", What::First(shape(1024, 128, 1, 1))),
+    ("idle", What::Idle),
+    ("disk", What::Disk),
+    (
+        "produce-1k-16k-1p",
+        What::Produce(shape(1024, 16, 1, 1), WITH_FLOOR),
+    ),
+    (
+        "produce-1k-128k-1p",
+        What::Produce(shape(1024, 128, 1, 1), WITH_FLOOR),
+    ),
+    (
+        "produce-100b-16k-1p",
+        What::Produce(shape(100, 16, 1, 1), BOTH),
+    ),
+    (
+        "produce-100b-128k-1p",
+        What::Produce(shape(100, 128, 1, 1), BOTH),
+    ),
+    (
+        "produce-64k-128k-1p",
+        What::Produce(shape(64 << 10, 128, 1, 1), BOTH),
+    ),
+    (
+        "produce-1k-16k-64p",
+        What::Produce(shape(1024, 16, 64, 1), BOTH),
+    ),
+    (
+        "produce-1k-128k-64p",
+        What::Produce(shape(1024, 128, 64, 1), BOTH),
+    ),
+    (
+        "saturated-1k-16k-1p",
+        What::Produce(shape(1024, 16, 1, 4), BOTH),
+    ),
+    (
+        "saturated-1k-128k-1p",
+        What::Produce(shape(1024, 128, 1, 4), BOTH),
+    ),
+    (
+        "saturated-1k-16k-64p",
+        What::Produce(shape(1024, 16, 64, 4), BOTH),
+    ),
+    ("tail-16k-1p", What::Tail(shape(1024, 16, 1, 1), WITH_FLOOR)),
+    ("tail-128k-1p", What::Tail(shape(1024, 128, 1, 1), BOTH)),
+    ("tail-16k-64p", What::Tail(shape(1024, 16, 64, 1), BOTH)),
+    ("cold-16k-1p", What::Cold(shape(1024, 16, 1, 1))),
+    ("one", What::One),
+    ("half", What::Half(Who::Kafka)),
+    ("half-flush", What::Half(Who::KafkaFlush)),
+    ("java-produce", What::JavaProduce { is_paced: false }),
+    ("java-paced", What::JavaProduce { is_paced: true }),
+    ("java-consume", What::JavaConsume),
+    ("loaded", What::Loaded),
+    ("start", What::Start),
+];
+
+/// Above this something else runs.
+const LOAD_MAX: f64 = 0.5;
+const ROUNDS: u32 = 5;
+const ROUNDS_QUICK: u32 = 2;
+const TYPICAL: Shape = shape(1024, 16, 1, 1);
+/// One request at a time has one record.
+const SINGLE: Shape = Shape {
+    record: 1024,
+    batch: 1024,
+    partitions: 1,
+    connections: 1,
+};
+/// Requests that may be in flight at a stated rate, so that they never wait for answers.
+const IN_FLIGHT_PACED: usize = 100;
+
+impl Compare {
+    fn cases(&self) -> Result<Vec<(&'static str, What)>> {
+        let asked = |name: &str| {
+            let mut only = self.only.iter();
+            self.only.is_empty() || only.any(|only| name.starts_with(only))
+        };
+        let cases = CASES.iter().filter(|(name, _)| asked(name));
+        let cases: Vec<_> = cases.copied().collect();
+        ensure!(!cases.is_empty(), "no case begins with {:?}", self.only);
+        Ok(cases)
+    }
+
+    fn check_load(&self) -> Result<f64> {
+        let load = machine::load()?;
+        if load > LOAD_MAX {
+            let warning = format!("this machine is busy: its load is {load}");
+            if !self.even_if_busy {
+                bail!("{warning}; wait, or take rough figures with --even-if-busy");
+            }
+            say(&format!("WARNING: {warning}; the figures are rough"))?;
+        }
+        Ok(load)
+    }
+}
+
+/// Measures, prints, and writes `target/bench/results.{json,csv}` and `plot.svg`.
+pub(crate) fn run(compare: &Compare) -> Result<()> {
+    let cases = compare.cases()?;
+    if compare.list {
+        return say(&cases
+            .iter()
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+            .join("\n"));
+    }
+    std::fs::create_dir_all(DIR)?;
+    let cores = std::thread::available_parallelism()?;
+    ensure!(
+        cores.get() >= 2,
+        "a core for the broker and one for the client"
+    );
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let build = ["build", "--release", "--locked", "--package", "highwater"];
+    run_command(std::process::Command::new(cargo).args(build))?;
+    let load_before = compare.check_load()?;
+    let rounds = if compare.quick { ROUNDS_QUICK } else { ROUNDS };
+    let rounds = compare.rounds.unwrap_or(rounds).max(1);
+    let mut lab = Lab::open(rounds, compare.quick)?;
+    let outcome = run_cases(&mut lab, &cases);
+    let about = report::About::new(&lab, compare.quick, (load_before, machine::load()?))?;
+    // what was measured before a failure is still worth reading
+    let reported = report::write(&about, &lab.results);
+    drop(lab);
+    std::fs::remove_dir_all(Lab::dir())?;
+    outcome.and(reported)
+}
+
+fn run_cases(lab: &mut Lab, cases: &[(&'static str, What)]) -> Result<()> {
+    let mut is_warm = false;
+    for &(case, what) in cases {
+        let needs_warmth = !matches!(what, What::First(_) | What::Idle | What::Disk);
+        if needs_warmth && !is_warm {
+            traffic::warm(lab)?;
+            is_warm = true;
+        }
+        run_case(lab, case, what).with_context(|| format!("case {case} failed"))?;
+    }
+    Ok(())
+}
+
+fn run_case(lab: &mut Lab, case: &'static str, what: What) -> Result<()> {
+    match what {
+        What::First(shape) => traffic::first(lab, case, shape),
+        What::Idle => life::idle(lab, case),
+        What::Disk => (1..=lab.rounds).try_for_each(|round| disk::fdatasync_once(lab, case, round)),
+        What::Produce(shape, who) => traffic::produce(lab, case, shape, who),
+        What::Tail(shape, who) => traffic::tail(lab, case, shape, who),
+        What::Cold(shape) => traffic::cold(lab, case, shape),
+        What::One => {
+            let load = Load {
+                in_flight: 1,
+                ..SINGLE.load()
+            };
+            traffic::latency(lab, case, &load, WITH_FLUSH)
+        }
+        What::Half(of) => {
+            let rate = traffic::half_rate(lab, of, TYPICAL)?;
+            let load = Load {
+                in_flight: IN_FLIGHT_PACED,
+                rate: Some(rate),
+                ..TYPICAL.load()
+            };
+            traffic::latency(lab, case, &load, &[Who::Highwater, of])
+        }
+        What::JavaProduce { is_paced } => java::produce(lab, case, is_paced),
+        What::JavaConsume => java::consume(lab, case),
+        What::Loaded => traffic::loaded(lab, case, TYPICAL),
+        What::Start => life::start(lab, case, TYPICAL),
+    }
+}

@@ -1,0 +1,164 @@
+//! What was measured, and what follows from it: medians and ratios.
+
+use serde::Serialize;
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Who {
+    Highwater,
+    Kafka,
+    /// Kafka with `flush.messages=1`: it acknowledges after fsync, as Highwater does.
+    KafkaFlush,
+    Floor,
+    /// The disk or the machine, not a broker.
+    Machine,
+}
+
+impl Who {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Highwater => "highwater",
+            Self::Kafka => "kafka",
+            Self::KafkaFlush => "kafka-flush",
+            Self::Floor => "floor",
+            Self::Machine => "machine",
+        }
+    }
+}
+
+/// One figure.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Row {
+    pub(super) case: &'static str,
+    pub(super) metric: &'static str,
+    pub(super) who: Who,
+    /// Figures of one round are of the same minute, so ratios are taken within it.
+    pub(super) round: u32,
+    pub(super) value: f64,
+}
+
+/// The middle, the least and the greatest of some figures.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Spread {
+    pub(super) median: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+impl Spread {
+    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len().is_multiple_of(2) {
+            f64::midpoint(values[middle - 1], values[middle])
+        } else {
+            values[middle]
+        };
+        Some(Self { median, min, max })
+    }
+
+    /// A ratio that is above one in some rounds and below in others says nothing.
+    pub(super) fn is_tie(&self) -> bool {
+        self.min <= 1.0 && self.max >= 1.0
+    }
+}
+
+/// All figures of a run.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    pub(super) rows: Vec<Row>,
+}
+
+impl Results {
+    fn find<'a>(
+        &'a self,
+        (case, metric): (&'a str, &'a str),
+        who: Who,
+    ) -> impl Iterator<Item = &'a Row> {
+        let is_it = move |row: &&Row| row.case == case && row.metric == metric && row.who == who;
+        self.rows.iter().filter(is_it)
+    }
+
+    pub(super) fn spread(&self, what: (&str, &str), who: Who) -> Option<Spread> {
+        Spread::of(self.find(what, who).map(|row| row.value).collect())
+    }
+
+    pub(super) fn median(&self, what: (&str, &str), who: Who) -> Option<f64> {
+        Some(self.spread(what, who)?.median)
+    }
+
+    /// Highwater's figure by another's, round by round.
+    pub(super) fn ratio(&self, what: (&str, &str), of: Who) -> Option<Spread> {
+        let ratio = |own: &Row| {
+            let mut others = self.find(what, of).filter(|row| row.round == own.round);
+            Some(own.value / others.next()?.value)
+        };
+        let ratios = self.find(what, Who::Highwater).filter_map(ratio);
+        Spread::of(ratios.filter(|ratio| ratio.is_finite()).collect())
+    }
+
+    /// Highwater's figure less another's, round by round.
+    pub(super) fn difference(&self, what: (&str, &str), of: Who) -> Option<Spread> {
+        let difference = |own: &Row| {
+            let mut others = self.find(what, of).filter(|row| row.round == own.round);
+            Some(own.value - others.next()?.value)
+        };
+        Spread::of(
+            self.find(what, Who::Highwater)
+                .filter_map(difference)
+                .collect(),
+        )
+    }
+
+    /// The cases and metrics that were measured, in their order.
+    pub(super) fn measured(&self) -> Vec<(&'static str, &'static str)> {
+        let mut all = Vec::new();
+        for row in &self.rows {
+            if !all.contains(&(row.case, row.metric)) {
+                all.push((row.case, row.metric));
+            }
+        }
+        // a case may come again; its rows belong together
+        let mut cases: Vec<&str> = Vec::new();
+        for (case, _) in &all {
+            if !cases.contains(case) {
+                cases.push(case);
+            }
+        }
+        all.sort_by_key(|(case, _)| cases.iter().position(|one| one == case));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        let mut results = Results::default();
+        for (round, own, other) in [(1, 1.0, 2.0), (2, 30.0, 20.0), (3, 4.0, 4.0)] {
+            for (who, value) in [(Who::Highwater, own), (Who::Kafka, other)] {
+                results.rows.push(Row {
+                    case: "case",
+                    metric: "metric",
+                    who,
+                    round,
+                    value,
+                });
+            }
+        }
+        let ratio = results.ratio(("case", "metric"), Who::Kafka);
+        let ratio = ratio.expect("both are measured");
+        let expected = Spread {
+            median: 1.0,
+            min: 0.5,
+            max: 1.5,
+        };
+        assert_eq!(ratio, expected);
+        assert!(ratio.is_tie());
+        assert_eq!(results.ratio(("case", "metric"), Who::Floor), None);
+    }
+}

@@ -1,0 +1,326 @@
+//! Producing and consuming: what they cost, and how long they take.
+
+use anyhow::Result;
+use highwater_types::ByteSize;
+
+use super::broker::Broker;
+use super::lab::{Lab, Topic, cost, quiet};
+use super::results::Who;
+use crate::connection::pause;
+use crate::consume::{self, Fetches, Span};
+use crate::end_to_end;
+use crate::figures::Latency;
+use crate::machine;
+use crate::produce::{self, Extent, Load};
+
+/// No run takes longer.
+const SECONDS_MAX: u64 = 40;
+const FLOOR_SETTLES: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// What is written: record and batch bytes, partitions, connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) record: u64,
+    pub(super) batch: u64,
+    pub(super) partitions: i32,
+    pub(super) connections: usize,
+}
+
+impl Shape {
+    pub(super) fn load(self) -> Load {
+        Load {
+            record_size: ByteSize(self.record),
+            batch_size: ByteSize(self.batch),
+            partitions: self.partitions,
+            // as a client that has records for every partition
+            batches_per_request: if self.partitions > 1 { 8 } else { 1 },
+            connections: self.connections,
+            in_flight: 5,
+            rate: None,
+        }
+    }
+
+    /// Small batches cost more, so fewer bytes last as long.
+    pub(super) fn bytes(self) -> ByteSize {
+        if self.batch < 64 << 10 {
+            ByteSize::mib(512)
+        } else {
+            ByteSize::gib(1)
+        }
+    }
+}
+
+pub(super) fn fetches() -> Fetches {
+    Fetches {
+        fetch_max_bytes: ByteSize::mib(50),
+        partition_max_bytes: ByteSize::mib(1),
+        min_bytes: 1,
+        max_wait_ms: 500,
+    }
+}
+
+pub(super) fn extent(bytes: ByteSize) -> Extent {
+    Extent {
+        bytes: Some(bytes),
+        seconds: Some(SECONDS_MAX),
+    }
+}
+
+/// Rounds of producing; round 0 is shorter and not counted.
+pub(super) fn produce(lab: &mut Lab, case: &'static str, shape: Shape, who: &[Who]) -> Result<()> {
+    let has_floor = who.contains(&Who::Floor);
+    if has_floor {
+        lab.floor.start()?;
+        pause(FLOOR_SETTLES);
+    }
+    for round in 0..=lab.rounds {
+        for &who in who {
+            let bytes = lab.bytes(shape.bytes());
+            let bytes = if round == 0 { bytes.0 / 4 } else { bytes.0 };
+            let extent = extent(ByteSize(bytes));
+            let topic = lab.topic(who, shape.partitions)?;
+            let (figures, cost) = lab.cost(who, || {
+                produce::run(&topic.address, topic.id, &shape.load(), &extent, None)
+            })?;
+            if round > 0 {
+                lab.note_cost(case, who, round, (&figures, cost))?;
+            }
+            lab.delete(who, topic)?;
+        }
+    }
+    if has_floor {
+        lab.floor.stop()?;
+    }
+    Ok(())
+}
+
+/// Writes so much to each broker that a JVM has compiled what it will.
+pub(super) fn warm(lab: &mut Lab) -> Result<()> {
+    let bytes = lab.bytes(ByteSize::gib(4));
+    for who in [Who::Highwater, Who::Kafka] {
+        for (batch, share) in [(16 << 10, 2), (128 << 10, 2)] {
+            let shape = Shape {
+                record: 1 << 10,
+                batch,
+                partitions: 1,
+                connections: 1,
+            };
+            let mut topic = lab.topic(who, 1)?;
+            let extent = Extent {
+                bytes: Some(ByteSize(bytes.0 / share)),
+                seconds: Some(2 * SECONDS_MAX),
+            };
+            let written = produce::run(&topic.address, topic.id, &shape.load(), &extent, None)?;
+            let span = topic.span()?;
+            let what = (&span, &fetches());
+            consume::run(&topic.address, topic.id, 1, what, &extent)?;
+            lab.progress(&format!("warm {}: {written}", who.name()))?;
+            lab.delete(who, topic)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first GiB after a start on an empty directory; a new start in each round.
+pub(super) fn first(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()> {
+    let bytes = extent(ByteSize::gib(1));
+    for round in 1..=lab.rounds {
+        for who in [Who::Highwater, Who::Kafka] {
+            let dir = Lab::dir().join("first");
+            let mut broker = match who {
+                Who::Highwater => Broker::highwater(&dir)?,
+                _ => Broker::kafka(&dir)?,
+            };
+            broker.start()?;
+            let pid = broker.pid().unwrap_or_default();
+            quiet(pid)?;
+            let others = [lab.pid(Who::Highwater)?, lab.pid(Who::Kafka)?];
+            let topic = Topic::create(&broker, who, "first".to_owned(), shape.partitions)?;
+            let (figures, cost) = cost(pid, &others, || {
+                produce::run(&topic.address, topic.id, &shape.load(), &bytes, None)
+            })?;
+            lab.note_cost(case, who, round, (&figures, cost))?;
+            drop(broker);
+            std::fs::remove_dir_all(&dir)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the last 64 MiB again and again: they are in memory.
+pub(super) fn tail(lab: &mut Lab, case: &'static str, shape: Shape, who: &[Who]) -> Result<()> {
+    let mut topics = Vec::new();
+    for &who in who {
+        if who == Who::Floor {
+            lab.floor.start()?;
+            pause(FLOOR_SETTLES);
+        }
+        let mut topic = lab.topic(who, shape.partitions)?;
+        let mut span = Span {
+            from: vec![0],
+            to: vec![i64::MAX],
+            repeats: true,
+        };
+        if who != Who::Floor {
+            let extent = extent(ByteSize::mib(128));
+            produce::run(&topic.address, topic.id, &shape.load(), &extent, None)?;
+            quiet(lab.pid(who)?)?;
+            span = topic.span()?;
+            span.repeats = true;
+            let record = i64::try_from(shape.record)?;
+            span.keep_last((64 << 20) / record / i64::from(shape.partitions));
+        }
+        topics.push((who, topic, span));
+    }
+    let bytes = lab.bytes(ByteSize::gib(4));
+    for round in 0..=lab.rounds {
+        for (who, topic, span) in &topics {
+            let bytes = if round == 0 { bytes.0 / 4 } else { bytes.0 };
+            let extent = extent(ByteSize(bytes));
+            let what = (span, &fetches());
+            let run = || consume::run(&topic.address, topic.id, 1, what, &extent);
+            let (figures, cost) = lab.cost(*who, run)?;
+            if round > 0 {
+                lab.note_cost(case, *who, round, (&figures, cost))?;
+            }
+        }
+    }
+    for (who, topic, _) in topics {
+        lab.delete(who, topic)?;
+        if who == Who::Floor {
+            lab.floor.stop()?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads a topic that is in no memory: another was written after it, and the page cache is dropped where that is allowed.
+pub(super) fn cold(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()> {
+    let mut topics = Vec::new();
+    for who in [Who::Highwater, Who::Kafka] {
+        let mut read = lab.topic(who, shape.partitions)?;
+        let bytes = extent(lab.bytes(ByteSize::gib(1)));
+        produce::run(&read.address, read.id, &shape.load(), &bytes, None)?;
+        let over = lab.topic(who, shape.partitions)?;
+        // more than Highwater's memory limit
+        let bytes = extent(ByteSize::gib(1));
+        produce::run(&over.address, over.id, &shape.load(), &bytes, None)?;
+        quiet(lab.pid(who)?)?;
+        let span = read.span()?;
+        topics.push((who, read, over, span));
+    }
+    for round in 1..=lab.rounds {
+        for (who, read, _, span) in &topics {
+            rustix::fs::sync();
+            if let Err(error) = std::fs::write("/proc/sys/vm/drop_caches", "1") {
+                lab.progress(&format!("the page cache is NOT dropped: {error}"))?;
+            }
+            let extent = extent(ByteSize(u64::MAX));
+            let what = (span, &fetches());
+            let run = || consume::run(&read.address, read.id, 1, what, &extent);
+            let (figures, cost) = lab.cost(*who, run)?;
+            lab.note_cost(case, *who, round, (&figures, cost))?;
+        }
+    }
+    for (who, read, over, _) in topics {
+        lab.delete(who, read)?;
+        lab.delete(who, over)?;
+    }
+    Ok(())
+}
+
+/// Half of what `of` takes at most: bytes per second.
+pub(super) fn half_rate(lab: &mut Lab, of: Who, shape: Shape) -> Result<ByteSize> {
+    let topic = lab.topic(of, shape.partitions)?;
+    let extent = Extent {
+        bytes: None,
+        seconds: Some(lab.seconds(6)),
+    };
+    let load = shape.load();
+    let figures = produce::run(&topic.address, topic.id, &load, &extent, None)?;
+    lab.delete(of, topic)?;
+    let per_second = u128::from(figures.bytes) * 1000 / figures.elapsed.as_millis().max(1);
+    let half = ByteSize(u64::try_from(per_second / 2)?);
+    let name = of.name();
+    lab.progress(&format!("half of {name}'s rate: {} KiB/s", half.0 >> 10))?;
+    Ok(half)
+}
+
+/// Latencies of acknowledgements alone, then from sending to receiving, with fdatasync's of the same minute.
+pub(super) fn latency(lab: &mut Lab, case: &'static str, load: &Load, who: &[Who]) -> Result<()> {
+    let extent = Extent {
+        bytes: None,
+        seconds: Some(lab.seconds(3)),
+    };
+    for round in 0..=lab.rounds {
+        for &who in who {
+            let mut topic = lab.topic(who, load.partitions)?;
+            let acknowledged = produce::run(&topic.address, topic.id, load, &extent, None)?;
+            let span = topic.span()?;
+            let span = Span {
+                to: vec![i64::MAX; span.to.len()],
+                from: span.to,
+                repeats: false,
+            };
+            let how = (load, &fetches());
+            let both = end_to_end::run(&topic.address, topic.id, how, &extent, &span)?;
+            if round > 0 {
+                note_latency(lab, (case, ACK), (who, round), &acknowledged.latency)?;
+                note_latency(
+                    lab,
+                    (case, END_TO_END),
+                    (who, round),
+                    &both.consumed.latency,
+                )?;
+            }
+            lab.delete(who, topic)?;
+        }
+        if round > 0 {
+            super::disk::fdatasync_once(lab, case, round)?;
+        }
+    }
+    Ok(())
+}
+
+type Quantiles = [(&'static str, f64); 3];
+const ACK: Quantiles = [
+    ("ack p50 us", 0.5),
+    ("ack p99 us", 0.99),
+    ("ack p99.9 us", 0.999),
+];
+const END_TO_END: Quantiles = [
+    ("end-to-end p50 us", 0.5),
+    ("end-to-end p99 us", 0.99),
+    ("end-to-end p99.9 us", 0.999),
+];
+
+fn note_latency(
+    lab: &mut Lab,
+    (case, quantiles): (&'static str, Quantiles),
+    (who, round): (Who, u32),
+    latency: &Latency,
+) -> Result<()> {
+    let mut line = format!("{case} {round} {}:", who.name());
+    for (metric, share) in quantiles {
+        let micros = latency.at(share).as_secs_f64() * 1e6;
+        lab.note((case, metric), who, round, micros);
+        line.push_str(&format!(" {metric} {micros:.0},"));
+    }
+    lab.progress(line.trim_end_matches(','))
+}
+
+/// Resident memory after a GiB was written and read.
+pub(super) fn loaded(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()> {
+    for who in [Who::Highwater, Who::Kafka] {
+        let mut topic = lab.topic(who, shape.partitions)?;
+        let extent = extent(lab.bytes(ByteSize::gib(1)));
+        produce::run(&topic.address, topic.id, &shape.load(), &extent, None)?;
+        let span = topic.span()?;
+        consume::run(&topic.address, topic.id, 1, (&span, &fetches()), &extent)?;
+        super::life::note_memory(lab, case, who)?;
+        let peak = machine::memory_kib(lab.pid(who)?, "VmHWM")?;
+        lab.note((case, "peak MB"), who, 1, super::life::megabytes(peak));
+        lab.delete(who, topic)?;
+    }
+    Ok(())
+}
