@@ -103,10 +103,9 @@ async fn race(store: &dyn ObjectStorage, key: &ObjectKey) -> Result<(), ProbeErr
             )));
         }
     };
-    let again = store.put(key, vec![body(WRITERS)], PutMode::IfAbsent, CLASS);
-    match again.await {
+    match overwrite(store, key, body(WRITERS)).await {
         Err(StorageError::Precondition { .. }) => {}
-        Ok(_) => {
+        Ok(()) => {
             return Err(untrusted(
                 "it overwrites an object that was to be created only if absent (If-None-Match: *)",
             ));
@@ -131,6 +130,25 @@ async fn race(store: &dyn ObjectStorage, key: &ObjectKey) -> Result<(), ProbeErr
         return Err(untrusted("it reads another range than was asked for"));
     }
     Ok(())
+}
+
+/// Creates an object that is there. Sent again where the outcome is not known, which a refusal makes sound here: a server
+/// may close a connection after one without a word, and the next request on it is lost.
+async fn overwrite(
+    store: &dyn ObjectStorage,
+    key: &ObjectKey,
+    body: Bytes,
+) -> Result<(), StorageError> {
+    let put = || store.put(key, vec![body.clone()], PutMode::IfAbsent, CLASS);
+    for _ in 1..ATTEMPTS_MAX {
+        match put().await {
+            Err(StorageError::Unknown { .. } | StorageError::Failed { .. }) => {
+                tokio::time::sleep(REST).await;
+            }
+            other => return other.map(drop),
+        }
+    }
+    put().await.map(drop)
 }
 
 #[cfg(test)]

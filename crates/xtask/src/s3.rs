@@ -63,7 +63,11 @@ fn node() -> Result<Outcome> {
     let server = Server::start(Kind::Minio, &binary, "node")?;
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--release", "--locked", "--quiet"]);
-    cargo.args(["--workspace", "--test", "node"]);
+    cargo.args(["--workspace", "--test", "node", "--"]);
+    // these damage or read the directory that stands for a bucket
+    for module in ["faults::", "uploads::", "cold_reads::"] {
+        cargo.args(["--skip", module]);
+    }
     cargo.envs(server.environment());
     run(cargo.env("HIGHWATER_TEST_OBJECT_STORAGE", format!("s3://{BUCKET}")))?;
     Ok(Outcome::Passed)

@@ -8,8 +8,9 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use highwater_kafka_peer::process::{end, wait};
 
-use crate::broker::{end, free_port, wait};
+use crate::broker::free_port;
 use crate::jars::{has, hash};
 use crate::rust::run;
 
