@@ -62,8 +62,10 @@ pub(crate) fn of_append(error: &AppendError) -> Refusal {
         AppendError::InvalidTimestamp { records, .. } => {
             (ErrorCode::InvalidTimestamp, records.clone())
         }
-        AppendError::Corrupt(_) => (ErrorCode::CorruptMessage, Vec::new()),
-        AppendError::OldFormat => (ErrorCode::UnsupportedForMessageFormat, Vec::new()),
+        AppendError::Corrupt(_) | AppendError::Unreadable(_) => {
+            (ErrorCode::CorruptMessage, Vec::new())
+        }
+        AppendError::NotOneBatch | AppendError::OldFormat => (ErrorCode::InvalidRecord, Vec::new()),
         AppendError::ZstdTooEarly => (ErrorCode::UnsupportedCompressionType, Vec::new()),
         AppendError::TooLarge { .. } => (ErrorCode::MessageTooLarge, Vec::new()),
         AppendError::OverSegment { .. } => (ErrorCode::RecordListTooLarge, Vec::new()),
@@ -71,8 +73,9 @@ pub(crate) fn of_append(error: &AppendError) -> Refusal {
         AppendError::OldProducerEpoch { .. } => (ErrorCode::InvalidProducerEpoch, Vec::new()),
         AppendError::Transactional => (ErrorCode::InvalidTxnState, Vec::new()),
     };
-    // as Kafka: in words only where single records are bad (KIP-467); for the rest a client has its own
-    let message = (!records.is_empty()).then(|| error.to_string());
+    // as Kafka: in words only where single records are bad (KIP-467) or nothing can be read; else a client has its own
+    let in_words = !records.is_empty() || matches!(error, AppendError::Unreadable(_));
+    let message = in_words.then(|| error.to_string());
     Refusal {
         code,
         message,

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use highwater_partition_log::{Appended, Origin, PartitionLog, ValidatedBatch};
+use highwater_partition_log::{AppendError, Appended, Origin, PartitionLog, ValidatedBatch};
 use highwater_protocol::messages::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceResponse,
 };
 use highwater_protocol::{ErrorCode, Records, StrBytes};
 use highwater_s3stream::{AppendPermit, AppendReceipt};
-use highwater_types::TopicId;
+use highwater_types::{StreamOffset, TopicId};
 use tokio::time::Instant;
 
 use super::error::{self, Refusal};
@@ -44,7 +44,7 @@ impl Handler for Produce {
         }
         let refused = parts
             .iter()
-            .any(|part| matches!(part.state, State::Refused(_)));
+            .any(|part| matches!(part.state, State::Refused(..)));
         let mut last = last_receipt(&parts);
         if acks == 0 {
             return if refused { Reply::Close } else { Reply::Silent };
@@ -81,7 +81,8 @@ enum State {
     Asked(Option<Bytes>),
     Checked(Arc<Partition>, Box<ValidatedBatch>),
     Appended(Appended),
-    Refused(Refusal),
+    /// Why, and the log's start where the log itself refused.
+    Refused(Refusal, Option<StreamOffset>),
 }
 
 fn millis(timeout_ms: i32) -> Duration {
@@ -97,7 +98,7 @@ fn split(ctx: &RequestContext, request: ProduceRequest) -> Vec<Part> {
     for topic in request.topic_data {
         for PartitionProduceData { index, records, .. } in topic.partition_data {
             let state = if transaction {
-                State::Refused(ErrorCode::TransactionalIdAuthorizationFailed.into())
+                State::Refused(ErrorCode::TransactionalIdAuthorizationFailed.into(), None)
             } else {
                 State::Asked(records.map(Records::into_bytes))
             };
@@ -115,7 +116,7 @@ fn split(ctx: &RequestContext, request: ProduceRequest) -> Vec<Part> {
 
 fn refuse_all(parts: &mut [Part], code: ErrorCode) {
     for part in parts {
-        part.state = State::Refused(code.into());
+        part.state = State::Refused(code.into(), None);
     }
 }
 
@@ -126,13 +127,23 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
         let State::Asked(records) = &mut part.state else {
             continue;
         };
-        let records = records.take();
-        part.state = match check(ctx, part, records, deadline).await {
-            Ok((partition, batch)) => {
+        let records = records.take().unwrap_or_default();
+        let partition = match find(ctx, part, deadline).await {
+            Ok(partition) => partition,
+            Err(refusal) => {
+                part.state = State::Refused(refusal, None);
+                continue;
+            }
+        };
+        let checked = partition
+            .log
+            .validate(&records, ctx.version, Origin::Client);
+        part.state = match checked {
+            Ok(batch) => {
                 bytes += PartitionLog::append_bytes(&batch);
                 State::Checked(partition, Box::new(batch))
             }
-            Err(refusal) => State::Refused(refusal),
+            Err(error) => refused_by_log(&partition, &error),
         };
     }
     if bytes == 0 {
@@ -155,21 +166,41 @@ fn append_all(parts: &mut [Part], mut permit: Result<AppendPermit, Refusal>) {
                 let own = permit.split(PartitionLog::append_bytes(&batch));
                 match partition.log.append(own, *batch) {
                     Ok(appended) => State::Appended(appended),
-                    Err(refused) => State::Refused(error::of_append(&refused)),
+                    Err(error) => refused_by_log(&partition, &error),
                 }
             }
-            (State::Checked(..), Err(refusal)) => State::Refused(refusal.clone()),
+            (State::Checked(..), Err(refusal)) => State::Refused(refusal.clone(), None),
             (other, _) => other,
         };
     }
 }
 
-async fn check(
+/// Kafka tells the log's start with what its validation and its producer state refuse, not with what cannot be read or
+/// is too large (`ReplicaManager.appendRecordsToLocalLog`).
+fn refused_by_log(partition: &Partition, error: &AppendError) -> State {
+    let start = match error {
+        AppendError::NotOneBatch
+        | AppendError::OldFormat
+        | AppendError::ZstdTooEarly
+        | AppendError::Corrupt(_)
+        | AppendError::Unreadable(_)
+        | AppendError::Transactional
+        | AppendError::TooLarge { .. }
+        | AppendError::OverSegment { .. } => None,
+        AppendError::InvalidRecord { .. }
+        | AppendError::InvalidTimestamp { .. }
+        | AppendError::OutOfOrderSequence { .. }
+        | AppendError::OldProducerEpoch { .. } => Some(partition.log.bounds().start),
+    };
+    State::Refused(error::of_append(error), start)
+}
+
+/// The partition that a part of the request names, open.
+async fn find(
     ctx: &RequestContext,
     part: &mut Part,
-    records: Option<Bytes>,
     deadline: Instant,
-) -> Result<(Arc<Partition>, ValidatedBatch), Refusal> {
+) -> Result<Arc<Partition>, Refusal> {
     let topic = if ctx.version >= 13 {
         let found = ctx.broker.topic_by_id(part.topic_id);
         found.ok_or_else(|| Refusal::from(ErrorCode::UnknownTopicId))?
@@ -184,21 +215,13 @@ async fn check(
         return Err(ErrorCode::TopicAuthorizationFailed.into());
     }
     if topic.internal && ctx.client_id() != ADMIN_CLIENT {
-        let message = format!("Cannot append to the internal topic {}", topic.name);
-        return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
+        return Err(ErrorCode::InvalidTopicException.into());
     }
     part.topic_id = topic.id;
-    let partition = ctx
-        .broker
+    ctx.broker
         .partitions
         .wait_open(&topic, part.index, deadline)
-        .await?;
-    let records = records.unwrap_or_default();
-    let batch = partition
-        .log
-        .validate(&records, ctx.version, Origin::Client)
-        .map_err(|refused| error::of_append(&refused))?;
-    Ok((partition, batch))
+        .await
 }
 
 fn last_receipt(parts: &[Part]) -> Option<AppendReceipt> {
@@ -224,10 +247,12 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<ErrorCode>) ->
                     log_start_offset: appended.log_start_offset,
                     ..Default::default()
                 },
-                Some(code) => refused(&code.into()),
+                Some(code) => refused(&code.into(), None),
             },
-            State::Refused(refusal) => refused(&refusal),
-            State::Asked(_) | State::Checked(..) => refused(&ErrorCode::UnknownServerError.into()),
+            State::Refused(refusal, start) => refused(&refusal, start),
+            State::Asked(_) | State::Checked(..) => {
+                refused(&ErrorCode::UnknownServerError.into(), None)
+            }
         };
         answer.index = part.index;
         if answer.error_code == ErrorCode::NotLeaderOrFollower.code() {
@@ -244,12 +269,12 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<ErrorCode>) ->
     response
 }
 
-fn refused(refusal: &Refusal) -> PartitionProduceResponse {
+fn refused(refusal: &Refusal, start: Option<StreamOffset>) -> PartitionProduceResponse {
     PartitionProduceResponse {
         error_code: refusal.code.code(),
         base_offset: -1,
         log_append_time_ms: -1,
-        log_start_offset: -1,
+        log_start_offset: start.unwrap_or(-1),
         record_errors: refusal.record_errors(),
         error_message: refusal.message.as_deref().map(StrBytes::from),
         ..Default::default()

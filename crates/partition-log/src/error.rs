@@ -5,7 +5,7 @@ use highwater_s3stream::StreamError;
 /// Why a batch is refused. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// Not exactly one batch, a control batch, a count that is no count: Kafka's `INVALID_RECORD`.
+    /// A control batch, a count that is no count: Kafka's `INVALID_RECORD`.
     #[error("{reason}")]
     InvalidRecord {
         /// For people.
@@ -13,6 +13,9 @@ pub enum AppendError {
         /// Each bad record by its place in the batch, and why.
         records: Vec<(i32, String)>,
     },
+    /// Not exactly one whole batch: `INVALID_RECORD`.
+    #[error("a produce request holds exactly one record batch for each partition")]
+    NotOneBatch,
     /// Timestamps out of bounds: `INVALID_TIMESTAMP`.
     #[error("{reason}")]
     InvalidTimestamp {
@@ -24,7 +27,10 @@ pub enum AppendError {
     /// The checksum or the compressed records are wrong: `CORRUPT_MESSAGE`.
     #[error("{0}")]
     Corrupt(String),
-    /// An old format: `UNSUPPORTED_FOR_MESSAGE_FORMAT`.
+    /// A length or a format that cannot be: `CORRUPT_MESSAGE`, in Kafka's words.
+    #[error("{0}")]
+    Unreadable(String),
+    /// An old format: `INVALID_RECORD`, as `ProduceRequest.validateRecords` says.
     #[error("record format v0 and v1 are not accepted any more (KIP-724)")]
     OldFormat,
     /// Zstandard below produce version 7: `UNSUPPORTED_COMPRESSION_TYPE`.

@@ -41,9 +41,7 @@ pub(crate) fn validate(
 ) -> Result<ValidatedBatch, AppendError> {
     let header = BatchHeader::read(records).map_err(|error| of_batch(&error))?;
     if header.bytes != records.len() {
-        return Err(invalid(
-            "a produce request holds exactly one record batch for each partition",
-        ));
+        return Err(AppendError::NotOneBatch);
     }
     if origin == Origin::Client {
         check_size(&header, config)?;
@@ -97,6 +95,9 @@ fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<()
         ));
     }
     if origin == Origin::Client {
+        if header.base_offset != 0 {
+            return Err(invalid("the base offset of a client's batch is 0"));
+        }
         if header.is_control() {
             return Err(invalid("clients may not write control batches"));
         }
@@ -107,8 +108,15 @@ fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<()
             return Err(AppendError::ZstdTooEarly);
         }
     }
-    if header.producer_id >= 0 && (header.producer_epoch < 0 || header.base_sequence < 0) {
-        return Err(invalid("a producer id comes with an epoch and a sequence"));
+    if header.producer_id >= 0 && header.base_sequence < 0 {
+        return Err(invalid("a producer id comes with a sequence"));
+    }
+    if header.producer_id >= 0 && header.producer_epoch < 0 {
+        return Err(AppendError::OldProducerEpoch {
+            producer: header.producer_id,
+            epoch: header.producer_epoch,
+            held: 0,
+        });
     }
     Ok(())
 }
@@ -146,7 +154,8 @@ fn check_records(
             let out = timestamp != -1 && !(earliest..=latest).contains(&timestamp);
             if checks_time && out && untimely.len() < RECORD_ERRORS_MAX {
                 let message = format!(
-                    "timestamp {timestamp} is out of range, it should be within [{earliest}, {latest}]"
+                    "Timestamp {timestamp} of message with offset {expected} is out of range. \
+                     The timestamp should be within [{earliest}, {latest}]"
                 );
                 untimely.push((expected, message));
             }
@@ -171,7 +180,7 @@ fn check_records(
         });
     }
     if !untimely.is_empty() {
-        let reason = "one or more records have been rejected due to invalid timestamp".to_owned();
+        let reason = "One or more records have been rejected due to invalid timestamp".to_owned();
         return Err(AppendError::InvalidTimestamp {
             reason,
             records: untimely,
@@ -216,9 +225,13 @@ fn invalid(reason: &str) -> AppendError {
 fn of_batch(error: &BatchError) -> AppendError {
     match error {
         BatchError::Magic(0 | 1) => AppendError::OldFormat,
-        BatchError::Magic(_) | BatchError::Truncated(_) | BatchError::Length(_) => {
-            invalid(&error.to_string())
+        BatchError::Magic(magic) => {
+            AppendError::Unreadable(format!("Invalid magic found in record: {magic}"))
         }
+        BatchError::Length(length) => AppendError::Unreadable(format!(
+            "Record size {length} is less than the minimum record overhead (14)"
+        )),
+        BatchError::Truncated(_) => AppendError::NotOneBatch,
         BatchError::Crc { .. } | BatchError::Codec(_) => AppendError::Corrupt(error.to_string()),
     }
 }
@@ -253,10 +266,10 @@ mod tests {
         let two = Bytes::from([&good[..], &good[..]].concat());
         assert!(matches!(
             check(&two, &config),
-            Err(AppendError::InvalidRecord { .. })
+            Err(AppendError::NotOneBatch)
         ));
         let empty = check(&Bytes::new(), &config);
-        assert!(matches!(empty, Err(AppendError::InvalidRecord { .. })));
+        assert!(matches!(empty, Err(AppendError::NotOneBatch)));
         let mut broken = good.to_vec();
         broken[70] ^= 1;
         assert!(matches!(

@@ -56,7 +56,7 @@ async fn a_partition_takes_exactly_one_sound_batch() -> Result<()> {
     for (batch, error) in [
         (Bytes::from(two), ErrorCode::InvalidRecord),
         (damaged.freeze(), ErrorCode::CorruptMessage),
-        (old.freeze(), ErrorCode::UnsupportedForMessageFormat),
+        (old.freeze(), ErrorCode::InvalidRecord),
         (large.build()?, ErrorCode::MessageTooLarge),
         (Bytes::new(), ErrorCode::InvalidRecord),
         (control_batch(), ErrorCode::InvalidRecord),
