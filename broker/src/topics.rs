@@ -7,7 +7,7 @@ use std::time::Duration;
 use highwater_kraft_meta::command::{CreateTopic, Replicas};
 use highwater_kraft_meta::{Action, TopicImage};
 use highwater_protocol::ErrorCode;
-use highwater_types::limits::{PARTITIONS_PER_TOPIC_MAX, TOPIC_NAME_CHARS_MAX};
+use highwater_types::limits::TOPIC_NAME_CHARS_MAX;
 use tokio::time::Instant;
 
 use crate::api::error::{self, Refusal};
@@ -33,6 +33,9 @@ pub(crate) struct NewTopic {
     pub(crate) assignments: BTreeMap<i32, Vec<i32>>,
     pub(crate) configs: BTreeMap<String, String>,
 }
+
+/// As Kafka's `MAX_PARTITIONS_PER_BATCH`: what one request may create.
+pub(crate) const PARTITIONS_PER_REQUEST_MAX: i32 = 10_000;
 
 /// How long a new topic's partitions are waited for before the answer.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -97,11 +100,17 @@ impl Broker {
             -1 => self.config.int("num.partitions"),
             count => count,
         };
-        if !(1..=PARTITIONS_PER_TOPIC_MAX).contains(&partitions) {
-            let message = format!(
-                "Number of partitions was set to an invalid non-positive value, or is over {PARTITIONS_PER_TOPIC_MAX}."
-            );
-            return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
+        if partitions <= 0 {
+            let why = "Number of partitions was set to an invalid non-positive value.";
+            return Err(Refusal::new(ErrorCode::InvalidPartitions, why));
+        }
+        if topic.replication_factor <= 0 && topic.replication_factor != -1 {
+            let why = "Replication factor must be larger than 0, or -1 to use the default value.";
+            return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, why));
+        }
+        if partitions > PARTITIONS_PER_REQUEST_MAX {
+            let why = "Excessively large number of partitions per request.";
+            return Err(Refusal::new(ErrorCode::PolicyViolation, why));
         }
         let factor = match topic.replication_factor {
             -1 => self.config.int("default.replication.factor"),
@@ -135,8 +144,15 @@ impl Broker {
 
     fn assigned(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
         let invalid = |why: &str| Refusal::new(ErrorCode::InvalidReplicaAssignment, why);
-        if topic.partitions != -1 || topic.replication_factor != -1 {
-            let why = "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.";
+        let set = match (topic.partitions, topic.replication_factor) {
+            (-1, -1) => None,
+            (-1, _) => Some("replication factor"),
+            _ => Some("numPartitions"),
+        };
+        if let Some(set) = set {
+            let why = format!(
+                "A manual partition assignment was specified, but {set} was not set to -1."
+            );
             return Err(Refusal::new(ErrorCode::InvalidRequest, why));
         }
         let mut replicas = Vec::new();

@@ -73,6 +73,11 @@ pub(super) fn each_once() -> Refusal {
     Refusal::new(ErrorCode::InvalidRequest, why)
 }
 
+pub(super) fn duplicate_keys() -> Refusal {
+    let why = "Error due to duplicate config keys";
+    Refusal::new(ErrorCode::InvalidRequest, why)
+}
+
 pub(super) fn null_value(name: &str) -> Refusal {
     let why = format!("Null value not supported for : {name}");
     Refusal::new(ErrorCode::InvalidRequest, why)
@@ -84,7 +89,11 @@ async fn alter(
     validate_only: bool,
 ) -> Result<(), Refusal> {
     let names = resource.configs.iter().map(|config| &*config.name);
+    let twice = !twice(names.clone()).is_empty();
     let topic = target(ctx, resource.resource_type, &resource.resource_name, names)?;
+    if twice {
+        return Err(duplicate_keys());
+    }
     let mut configs = BTreeMap::new();
     for config in &resource.configs {
         let value = config.value.as_ref();
@@ -117,15 +126,26 @@ pub(super) fn target<'a>(
             if !ctx.authorize(Operation::AlterConfigs, Resource::Cluster) {
                 return Err(ErrorCode::ClusterAuthorizationFailed.into());
             }
-            let names: Vec<&str> = configs.collect();
-            let why = format!(
-                "Cannot update these configs dynamically: {}. Set them in the broker's configuration and restart it.",
-                names.join(", ")
-            );
+            let own = ctx.broker.config.node_id.0;
+            let why = match name.parse::<i32>() {
+                Err(_) if !name.is_empty() => {
+                    format!("Node id must be an integer, but it is: {name}")
+                }
+                Ok(id) if id != own => {
+                    format!("Unexpected broker id, expected {own}, but received {name}")
+                }
+                _ => {
+                    let names: Vec<&str> = configs.collect();
+                    format!(
+                        "Cannot update these configs dynamically: [{}]",
+                        names.join(", ")
+                    )
+                }
+            };
             Err(Refusal::new(ErrorCode::InvalidRequest, why))
         }
         other => {
-            let why = format!("Unsupported resource type: {other}");
+            let why = format!("Unknown resource type {other}");
             Err(Refusal::new(ErrorCode::InvalidRequest, why))
         }
     }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::error::{self, Refusal};
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
+use crate::topics::PARTITIONS_PER_REQUEST_MAX;
 
 /// Serves CreatePartitions.
 #[derive(Debug)]
@@ -34,8 +35,19 @@ impl Handler for CreatePartitions {
         request: CreatePartitionsRequest,
     ) -> Reply<CreatePartitionsResponse> {
         let mut response = CreatePartitionsResponse::default();
+        let names = request.topics.iter().map(|topic| topic.name.clone());
+        let twice = super::alter_configs::twice(names);
         for topic in request.topics {
-            let done = create(&ctx, &topic, request.validate_only).await;
+            let is_twice = twice.contains(&topic.name);
+            if is_twice && response.results.iter().any(|one| one.name == topic.name) {
+                continue;
+            }
+            let done = if is_twice {
+                let why = "Duplicate topic name.";
+                Err(Refusal::new(ErrorCode::InvalidRequest, why))
+            } else {
+                create(&ctx, &topic, request.validate_only).await
+            };
             let refusal = done.err();
             response.results.push(CreatePartitionsTopicResult {
                 name: topic.name,
@@ -74,7 +86,12 @@ async fn create(
         };
         return Err(Refusal::new(ErrorCode::InvalidPartitions, why));
     }
-    let added = added(ctx, asked, wanted - existing)?;
+    let count = wanted - existing;
+    if i32::try_from(count).is_ok_and(|count| count > PARTITIONS_PER_REQUEST_MAX) {
+        let why = "Excessively large number of additional partitions per request.";
+        return Err(Refusal::new(ErrorCode::PolicyViolation, why));
+    }
+    let added = added(ctx, asked, count)?;
     if validate_only {
         return Ok(());
     }

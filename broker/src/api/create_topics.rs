@@ -23,6 +23,9 @@ use crate::topics::NewTopic;
 #[derive(Debug)]
 pub struct CreateTopics;
 
+/// The name of Kafka's metadata log, which no topic may have.
+const CLUSTER_METADATA: &str = "__cluster_metadata";
+
 impl Handler for CreateTopics {
     type Request = CreateTopicsRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 2..=7;
@@ -57,7 +60,7 @@ impl Handler for CreateTopics {
                     name,
                     error_code: refusal.code.code(),
                     error_message: refusal.text(),
-                    configs: None,
+                    configs: Some(Vec::new()),
                     ..Default::default()
                 }));
         }
@@ -76,6 +79,12 @@ async fn create(
         return Err(Refusal::new(
             ErrorCode::TopicAuthorizationFailed,
             "Authorization failed.",
+        ));
+    }
+    if &*topic.name == CLUSTER_METADATA {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRequest,
+            format!("Creation of internal topic {CLUSTER_METADATA} is prohibited."),
         ));
     }
     let mut configs = BTreeMap::new();

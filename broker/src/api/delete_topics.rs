@@ -13,6 +13,8 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 
+use highwater_types::TopicId;
+
 use super::error::{self, Refusal};
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
@@ -40,13 +42,23 @@ impl Handler for DeleteTopics {
                 }),
         );
         let mut response = DeleteTopicsResponse::default();
-        for topic in asked {
+        let refusals = refused(&ctx, &asked);
+        let mut told: Vec<DeleteTopicState> = Vec::new();
+        for (topic, refusal) in asked.into_iter().zip(refusals) {
+            if told.contains(&topic) {
+                continue;
+            }
+            told.push(topic.clone());
             let mut answer = DeletableTopicResult {
                 name: topic.name.clone(),
                 topic_id: topic.topic_id,
                 ..Default::default()
             };
-            match delete(&ctx, &topic).await {
+            let deleted = match refusal {
+                Some(why) => Err(Refusal::new(ErrorCode::InvalidRequest, why)),
+                None => delete(&ctx, &topic).await,
+            };
+            match deleted {
                 Ok(deleted) => {
                     answer.name = Some(StrBytes::from(&*deleted.name));
                     answer.topic_id = deleted.id;
@@ -62,6 +74,29 @@ impl Handler for DeleteTopics {
     }
 }
 
+/// Why each is refused for what the request itself says, in the words of `ControllerApis.deleteTopics`.
+fn refused(ctx: &RequestContext, asked: &[DeleteTopicState]) -> Vec<Option<&'static str>> {
+    let times = |one: &DeleteTopicState| asked.iter().filter(|other| *other == one).count();
+    let by_id = |name: &StrBytes| {
+        let topic = ctx.broker.topic(name);
+        topic.is_some_and(|topic| {
+            let is_it = |one: &DeleteTopicState| one.name.is_none() && one.topic_id == topic.id;
+            asked.iter().any(is_it)
+        })
+    };
+    let why = |one: &DeleteTopicState| match (&one.name, one.topic_id == TopicId::ZERO) {
+        (Some(_), false) => Some("You may not specify both topic name and topic id."),
+        (None, true) => Some("Neither topic name nor id were specified."),
+        (Some(_), true) if times(one) > 1 => Some("Duplicate topic name."),
+        (None, false) if times(one) > 1 => Some("Duplicate topic id."),
+        (Some(name), true) if by_id(name) => {
+            Some("The provided topic name maps to an ID that was already supplied.")
+        }
+        _ => None,
+    };
+    asked.iter().map(why).collect()
+}
+
 async fn delete(
     ctx: &RequestContext,
     asked: &DeleteTopicState,
@@ -75,13 +110,16 @@ async fn delete(
             if !ctx.authorize(Operation::Delete, Resource::Topic(name)) {
                 return Err(ErrorCode::TopicAuthorizationFailed.into());
             }
-            found.ok_or(ErrorCode::UnknownTopicOrPartition)?
+            found.ok_or_else(|| {
+                let why = "This server does not host this topic-partition.";
+                Refusal::new(ErrorCode::UnknownTopicOrPartition, why)
+            })?
         }
         None => {
-            let topic = ctx
-                .broker
-                .topic_by_id(asked.topic_id)
-                .ok_or(ErrorCode::UnknownTopicId)?;
+            let topic = ctx.broker.topic_by_id(asked.topic_id).ok_or_else(|| {
+                let why = "This server does not host this topic ID.";
+                Refusal::new(ErrorCode::UnknownTopicId, why)
+            })?;
             if !ctx.authorize(Operation::Delete, Resource::Topic(&topic.name)) {
                 return Err(ErrorCode::TopicAuthorizationFailed.into());
             }

@@ -30,17 +30,18 @@ impl Handler for DescribeCluster {
             let (code, message) = if controllers {
                 (
                     ErrorCode::MismatchedEndpointType,
-                    "The request was sent to an endpoint of the wrong type.",
+                    "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
+                        .to_owned(),
                 )
             } else {
                 (
                     ErrorCode::UnsupportedEndpointType,
-                    "Unsupported endpoint type",
+                    format!("Unsupported endpoint type {}", request.endpoint_type),
                 )
             };
             return Reply::Ready(DescribeClusterResponse {
                 error_code: code.code(),
-                error_message: Some(StrBytes::from_static(message)),
+                error_message: Some(StrBytes::from(message)),
                 ..Default::default()
             });
         }

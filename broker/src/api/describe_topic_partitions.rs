@@ -39,6 +39,16 @@ impl Handler for DescribeTopicPartitions {
         };
         names.sort();
         names.dedup();
+        if let Some(cursor) = &request.cursor
+            && (cursor.partition_index < 0
+                || !(all || names.contains(&cursor.topic_name.to_string())))
+        {
+            let refused = |name: String| refused(name, ErrorCode::InvalidRequest);
+            return Reply::Ready(DescribeTopicPartitionsResponse {
+                topics: names.into_iter().map(refused).collect(),
+                ..Default::default()
+            });
+        }
         let mut first = 0;
         if let Some(cursor) = &request.cursor {
             names.retain(|name| **name >= *cursor.topic_name);

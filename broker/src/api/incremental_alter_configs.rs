@@ -14,7 +14,7 @@ use highwater_protocol::messages::{
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
 };
 
-use super::alter_configs::{each_once, null_value, set, target, twice};
+use super::alter_configs::{duplicate_keys, each_once, null_value, set, target, twice};
 use super::error::Refusal;
 use super::{Handler, Reply, RequestContext};
 use crate::config::Kind;
@@ -74,9 +74,8 @@ async fn alter(
         &resource.resource_name,
         names(),
     )?;
-    if let Some(name) = twice(names()).first() {
-        let why = format!("Error due to duplicate config keys : {name}");
-        return Err(Refusal::new(ErrorCode::InvalidRequest, why));
+    if !twice(names()).is_empty() {
+        return Err(duplicate_keys());
     }
     let mut configs = topic.configs.clone();
     for config in &resource.configs {
@@ -102,8 +101,8 @@ fn apply(
             configs.insert(name, value.to_owned());
             return Ok(());
         }
-        APPEND => ("append to", true),
-        SUBTRACT => ("subtract from", false),
+        APPEND => ("APPEND", true),
+        SUBTRACT => ("SUBTRACT", false),
         other => {
             let why = format!("Unknown operation type {other}");
             return Err(Refusal::new(ErrorCode::InvalidRequest, why));
@@ -111,7 +110,7 @@ fn apply(
     };
     let key = topic_configs::find(&name);
     let Some(key) = key.filter(|key| matches!(key.kind, Kind::List | Kind::SomeOf(_))) else {
-        let why = format!("Can't {verb} key {name} because its type is not LIST.");
+        let why = format!("Can't {verb} to key {name} because its type is not LIST.");
         return Err(Refusal::new(ErrorCode::InvalidConfig, why));
     };
     let now = key.effective(configs, &ctx.broker.config);

@@ -3,12 +3,16 @@
 //! Behaviour: KAFKA-BEHAVIOUR 6, 7; topics are created on first use where that is enabled and allowed.
 //! Deviations from Apache Kafka: none.
 
+use std::collections::BTreeSet;
+
 use highwater_kraft_meta::TopicImage;
 use highwater_protocol::messages::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use highwater_protocol::{ErrorCode, StrBytes};
+
+use highwater_types::TopicId;
 
 use super::error::Refusal;
 use super::{Handler, Reply, RequestContext};
@@ -39,7 +43,16 @@ impl Handler for Metadata {
         }
         let creates = request.allow_auto_topic_creation
             && ctx.broker.config.bool("auto.create.topics.enable");
+        let by_id =
+            |topic: &MetadataRequestTopic| topic.name.is_none() || topic.topic_id != TopicId::ZERO;
+        if (10..12).contains(&ctx.version) && request.topics.iter().flatten().any(by_id) {
+            return Reply::Ready(without_ids(request));
+        }
+        let mut told = BTreeSet::new();
         for asked in request.topics.into_iter().flatten() {
+            if !told.insert((asked.name.clone(), asked.topic_id)) {
+                continue;
+            }
             let found = find(&ctx, &asked, creates, asks_operations).await;
             topics.push(found.unwrap_or_else(|refusal| MetadataResponseTopic {
                 error_code: refusal.code.code(),
@@ -60,6 +73,20 @@ impl Handler for Metadata {
                 .authorized_operations(cluster_operations, Resource::Cluster),
             ..Default::default()
         })
+    }
+}
+
+/// Versions 10 and 11 have a place for ids, and may not use it (KAFKA-12702): each topic is refused, and nothing told.
+fn without_ids(request: MetadataRequest) -> MetadataResponse {
+    let refused = |asked: MetadataRequestTopic| MetadataResponseTopic {
+        error_code: ErrorCode::InvalidRequest.code(),
+        name: Some(asked.name.unwrap_or_default()),
+        topic_id: asked.topic_id,
+        ..Default::default()
+    };
+    MetadataResponse {
+        topics: request.topics.into_iter().flatten().map(refused).collect(),
+        ..Default::default()
     }
 }
 
