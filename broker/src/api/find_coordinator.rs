@@ -15,6 +15,9 @@ use crate::auth::{Operation, Resource};
 #[derive(Debug)]
 pub struct FindCoordinator;
 
+/// What Kafka's `Errors` says of INVALID_REQUEST.
+const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or the \
+    message was sent to an incompatible broker. See the broker logs for more details.";
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
@@ -43,7 +46,11 @@ impl Handler for FindCoordinator {
             response.coordinators = found;
         } else if let Some(only) = found.pop() {
             response.error_code = only.error_code;
-            response.error_message = only.error_message;
+            // Kafka says its code's name where there is no error, but only here
+            response.error_message = match only.error_code {
+                0 => Some(StrBytes::from_static("NONE")),
+                _ => only.error_message,
+            };
             response.node_id = only.node_id;
             response.host = only.host;
             response.port = only.port;
@@ -102,6 +109,6 @@ async fn find(ctx: &RequestContext, kind: i8, key: &str) -> Result<(), Refusal> 
             ErrorCode::UnsupportedVersion,
             "share groups are not supported by this version of Highwater",
         )),
-        _ => Err(ErrorCode::InvalidRequest.into()),
+        _ => Err(Refusal::new(ErrorCode::InvalidRequest, MALFORMED)),
     }
 }

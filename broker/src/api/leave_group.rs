@@ -67,10 +67,17 @@ async fn leave(
         .iter()
         .map(|member| member.member_id.to_string())
         .collect();
+    let count = members.len();
     let leave = ctx.broker.groups.call(
         &ctx.broker,
         &request.group_id,
         move |shard, effects, now| shard.leave(&group, &members, now, effects),
     );
-    leave.await?
+    match leave.await? {
+        // of an unknown group nobody is a member, and from version 3 on that is said of each
+        Err(ErrorCode::UnknownMemberId) if ctx.version >= 3 => {
+            Ok(vec![ErrorCode::UnknownMemberId; count])
+        }
+        other => other,
+    }
 }

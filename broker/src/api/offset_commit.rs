@@ -45,15 +45,18 @@ impl Handler for OffsetCommit {
                 partitions: Vec::with_capacity(topic.partitions.len()),
             };
             for partition in &topic.partitions {
+                let index = partition.partition_index;
+                let checked = checked.as_ref().map_err(|error| *error);
+                let checked = checked.and_then(|name| has_partition(&ctx, name, index));
                 answer.partitions.push(OffsetCommitResponsePartition {
-                    partition_index: partition.partition_index,
-                    error_code: checked.as_ref().err().map_or(0, |error| error.code()),
+                    partition_index: index,
+                    error_code: checked.err().map_or(0, |error| error.code()),
                 });
-                if let Ok(name) = &checked {
+                if let Ok(name) = checked {
                     let metadata = partition.committed_metadata.as_deref();
                     commits.push(Offset {
-                        topic: name.clone(),
-                        partition: partition.partition_index,
+                        topic: name.to_owned(),
+                        partition: index,
                         offset: partition.committed_offset,
                         leader_epoch: partition.committed_leader_epoch,
                         metadata: metadata.unwrap_or_default().to_owned(),
@@ -102,6 +105,23 @@ fn check(ctx: &RequestContext, topic: &OffsetCommitRequestTopic) -> Result<Strin
     Ok(topic.name.to_string())
 }
 
+/// Passes the name on where the topic has the partition. From version 10 on, which names topics by id, Kafka takes any.
+fn has_partition<'a>(
+    ctx: &RequestContext,
+    name: &'a str,
+    index: i32,
+) -> Result<&'a str, ErrorCode> {
+    let topic = ctx.broker.topic(name);
+    let has = topic.is_some_and(|topic| {
+        usize::try_from(index).is_ok_and(|index| index < topic.partitions.len())
+    });
+    if has || ctx.version >= 10 {
+        Ok(name)
+    } else {
+        Err(ErrorCode::UnknownTopicOrPartition)
+    }
+}
+
 async fn commit(
     ctx: &RequestContext,
     request: &OffsetCommitRequest,
@@ -118,5 +138,9 @@ async fn commit(
         &request.group_id,
         move |shard, effects, now| shard.commit(commit, now, effects),
     );
-    committed.await?
+    match committed.await? {
+        // clients below version 9 know no such code (KIP-848)
+        Err(ErrorCode::GroupIdNotFound) if ctx.version < 9 => Err(ErrorCode::IllegalGeneration),
+        other => other,
+    }
 }

@@ -29,6 +29,10 @@ impl Handler for OffsetDelete {
             response.error_code = ErrorCode::GroupAuthorizationFailed.code();
             return Reply::Ready(response);
         }
+        if request.group_id.is_empty() {
+            response.error_code = ErrorCode::InvalidGroupId.code();
+            return Reply::Ready(response);
+        }
         let checks: Vec<Option<ErrorCode>> = request
             .topics
             .iter()

@@ -265,7 +265,7 @@ impl GroupShard {
         }
         match self.groups.get_mut(group) {
             Some(found) => found.check_commit(&commit.member, commit.generation, now)?,
-            None if commit.generation >= 0 => return Err(ErrorCode::IllegalGeneration),
+            None if commit.generation >= 0 => return Err(ErrorCode::GroupIdNotFound),
             None => {}
         }
         let metadata_bytes_max = self.config.metadata_bytes_max;

@@ -266,7 +266,7 @@ fn commits_are_checked_as_kafka_checks_them() {
             START,
             effects
         ),
-        Err(ErrorCode::IllegalGeneration),
+        Err(ErrorCode::GroupIdNotFound),
         "there is no group"
     );
     assert_eq!(
