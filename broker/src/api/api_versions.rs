@@ -37,6 +37,13 @@ impl Handler for ApiVersions {
                 ..Default::default()
             });
         }
+        // a node is one of a cluster: alone its number means nothing (KIP-1242)
+        if request.cluster_id.is_none() && request.node_id != -1 {
+            return Reply::Ready(ApiVersionsResponse {
+                error_code: ErrorCode::InvalidRequest.code(),
+                ..Default::default()
+            });
+        }
         if means_another(&ctx, &request) {
             return Reply::Ready(ApiVersionsResponse {
                 error_code: ErrorCode::RebootstrapRequired.code(),

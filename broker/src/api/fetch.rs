@@ -421,6 +421,10 @@ fn partition_data(
             };
             data.error_code = refusal.code.code();
             data.high_watermark = -1;
+            // unknown to the metadata: none; unknown to the log: nothing is said of them
+            if target.partition.is_ok() {
+                data.aborted_transactions = None;
+            }
             data.records = Some(Vec::new().into());
             let leader_moved = matches!(
                 refusal.code,

@@ -41,6 +41,9 @@ impl Handler for InitProducerId {
 
 async fn init(ctx: &RequestContext, request: &InitProducerIdRequest) -> Result<i64, Refusal> {
     if let Some(id) = &request.transactional_id {
+        if id.is_empty() {
+            return Err(ErrorCode::InvalidRequest.into());
+        }
         if !ctx.authorize(Operation::Write, Resource::TransactionalId(id)) {
             return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
         }
@@ -48,6 +51,10 @@ async fn init(ctx: &RequestContext, request: &InitProducerIdRequest) -> Result<i
     }
     if !ctx.authorize(Operation::IdempotentWrite, Resource::Cluster) {
         return Err(ErrorCode::ClusterAuthorizationFailed.into());
+    }
+    // an id and its epoch come together (KIP-360)
+    if (request.producer_id == -1) != (request.producer_epoch == -1) {
+        return Err(ErrorCode::InvalidRequest.into());
     }
     ctx.broker
         .next_producer_id()

@@ -19,6 +19,9 @@ use crate::auth::{Operation, Resource};
 #[derive(Debug)]
 pub struct OffsetForLeaderEpoch;
 
+/// Kafka's `UNDEFINED_EPOCH`: below no known one.
+const NO_EPOCH: i32 = -1;
+
 impl Handler for OffsetForLeaderEpoch {
     type Request = OffsetForLeaderEpochRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 2..=4;
@@ -60,6 +63,14 @@ fn look_up(
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let partition = ctx.broker.partitions.find(&topic, asked.partition)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
+    if asked.leader_epoch == NO_EPOCH {
+        return Ok(EpochEndOffset {
+            partition: asked.partition,
+            leader_epoch: NO_EPOCH,
+            end_offset: -1,
+            ..Default::default()
+        });
+    }
     let (epoch, end) = partition
         .log
         .end_offset_for_epoch(LeaderEpoch(asked.leader_epoch));

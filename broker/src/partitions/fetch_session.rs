@@ -139,7 +139,7 @@ impl FetchSessions {
             if session_id != 0 {
                 self.lock().remove(&session_id);
             }
-            if epoch == FINAL_EPOCH || wanted.is_empty() {
+            if epoch == FINAL_EPOCH {
                 return Ok(FetchPlan {
                     session_id: 0,
                     partitions: wanted,
