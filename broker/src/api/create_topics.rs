@@ -51,6 +51,9 @@ impl Handler for CreateTopics {
                     ErrorCode::InvalidRequest,
                     "Duplicate topic name.",
                 ))
+            } else if request.timeout_ms <= 0 {
+                // as Kafka, whose controller begins nothing after its deadline
+                Err(ErrorCode::RequestTimedOut.into())
             } else {
                 create(&ctx, topic, request.validate_only).await
             };
@@ -99,11 +102,14 @@ async fn create(
         let value = config.value.as_ref().ok_or_else(null)?.to_string();
         configs.insert(name, value);
     }
-    let assignments = topic
-        .assignments
-        .into_iter()
-        .map(|one| (one.partition_index, one.broker_ids))
-        .collect();
+    let mut assignments = BTreeMap::new();
+    for one in topic.assignments {
+        let index = one.partition_index;
+        if assignments.insert(index, one.broker_ids).is_some() {
+            let why = format!("Found multiple manual partition assignments for partition {index}");
+            return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, why));
+        }
+    }
     let new = NewTopic {
         name: topic.name.to_string(),
         partitions: topic.num_partitions,

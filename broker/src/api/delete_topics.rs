@@ -23,6 +23,8 @@ use crate::auth::{Operation, Resource};
 #[derive(Debug)]
 pub struct DeleteTopics;
 
+const SUPPLIED: &str = "The provided topic name maps to an ID that was already supplied.";
+
 impl Handler for DeleteTopics {
     type Request = DeleteTopicsRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=6;
@@ -55,7 +57,16 @@ impl Handler for DeleteTopics {
                 ..Default::default()
             };
             let deleted = match refusal {
-                Some(why) => Err(Refusal::new(ErrorCode::InvalidRequest, why)),
+                // answered where it is named
+                Some(SUPPLIED) if topic.name.is_none() => continue,
+                Some(why) => {
+                    if let (SUPPLIED, Some(name)) = (why, &topic.name) {
+                        let found = ctx.broker.topic(name);
+                        answer.topic_id = found.map_or(TopicId::ZERO, |topic| topic.id);
+                    }
+                    Err(Refusal::new(ErrorCode::InvalidRequest, why))
+                }
+                None if request.timeout_ms <= 0 => Err(ErrorCode::RequestTimedOut.into()),
                 None => delete(&ctx, &topic).await,
             };
             match deleted {
@@ -84,14 +95,20 @@ fn refused(ctx: &RequestContext, asked: &[DeleteTopicState]) -> Vec<Option<&'sta
             asked.iter().any(is_it)
         })
     };
+    let by_name = |id: TopicId| {
+        let topic = ctx.broker.topic_by_id(id);
+        topic.is_some_and(|topic| {
+            let is_it = |one: &DeleteTopicState| one.name.as_deref() == Some(&*topic.name);
+            asked.iter().any(is_it)
+        })
+    };
     let why = |one: &DeleteTopicState| match (&one.name, one.topic_id == TopicId::ZERO) {
         (Some(_), false) => Some("You may not specify both topic name and topic id."),
         (None, true) => Some("Neither topic name nor id were specified."),
         (Some(_), true) if times(one) > 1 => Some("Duplicate topic name."),
         (None, false) if times(one) > 1 => Some("Duplicate topic id."),
-        (Some(name), true) if by_id(name) => {
-            Some("The provided topic name maps to an ID that was already supplied.")
-        }
+        (Some(name), true) if by_id(name) => Some(SUPPLIED),
+        (None, false) if by_name(one.topic_id) => Some(SUPPLIED),
         _ => None,
     };
     asked.iter().map(why).collect()

@@ -10,7 +10,7 @@ use highwater_protocol::messages::describe_configs_response::{
 use highwater_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use highwater_protocol::{ErrorCode, StrBytes};
 
-use super::error::Refusal;
+use super::error::{MALFORMED, Refusal};
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
 use crate::config::{KEYS, Kind, Source};
@@ -37,12 +37,15 @@ impl Handler for DescribeConfigs {
             let mut result = DescribeConfigsResult {
                 resource_type: resource.resource_type,
                 resource_name: resource.resource_name,
-                error_message: None,
+                error_message: Some(StrBytes::default()),
                 ..Default::default()
             };
             match described {
                 Ok(mut configs) => {
-                    if let Some(wanted) = &resource.configuration_keys {
+                    // no keys are all of them, as null is
+                    if let Some(wanted) = &resource.configuration_keys
+                        && !wanted.is_empty()
+                    {
                         configs.retain(|config| wanted.contains(&config.name));
                     }
                     for config in &mut configs {
@@ -57,7 +60,7 @@ impl Handler for DescribeConfigs {
                 }
                 Err(refusal) => {
                     result.error_code = refusal.code.code();
-                    result.error_message = refusal.text();
+                    result.error_message = Some(refusal.text().unwrap_or_default());
                 }
             }
             response.results.push(result);
@@ -102,17 +105,17 @@ fn describe(
             }
             let own = ctx.broker.config.node_id.to_string();
             if **name != *own {
-                let why = format!(
-                    "Unexpected broker id, expected {own} or empty string, but received {name}"
-                );
+                let why = match name.parse::<i32>() {
+                    Ok(_) => format!(
+                        "Unexpected broker id, expected {own} or empty string, but received {name}"
+                    ),
+                    Err(_) => format!("Broker id must be an integer, but it is: {name}"),
+                };
                 return Err(Refusal::new(ErrorCode::InvalidRequest, why));
             }
             Ok(broker_configs(ctx))
         }
-        other => {
-            let why = format!("Unsupported resource type: {other}");
-            Err(Refusal::new(ErrorCode::InvalidRequest, why))
-        }
+        _ => Err(Refusal::new(ErrorCode::InvalidRequest, MALFORMED)),
     }
 }
 

@@ -6,6 +6,10 @@ use highwater_protocol::messages::produce_response::BatchIndexAndErrorMessage;
 use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_s3stream::StreamError;
 
+/// What Kafka's `Errors` says of INVALID_REQUEST.
+pub(crate) const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or \
+    the message was sent to an incompatible broker. See the broker logs for more details.";
+
 /// Why something is refused, as an answer says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

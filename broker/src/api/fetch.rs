@@ -421,8 +421,12 @@ fn partition_data(
             };
             data.error_code = refusal.code.code();
             data.high_watermark = -1;
-            // unknown to the metadata: none; unknown to the log: nothing is said of them
-            if target.partition.is_ok() {
+            // of what the metadata does not know: none; of what the log refuses: nothing is said
+            let by_log = matches!(
+                refusal.code,
+                ErrorCode::UnknownLeaderEpoch | ErrorCode::FencedLeaderEpoch
+            );
+            if by_log || target.partition.is_ok() {
                 data.aborted_transactions = None;
             }
             data.records = Some(Vec::new().into());

@@ -7,7 +7,7 @@
 use highwater_protocol::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use highwater_protocol::{ErrorCode, StrBytes};
 
-use super::error::Refusal;
+use super::error::{MALFORMED, Refusal};
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
 
@@ -15,9 +15,6 @@ use crate::auth::{Operation, Resource};
 #[derive(Debug)]
 pub struct FindCoordinator;
 
-/// What Kafka's `Errors` says of INVALID_REQUEST.
-const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or the \
-    message was sent to an incompatible broker. See the broker logs for more details.";
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
