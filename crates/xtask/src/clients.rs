@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::broker::Broker;
+use crate::differential;
 use crate::jars::{self, has};
 use crate::python;
 use crate::report::{Outcome, Report};
@@ -25,6 +26,7 @@ pub(crate) fn run_all(report: &mut Report) {
     report.suite("java", 5 * MINUTE, java);
     report.suite("example", 2 * MINUTE, example);
     report.suite("tools", 90 * SECOND, tools::compare);
+    report.suite("differential", 2 * MINUTE, differential::compare);
     report.suite("crash", 5 * MINUTE, crash);
 }
 

@@ -2,6 +2,7 @@
 
 mod broker;
 mod clients;
+mod differential;
 mod franz_go;
 mod policy;
 mod python;
