@@ -59,7 +59,7 @@ async fn a_deleted_object_stays_deleted() -> Result<()> {
 struct Sink;
 
 impl GroupSink<()> for Sink {
-    fn durable(&self, _group: Group<()>) {}
+    fn durable(&self, _groups: Vec<Group<()>>) {}
     fn ended(&self) {}
 }
 

@@ -331,12 +331,11 @@ impl<'a> Driver<'a> {
     fn learn(&mut self, tree: &Value) {
         if let (Some(Value::String(name)), Some(Value::String(id))) =
             (tree.get("Name"), tree.get("TopicId"))
+            && id.bytes().any(|digit| digit != b'0')
         {
-            if id.bytes().any(|digit| digit != b'0') {
-                self.names
-                    .insert(format!("id:{name}"), Value::from(id.as_str()));
-                self.masks.learn(name, id);
-            }
+            self.names
+                .insert(format!("id:{name}"), Value::from(id.as_str()));
+            self.masks.learn(name, id);
         }
         match tree {
             Value::Array(list) => list.iter().for_each(|one| self.learn(one)),
