@@ -77,6 +77,26 @@ impl TestNode {
         settings: &[(&str, &str)],
         machine: Machine,
     ) -> Result<Self> {
+        let config = Self::config(&dir, settings)?;
+        let node = Node::start(config, machine).await?;
+        let address = node.address().context("it listens")?;
+        Ok(Self { node, address, dir })
+    }
+
+    /// The object store within a node's own directory, for a test that looks at its files or makes them fail.
+    #[must_use]
+    pub fn local_store(dir: &TempDir) -> String {
+        format!(
+            "file://{}",
+            dir.path().join("data").join("objects").display()
+        )
+    }
+
+    /// The configuration of a node in a directory: the tests' own settings and others over them.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn config(dir: &TempDir, settings: &[(&str, &str)]) -> Result<Config> {
         let data = dir.path().join("data").display().to_string();
         let own = [
             ("listeners", "PLAINTEXT://127.0.0.1:0"),
@@ -85,16 +105,13 @@ impl TestNode {
             ("highwater.wal.size", "64MiB"),
             ("group.initial.rebalance.delay.ms", "0"),
         ];
-        let mut flags = object_storage(&dir);
+        let mut flags = object_storage(dir);
         flags.extend(
             own.iter()
                 .chain(settings)
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
         );
-        let config = Config::load(None, [], &flags)?;
-        let node = Node::start(config, machine).await?;
-        let address = node.address().context("it listens")?;
-        Ok(Self { node, address, dir })
+        Ok(Config::load(None, [], &flags)?)
     }
 
     /// A new connection.

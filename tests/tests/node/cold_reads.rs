@@ -20,12 +20,7 @@ const VALUE_BYTES: usize = 1_000_000;
 /// A node that was started again, so that the log cache holds nothing of the batches of a megabyte in topic `t`.
 async fn cold_node(batches: usize) -> Result<(TestNode, Arc<Faults>)> {
     let settings = [("highwater.memory.limit", "512MiB")];
-    let node = TestNode::start_in(
-        TempDir::new()?,
-        &settings,
-        highwater_broker::node::Machine::real(),
-    )
-    .await?;
+    let (node, _) = faults::start(TempDir::new()?, &settings).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     for i in 0..batches {

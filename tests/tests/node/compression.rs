@@ -1,11 +1,13 @@
 //! A topic's `compression.type`: what is stored and fetched, and what is described.
 
 use anyhow::Result;
-use highwater_protocol::messages::{
-    DescribeConfigsRequest, describe_configs_request::DescribeConfigsResource,
+use highwater_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use highwater_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
 };
+use highwater_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
 use highwater_protocol::records::{BatchBuilder, BatchHeader, Codec, ProducerFields};
-use highwater_tests::TestNode;
+use highwater_tests::{Client, TestNode};
 
 use super::T0;
 
@@ -54,6 +56,25 @@ async fn a_topic_keeps_batches_in_its_own_codec() -> Result<()> {
         }
         assert!(times.into_iter().eq(T0..T0 + 20), "timestamps are kept");
     }
+    Ok(())
+}
+
+/// Sets one configuration of a topic.
+pub(super) async fn alter(client: &mut Client, topic: &str, name: &str, value: &str) -> Result<()> {
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![AlterConfigsResource {
+            resource_type: 2,
+            resource_name: topic.into(),
+            configs: vec![AlterableConfig {
+                name: name.into(),
+                config_operation: 0,
+                value: Some(value.into()),
+            }],
+        }],
+        ..Default::default()
+    };
+    let answer = client.send(&request, 1).await?;
+    anyhow::ensure!(answer.responses[0].error_code == 0, "{answer:?}");
     Ok(())
 }
 

@@ -16,17 +16,19 @@ use tempfile::TempDir;
 
 use super::{T0, batch, producer_batch};
 
-/// A node whose device has faults, none yet.
+/// A node whose device, its object store's too, has faults, none yet.
 pub(super) async fn start(
     dir: TempDir,
     settings: &[(&str, &str)],
 ) -> Result<(TestNode, Arc<Faults>)> {
+    let store = TestNode::local_store(&dir);
+    let settings = [settings, &[("highwater.object.storage", store.as_str())]].concat();
     let faults = Arc::new(Faults::default());
     let machine = Machine {
         device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults))),
         ..Machine::real()
     };
-    Ok((TestNode::start_in(dir, settings, machine).await?, faults))
+    Ok((TestNode::start_in(dir, &settings, machine).await?, faults))
 }
 
 pub(super) fn objects(node: &TestNode) -> PathBuf {

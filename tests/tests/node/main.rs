@@ -8,8 +8,11 @@ mod connection;
 mod faults;
 mod fetch;
 mod groups;
+mod limits;
 mod offsets;
 mod produce;
+mod retention;
+mod starts;
 mod uploads;
 
 use bytes::Bytes;

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
+use highwater_broker::node::Machine;
 use highwater_protocol::records::BatchBuilder;
 use highwater_tests::TestNode;
+use tempfile::TempDir;
 
 use super::T0;
 
@@ -25,12 +27,15 @@ fn objects(dir: &Path) -> std::io::Result<Vec<u64>> {
 // every object costs a request for each time it is written and read: a log cache full of what is uploaded makes no more
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_log_cache_makes_no_small_objects() -> Result<()> {
+    let dir = TempDir::new()?;
+    let store = TestNode::local_store(&dir);
     let settings = [
+        ("highwater.object.storage", store.as_str()),
         ("highwater.memory.limit", "64MiB"),
         ("highwater.upload.size", "2MiB"),
         ("highwater.upload.interval.ms", "600000"),
     ];
-    let node = TestNode::start(&settings).await?;
+    let node = TestNode::start_in(dir, &settings, Machine::real()).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     let mut batch = BatchBuilder::default();

@@ -1,0 +1,184 @@
+//! What bounds connections, frames and memory.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Result;
+use highwater_broker::node::Machine;
+use highwater_protocol::messages::MetadataRequest;
+use highwater_protocol::records::BatchBuilder;
+use highwater_tests::{Client, TestNode, produce_request};
+use tempfile::TempDir;
+
+use super::{T0, faults};
+
+async fn is_served(client: &mut Client) -> bool {
+    let request = MetadataRequest::default();
+    let asked = client.send(&request, 12);
+    matches!(
+        tokio::time::timeout(Duration::from_millis(500), asked).await,
+        Ok(Ok(_))
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_the_limit_of_all_connections_one_waits_until_another_ends() -> Result<()> {
+    let node = TestNode::start(&[("max.connections", "2")]).await?;
+    let mut first = node.client().await?;
+    let mut second = node.client().await?;
+    assert!(is_served(&mut first).await && is_served(&mut second).await);
+    let mut third = node.client().await?;
+    assert!(!is_served(&mut third).await);
+    drop(first);
+    // what it asked for is answered now
+    let answered = tokio::time::timeout(Duration::from_secs(10), third.read_raw()).await??;
+    assert!(answered.is_some());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_the_limit_of_its_address_a_connection_is_closed() -> Result<()> {
+    let node = TestNode::start(&[("max.connections.per.ip", "1")]).await?;
+    let mut first = node.client().await?;
+    assert!(is_served(&mut first).await);
+    assert!(node.client().await?.is_closed().await);
+    assert!(is_served(&mut first).await, "who is there stays");
+    drop(first);
+    for _ in 0..100 {
+        let mut next = node.client().await?;
+        if is_served(&mut next).await {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    anyhow::bail!("its place is never free again")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_may_have_a_limit_of_its_own() -> Result<()> {
+    let settings = [
+        ("max.connections.per.ip", "0"),
+        ("max.connections.per.ip.overrides", "127.0.0.1:2,[::1]:9"),
+    ];
+    let node = TestNode::start(&settings).await?;
+    assert_eq!(node.address.ip(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let mut first = node.client().await?;
+    let mut second = node.client().await?;
+    assert!(is_served(&mut first).await && is_served(&mut second).await);
+    assert!(node.client().await?.is_closed().await);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_closed_and_a_waiting_one_is_not() -> Result<()> {
+    let node = TestNode::start(&[("connections.max.idle.ms", "300")]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut waiting = node.client().await?;
+    let mut request = super::fetch::fetch("t", 0, 1 << 20);
+    (request.max_wait_ms, request.min_bytes) = (1500, 1);
+    waiting.write(&request, 12).await?;
+    let mut idle = node.client().await?;
+    let closed = tokio::time::timeout(Duration::from_secs(10), idle.is_closed());
+    assert!(closed.await?, "idle");
+    assert!(waiting.read_raw().await?.is_some(), "it waited for records");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_over_the_limit_closes_its_connection() -> Result<()> {
+    let node = TestNode::start(&[("socket.request.max.bytes", "2000")]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    for (bytes, is_taken) in [(1000, true), (3000, false)] {
+        let mut batch = BatchBuilder::default();
+        batch.push(T0, None, Some(&vec![7; bytes]));
+        let answer = node.client().await?.produce("t", 0, batch.build()?).await;
+        assert_eq!(
+            answer.is_ok_and(|answer| answer.error_code == 0),
+            is_taken,
+            "{bytes}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_listener_tells_its_own_address() -> Result<()> {
+    let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
+    let (outside, inside) = (free()?, free()?);
+    let listeners = format!("OUTSIDE://{outside},INSIDE://{inside}");
+    let settings = [
+        ("listeners", listeners.as_str()),
+        ("advertised.listeners", "OUTSIDE://broker.example:19092"),
+        (
+            "listener.security.protocol.map",
+            "OUTSIDE:PLAINTEXT,INSIDE:PLAINTEXT",
+        ),
+    ];
+    let _node = TestNode::start(&settings).await?;
+    let own = i32::from(inside.port());
+    for (listener, host, port) in [
+        (outside, "broker.example", 19092),
+        (inside, "127.0.0.1", own),
+    ] {
+        let mut client = Client::connect(listener).await?;
+        let answer = client.send(&MetadataRequest::default(), 12).await?;
+        let broker = &answer.brokers[0];
+        assert_eq!((&*broker.host, broker.port), (host, port));
+    }
+    Ok(())
+}
+
+// I11, M1, M2: what does not fit into memory is not read; nothing is dropped, and nobody else waits
+#[tokio::test(flavor = "multi_thread")]
+async fn produce_past_all_memory_waits_and_stops_nothing_else() -> Result<()> {
+    let settings = [("highwater.memory.limit", "64MiB")];
+    let (node, faults) = faults::start(TempDir::new()?, &settings).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut other = node.client().await?;
+    faults.syncs_hang.store(true, Ordering::SeqCst);
+    let mut producing = Vec::new();
+    for _ in 0..48 {
+        let mut client = node.client().await?;
+        producing.push(tokio::spawn(async move {
+            let mut batch = BatchBuilder::default();
+            batch.push(T0, None, Some(&vec![7; 1_000_000]));
+            let mut request = produce_request("t", 0, batch.build()?, -1);
+            request.timeout_ms = 60_000;
+            client.send(&request, 12).await
+        }));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(is_served(&mut other).await, "metadata");
+    let (code, _) = super::fetch::read(&mut other, "t", 0).await?;
+    assert_eq!(code, 0, "fetches");
+    assert!(
+        producing.iter().all(|one| !one.is_finished()),
+        "nothing is durable"
+    );
+    faults.syncs_hang.store(false, Ordering::SeqCst);
+    let mut offsets = Vec::new();
+    for one in producing {
+        let answer = one.await??;
+        let partition = &answer.responses[0].partition_responses[0];
+        assert_eq!(partition.error_code, 0);
+        offsets.push(partition.base_offset);
+    }
+    offsets.sort_unstable();
+    assert!(offsets.into_iter().eq(0..48), "each is there once");
+    Ok(())
+}
+
+// M1: what can never fit is refused at once
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_may_not_exceed_a_quarter_of_its_budget() -> Result<()> {
+    let dir = TempDir::new()?;
+    let settings = [
+        ("highwater.memory.limit", "64MiB"),
+        ("socket.request.max.bytes", "4000000"),
+    ];
+    let refused = TestNode::start_in(dir, &settings, Machine::real()).await;
+    let why = refused.expect_err("it is refused").to_string();
+    assert!(why.contains("socket.request.max.bytes"), "{why}");
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! What retention removes is gone from the object store too: F6, G1, I8.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use highwater_broker::node::Machine;
+use highwater_protocol::messages::ListOffsetsRequest;
+use highwater_protocol::records::BatchBuilder;
+use highwater_tests::{Client, TestNode};
+use tempfile::TempDir;
+
+use super::T0;
+
+const SETTINGS: &[(&str, &str)] = &[
+    ("highwater.upload.interval.ms", "50"),
+    ("log.retention.check.interval.ms", "200"),
+    ("highwater.object.grace.ms", "200"),
+];
+
+/// A node on the local store, whose files these tests look at.
+async fn start(dir: TempDir) -> Result<TestNode> {
+    let store = TestNode::local_store(&dir);
+    let settings = [SETTINGS, &[("highwater.object.storage", store.as_str())]].concat();
+    TestNode::start_in(dir, &settings, Machine::real()).await
+}
+
+fn objects(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            // what is being put, and taken away, right now
+            true if entry.file_name() == ".tmp" => {}
+            false if entry.file_name() == ".lock" => {}
+            true => found.extend(objects(&entry.path())?),
+            false => found.push(entry.path()),
+        }
+    }
+    Ok(found)
+}
+
+fn bucket(node: &TestNode) -> PathBuf {
+    node.dir.path().join("data").join("objects")
+}
+
+async fn earliest(client: &mut Client) -> Result<i64> {
+    let mut request: ListOffsetsRequest = super::offsets::latest("t");
+    request.topics[0].partitions[0].timestamp = -2;
+    let answer = client.send(&request, 10).await?;
+    Ok(answer.topics[0].partitions[0].offset)
+}
+
+/// Produces batches of a megabyte, each into an object of its own.
+async fn fill(node: &TestNode, client: &mut Client, batches: usize, time: i64) -> Result<()> {
+    for _ in 0..batches {
+        let had = objects(&bucket(node))?.len();
+        let mut batch = BatchBuilder::default();
+        batch.push(time, None, Some(&[7; 1_000_000]));
+        let answer = client.produce("t", 0, batch.build()?).await?;
+        anyhow::ensure!(answer.error_code == 0, "{answer:?}");
+        for _ in 0..500 {
+            if objects(&bucket(node))?.len() > had {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    Ok(())
+}
+
+async fn wait_for(mut found: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    for _ in 0..600 {
+        if found().await? {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    anyhow::bail!("it does not come to that")
+}
+
+fn now_ms() -> i64 {
+    highwater_runtime::WallClock::system().now_ms()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_bytes_the_oldest_rolls_go_and_their_objects_with_them() -> Result<()> {
+    let node = start(TempDir::new()?).await?;
+    let configs = [("segment.bytes", "1048576"), ("retention.bytes", "-1")];
+    node.create_topic("t", 1, &configs).await?;
+    let mut client = node.client().await?;
+    fill(&node, &mut client, 6, now_ms()).await?;
+    let before = objects(&bucket(&node))?;
+    assert_eq!(earliest(&mut client).await?, 0);
+    super::compression::alter(&mut client, "t", "retention.bytes", "2500000").await?;
+    wait_for(async || Ok(earliest(&mut client).await? == 3)).await?;
+    wait_for(async || {
+        let left = objects(&bucket(&node))?;
+        Ok(before.iter().filter(|path| !left.contains(path)).count() == 3)
+    })
+    .await?;
+    // what must stay stays, also after a restart
+    let dir = node.stop().await?;
+    let node = start(dir).await?;
+    let mut client = node.client().await?;
+    for offset in 3..6 {
+        let (code, records) = super::fetch::read(&mut client, "t", offset).await?;
+        assert_eq!(code, 0);
+        assert!(records.len() > 1_000_000, "{offset}");
+    }
+    assert_eq!(earliest(&mut client).await?, 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_time_all_of_an_expired_log_goes_and_offsets_go_on() -> Result<()> {
+    let node = start(TempDir::new()?).await?;
+    let configs = [("segment.bytes", "1048576"), ("retention.ms", "-1")];
+    node.create_topic("t", 1, &configs).await?;
+    let mut client = node.client().await?;
+    fill(&node, &mut client, 3, T0).await?;
+    let before = objects(&bucket(&node))?;
+    super::compression::alter(&mut client, "t", "retention.ms", "600000").await?;
+    wait_for(async || Ok(earliest(&mut client).await? == 3)).await?;
+    wait_for(async || {
+        let left = objects(&bucket(&node))?;
+        Ok(before.iter().filter(|path| !left.contains(path)).count() == 3)
+    })
+    .await?;
+    let (code, records) = super::fetch::read(&mut client, "t", 3).await?;
+    assert_eq!((code, records.len()), (0, 0));
+    fill(&node, &mut client, 1, now_ms()).await?;
+    let (code, records) = super::fetch::read(&mut client, "t", 3).await?;
+    assert!(code == 0 && !records.is_empty(), "{code}");
+    Ok(())
+}
