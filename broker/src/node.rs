@@ -337,6 +337,8 @@ async fn open_storage(
         },
         memory.clone(),
     );
+    // before the object store is touched: it may refuse the metadata as older than the log (D2)
+    let sealed = factory.seal(config.node_id, epoch, floor).await?;
     let cluster = metadata.image().cluster();
     let as_store: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&metadata);
     let parts = Parts {
@@ -353,7 +355,6 @@ async fn open_storage(
         epoch,
     };
     let streams = ObjectStreamStore::new(stream_config(config), parts);
-    let sealed = factory.seal(config.node_id, epoch, floor).await?;
     let recovered = streams.recover(sealed).await?;
     let close = CloseEpoch {
         node: config.node_id.0,

@@ -122,6 +122,9 @@ pub async fn run(factory: &dyn WalFactory) {
     let sink: Arc<dyn ConfirmedSink> = Arc::new(Kept::default());
     let older = factory.open(NODE, NodeEpoch(5), Arc::clone(&sink)).await;
     assert!(older.is_err(), "an epoch is opened once (D2)");
+    let older = factory.seal(NODE, NodeEpoch(5), floor).await;
+    let refused = matches!(older, Err(WalError::Damaged { .. }));
+    assert!(refused, "nothing is given back to older metadata (D2)");
     let next = factory.open(NODE, NodeEpoch(7), sink).await;
     let next = next.expect("a later one goes on");
     let mut receipt = append(&*next, 9, 0, 100).await;

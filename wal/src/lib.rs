@@ -78,7 +78,8 @@ pub trait WalFactory: Debug + Send + Sync + 'static {
         epoch: NodeEpoch,
         sink: Arc<dyn ConfirmedSink>,
     ) -> Result<Arc<dyn WriteAheadLog>, WalError>;
-    /// Ends a former epoch and says what it holds from `floor` on.
+    /// Ends the epochs before `epoch` and says what they hold from `floor` on; refused before anything is handed on
+    /// where the log was opened for this epoch or a later one (D2).
     async fn seal(
         &self,
         node: NodeId,

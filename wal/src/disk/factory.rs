@@ -55,6 +55,23 @@ impl DiskWalFactory {
         let opened = Recovery::open(Arc::clone(&self.device), &self.config.dir, config);
         opened.await.map_err(of_log)
     }
+
+    /// The log read to its end, refused when this epoch or a later one has opened it (D2).
+    async fn read_to_end(&self, epoch: NodeEpoch) -> Result<Recovery, WalError> {
+        let mut recovery = self.recovery().await?;
+        recovery.skip_to_end().await.map_err(of_log)?;
+        if recovery.opening() >= epoch.0 {
+            return Err(WalError::Damaged {
+                reason: format!(
+                    "it was last opened for node epoch {}, and the metadata gave this start {epoch}: the metadata is \
+                     older than the log (D2)",
+                    recovery.opening()
+                ),
+                file: self.config.dir.display().to_string(),
+            });
+        }
+        Ok(recovery)
+    }
 }
 
 /// An error of the log below as one of the WAL's.
@@ -83,18 +100,7 @@ impl WalFactory for DiskWalFactory {
         epoch: NodeEpoch,
         sink: Arc<dyn ConfirmedSink>,
     ) -> Result<Arc<dyn WriteAheadLog>, WalError> {
-        let mut recovery = self.recovery().await?;
-        recovery.skip_to_end().await.map_err(of_log)?;
-        if recovery.opening() >= epoch.0 {
-            return Err(WalError::Damaged {
-                reason: format!(
-                    "it was last opened for node epoch {}, and the metadata gave this start {epoch}: the metadata is \
-                     older than the log (D2)",
-                    recovery.opening()
-                ),
-                file: self.config.dir.display().to_string(),
-            });
-        }
+        let recovery = self.read_to_end(epoch).await?;
         let room = ByteBudget::new(self.config.bytes_max);
         let memory = self.memory.clone();
         Ok(DiskWal::start(
@@ -110,9 +116,11 @@ impl WalFactory for DiskWalFactory {
     async fn seal(
         &self,
         _node: NodeId,
-        _epoch: NodeEpoch,
+        epoch: NodeEpoch,
         floor: WalPosition,
     ) -> Result<SealedWal, WalError> {
+        // a log that the metadata does not know gives nothing back: read before the first batch is handed on
+        self.read_to_end(epoch).await?;
         let recovery = self.recovery().await?;
         let groups = stream::try_unfold(recovery, |mut recovery| async move {
             let group = recovery.next().await.map_err(of_log)?;
