@@ -353,6 +353,20 @@ fn a_commit_is_repeated_clipped_dropped_or_refused() {
     assert!(matches!(dropped, Ok(Outcome::Committed { dropped }) if dropped.len() == 1));
 }
 
+// E2
+#[test]
+fn a_registration_that_is_repeated_is_the_same_and_another_fences_all_before() {
+    let (mut log, first) = Log::opened();
+    let own = log.commit(0, 10);
+    let second = log.register(2);
+    assert!(second > first, "E1");
+    assert_eq!(log.register(2), second, "the same incarnation");
+    assert_eq!(log.committed(own), Err(Rejection::Fenced(first)));
+    let third = log.register(3);
+    assert!(third > second, "another incarnation");
+    assert!(log.register(1) > third, "one of before is a new one");
+}
+
 // E6
 #[test]
 fn a_fenced_epoch_changes_nothing() {
