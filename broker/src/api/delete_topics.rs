@@ -66,8 +66,7 @@ impl Handler for DeleteTopics {
                     }
                     Err(Refusal::new(ErrorCode::InvalidRequest, why))
                 }
-                None if request.timeout_ms <= 0 => Err(ErrorCode::RequestTimedOut.into()),
-                None => delete(&ctx, &topic).await,
+                None => delete(&ctx, &topic, request.timeout_ms).await,
             };
             match deleted {
                 Ok(deleted) => {
@@ -117,6 +116,7 @@ fn refused(ctx: &RequestContext, asked: &[DeleteTopicState]) -> Vec<Option<&'sta
 async fn delete(
     ctx: &RequestContext,
     asked: &DeleteTopicState,
+    timeout_ms: i32,
 ) -> Result<Arc<TopicImage>, Refusal> {
     if !ctx.broker.config.bool("delete.topic.enable") {
         return Err(ErrorCode::TopicDeletionDisabled.into());
@@ -143,6 +143,9 @@ async fn delete(
             topic
         }
     };
+    if timeout_ms <= 0 {
+        return Err(ErrorCode::RequestTimedOut.into());
+    }
     let delete = DeleteTopic {
         id: topic.id.0.to_vec(),
     };
