@@ -137,29 +137,26 @@ async fn produce_past_all_memory_waits_and_stops_nothing_else() -> Result<()> {
     node.create_topic("t", 1, &[]).await?;
     let mut other = node.client().await?;
     faults.syncs_hang.store(true, Ordering::SeqCst);
-    let mut producing = Vec::new();
+    let mut producing = tokio::task::JoinSet::new();
     for _ in 0..48 {
         let mut client = node.client().await?;
-        producing.push(tokio::spawn(async move {
+        producing.spawn(async move {
             let mut batch = BatchBuilder::default();
             batch.push(T0, None, Some(&vec![7; 1_000_000]));
             let mut request = produce_request("t", 0, batch.build()?, -1);
             request.timeout_ms = 60_000;
             client.send(&request, 12).await
-        }));
+        });
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(is_served(&mut other).await, "metadata");
     let (code, _) = super::fetch::read(&mut other, "t", 0).await?;
     assert_eq!(code, 0, "fetches");
-    assert!(
-        producing.iter().all(|one| !one.is_finished()),
-        "nothing is durable"
-    );
+    assert!(producing.try_join_next().is_none(), "nothing is durable");
     faults.syncs_hang.store(false, Ordering::SeqCst);
     let mut offsets = Vec::new();
-    for one in producing {
-        let answer = one.await??;
+    while let Some(answered) = producing.join_next().await {
+        let answer = answered??;
         let partition = &answer.responses[0].partition_responses[0];
         assert_eq!(partition.error_code, 0);
         offsets.push(partition.base_offset);
