@@ -108,8 +108,8 @@ impl Device for FaultyDevice {
         Ok(self.faulty(path, self.inner.open_direct(path, mode).await?))
     }
 
-    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir_all(path).await
+    async fn create_dir(&self, path: &Path) -> io::Result<bool> {
+        self.inner.create_dir(path).await
     }
 
     async fn link(&self, from: &Path, to: &Path) -> io::Result<()> {

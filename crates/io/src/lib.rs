@@ -40,8 +40,29 @@ pub trait Device: Debug + Send + Sync + 'static {
     async fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         self.open(path, mode).await
     }
-    /// Creates a directory and its missing parents, and syncs every directory that gained an entry.
-    async fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Creates a directory in one that is there; false where it is there already. Not durable before
+    /// [`Device::sync_dir`] of its parent.
+    async fn create_dir(&self, path: &Path) -> io::Result<bool>;
+    /// Creates a directory and its missing parents, each durable before the next is made. The deepest that was there is
+    /// made durable too: a process may have died between making it and the sync.
+    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut there = None;
+        let above: Vec<&Path> = path.ancestors().collect();
+        for dir in above.iter().rev().filter(|dir| dir.parent().is_some()) {
+            if !self.create_dir(dir).await? {
+                there = Some(*dir);
+                continue;
+            }
+            if let Some(there) = there.take() {
+                sync_entry(self, there).await?;
+            }
+            self.sync_dir(dir.parent().unwrap_or(dir)).await?;
+        }
+        match there {
+            Some(there) => sync_entry(self, there).await,
+            None => Ok(()),
+        }
+    }
     /// Gives a file a second name; never overwrites (`AlreadyExists`). Not durable before [`Device::sync_dir`].
     async fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file. Not durable before [`Device::sync_dir`].
@@ -63,6 +84,14 @@ pub trait Device: Debug + Send + Sync + 'static {
 
 /// What offset, length and memory of a write must be multiples of to go past the page cache.
 pub const DIRECT_BLOCK_BYTES: usize = 4096;
+
+/// Makes the name of a directory that was there durable, where its parent may be opened: it is somebody else's where not.
+async fn sync_entry<D: Device + ?Sized>(device: &D, dir: &Path) -> io::Result<()> {
+    match device.sync_dir(dir.parent().unwrap_or(dir)).await {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
+}
 
 /// One entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

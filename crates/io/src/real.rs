@@ -55,22 +55,12 @@ impl Device for RealDevice {
         .await
     }
 
-    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+    async fn create_dir(&self, path: &Path) -> io::Result<bool> {
         let path = path.to_owned();
-        blocking(move || {
-            let mut missing = Vec::new();
-            let mut at = path.as_path();
-            while !at.as_os_str().is_empty() && !at.exists() {
-                missing.push(at.to_owned());
-                at = at.parent().unwrap_or(Path::new(""));
-            }
-            std::fs::create_dir_all(&path)?;
-            for created in missing {
-                if let Some(parent) = created.parent() {
-                    sync_dir(parent)?;
-                }
-            }
-            Ok(())
+        blocking(move || match std::fs::create_dir(&path) {
+            Ok(()) => Ok(true),
+            Err(_) if path.is_dir() => Ok(false),
+            Err(error) => Err(error),
         })
         .await
     }

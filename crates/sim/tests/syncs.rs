@@ -119,3 +119,24 @@ async fn what_was_read_back_is_synced_before_it_counts() -> Result<()> {
     ensure!(lost > 0, "the sync after reading back is not needed");
     Ok(())
 }
+
+/// A process is killed anywhere in making a directory; the next one makes it and is told that it is there, and the power
+/// fails.
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_a_killed_process_made_is_there_after_a_power_failure() -> Result<()> {
+    let path = Path::new("/srv/highwater/data");
+    for (seed, operation) in (0..SEEDS).flat_map(|seed| (1..8).map(move |at| (seed, at))) {
+        let disk = disk(seed, None)?;
+        disk.die_in(operation);
+        let device = disk.boot();
+        // a dead device never answers
+        let made = tokio::time::timeout(Duration::from_secs(5), device.create_dir_all(path)).await;
+        ensure!(made.is_ok() != disk.is_dead(), "it hangs where it died");
+        disk.crash(Crash::Process);
+        disk.boot().create_dir_all(path).await?;
+        disk.crash(Crash::Power);
+        let listed = disk.boot().list_dir(path).await;
+        listed.with_context(|| format!("seed {seed} operation {operation}"))?;
+    }
+    Ok(())
+}

@@ -256,20 +256,9 @@ impl Device for SimDevice {
         Ok(Arc::new(SimFile { device, id }))
     }
 
-    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut made = Vec::new();
-        let above: Vec<&Path> = path.ancestors().collect();
-        for dir in above.iter().rev().filter(|dir| dir.parent().is_some()) {
-            let mut state = self.turn(Kind::Quick).await;
-            if state.tree.make_dir(dir, self.life)? {
-                made.push(dir.parent().unwrap_or(dir));
-            }
-        }
-        for parent in made.iter().rev() {
-            let mut state = self.turn(Kind::Sync).await;
-            sync_dir(&mut state, parent)?;
-        }
-        self.done("create_dir_all", path, Ok(()))
+    async fn create_dir(&self, path: &Path) -> io::Result<bool> {
+        let made = self.turn(Kind::Quick).await.tree.make_dir(path, self.life);
+        self.done("create_dir", path, made)
     }
 
     async fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
