@@ -124,6 +124,9 @@ impl Shared {
     }
 }
 
+/// How long a stop waits for its last upload.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
 /// What the WAL hands its batches to; the WAL does not keep the store alive.
 #[derive(Debug)]
 struct Sink(Weak<Shared>);
@@ -225,13 +228,18 @@ impl ObjectStreamStore {
             .remove(&id);
     }
 
-    /// Uploads everything, so that a clean stop leaves nothing to replay, and ends the WAL.
+    /// Uploads everything, so that a clean stop leaves nothing to replay, and ends the WAL. A store that does not take it
+    /// within ten seconds is not waited for: the WAL has what was not uploaded.
     ///
     /// # Errors
     /// [`StreamError`]; the WAL has what was not uploaded.
     pub async fn shutdown(&self) -> Result<(), StreamError> {
         let wal = self.shared.wal();
-        let uploaded = upload::once(&self.shared).await;
+        let uploaded = tokio::time::timeout(STOP_MAX, upload::once(&self.shared)).await;
+        let uploaded = uploaded.unwrap_or_else(|_elapsed| {
+            tracing::warn!("stopped without a last upload: the next start does it");
+            Ok(())
+        });
         let ended = wal.shutdown().await.map_err(StreamError::Wal);
         // streams and store hold each other
         self.shared

@@ -217,3 +217,20 @@ async fn a_full_object_store_refuses_writes_once_memory_is_full_too() -> Result<
     resumes(&mut client, end).await?;
     read_all(&mut client, end + 1).await
 }
+
+// D3: an object store that takes nothing holds up no stop, and nothing is lost by it
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_stops_without_its_object_store() -> Result<()> {
+    let settings = [("highwater.upload.interval.ms", "600000")];
+    let (node, faults) = start(TempDir::new()?, &settings).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    assert_eq!(client.produce("t", 0, batch(3, T0)).await?.error_code, 0);
+    faults.is_full.store(true, Ordering::SeqCst);
+    let dir = tokio::time::timeout(Duration::from_secs(60), node.stop()).await??;
+    let (node, _faults) = start(dir, &settings).await?;
+    let mut client = node.client().await?;
+    let (code, records) = super::fetch::read(&mut client, "t", 0).await?;
+    assert_eq!((code, records.is_empty()), (0, false));
+    Ok(())
+}
