@@ -121,12 +121,17 @@ async fn delete(
     if !ctx.broker.config.bool("delete.topic.enable") {
         return Err(ErrorCode::TopicDeletionDisabled.into());
     }
+    let in_time = match timeout_ms {
+        ..=0 => Err(Refusal::from(ErrorCode::RequestTimedOut)),
+        _ => Ok(()),
+    };
     let topic = match &asked.name {
         Some(name) => {
             let found = ctx.broker.topic(name);
             if !ctx.authorize(Operation::Delete, Resource::Topic(name)) {
                 return Err(ErrorCode::TopicAuthorizationFailed.into());
             }
+            in_time?;
             found.ok_or_else(|| {
                 let why = "This server does not host this topic-partition.";
                 Refusal::new(ErrorCode::UnknownTopicOrPartition, why)
@@ -140,12 +145,10 @@ async fn delete(
             if !ctx.authorize(Operation::Delete, Resource::Topic(&topic.name)) {
                 return Err(ErrorCode::TopicAuthorizationFailed.into());
             }
+            in_time?;
             topic
         }
     };
-    if timeout_ms <= 0 {
-        return Err(ErrorCode::RequestTimedOut.into());
-    }
     let delete = DeleteTopic {
         id: topic.id.0.to_vec(),
     };

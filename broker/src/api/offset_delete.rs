@@ -33,22 +33,17 @@ impl Handler for OffsetDelete {
             response.error_code = ErrorCode::InvalidGroupId.code();
             return Reply::Ready(response);
         }
-        let checks: Vec<Option<ErrorCode>> = request
+        let checks: Vec<_> = request
             .topics
             .iter()
             .map(|topic| check(&ctx, topic))
             .collect();
-        let wanted: Vec<(String, i32)> = request
-            .topics
-            .iter()
-            .zip(&checks)
-            .filter(|(_, refused)| refused.is_none())
-            .flat_map(|(topic, _)| {
-                let name = topic.name.to_string();
-                let partitions = topic.partitions.iter();
-                partitions.map(move |partition| (name.clone(), partition.partition_index))
-            })
-            .collect();
+        let mut wanted: Vec<(String, i32)> = Vec::new();
+        for (topic, checks) in request.topics.iter().zip(&checks) {
+            let partitions = topic.partitions.iter().zip(checks);
+            let allowed = partitions.filter(|(_, refused)| refused.is_none());
+            wanted.extend(allowed.map(|(one, _)| (topic.name.to_string(), one.partition_index)));
+        }
         let group = request.group_id.to_string();
         let deleted =
             ctx.broker
@@ -64,7 +59,8 @@ impl Handler for OffsetDelete {
             }
         };
         for (topic, refused) in request.topics.into_iter().zip(checks) {
-            let partitions = topic.partitions.iter().map(|partition| {
+            let partitions = topic.partitions.iter().zip(refused);
+            let partitions = partitions.map(|(partition, refused)| {
                 let error = refused.or_else(|| errors.next());
                 OffsetDeleteResponsePartition {
                     partition_index: partition.partition_index,
@@ -80,10 +76,15 @@ impl Handler for OffsetDelete {
     }
 }
 
-fn check(ctx: &RequestContext, topic: &OffsetDeleteRequestTopic) -> Option<ErrorCode> {
-    if !ctx.authorize(Operation::Read, Resource::Topic(&topic.name)) {
-        return Some(ErrorCode::TopicAuthorizationFailed);
-    }
-    let known = ctx.broker.topic(&topic.name).is_some();
-    (!known).then_some(ErrorCode::UnknownTopicOrPartition)
+/// Why each partition of a topic is refused before the group is asked.
+fn check(ctx: &RequestContext, topic: &OffsetDeleteRequestTopic) -> Vec<Option<ErrorCode>> {
+    let allowed = ctx.authorize(Operation::Read, Resource::Topic(&topic.name));
+    let known = ctx.broker.topic(&topic.name);
+    let of = |index| match &known {
+        _ if !allowed => Some(ErrorCode::TopicAuthorizationFailed),
+        Some(known) if known.partition(index).is_some() => None,
+        _ => Some(ErrorCode::UnknownTopicOrPartition),
+    };
+    let partitions = topic.partitions.iter();
+    partitions.map(|one| of(one.partition_index)).collect()
 }

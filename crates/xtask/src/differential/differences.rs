@@ -29,6 +29,8 @@ const KEYED: &[(&str, &str, &[&str])] = &[
     ("", "FinalizedFeatures", &["Name"]),
     ("ListGroups", "Groups", &["GroupId"]),
     ("DescribeGroups", "Groups", &["GroupId"]),
+    ("DescribeGroups", "Members", &["ClientId"]),
+    ("JoinGroup", "Members", &["Metadata"]),
     ("OffsetDelete", "Topics", &["Name"]),
     ("OffsetDelete", "Partitions", &["PartitionIndex"]),
     ("OffsetFetch", "Topics", &["Name", "TopicId"]),
