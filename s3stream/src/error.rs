@@ -30,10 +30,10 @@ pub enum StreamError {
         reason: String,
     },
     /// The WAL refused. See there.
-    #[error("the write-ahead log refused")]
+    #[error("the write-ahead log refused: {0}")]
     Wal(#[source] WalError),
     /// The store failed. Retry.
-    #[error("object storage failed")]
+    #[error("object storage failed: {0}")]
     Storage(#[source] StorageError),
     /// An object that the metadata names is damaged or lacks what the claim says (I9). Fatal for the range.
     #[error("damaged object object_key={key} reason={reason}")]

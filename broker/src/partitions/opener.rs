@@ -1,6 +1,7 @@
 //! Opens and closes partitions as the image says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use highwater_kraft_meta::{MetadataImage, TopicImage};
 use highwater_partition_log::PartitionLog;
@@ -16,7 +17,12 @@ use crate::stream_metadata::label;
 pub(crate) struct PartitionOpener {
     broker: Arc<Broker>,
     seen: Arc<MetadataImage>,
+    /// Whether a partition could not be opened: it is tried again.
+    failed: bool,
 }
+
+/// Between two attempts at opening what could not be opened.
+const REST: Duration = Duration::from_secs(1);
 
 struct Wanted {
     topic: Arc<TopicImage>,
@@ -31,6 +37,7 @@ impl PartitionOpener {
         Self {
             broker,
             seen: Arc::default(),
+            failed: false,
         }
     }
 
@@ -40,7 +47,12 @@ impl PartitionOpener {
         loop {
             let image = Arc::clone(&images.borrow_and_update());
             self.follow(image).await;
-            if images.changed().await.is_err() {
+            if self.failed {
+                // the store may answer again without anything having changed
+                if let Ok(Err(_gone)) = tokio::time::timeout(REST, images.changed()).await {
+                    return;
+                }
+            } else if images.changed().await.is_err() {
                 return;
             }
         }
@@ -48,7 +60,12 @@ impl PartitionOpener {
 
     /// Opens what is new in one command, changes configurations, closes what is gone. Costs what changed.
     pub(crate) async fn follow(&mut self, image: Arc<MetadataImage>) {
-        let changed = image.topics_changed_since(&self.seen);
+        let again = std::mem::take(&mut self.failed);
+        let before = match again {
+            true => Arc::default(),
+            false => Arc::clone(&self.seen),
+        };
+        let changed = image.topics_changed_since(&before);
         let mut wanted = Vec::new();
         for topic in &changed {
             self.look_at(topic, &mut wanted);
@@ -72,6 +89,7 @@ impl PartitionOpener {
             match opened.and_then(|opened| self.partition(wanted, opened)) {
                 Ok(partition) => partitions.push(partition),
                 Err(error) => {
+                    self.failed = true;
                     tracing::error!(topic = %topic.name, partition = index, %error, "partition cannot be opened");
                 }
             }
