@@ -96,7 +96,7 @@ impl Header {
 }
 
 /// Bytes of a header that fills a sector.
-pub(crate) const SECTOR_BYTES: usize = 4096;
+pub(crate) const SECTOR_BYTES: usize = highwater_io::DIRECT_BLOCK_BYTES;
 const _: () = assert!(SECTOR_BYTES as u64 == ALIGN);
 
 pub(crate) fn padded(bytes: u64) -> u64 {

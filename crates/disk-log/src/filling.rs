@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
+use highwater_io::align;
 
 use crate::block::{HEADER_BYTES, SECTOR_BYTES};
 
@@ -101,7 +102,7 @@ impl Segments {
             used.try_reclaim(SEGMENT_BYTES + SECTOR_BYTES)
         });
         match free.and_then(|at| self.0.remove(at)) {
-            Some(memory) if memory.capacity() < 2 * SEGMENT_BYTES => aligned(memory),
+            Some(memory) if memory.capacity() < 2 * SEGMENT_BYTES => align(memory),
             _ => segment(SEGMENT_BYTES),
         }
     }
@@ -113,15 +114,7 @@ fn whole_sectors(bytes: usize) -> usize {
 
 /// Empty memory that begins at a multiple of a sector, with room for at least `bytes`.
 pub(crate) fn segment(bytes: usize) -> BytesMut {
-    aligned(BytesMut::with_capacity(bytes + SECTOR_BYTES))
-}
-
-fn aligned(mut memory: BytesMut) -> BytesMut {
-    let address = memory.as_ptr().addr();
-    let skip = address.next_multiple_of(SECTOR_BYTES) - address;
-    memory.put_bytes(0, skip);
-    drop(memory.split());
-    memory
+    align(BytesMut::with_capacity(bytes + SECTOR_BYTES))
 }
 
 #[cfg(test)]

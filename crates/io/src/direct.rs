@@ -66,7 +66,12 @@ fn is_aligned(part: &Bytes) -> bool {
 }
 
 fn aligned(bytes: usize) -> BytesMut {
-    let mut memory = BytesMut::with_capacity(bytes + DIRECT_BLOCK_BYTES);
+    align(BytesMut::with_capacity(bytes + DIRECT_BLOCK_BYTES))
+}
+
+/// Empty memory cut so that it begins at a multiple of [`DIRECT_BLOCK_BYTES`]: it loses less than one of its capacity.
+#[must_use]
+pub fn align(mut memory: BytesMut) -> BytesMut {
     let address = memory.as_ptr().addr();
     memory.put_bytes(0, address.next_multiple_of(DIRECT_BLOCK_BYTES) - address);
     drop(memory.split());

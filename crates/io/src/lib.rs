@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+pub use direct::align;
 #[cfg(feature = "faults")]
 pub use faulty::{Faults, FaultyDevice};
 pub use real::{RealDevice, RealThreads};
