@@ -156,9 +156,31 @@ struct Cursor<'a> {
     at: usize,
 }
 
+#[inline]
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+}
+
 impl Cursor<'_> {
     #[inline]
     fn varlong(&mut self) -> Option<i64> {
+        // nearly all are of one or two bytes
+        let left = self.bytes.get(self.at..)?;
+        match *left {
+            [one, ..] if one < 0x80 => {
+                self.at += 1;
+                Some(unzigzag(u64::from(one)))
+            }
+            [one, two, ..] if two < 0x80 => {
+                self.at += 2;
+                Some(unzigzag(u64::from(one & 0x7f) | u64::from(two) << 7))
+            }
+            _ => self.long_varlong(),
+        }
+    }
+
+    #[cold]
+    fn long_varlong(&mut self) -> Option<i64> {
         let mut value = 0u64;
         let mut shift = 0;
         loop {
@@ -173,8 +195,7 @@ impl Cursor<'_> {
                 return None;
             }
         }
-        let half = i64::try_from(value >> 1).ok()?;
-        Some(if value & 1 == 0 { half } else { !half })
+        Some(unzigzag(value))
     }
 
     #[inline]
