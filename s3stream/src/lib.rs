@@ -10,7 +10,7 @@ use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, ObjectId, StreamId, StreamOffset, StreamRange, Timestamp,
     WalPosition,
 };
-pub use highwater_wal::{AppendPermit, AppendReceipt, StreamBatch, record_bytes};
+pub use highwater_wal::{AppendPermit, AppendReceipt, HEAD_BYTES, StreamBatch, record_bytes};
 
 mod cache;
 mod error;

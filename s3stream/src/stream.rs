@@ -84,6 +84,7 @@ impl State {
             roll: batch.roll,
             delta: batch.delta,
             bytes: batch.bytes,
+            tail_crc: batch.tail_crc,
             _permit: batch.permit,
         });
     }

@@ -7,8 +7,8 @@ use futures::StreamExt;
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, StreamOffset, WalPosition};
 
 use crate::{
-    AppendReceipt, ConfirmedBatch, ConfirmedSink, SealedWal, StreamBatch, WalError, WalFactory,
-    WriteAheadLog, record_bytes,
+    AppendReceipt, ConfirmedBatch, ConfirmedSink, HEAD_BYTES, SealedWal, StreamBatch, WalError,
+    WalFactory, WriteAheadLog, record_bytes,
 };
 
 const NODE: NodeId = NodeId(1);
@@ -34,11 +34,13 @@ fn batch(base: StreamOffset, bytes: usize) -> StreamBatch {
     let mut head = [0; 16];
     head[..8].copy_from_slice(&base.to_be_bytes());
     let fill = base.to_be_bytes()[7];
+    let tail = Bytes::from(vec![fill; bytes]);
     StreamBatch {
         count: 2,
         max_timestamp: base * 10,
         head,
-        tail: Bytes::from(vec![fill; bytes]),
+        tail_crc: crc32fast::hash(&tail),
+        tail,
         delta: Bytes::from(vec![fill; 28]),
         roll: base == 4,
     }
@@ -46,6 +48,7 @@ fn batch(base: StreamOffset, bytes: usize) -> StreamBatch {
 
 /// What of a batch must come back as it was.
 fn seen(batch: &ConfirmedBatch) -> (StreamId, StreamOffset, u32, i64, Bytes, bool, Bytes) {
+    assert_eq!(batch.tail_crc, crc32fast::hash(&batch.bytes[HEAD_BYTES..]));
     (
         batch.stream,
         batch.base,

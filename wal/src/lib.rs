@@ -19,6 +19,9 @@ mod error;
 
 pub use error::WalError;
 
+/// Bytes of a batch that the log writes itself: base offset, length, leader epoch (outside Kafka's CRC).
+pub const HEAD_BYTES: usize = 16;
+
 /// One record batch on its way into the log. The WAL copies `head` and `tail`, once.
 #[derive(Debug, Clone)]
 pub struct StreamBatch {
@@ -26,10 +29,13 @@ pub struct StreamBatch {
     pub count: u32,
     /// Its largest timestamp, or -1.
     pub max_timestamp: Timestamp,
-    /// The first 16 bytes as stored: base offset, length, leader epoch (outside Kafka's CRC).
-    pub head: [u8; 16],
+    /// The first bytes as stored.
+    pub head: [u8; HEAD_BYTES],
     /// The rest, as the client sent it.
     pub tail: Bytes,
+    /// The CRC-32 (IEEE) of `tail`, made when it was checked: what the log and the objects say of these bytes is made of
+    /// it, so that memory that changes in between is found.
+    pub tail_crc: u32,
     /// What the layer above folds into its state (F1); opaque, at most 64 bytes.
     pub delta: Bytes,
     /// Whether the stream rolls before this batch (F6).
@@ -55,6 +61,8 @@ pub struct ConfirmedBatch {
     pub roll: bool,
     /// The whole batch: a slice of the group-commit buffer.
     pub bytes: Bytes,
+    /// The CRC-32 (IEEE) of `bytes` after the first [`HEAD_BYTES`].
+    pub tail_crc: u32,
     /// The WAL position just after it: trimming to here forgets it.
     pub end: WalPosition,
     /// The memory it holds (M1); of a permit of [`WriteAheadLog::reserve`].

@@ -1,6 +1,7 @@
 //! Blocks: a header and a part of a group.
 
 use bytes::{Buf, BufMut};
+use crc32fast::Hasher;
 
 /// Blocks begin at multiples of this.
 pub(crate) const ALIGN: u64 = 4096;
@@ -27,8 +28,8 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// The header's bytes, with the CRC of itself and the body.
-    pub(crate) fn encode(&self, body: &[u8]) -> [u8; HEADER_BYTES] {
+    /// The header's bytes, with the CRC of itself and the body, whose sum is given.
+    pub(crate) fn encode(&self, body: &Hasher) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         let mut fields = &mut header[..];
         fields.put_u32(MAGIC);
@@ -77,7 +78,7 @@ impl Header {
     /// Whether header and body are as they were written.
     pub(crate) fn check(header: &[u8], body: &[u8]) -> bool {
         let stored = &header[4..8];
-        stored == crc(&header[8..HEADER_BYTES], body).to_be_bytes()
+        stored == crc(&header[8..HEADER_BYTES], &sum(body)).to_be_bytes()
     }
 
     /// Where the body begins, from the block's beginning.
@@ -103,9 +104,15 @@ pub(crate) fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(ALIGN)
 }
 
-fn crc(header: &[u8], body: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(header);
-    hasher.update(body);
-    hasher.finalize()
+/// The sum of a body.
+pub(crate) fn sum(body: &[u8]) -> Hasher {
+    let mut sum = Hasher::new();
+    sum.update(body);
+    sum
+}
+
+fn crc(header: &[u8], body: &Hasher) -> u32 {
+    let mut all = sum(header);
+    all.combine(body);
+    all.finalize()
 }

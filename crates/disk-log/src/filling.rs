@@ -4,12 +4,32 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
+use crc32fast::Hasher;
 use highwater_io::align;
 
 use crate::block::{HEADER_BYTES, SECTOR_BYTES};
 
 /// Groups are carved, one after the other, from memory of this size; what does not fit gets its own.
 const SEGMENT_BYTES: usize = 1 << 20;
+
+/// A part of an entry. Where its CRC-32 is known, the bytes are summed with the first one who checked them, not again:
+/// memory that changes afterwards is found.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// What is copied.
+    pub bytes: &'a [u8],
+    /// Its CRC-32 (IEEE), if known.
+    pub crc: Option<u32>,
+}
+
+impl<'a> From<&'a [u8]> for Part<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self { bytes, crc: None }
+    }
+}
+
+/// Below it, summing bytes that were just copied costs less than combining sums.
+const COMBINED_BYTES_MIN: usize = 32 << 10;
 
 /// Entries between their block's header and the padding.
 pub(crate) struct Filling<M> {
@@ -19,6 +39,8 @@ pub(crate) struct Filling<M> {
     pub(crate) entries: Vec<(Range<usize>, M)>,
     /// Just after the last entry; what follows is padding.
     pub(crate) end: usize,
+    /// The sum of all entries.
+    pub(crate) crc: Hasher,
     /// The group's number, from 1.
     pub(crate) number: u64,
 }
@@ -30,6 +52,7 @@ impl<M> Filling<M> {
             memory: BytesMut::new(),
             entries: Vec::new(),
             end: 0,
+            crc: Hasher::new(),
             number: 1,
         }
     }
@@ -44,7 +67,13 @@ impl<M> Filling<M> {
     }
 
     /// Adds one entry that fits.
-    pub(crate) fn push(&mut self, segments: &mut Segments, parts: &[&[u8]], bytes: usize, meta: M) {
+    pub(crate) fn push(
+        &mut self,
+        segments: &mut Segments,
+        parts: &[Part<'_>],
+        bytes: usize,
+        meta: M,
+    ) {
         if self.is_empty() {
             let needed = HEADER_BYTES + bytes;
             if needed > whole_sectors(self.memory.capacity()) {
@@ -55,7 +84,14 @@ impl<M> Filling<M> {
         }
         let from = self.memory.len();
         for part in parts {
-            self.memory.put_slice(part);
+            self.memory.put_slice(part.bytes);
+            match part.crc {
+                Some(crc) if part.bytes.len() >= COMBINED_BYTES_MIN => {
+                    let known = Hasher::new_with_initial_len(crc, part.bytes.len() as u64);
+                    self.crc.combine(&known);
+                }
+                _ => self.crc.update(part.bytes),
+            }
         }
         self.end = self.memory.len();
         self.entries.push((from..self.end, meta));
@@ -69,6 +105,7 @@ impl<M> Filling<M> {
             memory: BytesMut::new(),
             entries: Vec::new(),
             end: 0,
+            crc: Hasher::new(),
             number: self.number + 1,
         };
         let memory = self.memory.split();
@@ -132,7 +169,8 @@ mod tests {
         {
             let entry = vec![7; *bytes];
             assert!(filling.is_empty() && filling.fits(*bytes));
-            filling.push(&mut segments, &[&entry[..1], &entry[1..]], *bytes, number);
+            let parts = [entry[..1].into(), entry[1..].into()];
+            filling.push(&mut segments, &parts, *bytes, number);
             assert!(filling.fits(0));
             closed.push(filling.close());
         }
@@ -150,9 +188,27 @@ mod tests {
     }
 
     #[test]
+    fn a_sum_that_is_known_is_combined() {
+        let bytes: Vec<u8> = (0..COMBINED_BYTES_MIN * 3)
+            .map(|at| (at % 251) as u8)
+            .collect();
+        for (from, to) in [(0, 7), (7, COMBINED_BYTES_MIN), (9, 3 * COMBINED_BYTES_MIN)] {
+            let known = Part {
+                bytes: &bytes[from..to],
+                crc: Some(crc32fast::hash(&bytes[from..to])),
+            };
+            let parts = [bytes[..from].into(), known, bytes[to..].into()];
+            let mut filling = Filling::first();
+            filling.push(&mut Segments::default(), &parts, bytes.len(), ());
+            assert_eq!(filling.close().crc.finalize(), crc32fast::hash(&bytes));
+        }
+    }
+
+    #[test]
     fn an_entry_that_does_not_fit_begins_another_group() {
         let mut filling = Filling::first();
-        filling.push(&mut Segments::default(), &[&[1; 1000]], 1000, ());
+        let entry = [1; 1000];
+        filling.push(&mut Segments::default(), &[entry[..].into()], 1000, ());
         let room = SEGMENT_BYTES - HEADER_BYTES - 1000;
         assert!(filling.fits(room));
         assert!(!filling.fits(room + 2 * SECTOR_BYTES));
@@ -171,7 +227,7 @@ mod tests {
         let mut places = std::collections::BTreeSet::new();
         let mut held = VecDeque::new();
         for _ in 0..100 {
-            filling.push(&mut segments, &[&entry], entry.len(), ());
+            filling.push(&mut segments, &[entry[..].into()], entry.len(), ());
             let group = filling.close().memory.freeze();
             places.insert(group.as_ptr().addr());
             held.push_back(group.slice(100..200));

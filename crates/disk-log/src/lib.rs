@@ -24,6 +24,7 @@ mod log;
 mod recovery;
 
 pub use error::LogError;
+pub use filling::Part;
 pub use group::{Group, GroupSink};
 pub use log::{Appended, DiskLog, State};
 pub use recovery::{RecoveredGroup, Recovery};

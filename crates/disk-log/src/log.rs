@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes};
+use crc32fast::Hasher;
 use highwater_io::Threads;
 use tokio::sync::{Notify, watch};
 
-use crate::block::{BLOCK_MAX, HEADER_BYTES, Header, SECTOR_BYTES};
+use crate::block::{BLOCK_MAX, HEADER_BYTES, Header, SECTOR_BYTES, sum};
 use crate::files::Files;
-use crate::filling::{Filling, Segments, segment};
+use crate::filling::{Filling, Part, Segments, segment};
 use crate::group::{Group, GroupSink};
 use crate::{LogError, Recovery};
 
@@ -131,8 +132,8 @@ impl<M: Send + 'static> DiskLog<M> {
 
     /// Appends one entry, copying its parts into the open group; never waits. The entry is durable when
     /// [`State::groups`] reaches its group.
-    pub fn append(&self, parts: &[&[u8]], meta: M) -> Appended {
-        let bytes = parts.iter().map(|part| part.len()).sum();
+    pub fn append(&self, parts: &[Part<'_>], meta: M) -> Appended {
+        let bytes = parts.iter().map(|part| part.bytes.len()).sum();
         let mut locked = self.lock();
         let open = &mut *locked;
         if !open.filling.fits(bytes) {
@@ -331,7 +332,11 @@ impl<M: Send + 'static> Writer<M> {
         self.ensure_file().await?;
         let room = usize::try_from(self.in_file().min(BLOCK_MAX)).unwrap_or(usize::MAX);
         let mut at = group.end.min(room);
-        let header = self.header(&memory[HEADER_BYTES..at], true, at == group.end);
+        let crc = match at == group.end {
+            true => group.crc,
+            false => sum(&memory[HEADER_BYTES..at]),
+        };
+        let header = self.header(at - HEADER_BYTES, crc, true, at == group.end);
         memory[..HEADER_BYTES].copy_from_slice(&header.0);
         let memory = memory.freeze();
         let padded_to = |end: usize| end.next_multiple_of(SECTOR_BYTES);
@@ -342,7 +347,8 @@ impl<M: Send + 'static> Writer<M> {
             let room = self.in_file().min(BLOCK_MAX) - SECTOR_BYTES as u64;
             let room = usize::try_from(room).unwrap_or(usize::MAX);
             let end = group.end.min(at + room);
-            let header = self.header(&memory[at..end], false, end == group.end);
+            let crc = sum(&memory[at..end]);
+            let header = self.header(end - at, crc, false, end == group.end);
             let mut sector = segment(SECTOR_BYTES);
             sector.put_slice(&header.0);
             sector.put_bytes(0, SECTOR_BYTES - HEADER_BYTES);
@@ -363,17 +369,23 @@ impl<M: Send + 'static> Writer<M> {
         file_bytes - self.position % file_bytes
     }
 
-    fn header(&self, body: &[u8], first: bool, last: bool) -> ([u8; HEADER_BYTES], Header) {
+    fn header(
+        &self,
+        body_bytes: usize,
+        crc: Hasher,
+        first: bool,
+        last: bool,
+    ) -> ([u8; HEADER_BYTES], Header) {
         let header = Header {
             opening: self.opening,
             position: self.position,
             synced: self.synced,
-            body_bytes: u32::try_from(body.len()).expect("a block is at most 1 MiB"),
+            body_bytes: u32::try_from(body_bytes).expect("a block is at most 1 MiB"),
             first,
             last,
             sector: !first,
         };
-        (header.encode(body), header)
+        (header.encode(&crc), header)
     }
 
     async fn write_block(

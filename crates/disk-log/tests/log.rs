@@ -81,7 +81,7 @@ impl Disk {
 }
 
 fn append(log: &DiskLog<()>, body: &[u8]) -> Appended {
-    log.append(&[body], ())
+    log.append(&[body.into()], ())
 }
 
 fn small(count: u8) -> Vec<Vec<u8>> {

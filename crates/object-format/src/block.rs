@@ -1,6 +1,7 @@
 //! Data blocks: whole batches of one stream.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use crc32fast::Hasher;
 use highwater_types::{StreamId, StreamOffset, Timestamp};
 
 use crate::FormatError;
@@ -33,6 +34,35 @@ impl BatchEntry {
     }
 }
 
+/// A batch's bytes with the sum of those that were summed before.
+#[derive(Debug, Clone)]
+pub struct SummedBytes {
+    /// All of them.
+    pub bytes: Bytes,
+    /// Where the part begins that is summed.
+    pub summed_from: usize,
+    /// Its CRC-32 (IEEE).
+    pub crc: u32,
+}
+
+impl From<Bytes> for SummedBytes {
+    fn from(bytes: Bytes) -> Self {
+        Self {
+            summed_from: 0,
+            crc: crc32fast::hash(&bytes),
+            bytes,
+        }
+    }
+}
+
+impl SummedBytes {
+    fn add_to(&self, sum: &mut Hasher) {
+        let (fresh, summed) = self.bytes.split_at(self.summed_from);
+        sum.update(fresh);
+        sum.combine(&Hasher::new_with_initial_len(self.crc, summed.len() as u64));
+    }
+}
+
 /// Where a block lies and what it holds, as a directory says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockEntry {
@@ -58,9 +88,9 @@ pub struct DataBlock {
 }
 
 /// The bytes of a block's header and table; the body follows, linked.
-pub(crate) fn encode(stream: StreamId, batches: &[BatchEntry], body: &[Bytes]) -> Bytes {
+pub(crate) fn encode(stream: StreamId, batches: &[BatchEntry], body: &[SummedBytes]) -> Bytes {
     let base = batches.first().map_or(0, |batch| batch.base);
-    let body_bytes: usize = body.iter().map(Bytes::len).sum();
+    let body_bytes: usize = body.iter().map(|part| part.bytes.len()).sum();
     let mut out = BytesMut::with_capacity(HEADER_BYTES + batches.len() * ENTRY_BYTES);
     out.put_slice(MAGIC);
     out.put_u16(VERSION);
@@ -76,11 +106,11 @@ pub(crate) fn encode(stream: StreamId, batches: &[BatchEntry], body: &[Bytes]) -
         out.put_u32(batch.bytes);
         out.put_i64(batch.max_timestamp);
     }
-    let mut hasher = crc32fast::Hasher::new();
+    let mut hasher = Hasher::new();
     hasher.update(&out[..CRC_AT]);
     hasher.update(&out[HEADER_BYTES..]);
     for part in body {
-        hasher.update(part);
+        part.add_to(&mut hasher);
     }
     out[CRC_AT..HEADER_BYTES].copy_from_slice(&hasher.finalize().to_be_bytes());
     out.freeze()
@@ -120,7 +150,7 @@ impl DataBlock {
             return Err(truncated);
         }
         let table = table.unwrap_or_default();
-        let mut hasher = crc32fast::Hasher::new();
+        let mut hasher = Hasher::new();
         hasher.update(&bytes[..CRC_AT]);
         hasher.update(&bytes[HEADER_BYTES..]);
         if hasher.finalize() != stored {

@@ -5,7 +5,7 @@ mod directory;
 mod error;
 mod object;
 
-pub use block::{BatchEntry, BlockEntry, DataBlock};
+pub use block::{BatchEntry, BlockEntry, DataBlock, SummedBytes};
 pub use directory::{StreamDirectory, StreamRoll};
 pub use error::FormatError;
 pub use object::{

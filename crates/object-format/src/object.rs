@@ -5,7 +5,7 @@ use highwater_types::{
     LeaderEpoch, NodeEpoch, NodeId, ObjectId, StreamId, StreamOffset, Timestamp, Uuid, WalPosition,
 };
 
-use crate::block::{self, VERSION};
+use crate::block::{self, SummedBytes, VERSION};
 use crate::directory::{Fields, checked};
 use crate::{BatchEntry, BlockEntry, FormatError, StreamDirectory, StreamRoll};
 
@@ -123,7 +123,7 @@ pub struct ObjectWriter {
     body: Vec<Bytes>,
     position: u64,
     parts: Vec<StreamPart>,
-    pending: Vec<Bytes>,
+    pending: Vec<SummedBytes>,
     pending_bytes: usize,
     batches: Vec<BatchEntry>,
     stream_bytes: u64,
@@ -176,11 +176,11 @@ impl ObjectWriter {
         });
     }
 
-    /// Adds a batch to the stream begun last; `roll` says that the stream rolls before it.
+    /// Adds a batch to the stream begun last, linked; `roll` says that the stream rolls before it.
     ///
     /// # Panics
     /// Before any stream was begun.
-    pub fn push_batch(&mut self, batch: BatchEntry, delta: Bytes, roll: bool, bytes: Bytes) {
+    pub fn push_batch(&mut self, batch: BatchEntry, delta: Bytes, roll: bool, body: SummedBytes) {
         // a block names its batches by 32-bit distances, which compaction's gaps may exceed
         if self
             .batches
@@ -205,9 +205,9 @@ impl ObjectWriter {
         if !delta.is_empty() {
             directory.deltas.push((batch.base..batch.next(), delta));
         }
-        self.stream_bytes += bytes.len() as u64;
-        self.pending_bytes += bytes.len();
-        self.pending.push(bytes);
+        self.stream_bytes += body.bytes.len() as u64;
+        self.pending_bytes += body.bytes.len();
+        self.pending.push(body);
         self.batches.push(batch);
         if self.pending_bytes >= BLOCK_BYTES {
             self.cut_block();
@@ -255,7 +255,8 @@ impl ObjectWriter {
         });
         self.position += bytes as u64;
         self.body.push(head);
-        self.body.append(&mut self.pending);
+        self.body
+            .extend(self.pending.drain(..).map(|body| body.bytes));
         self.pending_bytes = 0;
         self.batches.clear();
     }

@@ -48,7 +48,7 @@ fn push(writer: &mut ObjectWriter, first: StreamOffset, plans: &[Plan]) {
             Bytes::from(count.to_string())
         };
         let fill = u8::try_from(length % 251).expect("small");
-        writer.push_batch(batch, delta, roll, Bytes::from(vec![fill; length]));
+        writer.push_batch(batch, delta, roll, Bytes::from(vec![fill; length]).into());
     }
 }
 

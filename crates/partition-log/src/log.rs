@@ -7,8 +7,8 @@ use bytes::Bytes;
 use highwater_protocol::records::{head, split_batches};
 use highwater_runtime::WallClock;
 use highwater_s3stream::{
-    AppendPermit, AppendReceipt, FetchLimit, OpenedStream, Stream, StreamBatch, StreamBounds,
-    StreamError, record_bytes,
+    AppendPermit, AppendReceipt, FetchLimit, HEAD_BYTES, OpenedStream, Stream, StreamBatch,
+    StreamBounds, StreamError, record_bytes,
 };
 use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
 use tokio::sync::watch;
@@ -190,6 +190,7 @@ impl PartitionLog {
         let ValidatedBatch {
             header,
             bytes,
+            tail_crc,
             max_timestamp,
             log_append_time,
         } = batch;
@@ -223,7 +224,8 @@ impl PartitionLog {
             count,
             max_timestamp,
             head: head(base, bytes.len(), self.leader_epoch.0),
-            tail: bytes.slice(16..),
+            tail: bytes.slice(HEAD_BYTES..),
+            tail_crc,
             delta: producer
                 .as_ref()
                 .map(ProducerBatch::encode)

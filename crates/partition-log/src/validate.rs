@@ -4,6 +4,7 @@ use bytes::Bytes;
 use highwater_protocol::records::{
     BATCH_HEADER_BYTES, BatchError, BatchHeader, Codec, TimestampType, decompress, walk,
 };
+use highwater_s3stream::HEAD_BYTES;
 
 use crate::{AppendError, LogConfig, recompress};
 
@@ -21,6 +22,8 @@ pub enum Origin {
 pub struct ValidatedBatch {
     pub(crate) header: BatchHeader,
     pub(crate) bytes: Bytes,
+    /// The CRC-32 of `bytes` after [`HEAD_BYTES`]: made here, where they are checked and near.
+    pub(crate) tail_crc: u32,
     pub(crate) max_timestamp: i64,
     /// The broker's time, where that stamps the records.
     pub(crate) log_append_time: Option<i64>,
@@ -209,6 +212,7 @@ fn finish(
     let log_append_time = by_broker.then_some(now_ms);
     Ok(ValidatedBatch {
         header,
+        tail_crc: crc32fast::hash(&bytes[HEAD_BYTES..]),
         bytes,
         max_timestamp: stamp,
         log_append_time,

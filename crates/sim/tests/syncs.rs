@@ -93,14 +93,14 @@ async fn groups_after_a_kill_and_a_power_failure(seed: u64, lie: Option<&str>) -
     let whole_file = vec![7; (1 << 20) - 48];
     // the write is done, the sync is not
     disk.die_in(2);
-    log.append(&[&whole_file], ());
+    log.append(&[whole_file[..].into()], ());
     tokio::time::sleep(Duration::from_secs(5)).await;
     ensure!(disk.is_dead(), "it hangs in the sync");
     disk.crash(Crash::Process);
     let (recovery, groups) = recover(&disk).await?;
     ensure!(groups == 1, "what a killed process wrote is there");
     let log = start(recovery);
-    let appended = log.append(&[b"next"], ());
+    let appended = log.append(&[b"next"[..].into()], ());
     ensure!(appended.wait(log.state()).await, "is durable");
     disk.crash(Crash::Power);
     Ok(recover(&disk).await?.1)

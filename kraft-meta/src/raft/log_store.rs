@@ -148,7 +148,7 @@ impl LogStore {
         for record in records {
             bytes.extend_from_slice(&record.encode_length_delimited_to_vec());
         }
-        Some(self.0.log.append(&[&bytes], meta))
+        Some(self.0.log.append(&[bytes[..].into()], meta))
     }
 
     /// Resolves when nothing more becomes durable: an fsync failed (D3), or it was closed.

@@ -17,6 +17,7 @@ pub(crate) struct Cached {
     pub(crate) roll: bool,
     pub(crate) delta: Bytes,
     pub(crate) bytes: Bytes,
+    pub(crate) tail_crc: u32,
     pub(crate) _permit: BytePermit,
 }
 

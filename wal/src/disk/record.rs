@@ -4,7 +4,7 @@ use bytes::{Buf, BufMut, Bytes};
 use highwater_runtime::BytePermit;
 use highwater_types::{LeaderEpoch, StreamId, StreamOffset, WalPosition};
 
-use crate::{ConfirmedBatch, StreamBatch, WalError};
+use crate::{ConfirmedBatch, HEAD_BYTES, StreamBatch, WalError};
 
 /// What is remembered of a batch while it is on its way to the disk.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub(super) struct Meta {
     pub(super) max_timestamp: i64,
     pub(super) roll: bool,
     pub(super) delta: Bytes,
+    pub(super) tail_crc: u32,
     pub(super) memory: BytePermit,
     pub(super) room: BytePermit,
 }
@@ -77,6 +78,7 @@ fn decode(body: &mut Bytes, end: WalPosition) -> Option<ConfirmedBatch> {
     }
     let delta = body.split_to(delta_bytes);
     let bytes = body.split_to(batch_bytes);
+    let tail_crc = crc32fast::hash(bytes.get(HEAD_BYTES..)?);
     let permit = BytePermit::empty();
     Some(ConfirmedBatch {
         stream,
@@ -87,6 +89,7 @@ fn decode(body: &mut Bytes, end: WalPosition) -> Option<ConfirmedBatch> {
         delta,
         roll,
         bytes,
+        tail_crc,
         end,
         permit,
     })

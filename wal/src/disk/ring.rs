@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use highwater_disk_log::{DiskLog, Group, GroupSink, Recovery, State};
+use highwater_disk_log::{DiskLog, Group, GroupSink, Part, Recovery, State};
 use highwater_io::Threads;
 use highwater_runtime::{ByteBudget, BytePermit};
 use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, StreamOffset, WalPosition};
@@ -100,6 +100,7 @@ impl Sink {
                 delta: meta.delta,
                 roll: meta.roll,
                 bytes: group.memory.slice(range.start + skip..range.end),
+                tail_crc: meta.tail_crc,
                 end,
                 permit: meta.memory,
             });
@@ -186,10 +187,20 @@ impl WriteAheadLog for DiskWal {
             max_timestamp: batch.max_timestamp,
             roll: batch.roll,
             delta: batch.delta.clone(),
+            tail_crc: batch.tail_crc,
             memory: permit.memory,
             room: permit.room,
         };
-        let parts = [&header[..], &batch.delta, &batch.head, &batch.tail];
+        let tail = Part {
+            bytes: &batch.tail,
+            crc: Some(batch.tail_crc),
+        };
+        let parts = [
+            header[..].into(),
+            batch.delta[..].into(),
+            batch.head[..].into(),
+            tail,
+        ];
         let appended = self.log.append(&parts, meta);
         AppendReceipt {
             ticket: appended.group,
