@@ -1,5 +1,6 @@
 //! `/health/live`, `/health/ready` and `/metrics` over HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,11 +9,14 @@ use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
+use crate::broker::Broker;
+use crate::metrics::set_memory;
+
 /// How often recorded values are folded into what is rendered: between, each takes memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Serves until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, metrics: PrometheusHandle) {
+pub(crate) async fn serve(listener: TcpListener, metrics: PrometheusHandle, broker: Arc<Broker>) {
     let handle = metrics.clone();
     let upkeep = async move {
         loop {
@@ -24,7 +28,13 @@ pub(crate) async fn serve(listener: TcpListener, metrics: PrometheusHandle) {
         .route("/health/live", get(|| async { "live\n" }))
         // it is served from when the partitions are open on
         .route("/health/ready", get(|| async { (StatusCode::OK, "ready\n") }))
-        .route("/metrics", get(move || std::future::ready(metrics.render())));
+        .route(
+            "/metrics",
+            get(move || {
+                set_memory(&broker);
+                std::future::ready(metrics.render())
+            }),
+        );
     tokio::select! {
         () = upkeep => {}
         served = axum::serve(listener, app) => {

@@ -14,6 +14,9 @@ pub struct RequestBudgets {
     pub fetch: ByteBudget,
     /// The same where objects are read: a replay does not hold up the tail.
     pub fetch_cold: ByteBudget,
+    /// The same, of connections that have not yet shown that they take an answer promptly, or no longer do: they hold up
+    /// each other and nobody else.
+    pub fetch_slow: ByteBudget,
 }
 
 impl RequestBudgets {
@@ -25,7 +28,21 @@ impl RequestBudgets {
             other: ByteBudget::new(plan.other),
             fetch: ByteBudget::new(plan.fetch),
             fetch_cold: ByteBudget::new(plan.fetch_cold),
+            fetch_slow: ByteBudget::new(plan.fetch_slow),
         }
+    }
+
+    /// Bytes held and the limit of each budget, by name.
+    #[must_use]
+    pub fn held(&self) -> [(&'static str, u64, u64); 5] {
+        [
+            ("produce", &self.produce),
+            ("other", &self.other),
+            ("fetch", &self.fetch),
+            ("fetch_cold", &self.fetch_cold),
+            ("fetch_slow", &self.fetch_slow),
+        ]
+        .map(|(name, budget)| (name, budget.used(), budget.limit()))
     }
 
     /// The budget of frames of an API key as it came.

@@ -5,20 +5,38 @@ use metrics::{Counter, Histogram};
 use tokio::time::Instant;
 
 use crate::api::ApiEntry;
+use crate::broker::Broker;
 
 /// Requests by API.
 pub const REQUESTS: &str = "highwater_broker_requests_total";
 /// Seconds from a request read to its answer ready, by API.
 pub const REQUEST_SECONDS: &str = "highwater_broker_request_seconds";
 
+/// Bytes that a budget has given out, by budget.
+pub const MEMORY_USED: &str = "highwater_broker_memory_used_bytes";
+/// Bytes that a budget may give out, by budget.
+pub const MEMORY_LIMIT: &str = "highwater_broker_memory_limit_bytes";
+
 /// Describes every metric of this crate.
 pub fn describe() {
     metrics::describe_counter!(REQUESTS, "Requests by API.");
+    metrics::describe_gauge!(MEMORY_USED, "Bytes that a budget has given out.");
+    metrics::describe_gauge!(MEMORY_LIMIT, "Bytes that a budget may give out.");
     metrics::describe_histogram!(
         REQUEST_SECONDS,
         metrics::Unit::Seconds,
         "Time from a request read to its answer ready, by API."
     );
+}
+
+/// Sets the gauges of memory to what is held now: requests, answers and caches.
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+pub(crate) fn set_memory(broker: &Broker) {
+    let requests = broker.budgets.held();
+    for (budget, used, limit) in requests.into_iter().chain(broker.streams.memory()) {
+        metrics::gauge!(MEMORY_USED, "budget" => budget).set(used as f64);
+        metrics::gauge!(MEMORY_LIMIT, "budget" => budget).set(limit as f64);
+    }
 }
 
 /// The handles of each API's metrics, looked up once. Made when the recorder is installed.

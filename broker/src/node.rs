@@ -178,9 +178,10 @@ impl Node {
             housekeeping::run(Arc::clone(&broker)),
         );
         if let Some((listener, handle)) = admin {
-            tasks.spawn(TaskKind::AdminHttp, http::serve(listener, handle));
+            let serve = http::serve(listener, handle, Arc::clone(&broker));
+            tasks.spawn(TaskKind::AdminHttp, serve);
         }
-        let addresses = serve(&broker, acceptors, budgets, &tasks);
+        let addresses = serve(&broker, &*machine.network, acceptors, budgets, &tasks);
         Ok(Self {
             broker,
             metadata: storage.metadata,
@@ -440,6 +441,7 @@ async fn listen_admin(
 
 fn serve(
     broker: &Arc<Broker>,
+    network: &dyn Network,
     acceptors: Vec<Listening>,
     budgets: RequestBudgets,
     tasks: &Tasks,
@@ -450,7 +452,7 @@ fn serve(
     let limits = Limits {
         frame_bytes_max: config.frame_bytes_max(),
         idle: (idle_ms >= 0).then(|| config.millis("connections.max.idle.ms")),
-        connections_max: count("max.connections"),
+        connections_max: count("max.connections").min(network.connections_max()),
         connections_per_ip_max: count("max.connections.per.ip"),
         connections_per_ip: config.connections_per_ip.clone(),
     };

@@ -219,6 +219,18 @@ impl ObjectStreamStore {
         self.shared.wal().ended().await;
     }
 
+    /// Bytes held and the limit of each of its caches, by name.
+    #[must_use]
+    pub fn memory(&self) -> [(&'static str, u64, u64); 2] {
+        let log = &self.shared.parts.memory;
+        let blocks = self.shared.reader.cached_bytes();
+        let blocks_max = self.shared.config.block_cache_bytes;
+        [
+            ("log_cache", log.used(), log.limit()),
+            ("block_cache", blocks, blocks_max),
+        ]
+    }
+
     /// Lets go of a stream that was deleted; what is cached of it is dropped.
     pub fn forget(&self, id: StreamId) {
         self.shared

@@ -12,7 +12,7 @@ use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{
     AbortedTransaction, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
-use highwater_runtime::BytePermit;
+use highwater_runtime::{ByteBudget, BytePermit};
 use tokio::time::Instant;
 
 use super::error::{self, Refusal};
@@ -223,7 +223,19 @@ async fn hold(
     bytes: usize,
     limits: &Limits,
 ) -> (Vec<Outcome>, BytePermit) {
-    let budget = &ctx.broker.budgets.fetch;
+    if bytes == 0 {
+        return (results, BytePermit::empty());
+    }
+    let budgets = &ctx.broker.budgets;
+    let budget = match ctx.connection.takes_promptly() {
+        true => &budgets.fetch,
+        false => &budgets.fetch_slow,
+    };
+    let share = share_of(budget);
+    let (results, bytes) = match bytes > share {
+        true => look(targets, limits, share),
+        false => (results, bytes),
+    };
     let wanted = u64::try_from(bytes).unwrap_or(u64::MAX).min(budget.limit());
     if let Some(permit) = budget.try_acquire(wanted) {
         return (results, permit);
@@ -234,6 +246,12 @@ async fn hold(
     let (results, bytes) = look(targets, limits, bytes);
     give_back(&mut permit, bytes);
     (results, permit)
+}
+
+/// What one answer may hold of a budget, so that a few slow clients cannot hold it all; a first batch is whole anyway.
+fn share_of(budget: &ByteBudget) -> usize {
+    const LEAST_BYTES: u64 = 64 << 10;
+    usize::try_from(budget.share().max(LEAST_BYTES)).unwrap_or(usize::MAX)
 }
 
 /// Gives back what of a permit is not used.
@@ -285,8 +303,12 @@ async fn read_cold(
     until: Instant,
     limits: &Limits,
 ) -> BytePermit {
-    let budget = &ctx.broker.budgets.fetch_cold;
-    let at_most = usize::try_from(budget.limit() / 4).unwrap_or(usize::MAX);
+    let budgets = &ctx.broker.budgets;
+    let budget = match ctx.connection.takes_promptly() {
+        true => &budgets.fetch_cold,
+        false => &budgets.fetch_slow,
+    };
+    let at_most = share_of(budget);
     let had = bytes_of(results);
     let mut left = limits.max_bytes.saturating_sub(had).min(at_most);
     let wanted = u64::try_from(left + had).unwrap_or(u64::MAX);

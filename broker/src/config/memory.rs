@@ -14,6 +14,8 @@ pub struct MemoryPlan {
     pub fetch: u64,
     /// Answers to fetches that need objects: a sixteenth.
     pub fetch_cold: u64,
+    /// Answers to fetches of connections that do not take them promptly: a thirty-second.
+    pub fetch_slow: u64,
     /// Frames of every other request: a sixteenth.
     pub other: u64,
     /// The log cache, which is also the write-ahead log's buffers: three eighths.
@@ -31,6 +33,7 @@ impl MemoryPlan {
             produce: limit / 8,
             fetch: limit / 16,
             fetch_cold: limit / 16,
+            fetch_slow: limit / 32,
             other: limit / 16,
             log_cache: limit / 8 * 3,
             block_cache: limit / 8,

@@ -9,11 +9,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_io::net::Socket;
 use highwater_runtime::BytePermit;
+use tokio::time::Instant;
 
 use super::frame_reader::{Frame, FrameReader, ReadError};
 use super::{BufferPool, write};
@@ -28,6 +30,26 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     /// The listener it came by.
     pub listener: Arc<str>,
+    /// Whether it took its last large answer promptly; false until it has.
+    pub(super) prompt: Arc<AtomicBool>,
+}
+
+impl ConnectionInfo {
+    /// A connection that has taken nothing yet.
+    #[must_use]
+    pub(super) fn new(peer: SocketAddr, listener: Arc<str>) -> Self {
+        Self {
+            peer,
+            listener,
+            prompt: Arc::default(),
+        }
+    }
+
+    /// Whether it takes its answers promptly, as far as is known.
+    #[must_use]
+    pub(crate) fn takes_promptly(&self) -> bool {
+        self.prompt.load(Ordering::Relaxed)
+    }
 }
 
 /// One answer.
@@ -87,6 +109,7 @@ enum Pending {
 
 struct Connection {
     socket: Box<dyn Socket>,
+    prompt: Arc<AtomicBool>,
     reader: FrameReader,
     pending: VecDeque<Pending>,
     limits: ConnectionLimits,
@@ -119,6 +142,7 @@ pub(super) async fn run(
     let reader = FrameReader::new(limits.pool.clone(), limits.frame_bytes_max);
     let mut connection = Connection {
         socket,
+        prompt: Arc::clone(&info.prompt),
         reader,
         pending: VecDeque::new(),
         limits,
@@ -219,14 +243,54 @@ impl Connection {
             }
         }
         if !parts.is_empty() {
-            let write = write::write_all(&mut *self.socket, &mut parts);
-            tokio::time::timeout(self.limits.write, write)
-                .await
-                .map_err(|_cause| Ended::Slow)?
-                .map_err(Ended::Write)?;
+            self.write(parts, &held).await?;
         }
         if close { Err(Ended::Request) } else { Ok(()) }
     }
+}
+
+/// How long an answer may take and be taken promptly; then it keeps nothing of what it shares with caches.
+const PROMPT: Duration = Duration::from_millis(100);
+/// How often it is looked at how an answer is taken.
+const LOOK: Duration = Duration::from_secs(1);
+/// What is taken at least between two looks where others wait for the memory.
+const TAKEN_MIN: usize = 64 << 10;
+
+impl Connection {
+    /// Writes answers (M3). One that is not taken promptly is copied out of the segments and blocks that it shares, which
+    /// it would keep from being freed; it is given up when others wait for its memory and it hardly moves, and at the
+    /// deadline in any case.
+    async fn write(&mut self, mut parts: VecDeque<Bytes>, held: &BytePermit) -> Result<(), Ended> {
+        let deadline = Instant::now() + self.limits.write;
+        let holds = held.bytes() > 0;
+        let mut look = PROMPT;
+        loop {
+            let before = bytes_of(&parts);
+            let until = deadline.min(Instant::now() + look);
+            let write = write::write_all(&mut *self.socket, &mut parts);
+            if let Ok(written) = tokio::time::timeout_at(until, write).await {
+                if holds {
+                    self.prompt.store(look == PROMPT, Ordering::Relaxed);
+                }
+                return written.map_err(Ended::Write);
+            }
+            if Instant::now() >= deadline {
+                return Err(Ended::Slow);
+            }
+            let left = bytes_of(&parts);
+            if holds && look == PROMPT {
+                self.prompt.store(false, Ordering::Relaxed);
+                write::own(&mut parts);
+            } else if before - left < TAKEN_MIN && held.is_contended() {
+                return Err(Ended::Slow);
+            }
+            look = LOOK;
+        }
+    }
+}
+
+fn bytes_of(parts: &VecDeque<Bytes>) -> usize {
+    parts.iter().map(Bytes::len).sum()
 }
 
 /// Waits until the first pending answer is ready. Cancellation safe.

@@ -2,11 +2,13 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use highwater_io::net::Socket;
 use highwater_runtime::BytePermit;
 use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
 
 use super::BufferPool;
 use crate::memory::RequestBudgets;
@@ -29,6 +31,9 @@ pub(super) enum ReadError {
     /// The prefix is no length that is accepted.
     #[error("frame length refused bytes={bytes} limit={limit}")]
     Length { bytes: i64, limit: usize },
+    /// Its memory was wanted by others, and it hardly came.
+    #[error("a frame stopped halfway while others waited for its memory")]
+    Stalled,
 }
 
 /// Frames of one socket. Every method is cancellation safe: what was read stays.
@@ -36,9 +41,13 @@ pub(super) enum ReadError {
 pub(super) struct FrameReader {
     buffer: BytesMut,
     pool: BufferPool,
-    permit: Option<BytePermit>,
+    permit: Option<(BytePermit, Instant)>,
     frame_max: usize,
 }
+
+/// A frame whose memory others wait for comes at least at this pace, or it gives way.
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+const STALL: Duration = Duration::from_secs(1);
 
 const PREFIX_BYTES: usize = 4;
 const KEY_BYTES: usize = 2;
@@ -72,12 +81,13 @@ impl FrameReader {
                                 bytes: i64::try_from(too.bytes).unwrap_or(i64::MAX),
                                 limit: usize::try_from(too.limit).unwrap_or(usize::MAX),
                             })?;
-                    self.permit = Some(permit);
+                    self.permit = Some((permit, Instant::now()));
                 }
                 if self.buffer.len() >= PREFIX_BYTES + length {
                     self.buffer.advance(PREFIX_BYTES);
                     let body = self.buffer.split_to(length).freeze();
-                    let permit = self.permit.take().unwrap_or_else(BytePermit::empty);
+                    let held = self.permit.take();
+                    let permit = held.map_or_else(BytePermit::empty, |(permit, _)| permit);
                     return Ok(Some(Frame { body, permit }));
                 }
                 let whole = PREFIX_BYTES + length - self.buffer.len();
@@ -88,7 +98,11 @@ impl FrameReader {
                 };
                 self.buffer.reserve(wanted);
             }
-            if !self.fill(socket).await.map_err(ReadError::Ended)? {
+            let filled = match self.permit.is_some() {
+                true => self.fill_held(socket).await?,
+                false => self.fill(socket).await.map_err(ReadError::Ended)?,
+            };
+            if !filled {
                 if self.buffer.is_empty() {
                     return Ok(None);
                 }
@@ -123,6 +137,27 @@ impl FrameReader {
                 limit: self.frame_max,
             }),
         }
+    }
+
+    /// One read of a frame whose memory is held.
+    async fn fill_held(&mut self, socket: &mut dyn Socket) -> Result<bool, ReadError> {
+        loop {
+            if self.is_stalled() {
+                return Err(ReadError::Stalled);
+            }
+            if let Ok(read) = tokio::time::timeout(STALL, self.fill(socket)).await {
+                return read.map_err(ReadError::Ended);
+            }
+        }
+    }
+
+    fn is_stalled(&self) -> bool {
+        let Some((permit, since)) = &self.permit else {
+            return false;
+        };
+        let seconds = since.elapsed().as_secs();
+        let enough = seconds.saturating_mul(BYTES_PER_SECOND_MIN);
+        seconds > 0 && (self.buffer.len() as u64) < enough && permit.is_contended()
     }
 
     /// One read. False at the end of the stream.

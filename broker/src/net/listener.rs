@@ -125,10 +125,7 @@ pub(crate) async fn serve(
             tracing::info!(client = %peer, "connection refused: max.connections.per.ip is reached");
             continue;
         };
-        let info = ConnectionInfo {
-            peer,
-            listener: Arc::clone(&listener),
-        };
+        let info = ConnectionInfo::new(peer, Arc::clone(&listener));
         let run = connection::run(
             socket,
             info,
@@ -145,7 +142,7 @@ pub(crate) async fn serve(
 
 fn log_end(ended: &Ended, peer: std::net::SocketAddr) {
     match ended {
-        Ended::Read(ReadError::Length { .. }) | Ended::Slow => {
+        Ended::Read(ReadError::Length { .. } | ReadError::Stalled) | Ended::Slow => {
             tracing::info!(client = %peer, error = %ended, "connection closed");
         }
         _ => tracing::debug!(client = %peer, error = %ended, "connection closed"),

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use highwater_io::net::Socket;
 use tokio::io::AsyncWriteExt;
 
 const SLICES_MAX: usize = 64;
 
-/// Writes every part, in order, without joining them. Not cancellation safe: what was written is gone.
+/// Writes every part, in order, without joining them. Cancellation safe: `parts` is what is left.
 pub(super) async fn write_all(
     socket: &mut dyn Socket,
     parts: &mut VecDeque<Bytes>,
@@ -34,4 +34,13 @@ pub(super) async fn write_all(
         }
     }
     Ok(())
+}
+
+/// Copies the parts into memory of their own.
+pub(super) fn own(parts: &mut VecDeque<Bytes>) {
+    let mut own = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    for part in parts.drain(..) {
+        own.put_slice(&part);
+    }
+    parts.push_back(own.freeze());
 }

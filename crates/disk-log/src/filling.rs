@@ -117,7 +117,7 @@ impl<M> Filling<M> {
     }
 }
 
-/// Segments whose groups are still held, oldest first; used again when nothing of them is. So a log that is appended to
+/// Segments whose groups are still held, oldest first but for those that outlive others; used again when nothing of them is. So a log that is appended to
 /// and let go of at one pace needs no fresh memory, which the kernel would fill with zeroes first.
 #[derive(Default)]
 pub(crate) struct Segments(VecDeque<BytesMut>);
@@ -134,14 +134,19 @@ impl Segments {
         if bytes > SEGMENT_BYTES {
             return segment(bytes.next_multiple_of(SECTOR_BYTES));
         }
-        let free = self.0.iter_mut().take(LOOKED_AT).position(|used| {
+        for _ in 0..LOOKED_AT.min(self.0.len()) {
+            let Some(mut used) = self.0.pop_front() else {
+                break;
+            };
             // true when this is the last handle on a segment, and then it is whole again
-            used.try_reclaim(SEGMENT_BYTES + SECTOR_BYTES)
-        });
-        match free.and_then(|at| self.0.remove(at)) {
-            Some(memory) if memory.capacity() < 2 * SEGMENT_BYTES => align(memory),
-            _ => segment(SEGMENT_BYTES),
+            if !used.try_reclaim(SEGMENT_BYTES + SECTOR_BYTES) {
+                // to the back: one that is held for long must not hide those that are free
+                self.0.push_back(used);
+            } else if used.capacity() < 2 * SEGMENT_BYTES {
+                return align(used);
+            }
         }
+        segment(SEGMENT_BYTES)
     }
 }
 

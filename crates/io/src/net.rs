@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A connected byte stream.
@@ -28,6 +29,10 @@ pub trait Acceptor: Debug + Send + Sync + 'static {
 pub trait Network: Debug + Send + Sync + 'static {
     /// Listens on `host` (empty: every address) and `port` (0: the machine chooses).
     async fn listen(&self, host: &str, port: u16) -> io::Result<Box<dyn Acceptor>>;
+    /// How many connections the machine has room for, beside files.
+    fn connections_max(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// The machine's TCP.
@@ -40,6 +45,20 @@ impl Network for TcpNetwork {
         let host = if host.is_empty() { "0.0.0.0" } else { host };
         let listener = tokio::net::TcpListener::bind((host, port)).await?;
         Ok(Box::new(TcpAcceptor(listener)))
+    }
+
+    /// What the process may open, raised as far as it may be, less what files need.
+    fn connections_max(&self) -> usize {
+        const FOR_FILES: u64 = 512;
+        let mut limit = getrlimit(Resource::Nofile);
+        let soft = limit.current;
+        limit.current = limit.maximum;
+        let open = match setrlimit(Resource::Nofile, limit) {
+            Ok(()) => limit.maximum,
+            Err(_refused) => soft,
+        };
+        let open = open.unwrap_or(u64::MAX);
+        usize::try_from(open.saturating_sub(FOR_FILES).max(open / 2)).unwrap_or(usize::MAX)
     }
 }
 

@@ -72,6 +72,12 @@ impl ByteBudget {
         self.0.limit
     }
 
+    /// What one holder may take of it while it lasts: a quarter of what is free, so that no few holders have it all.
+    #[must_use]
+    pub fn share(&self) -> u64 {
+        self.limit().saturating_sub(self.used()) / 4
+    }
+
     /// Takes `bytes` if they are free now and nobody waits.
     #[must_use]
     pub fn try_acquire(&self, bytes: u64) -> Option<BytePermit> {
@@ -141,6 +147,14 @@ impl BytePermit {
         self.bytes
     }
 
+    /// Whether somebody waits for the budget that this is part of.
+    #[must_use]
+    pub fn is_contended(&self) -> bool {
+        self.budget
+            .as_ref()
+            .is_some_and(|budget| self.bytes > 0 && budget.0.turn.try_lock().is_err())
+    }
+
     /// Takes a part out of this permit.
     ///
     /// # Panics
@@ -185,8 +199,11 @@ mod tests {
         let budget = ByteBudget::new(10);
         let mut held = budget.acquire(8).await.expect("fits");
         assert!(budget.try_acquire(3).is_none());
+        assert_eq!(ByteBudget::new(100).share(), 25);
+        assert!(!held.is_contended());
         let release = async {
             tokio::task::yield_now().await;
+            assert!(held.is_contended());
             assert!(budget.try_acquire(1).is_none(), "somebody waits");
             drop(held.split(5));
         };

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::broker::Broker;
 use crate::differential;
 use crate::jars::{self, has};
+use crate::overload;
 use crate::python;
 use crate::report::{Outcome, Report};
 use crate::rust::{cargo, run};
@@ -28,6 +29,7 @@ pub(crate) fn run_all(report: &mut Report) {
     report.suite("tools", 90 * SECOND, tools::compare);
     report.suite("differential", 2 * MINUTE, differential::compare);
     report.suite("crash", 5 * MINUTE, crash);
+    report.suite("overload", 2 * MINUTE, overload::run);
 }
 
 fn python_suite(name: &str) -> Result<Outcome> {

@@ -4,6 +4,7 @@ mod broker;
 mod clients;
 mod differential;
 mod franz_go;
+mod overload;
 mod policy;
 mod python;
 mod report;

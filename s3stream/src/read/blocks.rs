@@ -113,6 +113,11 @@ impl Blocks {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes that are kept or being loaded.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.cache.weight() + self.0.budget.used()
+    }
+
     /// Begins to load what of some blocks is not there; what is only read ahead, as far as there is room.
     pub(crate) fn begin(
         &self,

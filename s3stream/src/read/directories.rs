@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use highwater_object_format::{Footer, FormatError, StreamDirectory};
+use highwater_object_format::{BlockEntry, Footer, FormatError, StreamDirectory, StreamRoll};
 use highwater_object_storage::{IoClass, ObjectKey, ObjectStorage, layout};
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{ObjectId, StreamId};
-use quick_cache::UnitWeighter;
+use quick_cache::Weighter;
 use tokio::sync::watch;
 
 use super::fixed_cache::{FixedCache, fixed_cache};
@@ -17,15 +17,31 @@ use crate::StreamError;
 
 /// The first read of an object: its footer and index, and in a small object everything.
 const SUFFIX_BYTES: u64 = 64 << 10;
-const DIRECTORIES_MAX: usize = 4096;
+/// About what a directory takes.
+const DIRECTORY_BYTES: u64 = 4 << 10;
 
 type Key = (ObjectId, StreamId);
 type Loaded = Result<Arc<StreamDirectory>, Arc<StreamError>>;
 type Loading = watch::Receiver<Option<Loaded>>;
 
+#[derive(Debug, Clone)]
+struct ByBytes;
+
+impl Weighter<Key, Arc<StreamDirectory>> for ByBytes {
+    fn weight(&self, _key: &Key, directory: &Arc<StreamDirectory>) -> u64 {
+        let entries = directory.entries.iter().map(|(_, entry)| entry.len() + 48);
+        let deltas = directory.deltas.iter().map(|(_, delta)| delta.len() + 48);
+        let checkpoint = directory.checkpoint.as_ref().map_or(0, Bytes::len);
+        let lists = directory.blocks.len() * size_of::<BlockEntry>()
+            + directory.rolls.len() * size_of::<StreamRoll>()
+            + directory.leader_epochs.len() * 16;
+        (entries.sum::<usize>() + deltas.sum::<usize>() + checkpoint + lists + 512) as u64
+    }
+}
+
 struct Inner {
     storage: Arc<dyn ObjectStorage>,
-    cache: FixedCache<Key, Arc<StreamDirectory>, UnitWeighter>,
+    cache: FixedCache<Key, Arc<StreamDirectory>, ByBytes>,
     loading: Mutex<BTreeMap<Key, Loading>>,
     tasks: Tasks,
 }
@@ -35,13 +51,20 @@ struct Inner {
 pub(super) struct Directories(Arc<Inner>);
 
 impl Directories {
-    pub(super) fn new(storage: Arc<dyn ObjectStorage>, tasks: Tasks) -> Self {
+    /// Keeps about `bytes` of them.
+    pub(super) fn new(storage: Arc<dyn ObjectStorage>, bytes: u64, tasks: Tasks) -> Self {
+        let expected = usize::try_from(bytes / DIRECTORY_BYTES).unwrap_or(1024);
         Self(Arc::new(Inner {
             storage,
-            cache: fixed_cache(DIRECTORIES_MAX, DIRECTORIES_MAX as u64, UnitWeighter),
+            cache: fixed_cache(expected.max(16), bytes, ByBytes),
             loading: Mutex::default(),
             tasks,
         }))
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.cache.weight()
     }
 
     /// One directory, loading it where need be. Cancellation safe: a load goes on.
@@ -114,6 +137,8 @@ impl Directories {
         };
         let (position, bytes) = found.ok_or_else(|| of_format(&key, &missing))?;
         let directory = self.part(&key, &known, position, bytes).await?;
+        // of its own memory, so that what is kept does not keep the whole suffix
+        let directory = Bytes::copy_from_slice(&directory);
         Ok(Arc::new(
             StreamDirectory::parse(&directory).map_err(damaged)?,
         ))

@@ -53,12 +53,22 @@ struct Needed {
 impl ObjectReader {
     pub(crate) fn new(storage: Arc<dyn ObjectStorage>, cache_bytes: u64, tasks: Tasks) -> Self {
         let window = WINDOW_BYTES_MAX.min(cache_bytes / 8);
+        let for_directories = cache_bytes / 8;
         Self(Arc::new(Inner {
-            blocks: Blocks::new(Arc::clone(&storage), cache_bytes, tasks.clone()),
-            directories: Directories::new(storage, tasks.clone()),
+            blocks: Blocks::new(
+                Arc::clone(&storage),
+                cache_bytes - for_directories,
+                tasks.clone(),
+            ),
+            directories: Directories::new(storage, for_directories, tasks.clone()),
             readahead: Mutex::new(Readahead::new(usize::try_from(window).unwrap_or(0))),
             tasks,
         }))
+    }
+
+    /// Bytes of blocks and directories that are kept, and of blocks that are being loaded.
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        self.0.blocks.bytes() + self.0.directories.bytes()
     }
 
     /// Whole batches from the one that holds `from`, out of objects alone.

@@ -1,0 +1,223 @@
+//! The crowd: clients that hold connections, take slowly, never read, or stop halfway.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use highwater_protocol::messages::create_topics_request::CreatableTopic;
+use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use highwater_protocol::messages::{
+    ApiVersionsRequest, CreateTopicsRequest, FetchRequest, MetadataRequest,
+};
+use highwater_protocol::records::BatchBuilder;
+use highwater_protocol::{ApiKey, FrameWriter, Request, StrBytes};
+use highwater_tests::{Client, produce_request};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::{Counts, PARTITIONS};
+
+const BACKLOG: &str = "backlog";
+/// What the healthy ones use.
+pub(crate) const TAIL: &str = "tail";
+const BATCH_BYTES: usize = 256 << 10;
+const RECORD_BYTES: usize = 4 << 10;
+/// What the kernel takes for a client that takes nothing.
+const RECEIVE_BYTES: u32 = 16 << 10;
+/// A client that was closed comes again after this.
+const REST: Duration = Duration::from_millis(500);
+
+pub(crate) async fn create_topics(address: SocketAddr) -> Result<()> {
+    let topic = |name, num_partitions| CreatableTopic {
+        name: StrBytes::from(name),
+        num_partitions,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest {
+        topics: vec![topic(BACKLOG, PARTITIONS), topic(TAIL, 1)],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    let answer = Client::connect(address).await?.send(&request, 7).await?;
+    let refused = answer.topics.iter().find(|topic| topic.error_code != 0);
+    ensure!(refused.is_none(), "{refused:?}");
+    Ok(())
+}
+
+/// Writes about that many bytes to every partition together; answers how many it were.
+pub(crate) async fn backlog(address: SocketAddr, bytes: u64) -> Result<u64> {
+    let mut batch = BatchBuilder::default();
+    for number in 0..BATCH_BYTES / RECORD_BYTES {
+        batch.push(i64::try_from(number)?, None, Some(&[7; RECORD_BYTES]));
+    }
+    let batch = batch.build()?;
+    let each = bytes / batch.len() as u64 / u64::from(PARTITIONS.unsigned_abs());
+    let mut writers = JoinSet::new();
+    for partition in 0..PARTITIONS {
+        let batch = batch.clone();
+        writers.spawn(async move {
+            let mut client = Client::connect(address).await?;
+            for _ in 0..each {
+                let answer = client.produce(BACKLOG, partition, batch.clone()).await?;
+                ensure!(answer.error_code == 0, "{answer:?}");
+            }
+            Ok(())
+        });
+    }
+    while let Some(done) = writers.join_next().await {
+        done??;
+    }
+    Ok(each * batch.len() as u64 * u64::from(PARTITIONS.unsigned_abs()))
+}
+
+/// Connects from one of several addresses, with a small window.
+async fn connect(address: SocketAddr, number: usize) -> Result<TcpStream> {
+    let host = 2 + u8::try_from(number % 10)?;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(RECEIVE_BYTES)?;
+    socket.bind((IpAddr::V4(Ipv4Addr::new(127, 0, 0, host)), 0).into())?;
+    Ok(socket.connect(address).await?)
+}
+
+fn frame<R: Request>(request: &R, version: i16) -> Vec<u8> {
+    let flexible = version >= R::FLEXIBLE_FROM;
+    let mut out = FrameWriter::request(R::KEY, version, flexible, 1, "crowd");
+    request.write(&mut out, version);
+    out.finish().concat()
+}
+
+async fn hold(address: SocketAddr, number: usize) -> Result<TcpStream> {
+    let mut socket = connect(address, number).await?;
+    let request = frame(&ApiVersionsRequest::default(), 0);
+    socket.write_all(&request).await?;
+    let length = usize::try_from(socket.read_i32().await?)?;
+    socket.read_exact(&mut vec![0; length]).await?;
+    Ok(socket)
+}
+
+/// Asks once for what the broker can, and stays.
+pub(crate) async fn idle(address: SocketAddr, number: usize, counts: Arc<Counts>) {
+    loop {
+        if let Ok(mut socket) = hold(address, number).await {
+            counts.idle.fetch_add(1, Ordering::Relaxed);
+            // resolves when the broker closes it, which it should not
+            drop(socket.read_u8().await);
+            counts.idle.fetch_sub(1, Ordering::Relaxed);
+        }
+        tokio::time::sleep(REST).await;
+    }
+}
+
+fn large_fetch(number: usize) -> Vec<u8> {
+    // half begin at the beginning, which is in objects, half near the end, which is in memory
+    let fetch_offset = if number % 4 < 2 { 0 } else { 14_000 };
+    let partition_max_bytes = if number % 3 == 0 { 16 << 20 } else { 1 << 20 };
+    let partitions = (0..PARTITIONS).map(|partition| FetchPartition {
+        partition,
+        fetch_offset,
+        partition_max_bytes,
+        current_leader_epoch: -1,
+        ..Default::default()
+    });
+    let request = FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        max_bytes: 50 << 20,
+        session_epoch: -1,
+        topics: vec![FetchTopic {
+            topic: StrBytes::from(BACKLOG),
+            partitions: partitions.collect(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    frame(&request, 12)
+}
+
+async fn take_slowly(address: SocketAddr, number: usize, counts: &Counts) -> Result<()> {
+    let mut socket = connect(address, number).await?;
+    socket.write_all(&large_fetch(number)).await?;
+    counts.slow_opened.fetch_add(1, Ordering::Relaxed);
+    let mut some = [0; 4 << 10];
+    // odd ones take 4 KiB a second, even ones nothing
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if number % 2 == 1 {
+            let taken = socket.read(&mut some).await?;
+            ensure!(taken > 0, "closed by the broker");
+            counts.slow_bytes.fetch_add(taken as u64, Ordering::Relaxed);
+        } else {
+            // notices that it is closed, without reading
+            socket.write_all(&[]).await?;
+            ensure!(socket.take_error()?.is_none(), "closed by the broker");
+        }
+    }
+}
+
+/// Asks for 50 MiB and takes a little of it, or nothing; comes again when it is closed.
+pub(crate) async fn slow(address: SocketAddr, number: usize, counts: Arc<Counts>) {
+    loop {
+        drop(take_slowly(address, number, &counts).await);
+        tokio::time::sleep(REST).await;
+    }
+}
+
+fn small_batch() -> Result<Bytes> {
+    let mut batch = BatchBuilder::default();
+    batch.push(0, None, Some(&[7; 100]));
+    Ok(batch.build()?)
+}
+
+async fn send_for_ever(address: SocketAddr, number: usize, counts: &Counts) -> Result<()> {
+    let mut socket = connect(address, number).await?;
+    let request = match number % 2 {
+        0 => frame(&MetadataRequest::default(), 12),
+        _ => frame(&produce_request(BACKLOG, 0, small_batch()?, 1), 9),
+    };
+    loop {
+        socket.write_all(&request).await?;
+        counts.deaf_sent.fetch_add(1, Ordering::Relaxed);
+        if counts.deaf_sent.load(Ordering::Relaxed) % 64 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Sends requests for ever and reads no answer.
+pub(crate) async fn deaf(address: SocketAddr, number: usize, counts: Arc<Counts>) {
+    loop {
+        drop(send_for_ever(address, number, &counts).await);
+        tokio::time::sleep(REST).await;
+    }
+}
+
+async fn send_half(address: SocketAddr, number: usize, counts: &Counts) -> Result<()> {
+    let mut socket = connect(address, number).await?;
+    let key = match number % 2 {
+        0 => ApiKey::Produce,
+        _ => ApiKey::Metadata,
+    };
+    let length: i32 = match number % 5 {
+        0 => i32::MAX,
+        _ => 4 << 20,
+    };
+    socket.write_i32(length).await?;
+    socket.write_i16(key as i16).await?;
+    socket.write_all(&[0; 1000]).await?;
+    counts.half_opened.fetch_add(1, Ordering::Relaxed);
+    let closed = socket.read_u8().await;
+    closed.map(|_| ()).context("closed by the broker")
+}
+
+/// Sends the beginning of a large frame and stops.
+pub(crate) async fn half(address: SocketAddr, number: usize, counts: Arc<Counts>) {
+    loop {
+        drop(send_half(address, number, &counts).await);
+        tokio::time::sleep(REST).await;
+    }
+}
