@@ -10,6 +10,8 @@ use crate::config::MemoryPlan;
 pub struct RequestBudgets {
     produce: ByteBudget,
     other: ByteBudget,
+    /// Small frames of any kind but produce: large ones that stop halfway do not hold them up.
+    small: ByteBudget,
     /// Records in fetch answers that are being written, out of the log cache.
     pub fetch: ByteBudget,
     /// The same where objects are read: a replay does not hold up the tail.
@@ -25,7 +27,8 @@ impl RequestBudgets {
     pub fn new(plan: &MemoryPlan) -> Self {
         Self {
             produce: ByteBudget::new(plan.produce),
-            other: ByteBudget::new(plan.other),
+            other: ByteBudget::new(plan.other - plan.other / 4),
+            small: ByteBudget::new(plan.other / 4),
             fetch: ByteBudget::new(plan.fetch),
             fetch_cold: ByteBudget::new(plan.fetch_cold),
             fetch_slow: ByteBudget::new(plan.fetch_slow),
@@ -34,10 +37,11 @@ impl RequestBudgets {
 
     /// Bytes held and the limit of each budget, by name.
     #[must_use]
-    pub fn held(&self) -> [(&'static str, u64, u64); 5] {
+    pub fn held(&self) -> [(&'static str, u64, u64); 6] {
         [
             ("produce", &self.produce),
             ("other", &self.other),
+            ("small", &self.small),
             ("fetch", &self.fetch),
             ("fetch_cold", &self.fetch_cold),
             ("fetch_slow", &self.fetch_slow),
@@ -45,11 +49,14 @@ impl RequestBudgets {
         .map(|(name, budget)| (name, budget.used(), budget.limit()))
     }
 
-    /// The budget of frames of an API key as it came.
+    /// The budget of a frame of that many bytes, of an API key as it came.
     #[must_use]
-    pub fn of(&self, key: i16) -> &ByteBudget {
+    pub fn of(&self, key: i16, bytes: usize) -> &ByteBudget {
+        const SMALL_BYTES: usize = 4 << 10;
         if key == ApiKey::Produce as i16 {
             &self.produce
+        } else if bytes <= SMALL_BYTES {
+            &self.small
         } else {
             &self.other
         }

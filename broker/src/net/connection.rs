@@ -278,6 +278,9 @@ impl Connection {
                 return Err(Ended::Slow);
             }
             let left = bytes_of(&parts);
+            if look == PROMPT {
+                self.reader.shrink();
+            }
             if holds && look == PROMPT {
                 self.prompt.store(false, Ordering::Relaxed);
                 write::own(&mut parts);

@@ -72,15 +72,18 @@ impl FrameReader {
             if let Some(length) = self.length()? {
                 if self.permit.is_none() && self.buffer.len() >= PREFIX_BYTES + KEY_BYTES {
                     let mut key = &self.buffer[PREFIX_BYTES..];
-                    let budget = budgets.of(key.get_i16());
-                    let permit =
-                        budget
-                            .acquire(length as u64)
-                            .await
-                            .map_err(|too| ReadError::Length {
+                    let budget = budgets.of(key.get_i16(), length);
+                    let permit = match budget.try_acquire(length as u64) {
+                        Some(permit) => permit,
+                        None => {
+                            self.shrink();
+                            let permit = budget.acquire(length as u64).await;
+                            permit.map_err(|too| ReadError::Length {
                                 bytes: i64::try_from(too.bytes).unwrap_or(i64::MAX),
                                 limit: usize::try_from(too.limit).unwrap_or(usize::MAX),
-                            })?;
+                            })?
+                        }
+                    };
                     self.permit = Some((permit, Instant::now()));
                 }
                 if self.buffer.len() >= PREFIX_BYTES + length {
@@ -122,6 +125,15 @@ impl FrameReader {
                 Ok(false) => return io::ErrorKind::UnexpectedEof.into(),
                 Err(error) => return error,
             }
+        }
+    }
+
+    /// Gives the lent buffer back, keeping a copy of the few bytes in it: for a wait.
+    pub(super) fn shrink(&mut self) {
+        if self.buffer.is_empty() || self.buffer.len() <= self.buffer.capacity() / 4 {
+            let few = BytesMut::from(&self.buffer[..]);
+            self.pool
+                .give_back(std::mem::replace(&mut self.buffer, few));
         }
     }
 
