@@ -5,20 +5,18 @@ use highwater_runtime::ByteBudget;
 
 use crate::config::MemoryPlan;
 
-/// Budgets of frames: a stalled store stops produce and nothing else.
+/// Budgets of frames and answers: a stalled store stops produce and nothing else.
 #[derive(Debug, Clone)]
 pub struct RequestBudgets {
-    produce: ByteBudget,
-    other: ByteBudget,
-    /// Small frames of any kind but produce: large ones that stop halfway do not hold them up.
-    small: ByteBudget,
+    produce: BySize,
+    other: BySize,
     /// Records in fetch answers that are being written, out of the log cache.
     pub fetch: ByteBudget,
     /// The same where objects are read: a replay does not hold up the tail.
     pub fetch_cold: ByteBudget,
     /// The same, of connections that have not yet shown that they take an answer promptly, or no longer do: they hold up
     /// each other and nobody else.
-    pub fetch_slow: ByteBudget,
+    pub fetch_slow: BySize,
 }
 
 impl RequestBudgets {
@@ -26,25 +24,26 @@ impl RequestBudgets {
     #[must_use]
     pub fn new(plan: &MemoryPlan) -> Self {
         Self {
-            produce: ByteBudget::new(plan.produce),
-            other: ByteBudget::new(plan.other - plan.other / 4),
-            small: ByteBudget::new(plan.other / 4),
+            produce: BySize::new(plan.produce),
+            other: BySize::new(plan.other),
             fetch: ByteBudget::new(plan.fetch),
             fetch_cold: ByteBudget::new(plan.fetch_cold),
-            fetch_slow: ByteBudget::new(plan.fetch_slow),
+            fetch_slow: BySize::new(plan.fetch_slow),
         }
     }
 
     /// Bytes held and the limit of each budget, by name.
     #[must_use]
-    pub fn held(&self) -> [(&'static str, u64, u64); 6] {
+    pub fn held(&self) -> [(&'static str, u64, u64); 8] {
         [
-            ("produce", &self.produce),
-            ("other", &self.other),
-            ("small", &self.small),
+            ("produce", &self.produce.large),
+            ("produce_small", &self.produce.small),
+            ("other", &self.other.large),
+            ("other_small", &self.other.small),
             ("fetch", &self.fetch),
             ("fetch_cold", &self.fetch_cold),
-            ("fetch_slow", &self.fetch_slow),
+            ("fetch_slow", &self.fetch_slow.large),
+            ("fetch_slow_small", &self.fetch_slow.small),
         ]
         .map(|(name, budget)| (name, budget.used(), budget.limit()))
     }
@@ -52,13 +51,38 @@ impl RequestBudgets {
     /// The budget of a frame of that many bytes, of an API key as it came.
     #[must_use]
     pub fn of(&self, key: i16, bytes: usize) -> &ByteBudget {
-        const SMALL_BYTES: usize = 4 << 10;
-        if key == ApiKey::Produce as i16 {
-            &self.produce
-        } else if bytes <= SMALL_BYTES {
-            &self.small
-        } else {
-            &self.other
+        let kind = match key == ApiKey::Produce as i16 {
+            true => &self.produce,
+            false => &self.other,
+        };
+        kind.of(bytes)
+    }
+}
+
+/// The budgets of one kind. What is small has a quarter of the memory for itself: large frames that stop halfway, and
+/// large answers that are taken slowly, hold up only each other.
+#[derive(Debug, Clone)]
+pub struct BySize {
+    small: ByteBudget,
+    large: ByteBudget,
+}
+
+const SMALL_BYTES: usize = 64 << 10;
+
+impl BySize {
+    fn new(bytes: u64) -> Self {
+        Self {
+            small: ByteBudget::new(bytes / 4),
+            large: ByteBudget::new(bytes - bytes / 4),
+        }
+    }
+
+    /// The budget of so many bytes.
+    #[must_use]
+    pub fn of(&self, bytes: usize) -> &ByteBudget {
+        match bytes <= SMALL_BYTES {
+            true => &self.small,
+            false => &self.large,
         }
     }
 }

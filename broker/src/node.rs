@@ -454,6 +454,7 @@ fn serve(
         idle: (idle_ms >= 0).then(|| config.millis("connections.max.idle.ms")),
         connections_max: count("max.connections").min(network.connections_max()),
         connections_per_ip_max: count("max.connections.per.ip"),
+        read_buffers_bytes: usize::try_from(config.memory.read_buffers).unwrap_or(usize::MAX),
         connections_per_ip: config.connections_per_ip.clone(),
     };
     let connections = Connections::new(limits, budgets);

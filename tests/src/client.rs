@@ -29,6 +29,7 @@ impl Client {
     /// When nobody listens.
     pub async fn connect(address: SocketAddr) -> Result<Self> {
         let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
         Ok(Self {
             socket,
             correlation_id: 0,

@@ -229,7 +229,7 @@ async fn hold(
     let budgets = &ctx.broker.budgets;
     let budget = match ctx.connection.takes_promptly() {
         true => &budgets.fetch,
-        false => &budgets.fetch_slow,
+        false => budgets.fetch_slow.of(bytes),
     };
     let share = share_of(budget);
     let (results, bytes) = match bytes > share {
@@ -306,7 +306,7 @@ async fn read_cold(
     let budgets = &ctx.broker.budgets;
     let budget = match ctx.connection.takes_promptly() {
         true => &budgets.fetch_cold,
-        false => &budgets.fetch_slow,
+        false => budgets.fetch_slow.of(usize::MAX),
     };
     let at_most = share_of(budget);
     let had = bytes_of(results);

@@ -18,6 +18,8 @@ pub struct MemoryPlan {
     pub fetch_slow: u64,
     /// Frames of every other request: a sixteenth.
     pub other: u64,
+    /// Read buffers kept for whoever reads next: a sixty-fourth.
+    pub read_buffers: u64,
     /// The log cache, which is also the write-ahead log's buffers: three eighths.
     pub log_cache: u64,
     /// Blocks read back from objects: an eighth.
@@ -35,6 +37,7 @@ impl MemoryPlan {
             fetch_cold: limit / 16,
             fetch_slow: limit / 32,
             other: limit / 16,
+            read_buffers: limit / 64,
             log_cache: limit / 8 * 3,
             block_cache: limit / 8,
         }

@@ -324,3 +324,119 @@ fn pop_ready(pending: &mut VecDeque<Pending>) -> Option<Answer> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use highwater_io::net::{Network, TcpNetwork};
+    use highwater_runtime::ByteBudget;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::config::MemoryPlan;
+
+    const LARGE_BYTES: usize = 64 << 20;
+    const ENDS_WITHIN: Duration = Duration::from_secs(20);
+
+    /// Answers with more than the machine takes off its hands, from memory that is shared, under a permit for all of it.
+    struct Large {
+        shared: Bytes,
+        budget: ByteBudget,
+    }
+
+    impl Service for Large {
+        fn overlaps(&self, _frame: &Bytes) -> bool {
+            false
+        }
+
+        fn serve(&self, _connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
+            let body = vec![self.shared.clone()];
+            let permit = self.budget.try_acquire(LARGE_BYTES as u64);
+            let permit = permit.unwrap_or_else(BytePermit::empty);
+            let answer = Answer::Frame(body, permit);
+            Box::pin(async { Served::Now(answer) })
+        }
+    }
+
+    /// A client that asked for [`Large`], and its connection, which runs.
+    async fn connect(write: Duration) -> (TcpStream, Arc<Large>, JoinSet<(Ended, bool)>) {
+        let acceptor = TcpNetwork.listen("127.0.0.1", 0).await.expect("listens");
+        let address = acceptor.local_addr().expect("an address");
+        let mut client = TcpStream::connect(address).await.expect("connects");
+        let (socket, peer) = acceptor.accept().await.expect("accepts");
+        let info = ConnectionInfo::new(peer, Arc::from("PLAINTEXT"));
+        let limits = ConnectionLimits {
+            frame_bytes_max: 1000,
+            idle: None,
+            write,
+            pool: BufferPool::new(0),
+            budgets: RequestBudgets::new(&MemoryPlan::new(64 << 20)),
+        };
+        let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255];
+        client.write_all(&request).await.expect("is taken");
+        let large = Arc::new(Large {
+            shared: Bytes::from(vec![0; LARGE_BYTES]),
+            budget: ByteBudget::new(LARGE_BYTES as u64),
+        });
+        let service = Arc::clone(&large);
+        let mut running = JoinSet::new();
+        running.spawn(async move {
+            let seen = info.clone();
+            let ended = run(socket, info, service, limits).await;
+            (ended, seen.takes_promptly())
+        });
+        (client, large, running)
+    }
+
+    async fn end_of(mut running: JoinSet<(Ended, bool)>) -> (Ended, bool) {
+        let ended = tokio::time::timeout(ENDS_WITHIN, running.join_next()).await;
+        let ended = ended.expect("not for ever").expect("it ran");
+        ended.expect("no panic")
+    }
+
+    // M3
+    #[tokio::test]
+    async fn who_does_not_take_an_answer_is_closed() {
+        let (_client, _large, running) = connect(Duration::from_millis(300)).await;
+        let (ended, prompt) = end_of(running).await;
+        assert!(matches!(ended, Ended::Slow), "{ended}");
+        assert!(!prompt);
+    }
+
+    // M3: long before its deadline, when somebody else waits for the memory
+    #[tokio::test]
+    async fn who_hardly_takes_an_answer_gives_way_and_pins_no_cache() {
+        let (_client, large, mut running) = connect(Duration::from_secs(3600)).await;
+        let holds = || async {
+            while large.budget.used() == 0 || !large.shared.is_unique() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let copied = tokio::time::timeout(ENDS_WITHIN, holds()).await;
+        copied.expect("what it shares is let go of while it is written");
+        tokio::time::sleep(2 * LOOK).await;
+        assert!(running.try_join_next().is_none(), "nobody else waits");
+        let wanted = large.budget.acquire(1);
+        let wanted = tokio::time::timeout(ENDS_WITHIN, wanted).await;
+        let permit = wanted.expect("not for ever").expect("fits");
+        assert_eq!(permit.bytes(), 1);
+        let (ended, _) = end_of(running).await;
+        assert!(matches!(ended, Ended::Slow), "{ended}");
+    }
+
+    #[tokio::test]
+    async fn who_takes_an_answer_at_once_is_known_to() {
+        let (mut client, large, running) = connect(Duration::from_secs(3600)).await;
+        let mut answer = vec![0; LARGE_BYTES];
+        client.read_exact(&mut answer).await.expect("is written");
+        while large.budget.used() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(client);
+        let (ended, prompt) = end_of(running).await;
+        assert!(matches!(ended, Ended::Client), "{ended}");
+        // on a machine that is very busy it may have taken longer
+        assert!(prompt || large.shared.is_unique());
+    }
+}

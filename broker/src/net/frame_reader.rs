@@ -1,7 +1,9 @@
 //! Reads length-prefixed frames from a socket, each under a permit of its kind's budget (M2).
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -172,29 +174,110 @@ impl FrameReader {
         seconds > 0 && (self.buffer.len() as u64) < enough && permit.is_contended()
     }
 
-    /// One read. False at the end of the stream.
+    /// One read. False at the end of the stream. A buffer that is empty is held only while there is something to read.
     async fn fill(&mut self, socket: &mut dyn Socket) -> io::Result<bool> {
+        poll_fn(|cx| {
+            let read = self.poll_fill(socket, cx);
+            if read.is_pending() && self.buffer.is_empty() {
+                self.pool.give_back(std::mem::take(&mut self.buffer));
+            }
+            read
+        })
+        .await
+    }
+
+    fn poll_fill(
+        &mut self,
+        socket: &mut dyn Socket,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<bool>> {
         if self.buffer.is_empty() {
-            let mut lent_back = false;
-            poll_fn(|cx| {
-                let ready = socket.poll_read_ready(cx);
-                if ready.is_pending() && !lent_back {
-                    lent_back = true;
-                    self.pool.give_back(std::mem::take(&mut self.buffer));
-                }
-                ready
-            })
-            .await?;
+            ready!(socket.poll_read_ready(cx))?;
             if self.buffer.capacity() == 0 && !self.buffer.try_reclaim(1) {
                 self.buffer = self.pool.lend();
             }
         }
-        Ok(socket.read_buf(&mut self.buffer).await? > 0)
+        let read = pin!(socket.read_buf(&mut self.buffer)).poll(cx);
+        read.map_ok(|bytes| bytes > 0)
     }
 }
 
 impl Drop for FrameReader {
     fn drop(&mut self) {
         self.pool.give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_io::net::{Network, TcpNetwork};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::config::MemoryPlan;
+
+    const FRAME_MAX: usize = 1 << 20;
+
+    async fn connected() -> (TcpStream, Box<dyn Socket>) {
+        let acceptor = TcpNetwork.listen("127.0.0.1", 0).await.expect("listens");
+        let address = acceptor.local_addr().expect("an address");
+        let client = TcpStream::connect(address).await.expect("connects");
+        let (socket, _) = acceptor.accept().await.expect("accepts");
+        (client, socket)
+    }
+
+    fn budgets() -> RequestBudgets {
+        RequestBudgets::new(&MemoryPlan::new(8 << 20))
+    }
+
+    // I11
+    #[tokio::test]
+    async fn a_connection_that_sends_nothing_holds_no_buffer() {
+        let (mut client, mut socket) = connected().await;
+        let budgets = budgets();
+        let mut reader = FrameReader::new(BufferPool::new(1), FRAME_MAX);
+        for _ in 0..2 {
+            let next = reader.next(&mut *socket, &budgets);
+            let waited = tokio::time::timeout(Duration::from_millis(200), next).await;
+            assert!(waited.is_err(), "there is nothing to read");
+            assert_eq!(reader.buffer.capacity(), 0);
+            client.write_all(&[0, 0, 0, 2, 0, 18]).await.expect("sends");
+            let frame = reader.next(&mut *socket, &budgets).await.expect("is read");
+            assert_eq!(frame.expect("a frame").body, [0, 18][..]);
+        }
+    }
+
+    // M2: large frames of produce that stop halfway
+    #[tokio::test]
+    async fn half_a_frame_gives_way_to_those_that_wait_and_never_holds_up_small_ones() {
+        let budgets = budgets();
+        let produce = 0;
+        // a quarter of an eighth of 8 MiB is for the small ones
+        let large_bytes = budgets.of(produce, FRAME_MAX).limit();
+        assert_eq!(large_bytes, 768 << 10);
+        let (mut client, mut socket) = connected().await;
+        let length = i32::try_from(large_bytes).expect("fits");
+        client.write_i32(length).await.expect("sends");
+        client.write_all(&[0; 1000]).await.expect("sends");
+        let mut reader = FrameReader::new(BufferPool::new(1), FRAME_MAX);
+        let half = reader.next(&mut *socket, &budgets);
+        let wait = async {
+            while budgets.of(produce, FRAME_MAX).used() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(budgets.of(produce, 1000).try_acquire(1000).is_some());
+            tokio::time::sleep(2 * STALL).await;
+            budgets.of(produce, FRAME_MAX).acquire(100_000).await
+        };
+        let half = async {
+            tokio::select! {
+                half = half => half,
+                waited = wait => panic!("it is held for ever: {waited:?}"),
+            }
+        };
+        let half = tokio::time::timeout(20 * STALL, half).await;
+        let half = half.expect("not for ever");
+        assert!(matches!(half, Err(ReadError::Stalled)), "{half:?}");
     }
 }

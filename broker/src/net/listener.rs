@@ -25,6 +25,8 @@ pub(crate) struct Limits {
     pub connections_max: usize,
     /// Connections from one address.
     pub connections_per_ip_max: usize,
+    /// Read buffers that are kept for whoever reads next, bytes.
+    pub read_buffers_bytes: usize,
     /// Single addresses with a limit of their own.
     pub connections_per_ip: BTreeMap<IpAddr, usize>,
 }
@@ -33,7 +35,6 @@ pub(crate) struct Limits {
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long accepting rests after the machine refused a connection (too many files, say).
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-const BUFFERS_KEPT_MAX: usize = 256;
 
 /// The connections of a node, over all its listeners.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl Connections {
             frame_bytes_max: limits.frame_bytes_max,
             idle: limits.idle,
             write: WRITE_DEADLINE,
-            pool: BufferPool::new(BUFFERS_KEPT_MAX),
+            pool: BufferPool::new(limits.read_buffers_bytes),
             budgets,
         };
         let slots = limits.connections_max.min(Semaphore::MAX_PERMITS);
@@ -132,6 +133,8 @@ pub(crate) async fn serve(
             Arc::clone(&service),
             connections.connection.clone(),
         );
+        // boxed, for a future that awaits another has room for it twice
+        let run = Box::pin(run);
         tasks.spawn(TaskKind::Connection, async move {
             let ended = run.await;
             drop((slot, ip_slot));

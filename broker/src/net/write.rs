@@ -1,7 +1,10 @@
 //! Vectored writes of gather lists.
 
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::pin::pin;
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use highwater_io::net::Socket;
@@ -15,13 +18,9 @@ pub(super) async fn write_all(
     parts: &mut VecDeque<Bytes>,
 ) -> io::Result<()> {
     while !parts.is_empty() {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = parts.len().min(SLICES_MAX);
-        for (slice, part) in slices.iter_mut().zip(parts.iter()) {
-            *slice = IoSlice::new(part);
-        }
-        let mut written = socket.write_vectored(&slices[..count]).await?;
-        if written == 0 && parts.iter().take(count).any(|part| !part.is_empty()) {
+        // the slices are made again each time, so that ten thousand waiting connections do not hold them
+        let mut written = poll_fn(|cx| poll_write(socket, parts, cx)).await?;
+        if written == 0 && parts.iter().take(SLICES_MAX).any(|part| !part.is_empty()) {
             return Err(io::ErrorKind::WriteZero.into());
         }
         while let Some(first) = parts.front_mut() {
@@ -34,6 +33,19 @@ pub(super) async fn write_all(
         }
     }
     Ok(())
+}
+
+fn poll_write(
+    socket: &mut dyn Socket,
+    parts: &VecDeque<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let count = parts.len().min(SLICES_MAX);
+    for (slice, part) in slices.iter_mut().zip(parts) {
+        *slice = IoSlice::new(part);
+    }
+    pin!(socket.write_vectored(&slices[..count])).poll(cx)
 }
 
 /// Copies the parts into memory of their own.

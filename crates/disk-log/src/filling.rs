@@ -194,9 +194,7 @@ mod tests {
 
     #[test]
     fn a_sum_that_is_known_is_combined() {
-        let bytes: Vec<u8> = (0..COMBINED_BYTES_MIN * 3)
-            .map(|at| (at % 251) as u8)
-            .collect();
+        let bytes = [&[1; COMBINED_BYTES_MIN][..], &[2; 2 * COMBINED_BYTES_MIN]].concat();
         for (from, to) in [(0, 7), (7, COMBINED_BYTES_MIN), (9, 3 * COMBINED_BYTES_MIN)] {
             let known = Part {
                 bytes: &bytes[from..to],

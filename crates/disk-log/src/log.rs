@@ -336,7 +336,7 @@ impl<M: Send + 'static> Writer<M> {
             true => group.crc,
             false => sum(&memory[HEADER_BYTES..at]),
         };
-        let header = self.header(at - HEADER_BYTES, crc, true, at == group.end);
+        let header = self.header(at - HEADER_BYTES, &crc, true, at == group.end);
         memory[..HEADER_BYTES].copy_from_slice(&header.0);
         let memory = memory.freeze();
         let padded_to = |end: usize| end.next_multiple_of(SECTOR_BYTES);
@@ -348,7 +348,7 @@ impl<M: Send + 'static> Writer<M> {
             let room = usize::try_from(room).unwrap_or(usize::MAX);
             let end = group.end.min(at + room);
             let crc = sum(&memory[at..end]);
-            let header = self.header(end - at, crc, false, end == group.end);
+            let header = self.header(end - at, &crc, false, end == group.end);
             let mut sector = segment(SECTOR_BYTES);
             sector.put_slice(&header.0);
             sector.put_bytes(0, SECTOR_BYTES - HEADER_BYTES);
@@ -372,7 +372,7 @@ impl<M: Send + 'static> Writer<M> {
     fn header(
         &self,
         body_bytes: usize,
-        crc: Hasher,
+        crc: &Hasher,
         first: bool,
         last: bool,
     ) -> ([u8; HEADER_BYTES], Header) {
@@ -385,7 +385,7 @@ impl<M: Send + 'static> Writer<M> {
             last,
             sector: !first,
         };
-        (header.encode(&crc), header)
+        (header.encode(crc), header)
     }
 
     async fn write_block(

@@ -116,7 +116,11 @@ pub(crate) async fn idle(address: SocketAddr, number: usize, counts: Arc<Counts>
 fn large_fetch(number: usize) -> Vec<u8> {
     // half begin at the beginning, which is in objects, half near the end, which is in memory
     let fetch_offset = if number % 4 < 2 { 0 } else { 14_000 };
-    let partition_max_bytes = if number % 3 == 0 { 16 << 20 } else { 1 << 20 };
+    let partition_max_bytes = if number.is_multiple_of(3) {
+        16 << 20
+    } else {
+        1 << 20
+    };
     let partitions = (0..PARTITIONS).map(|partition| FetchPartition {
         partition,
         fetch_offset,
@@ -182,7 +186,7 @@ async fn send_for_ever(address: SocketAddr, number: usize, counts: &Counts) -> R
     loop {
         socket.write_all(&request).await?;
         counts.deaf_sent.fetch_add(1, Ordering::Relaxed);
-        if counts.deaf_sent.load(Ordering::Relaxed) % 64 == 0 {
+        if counts.deaf_sent.load(Ordering::Relaxed).is_multiple_of(64) {
             tokio::task::yield_now().await;
         }
     }

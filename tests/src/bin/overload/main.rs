@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::broker::{Broker, Seen};
 
@@ -23,6 +24,7 @@ use crate::broker::{Broker, Seen};
 const PROCESS_PERCENT_MAX: u64 = 115;
 const MEASURED_BEFORE: Duration = Duration::from_secs(3);
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
+const OPENED_WITHIN: Duration = Duration::from_secs(30);
 /// Partitions of the backlog.
 pub(crate) const PARTITIONS: i32 = 8;
 
@@ -62,7 +64,7 @@ impl Plan {
         Ok(Self {
             binary: PathBuf::from(binary),
             dir: PathBuf::from(dir),
-            memory_mib: number(256)?,
+            memory_mib: number(384)?,
             seconds: number(15)?,
             connections: usize::try_from(number(10_000)?)?,
             slow: usize::try_from(number(1000)?)?,
@@ -90,7 +92,7 @@ async fn main() -> Result<()> {
     let broker = Broker::start(&plan.binary, &plan.dir, plan.memory_mib).await?;
     let address = broker.address;
     clients::create_topics(address).await?;
-    let backlog = clients::backlog(address, 2 * plan.memory_mib << 20).await?;
+    let backlog = clients::backlog(address, (2 * plan.memory_mib) << 20).await?;
     say(&format!(
         "backlog {} MiB; {}",
         backlog >> 20,
@@ -102,15 +104,12 @@ async fn main() -> Result<()> {
     let counts = Arc::new(Counts::default());
     let mut crowd = crowd(&plan, address, &counts);
     let mut most = Seen::default();
-    let measured = healthy::measure(address, Duration::from_secs(plan.seconds));
-    let mut measured = std::pin::pin!(measured);
-    let during = loop {
-        // cancellation safe: what is measured lives outside
-        tokio::select! {
-            during = &mut measured => break during?,
-            () = tokio::time::sleep(SAMPLE_EVERY) => most.join(&broker.look().await?),
-        }
-    };
+    let opened = opened(&plan, &counts);
+    most.join(&watch(&broker, opened).await?.1);
+    let healthy = healthy::measure(address, Duration::from_secs(plan.seconds));
+    let (during, seen) = watch(&broker, healthy).await?;
+    most.join(&seen);
+    let during = during?;
     say(&format!("during:  {during}"));
     let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
     say(&format!(
@@ -132,6 +131,28 @@ async fn main() -> Result<()> {
     );
     check(&most, plan.memory_mib << 20)?;
     broker.stop().await
+}
+
+/// Looks at the broker until something is done.
+async fn watch<T>(broker: &Broker, until: impl Future<Output = T>) -> Result<(T, Seen)> {
+    let mut until = std::pin::pin!(until);
+    let mut most = Seen::default();
+    loop {
+        // cancellation safe: what is waited for lives outside
+        tokio::select! {
+            done = &mut until => return Ok((done, most)),
+            () = tokio::time::sleep(SAMPLE_EVERY) => most.join(&broker.look().await?),
+        }
+    }
+}
+
+/// Waits until the crowd is there, as far as it comes.
+async fn opened(plan: &Plan, counts: &Counts) {
+    let until = Instant::now() + OPENED_WITHIN;
+    let idle = || counts.idle.load(Ordering::Relaxed);
+    while idle() < plan.connections as u64 && Instant::now() < until {
+        tokio::time::sleep(SAMPLE_EVERY).await;
+    }
 }
 
 fn crowd(plan: &Plan, address: SocketAddr, counts: &Arc<Counts>) -> JoinSet<()> {
