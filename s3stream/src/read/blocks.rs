@@ -1,8 +1,8 @@
 //! Blocks of objects through a cache that is bounded in bytes.
 //!
 //! A load belongs to the cache: it goes on when who asked for it gives up, and everybody who wants one of its blocks
-//! waits for it. Consecutive blocks come with one request. What is being loaded is bounded by a budget of its own: who
-//! waits takes his turn, what is only read ahead is left out when there is none.
+//! waits for it. Consecutive blocks come with one request; each stands or falls by itself. What is being loaded is bounded
+//! by a budget of its own: who waits takes his turn, what is only read ahead is left out when there is none.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,17 +15,17 @@ use highwater_types::{ObjectId, StreamId};
 use quick_cache::Weighter;
 use tokio::sync::watch;
 
-use super::fixed_cache::{FixedCache, fixed_cache};
+use super::extent::Extents;
+use super::fixed_cache::{FixedCache, fixed_queue};
 use super::{of_format, same};
 use crate::StreamError;
 
-/// What one request brings at most, when it is more than one block.
-const RUN_BYTES_MAX: u64 = 4 << 20;
 /// About what a block takes.
 const BLOCK_BYTES: u64 = 512 << 10;
 
 type BlockKey = (ObjectId, u64);
-type Loaded = Result<Vec<Arc<DataBlock>>, Arc<StreamError>>;
+/// What a request came to for each block of its run.
+type Loaded = Vec<Result<Arc<DataBlock>, Arc<StreamError>>>;
 
 #[derive(Debug, Clone)]
 struct ByBytes;
@@ -36,11 +36,38 @@ impl Weighter<BlockKey, Arc<DataBlock>> for ByBytes {
     }
 }
 
-/// A block that is being loaded: which of its run it is, and when that is done.
+/// A block that is wanted: at hand, or being loaded.
 #[derive(Debug, Clone)]
-struct Loading {
+pub(crate) enum Wanted {
+    Found(Arc<DataBlock>),
+    Loading(Loading),
+}
+
+/// Which of its run a block is, and when that is done.
+#[derive(Debug, Clone)]
+pub(crate) struct Loading {
     place: usize,
     done: watch::Receiver<Option<Loaded>>,
+}
+
+impl Wanted {
+    /// The block, once it is there. Cancellation safe: a load goes on.
+    pub(crate) async fn get(self) -> Result<Arc<DataBlock>, StreamError> {
+        let mut loading = match self {
+            Self::Found(block) => return Ok(block),
+            Self::Loading(loading) => loading,
+        };
+        let stopped = || StreamError::Unavailable {
+            reason: "the node stops".to_owned(),
+        };
+        let loaded = loading.done.wait_for(Option::is_some).await;
+        let loaded = loaded.map_err(|_closed| stopped())?;
+        match loaded.as_ref().and_then(|run| run.get(loading.place)) {
+            Some(Ok(block)) => Ok(Arc::clone(block)),
+            Some(Err(error)) => Err(same(error)),
+            None => Err(stopped()),
+        }
+    }
 }
 
 struct Inner {
@@ -48,16 +75,9 @@ struct Inner {
     cache: FixedCache<BlockKey, Arc<DataBlock>, ByBytes>,
     loading: Mutex<BTreeMap<BlockKey, Loading>>,
     budget: ByteBudget,
+    /// What one request brings at most, when it is more than one block.
+    run_bytes_max: u64,
     tasks: Tasks,
-}
-
-/// Who wants a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Urgency {
-    /// Somebody who waits.
-    Awaited,
-    /// Nobody yet.
-    Ahead,
 }
 
 /// The blocks of a node. Cheap to clone.
@@ -83,12 +103,12 @@ impl Run {
         self.blocks.iter().map(|block| u64::from(block.bytes)).sum()
     }
 
-    fn takes(&self, next: &BlockEntry) -> bool {
+    fn takes(&self, next: &BlockEntry, bytes_max: u64) -> bool {
         let Some(last) = self.blocks.last() else {
             return true;
         };
         last.position + u64::from(last.bytes) == next.position
-            && self.bytes() + u64::from(next.bytes) <= RUN_BYTES_MAX
+            && self.bytes() + u64::from(next.bytes) <= bytes_max
     }
 }
 
@@ -99,9 +119,10 @@ impl Blocks {
         let expected = usize::try_from(kept / BLOCK_BYTES).unwrap_or(1024).max(16);
         Self(Arc::new(Inner {
             storage,
-            cache: fixed_cache(expected, kept, ByBytes),
+            cache: fixed_queue(expected, kept, ByBytes),
             loading: Mutex::default(),
             budget: ByteBudget::new((bytes / 4).max(1)),
+            run_bytes_max: Extents::of_cache(bytes).bytes_max(),
             tasks,
         }))
     }
@@ -118,101 +139,104 @@ impl Blocks {
         self.0.cache.weight() + self.0.budget.used()
     }
 
-    /// Begins to load what of some blocks is not there; what is only read ahead, as far as there is room.
-    pub(crate) fn begin(
+    #[cfg(test)]
+    pub(crate) fn budget(&self) -> &ByteBudget {
+        &self.0.budget
+    }
+
+    /// Some blocks of a stream in an object, in order; what is missing is begun, neighbours together. What is returned stays
+    /// at hand, also when the cache has no room for it.
+    pub(crate) fn want(
         &self,
         object: ObjectId,
         stream: StreamId,
         blocks: &[BlockEntry],
-        urgency: Urgency,
-    ) {
+    ) -> Vec<Wanted> {
         let mut loading = self.lock();
-        for run in self.missing(&loading, object, stream, blocks) {
-            let permit = match urgency {
-                Urgency::Awaited => None,
-                Urgency::Ahead => match self.0.budget.try_acquire(run.bytes()) {
-                    Some(permit) => Some(permit),
-                    None => return,
-                },
-            };
-            self.load(&mut loading, run, permit);
+        let known: Vec<Option<Wanted>> = blocks
+            .iter()
+            .map(|block| {
+                let key = (object, block.position);
+                let known = loading.get(&key).cloned().map(Wanted::Loading);
+                known.or_else(|| self.0.cache.get(&key).map(Wanted::Found))
+            })
+            .collect();
+        let missing = blocks.iter().zip(&known);
+        let missing = missing.filter_map(|(block, known)| known.is_none().then_some(*block));
+        for run in self.runs(object, stream, missing) {
+            self.load(&mut loading, run, None);
         }
+        // the lock is held: what was begun can't have left the list
+        let begun = |block: &BlockEntry| loading.get(&(object, block.position)).cloned();
+        let all = blocks.iter().zip(known);
+        all.filter_map(|(block, known)| known.or_else(|| begun(block).map(Wanted::Loading)))
+            .collect()
     }
 
-    /// Whether a block is there or being loaded.
-    pub(crate) fn knows(&self, object: ObjectId, block: &BlockEntry) -> bool {
-        let key = (object, block.position);
-        self.lock().contains_key(&key) || self.0.cache.peek(&key).is_some()
+    /// Begins to load what of some blocks is missing, as far as there is room; whether there was.
+    pub(crate) fn read_ahead(
+        &self,
+        object: ObjectId,
+        stream: StreamId,
+        blocks: &[BlockEntry],
+    ) -> bool {
+        let mut loading = self.lock();
+        let missing = |block: &&BlockEntry| self.is_missing(&loading, object, block);
+        let missing: Vec<BlockEntry> = blocks.iter().filter(missing).copied().collect();
+        for run in self.runs(object, stream, missing) {
+            let Some(permit) = self.0.budget.try_acquire(run.bytes()) else {
+                return false;
+            };
+            self.load(&mut loading, run, Some(permit));
+        }
+        true
     }
 
-    fn missing(
+    /// Whether one of some blocks is neither there nor being loaded.
+    pub(crate) fn lacks(&self, object: ObjectId, blocks: &[BlockEntry]) -> bool {
+        let loading = self.lock();
+        let missing = |block| self.is_missing(&loading, object, block);
+        blocks.iter().any(missing)
+    }
+
+    fn is_missing(
         &self,
         loading: &BTreeMap<BlockKey, Loading>,
         object: ObjectId,
+        block: &BlockEntry,
+    ) -> bool {
+        let key = (object, block.position);
+        !loading.contains_key(&key) && self.0.cache.peek(&key).is_none()
+    }
+
+    fn runs(
+        &self,
+        object: ObjectId,
         stream: StreamId,
-        blocks: &[BlockEntry],
+        blocks: impl IntoIterator<Item = BlockEntry>,
     ) -> Vec<Run> {
+        let bytes_max = self.0.run_bytes_max;
         let mut runs: Vec<Run> = Vec::new();
         for block in blocks {
-            let key = (object, block.position);
-            if loading.contains_key(&key) || self.0.cache.peek(&key).is_some() {
-                continue;
-            }
-            match runs.last_mut().filter(|run| run.takes(block)) {
-                Some(run) => run.blocks.push(*block),
+            match runs.last_mut().filter(|run| run.takes(&block, bytes_max)) {
+                Some(run) => run.blocks.push(block),
                 None => runs.push(Run {
                     object,
                     stream,
-                    blocks: vec![*block],
+                    blocks: vec![block],
                 }),
             }
         }
         runs
     }
 
-    /// One block, loading it where need be. Cancellation safe: a load goes on.
-    pub(crate) async fn get(
-        &self,
-        object: ObjectId,
-        stream: StreamId,
-        block: &BlockEntry,
-    ) -> Result<Arc<DataBlock>, StreamError> {
-        let key = (object, block.position);
-        let mut waiting = {
-            let mut loading = self.lock();
-            if let Some(found) = self.0.cache.get(&key) {
-                return Ok(found);
-            }
-            match loading.get(&key) {
-                Some(known) => known.clone(),
-                None => {
-                    let run = Run {
-                        object,
-                        stream,
-                        blocks: vec![*block],
-                    };
-                    self.load(&mut loading, run, None)
-                }
-            }
-        };
-        let loaded = waiting.done.wait_for(Option::is_some).await;
-        let stopped = || StreamError::Unavailable {
-            reason: "the node stops".to_owned(),
-        };
-        match loaded.as_deref() {
-            Ok(Some(Ok(blocks))) => blocks.get(waiting.place).cloned().ok_or_else(stopped),
-            Ok(Some(Err(error))) => Err(same(error)),
-            Ok(None) | Err(_) => Err(stopped()),
-        }
-    }
-
-    /// Loads a run in a task of its own; answers how to wait for its first block.
+    /// Loads a run in a task of its own.
     fn load(
         &self,
         loading: &mut BTreeMap<BlockKey, Loading>,
         run: Run,
         permit: Option<BytePermit>,
-    ) -> Loading {
+    ) {
         let (tell, done) = watch::channel(None);
         let keys: Vec<BlockKey> = run
             .blocks
@@ -235,34 +259,34 @@ impl Blocks {
                 }
             };
             let loaded = blocks.read(&run).await;
-            if let Ok(found) = &loaded {
-                for (key, block) in keys.iter().zip(found) {
-                    inner.cache.insert(*key, Arc::clone(block));
-                }
-            }
             let mut loading = blocks.lock();
             for key in &keys {
                 loading.remove(key);
             }
             drop(loading);
-            tell.send_replace(Some(loaded.map_err(Arc::new)));
+            tell.send_replace(Some(loaded));
         });
-        Loading { place: 0, done }
     }
 
-    async fn read(&self, run: &Run) -> Result<Vec<Arc<DataBlock>>, StreamError> {
+    /// Reads a run with one request. Each block that is sound goes into the cache as it is taken out.
+    async fn read(&self, run: &Run) -> Loaded {
         let key = layout::data_object(run.object);
         let from = run.blocks.first().map_or(0, |block| block.position);
         let range = from..from + run.bytes();
         let got = self.0.storage.get(&key, range, IoClass::ColdRead).await;
-        let mut rest = got.map_err(StreamError::Storage)?;
+        let mut rest = match got {
+            Ok(got) => got,
+            Err(error) => {
+                let error = Arc::new(StreamError::Storage(error));
+                return run.blocks.iter().map(|_| Err(error.clone())).collect();
+            }
+        };
         let alone = run.blocks.len() == 1;
-        let mut blocks = Vec::with_capacity(run.blocks.len());
-        for entry in &run.blocks {
+        let mut take = |entry: &BlockEntry| {
             let length = usize::try_from(entry.bytes).unwrap_or(usize::MAX);
             if rest.len() < length {
                 let part = "data block";
-                return Err(of_format(&key, &FormatError::Truncated { part }));
+                return Err(FormatError::Truncated { part });
             }
             let part = rest.split_to(length);
             // a block of its own memory, so that one that is kept does not keep its neighbours
@@ -271,9 +295,15 @@ impl Blocks {
             } else {
                 Bytes::copy_from_slice(&part)
             };
-            let block = DataBlock::parse(&part, run.stream, entry);
-            blocks.push(Arc::new(block.map_err(|error| of_format(&key, &error))?));
-        }
-        Ok(blocks)
+            DataBlock::parse(&part, run.stream, entry)
+        };
+        let block = |entry: &BlockEntry| {
+            let block = take(entry).map_err(|error| Arc::new(of_format(&key, &error)))?;
+            let block = Arc::new(block);
+            let place = (run.object, entry.position);
+            self.0.cache.insert(place, Arc::clone(&block));
+            Ok(block)
+        };
+        run.blocks.iter().map(block).collect()
     }
 }

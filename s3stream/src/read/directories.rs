@@ -8,10 +8,10 @@ use highwater_object_format::{BlockEntry, Footer, FormatError, StreamDirectory, 
 use highwater_object_storage::{IoClass, ObjectKey, ObjectStorage, layout};
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{ObjectId, StreamId};
-use quick_cache::Weighter;
+use quick_cache::{UnitWeighter, Weighter};
 use tokio::sync::watch;
 
-use super::fixed_cache::{FixedCache, fixed_cache};
+use super::fixed_cache::{FixedCache, fixed_cache, fixed_queue};
 use super::{of_format, same};
 use crate::StreamError;
 
@@ -19,6 +19,8 @@ use crate::StreamError;
 const SUFFIX_BYTES: u64 = 64 << 10;
 /// About what a directory takes.
 const DIRECTORY_BYTES: u64 = 4 << 10;
+/// Ends of objects that are kept: who reads several streams of an object one beside the other asks for its end once.
+const TAILS_MAX: usize = 32;
 
 type Key = (ObjectId, StreamId);
 type Loaded = Result<Arc<StreamDirectory>, Arc<StreamError>>;
@@ -42,6 +44,7 @@ impl Weighter<Key, Arc<StreamDirectory>> for ByBytes {
 struct Inner {
     storage: Arc<dyn ObjectStorage>,
     cache: FixedCache<Key, Arc<StreamDirectory>, ByBytes>,
+    tails: FixedCache<ObjectId, Arc<Known>, UnitWeighter>,
     loading: Mutex<BTreeMap<Key, Loading>>,
     tasks: Tasks,
 }
@@ -53,18 +56,20 @@ pub(super) struct Directories(Arc<Inner>);
 impl Directories {
     /// Keeps about `bytes` of them.
     pub(super) fn new(storage: Arc<dyn ObjectStorage>, bytes: u64, tasks: Tasks) -> Self {
+        let bytes = bytes.saturating_sub(TAILS_MAX as u64 * SUFFIX_BYTES);
         let expected = usize::try_from(bytes / DIRECTORY_BYTES).unwrap_or(1024);
         Self(Arc::new(Inner {
             storage,
             cache: fixed_cache(expected.max(16), bytes, ByBytes),
+            tails: fixed_queue(TAILS_MAX, TAILS_MAX as u64, UnitWeighter),
             loading: Mutex::default(),
             tasks,
         }))
     }
 
-    /// Bytes that are kept.
+    /// Bytes that are kept, at most.
     pub(super) fn bytes(&self) -> u64 {
-        self.0.cache.weight()
+        self.0.cache.weight() + self.0.tails.len() as u64 * SUFFIX_BYTES
     }
 
     /// One directory, loading it where need be. Cancellation safe: a load goes on.
@@ -115,19 +120,11 @@ impl Directories {
 
     async fn read(&self, (object, stream): Key) -> Result<Arc<StreamDirectory>, StreamError> {
         let key = layout::data_object(object);
-        let suffix = self
-            .0
-            .storage
-            .get_suffix(&key, SUFFIX_BYTES, IoClass::ColdRead)
-            .await;
-        let (suffix, length) = suffix.map_err(StreamError::Storage)?;
+        // whoever comes meanwhile waits for it, and asks himself where it fails
+        let tail = self.0.tails.get_or_insert_async(&object, self.tail(&key));
+        let known = tail.await?;
         let damaged = |error: FormatError| of_format(&key, &error);
-        let footer = Footer::parse(&suffix).map_err(damaged)?;
-        let known = Known {
-            suffix,
-            from: length.saturating_sub(SUFFIX_BYTES),
-            length,
-        };
+        let footer = Footer::parse(&known.suffix).map_err(damaged)?;
         let index = self
             .part(&key, &known, footer.position, footer.bytes)
             .await?;
@@ -142,6 +139,17 @@ impl Directories {
         Ok(Arc::new(
             StreamDirectory::parse(&directory).map_err(damaged)?,
         ))
+    }
+
+    async fn tail(&self, key: &ObjectKey) -> Result<Arc<Known>, StreamError> {
+        let storage = &self.0.storage;
+        let tail = storage.get_suffix(key, SUFFIX_BYTES, IoClass::ColdRead);
+        let (suffix, length) = tail.await.map_err(StreamError::Storage)?;
+        Ok(Arc::new(Known {
+            suffix,
+            from: length.saturating_sub(SUFFIX_BYTES),
+            length,
+        }))
     }
 
     async fn part(

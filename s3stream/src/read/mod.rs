@@ -2,10 +2,12 @@
 
 mod blocks;
 mod directories;
+mod extent;
 mod fixed_cache;
 mod readahead;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -14,8 +16,9 @@ use highwater_object_storage::{ObjectKey, ObjectStorage, StorageError};
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{ObjectId, StreamId, StreamOffset, StreamRange, Timestamp};
 
-use self::blocks::{Blocks, Urgency};
+use self::blocks::{Blocks, Wanted};
 use self::directories::Directories;
+use self::extent::Extents;
 use self::readahead::Readahead;
 use crate::{Claim, FetchLimit, StreamError, StreamMetadata};
 
@@ -23,8 +26,6 @@ use crate::{Claim, FetchLimit, StreamError, StreamMetadata};
 const CLAIMS_MAX: usize = 16;
 /// Directories that are read together, where a read needs several.
 const DIRECTORIES_AT_ONCE: usize = 4;
-/// The most that is read ahead of one reader.
-const WINDOW_BYTES_MAX: u64 = 8 << 20;
 
 /// Reads data objects. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,6 +35,7 @@ struct Inner {
     directories: Directories,
     blocks: Blocks,
     readahead: Mutex<Readahead>,
+    extents: Extents,
     tasks: Tasks,
 }
 
@@ -43,25 +45,34 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// A block that a read needs, and the offsets that count of it.
+/// What a read needs of one object.
 struct Needed {
     object: ObjectId,
-    block: BlockEntry,
+    /// What counts of it.
     range: StreamRange,
+    directory: Arc<StreamDirectory>,
+    /// Which blocks.
+    blocks: Range<usize>,
+}
+
+impl Needed {
+    /// The blocks, and those after them up to some place.
+    fn blocks_to(&self, end: usize) -> &[BlockEntry] {
+        let end = end.clamp(self.blocks.end, self.directory.blocks.len());
+        &self.directory.blocks[self.blocks.start..end]
+    }
 }
 
 impl ObjectReader {
     pub(crate) fn new(storage: Arc<dyn ObjectStorage>, cache_bytes: u64, tasks: Tasks) -> Self {
-        let window = WINDOW_BYTES_MAX.min(cache_bytes / 8);
         let for_directories = cache_bytes / 8;
+        let for_blocks = cache_bytes - for_directories;
         Self(Arc::new(Inner {
-            blocks: Blocks::new(
-                Arc::clone(&storage),
-                cache_bytes - for_directories,
-                tasks.clone(),
-            ),
+            blocks: Blocks::new(Arc::clone(&storage), for_blocks, tasks.clone()),
             directories: Directories::new(storage, for_directories, tasks.clone()),
-            readahead: Mutex::new(Readahead::new(usize::try_from(window).unwrap_or(0))),
+            // of what is kept, three quarters, a quarter is for what was read
+            readahead: Mutex::new(Readahead::new(for_blocks / 2)),
+            extents: Extents::of_cache(for_blocks),
             tasks,
         }))
     }
@@ -69,6 +80,11 @@ impl ObjectReader {
     /// Bytes of blocks and directories that are kept, and of blocks that are being loaded.
     pub(crate) fn cached_bytes(&self) -> u64 {
         self.0.blocks.bytes() + self.0.directories.bytes()
+    }
+
+    fn readahead(&self) -> MutexGuard<'_, Readahead> {
+        let readahead = self.0.readahead.lock();
+        readahead.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whole batches from the one that holds `from`, out of objects alone.
@@ -87,17 +103,19 @@ impl ObjectReader {
             return Err(StreamError::Unavailable { reason });
         }
         let needed = self.needed(stream, from, limit, &claims).await?;
-        self.begin(stream, &needed, Urgency::Awaited);
+        let window = self.readahead().window(stream, from);
         let mut taken = Taken::default();
-        for one in &needed {
-            let block = self.0.blocks.get(one.object, stream, &one.block).await?;
-            if !taken.take(&block, from, &one.range, limit) {
-                break;
+        'all: for (range, wanted) in self.begin(stream, &needed, window) {
+            for block in wanted {
+                if !taken.take(&*block.get().await?, from, range, limit) {
+                    break 'all;
+                }
             }
         }
         let next = taken.next.unwrap_or(from);
         if next > from {
-            self.read_ahead(stream, from, next, claims);
+            self.readahead().served(stream, from, next);
+            self.read_ahead(stream, next, window, claims);
         }
         Ok(taken.out)
     }
@@ -118,93 +136,112 @@ impl ObjectReader {
             .filter_map(|claim| Some((claim, claim.object?)));
         let (first, rest): (Vec<_>, Vec<_>) = with_objects.enumerate().partition(|(i, _)| *i == 0);
         let directory = |(_, (claim, object)): (usize, (&Claim, ObjectId))| {
-            let (reader, claim) = (self.clone(), claim.clone());
-            async move { (reader.directory(object, stream).await, claim, object) }
+            let (reader, range) = (self.clone(), claim.range.clone());
+            async move { (reader.directory(object, stream).await, range, object) }
         };
         let first = futures::stream::iter(first).then(directory);
         let rest = futures::stream::iter(rest)
             .map(directory)
             .buffered(DIRECTORIES_AT_ONCE);
         let mut directories = std::pin::pin!(first.chain(rest));
-        while let Some((directory, claim, object)) = directories.next().await {
+        while let Some((directory, range, object)) = directories.next().await {
             let directory = directory?;
-            for block in directory.blocks.iter().filter(|block| block.next > from) {
-                let within = block.base < limit.before && block.base < claim.range.end;
+            let all = &directory.blocks;
+            let start = all.partition_point(|block| block.next <= from);
+            let mut end = start;
+            let within = |block: &BlockEntry| block.base < limit.before.min(range.end);
+            while let Some(block) = all.get(end).filter(|block| within(block)) {
                 // the first may be used from its middle on, so it counts for nothing
-                if !within || bytes > limit.bytes {
-                    return Ok(needed);
+                if bytes > limit.bytes {
+                    break;
                 }
-                if !needed.is_empty() {
+                if end > start || !needed.is_empty() {
                     bytes += usize::try_from(block.bytes).unwrap_or(usize::MAX);
                 }
+                end += 1;
+            }
+            let is_last = end < all.len();
+            if end > start {
                 needed.push(Needed {
                     object,
-                    block: *block,
-                    range: claim.range.clone(),
+                    range,
+                    blocks: start..end,
+                    directory,
                 });
+            }
+            if is_last {
+                break;
             }
         }
         Ok(needed)
     }
 
-    /// Begins to load all that is needed, together.
-    fn begin(&self, stream: StreamId, needed: &[Needed], urgency: Urgency) {
-        for of_object in needed.chunk_by(|a, b| a.object == b.object) {
-            let blocks: Vec<BlockEntry> = of_object.iter().map(|one| one.block).collect();
-            if let Some(first) = of_object.first() {
-                self.0.blocks.begin(first.object, stream, &blocks, urgency);
-            }
-        }
-    }
-
-    /// Whether of what is to be read ahead less than half is there: so that it comes in large pieces.
-    fn is_short(&self, needed: &[Needed], window: usize) -> bool {
-        let known = needed
-            .iter()
-            .take_while(|one| self.0.blocks.knows(one.object, &one.block));
-        let bytes: u64 = known.map(|one| u64::from(one.block.bytes)).sum();
-        bytes < u64::try_from(window / 2).unwrap_or(u64::MAX)
-    }
-
-    /// Reads ahead of who goes on where he left off, in the background.
-    fn read_ahead(
+    /// Begins to load all that is missing of what is needed, together; what is read ahead anyway comes with it.
+    fn begin<'a>(
         &self,
         stream: StreamId,
-        from: StreamOffset,
-        next: StreamOffset,
-        claims: Vec<Claim>,
-    ) {
-        let window = {
-            let mut readahead = self
-                .0
-                .readahead
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            readahead.served(stream, from, next)
+        needed: &'a [Needed],
+        window: u64,
+    ) -> Vec<(&'a StreamRange, Vec<Wanted>)> {
+        let extents = self.0.extents.at_most(window / 2);
+        let begin = |one: &'a Needed| {
+            let blocks = one.blocks_to(0);
+            let mut end = one.blocks.end;
+            if self.0.blocks.lacks(one.object, blocks) {
+                end = extents.end(&one.directory.blocks, end.saturating_sub(1));
+            }
+            let mut wanted = self.0.blocks.want(one.object, stream, one.blocks_to(end));
+            wanted.truncate(blocks.len());
+            (&one.range, wanted)
         };
+        needed.iter().map(begin).collect()
+    }
+
+    /// Has half a window ahead of who goes on, in the background; the other half is for what is begun then.
+    fn read_ahead(&self, stream: StreamId, next: StreamOffset, window: u64, claims: Vec<Claim>) {
         if window == 0 {
             return;
         }
         let reader = self.clone();
         self.0.tasks.spawn(TaskKind::Readahead, async move {
-            let limit = FetchLimit {
-                bytes: window,
-                before: StreamOffset::MAX,
-                at_least_one: true,
-            };
-            let ahead: Vec<Claim> = claims
-                .into_iter()
-                .filter(|claim| claim.range.end > next)
-                .collect();
-            match reader.needed(stream, next, limit, &ahead).await {
-                Ok(needed) if reader.is_short(&needed, window) => {
-                    reader.begin(stream, &needed, Urgency::Ahead);
-                }
-                Ok(_) => {}
-                // whoever needs it will say so
-                Err(error) => tracing::debug!(%error, "cannot read ahead"),
+            // whoever needs what can't be read will say so
+            if let Err(error) = reader.begin_ahead(stream, next, window / 2, claims).await {
+                tracing::debug!(%error, "cannot read ahead");
             }
         });
+    }
+
+    /// Begins to load extents up to the first that is `window` bytes away, or that there is no room for.
+    async fn begin_ahead(
+        &self,
+        stream: StreamId,
+        next: StreamOffset,
+        window: u64,
+        claims: Vec<Claim>,
+    ) -> Result<(), StreamError> {
+        let extents = self.0.extents.at_most(window);
+        let mut bytes = 0;
+        for claim in claims {
+            let Some(object) = claim.object.filter(|_| claim.range.end > next) else {
+                continue;
+            };
+            let directory = self.directory(object, stream).await?;
+            let all = &directory.blocks;
+            let mut at = all.partition_point(|block| block.next <= next);
+            let until = all.partition_point(|block| block.base < claim.range.end);
+            while at < until {
+                let end = extents.end(all, at).min(until);
+                if bytes > window || !self.0.blocks.read_ahead(object, stream, &all[at..end]) {
+                    return Ok(());
+                }
+                bytes += all[at..end]
+                    .iter()
+                    .map(|block| u64::from(block.bytes))
+                    .sum::<u64>();
+                at = end;
+            }
+        }
+        Ok(())
     }
 
     /// The base offset of the first batch in a range whose largest timestamp reaches `at`.
@@ -224,7 +261,14 @@ impl ObjectReader {
                 let reach =
                     |entry: &&BlockEntry| entry.max_timestamp >= at && entry.next > range.start;
                 for entry in directory.blocks.iter().filter(reach) {
-                    let block = self.0.blocks.get(object, stream, entry).await?;
+                    let wanted = self
+                        .0
+                        .blocks
+                        .want(object, stream, std::slice::from_ref(entry));
+                    let Some(wanted) = wanted.into_iter().next() else {
+                        continue;
+                    };
+                    let block = wanted.get().await?;
                     let found = block
                         .batches
                         .iter()
@@ -312,8 +356,7 @@ impl Taken {
                 }
                 self.bytes += length;
                 self.next = Some(batch.next());
-                slice =
-                    Some(slice.map_or(at..end, |taken: std::ops::Range<usize>| taken.start..end));
+                slice = Some(slice.map_or(at..end, |taken: Range<usize>| taken.start..end));
             }
             at = end;
         }
@@ -331,3 +374,6 @@ pub(crate) fn after_checkpoint(claims: Vec<Claim>, checkpoint: StreamOffset) -> 
         .filter(|claim| claim.range.end > checkpoint)
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! What is asked of the store for what is wanted: an object is eight blocks of half a mebibyte.
+
+use highwater_object_format::{BatchEntry, ObjectHeader, ObjectWriter};
+use highwater_object_storage::{
+    IoClass, MemoryStorage, Metered, PutMode, RequestCounts, RequestKind, layout,
+};
+use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, Uuid, WalPosition};
+
+use super::*;
+
+const STREAM: StreamId = StreamId(7);
+const BLOCK: usize = 512 << 10;
+const BLOCKS: usize = 8;
+const CACHE_BYTES: u64 = 128 << 20;
+
+struct Store {
+    storage: Arc<dyn ObjectStorage>,
+    counts: Arc<RequestCounts>,
+    claims: Vec<Claim>,
+}
+
+impl Store {
+    /// Some objects, one after the other, each offset a block; `damage` changes the bytes of the first.
+    async fn with(objects: u64, damage: impl Fn(&mut Vec<u8>)) -> Self {
+        let counts = Arc::new(RequestCounts::default());
+        let memory = Arc::new(MemoryStorage::default());
+        let storage: Arc<dyn ObjectStorage> = Arc::new(Metered::new(memory, Arc::clone(&counts)));
+        let mut claims = Vec::new();
+        for number in 0..objects {
+            let first = i64::try_from(number).expect("few") * 8;
+            let (id, mut body, claim) = object(number, first);
+            if number == 0 {
+                damage(&mut body);
+            }
+            let key = layout::data_object(id);
+            let body = vec![Bytes::from(body)];
+            let put = storage.put(&key, body, PutMode::IfAbsent, IoClass::Upload);
+            put.await.expect("puts");
+            claims.push(claim);
+        }
+        Self {
+            storage,
+            counts,
+            claims,
+        }
+    }
+
+    fn reader(&self, cache_bytes: u64) -> ObjectReader {
+        ObjectReader::new(Arc::clone(&self.storage), cache_bytes, Tasks::default())
+    }
+
+    fn gets(&self) -> u64 {
+        let counts = self.counts.snapshot();
+        let gets = counts.iter().filter(|count| count.kind == RequestKind::Get);
+        gets.map(|count| count.requests).sum()
+    }
+
+    fn object(&self, at: usize) -> ObjectId {
+        self.claims[at].object.expect("it has one")
+    }
+}
+
+fn object(number: u64, first: StreamOffset) -> (ObjectId, Vec<u8>, Claim) {
+    let id = ObjectId {
+        node: NodeId(1),
+        epoch: NodeEpoch(1),
+        rewrite: false,
+        number,
+    };
+    let mut writer = ObjectWriter::new(&ObjectHeader {
+        cluster: Uuid([1; 16]),
+        id,
+        rewrite_number: 0,
+        floor: WalPosition::default(),
+    });
+    writer.begin_stream(STREAM, Bytes::new(), LeaderEpoch(1), first);
+    let last = first + i64::try_from(BLOCKS).expect("few");
+    for base in first..last {
+        let batch = BatchEntry {
+            base,
+            count: 1,
+            bytes: u32::try_from(BLOCK).expect("small"),
+            max_timestamp: 0,
+        };
+        let fill = u8::try_from(base).expect("few");
+        writer.push_batch(
+            batch,
+            Bytes::new(),
+            false,
+            Bytes::from(vec![fill; BLOCK]).into(),
+        );
+    }
+    writer.end_stream(None, Vec::new(), None, Vec::new());
+    let written = writer.finish();
+    let claim = Claim {
+        range: first..last,
+        object: Some(id),
+        part: written.parts[0].blocks.clone(),
+        max_timestamp: 0,
+        rolls: Vec::new(),
+        open_from: None,
+        has_checkpoint: false,
+        leader_epoch: LeaderEpoch(1),
+    };
+    (id, written.body.concat(), claim)
+}
+
+async fn needed(
+    reader: &ObjectReader,
+    store: &Store,
+    from: StreamOffset,
+    blocks: usize,
+) -> Vec<Needed> {
+    let limit = FetchLimit {
+        bytes: BLOCK * blocks - BLOCK * 3 / 2,
+        before: StreamOffset::MAX,
+        at_least_one: true,
+    };
+    let needed = reader.needed(STREAM, from, limit, &store.claims).await;
+    needed.expect("finds")
+}
+
+/// The blocks, each by its first byte.
+async fn get(
+    reader: &ObjectReader,
+    needed: &[Needed],
+    window: u64,
+) -> Vec<Result<u8, StreamError>> {
+    let mut got = Vec::new();
+    for (_, wanted) in reader.begin(STREAM, needed, window) {
+        for block in wanted {
+            got.push(block.get().await.map(|block| block.body[0]));
+        }
+    }
+    got
+}
+
+fn sound(got: Vec<Result<u8, StreamError>>) -> Vec<u8> {
+    got.into_iter().map(|block| block.expect("reads")).collect()
+}
+
+#[tokio::test]
+async fn neighbours_come_with_one_request_each_object_with_its_own() {
+    let store = Store::with(2, |_| {}).await;
+    let reader = store.reader(CACHE_BYTES);
+    let needed = needed(&reader, &store, 5, 5).await;
+    assert_eq!(store.gets(), 2, "a directory each");
+    assert_eq!(sound(get(&reader, &needed, 0).await), [5, 6, 7, 8, 9]);
+    assert_eq!(store.gets(), 4);
+    assert_eq!(sound(get(&reader, &needed, 0).await), [5, 6, 7, 8, 9]);
+    assert_eq!(store.gets(), 4, "nothing is read twice");
+}
+
+#[tokio::test]
+async fn what_is_read_ahead_comes_with_what_is_needed_and_no_block_comes_twice() {
+    let store = Store::with(3, |_| {}).await;
+    let reader = store.reader(CACHE_BYTES);
+    let first = needed(&reader, &store, 1, 2).await;
+    assert_eq!(sound(get(&reader, &first, CACHE_BYTES / 4).await), [1, 2]);
+    assert_eq!(store.gets(), 2, "a directory, and an extent");
+    let claims = store.claims.clone();
+    let ahead = reader.begin_ahead(STREAM, 3, 6 << 20, claims);
+    ahead.await.expect("begins");
+    let all = needed(&reader, &store, 1, 23).await;
+    assert_eq!(
+        sound(get(&reader, &all, 0).await),
+        (1..24).collect::<Vec<_>>()
+    );
+    assert_eq!(store.gets(), 6, "two directories and extents more");
+}
+
+#[tokio::test]
+async fn a_first_read_asks_for_no_more_than_it_needs() {
+    let store = Store::with(1, |_| {}).await;
+    let reader = store.reader(CACHE_BYTES);
+    let first = needed(&reader, &store, 4, 2).await;
+    assert_eq!(sound(get(&reader, &first, 0).await), [4, 5]);
+    let counts = store.counts.snapshot();
+    let read: u64 = counts
+        .iter()
+        .filter(|count| count.kind == RequestKind::Get)
+        .map(|count| count.bytes)
+        .sum();
+    assert!(read < 3 << 19, "{read}");
+}
+
+#[tokio::test]
+async fn of_a_bad_block_only_its_own_readers_are_told() {
+    // header, and the middle of the fourth block
+    let store = Store::with(1, |body| body[72 + BLOCK * 7 / 2] ^= 1).await;
+    let reader = store.reader(CACHE_BYTES);
+    let needed = needed(&reader, &store, 0, 8).await;
+    let got = get(&reader, &needed, 0).await;
+    for (block, got) in got.into_iter().enumerate() {
+        match got {
+            Err(StreamError::Damaged { .. }) => assert_eq!(block, 3),
+            got => assert_eq!(usize::from(got.expect("reads")), block),
+        }
+    }
+    assert_eq!(store.gets(), 2);
+    let again = get(&reader, &needed, 0).await;
+    assert_eq!(again.iter().filter(|block| block.is_err()).count(), 1);
+    assert_eq!(store.gets(), 3, "the bad one is asked for again");
+}
+
+#[tokio::test]
+async fn a_request_that_fails_fails_for_all_its_blocks_and_is_made_again() {
+    let store = Store::with(1, |_| {}).await;
+    let reader = store.reader(CACHE_BYTES);
+    let needed = needed(&reader, &store, 0, 3).await;
+    let key = layout::data_object(store.object(0));
+    store.storage.delete(&[key]).await.expect("deletes");
+    for _ in 0..2 {
+        let before = store.gets();
+        let got = get(&reader, &needed, 0).await;
+        let missing = |one: &Result<u8, StreamError>| {
+            matches!(
+                one,
+                Err(StreamError::Storage(StorageError::NotFound { .. }))
+            )
+        };
+        assert!(got.len() == 3 && got.iter().all(missing), "{got:?}");
+        assert_eq!(store.gets() - before, 1);
+    }
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_nothing_is_read_ahead_and_who_waits_has_his_turn() {
+    let store = Store::with(2, |_| {}).await;
+    let reader = store.reader(CACHE_BYTES);
+    let budget = reader.0.blocks.budget();
+    let held = budget.try_acquire(budget.limit()).expect("is free");
+    let needed = needed(&reader, &store, 0, 2).await;
+    let claims = store.claims.clone();
+    let ahead = reader.begin_ahead(STREAM, 0, CACHE_BYTES, claims);
+    ahead.await.expect("leaves it");
+    assert_eq!(store.gets(), 1, "a directory alone");
+    let waiting = get(&reader, &needed, 0);
+    let release = async {
+        tokio::task::yield_now().await;
+        assert_eq!(store.gets(), 1, "there is no room yet");
+        drop(held);
+    };
+    let (got, ()) = tokio::join!(waiting, release);
+    assert_eq!(sound(got), [0, 1]);
+    assert_eq!(store.gets(), 2);
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test]
+async fn what_a_cache_has_no_room_for_is_served_all_the_same() {
+    let store = Store::with(1, |_| {}).await;
+    let reader = store.reader(1 << 20);
+    let needed = needed(&reader, &store, 0, 8).await;
+    let all: Vec<u8> = (0..8).collect();
+    assert_eq!(sound(get(&reader, &needed, 0).await), all);
+    assert_eq!(store.gets(), 9, "a directory, and blocks one by one");
+}
