@@ -39,6 +39,13 @@ async fn health_and_metrics_are_served_and_every_metric_is_described() -> Result
     assert_eq!(status, 200);
     let expected = "highwater_broker_requests_total{api=\"Produce\"} 1";
     assert!(text.contains(expected), "{text}");
+    // nothing was uploaded yet: what has not happened is a zero, not a gap
+    for outcome in ["ok", "failed"] {
+        let upload = format!(
+            "highwater_object_storage_requests_total{{op=\"put\",class=\"upload\",outcome=\"{outcome}\"}} 0"
+        );
+        assert!(text.contains(&upload), "{text}");
+    }
     let described: Vec<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next())

@@ -46,6 +46,8 @@ fn label(class: IoClass) -> &'static str {
     }
 }
 
+const OK: &str = "ok";
+const FAILED: &str = "failed";
 const KINDS: [RequestKind; 4] = [
     RequestKind::Put,
     RequestKind::Get,
@@ -104,7 +106,7 @@ impl RequestCounts {
 
     fn add(&self, kind: RequestKind, class: IoClass, bytes: Option<u64>) {
         let (op, reason) = (kind.label(), label(class));
-        let outcome = if bytes.is_some() { "ok" } else { "failed" };
+        let outcome = if bytes.is_some() { OK } else { FAILED };
         metrics::counter!(REQUESTS, "op" => op, "class" => reason, "outcome" => outcome)
             .increment(1);
         metrics::counter!(BYTES, "op" => op, "class" => reason).increment(bytes.unwrap_or(0));
@@ -119,6 +121,23 @@ impl RequestCounts {
             Some(bytes) => cell.bytes.fetch_add(bytes, Ordering::Relaxed),
             None => cell.failures.fetch_add(1, Ordering::Relaxed),
         };
+    }
+}
+
+/// Shows what has not happened yet as zero: a gap could mean anything.
+fn show_zeros() {
+    for kind in KINDS {
+        let classes = match kind {
+            RequestKind::Put | RequestKind::Get => &CLASSES[..],
+            RequestKind::List | RequestKind::Delete => &[IoClass::Compaction],
+        };
+        for (op, class) in classes.iter().map(|class| (kind.label(), label(*class))) {
+            for outcome in [OK, FAILED] {
+                metrics::counter!(REQUESTS, "op" => op, "class" => class, "outcome" => outcome)
+                    .increment(0);
+            }
+            metrics::counter!(BYTES, "op" => op, "class" => class).increment(0);
+        }
     }
 }
 
@@ -146,9 +165,10 @@ pub struct Metered {
 }
 
 impl Metered {
-    /// Counts the requests to `inner`.
+    /// Counts the requests to `inner`, in `counts` and as metrics, which are there from now on, at zero.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStorage>, counts: Arc<RequestCounts>) -> Self {
+        show_zeros();
         Self { inner, counts }
     }
 }
