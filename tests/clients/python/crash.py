@@ -1,7 +1,8 @@
 """Kills the broker, at named points and at random, while idempotent producers write.
 
 After each restart every acknowledged record is there once, in order, at its offset; a record that was not acknowledged is
-there once or not at all; a group that reads and commits all the while never finds its committed offsets gone back.
+there once or not at all; a group that reads and commits all the while never finds its committed offsets gone back. A
+broker that ends otherwise than it was made to, one that refuses to start above all, ends this at once with what it logged.
 Usage: crash.py BINARY DIR PORT
 """
 
@@ -21,17 +22,38 @@ BOOTSTRAP = f"127.0.0.1:{PORT}"
 PARTITIONS = 3
 POINTS = ["wal-before-write:9", "wal-after-write:15", "wal-after-sync:21", "upload-before-put:2", "upload-after-put:2",
           "upload-after-commit:2", None, None, None, None]
+LOG = os.path.join(DIR, "broker.log")
+LOG_LINES = 30
+asked_to_end = set()
 os.makedirs(DIR, exist_ok=True)
+
+
+def watch(process, point):
+    """A crash point aborts; everything else it was asked for."""
+    status = process.wait()
+    if process.pid not in asked_to_end and not (point and status == -signal.SIGABRT):
+        with open(LOG, errors="replace") as log:
+            last = log.read().splitlines()[-LOG_LINES:]
+        print(f"the broker ended by itself with {status}:", *last, sep="\n", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def end(process, how):
+    asked_to_end.add(process.pid)
+    process.send_signal(how)
+    process.wait()
 
 
 def start(point):
     env = dict(os.environ, **({"HIGHWATER_CRASH_AT": point} if point else {}))
-    log = open(os.path.join(DIR, "broker.log"), "ab")
+    log = open(LOG, "ab")
     process = subprocess.Popen(
         [BINARY, "start", "--set", f"listeners=PLAINTEXT://{BOOTSTRAP}", "--set", f"highwater.data.dir={DIR}/data",
          "--set", "highwater.admin.listener=", "--set", "highwater.upload.interval.ms=150",
          "--set", f"num.partitions={PARTITIONS}",
          "--set", "group.initial.rebalance.delay.ms=100"], env=env, stdout=log, stderr=log)
+    asked_to_end.discard(process.pid)
+    threading.Thread(target=watch, args=(process, point), daemon=True).start()
     for _ in range(400):
         if process.poll() is not None:
             return process
@@ -122,9 +144,7 @@ for round_number, point in enumerate(POINTS):
         thread.start()
     if point is None:
         time.sleep(rng.uniform(0.3, 1.5))
-        if broker.poll() is None:
-            broker.send_signal(signal.SIGKILL)
-        broker.wait()
+        end(broker, signal.SIGKILL)
     else:
         try:
             broker.wait(20)
@@ -144,8 +164,7 @@ for round_number, point in enumerate(POINTS):
         assert numbers == sorted(numbers), f"records of partition {partition} are out of order"
     for (partition, value), offset in acknowledged.items():
         assert found[partition][offset] == value, f"partition {partition} offset {offset} holds another record"
-    broker.send_signal(signal.SIGKILL if round_number % 2 else signal.SIGTERM)
-    broker.wait()
+    end(broker, signal.SIGKILL if round_number % 2 else signal.SIGTERM)
     print(f"crash {point or 'at random'}: {len(acknowledged)} acknowledged records are there, "
           f"committed {sum(committed.values())}", flush=True)
 assert len(acknowledged) > 1000 and sum(committed.values()) > 1000
