@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 pub(crate) use highwater_kafka_peer::process::free_port;
 pub(crate) use highwater_kafka_peer::process::{end, wait};
+
+const END_TRIES: u32 = 600;
+const TRY_EVERY: Duration = Duration::from_millis(50);
 
 /// A broker on a port and a directory of its own; killed when dropped.
 pub(crate) struct Broker {
@@ -60,6 +64,20 @@ impl Broker {
         };
         wait(&mut broker.child, &broker.address, &broker.log)?;
         Ok(broker)
+    }
+
+    /// Waits until it ends by itself, unasked; its log.
+    pub(crate) fn ends(mut self) -> Result<String> {
+        for _ in 0..END_TRIES {
+            if let Some(status) = self.child.try_wait()? {
+                let log = std::fs::read_to_string(&self.log)?;
+                ensure!(!status.success(), "it ends as if nothing were: {log}");
+                return Ok(log);
+            }
+            #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
+            std::thread::sleep(TRY_EVERY);
+        }
+        bail!("it goes on: {}", std::fs::read_to_string(&self.log)?)
     }
 
     /// Stops it cleanly; an error when it logged something that a human must look at.

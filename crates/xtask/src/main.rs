@@ -10,6 +10,7 @@ mod python;
 mod report;
 mod rust;
 mod s3;
+mod s3_access;
 mod scenario;
 mod server;
 mod tools;
@@ -76,6 +77,7 @@ fn main() -> Result<()> {
             scenario::run_all(&mut report);
             franz_go::run_all(&mut report);
             s3::run_all(&mut report);
+            s3_access::run_all(&mut report);
             report.finish()
         }
         Command::Codegen => {

@@ -23,6 +23,15 @@ const KMS_KEY: &str = "highwater-key:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE
 const START_TRIES: u32 = 400;
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
+/// How a server is started, beyond what its kind says.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) address: String,
+    /// Where its certificate lies; then it speaks TLS. MinIO alone.
+    pub(crate) certificates: Option<PathBuf>,
+    pub(crate) environment: Vec<(&'static str, String)>,
+}
+
 /// A server on a port and an empty directory of its own; killed when dropped.
 pub(crate) struct Server {
     child: Child,
@@ -78,12 +87,12 @@ impl Kind {
         Ok(Some(binary))
     }
 
-    fn command(self, binary: &Path, address: &str, data: &Path) -> Command {
+    /// Without the directory of its data, which comes last.
+    fn command(self, binary: &Path, address: &str) -> Command {
         let mut command = Command::new(binary);
         match self {
             Self::Minio => command
                 .args(["server", "--quiet", "--address", address])
-                .arg(data)
                 .envs([
                     ("MINIO_ROOT_USER", USER),
                     ("MINIO_ROOT_PASSWORD", PASSWORD),
@@ -94,7 +103,6 @@ impl Kind {
                 ]),
             Self::Versitygw => command
                 .args(["--port", address, "--health", "/health", "posix"])
-                .arg(data)
                 .envs([
                     ("ROOT_ACCESS_KEY_ID", USER),
                     ("ROOT_SECRET_ACCESS_KEY", PASSWORD),
@@ -113,6 +121,23 @@ impl Kind {
 
 impl Server {
     pub(crate) fn start(kind: Kind, binary: &Path, name: &str) -> Result<Self> {
+        let options = Options {
+            address: format!("127.0.0.1:{}", free_port()?),
+            ..Options::default()
+        };
+        let address = options.address.clone();
+        let ready = || Ok(get(&address, kind.ready())?.starts_with("HTTP/1.1 200"));
+        Self::start_with(kind, binary, name, options, ready)
+    }
+
+    /// One that is there when `ready` says so.
+    pub(crate) fn start_with(
+        kind: Kind,
+        binary: &Path,
+        name: &str,
+        options: Options,
+        ready: impl Fn() -> Result<bool>,
+    ) -> Result<Self> {
         let dir = Path::new("target/test-run").join(format!("{}-{name}", kind.name()));
         if dir.exists() {
             std::fs::remove_dir_all(&dir)?;
@@ -122,20 +147,27 @@ impl Server {
         std::fs::create_dir_all(data.join(BUCKET))?;
         let log = dir.join("server.log");
         let output = File::create(&log)?;
-        let address = format!("127.0.0.1:{}", free_port()?);
-        let child = kind
-            .command(binary, &address, &data)
+        let address = options.address;
+        let mut command = kind.command(binary, &address);
+        let mut scheme = "http";
+        if let Some(certificates) = options.certificates {
+            command.arg("--certs-dir").arg(certificates);
+            scheme = "https";
+        }
+        let child = command
+            .arg(data)
+            .envs(options.environment)
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
             .context("cannot start the object store")?;
         let mut server = Self {
             child,
-            endpoint: format!("http://{address}"),
+            endpoint: format!("{scheme}://{address}"),
         };
         wait(&mut server.child, &address, &log)?;
         for _ in 0..START_TRIES {
-            if get(&address, kind.ready())?.starts_with("HTTP/1.1 200") {
+            if ready()? {
                 return Ok(server);
             }
             #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]

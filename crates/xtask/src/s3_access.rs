@@ -1,0 +1,272 @@
+//! Who a node is to its store, and whom it trusts: a MinIO over TLS with a certificate of ours, an OpenID provider that it
+//! believes, and a container's host. A real broker, by the real settings.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use highwater_kafka_peer::process::{end, free_port, wait};
+
+use crate::broker::Broker;
+use crate::jars::has;
+use crate::python;
+use crate::report::{Outcome, Report, say};
+use crate::server::{self, BUCKET, Kind, Options, Server};
+
+const BUDGET: Duration = Duration::from_secs(90);
+/// What a container's credentials are good for.
+const CREDENTIAL_SECONDS: u32 = 4;
+/// Writing for so long outlives them twice.
+const WRITE_SECONDS: u32 = 9;
+const NAME: &str = "s3-access";
+const NODE: &str = "s3-access-node";
+
+/// The suite.
+pub(crate) fn run_all(report: &mut Report) {
+    report.suite(NAME, BUDGET, access);
+}
+
+fn access() -> Result<Outcome> {
+    let Some(minio) = Kind::Minio.build()? else {
+        return Ok(Outcome::Skipped("go is missing".to_owned()));
+    };
+    let Some(python) = python::newest()? else {
+        return Ok(Outcome::Skipped("python3 is missing".to_owned()));
+    };
+    if !has("openssl", "version") {
+        return Ok(Outcome::Skipped("openssl is missing".to_owned()));
+    }
+    let world = World::start(&minio, python)?;
+    world.an_authority_that_is_not_known_is_refused()?;
+    world.a_ca_file_makes_it_known()?;
+    world.a_token_that_is_no_token_is_refused()?;
+    world.a_web_identity_is_somebody()?;
+    world.a_container_with_another_authorization_is_refused()?;
+    world.a_containers_credentials_are_renewed()?;
+    Ok(Outcome::Passed)
+}
+
+/// The servers, and where their files are.
+struct World {
+    dir: PathBuf,
+    python: PathBuf,
+    identity: Identity,
+    store: Server,
+}
+
+/// The OpenID provider and the container's host; killed when dropped.
+struct Identity {
+    child: Child,
+    address: String,
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+impl Identity {
+    fn start(python: &Path, dir: &Path, store: &str) -> Result<Self> {
+        let port = free_port()?;
+        let address = format!("127.0.0.1:{port}");
+        let log = dir.join("identity.log");
+        let output = File::create(&log)?;
+        let mut command = Command::new(python);
+        command.args(["tests/servers/identity/identity.py", &port.to_string()]);
+        command.arg(dir).arg(store);
+        command.arg(CREDENTIAL_SECONDS.to_string());
+        let child = command.stdout(output.try_clone()?).stderr(output).spawn()?;
+        let mut identity = Self { child, address };
+        wait(&mut identity.child, &identity.address, &log)?;
+        Ok(identity)
+    }
+
+    /// One field of what it answers.
+    fn field(&self, path: &str, name: &str) -> Result<serde_json::Value> {
+        let answer = server::get(&self.address, path)?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("a body")?;
+        let body: serde_json::Value = serde_json::from_str(body)?;
+        body.get(name).cloned().context("a field")
+    }
+}
+
+/// A certificate authority, and a certificate of it for loopback, as MinIO wants them.
+fn certificates(dir: &Path) -> Result<()> {
+    let at = |name: &str| dir.join(name).display().to_string();
+    let openssl = |args: &[&str]| -> Result<()> {
+        let made = Command::new("openssl").args(args).output()?;
+        let why = String::from_utf8_lossy(&made.stderr);
+        ensure!(made.status.success(), "openssl {args:?}: {why}");
+        Ok(())
+    };
+    std::fs::create_dir_all(dir.join("certs"))?;
+    let (ca, ca_key) = (at("ca.crt"), at("ca.key"));
+    let (key, request) = (at("certs/private.key"), at("store.csr"));
+    let extensions = at("store.ext");
+    std::fs::write(&extensions, "subjectAltName=IP:127.0.0.1\n")?;
+    let new = ["req", "-newkey", "rsa:2048", "-nodes"];
+    let authority = ["-x509", "-days", "2", "-subj", "/CN=an authority of a test"];
+    openssl(&[&new[..], &authority, &["-keyout", &ca_key, "-out", &ca]].concat())?;
+    let of_store = ["-subj", "/CN=127.0.0.1", "-keyout", &key, "-out", &request];
+    openssl(&[&new[..], &of_store].concat())?;
+    let sign = ["x509", "-req", "-days", "2", "-in", &request];
+    let by = ["-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial"];
+    let out = at("certs/public.crt");
+    openssl(&[&sign[..], &by, &["-extfile", &extensions, "-out", &out]].concat())
+}
+
+impl World {
+    fn start(minio: &Path, python: PathBuf) -> Result<Self> {
+        let dir = Path::new("target/test-run").join(NAME);
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir)?;
+        }
+        std::fs::create_dir_all(&dir)?;
+        let dir = std::fs::canonicalize(dir)?;
+        certificates(&dir)?;
+        std::fs::write(dir.join("authorization"), "a container's own")?;
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let identity = Identity::start(&python, &dir, &format!("https://{address}"))?;
+        let discovery = format!(
+            "http://{}/.well-known/openid-configuration",
+            identity.address
+        );
+        let options = Options {
+            address,
+            certificates: Some(dir.join("certs")),
+            environment: vec![
+                ("MINIO_IDENTITY_OPENID_CONFIG_URL", discovery),
+                ("MINIO_IDENTITY_OPENID_CLIENT_ID", "highwater".to_owned()),
+                ("MINIO_IDENTITY_OPENID_CLAIM_NAME", "policy".to_owned()),
+            ],
+        };
+        let ready = || Ok(server::get(&identity.address, "/store")?.contains(" 200 "));
+        let store = Server::start_with(Kind::Minio, minio, NAME, options, ready)?;
+        Ok(Self {
+            dir,
+            python,
+            identity,
+            store,
+        })
+    }
+
+    /// The environment of a broker with some more in it; nothing of credentials, which are where `source` says.
+    fn environment(&self, source: &str, more: &[(&str, String)]) -> BTreeMap<String, String> {
+        let bucket = format!("s3://{BUCKET}/{source}");
+        let ca = self.dir.join("ca.crt").display().to_string();
+        let all = [
+            ("HIGHWATER_OBJECT_STORAGE", bucket),
+            (
+                "HIGHWATER_OBJECT_STORAGE_ENDPOINT",
+                self.store.endpoint.clone(),
+            ),
+            ("HIGHWATER_OBJECT_STORAGE_CREDENTIALS", source.to_owned()),
+            ("HIGHWATER_OBJECT_STORAGE_CA_FILE", ca),
+        ];
+        let more = more.iter().map(|(name, value)| (*name, value.clone()));
+        let all = all.into_iter().chain(more);
+        all.map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    fn keys(&self) -> BTreeMap<String, String> {
+        self.environment("environment", &self.store.environment())
+    }
+
+    fn container(&self, authorization: &str) -> BTreeMap<String, String> {
+        let uri = format!("http://{}/credentials", self.identity.address);
+        let file = self.dir.join(authorization).display().to_string();
+        let more = [
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file),
+        ];
+        self.environment("container", &more)
+    }
+
+    fn web_identity(&self, token: &str) -> Result<BTreeMap<String, String>> {
+        let file = self.dir.join("token");
+        std::fs::write(&file, token)?;
+        let more = [
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", file.display().to_string()),
+            ("AWS_ROLE_ARN", "arn:aws:iam::0:role/highwater".to_owned()),
+            ("AWS_ENDPOINT_URL_STS", self.store.endpoint.clone()),
+        ];
+        Ok(self.environment("web-identity", &more))
+    }
+
+    fn trickle(&self, broker: &Broker, what: &str, number: &str) -> Result<String> {
+        let mut script = Command::new(&self.python);
+        script.args(["tests/clients/python/trickle.py", &broker.address]);
+        let ran = script.args([what, number]).output()?;
+        let why = String::from_utf8_lossy(&ran.stderr);
+        ensure!(ran.status.success(), "trickle.py {what} {number}: {why}");
+        Ok(String::from_utf8(ran.stdout)?.trim().to_owned())
+    }
+
+    /// What is written for some seconds is read back, by another process, from the store.
+    fn goes_on(&self, environment: &BTreeMap<String, String>, seconds: u32) -> Result<()> {
+        let start = |fresh| Broker::start_with(NODE, fresh, "", environment);
+        let broker = start(true)?;
+        let written = self.trickle(&broker, "write", &seconds.to_string())?;
+        // a warning fails: no upload had to be made again
+        broker.stop()?;
+        let broker = start(false)?;
+        self.trickle(&broker, "read", &written)?;
+        broker.stop()
+    }
+
+    fn an_authority_that_is_not_known_is_refused(&self) -> Result<()> {
+        let mut environment = self.keys();
+        environment.remove("HIGHWATER_OBJECT_STORAGE_CA_FILE");
+        refuses(&environment, "invalid peer certificate: UnknownIssuer")
+    }
+
+    fn a_ca_file_makes_it_known(&self) -> Result<()> {
+        self.goes_on(&self.keys(), 1)
+    }
+
+    fn a_token_that_is_no_token_is_refused(&self) -> Result<()> {
+        refuses(&self.web_identity("no.such.token")?, "no credentials")
+    }
+
+    fn a_web_identity_is_somebody(&self) -> Result<()> {
+        let token = self.identity.field("/token", "token")?;
+        let environment = self.web_identity(token.as_str().context("a token")?)?;
+        self.goes_on(&environment, 1)
+    }
+
+    fn a_container_with_another_authorization_is_refused(&self) -> Result<()> {
+        std::fs::write(self.dir.join("other"), "another's")?;
+        refuses(&self.container("other"), "no credentials")
+    }
+
+    fn a_containers_credentials_are_renewed(&self) -> Result<()> {
+        self.goes_on(&self.container("authorization"), WRITE_SECONDS)?;
+        let count = self.identity.field("/handed-out", "different")?;
+        let count = count.as_u64().unwrap_or_default();
+        say(&format!(
+            "credentials of {CREDENTIAL_SECONDS} s: {count} in all"
+        ));
+        ensure!(
+            count > u64::from(WRITE_SECONDS / CREDENTIAL_SECONDS),
+            "{count}"
+        );
+        Ok(())
+    }
+}
+
+/// That a broker does not start, and says this.
+fn refuses(environment: &BTreeMap<String, String>, reason: &str) -> Result<()> {
+    // it may listen before it has looked at the store
+    let refused = match Broker::start_with(NODE, true, "", environment) {
+        Ok(broker) => broker.ends()?,
+        Err(refused) => format!("{refused:#}"),
+    };
+    let last = refused.lines().last().unwrap_or_default();
+    say(&format!("refused: {last}"));
+    ensure!(refused.contains(reason), "{refused}");
+    Ok(())
+}
