@@ -108,7 +108,16 @@ pub enum NodeError {
     /// The write-ahead log does not open.
     #[error(transparent)]
     Wal(#[from] highwater_wal::WalError),
-    /// Records cannot be recovered, or not uploaded.
+    /// What the write-ahead log holds cannot be recovered: the metadata may be older (D2), or the object store fails.
+    #[error("cannot recover the write-ahead log {path}: {source}")]
+    Recover {
+        /// Its directory.
+        path: String,
+        /// Why.
+        #[source]
+        source: highwater_s3stream::StreamError,
+    },
+    /// Records cannot be uploaded.
     #[error("streams: {0}")]
     Stream(#[from] highwater_s3stream::StreamError),
     /// Metrics cannot be set up.
@@ -356,7 +365,11 @@ async fn open_storage(
         epoch,
     };
     let streams = ObjectStreamStore::new(stream_config(config), parts);
-    let recovered = streams.recover(sealed).await?;
+    let recovered = streams.recover(sealed).await;
+    let recovered = recovered.map_err(|source| NodeError::Recover {
+        path: dir.join("wal").display().to_string(),
+        source,
+    })?;
     let close = CloseEpoch {
         node: config.node_id.0,
         below: epoch.0,

@@ -29,8 +29,22 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// The snapshot can't be used.
-    #[error("metadata cannot be opened")]
-    Snapshot(#[source] crate::SnapshotError),
+    #[error("metadata cannot be opened path={path}")]
+    Snapshot {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: crate::SnapshotError,
+    },
+    /// What was durable is gone: a file was lost, or is an older copy (D2).
+    #[error("metadata lacks what was durable path={path} reason={reason}")]
+    Lost {
+        /// The file or directory.
+        path: String,
+        /// What is missing.
+        reason: &'static str,
+    },
     /// The consensus does not start.
     #[error("consensus cannot start reason={0}")]
     Raft(String),

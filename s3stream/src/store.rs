@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) wake_upload: Notify,
     pub(crate) next_upload: AtomicU64,
     pub(crate) uploading: tokio::sync::Mutex<()>,
+    /// Of the commits of this process.
+    pub(crate) committed_floor: AtomicU64,
     /// Whether the last put found the object store full (D3).
     pub(crate) store_full: watch::Sender<bool>,
     /// What may be evicted, oldest first: stream, end offset.
@@ -176,6 +178,7 @@ impl ObjectStreamStore {
                 wake_upload: Notify::new(),
                 next_upload: AtomicU64::new(0),
                 uploading: tokio::sync::Mutex::new(()),
+                committed_floor: AtomicU64::new(0),
                 store_full: watch::Sender::new(false),
                 evictable: Mutex::default(),
             }),

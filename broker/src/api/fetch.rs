@@ -310,20 +310,47 @@ async fn read_cold(
     };
     let at_most = share_of(budget);
     let had = bytes_of(results);
-    let mut left = limits.max_bytes.saturating_sub(had).min(at_most);
-    let wanted = u64::try_from(left + had).unwrap_or(u64::MAX);
+    let room = limits.max_bytes.saturating_sub(had).min(at_most);
+    let wanted = u64::try_from(room + had).unwrap_or(u64::MAX);
     let wanted = wanted.min(budget.limit());
     let Ok(Ok(mut permit)) = tokio::time::timeout_at(until, budget.acquire(wanted)).await else {
         return BytePermit::empty();
     };
-    let mut at_least_one = had == 0;
+    let mut from = 0;
+    while from < targets.len() {
+        // what fails, or has less than it may take, leaves its room to those after it
+        let left = room.saturating_sub(bytes_of(results) - had);
+        let next = read_some(targets, results, from, left, until, limits.isolation).await;
+        if next == from {
+            break;
+        }
+        from = next;
+    }
+    let all = bytes_of(results);
+    give_back(&mut permit, if all > had { all } else { 0 });
+    permit
+}
+
+/// Starts the cold reads from one target on that have room together; answers the first that has none.
+async fn read_some(
+    targets: &[Target],
+    results: &mut [Outcome],
+    from: usize,
+    mut left: usize,
+    until: Instant,
+    isolation: Isolation,
+) -> usize {
+    let mut at_least_one = bytes_of(results) == 0;
+    let mut next = targets.len();
     let mut reads = Vec::new();
-    for (target, result) in targets.iter().zip(results.iter_mut()) {
-        let Ok(partition) = &target.partition else {
+    let pairs = targets.iter().zip(results.iter_mut());
+    for (at, (target, result)) in pairs.enumerate().skip(from) {
+        let (Ok(partition), Outcome::Cold) = (&target.partition, &*result) else {
             continue;
         };
-        if !matches!(result, Outcome::Cold) || (left == 0 && !at_least_one) {
-            continue;
+        if left == 0 && !at_least_one {
+            next = at;
+            break;
         }
         let asked = usize::try_from(target.wanted.max_bytes).unwrap_or(0);
         let bytes = asked.min(left);
@@ -331,9 +358,7 @@ async fn read_cold(
         let offset = target.wanted.offset;
         let first = std::mem::take(&mut at_least_one);
         reads.push(async move {
-            let read = partition
-                .log
-                .read_cold(offset, bytes, first, limits.isolation);
+            let read = partition.log.read_cold(offset, bytes, first, isolation);
             if let Ok(read) = tokio::time::timeout_at(until, read).await {
                 *result = match read {
                     Ok(outcome) => Outcome::Read(outcome),
@@ -343,9 +368,7 @@ async fn read_cold(
         });
     }
     futures::future::join_all(reads).await;
-    let all = bytes_of(results);
-    give_back(&mut permit, if all > had { all } else { 0 });
-    permit
+    next
 }
 
 fn bytes_of(results: &[Outcome]) -> usize {

@@ -106,6 +106,13 @@ impl LogStore {
                 memory.replay(record);
             }
         }
+        // what lies below was let go of by a purge, which is written once more with what it leaves
+        if recovery.first_position() > 0 && memory.purged.is_none() {
+            return Err(OpenError::Lost {
+                path: dir.display().to_string(),
+                reason: "its first file is missing",
+            });
+        }
         let end = recovery.end();
         let sink = Arc::new(Sink {
             end: AtomicU64::new(end),
@@ -123,6 +130,14 @@ impl LogStore {
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last entry that was let go of, and the last there is or was.
+    pub(super) fn ends(&self) -> (Option<LogId>, Option<LogId>) {
+        let memory = self.memory();
+        let last = memory.entries.values().next_back();
+        let last = last.map(|entry| entry.log_id);
+        (memory.purged, last.or(memory.purged))
     }
 
     async fn append_and_wait(&self, records: Vec<LogRecord>, meta: Meta) -> Result<(), io::Error> {
@@ -216,15 +231,10 @@ impl RaftLogStorage<Types> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
-        let memory = self.memory();
-        let last = memory
-            .entries
-            .values()
-            .next_back()
-            .map(|entry| entry.log_id);
+        let (last_purged_log_id, last_log_id) = self.ends();
         Ok(LogState {
-            last_purged_log_id: memory.purged,
-            last_log_id: last.or(memory.purged),
+            last_purged_log_id,
+            last_log_id,
         })
     }
 

@@ -1,7 +1,7 @@
 //! A voter.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::log_store::LogStore;
 use super::network::NoNetwork;
 use super::snapshot_store::SnapshotStore;
 use super::state_store::StateStore;
-use super::types::{Proposal, Runtime, Types};
+use super::types::{LogId, Proposal, Runtime, Types};
 use crate::MetadataStore;
 use crate::command::{Action, Command, Format, Outcome};
 use crate::error::{OpenError, ProposeError};
@@ -65,7 +65,8 @@ impl RaftMetadata {
         threads: &dyn Threads,
     ) -> Result<Self, OpenError> {
         let log = LogStore::open(Arc::clone(&device), threads, &config.dir.join("log")).await?;
-        let state = StateStore::open(SnapshotStore::new(device, config.dir)).await?;
+        let state = StateStore::open(SnapshotStore::new(device, config.dir.clone())).await?;
+        nothing_is_lost(&config.dir, &log, state.last())?;
         let image = state.watch();
         let id = u64::try_from(config.node.0).map_err(|_cause| {
             OpenError::Raft(format!("node.id must not be negative: {}", config.node))
@@ -135,6 +136,20 @@ impl RaftMetadata {
     }
 }
 
+/// What was applied was durable in the log before, and what the log let go of stands in a snapshot (D2).
+fn nothing_is_lost(dir: &Path, log: &LogStore, applied: Option<LogId>) -> Result<(), OpenError> {
+    let (purged, last) = log.ends();
+    let (name, reason) = match () {
+        () if applied > last => ("log", "it ends before the snapshot does"),
+        () if purged > applied => ("snapshot", "the log begins after it"),
+        () => return Ok(()),
+    };
+    Err(OpenError::Lost {
+        path: dir.join(name).display().to_string(),
+        reason,
+    })
+}
+
 #[async_trait]
 impl MetadataStore for RaftMetadata {
     fn image(&self) -> Arc<MetadataImage> {
@@ -173,7 +188,11 @@ mod tests {
     use super::*;
     use crate::command::{CreateTopic, Replicas};
 
-    async fn open(dir: &std::path::Path) -> RaftMetadata {
+    async fn open(dir: &Path) -> RaftMetadata {
+        try_open(dir).await.expect("opens")
+    }
+
+    async fn try_open(dir: &Path) -> Result<RaftMetadata, OpenError> {
         let config = Config {
             dir: dir.to_owned(),
             node: NodeId(1),
@@ -181,9 +200,29 @@ mod tests {
             seed: 1,
             snapshot_entries: 5000,
         };
-        RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads)
-            .await
-            .expect("opens")
+        RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await
+    }
+
+    /// Why it does not open while the content of a file, or the file or directory, is another.
+    async fn refusal(dir: &Path, name: &str, content: Option<&[u8]>) -> String {
+        let (path, kept) = (dir.join(name), dir.with_extension("kept"));
+        std::fs::rename(&path, &kept).expect("is there");
+        if let Some(content) = content {
+            std::fs::write(&path, content).expect("writes");
+        }
+        let refused = try_open(dir).await.expect_err("is refused");
+        match path.is_dir() {
+            true => std::fs::remove_dir_all(&path).expect("removes"),
+            false => drop(std::fs::remove_file(&path)),
+        }
+        std::fs::rename(&kept, &path).expect("returns");
+        let mut text = refused.to_string();
+        let mut error: &dyn std::error::Error = &refused;
+        while let Some(source) = error.source() {
+            text = format!("{text}: {source}");
+            error = source;
+        }
+        text
     }
 
     #[tokio::test]
@@ -235,6 +274,26 @@ mod tests {
             .expect("creates");
         metadata.shutdown().await.expect("stops");
         drop(metadata);
+
+        // D2: a part of it that is gone or cut is no metadata that begins anew, or that knows less
+        let (log, snapshot) = (dir.join("log"), dir.join("snapshot"));
+        let whole = std::fs::read(&snapshot).expect("is there");
+        let half = &whole[..whole.len() / 2];
+        for (name, content, path, reason) in [
+            ("log", None, &log, "ends before the snapshot"),
+            ("snapshot", None, &snapshot, "begins after it"),
+            ("snapshot", Some(half), &snapshot, "cannot be read"),
+            ("snapshot", Some(&[][..]), &snapshot, "beginning is missing"),
+        ] {
+            let why = refusal(&dir, name, content).await;
+            let named = why.contains(&path.display().to_string());
+            assert!(named && why.contains(reason), "{name}: {why}");
+        }
+        let first = log.join("0000000000000000.log");
+        let only = std::fs::read_dir(&log).expect("is there").count() == 1;
+        assert!(!only && first.exists(), "a file is made ahead");
+        let why = refusal(&dir, "log/0000000000000000.log", None).await;
+        assert!(why.contains(&log.display().to_string()), "{why}");
 
         let metadata = open(&dir).await;
         let image = metadata.image();

@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::record::{LogIdRecord, MembershipRecord};
 use super::types::{LogId, SnapshotMeta, StoredMembership};
-use crate::OpenError;
+use crate::{OpenError, SnapshotError};
 
 #[derive(Clone, PartialEq, Message)]
 struct File {
@@ -46,6 +46,14 @@ impl SnapshotStore {
         self.dir.join("snapshot")
     }
 
+    /// An error of what the file holds.
+    pub(super) fn error(&self, source: SnapshotError) -> OpenError {
+        OpenError::Snapshot {
+            path: self.path().display().to_string(),
+            source,
+        }
+    }
+
     pub(super) async fn load(&self) -> Result<Option<Stored>, OpenError> {
         let path = self.path();
         let error = |source| OpenError::Io {
@@ -58,18 +66,15 @@ impl SnapshotStore {
         };
         let bytes = usize::try_from(file.len().await.map_err(error)?).unwrap_or(usize::MAX);
         let body = file.read_at(0, bytes).await.map_err(error)?;
-        let unreadable = |why: String| OpenError::Snapshot(crate::SnapshotError::Unreadable(why));
-        let file = File::decode(body).map_err(|why| unreadable(why.to_string()))?;
-        if file.version != VERSION {
-            return Err(OpenError::Snapshot(crate::SnapshotError::Newer(
-                file.version,
-            )));
+        let unreadable = |why: &str| self.error(SnapshotError::Unreadable(why.to_owned()));
+        let file = File::decode(body).map_err(|why| unreadable(&why.to_string()))?;
+        match file.version {
+            VERSION => {}
+            0 => return Err(unreadable("its beginning is missing")),
+            newer => return Err(self.error(SnapshotError::Newer(newer))),
         }
         if crc32fast::hash(&file.image) != file.crc {
-            return Err(unreadable(format!(
-                "the checksum of {} is wrong",
-                path.display()
-            )));
+            return Err(unreadable("its checksum is wrong"));
         }
         let meta = SnapshotMeta {
             last_log_id: file.last.map(LogId::from),

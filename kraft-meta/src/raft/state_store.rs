@@ -38,7 +38,8 @@ impl StateStore {
             snapshots,
         };
         if let Some((meta, bytes)) = store.snapshots.load().await? {
-            store.image = MetadataImage::decode(&bytes).map_err(OpenError::Snapshot)?;
+            let image = MetadataImage::decode(&bytes);
+            store.image = image.map_err(|error| store.snapshots.error(error))?;
             store.adopt(&meta);
         }
         Ok(store)
@@ -48,6 +49,11 @@ impl StateStore {
         self.last = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.published.send_replace(Arc::new(self.image.clone()));
+    }
+
+    /// The last entry that is applied.
+    pub(super) fn last(&self) -> Option<LogId> {
+        self.last
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {

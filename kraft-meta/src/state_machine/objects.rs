@@ -85,9 +85,18 @@ impl MetadataImage {
         if claim.first < 0 || claim.first >= claim.next || claim.part_start > claim.part_end {
             return Err(Rejection::NotUnderstood);
         }
+        // who wrote of a stream, or under a leader epoch, that was never given heard of it from metadata that is lost: what
+        // it says is not dropped without a word (D2)
         let Some(stream) = self.streams.get(&id) else {
-            return Ok(Verdict::Drop(id));
+            return match id.0 < self.next_stream {
+                true => Ok(Verdict::Drop(id)),
+                false => Err(Rejection::UnknownStream(id)),
+            };
         };
+        if LeaderEpoch(claim.leader_epoch) > stream.leader_epoch {
+            let held = stream.leader_epoch;
+            return Err(Rejection::NotHeld { stream: id, held });
+        }
         let held = stream.leader_epoch == LeaderEpoch(claim.leader_epoch)
             && match stream.held_by {
                 // recovered by its own node (E3): this is the later epoch of the node that leads it

@@ -427,6 +427,31 @@ fn a_former_epoch_is_recovered_then_closed_then_led_anew() {
     assert_eq!(partition.leader_epoch.0, 1);
 }
 
+// D2: metadata that lost its end learns from the log what it once gave, and does not drop it as deleted or moved
+#[test]
+fn a_recovered_stream_or_leader_epoch_that_was_never_given_refuses() {
+    let (mut log, _) = Log::opened();
+    log.register(2);
+    let mut commit = log.commit(0, 10);
+    commit.recovering = true;
+    let claim = |commit: &CommitObject, stream: u64, leader_epoch: i32| {
+        let mut commit = commit.clone();
+        commit.claims[0].stream = stream;
+        if let Some(claim) = commit.claims[0].claim.as_mut() {
+            claim.leader_epoch = leader_epoch;
+        }
+        commit
+    };
+    let stream = highwater_types::StreamId(1);
+    let never = log.committed(claim(&commit, 1, 0));
+    assert_eq!(never, Err(Rejection::UnknownStream(stream)));
+    let later = log.committed(claim(&commit, 0, 1));
+    assert!(matches!(later, Err(Rejection::NotHeld { .. })), "{later:?}");
+    log.ask(Ask::Delete { topic: 1 }).expect("deletes");
+    let deleted = log.committed(claim(&commit, 0, 0));
+    assert!(matches!(deleted, Ok(Outcome::Committed { dropped }) if dropped.len() == 1));
+}
+
 // U5
 #[test]
 fn what_was_in_flight_is_condemned_by_name() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -107,6 +108,7 @@ pub(crate) async fn once(shared: &Arc<Shared>) -> Result<(), StreamError> {
         (streams, cut.end)
     };
     if streams.is_empty() {
+        commit_floor(shared, floor).await?;
         return shared.wal().trim(floor).await.map_err(StreamError::Wal);
     }
     let object = shared.next_object();
@@ -138,6 +140,15 @@ pub(crate) async fn once(shared: &Arc<Shared>) -> Result<(), StreamError> {
     }
     shared.evict_to(shared.parts.memory.limit() / 4 * 3);
     shared.wal().trim(floor).await.map_err(StreamError::Wal)
+}
+
+/// Where all that became durable was of streams that were deleted since, the floor moves without an object: the log is
+/// let go of below a floor that is committed alone (D2).
+async fn commit_floor(shared: &Shared, floor: WalPosition) -> Result<(), StreamError> {
+    if floor.at <= shared.committed_floor.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    commit(shared, shared.next_object(), 0, Vec::new(), floor, false).await
 }
 
 fn header(shared: &Shared, id: ObjectId, floor: WalPosition) -> ObjectHeader {
@@ -245,21 +256,31 @@ async fn put_and_commit(
     crash_point("upload-before-put");
     put(shared, object, written).await?;
     crash_point("upload-after-put");
+    let claims = written.parts.iter().map(|part| claim(object, part));
+    let claims = claims.collect();
+    commit(shared, object, written.bytes, claims, floor, recovering).await
+}
+
+async fn commit(
+    shared: &Shared,
+    object: ObjectId,
+    object_bytes: u64,
+    claims: Vec<(StreamId, Claim)>,
+    floor: WalPosition,
+    recovering: bool,
+) -> Result<(), StreamError> {
     let commit = ObjectCommit {
         epoch: shared.parts.epoch,
         object,
-        object_bytes: written.bytes,
-        claims: written
-            .parts
-            .iter()
-            .map(|part| claim(object, part))
-            .collect(),
+        object_bytes,
+        claims,
         floor,
         lowest_in_flight: object.number,
         confirmed: floor,
         recovering,
     };
     let committed = shared.metadata.commit(commit).await?;
+    shared.committed_floor.store(floor.at, Ordering::Relaxed);
     crash_point("upload-after-commit");
     shared.metadata.seen(committed.at).await
 }

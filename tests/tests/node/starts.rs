@@ -18,7 +18,8 @@ async fn refusal(dir: &TempDir, settings: &[(&str, &str)]) -> Result<String> {
             node.stop().await?;
             anyhow::bail!("it starts")
         }
-        Err(error) => Ok(error.to_string()),
+        // as the program says it
+        Err(error) => Ok(format!("{:#}", anyhow::Error::from(error))),
     }
 }
 
@@ -77,7 +78,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 /// Every file below a directory.
-fn files(dir: &Path) -> std::io::Result<BTreeSet<PathBuf>> {
+pub(super) fn files(dir: &Path) -> std::io::Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
@@ -122,5 +123,150 @@ async fn metadata_older_than_the_log_is_refused_before_anything_is_uploaded() ->
         "{why}"
     );
     assert_eq!(files(&data.join("objects"))?, before);
+    Ok(())
+}
+
+/// A node that uploads when it stops, and not before; in a directory of its own, or one that another left.
+async fn start(dir: TempDir) -> Result<TestNode> {
+    let store = TestNode::local_store(&dir);
+    let settings = [
+        ("highwater.object.storage", store.as_str()),
+        ("highwater.upload.interval.ms", "600000"),
+    ];
+    TestNode::start_in(dir, &settings, Machine::real()).await
+}
+
+/// Why a node does not start on what is in a directory; nothing is uploaded.
+async fn refusal_in(dir: &TempDir) -> Result<String> {
+    let objects = dir.path().join("data/objects");
+    let before = files(&objects)?;
+    let store = TestNode::local_store(dir);
+    let why = refusal(dir, &[("highwater.object.storage", store.as_str())]).await?;
+    assert_eq!(files(&objects)?, before);
+    Ok(why)
+}
+
+/// What a killed process would leave.
+fn left_by(node: &TestNode) -> Result<TempDir> {
+    let dir = TempDir::new()?;
+    copy(&node.dir.path().join("data"), &dir.path().join("data"))?;
+    Ok(dir)
+}
+
+fn change(path: &Path, how: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+    let mut bytes = std::fs::read(path)?;
+    how(&mut bytes);
+    Ok(std::fs::write(path, bytes)?)
+}
+
+/// Acknowledged records of topic `t`: batches of ten.
+async fn produce(node: &TestNode, batches: i64) -> Result<()> {
+    let mut client = node.client().await?;
+    for _ in 0..batches {
+        let answer = client.produce("t", 0, batch(10, T0)).await?;
+        assert_eq!(answer.error_code, 0);
+    }
+    Ok(())
+}
+
+async fn end_of_t(node: &TestNode) -> Result<i64> {
+    let mut client = node.client().await?;
+    let answer = client.send(&super::offsets::latest("t"), 10).await?;
+    Ok(answer.topics[0].partitions[0].offset)
+}
+
+const FIRST: &str = "0000000000000000.log";
+
+// D1
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_rots_before_the_tail_of_the_log_is_refused_by_file_and_place() -> Result<()> {
+    let node = start(TempDir::new()?).await?;
+    node.create_topic("t", 1, &[]).await?;
+    produce(&node, 4).await?;
+    let dir = left_by(&node)?;
+    let path = dir.path().join("data/wal").join(FIRST);
+    let rot = |bytes: &mut Vec<u8>| bytes[4096 + 100] ^= 1;
+    change(&path, rot)?;
+    let why = refusal_in(&dir).await?;
+    let file = path.display().to_string();
+    assert!(why.contains(&file) && why.contains("offset=4096"), "{why}");
+    change(&path, rot)?;
+    assert_eq!(end_of_t(&start(dir).await?).await?, 40);
+    Ok(())
+}
+
+// D2: what is acknowledged after a log began anew would lie below the floor, and the next recovery would pass over it
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_ends_before_what_was_uploaded_of_it_is_refused() -> Result<()> {
+    let node = start(TempDir::new()?).await?;
+    node.create_topic("t", 1, &[]).await?;
+    produce(&node, 1).await?;
+    let dir = node.stop().await?;
+    let (wal, kept) = (dir.path().join("data/wal"), dir.path().join("kept"));
+    std::fs::rename(&wal, &kept)?;
+    let why = refusal_in(&dir).await?;
+    assert!(
+        why.contains(&wal.display().to_string()) && why.contains("(D2)"),
+        "{why}"
+    );
+    std::fs::remove_dir_all(&wal)?;
+    std::fs::rename(&kept, &wal)?;
+    assert_eq!(end_of_t(&start(dir).await?).await?, 10);
+    Ok(())
+}
+
+// D2
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raft_log_that_is_cut_is_refused_by_file() -> Result<()> {
+    let node = start(TempDir::new()?).await?;
+    node.create_topic("t", 1, &[]).await?;
+    produce(&node, 1).await?;
+    let dir = left_by(&node)?;
+    let log = dir.path().join("data/metadata/log");
+    let path = log.join(FIRST);
+    let whole = std::fs::read(&path)?;
+    for length in [0, 10_000, whole.len() / 2] {
+        change(&path, |bytes| bytes.truncate(length))?;
+        let why = refusal_in(&dir).await?;
+        let file = path.display().to_string();
+        assert!(why.contains(&file) && why.contains("bytes"), "{why}");
+    }
+    std::fs::remove_file(&path)?;
+    let why = refusal_in(&dir).await?;
+    assert!(why.contains(&log.display().to_string()), "{why}");
+    std::fs::write(&path, &whole)?;
+    assert_eq!(end_of_t(&start(dir).await?).await?, 10);
+    Ok(())
+}
+
+/// Where the blocks of a log's first file end: zeroes follow.
+fn end_of(path: &Path) -> Result<usize> {
+    let bytes = std::fs::read(path)?;
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+    Ok(last.next_multiple_of(4096))
+}
+
+// D1, D2: a file that keeps its length and loses its end is a torn tail to itself; what was acknowledged on its word is not
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raft_log_that_loses_its_end_is_refused_for_what_the_write_ahead_log_holds() -> Result<()>
+{
+    let node = start(start(TempDir::new()?).await?.stop().await?).await?;
+    let path = Path::new("data/metadata/log").join(FIRST);
+    let registered = end_of(&node.dir.path().join(&path))?;
+    node.create_topic("t", 1, &[]).await?;
+    produce(&node, 2).await?;
+    let dir = left_by(&node)?;
+    let raft = dir.path().join(&path);
+    let whole = std::fs::read(&raft)?;
+    change(&raft, |bytes| bytes[registered..].fill(0))?;
+    let store = TestNode::local_store(&dir);
+    let why = refusal(&dir, &[("highwater.object.storage", store.as_str())]).await?;
+    let wal = dir.path().join("data/wal").display().to_string();
+    assert!(
+        why.contains(&wal) && why.contains("no such stream"),
+        "{why}"
+    );
+    std::fs::write(&raft, &whole)?;
+    assert_eq!(end_of_t(&start(dir).await?).await?, 20);
     Ok(())
 }

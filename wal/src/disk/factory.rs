@@ -72,6 +72,22 @@ impl DiskWalFactory {
         }
         Ok(recovery)
     }
+
+    /// D2: what is needed of the log is there. It is let go of below the floor alone, and the floor was durable.
+    fn check_extent(&self, recovery: &Recovery, floor: WalPosition) -> Result<(), WalError> {
+        let (first, end) = (recovery.first_position(), recovery.end());
+        if first <= floor.at && floor.at <= end {
+            return Ok(());
+        }
+        Err(WalError::Damaged {
+            reason: format!(
+                "it has what lies from position {first} to {end}, and the metadata needs what follows {}: a part of it \
+                 is lost, or one of them is an older copy (D2)",
+                floor.at
+            ),
+            file: self.config.dir.display().to_string(),
+        })
+    }
 }
 
 /// An error of the log below as one of the WAL's.
@@ -120,7 +136,8 @@ impl WalFactory for DiskWalFactory {
         floor: WalPosition,
     ) -> Result<SealedWal, WalError> {
         // a log that the metadata does not know gives nothing back: read before the first batch is handed on
-        self.read_to_end(epoch).await?;
+        let read = self.read_to_end(epoch).await?;
+        self.check_extent(&read, floor)?;
         let recovery = self.recovery().await?;
         let groups = stream::try_unfold(recovery, |mut recovery| async move {
             let group = recovery.next().await.map_err(of_log)?;

@@ -1,0 +1,264 @@
+//! Objects that are lost or changed: what they held is an error that names them, and everything else goes on (I9).
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use highwater_broker::node::Machine;
+use highwater_object_format::{FOOTER_BYTES, Footer, HEADER_BYTES, StreamDirectory};
+use highwater_protocol::ErrorCode;
+use highwater_tests::{Client, TestNode, produce_request};
+use tempfile::TempDir;
+
+use super::fetch::{fetch, records};
+use super::starts::files;
+use super::{T0, batch};
+
+/// What the node says, as an operator reads it.
+#[derive(Debug, Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Said {
+    /// Hears all that runs on this thread, until the guard is dropped.
+    fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        let said = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || said.clone());
+        tracing::subscriber::set_default(subscriber.finish())
+    }
+
+    /// Whether a line of a level names something; what was said is forgotten.
+    fn names(&self, level: &str, what: &str) -> bool {
+        let said = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let said = String::from_utf8_lossy(&said);
+        said.lines()
+            .any(|line| line.contains(level) && line.contains(what))
+    }
+}
+
+/// A node that uploads when it stops, and not before.
+async fn start(dir: TempDir) -> Result<TestNode> {
+    let store = TestNode::local_store(&dir);
+    let settings = [
+        ("highwater.object.storage", store.as_str()),
+        ("highwater.upload.interval.ms", "600000"),
+    ];
+    TestNode::start_in(dir, &settings, Machine::real()).await
+}
+
+/// Produces ten records to each of some topics and stops the node, so that they are one object.
+async fn write(node: TestNode, topics: &[(&str, i64)]) -> Result<TempDir> {
+    let mut client = node.client().await?;
+    for (topic, base) in topics {
+        let answer = client.produce(topic, 0, batch(10, T0 + base)).await?;
+        ensure!(answer.error_code == 0, "{answer:?}");
+    }
+    node.stop().await
+}
+
+/// Two objects of `t`, which hold offsets 0 to 9 and 10 to 19, then one of `u`.
+async fn three_objects() -> Result<TempDir> {
+    let node = start(TempDir::new()?).await?;
+    node.create_topic("t", 1, &[]).await?;
+    node.create_topic("u", 1, &[]).await?;
+    let dir = write(node, &[("t", 0)]).await?;
+    let dir = write(start(dir).await?, &[("t", 100)]).await?;
+    write(start(dir).await?, &[("u", 1000)]).await
+}
+
+/// The data objects of a store, oldest first: file and key.
+fn objects(dir: &TempDir) -> Result<Vec<(PathBuf, String)>> {
+    let root = dir.path().join("data/objects");
+    let mut found = Vec::new();
+    for path in files(&root)? {
+        // highwater-<cluster>/data/<hash>/<node>/<epoch>/u/<number>
+        let parts: Vec<_> = path.strip_prefix(&root)?.iter().skip(1).collect();
+        let key: PathBuf = parts.iter().collect();
+        let key = key.to_str().context("keys are text")?.to_owned();
+        let numbers: Vec<u64> = key
+            .split('/')
+            .filter_map(|part| part.parse().ok())
+            .collect();
+        if key.starts_with("data/") {
+            found.push((numbers, path, key));
+        }
+    }
+    found.sort_by_key(|(numbers, ..)| numbers[numbers.len() - 2..].to_vec());
+    Ok(found
+        .into_iter()
+        .map(|(_, path, key)| (path, key))
+        .collect())
+}
+
+/// The error and the records of a topic from an offset on, however long its objects take.
+async fn read(client: &mut Client, topic: &str, offset: i64) -> Result<(i16, Bytes)> {
+    let mut request = fetch(topic, offset, 1 << 20);
+    (request.max_wait_ms, request.min_bytes) = (20_000, 1);
+    let answer = client.send(&request, 12).await?;
+    let code = answer.responses[0].partitions[0].error_code;
+    Ok((code, records(&answer, 0, 0)))
+}
+
+/// All records of the sound node: of `t`, of its second object, of `u`.
+async fn sound(node: &TestNode) -> Result<[Bytes; 3]> {
+    let mut client = node.client().await?;
+    let mut found = Vec::new();
+    for (topic, offset) in [("t", 0), ("t", 10), ("u", 0)] {
+        let (code, records) = read(&mut client, topic, offset).await?;
+        ensure!(code == 0 && !records.is_empty(), "{topic} {offset}: {code}");
+        found.push(records);
+    }
+    found.try_into().ok().context("three")
+}
+
+/// Fetches `t` and `u` together until one is an error and the other is served.
+async fn error_beside_records(client: &mut Client, u: &Bytes) -> Result<i16> {
+    let mut request = fetch("t", 0, 1 << 20);
+    (request.max_wait_ms, request.min_bytes) = (1000, 1);
+    request.topics.extend(fetch("u", 0, 1 << 20).topics);
+    for _ in 0..100 {
+        let answer = client.send(&request, 12).await?;
+        let (t, served) = (&answer.responses[0].partitions[0], records(&answer, 1, 0));
+        assert!(records(&answer, 0, 0).is_empty(), "nothing wrong is served");
+        assert_eq!(answer.responses[1].partitions[0].error_code, 0);
+        if t.error_code != 0 && !served.is_empty() {
+            assert_eq!(served, *u);
+            return Ok(t.error_code);
+        }
+    }
+    anyhow::bail!("they are never answered together")
+}
+
+#[tokio::test]
+async fn a_lost_object_is_an_error_of_what_it_held_alone() -> Result<()> {
+    let said = Said::default();
+    let _listening = said.listen();
+    let dir = three_objects().await?;
+    let (lost, key) = objects(&dir)?.swap_remove(0);
+    let node = start(dir).await?;
+    let [all, second, u] = sound(&node).await?;
+    let node = start(node.stop().await?).await?;
+    let kept = node.dir.path().join("kept");
+    std::fs::rename(&lost, &kept)?;
+    let mut client = node.client().await?;
+    // the node is running, and knows what the object says of the partition
+    let code = error_beside_records(&mut client, &u).await?;
+    assert_eq!(code, ErrorCode::KafkaStorageError.code());
+    assert!(said.names("WARN", &key));
+    assert_eq!(read(&mut client, "t", 10).await?, (0, second));
+    assert_eq!(client.produce("t", 0, batch(1, T0)).await?.base_offset, 20);
+    std::fs::rename(&kept, &lost)?;
+    let (code, found) = read(&mut client, "t", 0).await?;
+    assert_eq!((code, found.slice(..all.len())), (0, all));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_partition_that_cannot_be_opened_is_opened_again_and_holds_up_no_other() -> Result<()> {
+    let said = Said::default();
+    let _listening = said.listen();
+    let dir = three_objects().await?;
+    let (lost, key) = objects(&dir)?.swap_remove(0);
+    let node = start(dir).await?;
+    let [all, _, u] = sound(&node).await?;
+    let dir = node.stop().await?;
+    let kept = dir.path().join("kept");
+    std::fs::rename(&lost, &kept)?;
+    let node = start(dir).await?;
+    assert!(said.names("ERROR", &key));
+    let mut client = node.client().await?;
+    let code = error_beside_records(&mut client, &u).await?;
+    assert_eq!(code, ErrorCode::NotLeaderOrFollower.code());
+    assert_eq!(client.produce("u", 0, batch(1, T0)).await?.base_offset, 10);
+    let mut request = produce_request("t", 0, batch(1, T0), -1);
+    request.timeout_ms = 100;
+    let refused = client.send(&request, 12).await?;
+    let code = refused.responses[0].partition_responses[0].error_code;
+    assert_eq!(code, ErrorCode::NotLeaderOrFollower.code());
+    std::fs::rename(&kept, &lost)?;
+    // A4: it waits until the partition is open, and nothing but the object changed
+    let answer = client.produce("t", 0, batch(1, T0)).await?;
+    assert_eq!((answer.error_code, answer.base_offset), (0, 20));
+    let (code, found) = read(&mut client, "t", 0).await?;
+    assert_eq!((code, found.slice(..all.len())), (0, all));
+    Ok(())
+}
+
+/// Ways in which the first object of `t` is no longer what was written: what changed, and its bytes then.
+fn damaged(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let whole = std::fs::read(path)?;
+    let object = Bytes::from(whole.clone());
+    let footer = Footer::parse(&object)?;
+    let index_at = usize::try_from(footer.position)?;
+    let index = object.slice(index_at..object.len() - FOOTER_BYTES);
+    let (_, position, bytes) = Footer::directories(&index)?[0];
+    let directory_at = usize::try_from(position)?;
+    let directory = object.slice(directory_at..directory_at + usize::try_from(bytes)?);
+    let directory = StreamDirectory::parse(&directory)?;
+    let block_at = usize::try_from(directory.blocks[0].position)?;
+    ensure!(block_at == HEADER_BYTES, "the block is the first thing");
+    let flip = |at: usize| {
+        let mut changed = whole.clone();
+        changed[at] ^= 0x40;
+        changed
+    };
+    let places = [
+        ("the head of a block", block_at + 8),
+        ("a block's records", directory_at - 30),
+        ("a block's last byte", directory_at - 1),
+        ("a directory", directory_at + 12),
+        ("an offset in a directory", directory_at + 39),
+        ("the index", index_at + 8),
+        ("the footer", whole.len() - FOOTER_BYTES + 2),
+        ("the last byte", whole.len() - 1),
+    ];
+    let mut all: Vec<_> = places
+        .iter()
+        .map(|(what, at)| ((*what).to_owned(), flip(*at)))
+        .collect();
+    for length in [0, 1, directory_at / 2, whole.len() - 1] {
+        all.push((format!("cut to {length}"), whole[..length].to_vec()));
+    }
+    Ok(all)
+}
+
+#[tokio::test]
+async fn an_object_that_rots_anywhere_serves_nothing_wrong() -> Result<()> {
+    let said = Said::default();
+    let _listening = said.listen();
+    let mut dir = three_objects().await?;
+    let (rotten, key) = objects(&dir)?.swap_remove(0);
+    let node = start(dir).await?;
+    let [.., u] = sound(&node).await?;
+    dir = node.stop().await?;
+    for (what, bytes) in damaged(&rotten)? {
+        std::fs::write(&rotten, bytes)?;
+        let node = start(dir).await?;
+        let mut client = node.client().await?;
+        let code = error_beside_records(&mut client, &u).await;
+        let code = code.with_context(|| what.clone())?;
+        let told = [ErrorCode::CorruptMessage, ErrorCode::NotLeaderOrFollower];
+        assert!(
+            told.iter().any(|error| error.code() == code),
+            "{what}: {code}"
+        );
+        assert!(said.names("", &key), "{what}: the object is named");
+        dir = node.stop().await?;
+    }
+    Ok(())
+}
