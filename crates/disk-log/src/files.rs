@@ -55,9 +55,6 @@ impl Files {
         }
         // a former process may have died between making or renaming and the sync
         device.sync_dir(dir).await.map_err(dir_error)?;
-        if let Some(parent) = dir.parent() {
-            device.sync_dir(parent).await.map_err(dir_error)?;
-        }
         Ok(Self {
             device,
             dir: dir.to_owned(),

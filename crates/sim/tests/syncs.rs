@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,9 +11,14 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use highwater_disk_log::{Config, DiskLog, Group, GroupSink, LogError, Recovery};
 use highwater_io::Device;
-use highwater_object_storage::{IoClass, LocalStorage, ObjectKey, ObjectStorage, PutMode};
+use highwater_kraft_meta::command::{CreateTopic, Replicas};
+use highwater_kraft_meta::{Action, MetadataStore, RaftMetadata};
+use highwater_object_storage::{
+    IoClass, LocalStorage, ObjectKey, ObjectStorage, PutMode, StorageError,
+};
 use highwater_runtime::SeededRng;
 use highwater_sim::{Crash, Disk, SimThreads, SyncClass, Trace};
+use highwater_types::{NodeId, Uuid};
 
 const SEEDS: u64 = 20;
 
@@ -24,34 +30,100 @@ fn disk(seed: u64, lie: Option<&str>) -> Result<Disk> {
     Ok(Disk::new(SeededRng::from_seed(seed), Trace::default(), lie))
 }
 
-/// How many objects are there after one was deleted and the power failed.
-async fn left_of_a_deleted_object(seed: u64, lie: Option<&str>) -> Result<usize> {
-    let disk = disk(seed, lie)?;
-    let root = Path::new("/objects/highwater");
-    let open = || LocalStorage::open(Arc::new(disk.boot()), root);
-    let key = ObjectKey::parse("data/a/1").context("is a key")?;
-    let prefix = ObjectKey::parse("data").context("is a key")?;
-    let storage = open().await?;
-    let body = vec![Bytes::from_static(b"body")];
-    storage
-        .put(&key, body, PutMode::IfAbsent, IoClass::Upload)
-        .await?;
-    storage.delete(std::slice::from_ref(&key)).await?;
-    drop(storage);
-    disk.crash(Crash::Power);
-    let storage = open().await?;
-    let left: Vec<_> = storage.list(&prefix, None).try_collect().await?;
-    Ok(left.len())
+async fn objects(disk: &Disk) -> Result<LocalStorage> {
+    let opened = LocalStorage::open(Arc::new(disk.boot()), Path::new("/objects/highwater")).await;
+    opened.context("the store opens")
 }
 
+fn key() -> ObjectKey {
+    ObjectKey::new("data/a/1")
+}
+
+async fn put(storage: &LocalStorage) -> Result<(), StorageError> {
+    let body = vec![Bytes::from_static(b"body")];
+    let key = key();
+    let put = storage.put(&key, body, PutMode::IfAbsent, IoClass::Upload);
+    put.await.map(drop)
+}
+
+/// Runs what a process does until it is done or its device hangs, and kills it.
+async fn killed<T>(disk: &Disk, operation: u64, process: impl Future<Output = T>) -> Option<T> {
+    disk.die_in(operation);
+    let done = tokio::time::timeout(Duration::from_secs(10), process).await;
+    disk.crash(Crash::Process);
+    done.ok()
+}
+
+/// Whether an object is there after it was deleted, by a process that was killed at an operation and then by the next, and
+/// the power failed.
+async fn returns(seed: u64, operation: u64, lie: Option<&str>) -> Result<bool> {
+    let disk = disk(seed, lie)?;
+    let storage = objects(&disk).await?;
+    put(&storage).await?;
+    drop(killed(&disk, operation, storage.delete(&[key()])).await);
+    let storage = objects(&disk).await?;
+    storage.delete(&[key()]).await?;
+    disk.crash(Crash::Power);
+    let storage = objects(&disk).await?;
+    let left: Vec<_> = storage
+        .list(&ObjectKey::new("data"), None)
+        .try_collect()
+        .await?;
+    Ok(!left.is_empty())
+}
+
+// L1: a removal is synced before it is recorded, whoever made it
 #[tokio::test(start_paused = true)]
 async fn a_deleted_object_stays_deleted() -> Result<()> {
-    let mut returned = 0;
-    for seed in 0..SEEDS {
-        ensure!(left_of_a_deleted_object(seed, None).await? == 0);
-        returned += left_of_a_deleted_object(seed, Some("object-removal")).await?;
+    for (operation, lie) in [(1, "object-removal"), (2, "inherited-object-removal")] {
+        let mut returned = 0;
+        for seed in 0..SEEDS {
+            ensure!(!returns(seed, operation, None).await?, "seed {seed}");
+            returned += u32::from(returns(seed, operation, Some(lie)).await?);
+        }
+        ensure!(returned > 0, "the sync of a removal is not needed: {lie}");
     }
-    ensure!(returned > 0, "the sync of a removal is not needed");
+    Ok(())
+}
+
+/// Whether an object is not there, or not whole, after a process was killed anywhere in putting it, the next one put it or
+/// was told that it is there, and the power failed.
+async fn is_lost(seed: u64, operation: u64, lie: Option<&str>) -> Result<bool> {
+    let disk = disk(seed, lie)?;
+    let first = async {
+        put(&objects(&disk).await?)
+            .await
+            .map_err(anyhow::Error::from)
+    };
+    drop(killed(&disk, operation, first).await);
+    match put(&objects(&disk).await?).await {
+        Ok(()) | Err(StorageError::Precondition { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    disk.crash(Crash::Power);
+    let found = objects(&disk)
+        .await?
+        .get(&key(), 0..9, IoClass::ColdRead)
+        .await;
+    Ok(found.ok().as_deref() != Some(b"body"))
+}
+
+// L1: what a former process linked and did not sync counts only once it is durable, with the directories above it
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_there_already_is_there_after_a_power_failure() -> Result<()> {
+    const OPERATIONS: u64 = 40;
+    let runs = || (0..SEEDS / 2).flat_map(|seed| (1..OPERATIONS).map(move |at| (seed, at)));
+    for (seed, operation) in runs() {
+        let lost = is_lost(seed, operation, None).await?;
+        ensure!(!lost, "seed {seed} operation {operation}");
+    }
+    for lie in ["inherited-object-dir", "inherited-object-parents"] {
+        let mut lost = 0;
+        for (seed, operation) in runs() {
+            lost += u32::from(is_lost(seed, operation, Some(lie)).await?);
+        }
+        ensure!(lost > 0, "the sync is not needed: {lie}");
+    }
     Ok(())
 }
 
@@ -66,11 +138,12 @@ impl GroupSink<()> for Sink {
 const CONFIG: Config = Config {
     file_bytes: 1 << 20,
 };
-const DIR: &str = "/data/wal";
+/// The write-ahead log's directory and the Raft log's, with what their syncs are called.
+const LOGS: [(&str, &str); 2] = [("/data/wal", "wal"), ("/data/metadata/log", "raft")];
 
-async fn recover(disk: &Disk) -> Result<(Recovery, usize), LogError> {
+async fn recover(disk: &Disk, dir: &str) -> Result<(Recovery, usize), LogError> {
     let device: Arc<dyn Device> = Arc::new(disk.boot());
-    let mut recovery = Recovery::open(device, Path::new(DIR), CONFIG).await?;
+    let mut recovery = Recovery::open(device, Path::new(dir), CONFIG).await?;
     let mut groups = 0;
     while recovery.next().await?.is_some() {
         groups += 1;
@@ -83,40 +156,97 @@ fn start(recovery: Recovery) -> DiskLog<()> {
     DiskLog::start(recovery, opening, &SimThreads, "log", Arc::new(Sink))
 }
 
+fn whole_file() -> Vec<u8> {
+    vec![7; (1 << 20) - 48]
+}
+
 /// A process is killed between the write of a whole file and its sync; the next one reads it, writes into the next file,
 /// and the power fails. Answers how many groups are there then.
-async fn groups_after_a_kill_and_a_power_failure(seed: u64, lie: Option<&str>) -> Result<usize> {
+async fn groups_after_a_kill(dir: &str, seed: u64, lie: Option<&str>) -> Result<usize> {
     let disk = disk(seed, lie)?;
-    let log = start(recover(&disk).await?.0);
+    let log = start(recover(&disk, dir).await?.0);
     // until files are made ahead
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let whole_file = vec![7; (1 << 20) - 48];
     // the write is done, the sync is not
     disk.die_in(2);
-    log.append(&[whole_file[..].into()], ());
+    log.append(&[whole_file()[..].into()], ());
     tokio::time::sleep(Duration::from_secs(5)).await;
     ensure!(disk.is_dead(), "it hangs in the sync");
     disk.crash(Crash::Process);
-    let (recovery, groups) = recover(&disk).await?;
+    let (recovery, groups) = recover(&disk, dir).await?;
     ensure!(groups == 1, "what a killed process wrote is there");
     let log = start(recovery);
     let appended = log.append(&[b"next"[..].into()], ());
     ensure!(appended.wait(log.state()).await, "is durable");
     disk.crash(Crash::Power);
-    Ok(recover(&disk).await?.1)
+    Ok(recover(&disk, dir).await?.1)
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_read_back_is_synced_before_it_counts() -> Result<()> {
-    let mut lost = 0;
-    for seed in 0..SEEDS {
-        let groups = groups_after_a_kill_and_a_power_failure(seed, None).await?;
-        ensure!(groups == 2, "seed {seed}: {groups} groups");
-        let lie = Some("inherited-wal-file");
-        let found = groups_after_a_kill_and_a_power_failure(seed, lie).await;
-        lost += usize::from(!matches!(found, Ok(2)));
+    for (dir, name) in LOGS {
+        let lie = format!("inherited-{name}-file");
+        let mut lost = 0;
+        for seed in 0..SEEDS {
+            let groups = groups_after_a_kill(dir, seed, None).await?;
+            ensure!(groups == 2, "seed {seed}: {groups} groups");
+            let found = groups_after_a_kill(dir, seed, Some(&lie)).await;
+            lost += usize::from(!matches!(found, Ok(2)));
+        }
+        ensure!(lost > 0, "the sync after reading back is not needed: {lie}");
     }
-    ensure!(lost > 0, "the sync after reading back is not needed");
+    Ok(())
+}
+
+/// A process is killed anywhere in making the log's first two files; the next one fills the first, goes on in the second,
+/// and the power fails. Answers how many of its two groups are there then.
+async fn groups_in_files_that_were_found(
+    dir: &str,
+    seed: u64,
+    operation: u64,
+    lie: Option<&str>,
+) -> Result<usize> {
+    let disk = disk(seed, lie)?;
+    let first = async {
+        let log = start(recover(&disk, dir).await?.0);
+        // once there is something in the first, the second is made ahead
+        log.append(&[b"first"[..].into()], ());
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        Ok::<_, LogError>(())
+    };
+    drop(killed(&disk, operation, first).await);
+    let (recovery, found) = recover(&disk, dir).await?;
+    let whole = whole_file();
+    let rest = whole.len() - usize::try_from(recovery.end())?;
+    let log = start(recovery);
+    for group in [&whole[..rest], b"next"] {
+        let appended = log.append(&[group.into()], ());
+        ensure!(appended.wait(log.state()).await, "is durable");
+    }
+    disk.crash(Crash::Power);
+    let groups = recover(&disk, dir).await?.1;
+    groups
+        .checked_sub(found)
+        .context("what was read back is there")
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_names_of_files_that_were_found_are_synced_before_they_are_used() -> Result<()> {
+    const OPERATIONS: u64 = 40;
+    let runs = || (0..SEEDS / 2).flat_map(|seed| (1..OPERATIONS).map(move |at| (seed, at)));
+    for (dir, name) in LOGS {
+        for (seed, operation) in runs() {
+            let groups = groups_in_files_that_were_found(dir, seed, operation, None).await?;
+            ensure!(groups == 2, "seed {seed} operation {operation}: {groups}");
+        }
+        let lie = format!("inherited-{name}-dir");
+        let mut lost = 0;
+        for (seed, operation) in runs() {
+            let found = groups_in_files_that_were_found(dir, seed, operation, Some(&lie)).await;
+            lost += usize::from(!matches!(found, Ok(2)));
+        }
+        ensure!(lost > 0, "the sync is not needed: {lie}");
+    }
     Ok(())
 }
 
@@ -127,16 +257,82 @@ async fn a_directory_that_a_killed_process_made_is_there_after_a_power_failure()
     let path = Path::new("/srv/highwater/data");
     for (seed, operation) in (0..SEEDS).flat_map(|seed| (1..8).map(move |at| (seed, at))) {
         let disk = disk(seed, None)?;
-        disk.die_in(operation);
         let device = disk.boot();
-        // a dead device never answers
-        let made = tokio::time::timeout(Duration::from_secs(5), device.create_dir_all(path)).await;
-        ensure!(made.is_ok() != disk.is_dead(), "it hangs where it died");
-        disk.crash(Crash::Process);
+        drop(killed(&disk, operation, device.create_dir_all(path)).await);
         disk.boot().create_dir_all(path).await?;
         disk.crash(Crash::Power);
         let listed = disk.boot().list_dir(path).await;
         listed.with_context(|| format!("seed {seed} operation {operation}"))?;
+    }
+    Ok(())
+}
+
+const TOPICS: u8 = 8;
+
+async fn metadata(disk: &Disk) -> Result<RaftMetadata> {
+    let config = highwater_kraft_meta::Config {
+        dir: "/data/metadata".into(),
+        node: NodeId(1),
+        cluster: Uuid([7; 16]),
+        seed: 1,
+        snapshot_entries: 3,
+    };
+    let opened = RaftMetadata::open(config, Arc::new(disk.boot()), &SimThreads).await;
+    opened.context("the metadata opens")
+}
+
+async fn create(metadata: &RaftMetadata, id: u8) -> Result<()> {
+    let topic = CreateTopic {
+        name: id.to_string(),
+        id: vec![id; 16],
+        partitions: vec![Replicas { nodes: vec![1] }],
+        ..CreateTopic::default()
+    };
+    let created = metadata.propose(Action::CreateTopic(topic).into()).await;
+    created.map(drop).context("is created")
+}
+
+/// Whether topics are gone that were created before a process was killed, anywhere, or by the next one before the power
+/// failed.
+async fn loses_a_topic(seed: u64, operation: u64, lie: Option<&str>) -> Result<bool> {
+    let disk = disk(seed, lie)?;
+    let created = AtomicU8::new(0);
+    let first = async {
+        let metadata = metadata(&disk).await?;
+        for id in 0..TOPICS {
+            create(&metadata, id).await?;
+            created.store(id + 1, Ordering::SeqCst);
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    drop(killed(&disk, operation, Box::pin(first)).await);
+    let next = metadata(&disk).await?;
+    create(&next, TOPICS).await?;
+    disk.crash(Crash::Power);
+    let Ok(last) = metadata(&disk).await else {
+        return Ok(true);
+    };
+    let image = last.image();
+    let mut ids = (0..created.into_inner()).chain([TOPICS]);
+    Ok(ids.any(|id| image.topic(&id.to_string()).is_none()))
+}
+
+/// One run in a runtime of its own, which ends the tasks of its processes.
+fn topic_is_lost(seed: u64, operation: u64, lie: Option<&str>) -> Result<bool> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build()?;
+    runtime.block_on(loses_a_topic(seed, operation, lie))
+}
+
+// the name of a snapshot that a former process took needs no sync: until the next one has taken its own, the log keeps all
+// that is in it
+#[test]
+fn metadata_is_there_after_a_kill_anywhere_and_a_power_failure() -> Result<()> {
+    for lie in [None, Some("inherited-snapshot-dir")] {
+        for operation in 1..160 {
+            let lost = topic_is_lost(operation, operation, lie)?;
+            ensure!(!lost, "operation {operation} {lie:?}");
+        }
     }
     Ok(())
 }

