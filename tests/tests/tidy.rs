@@ -268,7 +268,7 @@ fn every_line_of_kafkas_behaviour_has_a_test_that_names_it() {
 
 /// The rules of docs/STORAGE.md that what is built here keeps; the rest comes with the object WAL, takeover, rewriting
 /// and restore.
-const RULES: &str = "E1 E2 E5 E6 A1 A2 A3 A4 D1 D2 D3 U2 U3 U4 U5 F1 F2 F4 F6 G1 M1 M2 M3";
+const RULES: &str = "E1 E2 E5 E6 A1 A2 A3 A4 D1 D2 D3 U1 U2 U3 U4 U5 U6 F1 F2 F4 F6 G1 M1 M2 M3 L1";
 
 #[test]
 fn every_storage_rule_that_is_built_has_a_test_that_names_it() {

@@ -230,3 +230,6 @@ impl StreamMetadata for KraftStreamMetadata {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,334 @@
+//! Streams on real metadata, a real log and a real store, whose disk or whose image is behind.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
+use highwater_kraft_meta::RaftMetadata;
+use highwater_kraft_meta::command::{CloseEpoch, CreateTopic, RegisterNode, Replicas};
+use highwater_object_storage::LocalStorage;
+use highwater_partition_log::KafkaDeltaFold;
+use highwater_runtime::{ByteBudget, Tasks};
+use highwater_s3stream::{
+    AppendReceipt, Config, FetchLimit, ObjectStreamStore, OpenStream, Parts, Stream, StreamBatch,
+    StreamStore, record_bytes,
+};
+use highwater_types::{NodeId, Uuid};
+use highwater_wal::WalFactory;
+use highwater_wal::disk::DiskWalFactory;
+use tokio::sync::watch;
+
+use super::*;
+
+const NODE: NodeId = NodeId(1);
+const BATCH_BYTES: usize = 256 << 10;
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// The metadata of a node whose image is behind: until it is let go on, it shows no claim that was committed.
+#[derive(Debug)]
+struct Behind {
+    inner: KraftStreamMetadata,
+    goes_on: watch::Sender<bool>,
+    commits: watch::Sender<u64>,
+}
+
+#[async_trait]
+impl StreamMetadata for Behind {
+    async fn open(
+        &self,
+        streams: &[(StreamId, LeaderEpoch)],
+    ) -> Result<Vec<Result<StreamBounds, StreamError>>, StreamError> {
+        self.inner.open(streams).await
+    }
+
+    async fn commit(&self, commit: ObjectCommit) -> Result<Committed, StreamError> {
+        let committed = self.inner.commit(commit).await;
+        self.commits.send_modify(|commits| *commits += 1);
+        committed
+    }
+
+    async fn seen(&self, at: LogIndex) -> Result<(), StreamError> {
+        let mut goes_on = self.goes_on.subscribe();
+        drop(goes_on.wait_for(|goes_on| *goes_on).await);
+        self.inner.seen(at).await
+    }
+
+    async fn locate(
+        &self,
+        id: StreamId,
+        range: StreamRange,
+        max: usize,
+    ) -> Result<Vec<Claim>, StreamError> {
+        let goes_on = *self.goes_on.borrow();
+        match goes_on {
+            true => self.inner.locate(id, range, max).await,
+            false => Ok(Vec::new()),
+        }
+    }
+
+    async fn locate_time(
+        &self,
+        id: StreamId,
+        range: StreamRange,
+        at: Timestamp,
+    ) -> Result<Option<Claim>, StreamError> {
+        self.inner.locate_time(id, range, at).await
+    }
+
+    async fn checkpoint(&self, id: StreamId) -> Result<Option<Claim>, StreamError> {
+        self.inner.checkpoint(id).await
+    }
+
+    async fn trim(&self, id: StreamId, start: StreamOffset) -> Result<(), StreamError> {
+        self.inner.trim(id, start).await
+    }
+
+    async fn label(&self, id: StreamId) -> Result<Bytes, StreamError> {
+        self.inner.label(id).await
+    }
+
+    async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
+        self.inner.condemned().await
+    }
+
+    async fn deleted(&self, objects: &[ObjectId]) -> Result<(), StreamError> {
+        self.inner.deleted(objects).await
+    }
+}
+
+/// A node's storage without its broker.
+struct Storage {
+    dir: tempfile::TempDir,
+    metadata: Arc<RaftMetadata>,
+    objects: Arc<LocalStorage>,
+    epoch: NodeEpoch,
+    /// Of the log's disk.
+    faults: Arc<Faults>,
+}
+
+impl Storage {
+    /// One topic of one partition, which this node leads.
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = highwater_kraft_meta::Config {
+            dir: dir.path().join("metadata"),
+            node: NODE,
+            cluster: Uuid([7; 16]),
+            seed: 1,
+            snapshot_entries: 5000,
+        };
+        let opened = RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await;
+        let metadata = Arc::new(opened.expect("opens"));
+        let register = RegisterNode {
+            node: NODE.0,
+            incarnation: vec![1],
+            endpoints: Vec::new(),
+        };
+        let (at, _) = propose(&metadata, Action::RegisterNode(register)).await;
+        let close = CloseEpoch {
+            node: NODE.0,
+            below: at.0,
+        };
+        propose(&metadata, Action::CloseEpoch(close)).await;
+        let topic = CreateTopic {
+            name: "t".to_owned(),
+            id: vec![9; 16],
+            partitions: vec![Replicas {
+                nodes: vec![NODE.0],
+            }],
+            ..CreateTopic::default()
+        };
+        propose(&metadata, Action::CreateTopic(topic)).await;
+        let root = dir.path().join("objects");
+        let objects = LocalStorage::open(Arc::new(RealDevice), &root).await;
+        Self {
+            dir,
+            metadata,
+            objects: Arc::new(objects.expect("opens")),
+            epoch: NodeEpoch(at.0),
+            faults: Arc::default(),
+        }
+    }
+
+    fn port(&self) -> KraftStreamMetadata {
+        let metadata: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&self.metadata);
+        KraftStreamMetadata {
+            metadata,
+            epoch: self.epoch,
+        }
+    }
+
+    fn behind(&self) -> Arc<Behind> {
+        Arc::new(Behind {
+            inner: self.port(),
+            goes_on: watch::Sender::new(false),
+            commits: watch::Sender::new(0),
+        })
+    }
+
+    /// Streams without a log yet: they can be read.
+    fn reader(
+        &self,
+        metadata: Arc<dyn StreamMetadata>,
+        upload_interval: Duration,
+    ) -> (ObjectStreamStore, ByteBudget) {
+        let memory = ByteBudget::new(4 << 20);
+        let config = Config {
+            upload_interval,
+            upload_bytes: 64 << 20,
+            block_cache_bytes: 4 << 20,
+            grace: NEVER,
+        };
+        let parts = Parts {
+            storage: Arc::<LocalStorage>::clone(&self.objects),
+            metadata,
+            fold: Arc::new(KafkaDeltaFold),
+            tasks: Tasks::default(),
+            memory: memory.clone(),
+            cluster: Uuid([7; 16]),
+            node: NODE,
+            epoch: self.epoch,
+        };
+        (ObjectStreamStore::new(config, parts), memory)
+    }
+
+    async fn streams(
+        &self,
+        metadata: Arc<dyn StreamMetadata>,
+        upload_interval: Duration,
+    ) -> ObjectStreamStore {
+        let (streams, memory) = self.reader(metadata, upload_interval);
+        let device = FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&self.faults));
+        let wal = highwater_wal::disk::Config {
+            dir: self.dir.path().join("wal"),
+            bytes_max: 64 << 20,
+        };
+        let factory = DiskWalFactory::new(Arc::new(device), Arc::new(RealThreads), wal, memory);
+        let wal = factory.open(NODE, self.epoch, streams.sink()).await;
+        streams.attach(wal.expect("opens"));
+        streams
+    }
+
+    async fn stream(&self, streams: &ObjectStreamStore) -> Arc<dyn Stream> {
+        let image = self.metadata.image();
+        let partition = &image.topic("t").expect("is there").partitions[0];
+        let asked = OpenStream {
+            id: partition.stream,
+            epoch: partition.leader_epoch,
+            label: Bytes::new(),
+        };
+        let mut opened = streams.open(vec![asked]).await;
+        opened.remove(0).expect("opens").stream
+    }
+
+    fn committed_end(image: &highwater_kraft_meta::MetadataImage) -> StreamOffset {
+        let stream = image.topic("t").map(|topic| topic.partitions[0].stream);
+        let stream = stream.and_then(|stream| image.stream(stream));
+        stream.map_or(0, |stream| stream.committed_end)
+    }
+}
+
+async fn propose(metadata: &RaftMetadata, action: Action) -> (LogIndex, Outcome) {
+    metadata.propose(action.into()).await.expect("is taken")
+}
+
+fn batch(base: StreamOffset) -> StreamBatch {
+    let fill = u8::try_from(base).expect("few");
+    let tail = vec![fill; BATCH_BYTES];
+    StreamBatch {
+        count: 1,
+        max_timestamp: base,
+        head: [fill; 16],
+        tail_crc: crc32fast::hash(&tail),
+        tail: Bytes::from(tail),
+        delta: Bytes::new(),
+        roll: false,
+    }
+}
+
+async fn append(
+    streams: &ObjectStreamStore,
+    stream: &dyn Stream,
+    base: StreamOffset,
+) -> AppendReceipt {
+    let permit = streams.reserve(record_bytes(16 + BATCH_BYTES)).await;
+    stream.append(permit.expect("there is room"), base, &batch(base))
+}
+
+/// Reads one batch; answers what it is filled with.
+async fn read(stream: &dyn Stream, offset: StreamOffset) -> Result<Vec<u8>, StreamError> {
+    let limit = FetchLimit {
+        bytes: 1,
+        before: StreamOffset::MAX,
+        at_least_one: true,
+    };
+    let found = stream.fetch(offset, limit).await?.concat();
+    assert!(found.is_empty() || found.len() == 16 + BATCH_BYTES);
+    Ok(found.first().copied().into_iter().collect())
+}
+
+// U1: a claim of what the log then loses, and a floor above its end, would outlive it
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_synced_is_not_uploaded() {
+    let storage = Storage::start().await;
+    let streams = storage.streams(Arc::new(storage.port()), NEVER).await;
+    let stream = storage.stream(&streams).await;
+    let mut first = append(&streams, &*stream, 0).await;
+    first.wait().await.expect("is durable");
+    storage.faults.syncs_hang.store(true, Ordering::SeqCst);
+    let mut second = append(&streams, &*stream, 1).await;
+    // the upload of a stop, while the second hangs
+    let stopping = tokio::spawn(async move { streams.shutdown().await });
+    let mut images = storage.metadata.watch();
+    let uploaded = images.wait_for(|image| Storage::committed_end(image) > 0);
+    let image = Arc::clone(&*uploaded.await.expect("the metadata lives"));
+    assert_eq!(Storage::committed_end(&image), 1);
+    assert!(!second.is_durable());
+    storage.faults.syncs_hang.store(false, Ordering::SeqCst);
+    stopping.await.expect("ends").expect("stops");
+    second.wait().await.expect("is durable");
+    assert_eq!(Storage::committed_end(&storage.metadata.image()), 1);
+}
+
+// U6: a batch that is let go of when its commit is answered is nowhere until the image shows its claim
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_stays_cached_until_the_image_shows_its_claim() {
+    let storage = Storage::start().await;
+    let metadata = storage.behind();
+    let port: Arc<dyn StreamMetadata> = Arc::<Behind>::clone(&metadata);
+    let streams = storage.streams(port, Duration::from_millis(10)).await;
+    let stream = storage.stream(&streams).await;
+    for base in 0..4 {
+        let mut receipt = append(&streams, &*stream, base).await;
+        receipt.wait().await.expect("is durable");
+    }
+    let mut commits = metadata.commits.subscribe();
+    let committed = commits.wait_for(|commits| *commits > 0).await;
+    drop(committed.expect("it uploads"));
+    for _ in 0..20 {
+        // takes the room of all that may be evicted
+        drop(streams.reserve(5 << 19).await.expect("there is room"));
+        for base in 0..4 {
+            let found = read(&*stream, base).await.expect("is there");
+            assert_eq!(i64::from(found[0]), base);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    metadata.goes_on.send_replace(true);
+    streams.shutdown().await.expect("uploads the rest");
+    drop((stream, streams));
+
+    // another incarnation's image is behind too: below the committed end nothing is empty, or out of range
+    metadata.goes_on.send_replace(false);
+    let port: Arc<dyn StreamMetadata> = Arc::<Behind>::clone(&metadata);
+    let (streams, _memory) = storage.reader(port, NEVER);
+    let stream = storage.stream(&streams).await;
+    assert_eq!(stream.bounds().confirmed, 4);
+    let unknown = read(&*stream, 2).await;
+    assert!(
+        matches!(unknown, Err(StreamError::Unavailable { .. })),
+        "{unknown:?}"
+    );
+    metadata.goes_on.send_replace(true);
+    assert_eq!(read(&*stream, 2).await.expect("is there"), [2]);
+}
