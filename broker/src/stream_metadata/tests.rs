@@ -17,6 +17,7 @@ use highwater_types::{NodeId, Uuid};
 use highwater_wal::WalFactory;
 use highwater_wal::disk::DiskWalFactory;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::*;
 
@@ -278,14 +279,16 @@ async fn what_is_not_synced_is_not_uploaded() {
     storage.faults.syncs_hang.store(true, Ordering::SeqCst);
     let mut second = append(&streams, &*stream, 1).await;
     // the upload of a stop, while the second hangs
-    let stopping = tokio::spawn(async move { streams.shutdown().await });
+    let mut stopping = JoinSet::new();
+    stopping.spawn(async move { streams.shutdown().await });
     let mut images = storage.metadata.watch();
     let uploaded = images.wait_for(|image| Storage::committed_end(image) > 0);
     let image = Arc::clone(&*uploaded.await.expect("the metadata lives"));
     assert_eq!(Storage::committed_end(&image), 1);
     assert!(!second.is_durable());
     storage.faults.syncs_hang.store(false, Ordering::SeqCst);
-    stopping.await.expect("ends").expect("stops");
+    let stopped = stopping.join_next().await.expect("it was begun");
+    stopped.expect("ends").expect("stops");
     second.wait().await.expect("is durable");
     assert_eq!(Storage::committed_end(&storage.metadata.image()), 1);
 }
