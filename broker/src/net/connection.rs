@@ -7,12 +7,13 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::{Either, select};
 use highwater_io::net::Socket;
 use highwater_runtime::BytePermit;
 use tokio::time::Instant;
@@ -203,7 +204,15 @@ impl Connection {
                 biased;
                 served = &mut serving => break served,
                 () = ready(&mut self.pending), if !self.pending.is_empty() => {
-                    self.write_ready().await?;
+                    // what is served may have its turn at a budget meanwhile, and goes on: others wait behind it
+                    let writing = pin!(self.write_ready());
+                    match select(&mut serving, writing).await {
+                        Either::Left((served, writing)) => {
+                            writing.await?;
+                            break served;
+                        }
+                        Either::Right((written, _)) => written?,
+                    }
                 }
                 _closed = self.reader.until_closed(&mut *self.socket), if !overlaps => {
                     return Err(Ended::Client);
@@ -327,10 +336,13 @@ fn pop_ready(pending: &mut VecDeque<Pending>) -> Option<Answer> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use highwater_io::net::{Network, TcpNetwork};
     use highwater_runtime::ByteBudget;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
+    use tokio::sync::Notify;
     use tokio::task::JoinSet;
 
     use super::*;
@@ -343,6 +355,15 @@ mod tests {
     struct Large {
         shared: Bytes,
         budget: ByteBudget,
+    }
+
+    impl Large {
+        fn new() -> Arc<Self> {
+            Arc::new(Self {
+                shared: Bytes::from(vec![0; LARGE_BYTES]),
+                budget: ByteBudget::new(LARGE_BYTES as u64),
+            })
+        }
     }
 
     impl Service for Large {
@@ -359,8 +380,14 @@ mod tests {
         }
     }
 
-    /// A client that asked for [`Large`], and its connection, which runs.
-    async fn connect(write: Duration) -> (TcpStream, Arc<Large>, JoinSet<(Ended, bool)>) {
+    /// One request, of a kind that nobody reads.
+    const REQUEST: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255];
+
+    /// A client that sent a request, and its connection, which runs.
+    async fn connect<S: Service>(
+        write: Duration,
+        service: &Arc<S>,
+    ) -> (TcpStream, JoinSet<(Ended, bool)>) {
         let acceptor = TcpNetwork.listen("127.0.0.1", 0).await.expect("listens");
         let address = acceptor.local_addr().expect("an address");
         let mut client = TcpStream::connect(address).await.expect("connects");
@@ -373,20 +400,15 @@ mod tests {
             pool: BufferPool::new(0),
             budgets: RequestBudgets::new(&MemoryPlan::new(64 << 20)),
         };
-        let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255];
-        client.write_all(&request).await.expect("is taken");
-        let large = Arc::new(Large {
-            shared: Bytes::from(vec![0; LARGE_BYTES]),
-            budget: ByteBudget::new(LARGE_BYTES as u64),
-        });
-        let service = Arc::clone(&large);
+        client.write_all(&REQUEST).await.expect("is taken");
+        let service = Arc::clone(service);
         let mut running = JoinSet::new();
         running.spawn(async move {
             let seen = info.clone();
             let ended = run(socket, info, service, limits).await;
             (ended, seen.takes_promptly())
         });
-        (client, large, running)
+        (client, running)
     }
 
     async fn end_of(mut running: JoinSet<(Ended, bool)>) -> (Ended, bool) {
@@ -398,7 +420,7 @@ mod tests {
     // M3
     #[tokio::test]
     async fn who_does_not_take_an_answer_is_closed() {
-        let (_client, _large, running) = connect(Duration::from_millis(300)).await;
+        let (_client, running) = connect(Duration::from_millis(300), &Large::new()).await;
         let (ended, prompt) = end_of(running).await;
         assert!(matches!(ended, Ended::Slow), "{ended}");
         assert!(!prompt);
@@ -407,7 +429,8 @@ mod tests {
     // M3: long before its deadline, when somebody else waits for the memory
     #[tokio::test]
     async fn who_hardly_takes_an_answer_gives_way_and_pins_no_cache() {
-        let (_client, large, mut running) = connect(Duration::from_secs(3600)).await;
+        let large = Large::new();
+        let (_client, mut running) = connect(Duration::from_secs(3600), &large).await;
         let holds = || async {
             while large.budget.used() == 0 || !large.shared.is_unique() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -427,7 +450,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_takes_an_answer_at_once_is_known_to() {
-        let (mut client, large, running) = connect(Duration::from_secs(3600)).await;
+        let large = Large::new();
+        let (mut client, running) = connect(Duration::from_secs(3600), &large).await;
         let mut answer = vec![0; LARGE_BYTES];
         client.read_exact(&mut answer).await.expect("is written");
         while large.budget.used() > 0 {
@@ -438,5 +462,62 @@ mod tests {
         assert!(matches!(ended, Ended::Client), "{ended}");
         // on a machine that is very busy it may have taken longer
         assert!(prompt || large.shared.is_unique());
+    }
+
+    /// Answers the first request with [`Large`], when the second has got in line for the budget.
+    struct InLine {
+        large: Arc<Large>,
+        requests: AtomicUsize,
+        in_line: Arc<Notify>,
+    }
+
+    impl Service for InLine {
+        fn overlaps(&self, _frame: &Bytes) -> bool {
+            true
+        }
+
+        fn serve(&self, _connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
+            let in_line = Arc::clone(&self.in_line);
+            if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
+                let body = vec![self.large.shared.clone()];
+                let answer = async move {
+                    in_line.notified().await;
+                    Answer::Frame(body, BytePermit::empty())
+                };
+                return Box::pin(async { Served::Later(Box::pin(answer)) });
+            }
+            let budget = self.large.budget.clone();
+            Box::pin(async move {
+                in_line.notify_one();
+                drop(budget.acquire(1).await.expect("fits"));
+                Served::Now(Answer::Silent)
+            })
+        }
+    }
+
+    // M3
+    #[tokio::test]
+    async fn who_takes_no_answer_holds_up_nobody_in_line_for_memory() {
+        let service = Arc::new(InLine {
+            large: Large::new(),
+            requests: AtomicUsize::new(0),
+            in_line: Arc::default(),
+        });
+        let budget = &service.large.budget;
+        let all = budget.try_acquire(LARGE_BYTES as u64).expect("is free");
+        let (mut client, mut running) = connect(Duration::from_secs(3600), &service).await;
+        client.write_all(&REQUEST).await.expect("is taken");
+        let given_up = Instant::now() + ENDS_WITHIN;
+        while budget.try_acquire(0).is_some() {
+            assert!(Instant::now() < given_up, "the second request gets in line");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // the first one's answer is under way
+        tokio::time::sleep(PROMPT).await;
+        drop(all);
+        let behind = tokio::time::timeout(ENDS_WITHIN, budget.acquire(1)).await;
+        let permit = behind.expect("not for ever").expect("fits");
+        assert_eq!(permit.bytes(), 1);
+        assert!(running.try_join_next().is_none());
     }
 }
