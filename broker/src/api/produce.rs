@@ -29,6 +29,11 @@ pub struct Produce;
 /// The client id that may write to internal topics (Kafka's `AdminUtils.ADMIN_CLIENT_ID`).
 const ADMIN_CLIENT: &str = "__admin_client";
 
+const NOT_YET_DURABLE: &str =
+    "The batch was written and not synced within the request's timeout; it may still become durable.";
+const NO_ROOM: &str = "The log cache or the WAL had no room within the request's timeout: uploads or clients are slow. \
+    Nothing was written.";
+
 impl Handler for Produce {
     type Request = ProduceRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 3..=13;
@@ -59,10 +64,10 @@ impl Handler for Produce {
             };
             let failure = match waited {
                 Ok(Ok(())) => None,
-                Ok(Err(_ended)) => Some(ErrorCode::NotLeaderOrFollower),
-                Err(_elapsed) => Some(ErrorCode::RequestTimedOut),
+                Ok(Err(_ended)) => Some(ErrorCode::NotLeaderOrFollower.into()),
+                Err(_elapsed) => Some(Refusal::new(ErrorCode::RequestTimedOut, NOT_YET_DURABLE)),
             };
-            answer(&ctx, parts, failure)
+            answer(&ctx, parts, failure.as_ref())
         }))
     }
 }
@@ -153,7 +158,7 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
     let permit = match tokio::time::timeout_at(deadline, reserve).await {
         Ok(Ok(permit)) => Ok(permit),
         Ok(Err(error)) => Err(error::of_stream(&error)),
-        Err(_elapsed) => Err(ErrorCode::RequestTimedOut.into()),
+        Err(_elapsed) => Err(Refusal::new(ErrorCode::RequestTimedOut, NO_ROOM)),
     };
     append_all(parts, permit);
 }
@@ -235,7 +240,7 @@ fn last_receipt(parts: &[Part]) -> Option<AppendReceipt> {
         .cloned()
 }
 
-fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<ErrorCode>) -> ProduceResponse {
+fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> ProduceResponse {
     let mut response = ProduceResponse::default();
     let mut lost_leader = false;
     for part in parts {
@@ -247,7 +252,7 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<ErrorCode>) ->
                     log_start_offset: appended.log_start_offset,
                     ..Default::default()
                 },
-                Some(code) => refused(&code.into(), None),
+                Some(refusal) => refused(refusal, None),
             },
             State::Refused(refusal, start) => refused(&refusal, start),
             State::Asked(_) | State::Checked(..) => {

@@ -270,33 +270,32 @@ impl Connection {
     /// it would keep from being freed; it is given up when others wait for its memory and it hardly moves, and at the
     /// deadline in any case.
     async fn write(&mut self, mut parts: VecDeque<Bytes>, held: &BytePermit) -> Result<(), Ended> {
-        let deadline = Instant::now() + self.limits.write;
+        let begun = Instant::now();
+        let deadline = begun + self.limits.write;
         let holds = held.bytes() > 0;
-        let mut look = PROMPT;
+        let write = write::write_all(&mut *self.socket, &mut parts);
+        let written = tokio::time::timeout_at(deadline.min(begun + PROMPT), write).await;
+        if holds {
+            self.prompt.store(written.is_ok(), Ordering::Relaxed);
+        }
+        if let Ok(written) = written {
+            return written.map_err(Ended::Write);
+        }
+        self.reader.shrink();
+        if holds {
+            write::own(&mut parts);
+        }
         loop {
             let before = bytes_of(&parts);
-            let until = deadline.min(Instant::now() + look);
+            let until = deadline.min(Instant::now() + LOOK);
             let write = write::write_all(&mut *self.socket, &mut parts);
             if let Ok(written) = tokio::time::timeout_at(until, write).await {
-                if holds {
-                    self.prompt.store(look == PROMPT, Ordering::Relaxed);
-                }
                 return written.map_err(Ended::Write);
             }
-            if Instant::now() >= deadline {
+            let hardly = before - bytes_of(&parts) < TAKEN_MIN;
+            if Instant::now() >= deadline || (hardly && held.is_contended()) {
                 return Err(Ended::Slow);
             }
-            let left = bytes_of(&parts);
-            if look == PROMPT {
-                self.reader.shrink();
-            }
-            if holds && look == PROMPT {
-                self.prompt.store(false, Ordering::Relaxed);
-                write::own(&mut parts);
-            } else if before - left < TAKEN_MIN && held.is_contended() {
-                return Err(Ended::Slow);
-            }
-            look = LOOK;
         }
     }
 }

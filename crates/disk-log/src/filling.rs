@@ -117,8 +117,9 @@ impl<M> Filling<M> {
     }
 }
 
-/// Segments whose groups are still held, oldest first but for those that outlive others; used again when nothing of them is. So a log that is appended to
-/// and let go of at one pace needs no fresh memory, which the kernel would fill with zeroes first.
+/// Segments whose groups are still held, oldest first but for those that outlive others; used again when nothing of them
+/// is. So a log that is appended to and let go of at one pace needs no fresh memory, which the kernel would fill with
+/// zeroes first.
 #[derive(Default)]
 pub(crate) struct Segments(VecDeque<BytesMut>);
 

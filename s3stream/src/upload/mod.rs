@@ -17,6 +17,7 @@ use highwater_types::{LeaderEpoch, ObjectId, StreamId, StreamOffset, StreamRange
 use highwater_wal::{ConfirmedBatch, HEAD_BYTES, SealedWal};
 use tokio::time::Instant;
 
+use crate::read::chain;
 use crate::store::Shared;
 use crate::stream::ObjectStream;
 use crate::{Claim, ClaimRoll, ObjectCommit, StreamError};
@@ -178,11 +179,7 @@ fn share(shared: &Shared, stream: &Arc<ObjectStream>) -> Option<Share> {
             entry,
             delta: batch.delta.clone(),
             roll: batch.roll,
-            body: SummedBytes {
-                bytes: batch.bytes.clone(),
-                summed_from: HEAD_BYTES,
-                crc: batch.tail_crc,
-            },
+            body: summed(batch.bytes.clone(), batch.tail_crc),
         });
     }
     if batches.is_empty() {
@@ -207,6 +204,15 @@ fn share(shared: &Shared, stream: &Arc<ObjectStream>) -> Option<Share> {
             .collect(),
         open_from: folded.open_from,
     })
+}
+
+/// A batch with the sum that the log was given of it.
+fn summed(bytes: Bytes, tail_crc: u32) -> SummedBytes {
+    SummedBytes {
+        bytes,
+        summed_from: HEAD_BYTES,
+        crc: tail_crc,
+    }
 }
 
 impl Share {
@@ -319,7 +325,7 @@ async fn put(
                 tries += 1;
                 let full = matches!(error, StorageError::Full { .. });
                 shared.store_full.send_replace(full);
-                tracing::warn!(%error, "put failed, it is tried again");
+                tracing::warn!(error = chain(&error), "put failed, it is tried again");
                 tokio::time::sleep(REST).await;
             }
             Err(error) => return Err(StreamError::Storage(error)),
@@ -392,11 +398,7 @@ async fn upload_window(
                 bytes: u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX),
                 max_timestamp: batch.max_timestamp,
             };
-            let body = SummedBytes {
-                bytes: batch.bytes,
-                summed_from: HEAD_BYTES,
-                crc: batch.tail_crc,
-            };
+            let body = summed(batch.bytes, batch.tail_crc);
             writer.push_batch(entry, batch.delta, batch.roll, body);
         }
         writer.end_stream(None, Vec::new(), None, Vec::new());

@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use highwater_broker::node::Machine;
 use highwater_object_format::{FOOTER_BYTES, Footer, HEADER_BYTES, StreamDirectory};
 use highwater_protocol::ErrorCode;
 use highwater_tests::{Client, TestNode, produce_request};
 use tempfile::TempDir;
 
 use super::fetch::{fetch, records};
-use super::starts::files;
+use super::starts::{files, start};
 use super::{T0, batch};
 
 /// What the node says, as an operator reads it.
@@ -49,16 +48,6 @@ impl Said {
         said.lines()
             .any(|line| line.contains(level) && line.contains(what))
     }
-}
-
-/// A node that uploads when it stops, and not before.
-async fn start(dir: TempDir) -> Result<TestNode> {
-    let store = TestNode::local_store(&dir);
-    let settings = [
-        ("highwater.object.storage", store.as_str()),
-        ("highwater.upload.interval.ms", "600000"),
-    ];
-    TestNode::start_in(dir, &settings, Machine::real()).await
 }
 
 /// Produces ten records to each of some topics and stops the node, so that they are one object.

@@ -127,7 +127,7 @@ async fn metadata_older_than_the_log_is_refused_before_anything_is_uploaded() ->
 }
 
 /// A node that uploads when it stops, and not before; in a directory of its own, or one that another left.
-async fn start(dir: TempDir) -> Result<TestNode> {
+pub(super) async fn start(dir: TempDir) -> Result<TestNode> {
     let store = TestNode::local_store(&dir);
     let settings = [
         ("highwater.object.storage", store.as_str()),
