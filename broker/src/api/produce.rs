@@ -29,8 +29,7 @@ pub struct Produce;
 /// The client id that may write to internal topics (Kafka's `AdminUtils.ADMIN_CLIENT_ID`).
 const ADMIN_CLIENT: &str = "__admin_client";
 
-const NOT_YET_DURABLE: &str =
-    "The batch was written and not synced within the request's timeout; it may still become durable.";
+const NOT_YET_DURABLE: &str = "The batch was written and not synced within the request's timeout; it may still become durable.";
 const NO_ROOM: &str = "The log cache or the WAL had no room within the request's timeout: uploads or clients are slow. \
     Nothing was written.";
 

@@ -19,9 +19,13 @@ pub(crate) struct Files {
     pub(crate) config: Config,
     /// By index: the file of index i holds positions from i times the size of a file.
     files: BTreeMap<u64, Arc<dyn File>>,
+    /// How many were let go of at a time; forgotten one by one.
+    released_lately: u64,
 }
 
 const FILL_BYTES: usize = 1 << 20;
+/// Files that are kept ahead of the one that is written.
+const AHEAD: u64 = 2;
 
 impl Files {
     pub(crate) async fn open(
@@ -60,6 +64,7 @@ impl Files {
             dir: dir.to_owned(),
             config,
             files,
+            released_lately: 0,
         })
     }
 
@@ -135,14 +140,18 @@ impl Files {
     }
 
     /// Lets go of files wholly below a position, never of the one that holds `tail`: used again at the end, or removed.
+    ///
+    /// As many as are let go of at a time, lately, will be needed until the next time: so a log that is written and trimmed
+    /// at one pace makes no files.
     pub(crate) async fn release(&mut self, below: u64, tail: u64) -> Result<(), LogError> {
         let keep_from = self.index(below.min(tail));
-        let spare_max = self.index(tail) + 2;
-        let mut changed = false;
-        while let Some((&index, _)) = self.files.first_key_value() {
-            if index >= keep_from {
-                break;
-            }
+        let released: Vec<u64> = self.files.range(..keep_from).map(|(at, _)| *at).collect();
+        if released.is_empty() {
+            return Ok(());
+        }
+        self.released_lately = (released.len() as u64).max(self.released_lately.saturating_sub(1));
+        let spare_max = self.index(tail) + AHEAD + self.released_lately;
+        for &index in &released {
             let path = self.path(index);
             let error = |error| LogError::io(&path, &error);
             let next = self.files.keys().next_back().map_or(index, |last| last + 1);
@@ -158,13 +167,9 @@ impl Files {
             } else {
                 self.device.remove_file(&path).await.map_err(error)?;
             }
-            changed = true;
         }
-        if changed {
-            let synced = self.device.sync_dir(&self.dir).await;
-            synced.map_err(|error| LogError::io(&self.dir, &error))?;
-        }
-        Ok(())
+        let synced = self.device.sync_dir(&self.dir).await;
+        synced.map_err(|error| LogError::io(&self.dir, &error))
     }
 
     /// Makes what lies in the files of a range of positions durable, whoever wrote it.

@@ -334,3 +334,21 @@ async fn trimmed_files_are_used_again_also_under_constant_load() {
     let (_, recovery) = disk.recover().await.expect("is sound");
     assert!(recovery.first_position() > 90 * MIB as u64);
 }
+
+#[tokio::test]
+async fn a_log_that_is_trimmed_now_and_then_at_one_pace_makes_no_files() {
+    let disk = Disk::new();
+    let log = disk.open(1, Arc::new(Sink::default())).await;
+    let body = vec![7; MIB];
+    for round in 0..6 {
+        // from now on a file that is made, or removed first, is missed
+        disk.faults.is_full.store(round >= 2, Ordering::SeqCst);
+        for _ in 0..24 {
+            let durable = append(&log, &body).wait(log.state());
+            let waited = tokio::time::timeout(std::time::Duration::from_secs(20), durable).await;
+            assert_eq!(waited, Ok(true), "round {round}");
+        }
+        log.trim(log.state().borrow().end);
+    }
+    log.shutdown().await.expect("closes");
+}

@@ -25,7 +25,7 @@ use crate::{Claim, ClaimRoll, ObjectCommit, StreamError};
 /// How long a failed upload rests.
 const REST: Duration = Duration::from_secs(1);
 /// Batches that are encoded in one go: well under a millisecond.
-const BATCHES_AT_ONCE: usize = 256;
+const BATCHES_AT_ONCE: usize = 32;
 /// How much of a former epoch's WAL is uploaded at a time (D3).
 const WINDOW_BYTES: usize = 32 << 20;
 
