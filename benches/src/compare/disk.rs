@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::Result;
 use rustix::fs::fdatasync;
@@ -9,13 +10,20 @@ use rustix::io::pwrite;
 
 use super::lab::{DIR, Lab};
 use super::results::Who;
+use crate::connection::pause;
 use crate::figures::Latency;
 use crate::machine;
 
 const BLOCK_BYTES: usize = 4096;
 const BLOCKS: u64 = 512;
+/// Writes with a pause after each.
+const PACED: u32 = 4000;
+/// About what lies between two requests that come one at a time.
+const PAUSE: Duration = Duration::from_micros(40);
 pub(super) const METRIC: &str = "fdatasync p50 us";
 pub(super) const METRIC_P99: &str = "fdatasync p99 us";
+/// A virtual processor and its disk that rest after each write take longer now and then than those that never do.
+pub(super) const METRIC_PACED_P99: &str = "fdatasync paced p99 us";
 
 /// One round of it.
 pub(super) fn fdatasync_once(lab: &mut Lab, case: &'static str, round: u32) -> Result<()> {
@@ -23,19 +31,33 @@ pub(super) fn fdatasync_once(lab: &mut Lab, case: &'static str, round: u32) -> R
     let mut file = File::create(&path)?;
     file.write_all(&vec![0; BLOCK_BYTES * usize::try_from(BLOCKS)?])?;
     file.sync_all()?;
-    let block = vec![1; BLOCK_BYTES];
-    let mut latency = Latency::new()?;
+    let mut back_to_back = Latency::new()?;
     for index in 0..BLOCKS {
-        let since = machine::now();
-        pwrite(&file, &block, index * u64::try_from(BLOCK_BYTES)?)?;
-        fdatasync(&file)?;
-        latency.record(since.elapsed());
+        back_to_back.record(write(&file, index)?);
+    }
+    let mut paced = Latency::new()?;
+    machine::sharpen_timers()?;
+    for index in 0..PACED {
+        paced.record(write(&file, u64::from(index) % BLOCKS)?);
+        pause(PAUSE);
     }
     std::fs::remove_file(path)?;
-    for (metric, share) in [(METRIC, 0.5), (METRIC_P99, 0.99)] {
+    for (metric, latency, share) in [
+        (METRIC, &back_to_back, 0.5),
+        (METRIC_P99, &back_to_back, 0.99),
+        (METRIC_PACED_P99, &paced, 0.99),
+    ] {
         let micros = latency.at(share).as_secs_f64() * 1e6;
         lab.note((case, metric), Who::Machine, round, micros);
         lab.progress(&format!("{case} {round} disk: {metric} {micros:.0}"))?;
     }
     Ok(())
+}
+
+fn write(file: &File, index: u64) -> Result<Duration> {
+    let block = [1; BLOCK_BYTES];
+    let since = machine::now();
+    pwrite(file, &block, index * u64::try_from(BLOCK_BYTES)?)?;
+    fdatasync(file)?;
+    Ok(since.elapsed())
 }

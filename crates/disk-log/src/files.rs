@@ -19,13 +19,18 @@ pub(crate) struct Files {
     pub(crate) config: Config,
     /// By index: the file of index i holds positions from i times the size of a file.
     files: BTreeMap<u64, Arc<dyn File>>,
-    /// How many were let go of at a time; forgotten one by one.
-    released_lately: u64,
+    /// The file that is being made.
+    growing: Option<Growing>,
+}
+
+#[derive(Debug)]
+struct Growing {
+    file: Arc<dyn File>,
+    /// Bytes that are zeroes.
+    filled: u64,
 }
 
 const FILL_BYTES: usize = 1 << 20;
-/// Files that are kept ahead of the one that is written.
-const AHEAD: u64 = 2;
 
 impl Files {
     pub(crate) async fn open(
@@ -64,7 +69,7 @@ impl Files {
             dir: dir.to_owned(),
             config,
             files,
-            released_lately: 0,
+            growing: None,
         })
     }
 
@@ -96,77 +101,88 @@ impl Files {
             .map_or(0, |index| (index + 1) * self.config.file_bytes)
     }
 
-    /// Adds one zero-filled file at the end, or the first if there is none.
+    /// Goes on making a zero-filled file, by so many bytes; once whole it is added at the end, or as the first. So what is
+    /// to be written meanwhile waits for a step and not for a file.
     ///
     /// # Errors
-    /// The machine's; `StorageFull` before anything is written where the file would not fit.
-    pub(crate) async fn grow(&mut self, first: u64) -> io::Result<()> {
+    /// The machine's, and the file is begun anew; `StorageFull` before anything is written where it would not fit.
+    pub(crate) async fn grow(&mut self, first: u64, bytes: u64) -> io::Result<()> {
+        let mut growing = match self.growing.take() {
+            Some(growing) => growing,
+            None => self.begin().await?,
+        };
+        let new = self.new_path();
+        if let Err(error) = self.fill(&mut growing, bytes).await {
+            self.device.remove_file(&new).await?;
+            return Err(error);
+        }
+        if growing.filled < self.config.file_bytes {
+            self.growing = Some(growing);
+            return Ok(());
+        }
+        let index = self.next_index(first);
+        self.device.rename(&new, &self.path(index)).await?;
+        self.device.sync_dir(&self.dir).await?;
+        self.files.insert(index, growing.file);
+        Ok(())
+    }
+
+    /// The index behind the last file, or `first` where there is none.
+    fn next_index(&self, first: u64) -> u64 {
+        let last = self.files.keys().next_back();
+        last.map_or(first, |last| last + 1)
+    }
+
+    fn new_path(&self) -> PathBuf {
+        self.dir.join("next.new")
+    }
+
+    async fn begin(&self) -> io::Result<Growing> {
         if self.device.bytes_free(&self.dir).await? < self.config.file_bytes {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let index = self.files.keys().next_back().map_or(first, |last| last + 1);
-        let path = self.path(index);
-        let new = path.with_extension("new");
+        let new = self.new_path();
         // an attempt that failed half way may have left one
         match self.device.remove_file(&new).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = match self.fill(&new).await {
-            Ok(file) => file,
-            Err(error) => {
-                self.device.remove_file(&new).await?;
-                return Err(error);
-            }
-        };
-        self.device.rename(&new, &path).await?;
-        self.device.sync_dir(&self.dir).await?;
-        self.files.insert(index, file);
-        Ok(())
+        let file = self.device.open_direct(&new, OpenMode::CreateNew).await?;
+        Ok(Growing { file, filled: 0 })
     }
 
-    async fn fill(&self, new: &Path) -> io::Result<Arc<dyn File>> {
-        let file = self.device.open_direct(new, OpenMode::CreateNew).await?;
+    async fn fill(&self, growing: &mut Growing, bytes: u64) -> io::Result<()> {
+        let until = self.config.file_bytes.min(growing.filled + bytes);
         let mut zeroes = segment(FILL_BYTES);
         zeroes.put_bytes(0, FILL_BYTES);
         let zeroes = zeroes.freeze();
-        let mut at = 0;
-        while at < self.config.file_bytes {
-            file.write_at(at, std::slice::from_ref(&zeroes)).await?;
-            at += FILL_BYTES as u64;
+        while growing.filled < until {
+            let zeroes = std::slice::from_ref(&zeroes);
+            growing.file.write_at(growing.filled, zeroes).await?;
+            growing.filled += FILL_BYTES as u64;
         }
-        file.sync_data().await?;
-        Ok(file)
+        match growing.filled >= self.config.file_bytes {
+            true => growing.file.sync_data().await,
+            false => Ok(()),
+        }
     }
 
-    /// Lets go of files wholly below a position, never of the one that holds `tail`: used again at the end, or removed.
-    ///
-    /// As many as are let go of at a time, lately, will be needed until the next time: so a log that is written and trimmed
-    /// at one pace makes no files.
+    /// Puts files wholly below a position behind the last one, never the one that holds `tail`. None is removed: what a
+    /// log needed once it will need again, and to make or remove a file takes milliseconds, which groups would wait.
     pub(crate) async fn release(&mut self, below: u64, tail: u64) -> Result<(), LogError> {
         let keep_from = self.index(below.min(tail));
         let released: Vec<u64> = self.files.range(..keep_from).map(|(at, _)| *at).collect();
-        if released.is_empty() {
-            return Ok(());
-        }
-        self.released_lately = (released.len() as u64).max(self.released_lately.saturating_sub(1));
-        let spare_max = self.index(tail) + AHEAD + self.released_lately;
         for &index in &released {
             let path = self.path(index);
-            let error = |error| LogError::io(&path, &error);
-            let next = self.files.keys().next_back().map_or(index, |last| last + 1);
-            let Some(file) = self.files.remove(&index) else {
-                break;
-            };
-            if next <= spare_max {
-                self.device
-                    .rename(&path, &self.path(next))
-                    .await
-                    .map_err(error)?;
+            let next = self.next_index(index);
+            let renamed = self.device.rename(&path, &self.path(next)).await;
+            renamed.map_err(|error| LogError::io(&path, &error))?;
+            if let Some(file) = self.files.remove(&index) {
                 self.files.insert(next, file);
-            } else {
-                self.device.remove_file(&path).await.map_err(error)?;
             }
+        }
+        if released.is_empty() {
+            return Ok(());
         }
         let synced = self.device.sync_dir(&self.dir).await;
         synced.map_err(|error| LogError::io(&self.dir, &error))

@@ -23,6 +23,8 @@ pub struct Appended {
 
 /// What one sync makes durable is bounded, so that it does not take for ever.
 const SYNC_BYTES_MAX: usize = 8 << 20;
+/// How much of a file is made at a time while there is nothing to write.
+const STEP_BYTES: u64 = 1 << 20;
 
 /// An open log. Cheap to clone.
 pub struct DiskLog<M>(Arc<Inner<M>>);
@@ -249,16 +251,24 @@ impl<M: Send + 'static> Writer<M> {
             let (next, floor, wanted) = self.next();
             self.files.release(floor, self.position).await?;
             if !self.full {
-                self.prepare_ahead(wanted).await;
+                self.prepare_wanted(wanted).await;
             }
             self.tell_room();
             match next {
-                Next::Write(groups) => self.write(groups).await?,
+                Next::Write(groups) => {
+                    let from = self.position;
+                    self.write(groups).await?;
+                    if !self.full && self.is_short() {
+                        // faster than it is written to, so that it is there in time
+                        self.prepare(2 * (self.position - from)).await;
+                    }
+                }
                 Next::End => return Ok(()),
                 Next::Rest if self.full => {
                     rest().await;
-                    self.prepare_ahead(wanted).await;
+                    self.prepare(STEP_BYTES).await;
                 }
+                Next::Rest if self.is_short() => self.prepare(STEP_BYTES).await,
                 Next::Rest => self.inner.wake.notified().await,
             }
         }
@@ -413,7 +423,7 @@ impl<M: Send + 'static> Writer<M> {
     /// the log is closed.
     async fn ensure_file(&mut self) -> Result<(), LogError> {
         while self.position >= self.files.prepared() {
-            self.prepare().await;
+            self.prepare(self.files.config.file_bytes).await;
             if self.full {
                 if self.is_closing() {
                     let path = self.files.path(self.files.index(self.position));
@@ -430,20 +440,22 @@ impl<M: Send + 'static> Writer<M> {
         open.unwrap_or_else(PoisonError::into_inner).closing
     }
 
-    /// Keeps one file ahead, or what is wanted, so that a full disk is known before an append needs the room (D3).
-    async fn prepare_ahead(&mut self, wanted: u64) {
-        let ahead = wanted.max(self.files.config.file_bytes);
-        while self.position + ahead > self.files.prepared() {
-            self.prepare().await;
-            if self.full {
-                return;
-            }
+    /// Makes the room that somebody waits for.
+    async fn prepare_wanted(&mut self, wanted: u64) {
+        while !self.full && self.position + wanted > self.files.prepared() {
+            self.prepare(self.files.config.file_bytes).await;
         }
     }
 
-    async fn prepare(&mut self) {
+    /// Whether there is less than one file ahead: a full disk is known before an append needs the room (D3).
+    fn is_short(&self) -> bool {
+        self.position + self.files.config.file_bytes > self.files.prepared()
+    }
+
+    /// Goes on making a file, by so many bytes.
+    async fn prepare(&mut self, bytes: u64) {
         let first = self.files.index(self.position);
-        let grown = self.files.grow(first).await;
+        let grown = self.files.grow(first, bytes).await;
         let full = grown.is_err();
         if let Err(error) = grown
             && !self.full

@@ -53,7 +53,7 @@ impl Recovery {
     ) -> Result<Self, LogError> {
         let mut files = Files::open(device, dir, config).await?;
         if files.prepared() == 0 {
-            let grown = files.grow(0).await;
+            let grown = files.grow(0, files.config.file_bytes).await;
             grown.map_err(|error| LogError::io(dir, &error))?;
         }
         let position = files.first_position();

@@ -352,3 +352,46 @@ async fn a_log_that_is_trimmed_now_and_then_at_one_pace_makes_no_files() {
     }
     log.shutdown().await.expect("closes");
 }
+
+/// Sees how much there is of the file that is being made, at each sync.
+#[derive(Debug)]
+struct Growth {
+    dir: PathBuf,
+    seen: Mutex<Vec<u64>>,
+}
+
+impl GroupSink<()> for Growth {
+    fn durable(&self, _groups: Vec<Group<()>>) {
+        if let Ok(made) = std::fs::metadata(self.dir.join("next.new")) {
+            self.seen.lock().expect("nobody panicked").push(made.len());
+        }
+    }
+
+    fn ended(&self) {}
+}
+
+#[tokio::test]
+async fn what_is_appended_does_not_wait_for_a_whole_file() {
+    let disk = Disk::new();
+    let file_bytes = 64 * MIB as u64;
+    let config = Config { file_bytes };
+    let opened = Recovery::open(Arc::new(RealDevice), &disk.log(), config).await;
+    let mut recovery = opened.expect("is empty");
+    assert!(recovery.next().await.expect("is sound").is_none());
+    let sink = Arc::new(Growth {
+        dir: disk.log(),
+        seen: Mutex::default(),
+    });
+    let as_sink: Arc<dyn GroupSink<()>> = Arc::<Growth>::clone(&sink);
+    let log = DiskLog::start(recovery, 1, &RealThreads, "test-writer", as_sink);
+    // more than one sync takes, so that the writer does not rest
+    let mut last = append(&log, b"first");
+    for _ in 0..40 {
+        last = append(&log, &vec![7; MIB]);
+    }
+    assert!(last.wait(log.state()).await);
+    log.shutdown().await.expect("closes");
+    let seen = sink.seen.lock().expect("nobody panicked");
+    let is_part = |made: &u64| *made > 0 && *made < file_bytes;
+    assert!(seen.iter().any(is_part), "{seen:?}");
+}

@@ -12,7 +12,7 @@ use crate::DIRECT_BLOCK_BYTES;
 use crate::real::write_all_at as write_cached;
 
 /// What memory that is not aligned is copied into, so much at a time.
-const STAGE_BYTES: usize = 1 << 20;
+const STAGE_BYTES: usize = 256 << 10;
 
 /// Writes `parts` at `offset` of a file that is open twice: whole blocks past the page cache, a last part of a block
 /// through it, and all of it so where the device refuses.
