@@ -122,7 +122,10 @@ const CASES: &[(&str, What)] = &[
         What::Produce(shape(1024, 16, 64, 4), BOTH),
     ),
     ("tail-16k-1p", What::Tail(shape(1024, 16, 1, 1), WITH_FLOOR)),
-    ("tail-128k-1p", What::Tail(shape(1024, 128, 1, 1), BOTH)),
+    (
+        "tail-128k-1p",
+        What::Tail(shape(1024, 128, 1, 1), WITH_FLOOR),
+    ),
     ("tail-16k-64p", What::Tail(shape(1024, 16, 64, 1), BOTH)),
     ("cold-16k-1p", What::Cold(shape(1024, 16, 1, 1))),
     ("one", What::One),

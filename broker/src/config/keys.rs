@@ -269,7 +269,7 @@ pub static KEYS: &[Key] = &[
         "highwater.wal.size",
         "1GiB",
         Kind::Size { min: 16 << 20 },
-        "The most disk space of the write-ahead log.",
+        "The most disk space of the write-ahead log. What it needed once it keeps, to be used again.",
     ),
     key(
         "listener.security.protocol.map",

@@ -12,8 +12,9 @@
 //! below any later block's synced mark refuses to start; above it, it is the torn tail. What was read back is synced
 //! before it counts: the process may have died between a write and its sync, and the machine may die next.
 //!
-//! A full disk (D3): files are made ahead of use and used again when trimmed. [`State::room`] is what fits into those
-//! that are there; who needs more asks for it ([`DiskLog::want`]) and sees [`State::full`] when there is none.
+//! A full disk (D3): files are made ahead of use, in steps, and used again when trimmed; none is removed.
+//! [`State::room`] is what fits into those that are there; who needs more asks for it ([`DiskLog::want`]) and sees
+//! [`State::full`] when there is none.
 
 mod block;
 mod error;
