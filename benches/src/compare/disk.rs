@@ -21,9 +21,9 @@ const PACED: u32 = 4000;
 /// About what lies between two requests that come one at a time.
 const PAUSE: Duration = Duration::from_micros(40);
 pub(super) const METRIC: &str = "fdatasync p50 us";
-pub(super) const METRIC_P99: &str = "fdatasync p99 us";
+const METRIC_P99: &str = "fdatasync p99 us";
 /// A virtual processor and its disk that rest after each write take longer now and then than those that never do.
-pub(super) const METRIC_PACED_P99: &str = "fdatasync paced p99 us";
+const METRIC_PACED_P99: &str = "fdatasync paced p99 us";
 
 /// One round of it.
 pub(super) fn fdatasync_once(lab: &mut Lab, case: &'static str, round: u32) -> Result<()> {

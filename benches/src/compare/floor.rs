@@ -67,7 +67,6 @@ pub(crate) fn serve(floor: &Floor) -> Result<()> {
             buffer: vec![0; BUFFER_BYTES],
             batch_at: None,
             answer: produce_answer()?,
-            fetches: 0,
         };
         // a client that leaves is no failure
         if let Err(error) = connection.run(&mut files, &fetched) {
@@ -127,11 +126,11 @@ struct Floored {
     /// Where in a frame the batch begins: the same in all of a connection.
     batch_at: Option<usize>,
     answer: BytesMut,
-    fetches: usize,
 }
 
 impl Floored {
     fn run(&mut self, files: &mut Files, fetched: &[Vec<Bytes>]) -> Result<()> {
+        let mut fetched = fetched.iter().cycle();
         // frames lie in buffer[..end]; those before `scanned` are whole and checked
         let (mut end, mut scanned) = (0, 0);
         let mut frames: Vec<(usize, usize)> = Vec::with_capacity(REQUESTS_PER_SYNC);
@@ -140,8 +139,7 @@ impl Floored {
                 let frame = scanned..scanned + length;
                 scanned += length;
                 if self.buffer[frame.start + 4..frame.start + 6] == [0, 1] {
-                    self.send_fetched(frame.start, &fetched[self.fetches % fetched.len()])?;
-                    self.fetches += 1;
+                    self.send_fetched(frame.start, fetched.next().context("an answer")?)?;
                     (scanned, end) = (0, 0);
                     continue;
                 }

@@ -28,6 +28,8 @@ struct Growing {
     file: Arc<dyn File>,
     /// Bytes that are zeroes.
     filled: u64,
+    /// What each step writes, again and again.
+    zeroes: Bytes,
 }
 
 const FILL_BYTES: usize = 1 << 20;
@@ -148,16 +150,19 @@ impl Files {
             _ => {}
         }
         let file = self.device.open_direct(&new, OpenMode::CreateNew).await?;
-        Ok(Growing { file, filled: 0 })
+        let mut zeroes = segment(FILL_BYTES);
+        zeroes.put_bytes(0, FILL_BYTES);
+        Ok(Growing {
+            file,
+            filled: 0,
+            zeroes: zeroes.freeze(),
+        })
     }
 
     async fn fill(&self, growing: &mut Growing, bytes: u64) -> io::Result<()> {
         let until = self.config.file_bytes.min(growing.filled + bytes);
-        let mut zeroes = segment(FILL_BYTES);
-        zeroes.put_bytes(0, FILL_BYTES);
-        let zeroes = zeroes.freeze();
         while growing.filled < until {
-            let zeroes = std::slice::from_ref(&zeroes);
+            let zeroes = std::slice::from_ref(&growing.zeroes);
             growing.file.write_at(growing.filled, zeroes).await?;
             growing.filled += FILL_BYTES as u64;
         }

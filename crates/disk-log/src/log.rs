@@ -250,9 +250,7 @@ impl<M: Send + 'static> Writer<M> {
         loop {
             let (next, floor, wanted) = self.next();
             self.files.release(floor, self.position).await?;
-            if !self.full {
-                self.prepare_wanted(wanted).await;
-            }
+            self.prepare_wanted(wanted).await;
             self.tell_room();
             match next {
                 Next::Write(groups) => {
