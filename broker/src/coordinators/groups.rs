@@ -179,6 +179,7 @@ pub(crate) async fn follow(broker: Arc<Broker>, tasks: Tasks) {
         open_shards(&broker, &tasks);
         // cancellation safe: watches and an interval
         tokio::select! {
+            biased;
             changed = partitions.changed() => {
                 if changed.is_err() {
                     return;

@@ -136,6 +136,12 @@ pub(super) async fn drive(parts: Parts, mut jobs: mpsc::Receiver<Job>) {
         let due = since + Duration::from_millis(wake.unwrap_or(0));
         // cancellation safe: a job that is received is run
         tokio::select! {
+            biased;
+            // first: jobs may come without end
+            () = tokio::time::sleep_until(due), if wake.is_some() => {
+                work.now = now(since, &parts.clock);
+                work.shard.tick(work.now, &mut work.effects);
+            }
             job = jobs.recv() => match job {
                 Some(job) => {
                     work.now = now(since, &parts.clock);
@@ -143,10 +149,6 @@ pub(super) async fn drive(parts: Parts, mut jobs: mpsc::Receiver<Job>) {
                 }
                 None => return,
             },
-            () = tokio::time::sleep_until(due), if wake.is_some() => {
-                work.now = now(since, &parts.clock);
-                work.shard.tick(work.now, &mut work.effects);
-            }
         }
         while work.effects.records.len() < 1000
             && let Ok(job) = jobs.try_recv()

@@ -70,12 +70,18 @@ fn aligned(bytes: usize) -> BytesMut {
     align(BytesMut::with_capacity(bytes + DIRECT_BLOCK_BYTES))
 }
 
-/// Empty memory cut so that it begins at a multiple of [`DIRECT_BLOCK_BYTES`]: it loses less than one of its capacity.
+/// Empty memory cut so that it begins at a multiple of [`DIRECT_BLOCK_BYTES`]. It loses just one of its capacity wherever
+/// it lies: what is made of it must not depend on addresses.
+///
+/// # Panics
+/// When there is less than one.
 #[must_use]
 pub fn align(mut memory: BytesMut) -> BytesMut {
+    let left = memory.capacity() - DIRECT_BLOCK_BYTES;
     let address = memory.as_ptr().addr();
     memory.put_bytes(0, address.next_multiple_of(DIRECT_BLOCK_BYTES) - address);
     drop(memory.split());
+    drop(memory.split_off(left));
     memory
 }
 
@@ -96,6 +102,18 @@ mod tests {
 
     use super::*;
     use crate::{Device, OpenMode, RealDevice};
+
+    #[test]
+    fn aligned_memory_has_the_same_capacity_wherever_it_lies() {
+        for skipped in 0..DIRECT_BLOCK_BYTES {
+            let mut memory = BytesMut::with_capacity(skipped + 3 * DIRECT_BLOCK_BYTES);
+            memory.put_bytes(0, skipped);
+            drop(memory.split());
+            let aligned = align(memory);
+            assert_eq!(aligned.capacity(), 2 * DIRECT_BLOCK_BYTES);
+            assert!(aligned.as_ptr().addr().is_multiple_of(DIRECT_BLOCK_BYTES));
+        }
+    }
 
     #[tokio::test]
     async fn any_parts_at_any_offset_are_what_is_read_back() {

@@ -165,6 +165,7 @@ impl MetadataStore for RaftMetadata {
             return Err(ProposeError::Unavailable("the disk is full".to_owned()));
         }
         let written = tokio::select! {
+            biased;
             written = self.raft.client_write(Proposal(command)) => written,
             () = self.log.ended() => {
                 return Err(ProposeError::Unavailable("the metadata's log has ended".to_owned()));
