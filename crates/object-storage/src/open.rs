@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_io::Device;
-use highwater_runtime::SeededRng;
+use highwater_runtime::{SeededRng, reasons};
 use highwater_types::ClusterId;
 use tokio::time::timeout;
 
-use crate::backend::s3::{Bucket, answer};
+use crate::backend::s3::Bucket;
 use crate::layout::{cluster_prefix, is_cluster_prefix};
 use crate::{
     Bounded, Config, Limited, LocalStorage, MemoryStorage, Metered, ObjectStorage, ProbeError,
@@ -140,7 +140,7 @@ pub async fn open(
 
 fn distrust(url: &str, error: &ProbeError) -> OpenError {
     let url = url.to_owned();
-    let reason = answer::reasons(error);
+    let reason = reasons(error);
     match error {
         ProbeError::Untrusted(_) => OpenError::Untrusted { url, reason },
         ProbeError::Storage(_) => OpenError::Refused { url, reason },

@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 
 /// A number of bytes that may be held at once. Cheap to clone.
 ///
-/// Waiters are served in turn: a large one is not starved by small ones that come later.
+/// Waiters are served in turn: a large one is not starved by small ones that come later. So who waits is to be polled
+/// until he has it or gives up: one whose turn it is, left unpolled, holds up everybody behind.
 #[derive(Debug, Clone)]
 pub struct ByteBudget(Arc<Inner>);
 

@@ -1,8 +1,9 @@
-//! What every crate above needs of a process: tasks, clocks, randomness, byte budgets.
+//! What every crate above needs of a process: tasks, clocks, randomness, byte budgets, errors as text.
 
 mod backoff;
 mod byte_budget;
 mod crash_point;
+mod reasons;
 mod rng;
 mod task_kind;
 mod tasks;
@@ -11,6 +12,7 @@ mod wall_clock;
 pub use backoff::Backoff;
 pub use byte_budget::{ByteBudget, BytePermit, TooLarge};
 pub use crash_point::crash_point;
+pub use reasons::reasons;
 pub use rng::SeededRng;
 pub use task_kind::TaskKind;
 pub use tasks::Tasks;

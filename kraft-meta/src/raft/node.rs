@@ -184,6 +184,7 @@ impl MetadataStore for RaftMetadata {
 #[cfg(test)]
 mod tests {
     use highwater_io::{RealDevice, RealThreads};
+    use highwater_runtime::reasons;
     use highwater_types::Uuid;
 
     use super::*;
@@ -217,13 +218,7 @@ mod tests {
             false => drop(std::fs::remove_file(&path)),
         }
         std::fs::rename(&kept, &path).expect("returns");
-        let mut text = refused.to_string();
-        let mut error: &dyn std::error::Error = &refused;
-        while let Some(source) = error.source() {
-            text = format!("{text}: {source}");
-            error = source;
-        }
-        text
+        reasons(&refused)
     }
 
     #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! A load belongs to the cache: it goes on when who asked for it gives up, and everybody who wants one of its blocks
 //! waits for it. Consecutive blocks come with one request; each stands or falls by itself. What is being loaded is bounded
-//! by a budget of its own: who waits takes his turn, what is only read ahead is left out when there is none.
+//! by a budget of its own: who waits takes his turn, what is only read ahead is left out when there is none. What fails
+//! is kept for [`FAILED_KEPT`]: who gave up before it failed is told when he comes again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 
 use super::extent::Extents;
 use super::fixed_cache::{FixedCache, fixed_queue};
-use super::{of_format, same};
+use super::{FAILED_KEPT, of_format, same};
 use crate::StreamError;
 
 /// About what a block takes.
@@ -250,7 +251,7 @@ impl Blocks {
         let blocks = self.clone();
         self.0.tasks.spawn(TaskKind::ColdRead, async move {
             let inner = &blocks.0;
-            let _permit = match permit {
+            let permit = match permit {
                 Some(permit) => permit,
                 None => {
                     let bytes = run.bytes().min(inner.budget.limit());
@@ -259,13 +260,28 @@ impl Blocks {
                 }
             };
             let loaded = blocks.read(&run).await;
-            let mut loading = blocks.lock();
-            for key in &keys {
-                loading.remove(key);
+            drop(permit);
+            let (mut found, mut failed) = (Vec::new(), Vec::new());
+            for (key, block) in keys.into_iter().zip(&loaded) {
+                match block {
+                    Ok(_) => found.push(key),
+                    Err(_) => failed.push(key),
+                }
             }
-            drop(loading);
+            blocks.forget(&found);
             tell.send_replace(Some(loaded));
+            if !failed.is_empty() {
+                tokio::time::sleep(FAILED_KEPT).await;
+                blocks.forget(&failed);
+            }
         });
+    }
+
+    fn forget(&self, keys: &[BlockKey]) {
+        let mut loading = self.lock();
+        for key in keys {
+            loading.remove(key);
+        }
     }
 
     /// Reads a run with one request. Each block that is sound goes into the cache as it is taken out.

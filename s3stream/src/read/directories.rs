@@ -1,7 +1,8 @@
-//! What objects say of streams, through a cache. A load belongs to the cache: see [`super::blocks`].
+//! What objects say of streams, through a cache. A load belongs to the cache, as that of a block: see
+//! [`super::blocks`].
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use highwater_object_format::{BlockEntry, Footer, FormatError, StreamDirectory, StreamRoll};
@@ -12,7 +13,7 @@ use quick_cache::{UnitWeighter, Weighter};
 use tokio::sync::watch;
 
 use super::fixed_cache::{FixedCache, fixed_cache, fixed_queue};
-use super::{of_format, same};
+use super::{FAILED_KEPT, of_format, same};
 use crate::StreamError;
 
 /// The first read of an object: its footer and index, and in a small object everything.
@@ -80,11 +81,7 @@ impl Directories {
     ) -> Result<Arc<StreamDirectory>, StreamError> {
         let key = (object, stream);
         let mut loading = {
-            let mut loading = self
-                .0
-                .loading
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut loading = self.lock();
             if let Some(found) = self.0.cache.get(&key) {
                 return Ok(found);
             }
@@ -106,16 +103,31 @@ impl Directories {
         let directories = self.clone();
         self.0.tasks.spawn(TaskKind::ColdRead, async move {
             let inner = &directories.0;
-            let loaded = directories.read(key).await;
-            if let Ok(found) = &loaded {
-                inner.cache.insert(key, Arc::clone(found));
+            match directories.read(key).await {
+                Ok(found) => {
+                    inner.cache.insert(key, Arc::clone(&found));
+                    directories.forget(key);
+                    tell.send_replace(Some(Ok(found)));
+                }
+                Err(error) => {
+                    tell.send_replace(Some(Err(Arc::new(error))));
+                    tokio::time::sleep(FAILED_KEPT).await;
+                    directories.forget(key);
+                }
             }
-            let mut loading = inner.loading.lock().unwrap_or_else(PoisonError::into_inner);
-            loading.remove(&key);
-            drop(loading);
-            tell.send_replace(Some(loaded.map_err(Arc::new)));
         });
         loading
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Loading>> {
+        self.0
+            .loading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, key: Key) {
+        self.lock().remove(&key);
     }
 
     async fn read(&self, (object, stream): Key) -> Result<Arc<StreamDirectory>, StreamError> {

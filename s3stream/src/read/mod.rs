@@ -8,12 +8,13 @@ mod readahead;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use highwater_object_format::{BlockEntry, DataBlock, FormatError, StreamDirectory};
 use highwater_object_storage::{ObjectKey, ObjectStorage, StorageError};
-use highwater_runtime::{TaskKind, Tasks};
+use highwater_runtime::{TaskKind, Tasks, reasons};
 use highwater_types::{ObjectId, StreamId, StreamOffset, StreamRange, Timestamp};
 
 use self::blocks::{Blocks, Wanted};
@@ -26,6 +27,9 @@ use crate::{Claim, FetchLimit, StreamError, StreamMetadata};
 const CLAIMS_MAX: usize = 16;
 /// Directories that are read together, where a read needs several.
 const DIRECTORIES_AT_ONCE: usize = 4;
+
+/// How long a failed load is told to whoever asks, before it is tried again.
+const FAILED_KEPT: Duration = Duration::from_secs(1);
 
 /// Reads data objects. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -311,15 +315,8 @@ fn same(error: &StreamError) -> StreamError {
             StreamError::Storage(StorageError::NotFound { key: key.clone() })
         }
         other => StreamError::Unavailable {
-            reason: chain(other),
+            reason: reasons(other),
         },
-    }
-}
-
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is asked of the store for what is wanted: an object is eight blocks of half a mebibyte.
 
+use futures::FutureExt;
 use highwater_object_format::{BatchEntry, ObjectHeader, ObjectWriter};
 use highwater_object_storage::{
     IoClass, MemoryStorage, Metered, PutMode, RequestCounts, RequestKind, layout,
@@ -184,7 +185,7 @@ async fn a_first_read_asks_for_no_more_than_it_needs() {
     assert!(read < 3 << 19, "{read}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn of_a_bad_block_only_its_own_readers_are_told() {
     // header, and the middle of the fourth block
     let store = Store::with(1, |body| body[72 + BLOCK * 7 / 2] ^= 1).await;
@@ -198,12 +199,13 @@ async fn of_a_bad_block_only_its_own_readers_are_told() {
         }
     }
     assert_eq!(store.gets(), 2);
+    tokio::time::sleep(FAILED_KEPT * 2).await;
     let again = get(&reader, &needed, 0).await;
     assert_eq!(again.iter().filter(|block| block.is_err()).count(), 1);
     assert_eq!(store.gets(), 3, "the bad one is asked for again");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_that_fails_fails_for_all_its_blocks_and_is_made_again() {
     let store = Store::with(1, |_| {}).await;
     let reader = store.reader(CACHE_BYTES);
@@ -221,7 +223,46 @@ async fn a_request_that_fails_fails_for_all_its_blocks_and_is_made_again() {
         };
         assert!(got.len() == 3 && got.iter().all(missing), "{got:?}");
         assert_eq!(store.gets() - before, 1);
+        tokio::time::sleep(FAILED_KEPT * 2).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_did_not_wait_is_told_of_what_failed_when_he_comes_again() {
+    let store = Store::with(2, |body| body[72] ^= 1).await;
+    let key = layout::data_object(store.object(1));
+    store.storage.delete(&[key]).await.expect("deletes");
+    let reader = store.reader(CACHE_BYTES);
+    let first = needed(&reader, &store, 0, 2).await;
+    let missing = |reader: &ObjectReader| {
+        let (reader, claims) = (reader.clone(), store.claims.clone());
+        async move {
+            let limit = FetchLimit {
+                bytes: 1,
+                before: StreamOffset::MAX,
+                at_least_one: true,
+            };
+            reader.needed(STREAM, 8, limit, &claims).await
+        }
+    };
+    assert!(get(&reader, &first, 0).now_or_never().is_none());
+    assert!(missing(&reader).now_or_never().is_none());
+    tokio::time::sleep(FAILED_KEPT / 2).await;
+    let before = store.gets();
+    let got = get(&reader, &first, 0).now_or_never().expect("is known");
+    assert!(
+        matches!(got[..], [Err(StreamError::Damaged { .. }), Ok(1)]),
+        "{got:?}"
+    );
+    let got = missing(&reader).now_or_never().expect("is known");
+    assert!(matches!(
+        got,
+        Err(StreamError::Storage(StorageError::NotFound { .. }))
+    ));
+    assert_eq!(store.gets(), before, "nothing is asked for meanwhile");
+    tokio::time::sleep(FAILED_KEPT).await;
+    assert!(get(&reader, &first, 0).now_or_never().is_none());
+    assert!(missing(&reader).now_or_never().is_none());
 }
 
 #[tokio::test]

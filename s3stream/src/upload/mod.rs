@@ -12,12 +12,11 @@ use highwater_object_format::{
     BatchEntry, ObjectHeader, ObjectWriter, StreamPart, SummedBytes, WrittenObject,
 };
 use highwater_object_storage::{IoClass, PutMode, StorageError, layout};
-use highwater_runtime::crash_point;
+use highwater_runtime::{crash_point, reasons};
 use highwater_types::{LeaderEpoch, ObjectId, StreamId, StreamOffset, StreamRange, WalPosition};
 use highwater_wal::{ConfirmedBatch, HEAD_BYTES, SealedWal};
 use tokio::time::Instant;
 
-use crate::read::chain;
 use crate::store::Shared;
 use crate::stream::ObjectStream;
 use crate::{Claim, ClaimRoll, ObjectCommit, StreamError};
@@ -325,7 +324,7 @@ async fn put(
                 tries += 1;
                 let full = matches!(error, StorageError::Full { .. });
                 shared.store_full.send_replace(full);
-                tracing::warn!(error = chain(&error), "put failed, it is tried again");
+                tracing::warn!(error = reasons(&error), "put failed, it is tried again");
                 tokio::time::sleep(REST).await;
             }
             Err(error) => return Err(StreamError::Storage(error)),

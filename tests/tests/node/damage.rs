@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -14,6 +15,9 @@ use tempfile::TempDir;
 use super::fetch::{fetch, records};
 use super::starts::{files, start};
 use super::{T0, batch};
+
+/// As long as what failed is told without another try.
+const FAILED_KEPT: Duration = Duration::from_secs(1);
 
 /// What the node says, as an operator reads it.
 #[derive(Debug, Clone, Default)]
@@ -152,6 +156,7 @@ async fn a_lost_object_is_an_error_of_what_it_held_alone() -> Result<()> {
     assert_eq!(read(&mut client, "t", 10).await?, (0, second));
     assert_eq!(client.produce("t", 0, batch(1, T0)).await?.base_offset, 20);
     std::fs::rename(&kept, &lost)?;
+    tokio::time::sleep(2 * FAILED_KEPT).await;
     let (code, found) = read(&mut client, "t", 0).await?;
     assert_eq!((code, found.slice(..all.len())), (0, all));
     Ok(())

@@ -95,20 +95,6 @@ pub(super) fn refusal(status: StatusCode, body: &[u8]) -> Refused {
     }
 }
 
-/// An error with all its causes: a library's own text stops at the first.
-pub(crate) fn reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = cause.source();
-    }
-    text
-}
-
 fn cause<T: std::error::Error + 'static>(error: &object_store::Error) -> Option<&T> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {

@@ -2,12 +2,13 @@
 
 use std::error::Error;
 
+use highwater_runtime::reasons;
 use http::StatusCode;
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{HttpClient, HttpError, HttpRequest, HttpRequestBody};
 use serde::Deserialize;
 
-use super::answer::{self, Refused};
+use super::answer::Refused;
 
 /// A bucket's own settings.
 #[derive(Debug)]
@@ -158,7 +159,7 @@ impl BucketSettings {
 
     /// Signs a request for one of the bucket's settings and sends it.
     async fn send(&self, mut request: HttpRequest) -> Result<(StatusCode, String), Failure> {
-        let other = |error: &dyn Error| Failure::Other(answer::reasons(error));
+        let other = |error: &dyn Error| Failure::Other(reasons(error));
         let credential = self.credentials.get_credential().await;
         let credential = credential.map_err(|error| other(&error))?;
         AwsAuthorizer::new(&credential, "s3", &self.region)
@@ -188,7 +189,7 @@ impl Failure {
             .and_then(|source| source.downcast_ref::<Refused>())
         {
             Some(refused) => Self::Refused(refused.clone()),
-            None => Self::Other(answer::reasons(error)),
+            None => Self::Other(reasons(error)),
         }
     }
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use highwater_io::{Device, OpenMode};
+use highwater_runtime::reasons;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::client::HttpConnector;
 use object_store::path::Path;
@@ -27,7 +28,7 @@ use crate::{
     IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, S3Config, StorageError,
 };
 
-pub(crate) mod answer;
+mod answer;
 mod bucket;
 mod credentials;
 #[cfg(test)]
@@ -130,7 +131,7 @@ impl Bucket {
     pub(crate) async fn directories(&self) -> Result<Vec<String>, String> {
         let prefix = (!self.prefix.is_empty()).then(|| Path::from(self.prefix.as_str()));
         let listed = self.store.list_with_delimiter(prefix.as_ref()).await;
-        let listed = listed.map_err(|error| answer::reasons(&error))?;
+        let listed = listed.map_err(|error| reasons(&error))?;
         let names = listed.common_prefixes.iter();
         Ok(names
             .filter_map(|path| path.filename().map(str::to_owned))
