@@ -46,10 +46,10 @@ pub(crate) struct Filling<M> {
 }
 
 impl<M> Filling<M> {
-    /// The first group of a log, without memory.
+    /// The first group of a log.
     pub(crate) fn first() -> Self {
         Self {
-            memory: BytesMut::new(),
+            memory: segment(SEGMENT_BYTES),
             entries: Vec::new(),
             end: 0,
             crc: Hasher::new(),
@@ -129,9 +129,8 @@ const LOOKED_AT: usize = 8;
 impl Segments {
     /// Takes what is left of a segment and gives one with room for `bytes`.
     fn exchange(&mut self, left: BytesMut, bytes: usize) -> BytesMut {
-        if left.capacity() > 0 {
-            self.0.push_back(left);
-        }
+        // also one that is full: whoever holds its groups, this is the handle by which it is used again
+        self.0.push_back(left);
         if bytes > SEGMENT_BYTES {
             return segment(bytes.next_multiple_of(SECTOR_BYTES));
         }
@@ -214,8 +213,7 @@ mod tests {
         let entry = [1; 1000];
         filling.push(&mut Segments::default(), &[entry[..].into()], 1000, ());
         let room = SEGMENT_BYTES - HEADER_BYTES - 1000;
-        assert!(filling.fits(room));
-        assert!(!filling.fits(room + 2 * SECTOR_BYTES));
+        assert!(filling.fits(room) && !filling.fits(room + 1));
         assert!(filling.close().memory.capacity() >= SECTOR_BYTES);
         assert!(
             filling.fits(3 * SEGMENT_BYTES),
@@ -225,13 +223,18 @@ mod tests {
 
     #[test]
     fn a_segment_is_used_again_when_nothing_of_it_is_held() {
+        for bytes in [900_000, SEGMENT_BYTES - HEADER_BYTES] {
+            segments_are_used_again(&vec![1; bytes]);
+        }
+    }
+
+    fn segments_are_used_again(entry: &[u8]) {
         let mut filling = Filling::first();
         let mut segments = Segments::default();
-        let entry = vec![1; 900_000];
         let mut places = std::collections::BTreeSet::new();
         let mut held = VecDeque::new();
         for _ in 0..100 {
-            filling.push(&mut segments, &[entry[..].into()], entry.len(), ());
+            filling.push(&mut segments, &[entry.into()], entry.len(), ());
             let group = filling.close().memory.freeze();
             places.insert(group.as_ptr().addr());
             held.push_back(group.slice(100..200));
@@ -240,9 +243,10 @@ mod tests {
             }
         }
         assert!(
-            places.len() <= 7,
-            "{} segments for 5 that are held",
-            places.len()
+            places.len() <= 7 && (5..=7).contains(&segments.0.len()),
+            "{} places, {} segments for 5 that are held",
+            places.len(),
+            segments.0.len()
         );
         assert!(held.iter().all(|slice| slice.iter().all(|byte| *byte == 1)));
     }
