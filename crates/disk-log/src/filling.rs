@@ -9,8 +9,9 @@ use highwater_io::align;
 
 use crate::block::{HEADER_BYTES, SECTOR_BYTES};
 
-/// Groups are carved, one after the other, from memory of this size; what does not fit gets its own.
-const SEGMENT_BYTES: usize = 1 << 20;
+/// Groups are carved, one after the other, from memory of this size; what does not fit gets its own. With a sector for the
+/// headers: of batches of half a mebibyte, say, one would not fit for their sake, and half the memory would stay empty.
+const SEGMENT_BYTES: usize = (1 << 20) + SECTOR_BYTES;
 
 /// A part of an entry. Where its CRC-32 is known, the bytes are summed with the first one who checked them, not again:
 /// memory that changes afterwards is found.
@@ -46,10 +47,10 @@ pub(crate) struct Filling<M> {
 }
 
 impl<M> Filling<M> {
-    /// The first group of a log.
+    /// The first group of a log, without memory.
     pub(crate) fn first() -> Self {
         Self {
-            memory: segment(SEGMENT_BYTES),
+            memory: BytesMut::new(),
             entries: Vec::new(),
             end: 0,
             crc: Hasher::new(),
@@ -129,8 +130,10 @@ const LOOKED_AT: usize = 8;
 impl Segments {
     /// Takes what is left of a segment and gives one with room for `bytes`.
     fn exchange(&mut self, left: BytesMut, bytes: usize) -> BytesMut {
-        // also one that is full: whoever holds its groups, this is the handle by which it is used again
-        self.0.push_back(left);
+        // one that is full to its end goes with its last group: kept too, what is free would never get less
+        if left.capacity() > 0 {
+            self.0.push_back(left);
+        }
         if bytes > SEGMENT_BYTES {
             return segment(bytes.next_multiple_of(SECTOR_BYTES));
         }
@@ -222,19 +225,28 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_is_used_again_when_nothing_of_it_is_held() {
-        for bytes in [900_000, SEGMENT_BYTES - HEADER_BYTES] {
-            segments_are_used_again(&vec![1; bytes]);
+    fn a_segment_is_filled_by_batches_of_a_power_of_two() {
+        for batches in [2, 4, 8, 16] {
+            let entry = vec![1; (1 << 20) / batches + 100];
+            let mut filling = Filling::first();
+            let mut segments = Segments::default();
+            for _ in 0..batches {
+                assert!(filling.fits(entry.len()));
+                filling.push(&mut segments, &[entry[..].into()], entry.len(), ());
+            }
+            assert!(segments.0.is_empty(), "all in the first");
         }
     }
 
-    fn segments_are_used_again(entry: &[u8]) {
+    #[test]
+    fn a_segment_is_used_again_when_nothing_of_it_is_held() {
         let mut filling = Filling::first();
         let mut segments = Segments::default();
+        let entry = vec![1; 900_000];
         let mut places = std::collections::BTreeSet::new();
         let mut held = VecDeque::new();
         for _ in 0..100 {
-            filling.push(&mut segments, &[entry.into()], entry.len(), ());
+            filling.push(&mut segments, &[entry[..].into()], entry.len(), ());
             let group = filling.close().memory.freeze();
             places.insert(group.as_ptr().addr());
             held.push_back(group.slice(100..200));
