@@ -130,7 +130,7 @@ const LOOKED_AT: usize = 8;
 impl Segments {
     /// Takes what is left of a segment and gives one with room for `bytes`.
     fn exchange(&mut self, left: BytesMut, bytes: usize) -> BytesMut {
-        // one that is full to its end goes with its last group: kept too, what is free would never get less
+        // one that is full to its end goes with its last group: were it kept too, free memory would never get less
         if left.capacity() > 0 {
             self.0.push_back(left);
         }
