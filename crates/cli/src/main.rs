@@ -10,11 +10,19 @@ use clap::{Args, Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The version and the commit, as `highwater version` prints them.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("HIGHWATER_COMMIT"),
+    ")"
+);
+
 /// A Kafka-compatible broker whose log lives in object storage.
 #[derive(Debug, Parser)]
 #[command(
     name = "highwater",
-    version,
+    version = VERSION,
     after_help = "The first run needs nothing: `highwater start` listens on 127.0.0.1:9092 and keeps its data under \
                   ./highwater-data.\nThen try: kafka-topics --bootstrap-server 127.0.0.1:9092 --create --topic first"
 )]
@@ -48,7 +56,7 @@ enum Command {
     /// Print the effective configuration, with a comment on each setting.
     #[command(after_help = SETTINGS)]
     Config(ConfigArgs),
-    /// Print the version.
+    /// Print the version and the commit it was built from.
     Version,
     /// Print the table of APIs and versions, in Markdown.
     #[command(hide = true)]
@@ -71,7 +79,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Start(args) => start::run(&args),
         Command::Config(args) => config::print(&args),
-        Command::Version => config::say(&format!("highwater {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Version => config::say(&format!("highwater {VERSION}\n")),
         Command::ApiMatrix => config::say(&highwater_broker::api::matrix()),
     };
     match done {

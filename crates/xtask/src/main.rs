@@ -3,6 +3,7 @@
 mod broker;
 mod clients;
 mod differential;
+mod dist;
 mod franz_go;
 mod overload;
 mod policy;
@@ -16,12 +17,15 @@ mod server;
 mod tools;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use highwater_kafka_peer::{jars, peer};
 
 use crate::report::Report;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Parser)]
 #[command(name = "xtask", about = "Tests and generated files of Highwater")]
@@ -43,6 +47,8 @@ enum Command {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Build the binary that is published: target/dist/highwater, its debug information beside it.
+    Dist,
     /// Write the generated files anew: messages from the schema, the README's matrix.
     Codegen,
     /// Record anew what Apache Kafka's tools say to Apache Kafka: the goldens of the suite `tools`.
@@ -63,23 +69,11 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Verify => {
             let mut report = Report::new(true, None);
-            policy::check(&mut report);
-            rust::verify(&mut report);
+            rust_alone(&mut report);
             report.finish()
         }
-        Command::Test { require_all, only } => {
-            let mut report = Report::new(require_all, only);
-            policy::check(&mut report);
-            rust::verify(&mut report);
-            rust::docs(&mut report);
-            rust::fuzz(&mut report);
-            clients::run_all(&mut report);
-            scenario::run_all(&mut report);
-            franz_go::run_all(&mut report);
-            s3::run_all(&mut report);
-            s3_access::run_all(&mut report);
-            report.finish()
-        }
+        Command::Test { require_all, only } => test(require_all, only),
+        Command::Dist => dist::build(),
         Command::Codegen => {
             let files = highwater_codegen::generate(
                 Path::new("protocol/schema"),
@@ -93,4 +87,45 @@ fn main() -> Result<()> {
         Command::OldAnswers => scenario::record_old_answers(),
         Command::Transcript { name } => tools::show(&name),
     }
+}
+
+/// The suites that need nothing but the Rust toolchain; the quick ones first, the tests before the lints.
+fn rust_alone(report: &mut Report) {
+    rust::quick(report);
+    rust::tests(report);
+    rust::lints(report);
+    policy::check(report);
+}
+
+/// The suites that run what was built.
+fn clients(report: &mut Report) {
+    report.suite("dist", 12 * MINUTE, dist::check);
+    clients::run_all(report);
+    scenario::run_all(report);
+    franz_go::run_all(report);
+    s3::run_all(report);
+    s3_access::run_all(report);
+}
+
+fn test(require_all: bool, only: Option<String>) -> Result<()> {
+    let without_binaries = |report: &mut Report| {
+        rust_alone(report);
+        rust::docs(report);
+        rust::fuzz(report);
+    };
+    if let Some(only) = &only {
+        let mut needing = Report::list();
+        clients(&mut needing);
+        let mut all = Report::list();
+        without_binaries(&mut all);
+        all.extend(&needing);
+        all.expect(only)?;
+        if needing.expect(only).is_ok() {
+            rust::build_binaries()?;
+        }
+    }
+    let mut report = Report::new(require_all, only);
+    without_binaries(&mut report);
+    clients(&mut report);
+    report.finish()
 }

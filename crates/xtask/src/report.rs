@@ -16,6 +16,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Report {
     require_all: bool,
     only: Option<String>,
+    /// Whether suites are only listed, not run.
+    is_list: bool,
     rows: Vec<(String, Duration, Row)>,
 }
 
@@ -38,8 +40,33 @@ impl Report {
         Self {
             require_all,
             only,
+            is_list: false,
             rows: Vec::new(),
         }
+    }
+
+    /// A report that runs nothing and notes the name of each suite.
+    pub(crate) fn list() -> Self {
+        Self {
+            is_list: true,
+            ..Self::new(false, None)
+        }
+    }
+
+    /// Takes the names of another list.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        for (name, _, _) in &other.rows {
+            self.rows.push((name.clone(), Duration::ZERO, Row::Passed));
+        }
+    }
+
+    /// An error that lists the names when none of them is `name`.
+    pub(crate) fn expect(&self, name: &str) -> Result<()> {
+        let names: Vec<&str> = self.rows.iter().map(|(name, _, _)| name.as_str()).collect();
+        if !names.contains(&name) {
+            bail!("there is no suite {name}; there are: {}", names.join(", "));
+        }
+        Ok(())
     }
 
     /// Runs one suite; its budget is what it may take on two cores with an empty cache.
@@ -49,6 +76,11 @@ impl Report {
         budget: Duration,
         body: impl FnOnce() -> Result<Outcome>,
     ) {
+        if self.is_list {
+            self.rows
+                .push((name.to_owned(), Duration::ZERO, Row::Passed));
+            return;
+        }
         if self.only.as_ref().is_some_and(|only| only != name) {
             return;
         }

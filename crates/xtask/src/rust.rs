@@ -13,18 +13,29 @@ const MINUTE: Duration = Duration::from_secs(60);
 const MATRIX_BEGIN: &str = "<!-- api-matrix -->\n";
 const MATRIX_END: &str = "<!-- /api-matrix -->";
 
-/// Format, generated files, build, tests, documentation.
-pub(crate) fn verify(report: &mut Report) {
+/// What takes seconds: the format, the generated files.
+pub(crate) fn quick(report: &mut Report) {
     report.suite("fmt", MINUTE, || cargo(&["fmt", "--all", "--check"]));
     report.suite("codegen", 5 * MINUTE, || {
         let schema = Path::new("protocol/schema");
         highwater_codegen::generate(schema, Path::new("protocol/src/generated"), true)?;
         Ok(Outcome::Passed)
     });
+}
+
+/// The build, and every test of the workspace.
+pub(crate) fn tests(report: &mut Report) {
     report.suite("build", 12 * MINUTE, || {
         cargo(&["build", "--release", "--locked", "--package", "highwater"])
     });
     report.suite("readme", MINUTE, check_matrix);
+    report.suite("tests", 8 * MINUTE, || {
+        cargo(&["test", "--release", "--locked", "--workspace", "--quiet"])
+    });
+}
+
+/// Clippy, of all there is.
+pub(crate) fn lints(report: &mut Report) {
     report.suite("clippy", 8 * MINUTE, || {
         let clippy = [
             "clippy",
@@ -38,9 +49,14 @@ pub(crate) fn verify(report: &mut Report) {
         ];
         cargo(&[&clippy[..], &["-D", "warnings"]].concat())
     });
-    report.suite("tests", 8 * MINUTE, || {
-        cargo(&["test", "--release", "--locked", "--workspace", "--quiet"])
-    });
+}
+
+/// Builds what the suites with clients run, for a suite that is run alone.
+pub(crate) fn build_binaries() -> Result<()> {
+    let build = ["build", "--release", "--locked", "--bins"];
+    let packages = ["--package", "highwater", "--package", "highwater-tests"];
+    cargo(&[&build[..], &packages].concat())?;
+    Ok(())
 }
 
 /// The documentation of every crate, without a warning. (The doc tests are among the tests.)
