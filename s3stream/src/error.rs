@@ -1,7 +1,7 @@
 //! Errors of streams.
 
 use highwater_object_storage::StorageError;
-use highwater_types::{StreamId, StreamOffset};
+use highwater_types::{NodeEpoch, StreamId, StreamOffset};
 use highwater_wal::WalError;
 
 /// Why a stream refused or failed.
@@ -15,11 +15,35 @@ pub enum StreamError {
         /// What was asked for.
         offset: StreamOffset,
     },
-    /// The metadata refused: no such stream, another epoch holds it, the node's epoch is fenced. The caller looks again.
+    /// The metadata refused: no such stream, or another leader epoch holds it. For one of many streams the caller looks
+    /// again; a commit that is refused so is of metadata that lost its end (D2), and is fatal.
     #[error("not held by this node epoch stream_id={stream} reason={reason}")]
     NotHeld {
         /// The stream.
         stream: StreamId,
+        /// The rejection.
+        reason: String,
+    },
+    /// The metadata refused: the node epoch is not open any more (E6). Fatal for the node epoch.
+    #[error("node epoch is not open node_epoch={epoch}")]
+    Fenced {
+        /// The epoch.
+        epoch: NodeEpoch,
+    },
+    /// The metadata refused a commit: records before a claim are missing (U3). Fatal for the node epoch.
+    #[error("claim leaves a gap stream_id={stream} committed_end={committed} offset={first}")]
+    Gap {
+        /// The stream.
+        stream: StreamId,
+        /// Where the claim had to begin.
+        committed: StreamOffset,
+        /// Where it begins.
+        first: StreamOffset,
+    },
+    /// The metadata refused a command that no state of it can take, or that it has passed: the same again is refused
+    /// again. Fatal for the node epoch.
+    #[error("the metadata does not understand reason={reason}")]
+    NotUnderstood {
         /// The rejection.
         reason: String,
     },

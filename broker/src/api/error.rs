@@ -105,7 +105,10 @@ pub(crate) fn of_read(error: &ReadError) -> Refusal {
 pub(crate) fn of_stream(error: &StreamError) -> Refusal {
     let code = match error {
         StreamError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
-        StreamError::NotHeld { .. } => ErrorCode::NotLeaderOrFollower,
+        StreamError::NotHeld { .. } | StreamError::Fenced { .. } | StreamError::Gap { .. } => {
+            ErrorCode::NotLeaderOrFollower
+        }
+        StreamError::NotUnderstood { .. } => ErrorCode::UnknownServerError,
         StreamError::Wal(highwater_wal::WalError::TooLarge(_)) => ErrorCode::MessageTooLarge,
         StreamError::Wal(highwater_wal::WalError::Ended) => ErrorCode::NotLeaderOrFollower,
         StreamError::Damaged { .. } => ErrorCode::CorruptMessage,

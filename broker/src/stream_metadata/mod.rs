@@ -8,7 +8,7 @@ use highwater_kraft_meta::command::{
     ClaimOfStream, ClaimRecord, CommitObject, ObjectsDeleted, OpenStreams, RollRecord, StreamEpoch,
     TrimStream,
 };
-use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError};
+use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError, Rejection};
 use highwater_s3stream::{
     Claim, ClaimRoll, Committed, ObjectCommit, StreamBounds, StreamError, StreamMetadata,
 };
@@ -31,15 +31,36 @@ pub(crate) struct KraftStreamMetadata {
     pub(crate) epoch: NodeEpoch,
 }
 
-fn of_propose(error: &ProposeError) -> StreamError {
-    match error {
-        ProposeError::Rejected(rejection) => StreamError::NotHeld {
-            stream: StreamId(0),
+/// A rejection as the streams know it: exhaustive, so that a new one is given its meaning here.
+fn of_rejection(rejection: &Rejection) -> StreamError {
+    match *rejection {
+        Rejection::UnknownStream(stream) | Rejection::NotHeld { stream, .. } => {
+            let reason = rejection.to_string();
+            StreamError::NotHeld { stream, reason }
+        }
+        Rejection::Fenced(epoch) => StreamError::Fenced { epoch },
+        Rejection::Gap {
+            stream,
+            committed,
+            first,
+        } => StreamError::Gap {
+            stream,
+            committed,
+            first,
+        },
+        Rejection::TopicExists
+        | Rejection::UnknownTopic
+        | Rejection::Changed
+        | Rejection::NotUnderstood => StreamError::NotUnderstood {
             reason: rejection.to_string(),
         },
-        ProposeError::Unavailable(reason) => StreamError::Unavailable {
-            reason: reason.clone(),
-        },
+    }
+}
+
+fn of_propose(error: ProposeError) -> StreamError {
+    match error {
+        ProposeError::Rejected(rejection) => of_rejection(&rejection),
+        ProposeError::Unavailable(reason) => StreamError::Unavailable { reason },
     }
 }
 
@@ -48,7 +69,7 @@ impl KraftStreamMetadata {
         self.metadata
             .propose(action.into())
             .await
-            .map_err(|error| of_propose(&error))
+            .map_err(of_propose)
     }
 }
 
@@ -108,20 +129,14 @@ impl StreamMetadata for KraftStreamMetadata {
         let Outcome::Opened(opened) = outcome else {
             return Ok(Vec::new());
         };
-        let answers = opened
-            .into_iter()
-            .zip(streams)
-            .map(|(bounds, (id, _))| match bounds {
-                Ok((start, end)) => Ok(StreamBounds {
-                    start,
-                    confirmed: end,
-                    next: end,
-                }),
-                Err(rejection) => Err(StreamError::NotHeld {
-                    stream: *id,
-                    reason: rejection.to_string(),
-                }),
-            });
+        let answers = opened.into_iter().map(|bounds| match bounds {
+            Ok((start, end)) => Ok(StreamBounds {
+                start,
+                confirmed: end,
+                next: end,
+            }),
+            Err(rejection) => Err(of_rejection(&rejection)),
+        });
         Ok(answers.collect())
     }
 

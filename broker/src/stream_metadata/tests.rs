@@ -335,3 +335,70 @@ async fn a_batch_stays_cached_until_the_image_shows_its_claim() {
     metadata.goes_on.send_replace(true);
     assert_eq!(read(&*stream, 2).await.expect("is there"), [2]);
 }
+
+// A1, U3: what an uploader must end for is told apart from what it tries again
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_keeps_its_type_through_the_port() {
+    let storage = Storage::start().await;
+    let port = storage.port();
+    let image = storage.metadata.image();
+    let partition = &image.topic("t").expect("is there").partitions[0];
+    let (stream, held) = (partition.stream, partition.leader_epoch);
+    let opened = port.open(&[(stream, held)]).await.expect("is answered");
+    assert!(matches!(opened[..], [Ok(_)]), "{opened:?}");
+    let another = LeaderEpoch(held.0 + 1);
+    let refused = port.open(&[(stream, another)]).await.expect("is answered");
+    assert!(
+        matches!(refused[..], [Err(StreamError::NotHeld { stream: of, .. })] if of == stream),
+        "{refused:?}"
+    );
+    let commit = |number: u64, range: StreamRange| {
+        let object = ObjectId {
+            node: NODE,
+            epoch: storage.epoch,
+            rewrite: false,
+            number,
+        };
+        let claim = Claim {
+            range,
+            object: Some(object),
+            part: 0..10,
+            max_timestamp: -1,
+            rolls: Vec::new(),
+            open_from: None,
+            has_checkpoint: false,
+            leader_epoch: held,
+        };
+        port.commit(ObjectCommit {
+            epoch: storage.epoch,
+            object,
+            object_bytes: 10,
+            claims: vec![(stream, claim)],
+            floor: Default::default(),
+            lowest_in_flight: number,
+            confirmed: Default::default(),
+            recovering: false,
+        })
+    };
+    let gap = commit(1, 3..5).await;
+    assert!(
+        matches!(gap, Err(StreamError::Gap { stream: of, committed: 0, first: 3 }) if of == stream),
+        "{gap:?}"
+    );
+    let far = commit(100, 0..5).await;
+    assert!(
+        matches!(far, Err(StreamError::NotUnderstood { .. })),
+        "{far:?}"
+    );
+    let register = RegisterNode {
+        node: NODE.0,
+        incarnation: vec![2],
+        endpoints: Vec::new(),
+    };
+    propose(&storage.metadata, Action::RegisterNode(register)).await;
+    let fenced = commit(1, 0..5).await;
+    assert!(
+        matches!(fenced, Err(StreamError::Fenced { epoch }) if epoch == storage.epoch),
+        "{fenced:?}"
+    );
+}
