@@ -1,0 +1,143 @@
+//! Commands of data objects and claims on them (rules U, G).
+
+use highwater_types::{NodeEpoch, NodeId, ObjectId};
+use prost::Message;
+
+/// See [`super::Action::CommitObject`].
+#[derive(Clone, PartialEq, Message)]
+pub struct CommitObject {
+    /// The node that uploads.
+    #[prost(int32, tag = "1")]
+    pub node: i32,
+    /// Its epoch; must be open.
+    #[prost(uint64, tag = "2")]
+    pub node_epoch: u64,
+    /// The upload's number.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    /// The object's bytes.
+    #[prost(uint64, tag = "4")]
+    pub bytes: u64,
+    /// One for each stream.
+    #[prost(message, repeated, tag = "5")]
+    pub claims: Vec<ClaimOfStream>,
+    /// The WAL's new floor.
+    #[prost(uint64, tag = "6")]
+    pub floor: u64,
+    /// The lowest number in flight (U5).
+    #[prost(uint64, tag = "7")]
+    pub lowest_in_flight: u64,
+    /// How far the WAL is confirmed (D2).
+    #[prost(uint64, tag = "8")]
+    pub confirmed: u64,
+    /// Whether what is uploaded is of a former epoch of the same node, read back from its WAL.
+    #[prost(bool, tag = "9")]
+    pub recovering: bool,
+}
+
+/// A claim and whose it is.
+#[derive(Clone, PartialEq, Message)]
+pub struct ClaimOfStream {
+    /// The stream.
+    #[prost(uint64, tag = "1")]
+    pub stream: u64,
+    /// The claim.
+    #[prost(message, optional, tag = "2")]
+    pub claim: Option<ClaimRecord>,
+}
+
+/// A claim (U4).
+#[derive(Clone, PartialEq, Message)]
+pub struct ClaimRecord {
+    /// Its first offset.
+    #[prost(int64, tag = "1")]
+    pub first: i64,
+    /// Just after its last offset.
+    #[prost(int64, tag = "2")]
+    pub next: i64,
+    /// Where its part of the object begins.
+    #[prost(uint64, tag = "3")]
+    pub part_start: u64,
+    /// Where it ends.
+    #[prost(uint64, tag = "4")]
+    pub part_end: u64,
+    /// The largest timestamp, or -1.
+    #[prost(int64, tag = "5")]
+    pub max_timestamp: i64,
+    /// Where the stream rolled within it.
+    #[prost(message, repeated, tag = "6")]
+    pub rolls: Vec<RollRecord>,
+    /// First offset of the oldest open transaction, or -1.
+    #[prost(int64, tag = "7")]
+    pub open_from: i64,
+    /// Whether a checkpoint stands at its end.
+    #[prost(bool, tag = "8")]
+    pub has_checkpoint: bool,
+    /// The leader epoch of its batches.
+    #[prost(int32, tag = "9")]
+    pub leader_epoch: i32,
+    /// The object; none for a range without records.
+    #[prost(message, optional, tag = "10")]
+    pub object: Option<ObjectName>,
+}
+
+/// A roll within a claim (F6).
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct RollRecord {
+    /// The first offset of the new roll.
+    #[prost(int64, tag = "1")]
+    pub base: i64,
+    /// Bytes of the claim before it.
+    #[prost(uint64, tag = "2")]
+    pub bytes_before: u64,
+    /// Largest timestamp before it.
+    #[prost(int64, tag = "3")]
+    pub max_timestamp_before: i64,
+}
+
+/// The name of a data object.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ObjectName {
+    /// The node that wrote it.
+    #[prost(int32, tag = "1")]
+    pub node: i32,
+    /// Its epoch.
+    #[prost(uint64, tag = "2")]
+    pub node_epoch: u64,
+    /// Whether it is a rewrite.
+    #[prost(bool, tag = "3")]
+    pub rewrite: bool,
+    /// Its number.
+    #[prost(uint64, tag = "4")]
+    pub number: u64,
+}
+
+/// See [`super::Action::ObjectsDeleted`].
+#[derive(Clone, PartialEq, Message)]
+pub struct ObjectsDeleted {
+    /// Which.
+    #[prost(message, repeated, tag = "1")]
+    pub objects: Vec<ObjectName>,
+}
+
+impl From<ObjectId> for ObjectName {
+    fn from(id: ObjectId) -> Self {
+        Self {
+            node: id.node.0,
+            node_epoch: id.epoch.0,
+            rewrite: id.rewrite,
+            number: id.number,
+        }
+    }
+}
+
+impl From<ObjectName> for ObjectId {
+    fn from(name: ObjectName) -> Self {
+        Self {
+            node: NodeId(name.node),
+            epoch: NodeEpoch(name.node_epoch),
+            rewrite: name.rewrite,
+            number: name.number,
+        }
+    }
+}
