@@ -45,6 +45,16 @@ pub enum OpenError {
         /// What is missing.
         reason: &'static str,
     },
+    /// It is another node's.
+    #[error("the metadata in {path} belongs to node.id={voters}, not to node.id={node}")]
+    OtherNode {
+        /// Its directory.
+        path: String,
+        /// The node that asks.
+        node: highwater_types::NodeId,
+        /// The nodes it belongs to.
+        voters: String,
+    },
     /// The consensus does not start.
     #[error("consensus cannot start reason={0}")]
     Raft(String),

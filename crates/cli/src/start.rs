@@ -16,7 +16,11 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let outcome = runtime.block_on(async move {
         let mut stop = Signals::listen()?;
-        let node = Node::start(config, Machine::real()).await?;
+        let node = tokio::select! {
+            started = Node::start(config, Machine::real()) => started?,
+            // what was acknowledged is in the write-ahead log, also of a start that is half done
+            () = stop.next() => return Ok(()),
+        };
         config::say(&node.banner())?;
         let ended = tokio::select! {
             () = stop.next() => Ok(()),

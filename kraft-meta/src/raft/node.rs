@@ -91,6 +91,13 @@ impl RaftMetadata {
             .await
             .map_err(|error| failed(&error))?
         {
+            let voters = raft
+                .with_raft_state(|state| {
+                    Vec::from_iter(state.membership_state.effective().voter_ids())
+                })
+                .await
+                .map_err(|error| failed(&error))?;
+            belongs_to(&config, &voters)?;
             raft.trigger()
                 .elect(false)
                 .await
@@ -134,6 +141,19 @@ impl RaftMetadata {
             .map_err(|error| OpenError::Raft(error.to_string()))?;
         self.log.shutdown().await
     }
+}
+
+/// A node that is no voter would wait for one for ever.
+fn belongs_to(config: &Config, voters: &[u64]) -> Result<(), OpenError> {
+    let voters: Vec<String> = voters.iter().map(u64::to_string).collect();
+    if voters.contains(&config.node.to_string()) {
+        return Ok(());
+    }
+    Err(OpenError::OtherNode {
+        path: config.dir.display().to_string(),
+        node: config.node,
+        voters: voters.join(","),
+    })
 }
 
 /// What was applied was durable in the log before, and what the log let go of stands in a snapshot (D2).
