@@ -5,6 +5,7 @@ pub mod auth;
 mod broker;
 pub mod config;
 mod coordinators;
+mod data_dir;
 mod dispatch;
 mod housekeeping;
 mod http;

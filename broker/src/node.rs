@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use highwater_io::net::{Acceptor, Network, TcpNetwork};
 use highwater_io::{Device, DirLock, RealDevice, RealThreads, Threads};
 use highwater_kraft_meta::command::{CloseEpoch, Endpoint, RegisterNode};
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, RaftMetadata};
-use highwater_object_storage::{ObjectStorage, OpenError};
+use highwater_object_storage::{Claim, ObjectStorage, OpenError};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks, WallClock};
 use highwater_s3stream::{ObjectStreamStore, Parts};
@@ -21,6 +20,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use crate::auth::{AllowAll, Authorizer};
 use crate::broker::Broker;
 use crate::config::{Advertised, Config};
+use crate::data_dir::DataDir;
 use crate::dispatch::Dispatch;
 use crate::memory::RequestBudgets;
 use crate::net::{self, Connections, Limits};
@@ -78,6 +78,19 @@ pub enum NodeError {
     /// The data directory is another process's.
     #[error("the data directory {0} is in use by another process")]
     InUse(String),
+    /// The data directory keeps its objects elsewhere.
+    #[error(
+        "the data directory {dir} keeps its objects in {remembered}, not in {given}: set \
+         highwater.object.storage={remembered}, or take another data directory"
+    )]
+    OtherStore {
+        /// The data directory.
+        dir: String,
+        /// The store that it remembers.
+        remembered: String,
+        /// The store that the configuration names.
+        given: String,
+    },
     /// A directory can't be used.
     #[error("cannot use {path}: {source}")]
     Io {
@@ -301,13 +314,6 @@ async fn listen(
     Ok((acceptors, advertised))
 }
 
-fn io_error(path: &Path, source: std::io::Error) -> NodeError {
-    NodeError::Io {
-        path: path.display().to_string(),
-        source,
-    }
-}
-
 async fn open_storage(
     config: &Config,
     machine: &Machine,
@@ -316,16 +322,7 @@ async fn open_storage(
 ) -> Result<Storage, NodeError> {
     let dir = &config.data_dir;
     let device = &machine.device;
-    device
-        .create_dir_all(dir)
-        .await
-        .map_err(|error| io_error(dir, error))?;
-    let lock = match device.lock_dir(dir).await {
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-            return Err(NodeError::InUse(dir.display().to_string()));
-        }
-        other => other.map_err(|error| io_error(dir, error))?,
-    };
+    let data_dir = DataDir::open(config, Arc::clone(device)).await?;
     let raft = highwater_kraft_meta::Config {
         dir: dir.join("metadata"),
         node: config.node_id,
@@ -351,8 +348,10 @@ async fn open_storage(
     let sealed = factory.seal(config.node_id, epoch, floor).await?;
     let cluster = metadata.image().cluster();
     let as_store: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&metadata);
+    let storage = open_objects(config, machine, (cluster, data_dir.claim())).await?;
+    let lock = data_dir.remember().await?;
     let parts = Parts {
-        storage: open_objects(config, machine, cluster).await?,
+        storage,
         metadata: Arc::new(KraftStreamMetadata {
             metadata: as_store,
             epoch,
@@ -422,7 +421,7 @@ async fn register(
 async fn open_objects(
     config: &Config,
     machine: &Machine,
-    cluster: Uuid,
+    cluster: (Uuid, Claim),
 ) -> Result<Arc<dyn ObjectStorage>, NodeError> {
     let opened = highwater_object_storage::open(
         &config.object_storage,

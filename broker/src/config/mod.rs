@@ -6,7 +6,7 @@
 mod keys;
 mod listeners;
 mod memory;
-mod properties;
+pub(crate) mod properties;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

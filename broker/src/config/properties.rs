@@ -2,7 +2,7 @@
 
 /// One setting and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Property {
+pub(crate) struct Property {
     /// The key.
     pub key: String,
     /// The value, trimmed on the left only, as Java does.
@@ -15,7 +15,7 @@ pub(super) struct Property {
 ///
 /// # Errors
 /// The line and reason of each malformed escape.
-pub(super) fn parse(text: &str) -> Result<Vec<Property>, Vec<String>> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Property>, Vec<String>> {
     let mut found = Vec::new();
     let mut errors = Vec::new();
     let mut lines = text.lines().enumerate();

@@ -1,7 +1,8 @@
-//! Every key in the bucket, one function for each kind of object. All lie under the cluster's prefix.
+//! Every key in the bucket, one function for each kind of object. All but the claim lie under the cluster's prefix.
 //!
 //! | prefix | what | rule |
 //! |---|---|---|
+//! | `highwater-cluster`, beside the clusters' prefixes | the claim of the cluster that has the store | |
 //! | `data/` | data objects | U2 |
 //! | `wal/` | reserved: WAL objects and seals, `wal/<node>/<node epoch>/<sequence>` | W1, W7 |
 //! | `index/` | reserved: index objects | W9, G3 |
@@ -20,10 +21,10 @@ pub fn cluster_prefix(cluster: ClusterId) -> String {
     format!("{CLUSTER}{cluster}")
 }
 
-/// Whether a name is some cluster's prefix.
+/// The claim of the cluster that has the store; beside the clusters' prefixes, so that all look at the same one.
 #[must_use]
-pub fn is_cluster_prefix(name: &str) -> bool {
-    name.starts_with(CLUSTER)
+pub fn claim() -> ObjectKey {
+    ObjectKey::new("highwater-cluster")
 }
 
 /// A data object (rule U2): `data/<hash>/<node>/<node epoch>/<u or r>/<n>`; the hash spreads keys over the store.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 mod backend;
+mod claim;
 mod config;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -20,6 +21,7 @@ mod open;
 mod probe;
 
 pub use backend::{LocalStorage, MemoryStorage, S3Storage};
+pub use claim::Claim;
 pub use config::{Config, CredentialSource, S3Config};
 pub use decorator::{
     Bounded, Limited, Metered, RequestCount, RequestCounts, RequestKind, Retrying,
@@ -93,6 +95,8 @@ pub enum IoClass {
     ColdRead,
     /// Compaction, backup, sweeping.
     Compaction,
+    /// What a start asks: whose the store is, and whether it can be trusted. Refusals are part of it.
+    Start,
 }
 
 /// One object as a listing shows it.

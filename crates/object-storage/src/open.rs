@@ -16,7 +16,8 @@ use highwater_types::ClusterId;
 use tokio::time::timeout;
 
 use crate::backend::s3::Bucket;
-use crate::layout::{cluster_prefix, is_cluster_prefix};
+use crate::claim::{self, Claim, ClaimError};
+use crate::layout::cluster_prefix;
 use crate::{
     Bounded, Config, Limited, LocalStorage, MemoryStorage, Metered, ObjectStorage, ProbeError,
     RequestCounts, Retrying, S3Storage, probe,
@@ -52,15 +53,29 @@ pub enum OpenError {
         /// What was asked for.
         url: String,
     },
-    /// It has data of another cluster.
+    /// It is another cluster's.
     #[error(
-        "the object store has data of another cluster ({other}): it belongs to another data directory url={url}"
+        "the object store belongs to another cluster, {other}, and this data directory to the cluster {own}: each \
+         needs a bucket, a prefix or a directory of its own url={url}"
     )]
     OtherCluster {
         /// What was asked for.
         url: String,
-        /// The other's prefix.
+        /// The cluster that has it.
         other: String,
+        /// The cluster that asks.
+        own: ClusterId,
+    },
+    /// This cluster's objects were there, and are not.
+    #[error(
+        "the object store is not the one that this data directory's cluster, {own}, keeps its objects in, or was \
+         emptied: is highwater.object.storage.endpoint another, or a disk not mounted? url={url}"
+    )]
+    Unclaimed {
+        /// What was asked for.
+        url: String,
+        /// The cluster that asks.
+        own: ClusterId,
     },
     /// The machine refused.
     #[error("cannot open the object store url={url}: {source}")]
@@ -90,120 +105,130 @@ pub enum OpenError {
 }
 
 /// Opens the store that a configuration names and looks whether it can be trusted; what this cluster keeps lies below its
-/// own prefix, and another cluster's refuses. `environment` is where S3 credentials may stand.
+/// own prefix. One cluster has a store: its claim is there when this returns, and any other's refuses. `environment` is
+/// where S3 credentials may stand.
 ///
 /// # Errors
 /// [`OpenError`].
 pub async fn open(
     config: &Config,
-    cluster: ClusterId,
+    (cluster, claim): (ClusterId, Claim),
     environment: &BTreeMap<String, String>,
     device: Arc<dyn Device>,
     rng: SeededRng,
 ) -> Result<Opened, OpenError> {
     let url = &config.url;
-    let prefix = cluster_prefix(cluster);
-    let mut probed = false;
+    let start = Start {
+        url,
+        cluster,
+        claim,
+        rng,
+        requests: Arc::default(),
+    };
     let backend: Arc<dyn ObjectStorage> = match url.split_once(':') {
+        // it begins and ends with the process
         Some(("memory", "")) => Arc::new(MemoryStorage::default()),
         Some(("file", rest)) if rest.len() > 2 && rest.starts_with("//") => {
-            Arc::new(open_directory(url, Path::new(&rest[2..]), &prefix, device).await?)
+            Arc::new(start.open_directory(Path::new(&rest[2..]), device).await?)
         }
         Some(("s3", rest)) if rest.starts_with("//") => {
-            probed = true;
             let bucket = Bucket::open(&rest[2..], &config.s3, environment, device).await;
-            let opened = open_bucket(url, &prefix, bucket);
-            Arc::new(timeout(ASK_MAX, opened).await.unwrap_or_else(|_| {
-                Err(OpenError::Refused {
-                    url: url.clone(),
-                    reason: format!("no answer within {ASK_MAX:?}"),
-                })
-            })?)
+            let bucket = bucket.map_err(|reason| start.refused(reason))?;
+            let opened = timeout(ASK_MAX, start.open_bucket(bucket)).await;
+            let storage: Arc<dyn ObjectStorage> =
+                Arc::new(opened.unwrap_or_else(|_| {
+                    Err(start.refused(format!("no answer within {ASK_MAX:?}")))
+                })?);
+            // what this process made it can trust
+            let probed = probe::run(&start.asking(Arc::clone(&storage)), &start.rng).await;
+            probed.map_err(|error| start.distrust(&error))?;
+            storage
         }
         _ => return Err(OpenError::Unsupported { url: url.clone() }),
     };
-    let requests = Arc::new(RequestCounts::default());
     let bounded: Arc<dyn ObjectStorage> = Arc::new(Bounded::new(backend));
-    let metered: Arc<dyn ObjectStorage> = Arc::new(Metered::new(bounded, Arc::clone(&requests)));
-    let limited: Arc<dyn ObjectStorage> = Arc::new(Limited::new(metered));
-    let storage = Retrying::new(limited, rng.clone());
-    if probed {
-        // what this process made it can trust
-        let trusted = probe::run(&storage, &rng).await;
-        trusted.map_err(|error| distrust(url, &error))?;
-    }
+    let metered = Metered::new(bounded, Arc::clone(&start.requests));
+    let limited = Arc::new(Limited::new(Arc::new(metered)));
     Ok(Opened {
-        storage: Arc::new(storage),
-        requests,
+        storage: Arc::new(Retrying::new(limited, start.rng)),
+        requests: start.requests,
     })
 }
 
-fn distrust(url: &str, error: &ProbeError) -> OpenError {
-    let url = url.to_owned();
-    let reason = reasons(error);
-    match error {
-        ProbeError::Untrusted(_) => OpenError::Untrusted { url, reason },
-        ProbeError::Storage(_) => OpenError::Refused { url, reason },
+/// One opening.
+struct Start<'a> {
+    url: &'a str,
+    cluster: ClusterId,
+    claim: Claim,
+    rng: SeededRng,
+    requests: Arc<RequestCounts>,
+}
+
+impl Start<'_> {
+    /// A store whose requests are a start's.
+    fn asking(&self, backend: Arc<dyn ObjectStorage>) -> Retrying {
+        let bounded = Arc::new(Bounded::new(backend));
+        let metered = Metered::at_start(bounded, Arc::clone(&self.requests));
+        let limited = Arc::new(Limited::new(Arc::new(metered)));
+        Retrying::new(limited, self.rng.clone())
     }
-}
 
-/// Refuses where another cluster's prefix stands beside ours.
-fn alone(
-    url: &str,
-    prefix: &str,
-    names: impl IntoIterator<Item = String>,
-) -> Result<(), OpenError> {
-    let mut names = names.into_iter();
-    match names.find(|name| is_cluster_prefix(name) && name != prefix) {
-        Some(other) => Err(OpenError::OtherCluster {
-            url: url.to_owned(),
-            other,
-        }),
-        None => Ok(()),
+    async fn open_bucket(&self, bucket: Bucket) -> Result<S3Storage, OpenError> {
+        self.hold(&self.asking(Arc::new(bucket.root()))).await?;
+        let prefix = cluster_prefix(self.cluster);
+        let checked = bucket.check(&prefix).await;
+        checked.map_err(|reason| self.refused(reason))?;
+        Ok(bucket.storage(&prefix))
     }
-}
 
-async fn open_bucket(
-    url: &str,
-    prefix: &str,
-    bucket: Result<Bucket, String>,
-) -> Result<S3Storage, OpenError> {
-    let refused = |reason| OpenError::Refused {
-        url: url.to_owned(),
-        reason,
-    };
-    let bucket = bucket.map_err(refused)?;
-    alone(url, prefix, bucket.directories().await.map_err(refused)?)?;
-    bucket.check(prefix).await.map_err(refused)?;
-    Ok(bucket.storage(prefix))
-}
+    async fn open_directory(
+        &self,
+        root: &Path,
+        device: Arc<dyn Device>,
+    ) -> Result<LocalStorage, OpenError> {
+        let url = || self.url.to_owned();
+        let opened = LocalStorage::open(device, root).await;
+        let storage = opened.map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenError::InUse { url: url() },
+            _ => OpenError::Io { url: url(), source },
+        })?;
+        // these requests cost nothing
+        self.hold(&storage).await?;
+        Ok(storage.below(&cluster_prefix(self.cluster)))
+    }
 
-async fn open_directory(
-    url: &str,
-    root: &Path,
-    prefix: &str,
-    device: Arc<dyn Device>,
-) -> Result<LocalStorage, OpenError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::WouldBlock => OpenError::InUse {
-            url: url.to_owned(),
-        },
-        _ => OpenError::Io {
-            url: url.to_owned(),
-            source,
-        },
-    };
-    device.create_dir_all(root).await.map_err(failed)?;
-    let entries = device.list_dir(root).await.map_err(failed)?;
-    let names = entries
-        .iter()
-        .filter(|entry| entry.is_dir)
-        .filter_map(|entry| {
-            let name = entry.path.file_name()?.to_str()?;
-            Some(name.to_owned())
-        });
-    alone(url, prefix, names)?;
-    LocalStorage::open(device, &root.join(prefix))
-        .await
-        .map_err(failed)
+    async fn hold(&self, root: &dyn ObjectStorage) -> Result<(), OpenError> {
+        let url = || self.url.to_owned();
+        let held = claim::hold(root, self.cluster, self.claim).await;
+        held.map_err(|error| match error {
+            ClaimError::Other(other) => OpenError::OtherCluster {
+                url: url(),
+                other,
+                own: self.cluster,
+            },
+            ClaimError::Missing => OpenError::Unclaimed {
+                url: url(),
+                own: self.cluster,
+            },
+            ClaimError::Storage(error) => self.refused(reasons(&error)),
+        })
+    }
+
+    fn refused(&self, reason: String) -> OpenError {
+        OpenError::Refused {
+            url: self.url.to_owned(),
+            reason,
+        }
+    }
+
+    fn distrust(&self, error: &ProbeError) -> OpenError {
+        let reason = reasons(error);
+        match error {
+            ProbeError::Untrusted(_) => OpenError::Untrusted {
+                url: self.url.to_owned(),
+                reason,
+            },
+            ProbeError::Storage(_) => self.refused(reason),
+        }
+    }
 }

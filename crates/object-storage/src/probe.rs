@@ -15,7 +15,7 @@ const ROUNDS: usize = 3;
 const WRITERS: usize = 8;
 const ATTEMPTS_MAX: u32 = 5;
 const REST: Duration = Duration::from_millis(200);
-const CLASS: IoClass = IoClass::Compaction;
+const CLASS: IoClass = IoClass::Start;
 
 /// Why a store is refused.
 #[derive(Debug, thiserror::Error)]

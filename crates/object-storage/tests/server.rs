@@ -16,7 +16,8 @@ use object_store::client::{HttpConnector, HttpRequestBody, ReqwestConnector};
 use sha2::{Digest, Sha256};
 
 use highwater_object_storage::{
-    Config, IoClass, ObjectKey, OpenError, Opened, PutMode, S3Config, conformance, layout, open,
+    Claim, Config, IoClass, ObjectKey, OpenError, Opened, PutMode, S3Config, conformance, layout,
+    open,
 };
 
 fn environment() -> BTreeMap<String, String> {
@@ -36,7 +37,8 @@ async fn open_as(cluster: u8, name: &str, s3: S3Config) -> Result<Opened, OpenEr
     let rng = SeededRng::from_seed(u64::from(cluster));
     let config = Config { url, s3 };
     let cluster = Uuid([cluster; 16]);
-    open(&config, cluster, &environment(), Arc::new(RealDevice), rng).await
+    let own = (cluster, Claim::Make);
+    open(&config, own, &environment(), Arc::new(RealDevice), rng).await
 }
 
 #[tokio::test]
@@ -94,7 +96,14 @@ async fn a_bucket_that_is_not_there_and_keys_that_are_wrong_say_so() {
     };
     let rng = SeededRng::from_seed(1);
     let device = Arc::new(RealDevice);
-    let missing = open(&config, Uuid([1; 16]), &environment(), device, rng.clone()).await;
+    let missing = open(
+        &config,
+        (Uuid([1; 16]), Claim::Make),
+        &environment(),
+        device,
+        rng.clone(),
+    )
+    .await;
     let missing = missing.expect_err("is refused").to_string();
     assert!(missing.contains("NoSuchBucket"), "{missing}");
     let mut environment = environment();
@@ -104,7 +113,14 @@ async fn a_bucket_that_is_not_there_and_keys_that_are_wrong_say_so() {
         s3: s3(),
     };
     let device = Arc::new(RealDevice);
-    let wrong = open(&config, Uuid([1; 16]), &environment, device, rng).await;
+    let wrong = open(
+        &config,
+        (Uuid([1; 16]), Claim::Make),
+        &environment,
+        device,
+        rng,
+    )
+    .await;
     let wrong = wrong.expect_err("is refused").to_string();
     assert!(wrong.contains("SignatureDoesNotMatch"), "{wrong}");
 }

@@ -270,3 +270,79 @@ async fn a_raft_log_that_loses_its_end_is_refused_for_what_the_write_ahead_log_h
     assert_eq!(end_of_t(&start(dir).await?).await?, 20);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_nodes_that_start_on_one_empty_store_one_is_refused() -> Result<()> {
+    let store = TempDir::new()?;
+    let url = format!("file://{}", store.path().join("objects").display());
+    let settings = [("highwater.object.storage", url.as_str())];
+    let first = TestNode::start_in(TempDir::new()?, &settings, Machine::real()).await?;
+    let other = TempDir::new()?;
+    let why = refusal(&other, &settings).await?;
+    assert!(
+        why.contains("in use") && why.contains(url.as_str()),
+        "{why}"
+    );
+    let _dir = first.stop().await?;
+    let why = refusal(&other, &settings).await?;
+    assert!(why.contains("belongs to another cluster"), "{why}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_refuses_another_store_than_its_own() -> Result<()> {
+    let elsewhere = TempDir::new()?;
+    let url = format!("file://{}", elsewhere.path().display());
+    let own = [("highwater.object.storage", url.as_str())];
+    let node = TestNode::start_in(TempDir::new()?, &own, Machine::real()).await?;
+    let dir = node.stop().await?;
+    let forgotten = TestNode::local_store(&dir);
+    let why = refusal(&dir, &[("highwater.object.storage", &forgotten)]).await?;
+    assert!(
+        why.contains(url.as_str()) && why.contains(forgotten.as_str()),
+        "{why}"
+    );
+    assert!(
+        !dir.path().join("data/objects").exists(),
+        "nothing is made there"
+    );
+    // the same place, and nothing of the cluster there
+    let kept = elsewhere.path().with_extension("kept");
+    std::fs::rename(elsewhere.path(), &kept)?;
+    let why = refusal(&dir, &own).await?;
+    assert!(
+        why.contains("is not the one") && why.contains(url.as_str()),
+        "{why}"
+    );
+    std::fs::remove_dir_all(elsewhere.path())?;
+    std::fs::rename(&kept, elsewhere.path())?;
+    TestNode::start_in(dir, &own, Machine::real()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_that_was_moved_still_has_the_objects_in_it() -> Result<()> {
+    let dir = TempDir::new()?;
+    let store = TestNode::local_store(&dir);
+    let settings = [("highwater.object.storage", store.as_str())];
+    let node = TestNode::start_in(dir, &settings, Machine::real()).await?;
+    let dir = node.stop().await?;
+    let moved = TempDir::new()?;
+    std::fs::rename(dir.path().join("data"), moved.path().join("data"))?;
+    let store = TestNode::local_store(&moved);
+    let settings = [("highwater.object.storage", store.as_str())];
+    TestNode::start_in(moved, &settings, Machine::real()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_data_directory_of_another_node_is_refused_with_both_named() -> Result<()> {
+    let node = TestNode::start(&[("node.id", "1")]).await?;
+    let dir = node.stop().await?;
+    let why = refusal(&dir, &[("node.id", "2")]).await?;
+    assert!(
+        why.contains("belongs to node.id=1, not to node.id=2"),
+        "{why}"
+    );
+    Ok(())
+}

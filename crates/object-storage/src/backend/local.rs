@@ -63,6 +63,15 @@ impl LocalStorage {
         })
     }
 
+    /// The store of what lies below a directory in this one, with its lock and its temporary files.
+    #[must_use]
+    pub(crate) fn below(self, name: &str) -> Self {
+        Self {
+            root: self.root.join(name),
+            ..self
+        }
+    }
+
     fn path(&self, key: &ObjectKey) -> PathBuf {
         self.root.join(key.as_str())
     }

@@ -15,7 +15,8 @@ use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMo
 /// The most requests under way.
 const REQUESTS_MAX: usize = 64;
 /// The most of each class, in the order of [`IoClass`]: only the WAL may have all.
-const CLASS_MAX: [usize; 4] = [REQUESTS_MAX, 32, 40, 8];
+const CLASS_MAX: [usize; CLASSES] = [REQUESTS_MAX, 32, 40, 8, 16];
+const CLASSES: usize = 5;
 
 /// A store whose requests wait for a slot; a free slot goes to the waiting request of the most urgent class, within a class
 /// to the one that waited longest.
@@ -31,9 +32,9 @@ struct Gate(Mutex<Slots>);
 #[derive(Debug)]
 struct Slots {
     free: usize,
-    taken: [usize; 4],
+    taken: [usize; CLASSES],
     /// As many as there are callers.
-    waiting: [VecDeque<oneshot::Sender<Slot>>; 4],
+    waiting: [VecDeque<oneshot::Sender<Slot>>; CLASSES],
 }
 
 /// A right to make one request; given back when dropped.
@@ -47,7 +48,7 @@ impl Gate {
     fn new(requests_max: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Slots {
             free: requests_max,
-            taken: [0; 4],
+            taken: [0; CLASSES],
             waiting: Default::default(),
         })))
     }

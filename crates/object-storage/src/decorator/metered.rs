@@ -43,10 +43,13 @@ fn label(class: IoClass) -> &'static str {
         IoClass::Upload => "upload",
         IoClass::ColdRead => "cold_read",
         IoClass::Compaction => "compaction",
+        IoClass::Start => "start",
     }
 }
 
 const OK: &str = "ok";
+/// What a conditional put was for: the object is there, or is another version.
+const REFUSED: &str = "refused";
 const FAILED: &str = "failed";
 const KINDS: [RequestKind; 4] = [
     RequestKind::Put,
@@ -54,11 +57,12 @@ const KINDS: [RequestKind; 4] = [
     RequestKind::List,
     RequestKind::Delete,
 ];
-const CLASSES: [IoClass; 4] = [
+const CLASSES: [IoClass; 5] = [
     IoClass::Wal,
     IoClass::Upload,
     IoClass::ColdRead,
     IoClass::Compaction,
+    IoClass::Start,
 ];
 
 /// The requests of one kind and class since the start.
@@ -66,11 +70,11 @@ const CLASSES: [IoClass; 4] = [
 pub struct RequestCount {
     /// What they did.
     pub kind: RequestKind,
-    /// Why. Listings and deletions count as [`IoClass::Compaction`].
+    /// Why. Listings and deletions count as [`IoClass::Compaction`], those of a start as [`IoClass::Start`].
     pub class: IoClass,
     /// How many, failed ones too: a store charges for them.
     pub requests: u64,
-    /// How many of them failed.
+    /// How many of them failed; that a conditional put was refused is an answer.
     pub failures: u64,
     /// Bytes sent or received by those that did not.
     pub bytes: u64,
@@ -104,12 +108,17 @@ impl RequestCounts {
         KINDS.into_iter().zip(&self.0).flat_map(of).collect()
     }
 
-    fn add(&self, kind: RequestKind, class: IoClass, bytes: Option<u64>) {
+    fn add(&self, kind: RequestKind, class: IoClass, ended: Result<u64, &StorageError>) {
         let (op, reason) = (kind.label(), label(class));
-        let outcome = if bytes.is_some() { OK } else { FAILED };
+        let outcome = match ended {
+            Ok(_) => OK,
+            Err(StorageError::Precondition { .. }) => REFUSED,
+            Err(_) => FAILED,
+        };
+        let bytes = ended.unwrap_or(0);
         metrics::counter!(REQUESTS, "op" => op, "class" => reason, "outcome" => outcome)
             .increment(1);
-        metrics::counter!(BYTES, "op" => op, "class" => reason).increment(bytes.unwrap_or(0));
+        metrics::counter!(BYTES, "op" => op, "class" => reason).increment(bytes);
         let row = KINDS.iter().position(|of| *of == kind).unwrap_or_default();
         let column = CLASSES
             .iter()
@@ -117,10 +126,9 @@ impl RequestCounts {
             .unwrap_or_default();
         let cell = &self.0[row][column];
         cell.requests.fetch_add(1, Ordering::Relaxed);
-        match bytes {
-            Some(bytes) => cell.bytes.fetch_add(bytes, Ordering::Relaxed),
-            None => cell.failures.fetch_add(1, Ordering::Relaxed),
-        };
+        cell.bytes.fetch_add(bytes, Ordering::Relaxed);
+        cell.failures
+            .fetch_add(u64::from(outcome == FAILED), Ordering::Relaxed);
     }
 }
 
@@ -129,11 +137,15 @@ fn show_zeros() {
     for kind in KINDS {
         let classes = match kind {
             RequestKind::Put | RequestKind::Get => &CLASSES[..],
-            RequestKind::List | RequestKind::Delete => &[IoClass::Compaction],
+            RequestKind::List | RequestKind::Delete => &[IoClass::Compaction, IoClass::Start],
+        };
+        let outcomes = match kind {
+            RequestKind::Put => &[OK, REFUSED, FAILED][..],
+            _ => &[OK, FAILED],
         };
         for (op, class) in classes.iter().map(|class| (kind.label(), label(*class))) {
-            for outcome in [OK, FAILED] {
-                metrics::counter!(REQUESTS, "op" => op, "class" => class, "outcome" => outcome)
+            for outcome in outcomes {
+                metrics::counter!(REQUESTS, "op" => op, "class" => class, "outcome" => *outcome)
                     .increment(0);
             }
             metrics::counter!(BYTES, "op" => op, "class" => class).increment(0);
@@ -162,6 +174,8 @@ impl Drop for Timer {
 pub struct Metered {
     inner: Arc<dyn ObjectStorage>,
     counts: Arc<RequestCounts>,
+    /// Of requests that do not say theirs.
+    otherwise: IoClass,
 }
 
 impl Metered {
@@ -169,7 +183,20 @@ impl Metered {
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStorage>, counts: Arc<RequestCounts>) -> Self {
         show_zeros();
-        Self { inner, counts }
+        Self {
+            inner,
+            counts,
+            otherwise: IoClass::Compaction,
+        }
+    }
+
+    /// As [`Metered::new`], for what a start asks.
+    #[must_use]
+    pub fn at_start(inner: Arc<dyn ObjectStorage>, counts: Arc<RequestCounts>) -> Self {
+        Self {
+            otherwise: IoClass::Start,
+            ..Self::new(inner, counts)
+        }
     }
 }
 
@@ -185,8 +212,8 @@ impl ObjectStorage for Metered {
         let _timer = Timer::start(RequestKind::Put);
         let bytes = body.iter().map(|part| part.len() as u64).sum();
         let put = self.inner.put(key, body, mode, class).await;
-        self.counts
-            .add(RequestKind::Put, class, put.is_ok().then_some(bytes));
+        let ended = put.as_ref().map(|_| bytes);
+        self.counts.add(RequestKind::Put, class, ended);
         put
     }
 
@@ -198,11 +225,8 @@ impl ObjectStorage for Metered {
     ) -> Result<Bytes, StorageError> {
         let _timer = Timer::start(RequestKind::Get);
         let got = self.inner.get(key, range, class).await;
-        self.counts.add(
-            RequestKind::Get,
-            class,
-            got.as_ref().ok().map(|got| got.len() as u64),
-        );
+        let ended = got.as_ref().map(|got| got.len() as u64);
+        self.counts.add(RequestKind::Get, class, ended);
         got
     }
 
@@ -214,8 +238,8 @@ impl ObjectStorage for Metered {
     ) -> Result<(Bytes, u64), StorageError> {
         let _timer = Timer::start(RequestKind::Get);
         let got = self.inner.get_suffix(key, bytes, class).await;
-        let bytes = got.as_ref().ok().map(|(got, _)| got.len() as u64);
-        self.counts.add(RequestKind::Get, class, bytes);
+        let ended = got.as_ref().map(|(got, _)| got.len() as u64);
+        self.counts.add(RequestKind::Get, class, ended);
         got
     }
 
@@ -224,19 +248,45 @@ impl ObjectStorage for Metered {
         prefix: &ObjectKey,
         after: Option<&ObjectKey>,
     ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
-        self.counts
-            .add(RequestKind::List, IoClass::Compaction, Some(0));
+        self.counts.add(RequestKind::List, self.otherwise, Ok(0));
         self.inner.list(prefix, after)
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
         let _timer = Timer::start(RequestKind::Delete);
         let deleted = self.inner.delete(keys).await;
-        self.counts.add(
-            RequestKind::Delete,
-            IoClass::Compaction,
-            deleted.is_ok().then_some(0),
-        );
+        let ended = deleted.as_ref().map(|()| 0);
+        self.counts.add(RequestKind::Delete, self.otherwise, ended);
         deleted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_runtime::SeededRng;
+
+    use super::*;
+    use crate::{MemoryStorage, probe};
+
+    #[tokio::test]
+    async fn a_sound_start_has_requests_of_its_own_and_none_that_failed() {
+        let counts = Arc::new(RequestCounts::default());
+        let store = Metered::at_start(Arc::new(MemoryStorage::default()), Arc::clone(&counts));
+        let probed = probe::run(&store, &SeededRng::from_seed(1)).await;
+        assert!(probed.is_ok(), "{probed:?}");
+        let asked = |kind, class| {
+            let found = counts.snapshot().into_iter().find(|count| {
+                let of = (count.kind, count.class);
+                of == (kind, class)
+            });
+            found.map_or((0, 0), |count| (count.requests, count.failures))
+        };
+        assert_eq!(asked(RequestKind::Put, IoClass::Start), (27, 0));
+        for kind in [RequestKind::List, RequestKind::Delete] {
+            assert_eq!(asked(kind, IoClass::Start), (1, 0), "{kind:?}");
+        }
+        for kind in KINDS {
+            assert_eq!(asked(kind, IoClass::Compaction), (0, 0), "{kind:?}");
+        }
     }
 }

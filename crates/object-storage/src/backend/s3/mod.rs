@@ -3,7 +3,7 @@
 //! One HTTP request for each call: the library's own retries are off, for one of a create-if-absent that was carried out
 //! answers 412 and looks like another's object (W3). Request cost: a put is one PUT, a read one GET, a listing one LIST for
 //! each 1000 keys, a deletion one POST for each 1000 keys; an open is [`crate::probe`]'s and one each for the bucket's
-//! lifecycle, versioning and replication settings and its clusters. Nothing is asked while nobody calls.
+//! lifecycle, versioning and replication settings, and the cluster's claim. Nothing is asked while nobody calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -15,7 +15,6 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use highwater_io::{Device, OpenMode};
-use highwater_runtime::reasons;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::client::HttpConnector;
 use object_store::path::Path;
@@ -42,7 +41,7 @@ use credentials::Chain;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 const REGION: &str = "us-east-1";
 
-/// A bucket, or a prefix in it, from where clusters are found.
+/// A bucket, or a prefix in it, where a cluster is or will be.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     store: AmazonS3,
@@ -127,15 +126,12 @@ impl Bucket {
             .await
     }
 
-    /// The names right below the prefix that hold objects: one LIST.
-    pub(crate) async fn directories(&self) -> Result<Vec<String>, String> {
-        let prefix = (!self.prefix.is_empty()).then(|| Path::from(self.prefix.as_str()));
-        let listed = self.store.list_with_delimiter(prefix.as_ref()).await;
-        let listed = listed.map_err(|error| reasons(&error))?;
-        let names = listed.common_prefixes.iter();
-        Ok(names
-            .filter_map(|path| path.filename().map(str::to_owned))
-            .collect())
+    /// The store of what lies right below the prefix.
+    pub(crate) fn root(&self) -> S3Storage {
+        S3Storage {
+            prefix: self.prefix.clone(),
+            store: self.store.clone(),
+        }
     }
 
     /// The store of what lies under the cluster's prefix.

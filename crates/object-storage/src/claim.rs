@@ -1,0 +1,120 @@
+//! A cluster's claim on a store: one object beside the clusters' prefixes, created only if absent, that names its cluster.
+//!
+//! Two clusters that start on one empty store at the same moment race for it, and one of them wins before either accepts a
+//! record. Costs one PUT and at most one GET where the claim is made, one GET where it stands.
+
+use bytes::Bytes;
+use highwater_types::ClusterId;
+
+use crate::{IoClass, ObjectStorage, PutMode, StorageError, layout};
+
+const ATTEMPTS_MAX: u32 = 5;
+const BYTES_MAX: u64 = 256;
+const CLASS: IoClass = IoClass::Start;
+
+/// What a start knows of its cluster's claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It was never made: it is now, unless another cluster's stands there.
+    Make,
+    /// It was made there before: a store without it is another one, or was emptied.
+    Expect,
+}
+
+/// Why a store is not this cluster's.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClaimError {
+    /// It is another cluster's.
+    #[error("the object store belongs to the cluster {0}")]
+    Other(String),
+    /// The claim that was made is not there.
+    #[error("the object store has no claim")]
+    Missing,
+    /// It did not answer as it should have.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Makes the claim of `cluster` on the store below whose root the clusters' prefixes lie, or finds it there.
+///
+/// # Errors
+/// [`ClaimError`].
+pub(crate) async fn hold(
+    root: &dyn ObjectStorage,
+    cluster: ClusterId,
+    claim: Claim,
+) -> Result<(), ClaimError> {
+    let ours = format!("{cluster}\n");
+    let mut outcome = Ok(());
+    for _ in 0..ATTEMPTS_MAX {
+        if claim == Claim::Make {
+            outcome = make(root, &ours).await;
+        }
+        // also where the outcome is not known
+        match root.get(&layout::claim(), 0..BYTES_MAX, CLASS).await {
+            Ok(found) if found == ours.as_bytes() => return Ok(()),
+            Ok(found) => {
+                let other = String::from_utf8_lossy(&found).trim().to_owned();
+                return Err(ClaimError::Other(other));
+            }
+            Err(StorageError::NotFound { .. }) if claim == Claim::Expect => {
+                return Err(ClaimError::Missing);
+            }
+            Err(error) if outcome.is_ok() => outcome = Err(error),
+            Err(_) => {}
+        }
+    }
+    outcome.map_err(ClaimError::from)
+}
+
+/// One attempt; that another was first is found by reading.
+async fn make(root: &dyn ObjectStorage, ours: &str) -> Result<(), StorageError> {
+    let body = vec![Bytes::copy_from_slice(ours.as_bytes())];
+    let key = layout::claim();
+    match root.put(&key, body, PutMode::IfAbsent, CLASS).await {
+        Ok(_) | Err(StorageError::Precondition { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_types::Uuid;
+
+    use super::*;
+    use crate::MemoryStorage;
+
+    const FIRST: ClusterId = Uuid([1; 16]);
+    const SECOND: ClusterId = Uuid([2; 16]);
+
+    #[tokio::test]
+    async fn of_two_clusters_that_start_on_one_empty_store_one_has_it() {
+        let store = MemoryStorage::default();
+        let (first, second) = futures::join!(
+            hold(&store, FIRST, Claim::Make),
+            hold(&store, SECOND, Claim::Make)
+        );
+        assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+        let (winner, loser) = match first {
+            Ok(()) => (FIRST, SECOND),
+            Err(_) => (SECOND, FIRST),
+        };
+        for claim in [Claim::Make, Claim::Expect] {
+            assert!(hold(&store, winner, claim).await.is_ok());
+            let refused = hold(&store, loser, claim).await;
+            assert!(
+                matches!(&refused, Err(ClaimError::Other(named)) if *named == winner.to_string()),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_without_the_claim_that_was_made_is_another_one() {
+        let store = MemoryStorage::default();
+        let refused = hold(&store, FIRST, Claim::Expect).await;
+        assert!(matches!(refused, Err(ClaimError::Missing)), "{refused:?}");
+        let listed = futures::StreamExt::collect::<Vec<_>>(store.list(&layout::claim(), None));
+        assert!(listed.await.is_empty(), "nothing is written there");
+    }
+}
