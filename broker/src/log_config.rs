@@ -48,6 +48,8 @@ pub(crate) fn log_config(own: &BTreeMap<String, String>, broker: &Config) -> Log
         retention_bytes: long("retention.bytes"),
         segment_bytes: long("segment.bytes"),
         segment_ms: long("segment.ms"),
+        segment_jitter_ms: long("segment.jitter.ms"),
+        max_compaction_lag_ms: long("max.compaction.lag.ms"),
         delete: has_policy("delete"),
         compact: has_policy("compact"),
         producer_expiration_ms: broker.long("producer.id.expiration.ms"),

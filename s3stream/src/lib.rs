@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+pub use highwater_object_format::RollPart;
 use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, ObjectId, StreamId, StreamOffset, StreamRange, Timestamp,
     WalPosition,
@@ -15,11 +16,13 @@ pub use highwater_wal::{AppendPermit, AppendReceipt, HEAD_BYTES, StreamBatch, re
 mod cache;
 mod error;
 mod read;
+mod rolls;
 mod store;
 mod stream;
 mod upload;
 
 pub use error::StreamError;
+pub use rolls::Roll;
 pub use store::{Config, ObjectStreamStore, Parts};
 
 /// What the bounds of a stream are: `start <= confirmed <= next`.
@@ -96,19 +99,6 @@ pub struct OpenedStream {
     pub rolls: Vec<Roll>,
 }
 
-/// One closed roll, or the active one: [base, end) (F6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Roll {
-    /// Its first offset.
-    pub base: StreamOffset,
-    /// Just after its last offset.
-    pub end: StreamOffset,
-    /// Bytes of its batches.
-    pub bytes: u64,
-    /// Its largest timestamp, or -1.
-    pub max_timestamp: Timestamp,
-}
-
 /// The streams of a node.
 #[async_trait]
 pub trait StreamStore: Debug + Send + Sync + 'static {
@@ -163,26 +153,14 @@ pub struct Claim {
     pub part: Range<u64>,
     /// The largest timestamp in it, or -1.
     pub max_timestamp: Timestamp,
-    /// Where the stream rolled within it: the base offset of each batch that began a new roll (F6), with the bytes of
-    /// this claim before it and the largest timestamp before it.
-    pub rolls: Vec<ClaimRoll>,
+    /// What its object has of each roll, in order (F6); a claim that was clipped (U3) may begin after the first.
+    pub rolls: Vec<RollPart>,
     /// First offset of the oldest transaction open at its end (F3).
     pub open_from: Option<StreamOffset>,
     /// Whether a checkpoint at `range.end` stands in the object (F2).
     pub has_checkpoint: bool,
     /// The leader epoch of its batches; two leaderships are never one claim (C2).
     pub leader_epoch: LeaderEpoch,
-}
-
-/// A roll boundary inside a claim (F6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClaimRoll {
-    /// The base offset of the first batch of the new roll.
-    pub base: StreamOffset,
-    /// Bytes of this claim before it.
-    pub bytes_before: u64,
-    /// Largest timestamp of this claim before it and after the roll before it, or -1.
-    pub max_timestamp_before: Timestamp,
 }
 
 /// The commit of one uploaded object (U3).

@@ -14,11 +14,11 @@ use tokio::sync::{Notify, watch};
 
 use crate::read::{ObjectReader, after_checkpoint};
 use crate::stream::{ObjectStream, State};
-use crate::upload;
 use crate::{
-    AppendPermit, Claim, DeltaFold, OpenStream, OpenedStream, Roll, StreamBounds, StreamError,
-    StreamMetadata, StreamStore,
+    AppendPermit, DeltaFold, OpenStream, OpenedStream, StreamBounds, StreamError, StreamMetadata,
+    StreamStore,
 };
+use crate::{rolls, upload};
 
 /// When and how much is uploaded.
 #[derive(Debug, Clone)]
@@ -285,7 +285,7 @@ impl ObjectStreamStore {
         }
         let all = shared.metadata.locate(asked.id, 0..end.max(1), usize::MAX);
         let claims = all.await?;
-        let rolls = rolls_of(&claims, bounds.start);
+        let rolls = rolls::of_claims(&claims, bounds.start);
         let from = checkpoint.as_ref().map_or(0, |(at, _)| *at);
         let mut deltas = Vec::new();
         let mut entries = Vec::new();
@@ -333,41 +333,6 @@ impl ObjectStreamStore {
             rolls,
         })
     }
-}
-
-/// The rolls that claims tell of (F6), those below the start left out.
-fn rolls_of(claims: &[Claim], start: StreamOffset) -> Vec<Roll> {
-    let mut rolls: Vec<Roll> = Vec::new();
-    for claim in claims {
-        let mut base = claim.range.start;
-        let mut bytes = 0;
-        let total = claim.part.end - claim.part.start;
-        let ends = claim
-            .rolls
-            .iter()
-            .map(|roll| (roll.base, roll.bytes_before, roll.max_timestamp_before));
-        let last = (claim.range.end, total, claim.max_timestamp);
-        for (end, upto, max_timestamp) in ends.chain([last]) {
-            if end > base {
-                match rolls.last_mut() {
-                    Some(active) if base == claim.range.start => {
-                        active.end = end;
-                        active.bytes += upto - bytes;
-                        active.max_timestamp = active.max_timestamp.max(max_timestamp);
-                    }
-                    _ => rolls.push(Roll {
-                        base,
-                        end,
-                        bytes: upto - bytes,
-                        max_timestamp,
-                    }),
-                }
-            }
-            (base, bytes) = (end, upto);
-        }
-    }
-    rolls.retain(|roll| roll.end > start);
-    rolls
 }
 
 #[async_trait]

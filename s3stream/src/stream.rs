@@ -4,14 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use highwater_object_format::{BatchEntry, RollPart};
 use highwater_types::{LeaderEpoch, StreamId, StreamOffset, StreamRange, Timestamp};
 use highwater_wal::ConfirmedBatch;
 use tokio::sync::watch;
 
 use crate::cache::{Cached, StreamCache};
+use crate::rolls::{self, Roll};
 use crate::store::Shared;
 use crate::{
-    AppendPermit, AppendReceipt, FetchLimit, Roll, Stream, StreamBatch, StreamBounds, StreamError,
+    AppendPermit, AppendReceipt, FetchLimit, Stream, StreamBatch, StreamBounds, StreamError,
 };
 
 #[derive(Debug)]
@@ -75,35 +77,26 @@ impl ObjectStream {
 impl State {
     fn confirm(&mut self, batch: ConfirmedBatch) {
         let next = batch.base + StreamOffset::from(batch.count);
-        extend_rolls(&mut self.rolls, &batch, next);
+        let entry = BatchEntry {
+            base: batch.base,
+            count: batch.count,
+            bytes: u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX),
+            max_timestamp: batch.max_timestamp,
+        };
+        let part = RollPart::of_batch(&entry, batch.append_time, batch.roll);
+        rolls::extend(&mut self.rolls, &part, next);
         self.bounds.confirmed = next;
         self.cache.push(Cached {
             base: batch.base,
             next,
             max_timestamp: batch.max_timestamp,
             roll: batch.roll,
+            append_time: batch.append_time,
             delta: batch.delta,
             bytes: batch.bytes,
             tail_crc: batch.tail_crc,
             _permit: batch.permit,
         });
-    }
-}
-
-fn extend_rolls(rolls: &mut Vec<Roll>, batch: &ConfirmedBatch, next: StreamOffset) {
-    let bytes = batch.bytes.len() as u64;
-    match rolls.last_mut() {
-        Some(active) if !batch.roll => {
-            active.end = next;
-            active.bytes += bytes;
-            active.max_timestamp = active.max_timestamp.max(batch.max_timestamp);
-        }
-        _ => rolls.push(Roll {
-            base: batch.base,
-            end: next,
-            bytes,
-            max_timestamp: batch.max_timestamp,
-        }),
     }
 }
 

@@ -43,12 +43,14 @@ fn batch(base: StreamOffset, bytes: usize) -> StreamBatch {
         tail,
         delta: Bytes::from(vec![fill; 28]),
         roll: base == 4,
+        append_time: base * 11,
     }
 }
 
 /// What of a batch must come back as it was.
 fn seen(batch: &ConfirmedBatch) -> (StreamId, StreamOffset, u32, i64, Bytes, bool, Bytes) {
     assert_eq!(batch.tail_crc, crc32fast::hash(&batch.bytes[HEAD_BYTES..]));
+    assert_eq!(batch.append_time, batch.base * 11);
     (
         batch.stream,
         batch.base,

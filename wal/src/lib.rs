@@ -40,6 +40,8 @@ pub struct StreamBatch {
     pub delta: Bytes,
     /// Whether the stream rolls before this batch (F6).
     pub roll: bool,
+    /// The broker's clock when it was appended: what its roll falls back to where records have no time (F6).
+    pub append_time: Timestamp,
 }
 
 /// A batch that the WAL holds durably, or that it gave back on recovery.
@@ -59,6 +61,8 @@ pub struct ConfirmedBatch {
     pub delta: Bytes,
     /// Whether the stream rolls before it (F6).
     pub roll: bool,
+    /// The broker's clock when it was appended.
+    pub append_time: Timestamp,
     /// The whole batch: a slice of the group-commit buffer.
     pub bytes: Bytes,
     /// The CRC-32 (IEEE) of `bytes` after the first [`HEAD_BYTES`].

@@ -134,6 +134,7 @@ impl PartitionOpener {
             history.unwrap_or_default(),
             config,
             clock,
+            wanted.stream.id.0,
         )?;
         Ok(Partition {
             topic: wanted.topic,

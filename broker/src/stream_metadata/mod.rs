@@ -10,7 +10,7 @@ use highwater_kraft_meta::command::{
 };
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError, Rejection};
 use highwater_s3stream::{
-    Claim, ClaimRoll, Committed, ObjectCommit, StreamBounds, StreamError, StreamMetadata,
+    Claim, Committed, ObjectCommit, RollPart, StreamBounds, StreamError, StreamMetadata,
 };
 use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, ObjectId, StreamId, StreamOffset, StreamRange, Timestamp,
@@ -74,10 +74,14 @@ impl KraftStreamMetadata {
 }
 
 fn record(claim: &Claim) -> ClaimRecord {
-    let roll = |roll: &ClaimRoll| RollRecord {
+    let roll = |roll: &RollPart| RollRecord {
         base: roll.base,
-        bytes_before: roll.bytes_before,
-        max_timestamp_before: roll.max_timestamp_before,
+        begins: roll.begins,
+        bytes: roll.bytes,
+        max_timestamp: roll.max_timestamp,
+        first_timestamp: roll.first_timestamp,
+        first_append: roll.first_append,
+        last_append: roll.last_append,
     };
     ClaimRecord {
         first: claim.range.start,
@@ -94,10 +98,14 @@ fn record(claim: &Claim) -> ClaimRecord {
 }
 
 fn claim(record: &ClaimRecord) -> Claim {
-    let roll = |roll: &RollRecord| ClaimRoll {
+    let roll = |roll: &RollRecord| RollPart {
         base: roll.base,
-        bytes_before: roll.bytes_before,
-        max_timestamp_before: roll.max_timestamp_before,
+        begins: roll.begins,
+        bytes: roll.bytes,
+        max_timestamp: roll.max_timestamp,
+        first_timestamp: roll.first_timestamp,
+        first_append: roll.first_append,
+        last_append: roll.last_append,
     };
     Claim {
         range: record.first..record.next,

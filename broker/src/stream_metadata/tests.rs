@@ -244,6 +244,7 @@ fn batch(base: StreamOffset) -> StreamBatch {
         tail: Bytes::from(tail),
         delta: Bytes::new(),
         roll: false,
+        append_time: base,
     }
 }
 

@@ -3,19 +3,50 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use highwater_types::{LeaderEpoch, StreamId, StreamOffset, StreamRange, Timestamp};
 
-use crate::{BlockEntry, FormatError};
+use crate::{BatchEntry, BlockEntry, FormatError};
 
 const PART: &str = "stream directory";
 
-/// Where a stream rolled within an object (F6).
+/// What a stream's part of an object has of one roll (F6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamRoll {
-    /// The base offset of the first batch of the new roll.
+pub struct RollPart {
+    /// The base offset of its first batch.
     pub base: StreamOffset,
-    /// Bytes of this part before it.
-    pub bytes_before: u64,
-    /// The largest timestamp of this part before it and since the roll before it, or -1.
-    pub max_timestamp_before: Timestamp,
+    /// Whether the roll begins with it; otherwise it goes on from before this object.
+    pub begins: bool,
+    /// Bytes of its batches.
+    pub bytes: u64,
+    /// The largest timestamp of its batches, or -1.
+    pub max_timestamp: Timestamp,
+    /// The largest timestamp of its first batch, or -1.
+    pub first_timestamp: Timestamp,
+    /// When its first batch was appended, by the broker's clock.
+    pub first_append: Timestamp,
+    /// When its last batch was appended.
+    pub last_append: Timestamp,
+}
+
+impl RollPart {
+    /// The part that one batch is.
+    #[must_use]
+    pub fn of_batch(batch: &BatchEntry, append_time: Timestamp, begins: bool) -> Self {
+        Self {
+            base: batch.base,
+            begins,
+            bytes: batch.bytes.into(),
+            max_timestamp: batch.max_timestamp,
+            first_timestamp: batch.max_timestamp,
+            first_append: append_time,
+            last_append: append_time,
+        }
+    }
+
+    /// Takes in the part that follows.
+    pub fn join(&mut self, next: &Self) {
+        self.bytes = self.bytes.saturating_add(next.bytes);
+        self.max_timestamp = self.max_timestamp.max(next.max_timestamp);
+        self.last_append = next.last_append;
+    }
 }
 
 /// Everything an object says of one stream, but its records.
@@ -37,8 +68,8 @@ pub struct StreamDirectory {
     pub blocks: Vec<BlockEntry>,
     /// The leader epochs known, each with its first offset (F7).
     pub leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
-    /// Where it rolled.
-    pub rolls: Vec<StreamRoll>,
+    /// Its rolls, in order.
+    pub rolls: Vec<RollPart>,
     /// The delta of each batch that has one (F1).
     pub deltas: Vec<(StreamRange, Bytes)>,
     /// Entries, by the offset of their marker (F3).
@@ -73,8 +104,12 @@ impl StreamDirectory {
         put_count(&mut out, self.rolls.len());
         for roll in &self.rolls {
             out.put_i64(roll.base);
-            out.put_u64(roll.bytes_before);
-            out.put_i64(roll.max_timestamp_before);
+            out.put_u8(roll.begins.into());
+            out.put_u64(roll.bytes);
+            out.put_i64(roll.max_timestamp);
+            out.put_i64(roll.first_timestamp);
+            out.put_i64(roll.first_append);
+            out.put_i64(roll.last_append);
         }
         put_count(&mut out, self.deltas.len());
         for (range, delta) in &self.deltas {
@@ -122,11 +157,15 @@ impl StreamDirectory {
             })
         })?;
         let leader_epochs = r.list(12, |r| Ok((LeaderEpoch(r.i32()?), r.i64()?)))?;
-        let rolls = r.list(24, |r| {
-            Ok(StreamRoll {
+        let rolls = r.list(49, |r| {
+            Ok(RollPart {
                 base: r.i64()?,
-                bytes_before: r.u64()?,
-                max_timestamp_before: r.i64()?,
+                begins: r.u8()? != 0,
+                bytes: r.u64()?,
+                max_timestamp: r.i64()?,
+                first_timestamp: r.i64()?,
+                first_append: r.i64()?,
+                last_append: r.i64()?,
             })
         })?;
         let deltas = r.list(16, |r| {

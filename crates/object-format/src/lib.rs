@@ -6,7 +6,7 @@ mod error;
 mod object;
 
 pub use block::{BatchEntry, BlockEntry, DataBlock, SummedBytes};
-pub use directory::{StreamDirectory, StreamRoll};
+pub use directory::{RollPart, StreamDirectory};
 pub use error::FormatError;
 pub use object::{
     FOOTER_BYTES, Footer, HEADER_BYTES, ObjectHeader, ObjectWriter, StreamPart, WrittenObject,

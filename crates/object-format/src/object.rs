@@ -7,7 +7,7 @@ use highwater_types::{
 
 use crate::block::{self, SummedBytes, VERSION};
 use crate::directory::{Fields, checked};
-use crate::{BatchEntry, BlockEntry, FormatError, StreamDirectory, StreamRoll};
+use crate::{BatchEntry, BlockEntry, FormatError, RollPart, StreamDirectory};
 
 const HEADER_MAGIC: &[u8; 4] = b"HWOB";
 /// Bytes of the header, at the very beginning.
@@ -126,8 +126,6 @@ pub struct ObjectWriter {
     pending: Vec<SummedBytes>,
     pending_bytes: usize,
     batches: Vec<BatchEntry>,
-    stream_bytes: u64,
-    roll_max_timestamp: Timestamp,
 }
 
 impl ObjectWriter {
@@ -142,8 +140,6 @@ impl ObjectWriter {
             pending: Vec::new(),
             pending_bytes: 0,
             batches: Vec::new(),
-            stream_bytes: 0,
-            roll_max_timestamp: -1,
         }
     }
 
@@ -155,8 +151,6 @@ impl ObjectWriter {
         leader_epoch: LeaderEpoch,
         first: StreamOffset,
     ) {
-        self.stream_bytes = 0;
-        self.roll_max_timestamp = -1;
         self.parts.push(StreamPart {
             directory: StreamDirectory {
                 stream,
@@ -180,7 +174,14 @@ impl ObjectWriter {
     ///
     /// # Panics
     /// Before any stream was begun.
-    pub fn push_batch(&mut self, batch: BatchEntry, delta: Bytes, roll: bool, body: SummedBytes) {
+    pub fn push_batch(
+        &mut self,
+        batch: BatchEntry,
+        delta: Bytes,
+        roll: bool,
+        append_time: Timestamp,
+        body: SummedBytes,
+    ) {
         // a block names its batches by 32-bit distances, which compaction's gaps may exceed
         if self
             .batches
@@ -191,21 +192,16 @@ impl ObjectWriter {
         }
         let part = self.parts.last_mut().expect("a stream was begun");
         let directory = &mut part.directory;
-        if roll {
-            directory.rolls.push(StreamRoll {
-                base: batch.base,
-                bytes_before: self.stream_bytes,
-                max_timestamp_before: self.roll_max_timestamp,
-            });
-            self.roll_max_timestamp = -1;
+        let of_roll = RollPart::of_batch(&batch, append_time, roll);
+        match directory.rolls.last_mut() {
+            Some(last) if !roll => last.join(&of_roll),
+            _ => directory.rolls.push(of_roll),
         }
-        self.roll_max_timestamp = self.roll_max_timestamp.max(batch.max_timestamp);
         directory.range.end = batch.next();
         directory.max_timestamp = directory.max_timestamp.max(batch.max_timestamp);
         if !delta.is_empty() {
             directory.deltas.push((batch.base..batch.next(), delta));
         }
-        self.stream_bytes += body.bytes.len() as u64;
         self.pending_bytes += body.bytes.len();
         self.pending.push(body);
         self.batches.push(batch);

@@ -48,7 +48,14 @@ fn push(writer: &mut ObjectWriter, first: StreamOffset, plans: &[Plan]) {
             Bytes::from(count.to_string())
         };
         let fill = u8::try_from(length % 251).expect("small");
-        writer.push_batch(batch, delta, roll, Bytes::from(vec![fill; length]).into());
+        let body = Bytes::from(vec![fill; length]);
+        writer.push_batch(
+            batch,
+            delta,
+            roll,
+            max_timestamp.saturating_add(7),
+            body.into(),
+        );
     }
 }
 
@@ -146,9 +153,14 @@ fn golden_objects_read_and_are_written_byte_for_byte() {
         let rolls: Vec<_> = directory
             .rolls
             .iter()
-            .map(|roll| (roll.base, roll.bytes_before, roll.max_timestamp_before))
+            .map(|roll| (roll.base, roll.begins, roll.bytes, roll.max_timestamp))
             .collect();
-        assert_eq!(rolls, [(15, 61, 1000), (19, 131, 900)], "F6");
+        let expected = [
+            (10, false, 61, 1000),
+            (15, true, 70, 900),
+            (19, true, 63, 1100),
+        ];
+        assert_eq!(rolls, expected, "F6");
     }
 }
 
@@ -259,7 +271,10 @@ proptest! {
             prop_assert_eq!(batches.len(), plans.len());
             prop_assert_eq!(body.len(), plans.iter().map(|plan| plan.2).sum::<usize>());
             prop_assert_eq!(batches[0].max_timestamp, plans[0].3);
-            prop_assert_eq!(directory.rolls.len(), plans.iter().filter(|plan| plan.4).count());
+            let begun = directory.rolls.iter().filter(|roll| roll.begins).count();
+            prop_assert_eq!(begun, plans.iter().filter(|plan| plan.4).count());
+            let bytes: u64 = directory.rolls.iter().map(|roll| roll.bytes).sum();
+            prop_assert_eq!(bytes, body.len() as u64);
         }
     }
 

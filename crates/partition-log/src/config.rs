@@ -25,6 +25,10 @@ pub struct LogConfig {
     pub segment_bytes: i64,
     /// `segment.ms`.
     pub segment_ms: i64,
+    /// `segment.jitter.ms`.
+    pub segment_jitter_ms: i64,
+    /// `max.compaction.lag.ms`.
+    pub max_compaction_lag_ms: i64,
     /// Whether `cleanup.policy` has `delete`.
     pub delete: bool,
     /// Whether `cleanup.policy` has `compact`.
@@ -46,6 +50,8 @@ impl Default for LogConfig {
             retention_bytes: -1,
             segment_bytes: 1 << 30,
             segment_ms: 604_800_000,
+            segment_jitter_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
             delete: true,
             compact: false,
             producer_expiration_ms: 86_400_000,

@@ -5,6 +5,7 @@ mod error;
 mod log;
 mod producer_state;
 mod recompress;
+mod rolls;
 mod validate;
 
 pub use config::LogConfig;

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use highwater_protocol::records::{head, split_batches};
 use highwater_runtime::WallClock;
 use highwater_s3stream::{
-    AppendPermit, AppendReceipt, FetchLimit, HEAD_BYTES, OpenedStream, Stream, StreamBatch,
+    AppendPermit, AppendReceipt, FetchLimit, HEAD_BYTES, OpenedStream, Roll, Stream, StreamBatch,
     StreamBounds, StreamError, record_bytes,
 };
 use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
 use tokio::sync::watch;
 
 use crate::producer_state::{ProducerBatch, ProducerState};
+use crate::rolls::{rolls_before, start_after_retention};
 use crate::validate::{self, Origin, ValidatedBatch};
 use crate::{AppendError, LogConfig, ReadError};
 
@@ -85,6 +86,7 @@ pub struct PartitionLog {
     leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
     config: RwLock<Arc<LogConfig>>,
     clock: WallClock,
+    seed: u64,
     state: Mutex<State>,
 }
 
@@ -93,15 +95,16 @@ struct State {
     producers: ProducerState,
     /// Receipts of batches that may not be durable yet, by first offset: a repeat waits for its original.
     pending: BTreeMap<StreamOffset, AppendReceipt>,
-    roll_bytes: u64,
-    roll_since: Option<Timestamp>,
+    /// The roll that is appended to; none begins anew with the next batch.
+    roll: Option<Roll>,
 }
 
 /// The most that a batch may be once decompressed, when its records are looked at.
 const RECORDS_BYTES_MAX: usize = 256 << 20;
 
 impl PartitionLog {
-    /// Rebuilds the log's state from what its stream holds (F4).
+    /// Rebuilds the log's state from what its stream holds (F4); the seed, the same at every opening, is for the jitter of
+    /// its rolls.
     ///
     /// # Errors
     /// When a checkpoint or a delta is of a version that is not known.
@@ -111,6 +114,7 @@ impl PartitionLog {
         leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
         config: LogConfig,
         clock: WallClock,
+        seed: u64,
     ) -> Result<Arc<Self>, StreamError> {
         let checkpoint = opened.checkpoint.as_ref().map(|(_, state)| state);
         let producers = ProducerState::rebuild(checkpoint, &opened.deltas).ok_or_else(|| {
@@ -119,14 +123,10 @@ impl PartitionLog {
                 reason: "producer state is of a version that is not known".to_owned(),
             }
         })?;
-        let active = opened.rolls.last();
         let state = State {
             producers,
             pending: BTreeMap::new(),
-            roll_bytes: active.map_or(0, |roll| roll.bytes),
-            roll_since: active
-                .map(|roll| roll.max_timestamp)
-                .filter(|time| *time >= 0),
+            roll: opened.rolls.last().copied(),
         };
         Ok(Arc::new(Self {
             stream: opened.stream,
@@ -134,6 +134,7 @@ impl PartitionLog {
             leader_epochs,
             config: RwLock::new(Arc::new(config)),
             clock,
+            seed,
             state: Mutex::new(state),
         }))
     }
@@ -220,6 +221,15 @@ impl PartitionLog {
         }
         let base = bounds.next;
         let count = u32::try_from(header.count).expect("the count was checked");
+        let next = Roll {
+            base,
+            end: base + StreamOffset::from(count),
+            bytes: bytes.len() as u64,
+            max_timestamp,
+            first_timestamp: max_timestamp,
+            first_append: now,
+            last_append: now,
+        };
         let stored = StreamBatch {
             count,
             max_timestamp,
@@ -230,7 +240,8 @@ impl PartitionLog {
                 .as_ref()
                 .map(ProducerBatch::encode)
                 .unwrap_or_default(),
-            roll: state.rolls_before(bytes.len(), max_timestamp, &config),
+            roll: state.rolls_before(next, &config, self.seed),
+            append_time: now,
         };
         let receipt = self.stream.append(permit, base, &stored);
         if let Some(producer) = &producer {
@@ -486,51 +497,32 @@ impl PartitionLog {
         if !config.delete {
             return Ok(());
         }
-        let rolls = self.stream.rolls();
-        let mut left: i64 = rolls
-            .iter()
-            .map(|roll| i64::try_from(roll.bytes).unwrap_or(i64::MAX))
-            .sum();
-        let mut start = None;
-        for (i, roll) in rolls.iter().enumerate() {
-            let bytes = i64::try_from(roll.bytes).unwrap_or(i64::MAX);
-            let active = i + 1 == rolls.len();
-            let expired = config.retention_ms >= 0
-                && roll.max_timestamp >= 0
-                && now.saturating_sub(roll.max_timestamp) > config.retention_ms;
-            let over = config.retention_bytes >= 0 && left - bytes >= config.retention_bytes;
-            if !(expired || (over && !active)) {
-                break;
-            }
-            left -= bytes;
-            start = Some(roll.end);
-        }
+        let start = start_after_retention(&self.stream.rolls(), &config, now);
         let bounds = self.stream.bounds();
-        match start.map(|start| start.min(bounds.confirmed)) {
-            Some(start) if start > bounds.start => self.stream.trim(start).await,
-            _ => Ok(()),
+        let Some(start) = start.map(|start| start.min(bounds.confirmed)) else {
+            return Ok(());
+        };
+        if start > bounds.start {
+            self.stream.trim(start).await?;
+            let mut state = self.lock();
+            if self.stream.bounds().next <= start {
+                // all of the active roll is gone
+                state.roll = None;
+            }
         }
+        Ok(())
     }
 }
 
 impl State {
-    /// Whether Kafka's log would start a new segment before this batch (F6).
-    fn rolls_before(&mut self, bytes: usize, timestamp: Timestamp, config: &LogConfig) -> bool {
-        let bytes = bytes as u64;
-        let full = self.roll_bytes > 0
-            && i64::try_from(self.roll_bytes + bytes).unwrap_or(i64::MAX) > config.segment_bytes;
-        let old = self.roll_since.is_some_and(|since| {
-            timestamp >= 0 && timestamp.saturating_sub(since) > config.segment_ms
-        });
-        if full || old {
-            self.roll_bytes = 0;
-            self.roll_since = None;
+    /// Whether the log rolls before a batch, given as the roll that it would be (F6); the active roll takes it in.
+    fn rolls_before(&mut self, next: Roll, config: &LogConfig, seed: u64) -> bool {
+        let begins = rolls_before(self.roll.as_ref(), &next, config, seed);
+        match &mut self.roll {
+            Some(active) if !begins => active.bytes = active.bytes.saturating_add(next.bytes),
+            roll => *roll = Some(next),
         }
-        self.roll_bytes += bytes;
-        if timestamp >= 0 {
-            self.roll_since.get_or_insert(timestamp);
-        }
-        full || old
+        begins
     }
 }
 

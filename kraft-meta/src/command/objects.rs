@@ -64,7 +64,7 @@ pub struct ClaimRecord {
     /// The largest timestamp, or -1.
     #[prost(int64, tag = "5")]
     pub max_timestamp: i64,
-    /// Where the stream rolled within it.
+    /// What its object has of each roll (F6).
     #[prost(message, repeated, tag = "6")]
     pub rolls: Vec<RollRecord>,
     /// First offset of the oldest open transaction, or -1.
@@ -81,18 +81,30 @@ pub struct ClaimRecord {
     pub object: Option<ObjectName>,
 }
 
-/// A roll within a claim (F6).
+/// What a claim's object has of one roll (F6).
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct RollRecord {
-    /// The first offset of the new roll.
+    /// Its first offset there.
     #[prost(int64, tag = "1")]
     pub base: i64,
-    /// Bytes of the claim before it.
-    #[prost(uint64, tag = "2")]
-    pub bytes_before: u64,
-    /// Largest timestamp before it.
-    #[prost(int64, tag = "3")]
-    pub max_timestamp_before: i64,
+    /// Whether the roll begins there.
+    #[prost(bool, tag = "2")]
+    pub begins: bool,
+    /// Bytes of its batches.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// Their largest timestamp, or -1.
+    #[prost(int64, tag = "4")]
+    pub max_timestamp: i64,
+    /// The largest timestamp of the first of them, or -1.
+    #[prost(int64, tag = "5")]
+    pub first_timestamp: i64,
+    /// When the first was appended.
+    #[prost(int64, tag = "6")]
+    pub first_append: i64,
+    /// When the last was appended.
+    #[prost(int64, tag = "7")]
+    pub last_append: i64,
 }
 
 /// The name of a data object.

@@ -15,6 +15,7 @@ pub(crate) struct Cached {
     pub(crate) next: StreamOffset,
     pub(crate) max_timestamp: Timestamp,
     pub(crate) roll: bool,
+    pub(crate) append_time: Timestamp,
     pub(crate) delta: Bytes,
     pub(crate) bytes: Bytes,
     pub(crate) tail_crc: u32,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use highwater_object_format::{BlockEntry, Footer, FormatError, StreamDirectory, StreamRoll};
+use highwater_object_format::{BlockEntry, Footer, FormatError, RollPart, StreamDirectory};
 use highwater_object_storage::{IoClass, ObjectKey, ObjectStorage, layout};
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{ObjectId, StreamId};
@@ -36,7 +36,7 @@ impl Weighter<Key, Arc<StreamDirectory>> for ByBytes {
         let deltas = directory.deltas.iter().map(|(_, delta)| delta.len() + 48);
         let checkpoint = directory.checkpoint.as_ref().map_or(0, Bytes::len);
         let lists = directory.blocks.len() * size_of::<BlockEntry>()
-            + directory.rolls.len() * size_of::<StreamRoll>()
+            + directory.rolls.len() * size_of::<RollPart>()
             + directory.leader_epochs.len() * 16;
         (entries.sum::<usize>() + deltas.sum::<usize>() + checkpoint + lists + 512) as u64
     }

@@ -88,6 +88,7 @@ fn object(number: u64, first: StreamOffset) -> (ObjectId, Vec<u8>, Claim) {
             batch,
             Bytes::new(),
             false,
+            0,
             Bytes::from(vec![fill; BLOCK]).into(),
         );
     }

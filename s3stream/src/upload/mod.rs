@@ -13,13 +13,15 @@ use highwater_object_format::{
 };
 use highwater_object_storage::{IoClass, PutMode, StorageError, layout};
 use highwater_runtime::{crash_point, reasons};
-use highwater_types::{LeaderEpoch, ObjectId, StreamId, StreamOffset, StreamRange, WalPosition};
+use highwater_types::{
+    LeaderEpoch, ObjectId, StreamId, StreamOffset, StreamRange, Timestamp, WalPosition,
+};
 use highwater_wal::{ConfirmedBatch, HEAD_BYTES, SealedWal};
 use tokio::time::Instant;
 
 use crate::store::Shared;
 use crate::stream::ObjectStream;
-use crate::{Claim, ClaimRoll, ObjectCommit, StreamError};
+use crate::{Claim, ObjectCommit, StreamError};
 
 /// How long a failed upload rests.
 const REST: Duration = Duration::from_secs(1);
@@ -80,6 +82,7 @@ struct Batch {
     entry: BatchEntry,
     delta: Bytes,
     roll: bool,
+    append_time: Timestamp,
     body: SummedBytes,
 }
 
@@ -120,7 +123,7 @@ pub(crate) async fn once(shared: &Arc<Shared>) -> Result<(), StreamError> {
         for batches in share.batches.chunks(BATCHES_AT_ONCE) {
             for batch in batches {
                 let (delta, body) = (batch.delta.clone(), batch.body.clone());
-                writer.push_batch(batch.entry, delta, batch.roll, body);
+                writer.push_batch(batch.entry, delta, batch.roll, batch.append_time, body);
             }
             // requests go before uploads
             tokio::task::yield_now().await;
@@ -178,6 +181,7 @@ fn share(shared: &Shared, stream: &Arc<ObjectStream>) -> Option<Share> {
             entry,
             delta: batch.delta.clone(),
             roll: batch.roll,
+            append_time: batch.append_time,
             body: summed(batch.bytes.clone(), batch.tail_crc),
         });
     }
@@ -334,17 +338,12 @@ async fn put(
 
 fn claim(object: ObjectId, part: &StreamPart) -> (StreamId, Claim) {
     let directory = &part.directory;
-    let roll = |roll: &highwater_object_format::StreamRoll| ClaimRoll {
-        base: roll.base,
-        bytes_before: roll.bytes_before,
-        max_timestamp_before: roll.max_timestamp_before,
-    };
     let claim = Claim {
         range: directory.range.clone(),
         object: Some(object),
         part: part.blocks.clone(),
         max_timestamp: directory.max_timestamp,
-        rolls: directory.rolls.iter().map(roll).collect(),
+        rolls: directory.rolls.clone(),
         open_from: directory.open_from,
         has_checkpoint: directory.checkpoint.is_some(),
         leader_epoch: directory.leader_epoch,
@@ -398,7 +397,7 @@ async fn upload_window(
                 max_timestamp: batch.max_timestamp,
             };
             let body = summed(batch.bytes, batch.tail_crc);
-            writer.push_batch(entry, batch.delta, batch.roll, body);
+            writer.push_batch(entry, batch.delta, batch.roll, batch.append_time, body);
         }
         writer.end_stream(None, Vec::new(), None, Vec::new());
     }

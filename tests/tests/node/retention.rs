@@ -134,3 +134,57 @@ async fn by_time_all_of_an_expired_log_goes_and_offsets_go_on() -> Result<()> {
     assert!(code == 0 && !records.is_empty(), "{code}");
     Ok(())
 }
+
+async fn stop_and_start(node: TestNode) -> Result<(TestNode, Client)> {
+    let node = start(node.stop().await?).await?;
+    let client = node.client().await?;
+    Ok((node, client))
+}
+
+// each batch is uploaded alone, and begins a roll and its claim at once
+#[tokio::test(flavor = "multi_thread")]
+async fn rolls_that_begin_with_their_claim_outlive_a_restart() -> Result<()> {
+    let node = start(TempDir::new()?).await?;
+    let configs = [("segment.ms", "5000"), ("retention.ms", "-1")];
+    node.create_topic("t", 1, &configs).await?;
+    let mut client = node.client().await?;
+    let first = now_ms() - 100_000;
+    for i in 0..10 {
+        fill(&node, &mut client, 1, first + i * 10_000).await?;
+    }
+    let (_node, mut client) = stop_and_start(node).await?;
+    assert_eq!(earliest(&mut client).await?, 0);
+    super::compression::alter(&mut client, "t", "retention.ms", "60000").await?;
+    wait_for(async || Ok(earliest(&mut client).await? >= 5)).await
+}
+
+// the time until a roll runs from its first batch, also when the node was started since
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_does_not_put_off_a_roll() -> Result<()> {
+    let node = start(TempDir::new()?).await?;
+    let configs = [("segment.ms", "5000000"), ("retention.ms", "-1")];
+    node.create_topic("t", 1, &configs).await?;
+    let mut client = node.client().await?;
+    fill(&node, &mut client, 1, T0).await?;
+    let (node, mut client) = stop_and_start(node).await?;
+    fill(&node, &mut client, 1, T0 + 3_000_000).await?;
+    let (node, mut client) = stop_and_start(node).await?;
+    fill(&node, &mut client, 1, T0 + 6_000_000).await?;
+    // what is older than halfway between the last two goes, if it is a roll of its own
+    let retention = now_ms() - (T0 + 4_500_000);
+    super::compression::alter(&mut client, "t", "retention.ms", &retention.to_string()).await?;
+    wait_for(async || Ok(earliest(&mut client).await? == 2)).await
+}
+
+// Kafka falls back to the time of the segment's file
+#[tokio::test(flavor = "multi_thread")]
+async fn records_without_a_time_expire_by_when_they_were_appended() -> Result<()> {
+    let node = start(TempDir::new()?).await?;
+    node.create_topic("t", 1, &[("retention.ms", "-1")]).await?;
+    let mut client = node.client().await?;
+    fill(&node, &mut client, 3, -1).await?;
+    let (_node, mut client) = stop_and_start(node).await?;
+    assert_eq!(earliest(&mut client).await?, 0);
+    super::compression::alter(&mut client, "t", "retention.ms", "1").await?;
+    wait_for(async || Ok(earliest(&mut client).await? == 3)).await
+}

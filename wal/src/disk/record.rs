@@ -15,15 +15,17 @@ pub(super) struct Meta {
     pub(super) count: u32,
     pub(super) max_timestamp: i64,
     pub(super) roll: bool,
+    pub(super) append_time: i64,
     pub(super) delta: Bytes,
     pub(super) tail_crc: u32,
     pub(super) memory: BytePermit,
     pub(super) room: BytePermit,
 }
 
-pub(super) const HEADER_BYTES: usize = 38;
+pub(super) const HEADER_BYTES: usize = 46;
 
-/// The fixed part: stream, leader epoch, base offset, count, largest timestamp, roll, lengths of delta and batch.
+/// The fixed part: stream, leader epoch, base offset, count, largest timestamp, append time, roll, lengths of
+/// delta and batch.
 pub(super) fn header(
     stream: StreamId,
     epoch: LeaderEpoch,
@@ -37,6 +39,7 @@ pub(super) fn header(
     out.put_i64(base);
     out.put_u32(batch.count);
     out.put_i64(batch.max_timestamp);
+    out.put_i64(batch.append_time);
     out.put_u8(batch.roll.into());
     out.put_u8(u8::try_from(batch.delta.len()).expect("deltas are at most 64 bytes"));
     let bytes = batch.head.len() + batch.tail.len();
@@ -70,6 +73,7 @@ fn decode(body: &mut Bytes, end: WalPosition) -> Option<ConfirmedBatch> {
     let base = fields.get_i64();
     let count = fields.get_u32();
     let max_timestamp = fields.get_i64();
+    let append_time = fields.get_i64();
     let roll = fields.get_u8() != 0;
     let delta_bytes = usize::from(fields.get_u8());
     let batch_bytes = usize::try_from(fields.get_u32()).ok()?;
@@ -88,6 +92,7 @@ fn decode(body: &mut Bytes, end: WalPosition) -> Option<ConfirmedBatch> {
         max_timestamp,
         delta,
         roll,
+        append_time,
         bytes,
         tail_crc,
         end,

@@ -1,0 +1,205 @@
+//! Where a log rolls, and which rolls retention gives up (F6). Pure.
+
+use highwater_runtime::SeededRng;
+use highwater_s3stream::Roll;
+use highwater_types::{StreamOffset, Timestamp};
+
+use crate::LogConfig;
+
+/// Whether Kafka's log would start a new segment before a batch, here as the roll that it would be: `LogSegment.shouldRoll`
+/// of Apache Kafka 4.0. The seed tells streams apart.
+pub(crate) fn rolls_before(
+    active: Option<&Roll>,
+    next: &Roll,
+    config: &LogConfig,
+    seed: u64,
+) -> bool {
+    let Some(active) = active else { return true };
+    let bytes = active.bytes.saturating_add(next.bytes);
+    let full = i64::try_from(bytes).unwrap_or(i64::MAX) > config.segment_bytes;
+    // an offset is kept as a distance of 32 bits from the segment's first
+    let far = next.end.saturating_sub(1).saturating_sub(active.base) > i64::from(i32::MAX);
+    let waited = match active.first_timestamp {
+        since if since >= 0 => next.max_timestamp.saturating_sub(since),
+        _ => next.first_append.saturating_sub(active.first_append),
+    };
+    let old = waited > roll_ms(config).saturating_sub(jitter_ms(config, seed, active.base));
+    full || far || old
+}
+
+/// The longest time that a roll is appended to, without its jitter: `LogConfig.maxSegmentMs`.
+fn roll_ms(config: &LogConfig) -> i64 {
+    match config.compact && config.max_compaction_lag_ms > 0 {
+        true => config.segment_ms.min(config.max_compaction_lag_ms),
+        false => config.segment_ms,
+    }
+}
+
+/// Below `segment.jitter.ms`, other for each roll, the same whenever it is asked for: a restart draws no other.
+fn jitter_ms(config: &LogConfig, seed: u64, base: StreamOffset) -> i64 {
+    let most = u64::try_from(config.segment_jitter_ms.min(config.segment_ms)).unwrap_or(0);
+    if most == 0 {
+        return 0;
+    }
+    let roll = u64::from_be_bytes(base.to_be_bytes());
+    let drawn = SeededRng::from_seed(seed.rotate_left(32) ^ roll).below(most);
+    i64::try_from(drawn).unwrap_or(0)
+}
+
+/// Where the log starts once retention has removed whole rolls, oldest first, up to the first that must stay:
+/// `UnifiedLog.deleteOldSegments`. A roll whose records have no time is as old as its last append.
+pub(crate) fn start_after_retention(
+    rolls: &[Roll],
+    config: &LogConfig,
+    now: Timestamp,
+) -> Option<StreamOffset> {
+    let size = |roll: &Roll| i64::try_from(roll.bytes).unwrap_or(i64::MAX);
+    let all = rolls.iter().map(size);
+    let mut left = all.fold(0, i64::saturating_add);
+    let mut start = None;
+    for roll in rolls {
+        let time = match roll.max_timestamp {
+            largest if largest >= 0 => largest,
+            _ => roll.last_append,
+        };
+        let expired = config.retention_ms >= 0 && now.saturating_sub(time) > config.retention_ms;
+        let without = left.saturating_sub(size(roll));
+        let over = config.retention_bytes >= 0 && without >= config.retention_bytes;
+        if !(expired || over) {
+            break;
+        }
+        left = without;
+        start = Some(roll.end);
+    }
+    start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch of one record, appended at 1,000,000 and its offset.
+    fn batch(base: StreamOffset, bytes: u64, timestamp: Timestamp) -> Roll {
+        let append_time = 1_000_000 + base;
+        Roll {
+            base,
+            end: base + 1,
+            bytes,
+            max_timestamp: timestamp,
+            first_timestamp: timestamp,
+            first_append: append_time,
+            last_append: append_time,
+        }
+    }
+
+    fn config() -> LogConfig {
+        LogConfig {
+            segment_bytes: 1000,
+            segment_ms: 5000,
+            retention_ms: -1,
+            ..LogConfig::default()
+        }
+    }
+
+    #[test]
+    fn a_log_rolls_by_bytes_by_time_and_before_an_offset_that_is_too_far() {
+        let active = batch(10, 600, 20_000);
+        let rolls = |next: &Roll| rolls_before(Some(&active), next, &config(), 1);
+        assert!(
+            rolls_before(None, &active, &config(), 1),
+            "the first of all"
+        );
+        assert!(!rolls(&batch(11, 400, 25_000)));
+        assert!(rolls(&batch(11, 401, 25_000)));
+        assert!(rolls(&batch(11, 400, 25_001)));
+        assert!(!rolls(&batch(11, 400, -1)), "without a time it is not late");
+        let far = i64::from(i32::MAX) + 10;
+        assert!(!rolls(&batch(far, 1, 20_000)));
+        assert!(rolls(&batch(far + 1, 1, 20_000)));
+    }
+
+    // Kafka counts from the first batch's time, not from the largest there is: what arrives late does not put it off
+    #[test]
+    fn time_is_counted_from_the_first_batch_and_without_one_from_its_append() {
+        let mut active = batch(10, 100, 20_000);
+        active.max_timestamp = 24_000;
+        assert!(rolls_before(
+            Some(&active),
+            &batch(12, 100, 25_001),
+            &config(),
+            1
+        ));
+        let timeless = batch(10, 100, -1);
+        let next = |after: i64| batch(10 + after, 1, 7);
+        assert!(!rolls_before(Some(&timeless), &next(5000), &config(), 1));
+        assert!(rolls_before(Some(&timeless), &next(5001), &config(), 1));
+    }
+
+    #[test]
+    fn compaction_lag_shortens_the_time_of_a_compacted_log_only() {
+        let mut config = config();
+        config.max_compaction_lag_ms = 100;
+        let active = batch(0, 1, 20_000);
+        let next = batch(1, 1, 20_101);
+        assert!(!rolls_before(Some(&active), &next, &config, 1));
+        config.compact = true;
+        assert!(rolls_before(Some(&active), &next, &config, 1));
+    }
+
+    #[test]
+    fn jitter_stays_below_its_bound_differs_and_is_drawn_once() {
+        let mut config = config();
+        config.segment_jitter_ms = 1000;
+        let drawn: Vec<i64> = (0..100).map(|base| jitter_ms(&config, 1, base)).collect();
+        assert!(drawn.iter().all(|jitter| (0..1000).contains(jitter)));
+        let mut distinct = drawn.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert!(distinct.len() > 80, "{distinct:?}");
+        assert_ne!(drawn[0], jitter_ms(&config, 2, 0), "streams differ");
+        assert_eq!(drawn[7], jitter_ms(&config, 1, 7));
+        let active = batch(7, 1, 20_000);
+        let early = batch(8, 1, 25_001 - drawn[7]);
+        assert!(rolls_before(Some(&active), &early, &config, 1));
+        config.segment_jitter_ms = i64::MAX;
+        assert!(jitter_ms(&config, 1, 7) < config.segment_ms);
+    }
+
+    #[test]
+    fn retention_takes_the_oldest_rolls_up_to_the_first_that_stays() {
+        let rolls = [batch(0, 10, 100), batch(1, 10, 300), batch(2, 10, 200)];
+        let start = |retention_ms, retention_bytes, now| {
+            let config = LogConfig {
+                retention_ms,
+                retention_bytes,
+                ..config()
+            };
+            start_after_retention(&rolls, &config, now)
+        };
+        assert_eq!(start(-1, -1, 1_000_000), None);
+        assert_eq!(start(1000, -1, 1100), None);
+        assert_eq!(start(1000, -1, 1101), Some(1));
+        assert_eq!(start(1000, -1, 1300), Some(1), "300 stays, and so 200");
+        assert_eq!(
+            start(1000, -1, 1301),
+            Some(3),
+            "the active one has expired too"
+        );
+        assert_eq!(start(-1, 20, 0), Some(1));
+        assert_eq!(start(-1, 21, 0), None);
+        assert_eq!(start(-1, 1, 0), Some(2), "the active one stays");
+        assert_eq!(start(-1, 0, 0), Some(3), "unless nothing may");
+    }
+
+    #[test]
+    fn a_roll_without_times_expires_by_its_last_append() {
+        let mut roll = batch(0, 10, -1);
+        roll.last_append = 1_000_500;
+        let config = LogConfig {
+            retention_ms: 4000,
+            ..config()
+        };
+        assert_eq!(start_after_retention(&[roll], &config, 1_004_500), None);
+        assert_eq!(start_after_retention(&[roll], &config, 1_004_501), Some(1));
+    }
+}
