@@ -362,6 +362,8 @@ async fn open_storage(
         cluster,
         node: config.node_id,
         epoch,
+        nonce: Uuid(machine.rng.next_id()),
+        floor,
     };
     let streams = ObjectStreamStore::new(stream_config(config), parts);
     let recovered = streams.recover(sealed).await;

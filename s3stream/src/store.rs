@@ -8,7 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use highwater_object_storage::{ObjectStorage, layout};
 use highwater_runtime::{ByteBudget, TaskKind, Tasks};
-use highwater_types::{ClusterId, NodeEpoch, NodeId, StreamId, StreamOffset, WalPosition};
+use highwater_types::{
+    ClusterId, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, Uuid, WalPosition,
+};
 use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, WalError, WriteAheadLog};
 use tokio::sync::{Notify, watch};
 
@@ -52,6 +54,10 @@ pub struct Parts {
     pub node: NodeId,
     /// Its epoch.
     pub epoch: NodeEpoch,
+    /// Sixteen random bytes of this process: whether an object that is there is its own (U2).
+    pub nonce: Uuid,
+    /// The floor of the node's WAL, as last committed when it registered.
+    pub floor: WalPosition,
 }
 
 /// Streams on objects.
@@ -73,8 +79,8 @@ pub(crate) struct Shared {
     pub(crate) wake_upload: Notify,
     pub(crate) next_upload: AtomicU64,
     pub(crate) uploading: tokio::sync::Mutex<()>,
-    /// Of the commits of this process.
-    pub(crate) committed_floor: AtomicU64,
+    /// The WAL's floor, as last committed.
+    pub(crate) committed_floor: Mutex<WalPosition>,
     /// Whether the last put found the object store full (D3).
     pub(crate) store_full: watch::Sender<bool>,
     /// What may be evicted, oldest first: stream, end offset.
@@ -102,6 +108,16 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&id)
             .cloned()
+    }
+
+    pub(crate) fn committed_floor(&self) -> WalPosition {
+        let floor = self.committed_floor.lock();
+        *floor.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_committed_floor(&self, floor: WalPosition) {
+        let committed = self.committed_floor.lock();
+        *committed.unwrap_or_else(PoisonError::into_inner) = floor;
     }
 
     /// How many bytes that no upload has taken yet are worth an object: what is cached besides says nothing of it, for
@@ -166,6 +182,7 @@ impl ObjectStreamStore {
         let storage = Arc::clone(&parts.storage);
         let reader = ObjectReader::new(storage, config.block_cache_bytes, parts.tasks.clone());
         let metadata = Arc::clone(&parts.metadata);
+        let committed_floor = Mutex::new(parts.floor);
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -178,7 +195,7 @@ impl ObjectStreamStore {
                 wake_upload: Notify::new(),
                 next_upload: AtomicU64::new(0),
                 uploading: tokio::sync::Mutex::new(()),
-                committed_floor: AtomicU64::new(0),
+                committed_floor,
                 store_full: watch::Sender::new(false),
                 evictable: Mutex::default(),
             }),
@@ -277,7 +294,9 @@ impl ObjectStreamStore {
         if let Some(claim) = shared.metadata.checkpoint(asked.id).await?
             && let Some(object) = claim.object
         {
-            let directory = shared.reader.directory(object, asked.id).await?;
+            let reader = &shared.reader;
+            let part = (asked.id, claim.leader_epoch);
+            let directory = reader.directory(object, part).await?;
             checkpoint = directory
                 .checkpoint
                 .clone()
@@ -291,7 +310,8 @@ impl ObjectStreamStore {
         let mut entries = Vec::new();
         for claim in after_checkpoint(claims, from) {
             let Some(object) = claim.object else { continue };
-            let directory = shared.reader.directory(object, asked.id).await?;
+            let part = (asked.id, claim.leader_epoch);
+            let directory = shared.reader.directory(object, part).await?;
             let fresh = |range: &std::ops::Range<i64>| range.end > from.max(claim.range.start);
             deltas.extend(
                 directory
@@ -380,20 +400,17 @@ impl StreamStore for ObjectStreamStore {
 }
 
 impl Shared {
-    pub(crate) fn next_object(&self) -> highwater_types::ObjectId {
-        highwater_types::ObjectId {
+    pub(crate) fn next_object(&self) -> ObjectId {
+        ObjectId {
             node: self.parts.node,
             epoch: self.parts.epoch,
-            rewrite: false,
+            kind: ObjectKind::Upload,
             number: self.next_upload.fetch_add(1, Ordering::Relaxed) + 1,
         }
     }
 
-    pub(crate) async fn delete(
-        &self,
-        objects: &[highwater_types::ObjectId],
-    ) -> Result<(), StreamError> {
-        let keys: Vec<_> = objects.iter().map(|id| layout::data_object(*id)).collect();
+    pub(crate) async fn delete(&self, objects: &[ObjectId]) -> Result<(), StreamError> {
+        let keys: Vec<_> = objects.iter().map(|id| layout::object(*id)).collect();
         self.parts
             .storage
             .delete(&keys)

@@ -109,7 +109,7 @@ fn claim(record: &ClaimRecord) -> Claim {
     };
     Claim {
         range: record.first..record.next,
-        object: record.object.map(ObjectId::from),
+        object: record.object.and_then(|name| name.try_into().ok()),
         part: record.part_start..record.part_end,
         max_timestamp: record.max_timestamp,
         rolls: record.rolls.iter().map(roll).collect(),

@@ -6,14 +6,15 @@ use std::time::Duration;
 use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
 use highwater_kraft_meta::RaftMetadata;
 use highwater_kraft_meta::command::{CloseEpoch, CreateTopic, RegisterNode, Replicas};
-use highwater_object_storage::LocalStorage;
+use highwater_object_format::ObjectHeader;
+use highwater_object_storage::{IoClass, LocalStorage, ObjectStorage, layout};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{ByteBudget, Tasks};
 use highwater_s3stream::{
     AppendReceipt, Config, FetchLimit, ObjectStreamStore, OpenStream, Parts, Stream, StreamBatch,
     StreamStore, record_bytes,
 };
-use highwater_types::{NodeId, Uuid};
+use highwater_types::{NodeId, ObjectKind, Uuid, WalPosition};
 use highwater_wal::WalFactory;
 use highwater_wal::disk::DiskWalFactory;
 use tokio::sync::watch;
@@ -189,6 +190,8 @@ impl Storage {
             cluster: Uuid([7; 16]),
             node: NODE,
             epoch: self.epoch,
+            nonce: Uuid([9; 16]),
+            floor: WalPosition::default(),
         };
         (ObjectStreamStore::new(config, parts), memory)
     }
@@ -337,6 +340,37 @@ async fn a_batch_stays_cached_until_the_image_shows_its_claim() {
     assert_eq!(read(&*stream, 2).await.expect("is there"), [2]);
 }
 
+// W5: the header names a floor that stands, not the one that its own commit is to set
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_carries_the_floor_that_was_last_committed() {
+    let storage = Storage::start().await;
+    let interval = Duration::from_millis(10);
+    let streams = storage.streams(Arc::new(storage.port()), interval).await;
+    let stream = storage.stream(&streams).await;
+    let mut images = storage.metadata.watch();
+    let mut floors = vec![0];
+    for base in 0..3 {
+        let mut receipt = append(&streams, &*stream, base).await;
+        receipt.wait().await.expect("is durable");
+        let uploaded = images.wait_for(|image| Storage::committed_end(image) > base);
+        let image = Arc::clone(&*uploaded.await.expect("the metadata lives"));
+        floors.push(image.node(NODE).expect("is registered").floor);
+    }
+    for (number, floor) in (1..=3).zip(floors) {
+        let key = layout::object(ObjectId {
+            node: NODE,
+            epoch: storage.epoch,
+            kind: ObjectKind::Upload,
+            number,
+        });
+        let head = storage.objects.get(&key, 0..200, IoClass::Upload).await;
+        let header = ObjectHeader::parse(&head.expect("is there")).expect("is sound");
+        assert_eq!(header.floor.at, floor, "of upload {number}");
+        assert_eq!(header.nonce, Uuid([9; 16]));
+    }
+    streams.shutdown().await.expect("stops");
+}
+
 // A1, U3: what an uploader must end for is told apart from what it tries again
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_keeps_its_type_through_the_port() {
@@ -357,7 +391,7 @@ async fn a_rejection_keeps_its_type_through_the_port() {
         let object = ObjectId {
             node: NODE,
             epoch: storage.epoch,
-            rewrite: false,
+            kind: ObjectKind::Upload,
             number,
         };
         let claim = Claim {

@@ -9,5 +9,6 @@ pub use block::{BatchEntry, BlockEntry, DataBlock, SummedBytes};
 pub use directory::{RollPart, StreamDirectory};
 pub use error::FormatError;
 pub use object::{
-    FOOTER_BYTES, Footer, HEADER_BYTES, ObjectHeader, ObjectWriter, StreamPart, WrittenObject,
+    FOOTER_BYTES, Footer, HEADER_BYTES, IndexEntry, ObjectHeader, ObjectWriter, StreamPart,
+    WrittenObject,
 };

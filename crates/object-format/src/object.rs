@@ -2,7 +2,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use highwater_types::{
-    LeaderEpoch, NodeEpoch, NodeId, ObjectId, StreamId, StreamOffset, Timestamp, Uuid, WalPosition,
+    LeaderEpoch, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, Timestamp, Uuid,
+    WalPosition,
 };
 
 use crate::block::{self, SummedBytes, VERSION};
@@ -11,9 +12,7 @@ use crate::{BatchEntry, BlockEntry, FormatError, RollPart, StreamDirectory};
 
 const HEADER_MAGIC: &[u8; 4] = b"HWOB";
 /// Bytes of the header, at the very beginning.
-pub const HEADER_BYTES: usize = 72;
-/// Flag of the header: the object rewrites older ones.
-const REWRITE: u16 = 1;
+pub const HEADER_BYTES: usize = 88;
 const FOOTER_MAGIC: &[u8; 4] = b"HWFT";
 /// Bytes of the footer, at the very end.
 pub const FOOTER_BYTES: usize = 26;
@@ -27,6 +26,8 @@ pub struct ObjectHeader {
     pub cluster: highwater_types::ClusterId,
     /// Its name.
     pub id: ObjectId,
+    /// Sixteen random bytes of the process that wrote it: whether an object under a key is one's own (W1, U2).
+    pub nonce: Uuid,
     /// Where two objects cover the same offsets, the greater wins (F7); 0 for an upload.
     pub rewrite_number: u64,
     /// The WAL's floor as last committed (W5).
@@ -38,11 +39,13 @@ impl ObjectHeader {
         let mut out = BytesMut::with_capacity(HEADER_BYTES);
         out.put_slice(HEADER_MAGIC);
         out.put_u16(VERSION);
-        out.put_u16(if self.id.rewrite { REWRITE } else { 0 });
+        out.put_u8(self.id.kind.number());
+        out.put_u8(0);
         out.put_slice(&self.cluster.0);
         out.put_i32(self.id.node.0);
         out.put_u64(self.id.epoch.0);
         out.put_u64(self.id.number);
+        out.put_slice(&self.nonce.0);
         out.put_u64(self.rewrite_number);
         out.put_u64(self.floor.epoch.0);
         out.put_u64(self.floor.at);
@@ -73,16 +76,20 @@ impl ObjectHeader {
             });
         }
         whole?;
-        let rewrite = fields.get_u16() & REWRITE != 0;
+        let kind = ObjectKind::from_number(fields.get_u8());
+        let kind = kind.ok_or(FormatError::Magic { part: PART })?;
+        fields.advance(1);
         let mut cluster = Uuid::ZERO;
         fields.copy_to_slice(&mut cluster.0);
         let (node, epoch) = (NodeId(fields.get_i32()), NodeEpoch(fields.get_u64()));
         let id = ObjectId {
             node,
             epoch,
-            rewrite,
+            kind,
             number: fields.get_u64(),
         };
+        let mut nonce = Uuid::ZERO;
+        fields.copy_to_slice(&mut nonce.0);
         let rewrite_number = fields.get_u64();
         let floor = WalPosition {
             epoch: NodeEpoch(fields.get_u64()),
@@ -91,6 +98,7 @@ impl ObjectHeader {
         Ok(Self {
             cluster,
             id,
+            nonce,
             rewrite_number,
             floor,
         })
@@ -143,7 +151,7 @@ impl ObjectWriter {
         }
     }
 
-    /// Begins the part of a stream.
+    /// Begins the part of one leadership of a stream; an object has one of each at most.
     pub fn begin_stream(
         &mut self,
         stream: StreamId,
@@ -269,6 +277,7 @@ impl ObjectWriter {
         for part in &self.parts {
             let directory = part.directory.encode();
             index.put_u64(part.directory.stream.0);
+            index.put_i32(part.directory.leader_epoch.0);
             index.put_u64(self.position);
             index.put_u32(u32::try_from(directory.len()).expect("directories are small"));
             self.position += directory.len() as u64;
@@ -294,6 +303,19 @@ impl ObjectWriter {
             parts: self.parts,
         }
     }
+}
+
+/// Where an object has the directory of one of its parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// The part's stream.
+    pub stream: StreamId,
+    /// The leader epoch of its batches: two leaderships of a stream are two parts (C2).
+    pub leader_epoch: LeaderEpoch,
+    /// The directory's place.
+    pub position: u64,
+    /// Its bytes.
+    pub bytes: u32,
 }
 
 /// Where the index of an object lies.
@@ -333,28 +355,39 @@ impl Footer {
         Ok(Self { position, bytes })
     }
 
-    /// The directories an index names, in the order written: stream, place, bytes.
+    /// The directories an index names, in the order written.
     ///
     /// # Errors
     /// [`FormatError`].
-    pub fn directories(index: &Bytes) -> Result<Vec<(StreamId, u64, u32)>, FormatError> {
+    pub fn directories(index: &Bytes) -> Result<Vec<IndexEntry>, FormatError> {
         let mut r = Fields {
             buf: checked(index, "object index")?,
             part: "object index",
         };
-        let rows = r.list(20, |r| Ok((StreamId(r.u64()?), r.u64()?, r.u32()?)))?;
+        let rows = r.list(24, |r| {
+            Ok(IndexEntry {
+                stream: StreamId(r.u64()?),
+                leader_epoch: LeaderEpoch(r.i32()?),
+                position: r.u64()?,
+                bytes: r.u32()?,
+            })
+        })?;
         r.finish()?;
         Ok(rows)
     }
 
-    /// Finds the directory of a stream in the index: its place and bytes.
+    /// Finds the directory of one leadership of a stream in the index.
     ///
     /// # Errors
     /// [`FormatError`].
-    pub fn find(index: &Bytes, stream: StreamId) -> Result<Option<(u64, u32)>, FormatError> {
-        let found = Self::directories(index)?
-            .into_iter()
-            .find(|(id, ..)| *id == stream);
-        Ok(found.map(|(_, position, bytes)| (position, bytes)))
+    pub fn find(
+        index: &Bytes,
+        stream: StreamId,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<Option<IndexEntry>, FormatError> {
+        let entries = Self::directories(index)?;
+        let wanted =
+            |entry: &IndexEntry| entry.stream == stream && entry.leader_epoch == leader_epoch;
+        Ok(entries.into_iter().find(wanted))
     }
 }

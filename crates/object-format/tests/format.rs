@@ -6,20 +6,21 @@ use highwater_object_format::{
     StreamDirectory, WrittenObject,
 };
 use highwater_types::{
-    LeaderEpoch, NodeEpoch, NodeId, ObjectId, StreamId, StreamOffset, Uuid, WalPosition,
+    LeaderEpoch, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, Uuid, WalPosition,
 };
 use proptest::prelude::*;
 
-fn header(rewrite: bool) -> ObjectHeader {
+fn header(kind: ObjectKind) -> ObjectHeader {
     ObjectHeader {
         cluster: Uuid(*b"0123456789abcdef"),
         id: ObjectId {
             node: NodeId(1),
             epoch: NodeEpoch(2),
-            rewrite,
+            kind,
             number: 3,
         },
-        rewrite_number: u64::from(rewrite) * 7,
+        nonce: Uuid(*b"fedcba9876543210"),
+        rewrite_number: if kind == ObjectKind::Rewrite { 7 } else { 0 },
         floor: WalPosition {
             epoch: NodeEpoch(2),
             at: 4096,
@@ -59,8 +60,8 @@ fn push(writer: &mut ObjectWriter, first: StreamOffset, plans: &[Plan]) {
     }
 }
 
-fn small(rewrite: bool) -> WrittenObject {
-    let mut writer = ObjectWriter::new(&header(rewrite));
+fn small(kind: ObjectKind) -> WrittenObject {
+    let mut writer = ObjectWriter::new(&header(kind));
     let label = Bytes::from_static(b"topic id and partition");
     writer.begin_stream(StreamId(5), label.clone(), LeaderEpoch(4), 10);
     push(
@@ -83,6 +84,12 @@ fn small(rewrite: bool) -> WrittenObject {
     writer.begin_stream(StreamId(6), label, LeaderEpoch(0), 0);
     push(&mut writer, 0, &[(0, 1, 80, -1, false)]);
     writer.end_stream(None, Vec::new(), None, Vec::new());
+    // a stream that was closed and opened again within one object of the WAL (C2)
+    if kind == ObjectKind::Wal {
+        writer.begin_stream(StreamId(6), Bytes::new(), LeaderEpoch(1), 1);
+        push(&mut writer, 1, &[(0, 2, 80, -1, false)]);
+        writer.end_stream(None, Vec::new(), None, vec![(LeaderEpoch(1), 1)]);
+    }
     writer.finish()
 }
 
@@ -117,12 +124,23 @@ fn read(all: &Bytes) -> Result<Content, FormatError> {
     let footer = Footer::parse(all)?;
     let index = slice(all, footer.position, footer.bytes)?;
     let mut streams = Vec::new();
-    for (stream, position, bytes) in Footer::directories(&index)? {
-        assert_eq!(Footer::find(&index, stream)?, Some((position, bytes)));
-        let directory = StreamDirectory::parse(&slice(all, position, bytes)?)?;
+    for part in Footer::directories(&index)? {
+        let found = Footer::find(&index, part.stream, part.leader_epoch)?;
+        assert_eq!(
+            found,
+            Some(part),
+            "C2: parts are told apart by leader epoch"
+        );
+        let directory = StreamDirectory::parse(&slice(all, part.position, part.bytes)?)?;
+        let said = (directory.stream, directory.leader_epoch);
+        assert_eq!(said, (part.stream, part.leader_epoch));
         let (mut batches, mut body) = (Vec::new(), Vec::new());
         for entry in &directory.blocks {
-            let block = DataBlock::parse(&slice(all, entry.position, entry.bytes)?, stream, entry)?;
+            let block = DataBlock::parse(
+                &slice(all, entry.position, entry.bytes)?,
+                part.stream,
+                entry,
+            )?;
             batches.extend(block.batches);
             body.extend_from_slice(&block.body);
         }
@@ -133,16 +151,23 @@ fn read(all: &Bytes) -> Result<Content, FormatError> {
 
 #[test]
 fn golden_objects_read_and_are_written_byte_for_byte() {
-    for (name, rewrite) in [("upload", false), ("rewrite", true)] {
+    let kinds = [
+        ("upload", ObjectKind::Upload),
+        ("rewrite", ObjectKind::Rewrite),
+        ("wal", ObjectKind::Wal),
+        ("index", ObjectKind::Index),
+    ];
+    assert_eq!(kinds.map(|(_, kind)| kind), ObjectKind::ALL);
+    for (name, kind) in kinds {
         let path = format!("{}/fixtures/v1/{name}.bin", env!("CARGO_MANIFEST_DIR"));
-        let ours = joined(&small(rewrite));
+        let ours = joined(&small(kind));
         if std::env::var_os("HIGHWATER_WRITE_FIXTURES").is_some() {
             std::fs::write(&path, &ours).expect("writes");
         }
         let golden = Bytes::from(std::fs::read(&path).expect("is checked in"));
         assert_eq!(ours, golden, "{name}");
         let content = read(&golden).expect("sound");
-        assert_eq!(content.header, header(rewrite));
+        assert_eq!(content.header, header(kind));
         let (directory, batches, body) = &content.streams[0];
         assert_eq!(
             (directory.stream, directory.range.clone()),
@@ -167,7 +192,7 @@ fn golden_objects_read_and_are_written_byte_for_byte() {
 // I9: there is no byte whose change goes unnoticed
 #[test]
 fn every_changed_byte_is_noticed() {
-    let all = joined(&small(false));
+    let all = joined(&small(ObjectKind::Wal));
     read(&all).expect("whole");
     for at in 0..all.len() {
         for bit in [1, 16, 128] {
@@ -180,7 +205,7 @@ fn every_changed_byte_is_noticed() {
 
 #[test]
 fn every_truncation_is_noticed() {
-    let all = joined(&small(false));
+    let all = joined(&small(ObjectKind::Wal));
     for length in 0..all.len() {
         assert!(read(&all.slice(..length)).is_err(), "to {length}");
         assert!(
@@ -192,7 +217,7 @@ fn every_truncation_is_noticed() {
 
 #[test]
 fn another_version_is_refused_by_name() {
-    let object = joined(&small(false));
+    let object = joined(&small(ObjectKind::Wal));
     let with = |at: usize| {
         let mut newer = BytesMut::from(&object[..]);
         newer[at] = 9;
@@ -212,7 +237,7 @@ fn another_version_is_refused_by_name() {
 
 #[test]
 fn a_block_of_another_stream_or_place_is_refused() {
-    let object = joined(&small(false));
+    let object = joined(&small(ObjectKind::Wal));
     let content = read(&object).expect("sound");
     let entry = content.streams[0].0.blocks[0];
     let block = slice(&object, entry.position, entry.bytes).expect("whole");
@@ -229,7 +254,7 @@ fn a_block_of_another_stream_or_place_is_refused() {
 // after compaction two neighbours may be further apart than 32 bits can say
 #[test]
 fn a_gap_beyond_32_bits_cuts_the_block() {
-    let mut writer = ObjectWriter::new(&header(true));
+    let mut writer = ObjectWriter::new(&header(ObjectKind::Rewrite));
     writer.begin_stream(StreamId(1), Bytes::new(), LeaderEpoch(0), 0);
     push(
         &mut writer,
@@ -254,7 +279,7 @@ proptest! {
         checkpoint in prop::option::of(prop::collection::vec(any::<u8>(), 0..40)),
         open_from in prop::option::of(0..i64::MAX),
     ) {
-        let mut writer = ObjectWriter::new(&header(false));
+        let mut writer = ObjectWriter::new(&header(ObjectKind::Upload));
         for (id, (first, plans)) in (0u64..).zip(&streams) {
             writer.begin_stream(StreamId(id), Bytes::from_static(b"l"), LeaderEpoch(1), *first);
             push(&mut writer, *first, plans);

@@ -5,11 +5,11 @@
 //! | `highwater-cluster`, beside the clusters' prefixes | the claim of the cluster that has the store | |
 //! | `data/` | data objects | U2 |
 //! | `wal/` | reserved: WAL objects and seals, `wal/<node>/<node epoch>/<sequence>` | W1, W7 |
-//! | `index/` | reserved: index objects | W9, G3 |
+//! | `index/` | reserved: index objects, `index/<hash>/<node>/<node epoch>/<n>` | W9, G3 |
 //! | `probe/` | what a start asks the store with; gone when it ends | |
 //! | `topics/`, `meta/` | reserved: what `restore` reads | R1 |
 
-use highwater_types::{ClusterId, ObjectId};
+use highwater_types::{ClusterId, ObjectId, ObjectKind};
 
 use crate::ObjectKey;
 
@@ -27,15 +27,22 @@ pub fn claim() -> ObjectKey {
     ObjectKey::new("highwater-cluster")
 }
 
-/// A data object (rule U2): `data/<hash>/<node>/<node epoch>/<u or r>/<n>`; the hash spreads keys over the store.
+/// The key of an object, of whatever kind. A data object's is `data/<hash>/<node>/<node epoch>/<u or r>/<n>` (rule U2);
+/// the hash spreads keys over the store. Those of a WAL lie together, to be listed (W12).
 #[must_use]
-pub fn data_object(id: ObjectId) -> ObjectKey {
+pub fn object(id: ObjectId) -> ObjectKey {
+    let (node, epoch, number) = (id.node, id.epoch, id.number);
     let name = id.to_string();
     // FNV-1a, folded (its high bits hardly differ between neighbours): any even spread will do, if it never changes
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    ObjectKey::new(format!("data/{:02x}/{name}", (hash ^ (hash >> 32)) & 0xff))
+    let spread = (hash ^ (hash >> 32)) & 0xff;
+    ObjectKey::new(match id.kind {
+        ObjectKind::Upload | ObjectKind::Rewrite => format!("data/{spread:02x}/{name}"),
+        ObjectKind::Wal => format!("wal/{node}/{epoch}/{number}"),
+        ObjectKind::Index => format!("index/{spread:02x}/{node}/{epoch}/{number}"),
+    })
 }
 
 /// Below which the probes of starts lie.
@@ -58,25 +65,32 @@ mod tests {
 
     use super::*;
 
-    fn key(number: u64) -> ObjectKey {
-        let id = ObjectId {
+    fn key(kind: ObjectKind, number: u64) -> ObjectKey {
+        object(ObjectId {
             node: NodeId(1),
             epoch: NodeEpoch(7),
-            rewrite: false,
+            kind,
             number,
-        };
-        data_object(id)
+        })
     }
 
     #[test]
     fn keys_never_change() {
-        assert_eq!(key(42).as_str(), "data/7c/1/7/u/42");
+        let keys = ObjectKind::ALL.map(|kind| key(kind, 42));
+        let keys = keys.each_ref().map(ObjectKey::as_str);
+        let expected = [
+            "data/7c/1/7/u/42",
+            "data/e3/1/7/r/42",
+            "wal/1/7/42",
+            "index/23/1/7/42",
+        ];
+        assert_eq!(keys, expected);
     }
 
     #[test]
     fn neighbours_are_spread_over_prefixes() {
         let prefixes: BTreeSet<String> = (1..=100)
-            .map(|number| key(number).as_str()[..7].to_owned())
+            .map(|number| key(ObjectKind::Upload, number).as_str()[..7].to_owned())
             .collect();
         assert!(prefixes.len() > 64, "{}", prefixes.len());
     }

@@ -13,4 +13,6 @@ pub use cluster::{ClusterId, LogIndex, NodeEpoch};
 pub use kafka::{
     LeaderEpoch, NodeId, ParseUuidError, PartitionIndex, ProducerEpoch, ProducerId, TopicId, Uuid,
 };
-pub use stream::{ObjectId, StreamId, StreamOffset, StreamRange, Timestamp, WalPosition};
+pub use stream::{
+    ObjectId, ObjectKind, StreamId, StreamOffset, StreamRange, Timestamp, WalPosition,
+};

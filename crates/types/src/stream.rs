@@ -32,22 +32,62 @@ pub struct WalPosition {
     pub at: u64,
 }
 
-/// The name of a data object (rule U2): `data/<hash>/<node>/<node epoch>/<u or r>/<n>`.
+/// What an object is. Those of one node epoch are numbered apart, kind by kind.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ObjectKind {
+    /// A data object of batches that the WAL held (U2).
+    Upload,
+    /// A data object that replaces older ones (G2).
+    Rewrite,
+    /// A group commit of the object WAL, or the seal of one (W1, W7).
+    Wal,
+    /// Indexes only (W9, G3).
+    Index,
+}
+
+impl ObjectKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Upload, Self::Rewrite, Self::Wal, Self::Index];
+
+    /// Its number in formats, for ever.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Upload => 0,
+            Self::Rewrite => 1,
+            Self::Wal => 2,
+            Self::Index => 3,
+        }
+    }
+
+    /// The kind that a number in a format names.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+}
+
+/// The name of an object; `object-storage`'s `layout::object` makes its key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ObjectId {
     /// The node that wrote it.
     pub node: NodeId,
     /// That node's epoch.
     pub epoch: NodeEpoch,
-    /// Whether it is a rewrite of older objects; uploads and rewrites are numbered apart.
-    pub rewrite: bool,
+    /// What it is.
+    pub kind: ObjectKind,
     /// Its number; names one body for ever.
     pub number: u64,
 }
 
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.rewrite { 'r' } else { 'u' };
+        let kind = match self.kind {
+            ObjectKind::Upload => 'u',
+            ObjectKind::Rewrite => 'r',
+            ObjectKind::Wal => 'w',
+            ObjectKind::Index => 'i',
+        };
         write!(f, "{}/{}/{kind}/{}", self.node, self.epoch, self.number)
     }
 }

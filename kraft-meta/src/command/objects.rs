@@ -1,7 +1,9 @@
 //! Commands of data objects and claims on them (rules U, G).
 
-use highwater_types::{NodeEpoch, NodeId, ObjectId};
+use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind};
 use prost::Message;
+
+use super::Rejection;
 
 /// See [`super::Action::CommitObject`].
 #[derive(Clone, PartialEq, Message)]
@@ -107,7 +109,7 @@ pub struct RollRecord {
     pub last_append: i64,
 }
 
-/// The name of a data object.
+/// The name of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct ObjectName {
     /// The node that wrote it.
@@ -116,9 +118,9 @@ pub struct ObjectName {
     /// Its epoch.
     #[prost(uint64, tag = "2")]
     pub node_epoch: u64,
-    /// Whether it is a rewrite.
-    #[prost(bool, tag = "3")]
-    pub rewrite: bool,
+    /// What it is: [`ObjectKind::number`].
+    #[prost(uint32, tag = "3")]
+    pub kind: u32,
     /// Its number.
     #[prost(uint64, tag = "4")]
     pub number: u64,
@@ -137,19 +139,23 @@ impl From<ObjectId> for ObjectName {
         Self {
             node: id.node.0,
             node_epoch: id.epoch.0,
-            rewrite: id.rewrite,
+            kind: id.kind.number().into(),
             number: id.number,
         }
     }
 }
 
-impl From<ObjectName> for ObjectId {
-    fn from(name: ObjectName) -> Self {
-        Self {
+impl TryFrom<ObjectName> for ObjectId {
+    type Error = Rejection;
+
+    fn try_from(name: ObjectName) -> Result<Self, Rejection> {
+        let kind = u8::try_from(name.kind).ok();
+        let kind = kind.and_then(ObjectKind::from_number);
+        Ok(Self {
             node: NodeId(name.node),
             epoch: NodeEpoch(name.node_epoch),
-            rewrite: name.rewrite,
+            kind: kind.ok_or(Rejection::NotUnderstood)?,
             number: name.number,
-        }
+        })
     }
 }

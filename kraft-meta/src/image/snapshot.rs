@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamId};
+use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, StreamId};
 use prost::Message;
 
 use super::{MetadataImage, NodeImage, ObjectImage, PartitionImage, StreamImage, TopicImage};
@@ -231,7 +231,8 @@ impl MetadataImage {
                 .insert(StreamId(stream.id), Arc::new(stream_image(stream)));
         }
         for object in snapshot.objects {
-            let name = object.name.unwrap_or_default().into();
+            let name = ObjectId::try_from(object.name.unwrap_or_default());
+            let name = name.map_err(|error| SnapshotError::Unreadable(error.to_string()))?;
             match object.condemned_at {
                 Some(at) => {
                     image.condemned.insert(name, LogIndex(at));

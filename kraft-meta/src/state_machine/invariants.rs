@@ -47,7 +47,9 @@ impl MetadataImage {
             }
             for claim in stream.claims.values().chain(&stream.checkpoint) {
                 if let Some(name) = claim.object {
-                    *references.entry(name.into()).or_default() += 1;
+                    let named = ObjectId::try_from(name)
+                        .map_err(|error| format!("stream {id} names no object: {error}"))?;
+                    *references.entry(named).or_default() += 1;
                 }
             }
         }

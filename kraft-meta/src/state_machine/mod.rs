@@ -35,8 +35,9 @@ impl MetadataImage {
             Action::CommitObject(commit) => self.commit_object(commit),
             Action::TrimStream(trim) => self.trim_stream(trim),
             Action::ObjectsDeleted(deleted) => {
-                for name in deleted.objects {
-                    self.condemned.remove(&ObjectId::from(name));
+                let named = deleted.objects.into_iter().map(ObjectId::try_from);
+                for id in named.collect::<Result<Vec<_>, _>>()? {
+                    self.condemned.remove(&id);
                 }
                 Ok(Outcome::Done)
             }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
-use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, WalPosition};
+use highwater_types::{
+    LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, WalPosition,
+};
 
 use crate::command::{CloseEpoch, Outcome, RegisterNode, Rejection};
 use crate::image::{MetadataImage, NodeImage, TopicImage};
@@ -44,7 +46,7 @@ impl MetadataImage {
             self.condemn(ObjectId {
                 node,
                 epoch: fenced.epoch,
-                rewrite: false,
+                kind: ObjectKind::Upload,
                 number,
             });
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
-use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, ObjectId, StreamId};
+use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId};
 
 use crate::command::{ClaimOfStream, ClaimRecord, CommitObject, ObjectName, Outcome, Rejection};
 use crate::image::{MetadataImage, NodeImage, ObjectImage, StreamImage};
@@ -40,7 +40,7 @@ impl MetadataImage {
         let object = ObjectId {
             node: NodeId(node_id),
             epoch,
-            rewrite: false,
+            kind: ObjectKind::Upload,
             number: commit.number,
         };
         let verdicts = commit
@@ -142,8 +142,8 @@ impl MetadataImage {
     }
 
     fn reference(&mut self, claim: &ClaimRecord) {
-        if let Some(name) = claim.object
-            && let Some(object) = self.objects.get_mut(&ObjectId::from(name))
+        if let Some(id) = object_of(claim)
+            && let Some(object) = self.objects.get_mut(&id)
         {
             object.references += 1;
         }
@@ -151,8 +151,7 @@ impl MetadataImage {
 
     /// I8: an object goes when nothing refers to it.
     pub(super) fn unreference(&mut self, claim: &ClaimRecord) {
-        let Some(name) = claim.object else { return };
-        let id = ObjectId::from(name);
+        let Some(id) = object_of(claim) else { return };
         if let Some(object) = self.objects.get_mut(&id) {
             object.references = object.references.saturating_sub(1);
         }
@@ -181,6 +180,11 @@ impl MetadataImage {
             self.condemn(id);
         }
     }
+}
+
+/// The object that a claim of the image names, if it names one; `judge` wrote that name.
+fn object_of(claim: &ClaimRecord) -> Option<ObjectId> {
+    claim.object.and_then(|name| name.try_into().ok())
 }
 
 fn names_a_stream_twice(commit: &CommitObject) -> bool {

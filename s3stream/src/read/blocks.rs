@@ -286,7 +286,7 @@ impl Blocks {
 
     /// Reads a run with one request. Each block that is sound goes into the cache as it is taken out.
     async fn read(&self, run: &Run) -> Loaded {
-        let key = layout::data_object(run.object);
+        let key = layout::object(run.object);
         let from = run.blocks.first().map_or(0, |block| block.position);
         let range = from..from + run.bytes();
         let got = self.0.storage.get(&key, range, IoClass::ColdRead).await;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use highwater_object_format::{BlockEntry, Footer, FormatError, RollPart, StreamDirectory};
 use highwater_object_storage::{IoClass, ObjectKey, ObjectStorage, layout};
 use highwater_runtime::{TaskKind, Tasks};
-use highwater_types::{ObjectId, StreamId};
+use highwater_types::{LeaderEpoch, ObjectId, StreamId};
 use quick_cache::{UnitWeighter, Weighter};
 use tokio::sync::watch;
 
@@ -23,7 +23,9 @@ const DIRECTORY_BYTES: u64 = 4 << 10;
 /// Ends of objects that are kept: who reads several streams of an object one beside the other asks for its end once.
 const TAILS_MAX: usize = 32;
 
-type Key = (ObjectId, StreamId);
+/// One leadership of a stream: what an object has a part of.
+pub(crate) type Part = (StreamId, LeaderEpoch);
+type Key = (ObjectId, Part);
 type Loaded = Result<Arc<StreamDirectory>, Arc<StreamError>>;
 type Loading = watch::Receiver<Option<Loaded>>;
 
@@ -77,9 +79,9 @@ impl Directories {
     pub(super) async fn get(
         &self,
         object: ObjectId,
-        stream: StreamId,
+        part: Part,
     ) -> Result<Arc<StreamDirectory>, StreamError> {
-        let key = (object, stream);
+        let key = (object, part);
         let mut loading = {
             let mut loading = self.lock();
             if let Some(found) = self.0.cache.get(&key) {
@@ -130,8 +132,11 @@ impl Directories {
         self.lock().remove(&key);
     }
 
-    async fn read(&self, (object, stream): Key) -> Result<Arc<StreamDirectory>, StreamError> {
-        let key = layout::data_object(object);
+    async fn read(
+        &self,
+        (object, (stream, epoch)): Key,
+    ) -> Result<Arc<StreamDirectory>, StreamError> {
+        let key = layout::object(object);
         // whoever comes meanwhile waits for it, and asks himself where it fails
         let tail = self.0.tails.get_or_insert_async(&object, self.tail(&key));
         let known = tail.await?;
@@ -140,12 +145,12 @@ impl Directories {
         let index = self
             .part(&key, &known, footer.position, footer.bytes)
             .await?;
-        let found = Footer::find(&index, stream).map_err(damaged)?;
+        let found = Footer::find(&index, stream, epoch).map_err(damaged)?;
         let missing = FormatError::Mismatch {
             part: "object index",
         };
-        let (position, bytes) = found.ok_or_else(|| of_format(&key, &missing))?;
-        let directory = self.part(&key, &known, position, bytes).await?;
+        let found = found.ok_or_else(|| of_format(&key, &missing))?;
+        let directory = self.part(&key, &known, found.position, found.bytes).await?;
         // of its own memory, so that what is kept does not keep the whole suffix
         let directory = Bytes::copy_from_slice(&directory);
         Ok(Arc::new(

@@ -18,7 +18,7 @@ use highwater_runtime::{TaskKind, Tasks, reasons};
 use highwater_types::{ObjectId, StreamId, StreamOffset, StreamRange, Timestamp};
 
 use self::blocks::{Blocks, Wanted};
-use self::directories::Directories;
+use self::directories::{Directories, Part};
 use self::extent::Extents;
 use self::readahead::Readahead;
 use crate::{Claim, FetchLimit, StreamError, StreamMetadata};
@@ -141,7 +141,8 @@ impl ObjectReader {
         let (first, rest): (Vec<_>, Vec<_>) = with_objects.enumerate().partition(|(i, _)| *i == 0);
         let directory = |(_, (claim, object)): (usize, (&Claim, ObjectId))| {
             let (reader, range) = (self.clone(), claim.range.clone());
-            async move { (reader.directory(object, stream).await, range, object) }
+            let part = (stream, claim.leader_epoch);
+            async move { (reader.directory(object, part).await, range, object) }
         };
         let first = futures::stream::iter(first).then(directory);
         let rest = futures::stream::iter(rest)
@@ -229,7 +230,8 @@ impl ObjectReader {
             let Some(object) = claim.object.filter(|_| claim.range.end > next) else {
                 continue;
             };
-            let directory = self.directory(object, stream).await?;
+            let part = (stream, claim.leader_epoch);
+            let directory = self.directory(object, part).await?;
             let all = &directory.blocks;
             let mut at = all.partition_point(|block| block.next <= next);
             let until = all.partition_point(|block| block.base < claim.range.end);
@@ -261,7 +263,8 @@ impl ObjectReader {
             let claim = metadata.locate_time(stream, from..range.end, at).await?;
             let Some(claim) = claim else { return Ok(None) };
             if let Some(object) = claim.object {
-                let directory = self.directory(object, stream).await?;
+                let part = (stream, claim.leader_epoch);
+                let directory = self.directory(object, part).await?;
                 let reach =
                     |entry: &&BlockEntry| entry.max_timestamp >= at && entry.next > range.start;
                 for entry in directory.blocks.iter().filter(reach) {
@@ -287,13 +290,13 @@ impl ObjectReader {
         Ok(None)
     }
 
-    /// What an object says of a stream.
+    /// What an object says of one leadership of a stream.
     pub(crate) async fn directory(
         &self,
         object: ObjectId,
-        stream: StreamId,
+        part: Part,
     ) -> Result<Arc<StreamDirectory>, StreamError> {
-        self.0.directories.get(object, stream).await
+        self.0.directories.get(object, part).await
     }
 }
 

@@ -1,11 +1,11 @@
 //! What is asked of the store for what is wanted: an object is eight blocks of half a mebibyte.
 
 use futures::FutureExt;
-use highwater_object_format::{BatchEntry, ObjectHeader, ObjectWriter};
+use highwater_object_format::{BatchEntry, HEADER_BYTES, ObjectHeader, ObjectWriter};
 use highwater_object_storage::{
     IoClass, MemoryStorage, Metered, PutMode, RequestCounts, RequestKind, layout,
 };
-use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, Uuid, WalPosition};
+use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, ObjectKind, Uuid, WalPosition};
 
 use super::*;
 
@@ -33,7 +33,7 @@ impl Store {
             if number == 0 {
                 damage(&mut body);
             }
-            let key = layout::data_object(id);
+            let key = layout::object(id);
             let body = vec![Bytes::from(body)];
             let put = storage.put(&key, body, PutMode::IfAbsent, IoClass::Upload);
             put.await.expect("puts");
@@ -65,12 +65,13 @@ fn object(number: u64, first: StreamOffset) -> (ObjectId, Vec<u8>, Claim) {
     let id = ObjectId {
         node: NodeId(1),
         epoch: NodeEpoch(1),
-        rewrite: false,
+        kind: ObjectKind::Upload,
         number,
     };
     let mut writer = ObjectWriter::new(&ObjectHeader {
         cluster: Uuid([1; 16]),
         id,
+        nonce: Uuid::ZERO,
         rewrite_number: 0,
         floor: WalPosition::default(),
     });
@@ -189,7 +190,7 @@ async fn a_first_read_asks_for_no_more_than_it_needs() {
 #[tokio::test(start_paused = true)]
 async fn of_a_bad_block_only_its_own_readers_are_told() {
     // header, and the middle of the fourth block
-    let store = Store::with(1, |body| body[72 + BLOCK * 7 / 2] ^= 1).await;
+    let store = Store::with(1, |body| body[HEADER_BYTES + BLOCK * 7 / 2] ^= 1).await;
     let reader = store.reader(CACHE_BYTES);
     let needed = needed(&reader, &store, 0, 8).await;
     let got = get(&reader, &needed, 0).await;
@@ -211,7 +212,7 @@ async fn a_request_that_fails_fails_for_all_its_blocks_and_is_made_again() {
     let store = Store::with(1, |_| {}).await;
     let reader = store.reader(CACHE_BYTES);
     let needed = needed(&reader, &store, 0, 3).await;
-    let key = layout::data_object(store.object(0));
+    let key = layout::object(store.object(0));
     store.storage.delete(&[key]).await.expect("deletes");
     for _ in 0..2 {
         let before = store.gets();
@@ -230,8 +231,8 @@ async fn a_request_that_fails_fails_for_all_its_blocks_and_is_made_again() {
 
 #[tokio::test(start_paused = true)]
 async fn who_did_not_wait_is_told_of_what_failed_when_he_comes_again() {
-    let store = Store::with(2, |body| body[72] ^= 1).await;
-    let key = layout::data_object(store.object(1));
+    let store = Store::with(2, |body| body[HEADER_BYTES] ^= 1).await;
+    let key = layout::object(store.object(1));
     store.storage.delete(&[key]).await.expect("deletes");
     let reader = store.reader(CACHE_BYTES);
     let first = needed(&reader, &store, 0, 2).await;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -115,7 +114,7 @@ pub(crate) async fn once(shared: &Arc<Shared>) -> Result<(), StreamError> {
         return shared.wal().trim(floor).await.map_err(StreamError::Wal);
     }
     let object = shared.next_object();
-    let mut writer = ObjectWriter::new(&header(shared, object, floor));
+    let mut writer = ObjectWriter::new(&header(shared, object));
     for share in &streams {
         let first = share.first();
         let label = share.stream.label.clone();
@@ -148,18 +147,19 @@ pub(crate) async fn once(shared: &Arc<Shared>) -> Result<(), StreamError> {
 /// Where all that became durable was of streams that were deleted since, the floor moves without an object: the log is
 /// let go of below a floor that is committed alone (D2).
 async fn commit_floor(shared: &Shared, floor: WalPosition) -> Result<(), StreamError> {
-    if floor.at <= shared.committed_floor.load(Ordering::Relaxed) {
+    if floor.at <= shared.committed_floor().at {
         return Ok(());
     }
     commit(shared, shared.next_object(), 0, Vec::new(), floor, false).await
 }
 
-fn header(shared: &Shared, id: ObjectId, floor: WalPosition) -> ObjectHeader {
+fn header(shared: &Shared, id: ObjectId) -> ObjectHeader {
     ObjectHeader {
         cluster: shared.parts.cluster,
         id,
+        nonce: shared.parts.nonce,
         rewrite_number: 0,
-        floor,
+        floor: shared.committed_floor(),
     }
 }
 
@@ -289,7 +289,7 @@ async fn commit(
         recovering,
     };
     let committed = shared.metadata.commit(commit).await?;
-    shared.committed_floor.store(floor.at, Ordering::Relaxed);
+    shared.set_committed_floor(floor);
     crash_point("upload-after-commit");
     shared.metadata.seen(committed.at).await
 }
@@ -301,7 +301,7 @@ async fn put(
     object: ObjectId,
     written: &WrittenObject,
 ) -> Result<(), StreamError> {
-    let key = layout::data_object(object);
+    let key = layout::object(object);
     let storage = &shared.parts.storage;
     let mut tries = 0;
     loop {
@@ -384,7 +384,7 @@ async fn upload_window(
     floor: WalPosition,
 ) -> Result<(), StreamError> {
     let object = shared.next_object();
-    let mut writer = ObjectWriter::new(&header(shared, object, floor));
+    let mut writer = ObjectWriter::new(&header(shared, object));
     for ((stream, epoch), batches) in window {
         let first = batches.first().map_or(0, |batch| batch.base);
         let label = shared.metadata.label(stream).await?;

@@ -198,9 +198,9 @@ fn damaged(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let footer = Footer::parse(&object)?;
     let index_at = usize::try_from(footer.position)?;
     let index = object.slice(index_at..object.len() - FOOTER_BYTES);
-    let (_, position, bytes) = Footer::directories(&index)?[0];
-    let directory_at = usize::try_from(position)?;
-    let directory = object.slice(directory_at..directory_at + usize::try_from(bytes)?);
+    let part = Footer::directories(&index)?[0];
+    let directory_at = usize::try_from(part.position)?;
+    let directory = object.slice(directory_at..directory_at + usize::try_from(part.bytes)?);
     let directory = StreamDirectory::parse(&directory)?;
     let block_at = usize::try_from(directory.blocks[0].position)?;
     ensure!(block_at == HEADER_BYTES, "the block is the first thing");
