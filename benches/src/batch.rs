@@ -90,7 +90,7 @@ impl Frame {
         };
         let mut out = FrameWriter::request(ApiKey::Produce, PRODUCE, true, 0, CLIENT_ID);
         request.write(&mut out, PRODUCE);
-        let mut parts = out.finish();
+        let mut parts = out.finish()?;
         let head = parts.drain(..1).next().context("a frame has a head")?;
         Ok(Self {
             head: BytesMut::from(head),

@@ -59,7 +59,7 @@ impl Connection {
         let id = self.correlation_id;
         let mut out = FrameWriter::request(R::KEY, version, flexible, id, CLIENT_ID);
         request.write(&mut out, version);
-        for part in out.finish() {
+        for part in out.finish()? {
             self.socket.write_all(&part)?;
         }
         let mut length = [0; 4];

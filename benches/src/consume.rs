@@ -211,7 +211,7 @@ impl Consumer {
         };
         let mut out = FrameWriter::request(FetchRequest::KEY, FETCH, true, self.next_id, CLIENT_ID);
         request.write(&mut out, FETCH);
-        for part in out.finish() {
+        for part in out.finish()? {
             self.socket.write_all(&part)?;
         }
         Ok(())

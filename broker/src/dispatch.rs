@@ -1,17 +1,21 @@
 //! From a frame to a handler: header, version, metrics; nothing that belongs to one API.
 
+use std::any::Any;
 use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use highwater_protocol::{ApiKey, RequestHeader, messages::ApiVersionsRequest};
+use futures::FutureExt;
+use highwater_protocol::{ApiKey, DecodeError, RequestHeader, messages::ApiVersionsRequest};
 use highwater_runtime::BytePermit;
 
 use crate::api::{self, RequestContext};
 use crate::auth::Principal;
 use crate::broker::Broker;
-use crate::metrics::ApiMetrics;
+use crate::metrics::{self, ApiMetrics};
 use crate::net::{Answer, ConnectionInfo, Frame, Served, Service};
 
 /// Serves the requests of every connection.
@@ -66,22 +70,21 @@ impl Service for Dispatch {
             correlation_id: header.correlation_id,
         };
         let timer = self.metrics.request(entry.key);
-        let peer = connection.peer;
-        let serving = (entry.serve)(ctx, body);
+        let asked = Asked {
+            api: entry.key,
+            version: header.api_version,
+            client: connection.peer,
+        };
+        let serving = AssertUnwindSafe((entry.serve)(ctx, body)).catch_unwind();
         let permit = frame.permit;
         Box::pin(async move {
             let served = match serving.await {
-                Ok(served) => served,
-                Err(error) => {
-                    tracing::info!(
-                        client = %peer,
-                        api = entry.key.name(),
-                        api_version = header.api_version,
-                        %error,
-                        "request refused"
-                    );
+                Ok(Ok(served)) => served,
+                Ok(Err(error)) => {
+                    asked.refused(&error);
                     Served::Now(Answer::Close)
                 }
+                Err(panic) => Served::Now(asked.panicked(&*panic)),
             };
             drop(permit);
             match served {
@@ -90,13 +93,53 @@ impl Service for Dispatch {
                     Served::Now(answer)
                 }
                 Served::Later(answer) => Served::Later(Box::pin(async move {
-                    let answer = answer.await;
+                    let answer = AssertUnwindSafe(answer).catch_unwind().await;
                     drop(timer);
-                    answer
+                    answer.unwrap_or_else(|panic| asked.panicked(&*panic))
                 })),
             }
         })
     }
+}
+
+/// What was asked by which client, for the log.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    api: ApiKey,
+    version: i16,
+    client: SocketAddr,
+}
+
+impl Asked {
+    fn refused(&self, error: &DecodeError) {
+        tracing::info!(
+            client = %self.client,
+            api = self.api.name(),
+            api_version = self.version,
+            %error,
+            "request refused"
+        );
+    }
+
+    /// A fault of ours that one client found is that client's: its connection ends, and nothing else.
+    fn panicked(&self, panic: &(dyn Any + Send)) -> Answer {
+        metrics::count_panic(self.api.name());
+        tracing::error!(
+            client = %self.client,
+            api = self.api.name(),
+            api_version = self.version,
+            error = reason_of(panic),
+            "request panicked: its connection is closed"
+        );
+        Answer::Close
+    }
+}
+
+/// What a panic says.
+pub(crate) fn reason_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a text")
 }
 
 fn closed() -> Pin<Box<dyn Future<Output = Served> + Send>> {
@@ -111,8 +154,10 @@ fn unsupported(
     if header.api_key == ApiKey::ApiVersions as i16 {
         let answer = api::api_versions::unsupported_version();
         let frame = api::encode::<ApiVersionsRequest>(0, header.correlation_id, &answer);
-        let served = Served::Now(Answer::Frame(frame, BytePermit::empty()));
-        return Box::pin(std::future::ready(served));
+        let answer = frame.map_or(Answer::Close, |frame| {
+            Answer::Frame(frame, BytePermit::empty())
+        });
+        return Box::pin(std::future::ready(Served::Now(answer)));
     }
     tracing::info!(
         client = %connection.peer,

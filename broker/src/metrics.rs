@@ -12,6 +12,9 @@ pub const REQUESTS: &str = "highwater_broker_requests_total";
 /// Seconds from a request read to its answer ready, by API.
 pub const REQUEST_SECONDS: &str = "highwater_broker_request_seconds";
 
+/// Requests that panicked, by API: each is a fault of ours, and closed its connection.
+pub const REQUEST_PANICS: &str = "highwater_broker_request_panics_total";
+
 /// Bytes that a budget has given out, by budget.
 pub const MEMORY_USED: &str = "highwater_broker_memory_used_bytes";
 /// Bytes that a budget may give out, by budget.
@@ -20,6 +23,10 @@ pub const MEMORY_LIMIT: &str = "highwater_broker_memory_limit_bytes";
 /// Describes every metric of this crate.
 pub fn describe() {
     metrics::describe_counter!(REQUESTS, "Requests by API.");
+    metrics::describe_counter!(
+        REQUEST_PANICS,
+        "Requests that panicked, by API; none for one outside of any request."
+    );
     metrics::describe_gauge!(MEMORY_USED, "Bytes that a budget has given out.");
     metrics::describe_gauge!(MEMORY_LIMIT, "Bytes that a budget may give out.");
     metrics::describe_histogram!(
@@ -27,6 +34,11 @@ pub fn describe() {
         metrics::Unit::Seconds,
         "Time from a request read to its answer ready, by API."
     );
+}
+
+/// Counts a panic that closed a connection.
+pub(crate) fn count_panic(api: &'static str) {
+    metrics::counter!(REQUEST_PANICS, "api" => api).increment(1);
 }
 
 /// Sets the gauges of memory to what is held now: requests, answers and caches.

@@ -19,7 +19,9 @@ pub use error_code::ErrorCode;
 pub use frame::RequestHeader;
 pub use messages::{ApiKey, flexible_from};
 pub use records_field::Records;
-pub use wire::{DecodeError, FrameWriter, Reader, StrBytes};
+pub use wire::{
+    DecodeError, EncodeError, FrameWriter, Reader, StrBytes, TEXT_BYTES_MAX, text_that_fits,
+};
 
 /// Anything with fields.
 pub trait Message: Sized + Default + std::fmt::Debug + Clone + PartialEq + Send + 'static {

@@ -47,7 +47,7 @@ impl Client {
         let id = self.correlation_id;
         let mut out = FrameWriter::request(R::KEY, version, flexible, id, &self.client_id);
         request.write(&mut out, version);
-        for part in out.finish() {
+        for part in out.finish()? {
             self.socket.write_all(&part).await?;
         }
         Ok(id)
@@ -59,6 +59,14 @@ impl Client {
     /// When the connection is closed.
     pub async fn write_raw(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.socket.write_all(bytes).await?)
+    }
+
+    /// Closes its own side: nothing more is sent.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn end(&mut self) -> Result<()> {
+        Ok(self.socket.shutdown().await?)
     }
 
     /// Reads one answer frame: its correlation id and what follows. `None` when the connection is closed.

@@ -2,6 +2,8 @@
 
 mod client;
 mod node;
+mod odd;
 
 pub use client::{Client, produce_request};
 pub use node::TestNode;
+pub use odd::{Outcome, ask_oddly, wants_answer};

@@ -26,7 +26,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("crates/sim", 7),
     ("crates/kafka-peer", 7),
     ("crates/xtask", 8),
-    ("protocol/fuzz", 8),
+    ("protocol/fuzz", 9),
     ("tests", 8),
 ];
 /// Folders that nothing depends on: what lies below them is of the top layer.

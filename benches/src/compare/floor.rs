@@ -238,7 +238,7 @@ fn produce_answer() -> Result<BytesMut> {
     };
     let mut out = FrameWriter::response(ApiKey::Produce, true, 0);
     response.write(&mut out, PRODUCE);
-    let answer = out.finish().drain(..1).next().context("one part")?;
+    let answer = out.finish()?.drain(..1).next().context("one part")?;
     Ok(BytesMut::from(answer))
 }
 
@@ -257,5 +257,5 @@ fn fetch_answer(batch_bytes: usize) -> Result<Vec<Bytes>> {
     };
     let mut out = FrameWriter::response(ApiKey::Fetch, true, 0);
     response.write(&mut out, FETCH);
-    Ok(out.finish())
+    Ok(out.finish()?)
 }

@@ -3,7 +3,7 @@
 use highwater_kraft_meta::{ProposeError, Rejection};
 use highwater_partition_log::{AppendError, ReadError};
 use highwater_protocol::messages::produce_response::BatchIndexAndErrorMessage;
-use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_protocol::{ErrorCode, StrBytes, text_that_fits};
 use highwater_s3stream::StreamError;
 
 /// What Kafka's `Errors` says of INVALID_REQUEST.
@@ -32,10 +32,10 @@ impl Refusal {
         }
     }
 
-    /// The message as an answer's field.
+    /// The message as an answer's field: what it quotes may make it too long, so it is cut to fit.
     #[must_use]
     pub fn text(&self) -> Option<StrBytes> {
-        self.message.as_deref().map(StrBytes::from)
+        self.message.as_deref().map(text_that_fits)
     }
 
     /// The bad records as an answer's field.
@@ -43,7 +43,7 @@ impl Refusal {
     pub fn record_errors(&self) -> Vec<BatchIndexAndErrorMessage> {
         let one = |(index, message): &(i32, String)| BatchIndexAndErrorMessage {
             batch_index: *index,
-            batch_index_error_message: Some(StrBytes::from(message.as_str())),
+            batch_index_error_message: Some(text_that_fits(message.as_str())),
         };
         self.records.iter().map(one).collect()
     }

@@ -191,7 +191,7 @@ async fn read(
             .iter()
             .any(|result| matches!(result, Outcome::Failed(_)));
         let any_cold = results.iter().any(|result| matches!(result, Outcome::Cold));
-        let in_time = Instant::now() < limits.deadline;
+        let in_time = Instant::now() < limits.deadline && !ctx.connection.has_ended();
         let enough = any_failed || bytes >= limits.min_bytes.max(1);
         if enough || any_cold || bytes >= limits.min_bytes || !in_time || targets.is_empty() {
             let (mut results, mut permit) = hold(ctx, targets, results, bytes, limits).await;
@@ -211,7 +211,11 @@ async fn read(
             return (results, permit);
         }
         drop(results);
-        fetch_wait::changed(waiting, limits.deadline).await;
+        // both arms are cancellation safe: either way it looks again
+        tokio::select! {
+            () = fetch_wait::changed(waiting, limits.deadline) => {}
+            () = ctx.connection.ends() => {}
+        }
     }
 }
 

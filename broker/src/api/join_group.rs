@@ -8,7 +8,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 use highwater_coordinator::{Join, JoinReply};
 use highwater_protocol::messages::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
-use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_protocol::{ErrorCode, StrBytes, TEXT_BYTES_MAX};
 
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
@@ -68,9 +68,13 @@ async fn join(ctx: &RequestContext, request: JoinGroupRequest) -> Result<JoinRep
     ctx.broker.groups.join(&ctx.broker, join).await
 }
 
-/// A member id as Kafka makes them: the client's id and a UUID.
+/// Bytes of a UUID's text with a dash before it.
+const UUID_BYTES: usize = 37;
+
+/// A member id as Kafka makes them: the client's id and a UUID. A client's id that leaves no room for it is cut.
 fn fresh_member(ctx: &RequestContext) -> String {
     let mut id = ctx.client_id().to_owned();
+    id.truncate(id.floor_char_boundary(TEXT_BYTES_MAX - UUID_BYTES));
     for (at, byte) in ctx.broker.rng.next_id().into_iter().enumerate() {
         if matches!(at, 0 | 4 | 6 | 8 | 10) {
             id.push('-');

@@ -33,11 +33,12 @@ pub mod produce;
 pub mod sync_group;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use highwater_protocol::{ApiKey, DecodeError, FrameWriter, Message, Request};
+use highwater_protocol::{ApiKey, DecodeError, EncodeError, FrameWriter, Message, Request};
 use highwater_runtime::BytePermit;
 
 pub use context::RequestContext;
@@ -82,8 +83,8 @@ pub trait Handler: 'static {
     type Request: Request;
     /// The versions served.
     const VERSIONS: RangeInclusive<i16>;
-    /// Serves one request; awaited in the order of requests, one at a time for each connection. Dropped when the client
-    /// vanishes.
+    /// Serves one request; awaited in the order of requests, one at a time for each connection. Dropped when it takes
+    /// long after the client's end.
     fn handle(
         ctx: RequestContext,
         request: Self::Request,
@@ -128,18 +129,20 @@ const fn advertised_from(min: i16, entry: ApiEntry) -> ApiEntry {
 fn serve<H: Handler>(ctx: RequestContext, body: Bytes) -> ServeFuture {
     Box::pin(async move {
         let request = H::Request::decode(body, ctx.version)?;
-        let (version, correlation_id) = (ctx.version, ctx.correlation_id);
-        let encode =
-            move |response: ResponseOf<H>| encode::<H::Request>(version, correlation_id, &response);
+        let (version, correlation_id, client) =
+            (ctx.version, ctx.correlation_id, ctx.connection.peer);
+        let answer = move |response: ResponseOf<H>, permit| {
+            let frame = encode::<H::Request>(version, correlation_id, &response);
+            frame.map_or_else(
+                |error| unanswerable(H::Request::KEY, version, client, &error),
+                |frame| Answer::Frame(frame, permit),
+            )
+        };
         Ok(match H::handle(ctx, request).await {
-            Reply::Ready(response) => {
-                Served::Now(Answer::Frame(encode(response), BytePermit::empty()))
-            }
-            Reply::Holding(response, permit) => {
-                Served::Now(Answer::Frame(encode(response), permit))
-            }
+            Reply::Ready(response) => Served::Now(answer(response, BytePermit::empty())),
+            Reply::Holding(response, permit) => Served::Now(answer(response, permit)),
             Reply::Pending(response) => Served::Later(Box::pin(async move {
-                Answer::Frame(encode(response.await), BytePermit::empty())
+                answer(response.await, BytePermit::empty())
             })),
             Reply::Silent => Served::Now(Answer::Silent),
             Reply::SilentUnless(well) => Served::Later(Box::pin(async move {
@@ -154,12 +157,27 @@ fn serve<H: Handler>(ctx: RequestContext, body: Bytes) -> ServeFuture {
     })
 }
 
+/// An answer with a text that its field can't say closes the connection, as in Kafka.
+fn unanswerable(api: ApiKey, version: i16, client: SocketAddr, error: &EncodeError) -> Answer {
+    tracing::info!(
+        %client,
+        api = api.name(),
+        api_version = version,
+        %error,
+        "connection closed: the answer cannot be written"
+    );
+    Answer::Close
+}
+
 /// A whole answer frame.
+///
+/// # Errors
+/// [`EncodeError`].
 pub(crate) fn encode<R: Request>(
     version: i16,
     correlation_id: i32,
     response: &R::Response,
-) -> Vec<Bytes> {
+) -> Result<Vec<Bytes>, EncodeError> {
     let flexible = version >= R::FLEXIBLE_FROM;
     let mut out = FrameWriter::response(R::KEY, flexible, correlation_id);
     response.write(&mut out, version);

@@ -280,7 +280,7 @@ fn refused(refusal: &Refusal, start: Option<StreamOffset>) -> PartitionProduceRe
         log_append_time_ms: -1,
         log_start_offset: start.unwrap_or(-1),
         record_errors: refusal.record_errors(),
-        error_message: refusal.message.as_deref().map(StrBytes::from),
+        error_message: refusal.text(),
         ..Default::default()
     }
 }

@@ -33,6 +33,11 @@ pub(super) enum ReadError {
     /// The prefix is no length that is accepted.
     #[error("frame length refused bytes={bytes} limit={limit}")]
     Length { bytes: i64, limit: usize },
+    /// The client speaks TLS.
+    #[error(
+        "TLS came to a listener of PLAINTEXT: the client's security.protocol is not this listener's"
+    )]
+    Tls,
     /// Its memory was wanted by others, and it hardly came.
     #[error("a frame stopped halfway while others waited for its memory")]
     Stalled,
@@ -45,12 +50,16 @@ pub(super) struct FrameReader {
     pool: BufferPool,
     permit: Option<(BytePermit, Instant)>,
     frame_max: usize,
+    /// When bytes came last.
+    moved: Option<Instant>,
 }
 
 /// A frame whose memory others wait for comes at least at this pace, or it gives way.
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 const STALL: Duration = Duration::from_secs(1);
 
+/// What TLS begins with: a record of type handshake, of major version 3. As a length it is over any limit.
+const TLS_HANDSHAKE: &[u8] = &[0x16, 3];
 const PREFIX_BYTES: usize = 4;
 const KEY_BYTES: usize = 2;
 
@@ -61,7 +70,13 @@ impl FrameReader {
             pool,
             permit: None,
             frame_max,
+            moved: None,
         }
+    }
+
+    /// When bytes came last; `None` before any did.
+    pub(super) fn moved_at(&self) -> Option<Instant> {
+        self.moved
     }
 
     /// The next whole frame; `None` when the client closed between frames.
@@ -143,6 +158,9 @@ impl FrameReader {
         let Some(prefix) = self.buffer.first_chunk::<PREFIX_BYTES>() else {
             return Ok(None);
         };
+        if prefix.starts_with(TLS_HANDSHAKE) {
+            return Err(ReadError::Tls);
+        }
         let length = i32::from_be_bytes(*prefix);
         match usize::try_from(length) {
             Ok(length) if (KEY_BYTES..=self.frame_max).contains(&length) => Ok(Some(length)),
@@ -197,8 +215,11 @@ impl FrameReader {
                 self.buffer = self.pool.lend();
             }
         }
-        let read = pin!(socket.read_buf(&mut self.buffer)).poll(cx);
-        read.map_ok(|bytes| bytes > 0)
+        let read = ready!(pin!(socket.read_buf(&mut self.buffer)).poll(cx))?;
+        if read > 0 {
+            self.moved = Some(Instant::now());
+        }
+        Poll::Ready(Ok(read > 0))
     }
 }
 
@@ -246,6 +267,18 @@ mod tests {
             let frame = reader.next(&mut *socket, &budgets).await.expect("is read");
             assert_eq!(frame.expect("a frame").body, [0, 18][..]);
         }
+    }
+
+    #[tokio::test]
+    async fn tls_on_a_plaintext_listener_is_called_so() {
+        let (mut client, mut socket) = connected().await;
+        client
+            .write_all(b"\x16\x03\x01\x02\x00\x01")
+            .await
+            .expect("sends");
+        let mut reader = FrameReader::new(BufferPool::new(1), usize::MAX);
+        let read = reader.next(&mut *socket, &budgets()).await;
+        assert!(matches!(read, Err(ReadError::Tls)), "{read:?}");
     }
 
     // M2: large frames of produce that stop halfway

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use highwater_io::net::Acceptor;
 use highwater_runtime::{TaskKind, Tasks};
 use tokio::sync::Semaphore;
@@ -13,6 +15,7 @@ use super::BufferPool;
 use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, Service};
 use super::frame_reader::ReadError;
 use crate::memory::RequestBudgets;
+use crate::{dispatch, metrics};
 
 /// What bounds the connections of a node.
 #[derive(Debug, Clone)]
@@ -134,18 +137,26 @@ pub(crate) async fn serve(
             connections.connection.clone(),
         );
         // boxed, for a future that awaits another has room for it twice
-        let run = Box::pin(run);
+        let run = AssertUnwindSafe(Box::pin(run)).catch_unwind();
         tasks.spawn(TaskKind::Connection, async move {
             let ended = run.await;
             drop((slot, ip_slot));
-            log_end(&ended, peer);
+            match ended {
+                Ok(ended) => log_end(&ended, peer),
+                Err(panic) => {
+                    metrics::count_panic("none");
+                    let error = dispatch::reason_of(&*panic);
+                    tracing::error!(client = %peer, error, "connection panicked");
+                }
+            }
         });
     }
 }
 
 fn log_end(ended: &Ended, peer: std::net::SocketAddr) {
     match ended {
-        Ended::Read(ReadError::Length { .. } | ReadError::Stalled) | Ended::Slow => {
+        Ended::Read(ReadError::Length { .. } | ReadError::Tls | ReadError::Stalled)
+        | Ended::Slow => {
             tracing::info!(client = %peer, error = %ended, "connection closed");
         }
         _ => tracing::debug!(client = %peer, error = %ended, "connection closed"),

@@ -416,12 +416,15 @@ impl PartitionLog {
                 .map_err(|error| corrupt(&error))?;
             for record in &records {
                 let record = record.map_err(|error| corrupt(&error))?;
-                let offset = header.base_offset + StreamOffset::from(record.offset_delta);
+                let delta = StreamOffset::from(record.offset_delta);
+                let offset = header.base_offset.saturating_add(delta);
                 let by_broker = header.attributes & 8 != 0;
                 let timestamp = if by_broker {
                     header.max_timestamp
                 } else {
-                    header.base_timestamp + record.timestamp_delta
+                    // the client's: the sum may be more than there is
+                    let delta = record.timestamp_delta;
+                    header.base_timestamp.saturating_add(delta)
                 };
                 if timestamp >= time && offset >= start {
                     return Ok(FoundOffset {

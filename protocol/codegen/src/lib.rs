@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 pub use model::{Field, Kind, Message, Struct, Type, Versions};
-pub use sample::{Fill, sample};
+pub use sample::{Fill, NAME, sample};
 
 /// Writes one `.kmsg` file for each client-facing message under `json_dir` (the jar's `common/message`).
 ///

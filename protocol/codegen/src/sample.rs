@@ -11,7 +11,14 @@ pub enum Fill {
     Full,
     /// Each field is filled, at its default, null, empty or extreme, as the numbers fall.
     Mixed,
+    /// As mixed, and texts are often [`NAME`], sometimes as long as Kafka has them, and sometimes no UTF-8.
+    Odd,
 }
+
+/// What odd samples call most things: a topic or a group of that name is then really asked about.
+pub const NAME: &str = "odd";
+/// The longest text that Kafka reads, bytes.
+const TEXT_BYTES_MAX: usize = 32_767;
 
 /// Encodes a message at a version; what its fields hold comes from `random`, and so is the same for the same numbers.
 ///
@@ -55,7 +62,7 @@ impl<'a> Encoder<'a> {
 
     /// Whether something rare happens; never to a full sample.
     fn rarely(&mut self) -> bool {
-        self.fill == Fill::Mixed && self.below(4) == 0
+        self.fill != Fill::Full && self.below(4) == 0
     }
 
     fn is_tagged(&self, field: &Field) -> Option<u32> {
@@ -145,7 +152,7 @@ impl<'a> Encoder<'a> {
             "bool" => {
                 let flag = match self.fill {
                     Fill::Full => default != Some("true"),
-                    Fill::Mixed => self.below(2) == 0,
+                    Fill::Mixed | Fill::Odd => self.below(2) == 0,
                 };
                 self.out.push(flag.into());
             }
@@ -188,7 +195,7 @@ impl<'a> Encoder<'a> {
                 || bytes.iter().all(|byte| *byte == 0),
                 |text| text == signed(bytes).to_string(),
             );
-            if self.fill == Fill::Mixed || !is_default {
+            if self.fill != Fill::Full || !is_default {
                 self.out.extend_from_slice(bytes);
                 return;
             }
@@ -197,6 +204,19 @@ impl<'a> Encoder<'a> {
 
     fn text(&mut self) -> Result<()> {
         const ALPHABET: [&str; 8] = ["a", "Z", "7", ".", "_", "\u{e9}", "\u{65e5}", "\u{1f980}"];
+        if self.fill == Fill::Odd {
+            let odd = match self.below(8) {
+                0..=3 => Some(NAME.as_bytes().to_vec()),
+                4 => Some(vec![b'x'; TEXT_BYTES_MAX]),
+                5 => Some(vec![b'\xff'; TEXT_BYTES_MAX / 3]),
+                _ => None,
+            };
+            if let Some(odd) = odd {
+                self.length(odd.len(), true)?;
+                self.out.extend_from_slice(&odd);
+                return Ok(());
+            }
+        }
         let chars = match self.below(16) {
             _ if self.rarely() => 0,
             0 => 130,

@@ -100,6 +100,8 @@ fn now() -> std::time::Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::allocator::{Bound, within};
     use crate::targets::TARGETS;
@@ -114,7 +116,10 @@ mod tests {
             seeds,
             check,
         };
-        let dir = std::env::temp_dir().join(format!("highwater-fuzz-{}", std::process::id()));
+        // tests run side by side
+        static DIRS: AtomicUsize = AtomicUsize::new(0);
+        let (process, dir) = (std::process::id(), DIRS.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(format!("highwater-fuzz-{process}-{dir}"));
         let failure = run(&target, 1, Duration::from_secs(60), &dir).expect_err("it is broken");
         fs::remove_dir_all(dir).ok();
         format!("{failure:#}")

@@ -28,7 +28,7 @@ static ALLOCATOR: allocator::Counting = allocator::Counting;
     about = "Feeds damaged input to what reads from the network"
 )]
 struct Cli {
-    /// requests, records, decompression, or all.
+    /// requests, answers, records, decompression, or all.
     target: String,
     /// How long each target runs.
     #[arg(long, default_value_t = 20)]

@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes};
 use highwater_types::Uuid;
 
 use super::StrBytes;
+use super::text::{TEXT_BYTES_MAX, text_of};
 use crate::records_field::Records;
 
 /// Why a frame can't be read. The client's fault: the connection is closed.
@@ -23,9 +24,9 @@ pub enum DecodeError {
     /// A variable-length number does not end.
     #[error("varint is too long")]
     Varint,
-    /// A text is not UTF-8.
-    #[error("text is not UTF-8")]
-    Utf8,
+    /// A text is over [`TEXT_BYTES_MAX`], as it came or after what is not UTF-8 was replaced.
+    #[error("text is too long bytes={0} limit={TEXT_BYTES_MAX}")]
+    Text(usize),
     /// Bytes are left over after the message.
     #[error("bytes left over bytes={0}")]
     LeftOver(usize),
@@ -176,10 +177,10 @@ impl Reader {
         }
     }
 
-    /// Text that may be null.
+    /// Text that may be null, of at most [`TEXT_BYTES_MAX`]; what is not UTF-8 in it is replaced, as in Java.
     ///
     /// # Errors
-    /// A lying length, or no UTF-8.
+    /// A lying length, or one that is too long: `MessageDataGenerator` of Kafka 4.4 refuses it in every version.
     pub fn nullable_string(&mut self, flexible: bool) -> Result<Option<StrBytes>, DecodeError> {
         let length = if flexible {
             self.compact_length()?
@@ -189,7 +190,13 @@ impl Reader {
         let Some(length) = length else {
             return Ok(None);
         };
-        let text = StrBytes::try_from(self.slice(length)?).map_err(|_cause| DecodeError::Utf8)?;
+        if length > TEXT_BYTES_MAX {
+            return Err(DecodeError::Text(length));
+        }
+        let text = text_of(&self.slice(length)?);
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(DecodeError::Text(text.len()));
+        }
         Ok(Some(text))
     }
 

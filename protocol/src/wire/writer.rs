@@ -3,16 +3,28 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use highwater_types::Uuid;
 
-use super::StrBytes;
+use super::{StrBytes, TEXT_BYTES_MAX};
 use crate::ApiKey;
 use crate::records_field::Records;
 
-/// A frame being written.
+/// Why a message can't be written: a length is over what its field can say. The connection is closed, as Kafka does.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// A text is over [`TEXT_BYTES_MAX`].
+    #[error("text is too long bytes={0} limit={TEXT_BYTES_MAX}")]
+    Text(usize),
+    /// Bytes, a list, or the whole are over 2 GiB.
+    #[error("field or frame is too long length={0}")]
+    Length(usize),
+}
+
+/// A frame being written. A length that its field can't say is remembered, and [`FrameWriter::finish`] answers it.
 #[derive(Debug, Default)]
 pub struct FrameWriter {
     parts: Vec<Bytes>,
     parts_bytes: usize,
     tail: BytesMut,
+    refused: Option<EncodeError>,
 }
 
 const PREFIX_BYTES: usize = 4;
@@ -80,15 +92,17 @@ impl FrameWriter {
 
     /// The frame, with its length in its first four bytes.
     ///
-    /// # Panics
-    /// When it is over 2 GiB, which no limit of ours allows.
-    #[must_use]
-    pub fn finish(mut self) -> Vec<Bytes> {
-        let length = i32::try_from(self.written() - PREFIX_BYTES).expect("frames are below 2 GiB");
+    /// # Errors
+    /// [`EncodeError`] of the first length that its field can't say.
+    pub fn finish(mut self) -> Result<Vec<Bytes>, EncodeError> {
+        let length = self.fitting(self.written() - PREFIX_BYTES);
+        if let Some(refused) = self.refused {
+            return Err(refused);
+        }
         let prefix = length.to_be_bytes();
         if self.parts.is_empty() {
             self.tail[..PREFIX_BYTES].copy_from_slice(&prefix);
-            return vec![self.tail.freeze()];
+            return Ok(vec![self.tail.freeze()]);
         }
         let first = std::mem::take(&mut self.parts[0]);
         let mut first = BytesMut::from(first);
@@ -97,7 +111,15 @@ impl FrameWriter {
         if !self.tail.is_empty() {
             self.parts.push(self.tail.freeze());
         }
-        self.parts
+        Ok(self.parts)
+    }
+
+    /// A length as the number that its field holds; one that is too long is remembered.
+    fn fitting(&mut self, length: usize) -> i32 {
+        i32::try_from(length).unwrap_or_else(|_cause| {
+            self.refused.get_or_insert(EncodeError::Length(length));
+            0
+        })
     }
 
     /// What was written, without a length.
@@ -157,28 +179,27 @@ impl FrameWriter {
     }
 
     fn compact_length(&mut self, length: Option<usize>) {
-        let encoded = length.map_or(0, |length| length + 1);
-        self.unsigned_varint(u32::try_from(encoded).expect("frames are below 2 GiB"));
+        let encoded = length.map_or(0, |length| self.fitting(length).cast_unsigned() + 1);
+        self.unsigned_varint(encoded);
     }
 
     fn length(&mut self, length: Option<usize>) {
-        let length = length.map_or(-1, |length| {
-            i32::try_from(length).expect("frames are below 2 GiB")
-        });
+        let length = length.map_or(-1, |length| self.fitting(length));
         self.i32(length);
     }
 
-    /// Text that may be null.
-    ///
-    /// # Panics
-    /// When it is over 32767 bytes in a version with short lengths: no text of ours is.
+    /// Text that may be null: at most [`TEXT_BYTES_MAX`], in every version, as in Kafka.
     pub fn nullable_string(&mut self, text: Option<&StrBytes>, flexible: bool) {
         let length = text.map(|text| text.len());
+        let short = length.map_or(Ok(-1), i16::try_from);
+        if short.is_err() {
+            let refused = EncodeError::Text(length.unwrap_or_default());
+            self.refused.get_or_insert(refused);
+        }
         if flexible {
             self.compact_length(length);
         } else {
-            let short = |length| i16::try_from(length).expect("texts are short");
-            self.i16(length.map_or(-1, short));
+            self.i16(short.unwrap_or_default());
         }
         if let Some(text) = text {
             self.tail.put_slice(text.as_bytes());
@@ -262,10 +283,35 @@ impl FrameWriter {
         let mut field = Self::bare();
         body(&mut field);
         self.unsigned_varint(tag);
-        let size = u32::try_from(field.written()).expect("frames are below 2 GiB");
-        self.unsigned_varint(size);
+        let size = self.fitting(field.written());
+        self.unsigned_varint(size.cast_unsigned());
+        self.refused = self.refused.take().or(field.refused.take());
         for part in field.into_parts() {
             self.link(part);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_its_field_cannot_say_is_an_error_in_every_version() {
+        for (bytes, flexible) in [(TEXT_BYTES_MAX, false), (TEXT_BYTES_MAX, true)] {
+            let write = |bytes: usize, tagged: bool| {
+                let text = StrBytes::from("x".repeat(bytes));
+                let mut out = FrameWriter::response(ApiKey::Metadata, flexible, 1);
+                match tagged {
+                    true => out.tagged(0, |out| out.string(&text, flexible)),
+                    false => out.string(&text, flexible),
+                }
+                out.finish()
+            };
+            for tagged in [false, true] {
+                assert!(write(bytes, tagged).is_ok());
+                assert_eq!(write(bytes + 1, tagged), Err(EncodeError::Text(bytes + 1)));
+            }
         }
     }
 }

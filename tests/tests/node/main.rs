@@ -10,6 +10,7 @@ mod faults;
 mod fetch;
 mod groups;
 mod limits;
+mod odd_clients;
 mod offsets;
 mod produce;
 mod retention;

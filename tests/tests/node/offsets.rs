@@ -12,7 +12,7 @@ use highwater_tests::{Client, TestNode};
 
 use super::{T0, batch};
 
-fn at(topic: &str, timestamp: i64) -> ListOffsetsRequest {
+pub(super) fn at(topic: &str, timestamp: i64) -> ListOffsetsRequest {
     ListOffsetsRequest {
         replica_id: -1,
         topics: vec![ListOffsetsTopic {

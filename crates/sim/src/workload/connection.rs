@@ -70,7 +70,10 @@ impl Connection {
         let mut out = FrameWriter::request(R::KEY, version, flexible, id, "sim");
         request.write(&mut out, version);
         let mut frame = BytesMut::new();
-        for part in out.finish() {
+        for part in out
+            .finish()
+            .expect("texts and frames of the workload are short")
+        {
             frame.extend_from_slice(&part);
         }
         let (len, crc) = (frame.len(), crc32fast::hash(&frame));

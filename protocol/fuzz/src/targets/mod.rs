@@ -1,5 +1,6 @@
 //! What is fed from the network.
 
+mod answers;
 mod decompression;
 mod records;
 mod requests;
@@ -7,4 +8,9 @@ mod requests;
 use crate::campaign::Target;
 
 /// All of them.
-pub(crate) const TARGETS: &[Target] = &[requests::TARGET, records::TARGET, decompression::TARGET];
+pub(crate) const TARGETS: &[Target] = &[
+    requests::TARGET,
+    answers::TARGET,
+    records::TARGET,
+    decompression::TARGET,
+];

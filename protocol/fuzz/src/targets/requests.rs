@@ -24,13 +24,18 @@ pub(crate) const TARGET: Target = Target {
 const SAMPLES: usize = 4;
 
 fn seeds(random: &mut ChaCha8Rng) -> Result<Vec<Vec<u8>>> {
+    frames(random, Fill::Mixed)
+}
+
+/// Samples of every request in every version, and what real clients sent.
+pub(super) fn frames(random: &mut ChaCha8Rng, fill: Fill) -> Result<Vec<Vec<u8>>> {
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../schema");
     let schema = read_schema(Path::new(schema))?;
     let mut frames = Vec::new();
     macro_rules! each {
         ($request:ident, $response:ident) => {
             let of = &schema[stringify!($request)];
-            frames_of::<messages::$request>(of, random, &mut frames)?;
+            frames_of::<messages::$request>(of, fill, random, &mut frames)?;
         };
     }
     for_each_api!(each);
@@ -40,16 +45,17 @@ fn seeds(random: &mut ChaCha8Rng) -> Result<Vec<Vec<u8>>> {
 
 fn frames_of<R: Request>(
     schema: &Schema,
+    fill: Fill,
     random: &mut ChaCha8Rng,
     frames: &mut Vec<Vec<u8>>,
 ) -> Result<()> {
     for version in R::VALID {
         for i in 0..SAMPLES {
-            let fill = if i == 0 { Fill::Full } else { Fill::Mixed };
+            let fill = if i == 0 { Fill::Full } else { fill };
             let flexible = version >= R::FLEXIBLE_FROM;
             let out = FrameWriter::request(R::KEY, version, flexible, 1, "fuzz");
             // the length before a frame is the connection's affair
-            let mut frame = out.finish().concat().split_off(4);
+            let mut frame = out.finish()?.concat().split_off(4);
             frame.extend(sample(schema, version, fill, &mut || random.next_u32())?);
             frames.push(frame);
         }

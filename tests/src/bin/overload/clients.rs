@@ -88,7 +88,10 @@ fn frame<R: Request>(request: &R, version: i16) -> Vec<u8> {
     let flexible = version >= R::FLEXIBLE_FROM;
     let mut out = FrameWriter::request(R::KEY, version, flexible, 1, "crowd");
     request.write(&mut out, version);
-    out.finish().concat()
+    let parts = out
+        .finish()
+        .expect("texts and frames of the clients are short");
+    parts.concat()
 }
 
 async fn hold(address: SocketAddr, number: usize) -> Result<TcpStream> {

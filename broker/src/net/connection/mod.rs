@@ -1,8 +1,11 @@
 //! One connection: requests in order, answers in order.
 //!
 //! Only what a service serves as [`Served::Later`] may overlap with what follows (A3): Produce. Any other request starts
-//! when all before it are answered. While one waits, at most a buffer is read ahead, and the end of the stream cancels
-//! the wait, so that a vanished client frees its waiting fetch.
+//! when all before it are answered. While one is served, at most a buffer is read ahead.
+//!
+//! What was received is served, whatever becomes of the client: at the end of the stream the requests in the buffer are
+//! served, and what is being served goes on. Only a fetch that waits for records stops waiting, and answers what there
+//! is: the client may have closed its side alone. Where answers can't be written they are dropped.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,6 +19,7 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 use highwater_io::net::Socket;
 use highwater_runtime::BytePermit;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::frame_reader::{Frame, FrameReader, ReadError};
@@ -33,6 +37,8 @@ pub struct ConnectionInfo {
     pub listener: Arc<str>,
     /// Whether it took its last large answer promptly; false until it has.
     pub(super) prompt: Arc<AtomicBool>,
+    /// Whether the client sends no more.
+    ended: Arc<watch::Sender<bool>>,
 }
 
 impl ConnectionInfo {
@@ -43,7 +49,21 @@ impl ConnectionInfo {
             peer,
             listener,
             prompt: Arc::default(),
+            ended: Arc::new(watch::Sender::new(false)),
         }
+    }
+
+    /// Whether the client sends no more: nothing is worth a wait for it.
+    #[must_use]
+    pub(crate) fn has_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// Resolves when the client sends no more.
+    pub(crate) async fn ends(&self) {
+        let mut ended = self.ended.subscribe();
+        // the sender lives as long as this
+        drop(ended.wait_for(|ended| *ended).await);
     }
 
     /// Whether it takes its answers promptly, as far as is known.
@@ -85,7 +105,7 @@ impl std::fmt::Debug for Served {
 pub(crate) trait Service: Send + Sync + 'static {
     /// Whether a frame is of the kind that overlaps with earlier ones of its kind (A3).
     fn overlaps(&self, frame: &Bytes) -> bool;
-    /// Serves one request. Dropped when the client vanishes while it waits.
+    /// Serves one request. Dropped when it is served for long after the client's end.
     fn serve(&self, connection: &ConnectionInfo, frame: Frame) -> BoxFuture<Served>;
 }
 
@@ -114,6 +134,10 @@ struct Connection {
     reader: FrameReader,
     pending: VecDeque<Pending>,
     limits: ConnectionLimits,
+    /// How long the client's requests are served after its end.
+    given_up: Option<Instant>,
+    /// Whether answers can't be written any more.
+    deaf: bool,
 }
 
 /// Why a connection ends.
@@ -147,6 +171,8 @@ pub(super) async fn run(
         reader,
         pending: VecDeque::new(),
         limits,
+        given_up: None,
+        deaf: false,
     };
     loop {
         match connection.step(&info, &*service).await {
@@ -160,30 +186,54 @@ impl Connection {
     /// Answers what is ready, or reads and serves one frame.
     async fn step(&mut self, info: &ConnectionInfo, service: &dyn Service) -> Result<(), Ended> {
         if self.pending.is_empty() {
-            let next = self.reader.next(&mut *self.socket, &self.limits.budgets);
-            let frame = match self.limits.idle {
-                Some(idle) => tokio::time::timeout(idle, next)
-                    .await
-                    .map_err(|_cause| Ended::Idle)?,
-                None => next.await,
-            };
-            return match frame? {
+            return match self.next_or_idle().await? {
                 Some(frame) => self.serve(info, service, frame).await,
                 None => Err(Ended::Client),
             };
         }
-        let may_read = self.pending.len() < PENDING_MAX;
-        // both arms are cancellation safe: a pending answer keeps its state, so does the reader
+        let may_read = self.pending.len() < PENDING_MAX && self.given_up.is_none();
+        // every arm is cancellation safe: a pending answer keeps its state, so does the reader
         tokio::select! {
             biased;
             () = ready(&mut self.pending) => self.write_ready().await,
             frame = self.reader.next(&mut *self.socket, &self.limits.budgets), if may_read => {
-                match frame? {
-                    Some(frame) => self.serve(info, service, frame).await,
-                    None => Err(Ended::Client),
+                match frame {
+                    Ok(Some(frame)) => self.serve(info, service, frame).await,
+                    Ok(None) | Err(ReadError::Ended(_)) => {
+                        self.end_input(info);
+                        Ok(())
+                    }
+                    Err(error) => Err(error.into()),
                 }
             }
+            () = until(self.given_up) => Err(Ended::Client),
         }
+    }
+
+    /// The next frame, unless nothing comes for as long as a connection may be idle. One that comes slowly is not idle.
+    async fn next_or_idle(&mut self) -> Result<Option<Frame>, Ended> {
+        let Some(idle) = self.limits.idle else {
+            let next = self.reader.next(&mut *self.socket, &self.limits.budgets);
+            return Ok(next.await?);
+        };
+        let mut moved = Instant::now();
+        loop {
+            let next = self.reader.next(&mut *self.socket, &self.limits.budgets);
+            if let Ok(next) = tokio::time::timeout_at(moved + idle, next).await {
+                return Ok(next?);
+            }
+            match self.reader.moved_at() {
+                Some(at) if at > moved => moved = at,
+                _ => return Err(Ended::Idle),
+            }
+        }
+    }
+
+    /// The client sends no more: what waits for it stops waiting, and the rest gets as long as an answer may take.
+    fn end_input(&mut self, info: &ConnectionInfo) {
+        let until = Instant::now() + self.limits.write;
+        self.given_up.get_or_insert(until);
+        info.ended.send_replace(true);
     }
 
     async fn serve(
@@ -214,9 +264,10 @@ impl Connection {
                         Either::Right((written, _)) => written?,
                     }
                 }
-                _closed = self.reader.until_closed(&mut *self.socket), if !overlaps => {
-                    return Err(Ended::Client);
+                _closed = self.reader.until_closed(&mut *self.socket), if !overlaps && self.given_up.is_none() => {
+                    self.end_input(info);
                 }
+                () = until(self.given_up) => return Err(Ended::Client),
             }
         };
         self.pending.push_back(match served {
@@ -251,8 +302,12 @@ impl Connection {
                 }
             }
         }
-        if !parts.is_empty() {
-            self.write(parts, &held).await?;
+        if !parts.is_empty() && !self.deaf {
+            match self.write(parts, &held).await {
+                // what the client sent before it went is served all the same
+                Err(Ended::Write(_)) => self.deaf = true,
+                written => written?,
+            }
         }
         if close { Err(Ended::Request) } else { Ok(()) }
     }
@@ -304,6 +359,14 @@ fn bytes_of(parts: &VecDeque<Bytes>) -> usize {
     parts.iter().map(Bytes::len).sum()
 }
 
+/// Resolves at that time; never where there is none. Cancellation safe.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits until the first pending answer is ready. Cancellation safe.
 async fn ready(pending: &mut VecDeque<Pending>) {
     let Some(front) = pending.front_mut() else {
@@ -334,189 +397,4 @@ fn pop_ready(pending: &mut VecDeque<Pending>) -> Option<Answer> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-
-    use highwater_io::net::{Network, TcpNetwork};
-    use highwater_runtime::ByteBudget;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-    use tokio::sync::Notify;
-    use tokio::task::JoinSet;
-
-    use super::*;
-    use crate::config::MemoryPlan;
-
-    const LARGE_BYTES: usize = 64 << 20;
-    const ENDS_WITHIN: Duration = Duration::from_secs(20);
-
-    /// Answers with more than the machine takes off its hands, from memory that is shared, under a permit for all of it.
-    struct Large {
-        shared: Bytes,
-        budget: ByteBudget,
-    }
-
-    impl Large {
-        fn new() -> Arc<Self> {
-            Arc::new(Self {
-                shared: Bytes::from(vec![0; LARGE_BYTES]),
-                budget: ByteBudget::new(LARGE_BYTES as u64),
-            })
-        }
-    }
-
-    impl Service for Large {
-        fn overlaps(&self, _frame: &Bytes) -> bool {
-            false
-        }
-
-        fn serve(&self, _connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
-            let body = vec![self.shared.clone()];
-            let permit = self.budget.try_acquire(LARGE_BYTES as u64);
-            let permit = permit.unwrap_or_else(BytePermit::empty);
-            let answer = Answer::Frame(body, permit);
-            Box::pin(async { Served::Now(answer) })
-        }
-    }
-
-    /// One request, of a kind that nobody reads.
-    const REQUEST: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255];
-
-    /// A client that sent a request, and its connection, which runs.
-    async fn connect<S: Service>(
-        write: Duration,
-        service: &Arc<S>,
-    ) -> (TcpStream, JoinSet<(Ended, bool)>) {
-        let acceptor = TcpNetwork.listen("127.0.0.1", 0).await.expect("listens");
-        let address = acceptor.local_addr().expect("an address");
-        let mut client = TcpStream::connect(address).await.expect("connects");
-        let (socket, peer) = acceptor.accept().await.expect("accepts");
-        let info = ConnectionInfo::new(peer, Arc::from("PLAINTEXT"));
-        let limits = ConnectionLimits {
-            frame_bytes_max: 1000,
-            idle: None,
-            write,
-            pool: BufferPool::new(0),
-            budgets: RequestBudgets::new(&MemoryPlan::new(64 << 20)),
-        };
-        client.write_all(&REQUEST).await.expect("is taken");
-        let service = Arc::clone(service);
-        let mut running = JoinSet::new();
-        running.spawn(async move {
-            let seen = info.clone();
-            let ended = run(socket, info, service, limits).await;
-            (ended, seen.takes_promptly())
-        });
-        (client, running)
-    }
-
-    async fn end_of(mut running: JoinSet<(Ended, bool)>) -> (Ended, bool) {
-        let ended = tokio::time::timeout(ENDS_WITHIN, running.join_next()).await;
-        let ended = ended.expect("not for ever").expect("it ran");
-        ended.expect("no panic")
-    }
-
-    // M3
-    #[tokio::test]
-    async fn who_does_not_take_an_answer_is_closed() {
-        let (_client, running) = connect(Duration::from_millis(300), &Large::new()).await;
-        let (ended, prompt) = end_of(running).await;
-        assert!(matches!(ended, Ended::Slow), "{ended}");
-        assert!(!prompt);
-    }
-
-    // M3: long before its deadline, when somebody else waits for the memory
-    #[tokio::test]
-    async fn who_hardly_takes_an_answer_gives_way_and_pins_no_cache() {
-        let large = Large::new();
-        let (_client, mut running) = connect(Duration::from_secs(3600), &large).await;
-        let holds = || async {
-            while large.budget.used() == 0 || !large.shared.is_unique() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let copied = tokio::time::timeout(ENDS_WITHIN, holds()).await;
-        copied.expect("what it shares is let go of while it is written");
-        tokio::time::sleep(2 * LOOK).await;
-        assert!(running.try_join_next().is_none(), "nobody else waits");
-        let wanted = large.budget.acquire(1);
-        let wanted = tokio::time::timeout(ENDS_WITHIN, wanted).await;
-        let permit = wanted.expect("not for ever").expect("fits");
-        assert_eq!(permit.bytes(), 1);
-        let (ended, _) = end_of(running).await;
-        assert!(matches!(ended, Ended::Slow), "{ended}");
-    }
-
-    #[tokio::test]
-    async fn who_takes_an_answer_at_once_is_known_to() {
-        let large = Large::new();
-        let (mut client, running) = connect(Duration::from_secs(3600), &large).await;
-        let mut answer = vec![0; LARGE_BYTES];
-        client.read_exact(&mut answer).await.expect("is written");
-        while large.budget.used() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        drop(client);
-        let (ended, prompt) = end_of(running).await;
-        assert!(matches!(ended, Ended::Client), "{ended}");
-        // on a machine that is very busy it may have taken longer
-        assert!(prompt || large.shared.is_unique());
-    }
-
-    /// Answers the first request with [`Large`], when the second has got in line for the budget.
-    struct InLine {
-        large: Arc<Large>,
-        requests: AtomicUsize,
-        in_line: Arc<Notify>,
-    }
-
-    impl Service for InLine {
-        fn overlaps(&self, _frame: &Bytes) -> bool {
-            true
-        }
-
-        fn serve(&self, _connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
-            let in_line = Arc::clone(&self.in_line);
-            if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
-                let body = vec![self.large.shared.clone()];
-                let answer = async move {
-                    in_line.notified().await;
-                    Answer::Frame(body, BytePermit::empty())
-                };
-                return Box::pin(async { Served::Later(Box::pin(answer)) });
-            }
-            let budget = self.large.budget.clone();
-            Box::pin(async move {
-                in_line.notify_one();
-                drop(budget.acquire(1).await.expect("fits"));
-                Served::Now(Answer::Silent)
-            })
-        }
-    }
-
-    // M3
-    #[tokio::test]
-    async fn who_takes_no_answer_holds_up_nobody_in_line_for_memory() {
-        let service = Arc::new(InLine {
-            large: Large::new(),
-            requests: AtomicUsize::new(0),
-            in_line: Arc::default(),
-        });
-        let budget = &service.large.budget;
-        let all = budget.try_acquire(LARGE_BYTES as u64).expect("is free");
-        let (mut client, mut running) = connect(Duration::from_secs(3600), &service).await;
-        client.write_all(&REQUEST).await.expect("is taken");
-        let given_up = Instant::now() + ENDS_WITHIN;
-        while budget.try_acquire(0).is_some() {
-            assert!(Instant::now() < given_up, "the second request gets in line");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        // the first one's answer is under way
-        tokio::time::sleep(PROMPT).await;
-        drop(all);
-        let behind = tokio::time::timeout(ENDS_WITHIN, budget.acquire(1)).await;
-        let permit = behind.expect("not for ever").expect("fits");
-        assert_eq!(permit.bytes(), 1);
-        assert!(running.try_join_next().is_none());
-    }
-}
+mod tests;

@@ -1,0 +1,356 @@
+//! Connections that are slow, and that end.
+
+use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll};
+
+use highwater_io::net::{Network, TcpNetwork};
+use highwater_runtime::ByteBudget;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::config::MemoryPlan;
+
+const LARGE_BYTES: usize = 64 << 20;
+const ENDS_WITHIN: Duration = Duration::from_secs(20);
+
+/// Answers with more than the machine takes off its hands, from memory that is shared, under a permit for all of it.
+struct Large {
+    shared: Bytes,
+    budget: ByteBudget,
+}
+
+impl Large {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            shared: Bytes::from(vec![0; LARGE_BYTES]),
+            budget: ByteBudget::new(LARGE_BYTES as u64),
+        })
+    }
+}
+
+impl Service for Large {
+    fn overlaps(&self, _frame: &Bytes) -> bool {
+        false
+    }
+
+    fn serve(&self, _connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
+        let body = vec![self.shared.clone()];
+        let permit = self.budget.try_acquire(LARGE_BYTES as u64);
+        let permit = permit.unwrap_or_else(BytePermit::empty);
+        let answer = Answer::Frame(body, permit);
+        Box::pin(async { Served::Now(answer) })
+    }
+}
+
+/// One request, of a kind that nobody reads.
+const REQUEST: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255];
+
+fn limits(write: Duration) -> ConnectionLimits {
+    ConnectionLimits {
+        frame_bytes_max: 1000,
+        idle: None,
+        write,
+        pool: BufferPool::new(0),
+        budgets: RequestBudgets::new(&MemoryPlan::new(64 << 20)),
+    }
+}
+
+/// A client that sent a request, and its connection, which runs.
+async fn connect<S: Service>(
+    write: Duration,
+    service: &Arc<S>,
+) -> (TcpStream, JoinSet<(Ended, bool)>) {
+    let acceptor = TcpNetwork.listen("127.0.0.1", 0).await.expect("listens");
+    let address = acceptor.local_addr().expect("an address");
+    let mut client = TcpStream::connect(address).await.expect("connects");
+    let (socket, peer) = acceptor.accept().await.expect("accepts");
+    let info = ConnectionInfo::new(peer, Arc::from("PLAINTEXT"));
+    let limits = limits(write);
+    client.write_all(&REQUEST).await.expect("is taken");
+    let service = Arc::clone(service);
+    let mut running = JoinSet::new();
+    running.spawn(async move {
+        let seen = info.clone();
+        let ended = run(socket, info, service, limits).await;
+        (ended, seen.takes_promptly())
+    });
+    (client, running)
+}
+
+async fn end_of(mut running: JoinSet<(Ended, bool)>) -> (Ended, bool) {
+    let ended = tokio::time::timeout(ENDS_WITHIN, running.join_next()).await;
+    let ended = ended.expect("not for ever").expect("it ran");
+    ended.expect("no panic")
+}
+
+// M3
+#[tokio::test]
+async fn who_does_not_take_an_answer_is_closed() {
+    let (_client, running) = connect(Duration::from_millis(300), &Large::new()).await;
+    let (ended, prompt) = end_of(running).await;
+    assert!(matches!(ended, Ended::Slow), "{ended}");
+    assert!(!prompt);
+}
+
+// M3: long before its deadline, when somebody else waits for the memory
+#[tokio::test]
+async fn who_hardly_takes_an_answer_gives_way_and_pins_no_cache() {
+    let large = Large::new();
+    let (_client, mut running) = connect(Duration::from_secs(3600), &large).await;
+    let holds = || async {
+        while large.budget.used() == 0 || !large.shared.is_unique() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let copied = tokio::time::timeout(ENDS_WITHIN, holds()).await;
+    copied.expect("what it shares is let go of while it is written");
+    tokio::time::sleep(2 * LOOK).await;
+    assert!(running.try_join_next().is_none(), "nobody else waits");
+    let wanted = large.budget.acquire(1);
+    let wanted = tokio::time::timeout(ENDS_WITHIN, wanted).await;
+    let permit = wanted.expect("not for ever").expect("fits");
+    assert_eq!(permit.bytes(), 1);
+    let (ended, _) = end_of(running).await;
+    assert!(matches!(ended, Ended::Slow), "{ended}");
+}
+
+#[tokio::test]
+async fn who_takes_an_answer_at_once_is_known_to() {
+    let large = Large::new();
+    let (mut client, running) = connect(Duration::from_secs(3600), &large).await;
+    let mut answer = vec![0; LARGE_BYTES];
+    client.read_exact(&mut answer).await.expect("is written");
+    while large.budget.used() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(client);
+    let (ended, prompt) = end_of(running).await;
+    assert!(matches!(ended, Ended::Client), "{ended}");
+    // on a machine that is very busy it may have taken longer
+    assert!(prompt || large.shared.is_unique());
+}
+
+/// Answers the first request with [`Large`], when the second has got in line for the budget.
+struct InLine {
+    large: Arc<Large>,
+    requests: AtomicUsize,
+    in_line: Arc<Notify>,
+}
+
+impl Service for InLine {
+    fn overlaps(&self, _frame: &Bytes) -> bool {
+        true
+    }
+
+    fn serve(&self, _connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
+        let in_line = Arc::clone(&self.in_line);
+        if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
+            let body = vec![self.large.shared.clone()];
+            let answer = async move {
+                in_line.notified().await;
+                Answer::Frame(body, BytePermit::empty())
+            };
+            return Box::pin(async { Served::Later(Box::pin(answer)) });
+        }
+        let budget = self.large.budget.clone();
+        Box::pin(async move {
+            in_line.notify_one();
+            drop(budget.acquire(1).await.expect("fits"));
+            Served::Now(Answer::Silent)
+        })
+    }
+}
+
+// M3
+#[tokio::test]
+async fn who_takes_no_answer_holds_up_nobody_in_line_for_memory() {
+    let service = Arc::new(InLine {
+        large: Large::new(),
+        requests: AtomicUsize::new(0),
+        in_line: Arc::default(),
+    });
+    let budget = &service.large.budget;
+    let all = budget.try_acquire(LARGE_BYTES as u64).expect("is free");
+    let (mut client, mut running) = connect(Duration::from_secs(3600), &service).await;
+    client.write_all(&REQUEST).await.expect("is taken");
+    let given_up = Instant::now() + ENDS_WITHIN;
+    while budget.try_acquire(0).is_some() {
+        assert!(Instant::now() < given_up, "the second request gets in line");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // the first one's answer is under way
+    tokio::time::sleep(PROMPT).await;
+    drop(all);
+    let behind = tokio::time::timeout(ENDS_WITHIN, budget.acquire(1)).await;
+    let permit = behind.expect("not for ever").expect("fits");
+    assert_eq!(permit.bytes(), 1);
+    assert!(running.try_join_next().is_none());
+}
+
+/// Serves one request at a time: each waits until it is let go, or, where it waits like a fetch, until the client's end.
+struct Slow {
+    served: watch::Sender<usize>,
+    let_go: Notify,
+    is_fetch: bool,
+}
+
+impl Slow {
+    fn new(is_fetch: bool) -> Arc<Self> {
+        Arc::new(Self {
+            served: watch::Sender::new(0),
+            let_go: Notify::new(),
+            is_fetch,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct SlowService(Arc<Slow>);
+
+impl std::fmt::Debug for Slow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Slow({})", *self.served.borrow())
+    }
+}
+
+impl Service for SlowService {
+    fn overlaps(&self, _frame: &Bytes) -> bool {
+        false
+    }
+
+    fn serve(&self, connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
+        let slow = Arc::clone(&self.0);
+        let connection = connection.clone();
+        Box::pin(async move {
+            match slow.is_fetch {
+                true => connection.ends().await,
+                false => slow.let_go.notified().await,
+            }
+            slow.served.send_modify(|served| *served += 1);
+            let body = Bytes::from_static(&[0, 0, 0, 1, 9]);
+            Served::Now(Answer::Frame(vec![body], BytePermit::empty()))
+        })
+    }
+}
+
+// the client pipelines and goes: what it sent is served, as Kafka serves what its selector has read
+#[tokio::test]
+async fn what_was_received_is_served_though_the_client_is_gone() {
+    let slow = Slow::new(false);
+    let service = Arc::new(SlowService(Arc::clone(&slow)));
+    let (mut client, running) = connect(Duration::from_secs(3600), &service).await;
+    client
+        .write_all(&REQUEST.repeat(3))
+        .await
+        .expect("is taken");
+    // closed with nothing unread: the answers then meet a connection that is reset
+    drop(client);
+    let mut served = slow.served.subscribe();
+    for count in 1..=4 {
+        slow.let_go.notify_one();
+        let served = served.wait_for(|served| *served == count);
+        let served = tokio::time::timeout(ENDS_WITHIN, served).await;
+        assert!(served.expect("all are served").is_ok());
+    }
+    let (ended, _) = end_of(running).await;
+    assert!(matches!(ended, Ended::Client | Ended::Read(_)), "{ended}");
+}
+
+#[tokio::test]
+async fn a_client_that_closed_its_side_alone_gets_its_answers() {
+    for is_fetch in [false, true] {
+        let slow = Slow::new(is_fetch);
+        let service = Arc::new(SlowService(Arc::clone(&slow)));
+        let (mut client, running) = connect(Duration::from_secs(3600), &service).await;
+        client.shutdown().await.expect("its side");
+        slow.let_go.notify_one();
+        let mut answer = Vec::new();
+        let read = client.read_to_end(&mut answer);
+        let read = tokio::time::timeout(ENDS_WITHIN, read).await;
+        read.expect("is answered at once").expect("is answered");
+        assert_eq!(answer, [0, 0, 0, 1, 9]);
+        let (ended, _) = end_of(running).await;
+        assert!(matches!(ended, Ended::Client), "{ended}");
+    }
+}
+
+// M3: nobody can hold a connection's slot for ever by going away
+#[tokio::test]
+async fn what_takes_for_ever_is_given_up_after_the_end_of_its_client() {
+    let slow = Slow::new(false);
+    let service = Arc::new(SlowService(slow));
+    let (client, running) = connect(Duration::from_millis(100), &service).await;
+    drop(client);
+    let (ended, _) = end_of(running).await;
+    assert!(matches!(ended, Ended::Client), "{ended}");
+}
+
+/// A socket within the process, so that time can stand still.
+#[derive(Debug)]
+struct Pipe(tokio::io::DuplexStream);
+
+impl Socket for Pipe {
+    fn poll_read_ready(&self, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+// connections.max.idle.ms
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_moves_is_not_idle_however_long_it_takes() {
+    let idle = Duration::from_secs(10);
+    let (mut client, socket) = tokio::io::duplex(1 << 10);
+    let slow = Slow::new(false);
+    slow.let_go.notify_one();
+    let limits = ConnectionLimits {
+        idle: Some(idle),
+        ..limits(Duration::from_secs(60))
+    };
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let info = ConnectionInfo::new(peer, Arc::from("PLAINTEXT"));
+    let service = Arc::new(SlowService(slow));
+    let mut running = JoinSet::new();
+    running.spawn(async move { run(Box::new(Pipe(socket)), info, service, limits).await });
+    for byte in REQUEST {
+        client.write_all(&[byte]).await.expect("is taken");
+        tokio::time::sleep(idle / 2).await;
+    }
+    let mut answer = [0; 5];
+    client.read_exact(&mut answer).await.expect("is answered");
+    // half a frame that stays half
+    client.write_all(&REQUEST[..6]).await.expect("is taken");
+    let ended = running.join_next().await.expect("it ran");
+    let ended = ended.expect("no panic");
+    assert!(matches!(ended, Ended::Idle), "{ended}");
+}

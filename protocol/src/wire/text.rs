@@ -1,0 +1,93 @@
+//! Texts as Java has them: at most 32,767 bytes, and what is not UTF-8 in them replaced.
+
+use bytes::Bytes;
+
+use super::StrBytes;
+
+/// The longest text, read or written, bytes: lengths are of 16 bits, and Kafka keeps to it where they are not.
+pub const TEXT_BYTES_MAX: usize = 32_767;
+
+/// A text of our making, cut to [`TEXT_BYTES_MAX`]: what it quotes may be as long as that by itself.
+#[must_use]
+pub fn text_that_fits(text: impl Into<StrBytes>) -> StrBytes {
+    let text = text.into();
+    if text.len() <= TEXT_BYTES_MAX {
+        return text;
+    }
+    StrBytes::from(&text[..text.floor_char_boundary(TEXT_BYTES_MAX)])
+}
+
+const REPLACEMENT: &str = "\u{fffd}";
+
+/// Bytes as a text, shared with them where they are UTF-8. What is not is replaced as Java's decoder does: it takes a
+/// surrogate, which UTF-8 has no place for, as one fault, and everything else as Rust does.
+pub(super) fn text_of(bytes: &Bytes) -> StrBytes {
+    if let Ok(text) = StrBytes::try_from(bytes.clone()) {
+        return text;
+    }
+    let mut out = String::with_capacity(bytes.len() + REPLACEMENT.len());
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let chunk = rest.utf8_chunks().next();
+        let (valid, invalid) = chunk.map_or(("", rest.len()), |chunk| {
+            (chunk.valid(), chunk.invalid().len())
+        });
+        out.push_str(valid);
+        rest = &rest[valid.len()..];
+        if invalid > 0 {
+            out.push_str(REPLACEMENT);
+            rest = &rest[invalid.max(surrogate_bytes(rest))..];
+        }
+    }
+    StrBytes::from(out)
+}
+
+/// Bytes of the surrogate, whole or cut short, that `bytes` begin with.
+fn surrogate_bytes(bytes: &[u8]) -> usize {
+    match bytes {
+        [0xed, 0xa0..=0xbf, 0x80..=0xbf, ..] => 3,
+        [0xed, 0xa0..=0xbf, ..] => 2,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // golden outputs of `new String(bytes, UTF_8)` of Java 17, as code points
+    #[test]
+    fn what_is_not_utf_8_is_replaced_as_java_does() {
+        for (bytes, text) in JAVA {
+            let read = text_of(&Bytes::from_static(bytes));
+            assert_eq!(&*read, *text, "{bytes:02x?}");
+        }
+    }
+
+    const JAVA: &[(&[u8], &str)] = &[
+        (b"caf\xc3\xa9", "caf\u{e9}"),
+        (b"caf\xe9", "caf\u{fffd}"),
+        (b"\xff\xfe", "\u{fffd}\u{fffd}"),
+        (b"\xc0\x80", "\u{fffd}\u{fffd}"),
+        (b"a\xe2\x82", "a\u{fffd}"),
+        (b"\xe2\x82x", "\u{fffd}x"),
+        (b"\xe0\x80\x80", "\u{fffd}\u{fffd}\u{fffd}"),
+        (b"\xed\xa0\x80z", "\u{fffd}z"),
+        (b"\xed\xa0z", "\u{fffd}z"),
+        (b"\xed\xa0", "\u{fffd}"),
+        (b"\xf0\x90\x80z", "\u{fffd}z"),
+        (b"\xf0\x90", "\u{fffd}"),
+        (b"\xf4\x90\x80\x80", "\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+        (b"\xf5\x80\x80\x80", "\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+        (b"\xf0\x9f\xa6\x80", "\u{1f980}"),
+    ];
+
+    #[test]
+    fn a_text_of_ours_is_cut_between_characters() {
+        let long = "\u{e9}".repeat(TEXT_BYTES_MAX);
+        let cut = text_that_fits(long.as_str());
+        assert_eq!(cut.len(), TEXT_BYTES_MAX - 1);
+        assert!(long.starts_with(&*cut));
+        assert_eq!(&*text_that_fits("short"), "short");
+    }
+}
