@@ -47,6 +47,15 @@ pub struct FetchLimit {
     pub at_least_one: bool,
 }
 
+/// What a read of the log cache found.
+#[derive(Debug, Clone, Default)]
+pub struct Fetched {
+    /// Whole batches.
+    pub batches: Vec<Bytes>,
+    /// Whether the next batch is there too and only the limit's bytes kept it back.
+    pub is_cut: bool,
+}
+
 /// The folded meaning of deltas (F2, F3).
 #[derive(Debug, Clone, Default)]
 pub struct Folded {
@@ -123,13 +132,18 @@ pub trait Stream: Debug + Send + Sync + 'static {
         batch: &StreamBatch,
     ) -> AppendReceipt;
     /// Whole durable batches from the one that holds `from`, if the log cache has them; contiguous ones are one slice.
-    /// `None` when objects are needed; an empty list at the tail.
-    fn fetch_cached(&self, from: StreamOffset, limit: FetchLimit) -> Option<Vec<Bytes>>;
+    /// `None` when objects are needed; no batches at the tail.
+    fn fetch_cached(&self, from: StreamOffset, limit: FetchLimit) -> Option<Fetched>;
     /// As [`Stream::fetch_cached`], reading objects where needed. A cold read goes on when the caller gives up.
     async fn fetch(&self, from: StreamOffset, limit: FetchLimit)
     -> Result<Vec<Bytes>, StreamError>;
-    /// The base offset of the first batch in offset order whose largest timestamp is at least `at`.
-    async fn offset_for_time(&self, at: Timestamp) -> Result<Option<StreamOffset>, StreamError>;
+    /// The base offset of the first batch in offset order that ends after `from` and whose largest timestamp is at least
+    /// `at`.
+    async fn offset_for_time(
+        &self,
+        from: StreamOffset,
+        at: Timestamp,
+    ) -> Result<Option<StreamOffset>, StreamError>;
     /// The largest timestamp there is and the base offset of the first batch that has it.
     async fn max_timestamp(&self) -> Result<Option<(Timestamp, StreamOffset)>, StreamError>;
     /// Moves the start up, durably in the metadata, before it returns; objects that nothing refers to go later.

@@ -251,13 +251,17 @@ impl ObjectStreamStore {
         ]
     }
 
-    /// Lets go of a stream that was deleted; what is cached of it is dropped.
+    /// Lets go of a stream that was deleted; what is cached of it is dropped, and who watches its bounds is told.
     pub fn forget(&self, id: StreamId) {
-        self.shared
+        let gone = self
+            .shared
             .streams
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&id);
+        if let Some(stream) = gone {
+            stream.tell();
+        }
     }
 
     /// Uploads everything, so that a clean stop leaves nothing to replay, and ends the WAL. A store that does not take it

@@ -13,7 +13,8 @@ use crate::cache::{Cached, StreamCache};
 use crate::rolls::{self, Roll};
 use crate::store::Shared;
 use crate::{
-    AppendPermit, AppendReceipt, FetchLimit, Stream, StreamBatch, StreamBounds, StreamError,
+    AppendPermit, AppendReceipt, FetchLimit, Fetched, Stream, StreamBatch, StreamBounds,
+    StreamError,
 };
 
 #[derive(Debug)]
@@ -59,6 +60,11 @@ impl ObjectStream {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells who watches the bounds, though they are as they were.
+    pub(crate) fn tell(&self) {
+        self.bounds.send_modify(|_as_it_was| {});
     }
 
     /// Takes batches that became durable, in order; readers are told once for all of them.
@@ -116,10 +122,10 @@ impl Stream for ObjectStream {
         wal.append(permit, self.id, self.epoch, base, batch)
     }
 
-    fn fetch_cached(&self, from: StreamOffset, limit: FetchLimit) -> Option<Vec<Bytes>> {
+    fn fetch_cached(&self, from: StreamOffset, limit: FetchLimit) -> Option<Fetched> {
         let state = self.lock();
         if from >= state.bounds.confirmed {
-            return Some(Vec::new());
+            return Some(Fetched::default());
         }
         state.cache.read(from, limit)
     }
@@ -137,7 +143,7 @@ impl Stream for ObjectStream {
             });
         }
         if let Some(cached) = self.fetch_cached(from, limit) {
-            return Ok(cached);
+            return Ok(cached.batches);
         }
         self.shared
             .reader
@@ -145,29 +151,40 @@ impl Stream for ObjectStream {
             .await
     }
 
-    async fn offset_for_time(&self, at: Timestamp) -> Result<Option<StreamOffset>, StreamError> {
-        let start = self.bounds().start;
-        let uploaded = self.lock().uploaded;
-        let reader = &self.shared.reader;
-        let found = reader
-            .first_at(&*self.shared.metadata, self.id, start..uploaded, at)
-            .await?;
-        if found.is_some() {
-            return Ok(found);
+    async fn offset_for_time(
+        &self,
+        from: StreamOffset,
+        at: Timestamp,
+    ) -> Result<Option<StreamOffset>, StreamError> {
+        let mut from = from.max(self.bounds().start);
+        loop {
+            let uploaded = {
+                let state = self.lock();
+                if let Some(found) = state.cache.first_at(from, at) {
+                    return Ok(found);
+                }
+                state.uploaded
+            };
+            if uploaded <= from {
+                return Ok(None);
+            }
+            let reader = &self.shared.reader;
+            let metadata = &*self.shared.metadata;
+            let found = reader.first_at(metadata, self.id, from..uploaded, at);
+            if let Some(found) = found.await? {
+                return Ok(Some(found));
+            }
+            // what comes next was uploaded and evicted since, or is in the cache
+            from = uploaded;
         }
-        let state = self.lock();
-        let mut cached = state.cache.all().filter(|batch| batch.base >= uploaded);
-        Ok(cached
-            .find(|batch| batch.max_timestamp >= at)
-            .map(|batch| batch.base))
     }
 
     async fn max_timestamp(&self) -> Result<Option<(Timestamp, StreamOffset)>, StreamError> {
         let largest = self.rolls().iter().map(|roll| roll.max_timestamp).max();
-        let Some(largest) = largest.filter(|largest| *largest >= 0) else {
+        let Some(largest) = largest else {
             return Ok(None);
         };
-        let found = self.offset_for_time(largest).await?;
+        let found = self.offset_for_time(0, largest).await?;
         Ok(found.map(|offset| (largest, offset)))
     }
 

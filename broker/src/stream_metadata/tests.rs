@@ -32,6 +32,9 @@ struct Behind {
     inner: KraftStreamMetadata,
     goes_on: watch::Sender<bool>,
     commits: watch::Sender<u64>,
+    /// How many lookups by time were begun, and how many may end.
+    lookups: watch::Sender<u64>,
+    lookups_max: watch::Sender<u64>,
 }
 
 #[async_trait]
@@ -74,6 +77,10 @@ impl StreamMetadata for Behind {
         range: StreamRange,
         at: Timestamp,
     ) -> Result<Option<Claim>, StreamError> {
+        self.lookups.send_modify(|lookups| *lookups += 1);
+        let number = *self.lookups.borrow();
+        let mut max = self.lookups_max.subscribe();
+        drop(max.wait_for(|max| number <= *max).await);
         self.inner.locate_time(id, range, at).await
     }
 
@@ -165,6 +172,8 @@ impl Storage {
             inner: self.port(),
             goes_on: watch::Sender::new(false),
             commits: watch::Sender::new(0),
+            lookups: watch::Sender::new(0),
+            lookups_max: watch::Sender::new(u64::MAX),
         })
     }
 
@@ -436,4 +445,44 @@ async fn a_rejection_keeps_its_type_through_the_port() {
         matches!(fenced, Err(StreamError::Fenced { epoch }) if epoch == storage.epoch),
         "{fenced:?}"
     );
+}
+
+// what a lookup by time did not find in objects may be in objects, and nowhere else, when it looks into the cache
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lookup_by_time_finds_what_is_evicted_meanwhile() {
+    let storage = Storage::start().await;
+    let metadata = storage.behind();
+    metadata.goes_on.send_replace(true);
+    metadata.lookups_max.send_replace(0);
+    let port: Arc<dyn StreamMetadata> = Arc::<Behind>::clone(&metadata);
+    let streams = storage.streams(port, Duration::from_millis(10)).await;
+    let stream = storage.stream(&streams).await;
+    let upload_and_evict = async |batches: std::ops::Range<StreamOffset>| {
+        for base in batches.clone() {
+            let mut receipt = append(&streams, &*stream, base).await;
+            receipt.wait().await.expect("is durable");
+        }
+        let limit = FetchLimit {
+            bytes: 1,
+            before: batches.end,
+            at_least_one: true,
+        };
+        while stream.fetch_cached(batches.end - 1, limit).is_some() {
+            // takes the room of all that may be evicted
+            drop(streams.reserve(3 << 20).await.expect("there is room"));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    upload_and_evict(0..2).await;
+    let mut looking = JoinSet::new();
+    let looked_at = Arc::clone(&stream);
+    looking.spawn(async move { looked_at.offset_for_time(0, 3).await });
+    let mut lookups = metadata.lookups.subscribe();
+    let begun = lookups.wait_for(|lookups| *lookups == 1).await;
+    drop(begun.expect("it looks into objects"));
+    upload_and_evict(2..4).await;
+    metadata.lookups_max.send_replace(u64::MAX);
+    let found = looking.join_next().await.expect("it was begun");
+    assert_eq!(found.expect("ends").expect("looks"), Some(3));
+    streams.shutdown().await.expect("stops");
 }

@@ -52,6 +52,8 @@ pub struct ReadOutcome {
     pub log_start_offset: StreamOffset,
     /// Aborted transactions in range, for a reader of committed records.
     pub aborted: Option<Vec<(i64, StreamOffset)>>,
+    /// Whether the next batch is in memory too, and only the limit kept it back.
+    pub is_cut: bool,
 }
 
 /// What ListOffsets asks for (KAFKA-BEHAVIOUR 21).
@@ -292,11 +294,14 @@ impl PartitionLog {
             before: bounds.confirmed,
             at_least_one,
         };
-        let batches = self
+        let fetched = self
             .stream
             .fetch_cached(from, limit)
             .ok_or(ReadError::NeedsObjects)?;
-        Ok(outcome(bounds, batches, isolation))
+        Ok(ReadOutcome {
+            is_cut: fetched.is_cut,
+            ..outcome(bounds, fetched.batches, isolation)
+        })
     }
 
     /// Reads from objects where it must.
@@ -365,43 +370,54 @@ impl PartitionLog {
                     .max_timestamp()
                     .await
                     .map_err(ReadError::Stream)?;
-                match largest {
-                    Some((largest, batch)) => self.first_record(batch, largest).await,
-                    None => Ok(none),
-                }
+                let Some((largest, batch)) = largest else {
+                    return Ok(none);
+                };
+                // as in Kafka, also where that record is below the start and its batch is not
+                let (found, _) = self.first_record(batch, batch, largest).await?;
+                Ok(found.unwrap_or(none))
             }
             OffsetQuery::AtTime(time) => {
-                let found = self
-                    .stream
-                    .offset_for_time(time)
-                    .await
-                    .map_err(ReadError::Stream)?;
-                match found {
-                    Some(batch) => self.first_record(batch, time).await,
-                    None => Ok(none),
-                }
+                let found = self.first_at(bounds.start, time).await?;
+                Ok(found.unwrap_or(none))
             }
         }
     }
 
-    /// The first record of the batch at `base` whose timestamp reaches `time`.
+    /// The first record from `from` on whose timestamp reaches `time`.
+    async fn first_at(
+        &self,
+        mut from: StreamOffset,
+        time: Timestamp,
+    ) -> Result<Option<FoundOffset>, ReadError> {
+        loop {
+            let batch = self.stream.offset_for_time(from, time).await;
+            let Some(batch) = batch.map_err(ReadError::Stream)? else {
+                return Ok(None);
+            };
+            let (found, next) = self.first_record(batch, from, time).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            // what the batch has of that time lies below `from`
+            from = next.max(from + 1);
+        }
+    }
+
+    /// The first record from `from` on of the batch at `base` whose timestamp reaches `time`, and where the batch ends.
     async fn first_record(
         &self,
         base: StreamOffset,
+        from: StreamOffset,
         time: Timestamp,
-    ) -> Result<FoundOffset, ReadError> {
-        let none = FoundOffset {
-            offset: -1,
-            timestamp: -1,
-            leader_epoch: None,
-        };
+    ) -> Result<(Option<FoundOffset>, StreamOffset), ReadError> {
         let start = self.stream.bounds().start;
-        let before = base + 1;
         let limit = FetchLimit {
             bytes: 1,
-            before,
+            before: base + 1,
             at_least_one: true,
         };
+        let mut next = base + 1;
         let read = self
             .stream
             .fetch(base.max(start), limit)
@@ -411,6 +427,7 @@ impl PartitionLog {
         let bytes = read.into_iter().next().unwrap_or_default();
         for (header, batch) in split_batches(&bytes).map_err(|error| corrupt(&error))? {
             let epoch = Some(LeaderEpoch(header.leader_epoch));
+            next = header.next_offset();
             let records = header
                 .records(&batch, RECORDS_BYTES_MAX)
                 .map_err(|error| corrupt(&error))?;
@@ -426,16 +443,17 @@ impl PartitionLog {
                     let delta = record.timestamp_delta;
                     header.base_timestamp.saturating_add(delta)
                 };
-                if timestamp >= time && offset >= start {
-                    return Ok(FoundOffset {
+                if timestamp >= time && offset >= from {
+                    let found = FoundOffset {
                         offset,
                         timestamp,
                         leader_epoch: epoch,
-                    });
+                    };
+                    return Ok((Some(found), next));
                 }
             }
         }
-        Ok(none)
+        Ok((None, next))
     }
 
     fn epoch_of(&self, offset: StreamOffset) -> Option<LeaderEpoch> {
@@ -536,5 +554,6 @@ fn outcome(bounds: StreamBounds, batches: Vec<Bytes>, isolation: Isolation) -> R
         last_stable_offset: bounds.confirmed,
         log_start_offset: bounds.start,
         aborted: (isolation == Isolation::ReadCommitted).then(Vec::new),
+        is_cut: false,
     }
 }

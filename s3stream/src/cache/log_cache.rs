@@ -6,7 +6,7 @@ use bytes::Bytes;
 use highwater_runtime::BytePermit;
 use highwater_types::{StreamOffset, Timestamp};
 
-use crate::FetchLimit;
+use crate::{FetchLimit, Fetched};
 
 /// One batch.
 #[derive(Debug)]
@@ -41,32 +41,47 @@ impl StreamCache {
     }
 
     /// Whole batches from the one that holds `from`; `None` when it is not in memory.
-    pub(crate) fn read(&self, from: StreamOffset, limit: FetchLimit) -> Option<Vec<Bytes>> {
+    pub(crate) fn read(&self, from: StreamOffset, limit: FetchLimit) -> Option<Fetched> {
+        let mut found = Fetched::default();
+        let mut bytes = 0;
+        let batches = self.from(from)?;
+        for batch in batches.take_while(|batch| batch.base < limit.before) {
+            let fits = bytes + batch.bytes.len() <= limit.bytes;
+            let first = found.batches.is_empty() && limit.at_least_one;
+            if !(fits || first) {
+                found.is_cut = true;
+                break;
+            }
+            bytes += batch.bytes.len();
+            found.batches.push(batch.bytes.clone());
+        }
+        Some(found)
+    }
+
+    /// The base offset of the first batch from the one that holds `from` on whose largest timestamp reaches `at`; `None`
+    /// when `from` is not in memory.
+    pub(crate) fn first_at(
+        &self,
+        from: StreamOffset,
+        at: Timestamp,
+    ) -> Option<Option<StreamOffset>> {
+        let mut batches = self.from(from)?;
+        let found = batches.find(|batch| batch.max_timestamp >= at);
+        Some(found.map(|batch| batch.base))
+    }
+
+    /// The batches from the one that holds `from` on; `None` when it is not in memory.
+    fn from(&self, from: StreamOffset) -> Option<impl Iterator<Item = &Cached>> {
         if self.first().is_none_or(|first| from < first) {
             return None;
         }
         let at = self.batches.partition_point(|batch| batch.next <= from);
-        let mut out = Vec::new();
-        let mut bytes = 0;
-        for batch in self.batches.range(at..) {
-            let fits = bytes + batch.bytes.len() <= limit.bytes;
-            if batch.base >= limit.before || !(fits || (out.is_empty() && limit.at_least_one)) {
-                break;
-            }
-            bytes += batch.bytes.len();
-            out.push(batch.bytes.clone());
-        }
-        Some(out)
+        Some(self.batches.range(at..))
     }
 
     /// The batches that are not uploaded.
     pub(crate) fn pinned(&self) -> impl Iterator<Item = &Cached> {
         self.batches.range(self.uploaded..)
-    }
-
-    /// Every batch.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Cached> {
-        self.batches.iter()
     }
 
     /// Lets what ends at or below `end` be evicted; answers how many bytes are newly so.

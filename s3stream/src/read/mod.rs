@@ -99,29 +99,56 @@ impl ObjectReader {
         from: StreamOffset,
         limit: FetchLimit,
     ) -> Result<Vec<Bytes>, StreamError> {
-        let range = from..limit.before.max(from + 1);
-        let claims = metadata.locate(stream, range, CLAIMS_MAX).await?;
-        if claims.first().is_none_or(|claim| claim.range.start > from) {
-            // U6: the image does not know it yet
-            let reason = format!("no claim holds offset {from} of stream {stream}");
-            return Err(StreamError::Unavailable { reason });
-        }
-        let needed = self.needed(stream, from, limit, &claims).await?;
         let window = self.readahead().window(stream, from);
-        let mut taken = Taken::default();
-        'all: for (range, wanted) in self.begin(stream, &needed, window) {
+        let end = limit.before.max(from + 1);
+        let mut at = from;
+        // claims may hold no batch any more (U4): what lies behind them is read all the same
+        while at < end {
+            let claims = metadata.locate(stream, at..end, CLAIMS_MAX).await?;
+            if claims.first().is_none_or(|claim| claim.range.start > at) {
+                // U6: the image does not know it yet
+                let reason = format!("no claim holds offset {at} of stream {stream}");
+                return Err(StreamError::Unavailable { reason });
+            }
+            let taken = self.take(stream, at, limit, &claims, window).await?;
+            if let Some(next) = taken.next {
+                self.readahead().served(stream, from, next);
+                self.read_ahead(stream, next, window, claims);
+                return Ok(taken.out);
+            }
+            if taken.is_full {
+                break;
+            }
+            at = taken.looked_to;
+        }
+        Ok(Vec::new())
+    }
+
+    /// What a read takes of some claims.
+    async fn take(
+        &self,
+        stream: StreamId,
+        from: StreamOffset,
+        limit: FetchLimit,
+        claims: &[Claim],
+        window: u64,
+    ) -> Result<Taken, StreamError> {
+        let needed = self.needed(stream, from, limit, claims).await?;
+        let last_needed = needed.last().map(|needed| needed.range.end);
+        let last = claims.last().map(|claim| claim.range.end);
+        let mut taken = Taken {
+            looked_to: last_needed.or(last).unwrap_or(StreamOffset::MAX),
+            ..Taken::default()
+        };
+        for (range, wanted) in self.begin(stream, &needed, window) {
             for block in wanted {
-                if !taken.take(&*block.get().await?, from, range, limit) {
-                    break 'all;
+                taken.take(&*block.get().await?, from, range, limit);
+                if taken.is_full {
+                    return Ok(taken);
                 }
             }
         }
-        let next = taken.next.unwrap_or(from);
-        if next > from {
-            self.readahead().served(stream, from, next);
-            self.read_ahead(stream, next, window, claims);
-        }
-        Ok(taken.out)
+        Ok(taken)
     }
 
     /// The blocks that a read touches, by what the directories say.
@@ -134,6 +161,7 @@ impl ObjectReader {
     ) -> Result<Vec<Needed>, StreamError> {
         let mut needed: Vec<Needed> = Vec::new();
         let mut bytes = 0;
+        let mut is_full = false;
         // one after the other up to the first that counts, then a few at a time
         let with_objects = claims
             .iter()
@@ -157,7 +185,8 @@ impl ObjectReader {
             let within = |block: &BlockEntry| block.base < limit.before.min(range.end);
             while let Some(block) = all.get(end).filter(|block| within(block)) {
                 // the first may be used from its middle on, so it counts for nothing
-                if bytes > limit.bytes {
+                is_full = bytes > limit.bytes;
+                if is_full {
                     break;
                 }
                 if end > start || !needed.is_empty() {
@@ -165,7 +194,6 @@ impl ObjectReader {
                 }
                 end += 1;
             }
-            let is_last = end < all.len();
             if end > start {
                 needed.push(Needed {
                     object,
@@ -174,7 +202,7 @@ impl ObjectReader {
                     directory,
                 });
             }
-            if is_last {
+            if is_full {
                 break;
             }
         }
@@ -250,7 +278,7 @@ impl ObjectReader {
         Ok(())
     }
 
-    /// The base offset of the first batch in a range whose largest timestamp reaches `at`.
+    /// The base offset of the first batch that reaches into a range and whose largest timestamp reaches `at`.
     pub(crate) async fn first_at(
         &self,
         metadata: &dyn StreamMetadata,
@@ -265,8 +293,8 @@ impl ObjectReader {
             if let Some(object) = claim.object {
                 let part = (stream, claim.leader_epoch);
                 let directory = self.directory(object, part).await?;
-                let reach =
-                    |entry: &&BlockEntry| entry.max_timestamp >= at && entry.next > range.start;
+                let after = from.max(claim.range.start);
+                let reach = |entry: &&BlockEntry| entry.max_timestamp >= at && entry.next > after;
                 for entry in directory.blocks.iter().filter(reach) {
                     let wanted = self
                         .0
@@ -279,7 +307,7 @@ impl ObjectReader {
                     let found = block
                         .batches
                         .iter()
-                        .find(|batch| batch.max_timestamp >= at && batch.next() > range.start);
+                        .find(|batch| batch.max_timestamp >= at && batch.next() > after);
                     if let Some(batch) = found {
                         return Ok(Some(batch.base));
                     }
@@ -330,28 +358,35 @@ struct Taken {
     bytes: usize,
     /// Just after the last batch taken.
     next: Option<StreamOffset>,
+    /// Just after the last claim that was looked at.
+    looked_to: StreamOffset,
+    /// Whether there is no room for the next batch, or it is not below where the read ends.
+    is_full: bool,
 }
 
 impl Taken {
-    /// Adds what a block has of a range as one slice; false when there is no room for more.
+    /// Adds what a block has of a range as one slice.
     fn take(
         &mut self,
         block: &DataBlock,
         from: StreamOffset,
         range: &StreamRange,
         limit: FetchLimit,
-    ) -> bool {
+    ) {
         let mut at = 0;
         let mut slice = None;
-        let mut whole = true;
-        for batch in &block.batches {
+        for batch in block
+            .batches
+            .iter()
+            .take_while(|batch| batch.base < range.end)
+        {
             let length = usize::try_from(batch.bytes).unwrap_or(usize::MAX);
             let end = at + length;
             if batch.next() > from && batch.base >= range.start.min(from) {
                 let fits = self.bytes + length <= limit.bytes;
                 let first = self.out.is_empty() && slice.is_none() && limit.at_least_one;
-                if batch.base >= limit.before || batch.base >= range.end || !(fits || first) {
-                    whole = false;
+                if batch.base >= limit.before || !(fits || first) {
+                    self.is_full = true;
                     break;
                 }
                 self.bytes += length;
@@ -363,7 +398,6 @@ impl Taken {
         if let Some(slice) = slice {
             self.out.push(block.body.slice(slice));
         }
-        whole
     }
 }
 

@@ -1,13 +1,15 @@
 //! What is asked of the store for what is wanted: an object is eight blocks of half a mebibyte.
 
+use async_trait::async_trait;
 use futures::FutureExt;
 use highwater_object_format::{BatchEntry, HEADER_BYTES, ObjectHeader, ObjectWriter};
 use highwater_object_storage::{
     IoClass, MemoryStorage, Metered, PutMode, RequestCounts, RequestKind, layout,
 };
-use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, ObjectKind, Uuid, WalPosition};
+use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectKind, Uuid, WalPosition};
 
 use super::*;
+use crate::{Committed, ObjectCommit, StreamBounds};
 
 const STREAM: StreamId = StreamId(7);
 const BLOCK: usize = 512 << 10;
@@ -298,4 +300,102 @@ async fn what_a_cache_has_no_room_for_is_served_all_the_same() {
     let all: Vec<u8> = (0..8).collect();
     assert_eq!(sound(get(&reader, &needed, 0).await), all);
     assert_eq!(store.gets(), 9, "a directory, and blocks one by one");
+}
+
+/// Metadata that knows claims and nothing else.
+#[derive(Debug)]
+struct Known(Vec<Claim>);
+
+fn unknown<T>() -> Result<T, StreamError> {
+    let reason = "it is not asked for".to_owned();
+    Err(StreamError::Unavailable { reason })
+}
+
+#[async_trait]
+impl StreamMetadata for Known {
+    async fn locate(
+        &self,
+        _: StreamId,
+        range: StreamRange,
+        max: usize,
+    ) -> Result<Vec<Claim>, StreamError> {
+        let overlaps =
+            |claim: &&Claim| claim.range.end > range.start && claim.range.start < range.end;
+        Ok(self.0.iter().filter(overlaps).take(max).cloned().collect())
+    }
+
+    async fn open(
+        &self,
+        _: &[(StreamId, LeaderEpoch)],
+    ) -> Result<Vec<Result<StreamBounds, StreamError>>, StreamError> {
+        unknown()
+    }
+
+    async fn commit(&self, _: ObjectCommit) -> Result<Committed, StreamError> {
+        unknown()
+    }
+
+    async fn seen(&self, _: LogIndex) -> Result<(), StreamError> {
+        unknown()
+    }
+
+    async fn locate_time(
+        &self,
+        _: StreamId,
+        _: StreamRange,
+        _: Timestamp,
+    ) -> Result<Option<Claim>, StreamError> {
+        unknown()
+    }
+
+    async fn checkpoint(&self, _: StreamId) -> Result<Option<Claim>, StreamError> {
+        unknown()
+    }
+
+    async fn trim(&self, _: StreamId, _: StreamOffset) -> Result<(), StreamError> {
+        unknown()
+    }
+
+    async fn label(&self, _: StreamId) -> Result<Bytes, StreamError> {
+        unknown()
+    }
+
+    async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
+        unknown()
+    }
+
+    async fn deleted(&self, _: &[ObjectId]) -> Result<(), StreamError> {
+        unknown()
+    }
+}
+
+// U4: a claim may hold no batch any more; a read goes on behind any number of them
+#[tokio::test]
+async fn claims_without_a_batch_are_passed_over_however_many_there_are() {
+    let store = Store::with(2, |_| {}).await;
+    let reader = store.reader(CACHE_BYTES);
+    let holds = store.claims[1].clone();
+    let begins = holds.range.start - 40;
+    let empty = |first| Claim {
+        range: first..first + 1,
+        object: None,
+        ..holds.clone()
+    };
+    let mut claims: Vec<Claim> = (begins..holds.range.start).map(empty).collect();
+    claims.push(holds);
+    let known = Known(claims);
+    let read = async |before, bytes| {
+        let limit = FetchLimit {
+            bytes,
+            before,
+            at_least_one: bytes > 0,
+        };
+        let found = reader.read(&known, STREAM, begins, limit).await;
+        let found = found.expect("reads");
+        found.iter().map(|bytes| bytes[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(read(StreamOffset::MAX, BLOCK * 2).await, [8, 9]);
+    assert_eq!(read(9, BLOCK * 2).await, [8]);
+    assert!(read(8, BLOCK).await.is_empty(), "all below 8 is gone");
+    assert!(read(9, 0).await.is_empty(), "there is no room");
 }

@@ -126,7 +126,11 @@ async fn create_topics_checks_everything_also_when_it_only_validates() -> Result
     Ok(())
 }
 
-async fn delete_records(client: &mut Client, name: &str, offset: i64) -> Result<(i16, i64)> {
+pub(super) async fn delete_records(
+    client: &mut Client,
+    name: &str,
+    offset: i64,
+) -> Result<(i16, i64)> {
     let request = DeleteRecordsRequest {
         topics: vec![DeleteRecordsTopic {
             name: StrBytes::from(name),

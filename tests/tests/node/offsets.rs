@@ -6,7 +6,7 @@ use highwater_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use highwater_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
-use highwater_protocol::records::BatchHeader;
+use highwater_protocol::records::{BatchBuilder, BatchHeader};
 use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_tests::{Client, TestNode};
 
@@ -148,5 +148,44 @@ async fn leader_epochs_have_their_ends() -> Result<()> {
             "epoch {epoch}"
         );
     }
+    Ok(())
+}
+
+/// One batch of a record at each of these times.
+fn at_times(times: &[i64]) -> Result<bytes::Bytes> {
+    let mut builder = BatchBuilder::default();
+    for time in times {
+        builder.push(*time, None, Some(b"value"));
+    }
+    Ok(builder.build()?)
+}
+
+// the first record of that time in the batch may lie below the start: the search goes on behind it
+#[tokio::test(flavor = "multi_thread")]
+async fn by_time_a_record_below_the_start_does_not_hide_later_ones() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    client.produce("t", 0, at_times(&[100, 10])?).await?;
+    client.produce("t", 0, at_times(&[200, 210])?).await?;
+    assert_eq!(look(&mut client, 50, 7).await?, (0, 0, 100));
+    super::admin::delete_records(&mut client, "t", 1).await?;
+    assert_eq!(look(&mut client, 50, 7).await?, (0, 2, 200));
+    assert_eq!(look(&mut client, 5, 7).await?, (0, 1, 10));
+    super::admin::delete_records(&mut client, "t", 3).await?;
+    assert_eq!(look(&mut client, 50, 7).await?, (0, 3, 210));
+    assert_eq!(look(&mut client, 211, 7).await?, (0, -1, -1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_of_records_without_a_time_is_the_first() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    assert_eq!(look(&mut client, -3, 7).await?, (0, -1, -1));
+    client.produce("t", 0, at_times(&[-1, -1])?).await?;
+    assert_eq!(look(&mut client, -3, 7).await?, (0, 0, -1));
+    assert_eq!(look(&mut client, 0, 7).await?, (0, -1, -1));
     Ok(())
 }
