@@ -98,6 +98,17 @@ struct Target {
     partition: Result<Arc<Partition>, Refusal>,
 }
 
+impl Target {
+    /// The partition, as long as its topic is there.
+    fn partition(&self) -> Result<&Partition, Refusal> {
+        match &self.partition {
+            Ok(partition) if partition.is_gone() => Err(ErrorCode::UnknownTopicOrPartition.into()),
+            Ok(partition) => Ok(partition),
+            Err(refusal) => Err(refusal.clone()),
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Outcome {
     Read(ReadOutcome),
@@ -186,14 +197,18 @@ async fn read(
                 .ok()
                 .map(|partition| &*partition.log)
         }));
-        let (results, bytes) = look(targets, limits, limits.max_bytes);
+        let Look {
+            results,
+            bytes,
+            available,
+        } = look(targets, limits, limits.max_bytes);
         let any_failed = results
             .iter()
             .any(|result| matches!(result, Outcome::Failed(_)));
         let any_cold = results.iter().any(|result| matches!(result, Outcome::Cold));
         let in_time = Instant::now() < limits.deadline && !ctx.connection.has_ended();
-        let enough = any_failed || bytes >= limits.min_bytes.max(1);
-        if enough || any_cold || bytes >= limits.min_bytes || !in_time || targets.is_empty() {
+        let enough = any_failed || available >= limits.min_bytes.max(1);
+        if enough || any_cold || limits.min_bytes == 0 || !in_time || targets.is_empty() {
             let (mut results, mut permit) = hold(ctx, targets, results, bytes, limits).await;
             if any_cold {
                 let until = match enough {
@@ -237,7 +252,7 @@ async fn hold(
     };
     let share = share_of(budget);
     let (results, bytes) = match bytes > share {
-        true => look(targets, limits, share),
+        true => look(targets, limits, share).found(),
         false => (results, bytes),
     };
     let wanted = u64::try_from(bytes).unwrap_or(u64::MAX).min(budget.limit());
@@ -247,7 +262,7 @@ async fn hold(
     drop(results);
     let permit = budget.acquire(wanted).await;
     let mut permit = permit.unwrap_or_else(|_never_too_large| BytePermit::empty());
-    let (results, bytes) = look(targets, limits, bytes);
+    let (results, bytes) = look(targets, limits, bytes).found();
     give_back(&mut permit, bytes);
     (results, permit)
 }
@@ -264,29 +279,50 @@ fn give_back(permit: &mut BytePermit, used: usize) {
     drop(permit.split(permit.bytes().saturating_sub(used)));
 }
 
+/// What one pass over memory finds.
+struct Look {
+    results: Vec<Outcome>,
+    /// Of the batches found.
+    bytes: usize,
+    /// What counts towards `min_bytes`: of what a limit cut, all that the limit allows, as Kafka counts its slices of files,
+    /// which may end within a batch.
+    available: usize,
+}
+
+impl Look {
+    fn found(self) -> (Vec<Outcome>, usize) {
+        (self.results, self.bytes)
+    }
+}
+
 /// One pass over memory. Only the first partition with data may exceed the limits, by one whole batch.
-fn look(targets: &[Target], limits: &Limits, max_bytes: usize) -> (Vec<Outcome>, usize) {
+fn look(targets: &[Target], limits: &Limits, max_bytes: usize) -> Look {
     let mut left = max_bytes;
-    let mut total = 0;
+    let (mut total, mut available) = (0, 0_usize);
     let mut results = Vec::with_capacity(targets.len());
     for target in targets {
-        let partition = match &target.partition {
+        let partition = match target.partition() {
             Ok(partition) => partition,
             Err(refusal) => {
-                results.push(Outcome::Failed(refusal.clone()));
+                results.push(Outcome::Failed(refusal));
                 continue;
             }
         };
         let asked = usize::try_from(target.wanted.max_bytes).unwrap_or(0);
-        let read = partition.log.read(
-            target.wanted.offset,
-            asked.min(left),
-            total == 0,
-            limits.isolation,
-        );
+        let limit = asked.min(left);
+        let offset = target.wanted.offset;
+        let read = partition
+            .log
+            .read(offset, limit, total == 0, limits.isolation);
         results.push(match read {
             Ok(outcome) => {
                 let bytes: usize = outcome.batches.iter().map(Bytes::len).sum();
+                let counted = if outcome.is_cut {
+                    bytes.max(limit)
+                } else {
+                    bytes
+                };
+                available = available.saturating_add(counted);
                 total += bytes;
                 left = left.saturating_sub(bytes);
                 Outcome::Read(outcome)
@@ -295,7 +331,11 @@ fn look(targets: &[Target], limits: &Limits, max_bytes: usize) -> (Vec<Outcome>,
             Err(error) => Outcome::Failed(error::of_read(&error)),
         });
     }
-    (results, total)
+    Look {
+        results,
+        bytes: total,
+        available,
+    }
 }
 
 /// Cold reads of all partitions start together; what is not there in time is left to the cache and answered empty. They
@@ -364,9 +404,10 @@ async fn read_some(
         reads.push(async move {
             let read = partition.log.read_cold(offset, bytes, first, isolation);
             if let Ok(read) = tokio::time::timeout_at(until, read).await {
-                *result = match read {
-                    Ok(outcome) => Outcome::Read(outcome),
-                    Err(error) => Outcome::Failed(error::of_read(&error)),
+                *result = match (target.partition(), read) {
+                    (Err(gone), _) => Outcome::Failed(gone),
+                    (_, Ok(outcome)) => Outcome::Read(outcome),
+                    (_, Err(error)) => Outcome::Failed(error::of_read(&error)),
                 };
             }
         });
@@ -391,8 +432,11 @@ fn fill_bounds(targets: &[Target], results: &mut [Outcome], limits: &Limits) {
             Outcome::Cold => true,
             Outcome::Failed(_) => false,
         };
-        if let (Ok(partition), true) = (&target.partition, empty) {
-            *result = Outcome::Read(partition.log.nothing(limits.isolation));
+        if empty {
+            *result = match target.partition() {
+                Ok(partition) => Outcome::Read(partition.log.nothing(limits.isolation)),
+                Err(refusal) => Outcome::Failed(refusal),
+            };
         }
     }
 }

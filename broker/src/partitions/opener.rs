@@ -136,11 +136,7 @@ impl PartitionOpener {
             clock,
             wanted.stream.id.0,
         )?;
-        Ok(Partition {
-            topic: wanted.topic,
-            index: wanted.index,
-            leader_epoch,
-            log,
-        })
+        let (topic, index) = (wanted.topic, wanted.index);
+        Ok(Partition::new(topic, index, leader_epoch, log))
     }
 }

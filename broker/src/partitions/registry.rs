@@ -1,6 +1,7 @@
 //! Which partitions are open here.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use highwater_kraft_meta::{MetadataImage, TopicImage};
@@ -23,9 +24,33 @@ pub struct Partition {
     pub leader_epoch: LeaderEpoch,
     /// Its log.
     pub log: Arc<PartitionLog>,
+    is_gone: AtomicBool,
 }
 
 impl Partition {
+    /// A partition that was opened.
+    #[must_use]
+    pub fn new(
+        topic: Arc<TopicImage>,
+        index: i32,
+        leader_epoch: LeaderEpoch,
+        log: Arc<PartitionLog>,
+    ) -> Self {
+        Self {
+            topic,
+            index,
+            leader_epoch,
+            log,
+            is_gone: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether its topic was deleted since. What watches its log is told then.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+    }
+
     /// Checks the leader epoch that a client knows (KIP-320); -1 is unchecked.
     ///
     /// # Errors
@@ -163,6 +188,9 @@ impl Partitions {
             .map(|(key, _)| *key)
             .collect();
         let closed: Vec<_> = gone.iter().filter_map(|key| open.remove(key)).collect();
+        for partition in &closed {
+            partition.is_gone.store(true, Ordering::Release);
+        }
         drop(open);
         self.changes.send_modify(|count| *count += 1);
         closed

@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use highwater_protocol::messages::{FetchRequest, FetchResponse, MetadataRequest};
+use highwater_protocol::messages::{
+    DeleteTopicsRequest, FetchRequest, FetchResponse, MetadataRequest,
+};
 use highwater_protocol::records::split_batches;
 use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_tests::{Client, TestNode};
@@ -152,6 +154,77 @@ async fn a_fetch_waits_for_records_and_an_error_does_not() -> Result<()> {
         "none of them waited"
     );
     Ok(())
+}
+
+/// How long a test waits for what needs no waiting.
+const SOON: Duration = Duration::from_secs(60);
+
+// KAFKA-BEHAVIOUR 18: of more than a limit allows, Kafka counts what the limit allows, batches are whole or not
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_limit_cut_is_enough() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    for _ in 0..5 {
+        client.produce("t", 0, batch(100, T0)).await?;
+    }
+    let one = batch(100, T0).len();
+    let cut = i32::try_from(one * 3 - 1)?;
+    let mut of_partition = fetch("t", 0, cut);
+    of_partition.max_bytes = i32::MAX;
+    of_partition.min_bytes = cut;
+    let mut of_request = fetch("t", 0, i32::MAX);
+    of_request.max_bytes = cut;
+    of_request.min_bytes = 1 << 30;
+    for mut request in [of_partition, of_request] {
+        request.max_wait_ms = i32::MAX;
+        let answer = tokio::time::timeout(SOON, client.send(&request, 12)).await??;
+        assert_eq!(records(&answer, 0, 0).len(), one * 2);
+    }
+    // what nothing cut is not enough until there is more
+    let mut waiting = fetch("t", 400, i32::MAX);
+    waiting.min_bytes = i32::try_from(one + 1)?;
+    waiting.max_wait_ms = i32::MAX;
+    let id = client.write(&waiting, 12).await?;
+    node.client().await?.produce("t", 0, batch(100, T0)).await?;
+    let answer = tokio::time::timeout(SOON, client.read::<FetchRequest>(12, id)).await??;
+    assert_eq!(records(&answer, 0, 0).len(), one * 2);
+    Ok(())
+}
+
+// one that comes too late to wait is told another error: it asks by id
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_waits_is_told_that_its_topic_is_deleted() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    let mut client = node.client().await?;
+    let mut waiting = node.client().await?;
+    for _ in 0..20 {
+        node.create_topic("t", 1, &[]).await?;
+        let all = MetadataRequest {
+            topics: None,
+            ..Default::default()
+        };
+        let id = client.send(&all, 12).await?.topics[0].topic_id;
+        let mut request = fetch("", 0, 1 << 20);
+        request.topics[0].topic_id = id;
+        request.min_bytes = 1;
+        request.max_wait_ms = i32::MAX;
+        let sent = waiting.write(&request, 13).await?;
+        let delete = DeleteTopicsRequest {
+            topic_names: vec!["t".into()],
+            timeout_ms: 10_000,
+            ..Default::default()
+        };
+        let deleted = client.send(&delete, 5).await?;
+        assert_eq!(deleted.responses[0].error_code, 0);
+        let answer = tokio::time::timeout(SOON, waiting.read::<FetchRequest>(13, sent)).await??;
+        let code = answer.responses[0].partitions[0].error_code;
+        if code == ErrorCode::UnknownTopicOrPartition.code() {
+            return Ok(());
+        }
+        assert_eq!(code, ErrorCode::UnknownTopicId.code());
+    }
+    anyhow::bail!("no fetch came in time")
 }
 
 // KAFKA-BEHAVIOUR 19
