@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use highwater_kraft_meta::command::AllocateProducerIds;
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError, TopicImage};
+use highwater_partition_log::ProducerMemory;
 use highwater_protocol::StrBytes;
 use highwater_protocol::messages::{fetch_response, produce_response};
 use highwater_runtime::{SeededRng, WallClock};
@@ -30,6 +31,8 @@ pub struct Broker {
     pub partitions: Arc<Partitions>,
     /// Its streams.
     pub streams: ObjectStreamStore,
+    /// What its partitions may remember of producers.
+    pub producers: ProducerMemory,
     /// Its groups.
     pub(crate) groups: Groups,
     /// Its fetch sessions.

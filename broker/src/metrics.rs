@@ -45,7 +45,10 @@ pub(crate) fn count_panic(api: &'static str) {
 #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
 pub(crate) fn set_memory(broker: &Broker) {
     let requests = broker.budgets.held();
-    for (budget, used, limit) in requests.into_iter().chain(broker.streams.memory()) {
+    let producers = &broker.producers;
+    let producers = ("producers", producers.used(), producers.limit());
+    let caches = broker.streams.memory();
+    for (budget, used, limit) in requests.into_iter().chain(caches).chain([producers]) {
         metrics::gauge!(MEMORY_USED, "budget" => budget).set(used as f64);
         metrics::gauge!(MEMORY_LIMIT, "budget" => budget).set(limit as f64);
     }

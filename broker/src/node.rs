@@ -9,7 +9,7 @@ use highwater_io::{Device, DirLock, RealDevice, RealThreads, Threads};
 use highwater_kraft_meta::command::{CloseEpoch, Endpoint, RegisterNode};
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, RaftMetadata};
 use highwater_object_storage::{Claim, ObjectStorage, OpenError};
-use highwater_partition_log::KafkaDeltaFold;
+use highwater_partition_log::{KafkaDeltaFold, ProducerMemory};
 use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks, WallClock};
 use highwater_s3stream::{ObjectStreamStore, Parts};
 use highwater_types::{ByteSize, NodeEpoch, Uuid, WalPosition};
@@ -180,6 +180,7 @@ impl Node {
             metadata,
             partitions: Arc::new(Partitions::new(config.node_id, storage.epoch)),
             streams: storage.streams,
+            producers: ProducerMemory::new(config.memory.producers),
             groups: Default::default(),
             sessions: FetchSessions::new(slots.unwrap_or(0), machine.rng.clone()),
             authorizer: Arc::clone(&machine.authorizer),

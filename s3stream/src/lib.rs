@@ -15,6 +15,7 @@ pub use highwater_wal::{AppendPermit, AppendReceipt, HEAD_BYTES, StreamBatch, re
 
 mod cache;
 mod error;
+mod folding;
 mod read;
 mod rolls;
 mod store;
@@ -59,7 +60,7 @@ pub struct Fetched {
 /// The folded meaning of deltas (F2, F3).
 #[derive(Debug, Clone, Default)]
 pub struct Folded {
-    /// The state at the end of the last delta.
+    /// The state at the end of the last delta; empty for none.
     pub checkpoint: Bytes,
     /// What must be kept beside the data, each with its last offset (an aborted transaction beside its marker).
     pub entries: Vec<Entry>,
@@ -78,8 +79,14 @@ pub struct Entry {
 
 /// What deltas mean; `partition-log` knows. Pure.
 pub trait DeltaFold: Debug + Send + Sync + 'static {
-    /// Folds deltas, each with the offsets of its batch, onto a checkpoint. Deterministic.
-    fn fold(&self, checkpoint: Option<&Bytes>, deltas: &[(StreamRange, Bytes)]) -> Folded;
+    /// Folds deltas, each with the offsets of its batch, onto a checkpoint, empty for none. What was last touched before
+    /// a time is left out. None where one is of a version that is not known. Deterministic.
+    fn fold(
+        &self,
+        checkpoint: &Bytes,
+        deltas: &[(StreamRange, Bytes)],
+        before: Timestamp,
+    ) -> Option<Folded>;
 }
 
 /// A stream to open.
@@ -148,6 +155,9 @@ pub trait Stream: Debug + Send + Sync + 'static {
     async fn max_timestamp(&self) -> Result<Option<(Timestamp, StreamOffset)>, StreamError>;
     /// Moves the start up, durably in the metadata, before it returns; objects that nothing refers to go later.
     async fn trim(&self, start: StreamOffset) -> Result<(), StreamError>;
+    /// State that was last touched before a time is of no use any more, which leaves about so many bytes of a checkpoint:
+    /// the next one is without it (F5).
+    fn forget_state(&self, before: Timestamp, left_bytes: usize);
     /// The rolls, oldest first; the last is the active one. Empty for an empty stream.
     fn rolls(&self) -> Vec<Roll>;
     /// Its bounds.
@@ -159,7 +169,7 @@ pub trait Stream: Debug + Send + Sync + 'static {
 /// What the metadata holds of a stream's data (U4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// The offsets it accounts for.
+    /// The offsets it accounts for; none for a checkpoint that stands alone.
     pub range: StreamRange,
     /// The object that holds them, `None` for a range without records.
     pub object: Option<ObjectId>,
@@ -171,8 +181,8 @@ pub struct Claim {
     pub rolls: Vec<RollPart>,
     /// First offset of the oldest transaction open at its end (F3).
     pub open_from: Option<StreamOffset>,
-    /// Whether a checkpoint at `range.end` stands in the object (F2).
-    pub has_checkpoint: bool,
+    /// The bytes of the checkpoint at `range.end` that stands in the object (F2), if one does; an empty one stands in none.
+    pub checkpoint_bytes: Option<u64>,
     /// The leader epoch of its batches; two leaderships are never one claim (C2).
     pub leader_epoch: LeaderEpoch,
 }

@@ -99,7 +99,7 @@ mod tests {
                 .unwrap_or(-1),
             rolls,
             open_from: None,
-            has_checkpoint: false,
+            checkpoint_bytes: None,
             leader_epoch: LeaderEpoch(0),
         }
     }

@@ -6,19 +6,24 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use highwater_object_format::StreamDirectory;
 use highwater_object_storage::{ObjectStorage, layout};
 use highwater_runtime::{ByteBudget, TaskKind, Tasks};
 use highwater_types::{
-    ClusterId, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, Uuid, WalPosition,
+    ClusterId, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, StreamRange, Uuid,
+    WalPosition,
 };
 use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, WalError, WriteAheadLog};
 use tokio::sync::{Notify, watch};
 
+use crate::folding::Folding;
 use crate::read::{ObjectReader, after_checkpoint};
 use crate::stream::{ObjectStream, State};
 use crate::{
-    AppendPermit, DeltaFold, OpenStream, OpenedStream, StreamBounds, StreamError, StreamMetadata,
-    StreamStore,
+    AppendPermit, Claim, DeltaFold, OpenStream, OpenedStream, StreamBounds, StreamError,
+    StreamMetadata, StreamStore,
 };
 use crate::{rolls, upload};
 
@@ -141,6 +146,10 @@ impl Shared {
         }
     }
 }
+
+/// Streams that are opened together, and directories that are read together for each of them.
+const OPENED_AT_ONCE: usize = 16;
+const DIRECTORIES_AT_ONCE: usize = 4;
 
 /// How long a stop waits for its last upload.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -287,6 +296,26 @@ impl ObjectStreamStore {
         uploaded
     }
 
+    /// The newest checkpoint of a stream and the claim that has it (F4).
+    async fn checkpoint(&self, id: StreamId) -> Result<Option<(Claim, Bytes)>, StreamError> {
+        let shared = &self.shared;
+        let Some(claim) = shared.metadata.checkpoint(id).await? else {
+            return Ok(None);
+        };
+        let Some(object) = claim.object else {
+            return Ok(Some((claim, Bytes::new())));
+        };
+        let part = (id, claim.leader_epoch);
+        let directory = shared.reader.directory(object, part).await?;
+        let missing = || StreamError::Damaged {
+            key: layout::object(object).to_string(),
+            reason: "the checkpoint is missing".to_owned(),
+        };
+        let state = directory.checkpoint.as_ref().ok_or_else(missing)?;
+        // of its own memory: it is kept longer than the directory
+        Ok(Some((claim, Bytes::copy_from_slice(state))))
+    }
+
     async fn open_one(
         &self,
         asked: &OpenStream,
@@ -294,48 +323,51 @@ impl ObjectStreamStore {
     ) -> Result<OpenedStream, StreamError> {
         let shared = &self.shared;
         let end = bounds.next;
-        let mut checkpoint = None;
-        if let Some(claim) = shared.metadata.checkpoint(asked.id).await?
-            && let Some(object) = claim.object
-        {
-            let reader = &shared.reader;
-            let part = (asked.id, claim.leader_epoch);
-            let directory = reader.directory(object, part).await?;
-            checkpoint = directory
-                .checkpoint
-                .clone()
-                .map(|state| (claim.range.end, state));
+        let mut folding = Folding::default();
+        let checkpoint = self.checkpoint(asked.id).await?;
+        if let Some((claim, state)) = &checkpoint {
+            let has_records = !claim.part.is_empty();
+            folding.checkpointed(state.clone(), claim.range.end, has_records);
         }
         let all = shared.metadata.locate(asked.id, 0..end.max(1), usize::MAX);
         let claims = all.await?;
         let rolls = rolls::of_claims(&claims, bounds.start);
-        let from = checkpoint.as_ref().map_or(0, |(at, _)| *at);
+        let from = checkpoint.as_ref().map_or(0, |(claim, _)| claim.range.end);
         let mut deltas = Vec::new();
         let mut entries = Vec::new();
-        for claim in after_checkpoint(claims, from) {
-            let Some(object) = claim.object else { continue };
-            let part = (asked.id, claim.leader_epoch);
-            let directory = shared.reader.directory(object, part).await?;
-            let fresh = |range: &std::ops::Range<i64>| range.end > from.max(claim.range.start);
-            deltas.extend(
-                directory
-                    .deltas
-                    .iter()
-                    .filter(|(range, _)| fresh(range))
-                    .cloned(),
-            );
-            entries.extend(directory.entries.iter().map(|(at, body)| crate::Entry {
-                at: *at,
-                body: body.clone(),
-            }));
+        let directory = |claim: Claim| {
+            let (reader, part) = (shared.reader.clone(), (asked.id, claim.leader_epoch));
+            async move {
+                let directory = match claim.object {
+                    Some(object) => Some(reader.directory(object, part).await?),
+                    None => None,
+                };
+                Ok((claim, directory))
+            }
+        };
+        let directories = futures::stream::iter(after_checkpoint(claims, from)).map(directory);
+        let mut directories = std::pin::pin!(directories.buffered(DIRECTORIES_AT_ONCE));
+        while let Some(read) = directories.next().await {
+            let (claim, directory): (Claim, Option<Arc<StreamDirectory>>) = read?;
+            let mut fresh = Vec::new();
+            if let Some(directory) = directory {
+                let counts = |range: &StreamRange| range.end > from.max(claim.range.start);
+                let all = directory.deltas.iter();
+                fresh.extend(all.filter(|(range, _)| counts(range)).cloned());
+                entries.extend(directory.entries.iter().map(|(at, body)| crate::Entry {
+                    at: *at,
+                    body: body.clone(),
+                }));
+            }
+            deltas.extend(fresh.iter().cloned());
+            folding.claimed(fresh, claim.range.end);
         }
         let state = State {
             bounds,
             cache: crate::cache::StreamCache::default(),
             rolls: rolls.clone(),
             uploaded: end,
-            checkpoint: checkpoint.as_ref().map(|(_, state)| state.clone()),
-            deltas: deltas.clone(),
+            folding,
         };
         let stream = Arc::new(ObjectStream::new(
             asked.id,
@@ -351,7 +383,7 @@ impl ObjectStreamStore {
         streams.insert(asked.id, Arc::clone(&stream));
         Ok(OpenedStream {
             stream,
-            checkpoint,
+            checkpoint: checkpoint.map(|(claim, state)| (claim.range.end, state)),
             deltas,
             entries,
             rolls,
@@ -376,14 +408,13 @@ impl StreamStore for ObjectStreamStore {
                 return asked.iter().map(|_| Err(same())).collect();
             }
         };
-        let mut opened = Vec::with_capacity(asked.len());
-        for (stream, bounds) in asked.iter().zip(answers) {
-            opened.push(match bounds {
-                Ok(bounds) => self.open_one(stream, bounds).await,
-                Err(error) => Err(error),
-            });
-        }
-        opened
+        let open_one = |(stream, bounds): (OpenStream, Result<StreamBounds, StreamError>)| {
+            let store = self.clone();
+            async move { store.open_one(&stream, bounds?).await }
+        };
+        let all = asked.into_iter().zip(answers);
+        let opened = futures::stream::iter(all).map(open_one);
+        opened.buffered(OPENED_AT_ONCE).collect().await
     }
 
     async fn reserve(&self, bytes: u64) -> Result<AppendPermit, StreamError> {

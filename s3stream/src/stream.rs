@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_object_format::{BatchEntry, RollPart};
-use highwater_types::{LeaderEpoch, StreamId, StreamOffset, StreamRange, Timestamp};
+use highwater_types::{LeaderEpoch, StreamId, StreamOffset, Timestamp};
 use highwater_wal::ConfirmedBatch;
 use tokio::sync::watch;
 
 use crate::cache::{Cached, StreamCache};
+use crate::folding::Folding;
 use crate::rolls::{self, Roll};
 use crate::store::Shared;
 use crate::{
@@ -34,9 +35,8 @@ pub(crate) struct State {
     pub(crate) rolls: Vec<Roll>,
     /// The end of what is uploaded and seen in the image.
     pub(crate) uploaded: StreamOffset,
-    /// The last checkpoint and the deltas since, up to `uploaded` (F2).
-    pub(crate) checkpoint: Option<Bytes>,
-    pub(crate) deltas: Vec<(StreamRange, Bytes)>,
+    /// What the next checkpoint is folded from, up to `uploaded` (F2).
+    pub(crate) folding: Folding,
 }
 
 impl ObjectStream {
@@ -199,6 +199,10 @@ impl Stream for ObjectStream {
         };
         self.bounds.send_replace(bounds);
         Ok(())
+    }
+
+    fn forget_state(&self, before: Timestamp, left_bytes: usize) {
+        self.lock().folding.forget(before, left_bytes);
     }
 
     fn rolls(&self) -> Vec<Roll> {

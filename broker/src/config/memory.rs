@@ -22,6 +22,8 @@ pub struct MemoryPlan {
     pub read_buffers: u64,
     /// The log cache, which is also the write-ahead log's buffers: three eighths.
     pub log_cache: u64,
+    /// What is known of producers, so that none of their records is there twice: a thirty-second.
+    pub producers: u64,
     /// Blocks read back from objects: an eighth.
     pub block_cache: u64,
 }
@@ -39,6 +41,7 @@ impl MemoryPlan {
             other: limit / 16,
             read_buffers: limit / 64,
             log_cache: limit / 8 * 3,
+            producers: limit / 32,
             block_cache: limit / 8,
         }
     }

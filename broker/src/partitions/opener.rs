@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_kraft_meta::{MetadataImage, TopicImage};
-use highwater_partition_log::PartitionLog;
+use highwater_partition_log::{LogContext, PartitionLog};
 use highwater_s3stream::{OpenStream, OpenedStream, StreamError, StreamStore};
 
 use super::Partition;
@@ -127,14 +127,17 @@ impl PartitionOpener {
             .stream(wanted.stream.id)
             .map(|stream| stream.leader_epochs.clone());
         let config = log_config(&wanted.topic.configs, &self.broker.config);
-        let clock = self.broker.clock.clone();
+        let context = LogContext {
+            clock: self.broker.clock.clone(),
+            seed: wanted.stream.id.0,
+            producers: self.broker.producers.clone(),
+        };
         let log = PartitionLog::open(
             opened,
             leader_epoch,
             history.unwrap_or_default(),
             config,
-            clock,
-            wanted.stream.id.0,
+            context,
         )?;
         let (topic, index) = (wanted.topic, wanted.index);
         Ok(Partition::new(topic, index, leader_epoch, log))

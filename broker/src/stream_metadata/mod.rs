@@ -91,7 +91,7 @@ fn record(claim: &Claim) -> ClaimRecord {
         max_timestamp: claim.max_timestamp,
         rolls: claim.rolls.iter().map(roll).collect(),
         open_from: claim.open_from.unwrap_or(-1),
-        has_checkpoint: claim.has_checkpoint,
+        checkpoint_bytes: claim.checkpoint_bytes,
         leader_epoch: claim.leader_epoch.0,
         object: claim.object.map(Into::into),
     }
@@ -114,7 +114,7 @@ fn claim(record: &ClaimRecord) -> Claim {
         max_timestamp: record.max_timestamp,
         rolls: record.rolls.iter().map(roll).collect(),
         open_from: Some(record.open_from).filter(|offset| *offset >= 0),
-        has_checkpoint: record.has_checkpoint,
+        checkpoint_bytes: record.checkpoint_bytes,
         leader_epoch: LeaderEpoch(record.leader_epoch),
     }
 }

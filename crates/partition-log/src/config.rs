@@ -1,6 +1,20 @@
 //! The settings of one log.
 
 use highwater_protocol::records::{Codec, TimestampType};
+use highwater_runtime::WallClock;
+
+use crate::ProducerMemory;
+
+/// What a log takes from its node.
+#[derive(Debug, Clone)]
+pub struct LogContext {
+    /// The time of day.
+    pub clock: WallClock,
+    /// The same at every opening; for the jitter of its rolls.
+    pub seed: u64,
+    /// What it shares with the node's other logs.
+    pub producers: ProducerMemory,
+}
 
 /// Kafka's topic configurations, as far as the log acts on them. Milliseconds and bytes; -1 for no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]

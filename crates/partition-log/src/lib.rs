@@ -4,12 +4,14 @@ mod config;
 mod error;
 mod log;
 mod producer_state;
+mod producers;
 mod recompress;
 mod rolls;
 mod validate;
 
-pub use config::LogConfig;
+pub use config::{LogConfig, LogContext};
 pub use error::{AppendError, ReadError};
 pub use log::{Appended, FoundOffset, Isolation, OffsetQuery, PartitionLog, ReadOutcome};
-pub use producer_state::{KafkaDeltaFold, ProducerState};
+pub use producer_state::KafkaDeltaFold;
+pub use producers::ProducerMemory;
 pub use validate::{Origin, ValidatedBatch};

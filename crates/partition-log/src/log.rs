@@ -14,9 +14,10 @@ use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
 use tokio::sync::watch;
 
 use crate::producer_state::{ProducerBatch, ProducerState};
+use crate::producers::{Forgotten, Producers};
 use crate::rolls::{rolls_before, start_after_retention};
 use crate::validate::{self, Origin, ValidatedBatch};
-use crate::{AppendError, LogConfig, ReadError};
+use crate::{AppendError, LogConfig, LogContext, ReadError};
 
 /// Which records a reader sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +95,7 @@ pub struct PartitionLog {
 
 #[derive(Debug)]
 struct State {
-    producers: ProducerState,
+    producers: Producers,
     /// Receipts of batches that may not be durable yet, by first offset: a repeat waits for its original.
     pending: BTreeMap<StreamOffset, AppendReceipt>,
     /// The roll that is appended to; none begins anew with the next batch.
@@ -105,8 +106,7 @@ struct State {
 const RECORDS_BYTES_MAX: usize = 256 << 20;
 
 impl PartitionLog {
-    /// Rebuilds the log's state from what its stream holds (F4); the seed, the same at every opening, is for the jitter of
-    /// its rolls.
+    /// Rebuilds the log's state from what its stream holds (F4).
     ///
     /// # Errors
     /// When a checkpoint or a delta is of a version that is not known.
@@ -115,30 +115,30 @@ impl PartitionLog {
         leader_epoch: LeaderEpoch,
         leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
         config: LogConfig,
-        clock: WallClock,
-        seed: u64,
+        context: LogContext,
     ) -> Result<Arc<Self>, StreamError> {
         let checkpoint = opened.checkpoint.as_ref().map(|(_, state)| state);
-        let producers = ProducerState::rebuild(checkpoint, &opened.deltas).ok_or_else(|| {
-            StreamError::Damaged {
-                key: format!("{:?}", opened.stream),
-                reason: "producer state is of a version that is not known".to_owned(),
-            }
-        })?;
+        let unreadable = || StreamError::Damaged {
+            key: format!("{:?}", opened.stream),
+            reason: "producer state is of a version that is not known".to_owned(),
+        };
+        let known = ProducerState::rebuild(checkpoint, &opened.deltas).ok_or_else(unreadable)?;
         let state = State {
-            producers,
+            producers: Producers::new(known, context.producers),
             pending: BTreeMap::new(),
             roll: opened.rolls.last().copied(),
         };
-        Ok(Arc::new(Self {
+        let log = Self {
             stream: opened.stream,
             leader_epoch,
             leader_epochs,
             config: RwLock::new(Arc::new(config)),
-            clock,
-            seed,
+            clock: context.clock,
+            seed: context.seed,
             state: Mutex::new(state),
-        }))
+        };
+        log.expire_producers();
+        Ok(Arc::new(log))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -247,9 +247,11 @@ impl PartitionLog {
         };
         let receipt = self.stream.append(permit, base, &stored);
         if let Some(producer) = &producer {
-            state
-                .producers
-                .add(producer, &(base..base + StreamOffset::from(count)));
+            let range = base..base + StreamOffset::from(count);
+            if let Some(forgotten) = state.producers.add(producer, &range) {
+                let Forgotten { before, left_bytes } = forgotten;
+                self.stream.forget_state(before, left_bytes);
+            }
             state.pending = state.pending.split_off(&bounds.confirmed);
             state.pending.insert(base, receipt.clone());
         }
@@ -505,6 +507,16 @@ impl PartitionLog {
         Ok(self.stream.bounds().start)
     }
 
+    /// Forgets producers that are idle for `producer.id.expiration.ms`, here and in the next checkpoint (F5).
+    fn expire_producers(&self) {
+        let idle_ms = self.config().producer_expiration_ms;
+        let before = self.clock.now_ms().saturating_sub(idle_ms);
+        // as Kafka, that long is too long
+        let before = before.saturating_add(1);
+        let Forgotten { before, left_bytes } = self.lock().producers.forget(before);
+        self.stream.forget_state(before, left_bytes);
+    }
+
     /// Removes whole rolls that retention gives up, oldest first (F6), and forgets idle producers.
     ///
     /// # Errors
@@ -512,9 +524,7 @@ impl PartitionLog {
     pub async fn clean(&self) -> Result<(), StreamError> {
         let config = self.config();
         let now = self.clock.now_ms();
-        self.lock()
-            .producers
-            .expire(now.saturating_sub(config.producer_expiration_ms));
+        self.expire_producers();
         if !config.delete {
             return Ok(());
         }

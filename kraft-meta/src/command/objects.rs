@@ -72,9 +72,9 @@ pub struct ClaimRecord {
     /// First offset of the oldest open transaction, or -1.
     #[prost(int64, tag = "7")]
     pub open_from: i64,
-    /// Whether a checkpoint stands at its end.
-    #[prost(bool, tag = "8")]
-    pub has_checkpoint: bool,
+    /// The bytes of the checkpoint that stands at its end, if one does; 0 for one that says that there is no state.
+    #[prost(uint64, optional, tag = "8")]
+    pub checkpoint_bytes: Option<u64>,
     /// The leader epoch of its batches.
     #[prost(int32, tag = "9")]
     pub leader_epoch: i32,

@@ -94,9 +94,9 @@ pub struct StreamImage {
     pub leader_epoch: LeaderEpoch,
     /// Leader epochs with their first offsets, oldest first (E5).
     pub leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
-    /// What objects hold of it, by first offset.
+    /// What objects hold of it, by first offset: all that ends above [`StreamImage::kept_from`].
     pub claims: OrdMap<StreamOffset, Arc<ClaimRecord>>,
-    /// The newest claim with a checkpoint; it keeps its object, data or no data (F5).
+    /// The newest claim with a checkpoint; it keeps its object, data or no data (F5), unless the checkpoint is empty.
     pub checkpoint: Option<Arc<ClaimRecord>>,
 }
 
@@ -222,6 +222,15 @@ impl NodeImage {
 }
 
 impl StreamImage {
+    /// A claim that ends here or below is of no use: its records are trimmed, and what it says of the stream's state is
+    /// in the checkpoint (F5). From the checkpoint's end on claims stay, whatever is trimmed: their deltas are the only
+    /// ones there are (I6).
+    #[must_use]
+    pub fn kept_from(&self) -> StreamOffset {
+        let checkpoint = self.checkpoint.as_ref().map_or(0, |claim| claim.next);
+        self.start.min(checkpoint)
+    }
+
     /// The claims that overlap a range, in order; costs what is taken of them.
     pub fn claims_in(&self, range: StreamRange) -> impl Iterator<Item = &Arc<ClaimRecord>> {
         let from = self

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use highwater_types::ObjectId;
+use highwater_types::{ObjectId, StreamId};
 
-use crate::image::MetadataImage;
+use crate::image::{MetadataImage, StreamImage};
 
 impl MetadataImage {
     /// The first broken invariant, in words.
@@ -14,32 +14,7 @@ impl MetadataImage {
     pub fn check(&self) -> Result<(), String> {
         let mut references: BTreeMap<ObjectId, u64> = BTreeMap::new();
         for (id, stream) in &self.streams {
-            let mut end = None;
-            for claim in stream.claims.values() {
-                if end.is_some_and(|end| end != claim.first) {
-                    return Err(format!("I4: a hole or an overlap in stream {id}"));
-                }
-                end = Some(claim.next);
-            }
-            if end.is_some_and(|end| end != stream.committed_end) {
-                return Err(format!(
-                    "I4: the committed end of stream {id} is no claim's"
-                ));
-            }
-            if stream
-                .leader_epochs
-                .windows(2)
-                .any(|pair| pair[0].0 >= pair[1].0 || pair[0].1 > pair[1].1)
-            {
-                return Err(format!("E5: leader epochs of stream {id} do not grow"));
-            }
-            if stream
-                .claims
-                .values()
-                .any(|claim| claim.next <= stream.start)
-            {
-                return Err(format!("U4: a claim of stream {id} lies below its start"));
-            }
+            check_stream(*id, stream)?;
             let partition = self.topic_by_id(stream.topic);
             let partition = partition.and_then(|topic| topic.partition(stream.partition));
             if partition.is_none_or(|partition| partition.stream != *id) {
@@ -78,4 +53,44 @@ impl MetadataImage {
             None => Ok(()),
         }
     }
+}
+
+/// What holds of a stream by itself.
+fn check_stream(id: StreamId, stream: &StreamImage) -> Result<(), String> {
+    let mut end = None;
+    for claim in stream.claims.values() {
+        if end.is_some_and(|end| end != claim.first) {
+            return Err(format!("I4: a hole or an overlap in stream {id}"));
+        }
+        end = Some(claim.next);
+    }
+    if end.is_some_and(|end| end != stream.committed_end) {
+        return Err(format!(
+            "I4: the committed end of stream {id} is no claim's"
+        ));
+    }
+    if stream
+        .leader_epochs
+        .windows(2)
+        .any(|pair| pair[0].0 >= pair[1].0 || pair[0].1 > pair[1].1)
+    {
+        return Err(format!("E5: leader epochs of stream {id} do not grow"));
+    }
+    if stream
+        .claims
+        .values()
+        .any(|claim| claim.next <= stream.kept_from())
+    {
+        return Err(format!("U4: a claim of stream {id} is of no use"));
+    }
+    let mut claims = stream.claims.values();
+    let first = claims
+        .next()
+        .map_or(stream.committed_end, |claim| claim.first);
+    if first > stream.kept_from().min(stream.committed_end) {
+        return Err(format!(
+            "F5: deltas of stream {id} are gone before a checkpoint"
+        ));
+    }
+    Ok(())
 }

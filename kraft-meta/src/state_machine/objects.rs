@@ -52,13 +52,10 @@ impl MetadataImage {
         for number in (last + 1..commit.number).filter(|n| *n < commit.lowest_in_flight) {
             self.condemn(ObjectId { number, ..object });
         }
-        self.objects.insert(
-            object,
-            ObjectImage {
-                bytes: commit.bytes,
-                references: 0,
-            },
-        );
+        // the commit's own reference, until all claims are in
+        let (bytes, references) = (commit.bytes, 1);
+        self.objects
+            .insert(object, ObjectImage { bytes, references });
         let mut dropped = Vec::new();
         for verdict in verdicts {
             match verdict {
@@ -66,7 +63,7 @@ impl MetadataImage {
                 Verdict::Keep(stream, claim) => self.add_claim(stream, claim),
             }
         }
-        self.condemn_if_unreferenced(object);
+        self.unreference_object(object);
         node.floor = node.floor.max(commit.floor);
         node.confirmed = node.confirmed.max(commit.confirmed);
         node.last_upload = Some((epoch, commit.number, dropped.clone()));
@@ -82,7 +79,10 @@ impl MetadataImage {
     ) -> Result<Verdict, Rejection> {
         let id = StreamId(of.stream);
         let mut claim = of.claim.ok_or(Rejection::NotUnderstood)?;
-        if claim.first < 0 || claim.first >= claim.next || claim.part_start > claim.part_end {
+        // a checkpoint may stand alone, at the committed end
+        let alone = claim.first == claim.next && claim.checkpoint_bytes.is_some();
+        let is_range = 0 <= claim.first && (claim.first < claim.next || alone);
+        if !is_range || claim.part_start > claim.part_end {
             return Err(Rejection::NotUnderstood);
         }
         // who wrote of a stream, or under a leader epoch, that was never given heard of it from metadata that is lost: what
@@ -103,7 +103,9 @@ impl MetadataImage {
                 Some(_) if recovering => self.led_by(stream, object.node),
                 held_by => held_by == Some(object.epoch),
             };
-        if !held || claim.next <= stream.committed_end {
+        let has_it =
+            claim.next <= stream.committed_end && !(alone && claim.next == stream.committed_end);
+        if !held || has_it {
             return Ok(Verdict::Drop(id));
         }
         if claim.first > stream.committed_end {
@@ -115,9 +117,9 @@ impl MetadataImage {
             });
         }
         claim.first = stream.committed_end;
-        // U4: what lies below the start keeps its range, but not its object
-        claim.object =
-            (claim.next > stream.start || claim.has_checkpoint).then(|| ObjectName::from(object));
+        // U4: what lies below the start keeps its range, but its object only for the state that it says something of
+        let is_needed = claim.next > stream.start || claim.checkpoint_bytes != Some(0);
+        claim.object = is_needed.then(|| ObjectName::from(object));
         Ok(Verdict::Keep(id, claim))
     }
 
@@ -127,17 +129,23 @@ impl MetadataImage {
         };
         let mut stream: StreamImage = (**stream).clone();
         stream.committed_end = claim.next;
-        let claim = Arc::new(claim);
-        if claim.has_checkpoint {
-            self.reference(&claim);
-            if let Some(older) = stream.checkpoint.replace(Arc::clone(&claim)) {
+        if let Some(bytes) = claim.checkpoint_bytes {
+            // an empty one needs no object
+            let object = claim.object.filter(|_| bytes > 0);
+            let checkpoint = ClaimRecord {
+                object,
+                ..claim.clone()
+            };
+            self.reference(&checkpoint);
+            if let Some(older) = stream.checkpoint.replace(Arc::new(checkpoint)) {
                 self.unreference(&older);
             }
         }
-        if claim.next > stream.start {
+        if claim.first < claim.next {
             self.reference(&claim);
-            stream.claims.insert(claim.first, claim);
+            stream.claims.insert(claim.first, Arc::new(claim));
         }
+        self.let_go(&mut stream);
         self.streams.insert(id, Arc::new(stream));
     }
 
@@ -151,11 +159,9 @@ impl MetadataImage {
 
     /// I8: an object goes when nothing refers to it.
     pub(super) fn unreference(&mut self, claim: &ClaimRecord) {
-        let Some(id) = object_of(claim) else { return };
-        if let Some(object) = self.objects.get_mut(&id) {
-            object.references = object.references.saturating_sub(1);
+        if let Some(id) = object_of(claim) {
+            self.unreference_object(id);
         }
-        self.condemn_if_unreferenced(id);
     }
 
     fn led_by(&self, stream: &StreamImage, node: NodeId) -> bool {
@@ -170,12 +176,12 @@ impl MetadataImage {
         self.condemned.insert(id, self.at);
     }
 
-    fn condemn_if_unreferenced(&mut self, id: ObjectId) {
-        if self
-            .objects
-            .get(&id)
-            .is_some_and(|object| object.references == 0)
-        {
+    fn unreference_object(&mut self, id: ObjectId) {
+        let Some(object) = self.objects.get_mut(&id) else {
+            return;
+        };
+        object.references = object.references.saturating_sub(1);
+        if object.references == 0 {
             self.objects.remove(&id);
             self.condemn(id);
         }

@@ -75,18 +75,24 @@ impl MetadataImage {
         let mut stream = (**stream).clone();
         stream.start = trim.start;
         collapse(&mut stream);
+        self.let_go(&mut stream);
+        self.streams.insert(id, Arc::new(stream));
+        Ok(Outcome::Done)
+    }
+
+    /// Lets go of the claims of a stream that are of no use any more.
+    pub(super) fn let_go(&mut self, stream: &mut StreamImage) {
+        let from = stream.kept_from();
         let gone: Vec<_> = stream
             .claims
             .iter()
-            .take_while(|(_, claim)| claim.next <= trim.start)
+            .take_while(|(_, claim)| claim.next <= from)
             .map(|(first, claim)| (*first, Arc::clone(claim)))
             .collect();
         for (first, claim) in gone {
             stream.claims.remove(&first);
             self.unreference(&claim);
         }
-        self.streams.insert(id, Arc::new(stream));
-        Ok(Outcome::Done)
     }
 }
 

@@ -104,7 +104,7 @@ fn object(number: u64, first: StreamOffset) -> (ObjectId, Vec<u8>, Claim) {
         max_timestamp: 0,
         rolls: Vec::new(),
         open_from: None,
-        has_checkpoint: false,
+        checkpoint_bytes: None,
         leader_epoch: LeaderEpoch(1),
     };
     (id, written.body.concat(), claim)

@@ -1,8 +1,10 @@
 //! From the log cache to objects: encode, put, commit, then let go (rules U1 to U3, U6).
 
+mod carry;
+mod share;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,20 +14,18 @@ use highwater_object_format::{
 };
 use highwater_object_storage::{IoClass, PutMode, StorageError, layout};
 use highwater_runtime::{crash_point, reasons};
-use highwater_types::{
-    LeaderEpoch, ObjectId, StreamId, StreamOffset, StreamRange, Timestamp, WalPosition,
-};
+use highwater_types::{LeaderEpoch, ObjectId, StreamId, StreamOffset, WalPosition};
 use highwater_wal::{ConfirmedBatch, HEAD_BYTES, SealedWal};
 use tokio::time::Instant;
 
+use self::carry::carry;
+use self::share::{Share, cut};
 use crate::store::Shared;
 use crate::stream::ObjectStream;
 use crate::{Claim, ObjectCommit, StreamError};
 
 /// How long a failed upload rests.
 const REST: Duration = Duration::from_secs(1);
-/// Batches that are encoded in one go: well under a millisecond.
-const BATCHES_AT_ONCE: usize = 32;
 /// How much of a former epoch's WAL is uploaded at a time (D3).
 const WINDOW_BYTES: usize = 32 << 20;
 
@@ -76,72 +76,39 @@ pub(crate) async fn reap(shared: Arc<Shared>) {
     }
 }
 
-/// One batch of an upload.
-struct Batch {
-    entry: BatchEntry,
-    delta: Bytes,
-    roll: bool,
-    append_time: Timestamp,
-    body: SummedBytes,
-}
-
-/// One stream's share of an upload.
-struct Share {
-    stream: Arc<ObjectStream>,
-    batches: Vec<Batch>,
-    checkpoint: Option<Bytes>,
-    entries: Vec<(StreamOffset, Bytes)>,
-    open_from: Option<StreamOffset>,
-}
-
 /// Uploads all that is durable now; nothing to do is no error. One at a time.
 pub(crate) async fn once(shared: &Arc<Shared>) -> Result<(), StreamError> {
     let _one = shared.uploading.lock().await;
-    let (streams, floor) = {
-        let mut cut = shared.cut.lock().unwrap_or_else(PoisonError::into_inner);
-        cut.bytes = 0;
-        let streams: Vec<Share> = shared
-            .streams
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .filter_map(|stream| share(shared, stream))
-            .collect();
-        (streams, cut.end)
-    };
+    let (streams, floor) = cut(shared);
     if streams.is_empty() {
         commit_floor(shared, floor).await?;
-        return shared.wal().trim(floor).await.map_err(StreamError::Wal);
+    } else {
+        upload(shared, streams, floor).await?;
     }
+    shared.wal().trim(floor).await.map_err(StreamError::Wal)?;
+    carry(shared, floor).await
+}
+
+async fn upload(
+    shared: &Shared,
+    streams: Vec<(Arc<ObjectStream>, StreamOffset)>,
+    floor: WalPosition,
+) -> Result<(), StreamError> {
     let object = shared.next_object();
     let mut writer = ObjectWriter::new(&header(shared, object));
-    for share in &streams {
-        let first = share.first();
-        let label = share.stream.label.clone();
-        writer.begin_stream(share.stream.id, label, share.stream.epoch, first);
-        for batches in share.batches.chunks(BATCHES_AT_ONCE) {
-            for batch in batches {
-                let (delta, body) = (batch.delta.clone(), batch.body.clone());
-                writer.push_batch(batch.entry, delta, batch.roll, batch.append_time, body);
-            }
-            // requests go before uploads
-            tokio::task::yield_now().await;
-        }
-        let entries = share.entries.clone();
-        writer.end_stream(
-            share.checkpoint.clone(),
-            entries,
-            share.open_from,
-            Vec::new(),
-        );
+    let mut shares = Vec::with_capacity(streams.len());
+    for (stream, end) in streams {
+        let share = Share::of(shared, stream, end);
+        share.write(&mut writer).await;
+        shares.push(share);
     }
     let written = writer.finish();
     put_and_commit(shared, object, &written, floor, false).await?;
-    for share in streams {
-        release(shared, &share);
+    for share in shares {
+        share.release(shared);
     }
     shared.evict_to(shared.parts.memory.limit() / 4 * 3);
-    shared.wal().trim(floor).await.map_err(StreamError::Wal)
+    Ok(())
 }
 
 /// Where all that became durable was of streams that were deleted since, the floor moves without an object: the log is
@@ -163,52 +130,6 @@ fn header(shared: &Shared, id: ObjectId) -> ObjectHeader {
     }
 }
 
-fn share(shared: &Shared, stream: &Arc<ObjectStream>) -> Option<Share> {
-    let state = stream.lock();
-    let mut deltas: Vec<(StreamRange, Bytes)> = state.deltas.clone();
-    let mut batches = Vec::new();
-    for batch in state.cache.pinned() {
-        let entry = BatchEntry {
-            base: batch.base,
-            count: u32::try_from(batch.next - batch.base).unwrap_or(u32::MAX),
-            bytes: u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX),
-            max_timestamp: batch.max_timestamp,
-        };
-        if !batch.delta.is_empty() {
-            deltas.push((batch.base..batch.next, batch.delta.clone()));
-        }
-        batches.push(Batch {
-            entry,
-            delta: batch.delta.clone(),
-            roll: batch.roll,
-            append_time: batch.append_time,
-            body: summed(batch.bytes.clone(), batch.tail_crc),
-        });
-    }
-    if batches.is_empty() {
-        return None;
-    }
-    let checkpoint = state.checkpoint.clone();
-    drop(state);
-    // F2: folded from the previous checkpoint and the deltas up to the cut, written when these outweigh it
-    let weight: usize = deltas.iter().map(|(_, delta)| delta.len()).sum();
-    let outweighs = weight > 0 && weight >= checkpoint.as_ref().map_or(0, Bytes::len);
-    let folded = shared.parts.fold.fold(checkpoint.as_ref(), &deltas);
-    let first = batches.first().map_or(0, |batch| batch.entry.base);
-    Some(Share {
-        stream: Arc::clone(stream),
-        batches,
-        checkpoint: outweighs.then_some(folded.checkpoint),
-        entries: folded
-            .entries
-            .into_iter()
-            .filter(|entry| entry.at >= first)
-            .map(|entry| (entry.at, entry.body))
-            .collect(),
-        open_from: folded.open_from,
-    })
-}
-
 /// A batch with the sum that the log was given of it.
 fn summed(bytes: Bytes, tail_crc: u32) -> SummedBytes {
     SummedBytes {
@@ -216,43 +137,6 @@ fn summed(bytes: Bytes, tail_crc: u32) -> SummedBytes {
         summed_from: HEAD_BYTES,
         crc: tail_crc,
     }
-}
-
-impl Share {
-    fn first(&self) -> StreamOffset {
-        self.batches.first().map_or(0, |batch| batch.entry.base)
-    }
-}
-
-/// U6: called when the node's own image shows the claim.
-fn release(shared: &Shared, share: &Share) {
-    let Some(last) = share.batches.last() else {
-        return;
-    };
-    let end = last.entry.next();
-    let mut state = share.stream.lock();
-    state.uploaded = end;
-    if share.checkpoint.is_some() {
-        state.checkpoint.clone_from(&share.checkpoint);
-        state.deltas.clear();
-    } else {
-        let deltas = share.batches.iter().filter(|batch| !batch.delta.is_empty());
-        let fresh: Vec<_> = deltas
-            .map(|batch| (batch.entry.base..batch.entry.next(), batch.delta.clone()))
-            .collect();
-        state.deltas.extend(fresh);
-    }
-    state.cache.unpin(end);
-    drop(state);
-    let mut evictable = shared
-        .evictable
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    // a few steps for each stream, so that eviction frees no more than is needed
-    for batch in share.batches.iter().step_by(64).skip(1) {
-        evictable.push_back((share.stream.id, batch.entry.base));
-    }
-    evictable.push_back((share.stream.id, end));
 }
 
 async fn put_and_commit(
@@ -265,6 +149,16 @@ async fn put_and_commit(
     crash_point("upload-before-put");
     put(shared, object, written).await?;
     crash_point("upload-after-put");
+    commit_written(shared, object, written, floor, recovering).await
+}
+
+async fn commit_written(
+    shared: &Shared,
+    object: ObjectId,
+    written: &WrittenObject,
+    floor: WalPosition,
+    recovering: bool,
+) -> Result<(), StreamError> {
     let claims = written.parts.iter().map(|part| claim(object, part));
     let claims = claims.collect();
     commit(shared, object, written.bytes, claims, floor, recovering).await
@@ -345,13 +239,16 @@ fn claim(object: ObjectId, part: &StreamPart) -> (StreamId, Claim) {
         max_timestamp: directory.max_timestamp,
         rolls: directory.rolls.clone(),
         open_from: directory.open_from,
-        has_checkpoint: directory.checkpoint.is_some(),
+        checkpoint_bytes: directory
+            .checkpoint
+            .as_ref()
+            .map(|bytes| bytes.len() as u64),
         leader_epoch: directory.leader_epoch,
     };
     (directory.stream, claim)
 }
 
-/// D3: reads a former epoch's WAL back in windows and uploads each; checkpoints come with the next upload.
+/// D3: reads a former epoch's WAL back in windows and uploads each; checkpoints come when the streams are open.
 pub(crate) async fn recover(shared: &Shared, sealed: SealedWal) -> Result<u64, StreamError> {
     let SealedWal::Replay(mut batches) = sealed;
     let mut window: BTreeMap<(StreamId, LeaderEpoch), Vec<ConfirmedBatch>> = BTreeMap::new();

@@ -13,6 +13,7 @@ mod limits;
 mod odd_clients;
 mod offsets;
 mod produce;
+mod producers;
 mod retention;
 mod starts;
 mod uploads;

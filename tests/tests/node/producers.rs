@@ -1,0 +1,194 @@
+//! What is known of producers outlives their records: I6, F2, F4, F5.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use highwater_broker::node::Machine;
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::DeleteRecordsRequest;
+use highwater_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
+use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
+use highwater_tests::{Client, TestNode};
+use tempfile::TempDir;
+
+use super::produce::producer_id;
+use super::{T0, producer_batch};
+
+const SETTINGS: &[(&str, &str)] = &[
+    ("highwater.upload.interval.ms", "50"),
+    ("log.retention.check.interval.ms", "100"),
+    ("highwater.object.grace.ms", "100"),
+];
+
+/// A node on the local store, whose files these tests look at.
+async fn start(dir: TempDir, settings: &[(&str, &str)]) -> Result<TestNode> {
+    let store = TestNode::local_store(&dir);
+    let store = [("highwater.object.storage", store.as_str())];
+    let settings = [SETTINGS, &store, settings].concat();
+    TestNode::start_in(dir, &settings, Machine::real()).await
+}
+
+/// The data objects there are.
+fn objects(node: &TestNode) -> Result<Vec<PathBuf>> {
+    fn within(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true => within(&entry.path(), found)?,
+                false => found.push(entry.path()),
+            }
+        }
+        Ok(())
+    }
+    let store = node.dir.path().join("data").join("objects");
+    let mut found = Vec::new();
+    within(&store, &mut found)?;
+    found.retain(|path| {
+        let within = path.strip_prefix(&store).unwrap_or(path);
+        within.iter().nth(1).is_some_and(|name| name == "data")
+    });
+    Ok(found)
+}
+
+async fn wait_for(mut found: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    for _ in 0..600 {
+        if found().await.unwrap_or(false) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    anyhow::bail!("it does not come to that")
+}
+
+async fn delete_all(client: &mut Client) -> Result<()> {
+    let request = DeleteRecordsRequest {
+        topics: vec![DeleteRecordsTopic {
+            name: "t".into(),
+            partitions: vec![DeleteRecordsPartition {
+                partition_index: 0,
+                offset: -1,
+            }],
+        }],
+        timeout_ms: 10_000,
+    };
+    let answer = client.send(&request, 2).await?;
+    assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+    Ok(())
+}
+
+fn of(id: i64, base_sequence: i32) -> ProducerFields {
+    ProducerFields {
+        id,
+        epoch: 0,
+        base_sequence,
+    }
+}
+
+/// Sends one record; answers its offset.
+async fn send(client: &mut Client, id: i64, sequence: i32) -> Result<i64> {
+    let batch = producer_batch(1, T0, of(id, sequence));
+    let answer = client.produce("t", 0, batch).await?;
+    anyhow::ensure!(answer.error_code == 0, "{answer:?}");
+    Ok(answer.base_offset)
+}
+
+async fn uploaded(node: &TestNode, objects_before: usize) -> Result<()> {
+    wait_for(async || Ok(objects(node)?.len() > objects_before)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trim_to_the_end_forgets_no_producer() -> Result<()> {
+    let node = start(TempDir::new()?, &[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    // so many that what comes next does not outweigh their checkpoint
+    let mut offset = 0;
+    for _ in 0..60 {
+        let id = producer_id(&mut client).await?;
+        assert_eq!(send(&mut client, id, 0).await?, offset);
+        offset += 1;
+    }
+    uploaded(&node, 0).await?;
+    let dir = node.stop().await?;
+    let node = start(dir, &[]).await?;
+    let mut client = node.client().await?;
+    let before = objects(&node)?.len();
+    let late = producer_id(&mut client).await?;
+    for sequence in 0..3 {
+        assert_eq!(send(&mut client, late, sequence).await?, offset);
+        offset += 1;
+    }
+    uploaded(&node, before).await?;
+    delete_all(&mut client).await?;
+    let dir = node.stop().await?;
+    let node = start(dir, &[]).await?;
+    let mut client = node.client().await?;
+    for sequence in 0..3 {
+        let repeated = send(&mut client, late, sequence).await?;
+        assert_eq!(repeated, offset - 3 + i64::from(sequence), "I6");
+    }
+    assert_eq!(send(&mut client, late, 3).await?, offset);
+    Ok(())
+}
+
+// 20 MB for one trimmed record
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_producers_keeps_no_object_with_records() -> Result<()> {
+    let node = start(TempDir::new()?, &[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    let id = producer_id(&mut client).await?;
+    let mut large = BatchBuilder::new(of(id, 0), Codec::None);
+    large.push(T0, None, Some(&[7; 1_000_000]));
+    let large = large.build()?;
+    let answer = client.produce("t", 0, large.clone()).await?;
+    assert_eq!((answer.error_code, answer.base_offset), (0, 0));
+    uploaded(&node, 0).await?;
+    delete_all(&mut client).await?;
+    wait_for(async || {
+        let objects = objects(&node)?;
+        let bytes: Result<u64, _> = objects
+            .iter()
+            .map(|path| path.metadata().map(|file| file.len()))
+            .sum();
+        Ok(bytes? < 10_000)
+    })
+    .await?;
+    let dir = node.stop().await?;
+    let node = start(dir, &[]).await?;
+    let mut client = node.client().await?;
+    let answer = client.produce("t", 0, large).await?;
+    assert_eq!((answer.error_code, answer.base_offset), (0, 0), "I6");
+    assert_eq!(send(&mut client, id, 1).await?, 1);
+    Ok(())
+}
+
+// `producer.id.expiration.ms`
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_is_idle_for_too_long_is_forgotten_in_objects_too() -> Result<()> {
+    let node = start(TempDir::new()?, &[("producer.id.expiration.ms", "60000")]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    let id = producer_id(&mut client).await?;
+    assert_eq!(send(&mut client, id, 0).await?, 0);
+    uploaded(&node, 0).await?;
+    let dir = node.stop().await?;
+    // as if a minute had passed
+    let node = start(dir, &[("producer.id.expiration.ms", "1")]).await?;
+    let mut client = node.client().await?;
+    delete_all(&mut client).await?;
+    wait_for(async || Ok(objects(&node)?.is_empty())).await?;
+    let dir = node.stop().await?;
+    let node = start(dir, &[]).await?;
+    let mut client = node.client().await?;
+    assert_eq!(send(&mut client, id, 0).await?, 1, "nobody knows it");
+    let again = client
+        .produce("t", 0, producer_batch(1, T0, of(id, 2)))
+        .await?;
+    let gap = ErrorCode::OutOfOrderSequenceNumber.code();
+    assert_eq!(again.error_code, gap, "now it is known");
+    Ok(())
+}
