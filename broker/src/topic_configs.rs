@@ -300,7 +300,7 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         Kind::Bool,
         "false",
         &[],
-        "Kept and described; the whole log lives in object storage.",
+        "Refused when true, as without tiered storage; the whole log lives in object storage.",
     ),
     topic_key(
         "retention.bytes",
@@ -467,7 +467,16 @@ pub(crate) fn check(own: &BTreeMap<String, String>) -> Result<(), String> {
             .check(value)
             .map_err(|why| format!("Invalid value {value} for configuration {name}: {why}"))?;
     }
-    if own.get("compression.gzip.level").map(|level| level.trim()) == Some("0") {
+    let is_set = |name: &str, to: &str| {
+        let own = own.get(name).map(|value| value.trim());
+        own.is_some_and(|own| own.eq_ignore_ascii_case(to))
+    };
+    if is_set("remote.storage.enable", "true") {
+        let why = "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log \
+                   storage.";
+        return Err(why.to_owned());
+    }
+    if is_set("compression.gzip.level", "0") {
         let why = "Value must be between 1 and 9 or equal to -1";
         return Err(format!(
             "Invalid value 0 for configuration compression.gzip.level: {why}"
@@ -557,6 +566,9 @@ mod tests {
         assert!(check(&own("cleanup.policy", "compact,delete")).is_ok());
         assert!(check(&own("cleanup.policy", "")).is_ok());
         assert!(check(&own("compression.gzip.level", "0")).is_err());
+        assert!(check(&own("remote.storage.enable", "false")).is_ok());
+        let tiered = check(&own("remote.storage.enable", "TRUE")).expect_err("refused");
+        assert!(tiered.contains("Tiered Storage functionality is disabled"));
         let lags = BTreeMap::from([
             ("min.compaction.lag.ms".to_owned(), "10".to_owned()),
             ("max.compaction.lag.ms".to_owned(), "5".to_owned()),

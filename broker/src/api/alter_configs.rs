@@ -1,7 +1,8 @@
 //! AlterConfigs (key 33), versions 0..=2.
 //! Source: schema/alter_configs_request.kmsg; KIP-133.
 //! Behaviour: a topic's configurations become exactly those given.
-//! Deviations from Apache Kafka: a broker's configurations can't be altered while it runs.
+//! Deviations from Apache Kafka: a broker's configurations can't be altered while it runs; loggers, client metrics and
+//! groups have none.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,8 @@ pub struct AlterConfigs;
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
+const CLIENT_METRICS: i8 = 16;
+const GROUP: i8 = 32;
 
 impl Handler for AlterConfigs {
     type Request = AlterConfigsRequest;
@@ -103,6 +106,20 @@ async fn alter(
     set(ctx, &topic, configs, validate_only).await
 }
 
+/// Of the resources that Kafka has configurations of and Highwater has none: why one is refused.
+pub(super) fn without_configs(kind: i8) -> Option<Refusal> {
+    let whose = match kind {
+        BROKER_LOGGER => {
+            "The levels of loggers are set with RUST_LOG when Highwater starts: they are"
+        }
+        CLIENT_METRICS => "Highwater takes no metrics of clients: their subscriptions are",
+        GROUP => "In Highwater groups have no configurations of their own: they are",
+        _ => return None,
+    };
+    let why = format!("{whose} neither described nor altered.");
+    Some(Refusal::new(ErrorCode::UnsupportedVersion, why))
+}
+
 /// The topic whose configurations are altered.
 pub(super) fn target<'a>(
     ctx: &RequestContext,
@@ -122,7 +139,7 @@ pub(super) fn target<'a>(
             };
             ctx.broker.topic(name).ok_or_else(unknown)
         }
-        BROKER | BROKER_LOGGER => {
+        BROKER => {
             if !ctx.authorize(Operation::AlterConfigs, Resource::Cluster) {
                 return Err(ErrorCode::ClusterAuthorizationFailed.into());
             }
@@ -144,10 +161,10 @@ pub(super) fn target<'a>(
             };
             Err(Refusal::new(ErrorCode::InvalidRequest, why))
         }
-        other => {
+        other => Err(without_configs(other).unwrap_or_else(|| {
             let why = format!("Unknown resource type {other}");
-            Err(Refusal::new(ErrorCode::InvalidRequest, why))
-        }
+            Refusal::new(ErrorCode::InvalidRequest, why)
+        })),
     }
 }
 

@@ -1,7 +1,8 @@
 //! DescribeConfigs (key 32), versions 1..=4.
 //! Source: schema/describe_configs_request.kmsg; KIP-133, KIP-226, KIP-569.
 //! Behaviour: topic and broker configurations with source, synonyms, type and documentation.
-//! Deviations from Apache Kafka: a broker's are those of Kafka's that Highwater has, and our own.
+//! Deviations from Apache Kafka: a broker's are those of Kafka's that Highwater has, and our own; loggers, client metrics
+//! and groups have none.
 
 use highwater_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use highwater_protocol::messages::describe_configs_response::{
@@ -10,6 +11,7 @@ use highwater_protocol::messages::describe_configs_response::{
 use highwater_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use highwater_protocol::{ErrorCode, StrBytes};
 
+use super::alter_configs::without_configs;
 use super::error::{MALFORMED, Refusal};
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
@@ -115,7 +117,8 @@ fn describe(
             }
             Ok(broker_configs(ctx))
         }
-        _ => Err(Refusal::new(ErrorCode::InvalidRequest, MALFORMED)),
+        other => Err(without_configs(other)
+            .unwrap_or_else(|| Refusal::new(ErrorCode::InvalidRequest, MALFORMED))),
     }
 }
 
@@ -135,7 +138,7 @@ fn broker_configs(ctx: &RequestContext) -> Vec<DescribeConfigsResourceResult> {
         if config.source(key.name) == Source::Given {
             push(config.get(key.name), ConfigSource::StaticBroker);
         }
-        push(key.default, ConfigSource::Default);
+        push(config.default_of(key.name), ConfigSource::Default);
         result(key.name, key.kind, key.doc, &origins, true)
     };
     KEYS.iter().map(one).collect()

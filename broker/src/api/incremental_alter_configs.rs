@@ -1,7 +1,8 @@
 //! IncrementalAlterConfigs (key 44), versions 0..=1.
 //! Source: schema/incremental_alter_configs_request.kmsg; KIP-339.
 //! Behaviour: single configurations of a topic are set, deleted, or changed as lists.
-//! Deviations from Apache Kafka: a broker's configurations can't be altered while it runs.
+//! Deviations from Apache Kafka: a broker's configurations can't be altered while it runs; loggers, client metrics and
+//! groups have none.
 
 use std::collections::BTreeMap;
 

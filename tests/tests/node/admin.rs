@@ -5,10 +5,13 @@ use highwater_protocol::messages::create_topics_request::CreatableTopic;
 use highwater_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
+use highwater_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use highwater_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use highwater_protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
 use highwater_protocol::messages::metadata_request::MetadataRequestTopic;
 use highwater_protocol::messages::{
-    CreateTopicsRequest, DeleteRecordsRequest, DescribeTopicPartitionsRequest, MetadataRequest,
+    CreateTopicsRequest, DeleteRecordsRequest, DescribeConfigsRequest,
+    DescribeTopicPartitionsRequest, IncrementalAlterConfigsRequest, MetadataRequest,
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_tests::{Client, TestNode};
@@ -231,5 +234,40 @@ async fn describe_topic_partitions_goes_on_from_its_cursor() -> Result<()> {
         answer.topics[0].error_code,
         ErrorCode::UnknownTopicOrPartition.code()
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_configurations_here_is_told_by_its_name() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    let mut client = node.client().await?;
+    let unsupported = ErrorCode::UnsupportedVersion.code();
+    for (kind, word) in [(8, "loggers"), (16, "clients"), (32, "groups")] {
+        let describe = DescribeConfigsRequest {
+            resources: vec![DescribeConfigsResource {
+                resource_type: kind,
+                resource_name: "1".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let told = client.send(&describe, 4).await?.results.remove(0);
+        let alter = IncrementalAlterConfigsRequest {
+            resources: vec![AlterConfigsResource {
+                resource_type: kind,
+                resource_name: "1".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let altered = client.send(&alter, 1).await?.responses.remove(0);
+        for (code, message) in [
+            (told.error_code, told.error_message),
+            (altered.error_code, altered.error_message),
+        ] {
+            assert_eq!(code, unsupported, "{kind}");
+            assert!(message.unwrap_or_default().contains(word), "{kind}");
+        }
+    }
     Ok(())
 }
