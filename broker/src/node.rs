@@ -168,6 +168,9 @@ impl Node {
         for key in &config.without_effect {
             tracing::info!("the setting {key} has no effect here");
         }
+        for told in config.out_of_reach() {
+            tracing::warn!("{told}");
+        }
         // first of all, so that an address in use refuses before anything is written
         let (acceptors, advertised) = listen(&config, &*machine.network).await?;
         let admin = listen_admin(&config).await?;

@@ -192,7 +192,7 @@ pub static KEYS: &[Key] = &[
         "highwater.memory.limit",
         "1GiB",
         Kind::Size { min: 64 << 20 },
-        "The most memory for requests, buffers and caches together.",
+        "The most memory for requests, buffers and caches together; four fifths of the cgroup's limit where it has one.",
     ),
     key(
         "highwater.metadata.snapshot.entries",
@@ -501,6 +501,12 @@ pub fn find(name: &str) -> Option<&'static Key> {
 /// The name most like `name`, for an error that helps.
 #[must_use]
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    nearest_of(name, |key| key.name).map(|key| key.name)
+}
+
+/// The setting most like `name` in the words of `called`.
+#[must_use]
+pub(super) fn nearest_of(name: &str, called: fn(&Key) -> &str) -> Option<&'static Key> {
     let shared = |other: &str| {
         let same = name
             .bytes()
@@ -515,11 +521,8 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
             .count();
         same + tail
     };
-    let best = KEYS
-        .iter()
-        .map(|key| key.name)
-        .max_by_key(|other| shared(other))?;
-    (shared(best) * 2 > name.len()).then_some(best)
+    let best = KEYS.iter().max_by_key(|key| shared(called(key)))?;
+    (shared(called(best)) * 2 > name.len()).then_some(best)
 }
 
 impl Kind {

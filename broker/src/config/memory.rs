@@ -1,4 +1,18 @@
-//! How one memory limit is shared out (I11).
+//! What memory limit there is, and how it is shared out (I11).
+
+use std::collections::BTreeMap;
+
+/// Below this no limit goes.
+const LIMIT_MIN: u64 = 64 << 20;
+const MIB: u64 = 1 << 20;
+
+/// The defaults of a process that may have so many bytes: a limit of four fifths, for a process takes up to 1.15 times its
+/// limit.
+pub(super) fn machine(bytes: Option<u64>) -> BTreeMap<&'static str, String> {
+    let limit = bytes.map(|bytes| (bytes / 5 * 4).max(LIMIT_MIN) / MIB);
+    let limit = limit.map(|mib| ("highwater.memory.limit", format!("{mib}MiB")));
+    limit.into_iter().collect()
+}
 
 /// The budgets that one `highwater.memory.limit` gives, bytes.
 ///

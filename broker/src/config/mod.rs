@@ -3,6 +3,7 @@
 //! Later sources win: file, then `HIGHWATER_<KEY>` (upper case, dots as underscores), then `--set KEY=VALUE`. Every
 //! violation is reported at once, and the process refuses to start.
 
+mod environment;
 mod keys;
 mod listeners;
 mod memory;
@@ -38,6 +39,8 @@ pub enum Source {
 #[derive(Debug, Clone)]
 pub struct Config {
     given: BTreeMap<String, String>,
+    /// Defaults that follow from the machine.
+    machine: BTreeMap<&'static str, String>,
     /// Settings of Kafka's that were given and have no effect.
     pub without_effect: Vec<String>,
     /// `node.id`.
@@ -66,6 +69,19 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: &[(String, String)],
     ) -> Result<Self, ConfigErrors> {
+        Self::load_within(None, file, environment, flags)
+    }
+
+    /// As [`Config::load`], for a process that may have so many bytes of memory.
+    ///
+    /// # Errors
+    /// Every violation at once.
+    pub fn load_within(
+        memory_bytes: Option<u64>,
+        file: Option<&str>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &[(String, String)],
+    ) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
         let mut given = BTreeMap::new();
         match properties::parse(file.unwrap_or_default()) {
@@ -76,11 +92,12 @@ impl Config {
             }
             Err(malformed) => errors.extend(malformed),
         }
-        for (name, value) in environment {
-            let Some(key) = KEYS.iter().find(|key| env_name(key.name) == name) else {
-                continue;
-            };
-            given.insert(key.name.to_owned(), value);
+        for (variable, value) in environment {
+            match environment::setting(&variable) {
+                Ok(Some(name)) => drop(given.insert(name.to_owned(), value)),
+                Ok(None) => {}
+                Err(why) => errors.push(why),
+            }
         }
         given.extend(flags.iter().cloned());
         let without_effect = take_without_effect(&mut given);
@@ -88,7 +105,7 @@ impl Config {
         for name in check(&given, &mut errors) {
             given.remove(&name);
         }
-        match Self::resolve(given, without_effect) {
+        match Self::resolve(given, without_effect, memory::machine(memory_bytes)) {
             Ok(config) if errors.is_empty() => Ok(config),
             Ok(_) => Err(ConfigErrors(errors)),
             Err(more) => {
@@ -101,9 +118,11 @@ impl Config {
     fn resolve(
         given: BTreeMap<String, String>,
         without_effect: Vec<String>,
+        machine: BTreeMap<&'static str, String>,
     ) -> Result<Self, ConfigErrors> {
         let mut config = Self {
             given,
+            machine,
             without_effect,
             node_id: NodeId(0),
             listeners: Vec::new(),
@@ -161,7 +180,37 @@ impl Config {
         self.given
             .get(name)
             .map(String::as_str)
-            .or_else(|| find(name).and_then(|key| key.default))
+            .or_else(|| self.default_of(name))
+    }
+
+    /// What a setting is where nobody sets it.
+    #[must_use]
+    pub fn default_of(&self, name: &str) -> Option<&str> {
+        let machine = self.machine.get(name).map(String::as_str);
+        machine.or_else(|| find(name).and_then(|key| key.default))
+    }
+
+    /// What was asked for and the one node there is can't do; a sentence each.
+    #[must_use]
+    pub fn out_of_reach(&self) -> Vec<String> {
+        let factors = [
+            (
+                "offsets.topic.replication.factor",
+                "__consumer_offsets can't be created, so no group works",
+            ),
+            (
+                "default.replication.factor",
+                "topics without a replication factor of their own are refused",
+            ),
+        ];
+        let beyond = factors.into_iter().filter(|(name, _)| self.int(name) > 1);
+        let told = beyond.map(|(name, so)| {
+            format!(
+                "{name} is {}, and there is one node: {so}; set it to 1",
+                self.int(name)
+            )
+        });
+        told.collect()
     }
 
     /// Where the value comes from.
@@ -238,7 +287,7 @@ impl Config {
     /// The effective configuration as a `server.properties`, with a comment on each setting.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut out = String::new();
+        let mut out = format!("{}\n", environment::RULE);
         for key in KEYS {
             let source = match self.source(key.name) {
                 Source::Default => "default",
@@ -279,11 +328,6 @@ fn object_storage(config: &Config) -> highwater_object_storage::Config {
             profile: own("profile"),
         },
     }
-}
-
-fn env_name(key: &str) -> String {
-    let bare = key.strip_prefix("highwater.").unwrap_or(key);
-    format!("HIGHWATER_{}", bare.to_ascii_uppercase().replace('.', "_"))
 }
 
 /// Reads `127.0.0.1:5,[::1]:3`.
@@ -358,6 +402,51 @@ mod tests {
         assert_eq!(config.source("num.partitions"), Source::Given);
         assert_eq!(config.without_effect, ["num.io.threads"]);
         assert!(config.render().contains("num.partitions=3\n"));
+    }
+
+    #[test]
+    fn what_the_environment_misspells_is_refused_as_what_a_flag_does() {
+        let environment = [
+            flag("HIGHWATER_NUM_PARTITION", "3"),
+            flag("HIGHWATER_NUM_IO_THREADS", "8"),
+            flag("HOME", "/root"),
+        ];
+        let errors = Config::load(None, environment, &[])
+            .expect_err("a mistake")
+            .0;
+        let told = "HIGHWATER_NUM_PARTITION: no such setting; is HIGHWATER_NUM_PARTITIONS meant?";
+        assert_eq!(errors, [told]);
+    }
+
+    #[test]
+    fn memory_follows_from_the_machine_unless_it_is_set() {
+        let limit = |bytes, flags: &[(String, String)]| {
+            let config = Config::load_within(bytes, None, [], flags).expect("sound");
+            assert_eq!(
+                config.source("highwater.memory.limit") == Source::Given,
+                !flags.is_empty()
+            );
+            config.memory.limit
+        };
+        assert_eq!(limit(None, &[]), 1 << 30);
+        assert_eq!(limit(Some(10 << 30), &[]), 8 << 30);
+        assert_eq!(limit(Some(1 << 20), &[]), 64 << 20);
+        let given = [flag("highwater.memory.limit", "128MiB")];
+        assert_eq!(limit(Some(10 << 30), &given), 128 << 20);
+    }
+
+    #[test]
+    fn what_one_node_cannot_do_is_told_with_its_setting() {
+        let flags = [flag("offsets.topic.replication.factor", "3")];
+        let config = Config::load(None, [], &flags).expect("sound");
+        let told = config.out_of_reach();
+        let named = |text: &str| told.iter().any(|line| line.contains(text));
+        assert!(
+            told.len() == 1 && named("offsets.topic.replication.factor is 3"),
+            "{told:?}"
+        );
+        let config = Config::load(None, [], &[]).expect("sound");
+        assert!(config.out_of_reach().is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Context;
 use highwater_broker::config::Config;
 
-use crate::ConfigArgs;
+use crate::{ConfigArgs, cgroup};
 
 /// Parses `KEY=VALUE`.
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
@@ -24,11 +24,30 @@ pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
         ),
         None => None,
     };
-    Ok(Config::load(
+    Ok(Config::load_within(
+        cgroup::memory_max(),
         file.as_deref(),
-        std::env::vars(),
+        environment()?,
         &args.settings,
     )?)
+}
+
+/// The environment; what is no text can be no setting.
+fn environment() -> anyhow::Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => found.push((name, value)),
+            Err(value) if name.starts_with("HIGHWATER_") => {
+                anyhow::bail!("{name} is not UTF-8: {}", value.display())
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(found)
 }
 
 /// Prints the effective configuration.

@@ -1,5 +1,6 @@
 //! The `highwater` command.
 
+mod cgroup;
 mod config;
 mod start;
 
@@ -34,7 +35,8 @@ struct Cli {
 const SETTINGS: &str = "\
 Settings have Kafka's names where Kafka has them, ours begin with highwater. Later sources win:
   1. --config FILE, a Kafka server.properties
-  2. environment variables: HIGHWATER_NUM_PARTITIONS=6 sets num.partitions
+  2. environment variables: HIGHWATER_NUM_PARTITIONS=6 sets num.partitions,
+     HIGHWATER_DATA_DIR=/data sets highwater.data.dir
   3. --set num.partitions=6
 
 Those that are most often set:
@@ -42,7 +44,7 @@ Those that are most often set:
   advertised.listeners      what clients are told  PLAINTEXT://broker.example:9092
   highwater.data.dir        write-ahead log and metadata; must survive a restart
   highwater.object.storage  where the log lives    file:///var/lib/highwater/objects
-  highwater.memory.limit    all buffers and caches 1GiB
+  highwater.memory.limit    all buffers and caches four fifths of the cgroup's limit, or 1GiB
   highwater.admin.listener  /metrics and /health   127.0.0.1:9644
 
 `highwater config` prints every setting, its value, and what it does. What is wrong with a configuration is
