@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod auth;
+mod banner;
 mod broker;
 pub mod config;
 mod coordinators;

@@ -12,12 +12,14 @@ use highwater_object_storage::{Claim, ObjectStorage, OpenError};
 use highwater_partition_log::{KafkaDeltaFold, ProducerMemory};
 use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks, WallClock};
 use highwater_s3stream::{ObjectStreamStore, Parts};
-use highwater_types::{ByteSize, NodeEpoch, Uuid, WalPosition};
+use highwater_types::{NodeEpoch, Uuid, WalPosition};
 use highwater_wal::WalFactory;
 use highwater_wal::disk::DiskWalFactory;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::time::Instant;
 
 use crate::auth::{AllowAll, Authorizer};
+use crate::banner::Banner;
 use crate::broker::Broker;
 use crate::config::{Advertised, Config};
 use crate::data_dir::DataDir;
@@ -76,7 +78,7 @@ fn environment() -> BTreeMap<String, String> {
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// The data directory is another process's.
-    #[error("the data directory {0} is in use by another process")]
+    #[error("highwater.data.dir: {0} is in use by another process")]
     InUse(String),
     /// The data directory keeps its objects elsewhere.
     #[error(
@@ -92,7 +94,7 @@ pub enum NodeError {
         given: String,
     },
     /// A directory can't be used.
-    #[error("cannot use {path}: {source}")]
+    #[error("highwater.data.dir: cannot use {path}")]
     Io {
         /// The directory.
         path: String,
@@ -101,8 +103,10 @@ pub enum NodeError {
         source: std::io::Error,
     },
     /// An address can't be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("{setting}: cannot listen on {address}")]
     Listen {
+        /// The setting that names it.
+        setting: &'static str,
         /// The address.
         address: String,
         /// The machine's answer.
@@ -116,13 +120,13 @@ pub enum NodeError {
     #[error(transparent)]
     Metadata(#[from] highwater_kraft_meta::OpenError),
     /// The metadata does not answer.
-    #[error("the metadata refuses the start: {0}")]
+    #[error("the metadata refuses the start")]
     Propose(#[from] highwater_kraft_meta::ProposeError),
     /// The write-ahead log does not open.
     #[error(transparent)]
     Wal(#[from] highwater_wal::WalError),
     /// What the write-ahead log holds cannot be recovered: the metadata may be older (D2), or the object store fails.
-    #[error("cannot recover the write-ahead log {path}: {source}")]
+    #[error("cannot recover the write-ahead log {path}")]
     Recover {
         /// Its directory.
         path: String,
@@ -131,7 +135,7 @@ pub enum NodeError {
         source: highwater_s3stream::StreamError,
     },
     /// Records cannot be uploaded.
-    #[error("streams: {0}")]
+    #[error("records cannot be uploaded")]
     Stream(#[from] highwater_s3stream::StreamError),
     /// Metrics cannot be set up.
     #[error("metrics: {0}")]
@@ -221,42 +225,20 @@ impl Node {
     /// What a person wants to know of a node that just started.
     #[must_use]
     pub fn banner(&self) -> String {
-        let config = &self.broker.config;
         let listens: Vec<String> = self
             .addresses
             .iter()
             .map(|(name, address)| format!("{name}://{address}"))
             .collect();
-        let bootstrap = self
-            .addresses
-            .first()
-            .map_or_else(String::new, |(_, at)| at.to_string());
-        let admin = match config.text("highwater.admin.listener") {
-            "" => "off".to_owned(),
-            address => format!("http://{address}/metrics, /health/ready"),
+        let told = self.broker.advertised.first();
+        let banner = Banner {
+            config: &self.broker.config,
+            cluster: self.broker.metadata.image().cluster(),
+            listens: listens.join(", "),
+            bootstrap: told.map_or_else(String::new, |told| format!("{}:{}", told.host, told.port)),
+            recovered: self.recovered,
         };
-        let recovered = match self.recovered {
-            0 => String::new(),
-            count => format!("recovered    {count} record batches from the write-ahead log\n"),
-        };
-        format!(
-            "highwater {version}, node {node} of cluster {cluster}\n\
-             listens on   {listens}\n\
-             data         {data}\n\
-             objects      {objects}\n\
-             memory       {memory}\n\
-             admin        {admin}\n\
-             {recovered}\
-             note         cleanup.policy=compact deletes nothing yet\n\
-             try          kcat -b {bootstrap} -L\n",
-            version = env!("CARGO_PKG_VERSION"),
-            node = config.node_id,
-            cluster = self.broker.metadata.image().cluster(),
-            listens = listens.join(", "),
-            data = config.data_dir.display(),
-            objects = config.object_storage.url,
-            memory = ByteSize(config.memory.limit),
-        )
+        banner.to_string()
     }
 
     /// Where the first listener listens.
@@ -297,6 +279,7 @@ async fn listen(
     let mut advertised = config.advertised.clone();
     for listener in &config.listeners {
         let error = |source| NodeError::Listen {
+            setting: "listeners",
             address: format!("{}:{}", listener.host, listener.port),
             source,
         };
@@ -370,11 +353,14 @@ async fn open_storage(
         floor,
     };
     let streams = ObjectStreamStore::new(stream_config(config), parts);
+    let since = Instant::now();
     let recovered = streams.recover(sealed).await;
     let recovered = recovered.map_err(|source| NodeError::Recover {
         path: dir.join("wal").display().to_string(),
         source,
     })?;
+    let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(batches = recovered, elapsed_ms, "write-ahead log recovered");
     let close = CloseEpoch {
         node: config.node_id.0,
         below: epoch.0,
@@ -448,7 +434,11 @@ async fn listen_admin(
         return Ok(None);
     }
     let listening = tokio::net::TcpListener::bind(&address).await;
-    let listener = listening.map_err(|source| NodeError::Listen { address, source })?;
+    let listener = listening.map_err(|source| NodeError::Listen {
+        setting: "highwater.admin.listener",
+        address,
+        source,
+    })?;
     let handle = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|error| NodeError::Metrics(error.to_string()))?;

@@ -209,6 +209,8 @@ impl Broker {
         let created = self
             .topic(&topic.name)
             .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let partitions = created.partitions.len();
+        tracing::info!(topic = %created.name, partitions, "topic created");
         self.partitions
             .wait_topic(&created, Instant::now() + OPEN_DEADLINE)
             .await;

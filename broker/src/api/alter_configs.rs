@@ -189,5 +189,6 @@ pub(super) async fn set(
         .propose(Action::SetTopicConfigs(command).into())
         .await;
     proposed.map_err(|error| error::of_propose(&error))?;
+    tracing::info!(topic = %topic.name, "topic configurations changed");
     Ok(())
 }

@@ -107,6 +107,8 @@ async fn create(
         .await;
     proposed.map_err(|error| error::of_propose(&error))?;
     if let Some(topic) = ctx.broker.topic(&asked.name) {
+        let partitions = topic.partitions.len();
+        tracing::info!(topic = %topic.name, partitions, "partitions added");
         ctx.broker
             .partitions
             .wait_topic(&topic, Instant::now() + OPEN_DEADLINE)

@@ -158,5 +158,6 @@ async fn delete(
         .propose(Action::DeleteTopic(delete).into())
         .await;
     proposed.map_err(|error| error::of_propose(&error))?;
+    tracing::info!(topic = %topic.name, "topic deleted");
     Ok(topic)
 }

@@ -19,12 +19,21 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
         let node = tokio::select! {
             started = Node::start(config, Machine::real()) => started?,
             // what was acknowledged is in the write-ahead log, also of a start that is half done
-            () = stop.next() => return Ok(()),
+            reason = stop.next() => {
+                tracing::info!(reason, "stopped while starting");
+                return Ok(());
+            }
         };
         config::say(&node.banner())?;
         let ended = tokio::select! {
-            () = stop.next() => Ok(()),
-            why = node.failed() => Err(anyhow::anyhow!(why)),
+            reason = stop.next() => {
+                tracing::info!(reason, "stopping");
+                Ok(())
+            }
+            why = node.failed() => {
+                tracing::error!(reason = why, "stopping");
+                Err(anyhow::anyhow!(why))
+            }
         };
         let stopped = node.stop().await;
         ended.and(stopped.map_err(anyhow::Error::from))
@@ -47,10 +56,10 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
         }
     }
 }

@@ -48,7 +48,7 @@ pub enum OpenError {
         url: String,
     },
     /// Another process has the directory.
-    #[error("the object store is in use by another process url={url}")]
+    #[error("highwater.object.storage: the object store is in use by another process url={url}")]
     InUse {
         /// What was asked for.
         url: String,
@@ -78,7 +78,7 @@ pub enum OpenError {
         own: ClusterId,
     },
     /// The machine refused.
-    #[error("cannot open the object store url={url}: {source}")]
+    #[error("highwater.object.storage: cannot open the object store url={url}")]
     Io {
         /// What was asked for.
         url: String,
@@ -87,7 +87,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// It can't be reached, or its settings are such that it would lose objects.
-    #[error("cannot use the object store: {reason} url={url}")]
+    #[error("highwater.object.storage: cannot use the object store: {reason} url={url}")]
     Refused {
         /// What was asked for.
         url: String,
@@ -95,7 +95,7 @@ pub enum OpenError {
         reason: String,
     },
     /// The start-up probe does not trust it.
-    #[error("the object store can't be trusted: {reason} url={url}")]
+    #[error("highwater.object.storage: the object store can't be trusted: {reason} url={url}")]
     Untrusted {
         /// What was asked for.
         url: String,

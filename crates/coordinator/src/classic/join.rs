@@ -197,9 +197,13 @@ impl Group {
             self.leader = None;
             self.set_state(State::Empty, now);
             self.write(effects);
+            tracing::info!(group_id = ?self.id, generation = self.generation, "group is empty");
             return;
         }
         self.protocol = self.vote();
+        let (generation, members) = (self.generation, self.members.len());
+        // quoted: a client chose it
+        tracing::info!(group_id = ?self.id, generation, members, "group rebalanced");
         self.unsynced = self.members.keys().cloned().collect();
         let deadline = now.monotonic_ms + self.rebalance_timeout_ms();
         self.set_state(State::CompletingRebalance { deadline }, now);

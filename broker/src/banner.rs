@@ -1,0 +1,59 @@
+//! What a node says on standard output when it has started; nothing else is ever written there.
+
+use std::fmt;
+
+use highwater_types::{ByteSize, ClusterId};
+
+use crate::config::Config;
+
+pub(crate) struct Banner<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) cluster: ClusterId,
+    pub(crate) listens: String,
+    /// Where clients begin: host and port.
+    pub(crate) bootstrap: String,
+    /// Batches that the write-ahead log had.
+    pub(crate) recovered: u64,
+}
+
+impl fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = self.config;
+        let admin = match config.text("highwater.admin.listener") {
+            "" => "off".to_owned(),
+            address => format!("http://{address}/metrics, /health/ready"),
+        };
+        let recovered = match self.recovered {
+            0 => String::new(),
+            count => format!("recovered    {count} record batches from the write-ahead log\n"),
+        };
+        write!(
+            f,
+            "highwater {version}, node {node} of cluster {cluster}\n\
+             listens on   {listens}\n\
+             data         {data}\n\
+             objects      {objects}\n\
+             memory       {memory}\n\
+             admin        {admin}\n\
+             {recovered}\
+             note         cleanup.policy=compact deletes nothing yet\n\
+             \n\
+             A record there and back, with Apache Kafka's tools:\n  \
+               kafka-topics.sh --bootstrap-server {bootstrap} --create --topic first\n  \
+               echo hello | kafka-console-producer.sh --bootstrap-server {bootstrap} --topic first\n  \
+               kafka-console-consumer.sh --bootstrap-server {bootstrap} --topic first --from-beginning\n\
+             or with kcat, for which the topic is created when it is first asked for:\n  \
+               kcat -b {bootstrap} -L -t first\n  \
+               echo hello | kcat -b {bootstrap} -P -t first\n  \
+               kcat -b {bootstrap} -C -t first -e\n",
+            version = env!("CARGO_PKG_VERSION"),
+            node = config.node_id,
+            cluster = self.cluster,
+            listens = self.listens,
+            data = config.data_dir.display(),
+            objects = config.object_storage.url,
+            memory = ByteSize(config.memory.limit),
+            bootstrap = self.bootstrap,
+        )
+    }
+}

@@ -1,0 +1,108 @@
+//! What the program says: the banner on standard output, the rest on standard error, each reason once.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+fn start(dir: &Path, settings: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let data = format!("highwater.data.dir={}", dir.join("data").display());
+    command.arg("start").args(["--set", &data]);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+const SETTINGS: [&str; 2] = [
+    "listeners=PLAINTEXT://127.0.0.1:0",
+    "highwater.admin.listener=",
+];
+
+fn interrupt(child: &Child) -> Result<()> {
+    let pid = child.id().to_string();
+    let done = Command::new("kill").args(["-TERM", &pid]).status()?;
+    ensure!(done.success(), "it can be told");
+    Ok(())
+}
+
+#[test]
+fn the_banner_alone_is_on_standard_output_and_a_stop_has_its_reason() -> Result<()> {
+    let dir = TempDir::new()?;
+    let mut child = start(dir.path(), &SETTINGS).spawn()?;
+    let mut out = BufReader::new(child.stdout.take().context("is piped")?);
+    let mut banner = String::new();
+    // its last line
+    while !banner.contains("-C -t first") {
+        ensure!(out.read_line(&mut banner)? > 0, "it goes on: {banner}");
+    }
+    interrupt(&child)?;
+    let mut rest = String::new();
+    out.read_to_string(&mut rest)?;
+    assert_eq!(rest, "");
+    let ended = child.wait_with_output()?;
+    let log = String::from_utf8(ended.stderr)?;
+    assert!(ended.status.success(), "{log}");
+    for line in [
+        "write-ahead log recovered batches=0",
+        "stopping reason=\"SIGTERM\"",
+        "stopped",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    for tool in [
+        "kafka-console-producer.sh --bootstrap-server 127.0.0.1:",
+        "kcat -b 127.0.0.1:",
+    ] {
+        assert!(banner.contains(tool), "{banner}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_the_machine_refuses_is_said_once_with_its_setting() -> Result<()> {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?;
+    let dir = TempDir::new()?;
+    let file = dir.path().join("file");
+    std::fs::write(&file, "")?;
+    let in_file = format!("highwater.data.dir={}", file.join("data").display());
+    let store = format!(
+        "highwater.object.storage=file://{}",
+        file.join("o").display()
+    );
+    for (settings, setting) in [
+        (
+            [
+                &format!("listeners=PLAINTEXT://{address}"),
+                "highwater.admin.listener=",
+            ],
+            "listeners: cannot listen on",
+        ),
+        (
+            [SETTINGS[0], &format!("highwater.admin.listener={address}")],
+            "highwater.admin.listener: cannot listen on",
+        ),
+        ([SETTINGS[0], &in_file], "highwater.data.dir: cannot use"),
+        (
+            [SETTINGS[0], &store],
+            "highwater.object.storage: cannot open",
+        ),
+    ] {
+        let quiet = "highwater.admin.listener=";
+        let mut settings = settings.to_vec();
+        if !settings.iter().any(|setting| setting.starts_with(quiet)) {
+            settings.push(quiet);
+        }
+        let ended = start(dir.path(), &settings).output()?;
+        let said = String::from_utf8(ended.stderr)?;
+        assert!(!ended.status.success() && ended.stdout.is_empty(), "{said}");
+        assert!(said.contains(setting), "{said}");
+        assert_eq!(said.matches("(os error").count(), 1, "{said}");
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! What a node logs of what becomes of it. A process of its own: the log is the process's.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use highwater_broker::node::Machine;
+use highwater_protocol::StrBytes;
+use highwater_protocol::messages::delete_topics_request::DeleteTopicState;
+use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use highwater_protocol::messages::{DeleteTopicsRequest, JoinGroupRequest};
+use highwater_tests::TestNode;
+
+#[derive(Debug, Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn text(&self) -> String {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn join(node: &TestNode) -> Result<()> {
+    let mut client = node.client().await?;
+    let mut request = JoinGroupRequest {
+        group_id: "a\ngroup".into(),
+        session_timeout_ms: 30_000,
+        rebalance_timeout_ms: 30_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let mut joined = client.send(&request, 5).await?;
+    // its coordinator may load, and gives an id out first
+    while joined.error_code != 0 {
+        request.member_id = joined.member_id;
+        joined = client.send(&request, 5).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_groups_recovery_and_the_end_are_logged() -> Result<()> {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(move || writer.clone())
+        .init();
+    let settings = [("offsets.topic.num.partitions", "1")];
+    let node = TestNode::start(&settings).await?;
+    node.create_topic("t", 3, &[]).await?;
+    let mut client = node.client().await?;
+    let find = highwater_protocol::messages::FindCoordinatorRequest {
+        coordinator_keys: vec![StrBytes::from("a\ngroup")],
+        ..Default::default()
+    };
+    client.send(&find, 4).await?;
+    join(&node).await?;
+    let request = DeleteTopicsRequest {
+        topics: vec![DeleteTopicState {
+            name: Some("t".into()),
+            ..Default::default()
+        }],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    let deleted = client.send(&request, 6).await?;
+    assert_eq!(deleted.responses.first().context("answered")?.error_code, 0);
+    let dir = node.stop().await?;
+    TestNode::start_in(dir, &settings, Machine::real()).await?;
+    let text = lines.text();
+    for line in [
+        "topic created topic=t partitions=3",
+        "topic created topic=__consumer_offsets partitions=1",
+        "group rebalanced group_id=\"a\\ngroup\" generation=1 members=1",
+        "topic deleted topic=t",
+        "write-ahead log recovered batches=0",
+        "stopped",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    Ok(())
+}
