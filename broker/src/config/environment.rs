@@ -1,6 +1,7 @@
 //! From an environment variable to a setting.
 
 use super::keys::{self, KEYS, Key};
+use super::nearest;
 
 const PREFIX: &str = "HIGHWATER_";
 const OURS: &str = "highwater.";
@@ -32,7 +33,7 @@ pub(super) fn setting(variable: &str) -> Result<Option<&'static str>, String> {
         return Ok(None);
     }
     let dotted = rest.to_ascii_lowercase().replace('_', ".");
-    let hint = keys::nearest_of(&dotted, |key: &Key| bare(key.name));
+    let hint = nearest::nearest_of(&dotted, |key: &Key| bare(key.name));
     let hint = hint.map(|key| format!("; is {} meant?", env_name(key.name)));
     let hint = hint.unwrap_or_default();
     Err(format!("{variable}: no such setting{hint}"))

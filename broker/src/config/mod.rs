@@ -7,6 +7,7 @@ mod environment;
 mod keys;
 mod listeners;
 mod memory;
+mod nearest;
 pub(crate) mod properties;
 
 use std::collections::BTreeMap;
@@ -362,7 +363,7 @@ fn check(given: &BTreeMap<String, String>, errors: &mut Vec<String>) -> Vec<Stri
         let why = match find(name) {
             Some(key) => key.kind.check(value).err(),
             None => {
-                let hint = keys::nearest(name);
+                let hint = nearest::nearest(name);
                 let hint = hint.map(|other| format!("; is {other} meant?"));
                 Some(format!("no such setting{}", hint.unwrap_or_default()))
             }
