@@ -252,6 +252,7 @@ impl Node {
         let ended = self.broker.streams.ended();
         tokio::select! {
             kind = self.tasks.failed() => format!("the task {kind:?} failed"),
+            refused = self.broker.streams.failed() => refused,
             () = ended => "the write-ahead log ended: see the error above".to_owned(),
         }
     }

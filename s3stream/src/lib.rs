@@ -13,9 +13,12 @@ use highwater_types::{
 };
 pub use highwater_wal::{AppendPermit, AppendReceipt, HEAD_BYTES, StreamBatch, record_bytes};
 
+mod backlog;
 mod cache;
 mod error;
 mod folding;
+mod held_back;
+mod pressure;
 mod read;
 mod rolls;
 mod store;
@@ -23,6 +26,7 @@ mod stream;
 mod upload;
 
 pub use error::StreamError;
+pub use pressure::UploadStatus;
 pub use rolls::Roll;
 pub use store::{Config, ObjectStreamStore, Parts};
 

@@ -15,10 +15,14 @@ use highwater_types::{
     ClusterId, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, StreamRange, Uuid,
     WalPosition,
 };
-use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, WalError, WriteAheadLog};
+use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, WriteAheadLog};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
+use crate::backlog::{Backlog, Durable};
 use crate::folding::Folding;
+use crate::held_back::HeldBack;
+use crate::pressure::UploadStatus;
 use crate::read::{ObjectReader, after_checkpoint};
 use crate::stream::{ObjectStream, State};
 use crate::{
@@ -78,9 +82,12 @@ pub(crate) struct Shared {
     pub(crate) metadata: Arc<dyn StreamMetadata>,
     pub(crate) reader: ObjectReader,
     pub(crate) streams: RwLock<BTreeMap<StreamId, Arc<ObjectStream>>>,
-    wal: OnceLock<Arc<dyn WriteAheadLog>>,
+    pub(crate) wal: OnceLock<Arc<dyn WriteAheadLog>>,
     /// Held while a sync's batches are handed out, and while an upload cuts: the cut is a prefix of the WAL.
-    pub(crate) cut: Mutex<Cut>,
+    pub(crate) backlog: Mutex<Backlog>,
+    pub(crate) held_back: Mutex<HeldBack>,
+    /// Why the node epoch has to end (A1, U3).
+    pub(crate) failed: watch::Sender<Option<String>>,
     pub(crate) wake_upload: Notify,
     pub(crate) next_upload: AtomicU64,
     pub(crate) uploading: tokio::sync::Mutex<()>,
@@ -90,14 +97,6 @@ pub(crate) struct Shared {
     pub(crate) store_full: watch::Sender<bool>,
     /// What may be evicted, oldest first: stream, end offset.
     pub(crate) evictable: Mutex<std::collections::VecDeque<(StreamId, StreamOffset)>>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Cut {
-    /// Just after the last batch handed out.
-    pub(crate) end: WalPosition,
-    /// Bytes handed out and not cut yet.
-    pub(crate) bytes: u64,
 }
 
 impl Shared {
@@ -123,12 +122,6 @@ impl Shared {
     pub(crate) fn set_committed_floor(&self, floor: WalPosition) {
         let committed = self.committed_floor.lock();
         *committed.unwrap_or_else(PoisonError::into_inner) = floor;
-    }
-
-    /// How many bytes that no upload has taken yet are worth an object: what is cached besides says nothing of it, for
-    /// uploaded batches stay until their room is needed.
-    fn upload_bytes(&self) -> u64 {
-        self.config.upload_bytes.min(self.parts.memory.limit() / 4)
     }
 
     /// Evicts uploaded batches, oldest first, until at most `bytes` are held.
@@ -163,11 +156,16 @@ impl ConfirmedSink for Sink {
         let Some(shared) = self.0.upgrade() else {
             return;
         };
-        let mut cut = shared.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        let (object_bytes, now) = (shared.object_bytes(), Instant::now());
+        let mut backlog = shared.backlog();
         let mut by_stream: BTreeMap<StreamId, Vec<ConfirmedBatch>> = BTreeMap::new();
         for batch in batches {
-            cut.end = batch.end;
-            cut.bytes += batch.bytes.len() as u64;
+            let durable = Durable {
+                end: batch.end,
+                bytes: batch.bytes.len() as u64,
+                memory: batch.permit.bytes(),
+            };
+            backlog.add(durable, object_bytes, now);
             by_stream.entry(batch.stream).or_default().push(batch);
         }
         for (id, batches) in by_stream {
@@ -176,9 +174,8 @@ impl ConfirmedSink for Sink {
                 stream.confirm(batches);
             }
         }
-        let enough = cut.bytes >= shared.upload_bytes();
-        drop(cut);
-        if enough {
+        drop(backlog);
+        if shared.is_upload_due() {
             shared.wake_upload.notify_one();
         }
     }
@@ -200,7 +197,9 @@ impl ObjectStreamStore {
                 reader,
                 streams: RwLock::default(),
                 wal: OnceLock::new(),
-                cut: Mutex::default(),
+                backlog: Mutex::default(),
+                held_back: Mutex::default(),
+                failed: watch::Sender::new(None),
                 wake_upload: Notify::new(),
                 next_upload: AtomicU64::new(0),
                 uploading: tokio::sync::Mutex::new(()),
@@ -243,6 +242,17 @@ impl ObjectStreamStore {
             .spawn(TaskKind::Reaper, upload::reap(shared));
     }
 
+    /// Resolves, with the reason, when the metadata refused for good what this epoch wrote: the epoch has to end (A1, U3).
+    pub async fn failed(&self) -> String {
+        self.shared.failed().await
+    }
+
+    /// How far uploads are behind.
+    #[must_use]
+    pub fn uploads(&self) -> UploadStatus {
+        self.shared.upload_status()
+    }
+
     /// Resolves when the WAL has ended: nothing more becomes durable.
     pub async fn ended(&self) {
         self.shared.wal().ended().await;
@@ -280,7 +290,15 @@ impl ObjectStreamStore {
     /// [`StreamError`]; the WAL has what was not uploaded.
     pub async fn shutdown(&self) -> Result<(), StreamError> {
         let wal = self.shared.wal();
-        let uploaded = tokio::time::timeout(STOP_MAX, upload::once(&self.shared)).await;
+        let is_refused = self.shared.failed.borrow().is_some();
+        let last = async {
+            // what was refused for good is refused again, and leaves another object behind
+            match is_refused {
+                true => Ok(()),
+                false => upload::all(&self.shared).await,
+            }
+        };
+        let uploaded = tokio::time::timeout(STOP_MAX, last).await;
         let uploaded = uploaded.unwrap_or_else(|_elapsed| {
             tracing::warn!("stopped without a last upload: the next start does it");
             Ok(())
@@ -418,19 +436,7 @@ impl StreamStore for ObjectStreamStore {
     }
 
     async fn reserve(&self, bytes: u64) -> Result<AppendPermit, StreamError> {
-        let memory = &self.shared.parts.memory;
-        let keep = memory.limit() / 4 * 3;
-        if memory.used() + bytes > keep {
-            self.shared.evict_to(keep.saturating_sub(bytes));
-        }
-        let mut full = self.shared.store_full.subscribe();
-        // both arms are cancellation safe
-        tokio::select! {
-            biased;
-            reserved = self.shared.wal().reserve(bytes) => reserved.map_err(StreamError::Wal),
-            // D3: ring or memory is full, and nothing will leave it while the store takes nothing
-            _full = full.wait_for(|full| *full) => Err(StreamError::Wal(WalError::Full)),
-        }
+        self.shared.reserve(bytes).await
     }
 }
 

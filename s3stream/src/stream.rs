@@ -95,6 +95,7 @@ impl State {
         self.cache.push(Cached {
             base: batch.base,
             next,
+            end: batch.end,
             max_timestamp: batch.max_timestamp,
             roll: batch.roll,
             append_time: batch.append_time,

@@ -134,6 +134,8 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
         base: StreamOffset,
         batch: &StreamBatch,
     ) -> AppendReceipt;
+    /// How much of the log is taken.
+    fn room(&self) -> Room;
     /// The position below which everything is durable.
     fn confirmed(&self) -> WalPosition;
     /// Forgets what lies below `floor`.
@@ -148,6 +150,23 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
 #[must_use]
 pub fn record_bytes(batch_bytes: usize) -> u64 {
     batch_bytes as u64 + 192
+}
+
+/// What a log holds and may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Room {
+    /// Bytes that are needed or reserved.
+    pub used: u64,
+    /// Bytes there are; 0 for a log without a bound.
+    pub limit: u64,
+}
+
+impl Room {
+    /// Whether a quarter of it is taken: it is time to let go of something.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.limit > 0 && self.used >= self.limit / 4
+    }
 }
 
 /// Room for one or more batches.

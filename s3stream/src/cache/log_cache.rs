@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use highwater_runtime::BytePermit;
-use highwater_types::{StreamOffset, Timestamp};
+use highwater_types::{StreamOffset, Timestamp, WalPosition};
 
 use crate::{FetchLimit, Fetched};
 
@@ -13,6 +13,8 @@ use crate::{FetchLimit, Fetched};
 pub(crate) struct Cached {
     pub(crate) base: StreamOffset,
     pub(crate) next: StreamOffset,
+    /// The WAL position just after it.
+    pub(crate) end: WalPosition,
     pub(crate) max_timestamp: Timestamp,
     pub(crate) roll: bool,
     pub(crate) append_time: Timestamp,

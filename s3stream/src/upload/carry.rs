@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError};
 use highwater_object_format::ObjectWriter;
 use highwater_types::{StreamOffset, WalPosition};
 
-use super::{commit_written, header, put};
+use super::header;
+use super::put::{commit_written, put};
 use crate::StreamError;
 use crate::folding::{Deltas, Folding};
 use crate::store::Shared;

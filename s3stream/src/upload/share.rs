@@ -32,29 +32,17 @@ pub(super) struct Share {
     open_from: Option<StreamOffset>,
 }
 
-/// Where an upload ends: streams that have something, each with its end, and the place in the log.
-///
-/// The WAL's thread waits for the lock that is held meanwhile, so this looks and does nothing more.
-pub(super) fn cut(shared: &Shared) -> (Vec<(Arc<ObjectStream>, StreamOffset)>, WalPosition) {
-    let mut cut = shared.cut.lock().unwrap_or_else(PoisonError::into_inner);
-    cut.bytes = 0;
-    let streams = shared.streams.read();
-    let streams = streams.unwrap_or_else(PoisonError::into_inner);
-    let has_some = |stream: &Arc<ObjectStream>| {
-        let state = stream.lock();
-        let some = state.cache.pinned().next().is_some();
-        some.then(|| (Arc::clone(stream), state.bounds.confirmed))
-    };
-    (streams.values().filter_map(has_some).collect(), cut.end)
-}
-
 impl Share {
-    /// What a stream has up to the cut, with a checkpoint where one is due (F2).
-    pub(super) fn of(shared: &Shared, stream: Arc<ObjectStream>, end: StreamOffset) -> Self {
+    /// What a stream has before a position of the WAL, if it has something, with a checkpoint where one is due (F2).
+    pub(super) fn of(
+        shared: &Shared,
+        stream: Arc<ObjectStream>,
+        before: WalPosition,
+    ) -> Option<Self> {
         let mut deltas = Deltas::new();
         let mut batches = Vec::new();
         let state = stream.lock();
-        for batch in state.cache.pinned().take_while(|batch| batch.next <= end) {
+        for batch in state.cache.pinned().take_while(|batch| batch.end <= before) {
             let entry = BatchEntry {
                 base: batch.base,
                 count: u32::try_from(batch.next - batch.base).unwrap_or(u32::MAX),
@@ -74,6 +62,9 @@ impl Share {
         }
         let (folding, start) = (state.folding.clone(), state.bounds.start);
         drop(state);
+        if batches.is_empty() {
+            return None;
+        }
         let mut share = Self {
             stream,
             batches,
@@ -93,7 +84,7 @@ impl Share {
             share.open_from = folded.open_from;
             share.checkpoint = Some(folded.checkpoint);
         }
-        share
+        Some(share)
     }
 
     fn first(&self) -> StreamOffset {

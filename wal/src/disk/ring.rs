@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use super::factory::of_log;
 use super::record::{self, Meta};
 use crate::{
-    AppendPermit, AppendReceipt, Confirmed, ConfirmedBatch, ConfirmedSink, StreamBatch, WalError,
-    WriteAheadLog,
+    AppendPermit, AppendReceipt, Confirmed, ConfirmedBatch, ConfirmedSink, Room, StreamBatch,
+    WalError, WriteAheadLog,
 };
 
 #[derive(Debug)]
@@ -207,6 +207,14 @@ impl WriteAheadLog for DiskWal {
         AppendReceipt {
             ticket: appended.group,
             confirmed: self.sink.confirmed.subscribe(),
+        }
+    }
+
+    fn room(&self) -> Room {
+        let room = &self.sink.room;
+        Room {
+            used: room.used(),
+            limit: room.limit(),
         }
     }
 

@@ -1,0 +1,491 @@
+//! Uploads while the metadata or the store is away, and when there is little room. Time is virtual: what waits, waits for
+//! nothing else.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use highwater_io::{RealDevice, RealThreads};
+use highwater_object_storage::{
+    IoClass, MemoryStorage, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode,
+    StorageError, layout,
+};
+use highwater_runtime::{ByteBudget, Tasks};
+use highwater_types::{
+    LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectKind, StreamId, StreamOffset, StreamRange,
+    Timestamp, Uuid,
+};
+use highwater_wal::disk::DiskWalFactory;
+use highwater_wal::{StreamBatch, WalError, WalFactory, record_bytes};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::*;
+use crate::{
+    Claim, Committed, Config, DeltaFold, Folded, ObjectCommit, ObjectStreamStore, OpenStream,
+    Parts, Stream, StreamBounds, StreamMetadata, StreamStore,
+};
+
+const NODE: NodeId = NodeId(1);
+const EPOCH: NodeEpoch = NodeEpoch(5);
+const STREAM: StreamId = StreamId(7);
+const OURS: Uuid = Uuid([9; 16]);
+/// More than anything takes that does not wait for ever.
+const BOUND: Duration = Duration::from_secs(60);
+const NEVER: Duration = Duration::from_secs(1_000_000);
+
+/// A metadata that answers commits as it is told, and takes them when it is told nothing.
+#[derive(Debug, Default)]
+struct Metadata {
+    answers: Mutex<VecDeque<StreamError>>,
+    asked: Mutex<Vec<ObjectCommit>>,
+    end: watch::Sender<StreamOffset>,
+}
+
+impl Metadata {
+    fn asked(&self) -> Vec<ObjectCommit> {
+        self.asked.lock().expect("is whole").clone()
+    }
+
+    async fn is_committed_to(&self, end: StreamOffset) {
+        let mut committed = self.end.subscribe();
+        let reached = timeout(NEVER, committed.wait_for(|committed| *committed >= end)).await;
+        drop(reached.expect("is uploaded").expect("lives"));
+    }
+}
+
+#[async_trait]
+impl StreamMetadata for Metadata {
+    async fn open(
+        &self,
+        streams: &[(StreamId, LeaderEpoch)],
+    ) -> Result<Vec<Result<StreamBounds, StreamError>>, StreamError> {
+        Ok(streams
+            .iter()
+            .map(|_| Ok(StreamBounds::default()))
+            .collect())
+    }
+
+    async fn commit(&self, commit: ObjectCommit) -> Result<Committed, StreamError> {
+        self.asked.lock().expect("is whole").push(commit.clone());
+        if let Some(refused) = self.answers.lock().expect("is whole").pop_front() {
+            return Err(refused);
+        }
+        for (_, claim) in commit.claims {
+            self.end.send_modify(|end| {
+                assert_eq!(*end, claim.range.start, "I4");
+                *end = claim.range.end;
+            });
+        }
+        Ok(Committed::default())
+    }
+
+    async fn seen(&self, _: LogIndex) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    async fn locate(
+        &self,
+        _: StreamId,
+        _: Range<StreamOffset>,
+        _: usize,
+    ) -> Result<Vec<Claim>, StreamError> {
+        Ok(Vec::new())
+    }
+
+    async fn locate_time(
+        &self,
+        _: StreamId,
+        _: Range<StreamOffset>,
+        _: Timestamp,
+    ) -> Result<Option<Claim>, StreamError> {
+        Ok(None)
+    }
+
+    async fn checkpoint(&self, _: StreamId) -> Result<Option<Claim>, StreamError> {
+        Ok(None)
+    }
+
+    async fn trim(&self, _: StreamId, _: StreamOffset) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    async fn label(&self, _: StreamId) -> Result<Bytes, StreamError> {
+        Ok(Bytes::new())
+    }
+
+    async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
+        Ok(Vec::new())
+    }
+
+    async fn deleted(&self, _: &[ObjectId]) -> Result<(), StreamError> {
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct NoFold;
+
+impl DeltaFold for NoFold {
+    fn fold(&self, _: &Bytes, _: &[(StreamRange, Bytes)], _: Timestamp) -> Option<Folded> {
+        None
+    }
+}
+
+/// A store that takes nothing while it is away.
+#[derive(Debug, Default)]
+struct Store {
+    inner: MemoryStorage,
+    is_away: AtomicBool,
+}
+
+impl Store {
+    async fn objects(&self) -> Vec<ObjectEntry> {
+        let listed: Vec<_> = self
+            .inner
+            .list(&ObjectKey::new("data"), None)
+            .collect()
+            .await;
+        listed
+            .into_iter()
+            .map(|entry| entry.expect("lists"))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl ObjectStorage for Store {
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Vec<Bytes>,
+        mode: PutMode,
+        class: IoClass,
+    ) -> Result<ObjectVersion, StorageError> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(StorageError::Failed {
+                key: key.to_string(),
+                source: "the store is away".into(),
+            });
+        }
+        self.inner.put(key, body, mode, class).await
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        class: IoClass,
+    ) -> Result<Bytes, StorageError> {
+        self.inner.get(key, range, class).await
+    }
+
+    async fn get_suffix(
+        &self,
+        key: &ObjectKey,
+        bytes: u64,
+        class: IoClass,
+    ) -> Result<(Bytes, u64), StorageError> {
+        self.inner.get_suffix(key, bytes, class).await
+    }
+
+    fn list(
+        &self,
+        prefix: &ObjectKey,
+        after: Option<&ObjectKey>,
+    ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
+        self.inner.list(prefix, after)
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
+        self.inner.delete(keys).await
+    }
+}
+
+/// One open stream on all of these.
+struct Node {
+    metadata: Arc<Metadata>,
+    store: Arc<Store>,
+    streams: ObjectStreamStore,
+    stream: Arc<dyn Stream>,
+    _dir: tempfile::TempDir,
+}
+
+struct Limits {
+    memory: u64,
+    wal: u64,
+    upload: u64,
+    interval: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    memory: 64 << 20,
+    wal: 64 << 20,
+    upload: 64 << 20,
+    interval: Duration::from_millis(10),
+};
+
+impl Node {
+    async fn start(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (metadata, store) = (Arc::<Metadata>::default(), Arc::<Store>::default());
+        let memory = ByteBudget::new(limits.memory);
+        let config = Config {
+            upload_interval: limits.interval,
+            upload_bytes: limits.upload,
+            block_cache_bytes: 4 << 20,
+            grace: NEVER,
+        };
+        let parts = Parts {
+            storage: Arc::<Store>::clone(&store),
+            metadata: Arc::<Metadata>::clone(&metadata),
+            fold: Arc::new(NoFold),
+            tasks: Tasks::default(),
+            memory: memory.clone(),
+            cluster: Uuid([7; 16]),
+            node: NODE,
+            epoch: EPOCH,
+            nonce: OURS,
+            floor: WalPosition::default(),
+        };
+        let streams = ObjectStreamStore::new(config, parts);
+        let wal = highwater_wal::disk::Config {
+            dir: dir.path().join("wal"),
+            bytes_max: limits.wal,
+        };
+        let device = Arc::new(RealDevice);
+        let factory = DiskWalFactory::new(device, Arc::new(RealThreads), wal, memory);
+        let wal = factory.open(NODE, EPOCH, streams.sink()).await;
+        streams.attach(wal.expect("opens"));
+        let open = OpenStream {
+            id: STREAM,
+            epoch: LeaderEpoch(0),
+            label: Bytes::new(),
+        };
+        let opened = streams.open(vec![open]).await.remove(0);
+        Self {
+            metadata,
+            store,
+            stream: opened.expect("opens").stream,
+            streams,
+            _dir: dir,
+        }
+    }
+
+    /// Appends a batch and waits until it is durable, as a client that sends one at a time.
+    async fn append(&self, base: StreamOffset, bytes: usize) {
+        let tail = Bytes::from(vec![1; bytes]);
+        let batch = StreamBatch {
+            count: 1,
+            max_timestamp: base,
+            append_time: base,
+            head: [1; 16],
+            tail_crc: crc32fast::hash(&tail),
+            tail,
+            delta: Bytes::new(),
+            roll: false,
+        };
+        let permit = self.streams.reserve(record_bytes(16 + bytes)).await;
+        let mut receipt = self.stream.append(permit.expect("has room"), base, &batch);
+        receipt.wait().await.expect("is durable");
+    }
+}
+
+fn away() -> StreamError {
+    StreamError::Unavailable {
+        reason: "the disk is full".to_owned(),
+    }
+}
+
+// U2, U3: past 64 numbers that were passed over the metadata refuses for ever, and each left an object behind
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_the_metadata_leaves_one_object_under_one_number() {
+    let node = Node::start(LIMITS).await;
+    let answers = (0..100).map(|_| away()).collect();
+    *node.metadata.answers.lock().expect("is whole") = answers;
+    node.append(0, 100).await;
+    node.metadata.is_committed_to(1).await;
+    let asked = node.metadata.asked();
+    assert_eq!(asked.len(), 101);
+    assert!(asked.iter().all(|commit| commit.object.number == 1));
+    assert_eq!(node.store.objects().await.len(), 1);
+    node.append(1, 100).await;
+    node.metadata.is_committed_to(2).await;
+    assert_eq!(node.store.objects().await.len(), 2);
+    node.streams.shutdown().await.expect("stops");
+}
+
+// A1, U3
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_is_refused_for_good_ends_the_node_epoch() {
+    let refusals: [fn() -> StreamError; 4] = [
+        || StreamError::Gap {
+            stream: STREAM,
+            committed: 0,
+            first: 3,
+        },
+        || StreamError::Fenced { epoch: EPOCH },
+        || StreamError::NotUnderstood {
+            reason: "far".to_owned(),
+        },
+        || StreamError::NotHeld {
+            stream: STREAM,
+            reason: "held".to_owned(),
+        },
+    ];
+    for refusal in refusals {
+        let node = Node::start(LIMITS).await;
+        let answers = [away(), refusal()].into();
+        *node.metadata.answers.lock().expect("is whole") = answers;
+        node.append(0, 100).await;
+        let failed = timeout(NEVER, node.streams.failed()).await;
+        assert_eq!(failed.expect("it ends"), refusal().to_string());
+        let refused = node.streams.reserve(100).await;
+        assert!(matches!(refused, Err(StreamError::Wal(WalError::Ended))));
+        node.streams.shutdown().await.expect("stops");
+        assert_eq!(node.metadata.asked().len(), 2, "it is not asked again");
+        assert_eq!(node.store.objects().await.len(), 1);
+    }
+}
+
+// U2: a number of ours names a body of ours, whoever says that it is there
+#[tokio::test(start_paused = true)]
+async fn an_object_of_another_process_in_its_place_ends_the_node_epoch() {
+    let node = Node::start(LIMITS).await;
+    let id = ObjectId {
+        node: NODE,
+        epoch: EPOCH,
+        kind: ObjectKind::Upload,
+        number: 1,
+    };
+    let header = ObjectHeader {
+        cluster: Uuid([7; 16]),
+        id,
+        nonce: Uuid([8; 16]),
+        rewrite_number: 0,
+        floor: WalPosition::default(),
+    };
+    let body = ObjectWriter::new(&header).finish().body;
+    let key = layout::object(id);
+    let put = node
+        .store
+        .put(&key, body, PutMode::IfAbsent, IoClass::Upload);
+    put.await.expect("puts");
+    node.append(0, 100).await;
+    let failed = timeout(NEVER, node.streams.failed()).await;
+    assert!(failed.expect("it ends").contains("another process"));
+    assert_eq!(node.metadata.asked().len(), 0);
+}
+
+// 5.3: what small batches hold is the padding of their groups. In real time: virtual time does not wait for the log's thread
+#[tokio::test]
+async fn small_writes_one_at_a_time_never_wait_for_the_interval() {
+    let limits = Limits {
+        memory: 2 << 20,
+        interval: NEVER,
+        ..LIMITS
+    };
+    let node = Node::start(limits).await;
+    for base in 0..1000 {
+        let appended = timeout(BOUND, node.append(base, 50)).await;
+        appended.unwrap_or_else(|_| panic!("batch {base} waits"));
+    }
+    node.streams.shutdown().await.expect("stops");
+}
+
+#[tokio::test]
+async fn a_ring_that_fills_is_uploaded_before_it_is_full() {
+    let limits = Limits {
+        wal: 8 << 20,
+        interval: NEVER,
+        ..LIMITS
+    };
+    let node = Node::start(limits).await;
+    for base in 0..64 {
+        let appended = timeout(BOUND, node.append(base, 512 << 10)).await;
+        appended.unwrap_or_else(|_| panic!("batch {base} waits"));
+    }
+    node.streams.shutdown().await.expect("stops");
+}
+
+// one PUT takes 5 GiB at most: what gathers in an outage goes in objects of the usual size, and the floor with each
+#[tokio::test(start_paused = true)]
+async fn what_gathered_in_an_outage_goes_in_objects_of_bounded_size() {
+    let limits = Limits {
+        upload: 1 << 20,
+        ..LIMITS
+    };
+    let node = Node::start(limits).await;
+    node.store.is_away.store(true, Ordering::SeqCst);
+    for base in 0..50 {
+        node.append(base, 200_000).await;
+    }
+    let status = node.streams.uploads();
+    assert!(status.backlog_bytes >= 10_000_000, "{status:?}");
+    assert!(
+        status.failing.is_some() && status.oldest.is_some(),
+        "{status:?}"
+    );
+    assert_eq!((status.waiting, status.held_back), (0, None));
+    node.store.is_away.store(false, Ordering::SeqCst);
+    node.metadata.is_committed_to(50).await;
+    let objects = node.store.objects().await;
+    assert!(objects.len() >= 8, "{objects:?}");
+    assert!(
+        objects.iter().all(|object| object.bytes < 1_500_000),
+        "{objects:?}"
+    );
+    let asked = node.metadata.asked();
+    assert!(asked.is_sorted_by(|one, next| one.floor < next.floor));
+    node.streams.shutdown().await.expect("stops");
+    let status = node.streams.uploads();
+    assert_eq!(
+        (status.backlog_bytes, status.oldest, status.failing),
+        (0, None, None)
+    );
+}
+
+// D3, M1: who waits is seen, and its end too
+#[tokio::test(start_paused = true)]
+async fn produce_that_is_held_back_is_seen_until_it_goes_on() {
+    let limits = Limits {
+        memory: 4 << 20,
+        ..LIMITS
+    };
+    let node = Node::start(limits).await;
+    node.store.is_away.store(true, Ordering::SeqCst);
+    let fill = async {
+        for base in 0..100 {
+            node.append(base, 100_000).await;
+        }
+    };
+    let heal = async {
+        while node.streams.uploads().waiting == 0 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        let status = node.streams.uploads();
+        assert_eq!(status.waiting, 1, "{status:?}");
+        assert!(
+            status
+                .held_back
+                .is_some_and(|held| held > Duration::from_secs(50))
+        );
+        assert!(
+            status
+                .failing
+                .is_some_and(|failing| failing > Duration::from_secs(50))
+        );
+        assert!(status.wal.used > 2 << 20 && status.wal.limit == 64 << 20);
+        node.store.is_away.store(false, Ordering::SeqCst);
+    };
+    tokio::join!(fill, heal);
+    let status = node.streams.uploads();
+    assert_eq!((status.waiting, status.held_back), (0, None));
+    node.streams.shutdown().await.expect("stops");
+}
