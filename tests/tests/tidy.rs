@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use highwater_broker::config::{Config, Host};
+
 /// The layer of each crate, by its folder: docs/LAYOUT.md 1. A crate depends on strictly lower layers only.
 const LAYERS: &[(&str, u32)] = &[
     ("crates/types", 0),
@@ -332,6 +334,10 @@ fn metrics_are_named_by_the_conventions_and_described() {
 #[test]
 fn the_configuration_that_is_deployed_is_a_sound_one() {
     let file = read(Path::new("deploy/server.properties"));
-    let config = highwater_broker::config::Config::load(Some(&file), [], &[]);
+    let host = Host {
+        name: Some("container".to_owned()),
+        ..Host::default()
+    };
+    let config = Config::load_on(&host, Some(&file), [], &[]);
     assert!(config.is_ok(), "{config:?}");
 }

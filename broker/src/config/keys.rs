@@ -93,7 +93,7 @@ pub static KEYS: &[Key] = &[
     unset(
         "advertised.listeners",
         Kind::List,
-        "Addresses that clients are told to connect to; those of listeners when unset.",
+        "Addresses that clients are told to connect to; those of listeners when unset, with the machine's name for no host.",
     ),
     key(
         "auto.create.topics.enable",

@@ -24,11 +24,12 @@ pub struct Advertised {
     pub port: u16,
 }
 
-/// Resolves `listeners`, `advertised.listeners` and the protocol map.
+/// Resolves `listeners`, `advertised.listeners` and the protocol map; `host` is the machine's name.
 pub(super) fn resolve(
     listeners: &str,
     advertised: Option<&str>,
     protocols: &str,
+    host: Option<&str>,
 ) -> Result<(Vec<Listener>, Vec<Advertised>), Vec<String>> {
     let mut errors = Vec::new();
     let protocols: BTreeMap<&str, &str> = protocols
@@ -55,7 +56,7 @@ pub(super) fn resolve(
     if found.is_empty() && errors.is_empty() {
         errors.push("listeners: at least one is needed".to_owned());
     }
-    let told = told(&found, advertised, &mut errors);
+    let told = told(&found, advertised, host, &mut errors);
     if errors.is_empty() {
         Ok((found, told))
     } else {
@@ -63,7 +64,12 @@ pub(super) fn resolve(
     }
 }
 
-fn told(found: &[Listener], advertised: Option<&str>, errors: &mut Vec<String>) -> Vec<Advertised> {
+fn told(
+    found: &[Listener],
+    advertised: Option<&str>,
+    host: Option<&str>,
+    errors: &mut Vec<String>,
+) -> Vec<Advertised> {
     let mut told: Vec<Advertised> = Vec::new();
     for text in advertised.unwrap_or_default().split(',').map(str::trim) {
         if text.is_empty() {
@@ -86,7 +92,10 @@ fn told(found: &[Listener], advertised: Option<&str>, errors: &mut Vec<String>) 
         if told.iter().any(|other| other.name == listener.name) {
             continue;
         }
-        if unroutable(&listener.host) {
+        // as Kafka: no host means the machine's name, 0.0.0.0 is not told to anybody
+        let named = host.filter(|_| listener.host.is_empty());
+        let host = named.unwrap_or(&listener.host);
+        if unroutable(host) {
             errors.push(format!(
                 "advertised.listeners: needed for {}, which listens on every address",
                 listener.name
@@ -94,7 +103,7 @@ fn told(found: &[Listener], advertised: Option<&str>, errors: &mut Vec<String>) 
         }
         told.push(Advertised {
             name: listener.name.clone(),
-            host: listener.host.clone(),
+            host: host.to_owned(),
             port: listener.port,
         });
     }
@@ -149,6 +158,7 @@ mod tests {
             "PLAINTEXT://127.0.0.1:9092,INSIDE://[::1]:0",
             Some("PLAINTEXT://broker.example:19092"),
             MAP,
+            None,
         )
         .expect("sound");
         assert_eq!(listeners[1].host, "::1");
@@ -161,10 +171,20 @@ mod tests {
 
     #[test]
     fn what_clients_cannot_reach_is_refused() {
-        assert!(resolve("PLAINTEXT://0.0.0.0:9092", None, MAP).is_err());
-        assert!(resolve("PLAINTEXT://:9092", Some("PLAINTEXT://host:1"), MAP).is_ok());
-        assert!(resolve("PLAINTEXT://a:1", Some("OTHER://host:1"), MAP).is_err());
-        assert!(resolve("SSL://a:1", None, MAP).is_err());
-        assert!(resolve("PLAINTEXT://a:1,PLAINTEXT://b:2", None, MAP).is_err());
+        let resolve = |listeners, advertised| resolve(listeners, advertised, MAP, Some("machine"));
+        assert!(resolve("PLAINTEXT://0.0.0.0:9092", None).is_err());
+        assert!(resolve("PLAINTEXT://:9092", Some("PLAINTEXT://host:1")).is_ok());
+        assert!(resolve("PLAINTEXT://a:1", Some("OTHER://host:1")).is_err());
+        assert!(resolve("SSL://a:1", None).is_err());
+        assert!(resolve("PLAINTEXT://a:1,PLAINTEXT://b:2", None).is_err());
+    }
+
+    #[test]
+    fn a_listener_without_a_host_advertises_the_machines_name() {
+        let (listeners, told) =
+            resolve("PLAINTEXT://:9092", None, MAP, Some("machine")).expect("sound");
+        assert_eq!(listeners[0].host, "");
+        assert_eq!((told[0].host.as_str(), told[0].port), ("machine", 9092));
+        assert!(resolve("PLAINTEXT://:9092", None, MAP, None).is_err());
     }
 }

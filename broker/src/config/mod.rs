@@ -27,6 +27,15 @@ pub use memory::MemoryPlan;
 #[error("the configuration is refused:\n  {}", .0.join("\n  "))]
 pub struct ConfigErrors(pub Vec<String>);
 
+/// What of the machine defaults follow from; nothing known leaves Kafka's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Its name: what a listener on every address advertises.
+    pub name: Option<String>,
+    /// The bytes of memory this process may have, where they are limited.
+    pub memory_bytes: Option<u64>,
+}
+
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -70,15 +79,15 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: &[(String, String)],
     ) -> Result<Self, ConfigErrors> {
-        Self::load_within(None, file, environment, flags)
+        Self::load_on(&Host::default(), file, environment, flags)
     }
 
-    /// As [`Config::load`], for a process that may have so many bytes of memory.
+    /// As [`Config::load`], with the defaults that follow from a machine.
     ///
     /// # Errors
     /// Every violation at once.
-    pub fn load_within(
-        memory_bytes: Option<u64>,
+    pub fn load_on(
+        host: &Host,
         file: Option<&str>,
         environment: impl IntoIterator<Item = (String, String)>,
         flags: &[(String, String)],
@@ -106,7 +115,7 @@ impl Config {
         for name in check(&given, &mut errors) {
             given.remove(&name);
         }
-        match Self::resolve(given, without_effect, memory::machine(memory_bytes)) {
+        match Self::resolve(given, without_effect, host) {
             Ok(config) if errors.is_empty() => Ok(config),
             Ok(_) => Err(ConfigErrors(errors)),
             Err(more) => {
@@ -119,11 +128,11 @@ impl Config {
     fn resolve(
         given: BTreeMap<String, String>,
         without_effect: Vec<String>,
-        machine: BTreeMap<&'static str, String>,
+        host: &Host,
     ) -> Result<Self, ConfigErrors> {
         let mut config = Self {
             given,
-            machine,
+            machine: memory::machine(host.memory_bytes),
             without_effect,
             node_id: NodeId(0),
             listeners: Vec::new(),
@@ -142,6 +151,7 @@ impl Config {
             config.text("listeners"),
             config.get("advertised.listeners"),
             config.text("listener.security.protocol.map"),
+            host.name.as_deref(),
         ) {
             Ok((listeners, advertised)) => {
                 config.listeners = listeners;
@@ -422,7 +432,11 @@ mod tests {
     #[test]
     fn memory_follows_from_the_machine_unless_it_is_set() {
         let limit = |bytes, flags: &[(String, String)]| {
-            let config = Config::load_within(bytes, None, [], flags).expect("sound");
+            let host = Host {
+                memory_bytes: bytes,
+                ..Host::default()
+            };
+            let config = Config::load_on(&host, None, [], flags).expect("sound");
             assert_eq!(
                 config.source("highwater.memory.limit") == Source::Given,
                 !flags.is_empty()

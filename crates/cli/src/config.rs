@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Context;
-use highwater_broker::config::Config;
+use highwater_broker::config::{Config, Host};
 
 use crate::{ConfigArgs, cgroup};
 
@@ -24,8 +24,16 @@ pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
         ),
         None => None,
     };
-    Ok(Config::load_within(
-        cgroup::memory_max(),
+    let host = Host {
+        name: rustix::system::uname()
+            .nodename()
+            .to_str()
+            .ok()
+            .map(str::to_owned),
+        memory_bytes: cgroup::memory_max(),
+    };
+    Ok(Config::load_on(
+        &host,
         file.as_deref(),
         environment()?,
         &args.settings,
