@@ -34,6 +34,14 @@ struct Rule {
     prefix: Option<String>,
     filter: Option<Filter>,
     expiration: Option<Expiration>,
+    #[serde(rename = "Transition", default)]
+    transitions: Vec<Transition>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Transition {
+    storage_class: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,11 +70,26 @@ struct Expiration {
     date: Option<String>,
 }
 
+/// Classes whose objects are not read at once: they must be restored first, which takes minutes to days.
+const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+
 impl Rule {
-    /// Whether it deletes objects under `ours`. None of ours has a tag.
-    fn expires(&self, ours: &str) -> bool {
+    /// What it does to objects that must stay and be read.
+    fn harm(&self) -> Option<String> {
         let gone = |rule: &Expiration| rule.days.is_some() || rule.date.is_some();
-        if self.status != "Enabled" || !self.expiration.as_ref().is_some_and(gone) {
+        if self.expiration.as_ref().is_some_and(gone) {
+            return Some("deletes them: records are lost".to_owned());
+        }
+        let classes = self.transitions.iter().map(|to| to.storage_class.as_str());
+        let archive = classes.into_iter().find(|class| ARCHIVES.contains(class))?;
+        Some(format!(
+            "moves them to {archive}: records can't be read any more"
+        ))
+    }
+
+    /// Whether it is in force for objects under `ours`. None of ours has a tag.
+    fn covers(&self, ours: &str) -> bool {
+        if self.status != "Enabled" {
             return false;
         }
         let (mut prefix, mut tagged) = (self.prefix.as_deref(), false);
@@ -83,25 +106,27 @@ impl Rule {
     }
 }
 
-/// The first rule of a lifecycle configuration that would delete objects under `ours`.
-fn expiring(xml: &str, ours: &str) -> Result<Option<String>, String> {
+/// The first rule of a lifecycle configuration that would delete or archive objects under `ours`, and what it does.
+fn harmful(xml: &str, ours: &str) -> Result<Option<(String, String)>, String> {
     let lifecycle: Lifecycle =
         quick_xml::de::from_str(xml).map_err(|error| format!("the lifecycle rules: {error}"))?;
-    let found = lifecycle.rules.into_iter().find(|rule| rule.expires(ours));
-    Ok(found.map(|rule| rule.id.unwrap_or_else(|| "without an id".to_owned())))
+    let ours = lifecycle.rules.into_iter().filter(|rule| rule.covers(ours));
+    let mut harmful = ours.filter_map(|rule| rule.harm().map(|harm| (rule.id, harm)));
+    let found = harmful.next();
+    Ok(found.map(|(id, harm)| (id.unwrap_or_else(|| "without an id".to_owned()), harm)))
 }
 
 impl BucketSettings {
-    /// Refuses a bucket that deletes what is under `ours`; says what versioning and replication void.
+    /// Refuses a bucket that deletes or archives what is under `ours`; says what versioning and replication void.
     ///
     /// Who may not see the settings gets a warning instead: the policy that Highwater needs does not hold them.
     pub(super) async fn check(&self, ours: &str) -> Result<(), String> {
         if let Some(xml) = self.read("lifecycle").await?
-            && let Some(rule) = expiring(&xml, ours)?
+            && let Some((rule, harm)) = harmful(&xml, ours)?
         {
             return Err(format!(
-                "the bucket's lifecycle rule {rule} deletes objects under {ours}: Highwater deletes what it no longer \
-                 needs itself, and loses records to a rule that does"
+                "the bucket's lifecycle rule {rule} covers the objects under {ours} and {harm}; Highwater deletes what it \
+                 no longer needs itself, and reads everything else at any time"
             ));
         }
         if let Some(xml) = self.read("versioning").await?
@@ -215,11 +240,27 @@ mod tests {
             "<Status>Enabled</Status><Filter><And><Prefix>a</Prefix><ObjectSizeGreaterThan>5</ObjectSizeGreaterThan></And>\
              </Filter><Expiration><Days>3</Days></Expiration>",
         ] {
-            assert_eq!(
-                expiring(&rule(body), "a/b/"),
-                Ok(Some("r".to_owned())),
-                "{body}"
+            let found = harmful(&rule(body), "a/b/").expect("is read");
+            let (id, harm) = found.expect(body);
+            assert!(id == "r" && harm.contains("deletes"), "{body}: {harm}");
+        }
+    }
+
+    // G5: an object in an archive is there, and no GET reads it
+    #[test]
+    fn a_rule_that_archives_our_objects_is_found() {
+        for class in ARCHIVES {
+            let body = format!(
+                "<Status>Enabled</Status><Filter><Prefix>a</Prefix></Filter><Transition><Days>30</Days><StorageClass>\
+                 STANDARD_IA</StorageClass></Transition><Transition><Days>90</Days><StorageClass>{class}</StorageClass>\
+                 </Transition>"
             );
+            let found = harmful(&rule(&body), "a/b/").expect("is read");
+            let (id, harm) = found.expect(&body);
+            assert!(id == "r" && harm.contains(class), "{body}: {harm}");
+            assert_eq!(harmful(&rule(&body), "b/"), Ok(None), "not ours");
+            let disabled = body.replace("Enabled", "Disabled");
+            assert_eq!(harmful(&rule(&disabled), "a/b/"), Ok(None));
         }
     }
 
@@ -234,11 +275,12 @@ mod tests {
              </Expiration>",
             "<Status>Enabled</Status><Filter/><NoncurrentVersionExpiration><NoncurrentDays>3</NoncurrentDays>\
              </NoncurrentVersionExpiration>",
+            "<Status>Enabled</Status><Filter/><Transition><Days>1</Days><StorageClass>GLACIER_IR</StorageClass></Transition>",
             "<Status>Enabled</Status><Filter/><AbortIncompleteMultipartUpload><DaysAfterInitiation>3</DaysAfterInitiation>\
              </AbortIncompleteMultipartUpload>",
         ] {
-            assert_eq!(expiring(&rule(body), "a/b/"), Ok(None), "{body}");
+            assert_eq!(harmful(&rule(body), "a/b/"), Ok(None), "{body}");
         }
-        assert!(expiring("<Lifecycle", "a/").is_err());
+        assert!(harmful("<Lifecycle", "a/").is_err());
     }
 }
