@@ -32,6 +32,7 @@ pub(crate) async fn serve(listener: TcpListener, metrics: PrometheusHandle, brok
             "/metrics",
             get(move || {
                 set_memory(&broker);
+                broker.streams.sample();
                 std::future::ready(metrics.render())
             }),
         );

@@ -445,6 +445,7 @@ async fn listen_admin(
         .map_err(|error| NodeError::Metrics(error.to_string()))?;
     metrics::describe();
     highwater_object_storage::metrics::describe();
+    highwater_s3stream::metrics::describe();
     Ok(Some((listener, handle)))
 }
 

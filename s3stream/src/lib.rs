@@ -18,6 +18,7 @@ mod cache;
 mod error;
 mod folding;
 mod held_back;
+pub mod metrics;
 mod pressure;
 mod read;
 mod rolls;

@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use highwater_runtime::reasons;
+use highwater_types::ByteSize;
 use highwater_wal::{Room, WalError};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout};
@@ -19,7 +20,7 @@ use crate::{AppendPermit, StreamError};
 
 /// How long produce waits before that is said.
 const SAID_AFTER: Duration = Duration::from_secs(1);
-/// An upload has more batches than this pays for by not being another object.
+/// No object takes more batches, whatever is configured: a request takes 5 GiB at most, and one that fails is made again.
 const OBJECT_BYTES_MAX: u64 = 1 << 30;
 
 /// How far uploads are behind, and whether produce waits for them.
@@ -37,6 +38,21 @@ pub struct UploadStatus {
     pub held_back: Option<Duration>,
     /// What the WAL holds and may hold.
     pub wal: Room,
+}
+
+impl UploadStatus {
+    /// Why produce does not go on, in words; none where it does.
+    #[must_use]
+    pub fn hindrance(&self) -> Option<String> {
+        let held = self.held_back.filter(|held| *held >= SAID_AFTER)?.as_secs();
+        let backlog = ByteSize(self.backlog_bytes);
+        let mut told =
+            format!("produce has been held back for {held} s: {backlog} wait for their upload");
+        if let Some(failing) = self.failing {
+            told += &format!(", and every upload has failed for {} s", failing.as_secs());
+        }
+        Some(told)
+    }
 }
 
 /// A request that waits for room.

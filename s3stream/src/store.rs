@@ -29,7 +29,7 @@ use crate::{
     AppendPermit, Claim, DeltaFold, OpenStream, OpenedStream, StreamBounds, StreamError,
     StreamMetadata, StreamStore,
 };
-use crate::{rolls, upload};
+use crate::{metrics, rolls, upload};
 
 /// When and how much is uploaded.
 #[derive(Debug, Clone)]
@@ -253,6 +253,11 @@ impl ObjectStreamStore {
         self.shared.upload_status()
     }
 
+    /// Sets the gauges of [`crate::metrics`] to what is so now.
+    pub fn sample(&self) {
+        metrics::set(&self.uploads());
+    }
+
     /// Resolves when the WAL has ended: nothing more becomes durable.
     pub async fn ended(&self) {
         self.shared.wal().ended().await;
@@ -448,15 +453,5 @@ impl Shared {
             kind: ObjectKind::Upload,
             number: self.next_upload.fetch_add(1, Ordering::Relaxed) + 1,
         }
-    }
-
-    pub(crate) async fn delete(&self, objects: &[ObjectId]) -> Result<(), StreamError> {
-        let keys: Vec<_> = objects.iter().map(|id| layout::object(*id)).collect();
-        self.parts
-            .storage
-            .delete(&keys)
-            .await
-            .map_err(StreamError::Storage)?;
-        self.metadata.deleted(objects).await
     }
 }

@@ -1,10 +1,10 @@
 //! Uploads while the metadata or the store is away, and when there is little room. Time is virtual: what waits, waits for
 //! nothing else.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -45,6 +45,7 @@ struct Metadata {
     answers: Mutex<VecDeque<StreamError>>,
     asked: Mutex<Vec<ObjectCommit>>,
     end: watch::Sender<StreamOffset>,
+    condemned: watch::Sender<BTreeSet<ObjectId>>,
 }
 
 impl Metadata {
@@ -120,10 +121,13 @@ impl StreamMetadata for Metadata {
     }
 
     async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
-        Ok(Vec::new())
+        Ok(self.condemned.borrow().iter().copied().collect())
     }
 
-    async fn deleted(&self, _: &[ObjectId]) -> Result<(), StreamError> {
+    async fn deleted(&self, objects: &[ObjectId]) -> Result<(), StreamError> {
+        self.condemned.send_modify(|condemned| {
+            assert!(objects.iter().all(|id| condemned.remove(id)), "each once");
+        });
         Ok(())
     }
 }
@@ -142,6 +146,9 @@ impl DeltaFold for NoFold {
 struct Store {
     inner: MemoryStorage,
     is_away: AtomicBool,
+    /// Keys that it does not delete.
+    stuck: Mutex<BTreeSet<ObjectKey>>,
+    deletions: AtomicUsize,
 }
 
 impl Store {
@@ -203,6 +210,14 @@ impl ObjectStorage for Store {
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
+        self.deletions.fetch_add(1, Ordering::SeqCst);
+        let stuck = self.stuck.lock().expect("is whole").clone();
+        if let Some(key) = keys.iter().find(|key| stuck.contains(*key)) {
+            return Err(StorageError::Failed {
+                key: key.to_string(),
+                source: "it is held".into(),
+            });
+        }
         self.inner.delete(keys).await
     }
 }
@@ -221,6 +236,7 @@ struct Limits {
     wal: u64,
     upload: u64,
     interval: Duration,
+    grace: Duration,
 }
 
 const LIMITS: Limits = Limits {
@@ -228,6 +244,7 @@ const LIMITS: Limits = Limits {
     wal: 64 << 20,
     upload: 64 << 20,
     interval: Duration::from_millis(10),
+    grace: NEVER,
 };
 
 impl Node {
@@ -239,7 +256,7 @@ impl Node {
             upload_interval: limits.interval,
             upload_bytes: limits.upload,
             block_cache_bytes: 4 << 20,
-            grace: NEVER,
+            grace: limits.grace,
         };
         let parts = Parts {
             storage: Arc::<Store>::clone(&store),
@@ -482,10 +499,72 @@ async fn produce_that_is_held_back_is_seen_until_it_goes_on() {
                 .is_some_and(|failing| failing > Duration::from_secs(50))
         );
         assert!(status.wal.used > 2 << 20 && status.wal.limit == 64 << 20);
+        let told = status.hindrance().expect("is told");
+        assert!(
+            told.contains("held back for 1") && told.contains("failed for"),
+            "{told}"
+        );
         node.store.is_away.store(false, Ordering::SeqCst);
     };
     tokio::join!(fill, heal);
     let status = node.streams.uploads();
     assert_eq!((status.waiting, status.held_back), (0, None));
+    assert_eq!(status.hindrance(), None);
     node.streams.shutdown().await.expect("stops");
+}
+
+// G1: what can't be deleted keeps nothing else, and a store that is away is not asked for each object
+#[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_deleted_holds_up_no_other() {
+    let limits = Limits {
+        interval: NEVER,
+        grace: Duration::from_secs(60),
+        ..LIMITS
+    };
+    let node = Node::start(limits).await;
+    let object = |number: u64| ObjectId {
+        node: NODE,
+        epoch: NodeEpoch(1),
+        kind: ObjectKind::Upload,
+        number,
+    };
+    let stuck: BTreeSet<ObjectId> = [1, 2, 300].map(object).into();
+    let condemn = |numbers: Range<u64>| {
+        let numbers = numbers.map(object);
+        node.metadata
+            .condemned
+            .send_modify(|all| all.extend(numbers));
+    };
+    let all_but = |left: BTreeSet<ObjectId>| {
+        let mut condemned = node.metadata.condemned.subscribe();
+        async move {
+            let gone = condemned.wait_for(|condemned| *condemned == left);
+            drop(timeout(NEVER / 2, gone).await.expect("they go"));
+        }
+    };
+    let keys =
+        |objects: &BTreeSet<ObjectId>| objects.iter().map(|id| layout::object(*id)).collect();
+    *node.store.stuck.lock().expect("is whole") = keys(&stuck);
+    condemn(1..1001);
+    all_but(stuck.clone()).await;
+    assert!(
+        node.store.deletions.load(Ordering::SeqCst) < 600,
+        "most go together"
+    );
+    *node.store.stuck.lock().expect("is whole") = BTreeSet::new();
+    all_but(BTreeSet::new()).await;
+    // away: a round gives up soon, and goes on where it was when the store is back
+    let all: BTreeSet<ObjectId> = (2000..3000).map(object).collect();
+    *node.store.stuck.lock().expect("is whole") = keys(&all);
+    let before = node.store.deletions.load(Ordering::SeqCst);
+    condemn(2000..3000);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let asked = node.store.deletions.load(Ordering::SeqCst) - before;
+    assert!(
+        (10..200).contains(&asked),
+        "{asked} requests in ten minutes"
+    );
+    assert_eq!(node.metadata.condemned.borrow().len(), 1000);
+    *node.store.stuck.lock().expect("is whole") = BTreeSet::new();
+    all_but(BTreeSet::new()).await;
 }

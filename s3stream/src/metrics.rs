@@ -1,0 +1,63 @@
+//! How far uploads are behind, as metrics.
+
+use std::time::Duration;
+
+use metrics::{describe_gauge, gauge};
+
+use crate::UploadStatus;
+
+/// Bytes of batches that are durable and not uploaded.
+pub const BACKLOG: &str = "highwater_s3stream_upload_backlog_bytes";
+/// Seconds that the oldest of them has been durable; 0 where there is none.
+pub const OLDEST: &str = "highwater_s3stream_upload_oldest_seconds";
+/// Seconds for which every put or commit has failed; 0 where the last one did not.
+pub const FAILING: &str = "highwater_s3stream_upload_failing_seconds";
+/// Bytes of the write-ahead log that are needed or reserved.
+pub const WAL_USED: &str = "highwater_s3stream_wal_used_bytes";
+/// Bytes that it may take.
+pub const WAL_LIMIT: &str = "highwater_s3stream_wal_limit_bytes";
+/// Produce requests that wait for room in the write-ahead log or the log cache.
+pub const WAITING: &str = "highwater_s3stream_produce_waiting_requests";
+/// Seconds for which such requests have waited without one that got room.
+pub const HELD_BACK: &str = "highwater_s3stream_produce_held_back_seconds";
+
+/// Describes every metric of this crate.
+pub fn describe() {
+    describe_gauge!(
+        BACKLOG,
+        "Bytes of batches that are durable in the write-ahead log and not uploaded."
+    );
+    describe_gauge!(
+        OLDEST,
+        "Seconds that the oldest batch which is not uploaded has been durable."
+    );
+    describe_gauge!(
+        FAILING,
+        "Seconds for which every upload has failed: the object store or the metadata is away."
+    );
+    describe_gauge!(
+        WAL_USED,
+        "Bytes of the write-ahead log that are needed or reserved."
+    );
+    describe_gauge!(WAL_LIMIT, "Bytes that the write-ahead log may take.");
+    describe_gauge!(
+        WAITING,
+        "Produce requests that wait for room in the write-ahead log or the log cache."
+    );
+    describe_gauge!(
+        HELD_BACK,
+        "Seconds for which produce requests have waited without one that got room."
+    );
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+pub(crate) fn set(status: &UploadStatus) {
+    let seconds = |lasts: Option<Duration>| lasts.unwrap_or_default().as_secs_f64();
+    gauge!(BACKLOG).set(status.backlog_bytes as f64);
+    gauge!(OLDEST).set(seconds(status.oldest));
+    gauge!(FAILING).set(seconds(status.failing));
+    gauge!(WAL_USED).set(status.wal.used as f64);
+    gauge!(WAL_LIMIT).set(status.wal.limit as f64);
+    gauge!(WAITING).set(status.waiting as f64);
+    gauge!(HELD_BACK).set(seconds(status.held_back));
+}
