@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use highwater_io::net::{Acceptor, Network, TcpNetwork};
 use highwater_io::{Device, DirLock, RealDevice, RealThreads, Threads};
-use highwater_kraft_meta::command::{CloseEpoch, Endpoint, RegisterNode};
-use highwater_kraft_meta::{Action, MetadataStore, Outcome, RaftMetadata};
+use highwater_kraft_meta::{MetadataStore, RaftMetadata};
 use highwater_object_storage::{Claim, ObjectStorage, OpenError};
 use highwater_partition_log::{KafkaDeltaFold, ProducerMemory};
 use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks, WallClock};
 use highwater_s3stream::{ObjectStreamStore, Parts};
-use highwater_types::{NodeEpoch, Uuid, WalPosition};
+use highwater_types::{NodeEpoch, Uuid};
 use highwater_wal::WalFactory;
 use highwater_wal::disk::DiskWalFactory;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -28,7 +27,7 @@ use crate::memory::RequestBudgets;
 use crate::net::{self, Connections, Limits};
 use crate::partitions::{FetchSessions, PartitionOpener, Partitions};
 use crate::stream_metadata::KraftStreamMetadata;
-use crate::{coordinators, housekeeping, http, metrics};
+use crate::{coordinators, housekeeping, http, metrics, registration};
 
 /// The machine a node runs on: real, or simulated.
 #[derive(Debug, Clone)]
@@ -321,7 +320,7 @@ async fn open_storage(
     };
     let opened = RaftMetadata::open(raft, Arc::clone(device), &*machine.threads).await?;
     let metadata = Arc::new(opened);
-    let (epoch, floor) = register(config, machine, advertised, &*metadata).await?;
+    let (epoch, floor) = registration::register(config, machine, advertised, &*metadata).await?;
     let memory = ByteBudget::new(config.memory.log_cache);
     let factory = DiskWalFactory::new(
         Arc::clone(device),
@@ -362,11 +361,7 @@ async fn open_storage(
     })?;
     let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(batches = recovered, elapsed_ms, "write-ahead log recovered");
-    let close = CloseEpoch {
-        node: config.node_id.0,
-        below: epoch.0,
-    };
-    metadata.propose(Action::CloseEpoch(close).into()).await?;
+    registration::take_over(&*metadata, config.node_id, epoch).await?;
     streams.attach(factory.open(config.node_id, epoch, streams.sink()).await?);
     Ok(Storage {
         metadata,
@@ -383,31 +378,6 @@ fn stream_config(config: &Config) -> highwater_s3stream::Config {
         upload_bytes: config.size("highwater.upload.size"),
         block_cache_bytes: config.memory.block_cache,
         grace: config.millis("highwater.object.grace.ms"),
-    }
-}
-
-async fn register(
-    config: &Config,
-    machine: &Machine,
-    advertised: &[Advertised],
-    metadata: &dyn MetadataStore,
-) -> Result<(NodeEpoch, WalPosition), NodeError> {
-    let endpoint = |told: &Advertised| Endpoint {
-        listener: told.name.clone(),
-        host: told.host.clone(),
-        port: told.port.into(),
-    };
-    let register = RegisterNode {
-        node: config.node_id.0,
-        incarnation: machine.rng.next_id().to_vec(),
-        endpoints: advertised.iter().map(endpoint).collect(),
-    };
-    match metadata
-        .propose(Action::RegisterNode(register).into())
-        .await?
-    {
-        (_, Outcome::Registered { epoch, floor, .. }) => Ok((epoch, floor)),
-        (at, _) => Ok((NodeEpoch(at.0), WalPosition::default())),
     }
 }
 

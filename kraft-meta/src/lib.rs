@@ -16,7 +16,8 @@ use tokio::sync::watch;
 pub use command::{Action, Command, Outcome, Rejection};
 pub use error::{OpenError, ProposeError};
 pub use image::{
-    MetadataImage, NodeImage, ObjectImage, PartitionImage, SnapshotError, StreamImage, TopicImage,
+    EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, PartitionImage, SnapshotError,
+    StreamImage, TopicImage,
 };
 pub use raft::{Config, RaftMetadata};
 

@@ -250,8 +250,14 @@ pub trait StreamMetadata: Debug + Send + Sync + 'static {
     ) -> Result<Option<Claim>, StreamError>;
     /// The newest claim whose object has a checkpoint, from the image (F4, F5).
     async fn checkpoint(&self, id: StreamId) -> Result<Option<Claim>, StreamError>;
-    /// Moves a stream's start up; condemns what nothing refers to (U4, G1). Idempotent.
-    async fn trim(&self, id: StreamId, start: StreamOffset) -> Result<(), StreamError>;
+    /// Moves the start of a stream up that this node epoch holds under a leader epoch; condemns what nothing refers to
+    /// (U4, G1). Idempotent.
+    async fn trim(
+        &self,
+        id: StreamId,
+        epoch: LeaderEpoch,
+        start: StreamOffset,
+    ) -> Result<(), StreamError>;
     /// Topic id and partition of a stream, for objects that describe themselves (I10); empty for one that is gone.
     async fn label(&self, id: StreamId) -> Result<Bytes, StreamError>;
     /// Objects condemned and past their grace, to be deleted; then recorded as gone (G1).

@@ -67,6 +67,16 @@ impl ObjectStream {
         self.bounds.send_modify(|_as_it_was| {});
     }
 
+    /// Takes a start that the metadata has; never moves down.
+    pub(crate) fn trimmed(&self, start: StreamOffset) {
+        let mut state = self.lock();
+        if start > state.bounds.start {
+            state.bounds.start = start;
+            state.rolls.retain(|roll| roll.end > start);
+            self.bounds.send_replace(state.bounds);
+        }
+    }
+
     /// Takes batches that became durable, in order; readers are told once for all of them.
     pub(crate) fn confirm(&self, batches: Vec<ConfirmedBatch>) {
         let bounds = {
@@ -190,15 +200,9 @@ impl Stream for ObjectStream {
     }
 
     async fn trim(&self, start: StreamOffset) -> Result<(), StreamError> {
-        self.shared.metadata.trim(self.id, start).await?;
-        let bounds = {
-            let mut state = self.lock();
-            state.bounds.start = state.bounds.start.max(start);
-            let start = state.bounds.start;
-            state.rolls.retain(|roll| roll.end > start);
-            state.bounds
-        };
-        self.bounds.send_replace(bounds);
+        let metadata = &self.shared.metadata;
+        metadata.trim(self.id, self.epoch, start).await?;
+        self.trimmed(start);
         Ok(())
     }
 

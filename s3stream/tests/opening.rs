@@ -132,7 +132,7 @@ impl StreamMetadata for Known {
         Ok(None)
     }
 
-    async fn trim(&self, _: StreamId, _: StreamOffset) -> Result<(), StreamError> {
+    async fn trim(&self, _: StreamId, _: LeaderEpoch, _: StreamOffset) -> Result<(), StreamError> {
         Ok(())
     }
 

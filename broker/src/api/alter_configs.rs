@@ -5,9 +5,10 @@
 //! groups have none.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use highwater_kraft_meta::command::SetTopicConfigs;
-use highwater_kraft_meta::{Action, TopicImage};
+use highwater_kraft_meta::{Action, ProposeError, Rejection, TopicImage};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::alter_configs_request::AlterConfigsResource;
 use highwater_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
@@ -103,7 +104,7 @@ async fn alter(
         let value = value.ok_or_else(|| null_value(&config.name))?;
         configs.insert(config.name.to_string(), value.to_string());
     }
-    set(ctx, &topic, configs, validate_only).await
+    change(ctx, topic, validate_only, |_now| Ok(configs.clone())).await
 }
 
 /// Of the resources that Kafka has configurations of and Highwater has none: why one is refused.
@@ -126,7 +127,7 @@ pub(super) fn target<'a>(
     kind: i8,
     name: &str,
     configs: impl Iterator<Item = &'a str>,
-) -> Result<std::sync::Arc<TopicImage>, Refusal> {
+) -> Result<Arc<TopicImage>, Refusal> {
     match kind {
         TOPIC => {
             if !ctx.authorize(Operation::AlterConfigs, Resource::Topic(name)) {
@@ -168,27 +169,44 @@ pub(super) fn target<'a>(
     }
 }
 
-/// Makes these the topic's own configurations, all of them.
-pub(super) async fn set(
+/// Attempts at a change that others overtake: each of these did change the topic.
+const ATTEMPTS: usize = 100;
+
+/// Changes a topic's own configurations to what `decide` makes of them. Where another request changed them meanwhile it
+/// decides again, so that neither is lost.
+pub(super) async fn change(
     ctx: &RequestContext,
-    topic: &TopicImage,
-    configs: BTreeMap<String, String>,
+    mut topic: Arc<TopicImage>,
     validate_only: bool,
+    decide: impl Fn(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Refusal>,
 ) -> Result<(), Refusal> {
-    topic_configs::check(&configs).map_err(|why| Refusal::new(ErrorCode::InvalidConfig, why))?;
-    if validate_only || configs == topic.configs {
-        return Ok(());
+    for _ in 0..ATTEMPTS {
+        let configs = decide(&topic.configs)?;
+        topic_configs::check(&configs)
+            .map_err(|why| Refusal::new(ErrorCode::InvalidConfig, why))?;
+        if validate_only || configs == topic.configs {
+            return Ok(());
+        }
+        let command = SetTopicConfigs {
+            topic: topic.id.0.to_vec(),
+            configs,
+            decided_at: topic.configs_at.0,
+        };
+        let metadata = &ctx.broker.metadata;
+        match metadata
+            .propose(Action::SetTopicConfigs(command).into())
+            .await
+        {
+            Err(ProposeError::Rejected(Rejection::Changed)) => {}
+            other => {
+                other.map_err(|error| error::of_propose(&error))?;
+                tracing::info!(topic = %topic.name, "topic configurations changed");
+                return Ok(());
+            }
+        }
+        let now = ctx.broker.topic_by_id(topic.id);
+        topic = now.ok_or(ErrorCode::UnknownTopicOrPartition)?;
     }
-    let command = SetTopicConfigs {
-        topic: topic.id.0.to_vec(),
-        configs,
-    };
-    let proposed = ctx
-        .broker
-        .metadata
-        .propose(Action::SetTopicConfigs(command).into())
-        .await;
-    proposed.map_err(|error| error::of_propose(&error))?;
-    tracing::info!(topic = %topic.name, "topic configurations changed");
-    Ok(())
+    let why = "The topic's configurations change too often.";
+    Err(Refusal::new(ErrorCode::RequestTimedOut, why))
 }

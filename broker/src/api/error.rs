@@ -132,6 +132,7 @@ pub(crate) fn of_propose(error: &ProposeError) -> Refusal {
                 Rejection::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
                 Rejection::UnknownStream(_)
                 | Rejection::Fenced(_)
+                | Rejection::Unclosed(_)
                 | Rejection::NotHeld { .. }
                 | Rejection::Gap { .. } => ErrorCode::NotLeaderOrFollower,
                 Rejection::Changed => ErrorCode::RequestTimedOut,

@@ -15,7 +15,7 @@ use highwater_protocol::messages::{
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
 };
 
-use super::alter_configs::{duplicate_keys, each_once, null_value, set, target, twice};
+use super::alter_configs::{change, duplicate_keys, each_once, null_value, target, twice};
 use super::error::Refusal;
 use super::{Handler, Reply, RequestContext};
 use crate::config::Kind;
@@ -78,11 +78,14 @@ async fn alter(
     if !twice(names()).is_empty() {
         return Err(duplicate_keys());
     }
-    let mut configs = topic.configs.clone();
-    for config in &resource.configs {
-        apply(ctx, &mut configs, config)?;
-    }
-    set(ctx, &topic, configs, validate_only).await
+    let decide = |now: &BTreeMap<String, String>| {
+        let mut configs = now.clone();
+        for config in &resource.configs {
+            apply(ctx, &mut configs, config)?;
+        }
+        Ok(configs)
+    };
+    change(ctx, topic, validate_only, decide).await
 }
 
 fn apply(

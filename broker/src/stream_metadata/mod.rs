@@ -48,6 +48,10 @@ fn of_rejection(rejection: &Rejection) -> StreamError {
             committed,
             first,
         },
+        // another node's turn: what is asked for may be had later
+        Rejection::Unclosed(_) => StreamError::Unavailable {
+            reason: rejection.to_string(),
+        },
         Rejection::TopicExists
         | Rejection::UnknownTopic
         | Rejection::Changed
@@ -159,9 +163,9 @@ impl StreamMetadata for KraftStreamMetadata {
             number: commit.object.number,
             bytes: commit.object_bytes,
             claims: claims.collect(),
-            floor: commit.floor.at,
+            floor: Some(commit.floor.into()),
             lowest_in_flight: commit.lowest_in_flight,
-            confirmed: commit.confirmed.at,
+            confirmed: Some(commit.confirmed.into()),
             recovering: commit.recovering,
         };
         let (at, outcome) = self.propose(Action::CommitObject(command)).await?;
@@ -218,12 +222,18 @@ impl StreamMetadata for KraftStreamMetadata {
         Ok(checkpoint.map(|record| claim(&record)))
     }
 
-    async fn trim(&self, id: StreamId, start: StreamOffset) -> Result<(), StreamError> {
+    async fn trim(
+        &self,
+        id: StreamId,
+        epoch: LeaderEpoch,
+        start: StreamOffset,
+    ) -> Result<(), StreamError> {
         let (at, _) = self
             .propose(Action::TrimStream(TrimStream {
                 stream: id.0,
                 start,
                 node_epoch: self.epoch.0,
+                leader_epoch: epoch.0,
             }))
             .await?;
         self.seen(at).await

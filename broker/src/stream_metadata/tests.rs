@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
 use highwater_kraft_meta::RaftMetadata;
-use highwater_kraft_meta::command::{CloseEpoch, CreateTopic, RegisterNode, Replicas};
+use highwater_kraft_meta::command::{CreateTopic, RegisterNode, Replicas, WalKind};
 use highwater_object_format::ObjectHeader;
 use highwater_object_storage::{
     IoClass, LocalStorage, Metered, ObjectStorage, RequestCounts, RequestKind, layout,
@@ -91,8 +91,13 @@ impl StreamMetadata for Behind {
         self.inner.checkpoint(id).await
     }
 
-    async fn trim(&self, id: StreamId, start: StreamOffset) -> Result<(), StreamError> {
-        self.inner.trim(id, start).await
+    async fn trim(
+        &self,
+        id: StreamId,
+        epoch: LeaderEpoch,
+        start: StreamOffset,
+    ) -> Result<(), StreamError> {
+        self.inner.trim(id, epoch, start).await
     }
 
     async fn label(&self, id: StreamId) -> Result<Bytes, StreamError> {
@@ -138,13 +143,10 @@ impl Storage {
             node: NODE.0,
             incarnation: vec![1],
             endpoints: Vec::new(),
+            wal: WalKind::Disk.into(),
+            after: 0,
         };
         let (at, _) = propose(&metadata, Action::RegisterNode(register)).await;
-        let close = CloseEpoch {
-            node: NODE.0,
-            below: at.0,
-        };
-        propose(&metadata, Action::CloseEpoch(close)).await;
         let topic = CreateTopic {
             name: "t".to_owned(),
             id: vec![9; 16],
@@ -371,7 +373,8 @@ async fn an_object_carries_the_floor_that_was_last_committed() {
         receipt.wait().await.expect("is durable");
         let uploaded = images.wait_for(|image| Storage::committed_end(image) > base);
         let image = Arc::clone(&*uploaded.await.expect("the metadata lives"));
-        floors.push(image.node(NODE).expect("is registered").floor);
+        let node = image.node(NODE).expect("is registered");
+        floors.push(node.epochs[&storage.epoch].floor.at);
     }
     for (number, floor) in (1..=3).zip(floors) {
         let key = layout::object(ObjectId {
@@ -518,6 +521,8 @@ async fn a_rejection_keeps_its_type_through_the_port() {
         node: NODE.0,
         incarnation: vec![2],
         endpoints: Vec::new(),
+        wal: WalKind::Disk.into(),
+        after: storage.epoch.0,
     };
     propose(&storage.metadata, Action::RegisterNode(register)).await;
     let fenced = commit(1, 0..5).await;

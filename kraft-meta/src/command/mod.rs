@@ -10,7 +10,10 @@ mod objects;
 mod streams;
 mod topics;
 
-pub use nodes::{AllocateProducerIds, CloseEpoch, Endpoint, Format, RegisterNode};
+pub use nodes::{
+    AllocateProducerIds, AssignLeaders, CloseEpoch, Closing, Endpoint, EpochSwept, FenceEpoch,
+    Format, Position, Recovered, RegisterNode, Sealed, WalKind,
+};
 pub use objects::{
     ClaimOfStream, ClaimRecord, CommitObject, ObjectName, ObjectsDeleted, RollRecord,
 };
@@ -21,17 +24,20 @@ pub use topics::{CreatePartitions, CreateTopic, DeleteTopic, Replicas, SetTopicC
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {
     /// The one thing.
-    #[prost(oneof = "Action", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(
+        oneof = "Action",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+    )]
     pub action: Option<Action>,
 }
 
 /// The kinds of commands.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Action {
-    /// A node starts (E1, E2).
+    /// A node starts (E1, E2): it gets an epoch, and every earlier one of it is fenced.
     #[prost(message, tag = "1")]
     RegisterNode(RegisterNode),
-    /// A former epoch of a node is recovered (E3); its partitions get new leader epochs of the live one (E5).
+    /// A fenced epoch is closed (E3): what it led may be given to another.
     #[prost(message, tag = "2")]
     CloseEpoch(CloseEpoch),
     /// A topic is created.
@@ -43,7 +49,7 @@ pub enum Action {
     /// A topic gets more partitions.
     #[prost(message, tag = "5")]
     CreatePartitions(CreatePartitions),
-    /// A topic's own configurations are replaced.
+    /// A topic's own configurations are replaced, if they are what they were when that was decided.
     #[prost(message, tag = "6")]
     SetTopicConfigs(SetTopicConfigs),
     /// Streams are opened by the node that leads them (E5).
@@ -64,6 +70,15 @@ pub enum Action {
     /// The cluster gets its id: the first command there is.
     #[prost(message, tag = "12")]
     Format(Format),
+    /// An epoch is fenced, by what can't hear it any more (E6).
+    #[prost(message, tag = "13")]
+    FenceEpoch(FenceEpoch),
+    /// Partitions that nobody leads any more get a leader, and a new leader epoch (E4, E5).
+    #[prost(message, tag = "14")]
+    AssignLeaders(AssignLeaders),
+    /// The prefix of a closed epoch's object WAL is cleared (W12).
+    #[prost(message, tag = "15")]
+    EpochSwept(EpochSwept),
 }
 
 impl From<Action> for Command {
@@ -92,10 +107,12 @@ pub enum Outcome {
         /// The floor of the former epochs.
         floor: WalPosition,
         /// The highest position heard.
-        confirmed: u64,
+        confirmed: WalPosition,
     },
     /// For each stream, in order: its start and committed end, or why it is refused.
     Opened(Vec<Result<(i64, i64), Rejection>>),
+    /// For each stream, in order: its leader epoch from now on, or why it is refused.
+    Assigned(Vec<Result<LeaderEpoch, Rejection>>),
     /// Streams whose claim was dropped whole (U3).
     Committed {
         /// Those streams.
@@ -120,6 +137,9 @@ pub enum Rejection {
     /// The node epoch is not open (E6).
     #[error("node epoch is not open node_epoch={0}")]
     Fenced(NodeEpoch),
+    /// The node epoch is not closed: what it leads or wrote may still be its own (E4).
+    #[error("node epoch is not closed node_epoch={0}")]
+    Unclosed(NodeEpoch),
     /// Another leader epoch holds the stream.
     #[error("stream is held under another leader epoch stream_id={stream} leader_epoch={held}")]
     NotHeld {

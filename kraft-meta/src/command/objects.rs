@@ -3,7 +3,7 @@
 use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind};
 use prost::Message;
 
-use super::Rejection;
+use super::{Position, Rejection};
 
 /// See [`super::Action::CommitObject`].
 #[derive(Clone, PartialEq, Message)]
@@ -24,15 +24,15 @@ pub struct CommitObject {
     #[prost(message, repeated, tag = "5")]
     pub claims: Vec<ClaimOfStream>,
     /// The WAL's new floor.
-    #[prost(uint64, tag = "6")]
-    pub floor: u64,
+    #[prost(message, optional, tag = "6")]
+    pub floor: Option<Position>,
     /// The lowest number in flight (U5).
     #[prost(uint64, tag = "7")]
     pub lowest_in_flight: u64,
     /// How far the WAL is confirmed (D2).
-    #[prost(uint64, tag = "8")]
-    pub confirmed: u64,
-    /// Whether what is uploaded is of a former epoch of the same node, read back from its WAL.
+    #[prost(message, optional, tag = "8")]
+    pub confirmed: Option<Position>,
+    /// Whether what is uploaded is of a fenced epoch of the same node, read back from its disk WAL.
     #[prost(bool, tag = "9")]
     pub recovering: bool,
 }

@@ -33,7 +33,10 @@ pub struct TrimStream {
     /// Its new start.
     #[prost(int64, tag = "2")]
     pub start: i64,
-    /// The epoch that asks, which must hold the stream (E6); 0 asks for nobody's.
+    /// The epoch that asks, which must hold the stream (E6).
     #[prost(uint64, tag = "3")]
     pub node_epoch: u64,
+    /// The leader epoch it holds it under.
+    #[prost(int32, tag = "4")]
+    pub leader_epoch: i32,
 }

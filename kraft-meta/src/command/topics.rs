@@ -61,4 +61,7 @@ pub struct SetTopicConfigs {
     /// All of them.
     #[prost(btree_map = "string, string", tag = "2")]
     pub configs: std::collections::BTreeMap<String, String>,
+    /// Refused unless they were changed last by the command at this index: see [`crate::TopicImage::configs_at`].
+    #[prost(uint64, tag = "3")]
+    pub decided_at: u64,
 }

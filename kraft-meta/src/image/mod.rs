@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use highwater_types::{
     ClusterId, LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, StreamId, StreamOffset,
-    StreamRange, TopicId,
+    StreamRange, TopicId, WalPosition,
 };
 use imbl::OrdMap;
 
-use crate::command::{ClaimRecord, Endpoint};
+use crate::command::{ClaimRecord, Endpoint, WalKind};
 
 mod snapshot;
 
@@ -33,20 +33,42 @@ pub struct MetadataImage {
 /// A node that registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeImage {
-    /// Its open epoch; every earlier one is fenced.
+    /// Its last epoch.
     pub epoch: NodeEpoch,
     /// The incarnation it registered with.
     pub incarnation: Vec<u8>,
-    /// Epochs below this one are closed.
-    pub closed_below: NodeEpoch,
     /// Where clients reach it.
     pub endpoints: Vec<Endpoint>,
-    /// Its WAL's floor, as last committed.
-    pub floor: u64,
+    /// Its epochs that are not done with: one that is not here is closed.
+    pub epochs: BTreeMap<NodeEpoch, EpochImage>,
+}
+
+/// A node epoch (E3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochImage {
+    /// What it writes ahead to; it stays so whatever the configuration says (D4).
+    pub wal: WalKind,
+    /// What may still come of it.
+    pub state: EpochState,
+    /// Below it nothing is needed as WAL, as last committed. The log of a disk WAL is one over all epochs of a node.
+    pub floor: WalPosition,
     /// How far its WAL was heard to be confirmed (D2).
-    pub confirmed: u64,
-    /// The number of its last upload that was committed, and the streams that were dropped from it.
-    pub last_upload: Option<(NodeEpoch, u64, Vec<StreamId>)>,
+    pub confirmed: WalPosition,
+    /// The number of its last upload that was committed; 0 for none.
+    pub last_upload: u64,
+    /// The streams that were dropped from that upload: the answer to a repeat (U3).
+    pub last_dropped: Vec<StreamId>,
+}
+
+/// How far an epoch has come (E3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EpochState {
+    /// It writes.
+    Open,
+    /// It changes nothing any more (E6); what its WAL holds isn't registered yet.
+    Fenced,
+    /// Its object WAL ends at this seal, and is to be swept (W8, W12).
+    Closed(WalPosition),
 }
 
 /// A topic.
@@ -60,6 +82,8 @@ pub struct TopicImage {
     pub internal: bool,
     /// Its own configurations.
     pub configs: BTreeMap<String, String>,
+    /// The index of the command that changed them last: what a change of them names as decided on.
+    pub configs_at: LogIndex,
     /// Its partitions, by number from 0 on.
     pub partitions: Vec<PartitionImage>,
 }
@@ -170,6 +194,19 @@ impl MetadataImage {
             .collect()
     }
 
+    /// Streams whose start is another than in an older image, which has them too. Costs what changed.
+    #[must_use]
+    pub fn streams_trimmed_since(&self, older: &Self) -> Vec<(StreamId, StreamOffset)> {
+        let changes = older.streams.diff(&self.streams);
+        let trimmed = changes.filter_map(|change| match change {
+            imbl::ordmap::DiffItem::Update { old, new } if old.1.start != new.1.start => {
+                Some((*new.0, new.1.start))
+            }
+            _ => None,
+        });
+        trimmed.collect()
+    }
+
     /// Whether a topic that an older image has is gone.
     #[must_use]
     pub fn has_lost_topics_of(&self, older: &Self) -> bool {
@@ -212,12 +249,16 @@ impl MetadataImage {
 }
 
 impl NodeImage {
-    /// The number of the last upload of the open epoch that was committed; 0 for none.
-    pub(crate) fn last_upload_number(&self) -> u64 {
-        match &self.last_upload {
-            Some((epoch, number, _)) if *epoch == self.epoch => *number,
-            _ => 0,
-        }
+    /// Its epochs of which something may still be its own, oldest first.
+    pub fn unclosed(&self) -> impl Iterator<Item = (NodeEpoch, &EpochImage)> {
+        let all = self.epochs.iter().map(|(epoch, image)| (*epoch, image));
+        all.filter(|(_, image)| !matches!(image.state, EpochState::Closed(_)))
+    }
+
+    /// Its epochs that are fenced, oldest first.
+    pub fn fenced(&self) -> impl Iterator<Item = (NodeEpoch, &EpochImage)> {
+        self.unclosed()
+            .filter(|(_, image)| image.state == EpochState::Fenced)
     }
 }
 

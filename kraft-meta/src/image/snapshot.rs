@@ -1,12 +1,15 @@
-//! Images as bytes: prost messages, version 1.
+//! Images as bytes: prost messages, version 2.
 
 use std::sync::Arc;
 
 use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, StreamId};
-use prost::Message;
+use prost::{Enumeration, Message};
 
-use super::{MetadataImage, NodeImage, ObjectImage, PartitionImage, StreamImage, TopicImage};
-use crate::command::{ClaimRecord, Endpoint, ObjectName, Replicas, uuid};
+use super::{
+    EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, PartitionImage, StreamImage,
+    TopicImage,
+};
+use crate::command::{ClaimRecord, Endpoint, ObjectName, Position, Replicas, WalKind, uuid};
 
 /// Why bytes are no image. Fatal.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -14,12 +17,12 @@ pub enum SnapshotError {
     /// They can't be read.
     #[error("snapshot cannot be read reason={0}")]
     Unreadable(String),
-    /// They are of a newer version.
-    #[error("snapshot is of a newer version version={0}")]
-    Newer(u32),
+    /// They are of another version.
+    #[error("snapshot is of another version version={0}")]
+    OtherVersion(u32),
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 struct Snapshot {
@@ -51,26 +54,38 @@ struct NodeRecord {
     epoch: u64,
     #[prost(bytes = "vec", tag = "3")]
     incarnation: Vec<u8>,
-    #[prost(uint64, tag = "4")]
-    closed_below: u64,
-    #[prost(message, repeated, tag = "5")]
+    #[prost(message, repeated, tag = "4")]
     endpoints: Vec<Endpoint>,
-    #[prost(uint64, tag = "6")]
-    floor: u64,
-    #[prost(uint64, tag = "7")]
-    confirmed: u64,
-    #[prost(message, optional, tag = "8")]
-    last_upload: Option<UploadRecord>,
+    #[prost(message, repeated, tag = "5")]
+    epochs: Vec<NodeEpochRecord>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct UploadRecord {
+struct NodeEpochRecord {
     #[prost(uint64, tag = "1")]
     epoch: u64,
-    #[prost(uint64, tag = "2")]
-    number: u64,
-    #[prost(uint64, repeated, tag = "3")]
-    dropped: Vec<u64>,
+    #[prost(enumeration = "WalKind", tag = "2")]
+    wal: i32,
+    #[prost(enumeration = "StateRecord", tag = "3")]
+    state: i32,
+    #[prost(message, optional, tag = "4")]
+    floor: Option<Position>,
+    #[prost(message, optional, tag = "5")]
+    confirmed: Option<Position>,
+    #[prost(message, optional, tag = "6")]
+    seal: Option<Position>,
+    #[prost(uint64, tag = "7")]
+    last_upload: u64,
+    #[prost(uint64, repeated, tag = "8")]
+    last_dropped: Vec<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+enum StateRecord {
+    Open = 1,
+    Fenced = 2,
+    Closed = 3,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -85,6 +100,8 @@ struct TopicRecord {
     configs: std::collections::BTreeMap<String, String>,
     #[prost(message, repeated, tag = "5")]
     partitions: Vec<PartitionRecord>,
+    #[prost(uint64, tag = "6")]
+    configs_at: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -208,7 +225,7 @@ impl MetadataImage {
         let snapshot = Snapshot::decode(bytes)
             .map_err(|error| SnapshotError::Unreadable(error.to_string()))?;
         if snapshot.version != VERSION {
-            return Err(SnapshotError::Newer(snapshot.version));
+            return Err(SnapshotError::OtherVersion(snapshot.version));
         }
         let mut image = Self {
             at: LogIndex(snapshot.at),
@@ -256,18 +273,30 @@ fn node_record(id: i32, node: &NodeImage) -> NodeRecord {
         node: id,
         epoch: node.epoch.0,
         incarnation: node.incarnation.clone(),
-        closed_below: node.closed_below.0,
         endpoints: node.endpoints.clone(),
-        floor: node.floor,
-        confirmed: node.confirmed,
-        last_upload: node
-            .last_upload
-            .as_ref()
-            .map(|(epoch, number, dropped)| UploadRecord {
-                epoch: epoch.0,
-                number: *number,
-                dropped: dropped.iter().map(|stream| stream.0).collect(),
-            }),
+        epochs: node
+            .epochs
+            .iter()
+            .map(|(epoch, image)| node_epoch_record(*epoch, image))
+            .collect(),
+    }
+}
+
+fn node_epoch_record(epoch: NodeEpoch, image: &EpochImage) -> NodeEpochRecord {
+    let (state, seal) = match image.state {
+        EpochState::Open => (StateRecord::Open, None),
+        EpochState::Fenced => (StateRecord::Fenced, None),
+        EpochState::Closed(seal) => (StateRecord::Closed, Some(seal.into())),
+    };
+    NodeEpochRecord {
+        epoch: epoch.0,
+        wal: image.wal.into(),
+        state: state.into(),
+        floor: Some(image.floor.into()),
+        confirmed: Some(image.confirmed.into()),
+        seal,
+        last_upload: image.last_upload,
+        last_dropped: image.last_dropped.iter().map(|stream| stream.0).collect(),
     }
 }
 
@@ -275,15 +304,27 @@ fn node_image(node: NodeRecord) -> NodeImage {
     NodeImage {
         epoch: NodeEpoch(node.epoch),
         incarnation: node.incarnation,
-        closed_below: NodeEpoch(node.closed_below),
         endpoints: node.endpoints,
-        floor: node.floor,
-        confirmed: node.confirmed,
-        last_upload: node.last_upload.map(|upload| {
-            let dropped = upload.dropped.into_iter().map(StreamId).collect();
-            (NodeEpoch(upload.epoch), upload.number, dropped)
-        }),
+        epochs: node.epochs.into_iter().map(node_epoch_image).collect(),
     }
+}
+
+fn node_epoch_image(record: NodeEpochRecord) -> (NodeEpoch, EpochImage) {
+    let position = |position: Option<Position>| position.unwrap_or_default().into();
+    let state = match record.state() {
+        StateRecord::Open => EpochState::Open,
+        StateRecord::Fenced => EpochState::Fenced,
+        StateRecord::Closed => EpochState::Closed(position(record.seal)),
+    };
+    let image = EpochImage {
+        wal: record.wal(),
+        state,
+        floor: position(record.floor),
+        confirmed: position(record.confirmed),
+        last_upload: record.last_upload,
+        last_dropped: record.last_dropped.into_iter().map(StreamId).collect(),
+    };
+    (NodeEpoch(record.epoch), image)
 }
 
 fn topic_record(topic: &TopicImage) -> TopicRecord {
@@ -303,6 +344,7 @@ fn topic_record(topic: &TopicImage) -> TopicRecord {
         name: topic.name.to_string(),
         internal: topic.internal,
         configs: topic.configs.clone(),
+        configs_at: topic.configs_at.0,
         partitions: topic.partitions.iter().map(partition).collect(),
     }
 }
@@ -327,6 +369,7 @@ fn topic_image(topic: TopicRecord) -> TopicImage {
         name: topic.name.into(),
         internal: topic.internal,
         configs: topic.configs,
+        configs_at: LogIndex(topic.configs_at),
         partitions: topic.partitions.into_iter().map(partition).collect(),
     }
 }

@@ -16,6 +16,10 @@ pub(crate) struct LogRecord {
 }
 
 #[derive(Clone, PartialEq, Oneof)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is an entry, and few are alive at a time"
+)]
 pub(crate) enum Kind {
     #[prost(message, tag = "1")]
     Vote(VoteRecord),

@@ -71,7 +71,7 @@ impl SnapshotStore {
         match file.version {
             VERSION => {}
             0 => return Err(unreadable("its beginning is missing")),
-            newer => return Err(self.error(SnapshotError::Newer(newer))),
+            other => return Err(self.error(SnapshotError::OtherVersion(other))),
         }
         if crc32fast::hash(&file.image) != file.crc {
             return Err(unreadable("its checksum is wrong"));

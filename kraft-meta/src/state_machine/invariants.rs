@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use highwater_types::{ObjectId, StreamId};
 
-use crate::image::{MetadataImage, StreamImage};
+use crate::image::{EpochImage, EpochState, MetadataImage, StreamImage};
 
 impl MetadataImage {
     /// The first broken invariant, in words.
@@ -12,6 +12,16 @@ impl MetadataImage {
     /// # Errors
     /// Those words.
     pub fn check(&self) -> Result<(), String> {
+        for (id, node) in &self.nodes {
+            let open = |epoch: &EpochImage| epoch.state == EpochState::Open;
+            let open = node.epochs.iter().filter(|(_, epoch)| open(epoch));
+            if open
+                .map(|(epoch, _)| *epoch)
+                .any(|epoch| epoch != node.epoch)
+            {
+                return Err(format!("E2: an epoch of node {id} is open beside its last"));
+            }
+        }
         let mut references: BTreeMap<ObjectId, u64> = BTreeMap::new();
         for (id, stream) in &self.streams {
             check_stream(*id, stream)?;

@@ -25,12 +25,15 @@ impl MetadataImage {
                 }
                 Ok(Outcome::Done)
             }
-            Action::RegisterNode(register) => Ok(self.register_node(at, register)),
-            Action::CloseEpoch(close) => self.close_epoch(&close),
-            Action::CreateTopic(create) => self.create_topic(create),
+            Action::RegisterNode(register) => self.register_node(at, register),
+            Action::FenceEpoch(fence) => self.fence_epoch(fence),
+            Action::CloseEpoch(close) => self.close_epoch(close),
+            Action::EpochSwept(swept) => self.epoch_swept(swept),
+            Action::AssignLeaders(assign) => self.assign_leaders(&assign),
+            Action::CreateTopic(create) => self.create_topic(at, create),
             Action::DeleteTopic(delete) => self.delete_topic(&delete),
             Action::CreatePartitions(create) => self.create_partitions(&create),
-            Action::SetTopicConfigs(set) => self.set_topic_configs(set),
+            Action::SetTopicConfigs(set) => self.set_topic_configs(at, set),
             Action::OpenStreams(open) => self.open_streams(&open),
             Action::CommitObject(commit) => self.commit_object(commit),
             Action::TrimStream(trim) => self.trim_stream(trim),

@@ -1,115 +1,239 @@
-//! Registration and epochs (rules E).
+//! Registration, fencing and closing (rules E), and who leads what (E4, E5).
 
 use std::sync::Arc;
 
 use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 use highwater_types::{
-    LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, WalPosition,
+    LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, WalPosition,
 };
 
-use crate::command::{CloseEpoch, Outcome, RegisterNode, Rejection};
-use crate::image::{MetadataImage, NodeImage, TopicImage};
+use crate::command::{
+    AssignLeaders, CloseEpoch, Closing, EpochSwept, FenceEpoch, Outcome, RegisterNode, Rejection,
+    Sealed, StreamEpoch, WalKind,
+};
+use crate::image::{EpochImage, EpochState, MetadataImage, NodeImage};
 
 impl MetadataImage {
     /// E1: the epoch is the log index. E2: idempotent by incarnation; fences every earlier epoch.
-    pub(super) fn register_node(&mut self, at: LogIndex, register: RegisterNode) -> Outcome {
-        let before = self.nodes.get(&register.node).cloned();
-        if let Some(node) = before
-            .as_ref()
-            .filter(|node| node.incarnation == register.incarnation)
-        {
-            return registered(node);
+    pub(super) fn register_node(
+        &mut self,
+        at: LogIndex,
+        register: RegisterNode,
+    ) -> Result<Outcome, Rejection> {
+        let wal = WalKind::try_from(register.wal).map_err(|_unknown| Rejection::NotUnderstood)?;
+        let before = self.nodes.get(&register.node);
+        if let Some(node) = before.filter(|node| node.incarnation == register.incarnation) {
+            let epoch = node.epochs.get(&node.epoch);
+            let open = epoch.filter(|epoch| epoch.state == EpochState::Open);
+            return match open {
+                Some(open) => Ok(registered(node.epoch, open)),
+                None => Err(Rejection::Fenced(node.epoch)),
+            };
+        }
+        if before.map_or(0, |node| node.epoch.0) != register.after {
+            return Err(Rejection::Changed);
+        }
+        let mut epochs = before.map_or_else(Default::default, |node| node.epochs.clone());
+        for former in epochs.values_mut() {
+            if former.state == EpochState::Open {
+                former.state = EpochState::Fenced;
+            }
         }
         let epoch = NodeEpoch(at.0);
-        let before = before.as_deref();
-        if let Some(fenced) = before {
-            self.condemn_in_flight(NodeId(register.node), fenced);
-        }
+        let start = WalPosition { epoch, at: 0 };
+        // the log of a disk WAL goes on
+        let former = epochs.values().rfind(|former| former.wal == wal);
+        let former = former.filter(|_| wal == WalKind::Disk);
+        let opened = EpochImage {
+            wal,
+            state: EpochState::Open,
+            floor: former.map_or(start, |former| former.floor),
+            confirmed: former.map_or(start, |former| former.confirmed),
+            last_upload: 0,
+            last_dropped: Vec::new(),
+        };
+        let outcome = registered(epoch, &opened);
+        epochs.insert(epoch, opened);
         let node = NodeImage {
             epoch,
             incarnation: register.incarnation,
-            closed_below: before.map_or(epoch, |node| node.closed_below),
             endpoints: register.endpoints,
-            floor: before.map_or(0, |node| node.floor),
-            confirmed: before.map_or(0, |node| node.confirmed),
-            last_upload: before.and_then(|node| node.last_upload.clone()),
+            epochs,
         };
-        let outcome = registered(&node);
         self.nodes.insert(register.node, Arc::new(node));
-        outcome
+        Ok(outcome)
     }
 
-    /// U5: what a fenced epoch had in flight can never be committed any more; it is swept by name.
-    fn condemn_in_flight(&mut self, node: NodeId, fenced: &NodeImage) {
-        let last = fenced.last_upload_number();
-        for number in last + 1..=last + UPLOADS_IN_FLIGHT_MAX as u64 {
-            self.condemn(ObjectId {
-                node,
-                epoch: fenced.epoch,
-                kind: ObjectKind::Upload,
-                number,
-            });
+    /// E6: from here on it changes nothing. Whether that was right is liveness only.
+    pub(super) fn fence_epoch(&mut self, fence: FenceEpoch) -> Result<Outcome, Rejection> {
+        let id = NodeEpoch(fence.epoch);
+        let (node, mut image) = self.epoch_of(fence.node, id)?;
+        if image.state != EpochState::Open {
+            return Err(Rejection::Fenced(id));
         }
+        image.state = EpochState::Fenced;
+        self.put_epoch(fence.node, node, (id, image));
+        Ok(Outcome::Done)
     }
 
-    /// E3: recovered by its own node. Then E5: what it led gets a new leader epoch of the live one.
-    pub(super) fn close_epoch(&mut self, close: &CloseEpoch) -> Result<Outcome, Rejection> {
-        let below = NodeEpoch(close.below);
-        let node = self
-            .nodes
-            .get(&close.node)
-            .ok_or(Rejection::Fenced(below))?;
-        if node.epoch != below {
-            return Err(Rejection::Fenced(below));
+    /// E3: from here on what it led may be another's, and its orphans go by name (U5).
+    pub(super) fn close_epoch(&mut self, close: CloseEpoch) -> Result<Outcome, Rejection> {
+        let id = NodeEpoch(close.epoch);
+        let by = NodeEpoch(close.by);
+        let (closer, _) = self.open_epoch(by)?;
+        let (_, image) = self.epoch_of(close.node, id)?;
+        if image.state != EpochState::Fenced {
+            // W8: of two sealers one is late
+            return Err(Rejection::Changed);
         }
-        let mut node = (**node).clone();
-        node.closed_below = below;
-        self.nodes.insert(close.node, Arc::new(node));
-        let id = NodeId(close.node);
-        let led: Vec<Arc<TopicImage>> = self
-            .topics
-            .values()
-            .filter(|topic| {
-                topic
-                    .partitions
-                    .iter()
-                    .any(|p| leads_below(p.leader, id, below))
-            })
-            .cloned()
-            .collect();
-        for topic in led {
-            let mut topic = (*topic).clone();
-            for partition in &mut topic.partitions {
-                if leads_below(partition.leader, id, below) {
-                    partition.leader = Some((id, below));
-                    partition.leader_epoch = LeaderEpoch(partition.leader_epoch.0 + 1);
-                }
+        match (close.how.ok_or(Rejection::NotUnderstood)?, image.wal) {
+            // its data directory is its own node's (D4)
+            (Closing::Recovered(_), WalKind::Disk) if closer == close.node => {
+                self.remove_epoch(close.node, id);
             }
-            self.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
+            (Closing::Sealed(sealed), WalKind::Object) => {
+                self.seal_epoch(close.node, id, by, sealed)?;
+            }
+            _ => return Err(Rejection::NotUnderstood),
+        }
+        let mut orphan = ObjectId {
+            node: NodeId(close.node),
+            epoch: id,
+            kind: ObjectKind::Upload,
+            number: image.last_upload,
+        };
+        for _ in 0..UPLOADS_IN_FLIGHT_MAX {
+            orphan.number += 1;
+            self.condemn(orphan);
         }
         Ok(Outcome::Done)
     }
 
-    /// The live node of an epoch (E6).
+    /// W8, W9: the sealed range is registered in the command that closes.
+    fn seal_epoch(
+        &mut self,
+        node: i32,
+        id: NodeEpoch,
+        by: NodeEpoch,
+        sealed: Sealed,
+    ) -> Result<(), Rejection> {
+        let at = WalPosition::from(sealed.at.ok_or(Rejection::NotUnderstood)?);
+        let (image_of_node, mut image) = self.epoch_of(node, id)?;
+        if at.epoch != id || at < image.floor {
+            return Err(Rejection::NotUnderstood);
+        }
+        if let Some(index) = sealed.index.map(ObjectId::try_from).transpose()? {
+            let known = self.objects.contains_key(&index) || self.condemned.contains_key(&index);
+            if index.epoch != by || index.kind != ObjectKind::Index || known {
+                return Err(Rejection::NotUnderstood);
+            }
+            self.register_object(index, sealed.bytes, sealed.claims, &|held| held == Some(id))?;
+        } else if !sealed.claims.is_empty() {
+            return Err(Rejection::NotUnderstood);
+        }
+        image.state = EpochState::Closed(at);
+        self.put_epoch(node, image_of_node, (id, image));
+        Ok(())
+    }
+
+    /// W12: nothing of it is left but its seal, which needs nobody to know it.
+    pub(super) fn epoch_swept(&mut self, swept: EpochSwept) -> Result<Outcome, Rejection> {
+        let id = NodeEpoch(swept.epoch);
+        let (_, image) = self.epoch_of(swept.node, id)?;
+        if !matches!(image.state, EpochState::Closed(_)) {
+            return Err(Rejection::Unclosed(id));
+        }
+        self.remove_epoch(swept.node, id);
+        Ok(Outcome::Done)
+    }
+
+    /// E4, E5: stream by stream; each gets the next leader epoch.
+    pub(super) fn assign_leaders(&mut self, assign: &AssignLeaders) -> Result<Outcome, Rejection> {
+        let epoch = NodeEpoch(assign.node_epoch);
+        let (node, _) = self.open_epoch(epoch)?;
+        let leader = (NodeId(node), epoch);
+        let streams = assign.streams.iter();
+        let assigned = streams.map(|asked| self.assign_leader(leader, *asked));
+        Ok(Outcome::Assigned(assigned.collect()))
+    }
+
+    fn assign_leader(
+        &mut self,
+        leader: (NodeId, NodeEpoch),
+        asked: StreamEpoch,
+    ) -> Result<LeaderEpoch, Rejection> {
+        let id = StreamId(asked.stream);
+        let stream = self.streams.get(&id).ok_or(Rejection::UnknownStream(id))?;
+        let index = usize::try_from(stream.partition).unwrap_or(usize::MAX);
+        let topic = self.topic_by_id(stream.topic);
+        let topic = topic.ok_or(Rejection::UnknownStream(id))?;
+        let partition = topic.partitions.get(index);
+        let partition = partition.ok_or(Rejection::UnknownStream(id))?;
+        let held = partition.leader_epoch;
+        if held != LeaderEpoch(asked.leader_epoch) {
+            return Err(Rejection::NotHeld { stream: id, held });
+        }
+        if let Some((former, epoch)) = partition.leader
+            && self.is_unclosed(former, epoch)
+        {
+            return Err(Rejection::Unclosed(epoch));
+        }
+        let next = held.0.checked_add(1).map(LeaderEpoch);
+        let next = next.ok_or(Rejection::NotUnderstood)?;
+        let mut topic = (**topic).clone();
+        topic.partitions[index].leader = Some(leader);
+        topic.partitions[index].leader_epoch = next;
+        self.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
+        Ok(next)
+    }
+
+    /// The node of an epoch that is open (E6).
     pub(super) fn open_epoch(&self, epoch: NodeEpoch) -> Result<(i32, &Arc<NodeImage>), Rejection> {
-        let found = self.nodes.iter().find(|(_, node)| node.epoch == epoch);
+        let is_open = |node: &NodeImage| {
+            let image = node.epochs.get(&epoch);
+            image.is_some_and(|image| image.state == EpochState::Open)
+        };
+        let found = self.nodes.iter().find(|(_, node)| is_open(node));
         found
             .map(|(id, node)| (*id, node))
             .ok_or(Rejection::Fenced(epoch))
     }
+
+    fn is_unclosed(&self, node: NodeId, epoch: NodeEpoch) -> bool {
+        let node = self.nodes.get(&node.0);
+        node.is_some_and(|node| node.unclosed().any(|(unclosed, _)| unclosed == epoch))
+    }
+
+    /// An epoch that is not done with, and its node.
+    fn epoch_of(&self, node: i32, id: NodeEpoch) -> Result<(NodeImage, EpochImage), Rejection> {
+        let node = self.nodes.get(&node).ok_or(Rejection::Changed)?;
+        let image = node.epochs.get(&id).ok_or(Rejection::Changed)?;
+        Ok(((**node).clone(), image.clone()))
+    }
+
+    pub(super) fn put_epoch(
+        &mut self,
+        id: i32,
+        mut node: NodeImage,
+        (epoch, image): (NodeEpoch, EpochImage),
+    ) {
+        node.epochs.insert(epoch, image);
+        self.nodes.insert(id, Arc::new(node));
+    }
+
+    fn remove_epoch(&mut self, id: i32, epoch: NodeEpoch) {
+        if let Some(node) = self.nodes.get(&id) {
+            let mut node = (**node).clone();
+            node.epochs.remove(&epoch);
+            self.nodes.insert(id, Arc::new(node));
+        }
+    }
 }
 
-fn leads_below(leader: Option<(NodeId, NodeEpoch)>, node: NodeId, below: NodeEpoch) -> bool {
-    leader.is_none_or(|(leader, epoch)| leader == node && epoch < below)
-}
-
-fn registered(node: &NodeImage) -> Outcome {
+fn registered(epoch: NodeEpoch, image: &EpochImage) -> Outcome {
     Outcome::Registered {
-        epoch: node.epoch,
-        floor: WalPosition {
-            epoch: node.epoch,
-            at: node.floor,
-        },
-        confirmed: node.confirmed,
+        epoch,
+        floor: image.floor,
+        confirmed: image.confirmed,
     }
 }

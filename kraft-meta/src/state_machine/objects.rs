@@ -6,7 +6,9 @@ use std::sync::Arc;
 use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId};
 
-use crate::command::{ClaimOfStream, ClaimRecord, CommitObject, ObjectName, Outcome, Rejection};
+use crate::command::{
+    ClaimOfStream, ClaimRecord, CommitObject, ObjectName, Outcome, Position, Rejection,
+};
 use crate::image::{MetadataImage, NodeImage, ObjectImage, StreamImage};
 
 enum Verdict {
@@ -19,41 +21,71 @@ impl MetadataImage {
     pub(super) fn commit_object(&mut self, commit: CommitObject) -> Result<Outcome, Rejection> {
         let epoch = NodeEpoch(commit.node_epoch);
         let (node_id, node) = self.open_epoch(epoch)?;
-        // a former epoch's batches are committed before it is closed, an epoch's own after (E3)
-        if node_id != commit.node || commit.recovering == (node.closed_below == epoch) {
+        if node_id != commit.node {
             return Err(Rejection::Fenced(epoch));
         }
-        let last = node.last_upload_number();
-        if commit.number <= last {
-            return match &node.last_upload {
-                Some((_, number, dropped)) if commit.number == *number => {
-                    let dropped = dropped.clone();
-                    Ok(Outcome::Committed { dropped })
-                }
-                _ => Err(Rejection::Changed),
-            };
-        }
-        if commit.number - last > UPLOADS_IN_FLIGHT_MAX as u64 || names_a_stream_twice(&commit) {
+        let node: NodeImage = (**node).clone();
+        let mut image = node.epochs[&epoch].clone();
+        // a former epoch's batches are committed before it is closed, an epoch's own after (E3)
+        let former: Vec<NodeEpoch> = node.fenced().map(|(former, _)| former).collect();
+        if commit.recovering == former.is_empty() {
             return Err(Rejection::NotUnderstood);
         }
-        let mut node: NodeImage = (**node).clone();
+        let last = image.last_upload;
+        if commit.number <= last {
+            return match commit.number == last {
+                true => Ok(Outcome::Committed {
+                    dropped: image.last_dropped,
+                }),
+                false => Err(Rejection::Changed),
+            };
+        }
+        if commit.number - last > UPLOADS_IN_FLIGHT_MAX as u64 {
+            return Err(Rejection::NotUnderstood);
+        }
         let object = ObjectId {
             node: NodeId(node_id),
             epoch,
             kind: ObjectKind::Upload,
             number: commit.number,
         };
-        let verdicts = commit
-            .claims
-            .into_iter()
-            .map(|of| self.judge(of, commit.recovering, object))
-            .collect::<Result<Vec<_>, _>>()?;
+        // recovered by its own node (E3): what a fenced epoch of it held
+        let is_held = |held: Option<NodeEpoch>| match commit.recovering {
+            true => held.is_some_and(|held| former.contains(&held)),
+            false => held == Some(epoch),
+        };
+        let dropped = self.register_object(object, commit.bytes, commit.claims, &is_held)?;
         // U5: commits come in order of their numbers, so what was passed over never comes
         for number in (last + 1..commit.number).filter(|n| *n < commit.lowest_in_flight) {
             self.condemn(ObjectId { number, ..object });
         }
-        // the commit's own reference, until all claims are in
-        let (bytes, references) = (commit.bytes, 1);
+        let position = |position: Option<Position>| position.unwrap_or_default().into();
+        image.floor = image.floor.max(position(commit.floor));
+        image.confirmed = image.confirmed.max(position(commit.confirmed));
+        image.last_upload = commit.number;
+        image.last_dropped.clone_from(&dropped);
+        self.put_epoch(node_id, node, (epoch, image));
+        Ok(Outcome::Committed { dropped })
+    }
+
+    /// Adds an object and what it holds of each stream; answers what was dropped of it. `is_held` says of the epoch that
+    /// has a stream open whether the claims are its. All is refused before anything is changed.
+    pub(super) fn register_object(
+        &mut self,
+        object: ObjectId,
+        bytes: u64,
+        claims: Vec<ClaimOfStream>,
+        is_held: &dyn Fn(Option<NodeEpoch>) -> bool,
+    ) -> Result<Vec<StreamId>, Rejection> {
+        if names_a_stream_twice(&claims) {
+            return Err(Rejection::NotUnderstood);
+        }
+        let verdicts = claims
+            .into_iter()
+            .map(|of| self.judge(of, object, is_held))
+            .collect::<Result<Vec<_>, _>>()?;
+        // its own reference, until all claims are in
+        let references = 1;
         self.objects
             .insert(object, ObjectImage { bytes, references });
         let mut dropped = Vec::new();
@@ -64,18 +96,14 @@ impl MetadataImage {
             }
         }
         self.unreference_object(object);
-        node.floor = node.floor.max(commit.floor);
-        node.confirmed = node.confirmed.max(commit.confirmed);
-        node.last_upload = Some((epoch, commit.number, dropped.clone()));
-        self.nodes.insert(node_id, Arc::new(node));
-        Ok(Outcome::Committed { dropped })
+        Ok(dropped)
     }
 
     fn judge(
         &self,
         of: ClaimOfStream,
-        recovering: bool,
         object: ObjectId,
+        is_held: &dyn Fn(Option<NodeEpoch>) -> bool,
     ) -> Result<Verdict, Rejection> {
         let id = StreamId(of.stream);
         let mut claim = of.claim.ok_or(Rejection::NotUnderstood)?;
@@ -97,12 +125,8 @@ impl MetadataImage {
             let held = stream.leader_epoch;
             return Err(Rejection::NotHeld { stream: id, held });
         }
-        let held = stream.leader_epoch == LeaderEpoch(claim.leader_epoch)
-            && match stream.held_by {
-                // recovered by its own node (E3): this is the later epoch of the node that leads it
-                Some(_) if recovering => self.led_by(stream, object.node),
-                held_by => held_by == Some(object.epoch),
-            };
+        let held =
+            stream.leader_epoch == LeaderEpoch(claim.leader_epoch) && is_held(stream.held_by);
         let has_it =
             claim.next <= stream.committed_end && !(alone && claim.next == stream.committed_end);
         if !held || has_it {
@@ -164,13 +188,6 @@ impl MetadataImage {
         }
     }
 
-    fn led_by(&self, stream: &StreamImage, node: NodeId) -> bool {
-        let topic = self.topic_by_id(stream.topic);
-        let partition = topic.and_then(|topic| topic.partition(stream.partition));
-        let leader = partition.and_then(|partition| partition.leader);
-        leader.is_some_and(|(leader, _)| leader == node)
-    }
-
     /// G1: for good.
     pub(super) fn condemn(&mut self, id: ObjectId) {
         self.condemned.insert(id, self.at);
@@ -193,7 +210,7 @@ fn object_of(claim: &ClaimRecord) -> Option<ObjectId> {
     claim.object.and_then(|name| name.try_into().ok())
 }
 
-fn names_a_stream_twice(commit: &CommitObject) -> bool {
+fn names_a_stream_twice(claims: &[ClaimOfStream]) -> bool {
     let mut seen = BTreeSet::new();
-    !commit.claims.iter().all(|of| seen.insert(of.stream))
+    !claims.iter().all(|of| seen.insert(of.stream))
 }

@@ -11,9 +11,9 @@ impl MetadataImage {
     pub(super) fn open_streams(&mut self, open: &OpenStreams) -> Result<Outcome, Rejection> {
         let epoch = NodeEpoch(open.node_epoch);
         let (node, image) = self.open_epoch(epoch)?;
-        if image.closed_below != epoch {
-            // its own former epochs are not recovered yet (E3, E4)
-            return Err(Rejection::Fenced(epoch));
+        // its own former epochs are closed first (E3)
+        if let Some((former, _)) = image.fenced().next() {
+            return Err(Rejection::Unclosed(former));
         }
         let leader = (NodeId(node), epoch);
         let opened = open
@@ -61,13 +61,11 @@ impl MetadataImage {
     pub(super) fn trim_stream(&mut self, trim: TrimStream) -> Result<Outcome, Rejection> {
         let id = StreamId(trim.stream);
         let stream = self.streams.get(&id).ok_or(Rejection::UnknownStream(id))?;
-        if trim.node_epoch != 0 {
-            let epoch = NodeEpoch(trim.node_epoch);
-            self.open_epoch(epoch)?;
-            if stream.held_by != Some(epoch) {
-                let held = stream.leader_epoch;
-                return Err(Rejection::NotHeld { stream: id, held });
-            }
+        let epoch = NodeEpoch(trim.node_epoch);
+        self.open_epoch(epoch)?;
+        let held = stream.leader_epoch;
+        if stream.held_by != Some(epoch) || held != LeaderEpoch(trim.leader_epoch) {
+            return Err(Rejection::NotHeld { stream: id, held });
         }
         if trim.start <= stream.start {
             return Ok(Outcome::Done);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, TopicId};
+use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamId, TopicId};
 use imbl::OrdMap;
 
 use crate::command::{
@@ -11,7 +11,11 @@ use crate::command::{
 use crate::image::{MetadataImage, PartitionImage, StreamImage, TopicImage};
 
 impl MetadataImage {
-    pub(super) fn create_topic(&mut self, create: CreateTopic) -> Result<Outcome, Rejection> {
+    pub(super) fn create_topic(
+        &mut self,
+        at: LogIndex,
+        create: CreateTopic,
+    ) -> Result<Outcome, Rejection> {
         let id = uuid(&create.id);
         if id.is_zero() {
             return Err(Rejection::NotUnderstood);
@@ -25,6 +29,7 @@ impl MetadataImage {
             name: Arc::clone(&name),
             internal: create.internal,
             configs: create.configs,
+            configs_at: at,
             partitions: Vec::new(),
         };
         for replicas in &create.partitions {
@@ -39,8 +44,9 @@ impl MetadataImage {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
         let leader = replicas.nodes.iter().find_map(|node| {
-            let live = self.nodes.get(node)?;
-            Some((NodeId(*node), live.epoch))
+            let epoch = self.nodes.get(node)?.epoch;
+            self.open_epoch(epoch).ok()?;
+            Some((NodeId(*node), epoch))
         });
         let index = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
         self.streams
@@ -71,12 +77,21 @@ impl MetadataImage {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn set_topic_configs(&mut self, set: SetTopicConfigs) -> Result<Outcome, Rejection> {
+    /// Decided on configurations that another has changed since, it would undo that change.
+    pub(super) fn set_topic_configs(
+        &mut self,
+        at: LogIndex,
+        set: SetTopicConfigs,
+    ) -> Result<Outcome, Rejection> {
         let topic = self
             .topic_by_id(uuid(&set.topic))
             .ok_or(Rejection::UnknownTopic)?;
+        if topic.configs_at != LogIndex(set.decided_at) {
+            return Err(Rejection::Changed);
+        }
         let mut topic = (**topic).clone();
         topic.configs = set.configs;
+        topic.configs_at = at;
         self.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
         Ok(Outcome::Done)
     }

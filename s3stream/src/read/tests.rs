@@ -352,7 +352,7 @@ impl StreamMetadata for Known {
         unknown()
     }
 
-    async fn trim(&self, _: StreamId, _: StreamOffset) -> Result<(), StreamError> {
+    async fn trim(&self, _: StreamId, _: LeaderEpoch, _: StreamOffset) -> Result<(), StreamError> {
         unknown()
     }
 

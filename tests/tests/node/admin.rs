@@ -15,7 +15,9 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_tests::{Client, TestNode};
+use tokio::task::JoinSet;
 
+use super::compression::alter;
 use super::{T0, batch};
 
 async fn create(client: &mut Client, topic: CreatableTopic, validate_only: bool) -> Result<i16> {
@@ -268,6 +270,45 @@ async fn what_has_no_configurations_here_is_told_by_its_name() -> Result<()> {
             assert_eq!(code, unsupported, "{kind}");
             assert!(message.unwrap_or_default().contains(word), "{kind}");
         }
+    }
+    Ok(())
+}
+
+// each is decided on what the others did: none is lost
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_one_topics_configs_at_once_all_stand() -> Result<()> {
+    const CHANGES: [(&str, &str); 6] = [
+        ("retention.ms", "100000"),
+        ("retention.bytes", "100001"),
+        ("segment.bytes", "2000000"),
+        ("segment.ms", "100002"),
+        ("max.message.bytes", "100003"),
+        ("delete.retention.ms", "100004"),
+    ];
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut altering = JoinSet::new();
+    for (name, value) in CHANGES {
+        let mut client = node.client().await?;
+        altering.spawn(async move { alter(&mut client, "t", name, value).await });
+    }
+    for done in altering.join_all().await {
+        done?;
+    }
+    let request = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: 2,
+            resource_name: "t".into(),
+            configuration_keys: None,
+        }],
+        ..Default::default()
+    };
+    let answer = node.client().await?.send(&request, 4).await?;
+    for (name, value) in CHANGES {
+        let mut configs = answer.results[0].configs.iter();
+        let config = configs.find(|config| &*config.name == name);
+        let found = config.and_then(|config| config.value.as_deref());
+        assert_eq!(found, Some(value), "{name}");
     }
     Ok(())
 }

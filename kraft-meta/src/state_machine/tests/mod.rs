@@ -2,32 +2,77 @@
 
 use std::collections::BTreeSet;
 
-use highwater_types::{LogIndex, NodeEpoch, ObjectId};
+use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::command::{
-    AllocateProducerIds, ClaimOfStream, ClaimRecord, CloseEpoch, CommitObject, CreatePartitions,
-    CreateTopic, DeleteTopic, Format, ObjectsDeleted, OpenStreams, RegisterNode, Replicas,
-    SetTopicConfigs, StreamEpoch, TrimStream,
+    AllocateProducerIds, AssignLeaders, ClaimOfStream, ClaimRecord, CloseEpoch, Closing,
+    CommitObject, CreatePartitions, CreateTopic, DeleteTopic, EpochSwept, FenceEpoch, Format,
+    ObjectsDeleted, OpenStreams, Position, Recovered, RegisterNode, Replicas, Sealed,
+    SetTopicConfigs, StreamEpoch, TrimStream, WalKind,
 };
-use crate::image::MetadataImage;
+use crate::image::{EpochState, MetadataImage};
 use crate::{Action, Command, Outcome, Rejection};
+
+mod checkpoints;
+mod epochs;
 
 /// What is asked for, before it meets a state: small numbers, so that commands concern each other.
 #[derive(Debug, Clone)]
 enum Ask {
-    Register { node: u8, incarnation: u8 },
-    Close { node: u8, stale: bool },
-    Create { topic: u8, partitions: u8 },
-    Delete { topic: u8 },
-    Grow { topic: u8, existing: u8 },
-    Configure { topic: u8 },
-    Open { node: u8, stale: bool },
+    Register {
+        node: u8,
+        incarnation: u8,
+        wal: WalKind,
+    },
+    Fence {
+        node: u8,
+    },
+    Close {
+        node: u8,
+        by: u8,
+        other_kind: bool,
+    },
+    Sweep {
+        node: u8,
+    },
+    Assign {
+        node: u8,
+        stale: bool,
+    },
+    Create {
+        topic: u8,
+        partitions: u8,
+    },
+    Delete {
+        topic: u8,
+    },
+    Grow {
+        topic: u8,
+        existing: u8,
+    },
+    Configure {
+        topic: u8,
+        stale: bool,
+    },
+    Open {
+        node: u8,
+        stale: bool,
+    },
     Commit(Commit),
-    Trim { stream: u8, start: i64, node: u8 },
-    Reap { count: u8 },
-    Allocate { node: u8, count: i64 },
+    Trim {
+        stream: u8,
+        start: i64,
+        node: u8,
+    },
+    Reap {
+        count: u8,
+    },
+    Allocate {
+        node: u8,
+        count: i64,
+    },
     Nothing,
 }
 
@@ -60,14 +105,18 @@ fn asks() -> impl Strategy<Value = Ask> {
                 recovering,
             })
         });
+    let wal = prop_oneof![3 => Just(WalKind::Disk), 1 => Just(WalKind::Object)];
     let stale = prop_oneof![5 => Just(false), 1 => Just(true)];
     prop_oneof![
-        2 => (node.clone(), 0..5u8).prop_map(|(node, incarnation)| Ask::Register { node, incarnation }),
-        3 => (node.clone(), stale.clone()).prop_map(|(node, stale)| Ask::Close { node, stale }),
+        3 => (node.clone(), 0..5u8, wal).prop_map(|(node, incarnation, wal)| Ask::Register { node, incarnation, wal }),
+        1 => node.clone().prop_map(|node| Ask::Fence { node }),
+        5 => (node.clone(), node.clone(), stale.clone()).prop_map(|(node, by, other_kind)| Ask::Close { node, by, other_kind }),
+        1 => node.clone().prop_map(|node| Ask::Sweep { node }),
+        3 => (node.clone(), stale.clone()).prop_map(|(node, stale)| Ask::Assign { node, stale }),
         2 => (topic.clone(), 0..3u8).prop_map(|(topic, partitions)| Ask::Create { topic, partitions }),
         1 => topic.clone().prop_map(|topic| Ask::Delete { topic }),
         1 => (topic.clone(), 0..3u8).prop_map(|(topic, existing)| Ask::Grow { topic, existing }),
-        1 => topic.prop_map(|topic| Ask::Configure { topic }),
+        1 => (topic, stale.clone()).prop_map(|(topic, stale)| Ask::Configure { topic, stale }),
         4 => (node.clone(), stale).prop_map(|(node, stale)| Ask::Open { node, stale }),
         12 => commit,
         4 => (0..8u8, -3..20i64, 0..4u8).prop_map(|(stream, start, node)| Ask::Trim { stream, start, node }),
@@ -98,15 +147,6 @@ fn replicas(count: u8) -> Vec<Replicas> {
 /// The command as a node would make it that sees this image, or one that sees an older one.
 fn command(ask: Ask, image: &MetadataImage) -> Command {
     let action = match ask {
-        Ask::Register { node, incarnation } => Action::RegisterNode(RegisterNode {
-            node: node.into(),
-            incarnation: vec![incarnation],
-            endpoints: Vec::new(),
-        }),
-        Ask::Close { node, stale } => Action::CloseEpoch(CloseEpoch {
-            node: node.into(),
-            below: epoch_of(image, node) - u64::from(stale),
-        }),
         Ask::Create { topic, partitions } => Action::CreateTopic(CreateTopic {
             name: format!("topic-{topic}"),
             id: topic_id(topic),
@@ -121,21 +161,18 @@ fn command(ask: Ask, image: &MetadataImage) -> Command {
             existing: existing.into(),
             added: replicas(1),
         }),
-        Ask::Configure { topic } => Action::SetTopicConfigs(SetTopicConfigs {
-            topic: topic_id(topic),
-            configs: [("retention.ms".to_owned(), topic.to_string())].into(),
-        }),
-        Ask::Open { node, stale } => {
-            let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
-            let asked = partitions.map(|partition| StreamEpoch {
-                stream: partition.stream.0,
-                leader_epoch: partition.leader_epoch.0 - i32::from(stale),
-            });
-            Action::OpenStreams(OpenStreams {
-                node_epoch: epoch_of(image, node),
-                streams: asked.collect(),
+        Ask::Configure { topic, stale } => {
+            let known = image.topic_by_id(highwater_types::Uuid([topic; 16]));
+            Action::SetTopicConfigs(SetTopicConfigs {
+                topic: topic_id(topic),
+                configs: [("retention.ms".to_owned(), topic.to_string())].into(),
+                decided_at: known.map_or(1, |topic| topic.configs_at.0) - u64::from(stale),
             })
         }
+        Ask::Open { node, stale } => Action::OpenStreams(OpenStreams {
+            node_epoch: epoch_of(image, node),
+            streams: streams_of(image, stale),
+        }),
         Ask::Commit(commit) => Action::CommitObject(commit_object(&commit, image)),
         Ask::Trim {
             stream,
@@ -144,7 +181,11 @@ fn command(ask: Ask, image: &MetadataImage) -> Command {
         } => Action::TrimStream(TrimStream {
             stream: stream.into(),
             start,
-            node_epoch: if node == 3 { 0 } else { epoch_of(image, node) },
+            node_epoch: epoch_of(image, node),
+            leader_epoch: image
+                .streams
+                .get(&StreamId(stream.into()))
+                .map_or(0, |held| held.leader_epoch.0),
         }),
         Ask::Reap { count } => Action::ObjectsDeleted(ObjectsDeleted {
             objects: image
@@ -158,20 +199,66 @@ fn command(ask: Ask, image: &MetadataImage) -> Command {
             node_epoch: epoch_of(image, node),
             count,
         }),
-        Ask::Nothing => return Command::default(),
+        of_node => {
+            return node_action(&of_node, image).map_or_else(Command::default, Command::from);
+        }
     };
     action.into()
+}
+
+/// The commands of nodes and their epochs.
+fn node_action(ask: &Ask, image: &MetadataImage) -> Option<Action> {
+    let action = match *ask {
+        Ask::Register {
+            node,
+            incarnation,
+            wal,
+        } => Action::RegisterNode(RegisterNode {
+            node: node.into(),
+            incarnation: vec![incarnation],
+            endpoints: Vec::new(),
+            wal: wal.into(),
+            after: image
+                .nodes
+                .get(&i32::from(node))
+                .map_or(0, |node| node.epoch.0),
+        }),
+        Ask::Fence { node } => Action::FenceEpoch(FenceEpoch {
+            node: node.into(),
+            epoch: epoch_of(image, node),
+        }),
+        Ask::Close {
+            node,
+            by,
+            other_kind,
+        } => Action::CloseEpoch(close_epoch((node, by), other_kind, image)),
+        Ask::Sweep { node } => {
+            let known = image.nodes.get(&i32::from(node));
+            let first = known.and_then(|node| node.epochs.keys().next());
+            Action::EpochSwept(EpochSwept {
+                node: node.into(),
+                epoch: first.map_or(99, |epoch| epoch.0),
+            })
+        }
+        Ask::Assign { node, stale } => Action::AssignLeaders(AssignLeaders {
+            node_epoch: epoch_of(image, node),
+            streams: streams_of(image, stale),
+        }),
+        _ => return None,
+    };
+    Some(action)
 }
 
 fn commit_object(commit: &Commit, image: &MetadataImage) -> CommitObject {
     let last = image
         .nodes
         .get(&i32::from(commit.node))
-        .map_or(0, |node| node.last_upload_number());
+        .and_then(|node| node.epochs.get(&node.epoch))
+        .map_or(0, |epoch| epoch.last_upload);
     let number = last + u64::from(commit.step);
     let claims = commit.streams.iter().map(|&(stream, skip, count)| {
         let stream = u64::from(stream);
-        let held = image.streams.get(&highwater_types::StreamId(stream));
+        let held = image.streams.get(&StreamId(stream));
         let first = held.map_or(0, |held| held.committed_end) + skip.min(1);
         let claim = ClaimRecord {
             first,
@@ -188,16 +275,69 @@ fn commit_object(commit: &Commit, image: &MetadataImage) -> CommitObject {
             claim: Some(claim),
         }
     });
+    let epoch = epoch_of(image, commit.node);
+    let position = |at| Some(Position { epoch, at });
     CommitObject {
         node: commit.node.into(),
         node_epoch: epoch_of(image, commit.node),
         number,
         bytes: 100,
         claims: claims.collect(),
-        floor: number,
+        floor: position(number),
         lowest_in_flight: number,
-        confirmed: number,
+        confirmed: position(number),
         recovering: commit.recovering,
+    }
+}
+
+/// Every stream under the leader epoch of its partition.
+fn streams_of(image: &MetadataImage, stale: bool) -> Vec<StreamEpoch> {
+    let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
+    let asked = partitions.map(|partition| StreamEpoch {
+        stream: partition.stream.0,
+        leader_epoch: partition.leader_epoch.0 - i32::from(stale),
+    });
+    asked.collect()
+}
+
+/// Of the first epoch of a node that is not done with, with all that it holds.
+fn close_epoch((node, by): (u8, u8), other_kind: bool, image: &MetadataImage) -> CloseEpoch {
+    let known = image.nodes.get(&i32::from(node));
+    let first = known.and_then(|node| node.epochs.first_key_value());
+    let epoch = first.map_or(99, |(epoch, _)| epoch.0);
+    let sealed = first.is_some_and(|(_, image)| image.wal == WalKind::Object) != other_kind;
+    let by_epoch = epoch_of(image, by);
+    let held = image.streams.iter();
+    let held = held.filter(|(_, stream)| stream.held_by == Some(NodeEpoch(epoch)));
+    let claims = held.map(|(id, stream)| ClaimOfStream {
+        stream: id.0,
+        claim: Some(ClaimRecord {
+            first: stream.committed_end,
+            next: stream.committed_end + 3,
+            leader_epoch: stream.leader_epoch.0,
+            ..ClaimRecord::default()
+        }),
+    });
+    let index = ObjectId {
+        node: NodeId(by.into()),
+        epoch: NodeEpoch(by_epoch),
+        kind: ObjectKind::Index,
+        number: image.at.0 + 1,
+    };
+    let how = match sealed {
+        true => Closing::Sealed(Sealed {
+            at: Some(Position { epoch, at: 1000 }),
+            index: Some(index.into()),
+            bytes: 100,
+            claims: claims.collect(),
+        }),
+        false => Closing::Recovered(Recovered {}),
+    };
+    CloseEpoch {
+        node: node.into(),
+        epoch,
+        by: by_epoch,
+        how: Some(how),
     }
 }
 
@@ -213,8 +353,21 @@ fn nothing_goes_back(before: &MetadataImage, after: &MetadataImage) {
     }
     for (id, node) in &before.nodes {
         let now = &after.nodes[id];
-        assert!(now.epoch >= node.epoch && now.floor >= node.floor, "E1, W6");
-        assert!(now.closed_below >= node.closed_below, "E3");
+        assert!(now.epoch >= node.epoch, "E1");
+        for (epoch, now) in &now.epochs {
+            let Some(before) = node.epochs.get(epoch) else {
+                assert!(*epoch > node.epoch, "E3: {epoch} was done with");
+                continue;
+            };
+            let forth = |state| match state {
+                EpochState::Open => 0,
+                EpochState::Fenced => 1,
+                EpochState::Closed(_) => 2,
+            };
+            assert!(forth(now.state) >= forth(before.state), "E3");
+            assert!(now.floor >= before.floor, "W6");
+            assert_eq!(now.wal, before.wal, "D4");
+        }
     }
     assert!(after.next_stream >= before.next_stream);
     assert!(after.next_producer >= before.next_producer);
@@ -291,7 +444,13 @@ impl Log {
 
     fn register(&mut self, incarnation: u8) -> NodeEpoch {
         let node = 0;
-        match self.ask(Ask::Register { node, incarnation }) {
+        let wal = WalKind::Disk;
+        let register = Ask::Register {
+            node,
+            incarnation,
+            wal,
+        };
+        match self.ask(register) {
             Ok(Outcome::Registered { epoch, .. }) => epoch,
             other => panic!("{other:?}"),
         }
@@ -351,201 +510,6 @@ fn a_commit_is_repeated_clipped_dropped_or_refused() {
     let below = log.commit(3, 20);
     let dropped = log.committed(below);
     assert!(matches!(dropped, Ok(Outcome::Committed { dropped }) if dropped.len() == 1));
-}
-
-// E2
-#[test]
-fn a_registration_that_is_repeated_is_the_same_and_another_fences_all_before() {
-    let (mut log, first) = Log::opened();
-    let own = log.commit(0, 10);
-    let second = log.register(2);
-    assert!(second > first, "E1");
-    assert_eq!(log.register(2), second, "the same incarnation");
-    assert_eq!(log.committed(own), Err(Rejection::Fenced(first)));
-    let third = log.register(3);
-    assert!(third > second, "another incarnation");
-    assert!(log.register(1) > third, "one of before is a new one");
-}
-
-// E6
-#[test]
-fn a_fenced_epoch_changes_nothing() {
-    let (mut log, epoch) = Log::opened();
-    let commit = log.commit(0, 10);
-    log.register(2);
-    let fenced = Err(Rejection::Fenced(epoch));
-    assert_eq!(log.committed(commit), fenced);
-    let trim = TrimStream {
-        stream: 0,
-        start: 5,
-        node_epoch: epoch.0,
-    };
-    assert_eq!(log.apply(Action::TrimStream(trim).into()), fenced);
-    let allocate = AllocateProducerIds {
-        node_epoch: epoch.0,
-        count: 1,
-    };
-    assert_eq!(
-        log.apply(Action::AllocateProducerIds(allocate).into()),
-        fenced
-    );
-}
-
-// E3, E5
-#[test]
-fn a_former_epoch_is_recovered_then_closed_then_led_anew() {
-    let (mut log, _) = Log::opened();
-    let epoch = log.register(2);
-    let refused = log.ask(Ask::Open {
-        node: 0,
-        stale: false,
-    });
-    assert_eq!(refused, Err(Rejection::Fenced(epoch)), "not closed yet");
-    let own = log.commit(0, 10);
-    assert_eq!(log.committed(own.clone()), Err(Rejection::Fenced(epoch)));
-    let recovered = CommitObject {
-        recovering: true,
-        ..own
-    };
-    log.committed(recovered.clone()).expect("recovers");
-    assert_eq!(
-        log.image.streams[&highwater_types::StreamId(0)].committed_end,
-        10
-    );
-    log.ask(Ask::Close {
-        node: 0,
-        stale: false,
-    })
-    .expect("closes");
-    let late = CommitObject {
-        number: 2,
-        ..recovered
-    };
-    assert_eq!(log.committed(late), Err(Rejection::Fenced(epoch)));
-    let partition = &log.image.topic("topic-1").expect("there").partitions[0];
-    assert_eq!(partition.leader.map(|(_, epoch)| epoch), Some(epoch));
-    assert_eq!(partition.leader_epoch.0, 1);
-}
-
-// D2: metadata that lost its end learns from the log what it once gave, and does not drop it as deleted or moved
-#[test]
-fn a_recovered_stream_or_leader_epoch_that_was_never_given_refuses() {
-    let (mut log, _) = Log::opened();
-    log.register(2);
-    let mut commit = log.commit(0, 10);
-    commit.recovering = true;
-    let claim = |commit: &CommitObject, stream: u64, leader_epoch: i32| {
-        let mut commit = commit.clone();
-        commit.claims[0].stream = stream;
-        if let Some(claim) = commit.claims[0].claim.as_mut() {
-            claim.leader_epoch = leader_epoch;
-        }
-        commit
-    };
-    let stream = highwater_types::StreamId(1);
-    let never = log.committed(claim(&commit, 1, 0));
-    assert_eq!(never, Err(Rejection::UnknownStream(stream)));
-    let later = log.committed(claim(&commit, 0, 1));
-    assert!(matches!(later, Err(Rejection::NotHeld { .. })), "{later:?}");
-    log.ask(Ask::Delete { topic: 1 }).expect("deletes");
-    let deleted = log.committed(claim(&commit, 0, 0));
-    assert!(matches!(deleted, Ok(Outcome::Committed { dropped }) if dropped.len() == 1));
-}
-
-// U5
-#[test]
-fn what_was_in_flight_is_condemned_by_name() {
-    let (mut log, _) = Log::opened();
-    let mut commit = log.commit(0, 10);
-    commit.number = 3;
-    commit.lowest_in_flight = 3;
-    log.committed(commit).expect("commits");
-    let numbers =
-        |log: &Log| -> Vec<u64> { log.image.condemned().map(|(id, _)| id.number).collect() };
-    assert_eq!(numbers(&log), [1, 2], "passed over");
-    log.register(2);
-    let expected: Vec<u64> = [1, 2].into_iter().chain(4..=67).collect();
-    assert_eq!(numbers(&log), expected);
-    let mut far = log.commit(10, 11);
-    far.number = 65;
-    far.recovering = true;
-    assert_eq!(
-        log.committed(far),
-        Err(Rejection::NotUnderstood),
-        "U2: 64 in flight"
-    );
-}
-
-impl Log {
-    /// Commits a claim, with a checkpoint or without; answers its object.
-    fn claimed(&mut self, first: i64, next: i64, checkpoint_bytes: Option<u64>) -> u64 {
-        let mut commit = self.commit(first, next);
-        let number = commit.number;
-        let claim = commit.claims[0].claim.as_mut().expect("it has one");
-        claim.checkpoint_bytes = checkpoint_bytes;
-        let dropped = Vec::new();
-        assert_eq!(self.committed(commit), Ok(Outcome::Committed { dropped }));
-        number
-    }
-
-    fn trim(&mut self, start: i64) {
-        let (stream, node) = (0, 0);
-        let trimmed = self.ask(Ask::Trim {
-            stream,
-            start,
-            node,
-        });
-        assert_eq!(trimmed, Ok(Outcome::Done));
-        self.image.check().expect("is sound");
-    }
-
-    fn objects(&self) -> Vec<u64> {
-        self.image.objects.keys().map(|id| id.number).collect()
-    }
-}
-
-// I6, F5: what is known of producers is in the checkpoint and the deltas after it, whatever is trimmed
-#[test]
-fn claims_after_the_checkpoint_outlive_a_trim_until_the_next_checkpoint() {
-    let (mut log, _) = Log::opened();
-    let checkpoint = log.claimed(0, 10, Some(9));
-    let deltas = [log.claimed(10, 20, None), log.claimed(20, 30, None)];
-    log.trim(15);
-    log.trim(30);
-    assert_eq!(log.objects(), [checkpoint, deltas[0], deltas[1]]);
-    // below the start when it comes
-    log.trim(40);
-    let late = log.claimed(30, 40, None);
-    assert_eq!(log.objects().last(), Some(&late));
-    let newer = log.claimed(40, 50, Some(9));
-    assert_eq!(log.objects(), [newer]);
-    log.trim(50);
-    assert_eq!(log.objects(), [newer], "F5: data or no data");
-    log.image.check().expect("is sound");
-}
-
-// F5: 20 MB for one trimmed record
-#[test]
-fn a_checkpoint_that_is_carried_forward_lets_older_objects_go() {
-    let (mut log, _) = Log::opened();
-    log.claimed(0, 10, Some(9));
-    log.claimed(10, 20, None);
-    log.trim(20);
-    let carried = log.claimed(20, 20, Some(9));
-    assert_eq!(log.objects(), [carried]);
-    let mut stale = log.commit(10, 10);
-    let claim = stale.claims[0].claim.as_mut().expect("it has one");
-    claim.checkpoint_bytes = Some(0);
-    let answer = log.committed(stale);
-    let dropped = vec![highwater_types::StreamId(0)];
-    assert_eq!(answer, Ok(Outcome::Committed { dropped }), "not at the end");
-    assert_eq!(log.objects(), [carried]);
-    log.claimed(20, 20, Some(0));
-    assert!(log.objects().is_empty(), "an empty one needs no object");
-    let next = log.claimed(20, 30, Some(0));
-    assert_eq!(log.objects(), [next]);
-    log.trim(30);
-    assert!(log.objects().is_empty());
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! A start's steps in the metadata: it registers, and once what it recovers is registered it takes over (rules E).
+
+use highwater_kraft_meta::command::{
+    AssignLeaders, CloseEpoch, Closing, Endpoint, Recovered, RegisterNode, StreamEpoch, WalKind,
+};
+use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, Outcome, ProposeError};
+use highwater_types::{NodeEpoch, NodeId, WalPosition};
+
+use crate::config::{Advertised, Config};
+use crate::node::Machine;
+
+/// Partitions that one command gives a leader: it is some 30 KB.
+const ASSIGNED_AT_ONCE: usize = 2000;
+
+/// Registers a start of this node: its epoch, and the floor of its WAL (E1, E2).
+///
+/// # Errors
+/// [`ProposeError`].
+pub(crate) async fn register(
+    config: &Config,
+    machine: &Machine,
+    advertised: &[Advertised],
+    metadata: &dyn MetadataStore,
+) -> Result<(NodeEpoch, WalPosition), ProposeError> {
+    let endpoint = |told: &Advertised| Endpoint {
+        listener: told.name.clone(),
+        host: told.host.clone(),
+        port: told.port.into(),
+    };
+    let image = metadata.image();
+    let before = image.node(config.node_id);
+    let register = RegisterNode {
+        node: config.node_id.0,
+        incarnation: machine.rng.next_id().to_vec(),
+        endpoints: advertised.iter().map(endpoint).collect(),
+        wal: WalKind::Disk.into(),
+        after: before.map_or(0, |node| node.epoch.0),
+    };
+    let registered = metadata.propose(Action::RegisterNode(register).into());
+    match registered.await? {
+        (_, Outcome::Registered { epoch, floor, .. }) => Ok((epoch, floor)),
+        (at, _) => Ok((NodeEpoch(at.0), WalPosition::default())),
+    }
+}
+
+/// Closes the former epochs of this node, all that they held being registered (E3), and leads what nobody leads then
+/// (E4, E5).
+///
+/// # Errors
+/// [`ProposeError`].
+pub(crate) async fn take_over(
+    metadata: &dyn MetadataStore,
+    node: NodeId,
+    epoch: NodeEpoch,
+) -> Result<(), ProposeError> {
+    let image = metadata.image();
+    let own = image.node(node);
+    for (former, _) in own.into_iter().flat_map(|own| own.fenced()) {
+        let close = CloseEpoch {
+            node: node.0,
+            epoch: former.0,
+            by: epoch.0,
+            how: Some(Closing::Recovered(Recovered {})),
+        };
+        metadata.propose(Action::CloseEpoch(close).into()).await?;
+    }
+    for streams in leaderless(&metadata.image(), node, epoch).chunks(ASSIGNED_AT_ONCE) {
+        let assign = AssignLeaders {
+            node_epoch: epoch.0,
+            streams: streams.to_vec(),
+        };
+        // a partition that is refused was deleted or given away since: the image says so
+        metadata
+            .propose(Action::AssignLeaders(assign).into())
+            .await?;
+    }
+    Ok(())
+}
+
+/// What a former epoch of this node led, and what nobody ever led.
+fn leaderless(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> Vec<StreamEpoch> {
+    let partitions = image.topics().flat_map(|topic| &topic.partitions);
+    let leaderless = partitions.filter(|partition| {
+        let leader = partition.leader;
+        leader.is_none_or(|(leader, former)| leader == node && former < epoch)
+    });
+    let asked = leaderless.map(|partition| StreamEpoch {
+        stream: partition.stream.0,
+        leader_epoch: partition.leader_epoch.0,
+    });
+    asked.collect()
+}

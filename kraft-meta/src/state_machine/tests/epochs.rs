@@ -1,0 +1,256 @@
+//! Registration, fencing, closing, and who leads then (rules E, U5).
+
+use super::*;
+
+/// The first epoch of the first node, by the last.
+const CLOSE: Ask = Ask::Close {
+    node: 0,
+    by: 0,
+    other_kind: false,
+};
+
+fn assigned(log: &mut Log) -> Vec<Result<LeaderEpoch, Rejection>> {
+    let assign = Ask::Assign {
+        node: 0,
+        stale: false,
+    };
+    match log.ask(assign) {
+        Ok(Outcome::Assigned(assigned)) => assigned,
+        other => panic!("{other:?}"),
+    }
+}
+
+// E2
+#[test]
+fn a_registration_that_is_repeated_is_the_same_and_another_fences_all_before() {
+    let (mut log, first) = Log::opened();
+    let own = log.commit(0, 10);
+    let second = log.register(2);
+    assert!(second > first, "E1");
+    assert_eq!(log.register(2), second, "the same incarnation");
+    assert_eq!(log.committed(own), Err(Rejection::Fenced(first)));
+    let third = log.register(3);
+    assert!(third > second, "another incarnation");
+    assert!(log.register(1) > third, "one of before is a new one");
+}
+
+// E6
+#[test]
+fn a_fenced_epoch_changes_nothing() {
+    let (mut log, epoch) = Log::opened();
+    let commit = log.commit(0, 10);
+    log.register(2);
+    let fenced = Err(Rejection::Fenced(epoch));
+    assert_eq!(log.committed(commit), fenced);
+    let trim = TrimStream {
+        stream: 0,
+        start: 5,
+        node_epoch: epoch.0,
+        leader_epoch: 0,
+    };
+    assert_eq!(log.apply(Action::TrimStream(trim).into()), fenced);
+    let allocate = AllocateProducerIds {
+        node_epoch: epoch.0,
+        count: 1,
+    };
+    assert_eq!(
+        log.apply(Action::AllocateProducerIds(allocate).into()),
+        fenced
+    );
+}
+
+// E3, E5
+#[test]
+fn a_former_epoch_is_recovered_then_closed_then_led_anew() {
+    let (mut log, former) = Log::opened();
+    let epoch = log.register(2);
+    let refused = log.ask(Ask::Open {
+        node: 0,
+        stale: false,
+    });
+    assert_eq!(refused, Err(Rejection::Unclosed(former)), "not closed yet");
+    let own = log.commit(0, 10);
+    let refused = log.committed(own.clone());
+    assert_eq!(refused, Err(Rejection::NotUnderstood), "not its own yet");
+    let recovered = CommitObject {
+        recovering: true,
+        ..own
+    };
+    log.committed(recovered.clone()).expect("recovers");
+    assert_eq!(log.image.streams[&StreamId(0)].committed_end, 10);
+    let unclosed = Rejection::Unclosed(former);
+    assert_eq!(assigned(&mut log), [Err(unclosed)], "E4");
+    log.ask(CLOSE).expect("closes");
+    assert_eq!(log.ask(CLOSE), Err(Rejection::Changed), "nothing is left");
+    let late = CommitObject {
+        number: 2,
+        ..recovered
+    };
+    assert_eq!(log.committed(late), Err(Rejection::NotUnderstood));
+    assert_eq!(assigned(&mut log), [Ok(LeaderEpoch(1))]);
+    let refused = assigned(&mut log);
+    assert_eq!(refused, [Err(Rejection::Unclosed(epoch))], "it is led");
+    let partition = &log.image.topic("topic-1").expect("there").partitions[0];
+    assert_eq!(partition.leader.map(|(_, epoch)| epoch), Some(epoch));
+    assert_eq!(partition.leader_epoch.0, 1);
+}
+
+// D2: metadata that lost its end learns from the log what it once gave, and does not drop it as deleted or moved
+#[test]
+fn a_recovered_stream_or_leader_epoch_that_was_never_given_refuses() {
+    let (mut log, _) = Log::opened();
+    log.register(2);
+    let mut commit = log.commit(0, 10);
+    commit.recovering = true;
+    let claim = |commit: &CommitObject, stream: u64, leader_epoch: i32| {
+        let mut commit = commit.clone();
+        commit.claims[0].stream = stream;
+        if let Some(claim) = commit.claims[0].claim.as_mut() {
+            claim.leader_epoch = leader_epoch;
+        }
+        commit
+    };
+    let stream = StreamId(1);
+    let never = log.committed(claim(&commit, 1, 0));
+    assert_eq!(never, Err(Rejection::UnknownStream(stream)));
+    let later = log.committed(claim(&commit, 0, 1));
+    assert!(matches!(later, Err(Rejection::NotHeld { .. })), "{later:?}");
+    log.ask(Ask::Delete { topic: 1 }).expect("deletes");
+    let deleted = log.committed(claim(&commit, 0, 0));
+    assert!(matches!(deleted, Ok(Outcome::Committed { dropped }) if dropped.len() == 1));
+}
+
+// U5
+#[test]
+fn what_was_in_flight_is_condemned_by_name() {
+    let (mut log, _) = Log::opened();
+    let mut commit = log.commit(0, 10);
+    commit.number = 3;
+    commit.lowest_in_flight = 3;
+    log.committed(commit).expect("commits");
+    let numbers =
+        |log: &Log| -> Vec<u64> { log.image.condemned().map(|(id, _)| id.number).collect() };
+    assert_eq!(numbers(&log), [1, 2], "passed over");
+    log.register(2);
+    assert_eq!(numbers(&log), [1, 2], "fenced is not closed");
+    log.ask(CLOSE).expect("closes");
+    let expected: Vec<u64> = [1, 2].into_iter().chain(4..=67).collect();
+    assert_eq!(numbers(&log), expected);
+    let mut far = log.commit(10, 11);
+    far.number = 65;
+    assert_eq!(
+        log.committed(far),
+        Err(Rejection::NotUnderstood),
+        "U2: 64 in flight"
+    );
+}
+
+// E2: what was decided on is another's registration since
+#[test]
+fn a_registration_names_the_one_before() {
+    let (mut log, first) = Log::opened();
+    let register = |incarnation, after| {
+        Command::from(Action::RegisterNode(RegisterNode {
+            node: 0,
+            incarnation: vec![incarnation],
+            endpoints: Vec::new(),
+            wal: WalKind::Disk.into(),
+            after,
+        }))
+    };
+    let second = log.register(2);
+    assert_eq!(log.apply(register(3, first.0)), Err(Rejection::Changed));
+    log.apply(register(3, second.0)).expect("registers");
+    let old = log.apply(register(4, 0));
+    assert_eq!(old, Err(Rejection::Changed), "it is not new");
+}
+
+// E6
+#[test]
+fn a_fenced_epoch_is_fenced_once_and_is_not_registered_again() {
+    let (mut log, epoch) = Log::opened();
+    let fence = Ask::Fence { node: 0 };
+    log.ask(fence.clone()).expect("fences");
+    assert_eq!(log.ask(fence), Err(Rejection::Fenced(epoch)));
+    let same = log.ask(Ask::Register {
+        node: 0,
+        incarnation: 1,
+        wal: WalKind::Disk,
+    });
+    assert_eq!(same, Err(Rejection::Fenced(epoch)), "the same incarnation");
+    assert!(log.register(2) > epoch);
+}
+
+// D2: the log of a disk WAL goes on under the next epoch, and so does its floor
+#[test]
+fn the_floor_of_a_disk_wal_outlives_its_epochs() {
+    let (mut log, _) = Log::opened();
+    let mut commit = log.commit(0, 10);
+    commit.floor = Some(Position { epoch: 1, at: 70 });
+    commit.confirmed = Some(Position { epoch: 1, at: 90 });
+    log.committed(commit).expect("commits");
+    let Ok(Outcome::Registered {
+        floor, confirmed, ..
+    }) = log.ask(Ask::Register {
+        node: 0,
+        incarnation: 2,
+        wal: WalKind::Disk,
+    })
+    else {
+        panic!("is registered");
+    };
+    assert_eq!((floor.at, confirmed.at), (70, 90));
+}
+
+// W8, W9, W12: what an object WAL holds is registered as it is closed, by any node, once; then what it led is free
+#[test]
+fn an_object_wal_is_sealed_once_and_led_by_another() {
+    let (mut log, _) = Log::opened();
+    log.ask(Ask::Register {
+        node: 1,
+        incarnation: 1,
+        wal: WalKind::Object,
+    })
+    .expect("registers");
+    // replicas begin at one node and the next: the second partition is the other node's
+    log.ask(Ask::Create {
+        topic: 2,
+        partitions: 2,
+    })
+    .expect("creates");
+    let open = Ask::Open {
+        node: 1,
+        stale: false,
+    };
+    log.ask(open).expect("opens");
+    let stream = log.image.topic("topic-2").expect("is there").partitions[1].stream;
+    let close = Ask::Close {
+        node: 1,
+        by: 0,
+        other_kind: false,
+    };
+    assert_eq!(
+        log.ask(close.clone()),
+        Err(Rejection::Changed),
+        "it is open"
+    );
+    log.ask(Ask::Fence { node: 1 }).expect("fences");
+    let recovered = Ask::Close {
+        node: 1,
+        by: 0,
+        other_kind: true,
+    };
+    assert_eq!(log.ask(recovered), Err(Rejection::NotUnderstood), "D4");
+    log.ask(close.clone()).expect("seals");
+    let late = log.ask(close);
+    assert_eq!(late, Err(Rejection::Changed), "W8: a slow sealer");
+    let sealed = &log.image.streams[&stream];
+    assert_eq!(sealed.committed_end, 3);
+    let claim = sealed.claims.values().next().expect("one");
+    let index = claim.object.and_then(|name| ObjectId::try_from(name).ok());
+    assert_eq!(index.map(|id| id.kind), Some(ObjectKind::Index));
+    assert_eq!(assigned(&mut log)[2], Ok(LeaderEpoch(1)));
+    assert_eq!(log.image.nodes[&1].epochs.len(), 1, "it is swept first");
+    log.ask(Ask::Sweep { node: 1 }).expect("is swept");
+    assert!(log.image.nodes[&1].epochs.is_empty());
+}
