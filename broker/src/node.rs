@@ -450,3 +450,50 @@ fn serve(
     }
     addresses
 }
+
+#[cfg(test)]
+mod tests {
+    use highwater_kraft_meta::Action;
+    use highwater_kraft_meta::command::TrimStream;
+
+    use super::*;
+    use crate::topics::NewTopic;
+
+    // a DeleteRecords whose client has gone, or whose answer was lost, after it was proposed
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_trim_that_nobody_waits_for_moves_the_start_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = dir.path().display().to_string();
+        let settings = [
+            ("listeners", "PLAINTEXT://127.0.0.1:0"),
+            ("highwater.data.dir", data.as_str()),
+            ("highwater.admin.listener", ""),
+            ("highwater.wal.size", "64MiB"),
+        ];
+        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let config = Config::load(None, [], &settings).expect("is sound");
+        let node = Node::start(config, Machine::real()).await.expect("starts");
+        let topic = NewTopic {
+            name: "t".to_owned(),
+            partitions: 1,
+            replication_factor: 1,
+            ..NewTopic::default()
+        };
+        let broker = &node.broker;
+        let topic = broker.create_topic(topic).await.expect("creates");
+        let partition = broker.partitions.find(&topic, 0).expect("is open");
+        let trim = TrimStream {
+            stream: topic.partitions[0].stream.0,
+            start: 5,
+            node_epoch: broker.epoch.0,
+            leader_epoch: partition.leader_epoch.0,
+        };
+        let proposed = broker.metadata.propose(Action::TrimStream(trim).into());
+        proposed.await.expect("is taken");
+        let mut bounds = partition.log.watch();
+        let moved = bounds.wait_for(|bounds| bounds.start == 5);
+        drop(moved.await.expect("the stream lives"));
+        drop(partition);
+        node.stop().await.expect("stops");
+    }
+}

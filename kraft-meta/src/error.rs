@@ -45,6 +45,19 @@ pub enum OpenError {
         /// What is missing.
         reason: &'static str,
     },
+    /// It is of another release's format.
+    #[error(
+        "the metadata in {path} has format {found}, and this release reads format {expected} alone: start with the \
+         release that wrote it, or with an empty data directory and an empty object store"
+    )]
+    OtherFormat {
+        /// Its directory.
+        path: String,
+        /// The format it has.
+        found: String,
+        /// The format that is read.
+        expected: &'static str,
+    },
     /// It is another node's.
     #[error("the metadata in {path} belongs to node.id={voters}, not to node.id={node}")]
     OtherNode {

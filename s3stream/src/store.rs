@@ -275,6 +275,15 @@ impl ObjectStreamStore {
         ]
     }
 
+    /// Takes a stream's start as the metadata has it: who asked for a trim may have gone, or its answer was lost.
+    pub fn trimmed(&self, id: StreamId, start: StreamOffset) {
+        let streams = &self.shared.streams;
+        let streams = streams.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = streams.get(&id) {
+            stream.trimmed(start);
+        }
+    }
+
     /// Lets go of a stream that was deleted; what is cached of it is dropped, and who watches its bounds is told.
     pub fn forget(&self, id: StreamId) {
         let gone = self

@@ -77,6 +77,9 @@ impl PartitionOpener {
                 }
             }
         }
+        for (stream, start) in image.streams_trimmed_since(&self.seen) {
+            self.broker.streams.trimmed(stream, start);
+        }
         self.seen = image;
         if wanted.is_empty() {
             return;

@@ -1,5 +1,6 @@
 //! The Raft library and everything that knows it: nothing of it leaves this folder.
 
+mod format;
 mod log_store;
 mod network;
 mod node;

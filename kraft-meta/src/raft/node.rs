@@ -12,6 +12,7 @@ use openraft::{BasicNode, Raft, SnapshotPolicy};
 use prost::Message;
 use tokio::sync::watch;
 
+use super::format;
 use super::log_store::LogStore;
 use super::network::NoNetwork;
 use super::snapshot_store::SnapshotStore;
@@ -64,6 +65,7 @@ impl RaftMetadata {
         device: Arc<dyn Device>,
         threads: &dyn Threads,
     ) -> Result<Self, OpenError> {
+        format::check(&*device, &config.dir).await?;
         let log = LogStore::open(Arc::clone(&device), threads, &config.dir.join("log")).await?;
         let state = StateStore::open(SnapshotStore::new(device, config.dir.clone())).await?;
         nothing_is_lost(&config.dir, &log, state.last())?;

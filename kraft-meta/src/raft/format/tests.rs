@@ -1,0 +1,303 @@
+//! Golden bytes of what stands on disk: a log with every kind of record and of command, and the snapshot that it makes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use highwater_io::RealDevice;
+use highwater_runtime::reasons;
+use highwater_types::LogIndex;
+use openraft::EntryPayload;
+use prost::Message;
+
+use super::*;
+use crate::command::{
+    AllocateProducerIds, AssignLeaders, ClaimOfStream, ClaimRecord, CloseEpoch, Closing, Command,
+    CommitObject, CreatePartitions, CreateTopic, DeleteTopic, Endpoint, EpochSwept, FenceEpoch,
+    Format, ObjectName, ObjectsDeleted, OpenStreams, Position, Recovered, RegisterNode, Replicas,
+    RollRecord, Sealed, SetTopicConfigs, StreamEpoch, TrimStream, WalKind,
+};
+use crate::image::MetadataImage;
+use crate::raft::record::{Kind, LogRecord, TruncateRecord};
+use crate::raft::types::{Entry, LeaderId, LogId, Membership, Proposal, Vote};
+use crate::{Action, SnapshotError};
+
+fn register(node: i32, incarnation: u8, wal: WalKind, after: u64) -> Action {
+    Action::RegisterNode(RegisterNode {
+        node,
+        incarnation: vec![incarnation; 16],
+        endpoints: vec![Endpoint {
+            listener: "PLAINTEXT".to_owned(),
+            host: "broker".to_owned(),
+            port: 9092,
+        }],
+        wal: wal.into(),
+        after,
+    })
+}
+
+fn topic(name: &str, id: u8, nodes: &[i32]) -> Action {
+    let replicas = |node: &i32| Replicas { nodes: vec![*node] };
+    Action::CreateTopic(CreateTopic {
+        name: name.to_owned(),
+        id: vec![id; 16],
+        partitions: nodes.iter().map(replicas).collect(),
+        configs: [("retention.ms".to_owned(), "1000".to_owned())].into(),
+        internal: true,
+    })
+}
+
+fn stream(stream: u64, leader_epoch: i32) -> StreamEpoch {
+    StreamEpoch {
+        stream,
+        leader_epoch,
+    }
+}
+
+fn claim(stream: u64, next: i64) -> ClaimOfStream {
+    let roll = RollRecord {
+        base: 3,
+        begins: true,
+        bytes: 40,
+        max_timestamp: 1000,
+        first_timestamp: 900,
+        first_append: 1100,
+        last_append: 1200,
+    };
+    ClaimOfStream {
+        stream,
+        claim: Some(ClaimRecord {
+            first: 0,
+            next,
+            part_start: 100,
+            part_end: 200,
+            max_timestamp: 1000,
+            rolls: vec![roll],
+            open_from: 4,
+            checkpoint_bytes: Some(9),
+            leader_epoch: 0,
+            object: None,
+        }),
+    }
+}
+
+fn object(kind: u32, number: u64) -> ObjectName {
+    ObjectName {
+        node: 1,
+        node_epoch: 2,
+        kind,
+        number,
+    }
+}
+
+fn position(epoch: u64, at: u64) -> Option<Position> {
+    Some(Position { epoch, at })
+}
+
+/// From index 1 on: each is accepted.
+fn actions() -> Vec<Action> {
+    [of_two_nodes(), of_a_takeover()].concat()
+}
+
+fn of_two_nodes() -> Vec<Action> {
+    let open = |node_epoch, streams| {
+        Action::OpenStreams(OpenStreams {
+            node_epoch,
+            streams,
+        })
+    };
+    vec![
+        Action::Format(Format {
+            cluster_id: vec![7; 16],
+        }),
+        register(1, 1, WalKind::Disk, 0),
+        register(2, 2, WalKind::Object, 0),
+        topic("t", 1, &[1, 2]),
+        Action::CreatePartitions(CreatePartitions {
+            topic: vec![1; 16],
+            existing: 2,
+            added: vec![Replicas { nodes: vec![1, 2] }],
+        }),
+        Action::SetTopicConfigs(SetTopicConfigs {
+            topic: vec![1; 16],
+            configs: [("segment.ms".to_owned(), "2000".to_owned())].into(),
+            decided_at: 4,
+        }),
+        open(2, vec![stream(0, 0), stream(2, 0)]),
+        open(3, vec![stream(1, 0)]),
+        Action::CommitObject(CommitObject {
+            node: 1,
+            node_epoch: 2,
+            number: 3,
+            bytes: 300,
+            claims: vec![claim(0, 10), claim(2, 20)],
+            floor: position(2, 4096),
+            lowest_in_flight: 3,
+            confirmed: position(2, 8192),
+            recovering: false,
+        }),
+        Action::TrimStream(TrimStream {
+            stream: 0,
+            start: 5,
+            node_epoch: 2,
+            leader_epoch: 0,
+        }),
+        Action::AllocateProducerIds(AllocateProducerIds {
+            node_epoch: 2,
+            count: 1000,
+        }),
+        Action::FenceEpoch(FenceEpoch { node: 2, epoch: 3 }),
+    ]
+}
+
+fn of_a_takeover() -> Vec<Action> {
+    vec![
+        Action::CloseEpoch(CloseEpoch {
+            node: 2,
+            epoch: 3,
+            by: 2,
+            how: Some(Closing::Sealed(Sealed {
+                at: position(3, 17),
+                index: Some(object(3, 1)),
+                bytes: 400,
+                claims: vec![claim(1, 30)],
+            })),
+        }),
+        Action::AssignLeaders(AssignLeaders {
+            node_epoch: 2,
+            streams: vec![stream(1, 0)],
+        }),
+        Action::ObjectsDeleted(ObjectsDeleted {
+            objects: vec![object(0, 1)],
+        }),
+        topic("gone", 2, &[1]),
+        Action::DeleteTopic(DeleteTopic { id: vec![2; 16] }),
+        register(1, 3, WalKind::Disk, 2),
+        Action::CommitObject(CommitObject {
+            node: 1,
+            node_epoch: 18,
+            number: 1,
+            bytes: 50,
+            claims: vec![claim(0, 12)],
+            floor: position(2, 8192),
+            lowest_in_flight: 1,
+            confirmed: position(2, 8192),
+            recovering: true,
+        }),
+        Action::CloseEpoch(CloseEpoch {
+            node: 1,
+            epoch: 2,
+            by: 18,
+            how: Some(Closing::Recovered(Recovered {})),
+        }),
+        register(2, 4, WalKind::Object, 3),
+        Action::FenceEpoch(FenceEpoch { node: 2, epoch: 21 }),
+    ]
+}
+
+fn log_id(index: u64) -> LogId {
+    let leader = LeaderId {
+        term: 2,
+        node_id: 1,
+    };
+    LogId::new(leader, index)
+}
+
+fn entry(index: u64, payload: EntryPayload<Proposal, u64, openraft::BasicNode>) -> LogRecord {
+    let log_id = log_id(index);
+    LogRecord::from(Kind::Entry((&Entry { log_id, payload }).into()))
+}
+
+fn log(actions: &[Action]) -> Vec<u8> {
+    let members = vec![BTreeSet::from([1])];
+    let node = openraft::BasicNode {
+        addr: "broker:9093".to_owned(),
+    };
+    let members = Membership::new(members, BTreeMap::from([(1, node)]));
+    let members = members.expect("a voter is a node");
+    let mut records = vec![LogRecord::from(Kind::Vote(
+        (&Vote::new_committed(2, 1)).into(),
+    ))];
+    for (index, action) in (1..).zip(actions) {
+        let proposal = Proposal(Command::from(action.clone()));
+        records.push(entry(index, EntryPayload::Normal(proposal)));
+    }
+    records.push(entry(90, EntryPayload::Membership(members)));
+    records.push(entry(91, EntryPayload::Blank));
+    let truncate = |all, after| LogRecord::from(Kind::Truncate(TruncateRecord { all, after }));
+    records.extend([truncate(false, 90), truncate(true, 0)]);
+    records.push(LogRecord::from(Kind::Purge((&log_id(90)).into())));
+    let each = records.iter().map(Message::encode_length_delimited_to_vec);
+    each.collect::<Vec<_>>().concat()
+}
+
+fn golden(name: &str, ours: &[u8]) -> Vec<u8> {
+    let path = format!(
+        "{}/fixtures/v{VERSION}/{name}.bin",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    if std::env::var_os("HIGHWATER_WRITE_FIXTURES").is_some() {
+        std::fs::write(&path, ours).expect("writes");
+    }
+    std::fs::read(&path).expect("is checked in")
+}
+
+#[test]
+fn golden_log_and_snapshot_are_written_byte_for_byte() {
+    let actions = actions();
+    let mut image = MetadataImage::default();
+    for (index, action) in (1..).zip(&actions) {
+        let applied = image.apply(LogIndex(index), Command::from(action.clone()));
+        applied.unwrap_or_else(|error| panic!("{index}: {error}"));
+        image.check().expect("is sound");
+    }
+    let snapshot = image.encode();
+    let stored = golden("snapshot", &snapshot);
+    assert!(snapshot == stored, "a snapshot is of another format");
+    assert_eq!(MetadataImage::decode(&stored).expect("is read"), image);
+
+    let swept = EpochSwept { node: 2, epoch: 3 };
+    let every = [actions, vec![Action::EpochSwept(swept)]].concat();
+    let log = log(&every);
+    let stored = golden("log", &log);
+    assert!(log == stored, "a record of the log is of another format");
+    let mut rest = &stored[..];
+    let mut kinds = BTreeSet::new();
+    while !rest.is_empty() {
+        let record = LogRecord::decode_length_delimited(&mut rest).expect("is read");
+        if let Some(Kind::Entry(record)) = record.kind
+            && let EntryPayload::Normal(Proposal(command)) = Entry::from(record).payload
+        {
+            kinds.insert(command.encode_to_vec()[0] >> 3);
+        }
+    }
+    let tags = 1..=15;
+    assert!(kinds.into_iter().eq(tags), "every kind of command is there");
+}
+
+#[test]
+fn a_snapshot_of_another_version_is_refused() {
+    let other = [0x08, 1];
+    let refused = MetadataImage::decode(&other);
+    assert!(matches!(refused, Err(SnapshotError::OtherVersion(1))));
+}
+
+// another release's: as the format before had no such file, and a later one
+#[tokio::test]
+async fn a_directory_of_another_format_is_refused_and_says_what_to_do() {
+    let temporary = tempfile::tempdir().expect("a directory");
+    let dir = temporary.path().join("metadata");
+    check(&RealDevice, &dir).await.expect("is written");
+    check(&RealDevice, &dir).await.expect("is read");
+    std::fs::create_dir(dir.join("log")).expect("creates");
+    let path = dir.join(FILE);
+    for (content, found) in [(None, "format 1"), (Some("3\n"), "format 3")] {
+        std::fs::remove_file(&path).expect("is there");
+        if let Some(content) = content {
+            std::fs::write(&path, content).expect("writes");
+        }
+        let refused = check(&RealDevice, &dir).await.expect_err("is refused");
+        let why = reasons(&refused);
+        let named = why.contains(&format!("{} has {found}", dir.display()));
+        assert!(named && why.contains("an empty data directory"), "{why}");
+        std::fs::write(&path, VERSION).expect("writes");
+    }
+}
