@@ -112,7 +112,7 @@ impl StreamMetadata for Metadata {
         Ok(None)
     }
 
-    async fn trim(&self, _: StreamId, _: StreamOffset) -> Result<(), StreamError> {
+    async fn trim(&self, _: StreamId, _: LeaderEpoch, _: StreamOffset) -> Result<(), StreamError> {
         Ok(())
     }
 
