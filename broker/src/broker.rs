@@ -8,7 +8,7 @@ use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError, TopicIm
 use highwater_partition_log::ProducerMemory;
 use highwater_protocol::StrBytes;
 use highwater_protocol::messages::{fetch_response, produce_response};
-use highwater_runtime::{SeededRng, WallClock};
+use highwater_runtime::{SeededRng, WallClock, WorkPool};
 use highwater_s3stream::{AppendPermit, ObjectStreamStore, StreamError, StreamStore};
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, TopicId};
 
@@ -41,6 +41,8 @@ pub struct Broker {
     pub authorizer: Arc<dyn Authorizer>,
     /// Budgets of requests and answers.
     pub budgets: RequestBudgets,
+    /// Where batches are decompressed.
+    pub pool: WorkPool,
     /// What clients are told, with the ports that the machine gave.
     pub advertised: Vec<Advertised>,
     /// The time of day.

@@ -17,6 +17,8 @@ pub struct RequestBudgets {
     /// The same, of connections that have not yet shown that they take an answer promptly, or no longer do: they hold up
     /// each other and nobody else.
     pub fetch_slow: BySize,
+    /// What decompressing and recompressing batches holds.
+    pub decompression: ByteBudget,
 }
 
 impl RequestBudgets {
@@ -29,12 +31,13 @@ impl RequestBudgets {
             fetch: ByteBudget::new(plan.fetch),
             fetch_cold: ByteBudget::new(plan.fetch_cold),
             fetch_slow: BySize::new(plan.fetch_slow),
+            decompression: ByteBudget::new(plan.decompression),
         }
     }
 
     /// Bytes held and the limit of each budget, by name.
     #[must_use]
-    pub fn held(&self) -> [(&'static str, u64, u64); 8] {
+    pub fn held(&self) -> [(&'static str, u64, u64); 9] {
         [
             ("produce", &self.produce.large),
             ("produce_small", &self.produce.small),
@@ -44,6 +47,7 @@ impl RequestBudgets {
             ("fetch_cold", &self.fetch_cold),
             ("fetch_slow", &self.fetch_slow.large),
             ("fetch_slow_small", &self.fetch_slow.small),
+            ("decompression", &self.decompression),
         ]
         .map(|(name, budget)| (name, budget.used(), budget.limit()))
     }

@@ -9,7 +9,7 @@ use highwater_io::{Device, DirLock, RealDevice, RealThreads, Threads};
 use highwater_kraft_meta::{MetadataStore, RaftMetadata};
 use highwater_object_storage::{Claim, ObjectStorage, OpenError};
 use highwater_partition_log::{KafkaDeltaFold, ProducerMemory};
-use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks, WallClock};
+use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks, WallClock, WorkPool};
 use highwater_s3stream::{ObjectStreamStore, Parts};
 use highwater_types::{NodeEpoch, Uuid};
 use highwater_wal::WalFactory;
@@ -190,6 +190,7 @@ impl Node {
             groups: Default::default(),
             sessions: FetchSessions::new(slots.unwrap_or(0), machine.rng.clone()),
             authorizer: Arc::clone(&machine.authorizer),
+            pool: WorkPool::start(&*machine.threads, budgets.decompression.clone()),
             budgets: budgets.clone(),
             advertised,
             clock: machine.clock.clone(),

@@ -141,7 +141,8 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
         };
         let checked = partition
             .log
-            .validate(&records, ctx.version, Origin::Client);
+            .validate(&records, ctx.version, Origin::Client)
+            .await;
         part.state = match checked {
             Ok(batch) => {
                 bytes += PartitionLog::append_bytes(&batch);

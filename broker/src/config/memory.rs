@@ -32,6 +32,8 @@ pub struct MemoryPlan {
     pub fetch_slow: u64,
     /// Frames of every other request: a sixteenth.
     pub other: u64,
+    /// What decompressing and recompressing batches holds: a thirty-second.
+    pub decompression: u64,
     /// Read buffers kept for whoever reads next: a sixty-fourth.
     pub read_buffers: u64,
     /// The log cache, which is also the write-ahead log's buffers: three eighths.
@@ -53,6 +55,7 @@ impl MemoryPlan {
             fetch_cold: limit / 16,
             fetch_slow: limit / 32,
             other: limit / 16,
+            decompression: limit / 32,
             read_buffers: limit / 64,
             log_cache: limit / 8 * 3,
             producers: limit / 32,

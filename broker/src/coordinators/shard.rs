@@ -252,6 +252,7 @@ async fn append_one(parts: &Parts, batch: BatchBuilder) -> Result<Option<AppendR
     let batch = parts
         .log
         .validate(&batch, i16::MAX, Origin::Coordinator)
+        .await
         .map_err(|error| error.to_string())?;
     let permit = parts
         .streams

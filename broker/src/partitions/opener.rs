@@ -134,6 +134,7 @@ impl PartitionOpener {
             clock: self.broker.clock.clone(),
             seed: wanted.stream.id.0,
             producers: self.broker.producers.clone(),
+            pool: self.broker.pool.clone(),
         };
         let log = PartitionLog::open(
             opened,

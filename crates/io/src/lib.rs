@@ -149,4 +149,8 @@ pub trait File: Debug + Send + Sync + 'static {
 pub trait Threads: Debug + Send + Sync + 'static {
     /// Starts `body`; it ends when its future does.
     fn spawn(&self, name: &'static str, body: Pin<Box<dyn Future<Output = ()> + Send>>);
+    /// How many may compute at the same time; one under simulation.
+    fn cores(&self) -> usize {
+        1
+    }
 }

@@ -237,6 +237,10 @@ impl Threads for RealThreads {
         let started = thread.spawn(move || futures::executor::block_on(body));
         started.expect("the machine can start a thread");
     }
+
+    fn cores(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The settings of one log.
 
 use highwater_protocol::records::{Codec, TimestampType};
-use highwater_runtime::WallClock;
+use highwater_runtime::{WallClock, WorkPool};
 
 use crate::ProducerMemory;
 
@@ -14,6 +14,8 @@ pub struct LogContext {
     pub seed: u64,
     /// What it shares with the node's other logs.
     pub producers: ProducerMemory,
+    /// Where batches are decompressed.
+    pub pool: WorkPool,
 }
 
 /// Kafka's topic configurations, as far as the log acts on them. Milliseconds and bytes; -1 for no limit.

@@ -2,6 +2,7 @@
 
 mod config;
 mod error;
+mod find;
 mod log;
 mod producer_state;
 mod producers;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
-use highwater_protocol::records::{head, split_batches};
-use highwater_runtime::WallClock;
+use highwater_protocol::records::{BatchHeader, head};
+use highwater_runtime::{WallClock, WorkPool};
 use highwater_s3stream::{
     AppendPermit, AppendReceipt, FetchLimit, HEAD_BYTES, OpenedStream, Roll, Stream, StreamBatch,
     StreamBounds, StreamError, record_bytes,
@@ -13,6 +13,7 @@ use highwater_s3stream::{
 use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
 use tokio::sync::watch;
 
+use crate::find::{decoding_bytes, find_record};
 use crate::producer_state::{ProducerBatch, ProducerState};
 use crate::producers::{Forgotten, Producers};
 use crate::rolls::{rolls_before, start_after_retention};
@@ -89,6 +90,7 @@ pub struct PartitionLog {
     leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
     config: RwLock<Arc<LogConfig>>,
     clock: WallClock,
+    pool: WorkPool,
     seed: u64,
     state: Mutex<State>,
 }
@@ -101,9 +103,6 @@ struct State {
     /// The roll that is appended to; none begins anew with the next batch.
     roll: Option<Roll>,
 }
-
-/// The most that a batch may be once decompressed, when its records are looked at.
-const RECORDS_BYTES_MAX: usize = 256 << 20;
 
 impl PartitionLog {
     /// Rebuilds the log's state from what its stream holds (F4).
@@ -134,6 +133,7 @@ impl PartitionLog {
             leader_epochs,
             config: RwLock::new(Arc::new(config)),
             clock: context.clock,
+            pool: context.pool,
             seed: context.seed,
             state: Mutex::new(state),
         };
@@ -156,23 +156,23 @@ impl PartitionLog {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
-    /// Checks records; heavy, takes no lock.
+    /// Checks records; takes no lock. What must be decompressed is checked in the pool, within its memory (I11).
     ///
     /// # Errors
     /// [`AppendError`].
-    pub fn validate(
+    pub async fn validate(
         &self,
         records: &Bytes,
         version: i16,
         origin: Origin,
     ) -> Result<ValidatedBatch, AppendError> {
-        validate::validate(
-            records,
-            version,
-            origin,
-            &self.config(),
-            self.clock.now_ms(),
-        )
+        let (config, now_ms) = (self.config(), self.clock.now_ms());
+        let Some(bytes) = validate::work_bytes(records, &config) else {
+            return validate::validate(records, version, origin, &config, now_ms);
+        };
+        let records = records.clone();
+        let work = move || validate::validate(&records, version, origin, &config, now_ms);
+        self.pool.run(bytes, work).await
     }
 
     /// What must be reserved for a batch.
@@ -425,37 +425,17 @@ impl PartitionLog {
             .fetch(base.max(start), limit)
             .await
             .map_err(ReadError::Stream)?;
-        let corrupt = |error: &dyn std::fmt::Display| ReadError::Corrupt(error.to_string());
-        let bytes = read.into_iter().next().unwrap_or_default();
-        for (header, batch) in split_batches(&bytes).map_err(|error| corrupt(&error))? {
-            let epoch = Some(LeaderEpoch(header.leader_epoch));
+        let batches = read.into_iter().next().unwrap_or_default();
+        if let Ok(header) = BatchHeader::read(&batches) {
             next = header.next_offset();
-            let records = header
-                .records(&batch, RECORDS_BYTES_MAX)
-                .map_err(|error| corrupt(&error))?;
-            for record in &records {
-                let record = record.map_err(|error| corrupt(&error))?;
-                let delta = StreamOffset::from(record.offset_delta);
-                let offset = header.base_offset.saturating_add(delta);
-                let by_broker = header.attributes & 8 != 0;
-                let timestamp = if by_broker {
-                    header.max_timestamp
-                } else {
-                    // the client's: the sum may be more than there is
-                    let delta = record.timestamp_delta;
-                    header.base_timestamp.saturating_add(delta)
-                };
-                if timestamp >= time && offset >= from {
-                    let found = FoundOffset {
-                        offset,
-                        timestamp,
-                        leader_epoch: epoch,
-                    };
-                    return Ok((Some(found), next));
-                }
-            }
         }
-        Ok((None, next))
+        let held = decoding_bytes(&batches);
+        let find = move || find_record(&batches, time, from);
+        let found = match held {
+            0 => find(),
+            bytes => self.pool.run(bytes, find).await,
+        };
+        Ok((found?, next))
     }
 
     fn epoch_of(&self, offset: StreamOffset) -> Option<LeaderEpoch> {

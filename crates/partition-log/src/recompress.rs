@@ -1,24 +1,45 @@
 //! A topic's `compression.type`: a batch of another codec is rebuilt in the topic's, as Kafka's LogValidator does. Pure.
 
 use bytes::Bytes;
-use highwater_protocol::records::{BatchHeader, Codec};
+use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchHeader, Codec, Encoder};
 
-use crate::validate::check_size;
+use crate::validate::{DECOMPRESSED_BYTES_MAX, check_size, of_records};
 use crate::{AppendError, LogConfig};
 
-/// The batch under `codec`, with every record, timestamp and sequence as it came.
+/// What is recompressed at a time.
+const PIECE_BYTES: usize = 32 << 10;
+
+/// The batch under `codec`, with every record, timestamp and sequence as it came. Piece by piece, and no further than a
+/// batch may be large.
 ///
 /// # Errors
 /// When what came out is over a limit that the batch as it came was under (KAFKA-BEHAVIOUR 16: as stored).
 pub(crate) fn rebuild(
     header: &BatchHeader,
-    records: &[u8],
+    batch: &Bytes,
     codec: Codec,
     config: &LogConfig,
 ) -> Result<Bytes, AppendError> {
-    let rebuilt = header
-        .rebuilt(records, codec, config.compression_level)
-        .expect("compressing into memory cannot fail");
+    const IN_MEMORY: &str = "compressing into memory cannot fail";
+    let mut decoder = header
+        .decoder(batch, DECOMPRESSED_BYTES_MAX)
+        .map_err(|error| of_records(&error))?;
+    let mut encoder = Encoder::new(codec, config.compression_level).expect(IN_MEMORY);
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let read = decoder.read(&mut piece);
+        let bytes = read.map_err(|error| AppendError::Corrupt(error.to_string()))?;
+        if bytes == 0 {
+            break;
+        }
+        encoder.write_all(&piece[..bytes]).expect(IN_MEMORY);
+        let so_far = BatchHeader {
+            bytes: BATCH_HEADER_BYTES + encoder.written(),
+            ..*header
+        };
+        check_size(&so_far, config)?;
+    }
+    let rebuilt = header.rebuilt(&encoder.finish().expect(IN_MEMORY), codec);
     let header = BatchHeader {
         bytes: rebuilt.len(),
         ..*header

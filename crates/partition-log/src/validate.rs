@@ -1,11 +1,10 @@
 //! What Kafka's LogValidator refuses is refused (KAFKA-BEHAVIOUR 11, 13, 16). Pure, and outside of every lock.
 
 use bytes::Bytes;
-use highwater_protocol::records::{
-    BATCH_HEADER_BYTES, BatchError, BatchHeader, Codec, TimestampType, decompress, walk,
-};
+use highwater_protocol::records::{BatchError, BatchHeader, Codec, RecordError, TimestampType};
 use highwater_s3stream::HEAD_BYTES;
 
+use crate::find::decoding_bytes;
 use crate::{AppendError, LogConfig, recompress};
 
 /// Who appends.
@@ -30,9 +29,23 @@ pub struct ValidatedBatch {
 }
 
 /// The largest that a batch may be once decompressed.
-const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
+pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
 /// Record errors told to the client.
 const RECORD_ERRORS_MAX: usize = 100;
+
+/// What recompressing holds beside the decoder.
+const RECOMPRESSING_BYTES: u64 = 4 << 20;
+
+/// The memory that checking records holds; `None` where nothing is decompressed or recompressed.
+pub(crate) fn work_bytes(records: &Bytes, config: &LogConfig) -> Option<u64> {
+    let codec = BatchHeader::read(records).ok()?.codec().ok()?;
+    let recompressed = config.compression.is_some_and(|target| target != codec);
+    if codec == Codec::None && !recompressed {
+        return None;
+    }
+    let more = if recompressed { RECOMPRESSING_BYTES } else { 0 };
+    Some(decoding_bytes(records).saturating_add(more))
+}
 
 /// Checks records as a produce request of `version` carries them.
 pub(crate) fn validate(
@@ -54,17 +67,10 @@ pub(crate) fn validate(
         .map_err(|error| of_batch(&error))?;
     check_header(&header, version, origin)?;
     let codec = header.codec().map_err(|error| of_batch(&error))?;
-    let body = records.slice(BATCH_HEADER_BYTES..);
-    let body = if codec == Codec::None {
-        body
-    } else {
-        let limit = DECOMPRESSED_BYTES_MAX;
-        decompress(codec, &body, limit).map_err(|error| AppendError::Corrupt(error.to_string()))?
-    };
-    let max_timestamp = check_records(&header, &body, config, now_ms)?;
+    let max_timestamp = check_records(&header, records, config, now_ms)?;
     match config.compression.filter(|target| *target != codec) {
         Some(target) => {
-            let rebuilt = recompress::rebuild(&header, &body, target, config)?;
+            let rebuilt = recompress::rebuild(&header, records, target, config)?;
             let header = BatchHeader::read(&rebuilt).map_err(|error| of_batch(&error))?;
             finish(header, &rebuilt, max_timestamp, config, now_ms)
         }
@@ -127,7 +133,7 @@ fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<()
 /// Walks every record: lengths, offset deltas, keys where compaction needs them, timestamps. Answers the largest.
 fn check_records(
     header: &BatchHeader,
-    body: &[u8],
+    batch: &[u8],
     config: &LogConfig,
     now_ms: i64,
 ) -> Result<i64, AppendError> {
@@ -141,9 +147,9 @@ fn check_records(
     let mut misplaced = false;
     let mut keyless = Vec::new();
     let mut untimely = Vec::new();
-    let walked = walk(
-        body,
-        header.count,
+    let walked = header.walk(
+        batch,
+        DECOMPRESSED_BYTES_MAX,
         |offset_delta, timestamp_delta, has_key| {
             misplaced |= offset_delta != expected;
             if config.compact && !has_key && keyless.len() < RECORD_ERRORS_MAX {
@@ -169,7 +175,7 @@ fn check_records(
             expected += 1;
         },
     );
-    walked.map_err(|error| invalid(&error.to_string()))?;
+    walked.map_err(|error| of_records(&error))?;
     if misplaced {
         return Err(invalid(
             "the offset deltas of the records do not count from 0",
@@ -223,6 +229,15 @@ fn invalid(reason: &str) -> AppendError {
     AppendError::InvalidRecord {
         reason: reason.to_owned(),
         records: Vec::new(),
+    }
+}
+
+/// What is compressed wrongly is corrupt; what is wrong after that is a record of no sense.
+pub(crate) fn of_records(error: &RecordError) -> AppendError {
+    match error {
+        RecordError::Malformed(_) => invalid(&error.to_string()),
+        RecordError::Batch(error) => of_batch(error),
+        RecordError::Compression(error) => AppendError::Corrupt(error.to_string()),
     }
 }
 
@@ -290,6 +305,25 @@ mod tests {
         assert!(check(&zstd, &config).is_ok());
         let early = validate(&zstd, 6, Origin::Client, &config, 1_000_000);
         assert!(matches!(early, Err(AppendError::ZstdTooEarly)));
+    }
+
+    // I11: 8 MiB of zeros in a few bytes
+    #[test]
+    fn checking_what_is_compressed_holds_a_window_and_not_the_whole() {
+        let config = LogConfig::default();
+        assert_eq!(work_bytes(&batch(Codec::None, 1), &config), None);
+        for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            let mut builder = BatchBuilder::new(ProducerFields::default(), codec);
+            builder.push(1, None, Some(&vec![0; 8 << 20]));
+            let bomb = builder.build().expect("builds");
+            let held = work_bytes(&bomb, &config).expect("it is decompressed");
+            assert!((1..=8 << 20).contains(&held), "{codec:?} holds {held}");
+            assert!(
+                held < 5 << 20 || codec == Codec::Zstd,
+                "{codec:?} holds {held}"
+            );
+            assert!(check(&bomb, &config).is_ok());
+        }
     }
 
     // KAFKA-BEHAVIOUR 13, 16

@@ -8,6 +8,7 @@ mod rng;
 mod task_kind;
 mod tasks;
 mod wall_clock;
+mod work_pool;
 
 pub use backoff::Backoff;
 pub use byte_budget::{ByteBudget, BytePermit, TooLarge};
@@ -17,3 +18,4 @@ pub use rng::SeededRng;
 pub use task_kind::TaskKind;
 pub use tasks::Tasks;
 pub use wall_clock::WallClock;
+pub use work_pool::WorkPool;

@@ -3,7 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use crc_fast::CrcAlgorithm;
 
-use super::{Codec, Records};
+use super::walk::walk_decoded;
+use super::{Codec, Decoder, Records, walk};
 
 /// Bytes of a batch before its records.
 pub const BATCH_HEADER_BYTES: usize = 61;
@@ -182,6 +183,37 @@ impl BatchHeader {
         i32::try_from(last % (i64::from(i32::MAX) + 1)).unwrap_or(0)
     }
 
+    /// A decoder of its records, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`RecordError`](super::RecordError).
+    pub fn decoder<'a>(
+        &self,
+        batch: &'a [u8],
+        limit: usize,
+    ) -> Result<Decoder<'a>, super::RecordError> {
+        let body = &batch[BATCH_HEADER_BYTES..self.bytes];
+        Ok(Decoder::new(self.codec()?, body, limit)?)
+    }
+
+    /// Visits every record of a whole batch without building it, decompressing in a window: offset delta, timestamp delta,
+    /// whether it has a key. Proves every length.
+    ///
+    /// # Errors
+    /// What decompression answers, and [`RecordError::Malformed`](super::RecordError::Malformed) where a length lies,
+    /// where records are missing, or where bytes are left over.
+    pub fn walk(
+        &self,
+        batch: &[u8],
+        limit: usize,
+        mut visit: impl FnMut(i32, i64, bool),
+    ) -> Result<(), super::RecordError> {
+        match self.codec()? {
+            Codec::None => walk(&batch[BATCH_HEADER_BYTES..self.bytes], self.count, visit),
+            _ => walk_decoded(self.decoder(batch, limit)?, self.count, &mut visit),
+        }
+    }
+
     /// Its records, decompressed where need be, within `limit` bytes.
     ///
     /// # Errors
@@ -233,28 +265,18 @@ impl BatchHeader {
         restamp(&batch[..self.bytes], kind, max_timestamp)
     }
 
-    /// The batch anew around its decompressed records, under another codec: everything else stays as it is.
-    ///
-    /// # Errors
-    /// What the codec answers.
-    pub fn rebuilt(
-        &self,
-        records: &[u8],
-        codec: Codec,
-        level: Option<i32>,
-    ) -> std::io::Result<Bytes> {
+    /// The batch anew around its compressed records, under another codec: everything else stays as it is.
+    #[must_use]
+    pub fn rebuilt(&self, records: &[u8], codec: Codec) -> Bytes {
         let header = Self {
             attributes: (self.attributes & !7) | i16::from(codec as u8),
             ..*self
         };
         let mut out = BytesMut::with_capacity(BATCH_HEADER_BYTES + records.len());
         header.put(&mut out);
-        match codec {
-            Codec::None => out.put_slice(records),
-            codec => out.put_slice(&super::compress_at(codec, level, records)?),
-        }
+        out.put_slice(records);
         seal(&mut out);
-        Ok(out.freeze())
+        out.freeze()
     }
 
     /// Writes a header; length and CRC come with [`seal`].

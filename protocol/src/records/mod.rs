@@ -4,10 +4,14 @@ mod batch;
 mod builder;
 mod compression;
 mod record;
+mod walk;
 
 pub use batch::{
     BATCH_HEADER_BYTES, BatchError, BatchHeader, HEAD_BYTES, TimestampType, head, split_batches,
 };
 pub use builder::{BatchBuilder, ProducerFields};
-pub use compression::{Codec, CompressionError, compress, compress_at, decompress};
-pub use record::{Record, RecordError, RecordHeader, Records, RecordsIter, walk};
+pub use compression::{
+    Codec, CompressionError, Decoder, Encoder, compress, compress_at, decompress,
+};
+pub use record::{Record, RecordError, RecordHeader, Records, RecordsIter};
+pub use walk::walk;

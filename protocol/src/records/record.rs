@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::walk::Cursor;
 use super::{BATCH_HEADER_BYTES, BatchError, BatchHeader, Codec, CompressionError, decompress};
 
 /// Why records can't be read. The client's fault.
@@ -121,83 +122,10 @@ impl Iterator for RecordsIter {
     }
 }
 
-/// Visits every record without building it: offset delta, timestamp delta, whether it has a key. Proves every length.
-///
-/// # Errors
-/// [`RecordError::Malformed`] where a length lies, where records are missing, or where bytes are left over.
-pub fn walk(
-    body: &[u8],
-    count: i32,
-    mut visit: impl FnMut(i32, i64, bool),
-) -> Result<(), RecordError> {
-    let mut cursor = Cursor { bytes: body, at: 0 };
-    for _ in 0..count {
-        let seen = cursor.skim().ok_or(RecordError::Malformed(cursor.at))?;
-        visit(seen.offset_delta, seen.timestamp_delta, seen.has_key);
-    }
-    if cursor.at == body.len() {
-        Ok(())
-    } else {
-        Err(RecordError::Malformed(cursor.at))
-    }
-}
-
 /// Headers reserved ahead; beyond it the list grows as they are really there.
 const HEADERS_RESERVED_MAX: usize = 16;
 
-struct Seen {
-    offset_delta: i32,
-    timestamp_delta: i64,
-    has_key: bool,
-}
-
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-#[inline]
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
-}
-
 impl Cursor<'_> {
-    #[inline]
-    fn varlong(&mut self) -> Option<i64> {
-        // nearly all are of one or two bytes
-        let left = self.bytes.get(self.at..)?;
-        match *left {
-            [one, ..] if one < 0x80 => {
-                self.at += 1;
-                Some(unzigzag(u64::from(one)))
-            }
-            [one, two, ..] if two < 0x80 => {
-                self.at += 2;
-                Some(unzigzag(u64::from(one & 0x7f) | u64::from(two) << 7))
-            }
-            _ => self.long_varlong(),
-        }
-    }
-
-    #[cold]
-    fn long_varlong(&mut self) -> Option<i64> {
-        let mut value = 0u64;
-        let mut shift = 0;
-        loop {
-            let byte = *self.bytes.get(self.at)?;
-            self.at += 1;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                break;
-            }
-            shift += 7;
-            if shift > 63 {
-                return None;
-            }
-        }
-        Some(unzigzag(value))
-    }
-
     #[inline]
     fn varint(&mut self) -> Option<i32> {
         i32::try_from(self.varlong()?).ok()
@@ -226,29 +154,6 @@ impl Cursor<'_> {
         self.at
             .checked_add(length)
             .filter(|end| *end <= self.bytes.len())
-    }
-
-    #[inline]
-    fn skim(&mut self) -> Option<Seen> {
-        let end = self.end()?;
-        self.at += 1;
-        let timestamp_delta = self.varlong()?;
-        let offset_delta = self.varint()?;
-        let has_key = self.field()?.is_some();
-        self.field()?;
-        let headers = self.varint()?;
-        if headers < 0 {
-            return None;
-        }
-        for _ in 0..headers {
-            self.field()??;
-            self.field()?;
-        }
-        (self.at == end).then_some(Seen {
-            offset_delta,
-            timestamp_delta,
-            has_key,
-        })
     }
 
     fn record(&mut self, body: &Bytes) -> Option<Record> {

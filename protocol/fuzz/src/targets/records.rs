@@ -119,6 +119,22 @@ fn check_batch(header: &BatchHeader, batch: &Bytes) -> Result<bool, String> {
     let walk = walk(body, header.count, |offset, timestamp, has_key| {
         walked.push((offset, timestamp, has_key));
     });
+    // in a window; snappy has no window but its blocks
+    let window = match codec {
+        Codec::Snappy => bound,
+        _ => decompression::bound(codec, 64 << 10),
+    };
+    let mut windowed = Vec::with_capacity(walked.len());
+    let by_window = within(window, || {
+        header.walk(batch, DECOMPRESSED_MAX, |offset, timestamp, has_key| {
+            if windowed.len() < windowed.capacity() {
+                windowed.push((offset, timestamp, has_key));
+            }
+        })
+    })?;
+    if walked != windowed || walk.is_ok() != by_window.is_ok() {
+        return Err(format!("walked {walked:?}, in a window {windowed:?}"));
+    }
     // a header takes two bytes and becomes 64, twice that while the list grows and half as much again while it is copied
     let bound = Bound {
         single: 64 * body.len() + 4096,

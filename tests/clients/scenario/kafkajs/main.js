@@ -5,11 +5,19 @@ const assert = require('node:assert/strict')
 const { Kafka, CompressionCodecs, CompressionTypes, KafkaJSError, PartitionAssigners, logLevel } = require('kafkajs')
 const snappy = require('kafkajs-snappy')
 const lz4 = require('lz4js')
+const xxh32 = require('lz4js/xxh32.js')
 const zstd = require('@mongodb-js/zstd')
 
 CompressionCodecs[CompressionTypes.Snappy] = snappy
+// lz4js says of its frames that their blocks are linked, which Kafka refuses; below 4 MiB they are of one block
+function independent(frame) {
+  frame[4] |= 0x20
+  frame[6] = xxh32.hash(0, frame, 4, 2) >> 8
+  return frame
+}
+
 CompressionCodecs[CompressionTypes.LZ4] = () => ({
-  compress: async encoder => Buffer.from(lz4.compress(encoder.buffer)),
+  compress: async encoder => independent(Buffer.from(lz4.compress(encoder.buffer))),
   decompress: async buffer => Buffer.from(lz4.decompress(buffer)),
 })
 CompressionCodecs[CompressionTypes.ZSTD] = () => ({

@@ -1,0 +1,151 @@
+//! Work that computes for long, off the threads that serve requests.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use highwater_io::Threads;
+use tokio::sync::{Notify, oneshot};
+
+use crate::{ByteBudget, BytePermit};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that compute, within a budget of memory. Cheap to clone; the threads end with the last clone.
+///
+/// Under simulation they are tasks of the simulated host, and work runs in the order in which it came.
+#[derive(Debug, Clone)]
+pub struct WorkPool(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    queue: Arc<Queue>,
+    budget: ByteBudget,
+}
+
+/// Work that waits: bounded, for each holds memory of the budget, [`LEAST_BYTES`] at least.
+#[derive(Default)]
+struct Queue {
+    jobs: Mutex<VecDeque<Job>>,
+    changed: Notify,
+    ended: AtomicBool,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Queue({})", self.jobs().len())
+    }
+}
+
+/// What any work takes of the budget at least.
+const LEAST_BYTES: u64 = 64 << 10;
+
+impl Queue {
+    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn work(self: Arc<Self>) {
+        loop {
+            // made before the look, so that nothing that comes after it is missed
+            let changed = self.changed.notified();
+            let job = self.jobs().pop_front();
+            match job {
+                Some(job) => job(),
+                None if self.ended.load(Ordering::Acquire) => return,
+                None => changed.await,
+            }
+        }
+    }
+}
+
+impl WorkPool {
+    /// Starts a worker for each core of the machine.
+    #[must_use]
+    pub fn start(threads: &dyn Threads, budget: ByteBudget) -> Self {
+        let queue = Arc::<Queue>::default();
+        for _ in 0..threads.cores() {
+            threads.spawn("compute", Box::pin(Arc::clone(&queue).work()));
+        }
+        Self(Arc::new(Inner { queue, budget }))
+    }
+
+    /// Does work that holds so many bytes, when they are free: work that needs more than there is waits for all of it and
+    /// runs alone. A panic of the work is the caller's. Dropped while the work runs, its memory is held until it ended.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        bytes: u64,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let budget = &self.0.budget;
+        let bytes = bytes.max(LEAST_BYTES).min(budget.limit());
+        let permit = budget.acquire(bytes).await;
+        let permit = permit.unwrap_or_else(|_never_over_the_limit| BytePermit::empty());
+        let (to, done) = oneshot::channel();
+        self.0.queue.jobs().push_back(Box::new(move || {
+            let worked = catch_unwind(AssertUnwindSafe(work));
+            drop(permit);
+            // nobody may wait for it any more
+            drop(to.send(worked));
+        }));
+        self.0.queue.changed.notify_one();
+        match done
+            .await
+            .expect("workers outlive the pool, and do what is queued")
+        {
+            Ok(worked) => worked,
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.ended.store(true, Ordering::Release);
+        self.queue.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::ThreadId;
+
+    use futures::FutureExt;
+    use highwater_io::RealThreads;
+
+    use super::*;
+
+    fn this_thread() -> ThreadId {
+        std::thread::current().id()
+    }
+
+    // I11
+    #[tokio::test]
+    async fn work_runs_on_other_threads_within_its_memory() {
+        let budget = ByteBudget::new(1 << 20);
+        let pool = WorkPool::start(&RealThreads, budget.clone());
+        assert_ne!(pool.run(1, this_thread).await, this_thread());
+        let held = budget.try_acquire(1 << 20).expect("is free again");
+        let mut waiting = Box::pin(pool.run(u64::MAX, || 7));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(pool.0.queue.jobs().is_empty(), "it has no memory yet");
+        drop(held);
+        assert_eq!(waiting.await, 7);
+        for i in 0..100 {
+            assert_eq!(pool.run(1 << 20, move || i).await, i);
+        }
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_callers_and_the_worker_goes_on() {
+        let pool = WorkPool::start(&RealThreads, ByteBudget::new(1 << 20));
+        let panics = pool.run(1, || assert_eq!(1, 2, "on purpose"));
+        assert!(AssertUnwindSafe(panics).catch_unwind().await.is_err());
+        for i in 0..100 {
+            assert_eq!(pool.run(1, move || i).await, i);
+        }
+    }
+}

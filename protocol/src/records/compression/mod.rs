@@ -1,0 +1,192 @@
+//! The four codecs, with bounded output and Kafka's framings.
+
+mod decoder;
+mod lz4;
+mod snappy;
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+pub use decoder::Decoder;
+use snappy::SnappyWriter;
+
+/// How records are compressed; the values are Kafka's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum Codec {
+    None = 0,
+    Gzip = 1,
+    Snappy = 2,
+    Lz4 = 3,
+    Zstd = 4,
+}
+
+/// Why bytes can't be decompressed. The client's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompressionError {
+    /// They are not what the codec writes.
+    #[error("compressed records are malformed codec={codec:?} reason={reason}")]
+    Malformed {
+        /// The codec.
+        codec: Codec,
+        /// What it says.
+        reason: String,
+    },
+    /// They hold more than is allowed.
+    #[error("compressed records are too large limit={0}")]
+    TooLarge(usize),
+}
+
+impl Codec {
+    /// The codec of Kafka's number.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::None,
+            1 => Self::Gzip,
+            2 => Self::Snappy,
+            3 => Self::Lz4,
+            4 => Self::Zstd,
+            _ => return None,
+        })
+    }
+}
+
+/// Decompresses into at most `limit` bytes. Memory grows as output really comes, whatever a size field says.
+///
+/// # Errors
+/// [`CompressionError`].
+pub fn decompress(codec: Codec, input: &Bytes, limit: usize) -> Result<Bytes, CompressionError> {
+    if codec == Codec::None {
+        return Ok(input.clone());
+    }
+    let mut decoder = Decoder::new(codec, input, limit)?;
+    let mut out = Vec::new();
+    loop {
+        let filled = out.len();
+        grow(&mut out, READ_BYTES, limit);
+        out.resize(filled + READ_BYTES.min(out.capacity() - filled), 0);
+        // at the limit there is room for one byte more, so that it is seen to be passed
+        let read = decoder.read(&mut out[filled..])?;
+        out.truncate(filled + read);
+        if read == 0 {
+            return Ok(out.into());
+        }
+    }
+}
+
+/// What is asked of a decoder at a time.
+const READ_BYTES: usize = 16 << 10;
+
+/// Makes room for `more` bytes: doubles, so that growing stays cheap, but never beyond one more than `limit`.
+fn grow(out: &mut Vec<u8>, more: usize, limit: usize) {
+    let one_more = limit.saturating_add(1);
+    let needed = (out.len() + more).min(one_more);
+    if needed > out.capacity() {
+        let doubled = out.capacity().saturating_mul(2).min(one_more);
+        out.reserve_exact(doubled.max(needed) - out.len());
+    }
+}
+
+fn cut_short() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut short")
+}
+
+/// Compresses at a codec's default level, in the framing that Kafka's clients read.
+///
+/// # Errors
+/// What the codec answers.
+pub fn compress(codec: Codec, input: &[u8]) -> io::Result<Vec<u8>> {
+    compress_at(codec, None, input)
+}
+
+/// Compresses at a level of gzip (1 to 9) or zstd; lz4 and snappy have one level here.
+///
+/// # Errors
+/// What the codec answers.
+pub fn compress_at(codec: Codec, level: Option<i32>, input: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = Encoder::new(codec, level)?;
+    encoder.write_all(input)?;
+    encoder.finish()
+}
+
+/// Compresses piece by piece, in the framing that Kafka's clients read.
+pub struct Encoder(Sink);
+
+enum Sink {
+    Plain(Vec<u8>),
+    Gzip(Box<flate2::write::GzEncoder<Vec<u8>>>),
+    Snappy(SnappyWriter),
+    Lz4(Box<lz4_flex::frame::FrameEncoder<Vec<u8>>>),
+    Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Encoder({} bytes)", self.written())
+    }
+}
+
+impl Encoder {
+    /// An encoder at a level, as [`compress_at`].
+    ///
+    /// # Errors
+    /// What the codec answers.
+    pub fn new(codec: Codec, level: Option<i32>) -> io::Result<Self> {
+        Ok(Self(match codec {
+            Codec::None => Sink::Plain(Vec::new()),
+            Codec::Gzip => {
+                let level = level.and_then(|level| u32::try_from(level).ok());
+                let level =
+                    level.map_or_else(flate2::Compression::default, flate2::Compression::new);
+                Sink::Gzip(Box::new(flate2::write::GzEncoder::new(Vec::new(), level)))
+            }
+            Codec::Snappy => Sink::Snappy(SnappyWriter::new()),
+            Codec::Lz4 => Sink::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(Vec::new()))),
+            Codec::Zstd => {
+                let encoder = zstd::stream::write::Encoder::new(Vec::new(), level.unwrap_or(0));
+                Sink::Zstd(Box::new(encoder?))
+            }
+        }))
+    }
+
+    /// Bytes that came out so far.
+    #[must_use]
+    pub fn written(&self) -> usize {
+        match &self.0 {
+            Sink::Plain(out) => out.len(),
+            Sink::Gzip(gzip) => gzip.get_ref().len(),
+            Sink::Snappy(snappy) => snappy.written(),
+            Sink::Lz4(lz4) => lz4.get_ref().len(),
+            Sink::Zstd(zstd) => zstd.get_ref().len(),
+        }
+    }
+
+    /// Compresses more.
+    ///
+    /// # Errors
+    /// What the codec answers.
+    pub fn write_all(&mut self, input: &[u8]) -> io::Result<()> {
+        match &mut self.0 {
+            Sink::Plain(out) => out.write_all(input),
+            Sink::Gzip(gzip) => gzip.write_all(input),
+            Sink::Snappy(snappy) => snappy.write_all(input),
+            Sink::Lz4(lz4) => lz4.write_all(input),
+            Sink::Zstd(zstd) => zstd.write_all(input),
+        }
+    }
+
+    /// All that came out.
+    ///
+    /// # Errors
+    /// What the codec answers.
+    pub fn finish(self) -> io::Result<Vec<u8>> {
+        match self.0 {
+            Sink::Plain(out) => Ok(out),
+            Sink::Gzip(gzip) => gzip.finish(),
+            Sink::Snappy(snappy) => snappy.finish(),
+            Sink::Lz4(lz4) => lz4.finish().map_err(io::Error::other),
+            Sink::Zstd(zstd) => zstd.finish(),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Visiting every record of a batch by its lengths alone: nothing is built, and of what is compressed no more than a
+//! window is there at a time.
+
+use super::{CompressionError, Decoder, RecordError};
+
+/// What a visitor sees of a record: offset delta, timestamp delta, whether it has a key.
+type Visit<'a> = &'a mut dyn FnMut(i32, i64, bool);
+
+/// Visits every record without building it. Proves every length.
+///
+/// # Errors
+/// [`RecordError::Malformed`] where a length lies, where records are missing, or where bytes are left over.
+pub fn walk(
+    body: &[u8],
+    count: i32,
+    mut visit: impl FnMut(i32, i64, bool),
+) -> Result<(), RecordError> {
+    let mut cursor = Cursor { bytes: body, at: 0 };
+    for _ in 0..count {
+        let seen = skim(&mut cursor).ok_or(RecordError::Malformed(cursor.at))?;
+        visit(seen.offset_delta, seen.timestamp_delta, seen.has_key);
+    }
+    if cursor.at == body.len() {
+        Ok(())
+    } else {
+        Err(RecordError::Malformed(cursor.at))
+    }
+}
+
+/// As [`walk`], of records that are decompressed on the way.
+pub(super) fn walk_decoded(
+    decoder: Decoder<'_>,
+    count: i32,
+    visit: Visit<'_>,
+) -> Result<(), RecordError> {
+    let mut window = Window {
+        decoder,
+        buffer: vec![0; WINDOW_BYTES],
+        from: 0,
+        to: 0,
+        passed: 0,
+        failed: None,
+    };
+    for _ in 0..count {
+        let Some(seen) = skim(&mut window) else {
+            return Err(window.failure());
+        };
+        visit(seen.offset_delta, seen.timestamp_delta, seen.has_key);
+    }
+    match window.fill() {
+        false if window.failed.is_none() => Ok(()),
+        _ => Err(window.failure()),
+    }
+}
+
+struct Seen {
+    offset_delta: i32,
+    timestamp_delta: i64,
+    has_key: bool,
+}
+
+/// Something that records are read from in order.
+trait Scan {
+    /// Bytes read so far.
+    fn at(&self) -> usize;
+    /// A number of variable length.
+    fn varlong(&mut self) -> Option<i64>;
+    /// Passes over bytes.
+    fn skip(&mut self, bytes: usize) -> Option<()>;
+}
+
+#[inline]
+fn varint(scan: &mut impl Scan) -> Option<i32> {
+    i32::try_from(scan.varlong()?).ok()
+}
+
+/// Passes over a length and what it counts; whether it is there, not null.
+#[inline]
+fn field(scan: &mut impl Scan) -> Option<bool> {
+    let length = varint(scan)?;
+    if length == -1 {
+        return Some(false);
+    }
+    scan.skip(usize::try_from(length).ok()?)?;
+    Some(true)
+}
+
+#[inline]
+fn skim(scan: &mut impl Scan) -> Option<Seen> {
+    let length = usize::try_from(varint(scan)?).ok()?;
+    let end = scan.at().checked_add(length)?;
+    scan.skip(1)?;
+    let timestamp_delta = scan.varlong()?;
+    let offset_delta = varint(scan)?;
+    let has_key = field(scan)?;
+    field(scan)?;
+    let headers = varint(scan)?;
+    if headers < 0 {
+        return None;
+    }
+    for _ in 0..headers {
+        field(scan)?.then_some(())?;
+        field(scan)?;
+    }
+    (scan.at() == end).then_some(Seen {
+        offset_delta,
+        timestamp_delta,
+        has_key,
+    })
+}
+
+/// A place in bytes that are all there.
+pub(super) struct Cursor<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
+}
+
+#[inline]
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+}
+
+impl Scan for Cursor<'_> {
+    #[inline]
+    fn at(&self) -> usize {
+        self.at
+    }
+
+    #[inline]
+    fn varlong(&mut self) -> Option<i64> {
+        Cursor::varlong(self)
+    }
+
+    #[inline]
+    fn skip(&mut self, bytes: usize) -> Option<()> {
+        let to = self.at.checked_add(bytes);
+        self.at = to.filter(|to| *to <= self.bytes.len())?;
+        Some(())
+    }
+}
+
+impl Cursor<'_> {
+    #[inline]
+    pub(super) fn varlong(&mut self) -> Option<i64> {
+        // nearly all are of one or two bytes
+        let left = self.bytes.get(self.at..)?;
+        match *left {
+            [one, ..] if one < 0x80 => {
+                self.at += 1;
+                Some(unzigzag(u64::from(one)))
+            }
+            [one, two, ..] if two < 0x80 => {
+                self.at += 2;
+                Some(unzigzag(u64::from(one & 0x7f) | u64::from(two) << 7))
+            }
+            _ => self.long_varlong(),
+        }
+    }
+
+    #[cold]
+    fn long_varlong(&mut self) -> Option<i64> {
+        let mut value = 0u64;
+        let mut shift = 0;
+        loop {
+            let byte = *self.bytes.get(self.at)?;
+            self.at += 1;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+            shift += 7;
+            if shift > 63 {
+                return None;
+            }
+        }
+        Some(unzigzag(value))
+    }
+}
+
+const WINDOW_BYTES: usize = 32 << 10;
+/// The longest number.
+const VARLONG_BYTES_MAX: usize = 10;
+
+/// A place in bytes that come.
+struct Window<'a> {
+    decoder: Decoder<'a>,
+    buffer: Vec<u8>,
+    from: usize,
+    to: usize,
+    /// Bytes that went through the buffer before those in it.
+    passed: usize,
+    failed: Option<CompressionError>,
+}
+
+impl Window<'_> {
+    /// Makes sure that there is another byte, and as many as come; whether there is.
+    fn fill(&mut self) -> bool {
+        self.passed += self.from;
+        self.buffer.copy_within(self.from..self.to, 0);
+        self.to -= self.from;
+        self.from = 0;
+        match self.decoder.read(&mut self.buffer[self.to..]) {
+            Ok(bytes) => self.to += bytes,
+            Err(error) => self.failed = Some(error),
+        }
+        self.to > 0
+    }
+
+    fn failure(&mut self) -> RecordError {
+        let malformed = RecordError::Malformed(self.at());
+        self.failed.take().map_or(malformed, Into::into)
+    }
+}
+
+impl Scan for Window<'_> {
+    fn at(&self) -> usize {
+        self.passed.saturating_add(self.from)
+    }
+
+    fn varlong(&mut self) -> Option<i64> {
+        if self.to - self.from < VARLONG_BYTES_MAX {
+            self.fill();
+        }
+        let mut cursor = Cursor {
+            bytes: &self.buffer[..self.to],
+            at: self.from,
+        };
+        let value = cursor.varlong()?;
+        self.from = cursor.at;
+        Some(value)
+    }
+
+    fn skip(&mut self, mut bytes: usize) -> Option<()> {
+        loop {
+            let here = bytes.min(self.to - self.from);
+            self.from += here;
+            bytes -= here;
+            if bytes == 0 {
+                return Some(());
+            }
+            self.fill().then_some(())?;
+        }
+    }
+}

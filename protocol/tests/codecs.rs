@@ -1,0 +1,91 @@
+//! Every codec beside Kafka's own: `java/java_codecs.txt` holds inputs, sound and unsound, and what the Java classes of
+//! Kafka 4.4 made of each. `java/JavaCodecs.java` wrote it.
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use highwater_protocol::records::{Codec, Decoder, Encoder, compress, decompress};
+
+const CASES: &str = include_str!("java/java_codecs.txt");
+const LIMIT: usize = 1 << 20;
+
+/// Java takes a second frame that is cut short for none, by chance: its stream has just told of the end of the first. No
+/// batch is without records, so that nothing compressed is refused in any case.
+const REFUSED_HERE_ALONE: &[(&str, &str)] = &[("zstd", "second_cut"), ("zstd", "nothing")];
+
+fn codec(name: &str) -> Result<Codec> {
+    Ok(match name {
+        "gzip" => Codec::Gzip,
+        "snappy" => Codec::Snappy,
+        "lz4" => Codec::Lz4,
+        "zstd" => Codec::Zstd,
+        other => bail!("no codec {other}"),
+    })
+}
+
+fn bytes(hex: &str) -> Result<Bytes> {
+    if matches!(hex, "-" | "empty") {
+        return Ok(Bytes::new());
+    }
+    let digits = hex.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?);
+    digits.map(byte).collect()
+}
+
+#[test]
+fn what_kafka_reads_is_read_and_what_it_refuses_is_refused() -> Result<()> {
+    let mut seen = 0;
+    for line in CASES.lines() {
+        let [codec_name, name, input, expected] = line.split(' ').collect::<Vec<_>>()[..] else {
+            bail!("malformed: {line}");
+        };
+        let codec = codec(codec_name)?;
+        let input = bytes(input).context(name)?;
+        let ours = decompress(codec, &input, LIMIT).ok();
+        let theirs = match expected {
+            "error" => None,
+            _ if REFUSED_HERE_ALONE.contains(&(codec_name, name)) => None,
+            hex => Some(bytes(hex).context(name)?),
+        };
+        assert_eq!(ours, theirs, "{codec_name} {name}");
+        seen += 1;
+    }
+    assert!(seen > 60, "{seen} cases");
+    Ok(())
+}
+
+#[test]
+fn pieces_of_any_size_are_the_whole() -> Result<()> {
+    let plain: Vec<u8> = (0..300_000u32).map(|i| (i / 7).to_le_bytes()[0]).collect();
+    for codec in [
+        Codec::None,
+        Codec::Gzip,
+        Codec::Snappy,
+        Codec::Lz4,
+        Codec::Zstd,
+    ] {
+        let whole = compress(codec, &plain)?;
+        let mut encoder = Encoder::new(codec, None)?;
+        for piece in plain.chunks(7001) {
+            encoder.write_all(piece)?;
+        }
+        for compressed in [whole, encoder.finish()?] {
+            let mut decoder = Decoder::new(codec, &compressed, plain.len())?;
+            let mut read = Vec::new();
+            let mut piece = vec![0; 4999];
+            loop {
+                let bytes = decoder.read(&mut piece)?;
+                read.extend_from_slice(&piece[..bytes]);
+                if bytes == 0 {
+                    break;
+                }
+            }
+            assert!(read == plain, "{codec:?}");
+            assert!(
+                Decoder::new(codec, &compressed, plain.len() - 1)?
+                    .read(&mut vec![0; 400_000])
+                    .is_err()
+            );
+        }
+    }
+    Ok(())
+}
