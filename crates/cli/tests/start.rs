@@ -106,3 +106,26 @@ fn what_the_machine_refuses_is_said_once_with_its_setting() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_start_that_waits_for_its_store_ends_at_a_signal() -> Result<()> {
+    // it takes a connection and never answers
+    let store = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let endpoint = format!(
+        "highwater.object.storage.endpoint=http://{}",
+        store.local_addr()?
+    );
+    let dir = TempDir::new()?;
+    let own = ["highwater.object.storage=s3://bucket", &endpoint];
+    let mut command = start(dir.path(), &[&SETTINGS[..], &own].concat());
+    command.envs([("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")]);
+    let child = command.spawn()?;
+    let _asked = store.accept()?;
+    interrupt(&child)?;
+    let ended = child.wait_with_output()?;
+    let log = String::from_utf8(ended.stderr)?;
+    assert!(ended.status.success() && ended.stdout.is_empty(), "{log}");
+    let line = "stopped while starting reason=\"SIGTERM\"";
+    assert!(log.contains(line), "{log}");
+    Ok(())
+}

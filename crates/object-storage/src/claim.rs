@@ -3,12 +3,15 @@
 //! Two clusters that start on one empty store at the same moment race for it, and one of them wins before either accepts a
 //! record. Costs one PUT and at most one GET where the claim is made, one GET where it stands.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use highwater_types::ClusterId;
 
 use crate::{IoClass, ObjectStorage, PutMode, StorageError, layout};
 
-const ATTEMPTS_MAX: u32 = 5;
+const ATTEMPTS_MAX: u32 = 3;
+const REST: Duration = Duration::from_millis(200);
 const BYTES_MAX: u64 = 256;
 const CLASS: IoClass = IoClass::Start;
 
@@ -35,7 +38,8 @@ pub(crate) enum ClaimError {
     Storage(#[from] StorageError),
 }
 
-/// Makes the claim of `cluster` on the store below whose root the clusters' prefixes lie, or finds it there.
+/// Makes the claim of `cluster` on the store below whose root the clusters' prefixes lie, or finds it there; all of it anew
+/// where a request fails.
 ///
 /// # Errors
 /// [`ClaimError`].
@@ -44,36 +48,40 @@ pub(crate) async fn hold(
     cluster: ClusterId,
     claim: Claim,
 ) -> Result<(), ClaimError> {
-    let ours = format!("{cluster}\n");
-    let mut outcome = Ok(());
-    for _ in 0..ATTEMPTS_MAX {
-        if claim == Claim::Make {
-            outcome = make(root, &ours).await;
-        }
-        // also where the outcome is not known
-        match root.get(&layout::claim(), 0..BYTES_MAX, CLASS).await {
-            Ok(found) if found == ours.as_bytes() => return Ok(()),
-            Ok(found) => {
-                let other = String::from_utf8_lossy(&found).trim().to_owned();
-                return Err(ClaimError::Other(other));
+    for attempt in 1..ATTEMPTS_MAX {
+        match once(root, cluster, claim).await {
+            Err(ClaimError::Storage(error)) => {
+                tracing::debug!(attempt, %error, "the store is asked for its claim again");
+                tokio::time::sleep(REST).await;
             }
-            Err(StorageError::NotFound { .. }) if claim == Claim::Expect => {
-                return Err(ClaimError::Missing);
-            }
-            Err(error) if outcome.is_ok() => outcome = Err(error),
-            Err(_) => {}
+            other => return other,
         }
     }
-    outcome.map_err(ClaimError::from)
+    once(root, cluster, claim).await
 }
 
-/// One attempt; that another was first is found by reading.
-async fn make(root: &dyn ObjectStorage, ours: &str) -> Result<(), StorageError> {
-    let body = vec![Bytes::copy_from_slice(ours.as_bytes())];
-    let key = layout::claim();
-    match root.put(&key, body, PutMode::IfAbsent, CLASS).await {
-        Ok(_) | Err(StorageError::Precondition { .. }) => Ok(()),
-        Err(error) => Err(error),
+async fn once(
+    root: &dyn ObjectStorage,
+    cluster: ClusterId,
+    claim: Claim,
+) -> Result<(), ClaimError> {
+    let (key, ours) = (layout::claim(), format!("{cluster}\n"));
+    if claim == Claim::Make {
+        let body = vec![Bytes::from(ours.clone())];
+        match root.put(&key, body, PutMode::IfAbsent, CLASS).await {
+            // whose it is, and what became of this one, is read
+            Ok(_) | Err(StorageError::Precondition { .. } | StorageError::Unknown { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match root.get(&key, 0..BYTES_MAX, CLASS).await {
+        Ok(found) if found == ours.as_bytes() => Ok(()),
+        Ok(found) => {
+            let other = String::from_utf8_lossy(&found).trim().to_owned();
+            Err(ClaimError::Other(other))
+        }
+        Err(StorageError::NotFound { .. }) if claim == Claim::Expect => Err(ClaimError::Missing),
+        Err(error) => Err(error.into()),
     }
 }
 

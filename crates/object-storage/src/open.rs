@@ -140,7 +140,11 @@ pub async fn open(
                     Err(start.refused(format!("no answer within {ASK_MAX:?}")))
                 })?);
             // what this process made it can trust
-            let probed = probe::run(&start.asking(Arc::clone(&storage)), &start.rng).await;
+            let asking = Retrying::new(
+                Arc::new(start.asking(Arc::clone(&storage))),
+                start.rng.clone(),
+            );
+            let probed = probe::run(&asking, &start.rng).await;
             probed.map_err(|error| start.distrust(&error))?;
             storage
         }
@@ -166,14 +170,14 @@ struct Start<'a> {
 
 impl Start<'_> {
     /// A store whose requests are a start's.
-    fn asking(&self, backend: Arc<dyn ObjectStorage>) -> Retrying {
+    fn asking(&self, backend: Arc<dyn ObjectStorage>) -> Limited {
         let bounded = Arc::new(Bounded::new(backend));
         let metered = Metered::at_start(bounded, Arc::clone(&self.requests));
-        let limited = Arc::new(Limited::new(Arc::new(metered)));
-        Retrying::new(limited, self.rng.clone())
+        Limited::new(Arc::new(metered))
     }
 
     async fn open_bucket(&self, bucket: Bucket) -> Result<S3Storage, OpenError> {
+        // tried a few times by itself, so that the reason is told before the deadline
         self.hold(&self.asking(Arc::new(bucket.root()))).await?;
         let prefix = cluster_prefix(self.cluster);
         let checked = bucket.check(&prefix).await;
