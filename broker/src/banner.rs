@@ -14,6 +14,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) bootstrap: String,
     /// Batches that the write-ahead log had.
     pub(crate) recovered: u64,
+    /// What the process was built from.
+    pub(crate) commit: &'static str,
 }
 
 impl fmt::Display for Banner<'_> {
@@ -29,7 +31,7 @@ impl fmt::Display for Banner<'_> {
         };
         write!(
             f,
-            "highwater {version}, node {node} of cluster {cluster}\n\
+            "highwater {version} (commit {commit}), node {node} of cluster {cluster}\n\
              listens on   {listens}\n\
              data         {data}\n\
              objects      {objects}\n\
@@ -47,6 +49,7 @@ impl fmt::Display for Banner<'_> {
                echo hello | kcat -b {bootstrap} -P -t first\n  \
                kcat -b {bootstrap} -C -t first -e\n",
             version = env!("CARGO_PKG_VERSION"),
+            commit = self.commit,
             node = config.node_id,
             cluster = self.cluster,
             listens = self.listens,

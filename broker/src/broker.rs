@@ -16,6 +16,7 @@ use crate::auth::Authorizer;
 use crate::config::{Advertised, Config};
 use crate::coordinators::Groups;
 use crate::memory::RequestBudgets;
+use crate::metrics::Metrics;
 use crate::partitions::{FetchSessions, Partitions};
 
 /// One node, as handlers see it.
@@ -33,6 +34,8 @@ pub struct Broker {
     pub streams: ObjectStreamStore,
     /// What its partitions may remember of producers.
     pub producers: ProducerMemory,
+    /// What its handlers count.
+    pub(crate) metrics: Metrics,
     /// Its groups.
     pub(crate) groups: Groups,
     /// Its fetch sessions.

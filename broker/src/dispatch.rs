@@ -15,7 +15,7 @@ use highwater_runtime::BytePermit;
 use crate::api::{self, RequestContext};
 use crate::auth::Principal;
 use crate::broker::Broker;
-use crate::metrics::{self, ApiMetrics};
+use crate::metrics::{self, ApiMetrics, RefusedFrame};
 use crate::net::{Answer, ConnectionInfo, Frame, Served, Service};
 
 /// Serves the requests of every connection.
@@ -52,6 +52,7 @@ impl Service for Dispatch {
         let header = match RequestHeader::parse(&mut body) {
             Ok(header) => header,
             Err(error) => {
+                RefusedFrame::Header.count();
                 tracing::info!(client = %connection.peer, %error, "request header refused");
                 return closed();
             }
@@ -112,6 +113,7 @@ struct Asked {
 
 impl Asked {
     fn refused(&self, error: &DecodeError) {
+        RefusedFrame::Malformed.count();
         tracing::info!(
             client = %self.client,
             api = self.api.name(),
@@ -159,6 +161,7 @@ fn unsupported(
         });
         return Box::pin(std::future::ready(Served::Now(answer)));
     }
+    RefusedFrame::Unsupported.count();
     tracing::info!(
         client = %connection.peer,
         api_key = header.api_key,

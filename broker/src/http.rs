@@ -1,4 +1,4 @@
-//! `/health/live`, `/health/ready` and `/metrics` over HTTP.
+//! `/health/live`, `/health/ready`, `/metrics` and `/metrics/detail` over HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use crate::broker::Broker;
-use crate::metrics::set_memory;
+use crate::metrics::detail;
+use crate::metrics::sampled::Sampler;
 
 /// How often recorded values are folded into what is rendered: between, each takes memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Serves until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, metrics: PrometheusHandle, broker: Arc<Broker>) {
+pub(crate) async fn serve(listener: TcpListener, metrics: PrometheusHandle, sampler: Sampler) {
     let handle = metrics.clone();
     let upkeep = async move {
         loop {
@@ -24,17 +24,21 @@ pub(crate) async fn serve(listener: TcpListener, metrics: PrometheusHandle, brok
             handle.run_upkeep();
         }
     };
+    let broker = Arc::clone(&sampler.broker);
     let app = Router::new()
         .route("/health/live", get(|| async { "live\n" }))
         // it is served from when the partitions are open on
         .route("/health/ready", get(|| async { (StatusCode::OK, "ready\n") }))
         .route(
             "/metrics",
-            get(move || {
-                set_memory(&broker);
-                broker.streams.sample();
-                std::future::ready(metrics.render())
+            get(move || async move {
+                sampler.sample().await;
+                metrics.render()
             }),
+        )
+        .route(
+            "/metrics/detail",
+            get(move || async move { detail::render(&broker).await }),
         );
     tokio::select! {
         () = upkeep => {}

@@ -14,7 +14,7 @@ use highwater_s3stream::{ObjectStreamStore, Parts};
 use highwater_types::{NodeEpoch, Uuid};
 use highwater_wal::WalFactory;
 use highwater_wal::disk::DiskWalFactory;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::time::Instant;
 
 use crate::auth::{AllowAll, Authorizer};
@@ -24,6 +24,7 @@ use crate::config::{Advertised, Config};
 use crate::data_dir::DataDir;
 use crate::dispatch::Dispatch;
 use crate::memory::RequestBudgets;
+use crate::metrics::sampled::Sampler;
 use crate::net::{self, Connections, Limits};
 use crate::partitions::{FetchSessions, PartitionOpener, Partitions};
 use crate::stream_metadata::KraftStreamMetadata;
@@ -44,6 +45,8 @@ pub struct Machine {
     pub rng: SeededRng,
     /// Who may do what.
     pub authorizer: Arc<dyn Authorizer>,
+    /// The commit that the process was built from, for people to see.
+    pub commit: &'static str,
     /// Where credentials for the object store may stand.
     pub environment: Arc<BTreeMap<String, String>>,
 }
@@ -62,6 +65,7 @@ impl Machine {
             clock: WallClock::system(),
             rng: SeededRng::from_seed(seed),
             authorizer: Arc::new(AllowAll),
+            commit: "unknown",
             environment: Arc::new(environment()),
         }
     }
@@ -149,6 +153,7 @@ pub struct Node {
     tasks: Tasks,
     addresses: Vec<(Arc<str>, SocketAddr)>,
     recovered: u64,
+    commit: &'static str,
     _lock: DirLock,
 }
 
@@ -187,6 +192,7 @@ impl Node {
             partitions: Arc::new(Partitions::new(config.node_id, storage.epoch)),
             streams: storage.streams,
             producers: ProducerMemory::new(config.memory.producers),
+            metrics: metrics::Metrics::new(),
             groups: Default::default(),
             sessions: FetchSessions::new(slots.unwrap_or(0), machine.rng.clone()),
             authorizer: Arc::clone(&machine.authorizer),
@@ -208,7 +214,12 @@ impl Node {
             housekeeping::run(Arc::clone(&broker)),
         );
         if let Some((listener, handle)) = admin {
-            let serve = http::serve(listener, handle, Arc::clone(&broker));
+            let sampler = Sampler {
+                broker: Arc::clone(&broker),
+                device: Arc::clone(&machine.device),
+                commit: machine.commit,
+            };
+            let serve = http::serve(listener, handle, sampler);
             tasks.spawn(TaskKind::AdminHttp, serve);
         }
         let addresses = serve(&broker, &*machine.network, acceptors, budgets, &tasks);
@@ -218,6 +229,7 @@ impl Node {
             tasks,
             addresses,
             recovered: storage.recovered,
+            commit: machine.commit,
             _lock: storage.lock,
         })
     }
@@ -237,6 +249,7 @@ impl Node {
             listens: listens.join(", "),
             bootstrap: told.map_or_else(String::new, |told| format!("{}:{}", told.host, told.port)),
             recovered: self.recovered,
+            commit: self.commit,
         };
         banner.to_string()
     }
@@ -411,12 +424,7 @@ async fn listen_admin(
         address,
         source,
     })?;
-    let handle = PrometheusBuilder::new()
-        .install_recorder()
-        .map_err(|error| NodeError::Metrics(error.to_string()))?;
-    metrics::describe();
-    highwater_object_storage::metrics::describe();
-    highwater_s3stream::metrics::describe();
+    let handle = metrics::install().map_err(|error| NodeError::Metrics(error.to_string()))?;
     Ok(Some((listener, handle)))
 }
 

@@ -2,8 +2,17 @@
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use highwater_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use highwater_protocol::messages::{
+    FetchRequest, FindCoordinatorRequest, JoinGroupRequest, OffsetCommitRequest,
+};
 use highwater_protocol::records::BatchBuilder;
-use highwater_tests::TestNode;
+use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_tests::{Client, TestNode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -24,42 +33,264 @@ fn batch() -> Result<Bytes> {
     Ok(batch.build()?)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn health_and_metrics_are_served_and_every_metric_is_described() -> Result<()> {
-    let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let admin = free.to_string();
-    let settings = [("highwater.admin.listener", admin.as_str())];
-    let node = TestNode::start(&settings).await?;
-    assert_eq!(get(&admin, "/health/live").await?.0, 200);
-    assert_eq!(get(&admin, "/health/ready").await?.0, 200);
-    assert_eq!(get(&admin, "/nowhere").await?.0, 404);
-    node.create_topic("t", 1, &[]).await?;
-    node.client().await?.produce("t", 0, batch()?).await?;
-    let (status, text) = get(&admin, "/metrics").await?;
+/// A node with its admin address, and what `/metrics` tells.
+struct Admin {
+    node: TestNode,
+    address: String,
+}
+
+impl Admin {
+    async fn start() -> Result<Self> {
+        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = free.to_string();
+        let settings = [
+            ("highwater.admin.listener", address.as_str()),
+            ("group.initial.rebalance.delay.ms", "0"),
+            ("offsets.topic.num.partitions", "1"),
+        ];
+        let node = TestNode::start(&settings).await?;
+        Ok(Self { node, address })
+    }
+
+    async fn metrics(&self) -> Result<String> {
+        let (status, text) = get(&self.address, "/metrics").await?;
+        assert_eq!(status, 200);
+        Ok(text)
+    }
+
+    /// The value of a series.
+    async fn value(&self, series: &str) -> Result<f64> {
+        value(&self.metrics().await?, series)
+    }
+}
+
+fn value(text: &str, series: &str) -> Result<f64> {
+    let of = |line: &'_ str| {
+        line.strip_prefix(series)?
+            .strip_prefix(' ')
+            .map(str::to_owned)
+    };
+    let line = text.lines().find_map(of);
+    let line = line.with_context(|| format!("no {series} in {text}"))?;
+    Ok(line.trim().parse()?)
+}
+
+fn every_metric_is_described(text: &str) {
+    let described: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next())
+        .collect();
+    let series = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty());
+    for line in series {
+        let name = line.split(['{', ' ']).next().unwrap_or_default();
+        let is_known = described.iter().any(|one| name.starts_with(one));
+        let is_ours = name.starts_with("highwater_") || name.starts_with("process_");
+        assert!(is_known && is_ours, "{name} is not described");
+    }
+}
+
+async fn fetch(client: &mut Client, topic: &str, max_wait_ms: i32) -> Result<i16> {
+    let request = FetchRequest {
+        max_wait_ms,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        topics: vec![FetchTopic {
+            topic: StrBytes::from(topic),
+            partitions: vec![FetchPartition {
+                partition_max_bytes: 1 << 20,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let answer = client.send(&request, 12).await?;
+    Ok(answer.responses[0].partitions[0].error_code)
+}
+
+async fn drive_records(admin: &Admin) -> Result<()> {
+    let mut client = admin.node.client().await?;
+    client.produce("t", 0, batch()?).await?;
+    let bytes = batch()?.len().to_string().parse::<f64>()?;
+    assert_eq!(fetch(&mut client, "t", 1000).await?, 0);
+    assert_eq!(
+        fetch(&mut client, "missing", 0).await?,
+        ErrorCode::UnknownTopicOrPartition.code()
+    );
+    let text = admin.metrics().await?;
+    for (series, expected) in [
+        ("highwater_broker_requests_total{api=\"Produce\"}", 1.0),
+        (
+            "highwater_broker_request_seconds_count{api=\"Produce\"}",
+            1.0,
+        ),
+        (
+            "highwater_broker_request_seconds_bucket{api=\"Produce\",le=\"+Inf\"}",
+            1.0,
+        ),
+        ("highwater_broker_request_seconds_count{api=\"Fetch\"}", 2.0),
+        ("highwater_broker_fetch_wait_seconds_count", 2.0),
+        (
+            "highwater_broker_record_bytes_total{direction=\"in\"}",
+            bytes,
+        ),
+        (
+            "highwater_broker_record_bytes_total{direction=\"out\"}",
+            bytes,
+        ),
+        ("highwater_broker_records_total{direction=\"in\"}", 1.0),
+        ("highwater_broker_records_total{direction=\"out\"}", 1.0),
+        (
+            "highwater_broker_request_errors_total{api=\"Fetch\",error=\"UNKNOWN_TOPIC_OR_PARTITION\"}",
+            1.0,
+        ),
+        ("highwater_broker_partitions{state=\"open\"}", 1.0),
+        ("highwater_broker_partitions{state=\"not_open\"}", 0.0),
+        (
+            "highwater_build_info{version=\"0.1.0\",commit=\"unknown\"}",
+            1.0,
+        ),
+        ("highwater_broker_connections", 1.0),
+    ] {
+        assert_eq!(value(&text, series)?, expected, "{series}");
+    }
+    for series in [
+        "highwater_disk_log_sync_seconds_count{log=\"wal-writer\"}",
+        "highwater_disk_log_sync_seconds_count{log=\"raft-writer\"}",
+        "highwater_broker_disk_free_bytes",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+    ] {
+        assert!(value(&text, series)? > 0.0, "{series}");
+    }
+    every_metric_is_described(&text);
+    Ok(())
+}
+
+async fn drive_connections(admin: &Admin) -> Result<()> {
+    let refused =
+        |reason: &str| format!("highwater_broker_frames_refused_total{{reason=\"{reason}\"}}");
+    // a length that none has; a TLS handshake; a header without its end; an API that is none; a body that ends too early
+    let frames: [(&str, &[u8]); 5] = [
+        ("length", &[0x7f, 0xff, 0xff, 0xff]),
+        ("tls", &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]),
+        ("header", &[0, 0, 0, 4, 0, 3, 0, 0]),
+        (
+            "unsupported",
+            &[0, 0, 0, 10, 0x70, 0, 0, 0, 0, 0, 0, 1, 255, 255],
+        ),
+        (
+            "malformed",
+            &[0, 0, 0, 12, 0, 3, 0, 1, 0, 0, 0, 1, 255, 255, 0, 0],
+        ),
+    ];
+    for (reason, frame) in frames {
+        let mut client = admin.node.client().await?;
+        client.write_raw(frame).await?;
+        assert!(client.is_closed().await, "{reason}");
+        assert_eq!(admin.value(&refused(reason)).await?, 1.0, "{reason}");
+    }
+    let accepted = "highwater_broker_connections_total{outcome=\"accepted\"}";
+    assert!(admin.value(accepted).await? >= 6.0);
+    Ok(())
+}
+
+async fn drive_groups(admin: &Admin) -> Result<()> {
+    let mut client = admin.node.client().await?;
+    let find = FindCoordinatorRequest {
+        coordinator_keys: vec!["g".into()],
+        ..Default::default()
+    };
+    client.send(&find, 6).await?;
+    let commit = OffsetCommitRequest {
+        group_id: "g".into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![OffsetCommitRequestTopic {
+            name: "t".into(),
+            partitions: vec![OffsetCommitRequestPartition::default()],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    loop {
+        let answer = client.send(&commit, 7).await?;
+        match answer.topics[0].partitions[0].error_code {
+            0 => break,
+            code => {
+                let loading = [
+                    ErrorCode::CoordinatorLoadInProgress.code(),
+                    ErrorCode::NotCoordinator.code(),
+                ];
+                assert!(loading.contains(&code), "{code}");
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        }
+    }
+    let empty = "highwater_broker_groups{state=\"Empty\"}";
+    assert_eq!(admin.value(empty).await?, 1.0);
+    let join = JoinGroupRequest {
+        group_id: "other".into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 10_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            metadata: Bytes::from_static(b"\0\0\0\0\0\0\xff\xff\xff\xff"),
+        }],
+        ..Default::default()
+    };
+    client.send(&join, 2).await?;
+    let rebalances = "highwater_broker_group_rebalances_total";
+    assert_eq!(admin.value(rebalances).await?, 1.0);
+    drive_detail(admin).await
+}
+
+async fn drive_detail(admin: &Admin) -> Result<()> {
+    let (status, detail) = get(&admin.address, "/metrics/detail").await?;
     assert_eq!(status, 200);
-    let expected = "highwater_broker_requests_total{api=\"Produce\"} 1";
-    assert!(text.contains(expected), "{text}");
+    every_metric_is_described(&detail);
+    let of_topic = "topic=\"t\",partition=\"0\"";
+    for (series, expected) in [
+        (
+            format!("highwater_topic_partition_log_start_offset{{{of_topic}}}"),
+            0.0,
+        ),
+        (
+            format!("highwater_topic_partition_high_watermark{{{of_topic}}}"),
+            1.0,
+        ),
+        (
+            format!("highwater_group_committed_offset{{group=\"g\",{of_topic}}}"),
+            0.0,
+        ),
+        (
+            format!("highwater_group_lag_records{{group=\"g\",{of_topic}}}"),
+            1.0,
+        ),
+    ] {
+        assert_eq!(value(&detail, &series)?, expected, "{series}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_served_and_every_metric_is_described_and_changes() -> Result<()> {
+    let admin = Admin::start().await?;
+    assert_eq!(get(&admin.address, "/health/live").await?.0, 200);
+    assert_eq!(get(&admin.address, "/health/ready").await?.0, 200);
+    assert_eq!(get(&admin.address, "/nowhere").await?.0, 404);
     // nothing was uploaded yet: what has not happened is a zero, not a gap
+    let text = admin.metrics().await?;
     for outcome in ["ok", "failed"] {
         let upload = format!(
             "highwater_object_storage_requests_total{{op=\"put\",class=\"upload\",outcome=\"{outcome}\"}} 0"
         );
         assert!(text.contains(&upload), "{text}");
     }
-    let described: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next())
-        .collect();
-    for line in text
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty())
-    {
-        let name = line.split(['{', ' ']).next().unwrap_or_default();
-        let is_known = described.iter().any(|one| name.starts_with(one));
-        assert!(
-            is_known && name.starts_with("highwater_"),
-            "{name} is not described"
-        );
-    }
-    Ok(())
+    admin.node.create_topic("t", 1, &[]).await?;
+    drive_records(&admin).await?;
+    drive_connections(&admin).await?;
+    drive_groups(&admin).await
 }

@@ -32,6 +32,7 @@ impl Handler for Fetch {
     const VERSIONS: std::ops::RangeInclusive<i16> = 4..=18;
 
     async fn handle(ctx: RequestContext, request: FetchRequest) -> Reply<FetchResponse> {
+        let begun = Instant::now();
         let replica = request.replica_id.max(request.replica_state.replica_id);
         let limits = Limits::new(&ctx, &request);
         let (session_id, epoch) = (request.session_id, request.session_epoch);
@@ -55,7 +56,13 @@ impl Handler for Fetch {
             .iter()
             .map(|(key, wanted)| target(&ctx, key, *wanted))
             .collect();
-        let (results, permit) = read(&ctx, &targets, &limits).await;
+        let (results, permit, waited) = read(&ctx, &targets, &limits).await;
+        for result in &results {
+            if let Outcome::Read(read) = result {
+                ctx.broker.metrics.fetched(&read.batches);
+            }
+        }
+        ctx.broker.metrics.fetch_took(begun.elapsed(), waited);
         Reply::Holding(answer(&ctx, &plan, targets, results), permit)
     }
 }
@@ -182,12 +189,13 @@ fn target(ctx: &RequestContext, key: &FetchKey, wanted: Wanted) -> Target {
     }
 }
 
-/// Reads until there is enough, an error, or no time left.
+/// Reads until there is enough, an error, or no time left; answers too how long it waited at the tail.
 async fn read(
     ctx: &RequestContext,
     targets: &[Target],
     limits: &Limits,
-) -> (Vec<Outcome>, BytePermit) {
+) -> (Vec<Outcome>, BytePermit, Duration) {
+    let mut waited = Duration::ZERO;
     loop {
         // watches are taken before the look, so that nothing that changes after it is missed
         let waiting = fetch_wait::subscribe(targets.iter().filter_map(|target| {
@@ -223,14 +231,16 @@ async fn read(
                 }
             }
             fill_bounds(targets, &mut results, limits);
-            return (results, permit);
+            return (results, permit, waited);
         }
         drop(results);
+        let since = Instant::now();
         // both arms are cancellation safe: either way it looks again
         tokio::select! {
             () = fetch_wait::changed(waiting, limits.deadline) => {}
             () = ctx.connection.ends() => {}
         }
+        waited += since.elapsed();
     }
 }
 

@@ -181,6 +181,7 @@ pub(crate) fn encode<R: Request>(
     let flexible = version >= R::FLEXIBLE_FROM;
     let mut out = FrameWriter::response(R::KEY, flexible, correlation_id);
     response.write(&mut out, version);
+    crate::metrics::count_errors(R::KEY, out.errors());
     out.finish()
 }
 

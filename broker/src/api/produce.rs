@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::error::{self, Refusal};
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
+use crate::metrics::Metrics;
 use crate::partitions::Partition;
 
 /// Serves Produce.
@@ -160,17 +161,21 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
         Ok(Err(error)) => Err(error::of_stream(&error)),
         Err(_elapsed) => Err(Refusal::new(ErrorCode::RequestTimedOut, NO_ROOM)),
     };
-    append_all(parts, permit);
+    append_all(&ctx.broker.metrics, parts, permit);
 }
 
-fn append_all(parts: &mut [Part], mut permit: Result<AppendPermit, Refusal>) {
+fn append_all(metrics: &Metrics, parts: &mut [Part], mut permit: Result<AppendPermit, Refusal>) {
     for part in parts {
         let state = std::mem::replace(&mut part.state, State::Asked(None));
         part.state = match (state, &mut permit) {
             (State::Checked(partition, batch), Ok(permit)) => {
                 let own = permit.split(PartitionLog::append_bytes(&batch));
+                let (bytes, records) = batch.size();
                 match partition.log.append(own, *batch) {
-                    Ok(appended) => State::Appended(appended),
+                    Ok(appended) => {
+                        metrics.produced(bytes, records);
+                        State::Appended(appended)
+                    }
                     Err(error) => refused_by_log(&partition, &error),
                 }
             }

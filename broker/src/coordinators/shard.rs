@@ -21,6 +21,8 @@ use highwater_s3stream::{AppendReceipt, ObjectStreamStore, StreamStore};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::metrics::REBALANCES;
+
 /// An answer, with what must be durable before it is given.
 pub(super) type Answered<T> = (T, Option<AppendReceipt>);
 type Completion = Box<dyn FnOnce(Option<AppendReceipt>) + Send>;
@@ -155,6 +157,8 @@ pub(super) async fn drive(parts: Parts, mut jobs: mpsc::Receiver<Job>) {
         {
             job(&mut work);
         }
+        let rebalances = std::mem::take(&mut work.effects.rebalances);
+        metrics::counter!(REBALANCES).increment(rebalances);
         let records = std::mem::take(&mut work.effects.records);
         match append(&parts, records, work.now.wall_ms).await {
             Ok(Some(appended)) => receipt = Some(appended),

@@ -14,8 +14,9 @@ use tokio::sync::Semaphore;
 use super::BufferPool;
 use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, Service};
 use super::frame_reader::ReadError;
+use crate::dispatch;
 use crate::memory::RequestBudgets;
-use crate::{dispatch, metrics};
+use crate::metrics::{self, CONNECTIONS, RefusedFrame};
 
 /// What bounds the connections of a node.
 #[derive(Debug, Clone)]
@@ -77,6 +78,7 @@ impl Connections {
             return None;
         }
         *count += 1;
+        ::metrics::gauge!(CONNECTIONS).increment(1.0);
         Some(IpSlot {
             connections: Arc::clone(self),
             ip,
@@ -91,6 +93,7 @@ struct IpSlot {
 
 impl Drop for IpSlot {
     fn drop(&mut self) {
+        ::metrics::gauge!(CONNECTIONS).decrement(1.0);
         let mut by_ip = self
             .connections
             .by_ip
@@ -125,7 +128,9 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Some(ip_slot) = connections.enter(peer.ip()) else {
+        let entered = connections.enter(peer.ip());
+        metrics::count_connection(entered.is_some());
+        let Some(ip_slot) = entered else {
             tracing::info!(client = %peer, "connection refused: max.connections.per.ip is reached");
             continue;
         };
@@ -154,6 +159,12 @@ pub(crate) async fn serve(
 }
 
 fn log_end(ended: &Ended, peer: std::net::SocketAddr) {
+    match ended {
+        Ended::Read(ReadError::Length { .. }) => RefusedFrame::Length.count(),
+        Ended::Read(ReadError::Tls) => RefusedFrame::Tls.count(),
+        Ended::Read(ReadError::Stalled) => RefusedFrame::Stalled.count(),
+        _ => {}
+    }
     match ended {
         Ended::Read(ReadError::Length { .. } | ReadError::Tls | ReadError::Stalled)
         | Ended::Slow => {

@@ -16,8 +16,12 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let outcome = runtime.block_on(async move {
         let mut stop = Signals::listen()?;
+        let machine = Machine {
+            commit: env!("HIGHWATER_COMMIT"),
+            ..Machine::real()
+        };
         let node = tokio::select! {
-            started = Node::start(config, Machine::real()) => started?,
+            started = Node::start(config, machine) => started?,
             // what was acknowledged is in the write-ahead log, also of a start that is half done
             reason = stop.next() => {
                 tracing::info!(reason, "stopped while starting");

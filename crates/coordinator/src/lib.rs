@@ -56,6 +56,8 @@ pub struct Effects {
     pub joins: Vec<(Ticket, JoinReply)>,
     /// Syncs that are answered.
     pub syncs: Vec<(Ticket, SyncReply)>,
+    /// How many rebalances began.
+    pub rebalances: u64,
 }
 
 /// A record of `__consumer_offsets`; without a value it deletes the key.

@@ -22,6 +22,7 @@ mod files;
 mod filling;
 mod group;
 mod log;
+pub mod metrics;
 mod recovery;
 
 pub use error::LogError;

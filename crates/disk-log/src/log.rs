@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{BufMut, Bytes};
 use crc32fast::Hasher;
 use highwater_io::Threads;
+use metrics::Histogram;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::block::{BLOCK_MAX, HEADER_BYTES, Header, SECTOR_BYTES, sum};
 use crate::files::Files;
 use crate::filling::{Filling, Part, Segments, segment};
 use crate::group::{Group, GroupSink};
+use crate::metrics::SYNC_SECONDS;
 use crate::{LogError, Recovery};
 
 /// Where an appended entry will be durable.
@@ -126,6 +129,7 @@ impl<M: Send + 'static> DiskLog<M> {
             position: end,
             synced: end,
             full: false,
+            sync_seconds: metrics::histogram!(SYNC_SECONDS, "log" => name),
             sink,
         };
         threads.spawn(name, Box::pin(writer.run()));
@@ -221,6 +225,7 @@ struct Writer<M> {
     synced: u64,
     /// Whether the last attempt to make a file failed.
     full: bool,
+    sync_seconds: Histogram,
     sink: Arc<dyn GroupSink<M>>,
 }
 
@@ -310,7 +315,9 @@ impl<M: Send + 'static> Writer<M> {
             let Some(file) = self.files.get(index) else {
                 continue;
             };
+            let since = Instant::now();
             let synced = file.sync_data().await;
+            self.sync_seconds.record(since.elapsed().as_secs_f64());
             synced.map_err(|error| LogError::io(&self.files.path(index), &error))?;
         }
         highwater_runtime::crash_point("wal-after-sync");

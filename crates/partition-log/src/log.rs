@@ -151,6 +151,12 @@ impl PartitionLog {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Bytes of its batches, with those of a roll that begins below its start.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.stream.rolls().iter().map(|roll| roll.bytes).sum()
+    }
+
     /// Changes the settings.
     pub fn set_config(&self, config: LogConfig) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);

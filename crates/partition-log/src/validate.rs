@@ -28,6 +28,14 @@ pub struct ValidatedBatch {
     pub(crate) log_append_time: Option<i64>,
 }
 
+impl ValidatedBatch {
+    /// Bytes of the batch and the number of its records.
+    #[must_use]
+    pub fn size(&self) -> (usize, i32) {
+        (self.bytes.len(), self.header.count)
+    }
+}
+
 /// The largest that a batch may be once decompressed.
 pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
 /// Record errors told to the client.

@@ -138,6 +138,7 @@ async fn node(shared: Rc<Shared>) -> turmoil::Result {
         clock: WallClock::new(move || wall_clock_ms(&trace)),
         rng: SeededRng::from_seed(shared.rng.next_u64()),
         authorizer: Arc::new(AllowAll),
+        commit: "simulated",
         environment: Arc::default(),
     };
     let config = Config::load(None, [], &shared.settings)?;

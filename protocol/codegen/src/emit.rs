@@ -322,6 +322,10 @@ impl Emitter<'_> {
 
     fn write_value(&self, field: &Field) -> Result<String> {
         let place = format!("self.{}", snake(&field.name));
+        let is_error = self.message.kind == Kind::Response && field.name.ends_with("ErrorCode");
+        if is_error && matches!(&field.ty, Type::Plain(name) if name == "int16") {
+            return Ok(format!("out.error_code({place});"));
+        }
         if !optional(field) {
             return write_type(&field.ty, &place, Null::Never);
         }

@@ -35,7 +35,7 @@ impl Message for AddOffsetsToTxnResponse {
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 3;
         out.i32(self.throttle_time_ms);
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         if flexible {
             let mut tagged = 0;
             out.unsigned_varint(tagged);

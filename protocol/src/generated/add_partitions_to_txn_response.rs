@@ -51,7 +51,7 @@ impl Message for AddPartitionsToTxnResponse {
         let flexible = version >= 3;
         out.i32(self.throttle_time_ms);
         if version >= 4 {
-            out.i16(self.error_code);
+            out.error_code(self.error_code);
         }
         if version >= 4 {
             out.array(&self.results_by_transaction, flexible, |out, one| {
@@ -198,7 +198,7 @@ impl Message for AddPartitionsToTxnPartitionResult {
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 3;
         out.i32(self.partition_index);
-        out.i16(self.partition_error_code);
+        out.error_code(self.partition_error_code);
         if flexible {
             let mut tagged = 0;
             out.unsigned_varint(tagged);

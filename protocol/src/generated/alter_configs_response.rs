@@ -82,7 +82,7 @@ impl Message for AlterConfigsResourceResponse {
 
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 2;
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.nullable_string(self.error_message.as_ref(), flexible);
         out.i8(self.resource_type);
         out.string(&self.resource_name, flexible);

@@ -65,7 +65,7 @@ impl Message for ApiVersionsResponse {
 
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 3;
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.array(&self.api_keys, flexible, |out, one| {
             one.write(out, version);
         });

@@ -80,7 +80,7 @@ impl Message for CreatePartitionsTopicResult {
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 2;
         out.string(&self.name, flexible);
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.nullable_string(self.error_message.as_ref(), flexible);
         if flexible {
             let mut tagged = 0;

@@ -115,7 +115,7 @@ impl Message for CreatableTopicResult {
         if version >= 7 {
             out.uuid(self.topic_id);
         }
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.nullable_string(self.error_message.as_ref(), flexible);
         if version >= 5 {
             out.i32(self.num_partitions);
@@ -146,7 +146,7 @@ impl Message for CreatableTopicResult {
             out.unsigned_varint(tagged);
             if version >= 5 && self.topic_config_error_code != <i16>::default() {
                 out.tagged(0, |out| {
-                    out.i16(self.topic_config_error_code);
+                    out.error_code(self.topic_config_error_code);
                 });
             }
         }

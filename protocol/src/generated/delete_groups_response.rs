@@ -86,7 +86,7 @@ impl Message for DeletableGroupResult {
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 2;
         out.string(&self.group_id, flexible);
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         if version >= 3 {
             if version >= 3 {
                 out.nullable_string(self.error_message.as_ref(), flexible);

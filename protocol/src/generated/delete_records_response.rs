@@ -123,7 +123,7 @@ impl Message for DeleteRecordsPartitionResult {
         let flexible = version >= 2;
         out.i32(self.partition_index);
         out.i64(self.low_watermark);
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         if flexible {
             let mut tagged = 0;
             out.unsigned_varint(tagged);

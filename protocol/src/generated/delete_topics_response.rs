@@ -104,7 +104,7 @@ impl Message for DeletableTopicResult {
         if version >= 6 {
             out.uuid(self.topic_id);
         }
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         if version >= 5 {
             if version >= 5 {
                 out.nullable_string(self.error_message.as_ref(), flexible);

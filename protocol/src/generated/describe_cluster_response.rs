@@ -55,7 +55,7 @@ impl Message for DescribeClusterResponse {
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 0;
         out.i32(self.throttle_time_ms);
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.nullable_string(self.error_message.as_ref(), flexible);
         if version >= 1 {
             out.i8(self.endpoint_type);

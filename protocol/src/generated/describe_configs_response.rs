@@ -87,7 +87,7 @@ impl Message for DescribeConfigsResult {
 
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 4;
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.nullable_string(self.error_message.as_ref(), flexible);
         out.i8(self.resource_type);
         out.string(&self.resource_name, flexible);

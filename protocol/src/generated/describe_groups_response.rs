@@ -108,7 +108,7 @@ impl Message for DescribedGroup {
 
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 5;
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         if version >= 6 {
             if version >= 6 {
                 out.nullable_string(self.error_message.as_ref(), flexible);

@@ -100,7 +100,7 @@ impl Message for DescribeTopicPartitionsResponseTopic {
 
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 0;
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.nullable_string(self.name.as_ref(), flexible);
         out.uuid(self.topic_id);
         out.bool(self.is_internal);
@@ -167,7 +167,7 @@ impl Message for DescribeTopicPartitionsResponsePartition {
 
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 0;
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.i32(self.partition_index);
         out.i32(self.leader_id);
         out.i32(self.leader_epoch);

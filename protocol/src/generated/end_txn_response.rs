@@ -45,7 +45,7 @@ impl Message for EndTxnResponse {
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 3;
         out.i32(self.throttle_time_ms);
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         if version >= 5 {
             out.i64(self.producer_id);
         }

@@ -55,7 +55,7 @@ impl Message for FetchResponse {
         let flexible = version >= 12;
         out.i32(self.throttle_time_ms);
         if version >= 7 {
-            out.i16(self.error_code);
+            out.error_code(self.error_code);
         }
         if version >= 7 {
             out.i32(self.session_id);
@@ -207,7 +207,7 @@ impl Message for PartitionData {
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 12;
         out.i32(self.partition_index);
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.i64(self.high_watermark);
         out.i64(self.last_stable_offset);
         if version >= 5 {

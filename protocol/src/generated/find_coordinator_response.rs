@@ -71,7 +71,7 @@ impl Message for FindCoordinatorResponse {
             out.i32(self.throttle_time_ms);
         }
         if version <= 3 {
-            out.i16(self.error_code);
+            out.error_code(self.error_code);
         }
         if (1..=3).contains(&version) {
             if (1..=3).contains(&version) {
@@ -176,7 +176,7 @@ impl Message for Coordinator {
             out.i32(self.port);
         }
         if version >= 4 {
-            out.i16(self.error_code);
+            out.error_code(self.error_code);
         }
         if version >= 4 {
             if version >= 4 {

@@ -39,7 +39,7 @@ impl Message for HeartbeatResponse {
         if version >= 1 {
             out.i32(self.throttle_time_ms);
         }
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         if flexible {
             let mut tagged = 0;
             out.unsigned_varint(tagged);

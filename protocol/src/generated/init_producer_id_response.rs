@@ -51,7 +51,7 @@ impl Message for InitProducerIdResponse {
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 2;
         out.i32(self.throttle_time_ms);
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.i64(self.producer_id);
         out.i16(self.producer_epoch);
         if version >= 6 {

@@ -74,7 +74,7 @@ impl Message for JoinGroupResponse {
         if version >= 2 {
             out.i32(self.throttle_time_ms);
         }
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.i32(self.generation_id);
         if version >= 7 {
             if version >= 7 {

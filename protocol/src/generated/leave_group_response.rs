@@ -44,7 +44,7 @@ impl Message for LeaveGroupResponse {
         if version >= 1 {
             out.i32(self.throttle_time_ms);
         }
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         if version >= 3 {
             out.array(&self.members, flexible, |out, one| {
                 one.write(out, version);
@@ -117,7 +117,7 @@ impl Message for MemberResponse {
             }
         }
         if version >= 3 {
-            out.i16(self.error_code);
+            out.error_code(self.error_code);
         }
         if flexible {
             let mut tagged = 0;

@@ -42,7 +42,7 @@ impl Message for ListGroupsResponse {
         if version >= 1 {
             out.i32(self.throttle_time_ms);
         }
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.array(&self.groups, flexible, |out, one| {
             one.write(out, version);
         });

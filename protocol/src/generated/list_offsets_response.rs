@@ -134,7 +134,7 @@ impl Message for ListOffsetsPartitionResponse {
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 6;
         out.i32(self.partition_index);
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.i64(self.timestamp);
         out.i64(self.offset);
         if version >= 4 {

@@ -91,7 +91,7 @@ impl Message for MetadataResponse {
             out.i32(self.cluster_authorized_operations);
         }
         if version >= 13 {
-            out.i16(self.error_code);
+            out.error_code(self.error_code);
         }
         if flexible {
             let mut tagged = 0;
@@ -213,7 +213,7 @@ impl Message for MetadataResponseTopic {
 
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 9;
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         if version >= 12 {
             out.nullable_string(self.name.as_ref(), flexible);
         } else {
@@ -288,7 +288,7 @@ impl Message for MetadataResponsePartition {
 
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 9;
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.i32(self.partition_index);
         out.i32(self.leader_id);
         if version >= 7 {

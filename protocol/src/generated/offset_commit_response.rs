@@ -139,7 +139,7 @@ impl Message for OffsetCommitResponsePartition {
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 8;
         out.i32(self.partition_index);
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         if flexible {
             let mut tagged = 0;
             out.unsigned_varint(tagged);

@@ -37,7 +37,7 @@ impl Message for OffsetDeleteResponse {
 
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 32767;
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.i32(self.throttle_time_ms);
         out.array(&self.topics, flexible, |out, one| {
             one.write(out, version);
@@ -125,7 +125,7 @@ impl Message for OffsetDeleteResponsePartition {
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 32767;
         out.i32(self.partition_index);
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         if flexible {
             let mut tagged = 0;
             out.unsigned_varint(tagged);

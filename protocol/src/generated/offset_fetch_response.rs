@@ -59,7 +59,7 @@ impl Message for OffsetFetchResponse {
             });
         }
         if (2..=7).contains(&version) {
-            out.i16(self.error_code);
+            out.error_code(self.error_code);
         }
         if version >= 8 {
             out.array(&self.groups, flexible, |out, one| {
@@ -198,7 +198,7 @@ impl Message for OffsetFetchResponsePartition {
             }
         }
         if version <= 7 {
-            out.i16(self.error_code);
+            out.error_code(self.error_code);
         }
         if flexible {
             let mut tagged = 0;
@@ -256,7 +256,7 @@ impl Message for OffsetFetchResponseGroup {
             });
         }
         if version >= 8 {
-            out.i16(self.error_code);
+            out.error_code(self.error_code);
         }
         if flexible {
             let mut tagged = 0;
@@ -399,7 +399,7 @@ impl Message for OffsetFetchResponsePartitions {
             }
         }
         if version >= 8 {
-            out.i16(self.error_code);
+            out.error_code(self.error_code);
         }
         if flexible {
             let mut tagged = 0;

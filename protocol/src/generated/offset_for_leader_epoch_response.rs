@@ -124,7 +124,7 @@ impl Message for EpochEndOffset {
 
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 4;
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.i32(self.partition);
         out.i32(self.leader_epoch);
         out.i64(self.end_offset);

@@ -182,7 +182,7 @@ impl Message for PartitionProduceResponse {
     fn write(&self, out: &mut FrameWriter, version: i16) {
         let flexible = version >= 9;
         out.i32(self.index);
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         out.i64(self.base_offset);
         out.i64(self.log_append_time_ms);
         if version >= 5 {

@@ -62,7 +62,7 @@ impl Message for SyncGroupResponse {
         if version >= 1 {
             out.i32(self.throttle_time_ms);
         }
-        out.i16(self.error_code);
+        out.error_code(self.error_code);
         if version >= 5 {
             if version >= 5 {
                 out.nullable_string(self.protocol_type.as_ref(), flexible);

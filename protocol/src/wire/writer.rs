@@ -25,6 +25,7 @@ pub struct FrameWriter {
     parts_bytes: usize,
     tail: BytesMut,
     refused: Option<EncodeError>,
+    errors: Vec<(i16, u64)>,
 }
 
 const PREFIX_BYTES: usize = 4;
@@ -158,6 +159,24 @@ impl FrameWriter {
     number!(u32, put_u32, u32, "Four bytes.");
     number!(i64, put_i64, i64, "Eight bytes, signed.");
     number!(f64, put_f64, f64, "Eight bytes, IEEE 754.");
+
+    /// An error code; those that are errors are counted.
+    pub fn error_code(&mut self, code: i16) {
+        self.i16(code);
+        if code == 0 {
+            return;
+        }
+        match self.errors.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, count)) => *count += 1,
+            None => self.errors.push((code, 1)),
+        }
+    }
+
+    /// The error codes written, each with how often; without 0, which is none.
+    #[must_use]
+    pub fn errors(&self) -> &[(i16, u64)] {
+        &self.errors
+    }
 
     /// A byte, 1 for true.
     pub fn bool(&mut self, value: bool) {

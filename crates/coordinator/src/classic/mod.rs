@@ -320,6 +320,7 @@ impl Group {
                 grown: false,
             }
         };
+        effects.rebalances += 1;
         self.set_state(State::PreparingRebalance(rebalance), now);
         self.wake(rebalance.deadline);
         self.complete_if_all_joined(now, effects);

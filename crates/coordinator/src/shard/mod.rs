@@ -309,6 +309,24 @@ impl GroupShard {
             .collect()
     }
 
+    /// The committed offsets of every group: group, topic, partition, offset; at most `max`.
+    #[must_use]
+    pub fn all_offsets(&self, max: usize) -> Vec<(String, String, i32, i64)> {
+        let of_group = |group: &Group| {
+            let offsets = group.offsets.iter();
+            let one = |(topic, partition, committed): (&str, i32, &CommittedOffset)| {
+                (
+                    group.id.clone(),
+                    topic.to_owned(),
+                    partition,
+                    committed.offset,
+                )
+            };
+            offsets.map(one).collect::<Vec<_>>()
+        };
+        self.groups.values().flat_map(of_group).take(max).collect()
+    }
+
     /// Every group.
     #[must_use]
     pub fn list(&self) -> Vec<Listed> {
@@ -318,6 +336,16 @@ impl GroupShard {
             state: group.state.name(),
         };
         self.groups.values().map(listed).collect()
+    }
+
+    /// How many groups there are in each state, by Kafka's name of it.
+    #[must_use]
+    pub fn count_by_state(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for group in self.groups.values() {
+            *counts.entry(group.state.name()).or_default() += 1;
+        }
+        counts
     }
 
     /// One group; `None` when it does not exist.

@@ -1,0 +1,136 @@
+//! What is looked at when the metrics are asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_io::Device;
+use metrics::{describe_gauge, gauge};
+use metrics_process::Collector;
+
+use crate::broker::Broker;
+
+/// Bytes that a budget has given out, by budget.
+pub(crate) const MEMORY_USED: &str = "highwater_broker_memory_used_bytes";
+/// Bytes that a budget may give out, by budget.
+pub(crate) const MEMORY_LIMIT: &str = "highwater_broker_memory_limit_bytes";
+/// Partitions that this node leads, by whether they are open.
+pub(crate) const PARTITIONS: &str = "highwater_broker_partitions";
+/// Bytes free on the file system of the data directory.
+pub(crate) const DISK_FREE: &str = "highwater_broker_disk_free_bytes";
+/// Groups by state.
+pub(crate) const GROUPS: &str = "highwater_broker_groups";
+/// 1, labelled with what the process was built from.
+pub(crate) const BUILD_INFO: &str = "highwater_build_info";
+
+/// How long the groups may take to be counted: a coordinator that is held up must not hold up the metrics.
+const GROUPS_WITHIN: Duration = Duration::from_secs(1);
+/// Kafka's names of a classic group's states.
+const GROUP_STATES: [&str; 4] = [
+    "Empty",
+    "PreparingRebalance",
+    "CompletingRebalance",
+    "Stable",
+];
+
+pub(super) fn describe() {
+    describe_gauge!(MEMORY_USED, "Bytes that a budget has given out.");
+    describe_gauge!(MEMORY_LIMIT, "Bytes that a budget may give out.");
+    describe_gauge!(
+        PARTITIONS,
+        "Partitions that this node leads, by whether they are open: one that is not for long needs a look at the log."
+    );
+    describe_gauge!(
+        DISK_FREE,
+        "Bytes free on the file system of the data directory."
+    );
+    describe_gauge!(GROUPS, "Groups by state.");
+    describe_gauge!(
+        BUILD_INFO,
+        "1, labelled with the version and the commit that the process was built from."
+    );
+    Collector::default().describe();
+}
+
+/// What the samples are taken of.
+#[derive(Debug, Clone)]
+pub(crate) struct Sampler {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) device: Arc<dyn Device>,
+    /// The commit the process was built from.
+    pub(crate) commit: &'static str,
+}
+
+impl Sampler {
+    /// Sets every gauge to what is so now.
+    pub(crate) async fn sample(&self) {
+        self.memory();
+        self.broker.streams.sample();
+        self.partitions();
+        self.disk().await;
+        self.groups().await;
+        gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "commit" => self.commit)
+            .set(1.0);
+        Collector::default().collect();
+    }
+
+    fn memory(&self) {
+        let requests = self.broker.budgets.held();
+        let caches = self.broker.streams.memory();
+        let producers = &self.broker.producers;
+        let producers = ("producers", producers.used(), producers.limit());
+        for (budget, used, limit) in requests.into_iter().chain(caches).chain([producers]) {
+            gauge!(MEMORY_USED, "budget" => budget).set(float(used));
+            gauge!(MEMORY_LIMIT, "budget" => budget).set(float(limit));
+        }
+    }
+
+    fn partitions(&self) {
+        let own = Some((self.broker.config.node_id, self.broker.epoch));
+        let (mut open, mut not_open) = (0, 0);
+        for topic in self.broker.metadata.image().topics() {
+            for (index, partition) in topic.partition_indexes().zip(&topic.partitions) {
+                if partition.leader != own {
+                    continue;
+                }
+                match self.broker.partitions.find(topic, index) {
+                    Ok(_) => open += 1,
+                    Err(_) => not_open += 1,
+                }
+            }
+        }
+        gauge!(PARTITIONS, "state" => "open").set(float(open));
+        gauge!(PARTITIONS, "state" => "not_open").set(float(not_open));
+    }
+
+    async fn disk(&self) {
+        match self.device.bytes_free(&self.broker.config.data_dir).await {
+            Ok(free) => gauge!(DISK_FREE).set(float(free)),
+            Err(error) => {
+                tracing::debug!(%error, "cannot see the free bytes of the data directory")
+            }
+        }
+    }
+
+    async fn groups(&self) {
+        let counted = self
+            .broker
+            .groups
+            .call_all(|shard, _, _| shard.count_by_state());
+        let Ok(Ok(counted)) = tokio::time::timeout(GROUPS_WITHIN, counted).await else {
+            return;
+        };
+        let mut sum: BTreeMap<&str, usize> = GROUP_STATES.iter().map(|state| (*state, 0)).collect();
+        for (state, count) in counted.into_iter().flatten() {
+            *sum.entry(state).or_default() += count;
+        }
+        for (state, count) in sum {
+            gauge!(GROUPS, "state" => state).set(float(count as u64));
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
