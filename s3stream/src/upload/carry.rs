@@ -39,18 +39,17 @@ fn due(shared: &Shared) -> Vec<Due> {
 
 /// Writes the checkpoints that are due into one object without records; called where nothing else is uploaded.
 pub(super) async fn carry(shared: &Shared, floor: WalPosition) -> Result<(), StreamError> {
-    let due = due(shared);
-    if due.is_empty() {
-        return Ok(());
-    }
-    let object = shared.next_object();
-    let mut writer = ObjectWriter::new(&header(shared, object));
-    let mut carried = Vec::with_capacity(due.len());
-    for one in due {
+    let mut writer = None;
+    let mut carried = Vec::new();
+    for one in due(shared) {
         // one that can't be read isn't opened either: it stays as it is
         if let Some(folded) = one.folding.fold(&*shared.parts.fold, Deltas::new()) {
-            let stream = &one.stream;
-            let checkpoint = folded.checkpoint;
+            // a number is taken only for what comes
+            let (_, writer) = writer.get_or_insert_with(|| {
+                let object = shared.next_object();
+                (object, ObjectWriter::new(&header(shared, object)))
+            });
+            let (stream, checkpoint) = (&one.stream, folded.checkpoint);
             writer.begin_stream(stream.id, stream.label.clone(), stream.epoch, one.at);
             writer.end_stream(
                 Some(checkpoint.clone()),
@@ -62,9 +61,9 @@ pub(super) async fn carry(shared: &Shared, floor: WalPosition) -> Result<(), Str
         }
         tokio::task::yield_now().await;
     }
-    if carried.is_empty() {
+    let Some((object, writer)) = writer else {
         return Ok(());
-    }
+    };
     let written = writer.finish();
     // empty ones are told by the commit alone
     if carried.iter().any(|(_, checkpoint)| !checkpoint.is_empty()) {

@@ -337,6 +337,21 @@ async fn an_outage_of_the_metadata_leaves_one_object_under_one_number() {
     node.streams.shutdown().await.expect("stops");
 }
 
+// a checkpoint is due in each round, and this fold can't read anything
+#[tokio::test(start_paused = true)]
+async fn a_round_that_writes_nothing_takes_no_number() {
+    let node = Node::start(LIMITS).await;
+    node.append(0, 100).await;
+    node.metadata.is_committed_to(1).await;
+    tokio::time::sleep(LIMITS.interval * 100).await;
+    node.append(1, 100).await;
+    node.metadata.is_committed_to(2).await;
+    let asked = node.metadata.asked().into_iter();
+    let numbers: Vec<u64> = asked.map(|commit| commit.object.number).collect();
+    assert_eq!(numbers, [1, 2]);
+    node.streams.shutdown().await.expect("stops");
+}
+
 // A1, U3
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_is_refused_for_good_ends_the_node_epoch() {
