@@ -9,6 +9,7 @@ use crate::Crash;
 /// Everything a run is made of that is chosen before it starts.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
+    /// Partitions that are written to all the time; one more is written to now and then.
     pub(crate) partitions: i32,
     pub(crate) producers_per_partition: u32,
     /// The most batches of one producer that wait for their answer, as Kafka's clients allow.
@@ -49,6 +50,11 @@ pub(crate) enum End {
 const LIFE_MAX: Duration = Duration::from_secs(4);
 
 impl Scenario {
+    /// The partition whose producer is idle for longer than the node lives, at times.
+    pub(crate) fn slow_partition(&self) -> i32 {
+        self.partitions
+    }
+
     pub(crate) fn draw(rng: &SeededRng) -> Self {
         let one_of = |choices: &[u64]| {
             let at = usize::try_from(rng.below(choices.len() as u64)).unwrap_or(0);

@@ -90,6 +90,15 @@ impl Clients {
                 let number = u32::try_from(partition).unwrap_or(0) * producers + number;
                 all.push(Box::pin(producer::run(&self, partition, number)));
             }
+        }
+        self.producing.fetch_add(1, Ordering::SeqCst);
+        let number = u32::try_from(scenario.partitions).unwrap_or(0) * producers;
+        all.push(Box::pin(producer::run_slow(
+            &self,
+            scenario.slow_partition(),
+            number,
+        )));
+        for partition in 0..=scenario.slow_partition() {
             all.push(Box::pin(consumer::run(&self, partition)));
             all.push(Box::pin(topics::delete_records(&self, partition)));
         }
@@ -100,7 +109,7 @@ impl Clients {
 
     /// Looks at everything once more.
     pub(crate) async fn audit(self: Arc<Self>) {
-        let partitions = 0..self.scenario.partitions;
+        let partitions = 0..=self.scenario.slow_partition();
         let mut all: Vec<BoxFuture<'_, ()>> = Vec::new();
         for partition in partitions.clone() {
             all.push(Box::pin(consumer::read_all(&self, partition)));

@@ -1,4 +1,5 @@
-//! An idempotent producer of one partition: up to five batches in flight, all sent again in order after a break.
+//! An idempotent producer of one partition: up to five batches in flight, all sent again in order after a break; and one
+//! that is idle for long, then repeats what it sent last or goes on.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -21,8 +22,20 @@ struct Batch {
     bytes: Bytes,
 }
 
+/// How it produces.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    in_flight_max: usize,
+    think_ms: u64,
+    /// How many batches it has to send; none for no end.
+    batches: Option<usize>,
+    /// Whether it also repeats what was answered where nothing broke.
+    repeats: bool,
+}
+
 struct Producer<'a> {
     clients: &'a Clients,
+    pace: Pace,
     partition: i32,
     number: u32,
     id: Option<i64>,
@@ -33,26 +46,72 @@ struct Producer<'a> {
 }
 
 pub(super) async fn run(clients: &Clients, partition: i32, number: u32) {
-    let mut producer = Producer {
-        clients,
-        partition,
-        number,
-        id: None,
-        next_sequence: 0,
-        waiting: VecDeque::new(),
-        answered: VecDeque::new(),
+    let pace = Pace {
+        in_flight_max: clients.scenario.in_flight_max,
+        think_ms: clients.scenario.think_ms,
+        batches: None,
+        repeats: false,
     };
-    loop {
-        match producer.attempt().await {
-            Ok(()) | Err(Again::Violation) => break,
-            Err(Again::Later) => clients.rest(150).await,
-        }
-    }
+    Producer::new(clients, partition, number, pace).run().await;
     clients.producing.fetch_sub(1, Ordering::SeqCst);
 }
 
-impl Producer<'_> {
-    /// Produces until all is calm and everything is answered.
+/// So many producers that what the slow one adds does not outweigh their checkpoint (F2).
+const ONCE: u32 = 40;
+/// The longest that the slow one is idle: longer than most lives of the node.
+const IDLE_MS: u64 = 3000;
+
+/// Many producers of one batch each, one after the other, and beside them one that comes late.
+pub(super) async fn run_slow(clients: &Clients, partition: i32, number: u32) {
+    let slow = Pace {
+        in_flight_max: 1,
+        think_ms: IDLE_MS,
+        batches: None,
+        repeats: true,
+    };
+    let once = Pace {
+        think_ms: 1,
+        batches: Some(1),
+        ..slow
+    };
+    let many = async {
+        for number in number + 1..=number + ONCE {
+            Producer::new(clients, partition, number, once).run().await;
+        }
+    };
+    let mut slow = Producer::new(clients, partition, number, slow);
+    tokio::join!(many, slow.run());
+    clients.producing.fetch_sub(1, Ordering::SeqCst);
+}
+
+impl<'a> Producer<'a> {
+    fn new(clients: &'a Clients, partition: i32, number: u32, pace: Pace) -> Self {
+        Self {
+            clients,
+            pace,
+            partition,
+            number,
+            id: None,
+            next_sequence: 0,
+            waiting: VecDeque::new(),
+            answered: VecDeque::new(),
+        }
+    }
+
+    async fn run(&mut self) {
+        loop {
+            match self.attempt().await {
+                Ok(()) | Err(Again::Violation) => break,
+                Err(Again::Later) => self.clients.rest(150).await,
+            }
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        !self.clients.is_calm() && self.pace.batches != Some(0)
+    }
+
+    /// Produces until all is calm, or all is sent, and everything is answered.
     async fn attempt(&mut self) -> Result<(), Again> {
         let mut connection = Connection::open(self.clients).await?;
         self.take_id(&mut connection).await?;
@@ -62,7 +121,7 @@ impl Producer<'_> {
             asked.push_back(self.send(&mut connection, batch).await?);
         }
         loop {
-            while asked.len() < self.clients.scenario.in_flight_max && !self.clients.is_calm() {
+            while asked.len() < self.pace.in_flight_max && self.has_more() {
                 let batch = self.make();
                 self.waiting.push_back(batch.clone());
                 asked.push_back(self.send(&mut connection, &batch).await?);
@@ -78,7 +137,10 @@ impl Producer<'_> {
                     self.answered.pop_front();
                 }
             }
-            self.clients.rest(self.clients.scenario.think_ms).await;
+            self.clients.rest(self.pace.think_ms).await;
+            if self.pace.repeats && self.clients.rng.below(2) == 0 {
+                self.repeat_an_answered(&mut connection).await?;
+            }
         }
     }
 
@@ -126,6 +188,7 @@ impl Producer<'_> {
         let first = self.next_sequence;
         let count = i32::try_from(count).unwrap_or(1);
         self.next_sequence += count;
+        self.pace.batches = self.pace.batches.map(|left| left.saturating_sub(1));
         let records: Vec<Identity> = (first..first + count)
             .map(|sequence| Identity {
                 producer: self.number,

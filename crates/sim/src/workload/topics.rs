@@ -18,7 +18,8 @@ pub(super) async fn create_main(clients: &Clients) {
     loop {
         let created = async {
             let mut connection = Connection::open(clients).await?;
-            create(clients, &mut connection, TOPIC, clients.scenario.partitions).await
+            let partitions = clients.scenario.slow_partition() + 1;
+            create(clients, &mut connection, TOPIC, partitions).await
         };
         match created.await {
             Ok(()) | Err(Again::Violation) => return,
@@ -130,10 +131,14 @@ async fn check(clients: &Clients, connection: &mut Connection) -> Result<(), Aga
     Ok(())
 }
 
-/// Deletes records now and then, up to somewhere below the high watermark.
+/// Deletes records now and then, up to somewhere below the high watermark or all that are known.
 pub(super) async fn delete_records(clients: &Clients, partition: i32) {
+    let rest_ms = match partition == clients.scenario.slow_partition() {
+        true => 1500,
+        false => 4000,
+    };
     while !clients.is_calm() {
-        clients.rest(4000).await;
+        clients.rest(rest_ms).await;
         let deleted = async {
             let mut connection = Connection::open(clients).await?;
             delete_some(clients, &mut connection, partition).await
@@ -153,8 +158,11 @@ async fn delete_some(
     let known = checker.partition(partition, |history| history.known());
     let visible = known.high_watermark - known.log_start;
     let visible = u64::try_from(visible).unwrap_or(0);
-    let part = i64::try_from(clients.rng.below(visible / 2 + 1)).unwrap_or(0);
-    let offset = known.log_start + part;
+    let part = match clients.rng.below(3) {
+        0 => visible,
+        _ => clients.rng.below(visible / 2 + 1),
+    };
+    let offset = known.log_start + i64::try_from(part).unwrap_or(0);
     checker.partition(partition, |history| history.asks_trim(offset));
     let request = DeleteRecordsRequest {
         topics: vec![DeleteRecordsTopic {
