@@ -260,6 +260,11 @@ pub trait StreamMetadata: Debug + Send + Sync + 'static {
     ) -> Result<(), StreamError>;
     /// Topic id and partition of a stream, for objects that describe themselves (I10); empty for one that is gone.
     async fn label(&self, id: StreamId) -> Result<Bytes, StreamError>;
+    /// The leader epochs of a stream, each with its first offset, oldest first (E5); none of one that is gone.
+    async fn leader_epochs(
+        &self,
+        id: StreamId,
+    ) -> Result<Vec<(LeaderEpoch, StreamOffset)>, StreamError>;
     /// Objects condemned and past their grace, to be deleted; then recorded as gone (G1).
     async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError>;
     /// Records deletions.

@@ -136,6 +136,13 @@ impl StreamMetadata for Known {
         Ok(())
     }
 
+    async fn leader_epochs(
+        &self,
+        _: StreamId,
+    ) -> Result<Vec<(LeaderEpoch, StreamOffset)>, StreamError> {
+        Ok(Vec::new())
+    }
+
     async fn label(&self, _: StreamId) -> Result<Bytes, StreamError> {
         Ok(Bytes::new())
     }

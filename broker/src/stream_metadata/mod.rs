@@ -247,6 +247,15 @@ impl StreamMetadata for KraftStreamMetadata {
             .unwrap_or_default())
     }
 
+    async fn leader_epochs(
+        &self,
+        id: StreamId,
+    ) -> Result<Vec<(LeaderEpoch, StreamOffset)>, StreamError> {
+        let image = self.metadata.image();
+        let stream = image.stream(id);
+        Ok(stream.map_or_else(Vec::new, |stream| stream.leader_epochs.clone()))
+    }
+
     async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
         Ok(self
             .metadata

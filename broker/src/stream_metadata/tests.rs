@@ -104,6 +104,13 @@ impl StreamMetadata for Behind {
         self.inner.label(id).await
     }
 
+    async fn leader_epochs(
+        &self,
+        id: StreamId,
+    ) -> Result<Vec<(LeaderEpoch, StreamOffset)>, StreamError> {
+        self.inner.leader_epochs(id).await
+    }
+
     async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
         self.inner.condemned().await
     }

@@ -360,6 +360,13 @@ impl StreamMetadata for Known {
         unknown()
     }
 
+    async fn leader_epochs(
+        &self,
+        _: StreamId,
+    ) -> Result<Vec<(LeaderEpoch, StreamOffset)>, StreamError> {
+        unknown()
+    }
+
     async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
         unknown()
     }

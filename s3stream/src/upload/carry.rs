@@ -55,7 +55,7 @@ pub(super) async fn carry(shared: &Shared, floor: WalPosition) -> Result<(), Str
                 Some(checkpoint.clone()),
                 Vec::new(),
                 folded.open_from,
-                Vec::new(),
+                shared.metadata.leader_epochs(stream.id).await?,
             );
             carried.push((one, checkpoint));
         }

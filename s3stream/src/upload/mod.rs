@@ -90,7 +90,7 @@ async fn upload(shared: &Shared, floor: WalPosition) -> Result<(), StreamError> 
             let object = shared.next_object();
             (object, ObjectWriter::new(&header(shared, object)))
         });
-        share.write(writer).await;
+        share.write(shared, writer).await?;
         shares.push(share);
     }
     let Some((object, writer)) = writer else {

@@ -63,7 +63,8 @@ async fn upload_window(
             let body = summed(batch.bytes, batch.tail_crc);
             writer.push_batch(entry, batch.delta, batch.roll, batch.append_time, body);
         }
-        writer.end_stream(None, Vec::new(), None, Vec::new());
+        let leader_epochs = shared.metadata.leader_epochs(stream).await?;
+        writer.end_stream(None, Vec::new(), None, leader_epochs);
     }
     put_and_commit(shared, object, &writer.finish(), floor, true).await
 }

@@ -7,6 +7,7 @@ use highwater_object_format::{BatchEntry, ObjectWriter, SummedBytes};
 use highwater_types::{StreamOffset, Timestamp, WalPosition};
 
 use super::summed;
+use crate::StreamError;
 use crate::folding::Deltas;
 use crate::store::Shared;
 use crate::stream::ObjectStream;
@@ -92,7 +93,11 @@ impl Share {
     }
 
     /// Writes it into an object.
-    pub(super) async fn write(&self, writer: &mut ObjectWriter) {
+    pub(super) async fn write(
+        &self,
+        shared: &Shared,
+        writer: &mut ObjectWriter,
+    ) -> Result<(), StreamError> {
         let label = self.stream.label.clone();
         writer.begin_stream(self.stream.id, label, self.stream.epoch, self.first());
         for batches in self.batches.chunks(BATCHES_AT_ONCE) {
@@ -104,7 +109,9 @@ impl Share {
             tokio::task::yield_now().await;
         }
         let (checkpoint, entries) = (self.checkpoint.clone(), self.entries.clone());
-        writer.end_stream(checkpoint, entries, self.open_from, Vec::new());
+        let leader_epochs = shared.metadata.leader_epochs(self.stream.id).await?;
+        writer.end_stream(checkpoint, entries, self.open_from, leader_epochs);
+        Ok(())
     }
 
     /// U6: called when the node's own image shows the claim.

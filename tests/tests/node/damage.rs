@@ -95,7 +95,7 @@ async fn three_objects() -> Result<TempDir> {
 }
 
 /// The data objects of a store, oldest first: file and key.
-fn objects(dir: &TempDir) -> Result<Vec<(PathBuf, String)>> {
+pub(super) fn objects(dir: &TempDir) -> Result<Vec<(PathBuf, String)>> {
     let root = dir.path().join("data/objects");
     let mut found = Vec::new();
     for path in files(&root)? {

@@ -147,7 +147,7 @@ async fn refusal_in(dir: &TempDir) -> Result<String> {
 }
 
 /// What a killed process would leave.
-fn left_by(node: &TestNode) -> Result<TempDir> {
+pub(super) fn left_by(node: &TestNode) -> Result<TempDir> {
     let dir = TempDir::new()?;
     copy(&node.dir.path().join("data"), &dir.path().join("data"))?;
     Ok(dir)

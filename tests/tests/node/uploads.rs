@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use anyhow::Result;
+use bytes::Bytes;
 use highwater_broker::node::Machine;
+use highwater_object_format::{Footer, StreamDirectory};
 use highwater_protocol::records::BatchBuilder;
 use highwater_tests::TestNode;
 use tempfile::TempDir;
 
-use super::T0;
+use super::starts::{left_by, start};
+use super::{T0, batch};
 
 /// Objects below a directory and their bytes.
 fn objects(dir: &Path) -> std::io::Result<Vec<u64>> {
@@ -52,5 +55,46 @@ async fn a_full_log_cache_makes_no_small_objects() -> Result<()> {
     assert!(sizes.iter().sum::<u64>() > (BATCHES * batch.len()) as u64);
     let most = BATCHES * batch.len() / (2 << 20) + 2;
     assert!(sizes.len() <= most, "{} objects: {sizes:?}", sizes.len());
+    Ok(())
+}
+
+/// What the data objects of a store say of their streams, oldest object first.
+fn directories(dir: &TempDir) -> Result<Vec<StreamDirectory>> {
+    let mut found = Vec::new();
+    for (path, _) in super::damage::objects(dir)? {
+        let object = Bytes::from(std::fs::read(path)?);
+        let slice = |position: u64, bytes: u32| -> Result<Bytes> {
+            let from = usize::try_from(position)?;
+            Ok(object.slice(from..from + usize::try_from(bytes)?))
+        };
+        let footer = Footer::parse(&object)?;
+        for part in Footer::directories(&slice(footer.position, footer.bytes)?)? {
+            found.push(StreamDirectory::parse(&slice(part.position, part.bytes)?)?);
+        }
+    }
+    Ok(found)
+}
+
+// F7
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_name_the_leader_epochs_of_their_streams() -> Result<()> {
+    let node = start(TempDir::new()?).await?;
+    node.create_topic("t", 1, &[]).await?;
+    node.client().await?.produce("t", 0, batch(10, T0)).await?;
+    // each start begins a leadership; the second is killed, and what it wrote is read back by the third
+    let node = start(node.stop().await?).await?;
+    node.client().await?.produce("t", 0, batch(7, T0)).await?;
+    let left = left_by(&node)?;
+    let dir = start(left).await?.stop().await?;
+    let found = directories(&dir)?;
+    let epochs = |at: usize| -> Vec<(i32, i64)> {
+        let epochs = found[at].leader_epochs.iter();
+        epochs.map(|(epoch, first)| (epoch.0, *first)).collect()
+    };
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[1].range, 10..17);
+    let (first, second) = (found[0].leader_epoch.0, found[1].leader_epoch.0);
+    assert_eq!(epochs(0), [(first, 0)]);
+    assert_eq!(epochs(1), [(first, 0), (second, 10)]);
     Ok(())
 }
