@@ -43,16 +43,18 @@ fn python_suite(name: &str) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The example in small, its replay while the stream goes on.
+/// The example in small, its replay while the stream goes on; a second time beside what the first has left.
 fn example() -> Result<Outcome> {
     let Some(python) = python::newest()? else {
         return Ok(Outcome::Skipped("python3 is missing".to_owned()));
     };
     let broker = Broker::start("example")?;
-    let mut example = Command::new(python);
-    example.args(["examples/fhir-events/fhir_events.py", "all"]);
-    example.args(["--events", "4000", "--rate", "1000"]);
-    run(example.args(["--bootstrap", &broker.address]))?;
+    for events in ["4000", "500"] {
+        let mut example = Command::new(&python);
+        example.args(["examples/fhir-events/fhir_events.py", "all"]);
+        example.args(["--events", events, "--rate", "1000"]);
+        run(example.args(["--bootstrap", &broker.address]))?;
+    }
     broker.stop()?;
     Ok(Outcome::Passed)
 }
