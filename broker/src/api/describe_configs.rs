@@ -178,6 +178,6 @@ fn config_type(kind: Kind) -> i8 {
         Kind::Int { .. } => 3,
         Kind::Long { .. } => 5,
         Kind::Ratio => 6,
-        Kind::List | Kind::SomeOf(_) => 7,
+        Kind::List | Kind::Replicas | Kind::SomeOf(_) => 7,
     }
 }

@@ -113,7 +113,8 @@ fn apply(
         }
     };
     let key = topic_configs::find(&name);
-    let Some(key) = key.filter(|key| matches!(key.kind, Kind::List | Kind::SomeOf(_))) else {
+    let is_list = |kind: Kind| matches!(kind, Kind::List | Kind::Replicas | Kind::SomeOf(_));
+    let Some(key) = key.filter(|key| is_list(key.kind)) else {
         let why = format!("Can't {verb} to key {name} because its type is not LIST.");
         return Err(Refusal::new(ErrorCode::InvalidConfig, why));
     };

@@ -3,6 +3,8 @@
 use highwater_object_storage::CredentialSource;
 use highwater_types::ByteSize;
 
+use super::replicas;
+
 /// What values a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -28,6 +30,8 @@ pub enum Kind {
     Text,
     /// Texts joined by commas.
     List,
+    /// Replicas joined by commas, each `partition:broker`, or `*` for all.
+    Replicas,
     /// One of these.
     OneOf(&'static [&'static str]),
     /// Some of these, joined by commas.
@@ -524,6 +528,7 @@ impl Kind {
                 Err(_) => Err("Not a number of type DOUBLE".to_owned()),
             },
             Self::Text | Self::List => Ok(()),
+            Self::Replicas => replicas::check(value),
             Self::OneOf(allowed) => one_of(value.trim(), allowed),
             Self::SomeOf(_) if value.trim().is_empty() => Ok(()),
             Self::SomeOf(allowed) => value

@@ -32,6 +32,8 @@ pub(super) fn resolve(
     host: Option<&str>,
 ) -> Result<(Vec<Listener>, Vec<Advertised>), Vec<String>> {
     let mut errors = Vec::new();
+    // names and protocols are compared without regard to case, as `ListenerName.normalised` of Kafka
+    let protocols = protocols.to_ascii_uppercase();
     let protocols: BTreeMap<&str, &str> = protocols
         .split(',')
         .filter_map(|pair| pair.trim().split_once(':'))
@@ -143,7 +145,7 @@ fn parse(text: &str) -> Result<(String, String, u16), String> {
     if name.is_empty() {
         return Err(wrong());
     }
-    Ok((name.to_owned(), host.to_owned(), port))
+    Ok((name.to_ascii_uppercase(), host.to_owned(), port))
 }
 
 #[cfg(test)]
@@ -167,6 +169,24 @@ mod tests {
             ("broker.example", 19092)
         );
         assert_eq!((told[1].host.as_str(), told[1].port), ("::1", 0));
+    }
+
+    #[test]
+    fn names_of_listeners_are_the_same_in_any_case() {
+        let map = "plaintext:PLAINTEXT,Inside:plaintext";
+        let (listeners, told) = resolve(
+            "plaintext://a:1,INSIDE://b:2",
+            Some("Plaintext://c:3,inside://d:4"),
+            map,
+            None,
+        )
+        .expect("sound");
+        assert_eq!(
+            (listeners[0].name.as_str(), listeners[1].name.as_str()),
+            ("PLAINTEXT", "INSIDE")
+        );
+        assert_eq!((told[0].host.as_str(), told[1].host.as_str()), ("c", "d"));
+        assert!(resolve("inside://a:1,INSIDE://b:2", None, map, None).is_err());
     }
 
     #[test]

@@ -45,6 +45,12 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
+    /// The largest frame that there is memory for (M2): small ones have a quarter for themselves.
+    #[must_use]
+    pub fn large_frames(&self) -> u64 {
+        self.produce - self.produce / 4
+    }
+
     /// Shares out `limit` bytes.
     #[must_use]
     pub fn new(limit: u64) -> Self {

@@ -9,6 +9,7 @@ mod listeners;
 mod memory;
 mod nearest;
 pub(crate) mod properties;
+mod replicas;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,6 +22,8 @@ use highwater_types::{ByteSize, NodeId};
 pub use keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, KEYS, Key, Kind, TIMESTAMP_TYPES, find};
 pub use listeners::{Advertised, Listener};
 pub use memory::MemoryPlan;
+
+const FRAME_BYTES_MAX: &str = "socket.request.max.bytes";
 
 /// What is wrong with a configuration: every violation, a line each.
 #[derive(Debug, thiserror::Error)]
@@ -163,16 +166,6 @@ impl Config {
             Ok(found) => config.connections_per_ip = found,
             Err(why) => errors.push(format!("max.connections.per.ip.overrides: {why}")),
         }
-        let frame = u64::try_from(config.int("socket.request.max.bytes")).unwrap_or_default();
-        if frame > config.memory.produce / 4
-            && config.source("socket.request.max.bytes") == Source::Given
-        {
-            errors.push(format!(
-                "socket.request.max.bytes: {frame} is over a quarter of the memory for produce requests ({}): raise \
-                 highwater.memory.limit or lower it",
-                ByteSize(config.memory.produce)
-            ));
-        }
         if config.text("process.roles").split(',').count() != 2 {
             errors.push(
                 "process.roles: only broker,controller together is supported today".to_owned(),
@@ -201,6 +194,17 @@ impl Config {
         machine.or_else(|| find(name).and_then(|key| key.default))
     }
 
+    /// What is in force in place of `socket.request.max.bytes`, where the memory limit allows no more; a sentence.
+    fn less_than_asked(&self) -> Option<String> {
+        let (asked, in_force) = (self.int(FRAME_BYTES_MAX), self.frame_bytes_max());
+        (usize::try_from(asked) != Ok(in_force)).then(|| {
+            format!(
+                "{FRAME_BYTES_MAX} is {asked}, and {in_force} is in force, for highwater.memory.limit={} allows no more",
+                self.text("highwater.memory.limit")
+            )
+        })
+    }
+
     /// What was asked for and the one node there is can't do; a sentence each.
     #[must_use]
     pub fn out_of_reach(&self) -> Vec<String> {
@@ -221,7 +225,9 @@ impl Config {
                 self.int(name)
             )
         });
-        told.collect()
+        let given = self.source(FRAME_BYTES_MAX) == Source::Given;
+        let less = self.less_than_asked().filter(|_| given);
+        told.chain(less).collect()
     }
 
     /// Where the value comes from.
@@ -291,8 +297,8 @@ impl Config {
     /// The largest frame that is read, bytes.
     #[must_use]
     pub fn frame_bytes_max(&self) -> usize {
-        let asked = usize::try_from(self.int("socket.request.max.bytes")).unwrap_or_default();
-        asked.min(usize::try_from(self.memory.produce / 4).unwrap_or(usize::MAX))
+        let asked = usize::try_from(self.int(FRAME_BYTES_MAX)).unwrap_or_default();
+        asked.min(usize::try_from(self.memory.large_frames()).unwrap_or(usize::MAX))
     }
 
     /// The effective configuration as a `server.properties`, with a comment on each setting.
@@ -305,6 +311,12 @@ impl Config {
                 Source::Given => "given",
             };
             out.push_str(&format!("# {} ({source})\n", key.doc));
+            if let Some(less) = self
+                .less_than_asked()
+                .filter(|_| key.name == FRAME_BYTES_MAX)
+            {
+                out.push_str(&format!("# {less}\n"));
+            }
             match self.get(key.name) {
                 Some(value) => out.push_str(&format!("{}={value}\n\n", key.name)),
                 None => out.push_str(&format!("#{}=\n\n", key.name)),
@@ -462,6 +474,27 @@ mod tests {
         );
         let config = Config::load(None, [], &[]).expect("sound");
         assert!(config.out_of_reach().is_empty());
+    }
+
+    // Kafka's stock server.properties, and what `highwater config` prints
+    #[test]
+    fn a_frame_larger_than_memory_allows_starts_with_what_is_in_force() {
+        let limit = flag("highwater.memory.limit", "1GiB");
+        let stock = "socket.request.max.bytes=104857600\n";
+        let config = Config::load(Some(stock), [], std::slice::from_ref(&limit));
+        let config = config.expect("it starts");
+        assert_eq!(config.frame_bytes_max(), 96 << 20);
+        let told = config.out_of_reach().join("\n");
+        assert!(
+            told.contains("104857600, and 100663296 is in force"),
+            "{told}"
+        );
+        let by_default = Config::load(None, [], &[limit]).expect("sound");
+        assert!(by_default.out_of_reach().is_empty());
+        let printed = by_default.render();
+        assert!(printed.contains("100663296 is in force"), "{printed}");
+        let again = Config::load(Some(&printed), [], &[]).expect("its own output");
+        assert_eq!(again.frame_bytes_max(), by_default.frame_bytes_max());
     }
 
     #[test]
