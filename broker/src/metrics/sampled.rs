@@ -16,6 +16,8 @@ pub(crate) const MEMORY_USED: &str = "highwater_broker_memory_used_bytes";
 pub(crate) const MEMORY_LIMIT: &str = "highwater_broker_memory_limit_bytes";
 /// Partitions that this node leads, by whether they are open.
 pub(crate) const PARTITIONS: &str = "highwater_broker_partitions";
+/// Claims that the metadata holds: some 500 bytes of memory each.
+pub(crate) const METADATA_CLAIMS: &str = "highwater_broker_metadata_claims";
 /// Bytes free on the file system of the data directory.
 pub(crate) const DISK_FREE: &str = "highwater_broker_disk_free_bytes";
 /// Groups by state.
@@ -39,6 +41,10 @@ pub(super) fn describe() {
     describe_gauge!(
         PARTITIONS,
         "Partitions that this node leads, by whether they are open: one that is not for long needs a look at the log."
+    );
+    describe_gauge!(
+        METADATA_CLAIMS,
+        "Parts of objects that the metadata holds in memory, some 500 bytes each."
     );
     describe_gauge!(
         DISK_FREE,
@@ -86,6 +92,8 @@ impl Sampler {
     }
 
     fn partitions(&self) {
+        let claims = self.broker.metadata.image().claims();
+        gauge!(METADATA_CLAIMS).set(float(claims as u64));
         let own = Some((self.broker.config.node_id, self.broker.epoch));
         let (mut open, mut not_open) = (0, 0);
         for topic in self.broker.metadata.image().topics() {

@@ -238,6 +238,13 @@ impl MetadataImage {
         self.condemned.iter().map(|(id, at)| (*id, *at))
     }
 
+    /// How many claims there are: some 500 bytes of memory each. Costs what there are streams.
+    #[must_use]
+    pub fn claims(&self) -> usize {
+        let streams = self.streams.values();
+        streams.map(|stream| stream.claims.len()).sum()
+    }
+
     /// Objects that something refers to, and their bytes.
     #[must_use]
     pub fn objects(&self) -> (usize, u64) {

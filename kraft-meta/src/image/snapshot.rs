@@ -1,5 +1,7 @@
-//! Images as bytes: prost messages, version 2.
+//! Images as bytes: prost messages, version 2. A part holds some of the fields: one behind the other they
+//! are read as one message.
 
+use std::iter;
 use std::sync::Arc;
 
 use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, StreamId};
@@ -172,26 +174,12 @@ impl MetadataImage {
     /// The image as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut objects: Vec<ObjectRecord> = Vec::new();
-        for (id, object) in &self.objects {
-            objects.push(ObjectRecord {
-                name: Some((*id).into()),
-                bytes: object.bytes,
-                references: object.references,
-                condemned_at: None,
-            });
-        }
-        for (id, at) in &self.condemned {
-            let name = Some((*id).into());
-            let condemned_at = Some(at.0);
-            objects.push(ObjectRecord {
-                name,
-                bytes: 0,
-                references: 0,
-                condemned_at,
-            });
-        }
-        let snapshot = Snapshot {
+        self.parts().collect::<Vec<_>>().concat()
+    }
+
+    /// The image as bytes in parts, one behind the other: the head, then a topic, a stream or some objects each.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Vec<u8>> + Send {
+        let head = Snapshot {
             version: VERSION,
             at: self.at.0,
             cluster: self.cluster.0.to_vec(),
@@ -200,21 +188,35 @@ impl MetadataImage {
                 .iter()
                 .map(|(id, node)| node_record(*id, node))
                 .collect(),
-            topics: self
-                .topics
-                .values()
-                .map(|topic| topic_record(topic))
-                .collect(),
-            streams: self
-                .streams
-                .iter()
-                .map(|(id, stream)| stream_record(*id, stream))
-                .collect(),
-            objects,
             next_stream: self.next_stream,
             next_producer: self.next_producer,
+            ..Snapshot::default()
         };
-        snapshot.encode_to_vec()
+        let topics = self.topics.values().map(|topic| Snapshot {
+            topics: vec![topic_record(topic)],
+            ..Snapshot::default()
+        });
+        let streams = self.streams.iter().map(|(id, stream)| Snapshot {
+            streams: vec![stream_record(*id, stream)],
+            ..Snapshot::default()
+        });
+        let named = self.objects.iter().map(|(id, object)| ObjectRecord {
+            name: Some((*id).into()),
+            bytes: object.bytes,
+            references: object.references,
+            condemned_at: None,
+        });
+        let condemned = self.condemned.iter().map(|(id, at)| ObjectRecord {
+            name: Some((*id).into()),
+            condemned_at: Some(at.0),
+            ..ObjectRecord::default()
+        });
+        let objects = named.chain(condemned).map(|object| Snapshot {
+            objects: vec![object],
+            ..Snapshot::default()
+        });
+        let parts = iter::once(head).chain(topics).chain(streams).chain(objects);
+        parts.map(|part| part.encode_to_vec())
     }
 
     /// Reads an image.

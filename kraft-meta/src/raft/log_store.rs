@@ -40,6 +40,10 @@ struct Memory {
     vote: Option<Vote>,
     entries: BTreeMap<u64, Entry>,
     purged: Option<LogId>,
+    /// Bytes written since a purge, with what the purge left: about what `entries` take.
+    bytes: u64,
+    /// What `bytes` were when a snapshot was asked for last.
+    asked_at: u64,
 }
 
 /// What happens when a record is durable.
@@ -100,10 +104,15 @@ impl LogStore {
         let mut memory = Memory::default();
         while let Some(group) = recovery.next().await.map_err(OpenError::Log)? {
             let mut body = group.body;
+            let (purged, bytes) = (memory.purged, body.len() as u64);
             while body.has_remaining() {
                 let record = LogRecord::decode_length_delimited(&mut body)
                     .map_err(|error| OpenError::Raft(format!("the log is malformed: {error}")))?;
                 memory.replay(record);
+            }
+            memory.bytes += bytes;
+            if memory.purged != purged {
+                memory.bytes = bytes;
             }
         }
         // what lies below was let go of by a purge, which is written once more with what it leaves
@@ -163,7 +172,19 @@ impl LogStore {
         for record in records {
             bytes.extend_from_slice(&record.encode_length_delimited_to_vec());
         }
+        self.memory().bytes += bytes.len() as u64;
         Some(self.0.log.append(&[bytes[..].into()], meta))
+    }
+
+    /// Whether the log has grown by so many bytes since it was let go of, or since this said so: entries stay in memory
+    /// until a snapshot has them.
+    pub(super) fn has_outgrown(&self, bytes_max: u64) -> bool {
+        let mut memory = self.memory();
+        let has = memory.bytes >= memory.asked_at + bytes_max;
+        if has {
+            memory.asked_at = memory.bytes;
+        }
+        has
     }
 
     /// Resolves when nothing more becomes durable: an fsync failed (D3), or it was closed.
@@ -287,6 +308,7 @@ impl RaftLogStorage<Types> for LogStore {
         let records = {
             let mut memory = self.memory();
             memory.purge(log_id);
+            (memory.bytes, memory.asked_at) = (0, 0);
             let mut records = vec![LogRecord::from(Kind::Purge((&log_id).into()))];
             records.extend(
                 memory

@@ -35,7 +35,7 @@ impl RaftNetworkFactory<Types> for NoNetwork {
 }
 
 impl RaftNetworkV2<Types> for NoNetwork {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = bytes::Bytes;
 
     async fn append_entries(
         &mut self,

@@ -53,6 +53,8 @@ impl std::fmt::Debug for RaftMetadata {
 
 /// Ticks are rare, so that an idle node sleeps; a lone voter has nobody to send heartbeats to.
 const HEARTBEAT_MS: u64 = 1000;
+/// Bytes of the log, which stays in memory, after which it is replaced by a snapshot whatever the number of its entries.
+const LOG_BYTES_MAX: u64 = 8 << 20;
 const LEADER_DEADLINE: Duration = Duration::from_secs(30);
 
 impl RaftMetadata {
@@ -194,6 +196,11 @@ impl MetadataStore for RaftMetadata {
             }
         };
         let response = written.map_err(|error| ProposeError::Unavailable(error.to_string()))?;
+        if self.log.has_outgrown(LOG_BYTES_MAX)
+            && let Err(error) = self.raft.trigger().snapshot().await
+        {
+            tracing::warn!(%error, "cannot ask for a snapshot of the metadata");
+        }
         let at = LogIndex(response.log_id.index);
         response
             .data
@@ -241,6 +248,33 @@ mod tests {
         }
         std::fs::rename(&kept, &path).expect("returns");
         reasons(&refused)
+    }
+
+    // commands are of any size: the log stays in memory until a snapshot has it
+    #[tokio::test]
+    async fn a_log_of_few_large_entries_is_replaced_by_a_snapshot_too() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let metadata = open(temporary.path()).await;
+        let topic = |id: u8| {
+            Command::from(Action::CreateTopic(CreateTopic {
+                name: format!("topic-{id}"),
+                id: vec![id; 16],
+                configs: [("large".to_owned(), "x".repeat(1 << 20))].into(),
+                ..CreateTopic::default()
+            }))
+        };
+        for id in 1..=9 {
+            metadata.propose(topic(id)).await.expect("creates");
+        }
+        let purged = metadata.raft.wait(Some(LEADER_DEADLINE));
+        purged
+            .metrics(|metrics| metrics.purged.is_some(), "log is let go of")
+            .await
+            .expect("is let go of");
+        metadata.shutdown().await.expect("stops");
+        let metadata = open(temporary.path()).await;
+        assert_eq!(metadata.image().topics().count(), 9);
+        metadata.shutdown().await.expect("stops");
     }
 
     #[tokio::test]

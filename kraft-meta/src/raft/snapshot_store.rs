@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use highwater_io::{Device, OpenMode};
 use prost::Message;
+use prost::encoding::WireType;
 
 use super::record::{LogIdRecord, MembershipRecord};
 use super::types::{LogId, SnapshotMeta, StoredMembership};
@@ -20,13 +21,15 @@ struct File {
     last: Option<LogIdRecord>,
     #[prost(message, optional, tag = "3")]
     membership: Option<MembershipRecord>,
-    #[prost(bytes = "vec", tag = "4")]
-    image: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "4")]
+    image: Bytes,
     #[prost(fixed32, tag = "5")]
     crc: u32,
 }
 
 const VERSION: u32 = 1;
+/// The tag of [`File::image`].
+const IMAGE: u32 = 4;
 
 #[derive(Debug, Clone)]
 pub(super) struct SnapshotStore {
@@ -35,7 +38,7 @@ pub(super) struct SnapshotStore {
 }
 
 /// A snapshot and what it is of.
-pub(super) type Stored = (SnapshotMeta, Vec<u8>);
+pub(super) type Stored = (SnapshotMeta, Bytes);
 
 impl SnapshotStore {
     pub(super) fn new(device: Arc<dyn Device>, dir: PathBuf) -> Self {
@@ -86,22 +89,29 @@ impl SnapshotStore {
         Ok(Some((meta, file.image)))
     }
 
-    pub(super) async fn save(&self, meta: &SnapshotMeta, image: &[u8]) -> io::Result<()> {
-        let file = File {
+    /// The image is not copied: it stands between the fields before and after it.
+    pub(super) async fn save(&self, meta: &SnapshotMeta, image: Bytes) -> io::Result<()> {
+        let before = File {
             version: VERSION,
             last: meta.last_log_id.as_ref().map(LogIdRecord::from),
             membership: Some((&meta.last_membership).into()),
-            crc: crc32fast::hash(image),
-            image: image.to_vec(),
+            ..File::default()
         };
+        let after = File {
+            crc: crc32fast::hash(&image),
+            ..File::default()
+        };
+        let mut head = before.encode_to_vec();
+        prost::encoding::encode_key(IMAGE, WireType::LengthDelimited, &mut head);
+        prost::encoding::encode_varint(image.len() as u64, &mut head);
+        let parts = [head.into(), image, after.encode_to_vec().into()];
         let new = self.dir.join("snapshot.new");
         match self.device.remove_file(&new).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let out = self.device.open(&new, OpenMode::CreateNew).await?;
-        out.write_at(0, &[Bytes::from(file.encode_to_vec())])
-            .await?;
+        out.write_at(0, &parts).await?;
         out.sync_data().await?;
         self.device.rename(&new, &self.path()).await?;
         self.device.sync_dir(&self.dir).await

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use futures::{Stream, TryStreamExt};
 use highwater_types::LogIndex;
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -18,6 +19,8 @@ use crate::image::MetadataImage;
 
 /// How long a snapshot waits for room on a full disk before it is tried again.
 const FULL_REST: Duration = Duration::from_secs(5);
+/// Bytes of a snapshot that are encoded in one go: about a millisecond.
+const ENCODED_AT_ONCE: usize = 256 << 10;
 
 #[derive(Debug, Clone)]
 pub(super) struct StateStore {
@@ -60,27 +63,38 @@ impl StateStore {
         self.published.subscribe()
     }
 
-    fn snapshot(&self) -> Snapshot {
+    /// Part by part: a request beside it waits for one part, not for the whole image.
+    async fn snapshot(&self) -> Snapshot {
         let meta = SnapshotMeta {
             last_log_id: self.last,
             last_membership: self.membership.clone(),
         };
+        let mut snapshot = BytesMut::new();
+        let mut encoded = 0;
+        for part in self.image.parts() {
+            encoded += part.len();
+            snapshot.put_slice(&part);
+            if encoded >= ENCODED_AT_ONCE {
+                encoded = 0;
+                tokio::task::yield_now().await;
+            }
+        }
         Snapshot {
             meta,
-            snapshot: self.image.encode(),
+            snapshot: snapshot.freeze(),
         }
     }
 }
 
 impl RaftSnapshotBuilder<Types> for StateStore {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let snapshot = self.snapshot();
+        let snapshot = self.snapshot().await;
         // a full disk is no error of the library's, which would end: it waits for room (D3)
         while let Err(error) = self
             .snapshots
-            .save(&snapshot.meta, &snapshot.snapshot)
+            .save(&snapshot.meta, snapshot.snapshot.clone())
             .await
         {
             if error.kind() != io::ErrorKind::StorageFull {
@@ -94,7 +108,7 @@ impl RaftSnapshotBuilder<Types> for StateStore {
 }
 
 impl RaftStateMachine<Types> for StateStore {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Bytes;
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -135,10 +149,10 @@ impl RaftStateMachine<Types> for StateStore {
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
-        snapshot: Vec<u8>,
+        snapshot: Bytes,
     ) -> Result<(), io::Error> {
         self.image = MetadataImage::decode(&snapshot).map_err(io::Error::other)?;
-        self.snapshots.save(meta, &snapshot).await?;
+        self.snapshots.save(meta, snapshot).await?;
         self.adopt(meta);
         Ok(())
     }
