@@ -329,6 +329,7 @@ async fn open_storage(
         node: config.node_id,
         cluster: Uuid(machine.rng.next_id()),
         seed: machine.rng.next_u64(),
+        new_log_seed: machine.rng.next_id(),
         snapshot_entries: u64::try_from(config.int("highwater.metadata.snapshot.entries"))
             .unwrap_or(u64::MAX),
     };
@@ -342,6 +343,7 @@ async fn open_storage(
         highwater_wal::disk::Config {
             dir: dir.join("wal"),
             bytes_max: config.size("highwater.wal.size"),
+            new_seed: machine.rng.next_id(),
         },
         memory.clone(),
     );

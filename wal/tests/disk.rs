@@ -14,6 +14,7 @@ async fn the_disk_wal_conforms() {
     let config = Config {
         dir: dir.path().join("wal"),
         bytes_max: 64 << 20,
+        new_seed: [7; 16],
     };
     let memory = ByteBudget::new(32 << 20);
     let device = Arc::new(RealDevice);

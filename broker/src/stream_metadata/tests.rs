@@ -142,6 +142,7 @@ impl Storage {
             node: NODE,
             cluster: Uuid([7; 16]),
             seed: 1,
+            new_log_seed: [8; 16],
             snapshot_entries: 5000,
         };
         let opened = RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await;
@@ -233,6 +234,7 @@ impl Storage {
         let wal = highwater_wal::disk::Config {
             dir: self.dir.path().join("wal"),
             bytes_max: 64 << 20,
+            new_seed: [7; 16],
         };
         let factory = DiskWalFactory::new(Arc::new(device), Arc::new(RealThreads), wal, memory);
         let wal = factory.open(NODE, self.epoch, streams.sink()).await;

@@ -3,15 +3,15 @@
 use bytes::{Buf, BufMut};
 use crc32fast::Hasher;
 
+use crate::Seed;
+
 /// Blocks begin at multiples of this.
 pub(crate) const ALIGN: u64 = 4096;
 /// The largest block, header and all.
 pub(crate) const BLOCK_MAX: u64 = 1 << 20;
 pub(crate) const HEADER_BYTES: usize = 48;
-/// "HWL" and the version. Version 1 had no blocks whose header fills a sector.
-const MAGIC: u32 = 0x4857_4c32;
-const MAGIC_1: u32 = 0x4857_4c31;
-const VERSION_MASK: u32 = 0xff;
+/// "HWL" and the version, as the log's seed has it.
+const MAGIC: u32 = 0x4857_4c33;
 
 /// What a block says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// The header's bytes, with the CRC of itself and the body, whose sum is given.
-    pub(crate) fn encode(&self, body: &Hasher) -> [u8; HEADER_BYTES] {
+    /// The header's bytes, with half of the seed and the CRC of all of it, the header and the body, whose sum is given.
+    pub(crate) fn encode(&self, seed: &Seed, body: &Hasher) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         let mut fields = &mut header[..];
         fields.put_u32(MAGIC);
@@ -41,16 +41,16 @@ impl Header {
         fields.put_u32(
             u32::from(self.first) | u32::from(self.last) << 1 | u32::from(self.sector) << 2,
         );
-        fields.put_u64(0);
-        let crc = crc(&header[8..], body);
+        fields.put_slice(mark(seed));
+        let crc = crc(seed, &header[8..], body);
         header[4..8].copy_from_slice(&crc.to_be_bytes());
         header
     }
 
-    /// Reads a header; nothing if it is none. The CRC is for [`Header::check`].
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// Reads a header; nothing if it is none of the log with that seed. The CRC is for [`Header::check`].
+    pub(crate) fn decode(seed: &Seed, bytes: &[u8]) -> Option<Self> {
         let mut fields = bytes.get(..HEADER_BYTES)?;
-        if !matches!(fields.get_u32(), MAGIC | MAGIC_1) {
+        if &fields[MARK_AT..] != mark(seed) || fields.get_u32() != MAGIC {
             return None;
         }
         fields.advance(4);
@@ -68,17 +68,10 @@ impl Header {
         (header.bytes() <= BLOCK_MAX).then_some(header)
     }
 
-    /// The version of a block that a newer program wrote.
-    pub(crate) fn newer(bytes: &[u8]) -> Option<char> {
-        let magic = bytes.get(..4)?.get_u32();
-        let newer = magic & !VERSION_MASK == MAGIC & !VERSION_MASK && magic > MAGIC;
-        newer.then(|| char::from(bytes[3]))
-    }
-
     /// Whether header and body are as they were written.
-    pub(crate) fn check(header: &[u8], body: &[u8]) -> bool {
+    pub(crate) fn check(seed: &Seed, header: &[u8], body: &[u8]) -> bool {
         let stored = &header[4..8];
-        stored == crc(&header[8..HEADER_BYTES], &sum(body)).to_be_bytes()
+        stored == crc(seed, &header[8..HEADER_BYTES], &sum(body)).to_be_bytes()
     }
 
     /// Where the body begins, from the block's beginning.
@@ -111,8 +104,17 @@ pub(crate) fn sum(body: &[u8]) -> Hasher {
     sum
 }
 
-fn crc(header: &[u8], body: &Hasher) -> u32 {
-    let mut all = sum(header);
+/// Where the header has its half of the seed: the other half is in its CRC alone.
+const MARK_AT: usize = HEADER_BYTES - MARK_BYTES;
+const MARK_BYTES: usize = 8;
+
+fn mark(seed: &Seed) -> &[u8] {
+    &seed[..MARK_BYTES]
+}
+
+fn crc(seed: &Seed, header: &[u8], body: &Hasher) -> u32 {
+    let mut all = sum(seed);
+    all.update(header);
     all.combine(body);
     all.finalize()
 }

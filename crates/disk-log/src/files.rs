@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes};
 use highwater_io::{Device, File, OpenMode};
 
 use crate::filling::segment;
+use crate::seed::{self, Seed};
 use crate::{Config, LogError};
 
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(crate) struct Files {
     device: Arc<dyn Device>,
     dir: PathBuf,
     pub(crate) config: Config,
+    pub(crate) seed: Seed,
     /// By index: the file of index i holds positions from i times the size of a file.
     files: BTreeMap<u64, Arc<dyn File>>,
     /// The file that is being made.
@@ -39,6 +41,7 @@ impl Files {
         device: Arc<dyn Device>,
         dir: &Path,
         config: Config,
+        new_seed: Seed,
     ) -> Result<Self, LogError> {
         let dir_error = |error| LogError::io(dir, &error);
         device.create_dir_all(dir).await.map_err(dir_error)?;
@@ -66,10 +69,22 @@ impl Files {
         }
         // a former process may have died between making or renaming and the sync
         device.sync_dir(dir).await.map_err(dir_error)?;
+        let seed = match seed::load(&*device, dir).await? {
+            Some(seed) => seed,
+            None if files.is_empty() => {
+                seed::save(&*device, dir, &new_seed).await?;
+                new_seed
+            }
+            None => {
+                let lost = "it is missing, or the log was written before there was one";
+                return Err(LogError::io(&dir.join("seed"), &io::Error::other(lost)));
+            }
+        };
         Ok(Self {
             device,
             dir: dir.to_owned(),
             config,
+            seed,
             files,
             growing: None,
         })

@@ -5,7 +5,9 @@
 //! into aligned memory; what lies together there (a *group*: at most 1 MiB, or one entry that is larger, so that
 //! recovery needs no more memory than that) is written from there, by the page cache where the device can, as blocks of
 //! at most 1 MiB, each with a header that names the log's opening number, its own position (its sequence, for D1), the
-//! position known synced, and a CRC-32. Blocks begin at multiples of 4 KiB, so a torn write never touches what was synced
+//! position known synced, and a CRC-32. Half of the log's seed, random bytes in a file beside its own, stands in each
+//! header and all of it is summed with each block: records that look like blocks are none when the file is used again.
+//! Blocks begin at multiples of 4 KiB, so a torn write never touches what was synced
 //! before. A group counts only whole.
 //!
 //! Recovery (D1): positions follow one another and the opening number never falls; anything else is the end. A bad block
@@ -24,12 +26,14 @@ mod group;
 mod log;
 pub mod metrics;
 mod recovery;
+mod seed;
 
 pub use error::LogError;
 pub use filling::Part;
 pub use group::{Group, GroupSink};
 pub use log::{Appended, DiskLog, State};
 pub use recovery::{RecoveredGroup, Recovery};
+pub use seed::Seed;
 
 /// The shape of a log: never changed once it is there, for places follow from it. `Default:` 16 MiB files.
 #[derive(Debug, Clone)]

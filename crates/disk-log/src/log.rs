@@ -400,7 +400,7 @@ impl<M: Send + 'static> Writer<M> {
             last,
             sector: !first,
         };
-        (header.encode(crc), header)
+        (header.encode(&self.files.seed, crc), header)
     }
 
     async fn write_block(

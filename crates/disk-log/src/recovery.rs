@@ -8,7 +8,7 @@ use highwater_io::Device;
 
 use crate::block::{ALIGN, HEADER_BYTES, Header};
 use crate::files::Files;
-use crate::{Config, LogError};
+use crate::{Config, LogError, Seed};
 
 /// How much is read at a time where later blocks are looked for.
 const SCAN_BYTES: u64 = 1 << 20;
@@ -42,7 +42,7 @@ pub struct RecoveredGroup {
 }
 
 impl Recovery {
-    /// Opens the files of a log, making the first if there is none.
+    /// Opens the files of a log, making the first if there is none; `new_seed` is random and for a log that is made now.
     ///
     /// # Errors
     /// [`LogError`].
@@ -50,8 +50,9 @@ impl Recovery {
         device: Arc<dyn Device>,
         dir: &Path,
         config: Config,
+        new_seed: Seed,
     ) -> Result<Self, LogError> {
-        let mut files = Files::open(device, dir, config).await?;
+        let mut files = Files::open(device, dir, config, new_seed).await?;
         if files.prepared() == 0 {
             let grown = files.grow(0, files.config.file_bytes).await;
             grown.map_err(|error| LogError::io(dir, &error))?;
@@ -156,12 +157,7 @@ impl Recovery {
         let left = self.files.config.file_bytes - position % self.files.config.file_bytes;
         let head_bytes = usize::try_from(ALIGN.min(left)).unwrap_or(HEADER_BYTES);
         let head = self.files.read(position, head_bytes).await?;
-        let Some(header) = Header::decode(&head) else {
-            if let Some(version) = Header::newer(&head) {
-                let file = self.files.path(self.files.index(position));
-                let file = file.display().to_string();
-                return Err(LogError::Newer { file, version });
-            }
+        let Some(header) = Header::decode(&self.files.seed, &head) else {
             return Ok(None);
         };
         if header.position != position || header.bytes() > left {
@@ -176,7 +172,7 @@ impl Recovery {
                 .read(position + body_at as u64, body_bytes)
                 .await?
         };
-        Ok(Header::check(&head, &body).then_some((header, body)))
+        Ok(Header::check(&self.files.seed, &head, &body).then_some((header, body)))
     }
 
     /// D1: a bad block at or below any later block's synced mark was durable once. Otherwise the log ends here; what a
@@ -191,7 +187,8 @@ impl Recovery {
             let chunk = self.files.read(at, bytes).await?;
             while at < chunk_end {
                 let from = chunk.len() - usize::try_from(chunk_end - at).unwrap_or(usize::MAX);
-                let names_itself = Header::decode(&chunk[from..]).is_some_and(|h| h.position == at);
+                let names_itself = Header::decode(&self.files.seed, &chunk[from..])
+                    .is_some_and(|header| header.position == at);
                 let found = match names_itself {
                     true => self.read_block(at).await?,
                     false => None,

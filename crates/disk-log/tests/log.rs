@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
-use highwater_disk_log::{Appended, Config, DiskLog, Group, GroupSink, LogError, Recovery};
+use highwater_disk_log::{Appended, Config, DiskLog, Group, GroupSink, LogError, Recovery, Seed};
 use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
 
 const MIB: usize = 1 << 20;
+const SEED: Seed = [7; 16];
 const CONFIG: Config = Config {
     file_bytes: 4 * MIB as u64,
 };
@@ -32,13 +33,22 @@ impl GroupSink<()> for Sink {
 struct Disk {
     dir: tempfile::TempDir,
     faults: Arc<Faults>,
+    new_seed: Seed,
 }
 
 impl Disk {
     fn new() -> Self {
+        Self::with_seed(SEED)
+    }
+
+    fn with_seed(new_seed: Seed) -> Self {
         let dir = tempfile::tempdir().expect("makes a directory");
         let faults = Arc::default();
-        Self { dir, faults }
+        Self {
+            dir,
+            faults,
+            new_seed,
+        }
     }
 
     fn log(&self) -> PathBuf {
@@ -51,7 +61,8 @@ impl Disk {
 
     async fn recover(&self) -> Result<(Vec<Bytes>, Recovery), LogError> {
         let device = FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&self.faults));
-        let mut recovery = Recovery::open(Arc::new(device), &self.log(), CONFIG).await?;
+        let device = Arc::new(device);
+        let mut recovery = Recovery::open(device, &self.log(), CONFIG, self.new_seed).await?;
         let mut groups = Vec::new();
         while let Some(group) = recovery.next().await? {
             groups.push(group.body);
@@ -210,11 +221,39 @@ async fn a_stale_block_of_an_earlier_life_is_never_chained() {
     // a life that died in the middle of a group of two blocks, just where the old second block lies
     let mut head = std::fs::read(disk.file(0)).expect("is there");
     head[4096 + 36..4096 + 40].copy_from_slice(&1u32.to_be_bytes());
-    let crc = crc32fast::hash(&head[4096 + 8..4096 + MIB]);
+    let crc = crc32fast::hash(&[&SEED, &head[4096 + 8..4096 + MIB]].concat());
     head[4096 + 4..4096 + 8].copy_from_slice(&crc.to_be_bytes());
     std::fs::write(disk.file(0), head).expect("writes");
     let (groups, recovery) = disk.recover().await.expect("torn again");
     assert_eq!((groups.len(), recovery.end()), (1, 4096));
+}
+
+// D1: a client that knows everything but the seed writes what looks like a block, and the file is used again
+#[tokio::test]
+async fn what_clients_wrote_is_no_block_of_the_log() {
+    for opening in [1, 5, u64::MAX - 1] {
+        for (new_seed, is_taken_for_a_block) in [(SEED, true), ([8; 16], false)] {
+            let forger = Disk::with_seed(new_seed);
+            forger.write(opening, &small(3)).await;
+            let forged = std::fs::read(forger.file(0)).expect("is there");
+            let disk = Disk::new();
+            disk.write(1, &small(1)).await;
+            disk.overwrite(0, 8192, &forged[8192..2 * 8192]);
+            match disk.recover().await {
+                Err(LogError::Damaged { .. }) => assert!(is_taken_for_a_block),
+                Err(error) => panic!("{error}"),
+                Ok((groups, recovery)) => {
+                    assert!(!is_taken_for_a_block);
+                    assert_eq!((groups.len(), recovery.opening()), (1, 1));
+                }
+            }
+            // where the next block would be, and of a format to come
+            let disk = Disk::new();
+            disk.write(1, &small(1)).await;
+            disk.overwrite(0, 4096, b"HWL9");
+            assert_eq!(disk.recover().await.expect("is sound").0.len(), 1);
+        }
+    }
 }
 
 // the process may have died between write and sync: what was read back is made durable before it counts (D1)
@@ -231,13 +270,21 @@ async fn what_was_read_back_is_synced() {
 async fn a_newer_format_refuses_by_name() {
     let disk = Disk::new();
     disk.write(1, &small(1)).await;
-    disk.overwrite(0, 4096, b"HWL3");
+    let seed = disk.log().join("seed");
+    let kept = std::fs::read(&seed).expect("is there");
+    std::fs::write(&seed, [b"HWL4", &kept[4..]].concat()).expect("writes");
     let error = disk.recover().await.expect_err("newer");
     assert!(
-        matches!(error, LogError::Newer { version: '3', .. }),
+        matches!(error, LogError::Newer { version: '4', .. }),
         "{error}"
     );
-    disk.overwrite(0, 4096, &[0; 4]);
+    std::fs::write(&seed, [&kept[..4], b"rot", &kept[7..]].concat()).expect("writes");
+    let error = disk.recover().await.expect_err("is rotten");
+    assert!(error.to_string().contains("not as it was"), "{error}");
+    std::fs::remove_file(&seed).expect("removes");
+    let error = disk.recover().await.expect_err("without a seed");
+    assert!(error.to_string().contains("seed error=it is"), "{error}");
+    std::fs::write(&seed, kept).expect("writes");
     std::fs::write(disk.file(0), b"short").expect("writes");
     let error = disk.recover().await.expect_err("of another size");
     assert!(error.to_string().contains("5 bytes"), "{error}");
@@ -375,7 +422,7 @@ async fn what_is_appended_does_not_wait_for_a_whole_file() {
     let disk = Disk::new();
     let file_bytes = 64 * MIB as u64;
     let config = Config { file_bytes };
-    let opened = Recovery::open(Arc::new(RealDevice), &disk.log(), config).await;
+    let opened = Recovery::open(Arc::new(RealDevice), &disk.log(), config, SEED).await;
     let mut recovery = opened.expect("is empty");
     assert!(recovery.next().await.expect("is sound").is_none());
     let sink = Arc::new(Growth {

@@ -143,7 +143,7 @@ const LOGS: [(&str, &str); 2] = [("/data/wal", "wal"), ("/data/metadata/log", "r
 
 async fn recover(disk: &Disk, dir: &str) -> Result<(Recovery, usize), LogError> {
     let device: Arc<dyn Device> = Arc::new(disk.boot());
-    let mut recovery = Recovery::open(device, Path::new(dir), CONFIG).await?;
+    let mut recovery = Recovery::open(device, Path::new(dir), CONFIG, [7; 16]).await?;
     let mut groups = 0;
     while recovery.next().await?.is_some() {
         groups += 1;
@@ -275,6 +275,7 @@ async fn metadata(disk: &Disk) -> Result<RaftMetadata> {
         node: NodeId(1),
         cluster: Uuid([7; 16]),
         seed: 1,
+        new_log_seed: [8; 16],
         snapshot_entries: 3,
     };
     let opened = RaftMetadata::open(config, Arc::new(disk.boot()), &SimThreads).await;

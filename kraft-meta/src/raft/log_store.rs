@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Buf;
-use highwater_disk_log::{DiskLog, Group, GroupSink, Recovery};
+use highwater_disk_log::{DiskLog, Group, GroupSink, Recovery, Seed};
 use highwater_io::{Device, Threads};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -97,8 +97,9 @@ impl LogStore {
         device: Arc<dyn Device>,
         threads: &dyn Threads,
         dir: &Path,
+        new_seed: Seed,
     ) -> Result<Self, OpenError> {
-        let mut recovery = Recovery::open(device, dir, CONFIG)
+        let mut recovery = Recovery::open(device, dir, CONFIG, new_seed)
             .await
             .map_err(OpenError::Log)?;
         let mut memory = Memory::default();

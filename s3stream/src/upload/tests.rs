@@ -281,6 +281,7 @@ impl Node {
         let wal = highwater_wal::disk::Config {
             dir: dir.path().join("wal"),
             bytes_max: limits.wal,
+            new_seed: [7; 16],
         };
         let device = Arc::new(RealDevice);
         let factory = DiskWalFactory::new(device, Arc::new(RealThreads), wal, memory);

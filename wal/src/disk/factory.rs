@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream;
-use highwater_disk_log::{LogError, Recovery};
+use highwater_disk_log::{LogError, Recovery, Seed};
 use highwater_io::{Device, Threads};
 use highwater_runtime::ByteBudget;
 use highwater_types::{NodeEpoch, NodeId, WalPosition};
@@ -22,6 +22,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// Bytes on disk. Default: 1 GiB.
     pub bytes_max: u64,
+    /// Random bytes for a log that is made now (D1).
+    pub new_seed: Seed,
 }
 
 /// Opens the disk WAL of one data directory.
@@ -52,7 +54,12 @@ impl DiskWalFactory {
 
     async fn recovery(&self) -> Result<Recovery, WalError> {
         let config = highwater_disk_log::Config::default();
-        let opened = Recovery::open(Arc::clone(&self.device), &self.config.dir, config);
+        let opened = Recovery::open(
+            Arc::clone(&self.device),
+            &self.config.dir,
+            config,
+            self.config.new_seed,
+        );
         opened.await.map_err(of_log)
     }
 
