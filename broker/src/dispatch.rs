@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use highwater_protocol::{ApiKey, DecodeError, RequestHeader, messages::ApiVersionsRequest};
-use highwater_runtime::BytePermit;
+use highwater_runtime::{BytePermit, panic_text};
 
 use crate::api::{self, RequestContext};
 use crate::auth::Principal;
@@ -130,18 +130,11 @@ impl Asked {
             client = %self.client,
             api = self.api.name(),
             api_version = self.version,
-            error = reason_of(panic),
+            error = panic_text(panic),
             "request panicked: its connection is closed"
         );
         Answer::Close
     }
-}
-
-/// What a panic says.
-pub(crate) fn reason_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a text")
 }
 
 fn closed() -> Pin<Box<dyn Future<Output = Served> + Send>> {

@@ -9,7 +9,7 @@ use highwater_io::{Device, DirLock, RealDevice, RealThreads, Threads};
 use highwater_kraft_meta::{MetadataStore, RaftMetadata};
 use highwater_object_storage::{Claim, ObjectStorage, OpenError};
 use highwater_partition_log::{KafkaDeltaFold, ProducerMemory};
-use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks, WallClock, WorkPool};
+use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks, WallClock, WorkPool, reasons};
 use highwater_s3stream::{ObjectStreamStore, Parts};
 use highwater_types::{NodeEpoch, Uuid};
 use highwater_wal::WalFactory;
@@ -264,9 +264,13 @@ impl Node {
     pub async fn failed(&self) -> String {
         let ended = self.broker.streams.ended();
         tokio::select! {
-            kind = self.tasks.failed() => format!("the task {kind:?} failed"),
+            (kind, why) = self.tasks.failed() => format!("the task {kind:?} panicked: {why}"),
             refused = self.broker.streams.failed() => refused,
-            () = ended => "the write-ahead log ended: see the error above".to_owned(),
+            error = ended => match error {
+                Some(error) => format!("the write-ahead log ended: {}", reasons(&error)),
+                None => "the write-ahead log ended".to_owned(),
+            },
+            why = self.metadata.ended() => format!("the metadata ended: {why}"),
         }
     }
 

@@ -258,9 +258,9 @@ impl ObjectStreamStore {
         metrics::set(&self.uploads());
     }
 
-    /// Resolves when the WAL has ended: nothing more becomes durable.
-    pub async fn ended(&self) {
-        self.shared.wal().ended().await;
+    /// Resolves when the WAL has ended, with the error it ended by: nothing more becomes durable.
+    pub async fn ended(&self) -> Option<WalError> {
+        self.shared.wal().ended().await
     }
 
     /// Bytes held and the limit of each of its caches, by name.

@@ -140,8 +140,8 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
     fn confirmed(&self) -> WalPosition;
     /// Forgets what lies below `floor`.
     async fn trim(&self, floor: WalPosition) -> Result<(), WalError>;
-    /// Resolves when the log has ended.
-    async fn ended(&self);
+    /// Resolves when the log has ended, with the error it ended by: none where it was closed.
+    async fn ended(&self) -> Option<WalError>;
     /// Makes what was appended durable, then closes the log: later reserves are refused.
     async fn shutdown(&self) -> Result<(), WalError>;
 }

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use highwater_io::net::Acceptor;
-use highwater_runtime::{TaskKind, Tasks};
+use highwater_runtime::{TaskKind, Tasks, panic_text};
 use tokio::sync::Semaphore;
 
 use super::BufferPool;
 use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, Service};
 use super::frame_reader::ReadError;
-use crate::dispatch;
 use crate::memory::RequestBudgets;
 use crate::metrics::{self, CONNECTIONS, RefusedFrame};
 
@@ -150,7 +149,7 @@ pub(crate) async fn serve(
                 Ok(ended) => log_end(&ended, peer),
                 Err(panic) => {
                     metrics::count_panic("none");
-                    let error = dispatch::reason_of(&*panic);
+                    let error = panic_text(&*panic);
                     tracing::error!(client = %peer, error, "connection panicked");
                 }
             }

@@ -25,6 +25,14 @@ pub enum LogError {
         /// The format's version.
         version: char,
     },
+    /// A defect of this program, while it wrote or handed over what it had written.
+    #[error("log's writer panicked directory={directory} reason={reason}")]
+    Panicked {
+        /// The log's directory.
+        directory: String,
+        /// What the panic said.
+        reason: String,
+    },
     /// The machine's answer.
     #[error("log cannot be read or written file={file} error={error}")]
     Io {

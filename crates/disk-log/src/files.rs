@@ -90,6 +90,10 @@ impl Files {
         })
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn path(&self, index: u64) -> PathBuf {
         self.dir.join(format!("{index:016x}.log"))
     }

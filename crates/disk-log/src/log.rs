@@ -182,8 +182,8 @@ impl<M: Send + 'static> DiskLog<M> {
         self.0.wake.notify_one();
     }
 
-    /// Resolves when the log has ended. Cancellation safe.
-    pub async fn ended(&self) {
+    /// Resolves when the log has ended, with the error it ended by. Cancellation safe.
+    pub async fn ended(&self) -> Option<LogError> {
         let mut ended = self.0.ended.subscribe();
         // an error means that the writer is gone, which is an end too
         drop(ended.wait_for(|ended| *ended).await);
@@ -196,8 +196,7 @@ impl<M: Send + 'static> DiskLog<M> {
     pub async fn shutdown(&self) -> Result<(), LogError> {
         self.lock().closing = true;
         self.0.wake.notify_one();
-        self.ended().await;
-        match self.0.state.borrow().ended.clone().flatten() {
+        match self.ended().await {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -238,10 +237,11 @@ enum Next<M> {
 
 impl<M: Send + 'static> Writer<M> {
     async fn run(mut self) {
-        let outcome = self.drain().await;
-        if let Err(error) = &outcome {
-            tracing::error!(%error, "log ended");
-        }
+        let outcome = highwater_runtime::catch_panic(self.drain()).await;
+        let outcome = outcome.unwrap_or_else(|reason| {
+            let directory = self.files.dir().display().to_string();
+            Err(LogError::Panicked { directory, reason })
+        });
         let error = outcome.err();
         self.sink.ended();
         self.inner

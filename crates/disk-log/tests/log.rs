@@ -382,6 +382,54 @@ async fn trimmed_files_are_used_again_also_under_constant_load() {
     assert!(recovery.first_position() > 90 * MIB as u64);
 }
 
+// A1, D3: a writer that waits for room takes what is let go of meanwhile
+#[tokio::test]
+async fn more_than_a_full_disk_has_room_for_is_written_as_files_are_let_go_of() {
+    let disk = Disk::new();
+    let sink = Arc::new(Trimmer {
+        dir: disk.log(),
+        log: OnceLock::new(),
+        files_max: AtomicUsize::new(0),
+    });
+    let log = disk.open(1, Arc::<Trimmer>::clone(&sink)).await;
+    sink.log.set(log.clone()).expect("once");
+    let two_files = 2 * CONFIG.file_bytes;
+    log.want(two_files);
+    let mut state = log.state();
+    let roomy = state.wait_for(|state| state.room >= two_files).await;
+    drop(roomy.expect("the writer lives"));
+    disk.faults.is_full.store(true, Ordering::SeqCst);
+    let appended: Vec<Appended> = (0..30).map(|_| append(&log, &vec![7; MIB])).collect();
+    let durable = appended[29].wait(log.state());
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(20), durable).await;
+    assert_eq!(waited, Ok(true));
+    log.shutdown().await.expect("closes");
+}
+
+#[derive(Debug)]
+struct Panics;
+
+impl GroupSink<()> for Panics {
+    fn durable(&self, _groups: Vec<Group<()>>) {
+        assert_eq!(1, 2, "on purpose");
+    }
+
+    fn ended(&self) {}
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_ends_the_log_with_its_reason() {
+    let disk = Disk::new();
+    let log = disk.open(1, Arc::new(Panics)).await;
+    assert!(!append(&log, b"first").wait(log.state()).await);
+    let error = log.ended().await.expect("by an error").to_string();
+    let dir = disk.log().display().to_string();
+    assert!(
+        error.contains("on purpose") && error.contains(&dir),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn a_log_that_is_trimmed_now_and_then_at_one_pace_makes_no_files() {
     let disk = Disk::new();

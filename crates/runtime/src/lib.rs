@@ -3,6 +3,7 @@
 mod backoff;
 mod byte_budget;
 mod crash_point;
+mod panics;
 mod reasons;
 mod rng;
 mod task_kind;
@@ -13,6 +14,7 @@ mod work_pool;
 pub use backoff::Backoff;
 pub use byte_budget::{ByteBudget, BytePermit, TooLarge};
 pub use crash_point::crash_point;
+pub use panics::{catch_panic, panic_text};
 pub use reasons::reasons;
 pub use rng::SeededRng;
 pub use task_kind::TaskKind;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::TaskKind;
+use crate::{TaskKind, catch_panic};
 
 /// The tasks of a process; cheap to clone.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub struct Tasks(Arc<Inner>);
 struct Inner {
     running: Mutex<Vec<(TaskKind, JoinSet<()>)>>,
     stop: watch::Sender<bool>,
-    failed: watch::Sender<Option<TaskKind>>,
+    failed: watch::Sender<Option<(TaskKind, String)>>,
 }
 
 impl Default for Tasks {
@@ -34,14 +34,15 @@ impl Tasks {
     ///
     /// A panic of the body is reported by [`Tasks::failed`]: the process ends rather than going on without the task.
     pub fn spawn(&self, kind: TaskKind, body: impl Future<Output = ()> + Send + 'static) {
-        let guard = PanicGuard {
-            kind,
-            failed: self.0.failed.clone(),
-        };
+        let failed = self.0.failed.clone();
         let body = async move {
-            let guard = guard;
-            body.await;
-            drop(guard);
+            if let Err(why) = catch_panic(body).await {
+                failed.send_if_modified(|failed| {
+                    let first = failed.is_none();
+                    failed.get_or_insert((kind, why));
+                    first
+                });
+            }
         };
         let mut running = self
             .0
@@ -67,12 +68,12 @@ impl Tasks {
         }
     }
 
-    /// Resolves with the kind of the first task that panicked.
-    pub async fn failed(&self) -> TaskKind {
+    /// Resolves with the kind of the first task that panicked, and what it said.
+    pub async fn failed(&self) -> (TaskKind, String) {
         let mut failed = self.0.failed.subscribe();
         loop {
-            if let Some(kind) = *failed.borrow_and_update() {
-                return kind;
+            if let Some(first) = failed.borrow_and_update().clone() {
+                return first;
             }
             if failed.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -97,23 +98,6 @@ impl Tasks {
     }
 }
 
-struct PanicGuard {
-    kind: TaskKind,
-    failed: watch::Sender<Option<TaskKind>>,
-}
-
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.failed.send_if_modified(|failed| {
-                let first = failed.is_none();
-                failed.get_or_insert(self.kind);
-                first
-            });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +106,9 @@ mod tests {
     async fn a_panicking_task_is_reported() {
         let tasks = Tasks::default();
         tasks.spawn(TaskKind::Upload, async { assert_eq!(1, 2, "on purpose") });
-        assert_eq!(tasks.failed().await, TaskKind::Upload);
+        let (kind, why) = tasks.failed().await;
+        assert_eq!(kind, TaskKind::Upload);
+        assert!(why.contains("on purpose"), "{why}");
         tasks.stop().await;
     }
 }

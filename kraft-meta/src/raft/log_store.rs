@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Buf;
-use highwater_disk_log::{DiskLog, Group, GroupSink, Recovery, Seed};
+use highwater_disk_log::{DiskLog, Group, GroupSink, LogError, Recovery, Seed};
 use highwater_io::{Device, Threads};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -189,8 +189,8 @@ impl LogStore {
     }
 
     /// Resolves when nothing more becomes durable: an fsync failed (D3), or it was closed.
-    pub(super) async fn ended(&self) {
-        self.0.log.ended().await;
+    pub(super) async fn ended(&self) -> Option<LogError> {
+        self.0.log.ended().await
     }
 
     /// Whether the disk is full and so are the files that are there (D3).

@@ -137,9 +137,23 @@ impl RaftMetadata {
         Ok(metadata)
     }
 
-    /// Resolves when the log has ended: nothing can be decided any more (D3). Cancellation safe.
-    pub async fn ended(&self) {
-        self.log.ended().await;
+    /// Resolves, with the file and the reason, when nothing can be decided any more: a sync of the log failed, or a
+    /// snapshot could not be written (D3). Cancellation safe.
+    pub async fn ended(&self) -> String {
+        let wait = self.raft.wait(None);
+        let stopped = wait.metrics(|metrics| metrics.running_state.is_err(), "it has ended");
+        tokio::select! {
+            // the log first: what fails in it ends the library too, which knows less of it
+            biased;
+            error = self.log.ended() => match error {
+                Some(error) => error.to_string(),
+                None => "it was closed".to_owned(),
+            },
+            stopped = stopped => match stopped.map(|metrics| metrics.running_state) {
+                Ok(Err(error)) => error.to_string(),
+                Ok(Ok(())) | Err(_) => "its task has ended".to_owned(),
+            },
+        }
     }
 
     /// Ends the voter; what was proposed and not answered may or may not be in the log.
@@ -199,7 +213,7 @@ impl MetadataStore for RaftMetadata {
         let written = tokio::select! {
             biased;
             written = self.raft.client_write(Proposal(command)) => written,
-            () = self.log.ended() => {
+            _ = self.log.ended() => {
                 return Err(ProposeError::Unavailable("the metadata's log has ended".to_owned()));
             }
         };
@@ -360,6 +374,20 @@ mod tests {
         let image = metadata.image();
         assert!(image.topic("first").is_some() && image.topic("second").is_some());
         metadata.shutdown().await.expect("stops");
+        std::fs::remove_dir_all(&dir).expect("removes");
+    }
+
+    // D3
+    #[tokio::test]
+    async fn a_snapshot_that_cannot_be_written_ends_the_metadata_with_the_file() {
+        let dir = std::env::temp_dir().join(format!("highwater-ended-{}", std::process::id()));
+        let metadata = open(&dir).await;
+        std::fs::create_dir(dir.join("snapshot.new")).expect("is in the way");
+        metadata.raft.trigger().snapshot().await.expect("asks");
+        let why = tokio::time::timeout(LEADER_DEADLINE, metadata.ended()).await;
+        let why = why.expect("ends");
+        let file = dir.join("snapshot").display().to_string();
+        assert!(why.contains(&file), "{why}");
         std::fs::remove_dir_all(&dir).expect("removes");
     }
 }

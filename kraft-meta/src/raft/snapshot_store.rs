@@ -89,8 +89,17 @@ impl SnapshotStore {
         Ok(Some((meta, file.image)))
     }
 
-    /// The image is not copied: it stands between the fields before and after it.
+    /// Writes the newest snapshot; its error names the file.
     pub(super) async fn save(&self, meta: &SnapshotMeta, image: Bytes) -> io::Result<()> {
+        let named = |error: io::Error| {
+            let path = self.path().display().to_string();
+            io::Error::new(error.kind(), format!("cannot write {path}: {error}"))
+        };
+        self.write(meta, image).await.map_err(named)
+    }
+
+    /// The image is not copied: it stands between the fields before and after it.
+    async fn write(&self, meta: &SnapshotMeta, image: Bytes) -> io::Result<()> {
         let before = File {
             version: VERSION,
             last: meta.last_log_id.as_ref().map(LogIdRecord::from),

@@ -124,6 +124,18 @@ async fn a_log_that_cannot_sync_ends_the_node_and_acknowledges_nothing() -> Resu
     Ok(())
 }
 
+// D3: the metadata's log too
+#[tokio::test(flavor = "multi_thread")]
+async fn a_metadata_log_that_cannot_sync_ends_the_node_with_the_file() -> Result<()> {
+    let (node, faults) = start(TempDir::new()?, &[]).await?;
+    faults.syncs_fail.store(true, Ordering::SeqCst);
+    assert!(node.create_topic("t", 1, &[]).await.is_err());
+    let why = tokio::time::timeout(Duration::from_secs(10), node.failed()).await?;
+    let log = node.dir.path().join("data").join("metadata").join("log");
+    assert!(why.contains(&log.display().to_string()), "{why}");
+    Ok(())
+}
+
 fn mebibyte() -> Result<bytes::Bytes> {
     let mut batch = BatchBuilder::default();
     batch.push(T0, None, Some(&vec![b'x'; 1_000_000]));

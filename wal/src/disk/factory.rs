@@ -108,6 +108,10 @@ pub(super) fn of_log(error: LogError) -> WalError {
             reason: format!("it is of a newer format version={version}"),
             file,
         },
+        LogError::Panicked { directory, reason } => WalError::Io {
+            path: directory,
+            source: std::io::Error::other(format!("its writer panicked: {reason}")),
+        },
         LogError::Io { file, error } => WalError::Io {
             path: file,
             source: std::io::Error::other(error),

@@ -244,8 +244,8 @@ impl WriteAheadLog for DiskWal {
         Ok(())
     }
 
-    async fn ended(&self) {
-        self.log.ended().await;
+    async fn ended(&self) -> Option<WalError> {
+        self.log.ended().await.map(of_log)
     }
 
     async fn shutdown(&self) -> Result<(), WalError> {
