@@ -382,7 +382,10 @@ async fn open_storage(
     let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(batches = recovered, elapsed_ms, "write-ahead log recovered");
     registration::take_over(&*metadata, config.node_id, epoch).await?;
-    streams.attach(factory.open(config.node_id, epoch, streams.sink()).await?);
+    let wal = factory.open(config.node_id, epoch, streams.sink()).await?;
+    // what was uploaded before gives its room back now: on a full disk nothing else may (D3)
+    wal.trim(registration::floor(&*metadata, config.node_id)).await?;
+    streams.attach(wal);
     Ok(Storage {
         metadata,
         streams,

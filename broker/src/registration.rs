@@ -77,6 +77,13 @@ pub(crate) async fn take_over(
     Ok(())
 }
 
+/// The floor of this node's WAL as it is committed now.
+pub(crate) fn floor(metadata: &dyn MetadataStore, node: NodeId) -> WalPosition {
+    let image = metadata.image();
+    let epoch = image.node(node).and_then(|own| own.epochs.get(&own.epoch));
+    epoch.map_or_else(WalPosition::default, |epoch| epoch.floor)
+}
+
 /// What a former epoch of this node led, and what nobody ever led.
 fn leaderless(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> Vec<StreamEpoch> {
     let partitions = image.topics().flat_map(|topic| &topic.partitions);

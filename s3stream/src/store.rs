@@ -15,7 +15,7 @@ use highwater_types::{
     ClusterId, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, StreamRange, Uuid,
     WalPosition,
 };
-use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, WriteAheadLog};
+use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, WalError, WriteAheadLog};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 

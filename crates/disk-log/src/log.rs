@@ -187,6 +187,7 @@ impl<M: Send + 'static> DiskLog<M> {
         let mut ended = self.0.ended.subscribe();
         // an error means that the writer is gone, which is an end too
         drop(ended.wait_for(|ended| *ended).await);
+        self.0.state.borrow().ended.clone().flatten()
     }
 
     /// Makes what was appended durable and ends the log.
@@ -308,10 +309,25 @@ impl<M: Send + 'static> Writer<M> {
         let mut touched = Vec::new();
         let mut written = Vec::with_capacity(groups.len());
         for group in groups {
+            let bytes = self.bytes_of(&group);
+            if self.is_short_of(bytes) && !written.is_empty() {
+                // what it waits for may be given back once these are durable
+                self.sync(&mut touched, &mut written).await?;
+            }
+            self.wait_for_room(bytes).await?;
             written.push(self.write_group(group, &mut touched).await?);
         }
+        self.sync(&mut touched, &mut written).await
+    }
+
+    /// Makes what was written durable and hands it over.
+    async fn sync(
+        &mut self,
+        touched: &mut Vec<u64>,
+        written: &mut Vec<Group<M>>,
+    ) -> Result<(), LogError> {
         highwater_runtime::crash_point("wal-after-write");
-        for index in touched {
+        for index in touched.drain(..) {
             let Some(file) = self.files.get(index) else {
                 continue;
             };
@@ -329,7 +345,7 @@ impl<M: Send + 'static> Writer<M> {
             state.room = room;
             false
         });
-        self.sink.durable(written);
+        self.sink.durable(std::mem::take(written));
         self.inner.state.send_modify(|state| {
             state.groups = last;
             state.end = end;
@@ -344,7 +360,6 @@ impl<M: Send + 'static> Writer<M> {
         touched: &mut Vec<u64>,
     ) -> Result<Group<M>, LogError> {
         let mut memory = group.memory;
-        self.ensure_file().await?;
         let room = usize::try_from(self.in_file().min(BLOCK_MAX)).unwrap_or(usize::MAX);
         let mut at = group.end.min(room);
         let crc = match at == group.end {
@@ -358,7 +373,6 @@ impl<M: Send + 'static> Writer<M> {
         let first = [memory.slice(..padded_to(at))];
         self.write_block(&header.1, &first, touched).await?;
         while at < group.end {
-            self.ensure_file().await?;
             let room = self.in_file().min(BLOCK_MAX) - SECTOR_BYTES as u64;
             let room = usize::try_from(room).unwrap_or(usize::MAX);
             let end = group.end.min(at + room);
@@ -424,13 +438,34 @@ impl<M: Send + 'static> Writer<M> {
         Ok(())
     }
 
-    /// Makes the file of the next block, waiting while the disk is full: what was appended is never given up (A1) before
-    /// the log is closed.
-    async fn ensure_file(&mut self) -> Result<(), LogError> {
-        while self.position >= self.files.prepared() {
+    /// What a group takes on disk at most: a header more for each block, and blocks end where files do.
+    fn bytes_of(&self, group: &Filling<M>) -> u64 {
+        let bytes = group.end.next_multiple_of(SECTOR_BYTES) as u64;
+        let blocks = bytes / (BLOCK_MAX - SECTOR_BYTES as u64) + 1;
+        let files = bytes / self.files.config.file_bytes + 2;
+        bytes + (blocks + files) * SECTOR_BYTES as u64
+    }
+
+    fn is_short_of(&self, bytes: u64) -> bool {
+        self.position + bytes > self.files.prepared()
+    }
+
+    /// Makes room, waiting while the disk is full, also for files that are let go of: what was appended is never given up
+    /// (A1) before the log is closed.
+    async fn wait_for_room(&mut self, bytes: u64) -> Result<(), LogError> {
+        while self.is_short_of(bytes) {
+            let (floor, is_closing) = {
+                let open = self.inner.open.lock();
+                let open = open.unwrap_or_else(PoisonError::into_inner);
+                (open.floor, open.closing)
+            };
+            self.files.release(floor, self.position).await?;
+            if !self.is_short_of(bytes) {
+                break;
+            }
             self.prepare(self.files.config.file_bytes).await;
             if self.full {
-                if self.is_closing() {
+                if is_closing {
                     let path = self.files.path(self.files.index(self.position));
                     return Err(LogError::io(&path, &std::io::ErrorKind::StorageFull.into()));
                 }
@@ -438,11 +473,6 @@ impl<M: Send + 'static> Writer<M> {
             }
         }
         Ok(())
-    }
-
-    fn is_closing(&self) -> bool {
-        let open = self.inner.open.lock();
-        open.unwrap_or_else(PoisonError::into_inner).closing
     }
 
     /// Makes the room that somebody waits for.

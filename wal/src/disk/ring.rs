@@ -1,7 +1,7 @@
 //! The open disk WAL.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use highwater_disk_log::{DiskLog, Group, GroupSink, Part, Recovery, State};
@@ -41,6 +41,8 @@ struct Sink {
 #[derive(Debug)]
 struct Ring {
     groups: VecDeque<(u64, BytePermit)>,
+    /// What they hold together.
+    held: u64,
     end: u64,
 }
 
@@ -60,6 +62,7 @@ impl DiskWal {
             confirmed: watch::Sender::new(Confirmed::UpTo(0)),
             ring: Mutex::new(Ring {
                 groups: VecDeque::new(),
+                held: 0,
                 end,
             }),
             room,
@@ -75,6 +78,28 @@ impl DiskWal {
             sink,
             state,
         })
+    }
+}
+
+impl DiskWal {
+    /// Waits until files are there for all that was promised (A1, D3).
+    async fn wait_for_files(&self) -> Result<(), WalError> {
+        let mut state = self.state.clone();
+        loop {
+            {
+                let state = state.borrow_and_update();
+                let promised = self.sink.promised();
+                match () {
+                    () if state.ended.is_some() => return Err(WalError::Ended),
+                    () if state.room >= promised => return Ok(()),
+                    () if state.full => return Err(WalError::Full),
+                    () => self.log.want(promised),
+                }
+            }
+            if state.changed().await.is_err() {
+                return Err(WalError::Ended);
+            }
+        }
     }
 }
 
@@ -112,13 +137,26 @@ impl Sink {
         {
             last.permit.merge(self.memory.force(padding));
         }
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.ring();
         let used = group.end - ring.end;
         if used > room.bytes() {
             room.merge(self.room.force(used - room.bytes()));
         }
         ring.end = group.end;
+        ring.held += room.bytes();
         ring.groups.push_back((group.end, room));
+    }
+}
+
+impl Sink {
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that were reserved and are not written yet.
+    fn promised(&self) -> u64 {
+        let ring = self.ring();
+        self.room.used().saturating_sub(ring.held)
     }
 }
 
@@ -165,9 +203,7 @@ impl WriteAheadLog for DiskWal {
             .acquire(bytes)
             .await
             .map_err(WalError::TooLarge)?;
-        if self.state.borrow().ended.is_some() {
-            return Err(WalError::Ended);
-        }
+        self.wait_for_files().await?;
         Ok(AppendPermit { memory, room })
     }
 
@@ -226,20 +262,13 @@ impl WriteAheadLog for DiskWal {
     }
 
     async fn trim(&self, floor: WalPosition) -> Result<(), WalError> {
-        let freed = {
-            let mut ring = self
-                .sink
-                .ring
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let count = ring
-                .groups
-                .iter()
-                .take_while(|(end, _)| *end <= floor.at)
-                .count();
-            ring.groups.drain(..count).collect::<Vec<_>>()
-        };
-        drop(freed);
+        // under one lock, so that what is given back never counts as promised
+        let mut ring = self.sink.ring();
+        while let Some((_, room)) = ring.groups.pop_front_if(|(end, _)| *end <= floor.at) {
+            ring.held -= room.bytes();
+            drop(room);
+        }
+        drop(ring);
         self.log.trim(floor.at);
         Ok(())
     }
