@@ -173,8 +173,10 @@ impl File for RealFile {
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         let file = Arc::clone(&self.file);
+        // by the caller: the allocator keeps for a thread what others free of its memory, and of the threads that block
+        // there are many that rest
+        let mut buffer = vec![0; len];
         let read = blocking(move || {
-            let mut buffer = vec![0; len];
             file.read_exact_at(&mut buffer, offset)?;
             Ok(Bytes::from(buffer))
         });
