@@ -1,6 +1,6 @@
 //! Which partitions are open here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -77,6 +77,8 @@ pub struct Partitions {
     node: NodeId,
     epoch: NodeEpoch,
     open: RwLock<BTreeMap<Key, Arc<Partition>>>,
+    /// Those that could not be opened: it is tried again, at rest in between.
+    failed: RwLock<BTreeSet<Key>>,
     changes: watch::Sender<u64>,
 }
 
@@ -88,6 +90,7 @@ impl Partitions {
             node,
             epoch,
             open: RwLock::default(),
+            failed: RwLock::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -103,7 +106,8 @@ impl Partitions {
     /// The partition if it is open.
     ///
     /// # Errors
-    /// `UNKNOWN_TOPIC_OR_PARTITION` where there is none; `NOT_LEADER_OR_FOLLOWER` where it is not open here, or not yet.
+    /// `UNKNOWN_TOPIC_OR_PARTITION` where there is none; `KAFKA_STORAGE_ERROR` where it can't be opened;
+    /// `NOT_LEADER_OR_FOLLOWER` where it is not open here, or not yet.
     pub fn find(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>, Refusal> {
         if let Some(partition) = self.get((topic.id, index)) {
             return Ok(partition);
@@ -111,7 +115,29 @@ impl Partitions {
         if topic.partition(index).is_none() {
             return Err(ErrorCode::UnknownTopicOrPartition.into());
         }
-        Err(ErrorCode::NotLeaderOrFollower.into())
+        Err(match self.has_failed((topic.id, index)) {
+            true => ErrorCode::KafkaStorageError,
+            false => ErrorCode::NotLeaderOrFollower,
+        }
+        .into())
+    }
+
+    fn has_failed(&self, key: Key) -> bool {
+        let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
+        failed.contains(&key)
+    }
+
+    /// How many could not be opened.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
+        failed.len()
+    }
+
+    /// Says which could not be opened; who waits for one of them is told.
+    pub(super) fn set_failed(&self, keys: BTreeSet<Key>) {
+        *self.failed.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        self.changes.send_modify(|count| *count += 1);
     }
 
     /// The partition, waiting while it is being opened here (A4).
@@ -134,7 +160,7 @@ impl Partitions {
             let opening = topic
                 .partition(index)
                 .is_some_and(|partition| partition.leader == Some((self.node, self.epoch)));
-            if !opening {
+            if !opening || self.has_failed((topic.id, index)) {
                 return Err(refusal);
             }
             let waited = tokio::time::timeout_at(deadline, changes.changed()).await;

@@ -9,6 +9,9 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use highwater_object_format::{FOOTER_BYTES, Footer, HEADER_BYTES, StreamDirectory};
 use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::MetadataRequest;
+use highwater_protocol::messages::metadata_response::MetadataResponseTopic;
+use highwater_protocol::messages::produce_response::PartitionProduceResponse;
 use highwater_protocol::records::ProducerFields;
 use highwater_tests::{Client, TestNode, produce_request};
 use tempfile::TempDir;
@@ -157,6 +160,30 @@ async fn error_beside_records(client: &mut Client, u: &Bytes) -> Result<i16> {
     anyhow::bail!("they are never answered together")
 }
 
+/// The leader epoch of the partition of `t`.
+async fn leader_epoch(client: &mut Client) -> Result<i32> {
+    let all = MetadataRequest {
+        topics: None,
+        ..Default::default()
+    };
+    let answer = client.send(&all, 12).await?;
+    let name = |topic: &&MetadataResponseTopic| topic.name.as_deref() == Some("t");
+    let found = answer.topics.iter().find(name).context("is there")?;
+    Ok(found.partitions[0].leader_epoch)
+}
+
+/// Produces to `t` until it is open, as a client does.
+async fn opened(client: &mut Client) -> Result<PartitionProduceResponse> {
+    for _ in 0..300 {
+        let answer = client.produce("t", 0, batch(1, T0)).await?;
+        if answer.error_code != ErrorCode::KafkaStorageError.code() {
+            return Ok(answer);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("it is never opened")
+}
+
 #[tokio::test]
 async fn a_lost_object_is_an_error_of_what_it_held_alone() -> Result<()> {
     let said = Said::default();
@@ -198,16 +225,24 @@ async fn a_partition_that_cannot_be_opened_is_opened_again_and_holds_up_no_other
     assert!(said.names("ERROR", &key));
     let mut client = node.client().await?;
     let code = error_beside_records(&mut client, &u).await?;
-    assert_eq!(code, ErrorCode::NotLeaderOrFollower.code());
+    assert_eq!(code, ErrorCode::KafkaStorageError.code());
+    // what changes the metadata wakes no attempt, and no attempt another: each is a new leader epoch
+    let before = leader_epoch(&mut client).await?;
+    for i in 0..30 {
+        node.create_topic(&format!("other-{i}"), 1, &[]).await?;
+    }
+    let attempts = leader_epoch(&mut client).await? - before;
+    assert!(attempts < 10, "{attempts} attempts");
+    assert!(!said.names("ERROR", &key), "it is said once");
     assert_eq!(client.produce("u", 0, batch(1, T0)).await?.base_offset, 10);
     let mut request = produce_request("t", 0, batch(1, T0), -1);
     request.timeout_ms = 100;
     let refused = client.send(&request, 12).await?;
     let code = refused.responses[0].partition_responses[0].error_code;
-    assert_eq!(code, ErrorCode::NotLeaderOrFollower.code());
+    assert_eq!(code, ErrorCode::KafkaStorageError.code());
     std::fs::rename(&kept, &lost)?;
-    // A4: it waits until the partition is open, and nothing but the object changed
-    let answer = client.produce("t", 0, batch(1, T0)).await?;
+    // nothing but the object changed
+    let answer = opened(&mut client).await?;
     assert_eq!((answer.error_code, answer.base_offset), (0, 20));
     let (code, found) = read(&mut client, "t", 0).await?;
     assert_eq!((code, found.slice(..all.len())), (0, all));
