@@ -16,6 +16,7 @@ pub mod metrics;
 mod net;
 pub mod node;
 mod partitions;
+mod readiness;
 mod registration;
 mod stream_metadata;
 pub mod telemetry;

@@ -384,7 +384,8 @@ async fn open_storage(
     registration::take_over(&*metadata, config.node_id, epoch).await?;
     let wal = factory.open(config.node_id, epoch, streams.sink()).await?;
     // what was uploaded before gives its room back now: on a full disk nothing else may (D3)
-    wal.trim(registration::floor(&*metadata, config.node_id)).await?;
+    wal.trim(registration::floor(&*metadata, config.node_id))
+        .await?;
     streams.attach(wal);
     Ok(Storage {
         metadata,

@@ -28,6 +28,11 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     fn image(&self) -> Arc<MetadataImage>;
     /// Changes with every command.
     fn watch(&self) -> watch::Receiver<Arc<MetadataImage>>;
+    /// Whether commands are decided now.
+    ///
+    /// # Errors
+    /// Why not: it has ended, or its disk is full.
+    fn check(&self) -> Result<(), String>;
     /// Proposes a command; when it is answered this node's own image has it.
     ///
     /// # Errors

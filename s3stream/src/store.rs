@@ -258,6 +258,14 @@ impl ObjectStreamStore {
         metrics::set(&self.uploads());
     }
 
+    /// Whether the WAL takes anything now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_wal(&self) -> Result<(), WalError> {
+        self.shared.wal().check()
+    }
+
     /// Resolves when the WAL has ended, with the error it ended by: nothing more becomes durable.
     pub async fn ended(&self) -> Option<WalError> {
         self.shared.wal().ended().await

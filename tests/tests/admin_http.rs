@@ -279,7 +279,12 @@ async fn drive_detail(admin: &Admin) -> Result<()> {
 async fn health_is_served_and_every_metric_is_described_and_changes() -> Result<()> {
     let admin = Admin::start().await?;
     assert_eq!(get(&admin.address, "/health/live").await?.0, 200);
-    assert_eq!(get(&admin.address, "/health/ready").await?.0, 200);
+    let (status, text) = get(&admin.address, "/health/ready").await?;
+    assert_eq!(
+        (status, text.lines().next()),
+        (200, Some("ready")),
+        "{text}"
+    );
     assert_eq!(get(&admin.address, "/nowhere").await?.0, 404);
     // nothing was uploaded yet: what has not happened is a zero, not a gap
     let text = admin.metrics().await?;

@@ -122,6 +122,11 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
     /// # Errors
     /// Every refusal there is: too large for ever, disk full, fenced, closed (A1).
     async fn reserve(&self, bytes: u64) -> Result<AppendPermit, WalError>;
+    /// Whether anything is taken now.
+    ///
+    /// # Errors
+    /// Why not: [`WalError::Full`] or [`WalError::Ended`].
+    fn check(&self) -> Result<(), WalError>;
     /// Appends one batch; never waits, never refuses (A1). The caller keeps the order of each stream.
     ///
     /// # Panics

@@ -193,6 +193,10 @@ impl LogStore {
         self.0.log.ended().await
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.log.state().borrow().ended.is_some()
+    }
+
     /// Whether the disk is full and so are the files that are there (D3).
     pub(super) fn is_full_for(&self, bytes: usize) -> bool {
         let state = self.0.log.state();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use highwater_io::{Device, Threads};
 use highwater_types::{ClusterId, LogIndex, NodeId};
+use openraft::async_runtime::WatchReceiver;
 use openraft::{BasicNode, Raft, SnapshotPolicy};
 use prost::Message;
 use tokio::sync::watch;
@@ -156,6 +157,11 @@ impl RaftMetadata {
         }
     }
 
+    fn is_running(&self) -> bool {
+        let metrics = self.raft.metrics();
+        metrics.borrow_watched().running_state.is_ok()
+    }
+
     /// Ends the voter; what was proposed and not answered may or may not be in the log.
     ///
     /// # Errors
@@ -204,6 +210,16 @@ impl MetadataStore for RaftMetadata {
 
     fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
         self.image.clone()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.log.has_ended() || !self.is_running() {
+            return Err("it has ended".to_owned());
+        }
+        match self.log.is_full_for(0) {
+            true => Err("the disk is full".to_owned()),
+            false => Ok(()),
+        }
     }
 
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {

@@ -207,6 +207,15 @@ impl WriteAheadLog for DiskWal {
         Ok(AppendPermit { memory, room })
     }
 
+    fn check(&self) -> Result<(), WalError> {
+        let state = self.state.borrow();
+        match () {
+            () if state.ended.is_some() => Err(WalError::Ended),
+            () if state.full && state.room <= self.sink.promised() => Err(WalError::Full),
+            () => Ok(()),
+        }
+    }
+
     fn append(
         &self,
         permit: AppendPermit,

@@ -1,0 +1,100 @@
+//! Whether a node does what it is for: what `/health/ready` says.
+
+use std::fmt::Write;
+
+use highwater_runtime::reasons;
+use highwater_s3stream::UploadStatus;
+
+use crate::broker::Broker;
+
+/// The state of what a node needs, a line each.
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    /// Whether clients are to be sent here.
+    pub(crate) is_ready: bool,
+    /// For people.
+    pub(crate) text: String,
+}
+
+impl Readiness {
+    /// The state now. Partitions that can't be opened, or uploads that fail while there is room, are told and leave the
+    /// others served: degraded.
+    pub(crate) fn of(broker: &Broker) -> Self {
+        let uploads = broker.streams.uploads();
+        let wal = broker.streams.check_wal().map_err(|error| reasons(&error));
+        Self::told(
+            [
+                ("metadata", broker.metadata.check()),
+                ("write-ahead log", wal),
+                ("produce", held_back(&uploads)),
+            ],
+            [
+                ("object store", failing(&uploads)),
+                ("partitions", failed(broker.partitions.failed())),
+            ],
+        )
+    }
+
+    fn told<const N: usize, const M: usize>(
+        needed: [(&str, Result<(), String>); N],
+        wanted: [(&str, Result<(), String>); M],
+    ) -> Self {
+        let is_ready = needed.iter().all(|(_, state)| state.is_ok());
+        let is_whole = wanted.iter().all(|(_, state)| state.is_ok());
+        let summary = match (is_ready, is_whole) {
+            (true, true) => "ready",
+            (true, false) => "degraded",
+            (false, _) => "not ready",
+        };
+        let mut text = format!("{summary}\n");
+        for (name, state) in needed.into_iter().chain(wanted) {
+            let state = state.err().unwrap_or_else(|| "ok".to_owned());
+            writeln!(text, "{name}: {state}").expect("a String takes what is written");
+        }
+        Self { is_ready, text }
+    }
+}
+
+/// Produce that waits this long is refused by most clients' patience.
+const HELD_BACK_MAX_SECONDS: u64 = 10;
+
+fn held_back(uploads: &UploadStatus) -> Result<(), String> {
+    match uploads.held_back.map(|time| time.as_secs()) {
+        Some(seconds) if seconds >= HELD_BACK_MAX_SECONDS => Err(format!(
+            "has waited for room for {seconds} s: nothing can be uploaded"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn failing(uploads: &UploadStatus) -> Result<(), String> {
+    let failing = uploads.failing.map(|time| time.as_secs());
+    failing.map_or(Ok(()), |seconds| {
+        Err(format!("uploads have failed for {seconds} s"))
+    })
+}
+
+fn failed(partitions: usize) -> Result<(), String> {
+    match partitions {
+        0 => Ok(()),
+        count => Err(format!("{count} cannot be opened, it is tried again")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_makes_it_ready_and_what_is_wanted_degrades_it() {
+        let bad = || Err("broken".to_owned());
+        for (needed, wanted, is_ready, text) in [
+            (Ok(()), Ok(()), true, "ready\na: ok\nb: ok\n"),
+            (Ok(()), bad(), true, "degraded\na: ok\nb: broken\n"),
+            (bad(), Ok(()), false, "not ready\na: broken\nb: ok\n"),
+        ] {
+            let told = Readiness::told([("a", needed)], [("b", wanted)]);
+            assert_eq!((told.is_ready, told.text.as_str()), (is_ready, text));
+        }
+    }
+}
