@@ -223,7 +223,7 @@ impl PartitionLog {
             receipt,
         };
         if let Some(producer) = &producer
-            && let Some(base) = state.producers.check(producer, bounds.next > 0)?
+            && let Some(base) = state.producers.check(producer)?
         {
             return Ok(done(base, state.pending.get(&base).cloned()));
         }

@@ -90,20 +90,15 @@ fn after(sequence: i32) -> i32 {
 
 impl ProducerState {
     /// Whether a batch is next (`None`) or a repeat (its first offset and its count).
-    pub(crate) fn check(
-        &self,
-        batch: &ProducerBatch,
-        held_records: bool,
-    ) -> Result<Option<i64>, AppendError> {
+    pub(crate) fn check(&self, batch: &ProducerBatch) -> Result<Option<i64>, AppendError> {
         let refuse = |expected| AppendError::OutOfOrderSequence {
             producer: batch.producer,
             sequence: batch.first_sequence,
             expected,
         };
         let Some(known) = self.producers.get(&batch.producer) else {
-            // A4: where no state is known, a partition that never held a record takes sequence 0 only
-            let sound = held_records || batch.first_sequence == 0;
-            return if sound { Ok(None) } else { Err(refuse(0)) };
+            // A4: where no state is known any sequence begins
+            return Ok(None);
         };
         if batch.epoch < known.epoch {
             return Err(AppendError::OldProducerEpoch {
@@ -392,40 +387,36 @@ mod tests {
     #[test]
     fn repeats_gaps_and_epochs_are_told_apart() {
         let mut state = ProducerState::default();
-        assert!(
-            state.check(&batch(1, 0, 3, 1), false).is_err(),
-            "A4: never held a record"
-        );
-        assert_eq!(state.check(&batch(1, 0, 3, 1), true), Ok(None));
+        assert_eq!(state.check(&batch(1, 0, 3, 1)), Ok(None), "A4");
         let mut offset = 0;
         for i in 0..7 {
             let next = batch(1, 0, i * 10, 10);
-            assert_eq!(state.check(&next, true), Ok(None));
+            assert_eq!(state.check(&next), Ok(None));
             state.add(&next, &(offset..offset + 10));
             offset += 10;
         }
-        assert_eq!(state.check(&batch(1, 0, 60, 10), true), Ok(Some(60)));
+        assert_eq!(state.check(&batch(1, 0, 60, 10)), Ok(Some(60)));
         assert_eq!(
-            state.check(&batch(1, 0, 20, 10), true),
+            state.check(&batch(1, 0, 20, 10)),
             Ok(Some(20)),
             "the fifth from the end"
         );
         assert!(
-            state.check(&batch(1, 0, 10, 10), true).is_err(),
+            state.check(&batch(1, 0, 10, 10)).is_err(),
             "only five are remembered"
         );
-        assert!(state.check(&batch(1, 0, 71, 10), true).is_err(), "a gap");
+        assert!(state.check(&batch(1, 0, 71, 10)).is_err(), "a gap");
         assert!(
-            state.check(&batch(1, 1, 70, 1), true).is_err(),
+            state.check(&batch(1, 1, 70, 1)).is_err(),
             "a new epoch begins at 0"
         );
-        assert_eq!(state.check(&batch(1, 1, 0, 1), true), Ok(None));
+        assert_eq!(state.check(&batch(1, 1, 0, 1)), Ok(None));
         state.add(&batch(1, 1, 0, 1), &(70..71));
-        let old = state.check(&batch(1, 0, 70, 1), true);
+        let old = state.check(&batch(1, 0, 70, 1));
         assert!(matches!(old, Err(AppendError::OldProducerEpoch { .. })));
         state.add(&batch(2, 0, i32::MAX, 1), &(71..72));
         assert_eq!(
-            state.check(&batch(2, 0, 0, 1), true),
+            state.check(&batch(2, 0, 0, 1)),
             Ok(None),
             "after the last comes 0"
         );

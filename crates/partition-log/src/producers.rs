@@ -70,12 +70,8 @@ impl Producers {
     }
 
     /// See [`ProducerState::check`].
-    pub(crate) fn check(
-        &self,
-        batch: &ProducerBatch,
-        held_records: bool,
-    ) -> Result<Option<i64>, AppendError> {
-        self.state.check(batch, held_records)
+    pub(crate) fn check(&self, batch: &ProducerBatch) -> Result<Option<i64>, AppendError> {
+        self.state.check(batch)
     }
 
     /// Takes a batch that was appended; where memory is short, those who are idle for longest are forgotten.
@@ -133,7 +129,7 @@ mod tests {
     }
 
     fn knows(producers: &Producers, producer: i64) -> bool {
-        let known = producers.check(&batch(producer), true);
+        let known = producers.check(&batch(producer));
         known.expect("is no gap").is_some()
     }
 

@@ -101,6 +101,27 @@ def largest():
     assert errors[0] is None and errors[1].name() == "MSG_SIZE_TOO_LARGE", errors
 
 
+def made_again(admin):
+    topic, failures, values = NewTopic(f"{NAME}-again", num_partitions=1, replication_factor=1), [], []
+    admin.create_topics([topic])[topic.topic].result(TIMEOUT)
+    sender = producer()
+
+    def send(first):
+        for i in range(first, first + 5):
+            sender.produce(topic.topic, str(i), on_delivery=lambda error, _: failures.append(error) if error else None)
+            assert sender.flush(TIMEOUT) == 0 and not failures, failures
+
+    send(0)
+    admin.delete_topics([topic.topic])[topic.topic].result(TIMEOUT)
+    admin.create_topics([topic])[topic.topic].result(TIMEOUT)
+    send(5)
+    reader = consumer()
+    reader.assign([TopicPartition(topic.topic, 0, 0)])
+    wait("what was sent since", lambda: take(reader, values) or len(values) >= 5)
+    assert [int(record.value()) for record in values] == list(range(5, 10)), values
+    reader.close()
+
+
 def fill(first, end):
     sender = producer("lz4")
     for i in range(first, end):
@@ -145,5 +166,6 @@ administration(admin_client)
 for each in ["none", "gzip", "snappy", "lz4", "zstd"]:
     codec(each)
 largest()
+made_again(admin_client)
 group(admin_client)
 print(f"confluent-kafka {confluent_kafka.version()[0]} on librdkafka {confluent_kafka.libversion()[0]}: the scenario holds")
