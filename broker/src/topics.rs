@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::api::error::{self, Refusal};
 use crate::broker::Broker;
+use crate::config::Config;
 use crate::topic_configs;
 
 /// Kafka's internal topics.
@@ -20,6 +21,12 @@ pub(crate) const INTERNAL: &[&str] = &[
     "__transaction_state",
     "__share_group_state",
 ];
+
+/// The name of Kafka's metadata log, which no topic may have.
+pub(crate) const CLUSTER_METADATA: &str = "__cluster_metadata";
+
+/// Partitions of the internal topics whose coordinators are still to come, by Kafka's default.
+const INTERNAL_PARTITIONS: i32 = 50;
 
 /// A topic to be created.
 #[derive(Debug, Clone, Default)]
@@ -66,19 +73,72 @@ pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     ))
 }
 
+/// Whether metrics could not tell two names apart, which write a dot as an underscore.
+fn collide(one: &str, other: &str) -> bool {
+    let squash = |b: u8| if b == b'.' { b'_' } else { b };
+    one.len() == other.len() && one.bytes().map(squash).eq(other.bytes().map(squash))
+}
+
+/// A topic that is created on first use: an internal one as Kafka's coordinators have theirs, any other with the broker's
+/// defaults.
+pub(crate) fn on_first_use(name: &str, config: &Config) -> NewTopic {
+    let text = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    let own: &[(&str, &str)] = match name {
+        "__consumer_offsets" => &[
+            ("cleanup.policy", "compact"),
+            ("compression.type", "producer"),
+        ],
+        "__transaction_state" => &[
+            ("cleanup.policy", "compact"),
+            ("compression.type", "uncompressed"),
+        ],
+        "__share_group_state" => &[
+            ("cleanup.policy", "delete"),
+            ("compression.type", "producer"),
+            ("retention.ms", "-1"),
+        ],
+        _ => {
+            return NewTopic {
+                name: name.to_owned(),
+                partitions: -1,
+                replication_factor: -1,
+                ..NewTopic::default()
+            };
+        }
+    };
+    let partitions = match name {
+        "__consumer_offsets" => config.int("offsets.topic.num.partitions"),
+        _ => INTERNAL_PARTITIONS,
+    };
+    let replicas = config.int("offsets.topic.replication.factor");
+    let mut configs: BTreeMap<String, String> = own.iter().map(text).collect();
+    configs.insert("segment.bytes".to_owned(), "104857600".to_owned());
+    NewTopic {
+        name: name.to_owned(),
+        partitions,
+        replication_factor: i16::try_from(replicas).unwrap_or(i16::MAX),
+        configs,
+        ..NewTopic::default()
+    }
+}
+
 impl Broker {
     /// Every check of a creation (KAFKA-BEHAVIOUR 8); answers the replicas of each partition.
     pub(crate) fn plan_topic(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
+        if topic.name == CLUSTER_METADATA {
+            let why = format!("Creation of internal topic {CLUSTER_METADATA} is prohibited.");
+            return Err(Refusal::new(ErrorCode::InvalidRequest, why));
+        }
         check_name(&topic.name)?;
         let image = self.metadata.image();
         if image.topic(&topic.name).is_some() {
             let message = format!("Topic '{}' already exists.", topic.name);
             return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
         }
-        let squash = |name: &str| name.replace('.', "_");
-        let squashed = squash(&topic.name);
         if topic.name.contains(['.', '_'])
-            && let Some(other) = image.topics().find(|other| squash(&other.name) == squashed)
+            && let Some(other) = image
+                .topics()
+                .find(|other| collide(&other.name, &topic.name))
         {
             let message = format!(
                 "Topic '{}' collides with existing topic: {}",
@@ -221,6 +281,13 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_metrics_could_not_tell_apart_collide() {
+        assert!(collide("a.b_c", "a_b.c"));
+        assert!(!collide("a.b", "a-b"));
+        assert!(!collide("a.b", "a.bc"));
+    }
 
     #[test]
     fn names_are_checked_as_kafka_checks_them() {

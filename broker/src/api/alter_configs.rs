@@ -4,7 +4,7 @@
 //! Deviations from Apache Kafka: a broker's configurations can't be altered while it runs; loggers, client metrics and
 //! groups have none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use highwater_kraft_meta::command::SetTopicConfigs;
@@ -44,6 +44,7 @@ impl Handler for AlterConfigs {
         let twice = twice(keys);
         let mut response = AlterConfigsResponse::default();
         for resource in request.resources {
+            ctx.give_way().await;
             let key = (resource.resource_type, resource.resource_name.to_string());
             let altered = if twice.contains(&key) {
                 Err(each_once())
@@ -63,13 +64,9 @@ impl Handler for AlterConfigs {
 }
 
 /// What stands in a list more than once.
-pub(super) fn twice<T: Ord + Clone>(items: impl Iterator<Item = T>) -> Vec<T> {
-    let mut counts: BTreeMap<T, usize> = BTreeMap::new();
-    for item in items {
-        *counts.entry(item).or_default() += 1;
-    }
-    let twice = counts.into_iter().filter(|(_, count)| *count > 1);
-    twice.map(|(item, _)| item).collect()
+pub(super) fn twice<T: Ord + Clone>(items: impl Iterator<Item = T>) -> BTreeSet<T> {
+    let mut once = BTreeSet::new();
+    items.filter(|item| !once.insert(item.clone())).collect()
 }
 
 pub(super) fn each_once() -> Refusal {

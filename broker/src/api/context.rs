@@ -48,6 +48,12 @@ impl RequestContext {
             .fold(0, |bits, operation| bits | 1 << (*operation as i32))
     }
 
+    /// Gives way to other requests now and then: called for each entry of a request, so that a large one does not hold a
+    /// thread from its first entry to its last. Cancellation safe.
+    pub async fn give_way(&self) {
+        tokio::task::coop::consume_budget().await;
+    }
+
     /// The name the client gave itself, or nothing.
     #[must_use]
     pub fn client_id(&self) -> &str {

@@ -3,6 +3,7 @@
 //! Behaviour: answered when this node's image has the partitions and they are open.
 //! Deviations from Apache Kafka: none.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use highwater_kraft_meta::Action;
@@ -37,9 +38,11 @@ impl Handler for CreatePartitions {
         let mut response = CreatePartitionsResponse::default();
         let names = request.topics.iter().map(|topic| topic.name.clone());
         let twice = super::alter_configs::twice(names);
+        let mut told = BTreeSet::new();
         for topic in request.topics {
+            ctx.give_way().await;
             let is_twice = twice.contains(&topic.name);
-            if is_twice && response.results.iter().any(|one| one.name == topic.name) {
+            if is_twice && !told.insert(topic.name.clone()) {
                 continue;
             }
             let done = if is_twice {

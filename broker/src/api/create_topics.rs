@@ -3,7 +3,7 @@
 //! Behaviour: KAFKA-BEHAVIOUR 8; answered when this node's image has the topic and its partitions are open.
 //! Deviations from Apache Kafka: none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_kraft_meta::command::Replicas;
 use highwater_protocol::messages::create_topics_request::CreatableTopic;
@@ -13,6 +13,7 @@ use highwater_protocol::messages::{
 use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_types::TopicId;
 
+use super::alter_configs::twice;
 use super::error::Refusal;
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
@@ -23,9 +24,6 @@ use crate::topics::NewTopic;
 #[derive(Debug)]
 pub struct CreateTopics;
 
-/// The name of Kafka's metadata log, which no topic may have.
-const CLUSTER_METADATA: &str = "__cluster_metadata";
-
 impl Handler for CreateTopics {
     type Request = CreateTopicsRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 2..=7;
@@ -35,18 +33,16 @@ impl Handler for CreateTopics {
         request: CreateTopicsRequest,
     ) -> Reply<CreateTopicsResponse> {
         let mut response = CreateTopicsResponse::default();
-        let names: Vec<StrBytes> = request
-            .topics
-            .iter()
-            .map(|topic| topic.name.clone())
-            .collect();
+        let twice = twice(request.topics.iter().map(|topic| topic.name.clone()));
+        let mut told = BTreeSet::new();
         for topic in request.topics {
+            ctx.give_way().await;
             let name = topic.name.clone();
-            let twice = names.iter().filter(|other| **other == name).count() > 1;
-            let created = if twice {
-                if response.topics.iter().any(|answer| answer.name == name) {
-                    continue;
-                }
+            let is_twice = twice.contains(&name);
+            if is_twice && !told.insert(name.clone()) {
+                continue;
+            }
+            let created = if is_twice {
                 Err(Refusal::new(
                     ErrorCode::InvalidRequest,
                     "Duplicate topic name.",
@@ -82,12 +78,6 @@ async fn create(
         return Err(Refusal::new(
             ErrorCode::TopicAuthorizationFailed,
             "Authorization failed.",
-        ));
-    }
-    if &*topic.name == CLUSTER_METADATA {
-        return Err(Refusal::new(
-            ErrorCode::InvalidRequest,
-            format!("Creation of internal topic {CLUSTER_METADATA} is prohibited."),
         ));
     }
     let mut configs = BTreeMap::new();

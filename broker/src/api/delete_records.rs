@@ -29,6 +29,7 @@ impl Handler for DeleteRecords {
         for topic in request.topics {
             let mut partitions = Vec::new();
             for asked in topic.partitions {
+                ctx.give_way().await;
                 let index = asked.partition_index;
                 let deleted = delete(&ctx, &topic.name, index, asked.offset).await;
                 partitions.push(DeleteRecordsPartitionResult {

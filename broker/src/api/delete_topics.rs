@@ -3,6 +3,7 @@
 //! Behaviour: answered when this node's image has lost the topic; its objects go after the grace.
 //! Deviations from Apache Kafka: none.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_kraft_meta::command::DeleteTopic;
@@ -15,6 +16,7 @@ use highwater_protocol::{ErrorCode, StrBytes};
 
 use highwater_types::TopicId;
 
+use super::alter_configs::twice;
 use super::error::{self, Refusal};
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
@@ -45,12 +47,12 @@ impl Handler for DeleteTopics {
         );
         let mut response = DeleteTopicsResponse::default();
         let refusals = refused(&ctx, &asked);
-        let mut told: Vec<DeleteTopicState> = Vec::new();
+        let mut told = BTreeSet::new();
         for (topic, refusal) in asked.into_iter().zip(refusals) {
-            if told.contains(&topic) {
+            ctx.give_way().await;
+            if !told.insert((topic.name.clone(), topic.topic_id)) {
                 continue;
             }
-            told.push(topic.clone());
             let mut answer = DeletableTopicResult {
                 name: topic.name.clone(),
                 topic_id: topic.topic_id,
@@ -86,26 +88,24 @@ impl Handler for DeleteTopics {
 
 /// Why each is refused for what the request itself says, in the words of `ControllerApis.deleteTopics`.
 fn refused(ctx: &RequestContext, asked: &[DeleteTopicState]) -> Vec<Option<&'static str>> {
-    let times = |one: &DeleteTopicState| asked.iter().filter(|other| *other == one).count();
+    let key = |one: &DeleteTopicState| (one.name.clone(), one.topic_id);
+    let twice = twice(asked.iter().map(key));
+    let unnamed = asked.iter().filter(|one| one.name.is_none());
+    let ids: BTreeSet<TopicId> = unnamed.map(|one| one.topic_id).collect();
+    let names: BTreeSet<&str> = asked.iter().filter_map(|one| one.name.as_deref()).collect();
     let by_id = |name: &StrBytes| {
         let topic = ctx.broker.topic(name);
-        topic.is_some_and(|topic| {
-            let is_it = |one: &DeleteTopicState| one.name.is_none() && one.topic_id == topic.id;
-            asked.iter().any(is_it)
-        })
+        topic.is_some_and(|topic| ids.contains(&topic.id))
     };
     let by_name = |id: TopicId| {
         let topic = ctx.broker.topic_by_id(id);
-        topic.is_some_and(|topic| {
-            let is_it = |one: &DeleteTopicState| one.name.as_deref() == Some(&*topic.name);
-            asked.iter().any(is_it)
-        })
+        topic.is_some_and(|topic| names.contains(&*topic.name))
     };
     let why = |one: &DeleteTopicState| match (&one.name, one.topic_id == TopicId::ZERO) {
         (Some(_), false) => Some("You may not specify both topic name and topic id."),
         (None, true) => Some("Neither topic name nor id were specified."),
-        (Some(_), true) if times(one) > 1 => Some("Duplicate topic name."),
-        (None, false) if times(one) > 1 => Some("Duplicate topic id."),
+        (Some(_), true) if twice.contains(&key(one)) => Some("Duplicate topic name."),
+        (None, false) if twice.contains(&key(one)) => Some("Duplicate topic id."),
         (Some(name), true) if by_id(name) => Some(SUPPLIED),
         (None, false) if by_name(one.topic_id) => Some(SUPPLIED),
         _ => None,

@@ -4,6 +4,8 @@
 //! Deviations from Apache Kafka: a broker's are those of Kafka's that Highwater has, and our own; loggers, client metrics
 //! and groups have none.
 
+use std::collections::BTreeSet;
+
 use highwater_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use highwater_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -35,6 +37,7 @@ impl Handler for DescribeConfigs {
     ) -> Reply<DescribeConfigsResponse> {
         let mut response = DescribeConfigsResponse::default();
         for resource in request.resources {
+            ctx.give_way().await;
             let described = describe(&ctx, &resource);
             let mut result = DescribeConfigsResult {
                 resource_type: resource.resource_type,
@@ -48,7 +51,8 @@ impl Handler for DescribeConfigs {
                     if let Some(wanted) = &resource.configuration_keys
                         && !wanted.is_empty()
                     {
-                        configs.retain(|config| wanted.contains(&config.name));
+                        let wanted: BTreeSet<_> = wanted.iter().collect();
+                        configs.retain(|config| wanted.contains(&&config.name));
                     }
                     for config in &mut configs {
                         if !request.include_synonyms {

@@ -63,6 +63,7 @@ impl Handler for DescribeTopicPartitions {
         let mut left = limit.clamp(1, PARTITIONS_MAX);
         let mut response = DescribeTopicPartitionsResponse::default();
         for name in names {
+            ctx.give_way().await;
             let from = std::mem::take(&mut first);
             let may = ctx.authorize(Operation::Describe, Resource::Topic(&name));
             let found = ctx.broker.topic(&name);

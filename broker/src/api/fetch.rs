@@ -51,11 +51,11 @@ impl Handler for Fetch {
                 return Reply::Ready(failed(ErrorCode::InvalidFetchSessionEpoch));
             }
         };
-        let targets: Vec<Target> = plan
-            .partitions
-            .iter()
-            .map(|(key, wanted)| target(&ctx, key, *wanted))
-            .collect();
+        let mut targets = Vec::with_capacity(plan.partitions.len());
+        for (key, wanted) in &plan.partitions {
+            ctx.give_way().await;
+            targets.push(target(&ctx, key, *wanted));
+        }
         let (results, permit, waited) = read(&ctx, &targets, &limits).await;
         for result in &results {
             if let Outcome::Read(read) = result {

@@ -4,7 +4,7 @@
 //! Deviations from Apache Kafka: a broker's configurations can't be altered while it runs; loggers, client metrics and
 //! groups have none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::incremental_alter_configs_request::{
@@ -45,6 +45,7 @@ impl Handler for IncrementalAlterConfigs {
         let twice = twice(keys);
         let mut response = IncrementalAlterConfigsResponse::default();
         for resource in request.resources {
+            ctx.give_way().await;
             let key = (resource.resource_type, resource.resource_name.to_string());
             let altered = if twice.contains(&key) {
                 Err(each_once())
@@ -121,13 +122,10 @@ fn apply(
     let now = key.effective(configs, &ctx.broker.config);
     let mut items: Vec<&str> = split(&now).collect();
     if keeps_old {
-        for item in split(value) {
-            if !items.contains(&item) {
-                items.push(item);
-            }
-        }
+        let mut known: BTreeSet<&str> = items.iter().copied().collect();
+        items.extend(split(value).filter(|item| known.insert(item)));
     } else {
-        let gone: Vec<&str> = split(value).collect();
+        let gone: BTreeSet<&str> = split(value).collect();
         items.retain(|item| !gone.contains(item));
     }
     let joined = items.join(",");

@@ -4,6 +4,8 @@
 //! Deviations from Apache Kafka: timestamp -3 answers none where the batch of the largest timestamp was deleted; Kafka
 //! answers the record as long as its segment's file is there.
 
+use std::collections::BTreeSet;
+
 use highwater_partition_log::{Isolation, OffsetQuery};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{
@@ -11,6 +13,7 @@ use highwater_protocol::messages::{
     ListOffsetsTopicResponse,
 };
 
+use super::alter_configs::twice;
 use super::error::{self, Refusal};
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
@@ -35,24 +38,16 @@ impl Handler for ListOffsets {
         let mut response = ListOffsetsResponse::default();
         for topic in request.topics {
             let mut answers = Vec::with_capacity(topic.partitions.len());
-            let indexes: Vec<i32> = topic
-                .partitions
-                .iter()
-                .map(|partition| partition.partition_index)
-                .collect();
+            let partitions = topic.partitions.iter();
+            let twice = twice(partitions.map(|partition| partition.partition_index));
+            let mut told = BTreeSet::new();
             for asked in &topic.partitions {
-                let twice = indexes
-                    .iter()
-                    .filter(|index| **index == asked.partition_index)
-                    .count()
-                    > 1;
-                let told = |answer: &ListOffsetsPartitionResponse| {
-                    answer.partition_index == asked.partition_index
-                };
-                if twice && answers.iter().any(told) {
+                ctx.give_way().await;
+                let is_twice = twice.contains(&asked.partition_index);
+                if is_twice && !told.insert(asked.partition_index) {
                     continue;
                 }
-                let found = if twice {
+                let found = if is_twice {
                     Err(Refusal::from(ErrorCode::InvalidRequest))
                 } else {
                     look_up(&ctx, &topic.name, asked, isolation).await

@@ -17,7 +17,7 @@ use highwater_types::TopicId;
 use super::error::Refusal;
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
-use crate::topics::NewTopic;
+use crate::topics::{CLUSTER_METADATA, on_first_use};
 
 /// Serves Metadata.
 #[derive(Debug)]
@@ -35,7 +35,9 @@ impl Handler for Metadata {
         };
         let mut topics = Vec::new();
         if all {
-            for topic in ctx.broker.metadata.image().topics() {
+            let image = ctx.broker.metadata.image();
+            for topic in image.topics() {
+                ctx.give_way().await;
                 if ctx.authorize(Operation::Describe, Resource::Topic(&topic.name)) {
                     topics.push(describe(&ctx, topic, asks_operations));
                 }
@@ -50,6 +52,7 @@ impl Handler for Metadata {
         }
         let mut told = BTreeSet::new();
         for asked in request.topics.into_iter().flatten() {
+            ctx.give_way().await;
             if !told.insert((asked.name.clone(), asked.topic_id)) {
                 continue;
             }
@@ -124,7 +127,7 @@ async fn find(
         return Ok(describe(ctx, &topic, asks_operations));
     }
     crate::topics::check_name(name)?;
-    if !creates {
+    if !creates || &**name == CLUSTER_METADATA {
         return Err(ErrorCode::UnknownTopicOrPartition.into());
     }
     let may_create = ctx.authorize(Operation::Create, Resource::Cluster)
@@ -132,12 +135,7 @@ async fn find(
     if !may_create {
         return Err(ErrorCode::TopicAuthorizationFailed.into());
     }
-    let new = NewTopic {
-        name: name.to_string(),
-        partitions: -1,
-        replication_factor: -1,
-        ..NewTopic::default()
-    };
+    let new = on_first_use(name, &ctx.broker.config);
     match ctx.broker.create_topic(new).await {
         Ok(topic) => Ok(describe(ctx, &topic, asks_operations)),
         Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => {

@@ -33,11 +33,11 @@ impl Handler for OffsetDelete {
             response.error_code = ErrorCode::InvalidGroupId.code();
             return Reply::Ready(response);
         }
-        let checks: Vec<_> = request
-            .topics
-            .iter()
-            .map(|topic| check(&ctx, topic))
-            .collect();
+        let mut checks = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            ctx.give_way().await;
+            checks.push(check(&ctx, topic));
+        }
         let mut wanted: Vec<(String, i32)> = Vec::new();
         for (topic, checks) in request.topics.iter().zip(&checks) {
             let partitions = topic.partitions.iter().zip(checks);

@@ -32,16 +32,19 @@ impl Handler for OffsetForLeaderEpoch {
     ) -> Reply<OffsetForLeaderEpochResponse> {
         let mut response = OffsetForLeaderEpochResponse::default();
         for topic in request.topics {
-            let answer = |asked: &OffsetForLeaderPartition| {
-                look_up(&ctx, &topic.topic, asked).unwrap_or_else(|refusal| EpochEndOffset {
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for asked in &topic.partitions {
+                ctx.give_way().await;
+                let found = look_up(&ctx, &topic.topic, asked);
+                partitions.push(found.unwrap_or_else(|refusal| EpochEndOffset {
                     error_code: refusal.code.code(),
                     partition: asked.partition,
                     leader_epoch: -1,
                     end_offset: -1,
-                })
-            };
+                }));
+            }
             response.topics.push(OffsetForLeaderTopicResult {
-                partitions: topic.partitions.iter().map(answer).collect(),
+                partitions,
                 topic: topic.topic.clone(),
             });
         }

@@ -129,6 +129,7 @@ fn refuse_all(parts: &mut [Part], code: ErrorCode) {
 async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
     let mut bytes = 0;
     for part in parts.iter_mut() {
+        ctx.give_way().await;
         let State::Asked(records) = &mut part.state else {
             continue;
         };

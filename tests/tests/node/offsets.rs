@@ -1,11 +1,14 @@
 //! 21 and 22: offsets by time, by epoch and by name.
 
 use anyhow::Result;
+use highwater_protocol::messages::create_topics_request::CreatableTopic;
 use highwater_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use highwater_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
-use highwater_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
+use highwater_protocol::messages::{
+    CreateTopicsRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
+};
 use highwater_protocol::records::{BatchBuilder, BatchHeader};
 use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_tests::{Client, TestNode};
@@ -187,5 +190,42 @@ async fn the_largest_of_records_without_a_time_is_the_first() -> Result<()> {
     client.produce("t", 0, at_times(&[-1, -1])?).await?;
     assert_eq!(look(&mut client, -3, 7).await?, (0, 0, -1));
     assert_eq!(look(&mut client, 0, 7).await?, (0, -1, -1));
+    Ok(())
+}
+
+// one that asks much is served in proportion: with the square of its entries these would take minutes
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_partitions_are_looked_up_in_proportion() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    let mut request = latest("t");
+    let one = request.topics[0].partitions[0].clone();
+    request.topics[0].partitions = vec![one.clone(); 100_000];
+    let answer = client.send(&request, 10).await?;
+    let told = &answer.topics[0].partitions;
+    assert_eq!(told.len(), 1, "what is asked twice is refused once");
+    assert_eq!(told[0].error_code, ErrorCode::InvalidRequest.code());
+    let others = (0..100_000).map(|partition_index| ListOffsetsPartition {
+        partition_index,
+        ..one.clone()
+    });
+    request.topics[0].partitions = others.collect();
+    let answer = client.send(&request, 10).await?;
+    assert_eq!(answer.topics[0].partitions.len(), 100_000);
+    let names = (0..30_000).map(|number| CreatableTopic {
+        // some of them twice, none allowed
+        name: StrBytes::from(format!("not allowed {}", number % 22_500)),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    });
+    let create = CreateTopicsRequest {
+        topics: names.collect(),
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    let answer = client.send(&create, 7).await?;
+    assert_eq!(answer.topics.len(), 22_500);
     Ok(())
 }
