@@ -9,7 +9,7 @@ use highwater_partition_log::ProducerMemory;
 use highwater_protocol::StrBytes;
 use highwater_protocol::messages::{fetch_response, produce_response};
 use highwater_runtime::{SeededRng, WallClock, WorkPool};
-use highwater_s3stream::{AppendPermit, ObjectStreamStore, StreamError, StreamStore};
+use highwater_s3stream::{AppendPermit, ObjectStreamStore, Share, StreamError, StreamStore};
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, TopicId};
 
 use crate::auth::Authorizer;
@@ -77,7 +77,7 @@ impl Broker {
     /// # Errors
     /// [`StreamError`].
     pub async fn reserve(&self, bytes: u64) -> Result<AppendPermit, StreamError> {
-        self.streams.reserve(bytes).await
+        self.streams.reserve(bytes, Share::Common).await
     }
 
     /// Who leads a partition, by topic id or else name; -1 for nobody.

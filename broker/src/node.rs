@@ -340,7 +340,8 @@ async fn open_storage(
     let opened = RaftMetadata::open(raft, Arc::clone(device), &*machine.threads).await?;
     let metadata = Arc::new(opened);
     let (epoch, floor) = registration::register(config, machine, advertised, &*metadata).await?;
-    let memory = ByteBudget::new(config.memory.log_cache);
+    let plan = &config.memory;
+    let memory = ByteBudget::with_reserve(plan.log_cache, plan.coordinators);
     let factory = DiskWalFactory::new(
         Arc::clone(device),
         Arc::clone(&machine.threads),

@@ -11,7 +11,9 @@ use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, ObjectId, StreamId, StreamOffset, StreamRange, Timestamp,
     WalPosition,
 };
-pub use highwater_wal::{AppendPermit, AppendReceipt, HEAD_BYTES, StreamBatch, record_bytes};
+pub use highwater_wal::{
+    AppendPermit, AppendReceipt, HEAD_BYTES, Share, StreamBatch, record_bytes,
+};
 
 mod backlog;
 mod cache;
@@ -126,7 +128,7 @@ pub trait StreamStore: Debug + Send + Sync + 'static {
     /// Opens streams, many in one metadata command; answers in the order asked.
     async fn open(&self, streams: Vec<OpenStream>) -> Vec<Result<OpenedStream, StreamError>>;
     /// Room for a whole request (M1): see [`highwater_wal::WriteAheadLog::reserve`].
-    async fn reserve(&self, bytes: u64) -> Result<AppendPermit, StreamError>;
+    async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, StreamError>;
 }
 
 /// One open stream.

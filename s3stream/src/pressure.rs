@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use highwater_runtime::reasons;
 use highwater_types::ByteSize;
-use highwater_wal::{Room, WalError};
+use highwater_wal::{Room, Share, WalError};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout};
 
@@ -112,25 +112,22 @@ impl Shared {
         self.evict_to(self.parts.memory.limit() / 4 * quarters);
     }
 
-    /// Waits for room for a whole request. Cancellation safe.
-    pub(crate) async fn reserve(&self, bytes: u64) -> Result<AppendPermit, StreamError> {
+    /// Waits for room for a whole request; of a coordinator's, which has a reserve, nothing is said. Cancellation safe.
+    pub(crate) async fn reserve(
+        &self,
+        bytes: u64,
+        share: Share,
+    ) -> Result<AppendPermit, StreamError> {
         let memory = &self.parts.memory;
         let keep = memory.limit() / 4 * 3;
         if memory.used() + bytes > keep {
             self.evict_to(keep.saturating_sub(bytes));
         }
-        let mut full = self.store_full.subscribe();
+        if share != Share::Common {
+            return self.room(bytes, share).await;
+        }
         // unconstrained: one that is told to let others run first does not wait for room
-        let mut reserving = pin!(unconstrained(async {
-            // every arm is cancellation safe
-            tokio::select! {
-                biased;
-                _reason = self.failed() => Err(StreamError::Wal(WalError::Ended)),
-                reserved = self.wal().reserve(bytes) => reserved.map_err(StreamError::Wal),
-                // D3: ring or memory is full, and nothing will leave it while the store takes nothing
-                _full = full.wait_for(|full| *full) => Err(StreamError::Wal(WalError::Full)),
-            }
-        }));
+        let mut reserving = pin!(unconstrained(self.room(bytes, share)));
         let at_once = poll_fn(|cx| Poll::Ready(reserving.as_mut().poll(cx))).await;
         let reserved = match at_once {
             Poll::Ready(reserved) => reserved,
@@ -154,6 +151,18 @@ impl Shared {
             Err(_) => {}
         }
         reserved
+    }
+
+    async fn room(&self, bytes: u64, share: Share) -> Result<AppendPermit, StreamError> {
+        let mut full = self.store_full.subscribe();
+        // every arm is cancellation safe
+        tokio::select! {
+            biased;
+            _reason = self.failed() => Err(StreamError::Wal(WalError::Ended)),
+            reserved = self.wal().reserve(bytes, share) => reserved.map_err(StreamError::Wal),
+            // D3: ring or memory is full, and nothing will leave it while the store takes nothing
+            _full = full.wait_for(|full| *full) => Err(StreamError::Wal(WalError::Full)),
+        }
     }
 
     fn say_held_back(&self) {

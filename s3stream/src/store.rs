@@ -15,7 +15,7 @@ use highwater_types::{
     ClusterId, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, StreamRange, Uuid,
     WalPosition,
 };
-use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, WalError, WriteAheadLog};
+use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, Share, WalError, WriteAheadLog};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -457,8 +457,8 @@ impl StreamStore for ObjectStreamStore {
         opened.buffered(OPENED_AT_ONCE).collect().await
     }
 
-    async fn reserve(&self, bytes: u64) -> Result<AppendPermit, StreamError> {
-        self.shared.reserve(bytes).await
+    async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, StreamError> {
+        self.shared.reserve(bytes, share).await
     }
 }
 

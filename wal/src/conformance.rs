@@ -7,8 +7,8 @@ use futures::StreamExt;
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, StreamOffset, WalPosition};
 
 use crate::{
-    AppendReceipt, ConfirmedBatch, ConfirmedSink, HEAD_BYTES, SealedWal, StreamBatch, WalError,
-    WalFactory, WriteAheadLog, record_bytes,
+    AppendReceipt, ConfirmedBatch, ConfirmedSink, HEAD_BYTES, SealedWal, Share, StreamBatch,
+    WalError, WalFactory, WriteAheadLog, record_bytes,
 };
 
 const NODE: NodeId = NodeId(1);
@@ -70,7 +70,10 @@ async fn append(
 ) -> AppendReceipt {
     let batch = batch(base, bytes);
     let size = record_bytes(16 + bytes);
-    let permit = wal.reserve(size).await.expect("there is room");
+    let permit = wal
+        .reserve(size, Share::Common)
+        .await
+        .expect("there is room");
     wal.append(permit, StreamId(stream), EPOCH, base, &batch)
 }
 
@@ -183,10 +186,13 @@ async fn order_is_kept(wal: &dyn WriteAheadLog, kept: &Kept) {
 
 /// A1, M1: every refusal is given where room is reserved.
 async fn permits_split(wal: &dyn WriteAheadLog) {
-    let never = wal.reserve(1 << 50).await;
+    let never = wal.reserve(1 << 50, Share::Common).await;
     assert!(matches!(never, Err(WalError::TooLarge(_))), "{never:?}");
     let one = record_bytes(16 + 10);
-    let mut both = wal.reserve(one * 2).await.expect("there is room");
+    let mut both = wal
+        .reserve(one * 2, Share::Common)
+        .await
+        .expect("there is room");
     let first = both.split(one);
     assert_eq!((first.memory.bytes(), both.memory.bytes()), (one, one));
     let mut last = wal.append(first, StreamId(3), EPOCH, 0, &batch(0, 10));
@@ -197,6 +203,6 @@ async fn permits_split(wal: &dyn WriteAheadLog) {
 
 async fn ended(wal: &dyn WriteAheadLog) {
     wal.ended().await;
-    let refused = wal.reserve(100).await;
+    let refused = wal.reserve(100, Share::Common).await;
     assert!(matches!(refused, Err(WalError::Ended)), "{refused:?}");
 }

@@ -114,6 +114,17 @@ impl Debug for SealedWal {
     }
 }
 
+/// Out of which part of memory and room an append is reserved (M2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// What everybody shares, in turn.
+    Common,
+    /// The reserve too, in a line of its own: coordinators, which go on while produce waits for the store.
+    Reserve,
+    /// Past every bound and at once: what a coordinator has decided already, beyond what it reserved for it.
+    Unbounded,
+}
+
 /// An open WAL.
 #[async_trait]
 pub trait WriteAheadLog: Debug + Send + Sync + 'static {
@@ -121,7 +132,7 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Every refusal there is: too large for ever, disk full, fenced, closed (A1).
-    async fn reserve(&self, bytes: u64) -> Result<AppendPermit, WalError>;
+    async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, WalError>;
     /// Whether anything is taken now.
     ///
     /// # Errors
@@ -185,6 +196,12 @@ pub struct AppendPermit {
 }
 
 impl AppendPermit {
+    /// Bytes that may be appended with it.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.memory.bytes().min(self.room.bytes())
+    }
+
     /// Takes out the part for one batch (M1).
     ///
     /// # Panics

@@ -10,7 +10,8 @@ use highwater_runtime::ByteBudget;
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId};
 use highwater_wal::disk::{Config, DiskWalFactory};
 use highwater_wal::{
-    ConfirmedBatch, ConfirmedSink, StreamBatch, WalError, WalFactory, conformance, record_bytes,
+    ConfirmedBatch, ConfirmedSink, Share, StreamBatch, WalError, WalFactory, conformance,
+    record_bytes,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,13 +76,17 @@ async fn a_full_disk_refuses_what_its_files_have_no_room_for_and_no_more() {
         .await;
     let wal = wal.expect("opens");
     let bytes = record_bytes(BATCH_BYTES);
-    drop(wal.reserve(40 * bytes).await.expect("makes three files"));
+    drop(
+        wal.reserve(40 * bytes, Share::Common)
+            .await
+            .expect("makes three files"),
+    );
     faults.is_full.store(true, Ordering::SeqCst);
     for round in 0..3 {
         let mut promised = Vec::new();
         let refused = loop {
             assert!(promised.len() < 100, "promised what no file has room for");
-            match wal.reserve(bytes).await {
+            match wal.reserve(bytes, Share::Common).await {
                 Ok(permit) => promised.push(permit),
                 Err(error) => break error,
             }
@@ -98,7 +103,7 @@ async fn a_full_disk_refuses_what_its_files_have_no_room_for_and_no_more() {
         wal.trim(wal.confirmed()).await.expect("trims");
         // its files are used again, soon
         for _ in 0..500 {
-            if wal.reserve(16 * bytes).await.is_ok() {
+            if wal.reserve(16 * bytes, Share::Common).await.is_ok() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -25,6 +25,7 @@ impl Handler for DeleteGroups {
     ) -> Reply<DeleteGroupsResponse> {
         let mut response = DeleteGroupsResponse::default();
         for group in request.groups_names {
+            ctx.give_way().await;
             let deleted = delete(&ctx, &group).await;
             response.results.push(DeletableGroupResult {
                 group_id: group,
@@ -39,9 +40,6 @@ impl Handler for DeleteGroups {
 async fn delete(ctx: &RequestContext, group: &StrBytes) -> Result<(), ErrorCode> {
     if !ctx.authorize(Operation::Delete, Resource::Group(group)) {
         return Err(ErrorCode::GroupAuthorizationFailed);
-    }
-    if group.is_empty() {
-        return Err(ErrorCode::InvalidGroupId);
     }
     let id = group.to_string();
     let deleted = ctx

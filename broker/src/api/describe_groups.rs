@@ -29,6 +29,7 @@ impl Handler for DescribeGroups {
     ) -> Reply<DescribeGroupsResponse> {
         let mut response = DescribeGroupsResponse::default();
         for group in request.groups {
+            ctx.give_way().await;
             let described = describe(&ctx, &group).await;
             let mut answer = answer(group, described);
             if answer.error_code == 0 {
@@ -51,7 +52,7 @@ async fn describe(ctx: &RequestContext, group: &StrBytes) -> Result<Option<Descr
     let asked = ctx
         .broker
         .groups
-        .call(&ctx.broker, group, move |shard, _, _| shard.describe(&id));
+        .read(&ctx.broker, group, move |shard| shard.describe(&id));
     match asked.await? {
         None if ctx.version >= 6 => Err(Refusal::new(
             ErrorCode::GroupIdNotFound,

@@ -1,8 +1,9 @@
 //! FindCoordinator (key 10), versions 0..=6.
 //! Source: schema/find_coordinator_request.kmsg; KIP-699, KIP-890.
 //! Behaviour: creates `__consumer_offsets` on first use (KAFKA-BEHAVIOUR 25).
-//! Deviations from Apache Kafka: coordinators of transactions and of share groups answer UNSUPPORTED_VERSION, which ends
-//! a client's attempt at once.
+//! Deviations from Apache Kafka: there are no coordinators of transactions and of share groups yet. A transactional id
+//! answers TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the one error that ends the attempt at once in Java's client and in
+//! librdkafka (`rd_kafka_idemp_check_error`), which tries again after any other; a share group UNSUPPORTED_VERSION.
 
 use highwater_protocol::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use highwater_protocol::{ErrorCode, StrBytes};
@@ -35,6 +36,7 @@ impl Handler for FindCoordinator {
         };
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
+            ctx.give_way().await;
             let coordinator = find(&ctx, request.key_type, &key).await;
             found.push(answer(&ctx, key, coordinator));
         }
@@ -87,16 +89,13 @@ async fn find(ctx: &RequestContext, kind: i8, key: &str) -> Result<(), Refusal> 
         }
         GROUP => {
             let topic = ctx.broker.offsets_topic().await;
-            topic.map(|_| ()).map_err(|refusal| {
-                tracing::warn!(reason = ?refusal, "__consumer_offsets cannot be created");
-                ErrorCode::CoordinatorNotAvailable.into()
-            })
+            topic.map(|_| ())
         }
         TRANSACTION if !ctx.authorize(Operation::Describe, Resource::TransactionalId(key)) => {
             Err(ErrorCode::TransactionalIdAuthorizationFailed.into())
         }
         TRANSACTION => Err(Refusal::new(
-            ErrorCode::UnsupportedVersion,
+            ErrorCode::TransactionalIdAuthorizationFailed,
             "transactions are not supported by this version of Highwater",
         )),
         SHARE if !ctx.authorize(Operation::ClusterAction, Resource::Cluster) => {

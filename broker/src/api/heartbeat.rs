@@ -44,8 +44,8 @@ async fn heartbeat(ctx: &RequestContext, request: HeartbeatRequest) -> Result<()
     let beat = ctx
         .broker
         .groups
-        .call(&ctx.broker, &request.group_id, move |shard, _, now| {
+        .heartbeat(&ctx.broker, &request.group_id, move |shard, now| {
             shard.heartbeat(&group, &member, generation, now)
         });
-    beat.await?
+    beat.await
 }

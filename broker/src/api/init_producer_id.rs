@@ -1,7 +1,8 @@
 //! InitProducerId (key 22), versions 0..=5; version 6 is unstable in Kafka 4.4.
 //! Source: schema/init_producer_id_request.kmsg; KIP-98, KIP-360, KIP-890.
 //! Behaviour: ids come from blocks in the metadata, never twice.
-//! Deviations from Apache Kafka: a transactional id is refused with UNSUPPORTED_VERSION until there are transactions.
+//! Deviations from Apache Kafka: until there are transactions a transactional id is refused with
+//! TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which both Java's client and librdkafka take for final.
 
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
@@ -44,10 +45,7 @@ async fn init(ctx: &RequestContext, request: &InitProducerIdRequest) -> Result<i
         if id.is_empty() {
             return Err(ErrorCode::InvalidRequest.into());
         }
-        if !ctx.authorize(Operation::Write, Resource::TransactionalId(id)) {
-            return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
-        }
-        return Err(ErrorCode::UnsupportedVersion.into());
+        return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
     }
     if !ctx.authorize(Operation::IdempotentWrite, Resource::Cluster) {
         return Err(ErrorCode::ClusterAuthorizationFailed.into());

@@ -3,6 +3,7 @@
 //! Behaviour: every group here is classic; without Describe on the cluster only the groups that may be described.
 //! Deviations from Apache Kafka: none.
 
+use highwater_coordinator::GroupShard;
 use highwater_protocol::StrBytes;
 use highwater_protocol::messages::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 
@@ -27,7 +28,7 @@ impl Handler for ListGroups {
                     .any(|wanted| wanted.eq_ignore_ascii_case(value))
         };
         let mut response = ListGroupsResponse::default();
-        let listed = ctx.broker.groups.call_all(|shard, _, _| shard.list()).await;
+        let listed = ctx.broker.groups.read_all(GroupShard::list).await;
         let groups = match listed {
             Ok(groups) => groups.into_iter().flatten(),
             Err(error) => {

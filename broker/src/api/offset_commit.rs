@@ -10,6 +10,8 @@ use highwater_protocol::messages::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 
+use highwater_types::TopicId;
+
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
 
@@ -47,15 +49,17 @@ impl Handler for OffsetCommit {
             for partition in &topic.partitions {
                 let index = partition.partition_index;
                 let checked = checked.as_ref().map_err(|error| *error);
-                let checked = checked.and_then(|name| has_partition(&ctx, name, index));
+                let checked = checked.and_then(|topic| has_partition(&ctx, topic, index));
+                ctx.give_way().await;
                 answer.partitions.push(OffsetCommitResponsePartition {
                     partition_index: index,
                     error_code: checked.err().map_or(0, |error| error.code()),
                 });
-                if let Ok(name) = checked {
+                if let Ok((name, topic_id)) = checked {
                     let metadata = partition.committed_metadata.as_deref();
                     commits.push(Offset {
-                        topic: name.to_owned(),
+                        topic: name.clone(),
+                        topic_id: *topic_id,
                         partition: index,
                         offset: partition.committed_offset,
                         leader_epoch: partition.committed_leader_epoch,
@@ -86,37 +90,39 @@ impl Handler for OffsetCommit {
     }
 }
 
-/// The topic's name, if its offsets may be committed.
-fn check(ctx: &RequestContext, topic: &OffsetCommitRequestTopic) -> Result<String, ErrorCode> {
+/// The topic's name and id, if its offsets may be committed.
+fn check(
+    ctx: &RequestContext,
+    topic: &OffsetCommitRequestTopic,
+) -> Result<(String, TopicId), ErrorCode> {
     if ctx.version >= 10 {
         let found = ctx.broker.topic_by_id(topic.topic_id);
         let name = found.ok_or(ErrorCode::UnknownTopicId)?.name.to_string();
         if !ctx.authorize(Operation::Read, Resource::Topic(&name)) {
             return Err(ErrorCode::TopicAuthorizationFailed);
         }
-        return Ok(name);
+        return Ok((name, topic.topic_id));
     }
     if !ctx.authorize(Operation::Read, Resource::Topic(&topic.name)) {
         return Err(ErrorCode::TopicAuthorizationFailed);
     }
-    if ctx.broker.topic(&topic.name).is_none() {
-        return Err(ErrorCode::UnknownTopicOrPartition);
-    }
-    Ok(topic.name.to_string())
+    let found = ctx.broker.topic(&topic.name);
+    let found = found.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    Ok((topic.name.to_string(), found.id))
 }
 
-/// Passes the name on where the topic has the partition. From version 10 on, which names topics by id, Kafka takes any.
+/// Passes the topic on where the topic has the partition. From version 10 on, which names topics by id, Kafka takes any.
 fn has_partition<'a>(
     ctx: &RequestContext,
-    name: &'a str,
+    asked: &'a (String, TopicId),
     index: i32,
-) -> Result<&'a str, ErrorCode> {
-    let topic = ctx.broker.topic(name);
+) -> Result<&'a (String, TopicId), ErrorCode> {
+    let topic = ctx.broker.topic(&asked.0);
     let has = topic.is_some_and(|topic| {
         usize::try_from(index).is_ok_and(|index| index < topic.partitions.len())
     });
     if has || ctx.version >= 10 {
-        Ok(name)
+        Ok(asked)
     } else {
         Err(ErrorCode::UnknownTopicOrPartition)
     }

@@ -32,6 +32,7 @@ impl Handler for OffsetFetch {
         if ctx.version >= 8 {
             let mut response = OffsetFetchResponse::default();
             for group in std::mem::take(&mut request.groups) {
+                ctx.give_way().await;
                 response.groups.push(fetch(&ctx, group).await);
             }
             return Reply::Ready(response);
@@ -118,10 +119,11 @@ async fn find(
     let mut answers = Vec::with_capacity(topics.len());
     let mut wanted = Vec::new();
     for topic in topics {
-        match name(ctx, topic) {
-            Ok(name) => {
-                let partitions = topic.partition_indexes.iter();
-                wanted.extend(partitions.map(|partition| (name.to_string(), *partition)));
+        ctx.give_way().await;
+        match identify(ctx, topic) {
+            Ok((name, topic_id)) => {
+                let indexes = topic.partition_indexes.clone();
+                wanted.push((name, topic_id, indexes));
                 answers.push(Ok(topic));
             }
             Err(error) => answers.push(Err(failed(topic.clone(), error))),
@@ -131,11 +133,13 @@ async fn find(
     let asked = ctx
         .broker
         .groups
-        .call(&ctx.broker, &group.group_id, move |shard, _, _| {
-            let found = wanted
-                .iter()
-                .map(|(topic, partition)| shard.offset(&id, topic, *partition));
-            found.collect::<Vec<_>>()
+        .read(&ctx.broker, &group.group_id, move |shard| {
+            let mut found = Vec::new();
+            for (name, topic_id, indexes) in &wanted {
+                let topic = (&**name, *topic_id);
+                found.extend(indexes.iter().map(|index| shard.offset(&id, topic, *index)));
+            }
+            found
         });
     let mut found = asked.await?.into_iter();
     let answers = answers.into_iter().map(|answer| match answer {
@@ -153,19 +157,28 @@ async fn find(
     Ok(answers.collect())
 }
 
-/// The name of a topic whose offsets may be seen.
-fn name(ctx: &RequestContext, topic: &OffsetFetchRequestTopics) -> Result<StrBytes, ErrorCode> {
-    let name = if ctx.version >= 10 {
+/// The name and, if it exists, the id of a topic whose offsets may be seen.
+fn identify(
+    ctx: &RequestContext,
+    topic: &OffsetFetchRequestTopics,
+) -> Result<(StrBytes, TopicId), ErrorCode> {
+    let (name, id) = if ctx.version >= 10 {
         let found = ctx.broker.topic_by_id(topic.topic_id);
-        StrBytes::from(&*found.ok_or(ErrorCode::UnknownTopicId)?.name)
+        let found = found.ok_or(ErrorCode::UnknownTopicId)?;
+        (StrBytes::from(&*found.name), found.id)
     } else {
-        topic.name.clone()
+        (topic.name.clone(), id_of(ctx, &topic.name))
     };
     if ctx.authorize(Operation::Describe, Resource::Topic(&name)) {
-        Ok(name)
+        Ok((name, id))
     } else {
         Err(ErrorCode::TopicAuthorizationFailed)
     }
+}
+
+fn id_of(ctx: &RequestContext, name: &str) -> TopicId {
+    let topic = ctx.broker.topic(name);
+    topic.map_or(TopicId::ZERO, |topic| topic.id)
 }
 
 /// Every offset of a group that may be seen.
@@ -177,10 +190,12 @@ async fn all(
     let asked = ctx
         .broker
         .groups
-        .call(&ctx.broker, group, move |shard, _, _| shard.offsets(&id));
+        .read(&ctx.broker, group, move |shard| shard.offsets(&id));
     let mut topics: BTreeMap<String, Vec<OffsetFetchResponsePartitions>> = BTreeMap::new();
     for (topic, partition, offset) in asked.await? {
-        if ctx.authorize(Operation::Describe, Resource::Topic(&topic)) {
+        ctx.give_way().await;
+        let is_of = offset.is_of(id_of(ctx, &topic));
+        if is_of && ctx.authorize(Operation::Describe, Resource::Topic(&topic)) {
             let partitions = topics.entry(topic).or_default();
             partitions.push(committed(partition, Some(offset)));
         }

@@ -40,6 +40,8 @@ pub struct MemoryPlan {
     pub log_cache: u64,
     /// What is known of producers, so that none of their records is there twice: a thirty-second.
     pub producers: u64,
+    /// The part of the log cache that coordinators' appends have to themselves: a sixteenth of it.
+    pub coordinators: u64,
     /// Blocks read back from objects: an eighth.
     pub block_cache: u64,
 }
@@ -65,6 +67,7 @@ impl MemoryPlan {
             read_buffers: limit / 64,
             log_cache: limit / 8 * 3,
             producers: limit / 32,
+            coordinators: limit / 8 * 3 / 16,
             block_cache: limit / 8,
         }
     }

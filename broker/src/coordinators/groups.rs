@@ -1,6 +1,7 @@
 //! The group coordinator of a node: which shard has a group, and how it is asked.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -8,16 +9,18 @@ use std::time::Duration;
 use highwater_coordinator::{
     Effects, GroupConfig, GroupShard, Join, JoinReply, Now, Sync, SyncReply, partition_of,
 };
-use highwater_kraft_meta::TopicImage;
+use highwater_kraft_meta::{MetadataImage, TopicImage};
 use highwater_protocol::ErrorCode;
 use highwater_runtime::{TaskKind, Tasks};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use super::shard::{self, Answered, Job, Parts};
+use super::shard::{self, Parts};
+use super::work::{Answered, Job, Writing, tell};
 use crate::api::error::Refusal;
 use crate::broker::Broker;
 use crate::config::Config;
-use crate::topics::NewTopic;
+use crate::topics::on_first_use;
 
 /// The topic of committed offsets and groups.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -28,6 +31,8 @@ const JOBS_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     shards: RwLock<BTreeMap<i32, Shard>>,
+    /// Whether it was told that the topic cannot be created.
+    told: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -61,10 +66,10 @@ impl Groups {
             .ok_or(ErrorCode::NotCoordinator)
     }
 
-    /// Asks the shard of a group; answers when what it wrote, and everything before, is durable.
+    /// Asks the shard of a group for something that may write; answers when that, and everything before, is durable.
     ///
     /// # Errors
-    /// `NOT_COORDINATOR`, `COORDINATOR_LOAD_IN_PROGRESS`.
+    /// `NOT_COORDINATOR`, `COORDINATOR_LOAD_IN_PROGRESS`; `COORDINATOR_NOT_AVAILABLE` where it can't be written in time.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         broker: &Broker,
@@ -74,19 +79,68 @@ impl Groups {
         self.of_group(broker, group)?.call(ask).await
     }
 
-    /// Asks every shard.
+    /// Reads of the shard of a group; answers when what it read is durable, but never waits for room for a write (M2).
+    ///
+    /// # Errors
+    /// As [`Groups::call`].
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        broker: &Broker,
+        group: &str,
+        ask: impl FnOnce(&GroupShard) -> T + Send + 'static,
+    ) -> Result<T, ErrorCode> {
+        self.of_group(broker, group)?.read(ask).await
+    }
+
+    /// Reads of every shard.
     ///
     /// # Errors
     /// As [`Groups::call`]: the first that a shard answers.
-    pub(crate) async fn call_all<T: Send + 'static>(
+    pub(crate) async fn read_all<T: Send + 'static>(
         &self,
-        ask: impl Fn(&mut GroupShard, &mut Effects, Now) -> T + Clone + Send + 'static,
+        ask: impl Fn(&GroupShard) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, ErrorCode> {
+        let asked = self.all().into_iter().map(|shard| {
+            let ask = ask.clone();
+            async move { shard.read(ask).await }
+        });
+        futures::future::try_join_all(asked).await
+    }
+
+    /// A sign of life of a member, which waits for nothing.
+    ///
+    /// # Errors
+    /// As [`Groups::call`].
+    pub(crate) async fn heartbeat(
+        &self,
+        broker: &Broker,
+        group: &str,
+        beat: impl FnOnce(&mut GroupShard, Now) -> Result<(), ErrorCode> + Send + 'static,
+    ) -> Result<(), ErrorCode> {
+        let shard = self.of_group(broker, group)?;
+        let (to, answer) = oneshot::channel();
+        let job = Job::Read(Box::new(move |work| {
+            tell(to, beat(&mut work.shard, work.now));
+        }));
+        shard.send(job).await?;
+        answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+    }
+
+    /// Has every shard do something; answers whether each has done it, or has yet to be loaded in another life.
+    async fn have_all(
+        &self,
+        ask: impl Fn(&mut GroupShard, &mut Effects, Now) + Clone + Send + 'static,
+    ) -> bool {
         let asked = self.all().into_iter().map(|shard| {
             let ask = ask.clone();
             async move { shard.call(ask).await }
         });
-        futures::future::try_join_all(asked).await
+        let answers = futures::future::join_all(asked).await;
+        // one that ended is loaded again, and loading sees what is so then
+        let done = |answer: &Result<(), ErrorCode>| {
+            matches!(answer, Ok(()) | Err(ErrorCode::NotCoordinator))
+        };
+        answers.iter().all(done)
     }
 
     /// A member joins; answered when the group is complete.
@@ -96,12 +150,15 @@ impl Groups {
     pub(crate) async fn join(&self, broker: &Broker, join: Join) -> Result<JoinReply, ErrorCode> {
         let shard = self.of_group(broker, &join.group)?;
         let (to, answer) = oneshot::channel();
-        let job: Job = Box::new(move |work| {
-            let ticket = work.join_ticket(to);
-            let (shard, effects) = (&mut work.shard, &mut work.effects);
-            shard.join(ticket, &join, work.now, effects);
+        let job: Writing = Box::new(move |work| match work {
+            Ok(work) => {
+                let ticket = work.join_ticket(to);
+                let (shard, effects) = (&mut work.shard, &mut work.effects);
+                shard.join(ticket, &join, work.now, effects);
+            }
+            Err(error) => tell(to, Err(error)),
         });
-        shard.send(job).await?;
+        shard.send(Job::Write(deadline(), job)).await?;
         durable(answer).await
     }
 
@@ -112,14 +169,24 @@ impl Groups {
     pub(crate) async fn sync(&self, broker: &Broker, sync: Sync) -> Result<SyncReply, ErrorCode> {
         let shard = self.of_group(broker, &sync.group)?;
         let (to, answer) = oneshot::channel();
-        let job: Job = Box::new(move |work| {
-            let ticket = work.sync_ticket(to);
-            let (shard, effects) = (&mut work.shard, &mut work.effects);
-            shard.sync(ticket, sync, work.now, effects);
+        let job: Writing = Box::new(move |work| match work {
+            Ok(work) => {
+                let ticket = work.sync_ticket(to);
+                let (shard, effects) = (&mut work.shard, &mut work.effects);
+                shard.sync(ticket, sync, work.now, effects);
+            }
+            Err(error) => tell(to, Err(error)),
         });
-        shard.send(job).await?;
+        shard.send(Job::Write(deadline(), job)).await?;
         durable(answer).await
     }
+}
+
+/// Kafka's default of `offsets.commit.timeout.ms`: a write that is not durable by then is refused.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+fn deadline() -> Instant {
+    Instant::now() + WRITE_TIMEOUT
 }
 
 impl Shard {
@@ -136,17 +203,43 @@ impl Shard {
         ask: impl FnOnce(&mut GroupShard, &mut Effects, Now) -> T + Send + 'static,
     ) -> Result<T, ErrorCode> {
         let (to, answer) = oneshot::channel();
-        let job: Job = Box::new(move |work| {
-            let answer = ask(&mut work.shard, &mut work.effects, work.now);
-            work.complete(answer, to);
+        let deadline = deadline();
+        let job: Writing = Box::new(move |work| match work {
+            Ok(work) => {
+                let answer = ask(&mut work.shard, &mut work.effects, work.now);
+                work.complete(answer, to);
+            }
+            Err(error) => tell(to, Err(error)),
         });
+        self.send(Job::Write(deadline, job)).await?;
+        in_time(deadline, durable(answer)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&GroupShard) -> T + Send + 'static,
+    ) -> Result<T, ErrorCode> {
+        let (to, answer) = oneshot::channel();
+        let job = Job::Read(Box::new(move |work| {
+            let answer = ask(&work.shard);
+            let receipt = work.pending();
+            tell(to, Ok((answer, receipt)));
+        }));
         self.send(job).await?;
-        durable(answer).await
+        in_time(deadline(), durable(answer)).await
     }
 }
 
+async fn in_time<T>(
+    deadline: Instant,
+    answer: impl Future<Output = Result<T, ErrorCode>>,
+) -> Result<T, ErrorCode> {
+    let answered = tokio::time::timeout_at(deadline, answer).await;
+    answered.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))
+}
+
 async fn durable<T>(answer: oneshot::Receiver<Answered<T>>) -> Result<T, ErrorCode> {
-    let (answer, receipt) = answer.await.map_err(|_ended| ErrorCode::NotCoordinator)?;
+    let (answer, receipt) = answer.await.map_err(|_ended| ErrorCode::NotCoordinator)??;
     if let Some(mut receipt) = receipt {
         let waited = receipt.wait().await;
         waited.map_err(|_ended| ErrorCode::NotCoordinator)?;
@@ -162,22 +255,27 @@ fn group_config(config: &Config) -> GroupConfig {
         session_timeout_min_ms: config.int("group.min.session.timeout.ms"),
         session_timeout_max_ms: config.int("group.max.session.timeout.ms"),
         members_max: usize::try_from(config.int("group.max.size")).unwrap_or(usize::MAX),
-        metadata_bytes_max: usize::try_from(config.int("offset.metadata.max.bytes"))
+        metadata_units_max: usize::try_from(config.int("offset.metadata.max.bytes"))
             .unwrap_or(usize::MAX),
         offsets_retention_ms: minutes * 60_000,
     }
 }
+
+/// Before a pass over the shards that could not finish is made again.
+const PASS_RETRY: Duration = Duration::from_millis(100);
 
 /// Opens a shard for each open partition of the topic, drops those of closed ones, expires offsets: for ever.
 pub(crate) async fn follow(broker: Arc<Broker>, tasks: Tasks) {
     let mut partitions = broker.partitions.subscribe();
     let mut images = broker.metadata.watch();
     let mut seen = broker.metadata.image();
+    // whether the offsets of topics that are gone may still be there: an image counts as seen when they are not
+    let mut behind = false;
     let check = broker.config.millis("offsets.retention.check.interval.ms");
     let mut checks = tokio::time::interval(check.max(Duration::from_secs(1)));
     loop {
         open_shards(&broker, &tasks);
-        // cancellation safe: watches and an interval
+        // cancellation safe: watches and timers
         tokio::select! {
             biased;
             changed = partitions.changed() => {
@@ -190,25 +288,30 @@ pub(crate) async fn follow(broker: Arc<Broker>, tasks: Tasks) {
                     return;
                 }
                 let image = Arc::clone(&images.borrow_and_update());
-                if image.has_lost_topics_of(&seen) {
-                    let now = Arc::clone(&image);
-                    let dropped = broker.groups.call_all(move |shard, effects, _| {
-                        shard.drop_topics(|topic| now.topic(topic).is_some(), effects);
-                    });
-                    if let Err(error) = dropped.await {
-                        tracing::debug!(?error, "offsets of a deleted topic go when their groups are loaded");
-                    }
+                if behind || image.has_lost_topics_of(&seen) {
+                    behind = !drop_offsets(&broker, Arc::clone(&image)).await;
                 }
                 seen = image;
             }
             _ = checks.tick() => {
-                let expired = broker.groups.call_all(|shard, effects, now| shard.expire(now, effects));
-                if let Err(error) = expired.await {
-                    tracing::debug!(?error, "offsets expire at the next check");
+                if !broker.groups.have_all(|shard, effects, now| shard.expire(now, effects)).await {
+                    tracing::debug!("some offsets expire at the next check only");
                 }
+            }
+            () = tokio::time::sleep(PASS_RETRY), if behind => {
+                behind = !drop_offsets(&broker, Arc::clone(&seen)).await;
             }
         }
     }
+}
+
+/// Drops the offsets of topics that are not in the image; answers whether every shard has.
+async fn drop_offsets(broker: &Broker, image: Arc<MetadataImage>) -> bool {
+    let drop = move |shard: &mut GroupShard, effects: &mut Effects, _: Now| {
+        let id_of = |topic: &str| image.topic(topic).map(|topic| topic.id);
+        shard.drop_topics(id_of, effects);
+    };
+    broker.groups.have_all(drop).await
 }
 
 fn open_shards(broker: &Arc<Broker>, tasks: &Tasks) {
@@ -244,6 +347,7 @@ fn open_shards(broker: &Arc<Broker>, tasks: &Tasks) {
             config: group_config(&broker.config),
             clock: broker.clock.clone(),
             loaded: Arc::clone(&loaded),
+            since: Instant::now(),
         };
         tasks.spawn(TaskKind::Coordinator, shard::drive(parts, receiver));
         let of = Arc::clone(&partition.log);
@@ -255,29 +359,32 @@ impl Broker {
     /// The topic of groups, created on first use (KAFKA-BEHAVIOUR 25).
     ///
     /// # Errors
-    /// When it can't be created.
+    /// `COORDINATOR_NOT_AVAILABLE` and the reason when it can't be created.
     pub(crate) async fn offsets_topic(&self) -> Result<Arc<TopicImage>, Refusal> {
         if let Some(topic) = self.topic(OFFSETS_TOPIC) {
             return Ok(topic);
         }
-        let replicas = self.config.int("offsets.topic.replication.factor");
-        let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let topic = NewTopic {
-            name: OFFSETS_TOPIC.to_owned(),
-            partitions: self.config.int("offsets.topic.num.partitions"),
-            replication_factor: i16::try_from(replicas).unwrap_or(1),
-            configs: BTreeMap::from([
-                text("cleanup.policy", "compact"),
-                text("compression.type", "producer"),
-                text("segment.bytes", "104857600"),
-            ]),
-            ..NewTopic::default()
-        };
-        match self.create_topic(topic).await {
+        let created = match self
+            .create_topic(on_first_use(OFFSETS_TOPIC, &self.config))
+            .await
+        {
             Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => self
                 .topic(OFFSETS_TOPIC)
                 .ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into()),
             other => other,
-        }
+        };
+        // clients ask again and again: the reason is told once
+        let told = self.groups.told.swap(created.is_err(), Ordering::Relaxed);
+        created.map_err(|refusal| {
+            let why = refusal.message.unwrap_or_default();
+            if !told {
+                tracing::warn!(
+                    topic = OFFSETS_TOPIC,
+                    error = why,
+                    "groups have no coordinator"
+                );
+            }
+            Refusal::new(ErrorCode::CoordinatorNotAvailable, why)
+        })
     }
 }

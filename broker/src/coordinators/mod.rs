@@ -1,6 +1,8 @@
 //! Runs coordinators over their partitions: `crates/coordinator` decides, this appends and answers.
 
 mod groups;
+mod load;
 mod shard;
+mod work;
 
 pub(crate) use groups::{Groups, follow};

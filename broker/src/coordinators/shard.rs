@@ -1,93 +1,34 @@
 //! One partition of `__consumer_offsets` and the task that owns its groups.
 //!
-//! Jobs run one after the other; the records of all that were waiting go into one batch. A write is applied when it is
-//! appended; a job is answered, with the receipt of the last batch, when whoever asked has seen that durable. When the
-//! log ends, the state is dropped and everybody waiting is answered `NOT_COORDINATOR`.
+//! What only reads is done at once. What may write waits in line until the log has room for it, out of the coordinators'
+//! reserve (M2), and is refused after its deadline: a store that takes nothing stops commits and rebalances, never
+//! heartbeats or reads. The records of all that were waiting go into one batch. A write is applied when it is appended;
+//! whoever asked is answered when that is durable. Where an append fails after its state has moved, the groups are loaded
+//! again. When the log ends, the state is dropped and everybody waiting is answered `NOT_COORDINATOR`.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use highwater_coordinator::{
-    Effects, GroupConfig, GroupRecord, GroupShard, JoinReply, Now, SyncReply, Ticket,
-};
+use bytes::Bytes;
+use highwater_coordinator::{GroupConfig, GroupRecord, Now};
 use highwater_kraft_meta::MetadataStore;
-use highwater_partition_log::{Isolation, Origin, PartitionLog};
-use highwater_protocol::records::{BatchBuilder, split_batches};
+use highwater_partition_log::{Origin, PartitionLog};
+use highwater_protocol::ErrorCode;
+use highwater_protocol::records::BatchBuilder;
 use highwater_runtime::WallClock;
-use highwater_s3stream::{AppendReceipt, ObjectStreamStore, StreamStore};
-use tokio::sync::{mpsc, oneshot};
+use highwater_s3stream::{
+    AppendPermit, AppendReceipt, ObjectStreamStore, Share, StreamError, StreamStore,
+};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::load::load;
+use super::work::{Job, Work, Writing};
 use crate::metrics::REBALANCES;
-
-/// An answer, with what must be durable before it is given.
-pub(super) type Answered<T> = (T, Option<AppendReceipt>);
-type Completion = Box<dyn FnOnce(Option<AppendReceipt>) + Send>;
-
-/// Something to be done with the groups of a shard.
-pub(super) type Job = Box<dyn FnOnce(&mut Work) + Send>;
-
-/// What a job works on.
-pub(super) struct Work {
-    pub(super) shard: GroupShard,
-    pub(super) effects: Effects,
-    pub(super) now: Now,
-    completions: Vec<Completion>,
-    joins: BTreeMap<Ticket, oneshot::Sender<Answered<JoinReply>>>,
-    syncs: BTreeMap<Ticket, oneshot::Sender<Answered<SyncReply>>>,
-    tickets: u64,
-}
-
-impl Work {
-    /// Answers when the records of this round are appended.
-    pub(super) fn complete<T: Send + 'static>(
-        &mut self,
-        answer: T,
-        to: oneshot::Sender<Answered<T>>,
-    ) {
-        self.completions
-            .push(Box::new(move |receipt| tell(to, (answer, receipt))));
-    }
-
-    /// A ticket for a join, answered through the effects.
-    pub(super) fn join_ticket(&mut self, to: oneshot::Sender<Answered<JoinReply>>) -> Ticket {
-        self.tickets += 1;
-        self.joins.insert(Ticket(self.tickets), to);
-        Ticket(self.tickets)
-    }
-
-    /// A ticket for a sync, answered through the effects.
-    pub(super) fn sync_ticket(&mut self, to: oneshot::Sender<Answered<SyncReply>>) -> Ticket {
-        self.tickets += 1;
-        self.syncs.insert(Ticket(self.tickets), to);
-        Ticket(self.tickets)
-    }
-
-    fn answer(&mut self, receipt: Option<&AppendReceipt>) {
-        for completion in self.completions.drain(..) {
-            completion(receipt.cloned());
-        }
-        for (ticket, reply) in self.effects.joins.drain(..) {
-            if let Some(to) = self.joins.remove(&ticket) {
-                tell(to, (reply, receipt.cloned()));
-            }
-        }
-        for (ticket, reply) in self.effects.syncs.drain(..) {
-            if let Some(to) = self.syncs.remove(&ticket) {
-                tell(to, (reply, receipt.cloned()));
-            }
-        }
-    }
-}
-
-fn tell<T>(to: oneshot::Sender<T>, answer: T) {
-    if to.send(answer).is_err() {
-        tracing::trace!("a client did not wait for its group's answer");
-    }
-}
 
 /// What a shard's task needs.
 #[derive(Debug)]
@@ -99,131 +40,201 @@ pub(super) struct Parts {
     pub(super) config: GroupConfig,
     pub(super) clock: WallClock,
     pub(super) loaded: Arc<AtomicBool>,
+    /// From when the groups' monotonic time counts.
+    pub(super) since: Instant,
 }
 
+/// What a round of writes reserves before it begins, and about what it writes at most.
+const ROUND_BYTES: u64 = 64 << 10;
+/// Records of a round, about.
+const ROUND_RECORDS: usize = 1000;
 /// Bytes of a batch of records; a record that is larger has one of its own.
 const BATCH_BYTES: usize = 256 << 10;
-/// Bytes read at a time while loading.
-const LOAD_BYTES: usize = 1 << 20;
-/// The most that a batch may be once decompressed.
-const RECORDS_BYTES_MAX: usize = 256 << 20;
-const LOAD_RETRY: Duration = Duration::from_secs(1);
+/// Writes that may wait for room.
+const LINE_MAX: usize = 1024;
+/// Before what failed is tried again.
+const REST: Duration = Duration::from_secs(1);
 
-/// Loads a shard, then runs its jobs until nobody can send any, or the log ends.
-pub(super) async fn drive(parts: Parts, mut jobs: mpsc::Receiver<Job>) {
-    let since = Instant::now();
-    let mut work = Work {
-        shard: GroupShard::new(parts.config.clone()),
-        effects: Effects::default(),
-        now: now(since, &parts.clock),
-        completions: Vec::new(),
-        joins: BTreeMap::new(),
-        syncs: BTreeMap::new(),
-        tickets: 0,
-    };
-    while let Err(error) = load(&parts, &mut work).await {
-        tracing::error!(
-            partition = parts.index,
-            error,
-            "groups cannot be loaded, it is tried again"
-        );
-        tokio::time::sleep(LOAD_RETRY).await;
-        work.shard = GroupShard::new(parts.config.clone());
-        work.now = now(since, &parts.clock);
+type Reserving<'a> = Pin<Box<dyn Future<Output = Result<AppendPermit, StreamError>> + Send + 'a>>;
+
+/// The time now.
+pub(super) fn now(parts: &Parts) -> Now {
+    Now {
+        monotonic_ms: u64::try_from(parts.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        wall_ms: parts.clock.now_ms(),
     }
-    parts.loaded.store(true, Ordering::Release);
-    let mut receipt = None;
-    loop {
-        let wake = work.shard.wake_at();
-        let due = since + Duration::from_millis(wake.unwrap_or(0));
-        // cancellation safe: a job that is received is run
-        tokio::select! {
-            biased;
-            // first: jobs may come without end
-            () = tokio::time::sleep_until(due), if wake.is_some() => {
-                work.now = now(since, &parts.clock);
-                work.shard.tick(work.now, &mut work.effects);
-            }
-            job = jobs.recv() => match job {
-                Some(job) => {
-                    work.now = now(since, &parts.clock);
-                    job(&mut work);
-                }
-                None => return,
-            },
+}
+
+/// Loads a shard, then runs its jobs until nobody can send any; loads it again where an append failed.
+pub(super) async fn drive(parts: Parts, mut jobs: mpsc::Receiver<Job>) {
+    while !jobs.is_closed() {
+        let mut work = Work::new(parts.config.clone(), now(&parts));
+        if let Err(error) = load(&parts, &mut work).await {
+            tracing::error!(
+                partition = parts.index,
+                error,
+                "groups cannot be loaded, it is tried again"
+            );
+            tokio::time::sleep(REST).await;
+            continue;
         }
-        while work.effects.records.len() < 1000
-            && let Ok(job) = jobs.try_recv()
+        parts.loaded.store(true, Ordering::Release);
+        let mut running = Running {
+            parts: &parts,
+            work,
+            line: VecDeque::new(),
+            room: None,
+            rests_until: None,
+        };
+        if let Err(error) = running.run(&mut jobs).await {
+            parts.loaded.store(false, Ordering::Release);
+            tracing::error!(
+                partition = parts.index,
+                error,
+                "groups cannot be written, they are loaded again"
+            );
+            drop(running);
+            tokio::time::sleep(REST).await;
+        }
+    }
+}
+
+/// A loaded shard at work.
+struct Running<'a> {
+    parts: &'a Parts,
+    work: Work,
+    /// Writes that wait for room, with their deadlines, which come in order.
+    line: VecDeque<(Instant, Writing)>,
+    room: Option<Reserving<'a>>,
+    /// Since room was refused: it is not asked for before.
+    rests_until: Option<Instant>,
+}
+
+impl Running<'_> {
+    /// Runs jobs; ends when nobody can send any, or with the reason why the state is of no use any more.
+    async fn run(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Result<(), String> {
+        loop {
+            self.refuse_late();
+            let wake = self.ask_for_room();
+            // cancellation safe: room is asked for until it is there, a job that is received is run
+            tokio::select! {
+                biased;
+                reserved = reserved(&mut self.room), if self.room.is_some() => {
+                    self.room = None;
+                    match reserved {
+                        Ok(permit) => self.round(permit, jobs).await?,
+                        Err(error) => self.refused(&error),
+                    }
+                }
+                job = jobs.recv() => match job {
+                    Some(job) => self.take(job),
+                    None => return Ok(()),
+                },
+                () = at(wake) => {}
+            }
+        }
+    }
+
+    /// Sees to it that room is asked for when there is something to write; answers when to look again.
+    fn ask_for_room(&mut self) -> Option<Instant> {
+        let time = Instant::now();
+        self.rests_until.take_if(|until| *until <= time);
+        let due = self.work.shard.wake_at();
+        let due = due.map(|at| self.parts.since + Duration::from_millis(at));
+        let writes = !self.line.is_empty()
+            || !self.work.effects.records.is_empty()
+            || due.is_some_and(|due| due <= time);
+        let late = self.line.front().map(|(deadline, _)| *deadline);
+        if !writes {
+            self.room = None;
+            return due;
+        }
+        if let Some(until) = self.rests_until {
+            return late.map(|late| late.min(until)).or(Some(until));
+        }
+        if self.room.is_none() {
+            let streams = &self.parts.streams;
+            self.room = Some(Box::pin(streams.reserve(ROUND_BYTES, Share::Reserve)));
+        }
+        late
+    }
+
+    fn refuse_late(&mut self) {
+        let time = Instant::now();
+        while let Some((_, job)) = self.line.pop_front_if(|(deadline, _)| *deadline <= time) {
+            job(Err(ErrorCode::CoordinatorNotAvailable));
+        }
+    }
+
+    /// The store or the disk is full: who waits is told so, and it is tried again later.
+    fn refused(&mut self, error: &StreamError) {
+        tracing::warn!(partition = self.parts.index, %error, "groups cannot be written for now");
+        self.rests_until = Some(Instant::now() + REST);
+        for (_, job) in self.line.drain(..) {
+            job(Err(ErrorCode::CoordinatorNotAvailable));
+        }
+    }
+
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Read(job) => {
+                self.work.now = now(self.parts);
+                job(&mut self.work);
+            }
+            Job::Write(_, job) if self.line.len() >= LINE_MAX || self.rests_until.is_some() => {
+                job(Err(ErrorCode::CoordinatorNotAvailable));
+            }
+            Job::Write(deadline, job) => self.line.push_back((deadline, job)),
+        }
+    }
+
+    /// Does what waits and what is due, and appends what came of it.
+    async fn round(
+        &mut self,
+        permit: AppendPermit,
+        jobs: &mut mpsc::Receiver<Job>,
+    ) -> Result<(), String> {
+        while let Ok(job) = jobs.try_recv() {
+            self.take(job);
+        }
+        let work = &mut self.work;
+        work.now = now(self.parts);
+        work.shard.tick(work.now, &mut work.effects);
+        let (mut seen, mut bytes) = (0, 0);
+        while seen < ROUND_RECORDS
+            && bytes < ROUND_BYTES
+            && let Some((_, job)) = self.line.pop_front()
         {
-            job(&mut work);
+            job(Ok(work));
+            let fresh = work.effects.records[seen..].iter();
+            bytes += fresh.map(|record| size(record) as u64).sum::<u64>();
+            seen = work.effects.records.len();
         }
         let rebalances = std::mem::take(&mut work.effects.rebalances);
         metrics::counter!(REBALANCES).increment(rebalances);
         let records = std::mem::take(&mut work.effects.records);
-        match append(&parts, records, work.now.wall_ms).await {
-            Ok(Some(appended)) => receipt = Some(appended),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::error!(partition = parts.index, error, "groups cannot be written");
-                return;
-            }
-        }
-        if receipt.as_ref().is_some_and(AppendReceipt::is_durable) {
-            receipt = None;
-        }
-        work.answer(receipt.as_ref());
+        let appended = append(self.parts, records, work.now.wall_ms, permit).await?;
+        self.work.appended(appended);
+        Ok(())
     }
 }
 
-fn now(since: Instant, clock: &WallClock) -> Now {
-    Now {
-        monotonic_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
-        wall_ms: clock.now_ms(),
+async fn reserved(room: &mut Option<Reserving<'_>>) -> Result<AppendPermit, StreamError> {
+    match room {
+        Some(room) => room.await,
+        None => std::future::pending().await,
     }
 }
 
-/// Replays the partition from its start to its end.
-async fn load(parts: &Parts, work: &mut Work) -> Result<(), String> {
-    let bounds = parts.log.bounds();
-    let mut at = bounds.start;
-    while at < bounds.confirmed {
-        let read = parts
-            .log
-            .read_cold(at, LOAD_BYTES, true, Isolation::ReadUncommitted)
-            .await
-            .map_err(|error| error.to_string())?;
-        let mut bytes = BytesMut::new();
-        for part in &read.batches {
-            bytes.extend_from_slice(part);
-        }
-        let batches = split_batches(&bytes.freeze()).map_err(|error| error.to_string())?;
-        let Some((last, _)) = batches.last() else {
-            return Err(format!("nothing is read offset={at}"));
-        };
-        at = last.next_offset();
-        for (header, batch) in batches {
-            let records = header
-                .records(&batch, RECORDS_BYTES_MAX)
-                .map_err(|error| error.to_string())?;
-            if header.is_control() {
-                continue;
-            }
-            for record in &records {
-                let record = record.map_err(|error| error.to_string())?;
-                let record = GroupRecord {
-                    key: record.key.unwrap_or_default(),
-                    value: record.value,
-                };
-                let replayed = work.shard.replay(&record, work.now);
-                replayed.map_err(|error| error.to_string())?;
-            }
-        }
+async fn at(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => std::future::pending().await,
     }
-    let image = parts.metadata.image();
-    work.shard
-        .drop_topics(|topic| image.topic(topic).is_some(), &mut work.effects);
-    work.shard.loaded();
-    Ok(())
+}
+
+fn size(record: &GroupRecord) -> usize {
+    record.key.len() + record.value.as_ref().map_or(0, Bytes::len)
 }
 
 /// Appends records in batches; answers the receipt of the last.
@@ -231,15 +242,16 @@ async fn append(
     parts: &Parts,
     records: Vec<GroupRecord>,
     timestamp: i64,
+    mut permit: AppendPermit,
 ) -> Result<Option<AppendReceipt>, String> {
     let mut receipt = None;
     let mut batch = BatchBuilder::default();
     let mut bytes = 0;
     for record in records {
-        let size = record.key.len() + record.value.as_ref().map_or(0, Bytes::len);
+        let size = size(&record);
         if !batch.is_empty() && bytes + size > BATCH_BYTES {
             let full = std::mem::take(&mut batch);
-            receipt = append_one(parts, full).await?;
+            receipt = append_one(parts, full, &mut permit).await?;
             bytes = 0;
         }
         batch.push(timestamp, Some(&record.key), record.value.as_deref());
@@ -248,24 +260,31 @@ async fn append(
     if batch.is_empty() {
         return Ok(receipt);
     }
-    append_one(parts, batch).await
+    append_one(parts, batch, &mut permit).await
 }
 
-async fn append_one(parts: &Parts, batch: BatchBuilder) -> Result<Option<AppendReceipt>, String> {
+async fn append_one(
+    parts: &Parts,
+    batch: BatchBuilder,
+    permit: &mut AppendPermit,
+) -> Result<Option<AppendReceipt>, String> {
     let batch = batch.build().map_err(|error| error.to_string())?;
     let batch = parts
         .log
         .validate(&batch, i16::MAX, Origin::Coordinator)
         .await
         .map_err(|error| error.to_string())?;
-    let permit = parts
-        .streams
-        .reserve(PartitionLog::append_bytes(&batch))
-        .await
-        .map_err(|error| error.to_string())?;
+    let bytes = PartitionLog::append_bytes(&batch);
+    let own = if permit.bytes() >= bytes {
+        permit.split(bytes)
+    } else {
+        // its state has moved: it is appended whatever it takes
+        let reserved = parts.streams.reserve(bytes, Share::Unbounded).await;
+        reserved.map_err(|error| error.to_string())?
+    };
     let appended = parts
         .log
-        .append(permit, batch)
+        .append(own, batch)
         .map_err(|error| error.to_string())?;
     Ok(appended.receipt)
 }

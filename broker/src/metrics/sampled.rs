@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_coordinator::GroupShard;
 use highwater_io::Device;
 use metrics::{describe_gauge, gauge};
 use metrics_process::Collector;
@@ -121,10 +122,7 @@ impl Sampler {
     }
 
     async fn groups(&self) {
-        let counted = self
-            .broker
-            .groups
-            .call_all(|shard, _, _| shard.count_by_state());
+        let counted = self.broker.groups.read_all(GroupShard::count_by_state);
         let Ok(Ok(counted)) = tokio::time::timeout(GROUPS_WITHIN, counted).await else {
             return;
         };

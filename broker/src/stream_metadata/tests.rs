@@ -18,8 +18,8 @@ use highwater_s3stream::{
     Stream, StreamBatch, StreamStore, record_bytes,
 };
 use highwater_types::{NodeId, ObjectKind, Uuid, WalPosition};
-use highwater_wal::WalFactory;
 use highwater_wal::disk::DiskWalFactory;
+use highwater_wal::{Share, WalFactory};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -285,7 +285,9 @@ async fn append(
     stream: &dyn Stream,
     base: StreamOffset,
 ) -> AppendReceipt {
-    let permit = streams.reserve(record_bytes(16 + BATCH_BYTES)).await;
+    let permit = streams
+        .reserve(record_bytes(16 + BATCH_BYTES), Share::Common)
+        .await;
     stream.append(permit.expect("there is room"), base, &batch(base))
 }
 
@@ -342,7 +344,12 @@ async fn a_batch_stays_cached_until_the_image_shows_its_claim() {
     drop(committed.expect("it uploads"));
     for _ in 0..20 {
         // takes the room of all that may be evicted
-        drop(streams.reserve(5 << 19).await.expect("there is room"));
+        drop(
+            streams
+                .reserve(5 << 19, Share::Common)
+                .await
+                .expect("there is room"),
+        );
         for base in 0..4 {
             let found = read(&*stream, base).await.expect("is there");
             assert_eq!(i64::from(found[0]), base);
@@ -563,7 +570,12 @@ async fn a_lookup_by_time_finds_what_is_evicted_meanwhile() {
         };
         while stream.fetch_cached(batches.end - 1, limit).is_some() {
             // takes the room of all that may be evicted
-            drop(streams.reserve(3 << 20).await.expect("there is room"));
+            drop(
+                streams
+                    .reserve(3 << 20, Share::Common)
+                    .await
+                    .expect("there is room"),
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

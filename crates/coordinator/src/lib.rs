@@ -41,8 +41,8 @@ pub struct GroupConfig {
     pub session_timeout_max_ms: i32,
     /// `group.max.size`.
     pub members_max: usize,
-    /// `offset.metadata.max.bytes`.
-    pub metadata_bytes_max: usize,
+    /// `offset.metadata.max.bytes`, which Kafka counts in UTF-16 units.
+    pub metadata_units_max: usize,
     /// `offsets.retention.minutes`, in milliseconds.
     pub offsets_retention_ms: i64,
 }

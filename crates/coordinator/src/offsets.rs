@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use highwater_types::TopicId;
+
 /// One committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
@@ -15,6 +17,17 @@ pub struct CommittedOffset {
     pub commit_timestamp: i64,
     /// When it goes, where the client said so (OffsetCommit 2 to 4); milliseconds since 1970.
     pub expire_timestamp: Option<i64>,
+    /// The id of the topic it was committed for, so that a later topic of the same name does not get it; zero where the
+    /// record does not say.
+    pub topic_id: TopicId,
+}
+
+impl CommittedOffset {
+    /// Whether it was committed for the topic that has this id now; a zero on either side says nothing against it.
+    #[must_use]
+    pub fn is_of(&self, topic: TopicId) -> bool {
+        self.topic_id == topic || self.topic_id == TopicId::ZERO || topic == TopicId::ZERO
+    }
 }
 
 /// One offset to be committed.
@@ -22,6 +35,8 @@ pub struct CommittedOffset {
 pub struct OffsetCommit {
     /// The topic.
     pub topic: String,
+    /// Its id.
+    pub topic_id: TopicId,
     /// Its partition.
     pub partition: i32,
     /// The next offset to be read.

@@ -1,11 +1,12 @@
 //! The records of `__consumer_offsets`, in Kafka's formats.
 //!
 //! A key begins with its kind as an int16: 0 or 1 a committed offset, 2 a group. Values begin with their version.
-//! Written are versions 1 and 3 of an offset and 3 of a group, as Kafka 4 writes them; read are all that a Kafka broker
-//! may have written. Source: OffsetCommitKey/Value and GroupMetadataKey/Value of Apache Kafka's group coordinator.
+//! Written are versions 1, 3 and 4 of an offset and 3 of a group: version 4 brings the topic's id, which tells a topic
+//! from a later one of the same name, and version 1 a time of expiry. Read are all that a Kafka broker may have written. Source: OffsetCommitKey/Value and GroupMetadataKey/Value of Apache Kafka's group coordinator.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use highwater_protocol::{DecodeError, Reader};
+use highwater_types::TopicId;
 
 use crate::GroupRecord;
 use crate::offsets::CommittedOffset;
@@ -30,6 +31,9 @@ const OFFSET_KEY: i16 = 1;
 const GROUP_KEY: i16 = 2;
 const OFFSET_VALUE: i16 = 3;
 const OFFSET_VALUE_WITH_EXPIRY: i16 = 1;
+const OFFSET_VALUE_WITH_TOPIC: i16 = 4;
+/// The tag of a topic's id in a committed offset.
+const TOPIC_ID_TAG: u32 = 0;
 const GROUP_VALUE: i16 = 3;
 const FLEXIBLE_FROM: i16 = 4;
 const VALUE_MAX: i16 = 4;
@@ -90,6 +94,16 @@ fn put_text(out: &mut BytesMut, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
+fn put_compact_text(out: &mut BytesMut, text: &str) {
+    let mut left = text.len() + 1;
+    while left >= 0x80 {
+        out.put_u8(u8::try_from(left & 0x7f).expect("seven bits") | 0x80);
+        left >>= 7;
+    }
+    out.put_u8(u8::try_from(left).expect("seven bits"));
+    out.put_slice(text.as_bytes());
+}
+
 fn put_nullable(out: &mut BytesMut, text: Option<&str>) {
     match text {
         Some(text) => put_text(out, text),
@@ -114,18 +128,29 @@ pub(crate) fn offset(
     offset: &CommittedOffset,
 ) -> GroupRecord {
     let mut out = BytesMut::new();
-    let version = offset
-        .expire_timestamp
-        .map_or(OFFSET_VALUE, |_| OFFSET_VALUE_WITH_EXPIRY);
+    let version = match offset.expire_timestamp {
+        Some(_) => OFFSET_VALUE_WITH_EXPIRY,
+        None if offset.topic_id == TopicId::ZERO => OFFSET_VALUE,
+        None => OFFSET_VALUE_WITH_TOPIC,
+    };
     out.put_i16(version);
     out.put_i64(offset.offset);
-    if version == OFFSET_VALUE {
+    if version >= OFFSET_VALUE {
         out.put_i32(offset.leader_epoch);
     }
-    put_text(&mut out, &offset.metadata);
+    if version >= FLEXIBLE_FROM {
+        put_compact_text(&mut out, &offset.metadata);
+    } else {
+        put_text(&mut out, &offset.metadata);
+    }
     out.put_i64(offset.commit_timestamp);
     if let Some(expire) = offset.expire_timestamp {
         out.put_i64(expire);
+    }
+    if version >= FLEXIBLE_FROM {
+        // one tagged field: its tag, its length
+        out.put_slice(&[1, 0, 16]);
+        out.put_slice(&offset.topic_id.0);
     }
     GroupRecord {
         key: offset_key(group, topic, partition),
@@ -217,7 +242,18 @@ pub(crate) fn read_offset(value: &Bytes) -> Result<CommittedOffset, RecordError>
     } else {
         -1
     };
+    let mut topic_id = TopicId::ZERO;
+    if flexible {
+        reader.tagged_fields(|tag, reader| {
+            let is_id = tag == TOPIC_ID_TAG;
+            if is_id {
+                topic_id = reader.uuid()?;
+            }
+            Ok(is_id)
+        })?;
+    }
     Ok(CommittedOffset {
+        topic_id,
         offset,
         leader_epoch,
         metadata,
@@ -295,6 +331,7 @@ mod tests {
             metadata: "m".to_owned(),
             commit_timestamp: 1_700_000_000_000,
             expire_timestamp: None,
+            topic_id: highwater_types::Uuid([7; 16]),
         };
         let record = offset("g", "t", 7, &committed);
         let key = Key::Offset {
@@ -303,6 +340,24 @@ mod tests {
             partition: 7,
         };
         assert_eq!(read_key(&record.key), Ok(key));
+        let longer = CommittedOffset {
+            metadata: "m".repeat(300),
+            topic_id: TopicId::ZERO,
+            ..committed
+        };
+        let expiring = CommittedOffset {
+            leader_epoch: -1,
+            expire_timestamp: Some(9),
+            ..longer.clone()
+        };
+        let with_id = CommittedOffset {
+            topic_id: committed.topic_id,
+            ..longer.clone()
+        };
+        for other in [longer, expiring, with_id] {
+            let record = offset("g", "t", 7, &other);
+            assert_eq!(read_offset(&record.value.expect("a value")), Ok(other));
+        }
         assert_eq!(read_offset(&record.value.expect("a value")), Ok(committed));
         let value = GroupValue {
             protocol_type: "consumer".to_owned(),

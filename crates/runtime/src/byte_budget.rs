@@ -8,14 +8,25 @@ use tokio::sync::Notify;
 /// A number of bytes that may be held at once. Cheap to clone.
 ///
 /// Waiters are served in turn: a large one is not starved by small ones that come later. So who waits is to be polled
-/// until he has it or gives up: one whose turn it is, left unpolled, holds up everybody behind.
+/// until he has it or gives up: one whose turn it is, left unpolled, holds up everybody behind. A budget may keep a
+/// reserve, which has a line of its own, so that what must go on does not stand behind what may wait.
 #[derive(Debug, Clone)]
 pub struct ByteBudget(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// Bytes that anybody may hold.
     limit: u64,
+    /// Bytes beyond them, for [`ByteBudget::acquire_reserved`] alone.
+    reserve: u64,
     used: AtomicU64,
+    line: Line,
+    reserved_line: Line,
+}
+
+/// Those who wait, one behind the other.
+#[derive(Debug, Default)]
+struct Line {
     turn: tokio::sync::Mutex<()>,
     freed: Notify,
 }
@@ -53,11 +64,19 @@ impl ByteBudget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: u64) -> Self {
+        Self::with_reserve(limit, 0)
+    }
+
+    /// A budget of `bytes`, of which `reserve` are for [`ByteBudget::acquire_reserved`] alone.
+    #[must_use]
+    pub fn with_reserve(bytes: u64, reserve: u64) -> Self {
+        let reserve = reserve.min(bytes);
         Self(Arc::new(Inner {
-            limit,
+            limit: bytes - reserve,
+            reserve,
             used: AtomicU64::new(0),
-            turn: tokio::sync::Mutex::new(()),
-            freed: Notify::new(),
+            line: Line::default(),
+            reserved_line: Line::default(),
         }))
     }
 
@@ -67,7 +86,7 @@ impl ByteBudget {
         self.0.used.load(Ordering::Acquire)
     }
 
-    /// Bytes there are.
+    /// Bytes there are, without a reserve.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.0.limit
@@ -82,8 +101,8 @@ impl ByteBudget {
     /// Takes `bytes` if they are free now and nobody waits.
     #[must_use]
     pub fn try_acquire(&self, bytes: u64) -> Option<BytePermit> {
-        let _turn = self.0.turn.try_lock().ok()?;
-        self.take(bytes)
+        let _turn = self.0.line.turn.try_lock().ok()?;
+        self.take(bytes, self.0.limit)
     }
 
     /// Takes `bytes`, waiting for its turn and for room. Cancellation safe: nothing is held until it returns.
@@ -91,25 +110,36 @@ impl ByteBudget {
     /// # Errors
     /// [`TooLarge`] at once when the whole budget is smaller.
     pub async fn acquire(&self, bytes: u64) -> Result<BytePermit, TooLarge> {
-        if bytes > self.0.limit {
-            return Err(TooLarge {
-                bytes,
-                limit: self.0.limit,
-            });
+        self.wait(bytes, self.0.limit, &self.0.line).await
+    }
+
+    /// As [`ByteBudget::acquire`], out of the reserve too and in a line of its own. Cancellation safe.
+    ///
+    /// # Errors
+    /// [`TooLarge`] at once when the whole budget is smaller.
+    pub async fn acquire_reserved(&self, bytes: u64) -> Result<BytePermit, TooLarge> {
+        let limit = self.0.limit + self.0.reserve;
+        self.wait(bytes, limit, &self.0.reserved_line).await
+    }
+
+    async fn wait(&self, bytes: u64, limit: u64, line: &Line) -> Result<BytePermit, TooLarge> {
+        if bytes > limit {
+            return Err(TooLarge { bytes, limit });
         }
-        let _turn = self.0.turn.lock().await;
+        let _turn = line.turn.lock().await;
         loop {
-            let freed = self.0.freed.notified();
+            let freed = line.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            if let Some(permit) = self.take(bytes) {
+            if let Some(permit) = self.take(bytes, limit) {
                 return Ok(permit);
             }
             freed.await;
         }
     }
 
-    /// Takes `bytes` even past the limit: for what must be remembered whatever it costs (recovery, coordinators' reserve).
+    /// Takes `bytes` even past the limit: for what must be remembered whatever it costs (recovery, what a
+    /// coordinator has decided already).
     pub fn force(&self, bytes: u64) -> BytePermit {
         self.0.used.fetch_add(bytes, Ordering::AcqRel);
         BytePermit {
@@ -118,12 +148,11 @@ impl ByteBudget {
         }
     }
 
-    fn take(&self, bytes: u64) -> Option<BytePermit> {
-        let inner = &self.0;
-        inner
+    fn take(&self, bytes: u64, limit: u64) -> Option<BytePermit> {
+        self.0
             .used
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-                used.checked_add(bytes).filter(|sum| *sum <= inner.limit)
+                used.checked_add(bytes).filter(|sum| *sum <= limit)
             })
             .ok()
             .map(|_| BytePermit {
@@ -153,7 +182,7 @@ impl BytePermit {
     pub fn is_contended(&self) -> bool {
         self.budget
             .as_ref()
-            .is_some_and(|budget| self.bytes > 0 && budget.0.turn.try_lock().is_err())
+            .is_some_and(|budget| self.bytes > 0 && budget.0.line.turn.try_lock().is_err())
     }
 
     /// Takes a part out of this permit.
@@ -186,7 +215,8 @@ impl Drop for BytePermit {
             && let Some(budget) = &self.budget
         {
             budget.0.used.fetch_sub(self.bytes, Ordering::AcqRel);
-            budget.0.freed.notify_one();
+            budget.0.line.freed.notify_one();
+            budget.0.reserved_line.freed.notify_one();
         }
     }
 }
@@ -213,5 +243,35 @@ mod tests {
         assert_eq!(budget.acquire(11).await.expect_err("never fits").limit, 10);
         drop(held);
         assert_eq!(budget.used(), 0);
+    }
+
+    // M2
+    #[tokio::test]
+    async fn the_reserve_is_not_behind_those_who_wait() {
+        let budget = ByteBudget::with_reserve(10, 2);
+        assert_eq!(budget.limit(), 8);
+        assert!(budget.acquire(9).await.is_err(), "the reserve is no part");
+        let held = budget.acquire(8).await.expect("fits");
+        let mut waiting = std::pin::pin!(budget.acquire(1));
+        assert!(polled_once(waiting.as_mut()).await.is_none());
+        let reserved = budget.acquire_reserved(2).await.expect("the reserve");
+        let mut more = std::pin::pin!(budget.acquire_reserved(3));
+        assert!(polled_once(more.as_mut()).await.is_none());
+        drop(reserved);
+        assert!(polled_once(more.as_mut()).await.is_none(), "2 of 3");
+        drop(held);
+        assert_eq!(more.await.expect("fits now").bytes(), 3);
+        assert_eq!(waiting.await.expect("fits now").bytes(), 1);
+    }
+
+    /// What a future has now, polled once.
+    async fn polled_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(match future.as_mut().poll(cx) {
+                std::task::Poll::Ready(output) => Some(output),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
     }
 }

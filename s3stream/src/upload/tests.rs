@@ -21,7 +21,7 @@ use highwater_types::{
     Timestamp, Uuid,
 };
 use highwater_wal::disk::DiskWalFactory;
-use highwater_wal::{StreamBatch, WalError, WalFactory, record_bytes};
+use highwater_wal::{Share, StreamBatch, WalError, WalFactory, record_bytes};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -315,7 +315,10 @@ impl Node {
             delta: Bytes::new(),
             roll: false,
         };
-        let permit = self.streams.reserve(record_bytes(16 + bytes)).await;
+        let permit = self
+            .streams
+            .reserve(record_bytes(16 + bytes), Share::Common)
+            .await;
         let mut receipt = self.stream.append(permit.expect("has room"), base, &batch);
         receipt.wait().await.expect("is durable");
     }
@@ -385,7 +388,7 @@ async fn an_upload_that_is_refused_for_good_ends_the_node_epoch() {
         node.append(0, 100).await;
         let failed = timeout(NEVER, node.streams.failed()).await;
         assert_eq!(failed.expect("it ends"), refusal().to_string());
-        let refused = node.streams.reserve(100).await;
+        let refused = node.streams.reserve(100, Share::Common).await;
         assert!(matches!(refused, Err(StreamError::Wal(WalError::Ended))));
         node.streams.shutdown().await.expect("stops");
         assert_eq!(node.metadata.asked().len(), 2, "it is not asked again");

@@ -143,7 +143,7 @@ fn mebibyte() -> Result<bytes::Bytes> {
 }
 
 /// Produces until it is refused; answers how many batches were acknowledged before.
-async fn fill(client: &mut Client) -> Result<i64> {
+pub(super) async fn fill(client: &mut Client) -> Result<i64> {
     for acknowledged in 0..200 {
         let answer = produce_within(client, mebibyte()?, 20_000).await?;
         if answer.error_code != 0 {

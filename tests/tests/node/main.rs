@@ -5,6 +5,7 @@ mod authorization;
 mod cold_reads;
 mod compression;
 mod connection;
+mod coordinators;
 mod damage;
 mod faults;
 mod fetch;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bytes::{BufMut, Bytes, BytesMut};
 use highwater_protocol::ErrorCode;
-use highwater_protocol::messages::InitProducerIdRequest;
+use highwater_protocol::messages::{FindCoordinatorRequest, InitProducerIdRequest};
 use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
 use highwater_tests::{Client, TestNode, produce_request};
 
@@ -281,6 +281,16 @@ async fn transactions_are_refused_for_good() -> Result<()> {
         ..Default::default()
     };
     let answer = client.send(&request, 4).await?;
-    assert_eq!(answer.error_code, ErrorCode::UnsupportedVersion.code());
+    let refused = ErrorCode::TransactionalIdAuthorizationFailed.code();
+    assert_eq!(answer.error_code, refused);
+    let find = FindCoordinatorRequest {
+        key_type: 1,
+        coordinator_keys: vec!["t".into()],
+        ..Default::default()
+    };
+    let found = client.send(&find, 4).await?.coordinators.remove(0);
+    assert_eq!(found.error_code, refused);
+    let why = found.error_message.unwrap_or_default();
+    assert!(why.contains("transactions are not supported"), "{why}");
     Ok(())
 }

@@ -15,6 +15,9 @@ use super::record::decode_group;
 use super::ring::DiskWal;
 use crate::{ConfirmedSink, SealedWal, WalError, WalFactory, WriteAheadLog};
 
+/// The part of the ring that coordinators have to themselves (M2).
+const RESERVED_PART: u64 = 16;
+
 /// Where the log lies and how large it is.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -128,7 +131,8 @@ impl WalFactory for DiskWalFactory {
         sink: Arc<dyn ConfirmedSink>,
     ) -> Result<Arc<dyn WriteAheadLog>, WalError> {
         let recovery = self.read_to_end(epoch).await?;
-        let room = ByteBudget::new(self.config.bytes_max);
+        let bytes = self.config.bytes_max;
+        let room = ByteBudget::with_reserve(bytes, bytes / RESERVED_PART);
         let memory = self.memory.clone();
         Ok(DiskWal::start(
             recovery,

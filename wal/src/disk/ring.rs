@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use super::factory::of_log;
 use super::record::{self, Meta};
 use crate::{
-    AppendPermit, AppendReceipt, Confirmed, ConfirmedBatch, ConfirmedSink, Room, StreamBatch,
-    WalError, WriteAheadLog,
+    AppendPermit, AppendReceipt, Confirmed, ConfirmedBatch, ConfirmedSink, Room, Share,
+    StreamBatch, WalError, WriteAheadLog,
 };
 
 #[derive(Debug)]
@@ -180,9 +180,18 @@ impl GroupSink<Meta> for Sink {
     }
 }
 
+async fn take(budget: &ByteBudget, bytes: u64, share: Share) -> Result<BytePermit, WalError> {
+    let taken = match share {
+        Share::Common => budget.acquire(bytes).await,
+        Share::Reserve => budget.acquire_reserved(bytes).await,
+        Share::Unbounded => Ok(budget.force(bytes)),
+    };
+    taken.map_err(WalError::TooLarge)
+}
+
 #[async_trait]
 impl WriteAheadLog for DiskWal {
-    async fn reserve(&self, bytes: u64) -> Result<AppendPermit, WalError> {
+    async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, WalError> {
         {
             let state = self.state.borrow();
             if state.ended.is_some() {
@@ -192,17 +201,8 @@ impl WriteAheadLog for DiskWal {
                 return Err(WalError::Full);
             }
         }
-        let memory = self
-            .memory
-            .acquire(bytes)
-            .await
-            .map_err(WalError::TooLarge)?;
-        let room = self
-            .sink
-            .room
-            .acquire(bytes)
-            .await
-            .map_err(WalError::TooLarge)?;
+        let memory = take(&self.memory, bytes, share).await?;
+        let room = take(&self.sink.room, bytes, share).await?;
         self.wait_for_files().await?;
         Ok(AppendPermit { memory, room })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use highwater_protocol::ErrorCode;
 
-use super::{Group, Member, Rebalance, State, millis};
+use super::{Group, Member, Rebalance, State, TICK_MS, millis};
 use crate::{Effects, GroupConfig, Join, JoinReply, Now, Ticket};
 
 impl Group {
@@ -169,7 +169,7 @@ impl Group {
     ) {
         match rebalance.initial {
             Some(left) if rebalance.grown && left > 0 => {
-                let delay = config.initial_rebalance_delay_ms.min(left);
+                let delay = config.initial_rebalance_delay_ms.max(TICK_MS).min(left);
                 let rebalance = Rebalance {
                     deadline: now.monotonic_ms + delay,
                     initial: Some(left - delay),

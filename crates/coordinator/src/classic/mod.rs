@@ -73,6 +73,9 @@ pub(crate) struct Group {
 
 /// How long a new member is waited with, while its group prepares; milliseconds (`NEW_MEMBER_JOIN_TIMEOUT`).
 const NEW_MEMBER_TIMEOUT_MS: u64 = 5 * 60 * 1000;
+/// The shortest wait of a first rebalance, milliseconds: who joins at the same moment gets the same generation, as with
+/// Kafka, whose timers run at their next tick.
+const TICK_MS: u64 = 5;
 /// The protocol type of consumers, whose metadata is understood.
 const CONSUMER: &str = "consumer";
 
@@ -121,6 +124,14 @@ impl Group {
                 sync_deadline: None,
             }
         };
+        self.wake_at = self.next_deadline();
+    }
+
+    /// Its record is read, and so is the rest of the log: its members' sessions start now.
+    pub(crate) fn loaded(&mut self, now: Now) {
+        for member in self.members.values_mut() {
+            member.touch(now);
+        }
         self.wake_at = self.next_deadline();
     }
 
@@ -307,7 +318,7 @@ impl Group {
         self.unsynced.clear();
         let timeout = self.rebalance_timeout_ms();
         let rebalance = if self.state == State::Empty {
-            let delay = config.initial_rebalance_delay_ms;
+            let delay = config.initial_rebalance_delay_ms.max(TICK_MS);
             Rebalance {
                 deadline: now.monotonic_ms + delay,
                 initial: Some(timeout.saturating_sub(delay)),

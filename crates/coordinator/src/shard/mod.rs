@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use highwater_protocol::ErrorCode;
+use highwater_types::TopicId;
 
 use crate::classic::{Group, State};
 use crate::offsets::CommittedOffset;
@@ -108,11 +109,14 @@ impl GroupShard {
         Ok(())
     }
 
-    /// The log is replayed to its end: timers start afresh.
-    pub fn loaded(&mut self) {
+    /// The log is replayed to its end: sessions and timers start now, however long that took.
+    pub fn loaded(&mut self, now: Now) {
         self.groups.retain(|_, group| {
             !(group.is_vacant() && group.protocol_type.is_none() && group.generation == 0)
         });
+        for group in self.groups.values_mut() {
+            group.loaded(now);
+        }
         let wakes = self.groups.values();
         self.wakes = wakes
             .filter_map(|group| group.wake_at.map(|at| (at, group.id.clone())))
@@ -187,7 +191,6 @@ impl GroupShard {
         self.with(&join.group, |group, config| {
             group.join(ticket, join, now, config, effects);
         });
-        self.tick(now, effects);
     }
 
     /// A member asks for its assignment; answered in the effects, now or later.
@@ -242,14 +245,12 @@ impl GroupShard {
         if !self.groups.contains_key(group) {
             return Err(ErrorCode::UnknownMemberId);
         }
-        let answers = self.with(group, |group, config| {
+        Ok(self.with(group, |group, config| {
             group.leave(members, now, config, effects)
-        });
-        self.tick(now, effects);
-        Ok(answers)
+        }))
     }
 
-    /// Offsets are committed; answers each.
+    /// Offsets are committed; answers each. A group may have the empty id here, as in Kafka: old clients used it.
     ///
     /// # Errors
     /// Kafka's code when none of them is.
@@ -260,18 +261,16 @@ impl GroupShard {
         effects: &mut Effects,
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
         let group = commit.group.as_str();
-        if group.is_empty() {
-            return Err(ErrorCode::InvalidGroupId);
-        }
         match self.groups.get_mut(group) {
             Some(found) => found.check_commit(&commit.member, commit.generation, now)?,
             None if commit.generation >= 0 => return Err(ErrorCode::GroupIdNotFound),
             None => {}
         }
-        let metadata_bytes_max = self.config.metadata_bytes_max;
+        // Kafka counts what Java's strings are made of, UTF-16 units
+        let units_max = self.config.metadata_units_max;
         let mut answers = Vec::with_capacity(commit.offsets.len());
         for commit in commit.offsets {
-            if commit.metadata.len() > metadata_bytes_max {
+            if commit.metadata.encode_utf16().count() > units_max {
                 answers.push(ErrorCode::OffsetMetadataTooLarge);
                 continue;
             }
@@ -282,6 +281,7 @@ impl GroupShard {
                 metadata: commit.metadata,
                 commit_timestamp: now.wall_ms,
                 expire_timestamp: retention.map(|retention| now.wall_ms.saturating_add(retention)),
+                topic_id: commit.topic_id,
             };
             let record = records::offset(group, &commit.topic, commit.partition, &committed);
             effects.records.push(record);
@@ -292,11 +292,17 @@ impl GroupShard {
         Ok(answers)
     }
 
-    /// A committed offset.
+    /// A committed offset of the topic that has this name and this id; the id is zero where only the name is known.
     #[must_use]
-    pub fn offset(&self, group: &str, topic: &str, partition: i32) -> Option<CommittedOffset> {
-        let found = self.groups.get(group)?;
-        found.offsets.get(topic, partition).cloned()
+    pub fn offset(
+        &self,
+        group: &str,
+        topic: (&str, TopicId),
+        partition: i32,
+    ) -> Option<CommittedOffset> {
+        let (name, id) = topic;
+        let found = self.groups.get(group)?.offsets.get(name, partition);
+        found.filter(|offset| offset.is_of(id)).cloned()
     }
 
     /// Every committed offset of a group.
@@ -434,9 +440,11 @@ impl GroupShard {
         Ok(answers)
     }
 
-    /// Drops the offsets of topics that `exists` no longer knows.
-    pub fn drop_topics(&mut self, exists: impl Fn(&str) -> bool, effects: &mut Effects) {
-        self.drop_offsets(effects, |_, topic, _| !exists(topic));
+    /// Drops the offsets of topics that `id_of` no longer knows, or knows by another id.
+    pub fn drop_topics(&mut self, id_of: impl Fn(&str) -> Option<TopicId>, effects: &mut Effects) {
+        self.drop_offsets(effects, |_, topic, offset| {
+            id_of(topic).is_none_or(|id| !offset.is_of(id))
+        });
     }
 
     /// Drops what has expired: offsets, then groups that hold nothing (`OffsetExpirationConditionImpl`).
@@ -456,13 +464,10 @@ impl GroupShard {
             };
             now.wall_ms.saturating_sub(since) >= retention
         });
-        let vacant = |group: &&Group| {
-            group.is_vacant() && now.wall_ms.saturating_sub(group.state_timestamp) >= retention
-        };
         let gone: Vec<String> = self
             .groups
             .values()
-            .filter(vacant)
+            .filter(|group| group.is_vacant())
             .map(|group| group.id.clone())
             .collect();
         for group in gone {

@@ -1,7 +1,11 @@
 //! What a classic group does, step by step.
 
 use super::*;
+use highwater_types::Uuid;
+
 use crate::OffsetCommit;
+
+const TOPIC: TopicId = Uuid([1; 16]);
 
 const START: Now = Now {
     monotonic_ms: 1000,
@@ -21,7 +25,7 @@ fn config() -> GroupConfig {
         session_timeout_min_ms: 6000,
         session_timeout_max_ms: 1_800_000,
         members_max: 10,
-        metadata_bytes_max: 16,
+        metadata_units_max: 16,
         offsets_retention_ms: 10_000,
     }
 }
@@ -246,6 +250,7 @@ fn commits_are_checked_as_kafka_checks_them() {
     let commit = |metadata: &str| {
         vec![OffsetCommit {
             topic: "t".to_owned(),
+            topic_id: TOPIC,
             partition: 0,
             offset: 5,
             leader_epoch: -1,
@@ -296,7 +301,25 @@ fn commits_are_checked_as_kafka_checks_them() {
         ),
         Ok(vec![ErrorCode::OffsetMetadataTooLarge])
     );
-    assert_eq!(shard.offset("g", "t", 0).map(|found| found.offset), Some(5));
+    assert_eq!(
+        shard.commit(
+            Commit {
+                group: String::new(),
+                member: "".to_owned(),
+                generation: -1,
+                // 16 units, 32 bytes
+                offsets: commit(&"\u{e9}".repeat(16))
+            },
+            START,
+            effects
+        ),
+        Ok(vec![ErrorCode::None]),
+        "the empty id may commit, and metadata is counted as Java counts"
+    );
+    assert_eq!(
+        shard.offset("g", ("t", TOPIC), 0).map(|found| found.offset),
+        Some(5)
+    );
     let member = world.alone();
     let effects = &mut world.effects;
     let shard = &mut world.shard;
@@ -353,6 +376,7 @@ fn a_replayed_log_is_the_same_group() {
     let member = world.alone();
     let commit = OffsetCommit {
         topic: "t".to_owned(),
+        topic_id: TOPIC,
         partition: 3,
         offset: 11,
         leader_epoch: 2,
@@ -375,11 +399,15 @@ fn a_replayed_log_is_the_same_group() {
     for record in &world.log {
         again.replay(record, at(5000)).expect("our own record");
     }
-    again.loaded();
+    again.loaded(at(20_000));
     assert_eq!(again.describe("g"), world.shard.describe("g"));
     assert_eq!(again.offsets("g"), world.shard.offsets("g"));
-    assert_eq!(again.heartbeat("g", &member, 1, at(5001)), Ok(()));
-    assert_eq!(again.wake_at(), Some(START.monotonic_ms + 5000 + 10_000));
+    assert_eq!(
+        again.wake_at(),
+        Some(START.monotonic_ms + 20_000 + 10_000),
+        "a session starts when loading has ended, not when its record was read"
+    );
+    assert_eq!(again.heartbeat("g", &member, 1, at(20_001)), Ok(()));
 }
 
 #[test]
@@ -388,6 +416,7 @@ fn offsets_of_an_empty_group_expire_and_the_group_with_them() {
     let member = world.alone();
     let commit = OffsetCommit {
         topic: "t".to_owned(),
+        topic_id: TOPIC,
         partition: 0,
         offset: 1,
         leader_epoch: -1,
@@ -426,4 +455,76 @@ fn a_pending_member_that_never_comes_is_forgotten() {
     assert_eq!(world.joined(again), None, "the pending one is waited for");
     world.tick(at(14_000));
     assert_eq!(world.joined(again).expect("it is over").generation, 2);
+}
+
+#[test]
+fn a_group_that_is_left_and_committed_nothing_goes_at_the_next_check() {
+    let mut world = World::new();
+    let member = world.alone();
+    let effects = &mut world.effects;
+    world.shard.expire(at(4000), effects);
+    assert_eq!(world.shard.list().len(), 1, "it has a member");
+    assert!(world.shard.leave("g", &[member], at(4000), effects).is_ok());
+    world.shard.expire(at(4001), effects);
+    assert_eq!(world.shard.list(), Vec::new());
+}
+
+#[test]
+fn members_that_join_at_the_same_moment_get_one_generation_even_without_a_delay() {
+    let mut world = World::new();
+    world.shard = GroupShard::new(GroupConfig {
+        initial_rebalance_delay_ms: 0,
+        ..config()
+    });
+    let (first, one) = world.enter(START);
+    let (_, other) = world.enter(START);
+    let mut now = START;
+    while let Some(wake) = world
+        .shard
+        .wake_at()
+        .filter(|at| *at < START.monotonic_ms + 100)
+    {
+        now.monotonic_ms = wake;
+        world.tick(now);
+    }
+    let (one, other) = (world.joined(one), world.joined(other));
+    let (one, other) = (one.expect("joined"), other.expect("joined"));
+    assert_eq!((one.generation, other.generation), (1, 1));
+    assert_eq!((one.leader, one.members.len()), (first, 2));
+}
+
+#[test]
+fn a_topic_does_not_get_the_offsets_of_an_earlier_one_of_its_name() {
+    let mut world = World::new();
+    let commit = Commit {
+        group: "g".to_owned(),
+        member: String::new(),
+        generation: -1,
+        offsets: vec![OffsetCommit {
+            topic: "t".to_owned(),
+            topic_id: TOPIC,
+            partition: 0,
+            offset: 42,
+            leader_epoch: -1,
+            metadata: String::new(),
+            retention_ms: -1,
+        }],
+    };
+    let effects = &mut world.effects;
+    assert!(world.shard.commit(commit, START, effects).is_ok());
+    let mut again = GroupShard::new(config());
+    for record in &effects.records {
+        again.replay(record, START).expect("our own record");
+    }
+    // deleted and created again while it was loading: the image knows the name
+    let later = Uuid([2; 16]);
+    assert!(again.offset("g", ("t", TOPIC), 0).is_some());
+    assert!(again.offset("g", ("t", TopicId::ZERO), 0).is_some());
+    assert!(again.offset("g", ("t", later), 0).is_none());
+    let mut dropped = Effects::default();
+    again.drop_topics(|_| Some(TOPIC), &mut dropped);
+    assert!(dropped.records.is_empty());
+    again.drop_topics(|_| Some(later), &mut dropped);
+    assert_eq!(dropped.records.len(), 1);
+    assert_eq!(again.offsets("g"), Vec::new());
 }

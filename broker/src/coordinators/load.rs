@@ -1,0 +1,120 @@
+//! Reads a partition of `__consumer_offsets` into its groups.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use highwater_coordinator::GroupRecord;
+use highwater_partition_log::Isolation;
+use highwater_protocol::records::split_batches;
+use highwater_types::StreamOffset;
+
+use super::shard::{Parts, now};
+use super::work::Work;
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 128 << 10;
+/// Stretches of the log that are read together, ahead of what is replayed.
+const STRETCHES_AHEAD: usize = 4;
+/// Offsets of a stretch, at least and at most.
+const STRETCH_OFFSETS: (StreamOffset, StreamOffset) = (16, 1000);
+/// The most that a batch may be once decompressed.
+const RECORDS_BYTES_MAX: usize = 256 << 20;
+
+/// Batches read from a part of the log, which may go on beyond them.
+struct Stretch {
+    end: StreamOffset,
+    batches: Vec<Bytes>,
+}
+
+/// Replays the partition from its start to its end.
+pub(super) async fn load(parts: &Parts, work: &mut Work) -> Result<(), String> {
+    let bounds = parts.log.bounds();
+    let end = bounds.confirmed;
+    let ahead = StreamOffset::try_from(STRETCHES_AHEAD).unwrap_or(1);
+    let (least, most) = STRETCH_OFFSETS;
+    let length = ((end - bounds.start) / ahead).clamp(least, most);
+    let starts = std::iter::successors(Some(bounds.start), |from| Some(from + length))
+        .take_while(|from| *from < end);
+    let mut stretches = futures::stream::iter(starts)
+        .map(|from| read_stretch(parts, from, end.min(from + length)))
+        .buffered(STRETCHES_AHEAD);
+    let mut at = bounds.start;
+    while let Some(stretch) = stretches.next().await {
+        let stretch = stretch?;
+        for batches in &stretch.batches {
+            at = replay(batches, at, work)?;
+        }
+        while at < stretch.end {
+            for batches in read(parts, at).await? {
+                at = replay(&batches, at, work)?;
+            }
+        }
+    }
+    let image = parts.metadata.image();
+    let id_of = |topic: &str| image.topic(topic).map(|topic| topic.id);
+    work.shard.drop_topics(id_of, &mut work.effects);
+    work.now = now(parts);
+    work.shard.loaded(work.now);
+    Ok(())
+}
+
+/// Reads up to the end of a stretch, or until it has enough for one.
+async fn read_stretch(
+    parts: &Parts,
+    from: StreamOffset,
+    end: StreamOffset,
+) -> Result<Stretch, String> {
+    let mut stretch = Stretch {
+        end,
+        batches: Vec::new(),
+    };
+    let (mut at, mut bytes) = (from, 0);
+    while at < end && bytes < READ_BYTES {
+        for batches in read(parts, at).await? {
+            bytes += batches.len();
+            let last = split_batches(&batches).map_err(|error| error.to_string())?;
+            at = last.last().map_or(at, |(header, _)| header.next_offset());
+            stretch.batches.push(batches);
+        }
+    }
+    Ok(stretch)
+}
+
+/// Whole batches from the one that holds `at`; at least one.
+async fn read(parts: &Parts, at: StreamOffset) -> Result<Vec<Bytes>, String> {
+    let read = parts
+        .log
+        .read_cold(at, READ_BYTES, true, Isolation::ReadUncommitted)
+        .await
+        .map_err(|error| error.to_string())?;
+    if read.batches.iter().all(Bytes::is_empty) {
+        return Err(format!("nothing is read offset={at}"));
+    }
+    Ok(read.batches)
+}
+
+/// Takes whole batches, without those that end at `at` or before; answers the offset after the last.
+fn replay(batches: &Bytes, at: StreamOffset, work: &mut Work) -> Result<StreamOffset, String> {
+    let mut next = at;
+    for (header, batch) in split_batches(batches).map_err(|error| error.to_string())? {
+        if header.next_offset() <= next {
+            continue;
+        }
+        next = header.next_offset();
+        let records = header
+            .records(&batch, RECORDS_BYTES_MAX)
+            .map_err(|error| error.to_string())?;
+        if header.is_control() {
+            continue;
+        }
+        for record in &records {
+            let record = record.map_err(|error| error.to_string())?;
+            let record = GroupRecord {
+                key: record.key.unwrap_or_default(),
+                value: record.value,
+            };
+            let replayed = work.shard.replay(&record, work.now);
+            replayed.map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(next)
+}

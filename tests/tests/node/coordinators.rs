@@ -1,0 +1,224 @@
+//! Coordinators where something is amiss: a store that takes nothing, topics that can't be made or are made otherwise.
+
+use anyhow::{Result, bail};
+use highwater_protocol::messages::delete_topics_request::DeleteTopicState;
+use highwater_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use highwater_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use highwater_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use highwater_protocol::messages::{
+    DeleteTopicsRequest, DescribeConfigsRequest, FindCoordinatorRequest, HeartbeatRequest,
+    JoinGroupRequest, MetadataRequest, MetadataRequestTopic, OffsetCommitRequest,
+    OffsetFetchRequest, SyncGroupRequest,
+};
+use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_tests::{Client, TestNode};
+use tempfile::TempDir;
+
+use super::faults;
+use super::groups::find_coordinator;
+
+fn commit(group: &str, offset: i64) -> OffsetCommitRequest {
+    OffsetCommitRequest {
+        group_id: StrBytes::from(group),
+        generation_id_or_member_epoch: -1,
+        topics: vec![OffsetCommitRequestTopic {
+            name: "t".into(),
+            partitions: vec![OffsetCommitRequestPartition {
+                committed_offset: offset,
+                committed_leader_epoch: -1,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+async fn committed(client: &mut Client, group: &str, offset: i64) -> Result<i16> {
+    let answer = client.send(&commit(group, offset), 7).await?;
+    Ok(answer.topics[0].partitions[0].error_code)
+}
+
+async fn fetched(client: &mut Client, group: &str) -> Result<(i16, i64)> {
+    let request = OffsetFetchRequest {
+        group_id: StrBytes::from(group),
+        topics: Some(vec![OffsetFetchRequestTopic {
+            name: "t".into(),
+            partition_indexes: vec![0],
+        }]),
+        ..Default::default()
+    };
+    let answer = client.send(&request, 7).await?;
+    let offset = answer
+        .topics
+        .first()
+        .map(|topic| topic.partitions[0].committed_offset);
+    Ok((answer.error_code, offset.unwrap_or(-1)))
+}
+
+/// A stable group of one; answers its heartbeat.
+async fn member(client: &mut Client, group: &str) -> Result<HeartbeatRequest> {
+    let join = JoinGroupRequest {
+        group_id: StrBytes::from(group),
+        session_timeout_ms: 6_000,
+        rebalance_timeout_ms: 6_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            metadata: bytes::Bytes::from_static(b"\0\0\0\0\0\0\xff\xff\xff\xff"),
+        }],
+        ..Default::default()
+    };
+    let joined = client.send(&join, 3).await?;
+    assert_eq!(joined.error_code, 0);
+    let sync = SyncGroupRequest {
+        group_id: StrBytes::from(group),
+        generation_id: joined.generation_id,
+        member_id: joined.member_id.clone(),
+        ..Default::default()
+    };
+    assert_eq!(client.send(&sync, 3).await?.error_code, 0);
+    Ok(HeartbeatRequest {
+        group_id: StrBytes::from(group),
+        generation_id: joined.generation_id,
+        member_id: joined.member_id,
+        ..Default::default()
+    })
+}
+
+// M2, D3
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_takes_nothing_stops_neither_heartbeats_nor_reads_of_offsets() -> Result<()> {
+    let settings = [
+        ("highwater.memory.limit", "64MiB"),
+        ("highwater.upload.interval.ms", "100"),
+        ("offsets.topic.num.partitions", "1"),
+    ];
+    let (node, faults) = faults::start(TempDir::new()?, &settings).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    find_coordinator(&mut client, "g").await?;
+    let beat = member(&mut client, "members").await?;
+    assert_eq!(committed(&mut client, "g", 0).await?, 0);
+    faults.fill_below(Some(faults::objects(&node)));
+    faults::fill(&mut client).await?;
+    let mut last = 0;
+    // what produce has filled leaves a reserve to coordinators, which ends too
+    loop {
+        match committed(&mut client, "g", last + 1).await? {
+            0 => last += 1,
+            code if code == ErrorCode::CoordinatorNotAvailable.code() => break,
+            code => bail!("{code} after {last} commits"),
+        }
+        assert!(last < 100_000, "memory has no end");
+    }
+    assert!(last > 10, "the reserve takes {last} commits");
+    assert_eq!(fetched(&mut client, "g").await?, (0, last));
+    assert_eq!(client.send(&beat, 3).await?.error_code, 0);
+    faults.fill_below(None);
+    for _ in 0..100 {
+        if committed(&mut client, "g", 7).await? == 0 {
+            assert_eq!(fetched(&mut client, "g").await?, (0, 7));
+            assert_eq!(client.send(&beat, 3).await?.error_code, 0);
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    bail!("commits do not resume")
+}
+
+// 24; the empty group id may commit and fetch, as old clients do
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_group_id_commits_and_a_topic_made_again_has_no_offsets() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    find_coordinator(&mut client, "g").await?;
+    find_coordinator(&mut client, "").await?;
+    for group in ["", "g"] {
+        assert_eq!(committed(&mut client, group, 42).await?, 0);
+        assert_eq!(fetched(&mut client, group).await?, (0, 42));
+    }
+    let delete = DeleteTopicsRequest {
+        topics: vec![DeleteTopicState {
+            name: Some("t".into()),
+            ..Default::default()
+        }],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    let deleted = client.send(&delete, 6).await?;
+    assert_eq!(deleted.responses[0].error_code, 0);
+    node.create_topic("t", 1, &[]).await?;
+    for group in ["", "g"] {
+        assert_eq!(fetched(&mut client, group).await?, (0, -1));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn internal_topics_are_made_by_metadata_as_by_their_coordinators() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    let mut client = node.client().await?;
+    let named = |name: &str| MetadataRequestTopic {
+        name: Some(StrBytes::from(name)),
+        ..Default::default()
+    };
+    let names = [
+        ("__consumer_offsets", "compact"),
+        ("__transaction_state", "compact"),
+        ("__share_group_state", "delete"),
+    ];
+    let mut request = MetadataRequest {
+        topics: Some(names.iter().map(|(name, _)| named(name)).collect()),
+        allow_auto_topic_creation: true,
+        ..Default::default()
+    };
+    let answer = client.send(&request, 8).await?;
+    for (topic, (name, policy)) in answer.topics.iter().zip(names) {
+        assert_eq!(topic.name.as_deref(), Some(name));
+        let told = (topic.error_code, topic.is_internal, topic.partitions.len());
+        assert_eq!(told, (0, true, 50), "{name}");
+        let describe = DescribeConfigsRequest {
+            resources: vec![DescribeConfigsResource {
+                resource_type: 2,
+                resource_name: StrBytes::from(name),
+                configuration_keys: Some(vec!["cleanup.policy".into()]),
+            }],
+            ..Default::default()
+        };
+        let described = client.send(&describe, 4).await?.results.remove(0);
+        assert_eq!(
+            described.configs[0].value.as_deref(),
+            Some(policy),
+            "{name}"
+        );
+    }
+    request.topics = Some(vec![named("__cluster_metadata")]);
+    let answer = client.send(&request, 8).await?;
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(answer.topics[0].error_code, unknown);
+    request.topics = None;
+    let all = client.send(&request, 8).await?;
+    assert_eq!(all.topics.len(), names.len());
+    Ok(())
+}
+
+// 25
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replication_factor_that_cannot_be_met_is_told_as_no_coordinator() -> Result<()> {
+    let node = TestNode::start(&[("offsets.topic.replication.factor", "3")]).await?;
+    let mut client = node.client().await?;
+    let request = FindCoordinatorRequest {
+        coordinator_keys: vec!["g".into()],
+        ..Default::default()
+    };
+    let found = client.send(&request, 6).await?.coordinators.remove(0);
+    assert_eq!(found.error_code, ErrorCode::CoordinatorNotAvailable.code());
+    let why = found.error_message.unwrap_or_default();
+    assert!(why.contains("replication factor of 3"), "{why}");
+    Ok(())
+}
