@@ -165,7 +165,8 @@ fn whole_file() -> Vec<u8> {
 async fn groups_after_a_kill(dir: &str, seed: u64, lie: Option<&str>) -> Result<usize> {
     let disk = disk(seed, lie)?;
     let log = start(recover(&disk, dir).await?.0);
-    // until files are made ahead
+    // until files are made ahead, also the one that a block's header may need
+    log.want(2 << 20);
     tokio::time::sleep(Duration::from_secs(5)).await;
     // the write is done, the sync is not
     disk.die_in(2);
