@@ -1,5 +1,5 @@
-//! The broker's metrics: what is counted as it happens. What is looked at when it is asked for is in [`sampled`], what
-//! there is of each topic and group in [`detail`].
+//! The broker's metrics: what is counted as it happens. What is looked at when it is asked for is in `sampled.rs`, what
+//! there is of each topic and group in `detail.rs`.
 
 pub(crate) mod detail;
 pub(crate) mod sampled;
