@@ -7,7 +7,12 @@ use tokio::time::Instant;
 
 /// The end of the WAL that no upload has taken, in pieces of an object each, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Backlog(VecDeque<Piece>);
+pub(crate) struct Backlog {
+    pieces: VecDeque<Piece>,
+    /// The sums of the pieces: they are asked for at every sync, however long the backlog is.
+    bytes: u64,
+    memory: u64,
+}
 
 #[derive(Debug)]
 struct Piece {
@@ -38,7 +43,9 @@ impl Backlog {
     /// Takes a batch; an object is full at `object_bytes`. It is cut between two groups of the WAL, for the batches of
     /// one group share their position.
     pub(crate) fn add(&mut self, batch: Durable, object_bytes: u64, now: Instant) {
-        if let Some(last) = self.0.back_mut()
+        self.bytes += batch.bytes;
+        self.memory += batch.memory;
+        if let Some(last) = self.pieces.back_mut()
             && (last.end == batch.end || (!last.is_cut && last.bytes < object_bytes))
         {
             last.end = batch.end;
@@ -46,7 +53,7 @@ impl Backlog {
             last.memory += batch.memory;
             return;
         }
-        self.0.push_back(Piece {
+        self.pieces.push_back(Piece {
             end: batch.end,
             bytes: batch.bytes,
             memory: batch.memory,
@@ -57,31 +64,32 @@ impl Backlog {
 
     /// Where the next object ends; the same again until it is uploaded.
     pub(crate) fn cut(&mut self) -> Option<WalPosition> {
-        let next = self.0.front_mut()?;
+        let next = self.pieces.front_mut()?;
         next.is_cut = true;
         Some(next.end)
     }
 
     /// Forgets what is uploaded and committed.
     pub(crate) fn uploaded(&mut self, end: WalPosition) {
-        while self.0.front().is_some_and(|piece| piece.end <= end) {
-            self.0.pop_front();
+        while let Some(piece) = self.pieces.pop_front_if(|piece| piece.end <= end) {
+            self.bytes -= piece.bytes;
+            self.memory -= piece.memory;
         }
     }
 
     /// Bytes of its batches.
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.iter().map(|piece| piece.bytes).sum()
+        self.bytes
     }
 
     /// Bytes of memory that its batches hold.
     pub(crate) fn memory(&self) -> u64 {
-        self.0.iter().map(|piece| piece.memory).sum()
+        self.memory
     }
 
     /// When the oldest batch became durable.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.0.front().map(|piece| piece.since)
+        self.pieces.front().map(|piece| piece.since)
     }
 }
 
@@ -126,5 +134,6 @@ mod tests {
         assert_eq!((backlog.bytes(), backlog.cut()), (1, Some(at(60))));
         backlog.uploaded(at(60));
         assert!(backlog.oldest().is_none() && backlog.cut().is_none());
+        assert_eq!((backlog.bytes(), backlog.memory()), (0, 0));
     }
 }

@@ -7,7 +7,7 @@ use highwater_types::{StreamOffset, StreamRange, Timestamp};
 
 use crate::{DeltaFold, Folded};
 
-/// What a claim after the checkpoint weighs beside its deltas: whoever opens the stream reads a directory for it.
+/// What a claim after the checkpoint weighs beside its deltas: opening the stream reads a directory for it.
 const CLAIM_WEIGHT: usize = 1 << 10;
 /// What a delta weighs beside its bytes: its place in a directory and in memory.
 const DELTA_WEIGHT: usize = 48;
@@ -21,6 +21,8 @@ pub(crate) struct Folding {
     /// Empty for no state.
     checkpoint: Bytes,
     deltas: Arc<Deltas>,
+    /// What they weigh: whether a checkpoint is due is asked of every stream at every upload.
+    deltas_weight: usize,
     /// How many claims came after the checkpoint.
     claims: usize,
     /// The end of the oldest claim whose object is kept for the state when its records are trimmed.
@@ -36,6 +38,7 @@ impl Default for Folding {
         Self {
             checkpoint: Bytes::new(),
             deltas: Arc::default(),
+            deltas_weight: 0,
             claims: 0,
             oldest: None,
             forget_before: Timestamp::MIN,
@@ -63,7 +66,9 @@ impl Folding {
     ) {
         self.claims += 1;
         self.oldest.get_or_insert(end);
+        let known = self.deltas.len();
         Arc::make_mut(&mut self.deltas).extend(deltas);
+        self.deltas_weight += weight(&self.deltas[known..]);
     }
 
     /// What was last touched before a time is of no use any more, which leaves about so many bytes.
@@ -77,8 +82,7 @@ impl Folding {
     /// objects are kept for it alone.
     pub(crate) fn is_due(&self, start: StreamOffset, claim: Option<&Deltas>) -> bool {
         let claims = self.claims + usize::from(claim.is_some());
-        let deltas = self.deltas.iter().chain(claim.into_iter().flatten());
-        let deltas: usize = deltas.map(|(_, delta)| delta.len() + DELTA_WEIGHT).sum();
+        let deltas = self.deltas_weight + claim.map_or(0, |deltas| weight(deltas));
         let bytes = self.checkpoint.len();
         let outweighs = claims > 0 && claims * CLAIM_WEIGHT + deltas >= bytes;
         let has_shrunk = self.left_bytes.is_some_and(|left| bytes / 2 > left);
@@ -91,6 +95,11 @@ impl Folding {
         deltas.extend(now);
         fold.fold(&self.checkpoint, &deltas, self.forget_before)
     }
+}
+
+fn weight(deltas: &[(StreamRange, Bytes)]) -> usize {
+    let weights = deltas.iter().map(|(_, delta)| delta.len() + DELTA_WEIGHT);
+    weights.sum()
 }
 
 #[cfg(test)]
