@@ -1,4 +1,4 @@
-//! Room for produce: whoever waits for it wakes the uploader, and who waits long is told of (rules M1, D3).
+//! Room for produce: a request that waits for it wakes the uploader, and a long wait is logged (rules M1, D3).
 
 use std::error::Error;
 use std::future::poll_fn;

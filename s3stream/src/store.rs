@@ -283,7 +283,8 @@ impl ObjectStreamStore {
         ]
     }
 
-    /// Takes a stream's start as the metadata has it: who asked for a trim may have gone, or its answer was lost.
+    /// Takes a stream's start as the metadata has it: the request that asked for a trim may
+    /// have been given up, or its answer lost.
     pub fn trimmed(&self, id: StreamId, start: StreamOffset) {
         let streams = &self.shared.streams;
         let streams = streams.read().unwrap_or_else(PoisonError::into_inner);
@@ -292,7 +293,7 @@ impl ObjectStreamStore {
         }
     }
 
-    /// Lets go of a stream that was deleted; what is cached of it is dropped, and who watches its bounds is told.
+    /// Lets go of a stream that was deleted; what is cached of it is dropped, and watchers of its bounds are woken.
     pub fn forget(&self, id: StreamId) {
         let gone = self
             .shared

@@ -62,7 +62,7 @@ impl ObjectStream {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells who watches the bounds, though they are as they were.
+    /// Wakes the watchers of the bounds, though these are as they were.
     pub(crate) fn tell(&self) {
         self.bounds.send_modify(|_as_it_was| {});
     }

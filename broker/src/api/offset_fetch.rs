@@ -157,7 +157,7 @@ async fn find(
     Ok(answers.collect())
 }
 
-/// The name and, if it exists, the id of a topic whose offsets may be seen.
+/// The name and, if it exists, the id of a topic, if the client may see its offsets.
 fn identify(
     ctx: &RequestContext,
     topic: &OffsetFetchRequestTopics,

@@ -3,8 +3,8 @@
 //! What only reads is done at once. What may write waits in line until the log has room for it, out of the coordinators'
 //! reserve (M2), and is refused after its deadline: a store that takes nothing stops commits and rebalances, never
 //! heartbeats or reads. The records of all that were waiting go into one batch. A write is applied when it is appended;
-//! whoever asked is answered when that is durable. Where an append fails after its state has moved, the groups are loaded
-//! again. When the log ends, the state is dropped and everybody waiting is answered `NOT_COORDINATOR`.
+//! the client is answered when that is durable. Where an append fails after its state has moved, the groups are loaded
+//! again; requests that waited are answered `NOT_COORDINATOR`, as they are when the task ends.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -166,7 +166,7 @@ impl Running<'_> {
         }
     }
 
-    /// The store or the disk is full: who waits is told so, and it is tried again later.
+    /// The store or the disk is full: writes that wait are refused, and room is asked for again later.
     fn refused(&mut self, error: &StreamError) {
         tracing::warn!(partition = self.parts.index, %error, "groups cannot be written for now");
         self.rests_until = Some(Instant::now() + REST);

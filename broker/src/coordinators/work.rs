@@ -102,7 +102,7 @@ impl Work {
     }
 }
 
-/// Answers somebody who may have gone.
+/// Sends an answer; that the client does not wait any more is no error.
 pub(super) fn tell<T>(to: oneshot::Sender<T>, answer: T) {
     if to.send(answer).is_err() {
         tracing::trace!("a client did not wait for its group's answer");

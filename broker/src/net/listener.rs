@@ -158,17 +158,18 @@ pub(crate) async fn serve(
 }
 
 fn log_end(ended: &Ended, peer: std::net::SocketAddr) {
-    match ended {
-        Ended::Read(ReadError::Length { .. }) => RefusedFrame::Length.count(),
-        Ended::Read(ReadError::Tls) => RefusedFrame::Tls.count(),
-        Ended::Read(ReadError::Stalled) => RefusedFrame::Stalled.count(),
-        _ => {}
+    let refused = match ended {
+        Ended::Read(ReadError::Length { .. }) => Some(RefusedFrame::Length),
+        Ended::Read(ReadError::Tls) => Some(RefusedFrame::Tls),
+        Ended::Read(ReadError::Stalled) => Some(RefusedFrame::Stalled),
+        _ => None,
+    };
+    if let Some(refused) = refused {
+        refused.count();
     }
-    match ended {
-        Ended::Read(ReadError::Length { .. } | ReadError::Tls | ReadError::Stalled)
-        | Ended::Slow => {
-            tracing::info!(client = %peer, error = %ended, "connection closed");
-        }
-        _ => tracing::debug!(client = %peer, error = %ended, "connection closed"),
+    if refused.is_some() || matches!(ended, Ended::Slow) {
+        tracing::info!(client = %peer, error = %ended, "connection closed");
+    } else {
+        tracing::debug!(client = %peer, error = %ended, "connection closed");
     }
 }

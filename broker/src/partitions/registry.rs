@@ -134,7 +134,7 @@ impl Partitions {
         failed.len()
     }
 
-    /// Says which could not be opened; who waits for one of them is told.
+    /// Says which could not be opened; requests that wait for one of them are woken.
     pub(super) fn set_failed(&self, keys: BTreeSet<Key>) {
         *self.failed.write().unwrap_or_else(PoisonError::into_inner) = keys;
         self.changes.send_modify(|count| *count += 1);

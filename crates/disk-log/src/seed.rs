@@ -1,4 +1,4 @@
-//! The file beside a log's own that says whose blocks are whose.
+//! The file with a log's seed, by which its blocks are told from bytes that clients wrote.
 
 use std::io;
 use std::path::Path;

@@ -46,7 +46,7 @@ impl ProducerMemory {
 /// What was forgotten, for the checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Forgotten {
-    /// Everybody who appended last before this.
+    /// Every producer that appended last before this.
     pub(crate) before: Timestamp,
     /// What a checkpoint of the rest takes.
     pub(crate) left_bytes: usize,
@@ -74,7 +74,7 @@ impl Producers {
         self.state.check(batch)
     }
 
-    /// Takes a batch that was appended; where memory is short, those who are idle for longest are forgotten.
+    /// Takes a batch that was appended; where memory is short, the producers that are idle for longest are forgotten.
     pub(crate) fn add(&mut self, batch: &ProducerBatch, range: &StreamRange) -> Option<Forgotten> {
         let known = self.state.len();
         self.state.add(batch, range);
@@ -84,7 +84,7 @@ impl Producers {
         Some(self.forget(Timestamp::MIN))
     }
 
-    /// Forgets who appended nothing since, and, while memory is short, those who are idle for longest.
+    /// Forgets producers that appended nothing since, and, while memory is short, those that are idle for longest.
     pub(crate) fn forget(&mut self, before: Timestamp) -> Forgotten {
         let mut before = before;
         self.state.forget(before);

@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 
 /// A number of bytes that may be held at once. Cheap to clone.
 ///
-/// Waiters are served in turn: a large one is not starved by small ones that come later. So who waits is to be polled
-/// until he has it or gives up: one whose turn it is, left unpolled, holds up everybody behind. A budget may keep a
+/// Waiters are served in turn: a large one is not starved by small ones that come later. So a waiter is to be polled
+/// until it has its bytes or gives up: one that is first in line and not polled holds up all behind it. A budget may keep a
 /// reserve, which has a line of its own, so that what must go on does not stand behind what may wait.
 #[derive(Debug, Clone)]
 pub struct ByteBudget(Arc<Inner>);
@@ -24,7 +24,7 @@ struct Inner {
     reserved_line: Line,
 }
 
-/// Those who wait, one behind the other.
+/// The waiters, one behind the other.
 #[derive(Debug, Default)]
 struct Line {
     turn: tokio::sync::Mutex<()>,

@@ -74,7 +74,7 @@ async fn commit(
     loop {
         match commit_once(shared, commit.clone()).await {
             Ok(()) => break,
-            // a start says so and ends: whoever started it is told, where a start that hangs tells nobody
+            // a start ends with the reason: one that waited here would tell nobody why
             Err(error @ StreamError::Unavailable { .. }) if !recovering => {
                 shared.upload_failed(&error);
                 tokio::time::sleep(REST).await;

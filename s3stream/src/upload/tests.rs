@@ -396,7 +396,7 @@ async fn an_upload_that_is_refused_for_good_ends_the_node_epoch() {
     }
 }
 
-// U2: a number of ours names a body of ours, whoever says that it is there
+// U2: a number of ours names a body of ours: that the key exists is not enough
 #[tokio::test(start_paused = true)]
 async fn an_object_of_another_process_in_its_place_ends_the_node_epoch() {
     let node = Node::start(LIMITS).await;
@@ -493,7 +493,7 @@ async fn what_gathered_in_an_outage_goes_in_objects_of_bounded_size() {
     );
 }
 
-// D3, M1: who waits is seen, and its end too
+// D3, M1: that requests wait is seen, and its end too
 #[tokio::test(start_paused = true)]
 async fn produce_that_is_held_back_is_seen_until_it_goes_on() {
     let limits = Limits {

@@ -73,8 +73,8 @@ pub(crate) struct Group {
 
 /// How long a new member is waited with, while its group prepares; milliseconds (`NEW_MEMBER_JOIN_TIMEOUT`).
 const NEW_MEMBER_TIMEOUT_MS: u64 = 5 * 60 * 1000;
-/// The shortest wait of a first rebalance, milliseconds: who joins at the same moment gets the same generation, as with
-/// Kafka, whose timers run at their next tick.
+/// The shortest wait of a first rebalance, milliseconds: members that join at the same moment get the same generation, as
+/// in Kafka, where a timer that is due runs at the next tick.
 const TICK_MS: u64 = 5;
 /// The protocol type of consumers, whose metadata is understood.
 const CONSUMER: &str = "consumer";
