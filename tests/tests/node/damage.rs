@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -39,6 +39,15 @@ impl Write for Said {
 impl Said {
     /// Hears all that runs on this thread, until the guard is dropped.
     fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        // While there is one subscriber, tracing asks only the thread that comes by an event first whether anybody wants
+        // it, and keeps the answer: another test's thread, which has none, would silence it here. With one for all
+        // threads every answer is yes.
+        static FOR_ALL_THREADS: Once = Once::new();
+        FOR_ALL_THREADS.call_once(|| {
+            let subscriber = tracing_subscriber::fmt().with_writer(std::io::sink);
+            tracing::subscriber::set_global_default(subscriber.finish())
+                .expect("it is the only one");
+        });
         let said = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
