@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use highwater_io::net::{Acceptor, Network, TcpNetwork};
 use highwater_io::{Device, DirLock, RealDevice, RealThreads, Threads};
@@ -145,6 +146,9 @@ pub enum NodeError {
     Metrics(String),
 }
 
+/// A start waits for partitions as long as another one opens within this time; then it listens without the rest.
+const OPENING_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
@@ -205,8 +209,9 @@ impl Node {
             config: Arc::clone(&config),
         });
         let mut opener = PartitionOpener::new(Arc::clone(&broker));
-        opener.follow(broker.metadata.image()).await;
+        opener.follow(broker.metadata.image());
         tasks.spawn(TaskKind::PartitionOpener, opener.run());
+        broker.partitions.wait_tried(OPENING_PATIENCE).await;
         let groups = coordinators::follow(Arc::clone(&broker), tasks.clone());
         tasks.spawn(TaskKind::Coordinator, groups);
         tasks.spawn(

@@ -6,6 +6,7 @@ use highwater_runtime::reasons;
 use highwater_s3stream::UploadStatus;
 
 use crate::broker::Broker;
+use crate::partitions::Progress;
 
 /// The state of what a node needs, a line each.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Readiness {
             ],
             [
                 ("object store", failing(&uploads)),
-                ("partitions", failed(broker.partitions.failed())),
+                ("partitions", open(broker.partitions.progress())),
             ],
         )
     }
@@ -74,10 +75,19 @@ fn failing(uploads: &UploadStatus) -> Result<(), String> {
     })
 }
 
-fn failed(partitions: usize) -> Result<(), String> {
-    match partitions {
-        0 => Ok(()),
-        count => Err(format!("{count} cannot be opened, it is tried again")),
+fn open(partitions: Progress) -> Result<(), String> {
+    let Progress {
+        open,
+        opening,
+        failed,
+    } = partitions;
+    match (opening, failed) {
+        (0, 0) => Ok(()),
+        (_, 0) => Err(format!("{open} are open, {opening} are being opened")),
+        (0, _) => Err(format!("{failed} cannot be opened, it is tried again")),
+        (_, _) => Err(format!(
+            "{open} are open, {opening} are being opened, {failed} cannot be opened: it is tried again"
+        )),
     }
 }
 
@@ -95,6 +105,26 @@ mod tests {
         ] {
             let told = Readiness::told([("a", needed)], [("b", wanted)]);
             assert_eq!((told.is_ready, told.text.as_str()), (is_ready, text));
+        }
+    }
+
+    #[test]
+    fn partitions_that_are_not_open_are_counted() {
+        for ((opening, failed), told) in [
+            ((0, 0), Ok(())),
+            ((2, 0), Err("7 are open, 2 are being opened")),
+            ((0, 3), Err("3 cannot be opened, it is tried again")),
+            (
+                (2, 3),
+                Err("7 are open, 2 are being opened, 3 cannot be opened: it is tried again"),
+            ),
+        ] {
+            let progress = Progress {
+                open: 7,
+                opening,
+                failed,
+            };
+            assert_eq!(open(progress), told.map_err(str::to_owned));
         }
     }
 }

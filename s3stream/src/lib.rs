@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 pub use highwater_object_format::RollPart;
 use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, ObjectId, StreamId, StreamOffset, StreamRange, Timestamp,
@@ -14,6 +15,7 @@ use highwater_types::{
 pub use highwater_wal::{
     AppendPermit, AppendReceipt, HEAD_BYTES, Share, StreamBatch, record_bytes,
 };
+use tokio::sync::Semaphore;
 
 mod backlog;
 mod cache;
@@ -122,11 +124,15 @@ pub struct OpenedStream {
     pub rolls: Vec<Roll>,
 }
 
+/// One of the streams that were asked for, by its place, and what became of it.
+pub type Opened = (usize, Result<OpenedStream, StreamError>);
+
 /// The streams of a node.
 #[async_trait]
 pub trait StreamStore: Debug + Send + Sync + 'static {
-    /// Opens streams, many in one metadata command; answers in the order asked.
-    async fn open(&self, streams: Vec<OpenStream>) -> Vec<Result<OpenedStream, StreamError>>;
+    /// Opens streams, many in one metadata command, and reads as many together as there are slots: each is answered when
+    /// it is open, by its place among those asked, and waits for no other. No two openings of a stream may overlap.
+    fn open(&self, streams: Vec<OpenStream>, slots: &Arc<Semaphore>) -> BoxStream<'static, Opened>;
     /// Room for a whole request (M1): see [`highwater_wal::WriteAheadLog::reserve`].
     async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, StreamError>;
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::stream::{BoxStream, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
 use highwater_object_format::StreamDirectory;
 use highwater_object_storage::{ObjectStorage, layout};
 use highwater_runtime::{ByteBudget, TaskKind, Tasks};
@@ -16,7 +17,7 @@ use highwater_types::{
     WalPosition,
 };
 use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, Share, WalError, WriteAheadLog};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::backlog::{Backlog, Durable};
@@ -26,7 +27,7 @@ use crate::pressure::UploadStatus;
 use crate::read::{ObjectReader, after_checkpoint};
 use crate::stream::{ObjectStream, State};
 use crate::{
-    AppendPermit, Claim, DeltaFold, OpenStream, OpenedStream, StreamBounds, StreamError,
+    AppendPermit, Claim, DeltaFold, OpenStream, Opened, OpenedStream, StreamBounds, StreamError,
     StreamMetadata, StreamStore,
 };
 use crate::{metrics, rolls, upload};
@@ -140,8 +141,7 @@ impl Shared {
     }
 }
 
-/// Streams that are opened together, and directories that are read together for each of them.
-const OPENED_AT_ONCE: usize = 16;
+/// Directories that are read together for each stream that is opened.
 const DIRECTORIES_AT_ONCE: usize = 4;
 
 /// How long a stop waits for its last upload.
@@ -357,6 +357,24 @@ impl ObjectStreamStore {
         Ok(Some((claim, Bytes::copy_from_slice(state))))
     }
 
+    /// Takes streams over for this node, in one command; answers the bounds of each.
+    async fn take(&self, streams: &[OpenStream]) -> Vec<Result<StreamBounds, StreamError>> {
+        let wanted: Vec<_> = streams
+            .iter()
+            .map(|stream| (stream.id, stream.epoch))
+            .collect();
+        match self.shared.metadata.open(&wanted).await {
+            Ok(bounds) => bounds,
+            Err(error) => {
+                let reason = error.to_string();
+                let same = || StreamError::Unavailable {
+                    reason: reason.clone(),
+                };
+                streams.iter().map(|_| Err(same())).collect()
+            }
+        }
+    }
+
     async fn open_one(
         &self,
         asked: &OpenStream,
@@ -434,28 +452,24 @@ impl ObjectStreamStore {
 
 #[async_trait]
 impl StreamStore for ObjectStreamStore {
-    async fn open(&self, asked: Vec<OpenStream>) -> Vec<Result<OpenedStream, StreamError>> {
-        let wanted: Vec<_> = asked
-            .iter()
-            .map(|stream| (stream.id, stream.epoch))
-            .collect();
-        let answers = match self.shared.metadata.open(&wanted).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                let reason = error.to_string();
-                let same = || StreamError::Unavailable {
-                    reason: reason.clone(),
-                };
-                return asked.iter().map(|_| Err(same())).collect();
-            }
+    fn open(&self, asked: Vec<OpenStream>, slots: &Arc<Semaphore>) -> BoxStream<'static, Opened> {
+        let (store, slots) = (self.clone(), Arc::clone(slots));
+        let taken = async move {
+            let bounds = store.take(&asked).await;
+            let open_one = |(at, (stream, bounds)): (usize, (OpenStream, Result<_, _>))| {
+                let (store, slots) = (store.clone(), Arc::clone(&slots));
+                async move {
+                    let opened = async {
+                        let _slot = slots.acquire().await;
+                        store.open_one(&stream, bounds?).await
+                    };
+                    (at, opened.await)
+                }
+            };
+            let all = asked.into_iter().zip(bounds).enumerate();
+            all.map(open_one).collect::<FuturesUnordered<_>>()
         };
-        let open_one = |(stream, bounds): (OpenStream, Result<StreamBounds, StreamError>)| {
-            let store = self.clone();
-            async move { store.open_one(&stream, bounds?).await }
-        };
-        let all = asked.into_iter().zip(answers);
-        let opened = futures::stream::iter(all).map(open_one);
-        opened.buffered(OPENED_AT_ONCE).collect().await
+        taken.flatten_stream().boxed()
     }
 
     async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, StreamError> {

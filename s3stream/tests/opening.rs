@@ -1,6 +1,6 @@
 //! Opening streams asks an object store that takes its time for many things at once, and not for too many.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use highwater_object_format::{BatchEntry, ObjectHeader, ObjectWriter};
 use highwater_object_storage::{
@@ -23,14 +24,17 @@ use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset,
     StreamRange, Timestamp, Uuid, WalPosition,
 };
+use tokio::sync::Semaphore;
 
 const STREAMS: u64 = 40;
+const SLOTS: usize = 16;
 const CLAIMS: u64 = 8;
 const REQUEST: Duration = Duration::from_millis(10);
 
-/// A store whose reads take a while; it counts those that it is asked for at the same time.
+/// A store whose reads take a while, some of them for ever; it counts those that it is asked for at the same time.
 #[derive(Debug, Default)]
 struct Slow {
+    stalled: Vec<ObjectKey>,
     inner: MemoryStorage,
     now: AtomicUsize,
     most: AtomicUsize,
@@ -66,6 +70,9 @@ impl ObjectStorage for Slow {
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
         tokio::time::sleep(REQUEST).await;
+        if self.stalled.contains(key) {
+            std::future::pending::<()>().await;
+        }
         self.now.fetch_sub(1, Ordering::SeqCst);
         self.inner.get_suffix(key, bytes, class).await
     }
@@ -165,14 +172,18 @@ impl DeltaFold for NoFold {
     }
 }
 
-/// An object with one batch of a stream at an offset, whose delta is the offset.
-async fn object(store: &Slow, stream: u64, at: u64) -> Claim {
-    let id = ObjectId {
+fn id_of(stream: u64, at: u64) -> ObjectId {
+    ObjectId {
         node: NodeId(1),
         epoch: NodeEpoch(1),
         kind: ObjectKind::Upload,
         number: stream * CLAIMS + at,
-    };
+    }
+}
+
+/// An object with one batch of a stream at an offset, whose delta is the offset.
+async fn object(store: &Slow, stream: u64, at: u64) -> Claim {
+    let id = id_of(stream, at);
     let mut writer = ObjectWriter::new(&ObjectHeader {
         cluster: Uuid([1; 16]),
         id,
@@ -207,14 +218,13 @@ async fn object(store: &Slow, stream: u64, at: u64) -> Claim {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn streams_are_opened_many_at_a_time_and_not_all() {
-    let storage = Arc::new(Slow::default());
+/// Streams of eight claims each, in a store of them.
+async fn streams_of(storage: &Arc<Slow>) -> (ObjectStreamStore, Vec<OpenStream>) {
     let mut known = BTreeMap::new();
     for stream in 0..STREAMS {
         let mut claims = Vec::new();
         for at in 0..CLAIMS {
-            claims.push(object(&storage, stream, at).await);
+            claims.push(object(storage, stream, at).await);
         }
         known.insert(StreamId(stream), claims);
     }
@@ -225,7 +235,7 @@ async fn streams_are_opened_many_at_a_time_and_not_all() {
         grace: Duration::from_secs(60),
     };
     let parts = Parts {
-        storage: Arc::<Slow>::clone(&storage),
+        storage: Arc::<Slow>::clone(storage),
         metadata: Arc::new(Known(known)),
         fold: Arc::new(NoFold),
         tasks: Tasks::default(),
@@ -236,24 +246,55 @@ async fn streams_are_opened_many_at_a_time_and_not_all() {
         nonce: Uuid([2; 16]),
         floor: WalPosition::default(),
     };
-    let streams = ObjectStreamStore::new(config, parts);
     let asked = (0..STREAMS).map(|id| OpenStream {
         id: StreamId(id),
         epoch: LeaderEpoch(1),
         label: Bytes::new(),
     });
+    (ObjectStreamStore::new(config, parts), asked.collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_are_opened_many_at_a_time_and_not_all() {
+    let storage = Arc::new(Slow::default());
+    let (streams, asked) = streams_of(&storage).await;
+    let slots = Arc::new(Semaphore::new(SLOTS));
     let begin = tokio::time::Instant::now();
-    let opened = streams.open(asked.collect()).await;
+    let opened: Vec<_> = streams.open(asked, &slots).collect().await;
     let took = begin.elapsed();
     let deltas: Vec<u64> = (0..CLAIMS).collect();
-    for stream in opened {
+    let mut places = BTreeSet::new();
+    for (at, stream) in opened {
+        places.insert(at);
         let stream = stream.expect("opens");
         let found = stream.deltas.iter();
         let found = found.map(|(_, delta)| u64::from_be_bytes(delta[..].try_into().expect("8")));
         assert_eq!(found.collect::<Vec<_>>(), deltas, "in order");
     }
+    assert_eq!(places.len() as u64, STREAMS, "each once");
     // of the 320 requests
     assert!(took < REQUEST * 20, "{took:?}");
     let most = storage.most.load(Ordering::SeqCst);
     assert!((32..=64).contains(&most), "{most}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_reads_stall_holds_up_no_other() {
+    let stalled = [3, 20];
+    let storage = Arc::new(Slow {
+        stalled: stalled
+            .map(|stream| layout::object(id_of(stream, 5)))
+            .into(),
+        ..Slow::default()
+    });
+    let (streams, asked) = streams_of(&storage).await;
+    let mut opening = streams.open(asked, &Arc::new(Semaphore::new(SLOTS)));
+    let mut open = BTreeSet::new();
+    while let Ok(next) = tokio::time::timeout(REQUEST * 100, opening.next()).await {
+        let (at, opened) = next.expect("two are left");
+        assert!(opened.is_ok(), "{opened:?}");
+        open.insert(at as u64);
+    }
+    let others = (0..STREAMS).filter(|stream| !stalled.contains(stream));
+    assert_eq!(open, others.collect());
 }

@@ -7,4 +7,4 @@ mod registry;
 
 pub(crate) use fetch_session::{FetchKey, FetchPlan, FetchSessions, SessionError, Told, Wanted};
 pub(crate) use opener::PartitionOpener;
-pub(crate) use registry::{Partition, Partitions};
+pub(crate) use registry::{Partition, Partitions, Progress};

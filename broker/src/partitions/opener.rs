@@ -1,28 +1,38 @@
 //! Opens and closes partitions as the image says.
+//!
+//! No opening waits for another: what the object store does not answer holds up its own partition alone, and the image is
+//! followed meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::{BoxStream, SelectAll};
 use highwater_kraft_meta::{MetadataImage, PartitionImage, TopicImage};
 use highwater_partition_log::{LogContext, PartitionLog};
 use highwater_runtime::{Backoff, reasons};
 use highwater_s3stream::{OpenStream, OpenedStream, StreamError, StreamStore};
-use highwater_types::TopicId;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Partition;
+use super::registry::Key;
 use crate::broker::Broker;
 use crate::log_config::log_config;
 use crate::stream_metadata::label;
 
 /// Follows the image.
-#[derive(Debug)]
 pub(crate) struct PartitionOpener {
     broker: Arc<Broker>,
     seen: Arc<MetadataImage>,
+    /// What is being opened: one attempt at a time for each.
+    opening: BTreeSet<Key>,
+    attempts: SelectAll<BoxStream<'static, Attempt>>,
     /// What could not be opened.
-    failed: BTreeMap<(TopicId, i32), Failed>,
+    failed: BTreeMap<Key, Failed>,
+    first_slots: Arc<Semaphore>,
+    again_slots: Arc<Semaphore>,
 }
 
 /// One partition that could not be opened.
@@ -37,12 +47,20 @@ struct Failed {
 /// some requests to the store.
 const REST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(60);
+/// Streams that are read together when they are first opened, and, apart from those, when it is tried again: what fails
+/// time and again holds up nothing that has not.
+const FIRST_AT_ONCE: usize = 16;
+const AGAIN_AT_ONCE: usize = 4;
+/// Openings that are taken note of together.
+const NOTED_AT_ONCE: usize = 64;
 
+#[derive(Debug, Clone)]
 struct Wanted {
-    topic: Arc<TopicImage>,
-    index: i32,
+    key: Key,
     stream: OpenStream,
 }
+
+type Attempt = (Wanted, Result<OpenedStream, StreamError>);
 
 impl PartitionOpener {
     /// An opener that has seen nothing.
@@ -51,7 +69,11 @@ impl PartitionOpener {
         Self {
             broker,
             seen: Arc::default(),
+            opening: BTreeSet::new(),
+            attempts: SelectAll::new(),
             failed: BTreeMap::new(),
+            first_slots: Arc::new(Semaphore::new(FIRST_AT_ONCE)),
+            again_slots: Arc::new(Semaphore::new(AGAIN_AT_ONCE)),
         }
     }
 
@@ -60,30 +82,33 @@ impl PartitionOpener {
         let mut images = self.broker.metadata.watch();
         loop {
             let image = Arc::clone(&images.borrow_and_update());
-            self.follow(image).await;
-            let next = self.failed.values().map(|failed| failed.again_at).min();
-            let changed = match next {
-                // the store may answer again without anything having changed
-                Some(at) => match tokio::time::timeout_at(at, images.changed()).await {
-                    Ok(changed) => changed,
-                    Err(_elapsed) => continue,
+            self.follow(image);
+            self.try_again();
+            let resting = self.failed.iter();
+            let resting = resting.filter(|(key, _)| !self.opening.contains(key));
+            let next = resting.map(|(_, failed)| failed.again_at).min();
+            let mut ended = (&mut self.attempts).ready_chunks(NOTED_AT_ONCE);
+            // cancellation safe: the attempts live outside, and none is taken from them before it is handed over
+            tokio::select! {
+                changed = images.changed() => if changed.is_err() {
+                    return;
                 },
-                None => images.changed().await,
-            };
-            if changed.is_err() {
-                return;
+                Some(ended) = ended.next() => self.note(ended),
+                // the store may answer again without anything having changed
+                () = rest(next) => {}
             }
         }
     }
 
-    /// Opens what is new and what is to be tried again in one command, changes configurations, closes what is gone. Costs
-    /// what changed.
-    pub(crate) async fn follow(&mut self, image: Arc<MetadataImage>) {
+    /// Begins to open what is new, changes configurations, closes what is gone. Costs what changed.
+    pub(crate) fn follow(&mut self, image: Arc<MetadataImage>) {
+        if Arc::ptr_eq(&image, &self.seen) {
+            return;
+        }
         let mut wanted = Vec::new();
         for topic in &image.topics_changed_since(&self.seen) {
             self.look_at(topic, &mut wanted);
         }
-        self.try_again(&image, &mut wanted);
         if image.has_lost_topics_of(&self.seen) {
             for partition in self.broker.partitions.retain(&image) {
                 if let Some(gone) = partition.topic.partition(partition.index) {
@@ -95,83 +120,109 @@ impl PartitionOpener {
             self.broker.streams.trimmed(stream, start);
         }
         self.seen = image;
-        if !wanted.is_empty() {
-            self.open(wanted).await;
-        }
+        let broker = &self.broker;
+        self.failed.retain(|key, _| {
+            let is_led = leads(broker, &self.seen, *key).is_some();
+            if !is_led {
+                broker.partitions.forget(*key);
+            }
+            is_led
+        });
+        self.open(wanted, &Arc::clone(&self.first_slots));
     }
 
-    /// Adds what failed and has rested; forgets what is gone.
-    fn try_again(&mut self, image: &MetadataImage, wanted: &mut Vec<Wanted>) {
-        let before = self.failed.len();
-        let us = Some((self.broker.config.node_id, self.broker.epoch));
-        self.failed.retain(|(topic, index), _| {
-            let topic = image.topic_by_id(*topic);
-            let partition = topic.and_then(|topic| topic.partition(*index));
-            partition.is_some_and(|partition| partition.leader == us)
-        });
-        if self.failed.len() < before {
-            self.tell_failed();
-        }
+    /// Begins to open what failed and has rested.
+    fn try_again(&mut self) {
         let now = Instant::now();
-        for (&(id, index), _) in self.failed.iter().filter(|(_, one)| one.again_at <= now) {
-            let topic = image.topic_by_id(id);
-            if let Some((topic, partition)) = topic.and_then(|t| Some((t, t.partition(index)?))) {
-                self.want(topic, index, partition, wanted);
+        let rested = self.failed.iter().filter(|(_, one)| one.again_at <= now);
+        let keys = rested
+            .map(|(key, _)| *key)
+            .filter(|key| !self.opening.contains(key));
+        let wanted = keys.filter_map(|key| {
+            let (_, partition) = leads(&self.broker, &self.seen, key)?;
+            Some(Wanted::new(key, partition))
+        });
+        let wanted = wanted.collect();
+        self.open(wanted, &Arc::clone(&self.again_slots));
+    }
+
+    /// Begins to open partitions, with one command for all.
+    fn open(&mut self, wanted: Vec<Wanted>, slots: &Arc<Semaphore>) {
+        if wanted.is_empty() {
+            return;
+        }
+        self.opening.extend(wanted.iter().map(|wanted| wanted.key));
+        self.broker
+            .partitions
+            .want(wanted.iter().map(|wanted| wanted.key));
+        let asked = wanted.iter().map(|wanted| wanted.stream.clone()).collect();
+        let opening = self.broker.streams.open(asked, slots);
+        let attempts = opening.map(move |(at, opened)| (wanted[at].clone(), opened));
+        self.attempts.push(attempts.boxed());
+    }
+
+    /// Takes note of attempts that have ended. What the image says otherwise by now is thrown away.
+    fn note(&mut self, ended: Vec<Attempt>) {
+        let mut partitions = Vec::with_capacity(ended.len());
+        let mut wanted = Vec::new();
+        for (attempt, opened) in ended {
+            let key = attempt.key;
+            self.opening.remove(&key);
+            let led = leads(&self.broker, &self.seen, key);
+            let led = led.map(|(topic, now)| (Arc::clone(topic), Wanted::new(key, now)));
+            let opened = match led {
+                Some((topic, now)) if now.stream.epoch == attempt.stream.epoch => {
+                    opened.and_then(|opened| self.partition(topic, &attempt, opened))
+                }
+                led => {
+                    self.broker.streams.forget(attempt.stream.id);
+                    match led {
+                        Some((_, now)) => wanted.push(now),
+                        None => self.broker.partitions.forget(key),
+                    }
+                    continue;
+                }
+            };
+            match opened {
+                Ok(partition) => partitions.push(partition),
+                Err(error) => {
+                    self.broker.streams.forget(attempt.stream.id);
+                    self.fail(key, reasons(&error));
+                }
             }
         }
-    }
-
-    async fn open(&mut self, wanted: Vec<Wanted>) {
-        let asked = wanted.iter().map(|wanted| wanted.stream.clone()).collect();
-        let opened = self.broker.streams.open(asked).await;
-        let mut partitions = Vec::with_capacity(opened.len());
-        let mut has_changed = false;
-        for (wanted, opened) in wanted.into_iter().zip(opened) {
-            let (topic, index) = (Arc::clone(&wanted.topic), wanted.index);
-            match opened.and_then(|opened| self.partition(wanted, opened)) {
-                Ok(partition) => {
-                    if self.failed.remove(&(topic.id, index)).is_some() {
-                        tracing::info!(topic = %topic.name, partition = index, "partition is open after all");
-                        has_changed = true;
-                    }
-                    partitions.push(partition);
-                }
-                Err(error) => {
-                    self.fail(&topic, index, reasons(&error));
-                    has_changed = true;
-                }
+        for partition in &partitions {
+            let (topic, index) = (&partition.topic, partition.index);
+            if self.failed.remove(&(topic.id, index)).is_some() {
+                tracing::info!(topic = %topic.name, partition = index, "partition is open after all");
             }
         }
         self.broker.partitions.insert(partitions);
-        if has_changed {
-            self.tell_failed();
-        }
+        self.open(wanted, &Arc::clone(&self.first_slots));
     }
 
     /// Remembers when to try again; says it once, and once more when the reason is another.
-    fn fail(&mut self, topic: &TopicImage, index: i32, why: String) {
+    fn fail(&mut self, key: Key, why: String) {
         let rng = &self.broker.rng;
-        let failed = self.failed.entry((topic.id, index));
-        let failed = failed.or_insert_with(|| Failed {
+        let failed = self.failed.entry(key).or_insert_with(|| Failed {
             why: String::new(),
             backoff: Backoff::new(REST, REST_MAX, rng.clone()),
             again_at: Instant::now(),
         });
         failed.again_at = Instant::now() + failed.backoff.next_wait();
         if failed.why != why {
+            let topic = self.seen.topic_by_id(key.0);
+            let topic = topic.map_or("", |topic| &*topic.name);
             let error = &why;
-            tracing::error!(topic = %topic.name, partition = index, error, "partition cannot be opened, it is tried again");
+            tracing::error!(topic = %topic, partition = key.1, error, "partition cannot be opened, it is tried again");
             failed.why = why;
         }
-    }
-
-    fn tell_failed(&self) {
-        let keys = self.failed.keys().copied().collect();
-        self.broker.partitions.set_failed(keys);
+        self.broker.partitions.set_failed(key);
     }
 
     fn look_at(&self, topic: &Arc<TopicImage>, wanted: &mut Vec<Wanted>) {
         for (index, partition) in topic.partition_indexes().zip(&topic.partitions) {
+            let key = (topic.id, index);
             if let Ok(open) = self.broker.partitions.find(topic, index) {
                 open.log
                     .set_config(log_config(&topic.configs, &self.broker.config));
@@ -179,44 +230,28 @@ impl PartitionOpener {
                     continue;
                 }
             }
-            // what failed rests, though its own attempts change the image
-            if !self.failed.contains_key(&(topic.id, index)) {
-                self.want(topic, index, partition, wanted);
+            // what failed rests, though its own attempts change the image; what is being opened is looked at when it is
+            let is_new = !self.failed.contains_key(&key) && !self.opening.contains(&key);
+            if is_new && is_led(&self.broker, partition) {
+                wanted.push(Wanted::new(key, partition));
             }
         }
     }
 
-    /// Adds a partition if this node leads it.
-    fn want(
+    fn partition(
         &self,
-        topic: &Arc<TopicImage>,
-        index: i32,
-        partition: &PartitionImage,
-        wanted: &mut Vec<Wanted>,
-    ) {
-        if partition.leader == Some((self.broker.config.node_id, self.broker.epoch)) {
-            wanted.push(Wanted {
-                topic: Arc::clone(topic),
-                index,
-                stream: OpenStream {
-                    id: partition.stream,
-                    epoch: partition.leader_epoch,
-                    label: label(topic.id, index),
-                },
-            });
-        }
-    }
-
-    fn partition(&self, wanted: Wanted, opened: OpenedStream) -> Result<Partition, StreamError> {
-        let leader_epoch = wanted.stream.epoch;
-        let image = self.broker.metadata.image();
-        let history = image
-            .stream(wanted.stream.id)
+        topic: Arc<TopicImage>,
+        attempt: &Wanted,
+        opened: OpenedStream,
+    ) -> Result<Partition, StreamError> {
+        let (id, leader_epoch) = (attempt.stream.id, attempt.stream.epoch);
+        let history = self.broker.metadata.image();
+        let history = history
+            .stream(id)
             .map(|stream| stream.leader_epochs.clone());
-        let config = log_config(&wanted.topic.configs, &self.broker.config);
         let context = LogContext {
             clock: self.broker.clock.clone(),
-            seed: wanted.stream.id.0,
+            seed: id.0,
             producers: self.broker.producers.clone(),
             pool: self.broker.pool.clone(),
         };
@@ -224,10 +259,49 @@ impl PartitionOpener {
             opened,
             leader_epoch,
             history.unwrap_or_default(),
-            config,
+            log_config(&topic.configs, &self.broker.config),
             context,
         )?;
-        let (topic, index) = (wanted.topic, wanted.index);
-        Ok(Partition::new(topic, index, leader_epoch, log))
+        // a trim that came while it was opened
+        if let Some(stream) = self.seen.stream(id) {
+            self.broker.streams.trimmed(id, stream.start);
+        }
+        Ok(Partition::new(topic, attempt.key.1, leader_epoch, log))
+    }
+}
+
+impl Wanted {
+    fn new(key: Key, partition: &PartitionImage) -> Self {
+        Self {
+            key,
+            stream: OpenStream {
+                id: partition.stream,
+                epoch: partition.leader_epoch,
+                label: label(key.0, key.1),
+            },
+        }
+    }
+}
+
+fn is_led(broker: &Broker, partition: &PartitionImage) -> bool {
+    partition.leader == Some((broker.config.node_id, broker.epoch))
+}
+
+/// The partition and its topic, if there is one and this node leads it.
+fn leads<'a>(
+    broker: &Broker,
+    image: &'a MetadataImage,
+    key: Key,
+) -> Option<(&'a Arc<TopicImage>, &'a PartitionImage)> {
+    let topic = image.topic_by_id(key.0)?;
+    let partition = topic.partition(key.1)?;
+    is_led(broker, partition).then_some((topic, partition))
+}
+
+/// Resolves at that time; never where there is none. Cancellation safe.
+async fn rest(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }

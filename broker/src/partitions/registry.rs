@@ -1,8 +1,9 @@
-//! Which partitions are open here.
+//! Which partitions are open here, and which are to be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::time::Duration;
 
 use highwater_kraft_meta::{MetadataImage, TopicImage};
 use highwater_partition_log::PartitionLog;
@@ -69,16 +70,35 @@ impl Partition {
     }
 }
 
-type Key = (TopicId, i32);
+/// A partition by its topic's id and its number.
+pub(super) type Key = (TopicId, i32);
 
-/// The open partitions of a node.
+/// What became of opening a partition that is not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    NotYet,
+    InVain,
+}
+
+/// How far the partitions that a node leads are open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Those that are open.
+    pub open: usize,
+    /// Those that are being opened for the first time.
+    pub opening: usize,
+    /// Those that could not be opened: it is tried again, at rest in between.
+    pub failed: usize,
+}
+
+/// The partitions of a node.
 #[derive(Debug)]
 pub struct Partitions {
     node: NodeId,
     epoch: NodeEpoch,
     open: RwLock<BTreeMap<Key, Arc<Partition>>>,
-    /// Those that could not be opened: it is tried again, at rest in between.
-    failed: RwLock<BTreeSet<Key>>,
+    /// Those that are to be open here and are not, and whether it was tried in vain.
+    closed: RwLock<BTreeMap<Key, Tried>>,
     changes: watch::Sender<u64>,
 }
 
@@ -90,7 +110,7 @@ impl Partitions {
             node,
             epoch,
             open: RwLock::default(),
-            failed: RwLock::default(),
+            closed: RwLock::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -123,20 +143,58 @@ impl Partitions {
     }
 
     fn has_failed(&self, key: Key) -> bool {
-        let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
-        failed.contains(&key)
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        closed.get(&key) == Some(&Tried::InVain)
     }
 
-    /// How many could not be opened.
+    /// How many are open, and how many are not.
     #[must_use]
-    pub fn failed(&self) -> usize {
-        let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
-        failed.len()
+    pub fn progress(&self) -> Progress {
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        let failed = closed.values().filter(|tried| **tried == Tried::InVain);
+        let failed = failed.count();
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        Progress {
+            open: open.len(),
+            opening: closed.len() - failed,
+            failed,
+        }
     }
 
-    /// Says which could not be opened; requests that wait for one of them are woken.
-    pub(super) fn set_failed(&self, keys: BTreeSet<Key>) {
-        *self.failed.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    /// Waits until each that is to be open was tried once, as long as another one was within so long a time.
+    pub async fn wait_tried(&self, patience: Duration) {
+        let mut changes = self.changes.subscribe();
+        while self.progress().opening > 0 {
+            if tokio::time::timeout(patience, changes.changed())
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    fn closed(&self) -> RwLockWriteGuard<'_, BTreeMap<Key, Tried>> {
+        self.closed.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says which are to be opened.
+    pub(super) fn want(&self, keys: impl Iterator<Item = Key>) {
+        let mut closed = self.closed();
+        for key in keys {
+            closed.entry(key).or_insert(Tried::NotYet);
+        }
+    }
+
+    /// Says that one could not be opened; requests that wait for it are woken.
+    pub(super) fn set_failed(&self, key: Key) {
+        self.closed().insert(key, Tried::InVain);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Says that one is not to be open here any more.
+    pub(super) fn forget(&self, key: Key) {
+        self.closed().remove(&key);
         self.changes.send_modify(|count| *count += 1);
     }
 
@@ -197,11 +255,14 @@ impl Partitions {
     }
 
     pub(super) fn insert(&self, partitions: Vec<Partition>) {
+        let mut closed = self.closed();
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         for partition in partitions {
-            open.insert((partition.topic.id, partition.index), Arc::new(partition));
+            let key = (partition.topic.id, partition.index);
+            closed.remove(&key);
+            open.insert(key, Arc::new(partition));
         }
-        drop(open);
+        drop((closed, open));
         self.changes.send_modify(|count| *count += 1);
     }
 

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::StreamExt;
 use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
 use highwater_kraft_meta::RaftMetadata;
 use highwater_kraft_meta::command::{CreateTopic, RegisterNode, Replicas, WalKind};
@@ -20,7 +21,7 @@ use highwater_s3stream::{
 use highwater_types::{NodeId, ObjectKind, Uuid, WalPosition};
 use highwater_wal::disk::DiskWalFactory;
 use highwater_wal::{Share, WalFactory};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -250,8 +251,9 @@ impl Storage {
             epoch: partition.leader_epoch,
             label: Bytes::new(),
         };
-        let mut opened = streams.open(vec![asked]).await;
-        opened.remove(0).expect("opens").stream
+        let slots = Arc::new(Semaphore::new(1));
+        let (_, opened) = streams.open(vec![asked], &slots).next().await.expect("one");
+        opened.expect("opens").stream
     }
 
     fn committed_end(image: &highwater_kraft_meta::MetadataImage) -> StreamOffset {

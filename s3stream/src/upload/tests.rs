@@ -1,5 +1,4 @@
-//! Uploads while the metadata or the store is away, and when there is little room. Time is virtual: what waits, waits for
-//! nothing else.
+//! Uploads while the metadata or the store is away, and when there is little room; in virtual time.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -22,7 +21,7 @@ use highwater_types::{
 };
 use highwater_wal::disk::DiskWalFactory;
 use highwater_wal::{Share, StreamBatch, WalError, WalFactory, record_bytes};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::*;
@@ -292,7 +291,8 @@ impl Node {
             epoch: LeaderEpoch(0),
             label: Bytes::new(),
         };
-        let opened = streams.open(vec![open]).await.remove(0);
+        let mut opened = streams.open(vec![open], &Arc::new(Semaphore::new(1)));
+        let (_, opened) = opened.next().await.expect("one");
         Self {
             metadata,
             store,

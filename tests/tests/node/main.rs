@@ -13,6 +13,7 @@ mod groups;
 mod limits;
 mod odd_clients;
 mod offsets;
+mod opening;
 mod produce;
 mod producers;
 mod retention;

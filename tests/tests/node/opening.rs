@@ -1,0 +1,89 @@
+//! Opening partitions while the object store does not answer for some.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use highwater_broker::node::Machine;
+use highwater_io::{Faults, FaultyDevice, RealDevice};
+use highwater_protocol::messages::DeleteTopicsRequest;
+use highwater_protocol::records::ProducerFields;
+use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_tests::{Client, TestNode};
+use tempfile::TempDir;
+
+use super::starts::files;
+use super::{T0, producer_batch};
+
+/// A node that uploads when it stops, and not before.
+async fn start(dir: TempDir, faults: &Arc<Faults>) -> Result<TestNode> {
+    let store = TestNode::local_store(&dir);
+    let settings = [
+        ("highwater.object.storage", store.as_str()),
+        ("highwater.upload.interval.ms", "600000"),
+    ];
+    let machine = Machine {
+        device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(faults))),
+        ..Machine::real()
+    };
+    TestNode::start_in(dir, &settings, machine).await
+}
+
+/// Fills topics in one upload; answers the object that has them all.
+async fn upload(dir: TempDir, topics: &[&str]) -> Result<(TempDir, PathBuf)> {
+    let node = start(dir, &Arc::default()).await?;
+    let objects = super::faults::objects(&node);
+    for topic in topics {
+        node.create_topic(topic, 1, &[]).await?;
+        produce(&mut node.client().await?, topic, 0).await?;
+    }
+    let before = files(&objects)?;
+    let dir = node.stop().await?;
+    let after: BTreeSet<_> = files(&objects)?;
+    let object = after.difference(&before).next().context("it uploads")?;
+    Ok((dir, object.clone()))
+}
+
+/// Ten records of a producer with an id, so that a partition has a state that is read when it is opened.
+async fn produce(client: &mut Client, topic: &str, at: i64) -> Result<()> {
+    let producer = ProducerFields {
+        id: 1,
+        epoch: 0,
+        base_sequence: i32::try_from(at)?,
+    };
+    let batch = producer_batch(10, T0, producer);
+    let answer = client.produce(topic, 0, batch).await?;
+    assert_eq!((answer.error_code, answer.base_offset), (0, at), "{topic}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_does_not_answer_holds_up_its_own_partitions_alone() -> Result<()> {
+    let (dir, object) = upload(TempDir::new()?, &["slow", "gone"]).await?;
+    let (dir, _) = upload(dir, &["t"]).await?;
+    let faults = Arc::<Faults>::default();
+    faults.hang_reads_below(Some(object));
+    let node = start(dir, &faults).await?;
+    let mut client = node.client().await?;
+    produce(&mut client, "t", 10).await?;
+    let (code, _) = super::fetch::read(&mut client, "slow", 0).await?;
+    assert_eq!(code, ErrorCode::NotLeaderOrFollower.code(), "not yet");
+    // the image is followed meanwhile, and what it takes away is not opened later
+    let delete = DeleteTopicsRequest {
+        topic_names: vec![StrBytes::from("gone")],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    let answer = client.send(&delete, 5).await?;
+    assert_eq!(answer.responses[0].error_code, 0);
+    for topic in ["new", "gone"] {
+        node.create_topic(topic, 1, &[]).await?;
+        produce(&mut client, topic, 0).await?;
+    }
+    faults.hang_reads_below(None);
+    produce(&mut client, "slow", 10).await?;
+    produce(&mut client, "gone", 10).await?;
+    node.stop().await?;
+    Ok(())
+}
