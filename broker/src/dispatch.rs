@@ -69,6 +69,7 @@ impl Service for Dispatch {
             client_id: header.client_id.as_deref().map(Arc::from),
             version: header.api_version,
             correlation_id: header.correlation_id,
+            is_outline: frame.is_outline,
         };
         let timer = self.metrics.request(entry.key);
         let asked = Asked {

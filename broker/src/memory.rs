@@ -3,7 +3,7 @@
 use highwater_protocol::ApiKey;
 use highwater_runtime::ByteBudget;
 
-use crate::config::MemoryPlan;
+use crate::config::{MemoryPlan, for_small};
 
 /// Budgets of frames and answers: a stalled store stops produce and nothing else.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ impl RequestBudgets {
     }
 }
 
-/// The budgets of one kind. What is small has a quarter of the memory for itself: large frames that stop halfway, and
+/// The budgets of one kind. What is small has memory for itself: large frames that stop halfway, and
 /// large answers that are taken slowly, hold up only each other.
 #[derive(Debug, Clone)]
 pub struct BySize {
@@ -76,8 +76,8 @@ const SMALL_BYTES: usize = 64 << 10;
 impl BySize {
     fn new(bytes: u64) -> Self {
         Self {
-            small: ByteBudget::new(bytes / 4),
-            large: ByteBudget::new(bytes - bytes / 4),
+            small: ByteBudget::new(for_small(bytes)),
+            large: ByteBudget::new(bytes - for_small(bytes)),
         }
     }
 

@@ -455,7 +455,7 @@ fn serve(
     let count = |name: &str| usize::try_from(config.int(name)).unwrap_or(0);
     let idle_ms = config.long("connections.max.idle.ms");
     let limits = Limits {
-        frame_bytes_max: config.frame_bytes_max(),
+        frames: config.frames(),
         idle: (idle_ms >= 0).then(|| config.millis("connections.max.idle.ms")),
         connections_max: count("max.connections").min(network.connections_max()),
         connections_per_ip_max: count("max.connections.per.ip"),

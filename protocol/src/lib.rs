@@ -8,6 +8,7 @@ mod error_code;
 mod frame;
 #[path = "generated/mod.rs"]
 pub mod messages;
+mod produce_outline;
 pub mod records;
 mod records_field;
 mod wire;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 pub use error_code::ErrorCode;
 pub use frame::RequestHeader;
 pub use messages::{ApiKey, flexible_from};
+pub use produce_outline::{OUTLINE_BYTES_MAX, ProduceOutline};
 pub use records_field::Records;
 pub use wire::{
     DecodeError, EncodeError, FrameWriter, Reader, StrBytes, TEXT_BYTES_MAX, text_that_fits,

@@ -21,6 +21,8 @@ pub struct RequestContext {
     pub version: i16,
     /// Echoed in the answer.
     pub correlation_id: i32,
+    /// Whether the request was too large to be held: a Produce without its records.
+    pub is_outline: bool,
 }
 
 /// Kafka's "not asked for" in `*_authorized_operations`.

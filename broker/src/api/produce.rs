@@ -141,6 +141,10 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
                 continue;
             }
         };
+        if ctx.is_outline {
+            part.state = State::Refused(too_large(ctx), None);
+            continue;
+        }
         let checked = partition
             .log
             .validate(&records, ctx.version, Origin::Client)
@@ -163,6 +167,15 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
         Err(_elapsed) => Err(Refusal::new(ErrorCode::RequestTimedOut, NO_ROOM)),
     };
     append_all(&ctx.broker.metrics, parts, permit);
+}
+
+/// What the topic may allow and this node has no memory for.
+fn too_large(ctx: &RequestContext) -> Refusal {
+    let in_force = ctx.broker.config.frames().held;
+    Refusal::new(
+        ErrorCode::MessageTooLarge,
+        format!("The request is over the {in_force} bytes that highwater.memory.limit allows."),
+    )
 }
 
 fn append_all(metrics: &Metrics, parts: &mut [Part], mut permit: Result<AppendPermit, Refusal>) {

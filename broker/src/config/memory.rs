@@ -14,6 +14,12 @@ pub(super) fn machine(bytes: Option<u64>) -> BTreeMap<&'static str, String> {
     limit.into_iter().collect()
 }
 
+/// What small requests or answers have to themselves of a kind's memory (M2): a quarter, and no more than is of use.
+#[must_use]
+pub(crate) fn for_small(bytes: u64) -> u64 {
+    (bytes / 4).min(16 * MIB)
+}
+
 /// The budgets that one `highwater.memory.limit` gives, bytes.
 ///
 /// Kept apart so that a stalled store stops produce and nothing else (M2). What is left over is for stacks, indexes,
@@ -47,10 +53,10 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The largest frame that there is memory for (M2): small ones have a quarter for themselves.
+    /// The largest frame of a produce that there is memory for (M1): small ones have memory for themselves.
     #[must_use]
     pub fn large_frames(&self) -> u64 {
-        self.produce - self.produce / 4
+        self.produce - for_small(self.produce)
     }
 
     /// Shares out `limit` bytes.

@@ -19,9 +19,12 @@ use std::time::Duration;
 use highwater_object_storage::{CredentialSource, S3Config};
 use highwater_types::{ByteSize, NodeId};
 
+use crate::net::FrameLimits;
+
 pub use keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, KEYS, Key, Kind, TIMESTAMP_TYPES, find};
 pub use listeners::{Advertised, Listener};
 pub use memory::MemoryPlan;
+pub(crate) use memory::for_small;
 
 const FRAME_BYTES_MAX: &str = "socket.request.max.bytes";
 
@@ -196,10 +199,11 @@ impl Config {
 
     /// What is in force in place of `socket.request.max.bytes`, where the memory limit allows no more; a sentence.
     fn less_than_asked(&self) -> Option<String> {
-        let (asked, in_force) = (self.int(FRAME_BYTES_MAX), self.frame_bytes_max());
+        let (asked, in_force) = (self.int(FRAME_BYTES_MAX), self.frames().held);
         (usize::try_from(asked) != Ok(in_force)).then(|| {
             format!(
-                "{FRAME_BYTES_MAX} is {asked}, and {in_force} is in force, for highwater.memory.limit={} allows no more",
+                "{FRAME_BYTES_MAX} is {asked}, and {in_force} is in force, for highwater.memory.limit={} allows no more: \
+                 a larger produce is answered MESSAGE_TOO_LARGE",
                 self.text("highwater.memory.limit")
             )
         })
@@ -294,11 +298,15 @@ impl Config {
         Duration::from_millis(u64::try_from(self.long(name)).unwrap_or(u64::MAX))
     }
 
-    /// The largest frame that is read, bytes.
+    /// How large frames may be: no larger than was asked for, and what is held no larger than there is memory for (M1).
     #[must_use]
-    pub fn frame_bytes_max(&self) -> usize {
-        let asked = usize::try_from(self.int(FRAME_BYTES_MAX)).unwrap_or_default();
-        asked.min(usize::try_from(self.memory.large_frames()).unwrap_or(usize::MAX))
+    pub(crate) fn frames(&self) -> FrameLimits {
+        let read = usize::try_from(self.int(FRAME_BYTES_MAX)).unwrap_or_default();
+        let held = usize::try_from(self.memory.large_frames()).unwrap_or(usize::MAX);
+        FrameLimits {
+            held: held.min(read),
+            read,
+        }
     }
 
     /// The effective configuration as a `server.properties`, with a comment on each setting.
@@ -479,22 +487,28 @@ mod tests {
     // Kafka's stock server.properties, and what `highwater config` prints
     #[test]
     fn a_frame_larger_than_memory_allows_starts_with_what_is_in_force() {
-        let limit = flag("highwater.memory.limit", "1GiB");
         let stock = "socket.request.max.bytes=104857600\n";
-        let config = Config::load(Some(stock), [], std::slice::from_ref(&limit));
-        let config = config.expect("it starts");
-        assert_eq!(config.frame_bytes_max(), 96 << 20);
+        let with = |file, limit: &str| {
+            let limit = flag("highwater.memory.limit", limit);
+            Config::load(file, [], &[limit]).expect("it starts")
+        };
+        let config = with(Some(stock), "1GiB");
+        assert_eq!(config.frames().held, 100 << 20);
+        assert!(config.out_of_reach().is_empty());
+        let config = with(Some(stock), "512MiB");
+        assert_eq!(config.frames().held, 48 << 20);
+        assert_eq!(config.frames().read, 100 << 20);
         let told = config.out_of_reach().join("\n");
         assert!(
-            told.contains("104857600, and 100663296 is in force"),
+            told.contains("104857600, and 50331648 is in force"),
             "{told}"
         );
-        let by_default = Config::load(None, [], &[limit]).expect("sound");
+        let by_default = with(None, "512MiB");
         assert!(by_default.out_of_reach().is_empty());
         let printed = by_default.render();
-        assert!(printed.contains("100663296 is in force"), "{printed}");
+        assert!(printed.contains("50331648 is in force"), "{printed}");
         let again = Config::load(Some(&printed), [], &[]).expect("its own output");
-        assert_eq!(again.frame_bytes_max(), by_default.frame_bytes_max());
+        assert_eq!(again.frames().held, by_default.frames().held);
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! Reads length-prefixed frames from a socket, each under a permit of its kind's budget (M2).
+//!
+//! A Produce that is larger than there is memory for, and no larger than was asked for, is read without being held: what
+//! remains of it is what its answer needs.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -8,6 +11,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use highwater_io::net::Socket;
+use highwater_protocol::{ApiKey, DecodeError, OUTLINE_BYTES_MAX, ProduceOutline};
 use highwater_runtime::BytePermit;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
@@ -22,6 +26,17 @@ pub(crate) struct Frame {
     pub body: Bytes,
     /// The memory it holds.
     pub permit: BytePermit,
+    /// Whether it is a Produce that was too large: its records are gone.
+    pub is_outline: bool,
+}
+
+/// How large frames may be, bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FrameLimits {
+    /// What is held, in force.
+    pub held: usize,
+    /// What is read of a Produce and answered: what was asked for.
+    pub read: usize,
 }
 
 /// Why no frame comes any more.
@@ -41,6 +56,9 @@ pub(super) enum ReadError {
     /// Its memory was wanted by others, and it hardly came.
     #[error("a frame stopped halfway while others waited for its memory")]
     Stalled,
+    /// A Produce that is too large to be held is no Produce, or names too many partitions to be answered.
+    #[error("a produce that is too large cannot be answered")]
+    Outline(#[source] DecodeError),
 }
 
 /// Frames of one socket. Every method is cancellation safe: what was read stays.
@@ -49,7 +67,11 @@ pub(super) struct FrameReader {
     buffer: BytesMut,
     pool: BufferPool,
     permit: Option<(BytePermit, Instant)>,
-    frame_max: usize,
+    /// A frame that is read without being held, and what is still to come of it.
+    outline: Option<(ProduceOutline, usize)>,
+    /// Bytes of the frame under way that were taken from the buffer.
+    taken: usize,
+    limits: FrameLimits,
     /// When bytes came last.
     moved: Option<Instant>,
 }
@@ -64,12 +86,14 @@ const PREFIX_BYTES: usize = 4;
 const KEY_BYTES: usize = 2;
 
 impl FrameReader {
-    pub(super) fn new(pool: BufferPool, frame_max: usize) -> Self {
+    pub(super) fn new(pool: BufferPool, limits: FrameLimits) -> Self {
         Self {
             buffer: BytesMut::new(),
             pool,
             permit: None,
-            frame_max,
+            outline: None,
+            taken: 0,
+            limits,
             moved: None,
         }
     }
@@ -86,29 +110,19 @@ impl FrameReader {
         budgets: &RequestBudgets,
     ) -> Result<Option<Frame>, ReadError> {
         loop {
-            if let Some(length) = self.length()? {
+            if self.outline.is_some() {
+                if let Some(frame) = self.skim()? {
+                    return Ok(Some(frame));
+                }
+            } else if let Some(length) = self.length()? {
                 if self.permit.is_none() && self.buffer.len() >= PREFIX_BYTES + KEY_BYTES {
-                    let mut key = &self.buffer[PREFIX_BYTES..];
-                    let budget = budgets.of(key.get_i16(), length);
-                    let permit = match budget.try_acquire(length as u64) {
-                        Some(permit) => permit,
-                        None => {
-                            self.shrink();
-                            let permit = budget.acquire(length as u64).await;
-                            permit.map_err(|too| ReadError::Length {
-                                bytes: i64::try_from(too.bytes).unwrap_or(i64::MAX),
-                                limit: usize::try_from(too.limit).unwrap_or(usize::MAX),
-                            })?
-                        }
-                    };
-                    self.permit = Some((permit, Instant::now()));
+                    self.admit(length, budgets).await?;
+                    continue;
                 }
                 if self.buffer.len() >= PREFIX_BYTES + length {
                     self.buffer.advance(PREFIX_BYTES);
                     let body = self.buffer.split_to(length).freeze();
-                    let held = self.permit.take();
-                    let permit = held.map_or_else(BytePermit::empty, |(permit, _)| permit);
-                    return Ok(Some(Frame { body, permit }));
+                    return Ok(Some(self.whole(body, false)));
                 }
                 let whole = PREFIX_BYTES + length - self.buffer.len();
                 let wanted = if self.permit.is_some() {
@@ -123,11 +137,76 @@ impl FrameReader {
                 false => self.fill(socket).await.map_err(ReadError::Ended)?,
             };
             if !filled {
-                if self.buffer.is_empty() {
+                if self.buffer.is_empty() && self.outline.is_none() {
                     return Ok(None);
                 }
                 return Err(ReadError::Ended(io::ErrorKind::UnexpectedEof.into()));
             }
+        }
+    }
+
+    /// Takes the memory of a frame whose key has come.
+    async fn admit(&mut self, length: usize, budgets: &RequestBudgets) -> Result<(), ReadError> {
+        let mut key = &self.buffer[PREFIX_BYTES..];
+        let key = key.get_i16();
+        let is_outline = length > self.limits.held;
+        if is_outline && key != ApiKey::Produce as i16 {
+            return Err(ReadError::Length {
+                bytes: i64::try_from(length).unwrap_or(i64::MAX),
+                limit: self.limits.held,
+            });
+        }
+        let held = if is_outline {
+            OUTLINE_BYTES_MAX
+        } else {
+            length
+        };
+        let budget = budgets.of(key, held);
+        let permit = match budget.try_acquire(held as u64) {
+            Some(permit) => permit,
+            None => {
+                self.shrink();
+                let permit = budget.acquire(held as u64).await;
+                permit.map_err(|too| ReadError::Length {
+                    bytes: i64::try_from(too.bytes).unwrap_or(i64::MAX),
+                    limit: usize::try_from(too.limit).unwrap_or(usize::MAX),
+                })?
+            }
+        };
+        self.permit = Some((permit, Instant::now()));
+        if is_outline {
+            self.buffer.advance(PREFIX_BYTES);
+            self.outline = Some((ProduceOutline::default(), length));
+        }
+        Ok(())
+    }
+
+    /// Takes what has come of a frame that is not held; the frame once it has come whole.
+    fn skim(&mut self) -> Result<Option<Frame>, ReadError> {
+        let Some((outline, left)) = &mut self.outline else {
+            return Ok(None);
+        };
+        let part = self.buffer.split_to(self.buffer.len().min(*left));
+        *left -= part.len();
+        self.taken += part.len();
+        outline.take(part.freeze()).map_err(ReadError::Outline)?;
+        if *left > 0 {
+            return Ok(None);
+        }
+        let Some((outline, _)) = self.outline.take() else {
+            return Ok(None);
+        };
+        let body = outline.finish().map_err(ReadError::Outline)?;
+        Ok(Some(self.whole(body, true)))
+    }
+
+    fn whole(&mut self, body: Bytes, is_outline: bool) -> Frame {
+        self.taken = 0;
+        let held = self.permit.take();
+        Frame {
+            body,
+            permit: held.map_or_else(BytePermit::empty, |(permit, _)| permit),
+            is_outline,
         }
     }
 
@@ -163,10 +242,10 @@ impl FrameReader {
         }
         let length = i32::from_be_bytes(*prefix);
         match usize::try_from(length) {
-            Ok(length) if (KEY_BYTES..=self.frame_max).contains(&length) => Ok(Some(length)),
+            Ok(length) if (KEY_BYTES..=self.limits.read).contains(&length) => Ok(Some(length)),
             _ => Err(ReadError::Length {
                 bytes: length.into(),
-                limit: self.frame_max,
+                limit: self.limits.read,
             }),
         }
     }
@@ -189,7 +268,8 @@ impl FrameReader {
         };
         let seconds = since.elapsed().as_secs();
         let enough = seconds.saturating_mul(BYTES_PER_SECOND_MIN);
-        seconds > 0 && (self.buffer.len() as u64) < enough && permit.is_contended()
+        let came = self.taken.saturating_add(self.buffer.len());
+        seconds > 0 && (came as u64) < enough && permit.is_contended()
     }
 
     /// One read. False at the end of the stream. A buffer that is empty is held only while there is something to read.
@@ -239,6 +319,10 @@ mod tests {
     use crate::config::MemoryPlan;
 
     const FRAME_MAX: usize = 1 << 20;
+    const LIMITS: FrameLimits = FrameLimits {
+        held: FRAME_MAX,
+        read: FRAME_MAX,
+    };
 
     async fn connected() -> (TcpStream, Box<dyn Socket>) {
         let acceptor = TcpNetwork.listen("127.0.0.1", 0).await.expect("listens");
@@ -257,7 +341,7 @@ mod tests {
     async fn a_connection_that_sends_nothing_holds_no_buffer() {
         let (mut client, mut socket) = connected().await;
         let budgets = budgets();
-        let mut reader = FrameReader::new(BufferPool::new(1), FRAME_MAX);
+        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS);
         for _ in 0..2 {
             let next = reader.next(&mut *socket, &budgets);
             let waited = tokio::time::timeout(Duration::from_millis(200), next).await;
@@ -276,7 +360,7 @@ mod tests {
             .write_all(b"\x16\x03\x01\x02\x00\x01")
             .await
             .expect("sends");
-        let mut reader = FrameReader::new(BufferPool::new(1), usize::MAX);
+        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS);
         let read = reader.next(&mut *socket, &budgets()).await;
         assert!(matches!(read, Err(ReadError::Tls)), "{read:?}");
     }
@@ -293,7 +377,7 @@ mod tests {
         let length = i32::try_from(large_bytes).expect("fits");
         client.write_i32(length).await.expect("sends");
         client.write_all(&[0; 1000]).await.expect("sends");
-        let mut reader = FrameReader::new(BufferPool::new(1), FRAME_MAX);
+        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS);
         let half = reader.next(&mut *socket, &budgets);
         let wait = async {
             while budgets.of(produce, FRAME_MAX).used() == 0 {

@@ -13,15 +13,15 @@ use tokio::sync::Semaphore;
 
 use super::BufferPool;
 use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, Service};
-use super::frame_reader::ReadError;
+use super::frame_reader::{FrameLimits, ReadError};
 use crate::memory::RequestBudgets;
 use crate::metrics::{self, CONNECTIONS, RefusedFrame};
 
 /// What bounds the connections of a node.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
-    /// The largest frame, bytes.
-    pub frame_bytes_max: usize,
+    /// How large frames may be.
+    pub frames: FrameLimits,
     /// How long a connection may be idle; `None` for ever.
     pub idle: Option<Duration>,
     /// Connections in all.
@@ -53,7 +53,7 @@ impl Connections {
     #[must_use]
     pub(crate) fn new(limits: Limits, budgets: RequestBudgets) -> Arc<Self> {
         let connection = ConnectionLimits {
-            frame_bytes_max: limits.frame_bytes_max,
+            frames: limits.frames,
             idle: limits.idle,
             write: WRITE_DEADLINE,
             pool: BufferPool::new(limits.read_buffers_bytes),

@@ -8,5 +8,5 @@ mod write;
 
 pub(crate) use buffer_pool::BufferPool;
 pub(crate) use connection::{Answer, ConnectionInfo, Served, Service};
-pub(crate) use frame_reader::Frame;
+pub(crate) use frame_reader::{Frame, FrameLimits};
 pub(crate) use listener::{Connections, Limits, serve};

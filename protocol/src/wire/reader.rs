@@ -209,16 +209,23 @@ impl Reader {
             .ok_or(DecodeError::NegativeLength(-1))
     }
 
+    /// How many bytes or elements follow; none for null.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn count(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
+        match flexible {
+            true => self.compact_length(),
+            false => Self::length(self.i32()?),
+        }
+    }
+
     /// Bytes that may be null.
     ///
     /// # Errors
     /// A lying length.
     pub fn nullable_bytes(&mut self, flexible: bool) -> Result<Option<Bytes>, DecodeError> {
-        let length = if flexible {
-            self.compact_length()?
-        } else {
-            Self::length(self.i32()?)?
-        };
+        let length = self.count(flexible)?;
         length.map(|length| self.slice(length)).transpose()
     }
 
@@ -256,12 +263,9 @@ impl Reader {
         flexible: bool,
         mut one: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<Vec<T>>, DecodeError> {
-        let count = if flexible {
-            self.compact_length()?
-        } else {
-            Self::length(self.i32()?)?
+        let Some(count) = self.count(flexible)? else {
+            return Ok(None);
         };
-        let Some(count) = count else { return Ok(None) };
         self.want(count)?;
         at_most(count, LIST_MAX)?;
         let mut list = Vec::with_capacity(count.min(RESERVED_MAX));

@@ -22,7 +22,7 @@ use highwater_runtime::BytePermit;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::frame_reader::{Frame, FrameReader, ReadError};
+use super::frame_reader::{Frame, FrameLimits, FrameReader, ReadError};
 use super::{BufferPool, write};
 use crate::memory::RequestBudgets;
 
@@ -112,7 +112,7 @@ pub(crate) trait Service: Send + Sync + 'static {
 /// What bounds a connection.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionLimits {
-    pub(super) frame_bytes_max: usize,
+    pub(super) frames: FrameLimits,
     pub(super) idle: Option<Duration>,
     /// M3: how long a client may take for one answer.
     pub(super) write: Duration,
@@ -164,7 +164,7 @@ pub(super) async fn run(
     service: Arc<dyn Service>,
     limits: ConnectionLimits,
 ) -> Ended {
-    let reader = FrameReader::new(limits.pool.clone(), limits.frame_bytes_max);
+    let reader = FrameReader::new(limits.pool.clone(), limits.frames);
     let mut connection = Connection {
         socket,
         prompt: Arc::clone(&info.prompt),

@@ -50,7 +50,10 @@ const REQUEST: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255];
 
 fn limits(write: Duration) -> ConnectionLimits {
     ConnectionLimits {
-        frame_bytes_max: 1000,
+        frames: FrameLimits {
+            held: 1000,
+            read: 1000,
+        },
         idle: None,
         write,
         pool: BufferPool::new(0),
