@@ -17,7 +17,7 @@ use super::alter_configs::without_configs;
 use super::error::{MALFORMED, Refusal};
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
-use crate::config::{KEYS, Kind, Source};
+use crate::config::{Kind, Source, keys};
 use crate::topic_configs::{ConfigSource, Origin, TOPIC_KEYS};
 
 /// Serves DescribeConfigs.
@@ -145,7 +145,7 @@ fn broker_configs(ctx: &RequestContext) -> Vec<DescribeConfigsResourceResult> {
         push(config.default_of(key.name), ConfigSource::Default);
         result(key.name, key.kind, key.doc, &origins, true)
     };
-    KEYS.iter().map(one).collect()
+    keys::all().map(one).collect()
 }
 
 fn result(

@@ -1,6 +1,6 @@
 //! From an environment variable to a setting.
 
-use super::keys::{self, KEYS, Key};
+use super::keys::{self, Key};
 use super::nearest;
 
 const PREFIX: &str = "HIGHWATER_";
@@ -24,7 +24,7 @@ pub(super) fn setting(variable: &str) -> Result<Option<&'static str>, String> {
     let Some(rest) = variable.strip_prefix(PREFIX) else {
         return Ok(None);
     };
-    let names = KEYS.iter().map(|key| key.name);
+    let names = keys::all().map(|key| key.name);
     let mut names = names.chain(keys::WITHOUT_EFFECT.iter().copied());
     if let Some(name) = names.find(|name| env_name(name) == variable) {
         return Ok(Some(name));
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn each_setting_has_a_variable_of_its_own() {
-        for key in KEYS {
+        for key in keys::all() {
             assert_eq!(setting(&env_name(key.name)), Ok(Some(key.name)));
         }
         assert_eq!(

@@ -4,7 +4,7 @@
 //! violation is reported at once, and the process refuses to start.
 
 mod environment;
-mod keys;
+pub(crate) mod keys;
 mod listeners;
 mod memory;
 mod nearest;
@@ -21,7 +21,7 @@ use highwater_types::{ByteSize, NodeId};
 
 use crate::net::FrameLimits;
 
-pub use keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, KEYS, Key, Kind, TIMESTAMP_TYPES, find};
+pub use keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, Key, Kind, TIMESTAMP_TYPES, find};
 pub use listeners::{Advertised, Listener};
 pub use memory::MemoryPlan;
 pub(crate) use memory::for_small;
@@ -313,7 +313,7 @@ impl Config {
     #[must_use]
     pub fn render(&self) -> String {
         let mut out = format!("{}\n", environment::RULE);
-        for key in KEYS {
+        for key in keys::all() {
             let source = match self.source(key.name) {
                 Source::Default => "default",
                 Source::Given => "given",

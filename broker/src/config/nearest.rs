@@ -1,6 +1,6 @@
 //! What a misspelt setting was meant to be.
 
-use super::keys::{KEYS, Key};
+use super::keys::{self, Key};
 
 /// The name most like `name`, for an error that helps.
 #[must_use]
@@ -25,7 +25,7 @@ pub(super) fn nearest_of(name: &str, called: fn(&Key) -> &str) -> Option<&'stati
             .count();
         same + tail
     };
-    let best = KEYS.iter().max_by_key(|key| shared(called(key)))?;
+    let best = keys::all().max_by_key(|key| shared(called(key)))?;
     (shared(called(best)) * 2 > name.len()).then_some(best)
 }
 

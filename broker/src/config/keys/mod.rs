@@ -1,0 +1,141 @@
+//! Every setting of a broker, by section: Kafka's under Kafka's names, ours under `highwater.`.
+
+mod groups;
+mod highwater;
+mod kind;
+mod log;
+mod server;
+mod topics;
+
+pub use kind::Kind;
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// Its default; `None` when it has none (Kafka's null).
+    pub default: Option<&'static str>,
+    /// Its values.
+    pub kind: Kind,
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key {
+        name,
+        default: Some(default),
+        kind,
+        doc,
+    }
+}
+
+const fn unset(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key {
+        name,
+        default: None,
+        kind,
+        doc,
+    }
+}
+
+const INT_MAX: i64 = i32::MAX as i64;
+
+const fn int(min: i64) -> Kind {
+    Kind::Int { min, max: INT_MAX }
+}
+
+const fn long(min: i64) -> Kind {
+    Kind::Long { min, max: i64::MAX }
+}
+
+/// The codecs a topic may ask for.
+pub const COMPRESSION_TYPES: &[&str] =
+    &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+/// The cleanup policies.
+pub const CLEANUP_POLICIES: &[&str] = &["compact", "delete"];
+/// Whose clock stamps a record.
+pub const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
+
+/// The settings of each section, by name.
+static SECTIONS: &[&[Key]] = &[
+    server::KEYS,
+    topics::KEYS,
+    log::KEYS,
+    groups::KEYS,
+    highwater::KEYS,
+];
+
+/// Every setting, section by section.
+pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
+    SECTIONS.iter().copied().flatten()
+}
+
+/// Settings of Kafka that a `server.properties` may hold and that mean nothing here: threads, replication, disks.
+pub(super) static WITHOUT_EFFECT: &[&str] = &[
+    "background.threads",
+    "broker.rack",
+    "controller.listener.names",
+    "controller.quorum.bootstrap.servers",
+    "controller.quorum.voters",
+    "group.coordinator.threads",
+    "inter.broker.listener.name",
+    "log.cleaner.enable",
+    "log.cleaner.threads",
+    "log.dir",
+    "log.dirs",
+    "log.flush.interval.messages",
+    "log.flush.interval.ms",
+    "log.index.interval.bytes",
+    "log.index.size.max.bytes",
+    "log.preallocate",
+    "log.segment.delete.delay.ms",
+    "metadata.log.dir",
+    "num.io.threads",
+    "num.network.threads",
+    "num.recovery.threads.per.data.dir",
+    "num.replica.fetchers",
+    "offsets.topic.segment.bytes",
+    "offsets.topic.compression.codec",
+    "queued.max.requests",
+    "replica.fetch.max.bytes",
+    "replica.lag.time.max.ms",
+    "security.inter.broker.protocol",
+    "share.coordinator.state.topic.min.isr",
+    "share.coordinator.state.topic.replication.factor",
+    "socket.listen.backlog.size",
+    "socket.receive.buffer.bytes",
+    "socket.send.buffer.bytes",
+    "transaction.state.log.min.isr",
+    "transaction.state.log.num.partitions",
+    "transaction.state.log.replication.factor",
+    "unclean.leader.election.enable",
+];
+
+/// The setting of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Key> {
+    all().find(|key| key.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_section_is_sorted_no_name_is_there_twice_and_defaults_are_sound() {
+        for section in SECTIONS {
+            assert!(section.windows(2).all(|pair| pair[0].name < pair[1].name));
+        }
+        let names: BTreeSet<_> = all().map(|key| key.name).collect();
+        assert_eq!(names.len(), all().count());
+        for key in all() {
+            if let Some(default) = key.default {
+                assert_eq!(key.kind.check(default), Ok(()), "{}", key.name);
+            }
+        }
+    }
+}
