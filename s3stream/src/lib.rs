@@ -164,7 +164,7 @@ pub trait Stream: Debug + Send + Sync + 'static {
         from: StreamOffset,
         at: Timestamp,
     ) -> Result<Option<StreamOffset>, StreamError>;
-    /// The largest timestamp there is and the base offset of the first batch that has it.
+    /// The largest timestamp of what is there and the base offset of the first batch that has it.
     async fn max_timestamp(&self) -> Result<Option<(Timestamp, StreamOffset)>, StreamError>;
     /// Moves the start up, durably in the metadata, before it returns; objects that nothing refers to go later.
     async fn trim(&self, start: StreamOffset) -> Result<(), StreamError>;

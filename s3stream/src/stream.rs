@@ -195,8 +195,22 @@ impl Stream for ObjectStream {
         let Some(largest) = largest else {
             return Ok(None);
         };
-        let found = self.offset_for_time(0, largest).await?;
-        Ok(found.map(|offset| (largest, offset)))
+        if let Some(found) = self.offset_for_time(0, largest).await? {
+            return Ok(Some((largest, found)));
+        }
+        // the batch that its roll has it from is deleted: halving finds the largest of what is there
+        let Some(mut found) = self.offset_for_time(0, Timestamp::MIN).await? else {
+            return Ok(None);
+        };
+        let (mut there, mut not_there) = (Timestamp::MIN, largest);
+        while there.midpoint(not_there) > there {
+            let between = there.midpoint(not_there);
+            match self.offset_for_time(0, between).await? {
+                Some(base) => (there, found) = (between, base),
+                None => not_there = between,
+            }
+        }
+        Ok(Some((there, found)))
     }
 
     async fn trim(&self, start: StreamOffset) -> Result<(), StreamError> {

@@ -1,6 +1,7 @@
 //! 21 and 22: offsets by time, by epoch and by name.
 
 use anyhow::Result;
+use highwater_broker::node::Machine;
 use highwater_protocol::messages::create_topics_request::CreatableTopic;
 use highwater_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use highwater_protocol::messages::offset_for_leader_epoch_request::{
@@ -116,7 +117,7 @@ async fn leader_epochs_have_their_ends() -> Result<()> {
     client.produce("t", 0, batch(10, T0)).await?;
     // a restart begins another epoch
     let dir = node.stop().await?;
-    let machine = highwater_broker::node::Machine::real();
+    let machine = Machine::real();
     let node = TestNode::start_in(dir, &[], machine).await?;
     let mut client = node.client().await?;
     client.produce("t", 0, batch(7, T0)).await?;
@@ -178,6 +179,32 @@ async fn by_time_a_record_below_the_start_does_not_hide_later_ones() -> Result<(
     super::admin::delete_records(&mut client, "t", 3).await?;
     assert_eq!(look(&mut client, 50, 7).await?, (0, 3, 210));
     assert_eq!(look(&mut client, 211, 7).await?, (0, -1, -1));
+    Ok(())
+}
+
+// KAFKA-BEHAVIOUR 21: in memory, and out of objects
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_time_is_that_of_what_is_left() -> Result<()> {
+    let mut node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    for times in [&[400][..], &[100, 300, 200], &[50], &[250, 250]] {
+        client.produce("t", 0, at_times(times)?).await?;
+    }
+    assert_eq!(look(&mut client, -3, 7).await?, (0, 0, 400));
+    for (start, expected) in [
+        (1, (0, 2, 300)),
+        // its batch is left
+        (3, (0, 2, 300)),
+        (4, (0, 5, 250)),
+        (6, (0, 5, 250)),
+    ] {
+        super::admin::delete_records(&mut client, "t", start).await?;
+        assert_eq!(look(&mut client, -3, 7).await?, expected, "{start}");
+        node = TestNode::start_in(node.stop().await?, &[], Machine::real()).await?;
+        client = node.client().await?;
+        assert_eq!(look(&mut client, -3, 7).await?, expected, "{start}, again");
+    }
     Ok(())
 }
 
