@@ -55,3 +55,41 @@ pub(crate) fn log_config(own: &BTreeMap<String, String>, broker: &Config) -> Log
         producer_expiration_ms: broker.long("producer.id.expiration.ms"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broker(given: &[(&str, &str)]) -> Config {
+        let one = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let flags: Vec<_> = given.iter().map(one).collect();
+        Config::load(None, [], &flags).expect("is sound")
+    }
+
+    #[test]
+    fn a_log_rolls_and_retains_by_the_finest_of_the_brokers_settings() {
+        let hours = [
+            ("log.roll.hours", "3"),
+            ("log.roll.jitter.hours", "2"),
+            ("log.retention.hours", "1"),
+        ];
+        let minutes = [("log.retention.minutes", "-1")];
+        let ms = [
+            ("log.roll.ms", "7"),
+            ("log.roll.jitter.ms", "5"),
+            ("log.retention.ms", "9"),
+        ];
+        let with = |given: &[(&str, &str)]| {
+            let config = log_config(&BTreeMap::new(), &broker(given));
+            let jitter = config.segment_jitter_ms;
+            (config.segment_ms, jitter, config.retention_ms)
+        };
+        let week = 7 * 24 * 3_600_000;
+        assert_eq!(with(&[]), (week, 0, week));
+        let of_hours = (3 * 3_600_000, 2 * 3_600_000, 3_600_000);
+        assert_eq!(with(&hours), of_hours);
+        let both = [&hours[..], &minutes[..]].concat();
+        assert_eq!(with(&both), (of_hours.0, of_hours.1, -1), "for ever");
+        assert_eq!(with(&[&both[..], &ms[..]].concat()), (7, 5, 9));
+    }
+}

@@ -338,7 +338,7 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "segment.jitter.ms",
         long(0),
         "0",
-        &[],
+        &[same("log.roll.jitter.ms"), hours("log.roll.jitter.hours")],
         "By how much segment.ms is shortened at random.",
     ),
     topic_key(

@@ -91,6 +91,17 @@ pub(super) static KEYS: &[Key] = &[
         int(1),
         "The longest time a log segment is appended to, unless log.roll.ms says otherwise.",
     ),
+    key(
+        "log.roll.jitter.hours",
+        "0",
+        int(0),
+        "By how much the time to a roll is shortened at random, unless log.roll.jitter.ms says otherwise.",
+    ),
+    unset(
+        "log.roll.jitter.ms",
+        long(0),
+        "By how much the time to a roll is shortened at random.",
+    ),
     unset(
         "log.roll.ms",
         long(1),
