@@ -339,8 +339,8 @@ async fn open_storage(
         cluster: Uuid(machine.rng.next_id()),
         seed: machine.rng.next_u64(),
         new_log_seed: machine.rng.next_id(),
-        snapshot_entries: u64::try_from(config.int("highwater.metadata.snapshot.entries"))
-            .unwrap_or(u64::MAX),
+        snapshot_entries: config.snapshot_entries(),
+        snapshot_bytes: config.snapshot_bytes(),
     };
     let opened = RaftMetadata::open(raft, Arc::clone(device), &*machine.threads).await?;
     let metadata = Arc::new(opened);

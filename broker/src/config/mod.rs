@@ -309,6 +309,20 @@ impl Config {
         }
     }
 
+    /// Entries of the metadata's log after which it is replaced by a snapshot.
+    #[must_use]
+    pub fn snapshot_entries(&self) -> u64 {
+        u64::try_from(self.int("highwater.metadata.snapshot.entries")).unwrap_or(u64::MAX)
+    }
+
+    /// Bytes of the metadata's log after which it is replaced by a snapshot: it stays in memory until then.
+    #[must_use]
+    pub fn snapshot_bytes(&self) -> u64 {
+        let asked = self.long("metadata.log.max.record.bytes.between.snapshots");
+        let asked = u64::try_from(asked).unwrap_or_default();
+        asked.min(self.memory.limit / 16)
+    }
+
     /// The effective configuration as a `server.properties`, with a comment on each setting.
     #[must_use]
     pub fn render(&self) -> String {

@@ -145,6 +145,7 @@ impl Storage {
             seed: 1,
             new_log_seed: [8; 16],
             snapshot_entries: 5000,
+            snapshot_bytes: 1 << 20,
         };
         let opened = RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await;
         let metadata = Arc::new(opened.expect("opens"));

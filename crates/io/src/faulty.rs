@@ -28,6 +28,8 @@ pub struct Faults {
     pub reads_hang_below: Mutex<Option<PathBuf>>,
     /// Reads of files so far.
     pub reads: AtomicU64,
+    /// The largest read or write of a file so far, bytes.
+    pub largest: AtomicU64,
 }
 
 impl Faults {
@@ -159,6 +161,7 @@ impl File for FaultyFile {
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         self.faults.reads.fetch_add(1, Ordering::SeqCst);
+        self.faults.largest.fetch_max(len as u64, Ordering::SeqCst);
         while self.faults.read_hangs(&self.path) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -166,6 +169,8 @@ impl File for FaultyFile {
     }
 
     async fn write_at(&self, offset: u64, parts: &[Bytes]) -> io::Result<()> {
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        self.faults.largest.fetch_max(bytes, Ordering::SeqCst);
         self.inner.write_at(offset, parts).await
     }
 

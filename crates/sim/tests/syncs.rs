@@ -278,6 +278,7 @@ async fn metadata(disk: &Disk) -> Result<RaftMetadata> {
         seed: 1,
         new_log_seed: [8; 16],
         snapshot_entries: 3,
+        snapshot_bytes: 1 << 20,
     };
     let opened = RaftMetadata::open(config, Arc::new(disk.boot()), &SimThreads).await;
     opened.context("the metadata opens")

@@ -13,6 +13,7 @@ use crate::command::{ClaimRecord, Endpoint, WalKind};
 
 mod snapshot;
 
+pub(crate) use snapshot::Restored;
 pub use snapshot::SnapshotError;
 
 /// The whole state.

@@ -1,10 +1,11 @@
-//! Images as bytes: prost messages, version 2. A part holds some of the fields: one behind the other they
-//! are read as one message.
+//! Images as bytes: prost messages, version 3. A part holds some of the fields, and of a stream's claims some hundred, so
+//! that neither writing nor reading an image takes memory for the whole of it.
 
 use std::iter;
 use std::sync::Arc;
 
 use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, StreamId};
+use imbl::OrdMap;
 use prost::{Enumeration, Message};
 
 use super::{
@@ -24,7 +25,9 @@ pub enum SnapshotError {
     OtherVersion(u32),
 }
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// Claims and objects in one part.
+const RECORDS_OF_A_PART: usize = 256;
 
 #[derive(Clone, PartialEq, Message)]
 struct Snapshot {
@@ -46,6 +49,9 @@ struct Snapshot {
     next_stream: u64,
     #[prost(int64, tag = "9")]
     next_producer: i64,
+    /// After their streams.
+    #[prost(message, repeated, tag = "10")]
+    claims: Vec<ClaimsRecord>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -144,10 +150,16 @@ struct StreamRecord {
     leader_epoch: i32,
     #[prost(message, repeated, tag = "8")]
     leader_epochs: Vec<EpochRecord>,
-    #[prost(message, repeated, tag = "9")]
-    claims: Vec<ClaimRecord>,
-    #[prost(message, optional, tag = "10")]
+    #[prost(message, optional, tag = "9")]
     checkpoint: Option<ClaimRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ClaimsRecord {
+    #[prost(uint64, tag = "1")]
+    stream: u64,
+    #[prost(message, repeated, tag = "2")]
+    claims: Vec<ClaimRecord>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -171,13 +183,7 @@ struct ObjectRecord {
 }
 
 impl MetadataImage {
-    /// The image as bytes.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        self.parts().collect::<Vec<_>>().concat()
-    }
-
-    /// The image as bytes in parts, one behind the other: the head, then a topic, a stream or some objects each.
+    /// The image as bytes in parts: the head, then a topic, a stream, some of its claims, or some objects each.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Vec<u8>> + Send {
         let head = Snapshot {
             version: VERSION,
@@ -196,9 +202,20 @@ impl MetadataImage {
             topics: vec![topic_record(topic)],
             ..Snapshot::default()
         });
-        let streams = self.streams.iter().map(|(id, stream)| Snapshot {
-            streams: vec![stream_record(*id, stream)],
-            ..Snapshot::default()
+        let streams = self.streams.iter().flat_map(|(id, stream)| {
+            let itself = Snapshot {
+                streams: vec![stream_record(*id, stream)],
+                ..Snapshot::default()
+            };
+            let claims = stream.claims.values().map(|claim| (**claim).clone());
+            let claims = some_at_a_time(claims).map(|claims| Snapshot {
+                claims: vec![ClaimsRecord {
+                    stream: id.0,
+                    claims,
+                }],
+                ..Snapshot::default()
+            });
+            iter::once(itself).chain(claims)
         });
         let named = self.objects.iter().map(|(id, object)| ObjectRecord {
             name: Some((*id).into()),
@@ -211,63 +228,99 @@ impl MetadataImage {
             condemned_at: Some(at.0),
             ..ObjectRecord::default()
         });
-        let objects = named.chain(condemned).map(|object| Snapshot {
-            objects: vec![object],
+        let objects = some_at_a_time(named.chain(condemned)).map(|objects| Snapshot {
+            objects,
             ..Snapshot::default()
         });
         let parts = iter::once(head).chain(topics).chain(streams).chain(objects);
         parts.map(|part| part.encode_to_vec())
     }
+}
 
-    /// Reads an image.
-    ///
-    /// # Errors
-    /// [`SnapshotError`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let snapshot = Snapshot::decode(bytes)
-            .map_err(|error| SnapshotError::Unreadable(error.to_string()))?;
-        if snapshot.version != VERSION {
-            return Err(SnapshotError::OtherVersion(snapshot.version));
+fn some_at_a_time<T>(mut records: impl Iterator<Item = T>) -> impl Iterator<Item = Vec<T>> {
+    iter::from_fn(move || {
+        let some: Vec<T> = records.by_ref().take(RECORDS_OF_A_PART).collect();
+        (!some.is_empty()).then_some(some)
+    })
+}
+
+/// An image that is read part by part, in the order in which they were written.
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    image: MetadataImage,
+    has_head: bool,
+}
+
+impl Restored {
+    /// Takes the next part.
+    pub(crate) fn push(&mut self, part: &[u8]) -> Result<(), SnapshotError> {
+        let part = Snapshot::decode(part).map_err(|error| unreadable(&error))?;
+        if !self.has_head {
+            if part.version != VERSION {
+                return Err(SnapshotError::OtherVersion(part.version));
+            }
+            self.has_head = true;
+            self.image.at = LogIndex(part.at);
+            self.image.cluster = uuid(&part.cluster);
+            self.image.next_stream = part.next_stream;
+            self.image.next_producer = part.next_producer;
         }
-        let mut image = Self {
-            at: LogIndex(snapshot.at),
-            cluster: uuid(&snapshot.cluster),
-            next_stream: snapshot.next_stream,
-            next_producer: snapshot.next_producer,
-            ..Self::default()
-        };
-        for node in snapshot.nodes {
+        let image = &mut self.image;
+        for node in part.nodes {
             image.nodes.insert(node.node, Arc::new(node_image(node)));
         }
-        for topic in snapshot.topics {
+        for topic in part.topics {
             let topic = Arc::new(topic_image(topic));
             image.topic_names.insert(topic.id, Arc::clone(&topic.name));
             image.topics.insert(Arc::clone(&topic.name), topic);
         }
-        for stream in snapshot.streams {
+        for stream in part.streams {
             image
                 .streams
                 .insert(StreamId(stream.id), Arc::new(stream_image(stream)));
         }
-        for object in snapshot.objects {
-            let name = ObjectId::try_from(object.name.unwrap_or_default());
-            let name = name.map_err(|error| SnapshotError::Unreadable(error.to_string()))?;
-            match object.condemned_at {
-                Some(at) => {
-                    image.condemned.insert(name, LogIndex(at));
-                }
-                None => {
-                    let ObjectRecord {
-                        bytes, references, ..
-                    } = object;
-                    image
-                        .objects
-                        .insert(name, ObjectImage { bytes, references });
-                }
+        for ClaimsRecord { stream, claims } in part.claims {
+            let stream = image.streams.get_mut(&StreamId(stream));
+            let stream =
+                stream.ok_or_else(|| unreadable(&"claims of a stream that is not there"))?;
+            let claims = claims
+                .into_iter()
+                .map(|claim| (claim.first, Arc::new(claim)));
+            Arc::make_mut(stream).claims.extend(claims);
+        }
+        for object in part.objects {
+            self.push_object(object)?;
+        }
+        Ok(())
+    }
+
+    fn push_object(&mut self, object: ObjectRecord) -> Result<(), SnapshotError> {
+        let name = ObjectId::try_from(object.name.unwrap_or_default())
+            .map_err(|error| unreadable(&error))?;
+        match object.condemned_at {
+            Some(at) => drop(self.image.condemned.insert(name, LogIndex(at))),
+            None => {
+                let ObjectRecord {
+                    bytes, references, ..
+                } = object;
+                let object = ObjectImage { bytes, references };
+                self.image.objects.insert(name, object);
             }
         }
-        Ok(image)
+        Ok(())
     }
+
+    /// The image, when every part was pushed.
+    pub(crate) fn image(self) -> Result<MetadataImage, SnapshotError> {
+        match self.has_head {
+            true => Ok(self.image),
+            false => Err(unreadable(&"its head is missing")),
+        }
+    }
+}
+
+fn unreadable(why: &impl ToString) -> SnapshotError {
+    SnapshotError::Unreadable(why.to_string())
 }
 
 fn node_record(id: i32, node: &NodeImage) -> NodeRecord {
@@ -390,11 +443,6 @@ fn stream_record(id: StreamId, stream: &StreamImage) -> StreamRecord {
         held_by: stream.held_by.map(|epoch| epoch.0),
         leader_epoch: stream.leader_epoch.0,
         leader_epochs: stream.leader_epochs.iter().map(epoch).collect(),
-        claims: stream
-            .claims
-            .values()
-            .map(|claim| (**claim).clone())
-            .collect(),
         checkpoint: stream.checkpoint.as_deref().cloned(),
     }
 }
@@ -412,11 +460,7 @@ fn stream_image(stream: StreamRecord) -> StreamImage {
             .into_iter()
             .map(|record| (LeaderEpoch(record.epoch), record.first))
             .collect(),
-        claims: stream
-            .claims
-            .into_iter()
-            .map(|claim| (claim.first, Arc::new(claim)))
-            .collect(),
+        claims: OrdMap::new(),
         checkpoint: stream.checkpoint.map(Arc::new),
     }
 }

@@ -1,4 +1,5 @@
-//! The Raft log on `disk-log`: votes, entries, truncations and purges in one order. What is not purged is in memory too.
+//! The Raft log on `disk-log`: votes, entries, truncations and purges in one order. What is not purged is in memory too, as
+//! the bytes that are on disk.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -8,8 +9,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Buf;
-use highwater_disk_log::{DiskLog, Group, GroupSink, LogError, Recovery, Seed};
+use bytes::{Buf, Bytes};
+use highwater_disk_log::{DiskLog, Group, GroupSink, LogError, Part, Recovery, Seed};
 use highwater_io::{Device, Threads};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -38,12 +39,48 @@ impl Debug for Inner {
 #[derive(Debug, Default)]
 struct Memory {
     vote: Option<Vote>,
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, Kept>,
     purged: Option<LogId>,
-    /// Bytes written since a purge, with what the purge left: about what `entries` take.
+    /// What `entries` take.
     bytes: u64,
     /// What `bytes` were when a snapshot was asked for last.
     asked_at: u64,
+}
+
+/// An entry as its record on disk, with the record's length before it.
+#[derive(Debug, Clone)]
+struct Kept {
+    id: LogId,
+    record: Bytes,
+}
+
+/// What an entry takes in memory beside its record.
+const KEPT_BYTES: u64 = 100;
+
+impl Kept {
+    fn new(entry: &Entry) -> Self {
+        Self {
+            id: entry.log_id,
+            record: encoded(Kind::Entry(entry.into())),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.record.len() as u64 + KEPT_BYTES
+    }
+
+    fn entry(&self) -> Entry {
+        match LogRecord::decode_length_delimited(&self.record[..]).map(|record| record.kind) {
+            Ok(Some(Kind::Entry(entry))) => entry.into(),
+            _ => unreachable!("it was an entry when it was kept"),
+        }
+    }
+}
+
+fn encoded(kind: Kind) -> Bytes {
+    LogRecord::from(kind)
+        .encode_length_delimited_to_vec()
+        .into()
 }
 
 /// What happens when a record is durable.
@@ -105,15 +142,11 @@ impl LogStore {
         let mut memory = Memory::default();
         while let Some(group) = recovery.next().await.map_err(OpenError::Log)? {
             let mut body = group.body;
-            let (purged, bytes) = (memory.purged, body.len() as u64);
             while body.has_remaining() {
+                let from = body.clone();
                 let record = LogRecord::decode_length_delimited(&mut body)
                     .map_err(|error| OpenError::Raft(format!("the log is malformed: {error}")))?;
-                memory.replay(record);
-            }
-            memory.bytes += bytes;
-            if memory.purged != purged {
-                memory.bytes = bytes;
+                memory.replay(record, &from[..from.len() - body.len()]);
             }
         }
         // what lies below was let go of by a purge, which is written once more with what it leaves
@@ -146,11 +179,11 @@ impl LogStore {
     pub(super) fn ends(&self) -> (Option<LogId>, Option<LogId>) {
         let memory = self.memory();
         let last = memory.entries.values().next_back();
-        let last = last.map(|entry| entry.log_id);
+        let last = last.map(|kept| kept.id);
         (memory.purged, last.or(memory.purged))
     }
 
-    async fn append_and_wait(&self, records: Vec<LogRecord>, meta: Meta) -> Result<(), io::Error> {
+    async fn append_and_wait(&self, records: &[Bytes], meta: Meta) -> Result<(), io::Error> {
         let appended = self.append_records(records, meta);
         if let Some(appended) = appended
             && !appended.wait(self.0.log.state()).await
@@ -163,18 +196,19 @@ impl LogStore {
     /// Appends records as one entry of the log below, so that they are durable together.
     fn append_records(
         &self,
-        records: Vec<LogRecord>,
+        records: &[Bytes],
         meta: Meta,
     ) -> Option<highwater_disk_log::Appended> {
         if records.is_empty() {
             return None;
         }
-        let mut bytes = Vec::new();
-        for record in records {
-            bytes.extend_from_slice(&record.encode_length_delimited_to_vec());
-        }
-        self.memory().bytes += bytes.len() as u64;
-        Some(self.0.log.append(&[bytes[..].into()], meta))
+        let parts: Vec<Part<'_>> = records.iter().map(|record| record[..].into()).collect();
+        Some(self.0.log.append(&parts, meta))
+    }
+
+    /// What the entries take that no snapshot has let go of.
+    pub(super) fn bytes(&self) -> u64 {
+        self.memory().bytes
     }
 
     /// Whether the log has grown by so many bytes since it was let go of, or since this said so: entries stay in memory
@@ -210,27 +244,43 @@ impl LogStore {
 }
 
 impl Memory {
-    fn replay(&mut self, record: LogRecord) {
+    /// Takes what was read back, with the bytes that it was read from.
+    fn replay(&mut self, record: LogRecord, bytes: &[u8]) {
         match record.kind {
             Some(Kind::Vote(vote)) => self.vote = Some(vote.into()),
             Some(Kind::Entry(entry)) => {
-                let entry = Entry::from(entry);
-                let index = entry.log_id.index;
+                let id = Entry::from(entry).log_id;
                 // an entry that is written again replaces itself and what followed
-                self.entries.split_off(&index);
-                self.entries.insert(index, entry);
+                self.cut(id.index);
+                let record = Bytes::copy_from_slice(bytes);
+                self.insert(Kept { id, record });
             }
-            Some(Kind::Truncate(TruncateRecord { all: true, .. })) => self.entries.clear(),
-            Some(Kind::Truncate(TruncateRecord { after, .. })) => {
-                self.entries.split_off(&(after + 1));
-            }
+            Some(Kind::Truncate(TruncateRecord { all: true, .. })) => self.cut(0),
+            Some(Kind::Truncate(TruncateRecord { after, .. })) => self.cut(after + 1),
             Some(Kind::Purge(purged)) => self.purge(purged.into()),
             None => {}
         }
     }
 
+    fn insert(&mut self, kept: Kept) {
+        self.bytes += kept.bytes();
+        if let Some(replaced) = self.entries.insert(kept.id.index, kept) {
+            self.bytes -= replaced.bytes();
+        }
+    }
+
+    /// Lets go of the entries from an index on.
+    fn cut(&mut self, from: u64) {
+        let gone = self.entries.split_off(&from);
+        self.bytes -= gone.values().map(Kept::bytes).sum::<u64>();
+    }
+
+    /// Lets go of the entries up to one that a snapshot has.
     fn purge(&mut self, id: LogId) {
-        self.entries = self.entries.split_off(&(id.index + 1));
+        let left = self.entries.split_off(&(id.index + 1));
+        let gone = std::mem::replace(&mut self.entries, left);
+        self.bytes -= gone.values().map(Kept::bytes).sum::<u64>();
+        self.asked_at = 0;
         self.purged = Some(id);
     }
 }
@@ -244,7 +294,7 @@ impl RaftLogReader<Types> for LogStore {
             .memory()
             .entries
             .range(range)
-            .map(|(_, entry)| entry.clone())
+            .map(|(_, kept)| kept.entry())
             .collect())
     }
 
@@ -269,7 +319,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.append_and_wait(vec![Kind::Vote(vote.into()).into()], Meta::Nothing)
+        self.append_and_wait(&[encoded(Kind::Vote(vote.into()))], Meta::Nothing)
             .await?;
         self.memory().vote = Some(*vote);
         Ok(())
@@ -284,11 +334,12 @@ impl RaftLogStorage<Types> for LogStore {
         {
             let mut memory = self.memory();
             for entry in entries {
-                records.push(Kind::Entry((&entry).into()).into());
-                memory.entries.insert(entry.log_id.index, entry);
+                let kept = Kept::new(&entry);
+                records.push(kept.record.clone());
+                memory.insert(kept);
             }
         }
-        self.append_records(records, Meta::Tell(callback));
+        self.append_records(&records, Meta::Tell(callback));
         Ok(())
     }
 
@@ -297,14 +348,8 @@ impl RaftLogStorage<Types> for LogStore {
             all: last.is_none(),
             after: last.map_or(0, |last| last.index),
         };
-        {
-            let mut memory = self.memory();
-            match last {
-                Some(last) => drop(memory.entries.split_off(&(last.index + 1))),
-                None => memory.entries.clear(),
-            }
-        }
-        self.append_and_wait(vec![Kind::Truncate(truncate).into()], Meta::Nothing)
+        self.memory().cut(last.map_or(0, |last| last.index + 1));
+        self.append_and_wait(&[encoded(Kind::Truncate(truncate))], Meta::Nothing)
             .await
     }
 
@@ -313,19 +358,13 @@ impl RaftLogStorage<Types> for LogStore {
         let records = {
             let mut memory = self.memory();
             memory.purge(log_id);
-            (memory.bytes, memory.asked_at) = (0, 0);
-            let mut records = vec![LogRecord::from(Kind::Purge((&log_id).into()))];
-            records.extend(
-                memory
-                    .vote
-                    .iter()
-                    .map(|vote| Kind::Vote(vote.into()).into()),
-            );
-            let entries = memory.entries.values();
-            records.extend(entries.map(|entry| LogRecord::from(Kind::Entry(entry.into()))));
+            let mut records = vec![encoded(Kind::Purge((&log_id).into()))];
+            let vote = memory.vote.iter();
+            records.extend(vote.map(|vote| encoded(Kind::Vote(vote.into()))));
+            records.extend(memory.entries.values().map(|kept| kept.record.clone()));
             records
         };
-        self.append_and_wait(records, Meta::TrimBefore).await?;
+        self.append_and_wait(&records, Meta::TrimBefore).await?;
         self.0.log.trim(self.0.sink.floor.load(Ordering::Acquire));
         Ok(())
     }

@@ -14,6 +14,7 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use super::snapshot_store::SnapshotFile;
 use super::types::{Snapshot, Types, Vote};
 
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +36,7 @@ impl RaftNetworkFactory<Types> for NoNetwork {
 }
 
 impl RaftNetworkV2<Types> for NoNetwork {
-    type SnapshotData = bytes::Bytes;
+    type SnapshotData = SnapshotFile;
 
     async fn append_entries(
         &mut self,

@@ -39,6 +39,9 @@ pub struct Config {
     pub new_log_seed: [u8; 16],
     /// Entries after which a snapshot is taken and the log before it let go.
     pub snapshot_entries: u64,
+    /// Bytes of entries, which stay in memory until then, after which a snapshot is taken whatever their number. Where
+    /// no snapshot can be written, nothing is decided past four times as many.
+    pub snapshot_bytes: u64,
 }
 
 /// The metadata of a lone voter.
@@ -46,6 +49,7 @@ pub struct RaftMetadata {
     raft: Raft<Types, StateStore>,
     image: watch::Receiver<Arc<MetadataImage>>,
     log: LogStore,
+    snapshot_bytes: u64,
 }
 
 impl std::fmt::Debug for RaftMetadata {
@@ -56,8 +60,8 @@ impl std::fmt::Debug for RaftMetadata {
 
 /// Ticks are rare, so that an idle node sleeps; a lone voter has nobody to send heartbeats to.
 const HEARTBEAT_MS: u64 = 1000;
-/// Bytes of the log, which stays in memory, after which it is replaced by a snapshot whatever the number of its entries.
-const LOG_BYTES_MAX: u64 = 8 << 20;
+/// How many times [`Config::snapshot_bytes`] the log may take while a snapshot is being written.
+const LOG_BYTES_FACTOR: u64 = 4;
 const LEADER_DEADLINE: Duration = Duration::from_secs(30);
 
 impl RaftMetadata {
@@ -78,23 +82,15 @@ impl RaftMetadata {
             config.new_log_seed,
         )
         .await?;
-        let state = StateStore::open(SnapshotStore::new(device, config.dir.clone())).await?;
+        let snapshots = SnapshotStore::start(device, &config.dir, threads);
+        let state = StateStore::open(snapshots).await?;
         nothing_is_lost(&config.dir, &log, state.last())?;
         let image = state.watch();
         let id = u64::try_from(config.node.0).map_err(|_cause| {
             OpenError::Raft(format!("node.id must not be negative: {}", config.node))
         })?;
-        let raft_config = openraft::Config {
-            cluster_name: "highwater".to_owned(),
-            heartbeat_interval: HEARTBEAT_MS,
-            election_timeout_min: HEARTBEAT_MS * 3,
-            election_timeout_max: HEARTBEAT_MS * 6,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
-            max_in_snapshot_log_to_keep: 0,
-            ..Default::default()
-        };
         let failed = |error: &dyn std::fmt::Display| OpenError::Raft(error.to_string());
-        let raft_config = Arc::new(raft_config.validate().map_err(|error| failed(&error))?);
+        let raft_config = raft_config(config.snapshot_entries).map_err(|error| failed(&error))?;
         let starting = Raft::new(id, raft_config, NoNetwork, log.clone(), state);
         let raft = Runtime::scope(config.seed, starting)
             .await
@@ -126,13 +122,18 @@ impl RaftMetadata {
             .current_leader(id, "lone voter leads")
             .await;
         led.map_err(|error| failed(&error))?;
-        let metadata = Self { raft, image, log };
+        let metadata = Self {
+            raft,
+            image,
+            log,
+            snapshot_bytes: config.snapshot_bytes,
+        };
         // the first command of a term is answered when everything before it is applied
         let format = Action::Format(Format {
             cluster_id: config.cluster.0.to_vec(),
         });
         metadata
-            .propose(format.into())
+            .decide(format.into())
             .await
             .map_err(|error| failed(&error))?;
         Ok(metadata)
@@ -173,6 +174,19 @@ impl RaftMetadata {
             .map_err(|error| OpenError::Raft(error.to_string()))?;
         self.log.shutdown().await
     }
+}
+
+fn raft_config(snapshot_entries: u64) -> Result<Arc<openraft::Config>, openraft::ConfigError> {
+    let config = openraft::Config {
+        cluster_name: "highwater".to_owned(),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: HEARTBEAT_MS * 3,
+        election_timeout_max: HEARTBEAT_MS * 6,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_entries),
+        max_in_snapshot_log_to_keep: 0,
+        ..Default::default()
+    };
+    config.validate().map(Arc::new)
 }
 
 /// A node that is no voter would wait for one for ever.
@@ -223,6 +237,18 @@ impl MetadataStore for RaftMetadata {
     }
 
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
+        let bytes_max = self.snapshot_bytes.saturating_mul(LOG_BYTES_FACTOR);
+        if self.log.bytes() >= bytes_max {
+            let reason = "its log waits for a snapshot".to_owned();
+            return Err(ProposeError::Unavailable(reason));
+        }
+        self.decide(command).await
+    }
+}
+
+impl RaftMetadata {
+    /// Has a command decided, however large the log is.
+    async fn decide(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
         if self.log.is_full_for(command.encoded_len()) {
             return Err(ProposeError::Unavailable("the disk is full".to_owned()));
         }
@@ -234,7 +260,7 @@ impl MetadataStore for RaftMetadata {
             }
         };
         let response = written.map_err(|error| ProposeError::Unavailable(error.to_string()))?;
-        if self.log.has_outgrown(LOG_BYTES_MAX)
+        if self.log.has_outgrown(self.snapshot_bytes)
             && let Err(error) = self.raft.trigger().snapshot().await
         {
             tracing::warn!(%error, "cannot ask for a snapshot of the metadata");
@@ -250,7 +276,7 @@ impl MetadataStore for RaftMetadata {
 
 #[cfg(test)]
 mod tests {
-    use highwater_io::{RealDevice, RealThreads};
+    use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
     use highwater_runtime::reasons;
     use highwater_types::Uuid;
 
@@ -262,6 +288,12 @@ mod tests {
     }
 
     async fn try_open(dir: &Path) -> Result<RaftMetadata, OpenError> {
+        open_on(dir, Arc::new(RealDevice)).await
+    }
+
+    const SNAPSHOT_BYTES: u64 = 4 << 20;
+
+    async fn open_on(dir: &Path, device: Arc<dyn Device>) -> Result<RaftMetadata, OpenError> {
         let config = Config {
             dir: dir.to_owned(),
             node: NodeId(1),
@@ -269,8 +301,9 @@ mod tests {
             seed: 1,
             new_log_seed: [9; 16],
             snapshot_entries: 5000,
+            snapshot_bytes: SNAPSHOT_BYTES,
         };
-        RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await
+        RaftMetadata::open(config, device, &RealThreads).await
     }
 
     /// Why it does not open while the content of a file, or the file or directory, is another.
@@ -289,30 +322,72 @@ mod tests {
         reasons(&refused)
     }
 
-    // commands are of any size: the log stays in memory until a snapshot has it
-    #[tokio::test]
-    async fn a_log_of_few_large_entries_is_replaced_by_a_snapshot_too() {
-        let temporary = tempfile::tempdir().expect("a directory");
-        let metadata = open(temporary.path()).await;
-        let topic = |id: u8| {
-            Command::from(Action::CreateTopic(CreateTopic {
-                name: format!("topic-{id}"),
-                id: vec![id; 16],
-                configs: [("large".to_owned(), "x".repeat(1 << 20))].into(),
-                ..CreateTopic::default()
-            }))
-        };
-        for id in 1..=9 {
-            metadata.propose(topic(id)).await.expect("creates");
-        }
+    const LARGE_BYTES: usize = 1 << 20;
+
+    fn large_topic(id: u8) -> Command {
+        Command::from(Action::CreateTopic(CreateTopic {
+            name: format!("topic-{id}"),
+            id: vec![id; 16],
+            configs: [("large".to_owned(), "x".repeat(LARGE_BYTES))].into(),
+            ..CreateTopic::default()
+        }))
+    }
+
+    async fn until_purged(metadata: &RaftMetadata) {
         let purged = metadata.raft.wait(Some(LEADER_DEADLINE));
         purged
             .metrics(|metrics| metrics.purged.is_some(), "log is let go of")
             .await
             .expect("is let go of");
+    }
+
+    // commands are of any size: the log stays in memory until a snapshot has it
+    #[tokio::test]
+    async fn a_log_of_few_large_entries_is_replaced_by_a_snapshot_too() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let metadata = open(temporary.path()).await;
+        for id in 1..=9 {
+            metadata.propose(large_topic(id)).await.expect("creates");
+        }
+        until_purged(&metadata).await;
         metadata.shutdown().await.expect("stops");
         let metadata = open(temporary.path()).await;
         assert_eq!(metadata.image().topics().count(), 9);
+        metadata.shutdown().await.expect("stops");
+    }
+
+    // the disk is full for the snapshot alone: the log's files are there
+    #[tokio::test]
+    async fn a_log_that_no_snapshot_replaces_is_bounded_and_goes_on_when_one_does() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let dir = temporary.path();
+        let faults = Arc::new(Faults::default());
+        faults.fill_below(Some(dir.join("snapshot.new")));
+        let device = FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults));
+        let metadata = open_on(dir, Arc::new(device)).await.expect("opens");
+        let most = SNAPSHOT_BYTES * LOG_BYTES_FACTOR;
+        let mut created = 0;
+        let refused = loop {
+            match metadata.propose(large_topic(created + 1)).await {
+                Ok(_) => created += 1,
+                Err(error) => break error,
+            }
+            assert!(metadata.log.bytes() < most + 2 * LARGE_BYTES as u64);
+        };
+        let waits = "its log waits for a snapshot".to_owned();
+        assert_eq!(refused, ProposeError::Unavailable(waits));
+        assert!(u64::from(created) * LARGE_BYTES as u64 > SNAPSHOT_BYTES);
+        metadata.shutdown().await.expect("stops");
+
+        // what came before it is read back and goes into a snapshot first
+        let metadata = open(dir).await;
+        assert_eq!(metadata.image().topics().count(), usize::from(created));
+        until_purged(&metadata).await;
+        assert!(metadata.log.bytes() < LARGE_BYTES as u64);
+        metadata
+            .propose(large_topic(created + 1))
+            .await
+            .expect("creates");
         metadata.shutdown().await.expect("stops");
     }
 

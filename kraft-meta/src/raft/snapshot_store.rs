@@ -1,128 +1,453 @@
-//! The newest snapshot, as a file: written aside, synced, renamed, its directory synced.
+//! The newest snapshot, as a file: written aside in pieces, synced, renamed, its directory synced. Only then is the log below
+//! it let go of: wherever a process dies there is the old snapshot with its log, or the new one.
+//!
+//! The file: a mark; pieces, each of a length (four bytes, big endian) and as many bytes: what it is a snapshot of, then the
+//! parts of the image; a length of 0; the CRC-32 of all before it (four bytes, big endian). Neither writing nor reading takes
+//! memory for more than a piece and what is written at a time.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use highwater_io::{Device, OpenMode};
+use bytes::{Buf, BufMut, BytesMut};
+use crc32fast::Hasher;
+use highwater_io::{Device, File, OpenMode, Threads};
 use prost::Message;
-use prost::encoding::WireType;
+use tokio::sync::{mpsc, oneshot};
 
 use super::record::{LogIdRecord, MembershipRecord};
 use super::types::{LogId, SnapshotMeta, StoredMembership};
+use crate::image::{MetadataImage, Restored};
 use crate::{OpenError, SnapshotError};
 
+/// What it is a snapshot of.
 #[derive(Clone, PartialEq, Message)]
-struct File {
-    #[prost(uint32, tag = "1")]
-    version: u32,
-    #[prost(message, optional, tag = "2")]
+struct Head {
+    #[prost(message, optional, tag = "1")]
     last: Option<LogIdRecord>,
-    #[prost(message, optional, tag = "3")]
+    #[prost(message, optional, tag = "2")]
     membership: Option<MembershipRecord>,
-    #[prost(bytes = "bytes", tag = "4")]
-    image: Bytes,
-    #[prost(fixed32, tag = "5")]
-    crc: u32,
 }
 
-const VERSION: u32 = 1;
-/// The tag of [`File::image`].
-const IMAGE: u32 = 4;
+/// With the version of what follows it.
+const MARK: &[u8; 8] = b"HWSNAP\0\x02";
+const LENGTH_BYTES: usize = 4;
+const CRC_BYTES: usize = 4;
+/// What is written and read at a time: a sync of another file waits for no more.
+const CHUNK_BYTES: usize = 256 << 10;
 
+/// The snapshots of a directory. Clones share the thread that writes them, which ends with the last.
 #[derive(Debug, Clone)]
 pub(super) struct SnapshotStore {
     device: Arc<dyn Device>,
-    dir: PathBuf,
+    path: PathBuf,
+    jobs: mpsc::Sender<Job>,
 }
 
-/// A snapshot and what it is of.
-pub(super) type Stored = (SnapshotMeta, Bytes);
+/// A snapshot's file; it stays what it is when a newer one takes its name.
+#[derive(Debug, Clone)]
+pub(super) struct SnapshotFile {
+    file: Arc<dyn File>,
+    path: PathBuf,
+}
+
+/// A snapshot that is to be written.
+struct Job {
+    meta: SnapshotMeta,
+    image: MetadataImage,
+    done: oneshot::Sender<io::Result<SnapshotFile>>,
+}
 
 impl SnapshotStore {
-    pub(super) fn new(device: Arc<dyn Device>, dir: PathBuf) -> Self {
-        Self { device, dir }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.join("snapshot")
-    }
-
-    /// An error of what the file holds.
-    pub(super) fn error(&self, source: SnapshotError) -> OpenError {
-        OpenError::Snapshot {
-            path: self.path().display().to_string(),
-            source,
-        }
-    }
-
-    pub(super) async fn load(&self) -> Result<Option<Stored>, OpenError> {
-        let path = self.path();
-        let error = |source| OpenError::Io {
-            path: path.display().to_string(),
-            source,
+    /// Starts the thread that writes: the image is encoded there too, beside those that serve requests.
+    pub(super) fn start(device: Arc<dyn Device>, dir: &Path, threads: &dyn Threads) -> Self {
+        let (jobs, mut next) = mpsc::channel::<Job>(1);
+        let path = dir.join("snapshot");
+        let writer = (Arc::clone(&device), path.clone());
+        let run = async move {
+            while let Some(job) = next.recv().await {
+                let written = write(&*writer.0, &writer.1, &job).await;
+                // nobody may wait for it any more
+                drop(job.done.send(written));
+            }
         };
-        let file = match self.device.open(&path, OpenMode::Existing).await {
+        threads.spawn("metadata-snapshots", Box::pin(run));
+        Self { device, path, jobs }
+    }
+
+    /// The newest snapshot; only its head is read.
+    pub(super) async fn newest(&self) -> Result<Option<(SnapshotMeta, SnapshotFile)>, OpenError> {
+        let opened = self.device.open(&self.path, OpenMode::Existing).await;
+        let file = match opened {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(error)?,
+            other => other.map_err(|source| OpenError::Io {
+                path: self.path.display().to_string(),
+                source,
+            })?,
         };
-        let bytes = usize::try_from(file.len().await.map_err(error)?).unwrap_or(usize::MAX);
-        let body = file.read_at(0, bytes).await.map_err(error)?;
-        let unreadable = |why: &str| self.error(SnapshotError::Unreadable(why.to_owned()));
-        let file = File::decode(body).map_err(|why| unreadable(&why.to_string()))?;
-        match file.version {
-            VERSION => {}
-            0 => return Err(unreadable("its beginning is missing")),
-            other => return Err(self.error(SnapshotError::OtherVersion(other))),
+        let file = SnapshotFile {
+            file,
+            path: self.path.clone(),
+        };
+        let meta = file.meta().await?;
+        Ok(Some((meta, file)))
+    }
+
+    /// Writes the newest snapshot; its error names the file.
+    pub(super) async fn save(
+        &self,
+        meta: SnapshotMeta,
+        image: MetadataImage,
+    ) -> io::Result<SnapshotFile> {
+        let named = |error: io::Error| {
+            let path = self.path.display();
+            io::Error::new(error.kind(), format!("cannot write {path}: {error}"))
+        };
+        let (done, written) = oneshot::channel();
+        // where the thread is gone nothing is sent, and nothing comes
+        drop(self.jobs.send(Job { meta, image, done }).await);
+        let written = written.await;
+        written
+            .unwrap_or_else(|_gone| Err(io::Error::other("its thread has ended")))
+            .map_err(named)
+    }
+}
+
+async fn write(device: &dyn Device, path: &Path, job: &Job) -> io::Result<SnapshotFile> {
+    let new = path.with_extension("new");
+    match device.remove_file(&new).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = device.open_direct(&new, OpenMode::CreateNew).await?;
+    let mut writing = Writing {
+        file: &*file,
+        offset: 0,
+        buffer: BytesMut::with_capacity(CHUNK_BYTES),
+        crc: Hasher::new(),
+    };
+    let head = Head {
+        last: job.meta.last_log_id.as_ref().map(LogIdRecord::from),
+        membership: Some((&job.meta.last_membership).into()),
+    };
+    writing.put(MARK).await?;
+    writing.piece(&head.encode_to_vec()).await?;
+    for part in job.image.parts() {
+        writing.piece(&part).await?;
+    }
+    writing.end().await?;
+    file.sync_data().await?;
+    device.rename(&new, path).await?;
+    if let Some(dir) = path.parent() {
+        device.sync_dir(dir).await?;
+    }
+    Ok(SnapshotFile {
+        file,
+        path: path.to_owned(),
+    })
+}
+
+/// A file that is being written.
+struct Writing<'a> {
+    file: &'a dyn File,
+    offset: u64,
+    /// What is not written yet: less than [`CHUNK_BYTES`] between two calls.
+    buffer: BytesMut,
+    crc: Hasher,
+}
+
+impl Writing<'_> {
+    async fn piece(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        self.put(&length.to_be_bytes()).await?;
+        self.put(bytes).await
+    }
+
+    async fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        self.crc.update(bytes);
+        while !bytes.is_empty() {
+            let taken = bytes.len().min(CHUNK_BYTES - self.buffer.len());
+            self.buffer.put_slice(&bytes[..taken]);
+            bytes = &bytes[taken..];
+            if self.buffer.len() == CHUNK_BYTES {
+                self.flush().await?;
+            }
         }
-        if crc32fast::hash(&file.image) != file.crc {
-            return Err(unreadable("its checksum is wrong"));
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        let chunk = self.buffer.split().freeze();
+        let bytes = chunk.len() as u64;
+        self.file.write_at(self.offset, &[chunk]).await?;
+        self.offset += bytes;
+        self.buffer.reserve(CHUNK_BYTES);
+        Ok(())
+    }
+
+    async fn end(&mut self) -> io::Result<()> {
+        self.piece(&[]).await?;
+        let crc = self.crc.clone().finalize();
+        self.put(&crc.to_be_bytes()).await?;
+        self.flush().await
+    }
+}
+
+impl SnapshotFile {
+    /// What it is a snapshot of.
+    async fn meta(&self) -> Result<SnapshotMeta, OpenError> {
+        self.begin().await.map(|(meta, _)| meta)
+    }
+
+    /// All of it.
+    pub(super) async fn read(&self) -> Result<(SnapshotMeta, MetadataImage), OpenError> {
+        let (meta, mut reading) = self.begin().await?;
+        let mut restored = Restored::default();
+        while let Some(length) = reading.length().await? {
+            let part = reading.take(length).await?;
+            restored
+                .push(&part)
+                .map_err(|source| self.damaged(source))?;
         }
+        reading.check_end().await?;
+        let image = restored.image();
+        Ok((meta, image.map_err(|source| self.damaged(source))?))
+    }
+
+    async fn begin(&self) -> Result<(SnapshotMeta, Reading<'_>), OpenError> {
+        let left = self
+            .file
+            .len()
+            .await
+            .map_err(|source| self.failed(source))?;
+        let mut reading = Reading {
+            of: self,
+            offset: 0,
+            left,
+            buffer: BytesMut::new(),
+            crc: Hasher::new(),
+        };
+        if left < MARK.len() as u64 || reading.take(MARK.len()).await? != MARK[..] {
+            return Err(self.unreadable("its beginning is missing, or of another release"));
+        }
+        let length = reading.length().await?;
+        let head = reading.take(length.unwrap_or(0)).await?;
+        let head = Head::decode(head).map_err(|error| self.unreadable(&error.to_string()))?;
         let meta = SnapshotMeta {
-            last_log_id: file.last.map(LogId::from),
-            last_membership: file
+            last_log_id: head.last.map(LogId::from),
+            last_membership: head
                 .membership
                 .map(StoredMembership::from)
                 .unwrap_or_default(),
         };
-        Ok(Some((meta, file.image)))
+        Ok((meta, reading))
     }
 
-    /// Writes the newest snapshot; its error names the file.
-    pub(super) async fn save(&self, meta: &SnapshotMeta, image: Bytes) -> io::Result<()> {
-        let named = |error: io::Error| {
-            let path = self.path().display().to_string();
-            io::Error::new(error.kind(), format!("cannot write {path}: {error}"))
-        };
-        self.write(meta, image).await.map_err(named)
-    }
-
-    /// The image is not copied: it stands between the fields before and after it.
-    async fn write(&self, meta: &SnapshotMeta, image: Bytes) -> io::Result<()> {
-        let before = File {
-            version: VERSION,
-            last: meta.last_log_id.as_ref().map(LogIdRecord::from),
-            membership: Some((&meta.last_membership).into()),
-            ..File::default()
-        };
-        let after = File {
-            crc: crc32fast::hash(&image),
-            ..File::default()
-        };
-        let mut head = before.encode_to_vec();
-        prost::encoding::encode_key(IMAGE, WireType::LengthDelimited, &mut head);
-        prost::encoding::encode_varint(image.len() as u64, &mut head);
-        let parts = [head.into(), image, after.encode_to_vec().into()];
-        let new = self.dir.join("snapshot.new");
-        match self.device.remove_file(&new).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    fn failed(&self, source: io::Error) -> OpenError {
+        OpenError::Io {
+            path: self.path.display().to_string(),
+            source,
         }
-        let out = self.device.open(&new, OpenMode::CreateNew).await?;
-        out.write_at(0, &parts).await?;
-        out.sync_data().await?;
-        self.device.rename(&new, &self.path()).await?;
-        self.device.sync_dir(&self.dir).await
+    }
+
+    fn damaged(&self, source: SnapshotError) -> OpenError {
+        OpenError::Snapshot {
+            path: self.path.display().to_string(),
+            source,
+        }
+    }
+
+    fn unreadable(&self, why: &str) -> OpenError {
+        self.damaged(SnapshotError::Unreadable(why.to_owned()))
+    }
+}
+
+/// A file that is being read.
+struct Reading<'a> {
+    of: &'a SnapshotFile,
+    offset: u64,
+    /// Bytes of the file that aren't in the buffer yet, nor were.
+    left: u64,
+    buffer: BytesMut,
+    /// Of all that was taken.
+    crc: Hasher,
+}
+
+impl Reading<'_> {
+    async fn take(&mut self, bytes: usize) -> Result<BytesMut, OpenError> {
+        if (bytes as u64) > self.buffer.len() as u64 + self.left {
+            return Err(self.of.unreadable("its end is missing"));
+        }
+        while self.buffer.len() < bytes {
+            let some = usize::try_from(self.left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+            let read = self.of.file.read_at(self.offset, some).await;
+            self.buffer
+                .extend_from_slice(&read.map_err(|source| self.of.failed(source))?);
+            self.offset += some as u64;
+            self.left -= some as u64;
+        }
+        let taken = self.buffer.split_to(bytes);
+        self.crc.update(&taken);
+        Ok(taken)
+    }
+
+    /// The length of the next piece; nothing after the last.
+    async fn length(&mut self) -> Result<Option<usize>, OpenError> {
+        let length = self.take(LENGTH_BYTES).await?.get_u32();
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        Ok((length > 0).then_some(length))
+    }
+
+    async fn check_end(&mut self) -> Result<(), OpenError> {
+        let crc = self.crc.clone().finalize();
+        let stored = self.take(CRC_BYTES).await?.get_u32();
+        match (stored == crc, self.buffer.len() as u64 + self.left) {
+            (true, 0) => Ok(()),
+            (true, _) => Err(self.of.unreadable("something follows its end")),
+            (false, _) => Err(self.of.unreadable("its checksum is wrong")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::atomic::Ordering;
+    use std::sync::{Mutex, PoisonError};
+
+    use futures::FutureExt;
+    use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
+    use highwater_runtime::reasons;
+    use highwater_types::{LeaderEpoch, ObjectId, StreamId, TopicId};
+
+    use super::*;
+    use crate::command::{ClaimRecord, ObjectName};
+    use crate::image::{ObjectImage, StreamImage};
+
+    /// Some megabytes.
+    fn large() -> MetadataImage {
+        let mut image = MetadataImage::default();
+        let claim = |first: i64| ClaimRecord {
+            first,
+            next: first + 1,
+            part_end: u64::MAX,
+            max_timestamp: i64::MAX,
+            ..ClaimRecord::default()
+        };
+        let claims = (0..20_000).map(|first| (first, Arc::new(claim(first))));
+        let stream = StreamImage {
+            topic: TopicId::ZERO,
+            partition: 0,
+            start: 0,
+            committed_end: 20_000,
+            held_by: None,
+            leader_epoch: LeaderEpoch(0),
+            leader_epochs: Vec::new(),
+            claims: claims.collect(),
+            checkpoint: None,
+        };
+        image.streams.insert(StreamId(7), Arc::new(stream));
+        for number in 0..20_000 {
+            let name = ObjectName {
+                node: 1,
+                node_epoch: u64::MAX,
+                kind: 0,
+                number,
+            };
+            let id = ObjectId::try_from(name).expect("is a name");
+            image.objects.insert(
+                id,
+                ObjectImage {
+                    bytes: u64::MAX,
+                    references: 1,
+                },
+            );
+        }
+        image
+    }
+
+    async fn read(store: &SnapshotStore) -> Result<MetadataImage, String> {
+        let read = async {
+            let (_, newest) = store.newest().await?.expect("is there");
+            newest.read().await
+        };
+        let (_, image) = read.await.map_err(|error| reasons(&error))?;
+        Ok(image)
+    }
+
+    // I11
+    #[tokio::test]
+    async fn a_large_snapshot_is_written_and_read_in_pieces() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let dir = temporary.path();
+        let faults = Arc::new(Faults::default());
+        let device = FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults));
+        let store = SnapshotStore::start(Arc::new(device), dir, &RealThreads);
+        let image = large();
+        let parts = image.parts().map(|part| part.len()).max();
+        assert!(parts.is_some_and(|bytes| bytes < 64 << 10), "{parts:?}");
+        let saved = store.save(SnapshotMeta::default(), image.clone()).await;
+        saved.expect("is written");
+        assert_eq!(read(&store).await.expect("is read"), image);
+        let largest = faults.largest.load(Ordering::SeqCst);
+        assert_eq!(largest, CHUNK_BYTES as u64);
+        let whole = std::fs::read(&store.path).expect("is there");
+        assert!(whole.len() > 4 * CHUNK_BYTES, "{}", whole.len());
+
+        // nothing of it is taken where a part is missing or is another
+        for cut in [
+            1,
+            4,
+            8,
+            CHUNK_BYTES,
+            whole.len() - MARK.len() - 1,
+            whole.len(),
+        ] {
+            std::fs::write(&store.path, &whole[..whole.len() - cut]).expect("writes");
+            let why = read(&store).await.expect_err("is cut");
+            assert!(why.contains("is missing"), "{cut}: {why}");
+        }
+        for at in (0..whole.len()).step_by(whole.len() / 20) {
+            let mut other = whole.clone();
+            other[at] ^= 1;
+            std::fs::write(&store.path, &other).expect("writes");
+            read(&store).await.expect_err("is damaged");
+        }
+        let longer = [&whole[..], &[0]].concat();
+        std::fs::write(&store.path, longer).expect("writes");
+        let why = read(&store).await.expect_err("is longer");
+        assert!(why.contains("follows its end"), "{why}");
+    }
+
+    /// Keeps what it is to run.
+    #[derive(Default)]
+    struct Later(Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>);
+
+    impl std::fmt::Debug for Later {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Later")
+        }
+    }
+
+    impl Threads for Later {
+        fn spawn(&self, _name: &'static str, body: Pin<Box<dyn Future<Output = ()> + Send>>) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_is_the_work_of_a_thread_of_its_own_and_its_end_is_an_error() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let later = Later::default();
+        let store = SnapshotStore::start(Arc::new(RealDevice), temporary.path(), &later);
+        let mut save = Box::pin(store.save(SnapshotMeta::default(), MetadataImage::default()));
+        assert!(save.as_mut().now_or_never().is_none());
+        let listed = std::fs::read_dir(temporary.path()).expect("is there");
+        assert_eq!(listed.count(), 0, "who asks writes nothing");
+        drop(later);
+        let why = save.await.expect_err("nobody writes it").to_string();
+        assert!(why.contains("its thread has ended"), "{why}");
+        assert!(why.contains(&store.path.display().to_string()), "{why}");
     }
 }

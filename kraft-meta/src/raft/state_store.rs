@@ -4,14 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
 use futures::{Stream, TryStreamExt};
 use highwater_types::LogIndex;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
-use super::snapshot_store::SnapshotStore;
+use super::snapshot_store::{SnapshotFile, SnapshotStore};
 use super::types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::OpenError;
 use crate::command::Outcome;
@@ -19,8 +18,6 @@ use crate::image::MetadataImage;
 
 /// How long a snapshot waits for room on a full disk before it is tried again.
 const FULL_REST: Duration = Duration::from_secs(5);
-/// Bytes of a snapshot that are encoded in one go: about a millisecond.
-const ENCODED_AT_ONCE: usize = 256 << 10;
 
 #[derive(Debug, Clone)]
 pub(super) struct StateStore {
@@ -40,15 +37,15 @@ impl StateStore {
             published: watch::Sender::new(Arc::default()),
             snapshots,
         };
-        if let Some((meta, bytes)) = store.snapshots.load().await? {
-            let image = MetadataImage::decode(&bytes);
-            store.image = image.map_err(|error| store.snapshots.error(error))?;
-            store.adopt(&meta);
+        if let Some((_, newest)) = store.snapshots.newest().await? {
+            let (meta, image) = newest.read().await?;
+            store.adopt(&meta, image);
         }
         Ok(store)
     }
 
-    fn adopt(&mut self, meta: &SnapshotMeta) {
+    fn adopt(&mut self, meta: &SnapshotMeta, image: MetadataImage) {
+        self.image = image;
         self.last = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.published.send_replace(Arc::new(self.image.clone()));
@@ -62,53 +59,31 @@ impl StateStore {
     pub(super) fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
         self.published.subscribe()
     }
+}
 
-    /// Part by part: a request beside it waits for one part, not for the whole image.
-    async fn snapshot(&self) -> Snapshot {
+impl RaftSnapshotBuilder<Types> for StateStore {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let meta = SnapshotMeta {
             last_log_id: self.last,
             last_membership: self.membership.clone(),
         };
-        let mut snapshot = BytesMut::new();
-        let mut encoded = 0;
-        for part in self.image.parts() {
-            encoded += part.len();
-            snapshot.put_slice(&part);
-            if encoded >= ENCODED_AT_ONCE {
-                encoded = 0;
-                tokio::task::yield_now().await;
-            }
-        }
-        Snapshot {
-            meta,
-            snapshot: snapshot.freeze(),
-        }
-    }
-}
-
-impl RaftSnapshotBuilder<Types> for StateStore {
-    type SnapshotData = Bytes;
-
-    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let snapshot = self.snapshot().await;
         // a full disk is no error of the library's, which would end: it waits for room (D3)
-        while let Err(error) = self
-            .snapshots
-            .save(&snapshot.meta, snapshot.snapshot.clone())
-            .await
-        {
-            if error.kind() != io::ErrorKind::StorageFull {
-                return Err(error);
+        loop {
+            match self.snapshots.save(meta.clone(), self.image.clone()).await {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    tracing::warn!(%error, "no room for a snapshot of the metadata, it is tried again");
+                    tokio::time::sleep(FULL_REST).await;
+                }
+                written => return written.map(|snapshot| Snapshot { meta, snapshot }),
             }
-            tracing::warn!(%error, "no room for a snapshot of the metadata, it is tried again");
-            tokio::time::sleep(FULL_REST).await;
         }
-        Ok(snapshot)
     }
 }
 
 impl RaftStateMachine<Types> for StateStore {
-    type SnapshotData = Bytes;
+    type SnapshotData = SnapshotFile;
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -149,16 +124,16 @@ impl RaftStateMachine<Types> for StateStore {
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
-        snapshot: Bytes,
+        snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
-        self.image = MetadataImage::decode(&snapshot).map_err(io::Error::other)?;
-        self.snapshots.save(meta, snapshot).await?;
-        self.adopt(meta);
+        let (_, image) = snapshot.read().await.map_err(io::Error::other)?;
+        self.snapshots.save(meta.clone(), image.clone()).await?;
+        self.adopt(meta, image);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let stored = self.snapshots.load().await.map_err(io::Error::other)?;
+        let stored = self.snapshots.newest().await.map_err(io::Error::other)?;
         Ok(stored.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
 }

@@ -44,5 +44,6 @@ pub(crate) type Entry = openraft::type_config::alias::EntryOf<Types>;
 pub(crate) type Membership = openraft::Membership<u64, openraft::BasicNode>;
 pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
 pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
-pub(crate) type Snapshot = openraft::type_config::alias::SnapshotOf<Types, bytes::Bytes>;
+pub(crate) type Snapshot =
+    openraft::type_config::alias::SnapshotOf<Types, super::snapshot_store::SnapshotFile>;
 pub(crate) type LeaderId = openraft::type_config::alias::LeaderIdOf<Types>;

@@ -120,6 +120,13 @@ pub(super) static KEYS: &[Key] = &[
         "The largest record batch, as stored.",
     ),
     key(
+        "metadata.log.max.record.bytes.between.snapshots",
+        "20971520",
+        long(1),
+        "Bytes of the metadata's log after which it is replaced by a snapshot; a sixteenth of the memory limit at most, for it \
+         stays in memory until then.",
+    ),
+    key(
         "producer.id.expiration.ms",
         "86400000",
         int(1),

@@ -1,23 +1,28 @@
 //! Golden bytes of what stands on disk: a log with every kind of record and of command, and the snapshot that it makes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use highwater_io::RealDevice;
+use highwater_io::{RealDevice, RealThreads};
 use highwater_runtime::reasons;
 use highwater_types::LogIndex;
 use openraft::EntryPayload;
 use prost::Message;
 
 use super::*;
+use crate::OpenError;
 use crate::command::{
     AllocateProducerIds, AssignLeaders, ClaimOfStream, ClaimRecord, CloseEpoch, Closing, Command,
     CommitObject, CreatePartitions, CreateTopic, DeleteTopic, Endpoint, EpochSwept, FenceEpoch,
     Format, ObjectName, ObjectsDeleted, OpenStreams, Position, Recovered, RegisterNode, Replicas,
     RollRecord, Sealed, SetTopicConfigs, StreamEpoch, TrimStream, WalKind,
 };
-use crate::image::MetadataImage;
+use crate::image::{MetadataImage, Restored};
 use crate::raft::record::{Kind, LogRecord, TruncateRecord};
-use crate::raft::types::{Entry, LeaderId, LogId, Membership, Proposal, Vote};
+use crate::raft::snapshot_store::SnapshotStore;
+use crate::raft::types::{
+    Entry, LeaderId, LogId, Membership, Proposal, SnapshotMeta, StoredMembership, Vote,
+};
 use crate::{Action, SnapshotError};
 
 fn register(node: i32, incarnation: u8, wal: WalKind, after: u64) -> Action {
@@ -206,13 +211,17 @@ fn entry(index: u64, payload: EntryPayload<Proposal, u64, openraft::BasicNode>) 
     LogRecord::from(Kind::Entry((&Entry { log_id, payload }).into()))
 }
 
-fn log(actions: &[Action]) -> Vec<u8> {
-    let members = vec![BTreeSet::from([1])];
+fn members() -> Membership {
     let node = openraft::BasicNode {
         addr: "broker:9093".to_owned(),
     };
+    let members = vec![BTreeSet::from([1])];
     let members = Membership::new(members, BTreeMap::from([(1, node)]));
-    let members = members.expect("a voter is a node");
+    members.expect("a voter is a node")
+}
+
+fn log(actions: &[Action]) -> Vec<u8> {
+    let members = members();
     let mut records = vec![LogRecord::from(Kind::Vote(
         (&Vote::new_committed(2, 1)).into(),
     ))];
@@ -240,8 +249,29 @@ fn golden(name: &str, ours: &[u8]) -> Vec<u8> {
     std::fs::read(&path).expect("is checked in")
 }
 
-#[test]
-fn golden_log_and_snapshot_are_written_byte_for_byte() {
+async fn snapshot(dir: &Path, image: &MetadataImage) -> (Vec<u8>, SnapshotStore) {
+    let store = SnapshotStore::start(Arc::new(RealDevice), dir, &RealThreads);
+    let meta = SnapshotMeta {
+        last_log_id: Some(log_id(image.at().0)),
+        last_membership: StoredMembership::new(Some(log_id(1)), members()),
+    };
+    store.save(meta, image.clone()).await.expect("is written");
+    (
+        std::fs::read(dir.join("snapshot")).expect("is there"),
+        store,
+    )
+}
+
+async fn read_back(store: &SnapshotStore) -> Result<MetadataImage, OpenError> {
+    let (meta, file) = store.newest().await?.expect("is there");
+    let (same, image) = file.read().await?;
+    assert_eq!(meta, same);
+    assert_eq!(meta.last_log_id, Some(log_id(image.at().0)));
+    Ok(image)
+}
+
+#[tokio::test]
+async fn golden_log_and_snapshot_are_written_byte_for_byte() {
     let actions = actions();
     let mut image = MetadataImage::default();
     for (index, action) in (1..).zip(&actions) {
@@ -249,10 +279,11 @@ fn golden_log_and_snapshot_are_written_byte_for_byte() {
         applied.unwrap_or_else(|error| panic!("{index}: {error}"));
         image.check().expect("is sound");
     }
-    let snapshot = image.encode();
-    let stored = golden("snapshot", &snapshot);
-    assert!(snapshot == stored, "a snapshot is of another format");
-    assert_eq!(MetadataImage::decode(&stored).expect("is read"), image);
+    let temporary = tempfile::tempdir().expect("a directory");
+    let (written, store) = snapshot(temporary.path(), &image).await;
+    let stored = golden("snapshot", &written);
+    assert!(written == stored, "a snapshot is of another format");
+    assert_eq!(read_back(&store).await.expect("is read"), image);
 
     let swept = EpochSwept { node: 2, epoch: 3 };
     let every = [actions, vec![Action::EpochSwept(swept)]].concat();
@@ -275,8 +306,7 @@ fn golden_log_and_snapshot_are_written_byte_for_byte() {
 
 #[test]
 fn a_snapshot_of_another_version_is_refused() {
-    let other = [0x08, 1];
-    let refused = MetadataImage::decode(&other);
+    let refused = Restored::default().push(&[0x08, 1]);
     assert!(matches!(refused, Err(SnapshotError::OtherVersion(1))));
 }
 
