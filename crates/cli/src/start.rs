@@ -8,8 +8,13 @@ use crate::{ConfigArgs, config};
 
 /// Runs a node until Ctrl-C or SIGTERM.
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
+    // I11: the allocator asks for huge pages, and one of which a few kilobytes are held is resident whole
+    let small_pages = rustix::thread::disable_transparent_huge_pages(true);
     let config = config::load(args)?;
     telemetry::init();
+    if let Err(error) = small_pages {
+        tracing::warn!(%error, "huge pages stay allowed: memory may pass its limit");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

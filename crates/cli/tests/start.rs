@@ -40,6 +40,9 @@ fn the_banner_alone_is_on_standard_output_and_a_stop_has_its_reason() -> Result<
     while !banner.contains("-C -t first") {
         ensure!(out.read_line(&mut banner)? > 0, "it goes on: {banner}");
     }
+    // I11: the kernel gives it no huge pages
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+    assert!(!status.contains("THP_enabled:\t1"), "{status}");
     interrupt(&child)?;
     let mut rest = String::new();
     out.read_to_string(&mut rest)?;
