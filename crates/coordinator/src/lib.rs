@@ -14,7 +14,7 @@ use bytes::Bytes;
 use highwater_protocol::ErrorCode;
 
 pub use offsets::{CommittedOffset, OffsetCommit};
-pub use records::{RecordError, partition_of};
+pub use records::{RecordError, batch_bytes, partition_of};
 pub use shard::{Described, DescribedMember, GroupShard, Listed};
 
 /// The time of a call.
@@ -48,7 +48,7 @@ pub struct GroupConfig {
 }
 
 /// What a call leaves to be done.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Effects {
     /// To be appended, in this order.
     pub records: Vec<GroupRecord>,
@@ -58,6 +58,20 @@ pub struct Effects {
     pub syncs: Vec<(Ticket, SyncReply)>,
     /// How many rebalances began.
     pub rebalances: u64,
+    /// The largest batch that the caller appends: a commit that needs a larger one is refused. No bound by default.
+    pub batch_bytes_max: usize,
+}
+
+impl Default for Effects {
+    fn default() -> Self {
+        Self {
+            records: Vec::new(),
+            joins: Vec::new(),
+            syncs: Vec::new(),
+            rebalances: 0,
+            batch_bytes_max: usize::MAX,
+        }
+    }
 }
 
 /// A record of `__consumer_offsets`; without a value it deletes the key.

@@ -84,6 +84,35 @@ pub fn partition_of(group: &str, count: i32) -> i32 {
     hash.checked_abs().unwrap_or(0) % count.max(1)
 }
 
+/// Bytes of a batch's header.
+const BATCH_HEADER_BYTES: usize = 61;
+
+/// Bytes of a batch of these records, which have the same timestamp and are not compressed.
+pub fn batch_bytes<'a>(records: impl IntoIterator<Item = &'a GroupRecord>) -> usize {
+    let each = records.into_iter().enumerate();
+    BATCH_HEADER_BYTES
+        + each
+            .map(|(at, record)| record_bytes(record, at))
+            .sum::<usize>()
+}
+
+/// Bytes of the record at place `at` of a batch.
+pub(crate) fn record_bytes(record: &GroupRecord, at: usize) -> usize {
+    let field = |bytes: Option<&Bytes>| {
+        // a null's length is -1: one byte
+        bytes.map_or(1, |bytes| varint_bytes(bytes.len()) + bytes.len())
+    };
+    // attributes, the timestamp's delta and the number of headers take a byte each
+    let body = 3 + varint_bytes(at) + field(Some(&record.key)) + field(record.value.as_ref());
+    varint_bytes(body) + body
+}
+
+/// Bytes of a zigzag varint.
+fn varint_bytes(value: usize) -> usize {
+    let bits = usize::BITS - value.leading_zeros() + 1;
+    bits.div_ceil(7) as usize
+}
+
 fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     out.put_i32(i32::try_from(bytes.len()).expect("a request's field is shorter than 2 GiB"));
     out.put_slice(bytes);
@@ -321,6 +350,27 @@ mod tests {
         assert_eq!(partition_of("", 50), 0);
         // its hashCode is Integer.MIN_VALUE
         assert_eq!(partition_of("polygenelubricants", 50), 0);
+    }
+
+    #[test]
+    fn a_batch_has_the_bytes_that_are_foretold() {
+        let record = |at: usize| GroupRecord {
+            key: Bytes::from(vec![b'k'; at]),
+            value: (!at.is_multiple_of(3)).then(|| Bytes::from(vec![b'v'; 9 * at])),
+        };
+        let records: Vec<GroupRecord> = (0..200).map(record).collect();
+        for count in [0, 1, 2, 64, 65, 200] {
+            let mut batch = highwater_protocol::records::BatchBuilder::default();
+            for record in &records[..count] {
+                batch.push(
+                    1_700_000_000_000,
+                    Some(&record.key),
+                    record.value.as_deref(),
+                );
+            }
+            let built = batch.build().expect("no codec fails");
+            assert_eq!(batch_bytes(&records[..count]), built.len(), "of {count}");
+        }
     }
 
     #[test]

@@ -255,16 +255,19 @@ impl Group {
         Ok(())
     }
 
-    /// Whether its members read a topic; unknown members' metadata counts as reading everything.
-    pub(crate) fn reads(&self, topic: &str) -> bool {
+    /// What its members read.
+    pub(crate) fn subscribed(&self) -> Subscribed {
+        let mut topics = BTreeSet::new();
         if self.protocol_type.as_deref() != Some(CONSUMER) {
-            return false;
+            return Subscribed::To(topics);
         }
-        let subscribed = |member: &Member| {
-            subscribed_topics(&member.metadata(self.protocol.as_deref()))
-                .is_none_or(|topics| topics.iter().any(|subscribed| subscribed == topic))
-        };
-        self.members.values().any(subscribed)
+        for member in self.members.values() {
+            match subscribed_topics(&member.metadata(self.protocol.as_deref())) {
+                Some(some) => topics.extend(some),
+                None => return Subscribed::Everything,
+            }
+        }
+        Subscribed::To(topics)
     }
 
     /// Whether its members are consumers, whose subscriptions are understood.
@@ -357,6 +360,25 @@ impl Group {
     ) {
         self.remove(member, effects);
         self.prepare(now, config, effects);
+    }
+}
+
+/// What the members of a group read.
+#[derive(Debug)]
+pub(crate) enum Subscribed {
+    /// Maybe everything: some member's metadata can't be read.
+    Everything,
+    /// These topics.
+    To(BTreeSet<String>),
+}
+
+impl Subscribed {
+    /// Whether a topic is read.
+    pub(crate) fn has(&self, topic: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::To(topics) => topics.contains(topic),
+        }
     }
 }
 

@@ -268,7 +268,9 @@ impl GroupShard {
         }
         // Kafka counts what Java's strings are made of, UTF-16 units
         let units_max = self.config.metadata_units_max;
-        let mut answers = Vec::with_capacity(commit.offsets.len());
+        let mut answers = Vec::new();
+        let mut taken = Vec::new();
+        let mut bytes = records::batch_bytes([]);
         for commit in commit.offsets {
             if commit.metadata.encode_utf16().count() > units_max {
                 answers.push(ErrorCode::OffsetMetadataTooLarge);
@@ -284,10 +286,18 @@ impl GroupShard {
                 topic_id: commit.topic_id,
             };
             let record = records::offset(group, &commit.topic, commit.partition, &committed);
+            bytes += records::record_bytes(&record, taken.len());
+            if bytes > effects.batch_bytes_max {
+                // all or nothing, in one batch; Kafka's answer where its log refuses the batch
+                return Err(ErrorCode::UnknownServerError);
+            }
+            taken.push((commit.topic, commit.partition, committed, record));
+            answers.push(ErrorCode::None);
+        }
+        for (topic, partition, committed, record) in taken {
             effects.records.push(record);
             let offsets = &mut self.group_mut(group).offsets;
-            offsets.set(&commit.topic, commit.partition, committed);
-            answers.push(ErrorCode::None);
+            offsets.set(&topic, partition, committed);
         }
         Ok(answers)
     }
@@ -425,9 +435,10 @@ impl GroupShard {
         if !empty && !found.has_consumers() {
             return Err(ErrorCode::NonEmptyGroup);
         }
+        let subscribed = found.subscribed();
         let mut answers = Vec::with_capacity(partitions.len());
         for (topic, partition) in partitions {
-            if !empty && found.reads(topic) {
+            if !empty && subscribed.has(topic) {
                 answers.push(ErrorCode::GroupSubscribedToTopic);
                 continue;
             }
@@ -442,27 +453,39 @@ impl GroupShard {
 
     /// Drops the offsets of topics that `id_of` no longer knows, or knows by another id.
     pub fn drop_topics(&mut self, id_of: impl Fn(&str) -> Option<TopicId>, effects: &mut Effects) {
-        self.drop_offsets(effects, |_, topic, offset| {
-            id_of(topic).is_none_or(|id| !offset.is_of(id))
+        let id_of = &id_of;
+        self.drop_offsets(effects, |_group| {
+            move |topic: &str, offset: &CommittedOffset| {
+                id_of(topic).is_none_or(|id| !offset.is_of(id))
+            }
         });
     }
 
     /// Drops what has expired: offsets, then groups that hold nothing (`OffsetExpirationConditionImpl`).
     pub fn expire(&mut self, now: Now, effects: &mut Effects) {
         let retention = self.config.offsets_retention_ms;
-        self.drop_offsets(effects, |group, topic, offset| {
-            if let Some(at) = offset.expire_timestamp {
-                return at <= now.wall_ms && group.state == State::Empty;
-            }
-            let since = match (group.state, &group.protocol_type) {
-                (State::Empty, Some(_)) => group.state_timestamp.max(offset.commit_timestamp),
-                (State::Stable { .. }, Some(_)) if group.has_consumers() && !group.reads(topic) => {
-                    offset.commit_timestamp
+        self.drop_offsets(effects, |group| {
+            let (state, since, has_type) = (
+                group.state,
+                group.state_timestamp,
+                group.protocol_type.is_some(),
+            );
+            let subscribed = group.subscribed();
+            let consumers = group.has_consumers();
+            move |topic: &str, offset: &CommittedOffset| {
+                if let Some(at) = offset.expire_timestamp {
+                    return at <= now.wall_ms && state == State::Empty;
                 }
-                (_, None) => offset.commit_timestamp,
-                _ => return false,
-            };
-            now.wall_ms.saturating_sub(since) >= retention
+                let since = match (state, has_type) {
+                    (State::Empty, true) => since.max(offset.commit_timestamp),
+                    (State::Stable { .. }, true) if consumers && !subscribed.has(topic) => {
+                        offset.commit_timestamp
+                    }
+                    (_, false) => offset.commit_timestamp,
+                    _ => return false,
+                };
+                now.wall_ms.saturating_sub(since) >= retention
+            }
         });
         let gone: Vec<String> = self
             .groups
@@ -475,16 +498,18 @@ impl GroupShard {
         }
     }
 
-    fn drop_offsets(
+    /// Drops the offsets of which `of_group` says so, which is asked once for each group.
+    fn drop_offsets<D: Fn(&str, &CommittedOffset) -> bool>(
         &mut self,
         effects: &mut Effects,
-        drops: impl Fn(&Group, &str, &CommittedOffset) -> bool,
+        of_group: impl Fn(&Group) -> D,
     ) {
         for group in self.groups.values_mut() {
+            let drops = of_group(group);
             let gone: Vec<(String, i32)> = group
                 .offsets
                 .iter()
-                .filter(|(topic, _, offset)| drops(group, topic, offset))
+                .filter(|(topic, _, offset)| drops(topic, offset))
                 .map(|(topic, partition, _)| (topic.to_owned(), partition))
                 .collect();
             for (topic, partition) in gone {

@@ -528,3 +528,37 @@ fn a_topic_does_not_get_the_offsets_of_an_earlier_one_of_its_name() {
     assert_eq!(dropped.records.len(), 1);
     assert_eq!(again.offsets("g"), Vec::new());
 }
+
+// 24: Kafka appends the offsets of a request in one batch, or none of them
+#[test]
+fn a_commit_that_no_batch_holds_commits_nothing() {
+    let mut world = World::new();
+    let commit = |count: i32| Commit {
+        group: "g".to_owned(),
+        member: String::new(),
+        generation: -1,
+        offsets: (0..count)
+            .map(|partition| OffsetCommit {
+                topic: "t".to_owned(),
+                topic_id: TOPIC,
+                partition,
+                offset: 5,
+                leader_epoch: -1,
+                metadata: "m".to_owned(),
+                retention_ms: -1,
+            })
+            .collect(),
+    };
+    let (shard, effects) = (&mut world.shard, &mut world.effects);
+    let fits = shard.commit(commit(3), START, effects);
+    assert_eq!(fits, Ok(vec![ErrorCode::None; 3]));
+    effects.batch_bytes_max = crate::batch_bytes(&effects.records);
+    effects.records.clear();
+    let too_large = shard.commit(commit(4), at(1), effects);
+    assert_eq!(too_large, Err(ErrorCode::UnknownServerError));
+    assert_eq!(effects.records, []);
+    assert_eq!(shard.offset("g", ("t", TOPIC), 3), None);
+    let first = shard.offset("g", ("t", TOPIC), 0).expect("is committed");
+    assert_eq!(first.commit_timestamp, START.wall_ms, "by the first alone");
+    assert!(shard.commit(commit(3), at(1), effects).is_ok());
+}
