@@ -265,6 +265,11 @@ impl Node {
         self.addresses.first().map(|(_, address)| *address)
     }
 
+    #[cfg(test)]
+    pub(crate) fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
     /// Resolves, with the reason, when the node can't go on.
     pub async fn failed(&self) -> String {
         let ended = self.broker.streams.ended();

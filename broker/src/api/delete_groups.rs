@@ -6,7 +6,7 @@
 use highwater_protocol::messages::{
     DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse,
 };
-use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_protocol::{ApiKey, ErrorCode, StrBytes};
 
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
@@ -42,11 +42,11 @@ async fn delete(ctx: &RequestContext, group: &StrBytes) -> Result<(), ErrorCode>
         return Err(ErrorCode::GroupAuthorizationFailed);
     }
     let id = group.to_string();
-    let deleted = ctx
-        .broker
-        .groups
-        .call(&ctx.broker, group, move |shard, effects, _| {
-            shard.delete(&id, effects)
-        });
+    let deleted = ctx.broker.groups.call(
+        &ctx.broker,
+        ApiKey::DeleteGroups,
+        group,
+        move |shard, effects, _| shard.delete(&id, effects),
+    );
     deleted.await?
 }

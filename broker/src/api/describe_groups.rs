@@ -7,7 +7,7 @@ use highwater_coordinator::{Described, DescribedMember};
 use highwater_protocol::messages::{
     DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
 };
-use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_protocol::{ApiKey, ErrorCode, StrBytes};
 
 use super::error::Refusal;
 use super::{Handler, Reply, RequestContext};
@@ -52,7 +52,9 @@ async fn describe(ctx: &RequestContext, group: &StrBytes) -> Result<Option<Descr
     let asked = ctx
         .broker
         .groups
-        .read(&ctx.broker, group, move |shard| shard.describe(&id));
+        .read(&ctx.broker, ApiKey::DescribeGroups, group, move |shard| {
+            shard.describe(&id)
+        });
     match asked.await? {
         None if ctx.version >= 6 => Err(Refusal::new(
             ErrorCode::GroupIdNotFound,

@@ -3,10 +3,10 @@
 //! Behaviour: one member up to version 2, any number from 3 on.
 //! Deviations from Apache Kafka: static members (KIP-345) answer UNSUPPORTED_VERSION, as Kafka before 2.3.
 
-use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{
     LeaveGroupRequest, LeaveGroupResponse, MemberIdentity, MemberResponse,
 };
+use highwater_protocol::{ApiKey, ErrorCode};
 
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
@@ -70,6 +70,7 @@ async fn leave(
     let count = members.len();
     let leave = ctx.broker.groups.call(
         &ctx.broker,
+        ApiKey::LeaveGroup,
         &request.group_id,
         move |shard, effects, now| shard.leave(&group, &members, now, effects),
     );

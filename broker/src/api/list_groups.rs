@@ -4,8 +4,8 @@
 //! Deviations from Apache Kafka: none.
 
 use highwater_coordinator::GroupShard;
-use highwater_protocol::StrBytes;
 use highwater_protocol::messages::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
+use highwater_protocol::{ApiKey, StrBytes};
 
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
@@ -28,7 +28,11 @@ impl Handler for ListGroups {
                     .any(|wanted| wanted.eq_ignore_ascii_case(value))
         };
         let mut response = ListGroupsResponse::default();
-        let listed = ctx.broker.groups.read_all(GroupShard::list).await;
+        let listed = ctx
+            .broker
+            .groups
+            .read_all(Some(ApiKey::ListGroups), GroupShard::list)
+            .await;
         let groups = match listed {
             Ok(groups) => groups.into_iter().flatten(),
             Err(error) => {

@@ -4,11 +4,11 @@
 //! Deviations from Apache Kafka: static members (KIP-345) answer UNSUPPORTED_VERSION, as Kafka before 2.3.
 
 use highwater_coordinator::{Commit, OffsetCommit as Offset};
-use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{
     OffsetCommitRequest, OffsetCommitRequestTopic, OffsetCommitResponse,
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
+use highwater_protocol::{ApiKey, ErrorCode};
 
 use highwater_types::TopicId;
 
@@ -141,6 +141,7 @@ async fn commit(
     };
     let committed = ctx.broker.groups.call(
         &ctx.broker,
+        ApiKey::OffsetCommit,
         &request.group_id,
         move |shard, effects, now| shard.commit(commit, now, effects),
     );

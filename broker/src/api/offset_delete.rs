@@ -3,11 +3,11 @@
 //! Behaviour: not the offsets of topics that a member reads.
 //! Deviations from Apache Kafka: none.
 
-use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{
     OffsetDeleteRequest, OffsetDeleteRequestTopic, OffsetDeleteResponse,
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
+use highwater_protocol::{ApiKey, ErrorCode};
 
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
@@ -45,12 +45,12 @@ impl Handler for OffsetDelete {
             wanted.extend(allowed.map(|(one, _)| (topic.name.to_string(), one.partition_index)));
         }
         let group = request.group_id.to_string();
-        let deleted =
-            ctx.broker
-                .groups
-                .call(&ctx.broker, &request.group_id, move |shard, effects, _| {
-                    shard.delete_offsets(&group, &wanted, effects)
-                });
+        let deleted = ctx.broker.groups.call(
+            &ctx.broker,
+            ApiKey::OffsetDelete,
+            &request.group_id,
+            move |shard, effects, _| shard.delete_offsets(&group, &wanted, effects),
+        );
         let mut errors = match deleted.await.and_then(|deleted| deleted) {
             Ok(errors) => errors.into_iter(),
             Err(error) => {

@@ -11,7 +11,7 @@ use highwater_protocol::messages::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
-use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_protocol::{ApiKey, ErrorCode, StrBytes};
 use highwater_types::TopicId;
 
 use super::{Handler, Reply, RequestContext};
@@ -130,17 +130,19 @@ async fn find(
         }
     }
     let id = group.group_id.to_string();
-    let asked = ctx
-        .broker
-        .groups
-        .read(&ctx.broker, &group.group_id, move |shard| {
+    let asked = ctx.broker.groups.read(
+        &ctx.broker,
+        ApiKey::OffsetFetch,
+        &group.group_id,
+        move |shard| {
             let mut found = Vec::new();
             for (name, topic_id, indexes) in &wanted {
                 let topic = (&**name, *topic_id);
                 found.extend(indexes.iter().map(|index| shard.offset(&id, topic, *index)));
             }
             found
-        });
+        },
+    );
     let mut found = asked.await?.into_iter();
     let answers = answers.into_iter().map(|answer| match answer {
         Err(failed) => failed,
@@ -190,7 +192,9 @@ async fn all(
     let asked = ctx
         .broker
         .groups
-        .read(&ctx.broker, group, move |shard| shard.offsets(&id));
+        .read(&ctx.broker, ApiKey::OffsetFetch, group, move |shard| {
+            shard.offsets(&id)
+        });
     let mut topics: BTreeMap<String, Vec<OffsetFetchResponsePartitions>> = BTreeMap::new();
     for (topic, partition, offset) in asked.await? {
         ctx.give_way().await;

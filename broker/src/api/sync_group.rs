@@ -28,6 +28,11 @@ impl Handler for SyncGroup {
                 assignment: reply.assignment,
                 ..Default::default()
             },
+            // clients know no such answer; as in Kafka they join again, for a rebalance is lost when groups are loaded
+            Err(ErrorCode::CoordinatorLoadInProgress) => SyncGroupResponse {
+                error_code: ErrorCode::RebalanceInProgress.code(),
+                ..Default::default()
+            },
             Err(error) => SyncGroupResponse {
                 error_code: error.code(),
                 ..Default::default()

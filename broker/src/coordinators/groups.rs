@@ -1,22 +1,23 @@
 //! The group coordinator of a node: which shard has a group, and how it is asked.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use highwater_coordinator::{
     Effects, GroupConfig, GroupShard, Join, JoinReply, Now, Sync, SyncReply, partition_of,
 };
 use highwater_kraft_meta::{MetadataImage, TopicImage};
-use highwater_protocol::ErrorCode;
+use highwater_protocol::{ApiKey, ErrorCode};
 use highwater_runtime::{TaskKind, Tasks};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::shard::{self, Parts};
-use super::work::{Answered, Job, Writing, tell};
+use super::work::{Act, Answered, Asked, Job, Work, tell};
 use crate::api::error::Refusal;
 use crate::broker::Broker;
 use crate::config::Config;
@@ -31,52 +32,62 @@ const JOBS_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     shards: RwLock<BTreeMap<i32, Shard>>,
+    /// Of each partition that ever had a shard: the turns of its drivers.
+    turns: Mutex<BTreeMap<i32, Arc<tokio::sync::Mutex<()>>>>,
     /// Whether it was told that the topic cannot be created.
     told: AtomicBool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Shard {
     /// The partition's log, to tell a partition from its successor.
     of: Arc<highwater_partition_log::PartitionLog>,
-    jobs: mpsc::Sender<Job>,
-    loaded: Arc<AtomicBool>,
+    queue: Queue,
+    /// Retires the shard's driver when it is dropped.
+    _runs: oneshot::Sender<Infallible>,
 }
 
+/// What is to be done by a shard's driver.
+#[derive(Debug, Clone)]
+pub(super) struct Queue(pub(super) mpsc::Sender<Job>);
+
 impl Groups {
-    fn shard(&self, index: i32) -> Option<Shard> {
-        self.shards
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&index)
-            .cloned()
-    }
-
-    fn all(&self) -> Vec<Shard> {
+    fn all(&self) -> Vec<Queue> {
         let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
-        shards.values().cloned().collect()
+        shards.values().map(|shard| shard.queue.clone()).collect()
     }
 
-    fn of_group(&self, broker: &Broker, group: &str) -> Result<Shard, ErrorCode> {
+    fn of_group(&self, broker: &Broker, group: &str) -> Result<Queue, ErrorCode> {
         let topic = broker
             .topic(OFFSETS_TOPIC)
             .ok_or(ErrorCode::NotCoordinator)?;
         let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-        self.shard(partition_of(group, count))
+        let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+        let shard = shards.get(&partition_of(group, count));
+        shard
+            .map(|shard| shard.queue.clone())
             .ok_or(ErrorCode::NotCoordinator)
+    }
+
+    fn turn(&self, index: i32) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(index).or_default())
     }
 
     /// Asks the shard of a group for something that may write; answers when that, and everything before, is durable.
     ///
     /// # Errors
-    /// `NOT_COORDINATOR`, `COORDINATOR_LOAD_IN_PROGRESS`; `COORDINATOR_NOT_AVAILABLE` where it can't be written in time.
+    /// `NOT_COORDINATOR`, `COORDINATOR_LOAD_IN_PROGRESS`; `COORDINATOR_NOT_AVAILABLE` where it isn't done in time;
+    /// `UNKNOWN_SERVER_ERROR` where it panics.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         broker: &Broker,
+        api: ApiKey,
         group: &str,
         ask: impl FnOnce(&mut GroupShard, &mut Effects, Now) -> T + Send + 'static,
     ) -> Result<T, ErrorCode> {
-        self.of_group(broker, group)?.call(ask).await
+        let asked = asked(api, group);
+        self.of_group(broker, group)?.call(asked, ask).await
     }
 
     /// Reads of the shard of a group; answers when what it read is durable, but never waits for room for a write (M2).
@@ -86,28 +97,32 @@ impl Groups {
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         broker: &Broker,
+        api: ApiKey,
         group: &str,
         ask: impl FnOnce(&GroupShard) -> T + Send + 'static,
     ) -> Result<T, ErrorCode> {
-        self.of_group(broker, group)?.read(ask).await
+        let asked = asked(api, group);
+        self.of_group(broker, group)?.read(asked, ask).await
     }
 
-    /// Reads of every shard.
+    /// Reads of every shard, for an API or none.
     ///
     /// # Errors
     /// As [`Groups::call`]: the first that a shard answers.
     pub(crate) async fn read_all<T: Send + 'static>(
         &self,
+        api: Option<ApiKey>,
         ask: impl Fn(&GroupShard) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, ErrorCode> {
-        let asked = self.all().into_iter().map(|shard| {
-            let ask = ask.clone();
-            async move { shard.read(ask).await }
+        let api = api.map_or("none", ApiKey::name);
+        let reads = self.all().into_iter().map(|queue| {
+            let (asked, ask) = (of_all(api), ask.clone());
+            async move { queue.read(asked, ask).await }
         });
-        futures::future::try_join_all(asked).await
+        futures::future::try_join_all(reads).await
     }
 
-    /// A sign of life of a member, which waits for nothing.
+    /// A sign of life of a member, which waits for nothing but its turn.
     ///
     /// # Errors
     /// As [`Groups::call`].
@@ -117,13 +132,20 @@ impl Groups {
         group: &str,
         beat: impl FnOnce(&mut GroupShard, Now) -> Result<(), ErrorCode> + Send + 'static,
     ) -> Result<(), ErrorCode> {
-        let shard = self.of_group(broker, group)?;
+        let asked = asked(ApiKey::Heartbeat, group);
         let (to, answer) = oneshot::channel();
-        let job = Job::Read(Box::new(move |work| {
-            tell(to, beat(&mut work.shard, work.now));
-        }));
-        shard.send(job).await?;
-        answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+        let act: Act = Box::new(move |work| {
+            let attempt =
+                |work: &mut Work| work.attempt(&asked, |work| beat(&mut work.shard, work.now));
+            tell(to, work.and_then(attempt).and_then(|beat| beat));
+        });
+        let deadline = deadline();
+        let queue = self.of_group(broker, group)?;
+        queue.send(Job::Read(act), deadline).await?;
+        in_time(deadline, async {
+            answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+        })
+        .await
     }
 
     /// Has every shard do something; answers whether each has done it, or has yet to be loaded in another life.
@@ -131,11 +153,11 @@ impl Groups {
         &self,
         ask: impl Fn(&mut GroupShard, &mut Effects, Now) + Clone + Send + 'static,
     ) -> bool {
-        let asked = self.all().into_iter().map(|shard| {
+        let calls = self.all().into_iter().map(|queue| {
             let ask = ask.clone();
-            async move { shard.call(ask).await }
+            async move { queue.call(of_all("none"), ask).await }
         });
-        let answers = futures::future::join_all(asked).await;
+        let answers = futures::future::join_all(calls).await;
         // one that ended is loaded again, and loading sees what is so then
         let done = |answer: &Result<(), ErrorCode>| {
             matches!(answer, Ok(()) | Err(ErrorCode::NotCoordinator))
@@ -148,18 +170,19 @@ impl Groups {
     /// # Errors
     /// As [`Groups::call`].
     pub(crate) async fn join(&self, broker: &Broker, join: Join) -> Result<JoinReply, ErrorCode> {
-        let shard = self.of_group(broker, &join.group)?;
+        let queue = self.of_group(broker, &join.group)?;
+        let asked = asked(ApiKey::JoinGroup, &join.group);
         let (to, answer) = oneshot::channel();
-        let job: Writing = Box::new(move |work| match work {
-            Ok(work) => {
-                let ticket = work.join_ticket(to);
+        let act: Act = Box::new(move |work| match work {
+            Ok(work) => work.join(&asked, to, |work, ticket| {
                 let (shard, effects) = (&mut work.shard, &mut work.effects);
                 shard.join(ticket, &join, work.now, effects);
-            }
+            }),
             Err(error) => tell(to, Err(error)),
         });
-        shard.send(Job::Write(deadline(), job)).await?;
-        durable(answer).await
+        let begun = deadline();
+        queue.send(Job::Write(begun, act), begun).await?;
+        durable(answer, None).await
     }
 
     /// A member asks for its assignment; answered when the leader has brought it.
@@ -167,66 +190,91 @@ impl Groups {
     /// # Errors
     /// As [`Groups::call`].
     pub(crate) async fn sync(&self, broker: &Broker, sync: Sync) -> Result<SyncReply, ErrorCode> {
-        let shard = self.of_group(broker, &sync.group)?;
+        let queue = self.of_group(broker, &sync.group)?;
+        let asked = asked(ApiKey::SyncGroup, &sync.group);
         let (to, answer) = oneshot::channel();
-        let job: Writing = Box::new(move |work| match work {
-            Ok(work) => {
-                let ticket = work.sync_ticket(to);
+        let act: Act = Box::new(move |work| match work {
+            Ok(work) => work.sync(&asked, to, |work, ticket| {
                 let (shard, effects) = (&mut work.shard, &mut work.effects);
                 shard.sync(ticket, sync, work.now, effects);
-            }
+            }),
             Err(error) => tell(to, Err(error)),
         });
-        shard.send(Job::Write(deadline(), job)).await?;
-        durable(answer).await
+        let begun = deadline();
+        queue.send(Job::Write(begun, act), begun).await?;
+        durable(answer, None).await
     }
 }
 
-/// Kafka's default of `offsets.commit.timeout.ms`: a write that is not durable by then is refused.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-
-fn deadline() -> Instant {
-    Instant::now() + WRITE_TIMEOUT
+pub(super) fn asked(api: ApiKey, group: &str) -> Asked {
+    Asked {
+        api: api.name(),
+        group: group.to_owned(),
+    }
 }
 
-impl Shard {
-    async fn send(&self, job: Job) -> Result<(), ErrorCode> {
-        if !self.loaded.load(Ordering::Acquire) {
-            return Err(ErrorCode::CoordinatorLoadInProgress);
-        }
-        let sent = self.jobs.send(job).await;
-        sent.map_err(|_ended| ErrorCode::NotCoordinator)
+fn of_all(api: &'static str) -> Asked {
+    Asked {
+        api,
+        group: String::new(),
+    }
+}
+
+/// Kafka's default of `offsets.commit.timeout.ms`: what is not done and durable by then is refused.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn deadline() -> Instant {
+    Instant::now() + TIMEOUT
+}
+
+impl Queue {
+    async fn send(self, job: Job, deadline: Instant) -> Result<(), ErrorCode> {
+        in_time(deadline, async {
+            let sent = self.0.send(job).await;
+            sent.map_err(|_retired| ErrorCode::NotCoordinator)
+        })
+        .await
     }
 
     async fn call<T: Send + 'static>(
-        &self,
+        self,
+        asked: Asked,
         ask: impl FnOnce(&mut GroupShard, &mut Effects, Now) -> T + Send + 'static,
     ) -> Result<T, ErrorCode> {
         let (to, answer) = oneshot::channel();
-        let deadline = deadline();
-        let job: Writing = Box::new(move |work| match work {
-            Ok(work) => {
-                let answer = ask(&mut work.shard, &mut work.effects, work.now);
-                work.complete(answer, to);
+        let act: Act = Box::new(move |work| {
+            let done = work.and_then(|work| {
+                let done = work.attempt(&asked, |work| {
+                    ask(&mut work.shard, &mut work.effects, work.now)
+                });
+                done.map(|answer| (work, answer))
+            });
+            match done {
+                Ok((work, answer)) => work.complete(answer, to),
+                Err(error) => tell(to, Err(error)),
             }
-            Err(error) => tell(to, Err(error)),
         });
-        self.send(Job::Write(deadline, job)).await?;
-        in_time(deadline, durable(answer)).await
+        let deadline = deadline();
+        self.send(Job::Write(deadline, act), deadline).await?;
+        durable(answer, Some(deadline)).await
     }
 
-    async fn read<T: Send + 'static>(
-        &self,
+    pub(super) async fn read<T: Send + 'static>(
+        self,
+        asked: Asked,
         ask: impl FnOnce(&GroupShard) -> T + Send + 'static,
     ) -> Result<T, ErrorCode> {
         let (to, answer) = oneshot::channel();
-        let job = Job::Read(Box::new(move |work| {
-            let answer = ask(&work.shard);
-            let receipt = work.pending();
-            tell(to, Ok((answer, receipt)));
-        }));
-        self.send(job).await?;
-        in_time(deadline(), durable(answer)).await
+        let act: Act = Box::new(move |work| {
+            let done = work.and_then(|work| {
+                let answer = work.attempt(&asked, |work| ask(&work.shard))?;
+                Ok((answer, work.pending()))
+            });
+            tell(to, done);
+        });
+        let deadline = deadline();
+        self.send(Job::Read(act), deadline).await?;
+        durable(answer, Some(deadline)).await
     }
 }
 
@@ -238,16 +286,30 @@ async fn in_time<T>(
     answered.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))
 }
 
-async fn durable<T>(answer: oneshot::Receiver<Answered<T>>) -> Result<T, ErrorCode> {
-    let (answer, receipt) = answer.await.map_err(|_ended| ErrorCode::NotCoordinator)??;
+/// The answer, once it is durable. One without a deadline comes when the group's members let it, and is durable in time
+/// after that.
+async fn durable<T>(
+    answer: oneshot::Receiver<Answered<T>>,
+    until: Option<Instant>,
+) -> Result<T, ErrorCode> {
+    let answered = async { answer.await.map_err(|_dropped| ErrorCode::NotCoordinator)? };
+    let (answer, receipt) = match until {
+        Some(until) => in_time(until, answered).await?,
+        None => answered.await?,
+    };
     if let Some(mut receipt) = receipt {
-        let waited = receipt.wait().await;
-        waited.map_err(|_ended| ErrorCode::NotCoordinator)?;
+        let waited = async {
+            receipt
+                .wait()
+                .await
+                .map_err(|_ended| ErrorCode::NotCoordinator)
+        };
+        in_time(until.unwrap_or_else(deadline), waited).await?;
     }
     Ok(answer)
 }
 
-fn group_config(config: &Config) -> GroupConfig {
+pub(super) fn group_config(config: &Config) -> GroupConfig {
     let ms = |key| u64::try_from(config.millis(key).as_millis()).unwrap_or(u64::MAX);
     let minutes = i64::from(config.int("offsets.retention.minutes"));
     GroupConfig {
@@ -326,8 +388,7 @@ fn open_shards(broker: &Arc<Broker>, tasks: &Tasks) {
         .write()
         .unwrap_or_else(PoisonError::into_inner);
     shards.retain(|index, shard| {
-        !shard.jobs.is_closed()
-            && open(*index).is_some_and(|partition| Arc::ptr_eq(&partition.log, &shard.of))
+        open(*index).is_some_and(|partition| Arc::ptr_eq(&partition.log, &shard.of))
     });
     let indexes = topic.iter().flat_map(|topic| topic.partition_indexes());
     for index in indexes {
@@ -338,7 +399,7 @@ fn open_shards(broker: &Arc<Broker>, tasks: &Tasks) {
             continue;
         };
         let (jobs, receiver) = mpsc::channel(JOBS_MAX);
-        let loaded = Arc::new(AtomicBool::new(false));
+        let (runs, retired) = oneshot::channel();
         let parts = Parts {
             index,
             log: Arc::clone(&partition.log),
@@ -346,12 +407,18 @@ fn open_shards(broker: &Arc<Broker>, tasks: &Tasks) {
             metadata: Arc::clone(&broker.metadata),
             config: group_config(&broker.config),
             clock: broker.clock.clone(),
-            loaded: Arc::clone(&loaded),
+            rng: broker.rng.clone(),
+            turn: broker.groups.turn(index),
             since: Instant::now(),
         };
-        tasks.spawn(TaskKind::Coordinator, shard::drive(parts, receiver));
-        let of = Arc::clone(&partition.log);
-        shards.insert(index, Shard { of, jobs, loaded });
+        let driven = shard::drive(parts, receiver, retired);
+        tasks.spawn(TaskKind::Coordinator, driven);
+        let shard = Shard {
+            of: Arc::clone(&partition.log),
+            queue: Queue(jobs),
+            _runs: runs,
+        };
+        shards.insert(index, shard);
     }
 }
 

@@ -25,10 +25,12 @@ struct Stretch {
     batches: Vec<Bytes>,
 }
 
-/// Replays the partition from its start to its end.
+/// Replays the partition from its start to its end, as it is when loading begins: what was appended before may be
+/// acknowledged at any time, so that is waited for. Nothing that an earlier driver of these groups decided comes after it.
 pub(super) async fn load(parts: &Parts, work: &mut Work) -> Result<(), String> {
     let bounds = parts.log.bounds();
-    let end = bounds.confirmed;
+    let end = bounds.next;
+    durable_up_to(parts, end).await?;
     let ahead = StreamOffset::try_from(STRETCHES_AHEAD).unwrap_or(1);
     let (least, most) = STRETCH_OFFSETS;
     let length = ((end - bounds.start) / ahead).clamp(least, most);
@@ -55,6 +57,20 @@ pub(super) async fn load(parts: &Parts, work: &mut Work) -> Result<(), String> {
     work.now = now(parts);
     work.shard.loaded(work.now);
     Ok(())
+}
+
+/// Waits until all up to an offset is durable. Of a partition that is deleted it never is, and its driver is stopped.
+async fn durable_up_to(parts: &Parts, end: StreamOffset) -> Result<(), String> {
+    let mut bounds = parts.log.watch();
+    // both arms are cancellation safe
+    tokio::select! {
+        biased;
+        reached = bounds.wait_for(|bounds| bounds.confirmed >= end) => match reached {
+            Ok(_bounds) => Ok(()),
+            Err(_gone) => Err("the partition is closed".to_owned()),
+        },
+        _error = parts.streams.ended() => Err("the write-ahead log has ended".to_owned()),
+    }
 }
 
 /// Reads up to the end of a stretch, or until it has enough for one.

@@ -2,7 +2,12 @@
 
 mod groups;
 mod load;
+mod packing;
+mod rests;
 mod shard;
 mod work;
 
 pub(crate) use groups::{Groups, follow};
+
+#[cfg(test)]
+mod tests;

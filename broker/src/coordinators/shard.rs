@@ -2,33 +2,36 @@
 //!
 //! What only reads is done at once. What may write waits in line until the log has room for it, out of the coordinators'
 //! reserve (M2), and is refused after its deadline: a store that takes nothing stops commits and rebalances, never
-//! heartbeats or reads. The records of all that were waiting go into one batch. A write is applied when it is appended;
-//! the client is answered when that is durable. Where an append fails after its state has moved, the groups are loaded
-//! again; requests that waited are answered `NOT_COORDINATOR`, as they are when the task ends.
+//! heartbeats or reads. The records of all that were waiting go into as few batches as hold them, those of one request
+//! into one. A write is applied when it is appended; the client is answered when that is durable.
+//!
+//! Where an append fails or something panics, the groups are loaded again from the log: what was not appended by then is
+//! answered `NOT_COORDINATOR`, and what is asked meanwhile `COORDINATOR_LOAD_IN_PROGRESS`.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use highwater_coordinator::{GroupConfig, GroupRecord, Now};
 use highwater_kraft_meta::MetadataStore;
 use highwater_partition_log::{Origin, PartitionLog};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::records::BatchBuilder;
-use highwater_runtime::WallClock;
+use highwater_runtime::{SeededRng, WallClock, catch_panic};
 use highwater_s3stream::{
     AppendPermit, AppendReceipt, ObjectStreamStore, Share, StreamError, StreamStore,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::load::load;
-use super::work::{Job, Work, Writing};
-use crate::metrics::REBALANCES;
+use super::packing::Packing;
+use super::rests::Rests;
+use super::work::{Act, Job, Work};
+use crate::metrics::{self, REBALANCES};
 
 /// What a shard's task needs.
 #[derive(Debug)]
@@ -39,21 +42,21 @@ pub(super) struct Parts {
     pub(super) metadata: Arc<dyn MetadataStore>,
     pub(super) config: GroupConfig,
     pub(super) clock: WallClock,
-    pub(super) loaded: Arc<AtomicBool>,
+    pub(super) rng: SeededRng,
+    /// Held by the partition's driver: the next one loads when nothing of the one before is under way any more.
+    pub(super) turn: Arc<Mutex<()>>,
     /// From when the groups' monotonic time counts.
     pub(super) since: Instant,
 }
 
 /// What a round of writes reserves before it begins, and about what it writes at most.
 const ROUND_BYTES: u64 = 64 << 10;
-/// Records of a round, about.
-const ROUND_RECORDS: usize = 1000;
-/// Bytes of a batch of records; a record that is larger has one of its own.
-const BATCH_BYTES: usize = 256 << 10;
+/// Jobs of a round.
+const ROUND_JOBS: usize = 1000;
 /// Writes that may wait for room.
 const LINE_MAX: usize = 1024;
-/// Before what failed is tried again.
-const REST: Duration = Duration::from_secs(1);
+/// Before room that was refused is asked for again.
+const ROOM_REST: Duration = Duration::from_secs(1);
 
 type Reserving<'a> = Pin<Box<dyn Future<Output = Result<AppendPermit, StreamError>> + Send + 'a>>;
 
@@ -65,38 +68,69 @@ pub(super) fn now(parts: &Parts) -> Now {
     }
 }
 
-/// Loads a shard, then runs its jobs until nobody can send any; loads it again where an append failed.
-pub(super) async fn drive(parts: Parts, mut jobs: mpsc::Receiver<Job>) {
-    while !jobs.is_closed() {
-        let mut work = Work::new(parts.config.clone(), now(&parts));
-        if let Err(error) = load(&parts, &mut work).await {
-            tracing::error!(
-                partition = parts.index,
-                error,
-                "groups cannot be loaded, it is tried again"
-            );
-            tokio::time::sleep(REST).await;
-            continue;
-        }
-        parts.loaded.store(true, Ordering::Release);
-        let mut running = Running {
-            parts: &parts,
-            work,
-            line: VecDeque::new(),
-            room: None,
-            rests_until: None,
-        };
-        if let Err(error) = running.run(&mut jobs).await {
-            parts.loaded.store(false, Ordering::Release);
-            tracing::error!(
-                partition = parts.index,
-                error,
-                "groups cannot be written, they are loaded again"
-            );
-            drop(running);
-            tokio::time::sleep(REST).await;
+/// Loads a shard and runs its jobs until it is retired; loads it again whenever its groups can't be relied on any more.
+pub(super) async fn drive(
+    parts: Parts,
+    mut jobs: mpsc::Receiver<Job>,
+    retired: oneshot::Receiver<Infallible>,
+) {
+    // what runs may be dropped wherever it waits: what it appended is in the log, and nothing comes after
+    tokio::select! {
+        biased;
+        _retired = retired => {}
+        never = keep_running(&parts, &mut jobs) => match never {},
+    }
+}
+
+async fn keep_running(parts: &Parts, jobs: &mut mpsc::Receiver<Job>) -> Infallible {
+    let _turn = refusing(jobs, parts.turn.lock()).await;
+    let mut rests = Rests::new(parts.rng.clone());
+    loop {
+        let begun = Instant::now();
+        let ended = catch_panic(live(parts, jobs)).await;
+        let error = ended.map_or_else(
+            |panic| {
+                metrics::count_panic("none");
+                format!("panicked: {panic}")
+            },
+            |Err(error)| error,
+        );
+        tracing::error!(
+            partition = parts.index,
+            error,
+            "groups of a partition are loaded again"
+        );
+        let rest = tokio::time::sleep(rests.after(begun.elapsed()));
+        refusing(jobs, rest).await;
+    }
+}
+
+/// Does something while what is asked is refused.
+async fn refusing<T>(jobs: &mut mpsc::Receiver<Job>, doing: impl Future<Output = T>) -> T {
+    let mut doing = pin!(doing);
+    loop {
+        // cancellation safe: what is done lives outside, a job that is received is answered
+        tokio::select! {
+            biased;
+            done = &mut doing => return done,
+            Some(job) = jobs.recv() => job.refuse(ErrorCode::CoordinatorLoadInProgress),
         }
     }
+}
+
+/// Loads the groups and runs jobs on them; ends with the reason why they are of no use any more.
+async fn live(parts: &Parts, jobs: &mut mpsc::Receiver<Job>) -> Result<Infallible, String> {
+    let mut work = Work::new(parts.config.clone(), now(parts));
+    let loaded = refusing(jobs, load(parts, &mut work)).await;
+    loaded.map_err(|error| format!("they cannot be loaded: {error}"))?;
+    let mut running = Running {
+        parts,
+        work,
+        line: VecDeque::new(),
+        room: None,
+        rests_until: None,
+    };
+    running.run(jobs).await
 }
 
 /// A loaded shard at work.
@@ -104,15 +138,15 @@ struct Running<'a> {
     parts: &'a Parts,
     work: Work,
     /// Writes that wait for room, with their deadlines, which come in order.
-    line: VecDeque<(Instant, Writing)>,
+    line: VecDeque<(Instant, Act)>,
     room: Option<Reserving<'a>>,
     /// Since room was refused: it is not asked for before.
     rests_until: Option<Instant>,
 }
 
 impl Running<'_> {
-    /// Runs jobs; ends when nobody can send any, or with the reason why the state is of no use any more.
-    async fn run(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Result<(), String> {
+    /// Runs jobs; ends with the reason why the groups are of no use any more.
+    async fn run(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Result<Infallible, String> {
         loop {
             self.refuse_late();
             let wake = self.ask_for_room();
@@ -126,10 +160,7 @@ impl Running<'_> {
                         Err(error) => self.refused(&error),
                     }
                 }
-                job = jobs.recv() => match job {
-                    Some(job) => self.take(job),
-                    None => return Ok(()),
-                },
+                Some(job) = jobs.recv() => self.take(job)?,
                 () = at(wake) => {}
             }
         }
@@ -169,23 +200,25 @@ impl Running<'_> {
     /// The store or the disk is full: writes that wait are refused, and room is asked for again later.
     fn refused(&mut self, error: &StreamError) {
         tracing::warn!(partition = self.parts.index, %error, "groups cannot be written for now");
-        self.rests_until = Some(Instant::now() + REST);
+        self.rests_until = Some(Instant::now() + ROOM_REST);
         for (_, job) in self.line.drain(..) {
             job(Err(ErrorCode::CoordinatorNotAvailable));
         }
     }
 
-    fn take(&mut self, job: Job) {
+    fn take(&mut self, job: Job) -> Result<(), String> {
         match job {
-            Job::Read(job) => {
+            Job::Read(act) => {
                 self.work.now = now(self.parts);
-                job(&mut self.work);
+                act(Ok(&mut self.work));
+                return self.work.check();
             }
-            Job::Write(_, job) if self.line.len() >= LINE_MAX || self.rests_until.is_some() => {
-                job(Err(ErrorCode::CoordinatorNotAvailable));
+            Job::Write(_, act) if self.line.len() >= LINE_MAX || self.rests_until.is_some() => {
+                act(Err(ErrorCode::CoordinatorNotAvailable));
             }
-            Job::Write(deadline, job) => self.line.push_back((deadline, job)),
+            Job::Write(deadline, act) => self.line.push_back((deadline, act)),
         }
+        Ok(())
     }
 
     /// Does what waits and what is due, and appends what came of it.
@@ -194,26 +227,34 @@ impl Running<'_> {
         permit: AppendPermit,
         jobs: &mut mpsc::Receiver<Job>,
     ) -> Result<(), String> {
-        while let Ok(job) = jobs.try_recv() {
-            self.take(job);
+        for _ in 0..jobs.len() {
+            if let Ok(job) = jobs.try_recv() {
+                self.take(job)?;
+            }
         }
+        let batch_bytes_max = self.parts.log.config().max_message_bytes;
+        let batch_bytes_max = usize::try_from(batch_bytes_max).unwrap_or(0);
+        let mut packing = Packing::new(batch_bytes_max);
         let work = &mut self.work;
+        work.effects.batch_bytes_max = batch_bytes_max;
         work.now = now(self.parts);
         work.shard.tick(work.now, &mut work.effects);
-        let (mut seen, mut bytes) = (0, 0);
-        while seen < ROUND_RECORDS
-            && bytes < ROUND_BYTES
-            && let Some((_, job)) = self.line.pop_front()
-        {
-            job(Ok(work));
-            let fresh = work.effects.records[seen..].iter();
-            bytes += fresh.map(|record| size(record) as u64).sum::<u64>();
-            seen = work.effects.records.len();
+        packing.add(std::mem::take(&mut work.effects.records));
+        for _ in 0..ROUND_JOBS {
+            if packing.bytes() as u64 >= ROUND_BYTES {
+                break;
+            }
+            let Some((_, act)) = self.line.pop_front() else {
+                break;
+            };
+            act(Ok(work));
+            work.check()?;
+            packing.add(std::mem::take(&mut work.effects.records));
         }
         let rebalances = std::mem::take(&mut work.effects.rebalances);
-        metrics::counter!(REBALANCES).increment(rebalances);
-        let records = std::mem::take(&mut work.effects.records);
-        let appended = append(self.parts, records, work.now.wall_ms, permit).await?;
+        ::metrics::counter!(REBALANCES).increment(rebalances);
+        let timestamp = work.now.wall_ms;
+        let appended = append(self.parts, packing.batches(), timestamp, permit).await?;
         self.work.appended(appended);
         Ok(())
     }
@@ -233,34 +274,23 @@ async fn at(wake: Option<Instant>) {
     }
 }
 
-fn size(record: &GroupRecord) -> usize {
-    record.key.len() + record.value.as_ref().map_or(0, Bytes::len)
-}
-
-/// Appends records in batches; answers the receipt of the last.
+/// Appends batches; answers the receipt of the last.
 async fn append(
     parts: &Parts,
-    records: Vec<GroupRecord>,
+    batches: Vec<Vec<GroupRecord>>,
     timestamp: i64,
     mut permit: AppendPermit,
 ) -> Result<Option<AppendReceipt>, String> {
     let mut receipt = None;
-    let mut batch = BatchBuilder::default();
-    let mut bytes = 0;
-    for record in records {
-        let size = size(&record);
-        if !batch.is_empty() && bytes + size > BATCH_BYTES {
-            let full = std::mem::take(&mut batch);
-            receipt = append_one(parts, full, &mut permit).await?;
-            bytes = 0;
+    for records in batches {
+        let mut batch = BatchBuilder::default();
+        for record in records {
+            batch.push(timestamp, Some(&record.key), record.value.as_deref());
         }
-        batch.push(timestamp, Some(&record.key), record.value.as_deref());
-        bytes += size;
+        let appended = append_one(parts, batch, &mut permit).await;
+        receipt = appended.map_err(|error| format!("they cannot be written: {error}"))?;
     }
-    if batch.is_empty() {
-        return Ok(receipt);
-    }
-    append_one(parts, batch, &mut permit).await
+    Ok(receipt)
 }
 
 async fn append_one(
@@ -278,7 +308,7 @@ async fn append_one(
     let own = if permit.bytes() >= bytes {
         permit.split(bytes)
     } else {
-        // its state has moved: it is appended whatever it takes
+        // it is decided: it is appended whatever it takes (M2)
         let reserved = parts.streams.reserve(bytes, Share::Unbounded).await;
         reserved.map_err(|error| error.to_string())?
     };

@@ -1,25 +1,47 @@
 //! What is asked of a shard's groups, and how it is answered.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use highwater_coordinator::{Effects, GroupConfig, GroupShard, JoinReply, Now, SyncReply, Ticket};
 use highwater_protocol::ErrorCode;
+use highwater_runtime::panic_text;
 use highwater_s3stream::AppendReceipt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+use crate::metrics;
 
 /// An answer, with what must be durable before it is given; or why nothing was done.
 pub(super) type Answered<T> = Result<(T, Option<AppendReceipt>), ErrorCode>;
 type Completion = Box<dyn FnOnce(Option<AppendReceipt>) + Send>;
 /// Done on the groups, or refused with an error.
-pub(super) type Writing = Box<dyn FnOnce(Result<&mut Work, ErrorCode>) + Send>;
+pub(super) type Act = Box<dyn FnOnce(Result<&mut Work, ErrorCode>) + Send>;
 
-/// Something to be done with the groups of a shard.
+/// Something to be done with the groups of a shard. One that is dropped answers `NOT_COORDINATOR`.
 pub(super) enum Job {
     /// It writes nothing: done at once, whatever waits for room (M2).
-    Read(Box<dyn FnOnce(&mut Work) + Send>),
+    Read(Act),
     /// It may write: done in its turn, when there is room; refused after the deadline.
-    Write(Instant, Writing),
+    Write(Instant, Act),
+}
+
+impl Job {
+    /// Answers why it is not done.
+    pub(super) fn refuse(self, why: ErrorCode) {
+        match self {
+            Self::Read(act) | Self::Write(_, act) => act(Err(why)),
+        }
+    }
+}
+
+/// What is asked, for the log.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Kafka's name of the API, or none.
+    pub(super) api: &'static str,
+    /// Empty for all groups.
+    pub(super) group: String,
 }
 
 /// What a job works on.
@@ -27,6 +49,8 @@ pub(super) struct Work {
     pub(super) shard: GroupShard,
     pub(super) effects: Effects,
     pub(super) now: Now,
+    /// Set by a panic: the groups may be half changed.
+    broken: bool,
     /// Of the last batch appended, while it is not durable.
     receipt: Option<AppendReceipt>,
     completions: Vec<Completion>,
@@ -42,11 +66,46 @@ impl Work {
             shard: GroupShard::new(config),
             effects: Effects::default(),
             now,
+            broken: false,
             receipt: None,
             completions: Vec::new(),
             joins: BTreeMap::new(),
             syncs: BTreeMap::new(),
             tickets: 0,
+        }
+    }
+
+    /// Does what is asked. Where that panics, nothing more is to be done with these groups.
+    ///
+    /// # Errors
+    /// `UNKNOWN_SERVER_ERROR` after a panic, as Kafka answers: a client that asks the same again would do it again.
+    pub(super) fn attempt<T>(
+        &mut self,
+        asked: &Asked,
+        ask: impl FnOnce(&mut Self) -> T,
+    ) -> Result<T, ErrorCode> {
+        let done = catch_unwind(AssertUnwindSafe(|| ask(self)));
+        done.map_err(|panic| {
+            self.broken = true;
+            metrics::count_panic(asked.api);
+            tracing::error!(
+                api = asked.api,
+                group_id = ?asked.group,
+                error = panic_text(&*panic),
+                "request panicked: the groups that it may have changed are loaded again"
+            );
+            ErrorCode::UnknownServerError
+        })
+    }
+
+    /// Whether the groups may be used.
+    ///
+    /// # Errors
+    /// Why they are to be loaded again.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.broken {
+            true => Err("a request panicked".to_owned()),
+            false => Ok(()),
         }
     }
 
@@ -60,18 +119,38 @@ impl Work {
             .push(Box::new(move |receipt| tell(to, Ok((answer, receipt)))));
     }
 
-    /// A ticket for a join, answered through the effects.
-    pub(super) fn join_ticket(&mut self, to: oneshot::Sender<Answered<JoinReply>>) -> Ticket {
+    /// Joins: the ticket is answered through the effects.
+    pub(super) fn join(
+        &mut self,
+        asked: &Asked,
+        to: oneshot::Sender<Answered<JoinReply>>,
+        join: impl FnOnce(&mut Self, Ticket),
+    ) {
         self.tickets += 1;
-        self.joins.insert(Ticket(self.tickets), to);
-        Ticket(self.tickets)
+        let ticket = Ticket(self.tickets);
+        self.joins.insert(ticket, to);
+        if let Err(error) = self.attempt(asked, |work| join(work, ticket))
+            && let Some(to) = self.joins.remove(&ticket)
+        {
+            tell(to, Err(error));
+        }
     }
 
-    /// A ticket for a sync, answered through the effects.
-    pub(super) fn sync_ticket(&mut self, to: oneshot::Sender<Answered<SyncReply>>) -> Ticket {
+    /// Syncs: the ticket is answered through the effects.
+    pub(super) fn sync(
+        &mut self,
+        asked: &Asked,
+        to: oneshot::Sender<Answered<SyncReply>>,
+        sync: impl FnOnce(&mut Self, Ticket),
+    ) {
         self.tickets += 1;
-        self.syncs.insert(Ticket(self.tickets), to);
-        Ticket(self.tickets)
+        let ticket = Ticket(self.tickets);
+        self.syncs.insert(ticket, to);
+        if let Err(error) = self.attempt(asked, |work| sync(work, ticket))
+            && let Some(to) = self.syncs.remove(&ticket)
+        {
+            tell(to, Err(error));
+        }
     }
 
     /// What must be durable before the state now may be told.

@@ -107,7 +107,7 @@ fn partitions(broker: &Broker, out: &mut String) -> bool {
 async fn groups(broker: &Broker, out: &mut String) -> bool {
     let asked = broker
         .groups
-        .read_all(|shard| shard.all_offsets(SERIES_MAX));
+        .read_all(None, |shard| shard.all_offsets(SERIES_MAX));
     let Ok(Ok(shards)) = tokio::time::timeout(GROUPS_WITHIN, asked).await else {
         return false;
     };

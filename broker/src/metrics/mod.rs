@@ -33,7 +33,7 @@ pub const CONNECTIONS_TOTAL: &str = "highwater_broker_connections_total";
 pub const CONNECTIONS: &str = "highwater_broker_connections";
 /// Frames that were not served, by reason.
 pub const FRAMES_REFUSED: &str = "highwater_broker_frames_refused_total";
-/// Requests that panicked, by API: each is a fault of ours, and closed its connection.
+/// Requests that panicked, by API: each is a fault of ours, and closed its connection or had groups loaded again.
 pub const REQUEST_PANICS: &str = "highwater_broker_request_panics_total";
 /// Rebalances of groups begun.
 pub const REBALANCES: &str = "highwater_broker_group_rebalances_total";
@@ -120,7 +120,7 @@ pub(crate) fn count_errors(api: ApiKey, errors: &[(i16, u64)]) {
     }
 }
 
-/// Counts a panic that closed a connection.
+/// Counts a panic that ended no more than a connection or a load of groups.
 pub(crate) fn count_panic(api: &'static str) {
     counter!(REQUEST_PANICS, "api" => api).increment(1);
 }

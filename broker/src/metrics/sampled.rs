@@ -122,7 +122,10 @@ impl Sampler {
     }
 
     async fn groups(&self) {
-        let counted = self.broker.groups.read_all(GroupShard::count_by_state);
+        let counted = self
+            .broker
+            .groups
+            .read_all(None, GroupShard::count_by_state);
         let Ok(Ok(counted)) = tokio::time::timeout(GROUPS_WITHIN, counted).await else {
             return;
         };

@@ -130,6 +130,31 @@ async fn a_store_that_takes_nothing_stops_neither_heartbeats_nor_reads_of_offset
     bail!("commits do not resume")
 }
 
+// 24; one batch takes all offsets of a request, or none is committed
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_no_batch_holds_are_not_committed() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    find_coordinator(&mut client, "g").await?;
+    assert_eq!(committed(&mut client, "g", 5).await?, 0);
+    let mut request = commit("g", 6);
+    let mut partition = request.topics[0].partitions[0].clone();
+    partition.committed_metadata = Some("m".repeat(4_000).into());
+    let codes = [(250, 0), (270, ErrorCode::UnknownServerError.code())];
+    for (count, code) in codes {
+        partition.committed_offset = count;
+        let count = usize::try_from(count)?;
+        request.topics[0].partitions = vec![partition.clone(); count];
+        let answer = client.send(&request, 7).await?;
+        let told = answer.topics[0].partitions.iter();
+        assert!(told.clone().all(|told| told.error_code == code), "{count}");
+        assert_eq!(told.len(), count);
+        assert_eq!(fetched(&mut client, "g").await?, (0, 250));
+    }
+    Ok(())
+}
+
 // 24; the empty group id may commit and fetch, as old clients do
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_group_id_commits_and_a_topic_made_again_has_no_offsets() -> Result<()> {

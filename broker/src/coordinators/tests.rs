@@ -1,0 +1,234 @@
+//! What becomes of groups, and of what is asked of them, when they are loaded again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::FutureExt;
+use highwater_coordinator::{Commit, GroupShard, OffsetCommit};
+use highwater_io::{Faults, FaultyDevice, RealDevice};
+use highwater_protocol::{ApiKey, ErrorCode};
+use highwater_types::TopicId;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::groups::{Queue, asked, group_config};
+use super::load::load;
+use super::shard::{self, Parts, now};
+use super::work::Work;
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::node::{Machine, Node};
+
+const GROUP: &str = "g";
+
+struct World {
+    node: Node,
+    faults: Arc<Faults>,
+    _dir: TempDir,
+}
+
+impl World {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = dir.path().display().to_string();
+        let settings = [
+            ("listeners", "PLAINTEXT://127.0.0.1:0"),
+            ("highwater.data.dir", data.as_str()),
+            ("highwater.admin.listener", ""),
+            ("highwater.wal.size", "64MiB"),
+            ("offsets.topic.num.partitions", "1"),
+        ];
+        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let config = Config::load(None, [], &settings).expect("is sound");
+        let faults = Arc::new(Faults::default());
+        let machine = Machine {
+            device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults))),
+            ..Machine::real()
+        };
+        let node = Node::start(config, machine).await.expect("starts");
+        let world = Self {
+            node,
+            faults,
+            _dir: dir,
+        };
+        let topic = world.broker().offsets_topic().await;
+        topic.expect("is created");
+        assert_eq!(world.fetched().await, None);
+        world
+    }
+
+    fn broker(&self) -> &Arc<Broker> {
+        self.node.broker()
+    }
+
+    fn parts(&self) -> Parts {
+        let broker = self.broker();
+        let topic = broker.topic(super::groups::OFFSETS_TOPIC);
+        let partition = broker.partitions.find(&topic.expect("is there"), 0);
+        Parts {
+            index: 0,
+            log: Arc::clone(&partition.expect("is open").log),
+            streams: broker.streams.clone(),
+            metadata: Arc::clone(&broker.metadata),
+            config: group_config(&broker.config),
+            clock: broker.clock.clone(),
+            rng: broker.rng.clone(),
+            turn: Arc::default(),
+            since: Instant::now(),
+        }
+    }
+
+    async fn commit(&self, offset: i64) -> Result<(), ErrorCode> {
+        let commit = Commit {
+            group: GROUP.to_owned(),
+            member: String::new(),
+            generation: -1,
+            offsets: vec![OffsetCommit {
+                topic: super::groups::OFFSETS_TOPIC.to_owned(),
+                topic_id: TopicId::ZERO,
+                partition: 0,
+                offset,
+                leader_epoch: -1,
+                metadata: String::new(),
+                retention_ms: -1,
+            }],
+        };
+        let groups = &self.broker().groups;
+        let committed = groups.call(
+            self.broker(),
+            ApiKey::OffsetCommit,
+            GROUP,
+            |shard, effects, now| shard.commit(commit, now, effects),
+        );
+        committed.await?.map(|_codes| ())
+    }
+
+    /// The offset, as soon as the group is loaded.
+    async fn fetched(&self) -> Option<i64> {
+        let groups = &self.broker().groups;
+        loop {
+            let read = groups.read(self.broker(), ApiKey::OffsetFetch, GROUP, committed);
+            match read.await {
+                Ok(offset) => return offset,
+                Err(ErrorCode::CoordinatorLoadInProgress | ErrorCode::NotCoordinator) => {
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+}
+
+fn committed(shard: &GroupShard) -> Option<i64> {
+    let topic = (super::groups::OFFSETS_TOPIC, TopicId::ZERO);
+    shard.offset(GROUP, topic, 0).map(|found| found.offset)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_is_its_requests_alone_and_has_the_groups_loaded_again() {
+    let world = World::start().await;
+    world.commit(5).await.expect("is committed");
+    let groups = &world.broker().groups;
+    let panics = groups.call(
+        world.broker(),
+        ApiKey::OffsetDelete,
+        GROUP,
+        |shard, effects, _| {
+            shard.delete(GROUP, effects).expect("it is there");
+            panic!("on purpose");
+        },
+    );
+    let answer: Result<(), ErrorCode> = panics.await;
+    assert_eq!(answer, Err(ErrorCode::UnknownServerError));
+    assert_eq!(
+        world.fetched().await,
+        Some(5),
+        "what it changed is not kept"
+    );
+    world.commit(6).await.expect("is committed");
+    let beat = groups.heartbeat(world.broker(), GROUP, |_, _| panic!("on purpose"));
+    assert_eq!(beat.await, Err(ErrorCode::UnknownServerError));
+    assert_eq!(world.fetched().await, Some(6));
+    let failed = world.node.failed().now_or_never();
+    assert_eq!(failed, None, "the process goes on");
+    world.node.stop().await.expect("stops");
+}
+
+// an offset that is appended when loading begins may be acknowledged at any time
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_loaded_with_what_was_appended_and_is_not_durable_yet() {
+    let world = World::start().await;
+    world.commit(5).await.expect("is committed");
+    let parts = world.parts();
+    world.faults.syncs_hang.store(true, Ordering::SeqCst);
+    let before = parts.log.bounds().next;
+    let mut commit = Box::pin(world.commit(6));
+    while parts.log.bounds().next == before {
+        assert_eq!(commit.as_mut().now_or_never(), None, "it is not durable");
+        tokio::task::yield_now().await;
+    }
+    let mut work = Work::new(parts.config.clone(), now(&parts));
+    {
+        let mut loading = Box::pin(load(&parts, &mut work));
+        let loaded = loading.as_mut().now_or_never();
+        world.faults.syncs_hang.store(false, Ordering::SeqCst);
+        assert_eq!(commit.await, Ok(()));
+        match loaded {
+            Some(loaded) => loaded.expect("loads"),
+            None => loading.await.expect("loads"),
+        }
+    }
+    assert_eq!(committed(&work.shard), Some(6));
+    world.node.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_shard_is_answered_when_that_loads_or_goes() {
+    let world = World::start().await;
+    let parts = world.parts();
+    let former = Arc::clone(&parts.turn);
+    let running = former.lock().await;
+    let (jobs, receiver) = mpsc::channel(8);
+    let (runs, retired) = oneshot::channel();
+    let queue = Queue(jobs);
+    let ask = || {
+        let queue = queue.clone();
+        queue.read(asked(ApiKey::OffsetFetch, GROUP), committed)
+    };
+    let driver = shard::drive(parts, receiver, retired);
+    let waits = async {
+        // the driver before it still runs
+        assert_eq!(ask().await, Err(ErrorCode::CoordinatorLoadInProgress));
+        drop(running);
+        loop {
+            match ask().await {
+                Err(ErrorCode::CoordinatorLoadInProgress) => {}
+                other => break assert_eq!(other, Ok(None)),
+            }
+        }
+        let mut queued = Box::pin(ask());
+        assert!(queued.as_mut().now_or_never().is_none());
+        drop(runs);
+        queued.await
+    };
+    let (queued, ()) = tokio::join!(waits, driver);
+    assert_eq!(queued, Err(ErrorCode::NotCoordinator));
+    assert_eq!(ask().await, Err(ErrorCode::NotCoordinator));
+    assert!(former.try_lock().is_ok(), "the next one's turn");
+    world.node.stop().await.expect("stops");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_does_nothing_is_waited_for_until_the_deadline() {
+    let (jobs, _receiver) = mpsc::channel(1);
+    let queue = Queue(jobs);
+    let ask = || {
+        let queue = queue.clone();
+        queue.read(asked(ApiKey::OffsetFetch, GROUP), committed)
+    };
+    // one is in the queue, the other has no room in it
+    let answers = tokio::join!(ask(), ask());
+    let late = Err(ErrorCode::CoordinatorNotAvailable);
+    assert_eq!(answers, (late, late));
+}
