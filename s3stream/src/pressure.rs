@@ -161,7 +161,7 @@ impl Shared {
             _reason = self.failed() => Err(StreamError::Wal(WalError::Ended)),
             reserved = self.wal().reserve(bytes, share) => reserved.map_err(StreamError::Wal),
             // D3: ring or memory is full, and nothing will leave it while the store takes nothing
-            _full = full.wait_for(|full| *full) => Err(StreamError::Wal(WalError::Full)),
+            _full = full.wait_for(|full| *full), if share != Share::Unbounded => Err(StreamError::Wal(WalError::Full)),
         }
     }
 

@@ -121,7 +121,8 @@ pub enum Share {
     Common,
     /// The reserve too, in a line of its own: coordinators, which go on while produce waits for the store.
     Reserve,
-    /// Past every bound and at once: what a coordinator has decided already, beyond what it reserved for it.
+    /// Past every bound and at once, refused only where the epoch ended: what a coordinator has decided already, beyond what
+    /// it reserved for it. Where the disk has no room, what is appended with it waits in the log, and all that follows it.
     Unbounded,
 }
 

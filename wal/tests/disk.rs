@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
 use highwater_runtime::ByteBudget;
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId};
@@ -109,5 +110,44 @@ async fn a_full_disk_refuses_what_its_files_have_no_room_for_and_no_more() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+    wal.shutdown().await.expect("closes");
+}
+
+// M2: what a coordinator has decided is not refused, and is durable when the disk has room again
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_keeps_what_is_past_every_bound_waiting() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = Config {
+        dir: dir.path().join("wal"),
+        bytes_max: 64 << 20,
+        new_seed: [7; 16],
+    };
+    let faults = Arc::new(Faults::default());
+    let device = Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults)));
+    let memory = ByteBudget::new(32 << 20);
+    let factory = DiskWalFactory::new(device, Arc::new(RealThreads), config, memory);
+    let wal = factory
+        .open(NodeId(1), NodeEpoch(5), Arc::new(Nowhere))
+        .await;
+    let wal = wal.expect("opens");
+    faults.is_full.store(true, Ordering::SeqCst);
+    let bytes = record_bytes(BATCH_BYTES);
+    let mut promised = Vec::new();
+    while let Ok(permit) = wal.reserve(bytes, Share::Common).await {
+        promised.push(permit);
+    }
+    let mut last = None;
+    for base in 0..2 + i64::try_from(promised.len()).expect("few") {
+        let permit = wal.reserve(bytes, Share::Unbounded).now_or_never();
+        let permit = permit.expect("at once").expect("past every bound");
+        last = Some(wal.append(permit, StreamId(1), LeaderEpoch(1), base, &batch()));
+    }
+    let mut last = last.expect("some");
+    assert!(matches!(wal.check(), Err(WalError::Full)));
+    assert!(!last.is_durable(), "there is no room for it");
+    faults.is_full.store(false, Ordering::SeqCst);
+    let durable = tokio::time::timeout(Duration::from_secs(20), last.wait()).await;
+    durable.expect("in time").expect("it was kept");
+    drop(promised);
     wal.shutdown().await.expect("closes");
 }

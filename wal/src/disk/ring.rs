@@ -197,13 +197,15 @@ impl WriteAheadLog for DiskWal {
             if state.ended.is_some() {
                 return Err(WalError::Ended);
             }
-            if state.full && state.room < bytes {
+            if state.full && state.room < bytes && share != Share::Unbounded {
                 return Err(WalError::Full);
             }
         }
         let memory = take(&self.memory, bytes, share).await?;
         let room = take(&self.sink.room, bytes, share).await?;
-        self.wait_for_files().await?;
+        if share != Share::Unbounded {
+            self.wait_for_files().await?;
+        }
         Ok(AppendPermit { memory, room })
     }
 
