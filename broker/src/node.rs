@@ -198,7 +198,11 @@ impl Node {
             producers: ProducerMemory::new(config.memory.producers),
             metrics: metrics::Metrics::new(),
             groups: Default::default(),
-            sessions: FetchSessions::new(slots.unwrap_or(0), machine.rng.clone()),
+            sessions: FetchSessions::new(
+                slots.unwrap_or(0),
+                config.memory.fetch_sessions,
+                machine.rng.clone(),
+            ),
             authorizer: Arc::clone(&machine.authorizer),
             pool: WorkPool::start(&*machine.threads, budgets.decompression.clone()),
             budgets: budgets.clone(),

@@ -18,7 +18,9 @@ use tokio::time::Instant;
 use super::error::{self, Refusal};
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
-use crate::partitions::{FetchKey, FetchPlan, Partition, SessionError, Told, Wanted, fetch_wait};
+use crate::partitions::{
+    FetchKey, FetchPlan, Partition, SessionAsked, SessionError, Told, Wanted, fetch_wait,
+};
 
 /// Serves Fetch.
 #[derive(Debug)]
@@ -33,23 +35,20 @@ impl Handler for Fetch {
 
     async fn handle(ctx: RequestContext, request: FetchRequest) -> Reply<FetchResponse> {
         let begun = Instant::now();
-        let replica = request.replica_id.max(request.replica_state.replica_id);
+        if request.replica_id.max(request.replica_state.replica_id) >= 0 {
+            return Reply::Ready(failed(ErrorCode::InvalidRequest));
+        }
         let limits = Limits::new(&ctx, &request);
-        let (session_id, epoch) = (request.session_id, request.session_epoch);
+        let session = SessionAsked {
+            id: request.session_id,
+            epoch: request.session_epoch,
+            uses_topic_ids: ctx.version >= 13,
+        };
         let (wanted, forgotten) = asked(request);
-        let planned = ctx
-            .broker
-            .sessions
-            .plan(session_id, epoch, wanted, &forgotten);
+        let planned = ctx.broker.sessions.plan(session, wanted, &forgotten);
         let plan = match planned {
-            Ok(_) if replica >= 0 => return Reply::Ready(failed(ErrorCode::InvalidRequest)),
             Ok(plan) => plan,
-            Err(SessionError::UnknownId) => {
-                return Reply::Ready(failed(ErrorCode::FetchSessionIdNotFound));
-            }
-            Err(SessionError::WrongEpoch) => {
-                return Reply::Ready(failed(ErrorCode::InvalidFetchSessionEpoch));
-            }
+            Err(error) => return Reply::Ready(failed(of_session(error))),
         };
         let mut targets = Vec::with_capacity(plan.partitions.len());
         for (key, wanted) in &plan.partitions {
@@ -63,7 +62,7 @@ impl Handler for Fetch {
             }
         }
         ctx.broker.metrics.fetch_took(begun.elapsed(), waited);
-        Reply::Holding(answer(&ctx, &plan, targets, results), permit)
+        Reply::Holding(answer(&ctx, &plan, targets, results).await, permit)
     }
 }
 
@@ -155,6 +154,14 @@ fn asked(request: FetchRequest) -> (Vec<(FetchKey, Wanted)>, Vec<FetchKey>) {
     (wanted, forgotten)
 }
 
+fn of_session(error: SessionError) -> ErrorCode {
+    match error {
+        SessionError::UnknownId => ErrorCode::FetchSessionIdNotFound,
+        SessionError::WrongEpoch => ErrorCode::InvalidFetchSessionEpoch,
+        SessionError::OtherNaming => ErrorCode::FetchSessionTopicIdError,
+    }
+}
+
 fn failed(code: ErrorCode) -> FetchResponse {
     FetchResponse {
         error_code: code.code(),
@@ -209,7 +216,7 @@ async fn read(
             results,
             bytes,
             available,
-        } = look(targets, limits, limits.max_bytes);
+        } = look(ctx, targets, limits, limits.max_bytes).await;
         let any_failed = results
             .iter()
             .any(|result| matches!(result, Outcome::Failed(_)));
@@ -262,7 +269,7 @@ async fn hold(
     };
     let share = share_of(budget);
     let (results, bytes) = match bytes > share {
-        true => look(targets, limits, share).found(),
+        true => look(ctx, targets, limits, share).await.found(),
         false => (results, bytes),
     };
     let wanted = u64::try_from(bytes).unwrap_or(u64::MAX).min(budget.limit());
@@ -272,7 +279,7 @@ async fn hold(
     drop(results);
     let permit = budget.acquire(wanted).await;
     let mut permit = permit.unwrap_or_else(|_never_too_large| BytePermit::empty());
-    let (results, bytes) = look(targets, limits, bytes).found();
+    let (results, bytes) = look(ctx, targets, limits, bytes).await.found();
     give_back(&mut permit, bytes);
     (results, permit)
 }
@@ -306,11 +313,12 @@ impl Look {
 }
 
 /// One pass over memory. Only the first partition with data may exceed the limits, by one whole batch.
-fn look(targets: &[Target], limits: &Limits, max_bytes: usize) -> Look {
+async fn look(ctx: &RequestContext, targets: &[Target], limits: &Limits, max_bytes: usize) -> Look {
     let mut left = max_bytes;
     let (mut total, mut available) = (0, 0_usize);
     let mut results = Vec::with_capacity(targets.len());
     for target in targets {
+        ctx.give_way().await;
         let partition = match target.partition() {
             Ok(partition) => partition,
             Err(refusal) => {
@@ -451,7 +459,7 @@ fn fill_bounds(targets: &[Target], results: &mut [Outcome], limits: &Limits) {
     }
 }
 
-fn answer(
+async fn answer(
     ctx: &RequestContext,
     plan: &FetchPlan,
     targets: Vec<Target>,
@@ -463,6 +471,7 @@ fn answer(
     };
     let mut moved = false;
     for (((key, _), target), result) in plan.partitions.iter().zip(targets).zip(results) {
+        ctx.give_way().await;
         let (data, told, served) = partition_data(ctx, key, &target, result);
         let is_error = data.error_code != 0;
         if !plan.tell(key, told, served, is_error) {

@@ -1,10 +1,10 @@
 //! Incremental fetch sessions (KIP-227): the partitions a consumer asks for, remembered between its fetches.
 //!
-//! Source: `FetchSession`, `FetchManager`. Deviation: a session is evicted when it was unused for two minutes and room
-//! is needed, never for being smaller than another.
+//! Source: `FetchSession`, `FetchManager`. Deviation: the partitions of all sessions have a bound beside the number of
+//! sessions (I11); where it is reached, a fetch gets no session, as where no slot is free.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use highwater_protocol::StrBytes;
@@ -12,7 +12,10 @@ use highwater_runtime::SeededRng;
 use highwater_types::{StreamOffset, TopicId};
 use tokio::time::Instant;
 
+/// A session that was unused for longer makes room for any; one that is older, for a larger one.
 const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
+/// About what a partition of a session takes.
+const PARTITION_BYTES: u64 = 256;
 /// The epoch that asks for a new session.
 pub(super) const INITIAL_EPOCH: i32 = 0;
 /// The epoch that ends a session, or uses none.
@@ -57,13 +60,26 @@ const NOTHING_TOLD: Told = Told {
     log_start_offset: -1,
 };
 
-/// Why a session is refused; both stand at the top level of the answer.
+/// Which session a fetch goes on with, or ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionAsked {
+    /// Its id, or 0.
+    pub id: i32,
+    /// The epoch.
+    pub epoch: i32,
+    /// Whether topics are named by their ids.
+    pub uses_topic_ids: bool,
+}
+
+/// Why a session is refused; all stand at the top level of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionError {
     /// Kafka's `FETCH_SESSION_ID_NOT_FOUND`.
     UnknownId,
     /// Kafka's `INVALID_FETCH_SESSION_EPOCH`.
     WrongEpoch,
+    /// Kafka's `FETCH_SESSION_TOPIC_ID_ERROR`: it named topics the other way.
+    OtherNaming,
 }
 
 /// What one fetch asks for, all in all.
@@ -82,7 +98,7 @@ pub struct FetchPlan {
 #[derive(Debug)]
 struct Session {
     epoch: i32,
-    used: Instant,
+    uses_topic_ids: bool,
     partitions: BTreeMap<FetchKey, Place>,
     next_turn: u64,
 }
@@ -98,18 +114,94 @@ struct Place {
 /// All sessions of a node.
 #[derive(Debug)]
 pub struct FetchSessions {
-    sessions: Mutex<BTreeMap<i32, Arc<Mutex<Session>>>>,
+    cache: Mutex<Cache>,
     slots: usize,
+    partitions_max: usize,
     rng: SeededRng,
 }
 
+/// The sessions and what is known of each without its own lock, which is never taken while this one's is held.
+#[derive(Debug, Default)]
+struct Cache {
+    sessions: BTreeMap<i32, Slot>,
+    /// Partitions of all sessions.
+    partitions: usize,
+    /// Sessions by their last use.
+    used: BTreeSet<(Instant, i32)>,
+    /// Sessions that were used when they were old enough to make room, by their partitions.
+    old: BTreeSet<(usize, i32)>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    session: Arc<Mutex<Session>>,
+    created: Instant,
+    used: Instant,
+    partitions: usize,
+}
+
+impl Cache {
+    fn insert(&mut self, id: i32, session: Session) -> Arc<Mutex<Session>> {
+        let (now, partitions) = (Instant::now(), session.partitions.len());
+        let session = Arc::new(Mutex::new(session));
+        let slot = Slot {
+            session: Arc::clone(&session),
+            created: now,
+            used: now,
+            partitions,
+        };
+        self.sessions.insert(id, slot);
+        self.used.insert((now, id));
+        self.partitions += partitions;
+        session
+    }
+
+    fn remove(&mut self, id: i32) {
+        if let Some(slot) = self.sessions.remove(&id) {
+            self.used.remove(&(slot.used, id));
+            self.old.remove(&(slot.partitions, id));
+            self.partitions -= slot.partitions;
+        }
+    }
+
+    /// A session was used, and has so many partitions now.
+    fn touch(&mut self, id: i32, partitions: usize) {
+        let now = Instant::now();
+        let Some(slot) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        self.used.remove(&(slot.used, id));
+        self.used.insert((now, id));
+        self.old.remove(&(slot.partitions, id));
+        if now.duration_since(slot.created) > EVICTABLE_AFTER {
+            self.old.insert((partitions, id));
+        }
+        self.partitions = self.partitions - slot.partitions + partitions;
+        (slot.used, slot.partitions) = (now, partitions);
+    }
+
+    /// Makes room for a session of so many partitions by ending another: one that is not used, else a smaller one.
+    fn evict_for(&mut self, partitions: usize) -> bool {
+        let now = Instant::now();
+        let unused = self.used.first();
+        let unused = unused.filter(|(used, _)| now.duration_since(*used) > EVICTABLE_AFTER);
+        let smaller = self.old.first().filter(|(held, _)| *held < partitions);
+        let evicted = unused.map(|(_, id)| *id).or(smaller.map(|(_, id)| *id));
+        if let Some(id) = evicted {
+            self.remove(id);
+        }
+        evicted.is_some()
+    }
+}
+
 impl FetchSessions {
-    /// No sessions yet; at most `slots`.
+    /// No sessions yet; at most `slots`, in about so many bytes.
     #[must_use]
-    pub fn new(slots: usize, rng: SeededRng) -> Self {
+    pub fn new(slots: usize, bytes: u64, rng: SeededRng) -> Self {
         Self {
-            sessions: Mutex::default(),
+            cache: Mutex::default(),
             slots,
+            partitions_max: usize::try_from(bytes / PARTITION_BYTES).unwrap_or(usize::MAX),
             rng,
         }
     }
@@ -117,11 +209,11 @@ impl FetchSessions {
     /// Sessions open now.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.lock().len()
+        self.lock().sessions.len()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Arc<Mutex<Session>>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Works out what a request asks for.
@@ -130,96 +222,75 @@ impl FetchSessions {
     /// [`SessionError`] as Kafka's.
     pub fn plan(
         &self,
-        session_id: i32,
-        epoch: i32,
+        asked: SessionAsked,
         wanted: Vec<(FetchKey, Wanted)>,
         forgotten: &[FetchKey],
     ) -> Result<FetchPlan, SessionError> {
-        if epoch == INITIAL_EPOCH || epoch == FINAL_EPOCH {
-            if session_id != 0 {
-                self.lock().remove(&session_id);
+        if asked.epoch == INITIAL_EPOCH || asked.epoch == FINAL_EPOCH {
+            if asked.id != 0 {
+                self.lock().remove(asked.id);
             }
-            if epoch == FINAL_EPOCH {
-                return Ok(FetchPlan {
-                    session_id: 0,
-                    partitions: wanted,
-                    incremental: None,
-                    remembered: None,
-                });
-            }
-            return Ok(self.start(wanted));
+            let wanted = distinct(wanted);
+            return Ok(match asked.epoch {
+                FINAL_EPOCH => FetchPlan::without_session(wanted),
+                _ => self.start(asked.uses_topic_ids, wanted),
+            });
         }
-        let session = self
-            .lock()
-            .get(&session_id)
-            .cloned()
-            .ok_or(SessionError::UnknownId)?;
+        let session = {
+            let cache = self.lock();
+            let slot = cache.sessions.get(&asked.id);
+            Arc::clone(&slot.ok_or(SessionError::UnknownId)?.session)
+        };
         let partitions = {
             let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
-            session.advance(epoch, wanted, forgotten)?
+            session.advance(asked, wanted, forgotten)?
         };
+        let mut cache = self.lock();
         if partitions.is_empty() {
-            self.lock().remove(&session_id);
-            let plan = FetchPlan {
-                session_id: 0,
-                partitions,
-                incremental: None,
-                remembered: None,
-            };
-            return Ok(plan);
+            cache.remove(asked.id);
+            return Ok(FetchPlan::without_session(partitions));
+        }
+        cache.touch(asked.id, partitions.len());
+        if cache.partitions > self.partitions_max {
+            cache.remove(asked.id);
+            return Err(SessionError::UnknownId);
         }
         Ok(FetchPlan {
-            session_id,
+            session_id: asked.id,
             partitions,
             incremental: Some(session),
             remembered: None,
         })
     }
 
-    fn start(&self, wanted: Vec<(FetchKey, Wanted)>) -> FetchPlan {
-        let now = Instant::now();
+    fn start(&self, uses_topic_ids: bool, wanted: Vec<(FetchKey, Wanted)>) -> FetchPlan {
+        if self.slots == 0 || wanted.len() > self.partitions_max {
+            return FetchPlan::without_session(wanted);
+        }
         let mut session = Session {
             epoch: 1,
-            used: now,
+            uses_topic_ids,
             partitions: BTreeMap::new(),
             next_turn: 0,
         };
         for (key, wanted) in &wanted {
-            session.want(key.clone(), *wanted);
+            session.want(key, *wanted);
         }
-        let mut sessions = self.lock();
-        if sessions.len() >= self.slots {
-            let oldest = sessions
-                .iter()
-                .map(|(id, session)| {
-                    (
-                        session.lock().unwrap_or_else(PoisonError::into_inner).used,
-                        *id,
-                    )
-                })
-                .min();
-            match oldest {
-                Some((used, id)) if now.duration_since(used) >= EVICTABLE_AFTER => {
-                    sessions.remove(&id);
-                }
-                _ => {
-                    return FetchPlan {
-                        session_id: 0,
-                        partitions: wanted,
-                        incremental: None,
-                        remembered: None,
-                    };
-                }
+        let mut cache = self.lock();
+        while cache.sessions.len() >= self.slots
+            || cache.partitions + wanted.len() > self.partitions_max
+        {
+            if !cache.evict_for(wanted.len()) {
+                return FetchPlan::without_session(wanted);
             }
         }
         let id = loop {
             let id = i32::try_from(self.rng.below(i32::MAX as u64)).unwrap_or(0) + 1;
-            if !sessions.contains_key(&id) {
+            if !cache.sessions.contains_key(&id) {
                 break id;
             }
         };
-        let session = Arc::new(Mutex::new(session));
-        sessions.insert(id, Arc::clone(&session));
+        let session = cache.insert(id, session);
         FetchPlan {
             session_id: id,
             partitions: wanted,
@@ -229,7 +300,30 @@ impl FetchSessions {
     }
 }
 
+/// Each partition once, where it comes first, as it is asked last.
+fn distinct(wanted: Vec<(FetchKey, Wanted)>) -> Vec<(FetchKey, Wanted)> {
+    let mut places = BTreeMap::new();
+    let mut all: Vec<(FetchKey, Wanted)> = Vec::with_capacity(wanted.len());
+    for (key, wanted) in wanted {
+        let at = *places.entry(key.clone()).or_insert(all.len());
+        match all.get_mut(at) {
+            Some(before) => before.1 = wanted,
+            None => all.push((key, wanted)),
+        }
+    }
+    all
+}
+
 impl FetchPlan {
+    fn without_session(partitions: Vec<(FetchKey, Wanted)>) -> Self {
+        Self {
+            session_id: 0,
+            partitions,
+            incremental: None,
+            remembered: None,
+        }
+    }
+
     /// Whether a partition stands in the answer, and remembers what it says. `served` tells whether it has records,
     /// `failed` whether it has an error.
     #[must_use]
@@ -254,32 +348,51 @@ impl FetchPlan {
 }
 
 impl Session {
-    fn want(&mut self, key: FetchKey, wanted: Wanted) {
-        let turn = self.next_turn;
+    fn want(&mut self, key: &FetchKey, wanted: Wanted) {
+        if let Some(place) = self.partitions.get_mut(key) {
+            place.wanted = wanted;
+            return;
+        }
+        let place = Place {
+            wanted,
+            told: NOTHING_TOLD,
+            turn: self.next_turn,
+        };
         self.next_turn += 1;
-        self.partitions
-            .entry(key)
-            .and_modify(|place| place.wanted = wanted)
-            .or_insert(Place {
-                wanted,
-                told: NOTHING_TOLD,
-                turn,
-            });
+        let name = self.own_name(key);
+        self.partitions.insert(
+            FetchKey {
+                name,
+                ..key.clone()
+            },
+            place,
+        );
+    }
+
+    /// The topic's name, once for its partitions, and not as a part of a request that would be held with it.
+    fn own_name(&self, key: &FetchKey) -> StrBytes {
+        let before = self.partitions.range(..key).next_back();
+        let after = self.partitions.range(key..).next();
+        let mut beside = before.into_iter().chain(after).map(|(key, _)| &key.name);
+        let own = beside.find(|name| **name == key.name);
+        own.cloned().unwrap_or_else(|| StrBytes::from(&*key.name))
     }
 
     fn advance(
         &mut self,
-        epoch: i32,
+        asked: SessionAsked,
         wanted: Vec<(FetchKey, Wanted)>,
         forgotten: &[FetchKey],
     ) -> Result<Vec<(FetchKey, Wanted)>, SessionError> {
-        if epoch != self.epoch {
+        if asked.epoch != self.epoch {
             return Err(SessionError::WrongEpoch);
         }
-        self.epoch = if epoch == i32::MAX { 1 } else { epoch + 1 };
-        self.used = Instant::now();
+        if asked.uses_topic_ids != self.uses_topic_ids {
+            return Err(SessionError::OtherNaming);
+        }
+        self.epoch = asked.epoch.checked_add(1).unwrap_or(1);
         for (key, wanted) in wanted {
-            self.want(key, wanted);
+            self.want(&key, wanted);
         }
         for key in forgotten {
             self.partitions.remove(key);
@@ -325,14 +438,26 @@ mod tests {
         }
     }
 
+    fn sessions(slots: usize, partitions: u64) -> FetchSessions {
+        let bytes = partitions * PARTITION_BYTES;
+        FetchSessions::new(slots, bytes, SeededRng::from_seed(1))
+    }
+
+    fn session(id: i32, epoch: i32) -> SessionAsked {
+        SessionAsked {
+            id,
+            epoch,
+            uses_topic_ids: false,
+        }
+    }
+
     // KAFKA-BEHAVIOUR 19
     #[tokio::test]
     async fn an_incremental_answer_lists_what_changed_and_serves_in_turn() {
-        let sessions = FetchSessions::new(10, SeededRng::from_seed(1));
+        let sessions = sessions(10, 100);
         let first = sessions
             .plan(
-                0,
-                INITIAL_EPOCH,
+                session(0, INITIAL_EPOCH),
                 vec![(key(0), at(0)), (key(1), at(0))],
                 &[],
             )
@@ -346,7 +471,7 @@ mod tests {
 
         let id = first.session_id;
         let second = sessions
-            .plan(id, 1, vec![(key(0), at(5))], &[])
+            .plan(session(id, 1), vec![(key(0), at(5))], &[])
             .expect("goes on");
         let order: Vec<i32> = second
             .partitions
@@ -366,31 +491,107 @@ mod tests {
         );
 
         assert_eq!(
-            sessions.plan(id, 1, vec![], &[]).err(),
+            sessions.plan(session(id, 1), vec![], &[]).err(),
             Some(SessionError::WrongEpoch)
         );
         assert_eq!(
-            sessions.plan(id + 1, 1, vec![], &[]).err(),
+            sessions.plan(session(id + 1, 1), vec![], &[]).err(),
             Some(SessionError::UnknownId)
         );
-        let third = sessions.plan(id, 2, vec![], &[key(0)]).expect("goes on");
+        let third = sessions
+            .plan(session(id, 2), vec![], &[key(0)])
+            .expect("goes on");
         assert_eq!(third.partitions.len(), 1);
-        sessions.plan(id, FINAL_EPOCH, vec![], &[]).expect("closes");
+        sessions
+            .plan(session(id, FINAL_EPOCH), vec![], &[])
+            .expect("closes");
         assert_eq!(sessions.open(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_an_unused_session_makes_room() {
-        let sessions = FetchSessions::new(1, SeededRng::from_seed(1));
-        let open = || {
-            sessions
-                .plan(0, INITIAL_EPOCH, vec![(key(0), at(0))], &[])
-                .expect("plans")
+    async fn an_unused_session_makes_room_and_an_old_one_for_a_larger_one() {
+        let sessions = sessions(1, 100);
+        let open = |partitions: i32| {
+            let wanted = (0..partitions).map(|index| (key(index), at(0))).collect();
+            let plan = sessions.plan(session(0, INITIAL_EPOCH), wanted, &[]);
+            plan.expect("plans").session_id
         };
-        let first = open().session_id;
-        assert_eq!(open().session_id, 0, "no room");
-        tokio::time::advance(EVICTABLE_AFTER).await;
-        let second = open().session_id;
+        let first = open(1);
+        assert_eq!(open(1), 0, "no room");
+        tokio::time::advance(EVICTABLE_AFTER + Duration::from_millis(1)).await;
+        let second = open(2);
         assert!(second != 0 && second != first);
+        for epoch in 1..4 {
+            assert_eq!(open(3), 0, "what is in the slot is not old and in use");
+            tokio::time::advance(EVICTABLE_AFTER / 2).await;
+            let goes_on = sessions.plan(session(second, epoch), Vec::new(), &[]);
+            assert_eq!(goes_on.expect("goes on").session_id, second);
+        }
+        assert_eq!(open(2), 0, "it is as large");
+        let third = open(3);
+        assert!(third != 0 && third != second);
+        assert_eq!(sessions.open(), 1);
+    }
+
+    // I11
+    #[tokio::test]
+    async fn partitions_that_have_no_room_have_no_session() {
+        let sessions = sessions(10, 5);
+        let wanted = |range: std::ops::Range<i32>| -> Vec<_> {
+            range.map(|index| (key(index), at(0))).collect()
+        };
+        let open = |range| sessions.plan(session(0, INITIAL_EPOCH), wanted(range), &[]);
+        let too_many = open(0..6).expect("plans");
+        assert_eq!((too_many.session_id, too_many.partitions.len()), (0, 6));
+        let first = open(0..3).expect("opens").session_id;
+        assert_eq!(open(0..3).expect("plans").session_id, 0);
+        assert_ne!(open(0..2).expect("opens").session_id, 0);
+        let grows = sessions.plan(session(first, 1), wanted(3..4), &[]);
+        assert_eq!(grows.err(), Some(SessionError::UnknownId), "begin anew");
+        assert_eq!(sessions.open(), 1);
+        assert_ne!(open(0..3).expect("opens").session_id, 0);
+    }
+
+    #[tokio::test]
+    async fn a_partition_asked_twice_is_one_and_names_stay_of_one_kind() {
+        let sessions = sessions(10, 100);
+        let twice = vec![(key(0), at(1)), (key(1), at(2)), (key(0), at(3))];
+        for epoch in [FINAL_EPOCH, INITIAL_EPOCH] {
+            let plan = sessions.plan(session(0, epoch), twice.clone(), &[]);
+            let plan = plan.expect("plans");
+            assert_eq!(plan.partitions, [(key(0), at(3)), (key(1), at(2))]);
+            if epoch == INITIAL_EPOCH {
+                let by_id = SessionAsked {
+                    uses_topic_ids: true,
+                    ..session(plan.session_id, 1)
+                };
+                let refused = sessions.plan(by_id, Vec::new(), &[]);
+                assert_eq!(refused.err(), Some(SessionError::OtherNaming));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_keeps_nothing_of_a_request() {
+        let sessions = sessions(10, 100);
+        let frame = bytes::Bytes::from(b"t and a large frame".to_vec());
+        let name = StrBytes::try_from(frame.slice(..1)).expect("is text");
+        let of = |partition| FetchKey {
+            name: name.clone(),
+            ..key(partition)
+        };
+        let plan = sessions.plan(session(0, INITIAL_EPOCH), vec![(of(0), at(0))], &[]);
+        let id = plan.expect("opens").session_id;
+        let added = sessions.plan(session(id, 1), vec![(of(1), at(0)), (of(2), at(0))], &[]);
+        let added = added.expect("goes on").partitions;
+        drop(name);
+        assert!(frame.is_unique(), "nobody else holds it");
+        let shared = added.windows(2);
+        let text = |key: &FetchKey| key.name.as_ptr();
+        assert!(
+            shared
+                .into_iter()
+                .all(|two| text(&two[0].0) == text(&two[1].0))
+        );
     }
 }

@@ -5,6 +5,8 @@ pub(crate) mod fetch_wait;
 mod opener;
 mod registry;
 
-pub(crate) use fetch_session::{FetchKey, FetchPlan, FetchSessions, SessionError, Told, Wanted};
+pub(crate) use fetch_session::{
+    FetchKey, FetchPlan, FetchSessions, SessionAsked, SessionError, Told, Wanted,
+};
 pub(crate) use opener::PartitionOpener;
 pub(crate) use registry::{Partition, Partitions, Progress};
