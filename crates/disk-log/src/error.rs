@@ -33,6 +33,15 @@ pub enum LogError {
         /// What the panic said.
         reason: String,
     },
+    /// No room for another file. An open log waits for it, and ends with it only where it is closed before what was
+    /// appended is written.
+    #[error("log has no room for another file directory={directory} error={error}")]
+    Full {
+        /// The log's directory.
+        directory: String,
+        /// The machine's answer.
+        error: String,
+    },
     /// The machine's answer.
     #[error("log cannot be read or written file={file} error={error}")]
     Io {

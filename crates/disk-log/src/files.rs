@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
-use highwater_io::{Device, File, OpenMode};
+use highwater_io::{Device, File, OpenMode, is_full};
 
 use crate::filling::segment;
 use crate::seed::{self, Seed};
@@ -114,6 +114,12 @@ impl Files {
             .map_or(0, |index| index * self.config.file_bytes)
     }
 
+    /// Bytes of the files before the one that holds a position: they come after the last file once they are let go of.
+    pub(crate) fn held(&self, position: u64) -> u64 {
+        let start = self.index(position) * self.config.file_bytes;
+        start.saturating_sub(self.first_position())
+    }
+
     /// Just after the last position that the files hold.
     pub(crate) fn prepared(&self) -> u64 {
         self.files
@@ -126,26 +132,60 @@ impl Files {
     /// to be written meanwhile waits for a step and not for a file.
     ///
     /// # Errors
-    /// The machine's, and the file is begun anew; `StorageFull` before anything is written where it would not fit.
-    pub(crate) async fn grow(&mut self, first: u64, bytes: u64) -> io::Result<()> {
+    /// [`LogError::Full`] where there is no room for it, at best before anything of it is written: what was made is removed,
+    /// and the next call begins anew. Any other is for good (D3).
+    pub(crate) async fn grow(&mut self, first: u64, bytes: u64) -> Result<(), LogError> {
+        let new = self.new_path();
+        let error = match self.make(bytes).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(file)) => {
+                let index = self.next_index(first);
+                match self.device.rename(&new, &self.path(index)).await {
+                    Ok(()) => return self.add(index, file).await,
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        if !is_full(&error) {
+            return Err(LogError::io(&new, &error));
+        }
+        match self.device.remove_file(&new).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(LogError::io(&new, &error))
+            }
+            _ => Err(LogError::Full {
+                directory: self.dir.display().to_string(),
+                error: error.to_string(),
+            }),
+        }
+    }
+
+    async fn add(&mut self, index: u64, file: Arc<dyn File>) -> Result<(), LogError> {
+        let synced = self.device.sync_dir(&self.dir).await;
+        synced.map_err(|error| LogError::io(&self.dir, &error))?;
+        self.files.insert(index, file);
+        Ok(())
+    }
+
+    /// Fills by so many bytes the file that is being made; answers it once it is whole and synced.
+    async fn make(&mut self, bytes: u64) -> io::Result<Option<Arc<dyn File>>> {
         let mut growing = match self.growing.take() {
             Some(growing) => growing,
             None => self.begin().await?,
         };
-        let new = self.new_path();
-        if let Err(error) = self.fill(&mut growing, bytes).await {
-            self.device.remove_file(&new).await?;
-            return Err(error);
+        let until = self.config.file_bytes.min(growing.filled + bytes);
+        while growing.filled < until {
+            let zeroes = std::slice::from_ref(&growing.zeroes);
+            growing.file.write_at(growing.filled, zeroes).await?;
+            growing.filled += FILL_BYTES as u64;
         }
         if growing.filled < self.config.file_bytes {
             self.growing = Some(growing);
-            return Ok(());
+            return Ok(None);
         }
-        let index = self.next_index(first);
-        self.device.rename(&new, &self.path(index)).await?;
-        self.device.sync_dir(&self.dir).await?;
-        self.files.insert(index, growing.file);
-        Ok(())
+        growing.file.sync_data().await?;
+        Ok(Some(growing.file))
     }
 
     /// The index behind the last file, or `first` where there is none.
@@ -163,11 +203,6 @@ impl Files {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let new = self.new_path();
-        // an attempt that failed half way may have left one
-        match self.device.remove_file(&new).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         let file = self.device.open_direct(&new, OpenMode::CreateNew).await?;
         let mut zeroes = segment(FILL_BYTES);
         zeroes.put_bytes(0, FILL_BYTES);
@@ -176,19 +211,6 @@ impl Files {
             filled: 0,
             zeroes: zeroes.freeze(),
         })
-    }
-
-    async fn fill(&self, growing: &mut Growing, bytes: u64) -> io::Result<()> {
-        let until = self.config.file_bytes.min(growing.filled + bytes);
-        while growing.filled < until {
-            let zeroes = std::slice::from_ref(&growing.zeroes);
-            growing.file.write_at(growing.filled, zeroes).await?;
-            growing.filled += FILL_BYTES as u64;
-        }
-        match growing.filled >= self.config.file_bytes {
-            true => growing.file.sync_data().await,
-            false => Ok(()),
-        }
     }
 
     /// Puts files wholly below a position behind the last one, never the one that holds `tail`. None is removed: what a

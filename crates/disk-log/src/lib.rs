@@ -16,7 +16,7 @@
 //!
 //! A full disk (D3): files are made ahead of use, in steps, and used again when trimmed; none is removed.
 //! [`State::room`] is what fits into those that are there; who needs more asks for it ([`DiskLog::want`]) and sees
-//! [`State::full`] when there is none.
+//! [`State::full`] when there is none. A file that can't be made for any other reason ends the log.
 
 mod block;
 mod error;

@@ -65,6 +65,8 @@ pub struct State {
     pub full: bool,
     /// Bytes that still fit into files that are there: what follows the last group.
     pub room: u64,
+    /// Bytes of files that become room once what they hold is let go of.
+    pub held: u64,
 }
 
 impl PartialEq for LogError {
@@ -102,7 +104,7 @@ impl<M: Send + 'static> DiskLog<M> {
         assert!(recovery.is_done(), "a log is read back whole");
         assert!(opening > recovery.opening(), "opening numbers grow");
         let end = recovery.end;
-        let room = recovery.files.prepared() - end;
+        let (room, held) = (recovery.files.prepared() - end, recovery.files.held(end));
         let inner = Arc::new(Inner {
             open: Mutex::new(Open {
                 closed: VecDeque::new(),
@@ -119,6 +121,7 @@ impl<M: Send + 'static> DiskLog<M> {
                 ended: None,
                 full: false,
                 room,
+                held,
             }),
             ended: watch::Sender::new(false),
         });
@@ -256,7 +259,7 @@ impl<M: Send + 'static> Writer<M> {
         loop {
             let (next, floor, wanted) = self.next();
             self.files.release(floor, self.position).await?;
-            self.prepare_wanted(wanted).await;
+            self.prepare_wanted(wanted).await?;
             self.tell_room();
             match next {
                 Next::Write(groups) => {
@@ -264,15 +267,15 @@ impl<M: Send + 'static> Writer<M> {
                     self.write(groups).await?;
                     if !self.full && self.is_short() {
                         // faster than it is written to, so that it is there in time
-                        self.prepare(2 * (self.position - from)).await;
+                        self.prepare(2 * (self.position - from)).await?;
                     }
                 }
                 Next::End => return Ok(()),
                 Next::Rest if self.full => {
                     rest().await;
-                    self.prepare(STEP_BYTES).await;
+                    self.prepare(STEP_BYTES).await?;
                 }
-                Next::Rest if self.is_short() => self.prepare(STEP_BYTES).await,
+                Next::Rest if self.is_short() => self.prepare(STEP_BYTES).await?,
                 Next::Rest => self.inner.wake.notified().await,
             }
         }
@@ -339,10 +342,10 @@ impl<M: Send + 'static> Writer<M> {
         highwater_runtime::crash_point("wal-after-sync");
         self.synced = self.position;
         let (end, last) = (self.position, written.last().map_or(0, |last| last.number));
-        let room = self.files.prepared() - self.position;
+        let (room, held) = self.room();
         // before the sink gives back what was promised of it, and without waking anybody
         self.inner.state.send_if_modified(|state| {
-            state.room = room;
+            (state.room, state.held) = (room, held);
             false
         });
         self.sink.durable(std::mem::take(written));
@@ -463,23 +466,21 @@ impl<M: Send + 'static> Writer<M> {
             if !self.is_short_of(bytes) {
                 break;
             }
-            self.prepare(self.files.config.file_bytes).await;
-            if self.full {
-                if is_closing {
-                    let path = self.files.path(self.files.index(self.position));
-                    return Err(LogError::io(&path, &std::io::ErrorKind::StorageFull.into()));
-                }
-                rest().await;
+            match self.try_prepare(self.files.config.file_bytes).await {
+                Err(full @ LogError::Full { .. }) if is_closing => return Err(full),
+                Err(LogError::Full { .. }) => rest().await,
+                other => other?,
             }
         }
         Ok(())
     }
 
     /// Makes the room that somebody waits for.
-    async fn prepare_wanted(&mut self, wanted: u64) {
+    async fn prepare_wanted(&mut self, wanted: u64) -> Result<(), LogError> {
         while !self.full && self.position + wanted > self.files.prepared() {
-            self.prepare(self.files.config.file_bytes).await;
+            self.prepare(self.files.config.file_bytes).await?;
         }
+        Ok(())
     }
 
     /// Whether there is less than one file ahead: a full disk is known before an append needs the room (D3).
@@ -487,30 +488,41 @@ impl<M: Send + 'static> Writer<M> {
         self.position + self.files.config.file_bytes > self.files.prepared()
     }
 
-    /// Goes on making a file, by so many bytes.
-    async fn prepare(&mut self, bytes: u64) {
+    /// Goes on making a file, by so many bytes. A full disk is told and is no error: it is tried again.
+    async fn prepare(&mut self, bytes: u64) -> Result<(), LogError> {
+        match self.try_prepare(bytes).await {
+            Err(LogError::Full { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// As [`Self::prepare`], and says that the disk is full.
+    async fn try_prepare(&mut self, bytes: u64) -> Result<(), LogError> {
         let first = self.files.index(self.position);
         let grown = self.files.grow(first, bytes).await;
-        let full = grown.is_err();
-        if let Err(error) = grown
-            && !self.full
-        {
-            tracing::warn!(%error, "no room for another file of the log");
+        let was_full = std::mem::replace(&mut self.full, false);
+        if let Err(error @ LogError::Full { .. }) = &grown {
+            self.full = true;
+            if !was_full {
+                tracing::warn!(%error, "the disk is full, it is tried again");
+            }
         }
-        self.full = full;
+        self.tell_room();
+        grown
+    }
+
+    fn room(&self) -> (u64, u64) {
         let room = self.files.prepared() - self.position;
-        self.inner.state.send_if_modified(|state| {
-            let changed = state.full != full || state.room != room;
-            (state.full, state.room) = (full, room);
-            changed
-        });
+        (room, self.files.held(self.position))
     }
 
     fn tell_room(&self) {
-        let room = self.files.prepared() - self.position;
-        self.inner
-            .state
-            .send_if_modified(|state| std::mem::replace(&mut state.room, room) != room);
+        let told = (self.full, self.room());
+        self.inner.state.send_if_modified(|state| {
+            let before = (state.full, (state.room, state.held));
+            (state.full, (state.room, state.held)) = told;
+            before != told
+        });
     }
 }
 

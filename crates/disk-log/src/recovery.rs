@@ -54,8 +54,7 @@ impl Recovery {
     ) -> Result<Self, LogError> {
         let mut files = Files::open(device, dir, config, new_seed).await?;
         if files.prepared() == 0 {
-            let grown = files.grow(0, files.config.file_bytes).await;
-            grown.map_err(|error| LogError::io(dir, &error))?;
+            files.grow(0, files.config.file_bytes).await?;
         }
         let position = files.first_position();
         Ok(Self {

@@ -1,14 +1,17 @@
 //! The log as others see it: group commit, torn tails, rot, full and failing devices (rules D1, D3).
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_disk_log::{Appended, Config, DiskLog, Group, GroupSink, LogError, Recovery, Seed};
 use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
 
 const MIB: usize = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(20);
 const SEED: Seed = [7; 16];
 const CONFIG: Config = Config {
     file_bytes: 4 * MIB as u64,
@@ -73,6 +76,15 @@ impl Disk {
     async fn open(&self, opening: u64, sink: Arc<dyn GroupSink<()>>) -> DiskLog<()> {
         let (_, recovery) = self.recover().await.expect("is sound");
         DiskLog::start(recovery, opening, &RealThreads, "test-writer", sink)
+    }
+
+    async fn open_of_two_files(&self) -> DiskLog<()> {
+        let log = self.open(1, Arc::new(Sink::default())).await;
+        let (mut state, two_files) = (log.state(), 2 * CONFIG.file_bytes);
+        log.want(two_files);
+        let roomy = state.wait_for(|state| state.room >= two_files).await;
+        drop(roomy.expect("the writer lives"));
+        log
     }
 
     /// Writes each body as a group of its own and closes the log.
@@ -304,6 +316,90 @@ async fn a_failed_sync_ends_the_log() {
     assert!(log.shutdown().await.is_err(), "the reason is told");
 }
 
+/// Lets a log of two files want a third and tells how it ends.
+async fn ends_when_it_grows(disk: &Disk, log: &DiskLog<()>) -> String {
+    log.want(3 * CONFIG.file_bytes);
+    let ended = tokio::time::timeout(PATIENCE, log.ended()).await;
+    let error = ended.expect("in time").expect("by an error").to_string();
+    let full = log.state().borrow().full;
+    assert!(!full && !append(log, b"late").wait(log.state()).await);
+    assert!(error.contains(&disk.log().display().to_string()), "{error}");
+    error
+}
+
+// D3: only a disk without room is waited for
+#[tokio::test]
+async fn a_log_that_cannot_make_files_for_another_reason_ends_with_it() {
+    for (kind, said) in [
+        (ErrorKind::ReadOnlyFilesystem, "read-only filesystem"),
+        (ErrorKind::Other, "other error"),
+        (ErrorKind::PermissionDenied, "permission denied"),
+    ] {
+        let disk = Disk::new();
+        let log = disk.open_of_two_files().await;
+        disk.faults.fail_creates(Some(kind));
+        let error = ends_when_it_grows(&disk, &log).await;
+        assert!(
+            error.contains(said) && error.contains("next.new"),
+            "{error}"
+        );
+    }
+    let disk = Disk::new();
+    let log = disk.open_of_two_files().await;
+    disk.faults.syncs_fail.store(true, Ordering::SeqCst);
+    let error = ends_when_it_grows(&disk, &log).await;
+    assert!(error.contains("the device cannot sync"), "{error}");
+    let disk = Disk::new();
+    let log = disk.open_of_two_files().await;
+    disk.faults.dir_syncs_fail.store(true, Ordering::SeqCst);
+    let error = ends_when_it_grows(&disk, &log).await;
+    assert!(error.contains("cannot sync a directory"), "{error}");
+    let disk = Disk::new();
+    let log = disk.open_of_two_files().await;
+    std::fs::remove_dir_all(disk.log()).expect("removes");
+    let error = ends_when_it_grows(&disk, &log).await;
+    assert!(error.contains("No such file"), "{error}");
+}
+
+#[tokio::test]
+async fn a_quota_is_a_full_disk() {
+    let disk = Disk::new();
+    let log = disk.open_of_two_files().await;
+    disk.faults.fail_creates(Some(ErrorKind::QuotaExceeded));
+    let (mut state, three_files) = (log.state(), 3 * CONFIG.file_bytes);
+    log.want(three_files);
+    let full = state.wait_for(|state| state.full).await;
+    assert!(full.expect("the writer lives").ended.is_none());
+    disk.faults.fail_creates(None);
+    let not_full = state.wait_for(|state| !state.full).await;
+    drop(not_full.expect("the writer lives"));
+    log.want(three_files);
+    let roomy = state.wait_for(|state| state.room >= three_files).await;
+    drop(roomy.expect("the writer lives"));
+    log.shutdown().await.expect("closes");
+}
+
+// D3: a file that the disk had no room for in its middle is made anew
+#[tokio::test]
+async fn a_disk_that_fills_in_the_middle_of_a_file_leaves_none_of_it() {
+    let disk = Disk::new();
+    let log = disk.open_of_two_files().await;
+    let (mut state, three_files) = (log.state(), 3 * CONFIG.file_bytes);
+    disk.faults.grows_fail.store(true, Ordering::SeqCst);
+    log.want(three_files);
+    let full = state.wait_for(|state| state.full).await;
+    assert!(full.expect("the writer lives").ended.is_none());
+    assert!(!disk.log().join("next.new").exists());
+    disk.faults.grows_fail.store(false, Ordering::SeqCst);
+    let not_full = state.wait_for(|state| !state.full).await;
+    drop(not_full.expect("the writer lives"));
+    log.want(three_files);
+    let roomy = state.wait_for(|state| state.room >= three_files).await;
+    drop(roomy.expect("the writer lives"));
+    log.shutdown().await.expect("closes");
+    assert!(disk.recover().await.is_ok(), "every file is whole");
+}
+
 // D3: writes resume when space returns, without a restart
 #[tokio::test]
 async fn a_full_device_is_told_and_waited_for() {
@@ -322,10 +418,7 @@ async fn a_full_device_is_told_and_waited_for() {
     // more than fits is never given up (A1)
     let more: Vec<Appended> = (0..9).map(|_| append(&log, &vec![2; MIB])).collect();
     let blocked = more[8];
-    let wait = tokio::time::timeout(
-        std::time::Duration::from_millis(300),
-        blocked.wait(log.state()),
-    );
+    let wait = tokio::time::timeout(Duration::from_millis(300), blocked.wait(log.state()));
     assert!(wait.await.is_err(), "there is no room");
     disk.faults.is_full.store(false, Ordering::SeqCst);
     assert!(blocked.wait(log.state()).await);
@@ -401,7 +494,7 @@ async fn more_than_a_full_disk_has_room_for_is_written_as_files_are_let_go_of() 
     disk.faults.is_full.store(true, Ordering::SeqCst);
     let appended: Vec<Appended> = (0..30).map(|_| append(&log, &vec![7; MIB])).collect();
     let durable = appended[29].wait(log.state());
-    let waited = tokio::time::timeout(std::time::Duration::from_secs(20), durable).await;
+    let waited = tokio::time::timeout(PATIENCE, durable).await;
     assert_eq!(waited, Ok(true));
     log.shutdown().await.expect("closes");
 }
@@ -440,7 +533,7 @@ async fn a_log_that_is_trimmed_now_and_then_at_one_pace_makes_no_files() {
         disk.faults.is_full.store(round >= 2, Ordering::SeqCst);
         for _ in 0..24 {
             let durable = append(&log, &body).wait(log.state());
-            let waited = tokio::time::timeout(std::time::Duration::from_secs(20), durable).await;
+            let waited = tokio::time::timeout(PATIENCE, durable).await;
             assert_eq!(waited, Ok(true), "round {round}");
         }
         log.trim(log.state().borrow().end);

@@ -14,8 +14,14 @@ use crate::{Device, DirEntry, DirLock, File, OpenMode};
 /// What goes wrong now, and what was done.
 #[derive(Debug, Default)]
 pub struct Faults {
-    /// No file can be made; what is there can be written over.
+    /// No file can be made or grow; what is there can be written over.
     pub is_full: AtomicBool,
+    /// No file can be made, for this reason.
+    pub creates_fail: Mutex<Option<io::ErrorKind>>,
+    /// No file can grow, for want of room, though it can be made.
+    pub grows_fail: AtomicBool,
+    /// Syncs of directories fail.
+    pub dir_syncs_fail: AtomicBool,
     /// Syncs of files fail.
     pub syncs_fail: AtomicBool,
     /// Syncs of files so far.
@@ -39,6 +45,14 @@ impl Faults {
             .full_below
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = dir;
+    }
+
+    /// Lets no file be made, for a reason, or again.
+    pub fn fail_creates(&self, reason: Option<io::ErrorKind>) {
+        *self
+            .creates_fail
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     /// Lets reads below a directory hang, or go on.
@@ -81,10 +95,19 @@ impl FaultyDevice {
     }
 
     fn check_room(&self, path: &Path, mode: OpenMode) -> io::Result<()> {
-        if mode == OpenMode::CreateNew && self.faults.is_full_at(path) {
-            return Err(io::ErrorKind::StorageFull.into());
+        if mode != OpenMode::CreateNew {
+            return Ok(());
         }
-        Ok(())
+        let reason = *self
+            .faults
+            .creates_fail
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match reason {
+            Some(reason) => Err(reason.into()),
+            None if self.faults.is_full_at(path) => Err(io::ErrorKind::StorageFull.into()),
+            None => Ok(()),
+        }
     }
 
     fn faulty(&self, path: &Path, inner: Arc<dyn File>) -> Arc<dyn File> {
@@ -127,7 +150,10 @@ impl Device for FaultyDevice {
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.sync_dir(path).await
+        match self.faults.dir_syncs_fail.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("the device cannot sync a directory")),
+            false => self.inner.sync_dir(path).await,
+        }
     }
 
     async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -171,6 +197,11 @@ impl File for FaultyFile {
     async fn write_at(&self, offset: u64, parts: &[Bytes]) -> io::Result<()> {
         let bytes = parts.iter().map(|part| part.len() as u64).sum();
         self.faults.largest.fetch_max(bytes, Ordering::SeqCst);
+        let cannot_grow =
+            self.faults.grows_fail.load(Ordering::SeqCst) || self.faults.is_full_at(&self.path);
+        if cannot_grow && offset + bytes > self.inner.len().await? {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.inner.write_at(offset, parts).await
     }
 

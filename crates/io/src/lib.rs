@@ -86,6 +86,16 @@ pub trait Device: Debug + Send + Sync + 'static {
 /// What offset, length and memory of a write must be multiples of to go past the page cache.
 pub const DIRECT_BLOCK_BYTES: usize = 4096;
 
+/// Whether the machine refused for want of room, on the disk or of a quota: what is tried again later. Any other refusal
+/// stands.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// Makes the name of a directory that was there durable, where its parent may be opened: it is somebody else's where not.
 async fn sync_entry<D: Device + ?Sized>(device: &D, dir: &Path) -> io::Result<()> {
     match device.sync_dir(dir.parent().unwrap_or(dir)).await {

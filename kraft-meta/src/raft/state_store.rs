@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
+use highwater_io::is_full;
 use highwater_types::LogIndex;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
@@ -72,7 +73,7 @@ impl RaftSnapshotBuilder<Types> for StateStore {
         // a full disk is no error of the library's, which would end: it waits for room (D3)
         loop {
             match self.snapshots.save(meta.clone(), self.image.clone()).await {
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Err(error) if is_full(&error) => {
                     tracing::warn!(%error, "no room for a snapshot of the metadata, it is tried again");
                     tokio::time::sleep(FULL_REST).await;
                 }

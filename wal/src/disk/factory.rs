@@ -115,6 +115,10 @@ pub(super) fn of_log(error: LogError) -> WalError {
             path: directory,
             source: std::io::Error::other(format!("its writer panicked: {reason}")),
         },
+        LogError::Full { directory, error } => WalError::Io {
+            path: directory,
+            source: std::io::Error::other(format!("no room for another file: {error}")),
+        },
         LogError::Io { file, error } => WalError::Io {
             path: file,
             source: std::io::Error::other(error),

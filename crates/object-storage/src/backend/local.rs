@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use highwater_io::{Device, DirLock, OpenMode};
+use highwater_io::{Device, DirLock, OpenMode, is_full};
 use highwater_runtime::crash_point;
 
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
@@ -130,9 +130,9 @@ impl LocalStorage {
 
 fn failed(key: &ObjectKey, error: io::Error) -> StorageError {
     let key = key.to_string();
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageError::Full { key },
-        _ => StorageError::Failed {
+    match is_full(&error) {
+        true => StorageError::Full { key },
+        false => StorageError::Failed {
             key,
             source: Box::new(error),
         },
