@@ -165,7 +165,7 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
 
 /// Bytes of memory and log that a batch needs: what [`AppendPermit`] must hold for it.
 #[must_use]
-pub fn record_bytes(batch_bytes: usize) -> u64 {
+pub const fn record_bytes(batch_bytes: usize) -> u64 {
     batch_bytes as u64 + 192
 }
 

@@ -1,19 +1,25 @@
 //! The disk WAL does what every WAL must.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
 use highwater_runtime::ByteBudget;
-use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId};
+use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, WalPosition};
 use highwater_wal::disk::{Config, DiskWalFactory};
 use highwater_wal::{
-    ConfirmedBatch, ConfirmedSink, Share, StreamBatch, WalError, WalFactory, conformance,
-    record_bytes,
+    AppendPermit, AppendReceipt, ConfirmedBatch, ConfirmedSink, Share, StreamBatch, WalError,
+    WalFactory, WriteAheadLog, conformance, record_bytes,
 };
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::unconstrained;
+use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_disk_wal_conforms() {
@@ -37,32 +43,46 @@ async fn the_disk_wal_conforms() {
     assert_eq!(memory.used(), 0, "what was appended gave its memory back");
 }
 
+/// Tells how far the log is durable.
 #[derive(Debug)]
-struct Nowhere;
+struct Confirms(watch::Sender<WalPosition>);
 
-impl ConfirmedSink for Nowhere {
-    fn confirmed(&self, _batches: Vec<ConfirmedBatch>) {}
+impl ConfirmedSink for Confirms {
+    fn confirmed(&self, batches: Vec<ConfirmedBatch>) {
+        if let Some(last) = batches.last() {
+            self.0.send_replace(last.end);
+        }
+    }
 }
 
 const BATCH_BYTES: usize = 1 << 20;
+const RECORD_BYTES: u64 = record_bytes(BATCH_BYTES);
+const PATIENCE: Duration = Duration::from_secs(60);
 
-fn batch() -> StreamBatch {
-    StreamBatch {
+fn append(wal: &dyn WriteAheadLog, permit: AppendPermit, base: i64) -> AppendReceipt {
+    let tail = Bytes::from(vec![1; BATCH_BYTES - 16]);
+    let batch = StreamBatch {
         count: 1,
         max_timestamp: 0,
         append_time: 0,
         head: [0; 16],
-        tail: Bytes::from(vec![1; BATCH_BYTES - 16]),
-        tail_crc: crc32fast::hash(&vec![1; BATCH_BYTES - 16]),
+        tail_crc: crc32fast::hash(&tail),
+        tail,
         delta: Bytes::new(),
         roll: false,
-    }
+    };
+    wal.append(permit, StreamId(1), LeaderEpoch(1), base, &batch)
 }
 
-// A1, D3: what is promised to one is not promised to the next
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_refuses_what_its_files_have_no_room_for_and_no_more() {
-    let dir = tempfile::tempdir().expect("a directory");
+/// A log whose disk has room for so many files of 16 MiB; how far it is durable, and what fills the disk.
+async fn files_on_a_full_disk(
+    dir: &TempDir,
+    files: u64,
+) -> (
+    Arc<dyn WriteAheadLog>,
+    watch::Receiver<WalPosition>,
+    Arc<Faults>,
+) {
     let config = Config {
         dir: dir.path().join("wal"),
         bytes_max: 512 << 20,
@@ -72,43 +92,85 @@ async fn a_full_disk_refuses_what_its_files_have_no_room_for_and_no_more() {
     let device = Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults)));
     let memory = ByteBudget::new(512 << 20);
     let factory = DiskWalFactory::new(device, Arc::new(RealThreads), config, memory);
-    let wal = factory
-        .open(NodeId(1), NodeEpoch(5), Arc::new(Nowhere))
-        .await;
+    let (confirms, confirmed) = watch::channel(WalPosition::default());
+    let sink = Arc::new(Confirms(confirms));
+    let wal = factory.open(NodeId(1), NodeEpoch(5), sink).await;
     let wal = wal.expect("opens");
-    let bytes = record_bytes(BATCH_BYTES);
-    drop(
-        wal.reserve(40 * bytes, Share::Common)
-            .await
-            .expect("makes three files"),
-    );
+    let all = wal.reserve((files << 24) - RECORD_BYTES, Share::Common);
+    drop(all.await.expect("makes them"));
     faults.is_full.store(true, Ordering::SeqCst);
+    let more = wal.reserve((files << 24) + 1, Share::Common);
+    let more = in_time(more).await.expect_err("no files take it");
+    assert!(matches!(more, WalError::Full), "{more:?}");
+    (wal, confirmed, faults)
+}
+
+async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what).await.expect("in time")
+}
+
+// A1, D3, M1: what is promised to one is not promised to the next, who waits for what is given back or let go of
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_promises_what_its_files_have_room_for_and_no_more() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (wal, ..) = files_on_a_full_disk(&dir, 3).await;
     for round in 0..3 {
         let mut promised = Vec::new();
-        let refused = loop {
-            assert!(promised.len() < 100, "promised what no file has room for");
-            match wal.reserve(bytes, Share::Common).await {
-                Ok(permit) => promised.push(permit),
-                Err(error) => break error,
+        let mut next = loop {
+            assert!(promised.len() < 48, "promised what no file has room for");
+            let mut next = Box::pin(unconstrained(wal.reserve(RECORD_BYTES, Share::Common)));
+            match poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await {
+                Poll::Ready(permit) => promised.push(permit.expect("is not refused")),
+                Poll::Pending => break next,
             }
         };
-        assert!(matches!(refused, WalError::Full), "{refused:?}");
-        assert!(promised.len() >= 16, "round {round}: {}", promised.len());
-        let mut last = None;
-        for (base, permit) in (0..).zip(promised) {
-            last = Some(wal.append(permit, StreamId(1), LeaderEpoch(1), base, &batch()));
+        assert!(promised.len() >= 31, "round {round}: {}", promised.len());
+        drop(promised.pop());
+        promised.push(in_time(&mut next).await.expect("what was given back"));
+        let last = (0..)
+            .zip(promised)
+            .map(|(base, permit)| append(&*wal, permit, base));
+        let mut last = last.last().expect("some fit");
+        in_time(last.wait()).await.expect("what was promised fits");
+        let let_go_of = wal.reserve(30 * RECORD_BYTES, Share::Common);
+        let (permit, trimmed) = tokio::join!(in_time(let_go_of), wal.trim(wal.confirmed()));
+        trimmed.expect("trims");
+        drop(permit.expect("its files are used again"));
+    }
+    wal.shutdown().await.expect("closes");
+}
+
+// D3, M1: none of them is refused, and none hangs
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_a_full_disk_takes_at_once_is_taken_as_it_is_let_go_of() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (wal, mut confirmed, _faults) = files_on_a_full_disk(&dir, 3).await;
+    let uploads = async {
+        loop {
+            confirmed.changed().await.expect("the log lives");
+            let floor = *confirmed.borrow_and_update();
+            wal.trim(floor).await.expect("trims");
         }
-        let durable = last.as_mut().expect("some fit").wait();
-        let durable = tokio::time::timeout(Duration::from_secs(20), durable).await;
-        durable.expect("in time").expect("what was promised fits");
-        wal.trim(wal.confirmed()).await.expect("trims");
-        // its files are used again, soon
-        for _ in 0..500 {
-            if wal.reserve(16 * bytes, Share::Common).await.is_ok() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let produces = async {
+        for round in 0..2 {
+            let all = (0..96).map(|at| {
+                let wal = &wal;
+                async move {
+                    // a large one in the midst of small ones has its turn
+                    let records = if at == 48 { 20 } else { 1 };
+                    let permit = wal.reserve(records * RECORD_BYTES, Share::Common).await?;
+                    append(&**wal, permit, round * 96 + at).wait().await
+                }
+            });
+            let all = in_time(futures::future::try_join_all(all)).await;
+            all.expect("none is refused");
         }
+    };
+    // the uploads never end
+    tokio::select! {
+        () = uploads => {}
+        () = produces => {}
     }
     wal.shutdown().await.expect("closes");
 }
@@ -117,37 +179,20 @@ async fn a_full_disk_refuses_what_its_files_have_no_room_for_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_keeps_what_is_past_every_bound_waiting() {
     let dir = tempfile::tempdir().expect("a directory");
-    let config = Config {
-        dir: dir.path().join("wal"),
-        bytes_max: 64 << 20,
-        new_seed: [7; 16],
-    };
-    let faults = Arc::new(Faults::default());
-    let device = Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults)));
-    let memory = ByteBudget::new(32 << 20);
-    let factory = DiskWalFactory::new(device, Arc::new(RealThreads), config, memory);
-    let wal = factory
-        .open(NodeId(1), NodeEpoch(5), Arc::new(Nowhere))
-        .await;
-    let wal = wal.expect("opens");
-    faults.is_full.store(true, Ordering::SeqCst);
-    let bytes = record_bytes(BATCH_BYTES);
-    let mut promised = Vec::new();
-    while let Ok(permit) = wal.reserve(bytes, Share::Common).await {
-        promised.push(permit);
-    }
+    let (wal, _, faults) = files_on_a_full_disk(&dir, 1).await;
+    let reserve = |share| wal.reserve(RECORD_BYTES, share).now_or_never();
+    let promised: Vec<_> = std::iter::from_fn(|| reserve(Share::Common)).collect();
+    assert!(promised.len() >= 14, "{}", promised.len());
     let mut last = None;
-    for base in 0..2 + i64::try_from(promised.len()).expect("few") {
-        let permit = wal.reserve(bytes, Share::Unbounded).now_or_never();
-        let permit = permit.expect("at once").expect("past every bound");
-        last = Some(wal.append(permit, StreamId(1), LeaderEpoch(1), base, &batch()));
+    for base in 0..18 {
+        let permit = reserve(Share::Unbounded).expect("at once");
+        last = Some(append(&*wal, permit.expect("past every bound"), base));
     }
     let mut last = last.expect("some");
     assert!(matches!(wal.check(), Err(WalError::Full)));
     assert!(!last.is_durable(), "there is no room for it");
     faults.is_full.store(false, Ordering::SeqCst);
-    let durable = tokio::time::timeout(Duration::from_secs(20), last.wait()).await;
-    durable.expect("in time").expect("it was kept");
+    in_time(last.wait()).await.expect("it was kept");
     drop(promised);
     wal.shutdown().await.expect("closes");
 }

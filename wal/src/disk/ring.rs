@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_disk_log::{DiskLog, Group, GroupSink, Part, Recovery, State};
@@ -9,6 +10,7 @@ use highwater_io::Threads;
 use highwater_runtime::{ByteBudget, BytePermit};
 use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, StreamOffset, WalPosition};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::factory::of_log;
 use super::record::{self, Meta};
@@ -24,6 +26,9 @@ pub(super) struct DiskWal {
     memory: ByteBudget,
     sink: Arc<Sink>,
     state: watch::Receiver<State>,
+    /// Held by who is the next to get files: a large reservation is not starved by small ones that come later.
+    turn: tokio::sync::Mutex<()>,
+    reserved_turn: tokio::sync::Mutex<()>,
 }
 
 /// Turns groups of the log into confirmed batches.
@@ -43,7 +48,18 @@ struct Ring {
     groups: VecDeque<(u64, BytePermit)>,
     /// What they hold together.
     held: u64,
+    /// Bytes that are reserved and wait for files.
+    waiting: u64,
     end: u64,
+}
+
+/// What becomes of a reservation that has no files yet.
+enum Files {
+    There,
+    /// They may come, for so many bytes in all that are promised.
+    Wanted(u64),
+    /// The disk is full, and nothing that may be let go of makes room enough.
+    Never,
 }
 
 impl DiskWal {
@@ -63,6 +79,7 @@ impl DiskWal {
             ring: Mutex::new(Ring {
                 groups: VecDeque::new(),
                 held: 0,
+                waiting: 0,
                 end,
             }),
             room,
@@ -77,29 +94,79 @@ impl DiskWal {
             memory,
             sink,
             state,
+            turn: tokio::sync::Mutex::default(),
+            reserved_turn: tokio::sync::Mutex::default(),
         })
     }
 }
 
+/// How often a reservation looks, on a full disk, whether another was given up: that is told to nobody.
+const LOOK: Duration = Duration::from_millis(100);
+
 impl DiskWal {
-    /// Waits until files are there for all that was promised (A1, D3).
-    async fn wait_for_files(&self) -> Result<(), WalError> {
+    /// Waits until files are there for what was reserved, beside all that has some already (A1, D3): for what uploads let go
+    /// of where the disk is full.
+    async fn wait_for_files(&self, bytes: u64, share: Share) -> Result<(), WalError> {
         let mut state = self.state.clone();
+        let mut waiting = Waiting::new(&self.sink, bytes);
+        let _turn = match share {
+            Share::Reserve => self.reserved_turn.lock().await,
+            _ => self.turn.lock().await,
+        };
         loop {
-            {
+            let is_full = {
                 let state = state.borrow_and_update();
-                let promised = self.sink.promised();
-                match () {
-                    () if state.ended.is_some() => return Err(WalError::Ended),
-                    () if state.room >= promised => return Ok(()),
-                    () if state.full => return Err(WalError::Full),
-                    () => self.log.want(promised),
+                if state.ended.is_some() {
+                    return Err(WalError::Ended);
                 }
-            }
-            if state.changed().await.is_err() {
+                match waiting.files(&state) {
+                    Files::There => return Ok(()),
+                    Files::Never => return Err(WalError::Full),
+                    Files::Wanted(promised) => self.log.want(promised),
+                }
+                state.full
+            };
+            let changed = state.changed();
+            let changed = match is_full {
+                true => timeout(LOOK, changed).await.unwrap_or(Ok(())),
+                false => changed.await,
+            };
+            if changed.is_err() {
                 return Err(WalError::Ended);
             }
         }
+    }
+}
+
+/// A reservation that has no files yet; what it reserved does not count as promised to others until it has.
+struct Waiting<'a> {
+    sink: &'a Sink,
+    bytes: u64,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(sink: &'a Sink, bytes: u64) -> Self {
+        sink.ring().waiting += bytes;
+        Self { sink, bytes }
+    }
+
+    fn files(&mut self, state: &State) -> Files {
+        let mut ring = self.sink.ring();
+        let promised = self.sink.promised(&ring);
+        if state.room >= promised + self.bytes {
+            ring.waiting -= std::mem::take(&mut self.bytes);
+            Files::There
+        } else if state.full && self.bytes > state.room + state.held {
+            Files::Never
+        } else {
+            Files::Wanted(promised + ring.waiting)
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.sink.ring().waiting -= self.bytes;
     }
 }
 
@@ -153,10 +220,9 @@ impl Sink {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that were reserved and are not written yet.
-    fn promised(&self) -> u64 {
-        let ring = self.ring();
-        self.room.used().saturating_sub(ring.held)
+    /// Bytes that were reserved, have files, and are not written yet.
+    fn promised(&self, ring: &Ring) -> u64 {
+        self.room.used().saturating_sub(ring.held + ring.waiting)
     }
 }
 
@@ -192,19 +258,13 @@ async fn take(budget: &ByteBudget, bytes: u64, share: Share) -> Result<BytePermi
 #[async_trait]
 impl WriteAheadLog for DiskWal {
     async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, WalError> {
-        {
-            let state = self.state.borrow();
-            if state.ended.is_some() {
-                return Err(WalError::Ended);
-            }
-            if state.full && state.room < bytes && share != Share::Unbounded {
-                return Err(WalError::Full);
-            }
+        if self.state.borrow().ended.is_some() {
+            return Err(WalError::Ended);
         }
         let memory = take(&self.memory, bytes, share).await?;
         let room = take(&self.sink.room, bytes, share).await?;
         if share != Share::Unbounded {
-            self.wait_for_files().await?;
+            self.wait_for_files(bytes, share).await?;
         }
         Ok(AppendPermit { memory, room })
     }
@@ -213,7 +273,12 @@ impl WriteAheadLog for DiskWal {
         let state = self.state.borrow();
         match () {
             () if state.ended.is_some() => Err(WalError::Ended),
-            () if state.full && state.room <= self.sink.promised() => Err(WalError::Full),
+            () if state.full
+                && state.held == 0
+                && state.room <= self.sink.promised(&self.sink.ring()) =>
+            {
+                Err(WalError::Full)
+            }
             () => Ok(()),
         }
     }
@@ -258,11 +323,14 @@ impl WriteAheadLog for DiskWal {
     }
 
     fn room(&self) -> Room {
-        let room = &self.sink.room;
-        Room {
-            used: room.used(),
-            limit: room.limit(),
-        }
+        let state = self.state.borrow();
+        let (used, limit) = (self.sink.room.used(), self.sink.room.limit());
+        // a full disk leaves it the files that it has
+        let limit = match state.full {
+            true => limit.min(self.sink.ring().held + state.room),
+            false => limit,
+        };
+        Room { used, limit }
     }
 
     fn confirmed(&self) -> WalPosition {
