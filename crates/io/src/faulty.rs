@@ -145,6 +145,10 @@ impl Device for FaultyDevice {
         self.inner.remove_file(path).await
     }
 
+    async fn remove_dir(&self, path: &Path) -> io::Result<bool> {
+        self.inner.remove_dir(path).await
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.inner.rename(from, to).await
     }

@@ -68,6 +68,8 @@ pub trait Device: Debug + Send + Sync + 'static {
     async fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file. Not durable before [`Device::sync_dir`].
     async fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory; false where it is not empty. Not durable before [`Device::sync_dir`] of its parent.
+    async fn remove_dir(&self, path: &Path) -> io::Result<bool>;
     /// Renames a file over whatever has the name. Not durable before [`Device::sync_dir`].
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the entries of a directory durable.

@@ -75,6 +75,16 @@ impl Device for RealDevice {
         blocking(move || std::fs::remove_file(path)).await
     }
 
+    async fn remove_dir(&self, path: &Path) -> io::Result<bool> {
+        let path = path.to_owned();
+        blocking(move || match std::fs::remove_dir(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
         blocking(move || std::fs::rename(from, to)).await

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use highwater_io::{Device, DirLock, OpenMode, is_full};
 use highwater_runtime::crash_point;
+use tokio::sync::RwLock;
 
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
@@ -28,7 +29,27 @@ pub struct LocalStorage {
     next: AtomicU64,
     /// Directories whose own entries, up to the root, this process has synced. At most as many as there are.
     durable: Mutex<BTreeSet<PathBuf>>,
+    /// Taken alone to remove directories: none goes, or comes back and is not durable, while an object is put into it.
+    removing: RwLock<()>,
+    /// Temporary files of puts that were given up, or that could not be removed. The next put removes them.
+    left: Mutex<Vec<PathBuf>>,
     _lock: DirLock,
+}
+
+/// The temporary file of a put, which may be given up at any time.
+struct Temporary<'a> {
+    store: &'a LocalStorage,
+    path: PathBuf,
+    is_removed: bool,
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.is_removed {
+            let mut left = self.store.left();
+            left.push(std::mem::take(&mut self.path));
+        }
+    }
 }
 
 /// How far a put came.
@@ -59,6 +80,8 @@ impl LocalStorage {
             temporary,
             next: AtomicU64::new(0),
             durable: Mutex::default(),
+            removing: RwLock::default(),
+            left: Mutex::default(),
             _lock: lock,
         })
     }
@@ -84,18 +107,56 @@ impl LocalStorage {
     /// Makes a directory and sees to it that it is there after a crash: none is made before those above it are durable, and
     /// one that another put or process just made is synced too.
     async fn durable_dir(&self, path: &Path) -> io::Result<()> {
-        if self
-            .durable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(path)
-        {
+        if self.durable().contains(path) {
             return Ok(());
         }
         self.device.create_dir_all(path).await?;
-        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        durable.insert(path.to_owned());
+        self.durable().insert(path.to_owned());
         Ok(())
+    }
+
+    fn durable(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what puts left that were given up; what stays is removed by the next start.
+    async fn clear_left(&self) {
+        loop {
+            let Some(path) = self.left().pop() else {
+                return;
+            };
+            if let Err(error) = self.device.remove_file(&path).await {
+                tracing::debug!(%error, "cannot remove a temporary file");
+            }
+        }
+    }
+
+    /// Makes removals from a directory durable, and removes it, and those above it, where they are empty now. A directory
+    /// that is not there was removed by an earlier call, which may not have come to sync it.
+    async fn sync_removals(&self, parent: &Path) -> io::Result<()> {
+        unless_gone(self.device.sync_dir(parent).await)?;
+        let _alone = self.removing.write().await;
+        let mut dir = parent;
+        while dir != self.root && self.is_gone(dir).await? {
+            dir = dir.parent().unwrap_or(&self.root);
+        }
+        match dir == parent {
+            true => Ok(()),
+            false => unless_gone(self.device.sync_dir(dir).await),
+        }
+    }
+
+    /// Removes a directory if it is empty; whether it is not there.
+    async fn is_gone(&self, dir: &Path) -> io::Result<bool> {
+        self.durable().remove(dir);
+        match self.device.remove_dir(dir).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            removed => removed,
+        }
     }
 
     async fn write_temporary(&self, path: &Path, body: &[Bytes]) -> io::Result<()> {
@@ -106,11 +167,11 @@ impl LocalStorage {
 
     async fn create(&self, temporary: &Path, path: &Path, body: &[Bytes]) -> Put {
         let parent = path.parent().unwrap_or(&self.root);
-        let ready = async {
-            self.write_temporary(temporary, body).await?;
-            self.durable_dir(parent).await
-        };
-        if let Err(error) = ready.await {
+        if let Err(error) = self.write_temporary(temporary, body).await {
+            return Put::Failed(error);
+        }
+        let _shared = self.removing.read().await;
+        if let Err(error) = self.durable_dir(parent).await {
             return Put::Failed(error);
         }
         crash_point("object-before-link");
@@ -125,6 +186,14 @@ impl LocalStorage {
             Ok(()) => outcome,
             Err(error) => Put::Unknown(error),
         }
+    }
+}
+
+/// What is not there need not be removed or synced.
+fn unless_gone(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -167,13 +236,16 @@ impl ObjectStorage for LocalStorage {
         if mode != PutMode::IfAbsent {
             return Err(unsupported(key));
         }
+        self.clear_left().await;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.temporary.join(number.to_string());
-        let put = self.create(&temporary, &self.path(key), &body).await;
-        if let Err(error) = self.device.remove_file(&temporary).await {
-            // the next start clears it
-            tracing::debug!(object_key = %key, %error, "cannot remove a temporary file");
-        }
+        let mut temporary = Temporary {
+            store: self,
+            path: self.temporary.join(number.to_string()),
+            is_removed: false,
+        };
+        let put = self.create(&temporary.path, &self.path(key), &body).await;
+        temporary.is_removed = self.device.remove_file(&temporary.path).await.is_ok();
+        drop(temporary);
         match put {
             Put::Created => Ok(ObjectVersion("1".to_owned())),
             Put::Exists => Err(StorageError::Precondition {
@@ -264,23 +336,115 @@ impl ObjectStorage for LocalStorage {
         let mut parents = BTreeMap::new();
         for key in keys {
             let path = self.path(key);
-            match self.device.remove_file(&path).await {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(key, error)),
-            }
+            let removed = self.device.remove_file(&path).await;
+            unless_gone(removed).map_err(|error| failed(key, error))?;
             if let Some(parent) = path.parent() {
                 parents.insert(parent.to_owned(), key);
             }
         }
         // a removal is durable before it is recorded, also one that an earlier call did not come to sync
         for (parent, key) in parents {
-            match self.device.sync_dir(&parent).await {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(key, error)),
-            }
+            let synced = self.sync_removals(&parent).await;
+            synced.map_err(|error| failed(key, error))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use highwater_io::RealDevice;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    async fn open(dir: &TempDir) -> LocalStorage {
+        let opened = LocalStorage::open(Arc::new(RealDevice), &dir.path().join("objects")).await;
+        opened.expect("opens").below("cluster")
+    }
+
+    async fn put(store: &LocalStorage, key: &str, bytes: usize) -> Result<(), StorageError> {
+        let body = vec![Bytes::from(vec![7; bytes])];
+        let key = ObjectKey::new(key);
+        let put = store.put(&key, body, PutMode::IfAbsent, IoClass::Upload);
+        put.await.map(drop)
+    }
+
+    async fn delete(store: &LocalStorage, key: &str) -> Result<(), StorageError> {
+        store.delete(&[ObjectKey::new(key)]).await
+    }
+
+    // each start has directories of its own: those of former ones must not stay
+    #[tokio::test]
+    async fn a_directory_goes_with_its_last_object_and_comes_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        delete(&store, "data/7c/1/7/u/1")
+            .await
+            .expect("nothing yet");
+        for _ in 0..2 {
+            for key in ["data/7c/1/7/u/1", "data/7c/1/7/u/2", "data/7c/1/9/u/1"] {
+                put(&store, key, 10).await.expect("puts");
+            }
+            let is_there = |path: &str| store.root.join(path).exists();
+            delete(&store, "data/7c/1/7/u/1").await.expect("deletes");
+            assert!(is_there("data/7c/1/7/u"));
+            // the second time nothing is there: a former process came so far and no further
+            for _ in 0..2 {
+                delete(&store, "data/7c/1/7/u/2").await.expect("deletes");
+                assert!(!is_there("data/7c/1/7") && is_there("data/7c/1/9/u"));
+            }
+            delete(&store, "data/7c/1/9/u/1").await.expect("deletes");
+            assert!(!is_there("data") && is_there(""));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn objects_are_put_where_a_directory_is_removed_just_then() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let turns = (0..8).map(|task| {
+            let store = &store;
+            async move {
+                for at in 0..50 {
+                    let key = format!("data/7c/1/{}/u/{task}", at % 2);
+                    put(store, &key, 10).await.expect("puts");
+                    delete(store, &key).await.expect("deletes");
+                }
+            }
+        });
+        futures::future::join_all(turns).await;
+        assert!(!store.root.join("data").exists());
+    }
+
+    #[tokio::test]
+    async fn a_put_that_is_given_up_leaves_nothing_beyond_the_next() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await;
+        let temporary = store.temporary.join("0");
+        let mut given_up = Box::pin(put(&store, "data/given-up", 32 << 20));
+        while !temporary.exists() {
+            let polled = poll_fn(|cx| Poll::Ready(given_up.as_mut().poll(cx).is_pending())).await;
+            assert!(polled, "it is not done yet");
+            tokio::task::yield_now().await;
+        }
+        drop(given_up);
+        put(&store, "data/next", 10).await.expect("puts");
+        let left = || {
+            std::fs::read_dir(&store.temporary)
+                .expect("is there")
+                .count()
+        };
+        assert_eq!(left(), 0);
+        // a process that was killed is cleared up after by the next
+        std::fs::write(&temporary, "half").expect("writes");
+        let is_left = dir.path().join("objects/.tmp/0");
+        assert!(is_left.exists());
+        drop(store);
+        open(&dir).await;
+        assert!(!is_left.exists());
     }
 }

@@ -271,6 +271,13 @@ impl Device for SimDevice {
         self.done("remove", path, removed)
     }
 
+    async fn remove_dir(&self, path: &Path) -> io::Result<bool> {
+        let mut state = self.turn(Kind::Quick).await;
+        let removed = state.tree.remove_dir(path, self.life);
+        drop(state);
+        self.done("remove_dir", path, removed)
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.turn(Kind::Quick).await;
         let renamed = state.tree.rename(from, to, self.life);

@@ -216,6 +216,22 @@ impl Tree {
         Ok(())
     }
 
+    /// Removes a directory; false if it is not empty.
+    pub(super) fn remove_dir(&mut self, path: &Path, life: u64) -> io::Result<bool> {
+        if !self.dir(path)?.now.is_empty() {
+            return Ok(false);
+        }
+        let name = name_of(path)?;
+        let parent = self.parent(path)?;
+        parent.now.remove(&name);
+        parent.pending.push(Naming {
+            life,
+            is_dir: false,
+            change: NameChange::Remove(name),
+        });
+        Ok(true)
+    }
+
     /// Renames a file within its directory: both names change together or not at all.
     pub(super) fn rename(&mut self, from: &Path, to: &Path, life: u64) -> io::Result<()> {
         let id = self.open(from)?;
