@@ -68,11 +68,27 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 impl Broker {
-    pub(crate) async fn start(binary: &Path, dir: &Path, memory_mib: u64) -> Result<Self> {
+    /// Starts one with nothing in its directory.
+    pub(crate) async fn start(
+        binary: &Path,
+        dir: &Path,
+        memory_mib: u64,
+        settings: &[&str],
+    ) -> Result<Self> {
         if dir.exists() {
             std::fs::remove_dir_all(dir)?;
         }
         std::fs::create_dir_all(dir)?;
+        Self::start_again(binary, dir, memory_mib, settings).await
+    }
+
+    /// Starts one with what the last left in its directory.
+    pub(crate) async fn start_again(
+        binary: &Path,
+        dir: &Path,
+        memory_mib: u64,
+        settings: &[&str],
+    ) -> Result<Self> {
         let (address, admin) = (free_address()?, free_address()?);
         let log = dir.join("broker.log");
         let output = File::create(&log)?;
@@ -81,11 +97,14 @@ impl Broker {
             format!("highwater.admin.listener={admin}"),
             format!("highwater.data.dir={}", dir.join("data").display()),
             format!("highwater.memory.limit={memory_mib}MiB"),
-            "highwater.upload.interval.ms=500".to_owned(),
         ];
         let mut command = Command::new(binary);
         command.arg("start");
-        for setting in &set {
+        for setting in set
+            .iter()
+            .map(String::as_str)
+            .chain(settings.iter().copied())
+        {
             command.args(["--set", setting]);
         }
         let child = command

@@ -21,10 +21,9 @@ use tokio::task::JoinSet;
 
 use crate::{Counts, PARTITIONS};
 
-const BACKLOG: &str = "backlog";
+pub(crate) const BACKLOG: &str = "backlog";
 /// What the healthy ones use.
 pub(crate) const TAIL: &str = "tail";
-const BATCH_BYTES: usize = 256 << 10;
 const RECORD_BYTES: usize = 4 << 10;
 /// What the kernel takes for a client that takes nothing.
 const RECEIVE_BYTES: u32 = 16 << 10;
@@ -49,10 +48,10 @@ pub(crate) async fn create_topics(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Writes about that many bytes to every partition together; answers how many it were.
-pub(crate) async fn backlog(address: SocketAddr, bytes: u64) -> Result<u64> {
+/// Writes about that many bytes to all partitions together, in batches of this size; answers how many it were.
+pub(crate) async fn backlog(address: SocketAddr, bytes: u64, batch_bytes: usize) -> Result<u64> {
     let mut batch = BatchBuilder::default();
-    for number in 0..BATCH_BYTES / RECORD_BYTES {
+    for number in 0..batch_bytes / RECORD_BYTES {
         batch.push(i64::try_from(number)?, None, Some(&[7; RECORD_BYTES]));
     }
     let batch = batch.build()?;

@@ -1,9 +1,11 @@
-//! A broker under more clients than it has memory for: what it holds is asserted, what its other clients feel is printed.
+//! A broker under more clients than it has memory for, and one that reads much more than it has memory for: what it holds is
+//! asserted, what its other clients feel is printed.
 //!
 //! `overload BINARY DIRECTORY [MEMORY_MIB [SECONDS [CONNECTIONS [SLOW]]]]`
 
 mod broker;
 mod clients;
+mod cold;
 mod healthy;
 
 use std::io::Write;
@@ -24,6 +26,7 @@ use crate::broker::{Broker, Seen};
 const PROCESS_PERCENT_MAX: u64 = 115;
 const MEASURED_BEFORE: Duration = Duration::from_secs(3);
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
+const BATCH_BYTES: usize = 256 << 10;
 const OPENED_WITHIN: Duration = Duration::from_secs(30);
 /// Partitions of the backlog.
 pub(crate) const PARTITIONS: i32 = 8;
@@ -89,10 +92,13 @@ impl Plan {
 async fn main() -> Result<()> {
     let plan = Plan::read()?;
     plan.raise_files()?;
-    let broker = Broker::start(&plan.binary, &plan.dir, plan.memory_mib).await?;
+    let (most, limit) = cold::run(&plan).await?;
+    check(&most, limit)?;
+    let settings = ["highwater.upload.interval.ms=500"];
+    let broker = Broker::start(&plan.binary, &plan.dir, plan.memory_mib, &settings).await?;
     let address = broker.address;
     clients::create_topics(address).await?;
-    let backlog = clients::backlog(address, (2 * plan.memory_mib) << 20).await?;
+    let backlog = clients::backlog(address, (2 * plan.memory_mib) << 20, BATCH_BYTES).await?;
     say(&format!(
         "backlog {} MiB; {}",
         backlog >> 20,
