@@ -16,17 +16,28 @@ pub(crate) fn decoding_bytes(batch: &Bytes) -> u64 {
     u64::try_from(held).unwrap_or(u64::MAX)
 }
 
+/// How far a batch is decompressed whose decoder holds so many bytes at most. A window that is larger than the memory there
+/// is fills as output comes: it gives no more output than that (I11).
+pub(crate) fn decoded_bytes_max(held: u64, memory: u64) -> usize {
+    let memory = usize::try_from(memory).unwrap_or(usize::MAX);
+    match usize::try_from(held).is_ok_and(|held| held <= memory) {
+        true => DECOMPRESSED_BYTES_MAX,
+        false => DECOMPRESSED_BYTES_MAX.min(memory),
+    }
+}
+
 /// The first record from `from` on whose timestamp reaches `time`. Decompressed in a window.
 pub(crate) fn find_record(
     batches: &Bytes,
     time: Timestamp,
     from: StreamOffset,
+    decoded_bytes_max: usize,
 ) -> Result<Option<FoundOffset>, ReadError> {
     let corrupt = |error: &dyn std::fmt::Display| ReadError::Corrupt(error.to_string());
     for (header, batch) in split_batches(batches).map_err(|error| corrupt(&error))? {
         let by_broker = header.timestamp_type() == TimestampType::LogAppendTime;
         let mut found = None;
-        let walked = header.walk(&batch, DECOMPRESSED_BYTES_MAX, |offset_delta, delta, _| {
+        let walked = header.walk(&batch, decoded_bytes_max, |offset_delta, delta, _| {
             // the client's numbers: a sum may be more than there is
             let offset = header.base_offset.saturating_add(offset_delta.into());
             let timestamp = match by_broker {

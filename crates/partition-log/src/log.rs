@@ -13,7 +13,7 @@ use highwater_s3stream::{
 use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
 use tokio::sync::watch;
 
-use crate::find::{decoding_bytes, find_record};
+use crate::find::{decoded_bytes_max, decoding_bytes, find_record};
 use crate::producer_state::{ProducerBatch, ProducerState};
 use crate::producers::{Forgotten, Producers};
 use crate::rolls::{rolls_before, start_after_retention};
@@ -173,12 +173,16 @@ impl PartitionLog {
         origin: Origin,
     ) -> Result<ValidatedBatch, AppendError> {
         let (config, now_ms) = (self.config(), self.clock.now_ms());
-        let Some(bytes) = validate::work_bytes(records, &config) else {
-            return validate::validate(records, version, origin, &config, now_ms);
-        };
+        let work = validate::work(records, &config, self.pool.bytes_max());
         let records = records.clone();
-        let work = move || validate::validate(&records, version, origin, &config, now_ms);
-        self.pool.run(bytes, work).await
+        let check = move || {
+            let config = (&*config, work.decoded_bytes_max);
+            validate::validate(&records, version, origin, config, now_ms)
+        };
+        match work.held {
+            None => check(),
+            Some(bytes) => self.pool.run(bytes, check).await,
+        }
     }
 
     /// What must be reserved for a batch.
@@ -436,7 +440,8 @@ impl PartitionLog {
             next = header.next_offset();
         }
         let held = decoding_bytes(&batches);
-        let find = move || find_record(&batches, time, from);
+        let decoded_bytes_max = decoded_bytes_max(held, self.pool.bytes_max());
+        let find = move || find_record(&batches, time, from, decoded_bytes_max);
         let found = match held {
             0 => find(),
             bytes => self.pool.run(bytes, find).await,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchHeader, Codec, Encoder};
 
-use crate::validate::{DECOMPRESSED_BYTES_MAX, check_size, of_records};
+use crate::validate::{check_size, of_records};
 use crate::{AppendError, LogConfig};
 
 /// What is recompressed at a time.
@@ -18,11 +18,11 @@ pub(crate) fn rebuild(
     header: &BatchHeader,
     batch: &Bytes,
     codec: Codec,
-    config: &LogConfig,
+    (config, decoded_bytes_max): (&LogConfig, usize),
 ) -> Result<Bytes, AppendError> {
     const IN_MEMORY: &str = "compressing into memory cannot fail";
     let mut decoder = header
-        .decoder(batch, DECOMPRESSED_BYTES_MAX)
+        .decoder(batch, decoded_bytes_max)
         .map_err(|error| of_records(&error))?;
     let mut encoder = Encoder::new(codec, config.compression_level).expect(IN_MEMORY);
     let mut piece = vec![0; PIECE_BYTES];
@@ -53,7 +53,7 @@ mod tests {
     use highwater_protocol::records::{BatchBuilder, ProducerFields, TimestampType};
 
     use super::*;
-    use crate::validate::{Origin, validate};
+    use crate::validate::{DECOMPRESSED_BYTES_MAX, Origin, validate};
 
     const CODECS: [Codec; 5] = [
         Codec::None,
@@ -76,6 +76,7 @@ mod tests {
     }
 
     fn stored(records: &Bytes, config: &LogConfig) -> Result<Bytes, AppendError> {
+        let config = (config, DECOMPRESSED_BYTES_MAX);
         Ok(validate(records, 9, Origin::Client, config, 1_000_000)?.bytes)
     }
 

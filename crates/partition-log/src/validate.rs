@@ -4,7 +4,7 @@ use bytes::Bytes;
 use highwater_protocol::records::{BatchError, BatchHeader, Codec, RecordError, TimestampType};
 use highwater_s3stream::HEAD_BYTES;
 
-use crate::find::decoding_bytes;
+use crate::find::{decoded_bytes_max, decoding_bytes};
 use crate::{AppendError, LogConfig, recompress};
 
 /// Who appends.
@@ -44,23 +44,50 @@ const RECORD_ERRORS_MAX: usize = 100;
 /// What recompressing holds beside the decoder.
 const RECOMPRESSING_BYTES: u64 = 4 << 20;
 
-/// The memory that checking records holds; `None` where nothing is decompressed or recompressed.
-pub(crate) fn work_bytes(records: &Bytes, config: &LogConfig) -> Option<u64> {
-    let codec = BatchHeader::read(records).ok()?.codec().ok()?;
-    let recompressed = config.compression.is_some_and(|target| target != codec);
-    if codec == Codec::None && !recompressed {
-        return None;
-    }
-    let more = if recompressed { RECOMPRESSING_BYTES } else { 0 };
-    Some(decoding_bytes(records).saturating_add(more))
+/// What checking records takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// The memory it holds; `None` where nothing is decompressed or recompressed.
+    pub(crate) held: Option<u64>,
+    /// How far they are decompressed.
+    pub(crate) decoded_bytes_max: usize,
 }
 
-/// Checks records as a produce request of `version` carries them.
+/// What checking records takes where there is so much memory for it.
+pub(crate) fn work(records: &Bytes, config: &LogConfig, memory: u64) -> Work {
+    let codec = BatchHeader::read(records).map(|header| header.codec());
+    let recompresses = |codec: &Codec| config.compression.is_some_and(|target| target != *codec);
+    let Ok(Ok(codec)) = codec else {
+        return Work::NOTHING;
+    };
+    if codec == Codec::None && !recompresses(&codec) {
+        return Work::NOTHING;
+    }
+    let decoding = decoding_bytes(records);
+    let more = if recompresses(&codec) {
+        RECOMPRESSING_BYTES
+    } else {
+        0
+    };
+    Work {
+        held: Some(decoding.saturating_add(more)),
+        decoded_bytes_max: decoded_bytes_max(decoding, memory),
+    }
+}
+
+impl Work {
+    const NOTHING: Self = Self {
+        held: None,
+        decoded_bytes_max: DECOMPRESSED_BYTES_MAX,
+    };
+}
+
+/// Checks records as a produce request of `version` carries them, decompressing no more than so many bytes.
 pub(crate) fn validate(
     records: &Bytes,
     version: i16,
     origin: Origin,
-    config: &LogConfig,
+    (config, decoded_bytes_max): (&LogConfig, usize),
     now_ms: i64,
 ) -> Result<ValidatedBatch, AppendError> {
     let header = BatchHeader::read(records).map_err(|error| of_batch(&error))?;
@@ -75,10 +102,11 @@ pub(crate) fn validate(
         .map_err(|error| of_batch(&error))?;
     check_header(&header, version, origin)?;
     let codec = header.codec().map_err(|error| of_batch(&error))?;
-    let max_timestamp = check_records(&header, records, config, now_ms)?;
+    let max_timestamp = check_records(&header, records, (config, decoded_bytes_max), now_ms)?;
     match config.compression.filter(|target| *target != codec) {
         Some(target) => {
-            let rebuilt = recompress::rebuild(&header, records, target, config)?;
+            let rebuilt =
+                recompress::rebuild(&header, records, target, (config, decoded_bytes_max))?;
             let header = BatchHeader::read(&rebuilt).map_err(|error| of_batch(&error))?;
             finish(header, &rebuilt, max_timestamp, config, now_ms)
         }
@@ -142,7 +170,7 @@ fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<()
 fn check_records(
     header: &BatchHeader,
     batch: &[u8],
-    config: &LogConfig,
+    (config, decoded_bytes_max): (&LogConfig, usize),
     now_ms: i64,
 ) -> Result<i64, AppendError> {
     let checks_time = config.timestamp_type == TimestampType::CreateTime;
@@ -157,7 +185,7 @@ fn check_records(
     let mut untimely = Vec::new();
     let walked = header.walk(
         batch,
-        DECOMPRESSED_BYTES_MAX,
+        decoded_bytes_max,
         |offset_delta, timestamp_delta, has_key| {
             misplaced |= offset_delta != expected;
             if config.compact && !has_key && keyless.len() < RECORD_ERRORS_MAX {
@@ -265,7 +293,7 @@ fn of_batch(error: &BatchError) -> AppendError {
 
 #[cfg(test)]
 mod tests {
-    use highwater_protocol::records::{BatchBuilder, ProducerFields};
+    use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchBuilder, ProducerFields};
 
     use super::*;
 
@@ -277,7 +305,13 @@ mod tests {
     }
 
     fn check(records: &Bytes, config: &LogConfig) -> Result<ValidatedBatch, AppendError> {
-        validate(records, 9, Origin::Client, config, 1_000_000)
+        validate(
+            records,
+            9,
+            Origin::Client,
+            (config, DECOMPRESSED_BYTES_MAX),
+            1_000_000,
+        )
     }
 
     // KAFKA-BEHAVIOUR 11
@@ -311,7 +345,13 @@ mod tests {
         ));
         let zstd = batch(Codec::Zstd, 1_000_000);
         assert!(check(&zstd, &config).is_ok());
-        let early = validate(&zstd, 6, Origin::Client, &config, 1_000_000);
+        let early = validate(
+            &zstd,
+            6,
+            Origin::Client,
+            (&config, DECOMPRESSED_BYTES_MAX),
+            1_000_000,
+        );
         assert!(matches!(early, Err(AppendError::ZstdTooEarly)));
     }
 
@@ -319,6 +359,7 @@ mod tests {
     #[test]
     fn checking_what_is_compressed_holds_a_window_and_not_the_whole() {
         let config = LogConfig::default();
+        let work_bytes = |records: &Bytes, config: &LogConfig| work(records, config, u64::MAX).held;
         assert_eq!(work_bytes(&batch(Codec::None, 1), &config), None);
         for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
             let mut builder = BatchBuilder::new(ProducerFields::default(), codec);
@@ -331,6 +372,51 @@ mod tests {
                 "{codec:?} holds {held}"
             );
             assert!(check(&bomb, &config).is_ok());
+        }
+    }
+
+    /// Zeros under a window of 128 MiB, as level 22 of a Java producer asks for whatever comes.
+    fn under_a_wide_window(zeros: usize) -> Bytes {
+        const RAW: u32 = 0;
+        const REPEATED: u32 = 1;
+        let mut builder = BatchBuilder::new(ProducerFields::default(), Codec::None);
+        builder.push(1, None, Some(&vec![0; zeros]));
+        let plain = builder.build().expect("builds");
+        let header = BatchHeader::read(&plain).expect("is a batch");
+        let (head, mut rest) = plain[BATCH_HEADER_BYTES..].split_at(32);
+        assert!(rest.iter().all(|byte| *byte == 0));
+        let block = |kind: u32, bytes: usize, last: bool| {
+            let bytes = u32::try_from(bytes).expect("a block is small");
+            (u32::from(last) | kind << 1 | bytes << 3).to_le_bytes()
+        };
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3];
+        frame.extend_from_slice(&block(RAW, head.len(), false)[..3]);
+        frame.extend_from_slice(head);
+        while !rest.is_empty() {
+            let bytes = rest.len().min(128 << 10);
+            rest = &rest[bytes..];
+            frame.extend_from_slice(&block(REPEATED, bytes, rest.is_empty())[..3]);
+            frame.push(0);
+        }
+        header.rebuilt(&frame, Codec::Zstd)
+    }
+
+    // I11: a window fills as output comes
+    #[test]
+    fn a_window_that_there_is_no_memory_for_gives_no_more_than_there_is() {
+        let config = LogConfig::default();
+        let memory = 2 << 20;
+        for (zeros, memory, is_taken) in [
+            (1 << 20, memory, true),
+            (3 << 20, memory, false),
+            (3 << 20, 128 << 20, true),
+        ] {
+            let batch = under_a_wide_window(zeros);
+            let work = work(&batch, &config, memory);
+            assert_eq!(work.held, Some(128 << 20));
+            let config = (&config, work.decoded_bytes_max);
+            let checked = validate(&batch, 9, Origin::Client, config, 1_000_000);
+            assert_eq!(checked.is_ok(), is_taken, "{zeros}: {checked:?}");
         }
     }
 

@@ -72,6 +72,12 @@ impl WorkPool {
         Self(Arc::new(Inner { queue, budget }))
     }
 
+    /// The memory there is for work.
+    #[must_use]
+    pub fn bytes_max(&self) -> u64 {
+        self.0.budget.limit()
+    }
+
     /// Does work that holds so many bytes, when they are free: work that needs more than there is waits for all of it and
     /// runs alone. A panic of the work is the caller's. Dropped while the work runs, its memory is held until it ended.
     pub async fn run<T: Send + 'static>(
