@@ -11,6 +11,8 @@ pub enum TaskKind {
     AdminHttp,
     /// Retention, producer expiry and other periodic work on partitions.
     Housekeeping,
+    /// Opens and closes coordinators as their partitions are opened and closed.
+    CoordinatorOpener,
     /// Drives one coordinator partition: timers, loading.
     Coordinator,
     /// Opens and closes partitions as the image says.
@@ -27,4 +29,24 @@ pub enum TaskKind {
     Heartbeat,
     /// Follows the metadata image.
     Metadata,
+}
+
+impl TaskKind {
+    /// Whether a task of this kind is there until the process stops: where one returns before that, the node does not do
+    /// what it is for. The others return when what they serve is gone.
+    #[must_use]
+    pub fn runs_until_stopped(self) -> bool {
+        match self {
+            Self::Listener
+            | Self::AdminHttp
+            | Self::Housekeeping
+            | Self::CoordinatorOpener
+            | Self::PartitionOpener
+            | Self::Upload
+            | Self::Reaper
+            | Self::Heartbeat
+            | Self::Metadata => true,
+            Self::Connection | Self::Coordinator | Self::ColdRead | Self::Readahead => false,
+        }
+    }
 }

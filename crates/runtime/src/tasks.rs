@@ -32,17 +32,21 @@ impl Default for Tasks {
 impl Tasks {
     /// Runs `body` on the current runtime until it ends or [`Tasks::stop`] aborts it.
     ///
-    /// A panic of the body is reported by [`Tasks::failed`]: the process ends rather than going on without the task.
+    /// A panic of the body is reported by [`Tasks::failed`], and so is its end before [`Tasks::stop`] where its kind runs
+    /// until then: the process ends rather than going on without the task.
     pub fn spawn(&self, kind: TaskKind, body: impl Future<Output = ()> + Send + 'static) {
-        let failed = self.0.failed.clone();
+        let (failed, stop) = (self.0.failed.clone(), self.0.stop.clone());
         let body = async move {
-            if let Err(why) = catch_panic(body).await {
-                failed.send_if_modified(|failed| {
-                    let first = failed.is_none();
-                    failed.get_or_insert((kind, why));
-                    first
-                });
-            }
+            let how = match catch_panic(body).await {
+                Err(why) => format!("panicked: {why}"),
+                Ok(()) if kind.runs_until_stopped() && !*stop.borrow() => "returned".to_owned(),
+                Ok(()) => return,
+            };
+            failed.send_if_modified(|failed| {
+                let first = failed.is_none();
+                failed.get_or_insert((kind, how));
+                first
+            });
         };
         let mut running = self
             .0
@@ -68,7 +72,7 @@ impl Tasks {
         }
     }
 
-    /// Resolves with the kind of the first task that panicked, and what it said.
+    /// Resolves with the kind of the first task that failed, and how: it panicked and said so and so, or it returned.
     pub async fn failed(&self) -> (TaskKind, String) {
         let mut failed = self.0.failed.subscribe();
         loop {
@@ -108,7 +112,30 @@ mod tests {
         tasks.spawn(TaskKind::Upload, async { assert_eq!(1, 2, "on purpose") });
         let (kind, why) = tasks.failed().await;
         assert_eq!(kind, TaskKind::Upload);
-        assert!(why.contains("on purpose"), "{why}");
+        assert!(
+            why.starts_with("panicked: ") && why.contains("on purpose"),
+            "{why}"
+        );
         tasks.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_task_that_returns_is_reported_where_the_node_needs_it_until_it_stops() {
+        let tasks = Tasks::default();
+        tasks.spawn(TaskKind::Connection, async {});
+        tasks.spawn(TaskKind::PartitionOpener, async {});
+        let failed = tasks.failed().await;
+        assert_eq!(failed, (TaskKind::PartitionOpener, "returned".to_owned()));
+        // one that returns because it is told to stop has done what it is for
+        let tasks = Tasks::default();
+        let (told, has_returned) = (tasks.clone(), Arc::new(tokio::sync::Notify::new()));
+        let returned = Arc::clone(&has_returned);
+        tasks.spawn(TaskKind::Upload, async move {
+            told.stopping().await;
+            returned.notify_one();
+        });
+        tasks.0.stop.send_replace(true);
+        has_returned.notified().await;
+        assert_eq!(*tasks.0.failed.borrow(), None);
     }
 }
