@@ -40,7 +40,7 @@ impl MetadataImage {
                 false => Err(Rejection::Changed),
             };
         }
-        if commit.number - last > UPLOADS_IN_FLIGHT_MAX as u64 {
+        if commit.number - last > UPLOADS_IN_FLIGHT_MAX {
             return Err(Rejection::NotUnderstood);
         }
         let object = ObjectId {

@@ -131,11 +131,11 @@ fn of_two_nodes() -> Vec<Action> {
         Action::CommitObject(CommitObject {
             node: 1,
             node_epoch: 2,
-            number: 3,
+            number: 2,
             bytes: 300,
             claims: vec![claim(0, 10), claim(2, 20)],
             floor: position(2, 4096),
-            lowest_in_flight: 3,
+            lowest_in_flight: 2,
             confirmed: position(2, 8192),
             recovering: false,
         }),

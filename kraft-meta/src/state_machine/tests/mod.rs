@@ -92,7 +92,7 @@ fn asks() -> impl Strategy<Value = Ask> {
     let commit = (
         node.clone(),
         vec((0..6u8, -2..4i64, -1..8i64), 0..4),
-        prop_oneof![6 => Just(1u8), 1 => Just(0), 1 => 2..90u8],
+        prop_oneof![6 => Just(1u8), 1 => Just(0), 1 => 2..5u8],
         prop_oneof![2 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(9))],
         prop_oneof![3 => Just(false), 1 => Just(true)],
     )
