@@ -1,33 +1,72 @@
 //! `/health/live`, `/health/ready`, `/metrics` and `/metrics/detail` over HTTP.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-use crate::broker::Broker;
-use crate::metrics::detail;
-use crate::metrics::sampled::Sampler;
+use crate::metrics::{detail, sampled};
 use crate::readiness::Readiness;
+use crate::starting::Phase;
 
 /// How often recorded values are folded into what is rendered: between, each takes memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-fn ready(broker: &Broker) -> (StatusCode, String) {
-    let readiness = Readiness::of(broker);
-    let status = match readiness.is_ready {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    (status, readiness.text)
+/// What is served, from before the storage is opened on.
+#[derive(Clone)]
+struct Admin {
+    phase: watch::Receiver<Phase>,
+    metrics: PrometheusHandle,
+    commit: &'static str,
 }
 
-/// Serves until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, metrics: PrometheusHandle, sampler: Sampler) {
+impl Admin {
+    fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    fn ready(&self) -> (StatusCode, String) {
+        match self.phase() {
+            Phase::Serving(sampler) => {
+                let readiness = Readiness::of(&sampler.broker);
+                let status = match readiness.is_ready {
+                    true => StatusCode::OK,
+                    false => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                (status, readiness.text)
+            }
+            starting => (StatusCode::SERVICE_UNAVAILABLE, starting.to_string()),
+        }
+    }
+
+    async fn metrics(&self) -> String {
+        sampled::sample_process(self.commit);
+        if let Phase::Serving(sampler) = self.phase() {
+            sampler.sample().await;
+        }
+        self.metrics.render()
+    }
+
+    async fn detail(&self) -> (StatusCode, String) {
+        match self.phase() {
+            Phase::Serving(sampler) => (StatusCode::OK, detail::render(&sampler.broker).await),
+            starting => (StatusCode::SERVICE_UNAVAILABLE, starting.to_string()),
+        }
+    }
+}
+
+/// Serves until it is dropped. While the node starts `/metrics` has what has been counted, and no samples of the node.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    metrics: PrometheusHandle,
+    phase: watch::Receiver<Phase>,
+    commit: &'static str,
+) {
     let handle = metrics.clone();
     let upkeep = async move {
         loop {
@@ -35,26 +74,26 @@ pub(crate) async fn serve(listener: TcpListener, metrics: PrometheusHandle, samp
             handle.run_upkeep();
         }
     };
-    let broker = Arc::clone(&sampler.broker);
-    let asked = Arc::clone(&broker);
+    let admin = Admin {
+        phase,
+        metrics,
+        commit,
+    };
     let app = Router::new()
         .route("/health/live", get(|| async { "live\n" }))
-        // it is served from when the partitions were opened on
         .route(
             "/health/ready",
-            get(move || std::future::ready(ready(&asked))),
+            get(|State(admin): State<Admin>| async move { admin.ready() }),
         )
         .route(
             "/metrics",
-            get(move || async move {
-                sampler.sample().await;
-                metrics.render()
-            }),
+            get(|State(admin): State<Admin>| async move { admin.metrics().await }),
         )
         .route(
             "/metrics/detail",
-            get(move || async move { detail::render(&broker).await }),
-        );
+            get(|State(admin): State<Admin>| async move { admin.detail().await }),
+        )
+        .with_state(admin);
     tokio::select! {
         () = upkeep => {}
         served = axum::serve(listener, app) => {

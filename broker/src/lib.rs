@@ -18,6 +18,8 @@ pub mod node;
 mod partitions;
 mod readiness;
 mod registration;
+mod starting;
+mod storage;
 mod stream_metadata;
 pub mod telemetry;
 mod topic_configs;

@@ -8,28 +8,25 @@ use std::time::Duration;
 use highwater_io::net::{Acceptor, Network, TcpNetwork};
 use highwater_io::{Device, DirLock, RealDevice, RealThreads, Threads};
 use highwater_kraft_meta::{MetadataStore, RaftMetadata};
-use highwater_object_storage::{Claim, ObjectStorage, OpenError};
-use highwater_partition_log::{KafkaDeltaFold, ProducerMemory};
-use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks, WallClock, WorkPool, reasons};
-use highwater_s3stream::{ObjectStreamStore, Parts};
-use highwater_types::{NodeEpoch, Uuid};
-use highwater_wal::WalFactory;
-use highwater_wal::disk::DiskWalFactory;
+use highwater_object_storage::OpenError;
+use highwater_partition_log::ProducerMemory;
+use highwater_runtime::{SeededRng, TaskKind, Tasks, WallClock, WorkPool, reasons};
+use highwater_s3stream::ObjectStreamStore;
+use highwater_types::NodeEpoch;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::time::Instant;
+use tokio::sync::watch;
 
 use crate::auth::{AllowAll, Authorizer};
 use crate::banner::Banner;
 use crate::broker::Broker;
 use crate::config::{Advertised, Config};
-use crate::data_dir::DataDir;
 use crate::dispatch::Dispatch;
 use crate::memory::RequestBudgets;
 use crate::metrics::sampled::Sampler;
 use crate::net::{self, Connections, Limits};
 use crate::partitions::{FetchSessions, PartitionOpener, Partitions};
-use crate::stream_metadata::KraftStreamMetadata;
-use crate::{coordinators, housekeeping, http, metrics, registration};
+use crate::starting::Phase;
+use crate::{coordinators, housekeeping, http, metrics, storage};
 
 /// The machine a node runs on: real, or simulated.
 #[derive(Debug, Clone)]
@@ -161,22 +158,26 @@ pub struct Node {
     _lock: DirLock,
 }
 
-struct Storage {
-    metadata: Arc<RaftMetadata>,
-    streams: ObjectStreamStore,
-    epoch: NodeEpoch,
-    recovered: u64,
-    lock: DirLock,
-}
-
 impl Node {
-    /// Starts a node: metadata, registration, recovery, partitions, listeners; ready when it returns.
+    /// Starts a node: addresses, health and metrics, storage, partitions, listeners; ready when it returns. A client that
+    /// connects before is answered then.
     ///
     /// # Errors
-    /// [`NodeError`]: nothing was changed that a later start could not go on from.
+    /// [`NodeError`]: nothing was changed that a later start could not go on from, and where it is refused nothing at all.
     pub async fn start(config: Config, machine: Machine) -> Result<Self, NodeError> {
-        let config = Arc::new(config);
         let tasks = Tasks::default();
+        let started = Self::start_on(Arc::new(config), &machine, &tasks).await;
+        if started.is_err() {
+            tasks.stop().await;
+        }
+        started
+    }
+
+    async fn start_on(
+        config: Arc<Config>,
+        machine: &Machine,
+        tasks: &Tasks,
+    ) -> Result<Self, NodeError> {
         for key in &config.without_effect {
             tracing::info!("the setting {key} has no effect here");
         }
@@ -185,61 +186,40 @@ impl Node {
         }
         // first of all, so that an address in use refuses before anything is written
         let (acceptors, advertised) = listen(&config, &*machine.network).await?;
-        let admin = listen_admin(&config).await?;
-        let storage = open_storage(&config, &machine, &tasks, &advertised).await?;
-        let budgets = RequestBudgets::new(&config.memory);
-        let slots = usize::try_from(config.int("max.incremental.fetch.session.cache.slots"));
-        let metadata: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&storage.metadata);
-        let broker = Arc::new(Broker {
-            epoch: storage.epoch,
-            metadata,
-            partitions: Arc::new(Partitions::new(config.node_id, storage.epoch)),
-            streams: storage.streams,
-            producers: ProducerMemory::new(config.memory.producers),
-            metrics: metrics::Metrics::new(),
-            groups: Default::default(),
-            sessions: FetchSessions::new(
-                slots.unwrap_or(0),
-                config.memory.fetch_sessions,
-                machine.rng.clone(),
-            ),
-            authorizer: Arc::clone(&machine.authorizer),
-            pool: WorkPool::start(&*machine.threads, budgets.decompression.clone()),
-            budgets: budgets.clone(),
-            advertised,
-            clock: machine.clock.clone(),
-            rng: machine.rng.clone(),
-            producer_ids: Default::default(),
-            config: Arc::clone(&config),
-        });
+        let phase = watch::Sender::new(Phase::Metadata);
+        if let Some((listener, metrics)) = listen_admin(&config).await? {
+            let serve = http::serve(listener, metrics, phase.subscribe(), machine.commit);
+            tasks.spawn(TaskKind::AdminHttp, serve);
+        }
+        let storage = storage::open(&config, machine, tasks, &advertised, &phase).await?;
+        let (lock, recovered) = (storage.lock, storage.recovered);
+        let metadata = Arc::clone(&storage.metadata);
+        let (epoch, streams) = (storage.epoch, storage.streams);
+        let broker = broker(&config, machine, advertised, (metadata, epoch, streams));
+        phase.send_replace(Phase::Partitions(Arc::clone(&broker)));
         let mut opener = PartitionOpener::new(Arc::clone(&broker));
         opener.follow(broker.metadata.image());
         tasks.spawn(TaskKind::PartitionOpener, opener.run());
         broker.partitions.wait_tried(OPENING_PATIENCE).await;
         let groups = coordinators::follow(Arc::clone(&broker), tasks.clone());
-        tasks.spawn(TaskKind::Coordinator, groups);
+        tasks.spawn(TaskKind::CoordinatorOpener, groups);
         tasks.spawn(
             TaskKind::Housekeeping,
             housekeeping::run(Arc::clone(&broker)),
         );
-        if let Some((listener, handle)) = admin {
-            let sampler = Sampler {
-                broker: Arc::clone(&broker),
-                device: Arc::clone(&machine.device),
-                commit: machine.commit,
-            };
-            let serve = http::serve(listener, handle, sampler);
-            tasks.spawn(TaskKind::AdminHttp, serve);
-        }
-        let addresses = serve(&broker, &*machine.network, acceptors, budgets, &tasks);
+        let addresses = serve(&broker, &*machine.network, acceptors, tasks);
+        phase.send_replace(Phase::Serving(Sampler {
+            broker: Arc::clone(&broker),
+            device: Arc::clone(&machine.device),
+        }));
         Ok(Self {
             broker,
             metadata: storage.metadata,
-            tasks,
+            tasks: tasks.clone(),
             addresses,
-            recovered: storage.recovered,
+            recovered,
             commit: machine.commit,
-            _lock: storage.lock,
+            _lock: lock,
         })
     }
 
@@ -278,13 +258,15 @@ impl Node {
     pub async fn failed(&self) -> String {
         let ended = self.broker.streams.ended();
         tokio::select! {
-            (kind, why) = self.tasks.failed() => format!("the task {kind:?} panicked: {why}"),
+            // a task that returns may do so for one of the reasons before it
+            biased;
             refused = self.broker.streams.failed() => refused,
             error = ended => match error {
                 Some(error) => format!("the write-ahead log ended: {}", reasons(&error)),
                 None => "the write-ahead log ended".to_owned(),
             },
             why = self.metadata.ended() => format!("the metadata ended: {why}"),
+            (kind, how) = self.tasks.failed() => format!("the task {kind:?} {how}"),
         }
     }
 
@@ -333,106 +315,36 @@ async fn listen(
     Ok((acceptors, advertised))
 }
 
-async fn open_storage(
-    config: &Config,
+fn broker(
+    config: &Arc<Config>,
     machine: &Machine,
-    tasks: &Tasks,
-    advertised: &[Advertised],
-) -> Result<Storage, NodeError> {
-    let dir = &config.data_dir;
-    let device = &machine.device;
-    let data_dir = DataDir::open(config, Arc::clone(device)).await?;
-    let raft = highwater_kraft_meta::Config {
-        dir: dir.join("metadata"),
-        node: config.node_id,
-        cluster: Uuid(machine.rng.next_id()),
-        seed: machine.rng.next_u64(),
-        new_log_seed: machine.rng.next_id(),
-        snapshot_entries: config.snapshot_entries(),
-        snapshot_bytes: config.snapshot_bytes(),
-    };
-    let opened = RaftMetadata::open(raft, Arc::clone(device), &*machine.threads).await?;
-    let metadata = Arc::new(opened);
-    let (epoch, floor) = registration::register(config, machine, advertised, &*metadata).await?;
-    let plan = &config.memory;
-    let memory = ByteBudget::with_reserve(plan.log_cache, plan.coordinators);
-    let factory = DiskWalFactory::new(
-        Arc::clone(device),
-        Arc::clone(&machine.threads),
-        highwater_wal::disk::Config {
-            dir: dir.join("wal"),
-            bytes_max: config.size("highwater.wal.size"),
-            new_seed: machine.rng.next_id(),
-        },
-        memory.clone(),
-    );
-    // before the object store is touched: it may refuse the metadata as older than the log (D2)
-    let sealed = factory.seal(config.node_id, epoch, floor).await?;
-    let cluster = metadata.image().cluster();
-    let as_store: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&metadata);
-    let storage = open_objects(config, machine, (cluster, data_dir.claim())).await?;
-    let lock = data_dir.remember().await?;
-    let parts = Parts {
-        storage,
-        metadata: Arc::new(KraftStreamMetadata {
-            metadata: as_store,
-            epoch,
-        }),
-        fold: Arc::new(KafkaDeltaFold),
-        tasks: tasks.clone(),
-        memory,
-        cluster,
-        node: config.node_id,
+    advertised: Vec<Advertised>,
+    (metadata, epoch, streams): (Arc<dyn MetadataStore>, NodeEpoch, ObjectStreamStore),
+) -> Arc<Broker> {
+    let budgets = RequestBudgets::new(&config.memory);
+    let slots = usize::try_from(config.int("max.incremental.fetch.session.cache.slots"));
+    Arc::new(Broker {
         epoch,
-        nonce: Uuid(machine.rng.next_id()),
-        floor,
-    };
-    let streams = ObjectStreamStore::new(stream_config(config), parts);
-    let since = Instant::now();
-    let recovered = streams.recover(sealed).await;
-    let recovered = recovered.map_err(|source| NodeError::Recover {
-        path: dir.join("wal").display().to_string(),
-        source,
-    })?;
-    let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(batches = recovered, elapsed_ms, "write-ahead log recovered");
-    registration::take_over(&*metadata, config.node_id, epoch).await?;
-    let wal = factory.open(config.node_id, epoch, streams.sink()).await?;
-    // what was uploaded before gives its room back now: on a full disk nothing else may (D3)
-    wal.trim(registration::floor(&*metadata, config.node_id))
-        .await?;
-    streams.attach(wal);
-    Ok(Storage {
         metadata,
+        partitions: Arc::new(Partitions::new(config.node_id, epoch)),
         streams,
-        epoch,
-        recovered,
-        lock,
+        producers: ProducerMemory::new(config.memory.producers),
+        metrics: metrics::Metrics::new(),
+        groups: Default::default(),
+        sessions: FetchSessions::new(
+            slots.unwrap_or(0),
+            config.memory.fetch_sessions,
+            machine.rng.clone(),
+        ),
+        authorizer: Arc::clone(&machine.authorizer),
+        pool: WorkPool::start(&*machine.threads, budgets.decompression.clone()),
+        budgets,
+        advertised,
+        clock: machine.clock.clone(),
+        rng: machine.rng.clone(),
+        producer_ids: Default::default(),
+        config: Arc::clone(config),
     })
-}
-
-fn stream_config(config: &Config) -> highwater_s3stream::Config {
-    highwater_s3stream::Config {
-        upload_interval: config.millis("highwater.upload.interval.ms"),
-        upload_bytes: config.size("highwater.upload.size"),
-        block_cache_bytes: config.memory.block_cache,
-        grace: config.millis("highwater.object.grace.ms"),
-    }
-}
-
-async fn open_objects(
-    config: &Config,
-    machine: &Machine,
-    cluster: (Uuid, Claim),
-) -> Result<Arc<dyn ObjectStorage>, NodeError> {
-    let opened = highwater_object_storage::open(
-        &config.object_storage,
-        cluster,
-        &machine.environment,
-        Arc::clone(&machine.device),
-        machine.rng.clone(),
-    );
-    Ok(opened.await?.storage)
 }
 
 /// Takes the admin address and starts counting: what follows, the first requests to the object store too, is in the metrics.
@@ -457,7 +369,6 @@ fn serve(
     broker: &Arc<Broker>,
     network: &dyn Network,
     acceptors: Vec<Listening>,
-    budgets: RequestBudgets,
     tasks: &Tasks,
 ) -> Vec<(Arc<str>, SocketAddr)> {
     let config = &broker.config;
@@ -471,7 +382,7 @@ fn serve(
         read_buffers_bytes: usize::try_from(config.memory.read_buffers).unwrap_or(usize::MAX),
         connections_per_ip: config.connections_per_ip.clone(),
     };
-    let connections = Connections::new(limits, budgets);
+    let connections = Connections::new(limits, broker.budgets.clone());
     let service = Arc::new(Dispatch::new(Arc::clone(broker)));
     let mut addresses = Vec::new();
     for (name, acceptor) in acceptors {
@@ -487,25 +398,72 @@ fn serve(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
     use highwater_kraft_meta::Action;
     use highwater_kraft_meta::command::TrimStream;
+    use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 
     use super::*;
     use crate::topics::NewTopic;
+
+    fn config(data: &Path, store: &Path) -> Config {
+        let (data, store) = (data.display(), format!("file://{}", store.display()));
+        let settings = [
+            ("listeners", "PLAINTEXT://127.0.0.1:0".to_owned()),
+            ("highwater.data.dir", data.to_string()),
+            ("highwater.object.storage", store),
+            ("highwater.admin.listener", String::new()),
+            ("highwater.wal.size", "64MiB".to_owned()),
+        ];
+        let settings = settings.map(|(key, value)| (key.to_owned(), value));
+        Config::load(None, [], &settings).expect("is sound")
+    }
+
+    // E1, D2, U5: a supervisor that tries for a weekend leaves nothing
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_start_that_is_refused_leaves_no_epoch_and_condemns_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (data, store) = (dir.path().join("data"), dir.path().join("objects"));
+        let start = || Node::start(config(&data, &store), Machine::real());
+        // starts that are recorded, and objects that are condemned
+        let left = |node: &Node| {
+            let image = node.metadata.image();
+            let own = image.node(node.broker.config.node_id);
+            (
+                own.map_or(0, |own| own.epochs.len()),
+                image.condemned().count(),
+            )
+        };
+        start().await.expect("starts").stop().await.expect("stops");
+        let node = start().await.expect("starts");
+        let (epochs, condemned) = left(&node);
+        node.stop().await.expect("stops");
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::rename(&store, &elsewhere).expect("is moved");
+        let mut reasons = BTreeSet::new();
+        for _ in 0..20 {
+            let refused = start().await.expect_err("is refused");
+            assert!(matches!(refused, NodeError::Storage(_)), "{refused}");
+            reasons.insert(refused.to_string());
+        }
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
+        std::fs::remove_dir_all(&store).expect("is empty");
+        std::fs::rename(&elsewhere, &store).expect("is moved back");
+        let node = start().await.expect("starts");
+        // of the start before, which closed it
+        let more = usize::try_from(UPLOADS_IN_FLIGHT_MAX).expect("few");
+        assert_eq!(left(&node), (epochs, condemned + more));
+        node.stop().await.expect("stops");
+    }
 
     // a DeleteRecords whose client has gone, or whose answer was lost, after it was proposed
     #[tokio::test(flavor = "multi_thread")]
     async fn a_trim_that_nobody_waits_for_moves_the_start_too() {
         let dir = tempfile::tempdir().expect("a directory");
-        let data = dir.path().display().to_string();
-        let settings = [
-            ("listeners", "PLAINTEXT://127.0.0.1:0"),
-            ("highwater.data.dir", data.as_str()),
-            ("highwater.admin.listener", ""),
-            ("highwater.wal.size", "64MiB"),
-        ];
-        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let config = Config::load(None, [], &settings).expect("is sound");
+        let (data, store) = (dir.path().join("data"), dir.path().join("objects"));
+        let config = config(&data, &store);
         let node = Node::start(config, Machine::real()).await.expect("starts");
         let topic = NewTopic {
             name: "t".to_owned(),

@@ -31,7 +31,7 @@ impl Readiness {
             ],
             [
                 ("object store", failing(&uploads)),
-                ("partitions", open(broker.partitions.progress())),
+                ("partitions", opened(broker.partitions.progress())),
             ],
         )
     }
@@ -71,11 +71,13 @@ fn held_back(uploads: &UploadStatus) -> Result<(), String> {
 fn failing(uploads: &UploadStatus) -> Result<(), String> {
     let failing = uploads.failing.map(|time| time.as_secs());
     failing.map_or(Ok(()), |seconds| {
-        Err(format!("uploads have failed for {seconds} s"))
+        let why = &uploads.failed_by;
+        Err(format!("uploads have failed for {seconds} s: {why}"))
     })
 }
 
-fn open(partitions: Progress) -> Result<(), String> {
+/// Whether all partitions are open, or how many are not.
+pub(crate) fn opened(partitions: Progress) -> Result<(), String> {
     let Progress {
         open,
         opening,
@@ -124,7 +126,7 @@ mod tests {
                 opening,
                 failed,
             };
-            assert_eq!(open(progress), told.map_err(str::to_owned));
+            assert_eq!(opened(progress), told.map_err(str::to_owned));
         }
     }
 }

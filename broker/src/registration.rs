@@ -77,11 +77,15 @@ pub(crate) async fn take_over(
     Ok(())
 }
 
-/// The floor of this node's WAL as it is committed now.
-pub(crate) fn floor(metadata: &dyn MetadataStore, node: NodeId) -> WalPosition {
+/// The last epoch that this node registered, 0 for none, and the floor of its WAL as it is committed now.
+pub(crate) fn last(metadata: &dyn MetadataStore, node: NodeId) -> (NodeEpoch, WalPosition) {
     let image = metadata.image();
-    let epoch = image.node(node).and_then(|own| own.epochs.get(&own.epoch));
-    epoch.map_or_else(WalPosition::default, |epoch| epoch.floor)
+    let Some(own) = image.node(node) else {
+        return Default::default();
+    };
+    let last = own.epochs.get(&own.epoch);
+    let floor = last.map_or_else(WalPosition::default, |epoch| epoch.floor);
+    (own.epoch, floor)
 }
 
 /// What a former epoch of this node led, and what nobody ever led.

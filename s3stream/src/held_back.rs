@@ -13,8 +13,8 @@ pub(crate) struct HeldBack {
     since: Option<Instant>,
     /// Whether it was said.
     is_said: bool,
-    /// Since when no upload succeeds.
-    failing: Option<Instant>,
+    /// Since when no upload succeeds, and why the last one did not.
+    failing: Option<(Instant, String)>,
 }
 
 impl HeldBack {
@@ -46,16 +46,17 @@ impl HeldBack {
         Some(now.duration_since(since))
     }
 
-    /// A put or a commit failed; whether it is the first.
-    pub(crate) fn upload_failed(&mut self, now: Instant) -> bool {
-        let is_first = self.failing.is_none();
-        self.failing.get_or_insert(now);
-        is_first
+    /// A put or a commit failed; for how long all have, which is nothing for the first.
+    pub(crate) fn upload_failed(&mut self, why: String, now: Instant) -> Duration {
+        let since = self.failing.take().map_or(now, |(since, _)| since);
+        self.failing = Some((since, why));
+        now.duration_since(since)
     }
 
     /// An object is uploaded and committed; for how long none was.
     pub(crate) fn upload_succeeded(&mut self, now: Instant) -> Option<Duration> {
-        self.failing.take().map(|since| now.duration_since(since))
+        let (since, _) = self.failing.take()?;
+        Some(now.duration_since(since))
     }
 
     /// Requests that wait for room.
@@ -68,9 +69,10 @@ impl HeldBack {
         self.since
     }
 
-    /// Since when no upload succeeds.
-    pub(crate) fn failing(&self) -> Option<Instant> {
-        self.failing
+    /// Since when no upload succeeds, and why the last one did not.
+    pub(crate) fn failing(&self) -> Option<(Instant, &str)> {
+        let (since, why) = self.failing.as_ref()?;
+        Some((*since, why))
     }
 }
 
@@ -111,9 +113,10 @@ mod tests {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
         assert_eq!(held.upload_succeeded(at(0)), None);
-        assert!(held.upload_failed(at(1)));
-        assert!(!held.upload_failed(at(30)));
-        assert_eq!(held.failing(), Some(at(1)));
+        assert_eq!(held.upload_failed("away".to_owned(), at(1)), Duration::ZERO);
+        let failing = held.upload_failed("full".to_owned(), at(30));
+        assert_eq!(failing, Duration::from_secs(29));
+        assert_eq!(held.failing(), Some((at(1), "full")));
         assert_eq!(held.upload_succeeded(at(61)), Some(Duration::from_secs(60)));
         assert_eq!(held.upload_succeeded(at(62)), None);
     }

@@ -34,6 +34,7 @@ pub use error::StreamError;
 pub use pressure::UploadStatus;
 pub use rolls::Roll;
 pub use store::{Config, ObjectStreamStore, Parts};
+pub use upload::RecoveryStatus;
 
 /// What the bounds of a stream are: `start <= confirmed <= next`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

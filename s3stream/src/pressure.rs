@@ -1,6 +1,5 @@
 //! Room for produce: a request that waits for it wakes the uploader, and a long wait is logged (rules M1, D3).
 
-use std::error::Error;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{MutexGuard, PoisonError};
@@ -24,7 +23,7 @@ const SAID_AFTER: Duration = Duration::from_secs(1);
 const OBJECT_BYTES_MAX: u64 = 1 << 30;
 
 /// How far uploads are behind, and whether produce waits for them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UploadStatus {
     /// Bytes of batches that are durable and not uploaded.
     pub backlog_bytes: u64,
@@ -32,6 +31,8 @@ pub struct UploadStatus {
     pub oldest: Option<Duration>,
     /// For how long every put or commit has failed.
     pub failing: Option<Duration>,
+    /// Why the last of them failed; empty where it did not.
+    pub failed_by: String,
     /// Requests that wait for room.
     pub waiting: u64,
     /// For how long requests have waited without one that got room.
@@ -186,14 +187,18 @@ impl Shared {
         }
     }
 
-    /// A put or a commit failed and is tried again: said once for each outage.
-    pub(crate) fn upload_failed(&self, error: &(dyn Error + 'static)) {
+    /// A put or a commit failed and is tried again: said once for each outage. Answers for how long all have failed.
+    pub(crate) fn upload_failed(&self, error: &StreamError) -> Duration {
         let error = reasons(error);
-        if self.held_back().upload_failed(Instant::now()) {
+        let failing = self
+            .held_back()
+            .upload_failed(error.clone(), Instant::now());
+        if failing.is_zero() {
             tracing::warn!(error, "uploads fail, they are tried again");
         } else {
             tracing::debug!(error, "uploads fail, they are tried again");
         }
+        failing
     }
 
     /// An object is uploaded and committed.
@@ -214,7 +219,10 @@ impl Shared {
         UploadStatus {
             backlog_bytes,
             oldest,
-            failing: since(held.failing()),
+            failing: since(held.failing().map(|(at, _)| at)),
+            failed_by: held
+                .failing()
+                .map_or_else(String::new, |(_, by)| by.to_owned()),
             waiting: held.waiting(),
             held_back: since(held.since()),
             wal: self.wal_room(),

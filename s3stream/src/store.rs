@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use futures::{FutureExt, StreamExt};
 use highwater_object_format::StreamDirectory;
 use highwater_object_storage::{ObjectStorage, layout};
 use highwater_runtime::{ByteBudget, TaskKind, Tasks};
+use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 use highwater_types::{
     ClusterId, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, StreamRange, Uuid,
     WalPosition,
@@ -27,8 +28,8 @@ use crate::pressure::UploadStatus;
 use crate::read::{ObjectReader, after_checkpoint};
 use crate::stream::{ObjectStream, State};
 use crate::{
-    AppendPermit, Claim, DeltaFold, OpenStream, Opened, OpenedStream, StreamBounds, StreamError,
-    StreamMetadata, StreamStore,
+    AppendPermit, Claim, DeltaFold, OpenStream, Opened, OpenedStream, RecoveryStatus, StreamBounds,
+    StreamError, StreamMetadata, StreamStore,
 };
 use crate::{metrics, rolls, upload};
 
@@ -84,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) reader: ObjectReader,
     pub(crate) streams: RwLock<BTreeMap<StreamId, Arc<ObjectStream>>>,
     pub(crate) wal: OnceLock<Arc<dyn WriteAheadLog>>,
+    recovery: Mutex<RecoveryStatus>,
     /// Held while a sync's batches are handed out, and while an upload cuts: the cut is a prefix of the WAL.
     pub(crate) backlog: Mutex<Backlog>,
     pub(crate) held_back: Mutex<HeldBack>,
@@ -91,6 +93,8 @@ pub(crate) struct Shared {
     pub(crate) failed: watch::Sender<Option<String>>,
     pub(crate) wake_upload: Notify,
     pub(crate) next_upload: AtomicU64,
+    /// The number of the last upload that was committed.
+    pub(crate) committed_upload: AtomicU64,
     pub(crate) uploading: tokio::sync::Mutex<()>,
     /// The WAL's floor, as last committed.
     pub(crate) committed_floor: Mutex<WalPosition>,
@@ -105,6 +109,15 @@ impl Shared {
         self.wal
             .get()
             .expect("the WAL is attached before a stream is opened")
+    }
+
+    /// Whether what is uploaded is a former epoch's: until the WAL of this one is attached.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.wal.get().is_none()
+    }
+
+    pub(crate) fn recovery(&self) -> MutexGuard<'_, RecoveryStatus> {
+        self.recovery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn stream(&self, id: StreamId) -> Option<Arc<ObjectStream>> {
@@ -197,11 +210,13 @@ impl ObjectStreamStore {
                 reader,
                 streams: RwLock::default(),
                 wal: OnceLock::new(),
+                recovery: Mutex::default(),
                 backlog: Mutex::default(),
                 held_back: Mutex::default(),
                 failed: watch::Sender::new(None),
                 wake_upload: Notify::new(),
                 next_upload: AtomicU64::new(0),
+                committed_upload: AtomicU64::new(0),
                 uploading: tokio::sync::Mutex::new(()),
                 committed_floor,
                 store_full: watch::Sender::new(false),
@@ -216,12 +231,19 @@ impl ObjectStreamStore {
         Arc::new(Sink(Arc::downgrade(&self.shared)))
     }
 
-    /// Uploads what a former epoch's WAL holds, in windows that fit the memory limit (D3); answers how many batches.
+    /// Uploads what a former epoch's WAL holds, in windows that fit the memory limit (D3); answers how many batches. A
+    /// store or a metadata that takes nothing is waited for, for a minute.
     ///
     /// # Errors
     /// [`StreamError`]: the start refuses.
     pub async fn recover(&self, sealed: SealedWal) -> Result<u64, StreamError> {
         upload::recover(&self.shared, sealed).await
+    }
+
+    /// How far [`Self::recover`] is.
+    #[must_use]
+    pub fn recovery(&self) -> RecoveryStatus {
+        *self.shared.recovery()
     }
 
     /// Takes the WAL of this epoch and starts uploading and deleting in the background.
@@ -478,12 +500,23 @@ impl StreamStore for ObjectStreamStore {
 }
 
 impl Shared {
+    /// The next number. Uploads go one at a time, and one that fails for good is the last (A1): what the metadata takes,
+    /// and condemns when it closes the epoch (U2, U5).
+    ///
+    /// # Panics
+    /// When more is in flight than the metadata reckons with.
     pub(crate) fn next_object(&self) -> ObjectId {
+        let number = self.next_upload.fetch_add(1, Ordering::Relaxed) + 1;
+        let committed = self.committed_upload.load(Ordering::Relaxed);
+        assert!(
+            number - committed <= UPLOADS_IN_FLIGHT_MAX,
+            "uploads in flight are bounded (U2)"
+        );
         ObjectId {
             node: self.parts.node,
             epoch: self.parts.epoch,
             kind: ObjectKind::Upload,
-            number: self.next_upload.fetch_add(1, Ordering::Relaxed) + 1,
+            number,
         }
     }
 }

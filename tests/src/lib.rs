@@ -1,9 +1,13 @@
 //! What tests of a whole node share: a node in this process, and a client that speaks the protocol as it is told to.
 
 mod client;
+mod directory;
+mod http;
 mod node;
 mod odd;
 
 pub use client::{Client, produce_request};
+pub use directory::copy_directory;
+pub use http::http_get;
 pub use node::TestNode;
 pub use odd::{Outcome, ask_oddly, wants_answer};

@@ -12,20 +12,7 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::records::BatchBuilder;
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{Client, TestNode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-async fn get(address: &str, path: &str) -> Result<(u16, String)> {
-    let mut socket = TcpStream::connect(address).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await?;
-    let status = answer.split(' ').nth(1).context("a status")?.parse()?;
-    let body = answer.split_once("\r\n\r\n").context("a body")?.1;
-    Ok((status, body.to_owned()))
-}
+use highwater_tests::{Client, TestNode, http_get as get};
 
 fn batch() -> Result<Bytes> {
     let mut batch = BatchBuilder::default();

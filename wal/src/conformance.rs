@@ -82,9 +82,21 @@ async fn replay(
     epoch: u64,
     floor: WalPosition,
 ) -> Result<Vec<ConfirmedBatch>, WalError> {
-    let SealedWal::Replay(batches) = factory.seal(NODE, NodeEpoch(epoch), floor).await?;
+    let read = factory.read(NODE, NodeEpoch(epoch - 1), floor).await?;
+    let SealedWal::Replay { batches, .. } = read.seal(NodeEpoch(epoch)).await?;
     let batches: Vec<Result<ConfirmedBatch, WalError>> = batches.collect().await;
     batches.into_iter().collect()
+}
+
+/// Opens it for an epoch that was registered after `registered`.
+async fn open(
+    factory: &dyn WalFactory,
+    (registered, epoch): (u64, u64),
+    sink: Arc<dyn ConfirmedSink>,
+    floor: WalPosition,
+) -> Result<Arc<dyn WriteAheadLog>, WalError> {
+    let read = factory.read(NODE, NodeEpoch(registered), floor).await?;
+    read.open(NodeEpoch(epoch), sink).await
 }
 
 /// Runs the suite against a log that nobody has opened yet, of at least 16 MiB.
@@ -98,7 +110,7 @@ pub async fn run(factory: &dyn WalFactory) {
 
     let kept = Arc::new(Kept::default());
     let sink: Arc<dyn ConfirmedSink> = Arc::<Kept>::clone(&kept);
-    let opened = factory.open(NODE, NodeEpoch(5), sink).await;
+    let opened = open(factory, (0, 5), sink, start).await;
     let wal = opened.expect("a log that is closed opens");
     durable_before_told(&*wal, &kept).await;
     order_is_kept(&*wal, &kept).await;
@@ -128,12 +140,14 @@ pub async fn run(factory: &dyn WalFactory) {
     assert_eq!(again.len(), back.len(), "reading changes nothing");
 
     let sink: Arc<dyn ConfirmedSink> = Arc::new(Kept::default());
-    let older = factory.open(NODE, NodeEpoch(5), Arc::clone(&sink)).await;
-    assert!(older.is_err(), "an epoch is opened once (D2)");
-    let older = factory.seal(NODE, NodeEpoch(5), floor).await;
-    let refused = matches!(older, Err(WalError::Damaged { .. }));
-    assert!(refused, "nothing is given back to older metadata (D2)");
-    let next = factory.open(NODE, NodeEpoch(7), sink).await;
+    let again = open(factory, (5, 5), Arc::clone(&sink), floor).await;
+    assert!(again.is_err(), "an epoch is opened once (D2)");
+    let reasons = [0, 4, 4].map(|registered| factory.read(NODE, NodeEpoch(registered), floor));
+    for older in futures::future::join_all(reasons).await {
+        let refused = matches!(older, Err(WalError::Damaged { .. }));
+        assert!(refused, "nothing is given back to older metadata (D2)");
+    }
+    let next = open(factory, (6, 7), sink, floor).await;
     let next = next.expect("a later one goes on");
     let mut receipt = append(&*next, 9, 0, 100).await;
     receipt.wait().await.expect("is durable");

@@ -80,36 +80,57 @@ pub trait ConfirmedSink: Debug + Send + Sync + 'static {
     fn confirmed(&self, batches: Vec<ConfirmedBatch>);
 }
 
-/// Opens a node's WAL and recovers it.
+/// Finds a node's WAL.
 #[async_trait]
 pub trait WalFactory: Debug + Send + Sync + 'static {
-    /// Opens the log for a new epoch, after every former epoch of this node is closed (E3).
-    async fn open(
+    /// Reads what a start finds of the WAL and holds it against the metadata, before the node registers: `registered` is
+    /// the last epoch that it registered, 0 for none, and `floor` the floor as committed. Changes neither, so that what is
+    /// refused is refused again, for the same reason.
+    ///
+    /// # Errors
+    /// [`WalError::Damaged`] where it can't be trusted or is not what the metadata knows (D1, D2).
+    async fn read(
         &self,
         node: NodeId,
+        registered: NodeEpoch,
+        floor: WalPosition,
+    ) -> Result<Box<dyn ReadWal>, WalError>;
+}
+
+/// A WAL as it was read; nothing writes to it before it is opened.
+#[async_trait]
+pub trait ReadWal: Debug + Send + Sync + 'static {
+    /// Ends the epochs before `epoch`, which the node has registered since, and says what they hold from the floor on.
+    ///
+    /// # Errors
+    /// [`WalError::Damaged`] where it was opened for this epoch or a later one (D2).
+    async fn seal(&self, epoch: NodeEpoch) -> Result<SealedWal, WalError>;
+    /// Opens it for a new epoch, after every former epoch of this node is closed (E3).
+    ///
+    /// # Errors
+    /// As [`ReadWal::seal`].
+    async fn open(
+        self: Box<Self>,
         epoch: NodeEpoch,
         sink: Arc<dyn ConfirmedSink>,
     ) -> Result<Arc<dyn WriteAheadLog>, WalError>;
-    /// Ends the epochs before `epoch` and says what they hold from `floor` on; refused before anything is handed on
-    /// where the log was opened for this epoch or a later one (D2).
-    async fn seal(
-        &self,
-        node: NodeId,
-        epoch: NodeEpoch,
-        floor: WalPosition,
-    ) -> Result<SealedWal, WalError>;
 }
 
 /// What a sealed epoch left.
 pub enum SealedWal {
     /// Disk WAL: the batches from the floor to the end, in order, for the node itself to upload in windows (D3).
-    Replay(BoxStream<'static, Result<ConfirmedBatch, WalError>>),
+    Replay {
+        /// Bytes of the log from the floor to the end.
+        bytes: u64,
+        /// What they hold.
+        batches: BoxStream<'static, Result<ConfirmedBatch, WalError>>,
+    },
 }
 
 impl Debug for SealedWal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Replay(_) => f.write_str("Replay"),
+            Self::Replay { bytes, .. } => write!(f, "Replay of {bytes} bytes"),
         }
     }
 }

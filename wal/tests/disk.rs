@@ -93,8 +93,9 @@ async fn files_on_a_full_disk(
     let memory = ByteBudget::new(512 << 20);
     let factory = DiskWalFactory::new(device, Arc::new(RealThreads), config, memory);
     let (confirms, confirmed) = watch::channel(WalPosition::default());
-    let sink = Arc::new(Confirms(confirms));
-    let wal = factory.open(NodeId(1), NodeEpoch(5), sink).await;
+    let read = factory.read(NodeId(1), NodeEpoch(0), WalPosition::default());
+    let read = read.await.expect("reads");
+    let wal = read.open(NodeEpoch(5), Arc::new(Confirms(confirms))).await;
     let wal = wal.expect("opens");
     let all = wal.reserve((files << 24) - RECORD_BYTES, Share::Common);
     drop(all.await.expect("makes them"));

@@ -64,8 +64,12 @@ pub(super) fn describe() {
 pub(crate) struct Sampler {
     pub(crate) broker: Arc<Broker>,
     pub(crate) device: Arc<dyn Device>,
-    /// The commit the process was built from.
-    pub(crate) commit: &'static str,
+}
+
+/// Sets the gauges of the process, built from a commit, which are there before a node is.
+pub(crate) fn sample_process(commit: &'static str) {
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "commit" => commit).set(1.0);
+    Collector::default().collect();
 }
 
 impl Sampler {
@@ -76,9 +80,6 @@ impl Sampler {
         self.partitions();
         self.disk().await;
         self.groups().await;
-        gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "commit" => self.commit)
-            .set(1.0);
-        Collector::default().collect();
     }
 
     fn memory(&self) {

@@ -18,7 +18,7 @@ use highwater_s3stream::{
     AppendReceipt, Config, DeltaFold, FetchLimit, Folded, ObjectStreamStore, OpenStream, Parts,
     Stream, StreamBatch, StreamStore, record_bytes,
 };
-use highwater_types::{NodeId, ObjectKind, Uuid, WalPosition};
+use highwater_types::{NodeEpoch, NodeId, ObjectKind, Uuid, WalPosition};
 use highwater_wal::disk::DiskWalFactory;
 use highwater_wal::{Share, WalFactory};
 use tokio::sync::{Semaphore, watch};
@@ -239,7 +239,9 @@ impl Storage {
             new_seed: [7; 16],
         };
         let factory = DiskWalFactory::new(Arc::new(device), Arc::new(RealThreads), wal, memory);
-        let wal = factory.open(NODE, self.epoch, streams.sink()).await;
+        let read = factory.read(NODE, NodeEpoch(0), WalPosition::default());
+        let read = read.await.expect("reads");
+        let wal = read.open(self.epoch, streams.sink()).await;
         streams.attach(wal.expect("opens"));
         streams
     }

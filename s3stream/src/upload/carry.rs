@@ -69,7 +69,7 @@ pub(super) async fn carry(shared: &Shared, floor: WalPosition) -> Result<(), Str
     if carried.iter().any(|(_, checkpoint)| !checkpoint.is_empty()) {
         put(shared, object, &written).await?;
     }
-    commit_written(shared, object, &written, floor, false).await?;
+    commit_written(shared, object, &written, floor).await?;
     for (one, checkpoint) in carried {
         let mut state = one.stream.lock();
         state.folding.checkpointed(checkpoint, one.at, false);

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use self::carry::carry;
 use self::put::{commit_floor, put_and_commit};
 pub(crate) use self::reap::reap;
+pub use self::recover::RecoveryStatus;
 pub(crate) use self::recover::recover;
 use self::share::Share;
 use crate::StreamError;
@@ -96,7 +97,7 @@ async fn upload(shared: &Shared, floor: WalPosition) -> Result<(), StreamError> 
     let Some((object, writer)) = writer else {
         return commit_floor(shared, floor).await;
     };
-    put_and_commit(shared, object, &writer.finish(), floor, false).await?;
+    put_and_commit(shared, object, &writer.finish(), floor).await?;
     for share in shares {
         share.release(shared);
     }

@@ -1,5 +1,6 @@
 //! Puts an object and commits it, again and again under the same number, until both are done or refused (rules U2, U3).
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use highwater_object_format::{HEADER_BYTES, ObjectHeader, StreamPart, WrittenObject};
@@ -12,6 +13,9 @@ use crate::{Claim, ObjectCommit, StreamError};
 
 /// How long a failed put or commit rests.
 const REST: Duration = Duration::from_secs(1);
+/// How long a start goes on while every put or commit fails (D3): a short outage holds it up, and of one that lasts it
+/// tells the reason and ends.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Puts an object and commits what it holds.
 ///
@@ -22,12 +26,11 @@ pub(super) async fn put_and_commit(
     object: ObjectId,
     written: &WrittenObject,
     floor: WalPosition,
-    recovering: bool,
 ) -> Result<(), StreamError> {
     crash_point("upload-before-put");
     put(shared, object, written).await?;
     crash_point("upload-after-put");
-    commit_written(shared, object, written, floor, recovering).await
+    commit_written(shared, object, written, floor).await
 }
 
 /// Commits what an object holds that is put, or that needs no object.
@@ -36,11 +39,10 @@ pub(super) async fn commit_written(
     object: ObjectId,
     written: &WrittenObject,
     floor: WalPosition,
-    recovering: bool,
 ) -> Result<(), StreamError> {
     let claims = written.parts.iter().map(|part| claim(object, part));
     let claims = claims.collect();
-    commit(shared, object, written.bytes, claims, floor, recovering).await
+    commit(shared, object, written.bytes, claims, floor).await
 }
 
 /// Where all that became durable was of streams that were deleted since, the floor moves without an object: the log is
@@ -49,7 +51,7 @@ pub(super) async fn commit_floor(shared: &Shared, floor: WalPosition) -> Result<
     if floor.at <= shared.committed_floor().at {
         return Ok(());
     }
-    commit(shared, shared.next_object(), 0, Vec::new(), floor, false).await
+    commit(shared, shared.next_object(), 0, Vec::new(), floor).await
 }
 
 /// U3: the same command until it is answered, for a repeat gets the first answer; then until the image shows it (U6).
@@ -59,7 +61,6 @@ async fn commit(
     object_bytes: u64,
     claims: Vec<(StreamId, Claim)>,
     floor: WalPosition,
-    recovering: bool,
 ) -> Result<(), StreamError> {
     let commit = ObjectCommit {
         epoch: shared.parts.epoch,
@@ -69,21 +70,29 @@ async fn commit(
         floor,
         lowest_in_flight: object.number,
         confirmed: floor,
-        recovering,
+        recovering: shared.is_recovering(),
     };
     loop {
         match commit_once(shared, commit.clone()).await {
             Ok(()) => break,
-            // a start ends with the reason: one that waited here would tell nobody why
-            Err(error @ StreamError::Unavailable { .. }) if !recovering => {
-                shared.upload_failed(&error);
-                tokio::time::sleep(REST).await;
-            }
+            Err(error @ StreamError::Unavailable { .. }) => rest(shared, error).await?,
             Err(error) => return Err(error),
         }
     }
     shared.set_committed_floor(floor);
+    let number = object.number;
+    shared.committed_upload.store(number, Ordering::Relaxed);
     shared.upload_succeeded();
+    Ok(())
+}
+
+/// Waits before the same again; a start that has waited for long ends with the reason.
+async fn rest(shared: &Shared, error: StreamError) -> Result<(), StreamError> {
+    let failing = shared.upload_failed(&error);
+    if shared.is_recovering() && failing >= PATIENCE {
+        return Err(error);
+    }
+    tokio::time::sleep(REST).await;
     Ok(())
 }
 
@@ -124,8 +133,7 @@ pub(super) async fn put(
             Err(error) => {
                 let full = matches!(error, StorageError::Full { .. });
                 shared.store_full.send_replace(full);
-                shared.upload_failed(&error);
-                tokio::time::sleep(REST).await;
+                rest(shared, StreamError::Storage(error)).await?;
             }
         }
     }

@@ -15,21 +15,34 @@ use crate::store::Shared;
 /// How much of a former epoch's WAL is uploaded at a time (D3).
 const WINDOW_BYTES: usize = 32 << 20;
 
+/// What is uploaded together, by stream and leader epoch.
+type Window = BTreeMap<(StreamId, LeaderEpoch), Vec<ConfirmedBatch>>;
+
+/// How far a start's recovery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RecoveryStatus {
+    /// Batches that were uploaded.
+    pub batches: u64,
+    /// Bytes of the write-ahead log that they took.
+    pub bytes: u64,
+    /// Bytes there are to recover.
+    pub bytes_total: u64,
+}
+
 /// D3: reads a former epoch's WAL back in windows and uploads each; checkpoints come when the streams are open.
 pub(crate) async fn recover(shared: &Shared, sealed: SealedWal) -> Result<u64, StreamError> {
-    let SealedWal::Replay(mut batches) = sealed;
-    let mut window: BTreeMap<(StreamId, LeaderEpoch), Vec<ConfirmedBatch>> = BTreeMap::new();
-    let mut bytes = 0;
-    let mut count = 0;
+    let SealedWal::Replay { bytes, mut batches } = sealed;
+    shared.recovery().bytes_total = bytes;
+    let mut window = Window::default();
+    let mut window_bytes = 0;
     let mut floor = WalPosition::default();
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(StreamError::Wal)?;
-        if bytes >= WINDOW_BYTES && batch.end != floor {
+        if window_bytes >= WINDOW_BYTES && batch.end != floor {
             upload_window(shared, std::mem::take(&mut window), floor).await?;
-            bytes = 0;
+            window_bytes = 0;
         }
-        bytes += batch.bytes.len();
-        count += 1;
+        window_bytes += batch.bytes.len();
         floor = batch.end;
         window
             .entry((batch.stream, batch.leader_epoch))
@@ -39,14 +52,16 @@ pub(crate) async fn recover(shared: &Shared, sealed: SealedWal) -> Result<u64, S
     if !window.is_empty() {
         upload_window(shared, window, floor).await?;
     }
-    Ok(count)
+    Ok(shared.recovery().batches)
 }
 
 async fn upload_window(
     shared: &Shared,
-    window: BTreeMap<(StreamId, LeaderEpoch), Vec<ConfirmedBatch>>,
+    window: Window,
     floor: WalPosition,
 ) -> Result<(), StreamError> {
+    let begin = shared.committed_floor().at;
+    let batches: usize = window.values().map(Vec::len).sum();
     let object = shared.next_object();
     let mut writer = ObjectWriter::new(&header(shared, object));
     for ((stream, epoch), batches) in window {
@@ -66,5 +81,9 @@ async fn upload_window(
         let leader_epochs = shared.metadata.leader_epochs(stream).await?;
         writer.end_stream(None, Vec::new(), None, leader_epochs);
     }
-    put_and_commit(shared, object, &writer.finish(), floor, true).await
+    put_and_commit(shared, object, &writer.finish(), floor).await?;
+    let mut recovery = shared.recovery();
+    recovery.batches += batches as u64;
+    recovery.bytes += floor.at - begin;
+    Ok(())
 }

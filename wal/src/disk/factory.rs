@@ -1,4 +1,4 @@
-//! Opens and recovers the disk WAL.
+//! Reads the disk WAL, recovers it and opens it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use highwater_types::{NodeEpoch, NodeId, WalPosition};
 
 use super::record::decode_group;
 use super::ring::DiskWal;
-use crate::{ConfirmedSink, SealedWal, WalError, WalFactory, WriteAheadLog};
+use crate::{ConfirmedSink, ReadWal, SealedWal, WalError, WalFactory, WriteAheadLog};
 
 /// The part of the ring that coordinators have to themselves (M2).
 const RESERVED_PART: u64 = 16;
@@ -29,8 +29,8 @@ pub struct Config {
     pub new_seed: Seed,
 }
 
-/// Opens the disk WAL of one data directory.
-#[derive(Debug)]
+/// Finds the disk WAL of one data directory.
+#[derive(Debug, Clone)]
 pub struct DiskWalFactory {
     device: Arc<dyn Device>,
     threads: Arc<dyn Threads>,
@@ -66,21 +66,16 @@ impl DiskWalFactory {
         opened.await.map_err(of_log)
     }
 
-    /// The log read to its end, refused when this epoch or a later one has opened it (D2).
-    async fn read_to_end(&self, epoch: NodeEpoch) -> Result<Recovery, WalError> {
-        let mut recovery = self.recovery().await?;
-        recovery.skip_to_end().await.map_err(of_log)?;
-        if recovery.opening() >= epoch.0 {
-            return Err(WalError::Damaged {
-                reason: format!(
-                    "it was last opened for node epoch {}, and the metadata gave this start {epoch}: the metadata is \
-                     older than the log (D2)",
-                    recovery.opening()
-                ),
-                file: self.config.dir.display().to_string(),
-            });
+    /// D2: the log was opened for no epoch that the metadata does not know.
+    fn check_opening(&self, recovery: &Recovery, registered: NodeEpoch) -> Result<(), WalError> {
+        let opening = recovery.opening();
+        if opening <= registered.0 {
+            return Ok(());
         }
-        Ok(recovery)
+        Err(self.damaged(format!(
+            "it was last opened for node epoch {opening}, and the last that the metadata knows is {registered}: the \
+             metadata is older than the log (D2)"
+        )))
     }
 
     /// D2: what is needed of the log is there. It is let go of below the floor alone, and the floor was durable.
@@ -89,14 +84,39 @@ impl DiskWalFactory {
         if first <= floor.at && floor.at <= end {
             return Ok(());
         }
-        Err(WalError::Damaged {
-            reason: format!(
-                "it has what lies from position {first} to {end}, and the metadata needs what follows {}: a part of it \
-                 is lost, or one of them is an older copy (D2)",
-                floor.at
-            ),
+        Err(self.damaged(format!(
+            "it has what lies from position {first} to {end}, and the metadata needs what follows {}: a part of it is \
+             lost, or one of them is an older copy (D2)",
+            floor.at
+        )))
+    }
+
+    fn damaged(&self, reason: String) -> WalError {
+        WalError::Damaged {
+            reason,
             file: self.config.dir.display().to_string(),
-        })
+        }
+    }
+}
+
+/// The disk WAL, read to its end; what a start has of it is opened as it was read.
+#[derive(Debug)]
+struct ReadDiskWal {
+    factory: DiskWalFactory,
+    recovery: Recovery,
+    floor: WalPosition,
+}
+
+impl ReadDiskWal {
+    /// D1: opening numbers grow. A start's epoch is above all that the metadata knows, so above the log's.
+    fn check_epoch(&self, epoch: NodeEpoch) -> Result<(), WalError> {
+        let opening = self.recovery.opening();
+        if opening < epoch.0 {
+            return Ok(());
+        }
+        Err(self.factory.damaged(format!(
+            "it was last opened for node epoch {opening}, and this start's is {epoch} (D2)"
+        )))
     }
 }
 
@@ -128,36 +148,36 @@ pub(super) fn of_log(error: LogError) -> WalError {
 
 #[async_trait]
 impl WalFactory for DiskWalFactory {
-    async fn open(
+    async fn read(
         &self,
         _node: NodeId,
-        epoch: NodeEpoch,
-        sink: Arc<dyn ConfirmedSink>,
-    ) -> Result<Arc<dyn WriteAheadLog>, WalError> {
-        let recovery = self.read_to_end(epoch).await?;
-        let bytes = self.config.bytes_max;
-        let room = ByteBudget::with_reserve(bytes, bytes / RESERVED_PART);
-        let memory = self.memory.clone();
-        Ok(DiskWal::start(
-            recovery,
-            epoch,
-            &*self.threads,
-            memory,
-            room,
-            sink,
-        ))
-    }
-
-    async fn seal(
-        &self,
-        _node: NodeId,
-        epoch: NodeEpoch,
+        registered: NodeEpoch,
         floor: WalPosition,
-    ) -> Result<SealedWal, WalError> {
-        // a log that the metadata does not know gives nothing back: read before the first batch is handed on
-        let read = self.read_to_end(epoch).await?;
-        self.check_extent(&read, floor)?;
-        let recovery = self.recovery().await?;
+    ) -> Result<Box<dyn ReadWal>, WalError> {
+        let mut recovery = self.recovery().await?;
+        recovery.skip_to_end().await.map_err(of_log)?;
+        self.check_opening(&recovery, registered)?;
+        self.check_extent(&recovery, floor)?;
+        Ok(Box::new(ReadDiskWal {
+            factory: self.clone(),
+            recovery,
+            floor,
+        }))
+    }
+}
+
+#[async_trait]
+impl ReadWal for ReadDiskWal {
+    async fn seal(&self, epoch: NodeEpoch) -> Result<SealedWal, WalError> {
+        self.check_epoch(epoch)?;
+        let floor = self.floor.at;
+        let bytes = self.recovery.end() - floor;
+        if bytes == 0 {
+            let batches = stream::empty().boxed();
+            return Ok(SealedWal::Replay { bytes, batches });
+        }
+        // what it holds may be more than memory does, so it is read again
+        let recovery = self.factory.recovery().await?;
         let groups = stream::try_unfold(recovery, |mut recovery| async move {
             let group = recovery.next().await.map_err(of_log)?;
             Ok(group.map(|group| (group, recovery)))
@@ -169,7 +189,7 @@ impl WalFactory for DiskWalFactory {
                     epoch: NodeEpoch(group.opening),
                     at: group.end,
                 };
-                if group.end <= floor.at {
+                if group.end <= floor {
                     Ok(Vec::new())
                 } else {
                     decode_group(group.body, end)
@@ -179,6 +199,27 @@ impl WalFactory for DiskWalFactory {
                 Ok(batches) => stream::iter(batches).map(Ok).left_stream(),
                 Err(error) => stream::iter([Err(error)]).right_stream(),
             });
-        Ok(SealedWal::Replay(batches.boxed()))
+        let batches = batches.boxed();
+        Ok(SealedWal::Replay { bytes, batches })
+    }
+
+    async fn open(
+        self: Box<Self>,
+        epoch: NodeEpoch,
+        sink: Arc<dyn ConfirmedSink>,
+    ) -> Result<Arc<dyn WriteAheadLog>, WalError> {
+        self.check_epoch(epoch)?;
+        let bytes = self.factory.config.bytes_max;
+        let room = ByteBudget::with_reserve(bytes, bytes / RESERVED_PART);
+        let memory = self.factory.memory.clone();
+        let threads = &*self.factory.threads;
+        Ok(DiskWal::start(
+            self.recovery,
+            epoch,
+            threads,
+            memory,
+            room,
+            sink,
+        ))
     }
 }

@@ -1,0 +1,171 @@
+//! Opens what a node's records are kept in. Until the node registers nothing is changed, so that a start that is refused
+//! leaves no epoch and nothing condemned, and is refused again for the same reason (D2).
+
+use std::sync::Arc;
+
+use highwater_io::DirLock;
+use highwater_kraft_meta::{MetadataStore, RaftMetadata};
+use highwater_object_storage::{Claim, ObjectStorage};
+use highwater_partition_log::KafkaDeltaFold;
+use highwater_runtime::{ByteBudget, Tasks};
+use highwater_s3stream::{ObjectStreamStore, Parts};
+use highwater_types::{NodeEpoch, Uuid};
+use highwater_wal::disk::DiskWalFactory;
+use highwater_wal::{ReadWal, SealedWal, WalFactory};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::{Advertised, Config};
+use crate::data_dir::DataDir;
+use crate::node::{Machine, NodeError};
+use crate::registration;
+use crate::starting::Phase;
+use crate::stream_metadata::KraftStreamMetadata;
+
+/// What was opened.
+pub(crate) struct Storage {
+    pub(crate) metadata: Arc<RaftMetadata>,
+    pub(crate) streams: ObjectStreamStore,
+    pub(crate) epoch: NodeEpoch,
+    /// Batches that the write-ahead log had.
+    pub(crate) recovered: u64,
+    /// The data directory's.
+    pub(crate) lock: DirLock,
+}
+
+/// Opens the metadata, reads the WAL, opens the object store, registers, and recovers.
+///
+/// # Errors
+/// [`NodeError`].
+pub(crate) async fn open(
+    config: &Config,
+    machine: &Machine,
+    tasks: &Tasks,
+    advertised: &[Advertised],
+    phase: &watch::Sender<Phase>,
+) -> Result<Storage, NodeError> {
+    let data_dir = DataDir::open(config, Arc::clone(&machine.device)).await?;
+    let metadata = open_metadata(config, machine).await?;
+    phase.send_replace(Phase::WriteAheadLog);
+    let plan = &config.memory;
+    let memory = ByteBudget::with_reserve(plan.log_cache, plan.coordinators);
+    let wal = read_wal(config, machine, &*metadata, memory.clone()).await?;
+    phase.send_replace(Phase::ObjectStore);
+    let cluster = metadata.image().cluster();
+    let objects = open_objects(config, machine, (cluster, data_dir.claim())).await?;
+    let lock = data_dir.remember().await?;
+    // nothing refuses from here on but for what fails
+    let (epoch, floor) = registration::register(config, machine, advertised, &*metadata).await?;
+    let as_store: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&metadata);
+    let parts = Parts {
+        storage: objects,
+        metadata: Arc::new(KraftStreamMetadata {
+            metadata: as_store,
+            epoch,
+        }),
+        fold: Arc::new(KafkaDeltaFold),
+        tasks: tasks.clone(),
+        memory,
+        cluster,
+        node: config.node_id,
+        epoch,
+        nonce: Uuid(machine.rng.next_id()),
+        floor,
+    };
+    let streams = ObjectStreamStore::new(stream_config(config), parts);
+    phase.send_replace(Phase::Recovery(streams.clone()));
+    let recovered = recover(config, &streams, wal.seal(epoch).await?).await?;
+    registration::take_over(&*metadata, config.node_id, epoch).await?;
+    let wal = wal.open(epoch, streams.sink()).await?;
+    // what was uploaded before gives its room back now: on a full disk nothing else may (D3)
+    wal.trim(registration::last(&*metadata, config.node_id).1)
+        .await?;
+    streams.attach(wal);
+    Ok(Storage {
+        metadata,
+        streams,
+        epoch,
+        recovered,
+        lock,
+    })
+}
+
+async fn open_metadata(config: &Config, machine: &Machine) -> Result<Arc<RaftMetadata>, NodeError> {
+    let raft = highwater_kraft_meta::Config {
+        dir: config.data_dir.join("metadata"),
+        node: config.node_id,
+        cluster: Uuid(machine.rng.next_id()),
+        seed: machine.rng.next_u64(),
+        new_log_seed: machine.rng.next_id(),
+        snapshot_entries: config.snapshot_entries(),
+        snapshot_bytes: config.snapshot_bytes(),
+    };
+    let device = Arc::clone(&machine.device);
+    let opened = RaftMetadata::open(raft, device, &*machine.threads).await?;
+    Ok(Arc::new(opened))
+}
+
+/// The WAL, held against what the metadata knows of it (D2).
+async fn read_wal(
+    config: &Config,
+    machine: &Machine,
+    metadata: &dyn MetadataStore,
+    memory: ByteBudget,
+) -> Result<Box<dyn ReadWal>, NodeError> {
+    let factory = DiskWalFactory::new(
+        Arc::clone(&machine.device),
+        Arc::clone(&machine.threads),
+        highwater_wal::disk::Config {
+            dir: config.data_dir.join("wal"),
+            bytes_max: config.size("highwater.wal.size"),
+            new_seed: machine.rng.next_id(),
+        },
+        memory,
+    );
+    let (registered, floor) = registration::last(metadata, config.node_id);
+    Ok(factory.read(config.node_id, registered, floor).await?)
+}
+
+async fn open_objects(
+    config: &Config,
+    machine: &Machine,
+    cluster: (Uuid, Claim),
+) -> Result<Arc<dyn ObjectStorage>, NodeError> {
+    let opened = highwater_object_storage::open(
+        &config.object_storage,
+        cluster,
+        &machine.environment,
+        Arc::clone(&machine.device),
+        machine.rng.clone(),
+    );
+    Ok(opened.await?.storage)
+}
+
+fn stream_config(config: &Config) -> highwater_s3stream::Config {
+    highwater_s3stream::Config {
+        upload_interval: config.millis("highwater.upload.interval.ms"),
+        upload_bytes: config.size("highwater.upload.size"),
+        block_cache_bytes: config.memory.block_cache,
+        grace: config.millis("highwater.object.grace.ms"),
+    }
+}
+
+async fn recover(
+    config: &Config,
+    streams: &ObjectStreamStore,
+    sealed: SealedWal,
+) -> Result<u64, NodeError> {
+    let SealedWal::Replay { bytes, .. } = sealed;
+    if bytes > 0 {
+        tracing::info!(bytes, "recovering the write-ahead log");
+    }
+    let since = Instant::now();
+    let recovered = streams.recover(sealed).await;
+    let batches = recovered.map_err(|source| NodeError::Recover {
+        path: config.data_dir.join("wal").display().to_string(),
+        source,
+    })?;
+    let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(batches, elapsed_ms, "write-ahead log recovered");
+    Ok(batches)
+}

@@ -1,0 +1,365 @@
+//! A store and a metadata that do as they are told, and a stream on both.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use highwater_io::{RealDevice, RealThreads};
+use highwater_object_storage::{
+    IoClass, MemoryStorage, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode,
+    StorageError,
+};
+use highwater_runtime::{ByteBudget, Tasks};
+use highwater_types::{
+    LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamId, StreamOffset, StreamRange, Timestamp, Uuid,
+};
+use highwater_wal::disk::DiskWalFactory;
+use highwater_wal::{Share, StreamBatch, WalFactory, record_bytes};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use super::*;
+use crate::{
+    Claim, Committed, Config, DeltaFold, Folded, ObjectCommit, ObjectStreamStore, OpenStream,
+    Parts, Stream, StreamBounds, StreamMetadata, StreamStore,
+};
+
+pub(super) const NODE: NodeId = NodeId(1);
+pub(super) const EPOCH: NodeEpoch = NodeEpoch(5);
+pub(super) const STREAM: StreamId = StreamId(7);
+pub(super) const OURS: Uuid = Uuid([9; 16]);
+pub(super) const NEVER: Duration = Duration::from_secs(1_000_000);
+
+/// A metadata that answers commits as it is told, and takes them when it is told nothing.
+#[derive(Debug, Default)]
+pub(super) struct Metadata {
+    pub(super) answers: Mutex<VecDeque<StreamError>>,
+    pub(super) asked: Mutex<Vec<ObjectCommit>>,
+    pub(super) end: watch::Sender<StreamOffset>,
+    pub(super) condemned: watch::Sender<BTreeSet<ObjectId>>,
+}
+
+impl Metadata {
+    pub(super) fn asked(&self) -> Vec<ObjectCommit> {
+        self.asked.lock().expect("is whole").clone()
+    }
+
+    pub(super) async fn is_committed_to(&self, end: StreamOffset) {
+        let mut committed = self.end.subscribe();
+        let reached = timeout(NEVER, committed.wait_for(|committed| *committed >= end)).await;
+        drop(reached.expect("is uploaded").expect("lives"));
+    }
+}
+
+#[async_trait]
+impl StreamMetadata for Metadata {
+    async fn open(
+        &self,
+        streams: &[(StreamId, LeaderEpoch)],
+    ) -> Result<Vec<Result<StreamBounds, StreamError>>, StreamError> {
+        Ok(streams
+            .iter()
+            .map(|_| Ok(StreamBounds::default()))
+            .collect())
+    }
+
+    async fn commit(&self, commit: ObjectCommit) -> Result<Committed, StreamError> {
+        self.asked.lock().expect("is whole").push(commit.clone());
+        if let Some(refused) = self.answers.lock().expect("is whole").pop_front() {
+            return Err(refused);
+        }
+        for (_, claim) in commit.claims {
+            self.end.send_modify(|end| {
+                assert_eq!(*end, claim.range.start, "I4");
+                *end = claim.range.end;
+            });
+        }
+        Ok(Committed::default())
+    }
+
+    async fn seen(&self, _: LogIndex) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    async fn locate(
+        &self,
+        _: StreamId,
+        _: Range<StreamOffset>,
+        _: usize,
+    ) -> Result<Vec<Claim>, StreamError> {
+        Ok(Vec::new())
+    }
+
+    async fn locate_time(
+        &self,
+        _: StreamId,
+        _: Range<StreamOffset>,
+        _: Timestamp,
+    ) -> Result<Option<Claim>, StreamError> {
+        Ok(None)
+    }
+
+    async fn checkpoint(&self, _: StreamId) -> Result<Option<Claim>, StreamError> {
+        Ok(None)
+    }
+
+    async fn trim(&self, _: StreamId, _: LeaderEpoch, _: StreamOffset) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    async fn leader_epochs(
+        &self,
+        _: StreamId,
+    ) -> Result<Vec<(LeaderEpoch, StreamOffset)>, StreamError> {
+        Ok(Vec::new())
+    }
+
+    async fn label(&self, _: StreamId) -> Result<Bytes, StreamError> {
+        Ok(Bytes::new())
+    }
+
+    async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
+        Ok(self.condemned.borrow().iter().copied().collect())
+    }
+
+    async fn deleted(&self, objects: &[ObjectId]) -> Result<(), StreamError> {
+        self.condemned.send_modify(|condemned| {
+            assert!(objects.iter().all(|id| condemned.remove(id)), "each once");
+        });
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct NoFold;
+
+impl DeltaFold for NoFold {
+    fn fold(&self, _: &Bytes, _: &[(StreamRange, Bytes)], _: Timestamp) -> Option<Folded> {
+        None
+    }
+}
+
+/// A store that takes nothing while it is away or full.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    inner: MemoryStorage,
+    pub(super) is_away: AtomicBool,
+    pub(super) is_full: AtomicBool,
+    /// Keys that it does not delete.
+    pub(super) stuck: Mutex<BTreeSet<ObjectKey>>,
+    pub(super) deletions: AtomicUsize,
+}
+
+impl Store {
+    pub(super) async fn objects(&self) -> Vec<ObjectEntry> {
+        let listed: Vec<_> = self
+            .inner
+            .list(&ObjectKey::new("data"), None)
+            .collect()
+            .await;
+        listed
+            .into_iter()
+            .map(|entry| entry.expect("lists"))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl ObjectStorage for Store {
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Vec<Bytes>,
+        mode: PutMode,
+        class: IoClass,
+    ) -> Result<ObjectVersion, StorageError> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(StorageError::Failed {
+                key: key.to_string(),
+                source: "the store is away".into(),
+            });
+        }
+        if self.is_full.load(Ordering::SeqCst) {
+            let key = key.to_string();
+            return Err(StorageError::Full { key });
+        }
+        self.inner.put(key, body, mode, class).await
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        class: IoClass,
+    ) -> Result<Bytes, StorageError> {
+        self.inner.get(key, range, class).await
+    }
+
+    async fn get_suffix(
+        &self,
+        key: &ObjectKey,
+        bytes: u64,
+        class: IoClass,
+    ) -> Result<(Bytes, u64), StorageError> {
+        self.inner.get_suffix(key, bytes, class).await
+    }
+
+    fn list(
+        &self,
+        prefix: &ObjectKey,
+        after: Option<&ObjectKey>,
+    ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
+        self.inner.list(prefix, after)
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
+        self.deletions.fetch_add(1, Ordering::SeqCst);
+        let stuck = self.stuck.lock().expect("is whole").clone();
+        if let Some(key) = keys.iter().find(|key| stuck.contains(*key)) {
+            return Err(StorageError::Failed {
+                key: key.to_string(),
+                source: "it is held".into(),
+            });
+        }
+        self.inner.delete(keys).await
+    }
+}
+
+/// One open stream on all of these.
+pub(super) struct Node {
+    pub(super) metadata: Arc<Metadata>,
+    pub(super) store: Arc<Store>,
+    pub(super) streams: ObjectStreamStore,
+    pub(super) stream: Arc<dyn Stream>,
+    pub(super) tasks: Tasks,
+    _dir: tempfile::TempDir,
+}
+
+pub(super) struct Limits {
+    pub(super) memory: u64,
+    pub(super) wal: u64,
+    pub(super) upload: u64,
+    pub(super) interval: Duration,
+    pub(super) grace: Duration,
+}
+
+pub(super) const LIMITS: Limits = Limits {
+    memory: 64 << 20,
+    wal: 64 << 20,
+    upload: 64 << 20,
+    interval: Duration::from_millis(10),
+    grace: NEVER,
+};
+
+/// What a start has before it opens its log.
+pub(super) struct Streams {
+    pub(super) metadata: Arc<Metadata>,
+    pub(super) store: Arc<Store>,
+    pub(super) streams: ObjectStreamStore,
+    tasks: Tasks,
+    memory: ByteBudget,
+}
+
+impl Streams {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let (metadata, store) = (Arc::<Metadata>::default(), Arc::<Store>::default());
+        let (memory, tasks) = (ByteBudget::new(limits.memory), Tasks::default());
+        let config = Config {
+            upload_interval: limits.interval,
+            upload_bytes: limits.upload,
+            block_cache_bytes: 4 << 20,
+            grace: limits.grace,
+        };
+        let parts = Parts {
+            storage: Arc::<Store>::clone(&store),
+            metadata: Arc::<Metadata>::clone(&metadata),
+            fold: Arc::new(NoFold),
+            tasks: tasks.clone(),
+            memory: memory.clone(),
+            cluster: Uuid([7; 16]),
+            node: NODE,
+            epoch: EPOCH,
+            nonce: OURS,
+            floor: WalPosition::default(),
+        };
+        let streams = ObjectStreamStore::new(config, parts);
+        Self {
+            metadata,
+            store,
+            streams,
+            tasks,
+            memory,
+        }
+    }
+}
+
+impl Node {
+    pub(super) async fn start(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let Streams {
+            metadata,
+            store,
+            streams,
+            tasks,
+            memory,
+        } = Streams::new(&limits);
+        let wal = highwater_wal::disk::Config {
+            dir: dir.path().join("wal"),
+            bytes_max: limits.wal,
+            new_seed: [7; 16],
+        };
+        let device = Arc::new(RealDevice);
+        let factory = DiskWalFactory::new(device, Arc::new(RealThreads), wal, memory);
+        let read = factory.read(NODE, NodeEpoch(0), WalPosition::default());
+        let read = read.await.expect("reads");
+        let wal = read.open(EPOCH, streams.sink()).await;
+        streams.attach(wal.expect("opens"));
+        let open = OpenStream {
+            id: STREAM,
+            epoch: LeaderEpoch(0),
+            label: Bytes::new(),
+        };
+        let mut opened = streams.open(vec![open], &Arc::new(Semaphore::new(1)));
+        let (_, opened) = opened.next().await.expect("one");
+        Self {
+            metadata,
+            store,
+            stream: opened.expect("opens").stream,
+            streams,
+            tasks,
+            _dir: dir,
+        }
+    }
+
+    /// Appends a batch and waits until it is durable, as a client that sends one at a time.
+    pub(super) async fn append(&self, base: StreamOffset, bytes: usize) {
+        let tail = Bytes::from(vec![1; bytes]);
+        let batch = StreamBatch {
+            count: 1,
+            max_timestamp: base,
+            append_time: base,
+            head: [1; 16],
+            tail_crc: crc32fast::hash(&tail),
+            tail,
+            delta: Bytes::new(),
+            roll: false,
+        };
+        let permit = self
+            .streams
+            .reserve(record_bytes(16 + bytes), Share::Common)
+            .await;
+        let mut receipt = self.stream.append(permit.expect("has room"), base, &batch);
+        receipt.wait().await.expect("is durable");
+    }
+}
+
+pub(super) fn away() -> StreamError {
+    StreamError::Unavailable {
+        reason: "the disk is full".to_owned(),
+    }
+}

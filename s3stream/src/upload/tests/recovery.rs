@@ -1,0 +1,111 @@
+//! A start that recovers while the store or the metadata takes nothing (D3).
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use highwater_object_storage::StorageError;
+use highwater_runtime::BytePermit;
+use highwater_types::{LeaderEpoch, NodeEpoch};
+use highwater_wal::{ConfirmedBatch, SealedWal};
+use tokio::time::Instant;
+
+use super::fixture::{LIMITS, STREAM, Streams, away};
+use super::*;
+
+/// A former epoch's log of three batches.
+fn sealed() -> SealedWal {
+    let batch = |base: i64| {
+        let bytes = Bytes::from(vec![1; 116]);
+        ConfirmedBatch {
+            stream: STREAM,
+            leader_epoch: LeaderEpoch(0),
+            base,
+            count: 1,
+            max_timestamp: base,
+            delta: Bytes::new(),
+            roll: false,
+            append_time: base,
+            tail_crc: crc32fast::hash(&bytes[HEAD_BYTES..]),
+            bytes,
+            end: WalPosition {
+                epoch: NodeEpoch(1),
+                at: 4096 * (base.unsigned_abs() + 1),
+            },
+            permit: BytePermit::empty(),
+        }
+    };
+    SealedWal::Replay {
+        bytes: 3 * 4096,
+        batches: stream::iter((0..3).map(batch).map(Ok)).boxed(),
+    }
+}
+
+/// How a recovery ends, and after which time.
+async fn recover(node: &Streams) -> (Result<u64, StreamError>, Duration) {
+    let begin = Instant::now();
+    let recovered = timeout(MINUTE * 10, node.streams.recover(sealed())).await;
+    (recovered.expect("it ends"), begin.elapsed())
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute() {
+    let node = Streams::new(&LIMITS);
+    node.store.is_away.store(true, Ordering::SeqCst);
+    let (recovered, time) = recover(&node).await;
+    let refused = matches!(
+        &recovered,
+        Err(StreamError::Storage(StorageError::Failed { .. }))
+    );
+    assert!(refused, "{recovered:?}");
+    assert!((MINUTE..MINUTE * 2).contains(&time), "{time:?}");
+    let status = node.streams.uploads();
+    assert!(status.failed_by.contains("the store is away"), "{status:?}");
+    assert_eq!(node.metadata.asked().len(), 0);
+
+    let node = Streams::new(&LIMITS);
+    node.store.is_full.store(true, Ordering::SeqCst);
+    let (recovered, time) = recover(&node).await;
+    let refused = matches!(
+        &recovered,
+        Err(StreamError::Storage(StorageError::Full { .. }))
+    );
+    assert!(refused, "{recovered:?}");
+    assert!((MINUTE..MINUTE * 2).contains(&time), "{time:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_whose_metadata_takes_no_commit_ends_with_its_reason_after_a_minute() {
+    let node = Streams::new(&LIMITS);
+    let answers = std::iter::repeat_with(away).take(1000).collect();
+    *node.metadata.answers.lock().expect("is whole") = answers;
+    let (recovered, time) = recover(&node).await;
+    let refused = matches!(&recovered, Err(StreamError::Unavailable { .. }));
+    assert!(refused, "{recovered:?}");
+    assert!((MINUTE..MINUTE * 2).contains(&time), "{time:?}");
+    assert_eq!(node.store.objects().await.len(), 1, "U2: one body");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_goes_on_when_store_and_metadata_answer_again() {
+    let node = Streams::new(&LIMITS);
+    let answers = std::iter::repeat_with(away).take(20).collect();
+    *node.metadata.answers.lock().expect("is whole") = answers;
+    node.store.is_away.store(true, Ordering::SeqCst);
+    let heals = async {
+        tokio::time::sleep(MINUTE / 2).await;
+        let failing = node.streams.uploads().failing;
+        assert!(failing.is_some_and(|time| time > MINUTE / 3), "{failing:?}");
+        let recovery = node.streams.recovery();
+        assert_eq!((recovery.batches, recovery.bytes), (0, 0));
+        node.store.is_away.store(false, Ordering::SeqCst);
+    };
+    let ((recovered, _), ()) = tokio::join!(recover(&node), heals);
+    assert_eq!(recovered.expect("recovers"), 3);
+    let recovery = node.streams.recovery();
+    assert_eq!((recovery.bytes, recovery.bytes_total), (3 * 4096, 3 * 4096));
+    assert_eq!(node.streams.uploads().failing, None);
+}

@@ -1,0 +1,20 @@
+//! A request over HTTP.
+
+use anyhow::{Context, Result};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The status and the body that a server answers with.
+///
+/// # Errors
+/// When it does not.
+pub async fn http_get(address: &str, path: &str) -> Result<(u16, String)> {
+    let mut socket = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    let status = answer.split(' ').nth(1).context("a status")?.parse()?;
+    let body = answer.split_once("\r\n\r\n").context("a body")?.1;
+    Ok((status, body.to_owned()))
+}
