@@ -3,12 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use highwater_coordinator::{Commit, GroupShard, OffsetCommit};
 use highwater_io::{Faults, FaultyDevice, RealDevice};
-use highwater_protocol::{ApiKey, ErrorCode};
+use highwater_partition_log::{Origin, PartitionLog};
+use highwater_protocol::messages::{HeartbeatRequest, OffsetFetchRequest, SyncGroupRequest};
+use highwater_protocol::records::BatchBuilder;
+use highwater_protocol::{ApiKey, ErrorCode, FrameWriter, Message, Reader, Request};
+use highwater_s3stream::{Share, StreamStore};
 use highwater_types::TopicId;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -180,6 +187,96 @@ async fn groups_are_loaded_with_what_was_appended_and_is_not_durable_yet() {
         }
     }
     assert_eq!(committed(&work.shard), Some(6));
+    world.node.stop().await.expect("stops");
+}
+
+// a record that nobody can read: the shard is tried again, and all else goes on
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_that_cannot_be_loaded_end_nothing_else() {
+    let world = World::start().await;
+    let parts = world.parts();
+    let mut batch = BatchBuilder::default();
+    batch.push(1, Some(b"\0\0\0"), Some(b""));
+    let batch = batch.build().expect("no codec fails");
+    let batch = parts.log.validate(&batch, i16::MAX, Origin::Coordinator);
+    let batch = batch.await.expect("is a batch");
+    let bytes = PartitionLog::append_bytes(&batch);
+    let permit = parts.streams.reserve(bytes, Share::Unbounded).await;
+    let appended = parts.log.append(permit.expect("has room"), batch);
+    let receipt = appended.expect("is appended").receipt;
+    receipt
+        .expect("it is new")
+        .wait()
+        .await
+        .expect("is durable");
+    let mut work = Work::new(parts.config.clone(), now(&parts));
+    let unreadable = load(&parts, &mut work).await;
+    assert!(unreadable.is_err_and(|why| why.contains("malformed")));
+    let groups = &world.broker().groups;
+    let beat = groups.heartbeat(world.broker(), GROUP, |_, _| panic!("on purpose"));
+    assert_eq!(beat.await, Err(ErrorCode::UnknownServerError));
+    for offset in 0..100 {
+        let refused = Err(ErrorCode::CoordinatorLoadInProgress);
+        assert_eq!(world.commit(offset).await, refused);
+    }
+    let failed = world.node.failed().now_or_never();
+    assert_eq!(failed, None, "the process goes on");
+    world.node.stop().await.expect("stops");
+}
+
+/// Asks as a client does, in a version that is not flexible.
+async fn ask<R: Request>(world: &World, request: &R, version: i16) -> R::Response {
+    let address = world.node.address().expect("it listens");
+    let mut socket = TcpStream::connect(address).await.expect("connects");
+    let mut out = FrameWriter::request(R::KEY, version, false, 1, "test");
+    request.write(&mut out, version);
+    for part in out.finish().expect("fits") {
+        socket.write_all(&part).await.expect("is sent");
+    }
+    let length = socket.read_i32().await.expect("is answered");
+    let mut frame = vec![0; usize::try_from(length).expect("a length")];
+    socket.read_exact(&mut frame).await.expect("is answered");
+    let mut reader = Reader::new(Bytes::from(frame));
+    assert_eq!(reader.i32(), Ok(1));
+    R::Response::read(&mut reader, version).expect("can be read")
+}
+
+// KAFKA-BEHAVIOUR 24
+#[tokio::test(flavor = "multi_thread")]
+async fn while_groups_are_loaded_clients_hear_what_they_can_bear() {
+    let world = World::start().await;
+    world.faults.syncs_hang.store(true, Ordering::SeqCst);
+    let log = world.parts().log;
+    let before = log.bounds().next;
+    let mut commit = Box::pin(world.commit(6));
+    while log.bounds().next == before {
+        assert_eq!(commit.as_mut().now_or_never(), None, "it is not durable");
+        tokio::task::yield_now().await;
+    }
+    let groups = &world.broker().groups;
+    let beat = groups.heartbeat(world.broker(), GROUP, |_, _| panic!("on purpose"));
+    assert_eq!(beat.await, Err(ErrorCode::UnknownServerError));
+    // loading waits for the commit
+    let sync = SyncGroupRequest {
+        group_id: GROUP.into(),
+        ..Default::default()
+    };
+    let rebalance = ErrorCode::RebalanceInProgress.code();
+    assert_eq!(ask(&world, &sync, 3).await.error_code, rebalance);
+    let beat = HeartbeatRequest {
+        group_id: GROUP.into(),
+        ..Default::default()
+    };
+    assert_eq!(ask(&world, &beat, 3).await.error_code, 0);
+    let fetch = OffsetFetchRequest {
+        group_id: GROUP.into(),
+        ..Default::default()
+    };
+    let loading = ErrorCode::CoordinatorLoadInProgress.code();
+    assert_eq!(ask(&world, &fetch, 5).await.error_code, loading);
+    world.faults.syncs_hang.store(false, Ordering::SeqCst);
+    assert_eq!(commit.await, Ok(()));
+    assert_eq!(world.fetched().await, Some(6));
     world.node.stop().await.expect("stops");
 }
 
