@@ -4,11 +4,12 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
 use highwater_broker::node::Machine;
 use highwater_protocol::StrBytes;
 use highwater_protocol::messages::delete_topics_request::DeleteTopicState;
 use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-use highwater_protocol::messages::{DeleteTopicsRequest, JoinGroupRequest};
+use highwater_protocol::messages::{DeleteTopicsRequest, HeartbeatRequest, JoinGroupRequest};
 use highwater_tests::TestNode;
 
 #[derive(Debug, Clone, Default)]
@@ -30,6 +31,17 @@ impl io::Write for Lines {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A fault of ours.
+#[derive(Debug)]
+struct Broken;
+
+impl Authorizer for Broken {
+    fn allows(&self, _: &Principal, _: Operation, resource: Resource<'_>) -> bool {
+        assert!(resource != Resource::Group("broken"), "on purpose");
+        true
     }
 }
 
@@ -56,7 +68,7 @@ async fn join(node: &TestNode) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_groups_recovery_and_the_end_are_logged() -> Result<()> {
+async fn topics_groups_recovery_faults_and_the_end_are_logged() -> Result<()> {
     let lines = Lines::default();
     let writer = lines.clone();
     tracing_subscriber::fmt()
@@ -85,7 +97,18 @@ async fn topics_groups_recovery_and_the_end_are_logged() -> Result<()> {
     let deleted = client.send(&request, 6).await?;
     assert_eq!(deleted.responses.first().context("answered")?.error_code, 0);
     let dir = node.stop().await?;
-    TestNode::start_in(dir, &settings, Machine::real()).await?;
+    let machine = Machine {
+        authorizer: Arc::new(Broken),
+        ..Machine::real()
+    };
+    let node = TestNode::start_in(dir, &settings, machine).await?;
+    let heartbeat = HeartbeatRequest {
+        group_id: "broken".into(),
+        ..Default::default()
+    };
+    let mut client = node.client().await?;
+    client.write(&heartbeat, 4).await?;
+    assert!(client.is_closed().await);
     let text = lines.text();
     for line in [
         "topic created topic=t partitions=3",
@@ -94,6 +117,8 @@ async fn topics_groups_recovery_and_the_end_are_logged() -> Result<()> {
         "topic deleted topic=t",
         "write-ahead log recovered batches=0",
         "stopped",
+        "request panicked: its connection is closed",
+        "api=\"Heartbeat\" api_version=4",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }

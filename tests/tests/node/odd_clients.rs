@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use highwater_broker::api::APIS;
 use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
@@ -76,6 +76,24 @@ fn join(group: &str, protocol: &str) -> JoinGroupRequest {
     }
 }
 
+fn frame<R: Request>(request: &R, version: i16) -> Result<Bytes> {
+    let flexible = version >= R::FLEXIBLE_FROM;
+    let mut out = FrameWriter::request(R::KEY, version, flexible, 1, NAME);
+    request.write(&mut out, version);
+    Ok(out.finish()?.concat().split_off(4).into())
+}
+
+/// A request whose first text is as long as can be, with one byte more in it: the writer refuses that, so it is put in by
+/// hand.
+fn too_long<R: Request>(request: &R, version: i16) -> Result<Bytes> {
+    let mut frame = frame(request, version)?.to_vec();
+    let encoded = |length: u8| [0x80 | length, 0x80, 0x02];
+    let at = frame.windows(3).position(|bytes| bytes == encoded(0));
+    let at = at.context("a length of 32,768 less one")?;
+    frame.splice(at..at + 3, encoded(1).into_iter().chain(*b"g"));
+    Ok(frame.into())
+}
+
 // `MessageDataGenerator` of Kafka 4.4 reads no text over 32,767 bytes, in flexible versions either
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_that_is_too_long_closes_its_connection_and_no_other() -> Result<()> {
@@ -86,17 +104,17 @@ async fn a_text_that_is_too_long_closes_its_connection_and_no_other() -> Result<
     assert_eq!(answer.topics[0].partitions[0].error_code, 0);
     let answer = client.send(&join(&longest, &longest), 6).await?;
     assert_eq!(answer.error_code, ErrorCode::MemberIdRequired.code());
-    // the writer refuses them too, so their lengths are put in by hand
-    for key in [8, 11, 12] {
-        let mut frame = vec![0, key, 0, 9, 0, 0, 0, 1, 0xff, 0xff, 0];
-        if key == 12 {
-            frame[3] = 4;
-        }
-        // 40,001 as a varint: a group id of 40,000 bytes
-        frame.extend_from_slice(&[0xc1, 0xb8, 0x02]);
-        frame.resize(frame.len() + 40_100, 0);
-        let outcome = ask_oddly(node.address, &frame.into()).await?;
-        assert_eq!(outcome, Outcome::Closed, "API {key}");
+    let heartbeat = HeartbeatRequest {
+        group_id: StrBytes::from(longest.as_str()),
+        ..Default::default()
+    };
+    for (frame, is_closed) in [
+        (frame(&commit(&longest, None), 9)?, Outcome::Answered),
+        (too_long(&commit(&longest, None), 9)?, Outcome::Closed),
+        (too_long(&join(&longest, "range"), 9)?, Outcome::Closed),
+        (too_long(&heartbeat, 4)?, Outcome::Closed),
+    ] {
+        assert_eq!(ask_oddly(node.address, &frame).await?, is_closed);
     }
     let answer = client.send(&MetadataRequest::default(), 12).await?;
     assert_eq!(answer.error_code, 0);

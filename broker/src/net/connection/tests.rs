@@ -193,19 +193,27 @@ async fn who_takes_no_answer_holds_up_nobody_in_line_for_memory() {
     assert!(running.try_join_next().is_none());
 }
 
-/// Serves one request at a time: each waits until it is let go, or, where it waits like a fetch, until the client's end.
+/// What a request waits for: to be let go, or for the client's end, as a fetch or as a produce that is admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    ToBeLetGo,
+    ForTheEnd,
+    ForTheEndAdmitted,
+}
+
+/// Serves one request at a time.
 struct Slow {
     served: watch::Sender<usize>,
     let_go: Notify,
-    is_fetch: bool,
+    waits: Waits,
 }
 
 impl Slow {
-    fn new(is_fetch: bool) -> Arc<Self> {
+    fn new(waits: Waits) -> Arc<Self> {
         Arc::new(Self {
             served: watch::Sender::new(0),
             let_go: Notify::new(),
-            is_fetch,
+            waits,
         })
     }
 }
@@ -227,14 +235,21 @@ impl Service for SlowService {
     fn serve(&self, connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
         let slow = Arc::clone(&self.0);
         let connection = connection.clone();
-        Box::pin(async move {
-            match slow.is_fetch {
-                true => connection.ends().await,
-                false => slow.let_go.notified().await,
+        let waits = slow.waits;
+        let answer = async move {
+            match waits {
+                Waits::ToBeLetGo => slow.let_go.notified().await,
+                Waits::ForTheEnd | Waits::ForTheEndAdmitted => connection.ends().await,
             }
             slow.served.send_modify(|served| *served += 1);
             let body = Bytes::from_static(&[0, 0, 0, 1, 9]);
-            Served::Now(Answer::Frame(vec![body], BytePermit::empty()))
+            Answer::Frame(vec![body], BytePermit::empty())
+        };
+        Box::pin(async move {
+            match waits {
+                Waits::ForTheEndAdmitted => Served::Later(Box::pin(answer)),
+                Waits::ToBeLetGo | Waits::ForTheEnd => Served::Now(answer.await),
+            }
         })
     }
 }
@@ -242,7 +257,7 @@ impl Service for SlowService {
 // the client pipelines and goes: what it sent is served, as Kafka serves what its selector has read
 #[tokio::test]
 async fn what_was_received_is_served_though_the_client_is_gone() {
-    let slow = Slow::new(false);
+    let slow = Slow::new(Waits::ToBeLetGo);
     let service = Arc::new(SlowService(Arc::clone(&slow)));
     let (mut client, running) = connect(Duration::from_secs(3600), &service).await;
     client
@@ -264,8 +279,8 @@ async fn what_was_received_is_served_though_the_client_is_gone() {
 
 #[tokio::test]
 async fn a_client_that_closed_its_side_alone_gets_its_answers() {
-    for is_fetch in [false, true] {
-        let slow = Slow::new(is_fetch);
+    for waits in [Waits::ToBeLetGo, Waits::ForTheEnd, Waits::ForTheEndAdmitted] {
+        let slow = Slow::new(waits);
         let service = Arc::new(SlowService(Arc::clone(&slow)));
         let (mut client, running) = connect(Duration::from_secs(3600), &service).await;
         client.shutdown().await.expect("its side");
@@ -283,7 +298,7 @@ async fn a_client_that_closed_its_side_alone_gets_its_answers() {
 // M3: nobody can hold a connection's slot for ever by going away
 #[tokio::test]
 async fn what_takes_for_ever_is_given_up_after_the_end_of_its_client() {
-    let slow = Slow::new(false);
+    let slow = Slow::new(Waits::ToBeLetGo);
     let service = Arc::new(SlowService(slow));
     let (client, running) = connect(Duration::from_millis(100), &service).await;
     drop(client);
@@ -334,7 +349,7 @@ impl AsyncWrite for Pipe {
 async fn a_frame_that_moves_is_not_idle_however_long_it_takes() {
     let idle = Duration::from_secs(10);
     let (mut client, socket) = tokio::io::duplex(1 << 10);
-    let slow = Slow::new(false);
+    let slow = Slow::new(Waits::ToBeLetGo);
     slow.let_go.notify_one();
     let limits = ConnectionLimits {
         idle: Some(idle),
