@@ -4,8 +4,18 @@
 //! `Bytes`, records are [`Records`], what may be null is an `Option`, lists are `Vec`. A field that a version lacks has
 //! its schema default after reading, and is left out when written. Unknown tagged fields are skipped.
 
+// numbers of clients: what cannot overflow says so (CONVENTIONS, Errors)
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod error_code;
 mod frame;
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::arithmetic_side_effects,
+        reason = "it counts the tagged fields of a schema"
+    )
+)]
 #[path = "generated/mod.rs"]
 pub mod messages;
 mod produce_outline;

@@ -89,7 +89,7 @@ async fn create(
         };
         return Err(Refusal::new(ErrorCode::InvalidPartitions, why));
     }
-    let count = wanted - existing;
+    let count = wanted.saturating_sub(existing);
     if i32::try_from(count).is_ok_and(|count| count > PARTITIONS_PER_REQUEST_MAX) {
         let why = "Excessively large number of additional partitions per request.";
         return Err(Refusal::new(ErrorCode::PolicyViolation, why));

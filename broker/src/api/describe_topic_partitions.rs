@@ -86,8 +86,9 @@ impl Handler for DescribeTopicPartitions {
                 break;
             }
             let described = describe(&ctx, &topic, from, left);
-            left -= described.partitions.len();
-            let next = from + i32::try_from(described.partitions.len()).unwrap_or(i32::MAX);
+            left = left.saturating_sub(described.partitions.len());
+            let next =
+                from.saturating_add(i32::try_from(described.partitions.len()).unwrap_or(i32::MAX));
             let whole = usize::try_from(next).is_ok_and(|next| next >= topic.partitions.len());
             response.topics.push(described);
             if !whole {

@@ -315,7 +315,7 @@ impl Look {
 /// One pass over memory. Only the first partition with data may exceed the limits, by one whole batch.
 async fn look(ctx: &RequestContext, targets: &[Target], limits: &Limits, max_bytes: usize) -> Look {
     let mut left = max_bytes;
-    let (mut total, mut available) = (0, 0_usize);
+    let (mut total, mut available) = (0_usize, 0_usize);
     let mut results = Vec::with_capacity(targets.len());
     for target in targets {
         ctx.give_way().await;
@@ -341,7 +341,7 @@ async fn look(ctx: &RequestContext, targets: &[Target], limits: &Limits, max_byt
                     bytes
                 };
                 available = available.saturating_add(counted);
-                total += bytes;
+                total = total.saturating_add(bytes);
                 left = left.saturating_sub(bytes);
                 Outcome::Read(outcome)
             }
@@ -373,7 +373,7 @@ async fn read_cold(
     let at_most = share_of(budget);
     let had = bytes_of(results);
     let room = limits.max_bytes.saturating_sub(had).min(at_most);
-    let wanted = u64::try_from(room + had).unwrap_or(u64::MAX);
+    let wanted = u64::try_from(room.saturating_add(had)).unwrap_or(u64::MAX);
     let wanted = wanted.min(budget.limit());
     let Ok(Ok(mut permit)) = tokio::time::timeout_at(until, budget.acquire(wanted)).await else {
         return BytePermit::empty();
@@ -381,7 +381,7 @@ async fn read_cold(
     let mut from = 0;
     while from < targets.len() {
         // what fails, or has less than it may take, leaves its room to those after it
-        let left = room.saturating_sub(bytes_of(results) - had);
+        let left = room.saturating_sub(bytes_of(results).saturating_sub(had));
         let next = read_some(targets, results, from, left, until, limits.isolation).await;
         if next == from {
             break;
@@ -416,7 +416,7 @@ async fn read_some(
         }
         let asked = usize::try_from(target.wanted.max_bytes).unwrap_or(0);
         let bytes = asked.min(left);
-        left -= bytes;
+        left = left.saturating_sub(bytes);
         let offset = target.wanted.offset;
         let first = std::mem::take(&mut at_least_one);
         reads.push(async move {

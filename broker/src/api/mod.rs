@@ -2,6 +2,9 @@
 //!
 //! ApiVersions, the README's matrix and the dispatch are made from [`APIS`]; a handler that is not in it does not exist.
 
+// numbers of clients: what cannot overflow says so (CONVENTIONS, Errors)
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod alter_configs;
 pub mod api_versions;
 mod context;

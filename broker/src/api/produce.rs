@@ -151,7 +151,7 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
             .await;
         part.state = match checked {
             Ok(batch) => {
-                bytes += PartitionLog::append_bytes(&batch);
+                bytes = PartitionLog::append_bytes(&batch).saturating_add(bytes);
                 State::Checked(partition, Box::new(batch))
             }
             Err(error) => refused_by_log(&partition, &error),

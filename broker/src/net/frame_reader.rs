@@ -115,16 +115,17 @@ impl FrameReader {
                     return Ok(Some(frame));
                 }
             } else if let Some(length) = self.length()? {
+                let end = PREFIX_BYTES.saturating_add(length);
                 if self.permit.is_none() && self.buffer.len() >= PREFIX_BYTES + KEY_BYTES {
                     self.admit(length, budgets).await?;
                     continue;
                 }
-                if self.buffer.len() >= PREFIX_BYTES + length {
+                if self.buffer.len() >= end {
                     self.buffer.advance(PREFIX_BYTES);
                     let body = self.buffer.split_to(length).freeze();
                     return Ok(Some(self.whole(body, false)));
                 }
-                let whole = PREFIX_BYTES + length - self.buffer.len();
+                let whole = end.saturating_sub(self.buffer.len());
                 let wanted = if self.permit.is_some() {
                     whole
                 } else {
@@ -187,8 +188,8 @@ impl FrameReader {
             return Ok(None);
         };
         let part = self.buffer.split_to(self.buffer.len().min(*left));
-        *left -= part.len();
-        self.taken += part.len();
+        *left = left.saturating_sub(part.len());
+        self.taken = self.taken.saturating_add(part.len());
         outline.take(part.freeze()).map_err(ReadError::Outline)?;
         if *left > 0 {
             return Ok(None);

@@ -2,6 +2,7 @@
 
 mod buffer_pool;
 mod connection;
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod frame_reader;
 mod listener;
 mod write;

@@ -1,5 +1,8 @@
 //! Kafka's log over one stream: validation, idempotence, offsets by time, retention.
 
+// numbers of clients: what cannot overflow says so (CONVENTIONS, Errors)
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod config;
 mod error;
 mod find;

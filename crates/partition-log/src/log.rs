@@ -235,7 +235,7 @@ impl PartitionLog {
         let count = u32::try_from(header.count).expect("the count was checked");
         let next = Roll {
             base,
-            end: base + StreamOffset::from(count),
+            end: base.saturating_add(count.into()),
             bytes: bytes.len() as u64,
             max_timestamp,
             first_timestamp: max_timestamp,
@@ -257,7 +257,7 @@ impl PartitionLog {
         };
         let receipt = self.stream.append(permit, base, &stored);
         if let Some(producer) = &producer {
-            let range = base..base + StreamOffset::from(count);
+            let range = base..next.end;
             if let Some(forgotten) = state.producers.add(producer, &range) {
                 let Forgotten { before, left_bytes } = forgotten;
                 self.stream.forget_state(before, left_bytes);
@@ -412,7 +412,7 @@ impl PartitionLog {
                 return Ok(found);
             }
             // what the batch has of that time lies below `from`
-            from = next.max(from + 1);
+            from = next.max(from.saturating_add(1));
         }
     }
 
@@ -426,10 +426,10 @@ impl PartitionLog {
         let start = self.stream.bounds().start;
         let limit = FetchLimit {
             bytes: 1,
-            before: base + 1,
+            before: base.saturating_add(1),
             at_least_one: true,
         };
-        let mut next = base + 1;
+        let mut next = base.saturating_add(1);
         let read = self
             .stream
             .fetch(base.max(start), limit)

@@ -80,12 +80,13 @@ impl ProducerBatch {
     }
 }
 
+/// What a producer of so many batches takes in a checkpoint.
+fn producer_bytes(batches: usize) -> usize {
+    PRODUCER_BYTES.saturating_add(batches.saturating_mul(BATCH_BYTES))
+}
+
 fn after(sequence: i32) -> i32 {
-    if sequence == i32::MAX {
-        0
-    } else {
-        sequence + 1
-    }
+    sequence.checked_add(1).unwrap_or(0)
 }
 
 impl ProducerState {
@@ -163,9 +164,13 @@ impl ProducerState {
 
     /// What a checkpoint of it takes.
     pub(crate) fn encoded_bytes(&self) -> usize {
-        let bytes = |producer: &Producer| PRODUCER_BYTES + producer.batches.len() * BATCH_BYTES;
+        let bytes = |producer: &Producer| producer_bytes(producer.batches.len());
         let all: usize = self.producers.values().map(bytes).sum();
-        if all == 0 { 0 } else { HEADER_BYTES + all }
+        if all == 0 {
+            0
+        } else {
+            HEADER_BYTES.saturating_add(all)
+        }
     }
 
     /// The state of a checkpoint and the deltas after it; none where one is of a version that is not known.
@@ -200,7 +205,7 @@ impl Producer {
             first_sequence: batch.first_sequence,
             last_sequence: batch.last_sequence,
             base: range.start,
-            count: i32::try_from(range.end - range.start).unwrap_or(i32::MAX),
+            count: i32::try_from(range.end.saturating_sub(range.start)).unwrap_or(i32::MAX),
         });
         self.last_append = self.last_append.max(batch.append_time);
     }
@@ -273,7 +278,7 @@ impl Checkpointed {
         };
         self.left = left;
         let batches = usize::from(*self.rest.get(PRODUCER_BYTES - 1)?);
-        let bytes = PRODUCER_BYTES + batches * BATCH_BYTES;
+        let bytes = producer_bytes(batches);
         if bytes > self.rest.len() {
             return None;
         }
@@ -310,7 +315,7 @@ impl KafkaDeltaFold {
                 .or_default()
                 .push((batch, range));
         }
-        let mut out = BytesMut::with_capacity(HEADER_BYTES + checkpoint.len());
+        let mut out = BytesMut::with_capacity(HEADER_BYTES.saturating_add(checkpoint.len()));
         out.put_u8(CHECKPOINT_VERSION);
         out.put_u32(0);
         let mut count: u32 = 0;
@@ -328,21 +333,24 @@ impl KafkaDeltaFold {
         while let Some((id, fields)) = known.next()? {
             while let Some(fresh) = since.first_entry().filter(|fresh| *fresh.key() < id) {
                 let (id, batches) = fresh.remove_entry();
-                count += put(id, Producer::default(), &batches, &mut out);
+                let is_there = put(id, Producer::default(), &batches, &mut out);
+                count = count.saturating_add(is_there);
             }
             match since.remove(&id) {
                 Some(batches) => {
-                    count += put(id, Producer::decode(fields)?, &batches, &mut out);
+                    let is_there = put(id, Producer::decode(fields)?, &batches, &mut out);
+                    count = count.saturating_add(is_there);
                 }
                 None if last_append(&fields) >= before => {
                     out.put_slice(&fields);
-                    count += 1;
+                    count = count.saturating_add(1);
                 }
                 None => {}
             }
         }
         for (id, batches) in since {
-            count += put(id, Producer::default(), &batches, &mut out);
+            let is_there = put(id, Producer::default(), &batches, &mut out);
+            count = count.saturating_add(is_there);
         }
         if count == 0 {
             return Some(Bytes::new());

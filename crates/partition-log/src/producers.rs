@@ -39,7 +39,10 @@ impl ProducerMemory {
     /// What each log may take when there is too little.
     fn even_share(&self) -> u64 {
         let logs = Arc::strong_count(&self.0).max(1) as u64;
-        (self.limit() / logs).max(PRODUCERS_MIN * PRODUCER_BYTES)
+        self.limit()
+            .checked_div(logs)
+            .unwrap_or(0)
+            .max(PRODUCERS_MIN * PRODUCER_BYTES)
     }
 }
 
@@ -104,11 +107,15 @@ impl Producers {
 
     /// Counts what is known now; whether all logs have too much, and this one more than its share.
     fn is_too_much(&mut self) -> bool {
-        let (held, wanted) = (self.held.bytes(), self.state.len() as u64 * PRODUCER_BYTES);
+        let (held, wanted) = (
+            self.held.bytes(),
+            (self.state.len() as u64).saturating_mul(PRODUCER_BYTES),
+        );
         if wanted > held {
-            self.held.merge(self.memory.0.force(wanted - held));
+            self.held
+                .merge(self.memory.0.force(wanted.saturating_sub(held)));
         } else {
-            drop(self.held.split(held - wanted));
+            drop(self.held.split(held.saturating_sub(wanted)));
         }
         self.memory.used() > self.memory.limit() && wanted > self.memory.even_share()
     }

@@ -34,7 +34,7 @@ pub(crate) fn rebuild(
         }
         encoder.write_all(&piece[..bytes]).expect(IN_MEMORY);
         let so_far = BatchHeader {
-            bytes: BATCH_HEADER_BYTES + encoder.written(),
+            bytes: BATCH_HEADER_BYTES.saturating_add(encoder.written()),
             ..*header
         };
         check_size(&so_far, config)?;

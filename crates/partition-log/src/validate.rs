@@ -134,7 +134,7 @@ pub(crate) fn check_size(header: &BatchHeader, config: &LogConfig) -> Result<(),
 }
 
 fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<(), AppendError> {
-    if header.count <= 0 || header.count - 1 != header.last_offset_delta {
+    if header.count <= 0 || header.count.saturating_sub(1) != header.last_offset_delta {
         return Err(invalid(
             "the batch's record count is not its last offset delta + 1",
         ));
@@ -208,7 +208,7 @@ fn check_records(
                 let message = "a producer may not set the timestamp type to LogAppendTime";
                 untimely.push((expected, message.to_owned()));
             }
-            expected += 1;
+            expected = expected.saturating_add(1);
         },
     );
     walked.map_err(|error| of_records(&error))?;

@@ -95,8 +95,8 @@ impl BatchHeader {
         if magic != MAGIC {
             return Err(BatchError::Magic(magic));
         }
-        let whole =
-            usize::try_from(length).map_err(|_cause| BatchError::Length(length))? + LENGTH_FROM;
+        let whole = usize::try_from(length).map_err(|_cause| BatchError::Length(length))?;
+        let whole = whole.saturating_add(LENGTH_FROM);
         if whole < BATCH_HEADER_BYTES {
             return Err(BatchError::Length(length));
         }
@@ -179,8 +179,9 @@ impl BatchHeader {
         if self.base_sequence < 0 {
             return -1;
         }
-        let last = i64::from(self.base_sequence) + i64::from(self.last_offset_delta);
-        i32::try_from(last % (i64::from(i32::MAX) + 1)).unwrap_or(0)
+        let last = i64::from(self.base_sequence).saturating_add(self.last_offset_delta.into());
+        // of 31 bits, and no batch has as many records
+        i32::try_from(last & i64::from(i32::MAX)).unwrap_or(0)
     }
 
     /// A decoder of its records, of at most `limit` bytes.
@@ -229,7 +230,8 @@ impl BatchHeader {
 /// When a batch is over 2 GiB, which no limit of ours allows.
 #[must_use]
 pub fn head(base_offset: i64, batch_bytes: usize, leader_epoch: i32) -> [u8; HEAD_BYTES] {
-    let length = i32::try_from(batch_bytes - LENGTH_FROM).expect("batches are below 2 GiB");
+    let length =
+        i32::try_from(batch_bytes.saturating_sub(LENGTH_FROM)).expect("batches are below 2 GiB");
     let mut head = [0; HEAD_BYTES];
     head[..8].copy_from_slice(&base_offset.to_be_bytes());
     head[8..12].copy_from_slice(&length.to_be_bytes());
@@ -252,7 +254,8 @@ pub(super) fn restamp(batch: &[u8], kind: TimestampType, max_timestamp: i64) -> 
 
 /// Writes length and CRC of a whole batch.
 pub(super) fn seal(batch: &mut BytesMut) {
-    let length = i32::try_from(batch.len() - LENGTH_FROM).expect("batches are below 2 GiB");
+    let length =
+        i32::try_from(batch.len().saturating_sub(LENGTH_FROM)).expect("batches are below 2 GiB");
     batch[8..12].copy_from_slice(&length.to_be_bytes());
     let crc = crc(&batch[CRC_FROM..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
@@ -272,7 +275,7 @@ impl BatchHeader {
             attributes: (self.attributes & !7) | i16::from(codec as u8),
             ..*self
         };
-        let mut out = BytesMut::with_capacity(BATCH_HEADER_BYTES + records.len());
+        let mut out = BytesMut::with_capacity(BATCH_HEADER_BYTES.saturating_add(records.len()));
         header.put(&mut out);
         out.put_slice(records);
         seal(&mut out);
@@ -320,7 +323,9 @@ fn crc(bytes: &[u8]) -> u32 {
 }
 
 fn four(bytes: &[u8], at: usize) -> [u8; 4] {
-    [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]
+    let mut four = [0; 4];
+    four.copy_from_slice(&bytes[at..][..4]);
+    four
 }
 
 fn i32_at(bytes: &[u8], at: usize) -> i32 {
@@ -329,6 +334,6 @@ fn i32_at(bytes: &[u8], at: usize) -> i32 {
 
 fn i64_at(bytes: &[u8], at: usize) -> i64 {
     let mut eight = [0; 8];
-    eight.copy_from_slice(&bytes[at..at + 8]);
+    eight.copy_from_slice(&bytes[at..][..8]);
     i64::from_be_bytes(eight)
 }

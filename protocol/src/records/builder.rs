@@ -90,7 +90,7 @@ impl BatchBuilder {
         self.max_timestamp = self.max_timestamp.max(timestamp);
         let mut record = BytesMut::new();
         record.put_u8(0);
-        varlong(&mut record, timestamp - self.base_timestamp);
+        varlong(&mut record, timestamp.saturating_sub(self.base_timestamp));
         varlong(&mut record, self.count.into());
         field(&mut record, key);
         field(&mut record, value);
@@ -101,7 +101,7 @@ impl BatchBuilder {
         }
         length(&mut self.body, record.len());
         self.body.put_slice(&record);
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
     }
 
     /// The batch, at offset 0 and leader epoch -1.
@@ -116,7 +116,7 @@ impl BatchBuilder {
             leader_epoch: -1,
             crc: 0,
             attributes: codec,
-            last_offset_delta: self.count - 1,
+            last_offset_delta: self.count.saturating_sub(1),
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
             producer_id: self.producer.id,

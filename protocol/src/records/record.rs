@@ -108,7 +108,7 @@ impl Iterator for RecordsIter {
         if self.left <= 0 {
             return None;
         }
-        self.left -= 1;
+        self.left = self.left.saturating_sub(1);
         let mut cursor = Cursor {
             bytes: &self.body,
             at: self.at,
@@ -158,7 +158,7 @@ impl Cursor<'_> {
 
     fn record(&mut self, body: &Bytes) -> Option<Record> {
         let end = self.end()?;
-        self.at += 1;
+        self.at = self.at.saturating_add(1);
         let timestamp_delta = self.varlong()?;
         let offset_delta = self.varint()?;
         let slice = |range: (usize, usize)| body.slice(range.0..range.1);

@@ -117,7 +117,7 @@ pub(super) struct Cursor<'a> {
 
 #[inline]
 fn unzigzag(value: u64) -> i64 {
-    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+    (value >> 1).cast_signed() ^ (value & 1).cast_signed().wrapping_neg()
 }
 
 impl Scan for Cursor<'_> {
@@ -141,6 +141,7 @@ impl Scan for Cursor<'_> {
 
 impl Cursor<'_> {
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "the bytes are there")]
     pub(super) fn varlong(&mut self) -> Option<i64> {
         // nearly all are of one or two bytes
         let left = self.bytes.get(self.at..)?;
@@ -160,20 +161,15 @@ impl Cursor<'_> {
     #[cold]
     fn long_varlong(&mut self) -> Option<i64> {
         let mut value = 0u64;
-        let mut shift = 0;
-        loop {
+        for shift in (0..64).step_by(7) {
             let byte = *self.bytes.get(self.at)?;
-            self.at += 1;
+            self.at = self.at.saturating_add(1);
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                break;
-            }
-            shift += 7;
-            if shift > 63 {
-                return None;
+                return Some(unzigzag(value));
             }
         }
-        Some(unzigzag(value))
+        None
     }
 }
 
@@ -195,15 +191,20 @@ struct Window<'a> {
 impl Window<'_> {
     /// Makes sure that there is another byte, and as many as come; whether there is.
     fn fill(&mut self) -> bool {
-        self.passed += self.from;
+        self.passed = self.passed.saturating_add(self.from);
         self.buffer.copy_within(self.from..self.to, 0);
-        self.to -= self.from;
+        self.to = self.left();
         self.from = 0;
         match self.decoder.read(&mut self.buffer[self.to..]) {
-            Ok(bytes) => self.to += bytes,
+            Ok(bytes) => self.to = self.to.saturating_add(bytes),
             Err(error) => self.failed = Some(error),
         }
         self.to > 0
+    }
+
+    /// Bytes in the buffer that were not read.
+    fn left(&self) -> usize {
+        self.to.saturating_sub(self.from)
     }
 
     fn failure(&mut self) -> RecordError {
@@ -218,7 +219,7 @@ impl Scan for Window<'_> {
     }
 
     fn varlong(&mut self) -> Option<i64> {
-        if self.to - self.from < VARLONG_BYTES_MAX {
+        if self.left() < VARLONG_BYTES_MAX {
             self.fill();
         }
         let mut cursor = Cursor {
@@ -232,9 +233,9 @@ impl Scan for Window<'_> {
 
     fn skip(&mut self, mut bytes: usize) -> Option<()> {
         loop {
-            let here = bytes.min(self.to - self.from);
-            self.from += here;
-            bytes -= here;
+            let here = bytes.min(self.left());
+            self.from = self.from.saturating_add(here);
+            bytes = bytes.saturating_sub(here);
             if bytes == 0 {
                 return Some(());
             }

@@ -25,7 +25,7 @@ pub(super) fn text_of(bytes: &Bytes) -> StrBytes {
     if let Ok(text) = StrBytes::try_from(bytes.clone()) {
         return text;
     }
-    let mut out = String::with_capacity(bytes.len() + REPLACEMENT.len());
+    let mut out = String::with_capacity(bytes.len().saturating_add(REPLACEMENT.len()));
     let mut rest = &bytes[..];
     while !rest.is_empty() {
         let chunk = rest.utf8_chunks().next();

@@ -88,7 +88,7 @@ impl FrameWriter {
     /// Bytes written.
     #[must_use]
     pub fn written(&self) -> usize {
-        self.parts_bytes + self.tail.len()
+        self.parts_bytes.saturating_add(self.tail.len())
     }
 
     /// The frame, with its length in its first four bytes.
@@ -96,7 +96,7 @@ impl FrameWriter {
     /// # Errors
     /// [`EncodeError`] of the first length that its field can't say.
     pub fn finish(mut self) -> Result<Vec<Bytes>, EncodeError> {
-        let length = self.fitting(self.written() - PREFIX_BYTES);
+        let length = self.fitting(self.written().saturating_sub(PREFIX_BYTES));
         if let Some(refused) = self.refused {
             return Err(refused);
         }
@@ -140,14 +140,14 @@ impl FrameWriter {
             return;
         }
         self.seal_tail();
-        self.parts_bytes += bytes.len();
+        self.parts_bytes = self.parts_bytes.saturating_add(bytes.len());
         self.parts.push(bytes);
     }
 
     fn seal_tail(&mut self) {
         if !self.tail.is_empty() {
             let tail = self.tail.split().freeze();
-            self.parts_bytes += tail.len();
+            self.parts_bytes = self.parts_bytes.saturating_add(tail.len());
             self.parts.push(tail);
         }
     }
@@ -167,7 +167,7 @@ impl FrameWriter {
             return;
         }
         match self.errors.iter_mut().find(|(known, _)| *known == code) {
-            Some((_, count)) => *count += 1,
+            Some((_, count)) => *count = count.saturating_add(1),
             None => self.errors.push((code, 1)),
         }
     }
@@ -198,7 +198,9 @@ impl FrameWriter {
     }
 
     fn compact_length(&mut self, length: Option<usize>) {
-        let encoded = length.map_or(0, |length| self.fitting(length).cast_unsigned() + 1);
+        let encoded = length.map_or(0, |length| {
+            self.fitting(length).cast_unsigned().saturating_add(1)
+        });
         self.unsigned_varint(encoded);
     }
 

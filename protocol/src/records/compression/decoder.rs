@@ -85,7 +85,7 @@ impl<'a> Decoder<'a> {
             };
             match read.map_err(|error| failed(self.codec, self.limit, &error))? {
                 0 => break,
-                bytes => filled += bytes,
+                bytes => filled = filled.saturating_add(bytes),
             }
         }
         let left = self.left.checked_sub(filled);
@@ -114,8 +114,9 @@ fn zstd_window(input: &[u8]) -> usize {
             size.ok().flatten().unwrap_or(MAX)
         }
         [_, _, _, _, _, window, ..] => {
-            let base = 1u64 << (10 + u32::from(window >> 3));
-            base + base / 8 * u64::from(window & 7)
+            // at most 2^41 and seven eighths of it more
+            let base = 1024u64 << (window >> 3);
+            base.saturating_add((base / 8).saturating_mul(u64::from(window & 7)))
         }
         _ => 0,
     };

@@ -54,7 +54,7 @@ fn number(rest: &mut &[u8]) -> io::Result<u32> {
 /// Bytes of the largest block that a frame's descriptor allows.
 fn block_bytes_max(descriptor: u8) -> io::Result<usize> {
     match (descriptor & 0b1000_1111, descriptor >> 4 & 7) {
-        (0, size @ 4..=7) => Ok(1 << (2 * u32::from(size) + 8)),
+        (0, size @ 4..=7) => Ok(256 << (size << 1)),
         _ => Err(wrong("a block size that does not exist")),
     }
 }
@@ -78,7 +78,7 @@ impl<'a> Lz4<'a> {
         if flags & CONTENT_SIZE != 0 {
             take(&mut rest, CONTENT_SIZE_BYTES)?;
         }
-        let descriptor = &descriptor[..descriptor.len() - rest.len()];
+        let descriptor = &descriptor[..descriptor.len().saturating_sub(rest.len())];
         let [checksum] = *take(&mut rest, 1)? else {
             return Err(cut_short());
         };
@@ -105,9 +105,9 @@ impl<'a> Lz4<'a> {
         while self.from == self.to && !self.finished {
             self.next_block()?;
         }
-        let bytes = out.len().min(self.to - self.from);
+        let bytes = out.len().min(self.to.saturating_sub(self.from));
         out[..bytes].copy_from_slice(&self.block[self.from..][..bytes]);
-        self.from += bytes;
+        self.from = self.from.saturating_add(bytes);
         Ok(bytes)
     }
 
@@ -126,7 +126,7 @@ impl<'a> Lz4<'a> {
         }
         let block = take(&mut self.rest, bytes)?;
         let room = match length & STORED {
-            0 => self.block_bytes_max.min(bytes * RATIO_MAX),
+            0 => self.block_bytes_max.min(bytes.saturating_mul(RATIO_MAX)),
             _ => bytes,
         };
         if self.block.len() < room {

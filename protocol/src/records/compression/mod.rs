@@ -65,10 +65,11 @@ pub fn decompress(codec: Codec, input: &Bytes, limit: usize) -> Result<Bytes, Co
     loop {
         let filled = out.len();
         grow(&mut out, READ_BYTES, limit);
-        out.resize(filled + READ_BYTES.min(out.capacity() - filled), 0);
+        let room = out.capacity().saturating_sub(filled).min(READ_BYTES);
+        out.resize(filled.saturating_add(room), 0);
         // at the limit there is room for one byte more, so that it is seen to be passed
         let read = decoder.read(&mut out[filled..])?;
-        out.truncate(filled + read);
+        out.truncate(filled.saturating_add(read));
         if read == 0 {
             return Ok(out.into());
         }
@@ -81,10 +82,10 @@ const READ_BYTES: usize = 16 << 10;
 /// Makes room for `more` bytes: doubles, so that growing stays cheap, but never beyond one more than `limit`.
 fn grow(out: &mut Vec<u8>, more: usize, limit: usize) {
     let one_more = limit.saturating_add(1);
-    let needed = (out.len() + more).min(one_more);
+    let needed = out.len().saturating_add(more).min(one_more);
     if needed > out.capacity() {
         let doubled = out.capacity().saturating_mul(2).min(one_more);
-        out.reserve_exact(doubled.max(needed) - out.len());
+        out.reserve_exact(doubled.max(needed).saturating_sub(out.len()));
     }
 }
 

@@ -91,9 +91,9 @@ impl<'a> Snappy<'a> {
             self.to = snap::raw::Decoder::new().decompress(block, &mut self.block)?;
             self.from = 0;
         }
-        let bytes = out.len().min(self.to - self.from);
+        let bytes = out.len().min(self.to.saturating_sub(self.from));
         out[..bytes].copy_from_slice(&self.block[self.from..][..bytes]);
-        self.from += bytes;
+        self.from = self.from.saturating_add(bytes);
         Ok(bytes)
     }
 
@@ -147,7 +147,9 @@ impl SnappyWriter {
 
     pub(super) fn write_all(&mut self, mut input: &[u8]) -> io::Result<()> {
         while !input.is_empty() {
-            let bytes = input.len().min(BLOCK_BYTES - self.block.len());
+            let bytes = input
+                .len()
+                .min(BLOCK_BYTES.saturating_sub(self.block.len()));
             self.block.extend_from_slice(&input[..bytes]);
             input = &input[bytes..];
             if self.block.len() == BLOCK_BYTES {
