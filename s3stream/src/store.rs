@@ -95,7 +95,8 @@ pub(crate) struct Shared {
     pub(crate) next_upload: AtomicU64,
     /// The number of the last upload that was committed.
     pub(crate) committed_upload: AtomicU64,
-    pub(crate) uploading: tokio::sync::Mutex<()>,
+    /// Held by the one upload that goes on; what it has begun, whoever goes on with it.
+    pub(crate) uploading: tokio::sync::Mutex<Option<upload::Begun>>,
     /// The WAL's floor, as last committed.
     pub(crate) committed_floor: Mutex<WalPosition>,
     /// Whether the last put found the object store full (D3).
@@ -217,7 +218,7 @@ impl ObjectStreamStore {
                 wake_upload: Notify::new(),
                 next_upload: AtomicU64::new(0),
                 committed_upload: AtomicU64::new(0),
-                uploading: tokio::sync::Mutex::new(()),
+                uploading: tokio::sync::Mutex::default(),
                 committed_floor,
                 store_full: watch::Sender::new(false),
                 evictable: Mutex::default(),
@@ -349,7 +350,10 @@ impl ObjectStreamStore {
             Ok(())
         });
         let ended = wal.shutdown().await.map_err(StreamError::Wal);
-        // streams and store hold each other
+        // streams and store hold each other, and so does what was begun
+        if let Ok(mut begun) = self.shared.uploading.try_lock() {
+            *begun = None;
+        }
         self.shared
             .streams
             .write()

@@ -5,7 +5,7 @@ pub const FRAME_BYTES_MAX: usize = 256 << 20;
 /// The largest delta of one batch, bytes (rule F1).
 pub const DELTA_BYTES_MAX: usize = 64;
 /// The most uploads of one node epoch that are not committed (rule U2): the one under way, and one that the uploader gave
-/// up when the node stopped. The metadata refuses a number that is further ahead, and condemns as many when it closes an
+/// up, when the node stopped, before its body was whole. The metadata refuses a number that is further ahead, and condemns as many when it closes an
 /// epoch.
 pub const UPLOADS_IN_FLIGHT_MAX: u64 = 2;
 /// The batches remembered for each producer (KafkaBehaviour 14).

@@ -9,7 +9,7 @@ mod share;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use highwater_object_format::{ObjectHeader, ObjectWriter, SummedBytes};
+use highwater_object_format::{ObjectHeader, ObjectWriter, SummedBytes, WrittenObject};
 use highwater_runtime::reasons;
 use highwater_types::{ObjectId, WalPosition};
 use highwater_wal::HEAD_BYTES;
@@ -59,23 +59,60 @@ pub(crate) async fn all(shared: &Arc<Shared>) -> Result<(), StreamError> {
     Ok(())
 }
 
-/// Uploads the oldest of what is durable, as one object; whether there was anything. One at a time.
+/// An upload that was begun. It goes on under its number where the task that began it was stopped in its middle: another
+/// object would leave this one behind (U2).
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// None where all before the floor was of streams that were deleted since.
+    object: Option<(ObjectId, WrittenObject)>,
+    floor: WalPosition,
+    shares: Vec<Share>,
+}
+
+/// Uploads the oldest of what is durable, as one object; whether there was anything. One at a time. Cancellation safe: the
+/// next call goes on.
 async fn next(shared: &Arc<Shared>) -> Result<bool, StreamError> {
-    let _one = shared.uploading.lock().await;
-    // whatever lies before the cut has been handed out: that is done under the same lock
-    let cut = shared.backlog().cut();
-    if let Some(floor) = cut {
-        upload(shared, floor).await?;
-        shared.backlog().uploaded(floor);
-        shared.evict_for_room();
+    let mut begun = shared.uploading.lock().await;
+    if begun.is_none() {
+        // whatever lies before the cut has been handed out: that is done under the same lock
+        let cut = shared.backlog().cut();
+        if let Some(floor) = cut {
+            *begun = Some(begin(shared, floor).await?);
+        }
+    }
+    let is_any = begun.is_some();
+    if let Some(upload) = &*begun {
+        upload.put_and_commit(shared).await?;
+    }
+    if let Some(done) = begun.take() {
+        let floor = done.floor;
+        done.release(shared);
         let trimmed = shared.wal().trim(floor).await;
         trimmed.map_err(StreamError::Wal)?;
     }
     carry(shared, shared.committed_floor()).await?;
-    Ok(cut.is_some())
+    Ok(is_any)
 }
 
-async fn upload(shared: &Shared, floor: WalPosition) -> Result<(), StreamError> {
+impl Begun {
+    async fn put_and_commit(&self, shared: &Shared) -> Result<(), StreamError> {
+        match &self.object {
+            Some((object, written)) => put_and_commit(shared, *object, written, self.floor).await,
+            None => commit_floor(shared, self.floor).await,
+        }
+    }
+
+    fn release(self, shared: &Shared) {
+        for share in self.shares {
+            share.release(shared);
+        }
+        shared.backlog().uploaded(self.floor);
+        shared.evict_for_room();
+    }
+}
+
+/// Encodes what is durable before a position.
+async fn begin(shared: &Shared, floor: WalPosition) -> Result<Begun, StreamError> {
     let streams: Vec<Arc<ObjectStream>> = {
         let streams = shared.streams.read();
         let streams = streams.unwrap_or_else(PoisonError::into_inner);
@@ -94,14 +131,11 @@ async fn upload(shared: &Shared, floor: WalPosition) -> Result<(), StreamError> 
         share.write(shared, writer).await?;
         shares.push(share);
     }
-    let Some((object, writer)) = writer else {
-        return commit_floor(shared, floor).await;
-    };
-    put_and_commit(shared, object, &writer.finish(), floor).await?;
-    for share in shares {
-        share.release(shared);
-    }
-    Ok(())
+    Ok(Begun {
+        object: writer.map(|(object, writer)| (object, writer.finish())),
+        floor,
+        shares,
+    })
 }
 
 fn header(shared: &Shared, id: ObjectId) -> ObjectHeader {

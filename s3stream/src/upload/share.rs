@@ -16,6 +16,7 @@ use crate::stream::ObjectStream;
 const BATCHES_AT_ONCE: usize = 32;
 
 /// One batch of an upload.
+#[derive(Debug)]
 struct Batch {
     entry: BatchEntry,
     delta: Bytes,
@@ -25,6 +26,7 @@ struct Batch {
 }
 
 /// One stream's share of an upload.
+#[derive(Debug)]
 pub(super) struct Share {
     stream: Arc<ObjectStream>,
     batches: Vec<Batch>,

@@ -21,14 +21,23 @@ pub(super) async fn start(
     dir: TempDir,
     settings: &[(&str, &str)],
 ) -> Result<(TestNode, Arc<Faults>)> {
+    let faults = Arc::new(Faults::default());
+    Ok((start_on(dir, settings, &faults).await?, faults))
+}
+
+/// As [`start`], on a device that has some already.
+async fn start_on(
+    dir: TempDir,
+    settings: &[(&str, &str)],
+    faults: &Arc<Faults>,
+) -> Result<TestNode> {
     let store = TestNode::local_store(&dir);
     let settings = [settings, &[("highwater.object.storage", store.as_str())]].concat();
-    let faults = Arc::new(Faults::default());
     let machine = Machine {
-        device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults))),
+        device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(faults))),
         ..Machine::real()
     };
-    Ok((TestNode::start_in(dir, &settings, machine).await?, faults))
+    TestNode::start_in(dir, &settings, machine).await
 }
 
 pub(super) fn objects(node: &TestNode) -> PathBuf {
@@ -204,6 +213,69 @@ async fn a_full_disk_refuses_writes_alone_until_it_has_room_again() -> Result<()
     faults.is_full.store(false, Ordering::SeqCst);
     resumes(&mut client, end).await?;
     read_all(&mut client, end + 1).await
+}
+
+/// A log of 1 GiB, of which nothing is uploaded before a quarter of it, or of the memory, is taken.
+const ROOMY: [(&str, &str); 3] = [
+    ("highwater.memory.limit", "512MiB"),
+    ("highwater.wal.size", "1GiB"),
+    ("highwater.upload.interval.ms", "600000"),
+];
+
+fn wal(dir: &TempDir) -> PathBuf {
+    dir.path().join("data").join("wal")
+}
+
+// D3: room that a former process did not come to use again is there at once
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_on_a_full_disk_writes_over_what_is_uploaded() -> Result<()> {
+    let (node, _faults) = start(TempDir::new()?, &ROOMY).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    for _ in 0..40 {
+        let answer = produce_within(&mut client, mebibyte()?, 20_000).await?;
+        assert_eq!(answer.error_code, 0);
+    }
+    // killed: the start uploads all of it
+    let dir = super::starts::left_by(&node)?;
+    drop((client, node));
+    let before = super::starts::files(&wal(&dir))?.len();
+    let faults = Arc::new(Faults::default());
+    faults.fill_below(Some(wal(&dir)));
+    let node = start_on(dir, &ROOMY, &faults).await?;
+    // from now on nothing is uploaded, so that nothing else makes room
+    faults.is_full.store(true, Ordering::SeqCst);
+    let mut client = node.client().await?;
+    for at in 0..44 {
+        let answer = produce_within(&mut client, mebibyte()?, 20_000).await?;
+        assert_eq!((answer.error_code, answer.base_offset), (0, 40 + at));
+    }
+    assert_eq!(super::starts::files(&wal(&node.dir))?.len(), before);
+    Ok(())
+}
+
+// D3, M1: none of them is refused for what was promised to another, and uploads make room for all
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_takes_at_once_more_than_its_files_do_as_it_is_uploaded() -> Result<()> {
+    let (node, faults) = start(TempDir::new()?, &ROOMY).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    for _ in 0..40 {
+        let answer = produce_within(&mut client, mebibyte()?, 20_000).await?;
+        assert_eq!(answer.error_code, 0);
+    }
+    faults.fill_below(Some(wal(&node.dir)));
+    for _ in 0..2 {
+        let all = (0..96).map(|_| async {
+            let mut client = node.client().await?;
+            produce_within(&mut client, mebibyte()?, 60_000).await
+        });
+        for answer in futures::future::try_join_all(all).await? {
+            assert_eq!(answer.error_code, 0, "{answer:?}");
+        }
+    }
+    assert_eq!(high_watermark(&mut client).await?, 40 + 192);
+    Ok(())
 }
 
 // D3, M2: a full store under the data objects refuses nothing while ring and memory have room

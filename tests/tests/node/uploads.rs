@@ -4,8 +4,10 @@ use anyhow::Result;
 use bytes::Bytes;
 use highwater_broker::node::Machine;
 use highwater_object_format::{Footer, StreamDirectory};
+use highwater_object_storage::layout;
 use highwater_protocol::records::BatchBuilder;
 use highwater_tests::TestNode;
+use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind};
 use tempfile::TempDir;
 
 use super::starts::{left_by, start};
@@ -59,6 +61,47 @@ fn directories(dir: &TempDir) -> Result<Vec<StreamDirectory>> {
         }
     }
     Ok(found)
+}
+
+// G1, U5: it was put when the process ended, and not committed
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_upload_left_is_deleted_after_the_next_start() -> Result<()> {
+    let dir = TempDir::new()?;
+    let store = TestNode::local_store(&dir);
+    let settings = [
+        ("highwater.object.storage", store.as_str()),
+        ("highwater.object.grace.ms", "100"),
+    ];
+    let node = TestNode::start_in(dir, &settings, Machine::real()).await?;
+    node.create_topic("t", 1, &[]).await?;
+    node.client().await?.produce("t", 0, batch(10, T0)).await?;
+    let dir = node.stop().await?;
+    let (path, key) = super::damage::objects(&dir)?.remove(0);
+    let root = path.ancestors().nth(key.split('/').count());
+    let parts: Vec<&str> = key.split('/').collect();
+    let orphan = ObjectId {
+        node: NodeId(parts[2].parse()?),
+        epoch: NodeEpoch(parts[3].parse()?),
+        kind: ObjectKind::Upload,
+        number: parts[5].parse::<u64>()? + 1,
+    };
+    let orphan = layout::object(orphan);
+    let left = root.expect("below a cluster's").join(orphan.as_str());
+    std::fs::create_dir_all(left.parent().expect("is below"))?;
+    std::fs::write(&left, b"whole or not")?;
+    let node = TestNode::start_in(dir, &settings, Machine::real()).await?;
+    let emptied = left.ancestors().nth(4).expect("data/<hash>");
+    // the reaper comes by after the grace
+    for _ in 0..200 {
+        if !emptied.exists() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(!emptied.exists(), "{} is there", left.display());
+    assert!(path.exists(), "what is referred to stays");
+    node.stop().await?;
+    Ok(())
 }
 
 // F7

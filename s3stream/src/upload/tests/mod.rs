@@ -2,6 +2,7 @@
 
 mod fixture;
 mod recovery;
+mod stops;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,7 +10,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use highwater_object_storage::{IoClass, ObjectStorage, PutMode, layout};
-use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 use highwater_types::{NodeEpoch, ObjectKind, Uuid};
 use highwater_wal::{Share, WalError};
 use tokio::time::timeout;
@@ -52,25 +52,6 @@ async fn a_round_that_writes_nothing_takes_no_number() {
     let numbers: Vec<u64> = asked.map(|commit| commit.object.number).collect();
     assert_eq!(numbers, [1, 2]);
     node.streams.shutdown().await.expect("stops");
-}
-
-// U2: what is passed over so is what the metadata takes, and what a close condemns
-#[tokio::test(start_paused = true)]
-async fn an_upload_that_a_stop_gives_up_is_passed_over_by_the_last_one() {
-    let node = Node::start(LIMITS).await;
-    node.append(0, 100).await;
-    node.metadata.is_committed_to(1).await;
-    node.store.is_away.store(true, Ordering::SeqCst);
-    node.append(1, 100).await;
-    while node.streams.uploads().failing.is_none() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    node.tasks.stop().await;
-    node.store.is_away.store(false, Ordering::SeqCst);
-    node.streams.shutdown().await.expect("stops");
-    let asked = node.metadata.asked().into_iter();
-    let numbers: Vec<u64> = asked.map(|commit| commit.object.number).collect();
-    assert_eq!(numbers, [1, 1 + UPLOADS_IN_FLIGHT_MAX]);
 }
 
 // A1, U3

@@ -1,0 +1,41 @@
+//! A stop in the middle of an upload.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::fixture::{LIMITS, Node, away};
+
+/// Stops the tasks as a node that stops does, which aborts the upload wherever it is; then the streams.
+async fn stop(node: &Node) {
+    node.tasks.stop().await;
+    node.store.is_away.store(false, Ordering::SeqCst);
+    node.metadata.answers.lock().expect("is whole").clear();
+    node.streams.shutdown().await.expect("stops");
+}
+
+// U2, U5: no object is left behind that nothing refers to
+#[tokio::test(start_paused = true)]
+async fn a_stop_goes_on_with_the_object_that_was_begun() {
+    // in the middle of its put, and in the middle of its commit
+    for is_put in [false, true] {
+        let node = Node::start(LIMITS).await;
+        match is_put {
+            false => node.store.is_away.store(true, Ordering::SeqCst),
+            true => {
+                let answers = (0..100).map(|_| away()).collect();
+                *node.metadata.answers.lock().expect("is whole") = answers;
+            }
+        }
+        node.append(0, 100).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(node.store.objects().await.len(), usize::from(is_put));
+        node.append(1, 100).await;
+        stop(&node).await;
+        let asked = node.metadata.asked();
+        let last = asked.last().expect("both are committed");
+        assert_eq!(last.object.number, 2);
+        assert_eq!(node.store.objects().await.len(), 2);
+        let is_known = |number| asked.iter().any(|commit| commit.object.number == number);
+        assert!(is_known(1), "its object is committed");
+    }
+}
