@@ -17,7 +17,7 @@ use crate::find::{decoded_bytes_max, decoding_bytes, find_record};
 use crate::producer_state::{ProducerBatch, ProducerState};
 use crate::producers::{Forgotten, Producers};
 use crate::rolls::{rolls_before, start_after_retention};
-use crate::validate::{self, Origin, ValidatedBatch};
+use crate::validate::{Check, Origin, ValidatedBatch};
 use crate::{AppendError, LogConfig, LogContext, ReadError};
 
 /// Which records a reader sees.
@@ -173,16 +173,13 @@ impl PartitionLog {
         origin: Origin,
     ) -> Result<ValidatedBatch, AppendError> {
         let (config, now_ms) = (self.config(), self.clock.now_ms());
-        let work = validate::work(records, &config, self.pool.bytes_max());
-        let records = records.clone();
-        let check = move || {
-            let config = (&*config, work.decoded_bytes_max);
-            validate::validate(&records, version, origin, config, now_ms)
+        let check = Check {
+            version,
+            origin,
+            config,
+            now_ms,
         };
-        match work.held {
-            None => check(),
-            Some(bytes) => self.pool.run(bytes, check).await,
-        }
+        check.within(&self.pool, records).await
     }
 
     /// What must be reserved for a batch.

@@ -1,7 +1,10 @@
 //! What Kafka's LogValidator refuses is refused (KAFKA-BEHAVIOUR 11, 13, 16). Pure, and outside of every lock.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use highwater_protocol::records::{BatchError, BatchHeader, Codec, RecordError, TimestampType};
+use highwater_runtime::WorkPool;
 use highwater_s3stream::HEAD_BYTES;
 
 use crate::find::{decoded_bytes_max, decoding_bytes};
@@ -72,6 +75,35 @@ pub(crate) fn work(records: &Bytes, config: &LogConfig, memory: u64) -> Work {
     Work {
         held: Some(decoding.saturating_add(more)),
         decoded_bytes_max: decoded_bytes_max(decoding, memory),
+    }
+}
+
+/// How records are checked.
+#[derive(Debug)]
+pub(crate) struct Check {
+    pub(crate) version: i16,
+    pub(crate) origin: Origin,
+    pub(crate) config: Arc<LogConfig>,
+    pub(crate) now_ms: i64,
+}
+
+impl Check {
+    /// Checks records: in the pool, within its memory, where they are decompressed.
+    pub(crate) async fn within(
+        self,
+        pool: &WorkPool,
+        records: &Bytes,
+    ) -> Result<ValidatedBatch, AppendError> {
+        let work = work(records, &self.config, pool.bytes_max());
+        let records = records.clone();
+        let check = move || {
+            let config = (&*self.config, work.decoded_bytes_max);
+            validate(&records, self.version, self.origin, config, self.now_ms)
+        };
+        match work.held {
+            None => check(),
+            Some(bytes) => pool.run(bytes, check).await,
+        }
     }
 }
 
@@ -293,7 +325,10 @@ fn of_batch(error: &BatchError) -> AppendError {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+    use highwater_io::RealThreads;
     use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchBuilder, ProducerFields};
+    use highwater_runtime::ByteBudget;
 
     use super::*;
 
@@ -399,6 +434,28 @@ mod tests {
             frame.push(0);
         }
         header.rebuilt(&frame, Codec::Zstd)
+    }
+
+    // I11
+    #[tokio::test]
+    async fn what_is_compressed_is_checked_in_the_pool_within_its_memory() {
+        let budget = ByteBudget::new(1 << 20);
+        let pool = WorkPool::start(&RealThreads, budget.clone());
+        let check = || Check {
+            version: 9,
+            origin: Origin::Client,
+            config: Arc::default(),
+            now_ms: 1_000_000,
+        };
+        let held = budget.try_acquire(1 << 20).expect("is free");
+        let plain = batch(Codec::None, 1_000_000);
+        let plain = check().within(&pool, &plain).now_or_never();
+        assert!(plain.expect("waits for nothing").is_ok());
+        let zipped = batch(Codec::Gzip, 1_000_000);
+        let mut waiting = Box::pin(check().within(&pool, &zipped));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(held);
+        assert!(waiting.await.is_ok());
     }
 
     // I11: a window fills as output comes
