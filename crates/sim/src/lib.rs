@@ -8,7 +8,7 @@ mod trace;
 mod workload;
 mod world;
 
-pub use device::{Crash, Disk, SimDevice, SyncClass, Synced};
+pub use device::{Crash, Disk, SimDevice, SyncClass, Synced, Trouble};
 pub use network::{SimNetwork, SimThreads};
 pub use trace::Trace;
 pub use world::{Failed, Options, Outcome, run};

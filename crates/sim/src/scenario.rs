@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use highwater_runtime::SeededRng;
 
-use crate::Crash;
+use crate::checker::Keeps;
+use crate::{Crash, Trouble};
 
 /// Everything a run is made of that is chosen before it starts.
 #[derive(Debug, Clone)]
@@ -18,9 +19,23 @@ pub(crate) struct Scenario {
     pub(crate) value_bytes_max: u64,
     /// The longest rest of a producer between two batches.
     pub(crate) think_ms: u64,
+    /// What the topic with retention keeps, and how it is written.
+    pub(crate) keeps: Keeps,
+    pub(crate) aged_value_bytes_max: u64,
+    pub(crate) aged_think_ms: u64,
     pub(crate) settings: Vec<(&'static str, String)>,
     pub(crate) latency_max: Duration,
     pub(crate) lives: Vec<Life>,
+    /// What befalls the device beside crashes, in order of time.
+    pub(crate) troubles: Vec<Befalls>,
+}
+
+/// For how long the device is in trouble, counted from the begin of the run; lives end in it and begin in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Befalls {
+    pub(crate) begin: Duration,
+    pub(crate) end: Duration,
+    pub(crate) trouble: Trouble,
 }
 
 /// How one life of the node ends, counted from its start.
@@ -61,6 +76,17 @@ impl Scenario {
             choices[at]
         };
         let large = rng.below(5) == 0;
+        // by size: segments of Kafka's least size, so batches that fill them
+        let by_size = rng.below(4) == 0;
+        let keeps = Keeps {
+            segment_ms: i64::try_from(one_of(&[300, 1500, 5000])).unwrap_or(1),
+            segment_bytes: 1 << 20,
+            retention_ms: match by_size && rng.below(2) == 0 {
+                true => -1,
+                false => i64::try_from(one_of(&[1000, 4000])).unwrap_or(1),
+            },
+            retention_bytes: if by_size { 2 << 20 } else { -1 },
+        };
         let settings = vec![
             (
                 "highwater.upload.interval.ms",
@@ -76,16 +102,20 @@ impl Scenario {
             partitions: i32::try_from(1 + rng.below(3)).unwrap_or(1),
             producers_per_partition: u32::try_from(1 + rng.below(2)).unwrap_or(1),
             in_flight_max: usize::try_from(1 + rng.below(5)).unwrap_or(1),
-            records_per_batch_max: if large { 3 } else { one_of(&[1, 4, 20]) },
+            records_per_batch_max: if large { 2 } else { one_of(&[1, 4, 20]) },
             value_bytes_max: if large {
-                300_000
+                200_000
             } else {
                 one_of(&[20, 400, 6000])
             },
-            think_ms: one_of(&[5, 20, 60]),
+            think_ms: one_of(if large { &[100, 200] } else { &[5, 20, 60] }),
+            keeps,
+            aged_value_bytes_max: if by_size { 100_000 } else { 300 },
+            aged_think_ms: one_of(&[100, 600]),
             settings,
             latency_max: Duration::from_millis(one_of(&[2, 10, 40])),
             lives: lives(rng),
+            troubles: troubles(rng),
         }
     }
 }
@@ -107,13 +137,37 @@ fn lives(rng: &SeededRng) -> Vec<Life> {
     lives
 }
 
+/// How long the lives of a run take together, or a little less.
+const LIVES_MS: u64 = 8000;
+const TROUBLE_MS_MAX: u64 = 5000;
+
+fn troubles(rng: &SeededRng) -> Vec<Befalls> {
+    let mut at = 0;
+    let mut all = Vec::new();
+    // none in a third of the runs
+    while rng.below(3) > 0 {
+        at += 300 + rng.below(LIVES_MS / 2);
+        let begin = Duration::from_millis(at);
+        at += 200 + rng.below(TROUBLE_MS_MAX);
+        all.push(Befalls {
+            begin,
+            end: Duration::from_millis(at),
+            trouble: Trouble::draw(rng),
+        });
+        if at > LIVES_MS {
+            break;
+        }
+    }
+    all
+}
+
 impl Life {
     fn draw(rng: &SeededRng) -> Self {
         let end = match rng.below(10) {
             0 => End::AtOperation(1 + rng.below(15)),
             1..=2 => End::AtOperation(1 + rng.below(150)),
-            3..=6 => End::AtOperation(100 + rng.below(800)),
-            7 => End::AtOperation(500 + rng.below(3000)),
+            3..=6 => End::AtOperation(300 + rng.below(3000)),
+            7 => End::AtOperation(1000 + rng.below(6000)),
             8 => End::AtTime,
             _ => End::Stop,
         };

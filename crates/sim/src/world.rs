@@ -31,6 +31,9 @@ const TIME_MAX: Duration = Duration::from_secs(600);
 /// When nothing breaks any more, by then every client has what it waits for, or something is stuck.
 const CALM_MAX: Duration = Duration::from_secs(40);
 
+/// How long a node that stops is waited for whose device is in trouble.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
 /// What is simulated.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -114,6 +117,8 @@ struct Shared {
     stop: watch::Sender<bool>,
     starts: RefCell<usize>,
     is_stopped: RefCell<bool>,
+    /// Whether the start was refused, as it may be where the device is in trouble.
+    is_refused: RefCell<bool>,
 }
 
 struct World<'a> {
@@ -124,6 +129,8 @@ struct World<'a> {
     calm: watch::Sender<bool>,
     crashes: watch::Sender<u64>,
     rng: SeededRng,
+    /// Whether nothing befalls the device any more.
+    is_sound: bool,
 }
 
 /// The node as it is restarted again and again.
@@ -142,7 +149,15 @@ async fn node(shared: Rc<Shared>) -> turmoil::Result {
         environment: Arc::default(),
     };
     let config = Config::load(None, [], &shared.settings)?;
-    let node = Node::start(config, machine).await?;
+    let node = match Node::start(config, machine).await {
+        Err(error) if shared.disk.was_troubled() => {
+            tracing::debug!(%error, "start refused");
+            shared.trace.event(&format_args!("refused {error}"));
+            *shared.is_refused.borrow_mut() = true;
+            std::future::pending().await
+        }
+        started => started?,
+    };
     *shared.starts.borrow_mut() += 1;
     shared.trace.event(&format_args!("started"));
     let mut stop = shared.stop.subscribe();
@@ -150,7 +165,10 @@ async fn node(shared: Rc<Shared>) -> turmoil::Result {
         biased;
         reason = node.failed() => Err(reason.into()),
         _ = stop.wait_for(|stop| *stop) => {
-            node.stop().await?;
+            match node.stop().await {
+                Err(_) if shared.disk.was_troubled() => {}
+                stopped => stopped?,
+            }
             shared.trace.event(&format_args!("stopped"));
             *shared.is_stopped.borrow_mut() = true;
             std::future::pending().await
@@ -167,7 +185,8 @@ fn settings(scenario: &Scenario) -> Vec<(String, String)> {
         ("highwater.admin.listener", ""),
         ("highwater.memory.limit", "64MiB"),
         ("highwater.wal.size", "64MiB"),
-        ("offsets.topic.num.partitions", "1"),
+        ("offsets.topic.num.partitions", "2"),
+        ("log.retention.check.interval.ms", "200"),
         ("auto.create.topics.enable", "false"),
     ];
     let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
@@ -193,6 +212,7 @@ impl<'a> World<'a> {
             stop: watch::Sender::new(false),
             starts: RefCell::new(0),
             is_stopped: RefCell::new(false),
+            is_refused: RefCell::new(false),
         });
         let mut sim = turmoil::Builder::new()
             .rng_seed(rng.next_u64())
@@ -223,6 +243,7 @@ impl<'a> World<'a> {
             calm,
             crashes,
             rng: fork(),
+            is_sound: false,
         }
     }
 
@@ -234,7 +255,10 @@ impl<'a> World<'a> {
         });
         for life in self.clients.scenario.lives.clone() {
             self.live(life)?;
+            self.restart(life.crash, life.down)?;
         }
+        self.is_sound = true;
+        self.restart(Crash::Process, Duration::from_millis(5))?;
         self.calm.send_replace(true);
         self.finish()?;
         // what a clean stop and a power failure leave
@@ -276,6 +300,13 @@ impl<'a> World<'a> {
 
     /// A millisecond; answers whether all clients are done.
     fn step(&mut self) -> Result<bool, String> {
+        let now = self.sim.elapsed();
+        let mut befalls = self.clients.scenario.troubles.iter();
+        let trouble = befalls.find(|befalls| befalls.begin <= now && now < befalls.end);
+        let trouble = trouble.filter(|_| !self.is_sound);
+        self.shared
+            .disk
+            .befalls(trouble.map(|trouble| trouble.trouble));
         let stepped = self.sim.step().map_err(|error| error.to_string());
         match self.clients.checker.violation() {
             Some(violation) => Err(violation),
@@ -307,18 +338,25 @@ impl<'a> World<'a> {
                 }
             }
             self.step()?;
+            if *self.shared.is_refused.borrow() {
+                self.restart(Crash::Process, life.down)?;
+            }
         }
         self.sim.repair(NODE, CLIENTS);
         if matches!(life.end, End::Stop) && !self.shared.disk.is_dead() {
             self.stop_node()?;
         }
-        self.restart(life.crash, life.down)
+        Ok(())
     }
 
     fn stop_node(&mut self) -> Result<(), String> {
         self.shared.stop.send_replace(true);
+        let deadline = self.sim.elapsed() + STOP_MAX;
         while !*self.shared.is_stopped.borrow() {
             self.step()?;
+            if self.shared.disk.was_troubled() && self.sim.elapsed() > deadline {
+                break;
+            }
         }
         Ok(())
     }
@@ -333,6 +371,7 @@ impl<'a> World<'a> {
         self.shared.disk.crash(crash);
         self.shared.stop.send_replace(false);
         *self.shared.is_stopped.borrow_mut() = false;
+        *self.shared.is_refused.borrow_mut() = false;
         self.steps_for(down + Duration::from_millis(self.rng.below(5)))?;
         self.sim.bounce(NODE);
         Ok(())

@@ -1,11 +1,35 @@
 //! What the clients know, and what therefore must hold. Nothing is believed that no client saw.
 
 mod partition;
+mod retention;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use highwater_types::Uuid;
+
 pub(crate) use partition::{Known, PartitionHistory};
+pub(crate) use retention::{Keeps, Sent};
+
+/// One partition, as its clients name it; one of a topic that was deleted and created again is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TopicPartition {
+    pub(crate) topic: &'static str,
+    /// How many topics of that name were there before.
+    pub(crate) former: u32,
+    pub(crate) index: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.index)?;
+        match self.former {
+            0 => Ok(()),
+            former => write!(f, " (after {former} of that name)"),
+        }
+    }
+}
 
 /// One record as its producer made it: who, and the how-manieth for its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,13 +45,38 @@ pub(crate) struct Checker(Arc<Mutex<History>>);
 /// All that is known.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    pub(crate) partitions: BTreeMap<i32, PartitionHistory>,
+    pub(crate) partitions: BTreeMap<TopicPartition, PartitionHistory>,
     pub(crate) topics: Existence,
-    /// Of the committed offset: the last asked for, the last answered.
-    pub(crate) commit_asked: i64,
-    pub(crate) commit_answered: i64,
+    /// Of each group and partition.
+    pub(crate) committed: BTreeMap<(String, TopicPartition), Committed>,
     pub(crate) producer_ids: BTreeSet<i64>,
+    pub(crate) topic_ids: BTreeSet<Uuid>,
     violation: Option<String>,
+}
+
+/// An offset that one client commits, always a larger one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// The last that was asked for.
+    pub(crate) asked: i64,
+    /// The last that was answered, or seen.
+    pub(crate) answered: i64,
+}
+
+impl Committed {
+    /// What is told of it, when `known` was known as it was asked; -1 for nothing.
+    pub(crate) fn told(&mut self, known: Self, offset: i64) -> Result<(), String> {
+        let found = offset.max(0);
+        if found < known.answered || found > self.asked {
+            let (answered, asked) = (known.answered, self.asked);
+            return Err(format!(
+                "offset {offset} is committed, and {answered} was answered and {asked} asked for"
+            ));
+        }
+        // what is seen once is there for ever too
+        self.answered = self.answered.max(found);
+        Ok(())
+    }
 }
 
 /// Names that were answered as made or as removed; others may be either.
@@ -52,20 +101,20 @@ impl Checker {
     /// Looks at a partition's history.
     pub(crate) fn partition<T>(
         &self,
-        index: i32,
+        at: TopicPartition,
         look: impl FnOnce(&mut PartitionHistory) -> T,
     ) -> T {
-        look(self.lock().partitions.entry(index).or_default())
+        look(self.lock().partitions.entry(at).or_default())
     }
 
     /// As [`Checker::partition`], noting what is wrong.
     pub(crate) fn check_partition(
         &self,
-        index: i32,
+        at: TopicPartition,
         look: impl FnOnce(&mut PartitionHistory) -> Result<(), String>,
     ) {
-        let found = self.partition(index, look);
-        self.check(found.map_err(|what| format!("partition {index}: {what}")));
+        let found = self.partition(at, look);
+        self.check(found.map_err(|what| format!("{at}: {what}")));
     }
 
     pub(crate) fn violation(&self) -> Option<String> {
@@ -89,5 +138,21 @@ impl Existence {
             return Err(format!("topic {name} was deleted, and is there"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_that_is_older_than_its_answer_or_was_never_asked_for_is_found() {
+        let mut committed = Committed::default();
+        committed.told(committed, -1).expect("there is none yet");
+        committed.asked = 3;
+        committed.told(committed, 2).expect("may be there already");
+        assert!(committed.told(committed, 1).is_err(), "went back");
+        assert!(committed.told(committed, -1).is_err(), "is gone");
+        assert!(committed.told(committed, 4).is_err(), "was never asked for");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Identity;
+use super::retention::Retention;
+use super::{Identity, Keeps, Sent};
 
 /// What is known of one partition.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub(crate) struct PartitionHistory {
     high_watermark: i64,
     log_start: i64,
     trim_asked: i64,
+    /// Where it rolls and what it keeps, of a topic that does not keep all.
+    retention: Option<Retention>,
 }
 
 /// What was known when a request was sent: its answer must be at least as new.
@@ -36,6 +39,47 @@ impl PartitionHistory {
 
     pub(crate) fn sends(&mut self, identity: Identity) {
         self.sent.insert(identity);
+    }
+
+    /// From now on its topic keeps only this.
+    pub(crate) fn keeps(&mut self, keeps: Keeps) {
+        self.retention = Some(Retention::new(keeps));
+    }
+
+    /// A batch is on its way: the only producer's next.
+    pub(crate) fn sends_batch(&mut self, batch: Sent) {
+        if let Some(retention) = &mut self.retention {
+            retention.sends(batch);
+        }
+    }
+
+    /// The oldest batch on its way is appended.
+    pub(crate) fn batch_appended(&mut self, now_ms: i64) {
+        if let Some(retention) = &mut self.retention {
+            retention.appended(now_ms);
+        }
+    }
+
+    /// What retention may have removed by now is as if somebody had asked for it.
+    pub(crate) fn ages(&mut self, now_ms: i64) {
+        if let Some(retention) = &self.retention {
+            self.trim_asked = self.trim_asked.max(retention.latest_start(now_ms));
+        }
+    }
+
+    /// What retention had to remove by then is removed.
+    pub(crate) fn is_removed(&self, then_ms: i64) -> Result<(), String> {
+        let start = self
+            .retention
+            .as_ref()
+            .map_or(0, |r| r.earliest_start(then_ms));
+        match self.log_start < start {
+            true => Err(format!(
+                "log start {}, and retention removes all below {start} (F6)",
+                self.log_start
+            )),
+            false => Ok(()),
+        }
     }
 
     /// A batch was answered as appended: its records are there for ever, in this order.
@@ -104,12 +148,15 @@ impl PartitionHistory {
         }
         if log_start > self.trim_asked {
             return Err(format!(
-                "log start {log_start}, and nobody deleted records from {} on",
+                "log start {log_start}, and nothing may delete records from {} on",
                 self.trim_asked
             ));
         }
         self.high_watermark = self.high_watermark.max(high_watermark);
         self.log_start = self.log_start.max(log_start);
+        if let Some(retention) = &mut self.retention {
+            retention.starts_at(self.log_start);
+        }
         Ok(())
     }
 

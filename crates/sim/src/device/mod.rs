@@ -5,10 +5,12 @@
 //! - A name (made, linked, renamed, removed) is kept from the sync of its directory on; before, each change by itself.
 //! - A killed process loses nothing that it wrote: the next one finds it, synced or not.
 //! - It can lie: syncs of one class are answered and not done.
+//! - It can be in trouble for a time: full, or the object store's part of it does not answer.
 
 mod content;
 mod sync_class;
 mod tree;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,6 +28,7 @@ pub use sync_class::{SyncClass, Synced};
 
 use crate::Trace;
 use tree::{Failure, InodeId, Tree};
+pub use trouble::Trouble;
 
 /// The disk: it outlives the processes that use it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -48,9 +51,27 @@ struct State {
     /// The operation that no longer happens, nor any after it in this life.
     dies_at: Option<u64>,
     is_dead: bool,
+    trouble: Option<Trouble>,
+    /// Whether the process that uses it now saw any.
+    was_troubled: bool,
     lie: Option<SyncClass>,
     syncs: BTreeMap<SyncClass, u64>,
     lies: u64,
+}
+
+impl State {
+    fn is_full(&self, path: &Path) -> bool {
+        self.trouble.is_some_and(|trouble| trouble.is_full(path))
+    }
+
+    /// Nothing, or that there is no room for a file of a length.
+    fn room(&mut self, id: InodeId, bytes: u64) -> io::Result<()> {
+        let path = self.tree.path(id);
+        match self.is_full(&path) && bytes > self.tree.len(id)? {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 /// What becomes of a process's last operations.
@@ -73,6 +94,8 @@ impl Disk {
             operations: 0,
             dies_at: None,
             is_dead: false,
+            trouble: None,
+            was_troubled: false,
             lie,
             syncs: BTreeMap::new(),
             lies: 0,
@@ -110,6 +133,22 @@ impl Disk {
         self.lock().is_dead
     }
 
+    /// What is wrong with it from now on.
+    pub fn befalls(&self, trouble: Option<Trouble>) {
+        let mut state = self.lock();
+        if state.trouble != trouble {
+            self.0.trace.event(&format_args!("trouble {trouble:?}"));
+            state.trouble = trouble;
+            state.was_troubled |= trouble.is_some();
+        }
+    }
+
+    /// Whether something was wrong with it while the process that uses it now ran.
+    #[must_use]
+    pub fn was_troubled(&self) -> bool {
+        self.lock().was_troubled
+    }
+
     /// Ends a process's use of it.
     pub fn crash(&self, crash: Crash) {
         let mut state = self.lock();
@@ -117,6 +156,7 @@ impl Disk {
         state.life += 1;
         state.dies_at = None;
         state.is_dead = false;
+        state.was_troubled = state.trouble.is_some();
         state.locks.clear();
         self.0.trace.event(&format_args!(
             "crash {crash:?} at operation {}",
@@ -170,14 +210,18 @@ pub struct SimDevice {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Quick,
+    Read,
+    Name,
     Write,
     Sync,
 }
 
+/// How often a stalled operation looks whether it may go on.
+const STALLED: Duration = Duration::from_millis(5);
+
 impl SimDevice {
     /// Waits as long as a device would; for ever once the process hangs.
-    async fn turn(&self, kind: Kind) -> MutexGuard<'_, State> {
+    async fn turn(&self, kind: Kind, path: &Path) -> MutexGuard<'_, State> {
         let wait = {
             let mut state = self.disk.lock();
             state.operations += 1;
@@ -190,6 +234,17 @@ impl SimDevice {
             None => pending().await,
             Some(Duration::ZERO) => {}
             Some(wait) => tokio::time::sleep(wait).await,
+        }
+        loop {
+            let stalls = {
+                let state = self.disk.lock();
+                let trouble = state.trouble.filter(|_| !self.is_over(&state));
+                trouble.is_some_and(|trouble| trouble.stalls(path, kind != Kind::Read))
+            };
+            if !stalls {
+                break;
+            }
+            tokio::time::sleep(STALLED).await;
         }
         if self.is_over(&self.disk.lock()) {
             pending::<()>().await;
@@ -204,7 +259,7 @@ impl SimDevice {
     fn latency(&self, kind: Kind) -> Duration {
         let rng = &self.disk.0.rng;
         let ms = match kind {
-            Kind::Quick => 0,
+            Kind::Read | Kind::Name => 0,
             Kind::Write => u64::from(rng.below(16) == 0),
             Kind::Sync => match rng.below(16) {
                 0 => rng.below(40),
@@ -245,7 +300,11 @@ fn sync_dir(state: &mut State, path: &Path) -> io::Result<()> {
 impl Device for SimDevice {
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let opened = {
-            let mut state = self.turn(Kind::Quick).await;
+            let kind = match mode {
+                OpenMode::Existing => Kind::Read,
+                OpenMode::CreateNew => Kind::Name,
+            };
+            let mut state = self.turn(kind, path).await;
             match mode {
                 OpenMode::Existing => state.tree.open(path),
                 OpenMode::CreateNew => state.tree.create(path, self.life),
@@ -257,46 +316,57 @@ impl Device for SimDevice {
     }
 
     async fn create_dir(&self, path: &Path) -> io::Result<bool> {
-        let made = self.turn(Kind::Quick).await.tree.make_dir(path, self.life);
+        let mut state = self.turn(Kind::Name, path).await;
+        let made = match state.is_full(path) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => state.tree.make_dir(path, self.life),
+        };
+        drop(state);
         self.done("create_dir", path, made)
     }
 
     async fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let linked = self.turn(Kind::Quick).await.tree.link(from, to, self.life);
+        let mut state = self.turn(Kind::Name, to).await;
+        let linked = state.tree.link(from, to, self.life);
+        drop(state);
         self.done("link", to, linked)
     }
 
     async fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let removed = self.turn(Kind::Quick).await.tree.remove(path, self.life);
+        let mut state = self.turn(Kind::Name, path).await;
+        let removed = state.tree.remove(path, self.life);
+        drop(state);
         self.done("remove", path, removed)
     }
 
     async fn remove_dir(&self, path: &Path) -> io::Result<bool> {
-        let mut state = self.turn(Kind::Quick).await;
+        let mut state = self.turn(Kind::Name, path).await;
         let removed = state.tree.remove_dir(path, self.life);
         drop(state);
         self.done("remove_dir", path, removed)
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.turn(Kind::Quick).await;
+        let mut state = self.turn(Kind::Name, to).await;
         let renamed = state.tree.rename(from, to, self.life);
         drop(state);
         self.done("rename", to, renamed)
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let synced = sync_dir(&mut *self.turn(Kind::Sync).await, path);
+        let synced = sync_dir(&mut *self.turn(Kind::Sync, path).await, path);
         self.done("sync_dir", path, synced)
     }
 
     async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        let listed = self.turn(Kind::Quick).await.tree.list(path);
+        let listed = self.turn(Kind::Read, path).await.tree.list(path);
         self.done("list_dir", path, listed)
     }
 
     async fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
-        let is_free = self.turn(Kind::Quick).await.locks.insert(path.to_owned());
+        let mut state = self.turn(Kind::Name, path).await;
+        let is_free = state.locks.insert(path.to_owned());
+        drop(state);
         let lock = || Lock {
             device: self.clone(),
             path: path.to_owned(),
@@ -308,8 +378,12 @@ impl Device for SimDevice {
         self.done("lock_dir", path, locked)
     }
 
-    async fn bytes_free(&self, _path: &Path) -> io::Result<u64> {
-        Ok(1 << 40)
+    async fn bytes_free(&self, path: &Path) -> io::Result<u64> {
+        Ok(if self.disk.lock().is_full(path) {
+            0
+        } else {
+            1 << 40
+        })
     }
 }
 
@@ -339,8 +413,16 @@ impl fmt::Debug for SimFile {
 }
 
 impl SimFile {
+    fn path(&self) -> PathBuf {
+        self.device.disk.lock().tree.path(self.id)
+    }
+
+    async fn turn(&self, kind: Kind) -> MutexGuard<'_, State> {
+        self.device.turn(kind, &self.path()).await
+    }
+
     fn done<T>(&self, what: &fmt::Arguments<'_>, result: io::Result<T>) -> io::Result<T> {
-        let path = self.device.disk.lock().tree.path(self.id);
+        let path = self.path();
         self.device.done(&what.to_string(), &path, result)
     }
 }
@@ -348,12 +430,12 @@ impl SimFile {
 #[async_trait]
 impl File for SimFile {
     async fn len(&self) -> io::Result<u64> {
-        let len = self.device.turn(Kind::Quick).await.tree.len(self.id);
+        let len = self.turn(Kind::Read).await.tree.len(self.id);
         self.done(&format_args!("len"), len)
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let mut state = self.device.turn(Kind::Quick).await;
+        let mut state = self.turn(Kind::Read).await;
         let read = state.tree.read(self.id, offset, len);
         drop(state);
         self.done(&format_args!("read {offset}+{len}"), read)
@@ -371,14 +453,15 @@ impl File for SimFile {
         let crc = crc32fast::hash(&bytes);
         let len = bytes.len();
         let life = self.device.life;
-        let mut state = self.device.turn(Kind::Write).await;
-        let written = state.tree.write(self.id, offset, bytes, life);
+        let mut state = self.turn(Kind::Write).await;
+        let room = state.room(self.id, offset + len as u64);
+        let written = room.and_then(|()| state.tree.write(self.id, offset, bytes, life));
         drop(state);
         self.done(&format_args!("write {offset}+{len} {crc:08x}"), written)
     }
 
     async fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.device.turn(Kind::Sync).await;
+        let mut state = self.turn(Kind::Sync).await;
         let life = state.life;
         let class = state.tree.class_of_file(self.id, life);
         let synced = match SimDevice::is_honest(&mut state, class) {
@@ -391,8 +474,9 @@ impl File for SimFile {
 
     async fn set_len(&self, bytes: u64) -> io::Result<()> {
         let life = self.device.life;
-        let mut state = self.device.turn(Kind::Write).await;
-        let set = state.tree.set_len(self.id, bytes, life);
+        let mut state = self.turn(Kind::Write).await;
+        let room = state.room(self.id, bytes);
+        let set = room.and_then(|()| state.tree.set_len(self.id, bytes, life));
         drop(state);
         self.done(&format_args!("set_len {bytes}"), set)
     }

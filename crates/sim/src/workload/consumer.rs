@@ -6,8 +6,8 @@ use highwater_protocol::messages::list_offsets_request::{ListOffsetsPartition, L
 use highwater_protocol::messages::{FetchRequest, ListOffsetsRequest};
 use highwater_protocol::{ErrorCode, StrBytes};
 
-use super::{Again, Clients, Connection, TOPIC, records};
-use crate::checker::Known;
+use super::{Again, Clients, Connection, records};
+use crate::checker::{Known, TopicPartition};
 
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
@@ -15,17 +15,17 @@ const WAIT_MS: i32 = 300;
 
 struct Consumer<'a> {
     clients: &'a Clients,
-    partition: i32,
+    at: TopicPartition,
     connection: Connection,
     offset: i64,
     max_bytes: i32,
 }
 
 /// Follows the partition until all is calm and all is read.
-pub(super) async fn run(clients: &Clients, partition: i32) {
+pub(super) async fn run(clients: &Clients, at: TopicPartition) {
     loop {
         let followed = async {
-            let mut consumer = Consumer::open(clients, partition).await?;
+            let mut consumer = Consumer::open(clients, at).await?;
             consumer.read_to_end().await?;
             let passes = 1 + clients.rng.below(40);
             for _ in 0..passes {
@@ -43,14 +43,20 @@ pub(super) async fn run(clients: &Clients, partition: i32) {
             Err(Again::Later) => clients.rest(200).await,
         }
     }
-    read_all(clients, partition).await;
+    read_all(clients, at).await;
+}
+
+/// Looks once where the partition begins and ends.
+pub(super) async fn look(clients: &Clients, at: TopicPartition) -> Result<(i64, i64), Again> {
+    let mut consumer = Consumer::open(clients, at).await?;
+    Ok((consumer.offset, consumer.list(LATEST).await?))
 }
 
 /// Reads the whole partition once.
-pub(super) async fn read_all(clients: &Clients, partition: i32) {
+pub(super) async fn read_all(clients: &Clients, at: TopicPartition) {
     loop {
         let read = async {
-            let mut consumer = Consumer::open(clients, partition).await?;
+            let mut consumer = Consumer::open(clients, at).await?;
             consumer.read_to_end().await
         };
         match read.await {
@@ -62,11 +68,11 @@ pub(super) async fn read_all(clients: &Clients, partition: i32) {
 
 impl<'a> Consumer<'a> {
     /// Connects and asks where the partition begins.
-    async fn open(clients: &'a Clients, partition: i32) -> Result<Self, Again> {
+    async fn open(clients: &'a Clients, at: TopicPartition) -> Result<Self, Again> {
         let connection = Connection::open(clients).await?;
         let mut consumer = Self {
             clients,
-            partition,
+            at,
             connection,
             offset: 0,
             max_bytes: i32::try_from(1 + clients.rng.below(200_000)).unwrap_or(1),
@@ -74,19 +80,18 @@ impl<'a> Consumer<'a> {
         let known = consumer.known();
         let end = consumer.list(LATEST).await?;
         let start = consumer.list(EARLIEST).await?;
-        let checker = &clients.checker;
-        checker.check_partition(partition, |history| history.bounds(known, start, end));
+        clients.check_bounds(at, known, start, end);
         consumer.offset = start;
         Ok(consumer)
     }
 
     fn known(&self) -> Known {
         let checker = &self.clients.checker;
-        checker.partition(self.partition, |history| history.known())
+        checker.partition(self.at, |history| history.known())
     }
 
     fn violation(&self, what: &str) -> Again {
-        let what = format!("partition {}: {what}", self.partition);
+        let what = format!("{}: {what}", self.at);
         self.clients.checker.check(Err(what));
         Again::Violation
     }
@@ -95,9 +100,9 @@ impl<'a> Consumer<'a> {
         let request = ListOffsetsRequest {
             replica_id: -1,
             topics: vec![ListOffsetsTopic {
-                name: StrBytes::from(TOPIC),
+                name: StrBytes::from(self.at.topic),
                 partitions: vec![ListOffsetsPartition {
-                    partition_index: self.partition,
+                    partition_index: self.at.index,
                     current_leader_epoch: -1,
                     timestamp,
                 }],
@@ -130,9 +135,9 @@ impl<'a> Consumer<'a> {
             max_bytes: self.max_bytes,
             session_epoch: -1,
             topics: vec![FetchTopic {
-                topic: StrBytes::from(TOPIC),
+                topic: StrBytes::from(self.at.topic),
                 partitions: vec![FetchPartition {
-                    partition: self.partition,
+                    partition: self.at.index,
                     current_leader_epoch: -1,
                     fetch_offset: self.offset,
                     partition_max_bytes: self.max_bytes,
@@ -153,8 +158,7 @@ impl<'a> Consumer<'a> {
         }
         self.clients.expect("Fetch", found.error_code)?;
         let (start, end) = (found.log_start_offset, found.high_watermark);
-        let checker = &self.clients.checker;
-        checker.check_partition(self.partition, |history| history.bounds(known, start, end));
+        self.clients.check_bounds(self.at, known, start, end);
         let bytes = found.records.map(|records| records.into_bytes());
         self.take(&bytes.unwrap_or_default(), end)?;
         Ok(end)
@@ -163,7 +167,12 @@ impl<'a> Consumer<'a> {
     /// Only what somebody deleted may be out of range: it goes on at the start.
     fn out_of_range(&self) -> Result<i64, Again> {
         let checker = &self.clients.checker;
-        if checker.partition(self.partition, |h| h.may_be_trimmed(self.offset)) {
+        let now_ms = self.clients.now_ms();
+        let may_be_trimmed = checker.partition(self.at, |history| {
+            history.ages(now_ms);
+            history.may_be_trimmed(self.offset)
+        });
+        if may_be_trimmed {
             return Err(Again::Later);
         }
         Err(self.violation(&format!("offset {} is out of range", self.offset)))
@@ -174,7 +183,7 @@ impl<'a> Consumer<'a> {
         // the first batch may begin before what was asked for
         for (offset, identity) in found {
             let checker = &self.clients.checker;
-            checker.check_partition(self.partition, |history| history.place(offset, identity));
+            checker.check_partition(self.at, |history| history.place(offset, identity));
             if offset < self.offset {
                 continue;
             }

@@ -9,19 +9,31 @@ use highwater_protocol::messages::{
     FindCoordinatorRequest, OffsetCommitRequest, OffsetFetchRequest,
 };
 
-use super::{Again, Clients, Connection, TOPIC};
+use super::{Again, Clients, Connection, main};
+use crate::checker::{Committed, TopicPartition};
 
-const GROUP: &str = "g";
+/// Groups, in more than one partition of `__consumer_offsets`.
+pub(super) const GROUPS: u64 = 3;
 
-/// Commits now and then, and looks after every break what is committed.
-pub(super) async fn run(clients: &Clients) {
+fn name(group: u64) -> String {
+    format!("g{group}")
+}
+
+fn partitions(clients: &Clients) -> Vec<TopicPartition> {
+    (0..=clients.scenario.slow_partition()).map(main).collect()
+}
+
+/// Commits all the time, the later groups less often, and looks after every break what is committed.
+pub(super) async fn run(clients: &Clients, group: u64) {
+    let think_ms = clients.scenario.think_ms * (1 + 10 * group);
+    let (group, all) = (name(group), partitions(clients));
     while !clients.is_calm() {
         let committed = async {
-            let mut connection = open(clients).await?;
-            check(clients, &mut connection).await?;
+            let mut connection = open(clients, &group).await?;
+            check(clients, &mut connection, &group, &all).await?;
             while !clients.is_calm() {
-                commit(clients, &mut connection).await?;
-                clients.rest(400).await;
+                commit(clients, &mut connection, &group, &all).await?;
+                clients.rest(think_ms).await;
             }
             Ok(())
         };
@@ -31,27 +43,42 @@ pub(super) async fn run(clients: &Clients) {
             Ok(()) => {}
         }
     }
+}
+
+/// Looks at what others commit, while they do.
+pub(super) async fn watch(clients: &Clients) {
+    while !clients.is_calm() {
+        if look(clients, clients.rng.below(GROUPS)).await {
+            return;
+        }
+        clients.rest(200).await;
+    }
     verify(clients).await;
 }
 
 /// Looks once what is committed.
 pub(super) async fn verify(clients: &Clients) {
-    loop {
-        let checked = async {
-            let mut connection = open(clients).await?;
-            check(clients, &mut connection).await
-        };
-        match checked.await {
-            Ok(()) | Err(Again::Violation) => return,
-            Err(Again::Later) => clients.rest(200).await,
+    for group in 0..GROUPS {
+        while !look(clients, group).await {
+            clients.rest(200).await;
         }
     }
 }
 
-async fn open(clients: &Clients) -> Result<Connection, Again> {
+/// Looks at a group; whether there is nothing more to look for.
+async fn look(clients: &Clients, group: u64) -> bool {
+    let (group, all) = (name(group), partitions(clients));
+    let checked = async {
+        let mut connection = open(clients, &group).await?;
+        check(clients, &mut connection, &group, &all).await
+    };
+    !matches!(checked.await, Err(Again::Later))
+}
+
+pub(super) async fn open(clients: &Clients, group: &str) -> Result<Connection, Again> {
     let mut connection = Connection::open(clients).await?;
     let request = FindCoordinatorRequest {
-        coordinator_keys: vec![StrBytes::from(GROUP)],
+        coordinator_keys: vec![StrBytes::from(group)],
         ..Default::default()
     };
     let answer = connection.ask(&request, 4).await?;
@@ -60,66 +87,102 @@ async fn open(clients: &Clients) -> Result<Connection, Again> {
     Ok(connection)
 }
 
-async fn commit(clients: &Clients, connection: &mut Connection) -> Result<(), Again> {
-    let offset = {
-        let mut history = clients.checker.lock();
-        history.commit_asked += 1;
-        history.commit_asked
+/// Commits the next offset for partitions of one topic.
+pub(super) async fn commit(
+    clients: &Clients,
+    connection: &mut Connection,
+    group: &str,
+    partitions: &[TopicPartition],
+) -> Result<(), Again> {
+    let asked: Vec<_> = partitions
+        .iter()
+        .map(|at| asks(clients, group, *at))
+        .collect();
+    let of_one = |(at, offset): (&TopicPartition, &i64)| OffsetCommitRequestPartition {
+        partition_index: at.index,
+        committed_offset: *offset,
+        committed_leader_epoch: -1,
+        committed_metadata: None,
     };
+    let topic = partitions.first().map_or("", |at| at.topic);
     let request = OffsetCommitRequest {
-        group_id: StrBytes::from(GROUP),
+        group_id: StrBytes::from(group),
         generation_id_or_member_epoch: -1,
         topics: vec![OffsetCommitRequestTopic {
-            name: StrBytes::from(TOPIC),
-            partitions: vec![OffsetCommitRequestPartition {
-                partition_index: 0,
-                committed_offset: offset,
-                committed_leader_epoch: -1,
-                committed_metadata: None,
-            }],
+            name: StrBytes::from(topic),
+            partitions: partitions.iter().zip(&asked).map(of_one).collect(),
             ..Default::default()
         }],
         ..Default::default()
     };
     let answer = connection.ask(&request, 8).await?;
-    let topic = answer.topics.first();
-    let partition = topic.and_then(|topic| topic.partitions.first());
-    clients.expect("OffsetCommit", partition.map_or(-1, |p| p.error_code))?;
-    clients.checker.lock().commit_answered = offset;
+    for (at, offset) in partitions.iter().zip(asked) {
+        let topic = answer.topics.first();
+        let answered = topic.and_then(|topic| {
+            let mut partitions = topic.partitions.iter();
+            partitions.find(|partition| partition.partition_index == at.index)
+        });
+        clients.expect("OffsetCommit", answered.map_or(-1, |p| p.error_code))?;
+        let mut history = clients.checker.lock();
+        let committed = history.committed.entry((group.to_owned(), *at));
+        let committed = committed.or_default();
+        committed.answered = committed.answered.max(offset);
+    }
     Ok(())
 }
 
-async fn check(clients: &Clients, connection: &mut Connection) -> Result<(), Again> {
+fn asks(clients: &Clients, group: &str, at: TopicPartition) -> i64 {
+    let mut history = clients.checker.lock();
+    let committed = history.committed.entry((group.to_owned(), at)).or_default();
+    committed.asked += 1;
+    committed.asked
+}
+
+/// Looks what is committed for partitions of one topic.
+pub(super) async fn check(
+    clients: &Clients,
+    connection: &mut Connection,
+    group: &str,
+    partitions: &[TopicPartition],
+) -> Result<(), Again> {
+    let known: Vec<Committed> = {
+        let history = clients.checker.lock();
+        let of_one = |at| history.committed.get(&(group.to_owned(), at)).copied();
+        let all = partitions.iter().copied();
+        all.map(|at| of_one(at).unwrap_or_default()).collect()
+    };
+    let topic = partitions.first().map_or("", |at| at.topic);
     let request = OffsetFetchRequest {
-        group_id: StrBytes::from(GROUP),
+        group_id: StrBytes::from(group),
         topics: Some(vec![OffsetFetchRequestTopic {
-            name: StrBytes::from(TOPIC),
-            partition_indexes: vec![0],
+            name: StrBytes::from(topic),
+            partition_indexes: partitions.iter().map(|at| at.index).collect(),
         }]),
         ..Default::default()
     };
     let answer = connection.ask(&request, 7).await?;
     clients.expect("OffsetFetch", answer.error_code)?;
-    let topic = answer.topics.first();
-    let partition = topic.and_then(|topic| topic.partitions.first());
-    let Some(partition) = partition else {
-        let what = "OffsetFetch is answered without its partition".to_owned();
-        clients.checker.check(Err(what));
-        return Err(Again::Violation);
-    };
-    clients.expect("OffsetFetch", partition.error_code)?;
-    let found = partition.committed_offset.max(0);
-    let (answered, asked) = {
+    for (at, known) in partitions.iter().zip(known) {
+        let topic = answer.topics.first();
+        let found = topic.and_then(|topic| {
+            let mut partitions = topic.partitions.iter();
+            partitions.find(|partition| partition.partition_index == at.index)
+        });
+        let Some(found) = found else {
+            let what = "OffsetFetch is answered without its partition".to_owned();
+            clients.checker.check(Err(what));
+            return Err(Again::Violation);
+        };
+        clients.expect("OffsetFetch", found.error_code)?;
         let mut history = clients.checker.lock();
-        let known = (history.commit_answered, history.commit_asked);
-        // what is seen once is there for ever too
-        history.commit_answered = history.commit_answered.max(found);
-        known
-    };
-    if found < answered || found > asked {
-        let what = format!("offset {found} is committed, and {answered} to {asked} were");
-        clients.checker.check(Err(what));
-        return Err(Again::Violation);
+        let committed = history.committed.entry((group.to_owned(), *at));
+        let told = committed.or_default().told(known, found.committed_offset);
+        drop(history);
+        if let Err(what) = told {
+            let what = format!("group {group}, {at}: {what}");
+            clients.checker.check(Err(what));
+            return Err(Again::Violation);
+        }
     }
     Ok(())
 }

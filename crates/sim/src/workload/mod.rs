@@ -1,12 +1,15 @@
-//! The load: idempotent producers with several batches in flight, consumers, offset commits, topics, deleted records.
+//! The load: idempotent producers with several batches in flight, consumers, offset commits, topics, deleted records, a
+//! topic with retention, and one that is deleted and created again.
 //!
 //! Each client goes on where it was after whatever broke, as Kafka's clients do, and tells the checker what it was told.
 
+mod aged;
 mod connection;
 mod consumer;
 mod group;
 mod producer;
 mod records;
+mod recreated;
 mod topics;
 
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use highwater_runtime::SeededRng;
 use tokio::sync::watch;
 
 use crate::Trace;
-use crate::checker::Checker;
+use crate::checker::{Checker, Known, TopicPartition};
 use crate::scenario::Scenario;
 use connection::{Connection, Lost};
 
@@ -61,6 +64,23 @@ impl Clients {
         *self.calm.borrow()
     }
 
+    fn now_ms(&self) -> i64 {
+        crate::world::wall_clock_ms(&self.trace)
+    }
+
+    /// As [`crate::checker::PartitionHistory::bounds`], now.
+    fn check_bounds(&self, at: TopicPartition, known: Known, start: i64, end: i64) {
+        let now_ms = self.now_ms();
+        self.checker.check_partition(at, |history| {
+            history.ages(now_ms);
+            history.bounds(known, start, end)
+        });
+    }
+
+    fn violation(&self, what: &str) {
+        self.checker.check(Err(what.to_owned()));
+    }
+
     async fn rest(&self, max_ms: u64) {
         tokio::time::sleep(Duration::from_millis(1 + self.rng.below(max_ms))).await;
     }
@@ -80,42 +100,47 @@ impl Clients {
 
     /// Runs the whole load until all is calm and every client has seen what it must.
     pub(crate) async fn run(self: Arc<Self>) {
-        topics::create_main(&self).await;
         let scenario = &self.scenario;
+        let slow = scenario.slow_partition();
+        topics::create_one(&self, TOPIC, slow + 1, &[]).await;
+        aged::create(&self).await;
         let mut all: Vec<BoxFuture<'_, ()>> = Vec::new();
-        let producers = scenario.producers_per_partition;
+        let mut numbers = 0..;
+        let mut number = || numbers.next().unwrap_or(0);
         for partition in 0..scenario.partitions {
-            for number in 0..producers {
+            for _ in 0..scenario.producers_per_partition {
                 self.producing.fetch_add(1, Ordering::SeqCst);
-                let number = u32::try_from(partition).unwrap_or(0) * producers + number;
-                all.push(Box::pin(producer::run(&self, partition, number)));
+                all.push(Box::pin(producer::run(&self, main(partition), number())));
             }
         }
-        self.producing.fetch_add(1, Ordering::SeqCst);
-        let number = u32::try_from(scenario.partitions).unwrap_or(0) * producers;
-        all.push(Box::pin(producer::run_slow(
-            &self,
-            scenario.slow_partition(),
-            number,
-        )));
-        for partition in 0..=scenario.slow_partition() {
+        self.producing.fetch_add(2, Ordering::SeqCst);
+        all.push(Box::pin(aged::run(&self, number())));
+        all.push(Box::pin(producer::run_slow(&self, main(slow), number())));
+        for partition in (0..=slow).map(main) {
             all.push(Box::pin(consumer::run(&self, partition)));
             all.push(Box::pin(topics::delete_records(&self, partition)));
         }
-        all.push(Box::pin(group::run(&self)));
+        all.push(Box::pin(consumer::run(&self, aged::AGED)));
+        all.push(Box::pin(recreated::run(&self)));
+        for group in 0..group::GROUPS {
+            all.push(Box::pin(group::run(&self, group)));
+        }
+        all.push(Box::pin(group::watch(&self)));
         all.push(Box::pin(topics::run(&self)));
         join_all(all).await;
     }
 
     /// Looks at everything once more.
     pub(crate) async fn audit(self: Arc<Self>) {
-        let partitions = 0..=self.scenario.slow_partition();
+        let partitions = (0..=self.scenario.slow_partition()).map(main);
+        let partitions: Vec<_> = partitions.chain([aged::AGED]).collect();
         let mut all: Vec<BoxFuture<'_, ()>> = Vec::new();
-        for partition in partitions.clone() {
-            all.push(Box::pin(consumer::read_all(&self, partition)));
+        for partition in &partitions {
+            all.push(Box::pin(consumer::read_all(&self, *partition)));
         }
         all.push(Box::pin(group::verify(&self)));
         all.push(Box::pin(topics::verify(&self)));
+        all.push(Box::pin(aged::verify(&self)));
         join_all(all).await;
         for partition in partitions {
             self.checker
@@ -125,5 +150,14 @@ impl Clients {
 
     fn is_producing(&self) -> bool {
         self.producing.load(Ordering::SeqCst) > 0
+    }
+}
+
+/// A partition of the topic that all clients use.
+const fn main(index: i32) -> TopicPartition {
+    TopicPartition {
+        topic: TOPIC,
+        former: 0,
+        index,
     }
 }

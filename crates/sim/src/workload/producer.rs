@@ -9,34 +9,45 @@ use highwater_protocol::messages::produce_request::PartitionProduceData;
 use highwater_protocol::messages::{InitProducerIdRequest, ProduceRequest, TopicProduceData};
 use highwater_protocol::records::ProducerFields;
 use highwater_protocol::{Records, StrBytes};
+use highwater_types::Uuid;
 
-use super::{Again, Clients, Connection, TOPIC, records};
-use crate::checker::Identity;
+use super::{Again, Clients, Connection, records};
+use crate::checker::{Identity, Sent, TopicPartition};
 
 /// What a broker must remember of a producer (KIP-98's five).
 const REMEMBERED: usize = 5;
 
 #[derive(Debug, Clone)]
-struct Batch {
+pub(super) struct Batch {
     records: Vec<Identity>,
     bytes: Bytes,
 }
 
 /// How it produces.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
-    in_flight_max: usize,
-    think_ms: u64,
+pub(super) struct Pace {
+    pub(super) in_flight_max: usize,
+    pub(super) think_ms: u64,
     /// How many batches it has to send; none for no end.
-    batches: Option<usize>,
+    pub(super) batches: Option<usize>,
     /// Whether it also repeats what was answered where nothing broke.
-    repeats: bool,
+    pub(super) repeats: bool,
+    pub(super) records_max: u64,
+    pub(super) value_bytes_max: u64,
 }
 
-struct Producer<'a> {
+/// Where it produces.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    pub(super) at: TopicPartition,
+    /// Where it produces to a topic's id instead of its name.
+    pub(super) topic_id: Option<Uuid>,
+}
+
+pub(super) struct Producer<'a> {
     clients: &'a Clients,
     pace: Pace,
-    partition: i32,
+    target: Target,
     number: u32,
     id: Option<i64>,
     next_sequence: i32,
@@ -45,14 +56,17 @@ struct Producer<'a> {
     answered: VecDeque<(Batch, i64)>,
 }
 
-pub(super) async fn run(clients: &Clients, partition: i32, number: u32) {
+pub(super) async fn run(clients: &Clients, at: TopicPartition, number: u32) {
     let pace = Pace {
         in_flight_max: clients.scenario.in_flight_max,
         think_ms: clients.scenario.think_ms,
         batches: None,
         repeats: false,
+        records_max: clients.scenario.records_per_batch_max,
+        value_bytes_max: clients.scenario.value_bytes_max,
     };
-    Producer::new(clients, partition, number, pace).run().await;
+    let target = at.into();
+    Producer::new(clients, target, number, pace).run().await;
     clients.producing.fetch_sub(1, Ordering::SeqCst);
 }
 
@@ -62,13 +76,16 @@ const ONCE: u32 = 40;
 const IDLE_MS: u64 = 3000;
 
 /// Many producers of one batch each, one after the other, and beside them one that comes late.
-pub(super) async fn run_slow(clients: &Clients, partition: i32, number: u32) {
+pub(super) async fn run_slow(clients: &Clients, at: TopicPartition, number: u32) {
     let slow = Pace {
         in_flight_max: 1,
         think_ms: IDLE_MS,
         batches: None,
         repeats: true,
+        records_max: clients.scenario.records_per_batch_max,
+        value_bytes_max: clients.scenario.value_bytes_max,
     };
+    let target = at.into();
     let once = Pace {
         think_ms: 1,
         batches: Some(1),
@@ -76,20 +93,26 @@ pub(super) async fn run_slow(clients: &Clients, partition: i32, number: u32) {
     };
     let many = async {
         for number in number + 1..=number + ONCE {
-            Producer::new(clients, partition, number, once).run().await;
+            Producer::new(clients, target, number, once).run().await;
         }
     };
-    let mut slow = Producer::new(clients, partition, number, slow);
+    let mut slow = Producer::new(clients, target, number, slow);
     tokio::join!(many, slow.run());
     clients.producing.fetch_sub(1, Ordering::SeqCst);
 }
 
+impl From<TopicPartition> for Target {
+    fn from(at: TopicPartition) -> Self {
+        Self { at, topic_id: None }
+    }
+}
+
 impl<'a> Producer<'a> {
-    fn new(clients: &'a Clients, partition: i32, number: u32, pace: Pace) -> Self {
+    pub(super) fn new(clients: &'a Clients, target: Target, number: u32, pace: Pace) -> Self {
         Self {
             clients,
             pace,
-            partition,
+            target,
             number,
             id: None,
             next_sequence: 0,
@@ -98,7 +121,21 @@ impl<'a> Producer<'a> {
         }
     }
 
-    async fn run(&mut self) {
+    /// Goes on with an id that it has.
+    pub(super) fn with_id(mut self, id: Option<i64>) -> Self {
+        self.id = id;
+        self
+    }
+
+    pub(super) fn id(&self) -> Option<i64> {
+        self.id
+    }
+
+    pub(super) fn topic_id(&self) -> Uuid {
+        self.target.topic_id.unwrap_or_default()
+    }
+
+    pub(super) async fn run(&mut self) {
         loop {
             match self.attempt().await {
                 Ok(()) | Err(Again::Violation) => break,
@@ -181,10 +218,9 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
-    fn make(&mut self) -> Batch {
-        let scenario = &self.clients.scenario;
+    pub(super) fn make(&mut self) -> Batch {
         let rng = &self.clients.rng;
-        let count = 1 + rng.below(scenario.records_per_batch_max);
+        let count = 1 + rng.below(self.pace.records_max);
         let first = self.next_sequence;
         let count = i32::try_from(count).unwrap_or(1);
         self.next_sequence += count;
@@ -195,53 +231,85 @@ impl<'a> Producer<'a> {
                 sequence,
             })
             .collect();
-        self.clients.checker.partition(self.partition, |history| {
-            records.iter().for_each(|record| history.sends(*record));
-        });
         let fields = ProducerFields {
             id: self.id.unwrap_or(-1),
             epoch: 0,
             base_sequence: first,
         };
-        let value_bytes = usize::try_from(rng.below(scenario.value_bytes_max)).unwrap_or(0);
-        let timestamp = crate::world::wall_clock_ms(&self.clients.trace);
+        let value_bytes = usize::try_from(rng.below(self.pace.value_bytes_max)).unwrap_or(0);
+        let timestamp = self.clients.now_ms();
         let bytes = records::batch(fields, &records, value_bytes, timestamp);
+        let sent = Sent {
+            records: i64::from(count),
+            bytes: i64::try_from(bytes.len()).unwrap_or(0),
+            timestamp,
+        };
+        self.clients.checker.partition(self.target.at, |history| {
+            records.iter().for_each(|record| history.sends(*record));
+            history.sends_batch(sent);
+        });
         Batch { records, bytes }
     }
 
-    async fn send(&self, connection: &mut Connection, batch: &Batch) -> Result<i32, Again> {
+    pub(super) async fn send(
+        &self,
+        connection: &mut Connection,
+        batch: &Batch,
+    ) -> Result<i32, Again> {
         let request = ProduceRequest {
             acks: -1,
             timeout_ms: 5000,
             topic_data: vec![TopicProduceData {
-                name: StrBytes::from(TOPIC),
+                name: StrBytes::from(self.target.at.topic),
+                topic_id: self.target.topic_id.unwrap_or_default(),
                 partition_data: vec![PartitionProduceData {
-                    index: self.partition,
+                    index: self.target.at.index,
                     records: Some(Records::from(batch.bytes.clone())),
                 }],
-                ..Default::default()
             }],
             ..Default::default()
         };
-        Ok(connection.write(&request, 12).await?)
+        Ok(connection.write(&request, self.version()).await?)
+    }
+
+    /// From 13 on topics are named by their ids.
+    fn version(&self) -> i16 {
+        match self.target.topic_id {
+            Some(_) => 13,
+            None => 12,
+        }
     }
 
     /// The base offset that a produce is answered with.
     async fn answer(&self, connection: &mut Connection, id: i32) -> Result<i64, Again> {
-        let answer = connection.read::<ProduceRequest>(12, id).await?;
+        let (code, base) = self.answer_or_code(connection, id).await?;
+        self.clients.expect("Produce", code)?;
+        Ok(base)
+    }
+
+    /// The error code and the base offset that a produce is answered with.
+    pub(super) async fn answer_or_code(
+        &self,
+        connection: &mut Connection,
+        id: i32,
+    ) -> Result<(i16, i64), Again> {
+        let answer = connection
+            .read::<ProduceRequest>(self.version(), id)
+            .await?;
         let topic = answer.responses.first();
         let Some(partition) = topic.and_then(|topic| topic.partition_responses.first()) else {
             let what = "a produce is answered without its partition".to_owned();
             self.clients.checker.check(Err(what));
             return Err(Again::Violation);
         };
-        self.clients.expect("Produce", partition.error_code)?;
-        Ok(partition.base_offset)
+        Ok((partition.error_code, partition.base_offset))
     }
 
     fn check(&self, batch: &Batch, base: i64) {
         let checker = &self.clients.checker;
-        checker.check_partition(self.partition, |history| {
+        let now_ms = self.clients.now_ms();
+        checker.check_partition(self.target.at, |history| {
+            history.batch_appended(now_ms);
             history.acknowledged(base, &batch.records)
         });
     }

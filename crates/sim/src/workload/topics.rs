@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use highwater_protocol::messages::create_topics_request::CreatableTopic;
+use highwater_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use highwater_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
@@ -11,18 +11,24 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 
-use super::{Again, Clients, Connection, TOPIC};
+use super::{Again, Clients, Connection};
+use crate::checker::TopicPartition;
 
-/// Makes the topic that all clients use.
-pub(super) async fn create_main(clients: &Clients) {
+/// Makes a topic that stays.
+pub(super) async fn create_one(
+    clients: &Clients,
+    name: &str,
+    partitions: i32,
+    configs: &[(&str, i64)],
+) {
     loop {
         let created = async {
             let mut connection = Connection::open(clients).await?;
-            let partitions = clients.scenario.slow_partition() + 1;
-            create(clients, &mut connection, TOPIC, partitions).await
+            create(clients, &mut connection, name, partitions, configs).await
         };
         match created.await {
-            Ok(()) | Err(Again::Violation) => return,
+            Ok(()) => return note(clients, name, true),
+            Err(Again::Violation) => return,
             Err(Again::Later) => clients.rest(100).await,
         }
     }
@@ -38,10 +44,14 @@ pub(super) async fn run(clients: &Clients) {
             while !clients.is_calm() {
                 next += 1;
                 let name = format!("other-{next}");
-                create(clients, &mut connection, &name, 1).await?;
+                create(clients, &mut connection, &name, 1, &[]).await?;
+                note(clients, &name, true);
                 clients.rest(1000).await;
                 if clients.rng.below(3) == 0 {
+                    // until it is answered it may be there or not
+                    clients.checker.lock().topics.made.remove(&name);
                     delete(clients, &mut connection, &name).await?;
+                    note(clients, &name, false);
                 }
             }
             Ok(())
@@ -53,6 +63,16 @@ pub(super) async fn run(clients: &Clients) {
         }
     }
     verify(clients).await;
+}
+
+/// Notes what was answered.
+fn note(clients: &Clients, name: &str, is_there: bool) {
+    let topics = &mut clients.checker.lock().topics;
+    let names = match is_there {
+        true => &mut topics.made,
+        false => &mut topics.removed,
+    };
+    names.insert(name.to_owned());
 }
 
 /// Looks once which topics there are.
@@ -69,17 +89,23 @@ pub(super) async fn verify(clients: &Clients) {
     }
 }
 
-async fn create(
+pub(super) async fn create(
     clients: &Clients,
     connection: &mut Connection,
     name: &str,
     partitions: i32,
+    configs: &[(&str, i64)],
 ) -> Result<(), Again> {
+    let config = |(name, value): &(&str, i64)| CreatableTopicConfig {
+        name: StrBytes::from(*name),
+        value: Some(StrBytes::from(value.to_string())),
+    };
     let request = CreateTopicsRequest {
         topics: vec![CreatableTopic {
             name: StrBytes::from(name),
             num_partitions: partitions,
             replication_factor: 1,
+            configs: configs.iter().map(config).collect(),
             ..Default::default()
         }],
         timeout_ms: 5000,
@@ -91,17 +117,14 @@ async fn create(
     if code != ErrorCode::TopicAlreadyExists.code() {
         clients.expect("CreateTopics", code)?;
     }
-    let mut history = clients.checker.lock();
-    history.topics.made.insert(name.to_owned());
     Ok(())
 }
 
-async fn delete(clients: &Clients, connection: &mut Connection, name: &str) -> Result<(), Again> {
-    {
-        // until it is answered it may be there or not
-        let mut history = clients.checker.lock();
-        history.topics.made.remove(name);
-    }
+pub(super) async fn delete(
+    clients: &Clients,
+    connection: &mut Connection,
+    name: &str,
+) -> Result<(), Again> {
     let request = DeleteTopicsRequest {
         topic_names: vec![StrBytes::from(name)],
         timeout_ms: 5000,
@@ -112,10 +135,7 @@ async fn delete(clients: &Clients, connection: &mut Connection, name: &str) -> R
         .responses
         .first()
         .map_or(-1, |topic| topic.error_code);
-    clients.expect("DeleteTopics", code)?;
-    let mut history = clients.checker.lock();
-    history.topics.removed.insert(name.to_owned());
-    Ok(())
+    clients.expect("DeleteTopics", code)
 }
 
 async fn check(clients: &Clients, connection: &mut Connection) -> Result<(), Again> {
@@ -132,8 +152,8 @@ async fn check(clients: &Clients, connection: &mut Connection) -> Result<(), Aga
 }
 
 /// Deletes records now and then, up to somewhere below the high watermark or all that are known.
-pub(super) async fn delete_records(clients: &Clients, partition: i32) {
-    let rest_ms = match partition == clients.scenario.slow_partition() {
+pub(super) async fn delete_records(clients: &Clients, at: TopicPartition) {
+    let rest_ms = match at.index == clients.scenario.slow_partition() {
         true => 1500,
         false => 4000,
     };
@@ -141,7 +161,7 @@ pub(super) async fn delete_records(clients: &Clients, partition: i32) {
         clients.rest(rest_ms).await;
         let deleted = async {
             let mut connection = Connection::open(clients).await?;
-            delete_some(clients, &mut connection, partition).await
+            delete_some(clients, &mut connection, at).await
         };
         if matches!(deleted.await, Err(Again::Violation)) {
             return;
@@ -152,10 +172,10 @@ pub(super) async fn delete_records(clients: &Clients, partition: i32) {
 async fn delete_some(
     clients: &Clients,
     connection: &mut Connection,
-    partition: i32,
+    at: TopicPartition,
 ) -> Result<(), Again> {
     let checker = &clients.checker;
-    let known = checker.partition(partition, |history| history.known());
+    let known = checker.partition(at, |history| history.known());
     let visible = known.high_watermark - known.log_start;
     let visible = u64::try_from(visible).unwrap_or(0);
     let part = match clients.rng.below(3) {
@@ -163,12 +183,12 @@ async fn delete_some(
         _ => clients.rng.below(visible / 2 + 1),
     };
     let offset = known.log_start + i64::try_from(part).unwrap_or(0);
-    checker.partition(partition, |history| history.asks_trim(offset));
+    checker.partition(at, |history| history.asks_trim(offset));
     let request = DeleteRecordsRequest {
         topics: vec![DeleteRecordsTopic {
-            name: StrBytes::from(TOPIC),
+            name: StrBytes::from(at.topic),
             partitions: vec![DeleteRecordsPartition {
-                partition_index: partition,
+                partition_index: at.index,
                 offset,
             }],
         }],
@@ -178,6 +198,6 @@ async fn delete_some(
     let found = answer.topics.first().and_then(|t| t.partitions.first());
     let (code, low) = found.map_or((-1, -1), |found| (found.error_code, found.low_watermark));
     clients.expect("DeleteRecords", code)?;
-    checker.check_partition(partition, |history| history.trimmed(offset, low));
+    checker.check_partition(at, |history| history.trimmed(offset, low));
     Ok(())
 }
