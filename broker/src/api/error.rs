@@ -116,7 +116,10 @@ pub(crate) fn of_stream(error: &StreamError) -> Refusal {
             ErrorCode::KafkaStorageError
         }
     };
-    if code == ErrorCode::CorruptMessage || code == ErrorCode::KafkaStorageError {
+    // that there is no room is said once, where it begins (D3)
+    let is_said = matches!(error, StreamError::Wal(highwater_wal::WalError::Full));
+    let is_ours = code == ErrorCode::CorruptMessage || code == ErrorCode::KafkaStorageError;
+    if is_ours && !is_said {
         tracing::warn!(%error, "a stream cannot be read or written");
     }
     Refusal::new(code, error.to_string())

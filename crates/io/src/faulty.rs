@@ -34,6 +34,8 @@ pub struct Faults {
     pub reads_hang_below: Mutex<Option<PathBuf>>,
     /// Reads of files so far.
     pub reads: AtomicU64,
+    /// Files that were to be opened so far, and were not there.
+    pub missing: AtomicU64,
     /// The largest read or write of a file so far, bytes.
     pub largest: AtomicU64,
 }
@@ -110,14 +112,18 @@ impl FaultyDevice {
         }
     }
 
-    fn faulty(&self, path: &Path, inner: Arc<dyn File>) -> Arc<dyn File> {
+    fn faulty(&self, path: &Path, inner: io::Result<Arc<dyn File>>) -> io::Result<Arc<dyn File>> {
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        if inner.as_ref().is_err_and(is_missing) {
+            self.faults.missing.fetch_add(1, Ordering::SeqCst);
+        }
         let faults = Arc::clone(&self.faults);
         let path = path.to_owned();
-        Arc::new(FaultyFile {
-            inner,
+        Ok(Arc::new(FaultyFile {
+            inner: inner?,
             faults,
             path,
-        })
+        }))
     }
 }
 
@@ -125,12 +131,12 @@ impl FaultyDevice {
 impl Device for FaultyDevice {
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         self.check_room(path, mode)?;
-        Ok(self.faulty(path, self.inner.open(path, mode).await?))
+        self.faulty(path, self.inner.open(path, mode).await)
     }
 
     async fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         self.check_room(path, mode)?;
-        Ok(self.faulty(path, self.inner.open_direct(path, mode).await?))
+        self.faulty(path, self.inner.open_direct(path, mode).await)
     }
 
     async fn create_dir(&self, path: &Path) -> io::Result<bool> {

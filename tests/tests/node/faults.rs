@@ -14,6 +14,7 @@ use highwater_protocol::records::{BatchBuilder, ProducerFields, split_batches};
 use highwater_tests::{Client, TestNode, produce_request};
 use tempfile::TempDir;
 
+use super::damage::Said;
 use super::{T0, batch, producer_batch};
 
 /// A node whose device, its object store's too, has faults, none yet.
@@ -145,10 +146,14 @@ async fn a_metadata_log_that_cannot_sync_ends_the_node_with_the_file() -> Result
     Ok(())
 }
 
-fn mebibyte() -> Result<bytes::Bytes> {
+fn batch_of(bytes: usize) -> Result<bytes::Bytes> {
     let mut batch = BatchBuilder::default();
-    batch.push(T0, None, Some(&vec![b'x'; 1_000_000]));
+    batch.push(T0, None, Some(&vec![b'x'; bytes]));
     Ok(batch.build()?)
+}
+
+fn mebibyte() -> Result<bytes::Bytes> {
+    batch_of(1_000_000)
 }
 
 /// Produces until it is refused; answers how many batches were acknowledged before.
@@ -181,6 +186,41 @@ async fn read_all(client: &mut Client, end: i64) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes a node's object store away until it ends: nothing can be put, for another reason than a full disk.
+pub(super) struct Away(PathBuf);
+
+impl Away {
+    pub(super) fn begin(node: &TestNode) -> Result<Self> {
+        let objects = objects(node);
+        std::fs::rename(&objects, objects.with_extension("away"))?;
+        std::fs::write(&objects, "no directory")?;
+        Ok(Self(objects))
+    }
+
+    pub(super) fn end(self) -> Result<()> {
+        std::fs::remove_file(&self.0)?;
+        Ok(std::fs::rename(self.0.with_extension("away"), &self.0)?)
+    }
+}
+
+/// Produces batches of one size after the other until each waits for room and is given up; answers how many were
+/// acknowledged before.
+pub(super) async fn fill_until_late(client: &mut Client, sizes: &[usize]) -> Result<i64> {
+    let mut acknowledged = 0;
+    for bytes in sizes {
+        loop {
+            let answer = produce_within(client, batch_of(*bytes)?, 1_500).await?;
+            if answer.error_code != 0 {
+                assert_eq!(answer.error_code, ErrorCode::RequestTimedOut.code());
+                break;
+            }
+            acknowledged += 1;
+            ensure!(acknowledged < 300, "memory has no end");
+        }
+    }
+    Ok(acknowledged)
 }
 
 /// Produces until it is acknowledged again, for a while.
@@ -300,6 +340,51 @@ async fn a_full_object_store_refuses_writes_once_memory_is_full_too() -> Result<
     faults.fill_below(None);
     resumes(&mut client, end).await?;
     read_all(&mut client, end + 1).await
+}
+
+// An outage is said once when produce waits for it, and once when it is over, however often clients try again
+#[tokio::test]
+async fn produce_that_is_held_back_is_said_once_and_that_it_goes_on_too() -> Result<()> {
+    let said = Said::default();
+    let _listening = said.listen();
+    let settings = [
+        ("highwater.memory.limit", "64MiB"),
+        ("highwater.upload.interval.ms", "100"),
+    ];
+    let (node, faults) = start(TempDir::new()?, &settings).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    faults.fill_below(Some(objects(&node)));
+    let end = fill(&mut client).await?;
+    for _ in 0..10 {
+        let answer = produce_within(&mut client, mebibyte()?, 1_000).await?;
+        assert_eq!(answer.error_code, ErrorCode::KafkaStorageError.code());
+    }
+    faults.fill_below(None);
+    resumes(&mut client, end).await?;
+    for line in [
+        "uploads fail, they are tried again",
+        "uploads go on",
+        "produce is held back",
+        "produce is not held back any more",
+    ] {
+        assert_eq!(said.count(line), 1, "{line}");
+    }
+    assert_eq!(said.count(" WARN "), 2);
+    let away = Away::begin(&node)?;
+    let end = end + 1 + fill_until_late(&mut client, &[1_000_000]).await?;
+    assert_eq!(
+        fill_until_late(&mut client, &[1_000_000]).await?,
+        0,
+        "another waits in vain"
+    );
+    away.end()?;
+    resumes(&mut client, end).await?;
+    for line in ["produce is held back:", "produce is not held back any more"] {
+        assert_eq!(said.count(line), 2, "{line}");
+    }
+    assert_eq!(said.count(" WARN "), 4);
+    Ok(())
 }
 
 // D3: an object store that takes nothing holds up no stop, and nothing is lost by it
