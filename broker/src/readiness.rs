@@ -95,6 +95,8 @@ pub(crate) fn opened(partitions: Progress) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -128,5 +130,16 @@ mod tests {
             };
             assert_eq!(opened(progress), told.map_err(str::to_owned));
         }
+    }
+
+    #[test]
+    fn produce_that_waits_for_long_is_told() {
+        let status = |seconds| UploadStatus {
+            held_back: Some(Duration::from_secs(seconds)),
+            ..UploadStatus::default()
+        };
+        assert_eq!(held_back(&status(9)), Ok(()));
+        let told = held_back(&status(10)).expect_err("is too long");
+        assert!(told.contains("for 10 s"), "{told}");
     }
 }

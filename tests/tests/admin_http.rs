@@ -1,23 +1,39 @@
 //! Health and metrics over HTTP. A process of its own: the recorder of metrics is the process's.
 
-use anyhow::{Context, Result};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
+use highwater_broker::node::Machine;
 use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use highwater_protocol::messages::{
-    FetchRequest, FindCoordinatorRequest, JoinGroupRequest, OffsetCommitRequest,
+    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, OffsetCommitRequest,
 };
 use highwater_protocol::records::BatchBuilder;
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{Client, TestNode, http_get as get};
+use highwater_tests::{Client, TestNode, http_get as get, produce_request};
+use tempfile::TempDir;
 
 fn batch() -> Result<Bytes> {
     let mut batch = BatchBuilder::default();
     batch.push(1_790_000_000_000, None, Some(b"value"));
     Ok(batch.build()?)
+}
+
+/// Panics where it is asked for one group.
+#[derive(Debug)]
+struct Broken;
+
+impl Authorizer for Broken {
+    fn allows(&self, _: &Principal, _: Operation, resource: Resource<'_>) -> bool {
+        assert!(resource != Resource::Group("broken"), "on purpose");
+        true
+    }
 }
 
 /// A node with its admin address, and what `/metrics` tells.
@@ -34,8 +50,22 @@ impl Admin {
             ("highwater.admin.listener", address.as_str()),
             ("group.initial.rebalance.delay.ms", "0"),
             ("offsets.topic.num.partitions", "1"),
+            ("highwater.memory.limit", "64MiB"),
+            // nothing is uploaded before there is much of it
+            ("highwater.upload.interval.ms", "600000"),
+            ("max.connections.per.ip", "40"),
         ];
-        let node = TestNode::start(&settings).await?;
+        let dir = TempDir::new()?;
+        let store = TestNode::local_store(&dir);
+        let settings: Vec<_> = settings
+            .into_iter()
+            .chain([("highwater.object.storage", store.as_str())])
+            .collect();
+        let machine = Machine {
+            authorizer: Arc::new(Broken),
+            ..Machine::real()
+        };
+        let node = TestNode::start_in(dir, &settings, machine).await?;
         Ok(Self { node, address })
     }
 
@@ -48,6 +78,19 @@ impl Admin {
     /// The value of a series.
     async fn value(&self, series: &str) -> Result<f64> {
         value(&self.metrics().await?, series)
+    }
+
+    /// Waits until the value of a series is as it must be.
+    async fn becomes(&self, series: &str, must: impl Fn(f64) -> bool) -> Result<()> {
+        let mut last = f64::NAN;
+        for _ in 0..1000 {
+            last = self.value(series).await?;
+            if must(last) {
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        anyhow::bail!("{series} stays {last}")
     }
 }
 
@@ -181,6 +224,81 @@ async fn drive_connections(admin: &Admin) -> Result<()> {
     }
     let accepted = "highwater_broker_connections_total{outcome=\"accepted\"}";
     assert!(admin.value(accepted).await? >= 6.0);
+    let mut client = admin.node.client().await?;
+    let heartbeat = HeartbeatRequest {
+        group_id: "broken".into(),
+        ..Default::default()
+    };
+    client.write(&heartbeat, 4).await?;
+    assert!(client.is_closed().await);
+    let panics = "highwater_broker_request_panics_total{api=\"Heartbeat\"}";
+    assert_eq!(admin.value(panics).await?, 1.0);
+    // one more than an address may have
+    let mut held = Vec::new();
+    for _ in 0..41 {
+        held.push(admin.node.client().await?);
+    }
+    let refused = "highwater_broker_connections_total{outcome=\"refused\"}";
+    admin.becomes(refused, |value| value >= 1.0).await?;
+    drop(held);
+    let connections = "highwater_broker_connections";
+    admin.becomes(connections, |value| value <= 2.0).await
+}
+
+/// What is durable waits for its upload; then the store is away until produce waits too, and comes back.
+async fn drive_uploads(admin: &Admin) -> Result<()> {
+    for series in [
+        "highwater_s3stream_upload_backlog_bytes",
+        "highwater_s3stream_upload_oldest_seconds",
+        "highwater_s3stream_wal_used_bytes",
+        "highwater_s3stream_wal_limit_bytes",
+        "highwater_broker_memory_used_bytes{budget=\"log_cache\"}",
+        "highwater_broker_memory_limit_bytes{budget=\"log_cache\"}",
+    ] {
+        assert!(admin.value(series).await? > 0.0, "{series}");
+    }
+    let claims = "highwater_broker_metadata_claims";
+    assert_eq!(admin.value(claims).await?, 0.0);
+    let objects = admin.node.dir.path().join("data").join("objects");
+    let away = objects.with_extension("away");
+    std::fs::rename(&objects, &away)?;
+    std::fs::write(&objects, "no directory")?;
+    let mut client = admin.node.client().await?;
+    let mut large = BatchBuilder::default();
+    large.push(1_790_000_000_000, None, Some(&vec![b'x'; 900_000]));
+    let large = large.build()?;
+    let mut waiting = false;
+    for _ in 0..40 {
+        client
+            .write(&produce_request("t", 0, large.clone(), -1), 12)
+            .await?;
+        waiting = admin
+            .value("highwater_s3stream_produce_waiting_requests")
+            .await?
+            > 0.0;
+        if waiting {
+            break;
+        }
+    }
+    ensure!(waiting, "memory has no end");
+    let [failing, held] = [
+        "highwater_s3stream_upload_failing_seconds",
+        "highwater_s3stream_produce_held_back_seconds",
+    ];
+    admin.becomes(failing, |seconds| seconds > 0.0).await?;
+    admin.becomes(held, |seconds| seconds > 0.0).await?;
+    std::fs::remove_file(&objects)?;
+    std::fs::rename(&away, &objects)?;
+    admin.becomes(held, |seconds| seconds == 0.0).await?;
+    admin.becomes(failing, |seconds| seconds == 0.0).await?;
+    let [puts, bytes, seconds] = [
+        "highwater_object_storage_requests_total{op=\"put\",class=\"upload\",outcome=\"ok\"}",
+        "highwater_object_storage_bytes_total{op=\"put\",class=\"upload\"}",
+        "highwater_object_storage_request_seconds_count{op=\"put\"}",
+    ];
+    for series in [puts, bytes, seconds, claims] {
+        admin.becomes(series, |value| value > 0.0).await?;
+    }
     Ok(())
 }
 
@@ -284,5 +402,6 @@ async fn health_is_served_and_every_metric_is_described_and_changes() -> Result<
     admin.node.create_topic("t", 1, &[]).await?;
     drive_records(&admin).await?;
     drive_connections(&admin).await?;
-    drive_groups(&admin).await
+    drive_groups(&admin).await?;
+    drive_uploads(&admin).await
 }

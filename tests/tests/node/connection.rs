@@ -1,7 +1,11 @@
 //! 1 to 5: order, versions, what closes a connection.
 
+use std::sync::{Arc, Mutex};
+
 use anyhow::Result;
 use bytes::Bytes;
+use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
+use highwater_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use highwater_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, FetchRequest, MetadataRequest,
 };
@@ -183,5 +187,53 @@ async fn bytes_after_a_request_are_ignored() -> Result<()> {
     client.write_raw(&frame).await?;
     let answer: Option<(i32, Bytes)> = client.read_raw().await?;
     assert_eq!(answer.map(|(id, _)| id), Some(7));
+    Ok(())
+}
+
+/// Which of two topics each step of a request was for, where it is another than the step before.
+#[derive(Debug, Default)]
+struct Turns(Mutex<Vec<bool>>);
+
+impl Authorizer for Turns {
+    fn allows(&self, _: &Principal, _: Operation, resource: Resource<'_>) -> bool {
+        let is_large = resource == Resource::Topic("large");
+        if is_large || resource == Resource::Topic("small") {
+            let mut turns = self.0.lock().expect("is whole");
+            if turns.last() != Some(&is_large) {
+                turns.push(is_large);
+            }
+        }
+        true
+    }
+}
+
+// one thread serves both: between the entries of the large request the small ones have their turn
+#[tokio::test]
+async fn a_large_request_lets_small_ones_pass() -> Result<()> {
+    let turns = Arc::new(Turns::default());
+    let node = TestNode::start_with(Arc::<Turns>::clone(&turns)).await?;
+    let (mut client, mut other) = (node.client().await?, node.client().await?);
+    let mut large = super::offsets::latest("large");
+    let one = large.topics[0].partitions[0].clone();
+    let partitions = (0..20_000).map(|partition_index| ListOffsetsPartition {
+        partition_index,
+        ..one.clone()
+    });
+    large.topics[0].partitions = partitions.collect();
+    let small = super::offsets::latest("small");
+    let smalls = async {
+        loop {
+            other.send(&small, 10).await?;
+        }
+    };
+    // cancelled with the loop: nobody asks on that connection again
+    tokio::select! {
+        biased;
+        answered = client.send(&large, 10) => drop(answered?),
+        failed = smalls => return failed,
+    }
+    let turns = turns.0.lock().expect("is whole");
+    let larges = turns.iter().filter(|is_large| **is_large).count();
+    assert!(larges > 1, "the large one is served in one go: {turns:?}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bytes::Bytes;
 use highwater_broker::node::Machine;
-use highwater_object_format::{Footer, StreamDirectory};
+use highwater_object_format::{Footer, ObjectHeader, StreamDirectory};
 use highwater_object_storage::layout;
 use highwater_protocol::records::BatchBuilder;
 use highwater_tests::TestNode;
@@ -36,10 +36,18 @@ async fn a_full_log_cache_makes_no_small_objects() -> Result<()> {
         assert_eq!(answer.error_code, 0);
     }
     let dir = node.stop().await?;
-    let mut sizes = Vec::new();
+    let (mut sizes, mut floors) = (Vec::new(), Vec::new());
     for (path, _) in super::damage::objects(&dir)? {
-        sizes.push(std::fs::metadata(path)?.len());
+        let object = Bytes::from(std::fs::read(path)?);
+        sizes.push(object.len() as u64);
+        floors.push(ObjectHeader::parse(&object)?.floor.at);
     }
+    // each says the floor that was committed before it, not its own
+    assert_eq!(floors.first(), Some(&0), "{floors:?}");
+    assert!(
+        floors.is_sorted() && floors.last() > floors.first(),
+        "{floors:?}"
+    );
     assert!(sizes.iter().sum::<u64>() > (BATCHES * batch.len()) as u64);
     let most = BATCHES * batch.len() / (2 << 20) + 2;
     assert!(sizes.len() <= most, "{} objects: {sizes:?}", sizes.len());
