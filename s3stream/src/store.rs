@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{BoxStream, FuturesUnordered};
+use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use highwater_object_format::StreamDirectory;
 use highwater_object_storage::{ObjectStorage, layout};
@@ -157,6 +157,8 @@ impl Shared {
 
 /// Directories that are read together for each stream that is opened.
 const DIRECTORIES_AT_ONCE: usize = 4;
+/// Streams of one command whose opening is under way together, at most: those that wait for their turn hold nothing.
+const OPENED_AT_ONCE: usize = 64;
 
 /// How long a stop waits for its last upload.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -482,7 +484,7 @@ impl StreamStore for ObjectStreamStore {
         let (store, slots) = (self.clone(), Arc::clone(slots));
         let taken = async move {
             let bounds = store.take(&asked).await;
-            let open_one = |(at, (stream, bounds)): (usize, (OpenStream, Result<_, _>))| {
+            let open_one = move |(at, (stream, bounds)): (usize, (OpenStream, Result<_, _>))| {
                 let (store, slots) = (store.clone(), Arc::clone(&slots));
                 async move {
                     let opened = async {
@@ -493,7 +495,9 @@ impl StreamStore for ObjectStreamStore {
                 }
             };
             let all = asked.into_iter().zip(bounds).enumerate();
-            all.map(open_one).collect::<FuturesUnordered<_>>()
+            futures::stream::iter(all)
+                .map(open_one)
+                .buffer_unordered(OPENED_AT_ONCE)
         };
         taken.flatten_stream().boxed()
     }

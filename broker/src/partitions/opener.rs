@@ -221,11 +221,11 @@ impl PartitionOpener {
     }
 
     fn look_at(&self, topic: &Arc<TopicImage>, wanted: &mut Vec<Wanted>) {
+        let config = log_config(&topic.configs, &self.broker.config);
         for (index, partition) in topic.partition_indexes().zip(&topic.partitions) {
             let key = (topic.id, index);
             if let Ok(open) = self.broker.partitions.find(topic, index) {
-                open.log
-                    .set_config(log_config(&topic.configs, &self.broker.config));
+                open.log.set_config(config.clone());
                 if open.leader_epoch == partition.leader_epoch {
                     continue;
                 }

@@ -1,6 +1,6 @@
 //! Which partitions are open here, and which are to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
@@ -73,11 +73,20 @@ impl Partition {
 /// A partition by its topic's id and its number.
 pub(super) type Key = (TopicId, i32);
 
-/// What became of opening a partition that is not open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tried {
-    NotYet,
-    InVain,
+/// The partitions that are to be open and are not.
+#[derive(Debug, Default)]
+struct Closed {
+    /// Not tried yet.
+    opening: BTreeSet<Key>,
+    /// Tried in vain.
+    failed: BTreeSet<Key>,
+}
+
+impl Closed {
+    fn remove(&mut self, key: &Key) {
+        self.opening.remove(key);
+        self.failed.remove(key);
+    }
 }
 
 /// How far the partitions that a node leads are open.
@@ -97,8 +106,7 @@ pub struct Partitions {
     node: NodeId,
     epoch: NodeEpoch,
     open: RwLock<BTreeMap<Key, Arc<Partition>>>,
-    /// Those that are to be open here and are not, and whether it was tried in vain.
-    closed: RwLock<BTreeMap<Key, Tried>>,
+    closed: RwLock<Closed>,
     changes: watch::Sender<u64>,
 }
 
@@ -144,20 +152,18 @@ impl Partitions {
 
     fn has_failed(&self, key: Key) -> bool {
         let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
-        closed.get(&key) == Some(&Tried::InVain)
+        closed.failed.contains(&key)
     }
 
-    /// How many are open, and how many are not.
+    /// How many are open, and how many are not. Costs the same however many there are.
     #[must_use]
     pub fn progress(&self) -> Progress {
         let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
-        let failed = closed.values().filter(|tried| **tried == Tried::InVain);
-        let failed = failed.count();
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         Progress {
             open: open.len(),
-            opening: closed.len() - failed,
-            failed,
+            opening: closed.opening.len(),
+            failed: closed.failed.len(),
         }
     }
 
@@ -174,21 +180,23 @@ impl Partitions {
         }
     }
 
-    fn closed(&self) -> RwLockWriteGuard<'_, BTreeMap<Key, Tried>> {
+    fn closed(&self) -> RwLockWriteGuard<'_, Closed> {
         self.closed.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says which are to be opened.
     pub(super) fn want(&self, keys: impl Iterator<Item = Key>) {
         let mut closed = self.closed();
-        for key in keys {
-            closed.entry(key).or_insert(Tried::NotYet);
-        }
+        let Closed { opening, failed } = &mut *closed;
+        opening.extend(keys.filter(|key| !failed.contains(key)));
     }
 
     /// Says that one could not be opened; requests that wait for it are woken.
     pub(super) fn set_failed(&self, key: Key) {
-        self.closed().insert(key, Tried::InVain);
+        let mut closed = self.closed();
+        closed.opening.remove(&key);
+        closed.failed.insert(key);
+        drop(closed);
         self.changes.send_modify(|count| *count += 1);
     }
 

@@ -180,10 +180,13 @@ impl MetadataImage {
         }
         let next = held.0.checked_add(1).map(LeaderEpoch);
         let next = next.ok_or(Rejection::NotUnderstood)?;
-        let mut topic = (**topic).clone();
-        topic.partitions[index].leader = Some(leader);
-        topic.partitions[index].leader_epoch = next;
-        self.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
+        // what readers have of it stays as it is, and is copied once for all streams of a command
+        let name = Arc::clone(&topic.name);
+        let topic = self.topics.get_mut(&name).map(Arc::make_mut);
+        let partition = topic.and_then(|topic| topic.partitions.get_mut(index));
+        let partition = partition.ok_or(Rejection::UnknownStream(id))?;
+        partition.leader = Some(leader);
+        partition.leader_epoch = next;
         Ok(next)
     }
 

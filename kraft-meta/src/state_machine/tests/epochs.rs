@@ -1,5 +1,7 @@
 //! Registration, fencing, closing, and who leads then (rules E, U5).
 
+use std::sync::Arc;
+
 use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 
 use super::*;
@@ -59,6 +61,44 @@ fn a_fenced_epoch_changes_nothing() {
         log.apply(Action::AllocateProducerIds(allocate).into()),
         fenced
     );
+}
+
+// a topic of many partitions is not copied for each of them
+#[test]
+fn leaders_are_assigned_in_place_and_what_readers_have_stays_as_it_is() {
+    let (mut log, _) = Log::opened();
+    let grow = Ask::Grow {
+        topic: 1,
+        existing: 1,
+    };
+    log.ask(grow).expect("grows");
+    log.register(2);
+    log.ask(CLOSE).expect("closes");
+    let read = log.image.clone();
+    assert_eq!(assigned(&mut log), vec![Ok(LeaderEpoch(1)); 2]);
+    let topic = |image: &MetadataImage| image.topic("topic-1").cloned().expect("is there");
+    let epochs = |image: &MetadataImage| -> Vec<_> {
+        let topic = topic(image);
+        topic
+            .partitions
+            .iter()
+            .map(|one| one.leader_epoch)
+            .collect()
+    };
+    assert_eq!(epochs(&read), [LeaderEpoch(0); 2]);
+    assert_eq!(epochs(&log.image), [LeaderEpoch(1); 2]);
+    // nobody reads it any more: nothing is copied at all
+    let at = Arc::as_ptr(&topic(&log.image));
+    let epoch = log.register(3);
+    log.ask(CLOSE).expect("closes");
+    let first = AssignLeaders {
+        node_epoch: epoch.0,
+        streams: streams_of(&log.image, false)[..1].to_vec(),
+    };
+    let answer = log.apply(Action::AssignLeaders(first).into());
+    let next = vec![Ok(LeaderEpoch(2))];
+    assert_eq!(answer, Ok(Outcome::Assigned(next)));
+    assert_eq!(at, Arc::as_ptr(&topic(&log.image)));
 }
 
 // E3, E5
