@@ -1,7 +1,5 @@
 //! Joining, and the first half of a rebalance.
 
-use std::collections::BTreeMap;
-
 use highwater_protocol::ErrorCode;
 
 use super::{Group, Member, Rebalance, State, TICK_MS, millis};
@@ -72,16 +70,8 @@ impl Group {
         if self.members.is_empty() {
             return true;
         }
-        let others = || {
-            self.members
-                .values()
-                .filter(|member| member.id != join.member)
-        };
         self.protocol_type.as_deref() == Some(join.protocol_type.as_str())
-            && join
-                .protocols
-                .iter()
-                .any(|(name, _)| others().all(|member| member.supports(name)))
+            && self.members.could_agree(join)
     }
 
     fn add(&mut self, id: String, ticket: Ticket, join: &Join, now: Now) {
@@ -89,11 +79,11 @@ impl Group {
             self.protocol_type = Some(join.protocol_type.clone());
         }
         self.leader.get_or_insert_with(|| id.clone());
-        let member = Member::new(id.clone(), join, ticket, now);
+        let member = Member::new(id, join, ticket, now);
         if let Some(deadline) = member.deadline() {
             self.wake(deadline);
         }
-        self.members.insert(id, member);
+        self.members.insert(member);
         if let State::PreparingRebalance(rebalance) = &mut self.state {
             rebalance.grown = true;
         }
@@ -109,18 +99,16 @@ impl Group {
         effects: &mut Effects,
     ) {
         let leads = self.leader.as_deref() == Some(join.member.as_str());
-        let Some(member) = self.members.get_mut(&join.member) else {
-            return;
-        };
-        let same = member.protocols == join.protocols;
+        let member = self.members.get(&join.member);
+        let same = member.is_some_and(|member| member.joins_as_before(join));
         let missed = match self.state {
             State::CompletingRebalance { .. } => same,
             State::Stable { .. } => same && !leads,
             State::Empty | State::PreparingRebalance(_) => false,
         };
-        member.rejoin(join, ticket, effects);
+        self.members.rejoin(join, ticket, effects);
         if missed {
-            member.joined(now);
+            self.members.joined(&join.member, now);
             let reply = self.joined_reply(&join.member);
             effects.joins.push((ticket, reply));
             self.wake(now.monotonic_ms + millis(join.session_timeout_ms));
@@ -153,8 +141,7 @@ impl Group {
         let State::PreparingRebalance(Rebalance { initial: None, .. }) = self.state else {
             return;
         };
-        let all = self.members.values().all(|member| member.joining.is_some());
-        if all && self.pending.is_empty() {
+        if self.members.have_all_joined() && self.pending.is_empty() {
             self.complete_join(now, effects);
         }
     }
@@ -185,7 +172,7 @@ impl Group {
         let absent: Vec<String> = self
             .members
             .values()
-            .filter(|member| member.joining.is_none())
+            .filter(|member| !member.is_joining())
             .map(|member| member.id.clone())
             .collect();
         for member in absent {
@@ -200,7 +187,7 @@ impl Group {
             tracing::info!(group_id = ?self.id, generation = self.generation, "group is empty");
             return;
         }
-        self.protocol = self.vote();
+        self.protocol = self.members.vote();
         let (generation, members) = (self.generation, self.members.len());
         // quoted: a client chose it
         tracing::info!(group_id = ?self.id, generation, members, "group rebalanced");
@@ -210,31 +197,13 @@ impl Group {
         self.wake(deadline);
         let ids: Vec<String> = self.members.keys().cloned().collect();
         for id in ids {
-            let Some(member) = self.members.get_mut(&id) else {
-                continue;
-            };
-            let ticket = member.joined(now);
-            if let Some(deadline) = member.deadline() {
+            let (ticket, deadline) = self.members.joined(&id, now);
+            if let Some(deadline) = deadline {
                 self.wake(deadline);
             }
             if let Some(ticket) = ticket {
                 effects.joins.push((ticket, self.joined_reply(&id)));
             }
         }
-    }
-
-    /// The protocol that most members like best of those that all support; of equals, the first by name.
-    fn vote(&self) -> Option<String> {
-        let all = |name: &str| self.members.values().all(|member| member.supports(name));
-        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
-        for member in self.members.values() {
-            let liked = member.protocols.iter().find(|(name, _)| all(name));
-            if let Some((name, _)) = liked {
-                *votes.entry(name).or_default() += 1;
-            }
-        }
-        let most = votes.values().max().copied()?;
-        let (name, _) = votes.into_iter().find(|(_, count)| *count == most)?;
-        Some(name.to_owned())
     }
 }

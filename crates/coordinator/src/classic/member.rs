@@ -16,11 +16,11 @@ pub(crate) struct Member {
     pub(crate) session_timeout_ms: i32,
     pub(crate) rebalance_timeout_ms: i32,
     /// Names and metadata, the dearest first.
-    pub(crate) protocols: Vec<(String, Bytes)>,
+    protocols: Vec<(String, Bytes)>,
     pub(crate) assignment: Bytes,
-    /// Who waits for the answer to its join.
-    pub(crate) joining: Option<Ticket>,
-    /// Who waits for its assignment.
+    /// What waits for the answer to its join.
+    joining: Option<Ticket>,
+    /// What waits for its assignment.
     pub(crate) syncing: Option<Ticket>,
     /// Whether it has not been answered its first join yet.
     is_new: bool,
@@ -73,7 +73,7 @@ impl Member {
     }
 
     /// Takes a join of a member that is there.
-    pub(crate) fn rejoin(&mut self, join: &Join, ticket: Ticket, effects: &mut Effects) {
+    pub(super) fn rejoin(&mut self, join: &Join, ticket: Ticket, effects: &mut Effects) {
         self.client_id.clone_from(&join.client_id);
         self.client_host.clone_from(&join.client_host);
         self.session_timeout_ms = join.session_timeout_ms;
@@ -86,7 +86,7 @@ impl Member {
     }
 
     /// The join is answered.
-    pub(crate) fn joined(&mut self, now: Now) -> Option<Ticket> {
+    pub(super) fn joined(&mut self, now: Now) -> Option<Ticket> {
         self.is_new = false;
         self.touch(now);
         self.joining.take()
@@ -104,8 +104,19 @@ impl Member {
         }
     }
 
-    pub(crate) fn supports(&self, protocol: &str) -> bool {
-        self.protocols.iter().any(|(name, _)| name == protocol)
+    /// Whether it waits for the answer to its join.
+    pub(crate) fn is_joining(&self) -> bool {
+        self.joining.is_some()
+    }
+
+    /// The names of its protocols, the dearest first.
+    pub(crate) fn protocols(&self) -> impl Iterator<Item = &str> {
+        self.protocols.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Whether it joins with the same protocols and metadata as before.
+    pub(crate) fn joins_as_before(&self, join: &Join) -> bool {
+        self.protocols == join.protocols
     }
 
     /// Its metadata for a protocol.

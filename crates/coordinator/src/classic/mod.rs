@@ -3,6 +3,7 @@
 mod join;
 mod leave;
 mod member;
+mod members;
 mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use highwater_protocol::{ErrorCode, Reader};
 
 pub(crate) use member::Member;
+use members::Members;
 
 use crate::offsets::Offsets;
 use crate::records::{self, GroupValue, MemberValue};
@@ -61,7 +63,7 @@ pub(crate) struct Group {
     pub(crate) protocol_type: Option<String>,
     pub(crate) protocol: Option<String>,
     pub(crate) leader: Option<String>,
-    pub(crate) members: BTreeMap<String, Member>,
+    pub(crate) members: Members,
     pub(crate) offsets: Offsets,
     /// Ids given out whose members have not come again yet, each with its deadline.
     pending: BTreeMap<String, u64>,
@@ -94,7 +96,7 @@ impl Group {
             protocol_type: None,
             protocol: None,
             leader: None,
-            members: BTreeMap::new(),
+            members: Members::default(),
             offsets: Offsets::default(),
             pending: BTreeMap::new(),
             unsynced: BTreeSet::new(),
@@ -111,10 +113,7 @@ impl Group {
         self.pending.clear();
         self.unsynced.clear();
         let protocol = value.protocol.clone().unwrap_or_default();
-        let member = |value: MemberValue| {
-            let member = Member::restored(value, &protocol, now);
-            (member.id.clone(), member)
-        };
+        let member = |value: MemberValue| Member::restored(value, &protocol, now);
         self.members = value.members.into_iter().map(member).collect();
         self.protocol = value.protocol;
         self.state = if self.members.is_empty() {

@@ -191,6 +191,11 @@ impl GroupShard {
         self.with(&join.group, |group, config| {
             group.join(ticket, join, now, config, effects);
         });
+        // a join that was refused leaves no group behind
+        let is_new = |group: &Group| group.state_timestamp < 0 && group.is_vacant();
+        if self.groups.get(&join.group).is_some_and(is_new) {
+            self.groups.remove(&join.group);
+        }
     }
 
     /// A member asks for its assignment; answered in the effects, now or later.

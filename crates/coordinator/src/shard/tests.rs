@@ -564,3 +564,18 @@ fn a_commit_that_no_batch_holds_commits_nothing() {
     assert_eq!(first.commit_timestamp, START.wall_ms, "by the first alone");
     assert!(shard.commit(commit(3), at(1), effects).is_ok());
 }
+
+#[test]
+fn a_refused_join_leaves_no_group_behind() {
+    let mut world = World::new();
+    world.shard.config.members_max = 0;
+    let refused = world.join("", at(0));
+    let reply = world.joined(refused).expect("answered at once");
+    assert_eq!(reply.error, ErrorCode::GroupMaxSizeReached);
+    assert_eq!(world.shard.list(), []);
+    // one that was given an id is waited for
+    world.shard.config.members_max = 1;
+    world.join("", at(0));
+    assert_eq!(world.shard.list().len(), 1);
+    assert!(world.shard.wake_at().is_some());
+}
