@@ -1,12 +1,14 @@
-//! Copies of directories.
+//! What lies in directories.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Copies a directory and all that is in it; what a killed process would leave, where it is a data directory.
 ///
 /// # Errors
 /// The machine's.
-pub fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
+pub fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
@@ -17,4 +19,30 @@ pub fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Every file below a directory. A node may work in it: a file or directory that goes meanwhile is left out.
+///
+/// # Errors
+/// The machine's.
+pub fn files_below(dir: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    for entry in unless_gone(std::fs::read_dir(dir))?.into_iter().flatten() {
+        let Some(entry) = unless_gone(entry)? else {
+            continue;
+        };
+        match unless_gone(entry.file_type())? {
+            Some(kind) if kind.is_dir() => found.extend(files_below(&entry.path())?),
+            Some(_) => drop(found.insert(entry.path())),
+            None => {}
+        }
+    }
+    Ok(found)
+}
+
+fn unless_gone<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }

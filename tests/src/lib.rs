@@ -7,7 +7,7 @@ mod node;
 mod odd;
 
 pub use client::{Client, produce_request};
-pub use directory::copy_directory;
+pub use directory::{copy_directory, files_below};
 pub use http::http_get;
 pub use node::TestNode;
 pub use odd::{Outcome, ask_oddly, wants_answer};

@@ -12,11 +12,11 @@ use highwater_object_format::{FOOTER_BYTES, Footer, HEADER_BYTES, StreamDirector
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::produce_response::PartitionProduceResponse;
 use highwater_protocol::records::ProducerFields;
-use highwater_tests::{Client, TestNode, produce_request};
+use highwater_tests::{Client, TestNode, files_below, produce_request};
 use tempfile::TempDir;
 
 use super::fetch::{fetch, records};
-use super::starts::{files, start};
+use super::starts::start;
 use super::{T0, batch, producer_batch};
 
 /// What the node says, as an operator reads it.
@@ -116,7 +116,7 @@ async fn three_objects() -> Result<TempDir> {
 pub(super) fn objects(dir: &TempDir) -> Result<Vec<(PathBuf, String)>> {
     let root = dir.path().join("data/objects");
     let mut found = Vec::new();
-    for path in files(&root)? {
+    for path in files_below(&root)? {
         // highwater-<cluster>/data/<hash>/<node>/<epoch>/u/<number>
         let parts: Vec<_> = path.strip_prefix(&root)?.iter().skip(1).collect();
         let key: PathBuf = parts.iter().collect();

@@ -279,7 +279,7 @@ async fn a_node_that_starts_on_a_full_disk_writes_over_what_is_uploaded() -> Res
     // killed: the start uploads all of it
     let dir = super::starts::left_by(&node)?;
     drop((client, node));
-    let before = super::starts::files(&wal(&dir))?.len();
+    let before = highwater_tests::files_below(&wal(&dir))?.len();
     let faults = Arc::new(Faults::default());
     faults.fill_below(Some(wal(&dir)));
     let node = start_on(dir, &ROOMY, &faults).await?;
@@ -290,7 +290,7 @@ async fn a_node_that_starts_on_a_full_disk_writes_over_what_is_uploaded() -> Res
         let answer = produce_within(&mut client, mebibyte()?, 20_000).await?;
         assert_eq!((answer.error_code, answer.base_offset), (0, 40 + at));
     }
-    assert_eq!(super::starts::files(&wal(&node.dir))?.len(), before);
+    assert_eq!(highwater_tests::files_below(&wal(&node.dir))?.len(), before);
     Ok(())
 }
 

@@ -10,10 +10,9 @@ use highwater_io::{Faults, FaultyDevice, RealDevice};
 use highwater_protocol::messages::DeleteTopicsRequest;
 use highwater_protocol::records::ProducerFields;
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{Client, TestNode};
+use highwater_tests::{Client, TestNode, files_below};
 use tempfile::TempDir;
 
-use super::starts::files;
 use super::{T0, producer_batch};
 
 /// A node that uploads when it stops, and not before.
@@ -38,9 +37,9 @@ async fn upload(dir: TempDir, topics: &[&str]) -> Result<(TempDir, PathBuf)> {
         node.create_topic(topic, 1, &[]).await?;
         produce(&mut node.client().await?, topic, 0).await?;
     }
-    let before = files(&objects)?;
+    let before = files_below(&objects)?;
     let dir = node.stop().await?;
-    let after: BTreeSet<_> = files(&objects)?;
+    let after: BTreeSet<_> = files_below(&objects)?;
     let object = after.difference(&before).next().context("it uploads")?;
     Ok((dir, object.clone()))
 }

@@ -1,6 +1,6 @@
 //! What is known of producers outlives their records: I6, F2, F4, F5.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,7 +11,7 @@ use highwater_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
 use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
-use highwater_tests::{Client, TestNode};
+use highwater_tests::{Client, TestNode, files_below};
 use tempfile::TempDir;
 
 use super::produce::producer_id;
@@ -33,24 +33,12 @@ async fn start(dir: TempDir, settings: &[(&str, &str)]) -> Result<TestNode> {
 
 /// The data objects there are.
 fn objects(node: &TestNode) -> Result<Vec<PathBuf>> {
-    fn within(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-        for entry in std::fs::read_dir(dir)? {
-            let entry = entry?;
-            match entry.file_type()?.is_dir() {
-                true => within(&entry.path(), found)?,
-                false => found.push(entry.path()),
-            }
-        }
-        Ok(())
-    }
     let store = node.dir.path().join("data").join("objects");
-    let mut found = Vec::new();
-    within(&store, &mut found)?;
-    found.retain(|path| {
+    let is_data = |path: &PathBuf| {
         let within = path.strip_prefix(&store).unwrap_or(path);
         within.iter().nth(1).is_some_and(|name| name == "data")
-    });
-    Ok(found)
+    };
+    Ok(files_below(&store)?.into_iter().filter(is_data).collect())
 }
 
 async fn wait_for(mut found: impl AsyncFnMut() -> Result<bool>) -> Result<()> {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use highwater_broker::node::Machine;
 use highwater_protocol::messages::ListOffsetsRequest;
 use highwater_protocol::records::BatchBuilder;
-use highwater_tests::{Client, TestNode};
+use highwater_tests::{Client, TestNode, files_below};
 use tempfile::TempDir;
 
 use super::T0;
@@ -25,19 +25,13 @@ async fn start(dir: TempDir) -> Result<TestNode> {
     TestNode::start_in(dir, &settings, Machine::real()).await
 }
 
+/// The objects there are, without what is being put right now.
 fn objects(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            // what is being put, and taken away, right now
-            true if entry.file_name() == ".tmp" => {}
-            false if entry.file_name() == ".lock" => {}
-            true => found.extend(objects(&entry.path())?),
-            false => found.push(entry.path()),
-        }
-    }
-    Ok(found)
+    let is_object = |path: &PathBuf| {
+        let within = path.strip_prefix(dir).unwrap_or(path);
+        !within.iter().any(|name| name == ".tmp" || name == ".lock")
+    };
+    Ok(files_below(dir)?.into_iter().filter(is_object).collect())
 }
 
 fn bucket(node: &TestNode) -> PathBuf {

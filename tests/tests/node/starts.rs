@@ -1,11 +1,10 @@
 //! What refuses to start, and says why.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use highwater_broker::node::{Machine, Node};
-use highwater_tests::{TestNode, copy_directory};
+use highwater_tests::{TestNode, copy_directory, files_below};
 use tempfile::TempDir;
 
 use super::{T0, batch};
@@ -64,19 +63,6 @@ async fn an_address_in_use_is_refused_before_anything_is_written() -> Result<()>
     Ok(())
 }
 
-/// Every file below a directory.
-pub(super) fn files(dir: &Path) -> std::io::Result<BTreeSet<PathBuf>> {
-    let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => found.extend(files(&entry.path())?),
-            false => drop(found.insert(entry.path())),
-        }
-    }
-    Ok(found)
-}
-
 // D2: nothing of a log is replayed or uploaded on the word of metadata that is older than it
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_older_than_the_log_is_refused_before_anything_is_uploaded() -> Result<()> {
@@ -95,7 +81,7 @@ async fn metadata_older_than_the_log_is_refused_before_anything_is_uploaded() ->
     let dir = node.stop().await?;
     std::fs::remove_dir_all(&metadata)?;
     copy_directory(&kept, &metadata)?;
-    let before = files(&data.join("objects"))?;
+    let before = files_below(&data.join("objects"))?;
     let why = refusal(&dir, &settings).await?;
     assert!(
         why.contains("the metadata is older than the log (D2)"),
@@ -105,7 +91,7 @@ async fn metadata_older_than_the_log_is_refused_before_anything_is_uploaded() ->
     for attempt in 0..30 {
         assert_eq!(refusal(&dir, &settings).await?, why, "attempt {attempt}");
     }
-    assert_eq!(files(&data.join("objects"))?, before);
+    assert_eq!(files_below(&data.join("objects"))?, before);
     // and with no metadata at all
     std::fs::remove_dir_all(&metadata)?;
     let why = refusal(&dir, &settings).await?;
@@ -113,7 +99,7 @@ async fn metadata_older_than_the_log_is_refused_before_anything_is_uploaded() ->
         why.contains("the metadata is older than the log (D2)"),
         "{why}"
     );
-    assert_eq!(files(&data.join("objects"))?, before);
+    assert_eq!(files_below(&data.join("objects"))?, before);
     Ok(())
 }
 
@@ -130,10 +116,10 @@ pub(super) async fn start(dir: TempDir) -> Result<TestNode> {
 /// Why a node does not start on what is in a directory; nothing is uploaded.
 async fn refusal_in(dir: &TempDir) -> Result<String> {
     let objects = dir.path().join("data/objects");
-    let before = files(&objects)?;
+    let before = files_below(&objects)?;
     let store = TestNode::local_store(dir);
     let why = refusal(dir, &[("highwater.object.storage", store.as_str())]).await?;
-    assert_eq!(files(&objects)?, before);
+    assert_eq!(files_below(&objects)?, before);
     Ok(why)
 }
 
