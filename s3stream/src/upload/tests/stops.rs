@@ -5,14 +5,6 @@ use std::time::Duration;
 
 use super::fixture::{LIMITS, Node, away};
 
-/// Stops the tasks as a node that stops does, which aborts the upload wherever it is; then the streams.
-async fn stop(node: &Node) {
-    node.tasks.stop().await;
-    node.store.is_away.store(false, Ordering::SeqCst);
-    node.metadata.answers.lock().expect("is whole").clear();
-    node.streams.shutdown().await.expect("stops");
-}
-
 // U2, U5: no object is left behind that nothing refers to
 #[tokio::test(start_paused = true)]
 async fn a_stop_goes_on_with_the_object_that_was_begun() {
@@ -29,8 +21,12 @@ async fn a_stop_goes_on_with_the_object_that_was_begun() {
         node.append(0, 100).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(node.store.objects().await.len(), usize::from(is_put));
+        // as a node that stops does: the upload is aborted wherever it is
+        node.tasks.stop().await;
         node.append(1, 100).await;
-        stop(&node).await;
+        node.store.is_away.store(false, Ordering::SeqCst);
+        node.metadata.answers.lock().expect("is whole").clear();
+        node.streams.shutdown().await.expect("stops");
         let asked = node.metadata.asked();
         let last = asked.last().expect("both are committed");
         assert_eq!(last.object.number, 2);
