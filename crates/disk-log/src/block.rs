@@ -118,3 +118,29 @@ fn crc(seed: &Seed, header: &[u8], body: &Hasher) -> u32 {
     all.combine(body);
     all.finalize()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // D1: the half of the seed that no block shows is known by its checksum alone
+    #[test]
+    fn a_block_made_without_all_of_the_seed_is_none() {
+        let header = Header {
+            opening: 1,
+            position: 0,
+            synced: 0,
+            body_bytes: 4,
+            first: true,
+            last: true,
+            sector: false,
+        };
+        let (seed, mut guessed) = ([7; 16], [7; 16]);
+        guessed[MARK_BYTES] = 8;
+        for (made_with, is_ours) in [(seed, true), (guessed, false)] {
+            let encoded = header.encode(&made_with, &sum(b"body"));
+            assert_eq!(Header::decode(&seed, &encoded), Some(header));
+            assert_eq!(Header::check(&seed, &encoded, b"body"), is_ours);
+        }
+    }
+}
