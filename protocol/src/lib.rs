@@ -1,8 +1,8 @@
 //! Kafka's wire protocol: messages generated from `protocol/schema`, frames, record batches.
 //!
-//! A message is a struct with public fields in snake case: text is [`StrBytes`] (shared with the frame), bytes are
-//! `Bytes`, records are [`Records`], what may be null is an `Option`, lists are `Vec`. A field that a version lacks has
-//! its schema default after reading, and is left out when written. Unknown tagged fields are skipped.
+//! A message is a struct with public fields in snake case: text is [`StrBytes`], with memory of its own; bytes are `Bytes`
+//! and share the frame, records are [`Records`], what may be null is an `Option`, lists are `Vec`. A field that a version
+//! lacks has its schema default after reading, and is left out when written. Unknown tagged fields are skipped.
 
 // numbers of clients: what cannot overflow says so (CONVENTIONS, Errors)
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]

@@ -1,7 +1,5 @@
 //! Texts as Java has them: at most 32,767 bytes, and what is not UTF-8 in them replaced.
 
-use bytes::Bytes;
-
 use super::StrBytes;
 
 /// The longest text, read or written, bytes: lengths are of 16 bits, and Kafka keeps to it where they are not.
@@ -19,14 +17,15 @@ pub fn text_that_fits(text: impl Into<StrBytes>) -> StrBytes {
 
 const REPLACEMENT: &str = "\u{fffd}";
 
-/// Bytes as a text, shared with them where they are UTF-8. What is not is replaced as Java's decoder does: it takes a
-/// surrogate, which UTF-8 has no place for, as one fault, and everything else as Rust does.
-pub(super) fn text_of(bytes: &Bytes) -> StrBytes {
-    if let Ok(text) = StrBytes::try_from(bytes.clone()) {
-        return text;
+/// Bytes as a text of its own: one that shared them would keep the whole frame, and the buffer that it was read into, for
+/// as long as anything remembers it. What is not UTF-8 is replaced as Java's decoder does: it takes a surrogate, which UTF-8
+/// has no place for, as one fault, and everything else as Rust does.
+pub(super) fn text_of(bytes: &[u8]) -> StrBytes {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return StrBytes::from(text);
     }
     let mut out = String::with_capacity(bytes.len().saturating_add(REPLACEMENT.len()));
-    let mut rest = &bytes[..];
+    let mut rest = bytes;
     while !rest.is_empty() {
         let chunk = rest.utf8_chunks().next();
         let (valid, invalid) = chunk.map_or(("", rest.len()), |chunk| {
@@ -53,13 +52,16 @@ fn surrogate_bytes(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::wire::Reader;
 
     // golden outputs of `new String(bytes, UTF_8)` of Java 17, as code points
     #[test]
     fn what_is_not_utf_8_is_replaced_as_java_does() {
         for (bytes, text) in JAVA {
-            let read = text_of(&Bytes::from_static(bytes));
+            let read = text_of(bytes);
             assert_eq!(&*read, *text, "{bytes:02x?}");
         }
     }
@@ -81,6 +83,16 @@ mod tests {
         (b"\xf5\x80\x80\x80", "\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
         (b"\xf0\x9f\xa6\x80", "\u{1f980}"),
     ];
+
+    // I11
+    #[test]
+    fn a_text_keeps_nothing_of_its_frame() {
+        let frame = Bytes::from(b"\0\x04text and a large frame".to_vec());
+        let text = Reader::new(frame.clone()).nullable_string(false);
+        assert_eq!(text.expect("is read").as_deref(), Some("text"));
+        let text = Reader::new(frame.clone()).nullable_string(false);
+        assert!(frame.is_unique(), "{text:?} is not in it");
+    }
 
     #[test]
     fn a_text_of_ours_is_cut_between_characters() {
