@@ -15,6 +15,7 @@ use highwater_runtime::{BytePermit, panic_text};
 use crate::api::{self, RequestContext};
 use crate::auth::Principal;
 use crate::broker::Broker;
+use crate::memory::FrameMemory;
 use crate::metrics::{self, ApiMetrics, RefusedFrame};
 use crate::net::{Answer, ConnectionInfo, Frame, Served, Service};
 
@@ -70,7 +71,9 @@ impl Service for Dispatch {
             version: header.api_version,
             correlation_id: header.correlation_id,
             is_outline: frame.is_outline,
+            frame: FrameMemory::new(frame.permit),
         };
+        let memory = ctx.frame.clone();
         let timer = self.metrics.request(entry.key);
         let asked = Asked {
             api: entry.key,
@@ -78,7 +81,6 @@ impl Service for Dispatch {
             client: connection.peer,
         };
         let serving = AssertUnwindSafe((entry.serve)(ctx, body)).catch_unwind();
-        let permit = frame.permit;
         Box::pin(async move {
             let served = match serving.await {
                 Ok(Ok(served)) => served,
@@ -88,7 +90,7 @@ impl Service for Dispatch {
                 }
                 Err(panic) => Served::Now(asked.panicked(&*panic)),
             };
-            drop(permit);
+            memory.give_back();
             match served {
                 Served::Now(answer) => {
                     drop(timer);

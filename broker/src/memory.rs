@@ -1,7 +1,12 @@
 //! The budgets of requests by kind (M2).
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use highwater_protocol::ApiKey;
-use highwater_runtime::ByteBudget;
+use highwater_runtime::{ByteBudget, BytePermit};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::config::{MemoryPlan, for_small};
 
@@ -17,6 +22,8 @@ pub struct RequestBudgets {
     /// The same, of connections that have not yet shown that they take an answer promptly, or no longer do: they hold up
     /// each other and nobody else.
     pub fetch_slow: BySize,
+    /// What requests that wait for others keep meanwhile.
+    pub waits: Waits,
     /// What decompressing and recompressing batches holds.
     pub decompression: ByteBudget,
 }
@@ -31,13 +38,14 @@ impl RequestBudgets {
             fetch: ByteBudget::new(plan.fetch),
             fetch_cold: ByteBudget::new(plan.fetch_cold),
             fetch_slow: BySize::new(plan.fetch_slow),
+            waits: Waits::new(plan.waits),
             decompression: ByteBudget::new(plan.decompression),
         }
     }
 
     /// Bytes held and the limit of each budget, by name.
     #[must_use]
-    pub fn held(&self) -> [(&'static str, u64, u64); 9] {
+    pub fn held(&self) -> [(&'static str, u64, u64); 10] {
         [
             ("produce", &self.produce.large),
             ("produce_small", &self.produce.small),
@@ -47,6 +55,7 @@ impl RequestBudgets {
             ("fetch_cold", &self.fetch_cold),
             ("fetch_slow", &self.fetch_slow.large),
             ("fetch_slow_small", &self.fetch_slow.small),
+            ("waits", &self.waits.budget),
             ("decompression", &self.decompression),
         ]
         .map(|(name, budget)| (name, budget.used(), budget.limit()))
@@ -88,5 +97,122 @@ impl BySize {
             true => &self.small,
             false => &self.large,
         }
+    }
+}
+
+/// The memory of the frame that a request came in. It is given back when the request is served, or sooner: by a handler
+/// that keeps nothing of the frame and waits for what others do (M2). Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct FrameMemory(Arc<Mutex<BytePermit>>);
+
+impl FrameMemory {
+    /// The memory that a permit holds.
+    #[must_use]
+    pub fn new(permit: BytePermit) -> Self {
+        Self(Arc::new(Mutex::new(permit)))
+    }
+
+    /// Gives it back, whoever else knows of it.
+    pub fn give_back(&self) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(std::mem::replace(&mut *held, BytePermit::empty()));
+    }
+}
+
+/// What a connection that waits may keep uncounted: it is within what any connection takes (I11).
+const UNCOUNTED_BYTES: u64 = 1 << 10;
+/// How long what waits may keep its memory where others find none: consumers' default of `fetch.max.wait.ms`.
+pub(crate) const GIVES_WAY_AFTER: Duration = Duration::from_millis(500);
+
+/// The memory of requests that wait for others, in proportion to what they ask: no frame is held for so long. Who finds
+/// no room does not wait in line, which would take memory too, but is told to come again. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Waits {
+    budget: ByteBudget,
+    refused: Arc<Notify>,
+}
+
+/// One request's part of [`Waits`]; dropping it gives it back.
+#[derive(Debug)]
+pub struct Wait {
+    permit: BytePermit,
+    since: Instant,
+    refused: Arc<Notify>,
+}
+
+impl Waits {
+    fn new(bytes: u64) -> Self {
+        Self {
+            budget: ByteBudget::new(bytes),
+            refused: Arc::default(),
+        }
+    }
+
+    /// Room for a wait that keeps about so many bytes; `None` where there is none: others then give way.
+    #[must_use]
+    pub fn enter(&self, bytes: u64) -> Option<Wait> {
+        let permit = match bytes <= UNCOUNTED_BYTES {
+            true => Some(BytePermit::empty()),
+            false => self.budget.try_acquire(bytes),
+        };
+        if permit.is_none() && bytes <= self.budget.limit() {
+            self.refused.notify_waiters();
+        }
+        Some(Wait {
+            permit: permit?,
+            since: Instant::now(),
+            refused: Arc::clone(&self.refused),
+        })
+    }
+}
+
+impl Wait {
+    /// Resolves when the wait has to end: it has lasted for a while, and somebody else finds no room. Cancellation safe.
+    pub async fn gives_way(&self) {
+        if self.permit.bytes() == 0 {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep_until(self.since + GIVES_WAY_AFTER).await;
+        self.refused.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    // I11, M2
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_room_to_wait_makes_others_give_way_after_a_while() {
+        let waits = Waits::new(10_000);
+        let small = waits.enter(UNCOUNTED_BYTES).expect("is not counted");
+        let large = waits.enter(8000).expect("fits");
+        let mut small = std::pin::pin!(small.gives_way());
+        let mut large = Box::pin(async move { large.gives_way().await });
+        assert!(waits.enter(4000).is_none());
+        assert!((&mut large).now_or_never().is_none(), "it has only begun");
+        tokio::time::advance(GIVES_WAY_AFTER).await;
+        assert!((&mut large).now_or_never().is_none(), "nobody was refused");
+        assert!(waits.enter(20_000).is_none());
+        let never = (&mut large).now_or_never();
+        assert!(never.is_none(), "what can never fit moves nobody");
+        assert!(waits.enter(4000).is_none());
+        large.await;
+        assert!(waits.enter(10_000).is_some());
+        assert!((&mut small).now_or_never().is_none());
+    }
+
+    // M2
+    #[test]
+    fn the_memory_of_a_frame_is_given_back_once() {
+        let budget = ByteBudget::new(10);
+        let frame = FrameMemory::new(budget.force(4));
+        let other = frame.clone();
+        other.give_back();
+        assert_eq!(budget.used(), 0);
+        frame.give_back();
+        assert_eq!(budget.used(), 0);
     }
 }

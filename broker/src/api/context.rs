@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::auth::{Operation, Principal, Resource};
 use crate::broker::Broker;
+use crate::memory::FrameMemory;
 use crate::net::ConnectionInfo;
 
 /// One request's surroundings. Cheap to clone.
@@ -23,6 +24,8 @@ pub struct RequestContext {
     pub correlation_id: i32,
     /// Whether the request was too large to be held: a Produce without its records.
     pub is_outline: bool,
+    /// The memory of its frame.
+    pub frame: FrameMemory,
 }
 
 /// Kafka's "not asked for" in `*_authorized_operations`.

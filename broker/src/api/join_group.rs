@@ -21,9 +21,20 @@ impl Handler for JoinGroup {
     type Request = JoinGroupRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=9;
 
-    async fn handle(ctx: RequestContext, request: JoinGroupRequest) -> Reply<JoinGroupResponse> {
+    async fn handle(
+        mut ctx: RequestContext,
+        request: JoinGroupRequest,
+    ) -> Reply<JoinGroupResponse> {
         let member = request.member_id.clone();
-        let reply = join(&ctx, request).await.unwrap_or_else(|error| JoinReply {
+        let reply = match join(&ctx, request) {
+            Ok(join) => {
+                // a wait keeps as little as it can
+                ctx.client_id = None;
+                ctx.broker.groups.join(&ctx, join).await
+            }
+            Err(error) => Err(error),
+        };
+        let reply = reply.unwrap_or_else(|error| JoinReply {
             error,
             generation: -1,
             protocol_type: None,
@@ -36,7 +47,8 @@ impl Handler for JoinGroup {
     }
 }
 
-async fn join(ctx: &RequestContext, request: JoinGroupRequest) -> Result<JoinReply, ErrorCode> {
+/// What the group is asked.
+fn join(ctx: &RequestContext, request: JoinGroupRequest) -> Result<Join, ErrorCode> {
     if !ctx.authorize(Operation::Read, Resource::Group(&request.group_id)) {
         return Err(ErrorCode::GroupAuthorizationFailed);
     }
@@ -48,12 +60,12 @@ async fn join(ctx: &RequestContext, request: JoinGroupRequest) -> Result<JoinRep
     } else {
         request.session_timeout_ms
     };
-    let protocols = request.protocols.iter().map(|protocol| {
+    let protocols = request.protocols.into_iter().map(|protocol| {
         // a copy: the group outlives the frame
         let metadata = Bytes::copy_from_slice(&protocol.metadata);
         (protocol.name.to_string(), metadata)
     });
-    let join = Join {
+    Ok(Join {
         group: request.group_id.to_string(),
         member: request.member_id.to_string(),
         fresh_member: fresh_member(ctx),
@@ -64,8 +76,7 @@ async fn join(ctx: &RequestContext, request: JoinGroupRequest) -> Result<JoinRep
         rebalance_timeout_ms,
         protocol_type: request.protocol_type.to_string(),
         protocols: protocols.collect(),
-    };
-    ctx.broker.groups.join(&ctx.broker, join).await
+    })
 }
 
 /// Bytes of a UUID's text with a dash before it.

@@ -4,7 +4,7 @@
 //! Deviations from Apache Kafka: static members (KIP-345) answer UNSUPPORTED_VERSION, as Kafka before 2.3.
 
 use bytes::Bytes;
-use highwater_coordinator::{Sync, SyncReply};
+use highwater_coordinator::Sync;
 use highwater_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use highwater_protocol::{ErrorCode, StrBytes};
 
@@ -19,8 +19,17 @@ impl Handler for SyncGroup {
     type Request = SyncGroupRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
-    async fn handle(ctx: RequestContext, request: SyncGroupRequest) -> Reply<SyncGroupResponse> {
-        Reply::Ready(match sync(&ctx, request).await {
+    async fn handle(
+        mut ctx: RequestContext,
+        request: SyncGroupRequest,
+    ) -> Reply<SyncGroupResponse> {
+        // a wait keeps as little as it can
+        ctx.client_id = None;
+        let reply = match sync(&ctx, request) {
+            Ok(sync) => ctx.broker.groups.sync(&ctx, sync).await,
+            Err(error) => Err(error),
+        };
+        Reply::Ready(match reply {
             Ok(reply) => SyncGroupResponse {
                 error_code: reply.error.code(),
                 protocol_type: reply.protocol_type.map(StrBytes::from),
@@ -41,7 +50,8 @@ impl Handler for SyncGroup {
     }
 }
 
-async fn sync(ctx: &RequestContext, request: SyncGroupRequest) -> Result<SyncReply, ErrorCode> {
+/// What the group is asked.
+fn sync(ctx: &RequestContext, request: SyncGroupRequest) -> Result<Sync, ErrorCode> {
     if !ctx.authorize(Operation::Read, Resource::Group(&request.group_id)) {
         return Err(ErrorCode::GroupAuthorizationFailed);
     }
@@ -52,18 +62,17 @@ async fn sync(ctx: &RequestContext, request: SyncGroupRequest) -> Result<SyncRep
     if ctx.version >= 5 && (request.protocol_type.is_none() || request.protocol_name.is_none()) {
         return Err(ErrorCode::InconsistentGroupProtocol);
     }
-    let assignments = request.assignments.iter().map(|assigned| {
+    let assignments = request.assignments.into_iter().map(|assigned| {
         // a copy: the group outlives the frame
         let assignment = Bytes::copy_from_slice(&assigned.assignment);
         (assigned.member_id.to_string(), assignment)
     });
-    let sync = Sync {
+    Ok(Sync {
         group: request.group_id.to_string(),
         member: request.member_id.to_string(),
         generation: request.generation_id,
         protocol_type: said(&request.protocol_type),
         protocol: said(&request.protocol_name),
         assignments: assignments.collect(),
-    };
-    ctx.broker.groups.sync(&ctx.broker, sync).await
+    })
 }

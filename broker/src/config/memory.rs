@@ -40,6 +40,8 @@ pub struct MemoryPlan {
     pub other: u64,
     /// What is remembered of consumers' fetch sessions: a sixty-fourth.
     pub fetch_sessions: u64,
+    /// What requests that wait for others keep meanwhile: a sixty-fourth.
+    pub waits: u64,
     /// What decompressing and recompressing batches holds: a thirty-second.
     pub decompression: u64,
     /// Read buffers kept for whoever reads next: a sixty-fourth.
@@ -72,6 +74,7 @@ impl MemoryPlan {
             fetch_slow: limit / 32,
             other: limit / 16,
             fetch_sessions: limit / 64,
+            waits: limit / 64,
             decompression: limit / 32,
             read_buffers: limit / 64,
             log_cache: limit / 8 * 3,

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::shard::{self, Parts};
 use super::work::{Act, Answered, Asked, Job, Work, tell};
+use crate::api::RequestContext;
 use crate::api::error::Refusal;
 use crate::broker::Broker;
 use crate::config::Config;
@@ -165,44 +166,61 @@ impl Groups {
         answers.iter().all(done)
     }
 
-    /// A member joins; answered when the group is complete.
+    /// A member joins; answered when the group is complete. The request's frame is held until the group has it.
     ///
     /// # Errors
-    /// As [`Groups::call`].
-    pub(crate) async fn join(&self, broker: &Broker, join: Join) -> Result<JoinReply, ErrorCode> {
-        let queue = self.of_group(broker, &join.group)?;
+    /// As [`Groups::call`]; `REBALANCE_IN_PROGRESS` where the client is gone, while the group waits on.
+    pub(crate) async fn join(
+        &self,
+        ctx: &RequestContext,
+        join: Join,
+    ) -> Result<JoinReply, ErrorCode> {
+        let queue = self.of_group(&ctx.broker, &join.group)?;
+        let frame = ctx.frame.clone();
         let asked = asked(ApiKey::JoinGroup, &join.group);
         let (to, answer) = oneshot::channel();
-        let act: Act = Box::new(move |work| match work {
-            Ok(work) => work.join(&asked, to, |work, ticket| {
-                let (shard, effects) = (&mut work.shard, &mut work.effects);
-                shard.join(ticket, &join, work.now, effects);
-            }),
-            Err(error) => tell(to, Err(error)),
+        let act: Act = Box::new(move |work| {
+            match work {
+                Ok(work) => work.join(&asked, to, |work, ticket| {
+                    let (shard, effects) = (&mut work.shard, &mut work.effects);
+                    shard.join(ticket, &join, work.now, effects);
+                }),
+                Err(error) => tell(to, Err(error)),
+            }
+            frame.give_back();
         });
         let begun = deadline();
         queue.send(Job::Write(begun, act), begun).await?;
-        durable(answer, None).await
+        while_there(ctx, durable(answer, None)).await
     }
 
-    /// A member asks for its assignment; answered when the leader has brought it.
+    /// A member asks for its assignment; answered when the leader has brought it. The request's frame is held until the
+    /// group has it.
     ///
     /// # Errors
-    /// As [`Groups::call`].
-    pub(crate) async fn sync(&self, broker: &Broker, sync: Sync) -> Result<SyncReply, ErrorCode> {
-        let queue = self.of_group(broker, &sync.group)?;
+    /// As [`Groups::join`].
+    pub(crate) async fn sync(
+        &self,
+        ctx: &RequestContext,
+        sync: Sync,
+    ) -> Result<SyncReply, ErrorCode> {
+        let queue = self.of_group(&ctx.broker, &sync.group)?;
+        let frame = ctx.frame.clone();
         let asked = asked(ApiKey::SyncGroup, &sync.group);
         let (to, answer) = oneshot::channel();
-        let act: Act = Box::new(move |work| match work {
-            Ok(work) => work.sync(&asked, to, |work, ticket| {
-                let (shard, effects) = (&mut work.shard, &mut work.effects);
-                shard.sync(ticket, sync, work.now, effects);
-            }),
-            Err(error) => tell(to, Err(error)),
+        let act: Act = Box::new(move |work| {
+            match work {
+                Ok(work) => work.sync(&asked, to, |work, ticket| {
+                    let (shard, effects) = (&mut work.shard, &mut work.effects);
+                    shard.sync(ticket, sync, work.now, effects);
+                }),
+                Err(error) => tell(to, Err(error)),
+            }
+            frame.give_back();
         });
         let begun = deadline();
         queue.send(Job::Write(begun, act), begun).await?;
-        durable(answer, None).await
+        while_there(ctx, durable(answer, None)).await
     }
 }
 
@@ -307,6 +325,20 @@ async fn durable<T>(
         in_time(until.unwrap_or_else(deadline), waited).await?;
     }
     Ok(answer)
+}
+
+/// Waits for what other members let come as long as the client is there to hear it; then as Kafka answers members of a
+/// group that is not complete.
+async fn while_there<T>(
+    ctx: &RequestContext,
+    answer: impl Future<Output = Result<T, ErrorCode>>,
+) -> Result<T, ErrorCode> {
+    // cancellation safe: the group keeps the member, and an answer that nobody hears is dropped
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = ctx.connection.ends() => Err(ErrorCode::RebalanceInProgress),
+    }
 }
 
 pub(super) fn group_config(config: &Config) -> GroupConfig {

@@ -19,6 +19,7 @@ mod producers;
 mod retention;
 mod starts;
 mod uploads;
+mod waiting;
 
 use bytes::Bytes;
 use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};

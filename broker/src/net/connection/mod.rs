@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,6 +39,8 @@ pub struct ConnectionInfo {
     pub(super) prompt: Arc<AtomicBool>,
     /// Whether the client sends no more.
     ended: Arc<watch::Sender<bool>>,
+    /// Until when its next request is not read.
+    rests_until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl ConnectionInfo {
@@ -50,7 +52,18 @@ impl ConnectionInfo {
             listener,
             prompt: Arc::default(),
             ended: Arc::new(watch::Sender::new(false)),
+            rests_until: Arc::default(),
         }
+    }
+
+    /// Reads no further request for so long once the one that is served is answered. It takes no memory meanwhile.
+    pub(crate) fn rest(&self, time: Duration) {
+        *self.rests() = Some(Instant::now() + time);
+    }
+
+    fn rests(&self) -> MutexGuard<'_, Option<Instant>> {
+        let rests = self.rests_until.lock();
+        rests.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the client sends no more: nothing is worth a wait for it.
@@ -186,6 +199,11 @@ impl Connection {
     /// Answers what is ready, or reads and serves one frame.
     async fn step(&mut self, info: &ConnectionInfo, service: &dyn Service) -> Result<(), Ended> {
         if self.pending.is_empty() {
+            let rests_until = info.rests().take();
+            if let Some(time) = rests_until {
+                self.reader.shrink();
+                tokio::time::sleep_until(time).await;
+            }
             return match self.next_or_idle().await? {
                 Some(frame) => self.serve(info, service, frame).await,
                 None => Err(Ended::Client),

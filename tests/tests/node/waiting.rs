@@ -1,0 +1,123 @@
+//! Requests that wait for what other clients do hold up nobody meanwhile.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use highwater_protocol::Request;
+use highwater_protocol::messages::fetch_request::FetchPartition;
+use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use highwater_protocol::messages::{FetchRequest, JoinGroupRequest, MetadataRequest};
+use highwater_tests::{Client, TestNode};
+
+use super::fetch::{fetch, records};
+use super::groups::find_coordinator;
+
+const FOR_EVER_MS: i32 = i32::MAX;
+/// Small requests have 1 MiB of a limit of 64 MiB to themselves, and requests that wait have another.
+const SMALL: (&str, &str) = ("highwater.memory.limit", "64MiB");
+const LARGE_ID_BYTES: usize = 30_000;
+/// More than either has room for.
+const MANY: usize = 48;
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+
+const PARTITIONS: i32 = 120;
+
+fn waiting_fetch() -> FetchRequest {
+    let mut request = fetch("t", 0, 1 << 20);
+    let partition = request.topics[0].partitions[0].clone();
+    let of = |index| FetchPartition {
+        partition: index,
+        ..partition.clone()
+    };
+    request.topics[0].partitions = (0..PARTITIONS).map(of).collect();
+    FetchRequest {
+        max_wait_ms: FOR_EVER_MS,
+        min_bytes: 1,
+        ..request
+    }
+}
+
+/// Sends one request on each of many connections, in frames that are nearly as large as small ones are.
+async fn many<R: Request>(node: &TestNode, request: &R, version: i16) -> Result<Vec<Client>> {
+    let mut clients = Vec::new();
+    for _ in 0..MANY {
+        let mut client = node.client().await?;
+        client.client_id = "c".repeat(LARGE_ID_BYTES);
+        client.write(request, version).await?;
+        clients.push(client);
+    }
+    Ok(clients)
+}
+
+async fn others_are_served(node: &TestNode) -> Result<()> {
+    for _ in 0..20 {
+        let mut other = node.client().await?;
+        let request = MetadataRequest::default();
+        let asked = tokio::time::timeout(ANSWERED_WITHIN, other.send(&request, 12));
+        asked.await??;
+    }
+    Ok(())
+}
+
+// M2
+#[tokio::test(flavor = "multi_thread")]
+async fn fetches_that_wait_leave_the_memory_of_their_frames_to_others() -> Result<()> {
+    let node = TestNode::start(&[SMALL]).await?;
+    node.create_topic("t", PARTITIONS, &[]).await?;
+    let mut waiting = many(&node, &waiting_fetch(), 12).await?;
+    others_are_served(&node).await?;
+    // what a wait takes in proportion to its request is counted: the last finds no room, and is told not to come at once
+    let last = waiting.last_mut().expect("there are many");
+    let answer = last.read::<FetchRequest>(12, 1);
+    let answer = tokio::time::timeout(ANSWERED_WITHIN, answer).await??;
+    assert_eq!(answer.error_code, 0);
+    assert!(records(&answer, 0, 0).is_empty());
+    assert_eq!(answer.throttle_time_ms, 500);
+    // its connection goes on after that
+    let request = MetadataRequest::default();
+    tokio::time::timeout(ANSWERED_WITHIN, last.send(&request, 12)).await??;
+    Ok(())
+}
+
+fn join() -> JoinGroupRequest {
+    JoinGroupRequest {
+        group_id: "g".into(),
+        session_timeout_ms: 1_800_000,
+        rebalance_timeout_ms: FOR_EVER_MS,
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            metadata: bytes::Bytes::from_static(b"\0\0\0\0\0\0\xff\xff\xff\xff"),
+        }],
+        ..Default::default()
+    }
+}
+
+// M2
+#[tokio::test(flavor = "multi_thread")]
+async fn joins_that_wait_leave_the_memory_of_their_frames_to_others() -> Result<()> {
+    let node = TestNode::start(&[SMALL]).await?;
+    let mut member = node.client().await?;
+    find_coordinator(&mut member, "g").await?;
+    let joined = member.send(&join(), 3).await?;
+    assert_eq!(joined.error_code, 0);
+    // the member does not come again, so nobody else is told that it joined
+    let _waiting = many(&node, &join(), 3).await?;
+    others_are_served(&node).await
+}
+
+// M3: the group waits for its members, and the node does not wait for a client that is gone
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_waits_ends_with_its_connection() -> Result<()> {
+    let node = TestNode::start(&[("max.connections", "2")]).await?;
+    let mut member = node.client().await?;
+    find_coordinator(&mut member, "g").await?;
+    assert_eq!(member.send(&join(), 3).await?.error_code, 0);
+    let mut joins = node.client().await?;
+    joins.write(&join(), 3).await?;
+    drop(joins);
+    let mut next = node.client().await?;
+    let request = MetadataRequest::default();
+    tokio::time::timeout(ANSWERED_WITHIN, next.send(&request, 12)).await??;
+    Ok(())
+}
