@@ -35,18 +35,12 @@ impl Handler for Fetch {
         if request.replica_id.max(request.replica_state.replica_id) >= 0 {
             return Reply::Ready(failed(ErrorCode::InvalidRequest));
         }
-        let limits = Limits::new(&ctx, &request);
-        let session = SessionAsked {
-            id: request.session_id,
-            epoch: request.session_epoch,
-            uses_topic_ids: ctx.version >= 13,
-        };
-        let (wanted, forgotten) = asked(request);
-        let planned = ctx.broker.sessions.plan(session, wanted, &forgotten);
-        let plan = match planned {
+        let mut limits = Limits::new(&ctx, &request);
+        let plan = match plan(&ctx, request) {
             Ok(plan) => plan,
             Err(error) => return Reply::Ready(failed(of_session(error))),
         };
+        limits.waiting_bytes = waiting_bytes(&plan);
         let mut targets = Vec::with_capacity(plan.partitions.len());
         for (key, wanted) in &plan.partitions {
             ctx.give_way().await;
@@ -77,6 +71,8 @@ struct Limits {
     min_bytes: usize,
     deadline: Instant,
     isolation: Isolation,
+    /// About what it keeps while it waits.
+    waiting_bytes: u64,
 }
 
 impl Limits {
@@ -97,6 +93,7 @@ impl Limits {
             } else {
                 Isolation::ReadUncommitted
             },
+            waiting_bytes: 0,
         }
     }
 }
@@ -117,6 +114,27 @@ impl Target {
             Err(refusal) => Err(refusal.clone()),
         }
     }
+}
+
+/// All that is asked for, without what the request says beside it.
+fn plan(ctx: &RequestContext, request: FetchRequest) -> Result<FetchPlan, SessionError> {
+    let session = SessionAsked {
+        id: request.session_id,
+        epoch: request.session_epoch,
+        uses_topic_ids: ctx.version >= 13,
+    };
+    let (wanted, forgotten) = asked(request);
+    ctx.broker.sessions.plan(session, wanted, &forgotten)
+}
+
+/// About what a fetch keeps while it waits: how each partition is named, what is wanted of it, and what watches it.
+fn waiting_bytes(plan: &FetchPlan) -> u64 {
+    const PARTITION_BYTES: usize = 320;
+    let partitions = plan.partitions.iter();
+    let bytes: usize = partitions
+        .map(|(key, _)| PARTITION_BYTES + key.name.len())
+        .sum();
+    bytes as u64
 }
 
 fn asked(request: FetchRequest) -> (Vec<(FetchKey, Wanted)>, Vec<FetchKey>) {

@@ -35,8 +35,6 @@ pub(super) enum Outcome {
 
 /// How long past `max_wait` a fetch waits for a cold read that is under way.
 const COLD_GRACE: Duration = Duration::from_millis(500);
-/// About what a partition takes while a fetch waits: how it is named, what is wanted of it, what watches it.
-const WAITING_PARTITION_BYTES: u64 = 320;
 
 /// Reads until there is enough, an error, or no time or memory left to wait for more.
 pub(super) async fn read(ctx: &RequestContext, targets: &[Target], limits: &Limits) -> Found {
@@ -57,7 +55,7 @@ pub(super) async fn read(ctx: &RequestContext, targets: &[Target], limits: &Limi
         let enough = look.any_failed() || look.available >= limits.min_bytes.max(1);
         let any_cold = look.any_cold();
         let ends = enough || any_cold || limits.min_bytes == 0 || !in_time || targets.is_empty();
-        if ends || !may_wait(ctx, targets, &mut wait) {
+        if ends || !may_wait(ctx, limits, &mut wait) {
             // what is not in the block cache yet is begun, and served to a later fetch
             let cold_until = any_cold.then(|| match enough {
                 true => Instant::now(),
@@ -88,10 +86,9 @@ pub(super) async fn read(ctx: &RequestContext, targets: &[Target], limits: &Limi
 
 /// Lets a fetch wait for others: with memory for what it keeps meanwhile, in place of its frame's. False where there is
 /// none.
-fn may_wait(ctx: &RequestContext, targets: &[Target], wait: &mut Option<Wait>) -> bool {
+fn may_wait(ctx: &RequestContext, limits: &Limits, wait: &mut Option<Wait>) -> bool {
     if wait.is_none() {
-        let bytes = WAITING_PARTITION_BYTES.saturating_mul(targets.len() as u64);
-        *wait = ctx.broker.budgets.waits.enter(bytes);
+        *wait = ctx.broker.budgets.waits.enter(limits.waiting_bytes);
         if wait.is_some() {
             ctx.frame.give_back();
         }
@@ -130,7 +127,7 @@ async fn finish(
     let (mut results, mut permit) = hold(ctx, targets, look, limits, wait).await?;
     if let Some(until) = cold_until {
         // the frame is held for no longer than others keep memory to wait
-        let until = match may_wait(ctx, targets, wait) {
+        let until = match may_wait(ctx, limits, wait) {
             true => until,
             false => until.min(Instant::now() + GIVES_WAY_AFTER),
         };
@@ -170,7 +167,7 @@ async fn hold(
         return Some((results, permit));
     }
     drop(results);
-    if !may_wait(ctx, targets, wait) {
+    if !may_wait(ctx, limits, wait) {
         return None;
     }
     let permit = budget.acquire(wanted).await;
