@@ -66,7 +66,7 @@ pub(super) enum ReadError {
 pub(super) struct FrameReader {
     buffer: BytesMut,
     pool: BufferPool,
-    permit: Option<(BytePermit, Instant)>,
+    held: Option<Held>,
     /// A frame that is read without being held, and what is still to come of it.
     outline: Option<(ProduceOutline, usize)>,
     /// Bytes of the frame under way that were taken from the buffer.
@@ -76,9 +76,22 @@ pub(super) struct FrameReader {
     moved: Option<Instant>,
 }
 
+/// The memory of the frame under way.
+#[derive(Debug)]
+struct Held {
+    permit: BytePermit,
+    since: Instant,
+    /// Of the whole frame, bytes.
+    length: usize,
+}
+
 /// A frame whose memory others wait for comes at least at this pace, or it gives way.
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+/// And it comes at a pace at which it is whole in so many seconds, however large it is.
+const WHOLE_WITHIN_SECONDS: u64 = 5;
 const STALL: Duration = Duration::from_secs(1);
+/// What is read of further requests while one is served: it is only to see the client's end.
+const AHEAD_BYTES: usize = 1 << 10;
 
 /// What TLS begins with: a record of type handshake, of major version 3. As a length it is over any limit.
 const TLS_HANDSHAKE: &[u8] = &[0x16, 3];
@@ -90,7 +103,7 @@ impl FrameReader {
         Self {
             buffer: BytesMut::new(),
             pool,
-            permit: None,
+            held: None,
             outline: None,
             taken: 0,
             limits,
@@ -116,7 +129,7 @@ impl FrameReader {
                 }
             } else if let Some(length) = self.length()? {
                 let end = PREFIX_BYTES.saturating_add(length);
-                if self.permit.is_none() && self.buffer.len() >= PREFIX_BYTES + KEY_BYTES {
+                if self.held.is_none() && self.buffer.len() >= PREFIX_BYTES + KEY_BYTES {
                     self.admit(length, budgets).await?;
                     continue;
                 }
@@ -126,14 +139,14 @@ impl FrameReader {
                     return Ok(Some(self.whole(body, false)));
                 }
                 let whole = end.saturating_sub(self.buffer.len());
-                let wanted = if self.permit.is_some() {
+                let wanted = if self.held.is_some() {
                     whole
                 } else {
                     KEY_BYTES
                 };
                 self.buffer.reserve(wanted);
             }
-            let filled = match self.permit.is_some() {
+            let filled = match self.held.is_some() {
                 true => self.fill_held(socket).await?,
                 false => self.fill(socket).await.map_err(ReadError::Ended)?,
             };
@@ -157,24 +170,28 @@ impl FrameReader {
                 limit: self.limits.held,
             });
         }
-        let held = if is_outline {
+        let bytes = if is_outline {
             OUTLINE_BYTES_MAX
         } else {
             length
         };
-        let budget = budgets.of(key, held);
-        let permit = match budget.try_acquire(held as u64) {
+        let budget = budgets.of(key, bytes);
+        let permit = match budget.try_acquire(bytes as u64) {
             Some(permit) => permit,
             None => {
                 self.shrink();
-                let permit = budget.acquire(held as u64).await;
+                let permit = budget.acquire(bytes as u64).await;
                 permit.map_err(|too| ReadError::Length {
                     bytes: i64::try_from(too.bytes).unwrap_or(i64::MAX),
                     limit: usize::try_from(too.limit).unwrap_or(usize::MAX),
                 })?
             }
         };
-        self.permit = Some((permit, Instant::now()));
+        self.held = Some(Held {
+            permit,
+            since: Instant::now(),
+            length,
+        });
         if is_outline {
             self.buffer.advance(PREFIX_BYTES);
             self.outline = Some((ProduceOutline::default(), length));
@@ -203,24 +220,42 @@ impl FrameReader {
 
     fn whole(&mut self, body: Bytes, is_outline: bool) -> Frame {
         self.taken = 0;
-        let held = self.permit.take();
+        let held = self.held.take();
         Frame {
             body,
-            permit: held.map_or_else(BytePermit::empty, |(permit, _)| permit),
+            permit: held.map_or_else(BytePermit::empty, |held| held.permit),
             is_outline,
         }
     }
 
-    /// Reads ahead, within what the buffer holds, until the client closes; returns then.
-    pub(super) async fn until_closed(&mut self, socket: &mut dyn Socket) -> io::Error {
-        loop {
-            if !self.buffer.is_empty() && self.buffer.len() == self.buffer.capacity() {
-                std::future::pending::<()>().await;
+    /// While a request is served: reads a little ahead until the client closes, or until there is no memory to keep what
+    /// it sent already behind that request. Takes no buffer meanwhile but for what came.
+    pub(super) async fn until_closed(&mut self, socket: &mut dyn Socket, budgets: &RequestBudgets) {
+        self.shrink();
+        while self.buffer.len() < AHEAD_BYTES {
+            if self.buffer.is_empty() {
+                self.pool.give_back(std::mem::take(&mut self.buffer));
+                if poll_fn(|cx| socket.poll_read_ready(cx)).await.is_err() {
+                    return;
+                }
+                self.buffer.reserve(AHEAD_BYTES);
             }
-            match self.fill(socket).await {
-                Ok(true) => {}
-                Ok(false) => return io::ErrorKind::UnexpectedEof.into(),
-                Err(error) => return error,
+            if !matches!(self.fill(socket).await, Ok(true)) {
+                return;
+            }
+        }
+        let budget = budgets.of(ApiKey::Metadata as i16, usize::MAX);
+        let mut permit = BytePermit::empty();
+        loop {
+            tokio::time::sleep(STALL).await;
+            if permit.is_contended() {
+                return;
+            }
+            if permit.bytes() == 0 {
+                let Some(held) = budget.try_acquire(self.buffer.capacity() as u64) else {
+                    return;
+                };
+                permit = held;
             }
         }
     }
@@ -264,13 +299,14 @@ impl FrameReader {
     }
 
     fn is_stalled(&self) -> bool {
-        let Some((permit, since)) = &self.permit else {
+        let Some(held) = &self.held else {
             return false;
         };
-        let seconds = since.elapsed().as_secs();
-        let enough = seconds.saturating_mul(BYTES_PER_SECOND_MIN);
+        let seconds = held.since.elapsed().as_secs();
+        let pace = BYTES_PER_SECOND_MIN.max(held.length as u64 / WHOLE_WITHIN_SECONDS);
         let came = self.taken.saturating_add(self.buffer.len());
-        seconds > 0 && (came as u64) < enough && permit.is_contended()
+        let is_late = seconds > 0 && (came as u64) < seconds.saturating_mul(pace);
+        is_late && held.permit.is_contended()
     }
 
     /// One read. False at the end of the stream. A buffer that is empty is held only while there is something to read.
@@ -292,7 +328,7 @@ impl FrameReader {
     ) -> Poll<io::Result<bool>> {
         if self.buffer.is_empty() {
             ready!(socket.poll_read_ready(cx))?;
-            if self.buffer.capacity() == 0 && !self.buffer.try_reclaim(1) {
+            if self.buffer.capacity() < AHEAD_BYTES && !self.buffer.try_reclaim(AHEAD_BYTES) {
                 self.buffer = self.pool.lend();
             }
         }
@@ -316,6 +352,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpStream;
 
+    use super::super::pipe::Pipe;
     use super::*;
     use crate::config::MemoryPlan;
 
@@ -397,5 +434,70 @@ mod tests {
         let half = tokio::time::timeout(20 * STALL, half).await;
         let half = half.expect("not for ever");
         assert!(matches!(half, Err(ReadError::Stalled)), "{half:?}");
+    }
+
+    // M2: faster than the slowest pace, and for as long as it takes
+    #[tokio::test(start_paused = true)]
+    async fn a_large_frame_that_comes_slowly_gives_way_to_those_that_wait() {
+        let budgets = budgets();
+        let large = budgets.of(0, FRAME_MAX);
+        let (mut client, pipe) = tokio::io::duplex(FRAME_MAX);
+        let mut socket = Pipe(pipe);
+        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS);
+        let length = i32::try_from(large.limit()).expect("fits");
+        client.write_i32(length).await.expect("sends");
+        client.write_all(&[0; 2]).await.expect("sends");
+        let slowly = async {
+            loop {
+                client.write_all(&[0; 70 << 10]).await.expect("sends");
+                tokio::time::sleep(STALL).await;
+            }
+        };
+        let waits = async {
+            while large.used() == 0 {
+                tokio::task::yield_now().await;
+            }
+            drop(large.acquire(1).await);
+            std::future::pending::<()>().await;
+        };
+        let frame = tokio::select! {
+            frame = reader.next(&mut socket, &budgets) => frame,
+            () = slowly => unreachable!("it sends for ever"),
+            () = waits => unreachable!("it waits for ever"),
+        };
+        let error = frame.err();
+        assert!(matches!(error, Some(ReadError::Stalled)), "{error:?}");
+    }
+
+    // I11
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_behind_a_request_that_waits_is_left_to_the_machine_or_counted() {
+        let budgets = budgets();
+        let (mut client, pipe) = tokio::io::duplex(1 << 20);
+        let mut socket = Pipe(pipe);
+        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS);
+        let frame = [0, 0, 0, 2, 0, 18];
+        client.write_all(&frame).await.expect("sends");
+        let next = reader.next(&mut socket, &budgets).await;
+        drop(next.expect("is read"));
+        let all = [7; 64 << 10];
+        client.write_all(&all).await.expect("sends");
+        let waits = reader.until_closed(&mut socket, &budgets);
+        assert!(tokio::time::timeout(STALL / 2, waits).await.is_err());
+        assert!(reader.buffer.capacity() <= 2 * AHEAD_BYTES);
+        // of what came in one read with the request, not all can be left
+        reader.buffer = BytesMut::from(&all[..]);
+        let large = budgets.of(18, usize::MAX);
+        let waits = reader.until_closed(&mut socket, &budgets);
+        assert!(tokio::time::timeout(3 * STALL, waits).await.is_err());
+        let waits = reader.until_closed(&mut socket, &budgets);
+        let others = async {
+            while large.used() == 0 {
+                tokio::time::sleep(STALL).await;
+            }
+            assert_eq!(large.used(), all.len() as u64);
+            large.acquire(large.limit()).await
+        };
+        drop(tokio::join!(waits, others).1.expect("it gave way"));
     }
 }

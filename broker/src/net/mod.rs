@@ -5,6 +5,8 @@ mod connection;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod frame_reader;
 mod listener;
+#[cfg(test)]
+mod pipe;
 mod write;
 
 pub(crate) use buffer_pool::BufferPool;

@@ -129,12 +129,12 @@ fn plan(ctx: &RequestContext, request: FetchRequest) -> Result<FetchPlan, Sessio
 
 /// About what a fetch keeps while it waits: how each partition is named, what is wanted of it, and what watches it.
 fn waiting_bytes(plan: &FetchPlan) -> u64 {
-    const PARTITION_BYTES: usize = 320;
+    const PARTITION_BYTES: u64 = 320;
     let partitions = plan.partitions.iter();
-    let bytes: usize = partitions
-        .map(|(key, _)| PARTITION_BYTES + key.name.len())
-        .sum();
-    bytes as u64
+    partitions.fold(0, |bytes: u64, (key, _)| {
+        let name = key.name.len() as u64;
+        bytes.saturating_add(PARTITION_BYTES).saturating_add(name)
+    })
 }
 
 fn asked(request: FetchRequest) -> (Vec<(FetchKey, Wanted)>, Vec<FetchKey>) {

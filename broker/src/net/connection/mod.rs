@@ -282,7 +282,7 @@ impl Connection {
                         Either::Right((written, _)) => written?,
                     }
                 }
-                _closed = self.reader.until_closed(&mut *self.socket), if !overlaps && self.given_up.is_none() => {
+                _closed = self.reader.until_closed(&mut *self.socket, &self.limits.budgets), if !overlaps && self.given_up.is_none() => {
                     self.end_input(info);
                 }
                 () = until(self.given_up) => return Err(Ended::Client),
@@ -293,7 +293,12 @@ impl Connection {
             Served::Later(answer) => Pending::Waiting(answer),
         });
         if matches!(self.pending.front(), Some(Pending::Ready(_))) {
-            return self.write_ready().await;
+            self.write_ready().await?;
+        }
+        // whoever sent many requests at once has one served at a turn, and others theirs between
+        match overlaps {
+            true => tokio::task::coop::consume_budget().await,
+            false => tokio::task::yield_now().await,
         }
         Ok(())
     }

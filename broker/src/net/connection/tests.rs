@@ -1,15 +1,15 @@
 //! Connections that are slow, and that end.
 
 use std::sync::atomic::AtomicUsize;
-use std::task::{Context, Poll};
 
 use highwater_io::net::{Network, TcpNetwork};
 use highwater_runtime::ByteBudget;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::super::pipe::Pipe;
 use super::*;
 use crate::config::MemoryPlan;
 
@@ -306,44 +306,6 @@ async fn what_takes_for_ever_is_given_up_after_the_end_of_its_client() {
     assert!(matches!(ended, Ended::Client), "{ended}");
 }
 
-/// A socket within the process, so that time can stand still.
-#[derive(Debug)]
-struct Pipe(tokio::io::DuplexStream);
-
-impl Socket for Pipe {
-    fn poll_read_ready(&self, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncRead for Pipe {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 // connections.max.idle.ms
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_moves_is_not_idle_however_long_it_takes() {
@@ -371,4 +333,44 @@ async fn a_frame_that_moves_is_not_idle_however_long_it_takes() {
     let ended = running.join_next().await.expect("it ran");
     let ended = ended.expect("no panic");
     assert!(matches!(ended, Ended::Idle), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sent_many_requests_has_one_served_at_a_turn() {
+    let service = Arc::new(AtOnce::default());
+    let (mut client, socket) = tokio::io::duplex(1 << 20);
+    let requests = 100;
+    let sent = client.write_all(&REQUEST.repeat(requests)).await;
+    sent.expect("is taken");
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let info = ConnectionInfo::new(peer, Arc::from("PLAINTEXT"));
+    let mut running = JoinSet::new();
+    let (limits, serves) = (limits(Duration::from_secs(60)), Arc::clone(&service));
+    running.spawn(async move { run(Box::new(Pipe(socket)), info, serves, limits).await });
+    let served = || service.0.load(Ordering::Relaxed);
+    let mut turns = 0;
+    while served() < requests {
+        let before = served();
+        tokio::task::yield_now().await;
+        turns += 1;
+        assert!(served() <= before + 1, "others have a turn after each");
+        assert!(turns < 10 * requests, "it goes on");
+    }
+}
+
+/// Serves every request at once.
+#[derive(Debug, Default)]
+struct AtOnce(AtomicUsize);
+
+impl Service for AtOnce {
+    fn overlaps(&self, _frame: &Bytes) -> bool {
+        false
+    }
+
+    fn serve(&self, _connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let body = Bytes::from_static(&[0, 0, 0, 1, 9]);
+        let answer = Answer::Frame(vec![body], BytePermit::empty());
+        Box::pin(async { Served::Now(answer) })
+    }
 }
