@@ -33,6 +33,7 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sasl_handshake;
 pub mod sync_group;
 
 use std::future::Future;
@@ -203,6 +204,7 @@ pub static APIS: &[ApiEntry] = &[
     entry::<sync_group::SyncGroup>(),
     entry::<describe_groups::DescribeGroups>(),
     entry::<list_groups::ListGroups>(),
+    entry::<sasl_handshake::SaslHandshake>(),
     entry::<api_versions::ApiVersions>(),
     entry::<create_topics::CreateTopics>(),
     entry::<delete_topics::DeleteTopics>(),

@@ -13,8 +13,8 @@ use highwater_protocol::messages::{
     FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
     InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, MetadataRequest,
     OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    SyncGroupRequest, alter_configs_request, create_partitions_request, create_topics_request,
-    delete_records_request, delete_topics_request, describe_configs_request,
+    SaslHandshakeRequest, SyncGroupRequest, alter_configs_request, create_partitions_request,
+    create_topics_request, delete_records_request, delete_topics_request, describe_configs_request,
     describe_topic_partitions_request, incremental_alter_configs_request, metadata_request,
     offset_commit_request, offset_fetch_request, offset_for_leader_epoch_request,
 };
@@ -88,6 +88,13 @@ async fn deny_all_is_told_by_every_api() -> Result<()> {
     };
     walk.ask(open, |answer| answer.error_code, ErrorCode::None)
         .await?;
+    // a listener without SASL says so to everybody
+    walk.ask(
+        SaslHandshakeRequest::default(),
+        |answer| answer.error_code,
+        ErrorCode::IllegalSaslState,
+    )
+    .await?;
     let all: BTreeSet<i16> = APIS.iter().map(|entry| entry.key as i16).collect();
     assert_eq!(walk.seen, all, "an API is left out");
     Ok(())
