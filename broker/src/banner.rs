@@ -21,8 +21,11 @@ pub(crate) struct Banner<'a> {
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = self.config;
-        let admin = match config.text("highwater.admin.listener") {
+        let admin = match config.text("highwater.admin.listener").trim() {
             "" => "off".to_owned(),
+            address if address.starts_with(':') => {
+                format!("http://0.0.0.0{address}/metrics, /health/ready")
+            }
             address => format!("http://{address}/metrics, /health/ready"),
         };
         let recovered = match self.recovered {

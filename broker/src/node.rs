@@ -79,8 +79,13 @@ fn environment() -> BTreeMap<String, String> {
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// The data directory is another process's.
-    #[error("highwater.data.dir: {0} is in use by another process")]
+    #[error(
+        "highwater.data.dir: {0} is in use by another process: stop that one, or take another directory"
+    )]
     InUse(String),
+    /// The data directory is not ours: Apache Kafka's, say.
+    #[error("highwater.data.dir: {0} was not written by Highwater: take another directory")]
+    Foreign(String),
     /// The data directory keeps its objects elsewhere.
     #[error(
         "the data directory {dir} keeps its objects in {remembered}, not in {given}: set \
@@ -178,8 +183,12 @@ impl Node {
         machine: &Machine,
         tasks: &Tasks,
     ) -> Result<Self, NodeError> {
-        for key in &config.without_effect {
-            tracing::info!("the setting {key} has no effect here");
+        let without_effect = config.without_effect();
+        if !without_effect.is_empty() {
+            tracing::info!(
+                "settings without effect here: {}",
+                without_effect.join(", ")
+            );
         }
         for told in config.out_of_reach() {
             tracing::warn!("{told}");
@@ -351,14 +360,15 @@ fn broker(
 async fn listen_admin(
     config: &Config,
 ) -> Result<Option<(tokio::net::TcpListener, PrometheusHandle)>, NodeError> {
-    let address = config.text("highwater.admin.listener").to_owned();
-    if address.is_empty() {
+    let Some((host, port)) = &config.admin else {
         return Ok(None);
-    }
-    let listening = tokio::net::TcpListener::bind(&address).await;
+    };
+    // as the network does for listeners
+    let host = if host.is_empty() { "0.0.0.0" } else { host };
+    let listening = tokio::net::TcpListener::bind((host, *port)).await;
     let listener = listening.map_err(|source| NodeError::Listen {
         setting: "highwater.admin.listener",
-        address,
+        address: format!("{host}:{port}"),
         source,
     })?;
     let handle = metrics::install().map_err(|error| NodeError::Metrics(error.to_string()))?;

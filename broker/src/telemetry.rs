@@ -4,8 +4,10 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging; a second call does nothing.
 pub fn init() {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
+    let asked = EnvFilter::try_from_default_env();
+    let wrong = asked.as_ref().err().map(ToString::to_string);
+    let wrong = wrong.filter(|_| std::env::var_os(EnvFilter::DEFAULT_ENV).is_some());
+    let filter = asked.unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
     let started = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -13,5 +15,8 @@ pub fn init() {
         .try_init();
     if started.is_err() {
         tracing::debug!("logging is already set up");
+    }
+    if let Some(error) = wrong {
+        tracing::warn!(%error, "RUST_LOG is not understood: info is in force");
     }
 }

@@ -399,7 +399,7 @@ impl TopicKey {
             });
         }
         for synonym in self.synonyms {
-            if synonym.is_ours && broker.source(synonym.name) == crate::config::Source::Given {
+            if synonym.is_ours && broker.source(synonym.name).is_given() {
                 let value = synonym.value(broker);
                 origins.push(Origin {
                     name: synonym.name,

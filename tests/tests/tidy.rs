@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use highwater_broker::config::{Config, Host};
+use highwater_broker::config::{Config, File, Host};
 
 /// The layer of each crate, by its folder: docs/LAYOUT.md 1. A crate depends on strictly lower layers only.
 const LAYERS: &[(&str, u32)] = &[
@@ -333,11 +333,13 @@ fn metrics_are_named_by_the_conventions_and_described() {
 
 #[test]
 fn the_configuration_that_is_deployed_is_a_sound_one() {
-    let file = read(Path::new("deploy/server.properties"));
+    let name = "deploy/server.properties";
+    let text = read(Path::new(name));
+    let file = File { name, text: &text };
     let host = Host {
         name: Some("container".to_owned()),
         ..Host::default()
     };
-    let config = Config::load_on(&host, Some(&file), [], &[]);
+    let config = Config::load_on(&host, Some(file), [], &[]);
     assert!(config.is_ok(), "{config:?}");
 }

@@ -17,7 +17,7 @@ use super::alter_configs::without_configs;
 use super::error::{MALFORMED, Refusal};
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
-use crate::config::{Kind, Source, keys};
+use crate::config::{Kind, keys};
 use crate::topic_configs::{ConfigSource, Origin, TOPIC_KEYS};
 
 /// Serves DescribeConfigs.
@@ -139,7 +139,7 @@ fn broker_configs(ctx: &RequestContext) -> Vec<DescribeConfigsResourceResult> {
                 });
             }
         };
-        if config.source(key.name) == Source::Given {
+        if config.source(key.name).is_given() {
             push(config.get(key.name), ConfigSource::StaticBroker);
         }
         push(config.default_of(key.name), ConfigSource::Default);

@@ -1,6 +1,8 @@
 //! From an environment variable to a setting.
 
-use super::keys::{self, Key};
+use std::net::IpAddr;
+
+use super::keys::{self, kafka};
 use super::nearest;
 
 const PREFIX: &str = "HIGHWATER_";
@@ -16,11 +18,14 @@ pub(super) const RULE: &str = "\
 /// What processes of Highwater read themselves, tests and builds among them.
 const NO_SETTINGS: &[&str] = &["HIGHWATER_CRASH_AT", "HIGHWATER_COMMIT"];
 
+/// What a service of Kubernetes speaks.
+const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
+
 /// The setting that a variable sets; `None` for a variable that is none of ours.
 ///
 /// # Errors
 /// It begins as ours do, and there is no such setting.
-pub(super) fn setting(variable: &str) -> Result<Option<&'static str>, String> {
+pub(super) fn setting(variable: &str, value: &str) -> Result<Option<&'static str>, String> {
     let Some(rest) = variable.strip_prefix(PREFIX) else {
         return Ok(None);
     };
@@ -29,26 +34,46 @@ pub(super) fn setting(variable: &str) -> Result<Option<&'static str>, String> {
     if let Some(name) = names.find(|name| env_name(name) == variable) {
         return Ok(Some(name));
     }
-    if NO_SETTINGS.contains(&variable) || rest.starts_with("TEST_") || is_of_kubernetes(rest) {
+    if NO_SETTINGS.contains(&variable) || rest.starts_with("TEST_") || is_of_kubernetes(rest, value)
+    {
         return Ok(None);
     }
     let dotted = rest.to_ascii_lowercase().replace('_', ".");
-    let hint = nearest::nearest_of(&dotted, |key: &Key| bare(key.name));
+    if kafka::has(&dotted) {
+        return Err(format!("{variable}: {}", kafka::ABSENT));
+    }
+    let hint = nearest::nearest(&dotted);
     let hint = hint.map(|key| format!("; is {} meant?", env_name(key.name)));
     let hint = hint.unwrap_or_default();
     Err(format!("{variable}: no such setting{hint}"))
 }
 
-/// What Kubernetes tells every pod of a service named highwater, or highwater-something.
-fn is_of_kubernetes(rest: &str) -> bool {
-    let ends = ["PORT", "SERVICE_HOST", "SERVICE_PORT"];
-    let within = ["PORT_", "SERVICE_PORT_"];
-    let last = |end: &&str| rest == *end || rest.ends_with(&format!("_{end}"));
-    let part = |part: &&str| rest.starts_with(*part) || rest.contains(&format!("_{part}"));
-    ends.iter().any(last) || within.iter().any(part)
+/// What Kubernetes tells every pod of a service named highwater, or highwater-something: by its name and its form.
+fn is_of_kubernetes(rest: &str, value: &str) -> bool {
+    let is_number = || value.parse::<u16>().is_ok();
+    let is_address = || value.parse::<IpAddr>().is_ok();
+    let is_protocol = |text: &str| PROTOCOLS.iter().any(|one| text.eq_ignore_ascii_case(one));
+    let is_url = || {
+        value
+            .split_once("://")
+            .is_some_and(|(one, _)| is_protocol(one))
+    };
+    let words: Vec<&str> = rest.split('_').collect();
+    match words.as_slice() {
+        [.., "PORT", _, one, "PROTO"] if is_protocol(one) => is_protocol(value),
+        [.., "PORT", _, one, "PORT"] if is_protocol(one) => is_number(),
+        [.., "PORT", _, one, "ADDR"] if is_protocol(one) => is_address(),
+        [.., "PORT", _, one] if is_protocol(one) => is_url(),
+        [.., "SERVICE", "HOST"] => is_address(),
+        // of a port by its name too
+        words if words.windows(2).any(|pair| pair == ["SERVICE", "PORT"]) => is_number(),
+        [.., "PORT"] => is_url(),
+        _ => false,
+    }
 }
 
-fn bare(name: &str) -> &str {
+/// A setting's name without our prefix.
+pub(super) fn bare(name: &str) -> &str {
     name.strip_prefix(OURS).unwrap_or(name)
 }
 
@@ -66,31 +91,46 @@ mod tests {
     #[test]
     fn each_setting_has_a_variable_of_its_own() {
         for key in keys::all() {
-            assert_eq!(setting(&env_name(key.name)), Ok(Some(key.name)));
+            assert_eq!(setting(&env_name(key.name), ""), Ok(Some(key.name)));
         }
         assert_eq!(
-            setting("HIGHWATER_DATA_DIR"),
+            setting("HIGHWATER_DATA_DIR", ""),
             Ok(Some("highwater.data.dir"))
         );
-        assert_eq!(setting("HIGHWATER_LOG_DIRS"), Ok(Some("log.dirs")));
+        assert_eq!(setting("HIGHWATER_LOG_DIRS", ""), Ok(Some("log.dirs")));
     }
 
     #[test]
-    fn what_kubernetes_and_tests_set_is_no_typo() {
+    fn what_kubernetes_and_tests_set_is_no_typo_in_their_form_alone() {
+        for (other, value, of_another_form) in [
+            ("HIGHWATER_PORT", "tcp://10.0.0.1:9092", "9093"),
+            ("HIGHWATER_PORT_9092_TCP", "tcp://10.0.0.1:9092", "9092"),
+            ("HIGHWATER_PORT_9092_TCP_ADDR", "10.0.0.1", "host"),
+            ("HIGHWATER_PORT_9092_TCP_PORT", "9092", "x"),
+            ("HIGHWATER_PORT_9092_TCP_PROTO", "tcp", "http"),
+            ("HIGHWATER_SERVICE_PORT", "9092", "x"),
+            ("HIGHWATER_SERVICE_PORT_KAFKA", "9092", "x"),
+            ("HIGHWATER_HEADLESS_SERVICE_HOST", "fd00::1", "host"),
+        ] {
+            assert_eq!(setting(other, value), Ok(None), "{other}");
+            assert!(setting(other, of_another_form).is_err(), "{other}");
+        }
         for other in [
-            "HIGHWATER_PORT",
-            "HIGHWATER_PORT_9092_TCP_ADDR",
-            "HIGHWATER_SERVICE_PORT_KAFKA",
-            "HIGHWATER_HEADLESS_SERVICE_HOST",
             "HIGHWATER_TEST_OBJECT_STORAGE",
             "HIGHWATER_CRASH_AT",
             "PATH",
         ] {
-            assert_eq!(setting(other), Ok(None), "{other}");
+            assert_eq!(setting(other, "x"), Ok(None), "{other}");
         }
-        let typo = setting("HIGHWATER_DATA_DR").expect_err("a typo");
-        assert!(typo.ends_with("is HIGHWATER_DATA_DIR meant?"), "{typo}");
-        let doubled = setting("HIGHWATER_HIGHWATER_DATA_DIR").expect_err("no name");
-        assert!(doubled.contains("HIGHWATER_DATA_DIR"), "{doubled}");
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_told_the_one_that_is_meant() {
+        for typo in ["HIGHWATER_DATA_DR", "HIGHWATER_HIGHWATER_DATA_DIR"] {
+            let told = setting(typo, "/x").expect_err("a typo");
+            assert!(told.ends_with("; is HIGHWATER_DATA_DIR meant?"), "{told}");
+        }
+        let told = setting("HIGHWATER_SSL_KEYSTORE_LOCATION", "/x").expect_err("refused");
+        assert!(told.ends_with(kafka::ABSENT), "{told}");
     }
 }

@@ -117,13 +117,16 @@ fn unroutable(host: &str) -> bool {
 }
 
 fn check_protocol(name: &str, protocols: &BTreeMap<&str, &str>, errors: &mut Vec<String>) {
+    let mut refuse = |what: &str| {
+        errors.push(format!(
+            "listeners: {name} asks for {what}, which Highwater does not have yet: use PLAINTEXT"
+        ));
+    };
     match protocols.get(name) {
         Some(&"PLAINTEXT") => {}
-        Some(other @ (&"SSL" | &"SASL_PLAINTEXT" | &"SASL_SSL")) => {
-            errors.push(format!(
-                "listeners: {name} asks for {other}, which is not supported today"
-            ));
-        }
+        Some(&"SSL") => refuse("TLS"),
+        Some(&"SASL_PLAINTEXT") => refuse("SASL"),
+        Some(&"SASL_SSL") => refuse("SASL and TLS"),
         Some(other) => errors.push(format!(
             "listener.security.protocol.map: {other} of {name} is no security protocol"
         )),
@@ -135,17 +138,28 @@ fn check_protocol(name: &str, protocols: &BTreeMap<&str, &str>, errors: &mut Vec
 
 fn parse(text: &str) -> Result<(String, String, u16), String> {
     let wrong = || format!("{text} is not of the form NAME://host:port");
-    let (name, address) = text.split_once("://").ok_or_else(wrong)?;
-    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-    let port = port.parse().map_err(|_cause| wrong())?;
+    let (name, rest) = text.split_once("://").ok_or_else(wrong)?;
+    if name.is_empty() || !rest.contains(':') {
+        return Err(wrong());
+    }
+    let (host, port) = address(rest).map_err(|why| format!("{text}: {why}"))?;
+    Ok((name.to_ascii_uppercase(), host, port))
+}
+
+/// Reads `host:port`, the host empty for every address.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn address(text: &str) -> Result<(String, u16), String> {
+    let (host, port) = text.rsplit_once(':').ok_or("not of the form host:port")?;
+    let port = port
+        .parse()
+        .map_err(|_cause| "the port is from 0 to 65535")?;
     let host = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host);
-    if name.is_empty() {
-        return Err(wrong());
-    }
-    Ok((name.to_ascii_uppercase(), host.to_owned(), port))
+    Ok((host.to_owned(), port))
 }
 
 #[cfg(test)]
@@ -197,6 +211,24 @@ mod tests {
         assert!(resolve("PLAINTEXT://a:1", Some("OTHER://host:1")).is_err());
         assert!(resolve("SSL://a:1", None).is_err());
         assert!(resolve("PLAINTEXT://a:1,PLAINTEXT://b:2", None).is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_listener_is_said() {
+        for (listeners, why) in [
+            (
+                "PLAINTEXT://a:99999",
+                "PLAINTEXT://a:99999: the port is from 0 to 65535",
+            ),
+            ("a:9092", "a:9092 is not of the form NAME://host:port"),
+            (
+                "SSL://a:1",
+                "SSL asks for TLS, which Highwater does not have yet: use PLAINTEXT",
+            ),
+        ] {
+            let told = resolve(listeners, None, MAP, None).expect_err("refused");
+            assert_eq!(told, [format!("listeners: {why}")]);
+        }
     }
 
     #[test]

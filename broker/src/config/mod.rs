@@ -4,29 +4,41 @@
 //! violation is reported at once, and the process refuses to start.
 
 mod environment;
+mod given;
 pub(crate) mod keys;
 mod listeners;
 mod memory;
 mod nearest;
 pub(crate) mod properties;
 mod replicas;
+mod source;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use highwater_object_storage::{CredentialSource, S3Config};
+use highwater_object_storage::{CredentialSource, Place, S3Config};
 use highwater_types::{ByteSize, NodeId};
 
 use crate::net::FrameLimits;
+use given::{Settings, refused};
 
 pub use keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, Key, Kind, TIMESTAMP_TYPES, find};
 pub use listeners::{Advertised, Listener};
 pub use memory::MemoryPlan;
 pub(crate) use memory::for_small;
+pub use source::{File, Source};
 
 const FRAME_BYTES_MAX: &str = "socket.request.max.bytes";
+const STORE: &str = "highwater.object.storage";
+const ENDPOINT: &str = "highwater.object.storage.endpoint";
+const ADMIN: &str = "highwater.admin.listener";
+const PER_IP: &str = "max.connections.per.ip.overrides";
+/// Where Kafka has its data.
+const DIRECTORIES: &[&str] = &["log.dir", "log.dirs", "metadata.log.dir"];
 
 /// What is wrong with a configuration: every violation, a line each.
 #[derive(Debug, thiserror::Error)]
@@ -42,30 +54,23 @@ pub struct Host {
     pub memory_bytes: Option<u64>,
 }
 
-/// Where a value comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// Nobody set it.
-    Default,
-    /// The file, the environment or a flag.
-    Given,
-}
-
 /// The effective configuration of a node.
 #[derive(Debug, Clone)]
 pub struct Config {
-    given: BTreeMap<String, String>,
+    given: Settings,
     /// Defaults that follow from the machine.
     machine: BTreeMap<&'static str, String>,
     /// Settings of Kafka's that were given and have no effect.
-    pub without_effect: Vec<String>,
+    without_effect: Vec<String>,
     /// `node.id`.
     pub node_id: NodeId,
     /// Where to listen.
     pub listeners: Vec<Listener>,
     /// What clients are told.
     pub advertised: Vec<Advertised>,
-    /// `highwater.data.dir`.
+    /// `highwater.admin.listener`: host, empty for every address, and port; `None` for nowhere.
+    pub admin: Option<(String, u16)>,
+    /// `highwater.data.dir`, from the root on.
     pub data_dir: PathBuf,
     /// `highwater.object.storage` and what lies under it.
     pub object_storage: highwater_object_storage::Config,
@@ -76,12 +81,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads a file's text, the environment and flags.
+    /// Reads a file, the environment and flags.
     ///
     /// # Errors
     /// Every violation at once.
     pub fn load(
-        file: Option<&str>,
+        file: Option<File<'_>>,
         environment: impl IntoIterator<Item = (String, String)>,
         flags: &[(String, String)],
     ) -> Result<Self, ConfigErrors> {
@@ -94,33 +99,14 @@ impl Config {
     /// Every violation at once.
     pub fn load_on(
         host: &Host,
-        file: Option<&str>,
+        file: Option<File<'_>>,
         environment: impl IntoIterator<Item = (String, String)>,
         flags: &[(String, String)],
     ) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
-        let mut given = BTreeMap::new();
-        match properties::parse(file.unwrap_or_default()) {
-            Ok(found) => {
-                for property in found {
-                    given.insert(property.key, property.value);
-                }
-            }
-            Err(malformed) => errors.extend(malformed),
-        }
-        for (variable, value) in environment {
-            match environment::setting(&variable) {
-                Ok(Some(name)) => drop(given.insert(name.to_owned(), value)),
-                Ok(None) => {}
-                Err(why) => errors.push(why),
-            }
-        }
-        given.extend(flags.iter().cloned());
-        let without_effect = take_without_effect(&mut given);
-        // what is wrong by itself is left out of what is looked at together, so that all of it is told at once
-        for name in check(&given, &mut errors) {
-            given.remove(&name);
-        }
+        let mut given = given::read(file, environment, flags, &mut errors);
+        let without_effect = given::take_without_effect(&mut given);
+        given::check(&mut given, &mut errors);
         match Self::resolve(given, without_effect, host) {
             Ok(config) if errors.is_empty() => Ok(config),
             Ok(_) => Err(ConfigErrors(errors)),
@@ -132,7 +118,7 @@ impl Config {
     }
 
     fn resolve(
-        given: BTreeMap<String, String>,
+        given: Settings,
         without_effect: Vec<String>,
         host: &Host,
     ) -> Result<Self, ConfigErrors> {
@@ -143,37 +129,18 @@ impl Config {
             node_id: NodeId(0),
             listeners: Vec::new(),
             advertised: Vec::new(),
+            admin: None,
             data_dir: PathBuf::new(),
             object_storage: Default::default(),
             memory: MemoryPlan::default(),
             connections_per_ip: BTreeMap::new(),
         };
         config.node_id = NodeId(config.int("node.id"));
-        config.data_dir = PathBuf::from(config.text("highwater.data.dir"));
+        let data_dir = PathBuf::from(config.text("highwater.data.dir"));
+        config.data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
         config.object_storage = object_storage(&config);
         config.memory = MemoryPlan::new(config.size("highwater.memory.limit"));
-        let mut errors = Vec::new();
-        match listeners::resolve(
-            config.text("listeners"),
-            config.get("advertised.listeners"),
-            config.text("listener.security.protocol.map"),
-            host.name.as_deref(),
-        ) {
-            Ok((listeners, advertised)) => {
-                config.listeners = listeners;
-                config.advertised = advertised;
-            }
-            Err(wrong) => errors.extend(wrong),
-        }
-        match overrides(config.text("max.connections.per.ip.overrides")) {
-            Ok(found) => config.connections_per_ip = found,
-            Err(why) => errors.push(format!("max.connections.per.ip.overrides: {why}")),
-        }
-        if config.text("process.roles").split(',').count() != 2 {
-            errors.push(
-                "process.roles: only broker,controller together is supported today".to_owned(),
-            );
-        }
+        let errors = config.resolve_addresses(host);
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -181,12 +148,60 @@ impl Config {
         }
     }
 
+    /// Reads what has a form of its own; answers what is wrong.
+    fn resolve_addresses(&mut self, host: &Host) -> Vec<String> {
+        let mut errors = Vec::new();
+        match listeners::resolve(
+            self.text("listeners"),
+            self.get("advertised.listeners"),
+            self.text("listener.security.protocol.map"),
+            host.name.as_deref(),
+        ) {
+            Ok((listeners, advertised)) => {
+                self.listeners = listeners;
+                self.advertised = advertised;
+            }
+            Err(wrong) => errors.extend(wrong),
+        }
+        let mut refuse = |name: &str, why: &str| {
+            errors.push(match self.given.get(name) {
+                Some(given) => refused(name, given, why),
+                None => format!("{name}: {why}"),
+            });
+        };
+        match overrides(self.text(PER_IP)) {
+            Ok(found) => self.connections_per_ip = found,
+            Err(why) => refuse(PER_IP, &why),
+        }
+        let admin = self.text(ADMIN).trim();
+        match (!admin.is_empty())
+            .then(|| listeners::address(admin))
+            .transpose()
+        {
+            Ok(admin) => self.admin = admin,
+            Err(why) => refuse(ADMIN, &why),
+        }
+        if let Err(why) = Place::parse(&self.object_storage.url) {
+            refuse(STORE, &why);
+        }
+        if let Some(Err(why)) = self.get(ENDPOINT).map(S3Config::split_endpoint) {
+            refuse(ENDPOINT, &why);
+        }
+        if self.text("process.roles").split(',').count() != 2 {
+            refuse(
+                "process.roles",
+                "only broker,controller together is supported today",
+            );
+        }
+        errors
+    }
+
     /// The effective value of a setting; `None` where it is unset and has no default.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.given
             .get(name)
-            .map(String::as_str)
+            .map(|given| given.value.as_str())
             .or_else(|| self.default_of(name))
     }
 
@@ -229,19 +244,41 @@ impl Config {
                 self.int(name)
             )
         });
-        let given = self.source(FRAME_BYTES_MAX) == Source::Given;
-        let less = self.less_than_asked().filter(|_| given);
-        told.chain(less).collect()
+        let less = self.less_than_asked();
+        told.chain(less.filter(|_| self.source(FRAME_BYTES_MAX).is_given()))
+            .chain(self.elsewhere())
+            .collect()
+    }
+
+    /// What was given and is decided by another setting; a sentence each.
+    fn elsewhere(&self) -> impl Iterator<Item = String> {
+        let is_dir = |name: &&String| DIRECTORIES.contains(&name.as_str());
+        let directories = self.without_effect.iter().filter(is_dir).map(|name| {
+            let dir = self.data_dir.display();
+            format!("{name} has no effect: data is in highwater.data.dir={dir}")
+        });
+        let url = &self.object_storage.url;
+        let is_s3 = matches!(Place::parse(url), Ok(Place::S3 { .. }));
+        let of_s3 = self.given.keys().filter(move |_| !is_s3);
+        let of_s3 = of_s3.filter(|name| name.starts_with("highwater.object.storage."));
+        directories.chain(
+            of_s3.map(move |name| format!("{name} has no effect: objects are in {STORE}={url}")),
+        )
+    }
+
+    /// The settings that were given and mean nothing here, but for those that [`Config::out_of_reach`] tells of.
+    #[must_use]
+    pub fn without_effect(&self) -> Vec<&str> {
+        let names = self.without_effect.iter().map(String::as_str);
+        names.filter(|name| !DIRECTORIES.contains(name)).collect()
     }
 
     /// Where the value comes from.
     #[must_use]
-    pub fn source(&self, name: &str) -> Source {
-        if self.given.contains_key(name) {
-            Source::Given
-        } else {
-            Source::Default
-        }
+    pub fn source(&self, name: &str) -> &Source {
+        self.given
+            .get(name)
+            .map_or(&Source::Default, |given| &given.source)
     }
 
     /// A setting that has a default.
@@ -328,10 +365,7 @@ impl Config {
     pub fn render(&self) -> String {
         let mut out = format!("{}\n", environment::RULE);
         for key in keys::all() {
-            let source = match self.source(key.name) {
-                Source::Default => "default",
-                Source::Given => "given",
-            };
+            let source = self.source(key.name);
             out.push_str(&format!("# {} ({source})\n", key.doc));
             if let Some(less) = self
                 .less_than_asked()
@@ -356,9 +390,7 @@ fn object_storage(config: &Config) -> highwater_object_storage::Config {
     };
     let in_data_dir = || format!("file://{}", config.data_dir.join("objects").display());
     highwater_object_storage::Config {
-        url: config
-            .get("highwater.object.storage")
-            .map_or_else(in_data_dir, str::to_owned),
+        url: config.get(STORE).map_or_else(in_data_dir, str::to_owned),
         s3: S3Config {
             endpoint: own("endpoint"),
             region: own("region"),
@@ -386,165 +418,4 @@ fn overrides(text: &str) -> Result<BTreeMap<IpAddr, usize>, String> {
         Ok((address, count.parse().map_err(|_cause| wrong())?))
     };
     parts.filter(|part| !part.is_empty()).map(one).collect()
-}
-
-fn take_without_effect(given: &mut BTreeMap<String, String>) -> Vec<String> {
-    let found: Vec<String> = given
-        .keys()
-        .filter(|key| keys::WITHOUT_EFFECT.contains(&key.as_str()))
-        .cloned()
-        .collect();
-    for key in &found {
-        given.remove(key);
-    }
-    found
-}
-
-/// Checks each setting by itself; answers those that are wrong.
-fn check(given: &BTreeMap<String, String>, errors: &mut Vec<String>) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for (name, value) in given {
-        let why = match find(name) {
-            Some(key) => key.kind.check(value).err(),
-            None => {
-                let hint = nearest::nearest(name);
-                let hint = hint.map(|other| format!("; is {other} meant?"));
-                Some(format!("no such setting{}", hint.unwrap_or_default()))
-            }
-        };
-        let why = why.or_else(|| {
-            let is_zero = name == "compression.gzip.level" && value.trim() == "0";
-            is_zero.then(|| "Value must be between 1 and 9 or equal to -1".to_owned())
-        });
-        if let Some(why) = why {
-            errors.push(format!("{name}: {why}"));
-            wrong.push(name.clone());
-        }
-    }
-    wrong
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn flag(key: &str, value: &str) -> (String, String) {
-        (key.to_owned(), value.to_owned())
-    }
-
-    #[test]
-    fn later_sources_win() {
-        let file = "node.id=1\nnum.partitions=2\nnum.io.threads=8\nlog.retention.ms=5\n";
-        let environment = [
-            flag("HIGHWATER_NUM_PARTITIONS", "3"),
-            flag("HIGHWATER_NODE_ID", "4"),
-        ];
-        let config =
-            Config::load(Some(file), environment, &[flag("node.id", "7")]).expect("a sound one");
-        assert_eq!(config.node_id, NodeId(7));
-        assert_eq!(config.int("num.partitions"), 3);
-        assert_eq!(config.long("log.retention.ms"), 5);
-        assert_eq!(config.source("num.partitions"), Source::Given);
-        assert_eq!(config.without_effect, ["num.io.threads"]);
-        assert!(config.render().contains("num.partitions=3\n"));
-    }
-
-    #[test]
-    fn what_the_environment_misspells_is_refused_as_what_a_flag_does() {
-        let environment = [
-            flag("HIGHWATER_NUM_PARTITION", "3"),
-            flag("HIGHWATER_NUM_IO_THREADS", "8"),
-            flag("HOME", "/root"),
-        ];
-        let errors = Config::load(None, environment, &[])
-            .expect_err("a mistake")
-            .0;
-        let told = "HIGHWATER_NUM_PARTITION: no such setting; is HIGHWATER_NUM_PARTITIONS meant?";
-        assert_eq!(errors, [told]);
-    }
-
-    #[test]
-    fn memory_follows_from_the_machine_unless_it_is_set() {
-        let limit = |bytes, flags: &[(String, String)]| {
-            let host = Host {
-                memory_bytes: bytes,
-                ..Host::default()
-            };
-            let config = Config::load_on(&host, None, [], flags).expect("sound");
-            assert_eq!(
-                config.source("highwater.memory.limit") == Source::Given,
-                !flags.is_empty()
-            );
-            config.memory.limit
-        };
-        assert_eq!(limit(None, &[]), 1 << 30);
-        assert_eq!(limit(Some(10 << 30), &[]), 8 << 30);
-        assert_eq!(limit(Some(1 << 20), &[]), 64 << 20);
-        let given = [flag("highwater.memory.limit", "128MiB")];
-        assert_eq!(limit(Some(10 << 30), &given), 128 << 20);
-    }
-
-    #[test]
-    fn what_one_node_cannot_do_is_told_with_its_setting() {
-        let flags = [flag("offsets.topic.replication.factor", "3")];
-        let config = Config::load(None, [], &flags).expect("sound");
-        let told = config.out_of_reach();
-        let named = |text: &str| told.iter().any(|line| line.contains(text));
-        assert!(
-            told.len() == 1 && named("offsets.topic.replication.factor is 3"),
-            "{told:?}"
-        );
-        let config = Config::load(None, [], &[]).expect("sound");
-        assert!(config.out_of_reach().is_empty());
-    }
-
-    // Kafka's stock server.properties, and what `highwater config` prints
-    #[test]
-    fn a_frame_larger_than_memory_allows_starts_with_what_is_in_force() {
-        let stock = "socket.request.max.bytes=104857600\n";
-        let with = |file, limit: &str| {
-            let limit = flag("highwater.memory.limit", limit);
-            Config::load(file, [], &[limit]).expect("it starts")
-        };
-        let config = with(Some(stock), "1GiB");
-        assert_eq!(config.frames().held, 100 << 20);
-        assert!(config.out_of_reach().is_empty());
-        let config = with(Some(stock), "512MiB");
-        assert_eq!(config.frames().held, 48 << 20);
-        assert_eq!(config.frames().read, 100 << 20);
-        let told = config.out_of_reach().join("\n");
-        assert!(
-            told.contains("104857600, and 50331648 is in force"),
-            "{told}"
-        );
-        let by_default = with(None, "512MiB");
-        assert!(by_default.out_of_reach().is_empty());
-        let printed = by_default.render();
-        assert!(printed.contains("50331648 is in force"), "{printed}");
-        let again = Config::load(Some(&printed), [], &[]).expect("its own output");
-        assert_eq!(again.frames().held, by_default.frames().held);
-    }
-
-    #[test]
-    fn every_violation_is_reported_at_once() {
-        let flags = [
-            flag("num.partition", "1"),
-            flag("node.id", "-1"),
-            flag("auto.create.topics.enable", "perhaps"),
-            flag("highwater.memory.limit", "lots"),
-            flag("compression.gzip.level", "0"),
-            flag("listeners", "PLAINTEXT://0.0.0.0:9092,SSL://a:1"),
-            flag("process.roles", "broker"),
-            flag("max.connections.per.ip.overrides", "127.0.0.1:x"),
-        ];
-        let errors = Config::load(None, [], &flags).expect_err("mistakes").0;
-        assert_eq!(errors.len(), 9, "{errors:?}");
-        assert!(
-            errors
-                .iter()
-                .any(|line| line.contains("is num.partitions meant?"))
-        );
-        let errors = Config::load(None, [], &[flag("listeners", "nonsense")]).expect_err("refused");
-        assert!(errors.to_string().contains("listeners"));
-    }
 }

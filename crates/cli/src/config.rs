@@ -1,9 +1,10 @@
 //! `highwater config`, and reading the configuration for every command.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::Context;
-use highwater_broker::config::{Config, Host};
+use highwater_broker::config::{Config, File, Host};
 
 use crate::{ConfigArgs, cgroup};
 
@@ -17,13 +18,13 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
 
 /// Reads the configuration from all its sources.
 pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
-    let file = match &args.config {
-        Some(path) => Some(
-            std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the configuration {}", path.display()))?,
-        ),
-        None => None,
+    let read = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path);
+        text.with_context(|| format!("cannot read the configuration {}", path.display()))
     };
+    let text = args.config.as_ref().map(read).transpose()?;
+    let name = args.config.as_ref().map(|path| path.display().to_string());
+    let file = name.as_deref().zip(text.as_deref());
     let host = Host {
         name: rustix::system::uname()
             .nodename()
@@ -34,7 +35,7 @@ pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
     };
     Ok(Config::load_on(
         &host,
-        file.as_deref(),
+        file.map(|(name, text)| File { name, text }),
         environment()?,
         &args.settings,
     )?)

@@ -7,6 +7,7 @@ mod start;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use highwater_runtime::reasons;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -87,7 +88,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            config::complain(&format!("highwater: {error:#}\n"));
+            config::complain(&format!("highwater: {}\n", reasons(&*error)));
             ExitCode::FAILURE
         }
     }

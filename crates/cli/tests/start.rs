@@ -132,3 +132,16 @@ fn a_start_that_waits_for_its_store_ends_at_a_signal() -> Result<()> {
     assert!(log.contains(line), "{log}");
     Ok(())
 }
+
+#[test]
+fn a_filter_of_the_log_that_is_not_understood_is_told() -> Result<()> {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let listener = format!("listeners=PLAINTEXT://{}", taken.local_addr()?);
+    let dir = TempDir::new()?;
+    let mut command = start(dir.path(), &[&listener, SETTINGS[1]]);
+    let ended = command.env("RUST_LOG", "info,highwater=loud").output()?;
+    let said = String::from_utf8(ended.stderr)?;
+    let told = "RUST_LOG is not understood: info is in force";
+    assert!(said.contains(told), "{said}");
+    Ok(())
+}

@@ -1,6 +1,8 @@
 //! What chooses a store, and how an S3 store is reached.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::ObjectKey;
 
 /// A store and how to reach it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -9,6 +11,51 @@ pub struct Config {
     pub url: String,
     /// For `s3://` alone.
     pub s3: S3Config,
+}
+
+/// Where a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// A bucket, or what lies below a prefix in it.
+    S3 {
+        /// The bucket.
+        bucket: &'a str,
+        /// The prefix without a slash at its end; empty for the whole bucket.
+        prefix: &'a str,
+    },
+    /// A directory of this machine, for one node.
+    Directory(&'a Path),
+    /// This process, at whose end it is lost: for tests.
+    Memory,
+}
+
+impl<'a> Place<'a> {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(url: &'a str) -> Result<Self, String> {
+        if url == "memory:" {
+            return Ok(Self::Memory);
+        }
+        if let Some(path) = url.strip_prefix("file://")
+            && path.starts_with('/')
+        {
+            return Ok(Self::Directory(Path::new(path)));
+        }
+        let Some(name) = url.strip_prefix("s3://") else {
+            return Err("neither s3://bucket/prefix, nor file:///path, nor memory:".to_owned());
+        };
+        let (bucket, prefix) = name.split_once('/').unwrap_or((name, ""));
+        let prefix = prefix.trim_end_matches('/');
+        if ObjectKey::parse(bucket).is_none() {
+            return Err("the URL names no bucket".to_owned());
+        }
+        if !prefix.is_empty() && ObjectKey::parse(prefix).is_none() {
+            return Err("a prefix is of letters, digits, dots, dashes and underscores".to_owned());
+        }
+        Ok(Self::S3 { bucket, prefix })
+    }
 }
 
 /// How an S3 store is reached; what is unset is as AWS has it.
@@ -28,6 +75,19 @@ pub struct S3Config {
     pub credentials: CredentialSource,
     /// The profile in the shared files. Default: `AWS_PROFILE`, then `default`.
     pub profile: Option<String>,
+}
+
+impl S3Config {
+    /// The scheme, and the host and port, of an endpoint.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn split_endpoint(endpoint: &str) -> Result<(&str, &str), String> {
+        match endpoint.trim_end_matches('/').split_once("://") {
+            Some((scheme @ ("http" | "https"), host)) if !host.is_empty() => Ok((scheme, host)),
+            _ => Err("neither http://host:port nor https://host:port".to_owned()),
+        }
+    }
 }
 
 /// Where credentials come from. Those that expire are fetched anew before they do.
@@ -62,14 +122,27 @@ impl CredentialSource {
     /// The source of that name.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
-        match name {
-            "auto" => Some(Self::Auto),
-            "environment" => Some(Self::Environment),
-            "profile" => Some(Self::Profile),
-            "web-identity" => Some(Self::WebIdentity),
-            "container" => Some(Self::Container),
-            "instance" => Some(Self::Instance),
-            _ => None,
+        let all = [
+            Self::Auto,
+            Self::Environment,
+            Self::Profile,
+            Self::WebIdentity,
+            Self::Container,
+            Self::Instance,
+        ];
+        all.into_iter().find(|source| source.name() == name)
+    }
+
+    /// Its name in a configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Environment => "environment",
+            Self::Profile => "profile",
+            Self::WebIdentity => "web-identity",
+            Self::Container => "container",
+            Self::Instance => "instance",
         }
     }
 }
@@ -77,6 +150,30 @@ impl CredentialSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_says_where_a_store_is_or_is_refused() {
+        let s3 = |bucket, prefix| Ok(Place::S3 { bucket, prefix });
+        assert_eq!(Place::parse("s3://b"), s3("b", ""));
+        assert_eq!(Place::parse("s3://b/some/prefix/"), s3("b", "some/prefix"));
+        let directory = Place::Directory(Path::new("/a/b"));
+        assert_eq!(Place::parse("file:///a/b"), Ok(directory));
+        assert_eq!(Place::parse("memory:"), Ok(Place::Memory));
+        for wrong in [
+            "",
+            "/tmp/x",
+            "file:",
+            "file://",
+            "file://tmp/x",
+            "s3://",
+            "s3:///x",
+            "s3://b/a b",
+            "memory:x",
+            "gs://b",
+        ] {
+            assert!(Place::parse(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn every_name_is_a_source() {

@@ -22,7 +22,7 @@ mod probe;
 
 pub use backend::{LocalStorage, MemoryStorage, S3Storage};
 pub use claim::Claim;
-pub use config::{Config, CredentialSource, S3Config};
+pub use config::{Config, CredentialSource, Place, S3Config};
 pub use decorator::{
     Bounded, Limited, Metered, RequestCount, RequestCounts, RequestKind, Retrying,
 };

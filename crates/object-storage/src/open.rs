@@ -19,8 +19,8 @@ use crate::backend::s3::Bucket;
 use crate::claim::{self, Claim, ClaimError};
 use crate::layout::cluster_prefix;
 use crate::{
-    Bounded, Config, Limited, LocalStorage, MemoryStorage, Metered, ObjectStorage, ProbeError,
-    RequestCounts, Retrying, S3Storage, probe,
+    Bounded, Config, Limited, LocalStorage, MemoryStorage, Metered, ObjectStorage, Place,
+    ProbeError, RequestCounts, Retrying, S3Storage, probe,
 };
 
 /// What a bucket's settings may take to be read.
@@ -39,16 +39,18 @@ pub struct Opened {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// No store that is known.
-    #[error(
-        "unknown object storage, it is s3://bucket/prefix, file:///path (one node), or memory: (for tests, \
-         lost at exit) url={url}"
-    )]
+    #[error("highwater.object.storage: {reason} url={url}")]
     Unsupported {
         /// What was asked for.
         url: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Another process has the directory.
-    #[error("highwater.object.storage: the object store is in use by another process url={url}")]
+    #[error(
+        "highwater.object.storage: the object store is in use by another process: stop that one, or take another \
+         directory url={url}"
+    )]
     InUse {
         /// What was asked for.
         url: String,
@@ -125,20 +127,21 @@ pub async fn open(
         rng,
         requests: Arc::default(),
     };
-    let backend: Arc<dyn ObjectStorage> = match url.split_once(':') {
+    let place = Place::parse(url).map_err(|reason| OpenError::Unsupported {
+        url: url.clone(),
+        reason,
+    })?;
+    let backend: Arc<dyn ObjectStorage> = match place {
         // it begins and ends with the process
-        Some(("memory", "")) => Arc::new(MemoryStorage::default()),
-        Some(("file", rest)) if rest.len() > 2 && rest.starts_with("//") => {
-            Arc::new(start.open_directory(Path::new(&rest[2..]), device).await?)
-        }
-        Some(("s3", rest)) if rest.starts_with("//") => {
-            let bucket = Bucket::open(&rest[2..], &config.s3, environment, device).await;
+        Place::Memory => Arc::new(MemoryStorage::default()),
+        Place::Directory(path) => Arc::new(start.open_directory(path, device).await?),
+        Place::S3 { bucket, prefix } => {
+            let bucket = Bucket::open((bucket, prefix), &config.s3, environment, device).await;
             let bucket = bucket.map_err(|reason| start.refused(reason))?;
+            let silent = format!("no answer within {ASK_MAX:?} from {}", bucket.url());
             let opened = timeout(ASK_MAX, start.open_bucket(bucket)).await;
-            let storage: Arc<dyn ObjectStorage> =
-                Arc::new(opened.unwrap_or_else(|_| {
-                    Err(start.refused(format!("no answer within {ASK_MAX:?}")))
-                })?);
+            let opened = opened.unwrap_or_else(|_| Err(start.refused(silent)));
+            let storage: Arc<dyn ObjectStorage> = Arc::new(opened?);
             // what this process made it can trust
             let asking = Retrying::new(
                 Arc::new(start.asking(Arc::clone(&storage))),
@@ -148,7 +151,6 @@ pub async fn open(
             probed.map_err(|error| start.distrust(&error))?;
             storage
         }
-        _ => return Err(OpenError::Unsupported { url: url.clone() }),
     };
     let bounded: Arc<dyn ObjectStorage> = Arc::new(Bounded::new(backend));
     let metered = Metered::new(bounded, Arc::clone(&start.requests));

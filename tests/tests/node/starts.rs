@@ -37,6 +37,20 @@ async fn a_data_directory_in_use_is_refused_and_its_node_goes_on() -> Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_data_directory_of_apache_kafka_is_refused() -> Result<()> {
+    let dir = TempDir::new()?;
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data)?;
+    let theirs = "version=1\ncluster.id=J8qXRwI-Qyi2G0guFTiuYw\nnode.id=1\n";
+    std::fs::write(data.join("meta.properties"), theirs)?;
+    let why = refusal(&dir, &[]).await?;
+    let told = "was not written by Highwater: take another directory";
+    assert!(why.contains(told), "{why}");
+    assert!(!data.join("metadata").exists(), "nothing is written");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_bucket_of_another_cluster_is_refused() -> Result<()> {
     let dir = TempDir::new()?;
     let theirs = TestNode::local_store(&dir);

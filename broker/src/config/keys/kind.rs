@@ -46,7 +46,7 @@ impl Kind {
     /// Checks one value.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// What is wrong, in Kafka's words for clients.
     pub fn check(&self, value: &str) -> Result<(), String> {
         match self {
             Self::Int { min, max } => match value.trim().parse::<i32>() {
@@ -81,6 +81,28 @@ impl Kind {
                     return Err(format!("{size} is less than {}", ByteSize(*min)));
                 }
                 Ok(())
+            }
+        }
+    }
+}
+
+impl Kind {
+    /// What a value is that [`Kind::check`] refuses, after the value itself.
+    #[must_use]
+    pub(crate) fn refusal(&self) -> String {
+        match self {
+            Self::Int { min, max } | Self::Long { min, max } => {
+                format!("not a whole number from {min} to {max}")
+            }
+            Self::Bool => "neither true nor false".to_owned(),
+            Self::Ratio => "not a number from 0 to 1".to_owned(),
+            Self::Text | Self::List => "not a text".to_owned(),
+            Self::Replicas => "neither * nor partition:broker, joined by commas".to_owned(),
+            Self::OneOf(allowed) => format!("not one of {}", allowed.join(", ")),
+            Self::SomeOf(allowed) => format!("not of {}, joined by commas", allowed.join(", ")),
+            Self::Size { min } => {
+                let min = ByteSize(*min);
+                format!("not a size of {min} or more, such as 512MiB or 1GiB")
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod groups;
 mod highwater;
+pub(super) mod kafka;
 mod kind;
 mod log;
 mod server;

@@ -23,9 +23,9 @@ pub(super) struct Refused {
     message: String,
 }
 
-/// Credentials could not be had, so the request was never sent.
+/// Credentials could not be had, so the request was never sent; with how and why.
 #[derive(Debug, thiserror::Error)]
-#[error("no credentials: {0}")]
+#[error("no credentials{0}")]
 pub(super) struct NoCredentials(pub(super) String);
 
 /// Connections whose refusals keep status and code.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_io::{Device, OpenMode};
+use highwater_runtime::reasons;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
 use object_store::{
     BackoffConfig, ClientOptions, CredentialProvider, RetryConfig, StaticCredentialProvider,
@@ -41,7 +42,8 @@ impl Chain<'_> {
             CredentialSource::Auto => self.first().await?,
             source => source,
         };
-        tracing::info!("credentials for the object store come from {source:?}");
+        let name = source.name();
+        tracing::info!("credentials for the object store come from {name}");
         let provider = match source {
             CredentialSource::Environment => self.environment()?,
             CredentialSource::Profile => self.of_profile().await?,
@@ -52,7 +54,13 @@ impl Chain<'_> {
             CredentialSource::Container => self.container()?,
             CredentialSource::Instance | CredentialSource::Auto => self.instance()?,
         };
-        Ok(Arc::new(Named(provider)))
+        // where nothing is configured there may still be an instance
+        let is_guess = source == CredentialSource::Instance && self.config.credentials != source;
+        Ok(Arc::new(Named {
+            provider,
+            name,
+            is_guess,
+        }))
     }
 
     async fn first(&self) -> Result<CredentialSource, String> {
@@ -188,22 +196,45 @@ fn built(builder: AmazonS3Builder) -> Result<AwsCredentialProvider, String> {
 
 /// A provider whose failures say that no request was sent.
 #[derive(Debug)]
-struct Named(AwsCredentialProvider);
+struct Named {
+    provider: AwsCredentialProvider,
+    /// The source's.
+    name: &'static str,
+    /// Whether nobody said that they are there.
+    is_guess: bool,
+}
+
+impl Named {
+    fn explain(&self, error: object_store::Error) -> String {
+        let why = match error {
+            object_store::Error::Generic { source, .. } => reasons(&*source),
+            other => reasons(&other),
+        };
+        let name = self.name;
+        match self.is_guess {
+            true => format!(
+                ": set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or see \
+                 highwater.object.storage.credentials (last tried: {name}: {why})"
+            ),
+            false => format!(" from {name}: {why}"),
+        }
+    }
+}
 
 #[async_trait]
 impl CredentialProvider for Named {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let credential = self.0.get_credential().await;
-        credential.map_err(|error| none(error.to_string()))
+        let credential = self.provider.get_credential().await;
+        credential.map_err(|error| failed(NoCredentials(self.explain(error))))
     }
 }
 
-fn none(reason: String) -> object_store::Error {
+fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> object_store::Error {
     object_store::Error::Generic {
         store: "S3",
-        source: Box::new(NoCredentials(reason)),
+        source: source.into(),
     }
 }
 
@@ -241,9 +272,9 @@ impl CredentialProvider for Profile {
         {
             return Ok(Arc::clone(credential));
         }
-        let settings = self.read().await.map_err(none)?;
-        let settings = settings.ok_or_else(|| none(self.absent()))?;
-        let credential = Arc::new(keys_of(&settings, &self.name).map_err(none)?);
+        let settings = self.read().await.map_err(failed)?;
+        let settings = settings.ok_or_else(|| failed(self.absent()))?;
+        let credential = Arc::new(keys_of(&settings, &self.name).map_err(failed)?);
         *last = Some((Instant::now(), Arc::clone(&credential)));
         Ok(credential)
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use highwater_io::RealDevice;
+use highwater_runtime::reasons;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -107,7 +108,13 @@ async fn store(endpoint: &str, environment: &[(&str, &str)]) -> S3Storage {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    let bucket = Bucket::open("bucket/prefix", &config, &environment, Arc::new(RealDevice)).await;
+    let bucket = Bucket::open(
+        ("bucket", "prefix"),
+        &config,
+        &environment,
+        Arc::new(RealDevice),
+    )
+    .await;
     bucket.expect("needs no server yet").storage("highwater-x")
 }
 
@@ -272,6 +279,10 @@ async fn without_credentials_nothing_is_sent() {
     )];
     let put = put(&store(&server.endpoint, &service).await, PutMode::IfAbsent).await;
     assert_eq!(outcome(&put), "failed", "{put:?}");
+    let told = reasons(&put.expect_err("there are none"));
+    let way_out = "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or see \
+                   highwater.object.storage.credentials (last tried: instance: ";
+    assert!(told.contains(way_out), "{told}");
     assert_eq!(server.requests.load(Ordering::Relaxed), 0);
 }
 

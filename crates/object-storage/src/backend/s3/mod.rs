@@ -50,21 +50,13 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Finds credentials and sets up connections; asks the store nothing yet. `name` is `bucket` or `bucket/prefix`.
+    /// Finds credentials and sets up connections; asks the store nothing yet.
     pub(crate) async fn open(
-        name: &str,
+        (bucket, prefix): (&str, &str),
         config: &S3Config,
         environment: &BTreeMap<String, String>,
         device: Arc<dyn Device>,
     ) -> Result<Self, String> {
-        let (bucket, prefix) = name.split_once('/').unwrap_or((name, ""));
-        let prefix = prefix.trim_end_matches('/');
-        if ObjectKey::parse(bucket).is_none() {
-            return Err("the URL names no bucket".to_owned());
-        }
-        if !prefix.is_empty() && ObjectKey::parse(prefix).is_none() {
-            return Err("a prefix is of letters, digits, dots, dashes and underscores".to_owned());
-        }
         let region = region(config, environment)?;
         let url = bucket_url(bucket, &region, config)?;
         let client = client_options(config, &url, &*device).await?;
@@ -109,6 +101,11 @@ impl Bucket {
             settings,
             prefix: prefix.to_owned(),
         })
+    }
+
+    /// Where it is asked.
+    pub(crate) fn url(&self) -> &str {
+        &self.settings.url
     }
 
     fn below(&self, name: &str) -> String {
@@ -159,18 +156,14 @@ fn region(config: &S3Config, environment: &BTreeMap<String, String>) -> Result<S
 fn bucket_url(bucket: &str, region: &str, config: &S3Config) -> Result<String, String> {
     let amazon = format!("https://s3.{region}.amazonaws.com");
     let endpoint = config.endpoint.as_deref().unwrap_or(&amazon);
-    let endpoint = endpoint.trim_end_matches('/');
-    let Some((scheme @ ("http" | "https"), host)) = endpoint.split_once("://") else {
-        return Err(format!(
-            "the endpoint is http://host:port or https://host:port, not {endpoint}"
-        ));
-    };
+    let (scheme, host) = S3Config::split_endpoint(endpoint)
+        .map_err(|why| format!("highwater.object.storage.endpoint={endpoint}: {why}"))?;
     // a dot in the bucket's name is one the certificate's wildcard does not reach over
     let path_style = config
         .path_style
         .unwrap_or(config.endpoint.is_some() || bucket.contains('.'));
     Ok(if path_style {
-        format!("{endpoint}/{bucket}")
+        format!("{scheme}://{host}/{bucket}")
     } else {
         format!("{scheme}://{bucket}.{host}")
     })

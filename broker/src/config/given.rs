@@ -1,0 +1,107 @@
+//! Settings as they are given, each checked by itself.
+
+use std::collections::BTreeMap;
+
+use super::environment;
+use super::keys::{self, find, kafka};
+use super::nearest;
+use super::properties;
+use super::source::{File, Source};
+
+/// A value, and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) value: String,
+    pub(super) source: Source,
+}
+
+/// What is given, by name.
+pub(super) type Settings = BTreeMap<String, Given>;
+
+/// Reads each source; the later ones win.
+pub(super) fn read(
+    file: Option<File<'_>>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: &[(String, String)],
+    errors: &mut Vec<String>,
+) -> Settings {
+    let mut settings = Settings::new();
+    if let Some(file) = file {
+        match properties::parse(file.text) {
+            Ok(found) => settings.extend(found.into_iter().map(|property| {
+                let (name, line) = (file.name.to_owned(), property.line);
+                let source = Source::File { name, line };
+                let value = property.value;
+                (property.key, Given { value, source })
+            })),
+            Err(malformed) => {
+                let name = file.name;
+                errors.extend(malformed.iter().map(|why| format!("{name}, {why}")));
+            }
+        }
+    }
+    for (variable, value) in environment {
+        match environment::setting(&variable, &value) {
+            Ok(Some(name)) => {
+                let source = Source::Variable(variable);
+                settings.insert(name.to_owned(), Given { value, source });
+            }
+            Ok(None) => {}
+            Err(why) => errors.push(why),
+        }
+    }
+    settings.extend(flags.iter().map(|(name, value)| {
+        let (value, source) = (value.clone(), Source::Flag);
+        (name.clone(), Given { value, source })
+    }));
+    settings
+}
+
+/// Takes out what has no effect; answers the names.
+pub(super) fn take_without_effect(settings: &mut Settings) -> Vec<String> {
+    let taken = settings.extract_if(.., |name, _| keys::WITHOUT_EFFECT.contains(&name.as_str()));
+    taken.map(|(name, _)| name).collect()
+}
+
+/// Takes out what is wrong by itself, so that the rest can be looked at together and all of it is told at once.
+pub(super) fn check(settings: &mut Settings, errors: &mut Vec<String>) {
+    settings.retain(|name, given| match wrong(name, given) {
+        Some(why) => {
+            errors.push(why);
+            false
+        }
+        None => true,
+    });
+}
+
+/// A refusal of a value: what it is, whose, and why.
+pub(super) fn refused(name: &str, given: &Given, why: &str) -> String {
+    format!("{name}={} ({}): {why}", given.value, given.source)
+}
+
+fn wrong(name: &str, given: &Given) -> Option<String> {
+    let Some(key) = find(name) else {
+        return Some(format!("{name} ({}): {}", given.source, unknown(name)));
+    };
+    if key.kind.check(&given.value).is_err() {
+        return Some(refused(name, given, &key.kind.refusal()));
+    }
+    if name == "compression.gzip.level" && given.value.trim() == "0" {
+        return Some(refused(name, given, "not -1, and not from 1 to 9"));
+    }
+    if name == "highwater.data.dir" && given.value.trim().is_empty() {
+        return Some(format!("{name} ({}): a directory is needed", given.source));
+    }
+    None
+}
+
+fn unknown(name: &str) -> String {
+    if name == "broker.id" {
+        return format!("{}; is node.id meant?", kafka::ABSENT);
+    }
+    if kafka::has(name) {
+        return kafka::ABSENT.to_owned();
+    }
+    let hint = nearest::nearest(name).map(|key| format!("; is {} meant?", key.name));
+    format!("no such setting{}", hint.unwrap_or_default())
+}
