@@ -46,7 +46,7 @@ pub fn describe() {
     );
     describe_gauge!(
         HELD_BACK,
-        "Seconds for which produce requests have waited without one that got room."
+        "Seconds since a waiting produce request last got room; 0 when none waits."
     );
 }
 

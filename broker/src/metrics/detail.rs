@@ -21,7 +21,7 @@ const END: Gauge = Gauge {
 };
 const BYTES: Gauge = Gauge {
     name: "highwater_topic_partition_log_bytes",
-    help: "Bytes of a partition's record batches, with those of a roll that begins below its start.",
+    help: "Bytes of a partition's record batches; a segment that begins below the log start counts whole.",
 };
 const COMMITTED: Gauge = Gauge {
     name: "highwater_group_committed_offset",

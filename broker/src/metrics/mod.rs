@@ -84,7 +84,7 @@ fn describe() {
     describe_counter!(RECORDS, "Records: in, from producers; out, to consumers.");
     describe_counter!(
         CONNECTIONS_TOTAL,
-        "Connections accepted, and refused at max.connections.per.ip."
+        "Connections, accepted and refused (max.connections.per.ip)."
     );
     metrics::describe_gauge!(CONNECTIONS, "Connections there are.");
     describe_counter!(FRAMES_REFUSED, "Frames that were not served, by reason.");

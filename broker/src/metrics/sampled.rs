@@ -41,7 +41,7 @@ pub(super) fn describe() {
     describe_gauge!(MEMORY_LIMIT, "Bytes that a budget may give out.");
     describe_gauge!(
         PARTITIONS,
-        "Partitions that this node leads, by whether they are open: one that is not for long needs a look at the log."
+        "Partitions that this node leads, by whether they are open; a partition that stays not_open has its reason in the log."
     );
     describe_gauge!(
         METADATA_CLAIMS,

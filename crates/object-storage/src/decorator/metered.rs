@@ -50,6 +50,8 @@ fn label(class: IoClass) -> &'static str {
 const OK: &str = "ok";
 /// What a conditional put was for: the object is there, or is another version.
 const REFUSED: &str = "refused";
+/// What a start asks whether it is there, and is not.
+const ABSENT: &str = "absent";
 const FAILED: &str = "failed";
 const KINDS: [RequestKind; 4] = [
     RequestKind::Put,
@@ -74,7 +76,7 @@ pub struct RequestCount {
     pub class: IoClass,
     /// How many, failed ones too: a store charges for them.
     pub requests: u64,
-    /// How many of them failed; that a conditional put was refused is an answer.
+    /// How many of them failed; that a conditional put was refused, or that a start found nothing, is an answer.
     pub failures: u64,
     /// Bytes sent or received by those that did not.
     pub bytes: u64,
@@ -113,6 +115,7 @@ impl RequestCounts {
         let outcome = match ended {
             Ok(_) => OK,
             Err(StorageError::Precondition { .. }) => REFUSED,
+            Err(StorageError::NotFound { .. }) if class == IoClass::Start => ABSENT,
             Err(_) => FAILED,
         };
         let bytes = ended.unwrap_or(0);
@@ -139,11 +142,13 @@ fn show_zeros() {
             RequestKind::Put | RequestKind::Get => &CLASSES[..],
             RequestKind::List | RequestKind::Delete => &[IoClass::Compaction, IoClass::Start],
         };
-        let outcomes = match kind {
-            RequestKind::Put => &[OK, REFUSED, FAILED][..],
-            _ => &[OK, FAILED],
-        };
-        for (op, class) in classes.iter().map(|class| (kind.label(), label(*class))) {
+        for class in classes {
+            let outcomes = match (kind, class) {
+                (RequestKind::Put, _) => &[OK, REFUSED, FAILED][..],
+                (RequestKind::Get, IoClass::Start) => &[OK, ABSENT, FAILED],
+                _ => &[OK, FAILED],
+            };
+            let (op, class) = (kind.label(), label(*class));
             for outcome in outcomes {
                 metrics::counter!(REQUESTS, "op" => op, "class" => class, "outcome" => *outcome)
                     .increment(0);
@@ -282,6 +287,8 @@ mod tests {
             found.map_or((0, 0), |count| (count.requests, count.failures))
         };
         assert_eq!(asked(RequestKind::Put, IoClass::Start), (27, 0));
+        // what it deleted it looks for
+        assert_eq!(asked(RequestKind::Get, IoClass::Start), (9, 0));
         for kind in [RequestKind::List, RequestKind::Delete] {
             assert_eq!(asked(kind, IoClass::Start), (1, 0), "{kind:?}");
         }
