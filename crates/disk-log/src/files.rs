@@ -57,7 +57,8 @@ impl Files {
             let index = stem.and_then(|stem| u64::from_str_radix(stem, 16).ok());
             if let (Some("log"), Some(index)) = (extension, index) {
                 if entry.bytes != config.file_bytes {
-                    let wrong = format!("it has {} bytes", entry.bytes);
+                    let (has, of) = (entry.bytes, config.file_bytes);
+                    let wrong = format!("it has {has} bytes instead of {of}");
                     return Err(LogError::io(&entry.path, &io::Error::other(wrong)));
                 }
                 let opened = device.open_direct(&entry.path, OpenMode::Existing).await;

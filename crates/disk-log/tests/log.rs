@@ -583,3 +583,13 @@ async fn what_is_appended_does_not_wait_for_a_whole_file() {
     let is_part = |made: &u64| *made > 0 && *made < file_bytes;
     assert!(seen.iter().any(is_part), "{seen:?}");
 }
+
+#[tokio::test]
+async fn a_file_that_was_cut_is_told_with_what_it_should_have() {
+    let disk = Disk::new();
+    disk.write(1, &small(1)).await;
+    std::fs::write(disk.file(0), [0; 100]).expect("writes");
+    let error = disk.recover().await.map(drop).expect_err("is refused");
+    let told = format!("it has 100 bytes instead of {}", CONFIG.file_bytes);
+    assert!(error.to_string().contains(&told), "{error}");
+}
