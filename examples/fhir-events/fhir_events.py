@@ -15,6 +15,7 @@ import base64
 import datetime
 import hashlib
 import json
+import os
 import random
 import sys
 import threading
@@ -43,7 +44,7 @@ PROCEDURES = [("70551", "MRI brain without contrast"), ("27447", "Total knee art
 
 
 class Violation(Exception):
-    """Something is not as it was written."""
+    """Something is not as it was written, or not done in time."""
 
 
 def require(is_so, what):
@@ -322,7 +323,7 @@ def everything(options):
     def guarded(part, *arguments):
         try:
             part(*arguments)
-        except BaseException as error:
+        except Exception as error:
             failures.append(error)
 
     def finished():
@@ -346,24 +347,51 @@ def everything(options):
     require(is_same, "the replay is not what was processed")
 
 
+def number(kind, least, or_more):
+    """A kind of number from `least` on, for an option; `or_more` says so."""
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        # not a number (nan) is not from anywhere on
+        if value is None or not least <= value < 1 << 62:
+            raise argparse.ArgumentTypeError(f"{text} is not {or_more}")
+        return value
+    return parse
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["produce", "process", "replay", "all"])
-    parser.add_argument("--bootstrap", default="127.0.0.1:9092")
-    parser.add_argument("--events", type=int, default=10_000)
-    parser.add_argument("--patients", type=int, default=200)
-    parser.add_argument("--rate", type=float, default=0, help="events a second; 0 for as fast as it goes")
-    parser.add_argument("--members", type=int, default=2)
-    parser.add_argument("--group", default="prior-authorisation-desk")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--timeout", type=float, default=120)
-    options = parser.parse_args()
-    create_topics(options.bootstrap)
+    count = number(int, 1, "a whole number of 1 or more")
+    whole = number(int, 0, "a whole number of 0 or more")
+    any_number = number(float, 0, "a number of 0 or more")
     parts = {"produce": produce, "process": process_rest, "replay": replay, "all": everything}
+    parser.add_argument("what", nargs="?", choices=list(parts), help="what to do, as above")
+
+    def option(name, default, text, kind=str):
+        parser.add_argument(name, type=kind, default=default, help=f"{text} (default: {default})")
+
+    option("--bootstrap", "127.0.0.1:9092", "where a broker listens, host:port")
+    option("--events", 10_000, "how many events are written", count)
+    option("--patients", 200, "how many patients they are of", count)
+    option("--rate", 0, "events a second; 0 for as fast as it goes", any_number)
+    option("--members", 2, "consumers in the group", count)
+    option("--group", "prior-authorisation-desk", "the consumer group's name")
+    option("--seed", 1, "what the events are made from: the same number makes the same events", whole)
+    option("--timeout", 120, "seconds within which `all` is to have processed its events", any_number)
+    options = parser.parse_args()
+    if options.what is None:
+        parser.error("say what to do: produce, process, replay or all")
     try:
+        create_topics(options.bootstrap)
         parts[options.what](options)
     except (Violation, KafkaException) as error:
         sys.exit(f"{options.what}: {error}")
+    except KeyboardInterrupt:
+        # its threads wait for nobody
+        print(f"{options.what}: stopped before it was done", file=sys.stderr, flush=True)
+        os._exit(130)
 
 
 if __name__ == "__main__":
