@@ -237,12 +237,17 @@ async fn a_partition_that_cannot_be_opened_is_opened_again_and_holds_up_no_other
     }
     let attempts = faults.missing.load(Ordering::SeqCst) - before;
     assert!(attempts < 15, "{attempts} attempts");
-    for _ in 0..1000 {
-        if faults.missing.load(Ordering::SeqCst) > before {
+    // an attempt is a command, which is synced, and what failed is told for a second: they rest at least as long
+    let syncs_before = faults.syncs.load(Ordering::SeqCst);
+    let seen = faults.missing.load(Ordering::SeqCst);
+    for _ in 0..3000 {
+        if faults.missing.load(Ordering::SeqCst) > seen + 1 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let syncs = faults.syncs.load(Ordering::SeqCst) - syncs_before;
+    assert!(syncs < 50, "{syncs} syncs for some attempts");
     assert!(!said.names("ERROR", &key), "it is said once");
     assert_eq!(client.produce("u", 0, batch(1, T0)).await?.base_offset, 10);
     let mut request = produce_request("t", 0, batch(1, T0), -1);
