@@ -13,6 +13,7 @@ use highwater_partition_log::ProducerMemory;
 use highwater_runtime::{SeededRng, TaskKind, Tasks, WallClock, WorkPool, reasons};
 use highwater_s3stream::ObjectStreamStore;
 use highwater_types::NodeEpoch;
+use highwater_types::limits::ADMIN_CONNECTIONS_MAX;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
@@ -384,10 +385,12 @@ fn serve(
     let config = &broker.config;
     let count = |name: &str| usize::try_from(config.int(name)).unwrap_or(0);
     let idle_ms = config.long("connections.max.idle.ms");
+    let machine_max = network.connections_max();
+    let machine_max = machine_max.saturating_sub(ADMIN_CONNECTIONS_MAX).max(1);
     let limits = Limits {
         frames: config.frames(),
         idle: (idle_ms >= 0).then(|| config.millis("connections.max.idle.ms")),
-        connections_max: count("max.connections").min(network.connections_max()),
+        connections_max: count("max.connections").min(machine_max),
         connections_per_ip_max: count("max.connections.per.ip"),
         read_buffers_bytes: usize::try_from(config.memory.read_buffers).unwrap_or(usize::MAX),
         connections_per_ip: config.connections_per_ip.clone(),

@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes};
 use highwater_io::{Device, File, OpenMode, is_full};
 
 use crate::filling::segment;
+use crate::log::rest;
 use crate::seed::{self, Seed};
 use crate::{Config, LogError};
 
@@ -163,10 +164,26 @@ impl Files {
     }
 
     async fn add(&mut self, index: u64, file: Arc<dyn File>) -> Result<(), LogError> {
-        let synced = self.device.sync_dir(&self.dir).await;
-        synced.map_err(|error| LogError::io(&self.dir, &error))?;
+        self.sync_dir().await?;
         self.files.insert(index, file);
         Ok(())
+    }
+
+    /// Makes the names of files durable. It waits while the process has no descriptor left to open the directory by: a file
+    /// that has its name already is not made anew (D3).
+    async fn sync_dir(&self) -> Result<(), LogError> {
+        let mut is_told = false;
+        loop {
+            match self.device.sync_dir(&self.dir).await {
+                Err(error) if is_full(&error) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(%error, "cannot open a log's directory, it is tried again");
+                    }
+                    rest().await;
+                }
+                synced => return synced.map_err(|error| LogError::io(&self.dir, &error)),
+            }
+        }
     }
 
     /// Fills by so many bytes the file that is being made; answers it once it is whole and synced.
@@ -231,8 +248,7 @@ impl Files {
         if released.is_empty() {
             return Ok(());
         }
-        let synced = self.device.sync_dir(&self.dir).await;
-        synced.map_err(|error| LogError::io(&self.dir, &error))
+        self.sync_dir().await
     }
 
     /// Makes what lies in the files of a range of positions durable, whoever wrote it.

@@ -527,7 +527,7 @@ impl<M: Send + 'static> Writer<M> {
 }
 
 /// A moment's rest of the writer's own thread, or of its task under simulation.
-async fn rest() {
+pub(crate) async fn rest() {
     const REST: std::time::Duration = std::time::Duration::from_millis(100);
     if tokio::runtime::Handle::try_current().is_ok() {
         tokio::time::sleep(REST).await;

@@ -379,6 +379,38 @@ async fn a_quota_is_a_full_disk() {
     log.shutdown().await.expect("closes");
 }
 
+/// Until the machine had no descriptor once more.
+async fn until_refused(disk: &Disk) {
+    disk.faults.refused.store(0, Ordering::SeqCst);
+    while disk.faults.refused.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+// D3: neither a new file nor one that is used again has its name without a descriptor to make it durable by
+#[tokio::test]
+async fn a_log_waits_for_a_descriptor_to_open_its_directory_by() {
+    let disk = Disk::new();
+    let log = disk.open_of_two_files().await;
+    let taken = &disk.faults.descriptors_are_taken;
+    taken.store(true, Ordering::SeqCst);
+    let (mut state, three_files) = (log.state(), 3 * CONFIG.file_bytes);
+    log.want(three_files);
+    until_refused(&disk).await;
+    taken.store(false, Ordering::SeqCst);
+    let roomy = state.wait_for(|state| state.room >= three_files || state.ended.is_some());
+    assert_eq!(roomy.await.expect("the writer lives").ended, None);
+    for _ in 0..5 {
+        assert!(append(&log, &vec![7; MIB]).wait(log.state()).await);
+    }
+    taken.store(true, Ordering::SeqCst);
+    log.trim(log.state().borrow().end);
+    until_refused(&disk).await;
+    taken.store(false, Ordering::SeqCst);
+    assert!(append(&log, b"after").wait(log.state()).await);
+    log.shutdown().await.expect("closes");
+}
+
 // D3: a file that the disk had no room for in its middle is made anew
 #[tokio::test]
 async fn a_disk_that_fills_in_the_middle_of_a_file_leaves_none_of_it() {

@@ -22,6 +22,10 @@ pub struct Faults {
     pub grows_fail: AtomicBool,
     /// Syncs of directories fail.
     pub dir_syncs_fail: AtomicBool,
+    /// Directories cannot be opened, so not be synced, for want of descriptors.
+    pub descriptors_are_taken: AtomicBool,
+    /// How often a directory was not opened for that.
+    pub refused: AtomicU64,
     /// Syncs of files fail.
     pub syncs_fail: AtomicBool,
     /// Syncs of files so far.
@@ -160,6 +164,10 @@ impl Device for FaultyDevice {
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        if self.faults.descriptors_are_taken.load(Ordering::SeqCst) {
+            self.faults.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
         match self.faults.dir_syncs_fail.load(Ordering::SeqCst) {
             true => Err(io::Error::other("the device cannot sync a directory")),
             false => self.inner.sync_dir(path).await,

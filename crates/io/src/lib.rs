@@ -88,8 +88,8 @@ pub trait Device: Debug + Send + Sync + 'static {
 /// What offset, length and memory of a write must be multiples of to go past the page cache.
 pub const DIRECT_BLOCK_BYTES: usize = 4096;
 
-/// Whether the machine refused for want of room, on the disk or of a quota: what is tried again later. Any other refusal
-/// stands.
+/// Whether the machine refused for want of room, on the disk, of a quota or of file descriptors: what is tried again later.
+/// Any other refusal stands.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {
     matches!(

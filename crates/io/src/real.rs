@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::{Device, DirEntry, DirLock, File, OpenMode, Threads, direct};
 
@@ -99,7 +100,7 @@ impl Device for RealDevice {
         let path = path.to_owned();
         blocking(move || {
             let mut entries = Vec::new();
-            for entry in std::fs::read_dir(path)? {
+            for entry in std::fs::read_dir(path).map_err(refused)? {
                 let entry = entry?;
                 let metadata = entry.metadata()?;
                 let is_dir = metadata.is_dir();
@@ -146,7 +147,17 @@ fn sync_dir(path: &Path) -> io::Result<()> {
     } else {
         path
     };
-    std::fs::File::open(path)?.sync_all()
+    let dir = std::fs::File::open(path).map_err(refused);
+    dir?.sync_all()
+}
+
+/// Why the machine opened nothing. Descriptors that are all taken are room that is used up: they come back.
+fn refused(error: io::Error) -> io::Error {
+    let taken = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    match taken.contains(&error.raw_os_error()) {
+        true => io::Error::new(io::ErrorKind::QuotaExceeded, error),
+        false => error,
+    }
 }
 
 fn open(path: &Path, mode: OpenMode, flags: i32) -> io::Result<std::fs::File> {
@@ -156,6 +167,7 @@ fn open(path: &Path, mode: OpenMode, flags: i32) -> io::Result<std::fs::File> {
         .create_new(mode == OpenMode::CreateNew)
         .custom_flags(flags)
         .open(path)
+        .map_err(refused)
 }
 
 #[derive(Debug)]
@@ -230,7 +242,7 @@ pub(crate) fn write_all_at(
         let written = match rustix::io::pwritev(file, &left[..count], offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => written,
-            Err(rustix::io::Errno::INTR) => continue,
+            Err(Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
         };
         IoSlice::advance_slices(&mut left, written);
@@ -258,6 +270,15 @@ impl Threads for RealThreads {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // they come back: what opens nothing is tried again
+    #[test]
+    fn descriptors_that_are_all_taken_are_want_of_room() {
+        for errno in [Errno::MFILE, Errno::NFILE] {
+            assert!(crate::is_full(&refused(errno.into())), "{errno}");
+        }
+        assert!(!crate::is_full(&refused(Errno::ACCESS.into())));
+    }
 
     #[tokio::test]
     async fn files_are_written_in_parts_and_directories_are_locked() {

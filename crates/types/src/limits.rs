@@ -14,5 +14,7 @@ pub const PRODUCER_BATCHES_KEPT: usize = 5;
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 100_000;
 /// The longest topic name, characters.
 pub const TOPIC_NAME_CHARS_MAX: usize = 249;
+/// Connections of the admin listener.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 
 const _: () = assert!(DELTA_BYTES_MAX <= u8::MAX as usize);

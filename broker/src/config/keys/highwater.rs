@@ -10,7 +10,7 @@ pub(super) static KEYS: &[Key] = &[
         "highwater.admin.listener",
         "127.0.0.1:9644",
         Kind::Text,
-        "Where /metrics and /health are served over HTTP; empty for nowhere.",
+        "Where /metrics and /health are served over HTTP, to 64 connections at most; empty for nowhere.",
     ),
     key(
         "highwater.data.dir",

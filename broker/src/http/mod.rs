@@ -1,5 +1,7 @@
 //! `/health/live`, `/health/ready`, `/metrics` and `/metrics/detail` over HTTP.
 
+mod connections;
+
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +12,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::connections::Connections;
 use crate::metrics::{detail, sampled};
 use crate::readiness::Readiness;
 use crate::starting::Phase;
@@ -96,7 +99,7 @@ pub(crate) async fn serve(
         .with_state(admin);
     tokio::select! {
         () = upkeep => {}
-        served = axum::serve(listener, app) => {
+        served = axum::serve(Connections::new(listener), app) => {
             if let Err(error) = served {
                 tracing::error!(%error, "the admin listener ended");
             }
