@@ -110,6 +110,36 @@ async fn in_time<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("in time")
 }
 
+// D2: a log that is lost is not begun anew, however often it is tried
+#[tokio::test]
+async fn a_node_that_registered_has_its_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = Config {
+        dir: dir.path().join("wal"),
+        bytes_max: 512 << 20,
+        new_seed: [7; 16],
+    };
+    let memory = ByteBudget::new(512 << 20);
+    let (device, threads) = (Arc::new(RealDevice), Arc::new(RealThreads));
+    let factory = DiskWalFactory::new(device, threads, config.clone(), memory);
+    let read = |registered| factory.read(NodeId(1), NodeEpoch(registered), WalPosition::default());
+    for _ in 0..2 {
+        let refused = read(3).await.expect_err("is lost").to_string();
+        let wal = config.dir.display().to_string();
+        assert!(
+            refused.contains(&wal) && refused.contains("(D2)"),
+            "{refused}"
+        );
+    }
+    // a first start makes it; one that ends before it registers finds it, and so does the next
+    for registered in [0, 0, 3] {
+        read(registered).await.expect("is there");
+    }
+    std::fs::remove_dir_all(&config.dir).expect("removes");
+    std::fs::create_dir(&config.dir).expect("is empty");
+    read(3).await.expect_err("is lost");
+}
+
 // A1, D3, M1: what is promised to one is not promised to the next, who waits for what is given back or let go of
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_promises_what_its_files_have_room_for_and_no_more() {

@@ -1,10 +1,11 @@
 //! Reading a log back, group by group.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use highwater_io::Device;
+use highwater_io::{Device, DirEntry};
 
 use crate::block::{ALIGN, HEADER_BYTES, Header};
 use crate::files::Files;
@@ -42,6 +43,19 @@ pub struct RecoveredGroup {
 }
 
 impl Recovery {
+    /// Whether a directory has a log: files that were made for one stay.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub async fn is_there(device: &dyn Device, dir: &Path) -> Result<bool, LogError> {
+        let entries = match device.list_dir(dir).await {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(|error| LogError::io(dir, &error))?,
+        };
+        let is_file = |entry: &DirEntry| entry.path.extension().is_some_and(|of| of == "log");
+        Ok(entries.iter().any(is_file))
+    }
+
     /// Opens the files of a log, making the first if there is none; `new_seed` is random and for a log that is made now.
     ///
     /// # Errors

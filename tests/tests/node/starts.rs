@@ -193,14 +193,36 @@ async fn a_log_that_ends_before_what_was_uploaded_of_it_is_refused() -> Result<(
     node.create_topic("t", 1, &[]).await?;
     produce(&node, 1).await?;
     let dir = node.stop().await?;
-    let (wal, kept) = (dir.path().join("data/wal"), dir.path().join("kept"));
-    std::fs::rename(&wal, &kept)?;
+    let wal = dir.path().join("data/wal");
+    let whole = std::fs::read(wal.join(FIRST))?;
+    change(&wal.join(FIRST), |bytes| bytes.fill(0))?;
     let why = refusal_in(&dir).await?;
     assert!(
         why.contains(&wal.display().to_string()) && why.contains("(D2)"),
         "{why}"
     );
-    std::fs::remove_dir_all(&wal)?;
+    std::fs::write(wal.join(FIRST), &whole)?;
+    assert_eq!(end_of_t(&start(dir).await?).await?, 10);
+    Ok(())
+}
+
+// D2: also where nothing of it was uploaded yet
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_ahead_log_that_is_lost_is_refused_until_it_is_back() -> Result<()> {
+    let node = start(TempDir::new()?).await?;
+    node.create_topic("t", 1, &[]).await?;
+    produce(&node, 1).await?;
+    let dir = left_by(&node)?;
+    let (wal, kept) = (dir.path().join("data/wal"), dir.path().join("kept"));
+    std::fs::rename(&wal, &kept)?;
+    for attempt in 0..2 {
+        let why = refusal_in(&dir).await?;
+        let named = why.contains(&wal.display().to_string());
+        assert!(named && why.contains("is not there"), "{attempt}: {why}");
+    }
+    if wal.exists() {
+        std::fs::remove_dir_all(&wal)?;
+    }
     std::fs::rename(&kept, &wal)?;
     assert_eq!(end_of_t(&start(dir).await?).await?, 10);
     Ok(())

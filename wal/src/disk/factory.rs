@@ -66,6 +66,18 @@ impl DiskWalFactory {
         opened.await.map_err(of_log)
     }
 
+    /// D2: a node registers when its log has been made, so one that registered has it. None is made in its place.
+    async fn check_presence(&self, registered: NodeEpoch) -> Result<(), WalError> {
+        let is_there = Recovery::is_there(&*self.device, &self.config.dir);
+        if registered.0 == 0 || is_there.await.map_err(of_log)? {
+            return Ok(());
+        }
+        Err(self.damaged(format!(
+            "it is not there, and the metadata knows this node's epoch {registered}, which had it: bring it back, or take \
+             another data directory and go without what it held (D2)"
+        )))
+    }
+
     /// D2: the log was opened for no epoch that the metadata does not know.
     fn check_opening(&self, recovery: &Recovery, registered: NodeEpoch) -> Result<(), WalError> {
         let opening = recovery.opening();
@@ -154,6 +166,7 @@ impl WalFactory for DiskWalFactory {
         registered: NodeEpoch,
         floor: WalPosition,
     ) -> Result<Box<dyn ReadWal>, WalError> {
+        self.check_presence(registered).await?;
         let mut recovery = self.recovery().await?;
         recovery.skip_to_end().await.map_err(of_log)?;
         self.check_opening(&recovery, registered)?;
