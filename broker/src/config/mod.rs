@@ -224,7 +224,7 @@ impl Config {
         })
     }
 
-    /// What was asked for and the one node there is can't do; a sentence each.
+    /// What was asked for and is not so: the one node there is can't do it, or another setting decides; a sentence each.
     #[must_use]
     pub fn out_of_reach(&self) -> Vec<String> {
         let factors = [
