@@ -62,10 +62,23 @@ pub trait Request: Message {
     /// # Errors
     /// [`DecodeError`].
     fn decode(body: Bytes, version: i16) -> Result<Self, DecodeError> {
+        Self::decode_within(body, version, usize::MAX).map(|(request, _)| request)
+    }
+
+    /// As [`Request::decode`], with at most so many elements in all its lists together; answers too how many they have.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    fn decode_within(
+        body: Bytes,
+        version: i16,
+        elements_max: usize,
+    ) -> Result<(Self, usize), DecodeError> {
         if !Self::VALID.contains(&version) {
             return Err(DecodeError::Version(version));
         }
-        let mut reader = Reader::new(body);
-        Self::read(&mut reader, version)
+        let mut reader = Reader::with_elements_max(body, elements_max);
+        let request = Self::read(&mut reader, version)?;
+        Ok((request, reader.elements()))
     }
 }

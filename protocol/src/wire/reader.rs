@@ -38,6 +38,14 @@ pub enum DecodeError {
         /// How many there may be.
         limit: usize,
     },
+    /// The lists of a message would take far more memory than its frame.
+    #[error("lists take too much memory bytes={bytes} left={left}")]
+    Wide {
+        /// What the elements of one take.
+        bytes: usize,
+        /// What the lists may still take.
+        left: usize,
+    },
     /// The version is not one of the message's.
     #[error("version is unknown version={0}")]
     Version(i16),
@@ -47,12 +55,26 @@ pub enum DecodeError {
 #[derive(Debug, Clone)]
 pub struct Reader {
     buf: Bytes,
+    lists: Lists,
+}
+
+/// What the lists of a frame have, and what they may still have.
+#[derive(Debug, Clone, Copy)]
+struct Lists {
+    elements: usize,
+    elements_max: usize,
+    bytes_left: usize,
 }
 
 /// Elements reserved ahead; beyond it a list grows as its elements are really there.
 const RESERVED_MAX: usize = 256;
 /// Elements of one list. Source: `MessageUtil.MAX_ARRAY_LENGTH`, Kafka 4.4.
 const LIST_MAX: usize = 1_000_000;
+/// What the elements of a frame's lists may take in memory, for each byte of the frame: one that is a byte on the wire is a
+/// structure here. A text of one character takes two bytes on the wire and 32 here.
+const LIST_BYTES_PER_BYTE: usize = 16;
+/// The same beside it: a small frame may be as wide as it likes.
+const LIST_BYTES_FREE: usize = 64 << 10;
 /// Tagged fields of one structure. Source: `MessageUtil.MAX_TAGGED_FIELD_COUNT`, Kafka 4.4.
 const TAGGED_FIELDS_MAX: usize = 10_000;
 
@@ -73,7 +95,25 @@ impl Reader {
     /// Starts at the beginning of `buf`.
     #[must_use]
     pub fn new(buf: Bytes) -> Self {
-        Self { buf }
+        Self::with_elements_max(buf, usize::MAX)
+    }
+
+    /// The same, with at most so many elements in all lists together.
+    #[must_use]
+    pub fn with_elements_max(buf: Bytes, elements_max: usize) -> Self {
+        let bytes = buf.len().saturating_mul(LIST_BYTES_PER_BYTE);
+        let lists = Lists {
+            elements: 0,
+            elements_max,
+            bytes_left: bytes.saturating_add(LIST_BYTES_FREE),
+        };
+        Self { buf, lists }
+    }
+
+    /// Elements of all the lists read.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        self.lists.elements
     }
 
     /// Bytes left.
@@ -254,10 +294,24 @@ impl Reader {
         Ok(Records::from(self.bytes(flexible)?))
     }
 
-    /// A list that may be null. Each element takes a byte at least, so a count above the bytes left lies.
+    /// Lets a list have so many elements, of which each takes a byte of the frame at least, before any is read.
+    fn lists(&mut self, count: usize, element_bytes: usize) -> Result<(), DecodeError> {
+        self.want(count)?;
+        at_most(count, LIST_MAX)?;
+        let elements = self.lists.elements.saturating_add(count);
+        at_most(elements, self.lists.elements_max)?;
+        let bytes = count.saturating_mul(element_bytes);
+        let left = self.lists.bytes_left;
+        let bytes_left = left.checked_sub(bytes);
+        self.lists.bytes_left = bytes_left.ok_or(DecodeError::Wide { bytes, left })?;
+        self.lists.elements = elements;
+        Ok(())
+    }
+
+    /// A list that may be null.
     ///
     /// # Errors
-    /// A lying count, more than a million elements, and what an element answers.
+    /// A lying count, more elements than there may be, and what an element answers.
     pub fn nullable_array<T>(
         &mut self,
         flexible: bool,
@@ -266,8 +320,7 @@ impl Reader {
         let Some(count) = self.count(flexible)? else {
             return Ok(None);
         };
-        self.want(count)?;
-        at_most(count, LIST_MAX)?;
+        self.lists(count, size_of::<T>())?;
         let mut list = Vec::with_capacity(count.min(RESERVED_MAX));
         for _ in 0..count {
             list.push(one(self)?);
@@ -320,10 +373,14 @@ impl Reader {
             let tag = self.unsigned_varint()?;
             let size = self.unsigned_varint()?;
             let size = usize::try_from(size).unwrap_or(usize::MAX);
-            let mut field = Self::new(self.slice(size)?);
+            let mut field = Self {
+                buf: self.slice(size)?,
+                lists: self.lists,
+            };
             if known(tag, &mut field)? {
                 field.finish()?;
             }
+            self.lists = field.lists;
         }
         Ok(())
     }
@@ -359,5 +416,38 @@ mod tests {
         let tagged = Reader::new(frame.into()).tagged_fields(|_, _| Ok(false));
         let (count, limit) = (10_001, TAGGED_FIELDS_MAX);
         assert_eq!(tagged, Err(DecodeError::TooMany { count, limit }));
+    }
+
+    // I11: what is a byte on the wire is 32 in memory
+    #[test]
+    fn lists_take_no_more_memory_than_their_frame_lets_them() {
+        let texts = |count: usize, rest: usize| {
+            let mut frame = u32::try_from(count).expect("few").to_be_bytes().to_vec();
+            frame.resize(4 + count + rest, 1);
+            let mut reader = Reader::new(frame.into());
+            let texts = reader.array(false, |r| r.string(true));
+            texts.map(|texts| texts.len())
+        };
+        assert_eq!(texts(2000, 0), Ok(2000), "a small frame is not looked at");
+        let wide = texts(100_000, 0);
+        assert!(matches!(wide, Err(DecodeError::Wide { .. })), "{wide:?}");
+        assert_eq!(texts(100_000, 100_000), Ok(100_000));
+    }
+
+    // M3
+    #[test]
+    fn all_lists_together_have_no_more_elements_than_they_may() {
+        // three lists of two, the last in a tagged field
+        let frame = [3, 7, 7, 3, 7, 7, 1, 0, 3, 3, 7, 7];
+        let read = |elements_max| {
+            let mut reader = Reader::with_elements_max(frame[..].to_vec().into(), elements_max);
+            reader.array(true, Reader::i8)?;
+            reader.array(true, Reader::i8)?;
+            reader.tagged_fields(|_, field| field.array(true, Reader::i8).map(|_| true))?;
+            Ok(reader.elements())
+        };
+        assert_eq!(read(6), Ok(6));
+        let (count, limit) = (6, 5);
+        assert_eq!(read(5), Err(DecodeError::TooMany { count, limit }));
     }
 }
