@@ -10,11 +10,18 @@ use tokio::time::Instant;
 
 use crate::config::{MemoryPlan, for_small};
 
+/// About what an answer takes while it is made for each element of its request: a structure, and its bytes on the wire.
+pub(crate) const ELEMENT_BYTES: u64 = 256;
+
 /// Budgets of frames and answers: a stalled store stops produce and nothing else.
 #[derive(Debug, Clone)]
 pub struct RequestBudgets {
     produce: BySize,
     other: BySize,
+    /// Answers to everything but fetches and produce (M3).
+    pub answers: BySize,
+    /// Elements that the lists of one request may have: what as many take in an answer is there, four times over.
+    pub elements_max: usize,
     /// Records in fetch answers that are being written, out of the log cache.
     pub fetch: ByteBudget,
     /// The same where objects are read: a replay does not hold up the tail.
@@ -35,6 +42,8 @@ impl RequestBudgets {
         Self {
             produce: BySize::new(plan.produce),
             other: BySize::new(plan.other),
+            answers: BySize::new(plan.answers),
+            elements_max: usize::try_from(plan.answers * 4 / ELEMENT_BYTES).unwrap_or(usize::MAX),
             fetch: ByteBudget::new(plan.fetch),
             fetch_cold: ByteBudget::new(plan.fetch_cold),
             fetch_slow: BySize::new(plan.fetch_slow),
@@ -45,12 +54,14 @@ impl RequestBudgets {
 
     /// Bytes held and the limit of each budget, by name.
     #[must_use]
-    pub fn held(&self) -> [(&'static str, u64, u64); 10] {
+    pub fn held(&self) -> [(&'static str, u64, u64); 12] {
         [
             ("produce", &self.produce.large),
             ("produce_small", &self.produce.small),
             ("other", &self.other.large),
             ("other_small", &self.other.small),
+            ("answers", &self.answers.large),
+            ("answers_small", &self.answers.small),
             ("fetch", &self.fetch),
             ("fetch_cold", &self.fetch_cold),
             ("fetch_slow", &self.fetch_slow.large),

@@ -15,7 +15,7 @@ use highwater_protocol::{ErrorCode, StrBytes};
 
 use super::alter_configs::without_configs;
 use super::error::{MALFORMED, Refusal};
-use super::{Handler, Reply, RequestContext};
+use super::{Handler, Reply, RequestContext, of_elements};
 use crate::auth::{Operation, Resource};
 use crate::config::{Kind, keys};
 use crate::topic_configs::{ConfigSource, Origin, TOPIC_KEYS};
@@ -26,10 +26,35 @@ pub struct DescribeConfigs;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+/// About what one configuration takes in an answer, and with its synonyms or its documentation.
+const CONFIG_BYTES: usize = 256;
+const DETAILED_BYTES: usize = 512;
 
 impl Handler for DescribeConfigs {
     type Request = DescribeConfigsRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=4;
+
+    fn answer_bytes(_ctx: &RequestContext, request: &Self::Request, elements: usize) -> u64 {
+        let details = request.include_synonyms || request.include_documentation;
+        let one = match details {
+            true => DETAILED_BYTES,
+            false => CONFIG_BYTES,
+        };
+        let configs = |resource: &DescribeConfigsResource| {
+            let all = match resource.resource_type {
+                TOPIC => TOPIC_KEYS.len(),
+                BROKER => keys::all().count(),
+                _ => 0,
+            };
+            match &resource.configuration_keys {
+                Some(wanted) if !wanted.is_empty() => wanted.len().min(all),
+                _ => all,
+            }
+        };
+        let configs: usize = request.resources.iter().map(configs).sum();
+        let bytes = configs.saturating_mul(one) as u64;
+        of_elements(elements).saturating_add(bytes)
+    }
 
     async fn handle(
         ctx: RequestContext,
@@ -53,10 +78,11 @@ impl Handler for DescribeConfigs {
                     {
                         let wanted: BTreeSet<_> = wanted.iter().collect();
                         configs.retain(|config| wanted.contains(&&config.name));
+                        configs.shrink_to_fit();
                     }
                     for config in &mut configs {
                         if !request.include_synonyms {
-                            config.synonyms.clear();
+                            config.synonyms = Vec::new();
                         }
                         if !request.include_documentation {
                             config.documentation = None;

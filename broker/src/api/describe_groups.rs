@@ -1,7 +1,9 @@
 //! DescribeGroups (key 15), versions 0..=6.
 //! Source: schema/describe_groups_request.kmsg; KIP-430, KIP-1043.
 //! Behaviour: KAFKA-BEHAVIOUR 25.
-//! Deviations from Apache Kafka: none.
+//! Deviations from Apache Kafka: a group that is named twice is told of once; Kafka tells of it twice.
+
+use std::collections::BTreeSet;
 
 use highwater_coordinator::{Described, DescribedMember};
 use highwater_protocol::messages::{
@@ -10,7 +12,7 @@ use highwater_protocol::messages::{
 use highwater_protocol::{ApiKey, ErrorCode, StrBytes};
 
 use super::error::Refusal;
-use super::{Handler, Reply, RequestContext};
+use super::{Handler, Reply, RequestContext, of_elements, unknown_size};
 use crate::auth::{Operation, Resource};
 
 /// Serves DescribeGroups.
@@ -23,13 +25,21 @@ impl Handler for DescribeGroups {
     type Request = DescribeGroupsRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
 
+    fn answer_bytes(ctx: &RequestContext, _request: &Self::Request, elements: usize) -> u64 {
+        of_elements(elements).saturating_add(unknown_size(ctx))
+    }
+
     async fn handle(
         ctx: RequestContext,
         request: DescribeGroupsRequest,
     ) -> Reply<DescribeGroupsResponse> {
         let mut response = DescribeGroupsResponse::default();
+        let mut told = BTreeSet::new();
         for group in request.groups {
             ctx.give_way().await;
+            if !told.insert(group.clone()) {
+                continue;
+            }
             let described = describe(&ctx, &group).await;
             let mut answer = answer(group, described);
             if answer.error_code == 0 {

@@ -11,7 +11,7 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 
-use super::{Handler, Reply, RequestContext};
+use super::{Handler, Reply, RequestContext, of_elements};
 use crate::auth::{Operation, Resource};
 
 /// Serves DescribeTopicPartitions.
@@ -24,6 +24,14 @@ const PARTITIONS_MAX: usize = 2000;
 impl Handler for DescribeTopicPartitions {
     type Request = DescribeTopicPartitionsRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
+
+    fn answer_bytes(ctx: &RequestContext, _request: &Self::Request, elements: usize) -> u64 {
+        let image = ctx.broker.metadata.image();
+        let all: usize = image.topics().map(|topic| topic.partitions.len()).sum();
+        // a partition takes twice what an element does: Metadata's structure, and this
+        let partitions = all.min(PARTITIONS_MAX).saturating_mul(2);
+        of_elements(elements.saturating_add(partitions))
+    }
 
     async fn handle(
         ctx: RequestContext,

@@ -9,7 +9,7 @@ use highwater_protocol::messages::{Coordinator, FindCoordinatorRequest, FindCoor
 use highwater_protocol::{ErrorCode, StrBytes};
 
 use super::error::{MALFORMED, Refusal};
-use super::{Handler, Reply, RequestContext};
+use super::{Handler, Reply, RequestContext, of_elements};
 use crate::auth::{Operation, Resource};
 
 /// Serves FindCoordinator.
@@ -23,6 +23,10 @@ const SHARE: i8 = 2;
 impl Handler for FindCoordinator {
     type Request = FindCoordinatorRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
+
+    fn answer_bytes(_ctx: &RequestContext, _request: &Self::Request, elements: usize) -> u64 {
+        of_elements(elements)
+    }
 
     async fn handle(
         ctx: RequestContext,

@@ -7,7 +7,7 @@ use highwater_coordinator::GroupShard;
 use highwater_protocol::messages::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use highwater_protocol::{ApiKey, StrBytes};
 
-use super::{Handler, Reply, RequestContext};
+use super::{Handler, Reply, RequestContext, unknown_size};
 use crate::auth::{Operation, Resource};
 
 /// Serves ListGroups.
@@ -19,6 +19,10 @@ const CLASSIC: &str = "classic";
 impl Handler for ListGroups {
     type Request = ListGroupsRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
+
+    fn answer_bytes(ctx: &RequestContext, _request: &Self::Request, _elements: usize) -> u64 {
+        unknown_size(ctx)
+    }
 
     async fn handle(ctx: RequestContext, request: ListGroupsRequest) -> Reply<ListGroupsResponse> {
         let matches = |filter: &[StrBytes], value: &str| {

@@ -4,6 +4,7 @@
 //! Deviations from Apache Kafka: none.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use highwater_kraft_meta::TopicImage;
 use highwater_protocol::messages::{
@@ -15,7 +16,7 @@ use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_types::TopicId;
 
 use super::error::Refusal;
-use super::{Handler, Reply, RequestContext};
+use super::{Handler, Reply, RequestContext, of_elements};
 use crate::auth::{Operation, Resource};
 use crate::topics::{CLUSTER_METADATA, on_first_use};
 
@@ -26,6 +27,27 @@ pub struct Metadata;
 impl Handler for Metadata {
     type Request = MetadataRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=13;
+
+    fn answer_bytes(ctx: &RequestContext, request: &Self::Request, elements: usize) -> u64 {
+        let image = ctx.broker.metadata.image();
+        let partitions = |topic: &Arc<TopicImage>| topic.partitions.len();
+        let told: usize = match &request.topics {
+            Some(topics) if ctx.version > 0 || !topics.is_empty() => {
+                let one = |asked: &MetadataRequestTopic| match &asked.name {
+                    Some(name) => image.topic(name).map_or(0, partitions),
+                    None => image.topic_by_id(asked.topic_id).map_or(0, partitions),
+                };
+                // a topic named twice is told of once
+                let most: usize = image.topics().map(partitions).sum();
+                topics.iter().map(one).sum::<usize>().min(most)
+            }
+            _ => {
+                let one = |topic| partitions(topic).saturating_add(1);
+                image.topics().map(one).sum()
+            }
+        };
+        of_elements(elements.saturating_add(told))
+    }
 
     async fn handle(ctx: RequestContext, request: MetadataRequest) -> Reply<MetadataResponse> {
         let asks_operations = request.include_topic_authorized_operations;

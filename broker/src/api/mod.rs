@@ -33,9 +33,11 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+mod room;
 pub mod sasl_handshake;
 pub mod sync_group;
 
+use std::convert::identity;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -46,7 +48,9 @@ use highwater_protocol::{ApiKey, DecodeError, EncodeError, FrameWriter, Message,
 use highwater_runtime::BytePermit;
 
 pub use context::RequestContext;
+use room::{NoRoom, Room};
 
+use crate::memory::ELEMENT_BYTES;
 use crate::net::{Answer, Served};
 
 /// The answer type of a handler's request.
@@ -87,12 +91,28 @@ pub trait Handler: 'static {
     type Request: Request;
     /// The versions served.
     const VERSIONS: RangeInclusive<i16>;
+    /// About how much memory the answer takes while it is made, for a request whose lists have so many elements: it is
+    /// held from before (M3). Nothing where the handler may wait for others or for the store, and its answer is no larger
+    /// than the request lets it be: such an answer is counted once it is made.
+    fn answer_bytes(_ctx: &RequestContext, _request: &Self::Request, _elements: usize) -> u64 {
+        0
+    }
     /// Serves one request; awaited in the order of requests, one at a time for each connection. Dropped when it takes
     /// long after the client's end.
     fn handle(
         ctx: RequestContext,
         request: Self::Request,
     ) -> impl Future<Output = Reply<ResponseOf<Self>>> + Send;
+}
+
+/// About what an answer takes that tells something of fixed size of each element of its request.
+fn of_elements(elements: usize) -> u64 {
+    ELEMENT_BYTES.saturating_mul(elements as u64)
+}
+
+/// What an answer is given that tells of what is known only once it is made: so that a few are made at a time.
+fn unknown_size(ctx: &RequestContext) -> u64 {
+    ctx.broker.budgets.answers.of(usize::MAX).limit() / 4
 }
 
 type ServeFuture = Pin<Box<dyn Future<Output = Result<Served, DecodeError>> + Send>>;
@@ -132,21 +152,36 @@ const fn advertised_from(min: i16, entry: ApiEntry) -> ApiEntry {
 
 fn serve<H: Handler>(ctx: RequestContext, body: Bytes) -> ServeFuture {
     Box::pin(async move {
-        let request = H::Request::decode(body, ctx.version)?;
+        let budgets = ctx.broker.budgets.clone();
+        let (request, elements) =
+            H::Request::decode_within(body, ctx.version, budgets.elements_max)?;
         let (version, correlation_id, client) =
             (ctx.version, ctx.correlation_id, ctx.connection.peer);
-        let answer = move |response: ResponseOf<H>, permit| {
-            let frame = encode::<H::Request>(version, correlation_id, &response);
-            frame.map_or_else(
-                |error| unanswerable(H::Request::KEY, version, client, &error),
-                |frame| Answer::Frame(frame, permit),
-            )
+        let written = move |response: ResponseOf<H>| {
+            encode::<H::Request>(version, correlation_id, &response)
+                .map_err(|error| unanswerable(H::Request::KEY, version, client, &error))
+        };
+        let no_room = |error: NoRoom| unanswerable(H::Request::KEY, version, client, &error);
+        let wanted = H::answer_bytes(&ctx, &request, elements);
+        let room = match Room::enter(&budgets.answers, wanted).await {
+            Ok(room) => room,
+            Err(error) => return Ok(Served::Now(no_room(error))),
         };
         Ok(match H::handle(ctx, request).await {
-            Reply::Ready(response) => Served::Now(answer(response, BytePermit::empty())),
-            Reply::Holding(response, permit) => Served::Now(answer(response, permit)),
+            Reply::Ready(response) => Served::Now(match written(response) {
+                Ok(frame) => {
+                    let bytes = frame.iter().map(|part| part.len() as u64).sum();
+                    let permit = room.settle(&budgets.answers, bytes).await;
+                    permit.map_or_else(no_room, |permit| Answer::Frame(frame, permit))
+                }
+                Err(answer) => answer,
+            }),
+            Reply::Holding(response, permit) => Served::Now(
+                written(response).map_or_else(identity, |frame| Answer::Frame(frame, permit)),
+            ),
             Reply::Pending(response) => Served::Later(Box::pin(async move {
-                answer(response.await, BytePermit::empty())
+                let frame = written(response.await);
+                frame.map_or_else(identity, |frame| Answer::Frame(frame, BytePermit::empty()))
             })),
             Reply::Silent => Served::Now(Answer::Silent),
             Reply::SilentUnless(well) => Served::Later(Box::pin(async move {
@@ -161,13 +196,19 @@ fn serve<H: Handler>(ctx: RequestContext, body: Bytes) -> ServeFuture {
     })
 }
 
-/// An answer with a text that its field can't say closes the connection, as in Kafka.
-fn unanswerable(api: ApiKey, version: i16, client: SocketAddr, error: &EncodeError) -> Answer {
+/// An answer with a text that its field can't say closes the connection, as in Kafka, and so does one that there is no
+/// memory for.
+fn unanswerable(
+    api: ApiKey,
+    version: i16,
+    client: SocketAddr,
+    error: &(dyn std::error::Error + 'static),
+) -> Answer {
     tracing::info!(
         %client,
         api = api.name(),
         api_version = version,
-        %error,
+        error,
         "connection closed: the answer cannot be written"
     );
     Answer::Close

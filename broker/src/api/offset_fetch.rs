@@ -3,7 +3,7 @@
 //! Behaviour: KAFKA-BEHAVIOUR 24.
 //! Deviations from Apache Kafka: none; there are no transactional offsets that `require_stable` could wait for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_coordinator::CommittedOffset;
 use highwater_protocol::messages::{
@@ -14,7 +14,7 @@ use highwater_protocol::messages::{
 use highwater_protocol::{ApiKey, ErrorCode, StrBytes};
 use highwater_types::TopicId;
 
-use super::{Handler, Reply, RequestContext};
+use super::{Handler, Reply, RequestContext, of_elements, unknown_size};
 use crate::auth::{Operation, Resource};
 
 /// Serves OffsetFetch.
@@ -25,14 +25,28 @@ impl Handler for OffsetFetch {
     type Request = OffsetFetchRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=10;
 
+    fn answer_bytes(ctx: &RequestContext, request: &Self::Request, elements: usize) -> u64 {
+        let mut groups = request.groups.iter();
+        let asks_all = match ctx.version >= 8 {
+            true => groups.any(|group| group.topics.is_none()),
+            false => request.topics.is_none(),
+        };
+        let all = if asks_all { unknown_size(ctx) } else { 0 };
+        of_elements(elements).saturating_add(all)
+    }
+
     async fn handle(
         ctx: RequestContext,
         mut request: OffsetFetchRequest,
     ) -> Reply<OffsetFetchResponse> {
         if ctx.version >= 8 {
             let mut response = OffsetFetchResponse::default();
+            let mut told = BTreeSet::new();
             for group in std::mem::take(&mut request.groups) {
                 ctx.give_way().await;
+                if group.topics.is_none() && !told.insert(group.group_id.clone()) {
+                    continue;
+                }
                 response.groups.push(fetch(&ctx, group).await);
             }
             return Reply::Ready(response);

@@ -36,6 +36,8 @@ pub struct MemoryPlan {
     pub fetch_cold: u64,
     /// Answers to fetches of connections that do not take them promptly: a thirty-second.
     pub fetch_slow: u64,
+    /// Answers to every other request (M3): a thirty-second.
+    pub answers: u64,
     /// Frames of every other request: a sixteenth.
     pub other: u64,
     /// What is remembered of consumers' fetch sessions: a sixty-fourth.
@@ -72,6 +74,7 @@ impl MemoryPlan {
             fetch: limit / 16,
             fetch_cold: limit / 16,
             fetch_slow: limit / 32,
+            answers: limit / 32,
             other: limit / 16,
             fetch_sessions: limit / 64,
             waits: limit / 64,

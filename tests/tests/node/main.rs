@@ -1,6 +1,7 @@
 //! A whole node, asked by a client that does what no real client would. The numbers are docs/KAFKA-BEHAVIOUR.md's.
 
 mod admin;
+mod answers;
 mod authorization;
 mod cold_reads;
 mod compression;
