@@ -24,6 +24,8 @@ use crate::{Counts, PARTITIONS};
 pub(crate) const BACKLOG: &str = "backlog";
 /// What the healthy ones use.
 pub(crate) const TAIL: &str = "tail";
+/// Nobody writes to it: whoever fetches of it waits.
+const EMPTY: &str = "empty";
 const RECORD_BYTES: usize = 4 << 10;
 /// What the kernel takes for a client that takes nothing.
 const RECEIVE_BYTES: u32 = 16 << 10;
@@ -38,7 +40,7 @@ pub(crate) async fn create_topics(address: SocketAddr) -> Result<()> {
         ..Default::default()
     };
     let request = CreateTopicsRequest {
-        topics: vec![topic(BACKLOG, PARTITIONS), topic(TAIL, 1)],
+        topics: vec![topic(BACKLOG, PARTITIONS), topic(TAIL, 1), topic(EMPTY, 1)],
         timeout_ms: 10_000,
         ..Default::default()
     };
@@ -102,12 +104,37 @@ async fn hold(address: SocketAddr, number: usize) -> Result<TcpStream> {
     Ok(socket)
 }
 
-/// Asks once for what the broker can, and stays.
+/// An ordinary fetch of one partition, by its topic's name, which waits longer than anybody looks.
+fn waiting_fetch() -> Vec<u8> {
+    let partition = FetchPartition {
+        partition_max_bytes: 1 << 20,
+        current_leader_epoch: -1,
+        ..Default::default()
+    };
+    let request = FetchRequest {
+        max_wait_ms: i32::MAX,
+        min_bytes: 1,
+        max_bytes: 50 << 20,
+        session_epoch: -1,
+        topics: vec![FetchTopic {
+            topic: StrBytes::from(EMPTY),
+            partitions: vec![partition],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    frame(&request, 12)
+}
+
+/// Asks once for what the broker can, then for records that never come, and stays.
 pub(crate) async fn idle(address: SocketAddr, number: usize, counts: Arc<Counts>) {
     loop {
-        if let Ok(mut socket) = hold(address, number).await {
+        let fetch = waiting_fetch();
+        if let Ok(mut socket) = hold(address, number).await
+            && socket.write_all(&fetch).await.is_ok()
+        {
             counts.idle.fetch_add(1, Ordering::Relaxed);
-            // resolves when the broker closes it, which it should not
+            // resolves when the broker closes it, or answers, which it should not
             drop(socket.read_u8().await);
             counts.idle.fetch_sub(1, Ordering::Relaxed);
         }
