@@ -306,16 +306,15 @@ impl Connection {
     /// Writes every answer that is ready at the front, in one go.
     async fn write_ready(&mut self) -> Result<(), Ended> {
         let mut parts = VecDeque::new();
-        let mut held = BytePermit::empty();
+        // of different budgets: each goes back to its own
+        let mut held = Vec::new();
         let mut close = false;
         while let Some(answer) = pop_ready(&mut self.pending) {
             match answer {
                 Answer::Frame(frame, permit) => {
                     parts.extend(frame);
-                    if held.bytes() == 0 {
-                        held = permit;
-                    } else if permit.bytes() > 0 {
-                        held.merge(permit);
+                    if permit.bytes() > 0 {
+                        held.push(permit);
                     }
                 }
                 Answer::Silent => {}
@@ -347,10 +346,14 @@ impl Connection {
     /// Writes answers (M3). One that is not taken promptly is copied out of the segments and blocks that it shares, which
     /// it would keep from being freed; it is given up when others wait for its memory and it hardly moves, and at the
     /// deadline in any case.
-    async fn write(&mut self, mut parts: VecDeque<Bytes>, held: &BytePermit) -> Result<(), Ended> {
+    async fn write(
+        &mut self,
+        mut parts: VecDeque<Bytes>,
+        held: &[BytePermit],
+    ) -> Result<(), Ended> {
         let begun = Instant::now();
         let deadline = begun + self.limits.write;
-        let holds = held.bytes() > 0;
+        let holds = !held.is_empty();
         let write = write::write_all(&mut *self.socket, &mut parts);
         let written = tokio::time::timeout_at(deadline.min(begun + PROMPT), write).await;
         if holds {
@@ -371,7 +374,7 @@ impl Connection {
                 return written.map_err(Ended::Write);
             }
             let hardly = before - bytes_of(&parts) < TAKEN_MIN;
-            if Instant::now() >= deadline || (hardly && held.is_contended()) {
+            if Instant::now() >= deadline || (hardly && held.iter().any(BytePermit::is_contended)) {
                 return Err(Ended::Slow);
             }
         }

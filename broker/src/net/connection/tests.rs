@@ -374,3 +374,51 @@ impl Service for AtOnce {
         Box::pin(async { Served::Now(answer) })
     }
 }
+
+/// The first answer waits for a word, the others are there at once; each holds memory of a budget of its own.
+struct Holding {
+    budgets: [ByteBudget; 2],
+    served: AtomicUsize,
+    word: Arc<Notify>,
+}
+
+impl Service for Holding {
+    fn overlaps(&self, _frame: &Bytes) -> bool {
+        true
+    }
+
+    fn serve(&self, _connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
+        let turn = self.served.fetch_add(1, Ordering::Relaxed);
+        let permit = self.budgets[turn % 2].force(10);
+        let answer = Answer::Frame(vec![Bytes::from_static(b"x")], permit);
+        if turn > 0 {
+            self.word.notify_one();
+            return Box::pin(async { Served::Now(answer) });
+        }
+        let word = Arc::clone(&self.word);
+        Box::pin(async {
+            Served::Later(Box::pin(async move {
+                word.notified().await;
+                answer
+            }))
+        })
+    }
+}
+
+// M3: answers that are written together
+#[tokio::test]
+async fn memory_goes_back_to_the_budget_it_came_from() {
+    let holding = Arc::new(Holding {
+        budgets: [ByteBudget::new(100), ByteBudget::new(100)],
+        served: AtomicUsize::new(0),
+        word: Arc::default(),
+    });
+    let (mut client, running) = connect(Duration::from_secs(3600), &holding).await;
+    client.write_all(&REQUEST).await.expect("is taken");
+    client.shutdown().await.expect("ends");
+    let mut answers = Vec::new();
+    client.read_to_end(&mut answers).await.expect("is read");
+    assert_eq!(answers, b"xx");
+    end_of(running).await;
+    assert_eq!(holding.budgets.each_ref().map(ByteBudget::used), [0, 0]);
+}
