@@ -1,7 +1,8 @@
 //! The streams of a node over one WAL and one object store.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use highwater_types::{
 };
 use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, Share, WalError, WriteAheadLog};
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::backlog::{Backlog, Durable};
 use crate::folding::Folding;
@@ -103,6 +104,8 @@ pub(crate) struct Shared {
     pub(crate) store_full: watch::Sender<bool>,
     /// What may be evicted, oldest first: stream, end offset.
     pub(crate) evictable: Mutex<std::collections::VecDeque<(StreamId, StreamOffset)>>,
+    /// Whether what is condemned is being deleted.
+    reaps: AtomicBool,
 }
 
 impl Shared {
@@ -158,7 +161,9 @@ impl Shared {
 /// Directories that are read together for each stream that is opened.
 const DIRECTORIES_AT_ONCE: usize = 4;
 /// Streams of one command whose opening is under way together, at most: those that wait for their turn hold nothing.
-const OPENED_AT_ONCE: usize = 64;
+const OPENED_AT_ONCE: usize = 1024;
+/// How long an opening keeps its slot: one whose reads take longer goes on without it, and holds up no other (F4).
+const SLOT_MAX: Duration = Duration::from_secs(1);
 
 /// How long a stop waits for its last upload.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -224,6 +229,7 @@ impl ObjectStreamStore {
                 committed_floor,
                 store_full: watch::Sender::new(false),
                 evictable: Mutex::default(),
+                reaps: AtomicBool::new(false),
             }),
         }
     }
@@ -240,7 +246,16 @@ impl ObjectStreamStore {
     /// # Errors
     /// [`StreamError`]: the start refuses.
     pub async fn recover(&self, sealed: SealedWal) -> Result<u64, StreamError> {
+        self.start_reaper();
         upload::recover(&self.shared, sealed).await
+    }
+
+    /// Deletes in the background what is condemned: before the log is recovered, for a full store may need the room.
+    fn start_reaper(&self) {
+        if !self.shared.reaps.swap(true, Ordering::Relaxed) {
+            let reaper = upload::reap(Arc::clone(&self.shared));
+            self.shared.parts.tasks.spawn(TaskKind::Reaper, reaper);
+        }
     }
 
     /// How far [`Self::recover`] is.
@@ -260,11 +275,7 @@ impl ObjectStreamStore {
             .parts
             .tasks
             .spawn(TaskKind::Upload, upload::run(shared));
-        let shared = Arc::clone(&self.shared);
-        self.shared
-            .parts
-            .tasks
-            .spawn(TaskKind::Reaper, upload::reap(shared));
+        self.start_reaper();
     }
 
     /// Resolves, with the reason, when the metadata refused for good what this epoch wrote: the epoch has to end (A1, U3).
@@ -346,7 +357,7 @@ impl ObjectStreamStore {
                 false => upload::all(&self.shared).await,
             }
         };
-        let uploaded = tokio::time::timeout(STOP_MAX, last).await;
+        let uploaded = timeout(STOP_MAX, last).await;
         let uploaded = uploaded.unwrap_or_else(|_elapsed| {
             tracing::warn!("stopped without a last upload: the next start does it");
             Ok(())
@@ -433,7 +444,7 @@ impl ObjectStreamStore {
             }
         };
         let directories = futures::stream::iter(after_checkpoint(claims, from)).map(directory);
-        let mut directories = std::pin::pin!(directories.buffered(DIRECTORIES_AT_ONCE));
+        let mut directories = pin!(directories.buffered(DIRECTORIES_AT_ONCE));
         while let Some(read) = directories.next().await {
             let (claim, directory): (Claim, Option<Arc<StreamDirectory>>) = read?;
             let mut fresh = Vec::new();
@@ -488,8 +499,18 @@ impl StreamStore for ObjectStreamStore {
                 let (store, slots) = (store.clone(), Arc::clone(&slots));
                 async move {
                     let opened = async {
-                        let _slot = slots.acquire().await;
-                        store.open_one(&stream, bounds?).await
+                        let bounds: StreamBounds = bounds?;
+                        let mut opening = pin!(store.open_one(&stream, bounds));
+                        // of a stream that never held anything nothing is read
+                        let slot = match bounds.next {
+                            0 => None,
+                            _ => slots.acquire().await.ok(),
+                        };
+                        if let Ok(opened) = timeout(SLOT_MAX, opening.as_mut()).await {
+                            return opened;
+                        }
+                        drop(slot);
+                        opening.await
                     };
                     (at, opened.await)
                 }

@@ -63,6 +63,8 @@ const HEARTBEAT_MS: u64 = 1000;
 /// How many times [`Config::snapshot_bytes`] the log may take while a snapshot is being written.
 const LOG_BYTES_FACTOR: u64 = 4;
 const LEADER_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a start waits for a snapshot where its log takes nothing without one.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(60);
 
 impl RaftMetadata {
     /// Opens the log, campaigns at once, and returns when it leads and its image is up to date.
@@ -136,7 +138,24 @@ impl RaftMetadata {
             .decide(format.into())
             .await
             .map_err(|error| failed(&error))?;
+        metadata.wait_for_snapshot().await?;
         Ok(metadata)
+    }
+
+    /// A log that no snapshot could replace for long takes nothing more: a start waits for one, so that what it proposes is
+    /// taken.
+    async fn wait_for_snapshot(&self) -> Result<(), OpenError> {
+        let wait = self.raft.wait(Some(SNAPSHOT_DEADLINE));
+        let taken = wait.metrics(|_| !self.is_too_long(), "a snapshot replaces the log");
+        let reason = "its log waits for a snapshot, which cannot be written";
+        taken
+            .await
+            .map(drop)
+            .map_err(|_cause| OpenError::Raft(reason.to_owned()))
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.log.bytes() >= self.snapshot_bytes.saturating_mul(LOG_BYTES_FACTOR)
     }
 
     /// Resolves, with the file and the reason, when nothing can be decided any more: a sync of the log failed, or a
@@ -237,8 +256,7 @@ impl MetadataStore for RaftMetadata {
     }
 
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
-        let bytes_max = self.snapshot_bytes.saturating_mul(LOG_BYTES_FACTOR);
-        if self.log.bytes() >= bytes_max {
+        if self.is_too_long() {
             let reason = "its log waits for a snapshot".to_owned();
             return Err(ProposeError::Unavailable(reason));
         }
@@ -379,15 +397,15 @@ mod tests {
         assert!(u64::from(created) * LARGE_BYTES as u64 > SNAPSHOT_BYTES);
         metadata.shutdown().await.expect("stops");
 
-        // what came before it is read back and goes into a snapshot first
+        // what came before it is read back and goes into a snapshot first: what a start proposes is taken
         let metadata = open(dir).await;
-        assert_eq!(metadata.image().topics().count(), usize::from(created));
-        until_purged(&metadata).await;
-        assert!(metadata.log.bytes() < LARGE_BYTES as u64);
         metadata
             .propose(large_topic(created + 1))
             .await
             .expect("creates");
+        assert_eq!(metadata.image().topics().count(), usize::from(created) + 1);
+        until_purged(&metadata).await;
+        assert!(metadata.log.bytes() < 2 * LARGE_BYTES as u64);
         metadata.shutdown().await.expect("stops");
     }
 

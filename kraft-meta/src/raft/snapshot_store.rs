@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, BytesMut};
 use crc32fast::Hasher;
-use highwater_io::{Device, File, OpenMode, Threads};
+use highwater_io::{Device, File, OpenMode, Threads, is_full};
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 
@@ -115,11 +115,34 @@ impl SnapshotStore {
 
 async fn write(device: &dyn Device, path: &Path, job: &Job) -> io::Result<SnapshotFile> {
     let new = path.with_extension("new");
-    match device.remove_file(&new).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    remove(device, &new).await?;
+    let file = match write_new(device, &new, job).await {
+        // what the disk has left is for others, until it is tried again
+        Err(error) if is_full(&error) => {
+            remove(device, &new).await?;
+            return Err(error);
+        }
+        written => written?,
+    };
+    device.rename(&new, path).await?;
+    if let Some(dir) = path.parent() {
+        device.sync_dir(dir).await?;
     }
-    let file = device.open_direct(&new, OpenMode::CreateNew).await?;
+    Ok(SnapshotFile {
+        file,
+        path: path.to_owned(),
+    })
+}
+
+async fn remove(device: &dyn Device, path: &Path) -> io::Result<()> {
+    match device.remove_file(path).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+async fn write_new(device: &dyn Device, new: &Path, job: &Job) -> io::Result<Arc<dyn File>> {
+    let file = device.open_direct(new, OpenMode::CreateNew).await?;
     let mut writing = Writing {
         file: &*file,
         offset: 0,
@@ -137,14 +160,7 @@ async fn write(device: &dyn Device, path: &Path, job: &Job) -> io::Result<Snapsh
     }
     writing.end().await?;
     file.sync_data().await?;
-    device.rename(&new, path).await?;
-    if let Some(dir) = path.parent() {
-        device.sync_dir(dir).await?;
-    }
-    Ok(SnapshotFile {
-        file,
-        path: path.to_owned(),
-    })
+    Ok(file)
 }
 
 /// A file that is being written.
@@ -449,5 +465,17 @@ mod tests {
         let why = save.await.expect_err("nobody writes it").to_string();
         assert!(why.contains("its thread has ended"), "{why}");
         assert!(why.contains(&store.path.display().to_string()), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_a_full_disk_has_no_room_for_leaves_what_there_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let faults = Arc::new(Faults::default());
+        faults.grows_fail.store(true, Ordering::SeqCst);
+        let device = FaultyDevice::new(Arc::new(RealDevice), faults);
+        let store = SnapshotStore::start(Arc::new(device), dir.path(), &RealThreads);
+        let saved = store.save(SnapshotMeta::default(), large()).await;
+        assert!(saved.is_err_and(|error| is_full(&error)));
+        assert!(!dir.path().join("snapshot.new").exists());
     }
 }

@@ -86,10 +86,15 @@ async fn commit(
     Ok(())
 }
 
-/// Waits before the same again; a start that has waited for long ends with the reason.
+/// Waits before the same again; a start that has waited for long ends with the reason. On a full store it waits for what is
+/// condemned to be deleted too, which is after its grace.
 async fn rest(shared: &Shared, error: StreamError) -> Result<(), StreamError> {
     let failing = shared.upload_failed(&error);
-    if shared.is_recovering() && failing >= PATIENCE {
+    let deletions = match &error {
+        StreamError::Storage(StorageError::Full { .. }) => shared.config.grace.saturating_mul(2),
+        _ => Duration::ZERO,
+    };
+    if shared.is_recovering() && failing >= PATIENCE.saturating_add(deletions) {
         return Err(error);
     }
     tokio::time::sleep(REST).await;

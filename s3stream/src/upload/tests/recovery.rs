@@ -1,5 +1,6 @@
 //! A start that recovers while the store or the metadata takes nothing (D3).
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -7,11 +8,11 @@ use futures::StreamExt;
 use futures::stream;
 use highwater_object_storage::StorageError;
 use highwater_runtime::BytePermit;
-use highwater_types::{LeaderEpoch, NodeEpoch};
+use highwater_types::{LeaderEpoch, NodeEpoch, ObjectId, ObjectKind};
 use highwater_wal::{ConfirmedBatch, SealedWal};
 use tokio::time::Instant;
 
-use super::fixture::{LIMITS, STREAM, Streams, away};
+use super::fixture::{LIMITS, Limits, NODE, STREAM, Streams, away};
 use super::*;
 
 /// A former epoch's log of three batches.
@@ -51,6 +52,11 @@ async fn recover(node: &Streams) -> (Result<u64, StreamError>, Duration) {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+const SHORT_GRACE: Limits = Limits {
+    grace: MINUTE,
+    ..LIMITS
+};
+
 #[tokio::test(start_paused = true)]
 async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute() {
     let node = Streams::new(&LIMITS);
@@ -66,7 +72,7 @@ async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute()
     assert!(status.failed_by.contains("the store is away"), "{status:?}");
     assert_eq!(node.metadata.asked().len(), 0);
 
-    let node = Streams::new(&LIMITS);
+    let node = Streams::new(&SHORT_GRACE);
     node.store.is_full.store(true, Ordering::SeqCst);
     let (recovered, time) = recover(&node).await;
     let refused = matches!(
@@ -74,7 +80,31 @@ async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute()
         Err(StreamError::Storage(StorageError::Full { .. }))
     );
     assert!(refused, "{recovered:?}");
-    assert!((MINUTE..MINUTE * 2).contains(&time), "{time:?}");
+    assert!((MINUTE * 3..MINUTE * 4).contains(&time), "{time:?}");
+}
+
+// G1, D3: nothing else would make room for what a start recovers
+#[tokio::test(start_paused = true)]
+async fn a_start_on_a_full_store_deletes_what_is_condemned_and_goes_on() {
+    let node = Streams::new(&SHORT_GRACE);
+    node.store.is_full.store(true, Ordering::SeqCst);
+    let condemned = ObjectId {
+        node: NODE,
+        epoch: NodeEpoch(1),
+        kind: ObjectKind::Upload,
+        number: 1,
+    };
+    node.metadata.condemned.send_modify(|all| {
+        all.insert(condemned);
+    });
+    let mut left = node.metadata.condemned.subscribe();
+    let makes_room = async {
+        let gone = left.wait_for(BTreeSet::is_empty).await;
+        drop(gone.expect("the metadata lives"));
+        node.store.is_full.store(false, Ordering::SeqCst);
+    };
+    let ((recovered, _), ()) = tokio::join!(recover(&node), makes_room);
+    assert_eq!(recovered.expect("recovers"), 3);
 }
 
 #[tokio::test(start_paused = true)]
