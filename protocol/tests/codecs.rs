@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use highwater_protocol::records::{Codec, Decoder, Encoder, compress, decompress};
+use highwater_protocol::records::{Codec, Decoder, Encoder, compress, compress_at, decompress};
 
 const CASES: &str = include_str!("java/java_codecs.txt");
 const LIMIT: usize = 1 << 20;
@@ -86,6 +86,34 @@ fn pieces_of_any_size_are_the_whole() -> Result<()> {
                     .is_err()
             );
         }
+    }
+    Ok(())
+}
+
+// a producer must not choose, by what it sends, how much memory a topic's level takes
+#[test]
+fn no_level_of_zstd_takes_a_large_window() -> Result<()> {
+    let mut state = 1_u32;
+    let mut input = vec![0_u8; 256 << 10];
+    for byte in &mut input {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *byte = state.to_be_bytes()[0] & 15;
+    }
+    let input = Bytes::from(input);
+    for (level, most) in [(3, 21), (4, 17), (9, 17), (22, 17)] {
+        let out = compress_at(Codec::Zstd, Some(level), &input)?;
+        assert_eq!(
+            out[4] & 0x20,
+            0,
+            "the frame's header tells its window (RFC 8878)"
+        );
+        let window_log = 10 + (out[5] >> 3);
+        assert!(window_log <= most, "level {level}: {window_log}");
+        assert_eq!(
+            decompress(Codec::Zstd, &out.into(), LIMIT)?,
+            input,
+            "level {level}"
+        );
     }
     Ok(())
 }

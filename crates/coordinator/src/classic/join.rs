@@ -136,6 +136,12 @@ impl Group {
         }
     }
 
+    /// Its id for the log, where a client's choice may be long: the first 200 characters.
+    fn quoted_id(&self) -> &str {
+        let end = self.id.char_indices().nth(200);
+        end.map_or(&self.id, |(end, _)| &self.id[..end])
+    }
+
     /// Ends the wait for members when all are there; the first rebalance of a group waits for its delay.
     pub(super) fn complete_if_all_joined(&mut self, now: Now, effects: &mut Effects) {
         let State::PreparingRebalance(Rebalance { initial: None, .. }) = self.state else {
@@ -184,13 +190,14 @@ impl Group {
             self.leader = None;
             self.set_state(State::Empty, now);
             self.write(effects);
-            tracing::info!(group_id = ?self.id, generation = self.generation, "group is empty");
+            let group_id = self.quoted_id();
+            tracing::info!(group_id = ?group_id, generation = self.generation, "group is empty");
             return;
         }
         self.protocol = self.members.vote();
         let (generation, members) = (self.generation, self.members.len());
-        // quoted: a client chose it
-        tracing::info!(group_id = ?self.id, generation, members, "group rebalanced");
+        let group_id = self.quoted_id();
+        tracing::info!(group_id = ?group_id, generation, members, "group rebalanced");
         self.unsynced = self.members.keys().cloned().collect();
         let deadline = now.monotonic_ms + self.rebalance_timeout_ms();
         self.set_state(State::CompletingRebalance { deadline }, now);

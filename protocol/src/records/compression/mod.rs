@@ -111,7 +111,13 @@ pub fn compress_at(codec: Codec, level: Option<i32>, input: &[u8]) -> io::Result
     encoder.finish()
 }
 
-/// Compresses piece by piece, in the framing that Kafka's clients read.
+/// The highest level of zstd whose window and tables take some 3 MiB by themselves.
+const ZSTD_FRUGAL_LEVEL_MAX: i32 = 3;
+/// The window of the levels above, as a power of two: the tables are cut to it, so that each level takes less than 4 MiB. At
+/// level 22 it would be 128 MiB, and all together 700 MiB, for whatever a client sends.
+const ZSTD_WINDOW_LOG: u32 = 17;
+
+/// Compresses piece by piece, in the framing that Kafka's clients read, with less than 4 MiB beside what comes out.
 pub struct Encoder(Sink);
 
 enum Sink {
@@ -145,8 +151,12 @@ impl Encoder {
             Codec::Snappy => Sink::Snappy(SnappyWriter::new()),
             Codec::Lz4 => Sink::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(Vec::new()))),
             Codec::Zstd => {
-                let encoder = zstd::stream::write::Encoder::new(Vec::new(), level.unwrap_or(0));
-                Sink::Zstd(Box::new(encoder?))
+                let level = level.unwrap_or(0);
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level)?;
+                if level > ZSTD_FRUGAL_LEVEL_MAX {
+                    encoder.window_log(ZSTD_WINDOW_LOG)?;
+                }
+                Sink::Zstd(Box::new(encoder))
             }
         }))
     }
