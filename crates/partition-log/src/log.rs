@@ -102,6 +102,9 @@ struct State {
     pending: BTreeMap<StreamOffset, AppendReceipt>,
     /// The roll that is appended to; none begins anew with the next batch.
     roll: Option<Roll>,
+    /// The first record with the largest timestamp of what was appended to the active roll since the log was opened, whether
+    /// it is there or deleted.
+    largest: Option<FoundOffset>,
 }
 
 impl PartitionLog {
@@ -126,6 +129,7 @@ impl PartitionLog {
             producers: Producers::new(known, context.producers),
             pending: BTreeMap::new(),
             roll: opened.rolls.last().copied(),
+            largest: None,
         };
         let log = Self {
             stream: opened.stream,
@@ -202,6 +206,7 @@ impl PartitionLog {
             bytes,
             tail_crc,
             max_timestamp,
+            max_timestamp_at,
             log_append_time,
         } = batch;
         let config = self.config();
@@ -252,6 +257,8 @@ impl PartitionLog {
             roll: state.rolls_before(next, &config, self.seed),
             append_time: now,
         };
+        let largest_at = base.saturating_add(max_timestamp_at.into());
+        state.appended(&stored, largest_at, self.leader_epoch);
         let receipt = self.stream.append(permit, base, &stored);
         if let Some(producer) = &producer {
             let range = base..next.end;
@@ -379,10 +386,16 @@ impl PartitionLog {
                     .max_timestamp()
                     .await
                     .map_err(ReadError::Stream)?;
+                // as in Kafka, also where the record is below the start and its batch, or the active roll, is not
+                let deleted = self.lock().largest;
+                let deleted = deleted.filter(|deleted| deleted.offset < bounds.start);
+                let left = largest.map_or(-1, |(timestamp, _)| timestamp);
+                if let Some(deleted) = deleted.filter(|deleted| deleted.timestamp >= left) {
+                    return Ok(deleted);
+                }
                 let Some((largest, batch)) = largest else {
                     return Ok(none);
                 };
-                // as in Kafka, also where that record is below the start and its batch is not
                 let (found, _) = self.first_record(batch, batch, largest).await?;
                 Ok(found.unwrap_or(none))
             }
@@ -527,6 +540,7 @@ impl PartitionLog {
             if self.stream.bounds().next <= start {
                 // all of the active roll is gone
                 state.roll = None;
+                state.largest = None;
             }
         }
         Ok(())
@@ -542,6 +556,20 @@ impl State {
             roll => *roll = Some(next),
         }
         begins
+    }
+
+    /// A batch is appended, the first record of whose largest timestamp is at an offset.
+    fn appended(&mut self, batch: &StreamBatch, largest_at: StreamOffset, epoch: LeaderEpoch) {
+        let known = self.largest.filter(|_| !batch.roll);
+        let is_less = |known: FoundOffset| known.timestamp < batch.max_timestamp;
+        self.largest = match known.is_none_or(is_less) {
+            true => Some(FoundOffset {
+                offset: largest_at,
+                timestamp: batch.max_timestamp,
+                leader_epoch: Some(epoch),
+            }),
+            false => known,
+        };
     }
 }
 

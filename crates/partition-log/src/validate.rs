@@ -27,6 +27,8 @@ pub struct ValidatedBatch {
     /// The CRC-32 of `bytes` after [`HEAD_BYTES`]: made here, where they are checked and near.
     pub(crate) tail_crc: u32,
     pub(crate) max_timestamp: i64,
+    /// The offset delta of the first record that has it.
+    pub(crate) max_timestamp_at: i32,
     /// The broker's time, where that stamps the records.
     pub(crate) log_append_time: Option<i64>,
 }
@@ -134,15 +136,15 @@ pub(crate) fn validate(
         .map_err(|error| of_batch(&error))?;
     check_header(&header, version, origin)?;
     let codec = header.codec().map_err(|error| of_batch(&error))?;
-    let max_timestamp = check_records(&header, records, (config, decoded_bytes_max), now_ms)?;
+    let largest = check_records(&header, records, (config, decoded_bytes_max), now_ms)?;
     match config.compression.filter(|target| *target != codec) {
         Some(target) => {
             let rebuilt =
                 recompress::rebuild(&header, records, target, (config, decoded_bytes_max))?;
             let header = BatchHeader::read(&rebuilt).map_err(|error| of_batch(&error))?;
-            finish(header, &rebuilt, max_timestamp, config, now_ms)
+            finish(header, &rebuilt, largest, config, now_ms)
         }
-        None => finish(header, records, max_timestamp, config, now_ms),
+        None => finish(header, records, largest, config, now_ms),
     }
 }
 
@@ -198,19 +200,29 @@ fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<()
     Ok(())
 }
 
+/// The largest timestamp of a batch, and the offset delta of the first record that has it.
+#[derive(Debug, Clone, Copy)]
+struct Largest {
+    timestamp: i64,
+    at: i32,
+}
+
 /// Walks every record: lengths, offset deltas, keys where compaction needs them, timestamps. Answers the largest.
 fn check_records(
     header: &BatchHeader,
     batch: &[u8],
     (config, decoded_bytes_max): (&LogConfig, usize),
     now_ms: i64,
-) -> Result<i64, AppendError> {
+) -> Result<Largest, AppendError> {
     let checks_time = config.timestamp_type == TimestampType::CreateTime;
     let earliest = now_ms.saturating_sub(config.timestamp_before_max_ms);
     let latest = now_ms.saturating_add(config.timestamp_after_max_ms);
     // only the broker's clock makes a batch one of LogAppendTime
     let pretends = !checks_time && header.timestamp_type() == TimestampType::LogAppendTime;
-    let mut max_timestamp = -1;
+    let mut largest = Largest {
+        timestamp: -1,
+        at: 0,
+    };
     let mut expected = 0;
     let mut misplaced = false;
     let mut keyless = Vec::new();
@@ -227,7 +239,12 @@ fn check_records(
                 ));
             }
             let timestamp = header.base_timestamp.saturating_add(timestamp_delta);
-            max_timestamp = max_timestamp.max(timestamp);
+            if timestamp > largest.timestamp {
+                largest = Largest {
+                    timestamp,
+                    at: expected,
+                };
+            }
             let out = timestamp != -1 && !(earliest..=latest).contains(&timestamp);
             if checks_time && out && untimely.len() < RECORD_ERRORS_MAX {
                 let message = format!(
@@ -263,24 +280,31 @@ fn check_records(
             records: untimely,
         });
     }
-    Ok(max_timestamp)
+    Ok(largest)
 }
 
 /// Stamps the batch where the broker does; puts a wrong largest timestamp right.
 fn finish(
     header: BatchHeader,
     records: &Bytes,
-    max_timestamp: i64,
+    largest: Largest,
     config: &LogConfig,
     now_ms: i64,
 ) -> Result<ValidatedBatch, AppendError> {
     let by_broker = config.timestamp_type == TimestampType::LogAppendTime;
-    let stamp = if by_broker { now_ms } else { max_timestamp };
-    let fits = header.timestamp_type() == config.timestamp_type && header.max_timestamp == stamp;
+    let Largest { timestamp, at } = match by_broker {
+        true => Largest {
+            timestamp: now_ms,
+            at: 0,
+        },
+        false => largest,
+    };
+    let fits =
+        header.timestamp_type() == config.timestamp_type && header.max_timestamp == timestamp;
     let bytes = if fits {
         records.clone()
     } else {
-        header.restamped(records, config.timestamp_type, stamp)
+        header.restamped(records, config.timestamp_type, timestamp)
     };
     let header = BatchHeader::read(&bytes).map_err(|error| of_batch(&error))?;
     let log_append_time = by_broker.then_some(now_ms);
@@ -288,7 +312,8 @@ fn finish(
         header,
         tail_crc: crc32fast::hash(&bytes[HEAD_BYTES..]),
         bytes,
-        max_timestamp: stamp,
+        max_timestamp: timestamp,
+        max_timestamp_at: at,
         log_append_time,
     })
 }

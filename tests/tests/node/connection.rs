@@ -233,7 +233,10 @@ async fn a_large_request_lets_small_ones_pass() -> Result<()> {
         failed = smalls => return failed,
     }
     let turns = turns.0.lock().expect("is whole");
-    let larges = turns.iter().filter(|is_large| **is_large).count();
-    assert!(larges > 1, "the large one is served in one go: {turns:?}");
+    let large_turns = turns.iter().filter(|is_large| **is_large).count();
+    assert!(
+        large_turns > 1,
+        "the large one is served in one go: {turns:?}"
+    );
     Ok(())
 }

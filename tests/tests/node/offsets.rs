@@ -184,7 +184,7 @@ async fn by_time_a_record_below_the_start_does_not_hide_later_ones() -> Result<(
 
 // KAFKA-BEHAVIOUR 21: in memory, and out of objects
 #[tokio::test(flavor = "multi_thread")]
-async fn the_largest_time_is_that_of_what_is_left() -> Result<()> {
+async fn the_largest_time_is_that_of_what_is_left_after_a_restart() -> Result<()> {
     let mut node = TestNode::start(&[]).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
@@ -192,19 +192,44 @@ async fn the_largest_time_is_that_of_what_is_left() -> Result<()> {
         client.produce("t", 0, at_times(times)?).await?;
     }
     assert_eq!(look(&mut client, -3, 7).await?, (0, 0, 400));
-    for (start, expected) in [
-        (1, (0, 2, 300)),
+    for (start, told, expected) in [
+        // what was appended to the active roll is remembered until a restart
+        (1, (0, 0, 400), (0, 2, 300)),
         // its batch is left
-        (3, (0, 2, 300)),
-        (4, (0, 5, 250)),
-        (6, (0, 5, 250)),
+        (3, (0, 2, 300), (0, 2, 300)),
+        (4, (0, 5, 250), (0, 5, 250)),
+        (6, (0, 5, 250), (0, 5, 250)),
     ] {
         super::admin::delete_records(&mut client, "t", start).await?;
-        assert_eq!(look(&mut client, -3, 7).await?, expected, "{start}");
+        assert_eq!(look(&mut client, -3, 7).await?, told, "{start}");
         node = TestNode::start_in(node.stop().await?, &[], Machine::real()).await?;
         client = node.client().await?;
         assert_eq!(look(&mut client, -3, 7).await?, expected, "{start}, again");
     }
+    Ok(())
+}
+
+// as Apache Kafka 4.4, whose active segment is there though nothing of it can be read any more
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_time_is_told_though_everything_is_deleted() -> Result<()> {
+    let node = TestNode::start(&[]).await?;
+    node.create_topic("t", 1, &[("segment.bytes", "1048576")])
+        .await?;
+    let mut client = node.client().await?;
+    client.produce("t", 0, at_times(&[10, 20, 30])?).await?;
+    super::admin::delete_records(&mut client, "t", 3).await?;
+    assert_eq!(look(&mut client, -3, 7).await?, (0, 2, 30));
+    client.produce("t", 0, at_times(&[25, 30])?).await?;
+    assert_eq!(look(&mut client, -3, 7).await?, (0, 2, 30), "the first");
+    client.produce("t", 0, at_times(&[31])?).await?;
+    assert_eq!(look(&mut client, -3, 7).await?, (0, 5, 31));
+    super::admin::delete_records(&mut client, "t", 6).await?;
+    assert_eq!(look(&mut client, -3, 7).await?, (0, 5, 31));
+    // a roll begins, and the one before it is gone
+    let mut large = BatchBuilder::default();
+    large.push(7, None, Some(&[0; 1_048_300]));
+    client.produce("t", 0, large.build()?).await?;
+    assert_eq!(look(&mut client, -3, 7).await?, (0, 6, 7));
     Ok(())
 }
 
