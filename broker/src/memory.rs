@@ -123,7 +123,7 @@ impl FrameMemory {
         Self(Arc::new(Mutex::new(permit)))
     }
 
-    /// Gives it back, whoever else knows of it.
+    /// Gives it back, whatever other clones there are.
     pub fn give_back(&self) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         drop(std::mem::replace(&mut *held, BytePermit::empty()));

@@ -96,7 +96,7 @@ pub(crate) struct Shared {
     pub(crate) next_upload: AtomicU64,
     /// The number of the last upload that was committed.
     pub(crate) committed_upload: AtomicU64,
-    /// Held by the one upload that goes on; what it has begun, whoever goes on with it.
+    /// Held by the one upload that goes on; the object that it has begun, which the last upload of a stop goes on with.
     pub(crate) uploading: tokio::sync::Mutex<Option<upload::Begun>>,
     /// The WAL's floor, as last committed.
     pub(crate) committed_floor: Mutex<WalPosition>,

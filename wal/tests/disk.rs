@@ -140,7 +140,7 @@ async fn a_node_that_registered_has_its_log() {
     read(3).await.expect_err("is lost");
 }
 
-// A1, D3, M1: what is promised to one is not promised to the next, who waits for what is given back or let go of
+// A1, D3, M1: what is promised to one reservation is not promised to the next, which waits for what is given back or let go of
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_promises_what_its_files_have_room_for_and_no_more() {
     let dir = tempfile::tempdir().expect("a directory");

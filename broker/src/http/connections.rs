@@ -21,8 +21,8 @@ const SILENT_MAX: Duration = Duration::from_secs(60);
 /// How long accepting rests after the machine refused a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// Accepts at most [`ADMIN_CONNECTIONS_MAX`] connections: one more takes the place of the oldest, so that whoever holds
-/// many keeps no health check out.
+/// Accepts at most [`ADMIN_CONNECTIONS_MAX`] connections: one more takes the place of the oldest, so that a client
+/// that holds many keeps no health check out.
 #[derive(Debug)]
 pub(super) struct Connections {
     listener: TcpListener,

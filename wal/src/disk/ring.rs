@@ -26,7 +26,7 @@ pub(super) struct DiskWal {
     memory: ByteBudget,
     sink: Arc<Sink>,
     state: watch::Receiver<State>,
-    /// Held by who is the next to get files: a large reservation is not starved by small ones that come later.
+    /// Held by the reservation that is the next to get files: a large one is not starved by small ones that come later.
     turn: tokio::sync::Mutex<()>,
     reserved_turn: tokio::sync::Mutex<()>,
 }

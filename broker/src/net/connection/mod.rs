@@ -295,7 +295,7 @@ impl Connection {
         if matches!(self.pending.front(), Some(Pending::Ready(_))) {
             self.write_ready().await?;
         }
-        // whoever sent many requests at once has one served at a turn, and others theirs between
+        // a client that sent many requests at once has one served at a turn, and other clients theirs between
         match overlaps {
             true => tokio::task::coop::consume_budget().await,
             false => tokio::task::yield_now().await,

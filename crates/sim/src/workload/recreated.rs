@@ -1,5 +1,5 @@
 //! A topic that is deleted and created again and again: of the one before nothing comes back, no record, no offset, no
-//! producer's state, and who asks for it by its id is refused.
+//! producer's state, and a request that names it by its id is refused.
 
 use std::future::Future;
 

@@ -24,7 +24,7 @@ use crate::{Counts, PARTITIONS};
 pub(crate) const BACKLOG: &str = "backlog";
 /// What the healthy ones use.
 pub(crate) const TAIL: &str = "tail";
-/// Nobody writes to it: whoever fetches of it waits.
+/// Nobody writes to it: a fetch of it waits.
 const EMPTY: &str = "empty";
 const RECORD_BYTES: usize = 4 << 10;
 /// What the kernel takes for a client that takes nothing.
