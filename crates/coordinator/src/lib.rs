@@ -5,9 +5,11 @@
 //! those in the effects) when they are durable. A timer is a call of [`GroupShard::tick`] at [`GroupShard::wake_at`].
 //! Source: `GroupMetadataManager`, `OffsetMetadataManager` and `ClassicGroup` of Apache Kafka 4.
 
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod classic;
 mod offsets;
 mod records;
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod shard;
 
 use bytes::Bytes;

@@ -43,7 +43,8 @@ impl Group {
         }
         if join.member.is_empty() {
             if join.requires_id {
-                let deadline = now.monotonic_ms + millis(join.session_timeout_ms);
+                let timeout = millis(join.session_timeout_ms);
+                let deadline = now.monotonic_ms.saturating_add(timeout);
                 self.pending.insert(join.fresh_member.clone(), deadline);
                 self.wake(deadline);
                 return Err(ErrorCode::MemberIdRequired);
@@ -111,7 +112,10 @@ impl Group {
             self.members.joined(&join.member, now);
             let reply = self.joined_reply(&join.member);
             effects.joins.push((ticket, reply));
-            self.wake(now.monotonic_ms + millis(join.session_timeout_ms));
+            let expires = now
+                .monotonic_ms
+                .saturating_add(millis(join.session_timeout_ms));
+            self.wake(expires);
         } else {
             self.prepare(now, config, effects);
         }
@@ -164,8 +168,8 @@ impl Group {
             Some(left) if rebalance.grown && left > 0 => {
                 let delay = config.initial_rebalance_delay_ms.max(TICK_MS).min(left);
                 let rebalance = Rebalance {
-                    deadline: now.monotonic_ms + delay,
-                    initial: Some(left - delay),
+                    deadline: now.monotonic_ms.saturating_add(delay),
+                    initial: Some(left.saturating_sub(delay)),
                     grown: false,
                 };
                 self.state = State::PreparingRebalance(rebalance);
@@ -199,7 +203,8 @@ impl Group {
         let group_id = self.quoted_id();
         tracing::info!(group_id = ?group_id, generation, members, "group rebalanced");
         self.unsynced = self.members.keys().cloned().collect();
-        let deadline = now.monotonic_ms + self.rebalance_timeout_ms();
+        let timeout = self.rebalance_timeout_ms();
+        let deadline = now.monotonic_ms.saturating_add(timeout);
         self.set_state(State::CompletingRebalance { deadline }, now);
         self.wake(deadline);
         let ids: Vec<String> = self.members.keys().cloned().collect();

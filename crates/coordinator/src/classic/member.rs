@@ -41,12 +41,13 @@ impl Member {
             joining: Some(ticket),
             syncing: None,
             is_new: true,
-            session_deadline: now.monotonic_ms + NEW_MEMBER_TIMEOUT_MS,
+            session_deadline: now.monotonic_ms.saturating_add(NEW_MEMBER_TIMEOUT_MS),
         }
     }
 
     pub(crate) fn restored(value: MemberValue, protocol: &str, now: Now) -> Self {
-        let session_deadline = now.monotonic_ms + millis(value.session_timeout_ms);
+        let timeout = millis(value.session_timeout_ms);
+        let session_deadline = now.monotonic_ms.saturating_add(timeout);
         Self {
             id: value.id,
             client_id: value.client_id,
@@ -69,7 +70,8 @@ impl Member {
     }
 
     pub(crate) fn touch(&mut self, now: Now) {
-        self.session_deadline = now.monotonic_ms + millis(self.session_timeout_ms);
+        let timeout = millis(self.session_timeout_ms);
+        self.session_deadline = now.monotonic_ms.saturating_add(timeout);
     }
 
     /// Takes a join of a member that is there.

@@ -3,6 +3,10 @@
 mod join;
 mod leave;
 mod member;
+#[cfg_attr(
+    not(test),
+    expect(clippy::arithmetic_side_effects, reason = "it counts what is there")
+)]
 mod members;
 mod sync;
 
@@ -322,18 +326,18 @@ impl Group {
         let rebalance = if self.state == State::Empty {
             let delay = config.initial_rebalance_delay_ms.max(TICK_MS);
             Rebalance {
-                deadline: now.monotonic_ms + delay,
+                deadline: now.monotonic_ms.saturating_add(delay),
                 initial: Some(timeout.saturating_sub(delay)),
                 grown: false,
             }
         } else {
             Rebalance {
-                deadline: now.monotonic_ms + timeout,
+                deadline: now.monotonic_ms.saturating_add(timeout),
                 initial: None,
                 grown: false,
             }
         };
-        effects.rebalances += 1;
+        effects.rebalances = effects.rebalances.saturating_add(1);
         self.set_state(State::PreparingRebalance(rebalance), now);
         self.wake(rebalance.deadline);
         self.complete_if_all_joined(now, effects);

@@ -291,7 +291,8 @@ impl GroupShard {
                 topic_id: commit.topic_id,
             };
             let record = records::offset(group, &commit.topic, commit.partition, &committed);
-            bytes += records::record_bytes(&record, taken.len());
+            let record_bytes = records::record_bytes(&record, taken.len());
+            bytes = bytes.saturating_add(record_bytes);
             if bytes > effects.batch_bytes_max {
                 // all or nothing, in one batch; Kafka's answer where its log refuses the batch
                 return Err(ErrorCode::UnknownServerError);
@@ -364,7 +365,8 @@ impl GroupShard {
     pub fn count_by_state(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         for group in self.groups.values() {
-            *counts.entry(group.state.name()).or_default() += 1;
+            let count: &mut usize = counts.entry(group.state.name()).or_default();
+            *count = count.saturating_add(1);
         }
         counts
     }
