@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::broker::{Broker, free_port};
 use crate::python;
@@ -18,6 +18,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const AGAIN: &[&str] = &["librdkafka", "groups", "java", "example", "tools", "crash"];
 const COST_MIB: u64 = 128;
 const IDLE: Duration = Duration::from_secs(5);
+const START_TRIES: u32 = 600;
 const REQUESTS: &str = "highwater_object_storage_requests_total";
 const OPS: [&str; 4] = ["put", "get", "list", "delete"];
 
@@ -105,7 +106,11 @@ fn cost() -> Result<Outcome> {
         ])
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
-    let start = |fresh| Broker::start_with("cost", fresh, &admin, &environment);
+    let start = |fresh| {
+        let broker = Broker::start_with("cost", fresh, &admin, &environment)?;
+        started(&admin)?;
+        anyhow::Ok(broker)
+    };
     let script = |broker: &Broker, what: &str| {
         let mut script = Command::new(&python);
         script.args(["tests/clients/python/cost.py", &broker.address, what]);
@@ -155,6 +160,17 @@ type Counts = BTreeMap<String, u64>;
 #[expect(clippy::cast_precision_loss, reason = "a small number, to be printed")]
 fn mib() -> f64 {
     COST_MIB as f64
+}
+
+/// Waits until a start is over: it makes requests too, and is told of meanwhile.
+fn started(admin: &str) -> Result<()> {
+    for _ in 0..START_TRIES {
+        if server::get(admin, "/health/ready")?.starts_with("HTTP/1.1 200") {
+            return Ok(());
+        }
+        pause(SECOND / 10);
+    }
+    bail!("the broker is not ready")
 }
 
 /// The requests so far, by `op`.
