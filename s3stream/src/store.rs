@@ -162,7 +162,7 @@ impl Shared {
 const DIRECTORIES_AT_ONCE: usize = 4;
 /// Streams of one command whose opening is under way together, at most: those that wait for their turn hold nothing.
 const OPENED_AT_ONCE: usize = 1024;
-/// How long an opening keeps its slot: one whose reads take longer goes on without it, and holds up no other (F4).
+/// How long an opening keeps its slot: one whose reads take longer goes on without it (F4).
 const SLOT_MAX: Duration = Duration::from_secs(1);
 
 /// How long a stop waits for its last upload.
@@ -241,7 +241,7 @@ impl ObjectStreamStore {
     }
 
     /// Uploads what a former epoch's WAL holds, in windows that fit the memory limit (D3); answers how many batches. A
-    /// store or a metadata that takes nothing is waited for, for a minute.
+    /// store or a metadata that takes nothing is waited for, for a minute; a full store for two graces more (D3).
     ///
     /// # Errors
     /// [`StreamError`]: the start refuses.
