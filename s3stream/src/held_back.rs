@@ -13,8 +13,28 @@ pub(crate) struct HeldBack {
     since: Option<Instant>,
     /// Whether it was said.
     is_said: bool,
-    /// Since when no upload succeeds, and why the last one did not.
-    failing: Option<(Instant, String)>,
+    /// Of the time in which no upload succeeds.
+    failing: Option<Failing>,
+}
+
+/// A run of puts and commits that failed, without one that succeeded between them.
+#[derive(Debug)]
+struct Failing {
+    /// When the first failed.
+    since: Instant,
+    /// When the last failed for which the store had no room.
+    full: Option<Instant>,
+    /// Why the last failed.
+    why: String,
+}
+
+/// For how long every put and commit has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// Since the first of them; nothing for the first itself.
+    pub(crate) all: Duration,
+    /// Since the last of them for which the store had no room, or since the first where none was of that kind.
+    pub(crate) since_full: Duration,
 }
 
 impl HeldBack {
@@ -46,17 +66,25 @@ impl HeldBack {
         Some(now.duration_since(since))
     }
 
-    /// A put or a commit failed; for how long all have, which is nothing for the first.
-    pub(crate) fn upload_failed(&mut self, why: String, now: Instant) -> Duration {
-        let since = self.failing.take().map_or(now, |(since, _)| since);
-        self.failing = Some((since, why));
-        now.duration_since(since)
+    /// A put or a commit failed, for want of room in the store or for another reason.
+    pub(crate) fn upload_failed(&mut self, why: String, is_full: bool, now: Instant) -> Failed {
+        let before = self.failing.take();
+        let since = before.as_ref().map_or(now, |before| before.since);
+        let full = match is_full {
+            true => Some(now),
+            false => before.and_then(|before| before.full),
+        };
+        self.failing = Some(Failing { since, full, why });
+        Failed {
+            all: now.duration_since(since),
+            since_full: now.duration_since(full.unwrap_or(since)),
+        }
     }
 
     /// An object is uploaded and committed; for how long none was.
     pub(crate) fn upload_succeeded(&mut self, now: Instant) -> Option<Duration> {
-        let (since, _) = self.failing.take()?;
-        Some(now.duration_since(since))
+        let failing = self.failing.take()?;
+        Some(now.duration_since(failing.since))
     }
 
     /// Requests that wait for room.
@@ -71,8 +99,8 @@ impl HeldBack {
 
     /// Since when no upload succeeds, and why the last one did not.
     pub(crate) fn failing(&self) -> Option<(Instant, &str)> {
-        let (since, why) = self.failing.as_ref()?;
-        Some((*since, why))
+        let failing = self.failing.as_ref()?;
+        Some((failing.since, &failing.why))
     }
 }
 
@@ -113,11 +141,18 @@ mod tests {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
         assert_eq!(held.upload_succeeded(at(0)), None);
-        assert_eq!(held.upload_failed("away".to_owned(), at(1)), Duration::ZERO);
-        let failing = held.upload_failed("full".to_owned(), at(30));
-        assert_eq!(failing, Duration::from_secs(29));
-        assert_eq!(held.failing(), Some((at(1), "full")));
+        let mut fail = |why: &str, is_full, seconds| {
+            let failed = held.upload_failed(why.to_owned(), is_full, at(seconds));
+            (failed.all.as_secs(), failed.since_full.as_secs())
+        };
+        assert_eq!(fail("away", false, 1), (0, 0));
+        assert_eq!(fail("away", false, 11), (10, 10));
+        assert_eq!(fail("full", true, 30), (29, 0));
+        assert_eq!(fail("away", false, 40), (39, 10), "it was full lately");
+        assert_eq!(held.failing(), Some((at(1), "away")));
         assert_eq!(held.upload_succeeded(at(61)), Some(Duration::from_secs(60)));
         assert_eq!(held.upload_succeeded(at(62)), None);
+        let failed = held.upload_failed("away".to_owned(), false, at(70));
+        assert_eq!(failed.since_full, Duration::ZERO, "another outage");
     }
 }

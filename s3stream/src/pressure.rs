@@ -6,6 +6,7 @@ use std::sync::{MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use highwater_object_storage::StorageError;
 use highwater_runtime::reasons;
 use highwater_types::ByteSize;
 use highwater_wal::{Room, Share, WalError};
@@ -13,7 +14,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout};
 
 use crate::backlog::Backlog;
-use crate::held_back::HeldBack;
+use crate::held_back::{Failed, HeldBack};
 use crate::store::Shared;
 use crate::{AppendPermit, StreamError};
 
@@ -188,17 +189,18 @@ impl Shared {
     }
 
     /// A put or a commit failed and is tried again: said once for each outage. Answers for how long all have failed.
-    pub(crate) fn upload_failed(&self, error: &StreamError) -> Duration {
+    pub(crate) fn upload_failed(&self, error: &StreamError) -> Failed {
+        let is_full = matches!(error, StreamError::Storage(StorageError::Full { .. }));
         let error = reasons(error);
-        let failing = self
+        let failed = self
             .held_back()
-            .upload_failed(error.clone(), Instant::now());
-        if failing.is_zero() {
+            .upload_failed(error.clone(), is_full, Instant::now());
+        if failed.all.is_zero() {
             tracing::warn!(error, "uploads fail, they are tried again");
         } else {
             tracing::debug!(error, "uploads fail, they are tried again");
         }
-        failing
+        failed
     }
 
     /// An object is uploaded and committed.

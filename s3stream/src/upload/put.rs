@@ -86,15 +86,13 @@ async fn commit(
     Ok(())
 }
 
-/// Waits before the same again; a start that has waited for long ends with the reason. On a full store it waits for what is
-/// condemned to be deleted too, which is after its grace.
+/// Waits before the same again; a start that has waited for long ends with the reason. While the store is full the start
+/// waits for what is condemned to be deleted too, which is after its grace; other failures in between do not end that.
 async fn rest(shared: &Shared, error: StreamError) -> Result<(), StreamError> {
-    let failing = shared.upload_failed(&error);
-    let deletions = match &error {
-        StreamError::Storage(StorageError::Full { .. }) => shared.config.grace.saturating_mul(2),
-        _ => Duration::ZERO,
-    };
-    if shared.is_recovering() && failing >= PATIENCE.saturating_add(deletions) {
+    let failed = shared.upload_failed(&error);
+    let deletions = shared.config.grace.saturating_mul(2);
+    let is_long = failed.since_full >= PATIENCE || failed.all >= PATIENCE.saturating_add(deletions);
+    if shared.is_recovering() && is_long {
         return Err(error);
     }
     tokio::time::sleep(REST).await;

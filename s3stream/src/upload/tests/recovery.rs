@@ -83,6 +83,41 @@ async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute()
     assert!((MINUTE * 3..MINUTE * 4).contains(&time), "{time:?}");
 }
 
+// D3: what a full store is waited for does not depend on which failure happens to be the last
+#[tokio::test(start_paused = true)]
+async fn a_start_waits_for_a_full_store_through_other_failures() {
+    let node = Streams::new(&SHORT_GRACE);
+    node.store.is_full.store(true, Ordering::SeqCst);
+    let is_away = |away| node.store.is_away.store(away, Ordering::SeqCst);
+    let fails_otherwise = async {
+        for _ in 0..3 {
+            tokio::time::sleep(MINUTE / 2).await;
+            is_away(true);
+            tokio::time::sleep(MINUTE / 6).await;
+            is_away(false);
+        }
+        node.store.is_full.store(false, Ordering::SeqCst);
+    };
+    let ((recovered, time), ()) = tokio::join!(recover(&node), fails_otherwise);
+    assert_eq!(recovered.expect("recovers"), 3);
+    assert!(time >= MINUTE * 2, "{time:?}");
+
+    // and one that was full is not waited for longer than any other once it fails otherwise
+    let node = Streams::new(&SHORT_GRACE);
+    node.store.is_full.store(true, Ordering::SeqCst);
+    let fails_otherwise = async {
+        tokio::time::sleep(MINUTE / 2).await;
+        node.store.is_away.store(true, Ordering::SeqCst);
+    };
+    let ((recovered, time), ()) = tokio::join!(recover(&node), fails_otherwise);
+    let refused = matches!(
+        &recovered,
+        Err(StreamError::Storage(StorageError::Failed { .. }))
+    );
+    assert!(refused, "{recovered:?}");
+    assert!((MINUTE..MINUTE * 2).contains(&time), "{time:?}");
+}
+
 // G1, D3: nothing else would make room for what a start recovers
 #[tokio::test(start_paused = true)]
 async fn a_start_on_a_full_store_deletes_what_is_condemned_and_goes_on() {
