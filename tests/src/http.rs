@@ -9,12 +9,21 @@ use tokio::net::TcpStream;
 /// # Errors
 /// When it does not.
 pub async fn http_get(address: &str, path: &str) -> Result<(u16, String)> {
+    let answer = http_get_whole(address, path).await?;
+    let status = answer.split(' ').nth(1).context("a status")?.parse()?;
+    let body = answer.split_once("\r\n\r\n").context("a body")?.1;
+    Ok((status, body.to_owned()))
+}
+
+/// All that a server answers with: the status line, the headers and the body.
+///
+/// # Errors
+/// When it does not.
+pub async fn http_get_whole(address: &str, path: &str) -> Result<String> {
     let mut socket = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await?;
-    let status = answer.split(' ').nth(1).context("a status")?.parse()?;
-    let body = answer.split_once("\r\n\r\n").context("a body")?.1;
-    Ok((status, body.to_owned()))
+    Ok(answer)
 }

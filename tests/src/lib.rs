@@ -8,6 +8,6 @@ mod odd;
 
 pub use client::{Client, produce_request};
 pub use directory::{copy_directory, files_below};
-pub use http::http_get;
+pub use http::{http_get, http_get_whole};
 pub use node::TestNode;
 pub use odd::{Outcome, ask_oddly, wants_answer};

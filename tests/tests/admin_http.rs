@@ -16,7 +16,7 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::records::BatchBuilder;
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{Client, TestNode, http_get as get, produce_request};
+use highwater_tests::{Client, TestNode, http_get as get, http_get_whole, produce_request};
 use tempfile::TempDir;
 
 fn batch() -> Result<Bytes> {
@@ -391,6 +391,11 @@ async fn health_is_served_and_every_metric_is_described_and_changes() -> Result<
         "{text}"
     );
     assert_eq!(get(&admin.address, "/nowhere").await?.0, 404);
+    for path in ["/metrics", "/metrics/detail"] {
+        let answer = http_get_whole(&admin.address, path).await?;
+        let is_typed = answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8");
+        assert!(is_typed, "{path}: {}", &answer[..answer.len().min(300)]);
+    }
     // nothing was uploaded yet: what has not happened is a zero, not a gap
     let text = admin.metrics().await?;
     for outcome in ["ok", "failed"] {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -19,6 +20,10 @@ use crate::starting::Phase;
 
 /// How often recorded values are folded into what is rendered: between, each takes memory.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Prometheus' text format, which a scraper knows by its version.
+const METRICS_TYPE: [(axum::http::HeaderName, &str); 1] =
+    [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
 
 /// What is served, from before the storage is opened on.
 #[derive(Clone)]
@@ -90,11 +95,14 @@ pub(crate) async fn serve(
         )
         .route(
             "/metrics",
-            get(|State(admin): State<Admin>| async move { admin.metrics().await }),
+            get(|State(admin): State<Admin>| async move { (METRICS_TYPE, admin.metrics().await) }),
         )
         .route(
             "/metrics/detail",
-            get(|State(admin): State<Admin>| async move { admin.detail().await }),
+            get(|State(admin): State<Admin>| async move {
+                let (status, text) = admin.detail().await;
+                (status, METRICS_TYPE, text)
+            }),
         )
         .with_state(admin);
     tokio::select! {
