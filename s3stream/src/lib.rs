@@ -172,7 +172,8 @@ pub trait Stream: Debug + Send + Sync + 'static {
     /// State that was last touched before a time is of no use any more, which leaves about so many bytes of a checkpoint:
     /// the next one is without it (F5).
     fn forget_state(&self, before: Timestamp, left_bytes: usize);
-    /// The rolls, oldest first; the last is the active one. Empty for an empty stream.
+    /// The rolls, oldest first; the last is the active one, which is there and whole even where all of it is deleted, until
+    /// the stream rolls or is opened anew. Others go with their last record.
     fn rolls(&self) -> Vec<Roll>;
     /// Its bounds.
     fn bounds(&self) -> StreamBounds;

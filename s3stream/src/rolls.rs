@@ -45,6 +45,13 @@ pub(crate) fn extend(rolls: &mut Vec<Roll>, part: &RollPart, end: StreamOffset) 
     }
 }
 
+/// Forgets those below the start, but not the last: it is the active one.
+pub(crate) fn forget(rolls: &mut Vec<Roll>, start: StreamOffset) {
+    let closed = rolls.split_last().map_or(&[][..], |(_, closed)| closed);
+    let gone = closed.iter().take_while(|roll| roll.end <= start).count();
+    rolls.drain(..gone);
+}
+
 /// The rolls that claims tell of, those below the start left out.
 pub(crate) fn of_claims(claims: &[Claim], start: StreamOffset) -> Vec<Roll> {
     let mut rolls: Vec<Roll> = Vec::new();
@@ -141,6 +148,30 @@ mod tests {
         ];
         let expected = [(0, 30, 3000, 300), (30, 40, 1000, 50), (40, 50, 1000, 40)];
         assert_eq!(seen(&of_claims(&claims, 0)), expected);
+    }
+
+    #[test]
+    fn of_what_is_deleted_the_last_roll_stays_whole_until_the_next_begins() {
+        let mut rolls = Vec::new();
+        for next in [
+            part(0, 100, true),
+            part(10, 300, true),
+            part(20, 200, false),
+        ] {
+            extend(&mut rolls, &next, next.base + 10);
+        }
+        forget(&mut rolls, 9);
+        assert_eq!(rolls.len(), 2, "one record of the first is left");
+        forget(&mut rolls, 30);
+        assert_eq!(seen(&rolls), [(10, 30, 2000, 300)]);
+        extend(&mut rolls, &part(30, 50, false), 40);
+        forget(&mut rolls, 30);
+        assert_eq!(seen(&rolls), [(10, 40, 3000, 300)]);
+        forget(&mut rolls, 40);
+        extend(&mut rolls, &part(40, 60, true), 50);
+        forget(&mut rolls, 40);
+        assert_eq!(seen(&rolls), [(40, 50, 1000, 60)]);
+        forget(&mut Vec::new(), 5);
     }
 
     // U3: the claim after a repeat begins at the committed end, its object does not

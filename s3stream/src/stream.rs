@@ -72,7 +72,7 @@ impl ObjectStream {
         let mut state = self.lock();
         if start > state.bounds.start {
             state.bounds.start = start;
-            state.rolls.retain(|roll| roll.end > start);
+            rolls::forget(&mut state.rolls, start);
             self.bounds.send_replace(state.bounds);
         }
     }
@@ -101,6 +101,7 @@ impl State {
         };
         let part = RollPart::of_batch(&entry, batch.append_time, batch.roll);
         rolls::extend(&mut self.rolls, &part, next);
+        rolls::forget(&mut self.rolls, self.bounds.start);
         self.bounds.confirmed = next;
         self.cache.push(Cached {
             base: batch.base,

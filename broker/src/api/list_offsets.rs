@@ -2,8 +2,8 @@
 //! Source: schema/list_offsets_request.kmsg; KIP-79, KIP-207, KIP-320, KIP-734, KIP-405, KIP-1005, KIP-1023.
 //! Behaviour: KAFKA-BEHAVIOUR 21. The whole log is local in Kafka's sense: there is no tiered part.
 //! Deviations from Apache Kafka: where the batch of the largest timestamp was deleted, -3 answers that record as long as its
-//! roll is the active one and the partition is not opened anew, then the largest of what is left; Kafka answers it as long as
-//! its segment's file is there.
+//! roll is the active one, retention has not given that up and the partition is not opened anew, then the largest of what is
+//! left; Kafka answers it as long as its segment's file is there.
 
 use std::collections::BTreeSet;
 

@@ -21,7 +21,7 @@ const END: Gauge = Gauge {
 };
 const BYTES: Gauge = Gauge {
     name: "highwater_topic_partition_log_bytes",
-    help: "Bytes of a partition's record batches; a segment that begins below the log start counts whole.",
+    help: "Bytes of a partition's record batches; a segment counts whole while a record of it is left, the active one until retention gives it up.",
 };
 const COMMITTED: Gauge = Gauge {
     name: "highwater_group_committed_offset",

@@ -3,6 +3,7 @@
 // numbers of clients: what cannot overflow says so (CONVENTIONS, Errors)
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod active;
 mod config;
 mod error;
 mod find;

@@ -13,10 +13,10 @@ use highwater_s3stream::{
 use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
 use tokio::sync::watch;
 
+use crate::active::Active;
 use crate::find::{decoded_bytes_max, decoding_bytes, find_record};
 use crate::producer_state::{ProducerBatch, ProducerState};
 use crate::producers::{Forgotten, Producers};
-use crate::rolls::{rolls_before, start_after_retention};
 use crate::validate::{Check, Origin, ValidatedBatch};
 use crate::{AppendError, LogConfig, LogContext, ReadError};
 
@@ -100,11 +100,7 @@ struct State {
     producers: Producers,
     /// Receipts of batches that may not be durable yet, by first offset: a repeat waits for its original.
     pending: BTreeMap<StreamOffset, AppendReceipt>,
-    /// The roll that is appended to; none begins anew with the next batch.
-    roll: Option<Roll>,
-    /// The first record with the largest timestamp of what was appended to the active roll since the log was opened, whether
-    /// it is there or deleted.
-    largest: Option<FoundOffset>,
+    active: Active,
 }
 
 impl PartitionLog {
@@ -128,8 +124,7 @@ impl PartitionLog {
         let state = State {
             producers: Producers::new(known, context.producers),
             pending: BTreeMap::new(),
-            roll: opened.rolls.last().copied(),
-            largest: None,
+            active: Active::opened(&opened.rolls),
         };
         let log = Self {
             stream: opened.stream,
@@ -155,10 +150,13 @@ impl PartitionLog {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Bytes of its batches, with those of a roll that begins below its start.
+    /// Bytes of its batches, with what is deleted of a roll that is not all deleted, or is the active one.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.stream.rolls().iter().map(|roll| roll.bytes).sum()
+        let state = self.lock();
+        let rolls = self.stream.rolls();
+        let counted = state.active.counted(rolls, self.stream.bounds().start);
+        counted.iter().map(|roll| roll.bytes).sum()
     }
 
     /// Changes the settings.
@@ -244,6 +242,7 @@ impl PartitionLog {
             first_append: now,
             last_append: now,
         };
+        let largest = self.appends(base.saturating_add(max_timestamp_at.into()), max_timestamp);
         let stored = StreamBatch {
             count,
             max_timestamp,
@@ -254,11 +253,11 @@ impl PartitionLog {
                 .as_ref()
                 .map(ProducerBatch::encode)
                 .unwrap_or_default(),
-            roll: state.rolls_before(next, &config, self.seed),
+            roll: state
+                .active
+                .appended(next, largest, bounds, &config, self.seed),
             append_time: now,
         };
-        let largest_at = base.saturating_add(max_timestamp_at.into());
-        state.appended(&stored, largest_at, self.leader_epoch);
         let receipt = self.stream.append(permit, base, &stored);
         if let Some(producer) = &producer {
             let range = base..next.end;
@@ -270,6 +269,15 @@ impl PartitionLog {
             state.pending.insert(base, receipt.clone());
         }
         Ok(done(base, Some(receipt)))
+    }
+
+    /// A record of this leadership.
+    fn appends(&self, offset: StreamOffset, timestamp: Timestamp) -> FoundOffset {
+        FoundOffset {
+            offset,
+            timestamp,
+            leader_epoch: Some(self.leader_epoch),
+        }
     }
 
     /// The bounds now.
@@ -380,30 +388,40 @@ impl PartitionLog {
             }),
             OffsetQuery::Earliest | OffsetQuery::EarliestLocal => Ok(at(bounds.start)),
             OffsetQuery::LatestTiered | OffsetQuery::EarliestPendingUpload => Ok(none),
-            OffsetQuery::MaxTimestamp => {
-                let largest = self
-                    .stream
-                    .max_timestamp()
-                    .await
-                    .map_err(ReadError::Stream)?;
-                // as in Kafka, also where the record is below the start and its batch, or the active roll, is not
-                let deleted = self.lock().largest;
-                let deleted = deleted.filter(|deleted| deleted.offset < bounds.start);
-                let left = largest.map_or(-1, |(timestamp, _)| timestamp);
-                if let Some(deleted) = deleted.filter(|deleted| deleted.timestamp >= left) {
-                    return Ok(deleted);
-                }
-                let Some((largest, batch)) = largest else {
-                    return Ok(none);
-                };
-                let (found, _) = self.first_record(batch, batch, largest).await?;
-                Ok(found.unwrap_or(none))
-            }
+            OffsetQuery::MaxTimestamp => Ok(self.largest().await?.unwrap_or(none)),
             OffsetQuery::AtTime(time) => {
                 let found = self.first_at(bounds.start, time).await?;
                 Ok(found.unwrap_or(none))
             }
         }
+    }
+
+    /// The first record of the largest timestamp: as in Kafka also where it is deleted and its roll, the active one, is not.
+    async fn largest(&self) -> Result<Option<FoundOffset>, ReadError> {
+        loop {
+            let start = {
+                let state = self.lock();
+                let bounds = self.stream.bounds();
+                if let Some(deleted) = state.active.deleted_largest(bounds) {
+                    return Ok(Some(deleted));
+                }
+                bounds.start
+            };
+            let found = self.largest_left().await;
+            // else what was looked at may have been deleted meanwhile
+            if self.stream.bounds().start == start {
+                return found;
+            }
+        }
+    }
+
+    async fn largest_left(&self) -> Result<Option<FoundOffset>, ReadError> {
+        let largest = self.stream.max_timestamp().await;
+        let Some((largest, batch)) = largest.map_err(ReadError::Stream)? else {
+            return Ok(None);
+        };
+        let (found, _) = self.first_record(batch, batch, largest).await?;
+        Ok(found)
     }
 
     /// The first record from `from` on whose timestamp reaches `time`.
@@ -529,47 +547,18 @@ impl PartitionLog {
         if !config.delete {
             return Ok(());
         }
-        let start = start_after_retention(&self.stream.rolls(), &config, now);
-        let bounds = self.stream.bounds();
-        let Some(start) = start.map(|start| start.min(bounds.confirmed)) else {
-            return Ok(());
-        };
-        if start > bounds.start {
-            self.stream.trim(start).await?;
+        let (start, to) = {
             let mut state = self.lock();
-            if self.stream.bounds().next <= start {
-                // all of the active roll is gone
-                state.roll = None;
-                state.largest = None;
-            }
+            let (rolls, bounds) = (self.stream.rolls(), self.stream.bounds());
+            (
+                bounds.start,
+                state.active.retain(rolls, bounds, &config, now),
+            )
+        };
+        if let Some(to) = to.filter(|to| *to > start) {
+            self.stream.trim(to).await?;
         }
         Ok(())
-    }
-}
-
-impl State {
-    /// Whether the log rolls before a batch, given as the roll that it would be (F6); the active roll takes it in.
-    fn rolls_before(&mut self, next: Roll, config: &LogConfig, seed: u64) -> bool {
-        let begins = rolls_before(self.roll.as_ref(), &next, config, seed);
-        match &mut self.roll {
-            Some(active) if !begins => active.bytes = active.bytes.saturating_add(next.bytes),
-            roll => *roll = Some(next),
-        }
-        begins
-    }
-
-    /// A batch is appended, the first record of whose largest timestamp is at an offset.
-    fn appended(&mut self, batch: &StreamBatch, largest_at: StreamOffset, epoch: LeaderEpoch) {
-        let known = self.largest.filter(|_| !batch.roll);
-        let is_less = |known: FoundOffset| known.timestamp < batch.max_timestamp;
-        self.largest = match known.is_none_or(is_less) {
-            true => Some(FoundOffset {
-                offset: largest_at,
-                timestamp: batch.max_timestamp,
-                leader_epoch: Some(epoch),
-            }),
-            false => known,
-        };
     }
 }
 

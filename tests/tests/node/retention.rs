@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use highwater_broker::node::Machine;
-use highwater_protocol::messages::ListOffsetsRequest;
 use highwater_protocol::records::BatchBuilder;
 use highwater_tests::{Client, TestNode, files_below};
 use tempfile::TempDir;
 
 use super::T0;
+use super::admin::delete_records;
 
 const SETTINGS: &[(&str, &str)] = &[
     ("highwater.upload.interval.ms", "50"),
@@ -39,10 +39,17 @@ fn bucket(node: &TestNode) -> PathBuf {
 }
 
 async fn earliest(client: &mut Client) -> Result<i64> {
-    let mut request: ListOffsetsRequest = super::offsets::latest("t");
-    request.topics[0].partitions[0].timestamp = -2;
-    let answer = client.send(&request, 10).await?;
-    Ok(answer.topics[0].partitions[0].offset)
+    Ok(look(client, "t", -2).await?.0)
+}
+
+/// What ListOffsets answers: offset and timestamp.
+async fn look(client: &mut Client, topic: &str, timestamp: i64) -> Result<(i64, i64)> {
+    let answer = client
+        .send(&super::offsets::at(topic, timestamp), 10)
+        .await?;
+    let found = &answer.topics[0].partitions[0];
+    anyhow::ensure!(found.error_code == 0, "{found:?}");
+    Ok((found.offset, found.timestamp))
 }
 
 /// Produces batches of a megabyte, each into an object of its own.
@@ -181,4 +188,59 @@ async fn records_without_a_time_expire_by_when_they_were_appended() -> Result<()
     assert_eq!(earliest(&mut client).await?, 0);
     super::compression::alter(&mut client, "t", "retention.ms", "1").await?;
     wait_for(async || Ok(earliest(&mut client).await? == 3)).await
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+async fn put(client: &mut Client, topic: &str, time: i64) -> Result<()> {
+    let mut batch = BatchBuilder::default();
+    batch.push(time, None, Some(b"value"));
+    let answer = client.produce(topic, 0, batch.build()?).await?;
+    anyhow::ensure!(answer.error_code == 0, "{answer:?}");
+    Ok(())
+}
+
+/// Waits until retention has looked at all logs: a record that comes when it looked at one topic goes when it looks again.
+async fn wait_for_retention(client: &mut Client) -> Result<()> {
+    for _ in 0..2 {
+        put(client, "gone", now_ms() - DAY_MS).await?;
+        let (end, _) = look(client, "gone", -1).await?;
+        wait_for(async || Ok(look(client, "gone", -2).await?.0 == end)).await?;
+    }
+    Ok(())
+}
+
+// as Apache Kafka 4.4 answers, whose active segment stays, deleted or not, until retention rolls it and lets it go
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_all_deleted_goes_as_its_segment_would_and_hides_nothing_then() -> Result<()> {
+    let node = start(TempDir::new()?).await?;
+    node.create_topic("t", 1, &[("retention.ms", "600000")])
+        .await?;
+    node.create_topic("gone", 1, &[("retention.ms", "1")])
+        .await?;
+    let mut client = node.client().await?;
+    let now = now_ms();
+    let old = now - DAY_MS;
+    for time in [now - 2, now, now - 1] {
+        put(&mut client, "t", time).await?;
+    }
+    delete_records(&mut client, "t", 3).await?;
+    put(&mut client, "t", old).await?;
+    wait_for_retention(&mut client).await?;
+    assert_eq!(look(&mut client, "t", -3).await?, (1, now));
+    assert_eq!(earliest(&mut client).await?, 3, "the older one stays too");
+    delete_records(&mut client, "t", 4).await?;
+    wait_for_retention(&mut client).await?;
+    assert_eq!(look(&mut client, "t", -3).await?, (1, now));
+    super::compression::alter(&mut client, "t", "retention.ms", "1").await?;
+    wait_for(async || Ok(look(&mut client, "t", -3).await? == (-1, -1))).await?;
+    super::compression::alter(&mut client, "t", "retention.ms", "-1").await?;
+    for time in [old + 20, old + 10] {
+        put(&mut client, "t", time).await?;
+        assert_eq!(look(&mut client, "t", -3).await?, (4, old + 20));
+    }
+    let (_node, mut client) = stop_and_start(node).await?;
+    assert_eq!(look(&mut client, "t", -3).await?, (4, old + 20));
+    assert_eq!(earliest(&mut client).await?, 4);
+    Ok(())
 }

@@ -1,0 +1,230 @@
+//! The active roll, as Kafka has its active segment: what is deleted of it counts until it rolls (F6, KAFKA-BEHAVIOUR 21). Pure.
+
+use std::collections::VecDeque;
+
+use highwater_s3stream::{Roll, StreamBounds};
+use highwater_types::StreamOffset;
+
+use crate::rolls::{rolls_before, start_after_retention};
+use crate::{FoundOffset, LogConfig};
+
+/// The roll that is appended to; without one, the next batch begins one.
+#[derive(Debug, Default)]
+pub(crate) struct Active {
+    roll: Option<Roll>,
+    /// Each first record of a timestamp that was the largest yet, of what was appended to the roll since the log was opened:
+    /// of those that are durable only the last.
+    largest: VecDeque<FoundOffset>,
+}
+
+impl Active {
+    pub(crate) fn opened(rolls: &[Roll]) -> Self {
+        Self {
+            roll: rolls.last().copied(),
+            largest: VecDeque::new(),
+        }
+    }
+
+    /// Takes in a batch, given as the roll that it would be; answers whether the log rolls before it.
+    pub(crate) fn appended(
+        &mut self,
+        next: Roll,
+        largest: FoundOffset,
+        bounds: StreamBounds,
+        config: &LogConfig,
+        seed: u64,
+    ) -> bool {
+        let begins = rolls_before(self.roll.as_ref(), &next, config, seed);
+        match &mut self.roll {
+            Some(active) if !begins => active.bytes = active.bytes.saturating_add(next.bytes),
+            roll => {
+                *roll = Some(next);
+                self.largest.clear();
+            }
+        }
+        let is_durable = |found: &FoundOffset| found.offset < bounds.confirmed;
+        while self.largest.get(1).is_some_and(is_durable) {
+            self.largest.pop_front();
+        }
+        let known = self.largest.back();
+        if known.is_none_or(|known| known.timestamp < largest.timestamp) {
+            self.largest.push_back(largest);
+        }
+        begins
+    }
+
+    /// The first record of the largest timestamp, where it is deleted: then nothing that is left has a larger one.
+    pub(crate) fn deleted_largest(&self, bounds: StreamBounds) -> Option<FoundOffset> {
+        let mut newest_first = self.largest.iter().rev();
+        let durable = newest_first.find(|found| found.offset < bounds.confirmed);
+        durable.filter(|found| found.offset < bounds.start).copied()
+    }
+
+    /// Those of a stream's rolls that count: of what is all deleted only the active one.
+    pub(crate) fn counted(&self, mut rolls: Vec<Roll>, start: StreamOffset) -> Vec<Roll> {
+        let below = self.roll.map_or(start, |active| start.min(active.base));
+        rolls.retain(|roll| roll.end > below);
+        rolls
+    }
+
+    /// Where the log starts after retention. If that gives up all of the roll, the log rolls before the next batch, which may
+    /// come before the rest is removed.
+    pub(crate) fn retain(
+        &mut self,
+        rolls: Vec<Roll>,
+        bounds: StreamBounds,
+        config: &LogConfig,
+        now: i64,
+    ) -> Option<StreamOffset> {
+        let rolls = self.counted(rolls, bounds.start);
+        let start = start_after_retention(&rolls, config, now)?;
+        if start >= bounds.next {
+            *self = Self::default();
+        }
+        Some(start.min(bounds.confirmed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_types::{LeaderEpoch, Timestamp};
+
+    use super::*;
+
+    const DAY: i64 = 86_400_000;
+
+    /// One record of a time, and the log's bounds before it: all that is below `confirmed` is durable.
+    fn append(
+        active: &mut Active,
+        base: StreamOffset,
+        timestamp: Timestamp,
+        confirmed: StreamOffset,
+    ) -> bool {
+        let bounds = StreamBounds {
+            start: 0,
+            confirmed,
+            next: base,
+        };
+        let found = FoundOffset {
+            offset: base,
+            timestamp,
+            leader_epoch: Some(LeaderEpoch(1)),
+        };
+        active.appended(roll(base, timestamp), found, bounds, &config(), 1)
+    }
+
+    fn roll(base: StreamOffset, timestamp: Timestamp) -> Roll {
+        Roll {
+            base,
+            end: base + 1,
+            bytes: 400,
+            max_timestamp: timestamp,
+            first_timestamp: timestamp,
+            first_append: timestamp,
+            last_append: timestamp,
+        }
+    }
+
+    fn config() -> LogConfig {
+        LogConfig {
+            segment_bytes: 1000,
+            segment_ms: DAY,
+            retention_ms: 1000,
+            ..LogConfig::default()
+        }
+    }
+
+    /// All that is appended is durable.
+    fn bounds(start: StreamOffset, end: StreamOffset) -> StreamBounds {
+        StreamBounds {
+            start,
+            confirmed: end,
+            next: end,
+        }
+    }
+
+    fn deleted(active: &Active, bounds: StreamBounds) -> Option<(StreamOffset, Timestamp)> {
+        let found = active.deleted_largest(bounds);
+        found.map(|found| (found.offset, found.timestamp))
+    }
+
+    /// Two records of a roll, both deleted; and the roll as the stream has it.
+    fn all_deleted() -> (Active, Vec<Roll>) {
+        let mut active = Active::default();
+        assert!(append(&mut active, 0, 5000, 0), "the first of all");
+        assert!(!append(&mut active, 1, 3000, 1));
+        let whole = Roll {
+            end: 2,
+            bytes: 800,
+            ..roll(0, 5000)
+        };
+        (active, vec![whole])
+    }
+
+    #[test]
+    fn what_is_deleted_is_told_until_retention_gives_up_the_roll() {
+        let (mut active, rolls) = all_deleted();
+        assert_eq!(deleted(&active, bounds(0, 2)), None, "it is there");
+        assert_eq!(deleted(&active, bounds(2, 2)), Some((0, 5000)));
+        let mut retain = |now| active.retain(rolls.clone(), bounds(2, 2), &config(), now);
+        assert_eq!(retain(6000), None);
+        assert_eq!(retain(6001), Some(2));
+        assert_eq!(deleted(&active, bounds(2, 2)), None);
+        assert_eq!(active.counted(rolls, 2), [], "it counts no more");
+        assert!(append(&mut active, 2, 100, 2), "another roll begins");
+        assert_eq!(deleted(&active, bounds(2, 3)), None);
+        assert_eq!(deleted(&active, bounds(3, 3)), Some((2, 100)));
+    }
+
+    #[test]
+    fn a_later_record_of_an_older_time_stays_with_what_is_deleted_before_it() {
+        let (mut active, mut rolls) = all_deleted();
+        rolls[0].end = 3;
+        assert!(append(&mut active, 2, 100, 2), "1200 bytes are too many");
+        let (mut active, _) = all_deleted();
+        active.roll.as_mut().expect("is there").bytes = 500;
+        assert!(!append(&mut active, 2, 100, 2));
+        assert_eq!(deleted(&active, bounds(2, 3)), Some((0, 5000)));
+        let mut retain = |now| active.retain(rolls.clone(), bounds(2, 3), &config(), now);
+        assert_eq!((retain(6000), retain(6001)), (None, Some(3)));
+        assert_eq!(deleted(&active, bounds(2, 3)), None);
+    }
+
+    #[test]
+    fn a_roll_of_which_not_all_is_durable_goes_on() {
+        let (mut active, rolls) = all_deleted();
+        let not_durable = StreamBounds {
+            next: 3,
+            ..bounds(1, 2)
+        };
+        let start = active.retain(rolls.clone(), not_durable, &config(), 9000);
+        assert_eq!(start, Some(2));
+        assert_eq!(active.counted(rolls, 2).len(), 1);
+        assert_eq!(deleted(&active, bounds(2, 3)), Some((0, 5000)));
+    }
+
+    #[test]
+    fn what_is_not_durable_yet_hides_nothing() {
+        let mut active = Active::default();
+        for (at, timestamp) in [(0, 10), (1, 30), (2, 20), (3, 40), (4, 40), (5, 50)] {
+            append(&mut active, at, timestamp, at.min(1));
+            active.roll.as_mut().expect("is there").bytes = 0;
+        }
+        for (confirmed, expected) in [(1, 0), (2, 1), (3, 1), (4, 3), (5, 3), (6, 5)] {
+            let told = deleted(&active, bounds(confirmed, confirmed));
+            assert_eq!(told.map(|told| told.0), Some(expected), "{confirmed}");
+        }
+        append(&mut active, 6, 45, 6);
+        assert_eq!(active.largest.len(), 1, "of durable ones the last is kept");
+    }
+
+    #[test]
+    fn a_roll_that_begins_does_not_count_what_is_deleted_before_it() {
+        let (mut active, mut rolls) = all_deleted();
+        assert!(append(&mut active, 2, 100, 2));
+        assert_eq!(active.counted(rolls.clone(), 2), []);
+        assert_eq!(active.counted(rolls.clone(), 1).len(), 1);
+        rolls.push(roll(2, 100));
+        assert_eq!(active.counted(rolls, 3), [roll(2, 100)]);
+    }
+}
