@@ -23,6 +23,7 @@ mod error;
 mod folding;
 mod held_back;
 pub mod metrics;
+mod opening;
 mod pressure;
 mod read;
 mod rolls;
@@ -108,6 +109,8 @@ pub struct OpenStream {
     pub epoch: LeaderEpoch,
     /// Topic id and partition, for objects that describe themselves (I10); opaque.
     pub label: Bytes,
+    /// Whether clients of other streams wait for it: it is opened before others, and none of them holds it up (F4).
+    pub is_urgent: bool,
 }
 
 /// An open stream and what its state is rebuilt from, read from indexes only (F4).
@@ -131,8 +134,9 @@ pub type Opened = (usize, Result<OpenedStream, StreamError>);
 /// The streams of a node.
 #[async_trait]
 pub trait StreamStore: Debug + Send + Sync + 'static {
-    /// Opens streams, many in one metadata command, and reads as many together as there are slots: each is answered when
-    /// it is open, by its place among those asked, and waits for no other. No two openings of a stream may overlap.
+    /// Opens streams, many in one metadata command: each is answered when it is open, by its place among those asked. As
+    /// many are under way together as there are slots, and those that wait for what the store does not answer (F4). No two
+    /// openings of a stream may overlap.
     fn open(&self, streams: Vec<OpenStream>, slots: &Arc<Semaphore>) -> BoxStream<'static, Opened>;
     /// Room for a whole request (M1): see [`highwater_wal::WriteAheadLog::reserve`].
     async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, StreamError>;

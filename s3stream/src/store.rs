@@ -1,38 +1,32 @@
 //! The streams of a node over one WAL and one object store.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
-use highwater_object_format::StreamDirectory;
-use highwater_object_storage::{ObjectStorage, layout};
+use highwater_object_storage::ObjectStorage;
 use highwater_runtime::{ByteBudget, TaskKind, Tasks};
 use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 use highwater_types::{
-    ClusterId, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, StreamRange, Uuid,
-    WalPosition,
+    ClusterId, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, Uuid, WalPosition,
 };
 use highwater_wal::{ConfirmedBatch, ConfirmedSink, SealedWal, Share, WalError, WriteAheadLog};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::backlog::{Backlog, Durable};
-use crate::folding::Folding;
 use crate::held_back::HeldBack;
 use crate::pressure::UploadStatus;
-use crate::read::{ObjectReader, after_checkpoint};
-use crate::stream::{ObjectStream, State};
+use crate::read::ObjectReader;
+use crate::stream::ObjectStream;
 use crate::{
-    AppendPermit, Claim, DeltaFold, OpenStream, Opened, OpenedStream, RecoveryStatus, StreamBounds,
-    StreamError, StreamMetadata, StreamStore,
+    AppendPermit, DeltaFold, OpenStream, Opened, RecoveryStatus, StreamError, StreamMetadata,
+    StreamStore,
 };
-use crate::{metrics, rolls, upload};
+use crate::{metrics, opening, upload};
 
 /// When and how much is uploaded.
 #[derive(Debug, Clone)]
@@ -157,13 +151,6 @@ impl Shared {
         }
     }
 }
-
-/// Directories that are read together for each stream that is opened.
-const DIRECTORIES_AT_ONCE: usize = 4;
-/// Streams of one command whose opening is under way together, at most: those that wait for their turn hold nothing.
-const OPENED_AT_ONCE: usize = 1024;
-/// How long an opening keeps its slot: one whose reads take longer goes on without it (F4).
-const SLOT_MAX: Duration = Duration::from_secs(1);
 
 /// How long a stop waits for its last upload.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -375,152 +362,12 @@ impl ObjectStreamStore {
         ended?;
         uploaded
     }
-
-    /// The newest checkpoint of a stream and the claim that has it (F4).
-    async fn checkpoint(&self, id: StreamId) -> Result<Option<(Claim, Bytes)>, StreamError> {
-        let shared = &self.shared;
-        let Some(claim) = shared.metadata.checkpoint(id).await? else {
-            return Ok(None);
-        };
-        let Some(object) = claim.object else {
-            return Ok(Some((claim, Bytes::new())));
-        };
-        let part = (id, claim.leader_epoch);
-        let directory = shared.reader.directory(object, part).await?;
-        let missing = || StreamError::Damaged {
-            key: layout::object(object).to_string(),
-            reason: "the checkpoint is missing".to_owned(),
-        };
-        let state = directory.checkpoint.as_ref().ok_or_else(missing)?;
-        // of its own memory: it is kept longer than the directory
-        Ok(Some((claim, Bytes::copy_from_slice(state))))
-    }
-
-    /// Takes streams over for this node, in one command; answers the bounds of each.
-    async fn take(&self, streams: &[OpenStream]) -> Vec<Result<StreamBounds, StreamError>> {
-        let wanted: Vec<_> = streams
-            .iter()
-            .map(|stream| (stream.id, stream.epoch))
-            .collect();
-        match self.shared.metadata.open(&wanted).await {
-            Ok(bounds) => bounds,
-            Err(error) => {
-                let reason = error.to_string();
-                let same = || StreamError::Unavailable {
-                    reason: reason.clone(),
-                };
-                streams.iter().map(|_| Err(same())).collect()
-            }
-        }
-    }
-
-    async fn open_one(
-        &self,
-        asked: &OpenStream,
-        bounds: StreamBounds,
-    ) -> Result<OpenedStream, StreamError> {
-        let shared = &self.shared;
-        let end = bounds.next;
-        let mut folding = Folding::default();
-        let checkpoint = self.checkpoint(asked.id).await?;
-        if let Some((claim, state)) = &checkpoint {
-            let has_records = !claim.part.is_empty();
-            folding.checkpointed(state.clone(), claim.range.end, has_records);
-        }
-        let all = shared.metadata.locate(asked.id, 0..end.max(1), usize::MAX);
-        let claims = all.await?;
-        let rolls = rolls::of_claims(&claims, bounds.start);
-        let from = checkpoint.as_ref().map_or(0, |(claim, _)| claim.range.end);
-        let mut deltas = Vec::new();
-        let mut entries = Vec::new();
-        let directory = |claim: Claim| {
-            let (reader, part) = (shared.reader.clone(), (asked.id, claim.leader_epoch));
-            async move {
-                let directory = match claim.object {
-                    Some(object) => Some(reader.directory(object, part).await?),
-                    None => None,
-                };
-                Ok((claim, directory))
-            }
-        };
-        let directories = futures::stream::iter(after_checkpoint(claims, from)).map(directory);
-        let mut directories = pin!(directories.buffered(DIRECTORIES_AT_ONCE));
-        while let Some(read) = directories.next().await {
-            let (claim, directory): (Claim, Option<Arc<StreamDirectory>>) = read?;
-            let mut fresh = Vec::new();
-            if let Some(directory) = directory {
-                let counts = |range: &StreamRange| range.end > from.max(claim.range.start);
-                let all = directory.deltas.iter();
-                fresh.extend(all.filter(|(range, _)| counts(range)).cloned());
-                entries.extend(directory.entries.iter().map(|(at, body)| crate::Entry {
-                    at: *at,
-                    body: body.clone(),
-                }));
-            }
-            deltas.extend(fresh.iter().cloned());
-            folding.claimed(fresh, claim.range.end);
-        }
-        let state = State {
-            bounds,
-            cache: crate::cache::StreamCache::default(),
-            rolls: rolls.clone(),
-            uploaded: end,
-            folding,
-        };
-        let stream = Arc::new(ObjectStream::new(
-            asked.id,
-            asked.epoch,
-            asked.label.clone(),
-            Arc::clone(shared),
-            state,
-        ));
-        let mut streams = shared
-            .streams
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        streams.insert(asked.id, Arc::clone(&stream));
-        Ok(OpenedStream {
-            stream,
-            checkpoint: checkpoint.map(|(claim, state)| (claim.range.end, state)),
-            deltas,
-            entries,
-            rolls,
-        })
-    }
 }
 
 #[async_trait]
 impl StreamStore for ObjectStreamStore {
     fn open(&self, asked: Vec<OpenStream>, slots: &Arc<Semaphore>) -> BoxStream<'static, Opened> {
-        let (store, slots) = (self.clone(), Arc::clone(slots));
-        let taken = async move {
-            let bounds = store.take(&asked).await;
-            let open_one = move |(at, (stream, bounds)): (usize, (OpenStream, Result<_, _>))| {
-                let (store, slots) = (store.clone(), Arc::clone(&slots));
-                async move {
-                    let opened = async {
-                        let bounds: StreamBounds = bounds?;
-                        let mut opening = pin!(store.open_one(&stream, bounds));
-                        // of a stream that never held anything nothing is read
-                        let slot = match bounds.next {
-                            0 => None,
-                            _ => slots.acquire().await.ok(),
-                        };
-                        if let Ok(opened) = timeout(SLOT_MAX, opening.as_mut()).await {
-                            return opened;
-                        }
-                        drop(slot);
-                        opening.await
-                    };
-                    (at, opened.await)
-                }
-            };
-            let all = asked.into_iter().zip(bounds).enumerate();
-            futures::stream::iter(all)
-                .map(open_one)
-                .buffer_unordered(OPENED_AT_ONCE)
-        };
-        taken.flatten_stream().boxed()
+        opening::open(Arc::clone(&self.shared), asked, Arc::clone(slots))
     }
 
     async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, StreamError> {

@@ -25,19 +25,39 @@ use highwater_types::{
     StreamRange, Timestamp, Uuid, WalPosition,
 };
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 const STREAMS: u64 = 40;
-const SLOTS: usize = 16;
+const SLOTS: usize = 1024;
 const CLAIMS: u64 = 8;
 const REQUEST: Duration = Duration::from_millis(10);
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 
-/// A store whose reads take a while, some of them for ever; it counts those that it is asked for at the same time.
-#[derive(Debug, Default)]
+/// A store whose reads take a while, and of some objects fail after a long one; it counts those that it is asked for, and
+/// how many at the same time.
+#[derive(Debug)]
 struct Slow {
-    stalled: Vec<ObjectKey>,
+    request: Duration,
+    hung: BTreeSet<ObjectKey>,
+    hung_for: Duration,
     inner: MemoryStorage,
+    reads: AtomicUsize,
     now: AtomicUsize,
     most: AtomicUsize,
+}
+
+impl Slow {
+    fn new(hung: impl Iterator<Item = ObjectId>) -> Self {
+        Self {
+            request: REQUEST,
+            hung: hung.map(layout::object).collect(),
+            hung_for: NEVER,
+            inner: MemoryStorage::default(),
+            reads: AtomicUsize::new(0),
+            now: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+        }
+    }
 }
 
 #[async_trait]
@@ -67,13 +87,18 @@ impl ObjectStorage for Slow {
         bytes: u64,
         class: IoClass,
     ) -> Result<(Bytes, u64), StorageError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
-        tokio::time::sleep(REQUEST).await;
-        if self.stalled.contains(key) {
-            std::future::pending::<()>().await;
-        }
+        let is_hung = self.hung.contains(key);
+        tokio::time::sleep(if is_hung { self.hung_for } else { self.request }).await;
         self.now.fetch_sub(1, Ordering::SeqCst);
+        if is_hung {
+            return Err(StorageError::Failed {
+                key: key.to_string(),
+                source: "no answer".into(),
+            });
+        }
         self.inner.get_suffix(key, bytes, class).await
     }
 
@@ -100,13 +125,15 @@ impl StreamMetadata for Known {
         &self,
         streams: &[(StreamId, LeaderEpoch)],
     ) -> Result<Vec<Result<StreamBounds, StreamError>>, StreamError> {
-        let end = StreamOffset::try_from(CLAIMS).expect("few");
-        let bounds = StreamBounds {
-            start: 0,
-            confirmed: end,
-            next: end,
+        let bounds = |(id, _): &(StreamId, LeaderEpoch)| {
+            let end = self.0[id].last().map_or(0, |claim| claim.range.end);
+            Ok(StreamBounds {
+                start: 0,
+                confirmed: end,
+                next: end,
+            })
         };
-        Ok(streams.iter().map(|_| Ok(bounds)).collect())
+        Ok(streams.iter().map(bounds).collect())
     }
 
     async fn commit(&self, _: ObjectCommit) -> Result<Committed, StreamError> {
@@ -172,18 +199,19 @@ impl DeltaFold for NoFold {
     }
 }
 
-fn id_of(stream: u64, at: u64) -> ObjectId {
+type Claims = BTreeMap<StreamId, Vec<Claim>>;
+
+fn id_of(number: u64) -> ObjectId {
     ObjectId {
         node: NodeId(1),
         epoch: NodeEpoch(1),
         kind: ObjectKind::Upload,
-        number: stream * CLAIMS + at,
+        number,
     }
 }
 
-/// An object with one batch of a stream at an offset, whose delta is the offset.
-async fn object(store: &Slow, stream: u64, at: u64) -> Claim {
-    let id = id_of(stream, at);
+/// An object with one batch of some streams at an offset, whose delta is the offset.
+async fn add_object(store: &Slow, id: ObjectId, streams: Range<u64>, at: u64, claims: &mut Claims) {
     let mut writer = ObjectWriter::new(&ObjectHeader {
         cluster: Uuid([1; 16]),
         id,
@@ -192,42 +220,57 @@ async fn object(store: &Slow, stream: u64, at: u64) -> Claim {
         floor: WalPosition::default(),
     });
     let base = StreamOffset::try_from(at).expect("few");
-    writer.begin_stream(StreamId(stream), Bytes::new(), LeaderEpoch(1), base);
-    let batch = BatchEntry {
-        base,
-        count: 1,
-        bytes: 3,
-        max_timestamp: -1,
-    };
-    let delta = Bytes::copy_from_slice(&at.to_be_bytes());
-    writer.push_batch(batch, delta, false, 0, Bytes::from_static(b"abc").into());
-    writer.end_stream(None, Vec::new(), None, Vec::new());
+    for stream in streams.clone() {
+        writer.begin_stream(StreamId(stream), Bytes::new(), LeaderEpoch(1), base);
+        let batch = BatchEntry {
+            base,
+            count: 1,
+            bytes: 3,
+            max_timestamp: -1,
+        };
+        let delta = Bytes::copy_from_slice(&at.to_be_bytes());
+        writer.push_batch(batch, delta, false, 0, Bytes::from_static(b"abc").into());
+        writer.end_stream(None, Vec::new(), None, Vec::new());
+    }
     let written = writer.finish();
     let key = layout::object(id);
     let put = store.put(&key, written.body, PutMode::IfAbsent, IoClass::Upload);
     put.await.expect("puts");
-    Claim {
-        range: base..base + 1,
-        object: Some(id),
-        part: written.parts[0].blocks.clone(),
-        max_timestamp: -1,
-        rolls: Vec::new(),
-        open_from: None,
-        checkpoint_bytes: None,
-        leader_epoch: LeaderEpoch(1),
+    for (stream, part) in streams.zip(&written.parts) {
+        claims.entry(StreamId(stream)).or_default().push(Claim {
+            range: base..base + 1,
+            object: Some(id),
+            part: part.blocks.clone(),
+            max_timestamp: -1,
+            rolls: Vec::new(),
+            open_from: None,
+            checkpoint_bytes: None,
+            leader_epoch: LeaderEpoch(1),
+        });
     }
 }
 
-/// Streams of eight claims each, in a store of them.
-async fn streams_of(storage: &Arc<Slow>) -> (ObjectStreamStore, Vec<OpenStream>) {
-    let mut known = BTreeMap::new();
-    for stream in 0..STREAMS {
-        let mut claims = Vec::new();
-        for at in 0..CLAIMS {
-            claims.push(object(storage, stream, at).await);
+/// Streams with an object for each of their claims.
+async fn of_their_own(storage: &Slow, streams: u64, claims: u64) -> Claims {
+    let mut known = Claims::new();
+    for stream in 0..streams {
+        for at in 0..claims {
+            let id = id_of(stream * claims + at);
+            add_object(storage, id, stream..stream + 1, at, &mut known).await;
         }
-        known.insert(StreamId(stream), claims);
     }
+    known
+}
+
+/// All streams that there are.
+fn streams_of(storage: &Arc<Slow>, known: Claims) -> (ObjectStreamStore, Vec<OpenStream>) {
+    let asked = known.keys().map(|id| OpenStream {
+        id: *id,
+        epoch: LeaderEpoch(1),
+        label: Bytes::new(),
+        is_urgent: false,
+    });
+    let asked = asked.collect();
     let config = Config {
         upload_interval: Duration::from_secs(10),
         upload_bytes: 1 << 20,
@@ -246,21 +289,28 @@ async fn streams_of(storage: &Arc<Slow>) -> (ObjectStreamStore, Vec<OpenStream>)
         nonce: Uuid([2; 16]),
         floor: WalPosition::default(),
     };
-    let asked = (0..STREAMS).map(|id| OpenStream {
-        id: StreamId(id),
-        epoch: LeaderEpoch(1),
-        label: Bytes::new(),
-    });
-    (ObjectStreamStore::new(config, parts), asked.collect())
+    (ObjectStreamStore::new(config, parts), asked)
+}
+
+fn slots() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(SLOTS))
+}
+
+/// How long it takes until the first stream is open.
+async fn first_open(streams: &ObjectStreamStore, asked: Vec<OpenStream>) -> (usize, Duration) {
+    let begin = Instant::now();
+    let (at, opened) = streams.open(asked, &slots()).next().await.expect("some");
+    opened.expect("opens");
+    (at, begin.elapsed())
 }
 
 #[tokio::test(start_paused = true)]
 async fn streams_are_opened_many_at_a_time_and_not_all() {
-    let storage = Arc::new(Slow::default());
-    let (streams, asked) = streams_of(&storage).await;
-    let slots = Arc::new(Semaphore::new(SLOTS));
-    let begin = tokio::time::Instant::now();
-    let opened: Vec<_> = streams.open(asked, &slots).collect().await;
+    let storage = Arc::new(Slow::new((0..0).map(id_of)));
+    let known = of_their_own(&storage, STREAMS, CLAIMS).await;
+    let (streams, asked) = streams_of(&storage, known);
+    let begin = Instant::now();
+    let opened: Vec<_> = streams.open(asked, &slots()).collect().await;
     let took = begin.elapsed();
     let deltas: Vec<u64> = (0..CLAIMS).collect();
     let mut places = BTreeSet::new();
@@ -279,24 +329,109 @@ async fn streams_are_opened_many_at_a_time_and_not_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_whose_reads_stall_holds_up_no_other() {
-    // more than there are slots
-    let stalled = 3..23;
-    let storage = Arc::new(Slow {
-        stalled: stalled
-            .clone()
-            .map(|stream| layout::object(id_of(stream, 5)))
-            .collect(),
-        ..Slow::default()
-    });
-    let (streams, asked) = streams_of(&storage).await;
-    let mut opening = streams.open(asked, &Arc::new(Semaphore::new(SLOTS)));
+async fn a_stream_whose_reads_hang_holds_up_no_other() {
+    let hung = 3..23;
+    let storage = Slow::new(hung.clone().map(|stream| id_of(stream * CLAIMS + 5)));
+    let storage = Arc::new(storage);
+    let known = of_their_own(&storage, STREAMS, CLAIMS).await;
+    let (streams, asked) = streams_of(&storage, known);
+    let mut opening = streams.open(asked, &slots());
     let mut open = BTreeSet::new();
     while let Ok(next) = tokio::time::timeout(REQUEST * 1000, opening.next()).await {
         let (at, opened) = next.expect("some are left");
         assert!(opened.is_ok(), "{opened:?}");
         open.insert(at as u64);
     }
-    let others = (0..STREAMS).filter(|stream| !stalled.contains(stream));
+    let others = (0..STREAMS).filter(|stream| !hung.contains(stream));
     assert_eq!(open, others.collect());
+}
+
+// F4: each needs an object of its own that the store does not answer for
+#[tokio::test(start_paused = true)]
+async fn any_number_of_objects_that_hang_hold_up_the_others_for_some_seconds_at_most() {
+    for hung in [300, 1500, 2000] {
+        let storage = Arc::new(Slow::new((0..hung).map(id_of)));
+        let known = of_their_own(&storage, hung + 1, 1).await;
+        let (streams, asked) = streams_of(&storage, known);
+        let (at, took) = first_open(&streams, asked).await;
+        assert_eq!(at as u64, hung);
+        assert!(took < Duration::from_secs(5), "{took:?} of {hung}");
+    }
+}
+
+// F4: all need one object that the store does not answer for
+#[tokio::test(start_paused = true)]
+async fn one_object_that_hangs_holds_up_those_alone_that_need_it() {
+    let hung = 5000;
+    let storage = Arc::new(Slow::new([id_of(0)].into_iter()));
+    let mut known = Claims::new();
+    add_object(&storage, id_of(0), 0..hung, 0, &mut known).await;
+    add_object(&storage, id_of(1), hung..hung + 1, 0, &mut known).await;
+    let (streams, asked) = streams_of(&storage, known);
+    let (at, took) = first_open(&streams, asked).await;
+    assert_eq!(at as u64, hung);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let reads = storage.reads.load(Ordering::SeqCst);
+    assert!(
+        reads < 4,
+        "{reads}: each object once, and what is beyond its end"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_for_one_read_are_told_together_that_it_failed() {
+    let hung_for = Duration::from_secs(30);
+    let mut storage = Slow::new([id_of(0)].into_iter());
+    storage.hung_for = hung_for;
+    let storage = Arc::new(storage);
+    let mut known = Claims::new();
+    add_object(&storage, id_of(0), 0..100, 0, &mut known).await;
+    let (streams, asked) = streams_of(&storage, known);
+    let begin = Instant::now();
+    for _ in 0..2 {
+        let opened: Vec<_> = streams.open(asked.clone(), &slots()).collect().await;
+        for (_, opened) in opened {
+            let told = opened.expect_err("the store failed").to_string();
+            assert!(told.contains("no answer"), "{told}");
+        }
+        // whoever asks within a second is told the same
+        assert!(begin.elapsed() < hung_for + Duration::from_secs(1));
+        assert_eq!(storage.reads.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_its_time_is_not_asked_for_ever_more_at_once() {
+    let mut storage = Slow::new((0..0).map(id_of));
+    storage.request = Duration::from_secs(2);
+    let storage = Arc::new(storage);
+    let known = of_their_own(&storage, 2000, 1).await;
+    let (streams, asked) = streams_of(&storage, known);
+    let opened: Vec<_> = streams.open(asked, &slots()).collect().await;
+    assert!(opened.iter().all(|(_, opened)| opened.is_ok()));
+    let most = storage.most.load(Ordering::SeqCst);
+    assert!(most <= 300, "{most}");
+}
+
+// F4: what all groups wait for
+#[tokio::test(start_paused = true)]
+async fn an_urgent_stream_waits_for_no_other() {
+    let storage = Arc::new(Slow::new((0..0).map(id_of)));
+    let known = of_their_own(&storage, 2000, 1).await;
+    let (streams, mut asked) = streams_of(&storage, known);
+    let mut urgent = asked.split_off(1998);
+    urgent.iter_mut().for_each(|stream| stream.is_urgent = true);
+    let alone = urgent.split_off(1);
+    // the last of one command
+    asked.extend(urgent);
+    let begin = Instant::now();
+    let mut others = streams.open(asked, &slots());
+    while others.next().await.expect("it is there").0 != 1998 {}
+    assert!(begin.elapsed() < REQUEST * 2, "{:?}", begin.elapsed());
+    // of another command, while no slot is free and a thousand requests wait for their turn
+    let begin = Instant::now();
+    let no_slots = Arc::new(Semaphore::new(0));
+    let (_, opened) = streams.open(alone, &no_slots).next().await.expect("one");
+    opened.expect("opens");
+    assert!(begin.elapsed() < REQUEST * 3, "{:?}", begin.elapsed());
 }

@@ -47,10 +47,10 @@ struct Failed {
 /// some requests to the store.
 const REST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(60);
-/// Streams that are read together when they are first opened, and, apart from those, when it is tried again: what fails
-/// time and again holds up nothing that has not.
-const FIRST_AT_ONCE: usize = 16;
-const AGAIN_AT_ONCE: usize = 4;
+/// Streams that are under way together when they are first opened, and, apart from those, when it is tried again: what
+/// fails time and again holds up nothing that has not. Those of internal topics, and those that hang, come on top (F4).
+const FIRST_AT_ONCE: usize = 1024;
+const AGAIN_AT_ONCE: usize = 256;
 /// Openings that are taken note of together.
 const NOTED_AT_ONCE: usize = 64;
 
@@ -139,8 +139,8 @@ impl PartitionOpener {
             .map(|(key, _)| *key)
             .filter(|key| !self.opening.contains(key));
         let wanted = keys.filter_map(|key| {
-            let (_, partition) = leads(&self.broker, &self.seen, key)?;
-            Some(Wanted::new(key, partition))
+            let (topic, partition) = leads(&self.broker, &self.seen, key)?;
+            Some(Wanted::new(key, topic, partition))
         });
         let wanted = wanted.collect();
         self.open(wanted, &Arc::clone(&self.again_slots));
@@ -169,7 +169,7 @@ impl PartitionOpener {
             let key = attempt.key;
             self.opening.remove(&key);
             let led = leads(&self.broker, &self.seen, key);
-            let led = led.map(|(topic, now)| (Arc::clone(topic), Wanted::new(key, now)));
+            let led = led.map(|(topic, now)| (Arc::clone(topic), Wanted::new(key, topic, now)));
             let opened = match led {
                 Some((topic, now)) if now.stream.epoch == attempt.stream.epoch => {
                     opened.and_then(|opened| self.partition(topic, &attempt, opened))
@@ -233,7 +233,7 @@ impl PartitionOpener {
             // what failed rests, though its own attempts change the image; what is being opened is looked at when it is
             let is_new = !self.failed.contains_key(&key) && !self.opening.contains(&key);
             if is_new && is_led(&self.broker, partition) {
-                wanted.push(Wanted::new(key, partition));
+                wanted.push(Wanted::new(key, topic, partition));
             }
         }
     }
@@ -271,13 +271,15 @@ impl PartitionOpener {
 }
 
 impl Wanted {
-    fn new(key: Key, partition: &PartitionImage) -> Self {
+    fn new(key: Key, topic: &TopicImage, partition: &PartitionImage) -> Self {
         Self {
             key,
             stream: OpenStream {
                 id: partition.stream,
                 epoch: partition.leader_epoch,
                 label: label(key.0, key.1),
+                // all groups wait for those of their offsets
+                is_urgent: topic.internal,
             },
         }
     }
@@ -303,5 +305,37 @@ async fn rest(until: Option<Instant>) {
     match until {
         Some(until) => tokio::time::sleep_until(until).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use highwater_types::{LeaderEpoch, LogIndex, StreamId, Uuid};
+
+    use super::*;
+
+    // F4
+    #[test]
+    fn what_groups_wait_for_is_urgent_and_nothing_else() {
+        let partition = PartitionImage {
+            stream: StreamId(7),
+            replicas: Vec::new(),
+            leader: None,
+            leader_epoch: LeaderEpoch(1),
+        };
+        for internal in [true, false] {
+            let topic = TopicImage {
+                id: Uuid([1; 16]),
+                name: "t".into(),
+                internal,
+                configs: BTreeMap::new(),
+                configs_at: LogIndex::default(),
+                partitions: vec![partition.clone()],
+            };
+            let wanted = Wanted::new((topic.id, 0), &topic, &partition);
+            assert_eq!(wanted.stream.is_urgent, internal);
+        }
     }
 }

@@ -253,6 +253,7 @@ impl Storage {
             id: partition.stream,
             epoch: partition.leader_epoch,
             label: Bytes::new(),
+            is_urgent: false,
         };
         let slots = Arc::new(Semaphore::new(1));
         let (_, opened) = streams.open(vec![asked], &slots).next().await.expect("one");

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::extent::Extents;
 use super::fixed_cache::{FixedCache, fixed_queue};
+use super::turns::{Line, Turns};
 use super::{FAILED_KEPT, of_format, same};
 use crate::StreamError;
 
@@ -78,6 +79,7 @@ struct Inner {
     budget: ByteBudget,
     /// What one request brings at most, when it is more than one block.
     run_bytes_max: u64,
+    turns: Turns,
     tasks: Tasks,
 }
 
@@ -115,7 +117,12 @@ impl Run {
 
 impl Blocks {
     /// Keeps and loads within `bytes`, of which a quarter is for what is being loaded.
-    pub(crate) fn new(storage: Arc<dyn ObjectStorage>, bytes: u64, tasks: Tasks) -> Self {
+    pub(super) fn new(
+        storage: Arc<dyn ObjectStorage>,
+        bytes: u64,
+        turns: Turns,
+        tasks: Tasks,
+    ) -> Self {
         let kept = bytes / 4 * 3;
         let expected = usize::try_from(kept / BLOCK_BYTES).unwrap_or(1024).max(16);
         Self(Arc::new(Inner {
@@ -124,6 +131,7 @@ impl Blocks {
             loading: Mutex::default(),
             budget: ByteBudget::new((bytes / 4).max(1)),
             run_bytes_max: Extents::of_cache(bytes).bytes_max(),
+            turns,
             tasks,
         }))
     }
@@ -289,8 +297,10 @@ impl Blocks {
         let key = layout::object(run.object);
         let from = run.blocks.first().map_or(0, |block| block.position);
         let range = from..from + run.bytes();
-        let got = self.0.storage.get(&key, range, IoClass::ColdRead).await;
-        let mut rest = match got {
+        let got = self.0.storage.get(&key, range, IoClass::ColdRead);
+        let turns = &self.0.turns;
+        let got = turns.take((Line::Serving, false), run.bytes(), got, || ());
+        let mut rest = match got.await {
             Ok(got) => got,
             Err(error) => {
                 let error = Arc::new(StreamError::Storage(error));

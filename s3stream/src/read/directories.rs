@@ -1,19 +1,19 @@
-//! What objects say of streams, through a cache. A load belongs to the cache, as that of a block: see
-//! [`super::blocks`].
+//! What objects say of streams, through a cache. A load belongs to the cache: see [`super::loads`].
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater_object_format::{BlockEntry, Footer, FormatError, RollPart, StreamDirectory};
 use highwater_object_storage::{IoClass, ObjectKey, ObjectStorage, layout};
-use highwater_runtime::{TaskKind, Tasks};
+use highwater_runtime::Tasks;
 use highwater_types::{LeaderEpoch, ObjectId, StreamId};
 use quick_cache::{UnitWeighter, Weighter};
-use tokio::sync::watch;
 
 use super::fixed_cache::{FixedCache, fixed_cache, fixed_queue};
-use super::{FAILED_KEPT, of_format, same};
+use super::loads::{Load, Loads, Teller};
+use super::of_format;
+use super::turns::{Line, Turns};
 use crate::StreamError;
 
 /// The first read of an object: its footer and index, and in a small object everything.
@@ -26,8 +26,7 @@ const TAILS_MAX: usize = 32;
 /// One leadership of a stream: what an object has a part of.
 pub(crate) type Part = (StreamId, LeaderEpoch);
 type Key = (ObjectId, Part);
-type Loaded = Result<Arc<StreamDirectory>, Arc<StreamError>>;
-type Loading = watch::Receiver<Option<Loaded>>;
+type Telling = Teller<Arc<StreamDirectory>>;
 
 #[derive(Debug, Clone)]
 struct ByBytes;
@@ -47,9 +46,10 @@ impl Weighter<Key, Arc<StreamDirectory>> for ByBytes {
 struct Inner {
     storage: Arc<dyn ObjectStorage>,
     cache: FixedCache<Key, Arc<StreamDirectory>, ByBytes>,
+    loads: Loads<Key, Arc<StreamDirectory>>,
     tails: FixedCache<ObjectId, Arc<Known>, UnitWeighter>,
-    loading: Mutex<BTreeMap<Key, Loading>>,
-    tasks: Tasks,
+    tail_loads: Loads<ObjectId, Arc<Known>>,
+    turns: Turns,
 }
 
 /// The directories of a node. Cheap to clone.
@@ -58,15 +58,21 @@ pub(super) struct Directories(Arc<Inner>);
 
 impl Directories {
     /// Keeps about `bytes` of them.
-    pub(super) fn new(storage: Arc<dyn ObjectStorage>, bytes: u64, tasks: Tasks) -> Self {
+    pub(super) fn new(
+        storage: Arc<dyn ObjectStorage>,
+        bytes: u64,
+        turns: Turns,
+        tasks: &Tasks,
+    ) -> Self {
         let bytes = bytes.saturating_sub(TAILS_MAX as u64 * SUFFIX_BYTES);
         let expected = usize::try_from(bytes / DIRECTORY_BYTES).unwrap_or(1024);
         Self(Arc::new(Inner {
             storage,
             cache: fixed_cache(expected.max(16), bytes, ByBytes),
+            loads: Loads::new(tasks.clone()),
             tails: fixed_queue(TAILS_MAX, TAILS_MAX as u64, UnitWeighter),
-            loading: Mutex::default(),
-            tasks,
+            tail_loads: Loads::new(tasks.clone()),
+            turns,
         }))
     }
 
@@ -75,82 +81,57 @@ impl Directories {
         self.0.cache.weight() + self.0.tails.len() as u64 * SUFFIX_BYTES
     }
 
-    /// One directory, loading it where need be. Cancellation safe: a load goes on.
+    /// One directory, loaded where need be by requests that wait in a line; `silent` is called when it is known that the
+    /// store does not answer. Cancellation safe: a load goes on.
     pub(super) async fn get(
         &self,
         object: ObjectId,
         part: Part,
+        line: Line,
+        silent: impl FnOnce(),
     ) -> Result<Arc<StreamDirectory>, StreamError> {
-        let key = (object, part);
-        let mut loading = {
-            let mut loading = self.lock();
-            if let Some(found) = self.0.cache.get(&key) {
-                return Ok(found);
-            }
-            let begin = || self.load(key);
-            loading.entry(key).or_insert_with(begin).clone()
-        };
-        let loaded = loading.wait_for(Option::is_some).await;
-        match loaded.as_deref() {
-            Ok(Some(Ok(directory))) => Ok(Arc::clone(directory)),
-            Ok(Some(Err(error))) => Err(same(error)),
-            Ok(None) | Err(_) => Err(StreamError::Unavailable {
-                reason: "the node stops".to_owned(),
-            }),
+        let (inner, key) = (&self.0, (object, part));
+        let mut load = inner.loads.get(
+            key,
+            || inner.cache.get(&key),
+            |tell| {
+                let directories = self.clone();
+                async move {
+                    let found = directories.read(key, line, tell).await?;
+                    directories.0.cache.insert(key, Arc::clone(&found));
+                    Ok(found)
+                }
+            },
+        );
+        if load.is_silent().await {
+            silent();
         }
-    }
-
-    fn load(&self, key: Key) -> Loading {
-        let (tell, loading) = watch::channel(None);
-        let directories = self.clone();
-        self.0.tasks.spawn(TaskKind::ColdRead, async move {
-            let inner = &directories.0;
-            match directories.read(key).await {
-                Ok(found) => {
-                    inner.cache.insert(key, Arc::clone(&found));
-                    directories.forget(key);
-                    tell.send_replace(Some(Ok(found)));
-                }
-                Err(error) => {
-                    tell.send_replace(Some(Err(Arc::new(error))));
-                    tokio::time::sleep(FAILED_KEPT).await;
-                    directories.forget(key);
-                }
-            }
-        });
-        loading
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Loading>> {
-        self.0
-            .loading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn forget(&self, key: Key) {
-        self.lock().remove(&key);
+        load.end().await
     }
 
     async fn read(
         &self,
         (object, (stream, epoch)): Key,
+        line: Line,
+        tell: Telling,
     ) -> Result<Arc<StreamDirectory>, StreamError> {
         let key = layout::object(object);
-        // whoever comes meanwhile waits for it, and asks himself where it fails
-        let tail = self.0.tails.get_or_insert_async(&object, self.tail(&key));
-        let known = tail.await?;
+        let mut tail = self.tail(object, line);
+        if tail.is_silent().await {
+            tell.silent();
+        }
+        let known = tail.end().await?;
         let damaged = |error: FormatError| of_format(&key, &error);
         let footer = Footer::parse(&known.suffix).map_err(damaged)?;
-        let index = self
-            .part(&key, &known, footer.position, footer.bytes)
-            .await?;
+        let index = footer.position..footer.position.saturating_add(footer.bytes.into());
+        let index = self.part(&key, &known, index, line, &tell).await?;
         let found = Footer::find(&index, stream, epoch).map_err(damaged)?;
         let missing = FormatError::Mismatch {
             part: "object index",
         };
         let found = found.ok_or_else(|| of_format(&key, &missing))?;
-        let directory = self.part(&key, &known, found.position, found.bytes).await?;
+        let directory = found.position..found.position.saturating_add(found.bytes.into());
+        let directory = self.part(&key, &known, directory, line, &tell).await?;
         // of its own memory, so that what is kept does not keep the whole suffix
         let directory = Bytes::copy_from_slice(&directory);
         Ok(Arc::new(
@@ -158,26 +139,42 @@ impl Directories {
         ))
     }
 
-    async fn tail(&self, key: &ObjectKey) -> Result<Arc<Known>, StreamError> {
-        let storage = &self.0.storage;
-        let tail = storage.get_suffix(key, SUFFIX_BYTES, IoClass::ColdRead);
-        let (suffix, length) = tail.await.map_err(StreamError::Storage)?;
-        Ok(Arc::new(Known {
-            suffix,
-            from: length.saturating_sub(SUFFIX_BYTES),
-            length,
-        }))
+    /// The end of an object: who reads several streams of it one beside the other waits for the same.
+    fn tail(&self, object: ObjectId, line: Line) -> Load<Arc<Known>> {
+        let inner = &self.0;
+        inner.tail_loads.get(
+            object,
+            || inner.tails.get(&object),
+            |tell| {
+                let inner = Arc::clone(inner);
+                async move {
+                    let key = layout::object(object);
+                    let storage = &inner.storage;
+                    let tail = storage.get_suffix(&key, SUFFIX_BYTES, IoClass::ColdRead);
+                    let turns = &inner.turns;
+                    let tail = turns.take((line, false), SUFFIX_BYTES, tail, || tell.silent());
+                    let (suffix, length) = tail.await.map_err(StreamError::Storage)?;
+                    let known = Arc::new(Known {
+                        suffix,
+                        from: length.saturating_sub(SUFFIX_BYTES),
+                        length,
+                    });
+                    inner.tails.insert(object, Arc::clone(&known));
+                    Ok(known)
+                }
+            },
+        )
     }
 
     async fn part(
         &self,
         key: &ObjectKey,
         known: &Known,
-        position: u64,
-        bytes: u32,
+        range: Range<u64>,
+        line: Line,
+        tell: &Telling,
     ) -> Result<Bytes, StreamError> {
-        let end = position.saturating_add(bytes.into());
-        if end > known.length {
+        if range.end > known.length {
             return Err(of_format(
                 key,
                 &FormatError::Truncated {
@@ -185,16 +182,15 @@ impl Directories {
                 },
             ));
         }
-        if position >= known.from {
+        if range.start >= known.from {
             let at = |position: u64| usize::try_from(position - known.from).unwrap_or(usize::MAX);
-            return Ok(known.suffix.slice(at(position)..at(end)));
+            return Ok(known.suffix.slice(at(range.start)..at(range.end)));
         }
-        let got = self
-            .0
-            .storage
-            .get(key, position..end, IoClass::ColdRead)
-            .await;
-        got.map_err(StreamError::Storage)
+        let bytes = range.end - range.start;
+        let got = self.0.storage.get(key, range, IoClass::ColdRead);
+        let turns = &self.0.turns;
+        let got = turns.take((line, true), bytes, got, || tell.silent());
+        got.await.map_err(StreamError::Storage)
     }
 }
 

@@ -4,7 +4,9 @@ mod blocks;
 mod directories;
 mod extent;
 mod fixed_cache;
+mod loads;
 mod readahead;
+mod turns;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +23,8 @@ use self::blocks::{Blocks, Wanted};
 use self::directories::{Directories, Part};
 use self::extent::Extents;
 use self::readahead::Readahead;
+pub(crate) use self::turns::Line;
+use self::turns::Turns;
 use crate::{Claim, FetchLimit, StreamError, StreamMetadata};
 
 /// Claims that are looked at for one read: what it costs does not grow with what lies behind.
@@ -71,9 +75,11 @@ impl ObjectReader {
     pub(crate) fn new(storage: Arc<dyn ObjectStorage>, cache_bytes: u64, tasks: Tasks) -> Self {
         let for_directories = cache_bytes / 8;
         let for_blocks = cache_bytes - for_directories;
+        let turns = Turns::default();
+        let blocks = Arc::clone(&storage);
         Self(Arc::new(Inner {
-            blocks: Blocks::new(Arc::clone(&storage), for_blocks, tasks.clone()),
-            directories: Directories::new(storage, for_directories, tasks.clone()),
+            blocks: Blocks::new(blocks, for_blocks, turns.clone(), tasks.clone()),
+            directories: Directories::new(storage, for_directories, turns, &tasks),
             // of what is kept, three quarters, a quarter is for what was read
             readahead: Mutex::new(Readahead::new(for_blocks / 2)),
             extents: Extents::of_cache(for_blocks),
@@ -324,7 +330,20 @@ impl ObjectReader {
         object: ObjectId,
         part: Part,
     ) -> Result<Arc<StreamDirectory>, StreamError> {
-        self.0.directories.get(object, part).await
+        let directories = &self.0.directories;
+        directories.get(object, part, Line::Serving, || ()).await
+    }
+
+    /// The same for who opens a stream; `silent` is called when it is known that the store does not answer (F4).
+    pub(crate) async fn directory_for_opening(
+        &self,
+        object: ObjectId,
+        part: Part,
+        line: Line,
+        silent: impl FnOnce(),
+    ) -> Result<Arc<StreamDirectory>, StreamError> {
+        let directories = &self.0.directories;
+        directories.get(object, part, line, silent).await
     }
 }
 
@@ -345,6 +364,9 @@ fn same(error: &StreamError) -> StreamError {
         StreamError::Storage(StorageError::NotFound { key }) => {
             StreamError::Storage(StorageError::NotFound { key: key.clone() })
         }
+        StreamError::Unavailable { reason } => StreamError::Unavailable {
+            reason: reason.clone(),
+        },
         other => StreamError::Unavailable {
             reason: reasons(other),
         },
@@ -402,11 +424,11 @@ impl Taken {
 }
 
 /// The claims whose directories must be read to open a stream after its checkpoint (F4).
-pub(crate) fn after_checkpoint(claims: Vec<Claim>, checkpoint: StreamOffset) -> Vec<Claim> {
+pub(crate) fn after_checkpoint(mut claims: Vec<Claim>, checkpoint: StreamOffset) -> Vec<Claim> {
+    claims.retain(|claim| claim.range.end > checkpoint);
+    // they are kept for as long as an object hangs
+    claims.shrink_to_fit();
     claims
-        .into_iter()
-        .filter(|claim| claim.range.end > checkpoint)
-        .collect()
 }
 
 #[cfg(test)]

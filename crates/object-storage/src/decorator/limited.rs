@@ -1,4 +1,5 @@
-//! Bounds how many requests are under way, and lets the more urgent ones go first.
+//! Bounds how many requests are under way, and lets the more urgent ones go first. Cold reads are bounded where they are
+//! made, in `s3stream`, which lets those that hang hold up no other (F4).
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,8 +15,8 @@ use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMo
 
 /// The most requests under way.
 const REQUESTS_MAX: usize = 64;
-/// The most of each class, in the order of [`IoClass`]: only the WAL may have all.
-const CLASS_MAX: [usize; CLASSES] = [REQUESTS_MAX, 32, 40, 8, 16];
+/// The most of each class, in the order of [`IoClass`]: only the WAL may have all, and cold reads take no slot.
+const CLASS_MAX: [usize; CLASSES] = [REQUESTS_MAX, 32, 0, 8, 16];
 const CLASSES: usize = 5;
 
 /// A store whose requests wait for a slot; a free slot goes to the waiting request of the most urgent class, within a class
@@ -57,8 +58,11 @@ impl Gate {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a slot. Cancellation safe.
+    /// Waits for a slot, where its class takes one. Cancellation safe.
     async fn enter(self: &Arc<Self>, class: IoClass) -> Option<Slot> {
+        if class == IoClass::ColdRead {
+            return None;
+        }
         let (sender, receiver) = oneshot::channel();
         {
             let mut slots = self.lock();
@@ -182,7 +186,7 @@ mod tests {
         let held = gate.enter(IoClass::Compaction).await;
         let mut waiting: Vec<_> = [
             IoClass::Compaction,
-            IoClass::ColdRead,
+            IoClass::Start,
             IoClass::Wal,
             IoClass::Upload,
         ]
@@ -204,8 +208,8 @@ mod tests {
         let urgent = [
             IoClass::Wal,
             IoClass::Upload,
-            IoClass::ColdRead,
             IoClass::Compaction,
+            IoClass::Start,
         ];
         assert_eq!(order, urgent);
     }
@@ -224,6 +228,8 @@ mod tests {
         }
         assert!(held.iter().all(Option::is_some));
         assert!(gate.enter(IoClass::Wal).now_or_never().is_none());
+        let read = gate.enter(IoClass::ColdRead).now_or_never();
+        assert!(read.expect("it doesn't wait").is_none(), "it takes none");
         // who gave up waiting keeps nothing
         drop(held);
         assert_eq!(gate.lock().free, REQUESTS_MAX);

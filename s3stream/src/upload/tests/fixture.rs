@@ -323,6 +323,7 @@ impl Node {
             id: STREAM,
             epoch: LeaderEpoch(0),
             label: Bytes::new(),
+            is_urgent: false,
         };
         let mut opened = streams.open(vec![open], &Arc::new(Semaphore::new(1)));
         let (_, opened) = opened.next().await.expect("one");

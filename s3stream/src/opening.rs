@@ -1,0 +1,208 @@
+//! Opening streams: what hangs holds up those alone that need it (F4).
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
+use highwater_object_format::StreamDirectory;
+use highwater_object_storage::layout;
+use highwater_types::{ObjectId, StreamRange};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::folding::Folding;
+use crate::read::{Line, after_checkpoint};
+use crate::rolls;
+use crate::store::Shared;
+use crate::stream::{ObjectStream, State};
+use crate::{Claim, OpenStream, Opened, OpenedStream, StreamBounds, StreamError};
+
+/// Directories that are read together for each stream that is opened.
+const DIRECTORIES_AT_ONCE: usize = 4;
+
+/// A stream to open: its place among those asked, and the bounds that the metadata gave.
+type Taken = (usize, OpenStream, Result<StreamBounds, StreamError>);
+
+/// Opens streams in one command, each as soon as it can be. Those that wait for a slot hold nothing yet.
+pub(crate) fn open(
+    shared: Arc<Shared>,
+    asked: Vec<OpenStream>,
+    slots: Arc<Semaphore>,
+) -> BoxStream<'static, Opened> {
+    let opened = async move {
+        let bounds = take(&shared, &asked).await;
+        let all = asked.into_iter().zip(bounds).enumerate();
+        let all = all.map(|(at, (stream, bounds))| (at, stream, bounds));
+        let has_records =
+            |(_, _, bounds): &Taken| bounds.as_ref().is_ok_and(|bounds| bounds.next > 0);
+        let (mut full, empty): (Vec<_>, Vec<_>) = all.partition(has_records);
+        full.sort_by_key(|(_, stream, _)| !stream.is_urgent);
+        let open_one = move |(taken, slot)| open_taken(Arc::clone(&shared), taken, slot);
+        // for these nothing is read
+        let empty = stream::iter(empty).map(|taken| (taken, Slot::default()));
+        let empty = empty.then(open_one.clone());
+        let full = stream::iter(full).then(move |taken| {
+            let slots = Arc::clone(&slots);
+            async move {
+                let slot = match taken.1.is_urgent {
+                    true => None,
+                    false => slots.acquire_owned().await.ok(),
+                };
+                (taken, Slot(Mutex::new(slot)))
+            }
+        });
+        let full = full.map(open_one).buffer_unordered(usize::MAX);
+        stream::select(empty, full)
+    };
+    opened.flatten_stream().boxed()
+}
+
+/// An opening's right to be under way. It is given up when the store does not answer: from then on the opening holds little
+/// more than an open stream does.
+#[derive(Debug, Default)]
+struct Slot(Mutex<Option<OwnedSemaphorePermit>>);
+
+impl Slot {
+    fn give_up(&self) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = None;
+    }
+}
+
+async fn open_taken(shared: Arc<Shared>, (at, asked, bounds): Taken, slot: Slot) -> Opened {
+    let opened = match bounds {
+        Ok(bounds) => open_one(&shared, &asked, bounds, &slot).await,
+        Err(error) => Err(error),
+    };
+    (at, opened)
+}
+
+/// The newest checkpoint of a stream and the claim that has it (F4).
+async fn checkpoint(
+    shared: &Shared,
+    asked: &OpenStream,
+    slot: &Slot,
+) -> Result<Option<(Claim, Bytes)>, StreamError> {
+    let id = asked.id;
+    let Some(claim) = shared.metadata.checkpoint(id).await? else {
+        return Ok(None);
+    };
+    let Some(object) = claim.object else {
+        return Ok(Some((claim, Bytes::new())));
+    };
+    let directory = directory(shared, asked, object, &claim, slot).await?;
+    let missing = || StreamError::Damaged {
+        key: layout::object(object).to_string(),
+        reason: "the checkpoint is missing".to_owned(),
+    };
+    let state = directory.checkpoint.as_ref().ok_or_else(missing)?;
+    // of its own memory: it is kept longer than the directory
+    Ok(Some((claim, Bytes::copy_from_slice(state))))
+}
+
+/// Takes streams over for this node, in one command; answers the bounds of each.
+async fn take(shared: &Shared, streams: &[OpenStream]) -> Vec<Result<StreamBounds, StreamError>> {
+    let wanted: Vec<_> = streams
+        .iter()
+        .map(|stream| (stream.id, stream.epoch))
+        .collect();
+    match shared.metadata.open(&wanted).await {
+        Ok(bounds) => bounds,
+        Err(error) => {
+            let reason = error.to_string();
+            let same = || StreamError::Unavailable {
+                reason: reason.clone(),
+            };
+            streams.iter().map(|_| Err(same())).collect()
+        }
+    }
+}
+
+/// What an object says of a stream that is opened.
+async fn directory(
+    shared: &Shared,
+    asked: &OpenStream,
+    object: ObjectId,
+    claim: &Claim,
+    slot: &Slot,
+) -> Result<Arc<StreamDirectory>, StreamError> {
+    let line = match asked.is_urgent {
+        true => Line::Serving,
+        false => Line::Opening,
+    };
+    let (reader, part) = (&shared.reader, (asked.id, claim.leader_epoch));
+    let directory = reader.directory_for_opening(object, part, line, || slot.give_up());
+    directory.await
+}
+
+async fn open_one(
+    shared: &Arc<Shared>,
+    asked: &OpenStream,
+    bounds: StreamBounds,
+    slot: &Slot,
+) -> Result<OpenedStream, StreamError> {
+    let end = bounds.next;
+    let mut folding = Folding::default();
+    let checkpoint = checkpoint(shared, asked, slot).await?;
+    if let Some((claim, state)) = &checkpoint {
+        let has_records = !claim.part.is_empty();
+        folding.checkpointed(state.clone(), claim.range.end, has_records);
+    }
+    let all = shared.metadata.locate(asked.id, 0..end.max(1), usize::MAX);
+    let claims = all.await?;
+    let rolls = rolls::of_claims(&claims, bounds.start);
+    let from = checkpoint.as_ref().map_or(0, |(claim, _)| claim.range.end);
+    let mut deltas = Vec::new();
+    let mut entries = Vec::new();
+    let read = |claim: Claim| async move {
+        let directory = match claim.object {
+            Some(object) => Some(directory(shared, asked, object, &claim, slot).await?),
+            None => None,
+        };
+        Ok((claim, directory))
+    };
+    let directories = stream::iter(after_checkpoint(claims, from)).map(read);
+    let mut directories = pin!(directories.buffered(DIRECTORIES_AT_ONCE));
+    while let Some(read) = directories.next().await {
+        let (claim, directory): (Claim, Option<Arc<StreamDirectory>>) = read?;
+        let mut fresh = Vec::new();
+        if let Some(directory) = directory {
+            let counts = |range: &StreamRange| range.end > from.max(claim.range.start);
+            let all = directory.deltas.iter();
+            fresh.extend(all.filter(|(range, _)| counts(range)).cloned());
+            entries.extend(directory.entries.iter().map(|(at, body)| crate::Entry {
+                at: *at,
+                body: body.clone(),
+            }));
+        }
+        deltas.extend(fresh.iter().cloned());
+        folding.claimed(fresh, claim.range.end);
+    }
+    let state = State {
+        bounds,
+        cache: crate::cache::StreamCache::default(),
+        rolls: rolls.clone(),
+        uploaded: end,
+        folding,
+    };
+    let stream = Arc::new(ObjectStream::new(
+        asked.id,
+        asked.epoch,
+        asked.label.clone(),
+        Arc::clone(shared),
+        state,
+    ));
+    let mut streams = shared
+        .streams
+        .write()
+        .unwrap_or_else(PoisonError::into_inner);
+    streams.insert(asked.id, Arc::clone(&stream));
+    Ok(OpenedStream {
+        stream,
+        checkpoint: checkpoint.map(|(claim, state)| (claim.range.end, state)),
+        deltas,
+        entries,
+        rolls,
+    })
+}
