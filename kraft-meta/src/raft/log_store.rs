@@ -188,7 +188,9 @@ impl LogStore {
         if let Some(appended) = appended
             && !appended.wait(self.0.log.state()).await
         {
-            return Err(io::Error::other("the metadata's log has ended"));
+            let ended = self.ended().await.map(|error| error.to_string());
+            let why = ended.unwrap_or_else(|| "the metadata's log was closed".to_owned());
+            return Err(io::Error::other(why));
         }
         Ok(())
     }

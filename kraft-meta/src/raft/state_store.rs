@@ -18,7 +18,7 @@ use crate::command::Outcome;
 use crate::image::MetadataImage;
 
 /// How long a snapshot waits for room on a full disk before it is tried again.
-const FULL_REST: Duration = Duration::from_secs(5);
+pub(super) const FULL_REST: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub(super) struct StateStore {
@@ -27,6 +27,8 @@ pub(super) struct StateStore {
     membership: StoredMembership,
     published: watch::Sender<Arc<MetadataImage>>,
     snapshots: SnapshotStore,
+    /// Why the snapshot that is to be written finds no room.
+    lacking: watch::Sender<Option<String>>,
 }
 
 impl StateStore {
@@ -37,6 +39,7 @@ impl StateStore {
             membership: StoredMembership::default(),
             published: watch::Sender::new(Arc::default()),
             snapshots,
+            lacking: watch::Sender::default(),
         };
         if let Some((_, newest)) = store.snapshots.newest().await? {
             let (meta, image) = newest.read().await?;
@@ -60,6 +63,11 @@ impl StateStore {
     pub(super) fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
         self.published.subscribe()
     }
+
+    /// Why the snapshot that is to be written finds no room, while that is so.
+    pub(super) fn lacking(&self) -> watch::Receiver<Option<String>> {
+        self.lacking.subscribe()
+    }
 }
 
 impl RaftSnapshotBuilder<Types> for StateStore {
@@ -75,9 +83,13 @@ impl RaftSnapshotBuilder<Types> for StateStore {
             match self.snapshots.save(meta.clone(), self.image.clone()).await {
                 Err(error) if is_full(&error) => {
                     tracing::warn!(%error, "no room for a snapshot of the metadata, it is tried again");
+                    self.lacking.send_replace(Some(error.to_string()));
                     tokio::time::sleep(FULL_REST).await;
                 }
-                written => return written.map(|snapshot| Snapshot { meta, snapshot }),
+                written => {
+                    self.lacking.send_replace(None);
+                    return written.map(|snapshot| Snapshot { meta, snapshot });
+                }
             }
         }
     }
