@@ -124,6 +124,8 @@ async fn commands_at_once_wait_for_snapshots_too() {
     let temporary = tempfile::tempdir().expect("a directory");
     let opened = open_with(temporary.path(), Arc::new(RealDevice), 1000).await;
     let metadata = opened.expect("opens");
+    let larger_than_the_log_may_be = metadata.propose(topic(101, 5000)).await;
+    larger_than_the_log_may_be.expect("is taken");
     let all = (1..=100).map(|id| metadata.propose(topic(id, 500)));
     for created in futures::future::join_all(all).await {
         created.expect("is taken");
@@ -155,11 +157,9 @@ async fn a_log_that_no_snapshot_replaces_is_bounded_and_goes_on_when_one_does() 
     let (metadata, created) = full(dir, &Arc::default()).await;
     let most = SNAPSHOT_BYTES * LOG_BYTES_FACTOR;
     assert!(metadata.log.bytes() < most + 2 * LARGE_BYTES as u64);
-    // the wait ends, and says what for it was
-    tokio::time::pause();
-    let refused = metadata.propose(large_topic(created + 1)).await;
-    tokio::time::resume();
-    let why = refused.expect_err("is refused").to_string();
+    let refused = metadata.propose(large_topic(created + 1)).now_or_never();
+    let why = refused.expect("at once").expect_err("is refused");
+    let why = why.to_string();
     let file = dir.join("snapshot").display().to_string();
     let told = why.contains("its log waits for a snapshot: cannot write") && why.contains(&file);
     assert!(told, "{why}");
@@ -182,7 +182,9 @@ async fn a_log_that_no_snapshot_replaces_is_bounded_and_goes_on_when_one_does() 
 async fn what_waits_for_a_snapshot_is_bounded_and_is_taken_when_there_is_room() {
     let temporary = tempfile::tempdir().expect("a directory");
     let faults = Arc::<Faults>::default();
-    let (metadata, created) = full(temporary.path(), &faults).await;
+    let (mut metadata, created) = full(temporary.path(), &faults).await;
+    // as though the snapshot were written slowly
+    metadata.waiting.lacking = watch::Sender::default().subscribe();
     // the clock stands but for the rest before a snapshot is tried again
     tokio::time::pause();
     let mut waits = metadata.propose(large_topic(created + 1));

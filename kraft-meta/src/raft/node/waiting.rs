@@ -47,10 +47,14 @@ impl RaftMetadata {
     }
 
     /// Waits until the log takes a command of so many bytes. Nothing is held meanwhile but the command, and all that wait
-    /// hold no more than they may. Cancellation safe: nothing was proposed.
+    /// hold no more than they may. Where the snapshot finds no room on the disk the command is refused at once, as where the
+    /// log finds none. Cancellation safe: nothing was proposed.
     pub(super) async fn turn(&self, bytes: usize) -> Result<(), ProposeError> {
         if !self.is_too_long() {
             return Ok(());
+        }
+        if let Some(why) = self.lacks() {
+            return Err(ProposeError::Unavailable(why));
         }
         let bytes = (bytes as u64).saturating_add(WAITING_BYTES);
         let waits = self.waiting.room.try_acquire(bytes.min(WAITING_BYTES_MAX));
