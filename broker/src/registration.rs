@@ -101,3 +101,66 @@ fn leaderless(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> Vec<Stre
     });
     asked.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use highwater_io::{RealDevice, RealThreads};
+    use highwater_kraft_meta::RaftMetadata;
+    use highwater_kraft_meta::command::{CreateTopic, Replicas};
+    use highwater_types::Uuid;
+
+    use super::*;
+
+    const NODE: NodeId = NodeId(1);
+
+    async fn open(dir: &Path) -> RaftMetadata {
+        let config = highwater_kraft_meta::Config {
+            dir: dir.to_owned(),
+            node: NODE,
+            cluster: Uuid([7; 16]),
+            seed: 1,
+            new_log_seed: [8; 16],
+            snapshot_entries: 1_000_000,
+            snapshot_bytes: 1000,
+        };
+        let opened = RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await;
+        opened.expect("opens")
+    }
+
+    // each command is larger than all that the log may take
+    #[tokio::test]
+    async fn what_a_start_proposes_waits_for_the_snapshots_it_needs() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for start in 0..3 {
+            let metadata = open(dir.path()).await;
+            let (after, _) = last(&metadata, NODE);
+            let register = RegisterNode {
+                node: NODE.0,
+                incarnation: vec![start],
+                after: after.0,
+                wal: WalKind::Disk.into(),
+                ..RegisterNode::default()
+            };
+            let registered = metadata.propose(Action::RegisterNode(register).into());
+            registered.await.expect("registers");
+            if start == 0 {
+                let create = CreateTopic {
+                    name: "t".to_owned(),
+                    id: vec![1; 16],
+                    partitions: vec![Replicas { nodes: vec![1] }; 3 * ASSIGNED_AT_ONCE],
+                    ..CreateTopic::default()
+                };
+                let created = metadata.propose(Action::CreateTopic(create).into());
+                created.await.expect("creates");
+            }
+            let (epoch, _) = last(&metadata, NODE);
+            let taken = take_over(&metadata, NODE, epoch).await;
+            taken.expect("takes over");
+            assert!(leaderless(&metadata.image(), NODE, epoch).is_empty());
+            metadata.shutdown().await.expect("stops");
+        }
+    }
+}

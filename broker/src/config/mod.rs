@@ -15,6 +15,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -33,6 +34,9 @@ pub(crate) use memory::for_small;
 pub use source::{File, Source};
 
 const FRAME_BYTES_MAX: &str = "socket.request.max.bytes";
+const SNAPSHOT_BYTES: &str = "metadata.log.max.record.bytes.between.snapshots";
+/// Below this no snapshot is taken, though Kafka allows a single byte.
+const SNAPSHOT_BYTES_MIN: u64 = 64 << 10;
 const STORE: &str = "highwater.object.storage";
 const ENDPOINT: &str = "highwater.object.storage.endpoint";
 const ADMIN: &str = "highwater.admin.listener";
@@ -224,6 +228,31 @@ impl Config {
         })
     }
 
+    /// What is in force in place of `metadata.log.max.record.bytes.between.snapshots`; a sentence.
+    fn snapshots_otherwise(&self) -> Option<String> {
+        let (asked, in_force) = (self.long(SNAPSHOT_BYTES), self.snapshot_bytes());
+        let why = match u64::try_from(asked).unwrap_or_default().cmp(&in_force) {
+            Ordering::Less => "for each snapshot writes all of the metadata".to_owned(),
+            Ordering::Equal => return None,
+            Ordering::Greater => format!(
+                "for highwater.memory.limit={} allows no more",
+                self.text("highwater.memory.limit")
+            ),
+        };
+        Some(format!(
+            "{SNAPSHOT_BYTES} is {asked}, and {in_force} is in force, {why}"
+        ))
+    }
+
+    /// What is in force in place of a setting; a sentence.
+    fn otherwise(&self, name: &str) -> Option<String> {
+        match name {
+            FRAME_BYTES_MAX => self.less_than_asked(),
+            SNAPSHOT_BYTES => self.snapshots_otherwise(),
+            _ => None,
+        }
+    }
+
     /// What was asked for and is not so: the one node there is can't do it, or another setting decides; a sentence each.
     #[must_use]
     pub fn out_of_reach(&self) -> Vec<String> {
@@ -244,8 +273,9 @@ impl Config {
                 self.int(name)
             )
         });
-        let less = self.less_than_asked();
-        told.chain(less.filter(|_| self.source(FRAME_BYTES_MAX).is_given()))
+        let given = [FRAME_BYTES_MAX, SNAPSHOT_BYTES].into_iter();
+        let given = given.filter(|name| self.source(name).is_given());
+        told.chain(given.filter_map(|name| self.otherwise(name)))
             .chain(self.elsewhere())
             .collect()
     }
@@ -355,9 +385,9 @@ impl Config {
     /// Bytes of the metadata's log after which it is replaced by a snapshot: it stays in memory until then.
     #[must_use]
     pub fn snapshot_bytes(&self) -> u64 {
-        let asked = self.long("metadata.log.max.record.bytes.between.snapshots");
+        let asked = self.long(SNAPSHOT_BYTES);
         let asked = u64::try_from(asked).unwrap_or_default();
-        asked.min(self.memory.limit / 16)
+        asked.min(self.memory.limit / 16).max(SNAPSHOT_BYTES_MIN)
     }
 
     /// The effective configuration as a `server.properties`, with a comment on each setting.
@@ -367,11 +397,8 @@ impl Config {
         for key in keys::all() {
             let source = self.source(key.name);
             out.push_str(&format!("# {} ({source})\n", key.doc));
-            if let Some(less) = self
-                .less_than_asked()
-                .filter(|_| key.name == FRAME_BYTES_MAX)
-            {
-                out.push_str(&format!("# {less}\n"));
+            if let Some(otherwise) = self.otherwise(key.name) {
+                out.push_str(&format!("# {otherwise}\n"));
             }
             match self.get(key.name) {
                 Some(value) => out.push_str(&format!("{}={value}\n\n", key.name)),

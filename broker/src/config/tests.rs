@@ -115,6 +115,25 @@ fn a_frame_larger_than_memory_allows_starts_with_what_is_in_force() {
     assert_eq!(again.frames().held, by_default.frames().held);
 }
 
+// Kafka accepts a single byte
+#[test]
+fn bounds_on_the_metadata_log_start_with_what_is_in_force() {
+    let with = |bytes: &str| {
+        let bound = flag("metadata.log.max.record.bytes.between.snapshots", bytes);
+        let limit = flag("highwater.memory.limit", "64MiB");
+        Config::load(None, [], &[bound, limit]).expect("it starts")
+    };
+    for (asked, in_force) in [("1", 65_536), ("65536", 65_536), ("20971520", 4 << 20)] {
+        let config = with(asked);
+        assert_eq!(config.snapshot_bytes(), in_force);
+        let told = format!("is {asked}, and {in_force} is in force");
+        let is_other = asked != in_force.to_string();
+        let out_of_reach = config.out_of_reach().join("\n");
+        assert_eq!(out_of_reach.contains(&told), is_other, "{out_of_reach}");
+        assert_eq!(config.render().contains(&told), is_other);
+    }
+}
+
 #[test]
 fn every_violation_is_reported_at_once() {
     let flags = [

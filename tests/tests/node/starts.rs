@@ -359,3 +359,17 @@ async fn the_data_directory_of_another_node_is_refused_with_both_named() -> Resu
     );
     Ok(())
 }
+
+// a bound that Kafka accepts: all that the node proposes is larger
+#[tokio::test(flavor = "multi_thread")]
+async fn the_smallest_bound_on_the_metadata_log_starts_and_starts_again() -> Result<()> {
+    let smallest = [("metadata.log.max.record.bytes.between.snapshots", "1")];
+    let node = TestNode::start(&smallest).await?;
+    node.create_topic("t", 100, &[]).await?;
+    let dir = node.stop().await?;
+    let node = TestNode::start_in(dir, &smallest, Machine::real()).await?;
+    let answer = node.client().await?.produce("t", 0, batch(1, T0)).await?;
+    assert_eq!(answer.error_code, 0);
+    let _dir = node.stop().await?;
+    Ok(())
+}

@@ -124,7 +124,7 @@ pub(super) static KEYS: &[Key] = &[
         "20971520",
         long(1),
         "Bytes of the metadata's log after which it is replaced by a snapshot; a sixteenth of the memory limit at most, for it \
-         stays in memory until then.",
+         stays in memory until then, and 65536 at least, for each snapshot writes all of the metadata.",
     ),
     key(
         "producer.id.expiration.ms",
