@@ -15,6 +15,7 @@ use highwater_protocol::messages::alter_configs_response::AlterConfigsResourceRe
 use highwater_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
 use super::error::{self, Refusal};
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
 use crate::topic_configs;
@@ -127,15 +128,13 @@ pub(super) fn target<'a>(
 ) -> Result<Arc<TopicImage>, Refusal> {
     match kind {
         TOPIC => {
-            if !ctx.authorize(Operation::AlterConfigs, Resource::Topic(name)) {
-                return Err(ErrorCode::TopicAuthorizationFailed.into());
-            }
-            crate::topics::check_name(name)?;
-            let unknown = || {
+            let found = resolve_topic(ctx, None, name, Operation::AlterConfigs);
+            if let Err(ErrorCode::UnknownTopicOrPartition) = found {
+                crate::topics::check_name(name)?;
                 let why = format!("The topic '{name}' does not exist.");
-                Refusal::new(ErrorCode::UnknownTopicOrPartition, why)
-            };
-            ctx.broker.topic(name).ok_or_else(unknown)
+                return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, why));
+            }
+            Ok(found?)
         }
         BROKER => {
             if !ctx.authorize(Operation::AlterConfigs, Resource::Cluster) {

@@ -17,8 +17,9 @@ use highwater_types::limits::PARTITIONS_PER_TOPIC_MAX;
 use tokio::time::Instant;
 
 use super::error::{self, Refusal};
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext};
-use crate::auth::{Operation, Resource};
+use crate::auth::Operation;
 use crate::topics::PARTITIONS_PER_REQUEST_MAX;
 
 /// Serves CreatePartitions.
@@ -67,13 +68,7 @@ async fn create(
     asked: &CreatePartitionsTopic,
     validate_only: bool,
 ) -> Result<(), Refusal> {
-    if !ctx.authorize(Operation::Alter, Resource::Topic(&asked.name)) {
-        return Err(ErrorCode::TopicAuthorizationFailed.into());
-    }
-    let topic = ctx
-        .broker
-        .topic(&asked.name)
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = resolve_topic(ctx, None, &asked.name, Operation::Alter)?;
     let existing = topic.partitions.len();
     let wanted = usize::try_from(asked.count).unwrap_or(0);
     if wanted <= existing || asked.count > PARTITIONS_PER_TOPIC_MAX {

@@ -10,8 +10,9 @@ use highwater_protocol::messages::delete_records_response::{
 use highwater_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 
 use super::error::{self, Refusal};
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext};
-use crate::auth::{Operation, Resource};
+use crate::auth::Operation;
 
 /// Serves DeleteRecords.
 #[derive(Debug)]
@@ -48,13 +49,7 @@ impl Handler for DeleteRecords {
 }
 
 async fn delete(ctx: &RequestContext, name: &str, index: i32, offset: i64) -> Result<i64, Refusal> {
-    if !ctx.authorize(Operation::Delete, Resource::Topic(name)) {
-        return Err(ErrorCode::TopicAuthorizationFailed.into());
-    }
-    let topic = ctx
-        .broker
-        .topic(name)
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = resolve_topic(ctx, None, name, Operation::Delete)?;
     if topic.internal {
         return Err(ErrorCode::InvalidTopicException.into());
     }

@@ -18,8 +18,9 @@ use highwater_types::TopicId;
 
 use super::alter_configs::twice;
 use super::error::{self, Refusal};
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext};
-use crate::auth::{Operation, Resource};
+use crate::auth::Operation;
 
 /// Serves DeleteTopics.
 #[derive(Debug)]
@@ -113,6 +114,16 @@ fn refused(ctx: &RequestContext, asked: &[DeleteTopicState]) -> Vec<Option<&'sta
     asked.iter().map(why).collect()
 }
 
+/// A refusal in Kafka's words.
+fn unknown(refused: ErrorCode) -> Refusal {
+    let why = match refused {
+        ErrorCode::UnknownTopicOrPartition => "This server does not host this topic-partition.",
+        ErrorCode::UnknownTopicId => "This server does not host this topic ID.",
+        other => return other.into(),
+    };
+    Refusal::new(refused, why)
+}
+
 async fn delete(
     ctx: &RequestContext,
     asked: &DeleteTopicState,
@@ -125,30 +136,14 @@ async fn delete(
         ..=0 => Err(Refusal::from(ErrorCode::RequestTimedOut)),
         _ => Ok(()),
     };
-    let topic = match &asked.name {
-        Some(name) => {
-            let found = ctx.broker.topic(name);
-            if !ctx.authorize(Operation::Delete, Resource::Topic(name)) {
-                return Err(ErrorCode::TopicAuthorizationFailed.into());
-            }
-            in_time?;
-            found.ok_or_else(|| {
-                let why = "This server does not host this topic-partition.";
-                Refusal::new(ErrorCode::UnknownTopicOrPartition, why)
-            })?
-        }
-        None => {
-            let topic = ctx.broker.topic_by_id(asked.topic_id).ok_or_else(|| {
-                let why = "This server does not host this topic ID.";
-                Refusal::new(ErrorCode::UnknownTopicId, why)
-            })?;
-            if !ctx.authorize(Operation::Delete, Resource::Topic(&topic.name)) {
-                return Err(ErrorCode::TopicAuthorizationFailed.into());
-            }
-            in_time?;
-            topic
-        }
-    };
+    let id = asked.name.is_none().then_some(asked.topic_id);
+    let name = asked.name.as_deref().unwrap_or_default();
+    let found = resolve_topic(ctx, id, name, Operation::Delete);
+    // as in Kafka's controller, a name is looked up in time, and an id and what the client may do before that
+    if matches!(found, Ok(_) | Err(ErrorCode::UnknownTopicOrPartition)) {
+        in_time?;
+    }
+    let topic = found.map_err(unknown)?;
     let delete = DeleteTopic {
         id: topic.id.0.to_vec(),
     };

@@ -15,6 +15,7 @@ use highwater_protocol::{ErrorCode, StrBytes};
 
 use super::alter_configs::without_configs;
 use super::error::{MALFORMED, Refusal};
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext, of_elements};
 use crate::auth::{Operation, Resource};
 use crate::config::{Kind, keys};
@@ -108,14 +109,11 @@ fn describe(
     let name = &resource.resource_name;
     match resource.resource_type {
         TOPIC => {
-            if !ctx.authorize(Operation::DescribeConfigs, Resource::Topic(name)) {
-                return Err(ErrorCode::TopicAuthorizationFailed.into());
+            let found = resolve_topic(ctx, None, name, Operation::DescribeConfigs);
+            if let Err(ErrorCode::UnknownTopicOrPartition) = found {
+                crate::topics::check_name(name)?;
             }
-            crate::topics::check_name(name)?;
-            let topic = ctx
-                .broker
-                .topic(name)
-                .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            let topic = found?;
             let one = |key: &crate::topic_configs::TopicKey| {
                 let origins = key.origins(&topic.configs, &ctx.broker.config);
                 let mut described = result(key.name, key.kind, key.doc, &origins, false);

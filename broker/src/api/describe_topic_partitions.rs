@@ -11,8 +11,9 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext, of_elements};
-use crate::auth::{Operation, Resource};
+use crate::auth::Operation;
 
 /// Serves DescribeTopicPartitions.
 #[derive(Debug)]
@@ -73,17 +74,10 @@ impl Handler for DescribeTopicPartitions {
         for name in names {
             ctx.give_way().await;
             let from = std::mem::take(&mut first);
-            let may = ctx.authorize(Operation::Describe, Resource::Topic(&name));
-            let found = ctx.broker.topic(&name);
-            let topic = match (may, found) {
-                (false, _) if all => continue,
-                (false, _) => Err(ErrorCode::TopicAuthorizationFailed),
-                (true, None) if all => continue,
-                (true, None) => Err(ErrorCode::UnknownTopicOrPartition),
-                (true, Some(topic)) => Ok(topic),
-            };
-            let topic = match topic {
+            let topic = match resolve_topic(&ctx, None, &name, Operation::Describe) {
                 Ok(topic) => topic,
+                // a request for all is answered with those that the client may see
+                Err(_) if all => continue,
                 Err(error) => {
                     response.topics.push(refused(name, error));
                     continue;

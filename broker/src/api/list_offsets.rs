@@ -16,8 +16,9 @@ use highwater_protocol::messages::{
 
 use super::alter_configs::twice;
 use super::error::{self, Refusal};
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext};
-use crate::auth::{Operation, Resource};
+use crate::auth::Operation;
 
 /// Serves ListOffsets.
 #[derive(Debug)]
@@ -96,13 +97,7 @@ async fn look_up(
     asked: &ListOffsetsPartition,
     isolation: Isolation,
 ) -> Result<ListOffsetsPartitionResponse, Refusal> {
-    if !ctx.authorize(Operation::Describe, Resource::Topic(name)) {
-        return Err(ErrorCode::TopicAuthorizationFailed.into());
-    }
-    let topic = ctx
-        .broker
-        .topic(name)
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = resolve_topic(ctx, None, name, Operation::Describe)?;
     let partition = ctx.broker.partitions.find(&topic, asked.partition_index)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
     let query = query(asked.timestamp, ctx.version)?;

@@ -16,6 +16,7 @@ use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_types::TopicId;
 
 use super::error::Refusal;
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext, of_elements};
 use crate::auth::{Operation, Resource};
 use crate::topics::{CLUSTER_METADATA, on_first_use};
@@ -131,25 +132,17 @@ async fn find(
     creates: bool,
     asks_operations: bool,
 ) -> Result<MetadataResponseTopic, Refusal> {
-    let Some(name) = &asked.name else {
-        let topic = ctx
-            .broker
-            .topic_by_id(asked.topic_id)
-            .ok_or(ErrorCode::UnknownTopicId)?;
-        if !ctx.authorize(Operation::Describe, Resource::Topic(&topic.name)) {
-            // that it exists is not told
-            return Err(ErrorCode::UnknownTopicId.into());
-        }
-        return Ok(describe(ctx, &topic, asks_operations));
-    };
-    if !ctx.authorize(Operation::Describe, Resource::Topic(name)) {
-        return Err(ErrorCode::TopicAuthorizationFailed.into());
-    }
-    if let Some(topic) = ctx.broker.topic(name) {
-        return Ok(describe(ctx, &topic, asks_operations));
+    let id = asked.name.is_none().then_some(asked.topic_id);
+    let name = asked.name.as_deref().unwrap_or_default();
+    match resolve_topic(ctx, id, name, Operation::Describe) {
+        Ok(topic) => return Ok(describe(ctx, &topic, asks_operations)),
+        // that there is a topic of that id is not told
+        Err(_) if id.is_some() => return Err(ErrorCode::UnknownTopicId.into()),
+        Err(ErrorCode::UnknownTopicOrPartition) => {}
+        Err(refused) => return Err(refused.into()),
     }
     crate::topics::check_name(name)?;
-    if !creates || &**name == CLUSTER_METADATA {
+    if !creates || name == CLUSTER_METADATA {
         return Err(ErrorCode::UnknownTopicOrPartition.into());
     }
     let may_create = ctx.authorize(Operation::Create, Resource::Cluster)
@@ -161,10 +154,7 @@ async fn find(
     match ctx.broker.create_topic(new).await {
         Ok(topic) => Ok(describe(ctx, &topic, asks_operations)),
         Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => {
-            let topic = ctx
-                .broker
-                .topic(name)
-                .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            let topic = resolve_topic(ctx, None, name, Operation::Describe)?;
             Ok(describe(ctx, &topic, asks_operations))
         }
         Err(refusal) => Err(refusal),

@@ -36,6 +36,7 @@ pub mod produce;
 mod room;
 pub mod sasl_handshake;
 pub mod sync_group;
+mod topic;
 
 use std::convert::identity;
 use std::future::Future;

@@ -3,15 +3,17 @@
 //! Behaviour: KAFKA-BEHAVIOUR 24; answered when it is durable.
 //! Deviations from Apache Kafka: static members (KIP-345) answer UNSUPPORTED_VERSION, as Kafka before 2.3.
 
+use std::sync::Arc;
+
 use highwater_coordinator::{Commit, OffsetCommit as Offset};
+use highwater_kraft_meta::TopicImage;
 use highwater_protocol::messages::{
     OffsetCommitRequest, OffsetCommitRequestTopic, OffsetCommitResponse,
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use highwater_protocol::{ApiKey, ErrorCode};
 
-use highwater_types::TopicId;
-
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
 
@@ -55,11 +57,11 @@ impl Handler for OffsetCommit {
                     partition_index: index,
                     error_code: checked.err().map_or(0, |error| error.code()),
                 });
-                if let Ok((name, topic_id)) = checked {
+                if let Ok(topic) = checked {
                     let metadata = partition.committed_metadata.as_deref();
                     commits.push(Offset {
-                        topic: name.clone(),
-                        topic_id: *topic_id,
+                        topic: topic.name.to_string(),
+                        topic_id: topic.id,
                         partition: index,
                         offset: partition.committed_offset,
                         leader_epoch: partition.committed_leader_epoch,
@@ -90,39 +92,23 @@ impl Handler for OffsetCommit {
     }
 }
 
-/// The topic's name and id, if its offsets may be committed.
+/// The topic, if its offsets may be committed.
 fn check(
     ctx: &RequestContext,
     topic: &OffsetCommitRequestTopic,
-) -> Result<(String, TopicId), ErrorCode> {
-    if ctx.version >= 10 {
-        let found = ctx.broker.topic_by_id(topic.topic_id);
-        let name = found.ok_or(ErrorCode::UnknownTopicId)?.name.to_string();
-        if !ctx.authorize(Operation::Read, Resource::Topic(&name)) {
-            return Err(ErrorCode::TopicAuthorizationFailed);
-        }
-        return Ok((name, topic.topic_id));
-    }
-    if !ctx.authorize(Operation::Read, Resource::Topic(&topic.name)) {
-        return Err(ErrorCode::TopicAuthorizationFailed);
-    }
-    let found = ctx.broker.topic(&topic.name);
-    let found = found.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    Ok((topic.name.to_string(), found.id))
+) -> Result<Arc<TopicImage>, ErrorCode> {
+    let id = (ctx.version >= 10).then_some(topic.topic_id);
+    resolve_topic(ctx, id, &topic.name, Operation::Read)
 }
 
 /// Passes the topic on where the topic has the partition. From version 10 on, which names topics by id, Kafka takes any.
 fn has_partition<'a>(
     ctx: &RequestContext,
-    asked: &'a (String, TopicId),
+    topic: &'a TopicImage,
     index: i32,
-) -> Result<&'a (String, TopicId), ErrorCode> {
-    let topic = ctx.broker.topic(&asked.0);
-    let has = topic.is_some_and(|topic| {
-        usize::try_from(index).is_ok_and(|index| index < topic.partitions.len())
-    });
-    if has || ctx.version >= 10 {
-        Ok(asked)
+) -> Result<&'a TopicImage, ErrorCode> {
+    if topic.partition(index).is_some() || ctx.version >= 10 {
+        Ok(topic)
     } else {
         Err(ErrorCode::UnknownTopicOrPartition)
     }

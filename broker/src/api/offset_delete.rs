@@ -9,6 +9,7 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ApiKey, ErrorCode};
 
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
 
@@ -78,12 +79,11 @@ impl Handler for OffsetDelete {
 
 /// Why each partition of a topic is refused before the group is asked.
 fn check(ctx: &RequestContext, topic: &OffsetDeleteRequestTopic) -> Vec<Option<ErrorCode>> {
-    let allowed = ctx.authorize(Operation::Read, Resource::Topic(&topic.name));
-    let known = ctx.broker.topic(&topic.name);
+    let known = resolve_topic(ctx, None, &topic.name, Operation::Read);
     let of = |index| match &known {
-        _ if !allowed => Some(ErrorCode::TopicAuthorizationFailed),
-        Some(known) if known.partition(index).is_some() => None,
-        _ => Some(ErrorCode::UnknownTopicOrPartition),
+        Ok(known) if known.partition(index).is_some() => None,
+        Ok(_) => Some(ErrorCode::UnknownTopicOrPartition),
+        Err(refused) => Some(*refused),
     };
     let partitions = topic.partitions.iter();
     partitions.map(|one| of(one.partition_index)).collect()

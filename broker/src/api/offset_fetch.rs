@@ -14,6 +14,7 @@ use highwater_protocol::messages::{
 use highwater_protocol::{ApiKey, ErrorCode, StrBytes};
 use highwater_types::TopicId;
 
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext, of_elements, unknown_size};
 use crate::auth::{Operation, Resource};
 
@@ -178,17 +179,11 @@ fn identify(
     ctx: &RequestContext,
     topic: &OffsetFetchRequestTopics,
 ) -> Result<(StrBytes, TopicId), ErrorCode> {
-    let (name, id) = if ctx.version >= 10 {
-        let found = ctx.broker.topic_by_id(topic.topic_id);
-        let found = found.ok_or(ErrorCode::UnknownTopicId)?;
-        (StrBytes::from(&*found.name), found.id)
-    } else {
-        (topic.name.clone(), id_of(ctx, &topic.name))
-    };
-    if ctx.authorize(Operation::Describe, Resource::Topic(&name)) {
-        Ok((name, id))
-    } else {
-        Err(ErrorCode::TopicAuthorizationFailed)
+    let id = (ctx.version >= 10).then_some(topic.topic_id);
+    match resolve_topic(ctx, id, &topic.name, Operation::Describe) {
+        Ok(found) => Ok((StrBytes::from(&*found.name), found.id)),
+        Err(ErrorCode::UnknownTopicOrPartition) => Ok((topic.name.clone(), TopicId::ZERO)),
+        Err(refused) => Err(refused),
     }
 }
 

@@ -3,7 +3,6 @@
 //! Behaviour: KAFKA-BEHAVIOUR 22; answered from the metadata's history of leader epochs and the log end, without I/O.
 //! Deviations from Apache Kafka: none.
 
-use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::offset_for_leader_epoch_response::EpochEndOffset;
 use highwater_protocol::messages::{
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
@@ -12,8 +11,9 @@ use highwater_protocol::messages::{
 use highwater_types::LeaderEpoch;
 
 use super::error::Refusal;
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext};
-use crate::auth::{Operation, Resource};
+use crate::auth::Operation;
 
 /// Serves OffsetForLeaderEpoch.
 #[derive(Debug)]
@@ -57,13 +57,7 @@ fn look_up(
     name: &str,
     asked: &OffsetForLeaderPartition,
 ) -> Result<EpochEndOffset, Refusal> {
-    if !ctx.authorize(Operation::Describe, Resource::Topic(name)) {
-        return Err(ErrorCode::TopicAuthorizationFailed.into());
-    }
-    let topic = ctx
-        .broker
-        .topic(name)
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = resolve_topic(ctx, None, name, Operation::Describe)?;
     let partition = ctx.broker.partitions.find(&topic, asked.partition)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
     if asked.leader_epoch == NO_EPOCH {

@@ -18,6 +18,7 @@ use highwater_types::{StreamOffset, TopicId};
 use tokio::time::Instant;
 
 use super::error::{self, Refusal};
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
 use crate::metrics::Metrics;
@@ -225,19 +226,8 @@ async fn find(
     part: &mut Part,
     deadline: Instant,
 ) -> Result<Arc<Partition>, Refusal> {
-    let topic = if ctx.version >= 13 {
-        let found = ctx.broker.topic_by_id(part.topic_id);
-        found.ok_or_else(|| Refusal::from(ErrorCode::UnknownTopicId))?
-    } else {
-        let found = ctx.broker.topic(&part.name);
-        if !ctx.authorize(Operation::Write, Resource::Topic(&part.name)) {
-            return Err(ErrorCode::TopicAuthorizationFailed.into());
-        }
-        found.ok_or_else(|| Refusal::from(ErrorCode::UnknownTopicOrPartition))?
-    };
-    if ctx.version >= 13 && !ctx.authorize(Operation::Write, Resource::Topic(&topic.name)) {
-        return Err(ErrorCode::TopicAuthorizationFailed.into());
-    }
+    let id = (ctx.version >= 13).then_some(part.topic_id);
+    let topic = resolve_topic(ctx, id, &part.name, Operation::Write)?;
     if topic.internal && ctx.client_id() != ADMIN_CLIENT {
         return Err(ErrorCode::InvalidTopicException.into());
     }

@@ -20,6 +20,7 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ApiKey, ErrorCode, Request};
 use highwater_tests::{Client, TestNode, produce_request};
+use highwater_types::Uuid;
 
 use super::{T0, batch};
 
@@ -327,4 +328,78 @@ async fn groups(walk: &mut Walk) -> Result<()> {
         ErrorCode::None,
     )
     .await
+}
+
+/// Lets topics be created, and nothing be done to them.
+#[derive(Debug)]
+struct CreateOnly;
+
+impl Authorizer for CreateOnly {
+    fn allows(&self, _: &Principal, operation: Operation, resource: Resource<'_>) -> bool {
+        !matches!(resource, Resource::Topic(_)) || operation == Operation::Create
+    }
+}
+
+// KIP-516: by id it is said first whether the topic is there, but by Metadata, which says that of no topic
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_by_id_is_looked_up_before_it_is_refused() -> Result<()> {
+    let node = TestNode::start_with(Arc::new(CreateOnly)).await?;
+    let mut client = node.client().await?;
+    let create = CreateTopicsRequest {
+        topics: vec![create_topics_request::CreatableTopic {
+            name: "t".into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..Default::default()
+        }],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    let created = client.send(&create, 7).await?;
+    let there = created.topics[0].topic_id;
+    let nowhere = Uuid([7; 16]);
+    for (id, expected) in [(there, TOPIC), (nowhere, ErrorCode::UnknownTopicId)] {
+        let mut produce = produce_request("", 0, batch(1, T0), -1);
+        produce.topic_data[0].topic_id = id;
+        let answer = client.send(&produce, 13).await?;
+        let produced = answer.responses[0].partition_responses[0].error_code;
+        let mut fetch = super::fetch::fetch("", 0, 100);
+        fetch.topics[0].topic_id = id;
+        let answer = client.send(&fetch, 13).await?;
+        let fetched = answer.responses[0].partitions[0].error_code;
+        let commit = OffsetCommitRequest {
+            group_id: "g".into(),
+            topics: vec![offset_commit_request::OffsetCommitRequestTopic {
+                topic_id: id,
+                partitions: vec![offset_commit_request::OffsetCommitRequestPartition::default()],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let answer = client.send(&commit, 10).await?;
+        let committed = answer.topics[0].partitions[0].error_code;
+        let delete = DeleteTopicsRequest {
+            topics: vec![delete_topics_request::DeleteTopicState {
+                topic_id: id,
+                ..Default::default()
+            }],
+            timeout_ms: 10_000,
+            ..Default::default()
+        };
+        let answer = client.send(&delete, 6).await?;
+        let deleted = answer.responses[0].error_code;
+        let codes = [produced, fetched, committed, deleted];
+        assert_eq!(codes, [expected.code(); 4]);
+        let metadata = MetadataRequest {
+            topics: Some(vec![metadata_request::MetadataRequestTopic {
+                topic_id: id,
+                name: None,
+            }]),
+            ..Default::default()
+        };
+        let answer = client.send(&metadata, 12).await?;
+        let told = answer.topics[0].error_code;
+        assert_eq!(told, ErrorCode::UnknownTopicId.code());
+    }
+    Ok(())
 }

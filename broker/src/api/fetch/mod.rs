@@ -18,8 +18,9 @@ use tokio::time::Instant;
 
 use self::read::Outcome;
 use super::error::Refusal;
+use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext};
-use crate::auth::{Operation, Resource};
+use crate::auth::Operation;
 use crate::partitions::{FetchKey, FetchPlan, Partition, SessionAsked, SessionError, Told, Wanted};
 
 /// Serves Fetch.
@@ -186,21 +187,8 @@ fn failed(code: ErrorCode) -> FetchResponse {
 
 fn target(ctx: &RequestContext, key: &FetchKey, wanted: Wanted) -> Target {
     let find = || {
-        let topic = if ctx.version >= 13 {
-            ctx.broker
-                .topic_by_id(key.id)
-                .ok_or(ErrorCode::UnknownTopicId)?
-        } else {
-            if !ctx.authorize(Operation::Read, Resource::Topic(&key.name)) {
-                return Err(Refusal::from(ErrorCode::TopicAuthorizationFailed));
-            }
-            ctx.broker
-                .topic(&key.name)
-                .ok_or(ErrorCode::UnknownTopicOrPartition)?
-        };
-        if ctx.version >= 13 && !ctx.authorize(Operation::Read, Resource::Topic(&topic.name)) {
-            return Err(Refusal::from(ErrorCode::TopicAuthorizationFailed));
-        }
+        let id = (ctx.version >= 13).then_some(key.id);
+        let topic = resolve_topic(ctx, id, &key.name, Operation::Read)?;
         let partition = ctx.broker.partitions.find(&topic, key.partition)?;
         partition.check_leader_epoch(wanted.current_leader_epoch)?;
         Ok(partition)
