@@ -1,7 +1,6 @@
 //! The partitions that this node leads.
 
 mod fetch_session;
-pub(crate) mod fetch_wait;
 mod opener;
 mod registry;
 

@@ -46,7 +46,7 @@ pub struct ConnectionInfo {
 impl ConnectionInfo {
     /// A connection that has taken nothing yet.
     #[must_use]
-    pub(super) fn new(peer: SocketAddr, listener: Arc<str>) -> Self {
+    pub(crate) fn new(peer: SocketAddr, listener: Arc<str>) -> Self {
         Self {
             peer,
             listener,
@@ -64,6 +64,11 @@ impl ConnectionInfo {
     fn rests(&self) -> MutexGuard<'_, Option<Instant>> {
         let rests = self.rests_until.lock();
         rests.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the client sends no more: what waits for it stops waiting.
+    pub(crate) fn set_ended(&self) {
+        self.ended.send_replace(true);
     }
 
     /// Whether the client sends no more: nothing is worth a wait for it.
@@ -251,7 +256,7 @@ impl Connection {
     fn end_input(&mut self, info: &ConnectionInfo) {
         let until = Instant::now() + self.limits.write;
         self.given_up.get_or_insert(until);
-        info.ended.send_replace(true);
+        info.set_ended();
     }
 
     async fn serve(

@@ -1,0 +1,135 @@
+//! What a fetch is answered: of each partition what was read, or why it was not.
+
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::{
+    AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+
+use super::request::Target;
+use super::tail::Outcome;
+use crate::api::RequestContext;
+use crate::partitions::{FetchKey, FetchPlan, SessionError, Told};
+
+/// The code of a session that is refused, for the whole answer.
+pub(super) fn of_session(error: SessionError) -> ErrorCode {
+    match error {
+        SessionError::UnknownId => ErrorCode::FetchSessionIdNotFound,
+        SessionError::WrongEpoch => ErrorCode::InvalidFetchSessionEpoch,
+        SessionError::OtherNaming => ErrorCode::FetchSessionTopicIdError,
+    }
+}
+
+/// An answer that is an error as a whole.
+pub(super) fn failed(code: ErrorCode) -> FetchResponse {
+    FetchResponse {
+        error_code: code.code(),
+        ..Default::default()
+    }
+}
+
+/// The answer, with those partitions that its session has to tell of.
+pub(super) async fn answer(
+    ctx: &RequestContext,
+    plan: &FetchPlan,
+    targets: Vec<Target>,
+    results: Vec<Outcome>,
+) -> FetchResponse {
+    let mut response = FetchResponse {
+        session_id: plan.session_id,
+        ..Default::default()
+    };
+    let mut moved = false;
+    for (((key, _), target), result) in plan.partitions.iter().zip(targets).zip(results) {
+        ctx.give_way().await;
+        let (data, told, served) = partition_data(ctx, key, &target, result);
+        let is_error = data.error_code != 0;
+        if !plan.tell(key, told, served, is_error) {
+            continue;
+        }
+        moved |= data.current_leader.leader_id >= 0;
+        match response.responses.last_mut() {
+            Some(last) if last.topic == key.name && last.topic_id == key.id => {
+                last.partitions.push(data);
+            }
+            _ => response.responses.push(FetchableTopicResponse {
+                topic: key.name.clone(),
+                topic_id: key.id,
+                partitions: vec![data],
+            }),
+        }
+    }
+    if moved && ctx.version >= 16 {
+        response.node_endpoints = ctx.broker.fetch_endpoints(&ctx.connection.listener);
+    }
+    response
+}
+
+fn partition_data(
+    ctx: &RequestContext,
+    key: &FetchKey,
+    target: &Target,
+    result: Outcome,
+) -> (PartitionData, Told, bool) {
+    let mut data = PartitionData {
+        partition_index: key.partition,
+        ..Default::default()
+    };
+    match result {
+        Outcome::Read(read) => {
+            data.high_watermark = read.high_watermark;
+            data.last_stable_offset = read.last_stable_offset;
+            data.log_start_offset = read.log_start_offset;
+            data.aborted_transactions = read.aborted.map(|aborted| {
+                let one = |(producer_id, first_offset)| AbortedTransaction {
+                    producer_id,
+                    first_offset,
+                };
+                aborted.into_iter().map(one).collect()
+            });
+            let served = !read.batches.is_empty();
+            data.records = Some(read.batches.into());
+            let told = Told {
+                high_watermark: data.high_watermark,
+                last_stable_offset: data.last_stable_offset,
+                log_start_offset: data.log_start_offset,
+            };
+            (data, told, served)
+        }
+        Outcome::Failed(_) | Outcome::Cold => {
+            let refusal = match result {
+                Outcome::Failed(refusal) => refusal,
+                _ => ErrorCode::UnknownServerError.into(),
+            };
+            data.error_code = refusal.code.code();
+            data.high_watermark = -1;
+            // of what the metadata does not know: none; of what the log refuses: nothing is said
+            let by_log = matches!(
+                refusal.code,
+                ErrorCode::UnknownLeaderEpoch | ErrorCode::FencedLeaderEpoch
+            );
+            if by_log || target.partition.is_ok() {
+                data.aborted_transactions = None;
+            }
+            data.records = Some(Vec::new().into());
+            let leader_moved = matches!(
+                refusal.code,
+                ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
+            );
+            if leader_moved {
+                let id = target
+                    .partition
+                    .as_ref()
+                    .map_or(key.id, |partition| partition.topic.id);
+                let (leader, epoch) = ctx.broker.leader_of(id, &key.name, key.partition);
+                data.current_leader.leader_id = leader.0;
+                data.current_leader.leader_epoch = epoch.0;
+            }
+            let told = Told {
+                high_watermark: -1,
+                last_stable_offset: -1,
+                log_start_offset: -1,
+            };
+            (data, told, false)
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What only objects have: reads of it start together, and what is late is left to the block cache (DESIGN 5.5).
+
+use highwater_partition_log::Isolation;
+use highwater_runtime::{ByteBudget, BytePermit};
+use tokio::time::Instant;
+
+use super::memory::{give_back, share_of};
+use super::request::{Limits, Target};
+use super::tail::{Outcome, bytes_of};
+use crate::api::error;
+
+/// Cold reads of all partitions start together; what is not there in time is left to the cache and answered empty. They
+/// have a budget of their own, so that a replay cannot hold up the tail; what does not fit into it waits for a later fetch.
+pub(super) async fn read_cold(
+    budget: &ByteBudget,
+    targets: &[Target],
+    results: &mut [Outcome],
+    until: Instant,
+    limits: &Limits,
+) -> BytePermit {
+    let at_most = share_of(budget);
+    let had = bytes_of(results);
+    let room = limits.max_bytes.saturating_sub(had).min(at_most);
+    let wanted = u64::try_from(room.saturating_add(had)).unwrap_or(u64::MAX);
+    let wanted = wanted.min(budget.limit());
+    let Ok(Ok(mut permit)) = tokio::time::timeout_at(until, budget.acquire(wanted)).await else {
+        return BytePermit::empty();
+    };
+    let mut from = 0;
+    while from < targets.len() {
+        // what fails, or has less than it may take, leaves its room to those after it
+        let left = room.saturating_sub(bytes_of(results).saturating_sub(had));
+        let next = read_some(targets, results, from, left, until, limits.isolation).await;
+        if next == from {
+            break;
+        }
+        from = next;
+    }
+    let all = bytes_of(results);
+    give_back(&mut permit, if all > had { all } else { 0 });
+    permit
+}
+
+/// Starts the cold reads from one target on that have room together; answers the first that has none.
+async fn read_some(
+    targets: &[Target],
+    results: &mut [Outcome],
+    from: usize,
+    mut left: usize,
+    until: Instant,
+    isolation: Isolation,
+) -> usize {
+    let mut at_least_one = bytes_of(results) == 0;
+    let mut next = targets.len();
+    let mut reads = Vec::new();
+    let pairs = targets.iter().zip(results.iter_mut());
+    for (at, (target, result)) in pairs.enumerate().skip(from) {
+        let (Ok(partition), Outcome::Cold) = (&target.partition, &*result) else {
+            continue;
+        };
+        if left == 0 && !at_least_one {
+            next = at;
+            break;
+        }
+        let asked = usize::try_from(target.wanted.max_bytes).unwrap_or(0);
+        let bytes = asked.min(left);
+        left = left.saturating_sub(bytes);
+        let offset = target.wanted.offset;
+        let first = std::mem::take(&mut at_least_one);
+        reads.push(async move {
+            let read = partition.log.read_cold(offset, bytes, first, isolation);
+            if let Ok(read) = tokio::time::timeout_at(until, read).await {
+                *result = match (target.partition(), read) {
+                    (Err(gone), _) => Outcome::Failed(gone),
+                    (_, Ok(outcome)) => Outcome::Read(outcome),
+                    (_, Err(error)) => Outcome::Failed(error::of_read(&error)),
+                };
+            }
+        });
+    }
+    futures::future::join_all(reads).await;
+    next
+}

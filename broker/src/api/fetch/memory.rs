@@ -1,0 +1,113 @@
+//! The memory that a fetch holds: to wait in place of its frame (M2), and for its answer until that is written (I11).
+
+use std::time::Duration;
+
+use highwater_runtime::{ByteBudget, BytePermit};
+use tokio::time::Instant;
+
+use super::cold::read_cold;
+use super::tail::{Look, Outcome, look};
+use super::wait::Reading;
+use crate::memory::{GIVES_WAY_AFTER, Wait};
+
+/// What was read, and the memory of the answer.
+pub(super) type Held = (Vec<Outcome>, BytePermit);
+
+impl Reading<'_> {
+    /// Lets a fetch wait for others: with memory for what it keeps meanwhile, in place of its frame's. False where there
+    /// is none.
+    pub(super) fn may_wait(&mut self) -> bool {
+        if self.wait.is_none() {
+            self.wait = self.budgets.waits.enter(self.waiting_bytes);
+            if self.wait.is_some() {
+                self.frame.give_back();
+            }
+        }
+        self.wait.is_some()
+    }
+
+    /// How long a client that may not wait does not come again: no longer than it would have waited.
+    pub(super) fn rest(&self) -> Duration {
+        let deadline = self.limits.deadline;
+        let left = deadline.saturating_duration_since(Instant::now());
+        left.min(GIVES_WAY_AFTER)
+    }
+
+    /// What was found, under the memory of the answer, and what is read of objects until a time; `None` where the answer
+    /// would wait for memory, and there is none to wait.
+    pub(super) async fn finish(&mut self, look: Look, cold_until: Option<Instant>) -> Option<Held> {
+        let (mut results, mut permit) = self.hold(look).await?;
+        if let Some(until) = cold_until {
+            // the frame is held for no longer than others keep memory to wait
+            let until = match self.may_wait() {
+                true => until,
+                false => until.min(Instant::now() + GIVES_WAY_AFTER),
+            };
+            let budget = match self.connection.takes_promptly() {
+                true => &self.budgets.fetch_cold,
+                false => self.budgets.fetch_slow.of(usize::MAX),
+            };
+            let cold = read_cold(budget, self.targets, &mut results, until, self.limits).await;
+            if cold.bytes() > 0 {
+                // it holds the whole answer
+                permit = cold;
+            }
+        }
+        Some((results, permit))
+    }
+
+    /// Holds the answer's memory until it is written (I11). Where there is none free, nothing else is held while it waits.
+    async fn hold(&mut self, look: Look) -> Option<Held> {
+        let Look { results, bytes, .. } = look;
+        if bytes == 0 {
+            return Some((results, BytePermit::empty()));
+        }
+        let budget = match self.connection.takes_promptly() {
+            true => &self.budgets.fetch,
+            false => self.budgets.fetch_slow.of(bytes),
+        };
+        let share = share_of(budget);
+        let (results, bytes) = match bytes > share {
+            true => self.look_again(share).await,
+            false => (results, bytes),
+        };
+        let wanted = u64::try_from(bytes).unwrap_or(u64::MAX).min(budget.limit());
+        if let Some(permit) = budget.try_acquire(wanted) {
+            return Some((results, permit));
+        }
+        drop(results);
+        if !self.may_wait() {
+            return None;
+        }
+        let permit = budget.acquire(wanted).await;
+        let mut permit = permit.unwrap_or_else(|_never_too_large| BytePermit::empty());
+        let (results, bytes) = self.look_again(bytes).await;
+        give_back(&mut permit, bytes);
+        Some((results, permit))
+    }
+
+    async fn look_again(&self, max_bytes: usize) -> (Vec<Outcome>, usize) {
+        let found = look(self.targets, self.limits, max_bytes).await;
+        (found.results, found.bytes)
+    }
+}
+
+/// Resolves when a wait has to end for others; never where there is none. Cancellation safe.
+pub(super) async fn gives_way_of(wait: Option<&Wait>) {
+    match wait {
+        Some(wait) => wait.gives_way().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What one answer may hold of a budget, so that a few slow clients cannot hold it all; a first batch is whole anyway.
+pub(super) fn share_of(budget: &ByteBudget) -> usize {
+    const LEAST_BYTES: u64 = 64 << 10;
+    usize::try_from(budget.share().max(LEAST_BYTES)).unwrap_or(usize::MAX)
+}
+
+/// Gives back what of a permit is not used.
+pub(super) fn give_back(permit: &mut BytePermit, used: usize) {
+    let used = u64::try_from(used).unwrap_or(u64::MAX);
+    drop(permit.split(permit.bytes().saturating_sub(used)));
+}

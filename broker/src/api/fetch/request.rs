@@ -1,0 +1,129 @@
+//! What a fetch asks for: its limits, and the partitions of its session, looked up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_partition_log::Isolation;
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::FetchRequest;
+use tokio::time::Instant;
+
+use crate::api::RequestContext;
+use crate::api::error::Refusal;
+use crate::api::topic::resolve_topic;
+use crate::auth::Operation;
+use crate::partitions::{FetchKey, FetchPlan, Partition, SessionAsked, SessionError, Wanted};
+
+/// What the whole request may take.
+#[derive(Debug)]
+pub(super) struct Limits {
+    pub(super) max_bytes: usize,
+    pub(super) min_bytes: usize,
+    /// Until when it waits at the tail.
+    pub(super) deadline: Instant,
+    pub(super) isolation: Isolation,
+}
+
+impl Limits {
+    /// The limits of a request that begins now, where a broker answers with no more than `fetch.max.bytes`.
+    pub(super) fn new(request: &FetchRequest, fetch_max_bytes: i32) -> Self {
+        let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+        let max_bytes = size(request.max_bytes.min(fetch_max_bytes));
+        let wait = u64::try_from(request.max_wait_ms).unwrap_or(0);
+        Self {
+            max_bytes,
+            min_bytes: size(request.min_bytes).min(max_bytes),
+            deadline: Instant::now() + Duration::from_millis(wait),
+            isolation: match request.isolation_level {
+                1 => Isolation::ReadCommitted,
+                _ => Isolation::ReadUncommitted,
+            },
+        }
+    }
+}
+
+/// A partition that is read, or why it is not.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) wanted: Wanted,
+    pub(super) partition: Result<Arc<Partition>, Refusal>,
+}
+
+impl Target {
+    /// The partition, as long as its topic is there.
+    pub(super) fn partition(&self) -> Result<&Partition, Refusal> {
+        match &self.partition {
+            Ok(partition) if partition.is_gone() => Err(ErrorCode::UnknownTopicOrPartition.into()),
+            Ok(partition) => Ok(partition),
+            Err(refusal) => Err(refusal.clone()),
+        }
+    }
+}
+
+/// All that is asked for, without what the request says beside it.
+pub(super) fn plan(ctx: &RequestContext, request: FetchRequest) -> Result<FetchPlan, SessionError> {
+    let session = SessionAsked {
+        id: request.session_id,
+        epoch: request.session_epoch,
+        uses_topic_ids: ctx.version >= 13,
+    };
+    let (wanted, forgotten) = asked(request);
+    ctx.broker.sessions.plan(session, wanted, &forgotten)
+}
+
+/// About what a fetch keeps while it waits: how each partition is named, what is wanted of it, and what watches it.
+pub(super) fn waiting_bytes(plan: &FetchPlan) -> u64 {
+    const PARTITION_BYTES: u64 = 320;
+    let partitions = plan.partitions.iter();
+    partitions.fold(0, |bytes: u64, (key, _)| {
+        let name = key.name.len() as u64;
+        bytes.saturating_add(PARTITION_BYTES).saturating_add(name)
+    })
+}
+
+fn asked(request: FetchRequest) -> (Vec<(FetchKey, Wanted)>, Vec<FetchKey>) {
+    let mut wanted = Vec::new();
+    for topic in request.topics {
+        for partition in topic.partitions {
+            let key = FetchKey {
+                name: topic.topic.clone(),
+                id: topic.topic_id,
+                partition: partition.partition,
+            };
+            wanted.push((
+                key,
+                Wanted {
+                    offset: partition.fetch_offset,
+                    current_leader_epoch: partition.current_leader_epoch,
+                    max_bytes: partition.partition_max_bytes,
+                },
+            ));
+        }
+    }
+    let mut forgotten = Vec::new();
+    for topic in request.forgotten_topics_data {
+        for partition in topic.partitions {
+            forgotten.push(FetchKey {
+                name: topic.topic.clone(),
+                id: topic.topic_id,
+                partition,
+            });
+        }
+    }
+    (wanted, forgotten)
+}
+
+/// Looks a partition up that is to be read.
+pub(super) fn target(ctx: &RequestContext, key: &FetchKey, wanted: Wanted) -> Target {
+    let find = || {
+        let id = (ctx.version >= 13).then_some(key.id);
+        let topic = resolve_topic(ctx, id, &key.name, Operation::Read)?;
+        let partition = ctx.broker.partitions.find(&topic, key.partition)?;
+        partition.check_leader_epoch(wanted.current_leader_epoch)?;
+        Ok(partition)
+    };
+    Target {
+        wanted,
+        partition: find(),
+    }
+}

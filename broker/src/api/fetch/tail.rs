@@ -1,0 +1,100 @@
+//! What the log cache has: one pass over every partition, without a wait.
+
+use bytes::Bytes;
+use highwater_partition_log::{ReadError, ReadOutcome};
+
+use super::request::{Limits, Target};
+use crate::api::error::{self, Refusal};
+
+/// What was read of one partition.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Read(ReadOutcome),
+    /// It needs objects.
+    Cold,
+    Failed(Refusal),
+}
+
+/// What one pass over memory finds.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    pub(super) results: Vec<Outcome>,
+    /// Of the batches found.
+    pub(super) bytes: usize,
+    /// What counts towards `min_bytes`: of what a limit cut, all that the limit allows, as Kafka counts its slices of files,
+    /// which may end within a batch.
+    pub(super) available: usize,
+    /// Whether a partition is refused.
+    pub(super) any_failed: bool,
+    /// Whether a partition needs objects.
+    pub(super) any_cold: bool,
+}
+
+/// One pass over memory. Only the first partition with data may exceed the limits, by one whole batch.
+pub(super) async fn look(targets: &[Target], limits: &Limits, max_bytes: usize) -> Look {
+    let mut left = max_bytes;
+    let mut found = Look {
+        results: Vec::with_capacity(targets.len()),
+        ..Look::default()
+    };
+    for target in targets {
+        // as `RequestContext::give_way`
+        tokio::task::coop::consume_budget().await;
+        let asked = usize::try_from(target.wanted.max_bytes).unwrap_or(0);
+        let limit = asked.min(left);
+        let outcome = read(target, limit, found.bytes == 0, limits);
+        match &outcome {
+            Outcome::Read(read) => {
+                let bytes: usize = read.batches.iter().map(Bytes::len).sum();
+                let counted = if read.is_cut { bytes.max(limit) } else { bytes };
+                found.available = found.available.saturating_add(counted);
+                found.bytes = found.bytes.saturating_add(bytes);
+                left = left.saturating_sub(bytes);
+            }
+            Outcome::Cold => found.any_cold = true,
+            Outcome::Failed(_) => found.any_failed = true,
+        }
+        found.results.push(outcome);
+    }
+    found
+}
+
+fn read(target: &Target, max_bytes: usize, at_least_one: bool, limits: &Limits) -> Outcome {
+    let partition = match target.partition() {
+        Ok(partition) => partition,
+        Err(refusal) => return Outcome::Failed(refusal),
+    };
+    let offset = target.wanted.offset;
+    let log = &partition.log;
+    match log.read(offset, max_bytes, at_least_one, limits.isolation) {
+        Ok(outcome) => Outcome::Read(outcome),
+        Err(ReadError::NeedsObjects) => Outcome::Cold,
+        Err(error) => Outcome::Failed(error::of_read(&error)),
+    }
+}
+
+/// The bytes of all batches.
+pub(super) fn bytes_of(results: &[Outcome]) -> usize {
+    let bytes = |result: &Outcome| match result {
+        Outcome::Read(outcome) => outcome.batches.iter().map(Bytes::len).sum(),
+        _ => 0,
+    };
+    results.iter().map(bytes).sum()
+}
+
+/// What has no records is told its bounds as they are now.
+pub(super) fn fill_bounds(targets: &[Target], results: &mut [Outcome], limits: &Limits) {
+    for (target, result) in targets.iter().zip(results) {
+        let empty = match &*result {
+            Outcome::Read(outcome) => outcome.batches.is_empty(),
+            Outcome::Cold => true,
+            Outcome::Failed(_) => false,
+        };
+        if empty {
+            *result = match target.partition() {
+                Ok(partition) => Outcome::Read(partition.log.nothing(limits.isolation)),
+                Err(refusal) => Outcome::Failed(refusal),
+            };
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! When a fetch is answered: it looks, decides whether that is enough, and waits for a change to look again.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::future::select_all;
+use highwater_partition_log::PartitionLog;
+use highwater_runtime::BytePermit;
+use highwater_s3stream::StreamBounds;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::memory::gives_way_of;
+use super::request::{Limits, Target};
+use super::tail::{Look, Outcome, fill_bounds, look};
+use crate::memory::{FrameMemory, RequestBudgets, Wait};
+use crate::net::ConnectionInfo;
+
+/// A fetch while it is read: what of, and what it may take.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    pub(super) targets: &'a [Target],
+    pub(super) limits: &'a Limits,
+    pub(super) connection: &'a ConnectionInfo,
+    pub(super) budgets: &'a RequestBudgets,
+    pub(super) frame: &'a FrameMemory,
+    /// About what it keeps while it waits.
+    pub(super) waiting_bytes: u64,
+    /// The memory of its wait, once it waits.
+    pub(super) wait: Option<Wait>,
+}
+
+/// What a fetch answers with.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// One of each target.
+    pub(super) results: Vec<Outcome>,
+    /// The memory of the answer.
+    pub(super) permit: BytePermit,
+    /// How long it waited at the tail.
+    pub(super) waited: Duration,
+    /// Set when there is no memory to wait for what was asked: for how long the client's next request is not read.
+    pub(super) rest: Option<Duration>,
+}
+
+/// What follows a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// What was found is the answer. What is cold is begun and not waited for: it is served to a later fetch.
+    Enough,
+    /// Nothing but cold reads can make it enough.
+    AwaitCold,
+    /// Records may come.
+    AwaitChange,
+}
+
+/// How long past `max_wait` a fetch waits for a cold read that is under way.
+pub(super) const COLD_GRACE: Duration = Duration::from_millis(500);
+
+/// Whether what was found is enough (KAFKA-BEHAVIOUR 18): an error is told at once, and so is what reaches `min_bytes`; a
+/// fetch that does not want to wait, or may not any longer, has enough in any case.
+pub(super) fn decide(look: &Look, limits: &Limits, may_go_on: bool) -> Verdict {
+    if look.any_failed || look.available >= limits.min_bytes.max(1) {
+        Verdict::Enough
+    } else if look.any_cold {
+        Verdict::AwaitCold
+    } else if limits.min_bytes == 0 || look.results.is_empty() || !may_go_on {
+        Verdict::Enough
+    } else {
+        Verdict::AwaitChange
+    }
+}
+
+impl Reading<'_> {
+    /// Reads until there is enough, or no time or memory left to wait for more.
+    pub(super) async fn read(mut self) -> Found {
+        let mut waited = Duration::ZERO;
+        let mut gives_way = false;
+        loop {
+            // watches are taken before the look, so that nothing that changes after it is missed
+            let watches = Watches::of(self.targets);
+            let look = look(self.targets, self.limits, self.limits.max_bytes).await;
+            let in_time = Instant::now() < self.limits.deadline;
+            let may_go_on = in_time && !self.connection.has_ended() && !gives_way;
+            let verdict = decide(&look, self.limits, may_go_on);
+            let awaits_change = verdict == Verdict::AwaitChange;
+            if !awaits_change || !self.may_wait() {
+                return self.end(look, verdict, waited).await;
+            }
+            drop(look);
+            let since = Instant::now();
+            // all arms are cancellation safe: in any case it looks again
+            tokio::select! {
+                () = watches.changed(self.limits.deadline) => {}
+                () = self.connection.ends() => {}
+                () = gives_way_of(self.wait.as_ref()) => gives_way = true,
+            }
+            waited += since.elapsed();
+        }
+    }
+
+    /// Ends with what was found, and with what is cold where that is waited for.
+    async fn end(mut self, look: Look, verdict: Verdict, waited: Duration) -> Found {
+        let cold_until = look.any_cold.then(|| match verdict {
+            Verdict::AwaitCold => self.limits.deadline + COLD_GRACE,
+            Verdict::Enough | Verdict::AwaitChange => Instant::now(),
+        });
+        let found = self.finish(look, cold_until).await;
+        let may_not_wait = found.is_none() || verdict == Verdict::AwaitChange;
+        let (mut results, permit) = found.unwrap_or_else(|| nothing(self.targets));
+        fill_bounds(self.targets, &mut results, self.limits);
+        Found {
+            results,
+            permit,
+            waited,
+            rest: may_not_wait.then(|| self.rest()),
+        }
+    }
+}
+
+/// Nothing of any partition.
+fn nothing(targets: &[Target]) -> (Vec<Outcome>, BytePermit) {
+    let results = targets.iter().map(|_| Outcome::Cold).collect();
+    (results, BytePermit::empty())
+}
+
+/// Watches of the partitions, as they stood before a look at them.
+#[derive(Debug)]
+struct Watches(Vec<watch::Receiver<StreamBounds>>);
+
+impl Watches {
+    /// Watches every log from now on.
+    fn of(targets: &[Target]) -> Self {
+        let partitions = targets
+            .iter()
+            .filter_map(|target| target.partition.as_ref().ok());
+        let mut watches: Vec<_> = partitions
+            .map(|partition| PartitionLog::watch(&partition.log))
+            .collect();
+        for watch in &mut watches {
+            watch.mark_unchanged();
+        }
+        Self(watches)
+    }
+
+    /// Returns when one of them changed, or at the deadline.
+    async fn changed(mut self, deadline: Instant) {
+        if self.0.is_empty() {
+            return tokio::time::sleep_until(deadline).await;
+        }
+        let changes = self.0.iter_mut().map(|watch| Box::pin(watch.changed()));
+        let any = pin!(select_all(changes));
+        // the deadline is as good an end as a change: the caller looks again either way
+        drop(tokio::time::timeout_at(deadline, any).await);
+    }
+}
