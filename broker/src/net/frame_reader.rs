@@ -442,7 +442,7 @@ mod tests {
         let budgets = budgets();
         let large = budgets.of(0, FRAME_MAX);
         let (mut client, pipe) = tokio::io::duplex(FRAME_MAX);
-        let mut socket = Pipe(pipe);
+        let mut socket = Pipe::new(pipe);
         let mut reader = FrameReader::new(BufferPool::new(1), LIMITS);
         let length = i32::try_from(large.limit()).expect("fits");
         client.write_i32(length).await.expect("sends");
@@ -474,7 +474,7 @@ mod tests {
     async fn what_comes_behind_a_request_that_waits_is_left_to_the_machine_or_counted() {
         let budgets = budgets();
         let (mut client, pipe) = tokio::io::duplex(1 << 20);
-        let mut socket = Pipe(pipe);
+        let mut socket = Pipe::new(pipe);
         let mut reader = FrameReader::new(BufferPool::new(1), LIMITS);
         let frame = [0, 0, 0, 2, 0, 18];
         client.write_all(&frame).await.expect("sends");

@@ -4,11 +4,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use highwater_io::net::Socket;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, DuplexStream, ReadBuf};
 
-/// A socket within the process, so that time can stand still.
+/// A socket within the process, so that time can stand still. It keeps what is written until it is flushed, as a stream of
+/// TLS may.
 #[derive(Debug)]
-pub(super) struct Pipe(pub(super) tokio::io::DuplexStream);
+pub(super) struct Pipe(BufWriter<DuplexStream>);
+
+impl Pipe {
+    pub(super) fn new(stream: DuplexStream) -> Self {
+        Self(BufWriter::new(stream))
+    }
+}
 
 impl Socket for Pipe {
     fn poll_read_ready(&self, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {

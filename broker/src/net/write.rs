@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 
 const SLICES_MAX: usize = 64;
 
-/// Writes every part, in order, without joining them. Cancellation safe: `parts` is what is left.
+/// Writes every part, in order, without joining them, and flushes. Cancellation safe: `parts` is what is left.
 pub(super) async fn write_all(
     socket: &mut dyn Socket,
     parts: &mut VecDeque<Bytes>,
@@ -32,7 +32,7 @@ pub(super) async fn write_all(
             parts.pop_front();
         }
     }
-    Ok(())
+    socket.flush().await
 }
 
 fn poll_write(

@@ -9,9 +9,20 @@ use async_trait::async_trait;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A connected byte stream.
+/// A connected byte stream: TCP, TLS over any other socket, or the simulation's.
+///
+/// What a connection counts on, whatever the stream is:
+///
+/// 1. `poll_read_ready` is ready when a read may make progress: there are bytes, the end, or an error. It may be ready in
+///    vain, and the read is then pending: a record of TLS that has come in part makes TCP readable and yields nothing.
+///    It is never pending while bytes can be read, though they may lie in the stream's own memory: where TLS has
+///    decrypted more than was taken, it answers before TCP is asked.
+/// 2. What was written has left the stream when a flush returns, not before: TLS keeps what TCP did not take at once.
+/// 3. Every poll is cancellation safe: what was read or accepted for writing is not lost with the future that polled.
+/// 4. A stream keeps little between calls. What it needs for each connection counts to what the broker allows an idle one.
+/// 5. An [`Acceptor`] never waits for what a client sends: a handshake belongs to the connection's own task.
 pub trait Socket: AsyncRead + AsyncWrite + Debug + Unpin + Send + Sync + 'static {
-    /// Ready when a read may make progress, so that an idle connection holds no buffer.
+    /// Ready when a read may make progress (1), so that an idle connection holds no buffer.
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 

@@ -321,7 +321,7 @@ async fn a_frame_that_moves_is_not_idle_however_long_it_takes() {
     let info = ConnectionInfo::new(peer, Arc::from("PLAINTEXT"));
     let service = Arc::new(SlowService(slow));
     let mut running = JoinSet::new();
-    running.spawn(async move { run(Box::new(Pipe(socket)), info, service, limits).await });
+    running.spawn(async move { run(Box::new(Pipe::new(socket)), info, service, limits).await });
     for byte in REQUEST {
         client.write_all(&[byte]).await.expect("is taken");
         tokio::time::sleep(idle / 2).await;
@@ -346,7 +346,7 @@ async fn a_client_that_sent_many_requests_has_one_served_at_a_turn() {
     let info = ConnectionInfo::new(peer, Arc::from("PLAINTEXT"));
     let mut running = JoinSet::new();
     let (limits, serves) = (limits(Duration::from_secs(60)), Arc::clone(&service));
-    running.spawn(async move { run(Box::new(Pipe(socket)), info, serves, limits).await });
+    running.spawn(async move { run(Box::new(Pipe::new(socket)), info, serves, limits).await });
     let served = || service.0.load(Ordering::Relaxed);
     let mut turns = 0;
     while served() < requests {
