@@ -1,4 +1,4 @@
-//! From a frame to a handler: header, version, metrics; nothing that belongs to one API.
+//! From a frame to a handler: header, version, access, metrics; what belongs to one API is in its row of the table.
 
 use std::any::Any;
 use std::future::Future;
@@ -7,23 +7,20 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::FutureExt;
-use highwater_protocol::{ApiKey, DecodeError, RequestHeader, messages::ApiVersionsRequest};
+use highwater_protocol::{ApiKey, DecodeError, RequestHeader};
 use highwater_runtime::{BytePermit, panic_text};
 
-use crate::api::{self, RequestContext};
-use crate::auth::Principal;
+use crate::api::{self, ApiEntry, RequestContext};
 use crate::broker::Broker;
 use crate::memory::FrameMemory;
 use crate::metrics::{self, ApiMetrics, RefusedFrame};
-use crate::net::{Answer, ConnectionInfo, Frame, Served, Service};
+use crate::net::{Answer, ConnectionInfo, Frame, Served, Service, Session};
 
 /// Serves the requests of every connection.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
     broker: Arc<Broker>,
-    principal: Arc<Principal>,
     metrics: ApiMetrics,
 }
 
@@ -33,20 +30,16 @@ impl Dispatch {
     pub(crate) fn new(broker: Arc<Broker>) -> Self {
         Self {
             broker,
-            principal: Arc::new(Principal::anonymous()),
             metrics: ApiMetrics::new(api::APIS),
         }
     }
 }
 
 impl Service for Dispatch {
-    fn overlaps(&self, frame: &Bytes) -> bool {
-        frame.first_chunk() == Some(&(ApiKey::Produce as i16).to_be_bytes())
-    }
-
     fn serve(
         &self,
-        connection: &ConnectionInfo,
+        connection: &Arc<ConnectionInfo>,
+        session: &Arc<Session>,
         frame: Frame,
     ) -> Pin<Box<dyn Future<Output = Served> + Send>> {
         let mut body = frame.body;
@@ -55,18 +48,21 @@ impl Service for Dispatch {
             Err(error) => {
                 RefusedFrame::Header.count();
                 tracing::info!(client = %connection.peer, %error, "request header refused");
-                return closed();
+                return now(Answer::Close);
             }
         };
-        let entry = api::find(header.api_key)
-            .filter(|entry| (entry.min..=entry.max).contains(&header.api_version));
-        let Some(entry) = entry else {
-            return unsupported(connection, &header);
+        let row = api::find(header.api_key);
+        let served = row.filter(|row| (row.min..=row.max).contains(&header.api_version));
+        let Some(entry) = served else {
+            return now(unsupported(row, connection, session, &header));
         };
+        if !entry.access.admits(session) {
+            return now(unauthenticated(entry, connection));
+        }
         let ctx = RequestContext {
             broker: Arc::clone(&self.broker),
-            connection: connection.clone(),
-            principal: Arc::clone(&self.principal),
+            connection: Arc::clone(connection),
+            session: Arc::clone(session),
             client_id: header.client_id.as_deref().map(Arc::from),
             version: header.api_version,
             correlation_id: header.correlation_id,
@@ -79,6 +75,7 @@ impl Service for Dispatch {
             api: entry.key,
             version: header.api_version,
             client: connection.peer,
+            session: Arc::clone(session),
         };
         let serving = AssertUnwindSafe((entry.serve)(ctx, body)).catch_unwind();
         Box::pin(async move {
@@ -92,9 +89,9 @@ impl Service for Dispatch {
             };
             memory.give_back();
             match served {
-                Served::Now(answer) => {
+                served @ (Served::Now(_) | Served::Negotiated(..)) => {
                     drop(timer);
-                    Served::Now(answer)
+                    served
                 }
                 Served::Later(answer) => Served::Later(Box::pin(async move {
                     let answer = AssertUnwindSafe(answer).catch_unwind().await;
@@ -107,11 +104,12 @@ impl Service for Dispatch {
 }
 
 /// What was asked by which client, for the log.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Asked {
     api: ApiKey,
     version: i16,
     client: SocketAddr,
+    session: Arc<Session>,
 }
 
 impl Asked {
@@ -119,6 +117,7 @@ impl Asked {
         RefusedFrame::Malformed.count();
         tracing::info!(
             client = %self.client,
+            software = ?self.session.software(),
             api = self.api.name(),
             api_version = self.version,
             %error,
@@ -140,29 +139,129 @@ impl Asked {
     }
 }
 
-fn closed() -> Pin<Box<dyn Future<Output = Served> + Send>> {
-    Box::pin(std::future::ready(Served::Now(Answer::Close)))
+fn now(answer: Answer) -> Pin<Box<dyn Future<Output = Served> + Send>> {
+    Box::pin(std::future::ready(Served::Now(answer)))
 }
 
-/// An unknown version of ApiVersions is answered in version 0 (KIP-511); anything else unknown closes the connection.
+/// What is not served is answered where its row says how, and else closes the connection.
 fn unsupported(
+    row: Option<&ApiEntry>,
     connection: &ConnectionInfo,
+    session: &Session,
     header: &RequestHeader,
-) -> Pin<Box<dyn Future<Output = Served> + Send>> {
-    if header.api_key == ApiKey::ApiVersions as i16 {
-        let answer = api::api_versions::unsupported_version();
-        let frame = api::encode::<ApiVersionsRequest>(0, header.correlation_id, &answer);
-        let answer = frame.map_or(Answer::Close, |frame| {
+) -> Answer {
+    if let Some(answer) = row.and_then(|row| row.unsupported) {
+        let frame = answer(header.correlation_id);
+        return frame.map_or(Answer::Close, |frame| {
             Answer::Frame(frame, BytePermit::empty())
         });
-        return Box::pin(std::future::ready(Served::Now(answer)));
     }
     RefusedFrame::Unsupported.count();
     tracing::info!(
         client = %connection.peer,
+        software = ?session.software(),
         api_key = header.api_key,
         api_version = header.api_version,
         "connection closed: API or version not served"
     );
-    closed()
+    Answer::Close
+}
+
+/// As in Kafka, the connection is closed.
+fn unauthenticated(entry: &ApiEntry, connection: &ConnectionInfo) -> Answer {
+    RefusedFrame::Unauthenticated.count();
+    tracing::info!(
+        client = %connection.peer,
+        api = entry.key.name(),
+        "connection closed: the client has not authenticated"
+    );
+    Answer::Close
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Buf, BufMut, Bytes, BytesMut};
+    use highwater_protocol::messages::{ApiVersionsRequest, MetadataRequest};
+    use highwater_protocol::{FrameWriter, Request};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::node::{Machine, Node};
+
+    async fn start() -> (Node, Dispatch, TempDir) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = dir.path().display().to_string();
+        let settings = [
+            ("listeners", "PLAINTEXT://127.0.0.1:0"),
+            ("highwater.data.dir", data.as_str()),
+            ("highwater.admin.listener", ""),
+            ("highwater.wal.size", "64MiB"),
+        ];
+        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let config = Config::load(None, [], &settings).expect("is sound");
+        let node = Node::start(config, Machine::real()).await.expect("starts");
+        let dispatch = Dispatch::new(Arc::clone(node.broker()));
+        (node, dispatch, dir)
+    }
+
+    fn frame<R: Request>(request: &R, version: i16) -> Frame {
+        let flexible = version >= R::FLEXIBLE_FROM;
+        let mut out = FrameWriter::request(R::KEY, version, flexible, 1, "test");
+        request.write(&mut out, version);
+        let mut all = BytesMut::new();
+        for part in out.finish().expect("fits") {
+            all.put_slice(&part);
+        }
+        let mut body: Bytes = all.freeze();
+        // the length, which a connection has taken off
+        body.advance(4);
+        Frame {
+            body,
+            permit: BytePermit::empty(),
+            is_outline: false,
+            class: api::class_of(R::KEY as i16),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_row_of_the_table_says_is_heeded() {
+        let (node, dispatch, _dir) = start().await;
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let connection = Arc::new(ConnectionInfo::new(peer, Arc::from("PLAINTEXT")));
+        let serve = |session: &Arc<Session>, frame| dispatch.serve(&connection, session, frame);
+        // a client that has not authenticated asks for versions, and for nothing else
+        let nobody = Arc::new(Session::default());
+        let metadata = || frame(&MetadataRequest::default(), 12);
+        let served = serve(&nobody, metadata()).await;
+        assert!(matches!(served, Served::Now(Answer::Close)), "{served:?}");
+        let versions = ApiVersionsRequest {
+            client_software_name: "librdkafka".into(),
+            client_software_version: "2.6.1".into(),
+            ..Default::default()
+        };
+        let served = serve(&nobody, frame(&versions, 3)).await;
+        let Served::Negotiated(Answer::Frame(..), session) = served else {
+            panic!("{served:?}");
+        };
+        assert_eq!(session.software(), "librdkafka 2.6.1");
+        assert_eq!(session.principal, None);
+        let served = serve(&session, metadata()).await;
+        assert!(matches!(served, Served::Now(Answer::Close)), "{served:?}");
+        // KIP-511: of a version that is not served
+        let served = serve(&nobody, frame(&versions, 99)).await;
+        assert!(
+            matches!(served, Served::Now(Answer::Frame(..))),
+            "{served:?}"
+        );
+        let served = serve(&nobody, frame(&MetadataRequest::default(), 99)).await;
+        assert!(matches!(served, Served::Now(Answer::Close)), "{served:?}");
+        let somebody = Arc::new(Session::anonymous());
+        let served = serve(&somebody, metadata()).await;
+        assert!(
+            matches!(served, Served::Now(Answer::Frame(..))),
+            "{served:?}"
+        );
+        node.stop().await.expect("stops");
+    }
 }

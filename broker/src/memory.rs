@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use highwater_protocol::ApiKey;
 use highwater_runtime::{ByteBudget, BytePermit};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -12,6 +11,16 @@ use crate::config::{MemoryPlan, for_small};
 
 /// About what an answer takes while it is made for each element of its request: a structure, and its bytes on the wire.
 pub(crate) const ELEMENT_BYTES: u64 = 256;
+
+/// Which budget the frames of an API take their memory from (M2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FrameBudget {
+    /// That of records on their way in.
+    Produce,
+    /// That of everything else.
+    #[default]
+    Other,
+}
 
 /// Budgets of frames and answers: a stalled store stops produce and nothing else.
 #[derive(Debug, Clone)]
@@ -72,14 +81,14 @@ impl RequestBudgets {
         .map(|(name, budget)| (name, budget.used(), budget.limit()))
     }
 
-    /// The budget of a frame of that many bytes, of an API key as it came.
+    /// The budget of a frame of that many bytes.
     #[must_use]
-    pub fn of(&self, key: i16, bytes: usize) -> &ByteBudget {
-        let kind = match key == ApiKey::Produce as i16 {
-            true => &self.produce,
-            false => &self.other,
+    pub fn of(&self, budget: FrameBudget, bytes: usize) -> &ByteBudget {
+        let by_size = match budget {
+            FrameBudget::Produce => &self.produce,
+            FrameBudget::Other => &self.other,
         };
-        kind.of(bytes)
+        by_size.of(bytes)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::metrics::sampled::Sampler;
 use crate::net::{self, Connections, Limits};
 use crate::partitions::{FetchSessions, PartitionOpener, Partitions};
 use crate::starting::Phase;
-use crate::{coordinators, housekeeping, http, metrics, storage};
+use crate::{api, coordinators, housekeeping, http, metrics, storage};
 
 /// The machine a node runs on: real, or simulated.
 #[derive(Debug, Clone)]
@@ -395,7 +395,7 @@ fn serve(
         read_buffers_bytes: usize::try_from(config.memory.read_buffers).unwrap_or(usize::MAX),
         connections_per_ip: config.connections_per_ip.clone(),
     };
-    let connections = Connections::new(limits, broker.budgets.clone());
+    let connections = Connections::new(limits, broker.budgets.clone(), api::class_of);
     let service = Arc::new(Dispatch::new(Arc::clone(broker)));
     let mut addresses = Vec::new();
     for (name, acceptor) in acceptors {

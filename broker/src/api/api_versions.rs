@@ -1,15 +1,16 @@
 //! ApiVersions (key 18), versions 0..=5.
 //! Source: schema/api_versions_request.kmsg; KIP-35, KIP-482, KIP-511, KIP-584, KIP-1242.
 //! Behaviour: made from the table of APIs; an unknown version is answered in version 0 with UNSUPPORTED_VERSION; a
-//! client that means another cluster or node is told to bootstrap anew.
+//! client that means another cluster or node is told to bootstrap anew. What it says of its software is its session's.
 //! Deviations from Apache Kafka: none.
 
+use bytes::Bytes;
 use highwater_protocol::messages::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
-use highwater_protocol::{ApiKey, ErrorCode, StrBytes};
+use highwater_protocol::{ApiKey, EncodeError, ErrorCode, StrBytes};
 
-use super::{APIS, ApiEntry, Handler, Reply, RequestContext};
+use super::{APIS, ApiEntry, Handler, Reply, RequestContext, encode};
 
 /// Serves ApiVersions.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl Handler for ApiVersions {
         }
         let at = ctx.broker.metadata.image().at();
         let epoch = i64::try_from(at.0).unwrap_or(i64::MAX);
-        Reply::Ready(ApiVersionsResponse {
+        let response = ApiVersionsResponse {
             api_keys: APIS.iter().map(api_version).collect(),
             supported_features: vec![SupportedFeatureKey {
                 name: StrBytes::from(METADATA_VERSION),
@@ -66,7 +67,15 @@ impl Handler for ApiVersions {
                 min_version_level: METADATA_VERSION_LEVEL,
             }],
             ..Default::default()
-        })
+        };
+        if ctx.version < 3 {
+            return Reply::Ready(response);
+        }
+        let (name, version) = (
+            &request.client_software_name,
+            &request.client_software_version,
+        );
+        Reply::Negotiated(response, ctx.session.with_software(name, version))
     }
 }
 
@@ -101,14 +110,14 @@ fn sound_name(name: &str) -> bool {
 }
 
 /// The answer to a version that is not served: version 0, listing this API alone (KIP-511).
-#[must_use]
-pub fn unsupported_version() -> ApiVersionsResponse {
+pub(super) fn unsupported(correlation_id: i32) -> Result<Vec<Bytes>, EncodeError> {
     let own = APIS.iter().find(|entry| entry.key == ApiKey::ApiVersions);
-    ApiVersionsResponse {
+    let response = ApiVersionsResponse {
         error_code: ErrorCode::UnsupportedVersion.code(),
         api_keys: own.map(api_version).into_iter().collect(),
         ..Default::default()
-    }
+    };
+    encode::<ApiVersionsRequest>(0, correlation_id, &response)
 }
 
 #[cfg(test)]

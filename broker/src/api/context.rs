@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::auth::{Operation, Principal, Resource};
+use crate::auth::{Operation, Resource};
 use crate::broker::Broker;
 use crate::memory::FrameMemory;
-use crate::net::ConnectionInfo;
+use crate::net::{ConnectionInfo, Session};
 
 /// One request's surroundings. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -13,9 +13,9 @@ pub struct RequestContext {
     /// The node.
     pub broker: Arc<Broker>,
     /// The connection it came by.
-    pub connection: ConnectionInfo,
-    /// Who asks.
-    pub principal: Arc<Principal>,
+    pub connection: Arc<ConnectionInfo>,
+    /// What that has negotiated before the request.
+    pub session: Arc<Session>,
     /// What the client calls itself.
     pub client_id: Option<Arc<str>>,
     /// The version of the API.
@@ -32,12 +32,12 @@ pub struct RequestContext {
 const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
 
 impl RequestContext {
-    /// Whether the principal may do that.
+    /// Whether the principal may do that; without one nothing may be done.
     #[must_use]
     pub fn authorize(&self, operation: Operation, resource: Resource<'_>) -> bool {
-        self.broker
-            .authorizer
-            .allows(&self.principal, operation, resource)
+        let authorizer = &self.broker.authorizer;
+        let principal = self.session.principal.as_ref();
+        principal.is_some_and(|principal| authorizer.allows(principal, operation, resource))
     }
 
     /// The operations that the principal may do to a resource, as Kafka's bit field; its "none" when not asked for.

@@ -43,6 +43,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater_protocol::{ApiKey, DecodeError, EncodeError, FrameWriter, Message, Request};
@@ -51,8 +52,8 @@ use highwater_runtime::BytePermit;
 pub use context::RequestContext;
 use room::{NoRoom, Room};
 
-use crate::memory::ELEMENT_BYTES;
-use crate::net::{Answer, Served};
+use crate::memory::{ELEMENT_BYTES, FrameBudget};
+use crate::net::{Answer, RequestClass, Served, Session};
 
 /// The answer type of a handler's request.
 pub type ResponseOf<H> = <<H as Handler>::Request as Request>::Response;
@@ -63,6 +64,8 @@ pub enum Reply<R> {
     Ready(R),
     /// The answer, with memory that it holds until it is written.
     Holding(R, BytePermit),
+    /// The answer, and the session that the connection has from here on.
+    Negotiated(R, Session),
     /// The request is admitted and answered later: only Produce (A3).
     Pending(Pin<Box<dyn Future<Output = R> + Send>>),
     /// Nothing is answered: acks=0.
@@ -78,6 +81,7 @@ impl<R> std::fmt::Debug for Reply<R> {
         f.write_str(match self {
             Self::Ready(_) => "Ready",
             Self::Holding(..) => "Holding",
+            Self::Negotiated(..) => "Negotiated",
             Self::Pending(_) => "Pending",
             Self::Silent => "Silent",
             Self::SilentUnless(_) => "SilentUnless",
@@ -118,7 +122,30 @@ fn unknown_size(ctx: &RequestContext) -> u64 {
 
 type ServeFuture = Pin<Box<dyn Future<Output = Result<Served, DecodeError>> + Send>>;
 
-/// A row of the table.
+/// From when on a connection may send a request: the minimum security of its API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// From the start: what a client asks before it authenticates, or to do so.
+    Anyone,
+    /// From when its principal is known.
+    Authenticated,
+}
+
+impl Access {
+    /// Whether a connection has come so far.
+    pub(crate) fn admits(self, session: &Session) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Authenticated => session.principal.is_some(),
+        }
+    }
+}
+
+/// Writes the answer to a version that is not served, with its correlation id.
+type UnsupportedAnswer = fn(i32) -> Result<Vec<Bytes>, EncodeError>;
+
+/// A row of the table. What an API has of its own stands in a column: neither the dispatch nor a connection asks which one
+/// it is.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiEntry {
     /// The API.
@@ -129,6 +156,14 @@ pub struct ApiEntry {
     pub min: i16,
     /// The newest version served.
     pub max: i16,
+    /// From when on it is served.
+    pub access: Access,
+    /// What a connection has to know of it.
+    pub(crate) class: RequestClass,
+    /// How a version that is not served is answered; where there is no answer, the connection is closed.
+    pub(crate) unsupported: Option<UnsupportedAnswer>,
+    /// Whether the handler measures its time itself: much of it may be a wait.
+    pub(crate) times_itself: bool,
     /// Decodes and serves a body.
     pub(crate) serve: fn(RequestContext, Bytes) -> ServeFuture,
 }
@@ -139,17 +174,46 @@ const fn entry<H: Handler>() -> ApiEntry {
         advertised_min: *H::VERSIONS.start(),
         min: *H::VERSIONS.start(),
         max: *H::VERSIONS.end(),
+        access: Access::Authenticated,
+        class: RequestClass {
+            budget: FrameBudget::Other,
+            overlaps: false,
+            is_outlined: false,
+        },
+        unsupported: None,
+        times_itself: false,
         serve: serve::<H>,
     }
 }
 
-/// Kafka advertises Produce from 0 though it refuses versions below 3, for librdkafka's sake (KAFKA-18659).
-const fn advertised_from(min: i16, entry: ApiEntry) -> ApiEntry {
-    ApiEntry {
-        advertised_min: min,
-        ..entry
-    }
-}
+/// Produce: requests overlap (A3), take the budget of records, and are answered where they are too large to be held. Kafka
+/// advertises it from 0 though it refuses versions below 3, for librdkafka's sake (KAFKA-18659).
+const PRODUCE: ApiEntry = ApiEntry {
+    advertised_min: 0,
+    class: RequestClass {
+        budget: FrameBudget::Produce,
+        overlaps: true,
+        is_outlined: true,
+    },
+    ..entry::<produce::Produce>()
+};
+
+const FETCH: ApiEntry = ApiEntry {
+    times_itself: true,
+    ..entry::<fetch::Fetch>()
+};
+
+const SASL_HANDSHAKE: ApiEntry = ApiEntry {
+    access: Access::Anyone,
+    ..entry::<sasl_handshake::SaslHandshake>()
+};
+
+/// ApiVersions: a version that is not served is answered in version 0 (KIP-511).
+const API_VERSIONS: ApiEntry = ApiEntry {
+    access: Access::Anyone,
+    unsupported: Some(api_versions::unsupported),
+    ..entry::<api_versions::ApiVersions>()
+};
 
 fn serve<H: Handler>(ctx: RequestContext, body: Bytes) -> ServeFuture {
     Box::pin(async move {
@@ -168,15 +232,19 @@ fn serve<H: Handler>(ctx: RequestContext, body: Bytes) -> ServeFuture {
             Ok(room) => room,
             Err(error) => return Ok(Served::Now(no_room(error))),
         };
+        let settled = async |response| match written(response) {
+            Ok(frame) => {
+                let bytes = frame.iter().map(|part| part.len() as u64).sum();
+                let permit = room.settle(&budgets.answers, bytes).await;
+                permit.map_or_else(no_room, |permit| Answer::Frame(frame, permit))
+            }
+            Err(answer) => answer,
+        };
         Ok(match H::handle(ctx, request).await {
-            Reply::Ready(response) => Served::Now(match written(response) {
-                Ok(frame) => {
-                    let bytes = frame.iter().map(|part| part.len() as u64).sum();
-                    let permit = room.settle(&budgets.answers, bytes).await;
-                    permit.map_or_else(no_room, |permit| Answer::Frame(frame, permit))
-                }
-                Err(answer) => answer,
-            }),
+            Reply::Ready(response) => Served::Now(settled(response).await),
+            Reply::Negotiated(response, session) => {
+                Served::Negotiated(settled(response).await, Arc::new(session))
+            }
             Reply::Holding(response, permit) => Served::Now(
                 written(response).map_or_else(identity, |frame| Answer::Frame(frame, permit)),
             ),
@@ -233,8 +301,8 @@ pub(crate) fn encode<R: Request>(
 
 /// Every API served, by key.
 pub static APIS: &[ApiEntry] = &[
-    advertised_from(0, entry::<produce::Produce>()),
-    entry::<fetch::Fetch>(),
+    PRODUCE,
+    FETCH,
     entry::<list_offsets::ListOffsets>(),
     entry::<metadata::Metadata>(),
     entry::<offset_commit::OffsetCommit>(),
@@ -246,8 +314,8 @@ pub static APIS: &[ApiEntry] = &[
     entry::<sync_group::SyncGroup>(),
     entry::<describe_groups::DescribeGroups>(),
     entry::<list_groups::ListGroups>(),
-    entry::<sasl_handshake::SaslHandshake>(),
-    entry::<api_versions::ApiVersions>(),
+    SASL_HANDSHAKE,
+    API_VERSIONS,
     entry::<create_topics::CreateTopics>(),
     entry::<delete_topics::DeleteTopics>(),
     entry::<delete_records::DeleteRecords>(),
@@ -267,6 +335,12 @@ pub static APIS: &[ApiEntry] = &[
 #[must_use]
 pub fn find(key: i16) -> Option<&'static ApiEntry> {
     APIS.iter().find(|entry| entry.key as i16 == key)
+}
+
+/// What a connection has to know of a request with that API key: of one that is not served what most are.
+#[must_use]
+pub(crate) fn class_of(key: i16) -> RequestClass {
+    find(key).map_or_else(RequestClass::default, |entry| entry.class)
 }
 
 /// The table of APIs and versions for the README, in Markdown.

@@ -144,17 +144,20 @@ pub(crate) enum RefusedFrame {
     Header,
     /// Its API or version is not served.
     Unsupported,
+    /// Its client has to authenticate first.
+    Unauthenticated,
     /// Its body can't be read.
     Malformed,
 }
 
 impl RefusedFrame {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Length,
         Self::Tls,
         Self::Stalled,
         Self::Header,
         Self::Unsupported,
+        Self::Unauthenticated,
         Self::Malformed,
     ];
 
@@ -165,6 +168,7 @@ impl RefusedFrame {
             Self::Stalled => "stalled",
             Self::Header => "header",
             Self::Unsupported => "unsupported",
+            Self::Unauthenticated => "unauthenticated",
             Self::Malformed => "malformed",
         }
     }
@@ -250,7 +254,7 @@ pub(crate) struct ApiMetrics(Vec<Option<OneApi>>);
 #[derive(Debug, Clone)]
 struct OneApi {
     requests: Counter,
-    /// None for Fetch, which says itself how much of its time was a wait.
+    /// None where the handler says itself how much of its time was a wait.
     seconds: Option<Histogram>,
 }
 
@@ -264,7 +268,7 @@ impl ApiMetrics {
             }
             handles[at] = Some(OneApi {
                 requests: counter!(REQUESTS, "api" => api.key.name()),
-                seconds: (api.key != ApiKey::Fetch).then(|| request_seconds(api.key)),
+                seconds: (!api.times_itself).then(|| request_seconds(api.key)),
             });
         }
         Self(handles)

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use highwater_io::net::Socket;
-use highwater_protocol::{ApiKey, DecodeError, OUTLINE_BYTES_MAX, ProduceOutline};
+use highwater_protocol::{DecodeError, OUTLINE_BYTES_MAX, ProduceOutline};
 use highwater_runtime::BytePermit;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
-use super::BufferPool;
-use crate::memory::RequestBudgets;
+use super::{BufferPool, RequestClass};
+use crate::memory::{FrameBudget, RequestBudgets};
 
 /// One request as it came, without its length prefix.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Frame {
     pub permit: BytePermit,
     /// Whether it is a Produce that was too large: its records are gone.
     pub is_outline: bool,
+    /// What the table of APIs says of it.
+    pub class: RequestClass,
 }
 
 /// How large frames may be, bytes.
@@ -72,6 +74,8 @@ pub(super) struct FrameReader {
     /// Bytes of the frame under way that were taken from the buffer.
     taken: usize,
     limits: FrameLimits,
+    /// What is to be known of a frame once its API key has come.
+    class_of: fn(i16) -> RequestClass,
     /// When bytes came last.
     moved: Option<Instant>,
 }
@@ -83,6 +87,7 @@ struct Held {
     since: Instant,
     /// Of the whole frame, bytes.
     length: usize,
+    class: RequestClass,
 }
 
 /// A frame whose memory others wait for comes at least at this pace, or it gives way.
@@ -99,7 +104,11 @@ const PREFIX_BYTES: usize = 4;
 const KEY_BYTES: usize = 2;
 
 impl FrameReader {
-    pub(super) fn new(pool: BufferPool, limits: FrameLimits) -> Self {
+    pub(super) fn new(
+        pool: BufferPool,
+        limits: FrameLimits,
+        class_of: fn(i16) -> RequestClass,
+    ) -> Self {
         Self {
             buffer: BytesMut::new(),
             pool,
@@ -107,6 +116,7 @@ impl FrameReader {
             outline: None,
             taken: 0,
             limits,
+            class_of,
             moved: None,
         }
     }
@@ -162,9 +172,9 @@ impl FrameReader {
     /// Takes the memory of a frame whose key has come.
     async fn admit(&mut self, length: usize, budgets: &RequestBudgets) -> Result<(), ReadError> {
         let mut key = &self.buffer[PREFIX_BYTES..];
-        let key = key.get_i16();
+        let class = (self.class_of)(key.get_i16());
         let is_outline = length > self.limits.held;
-        if is_outline && key != ApiKey::Produce as i16 {
+        if is_outline && !class.is_outlined {
             return Err(ReadError::Length {
                 bytes: i64::try_from(length).unwrap_or(i64::MAX),
                 limit: self.limits.held,
@@ -175,7 +185,7 @@ impl FrameReader {
         } else {
             length
         };
-        let budget = budgets.of(key, bytes);
+        let budget = budgets.of(class.budget, bytes);
         let permit = match budget.try_acquire(bytes as u64) {
             Some(permit) => permit,
             None => {
@@ -191,6 +201,7 @@ impl FrameReader {
             permit,
             since: Instant::now(),
             length,
+            class,
         });
         if is_outline {
             self.buffer.advance(PREFIX_BYTES);
@@ -220,11 +231,14 @@ impl FrameReader {
 
     fn whole(&mut self, body: Bytes, is_outline: bool) -> Frame {
         self.taken = 0;
-        let held = self.held.take();
+        let held = self.held.take().map(|held| (held.permit, held.class));
+        let (permit, class) =
+            held.unwrap_or_else(|| (BytePermit::empty(), RequestClass::default()));
         Frame {
             body,
-            permit: held.map_or_else(BytePermit::empty, |held| held.permit),
+            permit,
             is_outline,
+            class,
         }
     }
 
@@ -244,7 +258,7 @@ impl FrameReader {
                 return;
             }
         }
-        let budget = budgets.of(ApiKey::Metadata as i16, usize::MAX);
+        let budget = budgets.of(FrameBudget::Other, usize::MAX);
         let mut permit = BytePermit::empty();
         loop {
             tokio::time::sleep(STALL).await;
@@ -354,6 +368,7 @@ mod tests {
 
     use super::super::pipe::Pipe;
     use super::*;
+    use crate::api::class_of;
     use crate::config::MemoryPlan;
 
     const FRAME_MAX: usize = 1 << 20;
@@ -379,7 +394,7 @@ mod tests {
     async fn a_connection_that_sends_nothing_holds_no_buffer() {
         let (mut client, mut socket) = connected().await;
         let budgets = budgets();
-        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS);
+        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS, class_of);
         for _ in 0..2 {
             let next = reader.next(&mut *socket, &budgets);
             let waited = tokio::time::timeout(Duration::from_millis(200), next).await;
@@ -398,7 +413,7 @@ mod tests {
             .write_all(b"\x16\x03\x01\x02\x00\x01")
             .await
             .expect("sends");
-        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS);
+        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS, class_of);
         let read = reader.next(&mut *socket, &budgets()).await;
         assert!(matches!(read, Err(ReadError::Tls)), "{read:?}");
     }
@@ -407,7 +422,7 @@ mod tests {
     #[tokio::test]
     async fn half_a_frame_gives_way_to_those_that_wait_and_never_holds_up_small_ones() {
         let budgets = budgets();
-        let produce = 0;
+        let produce = FrameBudget::Produce;
         // a quarter of an eighth of 8 MiB is for the small ones
         let large_bytes = budgets.of(produce, FRAME_MAX).limit();
         assert_eq!(large_bytes, 768 << 10);
@@ -415,7 +430,7 @@ mod tests {
         let length = i32::try_from(large_bytes).expect("fits");
         client.write_i32(length).await.expect("sends");
         client.write_all(&[0; 1000]).await.expect("sends");
-        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS);
+        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS, class_of);
         let half = reader.next(&mut *socket, &budgets);
         let wait = async {
             while budgets.of(produce, FRAME_MAX).used() == 0 {
@@ -440,10 +455,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_large_frame_that_comes_slowly_gives_way_to_those_that_wait() {
         let budgets = budgets();
-        let large = budgets.of(0, FRAME_MAX);
+        let large = budgets.of(FrameBudget::Produce, FRAME_MAX);
         let (mut client, pipe) = tokio::io::duplex(FRAME_MAX);
         let mut socket = Pipe::new(pipe);
-        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS);
+        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS, class_of);
         let length = i32::try_from(large.limit()).expect("fits");
         client.write_i32(length).await.expect("sends");
         client.write_all(&[0; 2]).await.expect("sends");
@@ -475,7 +490,7 @@ mod tests {
         let budgets = budgets();
         let (mut client, pipe) = tokio::io::duplex(1 << 20);
         let mut socket = Pipe::new(pipe);
-        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS);
+        let mut reader = FrameReader::new(BufferPool::new(1), LIMITS, class_of);
         let frame = [0, 0, 0, 2, 0, 18];
         client.write_all(&frame).await.expect("sends");
         let next = reader.next(&mut socket, &budgets).await;
@@ -487,7 +502,7 @@ mod tests {
         assert!(reader.buffer.capacity() <= 2 * AHEAD_BYTES);
         // of what came in one read with the request, not all can be left
         reader.buffer = BytesMut::from(&all[..]);
-        let large = budgets.of(18, usize::MAX);
+        let large = budgets.of(FrameBudget::Other, usize::MAX);
         let waits = reader.until_closed(&mut socket, &budgets);
         assert!(tokio::time::timeout(3 * STALL, waits).await.is_err());
         let waits = reader.until_closed(&mut socket, &budgets);

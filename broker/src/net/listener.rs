@@ -11,9 +11,9 @@ use highwater_io::net::Acceptor;
 use highwater_runtime::{TaskKind, Tasks, panic_text};
 use tokio::sync::Semaphore;
 
-use super::BufferPool;
-use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, Service};
+use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, RequestClass, Service};
 use super::frame_reader::{FrameLimits, ReadError};
+use super::{BufferPool, Session};
 use crate::memory::RequestBudgets;
 use crate::metrics::{self, CONNECTIONS, RefusedFrame};
 
@@ -51,13 +51,18 @@ pub(crate) struct Connections {
 impl Connections {
     /// No connections yet.
     #[must_use]
-    pub(crate) fn new(limits: Limits, budgets: RequestBudgets) -> Arc<Self> {
+    pub(crate) fn new(
+        limits: Limits,
+        budgets: RequestBudgets,
+        class_of: fn(i16) -> RequestClass,
+    ) -> Arc<Self> {
         let connection = ConnectionLimits {
             frames: limits.frames,
             idle: limits.idle,
             write: WRITE_DEADLINE,
             pool: BufferPool::new(limits.read_buffers_bytes),
             budgets,
+            class_of,
         };
         let slots = limits.connections_max.min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
@@ -115,6 +120,8 @@ pub(crate) async fn serve(
     service: Arc<dyn Service>,
     tasks: Tasks,
 ) {
+    // a listener of PLAINTEXT asks nobody to authenticate
+    let session = Arc::new(Session::anonymous());
     loop {
         let Ok(slot) = Arc::clone(&connections.slots).acquire_owned().await else {
             return;
@@ -136,7 +143,8 @@ pub(crate) async fn serve(
         let info = ConnectionInfo::new(peer, Arc::clone(&listener));
         let run = connection::run(
             socket,
-            info,
+            Arc::new(info),
+            Arc::clone(&session),
             Arc::clone(&service),
             connections.connection.clone(),
         );

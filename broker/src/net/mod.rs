@@ -1,4 +1,5 @@
-//! Listeners and connections: frames in, answers out, in order.
+//! Listeners and connections: frames in, answers out, in order. Nothing here knows an API: what a connection has to know of
+//! a request is a [`RequestClass`].
 
 mod buffer_pool;
 mod connection;
@@ -7,9 +8,11 @@ mod frame_reader;
 mod listener;
 #[cfg(test)]
 mod pipe;
+mod session;
 mod write;
 
 pub(crate) use buffer_pool::BufferPool;
-pub(crate) use connection::{Answer, ConnectionInfo, Served, Service};
+pub(crate) use connection::{Answer, ConnectionInfo, RequestClass, Served, Service};
 pub(crate) use frame_reader::{Frame, FrameLimits};
 pub(crate) use listener::{Connections, Limits, serve};
+pub(crate) use session::Session;

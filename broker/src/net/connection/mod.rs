@@ -1,7 +1,7 @@
 //! One connection: requests in order, answers in order.
 //!
-//! Only what a service serves as [`Served::Later`] may overlap with what follows (A3): Produce. Any other request starts
-//! when all before it are answered. While one is served, at most a buffer is read ahead.
+//! Only requests of a [`RequestClass`] that overlaps, and that are served as [`Served::Later`], overlap (A3). Any other
+//! request starts when all before it are answered: so it finds the [`Session`] that they have negotiated. While one is served, at most a buffer is read ahead.
 //!
 //! What was received is served, whatever becomes of the client: at the end of the stream the requests in the buffer are
 //! served, and what is being served goes on. Only a fetch that waits for records stops waiting, and answers what there
@@ -23,24 +23,24 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::frame_reader::{Frame, FrameLimits, FrameReader, ReadError};
-use super::{BufferPool, write};
-use crate::memory::RequestBudgets;
+use super::{BufferPool, Session, write};
+use crate::memory::{FrameBudget, RequestBudgets};
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What a connection is, as handlers see it.
-#[derive(Debug, Clone)]
+/// A connection, as handlers see it: what is fixed, and what its requests and its socket tell each other.
+#[derive(Debug)]
 pub struct ConnectionInfo {
     /// The client.
     pub peer: SocketAddr,
     /// The listener it came by.
     pub listener: Arc<str>,
     /// Whether it took its last large answer promptly; false until it has.
-    pub(super) prompt: Arc<AtomicBool>,
+    prompt: AtomicBool,
     /// Whether the client sends no more.
-    ended: Arc<watch::Sender<bool>>,
+    ended: watch::Sender<bool>,
     /// Until when its next request is not read.
-    rests_until: Arc<Mutex<Option<Instant>>>,
+    rests_until: Mutex<Option<Instant>>,
 }
 
 impl ConnectionInfo {
@@ -50,9 +50,9 @@ impl ConnectionInfo {
         Self {
             peer,
             listener,
-            prompt: Arc::default(),
-            ended: Arc::new(watch::Sender::new(false)),
-            rests_until: Arc::default(),
+            prompt: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
+            rests_until: Mutex::default(),
         }
     }
 
@@ -102,10 +102,23 @@ pub(crate) enum Answer {
     Close,
 }
 
+/// What a connection has to know of a request before it is served: columns of the table of APIs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct RequestClass {
+    /// Where the memory of its frame comes from (M2).
+    pub budget: FrameBudget,
+    /// Whether it may be served while earlier ones that overlap are not answered (A3).
+    pub overlaps: bool,
+    /// Whether one that is too large to be held is read without its records, and answered.
+    pub is_outlined: bool,
+}
+
 /// What became of one request.
 pub(crate) enum Served {
     /// It is answered.
     Now(Answer),
+    /// It is answered, and from here on the connection has another session.
+    Negotiated(Answer, Arc<Session>),
     /// It is admitted, and will be answered; later requests of the same kind may be read meanwhile.
     Later(BoxFuture<Answer>),
 }
@@ -114,6 +127,11 @@ impl std::fmt::Debug for Served {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Now(answer) => f.debug_tuple("Now").field(answer).finish(),
+            Self::Negotiated(answer, session) => f
+                .debug_tuple("Negotiated")
+                .field(answer)
+                .field(session)
+                .finish(),
             Self::Later(_) => f.write_str("Later"),
         }
     }
@@ -121,10 +139,13 @@ impl std::fmt::Debug for Served {
 
 /// Serves requests; the broker's dispatch.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// Whether a frame is of the kind that overlaps with earlier ones of its kind (A3).
-    fn overlaps(&self, frame: &Bytes) -> bool;
     /// Serves one request. Dropped when it is served for long after the client's end.
-    fn serve(&self, connection: &ConnectionInfo, frame: Frame) -> BoxFuture<Served>;
+    fn serve(
+        &self,
+        connection: &Arc<ConnectionInfo>,
+        session: &Arc<Session>,
+        frame: Frame,
+    ) -> BoxFuture<Served>;
 }
 
 /// What bounds a connection.
@@ -136,6 +157,8 @@ pub(super) struct ConnectionLimits {
     pub(super) write: Duration,
     pub(super) pool: BufferPool,
     pub(super) budgets: RequestBudgets,
+    /// What the table of APIs says of an API key as it came.
+    pub(super) class_of: fn(i16) -> RequestClass,
 }
 
 /// Answers admitted and not yet written; past it the socket is not read.
@@ -148,7 +171,8 @@ enum Pending {
 
 struct Connection {
     socket: Box<dyn Socket>,
-    prompt: Arc<AtomicBool>,
+    info: Arc<ConnectionInfo>,
+    session: Arc<Session>,
     reader: FrameReader,
     pending: VecDeque<Pending>,
     limits: ConnectionLimits,
@@ -178,14 +202,16 @@ pub(super) enum Ended {
 /// Serves one connection until it ends.
 pub(super) async fn run(
     socket: Box<dyn Socket>,
-    info: ConnectionInfo,
+    info: Arc<ConnectionInfo>,
+    session: Arc<Session>,
     service: Arc<dyn Service>,
     limits: ConnectionLimits,
 ) -> Ended {
-    let reader = FrameReader::new(limits.pool.clone(), limits.frames);
+    let reader = FrameReader::new(limits.pool.clone(), limits.frames, limits.class_of);
     let mut connection = Connection {
         socket,
-        prompt: Arc::clone(&info.prompt),
+        info,
+        session,
         reader,
         pending: VecDeque::new(),
         limits,
@@ -193,7 +219,7 @@ pub(super) async fn run(
         deaf: false,
     };
     loop {
-        match connection.step(&info, &*service).await {
+        match connection.step(&*service).await {
             Ok(()) => {}
             Err(ended) => return ended,
         }
@@ -202,15 +228,15 @@ pub(super) async fn run(
 
 impl Connection {
     /// Answers what is ready, or reads and serves one frame.
-    async fn step(&mut self, info: &ConnectionInfo, service: &dyn Service) -> Result<(), Ended> {
+    async fn step(&mut self, service: &dyn Service) -> Result<(), Ended> {
         if self.pending.is_empty() {
-            let rests_until = info.rests().take();
+            let rests_until = self.info.rests().take();
             if let Some(time) = rests_until {
                 self.reader.shrink();
                 tokio::time::sleep_until(time).await;
             }
             return match self.next_or_idle().await? {
-                Some(frame) => self.serve(info, service, frame).await,
+                Some(frame) => self.serve(service, frame).await,
                 None => Err(Ended::Client),
             };
         }
@@ -221,9 +247,9 @@ impl Connection {
             () = ready(&mut self.pending) => self.write_ready().await,
             frame = self.reader.next(&mut *self.socket, &self.limits.budgets), if may_read => {
                 match frame {
-                    Ok(Some(frame)) => self.serve(info, service, frame).await,
+                    Ok(Some(frame)) => self.serve(service, frame).await,
                     Ok(None) | Err(ReadError::Ended(_)) => {
-                        self.end_input(info);
+                        self.end_input();
                         Ok(())
                     }
                     Err(error) => Err(error.into()),
@@ -253,24 +279,19 @@ impl Connection {
     }
 
     /// The client sends no more: what waits for it stops waiting, and the rest gets as long as an answer may take.
-    fn end_input(&mut self, info: &ConnectionInfo) {
+    fn end_input(&mut self) {
         let until = Instant::now() + self.limits.write;
         self.given_up.get_or_insert(until);
-        info.set_ended();
+        self.info.set_ended();
     }
 
-    async fn serve(
-        &mut self,
-        info: &ConnectionInfo,
-        service: &dyn Service,
-        frame: Frame,
-    ) -> Result<(), Ended> {
-        let overlaps = service.overlaps(&frame.body);
+    async fn serve(&mut self, service: &dyn Service, frame: Frame) -> Result<(), Ended> {
+        let overlaps = frame.class.overlaps;
         while !overlaps && !self.pending.is_empty() {
             ready(&mut self.pending).await;
             self.write_ready().await?;
         }
-        let mut serving = service.serve(info, frame);
+        let mut serving = service.serve(&self.info, &self.session, frame);
         let served = loop {
             // cancellation safe: `serving` lives outside, the other two keep their state
             tokio::select! {
@@ -288,13 +309,17 @@ impl Connection {
                     }
                 }
                 _closed = self.reader.until_closed(&mut *self.socket, &self.limits.budgets), if !overlaps && self.given_up.is_none() => {
-                    self.end_input(info);
+                    self.end_input();
                 }
                 () = until(self.given_up) => return Err(Ended::Client),
             }
         };
         self.pending.push_back(match served {
             Served::Now(answer) => Pending::Ready(answer),
+            Served::Negotiated(answer, session) => {
+                self.session = session;
+                Pending::Ready(answer)
+            }
             Served::Later(answer) => Pending::Waiting(answer),
         });
         if matches!(self.pending.front(), Some(Pending::Ready(_))) {
@@ -362,7 +387,7 @@ impl Connection {
         let write = write::write_all(&mut *self.socket, &mut parts);
         let written = tokio::time::timeout_at(deadline.min(begun + PROMPT), write).await;
         if holds {
-            self.prompt.store(written.is_ok(), Ordering::Relaxed);
+            self.info.prompt.store(written.is_ok(), Ordering::Relaxed);
         }
         if let Ok(written) = written {
             return written.map_err(Ended::Write);

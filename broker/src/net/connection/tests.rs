@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::super::pipe::Pipe;
 use super::*;
+use crate::auth::Principal;
 use crate::config::MemoryPlan;
 
 const LARGE_BYTES: usize = 64 << 20;
@@ -32,11 +33,12 @@ impl Large {
 }
 
 impl Service for Large {
-    fn overlaps(&self, _frame: &Bytes) -> bool {
-        false
-    }
-
-    fn serve(&self, _connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
+    fn serve(
+        &self,
+        _connection: &Arc<ConnectionInfo>,
+        _session: &Arc<Session>,
+        _frame: Frame,
+    ) -> BoxFuture<Served> {
         let body = vec![self.shared.clone()];
         let permit = self.budget.try_acquire(LARGE_BYTES as u64);
         let permit = permit.unwrap_or_else(BytePermit::empty);
@@ -47,6 +49,8 @@ impl Service for Large {
 
 /// One request, of a kind that nobody reads.
 const REQUEST: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255];
+/// One that may overlap with others of its kind.
+const OVERLAPPING: [u8; 14] = [0, 0, 0, 10, 0, 9, 0, 0, 0, 0, 0, 1, 255, 255];
 
 fn limits(write: Duration) -> ConnectionLimits {
     ConnectionLimits {
@@ -58,7 +62,15 @@ fn limits(write: Duration) -> ConnectionLimits {
         write,
         pool: BufferPool::new(0),
         budgets: RequestBudgets::new(&MemoryPlan::new(64 << 20)),
+        class_of: |key| RequestClass {
+            overlaps: key == i16::from(OVERLAPPING[5]),
+            ..RequestClass::default()
+        },
     }
+}
+
+fn session() -> Arc<Session> {
+    Arc::new(Session::anonymous())
 }
 
 /// A client that sent a request, and its connection, which runs.
@@ -66,18 +78,26 @@ async fn connect<S: Service>(
     write: Duration,
     service: &Arc<S>,
 ) -> (TcpStream, JoinSet<(Ended, bool)>) {
+    connect_with(&REQUEST, write, service).await
+}
+
+async fn connect_with<S: Service>(
+    request: &[u8],
+    write: Duration,
+    service: &Arc<S>,
+) -> (TcpStream, JoinSet<(Ended, bool)>) {
     let acceptor = TcpNetwork.listen("127.0.0.1", 0).await.expect("listens");
     let address = acceptor.local_addr().expect("an address");
     let mut client = TcpStream::connect(address).await.expect("connects");
     let (socket, peer) = acceptor.accept().await.expect("accepts");
-    let info = ConnectionInfo::new(peer, Arc::from("PLAINTEXT"));
+    let info = Arc::new(ConnectionInfo::new(peer, Arc::from("PLAINTEXT")));
     let limits = limits(write);
-    client.write_all(&REQUEST).await.expect("is taken");
+    client.write_all(request).await.expect("is taken");
     let service = Arc::clone(service);
     let mut running = JoinSet::new();
     running.spawn(async move {
-        let seen = info.clone();
-        let ended = run(socket, info, service, limits).await;
+        let seen = Arc::clone(&info);
+        let ended = run(socket, info, session(), service, limits).await;
         (ended, seen.takes_promptly())
     });
     (client, running)
@@ -144,11 +164,12 @@ struct InLine {
 }
 
 impl Service for InLine {
-    fn overlaps(&self, _frame: &Bytes) -> bool {
-        true
-    }
-
-    fn serve(&self, _connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
+    fn serve(
+        &self,
+        _connection: &Arc<ConnectionInfo>,
+        _session: &Arc<Session>,
+        _frame: Frame,
+    ) -> BoxFuture<Served> {
         let in_line = Arc::clone(&self.in_line);
         if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
             let body = vec![self.large.shared.clone()];
@@ -177,8 +198,9 @@ async fn who_takes_no_answer_holds_up_nobody_in_line_for_memory() {
     });
     let budget = &service.large.budget;
     let all = budget.try_acquire(LARGE_BYTES as u64).expect("is free");
-    let (mut client, mut running) = connect(Duration::from_secs(3600), &service).await;
-    client.write_all(&REQUEST).await.expect("is taken");
+    let for_long = Duration::from_secs(3600);
+    let (mut client, mut running) = connect_with(&OVERLAPPING, for_long, &service).await;
+    client.write_all(&OVERLAPPING).await.expect("is taken");
     let given_up = Instant::now() + ENDS_WITHIN;
     while budget.try_acquire(0).is_some() {
         assert!(Instant::now() < given_up, "the second request gets in line");
@@ -228,13 +250,14 @@ impl std::fmt::Debug for Slow {
 }
 
 impl Service for SlowService {
-    fn overlaps(&self, _frame: &Bytes) -> bool {
-        false
-    }
-
-    fn serve(&self, connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
+    fn serve(
+        &self,
+        connection: &Arc<ConnectionInfo>,
+        _session: &Arc<Session>,
+        _frame: Frame,
+    ) -> BoxFuture<Served> {
         let slow = Arc::clone(&self.0);
-        let connection = connection.clone();
+        let connection = Arc::clone(connection);
         let waits = slow.waits;
         let answer = async move {
             match waits {
@@ -318,10 +341,19 @@ async fn a_frame_that_moves_is_not_idle_however_long_it_takes() {
         ..limits(Duration::from_secs(60))
     };
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    let info = ConnectionInfo::new(peer, Arc::from("PLAINTEXT"));
+    let info = Arc::new(ConnectionInfo::new(peer, Arc::from("PLAINTEXT")));
     let service = Arc::new(SlowService(slow));
     let mut running = JoinSet::new();
-    running.spawn(async move { run(Box::new(Pipe::new(socket)), info, service, limits).await });
+    running.spawn(async move {
+        run(
+            Box::new(Pipe::new(socket)),
+            info,
+            session(),
+            service,
+            limits,
+        )
+        .await
+    });
     for byte in REQUEST {
         client.write_all(&[byte]).await.expect("is taken");
         tokio::time::sleep(idle / 2).await;
@@ -343,10 +375,12 @@ async fn a_client_that_sent_many_requests_has_one_served_at_a_turn() {
     let sent = client.write_all(&REQUEST.repeat(requests)).await;
     sent.expect("is taken");
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    let info = ConnectionInfo::new(peer, Arc::from("PLAINTEXT"));
+    let info = Arc::new(ConnectionInfo::new(peer, Arc::from("PLAINTEXT")));
     let mut running = JoinSet::new();
     let (limits, serves) = (limits(Duration::from_secs(60)), Arc::clone(&service));
-    running.spawn(async move { run(Box::new(Pipe::new(socket)), info, serves, limits).await });
+    running.spawn(async move {
+        run(Box::new(Pipe::new(socket)), info, session(), serves, limits).await
+    });
     let served = || service.0.load(Ordering::Relaxed);
     let mut turns = 0;
     while served() < requests {
@@ -363,11 +397,12 @@ async fn a_client_that_sent_many_requests_has_one_served_at_a_turn() {
 struct AtOnce(AtomicUsize);
 
 impl Service for AtOnce {
-    fn overlaps(&self, _frame: &Bytes) -> bool {
-        false
-    }
-
-    fn serve(&self, _connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
+    fn serve(
+        &self,
+        _connection: &Arc<ConnectionInfo>,
+        _session: &Arc<Session>,
+        _frame: Frame,
+    ) -> BoxFuture<Served> {
         self.0.fetch_add(1, Ordering::Relaxed);
         let body = Bytes::from_static(&[0, 0, 0, 1, 9]);
         let answer = Answer::Frame(vec![body], BytePermit::empty());
@@ -383,11 +418,12 @@ struct Holding {
 }
 
 impl Service for Holding {
-    fn overlaps(&self, _frame: &Bytes) -> bool {
-        true
-    }
-
-    fn serve(&self, _connection: &ConnectionInfo, _frame: Frame) -> BoxFuture<Served> {
+    fn serve(
+        &self,
+        _connection: &Arc<ConnectionInfo>,
+        _session: &Arc<Session>,
+        _frame: Frame,
+    ) -> BoxFuture<Served> {
         let turn = self.served.fetch_add(1, Ordering::Relaxed);
         let permit = self.budgets[turn % 2].force(10);
         let answer = Answer::Frame(vec![Bytes::from_static(b"x")], permit);
@@ -413,12 +449,74 @@ async fn memory_goes_back_to_the_budget_it_came_from() {
         served: AtomicUsize::new(0),
         word: Arc::default(),
     });
-    let (mut client, running) = connect(Duration::from_secs(3600), &holding).await;
-    client.write_all(&REQUEST).await.expect("is taken");
+    let for_long = Duration::from_secs(3600);
+    let (mut client, running) = connect_with(&OVERLAPPING, for_long, &holding).await;
+    client.write_all(&OVERLAPPING).await.expect("is taken");
     client.shutdown().await.expect("ends");
     let mut answers = Vec::new();
     client.read_to_end(&mut answers).await.expect("is read");
     assert_eq!(answers, b"xx");
     end_of(running).await;
     assert_eq!(holding.budgets.each_ref().map(ByteBudget::used), [0, 0]);
+}
+
+/// Every request but overlapping ones gives the connection another principal; all tell whose they are.
+struct Negotiating {
+    word: Arc<Notify>,
+}
+
+impl Service for Negotiating {
+    fn serve(
+        &self,
+        _connection: &Arc<ConnectionInfo>,
+        session: &Arc<Session>,
+        frame: Frame,
+    ) -> BoxFuture<Served> {
+        let principal = session
+            .principal
+            .as_ref()
+            .map(|principal| principal.name.clone());
+        let told = Bytes::from(format!("{} ", principal.expect("has one")));
+        let answer = Answer::Frame(vec![told], BytePermit::empty());
+        if frame.class.overlaps {
+            let word = Arc::clone(&self.word);
+            let answer = async move {
+                word.notified().await;
+                answer
+            };
+            return Box::pin(async { Served::Later(Box::pin(answer)) });
+        }
+        let other = Principal {
+            name: "alice".to_owned(),
+            ..Principal::anonymous()
+        };
+        let session = Session {
+            principal: Some(Arc::new(other)),
+            ..Session::clone(session)
+        };
+        Box::pin(async { Served::Negotiated(answer, Arc::new(session)) })
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_negotiated_is_that_of_later_requests_only() {
+    let word = Arc::new(Notify::new());
+    let service = Arc::new(Negotiating {
+        word: Arc::clone(&word),
+    });
+    let for_long = Duration::from_secs(3600);
+    let (mut client, running) = connect_with(&OVERLAPPING, for_long, &service).await;
+    // it is not begun before the one that overlaps is answered
+    client.write_all(&REQUEST).await.expect("is taken");
+    client.write_all(&OVERLAPPING).await.expect("is taken");
+    word.notify_one();
+    let mut first = [0; 20];
+    client.read_exact(&mut first).await.expect("is answered");
+    assert_eq!(&first, b"ANONYMOUS ANONYMOUS ");
+    word.notify_one();
+    client.shutdown().await.expect("its side");
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.expect("is answered");
+    assert_eq!(rest, b"alice ");
+    end_of(running).await;
 }
