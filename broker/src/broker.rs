@@ -21,7 +21,7 @@ use crate::partitions::{FetchSessions, Partitions};
 
 /// One node, as handlers see it.
 #[derive(Debug)]
-pub struct Broker {
+pub(crate) struct Broker {
     /// Its configuration.
     pub config: Arc<Config>,
     /// Its epoch.
@@ -62,13 +62,13 @@ const PRODUCER_ID_BLOCK: i64 = 1000;
 impl Broker {
     /// A topic by name.
     #[must_use]
-    pub fn topic(&self, name: &str) -> Option<Arc<TopicImage>> {
+    pub(crate) fn topic(&self, name: &str) -> Option<Arc<TopicImage>> {
         self.metadata.image().topic(name).cloned()
     }
 
     /// A topic by id.
     #[must_use]
-    pub fn topic_by_id(&self, id: TopicId) -> Option<Arc<TopicImage>> {
+    pub(crate) fn topic_by_id(&self, id: TopicId) -> Option<Arc<TopicImage>> {
         self.metadata.image().topic_by_id(id).cloned()
     }
 
@@ -76,13 +76,13 @@ impl Broker {
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn reserve(&self, bytes: u64) -> Result<AppendPermit, StreamError> {
+    pub(crate) async fn reserve(&self, bytes: u64) -> Result<AppendPermit, StreamError> {
         self.streams.reserve(bytes, Share::Common).await
     }
 
     /// Who leads a partition, by topic id or else name; -1 for nobody.
     #[must_use]
-    pub fn leader_of(&self, id: TopicId, name: &str, index: i32) -> (NodeId, LeaderEpoch) {
+    pub(crate) fn leader_of(&self, id: TopicId, name: &str, index: i32) -> (NodeId, LeaderEpoch) {
         let topic = self.topic_by_id(id).or_else(|| self.topic(name));
         let partition = topic.as_ref().and_then(|topic| topic.partition(index));
         let leader =
@@ -92,7 +92,7 @@ impl Broker {
 
     /// The address that clients of a listener are told.
     #[must_use]
-    pub fn address(&self, listener: &str) -> (StrBytes, i32) {
+    pub(crate) fn address(&self, listener: &str) -> (StrBytes, i32) {
         let found = self.advertised.iter().find(|told| told.name == listener);
         found.map_or_else(
             || (StrBytes::default(), -1),
@@ -102,7 +102,7 @@ impl Broker {
 
     /// This node as a produce answer's endpoints (KIP-951).
     #[must_use]
-    pub fn produce_endpoints(&self, listener: &str) -> Vec<produce_response::NodeEndpoint> {
+    pub(crate) fn produce_endpoints(&self, listener: &str) -> Vec<produce_response::NodeEndpoint> {
         let (host, port) = self.address(listener);
         let node_id = self.config.node_id.0;
         vec![produce_response::NodeEndpoint {
@@ -115,7 +115,7 @@ impl Broker {
 
     /// This node as a fetch answer's endpoints (KIP-951).
     #[must_use]
-    pub fn fetch_endpoints(&self, listener: &str) -> Vec<fetch_response::NodeEndpoint> {
+    pub(crate) fn fetch_endpoints(&self, listener: &str) -> Vec<fetch_response::NodeEndpoint> {
         let (host, port) = self.address(listener);
         let node_id = self.config.node_id.0;
         vec![fetch_response::NodeEndpoint {
@@ -130,7 +130,7 @@ impl Broker {
     ///
     /// # Errors
     /// When the metadata is away.
-    pub async fn next_producer_id(&self) -> Result<i64, ProposeError> {
+    pub(crate) async fn next_producer_id(&self) -> Result<i64, ProposeError> {
         let take = || {
             self.producer_ids
                 .lock()

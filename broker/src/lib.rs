@@ -11,8 +11,8 @@ mod dispatch;
 mod housekeeping;
 mod http;
 mod log_config;
-pub mod memory;
-pub mod metrics;
+mod memory;
+mod metrics;
 mod net;
 pub mod node;
 mod partitions;
@@ -24,5 +24,3 @@ mod stream_metadata;
 pub mod telemetry;
 mod topic_configs;
 mod topics;
-
-pub use broker::Broker;

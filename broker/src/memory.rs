@@ -14,7 +14,7 @@ pub(crate) const ELEMENT_BYTES: u64 = 256;
 
 /// Which budget the frames of an API take their memory from (M2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FrameBudget {
+pub(crate) enum FrameBudget {
     /// That of records on their way in.
     Produce,
     /// That of everything else.
@@ -24,7 +24,7 @@ pub enum FrameBudget {
 
 /// Budgets of frames and answers: a stalled store stops produce and nothing else.
 #[derive(Debug, Clone)]
-pub struct RequestBudgets {
+pub(crate) struct RequestBudgets {
     produce: BySize,
     other: BySize,
     /// Answers to everything but fetches and produce (M3).
@@ -47,7 +47,7 @@ pub struct RequestBudgets {
 impl RequestBudgets {
     /// The budgets that a plan gives.
     #[must_use]
-    pub fn new(plan: &MemoryPlan) -> Self {
+    pub(crate) fn new(plan: &MemoryPlan) -> Self {
         Self {
             produce: BySize::new(plan.produce),
             other: BySize::new(plan.other),
@@ -63,7 +63,7 @@ impl RequestBudgets {
 
     /// Bytes held and the limit of each budget, by name.
     #[must_use]
-    pub fn held(&self) -> [(&'static str, u64, u64); 12] {
+    pub(crate) fn held(&self) -> [(&'static str, u64, u64); 12] {
         [
             ("produce", &self.produce.large),
             ("produce_small", &self.produce.small),
@@ -83,7 +83,7 @@ impl RequestBudgets {
 
     /// The budget of a frame of that many bytes.
     #[must_use]
-    pub fn of(&self, budget: FrameBudget, bytes: usize) -> &ByteBudget {
+    pub(crate) fn of(&self, budget: FrameBudget, bytes: usize) -> &ByteBudget {
         let by_size = match budget {
             FrameBudget::Produce => &self.produce,
             FrameBudget::Other => &self.other,
@@ -95,7 +95,7 @@ impl RequestBudgets {
 /// The budgets of one kind. What is small has memory for itself: large frames that stop halfway, and
 /// large answers that are taken slowly, hold up only each other.
 #[derive(Debug, Clone)]
-pub struct BySize {
+pub(crate) struct BySize {
     small: ByteBudget,
     large: ByteBudget,
 }
@@ -112,7 +112,7 @@ impl BySize {
 
     /// The budget of so many bytes.
     #[must_use]
-    pub fn of(&self, bytes: usize) -> &ByteBudget {
+    pub(crate) fn of(&self, bytes: usize) -> &ByteBudget {
         match bytes <= SMALL_BYTES {
             true => &self.small,
             false => &self.large,
@@ -123,17 +123,17 @@ impl BySize {
 /// The memory of the frame that a request came in. It is given back when the request is served, or sooner: by a handler
 /// that keeps nothing of the frame and waits for what others do (M2). Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct FrameMemory(Arc<Mutex<BytePermit>>);
+pub(crate) struct FrameMemory(Arc<Mutex<BytePermit>>);
 
 impl FrameMemory {
     /// The memory that a permit holds.
     #[must_use]
-    pub fn new(permit: BytePermit) -> Self {
+    pub(crate) fn new(permit: BytePermit) -> Self {
         Self(Arc::new(Mutex::new(permit)))
     }
 
     /// Gives it back, whatever other clones there are.
-    pub fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         drop(std::mem::replace(&mut *held, BytePermit::empty()));
     }
@@ -147,14 +147,14 @@ pub(crate) const GIVES_WAY_AFTER: Duration = Duration::from_millis(500);
 /// The memory of requests that wait for others, in proportion to what they ask: no frame is held for so long. Who finds
 /// no room does not wait in line, which would take memory too, but is told to come again. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Waits {
+pub(crate) struct Waits {
     budget: ByteBudget,
     refused: Arc<Notify>,
 }
 
 /// One request's part of [`Waits`]; dropping it gives it back.
 #[derive(Debug)]
-pub struct Wait {
+pub(crate) struct Wait {
     permit: BytePermit,
     since: Instant,
     refused: Arc<Notify>,
@@ -170,7 +170,7 @@ impl Waits {
 
     /// Room for a wait that keeps about so many bytes; `None` where there is none: others then give way.
     #[must_use]
-    pub fn enter(&self, bytes: u64) -> Option<Wait> {
+    pub(crate) fn enter(&self, bytes: u64) -> Option<Wait> {
         let permit = match bytes <= UNCOUNTED_BYTES {
             true => Some(BytePermit::empty()),
             false => self.budget.try_acquire(bytes),
@@ -188,7 +188,7 @@ impl Waits {
 
 impl Wait {
     /// Resolves when the wait has to end: it has lasted for a while, and somebody else finds no room. Cancellation safe.
-    pub async fn gives_way(&self) {
+    pub(crate) async fn gives_way(&self) {
         if self.permit.bytes() == 0 {
             return std::future::pending().await;
         }

@@ -22,7 +22,7 @@ use crate::topic_configs;
 
 /// Serves AlterConfigs.
 #[derive(Debug)]
-pub struct AlterConfigs;
+pub(crate) struct AlterConfigs;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;

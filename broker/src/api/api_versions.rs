@@ -14,7 +14,7 @@ use super::{APIS, ApiEntry, Handler, Reply, RequestContext, encode};
 
 /// Serves ApiVersions.
 #[derive(Debug)]
-pub struct ApiVersions;
+pub(crate) struct ApiVersions;
 
 /// The feature levels of the Kafka release aimed at: what a freshly formatted 4.4 has.
 const METADATA_VERSION_MIN: i16 = 7;

@@ -9,7 +9,7 @@ use crate::net::{ConnectionInfo, Session};
 
 /// One request's surroundings. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct RequestContext {
+pub(crate) struct RequestContext {
     /// The node.
     pub broker: Arc<Broker>,
     /// The connection it came by.
@@ -34,7 +34,7 @@ const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
 impl RequestContext {
     /// Whether the principal may do that; without one nothing may be done.
     #[must_use]
-    pub fn authorize(&self, operation: Operation, resource: Resource<'_>) -> bool {
+    pub(crate) fn authorize(&self, operation: Operation, resource: Resource<'_>) -> bool {
         let authorizer = &self.broker.authorizer;
         let principal = self.session.principal.as_ref();
         principal.is_some_and(|principal| authorizer.allows(principal, operation, resource))
@@ -42,7 +42,7 @@ impl RequestContext {
 
     /// The operations that the principal may do to a resource, as Kafka's bit field; its "none" when not asked for.
     #[must_use]
-    pub fn authorized_operations(&self, asked: bool, resource: Resource<'_>) -> i32 {
+    pub(crate) fn authorized_operations(&self, asked: bool, resource: Resource<'_>) -> i32 {
         if !asked {
             return OPERATIONS_NOT_ASKED;
         }
@@ -55,13 +55,13 @@ impl RequestContext {
 
     /// Gives way to other requests now and then: called for each entry of a request, so that a large one does not hold a
     /// thread from its first entry to its last. Cancellation safe.
-    pub async fn give_way(&self) {
+    pub(crate) async fn give_way(&self) {
         tokio::task::coop::consume_budget().await;
     }
 
     /// The name the client gave itself, or nothing.
     #[must_use]
-    pub fn client_id(&self) -> &str {
+    pub(crate) fn client_id(&self) -> &str {
         self.client_id.as_deref().unwrap_or_default()
     }
 }

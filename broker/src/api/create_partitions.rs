@@ -24,7 +24,7 @@ use crate::topics::PARTITIONS_PER_REQUEST_MAX;
 
 /// Serves CreatePartitions.
 #[derive(Debug)]
-pub struct CreatePartitions;
+pub(crate) struct CreatePartitions;
 
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 

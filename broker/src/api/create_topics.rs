@@ -22,7 +22,7 @@ use crate::topics::NewTopic;
 
 /// Serves CreateTopics.
 #[derive(Debug)]
-pub struct CreateTopics;
+pub(crate) struct CreateTopics;
 
 impl Handler for CreateTopics {
     type Request = CreateTopicsRequest;

@@ -13,7 +13,7 @@ use crate::auth::{Operation, Resource};
 
 /// Serves DeleteGroups.
 #[derive(Debug)]
-pub struct DeleteGroups;
+pub(crate) struct DeleteGroups;
 
 impl Handler for DeleteGroups {
     type Request = DeleteGroupsRequest;

@@ -16,7 +16,7 @@ use crate::auth::Operation;
 
 /// Serves DeleteRecords.
 #[derive(Debug)]
-pub struct DeleteRecords;
+pub(crate) struct DeleteRecords;
 
 impl Handler for DeleteRecords {
     type Request = DeleteRecordsRequest;

@@ -24,7 +24,7 @@ use crate::auth::Operation;
 
 /// Serves DeleteTopics.
 #[derive(Debug)]
-pub struct DeleteTopics;
+pub(crate) struct DeleteTopics;
 
 const SUPPLIED: &str = "The provided topic name maps to an ID that was already supplied.";
 

@@ -13,7 +13,7 @@ use crate::auth::Resource;
 
 /// Serves DescribeCluster.
 #[derive(Debug)]
-pub struct DescribeCluster;
+pub(crate) struct DescribeCluster;
 
 const BROKERS: i8 = 1;
 

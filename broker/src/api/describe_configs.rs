@@ -23,7 +23,7 @@ use crate::topic_configs::{ConfigSource, Origin, TOPIC_KEYS};
 
 /// Serves DescribeConfigs.
 #[derive(Debug)]
-pub struct DescribeConfigs;
+pub(crate) struct DescribeConfigs;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;

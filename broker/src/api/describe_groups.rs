@@ -17,7 +17,7 @@ use crate::auth::{Operation, Resource};
 
 /// Serves DescribeGroups.
 #[derive(Debug)]
-pub struct DescribeGroups;
+pub(crate) struct DescribeGroups;
 
 const DEAD: &str = "Dead";
 

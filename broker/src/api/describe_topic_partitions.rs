@@ -17,7 +17,7 @@ use crate::auth::Operation;
 
 /// Serves DescribeTopicPartitions.
 #[derive(Debug)]
-pub struct DescribeTopicPartitions;
+pub(crate) struct DescribeTopicPartitions;
 
 /// Kafka's `max.request.partition.size.limit`.
 const PARTITIONS_MAX: usize = 2000;

@@ -12,7 +12,7 @@ pub(crate) const MALFORMED: &str = "This most likely occurs because of a request
 
 /// Why something is refused, as an answer says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// Kafka's code.
     pub code: ErrorCode,
     /// For people.
@@ -24,7 +24,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal that says why.
     #[must_use]
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
             message: Some(message.into()),
@@ -34,13 +34,13 @@ impl Refusal {
 
     /// The message as an answer's field: what it quotes may make it too long, so it is cut to fit.
     #[must_use]
-    pub fn text(&self) -> Option<StrBytes> {
+    pub(crate) fn text(&self) -> Option<StrBytes> {
         self.message.as_deref().map(text_that_fits)
     }
 
     /// The bad records as an answer's field.
     #[must_use]
-    pub fn record_errors(&self) -> Vec<BatchIndexAndErrorMessage> {
+    pub(crate) fn record_errors(&self) -> Vec<BatchIndexAndErrorMessage> {
         let one = |(index, message): &(i32, String)| BatchIndexAndErrorMessage {
             batch_index: *index,
             batch_index_error_message: Some(text_that_fits(message.as_str())),

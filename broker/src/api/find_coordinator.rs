@@ -14,7 +14,7 @@ use crate::auth::{Operation, Resource};
 
 /// Serves FindCoordinator.
 #[derive(Debug)]
-pub struct FindCoordinator;
+pub(crate) struct FindCoordinator;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;

@@ -11,7 +11,7 @@ use crate::auth::{Operation, Resource};
 
 /// Serves Heartbeat.
 #[derive(Debug)]
-pub struct Heartbeat;
+pub(crate) struct Heartbeat;
 
 impl Handler for Heartbeat {
     type Request = HeartbeatRequest;

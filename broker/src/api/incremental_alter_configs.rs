@@ -23,7 +23,7 @@ use crate::topic_configs;
 
 /// Serves IncrementalAlterConfigs.
 #[derive(Debug)]
-pub struct IncrementalAlterConfigs;
+pub(crate) struct IncrementalAlterConfigs;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;

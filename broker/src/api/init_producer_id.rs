@@ -13,7 +13,7 @@ use crate::auth::{Operation, Resource};
 
 /// Serves InitProducerId.
 #[derive(Debug)]
-pub struct InitProducerId;
+pub(crate) struct InitProducerId;
 
 impl Handler for InitProducerId {
     type Request = InitProducerIdRequest;

@@ -15,7 +15,7 @@ use crate::auth::{Operation, Resource};
 
 /// Serves JoinGroup.
 #[derive(Debug)]
-pub struct JoinGroup;
+pub(crate) struct JoinGroup;
 
 impl Handler for JoinGroup {
     type Request = JoinGroupRequest;

@@ -13,7 +13,7 @@ use crate::auth::{Operation, Resource};
 
 /// Serves LeaveGroup.
 #[derive(Debug)]
-pub struct LeaveGroup;
+pub(crate) struct LeaveGroup;
 
 impl Handler for LeaveGroup {
     type Request = LeaveGroupRequest;

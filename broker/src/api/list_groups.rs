@@ -12,7 +12,7 @@ use crate::auth::{Operation, Resource};
 
 /// Serves ListGroups.
 #[derive(Debug)]
-pub struct ListGroups;
+pub(crate) struct ListGroups;
 
 const CLASSIC: &str = "classic";
 

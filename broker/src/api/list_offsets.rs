@@ -22,7 +22,7 @@ use crate::auth::Operation;
 
 /// Serves ListOffsets.
 #[derive(Debug)]
-pub struct ListOffsets;
+pub(crate) struct ListOffsets;
 
 impl Handler for ListOffsets {
     type Request = ListOffsetsRequest;

@@ -23,7 +23,7 @@ use crate::topics::{CLUSTER_METADATA, on_first_use};
 
 /// Serves Metadata.
 #[derive(Debug)]
-pub struct Metadata;
+pub(crate) struct Metadata;
 
 impl Handler for Metadata {
     type Request = MetadataRequest;

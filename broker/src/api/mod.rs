@@ -5,37 +5,37 @@
 // numbers of clients: what cannot overflow says so (CONVENTIONS, Errors)
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
-pub mod alter_configs;
-pub mod api_versions;
+mod alter_configs;
+mod api_versions;
 mod context;
-pub mod create_partitions;
-pub mod create_topics;
-pub mod delete_groups;
-pub mod delete_records;
-pub mod delete_topics;
-pub mod describe_cluster;
-pub mod describe_configs;
-pub mod describe_groups;
-pub mod describe_topic_partitions;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_topic_partitions;
 pub(crate) mod error;
-pub mod fetch;
-pub mod find_coordinator;
-pub mod heartbeat;
-pub mod incremental_alter_configs;
-pub mod init_producer_id;
-pub mod join_group;
-pub mod leave_group;
-pub mod list_groups;
-pub mod list_offsets;
-pub mod metadata;
-pub mod offset_commit;
-pub mod offset_delete;
-pub mod offset_fetch;
-pub mod offset_for_leader_epoch;
-pub mod produce;
+mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
 mod room;
-pub mod sasl_handshake;
-pub mod sync_group;
+mod sasl_handshake;
+mod sync_group;
 mod topic;
 
 use std::convert::identity;
@@ -49,17 +49,17 @@ use bytes::Bytes;
 use highwater_protocol::{ApiKey, DecodeError, EncodeError, FrameWriter, Message, Request};
 use highwater_runtime::BytePermit;
 
-pub use context::RequestContext;
+pub(crate) use context::RequestContext;
 use room::{NoRoom, Room};
 
 use crate::memory::{ELEMENT_BYTES, FrameBudget};
 use crate::net::{Answer, RequestClass, Served, Session};
 
 /// The answer type of a handler's request.
-pub type ResponseOf<H> = <<H as Handler>::Request as Request>::Response;
+pub(crate) type ResponseOf<H> = <<H as Handler>::Request as Request>::Response;
 
 /// What a handler answers with.
-pub enum Reply<R> {
+pub(crate) enum Reply<R> {
     /// The answer.
     Ready(R),
     /// The answer, with memory that it holds until it is written.
@@ -70,8 +70,6 @@ pub enum Reply<R> {
     Pending(Pin<Box<dyn Future<Output = R> + Send>>),
     /// Nothing is answered: acks=0.
     Silent,
-    /// Nothing is answered if all goes well, and the connection is closed if not: acks=0.
-    SilentUnless(Pin<Box<dyn Future<Output = bool> + Send>>),
     /// The connection is closed: an error in acks=0.
     Close,
 }
@@ -84,14 +82,13 @@ impl<R> std::fmt::Debug for Reply<R> {
             Self::Negotiated(..) => "Negotiated",
             Self::Pending(_) => "Pending",
             Self::Silent => "Silent",
-            Self::SilentUnless(_) => "SilentUnless",
             Self::Close => "Close",
         })
     }
 }
 
 /// Serves one Kafka API.
-pub trait Handler: 'static {
+pub(crate) trait Handler: 'static {
     /// Its request.
     type Request: Request;
     /// The versions served.
@@ -124,7 +121,7 @@ type ServeFuture = Pin<Box<dyn Future<Output = Result<Served, DecodeError>> + Se
 
 /// From when on a connection may send a request: the minimum security of its API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// From the start: what a client asks before it authenticates, or to do so.
     Anyone,
     /// From when its principal is known.
@@ -157,7 +154,7 @@ pub struct ApiEntry {
     /// The newest version served.
     pub max: i16,
     /// From when on it is served.
-    pub access: Access,
+    pub(crate) access: Access,
     /// What a connection has to know of it.
     pub(crate) class: RequestClass,
     /// How a version that is not served is answered; where there is no answer, the connection is closed.
@@ -253,13 +250,6 @@ fn serve<H: Handler>(ctx: RequestContext, body: Bytes) -> ServeFuture {
                 frame.map_or_else(identity, |frame| Answer::Frame(frame, BytePermit::empty()))
             })),
             Reply::Silent => Served::Now(Answer::Silent),
-            Reply::SilentUnless(well) => Served::Later(Box::pin(async move {
-                if well.await {
-                    Answer::Silent
-                } else {
-                    Answer::Close
-                }
-            })),
             Reply::Close => Served::Now(Answer::Close),
         })
     })

@@ -19,7 +19,7 @@ use crate::auth::{Operation, Resource};
 
 /// Serves OffsetCommit.
 #[derive(Debug)]
-pub struct OffsetCommit;
+pub(crate) struct OffsetCommit;
 
 impl Handler for OffsetCommit {
     type Request = OffsetCommitRequest;

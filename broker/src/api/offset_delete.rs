@@ -15,7 +15,7 @@ use crate::auth::{Operation, Resource};
 
 /// Serves OffsetDelete.
 #[derive(Debug)]
-pub struct OffsetDelete;
+pub(crate) struct OffsetDelete;
 
 impl Handler for OffsetDelete {
     type Request = OffsetDeleteRequest;

@@ -20,7 +20,7 @@ use crate::auth::{Operation, Resource};
 
 /// Serves OffsetFetch.
 #[derive(Debug)]
-pub struct OffsetFetch;
+pub(crate) struct OffsetFetch;
 
 impl Handler for OffsetFetch {
     type Request = OffsetFetchRequest;

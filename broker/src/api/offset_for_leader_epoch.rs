@@ -17,7 +17,7 @@ use crate::auth::Operation;
 
 /// Serves OffsetForLeaderEpoch.
 #[derive(Debug)]
-pub struct OffsetForLeaderEpoch;
+pub(crate) struct OffsetForLeaderEpoch;
 
 /// Kafka's `UNDEFINED_EPOCH`: below no known one.
 const NO_EPOCH: i32 = -1;

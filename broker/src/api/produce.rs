@@ -26,7 +26,7 @@ use crate::partitions::Partition;
 
 /// Serves Produce.
 #[derive(Debug)]
-pub struct Produce;
+pub(crate) struct Produce;
 
 /// The client id that may write to internal topics (Kafka's `AdminUtils.ADMIN_CLIENT_ID`).
 const ADMIN_CLIENT: &str = "__admin_client";

@@ -11,7 +11,7 @@ use super::{Handler, Reply, RequestContext};
 
 /// Serves SaslHandshake.
 #[derive(Debug)]
-pub struct SaslHandshake;
+pub(crate) struct SaslHandshake;
 
 impl Handler for SaslHandshake {
     type Request = SaslHandshakeRequest;

@@ -13,7 +13,7 @@ use crate::auth::{Operation, Resource};
 
 /// Serves SyncGroup.
 #[derive(Debug)]
-pub struct SyncGroup;
+pub(crate) struct SyncGroup;
 
 impl Handler for SyncGroup {
     type Request = SyncGroupRequest;

@@ -16,27 +16,27 @@ use tokio::time::Instant;
 use crate::api::ApiEntry;
 
 /// Requests by API.
-pub const REQUESTS: &str = "highwater_broker_requests_total";
+pub(crate) const REQUESTS: &str = "highwater_broker_requests_total";
 /// Seconds from a request read to its answer ready, by API; without what a fetch waits for records.
-pub const REQUEST_SECONDS: &str = "highwater_broker_request_seconds";
+pub(crate) const REQUEST_SECONDS: &str = "highwater_broker_request_seconds";
 /// Seconds that a fetch waits at the tail for `min_bytes`.
-pub const FETCH_WAIT_SECONDS: &str = "highwater_broker_fetch_wait_seconds";
+pub(crate) const FETCH_WAIT_SECONDS: &str = "highwater_broker_fetch_wait_seconds";
 /// Errors in answers, by API and Kafka's name of the error.
-pub const REQUEST_ERRORS: &str = "highwater_broker_request_errors_total";
+pub(crate) const REQUEST_ERRORS: &str = "highwater_broker_request_errors_total";
 /// Bytes of record batches, by direction: what producers brought, what consumers took.
-pub const RECORD_BYTES: &str = "highwater_broker_record_bytes_total";
+pub(crate) const RECORD_BYTES: &str = "highwater_broker_record_bytes_total";
 /// Records, by direction.
-pub const RECORDS: &str = "highwater_broker_records_total";
+pub(crate) const RECORDS: &str = "highwater_broker_records_total";
 /// Connections, by what became of them.
-pub const CONNECTIONS_TOTAL: &str = "highwater_broker_connections_total";
+pub(crate) const CONNECTIONS_TOTAL: &str = "highwater_broker_connections_total";
 /// Connections there are.
-pub const CONNECTIONS: &str = "highwater_broker_connections";
+pub(crate) const CONNECTIONS: &str = "highwater_broker_connections";
 /// Frames that were not served, by reason.
-pub const FRAMES_REFUSED: &str = "highwater_broker_frames_refused_total";
+pub(crate) const FRAMES_REFUSED: &str = "highwater_broker_frames_refused_total";
 /// Requests that panicked, by API: each is a fault of ours, and closed its connection or had groups loaded again.
-pub const REQUEST_PANICS: &str = "highwater_broker_request_panics_total";
+pub(crate) const REQUEST_PANICS: &str = "highwater_broker_request_panics_total";
 /// Rebalances of groups begun.
-pub const REBALANCES: &str = "highwater_broker_group_rebalances_total";
+pub(crate) const REBALANCES: &str = "highwater_broker_group_rebalances_total";
 
 /// Bounds of the buckets of every histogram, in seconds.
 const BUCKETS: [f64; 15] = [

@@ -12,7 +12,7 @@ const SOFTWARE_CHARS_MAX: usize = 64;
 /// Who a connection's requests come from. It never changes under a request: a handler that negotiates answers with another
 /// one, which counts from the next request on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Session {
+pub(crate) struct Session {
     /// Who the client is; `None` as long as it has to authenticate and has not.
     pub principal: Option<Arc<Principal>>,
     /// What the client's software calls itself, and its version (KIP-511).

@@ -23,7 +23,7 @@ pub(super) const FINAL_EPOCH: i32 = -1;
 
 /// A partition as fetches name it: the name below version 13, the id from there on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FetchKey {
+pub(crate) struct FetchKey {
     /// The topic's name, or nothing.
     pub name: StrBytes,
     /// The topic's id, or zero.
@@ -34,7 +34,7 @@ pub struct FetchKey {
 
 /// What is asked of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// From where.
     pub offset: StreamOffset,
     /// The leader epoch that the client knows, or -1.
@@ -45,7 +45,7 @@ pub struct Wanted {
 
 /// What was last told of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
+pub(crate) struct Told {
     /// High watermark.
     pub high_watermark: StreamOffset,
     /// Last stable offset.
@@ -62,7 +62,7 @@ const NOTHING_TOLD: Told = Told {
 
 /// Which session a fetch goes on with, or ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionAsked {
+pub(crate) struct SessionAsked {
     /// Its id, or 0.
     pub id: i32,
     /// The epoch.
@@ -73,7 +73,7 @@ pub struct SessionAsked {
 
 /// Why a session is refused; all stand at the top level of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SessionError {
+pub(crate) enum SessionError {
     /// Kafka's `FETCH_SESSION_ID_NOT_FOUND`.
     UnknownId,
     /// Kafka's `INVALID_FETCH_SESSION_EPOCH`.
@@ -84,7 +84,7 @@ pub enum SessionError {
 
 /// What one fetch asks for, all in all.
 #[derive(Debug)]
-pub struct FetchPlan {
+pub(crate) struct FetchPlan {
     /// The session's id for the answer; 0 for none.
     pub session_id: i32,
     /// Every partition, in the order to serve.
@@ -113,7 +113,7 @@ struct Place {
 
 /// All sessions of a node.
 #[derive(Debug)]
-pub struct FetchSessions {
+pub(crate) struct FetchSessions {
     cache: Mutex<Cache>,
     slots: usize,
     partitions_max: usize,
@@ -197,19 +197,13 @@ impl Cache {
 impl FetchSessions {
     /// No sessions yet; at most `slots`, in about so many bytes.
     #[must_use]
-    pub fn new(slots: usize, bytes: u64, rng: SeededRng) -> Self {
+    pub(crate) fn new(slots: usize, bytes: u64, rng: SeededRng) -> Self {
         Self {
             cache: Mutex::default(),
             slots,
             partitions_max: usize::try_from(bytes / PARTITION_BYTES).unwrap_or(usize::MAX),
             rng,
         }
-    }
-
-    /// Sessions open now.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.lock().sessions.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Cache> {
@@ -220,7 +214,7 @@ impl FetchSessions {
     ///
     /// # Errors
     /// [`SessionError`] as Kafka's.
-    pub fn plan(
+    pub(crate) fn plan(
         &self,
         asked: SessionAsked,
         wanted: Vec<(FetchKey, Wanted)>,
@@ -327,7 +321,7 @@ impl FetchPlan {
     /// Whether a partition stands in the answer, and remembers what it says. `served` tells whether it has records,
     /// `failed` whether it has an error.
     #[must_use]
-    pub fn tell(&self, key: &FetchKey, told: Told, served: bool, failed: bool) -> bool {
+    pub(crate) fn tell(&self, key: &FetchKey, told: Told, served: bool, failed: bool) -> bool {
         let Some(session) = self.incremental.as_ref().or(self.remembered.as_ref()) else {
             return true;
         };
@@ -505,7 +499,7 @@ mod tests {
         sessions
             .plan(session(id, FINAL_EPOCH), vec![], &[])
             .expect("closes");
-        assert_eq!(sessions.open(), 0);
+        assert_eq!(sessions.lock().sessions.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -530,7 +524,7 @@ mod tests {
         assert_eq!(open(2), 0, "it is as large");
         let third = open(3);
         assert!(third != 0 && third != second);
-        assert_eq!(sessions.open(), 1);
+        assert_eq!(sessions.lock().sessions.len(), 1);
     }
 
     // I11
@@ -548,7 +542,7 @@ mod tests {
         assert_ne!(open(0..2).expect("opens").session_id, 0);
         let grows = sessions.plan(session(first, 1), wanted(3..4), &[]);
         assert_eq!(grows.err(), Some(SessionError::UnknownId), "begin anew");
-        assert_eq!(sessions.open(), 1);
+        assert_eq!(sessions.lock().sessions.len(), 1);
         assert_ne!(open(0..3).expect("opens").session_id, 0);
     }
 

@@ -16,7 +16,7 @@ use crate::api::error::Refusal;
 
 /// One open partition.
 #[derive(Debug)]
-pub struct Partition {
+pub(crate) struct Partition {
     /// Its topic, as it was when it was opened.
     pub topic: Arc<TopicImage>,
     /// Its number.
@@ -31,7 +31,7 @@ pub struct Partition {
 impl Partition {
     /// A partition that was opened.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         topic: Arc<TopicImage>,
         index: i32,
         leader_epoch: LeaderEpoch,
@@ -48,7 +48,7 @@ impl Partition {
 
     /// Whether its topic was deleted since. What watches its log is told then.
     #[must_use]
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Acquire)
     }
 
@@ -56,7 +56,7 @@ impl Partition {
     ///
     /// # Errors
     /// `FENCED_LEADER_EPOCH` below ours, `UNKNOWN_LEADER_EPOCH` above.
-    pub fn check_leader_epoch(&self, known: i32) -> Result<(), Refusal> {
+    pub(crate) fn check_leader_epoch(&self, known: i32) -> Result<(), Refusal> {
         if known < 0 || known == self.leader_epoch.0 {
             return Ok(());
         }
@@ -91,7 +91,7 @@ impl Closed {
 
 /// How far the partitions that a node leads are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Those that are open.
     pub open: usize,
     /// Those that are being opened for the first time.
@@ -102,7 +102,7 @@ pub struct Progress {
 
 /// The partitions of a node.
 #[derive(Debug)]
-pub struct Partitions {
+pub(crate) struct Partitions {
     node: NodeId,
     epoch: NodeEpoch,
     open: RwLock<BTreeMap<Key, Arc<Partition>>>,
@@ -113,7 +113,7 @@ pub struct Partitions {
 impl Partitions {
     /// None is open yet.
     #[must_use]
-    pub fn new(node: NodeId, epoch: NodeEpoch) -> Self {
+    pub(crate) fn new(node: NodeId, epoch: NodeEpoch) -> Self {
         Self {
             node,
             epoch,
@@ -136,7 +136,7 @@ impl Partitions {
     /// # Errors
     /// `UNKNOWN_TOPIC_OR_PARTITION` where there is none; `KAFKA_STORAGE_ERROR` where it can't be opened;
     /// `NOT_LEADER_OR_FOLLOWER` where it is not open here, or not yet.
-    pub fn find(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>, Refusal> {
+    pub(crate) fn find(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>, Refusal> {
         if let Some(partition) = self.get((topic.id, index)) {
             return Ok(partition);
         }
@@ -157,7 +157,7 @@ impl Partitions {
 
     /// How many are open, and how many are not. Costs the same however many there are.
     #[must_use]
-    pub fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         Progress {
@@ -168,7 +168,7 @@ impl Partitions {
     }
 
     /// Waits until each that is to be open was tried once, as long as another one was within so long a time.
-    pub async fn wait_tried(&self, patience: Duration) {
+    pub(crate) async fn wait_tried(&self, patience: Duration) {
         let mut changes = self.changes.subscribe();
         while self.progress().opening > 0 {
             if tokio::time::timeout(patience, changes.changed())
@@ -210,7 +210,7 @@ impl Partitions {
     ///
     /// # Errors
     /// As [`Partitions::find`].
-    pub async fn wait_open(
+    pub(crate) async fn wait_open(
         &self,
         topic: &TopicImage,
         index: i32,
@@ -237,7 +237,7 @@ impl Partitions {
     }
 
     /// Waits until every partition of a topic that this node leads is open, or the deadline.
-    pub async fn wait_topic(&self, topic: &TopicImage, deadline: Instant) {
+    pub(crate) async fn wait_topic(&self, topic: &TopicImage, deadline: Instant) {
         for index in topic.partition_indexes() {
             if self.wait_open(topic, index, deadline).await.is_err() {
                 return;
@@ -247,7 +247,7 @@ impl Partitions {
 
     /// Every open partition, by topic id and number.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Partition>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
         self.open
             .read()
             .unwrap_or_else(PoisonError::into_inner)

@@ -25,7 +25,7 @@ use super::{Handler, Reply, RequestContext};
 
 /// Serves Fetch.
 #[derive(Debug)]
-pub struct Fetch;
+pub(crate) struct Fetch;
 
 impl Handler for Fetch {
     type Request = FetchRequest;

@@ -30,7 +30,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A connection, as handlers see it: what is fixed, and what its requests and its socket tell each other.
 #[derive(Debug)]
-pub struct ConnectionInfo {
+pub(crate) struct ConnectionInfo {
     /// The client.
     pub peer: SocketAddr,
     /// The listener it came by.
