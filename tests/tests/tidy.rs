@@ -158,6 +158,87 @@ fn a_dependency_stays_where_it_is_wrapped() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The sources of a crate, without those of crates in folders below it.
+fn sources_of(folder: &str, folders: &[&str]) -> Vec<PathBuf> {
+    let below: Vec<&&str> = folders
+        .iter()
+        .filter(|other| **other != folder && Path::new(other).starts_with(folder))
+        .collect();
+    let own = |path: &PathBuf| {
+        path.starts_with(folder) && !below.iter().any(|other| path.starts_with(other))
+    };
+    files(&[".rs"]).into_iter().filter(own).collect()
+}
+
+/// Whether a text has a word, whole.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part)
+    })
+}
+
+#[test]
+fn a_crate_names_every_dependency_it_declares() {
+    let crates = crates();
+    let folders: Vec<&str> = crates.iter().map(|(folder, ..)| folder.as_str()).collect();
+    let mut unused = Vec::new();
+    for (folder, _, needs) in &crates {
+        let sources = sources_of(folder, &folders);
+        let texts: Vec<String> = sources.iter().map(|path| read(path)).collect();
+        let is_used = |need: &String| {
+            let name = need.replace('-', "_");
+            texts.iter().any(|text| has_word(text, &name))
+        };
+        let of_crate = needs.iter().filter(|need| !is_used(need));
+        unused.extend(of_crate.map(|need| format!("{folder}: {need}")));
+    }
+    assert!(unused.is_empty(), "no source names {unused:#?}");
+}
+
+/// What is public counts as used, so that the compiler finds dead code only in what is not.
+#[test]
+fn a_module_that_no_other_crate_names_is_private() {
+    let crates = crates();
+    let texts: Vec<(PathBuf, String)> = files(&[".rs"])
+        .into_iter()
+        .map(|path| (path.clone(), read(&path)))
+        .collect();
+    let mut wrong = Vec::new();
+    let mut found = 0;
+    for (folder, name, _) in &crates {
+        let sources = Path::new(folder).join("src");
+        let lib = sources.join("lib.rs");
+        let Some((_, lib)) = texts.iter().find(|(path, _)| *path == lib) else {
+            continue;
+        };
+        let modules = lib.lines().filter_map(|line| line.strip_prefix("pub mod "));
+        for module in modules.filter_map(|line| line.strip_suffix(';')) {
+            found += 1;
+            let within = format!("{}::", name.replace('-', "_"));
+            let names = |text: &str| {
+                let after = text.split(&*within).skip(1);
+                after.into_iter().any(|path| {
+                    let path = path.split(';').next().unwrap_or_default();
+                    match path.starts_with('{') {
+                        true => has_word(path, module),
+                        false => has_word(path.split("::").next().unwrap_or_default(), module),
+                    }
+                })
+            };
+            let mut others = texts.iter().filter(|(path, _)| !path.starts_with(&sources));
+            if !others.any(|(_, text)| names(text)) {
+                wrong.push(format!("{folder}: {module}"));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "public, and named by no other crate: {wrong:#?}"
+    );
+    assert!(found > 5, "the modules are found");
+}
+
 #[test]
 fn files_are_read_in_one_sitting_and_named_for_what_they_hold() {
     let mut wrong = Vec::new();
