@@ -1,8 +1,13 @@
 //! Reads a partition of `__consumer_offsets` into its groups.
+//!
+//! A record that is unknown, as a newer broker may have written it, is passed over and told once for each type and version
+//! (`CoordinatorLoaderImpl`); one that is malformed ends the load, for what it said would be lost for good.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use highwater_coordinator::GroupRecord;
+use highwater_coordinator::{GroupRecord, RecordError, UnknownRecord};
 use highwater_partition_log::Isolation;
 use highwater_protocol::records::split_batches;
 use highwater_types::StreamOffset;
@@ -39,15 +44,20 @@ pub(super) async fn load(parts: &Parts, work: &mut Work) -> Result<(), String> {
     let mut stretches = futures::stream::iter(starts)
         .map(|from| read_stretch(parts, from, end.min(from + length)))
         .buffered(STRETCHES_AHEAD);
-    let mut at = bounds.start;
+    let mut replaying = Replaying {
+        parts,
+        work,
+        at: bounds.start,
+        skipped: Skipped::default(),
+    };
     while let Some(stretch) = stretches.next().await {
         let stretch = stretch?;
         for batches in &stretch.batches {
-            at = replay(batches, at, work)?;
+            replaying.batches(batches)?;
         }
-        while at < stretch.end {
-            for batches in read(parts, at).await? {
-                at = replay(&batches, at, work)?;
+        while replaying.at < stretch.end {
+            for batches in read(parts, replaying.at).await? {
+                replaying.batches(&batches)?;
             }
         }
     }
@@ -108,29 +118,97 @@ async fn read(parts: &Parts, at: StreamOffset) -> Result<Vec<Bytes>, String> {
     Ok(read.batches)
 }
 
-/// Takes whole batches, without those that end at `at` or before; answers the offset after the last.
-fn replay(batches: &Bytes, at: StreamOffset, work: &mut Work) -> Result<StreamOffset, String> {
-    let mut next = at;
-    for (header, batch) in split_batches(batches).map_err(|error| error.to_string())? {
-        if header.next_offset() <= next {
-            continue;
+/// Kinds of unknown records that a load tells at most.
+const SKIPPED_MAX: usize = 100;
+
+/// The kinds of records that a load passes over.
+#[derive(Debug, Default)]
+struct Skipped(BTreeSet<UnknownRecord>);
+
+impl Skipped {
+    /// Whether it is the first of its kind, which is to be told.
+    fn is_first(&mut self, unknown: UnknownRecord) -> bool {
+        self.0.len() < SKIPPED_MAX && self.0.insert(unknown)
+    }
+}
+
+/// The log on its way into the groups.
+struct Replaying<'a> {
+    parts: &'a Parts,
+    work: &'a mut Work,
+    /// Up to where it is replayed.
+    at: StreamOffset,
+    skipped: Skipped,
+}
+
+impl Replaying<'_> {
+    /// Takes whole batches, without those that were replayed before.
+    fn batches(&mut self, batches: &Bytes) -> Result<(), String> {
+        for (header, batch) in split_batches(batches).map_err(|error| error.to_string())? {
+            if header.next_offset() <= self.at {
+                continue;
+            }
+            self.at = header.next_offset();
+            let records = header
+                .records(&batch, RECORDS_BYTES_MAX)
+                .map_err(|error| error.to_string())?;
+            if header.is_control() {
+                continue;
+            }
+            for record in &records {
+                let record = record.map_err(|error| error.to_string())?;
+                let record = GroupRecord {
+                    key: record.key.unwrap_or_default(),
+                    value: record.value,
+                };
+                self.record(&record)?;
+            }
         }
-        next = header.next_offset();
-        let records = header
-            .records(&batch, RECORDS_BYTES_MAX)
-            .map_err(|error| error.to_string())?;
-        if header.is_control() {
-            continue;
-        }
-        for record in &records {
-            let record = record.map_err(|error| error.to_string())?;
-            let record = GroupRecord {
-                key: record.key.unwrap_or_default(),
-                value: record.value,
-            };
-            let replayed = work.shard.replay(&record, work.now);
-            replayed.map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    fn record(&mut self, record: &GroupRecord) -> Result<(), String> {
+        match self.work.shard.replay(record, self.work.now) {
+            Err(RecordError::Unknown(unknown)) => {
+                if self.skipped.is_first(unknown) {
+                    tracing::warn!(
+                        partition = self.parts.index,
+                        reason = %unknown,
+                        "records of __consumer_offsets are unknown and passed over"
+                    );
+                }
+                Ok(())
+            }
+            replayed => replayed.map_err(|error| error.to_string()),
         }
     }
-    Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_records_are_told_once_for_each_type_and_version() {
+        let mut skipped = Skipped::default();
+        let unknown = |record_type, version| UnknownRecord {
+            record_type,
+            version,
+        };
+        let told = [
+            (12, None),
+            (12, None),
+            (2, Some(9)),
+            (2, Some(8)),
+            (2, Some(9)),
+        ]
+        .map(|(record_type, version)| skipped.is_first(unknown(record_type, version)));
+        assert_eq!(told, [true, false, true, true, false]);
+        let more = (0..1000).filter(|of| skipped.is_first(unknown(100 + of, None)));
+        assert_eq!(
+            more.count(),
+            SKIPPED_MAX - 3,
+            "a log of rubbish does not fill the memory"
+        );
+    }
 }

@@ -190,25 +190,50 @@ async fn groups_are_loaded_with_what_was_appended_and_is_not_durable_yet() {
     world.node.stop().await.expect("stops");
 }
 
-// a record that nobody can read: the shard is tried again, and all else goes on
-#[tokio::test(flavor = "multi_thread")]
-async fn groups_that_cannot_be_loaded_end_nothing_else() {
-    let world = World::start().await;
-    let parts = world.parts();
+/// Appends records as another broker may have written them; they are durable then.
+async fn append(parts: &Parts, records: &[(&[u8], &[u8])]) {
     let mut batch = BatchBuilder::default();
-    batch.push(1, Some(b"\0\0\0"), Some(b""));
+    for (key, value) in records {
+        batch.push(1, Some(key), Some(value));
+    }
     let batch = batch.build().expect("no codec fails");
     let batch = parts.log.validate(&batch, i16::MAX, Origin::Coordinator);
     let batch = batch.await.expect("is a batch");
     let bytes = PartitionLog::append_bytes(&batch);
     let permit = parts.streams.reserve(bytes, Share::Unbounded).await;
     let appended = parts.log.append(permit.expect("has room"), batch);
-    let receipt = appended.expect("is appended").receipt;
-    receipt
-        .expect("it is new")
-        .wait()
-        .await
-        .expect("is durable");
+    let mut receipt = appended.expect("is appended").receipt.expect("it is new");
+    receipt.wait().await.expect("is durable");
+}
+
+// what a newer broker wrote, or one with KIP-848, is passed over, as in Kafka
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_loaded_without_the_records_that_are_unknown() {
+    let world = World::start().await;
+    world.commit(5).await.expect("is committed");
+    let parts = world.parts();
+    let unknown_type: &[u8] = b"\0\x0c anything";
+    let group_key: &[u8] = b"\0\x02\0\x01g";
+    let unknown_version: &[u8] = b"\0\x63 anything";
+    let records = [
+        (unknown_type, unknown_version),
+        (group_key, unknown_version),
+        (unknown_type, unknown_version),
+    ];
+    append(&parts, &records).await;
+    world.commit(6).await.expect("is committed");
+    let mut work = Work::new(parts.config.clone(), now(&parts));
+    load(&parts, &mut work).await.expect("loads");
+    assert_eq!(committed(&work.shard), Some(6));
+    world.node.stop().await.expect("stops");
+}
+
+// a record that nobody can read: the shard is tried again, and all else goes on
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_that_cannot_be_loaded_end_nothing_else() {
+    let world = World::start().await;
+    let parts = world.parts();
+    append(&parts, &[(b"\0\0\0", b"")]).await;
     let mut work = Work::new(parts.config.clone(), now(&parts));
     let unreadable = load(&parts, &mut work).await;
     assert!(unreadable.is_err_and(|why| why.contains("malformed")));

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use highwater_protocol::ErrorCode;
 
 pub use offsets::{CommittedOffset, OffsetCommit};
-pub use records::{RecordError, batch_bytes, partition_of};
+pub use records::{RecordError, UnknownRecord, batch_bytes, partition_of};
 pub use shard::{Described, DescribedMember, GroupShard, Listed};
 
 /// The time of a call.

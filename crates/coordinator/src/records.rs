@@ -2,7 +2,11 @@
 //!
 //! A key begins with its kind as an int16: 0 or 1 a committed offset, 2 a group. Values begin with their version.
 //! Written are versions 1, 3 and 4 of an offset and 3 of a group: version 4 brings the topic's id, which tells a topic
-//! from a later one of the same name, and version 1 a time of expiry. Read are all that a Kafka broker may have written. Source: OffsetCommitKey/Value and GroupMetadataKey/Value of Apache Kafka's group coordinator.
+//! from a later one of the same name, and version 1 a time of expiry. Read are all that a Kafka broker may have written;
+//! other types, and later versions of these, are told apart from malformed ones. Source: OffsetCommitKey/Value and
+//! GroupMetadataKey/Value of Apache Kafka's group coordinator.
+
+use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use highwater_protocol::{DecodeError, Reader};
@@ -11,20 +15,32 @@ use highwater_types::TopicId;
 use crate::GroupRecord;
 use crate::offsets::CommittedOffset;
 
-/// Why a record can't be read.
+/// Why a record can't be replayed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// It ends too early, or a length in it lies.
-    #[error("record of __consumer_offsets is malformed: {0}")]
+    /// It ends too early, or a length in it lies: what it said is lost, and the log can't be relied on.
+    #[error("record is malformed: {0}")]
     Malformed(#[from] DecodeError),
-    /// A newer broker wrote it.
-    #[error("record of __consumer_offsets has an unknown version kind={kind} version={version}")]
-    Version {
-        /// What it is about.
-        kind: &'static str,
-        /// The version.
-        version: i16,
-    },
+    /// A newer broker wrote it, or one with other features: it is passed over.
+    #[error("record is unknown {0}")]
+    Unknown(UnknownRecord),
+}
+
+/// A type of record, or a version of a known type's value, that is not understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnknownRecord {
+    /// What its key begins with.
+    pub record_type: i16,
+    /// What its value begins with, where its type is known.
+    pub version: Option<i16>,
+}
+
+impl fmt::Display for UnknownRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "type={}", self.record_type)?;
+        self.version
+            .map_or(Ok(()), |version| write!(f, " version={version}"))
+    }
 }
 
 const OFFSET_KEY: i16 = 1;
@@ -47,8 +63,6 @@ pub(crate) enum Key {
         partition: i32,
     },
     Group(String),
-    /// Of a kind that is not ours: KIP-848's and later ones.
-    Other,
 }
 
 /// A group as its record has it.
@@ -246,14 +260,25 @@ pub(crate) fn read_key(key: &Bytes) -> Result<Key, RecordError> {
             partition: reader.i32()?,
         },
         GROUP_KEY => Key::Group(reader.string(false)?.to_string()),
-        _ => Key::Other,
+        record_type => {
+            let version = None;
+            return Err(RecordError::Unknown(UnknownRecord {
+                record_type,
+                version,
+            }));
+        }
     })
 }
 
-fn version(reader: &mut Reader, kind: &'static str) -> Result<(i16, bool), RecordError> {
+/// The version of a value of a type, and whether that is flexible.
+fn version(reader: &mut Reader, record_type: i16) -> Result<(i16, bool), RecordError> {
     let version = reader.i16()?;
     if !(0..=VALUE_MAX).contains(&version) {
-        return Err(RecordError::Version { kind, version });
+        let version = Some(version);
+        return Err(RecordError::Unknown(UnknownRecord {
+            record_type,
+            version,
+        }));
     }
     Ok((version, version >= FLEXIBLE_FROM))
 }
@@ -261,7 +286,7 @@ fn version(reader: &mut Reader, kind: &'static str) -> Result<(i16, bool), Recor
 /// Reads the value of a committed offset.
 pub(crate) fn read_offset(value: &Bytes) -> Result<CommittedOffset, RecordError> {
     let mut reader = Reader::new(value.clone());
-    let (version, flexible) = version(&mut reader, "offset")?;
+    let (version, flexible) = version(&mut reader, OFFSET_KEY)?;
     let offset = reader.i64()?;
     let leader_epoch = if version >= 3 { reader.i32()? } else { -1 };
     let metadata = reader.string(flexible)?.to_string();
@@ -294,7 +319,7 @@ pub(crate) fn read_offset(value: &Bytes) -> Result<CommittedOffset, RecordError>
 /// Reads the value of a group.
 pub(crate) fn read_group(value: &Bytes) -> Result<GroupValue, RecordError> {
     let mut reader = Reader::new(value.clone());
-    let (version, flexible) = version(&mut reader, "group")?;
+    let (version, flexible) = version(&mut reader, GROUP_KEY)?;
     let text = |text: Option<highwater_protocol::StrBytes>| text.map(|text| text.to_string());
     let protocol_type = reader.string(flexible)?.to_string();
     let generation = reader.i32()?;
@@ -428,13 +453,22 @@ mod tests {
         assert_eq!(read_group(&record.value.expect("a value")), Ok(value));
     }
 
+    // as `CoordinatorRecordSerde` and `CoordinatorLoaderImpl` of Kafka 4 tell them apart
     #[test]
-    fn a_newer_version_is_refused_and_an_unknown_kind_passed_over() {
+    fn what_a_newer_broker_wrote_is_unknown_and_not_malformed() {
+        let unknown = |record_type, version| {
+            RecordError::Unknown(UnknownRecord {
+                record_type,
+                version,
+            })
+        };
         let newer = Bytes::from_static(&[0, 9]);
-        assert!(matches!(
-            read_offset(&newer),
-            Err(RecordError::Version { version: 9, .. })
-        ));
-        assert_eq!(read_key(&Bytes::from_static(&[0, 12, 1])), Ok(Key::Other));
+        assert_eq!(read_offset(&newer), Err(unknown(1, Some(9))));
+        assert_eq!(read_group(&newer), Err(unknown(2, Some(9))));
+        let other = read_key(&Bytes::from_static(&[0, 12, 1]));
+        assert_eq!(other, Err(unknown(12, None)));
+        assert_eq!(unknown(12, None).to_string(), "record is unknown type=12");
+        let short = read_key(&Bytes::from_static(&[0, 1, 0]));
+        assert!(matches!(short, Err(RecordError::Malformed(_))), "{short:?}");
     }
 }

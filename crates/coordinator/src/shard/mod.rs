@@ -75,10 +75,9 @@ impl GroupShard {
     /// Takes a record as it stands in the log.
     ///
     /// # Errors
-    /// [`RecordError`].
+    /// [`RecordError`]: what is unknown changes nothing.
     pub fn replay(&mut self, record: &GroupRecord, now: Now) -> Result<(), RecordError> {
         match records::read_key(&record.key)? {
-            Key::Other => {}
             Key::Offset {
                 group,
                 topic,
