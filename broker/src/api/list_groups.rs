@@ -14,8 +14,6 @@ use crate::auth::{Operation, Resource};
 #[derive(Debug)]
 pub(crate) struct ListGroups;
 
-const CLASSIC: &str = "classic";
-
 impl Handler for ListGroups {
     type Request = ListGroupsRequest;
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
@@ -49,13 +47,13 @@ impl Handler for ListGroups {
             let told = all || ctx.authorize(Operation::Describe, Resource::Group(&group.group));
             if told
                 && matches(&request.states_filter, group.state)
-                && matches(&request.types_filter, CLASSIC)
+                && matches(&request.types_filter, group.kind)
             {
                 response.groups.push(ListedGroup {
                     group_id: StrBytes::from(group.group),
                     protocol_type: StrBytes::from(group.protocol_type),
                     group_state: StrBytes::from(group.state),
-                    group_type: StrBytes::from(CLASSIC),
+                    group_type: StrBytes::from(group.kind),
                 });
             }
         }

@@ -7,6 +7,7 @@
 
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod classic;
+mod group;
 mod offsets;
 mod records;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]

@@ -49,45 +49,82 @@ pub struct OffsetCommit {
     pub retention_ms: i64,
 }
 
-/// The committed offsets of a group, by topic and partition.
+/// The committed offsets of every group, by group, topic and partition. Whatever kind a group is of, they stay what they are
+/// when it becomes another.
 #[derive(Debug, Default)]
-pub(crate) struct Offsets(BTreeMap<String, BTreeMap<i32, CommittedOffset>>);
+pub(crate) struct Offsets(BTreeMap<String, OfGroup>);
+
+type OfGroup = BTreeMap<String, BTreeMap<i32, CommittedOffset>>;
 
 impl Offsets {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether a group has any.
+    pub(crate) fn has(&self, group: &str) -> bool {
+        self.0.contains_key(group)
     }
 
-    pub(crate) fn get(&self, topic: &str, partition: i32) -> Option<&CommittedOffset> {
-        self.0.get(topic)?.get(&partition)
+    pub(crate) fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {
+        self.0.get(group)?.get(topic)?.get(&partition)
     }
 
-    pub(crate) fn set(&mut self, topic: &str, partition: i32, offset: CommittedOffset) {
-        match self.0.get_mut(topic) {
-            Some(partitions) => {
-                partitions.insert(partition, offset);
-            }
-            None => {
-                let partitions = BTreeMap::from([(partition, offset)]);
-                self.0.insert(topic.to_owned(), partitions);
-            }
+    pub(crate) fn set(
+        &mut self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+        offset: CommittedOffset,
+    ) {
+        let of_group = entry(&mut self.0, group);
+        entry(of_group, topic).insert(partition, offset);
+    }
+
+    pub(crate) fn remove(
+        &mut self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+    ) -> Option<CommittedOffset> {
+        let of_group = self.0.get_mut(group)?;
+        let of_topic = of_group.get_mut(topic)?;
+        let removed = of_topic.remove(&partition);
+        if of_topic.is_empty() {
+            of_group.remove(topic);
         }
-    }
-
-    pub(crate) fn remove(&mut self, topic: &str, partition: i32) -> Option<CommittedOffset> {
-        let partitions = self.0.get_mut(topic)?;
-        let removed = partitions.remove(&partition);
-        if partitions.is_empty() {
-            self.0.remove(topic);
+        if of_group.is_empty() {
+            self.0.remove(group);
         }
         removed
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, i32, &CommittedOffset)> {
-        self.0.iter().flat_map(|(topic, partitions)| {
+    /// Removes all of a group's: their topics and partitions.
+    pub(crate) fn remove_group(&mut self, group: &str) -> Vec<(String, i32)> {
+        let removed = self.0.remove(group).unwrap_or_default();
+        let of_topic = |(topic, partitions): (String, BTreeMap<i32, CommittedOffset>)| {
+            let partitions = partitions.into_keys();
+            partitions.map(move |partition| (topic.clone(), partition))
+        };
+        removed.into_iter().flat_map(of_topic).collect()
+    }
+
+    /// Those of a group: topic, partition, offset.
+    pub(crate) fn of(&self, group: &str) -> impl Iterator<Item = (&str, i32, &CommittedOffset)> {
+        let topics = self.0.get(group).into_iter().flatten();
+        topics.flat_map(|(topic, partitions)| {
             partitions
                 .iter()
                 .map(move |(partition, offset)| (topic.as_str(), *partition, offset))
         })
     }
+
+    /// The groups that have any.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+/// What is at a key, which is copied only where nothing is there yet.
+fn entry<'a, V: Default>(map: &'a mut BTreeMap<String, V>, key: &str) -> &'a mut V {
+    if !map.contains_key(key) {
+        map.insert(key.to_owned(), V::default());
+    }
+    map.get_mut(key).expect("it is there or was just inserted")
 }

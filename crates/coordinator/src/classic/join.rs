@@ -2,10 +2,10 @@
 
 use highwater_protocol::ErrorCode;
 
-use super::{Group, Member, Rebalance, State, TICK_MS, millis};
+use super::{ClassicGroup, Member, Rebalance, State, TICK_MS, millis};
 use crate::{Effects, GroupConfig, Join, JoinReply, Now, Ticket};
 
-impl Group {
+impl ClassicGroup {
     /// A join; answered in the effects, now or later.
     pub(crate) fn join(
         &mut self,

@@ -2,10 +2,10 @@
 
 use highwater_protocol::ErrorCode;
 
-use super::Group;
+use super::ClassicGroup;
 use crate::{Effects, GroupConfig, Now};
 
-impl Group {
+impl ClassicGroup {
     /// Members leave; answers each.
     pub(crate) fn leave(
         &mut self,

@@ -18,9 +18,9 @@ use highwater_protocol::{ErrorCode, Reader};
 pub(crate) use member::Member;
 use members::Members;
 
-use crate::offsets::Offsets;
+use crate::offsets::CommittedOffset;
 use crate::records::{self, GroupValue, MemberValue};
-use crate::{Effects, GroupConfig, Now, SyncReply};
+use crate::{Described, DescribedMember, Effects, GroupConfig, Now, SyncReply};
 
 /// What a group is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +56,9 @@ impl State {
     }
 }
 
-/// One group: its members and its committed offsets.
+/// One group of the classic protocol, or one without members that only keeps offsets, which is classic in Kafka too.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct ClassicGroup {
     pub(crate) id: String,
     pub(crate) state: State,
     /// Since when, milliseconds since 1970; -1 before the first record.
@@ -68,7 +68,6 @@ pub(crate) struct Group {
     pub(crate) protocol: Option<String>,
     pub(crate) leader: Option<String>,
     pub(crate) members: Members,
-    pub(crate) offsets: Offsets,
     /// Ids given out whose members have not come again yet, each with its deadline.
     pending: BTreeMap<String, u64>,
     /// Members of this generation that have not asked for their assignment yet.
@@ -89,7 +88,7 @@ fn millis(timeout_ms: i32) -> u64 {
     u64::try_from(timeout_ms).unwrap_or(0)
 }
 
-impl Group {
+impl ClassicGroup {
     /// An empty group.
     pub(crate) fn new(id: &str) -> Self {
         Self {
@@ -101,7 +100,6 @@ impl Group {
             protocol: None,
             leader: None,
             members: Members::default(),
-            offsets: Offsets::default(),
             pending: BTreeMap::new(),
             unsynced: BTreeSet::new(),
             wake_at: None,
@@ -138,12 +136,14 @@ impl Group {
         self.wake_at = self.next_deadline();
     }
 
-    /// Whether nothing of it is left to keep.
+    /// Whether nothing of it is left to keep but offsets.
     pub(crate) fn is_vacant(&self) -> bool {
-        self.state == State::Empty
-            && self.members.is_empty()
-            && self.pending.is_empty()
-            && self.offsets.is_empty()
+        self.state == State::Empty && self.members.is_empty() && self.pending.is_empty()
+    }
+
+    /// Whether the log says nothing of it: it is there for a join that was refused, or for its offsets alone.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.protocol_type.is_none() && self.generation == 0
     }
 
     /// Sees to it that the group is woken at `at` or before.
@@ -258,6 +258,35 @@ impl Group {
         Ok(())
     }
 
+    /// Which of its offsets have expired by now (`OffsetExpirationConditionImpl`).
+    pub(crate) fn expired(
+        &self,
+        now: Now,
+        retention_ms: i64,
+    ) -> impl Fn(&str, &CommittedOffset) -> bool + use<> {
+        let (state, changed, has_type) = (
+            self.state,
+            self.state_timestamp,
+            self.protocol_type.is_some(),
+        );
+        let subscribed = self.subscribed();
+        let consumers = self.has_consumers();
+        move |topic: &str, offset: &CommittedOffset| {
+            if let Some(at) = offset.expire_timestamp {
+                return at <= now.wall_ms && state == State::Empty;
+            }
+            let since = match (state, has_type) {
+                (State::Empty, true) => changed.max(offset.commit_timestamp),
+                (State::Stable { .. }, true) if consumers && !subscribed.has(topic) => {
+                    offset.commit_timestamp
+                }
+                (_, false) => offset.commit_timestamp,
+                _ => return false,
+            };
+            now.wall_ms.saturating_sub(since) >= retention_ms
+        }
+    }
+
     /// What its members read.
     pub(crate) fn subscribed(&self) -> Subscribed {
         let mut topics = BTreeSet::new();
@@ -276,6 +305,29 @@ impl Group {
     /// Whether its members are consumers, whose subscriptions are understood.
     pub(crate) fn has_consumers(&self) -> bool {
         self.protocol_type.as_deref() == Some(CONSUMER)
+    }
+
+    /// What it tells of itself.
+    pub(crate) fn described(&self) -> Described {
+        let stable = matches!(self.state, State::Stable { .. });
+        let protocol = self.protocol.as_deref().filter(|_| stable);
+        let members = self.members.values().map(|member| DescribedMember {
+            id: member.id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            metadata: member.metadata(protocol),
+            assignment: if stable {
+                member.assignment.clone()
+            } else {
+                Bytes::new()
+            },
+        });
+        Described {
+            state: self.state.name(),
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            protocol: protocol.unwrap_or_default().to_owned(),
+            members: members.collect(),
+        }
     }
 
     fn set_state(&mut self, state: State, now: Now) {

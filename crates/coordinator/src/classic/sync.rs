@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use highwater_protocol::ErrorCode;
 
-use super::{Group, State};
+use super::{ClassicGroup, State};
 use crate::{Effects, GroupConfig, Now, Sync, SyncReply, Ticket};
 
-impl Group {
+impl ClassicGroup {
     /// A sync; answered in the effects, now or later.
     pub(crate) fn sync(&mut self, ticket: Ticket, sync: Sync, now: Now, effects: &mut Effects) {
         if let Err(error) = self.try_sync(ticket, sync, now, effects) {

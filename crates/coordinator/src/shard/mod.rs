@@ -6,8 +6,8 @@ use bytes::Bytes;
 use highwater_protocol::ErrorCode;
 use highwater_types::TopicId;
 
-use crate::classic::{Group, State};
-use crate::offsets::CommittedOffset;
+use crate::group::Group;
+use crate::offsets::{CommittedOffset, Offsets};
 use crate::records::{self, Key, RecordError};
 use crate::{
     Commit, Effects, GroupConfig, GroupRecord, Join, JoinReply, Now, Sync, SyncReply, Ticket,
@@ -17,7 +17,9 @@ use crate::{
 #[derive(Debug)]
 pub struct GroupShard {
     config: GroupConfig,
+    /// Every group that has members, was written or has offsets.
     groups: BTreeMap<String, Group>,
+    offsets: Offsets,
     /// When each group wants to be woken.
     wakes: BTreeSet<(u64, String)>,
 }
@@ -31,6 +33,8 @@ pub struct Listed {
     pub protocol_type: String,
     /// Kafka's name of its state.
     pub state: &'static str,
+    /// Kafka's name of its kind.
+    pub kind: &'static str,
 }
 
 /// A group described.
@@ -68,6 +72,7 @@ impl GroupShard {
         Self {
             config,
             groups: BTreeMap::new(),
+            offsets: Offsets::default(),
             wakes: BTreeSet::new(),
         }
     }
@@ -85,23 +90,22 @@ impl GroupShard {
             } => match &record.value {
                 Some(value) => {
                     let offset = records::read_offset(value)?;
-                    self.group_mut(&group)
-                        .offsets
-                        .set(&topic, partition, offset);
+                    self.group_mut(&group);
+                    self.offsets.set(&group, &topic, partition, offset);
                 }
                 None => {
-                    if let Some(group) = self.groups.get_mut(&group) {
-                        group.offsets.remove(&topic, partition);
-                    }
+                    self.offsets.remove(&group, &topic, partition);
                 }
             },
             Key::Group(group) => match &record.value {
                 Some(value) => {
                     let value = records::read_group(value)?;
-                    self.group_mut(&group).replay(value, now);
+                    let Group::Classic(group) = self.group_mut(&group);
+                    group.replay(value, now);
                 }
                 None => {
                     self.groups.remove(&group);
+                    self.offsets.remove_group(&group);
                 }
             },
         }
@@ -110,15 +114,16 @@ impl GroupShard {
 
     /// The log is replayed to its end: sessions and timers start now, however long that took.
     pub fn loaded(&mut self, now: Now) {
-        self.groups.retain(|_, group| {
-            !(group.is_vacant() && group.protocol_type.is_none() && group.generation == 0)
-        });
+        let offsets = &self.offsets;
+        let is_nothing =
+            |id: &str, group: &Group| group.is_vacant() && group.is_unwritten() && !offsets.has(id);
+        self.groups.retain(|id, group| !is_nothing(id, group));
         for group in self.groups.values_mut() {
             group.loaded(now);
         }
-        let wakes = self.groups.values();
+        let wakes = self.groups.iter();
         self.wakes = wakes
-            .filter_map(|group| group.wake_at.map(|at| (at, group.id.clone())))
+            .filter_map(|(id, group)| group.wake_at().map(|at| (at, id.clone())))
             .collect();
     }
 
@@ -132,9 +137,9 @@ impl GroupShard {
     fn with<T>(&mut self, id: &str, change: impl FnOnce(&mut Group, &GroupConfig) -> T) -> T {
         let config = self.config.clone();
         let group = self.group_mut(id);
-        let before = group.wake_at;
+        let before = group.wake_at();
         let answer = change(group, &config);
-        let after = group.wake_at;
+        let after = group.wake_at();
         if before != after {
             if let Some(at) = before {
                 self.wakes.remove(&(at, id.to_owned()));
@@ -188,11 +193,12 @@ impl GroupShard {
             return;
         }
         self.with(&join.group, |group, config| {
+            let Group::Classic(group) = group;
             group.join(ticket, join, now, config, effects);
         });
         // a join that was refused leaves no group behind
-        let is_new = |group: &Group| group.state_timestamp < 0 && group.is_vacant();
-        if self.groups.get(&join.group).is_some_and(is_new) {
+        let is_new = |group: &Group| group.is_vacant() && group.is_unwritten();
+        if !self.offsets.has(&join.group) && self.groups.get(&join.group).is_some_and(is_new) {
             self.groups.remove(&join.group);
         }
     }
@@ -209,7 +215,10 @@ impl GroupShard {
             return;
         }
         let id = sync.group.clone();
-        self.with(&id, |group, _| group.sync(ticket, sync, now, effects));
+        self.with(&id, |group, _| {
+            let Group::Classic(group) = group;
+            group.sync(ticket, sync, now, effects);
+        });
     }
 
     /// A heartbeat.
@@ -227,9 +236,8 @@ impl GroupShard {
             return Err(ErrorCode::InvalidGroupId);
         }
         let found = self.groups.get_mut(group);
-        found
-            .ok_or(ErrorCode::UnknownMemberId)?
-            .heartbeat(member, generation, now)
+        let Group::Classic(group) = found.ok_or(ErrorCode::UnknownMemberId)?;
+        group.heartbeat(member, generation, now)
     }
 
     /// Members leave; answers each.
@@ -250,6 +258,7 @@ impl GroupShard {
             return Err(ErrorCode::UnknownMemberId);
         }
         Ok(self.with(group, |group, config| {
+            let Group::Classic(group) = group;
             group.leave(members, now, config, effects)
         }))
     }
@@ -301,8 +310,8 @@ impl GroupShard {
         }
         for (topic, partition, committed, record) in taken {
             effects.records.push(record);
-            let offsets = &mut self.group_mut(group).offsets;
-            offsets.set(&topic, partition, committed);
+            self.group_mut(group);
+            self.offsets.set(group, &topic, partition, committed);
         }
         Ok(answers)
     }
@@ -316,47 +325,37 @@ impl GroupShard {
         partition: i32,
     ) -> Option<CommittedOffset> {
         let (name, id) = topic;
-        let found = self.groups.get(group)?.offsets.get(name, partition);
+        let found = self.offsets.get(group, name, partition);
         found.filter(|offset| offset.is_of(id)).cloned()
     }
 
     /// Every committed offset of a group.
     #[must_use]
     pub fn offsets(&self, group: &str) -> Vec<(String, i32, CommittedOffset)> {
-        let all = self.groups.get(group).map(|group| group.offsets.iter());
-        all.into_iter()
-            .flatten()
-            .map(|(topic, partition, offset)| (topic.to_owned(), partition, offset.clone()))
+        let all = self.offsets.of(group);
+        all.map(|(topic, partition, offset)| (topic.to_owned(), partition, offset.clone()))
             .collect()
     }
 
     /// The committed offsets of every group: group, topic, partition, offset; at most `max`.
     #[must_use]
     pub fn all_offsets(&self, max: usize) -> Vec<(String, String, i32, i64)> {
-        let of_group = |group: &Group| {
-            let offsets = group.offsets.iter();
-            let one = |(topic, partition, committed): (&str, i32, &CommittedOffset)| {
-                (
-                    group.id.clone(),
-                    topic.to_owned(),
-                    partition,
-                    committed.offset,
-                )
+        let of_group = |group| {
+            let one = move |(topic, partition, committed): (&str, i32, &CommittedOffset)| {
+                let (group, topic) = (String::from(group), topic.to_owned());
+                (group, topic, partition, committed.offset)
             };
-            offsets.map(one).collect::<Vec<_>>()
+            self.offsets.of(group).map(one)
         };
-        self.groups.values().flat_map(of_group).take(max).collect()
+        let groups = self.offsets.groups();
+        groups.flat_map(of_group).take(max).collect()
     }
 
     /// Every group.
     #[must_use]
     pub fn list(&self) -> Vec<Listed> {
-        let listed = |group: &Group| Listed {
-            group: group.id.clone(),
-            protocol_type: group.protocol_type.clone().unwrap_or_default(),
-            state: group.state.name(),
-        };
-        self.groups.values().map(listed).collect()
+        let groups = self.groups.iter();
+        groups.map(|(id, group)| group.listed(id)).collect()
     }
 
     /// How many groups there are in each state, by Kafka's name of it.
@@ -364,7 +363,7 @@ impl GroupShard {
     pub fn count_by_state(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         for group in self.groups.values() {
-            let count: &mut usize = counts.entry(group.state.name()).or_default();
+            let count: &mut usize = counts.entry(group.state()).or_default();
             *count = count.saturating_add(1);
         }
         counts
@@ -373,26 +372,7 @@ impl GroupShard {
     /// One group; `None` when it does not exist.
     #[must_use]
     pub fn describe(&self, group: &str) -> Option<Described> {
-        let group = self.groups.get(group)?;
-        let stable = matches!(group.state, State::Stable { .. });
-        let protocol = group.protocol.as_deref().filter(|_| stable);
-        let members = group.members.values().map(|member| DescribedMember {
-            id: member.id.clone(),
-            client_id: member.client_id.clone(),
-            client_host: member.client_host.clone(),
-            metadata: member.metadata(protocol),
-            assignment: if stable {
-                member.assignment.clone()
-            } else {
-                Bytes::new()
-            },
-        });
-        Some(Described {
-            state: group.state.name(),
-            protocol_type: group.protocol_type.clone().unwrap_or_default(),
-            protocol: protocol.unwrap_or_default().to_owned(),
-            members: members.collect(),
-        })
+        self.groups.get(group).map(Group::described)
     }
 
     /// Deletes a group without members, offsets and all.
@@ -401,9 +381,7 @@ impl GroupShard {
     /// Kafka's code.
     pub fn delete(&mut self, group: &str, effects: &mut Effects) -> Result<(), ErrorCode> {
         let found = self.groups.get(group).ok_or(ErrorCode::GroupIdNotFound)?;
-        if found.state != State::Empty {
-            return Err(ErrorCode::NonEmptyGroup);
-        }
+        found.check_delete()?;
         self.forget(group, effects);
         Ok(())
     }
@@ -412,13 +390,12 @@ impl GroupShard {
         let Some(group) = self.groups.remove(id) else {
             return;
         };
-        if let Some(at) = group.wake_at {
+        if let Some(at) = group.wake_at() {
             self.wakes.remove(&(at, id.to_owned()));
         }
-        for (topic, partition, _) in group.offsets.iter() {
-            effects
-                .records
-                .push(records::no_offset(id, topic, partition));
+        for (topic, partition) in self.offsets.remove_group(id) {
+            let record = records::no_offset(id, &topic, partition);
+            effects.records.push(record);
         }
         effects.records.push(records::no_group(id));
     }
@@ -433,22 +410,15 @@ impl GroupShard {
         partitions: &[(String, i32)],
         effects: &mut Effects,
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
-        let found = self
-            .groups
-            .get_mut(group)
-            .ok_or(ErrorCode::GroupIdNotFound)?;
-        let empty = found.state == State::Empty;
-        if !empty && !found.has_consumers() {
-            return Err(ErrorCode::NonEmptyGroup);
-        }
-        let subscribed = found.subscribed();
+        let found = self.groups.get(group).ok_or(ErrorCode::GroupIdNotFound)?;
+        let is_read = found.check_delete_offsets()?;
         let mut answers = Vec::with_capacity(partitions.len());
         for (topic, partition) in partitions {
-            if !empty && subscribed.has(topic) {
+            if is_read(topic) {
                 answers.push(ErrorCode::GroupSubscribedToTopic);
                 continue;
             }
-            if found.offsets.remove(topic, *partition).is_some() {
+            if self.offsets.remove(group, topic, *partition).is_some() {
                 let record = records::no_offset(group, topic, *partition);
                 effects.records.push(record);
             }
@@ -470,34 +440,11 @@ impl GroupShard {
     /// Drops what has expired: offsets, then groups that hold nothing (`OffsetExpirationConditionImpl`).
     pub fn expire(&mut self, now: Now, effects: &mut Effects) {
         let retention = self.config.offsets_retention_ms;
-        self.drop_offsets(effects, |group| {
-            let (state, since, has_type) = (
-                group.state,
-                group.state_timestamp,
-                group.protocol_type.is_some(),
-            );
-            let subscribed = group.subscribed();
-            let consumers = group.has_consumers();
-            move |topic: &str, offset: &CommittedOffset| {
-                if let Some(at) = offset.expire_timestamp {
-                    return at <= now.wall_ms && state == State::Empty;
-                }
-                let since = match (state, has_type) {
-                    (State::Empty, true) => since.max(offset.commit_timestamp),
-                    (State::Stable { .. }, true) if consumers && !subscribed.has(topic) => {
-                        offset.commit_timestamp
-                    }
-                    (_, false) => offset.commit_timestamp,
-                    _ => return false,
-                };
-                now.wall_ms.saturating_sub(since) >= retention
-            }
-        });
-        let gone: Vec<String> = self
-            .groups
-            .values()
-            .filter(|group| group.is_vacant())
-            .map(|group| group.id.clone())
+        self.drop_offsets(effects, |group| group.expired(now, retention));
+        let groups = self.groups.iter();
+        let gone: Vec<String> = groups
+            .filter(|(id, group)| group.is_vacant() && !self.offsets.has(id))
+            .map(|(id, _)| id.clone())
             .collect();
         for group in gone {
             self.forget(&group, effects);
@@ -510,17 +457,16 @@ impl GroupShard {
         effects: &mut Effects,
         of_group: impl Fn(&Group) -> D,
     ) {
-        for group in self.groups.values_mut() {
+        for (id, group) in &self.groups {
             let drops = of_group(group);
-            let gone: Vec<(String, i32)> = group
-                .offsets
-                .iter()
+            let offsets = self.offsets.of(id);
+            let gone: Vec<(String, i32)> = offsets
                 .filter(|(topic, _, offset)| drops(topic, offset))
                 .map(|(topic, partition, _)| (topic.to_owned(), partition))
                 .collect();
             for (topic, partition) in gone {
-                group.offsets.remove(&topic, partition);
-                let record = records::no_offset(&group.id, &topic, partition);
+                self.offsets.remove(id, &topic, partition);
+                let record = records::no_offset(id, &topic, partition);
                 effects.records.push(record);
             }
         }
