@@ -1,4 +1,4 @@
-//! Reads a partition of `__consumer_offsets` into its groups.
+//! Reads a partition of an internal topic into its state machine.
 //!
 //! A record that is unknown, as a newer broker may have written it, is passed over and told once for each type and version
 //! (`CoordinatorLoaderImpl`); one that is malformed ends the load, for what it said would be lost for good.
@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use highwater_coordinator::{GroupRecord, RecordError, UnknownRecord};
+use highwater_coordinator::{Coordinator, CoordinatorRecord, RecordError, UnknownRecord};
 use highwater_partition_log::Isolation;
 use highwater_protocol::records::split_batches;
 use highwater_types::StreamOffset;
 
-use super::shard::{Parts, now};
+use super::Host;
+use super::shard::{Driver, now};
 use super::work::Work;
 
 /// Bytes read at a time.
@@ -31,21 +32,24 @@ struct Stretch {
 }
 
 /// Replays the partition from its start to its end, as it is when loading begins: what was appended before may be
-/// acknowledged at any time, so that is waited for. Nothing that an earlier driver of these groups decided comes after it.
-pub(super) async fn load(parts: &Parts, work: &mut Work) -> Result<(), String> {
-    let bounds = parts.log.bounds();
+/// acknowledged at any time, so that is waited for. Nothing that an earlier driver of this partition decided comes after it.
+pub(super) async fn load<H: Host>(
+    driver: &Driver<H>,
+    work: &mut Work<H::Machine>,
+) -> Result<(), String> {
+    let bounds = driver.log.bounds();
     let end = bounds.next;
-    durable_up_to(parts, end).await?;
+    durable_up_to(driver, end).await?;
     let ahead = StreamOffset::try_from(STRETCHES_AHEAD).unwrap_or(1);
     let (least, most) = STRETCH_OFFSETS;
     let length = ((end - bounds.start) / ahead).clamp(least, most);
     let starts = std::iter::successors(Some(bounds.start), |from| Some(from + length))
         .take_while(|from| *from < end);
     let mut stretches = futures::stream::iter(starts)
-        .map(|from| read_stretch(parts, from, end.min(from + length)))
+        .map(|from| read_stretch(driver, from, end.min(from + length)))
         .buffered(STRETCHES_AHEAD);
     let mut replaying = Replaying {
-        parts,
+        driver,
         work,
         at: bounds.start,
         skipped: Skipped::default(),
@@ -56,22 +60,21 @@ pub(super) async fn load(parts: &Parts, work: &mut Work) -> Result<(), String> {
             replaying.batches(batches)?;
         }
         while replaying.at < stretch.end {
-            for batches in read(parts, replaying.at).await? {
+            for batches in read(driver, replaying.at).await? {
                 replaying.batches(&batches)?;
             }
         }
     }
-    let image = parts.metadata.image();
-    let id_of = |topic: &str| image.topic(topic).map(|topic| topic.id);
-    work.shard.drop_topics(id_of, &mut work.effects);
-    work.now = now(parts);
-    work.shard.loaded(work.now);
+    let (machine, effects) = (&mut work.machine, &mut work.effects);
+    driver.host.catch_up(machine, effects);
+    work.now = now(driver);
+    machine.loaded(work.now, effects);
     Ok(())
 }
 
 /// Waits until all up to an offset is durable. Of a partition that is deleted it never is, and its driver is stopped.
-async fn durable_up_to(parts: &Parts, end: StreamOffset) -> Result<(), String> {
-    let mut bounds = parts.log.watch();
+async fn durable_up_to<H: Host>(driver: &Driver<H>, end: StreamOffset) -> Result<(), String> {
+    let mut bounds = driver.log.watch();
     // both arms are cancellation safe
     tokio::select! {
         biased;
@@ -79,13 +82,13 @@ async fn durable_up_to(parts: &Parts, end: StreamOffset) -> Result<(), String> {
             Ok(_bounds) => Ok(()),
             Err(_gone) => Err("the partition is closed".to_owned()),
         },
-        _error = parts.streams.ended() => Err("the write-ahead log has ended".to_owned()),
+        _error = driver.streams.ended() => Err("the write-ahead log has ended".to_owned()),
     }
 }
 
 /// Reads up to the end of a stretch, or until it has enough for one.
-async fn read_stretch(
-    parts: &Parts,
+async fn read_stretch<H: Host>(
+    driver: &Driver<H>,
     from: StreamOffset,
     end: StreamOffset,
 ) -> Result<Stretch, String> {
@@ -95,7 +98,7 @@ async fn read_stretch(
     };
     let (mut at, mut bytes) = (from, 0);
     while at < end && bytes < READ_BYTES {
-        for batches in read(parts, at).await? {
+        for batches in read(driver, at).await? {
             bytes += batches.len();
             let last = split_batches(&batches).map_err(|error| error.to_string())?;
             at = last.last().map_or(at, |(header, _)| header.next_offset());
@@ -106,8 +109,8 @@ async fn read_stretch(
 }
 
 /// Whole batches from the one that holds `at`; at least one.
-async fn read(parts: &Parts, at: StreamOffset) -> Result<Vec<Bytes>, String> {
-    let read = parts
+async fn read<H: Host>(driver: &Driver<H>, at: StreamOffset) -> Result<Vec<Bytes>, String> {
+    let read = driver
         .log
         .read_cold(at, READ_BYTES, true, Isolation::ReadUncommitted)
         .await
@@ -132,16 +135,16 @@ impl Skipped {
     }
 }
 
-/// The log on its way into the groups.
-struct Replaying<'a> {
-    parts: &'a Parts,
-    work: &'a mut Work,
+/// The log on its way into the state machine.
+struct Replaying<'a, H: Host> {
+    driver: &'a Driver<H>,
+    work: &'a mut Work<H::Machine>,
     /// Up to where it is replayed.
     at: StreamOffset,
     skipped: Skipped,
 }
 
-impl Replaying<'_> {
+impl<H: Host> Replaying<'_, H> {
     /// Takes whole batches, without those that were replayed before.
     fn batches(&mut self, batches: &Bytes) -> Result<(), String> {
         for (header, batch) in split_batches(batches).map_err(|error| error.to_string())? {
@@ -157,7 +160,7 @@ impl Replaying<'_> {
             }
             for record in &records {
                 let record = record.map_err(|error| error.to_string())?;
-                let record = GroupRecord {
+                let record = CoordinatorRecord {
                     key: record.key.unwrap_or_default(),
                     value: record.value,
                 };
@@ -167,14 +170,15 @@ impl Replaying<'_> {
         Ok(())
     }
 
-    fn record(&mut self, record: &GroupRecord) -> Result<(), String> {
-        match self.work.shard.replay(record, self.work.now) {
+    fn record(&mut self, record: &CoordinatorRecord) -> Result<(), String> {
+        match self.work.machine.replay(record, self.work.now) {
             Err(RecordError::Unknown(unknown)) => {
                 if self.skipped.is_first(unknown) {
                     tracing::warn!(
-                        partition = self.parts.index,
+                        topic = H::TOPIC,
+                        partition = self.driver.index,
                         reason = %unknown,
-                        "records of __consumer_offsets are unknown and passed over"
+                        "records are unknown and passed over"
                     );
                 }
                 Ok(())

@@ -1,6 +1,6 @@
 //! Puts the records of requests into batches.
 
-use highwater_coordinator::{GroupRecord, batch_bytes};
+use highwater_coordinator::{CoordinatorRecord, batch_bytes};
 
 /// Bytes of a batch of several requests.
 const BATCH_BYTES: usize = 256 << 10;
@@ -9,7 +9,7 @@ const BATCH_BYTES: usize = 256 << 10;
 /// batch may hold, as the tombstones of a large group, is spread over several.
 #[derive(Debug)]
 pub(super) struct Packing {
-    batches: Vec<Vec<GroupRecord>>,
+    batches: Vec<Vec<CoordinatorRecord>>,
     /// Bytes of each, about.
     bytes: Vec<usize>,
     /// The largest batch.
@@ -32,7 +32,7 @@ impl Packing {
     }
 
     /// Adds what one request writes.
-    pub(super) fn add(&mut self, request: Vec<GroupRecord>) {
+    pub(super) fn add(&mut self, request: Vec<CoordinatorRecord>) {
         let bytes = batch_bytes(&request);
         if request.is_empty() {
             return;
@@ -46,7 +46,7 @@ impl Packing {
         }
     }
 
-    fn put(&mut self, mut records: Vec<GroupRecord>, bytes: usize) {
+    fn put(&mut self, mut records: Vec<CoordinatorRecord>, bytes: usize) {
         let most = BATCH_BYTES.min(self.bytes_max);
         match (self.batches.last_mut(), self.bytes.last_mut()) {
             (Some(last), Some(held)) if *held + bytes <= most => {
@@ -61,7 +61,7 @@ impl Packing {
     }
 
     /// The batches, in order.
-    pub(super) fn batches(self) -> Vec<Vec<GroupRecord>> {
+    pub(super) fn batches(self) -> Vec<Vec<CoordinatorRecord>> {
         self.batches
     }
 }
@@ -72,8 +72,8 @@ mod tests {
 
     use super::*;
 
-    fn request(records: usize, bytes: usize) -> Vec<GroupRecord> {
-        let record = GroupRecord {
+    fn request(records: usize, bytes: usize) -> Vec<CoordinatorRecord> {
+        let record = CoordinatorRecord {
             key: Bytes::from_static(b"k"),
             value: Some(Bytes::from(vec![b'v'; bytes])),
         };

@@ -19,9 +19,11 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::groups::{Queue, asked, group_config};
+use super::Host;
+use super::groups::{GroupHost, asked};
 use super::load::load;
-use super::shard::{self, Parts, now};
+use super::queue::Queue;
+use super::shard::{self, Driver, now};
 use super::work::Work;
 use crate::broker::Broker;
 use crate::config::Config;
@@ -29,14 +31,14 @@ use crate::node::{Machine, Node};
 
 const GROUP: &str = "g";
 
-struct World {
-    node: Node,
-    faults: Arc<Faults>,
+pub(super) struct World {
+    pub(super) node: Node,
+    pub(super) faults: Arc<Faults>,
     _dir: TempDir,
 }
 
 impl World {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let data = dir.path().display().to_string();
         let settings = [
@@ -65,25 +67,29 @@ impl World {
         world
     }
 
-    fn broker(&self) -> &Arc<Broker> {
+    pub(super) fn broker(&self) -> &Arc<Broker> {
         self.node.broker()
     }
 
-    fn parts(&self) -> Parts {
+    /// A driver of the topic's first partition.
+    pub(super) fn driver_of<H: Host>(&self, host: H) -> Driver<H> {
         let broker = self.broker();
-        let topic = broker.topic(super::groups::OFFSETS_TOPIC);
-        let partition = broker.partitions.find(&topic.expect("is there"), 0);
-        Parts {
+        let topic = broker.topic(H::TOPIC).expect("is there");
+        let partition = broker.partitions.find(&topic, 0);
+        Driver {
+            host: Arc::new(host),
             index: 0,
             log: Arc::clone(&partition.expect("is open").log),
             streams: broker.streams.clone(),
-            metadata: Arc::clone(&broker.metadata),
-            config: group_config(&broker.config),
             clock: broker.clock.clone(),
             rng: broker.rng.clone(),
             turn: Arc::default(),
             since: Instant::now(),
         }
+    }
+
+    fn driver(&self) -> Driver<GroupHost> {
+        self.driver_of(GroupHost::new(self.broker()))
     }
 
     async fn commit(&self, offset: i64) -> Result<(), ErrorCode> {
@@ -167,17 +173,17 @@ async fn a_panic_is_its_requests_alone_and_has_the_groups_loaded_again() {
 async fn groups_are_loaded_with_what_was_appended_and_is_not_durable_yet() {
     let world = World::start().await;
     world.commit(5).await.expect("is committed");
-    let parts = world.parts();
+    let driver = world.driver();
     world.faults.syncs_hang.store(true, Ordering::SeqCst);
-    let before = parts.log.bounds().next;
+    let before = driver.log.bounds().next;
     let mut commit = Box::pin(world.commit(6));
-    while parts.log.bounds().next == before {
+    while driver.log.bounds().next == before {
         assert_eq!(commit.as_mut().now_or_never(), None, "it is not durable");
         tokio::task::yield_now().await;
     }
-    let mut work = Work::new(parts.config.clone(), now(&parts));
+    let mut work = Work::new(driver.host.empty(), now(&driver));
     {
-        let mut loading = Box::pin(load(&parts, &mut work));
+        let mut loading = Box::pin(load(&driver, &mut work));
         let loaded = loading.as_mut().now_or_never();
         world.faults.syncs_hang.store(false, Ordering::SeqCst);
         assert_eq!(commit.await, Ok(()));
@@ -186,22 +192,22 @@ async fn groups_are_loaded_with_what_was_appended_and_is_not_durable_yet() {
             None => loading.await.expect("loads"),
         }
     }
-    assert_eq!(committed(&work.shard), Some(6));
+    assert_eq!(committed(&work.machine), Some(6));
     world.node.stop().await.expect("stops");
 }
 
 /// Appends records as another broker may have written them; they are durable then.
-async fn append(parts: &Parts, records: &[(&[u8], &[u8])]) {
+async fn append(driver: &Driver<GroupHost>, records: &[(&[u8], &[u8])]) {
     let mut batch = BatchBuilder::default();
     for (key, value) in records {
         batch.push(1, Some(key), Some(value));
     }
     let batch = batch.build().expect("no codec fails");
-    let batch = parts.log.validate(&batch, i16::MAX, Origin::Coordinator);
+    let batch = driver.log.validate(&batch, i16::MAX, Origin::Coordinator);
     let batch = batch.await.expect("is a batch");
     let bytes = PartitionLog::append_bytes(&batch);
-    let permit = parts.streams.reserve(bytes, Share::Unbounded).await;
-    let appended = parts.log.append(permit.expect("has room"), batch);
+    let permit = driver.streams.reserve(bytes, Share::Unbounded).await;
+    let appended = driver.log.append(permit.expect("has room"), batch);
     let mut receipt = appended.expect("is appended").receipt.expect("it is new");
     receipt.wait().await.expect("is durable");
 }
@@ -211,7 +217,7 @@ async fn append(parts: &Parts, records: &[(&[u8], &[u8])]) {
 async fn groups_are_loaded_without_the_records_that_are_unknown() {
     let world = World::start().await;
     world.commit(5).await.expect("is committed");
-    let parts = world.parts();
+    let driver = world.driver();
     let unknown_type: &[u8] = b"\0\x0c anything";
     let group_key: &[u8] = b"\0\x02\0\x01g";
     let unknown_version: &[u8] = b"\0\x63 anything";
@@ -220,11 +226,11 @@ async fn groups_are_loaded_without_the_records_that_are_unknown() {
         (group_key, unknown_version),
         (unknown_type, unknown_version),
     ];
-    append(&parts, &records).await;
+    append(&driver, &records).await;
     world.commit(6).await.expect("is committed");
-    let mut work = Work::new(parts.config.clone(), now(&parts));
-    load(&parts, &mut work).await.expect("loads");
-    assert_eq!(committed(&work.shard), Some(6));
+    let mut work = Work::new(driver.host.empty(), now(&driver));
+    load(&driver, &mut work).await.expect("loads");
+    assert_eq!(committed(&work.machine), Some(6));
     world.node.stop().await.expect("stops");
 }
 
@@ -232,10 +238,10 @@ async fn groups_are_loaded_without_the_records_that_are_unknown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_that_cannot_be_loaded_end_nothing_else() {
     let world = World::start().await;
-    let parts = world.parts();
-    append(&parts, &[(b"\0\0\0", b"")]).await;
-    let mut work = Work::new(parts.config.clone(), now(&parts));
-    let unreadable = load(&parts, &mut work).await;
+    let driver = world.driver();
+    append(&driver, &[(b"\0\0\0", b"")]).await;
+    let mut work = Work::new(driver.host.empty(), now(&driver));
+    let unreadable = load(&driver, &mut work).await;
     assert!(unreadable.is_err_and(|why| why.contains("malformed")));
     let groups = &world.broker().groups;
     let beat = groups.heartbeat(world.broker(), GROUP, |_, _| panic!("on purpose"));
@@ -271,7 +277,7 @@ async fn ask<R: Request>(world: &World, request: &R, version: i16) -> R::Respons
 async fn while_groups_are_loaded_clients_hear_what_they_can_bear() {
     let world = World::start().await;
     world.faults.syncs_hang.store(true, Ordering::SeqCst);
-    let log = world.parts().log;
+    let log = world.driver().log;
     let before = log.bounds().next;
     let mut commit = Box::pin(world.commit(6));
     while log.bounds().next == before {
@@ -308,8 +314,8 @@ async fn while_groups_are_loaded_clients_hear_what_they_can_bear() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_shard_is_answered_when_that_loads_or_goes() {
     let world = World::start().await;
-    let parts = world.parts();
-    let former = Arc::clone(&parts.turn);
+    let driver = world.driver();
+    let former = Arc::clone(&driver.turn);
     let running = former.lock().await;
     let (jobs, receiver) = mpsc::channel(8);
     let (runs, retired) = oneshot::channel();
@@ -318,7 +324,7 @@ async fn what_waits_for_a_shard_is_answered_when_that_loads_or_goes() {
         let queue = queue.clone();
         queue.read(asked(ApiKey::OffsetFetch, GROUP), committed)
     };
-    let driver = shard::drive(parts, receiver, retired);
+    let driving = shard::drive(driver, receiver, retired);
     let waits = async {
         // the driver before it still runs
         assert_eq!(ask().await, Err(ErrorCode::CoordinatorLoadInProgress));
@@ -334,7 +340,7 @@ async fn what_waits_for_a_shard_is_answered_when_that_loads_or_goes() {
         drop(runs);
         queued.await
     };
-    let (queued, ()) = tokio::join!(waits, driver);
+    let (queued, ()) = tokio::join!(waits, driving);
     assert_eq!(queued, Err(ErrorCode::NotCoordinator));
     assert_eq!(ask().await, Err(ErrorCode::NotCoordinator));
     assert!(former.try_lock().is_ok(), "the next one's turn");

@@ -1,32 +1,34 @@
-//! What is asked of a shard's groups, and how it is answered.
+//! What a partition's state machine is asked, and how it is answered.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use highwater_coordinator::{Effects, GroupConfig, GroupShard, JoinReply, Now, SyncReply, Ticket};
+use highwater_coordinator::{Answer, Coordinator, Effects, Now, Ticket};
 use highwater_protocol::ErrorCode;
 use highwater_runtime::panic_text;
 use highwater_s3stream::AppendReceipt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::Host;
 use crate::metrics;
 
 /// An answer, with what must be durable before it is given; or why nothing was done.
 pub(super) type Answered<T> = Result<(T, Option<AppendReceipt>), ErrorCode>;
-type Completion = Box<dyn FnOnce(Option<AppendReceipt>) + Send>;
-/// Done on the groups, or refused with an error.
-pub(super) type Act = Box<dyn FnOnce(Result<&mut Work, ErrorCode>) + Send>;
+/// Done on the state machine, or refused with an error.
+pub(super) type Act<M> = Box<dyn FnOnce(Result<&mut Work<M>, ErrorCode>) + Send>;
+/// What waits for the answer to a ticket.
+type Waiting = Box<dyn FnOnce(Answered<Answer>) + Send>;
 
-/// Something to be done with the groups of a shard. One that is dropped answers `NOT_COORDINATOR`.
-pub(super) enum Job {
+/// Something to be done on a state machine. One that is dropped answers `NOT_COORDINATOR`.
+pub(super) enum Job<M: Coordinator> {
     /// It writes nothing: done at once, whatever waits for room (M2).
-    Read(Act),
+    Read(Act<M>),
     /// It may write: done in its turn, when there is room; refused after the deadline.
-    Write(Instant, Act),
+    Write(Instant, Act<M>),
 }
 
-impl Job {
+impl<M: Coordinator> Job<M> {
     /// Answers why it is not done.
     pub(super) fn refuse(self, why: ErrorCode) {
         match self {
@@ -45,37 +47,33 @@ pub(super) struct Asked {
 }
 
 /// What a job works on.
-pub(super) struct Work {
-    pub(super) shard: GroupShard,
-    pub(super) effects: Effects,
+pub(super) struct Work<M: Coordinator> {
+    pub(super) machine: M,
+    pub(super) effects: Effects<M::Action>,
     pub(super) now: Now,
-    /// Set by a panic: the groups may be half changed.
+    /// Set by a panic: the state machine may be half changed.
     broken: bool,
     /// Of the last batch appended, while it is not durable.
     receipt: Option<AppendReceipt>,
-    completions: Vec<Completion>,
-    joins: BTreeMap<Ticket, oneshot::Sender<Answered<JoinReply>>>,
-    syncs: BTreeMap<Ticket, oneshot::Sender<Answered<SyncReply>>>,
+    waiting: BTreeMap<u64, Waiting>,
     tickets: u64,
 }
 
-impl Work {
-    /// On no groups yet.
-    pub(super) fn new(config: GroupConfig, now: Now) -> Self {
+impl<M: Coordinator> Work<M> {
+    /// On a state machine that has replayed nothing yet.
+    pub(super) fn new(machine: M, now: Now) -> Self {
         Self {
-            shard: GroupShard::new(config),
+            machine,
             effects: Effects::default(),
             now,
             broken: false,
             receipt: None,
-            completions: Vec::new(),
-            joins: BTreeMap::new(),
-            syncs: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             tickets: 0,
         }
     }
 
-    /// Does what is asked. Where that panics, nothing more is to be done with these groups.
+    /// Does what is asked. Where that panics, nothing more is to be done with this state machine.
     ///
     /// # Errors
     /// `UNKNOWN_SERVER_ERROR` after a panic, as Kafka answers: a client that asks the same again would do it again.
@@ -92,16 +90,16 @@ impl Work {
                 api = asked.api,
                 group_id = ?asked.group,
                 error = panic_text(&*panic),
-                "request panicked: the groups that it may have changed are loaded again"
+                "request panicked: what it may have changed is loaded again"
             );
             ErrorCode::UnknownServerError
         })
     }
 
-    /// Whether the groups may be used.
+    /// Whether the state machine may be used.
     ///
     /// # Errors
-    /// Why they are to be loaded again.
+    /// Why it is to be loaded again.
     pub(super) fn check(&self) -> Result<(), String> {
         match self.broken {
             true => Err("a request panicked".to_owned()),
@@ -109,47 +107,26 @@ impl Work {
         }
     }
 
-    /// Answers when the records of this round are appended.
-    pub(super) fn complete<T: Send + 'static>(
+    /// Asks for something that is answered through the effects, now or later.
+    pub(super) fn ask<T: Send + 'static>(
         &mut self,
-        answer: T,
+        asked: &Asked,
         to: oneshot::Sender<Answered<T>>,
-    ) {
-        self.completions
-            .push(Box::new(move |receipt| tell(to, Ok((answer, receipt)))));
-    }
-
-    /// Joins: the ticket is answered through the effects.
-    pub(super) fn join(
-        &mut self,
-        asked: &Asked,
-        to: oneshot::Sender<Answered<JoinReply>>,
-        join: impl FnOnce(&mut Self, Ticket),
+        ask: impl FnOnce(&mut M, Ticket<T>, Now, &mut Effects<M::Action>),
     ) {
         self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        self.joins.insert(ticket, to);
-        if let Err(error) = self.attempt(asked, |work| join(work, ticket))
-            && let Some(to) = self.joins.remove(&ticket)
+        let number = self.tickets;
+        let typed = |answer: Answered<Answer>| answer.map(|(answer, on)| (answer.value(), on));
+        let waiting: Waiting = Box::new(move |answer| tell(to, typed(answer)));
+        self.waiting.insert(number, waiting);
+        let attempt = self.attempt(asked, |work| {
+            let effects = &mut work.effects;
+            ask(&mut work.machine, Ticket::new(number), work.now, effects);
+        });
+        if let Err(error) = attempt
+            && let Some(waiting) = self.waiting.remove(&number)
         {
-            tell(to, Err(error));
-        }
-    }
-
-    /// Syncs: the ticket is answered through the effects.
-    pub(super) fn sync(
-        &mut self,
-        asked: &Asked,
-        to: oneshot::Sender<Answered<SyncReply>>,
-        sync: impl FnOnce(&mut Self, Ticket),
-    ) {
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        self.syncs.insert(ticket, to);
-        if let Err(error) = self.attempt(asked, |work| sync(work, ticket))
-            && let Some(to) = self.syncs.remove(&ticket)
-        {
-            tell(to, Err(error));
+            waiting(Err(error));
         }
     }
 
@@ -159,24 +136,23 @@ impl Work {
         self.receipt.clone()
     }
 
-    /// Answers what the records just appended stand for.
-    pub(super) fn appended(&mut self, receipt: Option<AppendReceipt>) {
+    /// The records of a round are appended: gives its answers and has its actions done.
+    pub(super) fn appended<H: Host<Machine = M>>(
+        &mut self,
+        receipt: Option<AppendReceipt>,
+        host: &H,
+    ) {
         if receipt.is_some() {
             self.receipt = receipt;
         }
         let receipt = self.pending();
-        for completion in self.completions.drain(..) {
-            completion(receipt.clone());
-        }
-        for (ticket, reply) in self.effects.joins.drain(..) {
-            if let Some(to) = self.joins.remove(&ticket) {
-                tell(to, Ok((reply, receipt.clone())));
+        for answer in self.effects.answers.drain(..) {
+            if let Some(waiting) = self.waiting.remove(&answer.ticket()) {
+                waiting(Ok((answer, receipt.clone())));
             }
         }
-        for (ticket, reply) in self.effects.syncs.drain(..) {
-            if let Some(to) = self.syncs.remove(&ticket) {
-                tell(to, Ok((reply, receipt.clone())));
-            }
+        for action in self.effects.actions.drain(..) {
+            host.act(action, receipt.as_ref());
         }
     }
 }
@@ -184,6 +160,6 @@ impl Work {
 /// Sends an answer; that the client does not wait any more is no error.
 pub(super) fn tell<T>(to: oneshot::Sender<T>, answer: T) {
     if to.send(answer).is_err() {
-        tracing::trace!("a client did not wait for its group's answer");
+        tracing::trace!("a client did not wait for its coordinator's answer");
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::classic::{ClassicGroup, State};
 use crate::offsets::CommittedOffset;
-use crate::{Described, Effects, GroupConfig, Listed, Now};
+use crate::{Described, GroupConfig, GroupEffects, Listed, Now};
 use highwater_protocol::ErrorCode;
 
 /// A group by its kind.
@@ -70,7 +70,7 @@ impl Group {
     }
 
     /// Does what is due.
-    pub(crate) fn tick(&mut self, now: Now, config: &GroupConfig, effects: &mut Effects) {
+    pub(crate) fn tick(&mut self, now: Now, config: &GroupConfig, effects: &mut GroupEffects) {
         match self {
             Self::Classic(group) => group.tick(now, config, effects),
         }

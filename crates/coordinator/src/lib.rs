@@ -1,13 +1,13 @@
-//! Groups as a state machine over `__consumer_offsets`: pure, in Kafka's own record formats.
+//! Coordinators as pure state machines over Kafka's internal topics, in Kafka's own record formats.
 //!
-//! One [`GroupShard`] is what one partition of the topic holds. Every call takes the time and leaves what is to be
-//! written and who is to be answered in [`Effects`]; the caller appends the records at once, and answers (this call and
-//! those in the effects) when they are durable. A timer is a call of [`GroupShard::tick`] at [`GroupShard::wake_at`].
-//! Source: `GroupMetadataManager`, `OffsetMetadataManager` and `ClassicGroup` of Apache Kafka 4.
+//! [`Coordinator`] is what they have in common, and what drives them relies on. One [`GroupShard`] is what one partition of
+//! `__consumer_offsets` holds: groups of every kind, and the offsets committed in them.
+//! Source: `CoordinatorRuntime`, `GroupMetadataManager`, `OffsetMetadataManager` and `ClassicGroup` of Apache Kafka 4.
 
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod classic;
 mod group;
+mod machine;
 mod offsets;
 mod records;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
@@ -16,22 +16,10 @@ mod shard;
 use bytes::Bytes;
 use highwater_protocol::ErrorCode;
 
+pub use machine::{Answer, Coordinator, CoordinatorRecord, Effects, Now, Ticket};
 pub use offsets::{CommittedOffset, OffsetCommit};
 pub use records::{RecordError, UnknownRecord, batch_bytes, partition_of};
 pub use shard::{Described, DescribedMember, GroupShard, Listed};
-
-/// The time of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Milliseconds from any start, never back: deadlines.
-    pub monotonic_ms: u64,
-    /// Milliseconds since 1970: what records say.
-    pub wall_ms: i64,
-}
-
-/// Who waits for an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
 
 /// Kafka's group settings.
 #[derive(Debug, Clone)]
@@ -50,41 +38,15 @@ pub struct GroupConfig {
     pub offsets_retention_ms: i64,
 }
 
-/// What a call leaves to be done.
-#[derive(Debug)]
-pub struct Effects {
-    /// To be appended, in this order.
-    pub records: Vec<GroupRecord>,
-    /// Joins that are answered.
-    pub joins: Vec<(Ticket, JoinReply)>,
-    /// Syncs that are answered.
-    pub syncs: Vec<(Ticket, SyncReply)>,
-    /// How many rebalances began.
-    pub rebalances: u64,
-    /// The largest batch that the caller appends: a commit that needs a larger one is refused. No bound by default.
-    pub batch_bytes_max: usize,
+/// What groups want done outside of their partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupAction {
+    /// A rebalance began: it is counted.
+    CountRebalance,
 }
 
-impl Default for Effects {
-    fn default() -> Self {
-        Self {
-            records: Vec::new(),
-            joins: Vec::new(),
-            syncs: Vec::new(),
-            rebalances: 0,
-            batch_bytes_max: usize::MAX,
-        }
-    }
-}
-
-/// A record of `__consumer_offsets`; without a value it deletes the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupRecord {
-    /// Its key.
-    pub key: Bytes,
-    /// Its value.
-    pub value: Option<Bytes>,
-}
+/// What a call on groups leaves to be done.
+pub type GroupEffects = Effects<GroupAction>;
 
 /// A member that joins, or joins again.
 #[derive(Debug, Clone)]

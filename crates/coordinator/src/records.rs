@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use highwater_protocol::{DecodeError, Reader};
 use highwater_types::TopicId;
 
-use crate::GroupRecord;
+use crate::CoordinatorRecord;
 use crate::offsets::CommittedOffset;
 
 /// Why a record can't be replayed.
@@ -102,7 +102,7 @@ pub fn partition_of(group: &str, count: i32) -> i32 {
 const BATCH_HEADER_BYTES: usize = 61;
 
 /// Bytes of a batch of these records, which have the same timestamp and are not compressed.
-pub fn batch_bytes<'a>(records: impl IntoIterator<Item = &'a GroupRecord>) -> usize {
+pub fn batch_bytes<'a>(records: impl IntoIterator<Item = &'a CoordinatorRecord>) -> usize {
     let each = records.into_iter().enumerate();
     BATCH_HEADER_BYTES
         + each
@@ -111,7 +111,7 @@ pub fn batch_bytes<'a>(records: impl IntoIterator<Item = &'a GroupRecord>) -> us
 }
 
 /// Bytes of the record at place `at` of a batch.
-pub(crate) fn record_bytes(record: &GroupRecord, at: usize) -> usize {
+pub(crate) fn record_bytes(record: &CoordinatorRecord, at: usize) -> usize {
     let field = |bytes: Option<&Bytes>| {
         // a null's length is -1: one byte
         bytes.map_or(1, |bytes| varint_bytes(bytes.len()) + bytes.len())
@@ -169,7 +169,7 @@ pub(crate) fn offset(
     topic: &str,
     partition: i32,
     offset: &CommittedOffset,
-) -> GroupRecord {
+) -> CoordinatorRecord {
     let mut out = BytesMut::new();
     let version = match offset.expire_timestamp {
         Some(_) => OFFSET_VALUE_WITH_EXPIRY,
@@ -195,15 +195,15 @@ pub(crate) fn offset(
         out.put_slice(&[1, 0, 16]);
         out.put_slice(&offset.topic_id.0);
     }
-    GroupRecord {
+    CoordinatorRecord {
         key: offset_key(group, topic, partition),
         value: Some(out.freeze()),
     }
 }
 
 /// Deletes a committed offset.
-pub(crate) fn no_offset(group: &str, topic: &str, partition: i32) -> GroupRecord {
-    GroupRecord {
+pub(crate) fn no_offset(group: &str, topic: &str, partition: i32) -> CoordinatorRecord {
+    CoordinatorRecord {
         key: offset_key(group, topic, partition),
         value: None,
     }
@@ -217,7 +217,7 @@ fn group_key(group: &str) -> Bytes {
 }
 
 /// The record of a group.
-pub(crate) fn group(group: &str, value: &GroupValue) -> GroupRecord {
+pub(crate) fn group(group: &str, value: &GroupValue) -> CoordinatorRecord {
     let mut out = BytesMut::new();
     out.put_i16(GROUP_VALUE);
     put_text(&mut out, &value.protocol_type);
@@ -236,15 +236,15 @@ pub(crate) fn group(group: &str, value: &GroupValue) -> GroupRecord {
         put_bytes(&mut out, &member.subscription);
         put_bytes(&mut out, &member.assignment);
     }
-    GroupRecord {
+    CoordinatorRecord {
         key: group_key(group),
         value: Some(out.freeze()),
     }
 }
 
 /// Deletes a group.
-pub(crate) fn no_group(group: &str) -> GroupRecord {
-    GroupRecord {
+pub(crate) fn no_group(group: &str) -> CoordinatorRecord {
+    CoordinatorRecord {
         key: group_key(group),
         value: None,
     }
@@ -379,11 +379,11 @@ mod tests {
 
     #[test]
     fn a_batch_has_the_bytes_that_are_foretold() {
-        let record = |at: usize| GroupRecord {
+        let record = |at: usize| CoordinatorRecord {
             key: Bytes::from(vec![b'k'; at]),
             value: (!at.is_multiple_of(3)).then(|| Bytes::from(vec![b'v'; 9 * at])),
         };
-        let records: Vec<GroupRecord> = (0..200).map(record).collect();
+        let records: Vec<CoordinatorRecord> = (0..200).map(record).collect();
         for count in [0, 1, 2, 64, 65, 200] {
             let mut batch = highwater_protocol::records::BatchBuilder::default();
             for record in &records[..count] {

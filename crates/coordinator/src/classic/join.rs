@@ -3,17 +3,17 @@
 use highwater_protocol::ErrorCode;
 
 use super::{ClassicGroup, Member, Rebalance, State, TICK_MS, millis};
-use crate::{Effects, GroupConfig, Join, JoinReply, Now, Ticket};
+use crate::{GroupConfig, GroupEffects, Join, JoinReply, Now, Ticket};
 
 impl ClassicGroup {
     /// A join; answered in the effects, now or later.
     pub(crate) fn join(
         &mut self,
-        ticket: Ticket,
+        ticket: Ticket<JoinReply>,
         join: &Join,
         now: Now,
         config: &GroupConfig,
-        effects: &mut Effects,
+        effects: &mut GroupEffects,
     ) {
         if let Err(error) = self.try_join(ticket, join, now, config, effects) {
             let member = if error == ErrorCode::MemberIdRequired {
@@ -21,19 +21,17 @@ impl ClassicGroup {
             } else {
                 &join.member
             };
-            effects
-                .joins
-                .push((ticket, JoinReply::error(error, member)));
+            effects.answer(ticket, JoinReply::error(error, member));
         }
     }
 
     fn try_join(
         &mut self,
-        ticket: Ticket,
+        ticket: Ticket<JoinReply>,
         join: &Join,
         now: Now,
         config: &GroupConfig,
-        effects: &mut Effects,
+        effects: &mut GroupEffects,
     ) -> Result<(), ErrorCode> {
         if !self.members.contains_key(&join.member) && self.members.len() >= config.members_max {
             return Err(ErrorCode::GroupMaxSizeReached);
@@ -75,7 +73,7 @@ impl ClassicGroup {
             && self.members.could_agree(join)
     }
 
-    fn add(&mut self, id: String, ticket: Ticket, join: &Join, now: Now) {
+    fn add(&mut self, id: String, ticket: Ticket<JoinReply>, join: &Join, now: Now) {
         if self.members.is_empty() {
             self.protocol_type = Some(join.protocol_type.clone());
         }
@@ -93,11 +91,11 @@ impl ClassicGroup {
     /// A member that is there joins: a rebalance, unless it only missed the answer.
     fn join_again(
         &mut self,
-        ticket: Ticket,
+        ticket: Ticket<JoinReply>,
         join: &Join,
         now: Now,
         config: &GroupConfig,
-        effects: &mut Effects,
+        effects: &mut GroupEffects,
     ) {
         let leads = self.leader.as_deref() == Some(join.member.as_str());
         let member = self.members.get(&join.member);
@@ -111,7 +109,7 @@ impl ClassicGroup {
         if missed {
             self.members.joined(&join.member, now);
             let reply = self.joined_reply(&join.member);
-            effects.joins.push((ticket, reply));
+            effects.answer(ticket, reply);
             let expires = now
                 .monotonic_ms
                 .saturating_add(millis(join.session_timeout_ms));
@@ -147,7 +145,7 @@ impl ClassicGroup {
     }
 
     /// Ends the wait for members when all are there; the first rebalance of a group waits for its delay.
-    pub(super) fn complete_if_all_joined(&mut self, now: Now, effects: &mut Effects) {
+    pub(super) fn complete_if_all_joined(&mut self, now: Now, effects: &mut GroupEffects) {
         let State::PreparingRebalance(Rebalance { initial: None, .. }) = self.state else {
             return;
         };
@@ -162,7 +160,7 @@ impl ClassicGroup {
         rebalance: Rebalance,
         now: Now,
         config: &GroupConfig,
-        effects: &mut Effects,
+        effects: &mut GroupEffects,
     ) {
         match rebalance.initial {
             Some(left) if rebalance.grown && left > 0 => {
@@ -178,7 +176,7 @@ impl ClassicGroup {
         }
     }
 
-    fn complete_join(&mut self, now: Now, effects: &mut Effects) {
+    fn complete_join(&mut self, now: Now, effects: &mut GroupEffects) {
         let absent: Vec<String> = self
             .members
             .values()
@@ -214,7 +212,7 @@ impl ClassicGroup {
                 self.wake(deadline);
             }
             if let Some(ticket) = ticket {
-                effects.joins.push((ticket, self.joined_reply(&id)));
+                effects.answer(ticket, self.joined_reply(&id));
             }
         }
     }

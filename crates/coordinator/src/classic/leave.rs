@@ -3,7 +3,7 @@
 use highwater_protocol::ErrorCode;
 
 use super::ClassicGroup;
-use crate::{Effects, GroupConfig, Now};
+use crate::{GroupConfig, GroupEffects, Now};
 
 impl ClassicGroup {
     /// Members leave; answers each.
@@ -12,7 +12,7 @@ impl ClassicGroup {
         members: &[String],
         now: Now,
         config: &GroupConfig,
-        effects: &mut Effects,
+        effects: &mut GroupEffects,
     ) -> Vec<ErrorCode> {
         let mut changed = false;
         let mut answers = Vec::with_capacity(members.len());

@@ -5,7 +5,7 @@ use highwater_protocol::ErrorCode;
 
 use super::{NEW_MEMBER_TIMEOUT_MS, millis};
 use crate::records::MemberValue;
-use crate::{Effects, Join, JoinReply, Now, SyncReply, Ticket};
+use crate::{GroupEffects, Join, JoinReply, Now, SyncReply, Ticket};
 
 /// A member.
 #[derive(Debug)]
@@ -19,9 +19,9 @@ pub(crate) struct Member {
     protocols: Vec<(String, Bytes)>,
     pub(crate) assignment: Bytes,
     /// What waits for the answer to its join.
-    joining: Option<Ticket>,
+    joining: Option<Ticket<JoinReply>>,
     /// What waits for its assignment.
-    pub(crate) syncing: Option<Ticket>,
+    pub(crate) syncing: Option<Ticket<SyncReply>>,
     /// Whether it has not been answered its first join yet.
     is_new: bool,
     /// When it counts as gone, if it does not wait for an answer; monotonic milliseconds.
@@ -29,7 +29,7 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    pub(crate) fn new(id: String, join: &Join, ticket: Ticket, now: Now) -> Self {
+    pub(crate) fn new(id: String, join: &Join, ticket: Ticket<JoinReply>, now: Now) -> Self {
         Self {
             id,
             client_id: join.client_id.clone(),
@@ -75,7 +75,12 @@ impl Member {
     }
 
     /// Takes a join of a member that is there.
-    pub(super) fn rejoin(&mut self, join: &Join, ticket: Ticket, effects: &mut Effects) {
+    pub(super) fn rejoin(
+        &mut self,
+        join: &Join,
+        ticket: Ticket<JoinReply>,
+        effects: &mut GroupEffects,
+    ) {
         self.client_id.clone_from(&join.client_id);
         self.client_host.clone_from(&join.client_host);
         self.session_timeout_ms = join.session_timeout_ms;
@@ -83,26 +88,26 @@ impl Member {
         self.protocols.clone_from(&join.protocols);
         if let Some(earlier) = self.joining.replace(ticket) {
             let reply = JoinReply::error(ErrorCode::RebalanceInProgress, &self.id);
-            effects.joins.push((earlier, reply));
+            effects.answer(earlier, reply);
         }
     }
 
     /// The join is answered.
-    pub(super) fn joined(&mut self, now: Now) -> Option<Ticket> {
+    pub(super) fn joined(&mut self, now: Now) -> Option<Ticket<JoinReply>> {
         self.is_new = false;
         self.touch(now);
         self.joining.take()
     }
 
     /// Answers what waits, for good.
-    pub(crate) fn dismiss(self, effects: &mut Effects) {
+    pub(crate) fn dismiss(self, effects: &mut GroupEffects) {
         if let Some(ticket) = self.joining {
             let reply = JoinReply::error(ErrorCode::UnknownMemberId, &self.id);
-            effects.joins.push((ticket, reply));
+            effects.answer(ticket, reply);
         }
         if let Some(ticket) = self.syncing {
             let reply = SyncReply::error(ErrorCode::UnknownMemberId);
-            effects.syncs.push((ticket, reply));
+            effects.answer(ticket, reply);
         }
     }
 

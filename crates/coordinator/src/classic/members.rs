@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 
 use super::Member;
-use crate::{Effects, Join, Now, Ticket};
+use crate::{GroupEffects, Join, JoinReply, Now, Ticket};
 
 /// The members of a group by id. What they have in common is counted as they come and go, as `ClassicGroup` does, so that a
 /// join costs what it brings and not what is there.
@@ -49,7 +49,12 @@ impl Members {
     }
 
     /// A member that is there joins again.
-    pub(super) fn rejoin(&mut self, join: &Join, ticket: Ticket, effects: &mut Effects) {
+    pub(super) fn rejoin(
+        &mut self,
+        join: &Join,
+        ticket: Ticket<JoinReply>,
+        effects: &mut GroupEffects,
+    ) {
         if let Some(mut member) = self.remove(&join.member) {
             member.rejoin(join, ticket, effects);
             self.insert(member);
@@ -57,7 +62,11 @@ impl Members {
     }
 
     /// The join of a member is answered: what waits for it, and when the member counts as gone from now on.
-    pub(super) fn joined(&mut self, id: &str, now: Now) -> (Option<Ticket>, Option<u64>) {
+    pub(super) fn joined(
+        &mut self,
+        id: &str,
+        now: Now,
+    ) -> (Option<Ticket<JoinReply>>, Option<u64>) {
         let Some(member) = self.by_id.get_mut(id) else {
             return (None, None);
         };
@@ -173,7 +182,7 @@ mod tests {
     }
 
     fn member(join: &Join) -> Member {
-        Member::new(join.member.clone(), join, Ticket(1), NOW)
+        Member::new(join.member.clone(), join, Ticket::new(1), NOW)
     }
 
     #[test]
@@ -187,8 +196,8 @@ mod tests {
         assert!(could(&members, "new", "y") && !could(&members, "new", "z"));
         members.rejoin(
             &naming("b", &["z", "y"]),
-            Ticket(2),
-            &mut Effects::default(),
+            Ticket::new(2),
+            &mut GroupEffects::default(),
         );
         assert_eq!(members.vote().as_deref(), Some("y"));
         assert!(!could(&members, "new", "x"), "no other than a supports it");
@@ -210,14 +219,14 @@ mod tests {
             .into_iter()
             .collect();
         assert!(members.have_all_joined());
-        assert_eq!(members.joined("a", NOW).0, Some(Ticket(1)));
+        assert_eq!(members.joined("a", NOW).0, Some(Ticket::new(1)));
         assert_eq!(members.joined("a", NOW).0, None);
         assert!(!members.have_all_joined());
-        let mut effects = Effects::default();
-        members.rejoin(&naming("a", &["x"]), Ticket(2), &mut effects);
-        members.rejoin(&naming("a", &["x"]), Ticket(3), &mut effects);
+        let mut effects = GroupEffects::default();
+        members.rejoin(&naming("a", &["x"]), Ticket::new(2), &mut effects);
+        members.rejoin(&naming("a", &["x"]), Ticket::new(3), &mut effects);
         assert!(members.have_all_joined());
-        assert_eq!(effects.joins.len(), 1, "the earlier of two is dismissed");
+        assert_eq!(effects.answers.len(), 1, "the earlier of two is dismissed");
         members.joined("b", NOW);
         members.remove("b");
         assert!(members.have_all_joined());

@@ -20,7 +20,7 @@ use members::Members;
 
 use crate::offsets::CommittedOffset;
 use crate::records::{self, GroupValue, MemberValue};
-use crate::{Described, DescribedMember, Effects, GroupConfig, Now, SyncReply};
+use crate::{Described, DescribedMember, GroupAction, GroupConfig, GroupEffects, Now, SyncReply};
 
 /// What a group is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +164,7 @@ impl ClassicGroup {
     }
 
     /// Does what is due.
-    pub(crate) fn tick(&mut self, now: Now, config: &GroupConfig, effects: &mut Effects) {
+    pub(crate) fn tick(&mut self, now: Now, config: &GroupConfig, effects: &mut GroupEffects) {
         let due = |at: u64| at <= now.monotonic_ms;
         let expired: Vec<String> = self
             .members
@@ -335,7 +335,7 @@ impl ClassicGroup {
         self.state_timestamp = now.wall_ms;
     }
 
-    fn write(&self, effects: &mut Effects) {
+    fn write(&self, effects: &mut GroupEffects) {
         let protocol = self.protocol.as_deref();
         let members = self.members.values().map(|member| member.value(protocol));
         let value = GroupValue {
@@ -358,7 +358,7 @@ impl ClassicGroup {
     }
 
     /// Begins a rebalance where none waits for members yet.
-    fn prepare(&mut self, now: Now, config: &GroupConfig, effects: &mut Effects) {
+    fn prepare(&mut self, now: Now, config: &GroupConfig, effects: &mut GroupEffects) {
         if matches!(self.state, State::PreparingRebalance(_)) {
             self.complete_if_all_joined(now, effects);
             return;
@@ -369,7 +369,7 @@ impl ClassicGroup {
                 if let Some(ticket) = member.syncing.take() {
                     member.touch(now);
                     let reply = SyncReply::error(ErrorCode::RebalanceInProgress);
-                    effects.syncs.push((ticket, reply));
+                    effects.answer(ticket, reply);
                 }
             }
         }
@@ -389,13 +389,13 @@ impl ClassicGroup {
                 grown: false,
             }
         };
-        effects.rebalances = effects.rebalances.saturating_add(1);
+        effects.actions.push(GroupAction::CountRebalance);
         self.set_state(State::PreparingRebalance(rebalance), now);
         self.wake(rebalance.deadline);
         self.complete_if_all_joined(now, effects);
     }
 
-    fn remove(&mut self, member: &str, effects: &mut Effects) {
+    fn remove(&mut self, member: &str, effects: &mut GroupEffects) {
         self.unsynced.remove(member);
         let Some(removed) = self.members.remove(member) else {
             return;
@@ -411,7 +411,7 @@ impl ClassicGroup {
         member: &str,
         now: Now,
         config: &GroupConfig,
-        effects: &mut Effects,
+        effects: &mut GroupEffects,
     ) {
         self.remove(member, effects);
         self.prepare(now, config, effects);

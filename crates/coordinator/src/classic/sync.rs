@@ -6,22 +6,28 @@ use bytes::Bytes;
 use highwater_protocol::ErrorCode;
 
 use super::{ClassicGroup, State};
-use crate::{Effects, GroupConfig, Now, Sync, SyncReply, Ticket};
+use crate::{GroupConfig, GroupEffects, Now, Sync, SyncReply, Ticket};
 
 impl ClassicGroup {
     /// A sync; answered in the effects, now or later.
-    pub(crate) fn sync(&mut self, ticket: Ticket, sync: Sync, now: Now, effects: &mut Effects) {
+    pub(crate) fn sync(
+        &mut self,
+        ticket: Ticket<SyncReply>,
+        sync: Sync,
+        now: Now,
+        effects: &mut GroupEffects,
+    ) {
         if let Err(error) = self.try_sync(ticket, sync, now, effects) {
-            effects.syncs.push((ticket, SyncReply::error(error)));
+            effects.answer(ticket, SyncReply::error(error));
         }
     }
 
     fn try_sync(
         &mut self,
-        ticket: Ticket,
+        ticket: Ticket<SyncReply>,
         sync: Sync,
         now: Now,
-        effects: &mut Effects,
+        effects: &mut GroupEffects,
     ) -> Result<(), ErrorCode> {
         self.check_member(&sync.member)?;
         self.check_generation(sync.generation)?;
@@ -40,7 +46,7 @@ impl ClassicGroup {
                     && let Some(earlier) = member.syncing.replace(ticket)
                 {
                     let reply = SyncReply::error(ErrorCode::RebalanceInProgress);
-                    effects.syncs.push((earlier, reply));
+                    effects.answer(earlier, reply);
                 }
                 if self.leader.as_deref() == Some(sync.member.as_str()) {
                     self.assign(sync.assignments, deadline, now, effects);
@@ -52,7 +58,7 @@ impl ClassicGroup {
                 self.all_synced();
                 self.touch(&sync.member, now);
                 let reply = self.synced_reply(&sync.member);
-                effects.syncs.push((ticket, reply));
+                effects.answer(ticket, reply);
                 Ok(())
             }
         }
@@ -64,7 +70,7 @@ impl ClassicGroup {
         assignments: Vec<(String, Bytes)>,
         deadline: u64,
         now: Now,
-        effects: &mut Effects,
+        effects: &mut GroupEffects,
     ) {
         let mut assignments: BTreeMap<String, Bytes> = assignments.into_iter().collect();
         let mut waiting = Vec::new();
@@ -81,7 +87,7 @@ impl ClassicGroup {
         self.write(effects);
         for (ticket, member) in waiting {
             let reply = self.synced_reply(&member);
-            effects.syncs.push((ticket, reply));
+            effects.answer(ticket, reply);
         }
         self.wake_at = self.next_deadline();
     }
@@ -109,7 +115,12 @@ impl ClassicGroup {
     }
 
     /// Members that never asked for their assignment are gone.
-    pub(super) fn sync_deadline(&mut self, now: Now, config: &GroupConfig, effects: &mut Effects) {
+    pub(super) fn sync_deadline(
+        &mut self,
+        now: Now,
+        config: &GroupConfig,
+        effects: &mut GroupEffects,
+    ) {
         let late = std::mem::take(&mut self.unsynced);
         if late.is_empty() {
             return;

@@ -10,7 +10,8 @@ use crate::group::Group;
 use crate::offsets::{CommittedOffset, Offsets};
 use crate::records::{self, Key, RecordError};
 use crate::{
-    Commit, Effects, GroupConfig, GroupRecord, Join, JoinReply, Now, Sync, SyncReply, Ticket,
+    Commit, Coordinator, CoordinatorRecord, GroupAction, GroupConfig, GroupEffects, Join,
+    JoinReply, Now, Sync, SyncReply, Ticket,
 };
 
 /// The groups of one partition.
@@ -65,23 +66,10 @@ pub struct DescribedMember {
     pub assignment: Bytes,
 }
 
-impl GroupShard {
-    /// A shard without groups.
-    #[must_use]
-    pub fn new(config: GroupConfig) -> Self {
-        Self {
-            config,
-            groups: BTreeMap::new(),
-            offsets: Offsets::default(),
-            wakes: BTreeSet::new(),
-        }
-    }
+impl Coordinator for GroupShard {
+    type Action = GroupAction;
 
-    /// Takes a record as it stands in the log.
-    ///
-    /// # Errors
-    /// [`RecordError`]: what is unknown changes nothing.
-    pub fn replay(&mut self, record: &GroupRecord, now: Now) -> Result<(), RecordError> {
+    fn replay(&mut self, record: &CoordinatorRecord, now: Now) -> Result<(), RecordError> {
         match records::read_key(&record.key)? {
             Key::Offset {
                 group,
@@ -112,8 +100,7 @@ impl GroupShard {
         Ok(())
     }
 
-    /// The log is replayed to its end: sessions and timers start now, however long that took.
-    pub fn loaded(&mut self, now: Now) {
+    fn loaded(&mut self, now: Now, _effects: &mut GroupEffects) {
         let offsets = &self.offsets;
         let is_nothing =
             |id: &str, group: &Group| group.is_vacant() && group.is_unwritten() && !offsets.has(id);
@@ -125,6 +112,40 @@ impl GroupShard {
         self.wakes = wakes
             .filter_map(|(id, group)| group.wake_at().map(|at| (at, id.clone())))
             .collect();
+    }
+
+    fn wake_at(&self) -> Option<u64> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    fn tick(&mut self, now: Now, effects: &mut GroupEffects) {
+        while let Some((at, group)) = self.wakes.first().cloned() {
+            if at > now.monotonic_ms {
+                return;
+            }
+            self.with(&group, |group, config| group.tick(now, config, effects));
+            // a deadline that is due again at once would be due for ever
+            if self
+                .wakes
+                .first()
+                .is_some_and(|first| *first == (at, group))
+            {
+                return;
+            }
+        }
+    }
+}
+
+impl GroupShard {
+    /// A shard without groups.
+    #[must_use]
+    pub fn new(config: GroupConfig) -> Self {
+        Self {
+            config,
+            groups: BTreeMap::new(),
+            offsets: Offsets::default(),
+            wakes: BTreeSet::new(),
+        }
     }
 
     fn group_mut(&mut self, id: &str) -> &mut Group {
@@ -151,32 +172,14 @@ impl GroupShard {
         answer
     }
 
-    /// When [`GroupShard::tick`] wants to be called; monotonic milliseconds.
-    #[must_use]
-    pub fn wake_at(&self) -> Option<u64> {
-        self.wakes.first().map(|(at, _)| *at)
-    }
-
-    /// Does what is due: sessions and rebalances that ran out of time.
-    pub fn tick(&mut self, now: Now, effects: &mut Effects) {
-        while let Some((at, group)) = self.wakes.first().cloned() {
-            if at > now.monotonic_ms {
-                return;
-            }
-            self.with(&group, |group, config| group.tick(now, config, effects));
-            // a deadline that is due again at once would be due for ever
-            if self
-                .wakes
-                .first()
-                .is_some_and(|first| *first == (at, group))
-            {
-                return;
-            }
-        }
-    }
-
     /// A member joins; answered in the effects, now or later.
-    pub fn join(&mut self, ticket: Ticket, join: &Join, now: Now, effects: &mut Effects) {
+    pub fn join(
+        &mut self,
+        ticket: Ticket<JoinReply>,
+        join: &Join,
+        now: Now,
+        effects: &mut GroupEffects,
+    ) {
         let timeouts = self.config.session_timeout_min_ms..=self.config.session_timeout_max_ms;
         let refusal = if join.group.is_empty() {
             Some(ErrorCode::InvalidGroupId)
@@ -189,7 +192,7 @@ impl GroupShard {
         };
         if let Some(error) = refusal {
             let reply = JoinReply::error(error, &join.member);
-            effects.joins.push((ticket, reply));
+            effects.answer(ticket, reply);
             return;
         }
         self.with(&join.group, |group, config| {
@@ -204,14 +207,20 @@ impl GroupShard {
     }
 
     /// A member asks for its assignment; answered in the effects, now or later.
-    pub fn sync(&mut self, ticket: Ticket, sync: Sync, now: Now, effects: &mut Effects) {
+    pub fn sync(
+        &mut self,
+        ticket: Ticket<SyncReply>,
+        sync: Sync,
+        now: Now,
+        effects: &mut GroupEffects,
+    ) {
         if !self.groups.contains_key(&sync.group) {
             let error = if sync.group.is_empty() {
                 ErrorCode::InvalidGroupId
             } else {
                 ErrorCode::UnknownMemberId
             };
-            effects.syncs.push((ticket, SyncReply::error(error)));
+            effects.answer(ticket, SyncReply::error(error));
             return;
         }
         let id = sync.group.clone();
@@ -249,7 +258,7 @@ impl GroupShard {
         group: &str,
         members: &[String],
         now: Now,
-        effects: &mut Effects,
+        effects: &mut GroupEffects,
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
         if group.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
@@ -271,7 +280,7 @@ impl GroupShard {
         &mut self,
         commit: Commit,
         now: Now,
-        effects: &mut Effects,
+        effects: &mut GroupEffects,
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
         let group = commit.group.as_str();
         match self.groups.get_mut(group) {
@@ -379,14 +388,14 @@ impl GroupShard {
     ///
     /// # Errors
     /// Kafka's code.
-    pub fn delete(&mut self, group: &str, effects: &mut Effects) -> Result<(), ErrorCode> {
+    pub fn delete(&mut self, group: &str, effects: &mut GroupEffects) -> Result<(), ErrorCode> {
         let found = self.groups.get(group).ok_or(ErrorCode::GroupIdNotFound)?;
         found.check_delete()?;
         self.forget(group, effects);
         Ok(())
     }
 
-    fn forget(&mut self, id: &str, effects: &mut Effects) {
+    fn forget(&mut self, id: &str, effects: &mut GroupEffects) {
         let Some(group) = self.groups.remove(id) else {
             return;
         };
@@ -408,7 +417,7 @@ impl GroupShard {
         &mut self,
         group: &str,
         partitions: &[(String, i32)],
-        effects: &mut Effects,
+        effects: &mut GroupEffects,
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
         let found = self.groups.get(group).ok_or(ErrorCode::GroupIdNotFound)?;
         let is_read = found.check_delete_offsets()?;
@@ -428,7 +437,11 @@ impl GroupShard {
     }
 
     /// Drops the offsets of topics that `id_of` no longer knows, or knows by another id.
-    pub fn drop_topics(&mut self, id_of: impl Fn(&str) -> Option<TopicId>, effects: &mut Effects) {
+    pub fn drop_topics(
+        &mut self,
+        id_of: impl Fn(&str) -> Option<TopicId>,
+        effects: &mut GroupEffects,
+    ) {
         let id_of = &id_of;
         self.drop_offsets(effects, |_group| {
             move |topic: &str, offset: &CommittedOffset| {
@@ -438,7 +451,7 @@ impl GroupShard {
     }
 
     /// Drops what has expired: offsets, then groups that hold nothing (`OffsetExpirationConditionImpl`).
-    pub fn expire(&mut self, now: Now, effects: &mut Effects) {
+    pub fn expire(&mut self, now: Now, effects: &mut GroupEffects) {
         let retention = self.config.offsets_retention_ms;
         self.drop_offsets(effects, |group| group.expired(now, retention));
         let groups = self.groups.iter();
@@ -454,7 +467,7 @@ impl GroupShard {
     /// Drops the offsets of which `of_group` says so, which is asked once for each group.
     fn drop_offsets<D: Fn(&str, &CommittedOffset) -> bool>(
         &mut self,
-        effects: &mut Effects,
+        effects: &mut GroupEffects,
         of_group: impl Fn(&Group) -> D,
     ) {
         for (id, group) in &self.groups {

@@ -32,8 +32,8 @@ fn config() -> GroupConfig {
 
 struct World {
     shard: GroupShard,
-    effects: Effects,
-    log: Vec<GroupRecord>,
+    effects: GroupEffects,
+    log: Vec<CoordinatorRecord>,
     next: u64,
 }
 
@@ -41,23 +41,23 @@ impl World {
     fn new() -> Self {
         Self {
             shard: GroupShard::new(config()),
-            effects: Effects::default(),
+            effects: GroupEffects::default(),
             log: Vec::new(),
             next: 0,
         }
     }
 
-    fn ticket(&mut self) -> Ticket {
+    fn ticket<T>(&mut self) -> Ticket<T> {
         self.next += 1;
-        Ticket(self.next)
+        Ticket::new(self.next)
     }
 
-    fn join(&mut self, member: &str, now: Now) -> Ticket {
+    fn join(&mut self, member: &str, now: Now) -> Ticket<JoinReply> {
         let ticket = self.ticket();
         let join = Join {
             group: "g".to_owned(),
             member: member.to_owned(),
-            fresh_member: format!("fresh-{}", ticket.0),
+            fresh_member: format!("fresh-{}", self.next),
             requires_id: true,
             client_id: "c".to_owned(),
             client_host: "/127.0.0.1".to_owned(),
@@ -70,7 +70,7 @@ impl World {
         ticket
     }
 
-    fn sync(&mut self, member: &str, generation: i32, all: &[&str], now: Now) -> Ticket {
+    fn sync(&mut self, member: &str, generation: i32, all: &[&str], now: Now) -> Ticket<SyncReply> {
         let ticket = self.ticket();
         let assignment = |member: &&str| {
             let bytes = Bytes::from(format!("for {member}"));
@@ -88,24 +88,13 @@ impl World {
         ticket
     }
 
-    fn joined(&mut self, ticket: Ticket) -> Option<JoinReply> {
+    fn answered<T: 'static>(&mut self, ticket: Ticket<T>) -> Option<T> {
         self.log.append(&mut self.effects.records);
-        let found = self
-            .effects
-            .joins
+        let answers = &mut self.effects.answers;
+        let found = answers
             .iter()
-            .position(|(of, _)| *of == ticket)?;
-        Some(self.effects.joins.remove(found).1)
-    }
-
-    fn synced(&mut self, ticket: Ticket) -> Option<SyncReply> {
-        self.log.append(&mut self.effects.records);
-        let found = self
-            .effects
-            .syncs
-            .iter()
-            .position(|(of, _)| *of == ticket)?;
-        Some(self.effects.syncs.remove(found).1)
+            .position(|answer| Ticket::new(answer.ticket()) == ticket)?;
+        Some(answers.remove(found).value())
     }
 
     fn tick(&mut self, now: Now) {
@@ -113,9 +102,9 @@ impl World {
     }
 
     /// A new member with its id, which still waits for its join's answer.
-    fn enter(&mut self, now: Now) -> (String, Ticket) {
+    fn enter(&mut self, now: Now) -> (String, Ticket<JoinReply>) {
         let first = self.join("", now);
-        let reply = self.joined(first).expect("answered at once");
+        let reply = self.answered(first).expect("answered at once");
         assert_eq!(reply.error, ErrorCode::MemberIdRequired);
         let ticket = self.join(&reply.member, now);
         (reply.member, ticket)
@@ -124,13 +113,13 @@ impl World {
     /// A stable group of one.
     fn alone(&mut self) -> String {
         let (member, ticket) = self.enter(START);
-        assert_eq!(self.joined(ticket), None, "the group waits for more");
+        assert_eq!(self.answered(ticket), None, "the group waits for more");
         self.tick(at(3000));
-        let reply = self.joined(ticket).expect("the delay is over");
+        let reply = self.answered(ticket).expect("the delay is over");
         assert_eq!((reply.error, reply.generation), (ErrorCode::None, 1));
         assert_eq!(reply.leader, member);
         let ticket = self.sync(&member, 1, &[&member], at(3000));
-        let reply = self.synced(ticket).expect("the leader brought it");
+        let reply = self.answered(ticket).expect("the leader brought it");
         assert_eq!(reply.assignment, format!("for {member}"));
         member
     }
@@ -150,13 +139,13 @@ fn two_members_share_a_group() {
     let (second, two) = world.enter(at(1000));
     world.tick(at(3000));
     assert_eq!(
-        world.joined(one),
+        world.answered(one),
         None,
         "a group that grows waits again (KIP-134)"
     );
     world.tick(at(6000));
-    let lead = world.joined(one).expect("joined");
-    let follow = world.joined(two).expect("joined");
+    let lead = world.answered(one).expect("joined");
+    let follow = world.answered(two).expect("joined");
     assert_eq!((lead.generation, follow.generation), (1, 1));
     assert_eq!(
         (lead.leader.as_str(), follow.leader.as_str()),
@@ -164,11 +153,11 @@ fn two_members_share_a_group() {
     );
     assert_eq!((lead.members.len(), follow.members.len()), (2, 0));
     let waits = world.sync(&second, 1, &[], at(6001));
-    assert_eq!(world.synced(waits), None);
+    assert_eq!(world.answered(waits), None);
     let leads = world.sync(&first, 1, &[&first, &second], at(6002));
-    let reply = world.synced(leads).expect("synced");
+    let reply = world.answered(leads).expect("synced");
     assert_eq!(reply.assignment, format!("for {first}"));
-    let reply = world.synced(waits).expect("synced");
+    let reply = world.answered(waits).expect("synced");
     assert_eq!(reply.assignment, format!("for {second}"));
     assert_eq!(world.shard.heartbeat("g", &second, 1, at(6003)), Ok(()));
     assert_eq!(world.shard.describe("g").expect("there").state, "Stable");
@@ -184,12 +173,12 @@ fn a_member_that_is_silent_makes_the_others_join_again() {
         Err(ErrorCode::RebalanceInProgress)
     );
     let one = world.join(&first, at(4002));
-    assert_eq!(world.joined(one).expect("all are there").generation, 2);
-    assert_eq!(world.joined(two).expect("all are there").generation, 2);
+    assert_eq!(world.answered(one).expect("all are there").generation, 2);
+    assert_eq!(world.answered(two).expect("all are there").generation, 2);
     let sync = world.sync(&first, 2, &[&first, &second], at(4003));
-    assert!(world.synced(sync).is_some());
+    assert!(world.answered(sync).is_some());
     let sync = world.sync(&second, 2, &[], at(4003));
-    assert!(world.synced(sync).is_some());
+    assert!(world.answered(sync).is_some());
     assert_eq!(world.shard.heartbeat("g", &second, 2, at(12_000)), Ok(()));
     world.tick(at(14_500));
     assert_eq!(
@@ -201,7 +190,7 @@ fn a_member_that_is_silent_makes_the_others_join_again() {
         Err(ErrorCode::RebalanceInProgress)
     );
     let two = world.join(&second, at(14_502));
-    let reply = world.joined(two).expect("it is the only one");
+    let reply = world.answered(two).expect("it is the only one");
     assert_eq!((reply.generation, reply.leader), (3, second));
 }
 
@@ -232,10 +221,10 @@ fn a_leader_that_never_syncs_is_gone_after_the_rebalance_timeout() {
     let (second, two) = world.enter(START);
     world.tick(at(6000));
     world.tick(at(9000));
-    assert!(world.joined(one).is_some() && world.joined(two).is_some());
+    assert!(world.answered(one).is_some() && world.answered(two).is_some());
     let waits = world.sync(&second, 1, &[], at(9001));
     world.tick(at(19_000));
-    let reply = world.synced(waits).expect("the leader's session is over");
+    let reply = world.answered(waits).expect("the leader's session is over");
     assert_eq!(reply.error, ErrorCode::RebalanceInProgress);
     assert_eq!(
         world.shard.heartbeat("g", &first, 1, at(19_001)),
@@ -399,7 +388,7 @@ fn a_replayed_log_is_the_same_group() {
     for record in &world.log {
         again.replay(record, at(5000)).expect("our own record");
     }
-    again.loaded(at(20_000));
+    again.loaded(at(20_000), &mut world.effects);
     assert_eq!(again.describe("g"), world.shard.describe("g"));
     assert_eq!(again.offsets("g"), world.shard.offsets("g"));
     assert_eq!(
@@ -450,11 +439,11 @@ fn a_pending_member_that_never_comes_is_forgotten() {
     let mut world = World::new();
     let member = world.alone();
     let ticket = world.join("", at(4000));
-    assert!(world.joined(ticket).is_some());
+    assert!(world.answered(ticket).is_some());
     let again = world.join(&member, at(4001));
-    assert_eq!(world.joined(again), None, "the pending one is waited for");
+    assert_eq!(world.answered(again), None, "the pending one is waited for");
     world.tick(at(14_000));
-    assert_eq!(world.joined(again).expect("it is over").generation, 2);
+    assert_eq!(world.answered(again).expect("it is over").generation, 2);
 }
 
 #[test]
@@ -489,7 +478,7 @@ fn members_that_join_at_the_same_moment_get_one_generation_even_without_a_delay(
         now.monotonic_ms = wake;
         world.tick(now);
     }
-    let (one, other) = (world.joined(one), world.joined(other));
+    let (one, other) = (world.answered(one), world.answered(other));
     let (one, other) = (one.expect("joined"), other.expect("joined"));
     assert_eq!((one.generation, other.generation), (1, 1));
     assert_eq!((one.leader, one.members.len()), (first, 2));
@@ -523,7 +512,7 @@ fn a_topic_does_not_get_the_offsets_of_an_earlier_one_of_its_name() {
     assert!(again.offset("g", ("t", TOPIC), 0).is_some());
     assert!(again.offset("g", ("t", TopicId::ZERO), 0).is_some());
     assert!(again.offset("g", ("t", later), 0).is_none());
-    let mut dropped = Effects::default();
+    let mut dropped = GroupEffects::default();
     again.drop_topics(|_| Some(TOPIC), &mut dropped);
     assert!(dropped.records.is_empty());
     again.drop_topics(|_| Some(later), &mut dropped);
@@ -570,7 +559,7 @@ fn a_refused_join_leaves_no_group_behind() {
     let mut world = World::new();
     world.shard.config.members_max = 0;
     let refused = world.join("", at(0));
-    let reply = world.joined(refused).expect("answered at once");
+    let reply = world.answered(refused).expect("answered at once");
     assert_eq!(reply.error, ErrorCode::GroupMaxSizeReached);
     assert_eq!(world.shard.list(), []);
     // one that was given an id is waited for

@@ -1,11 +1,11 @@
-//! One partition of `__consumer_offsets` and the task that owns its groups.
+//! One partition of an internal topic, and the task that owns its state machine: a coordinator.
 //!
 //! What only reads is done at once. What may write waits in line until the log has room for it, out of the coordinators'
 //! reserve (M2), and is refused after its deadline: a store that takes nothing stops commits and rebalances, never
 //! heartbeats or reads. The records of all that were waiting go into as few batches as hold them, those of one request
 //! into one. A write is applied when it is appended; the client is answered when that is durable.
 //!
-//! Where an append fails or something panics, the groups are loaded again from the log: what was not appended by then is
+//! Where an append fails or something panics, the state is loaded again from the log: what was not appended by then is
 //! answered `NOT_COORDINATOR`, and what is asked meanwhile `COORDINATOR_LOAD_IN_PROGRESS`.
 
 use std::collections::VecDeque;
@@ -15,8 +15,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_coordinator::{GroupConfig, GroupRecord, Now};
-use highwater_kraft_meta::MetadataStore;
+use highwater_coordinator::{Coordinator, CoordinatorRecord, Now};
 use highwater_partition_log::{Origin, PartitionLog};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::records::BatchBuilder;
@@ -27,25 +26,25 @@ use highwater_s3stream::{
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::Host;
 use super::load::load;
 use super::packing::Packing;
 use super::rests::Rests;
 use super::work::{Act, Job, Work};
-use crate::metrics::{self, REBALANCES};
+use crate::metrics;
 
-/// What a shard's task needs.
+/// What drives the state machine of a partition.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct Driver<H: Host> {
+    pub(super) host: Arc<H>,
     pub(super) index: i32,
     pub(super) log: Arc<PartitionLog>,
     pub(super) streams: ObjectStreamStore,
-    pub(super) metadata: Arc<dyn MetadataStore>,
-    pub(super) config: GroupConfig,
     pub(super) clock: WallClock,
     pub(super) rng: SeededRng,
-    /// Held by the partition's driver: the next one loads when nothing of the one before is under way any more.
+    /// Held by the partition's driver while it runs: the next one loads when nothing of the one before is under way any more.
     pub(super) turn: Arc<Mutex<()>>,
-    /// From when the groups' monotonic time counts.
+    /// From when the state machine's monotonic time counts.
     pub(super) since: Instant,
 }
 
@@ -61,33 +60,36 @@ const ROOM_REST: Duration = Duration::from_secs(1);
 type Reserving<'a> = Pin<Box<dyn Future<Output = Result<AppendPermit, StreamError>> + Send + 'a>>;
 
 /// The time now.
-pub(super) fn now(parts: &Parts) -> Now {
+pub(super) fn now<H: Host>(driver: &Driver<H>) -> Now {
     Now {
-        monotonic_ms: u64::try_from(parts.since.elapsed().as_millis()).unwrap_or(u64::MAX),
-        wall_ms: parts.clock.now_ms(),
+        monotonic_ms: u64::try_from(driver.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        wall_ms: driver.clock.now_ms(),
     }
 }
 
-/// Loads a shard and runs its jobs until it is retired; loads it again whenever its groups can't be relied on any more.
-pub(super) async fn drive(
-    parts: Parts,
-    mut jobs: mpsc::Receiver<Job>,
+/// Loads a shard and runs its jobs until it is retired; loads it again whenever its state can't be relied on any more.
+pub(super) async fn drive<H: Host>(
+    driver: Driver<H>,
+    mut jobs: mpsc::Receiver<Job<H::Machine>>,
     retired: oneshot::Receiver<Infallible>,
 ) {
     // what runs may be dropped wherever it waits: what it appended is in the log, and nothing comes after
     tokio::select! {
         biased;
         _retired = retired => {}
-        never = keep_running(&parts, &mut jobs) => match never {},
+        never = keep_running(&driver, &mut jobs) => match never {},
     }
 }
 
-async fn keep_running(parts: &Parts, jobs: &mut mpsc::Receiver<Job>) -> Infallible {
-    let _turn = refusing(jobs, parts.turn.lock()).await;
-    let mut rests = Rests::new(parts.rng.clone());
+async fn keep_running<H: Host>(
+    driver: &Driver<H>,
+    jobs: &mut mpsc::Receiver<Job<H::Machine>>,
+) -> Infallible {
+    let _turn = refusing(jobs, driver.turn.lock()).await;
+    let mut rests = Rests::new(driver.rng.clone());
     loop {
         let begun = Instant::now();
-        let ended = catch_panic(live(parts, jobs)).await;
+        let ended = catch_panic(live(driver, jobs)).await;
         let error = ended.map_or_else(
             |panic| {
                 metrics::count_panic("none");
@@ -96,9 +98,10 @@ async fn keep_running(parts: &Parts, jobs: &mut mpsc::Receiver<Job>) -> Infallib
             |Err(error)| error,
         );
         tracing::error!(
-            partition = parts.index,
+            topic = H::TOPIC,
+            partition = driver.index,
             error,
-            "groups of a partition are loaded again"
+            "coordinator of a partition is loaded again"
         );
         let rest = tokio::time::sleep(rests.after(begun.elapsed()));
         refusing(jobs, rest).await;
@@ -106,7 +109,10 @@ async fn keep_running(parts: &Parts, jobs: &mut mpsc::Receiver<Job>) -> Infallib
 }
 
 /// Does something while what is asked is refused.
-async fn refusing<T>(jobs: &mut mpsc::Receiver<Job>, doing: impl Future<Output = T>) -> T {
+async fn refusing<M: Coordinator, T>(
+    jobs: &mut mpsc::Receiver<Job<M>>,
+    doing: impl Future<Output = T>,
+) -> T {
     let mut doing = pin!(doing);
     loop {
         // cancellation safe: what is done lives outside, a job that is received is answered
@@ -118,13 +124,16 @@ async fn refusing<T>(jobs: &mut mpsc::Receiver<Job>, doing: impl Future<Output =
     }
 }
 
-/// Loads the groups and runs jobs on them; ends with the reason why they are of no use any more.
-async fn live(parts: &Parts, jobs: &mut mpsc::Receiver<Job>) -> Result<Infallible, String> {
-    let mut work = Work::new(parts.config.clone(), now(parts));
-    let loaded = refusing(jobs, load(parts, &mut work)).await;
-    loaded.map_err(|error| format!("they cannot be loaded: {error}"))?;
+/// Loads the state machine and runs jobs on it; ends with the reason why it is of no use any more.
+async fn live<H: Host>(
+    driver: &Driver<H>,
+    jobs: &mut mpsc::Receiver<Job<H::Machine>>,
+) -> Result<Infallible, String> {
+    let mut work = Work::new(driver.host.empty(), now(driver));
+    let loaded = refusing(jobs, load(driver, &mut work)).await;
+    loaded.map_err(|error| format!("it cannot be loaded: {error}"))?;
     let mut running = Running {
-        parts,
+        driver,
         work,
         line: VecDeque::new(),
         room: None,
@@ -134,19 +143,22 @@ async fn live(parts: &Parts, jobs: &mut mpsc::Receiver<Job>) -> Result<Infallibl
 }
 
 /// A loaded shard at work.
-struct Running<'a> {
-    parts: &'a Parts,
-    work: Work,
+struct Running<'a, H: Host> {
+    driver: &'a Driver<H>,
+    work: Work<H::Machine>,
     /// Writes that wait for room, with their deadlines, which come in order.
-    line: VecDeque<(Instant, Act)>,
+    line: VecDeque<(Instant, Act<H::Machine>)>,
     room: Option<Reserving<'a>>,
     /// Since room was refused: it is not asked for before.
     rests_until: Option<Instant>,
 }
 
-impl Running<'_> {
-    /// Runs jobs; ends with the reason why the groups are of no use any more.
-    async fn run(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Result<Infallible, String> {
+impl<H: Host> Running<'_, H> {
+    /// Runs jobs; ends with the reason why the state machine is of no use any more.
+    async fn run(
+        &mut self,
+        jobs: &mut mpsc::Receiver<Job<H::Machine>>,
+    ) -> Result<Infallible, String> {
         loop {
             self.refuse_late();
             let wake = self.ask_for_room();
@@ -170,10 +182,10 @@ impl Running<'_> {
     fn ask_for_room(&mut self) -> Option<Instant> {
         let time = Instant::now();
         self.rests_until.take_if(|until| *until <= time);
-        let due = self.work.shard.wake_at();
-        let due = due.map(|at| self.parts.since + Duration::from_millis(at));
+        let due = self.work.machine.wake_at();
+        let due = due.map(|at| self.driver.since + Duration::from_millis(at));
         let writes = !self.line.is_empty()
-            || !self.work.effects.records.is_empty()
+            || !self.work.effects.is_empty()
             || due.is_some_and(|due| due <= time);
         let late = self.line.front().map(|(deadline, _)| *deadline);
         if !writes {
@@ -184,7 +196,7 @@ impl Running<'_> {
             return late.map(|late| late.min(until)).or(Some(until));
         }
         if self.room.is_none() {
-            let streams = &self.parts.streams;
+            let streams = &self.driver.streams;
             self.room = Some(Box::pin(streams.reserve(ROUND_BYTES, Share::Reserve)));
         }
         late
@@ -199,17 +211,22 @@ impl Running<'_> {
 
     /// The store or the disk is full: writes that wait are refused, and room is asked for again later.
     fn refused(&mut self, error: &StreamError) {
-        tracing::warn!(partition = self.parts.index, %error, "groups cannot be written for now");
+        tracing::warn!(
+            topic = H::TOPIC,
+            partition = self.driver.index,
+            %error,
+            "coordinator cannot write for now"
+        );
         self.rests_until = Some(Instant::now() + ROOM_REST);
         for (_, job) in self.line.drain(..) {
             job(Err(ErrorCode::CoordinatorNotAvailable));
         }
     }
 
-    fn take(&mut self, job: Job) -> Result<(), String> {
+    fn take(&mut self, job: Job<H::Machine>) -> Result<(), String> {
         match job {
             Job::Read(act) => {
-                self.work.now = now(self.parts);
+                self.work.now = now(self.driver);
                 act(Ok(&mut self.work));
                 return self.work.check();
             }
@@ -225,20 +242,20 @@ impl Running<'_> {
     async fn round(
         &mut self,
         permit: AppendPermit,
-        jobs: &mut mpsc::Receiver<Job>,
+        jobs: &mut mpsc::Receiver<Job<H::Machine>>,
     ) -> Result<(), String> {
         for _ in 0..jobs.len() {
             if let Ok(job) = jobs.try_recv() {
                 self.take(job)?;
             }
         }
-        let batch_bytes_max = self.parts.log.config().max_message_bytes;
+        let batch_bytes_max = self.driver.log.config().max_message_bytes;
         let batch_bytes_max = usize::try_from(batch_bytes_max).unwrap_or(0);
         let mut packing = Packing::new(batch_bytes_max);
         let work = &mut self.work;
         work.effects.batch_bytes_max = batch_bytes_max;
-        work.now = now(self.parts);
-        work.shard.tick(work.now, &mut work.effects);
+        work.now = now(self.driver);
+        work.machine.tick(work.now, &mut work.effects);
         packing.add(std::mem::take(&mut work.effects.records));
         for _ in 0..ROUND_JOBS {
             if packing.bytes() as u64 >= ROUND_BYTES {
@@ -251,11 +268,9 @@ impl Running<'_> {
             work.check()?;
             packing.add(std::mem::take(&mut work.effects.records));
         }
-        let rebalances = std::mem::take(&mut work.effects.rebalances);
-        ::metrics::counter!(REBALANCES).increment(rebalances);
         let timestamp = work.now.wall_ms;
-        let appended = append(self.parts, packing.batches(), timestamp, permit).await?;
-        self.work.appended(appended);
+        let appended = append(self.driver, packing.batches(), timestamp, permit).await?;
+        self.work.appended(appended, &*self.driver.host);
         Ok(())
     }
 }
@@ -275,9 +290,9 @@ async fn at(wake: Option<Instant>) {
 }
 
 /// Appends batches; answers the receipt of the last.
-async fn append(
-    parts: &Parts,
-    batches: Vec<Vec<GroupRecord>>,
+async fn append<H: Host>(
+    driver: &Driver<H>,
+    batches: Vec<Vec<CoordinatorRecord>>,
     timestamp: i64,
     mut permit: AppendPermit,
 ) -> Result<Option<AppendReceipt>, String> {
@@ -287,19 +302,19 @@ async fn append(
         for record in records {
             batch.push(timestamp, Some(&record.key), record.value.as_deref());
         }
-        let appended = append_one(parts, batch, &mut permit).await;
-        receipt = appended.map_err(|error| format!("they cannot be written: {error}"))?;
+        let appended = append_one(driver, batch, &mut permit).await;
+        receipt = appended.map_err(|error| format!("it cannot be written: {error}"))?;
     }
     Ok(receipt)
 }
 
-async fn append_one(
-    parts: &Parts,
+async fn append_one<H: Host>(
+    driver: &Driver<H>,
     batch: BatchBuilder,
     permit: &mut AppendPermit,
 ) -> Result<Option<AppendReceipt>, String> {
     let batch = batch.build().map_err(|error| error.to_string())?;
-    let batch = parts
+    let batch = driver
         .log
         .validate(&batch, i16::MAX, Origin::Coordinator)
         .await
@@ -309,12 +324,15 @@ async fn append_one(
         permit.split(bytes)
     } else {
         // it is decided: it is appended whatever it takes (M2)
-        let reserved = parts.streams.reserve(bytes, Share::Unbounded).await;
+        let reserved = driver.streams.reserve(bytes, Share::Unbounded).await;
         reserved.map_err(|error| error.to_string())?
     };
-    let appended = parts
+    let appended = driver
         .log
         .append(own, batch)
         .map_err(|error| error.to_string())?;
     Ok(appended.receipt)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! The coordinators of one kind on a node: one for each open partition of their topic.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use highwater_coordinator::{Coordinator, Effects, Now, partition_of};
+use highwater_partition_log::PartitionLog;
+use highwater_protocol::ErrorCode;
+use highwater_runtime::{TaskKind, Tasks};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::Host;
+use super::queue::Queue;
+use super::shard::{self, Driver};
+use super::work::Asked;
+use crate::broker::Broker;
+
+/// Jobs that may wait for one shard.
+const JOBS_MAX: usize = 1024;
+
+/// The coordinators of a kind, by partition.
+#[derive(Debug)]
+pub(crate) struct Shards<H: Host> {
+    shards: RwLock<BTreeMap<i32, Shard<H::Machine>>>,
+    /// Of each partition that ever had a shard: the turns of its drivers.
+    turns: Mutex<BTreeMap<i32, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl<H: Host> Default for Shards<H> {
+    fn default() -> Self {
+        Self {
+            shards: RwLock::default(),
+            turns: Mutex::default(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Shard<M: Coordinator> {
+    /// The partition's log, to tell a partition from its successor.
+    of: Arc<PartitionLog>,
+    queue: Queue<M>,
+    /// Retires the shard's driver when it is dropped.
+    _runs: oneshot::Sender<Infallible>,
+}
+
+impl<H: Host> Shards<H> {
+    fn all(&self) -> Vec<Queue<H::Machine>> {
+        let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+        shards.values().map(|shard| shard.queue.clone()).collect()
+    }
+
+    /// The shard of a key: of a group, for one.
+    ///
+    /// # Errors
+    /// `NOT_COORDINATOR` where this node has not opened its partition.
+    pub(super) fn of_key(
+        &self,
+        broker: &Broker,
+        key: &str,
+    ) -> Result<Queue<H::Machine>, ErrorCode> {
+        let topic = broker.topic(H::TOPIC).ok_or(ErrorCode::NotCoordinator)?;
+        let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+        let shard = shards.get(&partition_of(key, count));
+        shard
+            .map(|shard| shard.queue.clone())
+            .ok_or(ErrorCode::NotCoordinator)
+    }
+
+    /// Reads of every shard.
+    ///
+    /// # Errors
+    /// The first that a shard answers.
+    pub(super) async fn read_all<T: Send + 'static>(
+        &self,
+        asked: &Asked,
+        read: impl Fn(&H::Machine) -> T + Clone + Send + 'static,
+    ) -> Result<Vec<T>, ErrorCode> {
+        let reads = self.all().into_iter().map(|queue| {
+            let (asked, read) = (asked.clone(), read.clone());
+            async move { queue.read(asked, read).await }
+        });
+        futures::future::try_join_all(reads).await
+    }
+
+    /// Has every shard do something; answers whether each has done it, or has yet to be loaded in another life.
+    pub(super) async fn have_all(
+        &self,
+        asked: &Asked,
+        act: impl Fn(&mut H::Machine, &mut Effects<<H::Machine as Coordinator>::Action>, Now)
+        + Clone
+        + Send
+        + 'static,
+    ) -> bool {
+        let calls = self.all().into_iter().map(|queue| {
+            let (asked, act) = (asked.clone(), act.clone());
+            async move { queue.call(asked, act).await }
+        });
+        let answers = futures::future::join_all(calls).await;
+        // one that ended is loaded again, and loading sees what is so then
+        let done = |answer: &Result<(), ErrorCode>| {
+            matches!(answer, Ok(()) | Err(ErrorCode::NotCoordinator))
+        };
+        answers.iter().all(done)
+    }
+
+    fn turn(&self, index: i32) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(index).or_default())
+    }
+
+    /// Opens a shard for each open partition of the topic, and drops those of partitions that are closed: because another
+    /// node leads them or because they are deleted, what waits is answered `NOT_COORDINATOR` and the state is gone.
+    pub(super) fn open(&self, broker: &Broker, tasks: &Tasks, host: &Arc<H>) {
+        let topic = broker.topic(H::TOPIC);
+        let open = |index: i32| {
+            let topic = topic.as_ref()?;
+            broker.partitions.find(topic, index).ok()
+        };
+        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        shards.retain(|index, shard| {
+            open(*index).is_some_and(|partition| Arc::ptr_eq(&partition.log, &shard.of))
+        });
+        let indexes = topic.iter().flat_map(|topic| topic.partition_indexes());
+        for index in indexes {
+            if shards.contains_key(&index) {
+                continue;
+            }
+            let Some(partition) = open(index) else {
+                continue;
+            };
+            let (jobs, receiver) = mpsc::channel(JOBS_MAX);
+            let (runs, retired) = oneshot::channel();
+            let driver = Driver {
+                host: Arc::clone(host),
+                index,
+                log: Arc::clone(&partition.log),
+                streams: broker.streams.clone(),
+                clock: broker.clock.clone(),
+                rng: broker.rng.clone(),
+                turn: self.turn(index),
+                since: Instant::now(),
+            };
+            let driven = shard::drive(driver, receiver, retired);
+            tasks.spawn(TaskKind::Coordinator, driven);
+            let shard = Shard {
+                of: Arc::clone(&partition.log),
+                queue: Queue(jobs),
+                _runs: runs,
+            };
+            shards.insert(index, shard);
+        }
+    }
+}
