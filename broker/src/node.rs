@@ -1,6 +1,5 @@
 //! The composition root: builds a node from the machine up, and stops it in reverse.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,8 +45,6 @@ pub struct Machine {
     pub authorizer: Arc<dyn Authorizer>,
     /// The commit that the process was built from, for people to see.
     pub commit: &'static str,
-    /// Where credentials for the object store may stand.
-    pub environment: Arc<BTreeMap<String, String>>,
 }
 
 impl Machine {
@@ -65,15 +62,8 @@ impl Machine {
             rng: SeededRng::from_seed(seed),
             authorizer: Arc::new(AllowAll),
             commit: "unknown",
-            environment: Arc::new(environment()),
         }
     }
-}
-
-fn environment() -> BTreeMap<String, String> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
 }
 
 /// Why a node does not start or stop: each says what and where.

@@ -52,7 +52,8 @@ pub(crate) async fn open(
     let wal = read_wal(config, machine, &*metadata, memory.clone()).await?;
     phase.send_replace(Phase::ObjectStore);
     let cluster = metadata.image().cluster();
-    let objects = open_objects(config, machine, (cluster, data_dir.claim())).await?;
+    let own = (cluster, data_dir.claim());
+    let objects = open_objects(config, machine, tasks, own).await?;
     let lock = data_dir.remember().await?;
     // nothing refuses from here on but for what fails
     let (epoch, floor) = registration::register(config, machine, advertised, &*metadata).await?;
@@ -129,15 +130,16 @@ async fn read_wal(
 async fn open_objects(
     config: &Config,
     machine: &Machine,
+    tasks: &Tasks,
     cluster: (Uuid, Claim),
 ) -> Result<Arc<dyn ObjectStorage>, NodeError> {
-    let opened = highwater_object_storage::open(
-        &config.object_storage,
-        cluster,
-        &machine.environment,
-        Arc::clone(&machine.device),
-        machine.rng.clone(),
-    );
+    let ports = highwater_object_storage::Ports {
+        device: Arc::clone(&machine.device),
+        clock: machine.clock.clone(),
+        tasks: tasks.clone(),
+        rng: machine.rng.clone(),
+    };
+    let opened = highwater_object_storage::open(&config.object_storage, cluster, ports);
     Ok(opened.await?.storage)
 }
 

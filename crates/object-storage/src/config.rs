@@ -63,7 +63,8 @@ impl<'a> Place<'a> {
 pub struct S3Config {
     /// `http://` or `https://` host and port of an S3-compatible server. Default: AWS's of the region.
     pub endpoint: Option<String>,
-    /// Default: `AWS_REGION`, then `AWS_DEFAULT_REGION`; with an endpoint, `us-east-1`.
+    /// Default: `AWS_REGION`, then `AWS_DEFAULT_REGION`; then without an endpoint the profile's and the instance's, and with
+    /// one `us-east-1`.
     pub region: Option<String>,
     /// Whether the bucket stands in the path instead of the host name. Default: with an endpoint.
     pub path_style: Option<bool>,
@@ -93,18 +94,19 @@ impl S3Config {
 /// Where credentials come from. Those that expire are fetched anew before they do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CredentialSource {
-    /// The first of the others, in this order, that is configured.
+    /// The first of the others, in this order, that has some.
     #[default]
     Auto,
     /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`.
     Environment,
-    /// A profile of `~/.aws/credentials` and `~/.aws/config`, read anew while running.
+    /// A profile of `~/.aws/credentials` and `~/.aws/config`: keys, read anew while running, a role to assume, a process,
+    /// or single sign-on.
     Profile,
     /// `AWS_WEB_IDENTITY_TOKEN_FILE` and `AWS_ROLE_ARN` (IRSA).
     WebIdentity,
     /// `AWS_CONTAINER_CREDENTIALS_*` (ECS, EKS pod identity).
     Container,
-    /// The instance's role, from its metadata service (EC2).
+    /// The instance's role, from its metadata service (EC2, IMDSv2).
     Instance,
 }
 

@@ -4,14 +4,13 @@
 //! when its turn is, [`Retrying`] makes it again where that is sound. So a wait for a turn costs no deadline, and a retry
 //! waits for its turn.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_io::Device;
-use highwater_runtime::{SeededRng, reasons};
+use highwater_runtime::{SeededRng, Tasks, WallClock, reasons};
 use highwater_types::ClusterId;
 use tokio::time::timeout;
 
@@ -33,6 +32,19 @@ pub struct Opened {
     pub storage: Arc<dyn ObjectStorage>,
     /// Its requests, each attempt counted.
     pub requests: Arc<RequestCounts>,
+}
+
+/// What a store is opened with.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    /// Files and directories.
+    pub device: Arc<dyn Device>,
+    /// The time of day, by which credentials expire.
+    pub clock: WallClock,
+    /// Where credentials are fetched.
+    pub tasks: Tasks,
+    /// Randomness for names and waits.
+    pub rng: SeededRng,
 }
 
 /// Why a store cannot be opened. All are the operator's to mend.
@@ -107,19 +119,18 @@ pub enum OpenError {
 }
 
 /// Opens the store that a configuration names and looks whether it can be trusted; what this cluster keeps lies below its
-/// own prefix. One cluster has a store: its claim is there when this returns, and any other's refuses. `environment` is
-/// where S3 credentials may stand.
+/// own prefix. One cluster has a store: its claim is there when this returns, and any other's refuses. S3 credentials may
+/// stand in the environment of the process.
 ///
 /// # Errors
 /// [`OpenError`].
 pub async fn open(
     config: &Config,
     (cluster, claim): (ClusterId, Claim),
-    environment: &BTreeMap<String, String>,
-    device: Arc<dyn Device>,
-    rng: SeededRng,
+    ports: Ports,
 ) -> Result<Opened, OpenError> {
     let url = &config.url;
+    let Ports { device, rng, .. } = ports.clone();
     let start = Start {
         url,
         cluster,
@@ -136,7 +147,7 @@ pub async fn open(
         Place::Memory => Arc::new(MemoryStorage::default()),
         Place::Directory(path) => Arc::new(start.open_directory(path, device).await?),
         Place::S3 { bucket, prefix } => {
-            let bucket = Bucket::open((bucket, prefix), &config.s3, environment, device).await;
+            let bucket = Bucket::open((bucket, prefix), &config.s3, &ports).await;
             let bucket = bucket.map_err(|reason| start.refused(reason))?;
             let silent = format!("no answer within {ASK_MAX:?} from {}", bucket.url());
             let opened = timeout(ASK_MAX, start.open_bucket(bucket)).await;

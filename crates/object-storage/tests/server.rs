@@ -3,12 +3,13 @@
 //! lifecycle rules nor KMS runs all but the module `settings`.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::Arc;
 
 use base64::Engine;
 use bytes::Bytes;
 use highwater_io::RealDevice;
-use highwater_runtime::SeededRng;
+use highwater_runtime::{SeededRng, Tasks, WallClock};
 use highwater_types::Uuid;
 use object_store::ClientOptions;
 use object_store::aws::{AwsAuthorizer, AwsCredential};
@@ -16,8 +17,8 @@ use object_store::client::{HttpConnector, HttpRequestBody, ReqwestConnector};
 use sha2::{Digest, Sha256};
 
 use highwater_object_storage::{
-    Claim, Config, IoClass, ObjectKey, OpenError, Opened, PutMode, S3Config, conformance, layout,
-    open,
+    Claim, Config, IoClass, ObjectKey, OpenError, Opened, Ports, PutMode, S3Config, conformance,
+    layout, open,
 };
 
 fn environment() -> BTreeMap<String, String> {
@@ -37,8 +38,16 @@ async fn open_as(cluster: u8, name: &str, s3: S3Config) -> Result<Opened, OpenEr
     let rng = SeededRng::from_seed(u64::from(cluster));
     let config = Config { url, s3 };
     let cluster = Uuid([cluster; 16]);
-    let own = (cluster, Claim::Make);
-    open(&config, own, &environment(), Arc::new(RealDevice), rng).await
+    open(&config, (cluster, Claim::Make), ports(rng)).await
+}
+
+fn ports(rng: SeededRng) -> Ports {
+    Ports {
+        device: Arc::new(RealDevice),
+        clock: WallClock::system(),
+        tasks: Tasks::default(),
+        rng,
+    }
 }
 
 #[tokio::test]
@@ -89,40 +98,34 @@ async fn another_clusters_prefix_refuses() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_not_there_and_keys_that_are_wrong_say_so() {
+async fn a_bucket_that_is_not_there_says_so() {
     let config = Config {
         url: "s3://no-such-bucket".to_owned(),
         s3: s3(),
     };
-    let rng = SeededRng::from_seed(1);
-    let device = Arc::new(RealDevice);
-    let missing = open(
-        &config,
-        (Uuid([1; 16]), Claim::Make),
-        &environment(),
-        device,
-        rng.clone(),
-    )
-    .await;
+    let own = (Uuid([1; 16]), Claim::Make);
+    let missing = open(&config, own, ports(SeededRng::from_seed(1))).await;
     let missing = missing.expect_err("is refused").to_string();
     assert!(missing.contains("NoSuchBucket"), "{missing}");
-    let mut environment = environment();
-    environment.insert("AWS_SECRET_ACCESS_KEY".to_owned(), "wrong".to_owned());
-    let config = Config {
-        url: "s3://highwater/keys".to_owned(),
-        s3: s3(),
-    };
-    let device = Arc::new(RealDevice);
-    let wrong = open(
-        &config,
-        (Uuid([1; 16]), Claim::Make),
-        &environment,
-        device,
-        rng,
-    )
-    .await;
-    let wrong = wrong.expect_err("is refused").to_string();
-    assert!(wrong.contains("SignatureDoesNotMatch"), "{wrong}");
+}
+
+#[tokio::test]
+#[ignore = "the test below runs it as a process, with an environment of its own"]
+async fn process_with_wrong_keys() {
+    let wrong = open_as(1, "keys", s3()).await.expect_err("is refused");
+    println!("{wrong}");
+}
+
+#[test]
+fn keys_that_are_wrong_say_so() {
+    let binary = std::env::current_exe().expect("this binary");
+    let mut process = Command::new(binary);
+    process.args(["--exact", "process_with_wrong_keys"]);
+    process.args(["--ignored", "--nocapture"]);
+    let ended = process.env("AWS_SECRET_ACCESS_KEY", "wrong").output();
+    let told = ended.expect("runs").stdout;
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("SignatureDoesNotMatch"), "{told}");
 }
 
 mod settings {

@@ -25,6 +25,8 @@ pub enum TaskKind {
     Readahead,
     /// Deletes condemned objects.
     Reaper,
+    /// Fetches credentials for the object store before those at hand expire.
+    Credentials,
     /// Tells the controllers that this node lives.
     Heartbeat,
     /// Follows the metadata image.
@@ -46,7 +48,11 @@ impl TaskKind {
             | Self::Reaper
             | Self::Heartbeat
             | Self::Metadata => true,
-            Self::Connection | Self::Coordinator | Self::ColdRead | Self::Readahead => false,
+            Self::Connection
+            | Self::Coordinator
+            | Self::ColdRead
+            | Self::Readahead
+            | Self::Credentials => false,
         }
     }
 }

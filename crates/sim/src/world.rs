@@ -146,7 +146,6 @@ async fn node(shared: Rc<Shared>) -> turmoil::Result {
         rng: SeededRng::from_seed(shared.rng.next_u64()),
         authorizer: Arc::new(AllowAll),
         commit: "simulated",
-        environment: Arc::default(),
     };
     let config = Config::load(None, [], &shared.settings)?;
     let node = match Node::start(config, machine).await {

@@ -53,7 +53,7 @@ pub(super) static KEYS: &[Key] = &[
         "highwater.object.storage.credentials",
         "auto",
         Kind::OneOf(CredentialSource::NAMES),
-        "S3: where credentials come from; auto is the first of the others, in this order, that is configured.",
+        "S3: where credentials come from; auto is the first of the others, in this order, that has some.",
     ),
     unset(
         "highwater.object.storage.endpoint",
@@ -78,7 +78,7 @@ pub(super) static KEYS: &[Key] = &[
     unset(
         "highwater.object.storage.region",
         Kind::Text,
-        "S3: the region; AWS_REGION when unset, us-east-1 with an endpoint.",
+        "S3: the region; when unset AWS_REGION, then the profile's, then the instance's; with an endpoint AWS_REGION, then us-east-1.",
     ),
     key(
         "highwater.upload.interval.ms",

@@ -1,319 +1,262 @@
-//! Who we are to the store; what expires is fetched anew before it does.
+//! Where credentials come from: AWS's own providers, in AWS's own order. They read the environment of the process and the
+//! shared files themselves.
 
-use std::collections::BTreeMap;
-use std::io;
+use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use highwater_io::{Device, OpenMode};
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::profile::{self, ProfileFileCredentialsProvider};
+use aws_config::provider_config::ProviderConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_runtime::env_config::file::EnvConfigFiles;
+use aws_types::os_shim_internal::{Env, Fs};
 use highwater_runtime::reasons;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
-use object_store::{
-    BackoffConfig, ClientOptions, CredentialProvider, RetryConfig, StaticCredentialProvider,
-};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use object_store::aws::AwsCredential;
 
-use super::answer::NoCredentials;
-use super::profile;
+use super::cached::{Issuer, Lifetime};
+use super::connections::Connections;
 use crate::{CredentialSource, S3Config};
 
-/// How long what a file said is good for: whoever rotates keys leaves the old ones valid for longer.
-const FILE_TTL: Duration = Duration::from_secs(30);
-const ATTEMPTS_MAX: usize = 3;
-const FETCH_MAX: Duration = Duration::from_secs(10);
-const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The sources in the order in which they are asked.
+const ORDER: [CredentialSource; 5] = [
+    CredentialSource::Environment,
+    CredentialSource::Profile,
+    CredentialSource::WebIdentity,
+    CredentialSource::Container,
+    CredentialSource::Instance,
+];
 
-/// What a provider is made from.
-pub(super) struct Chain<'a> {
-    pub(super) config: &'a S3Config,
-    pub(super) environment: &'a BTreeMap<String, String>,
-    pub(super) device: Arc<dyn Device>,
-    pub(super) client: ClientOptions,
-    pub(super) region: &'a str,
+/// The profile of an operator who names none.
+const DEFAULT: &str = "default";
+
+type Providers = Arc<Vec<(CredentialSource, SharedCredentialsProvider)>>;
+
+/// The configured source, or the first that has credentials: from then on that one alone, so that a file that is absent
+/// for a moment makes this process nobody else.
+#[derive(Debug)]
+pub(super) struct Chain {
+    source: CredentialSource,
+    profile: Option<String>,
+    region: String,
+    connections: Connections,
+    state: Mutex<State>,
 }
 
-impl Chain<'_> {
-    /// The configured source, or the first that is there.
-    pub(super) async fn provider(&self) -> Result<AwsCredentialProvider, String> {
-        let source = match self.config.credentials {
-            CredentialSource::Auto => self.first().await?,
-            source => source,
-        };
-        let name = source.name();
-        tracing::info!("credentials for the object store come from {name}");
-        let provider = match source {
-            CredentialSource::Environment => self.environment()?,
-            CredentialSource::Profile => self.of_profile().await?,
-            CredentialSource::WebIdentity => self.web_identity(
-                self.need("AWS_WEB_IDENTITY_TOKEN_FILE")?,
-                self.need("AWS_ROLE_ARN")?,
-            )?,
-            CredentialSource::Container => self.container()?,
-            CredentialSource::Instance | CredentialSource::Auto => self.instance()?,
-        };
-        // where nothing is configured there may still be an instance
-        let is_guess = source == CredentialSource::Instance && self.config.credentials != source;
-        Ok(Arc::new(Named {
-            provider,
-            name,
-            is_guess,
-        }))
-    }
+#[derive(Debug, Default)]
+struct State {
+    settled: Option<CredentialSource>,
+    /// What was asked last, with what it keeps itself (a token, say). `None` makes them read the files anew.
+    providers: Option<Providers>,
+}
 
-    async fn first(&self) -> Result<CredentialSource, String> {
-        let has = |name: &str| self.environment.contains_key(name);
-        if has("AWS_ACCESS_KEY_ID") {
-            return Ok(CredentialSource::Environment);
-        }
-        let named = self.config.profile.is_some() || has("AWS_PROFILE");
-        if named || self.profile().read().await?.is_some() {
-            return Ok(CredentialSource::Profile);
-        }
-        if has("AWS_WEB_IDENTITY_TOKEN_FILE") {
-            return Ok(CredentialSource::WebIdentity);
-        }
-        if has("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-            || has("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-        {
-            return Ok(CredentialSource::Container);
-        }
-        Ok(CredentialSource::Instance)
-    }
-
-    fn need(&self, name: &str) -> Result<&str, String> {
-        let value = self.environment.get(name).map(String::as_str);
-        value.ok_or_else(|| format!("the environment has no {name}"))
-    }
-
-    fn environment(&self) -> Result<AwsCredentialProvider, String> {
-        Ok(Arc::new(StaticCredentialProvider::new(AwsCredential {
-            key_id: self.need("AWS_ACCESS_KEY_ID")?.to_owned(),
-            secret_key: self.need("AWS_SECRET_ACCESS_KEY")?.to_owned(),
-            token: self.environment.get("AWS_SESSION_TOKEN").cloned(),
-        })))
-    }
-
-    fn profile(&self) -> Profile {
-        let of = |name: &str, file: &str| {
-            let home = self.environment.get("HOME").map_or("", String::as_str);
-            let default = || Path::new(home).join(".aws").join(file);
-            self.environment
-                .get(name)
-                .map_or_else(default, PathBuf::from)
-        };
-        let named = self.config.profile.as_ref();
-        let named = named.or_else(|| self.environment.get("AWS_PROFILE"));
-        Profile {
-            device: Arc::clone(&self.device),
-            credentials: of("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
-            config: of("AWS_CONFIG_FILE", "config"),
-            name: named.map_or_else(|| "default".to_owned(), String::clone),
-            last: Mutex::new(None),
+impl Chain {
+    pub(super) fn new(config: &S3Config, region: &str, connections: Connections) -> Self {
+        Self {
+            source: config.credentials,
+            profile: config.profile.clone(),
+            region: region.to_owned(),
+            connections,
+            state: Mutex::default(),
         }
     }
 
-    async fn of_profile(&self) -> Result<AwsCredentialProvider, String> {
-        let profile = self.profile();
-        let settings = profile.read().await?.ok_or_else(|| profile.absent())?;
-        if let (Some(role), Some(file)) = (
-            settings.get("role_arn"),
-            settings.get("web_identity_token_file"),
-        ) {
-            return self.web_identity(file, role);
-        }
-        keys_of(&settings, &profile.name)?;
-        Ok(Arc::new(profile))
+    fn providers(&self) -> Providers {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let settled = state.settled;
+        let made = state.providers.get_or_insert_with(|| {
+            let asked = ORDER.into_iter().filter(|source| match self.source {
+                CredentialSource::Auto => settled.is_none_or(|settled| settled == *source),
+                one => one == *source,
+            });
+            Arc::new(
+                asked
+                    .map(|source| (source, self.provider(source)))
+                    .collect(),
+            )
+        });
+        Arc::clone(made)
     }
 
-    fn web_identity(&self, file: &str, role: &str) -> Result<AwsCredentialProvider, String> {
-        let mut builder = self
-            .builder()
-            .with_config(AmazonS3ConfigKey::WebIdentityTokenFile, file)
-            .with_config(AmazonS3ConfigKey::RoleArn, role);
-        for (name, key) in [
-            ("AWS_ROLE_SESSION_NAME", AmazonS3ConfigKey::RoleSessionName),
-            ("AWS_ENDPOINT_URL_STS", AmazonS3ConfigKey::StsEndpoint),
-        ] {
-            if let Some(value) = self.environment.get(name) {
-                builder = builder.with_config(key, value);
+    fn provider(&self, source: CredentialSource) -> SharedCredentialsProvider {
+        let config =
+            provider_config(&self.connections).with_region(Some(Region::new(self.region.clone())));
+        match source {
+            CredentialSource::Environment => {
+                SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())
+            }
+            CredentialSource::Profile => {
+                let mut profile = ProfileFileCredentialsProvider::builder().configure(&config);
+                if let Some(name) = &self.profile {
+                    profile = profile.profile_name(name);
+                }
+                SharedCredentialsProvider::new(profile.build())
+            }
+            CredentialSource::WebIdentity => {
+                let token = WebIdentityTokenCredentialsProvider::builder().configure(&config);
+                SharedCredentialsProvider::new(token.build())
+            }
+            CredentialSource::Container => {
+                let container = EcsCredentialsProvider::builder().configure(&config);
+                SharedCredentialsProvider::new(container.build())
+            }
+            CredentialSource::Instance | CredentialSource::Auto => {
+                let instance = ImdsCredentialsProvider::builder().configure(&config);
+                SharedCredentialsProvider::new(instance.build())
             }
         }
-        built(builder)
     }
 
-    fn container(&self) -> Result<AwsCredentialProvider, String> {
-        if let Some(uri) = self
-            .environment
-            .get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-        {
-            let key = AmazonS3ConfigKey::ContainerCredentialsRelativeUri;
-            return built(self.builder().with_config(key, uri));
+    /// Remembers what gave credentials, and what of the providers is good for the next time.
+    fn settle(&self, source: CredentialSource, lifetime: Lifetime) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let providers = state.providers.take();
+        if lifetime != Lifetime::ReadAgain {
+            let one = |all: Providers| {
+                let one = all.iter().filter(|(of, _)| *of == source).cloned();
+                Arc::new(one.collect())
+            };
+            state.providers = providers.map(one);
         }
-        let builder = self
-            .builder()
-            .with_config(
-                AmazonS3ConfigKey::ContainerCredentialsFullUri,
-                self.need("AWS_CONTAINER_CREDENTIALS_FULL_URI")?,
-            )
-            .with_config(
-                AmazonS3ConfigKey::ContainerAuthorizationTokenFile,
-                self.need("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")?,
-            );
-        built(builder)
-    }
-
-    fn instance(&self) -> Result<AwsCredentialProvider, String> {
-        let builder = self.builder();
-        let endpoint = self.environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT");
-        built(match endpoint {
-            Some(endpoint) => builder.with_metadata_endpoint(endpoint.trim_end_matches('/')),
-            None => builder,
-        })
-    }
-
-    /// The library makes a provider only within a store, so this is one whose bucket nobody asks for.
-    fn builder(&self) -> AmazonS3Builder {
-        let retry = RetryConfig {
-            backoff: BackoffConfig::default(),
-            max_retries: ATTEMPTS_MAX,
-            retry_timeout: FETCH_MAX,
-        };
-        AmazonS3Builder::new()
-            .with_bucket_name("none")
-            .with_region(self.region)
-            .with_client_options(self.client.clone().with_timeout(FETCH_MAX))
-            .with_retry(retry)
-    }
-}
-
-fn built(builder: AmazonS3Builder) -> Result<AwsCredentialProvider, String> {
-    let store = builder.build().map_err(|error| error.to_string())?;
-    Ok(Arc::clone(store.credentials()))
-}
-
-/// A provider whose failures say that no request was sent.
-#[derive(Debug)]
-struct Named {
-    provider: AwsCredentialProvider,
-    /// The source's.
-    name: &'static str,
-    /// Whether nobody said that they are there.
-    is_guess: bool,
-}
-
-impl Named {
-    fn explain(&self, error: object_store::Error) -> String {
-        let why = match error {
-            object_store::Error::Generic { source, .. } => reasons(&*source),
-            other => reasons(&other),
-        };
-        let name = self.name;
-        match self.is_guess {
-            true => format!(
-                ": set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or see \
-                 highwater.object.storage.credentials (last tried: {name}: {why})"
-            ),
-            false => format!(" from {name}: {why}"),
+        if state.settled.replace(source) != Some(source) {
+            let name = source.name();
+            tracing::info!("credentials for the object store come from {name}");
         }
     }
+
+    fn forget(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.providers = None;
+    }
+
+    /// The profile that is asked for by its name.
+    fn named_profile(&self) -> Option<String> {
+        let named = self.profile.clone();
+        named.or_else(|| std::env::var("AWS_PROFILE").ok())
+    }
+
+    /// Whether nothing there means that the next is asked.
+    fn is_guess(&self, source: CredentialSource) -> bool {
+        self.source == CredentialSource::Auto
+            && !(source == CredentialSource::Profile && self.named_profile().is_some())
+    }
+
+    /// Why a source has none. Of files the library says less than their parser does.
+    async fn why(&self, source: CredentialSource, error: &CredentialsError) -> String {
+        if source == CredentialSource::Profile {
+            let name = self.named_profile().unwrap_or_else(|| DEFAULT.to_owned());
+            let files = EnvConfigFiles::default();
+            match profile::load(&Fs::real(), &Env::real(), &files, None).await {
+                Err(error) => return reasons(&error),
+                Ok(found) if found.get_profile(&name).is_none() => {
+                    return "there is no such profile".to_owned();
+                }
+                Ok(_) => {}
+            }
+        }
+        match (error, error.source()) {
+            (CredentialsError::CredentialsNotLoaded(_), Some(why)) => reasons(why),
+            (CredentialsError::CredentialsNotLoaded(_), None) => "it has no credentials".to_owned(),
+            _ => reasons(error),
+        }
+    }
+
+    /// What an operator knows a source by.
+    fn describe(&self, source: CredentialSource) -> String {
+        if source != CredentialSource::Profile {
+            return source.name().to_owned();
+        }
+        let name = self.named_profile();
+        format!(
+            "{} {} of {} and {}",
+            source.name(),
+            name.as_deref().unwrap_or(DEFAULT),
+            shared_file("AWS_SHARED_CREDENTIALS_FILE", "credentials").display(),
+            shared_file("AWS_CONFIG_FILE", "config").display()
+        )
+    }
+}
+
+/// What every AWS provider is made from.
+pub(super) fn provider_config(connections: &Connections) -> ProviderConfig {
+    ProviderConfig::without_region()
+        .with_http_client(connections.clone())
+        .with_behavior_version(Some(BehaviorVersion::latest()))
+}
+
+fn shared_file(variable: &str, name: &str) -> PathBuf {
+    let home = || std::env::var_os("HOME").unwrap_or_else(|| "~".into());
+    let default = || Path::new(&home()).join(".aws").join(name);
+    std::env::var_os(variable).map_or_else(default, PathBuf::from)
 }
 
 #[async_trait]
-impl CredentialProvider for Named {
-    type Credential = AwsCredential;
-
-    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let credential = self.provider.get_credential().await;
-        credential.map_err(|error| failed(NoCredentials(self.explain(error))))
-    }
-}
-
-fn failed(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> object_store::Error {
-    object_store::Error::Generic {
-        store: "S3",
-        source: source.into(),
-    }
-}
-
-/// A profile with keys in it.
-#[derive(Debug)]
-struct Profile {
-    device: Arc<dyn Device>,
-    credentials: PathBuf,
-    config: PathBuf,
-    name: String,
-    last: Mutex<Option<(Instant, Arc<AwsCredential>)>>,
-}
-
-impl Profile {
-    async fn read(&self) -> Result<Option<BTreeMap<String, String>>, String> {
-        let credentials = text(&*self.device, &self.credentials).await?;
-        let config = text(&*self.device, &self.config).await?;
-        Ok(profile::find(&credentials, &config, &self.name))
-    }
-
-    fn absent(&self) -> String {
-        let (credentials, config) = (self.credentials.display(), self.config.display());
-        format!("no profile {} in {credentials} or {config}", self.name)
-    }
-}
-
-#[async_trait]
-impl CredentialProvider for Profile {
-    type Credential = AwsCredential;
-
-    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let mut last = self.last.lock().await;
-        if let Some((at, credential)) = &*last
-            && at.elapsed() < FILE_TTL
-        {
-            return Ok(Arc::clone(credential));
+impl Issuer for Chain {
+    async fn issue(&self) -> Result<(AwsCredential, Lifetime), String> {
+        let mut tried = Vec::new();
+        for (source, provider) in &*self.providers() {
+            let why = match provider.provide_credentials().await {
+                Ok(found) => {
+                    let lifetime = lifetime(*source, &found);
+                    self.settle(*source, lifetime);
+                    return Ok((credential(&found), lifetime));
+                }
+                Err(error) => {
+                    // that there is an instance is a guess alone, so whatever it says is no answer
+                    let nothing = matches!(error, CredentialsError::CredentialsNotLoaded(_));
+                    let nothing = nothing || *source == CredentialSource::Instance;
+                    let told = format!(
+                        "{}: {}",
+                        self.describe(*source),
+                        self.why(*source, &error).await
+                    );
+                    if !(nothing && self.is_guess(*source)) {
+                        self.forget();
+                        return Err(format!(" from {told}"));
+                    }
+                    told
+                }
+            };
+            tried.push(why);
         }
-        let settings = self.read().await.map_err(failed)?;
-        let settings = settings.ok_or_else(|| failed(self.absent()))?;
-        let credential = Arc::new(keys_of(&settings, &self.name).map_err(failed)?);
-        *last = Some((Instant::now(), Arc::clone(&credential)));
-        Ok(credential)
+        self.forget();
+        Err(format!(
+            ": set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or see highwater.object.storage.credentials (tried {})",
+            tried.join("; ")
+        ))
     }
 }
 
-fn keys_of(settings: &BTreeMap<String, String>, name: &str) -> Result<AwsCredential, String> {
-    let need = |key: &str| {
-        settings.get(key).cloned().ok_or_else(|| {
-            format!(
-                "the profile {name} has no {key} (of a profile keys and web_identity_token_file are read; \
-                 source_profile, credential_process and sso are not)"
-            )
-        })
-    };
-    Ok(AwsCredential {
-        key_id: need("aws_access_key_id")?,
-        secret_key: need("aws_secret_access_key")?,
-        token: settings.get("aws_session_token").cloned(),
-    })
+fn credential(found: &Credentials) -> AwsCredential {
+    AwsCredential {
+        key_id: found.access_key_id().to_owned(),
+        secret_key: found.secret_access_key().to_owned(),
+        token: found.session_token().map(str::to_owned),
+    }
 }
 
-/// The text of a file, nothing of one that is not there.
-async fn text(device: &dyn Device, path: &Path) -> Result<String, String> {
-    let read = async {
-        let file = device.open(path, OpenMode::Existing).await?;
-        let bytes = file.len().await?.min(FILE_BYTES_MAX);
-        file.read_at(0, usize::try_from(bytes).unwrap_or(usize::MAX))
-            .await
-    };
-    match read.await {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(String::new())
-        }
-        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+fn lifetime(source: CredentialSource, found: &Credentials) -> Lifetime {
+    // what a process says without a time of expiry holds, as AWS has it; a file may say something else later
+    let features = found.get_property::<Vec<AwsCredentialFeature>>();
+    let by_process =
+        features.is_some_and(|all| all.contains(&AwsCredentialFeature::CredentialsProcess));
+    match found.expiry() {
+        Some(at) => Lifetime::Until(milliseconds(at)),
+        None if source == CredentialSource::Profile && !by_process => Lifetime::ReadAgain,
+        None => Lifetime::Process,
     }
+}
+
+fn milliseconds(at: SystemTime) -> i64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,32 +1,32 @@
 //! What a store answers when it fails, from a server of our own: a real one does not fail on demand.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_io::RealDevice;
-use highwater_runtime::reasons;
+use highwater_runtime::{Tasks, WallClock, reasons};
+use object_store::StaticCredentialProvider;
+use object_store::aws::{AwsCredential, AwsCredentialProvider};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::{Bucket, S3Storage};
-use crate::{
-    CredentialSource, IoClass, ObjectKey, ObjectStorage, ObjectVersion, PutMode, S3Config,
-    StorageError,
-};
+use super::cached::{Cached, Issuer, Lifetime};
+use super::{Bucket, S3Storage, client_options};
+use crate::{IoClass, ObjectKey, ObjectStorage, ObjectVersion, PutMode, S3Config, StorageError};
 
 /// What the server does once it has read a request: answers this, or, after nothing or half an answer, hangs up.
-type Script = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+pub(super) type Script = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-struct Server {
-    endpoint: String,
+pub(super) struct Server {
+    pub(super) endpoint: String,
     requests: Arc<AtomicUsize>,
     _serving: JoinSet<()>,
 }
 
-async fn serve(script: Script) -> Server {
+pub(super) async fn serve(script: Script) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let endpoint = format!("http://{}", listener.local_addr().expect("is bound"));
     let requests = Arc::new(AtomicUsize::new(0));
@@ -73,14 +73,14 @@ async fn answer(mut socket: TcpStream, script: Script, requests: Arc<AtomicUsize
     }
 }
 
-fn response(status: &str, headers: &str, body: &str) -> String {
+pub(super) fn response(status: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}",
         body.len()
     )
 }
 
-fn refusal(status: &str, code: &str) -> String {
+pub(super) fn refusal(status: &str, code: &str) -> String {
     let body = format!("<Error><Code>{code}</Code><Message>because</Message></Error>");
     response(status, "", &body)
 }
@@ -89,32 +89,28 @@ fn always(answer: Option<String>) -> Script {
     Arc::new(move |_| answer.clone())
 }
 
-async fn store(endpoint: &str, environment: &[(&str, &str)]) -> S3Storage {
-    let keys = [
-        ("AWS_ACCESS_KEY_ID", "id"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-    ];
-    let (credentials, environment) = if environment.is_empty() {
-        (CredentialSource::Environment, &keys[..])
-    } else {
-        (CredentialSource::Auto, environment)
-    };
+/// A store at a server, as somebody who has keys.
+async fn store(endpoint: &str) -> S3Storage {
+    let keys = StaticCredentialProvider::new(AwsCredential {
+        key_id: "id".to_owned(),
+        secret_key: "secret".to_owned(),
+        token: None,
+    });
+    store_as(endpoint, Arc::new(keys)).await
+}
+
+async fn store_as(endpoint: &str, credentials: AwsCredentialProvider) -> S3Storage {
     let config = S3Config {
         endpoint: Some(endpoint.to_owned()),
-        credentials,
         ..S3Config::default()
     };
-    let environment: BTreeMap<String, String> = environment
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    let bucket = Bucket::open(
+    let client = client_options(&config, &RealDevice).await.expect("no file");
+    let bucket = Bucket::of(
         ("bucket", "prefix"),
         &config,
-        &environment,
-        Arc::new(RealDevice),
-    )
-    .await;
+        "us-east-1",
+        (client, credentials),
+    );
     bucket.expect("needs no server yet").storage("highwater-x")
 }
 
@@ -172,7 +168,7 @@ async fn a_put_says_whether_it_was_carried_out_and_is_sent_once() {
     ] {
         let text = answer.clone().unwrap_or_default();
         let server = serve(always(answer)).await;
-        let store = store(&server.endpoint, &[]).await;
+        let store = store(&server.endpoint).await;
         for mode in [
             PutMode::IfAbsent,
             PutMode::IfVersion(ObjectVersion("t".to_owned())),
@@ -194,7 +190,7 @@ async fn a_put_that_nobody_could_receive_failed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let endpoint = format!("http://{}", listener.local_addr().expect("is bound"));
     drop(listener);
-    let put = put(&store(&endpoint, &[]).await, PutMode::IfAbsent).await;
+    let put = put(&store(&endpoint).await, PutMode::IfAbsent).await;
     assert_eq!(outcome(&put), "failed", "{put:?}");
 }
 
@@ -209,7 +205,7 @@ async fn conditions_and_ranges_go_over_the_wire_as_s3_has_them() {
         Some(response("200 OK", "etag: \"tag\"\r\n", ""))
     }))
     .await;
-    let store = store(&server.endpoint, &[]).await;
+    let store = store(&server.endpoint).await;
     put(&store, PutMode::IfAbsent).await.expect("puts");
     put(
         &store,
@@ -250,7 +246,7 @@ async fn a_read_of_what_is_not_there_and_one_that_failed_differ() {
         (None, "failed"),
     ] {
         let server = serve(always(answer)).await;
-        let store = store(&server.endpoint, &[]).await;
+        let store = store(&server.endpoint).await;
         let got = store
             .get(&ObjectKey::new("data/1"), 0..3, IoClass::ColdRead)
             .await;
@@ -262,7 +258,7 @@ async fn a_read_of_what_is_not_there_and_one_that_failed_differ() {
         "InvalidRange",
     ))))
     .await;
-    let store = store(&server.endpoint, &[]).await;
+    let store = store(&server.endpoint).await;
     let past = store
         .get(&ObjectKey::new("data/1"), 5..9, IoClass::ColdRead)
         .await;
@@ -271,58 +267,22 @@ async fn a_read_of_what_is_not_there_and_one_that_failed_differ() {
 
 #[tokio::test]
 async fn without_credentials_nothing_is_sent() {
-    let metadata = serve(always(Some(refusal("404 Not Found", "")))).await;
+    #[derive(Debug)]
+    struct Nobody;
+
+    #[async_trait]
+    impl Issuer for Nobody {
+        async fn issue(&self) -> Result<(AwsCredential, Lifetime), String> {
+            Err(" from nobody".to_owned())
+        }
+    }
+
     let server = serve(always(None)).await;
-    let service = [(
-        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-        metadata.endpoint.as_str(),
-    )];
-    let put = put(&store(&server.endpoint, &service).await, PutMode::IfAbsent).await;
+    let nobody = Cached::new(Arc::new(Nobody), WallClock::system(), Tasks::default());
+    let store = store_as(&server.endpoint, Arc::new(nobody)).await;
+    let put = put(&store, PutMode::IfAbsent).await;
     assert_eq!(outcome(&put), "failed", "{put:?}");
     let told = reasons(&put.expect_err("there are none"));
-    let way_out = "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or see \
-                   highwater.object.storage.credentials (last tried: instance: ";
-    assert!(told.contains(way_out), "{told}");
+    assert!(told.contains("no credentials from nobody"), "{told}");
     assert_eq!(server.requests.load(Ordering::Relaxed), 0);
-}
-
-#[tokio::test]
-async fn credentials_of_an_instance_role_are_fetched_anew_before_they_expire() {
-    // they expire within the time that must be left, so every request needs new ones
-    let soon = "2020-01-01T00:00:00Z";
-    let metadata = serve(Arc::new(move |head: &str| {
-        let body = if head.starts_with("PUT /latest/api/token") {
-            "session".to_owned()
-        } else if head.starts_with("GET /latest/meta-data/iam/security-credentials/ ") {
-            "role".to_owned()
-        } else {
-            format!(
-                "{{\"AccessKeyId\":\"of-the-role\",\"SecretAccessKey\":\"s\",\"Token\":\"t\",\"Expiration\":\"{soon}\"}}"
-            )
-        };
-        Some(response("200 OK", "content-type: application/json\r\n", &body))
-    }))
-    .await;
-    let server = serve(Arc::new(|head: &str| {
-        let ours = head.contains("Credential=of-the-role/")
-            && head.contains("x-amz-security-token: t\r\n");
-        Some(match ours {
-            true => response("200 OK", "etag: \"t\"\r\n", ""),
-            false => refusal("403 Forbidden", "AccessDenied"),
-        })
-    }))
-    .await;
-    let service = [(
-        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-        metadata.endpoint.as_str(),
-    )];
-    let store = store(&server.endpoint, &service).await;
-    put(&store, PutMode::IfAbsent)
-        .await
-        .expect("is signed by the role");
-    let before = metadata.requests.load(Ordering::Relaxed);
-    put(&store, PutMode::IfAbsent)
-        .await
-        .expect("is signed by the role");
-    assert!(metadata.requests.load(Ordering::Relaxed) > before);
 }

@@ -5,18 +5,23 @@
 //! each 1000 keys, a deletion one POST for each 1000 keys; an open is [`crate::probe`]'s and one each for the bucket's
 //! lifecycle, versioning and replication settings, and the cluster's claim. Nothing is asked while nobody calls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use highwater_io::{Device, OpenMode};
-use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::client::HttpConnector;
+use highwater_runtime::reasons;
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredentialProvider};
+use object_store::client::HttpConnector as _;
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, Certificate, ClientOptions, GetOptions, GetRange, ObjectStore, PutOptions,
@@ -24,19 +29,25 @@ use object_store::{
 };
 
 use crate::{
-    IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, S3Config, StorageError,
+    IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, Ports, PutMode, S3Config,
+    StorageError,
 };
 
 mod answer;
 mod bucket;
+mod cached;
+mod connections;
 mod credentials;
 #[cfg(test)]
 mod faults;
-mod profile;
+#[cfg(test)]
+mod identities;
 
 use answer::{is_past_the_end, unchanged, unread};
 use bucket::BucketSettings;
-use credentials::Chain;
+use cached::Cached;
+use connections::Connections;
+use credentials::{Chain, provider_config};
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 const REGION: &str = "us-east-1";
@@ -52,22 +63,28 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// Finds credentials and sets up connections; asks the store nothing yet.
     pub(crate) async fn open(
+        name: (&str, &str),
+        config: &S3Config,
+        ports: &Ports,
+    ) -> Result<Self, String> {
+        let client = client_options(config, &*ports.device).await?;
+        let connections = Connections::new(client.clone())?;
+        let region = region(config, &connections).await?;
+        let chain = Chain::new(config, &region, connections);
+        let credentials = Cached::new(Arc::new(chain), ports.clock.clone(), ports.tasks.clone());
+        // that there are none is told now, not by the first request
+        credentials.get().await.map_err(|error| reasons(&error))?;
+        Self::of(name, config, &region, (client, Arc::new(credentials)))
+    }
+
+    fn of(
         (bucket, prefix): (&str, &str),
         config: &S3Config,
-        environment: &BTreeMap<String, String>,
-        device: Arc<dyn Device>,
+        region: &str,
+        (client, credentials): (ClientOptions, AwsCredentialProvider),
     ) -> Result<Self, String> {
-        let region = region(config, environment)?;
-        let url = bucket_url(bucket, &region, config)?;
-        let client = client_options(config, &url, &*device).await?;
-        let chain = Chain {
-            config,
-            environment,
-            device,
-            client: client.clone(),
-            region: &region,
-        };
-        let credentials = chain.provider().await?;
+        let url = bucket_url(bucket, region, config)?;
+        let client = client.with_allow_http(url.starts_with("http://"));
         // no retries: see above
         let retry = RetryConfig {
             backoff: BackoffConfig::default(),
@@ -76,7 +93,7 @@ impl Bucket {
         };
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(bucket)
-            .with_region(&region)
+            .with_region(region)
             // as it is: the bucket stands in it
             .with_endpoint(&url)
             .with_virtual_hosted_style_request(true)
@@ -93,7 +110,7 @@ impl Bucket {
         let settings = BucketSettings {
             client: client.map_err(|error| error.to_string())?,
             url,
-            region,
+            region: region.to_owned(),
             credentials,
         };
         Ok(Self {
@@ -140,14 +157,23 @@ impl Bucket {
     }
 }
 
-fn region(config: &S3Config, environment: &BTreeMap<String, String>) -> Result<String, String> {
-    let found = config
-        .region
-        .as_ref()
-        .or_else(|| environment.get("AWS_REGION"))
-        .or_else(|| environment.get("AWS_DEFAULT_REGION"));
-    match (found, &config.endpoint) {
-        (Some(region), _) => Ok(region.clone()),
+/// The region that is configured; of AWS, what its profiles and its instances say too.
+async fn region(config: &S3Config, connections: &Connections) -> Result<String, String> {
+    if let Some(region) = &config.region {
+        return Ok(region.clone());
+    }
+    let mut chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+    if config.endpoint.is_none() {
+        let aws = provider_config(connections);
+        let mut profile = ProfileFileRegionProvider::builder().configure(&aws);
+        if let Some(name) = &config.profile {
+            profile = profile.profile_name(name);
+        }
+        let instance = ImdsRegionProvider::builder().configure(&aws);
+        chain = chain.or_else(profile.build()).or_else(instance.build());
+    }
+    match (chain.region().await, &config.endpoint) {
+        (Some(region), _) => Ok(region.to_string()),
         (None, Some(_)) => Ok(REGION.to_owned()),
         (None, None) => Err("set highwater.object.storage.region, or AWS_REGION".to_owned()),
     }
@@ -169,16 +195,11 @@ fn bucket_url(bucket: &str, region: &str, config: &S3Config) -> Result<String, S
     })
 }
 
-async fn client_options(
-    config: &S3Config,
-    url: &str,
-    device: &dyn Device,
-) -> Result<ClientOptions, String> {
+async fn client_options(config: &S3Config, device: &dyn Device) -> Result<ClientOptions, String> {
     // the deadline of a request is the decorator's, which knows its size
     let mut options = ClientOptions::new()
         .with_connect_timeout(CONNECT_MAX)
-        .with_timeout_disabled()
-        .with_allow_http(url.starts_with("http://"));
+        .with_timeout_disabled();
     if let Some(path) = &config.ca_file {
         let read = async {
             let file = device.open(path, OpenMode::Existing).await?;

@@ -1,0 +1,358 @@
+//! Credentials at hand for every request: they are fetched anew before they expire, by a task, while requests go on with
+//! those that are still good. Only a request that finds none that are good waits, and all that do wait for one fetch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use highwater_runtime::{TaskKind, Tasks, WallClock};
+use object_store::CredentialProvider;
+use object_store::aws::AwsCredential;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::answer::NoCredentials;
+
+/// So long before they expire credentials are fetched anew; those that are good for less than twice this, at half time.
+const AHEAD_MS: i64 = 5 * 60 * 1000;
+/// How long what a file said is taken as still there: an operator who rotates keys leaves the old ones valid for longer.
+const READ_AGAIN_MS: i64 = 30 * 1000;
+/// A fetch that failed while there are good credentials is made again after this.
+const REST_MS: i64 = 10 * 1000;
+/// Credentials are used for this long at least, also those that seem to have expired when they come: this machine's
+/// clock may be the one that is wrong.
+const USED_MS: i64 = 1000;
+const FETCH_MAX: Duration = Duration::from_secs(20);
+
+/// Where credentials come from.
+#[async_trait]
+pub(super) trait Issuer: std::fmt::Debug + Send + Sync + 'static {
+    /// Fetches credentials; why there are none, to follow the words "no credentials".
+    async fn issue(&self) -> Result<(AwsCredential, Lifetime), String>;
+}
+
+/// How long credentials are good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// Until this time, in milliseconds since 1970.
+    Until(i64),
+    /// Until what says them says others.
+    ReadAgain,
+    /// As long as this process.
+    Process,
+}
+
+/// Credentials that are at hand. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Cached(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    issuer: Arc<dyn Issuer>,
+    clock: WallClock,
+    tasks: Tasks,
+    known: watch::Sender<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    held: Option<Held>,
+    is_fetching: bool,
+    /// Why the last fetch failed.
+    failed: String,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    credential: Arc<AwsCredential>,
+    /// From when on others are fetched.
+    due_ms: i64,
+    expires_ms: i64,
+}
+
+impl Known {
+    fn good(&self, now_ms: i64) -> Option<&Held> {
+        self.held.as_ref().filter(|held| now_ms < held.expires_ms)
+    }
+
+    fn is_due(&self, now_ms: i64) -> bool {
+        let due = |held: &Held| now_ms >= held.due_ms;
+        !self.is_fetching && self.held.as_ref().is_none_or(due)
+    }
+}
+
+impl Cached {
+    pub(super) fn new(issuer: Arc<dyn Issuer>, clock: WallClock, tasks: Tasks) -> Self {
+        Self(Arc::new(Inner {
+            issuer,
+            clock,
+            tasks,
+            known: watch::Sender::default(),
+        }))
+    }
+
+    /// Good credentials. Cancellation safe: a fetch goes on.
+    pub(super) async fn get(&self) -> Result<Arc<AwsCredential>, NoCredentials> {
+        let now_ms = self.0.clock.now_ms();
+        let begins = |known: &mut Known| {
+            let begins = known.is_due(now_ms);
+            known.is_fetching |= begins;
+            begins
+        };
+        if self.0.known.borrow().is_due(now_ms) && self.0.known.send_if_modified(begins) {
+            let cached = self.clone();
+            self.0
+                .tasks
+                .spawn(TaskKind::Credentials, async move { cached.fetch().await });
+        }
+        if let Some(held) = self.0.known.borrow().good(now_ms) {
+            return Ok(Arc::clone(&held.credential));
+        }
+        let mut changes = self.0.known.subscribe();
+        let fetched = changes.wait_for(|known| !known.is_fetching).await;
+        let fetched = fetched.map_err(|_closed| NoCredentials(": the node stops".to_owned()))?;
+        match fetched.good(now_ms) {
+            Some(held) => Ok(Arc::clone(&held.credential)),
+            None => Err(NoCredentials(fetched.failed.clone())),
+        }
+    }
+
+    async fn fetch(&self) {
+        let inner = &*self.0;
+        let issued = timeout(FETCH_MAX, inner.issuer.issue()).await;
+        let issued =
+            issued.unwrap_or_else(|_elapsed| Err(format!(": no answer within {FETCH_MAX:?}")));
+        let now_ms = inner.clock.now_ms();
+        inner.known.send_modify(|known| {
+            known.is_fetching = false;
+            match issued {
+                Ok((credential, lifetime)) => {
+                    known.held = Some(Held::new(credential, lifetime, now_ms));
+                }
+                Err(why) => {
+                    let good = known.held.as_mut().filter(|held| now_ms < held.expires_ms);
+                    if let Some(held) = good {
+                        held.due_ms = now_ms + REST_MS;
+                        tracing::warn!(
+                            reason = why,
+                            "new credentials for the object store can't be had, so the old ones are used while they \
+                             are good"
+                        );
+                    }
+                    known.failed = why;
+                }
+            }
+        });
+    }
+}
+
+impl Held {
+    fn new(credential: AwsCredential, lifetime: Lifetime, now_ms: i64) -> Self {
+        let (due_ms, expires_ms) = match lifetime {
+            Lifetime::Process => (i64::MAX, i64::MAX),
+            Lifetime::ReadAgain => (now_ms + READ_AGAIN_MS, i64::MAX),
+            Lifetime::Until(expires_ms) => {
+                let expires_ms = expires_ms.max(now_ms + USED_MS);
+                let left = expires_ms - now_ms;
+                (now_ms + (left / 2).max(left - AHEAD_MS), expires_ms)
+            }
+        };
+        Self {
+            credential: Arc::new(credential),
+            due_ms,
+            expires_ms,
+        }
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for Cached {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let credential = self.get().await;
+        credential.map_err(|error| object_store::Error::Generic {
+            store: "S3",
+            source: error.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use futures::future::join;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    const HOUR_MS: i64 = 60 * 60 * 1000;
+
+    /// Issues keys that are good for an hour, numbered, each when it is let.
+    #[derive(Debug)]
+    struct Numbered {
+        clock: WallClock,
+        lets: Semaphore,
+        /// How often it was asked.
+        asked: Mutex<u32>,
+        is_broken: Mutex<bool>,
+    }
+
+    #[async_trait]
+    impl Issuer for Numbered {
+        async fn issue(&self) -> Result<(AwsCredential, Lifetime), String> {
+            *self.asked.lock().expect("no panic") += 1;
+            self.lets.acquire().await.expect("is open").forget();
+            if *self.is_broken.lock().expect("no panic") {
+                return Err(" from a broken issuer".to_owned());
+            }
+            let credential = AwsCredential {
+                key_id: self.asked.lock().expect("no panic").to_string(),
+                secret_key: String::new(),
+                token: None,
+            };
+            Ok((credential, Lifetime::Until(self.clock.now_ms() + HOUR_MS)))
+        }
+    }
+
+    struct World {
+        now_ms: Arc<AtomicI64>,
+        issuer: Arc<Numbered>,
+        cached: Cached,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let now_ms = Arc::new(AtomicI64::new(0));
+            let read = Arc::clone(&now_ms);
+            let clock = WallClock::new(move || read.load(Ordering::Relaxed));
+            let issuer = Arc::new(Numbered {
+                clock: clock.clone(),
+                lets: Semaphore::new(0),
+                asked: Mutex::default(),
+                is_broken: Mutex::default(),
+            });
+            let as_issuer: Arc<dyn Issuer> = Arc::<Numbered>::clone(&issuer);
+            Self {
+                now_ms,
+                issuer,
+                cached: Cached::new(as_issuer, clock, Tasks::default()),
+            }
+        }
+
+        fn asked(&self) -> u32 {
+            *self.issuer.asked.lock().expect("no panic")
+        }
+
+        async fn id(&self) -> Result<String, String> {
+            let credential = self.cached.get().await;
+            let credential = credential.map_err(|error| error.to_string())?;
+            Ok(credential.key_id.clone())
+        }
+
+        /// Waits for the end of a fetch.
+        async fn settled(&self) {
+            let mut known = self.cached.0.known.subscribe();
+            let settled = known.wait_for(|known| !known.is_fetching).await;
+            drop(settled.expect("is there"));
+        }
+
+        /// Gets the first keys.
+        async fn begun() -> Self {
+            let world = Self::new();
+            world.issuer.lets.add_permits(1);
+            assert_eq!(world.id().await.as_deref(), Ok("1"));
+            world
+        }
+    }
+
+    #[tokio::test]
+    async fn while_keys_are_good_nobody_waits_for_the_next() {
+        let world = World::begun().await;
+        world
+            .now_ms
+            .store(HOUR_MS - AHEAD_MS - 1, Ordering::Relaxed);
+        assert_eq!(world.id().await.as_deref(), Ok("1"));
+        assert_eq!(world.asked(), 1, "it is not due yet");
+        world.now_ms.store(HOUR_MS - AHEAD_MS, Ordering::Relaxed);
+        for _ in 0..3 {
+            assert_eq!(world.id().await.as_deref(), Ok("1"));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.asked(), 2, "one fetch is under way");
+        world.issuer.lets.add_permits(1);
+        world.settled().await;
+        assert_eq!(world.id().await.as_deref(), Ok("2"));
+    }
+
+    #[tokio::test]
+    async fn all_that_wait_wait_for_one_fetch_that_outlives_them() {
+        let world = World::new();
+        {
+            let gone = world.cached.get();
+            tokio::pin!(gone);
+            assert!(futures::poll!(&mut gone).is_pending());
+        }
+        let both = join(world.id(), world.id());
+        let let_them = async { world.issuer.lets.add_permits(1) };
+        let ((one, other), ()) = join(both, let_them).await;
+        assert_eq!((one.as_deref(), other.as_deref()), (Ok("1"), Ok("1")));
+        assert_eq!(world.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_fails_leaves_what_is_good() {
+        let world = World::begun().await;
+        *world.issuer.is_broken.lock().expect("no panic") = true;
+        world.issuer.lets.add_permits(2);
+        let due_ms = HOUR_MS - AHEAD_MS;
+        world.now_ms.store(due_ms, Ordering::Relaxed);
+        for _ in 0..3 {
+            assert_eq!(world.id().await.as_deref(), Ok("1"));
+            world.settled().await;
+        }
+        assert_eq!(world.asked(), 2, "it rests");
+        world.now_ms.store(due_ms + REST_MS, Ordering::Relaxed);
+        assert_eq!(world.id().await.as_deref(), Ok("1"));
+        world.settled().await;
+        assert_eq!(world.asked(), 3);
+        // once they have expired every request asks
+        world.now_ms.store(HOUR_MS, Ordering::Relaxed);
+        for asked in 4..6 {
+            world.issuer.lets.add_permits(1);
+            let told = "no credentials from a broken issuer".to_owned();
+            assert_eq!(world.id().await, Err(told));
+            assert_eq!(world.asked(), asked);
+        }
+        *world.issuer.is_broken.lock().expect("no panic") = false;
+        world.issuer.lets.add_permits(1);
+        assert_eq!(world.id().await.as_deref(), Ok("6"));
+    }
+
+    #[test]
+    fn keys_are_due_before_they_expire() {
+        let of = |lifetime| {
+            let credential = AwsCredential {
+                key_id: String::new(),
+                secret_key: String::new(),
+                token: None,
+            };
+            let held = Held::new(credential, lifetime, 1000);
+            (held.due_ms, held.expires_ms)
+        };
+        assert_eq!(
+            of(Lifetime::Until(1000 + HOUR_MS)),
+            (1000 + HOUR_MS - AHEAD_MS, 1000 + HOUR_MS)
+        );
+        assert_eq!(of(Lifetime::Until(5000)), (3000, 5000));
+        // expired as they come
+        assert_eq!(
+            of(Lifetime::Until(-5)),
+            (1000 + USED_MS / 2, 1000 + USED_MS)
+        );
+        assert_eq!(of(Lifetime::ReadAgain), (1000 + READ_AGAIN_MS, i64::MAX));
+        assert_eq!(of(Lifetime::Process), (i64::MAX, i64::MAX));
+    }
+}
