@@ -1,144 +1,112 @@
-//! What a bucket is set to do by itself (rule G5): requests that the library has no call for.
+//! What a bucket is set to do by itself (rule G5), by AWS's own client: `object_store` has no call for it.
 
-use std::error::Error;
+use std::time::Duration;
 
+use aws_config::retry::RetryConfig;
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+    LifecycleRuleFilter, ReplicationRuleStatus, TransitionStorageClass,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use highwater_runtime::reasons;
-use http::StatusCode;
-use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
-use object_store::client::{HttpClient, HttpError, HttpRequest, HttpRequestBody};
-use serde::Deserialize;
+use object_store::aws::AwsCredentialProvider;
 
-use super::answer::Refused;
+use super::Address;
+use super::connections::Connections;
+
+/// Before a request that failed is made again; two times at most.
+const BACKOFF: Duration = Duration::from_millis(200);
 
 /// A bucket's own settings.
 #[derive(Debug)]
 pub(super) struct BucketSettings {
-    pub(super) client: HttpClient,
-    pub(super) url: String,
+    pub(super) bucket: String,
+    pub(super) address: Address,
+    pub(super) connections: Connections,
     pub(super) region: String,
     pub(super) credentials: AwsCredentialProvider,
 }
 
-#[derive(Debug, Deserialize, Default)]
-struct Lifecycle {
-    #[serde(rename = "Rule", default)]
-    rules: Vec<Rule>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Rule {
-    #[serde(rename = "ID")]
-    id: Option<String>,
-    status: String,
-    prefix: Option<String>,
-    filter: Option<Filter>,
-    expiration: Option<Expiration>,
-    #[serde(rename = "Transition", default)]
-    transitions: Vec<Transition>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Transition {
-    storage_class: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Filter {
-    prefix: Option<String>,
-    tag: Option<Tag>,
-    and: Option<And>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct And {
-    prefix: Option<String>,
-    #[serde(rename = "Tag", default)]
-    tags: Vec<Tag>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Tag {}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Expiration {
-    days: Option<u64>,
-    date: Option<String>,
-}
-
 /// Classes whose objects are not read at once: they must be restored first, which takes minutes to days.
-const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+const ARCHIVES: [TransitionStorageClass; 2] = [
+    TransitionStorageClass::Glacier,
+    TransitionStorageClass::DeepArchive,
+];
 
-impl Rule {
-    /// What it does to objects that must stay and be read.
-    fn harm(&self) -> Option<String> {
-        let gone = |rule: &Expiration| rule.days.is_some() || rule.date.is_some();
-        if self.expiration.as_ref().is_some_and(gone) {
-            return Some("deletes them: records are lost".to_owned());
-        }
-        let classes = self.transitions.iter().map(|to| to.storage_class.as_str());
-        let archive = classes.into_iter().find(|class| ARCHIVES.contains(class))?;
-        Some(format!(
-            "moves them to {archive}: records can't be read any more"
-        ))
+/// What a rule does to objects that must stay and be read.
+fn harm(rule: &LifecycleRule) -> Option<String> {
+    let gone = |rule: &LifecycleExpiration| rule.days().is_some() || rule.date().is_some();
+    if rule.expiration().is_some_and(gone) {
+        return Some("deletes them: records are lost".to_owned());
     }
-
-    /// Whether it is in force for objects under `ours`. None of ours has a tag.
-    fn covers(&self, ours: &str) -> bool {
-        if self.status != "Enabled" {
-            return false;
-        }
-        let (mut prefix, mut tagged) = (self.prefix.as_deref(), false);
-        if let Some(filter) = &self.filter {
-            prefix = prefix.or(filter.prefix.as_deref());
-            tagged = filter.tag.is_some();
-            if let Some(and) = &filter.and {
-                prefix = prefix.or(and.prefix.as_deref());
-                tagged |= !and.tags.is_empty();
-            }
-        }
-        let prefix = prefix.unwrap_or_default();
-        !tagged && (ours.starts_with(prefix) || prefix.starts_with(ours))
-    }
+    let mut classes = rule
+        .transitions()
+        .iter()
+        .filter_map(|to| to.storage_class());
+    let archive = classes.find(|class| ARCHIVES.contains(class))?;
+    Some(format!(
+        "moves them to {archive}: records can't be read any more"
+    ))
 }
 
-/// The first rule of a lifecycle configuration that would delete or archive objects under `ours`, and what it does.
-fn harmful(xml: &str, ours: &str) -> Result<Option<(String, String)>, String> {
-    let lifecycle: Lifecycle =
-        quick_xml::de::from_str(xml).map_err(|error| format!("the lifecycle rules: {error}"))?;
-    let ours = lifecycle.rules.into_iter().filter(|rule| rule.covers(ours));
-    let mut harmful = ours.filter_map(|rule| rule.harm().map(|harm| (rule.id, harm)));
-    let found = harmful.next();
-    Ok(found.map(|(id, harm)| (id.unwrap_or_else(|| "without an id".to_owned()), harm)))
+/// Whether a rule is in force for objects under `ours`. None of ours has a tag.
+fn covers(rule: &LifecycleRule, ours: &str) -> bool {
+    if rule.status() != &ExpirationStatus::Enabled {
+        return false;
+    }
+    let filter = rule.filter();
+    let and = filter.and_then(LifecycleRuleFilter::and);
+    let tagged = filter.is_some_and(|filter| filter.tag().is_some())
+        || and.is_some_and(|and| !and.tags().is_empty());
+    #[expect(deprecated, reason = "what was set so is still in force")]
+    let old = rule.prefix();
+    let prefix = old
+        .or_else(|| filter?.prefix())
+        .or_else(|| and?.prefix())
+        .unwrap_or_default();
+    !tagged && (ours.starts_with(prefix) || prefix.starts_with(ours))
+}
+
+/// The first rule that would delete or archive objects under `ours`, and what it does.
+fn harmful(rules: &[LifecycleRule], ours: &str) -> Option<(String, String)> {
+    let mut ours = rules.iter().filter(|rule| covers(rule, ours));
+    let (id, harm) = ours.find_map(|rule| Some((rule.id(), harm(rule)?)))?;
+    Some((id.unwrap_or("without an id").to_owned(), harm))
 }
 
 impl BucketSettings {
     /// Refuses a bucket that deletes or archives what is under `ours`; says what versioning and replication void.
     ///
-    /// Who may not see the settings gets a warning instead: the policy that Highwater needs does not hold them.
+    /// Credentials that may not see the settings get a warning instead: the policy that Highwater needs does not hold them.
     pub(super) async fn check(&self, ours: &str) -> Result<(), String> {
-        if let Some(xml) = self.read("lifecycle").await?
-            && let Some((rule, harm)) = harmful(&xml, ours)?
+        let (client, bucket) = (self.client().await?, &self.bucket);
+        let asked = client.get_bucket_lifecycle_configuration().bucket(bucket);
+        if let Some(lifecycle) = seen("lifecycle", asked.send().await)?
+            && let Some((rule, harm)) = harmful(lifecycle.rules(), ours)
         {
             return Err(format!(
                 "the bucket's lifecycle rule {rule} covers the objects under {ours} and {harm}; Highwater deletes what it \
                  no longer needs itself, and reads everything else at any time"
             ));
         }
-        if let Some(xml) = self.read("versioning").await?
-            && xml.contains("<Status>Enabled</Status>")
+        let asked = client.get_bucket_versioning().bucket(bucket);
+        if let Some(versioning) = seen("versioning", asked.send().await)?
+            && versioning.status() == Some(&BucketVersioningStatus::Enabled)
         {
             tracing::warn!(
                 "the bucket keeps versions: what Highwater deletes goes on costing, and holds records past their \
                  retention, until a lifecycle rule removes noncurrent versions"
             );
         }
-        if let Some(xml) = self.read("replication").await?
-            && xml.contains("<Status>Enabled</Status>")
+        let asked = client.get_bucket_replication().bucket(bucket);
+        if let Some(replication) = seen("replication", asked.send().await)?
+            && let Some(replication) = replication.replication_configuration()
+            && let mut rules = replication.rules().iter()
+            && rules.any(|rule| rule.status() == &ReplicationRuleStatus::Enabled)
         {
             tracing::warn!(
                 "the bucket is replicated: creating an object only where there is none holds within one site alone, \
@@ -148,90 +116,96 @@ impl BucketSettings {
         Ok(())
     }
 
-    /// One of the bucket's settings as XML; `None` where it is not set, not known there, or not ours to see.
-    async fn read(&self, setting: &str) -> Result<Option<String>, String> {
-        let request = http::Request::get(format!("{}?{setting}", self.url))
-            .body(HttpRequestBody::empty())
-            .map_err(|error| error.to_string())?;
-        let (status, body) = match self.send(request).await {
-            Ok(answer) => answer,
-            Err(Failure::Refused(refused)) => {
-                if matches!(
-                    refused.status,
-                    StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED
-                ) {
-                    tracing::warn!(error = %refused, "the bucket's {setting} settings can't be seen, so they are not checked");
-                    return Ok(None);
-                }
-                // a store that has no such setting
-                if matches!(
-                    refused.status,
-                    StatusCode::NOT_IMPLEMENTED
-                        | StatusCode::METHOD_NOT_ALLOWED
-                        | StatusCode::BAD_REQUEST
-                ) {
-                    tracing::debug!(error = %refused, "the store has no {setting} settings");
-                    return Ok(None);
-                }
-                return Err(format!("the bucket's {setting} settings: {refused}"));
-            }
-            Err(Failure::Other(error)) => {
-                return Err(format!("the bucket's {setting} settings: {error}"));
-            }
-        };
-        Ok((status == StatusCode::OK).then_some(body))
-    }
-
-    /// Signs a request for one of the bucket's settings and sends it.
-    async fn send(&self, mut request: HttpRequest) -> Result<(StatusCode, String), Failure> {
-        let other = |error: &dyn Error| Failure::Other(reasons(error));
+    /// For a few requests, made at once: these credentials need not last.
+    async fn client(&self) -> Result<Client, String> {
         let credential = self.credentials.get_credential().await;
-        let credential = credential.map_err(|error| other(&error))?;
-        AwsAuthorizer::new(&credential, "s3", &self.region)
-            .try_authorize(&mut request, None)
-            .map_err(|error| other(&error))?;
-        let answer = match self.client.execute(request).await {
-            Ok(answer) => answer,
-            Err(error) => return Err(Failure::of(&error)),
-        };
-        let status = answer.status();
-        let body = answer.into_body().bytes().await;
-        let body = body.map_err(|error| other(&error))?;
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+        let credential = credential.map_err(|error| reasons(&error))?;
+        let credentials = Credentials::new(
+            &credential.key_id,
+            &credential.secret_key,
+            credential.token.clone(),
+            None,
+            "highwater",
+        );
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(self.connections.clone())
+            .credentials_provider(credentials)
+            .region(Region::new(self.region.clone()))
+            .endpoint_url(self.address.endpoint())
+            .force_path_style(self.address.path_style)
+            .retry_config(RetryConfig::standard().with_initial_backoff(BACKOFF));
+        Ok(Client::from_conf(config.build()))
     }
 }
 
-#[derive(Debug)]
-enum Failure {
-    Refused(Refused),
-    Other(String),
-}
-
-impl Failure {
-    fn of(error: &HttpError) -> Self {
-        match error
-            .source()
-            .and_then(|source| source.downcast_ref::<Refused>())
-        {
-            Some(refused) => Self::Refused(refused.clone()),
-            None => Self::Other(reasons(error)),
+/// One of the bucket's settings; `None` where it is not set, not known there, or not ours to see.
+fn seen<T, E>(
+    setting: &str,
+    answer: Result<T, SdkError<E, HttpResponse>>,
+) -> Result<Option<T>, String>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let error = match answer {
+        Ok(found) => return Ok(Some(found)),
+        Err(error) => error,
+    };
+    let status = error.raw_response().map(|answer| answer.status().as_u16());
+    match status {
+        Some(401 | 403) => {
+            let error = reasons(&error);
+            tracing::warn!(
+                error,
+                "the bucket's {setting} settings can't be seen, so they are not checked"
+            );
+            Ok(None)
         }
+        // not set
+        Some(404) if error.code() != Some("NoSuchBucket") => Ok(None),
+        // a store that has no such setting
+        Some(400 | 405 | 501) => {
+            let error = reasons(&error);
+            tracing::debug!(error, "the store has no {setting} settings");
+            Ok(None)
+        }
+        _ => Err(format!(
+            "the bucket's {setting} settings: {}",
+            reasons(&error)
+        )),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::faults::{bucket, refusal, response, serve};
     use super::*;
 
     fn rule(body: &str) -> String {
-        format!(
+        let xml = format!(
             "<?xml version=\"1.0\"?><LifecycleConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
              <Rule><ID>r</ID>{body}</Rule></LifecycleConfiguration>"
-        )
+        );
+        response("200 OK", "", &xml)
     }
 
-    #[test]
-    fn a_rule_that_deletes_our_objects_is_found() {
+    /// What comes of an answer about the lifecycle of a bucket without other settings.
+    async fn check(lifecycle: &str, ours: &str) -> Result<(), String> {
+        let lifecycle = lifecycle.to_owned();
+        let server = serve(Arc::new(move |head: &str| {
+            Some(match head.starts_with("GET /bucket/?lifecycle ") {
+                true => lifecycle.clone(),
+                false => refusal("404 Not Found", "NoSuchConfiguration"),
+            })
+        }))
+        .await;
+        bucket(&server.endpoint).await.settings.check(ours).await
+    }
+
+    #[tokio::test]
+    async fn a_rule_that_deletes_our_objects_is_found() {
         for body in [
             "<Status>Enabled</Status><Filter></Filter><Expiration><Days>3</Days></Expiration>",
             "<Status>Enabled</Status><Prefix/><Expiration><Date>2030-01-01T00:00:00Z</Date></Expiration>",
@@ -240,32 +214,32 @@ mod tests {
             "<Status>Enabled</Status><Filter><And><Prefix>a</Prefix><ObjectSizeGreaterThan>5</ObjectSizeGreaterThan></And>\
              </Filter><Expiration><Days>3</Days></Expiration>",
         ] {
-            let found = harmful(&rule(body), "a/b/").expect("is read");
-            let (id, harm) = found.expect(body);
-            assert!(id == "r" && harm.contains("deletes"), "{body}: {harm}");
+            let refused = check(&rule(body), "a/b/").await.expect_err(body);
+            let found = refused.contains("rule r ") && refused.contains("deletes them");
+            assert!(found, "{body}: {refused}");
         }
     }
 
     // G5: an object in an archive is there, and no GET reads it
-    #[test]
-    fn a_rule_that_archives_our_objects_is_found() {
+    #[tokio::test]
+    async fn a_rule_that_archives_our_objects_is_found() {
         for class in ARCHIVES {
             let body = format!(
                 "<Status>Enabled</Status><Filter><Prefix>a</Prefix></Filter><Transition><Days>30</Days><StorageClass>\
                  STANDARD_IA</StorageClass></Transition><Transition><Days>90</Days><StorageClass>{class}</StorageClass>\
                  </Transition>"
             );
-            let found = harmful(&rule(&body), "a/b/").expect("is read");
-            let (id, harm) = found.expect(&body);
-            assert!(id == "r" && harm.contains(class), "{body}: {harm}");
-            assert_eq!(harmful(&rule(&body), "b/"), Ok(None), "not ours");
+            let refused = check(&rule(&body), "a/b/").await.expect_err(&body);
+            let found = refused.contains("rule r ") && refused.contains(class.as_str());
+            assert!(found, "{body}: {refused}");
+            assert_eq!(check(&rule(&body), "b/").await, Ok(()), "not ours");
             let disabled = body.replace("Enabled", "Disabled");
-            assert_eq!(harmful(&rule(&disabled), "a/b/"), Ok(None));
+            assert_eq!(check(&rule(&disabled), "a/b/").await, Ok(()));
         }
     }
 
-    #[test]
-    fn a_rule_that_does_not_is_not() {
+    #[tokio::test]
+    async fn a_rule_that_does_not_is_not() {
         for body in [
             "<Status>Disabled</Status><Filter/><Expiration><Days>3</Days></Expiration>",
             "<Status>Enabled</Status><Filter><Prefix>other/</Prefix></Filter><Expiration><Days>3</Days></Expiration>",
@@ -279,8 +253,29 @@ mod tests {
             "<Status>Enabled</Status><Filter/><AbortIncompleteMultipartUpload><DaysAfterInitiation>3</DaysAfterInitiation>\
              </AbortIncompleteMultipartUpload>",
         ] {
-            assert_eq!(harmful(&rule(body), "a/b/"), Ok(None), "{body}");
+            assert_eq!(check(&rule(body), "a/b/").await, Ok(()), "{body}");
         }
-        assert!(harmful("<Lifecycle", "a/").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_setting_that_cannot_be_read_refuses_unless_the_store_has_none() {
+        for (status, code, is_fine) in [
+            ("403 Forbidden", "AccessDenied", true),
+            ("404 Not Found", "NoSuchLifecycleConfiguration", true),
+            ("501 Not Implemented", "NotImplemented", true),
+            ("404 Not Found", "NoSuchBucket", false),
+            ("503 Service Unavailable", "SlowDown", false),
+        ] {
+            let checked = check(&refusal(status, code), "a/").await;
+            assert_eq!(checked.is_ok(), is_fine, "{status}: {checked:?}");
+            if let Err(told) = checked {
+                assert!(
+                    told.contains("lifecycle settings") && told.contains(code),
+                    "{told}"
+                );
+            }
+        }
+        let checked = check(&response("200 OK", "", "<Lifecycle"), "a/").await;
+        assert!(checked.is_err(), "{checked:?}");
     }
 }

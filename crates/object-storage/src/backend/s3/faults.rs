@@ -89,29 +89,34 @@ fn always(answer: Option<String>) -> Script {
     Arc::new(move |_| answer.clone())
 }
 
-/// A store at a server, as somebody who has keys.
-async fn store(endpoint: &str) -> S3Storage {
+/// A bucket at a server, for requests signed with keys.
+pub(super) async fn bucket(endpoint: &str) -> Bucket {
     let keys = StaticCredentialProvider::new(AwsCredential {
         key_id: "id".to_owned(),
         secret_key: "secret".to_owned(),
         token: None,
     });
-    store_as(endpoint, Arc::new(keys)).await
+    bucket_as(endpoint, Arc::new(keys)).await
 }
 
-async fn store_as(endpoint: &str, credentials: AwsCredentialProvider) -> S3Storage {
+async fn bucket_as(endpoint: &str, credentials: AwsCredentialProvider) -> Bucket {
     let config = S3Config {
         endpoint: Some(endpoint.to_owned()),
         ..S3Config::default()
     };
-    let client = client_options(&config, &RealDevice).await.expect("no file");
+    let client = client_options(&config, &RealDevice).await;
+    let client = client.expect("no file is needed");
     let bucket = Bucket::of(
         ("bucket", "prefix"),
         &config,
         "us-east-1",
         (client, credentials),
     );
-    bucket.expect("needs no server yet").storage("highwater-x")
+    bucket.expect("needs no server yet")
+}
+
+async fn store(endpoint: &str) -> S3Storage {
+    bucket(endpoint).await.storage("highwater-x")
 }
 
 async fn put(store: &S3Storage, mode: PutMode) -> Result<ObjectVersion, StorageError> {
@@ -279,7 +284,8 @@ async fn without_credentials_nothing_is_sent() {
 
     let server = serve(always(None)).await;
     let nobody = Cached::new(Arc::new(Nobody), WallClock::system(), Tasks::default());
-    let store = store_as(&server.endpoint, Arc::new(nobody)).await;
+    let bucket = bucket_as(&server.endpoint, Arc::new(nobody)).await;
+    let store = bucket.storage("highwater-x");
     let put = put(&store, PutMode::IfAbsent).await;
     assert_eq!(outcome(&put), "failed", "{put:?}");
     let told = reasons(&put.expect_err("there are none"));

@@ -21,7 +21,6 @@ use futures::{StreamExt, TryStreamExt};
 use highwater_io::{Device, OpenMode};
 use highwater_runtime::reasons;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredentialProvider};
-use object_store::client::HttpConnector as _;
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, Certificate, ClientOptions, GetOptions, GetRange, ObjectStore, PutOptions,
@@ -58,6 +57,7 @@ pub(crate) struct Bucket {
     store: AmazonS3,
     settings: BucketSettings,
     prefix: String,
+    url: String,
 }
 
 impl Bucket {
@@ -83,7 +83,9 @@ impl Bucket {
         region: &str,
         (client, credentials): (ClientOptions, AwsCredentialProvider),
     ) -> Result<Self, String> {
-        let url = bucket_url(bucket, region, config)?;
+        let connections = Connections::new(client.clone())?;
+        let address = Address::of(bucket, region, config)?;
+        let url = address.url(bucket);
         let client = client.with_allow_http(url.starts_with("http://"));
         // no retries: see above
         let retry = RetryConfig {
@@ -98,7 +100,7 @@ impl Bucket {
             .with_endpoint(&url)
             .with_virtual_hosted_style_request(true)
             .with_credentials(Arc::clone(&credentials))
-            .with_client_options(client.clone())
+            .with_client_options(client)
             .with_http_connector(answer::Connector)
             // TLS guards the payload; without TLS the signature must, and AWS asks for it
             .with_unsigned_payload(url.starts_with("https://"))
@@ -106,10 +108,10 @@ impl Bucket {
         if let Some(key) = &config.kms_key {
             builder = builder.with_sse_kms_encryption(key);
         }
-        let client = answer::Connector.connect(&client);
         let settings = BucketSettings {
-            client: client.map_err(|error| error.to_string())?,
-            url,
+            bucket: bucket.to_owned(),
+            address,
+            connections,
             region: region.to_owned(),
             credentials,
         };
@@ -117,12 +119,13 @@ impl Bucket {
             store: builder.build().map_err(|error| error.to_string())?,
             settings,
             prefix: prefix.to_owned(),
+            url,
         })
     }
 
     /// Where it is asked.
     pub(crate) fn url(&self) -> &str {
-        &self.settings.url
+        &self.url
     }
 
     fn below(&self, name: &str) -> String {
@@ -179,20 +182,42 @@ async fn region(config: &S3Config, connections: &Connections) -> Result<String, 
     }
 }
 
-fn bucket_url(bucket: &str, region: &str, config: &S3Config) -> Result<String, String> {
-    let amazon = format!("https://s3.{region}.amazonaws.com");
-    let endpoint = config.endpoint.as_deref().unwrap_or(&amazon);
-    let (scheme, host) = S3Config::split_endpoint(endpoint)
-        .map_err(|why| format!("highwater.object.storage.endpoint={endpoint}: {why}"))?;
-    // a dot in the bucket's name is one the certificate's wildcard does not reach over
-    let path_style = config
-        .path_style
-        .unwrap_or(config.endpoint.is_some() || bucket.contains('.'));
-    Ok(if path_style {
-        format!("{scheme}://{host}/{bucket}")
-    } else {
-        format!("{scheme}://{bucket}.{host}")
-    })
+/// How a store is addressed.
+#[derive(Debug)]
+struct Address {
+    scheme: String,
+    host: String,
+    path_style: bool,
+}
+
+impl Address {
+    fn of(bucket: &str, region: &str, config: &S3Config) -> Result<Self, String> {
+        let amazon = format!("https://s3.{region}.amazonaws.com");
+        let endpoint = config.endpoint.as_deref().unwrap_or(&amazon);
+        let (scheme, host) = S3Config::split_endpoint(endpoint)
+            .map_err(|why| format!("highwater.object.storage.endpoint={endpoint}: {why}"))?;
+        // a dot in the bucket's name is one the certificate's wildcard does not reach over
+        let path_style = config
+            .path_style
+            .unwrap_or(config.endpoint.is_some() || bucket.contains('.'));
+        Ok(Self {
+            scheme: scheme.to_owned(),
+            host: host.to_owned(),
+            path_style,
+        })
+    }
+
+    fn endpoint(&self) -> String {
+        format!("{}://{}", self.scheme, self.host)
+    }
+
+    fn url(&self, bucket: &str) -> String {
+        if self.path_style {
+            format!("{}://{}/{bucket}", self.scheme, self.host)
+        } else {
+            format!("{}://{bucket}.{}", self.scheme, self.host)
+        }
+    }
 }
 
 async fn client_options(config: &S3Config, device: &dyn Device) -> Result<ClientOptions, String> {
