@@ -171,7 +171,7 @@ impl ConfirmedSink for Sink {
             let durable = Durable {
                 end: batch.end,
                 bytes: batch.bytes.len() as u64,
-                memory: batch.permit.bytes(),
+                memory: batch.memory.bytes(),
             };
             backlog.add(durable, object_bytes, now);
             by_stream.entry(batch.stream).or_default().push(batch);

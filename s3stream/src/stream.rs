@@ -113,7 +113,7 @@ impl State {
             delta: batch.delta,
             bytes: batch.bytes,
             tail_crc: batch.tail_crc,
-            _permit: batch.permit,
+            _permit: batch.memory,
         });
     }
 }

@@ -208,7 +208,7 @@ async fn permits_split(wal: &dyn WriteAheadLog) {
         .await
         .expect("there is room");
     let first = both.split(one);
-    assert_eq!((first.memory.bytes(), both.memory.bytes()), (one, one));
+    assert_eq!((first.bytes(), both.bytes()), (one, one));
     let mut last = wal.append(first, StreamId(3), EPOCH, 0, &batch(0, 10));
     drop(last.wait().await);
     last = wal.append(both, StreamId(3), EPOCH, 2, &batch(2, 10));

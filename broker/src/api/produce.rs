@@ -239,14 +239,11 @@ async fn find(
 }
 
 fn last_receipt(parts: &[Part]) -> Option<AppendReceipt> {
-    parts
-        .iter()
-        .filter_map(|part| match &part.state {
-            State::Appended(appended) => appended.receipt.as_ref(),
-            _ => None,
-        })
-        .max_by_key(|receipt| receipt.ticket)
-        .cloned()
+    let receipts = parts.iter().filter_map(|part| match &part.state {
+        State::Appended(appended) => appended.receipt.as_ref(),
+        _ => None,
+    });
+    AppendReceipt::last_of(receipts).cloned()
 }
 
 fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> ProduceResponse {

@@ -83,7 +83,6 @@ fn decode(body: &mut Bytes, end: WalPosition) -> Option<ConfirmedBatch> {
     let delta = body.split_to(delta_bytes);
     let bytes = body.split_to(batch_bytes);
     let tail_crc = crc32fast::hash(bytes.get(HEAD_BYTES..)?);
-    let permit = BytePermit::empty();
     Some(ConfirmedBatch {
         stream,
         leader_epoch,
@@ -96,6 +95,6 @@ fn decode(body: &mut Bytes, end: WalPosition) -> Option<ConfirmedBatch> {
         bytes,
         tail_crc,
         end,
-        permit,
+        memory: BytePermit::empty(),
     })
 }

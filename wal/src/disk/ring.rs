@@ -14,9 +14,10 @@ use tokio::time::timeout;
 
 use super::factory::of_log;
 use super::record::{self, Meta};
+use crate::receipt::Watermark;
 use crate::{
-    AppendPermit, AppendReceipt, Confirmed, ConfirmedBatch, ConfirmedSink, Room, Share,
-    StreamBatch, WalError, WriteAheadLog,
+    AppendPermit, AppendReceipt, ConfirmedBatch, ConfirmedSink, Room, Share, StreamBatch,
+    WalError, WriteAheadLog,
 };
 
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(super) struct DiskWal {
 struct Sink {
     epoch: NodeEpoch,
     above: Arc<dyn ConfirmedSink>,
-    confirmed: watch::Sender<Confirmed>,
+    confirmed: Watermark,
     ring: Mutex<Ring>,
     room: ByteBudget,
     memory: ByteBudget,
@@ -75,7 +76,7 @@ impl DiskWal {
         let sink = Arc::new(Sink {
             epoch,
             above,
-            confirmed: watch::Sender::new(Confirmed::UpTo(0)),
+            confirmed: Watermark::new(),
             ring: Mutex::new(Ring {
                 groups: VecDeque::new(),
                 held: 0,
@@ -195,14 +196,14 @@ impl Sink {
                 bytes: group.memory.slice(range.start + skip..range.end),
                 tail_crc: meta.tail_crc,
                 end,
-                permit: meta.memory,
+                memory: meta.memory,
             });
         }
         let padding = (group.memory.len() as u64).saturating_sub(memory_bytes);
         if let Some(last) = batches.last_mut()
             && padding > 0
         {
-            last.permit.merge(self.memory.force(padding));
+            last.memory.merge(self.memory.force(padding));
         }
         let mut ring = self.ring();
         let used = group.end - ring.end;
@@ -234,15 +235,11 @@ impl GroupSink<Meta> for Sink {
             self.take(group, &mut batches);
         }
         self.above.confirmed(batches);
-        self.confirmed.send_replace(Confirmed::UpTo(number));
+        self.confirmed.raise(number);
     }
 
     fn ended(&self) {
-        self.confirmed.send_modify(|confirmed| {
-            if let Confirmed::UpTo(up_to) = *confirmed {
-                *confirmed = Confirmed::Ended(up_to);
-            }
-        });
+        self.confirmed.end();
     }
 }
 
@@ -316,10 +313,7 @@ impl WriteAheadLog for DiskWal {
             tail,
         ];
         let appended = self.log.append(&parts, meta);
-        AppendReceipt {
-            ticket: appended.group,
-            confirmed: self.sink.confirmed.subscribe(),
-        }
+        self.sink.confirmed.receipt(appended.group)
     }
 
     fn room(&self) -> Room {

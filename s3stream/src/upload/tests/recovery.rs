@@ -34,7 +34,7 @@ fn sealed() -> SealedWal {
                 epoch: NodeEpoch(1),
                 at: 4096 * (base.unsigned_abs() + 1),
             },
-            permit: BytePermit::empty(),
+            memory: BytePermit::empty(),
         }
     };
     SealedWal::Replay {
