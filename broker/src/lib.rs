@@ -24,3 +24,4 @@ mod stream_metadata;
 pub mod telemetry;
 mod topic_configs;
 mod topics;
+mod wal;

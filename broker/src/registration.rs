@@ -1,7 +1,8 @@
-//! A start's steps in the metadata: it registers, and once what it recovers is registered it takes over (rules E).
+//! A start's steps in the metadata: it registers, closes its former epochs as what they held is registered, and leads
+//! (rules E).
 
 use highwater_kraft_meta::command::{
-    AssignLeaders, CloseEpoch, Closing, Endpoint, Recovered, RegisterNode, StreamEpoch, WalKind,
+    AssignLeaders, CloseEpoch, Closing, Endpoint, RegisterNode, StreamEpoch, WalKind,
 };
 use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, Outcome, ProposeError};
 use highwater_types::{NodeEpoch, NodeId, WalPosition};
@@ -12,7 +13,7 @@ use crate::node::Machine;
 /// Partitions that one command gives a leader: it is some 30 KB.
 const ASSIGNED_AT_ONCE: usize = 2000;
 
-/// Registers a start of this node: its epoch, and the floor of its WAL (E1, E2).
+/// Registers a start of this node, its addresses and the kind of its WAL: its epoch, and the WAL's floor (E1, E2).
 ///
 /// # Errors
 /// [`ProposeError`].
@@ -20,6 +21,7 @@ pub(crate) async fn register(
     config: &Config,
     machine: &Machine,
     advertised: &[Advertised],
+    wal: WalKind,
     metadata: &dyn MetadataStore,
 ) -> Result<(NodeEpoch, WalPosition), ProposeError> {
     let endpoint = |told: &Advertised| Endpoint {
@@ -33,7 +35,7 @@ pub(crate) async fn register(
         node: config.node_id.0,
         incarnation: machine.rng.next_id().to_vec(),
         endpoints: advertised.iter().map(endpoint).collect(),
-        wal: WalKind::Disk.into(),
+        wal: wal.into(),
         after: before.map_or(0, |node| node.epoch.0),
     };
     let registered = metadata.propose(Action::RegisterNode(register).into());
@@ -43,27 +45,44 @@ pub(crate) async fn register(
     }
 }
 
-/// Closes the former epochs of this node, all that they held being registered (E3), and leads what nobody leads then
-/// (E4, E5).
+/// The former epochs of a node that are not closed, oldest first.
+pub(crate) fn fenced(metadata: &dyn MetadataStore, node: NodeId) -> Vec<NodeEpoch> {
+    let image = metadata.image();
+    let own = image.node(node);
+    let fenced = own.into_iter().flat_map(|own| own.fenced());
+    fenced.map(|(former, _)| former).collect()
+}
+
+/// Closes a former epoch, all that it held being registered (E3).
 ///
 /// # Errors
 /// [`ProposeError`].
-pub(crate) async fn take_over(
+pub(crate) async fn close(
+    metadata: &dyn MetadataStore,
+    node: NodeId,
+    former: NodeEpoch,
+    by: NodeEpoch,
+    how: Closing,
+) -> Result<(), ProposeError> {
+    let close = CloseEpoch {
+        node: node.0,
+        epoch: former.0,
+        by: by.0,
+        how: Some(how),
+    };
+    metadata.propose(Action::CloseEpoch(close).into()).await?;
+    Ok(())
+}
+
+/// Leads what nobody leads once the former epochs are closed (E4, E5).
+///
+/// # Errors
+/// [`ProposeError`].
+pub(crate) async fn lead(
     metadata: &dyn MetadataStore,
     node: NodeId,
     epoch: NodeEpoch,
 ) -> Result<(), ProposeError> {
-    let image = metadata.image();
-    let own = image.node(node);
-    for (former, _) in own.into_iter().flat_map(|own| own.fenced()) {
-        let close = CloseEpoch {
-            node: node.0,
-            epoch: former.0,
-            by: epoch.0,
-            how: Some(Closing::Recovered(Recovered {})),
-        };
-        metadata.propose(Action::CloseEpoch(close).into()).await?;
-    }
     for streams in leaderless(&metadata.image(), node, epoch).chunks(ASSIGNED_AT_ONCE) {
         let assign = AssignLeaders {
             node_epoch: epoch.0,
@@ -109,7 +128,7 @@ mod tests {
 
     use highwater_io::{RealDevice, RealThreads};
     use highwater_kraft_meta::RaftMetadata;
-    use highwater_kraft_meta::command::{CreateTopic, Replicas};
+    use highwater_kraft_meta::command::{CreateTopic, Recovered, Replicas};
     use highwater_types::Uuid;
 
     use super::*;
@@ -157,8 +176,12 @@ mod tests {
                 created.await.expect("creates");
             }
             let (epoch, _) = last(&metadata, NODE);
-            let taken = take_over(&metadata, NODE, epoch).await;
-            taken.expect("takes over");
+            for former in fenced(&metadata, NODE) {
+                let how = Closing::Recovered(Recovered {});
+                let closed = close(&metadata, NODE, former, epoch, how).await;
+                closed.expect("closes");
+            }
+            lead(&metadata, NODE, epoch).await.expect("leads");
             assert!(leaderless(&metadata.image(), NODE, epoch).is_empty());
             metadata.shutdown().await.expect("stops");
         }

@@ -10,17 +10,17 @@ use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{ByteBudget, Tasks};
 use highwater_s3stream::{ObjectStreamStore, Parts};
 use highwater_types::{NodeEpoch, Uuid};
-use highwater_wal::disk::DiskWalFactory;
-use highwater_wal::{ReadWal, SealedWal, WalFactory};
+use highwater_wal::SealedWal;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::{Advertised, Config};
 use crate::data_dir::DataDir;
 use crate::node::{Machine, NodeError};
-use crate::registration;
 use crate::starting::Phase;
 use crate::stream_metadata::KraftStreamMetadata;
+use crate::wal::ChosenWal;
+use crate::{registration, wal};
 
 /// What was opened.
 pub(crate) struct Storage {
@@ -49,14 +49,18 @@ pub(crate) async fn open(
     phase.send_replace(Phase::WriteAheadLog);
     let plan = &config.memory;
     let memory = ByteBudget::with_reserve(plan.log_cache, plan.coordinators);
-    let wal = read_wal(config, machine, &*metadata, memory.clone()).await?;
+    let chosen = wal::choose(config, machine, memory.clone());
+    let (registered, floor) = registration::last(&*metadata, config.node_id);
+    let read = chosen.factory.read(registered, floor).await?;
     phase.send_replace(Phase::ObjectStore);
     let cluster = metadata.image().cluster();
     let own = (cluster, data_dir.claim());
     let objects = open_objects(config, machine, tasks, own).await?;
     let lock = data_dir.remember().await?;
     // nothing refuses from here on but for what fails
-    let (epoch, floor) = registration::register(config, machine, advertised, &*metadata).await?;
+    let registered =
+        registration::register(config, machine, advertised, chosen.kind, &*metadata).await?;
+    let (epoch, floor) = registered;
     let as_store: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&metadata);
     let parts = Parts {
         storage: objects,
@@ -75,13 +79,22 @@ pub(crate) async fn open(
     };
     let streams = ObjectStreamStore::new(stream_config(config), parts);
     phase.send_replace(Phase::Recovery(streams.clone()));
-    let recovered = recover(config, &streams, wal.seal(epoch).await?).await?;
-    registration::take_over(&*metadata, config.node_id, epoch).await?;
-    let wal = wal.open(epoch, streams.sink()).await?;
+    let since = Instant::now();
+    let mut recovered = 0;
+    for fenced in registration::fenced(&*metadata, config.node_id) {
+        let sealed = read.seal(fenced, floor).await?;
+        let how = wal::closing(&sealed);
+        recovered = recover(&chosen, &streams, sealed).await?;
+        registration::close(&*metadata, config.node_id, fenced, epoch, how).await?;
+    }
+    let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let batches = recovered;
+    tracing::info!(batches, elapsed_ms, "write-ahead log recovered");
+    registration::lead(&*metadata, config.node_id, epoch).await?;
+    let log = read.open(epoch, streams.sink()).await?;
     // what was uploaded before gives its room back now: on a full disk nothing else may (D3)
-    wal.trim(registration::last(&*metadata, config.node_id).1)
-        .await?;
-    streams.attach(wal);
+    log.trim(registration::last(&*metadata, config.node_id).1);
+    streams.attach(log);
     Ok(Storage {
         metadata,
         streams,
@@ -104,27 +117,6 @@ async fn open_metadata(config: &Config, machine: &Machine) -> Result<Arc<RaftMet
     let device = Arc::clone(&machine.device);
     let opened = RaftMetadata::open(raft, device, &*machine.threads).await?;
     Ok(Arc::new(opened))
-}
-
-/// The WAL, held against what the metadata knows of it (D2).
-async fn read_wal(
-    config: &Config,
-    machine: &Machine,
-    metadata: &dyn MetadataStore,
-    memory: ByteBudget,
-) -> Result<Box<dyn ReadWal>, NodeError> {
-    let factory = DiskWalFactory::new(
-        Arc::clone(&machine.device),
-        Arc::clone(&machine.threads),
-        highwater_wal::disk::Config {
-            dir: config.data_dir.join("wal"),
-            bytes_max: config.size("highwater.wal.size"),
-            new_seed: machine.rng.next_id(),
-        },
-        memory,
-    );
-    let (registered, floor) = registration::last(metadata, config.node_id);
-    Ok(factory.read(config.node_id, registered, floor).await?)
 }
 
 async fn open_objects(
@@ -153,21 +145,16 @@ fn stream_config(config: &Config) -> highwater_s3stream::Config {
 }
 
 async fn recover(
-    config: &Config,
+    chosen: &ChosenWal,
     streams: &ObjectStreamStore,
     sealed: SealedWal,
 ) -> Result<u64, NodeError> {
-    let SealedWal::Replay { bytes, .. } = sealed;
-    if bytes > 0 {
+    if let SealedWal::Replay { bytes, .. } = sealed {
         tracing::info!(bytes, "recovering the write-ahead log");
     }
-    let since = Instant::now();
     let recovered = streams.recover(sealed).await;
-    let batches = recovered.map_err(|source| NodeError::Recover {
-        path: config.data_dir.join("wal").display().to_string(),
+    recovered.map_err(|source| NodeError::Recover {
+        path: chosen.place.clone(),
         source,
-    })?;
-    let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(batches, elapsed_ms, "write-ahead log recovered");
-    Ok(batches)
+    })
 }

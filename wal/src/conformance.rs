@@ -1,37 +1,170 @@
-//! What every write-ahead log must do; run for each backend.
+//! The contract of a write-ahead log as tests, one for each duty that the traits of the port number (P1 to P14); run for
+//! each backend.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, StreamOffset, WalPosition};
+use highwater_runtime::ByteBudget;
+use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, StreamOffset, WalPosition};
+use tokio::task::unconstrained;
 
 use crate::{
     AppendReceipt, ConfirmedBatch, ConfirmedSink, HEAD_BYTES, SealedWal, Share, StreamBatch,
     WalError, WalFactory, WriteAheadLog, record_bytes,
 };
 
-const NODE: NodeId = NodeId(1);
-const EPOCH: LeaderEpoch = LeaderEpoch(3);
+const LEADER: LeaderEpoch = LeaderEpoch(3);
+/// The epoch that most tests open the log for; no epoch was registered before.
+const EPOCH: NodeEpoch = NodeEpoch(5);
+const NEVER: NodeEpoch = NodeEpoch(0);
+const START: WalPosition = WalPosition {
+    epoch: NEVER,
+    at: 0,
+};
+/// What is waited for comes within this time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Keeps what it is handed: stream, base offset, bytes, end.
+/// A log that nobody has opened yet, and what is below it.
+pub trait Bench: Send + Sync {
+    /// Finds the log, which takes 32 MiB at least.
+    fn factory(&self) -> &dyn WalFactory;
+    /// What the log reserves memory from: 8 MiB at most, and a reserve of 64 KiB at least.
+    fn memory(&self) -> &ByteBudget;
+    /// Holds back whatever is on its way to be durable, or lets it go on.
+    fn hold(&self, holds: bool);
+    /// How often something was on its way to be durable so far.
+    fn attempts(&self) -> u64;
+    /// Lets whatever is on its way to be durable fail, or not any more.
+    fn fail(&self, fails: bool);
+    /// Metadata that the log can tell is not its own, once it was opened for an epoch and ends at a position: the last
+    /// epoch registered, and the floor.
+    fn foreign(&self, epoch: NodeEpoch, end: WalPosition) -> Vec<(NodeEpoch, WalPosition)>;
+}
+
+/// Runs every test, each on a log of its own.
+///
+/// # Panics
+/// Where the log does not keep its contract.
+pub async fn run<B: Bench>(fresh: impl Fn() -> B) {
+    reading_changes_nothing(&fresh()).await;
+    foreign_metadata_is_refused(&fresh()).await;
+    a_sealed_epoch_gives_back_what_it_acknowledged(&fresh()).await;
+    an_epoch_is_opened_once(&fresh()).await;
+    every_refusal_is_given_by_reserve(&fresh()).await;
+    a_permit_is_a_promise(&fresh()).await;
+    shares_wait_apart(&fresh()).await;
+    appends_become_durable_in_order(&fresh()).await;
+    nothing_is_acknowledged_early(&fresh()).await;
+    nothing_is_acknowledged_after_the_end(&fresh()).await;
+    what_is_dropped_cancels_nothing(&fresh()).await;
+    a_shutdown_leaves_nothing_behind(&fresh()).await;
+    a_trim_lets_go_of_what_is_below_it(&fresh()).await;
+    memory_is_held_with_the_batch(&fresh()).await;
+}
+
+/// Keeps what it is handed.
 #[derive(Debug, Default)]
-struct Kept(Mutex<Vec<ConfirmedBatch>>);
+struct Kept {
+    batches: Mutex<Vec<ConfirmedBatch>>,
+    /// Must not be durable before what it is for has been taken.
+    watched: Mutex<Option<AppendReceipt>>,
+    was_early: AtomicBool,
+}
 
 impl ConfirmedSink for Kept {
     fn confirmed(&self, batches: Vec<ConfirmedBatch>) {
-        self.lock().extend(batches);
+        let watched = self.watched.lock();
+        let watched = watched.unwrap_or_else(PoisonError::into_inner);
+        if watched.as_ref().is_some_and(AppendReceipt::is_durable) {
+            self.was_early.store(true, Ordering::SeqCst);
+        }
+        self.batches().extend(batches);
     }
 }
 
 impl Kept {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<ConfirmedBatch>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn batches(&self) -> MutexGuard<'_, Vec<ConfirmedBatch>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self, receipt: Option<AppendReceipt>) {
+        let watched = self.watched.lock();
+        *watched.unwrap_or_else(PoisonError::into_inner) = receipt;
+    }
+
+    fn bases(&self) -> Vec<StreamOffset> {
+        self.batches().iter().map(|batch| batch.base).collect()
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.batches().iter().map(seen).collect()
     }
 }
 
+/// A log that is open, and what it hands over.
+struct Open {
+    wal: Arc<dyn WriteAheadLog>,
+    kept: Arc<Kept>,
+}
+
+impl Open {
+    async fn new(bench: &dyn Bench) -> Self {
+        Self::after(bench, NEVER, EPOCH).await
+    }
+
+    /// Opens the log for an epoch that was registered after another.
+    async fn after(bench: &dyn Bench, registered: NodeEpoch, epoch: NodeEpoch) -> Self {
+        let kept = Arc::new(Kept::default());
+        let opened = open(bench, registered, epoch, &kept).await;
+        let wal = opened.expect("P4: a later epoch opens the log");
+        Self { wal, kept }
+    }
+
+    /// Appends a batch to a stream.
+    async fn append(&self, stream: u64, base: StreamOffset, bytes: usize) -> AppendReceipt {
+        let size = record_bytes(HEAD_BYTES + bytes);
+        let permit = self.wal.reserve(size, Share::Common);
+        let permit = in_time(permit).await.expect("there is room");
+        let batch = batch(base, bytes);
+        self.wal
+            .append(permit, StreamId(stream), LEADER, base, &batch)
+    }
+
+    async fn append_durably(&self, base: StreamOffset, bytes: usize) {
+        let mut receipt = self.append(1, base, bytes).await;
+        in_time(receipt.wait()).await.expect("is durable");
+    }
+
+    /// Just after the last batch that was handed over.
+    fn end(&self) -> WalPosition {
+        let kept = self.kept.batches();
+        kept.last().map_or(START, |last| last.end)
+    }
+
+    async fn close(&self) {
+        in_time(self.wal.shutdown()).await.expect("closes");
+    }
+}
+
+async fn open(
+    bench: &dyn Bench,
+    registered: NodeEpoch,
+    epoch: NodeEpoch,
+    kept: &Arc<Kept>,
+) -> Result<Arc<dyn WriteAheadLog>, WalError> {
+    let read = bench.factory().read(registered, START).await?;
+    let sink: Arc<dyn ConfirmedSink> = Arc::<Kept>::clone(kept);
+    read.open(epoch, sink).await
+}
+
 fn batch(base: StreamOffset, bytes: usize) -> StreamBatch {
-    let mut head = [0; 16];
+    let mut head = [0; HEAD_BYTES];
     head[..8].copy_from_slice(&base.to_be_bytes());
     let fill = base.to_be_bytes()[7];
     let tail = Bytes::from(vec![fill; bytes]);
@@ -47,176 +180,403 @@ fn batch(base: StreamOffset, bytes: usize) -> StreamBatch {
     }
 }
 
-/// What of a batch must come back as it was.
-fn seen(batch: &ConfirmedBatch) -> (StreamId, StreamOffset, u32, i64, Bytes, bool, Bytes) {
-    assert_eq!(batch.tail_crc, crc32fast::hash(&batch.bytes[HEAD_BYTES..]));
-    assert_eq!(batch.append_time, batch.base * 11);
-    (
-        batch.stream,
-        batch.base,
-        batch.count,
-        batch.max_timestamp,
-        batch.delta.clone(),
-        batch.roll,
-        batch.bytes.clone(),
-    )
+/// What tells batches apart: stream, base offset, bytes and end.
+type Seen = (StreamId, StreamOffset, usize, WalPosition);
+
+/// Holds a batch against what was appended.
+fn seen(found: &ConfirmedBatch) -> Seen {
+    let (base, bytes) = (found.base, found.bytes.len());
+    let appended = batch(base, bytes - HEAD_BYTES);
+    assert_eq!(found.bytes[..HEAD_BYTES], appended.head);
+    assert_eq!(found.bytes[HEAD_BYTES..], appended.tail);
+    assert_eq!((found.count, found.leader_epoch), (appended.count, LEADER));
+    assert_eq!(found.max_timestamp, appended.max_timestamp);
+    assert_eq!(found.append_time, appended.append_time);
+    assert_eq!(found.tail_crc, appended.tail_crc);
+    assert_eq!(found.delta, appended.delta);
+    assert_eq!(found.roll, appended.roll);
+    (found.stream, base, bytes, found.end)
 }
 
-async fn append(
-    wal: &dyn WriteAheadLog,
-    stream: u64,
-    base: StreamOffset,
-    bytes: usize,
-) -> AppendReceipt {
-    let batch = batch(base, bytes);
-    let size = record_bytes(16 + bytes);
-    let permit = wal
-        .reserve(size, Share::Common)
-        .await
-        .expect("there is room");
-    wal.append(permit, StreamId(stream), EPOCH, base, &batch)
-}
-
-async fn replay(
-    factory: &dyn WalFactory,
-    epoch: u64,
+/// What an epoch holds above a floor, for metadata whose last epoch is `registered`.
+async fn sealed(
+    bench: &dyn Bench,
+    registered: NodeEpoch,
+    epoch: NodeEpoch,
     floor: WalPosition,
-) -> Result<Vec<ConfirmedBatch>, WalError> {
-    let read = factory.read(NODE, NodeEpoch(epoch - 1), floor).await?;
-    let SealedWal::Replay { batches, .. } = read.seal(NodeEpoch(epoch)).await?;
-    let batches: Vec<Result<ConfirmedBatch, WalError>> = batches.collect().await;
-    batches.into_iter().collect()
+) -> Vec<Seen> {
+    let read = bench.factory().read(registered, floor).await;
+    let sealed = read.expect("P1: reads").seal(epoch, floor).await;
+    let SealedWal::Replay { bytes, groups } = sealed.expect("P3: seals") else {
+        return Vec::new();
+    };
+    let groups: Vec<_> = groups.collect().await;
+    let mut batches = Vec::new();
+    let mut bytes_of_groups = 0;
+    for group in groups {
+        let group = group.expect("P3: is read back");
+        bytes_of_groups += group.bytes;
+        let ends =
+            |batch: &ConfirmedBatch| Some(batch.end) == group.batches.last().map(|last| last.end);
+        assert!(group.batches.iter().all(ends), "P8: a group has one end");
+        batches.extend(group.batches.iter().map(seen));
+    }
+    assert!(bytes_of_groups <= bytes, "P3: parts of the whole");
+    batches
 }
 
-/// Opens it for an epoch that was registered after `registered`.
-async fn open(
-    factory: &dyn WalFactory,
-    (registered, epoch): (u64, u64),
-    sink: Arc<dyn ConfirmedSink>,
-    floor: WalPosition,
-) -> Result<Arc<dyn WriteAheadLog>, WalError> {
-    let read = factory.read(NODE, NodeEpoch(registered), floor).await?;
-    read.open(NodeEpoch(epoch), sink).await
+async fn in_time<F: Future>(what: F) -> F::Output {
+    let done = tokio::time::timeout(PATIENCE, what).await;
+    done.expect("it does not wait for ever")
 }
 
-/// Runs the suite against a log that nobody has opened yet, of at least 16 MiB.
-///
-/// # Panics
-/// Where the log does not do it.
-pub async fn run(factory: &dyn WalFactory) {
-    let start = WalPosition::default();
-    let none = replay(factory, 1, start).await.expect("an empty log");
-    assert!(none.is_empty(), "a new log holds nothing");
+/// What a future has now.
+async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
 
-    let kept = Arc::new(Kept::default());
-    let sink: Arc<dyn ConfirmedSink> = Arc::<Kept>::clone(&kept);
-    let opened = open(factory, (0, 5), sink, start).await;
-    let wal = opened.expect("a log that is closed opens");
-    durable_before_told(&*wal, &kept).await;
-    order_is_kept(&*wal, &kept).await;
-    permits_split(&*wal).await;
-    let floor = kept.lock()[1].end;
-    let above: Vec<_> = kept
-        .lock()
-        .iter()
-        .filter(|batch| batch.end > floor)
-        .map(seen)
-        .collect();
-    wal.trim(floor).await.expect("trims");
-    wal.trim(start)
-        .await
-        .expect("a floor that is lower changes nothing");
-    wal.shutdown().await.expect("closes");
-    ended(&*wal).await;
+async fn until(what: impl Fn() -> bool) {
+    in_time(async {
+        while !what() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
 
-    let back = replay(factory, 6, floor).await.expect("reads back");
-    let back: Vec<_> = back.iter().map(seen).collect();
-    assert!(above.len() > 100, "most lies above the floor");
-    assert_eq!(
-        back, above,
-        "what was confirmed comes back as it was, in order"
+/// Appends with everything held back that is on its way to be durable, once something is.
+async fn append_held(bench: &dyn Bench, open: &Open, base: StreamOffset) -> AppendReceipt {
+    bench.hold(true);
+    let before = bench.attempts();
+    let receipt = open.append(1, base, 100).await;
+    until(|| bench.attempts() > before).await;
+    receipt
+}
+
+/// P1
+async fn reading_changes_nothing(bench: &dyn Bench) {
+    assert!(
+        sealed(bench, NEVER, EPOCH, START).await.is_empty(),
+        "P1: a new log holds nothing"
     );
-    let again = replay(factory, 6, floor).await.expect("reads back again");
-    assert_eq!(again.len(), back.len(), "reading changes nothing");
-
-    let sink: Arc<dyn ConfirmedSink> = Arc::new(Kept::default());
-    let again = open(factory, (5, 5), Arc::clone(&sink), floor).await;
-    assert!(again.is_err(), "an epoch is opened once (D2)");
-    let reasons = [0, 4, 4].map(|registered| factory.read(NODE, NodeEpoch(registered), floor));
-    for older in futures::future::join_all(reasons).await {
-        let refused = matches!(older, Err(WalError::Damaged { .. }));
-        assert!(refused, "nothing is given back to older metadata (D2)");
+    let open = Open::new(bench).await;
+    for base in 0..3 {
+        open.append_durably(base * 2, 1000).await;
     }
-    let next = open(factory, (6, 7), sink, floor).await;
-    let next = next.expect("a later one goes on");
-    let mut receipt = append(&*next, 9, 0, 100).await;
-    receipt.wait().await.expect("is durable");
-    assert!(next.confirmed() > floor, "positions only grow");
-    next.shutdown().await.expect("closes");
+    open.close().await;
+    let first = sealed(bench, EPOCH, EPOCH, START).await;
+    assert_eq!(first.len(), 3);
+    for _ in 0..2 {
+        let again = sealed(bench, EPOCH, EPOCH, START).await;
+        assert_eq!(again, first, "P1: it is read again as it was");
+    }
 }
 
-/// I1, I2: who is told can read it.
-async fn durable_before_told(wal: &dyn WriteAheadLog, kept: &Kept) {
-    let before = wal.confirmed();
-    let mut receipt = append(wal, 1, 0, 1000).await;
-    receipt.wait().await.expect("is durable");
-    assert!(receipt.is_durable());
-    let found = kept.lock().iter().any(|found| found.base == 0);
-    assert!(found, "it was handed over before its receipt resolved");
-    // what a receipt that is dropped was for becomes durable all the same
-    drop(append(wal, 1, 2, 10).await);
-    let mut last = append(wal, 2, 0, 10).await;
-    last.wait().await.expect("is durable");
-    assert!(wal.confirmed() > before);
+/// P2, P1
+async fn foreign_metadata_is_refused(bench: &dyn Bench) {
+    let open = Open::new(bench).await;
+    open.append_durably(0, 100).await;
+    open.append_durably(2, 100).await;
+    open.close().await;
+    let before = sealed(bench, EPOCH, EPOCH, START).await;
+    let foreign = bench.foreign(EPOCH, open.end());
+    assert!(!foreign.is_empty());
+    for (registered, floor) in foreign {
+        let mut reasons = Vec::new();
+        for _ in 0..2 {
+            let read = bench.factory().read(registered, floor).await;
+            let refused = read.expect_err("P2: it is not the log's metadata");
+            let is_damaged = matches!(refused, WalError::Damaged { .. });
+            assert!(is_damaged, "P2: {refused}");
+            reasons.push(refused.to_string());
+        }
+        assert_eq!(reasons[0], reasons[1], "P1: for the same reason");
+    }
+    let after = sealed(bench, EPOCH, EPOCH, START).await;
+    assert_eq!(after, before, "P1: one that is refused changes nothing");
 }
 
-async fn order_is_kept(wal: &dyn WriteAheadLog, kept: &Kept) {
-    let mut last = None;
-    for base in 2..200 {
+/// P3
+async fn a_sealed_epoch_gives_back_what_it_acknowledged(bench: &dyn Bench) {
+    let first = Open::new(bench).await;
+    for base in 0..40 {
+        let bytes = usize::try_from(base * 137).expect("few");
+        first.append_durably(base * 2, bytes).await;
+    }
+    first.close().await;
+    let later = NodeEpoch(7);
+    let second = Open::after(bench, EPOCH, later).await;
+    second.append_durably(80, 3000).await;
+    second.close().await;
+    let (of_first, of_second) = (first.kept.seen(), second.kept.seen());
+    let found = sealed(bench, later, EPOCH, START).await;
+    assert_eq!(found, of_first, "P3: as it was handed over, in that order");
+    let found = sealed(bench, later, later, START).await;
+    assert_eq!(found, of_second, "P3: nothing of another epoch");
+    let none = sealed(bench, NodeEpoch(9), NodeEpoch(9), START).await;
+    assert!(none.is_empty(), "P3: it never wrote");
+    let floor = first.kept.batches()[20].end;
+    let above: Vec<_> = of_first
+        .into_iter()
+        .filter(|(.., end)| *end > floor)
+        .collect();
+    let found = sealed(bench, later, EPOCH, floor).await;
+    assert_eq!(found, above, "P3: what lies above the floor alone");
+    let is_later = second.kept.batches()[0].end > first.end();
+    assert!(is_later, "P8: positions go up over epochs");
+}
+
+/// P4
+async fn an_epoch_is_opened_once(bench: &dyn Bench) {
+    let first = Open::new(bench).await;
+    first.append_durably(0, 100).await;
+    first.close().await;
+    let again = open(bench, EPOCH, EPOCH, &first.kept).await;
+    assert!(again.is_err(), "P4: it wrote before");
+    let next = Open::after(bench, EPOCH, NodeEpoch(6)).await;
+    next.append_durably(2, 100).await;
+    next.close().await;
+}
+
+/// P5
+async fn every_refusal_is_given_by_reserve(bench: &dyn Bench) {
+    let open = Open::new(bench).await;
+    for share in [Share::Common, Share::Reserve] {
+        let never = in_time(open.wal.reserve(1 << 50, share)).await;
+        let is_told = matches!(never, Err(WalError::TooLarge(_)));
+        assert!(is_told, "P5: {never:?}");
+    }
+    open.wal.check().expect("P5: it takes what fits");
+    let size = record_bytes(HEAD_BYTES + 100);
+    let permit = in_time(open.wal.reserve(size, Share::Common)).await;
+    let permit = permit.expect("there is room");
+    open.close().await;
+    let late = in_time(open.wal.reserve(size, Share::Common)).await;
+    assert!(matches!(late, Err(WalError::Ended)), "P5: {late:?}");
+    let late = in_time(open.wal.reserve(size, Share::Unbounded)).await;
+    assert!(matches!(late, Err(WalError::Ended)), "P5: {late:?}");
+    let told = open.wal.check();
+    assert!(matches!(told, Err(WalError::Ended)), "P5: {told:?}");
+    let late = batch(0, 100);
+    let mut late = open.wal.append(permit, StreamId(1), LEADER, 0, &late);
+    let late = in_time(late.wait()).await;
+    assert!(matches!(late, Err(WalError::Ended)), "P5: {late:?}");
+}
+
+/// P6
+async fn a_permit_is_a_promise(bench: &dyn Bench) {
+    let open = Open::new(bench).await;
+    let all = bench.memory().limit();
+    let mut promised = in_time(open.wal.reserve(all, Share::Common)).await;
+    let promised = promised.as_mut().expect("it is free");
+    assert_eq!(promised.bytes(), all, "P6");
+    let mut next = Box::pin(unconstrained(open.wal.reserve(1000, Share::Common)));
+    let had = poll_once(next.as_mut()).await;
+    assert!(had.is_none(), "P6: it is promised already");
+    let part = promised.split(all / 2);
+    assert_eq!((part.bytes(), promised.bytes()), (all / 2, all - all / 2));
+    let had = poll_once(next.as_mut()).await;
+    assert!(had.is_none(), "P6: a part is promised too");
+    drop(part);
+    let next = in_time(next).await.expect("P6: what is given back");
+    assert_eq!(bench.memory().used(), all - all / 2 + 1000, "P6");
+    let room = open.wal.room();
+    assert!(room.used >= all - all / 2 + 1000, "P6: {room:?}");
+    drop(next);
+    open.close().await;
+}
+
+/// P7
+async fn shares_wait_apart(bench: &dyn Bench) {
+    let open = Open::new(bench).await;
+    let all = bench.memory().limit();
+    let held = in_time(open.wal.reserve(all, Share::Common)).await;
+    let held = held.expect("it is free");
+    let mut common = Box::pin(unconstrained(open.wal.reserve(1000, Share::Common)));
+    let had = poll_once(common.as_mut()).await;
+    assert!(had.is_none(), "P7: produce waits");
+    let reserve = in_time(open.wal.reserve(32 << 10, Share::Reserve)).await;
+    let reserve = reserve.expect("P7: the reserve is behind no produce");
+    let mut more = Box::pin(unconstrained(open.wal.reserve(all, Share::Unbounded)));
+    let more = poll_once(more.as_mut()).await;
+    let more = more.expect("P7: at once").expect("P7: past every bound");
+    let had = poll_once(common.as_mut()).await;
+    assert!(had.is_none(), "P7: produce waits still");
+    drop((held, reserve, more));
+    drop(in_time(common).await.expect("P7: its turn comes"));
+    open.close().await;
+}
+
+/// P8
+async fn appends_become_durable_in_order(bench: &dyn Bench) {
+    let open = Open::new(bench).await;
+    let mut receipts = Vec::new();
+    for base in 0..200 {
         let bytes = usize::try_from(base * 37 % 5000).expect("small");
-        last = Some(append(wal, 1, base * 2, bytes).await);
+        for stream in [1, 2] {
+            receipts.push(open.append(stream, base * 2, bytes).await);
+        }
     }
-    let mut last = last.expect("some were appended");
-    last.wait().await.expect("is durable");
-    let kept = kept.lock();
-    let ends = kept.windows(2).all(|pair| pair[0].end <= pair[1].end);
-    assert!(ends, "positions ascend");
-    for stream in [1, 2] {
-        let of: Vec<_> = kept.iter().filter(|one| one.stream.0 == stream).collect();
-        let contiguous = of.windows(2).all(|pair| pair[0].base + 2 == pair[1].base);
+    let last = AppendReceipt::last_of(receipts.iter()).cloned();
+    let mut last = last.expect("some");
+    in_time(last.wait()).await.expect("is durable");
+    let are_durable = receipts.iter().all(AppendReceipt::is_durable);
+    assert!(are_durable, "P8: none is durable before those before it");
+    open.close().await;
+    let kept = open.kept.batches();
+    let found = kept.iter().map(|batch| (batch.stream.0, batch.base));
+    let appended = (0..200).flat_map(|base| [(1, base * 2), (2, base * 2)]);
+    assert!(found.eq(appended), "P8: each once, in the order of appends");
+    let ascend = kept.windows(2).all(|pair| pair[0].end <= pair[1].end);
+    assert!(ascend, "P8: positions go up");
+}
+
+/// P9
+async fn nothing_is_acknowledged_early(bench: &dyn Bench) {
+    let open = Open::new(bench).await;
+    // more than once: what is on its way may be something else than the batch
+    for base in 0..4 {
+        let taken = open.kept.bases().len();
+        let mut receipt = append_held(bench, &open, base * 2).await;
+        open.kept.watch(Some(receipt.clone()));
+        assert!(!receipt.is_durable(), "P9: it is not durable");
+        assert_eq!(open.kept.bases().len(), taken, "P9: nor handed over");
+        bench.hold(false);
+        in_time(receipt.wait()).await.expect("is durable");
+        open.kept.watch(None);
+        assert_eq!(open.kept.bases().len(), taken + 1, "P9: was handed over");
+        let was_early = open.kept.was_early.load(Ordering::SeqCst);
         assert!(
-            contiguous,
-            "a stream's batches come in the order of its offsets"
+            !was_early,
+            "P9: the sink has it before the receipt resolves"
         );
     }
-    let intact = kept.iter().all(|one| {
-        let fill = one.base.to_be_bytes()[7];
-        one.leader_epoch == EPOCH
-            && one.bytes[..8] == one.base.to_be_bytes()
-            && one.bytes[16..].iter().all(|byte| *byte == fill)
-    });
-    assert!(intact, "head and tail are one batch");
+    open.close().await;
 }
 
-/// A1, M1: every refusal is given where room is reserved.
-async fn permits_split(wal: &dyn WriteAheadLog) {
-    let never = wal.reserve(1 << 50, Share::Common).await;
-    assert!(matches!(never, Err(WalError::TooLarge(_))), "{never:?}");
-    let one = record_bytes(16 + 10);
-    let mut both = wal
-        .reserve(one * 2, Share::Common)
-        .await
-        .expect("there is room");
-    let first = both.split(one);
-    assert_eq!((first.bytes(), both.bytes()), (one, one));
-    let mut last = wal.append(first, StreamId(3), EPOCH, 0, &batch(0, 10));
-    drop(last.wait().await);
-    last = wal.append(both, StreamId(3), EPOCH, 2, &batch(2, 10));
-    last.wait().await.expect("is durable");
+/// P10, P3
+async fn nothing_is_acknowledged_after_the_end(bench: &dyn Bench) {
+    let open = Open::new(bench).await;
+    let mut durable = open.append(1, 0, 100).await;
+    in_time(durable.wait()).await.expect("is durable");
+    let mut failed = append_held(bench, &open, 2).await;
+    let mut behind = open.append(1, 4, 100).await;
+    bench.fail(true);
+    bench.hold(false);
+    let reason = in_time(open.wal.ended()).await;
+    assert!(reason.is_some(), "P10: it says why it ended");
+    for receipt in [&mut failed, &mut behind] {
+        let told = in_time(receipt.wait()).await;
+        assert!(matches!(told, Err(WalError::Ended)), "P10: {told:?}");
+        assert!(!receipt.is_durable(), "P10");
+    }
+    in_time(durable.wait()).await.expect("P10: this one was");
+    assert_eq!(open.kept.bases(), [0], "P10: nothing more is handed over");
+    let shutdown = in_time(open.wal.shutdown()).await;
+    assert!(shutdown.is_err(), "P10: it ended before");
+    let late = in_time(open.wal.reserve(1000, Share::Common)).await;
+    assert!(matches!(late, Err(WalError::Ended)), "P10: {late:?}");
+    bench.fail(false);
+    let found = sealed(bench, EPOCH, EPOCH, START).await;
+    let acknowledged = open.kept.seen();
+    assert!(found.starts_with(&acknowledged), "P3: what it acknowledged");
 }
 
-async fn ended(wal: &dyn WriteAheadLog) {
-    wal.ended().await;
-    let refused = wal.reserve(100, Share::Common).await;
-    assert!(matches!(refused, Err(WalError::Ended)), "{refused:?}");
+/// P11
+async fn what_is_dropped_cancels_nothing(bench: &dyn Bench) {
+    let open = Open::new(bench).await;
+    let all = bench.memory().limit();
+    let held = in_time(open.wal.reserve(all, Share::Common)).await;
+    let mut dropped = Box::pin(unconstrained(open.wal.reserve(all, Share::Common)));
+    let mut next = Box::pin(unconstrained(open.wal.reserve(1000, Share::Common)));
+    assert!(poll_once(dropped.as_mut()).await.is_none());
+    assert!(poll_once(next.as_mut()).await.is_none());
+    drop(dropped);
+    drop(held);
+    let next = in_time(next).await.expect("P11: its turn comes");
+    assert_eq!(bench.memory().used(), 1000, "P11: one given up has nothing");
+    drop(next);
+
+    drop(open.append(1, 0, 100).await);
+    let mut receipt = append_held(bench, &open, 2).await;
+    let mut wait = Box::pin(receipt.wait());
+    assert!(poll_once(wait.as_mut()).await.is_none());
+    drop(wait);
+    drop(receipt);
+    let mut shutdown = open.wal.shutdown();
+    assert!(poll_once(shutdown.as_mut()).await.is_none());
+    drop(shutdown);
+    bench.hold(false);
+    let ended = in_time(open.wal.ended()).await;
+    assert!(ended.is_none(), "P11: the shutdown goes on: {ended:?}");
+    assert_eq!(open.kept.bases(), [0, 2], "P11: both became durable");
+}
+
+/// P12
+async fn a_shutdown_leaves_nothing_behind(bench: &dyn Bench) {
+    let open = Open::new(bench).await;
+    let mut receipts = Vec::new();
+    for base in 0..50 {
+        receipts.push(open.append(1, base * 2, 1000).await);
+    }
+    open.close().await;
+    let are_durable = receipts.iter().all(AppendReceipt::is_durable);
+    assert!(are_durable, "P12: what was appended before");
+    assert_eq!(open.kept.bases().len(), 50, "P12");
+    assert!(in_time(open.wal.ended()).await.is_none(), "P12: no error");
+    in_time(open.wal.shutdown()).await.expect("P12: once more");
+    let found = sealed(bench, EPOCH, EPOCH, START).await;
+    assert_eq!(found, open.kept.seen(), "P12");
+}
+
+/// P13
+async fn a_trim_lets_go_of_what_is_below_it(bench: &dyn Bench) {
+    let open = Open::new(bench).await;
+    for base in 0..6 {
+        open.append_durably(base * 2, 100_000).await;
+    }
+    let full = open.wal.room().used;
+    assert!(full >= 600_000, "P13: {full}");
+    let floor = open.kept.batches()[3].end;
+    open.wal.trim(floor);
+    until(|| open.wal.room().used <= full - 400_000).await;
+    let left = open.wal.room().used;
+    assert!(left >= 200_000, "P13: what is above keeps its room: {left}");
+    open.wal.trim(START);
+    assert_eq!(open.wal.room().used, left, "P13: a lower one is nothing");
+    open.append_durably(12, 100).await;
+    open.close().await;
+    let mut above = open.kept.seen();
+    above.retain(|(.., end)| *end > floor);
+    let found = sealed(bench, EPOCH, EPOCH, floor).await;
+    assert_eq!(found, above, "P13: what is above is there");
+}
+
+/// P14
+async fn memory_is_held_with_the_batch(bench: &dyn Bench) {
+    let open = Open::new(bench).await;
+    let memory = bench.memory();
+    for base in 0..8 {
+        open.append_durably(base * 2, 50_000).await;
+    }
+    let (bytes, held) = {
+        let kept = open.kept.batches();
+        let bytes = kept.iter().map(|batch| batch.bytes.len() as u64);
+        let held = kept.iter().map(|batch| batch.memory.bytes());
+        (bytes.sum::<u64>(), held.sum::<u64>())
+    };
+    assert!(held >= bytes, "P14: {held} for {bytes}");
+    assert_eq!(memory.used(), held, "P14: by nothing but the batches");
+    let before = memory.used();
+    open.wal.trim(open.end());
+    assert_eq!(memory.used(), before, "P14: whatever is trimmed");
+    open.kept.batches().truncate(4);
+    assert!(memory.used() < before, "P14: it goes with the batch");
+    open.kept.batches().clear();
+    open.close().await;
+    until(|| memory.used() == 0).await;
 }

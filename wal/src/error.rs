@@ -14,13 +14,13 @@ pub enum WalError {
     /// The epoch ended: closed, fenced, or an fsync failed. Fatal for this incarnation.
     #[error("the write-ahead log has ended")]
     Ended,
-    /// What is on disk can't be trusted (D1, D2). Fatal: the start refuses.
-    #[error("the write-ahead log is damaged reason={reason} file={file}")]
+    /// What is there can't be trusted (D1, D2). Fatal: the start refuses.
+    #[error("the write-ahead log is damaged reason={reason} path={path}")]
     Damaged {
         /// What is wrong.
         reason: String,
         /// Where.
-        file: String,
+        path: String,
     },
     /// The machine's answer. Fatal.
     #[error("the write-ahead log cannot be read or written path={path}")]

@@ -239,7 +239,7 @@ impl Storage {
             new_seed: [7; 16],
         };
         let factory = DiskWalFactory::new(Arc::new(device), Arc::new(RealThreads), wal, memory);
-        let read = factory.read(NODE, NodeEpoch(0), WalPosition::default());
+        let read = factory.read(NodeEpoch(0), WalPosition::default());
         let read = read.await.expect("reads");
         let wal = read.open(self.epoch, streams.sink()).await;
         streams.attach(wal.expect("opens"));

@@ -48,7 +48,7 @@ pub(super) async fn commit_written(
 /// Where all that became durable was of streams that were deleted since, the floor moves without an object: the log is
 /// let go of below a floor that is committed alone (D2).
 pub(super) async fn commit_floor(shared: &Shared, floor: WalPosition) -> Result<(), StreamError> {
-    if floor.at <= shared.committed_floor().at {
+    if floor <= shared.committed_floor() {
         return Ok(());
     }
     commit(shared, shared.next_object(), 0, Vec::new(), floor).await

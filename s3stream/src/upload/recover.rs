@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use highwater_object_format::{BatchEntry, ObjectWriter};
 use highwater_types::{LeaderEpoch, StreamId, WalPosition};
-use highwater_wal::{ConfirmedBatch, SealedWal};
+use highwater_wal::{ConfirmedBatch, ReplayedGroup, SealedWal, WalError};
 
 use super::put::put_and_commit;
 use super::{header, summed};
@@ -15,8 +16,30 @@ use crate::store::Shared;
 /// How much of a former epoch's WAL is uploaded at a time (D3).
 const WINDOW_BYTES: usize = 32 << 20;
 
-/// What is uploaded together, by stream and leader epoch.
-type Window = BTreeMap<(StreamId, LeaderEpoch), Vec<ConfirmedBatch>>;
+type Groups = BoxStream<'static, Result<ReplayedGroup, WalError>>;
+
+/// Whole group commits that are uploaded together.
+#[derive(Debug, Default)]
+struct Window {
+    batches: BTreeMap<(StreamId, LeaderEpoch), Vec<ConfirmedBatch>>,
+    batch_bytes: usize,
+    /// Bytes of the log that they take.
+    log_bytes: u64,
+    /// Just after the last of them.
+    end: WalPosition,
+}
+
+impl Window {
+    fn add(&mut self, group: ReplayedGroup) {
+        self.log_bytes += group.bytes;
+        for batch in group.batches {
+            self.batch_bytes += batch.bytes.len();
+            self.end = batch.end;
+            let stream = (batch.stream, batch.leader_epoch);
+            self.batches.entry(stream).or_default().push(batch);
+        }
+    }
+}
 
 /// How far a start's recovery is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,40 +54,36 @@ pub struct RecoveryStatus {
 
 /// D3: reads a former epoch's WAL back in windows and uploads each; checkpoints come when the streams are open.
 pub(crate) async fn recover(shared: &Shared, sealed: SealedWal) -> Result<u64, StreamError> {
-    let SealedWal::Replay { bytes, mut batches } = sealed;
-    shared.recovery().bytes_total = bytes;
-    let mut window = Window::default();
-    let mut window_bytes = 0;
-    let mut floor = WalPosition::default();
-    while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(StreamError::Wal)?;
-        if window_bytes >= WINDOW_BYTES && batch.end != floor {
-            upload_window(shared, std::mem::take(&mut window), floor).await?;
-            window_bytes = 0;
+    match sealed {
+        SealedWal::Empty => {}
+        SealedWal::Replay { bytes, groups } => {
+            shared.recovery().bytes_total += bytes;
+            replay(shared, groups).await?;
         }
-        window_bytes += batch.bytes.len();
-        floor = batch.end;
-        window
-            .entry((batch.stream, batch.leader_epoch))
-            .or_default()
-            .push(batch);
-    }
-    if !window.is_empty() {
-        upload_window(shared, window, floor).await?;
     }
     Ok(shared.recovery().batches)
 }
 
-async fn upload_window(
-    shared: &Shared,
-    window: Window,
-    floor: WalPosition,
-) -> Result<(), StreamError> {
-    let begin = shared.committed_floor().at;
-    let batches: usize = window.values().map(Vec::len).sum();
+async fn replay(shared: &Shared, mut groups: Groups) -> Result<(), StreamError> {
+    let mut window = Window::default();
+    while let Some(group) = groups.next().await {
+        let group = group.map_err(StreamError::Wal)?;
+        if window.batch_bytes >= WINDOW_BYTES {
+            upload_window(shared, std::mem::take(&mut window)).await?;
+        }
+        window.add(group);
+    }
+    if !window.batches.is_empty() {
+        upload_window(shared, window).await?;
+    }
+    Ok(())
+}
+
+async fn upload_window(shared: &Shared, window: Window) -> Result<(), StreamError> {
+    let batches: usize = window.batches.values().map(Vec::len).sum();
     let object = shared.next_object();
     let mut writer = ObjectWriter::new(&header(shared, object));
-    for ((stream, epoch), batches) in window {
+    for ((stream, epoch), batches) in window.batches {
         let first = batches.first().map_or(0, |batch| batch.base);
         let label = shared.metadata.label(stream).await?;
         writer.begin_stream(stream, label, epoch, first);
@@ -81,9 +100,9 @@ async fn upload_window(
         let leader_epochs = shared.metadata.leader_epochs(stream).await?;
         writer.end_stream(None, Vec::new(), None, leader_epochs);
     }
-    put_and_commit(shared, object, &writer.finish(), floor).await?;
+    put_and_commit(shared, object, &writer.finish(), window.end).await?;
     let mut recovery = shared.recovery();
     recovery.batches += batches as u64;
-    recovery.bytes += floor.at - begin;
+    recovery.bytes += window.log_bytes;
     Ok(())
 }

@@ -9,11 +9,13 @@ use futures::stream;
 use highwater_disk_log::{LogError, Recovery, Seed};
 use highwater_io::{Device, Threads};
 use highwater_runtime::ByteBudget;
-use highwater_types::{NodeEpoch, NodeId, WalPosition};
+use highwater_types::{NodeEpoch, WalPosition};
 
 use super::record::decode_group;
 use super::ring::DiskWal;
-use crate::{ConfirmedSink, ReadWal, SealedWal, WalError, WalFactory, WriteAheadLog};
+use crate::{
+    ConfirmedSink, ReadWal, ReplayedGroup, SealedWal, WalError, WalFactory, WriteAheadLog,
+};
 
 /// The part of the ring that coordinators have to themselves (M2).
 const RESERVED_PART: u64 = 16;
@@ -106,7 +108,7 @@ impl DiskWalFactory {
     fn damaged(&self, reason: String) -> WalError {
         WalError::Damaged {
             reason,
-            file: self.config.dir.display().to_string(),
+            path: self.config.dir.display().to_string(),
         }
     }
 }
@@ -116,7 +118,6 @@ impl DiskWalFactory {
 struct ReadDiskWal {
     factory: DiskWalFactory,
     recovery: Recovery,
-    floor: WalPosition,
 }
 
 impl ReadDiskWal {
@@ -137,11 +138,11 @@ pub(super) fn of_log(error: LogError) -> WalError {
     match error {
         LogError::Damaged { file, offset, .. } => WalError::Damaged {
             reason: format!("a block that was synced cannot be read offset={offset}"),
-            file,
+            path: file,
         },
         LogError::Newer { file, version } => WalError::Damaged {
             reason: format!("it is of a newer format version={version}"),
-            file,
+            path: file,
         },
         LogError::Panicked { directory, reason } => WalError::Io {
             path: directory,
@@ -162,7 +163,6 @@ pub(super) fn of_log(error: LogError) -> WalError {
 impl WalFactory for DiskWalFactory {
     async fn read(
         &self,
-        _node: NodeId,
         registered: NodeEpoch,
         floor: WalPosition,
     ) -> Result<Box<dyn ReadWal>, WalError> {
@@ -174,46 +174,38 @@ impl WalFactory for DiskWalFactory {
         Ok(Box::new(ReadDiskWal {
             factory: self.clone(),
             recovery,
-            floor,
         }))
     }
 }
 
 #[async_trait]
 impl ReadWal for ReadDiskWal {
-    async fn seal(&self, epoch: NodeEpoch) -> Result<SealedWal, WalError> {
-        self.check_epoch(epoch)?;
-        let floor = self.floor.at;
-        let bytes = self.recovery.end() - floor;
-        if bytes == 0 {
-            let batches = stream::empty().boxed();
-            return Ok(SealedWal::Replay { bytes, batches });
+    async fn seal(&self, fenced: NodeEpoch, floor: WalPosition) -> Result<SealedWal, WalError> {
+        self.factory.check_extent(&self.recovery, floor)?;
+        let bytes = self.recovery.end() - floor.at;
+        // the one log of all epochs: of one that came after its last block nothing is there
+        if bytes == 0 || self.recovery.opening() < fenced.0 {
+            return Ok(SealedWal::Empty);
         }
         // what it holds may be more than memory does, so it is read again
         let recovery = self.factory.recovery().await?;
-        let groups = stream::try_unfold(recovery, |mut recovery| async move {
-            let group = recovery.next().await.map_err(of_log)?;
-            Ok(group.map(|group| (group, recovery)))
-        });
-        let batches = groups
-            .map(move |group: Result<_, WalError>| {
-                let group = group?;
-                let end = WalPosition {
-                    epoch: NodeEpoch(group.opening),
-                    at: group.end,
-                };
-                if group.end <= floor {
-                    Ok(Vec::new())
-                } else {
-                    decode_group(group.body, end)
+        let begin = (recovery, floor.at);
+        let groups = stream::try_unfold(begin, move |(mut recovery, mut from)| async move {
+            while let Some(group) = recovery.next().await.map_err(of_log)? {
+                if group.end <= floor.at {
+                    continue;
                 }
-            })
-            .flat_map(|batches| match batches {
-                Ok(batches) => stream::iter(batches).map(Ok).left_stream(),
-                Err(error) => stream::iter([Err(error)]).right_stream(),
-            });
-        let batches = batches.boxed();
-        Ok(SealedWal::Replay { bytes, batches })
+                let bytes = group.end - std::mem::replace(&mut from, group.end);
+                if group.opening == fenced.0 {
+                    let batches = decode_group(group)?;
+                    let group = ReplayedGroup { bytes, batches };
+                    return Ok(Some((group, (recovery, from))));
+                }
+            }
+            Ok(None)
+        });
+        let groups = groups.boxed();
+        Ok(SealedWal::Replay { bytes, groups })
     }
 
     async fn open(

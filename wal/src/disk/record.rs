@@ -1,8 +1,9 @@
 //! One batch as it lies in the log.
 
 use bytes::{Buf, BufMut, Bytes};
+use highwater_disk_log::RecoveredGroup;
 use highwater_runtime::BytePermit;
-use highwater_types::{LeaderEpoch, StreamId, StreamOffset, WalPosition};
+use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, StreamOffset, WalPosition};
 
 use crate::{ConfirmedBatch, HEAD_BYTES, StreamBatch, WalError};
 
@@ -48,15 +49,17 @@ pub(super) fn header(
 }
 
 /// The batches of a group that was read back.
-pub(super) fn decode_group(
-    mut body: Bytes,
-    end: WalPosition,
-) -> Result<Vec<ConfirmedBatch>, WalError> {
+pub(super) fn decode_group(group: RecoveredGroup) -> Result<Vec<ConfirmedBatch>, WalError> {
+    let end = WalPosition {
+        epoch: NodeEpoch(group.opening),
+        at: group.end,
+    };
+    let mut body = group.body;
     let mut batches = Vec::new();
     while !body.is_empty() {
         let batch = decode(&mut body, end).ok_or_else(|| WalError::Damaged {
             reason: format!("a record cannot be read before position {end}"),
-            file: "the write-ahead log".to_owned(),
+            path: "the write-ahead log".to_owned(),
         })?;
         batches.push(batch);
     }

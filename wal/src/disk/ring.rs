@@ -16,14 +16,13 @@ use super::factory::of_log;
 use super::record::{self, Meta};
 use crate::receipt::Watermark;
 use crate::{
-    AppendPermit, AppendReceipt, ConfirmedBatch, ConfirmedSink, Room, Share, StreamBatch,
-    WalError, WriteAheadLog,
+    AppendPermit, AppendReceipt, ConfirmedBatch, ConfirmedSink, Room, Share, StreamBatch, WalError,
+    WriteAheadLog,
 };
 
 #[derive(Debug)]
 pub(super) struct DiskWal {
     log: DiskLog<Meta>,
-    epoch: NodeEpoch,
     memory: ByteBudget,
     sink: Arc<Sink>,
     state: watch::Receiver<State>,
@@ -91,7 +90,6 @@ impl DiskWal {
         let state = log.state();
         Arc::new(Self {
             log,
-            epoch,
             memory,
             sink,
             state,
@@ -327,14 +325,7 @@ impl WriteAheadLog for DiskWal {
         Room { used, limit }
     }
 
-    fn confirmed(&self) -> WalPosition {
-        WalPosition {
-            epoch: self.epoch,
-            at: self.state.borrow().end,
-        }
-    }
-
-    async fn trim(&self, floor: WalPosition) -> Result<(), WalError> {
+    fn trim(&self, floor: WalPosition) {
         // under one lock, so that what is given back never counts as promised
         let mut ring = self.sink.ring();
         while let Some((_, room)) = ring.groups.pop_front_if(|(end, _)| *end <= floor.at) {
@@ -343,7 +334,6 @@ impl WriteAheadLog for DiskWal {
         }
         drop(ring);
         self.log.trim(floor.at);
-        Ok(())
     }
 
     async fn ended(&self) -> Option<WalError> {

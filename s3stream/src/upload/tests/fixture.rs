@@ -315,7 +315,7 @@ impl Node {
         };
         let device = Arc::new(RealDevice);
         let factory = DiskWalFactory::new(device, Arc::new(RealThreads), wal, memory);
-        let read = factory.read(NODE, NodeEpoch(0), WalPosition::default());
+        let read = factory.read(NodeEpoch(0), WalPosition::default());
         let read = read.await.expect("reads");
         let wal = read.open(EPOCH, streams.sink()).await;
         streams.attach(wal.expect("opens"));

@@ -9,13 +9,13 @@ use futures::stream;
 use highwater_object_storage::StorageError;
 use highwater_runtime::BytePermit;
 use highwater_types::{LeaderEpoch, NodeEpoch, ObjectId, ObjectKind};
-use highwater_wal::{ConfirmedBatch, SealedWal};
+use highwater_wal::{ConfirmedBatch, ReplayedGroup, SealedWal};
 use tokio::time::Instant;
 
 use super::fixture::{LIMITS, Limits, NODE, STREAM, Streams, away};
 use super::*;
 
-/// A former epoch's log of three batches.
+/// A former epoch's log of three batches, each a group commit.
 fn sealed() -> SealedWal {
     let batch = |base: i64| {
         let bytes = Bytes::from(vec![1; 116]);
@@ -37,9 +37,13 @@ fn sealed() -> SealedWal {
             memory: BytePermit::empty(),
         }
     };
+    let group = move |base| ReplayedGroup {
+        bytes: 4096,
+        batches: vec![batch(base)],
+    };
     SealedWal::Replay {
         bytes: 3 * 4096,
-        batches: stream::iter((0..3).map(batch).map(Ok)).boxed(),
+        groups: stream::iter((0..3).map(group).map(Ok)).boxed(),
     }
 }
 
