@@ -154,6 +154,10 @@ fn a_dependency_stays_where_it_is_wrapped() {
         if sdk && !within("crates/object-storage") && !tidy {
             wrong.push(format!("{}: the store's SDK", path.display()));
         }
+        let chooses = within("wal") || within("broker/src/wal.rs");
+        if uses("highwater_wal::disk") && !chooses && !is_test(&path) {
+            wrong.push(format!("{}: a kind of write-ahead log", path.display()));
+        }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -303,12 +307,14 @@ fn the_folders_of_the_layout_and_the_files_of_the_root_are_there() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+fn is_test(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs")
+}
+
 /// The text of tests alone: files under `tests/`, and what follows `#[cfg(test)]` elsewhere.
 fn test_text(path: &Path) -> String {
     let text = read(path);
-    let of_tests =
-        path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs");
-    if of_tests {
+    if is_test(path) {
         return text;
     }
     let from = text.find("#[cfg(test)]").unwrap_or(text.len());
