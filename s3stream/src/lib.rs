@@ -132,14 +132,17 @@ pub struct OpenedStream {
 pub type Opened = (usize, Result<OpenedStream, StreamError>);
 
 /// The streams of a node.
-#[async_trait]
 pub trait StreamStore: Debug + Send + Sync + 'static {
     /// Opens streams, many in one metadata command: each is answered when it is open, by its place among those asked. As
     /// many are under way together as there are slots, and those that wait for what the store does not answer (F4). No two
     /// openings of a stream may overlap.
     fn open(&self, streams: Vec<OpenStream>, slots: &Arc<Semaphore>) -> BoxStream<'static, Opened>;
     /// Room for a whole request (M1): see [`highwater_wal::WriteAheadLog::reserve`].
-    async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, StreamError>;
+    fn reserve(
+        &self,
+        bytes: u64,
+        share: Share,
+    ) -> impl Future<Output = Result<AppendPermit, StreamError>> + Send;
 }
 
 /// One open stream.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures::stream::BoxStream;
 use highwater_object_storage::ObjectStorage;
 use highwater_runtime::{ByteBudget, TaskKind, Tasks};
@@ -227,8 +226,8 @@ impl ObjectStreamStore {
         Arc::new(Sink(Arc::downgrade(&self.shared)))
     }
 
-    /// Uploads what a former epoch's WAL holds, in windows that fit the memory limit (D3); answers how many batches. A
-    /// store or a metadata that takes nothing is waited for, for a minute; a full store for two graces more (D3).
+    /// Uploads what a former epoch's WAL holds, in windows that fit the memory limit (D3); answers how many batches were
+    /// uploaded of all that were recovered. A store or a metadata that takes nothing is waited for, for a minute; a full store for two graces more (D3).
     ///
     /// # Errors
     /// [`StreamError`]: the start refuses.
@@ -364,7 +363,6 @@ impl ObjectStreamStore {
     }
 }
 
-#[async_trait]
 impl StreamStore for ObjectStreamStore {
     fn open(&self, asked: Vec<OpenStream>, slots: &Arc<Semaphore>) -> BoxStream<'static, Opened> {
         opening::open(Arc::clone(&self.shared), asked, Arc::clone(slots))
