@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::extent::Extents;
 use super::fixed_cache::{FixedCache, fixed_queue};
-use super::turns::{Line, Turns};
+use super::turns::{Line, Turns, Wish};
 use super::{FAILED_KEPT, of_format, same};
 use crate::StreamError;
 
@@ -299,7 +299,13 @@ impl Blocks {
         let range = from..from + run.bytes();
         let got = self.0.storage.get(&key, range, IoClass::ColdRead);
         let turns = &self.0.turns;
-        let got = turns.take((Line::Serving, false), run.bytes(), got, || ());
+        let wish = Wish {
+            line: Line::Serving,
+            goes_on: false,
+            object: run.object,
+            bytes: run.bytes(),
+        };
+        let got = turns.take(wish, got, || ());
         let mut rest = match got.await {
             Ok(got) => got,
             Err(error) => {

@@ -5,23 +5,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater_object_format::{BlockEntry, Footer, FormatError, RollPart, StreamDirectory};
-use highwater_object_storage::{IoClass, ObjectKey, ObjectStorage, layout};
+use highwater_object_storage::{IoClass, ObjectStorage, layout};
 use highwater_runtime::Tasks;
 use highwater_types::{LeaderEpoch, ObjectId, StreamId};
-use quick_cache::{UnitWeighter, Weighter};
+use quick_cache::Weighter;
 
 use super::fixed_cache::{FixedCache, fixed_cache, fixed_queue};
 use super::loads::{Load, Loads, Teller};
 use super::of_format;
-use super::turns::{Line, Turns};
+use super::turns::{Line, Turns, Wish};
 use crate::StreamError;
 
 /// The first read of an object: its footer and index, and in a small object everything.
 const SUFFIX_BYTES: u64 = 64 << 10;
 /// About what a directory takes.
 const DIRECTORY_BYTES: u64 = 4 << 10;
-/// Ends of objects that are kept: who reads several streams of an object one beside the other asks for its end once.
-const TAILS_MAX: usize = 32;
+/// Ends of objects are kept, about as many: they are asked for once where several streams of an object are read one beside
+/// the other.
+const ENDS: usize = 32;
+const ENDS_BYTES: u64 = ENDS as u64 * SUFFIX_BYTES;
 
 /// One leadership of a stream: what an object has a part of.
 pub(crate) type Part = (StreamId, LeaderEpoch);
@@ -47,8 +49,8 @@ struct Inner {
     storage: Arc<dyn ObjectStorage>,
     cache: FixedCache<Key, Arc<StreamDirectory>, ByBytes>,
     loads: Loads<Key, Arc<StreamDirectory>>,
-    tails: FixedCache<ObjectId, Arc<Known>, UnitWeighter>,
-    tail_loads: Loads<ObjectId, Arc<Known>>,
+    ends: FixedCache<ObjectId, Arc<End>, EndBytes>,
+    end_loads: Loads<ObjectId, Arc<End>>,
     turns: Turns,
 }
 
@@ -64,21 +66,21 @@ impl Directories {
         turns: Turns,
         tasks: &Tasks,
     ) -> Self {
-        let bytes = bytes.saturating_sub(TAILS_MAX as u64 * SUFFIX_BYTES);
+        let bytes = bytes.saturating_sub(ENDS_BYTES);
         let expected = usize::try_from(bytes / DIRECTORY_BYTES).unwrap_or(1024);
         Self(Arc::new(Inner {
             storage,
             cache: fixed_cache(expected.max(16), bytes, ByBytes),
             loads: Loads::new(tasks.clone()),
-            tails: fixed_queue(TAILS_MAX, TAILS_MAX as u64, UnitWeighter),
-            tail_loads: Loads::new(tasks.clone()),
+            ends: fixed_queue(ENDS, ENDS_BYTES, EndBytes),
+            end_loads: Loads::new(tasks.clone()),
             turns,
         }))
     }
 
     /// Bytes that are kept, at most.
     pub(super) fn bytes(&self) -> u64 {
-        self.0.cache.weight() + self.0.tails.len() as u64 * SUFFIX_BYTES
+        self.0.cache.weight() + self.0.ends.weight()
     }
 
     /// One directory, loaded where need be by requests that wait in a line; `silent` is called when it is known that the
@@ -116,86 +118,126 @@ impl Directories {
         tell: Telling,
     ) -> Result<Arc<StreamDirectory>, StreamError> {
         let key = layout::object(object);
-        let mut tail = self.tail(object, line);
-        if tail.is_silent().await {
+        let mut end = self.end(object, line);
+        if end.is_silent().await {
             tell.silent();
         }
-        let known = tail.end().await?;
+        let end = end.end().await?;
         let damaged = |error: FormatError| of_format(&key, &error);
-        let footer = Footer::parse(&known.suffix).map_err(damaged)?;
-        let index = footer.position..footer.position.saturating_add(footer.bytes.into());
-        let index = self.part(&key, &known, index, line, &tell).await?;
-        let found = Footer::find(&index, stream, epoch).map_err(damaged)?;
+        let found = Footer::find(&end.index, stream, epoch).map_err(damaged)?;
         let missing = FormatError::Mismatch {
             part: "object index",
         };
         let found = found.ok_or_else(|| of_format(&key, &missing))?;
         let directory = found.position..found.position.saturating_add(found.bytes.into());
-        let directory = self.part(&key, &known, directory, line, &tell).await?;
+        let directory = self
+            .0
+            .part(object, &end.suffix, directory, line, || tell.silent());
         // of its own memory, so that what is kept does not keep the whole suffix
-        let directory = Bytes::copy_from_slice(&directory);
+        let directory = Bytes::copy_from_slice(&directory.await?);
         Ok(Arc::new(
             StreamDirectory::parse(&directory).map_err(damaged)?,
         ))
     }
 
-    /// The end of an object: who reads several streams of it one beside the other waits for the same.
-    fn tail(&self, object: ObjectId, line: Line) -> Load<Arc<Known>> {
+    /// The end of an object: all who read several streams of it one beside the other wait for the same.
+    fn end(&self, object: ObjectId, line: Line) -> Load<Arc<End>> {
         let inner = &self.0;
-        inner.tail_loads.get(
+        inner.end_loads.get(
             object,
-            || inner.tails.get(&object),
+            || inner.ends.get(&object),
             |tell| {
                 let inner = Arc::clone(inner);
                 async move {
-                    let key = layout::object(object);
-                    let storage = &inner.storage;
-                    let tail = storage.get_suffix(&key, SUFFIX_BYTES, IoClass::ColdRead);
-                    let turns = &inner.turns;
-                    let tail = turns.take((line, false), SUFFIX_BYTES, tail, || tell.silent());
-                    let (suffix, length) = tail.await.map_err(StreamError::Storage)?;
-                    let known = Arc::new(Known {
-                        suffix,
-                        from: length.saturating_sub(SUFFIX_BYTES),
-                        length,
-                    });
-                    inner.tails.insert(object, Arc::clone(&known));
-                    Ok(known)
+                    let end = Arc::new(inner.load_end(object, line, &tell).await?);
+                    inner.ends.insert(object, Arc::clone(&end));
+                    Ok(end)
                 }
             },
         )
     }
+}
 
+impl Inner {
+    async fn load_end(
+        &self,
+        object: ObjectId,
+        line: Line,
+        tell: &Teller<Arc<End>>,
+    ) -> Result<End, StreamError> {
+        let key = layout::object(object);
+        let suffix = self
+            .storage
+            .get_suffix(&key, SUFFIX_BYTES, IoClass::ColdRead);
+        let wish = Wish {
+            line,
+            goes_on: false,
+            object,
+            bytes: SUFFIX_BYTES,
+        };
+        let suffix = self.turns.take(wish, suffix, || tell.silent());
+        let (bytes, length) = suffix.await.map_err(StreamError::Storage)?;
+        let footer = Footer::parse(&bytes).map_err(|error| of_format(&key, &error))?;
+        let suffix = Suffix {
+            bytes,
+            from: length.saturating_sub(SUFFIX_BYTES),
+            length,
+        };
+        let index = footer.position..footer.position.saturating_add(footer.bytes.into());
+        let index = self.part(object, &suffix, index, line, || tell.silent());
+        let index = index.await?;
+        Ok(End { suffix, index })
+    }
+
+    /// A part of an object, of its suffix or asked for.
     async fn part(
         &self,
-        key: &ObjectKey,
-        known: &Known,
+        object: ObjectId,
+        suffix: &Suffix,
         range: Range<u64>,
         line: Line,
-        tell: &Telling,
+        silent: impl FnOnce(),
     ) -> Result<Bytes, StreamError> {
-        if range.end > known.length {
-            return Err(of_format(
-                key,
-                &FormatError::Truncated {
-                    part: "object index",
-                },
-            ));
+        let key = layout::object(object);
+        if range.end > suffix.length {
+            let part = "object index";
+            return Err(of_format(&key, &FormatError::Truncated { part }));
         }
-        if range.start >= known.from {
-            let at = |position: u64| usize::try_from(position - known.from).unwrap_or(usize::MAX);
-            return Ok(known.suffix.slice(at(range.start)..at(range.end)));
+        if range.start >= suffix.from {
+            let at = |position: u64| usize::try_from(position - suffix.from).unwrap_or(usize::MAX);
+            return Ok(suffix.bytes.slice(at(range.start)..at(range.end)));
         }
-        let bytes = range.end - range.start;
-        let got = self.0.storage.get(key, range, IoClass::ColdRead);
-        let turns = &self.0.turns;
-        let got = turns.take((line, true), bytes, got, || tell.silent());
+        let wish = Wish {
+            line,
+            goes_on: true,
+            object,
+            bytes: range.end - range.start,
+        };
+        let got = self.storage.get(&key, range, IoClass::ColdRead);
+        let got = self.turns.take(wish, got, silent);
         got.await.map_err(StreamError::Storage)
     }
 }
 
-struct Known {
-    suffix: Bytes,
+/// The last bytes of an object.
+struct Suffix {
+    bytes: Bytes,
     from: u64,
     length: u64,
+}
+
+/// What is read of an object once for all its streams.
+struct End {
+    suffix: Suffix,
+    /// Part of the suffix where that has all of it.
+    index: Bytes,
+}
+
+#[derive(Debug, Clone)]
+struct EndBytes;
+
+impl Weighter<ObjectId, Arc<End>> for EndBytes {
+    fn weight(&self, _object: &ObjectId, end: &Arc<End>) -> u64 {
+        (end.suffix.bytes.len() + end.index.len()) as u64
+    }
 }

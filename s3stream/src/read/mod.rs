@@ -75,7 +75,7 @@ impl ObjectReader {
     pub(crate) fn new(storage: Arc<dyn ObjectStorage>, cache_bytes: u64, tasks: Tasks) -> Self {
         let for_directories = cache_bytes / 8;
         let for_blocks = cache_bytes - for_directories;
-        let turns = Turns::default();
+        let turns = Turns::new(cache_bytes);
         let blocks = Arc::clone(&storage);
         Self(Arc::new(Inner {
             blocks: Blocks::new(blocks, for_blocks, turns.clone(), tasks.clone()),

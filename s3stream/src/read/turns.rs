@@ -1,31 +1,37 @@
 //! Turns for requests that read objects (F4).
 //!
 //! A bounded number of requests is under way at once. One that takes much longer than answers do counts as *silent*: it goes
-//! on, in nobody's way, and lets two more go, so that what hangs is soon all found out, however much it is. How long it takes
-//! to be silent follows from how long answers take: a store that is slow but moves is not asked for ever more.
+//! on, in nobody's way, and lets two more go, so that what hangs is soon all found out. The object is asked for nothing more
+//! meanwhile: what else needs it waits for the silent request, and when that fails is told so with it. How long a request
+//! takes to be silent follows from how long answers take: a store that is slow but moves is not asked for ever more.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use highwater_object_storage::StorageError;
-use tokio::sync::oneshot;
+use highwater_object_storage::{StorageError, layout};
+use highwater_runtime::reasons;
+use highwater_types::ObjectId;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 /// Requests under way that aren't silent, and how many more for each that is.
 const AT_ONCE: usize = 40;
 const MORE_FOR_EACH: usize = 2;
-/// Requests under way, silent or not.
-const AT_ONCE_MAX: usize = 2048;
+/// Requests under way, silent or not: with each comes a connection, and an answer that may come with all others at once. Of
+/// the block cache each is worth so many bytes.
+const MOST: (usize, usize) = (64, 384);
+const BYTES_FOR_EACH: u64 = 256 << 10;
 /// A request is silent when it takes twice as long as answers do, within these bounds.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
 const PATIENCE_MAX: Duration = Duration::from_secs(8);
 /// The slowest transfer that is waited for, on top.
 const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
-/// Where a request waits for its turn. Both have every other one, as long as requests wait there.
+/// Where a request waits for its turn. Both have every other one, as long as requests wait there; a quarter of what may be
+/// under way is for serving alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Line {
     /// With what clients wait for.
@@ -35,48 +41,73 @@ pub(crate) enum Line {
 }
 
 /// The turns of a node's reads. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Turns(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
+    /// Requests under way at most, silent or not.
+    most: usize,
     /// As many as there are loads.
-    waiting: [VecDeque<oneshot::Sender<Turn>>; 2],
+    waiting: [VecDeque<Waiter>; 2],
     /// The line whose turn it is.
     next: usize,
     moving: usize,
     silent: usize,
+    /// Objects of which a request is silent, with why that failed once it has.
+    unanswered: BTreeMap<ObjectId, watch::Sender<Failure>>,
     patience: Duration,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            waiting: Default::default(),
-            next: 0,
-            moving: 0,
-            silent: 0,
-            patience: PATIENCE_MIN,
-        }
-    }
+type Failure = Option<Arc<str>>;
+
+#[derive(Debug)]
+struct Waiter {
+    object: ObjectId,
+    tell: oneshot::Sender<Told>,
+}
+
+/// What a waiter is told.
+#[derive(Debug)]
+enum Told {
+    Turn(Turn),
+    /// Another request of its object is silent.
+    Silent(watch::Receiver<Failure>),
+}
+
+/// What a request is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    pub(super) line: Line,
+    /// Whether it goes on with a load: it goes before those in its line that begin one, so that few are half done.
+    pub(super) goes_on: bool,
+    pub(super) object: ObjectId,
+    /// About how many bytes it asks for.
+    pub(super) bytes: u64,
 }
 
 /// A right to make one request; given back when dropped.
 #[derive(Debug)]
 struct Turn {
     turns: Option<Turns>,
+    object: ObjectId,
     is_silent: bool,
 }
 
 impl State {
-    fn has_room(&self) -> bool {
-        self.moving < AT_ONCE + MORE_FOR_EACH * self.silent
-            && self.moving + self.silent < AT_ONCE_MAX
+    fn has_room(&self, line: usize) -> bool {
+        let most = match line == Line::Opening as usize {
+            true => self.most / 4 * 3,
+            false => self.most,
+        };
+        self.moving < AT_ONCE + MORE_FOR_EACH * self.silent && self.moving + self.silent < most
     }
 
-    fn take_next(&mut self) -> Option<oneshot::Sender<Turn>> {
+    fn take_next(&mut self) -> Option<Waiter> {
         for line in [self.next, 1 - self.next] {
-            if let Some(next) = self.waiting[line].pop_front() {
+            if self.has_room(line)
+                && let Some(next) = self.waiting[line].pop_front()
+            {
                 self.next = 1 - line;
                 return Some(next);
             }
@@ -86,18 +117,43 @@ impl State {
 }
 
 impl Turns {
-    /// Makes a request for about so many bytes when its turn has come: one that `goes_on` with a load before those in its
-    /// line that begin one, so that few are half done. `silent` is called when it is found to be silent. Cancellation safe.
+    /// Turns for as many requests as a block cache of so many bytes allows.
+    pub(super) fn new(cache_bytes: u64) -> Self {
+        let most = usize::try_from(cache_bytes / BYTES_FOR_EACH).unwrap_or(usize::MAX);
+        Self(Arc::new(Mutex::new(State {
+            most: most.clamp(MOST.0, MOST.1),
+            waiting: Default::default(),
+            next: 0,
+            moving: 0,
+            silent: 0,
+            unanswered: BTreeMap::new(),
+            patience: PATIENCE_MIN,
+        })))
+    }
+
+    /// Makes a request when its turn has come. `silent` is called when it, or another of its object that it waits for, is
+    /// found to be silent. Cancellation safe.
     pub(super) async fn take<T>(
         &self,
-        (line, goes_on): (Line, bool),
-        bytes: u64,
+        wish: Wish,
         request: impl Future<Output = Result<T, StorageError>>,
         silent: impl FnOnce(),
     ) -> Result<T, StorageError> {
-        let mut turn = self.enter(line, goes_on).await;
+        let mut silent = Some(silent);
+        let mut turn = loop {
+            match self.enter(wish).await {
+                Told::Turn(turn) => break turn,
+                Told::Silent(other) => {
+                    if let Some(silent) = silent.take() {
+                        silent();
+                    }
+                    failure_of(other, wish.object).await?;
+                }
+            }
+        };
         let began = Instant::now();
-        let for_bytes = Duration::from_millis(bytes.saturating_mul(1000) / BYTES_PER_SECOND_MIN);
+        let for_bytes = wish.bytes.saturating_mul(1000) / BYTES_PER_SECOND_MIN;
+        let for_bytes = Duration::from_millis(for_bytes);
         let mut request = pin!(request);
         let answer = loop {
             // what was learnt meanwhile counts
@@ -107,47 +163,52 @@ impl Turns {
             }
             if until >= began + for_bytes + self.lock().patience {
                 turn.set_silent();
-                silent();
+                if let Some(silent) = silent.take() {
+                    silent();
+                }
                 break request.await;
             }
         };
-        let is_answered = !matches!(
-            answer,
-            Err(StorageError::Failed { .. } | StorageError::Unknown { .. })
-        );
-        if is_answered {
-            self.learn(began.elapsed().saturating_sub(for_bytes));
+        match &answer {
+            Err(error @ (StorageError::Failed { .. } | StorageError::Unknown { .. })) => {
+                turn.failed(&reasons(error));
+            }
+            _ => self.learn(began.elapsed().saturating_sub(for_bytes)),
         }
         answer
     }
 
-    async fn enter(&self, line: Line, goes_on: bool) -> Turn {
-        let (sender, receiver) = oneshot::channel();
+    async fn enter(&self, wish: Wish) -> Told {
+        let (tell, told) = oneshot::channel();
         {
             let mut state = self.lock();
-            let waiting = &mut state.waiting[line as usize];
-            match goes_on {
-                true => waiting.push_front(sender),
-                false => waiting.push_back(sender),
+            let waiting = &mut state.waiting[wish.line as usize];
+            let object = wish.object;
+            match wish.goes_on {
+                true => waiting.push_front(Waiter { object, tell }),
+                false => waiting.push_back(Waiter { object, tell }),
             }
             self.give(&mut state);
         }
-        receiver.await.expect("who waits is kept until its turn")
+        told.await.expect("a waiter is kept until its turn")
     }
 
-    /// Hands turns to who waits for them.
+    /// Hands turns to those that wait for them.
     fn give(&self, state: &mut State) {
-        while state.has_room() {
-            let Some(next) = state.take_next() else {
-                return;
-            };
+        while let Some(Waiter { object, tell }) = state.take_next() {
+            if let Some(other) = state.unanswered.get(&object) {
+                // a waiter that gave up needs to know nothing
+                drop(tell.send(Told::Silent(other.subscribe())));
+                continue;
+            }
             state.moving += 1;
             let turn = Turn {
                 turns: Some(self.clone()),
+                object,
                 is_silent: false,
             };
-            // who gave up waiting holds nothing
-            if let Err(mut unwanted) = next.send(turn) {
+            // a waiter that gave up holds nothing
+            if let Err(Told::Turn(mut unwanted)) = tell.send(Told::Turn(turn)) {
                 unwanted.turns = None;
                 state.moving -= 1;
             }
@@ -166,6 +227,25 @@ impl Turns {
     }
 }
 
+/// Waits until a silent request of an object ends.
+///
+/// # Errors
+/// That it failed.
+async fn failure_of(
+    mut other: watch::Receiver<Failure>,
+    object: ObjectId,
+) -> Result<(), StorageError> {
+    let failed = other.wait_for(Option::is_some).await;
+    // it is dropped without one where the object answers
+    let Some(reason) = failed.ok().and_then(|failed| failed.clone()) else {
+        return Ok(());
+    };
+    Err(StorageError::Failed {
+        key: layout::object(object).to_string(),
+        source: reason.to_string().into(),
+    })
+}
+
 impl Turn {
     fn set_silent(&mut self) {
         let Some(turns) = &self.turns else { return };
@@ -173,7 +253,19 @@ impl Turn {
         let mut state = turns.lock();
         state.moving -= 1;
         state.silent += 1;
+        let unanswered = state.unanswered.entry(self.object);
+        unanswered.or_insert_with(|| watch::Sender::new(None));
         turns.give(&mut state);
+    }
+
+    /// What waits for its request, if it was silent, fails with it.
+    fn failed(&self, reason: &str) {
+        let Some(turns) = self.turns.as_ref().filter(|_| self.is_silent) else {
+            return;
+        };
+        if let Some(others) = turns.lock().unanswered.remove(&self.object) {
+            others.send_replace(Some(reason.into()));
+        }
     }
 }
 
@@ -184,7 +276,11 @@ impl Drop for Turn {
         };
         let mut state = turns.lock();
         match self.is_silent {
-            true => state.silent -= 1,
+            true => {
+                state.silent -= 1;
+                // what waits for it asks for itself
+                state.unanswered.remove(&self.object);
+            }
             false => state.moving -= 1,
         }
         turns.give(&mut state);
