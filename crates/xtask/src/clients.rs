@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -15,21 +14,19 @@ use crate::report::{Outcome, Report};
 use crate::rust::{cargo, run};
 use crate::tools;
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
 const KAFKA: &str = "4.4.0";
 
 /// Every client suite.
 pub(crate) fn run_all(report: &mut Report) {
-    report.suite("librdkafka", 4 * MINUTE, || python_suite("librdkafka"));
-    report.suite("groups", 2 * MINUTE, || python_suite("groups"));
-    report.suite("kcat", MINUTE, kcat);
-    report.suite("java", 5 * MINUTE, java);
-    report.suite("example", 2 * MINUTE, example);
-    report.suite("tools", 90 * SECOND, tools::compare);
-    report.suite("differential", 2 * MINUTE, differential::compare);
-    report.suite("crash", 5 * MINUTE, crash);
-    report.suite("overload", 2 * MINUTE, overload::run);
+    report.suite("librdkafka", || python_suite("librdkafka"));
+    report.suite("groups", || python_suite("groups"));
+    report.suite("kcat", kcat);
+    report.suite("java", java);
+    report.suite("example", example);
+    report.suite("tools", tools::compare);
+    report.suite("differential", differential::compare);
+    report.suite("crash", crash);
+    report.suite("overload", overload::run);
 }
 
 fn python_suite(name: &str) -> Result<Outcome> {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -11,7 +10,6 @@ use crate::broker::Broker;
 use crate::jars::has;
 use crate::report::{Outcome, Report, say};
 
-const MINUTE: Duration = Duration::from_secs(60);
 const MODULE: &str = "tests/clients/go";
 const PACKAGES: &str = "github.com/twmb/franz-go/pkg/kgo/...";
 const LIST: &str = "tests/clients/go/franz-go-suite.txt";
@@ -36,7 +34,7 @@ struct Ran {
 
 /// The suite.
 pub(crate) fn run_all(report: &mut Report) {
-    report.suite("franz-go-suite", 3 * MINUTE, || {
+    report.suite("franz-go-suite", || {
         if !has("go", "version") {
             return Ok(Outcome::Skipped("go is missing".to_owned()));
         }

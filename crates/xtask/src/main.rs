@@ -14,18 +14,17 @@ mod s3;
 mod s3_access;
 mod scenario;
 mod server;
+mod suites;
 mod tools;
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use highwater_kafka_peer::{jars, peer};
 
 use crate::report::Report;
-
-const MINUTE: Duration = Duration::from_secs(60);
+use crate::suites::Stage;
 
 #[derive(Debug, Parser)]
 #[command(name = "xtask", about = "Tests and generated files of Highwater")]
@@ -43,9 +42,9 @@ enum Command {
         /// A missing runtime is a failure, not a skip: CI.
         #[arg(long)]
         require_all: bool,
-        /// One suite alone.
-        #[arg(long)]
-        only: Option<String>,
+        /// These suites alone: the option repeats, and takes names with commas between them.
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        only: Vec<String>,
     },
     /// Build the binary that is published: target/dist/highwater, its debug information beside it.
     Dist,
@@ -67,12 +66,8 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Verify => {
-            let mut report = Report::new(true, None);
-            rust_alone(&mut report);
-            report.finish()
-        }
-        Command::Test { require_all, only } => test(require_all, only),
+        Command::Verify => verify(),
+        Command::Test { require_all, only } => test(require_all, &only),
         Command::Dist => dist::build(),
         Command::Codegen => {
             let files = highwater_codegen::generate(
@@ -99,7 +94,7 @@ fn rust_alone(report: &mut Report) {
 
 /// The suites that run what was built.
 fn clients(report: &mut Report) {
-    report.suite("dist", 12 * MINUTE, dist::check);
+    report.suite("dist", dist::check);
     clients::run_all(report);
     scenario::run_all(report);
     franz_go::run_all(report);
@@ -107,25 +102,24 @@ fn clients(report: &mut Report) {
     s3_access::run_all(report);
 }
 
-fn test(require_all: bool, only: Option<String>) -> Result<()> {
-    let without_binaries = |report: &mut Report| {
-        rust_alone(report);
-        rust::docs(report);
-        rust::fuzz(report);
-    };
-    if let Some(only) = &only {
-        let mut needing = Report::list();
-        clients(&mut needing);
-        let mut all = Report::list();
-        without_binaries(&mut all);
-        all.extend(&needing);
-        all.expect(only)?;
-        if needing.expect(only).is_ok() {
-            rust::build_binaries()?;
-        }
+fn verify() -> Result<()> {
+    let asked = suites::ALL.iter();
+    let asked = asked.filter(|suite| suite.stage == Stage::Verify);
+    let mut report = Report::new(true, asked.collect());
+    rust_alone(&mut report);
+    report.finish()
+}
+
+fn test(require_all: bool, only: &[String]) -> Result<()> {
+    let asked = suites::chosen(only)?;
+    // a run of everything builds them in its suite `build`
+    if !only.is_empty() && asked.iter().any(|suite| suite.needs_binaries) {
+        rust::build_binaries()?;
     }
-    let mut report = Report::new(require_all, only);
-    without_binaries(&mut report);
+    let mut report = Report::new(require_all, asked);
+    rust_alone(&mut report);
+    rust::docs(&mut report);
+    rust::fuzz(&mut report);
     clients(&mut report);
     report.finish()
 }

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -15,13 +14,12 @@ use crate::jars::{has, hash};
 use crate::report::{Outcome, Report, say};
 use crate::rust::run;
 
-const MINUTE: Duration = Duration::from_secs(60);
 const REQUIREMENTS: &str = "tests/tools/requirements.txt";
 
 /// The suites `deny` and `typos`.
 pub(crate) fn check(report: &mut Report) {
-    report.suite("deny", MINUTE, deny);
-    report.suite("typos", MINUTE, typos);
+    report.suite("deny", deny);
+    report.suite("typos", typos);
 }
 
 #[derive(Debug)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::suites::{self, Suite};
+
 /// What a suite answers.
 pub(crate) enum Outcome {
     Passed,
@@ -15,9 +17,8 @@ pub(crate) enum Outcome {
 /// The suites of one run.
 pub(crate) struct Report {
     require_all: bool,
-    only: Option<String>,
-    /// Whether suites are only listed, not run.
-    is_list: bool,
+    /// The suites that are to run.
+    asked: Vec<&'static Suite>,
     rows: Vec<(String, Duration, Row)>,
 }
 
@@ -36,52 +37,22 @@ pub(crate) fn say(text: &str) {
 }
 
 impl Report {
-    pub(crate) fn new(require_all: bool, only: Option<String>) -> Self {
+    pub(crate) fn new(require_all: bool, asked: Vec<&'static Suite>) -> Self {
         Self {
             require_all,
-            only,
-            is_list: false,
+            asked,
             rows: Vec::new(),
         }
     }
 
-    /// A report that runs nothing and notes the name of each suite.
-    pub(crate) fn list() -> Self {
-        Self {
-            is_list: true,
-            ..Self::new(false, None)
-        }
-    }
-
-    /// Takes the names of another list.
-    pub(crate) fn extend(&mut self, other: &Self) {
-        for (name, _, _) in &other.rows {
-            self.rows.push((name.clone(), Duration::ZERO, Row::Passed));
-        }
-    }
-
-    /// An error that lists the names when none of them is `name`.
-    pub(crate) fn expect(&self, name: &str) -> Result<()> {
-        let names: Vec<&str> = self.rows.iter().map(|(name, _, _)| name.as_str()).collect();
-        if !names.contains(&name) {
-            bail!("there is no suite {name}; there are: {}", names.join(", "));
-        }
-        Ok(())
-    }
-
-    /// Runs one suite; its budget is what it may take on two cores with an empty cache.
-    pub(crate) fn suite(
-        &mut self,
-        name: &str,
-        budget: Duration,
-        body: impl FnOnce() -> Result<Outcome>,
-    ) {
-        if self.is_list {
-            self.rows
-                .push((name.to_owned(), Duration::ZERO, Row::Passed));
+    /// Runs one suite if it was asked for, and says so when it takes longer than its budget.
+    pub(crate) fn suite(&mut self, name: &str, body: impl FnOnce() -> Result<Outcome>) {
+        let Some(suite) = suites::find(name) else {
+            let failed = Row::Failed("it has no line in suites.rs".to_owned());
+            self.rows.push((name.to_owned(), Duration::ZERO, failed));
             return;
-        }
-        if self.only.as_ref().is_some_and(|only| only != name) {
+        };
+        if !self.asked.contains(&suite) {
             return;
         }
         say(&format!("== {name}"));
@@ -99,16 +70,24 @@ impl Report {
         if let Row::Failed(why) = &row {
             say(&format!("-- {name} FAILED: {why}"));
         }
-        if took > budget {
+        if took > suite.budget {
             say(&format!(
-                "-- {name} took {took:.0?}, over its budget of {budget:?}"
+                "-- {name} took {took:.0?}, over its budget of {:?}",
+                suite.budget
             ));
         }
         self.rows.push((name.to_owned(), took, row));
     }
 
-    /// Prints the time of each suite and the sum; an error when one failed.
-    pub(crate) fn finish(self) -> Result<()> {
+    /// Prints the time of each suite and the sum; an error when one failed, or was asked for and is run by no code.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        for suite in &self.asked {
+            if !self.rows.iter().any(|(name, _, _)| name == suite.name) {
+                let failed = Row::Failed("no code runs it".to_owned());
+                let name = suite.name.to_owned();
+                self.rows.push((name, Duration::ZERO, failed));
+            }
+        }
         let (mut passed, mut failed, mut skipped) = (0, 0, 0);
         say("");
         for (name, took, row) in &self.rows {
@@ -136,5 +115,55 @@ impl Report {
             bail!("{failed} suite(s) failed");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn report(names: &[&str]) -> Report {
+        let asked = names.iter().filter_map(|name| suites::find(name)).collect();
+        Report::new(false, asked)
+    }
+
+    #[test]
+    fn a_suite_runs_only_if_it_was_asked_for() {
+        let mut report = report(&["fmt", "crash"]);
+        let ran = Cell::new(0);
+        for name in ["fmt", "tests", "crash"] {
+            report.suite(name, || {
+                ran.set(ran.get() + 1);
+                Ok(Outcome::Passed)
+            });
+        }
+        assert_eq!(ran.get(), 2);
+        assert!(report.finish().is_ok());
+    }
+
+    #[test]
+    fn a_suite_that_was_asked_for_and_did_not_run_fails() {
+        assert!(report(&["fmt"]).finish().is_err());
+    }
+
+    #[test]
+    fn a_suite_without_a_line_in_the_table_fails() {
+        let mut report = report(&[]);
+        report.suite("fmtt", || Ok(Outcome::Passed));
+        assert!(report.finish().is_err());
+    }
+
+    #[test]
+    fn what_is_skipped_fails_only_where_all_is_required() {
+        for require_all in [false, true] {
+            let mut report = Report {
+                require_all,
+                ..report(&["kcat"])
+            };
+            report.suite("kcat", || Ok(Outcome::Skipped("it is missing".to_owned())));
+            assert_eq!(report.finish().is_err(), require_all);
+        }
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use highwater_kafka_peer::process::{end, free_port, wait};
@@ -16,7 +15,6 @@ use crate::python;
 use crate::report::{Outcome, Report, say};
 use crate::server::{self, BUCKET, Kind, Options, Server};
 
-const BUDGET: Duration = Duration::from_secs(90);
 /// What a container's credentials are good for.
 const CREDENTIAL_SECONDS: u32 = 4;
 /// Writing for so long outlives them twice.
@@ -26,7 +24,7 @@ const NODE: &str = "s3-access-node";
 
 /// The suite.
 pub(crate) fn run_all(report: &mut Report) {
-    report.suite(NAME, BUDGET, access);
+    report.suite(NAME, access);
 }
 
 fn access() -> Result<Outcome> {

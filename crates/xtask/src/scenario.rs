@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -13,7 +12,6 @@ use crate::python;
 use crate::report::{Outcome, Report};
 use crate::rust::run;
 
-const MINUTE: Duration = Duration::from_secs(60);
 const DIR: &str = "tests/clients/scenario";
 const GO: &str = "tests/clients/go";
 const KAFKAJS: &str = "tests/clients/scenario/kafkajs";
@@ -30,26 +28,26 @@ const OLD_ANSWERS: &str = "tests/clients/old/answers.txt";
 /// A suite for each client.
 pub(crate) fn run_all(report: &mut Report) {
     for (name, from, version) in JAVA {
-        report.suite(name, MINUTE, || java(name, from, version));
+        report.suite(name, || java(name, from, version));
     }
-    report.suite("scenario-librdkafka", MINUTE, || {
+    report.suite("scenario-librdkafka", || {
         python_client("scenario-librdkafka", "confluent", python::newest()?)
     });
-    report.suite("scenario-librdkafka-1.9", 2 * MINUTE, || {
+    report.suite("scenario-librdkafka-1.9", || {
         let python = match python::librdkafka_1_9()? {
             Ok(python) => python,
             Err(missing) => return Ok(Outcome::Skipped(missing)),
         };
         python_client("scenario-librdkafka-1.9", "confluent", Some(python))
     });
-    report.suite("scenario-kafka-python", MINUTE, || {
+    report.suite("scenario-kafka-python", || {
         python_client("scenario-kafka-python", "kafka_python", python::newest()?)
     });
     for name in ["franz", "sarama"] {
-        report.suite(&format!("scenario-{name}"), 2 * MINUTE, || go(name));
+        report.suite(&format!("scenario-{name}"), || go(name));
     }
-    report.suite("scenario-kafkajs", MINUTE, kafkajs);
-    report.suite("old-clients", MINUTE, old_clients);
+    report.suite("scenario-kafkajs", kafkajs);
+    report.suite("old-clients", old_clients);
 }
 
 fn played(suite: &str, program: &mut Command) -> Result<Outcome> {

@@ -1,0 +1,162 @@
+//! The suites: their names, their budgets, and what each of them needs. README.md says what each one proves.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// When a suite runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// With `cargo xtask verify`, and with `cargo xtask test`.
+    Verify,
+    /// With `cargo xtask test` alone.
+    Test,
+}
+
+/// One line of the table.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Suite {
+    pub(crate) name: &'static str,
+    /// What it may take on two cores with an empty cache: with nothing built and nothing fetched.
+    pub(crate) budget: Duration,
+    pub(crate) stage: Stage,
+    /// Whether it runs binaries that cargo has built before.
+    pub(crate) needs_binaries: bool,
+}
+
+const fn suite(name: &'static str, budget_s: u64, stage: Stage, needs_binaries: bool) -> Suite {
+    Suite {
+        name,
+        budget: Duration::from_secs(budget_s),
+        stage,
+        needs_binaries,
+    }
+}
+
+/// A suite that needs the Rust toolchain alone.
+const fn rust(name: &'static str, budget_s: u64, stage: Stage) -> Suite {
+    suite(name, budget_s, stage, false)
+}
+
+/// A suite that runs the binary.
+const fn with_broker(name: &'static str, budget_s: u64) -> Suite {
+    suite(name, budget_s, Stage::Test, true)
+}
+
+/// All of them, in the order in which they run.
+pub(crate) const ALL: &[Suite] = &[
+    rust("fmt", 60, Stage::Verify),
+    rust("codegen", 300, Stage::Verify),
+    rust("build", 720, Stage::Verify),
+    suite("readme", 60, Stage::Verify, true),
+    rust("tests", 720, Stage::Verify),
+    rust("clippy", 480, Stage::Verify),
+    rust("deny", 60, Stage::Verify),
+    rust("typos", 60, Stage::Verify),
+    rust("doc", 240, Stage::Test),
+    rust("fuzz", 240, Stage::Test),
+    with_broker("dist", 60),
+    with_broker("librdkafka", 240),
+    with_broker("groups", 120),
+    with_broker("kcat", 60),
+    with_broker("java", 300),
+    with_broker("example", 120),
+    with_broker("tools", 90),
+    with_broker("differential", 120),
+    with_broker("crash", 300),
+    with_broker("overload", 120),
+    with_broker("scenario-java-2.1", 60),
+    with_broker("scenario-java-3.9", 60),
+    with_broker("scenario-java", 60),
+    with_broker("scenario-librdkafka", 60),
+    with_broker("scenario-librdkafka-1.9", 120),
+    with_broker("scenario-kafka-python", 60),
+    with_broker("scenario-franz", 120),
+    with_broker("scenario-sarama", 120),
+    with_broker("scenario-kafkajs", 60),
+    with_broker("old-clients", 60),
+    with_broker("franz-go-suite", 180),
+    // the first suite that needs the server builds it: minutes, once
+    with_broker("s3-minio", 720),
+    with_broker("s3-versitygw", 240),
+    with_broker("node@s3", 180),
+    with_broker("cost", 120),
+    with_broker("librdkafka@s3", 180),
+    with_broker("groups@s3", 180),
+    with_broker("java@s3", 180),
+    with_broker("example@s3", 180),
+    with_broker("tools@s3", 180),
+    with_broker("crash@s3", 180),
+    with_broker("s3-access", 90),
+];
+
+/// The suite of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Suite> {
+    ALL.iter().find(|suite| suite.name == name)
+}
+
+/// The suites of these names, and all of them where none is given; an error that lists them where a name is unknown.
+pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Suite>> {
+    if names.is_empty() {
+        return Ok(ALL.iter().collect());
+    }
+    let by_name = |name: &String| {
+        find(name).with_context(|| {
+            let all: Vec<&str> = ALL.iter().map(|suite| suite.name).collect();
+            format!("there is no suite {name:?}; there are: {}", all.join(", "))
+        })
+    };
+    names.iter().map(by_name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn names(of: &[&str]) -> Vec<String> {
+        of.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_name_stands_once() {
+        let all: BTreeSet<&str> = ALL.iter().map(|suite| suite.name).collect();
+        assert_eq!(all.len(), ALL.len());
+    }
+
+    #[test]
+    fn several_names_choose_several_suites_and_none_chooses_all() {
+        let two = chosen(&names(&["crash", "fmt"])).unwrap();
+        assert_eq!(two, [find("crash").unwrap(), find("fmt").unwrap()]);
+        assert_eq!(chosen(&[]).unwrap().len(), ALL.len());
+    }
+
+    #[test]
+    fn a_name_that_is_no_suite_is_refused_and_the_suites_are_listed() {
+        let refused = chosen(&names(&["crash", "crush"])).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("there is no suite \"crush\"") && refused.contains("fmt, codegen"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn the_readme_says_of_each_suite_what_it_proves() {
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+        let readme = std::fs::read_to_string(readme).unwrap();
+        let table: Vec<&str> = readme
+            .lines()
+            .skip_while(|line| !line.starts_with("| suite |"))
+            .take_while(|line| line.starts_with('|'))
+            .filter_map(|line| line.split('|').nth(1))
+            .collect();
+        let listed: Vec<&str> = table
+            .iter()
+            .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+            .collect();
+        let all: BTreeSet<&str> = ALL.iter().map(|suite| suite.name).collect();
+        assert_eq!(listed.iter().copied().collect::<BTreeSet<_>>(), all);
+        assert_eq!(listed.len(), ALL.len(), "a suite stands twice");
+    }
+}
