@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::broker::Broker;
+use crate::crash;
 use crate::differential;
 use crate::jars::{self, has};
 use crate::overload;
@@ -25,7 +26,7 @@ pub(crate) fn run_all(report: &mut Report) {
     report.suite("example", example);
     report.suite("tools", tools::compare);
     report.suite("differential", differential::compare);
-    report.suite("crash", crash);
+    report.suite("crash", crash::suite);
     report.suite("overload", overload::run);
 }
 
@@ -53,24 +54,6 @@ fn example() -> Result<Outcome> {
         run(example.args(["--bootstrap", &broker.address]))?;
     }
     broker.stop()?;
-    Ok(Outcome::Passed)
-}
-
-/// Kills the broker at named points and at random while producers write; then looks for every acknowledged record.
-fn crash() -> Result<Outcome> {
-    let Some(python) = python::newest()? else {
-        return Ok(Outcome::Skipped("python3 is missing".to_owned()));
-    };
-    let dir = Path::new("target/test-run/crash");
-    if dir.exists() {
-        std::fs::remove_dir_all(dir)?;
-    }
-    let port = crate::broker::free_port()?;
-    let mut script = Command::new(python);
-    script
-        .arg("tests/clients/python/crash.py")
-        .args(["target/release/highwater"]);
-    run(script.arg(dir).arg(port.to_string()))?;
     Ok(Outcome::Passed)
 }
 

@@ -2,6 +2,7 @@
 
 mod broker;
 mod clients;
+mod crash;
 mod differential;
 mod dist;
 mod franz_go;
@@ -46,6 +47,15 @@ enum Command {
         #[arg(long, value_name = "NAME", value_delimiter = ',')]
         only: Vec<String>,
     },
+    /// Kill the real binary under load again and again, and look for every acknowledged record.
+    Soak {
+        /// For how long: the round that has begun then is finished.
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+        /// The seed of the first round; each further one has the next.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
     /// Build the binary that is published: target/dist/highwater, its debug information beside it.
     Dist,
     /// Write the generated files anew: messages from the schema, the README's matrix.
@@ -68,6 +78,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Verify => verify(),
         Command::Test { require_all, only } => test(require_all, &only),
+        Command::Soak { minutes, seed } => crash::soak(minutes, seed),
         Command::Dist => dist::build(),
         Command::Codegen => {
             let files = highwater_codegen::generate(

@@ -3,9 +3,13 @@
 After each restart every acknowledged record is there once, in order, at its offset; a record that was not acknowledged is
 there once or not at all; a group that reads and commits all the while never finds its committed offsets gone back. A
 broker that ends otherwise than it was made to, one that refuses to start above all, ends this at once with what it logged.
-Usage: crash.py BINARY DIR PORT
+Usage: crash.py BINARY DIR PORT [--seed SEED]
+
+With a seed the places of the kills are drawn from it, the broker lives longer between them, and the topic is the seed's
+own, which is deleted in the end: so one run follows another in the same directory.
 """
 
+import argparse
 import os
 import random
 import signal
@@ -16,16 +20,48 @@ import threading
 import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-BINARY, DIR, PORT = sys.argv[1], sys.argv[2], int(sys.argv[3])
+parser = argparse.ArgumentParser()
+parser.add_argument("binary")
+parser.add_argument("dir")
+parser.add_argument("port", type=int)
+parser.add_argument("--seed", type=int)
+arguments = parser.parse_args()
+BINARY, DIR, PORT = arguments.binary, arguments.dir, arguments.port
+TOPIC = "crash" if arguments.seed is None else f"crash-{arguments.seed}"
+LIFE_S = (0.3, 1.5) if arguments.seed is None else (0.3, 10)
+ROUNDS = 10
 BOOTSTRAP = f"127.0.0.1:{PORT}"
 PARTITIONS = 3
 POINTS = ["wal-before-write:9", "wal-after-write:15", "wal-after-sync:21", "upload-before-put:2", "upload-after-put:2",
           "upload-after-commit:2", None, None, None, None]
+# at most so many passes through a point before the broker dies there
+PASSES_MAX = {"wal-before-write": 200, "wal-after-write": 200, "wal-after-sync": 200, "upload-before-put": 20,
+              "upload-after-put": 20, "upload-after-commit": 20}
 LOG = os.path.join(DIR, "broker.log")
 LOG_LINES = 30
 asked_to_end = set()
+running_brokers = []
 os.makedirs(DIR, exist_ok=True)
+
+
+def fail():
+    """Ends this at once, from any thread, and leaves no broker behind."""
+    for process in running_brokers:
+        asked_to_end.add(process.pid)
+        process.kill()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def failed_check(kind, value, trace):
+    sys.__excepthook__(kind, value, trace)
+    fail()
+
+
+sys.excepthook = failed_check
+threading.excepthook = lambda raised: failed_check(raised.exc_type, raised.exc_value, raised.exc_traceback)
 
 
 def watch(process, point):
@@ -35,7 +71,7 @@ def watch(process, point):
         with open(LOG, errors="replace") as log:
             last = log.read().splitlines()[-LOG_LINES:]
         print(f"the broker ended by itself with {status}:", *last, sep="\n", file=sys.stderr, flush=True)
-        os._exit(1)
+        fail()
 
 
 def end(process, how):
@@ -53,6 +89,7 @@ def start(point):
          "--set", f"num.partitions={PARTITIONS}",
          "--set", "group.initial.rebalance.delay.ms=100"], env=env, stdout=log, stderr=log)
     asked_to_end.discard(process.pid)
+    running_brokers[:] = [process]
     threading.Thread(target=watch, args=(process, point), daemon=True).start()
     for _ in range(400):
         if process.poll() is not None:
@@ -70,11 +107,11 @@ def read_all():
                          "fetch.wait.max.ms": 50})
     found = {}
     for partition in range(PARTITIONS):
-        target = TopicPartition("crash", partition)
+        target = TopicPartition(TOPIC, partition)
         low, high = consumer.get_watermark_offsets(target, timeout=30)
         assert low == 0, low
         records, deadline = [], time.monotonic() + 60
-        consumer.assign([TopicPartition("crash", partition, 0)])
+        consumer.assign([TopicPartition(TOPIC, partition, 0)])
         while len(records) < high and time.monotonic() < deadline:
             for record in consumer.consume(5000, timeout=0.5):
                 assert record.error() is None, record.error()
@@ -87,13 +124,13 @@ def read_all():
 
 def consumer_of(group):
     return Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": group, "enable.auto.commit": False, "log_level": 0,
-                     "auto.offset.reset": "earliest", "session.timeout.ms": 30_000, "fetch.wait.max.ms": 50,
+                     "auto.offset.reset": "earliest", "session.timeout.ms": 6_000, "fetch.wait.max.ms": 50,
                      "reconnect.backoff.max.ms": 200})
 
 
 def committed_now():
     consumer = consumer_of("readers")
-    found = consumer.committed([TopicPartition("crash", p) for p in range(PARTITIONS)], timeout=30)
+    found = consumer.committed([TopicPartition(TOPIC, p) for p in range(PARTITIONS)], timeout=30)
     consumer.close()
     return {partition.partition: max(partition.offset, 0) for partition in found}
 
@@ -101,7 +138,10 @@ def committed_now():
 committed = dict.fromkeys(range(PARTITIONS), 0)
 acknowledged = {}
 sent = [0] * PARTITIONS
-rng = random.Random(1)
+rng = random.Random(1 if arguments.seed is None else arguments.seed)
+if arguments.seed is not None:
+    drawn = rng.choices([*PASSES_MAX, None], k=ROUNDS)
+    POINTS = [point and f"{point}:{rng.randint(1, PASSES_MAX[point])}" for point in drawn]
 for round_number, point in enumerate(POINTS):
     broker = start(point)
     running = True
@@ -119,13 +159,13 @@ for round_number, point in enumerate(POINTS):
             for partition in range(PARTITIONS):
                 sent[partition] += 1
                 value = f"{partition}-{sent[partition]:08d}".encode() * rng.randint(1, 20)
-                producer.produce("crash", value, partition=partition, on_delivery=delivered)
+                producer.produce(TOPIC, value, partition=partition, on_delivery=delivered)
             producer.poll(0.001)
         producer.flush(60)
 
     def consume():
         consumer = consumer_of("readers")
-        consumer.subscribe(["crash"])
+        consumer.subscribe([TOPIC])
         while running:
             records = consumer.consume(500, timeout=0.05)
             for record in records:
@@ -143,7 +183,7 @@ for round_number, point in enumerate(POINTS):
     for thread in threads:
         thread.start()
     if point is None:
-        time.sleep(rng.uniform(0.3, 1.5))
+        time.sleep(rng.uniform(*LIFE_S))
         end(broker, signal.SIGKILL)
     else:
         try:
@@ -168,3 +208,8 @@ for round_number, point in enumerate(POINTS):
     print(f"crash {point or 'at random'}: {len(acknowledged)} acknowledged records are there, "
           f"committed {sum(committed.values())}", flush=True)
 assert len(acknowledged) > 1000 and sum(committed.values()) > 1000
+if arguments.seed is not None:
+    broker = start(None)
+    admin = AdminClient({"bootstrap.servers": BOOTSTRAP, "log_level": 0})
+    admin.delete_topics([TOPIC], operation_timeout=30)[TOPIC].result()
+    end(broker, signal.SIGTERM)

@@ -1,0 +1,61 @@
+//! Crashes of the real binary under load: the suite `crash`, and the soak, which goes on for as long as it is told to.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::broker::free_port;
+use crate::python;
+use crate::report::{Outcome, say};
+use crate::rust::{self, run};
+
+const SCRIPT: &str = "tests/clients/python/crash.py";
+const BINARY: &str = "target/release/highwater";
+const DIR: &str = "target/test-run/crash";
+const SOAK_DIR: &str = "target/test-run/soak";
+
+/// Kills the broker at named points and at random while producers write; then looks for every acknowledged record.
+pub(crate) fn suite() -> Result<Outcome> {
+    let Some(python) = python::newest()? else {
+        return Ok(Outcome::Skipped("python3 is missing".to_owned()));
+    };
+    clear(DIR)?;
+    let mut script = Command::new(python);
+    script.args([SCRIPT, BINARY, DIR, &free_port()?.to_string()]);
+    run(&mut script)?;
+    Ok(Outcome::Passed)
+}
+
+/// Rounds of the same, each with a seed and a topic of its own, on one data directory, until the time is over.
+///
+/// A round that has begun is finished. The first one that fails ends the soak and leaves its data behind.
+pub(crate) fn soak(minutes: u64, first_seed: u64) -> Result<()> {
+    let python = python::newest()?.context("python3 is missing")?;
+    rust::build_binaries()?;
+    clear(SOAK_DIR)?;
+    let time = Duration::from_secs(minutes.saturating_mul(60));
+    let port = free_port()?.to_string();
+    #[expect(clippy::disallowed_methods, reason = "a tool's own time")]
+    let since = std::time::Instant::now();
+    for seed in first_seed.. {
+        let seed = seed.to_string();
+        let mut script = Command::new(&python);
+        script.args([SCRIPT, BINARY, SOAK_DIR, &port, "--seed", &seed]);
+        run(&mut script).with_context(|| format!("seed {seed} failed: see {SOAK_DIR}"))?;
+        let took = since.elapsed();
+        say(&format!("seed {seed} passed, {:.0} s", took.as_secs_f64()));
+        if took >= time {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn clear(dir: &str) -> Result<()> {
+    if Path::new(dir).exists() {
+        std::fs::remove_dir_all(dir)?;
+    }
+    Ok(())
+}
