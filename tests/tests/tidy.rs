@@ -291,20 +291,67 @@ fn no_test_is_left_out_and_nothing_is_left_to_do() {
 }
 
 #[test]
-fn the_folders_of_the_layout_and_the_files_of_the_root_are_there() {
-    let folders = "crates broker wal s3stream kraft-meta protocol deploy tests benches docs";
+fn the_files_of_the_root_are_there() {
     let root_files = "README.md CONVENTIONS.md LICENSE NOTICE .ci/run Cargo.toml clippy.toml rustfmt.toml deny.toml \
                       typos.toml rust-toolchain.toml .cargo/config.toml";
-    let missing: Vec<&str> = folders
+    let missing: Vec<&str> = root_files
         .split_whitespace()
-        .filter(|name| !root().join(name).is_dir())
-        .chain(
-            root_files
-                .split_whitespace()
-                .filter(|name| !root().join(name).is_file()),
-        )
+        .filter(|name| !root().join(name).is_file())
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Whether a word in backticks names a file or, with a slash at its end, a folder.
+fn is_path(word: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
+    let ends = ["/", ".rs", ".md", ".toml", ".py"];
+    let is_absolute = word.starts_with('/');
+    !is_absolute && word.chars().all(plain) && ends.iter().any(|end| word.ends_with(end))
+}
+
+/// What docs/LAYOUT.md names: each path with the folder of the heading above it, to which it may be relative.
+fn paths_of_the_layout(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folder = "";
+    for line in text.lines() {
+        let words = || line.split('`').skip(1).step_by(2);
+        if line.starts_with('#') {
+            folder = words().next().unwrap_or_default();
+        }
+        let paths = words().filter(|word| is_path(word));
+        found.extend(paths.map(|path| (folder.to_owned(), path.to_owned())));
+    }
+    found
+}
+
+#[test]
+fn what_the_layout_names_is_there_and_every_crate_is_named() {
+    let named = paths_of_the_layout(&read(Path::new("docs/LAYOUT.md")));
+    let missing: Vec<&str> = named
+        .iter()
+        .filter(|(folder, path)| {
+            let is_there = |path: PathBuf| match path.to_string_lossy().ends_with('/') {
+                true => path.is_dir(),
+                false => path.is_file(),
+            };
+            !is_there(root().join(path)) && !is_there(root().join(folder).join(path))
+        })
+        .map(|(_, path)| path.as_str())
+        .collect();
+    assert!(missing.is_empty(), "docs/LAYOUT.md names {missing:?}");
+    assert!(named.len() > 150, "only {} paths are found", named.len());
+    let unnamed: Vec<String> = crates()
+        .into_iter()
+        .map(|(folder, _, _)| folder)
+        .filter(|folder| {
+            let is_it = |path: &str| path.trim_end_matches('/') == folder;
+            !named.iter().any(|(_, path)| is_it(path))
+        })
+        .collect();
+    assert!(
+        unnamed.is_empty(),
+        "docs/LAYOUT.md 1 does not name {unnamed:?}"
+    );
 }
 
 fn is_test(path: &Path) -> bool {
