@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use highwater_protocol::{ApiKey, DecodeError, RequestHeader};
 use highwater_runtime::{BytePermit, panic_text};
+use tracing::{Instrument, Span};
 
 use crate::api::{self, ApiEntry, RequestContext};
 use crate::broker::Broker;
@@ -77,7 +78,9 @@ impl Service for Dispatch {
             client: connection.peer,
             session: Arc::clone(session),
         };
-        let serving = AssertUnwindSafe((entry.serve)(ctx, body)).catch_unwind();
+        let span = span(entry.key, &header);
+        let serving = (entry.serve)(ctx, body).instrument(span.clone());
+        let serving = AssertUnwindSafe(serving).catch_unwind();
         Box::pin(async move {
             let served = match serving.await {
                 Ok(Ok(served)) => served,
@@ -94,13 +97,25 @@ impl Service for Dispatch {
                     served
                 }
                 Served::Later(answer) => Served::Later(Box::pin(async move {
-                    let answer = AssertUnwindSafe(answer).catch_unwind().await;
+                    let answer = AssertUnwindSafe(answer.instrument(span));
+                    let answer = answer.catch_unwind().await;
                     drop(timer);
                     answer.unwrap_or_else(|panic| asked.panicked(&*panic))
                 })),
             }
         })
     }
+}
+
+/// What a request logs stands in this span: at debug level, so that it costs nothing when that is off.
+fn span(api: ApiKey, header: &RequestHeader) -> Span {
+    tracing::debug_span!(
+        "request",
+        api = api.name(),
+        api_version = header.api_version,
+        correlation_id = header.correlation_id,
+        client_id = ?header.client_id.as_deref(),
+    )
 }
 
 /// What was asked by which client, for the log.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::{TaskKind, catch_panic};
 
@@ -33,7 +34,7 @@ impl Tasks {
     /// Runs `body` on the current runtime until it ends or [`Tasks::stop`] aborts it.
     ///
     /// A panic of the body is reported by [`Tasks::failed`], and so is its end before [`Tasks::stop`] where its kind runs
-    /// until then: the process ends rather than going on without the task.
+    /// until then: the process ends rather than going on without the task. What a task logs stands in its span `task`.
     pub fn spawn(&self, kind: TaskKind, body: impl Future<Output = ()> + Send + 'static) {
         let (failed, stop) = (self.0.failed.clone(), self.0.stop.clone());
         let body = async move {
@@ -48,6 +49,8 @@ impl Tasks {
                 first
             });
         };
+        // no child of what spawns it, which may end earlier
+        let body = body.instrument(tracing::debug_span!(parent: None, "task", task = ?kind));
         let mut running = self
             .0
             .running

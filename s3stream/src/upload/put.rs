@@ -21,6 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What is refused for good: the node epoch ends.
+#[tracing::instrument(
+    level = "debug",
+    name = "upload",
+    skip_all,
+    fields(object_key = %layout::object(object), bytes = written.bytes)
+)]
 pub(super) async fn put_and_commit(
     shared: &Shared,
     object: ObjectId,
