@@ -78,7 +78,8 @@ impl TestNode {
         machine: Machine,
     ) -> Result<Self> {
         let config = Self::config(&dir, settings)?;
-        let node = Node::start(config, machine).await?;
+        // boxed, so that what each test keeps on its stack does not grow with what a start does
+        let node = Box::pin(Node::start(config, machine)).await?;
         let address = node.address().context("it listens")?;
         Ok(Self { node, address, dir })
     }
