@@ -41,9 +41,12 @@ struct Slow {
     hung: BTreeSet<ObjectKey>,
     /// Ranges of so many bytes hang, of whatever object.
     hung_parts: Range<u64>,
+    /// The first so many of them do, and others are answered.
+    hung_parts_max: usize,
     hung_for: Duration,
     inner: MemoryStorage,
     reads: AtomicUsize,
+    parts: AtomicUsize,
     now: AtomicUsize,
     most: AtomicUsize,
 }
@@ -54,9 +57,11 @@ impl Slow {
             request: REQUEST,
             hung: hung.map(layout::object).collect(),
             hung_parts: 0..0,
+            hung_parts_max: usize::MAX,
             hung_for: NEVER,
             inner: MemoryStorage::default(),
             reads: AtomicUsize::new(0),
+            parts: AtomicUsize::new(0),
             now: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
         }
@@ -98,7 +103,8 @@ impl ObjectStorage for Slow {
         range: Range<u64>,
         class: IoClass,
     ) -> Result<Bytes, StorageError> {
-        let is_hung = self.hung_parts.contains(&(range.end - range.start));
+        let is_hung = self.hung_parts.contains(&(range.end - range.start))
+            && self.parts.fetch_add(1, Ordering::SeqCst) < self.hung_parts_max;
         self.answer(key, is_hung).await?;
         self.inner.get(key, range, class).await
     }
@@ -420,6 +426,25 @@ async fn one_object_that_hangs_after_its_end_holds_up_those_alone_that_need_it()
         let reads = storage.reads.load(Ordering::SeqCst);
         assert!(reads < reads_max, "{reads}");
     }
+}
+
+// F4: a connection that hangs is not an object that does
+#[tokio::test(start_paused = true)]
+async fn one_request_that_hangs_holds_up_no_other_of_its_object() {
+    let (all, hung) = (5000, 2);
+    let mut storage = Slow::new((0..0).map(id_of));
+    (storage.hung_parts, storage.hung_parts_max) = (1..10_000, hung);
+    let storage = Arc::new(storage);
+    let mut known = Claims::new();
+    add_object(&storage, id_of(0), 0..all, 0, &mut known).await;
+    let (streams, asked) = streams_of(&storage, known);
+    let mut opening = streams.open(asked, &slots());
+    let mut open = 0;
+    while let Ok(next) = tokio::time::timeout(Duration::from_secs(5), opening.next()).await {
+        next.expect("some are left").1.expect("opens");
+        open += 1;
+    }
+    assert_eq!(open, all - hung as u64);
 }
 
 #[tokio::test(start_paused = true)]

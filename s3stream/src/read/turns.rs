@@ -1,9 +1,9 @@
 //! Turns for requests that read objects (F4).
 //!
 //! A bounded number of requests is under way at once. One that takes much longer than answers do counts as *silent*: it goes
-//! on, in nobody's way, and lets two more go, so that what hangs is soon all found out. The object is asked for nothing more
-//! meanwhile: what else needs it waits for the silent request, and when that fails is told so with it. How long a request
-//! takes to be silent follows from how long answers take: a store that is slow but moves is not asked for ever more.
+//! on, in nobody's way, and lets two more go, so that what hangs is soon all found out. An object of which three requests are
+//! silent is asked for nothing more meanwhile: what else needs it waits for them, and when one of them fails is told so with
+//! it. (One may be silent for its connection's sake alone, and others of its object are answered.) How long a request takes to be silent follows from how long answers take: a store that is slow but moves is not asked for ever more.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -30,6 +30,9 @@ const PATIENCE_MAX: Duration = Duration::from_secs(8);
 /// The slowest transfer that is waited for, on top.
 const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
+/// An object of which so many requests are silent is asked for nothing more.
+const SILENT_OF_ONE: usize = 3;
+
 /// Where a request waits for its turn. Both have every other one, as long as requests wait there; a quarter of what may be
 /// under way is for serving alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +57,21 @@ struct State {
     next: usize,
     moving: usize,
     silent: usize,
-    /// Objects of which a request is silent, with why that failed once it has.
-    unanswered: BTreeMap<ObjectId, watch::Sender<Failure>>,
+    /// Objects of which requests are silent.
+    unanswered: BTreeMap<ObjectId, Unanswered>,
     patience: Duration,
 }
 
+/// Why a request failed.
 type Failure = Option<Arc<str>>;
+
+/// An object of which requests are silent.
+#[derive(Debug)]
+struct Unanswered {
+    silent: usize,
+    /// What waits for them is told why one of them failed; that it may ask for itself by the end of this sender.
+    waited_for: watch::Sender<Failure>,
+}
 
 #[derive(Debug)]
 struct Waiter {
@@ -71,7 +83,7 @@ struct Waiter {
 #[derive(Debug)]
 enum Told {
     Turn(Turn),
-    /// Another request of its object is silent.
+    /// Other requests of its object are silent.
     Silent(watch::Receiver<Failure>),
 }
 
@@ -101,6 +113,20 @@ impl State {
             false => self.most,
         };
         self.moving < AT_ONCE + MORE_FOR_EACH * self.silent && self.moving + self.silent < most
+    }
+
+    /// A silent request of an object has ended: where few are left, what waits for them asks for itself.
+    fn answered(&mut self, object: ObjectId) {
+        let Some(unanswered) = self.unanswered.get_mut(&object) else {
+            return;
+        };
+        unanswered.silent -= 1;
+        if unanswered.silent < SILENT_OF_ONE {
+            unanswered.waited_for = watch::Sender::new(None);
+        }
+        if unanswered.silent == 0 {
+            self.unanswered.remove(&object);
+        }
     }
 
     fn take_next(&mut self) -> Option<Waiter> {
@@ -196,9 +222,10 @@ impl Turns {
     /// Hands turns to those that wait for them.
     fn give(&self, state: &mut State) {
         while let Some(Waiter { object, tell }) = state.take_next() {
-            if let Some(other) = state.unanswered.get(&object) {
+            let others = state.unanswered.get(&object);
+            if let Some(others) = others.filter(|others| others.silent >= SILENT_OF_ONE) {
                 // a waiter that gave up needs to know nothing
-                drop(tell.send(Told::Silent(other.subscribe())));
+                drop(tell.send(Told::Silent(others.waited_for.subscribe())));
                 continue;
             }
             state.moving += 1;
@@ -254,7 +281,11 @@ impl Turn {
         state.moving -= 1;
         state.silent += 1;
         let unanswered = state.unanswered.entry(self.object);
-        unanswered.or_insert_with(|| watch::Sender::new(None));
+        let unanswered = unanswered.or_insert_with(|| Unanswered {
+            silent: 0,
+            waited_for: watch::Sender::new(None),
+        });
+        unanswered.silent += 1;
         turns.give(&mut state);
     }
 
@@ -263,8 +294,9 @@ impl Turn {
         let Some(turns) = self.turns.as_ref().filter(|_| self.is_silent) else {
             return;
         };
-        if let Some(others) = turns.lock().unanswered.remove(&self.object) {
-            others.send_replace(Some(reason.into()));
+        if let Some(unanswered) = turns.lock().unanswered.get_mut(&self.object) {
+            let told = std::mem::replace(&mut unanswered.waited_for, watch::Sender::new(None));
+            told.send_replace(Some(reason.into()));
         }
     }
 }
@@ -278,8 +310,7 @@ impl Drop for Turn {
         match self.is_silent {
             true => {
                 state.silent -= 1;
-                // what waits for it asks for itself
-                state.unanswered.remove(&self.object);
+                state.answered(self.object);
             }
             false => state.moving -= 1,
         }
