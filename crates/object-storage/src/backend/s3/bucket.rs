@@ -18,6 +18,8 @@ use object_store::aws::AwsCredentialProvider;
 use super::Address;
 use super::connections::Connections;
 
+/// The settings that must be known: a rule among them may delete what is needed.
+const LIFECYCLE: &str = "lifecycle";
 /// Before a request that failed is made again; two times at most.
 const BACKOFF: Duration = Duration::from_millis(200);
 
@@ -85,7 +87,7 @@ impl BucketSettings {
     pub(super) async fn check(&self, ours: &str) -> Result<(), String> {
         let (client, bucket) = (self.client().await?, &self.bucket);
         let asked = client.get_bucket_lifecycle_configuration().bucket(bucket);
-        if let Some(lifecycle) = seen("lifecycle", asked.send().await)?
+        if let Some(lifecycle) = seen(LIFECYCLE, asked.send().await)?
             && let Some((rule, harm)) = harmful(lifecycle.rules(), ours)
         {
             return Err(format!(
@@ -167,6 +169,15 @@ where
         Some(400 | 405 | 501) => {
             let error = reasons(&error);
             tracing::debug!(error, "the store has no {setting} settings");
+            Ok(None)
+        }
+        // an answer of another form says nothing of what is only warned about; lifecycle rules must be known
+        Some(200) if setting != LIFECYCLE => {
+            let error = reasons(&error);
+            tracing::warn!(
+                error,
+                "the bucket's {setting} settings can't be read, so they are not checked"
+            );
             Ok(None)
         }
         _ => Err(format!(
@@ -277,5 +288,18 @@ mod tests {
         }
         let checked = check(&response("200 OK", "", "<Lifecycle"), "a/").await;
         assert!(checked.is_err(), "{checked:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_another_form_refuses_no_bucket_where_it_would_only_be_warned_of() {
+        let server = serve(Arc::new(|head: &str| {
+            Some(match head.starts_with("GET /bucket/?lifecycle ") {
+                true => refusal("404 Not Found", "NoSuchLifecycleConfiguration"),
+                false => response("200 OK", "", "<GetBucketVersioningResponse/>"),
+            })
+        }))
+        .await;
+        let checked = bucket(&server.endpoint).await.settings.check("a/").await;
+        assert_eq!(checked, Ok(()));
     }
 }

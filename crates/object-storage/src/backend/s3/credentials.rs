@@ -1,4 +1,4 @@
-//! Where credentials come from: AWS's own providers, in AWS's own order. They read the environment of the process and the
+//! Where credentials come from: AWS's own providers (but for web identities), in AWS's own order. They read the environment of the process and the
 //! shared files themselves.
 
 use std::error::Error;
@@ -12,7 +12,6 @@ use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::profile::{self, ProfileFileCredentialsProvider};
 use aws_config::provider_config::ProviderConfig;
-use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::credential_feature::AwsCredentialFeature;
@@ -25,6 +24,7 @@ use object_store::aws::AwsCredential;
 
 use super::cached::{Issuer, Lifetime};
 use super::connections::Connections;
+use super::web_identity::WebIdentity;
 use crate::{CredentialSource, S3Config};
 
 /// The sources in the order in which they are asked.
@@ -101,10 +101,10 @@ impl Chain {
                 }
                 SharedCredentialsProvider::new(profile.build())
             }
-            CredentialSource::WebIdentity => {
-                let token = WebIdentityTokenCredentialsProvider::builder().configure(&config);
-                SharedCredentialsProvider::new(token.build())
-            }
+            CredentialSource::WebIdentity => SharedCredentialsProvider::new(WebIdentity {
+                connections: self.connections.clone(),
+                region: self.region.clone(),
+            }),
             CredentialSource::Container => {
                 let container = EcsCredentialsProvider::builder().configure(&config);
                 SharedCredentialsProvider::new(container.build())

@@ -41,6 +41,7 @@ mod credentials;
 mod faults;
 #[cfg(test)]
 mod identities;
+mod web_identity;
 
 use answer::{is_past_the_end, unchanged, unread};
 use bucket::BucketSettings;
