@@ -3,11 +3,13 @@
 mod client;
 mod directory;
 mod http;
+mod log_lines;
 mod node;
 mod odd;
 
 pub use client::{Client, produce_request};
 pub use directory::{copy_directory, files_below};
 pub use http::{http_get, http_get_whole};
+pub use log_lines::LogLines;
 pub use node::TestNode;
 pub use odd::{Outcome, ask_oddly, wants_answer};

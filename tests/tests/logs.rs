@@ -1,7 +1,6 @@
 //! What a node logs of what becomes of it. A process of its own: the log is the process's.
 
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
@@ -10,29 +9,7 @@ use highwater_protocol::StrBytes;
 use highwater_protocol::messages::delete_topics_request::DeleteTopicState;
 use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_protocol::messages::{DeleteTopicsRequest, HeartbeatRequest, JoinGroupRequest};
-use highwater_tests::TestNode;
-
-#[derive(Debug, Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Lines {
-    fn text(&self) -> String {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-}
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use highwater_tests::{LogLines, TestNode};
 
 /// A fault of ours.
 #[derive(Debug)]
@@ -69,7 +46,7 @@ async fn join(node: &TestNode) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_groups_recovery_faults_and_the_end_are_logged() -> Result<()> {
-    let lines = Lines::default();
+    let lines = LogLines::default();
     let writer = lines.clone();
     tracing_subscriber::fmt()
         .with_ansi(false)

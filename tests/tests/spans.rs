@@ -1,32 +1,14 @@
 //! In which spans a node logs. A process of its own: the log is the process's.
 
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use anyhow::Result;
 use highwater_protocol::records::BatchBuilder;
-use highwater_tests::TestNode;
+use highwater_tests::{LogLines, TestNode};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-#[derive(Debug, Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_uploads_and_background_tasks_have_spans() -> Result<()> {
-    let lines = Lines::default();
+    let lines = LogLines::default();
     let writer = lines.clone();
     tracing_subscriber::fmt()
         .with_ansi(false)
@@ -45,8 +27,7 @@ async fn requests_uploads_and_background_tasks_have_spans() -> Result<()> {
     assert_eq!(produced.error_code, 0);
     // uploads what was produced
     node.stop().await?;
-    let kept = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let text = String::from_utf8_lossy(&kept);
+    let text = lines.text();
     for span in [
         "request{api=\"Produce\" api_version=12 correlation_id=",
         "upload{object_key=",
