@@ -463,7 +463,7 @@ async fn all_who_wait_for_one_read_are_told_together_that_it_failed() {
             let told = opened.expect_err("the store failed").to_string();
             assert!(told.contains("no answer"), "{told}");
         }
-        // whoever asks within a second is told the same
+        // a caller that asks within a second is told the same
         assert!(begin.elapsed() < hung_for + Duration::from_secs(1));
         assert_eq!(storage.reads.load(Ordering::SeqCst), 1);
     }

@@ -140,7 +140,7 @@ impl Directories {
         ))
     }
 
-    /// The end of an object: all who read several streams of it one beside the other wait for the same.
+    /// The end of an object: reads of several of its streams, one beside the other, wait for the same load.
     fn end(&self, object: ObjectId, line: Line) -> Load<Arc<End>> {
         let inner = &self.0;
         inner.end_loads.get(

@@ -1,6 +1,6 @@
-//! What is being loaded, and what failed a moment ago: whoever wants the same waits for the one load of it, and all are
-//! told together what it came to. A load is a task of its own: it goes on when who asked for it gives up. What fails is
-//! kept for [`FAILED_KEPT`]: who comes a little later is told too.
+//! What is being loaded, and what failed a moment ago: callers that want the same wait for the one load of it, and all are
+//! told together what it came to. A load is a task of its own: it goes on when its caller gives up. A failure is kept for
+//! [`FAILED_KEPT`], so that a caller that comes a little later is told too.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -330,11 +330,11 @@ impl ObjectReader {
         object: ObjectId,
         part: Part,
     ) -> Result<Arc<StreamDirectory>, StreamError> {
-        let directories = &self.0.directories;
-        directories.get(object, part, Line::Serving, || ()).await
+        let line = Line::Serving;
+        self.directory_for_opening(object, part, line, || ()).await
     }
 
-    /// The same for who opens a stream; `silent` is called when it is known that the store does not answer (F4).
+    /// The same for the opening of a stream; `silent` is called when it is known that the store does not answer (F4).
     pub(crate) async fn directory_for_opening(
         &self,
         object: ObjectId,

@@ -460,7 +460,8 @@ async fn memory_goes_back_to_the_budget_it_came_from() {
     assert_eq!(holding.budgets.each_ref().map(ByteBudget::used), [0, 0]);
 }
 
-/// Every request but overlapping ones gives the connection another principal; all tell whose they are.
+/// Answers each request with the name of its principal. A request that does not overlap others gives the connection another
+/// principal.
 struct Negotiating {
     word: Arc<Notify>,
 }

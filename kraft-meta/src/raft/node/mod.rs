@@ -30,7 +30,7 @@ use crate::command::{Action, Command, Format, Outcome};
 use crate::error::{OpenError, ProposeError};
 use crate::image::MetadataImage;
 
-/// Where a voter keeps its log, and who it is.
+/// Where a voter keeps its log, and which node it is.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The directory of log and snapshot.
