@@ -197,6 +197,18 @@ impl Wait {
     }
 }
 
+/// What one fetch's answer may hold of a budget, so that a few slow clients cannot hold it all; a first batch is whole anyway.
+pub(crate) fn share_of(budget: &ByteBudget) -> usize {
+    const LEAST_BYTES: u64 = 64 << 10;
+    usize::try_from(budget.share().max(LEAST_BYTES)).unwrap_or(usize::MAX)
+}
+
+/// Gives back what of a permit is not used.
+pub(crate) fn give_back(permit: &mut BytePermit, used: usize) {
+    let used = u64::try_from(used).unwrap_or(u64::MAX);
+    drop(permit.split(permit.bytes().saturating_sub(used)));
+}
+
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;

@@ -4,10 +4,10 @@ use highwater_partition_log::Isolation;
 use highwater_runtime::{ByteBudget, BytePermit};
 use tokio::time::Instant;
 
-use super::memory::{give_back, share_of};
 use super::request::{Limits, Target};
 use super::tail::{Outcome, bytes_of};
 use crate::api::error;
+use crate::memory::{give_back, share_of};
 
 /// Cold reads of all partitions start together; what is not there in time is left to the cache and answered empty. They
 /// have a budget of their own, so that a replay cannot hold up the tail; what does not fit into it waits for a later fetch.

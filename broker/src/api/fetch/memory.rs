@@ -2,16 +2,31 @@
 
 use std::time::Duration;
 
-use highwater_runtime::{ByteBudget, BytePermit};
+use highwater_runtime::BytePermit;
 use tokio::time::Instant;
 
 use super::cold::read_cold;
+use super::request::{Limits, Target};
 use super::tail::{Look, Outcome, look};
-use super::wait::Reading;
-use crate::memory::{GIVES_WAY_AFTER, Wait};
+use crate::memory::{FrameMemory, GIVES_WAY_AFTER, RequestBudgets, Wait, give_back, share_of};
+use crate::net::ConnectionInfo;
 
 /// What was read, and the memory of the answer.
 pub(super) type Held = (Vec<Outcome>, BytePermit);
+
+/// A fetch while it is read: what of, and what it may take.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    pub(super) targets: &'a [Target],
+    pub(super) limits: &'a Limits,
+    pub(super) connection: &'a ConnectionInfo,
+    pub(super) budgets: &'a RequestBudgets,
+    pub(super) frame: &'a FrameMemory,
+    /// About what it keeps while it waits.
+    pub(super) waiting_bytes: u64,
+    /// The memory of its wait, once it waits.
+    pub(super) wait: Option<Wait>,
+}
 
 impl Reading<'_> {
     /// Lets a fetch wait for others: with memory for what it keeps meanwhile, in place of its frame's. False where there
@@ -98,16 +113,4 @@ pub(super) async fn gives_way_of(wait: Option<&Wait>) {
         Some(wait) => wait.gives_way().await,
         None => std::future::pending().await,
     }
-}
-
-/// What one answer may hold of a budget, so that a few slow clients cannot hold it all; a first batch is whole anyway.
-pub(super) fn share_of(budget: &ByteBudget) -> usize {
-    const LEAST_BYTES: u64 = 64 << 10;
-    usize::try_from(budget.share().max(LEAST_BYTES)).unwrap_or(usize::MAX)
-}
-
-/// Gives back what of a permit is not used.
-pub(super) fn give_back(permit: &mut BytePermit, used: usize) {
-    let used = u64::try_from(used).unwrap_or(u64::MAX);
-    drop(permit.split(permit.bytes().saturating_sub(used)));
 }

@@ -18,9 +18,9 @@ use highwater_protocol::messages::{FetchRequest, FetchResponse};
 use tokio::time::Instant;
 
 use self::answer::{answer, failed, of_session};
+use self::memory::Reading;
 use self::request::{Limits, target, waiting_bytes};
 use self::tail::Outcome;
-use self::wait::Reading;
 use super::{Handler, Reply, RequestContext};
 
 /// Serves Fetch.

@@ -23,9 +23,10 @@ use highwater_types::{LeaderEpoch, LogIndex, StreamOffset, Timestamp, TopicId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::memory::Reading;
 use super::request::{Limits, Target};
 use super::tail::{Look, Outcome};
-use super::wait::{COLD_GRACE, Found, Reading, Verdict, decide};
+use super::wait::{COLD_GRACE, Found, Verdict, decide};
 use crate::api::error::Refusal;
 use crate::config::MemoryPlan;
 use crate::memory::{FrameMemory, GIVES_WAY_AFTER, RequestBudgets};

@@ -10,25 +10,9 @@ use highwater_s3stream::StreamBounds;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::memory::gives_way_of;
+use super::memory::{Reading, gives_way_of};
 use super::request::{Limits, Target};
 use super::tail::{Look, Outcome, fill_bounds, look};
-use crate::memory::{FrameMemory, RequestBudgets, Wait};
-use crate::net::ConnectionInfo;
-
-/// A fetch while it is read: what of, and what it may take.
-#[derive(Debug)]
-pub(super) struct Reading<'a> {
-    pub(super) targets: &'a [Target],
-    pub(super) limits: &'a Limits,
-    pub(super) connection: &'a ConnectionInfo,
-    pub(super) budgets: &'a RequestBudgets,
-    pub(super) frame: &'a FrameMemory,
-    /// About what it keeps while it waits.
-    pub(super) waiting_bytes: u64,
-    /// The memory of its wait, once it waits.
-    pub(super) wait: Option<Wait>,
-}
 
 /// What a fetch answers with.
 #[derive(Debug)]
