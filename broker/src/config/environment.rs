@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::keys::{self, kafka};
+use super::keys::{self, bare, kafka};
 use super::nearest;
 
 const PREFIX: &str = "HIGHWATER_";
-const OURS: &str = "highwater.";
 
 /// The rule, as the rendered configuration begins with it.
 pub(super) const RULE: &str = "\
@@ -70,11 +69,6 @@ fn is_of_kubernetes(rest: &str, value: &str) -> bool {
         [.., "PORT"] => is_url(),
         _ => false,
     }
-}
-
-/// A setting's name without our prefix.
-pub(super) fn bare(name: &str) -> &str {
-    name.strip_prefix(OURS).unwrap_or(name)
 }
 
 fn env_name(name: &str) -> String {

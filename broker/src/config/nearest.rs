@@ -1,7 +1,6 @@
 //! What a misspelt setting was meant to be.
 
-use super::environment::bare;
-use super::keys::{self, Key};
+use super::keys::{self, Key, bare};
 
 /// More mistakes than this, or than one in three letters, and another word is meant.
 const MISTAKES_MAX: usize = 2;

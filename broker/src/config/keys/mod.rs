@@ -120,6 +120,11 @@ pub fn find(name: &str) -> Option<&'static Key> {
     all().find(|key| key.name == name)
 }
 
+/// A setting's name without Highwater's own prefix.
+pub(super) fn bare(name: &str) -> &str {
+    name.strip_prefix("highwater.").unwrap_or(name)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
