@@ -12,7 +12,7 @@ use highwater_io::{Device, DirLock, OpenMode};
 use highwater_object_storage::Claim;
 
 use crate::config::{Config, properties};
-use crate::node::NodeError;
+use crate::node_error::NodeError;
 
 const FILE: &str = "meta.properties";
 const STORE: &str = "highwater.object.storage";

@@ -4,19 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_io::net::{Acceptor, Network, TcpNetwork};
-use highwater_io::{Device, DirLock, RealDevice, RealThreads, Threads};
-use highwater_kraft_meta::{MetadataStore, RaftMetadata};
-use highwater_object_storage::OpenError;
+use highwater_io::DirLock;
+use highwater_io::net::{Acceptor, Network};
+use highwater_kraft_meta::MetadataStore;
 use highwater_partition_log::ProducerMemory;
-use highwater_runtime::{SeededRng, TaskKind, Tasks, WallClock, WorkPool, reasons};
+use highwater_runtime::{TaskKind, Tasks, WorkPool, reasons};
 use highwater_s3stream::ObjectStreamStore;
 use highwater_types::NodeEpoch;
 use highwater_types::limits::ADMIN_CONNECTIONS_MAX;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
-use crate::auth::{AllowAll, Authorizer};
 use crate::banner::Banner;
 use crate::broker::Broker;
 use crate::config::{Advertised, Config};
@@ -28,116 +26,8 @@ use crate::partitions::{FetchSessions, PartitionOpener, Partitions};
 use crate::starting::Phase;
 use crate::{api, coordinators, housekeeping, http, metrics, storage};
 
-/// The machine a node runs on: real, or simulated.
-#[derive(Debug, Clone)]
-pub struct Machine {
-    /// Files and directories.
-    pub device: Arc<dyn Device>,
-    /// Threads of writers.
-    pub threads: Arc<dyn Threads>,
-    /// Sockets.
-    pub network: Arc<dyn Network>,
-    /// The time of day.
-    pub clock: WallClock,
-    /// Randomness for ids.
-    pub rng: SeededRng,
-    /// Who may do what.
-    pub authorizer: Arc<dyn Authorizer>,
-    /// The commit that the process was built from, for people to see.
-    pub commit: &'static str,
-}
-
-impl Machine {
-    /// This one.
-    #[must_use]
-    pub fn real() -> Self {
-        use std::hash::{BuildHasher, Hasher};
-        // the standard library seeds its hashers from the system's randomness
-        let seed = std::hash::RandomState::new().build_hasher().finish();
-        Self {
-            device: Arc::new(RealDevice),
-            threads: Arc::new(RealThreads),
-            network: Arc::new(TcpNetwork),
-            clock: WallClock::system(),
-            rng: SeededRng::from_seed(seed),
-            authorizer: Arc::new(AllowAll),
-            commit: "unknown",
-        }
-    }
-}
-
-/// Why a node does not start or stop: each says what and where.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// The data directory is another process's.
-    #[error(
-        "highwater.data.dir: {0} is in use by another process: stop that one, or take another directory"
-    )]
-    InUse(String),
-    /// The data directory is not ours: Apache Kafka's, say.
-    #[error("highwater.data.dir: {0} was not written by Highwater: take another directory")]
-    Foreign(String),
-    /// The data directory keeps its objects elsewhere.
-    #[error(
-        "the data directory {dir} keeps its objects in {remembered}, not in {given}: set \
-         highwater.object.storage={remembered}, or take another data directory"
-    )]
-    OtherStore {
-        /// The data directory.
-        dir: String,
-        /// The store that it remembers.
-        remembered: String,
-        /// The store that the configuration names.
-        given: String,
-    },
-    /// A directory can't be used.
-    #[error("highwater.data.dir: cannot use {path}")]
-    Io {
-        /// The directory.
-        path: String,
-        /// The machine's answer.
-        #[source]
-        source: std::io::Error,
-    },
-    /// An address can't be listened on.
-    #[error("{setting}: cannot listen on {address}")]
-    Listen {
-        /// The setting that names it.
-        setting: &'static str,
-        /// The address.
-        address: String,
-        /// The machine's answer.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The object store can't be used, or not trusted.
-    #[error(transparent)]
-    Storage(#[from] OpenError),
-    /// The metadata does not open.
-    #[error(transparent)]
-    Metadata(#[from] highwater_kraft_meta::OpenError),
-    /// The metadata does not answer.
-    #[error("the metadata refuses the start")]
-    Propose(#[from] highwater_kraft_meta::ProposeError),
-    /// The write-ahead log does not open.
-    #[error(transparent)]
-    Wal(#[from] highwater_wal::WalError),
-    /// What the write-ahead log holds cannot be recovered: the metadata may be older (D2), or the object store fails.
-    #[error("cannot recover the write-ahead log {path}")]
-    Recover {
-        /// Its directory.
-        path: String,
-        /// Why.
-        #[source]
-        source: highwater_s3stream::StreamError,
-    },
-    /// Records cannot be uploaded.
-    #[error("records cannot be uploaded")]
-    Stream(#[from] highwater_s3stream::StreamError),
-    /// Metrics cannot be set up.
-    #[error("metrics: {0}")]
-    Metrics(String),
-}
+pub use crate::machine::Machine;
+pub use crate::node_error::NodeError;
 
 /// A start waits for partitions as long as another one opens within this time; then it listens without the rest.
 const OPENING_PATIENCE: Duration = Duration::from_secs(2);
@@ -146,7 +36,6 @@ const OPENING_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Node {
     broker: Arc<Broker>,
-    metadata: Arc<RaftMetadata>,
     tasks: Tasks,
     addresses: Vec<(Arc<str>, SocketAddr)>,
     recovered: u64,
@@ -193,9 +82,8 @@ impl Node {
         }
         let storage = storage::open(&config, machine, tasks, &advertised, &phase).await?;
         let (lock, recovered) = (storage.lock, storage.recovered);
-        let metadata = Arc::clone(&storage.metadata);
-        let (epoch, streams) = (storage.epoch, storage.streams);
-        let broker = broker(&config, machine, advertised, (metadata, epoch, streams));
+        let opened = (storage.metadata, storage.epoch, storage.streams);
+        let broker = broker(&config, machine, advertised, opened);
         phase.send_replace(Phase::Partitions(Arc::clone(&broker)));
         let mut opener = PartitionOpener::new(Arc::clone(&broker));
         opener.follow(broker.metadata.image());
@@ -214,7 +102,6 @@ impl Node {
         }));
         Ok(Self {
             broker,
-            metadata: storage.metadata,
             tasks: tasks.clone(),
             addresses,
             recovered,
@@ -265,7 +152,7 @@ impl Node {
                 Some(error) => format!("the write-ahead log ended: {}", reasons(&error)),
                 None => "the write-ahead log ended".to_owned(),
             },
-            why = self.metadata.ended() => format!("the metadata ended: {why}"),
+            why = self.broker.metadata.ended() => format!("the metadata ended: {why}"),
             (kind, how) = self.tasks.failed() => format!("the task {kind:?} {how}"),
         }
     }
@@ -277,7 +164,7 @@ impl Node {
     pub async fn stop(self) -> Result<(), NodeError> {
         self.tasks.stop().await;
         self.broker.streams.shutdown().await?;
-        self.metadata.shutdown().await?;
+        self.broker.metadata.shutdown().await?;
         tracing::info!("stopped");
         Ok(())
     }
@@ -432,7 +319,7 @@ mod tests {
         let start = || Node::start(config(&data, &store), Machine::real());
         // starts that are recorded, and objects that are condemned
         let left = |node: &Node| {
-            let image = node.metadata.image();
+            let image = node.broker.metadata.image();
             let own = image.node(node.broker.config.node_id);
             (
                 own.map_or(0, |own| own.epochs.len()),

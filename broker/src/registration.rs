@@ -8,7 +8,7 @@ use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, Outcome, Propos
 use highwater_types::{NodeEpoch, NodeId, WalPosition};
 
 use crate::config::{Advertised, Config};
-use crate::node::Machine;
+use crate::machine::Machine;
 
 /// Partitions that one command gives a leader: it is some 30 KB.
 const ASSIGNED_AT_ONCE: usize = 2000;

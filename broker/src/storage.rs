@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use crate::config::{Advertised, Config};
 use crate::data_dir::DataDir;
-use crate::node::{Machine, NodeError};
+use crate::machine::Machine;
+use crate::node_error::NodeError;
 use crate::starting::Phase;
 use crate::stream_metadata::KraftStreamMetadata;
 use crate::wal::ChosenWal;
@@ -24,7 +25,7 @@ use crate::{registration, wal};
 
 /// What was opened.
 pub(crate) struct Storage {
-    pub(crate) metadata: Arc<RaftMetadata>,
+    pub(crate) metadata: Arc<dyn MetadataStore>,
     pub(crate) streams: ObjectStreamStore,
     pub(crate) epoch: NodeEpoch,
     /// Batches that the write-ahead log had.
@@ -61,11 +62,10 @@ pub(crate) async fn open(
     let registered =
         registration::register(config, machine, advertised, chosen.kind, &*metadata).await?;
     let (epoch, floor) = registered;
-    let as_store: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&metadata);
     let parts = Parts {
         storage: objects,
         metadata: Arc::new(KraftStreamMetadata {
-            metadata: as_store,
+            metadata: Arc::clone(&metadata),
             epoch,
         }),
         fold: Arc::new(KafkaDeltaFold),
@@ -104,7 +104,10 @@ pub(crate) async fn open(
     })
 }
 
-async fn open_metadata(config: &Config, machine: &Machine) -> Result<Arc<RaftMetadata>, NodeError> {
+async fn open_metadata(
+    config: &Config,
+    machine: &Machine,
+) -> Result<Arc<dyn MetadataStore>, NodeError> {
     let raft = highwater_kraft_meta::Config {
         dir: config.data_dir.join("metadata"),
         node: config.node_id,

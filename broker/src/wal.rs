@@ -8,7 +8,7 @@ use highwater_wal::disk::DiskWalFactory;
 use highwater_wal::{SealedWal, WalFactory};
 
 use crate::config::Config;
-use crate::node::Machine;
+use crate::machine::Machine;
 
 /// The log that the configuration chooses.
 pub(crate) struct ChosenWal {

@@ -38,4 +38,12 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ProposeError`]; [`ProposeError::Unavailable`] leaves the outcome unknown.
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError>;
+    /// Resolves, with the file and the reason, when this node can decide or learn nothing any more: a sync of its log
+    /// failed, or a snapshot could not be written (D3). Cancellation safe.
+    async fn ended(&self) -> String;
+    /// Ends this node's part in the metadata; what was proposed and not answered may or may not be decided.
+    ///
+    /// # Errors
+    /// [`OpenError`] when its log can't be closed.
+    async fn shutdown(&self) -> Result<(), OpenError>;
 }

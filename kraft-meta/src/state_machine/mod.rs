@@ -16,7 +16,7 @@ impl MetadataImage {
     ///
     /// # Errors
     /// [`Rejection`].
-    pub(crate) fn apply(&mut self, at: LogIndex, command: Command) -> Result<Outcome, Rejection> {
+    pub fn apply(&mut self, at: LogIndex, command: Command) -> Result<Outcome, Rejection> {
         self.at = at;
         match command.action.ok_or(Rejection::NotUnderstood)? {
             Action::Format(format) => {

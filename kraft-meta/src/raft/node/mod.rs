@@ -167,40 +167,9 @@ impl RaftMetadata {
         }
     }
 
-    /// Resolves, with the file and the reason, when nothing can be decided any more: a sync of the log failed, or a
-    /// snapshot could not be written (D3). Cancellation safe.
-    pub async fn ended(&self) -> String {
-        let wait = self.raft.wait(None);
-        let stopped = wait.metrics(|metrics| metrics.running_state.is_err(), "it has ended");
-        tokio::select! {
-            // the log first: what fails in it ends the library too, which knows less of it
-            biased;
-            error = self.log.ended() => match error {
-                Some(error) => error.to_string(),
-                None => "it was closed".to_owned(),
-            },
-            stopped = stopped => match stopped.map(|metrics| metrics.running_state) {
-                Ok(Err(error)) => error.to_string(),
-                Ok(Ok(())) | Err(_) => "its task has ended".to_owned(),
-            },
-        }
-    }
-
     fn is_running(&self) -> bool {
         let metrics = self.raft.metrics();
         metrics.borrow_watched().running_state.is_ok()
-    }
-
-    /// Ends the voter; what was proposed and not answered may or may not be in the log.
-    ///
-    /// # Errors
-    /// When the log can't be closed.
-    pub async fn shutdown(&self) -> Result<(), OpenError> {
-        self.raft
-            .shutdown()
-            .await
-            .map_err(|error| OpenError::Raft(error.to_string()))?;
-        self.log.shutdown().await
     }
 }
 
@@ -268,6 +237,31 @@ impl MetadataStore for RaftMetadata {
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
         self.turn(command.encoded_len()).await?;
         self.decide(command).await
+    }
+
+    async fn ended(&self) -> String {
+        let wait = self.raft.wait(None);
+        let stopped = wait.metrics(|metrics| metrics.running_state.is_err(), "it has ended");
+        tokio::select! {
+            // the log first: what fails in it ends the library too, which knows less of it
+            biased;
+            error = self.log.ended() => match error {
+                Some(error) => error.to_string(),
+                None => "it was closed".to_owned(),
+            },
+            stopped = stopped => match stopped.map(|metrics| metrics.running_state) {
+                Ok(Err(error)) => error.to_string(),
+                Ok(Ok(())) | Err(_) => "its task has ended".to_owned(),
+            },
+        }
+    }
+
+    async fn shutdown(&self) -> Result<(), OpenError> {
+        self.raft
+            .shutdown()
+            .await
+            .map_err(|error| OpenError::Raft(error.to_string()))?;
+        self.log.shutdown().await
     }
 }
 

@@ -6,6 +6,7 @@ use highwater_runtime::ByteBudget;
 use tokio::sync::watch;
 
 use super::RaftMetadata;
+use crate::MetadataStore;
 use crate::error::ProposeError;
 
 /// How many times [`super::Config::snapshot_bytes`] the log may take while a snapshot is being written.

@@ -1,0 +1,47 @@
+//! The machine that a node runs on.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use highwater_io::net::{Network, TcpNetwork};
+use highwater_io::{Device, RealDevice, RealThreads, Threads};
+use highwater_runtime::{SeededRng, WallClock};
+
+use crate::auth::{AllowAll, Authorizer};
+
+/// The ports through which a node reaches its machine, a real or a simulated one.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Files and directories.
+    pub device: Arc<dyn Device>,
+    /// Threads of writers.
+    pub threads: Arc<dyn Threads>,
+    /// Sockets.
+    pub network: Arc<dyn Network>,
+    /// The time of day.
+    pub clock: WallClock,
+    /// Randomness for ids.
+    pub rng: SeededRng,
+    /// Decides what a principal may do.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// The commit that the process was built from.
+    pub commit: &'static str,
+}
+
+impl Machine {
+    /// The machine of this process.
+    #[must_use]
+    pub fn real() -> Self {
+        // the standard library seeds its hashers from the system's randomness
+        let seed = std::hash::RandomState::new().build_hasher().finish();
+        Self {
+            device: Arc::new(RealDevice),
+            threads: Arc::new(RealThreads),
+            network: Arc::new(TcpNetwork),
+            clock: WallClock::system(),
+            rng: SeededRng::from_seed(seed),
+            authorizer: Arc::new(AllowAll),
+            commit: "unknown",
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The reasons for which a node doesn't start or stop.
+
+use highwater_object_storage::OpenError;
+
+/// Why a node does not start or stop: each says what and where.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data directory is another process's.
+    #[error(
+        "highwater.data.dir: {0} is in use by another process: stop that one, or take another directory"
+    )]
+    InUse(String),
+    /// The data directory is not ours: Apache Kafka's, say.
+    #[error("highwater.data.dir: {0} was not written by Highwater: take another directory")]
+    Foreign(String),
+    /// The data directory keeps its objects elsewhere.
+    #[error(
+        "the data directory {dir} keeps its objects in {remembered}, not in {given}: set \
+         highwater.object.storage={remembered}, or take another data directory"
+    )]
+    OtherStore {
+        /// The data directory.
+        dir: String,
+        /// The store that it remembers.
+        remembered: String,
+        /// The store that the configuration names.
+        given: String,
+    },
+    /// A directory can't be used.
+    #[error("highwater.data.dir: cannot use {path}")]
+    Io {
+        /// The directory.
+        path: String,
+        /// The machine's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An address can't be listened on.
+    #[error("{setting}: cannot listen on {address}")]
+    Listen {
+        /// The setting that names it.
+        setting: &'static str,
+        /// The address.
+        address: String,
+        /// The machine's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The object store can't be used, or not trusted.
+    #[error(transparent)]
+    Storage(#[from] OpenError),
+    /// The metadata does not open.
+    #[error(transparent)]
+    Metadata(#[from] highwater_kraft_meta::OpenError),
+    /// The metadata does not answer.
+    #[error("the metadata refuses the start")]
+    Propose(#[from] highwater_kraft_meta::ProposeError),
+    /// The write-ahead log does not open.
+    #[error(transparent)]
+    Wal(#[from] highwater_wal::WalError),
+    /// What the write-ahead log holds cannot be recovered: the metadata may be older (D2), or the object store fails.
+    #[error("cannot recover the write-ahead log {path}")]
+    Recover {
+        /// Its directory.
+        path: String,
+        /// Why.
+        #[source]
+        source: highwater_s3stream::StreamError,
+    },
+    /// Records cannot be uploaded.
+    #[error("records cannot be uploaded")]
+    Stream(#[from] highwater_s3stream::StreamError),
+    /// Metrics cannot be set up.
+    #[error("metrics: {0}")]
+    Metrics(String),
+}
