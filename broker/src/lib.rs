@@ -5,6 +5,7 @@ pub mod auth;
 mod banner;
 mod broker;
 pub mod config;
+mod controller;
 mod coordinators;
 mod data_dir;
 mod dispatch;

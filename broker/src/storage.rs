@@ -7,7 +7,7 @@ use highwater_io::DirLock;
 use highwater_kraft_meta::{MetadataStore, RaftMetadata};
 use highwater_object_storage::{Claim, ObjectStorage};
 use highwater_partition_log::KafkaDeltaFold;
-use highwater_runtime::{ByteBudget, Tasks};
+use highwater_runtime::{ByteBudget, TaskKind, Tasks};
 use highwater_s3stream::{ObjectStreamStore, Parts};
 use highwater_types::{NodeEpoch, Uuid};
 use highwater_wal::SealedWal;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::{Advertised, Config};
+use crate::controller::Reaper;
 use crate::data_dir::DataDir;
 use crate::machine::Machine;
 use crate::node_error::NodeError;
@@ -62,6 +63,10 @@ pub(crate) async fn open(
     let registered =
         registration::register(config, machine, advertised, chosen.kind, &*metadata).await?;
     let (epoch, floor) = registered;
+    // before the log is recovered, for on a full store that needs the room of what is condemned (D3)
+    let grace = config.millis("highwater.object.grace.ms");
+    let reaper = Reaper::new(Arc::clone(&metadata), Arc::clone(&objects), grace);
+    tasks.spawn(TaskKind::Reaper, reaper.run());
     let parts = Parts {
         storage: objects,
         metadata: Arc::new(KraftStreamMetadata {
@@ -143,7 +148,7 @@ fn stream_config(config: &Config) -> highwater_s3stream::Config {
         upload_interval: config.millis("highwater.upload.interval.ms"),
         upload_bytes: config.size("highwater.upload.size"),
         block_cache_bytes: config.memory.block_cache,
-        grace: config.millis("highwater.object.grace.ms"),
+        room_within: Reaper::deletes_within(config.millis("highwater.object.grace.ms")),
     }
 }
 

@@ -10,7 +10,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use highwater_types::LogIndex;
+use highwater_types::{LogIndex, Term};
 use tokio::sync::watch;
 
 pub use command::{Action, Command, Outcome, Rejection};
@@ -28,6 +28,9 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     fn image(&self) -> Arc<MetadataImage>;
     /// Changes with every command.
     fn watch(&self) -> watch::Receiver<Arc<MetadataImage>>;
+    /// The term in which this node is the active controller, `None` while it is not. What it answers may have ended by the
+    /// time it is read: another node may lead already.
+    fn leads(&self) -> Option<Term>;
     /// Whether commands are decided now.
     ///
     /// # Errors

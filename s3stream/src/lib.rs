@@ -282,8 +282,4 @@ pub trait StreamMetadata: Debug + Send + Sync + 'static {
         &self,
         id: StreamId,
     ) -> Result<Vec<(LeaderEpoch, StreamOffset)>, StreamError>;
-    /// Objects condemned and past their grace, to be deleted; then recorded as gone (G1).
-    async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError>;
-    /// Records deletions.
-    async fn deleted(&self, objects: &[ObjectId]) -> Result<(), StreamError>;
 }

@@ -1,7 +1,7 @@
 //! The streams of a node over one WAL and one object store.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -36,8 +36,9 @@ pub struct Config {
     pub upload_bytes: u64,
     /// Bytes of blocks read back that are kept.
     pub block_cache_bytes: u64,
-    /// How long after a command that condemns an object it is deleted (G1). Default: 60 s.
-    pub grace: Duration,
+    /// The time within which a full store has room again for what is condemned (G1): a recovery waits for that much longer
+    /// than while the store fails otherwise (D3).
+    pub room_within: Duration,
 }
 
 /// What a store is made of.
@@ -97,8 +98,6 @@ pub(crate) struct Shared {
     pub(crate) store_full: watch::Sender<bool>,
     /// What may be evicted, oldest first: stream, end offset.
     pub(crate) evictable: Mutex<std::collections::VecDeque<(StreamId, StreamOffset)>>,
-    /// Whether what is condemned is being deleted.
-    reaps: AtomicBool,
 }
 
 impl Shared {
@@ -215,7 +214,6 @@ impl ObjectStreamStore {
                 committed_floor,
                 store_full: watch::Sender::new(false),
                 evictable: Mutex::default(),
-                reaps: AtomicBool::new(false),
             }),
         }
     }
@@ -227,21 +225,13 @@ impl ObjectStreamStore {
     }
 
     /// Uploads what a former epoch's WAL holds, in windows that fit the memory limit (D3); answers how many batches were
-    /// uploaded of all that were recovered. A store or a metadata that takes nothing is waited for, for a minute; a full store for two graces more (D3).
+    /// uploaded of all that were recovered. It waits a minute for a store or a metadata that takes nothing, and for a full
+    /// store [`Config::room_within`] longer (D3).
     ///
     /// # Errors
     /// [`StreamError`]: the start refuses.
     pub async fn recover(&self, sealed: SealedWal) -> Result<u64, StreamError> {
-        self.start_reaper();
         upload::recover(&self.shared, sealed).await
-    }
-
-    /// Deletes in the background what is condemned: before the log is recovered, for a full store may need the room.
-    fn start_reaper(&self) {
-        if !self.shared.reaps.swap(true, Ordering::Relaxed) {
-            let reaper = upload::reap(Arc::clone(&self.shared));
-            self.shared.parts.tasks.spawn(TaskKind::Reaper, reaper);
-        }
     }
 
     /// How far [`Self::recover`] is.
@@ -250,7 +240,7 @@ impl ObjectStreamStore {
         *self.shared.recovery()
     }
 
-    /// Takes the WAL of this epoch and starts uploading and deleting in the background.
+    /// Takes the WAL of this epoch and starts uploading in the background.
     ///
     /// # Panics
     /// When there is one already.
@@ -261,7 +251,6 @@ impl ObjectStreamStore {
             .parts
             .tasks
             .spawn(TaskKind::Upload, upload::run(shared));
-        self.start_reaper();
     }
 
     /// Resolves, with the reason, when the metadata refused for good what this epoch wrote: the epoch has to end (A1, U3).

@@ -197,14 +197,6 @@ impl StreamMetadata for Known {
     async fn label(&self, _: StreamId) -> Result<Bytes, StreamError> {
         Ok(Bytes::new())
     }
-
-    async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
-        Ok(Vec::new())
-    }
-
-    async fn deleted(&self, _: &[ObjectId]) -> Result<(), StreamError> {
-        Ok(())
-    }
 }
 
 #[derive(Debug)]
@@ -292,7 +284,7 @@ fn streams_of(storage: &Arc<Slow>, known: Claims) -> (ObjectStreamStore, Vec<Ope
         upload_interval: Duration::from_secs(10),
         upload_bytes: 1 << 20,
         block_cache_bytes: 128 << 20,
-        grace: Duration::from_secs(60),
+        room_within: Duration::from_secs(120),
     };
     let parts = Parts {
         storage: Arc::<Slow>::clone(storage),

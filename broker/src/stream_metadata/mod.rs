@@ -5,15 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use highwater_kraft_meta::command::{
-    ClaimOfStream, ClaimRecord, CommitObject, ObjectsDeleted, OpenStreams, RollRecord, StreamEpoch,
-    TrimStream,
+    ClaimOfStream, ClaimRecord, CommitObject, OpenStreams, RollRecord, StreamEpoch, TrimStream,
 };
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError, Rejection};
 use highwater_s3stream::{
     Claim, Committed, ObjectCommit, RollPart, StreamBounds, StreamError, StreamMetadata,
 };
 use highwater_types::{
-    LeaderEpoch, LogIndex, NodeEpoch, ObjectId, StreamId, StreamOffset, StreamRange, Timestamp,
+    LeaderEpoch, LogIndex, NodeEpoch, StreamId, StreamOffset, StreamRange, Timestamp,
 };
 
 /// Topic id and partition, as objects carry them (I10).
@@ -254,22 +253,6 @@ impl StreamMetadata for KraftStreamMetadata {
         let image = self.metadata.image();
         let stream = image.stream(id);
         Ok(stream.map_or_else(Vec::new, |stream| stream.leader_epochs.clone()))
-    }
-
-    async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
-        Ok(self
-            .metadata
-            .image()
-            .condemned()
-            .map(|(id, _)| id)
-            .collect())
-    }
-
-    async fn deleted(&self, objects: &[ObjectId]) -> Result<(), StreamError> {
-        let objects = objects.iter().map(|id| (*id).into()).collect();
-        self.propose(Action::ObjectsDeleted(ObjectsDeleted { objects }))
-            .await?;
-        Ok(())
     }
 }
 

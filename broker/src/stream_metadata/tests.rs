@@ -18,7 +18,7 @@ use highwater_s3stream::{
     AppendReceipt, Config, DeltaFold, FetchLimit, Folded, ObjectStreamStore, OpenStream, Parts,
     Stream, StreamBatch, StreamStore, record_bytes,
 };
-use highwater_types::{NodeEpoch, NodeId, ObjectKind, Uuid, WalPosition};
+use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind, Uuid, WalPosition};
 use highwater_wal::disk::DiskWalFactory;
 use highwater_wal::{Share, WalFactory};
 use tokio::sync::{Semaphore, watch};
@@ -111,14 +111,6 @@ impl StreamMetadata for Behind {
     ) -> Result<Vec<(LeaderEpoch, StreamOffset)>, StreamError> {
         self.inner.leader_epochs(id).await
     }
-
-    async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
-        self.inner.condemned().await
-    }
-
-    async fn deleted(&self, objects: &[ObjectId]) -> Result<(), StreamError> {
-        self.inner.deleted(objects).await
-    }
 }
 
 /// A node's storage without its broker.
@@ -208,7 +200,7 @@ impl Storage {
             upload_interval,
             upload_bytes: 64 << 20,
             block_cache_bytes: 4 << 20,
-            grace: NEVER,
+            room_within: NEVER,
         };
         let objects = Arc::<LocalStorage>::clone(&self.objects);
         let parts = Parts {

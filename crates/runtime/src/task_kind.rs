@@ -23,7 +23,7 @@ pub enum TaskKind {
     ColdRead,
     /// Plans what is read ahead of a consumer that replays.
     Readahead,
-    /// Deletes condemned objects.
+    /// Deletes condemned objects while this node is the active controller.
     Reaper,
     /// Fetches credentials for the object store before those at hand expire.
     Credentials,

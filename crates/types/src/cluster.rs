@@ -15,3 +15,7 @@ number! {
     /// An index of the metadata's Raft log.
     LogIndex(u64)
 }
+number! {
+    /// A term of the metadata's Raft log: in each, at most one node is the active controller.
+    Term(u64)
+}

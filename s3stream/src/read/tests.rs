@@ -366,14 +366,6 @@ impl StreamMetadata for Known {
     ) -> Result<Vec<(LeaderEpoch, StreamOffset)>, StreamError> {
         unknown()
     }
-
-    async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
-        unknown()
-    }
-
-    async fn deleted(&self, _: &[ObjectId]) -> Result<(), StreamError> {
-        unknown()
-    }
 }
 
 // U4: a claim may hold no batch any more; a read goes on behind any number of them

@@ -2,7 +2,6 @@
 
 mod carry;
 mod put;
-mod reap;
 mod recover;
 mod share;
 
@@ -17,7 +16,6 @@ use tokio::time::Instant;
 
 use self::carry::carry;
 use self::put::{commit_floor, put_and_commit};
-pub(crate) use self::reap::reap;
 pub use self::recover::RecoveryStatus;
 pub(crate) use self::recover::recover;
 use self::share::Share;

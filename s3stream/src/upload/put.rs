@@ -96,8 +96,8 @@ async fn commit(
 /// waits for what is condemned to be deleted too, which is after its grace; other failures in between do not end that.
 async fn rest(shared: &Shared, error: StreamError) -> Result<(), StreamError> {
     let failed = shared.upload_failed(&error);
-    let deletions = shared.config.grace.saturating_mul(2);
-    let is_long = failed.since_full >= PATIENCE || failed.all >= PATIENCE.saturating_add(deletions);
+    let until_room = PATIENCE.saturating_add(shared.config.room_within);
+    let is_long = failed.since_full >= PATIENCE || failed.all >= until_room;
     if shared.is_recovering() && is_long {
         return Err(error);
     }

@@ -27,7 +27,7 @@ pub(super) async fn start(
 }
 
 /// As [`start`], on a device that has some already.
-async fn start_on(
+pub(super) async fn start_on(
     dir: TempDir,
     settings: &[(&str, &str)],
     faults: &Arc<Faults>,

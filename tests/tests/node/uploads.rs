@@ -1,17 +1,23 @@
 //! How the log gets to the object store.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use anyhow::Result;
 use bytes::Bytes;
 use highwater_broker::node::Machine;
+use highwater_io::Faults;
 use highwater_object_format::{Footer, ObjectHeader, StreamDirectory};
 use highwater_object_storage::layout;
+use highwater_protocol::StrBytes;
+use highwater_protocol::messages::DeleteTopicsRequest;
 use highwater_protocol::records::BatchBuilder;
 use highwater_tests::TestNode;
 use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind};
 use tempfile::TempDir;
 
 use super::starts::{left_by, start};
-use super::{T0, batch};
+use super::{T0, batch, faults};
 
 // every object costs a request for each time it is written and read: a log cache full of what is uploaded makes no more
 #[tokio::test(flavor = "multi_thread")]
@@ -104,10 +110,53 @@ async fn what_a_killed_upload_left_is_deleted_after_the_next_start() -> Result<(
         if !emptied.exists() {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(!emptied.exists(), "{} is there", left.display());
     assert!(path.exists(), "what is referred to stays");
+    node.stop().await?;
+    Ok(())
+}
+
+// G1, D3: nothing else would make room for what a start recovers
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_full_store_deletes_what_is_condemned_and_goes_on() -> Result<()> {
+    let keeps = [
+        ("highwater.upload.interval.ms", "600000"),
+        ("highwater.object.grace.ms", "86400000"),
+    ];
+    let (node, _) = faults::start(TempDir::new()?, &keeps).await?;
+    node.create_topic("gone", 1, &[]).await?;
+    let mut client = node.client().await?;
+    client.produce("gone", 0, batch(10, T0)).await?;
+    let (node, _) = faults::start(node.stop().await?, &keeps).await?;
+    let mut client = node.client().await?;
+    let delete = DeleteTopicsRequest {
+        topic_names: vec![StrBytes::from("gone")],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    let answer = client.send(&delete, 5).await?;
+    assert_eq!(answer.responses[0].error_code, 0);
+    node.create_topic("t", 1, &[]).await?;
+    client.produce("t", 0, batch(10, T0)).await?;
+    let dir = left_by(&node)?;
+    drop(node);
+    let (condemned, _) = super::damage::objects(&dir)?.remove(0);
+    let full = Arc::<Faults>::default();
+    full.fill_below(Some(dir.path().join("data/objects")));
+    let makes_room = async {
+        while condemned.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        full.fill_below(None);
+    };
+    let soon = [("highwater.object.grace.ms", "100")];
+    let (node, ()) = tokio::join!(faults::start_on(dir, &soon, &full), makes_room);
+    let node = node?;
+    let mut client = node.client().await?;
+    let (code, records) = super::fetch::read(&mut client, "t", 0).await?;
+    assert_eq!((code, records.is_empty()), (0, false));
     node.stop().await?;
     Ok(())
 }

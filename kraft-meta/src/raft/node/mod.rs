@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_io::{Device, Threads};
-use highwater_types::{ClusterId, LogIndex, NodeId};
+use highwater_types::{ClusterId, LogIndex, NodeId, Term};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::RaftError;
-use openraft::{BasicNode, Raft, SnapshotPolicy};
+use openraft::{BasicNode, Raft, ServerState, SnapshotPolicy};
 use prost::Message;
 use tokio::sync::watch;
 
@@ -221,6 +221,13 @@ impl MetadataStore for RaftMetadata {
 
     fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
         self.image.clone()
+    }
+
+    fn leads(&self) -> Option<Term> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leads = metrics.running_state.is_ok() && metrics.state == ServerState::Leader;
+        leads.then_some(Term(metrics.current_term))
     }
 
     fn check(&self) -> Result<(), String> {

@@ -61,6 +61,15 @@ async fn refusal(dir: &Path, name: &str, content: Option<&[u8]>) -> String {
 
 const LARGE_BYTES: usize = 1 << 20;
 
+#[tokio::test]
+async fn a_lone_voter_is_the_active_controller_until_it_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let metadata = open(dir.path()).await;
+    assert_eq!(metadata.leads(), Some(Term(1)));
+    metadata.shutdown().await.expect("stops");
+    assert_eq!(metadata.leads(), None);
+}
+
 fn large_topic(id: u8) -> Command {
     topic(id, LARGE_BYTES)
 }

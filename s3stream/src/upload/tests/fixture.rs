@@ -1,9 +1,9 @@
 //! A store and a metadata that do as they are told, and a stream on both.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,7 +41,6 @@ pub(super) struct Metadata {
     pub(super) answers: Mutex<VecDeque<StreamError>>,
     pub(super) asked: Mutex<Vec<ObjectCommit>>,
     pub(super) end: watch::Sender<StreamOffset>,
-    pub(super) condemned: watch::Sender<BTreeSet<ObjectId>>,
 }
 
 impl Metadata {
@@ -122,17 +121,6 @@ impl StreamMetadata for Metadata {
     async fn label(&self, _: StreamId) -> Result<Bytes, StreamError> {
         Ok(Bytes::new())
     }
-
-    async fn condemned(&self) -> Result<Vec<ObjectId>, StreamError> {
-        Ok(self.condemned.borrow().iter().copied().collect())
-    }
-
-    async fn deleted(&self, objects: &[ObjectId]) -> Result<(), StreamError> {
-        self.condemned.send_modify(|condemned| {
-            assert!(objects.iter().all(|id| condemned.remove(id)), "each once");
-        });
-        Ok(())
-    }
 }
 
 #[derive(Debug)]
@@ -150,9 +138,6 @@ pub(super) struct Store {
     inner: MemoryStorage,
     pub(super) is_away: AtomicBool,
     pub(super) is_full: AtomicBool,
-    /// Keys that it does not delete.
-    pub(super) stuck: Mutex<BTreeSet<ObjectKey>>,
-    pub(super) deletions: AtomicUsize,
 }
 
 impl Store {
@@ -218,14 +203,6 @@ impl ObjectStorage for Store {
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
-        self.deletions.fetch_add(1, Ordering::SeqCst);
-        let stuck = self.stuck.lock().expect("is whole").clone();
-        if let Some(key) = keys.iter().find(|key| stuck.contains(*key)) {
-            return Err(StorageError::Failed {
-                key: key.to_string(),
-                source: "it is held".into(),
-            });
-        }
         self.inner.delete(keys).await
     }
 }
@@ -245,7 +222,7 @@ pub(super) struct Limits {
     pub(super) wal: u64,
     pub(super) upload: u64,
     pub(super) interval: Duration,
-    pub(super) grace: Duration,
+    pub(super) room_within: Duration,
 }
 
 pub(super) const LIMITS: Limits = Limits {
@@ -253,7 +230,7 @@ pub(super) const LIMITS: Limits = Limits {
     wal: 64 << 20,
     upload: 64 << 20,
     interval: Duration::from_millis(10),
-    grace: NEVER,
+    room_within: NEVER,
 };
 
 /// What a start has before it opens its log.
@@ -273,7 +250,7 @@ impl Streams {
             upload_interval: limits.interval,
             upload_bytes: limits.upload,
             block_cache_bytes: 4 << 20,
-            grace: limits.grace,
+            room_within: limits.room_within,
         };
         let parts = Parts {
             storage: Arc::<Store>::clone(&store),

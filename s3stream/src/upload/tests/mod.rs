@@ -4,13 +4,11 @@ mod fixture;
 mod recovery;
 mod stops;
 
-use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use highwater_object_storage::{IoClass, ObjectStorage, PutMode, layout};
-use highwater_types::{NodeEpoch, ObjectKind, Uuid};
+use highwater_types::{ObjectKind, Uuid};
 use highwater_wal::{Share, WalError};
 use tokio::time::timeout;
 
@@ -232,60 +230,4 @@ async fn produce_that_is_held_back_is_seen_until_it_goes_on() {
     assert_eq!((status.waiting, status.held_back), (0, None));
     assert_eq!(status.hindrance(), None);
     node.streams.shutdown().await.expect("stops");
-}
-
-// G1: what can't be deleted keeps nothing else, and a store that is away is not asked for each object
-#[tokio::test(start_paused = true)]
-async fn an_object_that_cannot_be_deleted_holds_up_no_other() {
-    let limits = Limits {
-        interval: NEVER,
-        grace: Duration::from_secs(60),
-        ..LIMITS
-    };
-    let node = Node::start(limits).await;
-    let object = |number: u64| ObjectId {
-        node: NODE,
-        epoch: NodeEpoch(1),
-        kind: ObjectKind::Upload,
-        number,
-    };
-    let stuck: BTreeSet<ObjectId> = [1, 2, 300].map(object).into();
-    let condemn = |numbers: Range<u64>| {
-        let numbers = numbers.map(object);
-        node.metadata
-            .condemned
-            .send_modify(|all| all.extend(numbers));
-    };
-    let all_but = |left: BTreeSet<ObjectId>| {
-        let mut condemned = node.metadata.condemned.subscribe();
-        async move {
-            let gone = condemned.wait_for(|condemned| *condemned == left);
-            drop(timeout(NEVER / 2, gone).await.expect("they go"));
-        }
-    };
-    let keys =
-        |objects: &BTreeSet<ObjectId>| objects.iter().map(|id| layout::object(*id)).collect();
-    *node.store.stuck.lock().expect("is whole") = keys(&stuck);
-    condemn(1..1001);
-    all_but(stuck.clone()).await;
-    assert!(
-        node.store.deletions.load(Ordering::SeqCst) < 600,
-        "most go together"
-    );
-    *node.store.stuck.lock().expect("is whole") = BTreeSet::new();
-    all_but(BTreeSet::new()).await;
-    // away: a round gives up soon, and goes on where it was when the store is back
-    let all: BTreeSet<ObjectId> = (2000..3000).map(object).collect();
-    *node.store.stuck.lock().expect("is whole") = keys(&all);
-    let before = node.store.deletions.load(Ordering::SeqCst);
-    condemn(2000..3000);
-    tokio::time::sleep(Duration::from_secs(600)).await;
-    let asked = node.store.deletions.load(Ordering::SeqCst) - before;
-    assert!(
-        (10..200).contains(&asked),
-        "{asked} requests in ten minutes"
-    );
-    assert_eq!(node.metadata.condemned.borrow().len(), 1000);
-    *node.store.stuck.lock().expect("is whole") = BTreeSet::new();
-    all_but(BTreeSet::new()).await;
 }

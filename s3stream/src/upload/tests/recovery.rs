@@ -1,6 +1,5 @@
 //! A start that recovers while the store or the metadata takes nothing (D3).
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,11 +7,11 @@ use futures::StreamExt;
 use futures::stream;
 use highwater_object_storage::StorageError;
 use highwater_runtime::BytePermit;
-use highwater_types::{LeaderEpoch, NodeEpoch, ObjectId, ObjectKind};
+use highwater_types::{LeaderEpoch, NodeEpoch};
 use highwater_wal::{ConfirmedBatch, ReplayedGroup, SealedWal};
 use tokio::time::Instant;
 
-use super::fixture::{LIMITS, Limits, NODE, STREAM, Streams, away};
+use super::fixture::{LIMITS, Limits, STREAM, Streams, away};
 use super::*;
 
 /// A former epoch's log of three batches, each a group commit.
@@ -56,8 +55,8 @@ async fn recover(node: &Streams) -> (Result<u64, StreamError>, Duration) {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-const SHORT_GRACE: Limits = Limits {
-    grace: MINUTE,
+const ROOM_SOON: Limits = Limits {
+    room_within: MINUTE.saturating_mul(2),
     ..LIMITS
 };
 
@@ -76,7 +75,7 @@ async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute()
     assert!(status.failed_by.contains("the store is away"), "{status:?}");
     assert_eq!(node.metadata.asked().len(), 0);
 
-    let node = Streams::new(&SHORT_GRACE);
+    let node = Streams::new(&ROOM_SOON);
     node.store.is_full.store(true, Ordering::SeqCst);
     let (recovered, time) = recover(&node).await;
     let refused = matches!(
@@ -90,7 +89,7 @@ async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute()
 // D3: what a full store is waited for does not depend on which failure happens to be the last
 #[tokio::test(start_paused = true)]
 async fn a_start_waits_for_a_full_store_through_other_failures() {
-    let node = Streams::new(&SHORT_GRACE);
+    let node = Streams::new(&ROOM_SOON);
     node.store.is_full.store(true, Ordering::SeqCst);
     let is_away = |away| node.store.is_away.store(away, Ordering::SeqCst);
     let fails_otherwise = async {
@@ -107,7 +106,7 @@ async fn a_start_waits_for_a_full_store_through_other_failures() {
     assert!(time >= MINUTE * 2, "{time:?}");
 
     // and one that was full is not waited for longer than any other once it fails otherwise
-    let node = Streams::new(&SHORT_GRACE);
+    let node = Streams::new(&ROOM_SOON);
     node.store.is_full.store(true, Ordering::SeqCst);
     let fails_otherwise = async {
         tokio::time::sleep(MINUTE / 2).await;
@@ -120,30 +119,6 @@ async fn a_start_waits_for_a_full_store_through_other_failures() {
     );
     assert!(refused, "{recovered:?}");
     assert!((MINUTE..MINUTE * 2).contains(&time), "{time:?}");
-}
-
-// G1, D3: nothing else would make room for what a start recovers
-#[tokio::test(start_paused = true)]
-async fn a_start_on_a_full_store_deletes_what_is_condemned_and_goes_on() {
-    let node = Streams::new(&SHORT_GRACE);
-    node.store.is_full.store(true, Ordering::SeqCst);
-    let condemned = ObjectId {
-        node: NODE,
-        epoch: NodeEpoch(1),
-        kind: ObjectKind::Upload,
-        number: 1,
-    };
-    node.metadata.condemned.send_modify(|all| {
-        all.insert(condemned);
-    });
-    let mut left = node.metadata.condemned.subscribe();
-    let makes_room = async {
-        let gone = left.wait_for(BTreeSet::is_empty).await;
-        drop(gone.expect("the metadata lives"));
-        node.store.is_full.store(false, Ordering::SeqCst);
-    };
-    let ((recovered, _), ()) = tokio::join!(recover(&node), makes_room);
-    assert_eq!(recovered.expect("recovers"), 3);
 }
 
 #[tokio::test(start_paused = true)]

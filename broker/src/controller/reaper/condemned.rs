@@ -1,0 +1,88 @@
+//! Since when each condemned object counts as condemned. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use highwater_types::ObjectId;
+use tokio::time::Instant;
+
+/// The clocks of condemned objects.
+#[derive(Debug, Default)]
+pub(super) struct Condemned(BTreeMap<ObjectId, Instant>);
+
+impl Condemned {
+    /// Takes which objects are condemned now: those that are new begin to count, and those that are recorded as deleted
+    /// are forgotten.
+    pub(super) fn observe(&mut self, condemned: BTreeSet<ObjectId>, now: Instant) {
+        self.0.retain(|id, _| condemned.contains(id));
+        for id in condemned {
+            self.0.entry(id).or_insert(now);
+        }
+    }
+
+    /// The objects whose grace is over, those that have waited longest first.
+    pub(super) fn due(&self, grace: Duration, now: Instant) -> Vec<ObjectId> {
+        let is_over = |since: &Instant| now.duration_since(*since) >= grace;
+        let due = self.0.iter().filter(|(_, since)| is_over(since));
+        let mut due: Vec<(Instant, ObjectId)> = due.map(|(id, since)| (*since, *id)).collect();
+        due.sort_unstable();
+        due.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Objects that could not be deleted wait for another grace, so that they hold up no other.
+    pub(super) fn restart(&mut self, failed: &[ObjectId], now: Instant) {
+        for id in failed {
+            self.0.insert(*id, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_types::{NodeEpoch, NodeId, ObjectKind};
+
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    fn object(number: u64) -> ObjectId {
+        ObjectId {
+            node: NodeId(1),
+            epoch: NodeEpoch(1),
+            kind: ObjectKind::Upload,
+            number,
+        }
+    }
+
+    fn objects(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<ObjectId> {
+        numbers.into_iter().map(object).collect()
+    }
+
+    // G1
+    #[test]
+    fn an_object_is_due_a_grace_after_it_was_first_seen_condemned() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut clocks = Condemned::default();
+        clocks.observe(objects([2]), at(0));
+        clocks.observe(objects([1, 2]), at(30));
+        assert!(clocks.due(GRACE, at(59)).is_empty());
+        assert_eq!(clocks.due(GRACE, at(60)), [object(2)]);
+        // the one that waits longest goes first, whatever its number
+        assert_eq!(clocks.due(GRACE, at(90)), [object(2), object(1)]);
+        clocks.observe(objects([1]), at(90));
+        assert_eq!(clocks.due(GRACE, at(90)), [object(1)], "2 is recorded");
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_deleted_waits_for_another_grace() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut clocks = Condemned::default();
+        clocks.observe(objects(1..3), at(0));
+        clocks.restart(&[object(1)], at(60));
+        clocks.observe(objects(1..3), at(61));
+        assert_eq!(clocks.due(GRACE, at(119)), [object(2)]);
+        assert_eq!(clocks.due(GRACE, at(120)), [object(2), object(1)]);
+    }
+}

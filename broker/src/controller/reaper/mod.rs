@@ -1,0 +1,154 @@
+//! Deletes the objects that the metadata condemned, once their grace is over (rule G1).
+//!
+//! It owns the clock of each condemned object, which begins when this node, as the active controller, first sees the
+//! object condemned. The clocks are kept in memory: they begin anew after a restart and after a change of leader. It does
+//! not decide what is condemned: commands do, when they are applied.
+
+mod condemned;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_kraft_meta::command::ObjectsDeleted;
+use highwater_kraft_meta::{Action, MetadataStore};
+use highwater_object_storage::{ObjectStorage, StorageError, layout};
+use highwater_runtime::reasons;
+use highwater_types::{ObjectId, Term};
+use tokio::time::Instant;
+
+use self::condemned::Condemned;
+
+/// Objects that one request deletes, and one command records.
+const TOGETHER_MAX: usize = 256;
+/// Deletions that may fail one after the other before the rest waits for the next round: the store is away.
+const FAILURES_MAX: usize = 4;
+
+/// Deletes condemned objects while this node is the active controller.
+#[derive(Debug)]
+pub(crate) struct Reaper {
+    metadata: Arc<dyn MetadataStore>,
+    storage: Arc<dyn ObjectStorage>,
+    grace: Duration,
+}
+
+/// What became of objects that were to be deleted.
+#[derive(Debug, Default)]
+struct Deleted {
+    gone: Vec<ObjectId>,
+    failed: Vec<ObjectId>,
+    /// Whether so many failed in a row that the others were not tried.
+    gave_up: bool,
+}
+
+impl Reaper {
+    /// A reaper that deletes an object a grace after it was condemned.
+    pub(crate) fn new(
+        metadata: Arc<dyn MetadataStore>,
+        storage: Arc<dyn ObjectStorage>,
+        grace: Duration,
+    ) -> Self {
+        Self {
+            metadata,
+            storage,
+            grace,
+        }
+    }
+
+    /// The time within which an object that is condemned has been deleted, where the store deletes it at once: the grace,
+    /// and two rounds, one until the object is seen condemned and one until it is seen that its grace is over.
+    pub(crate) fn deletes_within(grace: Duration) -> Duration {
+        grace.saturating_mul(2)
+    }
+
+    /// Deletes for ever what is condemned, again and again until it is recorded (G1). Cancellation safe: what was deleted
+    /// and not recorded is deleted again.
+    pub(crate) async fn run(self) {
+        let mut clocks = Condemned::default();
+        let mut last_term = None;
+        loop {
+            tokio::time::sleep(self.grace / 2).await;
+            let term = self.metadata.leads();
+            if term != last_term {
+                clocks = Condemned::default();
+                last_term = term;
+            }
+            let Some(term) = term else { continue };
+            let image = self.metadata.image();
+            let condemned = image.condemned().map(|(id, _)| id).collect();
+            clocks.observe(condemned, Instant::now());
+            let due = clocks.due(self.grace, Instant::now());
+            let failed = self.delete(term, &due).await;
+            clocks.restart(&failed, Instant::now());
+        }
+    }
+
+    /// Deletes objects and records it; answers which can't be deleted. Many go with one request; where that fails, each
+    /// with its own. It stops when this node does not lead in the term any more.
+    async fn delete(&self, term: Term, due: &[ObjectId]) -> Vec<ObjectId> {
+        let mut failed = Vec::new();
+        for objects in due.chunks(TOGETHER_MAX) {
+            if self.metadata.leads() != Some(term) {
+                break;
+            }
+            let deleted = match self.delete_from_store(objects).await {
+                Ok(()) => Deleted {
+                    gone: objects.to_vec(),
+                    ..Deleted::default()
+                },
+                Err(_) => self.delete_each(objects).await,
+            };
+            self.record(&deleted.gone).await;
+            failed.extend(deleted.failed);
+            if deleted.gave_up {
+                break;
+            }
+        }
+        failed
+    }
+
+    async fn delete_each(&self, objects: &[ObjectId]) -> Deleted {
+        let mut deleted = Deleted::default();
+        let mut failures = 0;
+        for id in objects {
+            match self.delete_from_store(std::slice::from_ref(id)).await {
+                Ok(()) => {
+                    deleted.gone.push(*id);
+                    failures = 0;
+                }
+                Err(error) => {
+                    let error = reasons(&error);
+                    tracing::warn!(object_id = %id, error, "cannot delete an object, it is tried again");
+                    deleted.failed.push(*id);
+                    failures += 1;
+                }
+            }
+            if failures == FAILURES_MAX {
+                deleted.gave_up = true;
+                break;
+            }
+        }
+        deleted
+    }
+
+    async fn delete_from_store(&self, objects: &[ObjectId]) -> Result<(), StorageError> {
+        let keys: Vec<_> = objects.iter().map(|id| layout::object(*id)).collect();
+        self.storage.delete(&keys).await
+    }
+
+    async fn record(&self, gone: &[ObjectId]) {
+        if gone.is_empty() {
+            return;
+        }
+        let objects = gone.iter().map(|id| (*id).into()).collect();
+        let command = Action::ObjectsDeleted(ObjectsDeleted { objects });
+        if let Err(error) = self.metadata.propose(command.into()).await {
+            let error = reasons(&error);
+            tracing::warn!(
+                error,
+                "cannot record which objects are deleted, they are deleted again"
+            );
+        }
+    }
+}

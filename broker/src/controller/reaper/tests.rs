@@ -1,0 +1,275 @@
+//! The reaper with a store that does not delete everything and a leadership that comes and goes, in virtual time.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use highwater_kraft_meta::command::{Command, CommitObject, RegisterNode, WalKind};
+use highwater_kraft_meta::{MetadataImage, OpenError, Outcome, ProposeError};
+use highwater_object_storage::{
+    IoClass, MemoryStorage, ObjectEntry, ObjectKey, ObjectVersion, PutMode,
+};
+use highwater_runtime::{TaskKind, Tasks};
+use highwater_types::{LogIndex, NodeEpoch, NodeId, ObjectKind};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::*;
+
+const NODE: NodeId = NodeId(1);
+const GRACE: Duration = Duration::from_secs(60);
+const NEVER: Duration = Duration::from_secs(10_000);
+
+/// Metadata in memory, of a node that leads in the terms that the test says.
+#[derive(Debug)]
+struct Led {
+    image: watch::Sender<Arc<MetadataImage>>,
+    term: Mutex<Option<Term>>,
+}
+
+impl Led {
+    fn apply(&self, action: Action) -> Result<(LogIndex, Outcome), ProposeError> {
+        let mut image = (*self.image()).clone();
+        let at = LogIndex(image.at().0 + 1);
+        let applied = image.apply(at, action.into());
+        self.image.send_replace(Arc::new(image));
+        applied
+            .map(|outcome| (at, outcome))
+            .map_err(ProposeError::Rejected)
+    }
+}
+
+#[async_trait]
+impl MetadataStore for Led {
+    fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.image.borrow())
+    }
+
+    fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        self.image.subscribe()
+    }
+
+    fn leads(&self) -> Option<Term> {
+        *self.term.lock().expect("is whole")
+    }
+
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
+        self.apply(command.action.expect("a command of ours"))
+    }
+
+    async fn ended(&self) -> String {
+        std::future::pending().await
+    }
+
+    async fn shutdown(&self) -> Result<(), OpenError> {
+        Ok(())
+    }
+}
+
+/// A store that does not delete some keys, and counts the requests to delete.
+#[derive(Debug, Default)]
+struct Store {
+    inner: MemoryStorage,
+    stuck: Mutex<BTreeSet<ObjectKey>>,
+    requests: AtomicUsize,
+}
+
+impl Store {
+    fn hold(&self, objects: &BTreeSet<ObjectId>) {
+        let keys = objects.iter().map(|id| layout::object(*id)).collect();
+        *self.stuck.lock().expect("is whole") = keys;
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl ObjectStorage for Store {
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Vec<Bytes>,
+        mode: PutMode,
+        class: IoClass,
+    ) -> Result<ObjectVersion, StorageError> {
+        self.inner.put(key, body, mode, class).await
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        class: IoClass,
+    ) -> Result<Bytes, StorageError> {
+        self.inner.get(key, range, class).await
+    }
+
+    async fn get_suffix(
+        &self,
+        key: &ObjectKey,
+        bytes: u64,
+        class: IoClass,
+    ) -> Result<(Bytes, u64), StorageError> {
+        self.inner.get_suffix(key, bytes, class).await
+    }
+
+    fn list(
+        &self,
+        prefix: &ObjectKey,
+        after: Option<&ObjectKey>,
+    ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
+        self.inner.list(prefix, after)
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let stuck = self.stuck.lock().expect("is whole").clone();
+        if let Some(key) = keys.iter().find(|key| stuck.contains(*key)) {
+            return Err(StorageError::Failed {
+                key: key.to_string(),
+                source: "it is held".into(),
+            });
+        }
+        self.inner.delete(keys).await
+    }
+}
+
+/// A reaper, and what it works on.
+struct Reaped {
+    metadata: Arc<Led>,
+    store: Arc<Store>,
+    epoch: NodeEpoch,
+    tasks: Tasks,
+}
+
+impl Reaped {
+    /// A reaper of a node that leads in a term, and condemned objects with the numbers from 1 to `count`.
+    fn start(term: Option<Term>, count: u64) -> Self {
+        let metadata = Arc::new(Led {
+            image: watch::Sender::default(),
+            term: Mutex::new(term),
+        });
+        let register = RegisterNode {
+            node: NODE.0,
+            incarnation: vec![1],
+            wal: WalKind::Disk.into(),
+            ..RegisterNode::default()
+        };
+        let registered = metadata.apply(Action::RegisterNode(register));
+        let epoch = NodeEpoch(registered.expect("registers").0.0);
+        // an object that holds nothing is condemned with its commit
+        for number in 1..=count {
+            let commit = CommitObject {
+                node: NODE.0,
+                node_epoch: epoch.0,
+                number,
+                bytes: 1,
+                lowest_in_flight: number,
+                ..CommitObject::default()
+            };
+            let condemned = metadata.apply(Action::CommitObject(commit));
+            condemned.expect("is condemned");
+        }
+        let store = Arc::<Store>::default();
+        let reaper = Reaper::new(
+            Arc::<Led>::clone(&metadata),
+            Arc::<Store>::clone(&store),
+            GRACE,
+        );
+        let tasks = Tasks::default();
+        tasks.spawn(TaskKind::Reaper, reaper.run());
+        Self {
+            metadata,
+            store,
+            epoch,
+            tasks,
+        }
+    }
+
+    fn objects(&self, numbers: impl IntoIterator<Item = u64>) -> BTreeSet<ObjectId> {
+        let object = |number| ObjectId {
+            node: NODE,
+            epoch: self.epoch,
+            kind: ObjectKind::Upload,
+            number,
+        };
+        numbers.into_iter().map(object).collect()
+    }
+
+    fn leads(&self, term: Option<Term>) {
+        *self.metadata.term.lock().expect("is whole") = term;
+    }
+
+    fn condemned(&self) -> BTreeSet<ObjectId> {
+        let image = self.metadata.image();
+        image.condemned().map(|(id, _)| id).collect()
+    }
+
+    async fn only_are_left(&self, left: &BTreeSet<ObjectId>) {
+        let mut images = self.metadata.watch();
+        let is_left = |image: &Arc<MetadataImage>| image.condemned().count() == left.len();
+        let reached = timeout(NEVER, images.wait_for(is_left)).await;
+        drop(reached.expect("they go").expect("the metadata lives"));
+        assert_eq!(self.condemned(), *left);
+    }
+}
+
+// G1
+#[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_deleted_holds_up_no_other() {
+    let reaped = Reaped::start(Some(Term(1)), 600);
+    let stuck = reaped.objects([1, 2, 3, 4, 300]);
+    reaped.store.hold(&stuck);
+    reaped.only_are_left(&stuck).await;
+    assert!(reaped.store.requests() < 600, "most go together");
+    reaped.store.hold(&BTreeSet::new());
+    reaped.only_are_left(&BTreeSet::new()).await;
+    reaped.tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_is_not_asked_for_each_object() {
+    let reaped = Reaped::start(Some(Term(1)), 300);
+    reaped.store.hold(&reaped.objects(1..=300));
+    tokio::time::sleep(GRACE * 10).await;
+    let requests = reaped.store.requests();
+    assert!(
+        (10..200).contains(&requests),
+        "{requests} requests in ten minutes"
+    );
+    assert_eq!(reaped.condemned().len(), 300);
+    reaped.store.hold(&BTreeSet::new());
+    reaped.only_are_left(&BTreeSet::new()).await;
+    reaped.tasks.stop().await;
+}
+
+// G1: the clock is the active controller's own, and begins anew with each leadership
+#[tokio::test(start_paused = true)]
+async fn it_deletes_as_active_controller_alone_and_counts_each_grace_from_then_on() {
+    let reaped = Reaped::start(None, 1);
+    tokio::time::sleep(GRACE * 10).await;
+    assert_eq!(reaped.store.requests(), 0, "another node leads");
+    for term in [Term(3), Term(5), Term(6)] {
+        reaped.leads(Some(term));
+        tokio::time::sleep(GRACE - Duration::from_secs(1)).await;
+        assert_eq!(reaped.store.requests(), 0, "{term:?}");
+    }
+    // it does not lead for as long as a round takes, in which its clocks are let go of
+    reaped.leads(None);
+    tokio::time::sleep(GRACE).await;
+    reaped.leads(Some(Term(8)));
+    tokio::time::sleep(GRACE - Duration::from_secs(1)).await;
+    assert_eq!(reaped.store.requests(), 0, "its grace begins anew");
+    reaped.only_are_left(&BTreeSet::new()).await;
+    reaped.tasks.stop().await;
+}
