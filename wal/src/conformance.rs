@@ -137,7 +137,7 @@ impl Open {
     }
 
     async fn append_durably(&self, base: StreamOffset, bytes: usize) {
-        let mut receipt = self.append(1, base, bytes).await;
+        let receipt = self.append(1, base, bytes).await;
         in_time(receipt.wait()).await.expect("is durable");
     }
 
@@ -362,7 +362,7 @@ async fn every_refusal_is_given_by_reserve(bench: &dyn Bench) {
     let told = open.wal.check();
     assert!(matches!(told, Err(WalError::Ended)), "P5: {told:?}");
     let late = batch(0, 100);
-    let mut late = open.wal.append(permit, StreamId(1), LEADER, 0, &late);
+    let late = open.wal.append(permit, StreamId(1), LEADER, 0, &late);
     let late = in_time(late.wait()).await;
     assert!(matches!(late, Err(WalError::Ended)), "P5: {late:?}");
 }
@@ -422,7 +422,7 @@ async fn appends_become_durable_in_order(bench: &dyn Bench) {
         }
     }
     let last = AppendReceipt::last_of(receipts.iter()).cloned();
-    let mut last = last.expect("some");
+    let last = last.expect("some");
     in_time(last.wait()).await.expect("is durable");
     let are_durable = receipts.iter().all(AppendReceipt::is_durable);
     assert!(are_durable, "P8: none is durable before those before it");
@@ -441,7 +441,7 @@ async fn nothing_is_acknowledged_early(bench: &dyn Bench) {
     // more than once: what is on its way may be something else than the batch
     for base in 0..4 {
         let taken = open.kept.bases().len();
-        let mut receipt = append_held(bench, &open, base * 2).await;
+        let receipt = append_held(bench, &open, base * 2).await;
         open.kept.watch(Some(receipt.clone()));
         assert!(!receipt.is_durable(), "P9: it is not durable");
         assert_eq!(open.kept.bases().len(), taken, "P9: nor handed over");
@@ -461,15 +461,15 @@ async fn nothing_is_acknowledged_early(bench: &dyn Bench) {
 /// P10, P3
 async fn nothing_is_acknowledged_after_the_end(bench: &dyn Bench) {
     let open = Open::new(bench).await;
-    let mut durable = open.append(1, 0, 100).await;
+    let durable = open.append(1, 0, 100).await;
     in_time(durable.wait()).await.expect("is durable");
-    let mut failed = append_held(bench, &open, 2).await;
-    let mut behind = open.append(1, 4, 100).await;
+    let failed = append_held(bench, &open, 2).await;
+    let behind = open.append(1, 4, 100).await;
     bench.fail(true);
     bench.hold(false);
     let reason = in_time(open.wal.ended()).await;
     assert!(reason.is_some(), "P10: it says why it ended");
-    for receipt in [&mut failed, &mut behind] {
+    for receipt in [&failed, &behind] {
         let told = in_time(receipt.wait()).await;
         assert!(matches!(told, Err(WalError::Ended)), "P10: {told:?}");
         assert!(!receipt.is_durable(), "P10");
@@ -502,7 +502,7 @@ async fn what_is_dropped_cancels_nothing(bench: &dyn Bench) {
     drop(next);
 
     drop(open.append(1, 0, 100).await);
-    let mut receipt = append_held(bench, &open, 2).await;
+    let receipt = append_held(bench, &open, 2).await;
     let mut wait = Box::pin(receipt.wait());
     assert!(poll_once(wait.as_mut()).await.is_none());
     drop(wait);

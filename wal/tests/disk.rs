@@ -218,7 +218,7 @@ async fn a_full_disk_promises_what_its_files_have_room_for_and_no_more() {
         let last = (0..)
             .zip(promised)
             .map(|(base, permit)| append(&*wal, permit, base));
-        let mut last = last.last().expect("some fit");
+        let last = last.last().expect("some fit");
         in_time(last.wait()).await.expect("what was promised fits");
         let let_go_of = wal.reserve(30 * RECORD_BYTES, Share::Common);
         let trim = async { wal.trim(*confirmed.borrow()) };
@@ -276,7 +276,7 @@ async fn a_full_disk_keeps_what_is_past_every_bound_waiting() {
         let permit = reserve(Share::Unbounded).expect("at once");
         last = Some(append(&*wal, permit.expect("past every bound"), base));
     }
-    let mut last = last.expect("some");
+    let last = last.expect("some");
     assert!(matches!(wal.check(), Err(WalError::Full)));
     assert!(!last.is_durable(), "there is no room for it");
     faults.is_full.store(false, Ordering::SeqCst);

@@ -135,7 +135,7 @@ async fn durable<T>(
         Some(until) => in_time(until, answered).await?,
         None => answered.await?,
     };
-    if let Some(mut receipt) = receipt {
+    if let Some(receipt) = receipt {
         let waited = async {
             receipt
                 .wait()

@@ -208,7 +208,7 @@ async fn append(driver: &Driver<GroupHost>, records: &[(&[u8], &[u8])]) {
     let bytes = PartitionLog::append_bytes(&batch);
     let permit = driver.streams.reserve(bytes, Share::Unbounded).await;
     let appended = driver.log.append(permit.expect("has room"), batch);
-    let mut receipt = appended.expect("is appended").receipt.expect("it is new");
+    let receipt = appended.expect("is appended").receipt.expect("it is new");
     receipt.wait().await.expect("is durable");
 }
 

@@ -307,10 +307,10 @@ async fn what_is_not_synced_is_not_uploaded() {
     let storage = Storage::start().await;
     let streams = storage.streams(Arc::new(storage.port()), NEVER).await;
     let stream = storage.stream(&streams).await;
-    let mut first = append(&streams, &*stream, 0).await;
+    let first = append(&streams, &*stream, 0).await;
     first.wait().await.expect("is durable");
     storage.faults.syncs_hang.store(true, Ordering::SeqCst);
-    let mut second = append(&streams, &*stream, 1).await;
+    let second = append(&streams, &*stream, 1).await;
     // the upload of a stop, while the second hangs
     let mut stopping = JoinSet::new();
     stopping.spawn(async move { streams.shutdown().await });
@@ -334,7 +334,7 @@ async fn a_batch_stays_cached_until_the_image_shows_its_claim() {
     let streams = storage.streams(port, Duration::from_millis(10)).await;
     let stream = storage.stream(&streams).await;
     for base in 0..4 {
-        let mut receipt = append(&streams, &*stream, base).await;
+        let receipt = append(&streams, &*stream, base).await;
         receipt.wait().await.expect("is durable");
     }
     let mut commits = metadata.commits.subscribe();
@@ -383,7 +383,7 @@ async fn an_object_carries_the_floor_that_was_last_committed() {
     let mut images = storage.metadata.watch();
     let mut floors = vec![0];
     for base in 0..3 {
-        let mut receipt = append(&streams, &*stream, base).await;
+        let receipt = append(&streams, &*stream, base).await;
         receipt.wait().await.expect("is durable");
         let uploaded = images.wait_for(|image| Storage::committed_end(image) > base);
         let image = Arc::clone(&*uploaded.await.expect("the metadata lives"));
@@ -434,11 +434,11 @@ async fn a_batch_becomes_durable_and_visible_while_a_checkpoint_is_folded() {
     let port = Arc::new(storage.port());
     let streams = storage.streams(port, Duration::from_millis(1)).await;
     let stream = storage.stream(&streams).await;
-    let mut first = append(&streams, &*stream, 0).await;
+    let first = append(&streams, &*stream, 0).await;
     first.wait().await.expect("is durable");
     let mut begins = fold.begins.subscribe();
     drop(begins.wait_for(|begins| *begins).await.expect("it folds"));
-    let mut second = append(&streams, &*stream, 1).await;
+    let second = append(&streams, &*stream, 1).await;
     let mut bounds = stream.watch_bounds();
     let visible = async {
         second.wait().await.expect("is durable");
@@ -462,7 +462,7 @@ async fn a_stream_of_producers_without_ids_is_opened_without_reading_an_object()
     let stream = storage.stream(&streams).await;
     let mut images = storage.metadata.watch();
     for base in 0..4 {
-        let mut receipt = append(&streams, &*stream, base).await;
+        let receipt = append(&streams, &*stream, base).await;
         receipt.wait().await.expect("is durable");
         let uploaded = images.wait_for(|image| Storage::committed_end(image) > base);
         drop(uploaded.await.expect("the metadata lives"));
@@ -558,7 +558,7 @@ async fn a_lookup_by_time_finds_what_is_evicted_meanwhile() {
     let stream = storage.stream(&streams).await;
     let upload_and_evict = async |batches: std::ops::Range<StreamOffset>| {
         for base in batches.clone() {
-            let mut receipt = append(&streams, &*stream, base).await;
+            let receipt = append(&streams, &*stream, base).await;
             receipt.wait().await.expect("is durable");
         }
         let limit = FetchLimit {

@@ -75,7 +75,7 @@ impl DiskWal {
         let sink = Arc::new(Sink {
             epoch,
             above,
-            confirmed: Watermark::new(),
+            confirmed: Watermark::default(),
             ring: Mutex::new(Ring {
                 groups: VecDeque::new(),
                 held: 0,

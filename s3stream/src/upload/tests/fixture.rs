@@ -331,7 +331,7 @@ impl Node {
             .streams
             .reserve(record_bytes(16 + bytes), Share::Common)
             .await;
-        let mut receipt = self.stream.append(permit.expect("has room"), base, &batch);
+        let receipt = self.stream.append(permit.expect("has room"), base, &batch);
         receipt.wait().await.expect("is durable");
     }
 }
