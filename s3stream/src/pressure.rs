@@ -128,6 +128,12 @@ impl Shared {
         if share != Share::Common {
             return self.room(bytes, share).await;
         }
+        if self.failed.borrow().is_none()
+            && let Some(permit) = self.wal().try_reserve(bytes)
+        {
+            self.say_it_goes_on();
+            return Ok(permit);
+        }
         // unconstrained: one that is told to let others run first does not wait for room
         let mut reserving = pin!(unconstrained(self.room(bytes, share)));
         let at_once = poll_fn(|cx| Poll::Ready(reserving.as_mut().poll(cx))).await;

@@ -357,6 +357,7 @@ async fn every_refusal_is_given_by_reserve(bench: &dyn Bench) {
     open.close().await;
     let late = in_time(open.wal.reserve(size, Share::Common)).await;
     assert!(matches!(late, Err(WalError::Ended)), "P5: {late:?}");
+    assert!(open.wal.try_reserve(size).is_none(), "P5");
     let late = in_time(open.wal.reserve(size, Share::Unbounded)).await;
     assert!(matches!(late, Err(WalError::Ended)), "P5: {late:?}");
     let told = open.wal.check();
@@ -382,11 +383,17 @@ async fn a_permit_is_a_promise(bench: &dyn Bench) {
     let had = poll_once(next.as_mut()).await;
     assert!(had.is_none(), "P6: a part is promised too");
     drop(part);
+    let overtakes = open.wal.try_reserve(1000);
+    assert!(overtakes.is_none(), "P7: another waits for it");
     let next = in_time(next).await.expect("P6: what is given back");
     assert_eq!(bench.memory().used(), all - all / 2 + 1000, "P6");
     let room = open.wal.room();
     assert!(room.used >= all - all / 2 + 1000, "P6: {room:?}");
-    drop(next);
+    assert!(open.wal.try_reserve(all).is_none(), "P6: there is less");
+    assert_eq!(bench.memory().used(), all - all / 2 + 1000, "P6");
+    let free = open.wal.try_reserve(1000).expect("P6: what is free");
+    assert_eq!(free.bytes(), 1000, "P6");
+    drop((next, free));
     open.close().await;
 }
 

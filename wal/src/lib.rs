@@ -138,6 +138,9 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
     /// # Errors
     /// Every refusal there is: too large for ever, no room and none to come, ended (A1).
     async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, WalError>;
+    /// What [`WriteAheadLog::reserve`] gives of [`Share::Common`] where it need not wait: `None` where others wait (P7),
+    /// where memory or room is missing, and where the reservation is refused.
+    fn try_reserve(&self, bytes: u64) -> Option<AppendPermit>;
     /// Whether anything is taken now.
     ///
     /// # Errors

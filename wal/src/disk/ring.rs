@@ -264,6 +264,21 @@ impl WriteAheadLog for DiskWal {
         Ok(AppendPermit { memory, room })
     }
 
+    fn try_reserve(&self, bytes: u64) -> Option<AppendPermit> {
+        let _turn = self.turn.try_lock().ok()?;
+        let state = self.state.borrow();
+        if state.ended.is_some() {
+            return None;
+        }
+        let memory = self.memory.try_acquire(bytes)?;
+        let room = self.sink.room.try_acquire(bytes)?;
+        let mut waiting = Waiting::new(&self.sink, bytes);
+        match waiting.files(&state) {
+            Files::There => Some(AppendPermit { memory, room }),
+            Files::Wanted(_) | Files::Never => None,
+        }
+    }
+
     fn check(&self) -> Result<(), WalError> {
         let state = self.state.borrow();
         match () {
