@@ -1,22 +1,22 @@
 //! From a frame to a handler: header, version, access, metrics; what belongs to one API is in its row of the table.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, Ready};
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use futures::FutureExt;
 use highwater_protocol::{ApiKey, DecodeError, RequestHeader};
 use highwater_runtime::{BytePermit, panic_text};
-use tracing::{Instrument, Span};
+use tracing::Span;
 
-use crate::api::{self, ApiEntry, RequestContext};
+use crate::api::{self, AnswerFuture, ApiEntry, RequestContext, ServeFuture};
 use crate::broker::Broker;
 use crate::memory::FrameMemory;
-use crate::metrics::{self, ApiMetrics, RefusedFrame};
-use crate::net::{Answer, ConnectionInfo, Frame, Served, Service, Session};
+use crate::metrics::{self, ApiMetrics, RefusedFrame, RequestTimer};
+use crate::net::{Answer, ConnectionInfo, Frame, Later, Served, Service, Session};
 
 /// Serves the requests of every connection.
 #[derive(Debug)]
@@ -37,29 +37,41 @@ impl Dispatch {
 }
 
 impl Service for Dispatch {
+    type Serving = Serving;
+    type Answer = Admitted;
+
     fn serve(
         &self,
         connection: &Arc<ConnectionInfo>,
         session: &Arc<Session>,
         frame: Frame,
-    ) -> Pin<Box<dyn Future<Output = Served> + Send>> {
+    ) -> Serving {
         let mut body = frame.body;
         let header = match RequestHeader::parse(&mut body) {
             Ok(header) => header,
             Err(error) => {
                 RefusedFrame::Header.count();
                 tracing::info!(client = %connection.peer, %error, "request header refused");
-                return now(Answer::Close);
+                return Serving::refused(Answer::Close);
             }
         };
         let row = api::find(header.api_key);
         let served = row.filter(|row| (row.min..=row.max).contains(&header.api_version));
         let Some(entry) = served else {
-            return now(unsupported(row, connection, session, &header));
+            return Serving::refused(unsupported(row, connection, session, &header));
         };
         if !entry.access.admits(session) {
-            return now(unauthenticated(entry, connection));
+            return Serving::refused(unauthenticated(entry, connection));
         }
+        let request = ServedRequest {
+            api: entry.key,
+            version: header.api_version,
+            client: connection.peer,
+            session: Arc::clone(session),
+            span: span(entry.key, &header),
+            _timer: self.metrics.request(entry.key),
+        };
+        let memory = FrameMemory::new(frame.permit);
         let ctx = RequestContext {
             broker: Arc::clone(&self.broker),
             connection: Arc::clone(connection),
@@ -68,43 +80,106 @@ impl Service for Dispatch {
             version: header.api_version,
             correlation_id: header.correlation_id,
             is_outline: frame.is_outline,
-            frame: FrameMemory::new(frame.permit),
+            frame: memory.clone(),
         };
-        let memory = ctx.frame.clone();
-        let timer = self.metrics.request(entry.key);
-        let asked = Asked {
-            api: entry.key,
-            version: header.api_version,
-            client: connection.peer,
-            session: Arc::clone(session),
-        };
-        let span = span(entry.key, &header);
-        let serving = (entry.serve)(ctx, body).instrument(span.clone());
-        let serving = AssertUnwindSafe(serving).catch_unwind();
-        Box::pin(async move {
-            let served = match serving.await {
-                Ok(Ok(served)) => served,
-                Ok(Err(error)) => {
-                    asked.refused(&error);
-                    Served::Now(Answer::Close)
-                }
-                Err(panic) => Served::Now(asked.panicked(&*panic)),
-            };
-            memory.give_back();
-            match served {
-                served @ (Served::Now(_) | Served::Negotiated(..)) => {
-                    drop(timer);
-                    served
-                }
-                Served::Later(answer) => Served::Later(Box::pin(async move {
-                    let answer = AssertUnwindSafe(answer.instrument(span));
-                    let answer = answer.catch_unwind().await;
-                    drop(timer);
-                    answer.unwrap_or_else(|panic| asked.panicked(&*panic))
-                })),
-            }
+        Serving::Handled(Handled {
+            handler: (entry.serve)(ctx, body),
+            memory,
+            request: Some(request),
         })
     }
+}
+
+/// A request that is being served, or was refused before it came to a handler.
+pub(crate) enum Serving {
+    Refused(Ready<Answer>),
+    Handled(Handled),
+}
+
+pub(crate) struct Handled {
+    handler: ServeFuture,
+    memory: FrameMemory,
+    /// None once it is served.
+    request: Option<ServedRequest>,
+}
+
+impl Serving {
+    fn refused(answer: Answer) -> Self {
+        Self::Refused(std::future::ready(answer))
+    }
+}
+
+impl Future for Serving {
+    type Output = Served<Admitted>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Refused(answer) => Pin::new(answer).poll(cx).map(Served::Now),
+            Self::Handled(handled) => handled.poll(cx),
+        }
+    }
+}
+
+impl Handled {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Served<Admitted>> {
+        let (served, request) = ready!(poll_in(&mut self.request, &mut self.handler, cx));
+        self.memory.give_back();
+        Poll::Ready(match served {
+            Ok(Ok(Served::Now(answer))) => Served::Now(answer),
+            Ok(Ok(Served::Negotiated(answer, session))) => Served::Negotiated(answer, session),
+            Ok(Ok(Served::Later(Later { answer, deadline }))) => Served::Later(Later {
+                answer: Admitted {
+                    answer,
+                    request: Some(request),
+                },
+                deadline,
+            }),
+            Ok(Err(error)) => {
+                request.refused(&error);
+                Served::Now(Answer::Close)
+            }
+            Err(close) => Served::Now(close),
+        })
+    }
+}
+
+/// The answer to a request that is admitted.
+pub(crate) struct Admitted {
+    answer: AnswerFuture,
+    /// None once it is answered.
+    request: Option<ServedRequest>,
+}
+
+impl Future for Admitted {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        let Self { answer, request } = &mut *self;
+        let (answer, _request) = ready!(poll_in(request, answer, cx));
+        Poll::Ready(answer.unwrap_or_else(|close| close))
+    }
+}
+
+/// Polls what a request does: in its span, and a panic is its own. Gives the request out with what that comes to.
+fn poll_in<T>(
+    request: &mut Option<ServedRequest>,
+    work: &mut Pin<Box<dyn Future<Output = T> + Send>>,
+    cx: &mut Context<'_>,
+) -> Poll<(Result<T, Answer>, ServedRequest)> {
+    let known = request.take();
+    let known = known.expect("what is done is not polled again");
+    let entered = known.span.enter();
+    let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
+    drop(entered);
+    let done = match polled {
+        Ok(Poll::Ready(done)) => Ok(done),
+        Ok(Poll::Pending) => {
+            *request = Some(known);
+            return Poll::Pending;
+        }
+        Err(panic) => Err(known.panicked(&*panic)),
+    };
+    Poll::Ready((done, known))
 }
 
 /// What a request logs stands in this span: at debug level, so that it costs nothing when that is off.
@@ -118,16 +193,17 @@ fn span(api: ApiKey, header: &RequestHeader) -> Span {
     )
 }
 
-/// What was asked by which client, for the log.
-#[derive(Debug)]
-struct Asked {
+/// What was asked by which client, for the log; and the time since, which is counted when it is dropped.
+struct ServedRequest {
     api: ApiKey,
     version: i16,
     client: SocketAddr,
     session: Arc<Session>,
+    span: Span,
+    _timer: RequestTimer,
 }
 
-impl Asked {
+impl ServedRequest {
     fn refused(&self, error: &DecodeError) {
         RefusedFrame::Malformed.count();
         tracing::info!(
@@ -152,10 +228,6 @@ impl Asked {
         );
         Answer::Close
     }
-}
-
-fn now(answer: Answer) -> Pin<Box<dyn Future<Output = Served> + Send>> {
-    Box::pin(std::future::ready(Served::Now(answer)))
 }
 
 /// What is not served is answered where its row says how, and else closes the connection.

@@ -38,7 +38,6 @@ mod sasl_handshake;
 mod sync_group;
 mod topic;
 
-use std::convert::identity;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -53,7 +52,7 @@ pub(crate) use context::RequestContext;
 use room::{NoRoom, Room};
 
 use crate::memory::{ELEMENT_BYTES, FrameBudget};
-use crate::net::{Answer, RequestClass, Served, Session};
+use crate::net::{Answer, Later, RequestClass, Served, Session};
 
 /// The answer type of a handler's request.
 pub(crate) type ResponseOf<H> = <<H as Handler>::Request as Request>::Response;
@@ -66,8 +65,8 @@ pub(crate) enum Reply<R> {
     Holding(R, BytePermit),
     /// The answer, and the session that the connection has from here on.
     Negotiated(R, Session),
-    /// The request is admitted and answered later: only Produce (A3).
-    Pending(Pin<Box<dyn Future<Output = R> + Send>>),
+    /// The request is admitted and answered later, by a frame that the handler writes: only Produce (A3).
+    Pending(Later<AnswerFuture>),
     /// Nothing is answered: acks=0.
     Silent,
     /// The connection is closed: an error in acks=0.
@@ -117,7 +116,11 @@ fn unknown_size(ctx: &RequestContext) -> u64 {
     ctx.broker.budgets.answers.of(usize::MAX).limit() / 4
 }
 
-type ServeFuture = Pin<Box<dyn Future<Output = Result<Served, DecodeError>> + Send>>;
+/// A request that is being served.
+pub(crate) type ServeFuture =
+    Pin<Box<dyn Future<Output = Result<Served<AnswerFuture>, DecodeError>> + Send>>;
+/// The answer to a request that is admitted.
+pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// From when on a connection may send a request: the minimum security of its API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,63 +217,83 @@ const API_VERSIONS: ApiEntry = ApiEntry {
 
 fn serve<H: Handler>(ctx: RequestContext, body: Bytes) -> ServeFuture {
     Box::pin(async move {
-        let budgets = ctx.broker.budgets.clone();
+        let broker = Arc::clone(&ctx.broker);
+        let budgets = &broker.budgets;
         let (request, elements) =
             H::Request::decode_within(body, ctx.version, budgets.elements_max)?;
-        let (version, correlation_id, client) =
-            (ctx.version, ctx.correlation_id, ctx.connection.peer);
-        let written = move |response: ResponseOf<H>| {
-            encode::<H::Request>(version, correlation_id, &response)
-                .map_err(|error| unanswerable(H::Request::KEY, version, client, &error))
-        };
-        let no_room = |error: NoRoom| unanswerable(H::Request::KEY, version, client, &error);
+        let writer = AnswerWriter::new(&ctx);
+        let no_room = |error: NoRoom| writer.unanswerable::<H::Request>(&error);
         let wanted = H::answer_bytes(&ctx, &request, elements);
         let room = match Room::enter(&budgets.answers, wanted).await {
             Ok(room) => room,
             Err(error) => return Ok(Served::Now(no_room(error))),
         };
-        let settled = async |response| match written(response) {
+        let settled = async |response| match writer.write::<H::Request>(&response) {
             Ok(frame) => {
                 let bytes = frame.iter().map(|part| part.len() as u64).sum();
                 let permit = room.settle(&budgets.answers, bytes).await;
                 permit.map_or_else(no_room, |permit| Answer::Frame(frame, permit))
             }
-            Err(answer) => answer,
+            Err(close) => close,
         };
         Ok(match H::handle(ctx, request).await {
             Reply::Ready(response) => Served::Now(settled(response).await),
             Reply::Negotiated(response, session) => {
                 Served::Negotiated(settled(response).await, Arc::new(session))
             }
-            Reply::Holding(response, permit) => Served::Now(
-                written(response).map_or_else(identity, |frame| Answer::Frame(frame, permit)),
-            ),
-            Reply::Pending(response) => Served::Later(Box::pin(async move {
-                let frame = written(response.await);
-                frame.map_or_else(identity, |frame| Answer::Frame(frame, BytePermit::empty()))
-            })),
+            Reply::Holding(response, permit) => {
+                Served::Now(writer.answer::<H::Request>(&response, permit))
+            }
+            Reply::Pending(later) => Served::Later(later),
             Reply::Silent => Served::Now(Answer::Silent),
             Reply::Close => Served::Now(Answer::Close),
         })
     })
 }
 
-/// An answer with a text that its field can't say closes the connection, as in Kafka, and so does one that there is no
-/// memory for.
-fn unanswerable(
-    api: ApiKey,
+/// Writes the answer to one request.
+#[derive(Debug, Clone, Copy)]
+struct AnswerWriter {
     version: i16,
+    correlation_id: i32,
     client: SocketAddr,
-    error: &(dyn std::error::Error + 'static),
-) -> Answer {
-    tracing::info!(
-        %client,
-        api = api.name(),
-        api_version = version,
-        error,
-        "connection closed: the answer cannot be written"
-    );
-    Answer::Close
+}
+
+impl AnswerWriter {
+    fn new(ctx: &RequestContext) -> Self {
+        Self {
+            version: ctx.version,
+            correlation_id: ctx.correlation_id,
+            client: ctx.connection.peer,
+        }
+    }
+
+    /// The answer, with memory that it holds until it is written.
+    fn answer<R: Request>(self, response: &R::Response, permit: BytePermit) -> Answer {
+        match self.write::<R>(response) {
+            Ok(frame) => Answer::Frame(frame, permit),
+            Err(close) => close,
+        }
+    }
+
+    /// The answer's frame; where it can't be written, the connection is closed instead.
+    fn write<R: Request>(self, response: &R::Response) -> Result<Vec<Bytes>, Answer> {
+        let frame = encode::<R>(self.version, self.correlation_id, response);
+        frame.map_err(|error| self.unanswerable::<R>(&error))
+    }
+
+    /// An answer with a text that its field can't say closes the connection, as in Kafka, and so does one that there is no
+    /// memory for.
+    fn unanswerable<R: Request>(self, error: &(dyn std::error::Error + 'static)) -> Answer {
+        tracing::info!(
+            client = %self.client,
+            api = R::KEY.name(),
+            api_version = self.version,
+            error,
+            "connection closed: the answer cannot be written"
+        );
+        Answer::Close
+    }
 }
 
 /// A whole answer frame.

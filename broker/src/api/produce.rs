@@ -3,7 +3,10 @@
 //! Behaviour: appended when read, answered when durable, acks=1 as acks=all (I1).
 //! Deviations from Apache Kafka: none.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,15 +16,17 @@ use highwater_protocol::messages::{
     TopicProduceResponse,
 };
 use highwater_protocol::{ErrorCode, Records, StrBytes};
+use highwater_runtime::BytePermit;
 use highwater_s3stream::{AppendPermit, AppendReceipt};
 use highwater_types::{StreamOffset, TopicId};
 use tokio::time::Instant;
 
 use super::error::{self, Refusal};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext};
+use super::{AnswerWriter, Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
 use crate::metrics::Metrics;
+use crate::net::Later;
 use crate::partitions::Partition;
 
 /// Serves Produce.
@@ -51,26 +56,39 @@ impl Handler for Produce {
         let refused = parts
             .iter()
             .any(|part| matches!(part.state, State::Refused(..)));
-        let mut last = last_receipt(&parts);
+        let last = last_receipt(&parts);
         if acks == 0 {
             return if refused { Reply::Close } else { Reply::Silent };
         }
-        if last.as_ref().is_none_or(AppendReceipt::is_durable) {
+        let Some(last) = last.filter(|receipt| !receipt.is_durable()) else {
             return Reply::Ready(answer(&ctx, parts, None));
-        }
-        Reply::Pending(Box::pin(async move {
-            let waited = match &mut last {
-                Some(receipt) => tokio::time::timeout_at(deadline, receipt.wait()).await,
-                None => Ok(Ok(())),
+        };
+        let durable = async move {
+            let failure = match unless_late(deadline, last.wait()).await {
+                Some(Ok(())) => None,
+                Some(Err(_ended)) => Some(ErrorCode::NotLeaderOrFollower.into()),
+                None => Some(Refusal::new(ErrorCode::RequestTimedOut, NOT_YET_DURABLE)),
             };
-            let failure = match waited {
-                Ok(Ok(())) => None,
-                Ok(Err(_ended)) => Some(ErrorCode::NotLeaderOrFollower.into()),
-                Err(_elapsed) => Some(Refusal::new(ErrorCode::RequestTimedOut, NOT_YET_DURABLE)),
-            };
-            answer(&ctx, parts, failure.as_ref())
-        }))
+            let response = answer(&ctx, parts, failure.as_ref());
+            AnswerWriter::new(&ctx).answer::<ProduceRequest>(&response, BytePermit::empty())
+        };
+        Reply::Pending(Later {
+            answer: Box::pin(durable),
+            deadline,
+        })
     }
+}
+
+/// What a future comes to; `None` where it is polled at the deadline and has come to nothing. It sets no timer: the
+/// connection polls an answer that is pending at its deadline ([`Later`]).
+async fn unless_late<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if Instant::now() >= deadline => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// One partition of the request on its way.
@@ -161,13 +179,27 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
     if bytes == 0 {
         return;
     }
-    let reserve = ctx.broker.reserve(bytes);
-    let permit = match tokio::time::timeout_at(deadline, reserve).await {
+    let permit = reserve(ctx, bytes, deadline).await;
+    append_all(&ctx.broker.metrics, parts, permit);
+}
+
+/// Waits for room until the deadline; where there is room now no timer is made.
+async fn reserve(
+    ctx: &RequestContext,
+    bytes: u64,
+    deadline: Instant,
+) -> Result<AppendPermit, Refusal> {
+    let mut reserving = pin!(ctx.broker.reserve(bytes));
+    let at_once = poll_fn(|cx| Poll::Ready(reserving.as_mut().poll(cx))).await;
+    let reserved = match at_once {
+        Poll::Ready(reserved) => Ok(reserved),
+        Poll::Pending => tokio::time::timeout_at(deadline, reserving).await,
+    };
+    match reserved {
         Ok(Ok(permit)) => Ok(permit),
         Ok(Err(error)) => Err(error::of_stream(&error)),
         Err(_elapsed) => Err(Refusal::new(ErrorCode::RequestTimedOut, NO_ROOM)),
-    };
-    append_all(&ctx.broker.metrics, parts, permit);
+    }
 }
 
 /// What the topic may allow and this node has no memory for.

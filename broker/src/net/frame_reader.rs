@@ -16,6 +16,7 @@ use highwater_runtime::BytePermit;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::{BufferPool, RequestClass};
 use crate::memory::{FrameBudget, RequestBudgets};
 
@@ -78,6 +79,8 @@ pub(super) struct FrameReader {
     class_of: fn(i16) -> RequestClass,
     /// When bytes came last.
     moved: Option<Instant>,
+    /// For a frame that may have stopped halfway.
+    alarm: Alarm,
 }
 
 /// The memory of the frame under way.
@@ -118,6 +121,7 @@ impl FrameReader {
             limits,
             class_of,
             moved: None,
+            alarm: Alarm::default(),
         }
     }
 
@@ -302,14 +306,21 @@ impl FrameReader {
 
     /// One read of a frame whose memory is held.
     async fn fill_held(&mut self, socket: &mut dyn Socket) -> Result<bool, ReadError> {
-        loop {
-            if self.is_stalled() {
-                return Err(ReadError::Stalled);
+        let mut look_at = None;
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(read) = self.poll_fill(socket, cx) {
+                    return Poll::Ready(read.map_err(ReadError::Ended));
+                }
+                if self.is_stalled() {
+                    return Poll::Ready(Err(ReadError::Stalled));
+                }
+                let at = *look_at.get_or_insert_with(|| Instant::now() + STALL);
+                ready!(self.alarm.poll(at, cx));
+                look_at = None;
             }
-            if let Ok(read) = tokio::time::timeout(STALL, self.fill(socket)).await {
-                return read.map_err(ReadError::Ended);
-            }
-        }
+        })
+        .await
     }
 
     fn is_stalled(&self) -> bool {
@@ -323,34 +334,40 @@ impl FrameReader {
         is_late && held.permit.is_contended()
     }
 
-    /// One read. False at the end of the stream. A buffer that is empty is held only while there is something to read.
+    /// One read. False at the end of the stream.
     async fn fill(&mut self, socket: &mut dyn Socket) -> io::Result<bool> {
-        poll_fn(|cx| {
-            let read = self.poll_fill(socket, cx);
-            if read.is_pending() && self.buffer.is_empty() {
-                self.pool.give_back(std::mem::take(&mut self.buffer));
-            }
-            read
-        })
-        .await
+        poll_fn(|cx| self.poll_fill(socket, cx)).await
     }
 
+    /// One read. A buffer that is empty is held only while there is something to read.
     fn poll_fill(
         &mut self,
         socket: &mut dyn Socket,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
+        let read = self.poll_read(socket, cx);
+        if read.is_pending() && self.buffer.is_empty() {
+            self.pool.give_back(std::mem::take(&mut self.buffer));
+        }
+        let read = ready!(read)?;
+        if read > 0 {
+            self.moved = Some(Instant::now());
+        }
+        Poll::Ready(Ok(read > 0))
+    }
+
+    fn poll_read(
+        &mut self,
+        socket: &mut dyn Socket,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         if self.buffer.is_empty() {
             ready!(socket.poll_read_ready(cx))?;
             if self.buffer.capacity() < AHEAD_BYTES && !self.buffer.try_reclaim(AHEAD_BYTES) {
                 self.buffer = self.pool.lend();
             }
         }
-        let read = ready!(pin!(socket.read_buf(&mut self.buffer)).poll(cx))?;
-        if read > 0 {
-            self.moved = Some(Instant::now());
-        }
-        Poll::Ready(Ok(read > 0))
+        pin!(socket.read_buf(&mut self.buffer)).poll(cx)
     }
 }
 

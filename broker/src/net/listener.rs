@@ -113,11 +113,11 @@ impl Drop for IpSlot {
 }
 
 /// Accepts connections for ever; at the limit of all connections no further one is accepted until one ends.
-pub(crate) async fn serve(
+pub(crate) async fn serve<S: Service>(
     acceptor: Box<dyn Acceptor>,
     listener: Arc<str>,
     connections: Arc<Connections>,
-    service: Arc<dyn Service>,
+    service: Arc<S>,
     tasks: Tasks,
 ) {
     // a listener of PLAINTEXT asks nobody to authenticate

@@ -1,6 +1,7 @@
 //! Listeners and connections: frames in, answers out, in order. Nothing here knows an API: what a connection has to know of
 //! a request is a [`RequestClass`].
 
+mod alarm;
 mod buffer_pool;
 mod connection;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
@@ -12,7 +13,7 @@ mod session;
 mod write;
 
 pub(crate) use buffer_pool::BufferPool;
-pub(crate) use connection::{Answer, ConnectionInfo, RequestClass, Served, Service};
+pub(crate) use connection::{Answer, ConnectionInfo, Later, RequestClass, Served, Service};
 pub(crate) use frame_reader::{Frame, FrameLimits};
 pub(crate) use listener::{Connections, Limits, serve};
 pub(crate) use session::Session;

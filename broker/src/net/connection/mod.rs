@@ -13,20 +13,21 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::{Either, select};
 use highwater_io::net::Socket;
 use highwater_runtime::BytePermit;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::frame_reader::{Frame, FrameLimits, FrameReader, ReadError};
 use super::{BufferPool, Session, write};
 use crate::memory::{FrameBudget, RequestBudgets};
-
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A connection, as handlers see it: what is fixed, and what its requests and its socket tell each other.
 #[derive(Debug)]
@@ -114,16 +115,16 @@ pub(crate) struct RequestClass {
 }
 
 /// What became of one request.
-pub(crate) enum Served {
+pub(crate) enum Served<L> {
     /// It is answered.
     Now(Answer),
     /// It is answered, and from here on the connection has another session.
     Negotiated(Answer, Arc<Session>),
     /// It is admitted, and will be answered; later requests of the same kind may be read meanwhile.
-    Later(BoxFuture<Answer>),
+    Later(Later<L>),
 }
 
-impl std::fmt::Debug for Served {
+impl<L> std::fmt::Debug for Served<L> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Now(answer) => f.debug_tuple("Now").field(answer).finish(),
@@ -137,15 +138,28 @@ impl std::fmt::Debug for Served {
     }
 }
 
+/// The answer to a request that is admitted, once it is known.
+pub(crate) struct Later<L> {
+    /// Resolves with the answer. It is polled when it wakes its task and once more at the deadline, so that it needs no
+    /// timer: polled at the deadline or after it, it is to be ready.
+    pub answer: L,
+    /// When it is answered at the latest.
+    pub deadline: Instant,
+}
+
 /// Serves requests; the broker's dispatch.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// Serves one request. Dropped when it is served for long after the client's end.
+    /// A request that is being served. Dropped when that takes long after the client's end.
+    type Serving: Future<Output = Served<Self::Answer>> + Send;
+    /// The answer to a request that is admitted.
+    type Answer: Future<Output = Answer> + Send + Unpin;
+    /// Serves one request.
     fn serve(
         &self,
         connection: &Arc<ConnectionInfo>,
         session: &Arc<Session>,
         frame: Frame,
-    ) -> BoxFuture<Served>;
+    ) -> Self::Serving;
 }
 
 /// What bounds a connection.
@@ -164,17 +178,19 @@ pub(super) struct ConnectionLimits {
 /// Answers admitted and not yet written; past it the socket is not read.
 const PENDING_MAX: usize = 128;
 
-enum Pending {
+enum Pending<L> {
     Ready(Answer),
-    Waiting(BoxFuture<Answer>),
+    Waiting(Later<L>),
 }
 
-struct Connection {
+struct Connection<S: Service> {
     socket: Box<dyn Socket>,
     info: Arc<ConnectionInfo>,
     session: Arc<Session>,
     reader: FrameReader,
-    pending: VecDeque<Pending>,
+    pending: VecDeque<Pending<S::Answer>>,
+    /// For the deadlines of what is waited for: the client's next request, or the first answer.
+    alarm: Alarm,
     limits: ConnectionLimits,
     /// How long the client's requests are served after its end.
     given_up: Option<Instant>,
@@ -200,20 +216,21 @@ pub(super) enum Ended {
 }
 
 /// Serves one connection until it ends.
-pub(super) async fn run(
+pub(super) async fn run<S: Service>(
     socket: Box<dyn Socket>,
     info: Arc<ConnectionInfo>,
     session: Arc<Session>,
-    service: Arc<dyn Service>,
+    service: Arc<S>,
     limits: ConnectionLimits,
 ) -> Ended {
     let reader = FrameReader::new(limits.pool.clone(), limits.frames, limits.class_of);
-    let mut connection = Connection {
+    let mut connection = Connection::<S> {
         socket,
         info,
         session,
         reader,
         pending: VecDeque::new(),
+        alarm: Alarm::default(),
         limits,
         given_up: None,
         deaf: false,
@@ -226,9 +243,9 @@ pub(super) async fn run(
     }
 }
 
-impl Connection {
+impl<S: Service> Connection<S> {
     /// Answers what is ready, or reads and serves one frame.
-    async fn step(&mut self, service: &dyn Service) -> Result<(), Ended> {
+    async fn step(&mut self, service: &S) -> Result<(), Ended> {
         if self.pending.is_empty() {
             let rests_until = self.info.rests().take();
             if let Some(time) = rests_until {
@@ -244,7 +261,7 @@ impl Connection {
         // every arm is cancellation safe: a pending answer keeps its state, so does the reader
         tokio::select! {
             biased;
-            () = ready(&mut self.pending) => self.write_ready().await,
+            () = ready(&mut self.pending, &mut self.alarm) => self.write_ready().await,
             frame = self.reader.next(&mut *self.socket, &self.limits.budgets), if may_read => {
                 match frame {
                     Ok(Some(frame)) => self.serve(service, frame).await,
@@ -268,7 +285,7 @@ impl Connection {
         let mut moved = Instant::now();
         loop {
             let next = self.reader.next(&mut *self.socket, &self.limits.budgets);
-            if let Ok(next) = tokio::time::timeout_at(moved + idle, next).await {
+            if let Some(next) = self.alarm.limit(moved + idle, next).await {
                 return Ok(next?);
             }
             match self.reader.moved_at() {
@@ -285,22 +302,22 @@ impl Connection {
         self.info.set_ended();
     }
 
-    async fn serve(&mut self, service: &dyn Service, frame: Frame) -> Result<(), Ended> {
+    async fn serve(&mut self, service: &S, frame: Frame) -> Result<(), Ended> {
         let overlaps = frame.class.overlaps;
         while !overlaps && !self.pending.is_empty() {
-            ready(&mut self.pending).await;
+            ready(&mut self.pending, &mut self.alarm).await;
             self.write_ready().await?;
         }
-        let mut serving = service.serve(&self.info, &self.session, frame);
+        let mut serving = pin!(service.serve(&self.info, &self.session, frame));
         let served = loop {
             // cancellation safe: `serving` lives outside, the other two keep their state
             tokio::select! {
                 biased;
                 served = &mut serving => break served,
-                () = ready(&mut self.pending), if !self.pending.is_empty() => {
+                () = ready(&mut self.pending, &mut self.alarm), if !self.pending.is_empty() => {
                     // what is served may have its turn at a budget meanwhile, and goes on: others wait behind it
                     let writing = pin!(self.write_ready());
-                    match select(&mut serving, writing).await {
+                    match select(serving.as_mut(), writing).await {
                         Either::Left((served, writing)) => {
                             writing.await?;
                             break served;
@@ -320,7 +337,7 @@ impl Connection {
                 self.session = session;
                 Pending::Ready(answer)
             }
-            Served::Later(answer) => Pending::Waiting(answer),
+            Served::Later(later) => Pending::Waiting(later),
         });
         if matches!(self.pending.front(), Some(Pending::Ready(_))) {
             self.write_ready().await?;
@@ -372,7 +389,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What is taken at least between two looks where others wait for the memory.
 const TAKEN_MIN: usize = 64 << 10;
 
-impl Connection {
+impl<S: Service> Connection<S> {
     /// Writes answers (M3). One that is not taken promptly is copied out of the segments and blocks that it shares, which
     /// it would keep from being freed; it is given up when others wait for its memory and it hardly moves, and at the
     /// deadline in any case.
@@ -381,15 +398,23 @@ impl Connection {
         mut parts: VecDeque<Bytes>,
         held: &[BytePermit],
     ) -> Result<(), Ended> {
+        let holds = !held.is_empty();
+        // most are taken at once: no time passes, and no timer is needed
+        let at_once = write::write_all(&mut *self.socket, &mut parts).now_or_never();
         let begun = Instant::now();
         let deadline = begun + self.limits.write;
-        let holds = !held.is_empty();
-        let write = write::write_all(&mut *self.socket, &mut parts);
-        let written = tokio::time::timeout_at(deadline.min(begun + PROMPT), write).await;
+        let written = match at_once {
+            Some(written) => Some(written),
+            None => {
+                let write = write::write_all(&mut *self.socket, &mut parts);
+                let prompt = tokio::time::timeout_at(deadline.min(begun + PROMPT), write);
+                prompt.await.ok()
+            }
+        };
         if holds {
-            self.info.prompt.store(written.is_ok(), Ordering::Relaxed);
+            self.info.prompt.store(written.is_some(), Ordering::Relaxed);
         }
-        if let Ok(written) = written {
+        if let Some(written) = written {
             return written.map_err(Ended::Write);
         }
         self.reader.shrink();
@@ -423,28 +448,38 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-/// Waits until the first pending answer is ready. Cancellation safe.
-async fn ready(pending: &mut VecDeque<Pending>) {
+/// Waits until the first pending answer is ready. Cancellation safe. The deadlines of those behind it don't count yet: answers
+/// go in the order of requests.
+async fn ready<L>(pending: &mut VecDeque<Pending<L>>, alarm: &mut Alarm)
+where
+    L: Future<Output = Answer> + Unpin,
+{
     let Some(front) = pending.front_mut() else {
         return;
     };
-    if let Pending::Waiting(answer) = front {
-        let answer = answer.await;
+    if let Pending::Waiting(Later { answer, deadline }) = front {
+        let answer = match alarm.limit(*deadline, &mut *answer).await {
+            Some(answer) => answer,
+            None => answer.await,
+        };
         *front = Pending::Ready(answer);
     }
 }
 
 /// Takes the first answer if it is ready, polling it without waiting.
-fn pop_ready(pending: &mut VecDeque<Pending>) -> Option<Answer> {
-    if let Some(front @ Pending::Waiting(_)) = pending.front_mut() {
-        let Pending::Waiting(answer) = front else {
-            return None;
+fn pop_ready<L>(pending: &mut VecDeque<Pending<L>>) -> Option<Answer>
+where
+    L: Future<Output = Answer> + Unpin,
+{
+    if let Pending::Waiting(later) = pending.front_mut()? {
+        let mut context = Context::from_waker(Waker::noop());
+        return match Pin::new(&mut later.answer).poll(&mut context) {
+            Poll::Ready(answer) => {
+                pending.pop_front();
+                Some(answer)
+            }
+            Poll::Pending => None,
         };
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        match answer.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(answer) => *front = Pending::Ready(answer),
-            std::task::Poll::Pending => return None,
-        }
     }
     match pending.pop_front() {
         Some(Pending::Ready(answer)) => Some(answer),

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicUsize;
 
 use highwater_io::net::{Network, TcpNetwork};
 use highwater_runtime::ByteBudget;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -14,8 +14,11 @@ use super::*;
 use crate::auth::Principal;
 use crate::config::MemoryPlan;
 
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
 const LARGE_BYTES: usize = 64 << 20;
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// Answers with more than the machine takes off its hands, from memory that is shared, under a permit for all of it.
 struct Large {
@@ -33,12 +36,15 @@ impl Large {
 }
 
 impl Service for Large {
+    type Serving = BoxFuture<Served<Self::Answer>>;
+    type Answer = BoxFuture<Answer>;
+
     fn serve(
         &self,
         _connection: &Arc<ConnectionInfo>,
         _session: &Arc<Session>,
         _frame: Frame,
-    ) -> BoxFuture<Served> {
+    ) -> Self::Serving {
         let body = vec![self.shared.clone()];
         let permit = self.budget.try_acquire(LARGE_BYTES as u64);
         let permit = permit.unwrap_or_else(BytePermit::empty);
@@ -67,6 +73,14 @@ fn limits(write: Duration) -> ConnectionLimits {
             ..RequestClass::default()
         },
     }
+}
+
+/// An answer that comes when it comes.
+fn later(answer: impl Future<Output = Answer> + Send + 'static) -> Served<BoxFuture<Answer>> {
+    Served::Later(Later {
+        answer: Box::pin(answer),
+        deadline: Instant::now() + Duration::from_secs(3600),
+    })
 }
 
 fn session() -> Arc<Session> {
@@ -100,6 +114,20 @@ async fn connect_with<S: Service>(
         let ended = run(socket, info, session(), service, limits).await;
         (ended, seen.takes_promptly())
     });
+    (client, running)
+}
+
+/// A client, and its connection, by a socket within the process: time can stand still.
+fn connect_in_process<S: Service>(
+    service: Arc<S>,
+    limits: ConnectionLimits,
+) -> (DuplexStream, JoinSet<Ended>) {
+    let (client, socket) = tokio::io::duplex(1 << 20);
+    let socket = Box::new(Pipe::new(socket));
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let info = Arc::new(ConnectionInfo::new(peer, Arc::from("PLAINTEXT")));
+    let mut running = JoinSet::new();
+    running.spawn(run(socket, info, session(), service, limits));
     (client, running)
 }
 
@@ -164,12 +192,15 @@ struct InLine {
 }
 
 impl Service for InLine {
+    type Serving = BoxFuture<Served<Self::Answer>>;
+    type Answer = BoxFuture<Answer>;
+
     fn serve(
         &self,
         _connection: &Arc<ConnectionInfo>,
         _session: &Arc<Session>,
         _frame: Frame,
-    ) -> BoxFuture<Served> {
+    ) -> Self::Serving {
         let in_line = Arc::clone(&self.in_line);
         if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
             let body = vec![self.large.shared.clone()];
@@ -177,7 +208,7 @@ impl Service for InLine {
                 in_line.notified().await;
                 Answer::Frame(body, BytePermit::empty())
             };
-            return Box::pin(async { Served::Later(Box::pin(answer)) });
+            return Box::pin(async { later(answer) });
         }
         let budget = self.large.budget.clone();
         Box::pin(async move {
@@ -250,12 +281,15 @@ impl std::fmt::Debug for Slow {
 }
 
 impl Service for SlowService {
+    type Serving = BoxFuture<Served<Self::Answer>>;
+    type Answer = BoxFuture<Answer>;
+
     fn serve(
         &self,
         connection: &Arc<ConnectionInfo>,
         _session: &Arc<Session>,
         _frame: Frame,
-    ) -> BoxFuture<Served> {
+    ) -> Self::Serving {
         let slow = Arc::clone(&self.0);
         let connection = Arc::clone(connection);
         let waits = slow.waits;
@@ -270,7 +304,7 @@ impl Service for SlowService {
         };
         Box::pin(async move {
             match waits {
-                Waits::ForTheEndAdmitted => Served::Later(Box::pin(answer)),
+                Waits::ForTheEndAdmitted => later(answer),
                 Waits::ToBeLetGo | Waits::ForTheEnd => Served::Now(answer.await),
             }
         })
@@ -333,27 +367,14 @@ async fn what_takes_for_ever_is_given_up_after_the_end_of_its_client() {
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_moves_is_not_idle_however_long_it_takes() {
     let idle = Duration::from_secs(10);
-    let (mut client, socket) = tokio::io::duplex(1 << 10);
     let slow = Slow::new(Waits::ToBeLetGo);
     slow.let_go.notify_one();
     let limits = ConnectionLimits {
         idle: Some(idle),
-        ..limits(Duration::from_secs(60))
+        ..limits(LONG)
     };
-    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    let info = Arc::new(ConnectionInfo::new(peer, Arc::from("PLAINTEXT")));
     let service = Arc::new(SlowService(slow));
-    let mut running = JoinSet::new();
-    running.spawn(async move {
-        run(
-            Box::new(Pipe::new(socket)),
-            info,
-            session(),
-            service,
-            limits,
-        )
-        .await
-    });
+    let (mut client, mut running) = connect_in_process(service, limits);
     for byte in REQUEST {
         client.write_all(&[byte]).await.expect("is taken");
         tokio::time::sleep(idle / 2).await;
@@ -370,17 +391,10 @@ async fn a_frame_that_moves_is_not_idle_however_long_it_takes() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_sent_many_requests_has_one_served_at_a_turn() {
     let service = Arc::new(AtOnce::default());
-    let (mut client, socket) = tokio::io::duplex(1 << 20);
     let requests = 100;
+    let (mut client, _running) = connect_in_process(Arc::clone(&service), limits(LONG));
     let sent = client.write_all(&REQUEST.repeat(requests)).await;
     sent.expect("is taken");
-    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    let info = Arc::new(ConnectionInfo::new(peer, Arc::from("PLAINTEXT")));
-    let mut running = JoinSet::new();
-    let (limits, serves) = (limits(Duration::from_secs(60)), Arc::clone(&service));
-    running.spawn(async move {
-        run(Box::new(Pipe::new(socket)), info, session(), serves, limits).await
-    });
     let served = || service.0.load(Ordering::Relaxed);
     let mut turns = 0;
     while served() < requests {
@@ -397,12 +411,15 @@ async fn a_client_that_sent_many_requests_has_one_served_at_a_turn() {
 struct AtOnce(AtomicUsize);
 
 impl Service for AtOnce {
+    type Serving = BoxFuture<Served<Self::Answer>>;
+    type Answer = BoxFuture<Answer>;
+
     fn serve(
         &self,
         _connection: &Arc<ConnectionInfo>,
         _session: &Arc<Session>,
         _frame: Frame,
-    ) -> BoxFuture<Served> {
+    ) -> Self::Serving {
         self.0.fetch_add(1, Ordering::Relaxed);
         let body = Bytes::from_static(&[0, 0, 0, 1, 9]);
         let answer = Answer::Frame(vec![body], BytePermit::empty());
@@ -418,12 +435,15 @@ struct Holding {
 }
 
 impl Service for Holding {
+    type Serving = BoxFuture<Served<Self::Answer>>;
+    type Answer = BoxFuture<Answer>;
+
     fn serve(
         &self,
         _connection: &Arc<ConnectionInfo>,
         _session: &Arc<Session>,
         _frame: Frame,
-    ) -> BoxFuture<Served> {
+    ) -> Self::Serving {
         let turn = self.served.fetch_add(1, Ordering::Relaxed);
         let permit = self.budgets[turn % 2].force(10);
         let answer = Answer::Frame(vec![Bytes::from_static(b"x")], permit);
@@ -432,12 +452,11 @@ impl Service for Holding {
             return Box::pin(async { Served::Now(answer) });
         }
         let word = Arc::clone(&self.word);
-        Box::pin(async {
-            Served::Later(Box::pin(async move {
-                word.notified().await;
-                answer
-            }))
-        })
+        let answer = async move {
+            word.notified().await;
+            answer
+        };
+        Box::pin(async { later(answer) })
     }
 }
 
@@ -467,12 +486,15 @@ struct Negotiating {
 }
 
 impl Service for Negotiating {
+    type Serving = BoxFuture<Served<Self::Answer>>;
+    type Answer = BoxFuture<Answer>;
+
     fn serve(
         &self,
         _connection: &Arc<ConnectionInfo>,
         session: &Arc<Session>,
         frame: Frame,
-    ) -> BoxFuture<Served> {
+    ) -> Self::Serving {
         let principal = session
             .principal
             .as_ref()
@@ -485,7 +507,7 @@ impl Service for Negotiating {
                 word.notified().await;
                 answer
             };
-            return Box::pin(async { Served::Later(Box::pin(answer)) });
+            return Box::pin(async { later(answer) });
         }
         let other = Principal {
             name: "alice".to_owned(),
@@ -520,4 +542,54 @@ async fn a_session_that_is_negotiated_is_that_of_later_requests_only() {
     client.read_to_end(&mut rest).await.expect("is answered");
     assert_eq!(rest, b"alice ");
     end_of(running).await;
+}
+
+/// Admits requests that are answered at their deadlines.
+#[derive(Debug)]
+struct AtDeadlines(Mutex<VecDeque<Duration>>);
+
+impl Service for AtDeadlines {
+    type Serving = BoxFuture<Served<Self::Answer>>;
+    type Answer = BoxFuture<Answer>;
+
+    fn serve(
+        &self,
+        _connection: &Arc<ConnectionInfo>,
+        _session: &Arc<Session>,
+        _frame: Frame,
+    ) -> Self::Serving {
+        let mut timeouts = self.0.lock().expect("is sound");
+        let timeout = timeouts.pop_front().expect("another request");
+        let deadline = Instant::now() + timeout;
+        let told = Bytes::from(vec![u8::try_from(timeout.as_secs()).expect("is short")]);
+        let answer = std::future::poll_fn(move |_cx| match Instant::now() >= deadline {
+            true => Poll::Ready(Answer::Frame(vec![told.clone()], BytePermit::empty())),
+            false => Poll::Pending,
+        });
+        let answer: Self::Answer = Box::pin(answer);
+        Box::pin(std::future::ready(Served::Later(Later {
+            answer,
+            deadline,
+        })))
+    }
+}
+
+// A2: nothing but the connection wakes them
+#[tokio::test(start_paused = true)]
+async fn what_is_admitted_is_asked_again_at_its_deadline_in_the_order_of_requests() {
+    let timeouts = [30, 7, 40, 41, 41, 5];
+    let service = AtDeadlines(Mutex::new(timeouts.map(Duration::from_secs).into()));
+    let (mut client, _running) = connect_in_process(Arc::new(service), limits(LONG));
+    let since = Instant::now();
+    let sent = client.write_all(&OVERLAPPING.repeat(5)).await;
+    sent.expect("is taken");
+    for (timeout, at) in [(30, 30), (7, 30), (40, 40), (41, 41), (41, 41)] {
+        let answer = client.read_u8().await.expect("is answered");
+        let took = since.elapsed().as_secs();
+        assert_eq!((answer, took), (timeout, at));
+    }
+    // sooner than what the alarm was set to
+    client.write_all(&OVERLAPPING).await.expect("is taken");
+    assert_eq!(client.read_u8().await.expect("is answered"), 5);
+    assert_eq!(since.elapsed().as_secs(), 46);
 }
