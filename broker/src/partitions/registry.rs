@@ -216,6 +216,9 @@ impl Partitions {
         index: i32,
         deadline: Instant,
     ) -> Result<Arc<Partition>, Refusal> {
+        if let Ok(partition) = self.find(topic, index) {
+            return Ok(partition);
+        }
         let mut changes = self.changes.subscribe();
         loop {
             changes.mark_unchanged();

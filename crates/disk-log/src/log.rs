@@ -1,6 +1,7 @@
 //! The open log: appends gather, one writer drains.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes};
@@ -431,12 +432,11 @@ impl<M: Send + 'static> Writer<M> {
             touched.push(index);
         }
         highwater_runtime::crash_point("wal-before-write");
-        let path = self.files.path(index);
-        let missing = || LogError::io(&path, &std::io::ErrorKind::NotFound.into());
+        let missing = || LogError::io(&self.files.path(index), &io::ErrorKind::NotFound.into());
         let file = self.files.get(index).ok_or_else(missing)?;
         let at = header.position % self.files.config.file_bytes;
         let written = file.write_at(at, parts).await;
-        written.map_err(|error| LogError::io(&path, &error))?;
+        written.map_err(|error| LogError::io(&self.files.path(index), &error))?;
         self.position += header.bytes();
         Ok(())
     }

@@ -301,12 +301,13 @@ fn finish(
     };
     let fits =
         header.timestamp_type() == config.timestamp_type && header.max_timestamp == timestamp;
-    let bytes = if fits {
-        records.clone()
+    let (header, bytes) = if fits {
+        (header, records.clone())
     } else {
-        header.restamped(records, config.timestamp_type, timestamp)
+        let stamped = header.restamped(records, config.timestamp_type, timestamp);
+        let header = BatchHeader::read(&stamped).map_err(|error| of_batch(&error))?;
+        (header, stamped)
     };
-    let header = BatchHeader::read(&bytes).map_err(|error| of_batch(&error))?;
     let log_append_time = by_broker.then_some(now_ms);
     Ok(ValidatedBatch {
         header,
