@@ -79,6 +79,8 @@ async fn what_is_not_durable_in_time_is_told_and_not_shown_and_its_repeat_waits(
         let answer = produce_within(&mut client, producer_batch(10, T0, of(0)), 200).await?;
         assert_eq!(answer.error_code, ErrorCode::RequestTimedOut.code());
         assert_eq!(answer.base_offset, -1);
+        let message = answer.error_message.unwrap_or_default();
+        assert!(message.contains("was written and not synced"), "{message}");
     }
     assert_eq!(high_watermark(&mut client).await?, 0, "I2");
     for offset in [0, 5, 10] {
