@@ -1,33 +1,32 @@
 //! Blocks of objects through a cache that is bounded in bytes.
 //!
-//! A load belongs to the cache: it goes on when who asked for it gives up, and everybody who wants one of its blocks
-//! waits for it. Consecutive blocks come with one request; each stands or falls by itself. What is being loaded is bounded
-//! by a budget of its own: who waits takes his turn, what is only read ahead is left out when there is none. What fails
-//! is kept for [`FAILED_KEPT`]: who gave up before it failed is told when he comes again.
+//! Consecutive blocks are loaded with one request (see [`super::loads`]); each stands or falls by itself. What is being
+//! loaded is bounded by a budget of its own: a read that a caller waits for waits for its turn, and what is only read ahead
+//! is left out when there is no room.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater_object_format::{BlockEntry, DataBlock, FormatError};
 use highwater_object_storage::{IoClass, ObjectStorage, layout};
-use highwater_runtime::{ByteBudget, BytePermit, TaskKind, Tasks};
+use highwater_runtime::{ByteBudget, BytePermit, Tasks};
 use highwater_types::{ObjectId, StreamId};
 use quick_cache::Weighter;
-use tokio::sync::watch;
 
 use super::extent::Extents;
 use super::fixed_cache::{FixedCache, fixed_queue};
+use super::loads::{HeldLoads, Load, Loaded, Loads, Place};
+use super::of_format;
 use super::turns::{Line, Turns, Wish};
-use super::{FAILED_KEPT, of_format, same};
 use crate::StreamError;
 
 /// About what a block takes.
 const BLOCK_BYTES: u64 = 512 << 10;
 
 type BlockKey = (ObjectId, u64);
-/// What a request came to for each block of its run.
-type Loaded = Vec<Result<Arc<DataBlock>, Arc<StreamError>>>;
+/// A block that is at hand or being loaded.
+pub(super) type BlockLoad = Load<Arc<DataBlock>>;
+type HeldBlocks<'a> = HeldLoads<'a, BlockKey, Arc<DataBlock>>;
 
 #[derive(Debug, Clone)]
 struct ByBytes;
@@ -38,49 +37,14 @@ impl Weighter<BlockKey, Arc<DataBlock>> for ByBytes {
     }
 }
 
-/// A block that is wanted: at hand, or being loaded.
-#[derive(Debug, Clone)]
-pub(crate) enum Wanted {
-    Found(Arc<DataBlock>),
-    Loading(Loading),
-}
-
-/// Which of its run a block is, and when that is done.
-#[derive(Debug, Clone)]
-pub(crate) struct Loading {
-    place: usize,
-    done: watch::Receiver<Option<Loaded>>,
-}
-
-impl Wanted {
-    /// The block, once it is there. Cancellation safe: a load goes on.
-    pub(crate) async fn get(self) -> Result<Arc<DataBlock>, StreamError> {
-        let mut loading = match self {
-            Self::Found(block) => return Ok(block),
-            Self::Loading(loading) => loading,
-        };
-        let stopped = || StreamError::Unavailable {
-            reason: "the node stops".to_owned(),
-        };
-        let loaded = loading.done.wait_for(Option::is_some).await;
-        let loaded = loaded.map_err(|_closed| stopped())?;
-        match loaded.as_ref().and_then(|run| run.get(loading.place)) {
-            Some(Ok(block)) => Ok(Arc::clone(block)),
-            Some(Err(error)) => Err(same(error)),
-            None => Err(stopped()),
-        }
-    }
-}
-
 struct Inner {
     storage: Arc<dyn ObjectStorage>,
     cache: FixedCache<BlockKey, Arc<DataBlock>, ByBytes>,
-    loading: Mutex<BTreeMap<BlockKey, Loading>>,
+    loads: Loads<BlockKey, Arc<DataBlock>>,
     budget: ByteBudget,
     /// What one request brings at most, when it is more than one block.
     run_bytes_max: u64,
     turns: Turns,
-    tasks: Tasks,
 }
 
 /// The blocks of a node. Cheap to clone.
@@ -128,19 +92,11 @@ impl Blocks {
         Self(Arc::new(Inner {
             storage,
             cache: fixed_queue(expected, kept, ByBytes),
-            loading: Mutex::default(),
+            loads: Loads::new(tasks),
             budget: ByteBudget::new((bytes / 4).max(1)),
             run_bytes_max: Extents::of_cache(bytes).bytes_max(),
             turns,
-            tasks,
         }))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<BlockKey, Loading>> {
-        self.0
-            .loading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes that are kept or being loaded.
@@ -160,25 +116,25 @@ impl Blocks {
         object: ObjectId,
         stream: StreamId,
         blocks: &[BlockEntry],
-    ) -> Vec<Wanted> {
-        let mut loading = self.lock();
-        let known: Vec<Option<Wanted>> = blocks
+    ) -> Vec<BlockLoad> {
+        let mut loads = self.0.loads.hold();
+        let known: Vec<Option<BlockLoad>> = blocks
             .iter()
             .map(|block| {
                 let key = (object, block.position);
-                let known = loading.get(&key).cloned().map(Wanted::Loading);
-                known.or_else(|| self.0.cache.get(&key).map(Wanted::Found))
+                loads.find(&key, || self.0.cache.get(&key))
             })
             .collect();
         let missing = blocks.iter().zip(&known);
         let missing = missing.filter_map(|(block, known)| known.is_none().then_some(*block));
+        let mut begun = Vec::new();
         for run in self.runs(object, stream, missing) {
-            self.load(&mut loading, run, None);
+            begun.extend(self.load(&mut loads, run, None));
         }
-        // the lock is held: what was begun can't have left the list
-        let begun = |block: &BlockEntry| loading.get(&(object, block.position)).cloned();
-        let all = blocks.iter().zip(known);
-        all.filter_map(|(block, known)| known.or_else(|| begun(block).map(Wanted::Loading)))
+        // what is missing was begun in the same order
+        let mut begun = begun.into_iter().map(Load::UnderWay);
+        let all = known.into_iter();
+        all.filter_map(|known| known.or_else(|| begun.next()))
             .collect()
     }
 
@@ -189,33 +145,28 @@ impl Blocks {
         stream: StreamId,
         blocks: &[BlockEntry],
     ) -> bool {
-        let mut loading = self.lock();
-        let missing = |block: &&BlockEntry| self.is_missing(&loading, object, block);
+        let mut loads = self.0.loads.hold();
+        let missing = |block: &&BlockEntry| self.is_missing(&loads, object, block);
         let missing: Vec<BlockEntry> = blocks.iter().filter(missing).copied().collect();
         for run in self.runs(object, stream, missing) {
             let Some(permit) = self.0.budget.try_acquire(run.bytes()) else {
                 return false;
             };
-            self.load(&mut loading, run, Some(permit));
+            self.load(&mut loads, run, Some(permit));
         }
         true
     }
 
     /// Whether one of some blocks is neither there nor being loaded.
     pub(crate) fn lacks(&self, object: ObjectId, blocks: &[BlockEntry]) -> bool {
-        let loading = self.lock();
-        let missing = |block| self.is_missing(&loading, object, block);
+        let loads = self.0.loads.hold();
+        let missing = |block| self.is_missing(&loads, object, block);
         blocks.iter().any(missing)
     }
 
-    fn is_missing(
-        &self,
-        loading: &BTreeMap<BlockKey, Loading>,
-        object: ObjectId,
-        block: &BlockEntry,
-    ) -> bool {
+    fn is_missing(&self, loads: &HeldBlocks<'_>, object: ObjectId, block: &BlockEntry) -> bool {
         let key = (object, block.position);
-        !loading.contains_key(&key) && self.0.cache.peek(&key).is_none()
+        loads.find(&key, || self.0.cache.peek(&key)).is_none()
     }
 
     fn runs(
@@ -239,61 +190,34 @@ impl Blocks {
         runs
     }
 
-    /// Loads a run in a task of its own.
+    /// Begins to load a run, once there is memory for it.
     fn load(
         &self,
-        loading: &mut BTreeMap<BlockKey, Loading>,
+        loads: &mut HeldBlocks<'_>,
         run: Run,
         permit: Option<BytePermit>,
-    ) {
-        let (tell, done) = watch::channel(None);
-        let keys: Vec<BlockKey> = run
-            .blocks
-            .iter()
-            .map(|block| (run.object, block.position))
-            .collect();
-        for (place, key) in keys.iter().enumerate() {
-            let done = done.clone();
-            loading.insert(*key, Loading { place, done });
-        }
+    ) -> Vec<Place<Arc<DataBlock>>> {
         let blocks = self.clone();
-        self.0.tasks.spawn(TaskKind::ColdRead, async move {
-            let inner = &blocks.0;
+        let keys = run.blocks.iter();
+        let keys = keys.map(|block| (run.object, block.position)).collect();
+        loads.begin(keys, |_teller| async move {
+            let budget = &blocks.0.budget;
             let permit = match permit {
                 Some(permit) => permit,
                 None => {
-                    let bytes = run.bytes().min(inner.budget.limit());
-                    let permit = inner.budget.acquire(bytes).await;
+                    let bytes = run.bytes().min(budget.limit());
+                    let permit = budget.acquire(bytes).await;
                     permit.unwrap_or_else(|_never_too_large| BytePermit::empty())
                 }
             };
             let loaded = blocks.read(&run).await;
             drop(permit);
-            let (mut found, mut failed) = (Vec::new(), Vec::new());
-            for (key, block) in keys.into_iter().zip(&loaded) {
-                match block {
-                    Ok(_) => found.push(key),
-                    Err(_) => failed.push(key),
-                }
-            }
-            blocks.forget(&found);
-            tell.send_replace(Some(loaded));
-            if !failed.is_empty() {
-                tokio::time::sleep(FAILED_KEPT).await;
-                blocks.forget(&failed);
-            }
-        });
-    }
-
-    fn forget(&self, keys: &[BlockKey]) {
-        let mut loading = self.lock();
-        for key in keys {
-            loading.remove(key);
-        }
+            loaded
+        })
     }
 
     /// Reads a run with one request. Each block that is sound goes into the cache as it is taken out.
-    async fn read(&self, run: &Run) -> Loaded {
+    async fn read(&self, run: &Run) -> Loaded<Arc<DataBlock>> {
         let key = layout::object(run.object);
         let from = run.blocks.first().map_or(0, |block| block.position);
         let range = from..from + run.bytes();

@@ -1,48 +1,66 @@
-//! What is being loaded, and what failed a moment ago: callers that want the same wait for the one load of it, and all are
-//! told together what it came to. A load is a task of its own: it goes on when its caller gives up. A failure is kept for
-//! [`FAILED_KEPT`], so that a caller that comes a little later is told too.
+//! Single flight: callers that want the same thing wait for the one load of it, and all are told together what it came to.
+//!
+//! A load brings one thing or several with one request: each is waited for, found or failed by itself. It is a task of its
+//! own and goes on when its callers give up. A failure is kept for [`FAILED_KEPT`], so that a caller that comes a little
+//! later is told of it too. What is kept for longer belongs to the caches beside.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use highwater_runtime::{TaskKind, Tasks};
+use highwater_object_storage::StorageError;
+use highwater_runtime::{TaskKind, Tasks, reasons};
 use tokio::sync::watch;
 
-use super::{FAILED_KEPT, same};
 use crate::StreamError;
 
-/// Loads by what they load. Cheap to clone.
+/// How long a failed load is told to callers before it is tried again.
+pub(super) const FAILED_KEPT: Duration = Duration::from_secs(1);
+
+/// The loads under way, by the keys of what they bring. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Loads<K, T> {
-    under_way: Arc<Mutex<BTreeMap<K, watch::Receiver<Progress<T>>>>>,
+    under_way: Arc<Mutex<UnderWay<K, T>>>,
     tasks: Tasks,
 }
 
-/// How far a load is.
+type UnderWay<K, T> = BTreeMap<K, Place<T>>;
+/// What a load found for each of its keys, in order.
+pub(super) type Loaded<T> = Vec<Result<T, Arc<StreamError>>>;
+
+/// The load that brings a thing, and which of its things that is.
 #[derive(Debug, Clone)]
-pub(super) enum Progress<T> {
+pub(super) struct Place<T> {
+    at: usize,
+    progress: watch::Receiver<Progress<T>>,
+}
+
+/// How far a load is.
+#[derive(Debug)]
+enum Progress<T> {
     Begun,
     /// The store does not answer (F4).
     Silent,
-    Ended(Result<T, Arc<StreamError>>),
+    Ended(Loaded<T>),
 }
 
-/// One that is at hand or under way.
-#[derive(Debug)]
+/// A thing that is at hand or being loaded.
+#[derive(Debug, Clone)]
 pub(super) enum Load<T> {
     Found(T),
-    UnderWay(watch::Receiver<Progress<T>>),
+    UnderWay(Place<T>),
 }
 
-/// What a load tells of itself before it ends.
-#[derive(Debug)]
+/// Tells the callers of a load that the store does not answer.
+#[derive(Debug, Clone)]
 pub(super) struct Teller<T>(Arc<watch::Sender<Progress<T>>>);
 
-impl<T> Clone for Teller<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
+/// The list of what is under way, held: nothing is begun or ends meanwhile.
+#[derive(Debug)]
+pub(super) struct HeldLoads<'a, K, T> {
+    loads: &'a Loads<K, T>,
+    under_way: MutexGuard<'a, UnderWay<K, T>>,
 }
 
 impl<T> Teller<T> {
@@ -57,8 +75,9 @@ impl<T: Clone> Load<T> {
     pub(super) async fn is_silent(&mut self) -> bool {
         match self {
             Self::Found(_) => false,
-            Self::UnderWay(load) => {
-                let told = load.wait_for(|progress| !matches!(progress, Progress::Begun));
+            Self::UnderWay(place) => {
+                let progress = &mut place.progress;
+                let told = progress.wait_for(|progress| !matches!(progress, Progress::Begun));
                 let told = told.await;
                 told.is_ok_and(|progress| matches!(*progress, Progress::Silent))
             }
@@ -67,15 +86,19 @@ impl<T: Clone> Load<T> {
 
     /// What it came to. Cancellation safe: the load goes on.
     pub(super) async fn end(self) -> Result<T, StreamError> {
-        let mut load = match self {
+        let mut place = match self {
             Self::Found(found) => return Ok(found),
-            Self::UnderWay(load) => load,
+            Self::UnderWay(place) => place,
         };
-        let ended = load.wait_for(|progress| matches!(progress, Progress::Ended(_)));
-        match ended.await.as_deref() {
-            Ok(Progress::Ended(Ok(found))) => Ok(found.clone()),
-            Ok(Progress::Ended(Err(error))) => Err(same(error)),
-            Ok(Progress::Begun | Progress::Silent) | Err(_) => Err(StreamError::Unavailable {
+        let progress = &mut place.progress;
+        let ended = progress.wait_for(|progress| matches!(progress, Progress::Ended(_)));
+        let loaded = match ended.await.as_deref() {
+            Ok(Progress::Ended(loaded)) => loaded.get(place.at).cloned(),
+            Ok(Progress::Begun | Progress::Silent) | Err(_) => None,
+        };
+        match loaded {
+            Some(loaded) => loaded.map_err(|error| same(&error)),
+            None => Err(StreamError::Unavailable {
                 reason: "the node stops".to_owned(),
             }),
         }
@@ -94,57 +117,126 @@ where
         }
     }
 
-    /// What is kept, or the load of it, begun where need be: what it finds is kept before anybody is told.
+    /// Holds the list of what is under way. A load puts what it finds into its cache before it leaves the list, so what is
+    /// neither under way nor cached while the list is held has to be loaded.
+    pub(super) fn hold(&self) -> HeldLoads<'_, K, T> {
+        HeldLoads {
+            loads: self,
+            under_way: self.lock(),
+        }
+    }
+
+    /// What is cached, or the load of it, which is begun where there is none.
     pub(super) fn get<F>(
         &self,
         key: K,
-        kept: impl FnOnce() -> Option<T>,
+        cached: impl FnOnce() -> Option<T>,
         load: impl FnOnce(Teller<T>) -> F,
     ) -> Load<T>
     where
         F: Future<Output = Result<T, StreamError>> + Send + 'static,
     {
-        let mut under_way = self.lock();
-        if let Some(found) = kept() {
-            return Load::Found(found);
+        let mut held = self.hold();
+        if let Some(found) = held.find(&key, cached) {
+            return found;
         }
-        let begun = under_way.entry(key).or_insert_with(|| {
-            let (sender, begun) = watch::channel(Progress::Begun);
-            let tell = Teller(Arc::new(sender));
-            self.spawn(key, load(tell.clone()), tell);
-            begun
-        });
-        Load::UnderWay(begun.clone())
+        let load = |teller| {
+            let load = load(teller);
+            async move { vec![load.await.map_err(Arc::new)] }
+        };
+        let place = held.begin(vec![key], load).into_iter().next();
+        Load::UnderWay(place.expect("one key has one place"))
     }
 
     fn spawn(
         &self,
-        key: K,
-        load: impl Future<Output = Result<T, StreamError>> + Send + 'static,
-        tell: Teller<T>,
+        keys: Vec<K>,
+        load: impl Future<Output = Loaded<T>> + Send + 'static,
+        teller: Teller<T>,
     ) {
         let loads = self.clone();
         self.tasks.spawn(TaskKind::ColdRead, async move {
-            match load.await {
-                Ok(found) => {
-                    loads.forget(key);
-                    tell.0.send_replace(Progress::Ended(Ok(found)));
+            let loaded = load.await;
+            let (mut found, mut failed) = (Vec::new(), Vec::new());
+            for (key, result) in keys.into_iter().zip(&loaded) {
+                match result {
+                    Ok(_) => found.push(key),
+                    Err(_) => failed.push(key),
                 }
-                Err(error) => {
-                    tell.0.send_replace(Progress::Ended(Err(Arc::new(error))));
-                    tokio::time::sleep(FAILED_KEPT).await;
-                    loads.forget(key);
-                }
+            }
+            loads.forget(&found);
+            teller.0.send_replace(Progress::Ended(loaded));
+            if !failed.is_empty() {
+                tokio::time::sleep(FAILED_KEPT).await;
+                loads.forget(&failed);
             }
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<K, watch::Receiver<Progress<T>>>> {
+    fn lock(&self) -> MutexGuard<'_, UnderWay<K, T>> {
         let under_way = self.under_way.lock();
         under_way.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forget(&self, key: K) {
-        self.lock().remove(&key);
+    fn forget(&self, keys: &[K]) {
+        let mut under_way = self.lock();
+        for key in keys {
+            under_way.remove(key);
+        }
+    }
+}
+
+impl<K, T> HeldLoads<'_, K, T>
+where
+    K: Ord + Copy + Send + 'static,
+    T: Clone + Send + Sync + 'static,
+{
+    /// What is cached or under way.
+    pub(super) fn find(&self, key: &K, cached: impl FnOnce() -> Option<T>) -> Option<Load<T>> {
+        let under_way = self.under_way.get(key).cloned();
+        under_way
+            .map(Load::UnderWay)
+            .or_else(|| cached().map(Load::Found))
+    }
+
+    /// Begins one load for several keys, of which none is under way; answers a place for each.
+    pub(super) fn begin<F>(
+        &mut self,
+        keys: Vec<K>,
+        load: impl FnOnce(Teller<T>) -> F,
+    ) -> Vec<Place<T>>
+    where
+        F: Future<Output = Loaded<T>> + Send + 'static,
+    {
+        let (sender, progress) = watch::channel(Progress::Begun);
+        let place = |(at, key): (usize, &K)| {
+            let progress = progress.clone();
+            let place = Place { at, progress };
+            self.under_way.insert(*key, place.clone());
+            place
+        };
+        let places = keys.iter().enumerate().map(place).collect();
+        let teller = Teller(Arc::new(sender));
+        self.loads.spawn(keys, load(teller.clone()), teller);
+        places
+    }
+}
+
+/// The same error for another caller that waited.
+fn same(error: &StreamError) -> StreamError {
+    match error {
+        StreamError::Damaged { key, reason } => StreamError::Damaged {
+            key: key.clone(),
+            reason: reason.clone(),
+        },
+        StreamError::Storage(StorageError::NotFound { key }) => {
+            StreamError::Storage(StorageError::NotFound { key: key.clone() })
+        }
+        StreamError::Unavailable { reason } => StreamError::Unavailable {
+            reason: reason.clone(),
+        },
+        other => StreamError::Unavailable {
+            reason: reasons(other),
+        },
     }
 }

@@ -10,16 +10,15 @@ mod turns;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use highwater_object_format::{BlockEntry, DataBlock, FormatError, StreamDirectory};
-use highwater_object_storage::{ObjectKey, ObjectStorage, StorageError};
-use highwater_runtime::{TaskKind, Tasks, reasons};
+use highwater_object_storage::{ObjectKey, ObjectStorage};
+use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{ObjectId, StreamId, StreamOffset, StreamRange, Timestamp};
 
-use self::blocks::{Blocks, Wanted};
+use self::blocks::{BlockLoad, Blocks};
 use self::directories::{Directories, Part};
 use self::extent::Extents;
 use self::readahead::Readahead;
@@ -31,9 +30,6 @@ use crate::{Claim, FetchLimit, StreamError, StreamMetadata};
 const CLAIMS_MAX: usize = 16;
 /// Directories that are read together, where a read needs several.
 const DIRECTORIES_AT_ONCE: usize = 4;
-
-/// How long a failed load is told to whoever asks, before it is tried again.
-const FAILED_KEPT: Duration = Duration::from_secs(1);
 
 /// Reads data objects. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -148,7 +144,7 @@ impl ObjectReader {
         };
         for (range, wanted) in self.begin(stream, &needed, window) {
             for block in wanted {
-                taken.take(&*block.get().await?, from, range, limit);
+                taken.take(&*block.end().await?, from, range, limit);
                 if taken.is_full {
                     return Ok(taken);
                 }
@@ -221,7 +217,7 @@ impl ObjectReader {
         stream: StreamId,
         needed: &'a [Needed],
         window: u64,
-    ) -> Vec<(&'a StreamRange, Vec<Wanted>)> {
+    ) -> Vec<(&'a StreamRange, Vec<BlockLoad>)> {
         let extents = self.0.extents.at_most(window / 2);
         let begin = |one: &'a Needed| {
             let blocks = one.blocks_to(0);
@@ -309,7 +305,7 @@ impl ObjectReader {
                     let Some(wanted) = wanted.into_iter().next() else {
                         continue;
                     };
-                    let block = wanted.get().await?;
+                    let block = wanted.end().await?;
                     let found = block
                         .batches
                         .iter()
@@ -351,25 +347,6 @@ fn of_format(key: &ObjectKey, error: &FormatError) -> StreamError {
     StreamError::Damaged {
         key: key.to_string(),
         reason: error.to_string(),
-    }
-}
-
-/// The same error for another who waited.
-fn same(error: &StreamError) -> StreamError {
-    match error {
-        StreamError::Damaged { key, reason } => StreamError::Damaged {
-            key: key.clone(),
-            reason: reason.clone(),
-        },
-        StreamError::Storage(StorageError::NotFound { key }) => {
-            StreamError::Storage(StorageError::NotFound { key: key.clone() })
-        }
-        StreamError::Unavailable { reason } => StreamError::Unavailable {
-            reason: reason.clone(),
-        },
-        other => StreamError::Unavailable {
-            reason: reasons(other),
-        },
     }
 }
 

@@ -4,10 +4,11 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use highwater_object_format::{BatchEntry, HEADER_BYTES, ObjectHeader, ObjectWriter};
 use highwater_object_storage::{
-    IoClass, MemoryStorage, Metered, PutMode, RequestCounts, RequestKind, layout,
+    IoClass, MemoryStorage, Metered, PutMode, RequestCounts, RequestKind, StorageError, layout,
 };
 use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectKind, Uuid, WalPosition};
 
+use super::loads::FAILED_KEPT;
 use super::*;
 use crate::{Committed, ObjectCommit, StreamBounds};
 
@@ -134,7 +135,7 @@ async fn get(
     let mut got = Vec::new();
     for (_, wanted) in reader.begin(STREAM, needed, window) {
         for block in wanted {
-            got.push(block.get().await.map(|block| block.body[0]));
+            got.push(block.end().await.map(|block| block.body[0]));
         }
     }
     got
