@@ -182,7 +182,8 @@ impl ObjectReader {
         while let Some((directory, range, object)) = directories.next().await {
             let directory = directory?;
             let all = &directory.blocks;
-            let start = all.partition_point(|block| block.next <= from);
+            let after = from.max(range.start);
+            let start = all.partition_point(|block| block.next <= after);
             let mut end = start;
             let within = |block: &BlockEntry| block.base < limit.before.min(range.end);
             while let Some(block) = all.get(end).filter(|block| within(block)) {
@@ -263,7 +264,8 @@ impl ObjectReader {
             let part = (stream, claim.leader_epoch);
             let directory = self.directory(object, part).await?;
             let all = &directory.blocks;
-            let mut at = all.partition_point(|block| block.next <= next);
+            let after = next.max(claim.range.start);
+            let mut at = all.partition_point(|block| block.next <= after);
             let until = all.partition_point(|block| block.base < claim.range.end);
             while at < until {
                 let end = extents.end(all, at).min(until);
@@ -381,7 +383,7 @@ impl Taken {
         {
             let length = usize::try_from(batch.bytes).unwrap_or(usize::MAX);
             let end = at + length;
-            if batch.next() > from && batch.base >= range.start.min(from) {
+            if batch.next() > from && batch.base >= range.start {
                 let fits = self.bytes + length <= limit.bytes;
                 let first = self.out.is_empty() && slice.is_none() && limit.at_least_one;
                 if batch.base >= limit.before || !(fits || first) {

@@ -399,3 +399,28 @@ async fn claims_without_a_batch_are_passed_over_however_many_there_are() {
     assert!(read(8, BLOCK).await.is_empty(), "all below 8 is gone");
     assert!(read(9, 0).await.is_empty(), "there is no room");
 }
+
+// U3: what a claim was clipped of is in the claim before it
+#[tokio::test]
+async fn a_batch_that_two_objects_hold_is_read_once() {
+    let mut store = Store::with(1, |_| {}).await;
+    let (id, body, claim) = object(1, 4);
+    let key = layout::object(id);
+    let body = vec![Bytes::from(body)];
+    let put = store
+        .storage
+        .put(&key, body, PutMode::IfAbsent, IoClass::Upload);
+    put.await.expect("puts");
+    let range = 8..claim.range.end;
+    store.claims.push(Claim { range, ..claim });
+    let reader = store.reader(CACHE_BYTES);
+    let limit = FetchLimit {
+        bytes: BLOCK * 20,
+        before: StreamOffset::MAX,
+        at_least_one: true,
+    };
+    let known = Known(store.claims.clone());
+    let found = reader.read(&known, STREAM, 2, limit).await.expect("reads");
+    let found: Vec<u8> = found.iter().map(|bytes| bytes[0]).collect();
+    assert_eq!(found, (2..12).collect::<Vec<u8>>());
+}
