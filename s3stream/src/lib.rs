@@ -199,7 +199,8 @@ pub struct Claim {
     pub part: Range<u64>,
     /// The largest timestamp in it, or -1.
     pub max_timestamp: Timestamp,
-    /// What its object has of each roll, in order (F6); a claim that was clipped (U3) may begin after the first.
+    /// What its object has of each roll, in order (F6). It is told with the commit: the metadata sums it up in the stream's
+    /// rolls, and the claims that it hands out have none.
     pub rolls: Vec<RollPart>,
     /// First offset of the oldest transaction open at its end (F3).
     pub open_from: Option<StreamOffset>,
@@ -207,6 +208,18 @@ pub struct Claim {
     pub checkpoint_bytes: Option<u64>,
     /// The leader epoch of its batches; two leaderships are never one claim (C2).
     pub leader_epoch: LeaderEpoch,
+}
+
+/// What a stream is opened from beside its bounds (F4). It grows with what came after the checkpoint and with the rolls that
+/// are there, not with the claims.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded {
+    /// The newest claim whose object has a checkpoint (F5).
+    pub checkpoint: Option<Claim>,
+    /// The claims after it, in order.
+    pub claims: Vec<Claim>,
+    /// Where the stream rolled, oldest first (F6).
+    pub rolls: Vec<Roll>,
 }
 
 /// The commit of one uploaded object (U3).
@@ -265,8 +278,8 @@ pub trait StreamMetadata: Debug + Send + Sync + 'static {
         range: StreamRange,
         at: Timestamp,
     ) -> Result<Option<Claim>, StreamError>;
-    /// The newest claim whose object has a checkpoint, from the image (F4, F5).
-    async fn checkpoint(&self, id: StreamId) -> Result<Option<Claim>, StreamError>;
+    /// What a stream is opened from, from the image (F4); nothing of one that is gone.
+    async fn recorded(&self, id: StreamId) -> Result<Recorded, StreamError>;
     /// Moves the start of a stream up that this node epoch holds under a leader epoch; condemns what nothing refers to
     /// (U4, G1). Idempotent.
     async fn trim(

@@ -12,8 +12,7 @@ use highwater_types::{ObjectId, StreamRange};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::folding::Folding;
-use crate::read::{Line, after_checkpoint};
-use crate::rolls;
+use crate::read::Line;
 use crate::store::Shared;
 use crate::stream::{ObjectStream, State};
 use crate::{Claim, OpenStream, Opened, OpenedStream, StreamBounds, StreamError};
@@ -78,27 +77,24 @@ async fn open_taken(shared: Arc<Shared>, (at, asked, bounds): Taken, slot: Slot)
     (at, opened)
 }
 
-/// The newest checkpoint of a stream and the claim that has it (F4).
+/// The state that a claim has a checkpoint of (F4).
 async fn checkpoint(
     shared: &Shared,
     asked: &OpenStream,
+    claim: &Claim,
     slot: &Slot,
-) -> Result<Option<(Claim, Bytes)>, StreamError> {
-    let id = asked.id;
-    let Some(claim) = shared.metadata.checkpoint(id).await? else {
-        return Ok(None);
-    };
+) -> Result<Bytes, StreamError> {
     let Some(object) = claim.object else {
-        return Ok(Some((claim, Bytes::new())));
+        return Ok(Bytes::new());
     };
-    let directory = directory(shared, asked, object, &claim, slot).await?;
+    let directory = directory(shared, asked, object, claim, slot).await?;
     let missing = || StreamError::Damaged {
         key: layout::object(object).to_string(),
         reason: "the checkpoint is missing".to_owned(),
     };
     let state = directory.checkpoint.as_ref().ok_or_else(missing)?;
     // of its own memory: it is kept longer than the directory
-    Ok(Some((claim, Bytes::copy_from_slice(state))))
+    Ok(Bytes::copy_from_slice(state))
 }
 
 /// Takes streams over for this node, in one command; answers the bounds of each.
@@ -142,17 +138,19 @@ async fn open_one(
     bounds: StreamBounds,
     slot: &Slot,
 ) -> Result<OpenedStream, StreamError> {
-    let end = bounds.next;
+    let recorded = shared.metadata.recorded(asked.id).await?;
     let mut folding = Folding::default();
-    let checkpoint = checkpoint(shared, asked, slot).await?;
-    if let Some((claim, state)) = &checkpoint {
-        let has_records = !claim.part.is_empty();
-        folding.checkpointed(state.clone(), claim.range.end, has_records);
+    let mut checkpointed = None;
+    if let Some(claim) = &recorded.checkpoint {
+        let state = checkpoint(shared, asked, claim, slot).await?;
+        let (at, has_records) = (claim.range.end, !claim.part.is_empty());
+        folding.checkpointed(state.clone(), at, has_records);
+        checkpointed = Some((at, state));
     }
-    let all = shared.metadata.locate(asked.id, 0..end.max(1), usize::MAX);
-    let claims = all.await?;
-    let rolls = rolls::of_claims(&claims, bounds.start);
-    let from = checkpoint.as_ref().map_or(0, |(claim, _)| claim.range.end);
+    let mut rolls = recorded.rolls;
+    // an active roll of which all is deleted is given up
+    rolls.retain(|roll| roll.end > bounds.start);
+    let from = checkpointed.as_ref().map_or(0, |(at, _)| *at);
     let mut deltas = Vec::new();
     let mut entries = Vec::new();
     let read = |claim: Claim| async move {
@@ -162,7 +160,7 @@ async fn open_one(
         };
         Ok((claim, directory))
     };
-    let directories = stream::iter(after_checkpoint(claims, from)).map(read);
+    let directories = stream::iter(recorded.claims).map(read);
     let mut directories = pin!(directories.buffered(DIRECTORIES_AT_ONCE));
     while let Some(read) = directories.next().await {
         let (claim, directory): (Claim, Option<Arc<StreamDirectory>>) = read?;
@@ -183,7 +181,7 @@ async fn open_one(
         bounds,
         cache: crate::cache::StreamCache::default(),
         rolls: rolls.clone(),
-        uploaded: end,
+        uploaded: bounds.next,
         folding,
     };
     let stream = Arc::new(ObjectStream::new(
@@ -200,7 +198,7 @@ async fn open_one(
     streams.insert(asked.id, Arc::clone(&stream));
     Ok(OpenedStream {
         stream,
-        checkpoint: checkpoint.map(|(claim, state)| (claim.range.end, state)),
+        checkpoint: checkpointed,
         deltas,
         entries,
         rolls,

@@ -1,9 +1,7 @@
-//! Where a stream rolled, put together from what claims and batches say (F6). Pure.
+//! Where a stream rolled, up to its last durable batch (F6). Pure.
 
 use highwater_object_format::RollPart;
 use highwater_types::{StreamOffset, Timestamp};
-
-use crate::Claim;
 
 /// A roll: [base, end). The last of a stream is the active one, the others are closed (F6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,34 +50,9 @@ pub(crate) fn forget(rolls: &mut Vec<Roll>, start: StreamOffset) {
     rolls.drain(..gone);
 }
 
-/// The rolls that claims tell of, those below the start left out.
-pub(crate) fn of_claims(claims: &[Claim], start: StreamOffset) -> Vec<Roll> {
-    let mut rolls: Vec<Roll> = Vec::new();
-    for claim in claims {
-        let next_bases = claim.rolls.iter().skip(1).map(|part| part.base);
-        let ends = next_bases.chain([claim.range.end]);
-        for (part, end) in claim.rolls.iter().zip(ends) {
-            // what a claim was clipped of (U3) is in the one before it
-            if end > claim.range.start {
-                let begins = part.begins && part.base >= claim.range.start;
-                let base = part.base.max(claim.range.start);
-                let part = RollPart {
-                    base,
-                    begins,
-                    ..*part
-                };
-                extend(&mut rolls, &part, end);
-            }
-        }
-    }
-    rolls.retain(|roll| roll.end > start);
-    rolls
-}
-
 #[cfg(test)]
 mod tests {
     use highwater_object_format::BatchEntry;
-    use highwater_types::LeaderEpoch;
 
     use super::*;
 
@@ -94,60 +67,9 @@ mod tests {
         RollPart::of_batch(&batch, timestamp + 500, begins)
     }
 
-    fn claim(range: std::ops::Range<StreamOffset>, rolls: Vec<RollPart>) -> Claim {
-        Claim {
-            range,
-            object: None,
-            part: 0..1,
-            max_timestamp: rolls
-                .iter()
-                .map(|roll| roll.max_timestamp)
-                .max()
-                .unwrap_or(-1),
-            rolls,
-            open_from: None,
-            checkpoint_bytes: None,
-            leader_epoch: LeaderEpoch(0),
-        }
-    }
-
     fn seen(rolls: &[Roll]) -> Vec<(StreamOffset, StreamOffset, u64, Timestamp)> {
         let one = |roll: &Roll| (roll.base, roll.end, roll.bytes, roll.max_timestamp);
         rolls.iter().map(one).collect()
-    }
-
-    #[test]
-    fn a_roll_that_begins_with_its_claim_is_a_roll_of_its_own() {
-        let claims = [
-            claim(0..10, vec![part(0, 100, true)]),
-            claim(10..20, vec![part(10, 200, true)]),
-            claim(20..30, vec![part(20, 150, false)]),
-        ];
-        let rolls = of_claims(&claims, 0);
-        assert_eq!(seen(&rolls), [(0, 10, 1000, 100), (10, 30, 2000, 200)]);
-        assert_eq!(seen(&of_claims(&claims, 10)), [(10, 30, 2000, 200)]);
-        let active = rolls.last().expect("there is one");
-        let times = (
-            active.first_timestamp,
-            active.first_append,
-            active.last_append,
-        );
-        assert_eq!(times, (200, 700, 650));
-    }
-
-    #[test]
-    fn a_claim_of_many_rolls_says_the_bytes_and_times_of_each() {
-        let mut goes_on = part(10, 300, false);
-        goes_on.join(&part(20, 100, false));
-        let claims = [
-            claim(0..10, vec![part(0, 100, true)]),
-            claim(
-                10..50,
-                vec![goes_on, part(30, 50, true), part(40, 40, true)],
-            ),
-        ];
-        let expected = [(0, 30, 3000, 300), (30, 40, 1000, 50), (40, 50, 1000, 40)];
-        assert_eq!(seen(&of_claims(&claims, 0)), expected);
     }
 
     #[test]
@@ -172,16 +94,5 @@ mod tests {
         forget(&mut rolls, 40);
         assert_eq!(seen(&rolls), [(40, 50, 1000, 60)]);
         forget(&mut Vec::new(), 5);
-    }
-
-    // U3: the claim after a repeat begins at the committed end, its object does not
-    #[test]
-    fn what_was_clipped_counts_once() {
-        let claims = [
-            claim(0..20, vec![part(0, 100, true), part(10, 200, true)]),
-            claim(20..30, vec![part(10, 200, true), part(20, 300, true)]),
-        ];
-        let expected = [(0, 10, 1000, 100), (10, 20, 1000, 200), (20, 30, 1000, 300)];
-        assert_eq!(seen(&of_claims(&claims, 0)), expected);
     }
 }

@@ -18,7 +18,7 @@ use highwater_object_storage::{
 use highwater_runtime::{ByteBudget, Tasks};
 use highwater_s3stream::{
     Claim, Committed, Config, DeltaFold, Folded, ObjectCommit, ObjectStreamStore, OpenStream,
-    Parts, StreamBounds, StreamError, StreamMetadata, StreamStore,
+    Parts, Recorded, StreamBounds, StreamError, StreamMetadata, StreamStore,
 };
 use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset,
@@ -163,11 +163,11 @@ impl StreamMetadata for Known {
 
     async fn locate(
         &self,
-        id: StreamId,
+        _: StreamId,
         _: StreamRange,
-        max: usize,
+        _: usize,
     ) -> Result<Vec<Claim>, StreamError> {
-        Ok(self.0[&id].iter().take(max).cloned().collect())
+        unreachable!("an opening looks up no claims by offset")
     }
 
     async fn locate_time(
@@ -179,8 +179,11 @@ impl StreamMetadata for Known {
         Ok(None)
     }
 
-    async fn checkpoint(&self, _: StreamId) -> Result<Option<Claim>, StreamError> {
-        Ok(None)
+    async fn recorded(&self, id: StreamId) -> Result<Recorded, StreamError> {
+        Ok(Recorded {
+            claims: self.0[&id].clone(),
+            ..Recorded::default()
+        })
     }
 
     async fn trim(&self, _: StreamId, _: LeaderEpoch, _: StreamOffset) -> Result<(), StreamError> {

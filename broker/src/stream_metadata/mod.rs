@@ -9,7 +9,8 @@ use highwater_kraft_meta::command::{
 };
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError, Rejection};
 use highwater_s3stream::{
-    Claim, Committed, ObjectCommit, RollPart, StreamBounds, StreamError, StreamMetadata,
+    Claim, Committed, ObjectCommit, Recorded, Roll, RollPart, StreamBounds, StreamError,
+    StreamMetadata,
 };
 use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, StreamId, StreamOffset, StreamRange, Timestamp,
@@ -77,22 +78,12 @@ impl KraftStreamMetadata {
 }
 
 fn record(claim: &Claim) -> ClaimRecord {
-    let roll = |roll: &RollPart| RollRecord {
-        base: roll.base,
-        begins: roll.begins,
-        bytes: roll.bytes,
-        max_timestamp: roll.max_timestamp,
-        first_timestamp: roll.first_timestamp,
-        first_append: roll.first_append,
-        last_append: roll.last_append,
-    };
     ClaimRecord {
         first: claim.range.start,
         next: claim.range.end,
         part_start: claim.part.start,
         part_end: claim.part.end,
         max_timestamp: claim.max_timestamp,
-        rolls: claim.rolls.iter().map(roll).collect(),
         open_from: claim.open_from.unwrap_or(-1),
         checkpoint_bytes: claim.checkpoint_bytes,
         leader_epoch: claim.leader_epoch.0,
@@ -100,8 +91,8 @@ fn record(claim: &Claim) -> ClaimRecord {
     }
 }
 
-fn claim(record: &ClaimRecord) -> Claim {
-    let roll = |roll: &RollRecord| RollPart {
+fn roll_record(roll: &RollPart) -> RollRecord {
+    RollRecord {
         base: roll.base,
         begins: roll.begins,
         bytes: roll.bytes,
@@ -109,13 +100,28 @@ fn claim(record: &ClaimRecord) -> Claim {
         first_timestamp: roll.first_timestamp,
         first_append: roll.first_append,
         last_append: roll.last_append,
-    };
+    }
+}
+
+fn roll((record, end): (&RollRecord, StreamOffset)) -> Roll {
+    Roll {
+        base: record.base,
+        end,
+        bytes: record.bytes,
+        max_timestamp: record.max_timestamp,
+        first_timestamp: record.first_timestamp,
+        first_append: record.first_append,
+        last_append: record.last_append,
+    }
+}
+
+fn claim(record: &ClaimRecord) -> Claim {
     Claim {
         range: record.first..record.next,
         object: record.object.and_then(|name| name.try_into().ok()),
         part: record.part_start..record.part_end,
         max_timestamp: record.max_timestamp,
-        rolls: record.rolls.iter().map(roll).collect(),
+        rolls: Vec::new(),
         open_from: Some(record.open_from).filter(|offset| *offset >= 0),
         checkpoint_bytes: record.checkpoint_bytes,
         leader_epoch: LeaderEpoch(record.leader_epoch),
@@ -155,6 +161,7 @@ impl StreamMetadata for KraftStreamMetadata {
         let claims = commit.claims.iter().map(|(stream, claim)| ClaimOfStream {
             stream: stream.0,
             claim: Some(record(claim)),
+            rolls: claim.rolls.iter().map(roll_record).collect(),
         });
         let command = CommitObject {
             node: commit.object.node.0,
@@ -208,17 +215,21 @@ impl StreamMetadata for KraftStreamMetadata {
         let Some(stream) = image.stream(id) else {
             return Ok(None);
         };
-        let mut found = stream.claims_in(range);
-        let first = found.find(|record| record.max_timestamp >= at);
+        let first = stream.first_claim_at(range, at);
         Ok(first.map(|record| claim(record)))
     }
 
-    async fn checkpoint(&self, id: StreamId) -> Result<Option<Claim>, StreamError> {
+    async fn recorded(&self, id: StreamId) -> Result<Recorded, StreamError> {
         let image = self.metadata.image();
-        let checkpoint = image
-            .stream(id)
-            .and_then(|stream| stream.checkpoint.clone());
-        Ok(checkpoint.map(|record| claim(&record)))
+        let Some(stream) = image.stream(id) else {
+            return Ok(Recorded::default());
+        };
+        let after = stream.claims_after_checkpoint();
+        Ok(Recorded {
+            checkpoint: stream.checkpoint.as_ref().map(|record| claim(record)),
+            claims: after.map(|record| claim(record)).collect(),
+            rolls: stream.rolls().map(roll).collect(),
+        })
     }
 
     async fn trim(

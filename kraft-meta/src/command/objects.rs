@@ -46,6 +46,9 @@ pub struct ClaimOfStream {
     /// The claim.
     #[prost(message, optional, tag = "2")]
     pub claim: Option<ClaimRecord>,
+    /// What its object has of each roll, in order (F6): all its batches are of one of them.
+    #[prost(message, repeated, tag = "3")]
+    pub rolls: Vec<RollRecord>,
 }
 
 /// A claim (U4).
@@ -66,9 +69,6 @@ pub struct ClaimRecord {
     /// The largest timestamp, or -1.
     #[prost(int64, tag = "5")]
     pub max_timestamp: i64,
-    /// What its object has of each roll (F6).
-    #[prost(message, repeated, tag = "6")]
-    pub rolls: Vec<RollRecord>,
     /// First offset of the oldest open transaction, or -1.
     #[prost(int64, tag = "7")]
     pub open_from: i64,
@@ -83,13 +83,13 @@ pub struct ClaimRecord {
     pub object: Option<ObjectName>,
 }
 
-/// What a claim's object has of one roll (F6).
+/// A roll of a stream (F6), or what a claim's object has of it.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct RollRecord {
-    /// Its first offset there.
+    /// Its first offset.
     #[prost(int64, tag = "1")]
     pub base: i64,
-    /// Whether the roll begins there.
+    /// Whether the roll begins there; otherwise it goes on from the claim before.
     #[prost(bool, tag = "2")]
     pub begins: bool,
     /// Bytes of its batches.

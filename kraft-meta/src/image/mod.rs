@@ -9,7 +9,7 @@ use highwater_types::{
 };
 use imbl::OrdMap;
 
-use crate::command::{ClaimRecord, Endpoint, WalKind};
+use crate::command::{ClaimRecord, Endpoint, RollRecord, WalKind};
 
 mod snapshot;
 
@@ -121,6 +121,9 @@ pub struct StreamImage {
     pub leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
     /// What objects hold of it, by first offset: all that ends above [`StreamImage::kept_from`].
     pub claims: OrdMap<StreamOffset, Arc<ClaimRecord>>,
+    /// Where it rolled, by first offset (F6): each roll, summed up over the claims, ends where the next one begins and the
+    /// last one at the committed end. So an opening reads one entry for each roll and not one for each claim.
+    pub rolls: OrdMap<StreamOffset, RollRecord>,
     /// The newest claim with a checkpoint; it keeps its object, data or no data (F5), unless the checkpoint is empty.
     pub checkpoint: Option<Arc<ClaimRecord>>,
 }
@@ -278,6 +281,31 @@ impl StreamImage {
     pub fn kept_from(&self) -> StreamOffset {
         let checkpoint = self.checkpoint.as_ref().map_or(0, |claim| claim.next);
         self.start.min(checkpoint)
+    }
+
+    /// The claims after the newest checkpoint, in order: their deltas are not in it (F4).
+    pub fn claims_after_checkpoint(&self) -> impl Iterator<Item = &Arc<ClaimRecord>> {
+        let checkpoint = self.checkpoint.as_ref().map_or(0, |claim| claim.next);
+        self.claims_in(checkpoint..StreamOffset::MAX)
+    }
+
+    /// The rolls, each with its end, oldest first.
+    pub fn rolls(&self) -> impl Iterator<Item = (&RollRecord, StreamOffset)> {
+        let ends = self.rolls.keys().skip(1).copied();
+        self.rolls.values().zip(ends.chain([self.committed_end]))
+    }
+
+    /// The first claim in offset order that overlaps a range and whose largest timestamp reaches `at`. Rolls that do not
+    /// reach it are passed over with all their claims.
+    #[must_use]
+    pub fn first_claim_at(&self, range: StreamRange, at: i64) -> Option<&Arc<ClaimRecord>> {
+        let reach = self.rolls().filter(|(roll, _)| roll.max_timestamp >= at);
+        let within = reach.map(|(roll, end)| roll.base.max(range.start)..end.min(range.end));
+        let mut within = within.filter(|within| !within.is_empty());
+        within.find_map(|within| {
+            let mut claims = self.claims_in(within);
+            claims.find(|claim| claim.max_timestamp >= at)
+        })
     }
 
     /// The claims that overlap a range, in order; costs what is taken of them.

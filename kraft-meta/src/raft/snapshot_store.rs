@@ -361,6 +361,7 @@ mod tests {
             leader_epoch: LeaderEpoch(0),
             leader_epochs: Vec::new(),
             claims: claims.collect(),
+            rolls: Default::default(),
             checkpoint: None,
         };
         image.streams.insert(StreamId(7), Arc::new(stream));

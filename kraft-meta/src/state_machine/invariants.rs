@@ -93,6 +93,15 @@ fn check_stream(id: StreamId, stream: &StreamImage) -> Result<(), String> {
     {
         return Err(format!("U4: a claim of stream {id} is of no use"));
     }
+    let closed = stream.rolls.len().saturating_sub(1);
+    if stream
+        .rolls()
+        .take(closed)
+        .any(|(_, end)| end <= stream.start)
+        || stream.rolls().any(|(roll, end)| roll.base >= end)
+    {
+        return Err(format!("F6: a roll of stream {id} is of no use"));
+    }
     let mut claims = stream.claims.values();
     let first = claims
         .next()

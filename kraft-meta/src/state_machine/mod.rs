@@ -3,6 +3,7 @@
 mod invariants;
 mod nodes;
 mod objects;
+mod rolls;
 mod streams;
 mod topics;
 

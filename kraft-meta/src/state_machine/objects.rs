@@ -7,13 +7,13 @@ use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId};
 
 use crate::command::{
-    ClaimOfStream, ClaimRecord, CommitObject, ObjectName, Outcome, Position, Rejection,
+    ClaimOfStream, ClaimRecord, CommitObject, ObjectName, Outcome, Position, Rejection, RollRecord,
 };
 use crate::image::{MetadataImage, NodeImage, ObjectImage, StreamImage};
 
 enum Verdict {
     Drop(StreamId),
-    Keep(StreamId, ClaimRecord),
+    Keep(StreamId, ClaimRecord, Vec<RollRecord>),
 }
 
 impl MetadataImage {
@@ -92,7 +92,7 @@ impl MetadataImage {
         for verdict in verdicts {
             match verdict {
                 Verdict::Drop(stream) => dropped.push(stream),
-                Verdict::Keep(stream, claim) => self.add_claim(stream, claim),
+                Verdict::Keep(stream, claim, rolls) => self.add_claim(stream, claim, &rolls),
             }
         }
         self.unreference_object(object);
@@ -144,15 +144,16 @@ impl MetadataImage {
         // U4: what lies below the start keeps its range, but its object only for the state that it says something of
         let is_needed = claim.next > stream.start || claim.checkpoint_bytes != Some(0);
         claim.object = is_needed.then(|| ObjectName::from(object));
-        Ok(Verdict::Keep(id, claim))
+        Ok(Verdict::Keep(id, claim, of.rolls))
     }
 
-    fn add_claim(&mut self, id: StreamId, claim: ClaimRecord) {
+    fn add_claim(&mut self, id: StreamId, claim: ClaimRecord, rolls: &[RollRecord]) {
         let Some(stream) = self.streams.get(&id) else {
             return;
         };
         let mut stream: StreamImage = (**stream).clone();
         stream.committed_end = claim.next;
+        stream.add_rolls(rolls, claim.first..claim.next);
         if let Some(bytes) = claim.checkpoint_bytes {
             // an empty one needs no object
             let object = claim.object.filter(|_| bytes > 0);

@@ -78,8 +78,9 @@ impl MetadataImage {
         Ok(Outcome::Done)
     }
 
-    /// Lets go of the claims of a stream that are of no use any more.
+    /// Lets go of the claims and the rolls of a stream that are of no use any more.
     pub(super) fn let_go(&mut self, stream: &mut StreamImage) {
+        stream.forget_rolls();
         let from = stream.kept_from();
         let gone: Vec<_> = stream
             .claims

@@ -125,6 +125,7 @@ fn new_stream(topic: TopicId, partition: i32) -> StreamImage {
         leader_epoch: LeaderEpoch(-1),
         leader_epochs: Vec::new(),
         claims: OrdMap::new(),
+        rolls: OrdMap::new(),
         checkpoint: None,
     }
 }

@@ -402,13 +402,5 @@ impl Taken {
     }
 }
 
-/// The claims whose directories must be read to open a stream after its checkpoint (F4).
-pub(crate) fn after_checkpoint(mut claims: Vec<Claim>, checkpoint: StreamOffset) -> Vec<Claim> {
-    claims.retain(|claim| claim.range.end > checkpoint);
-    // they are kept for as long as an object hangs
-    claims.shrink_to_fit();
-    claims
-}
-
 #[cfg(test)]
 mod tests;

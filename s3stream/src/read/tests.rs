@@ -10,7 +10,7 @@ use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectKind, Uuid
 
 use super::loads::FAILED_KEPT;
 use super::*;
-use crate::{Committed, ObjectCommit, StreamBounds};
+use crate::{Committed, ObjectCommit, Recorded, StreamBounds};
 
 const STREAM: StreamId = StreamId(7);
 const BLOCK: usize = 512 << 10;
@@ -349,7 +349,7 @@ impl StreamMetadata for Known {
         unknown()
     }
 
-    async fn checkpoint(&self, _: StreamId) -> Result<Option<Claim>, StreamError> {
+    async fn recorded(&self, _: StreamId) -> Result<Recorded, StreamError> {
         unknown()
     }
 

@@ -1,4 +1,4 @@
-//! Images as bytes: prost messages, version 3. A part holds some of the fields, and of a stream's claims some hundred, so
+//! Images as bytes: prost messages, version 4. A part holds some of the fields, and of a stream's claims or rolls some hundred, so
 //! that neither writing nor reading an image takes memory for the whole of it.
 
 mod nodes;
@@ -14,9 +14,9 @@ use prost::Message;
 
 use self::nodes::NodeRecord;
 use self::objects::ObjectRecord;
-use self::streams::{ClaimsRecord, StreamRecord};
+use self::streams::{ClaimsRecord, RollsRecord, StreamRecord};
 use self::topics::TopicRecord;
-use super::MetadataImage;
+use super::{MetadataImage, StreamImage};
 use crate::command::uuid;
 
 /// Why bytes are no image. Fatal.
@@ -30,8 +30,8 @@ pub enum SnapshotError {
     OtherVersion(u32),
 }
 
-const VERSION: u32 = 3;
-/// Claims and objects in one part.
+const VERSION: u32 = 4;
+/// Claims, rolls and objects in one part.
 const RECORDS_OF_A_PART: usize = 256;
 
 #[derive(Clone, PartialEq, Message)]
@@ -57,10 +57,13 @@ struct Snapshot {
     /// After their streams.
     #[prost(message, repeated, tag = "10")]
     claims: Vec<ClaimsRecord>,
+    /// After their streams.
+    #[prost(message, repeated, tag = "11")]
+    rolls: Vec<RollsRecord>,
 }
 
 impl MetadataImage {
-    /// The image as bytes in parts: the head, then a topic, a stream, some of its claims, or some objects each.
+    /// The image as bytes in parts: the head, then a topic, a stream, some of its claims or rolls, or some objects each.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Vec<u8>> + Send {
         let head = Snapshot {
             version: VERSION,
@@ -92,7 +95,14 @@ impl MetadataImage {
                 }],
                 ..Snapshot::default()
             });
-            iter::once(itself).chain(claims)
+            let rolls = some_at_a_time(stream.rolls.values().copied()).map(|rolls| Snapshot {
+                rolls: vec![RollsRecord {
+                    stream: id.0,
+                    rolls,
+                }],
+                ..Snapshot::default()
+            });
+            iter::once(itself).chain(claims).chain(rolls)
         });
         let named = self.objects.iter();
         let named = named.map(|(id, object)| objects::named(*id, *object));
@@ -150,13 +160,15 @@ impl Restored {
                 .insert(StreamId(stream.id), Arc::new(streams::image(stream)));
         }
         for ClaimsRecord { stream, claims } in part.claims {
-            let stream = image.streams.get_mut(&StreamId(stream));
-            let stream =
-                stream.ok_or_else(|| unreadable(&"claims of a stream that is not there"))?;
+            let stream = image.stream_mut(stream)?;
             let claims = claims
                 .into_iter()
                 .map(|claim| (claim.first, Arc::new(claim)));
-            Arc::make_mut(stream).claims.extend(claims);
+            stream.claims.extend(claims);
+        }
+        for RollsRecord { stream, rolls } in part.rolls {
+            let rolls = rolls.into_iter().map(|roll| (roll.base, roll));
+            image.stream_mut(stream)?.rolls.extend(rolls);
         }
         for object in part.objects {
             object.push(image).map_err(|error| unreadable(&error))?;
@@ -170,6 +182,14 @@ impl Restored {
             true => Ok(self.image),
             false => Err(unreadable(&"its head is missing")),
         }
+    }
+}
+
+impl MetadataImage {
+    fn stream_mut(&mut self, id: u64) -> Result<&mut StreamImage, SnapshotError> {
+        let stream = self.streams.get_mut(&StreamId(id));
+        let stream = stream.ok_or_else(|| unreadable(&"a part is of a stream that is not there"));
+        stream.map(Arc::make_mut)
     }
 }
 

@@ -6,7 +6,7 @@ use highwater_types::{LeaderEpoch, NodeEpoch, StreamId};
 use imbl::OrdMap;
 use prost::Message;
 
-use crate::command::{ClaimRecord, uuid};
+use crate::command::{ClaimRecord, RollRecord, uuid};
 use crate::image::StreamImage;
 
 #[derive(Clone, PartialEq, Message)]
@@ -37,6 +37,14 @@ pub(super) struct ClaimsRecord {
     pub(super) stream: u64,
     #[prost(message, repeated, tag = "2")]
     pub(super) claims: Vec<ClaimRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RollsRecord {
+    #[prost(uint64, tag = "1")]
+    pub(super) stream: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) rolls: Vec<RollRecord>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -79,6 +87,7 @@ pub(super) fn image(stream: StreamRecord) -> StreamImage {
             .map(|record| (LeaderEpoch(record.epoch), record.first))
             .collect(),
         claims: OrdMap::new(),
+        rolls: OrdMap::new(),
         checkpoint: stream.checkpoint.map(Arc::new),
     }
 }

@@ -75,12 +75,12 @@ fn claim(stream: u64, next: i64) -> ClaimOfStream {
             part_start: 100,
             part_end: 200,
             max_timestamp: 1000,
-            rolls: vec![roll],
             open_from: 4,
             checkpoint_bytes: Some(9),
             leader_epoch: 0,
             object: None,
         }),
+        rolls: vec![roll],
     }
 }
 

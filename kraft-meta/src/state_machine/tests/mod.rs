@@ -1,6 +1,7 @@
 //! Random commands: whatever comes, the invariants hold, every node comes to the same, and nothing goes back.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId};
 use proptest::collection::vec;
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 use crate::command::{
     AllocateProducerIds, AssignLeaders, ClaimOfStream, ClaimRecord, CloseEpoch, Closing,
     CommitObject, CreatePartitions, CreateTopic, DeleteTopic, EpochSwept, FenceEpoch, Format,
-    ObjectsDeleted, OpenStreams, Position, Recovered, RegisterNode, Replicas, Sealed,
+    ObjectsDeleted, OpenStreams, Position, Recovered, RegisterNode, Replicas, RollRecord, Sealed,
     SetTopicConfigs, StreamEpoch, TrimStream, WalKind,
 };
 use crate::image::{EpochState, MetadataImage, Restored};
@@ -17,6 +18,7 @@ use crate::{Action, Command, Outcome, Rejection, SnapshotError};
 
 mod checkpoints;
 mod epochs;
+mod rolls;
 
 /// What is asked for, before it meets a state: small numbers, so that commands concern each other.
 #[derive(Debug, Clone)]
@@ -273,6 +275,7 @@ fn commit_object(commit: &Commit, image: &MetadataImage) -> CommitObject {
         ClaimOfStream {
             stream,
             claim: Some(claim),
+            rolls: vec![roll(first, first % 2 == 0, 5)],
         }
     });
     let epoch = epoch_of(image, commit.node);
@@ -287,6 +290,19 @@ fn commit_object(commit: &Commit, image: &MetadataImage) -> CommitObject {
         lowest_in_flight: number,
         confirmed: position(number),
         recovering: commit.recovering,
+    }
+}
+
+/// A roll's part of a claim, or all of it.
+fn roll(base: i64, begins: bool, max_timestamp: i64) -> RollRecord {
+    RollRecord {
+        base,
+        begins,
+        bytes: 1000,
+        max_timestamp,
+        first_timestamp: max_timestamp,
+        first_append: max_timestamp + 500,
+        last_append: max_timestamp + 500,
     }
 }
 
@@ -317,6 +333,7 @@ fn close_epoch((node, by): (u8, u8), other_kind: bool, image: &MetadataImage) ->
             leader_epoch: stream.leader_epoch.0,
             ..ClaimRecord::default()
         }),
+        rolls: Vec::new(),
     });
     let index = ObjectId {
         node: NodeId(by.into()),

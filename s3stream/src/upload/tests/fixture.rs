@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::{
     Claim, Committed, Config, DeltaFold, Folded, ObjectCommit, ObjectStreamStore, OpenStream,
-    Parts, Stream, StreamBounds, StreamMetadata, StreamStore,
+    Parts, Recorded, Stream, StreamBounds, StreamMetadata, StreamStore,
 };
 
 pub(super) const NODE: NodeId = NodeId(1);
@@ -103,8 +103,8 @@ impl StreamMetadata for Metadata {
         Ok(None)
     }
 
-    async fn checkpoint(&self, _: StreamId) -> Result<Option<Claim>, StreamError> {
-        Ok(None)
+    async fn recorded(&self, _: StreamId) -> Result<Recorded, StreamError> {
+        Ok(Recorded::default())
     }
 
     async fn trim(&self, _: StreamId, _: LeaderEpoch, _: StreamOffset) -> Result<(), StreamError> {

@@ -1,305 +1,22 @@
 //! Streams on real metadata, a real log and a real store, whose disk or whose image is behind.
 
+mod storage;
+
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::StreamExt;
-use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
-use highwater_kraft_meta::RaftMetadata;
-use highwater_kraft_meta::command::{CreateTopic, RegisterNode, Replicas, WalKind};
+use highwater_kraft_meta::command::{RegisterNode, WalKind};
 use highwater_object_format::ObjectHeader;
-use highwater_object_storage::{
-    IoClass, LocalStorage, Metered, ObjectStorage, RequestCounts, RequestKind, layout,
-};
-use highwater_partition_log::KafkaDeltaFold;
-use highwater_runtime::{ByteBudget, Tasks};
-use highwater_s3stream::{
-    AppendReceipt, Config, DeltaFold, FetchLimit, Folded, ObjectStreamStore, OpenStream, Parts,
-    Stream, StreamBatch, StreamStore, record_bytes,
-};
-use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind, Uuid, WalPosition};
-use highwater_wal::disk::DiskWalFactory;
-use highwater_wal::{Share, WalFactory};
-use tokio::sync::{Semaphore, watch};
+use highwater_object_storage::{IoClass, ObjectStorage, RequestKind, layout};
+use highwater_s3stream::{DeltaFold, FetchLimit, Folded, StreamStore};
+use highwater_types::{ObjectId, ObjectKind, Uuid};
+use highwater_wal::Share;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::storage::{Behind, NEVER, NODE, Storage, append, propose, read};
 use super::*;
-
-const NODE: NodeId = NodeId(1);
-const BATCH_BYTES: usize = 256 << 10;
-const NEVER: Duration = Duration::from_secs(3600);
-
-/// The metadata of a node whose image is behind: until it is let go on, it shows no claim that was committed.
-#[derive(Debug)]
-struct Behind {
-    inner: KraftStreamMetadata,
-    goes_on: watch::Sender<bool>,
-    commits: watch::Sender<u64>,
-    /// How many lookups by time were begun, and how many may end.
-    lookups: watch::Sender<u64>,
-    lookups_max: watch::Sender<u64>,
-}
-
-#[async_trait]
-impl StreamMetadata for Behind {
-    async fn open(
-        &self,
-        streams: &[(StreamId, LeaderEpoch)],
-    ) -> Result<Vec<Result<StreamBounds, StreamError>>, StreamError> {
-        self.inner.open(streams).await
-    }
-
-    async fn commit(&self, commit: ObjectCommit) -> Result<Committed, StreamError> {
-        let committed = self.inner.commit(commit).await;
-        self.commits.send_modify(|commits| *commits += 1);
-        committed
-    }
-
-    async fn seen(&self, at: LogIndex) -> Result<(), StreamError> {
-        let mut goes_on = self.goes_on.subscribe();
-        drop(goes_on.wait_for(|goes_on| *goes_on).await);
-        self.inner.seen(at).await
-    }
-
-    async fn locate(
-        &self,
-        id: StreamId,
-        range: StreamRange,
-        max: usize,
-    ) -> Result<Vec<Claim>, StreamError> {
-        let goes_on = *self.goes_on.borrow();
-        match goes_on {
-            true => self.inner.locate(id, range, max).await,
-            false => Ok(Vec::new()),
-        }
-    }
-
-    async fn locate_time(
-        &self,
-        id: StreamId,
-        range: StreamRange,
-        at: Timestamp,
-    ) -> Result<Option<Claim>, StreamError> {
-        self.lookups.send_modify(|lookups| *lookups += 1);
-        let number = *self.lookups.borrow();
-        let mut max = self.lookups_max.subscribe();
-        drop(max.wait_for(|max| number <= *max).await);
-        self.inner.locate_time(id, range, at).await
-    }
-
-    async fn checkpoint(&self, id: StreamId) -> Result<Option<Claim>, StreamError> {
-        self.inner.checkpoint(id).await
-    }
-
-    async fn trim(
-        &self,
-        id: StreamId,
-        epoch: LeaderEpoch,
-        start: StreamOffset,
-    ) -> Result<(), StreamError> {
-        self.inner.trim(id, epoch, start).await
-    }
-
-    async fn label(&self, id: StreamId) -> Result<Bytes, StreamError> {
-        self.inner.label(id).await
-    }
-
-    async fn leader_epochs(
-        &self,
-        id: StreamId,
-    ) -> Result<Vec<(LeaderEpoch, StreamOffset)>, StreamError> {
-        self.inner.leader_epochs(id).await
-    }
-}
-
-/// A node's storage without its broker.
-struct Storage {
-    dir: tempfile::TempDir,
-    metadata: Arc<RaftMetadata>,
-    objects: Arc<LocalStorage>,
-    epoch: NodeEpoch,
-    /// Of the log's disk.
-    faults: Arc<Faults>,
-    fold: Arc<dyn DeltaFold>,
-    /// Requests to the object store.
-    counts: Arc<RequestCounts>,
-}
-
-impl Storage {
-    /// One topic of one partition, which this node leads.
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let config = highwater_kraft_meta::Config {
-            dir: dir.path().join("metadata"),
-            node: NODE,
-            cluster: Uuid([7; 16]),
-            seed: 1,
-            new_log_seed: [8; 16],
-            snapshot_entries: 5000,
-            snapshot_bytes: 1 << 20,
-        };
-        let opened = RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await;
-        let metadata = Arc::new(opened.expect("opens"));
-        let register = RegisterNode {
-            node: NODE.0,
-            incarnation: vec![1],
-            endpoints: Vec::new(),
-            wal: WalKind::Disk.into(),
-            after: 0,
-        };
-        let (at, _) = propose(&metadata, Action::RegisterNode(register)).await;
-        let topic = CreateTopic {
-            name: "t".to_owned(),
-            id: vec![9; 16],
-            partitions: vec![Replicas {
-                nodes: vec![NODE.0],
-            }],
-            ..CreateTopic::default()
-        };
-        propose(&metadata, Action::CreateTopic(topic)).await;
-        let root = dir.path().join("objects");
-        let objects = LocalStorage::open(Arc::new(RealDevice), &root).await;
-        Self {
-            dir,
-            metadata,
-            objects: Arc::new(objects.expect("opens")),
-            epoch: NodeEpoch(at.0),
-            faults: Arc::default(),
-            fold: Arc::new(KafkaDeltaFold),
-            counts: Arc::default(),
-        }
-    }
-
-    fn port(&self) -> KraftStreamMetadata {
-        let metadata: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&self.metadata);
-        KraftStreamMetadata {
-            metadata,
-            epoch: self.epoch,
-        }
-    }
-
-    fn behind(&self) -> Arc<Behind> {
-        Arc::new(Behind {
-            inner: self.port(),
-            goes_on: watch::Sender::new(false),
-            commits: watch::Sender::new(0),
-            lookups: watch::Sender::new(0),
-            lookups_max: watch::Sender::new(u64::MAX),
-        })
-    }
-
-    /// Streams without a log yet: they can be read.
-    fn reader(
-        &self,
-        metadata: Arc<dyn StreamMetadata>,
-        upload_interval: Duration,
-    ) -> (ObjectStreamStore, ByteBudget) {
-        let memory = ByteBudget::new(4 << 20);
-        let config = Config {
-            upload_interval,
-            upload_bytes: 64 << 20,
-            block_cache_bytes: 4 << 20,
-            room_within: NEVER,
-        };
-        let objects = Arc::<LocalStorage>::clone(&self.objects);
-        let parts = Parts {
-            storage: Arc::new(Metered::new(objects, Arc::clone(&self.counts))),
-            metadata,
-            fold: Arc::clone(&self.fold),
-            tasks: Tasks::default(),
-            memory: memory.clone(),
-            cluster: Uuid([7; 16]),
-            node: NODE,
-            epoch: self.epoch,
-            nonce: Uuid([9; 16]),
-            floor: WalPosition::default(),
-        };
-        (ObjectStreamStore::new(config, parts), memory)
-    }
-
-    async fn streams(
-        &self,
-        metadata: Arc<dyn StreamMetadata>,
-        upload_interval: Duration,
-    ) -> ObjectStreamStore {
-        let (streams, memory) = self.reader(metadata, upload_interval);
-        let device = FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&self.faults));
-        let wal = highwater_wal::disk::Config {
-            dir: self.dir.path().join("wal"),
-            bytes_max: 64 << 20,
-            new_seed: [7; 16],
-        };
-        let factory = DiskWalFactory::new(Arc::new(device), Arc::new(RealThreads), wal, memory);
-        let read = factory.read(NodeEpoch(0), WalPosition::default());
-        let read = read.await.expect("reads");
-        let wal = read.open(self.epoch, streams.sink()).await;
-        streams.attach(wal.expect("opens"));
-        streams
-    }
-
-    async fn stream(&self, streams: &ObjectStreamStore) -> Arc<dyn Stream> {
-        let image = self.metadata.image();
-        let partition = &image.topic("t").expect("is there").partitions[0];
-        let asked = OpenStream {
-            id: partition.stream,
-            epoch: partition.leader_epoch,
-            label: Bytes::new(),
-            is_urgent: false,
-        };
-        let slots = Arc::new(Semaphore::new(1));
-        let (_, opened) = streams.open(vec![asked], &slots).next().await.expect("one");
-        opened.expect("opens").stream
-    }
-
-    fn committed_end(image: &highwater_kraft_meta::MetadataImage) -> StreamOffset {
-        let stream = image.topic("t").map(|topic| topic.partitions[0].stream);
-        let stream = stream.and_then(|stream| image.stream(stream));
-        stream.map_or(0, |stream| stream.committed_end)
-    }
-}
-
-async fn propose(metadata: &RaftMetadata, action: Action) -> (LogIndex, Outcome) {
-    metadata.propose(action.into()).await.expect("is taken")
-}
-
-fn batch(base: StreamOffset) -> StreamBatch {
-    let fill = u8::try_from(base).expect("few");
-    let tail = vec![fill; BATCH_BYTES];
-    StreamBatch {
-        count: 1,
-        max_timestamp: base,
-        head: [fill; 16],
-        tail_crc: crc32fast::hash(&tail),
-        tail: Bytes::from(tail),
-        delta: Bytes::new(),
-        roll: false,
-        append_time: base,
-    }
-}
-
-async fn append(
-    streams: &ObjectStreamStore,
-    stream: &dyn Stream,
-    base: StreamOffset,
-) -> AppendReceipt {
-    let permit = streams
-        .reserve(record_bytes(16 + BATCH_BYTES), Share::Common)
-        .await;
-    stream.append(permit.expect("there is room"), base, &batch(base))
-}
-
-/// Reads one batch; answers what it is filled with.
-async fn read(stream: &dyn Stream, offset: StreamOffset) -> Result<Vec<u8>, StreamError> {
-    let limit = FetchLimit {
-        bytes: 1,
-        before: StreamOffset::MAX,
-        at_least_one: true,
-    };
-    let found = stream.fetch(offset, limit).await?.concat();
-    assert!(found.is_empty() || found.len() == 16 + BATCH_BYTES);
-    Ok(found.first().copied().into_iter().collect())
-}
 
 // U1: a claim of what the log then loses, and a floor above its end, would outlive it
 #[tokio::test(flavor = "multi_thread")]
@@ -453,9 +170,9 @@ async fn a_batch_becomes_durable_and_visible_while_a_checkpoint_is_folded() {
     streams.shutdown().await.expect("uploads the rest");
 }
 
-// with ids or without: a start reads no directory of what a checkpoint covers
+// F4: with ids or without, an opening reads nothing of what its checkpoint covers, however many claims there are
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_of_producers_without_ids_is_opened_without_reading_an_object() {
+async fn a_stream_is_opened_from_its_checkpoint_and_its_rolls_alone() {
     let storage = Storage::start().await;
     let port = Arc::new(storage.port());
     let streams = storage.streams(port, Duration::from_millis(1)).await;
@@ -467,11 +184,17 @@ async fn a_stream_of_producers_without_ids_is_opened_without_reading_an_object()
         let uploaded = images.wait_for(|image| Storage::committed_end(image) > base);
         drop(uploaded.await.expect("the metadata lives"));
     }
+    let rolls = stream.rolls();
     streams.shutdown().await.expect("stops");
     drop((stream, streams));
-    let (streams, _memory) = storage.reader(Arc::new(storage.port()), NEVER);
+    let metadata = storage.behind();
+    metadata.goes_on.send_replace(true);
+    let port: Arc<dyn StreamMetadata> = Arc::<Behind>::clone(&metadata);
+    let (streams, _memory) = storage.reader(port, NEVER);
     let stream = storage.stream(&streams).await;
     assert_eq!(stream.bounds().confirmed, 4);
+    assert_eq!(stream.rolls(), rolls);
+    assert_eq!(metadata.claims.load(Ordering::SeqCst), 0);
     let gets = storage.counts.snapshot().into_iter();
     let gets = gets.filter(|count| count.kind == RequestKind::Get);
     assert_eq!(gets.map(|count| count.requests).sum::<u64>(), 0);

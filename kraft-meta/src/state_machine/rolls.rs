@@ -1,0 +1,49 @@
+//! Where a stream rolled, summed up over its claims (rule F6).
+
+use std::ops::Range;
+
+use highwater_types::StreamOffset;
+
+use crate::command::RollRecord;
+use crate::image::StreamImage;
+
+impl StreamImage {
+    /// Takes in what the object of a claim has of each roll, in order. What the claim was clipped of (U3) is counted in the
+    /// claim before it.
+    pub(super) fn add_rolls(&mut self, parts: &[RollRecord], claim: Range<StreamOffset>) {
+        let ends = parts.iter().skip(1).map(|part| part.base);
+        for (part, end) in parts.iter().zip(ends.chain([claim.end])) {
+            if end > claim.start {
+                self.add_roll(part, claim.start);
+            }
+        }
+    }
+
+    fn add_roll(&mut self, part: &RollRecord, from: StreamOffset) {
+        let begins = part.begins && part.base >= from;
+        let active = self.rolls.get_max().map(|(base, _)| *base);
+        if let Some(base) = active.filter(|_| !begins)
+            && let Some(active) = self.rolls.get_mut(&base)
+        {
+            active.bytes = active.bytes.saturating_add(part.bytes);
+            active.max_timestamp = active.max_timestamp.max(part.max_timestamp);
+            active.last_append = part.last_append;
+            return;
+        }
+        let base = part.base.max(from);
+        let begun = RollRecord {
+            base,
+            begins: true,
+            ..*part
+        };
+        self.rolls.insert(base, begun);
+    }
+
+    /// Forgets the rolls that end at or below the start, but not the last: it is the active one, and counts whole.
+    pub(super) fn forget_rolls(&mut self) {
+        let start = self.start;
+        while self.rolls.keys().nth(1).is_some_and(|next| *next <= start) {
+            self.rolls = self.rolls.without_min().1;
+        }
+    }
+}
