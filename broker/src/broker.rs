@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use highwater_kraft_meta::command::AllocateProducerIds;
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError, TopicImage};
 use highwater_partition_log::ProducerMemory;
-use highwater_protocol::StrBytes;
-use highwater_protocol::messages::{fetch_response, produce_response};
 use highwater_runtime::{SeededRng, WallClock, WorkPool};
 use highwater_s3stream::{AppendPermit, ObjectStreamStore, Share, StreamError, StreamStore};
-use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, TopicId};
+use highwater_types::{NodeEpoch, TopicId};
 
 use crate::auth::Authorizer;
-use crate::config::{Advertised, Config};
+use crate::cluster::Cluster;
+use crate::config::Config;
 use crate::coordinators::Groups;
 use crate::memory::RequestBudgets;
 use crate::metrics::Metrics;
@@ -46,8 +45,6 @@ pub(crate) struct Broker {
     pub budgets: RequestBudgets,
     /// Where batches are decompressed.
     pub pool: WorkPool,
-    /// What clients are told, with the ports that the machine gave.
-    pub advertised: Vec<Advertised>,
     /// The time of day.
     pub clock: WallClock,
     /// Randomness for ids.
@@ -60,6 +57,12 @@ pub(crate) struct Broker {
 const PRODUCER_ID_BLOCK: i64 = 1000;
 
 impl Broker {
+    /// The cluster as this node's image has it now.
+    #[must_use]
+    pub(crate) fn cluster(&self) -> Cluster {
+        Cluster::new(self.metadata.image(), self.config.node_id)
+    }
+
     /// A topic by name.
     #[must_use]
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<TopicImage>> {
@@ -78,52 +81,6 @@ impl Broker {
     /// [`StreamError`].
     pub(crate) async fn reserve(&self, bytes: u64) -> Result<AppendPermit, StreamError> {
         self.streams.reserve(bytes, Share::Common).await
-    }
-
-    /// Who leads a partition, by topic id or else name; -1 for nobody.
-    #[must_use]
-    pub(crate) fn leader_of(&self, id: TopicId, name: &str, index: i32) -> (NodeId, LeaderEpoch) {
-        let topic = self.topic_by_id(id).or_else(|| self.topic(name));
-        let partition = topic.as_ref().and_then(|topic| topic.partition(index));
-        let leader =
-            partition.and_then(|found| found.leader.map(|(node, _)| (node, found.leader_epoch)));
-        leader.unwrap_or((NodeId(-1), LeaderEpoch(-1)))
-    }
-
-    /// The address that clients of a listener are told.
-    #[must_use]
-    pub(crate) fn address(&self, listener: &str) -> (StrBytes, i32) {
-        let found = self.advertised.iter().find(|told| told.name == listener);
-        found.map_or_else(
-            || (StrBytes::default(), -1),
-            |told| (StrBytes::from(told.host.as_str()), i32::from(told.port)),
-        )
-    }
-
-    /// This node as a produce answer's endpoints (KIP-951).
-    #[must_use]
-    pub(crate) fn produce_endpoints(&self, listener: &str) -> Vec<produce_response::NodeEndpoint> {
-        let (host, port) = self.address(listener);
-        let node_id = self.config.node_id.0;
-        vec![produce_response::NodeEndpoint {
-            node_id,
-            host,
-            port,
-            rack: None,
-        }]
-    }
-
-    /// This node as a fetch answer's endpoints (KIP-951).
-    #[must_use]
-    pub(crate) fn fetch_endpoints(&self, listener: &str) -> Vec<fetch_response::NodeEndpoint> {
-        let (host, port) = self.address(listener);
-        let node_id = self.config.node_id.0;
-        vec![fetch_response::NodeEndpoint {
-            node_id,
-            host,
-            port,
-            rack: None,
-        }]
     }
 
     /// A producer id that was never given before.

@@ -4,11 +4,14 @@ pub mod api;
 pub mod auth;
 mod banner;
 mod broker;
+mod cluster;
 pub mod config;
 mod controller;
 mod coordinators;
 mod data_dir;
 mod dispatch;
+#[cfg(test)]
+mod fixture;
 mod housekeeping;
 mod http;
 mod log_config;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::banner::Banner;
 use crate::broker::Broker;
+use crate::cluster::BrokerEndpoint;
 use crate::config::{Advertised, Config};
 use crate::dispatch::Dispatch;
 use crate::memory::RequestBudgets;
@@ -83,7 +84,7 @@ impl Node {
         let storage = storage::open(&config, machine, tasks, &advertised, &phase).await?;
         let (lock, recovered) = (storage.lock, storage.recovered);
         let opened = (storage.metadata, storage.epoch, storage.streams);
-        let broker = broker(&config, machine, advertised, opened);
+        let broker = broker(&config, machine, opened);
         phase.send_replace(Phase::Partitions(Arc::clone(&broker)));
         let mut opener = PartitionOpener::new(Arc::clone(&broker));
         opener.follow(broker.metadata.image());
@@ -118,12 +119,13 @@ impl Node {
             .iter()
             .map(|(name, address)| format!("{name}://{address}"))
             .collect();
-        let told = self.broker.advertised.first();
+        let cluster = self.broker.cluster();
+        let bootstrap = |own: BrokerEndpoint| format!("{}:{}", own.host, own.port);
         let banner = Banner {
             config: &self.broker.config,
-            cluster: self.broker.metadata.image().cluster(),
+            cluster: cluster.id(),
             listens: listens.join(", "),
-            bootstrap: told.map_or_else(String::new, |told| format!("{}:{}", told.host, told.port)),
+            bootstrap: cluster.own_endpoint().map_or_else(String::new, bootstrap),
             recovered: self.recovered,
             commit: self.commit,
         };
@@ -205,7 +207,6 @@ async fn listen(
 fn broker(
     config: &Arc<Config>,
     machine: &Machine,
-    advertised: Vec<Advertised>,
     (metadata, epoch, streams): (Arc<dyn MetadataStore>, NodeEpoch, ObjectStreamStore),
 ) -> Arc<Broker> {
     let budgets = RequestBudgets::new(&config.memory);
@@ -226,7 +227,6 @@ fn broker(
         authorizer: Arc::clone(&machine.authorizer),
         pool: WorkPool::start(&*machine.threads, budgets.decompression.clone()),
         budgets,
-        advertised,
         clock: machine.clock.clone(),
         rng: machine.rng.clone(),
         producer_ids: Default::default(),
@@ -296,19 +296,12 @@ mod tests {
     use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 
     use super::*;
+    use crate::fixture::{self, TestNode};
     use crate::topics::NewTopic;
 
     fn config(data: &Path, store: &Path) -> Config {
-        let (data, store) = (data.display(), format!("file://{}", store.display()));
-        let settings = [
-            ("listeners", "PLAINTEXT://127.0.0.1:0".to_owned()),
-            ("highwater.data.dir", data.to_string()),
-            ("highwater.object.storage", store),
-            ("highwater.admin.listener", String::new()),
-            ("highwater.wal.size", "64MiB".to_owned()),
-        ];
-        let settings = settings.map(|(key, value)| (key.to_owned(), value));
-        Config::load(None, [], &settings).expect("is sound")
+        let store = format!("file://{}", store.display());
+        fixture::config(data, &[("highwater.object.storage", &store)])
     }
 
     // E1, D2, U5: a supervisor that tries for a weekend leaves nothing
@@ -351,17 +344,14 @@ mod tests {
     // a DeleteRecords whose client has gone, or whose answer was lost, after it was proposed
     #[tokio::test(flavor = "multi_thread")]
     async fn a_trim_that_nobody_waits_for_moves_the_start_too() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (data, store) = (dir.path().join("data"), dir.path().join("objects"));
-        let config = config(&data, &store);
-        let node = Node::start(config, Machine::real()).await.expect("starts");
+        let node = TestNode::start(&[]).await;
         let topic = NewTopic {
             name: "t".to_owned(),
             partitions: 1,
             replication_factor: 1,
             ..NewTopic::default()
         };
-        let broker = &node.broker;
+        let broker = node.broker();
         let topic = broker.create_topic(topic).await.expect("creates");
         let partition = broker.partitions.find(&topic, 0).expect("is open");
         let trim = TrimStream {
@@ -376,6 +366,6 @@ mod tests {
         let moved = bounds.wait_for(|bounds| bounds.start == 5);
         drop(moved.await.expect("the stream lives"));
         drop(partition);
-        node.stop().await.expect("stops");
+        node.stop().await;
     }
 }

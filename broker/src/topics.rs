@@ -1,6 +1,7 @@
 //! Creating topics: by request and on first use. Source: `ReplicationControlManager`, `Topic.validate`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +123,16 @@ pub(crate) fn on_first_use(name: &str, config: &Config) -> NewTopic {
     }
 }
 
+/// The replicas of a partition by its number: each partition begins with the node after the one before it.
+fn striped(nodes: &[i32], partition: i32, count: usize) -> Replicas {
+    let from = usize::try_from(partition).unwrap_or_default();
+    let from = from.checked_rem(nodes.len()).unwrap_or_default();
+    let chosen = nodes.iter().cycle().skip(from).take(count);
+    Replicas {
+        nodes: chosen.copied().collect(),
+    }
+}
+
 impl Broker {
     /// Every check of a creation (KAFKA-BEHAVIOUR 8); answers the replicas of each partition.
     pub(crate) fn plan_topic(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
@@ -149,13 +160,13 @@ impl Broker {
         topic_configs::check(&topic.configs)
             .map_err(|why| Refusal::new(ErrorCode::InvalidConfig, why))?;
         if topic.assignments.is_empty() {
-            self.place(topic)
+            self.placed(topic)
         } else {
             self.assigned(topic)
         }
     }
 
-    fn place(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
+    fn placed(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
         let partitions = match topic.partitions {
             -1 => self.config.int("num.partitions"),
             count => count,
@@ -176,7 +187,20 @@ impl Broker {
             -1 => self.config.int("default.replication.factor"),
             factor => factor.into(),
         };
-        let nodes: Vec<i32> = self.metadata.image().nodes().map(|(id, _)| id.0).collect();
+        self.place(0..partitions, factor)
+    }
+
+    /// The replicas of partitions, by their numbers: as many registered brokers of each as `factor` says.
+    ///
+    /// # Errors
+    /// `INVALID_REPLICATION_FACTOR` where there are not so many.
+    pub(crate) fn place(
+        &self,
+        partitions: Range<i32>,
+        factor: i32,
+    ) -> Result<Vec<Replicas>, Refusal> {
+        let image = self.metadata.image();
+        let nodes: Vec<i32> = image.nodes().map(|(id, _)| id.0).collect();
         let registered = i32::try_from(nodes.len()).unwrap_or(i32::MAX);
         if factor <= 0 || factor > registered {
             let message = format!(
@@ -187,19 +211,9 @@ impl Broker {
             return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
         }
         let count = usize::try_from(factor).unwrap_or_default();
-        let replicas = |partition: i32| {
-            let from = usize::try_from(partition).unwrap_or_default() % nodes.len();
-            Replicas {
-                nodes: nodes
-                    .iter()
-                    .cycle()
-                    .skip(from)
-                    .take(count)
-                    .copied()
-                    .collect(),
-            }
-        };
-        Ok((0..partitions).map(replicas).collect())
+        Ok(partitions
+            .map(|index| striped(&nodes, index, count))
+            .collect())
     }
 
     fn assigned(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
@@ -281,6 +295,15 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn partitions_are_spread_over_all_nodes() {
+        let replicas = |index, count| striped(&[1, 2, 5], index, count).nodes;
+        assert_eq!(replicas(0, 2), [1, 2]);
+        assert_eq!(replicas(1, 2), [2, 5]);
+        assert_eq!(replicas(2, 3), [5, 1, 2]);
+        assert_eq!(replicas(3, 1), [1]);
+    }
 
     #[test]
     fn names_that_metrics_could_not_tell_apart_collide() {

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use highwater_kraft_meta::Action;
 use highwater_kraft_meta::command::{CreatePartitions as Command, Replicas};
+use highwater_kraft_meta::{Action, TopicImage};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
@@ -89,7 +89,7 @@ async fn create(
         let why = "Excessively large number of additional partitions per request.";
         return Err(Refusal::new(ErrorCode::PolicyViolation, why));
     }
-    let added = added(ctx, asked, count)?;
+    let added = added(ctx, asked, &topic, count)?;
     if validate_only {
         return Ok(());
     }
@@ -118,13 +118,18 @@ async fn create(
 fn added(
     ctx: &RequestContext,
     asked: &CreatePartitionsTopic,
+    topic: &TopicImage,
     count: usize,
 ) -> Result<Vec<Replicas>, Refusal> {
     let Some(assignments) = &asked.assignments else {
-        let own = Replicas {
-            nodes: vec![ctx.broker.config.node_id.0],
-        };
-        return Ok(vec![own; count]);
+        // as many replicas as the topic's first partition has
+        let replicas = topic.partitions.first();
+        let factor = replicas.map_or(1, |partition| partition.replicas.len());
+        let first = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        return ctx.broker.place(
+            first..asked.count,
+            i32::try_from(factor).unwrap_or(i32::MAX),
+        );
     };
     if assignments.len() != count {
         let why = format!(

@@ -1,6 +1,7 @@
 //! DescribeCluster (key 60), versions 0..=2.
 //! Source: schema/describe_cluster_request.kmsg; KIP-700, KIP-919, KIP-1073.
-//! Behaviour: as Kafka's broker; asked for controllers it says that it is none (MISMATCHED_ENDPOINT_TYPE).
+//! Behaviour: as Kafka's broker; asked for controllers it says that it is none (MISMATCHED_ENDPOINT_TYPE). Brokers are told
+//! with their endpoint of the listener by which the client came, the fenced ones to a request that includes them.
 //! Deviations from Apache Kafka: none.
 
 use highwater_protocol::messages::{
@@ -10,6 +11,7 @@ use highwater_protocol::{ErrorCode, StrBytes};
 
 use super::{Handler, Reply, RequestContext};
 use crate::auth::Resource;
+use crate::cluster::BrokerEndpoint;
 
 /// Serves DescribeCluster.
 #[derive(Debug)]
@@ -45,22 +47,28 @@ impl Handler for DescribeCluster {
                 ..Default::default()
             });
         }
-        let (host, port) = ctx.broker.address(&ctx.connection.listener);
-        let broker_id = ctx.broker.config.node_id.0;
+        let cluster = ctx.broker.cluster();
+        let told = |broker: &BrokerEndpoint| !broker.is_fenced || request.include_fenced_brokers;
+        let brokers = cluster.brokers(&ctx.connection.listener).filter(told);
         let asks_operations = request.include_cluster_authorized_operations;
         Reply::Ready(DescribeClusterResponse {
             endpoint_type: BROKERS,
-            cluster_id: StrBytes::from(ctx.broker.metadata.image().cluster().to_string()),
-            controller_id: broker_id,
-            brokers: vec![DescribeClusterBroker {
-                broker_id,
-                host,
-                port,
-                ..Default::default()
-            }],
+            cluster_id: StrBytes::from(cluster.id().to_string()),
+            controller_id: cluster.controller().0,
+            brokers: brokers.map(described).collect(),
             cluster_authorized_operations: ctx
                 .authorized_operations(asks_operations, Resource::Cluster),
             ..Default::default()
         })
+    }
+}
+
+fn described(broker: BrokerEndpoint) -> DescribeClusterBroker {
+    DescribeClusterBroker {
+        broker_id: broker.id.0,
+        host: broker.host,
+        port: broker.port,
+        rack: None,
+        is_fenced: broker.is_fenced,
     }
 }

@@ -11,6 +11,7 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 
+use super::metadata::{self, Metadata};
 use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext, of_elements};
 use crate::auth::Operation;
@@ -123,15 +124,15 @@ fn describe(
     from: i32,
     limit: usize,
 ) -> DescribeTopicPartitionsResponseTopic {
-    // the same facts as Metadata tells
-    let whole = super::metadata::describe(ctx, topic, true);
+    // the same facts as the newest version of Metadata tells, but for its errors: a partition without a leader is described
+    let whole = metadata::describe(ctx, topic, *Metadata::VERSIONS.end(), true);
     let partitions = whole
         .partitions
         .into_iter()
         .filter(|partition| partition.partition_index >= from)
         .take(limit)
         .map(|partition| DescribeTopicPartitionsResponsePartition {
-            error_code: partition.error_code,
+            error_code: ErrorCode::None.code(),
             partition_index: partition.partition_index,
             leader_id: partition.leader_id,
             leader_epoch: partition.leader_epoch,

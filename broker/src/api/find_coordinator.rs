@@ -1,6 +1,7 @@
 //! FindCoordinator (key 10), versions 0..=6.
 //! Source: schema/find_coordinator_request.kmsg; KIP-699, KIP-890.
-//! Behaviour: creates `__consumer_offsets` on first use (KAFKA-BEHAVIOUR 25).
+//! Behaviour: creates `__consumer_offsets` on first use (KAFKA-BEHAVIOUR 25); a group's coordinator is the broker that leads
+//! its partition, COORDINATOR_NOT_AVAILABLE while no live broker does that the client can reach by its listener.
 //! Deviations from Apache Kafka: there are no coordinators of transactions and of share groups yet. A transactional id
 //! answers TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the one error that ends the attempt at once in Java's client and in
 //! librdkafka (`rd_kafka_idemp_check_error`), which tries again after any other; a share group UNSUPPORTED_VERSION.
@@ -11,6 +12,7 @@ use highwater_protocol::{ErrorCode, StrBytes};
 use super::error::{MALFORMED, Refusal};
 use super::{Handler, Reply, RequestContext, of_elements};
 use crate::auth::{Operation, Resource};
+use crate::cluster::{BrokerEndpoint, NO_BROKER};
 
 /// Serves FindCoordinator.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl Handler for FindCoordinator {
         for key in keys {
             ctx.give_way().await;
             let coordinator = find(&ctx, request.key_type, &key).await;
-            found.push(answer(&ctx, key, coordinator));
+            found.push(answer(key, coordinator));
         }
         let mut response = FindCoordinatorResponse::default();
         if batched {
@@ -62,22 +64,19 @@ impl Handler for FindCoordinator {
     }
 }
 
-fn answer(ctx: &RequestContext, key: StrBytes, found: Result<(), Refusal>) -> Coordinator {
+fn answer(key: StrBytes, found: Result<BrokerEndpoint, Refusal>) -> Coordinator {
     match found {
-        Ok(()) => {
-            let (host, port) = ctx.broker.address(&ctx.connection.listener);
-            Coordinator {
-                key,
-                node_id: ctx.broker.config.node_id.0,
-                host,
-                port,
-                error_code: 0,
-                error_message: Some(StrBytes::default()),
-            }
-        }
+        Ok(broker) => Coordinator {
+            key,
+            node_id: broker.id.0,
+            host: broker.host,
+            port: broker.port,
+            error_code: 0,
+            error_message: Some(StrBytes::default()),
+        },
         Err(refusal) => Coordinator {
             key,
-            node_id: -1,
+            node_id: NO_BROKER.0,
             host: StrBytes::default(),
             port: -1,
             error_code: refusal.code.code(),
@@ -86,14 +85,16 @@ fn answer(ctx: &RequestContext, key: StrBytes, found: Result<(), Refusal>) -> Co
     }
 }
 
-async fn find(ctx: &RequestContext, kind: i8, key: &str) -> Result<(), Refusal> {
+async fn find(ctx: &RequestContext, kind: i8, key: &str) -> Result<BrokerEndpoint, Refusal> {
     match kind {
         GROUP if !ctx.authorize(Operation::Describe, Resource::Group(key)) => {
             Err(ErrorCode::GroupAuthorizationFailed.into())
         }
         GROUP => {
-            let topic = ctx.broker.offsets_topic().await;
-            topic.map(|_| ())
+            let topic = ctx.broker.offsets_topic().await?;
+            let cluster = ctx.broker.cluster();
+            let found = cluster.coordinator(&topic, key, &ctx.connection.listener);
+            found.ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
         }
         TRANSACTION if !ctx.authorize(Operation::Describe, Resource::TransactionalId(key)) => {
             Err(ErrorCode::TransactionalIdAuthorizationFailed.into())

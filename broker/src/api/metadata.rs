@@ -1,24 +1,26 @@
 //! Metadata (key 3), versions 0..=13.
 //! Source: schema/metadata_request.kmsg; KIP-430, KIP-516, KIP-700, KIP-1102.
-//! Behaviour: KAFKA-BEHAVIOUR 6, 7; topics are created on first use where that is enabled and allowed.
+//! Behaviour: KAFKA-BEHAVIOUR 6, 7; topics are created on first use where that is enabled and allowed. Of brokers the live
+//! ones are told that have an endpoint of the listener by which the client came (`KRaftMetadataCache`).
 //! Deviations from Apache Kafka: none.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use highwater_kraft_meta::TopicImage;
+use highwater_kraft_meta::{PartitionImage, TopicImage};
 use highwater_protocol::messages::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 
-use highwater_types::TopicId;
+use highwater_types::{NodeId, TopicId};
 
 use super::error::Refusal;
 use super::topic::resolve_topic;
 use super::{Handler, Reply, RequestContext, of_elements};
 use crate::auth::{Operation, Resource};
+use crate::cluster::{BrokerEndpoint, Cluster, NO_BROKER};
 use crate::topics::{CLUSTER_METADATA, on_first_use};
 
 /// Serves Metadata.
@@ -62,7 +64,7 @@ impl Handler for Metadata {
             for topic in image.topics() {
                 ctx.give_way().await;
                 if ctx.authorize(Operation::Describe, Resource::Topic(&topic.name)) {
-                    topics.push(describe(&ctx, topic, asks_operations));
+                    topics.push(describe(&ctx, topic, ctx.version, asks_operations));
                 }
             }
         }
@@ -88,12 +90,12 @@ impl Handler for Metadata {
             }));
         }
         let cluster_operations = request.include_cluster_authorized_operations;
+        let cluster = ctx.broker.cluster();
+        let brokers = cluster.live_brokers(&ctx.connection.listener);
         Reply::Ready(MetadataResponse {
-            brokers: brokers(&ctx),
-            cluster_id: Some(StrBytes::from(
-                ctx.broker.metadata.image().cluster().to_string(),
-            )),
-            controller_id: ctx.broker.config.node_id.0,
+            brokers: brokers.map(told_broker).collect(),
+            cluster_id: Some(StrBytes::from(cluster.id().to_string())),
+            controller_id: cluster.controller().0,
             topics,
             cluster_authorized_operations: ctx
                 .authorized_operations(cluster_operations, Resource::Cluster),
@@ -116,14 +118,13 @@ fn without_ids(request: MetadataRequest) -> MetadataResponse {
     }
 }
 
-fn brokers(ctx: &RequestContext) -> Vec<MetadataResponseBroker> {
-    let (host, port) = ctx.broker.address(&ctx.connection.listener);
-    vec![MetadataResponseBroker {
-        node_id: ctx.broker.config.node_id.0,
-        host,
-        port,
-        ..Default::default()
-    }]
+fn told_broker(broker: BrokerEndpoint) -> MetadataResponseBroker {
+    MetadataResponseBroker {
+        node_id: broker.id.0,
+        host: broker.host,
+        port: broker.port,
+        rack: None,
+    }
 }
 
 async fn find(
@@ -135,7 +136,7 @@ async fn find(
     let id = asked.name.is_none().then_some(asked.topic_id);
     let name = asked.name.as_deref().unwrap_or_default();
     match resolve_topic(ctx, id, name, Operation::Describe) {
-        Ok(topic) => return Ok(describe(ctx, &topic, asks_operations)),
+        Ok(topic) => return Ok(describe(ctx, &topic, ctx.version, asks_operations)),
         // that there is a topic of that id is not told
         Err(_) if id.is_some() => return Err(ErrorCode::UnknownTopicId.into()),
         Err(ErrorCode::UnknownTopicOrPartition) => {}
@@ -152,53 +153,114 @@ async fn find(
     }
     let new = on_first_use(name, &ctx.broker.config);
     match ctx.broker.create_topic(new).await {
-        Ok(topic) => Ok(describe(ctx, &topic, asks_operations)),
+        Ok(topic) => Ok(describe(ctx, &topic, ctx.version, asks_operations)),
         Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => {
             let topic = resolve_topic(ctx, None, name, Operation::Describe)?;
-            Ok(describe(ctx, &topic, asks_operations))
+            Ok(describe(ctx, &topic, ctx.version, asks_operations))
         }
         Err(refusal) => Err(refusal),
     }
 }
 
+/// A topic, as a version of Metadata tells of it.
 pub(super) fn describe(
     ctx: &RequestContext,
     topic: &TopicImage,
+    version: i16,
     asks_operations: bool,
 ) -> MetadataResponseTopic {
-    let image = ctx.broker.metadata.image();
-    let partition = |(index, partition): (i32, &highwater_kraft_meta::PartitionImage)| {
-        let replicas: Vec<i32> = partition.replicas.iter().map(|node| node.0).collect();
-        let (isr, offline): (Vec<i32>, Vec<i32>) = replicas
-            .iter()
-            .partition(|id| image.nodes().any(|(node, _)| node.0 == **id));
-        let leader = partition.leader.map(|(node, _)| node.0);
-        let code = if leader.is_some() {
-            ErrorCode::None
-        } else {
-            ErrorCode::LeaderNotAvailable
-        };
-        MetadataResponsePartition {
-            error_code: code.code(),
-            partition_index: index,
-            leader_id: leader.unwrap_or(-1),
-            leader_epoch: partition.leader_epoch.0,
-            replica_nodes: replicas,
-            isr_nodes: isr,
-            offline_replicas: offline,
-        }
-    };
+    let cluster = ctx.broker.cluster();
+    let listener = &*ctx.connection.listener;
+    let numbered = topic.partition_indexes().zip(&topic.partitions);
+    let partitions = numbered.map(|(index, partition)| MetadataResponsePartition {
+        partition_index: index,
+        ..told_partition(&cluster, partition, listener, version)
+    });
     let resource = Resource::Topic(&topic.name);
     MetadataResponseTopic {
         error_code: 0,
         name: Some(StrBytes::from(&*topic.name)),
         topic_id: topic.id,
         is_internal: topic.internal,
-        partitions: topic
-            .partition_indexes()
-            .zip(&topic.partitions)
-            .map(partition)
-            .collect(),
+        partitions: partitions.collect(),
         topic_authorized_operations: ctx.authorized_operations(asks_operations, resource),
+    }
+}
+
+/// A partition as the clients of a listener see it. Version 0 leaves the replicas out that they can't reach, and says so;
+/// up to version 5 a leader without that listener is none.
+fn told_partition(
+    cluster: &Cluster,
+    partition: &PartitionImage,
+    listener: &str,
+    version: i16,
+) -> MetadataResponsePartition {
+    let is_reachable = |id: &NodeId| cluster.is_reachable(*id, listener);
+    let leader = cluster.leader(partition);
+    let told_leader = leader.filter(is_reachable);
+    let offline = partition.replicas.iter().filter(|id| !is_reachable(id));
+    let offline = numbers(offline);
+    let code = match (leader, told_leader) {
+        (_, Some(_)) if version == 0 && !offline.is_empty() => ErrorCode::ReplicaNotAvailable,
+        (_, Some(_)) => ErrorCode::None,
+        (Some(_), None) if version >= 6 => ErrorCode::ListenerNotFound,
+        (_, None) => ErrorCode::LeaderNotAvailable,
+    };
+    let is_told = |id: &&NodeId| version > 0 || is_reachable(id);
+    MetadataResponsePartition {
+        error_code: code.code(),
+        leader_id: told_leader.unwrap_or(NO_BROKER).0,
+        leader_epoch: partition.leader_epoch.0,
+        replica_nodes: numbers(partition.replicas.iter().filter(is_told)),
+        isr_nodes: numbers(cluster.in_sync(partition).iter().filter(is_told)),
+        offline_replicas: offline,
+        ..Default::default()
+    }
+}
+
+fn numbers<'a>(ids: impl Iterator<Item = &'a NodeId>) -> Vec<i32> {
+    ids.map(|id| id.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::ImageBuilder;
+
+    // Kafka's `KRaftMetadataCache.getPartitionMetadata`
+    #[test]
+    fn a_partition_is_told_as_the_clients_of_the_listener_see_it() {
+        let mut images = ImageBuilder::default();
+        images.register(1, &[("A", "one", 1), ("B", "one", 2)]);
+        images.register(2, &[("A", "two", 1)]);
+        images.register(3, &[("A", "three", 1), ("B", "three", 2)]);
+        images.create("t", &[&[2, 1, 3]]);
+        let told = |images: &ImageBuilder, listener, version| {
+            let cluster = Cluster::new(images.image(), NodeId(1));
+            let topic = images.topic("t");
+            let told = told_partition(&cluster, &topic.partitions[0], listener, version);
+            let code = ErrorCode::from_code(told.error_code);
+            let lists = [told.replica_nodes, told.isr_nodes, told.offline_replicas];
+            (code, told.leader_id, lists)
+        };
+        let (all, of_b) = (vec![2, 1, 3], vec![1, 3]);
+        let lists = |offline: &[i32]| [all.clone(), all.clone(), offline.to_vec()];
+        let none = Some(ErrorCode::None);
+        assert_eq!(told(&images, "A", 13), (none, 2, lists(&[])));
+        assert_eq!(told(&images, "A", 0), (none, 2, lists(&[])));
+        let not_found = Some(ErrorCode::ListenerNotFound);
+        assert_eq!(told(&images, "B", 6), (not_found, -1, lists(&[2])));
+        let not_available = Some(ErrorCode::LeaderNotAvailable);
+        assert_eq!(told(&images, "B", 5), (not_available, -1, lists(&[2])));
+        let only_of_b = [of_b.clone(), of_b, vec![2]];
+        assert_eq!(told(&images, "B", 0), (not_available, -1, only_of_b));
+        images.fence(3);
+        let without_3 = |replicas: &[i32]| [replicas.to_vec(), vec![2, 1], vec![3]];
+        assert_eq!(told(&images, "A", 13), (none, 2, without_3(&[2, 1, 3])));
+        let some_missing = Some(ErrorCode::ReplicaNotAvailable);
+        assert_eq!(told(&images, "A", 0), (some_missing, 2, without_3(&[2, 1])));
+        images.fence(2);
+        let (code, leader, _) = told(&images, "A", 13);
+        assert_eq!((code, leader), (not_available, -1));
     }
 }

@@ -3,6 +3,7 @@
 //! Behaviour: appended when read, answered when durable, acks=1 as acks=all (I1).
 //! Deviations from Apache Kafka: none.
 
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -280,7 +281,7 @@ fn last_receipt(parts: &[Part]) -> Option<AppendReceipt> {
 
 fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> ProduceResponse {
     let mut response = ProduceResponse::default();
-    let mut lost_leader = false;
+    let mut leaders = BTreeSet::new();
     for part in parts {
         let mut answer = match part.state {
             State::Appended(appended) => match failure {
@@ -299,15 +300,18 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> 
         };
         answer.index = part.index;
         if answer.error_code == ErrorCode::NotLeaderOrFollower.code() {
-            lost_leader = true;
-            let leader = ctx.broker.leader_of(part.topic_id, &part.name, part.index);
-            answer.current_leader.leader_id = leader.0.0;
-            answer.current_leader.leader_epoch = leader.1.0;
+            let cluster = ctx.broker.cluster();
+            let (leader, epoch) = cluster.leader_of(part.topic_id, &part.name, part.index);
+            leaders.insert(leader);
+            answer.current_leader.leader_id = leader.0;
+            answer.current_leader.leader_epoch = epoch.0;
         }
         push(&mut response, part.name, part.topic_id, answer);
     }
-    if lost_leader && ctx.version >= 10 {
-        response.node_endpoints = ctx.broker.produce_endpoints(&ctx.connection.listener);
+    if !leaders.is_empty() && ctx.version >= 10 {
+        let cluster = ctx.broker.cluster();
+        let endpoints = cluster.live_among(&leaders, &ctx.connection.listener);
+        response.node_endpoints = endpoints.map(Into::into).collect();
     }
     response
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use highwater_coordinator::{Coordinator, Effects, Now, partition_of};
+use highwater_coordinator::{Coordinator, Effects, Now};
 use highwater_partition_log::PartitionLog;
 use highwater_protocol::ErrorCode;
 use highwater_runtime::{TaskKind, Tasks};
@@ -16,6 +16,7 @@ use super::queue::Queue;
 use super::shard::{self, Driver};
 use super::work::Asked;
 use crate::broker::Broker;
+use crate::cluster::coordinating_partition;
 
 /// Jobs that may wait for one shard.
 const JOBS_MAX: usize = 1024;
@@ -62,9 +63,8 @@ impl<H: Host> Shards<H> {
         key: &str,
     ) -> Result<Queue<H::Machine>, ErrorCode> {
         let topic = broker.topic(H::TOPIC).ok_or(ErrorCode::NotCoordinator)?;
-        let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
         let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
-        let shard = shards.get(&partition_of(key, count));
+        let shard = shards.get(&coordinating_partition(&topic, key));
         shard
             .map(|shard| shard.queue.clone())
             .ok_or(ErrorCode::NotCoordinator)

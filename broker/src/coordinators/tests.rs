@@ -6,14 +6,12 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures::FutureExt;
 use highwater_coordinator::{Commit, GroupShard, OffsetCommit};
-use highwater_io::{Faults, FaultyDevice, RealDevice};
 use highwater_partition_log::{Origin, PartitionLog};
 use highwater_protocol::messages::{HeartbeatRequest, OffsetFetchRequest, SyncGroupRequest};
 use highwater_protocol::records::BatchBuilder;
 use highwater_protocol::{ApiKey, ErrorCode, FrameWriter, Message, Reader, Request};
 use highwater_s3stream::{Share, StreamStore};
 use highwater_types::TopicId;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -26,41 +24,18 @@ use super::queue::Queue;
 use super::shard::{self, Driver, now};
 use super::work::Work;
 use crate::broker::Broker;
-use crate::config::Config;
-use crate::node::{Machine, Node};
+use crate::fixture::TestNode;
 
 const GROUP: &str = "g";
 
 pub(super) struct World {
-    pub(super) node: Node,
-    pub(super) faults: Arc<Faults>,
-    _dir: TempDir,
+    pub(super) node: TestNode,
 }
 
 impl World {
     pub(super) async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let data = dir.path().display().to_string();
-        let settings = [
-            ("listeners", "PLAINTEXT://127.0.0.1:0"),
-            ("highwater.data.dir", data.as_str()),
-            ("highwater.admin.listener", ""),
-            ("highwater.wal.size", "64MiB"),
-            ("offsets.topic.num.partitions", "1"),
-        ];
-        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let config = Config::load(None, [], &settings).expect("is sound");
-        let faults = Arc::new(Faults::default());
-        let machine = Machine {
-            device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults))),
-            ..Machine::real()
-        };
-        let node = Node::start(config, machine).await.expect("starts");
-        let world = Self {
-            node,
-            faults,
-            _dir: dir,
-        };
+        let node = TestNode::start(&[("offsets.topic.num.partitions", "1")]).await;
+        let world = Self { node };
         let topic = world.broker().offsets_topic().await;
         topic.expect("is created");
         assert_eq!(world.fetched().await, None);
@@ -163,9 +138,9 @@ async fn a_panic_is_its_requests_alone_and_has_the_groups_loaded_again() {
     let beat = groups.heartbeat(world.broker(), GROUP, |_, _| panic!("on purpose"));
     assert_eq!(beat.await, Err(ErrorCode::UnknownServerError));
     assert_eq!(world.fetched().await, Some(6));
-    let failed = world.node.failed().now_or_never();
+    let failed = world.node.node.failed().now_or_never();
     assert_eq!(failed, None, "the process goes on");
-    world.node.stop().await.expect("stops");
+    world.node.stop().await;
 }
 
 // an offset that is appended when loading begins may be acknowledged at any time
@@ -174,7 +149,7 @@ async fn groups_are_loaded_with_what_was_appended_and_is_not_durable_yet() {
     let world = World::start().await;
     world.commit(5).await.expect("is committed");
     let driver = world.driver();
-    world.faults.syncs_hang.store(true, Ordering::SeqCst);
+    world.node.faults.syncs_hang.store(true, Ordering::SeqCst);
     let before = driver.log.bounds().next;
     let mut commit = Box::pin(world.commit(6));
     while driver.log.bounds().next == before {
@@ -185,7 +160,7 @@ async fn groups_are_loaded_with_what_was_appended_and_is_not_durable_yet() {
     {
         let mut loading = Box::pin(load(&driver, &mut work));
         let loaded = loading.as_mut().now_or_never();
-        world.faults.syncs_hang.store(false, Ordering::SeqCst);
+        world.node.faults.syncs_hang.store(false, Ordering::SeqCst);
         assert_eq!(commit.await, Ok(()));
         match loaded {
             Some(loaded) => loaded.expect("loads"),
@@ -193,7 +168,7 @@ async fn groups_are_loaded_with_what_was_appended_and_is_not_durable_yet() {
         }
     }
     assert_eq!(committed(&work.machine), Some(6));
-    world.node.stop().await.expect("stops");
+    world.node.stop().await;
 }
 
 /// Appends records as another broker may have written them; they are durable then.
@@ -231,7 +206,7 @@ async fn groups_are_loaded_without_the_records_that_are_unknown() {
     let mut work = Work::new(driver.host.empty(), now(&driver));
     load(&driver, &mut work).await.expect("loads");
     assert_eq!(committed(&work.machine), Some(6));
-    world.node.stop().await.expect("stops");
+    world.node.stop().await;
 }
 
 // a record that nobody can read: the shard is tried again, and all else goes on
@@ -250,14 +225,14 @@ async fn groups_that_cannot_be_loaded_end_nothing_else() {
         let refused = Err(ErrorCode::CoordinatorLoadInProgress);
         assert_eq!(world.commit(offset).await, refused);
     }
-    let failed = world.node.failed().now_or_never();
+    let failed = world.node.node.failed().now_or_never();
     assert_eq!(failed, None, "the process goes on");
-    world.node.stop().await.expect("stops");
+    world.node.stop().await;
 }
 
 /// Asks as a client does, in a version that is not flexible.
 async fn ask<R: Request>(world: &World, request: &R, version: i16) -> R::Response {
-    let address = world.node.address().expect("it listens");
+    let address = world.node.node.address().expect("it listens");
     let mut socket = TcpStream::connect(address).await.expect("connects");
     let mut out = FrameWriter::request(R::KEY, version, false, 1, "test");
     request.write(&mut out, version);
@@ -276,7 +251,7 @@ async fn ask<R: Request>(world: &World, request: &R, version: i16) -> R::Respons
 #[tokio::test(flavor = "multi_thread")]
 async fn while_groups_are_loaded_clients_hear_what_they_can_bear() {
     let world = World::start().await;
-    world.faults.syncs_hang.store(true, Ordering::SeqCst);
+    world.node.faults.syncs_hang.store(true, Ordering::SeqCst);
     let log = world.driver().log;
     let before = log.bounds().next;
     let mut commit = Box::pin(world.commit(6));
@@ -305,10 +280,10 @@ async fn while_groups_are_loaded_clients_hear_what_they_can_bear() {
     };
     let loading = ErrorCode::CoordinatorLoadInProgress.code();
     assert_eq!(ask(&world, &fetch, 5).await.error_code, loading);
-    world.faults.syncs_hang.store(false, Ordering::SeqCst);
+    world.node.faults.syncs_hang.store(false, Ordering::SeqCst);
     assert_eq!(commit.await, Ok(()));
     assert_eq!(world.fetched().await, Some(6));
-    world.node.stop().await.expect("stops");
+    world.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,7 +319,7 @@ async fn what_waits_for_a_shard_is_answered_when_that_loads_or_goes() {
     assert_eq!(queued, Err(ErrorCode::NotCoordinator));
     assert_eq!(ask().await, Err(ErrorCode::NotCoordinator));
     assert!(former.try_lock().is_ok(), "the next one's turn");
-    world.node.stop().await.expect("stops");
+    world.node.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,13 +1,18 @@
 //! What a fetch is answered: of each partition what was read, or why it was not.
 
+use std::collections::BTreeSet;
+
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{
     AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 
+use highwater_types::NodeId;
+
 use super::request::Target;
 use super::tail::Outcome;
 use crate::api::RequestContext;
+use crate::cluster::NO_BROKER;
 use crate::partitions::{FetchKey, FetchPlan, SessionError, Told};
 
 /// The code of a session that is refused, for the whole answer.
@@ -38,7 +43,7 @@ pub(super) async fn answer(
         session_id: plan.session_id,
         ..Default::default()
     };
-    let mut moved = false;
+    let mut leaders = BTreeSet::new();
     for (((key, _), target), result) in plan.partitions.iter().zip(targets).zip(results) {
         ctx.give_way().await;
         let (data, told, served) = partition_data(ctx, key, &target, result);
@@ -46,7 +51,7 @@ pub(super) async fn answer(
         if !plan.tell(key, told, served, is_error) {
             continue;
         }
-        moved |= data.current_leader.leader_id >= 0;
+        leaders.insert(NodeId(data.current_leader.leader_id));
         match response.responses.last_mut() {
             Some(last) if last.topic == key.name && last.topic_id == key.id => {
                 last.partitions.push(data);
@@ -58,8 +63,11 @@ pub(super) async fn answer(
             }),
         }
     }
-    if moved && ctx.version >= 16 {
-        response.node_endpoints = ctx.broker.fetch_endpoints(&ctx.connection.listener);
+    leaders.remove(&NO_BROKER);
+    if !leaders.is_empty() {
+        let cluster = ctx.broker.cluster();
+        let endpoints = cluster.live_among(&leaders, &ctx.connection.listener);
+        response.node_endpoints = endpoints.map(Into::into).collect();
     }
     response
 }
@@ -115,12 +123,12 @@ fn partition_data(
                 refusal.code,
                 ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
             );
-            if leader_moved {
+            if leader_moved && ctx.version >= 16 {
                 let id = target
                     .partition
                     .as_ref()
                     .map_or(key.id, |partition| partition.topic.id);
-                let (leader, epoch) = ctx.broker.leader_of(id, &key.name, key.partition);
+                let (leader, epoch) = ctx.broker.cluster().leader_of(id, &key.name, key.partition);
                 data.current_leader.leader_id = leader.0;
                 data.current_leader.leader_epoch = epoch.0;
             }

@@ -200,13 +200,13 @@ async fn a_state_machine_is_loaded_with_what_an_earlier_driver_appended() {
         "nothing is to be waited for"
     );
     assert_eq!(driven.run(async |queue| loaded(&queue).await).await, 7);
-    driven.world.node.stop().await.expect("stops");
+    driven.world.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_action_is_told_with_what_must_be_durable_first() {
     let driven = Driven::start().await;
-    let hangs = &driven.world.faults.syncs_hang;
+    let hangs = &driven.world.node.faults.syncs_hang;
     let told = driven.run(async |queue| {
         hangs.store(true, Ordering::SeqCst);
         let mut adding = Box::pin(add(&queue, 3));
@@ -222,7 +222,7 @@ async fn an_action_is_told_with_what_must_be_durable_first() {
     });
     let told = told.await;
     assert_eq!(told, [(Told::Loaded(0), false), (Told::Added(3), true)]);
-    driven.world.node.stop().await.expect("stops");
+    driven.world.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,7 +234,7 @@ async fn a_tick_that_is_due_answers_what_waits_for_it() {
     });
     assert_eq!(waited.await, Ok(1));
     assert_eq!(driven.run(async |queue| loaded(&queue).await).await, 1);
-    driven.world.node.stop().await.expect("stops");
+    driven.world.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,7 +256,7 @@ async fn what_cannot_be_appended_is_neither_answered_nor_kept_nor_told() {
         .map(|(told, _)| told)
         .collect();
     assert_eq!(told, [Told::Loaded(5), Told::Added(1)]);
-    driven.world.node.stop().await.expect("stops");
+    driven.world.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,8 +273,8 @@ async fn a_tick_that_panics_has_the_state_loaded_again() {
         (waits.await, loaded(&queue).await, add(&queue, 1).await)
     });
     assert_eq!(outcome.await, (Err(ErrorCode::NotCoordinator), 5, Ok(6)));
-    assert_eq!(driven.world.node.failed().now_or_never(), None);
-    driven.world.node.stop().await.expect("stops");
+    assert_eq!(driven.world.node.node.failed().now_or_never(), None);
+    driven.world.node.stop().await;
 }
 
 // another node leads the partition, or it is deleted
@@ -299,14 +299,19 @@ async fn what_waits_when_a_driver_is_retired_is_answered() {
         .await;
     let waited = waiting.expect("was asked").await;
     assert_eq!(waited, Err(ErrorCode::NotCoordinator));
-    driven.world.node.stop().await.expect("stops");
+    driven.world.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_never_is_durable_is_not_answered_as_if_it_were() {
     let driven = Driven::start().await;
     let outcome = driven.run(async |queue| {
-        driven.world.faults.syncs_fail.store(true, Ordering::SeqCst);
+        driven
+            .world
+            .node
+            .faults
+            .syncs_fail
+            .store(true, Ordering::SeqCst);
         (add(&queue, 1).await, add(&queue, 1).await)
     });
     let (first, then) = outcome.await;

@@ -1,0 +1,347 @@
+//! A view of the cluster: its brokers and their endpoints, the leader of each partition, the coordinator of each key.
+//!
+//! Every answer comes from one metadata image, as in Kafka's `KRaftMetadataCache`. A client is told the endpoints of the
+//! listener by which it came, and a broker that has none of that listener is none that this client can reach. A broker is
+//! fenced from the moment its last epoch is no longer open (E3): it stays in the lists of replicas, is offline there, and
+//! leads nothing, though nobody else may lead its partitions yet.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use highwater_coordinator::partition_of;
+use highwater_kraft_meta::{EpochState, MetadataImage, NodeImage, PartitionImage, TopicImage};
+use highwater_protocol::StrBytes;
+use highwater_protocol::messages::{fetch_response, produce_response};
+use highwater_types::{ClusterId, LeaderEpoch, NodeEpoch, NodeId, TopicId};
+
+/// Kafka's number for a broker that there is none of.
+pub(crate) const NO_BROKER: NodeId = NodeId(-1);
+
+/// The cluster as one image has it, as the broker sees it that answers.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    image: Arc<MetadataImage>,
+    own: NodeId,
+}
+
+/// A broker with its endpoint on one listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BrokerEndpoint {
+    pub(crate) id: NodeId,
+    pub(crate) host: StrBytes,
+    pub(crate) port: i32,
+    pub(crate) is_fenced: bool,
+}
+
+impl Cluster {
+    /// The view that the broker `own` has of an image.
+    #[must_use]
+    pub(crate) fn new(image: Arc<MetadataImage>, own: NodeId) -> Self {
+        Self { image, own }
+    }
+
+    /// The cluster's id.
+    #[must_use]
+    pub(crate) fn id(&self) -> ClusterId {
+        self.image.cluster()
+    }
+
+    /// Every broker that has an endpoint of this listener, by number; the fenced ones too.
+    pub(crate) fn brokers(&self, listener: &str) -> impl Iterator<Item = BrokerEndpoint> {
+        let nodes = self.image.nodes();
+        nodes.filter_map(move |(id, node)| endpoint(id, node, listener))
+    }
+
+    /// The live brokers that have an endpoint of this listener, by number.
+    pub(crate) fn live_brokers(&self, listener: &str) -> impl Iterator<Item = BrokerEndpoint> {
+        self.brokers(listener).filter(|broker| !broker.is_fenced)
+    }
+
+    /// A broker, if it is live and has an endpoint of this listener.
+    #[must_use]
+    pub(crate) fn live_broker(&self, id: NodeId, listener: &str) -> Option<BrokerEndpoint> {
+        let found = endpoint(id, self.image.node(id)?, listener)?;
+        (!found.is_fenced).then_some(found)
+    }
+
+    /// Those of some brokers that are live and have an endpoint of this listener: what an answer adds where it names
+    /// leaders (KIP-951).
+    pub(crate) fn live_among(
+        &self,
+        ids: &BTreeSet<NodeId>,
+        listener: &str,
+    ) -> impl Iterator<Item = BrokerEndpoint> {
+        ids.iter().filter_map(|id| self.live_broker(*id, listener))
+    }
+
+    /// Whether a broker is live and has an endpoint of this listener.
+    #[must_use]
+    pub(crate) fn is_reachable(&self, id: NodeId, listener: &str) -> bool {
+        let node = self.image.node(id);
+        node.is_some_and(|node| {
+            let mut endpoints = node.endpoints.iter();
+            is_live(node) && endpoints.any(|endpoint| endpoint.listener == listener)
+        })
+    }
+
+    /// The first endpoint of the broker that answers.
+    #[must_use]
+    pub(crate) fn own_endpoint(&self) -> Option<BrokerEndpoint> {
+        let node = self.image.node(self.own)?;
+        let first = node.endpoints.first()?;
+        endpoint(self.own, node, &first.listener)
+    }
+
+    /// The broker that clients are to send changes of the cluster to. Each takes them, so, as in Kafka with KRaft, it is a
+    /// live broker and not the active controller: the one that is asked, for the client has reached it.
+    #[must_use]
+    pub(crate) fn controller(&self) -> NodeId {
+        let live = |id: &NodeId| self.image.node(*id).is_some_and(is_live);
+        let ids = self.image.nodes().map(|(id, _)| id);
+        let mut candidates = std::iter::once(self.own).chain(ids);
+        candidates.find(live).unwrap_or(NO_BROKER)
+    }
+
+    /// The broker that leads a partition: none where the epoch that was given it is no longer open.
+    #[must_use]
+    pub(crate) fn leader(&self, partition: &PartitionImage) -> Option<NodeId> {
+        let (id, epoch) = partition.leader?;
+        let node = self.image.node(id)?;
+        is_open(node, epoch).then_some(id)
+    }
+
+    /// Who leads a partition and under which leader epoch, by the topic's id or else its name. [`NO_BROKER`] where nobody
+    /// does, and -1 for the epoch where there is no such partition.
+    #[must_use]
+    pub(crate) fn leader_of(&self, id: TopicId, name: &str, index: i32) -> (NodeId, LeaderEpoch) {
+        let topic = self
+            .image
+            .topic_by_id(id)
+            .or_else(|| self.image.topic(name));
+        let Some(partition) = topic.and_then(|topic| topic.partition(index)) else {
+            return (NO_BROKER, LeaderEpoch(-1));
+        };
+        let leader = self.leader(partition).unwrap_or(NO_BROKER);
+        (leader, partition.leader_epoch)
+    }
+
+    /// The in-sync replicas of a partition: the live brokers of its list.
+    #[must_use]
+    pub(crate) fn in_sync(&self, partition: &PartitionImage) -> Vec<NodeId> {
+        let live = |id: &NodeId| self.image.node(*id).is_some_and(is_live);
+        partition.replicas.iter().copied().filter(live).collect()
+    }
+
+    /// The live broker that coordinates a key by this internal topic: that which leads the key's partition.
+    #[must_use]
+    pub(crate) fn coordinator(
+        &self,
+        topic: &TopicImage,
+        key: &str,
+        listener: &str,
+    ) -> Option<BrokerEndpoint> {
+        let partition = topic.partition(coordinating_partition(topic, key))?;
+        self.live_broker(self.leader(partition)?, listener)
+    }
+}
+
+/// The partition of an internal topic whose leader coordinates a key.
+#[must_use]
+pub(crate) fn coordinating_partition(topic: &TopicImage, key: &str) -> i32 {
+    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+    partition_of(key, count)
+}
+
+fn is_open(node: &NodeImage, epoch: NodeEpoch) -> bool {
+    let epoch = node.epochs.get(&epoch);
+    epoch.is_some_and(|epoch| epoch.state == EpochState::Open)
+}
+
+fn is_live(node: &NodeImage) -> bool {
+    is_open(node, node.epoch)
+}
+
+fn endpoint(id: NodeId, node: &NodeImage, listener: &str) -> Option<BrokerEndpoint> {
+    let mut endpoints = node.endpoints.iter();
+    let found = endpoints.find(|endpoint| endpoint.listener == listener)?;
+    Some(BrokerEndpoint {
+        id,
+        host: StrBytes::from(found.host.as_str()),
+        port: i32::try_from(found.port).unwrap_or(-1),
+        is_fenced: !is_live(node),
+    })
+}
+
+impl From<BrokerEndpoint> for produce_response::NodeEndpoint {
+    fn from(broker: BrokerEndpoint) -> Self {
+        Self {
+            node_id: broker.id.0,
+            host: broker.host,
+            port: broker.port,
+            rack: None,
+        }
+    }
+}
+
+impl From<BrokerEndpoint> for fetch_response::NodeEndpoint {
+    fn from(broker: BrokerEndpoint) -> Self {
+        Self {
+            node_id: broker.id.0,
+            host: broker.host,
+            port: broker.port,
+            rack: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::ImageBuilder;
+
+    const CLIENTS: &str = "PLAINTEXT";
+    const OTHERS: &str = "EXTERNAL";
+
+    /// Three brokers, of which the second alone has no second listener.
+    fn three() -> ImageBuilder {
+        let mut images = ImageBuilder::default();
+        images.register(1, &[(CLIENTS, "one", 9092), (OTHERS, "one.example", 19092)]);
+        images.register(2, &[(CLIENTS, "two", 9092)]);
+        images.register(
+            3,
+            &[(OTHERS, "three.example", 19092), (CLIENTS, "three", 9092)],
+        );
+        images
+    }
+
+    fn view(images: &ImageBuilder) -> Cluster {
+        Cluster::new(images.image(), NodeId(1))
+    }
+
+    fn told(brokers: impl Iterator<Item = BrokerEndpoint>) -> Vec<(i32, String, i32)> {
+        let one = |broker: BrokerEndpoint| (broker.id.0, broker.host.to_string(), broker.port);
+        brokers.map(one).collect()
+    }
+
+    fn address(id: i32, host: &str, port: i32) -> (i32, String, i32) {
+        (id, host.to_owned(), port)
+    }
+
+    #[test]
+    fn brokers_are_told_by_the_listener_of_the_client() {
+        let cluster = view(&three());
+        let plain =
+            [(1, "one"), (2, "two"), (3, "three")].map(|(id, host)| address(id, host, 9092));
+        assert_eq!(told(cluster.live_brokers(CLIENTS)), plain);
+        let other = [(1, "one.example"), (3, "three.example")];
+        let other = other.map(|(id, host)| address(id, host, 19092));
+        assert_eq!(told(cluster.live_brokers(OTHERS)), other);
+        assert_eq!(cluster.live_brokers("CONTROLLER").count(), 0);
+        let own = cluster.own_endpoint().into_iter();
+        assert_eq!(told(own), [address(1, "one", 9092)]);
+    }
+
+    #[test]
+    fn a_fenced_broker_is_told_to_those_alone_that_ask_for_it() {
+        let mut images = three();
+        images.fence(2);
+        let cluster = view(&images);
+        assert_eq!(
+            told(cluster.live_brokers(CLIENTS)),
+            [address(1, "one", 9092), address(3, "three", 9092)]
+        );
+        let all = cluster.brokers(CLIENTS);
+        let all: Vec<_> = all.map(|broker| (broker.id.0, broker.is_fenced)).collect();
+        assert_eq!(all, [(1, false), (2, true), (3, false)]);
+        assert_eq!(cluster.live_broker(NodeId(2), CLIENTS), None);
+        assert_eq!(cluster.live_broker(NodeId(4), CLIENTS), None);
+    }
+
+    // Kafka's `getRandomAliveBrokerId`
+    #[test]
+    fn the_controller_is_the_broker_that_is_asked_as_long_as_it_lives() {
+        let mut images = three();
+        assert_eq!(view(&images).controller(), NodeId(1));
+        images.fence(1);
+        assert_eq!(view(&images).controller(), NodeId(2));
+        images.fence(2);
+        images.fence(3);
+        assert_eq!(view(&images).controller(), NO_BROKER);
+    }
+
+    // KIP-951
+    #[test]
+    fn a_leader_elsewhere_is_told_with_its_epoch_and_endpoint() {
+        let mut images = three();
+        let id = images.create("t", &[&[2, 1], &[1, 3]]);
+        let cluster = view(&images);
+        assert_eq!(cluster.leader_of(id, "", 0), (NodeId(2), LeaderEpoch(0)));
+        let by_name = cluster.leader_of(TopicId::ZERO, "t", 1);
+        assert_eq!(by_name, (NodeId(1), LeaderEpoch(0)));
+        let unknown = (NO_BROKER, LeaderEpoch(-1));
+        assert_eq!(cluster.leader_of(id, "t", 2), unknown);
+        assert_eq!(cluster.leader_of(TopicId::ZERO, "u", 0), unknown);
+        let leaders = BTreeSet::from([NodeId(2), NO_BROKER]);
+        let endpoints = told(cluster.live_among(&leaders, CLIENTS));
+        assert_eq!(endpoints, [address(2, "two", 9092)]);
+        assert_eq!(cluster.live_among(&leaders, OTHERS).count(), 0);
+    }
+
+    // E4: nobody leads until the epoch that did is closed, and a restart is another epoch
+    #[test]
+    fn what_a_fenced_epoch_led_is_led_by_nobody_until_it_is_given_away() {
+        let mut images = three();
+        let id = images.create("t", &[&[2, 1]]);
+        let leader = |images: &ImageBuilder| view(images).leader_of(id, "t", 0);
+        images.fence(2);
+        assert_eq!(leader(&images), (NO_BROKER, LeaderEpoch(0)));
+        images.restart(2);
+        assert_eq!(leader(&images), (NO_BROKER, LeaderEpoch(0)));
+        assert!(view(&images).is_reachable(NodeId(2), CLIENTS));
+        images.lead(3, "t", 0);
+        assert_eq!(leader(&images), (NodeId(3), LeaderEpoch(1)));
+    }
+
+    #[test]
+    fn in_sync_are_the_live_brokers_of_the_replicas() {
+        let mut images = three();
+        images.create("t", &[&[3, 2, 1]]);
+        let in_sync = |images: &ImageBuilder| {
+            let image = images.image();
+            let topic = image.topic("t").expect("is there");
+            let ids = view(images).in_sync(&topic.partitions[0]);
+            ids.into_iter().map(|id| id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(in_sync(&images), [3, 2, 1]);
+        images.fence(2);
+        assert_eq!(in_sync(&images), [3, 1]);
+        images.restart(2);
+        assert_eq!(in_sync(&images), [3, 2, 1]);
+    }
+
+    #[test]
+    fn a_key_is_coordinated_where_its_partition_is_led() {
+        let mut images = three();
+        images.create("__consumer_offsets", &[&[1], &[2]]);
+        let found = |images: &ImageBuilder, key: &str, listener: &str| {
+            let topic = images.topic("__consumer_offsets");
+            let found = view(images).coordinator(&topic, key, listener);
+            told(found.into_iter())
+        };
+        let topic = images.topic("__consumer_offsets");
+        let key_of = |index| {
+            let mut keys = (0..100).map(|number| format!("group-{number}"));
+            keys.find(|key| coordinating_partition(&topic, key) == index)
+                .expect("keys are spread")
+        };
+        let (here, elsewhere) = (key_of(0), key_of(1));
+        assert_eq!(found(&images, &here, CLIENTS), [address(1, "one", 9092)]);
+        assert_eq!(
+            found(&images, &elsewhere, CLIENTS),
+            [address(2, "two", 9092)]
+        );
+        assert_eq!(found(&images, &elsewhere, OTHERS), []);
+        images.fence(2);
+        assert_eq!(found(&images, &elsewhere, CLIENTS), []);
+    }
+}

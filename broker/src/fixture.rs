@@ -1,0 +1,191 @@
+//! What the tests of this crate share: a node in a temporary directory, and images of clusters that no single node makes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use highwater_io::{Faults, FaultyDevice, RealDevice};
+use highwater_kraft_meta::command::{
+    AssignLeaders, CloseEpoch, Closing, CreateTopic, Endpoint, FenceEpoch, Recovered, RegisterNode,
+    Replicas, StreamEpoch, WalKind,
+};
+use highwater_kraft_meta::{Action, MetadataImage, Outcome, TopicImage};
+use highwater_types::{LogIndex, NodeEpoch, NodeId, TopicId};
+use tempfile::TempDir;
+
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::node::{Machine, Node};
+
+/// The configuration of a test's node: an address that the machine chooses, and a small write-ahead log.
+pub(crate) fn config(data: &Path, more: &[(&str, &str)]) -> Config {
+    let data = data.display().to_string();
+    let common = [
+        ("listeners", "PLAINTEXT://127.0.0.1:0"),
+        ("highwater.data.dir", data.as_str()),
+        ("highwater.admin.listener", ""),
+        ("highwater.wal.size", "64MiB"),
+    ];
+    let settings = common.iter().chain(more);
+    let settings = settings.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let settings: Vec<_> = settings.collect();
+    Config::load(None, [], &settings).expect("is sound")
+}
+
+/// A running node whose disk fails on demand.
+pub(crate) struct TestNode {
+    pub(crate) node: Node,
+    pub(crate) faults: Arc<Faults>,
+    _dir: TempDir,
+}
+
+impl TestNode {
+    /// Starts a node with these settings beside the common ones.
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let faults = Arc::new(Faults::default());
+        let machine = Machine {
+            device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults))),
+            ..Machine::real()
+        };
+        let node = Node::start(config(dir.path(), settings), machine).await;
+        Self {
+            node: node.expect("starts"),
+            faults,
+            _dir: dir,
+        }
+    }
+
+    pub(crate) fn broker(&self) -> &Arc<Broker> {
+        self.node.broker()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.node.stop().await.expect("stops");
+    }
+}
+
+fn epoch_of(outcome: Outcome) -> NodeEpoch {
+    match outcome {
+        Outcome::Registered { epoch, .. } => epoch,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The registration of a node's next start.
+fn register(image: &MetadataImage, node: i32, endpoints: &[(&str, &str, u32)]) -> Action {
+    let after = image.node(NodeId(node)).map_or(0, |before| before.epoch.0);
+    let endpoint = |(listener, host, port): &(&str, &str, u32)| Endpoint {
+        listener: (*listener).to_owned(),
+        host: (*host).to_owned(),
+        port: *port,
+    };
+    Action::RegisterNode(RegisterNode {
+        node,
+        incarnation: after.to_be_bytes().to_vec(),
+        endpoints: endpoints.iter().map(endpoint).collect(),
+        wal: WalKind::Disk.into(),
+        after,
+    })
+}
+
+fn close(node: i32, former: NodeEpoch, by: NodeEpoch) -> Action {
+    Action::CloseEpoch(CloseEpoch {
+        node,
+        epoch: former.0,
+        by: by.0,
+        how: Some(Closing::Recovered(Recovered {})),
+    })
+}
+
+/// Gives one partition of a topic, or all, to an epoch.
+fn assign(image: &MetadataImage, to: NodeEpoch, topic: &str, index: Option<usize>) -> Action {
+    let topic = image.topic(topic).expect("is there");
+    let numbered = topic.partitions.iter().enumerate();
+    let chosen = numbered.filter(|(number, _)| index.is_none_or(|index| index == *number));
+    let streams = chosen.map(|(_, partition)| StreamEpoch {
+        stream: partition.stream.0,
+        leader_epoch: partition.leader_epoch.0,
+    });
+    Action::AssignLeaders(AssignLeaders {
+        node_epoch: to.0,
+        streams: streams.collect(),
+    })
+}
+
+/// Images of a cluster, command by command.
+#[derive(Debug, Default)]
+pub(crate) struct ImageBuilder {
+    image: MetadataImage,
+    at: u64,
+    topics: u8,
+}
+
+impl ImageBuilder {
+    /// The image now.
+    pub(crate) fn image(&self) -> Arc<MetadataImage> {
+        Arc::new(self.image.clone())
+    }
+
+    /// A topic as it is now.
+    pub(crate) fn topic(&self, name: &str) -> Arc<TopicImage> {
+        Arc::clone(self.image.topic(name).expect("is there"))
+    }
+
+    fn apply(&mut self, action: Action) -> Outcome {
+        self.at += 1;
+        let applied = self.image.apply(LogIndex(self.at), action.into());
+        applied.expect("is taken")
+    }
+
+    /// A node starts; its endpoints are listener, host and port.
+    pub(crate) fn register(&mut self, node: i32, endpoints: &[(&str, &str, u32)]) -> NodeEpoch {
+        let register = register(&self.image, node, endpoints);
+        epoch_of(self.apply(register))
+    }
+
+    fn last_epoch(&self, node: i32) -> NodeEpoch {
+        self.image.node(NodeId(node)).expect("registered").epoch
+    }
+
+    /// A node's epoch is fenced.
+    pub(crate) fn fence(&mut self, node: i32) {
+        let epoch = self.last_epoch(node).0;
+        self.apply(Action::FenceEpoch(FenceEpoch { node, epoch }));
+    }
+
+    /// A node starts again with the same endpoints, and closes its former epoch.
+    pub(crate) fn restart(&mut self, node: i32) -> NodeEpoch {
+        let before = self.image.node(NodeId(node)).expect("registered").clone();
+        let endpoints = before.endpoints.iter();
+        let endpoints = endpoints.map(|one| (one.listener.as_str(), one.host.as_str(), one.port));
+        let epoch = self.register(node, &endpoints.collect::<Vec<_>>());
+        self.apply(close(node, before.epoch, epoch));
+        epoch
+    }
+
+    /// A topic is created, for each partition with its replicas.
+    pub(crate) fn create(&mut self, name: &str, partitions: &[&[i32]]) -> TopicId {
+        self.topics += 1;
+        let replicas = |nodes: &&[i32]| Replicas {
+            nodes: nodes.to_vec(),
+        };
+        let create = CreateTopic {
+            name: name.to_owned(),
+            id: vec![self.topics; 16],
+            partitions: partitions.iter().map(replicas).collect(),
+            ..CreateTopic::default()
+        };
+        self.apply(Action::CreateTopic(create));
+        self.topic(name).id
+    }
+
+    /// A partition whose leader's epoch is closed is given to a node's last epoch.
+    pub(crate) fn lead(&mut self, node: i32, topic: &str, index: usize) {
+        let to = self.last_epoch(node);
+        let assign = assign(&self.image, to, topic, Some(index));
+        let Outcome::Assigned(assigned) = self.apply(assign) else {
+            panic!("another answer");
+        };
+        assigned[0].as_ref().expect("is given");
+    }
+}
