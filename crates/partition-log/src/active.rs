@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use highwater_s3stream::{Roll, StreamBounds};
 use highwater_types::StreamOffset;
 
-use crate::rolls::{rolls_before, start_after_retention};
+use crate::retention::start_after_retention;
+use crate::rolls::rolls_before;
 use crate::{FoundOffset, LogConfig};
 
 /// The roll that is appended to; without one, the next batch begins one.

@@ -4,19 +4,25 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod active;
+mod checkpoint;
 mod config;
+mod decoding;
+mod epochs;
 mod error;
 mod find;
 mod log;
 mod producer_state;
 mod producers;
 mod recompress;
+mod retention;
 mod rolls;
 mod validate;
+mod watermarks;
 
+pub use checkpoint::KafkaDeltaFold;
 pub use config::{LogConfig, LogContext};
 pub use error::{AppendError, ReadError};
-pub use log::{Appended, FoundOffset, Isolation, OffsetQuery, PartitionLog, ReadOutcome};
-pub use producer_state::KafkaDeltaFold;
+pub use log::{Appended, FoundOffset, OffsetQuery, PartitionLog};
 pub use producers::ProducerMemory;
 pub use validate::{Origin, ValidatedBatch};
+pub use watermarks::{Isolation, ReadOutcome};

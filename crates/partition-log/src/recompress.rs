@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchHeader, Codec, Encoder};
 
-use crate::validate::{check_size, of_records};
+use crate::validate::{check_size, records_error};
 use crate::{AppendError, LogConfig};
 
 /// What is recompressed at a time.
@@ -23,7 +23,7 @@ pub(crate) fn rebuild(
     const IN_MEMORY: &str = "compressing into memory cannot fail";
     let mut decoder = header
         .decoder(batch, decoded_bytes_max)
-        .map_err(|error| of_records(&error))?;
+        .map_err(|error| records_error(&error))?;
     let mut encoder = Encoder::new(codec, config.compression_level).expect(IN_MEMORY);
     let mut piece = vec![0; PIECE_BYTES];
     loop {
@@ -53,7 +53,8 @@ mod tests {
     use highwater_protocol::records::{BatchBuilder, ProducerFields, TimestampType};
 
     use super::*;
-    use crate::validate::{DECOMPRESSED_BYTES_MAX, Origin, validate};
+    use crate::decoding::DECOMPRESSED_BYTES_MAX;
+    use crate::validate::{Origin, validate};
 
     const CODECS: [Codec; 5] = [
         Codec::None,

@@ -1,8 +1,8 @@
-//! Where a log rolls, and which rolls retention gives up (F6). Pure.
+//! Where a log rolls (F6). Pure.
 
 use highwater_runtime::SeededRng;
 use highwater_s3stream::Roll;
-use highwater_types::{StreamOffset, Timestamp};
+use highwater_types::StreamOffset;
 
 use crate::LogConfig;
 
@@ -46,36 +46,10 @@ fn jitter_ms(config: &LogConfig, seed: u64, base: StreamOffset) -> i64 {
     i64::try_from(drawn).unwrap_or(0)
 }
 
-/// Where the log starts once retention has removed whole rolls, oldest first, up to the first that must stay:
-/// `UnifiedLog.deleteOldSegments`. A roll whose records have no time is as old as its last append.
-pub(crate) fn start_after_retention(
-    rolls: &[Roll],
-    config: &LogConfig,
-    now: Timestamp,
-) -> Option<StreamOffset> {
-    let size = |roll: &Roll| i64::try_from(roll.bytes).unwrap_or(i64::MAX);
-    let all = rolls.iter().map(size);
-    let mut left = all.fold(0, i64::saturating_add);
-    let mut start = None;
-    for roll in rolls {
-        let time = match roll.max_timestamp {
-            largest if largest >= 0 => largest,
-            _ => roll.last_append,
-        };
-        let expired = config.retention_ms >= 0 && now.saturating_sub(time) > config.retention_ms;
-        let without = left.saturating_sub(size(roll));
-        let over = config.retention_bytes >= 0 && without >= config.retention_bytes;
-        if !(expired || over) {
-            break;
-        }
-        left = without;
-        start = Some(roll.end);
-    }
-    start
-}
-
 #[cfg(test)]
 mod tests {
+    use highwater_types::Timestamp;
+
     use super::*;
 
     /// A batch of one record, appended at 1,000,000 and its offset.
@@ -163,43 +137,5 @@ mod tests {
         assert!(rolls_before(Some(&active), &early, &config, 1));
         config.segment_jitter_ms = i64::MAX;
         assert!(jitter_ms(&config, 1, 7) < config.segment_ms);
-    }
-
-    #[test]
-    fn retention_takes_the_oldest_rolls_up_to_the_first_that_stays() {
-        let rolls = [batch(0, 10, 100), batch(1, 10, 300), batch(2, 10, 200)];
-        let start = |retention_ms, retention_bytes, now| {
-            let config = LogConfig {
-                retention_ms,
-                retention_bytes,
-                ..config()
-            };
-            start_after_retention(&rolls, &config, now)
-        };
-        assert_eq!(start(-1, -1, 1_000_000), None);
-        assert_eq!(start(1000, -1, 1100), None);
-        assert_eq!(start(1000, -1, 1101), Some(1));
-        assert_eq!(start(1000, -1, 1300), Some(1), "300 stays, and so 200");
-        assert_eq!(
-            start(1000, -1, 1301),
-            Some(3),
-            "the active one has expired too"
-        );
-        assert_eq!(start(-1, 20, 0), Some(1));
-        assert_eq!(start(-1, 21, 0), None);
-        assert_eq!(start(-1, 1, 0), Some(2), "the active one stays");
-        assert_eq!(start(-1, 0, 0), Some(3), "unless nothing may");
-    }
-
-    #[test]
-    fn a_roll_without_times_expires_by_its_last_append() {
-        let mut roll = batch(0, 10, -1);
-        roll.last_append = 1_000_500;
-        let config = LogConfig {
-            retention_ms: 4000,
-            ..config()
-        };
-        assert_eq!(start_after_retention(&[roll], &config, 1_004_500), None);
-        assert_eq!(start_after_retention(&[roll], &config, 1_004_501), Some(1));
     }
 }

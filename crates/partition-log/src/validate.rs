@@ -7,7 +7,7 @@ use highwater_protocol::records::{BatchError, BatchHeader, Codec, RecordError, T
 use highwater_runtime::WorkPool;
 use highwater_s3stream::HEAD_BYTES;
 
-use crate::find::{decoded_bytes_max, decoding_bytes};
+use crate::decoding::check_cost;
 use crate::{AppendError, LogConfig, recompress};
 
 /// Who appends.
@@ -41,44 +41,8 @@ impl ValidatedBatch {
     }
 }
 
-/// The largest that a batch may be once decompressed.
-pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
 /// Record errors told to the client.
 const RECORD_ERRORS_MAX: usize = 100;
-
-/// What recompressing holds beside the decoder.
-const RECOMPRESSING_BYTES: u64 = 4 << 20;
-
-/// What checking records takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Work {
-    /// The memory it holds; `None` where nothing is decompressed or recompressed.
-    pub(crate) held: Option<u64>,
-    /// How far they are decompressed.
-    pub(crate) decoded_bytes_max: usize,
-}
-
-/// What checking records takes where there is so much memory for it.
-pub(crate) fn work(records: &Bytes, config: &LogConfig, memory: u64) -> Work {
-    let codec = BatchHeader::read(records).map(|header| header.codec());
-    let recompresses = |codec: &Codec| config.compression.is_some_and(|target| target != *codec);
-    let Ok(Ok(codec)) = codec else {
-        return Work::NOTHING;
-    };
-    if codec == Codec::None && !recompresses(&codec) {
-        return Work::NOTHING;
-    }
-    let decoding = decoding_bytes(records);
-    let more = if recompresses(&codec) {
-        RECOMPRESSING_BYTES
-    } else {
-        0
-    };
-    Work {
-        held: Some(decoding.saturating_add(more)),
-        decoded_bytes_max: decoded_bytes_max(decoding, memory),
-    }
-}
 
 /// How records are checked.
 #[derive(Debug)]
@@ -96,24 +60,17 @@ impl Check {
         pool: &WorkPool,
         records: &Bytes,
     ) -> Result<ValidatedBatch, AppendError> {
-        let work = work(records, &self.config, pool.bytes_max());
+        let cost = check_cost(records, &self.config, pool.bytes_max());
         let records = records.clone();
         let check = move || {
-            let config = (&*self.config, work.decoded_bytes_max);
+            let config = (&*self.config, cost.decoded_bytes_max);
             validate(&records, self.version, self.origin, config, self.now_ms)
         };
-        match work.held {
+        match cost.held {
             None => check(),
             Some(bytes) => pool.run(bytes, check).await,
         }
     }
-}
-
-impl Work {
-    const NOTHING: Self = Self {
-        held: None,
-        decoded_bytes_max: DECOMPRESSED_BYTES_MAX,
-    };
 }
 
 /// Checks records as a produce request of `version` carries them, decompressing no more than so many bytes.
@@ -124,7 +81,7 @@ pub(crate) fn validate(
     (config, decoded_bytes_max): (&LogConfig, usize),
     now_ms: i64,
 ) -> Result<ValidatedBatch, AppendError> {
-    let header = BatchHeader::read(records).map_err(|error| of_batch(&error))?;
+    let header = BatchHeader::read(records).map_err(|error| batch_error(&error))?;
     if header.bytes != records.len() {
         return Err(AppendError::NotOneBatch);
     }
@@ -133,15 +90,15 @@ pub(crate) fn validate(
     }
     header
         .check_crc(records)
-        .map_err(|error| of_batch(&error))?;
+        .map_err(|error| batch_error(&error))?;
     check_header(&header, version, origin)?;
-    let codec = header.codec().map_err(|error| of_batch(&error))?;
+    let codec = header.codec().map_err(|error| batch_error(&error))?;
     let largest = check_records(&header, records, (config, decoded_bytes_max), now_ms)?;
     match config.compression.filter(|target| *target != codec) {
         Some(target) => {
             let rebuilt =
                 recompress::rebuild(&header, records, target, (config, decoded_bytes_max))?;
-            let header = BatchHeader::read(&rebuilt).map_err(|error| of_batch(&error))?;
+            let header = BatchHeader::read(&rebuilt).map_err(|error| batch_error(&error))?;
             finish(header, &rebuilt, largest, config, now_ms)
         }
         None => finish(header, records, largest, config, now_ms),
@@ -260,7 +217,7 @@ fn check_records(
             expected = expected.saturating_add(1);
         },
     );
-    walked.map_err(|error| of_records(&error))?;
+    walked.map_err(|error| records_error(&error))?;
     if misplaced {
         return Err(invalid(
             "the offset deltas of the records do not count from 0",
@@ -305,7 +262,7 @@ fn finish(
         (header, records.clone())
     } else {
         let stamped = header.restamped(records, config.timestamp_type, timestamp);
-        let header = BatchHeader::read(&stamped).map_err(|error| of_batch(&error))?;
+        let header = BatchHeader::read(&stamped).map_err(|error| batch_error(&error))?;
         (header, stamped)
     };
     let log_append_time = by_broker.then_some(now_ms);
@@ -327,15 +284,15 @@ fn invalid(reason: &str) -> AppendError {
 }
 
 /// What is compressed wrongly is corrupt; what is wrong after that is a record of no sense.
-pub(crate) fn of_records(error: &RecordError) -> AppendError {
+pub(crate) fn records_error(error: &RecordError) -> AppendError {
     match error {
         RecordError::Malformed(_) => invalid(&error.to_string()),
-        RecordError::Batch(error) => of_batch(error),
+        RecordError::Batch(error) => batch_error(error),
         RecordError::Compression(error) => AppendError::Corrupt(error.to_string()),
     }
 }
 
-fn of_batch(error: &BatchError) -> AppendError {
+fn batch_error(error: &BatchError) -> AppendError {
     match error {
         BatchError::Magic(0 | 1) => AppendError::OldFormat,
         BatchError::Magic(magic) => {
@@ -353,10 +310,11 @@ fn of_batch(error: &BatchError) -> AppendError {
 mod tests {
     use futures::FutureExt;
     use highwater_io::RealThreads;
-    use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchBuilder, ProducerFields};
+    use highwater_protocol::records::{BatchBuilder, ProducerFields};
     use highwater_runtime::ByteBudget;
 
     use super::*;
+    use crate::decoding::DECOMPRESSED_BYTES_MAX;
 
     fn batch(codec: Codec, timestamp: i64) -> Bytes {
         let mut builder = BatchBuilder::new(ProducerFields::default(), codec);
@@ -416,52 +374,6 @@ mod tests {
         assert!(matches!(early, Err(AppendError::ZstdTooEarly)));
     }
 
-    // I11: 8 MiB of zeros in a few bytes
-    #[test]
-    fn checking_what_is_compressed_holds_a_window_and_not_the_whole() {
-        let config = LogConfig::default();
-        let work_bytes = |records: &Bytes, config: &LogConfig| work(records, config, u64::MAX).held;
-        assert_eq!(work_bytes(&batch(Codec::None, 1), &config), None);
-        for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
-            let mut builder = BatchBuilder::new(ProducerFields::default(), codec);
-            builder.push(1, None, Some(&vec![0; 8 << 20]));
-            let bomb = builder.build().expect("builds");
-            let held = work_bytes(&bomb, &config).expect("it is decompressed");
-            assert!((1..=8 << 20).contains(&held), "{codec:?} holds {held}");
-            assert!(
-                held < 5 << 20 || codec == Codec::Zstd,
-                "{codec:?} holds {held}"
-            );
-            assert!(check(&bomb, &config).is_ok());
-        }
-    }
-
-    /// Zeros under a window of 128 MiB, as level 22 of a Java producer asks for whatever comes.
-    fn under_a_wide_window(zeros: usize) -> Bytes {
-        const RAW: u32 = 0;
-        const REPEATED: u32 = 1;
-        let mut builder = BatchBuilder::new(ProducerFields::default(), Codec::None);
-        builder.push(1, None, Some(&vec![0; zeros]));
-        let plain = builder.build().expect("builds");
-        let header = BatchHeader::read(&plain).expect("is a batch");
-        let (head, mut rest) = plain[BATCH_HEADER_BYTES..].split_at(32);
-        assert!(rest.iter().all(|byte| *byte == 0));
-        let block = |kind: u32, bytes: usize, last: bool| {
-            let bytes = u32::try_from(bytes).expect("a block is small");
-            (u32::from(last) | kind << 1 | bytes << 3).to_le_bytes()
-        };
-        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3];
-        frame.extend_from_slice(&block(RAW, head.len(), false)[..3]);
-        frame.extend_from_slice(head);
-        while !rest.is_empty() {
-            let bytes = rest.len().min(128 << 10);
-            rest = &rest[bytes..];
-            frame.extend_from_slice(&block(REPEATED, bytes, rest.is_empty())[..3]);
-            frame.push(0);
-        }
-        header.rebuilt(&frame, Codec::Zstd)
-    }
-
     // I11
     #[tokio::test]
     async fn what_is_compressed_is_checked_in_the_pool_within_its_memory() {
@@ -482,25 +394,6 @@ mod tests {
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(held);
         assert!(waiting.await.is_ok());
-    }
-
-    // I11: a window fills as output comes
-    #[test]
-    fn a_window_that_there_is_no_memory_for_gives_no_more_than_there_is() {
-        let config = LogConfig::default();
-        let memory = 2 << 20;
-        for (zeros, memory, is_taken) in [
-            (1 << 20, memory, true),
-            (3 << 20, memory, false),
-            (3 << 20, 128 << 20, true),
-        ] {
-            let batch = under_a_wide_window(zeros);
-            let work = work(&batch, &config, memory);
-            assert_eq!(work.held, Some(128 << 20));
-            let config = (&config, work.decoded_bytes_max);
-            let checked = validate(&batch, 9, Origin::Client, config, 1_000_000);
-            assert_eq!(checked.is_ok(), is_taken, "{zeros}: {checked:?}");
-        }
     }
 
     // KAFKA-BEHAVIOUR 13, 16

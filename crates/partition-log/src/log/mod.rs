@@ -1,0 +1,257 @@
+//! One partition's log: opening it, its settings, validation and appends. The folder has the rest by area: reads, lookups
+//! of offsets, and what removes records. What these decide without I/O lies beside the folder, in pure modules.
+
+mod lookup;
+mod read;
+mod retention;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use highwater_protocol::records::head;
+use highwater_runtime::{WallClock, WorkPool};
+use highwater_s3stream::{
+    AppendPermit, AppendReceipt, HEAD_BYTES, OpenedStream, Roll, Stream, StreamBatch, StreamBounds,
+    StreamError, record_bytes,
+};
+use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
+use tokio::sync::watch;
+
+use crate::active::Active;
+use crate::epochs::LeaderEpochs;
+use crate::producer_state::{ProducerBatch, ProducerState};
+use crate::producers::{Forgotten, Producers};
+use crate::validate::{Check, Origin, ValidatedBatch};
+use crate::{AppendError, LogConfig, LogContext};
+
+pub use lookup::{FoundOffset, OffsetQuery};
+
+/// What an append did.
+#[derive(Debug, Clone)]
+pub struct Appended {
+    /// The batch's first offset.
+    pub base_offset: StreamOffset,
+    /// The broker's time, or -1 where the producer's counts.
+    pub log_append_time_ms: Timestamp,
+    /// The log start offset.
+    pub log_start_offset: StreamOffset,
+    /// Resolves when the batch is durable; none for a repeat whose original is.
+    pub receipt: Option<AppendReceipt>,
+}
+
+/// One open partition log.
+#[derive(Debug)]
+pub struct PartitionLog {
+    stream: Arc<dyn Stream>,
+    epochs: LeaderEpochs,
+    config: RwLock<Arc<LogConfig>>,
+    clock: WallClock,
+    pool: WorkPool,
+    seed: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    producers: Producers,
+    /// Receipts of batches that may not be durable yet, by first offset: a repeat waits for its original.
+    pending: BTreeMap<StreamOffset, AppendReceipt>,
+    active: Active,
+}
+
+impl PartitionLog {
+    /// Rebuilds the log's state from what its stream holds (F4).
+    ///
+    /// # Errors
+    /// When a checkpoint or a delta is of a version that is not known.
+    pub fn open(
+        opened: OpenedStream,
+        leader_epoch: LeaderEpoch,
+        leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
+        config: LogConfig,
+        context: LogContext,
+    ) -> Result<Arc<Self>, StreamError> {
+        let checkpoint = opened.checkpoint.as_ref().map(|(_, state)| state);
+        let unreadable = || StreamError::Damaged {
+            key: format!("{:?}", opened.stream),
+            reason: "producer state is of a version that is not known".to_owned(),
+        };
+        let known = ProducerState::rebuild(checkpoint, &opened.deltas).ok_or_else(unreadable)?;
+        let state = State {
+            producers: Producers::new(known, context.producers),
+            pending: BTreeMap::new(),
+            active: Active::opened(&opened.rolls),
+        };
+        let log = Self {
+            stream: opened.stream,
+            epochs: LeaderEpochs::new(leader_epoch, leader_epochs),
+            config: RwLock::new(Arc::new(config)),
+            clock: context.clock,
+            pool: context.pool,
+            seed: context.seed,
+            state: Mutex::new(state),
+        };
+        log.expire_producers();
+        Ok(Arc::new(log))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings in effect.
+    #[must_use]
+    pub fn config(&self) -> Arc<LogConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Bytes of its batches, with what is deleted of a roll that is not all deleted, or is the active one.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let state = self.lock();
+        let rolls = self.stream.rolls();
+        let counted = state.active.counted(rolls, self.stream.bounds().start);
+        counted.iter().map(|roll| roll.bytes).sum()
+    }
+
+    /// Changes the settings.
+    pub fn set_config(&self, config: LogConfig) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// Checks records; takes no lock. What must be decompressed is checked in the pool, within its memory (I11).
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub async fn validate(
+        &self,
+        records: &Bytes,
+        version: i16,
+        origin: Origin,
+    ) -> Result<ValidatedBatch, AppendError> {
+        let (config, now_ms) = (self.config(), self.clock.now_ms());
+        let check = Check {
+            version,
+            origin,
+            config,
+            now_ms,
+        };
+        check.within(&self.pool, records).await
+    }
+
+    /// What must be reserved for a batch.
+    #[must_use]
+    pub fn append_bytes(batch: &ValidatedBatch) -> u64 {
+        record_bytes(batch.bytes.len())
+    }
+
+    /// Appends a batch, or finds that it is a repeat. Never waits; a refusal changes nothing (A1).
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub fn append(
+        &self,
+        permit: AppendPermit,
+        batch: ValidatedBatch,
+    ) -> Result<Appended, AppendError> {
+        let ValidatedBatch {
+            header,
+            bytes,
+            tail_crc,
+            max_timestamp,
+            max_timestamp_at,
+            log_append_time,
+        } = batch;
+        let config = self.config();
+        let now = self.clock.now_ms();
+        let producer = (header.producer_id >= 0).then(|| ProducerBatch {
+            producer: header.producer_id,
+            epoch: header.producer_epoch,
+            first_sequence: header.base_sequence,
+            last_sequence: header.last_sequence(),
+            append_time: now,
+        });
+        let mut state = self.lock();
+        let bounds = self.stream.bounds();
+        let log_append_time_ms = log_append_time.unwrap_or(-1);
+        let log_start_offset = bounds.start;
+        let done = |base_offset, receipt| Appended {
+            base_offset,
+            log_append_time_ms,
+            log_start_offset,
+            receipt,
+        };
+        if let Some(producer) = &producer
+            && let Some(base) = state.producers.check(producer)?
+        {
+            return Ok(done(base, state.pending.get(&base).cloned()));
+        }
+        let base = bounds.next;
+        let count = u32::try_from(header.count).expect("the count was checked");
+        let next = Roll {
+            base,
+            end: base.saturating_add(count.into()),
+            bytes: bytes.len() as u64,
+            max_timestamp,
+            first_timestamp: max_timestamp,
+            first_append: now,
+            last_append: now,
+        };
+        let largest = self.appends(base.saturating_add(max_timestamp_at.into()), max_timestamp);
+        let stored = StreamBatch {
+            count,
+            max_timestamp,
+            head: head(base, bytes.len(), self.epochs.current().0),
+            tail: bytes.slice(HEAD_BYTES..),
+            tail_crc,
+            delta: producer
+                .as_ref()
+                .map(ProducerBatch::encode)
+                .unwrap_or_default(),
+            roll: state
+                .active
+                .appended(next, largest, bounds, &config, self.seed),
+            append_time: now,
+        };
+        let receipt = self.stream.append(permit, base, &stored);
+        if let Some(producer) = &producer {
+            let range = base..next.end;
+            if let Some(forgotten) = state.producers.add(producer, &range) {
+                let Forgotten { before, left_bytes } = forgotten;
+                self.stream.forget_state(before, left_bytes);
+            }
+            state.pending = state.pending.split_off(&bounds.confirmed);
+            state.pending.insert(base, receipt.clone());
+        }
+        Ok(done(base, Some(receipt)))
+    }
+
+    /// A record of this leadership.
+    fn appends(&self, offset: StreamOffset, timestamp: Timestamp) -> FoundOffset {
+        FoundOffset {
+            offset,
+            timestamp,
+            leader_epoch: Some(self.epochs.current()),
+        }
+    }
+
+    /// The bounds now.
+    #[must_use]
+    pub fn bounds(&self) -> StreamBounds {
+        self.stream.bounds()
+    }
+
+    /// Changes with the high watermark and the start.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<StreamBounds> {
+        self.stream.watch_bounds()
+    }
+
+    /// The end of a leader epoch (KAFKA-BEHAVIOUR 22).
+    #[must_use]
+    pub fn end_offset_for_epoch(&self, asked: LeaderEpoch) -> (Option<LeaderEpoch>, StreamOffset) {
+        let high_watermark = self.stream.bounds().confirmed;
+        self.epochs.end_offset(asked, high_watermark)
+    }
+}
