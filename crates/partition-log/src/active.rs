@@ -1,4 +1,6 @@
-//! The active roll, as Kafka has its active segment: what is deleted of it counts until it rolls (F6, KAFKA-BEHAVIOUR 21). Pure.
+//! The active roll, which corresponds to Kafka's active segment. Kafka keeps deleted records of the active segment
+//! until it rolls, and counts them for retention and for lookups of the largest timestamp; so does this (F6,
+//! KAFKA-BEHAVIOUR 21). Pure.
 
 use std::collections::VecDeque;
 
@@ -9,12 +11,12 @@ use crate::retention::start_after_retention;
 use crate::rolls::rolls_before;
 use crate::{FoundOffset, LogConfig};
 
-/// The roll that is appended to; without one, the next batch begins one.
+/// The roll that appends go to. While there is none, the next batch begins one.
 #[derive(Debug, Default)]
 pub(crate) struct Active {
     roll: Option<Roll>,
-    /// Each first record of a timestamp that was the largest yet, of what was appended to the roll since the log was opened:
-    /// of those that are durable only the last.
+    /// The records appended to the roll since the log was opened whose timestamp was larger than any before, in
+    /// order. Of the durable ones only the last is kept.
     largest: VecDeque<FoundOffset>,
 }
 
@@ -26,7 +28,7 @@ impl Active {
         }
     }
 
-    /// Takes in a batch, given as the roll that it would be; answers whether the log rolls before it.
+    /// Adds a batch, given as the roll that it alone would make, and returns whether the log rolls before it.
     pub(crate) fn appended(
         &mut self,
         next: Roll,
@@ -54,22 +56,24 @@ impl Active {
         begins
     }
 
-    /// The first record of the largest timestamp, where it is deleted: then nothing that is left has a larger one.
+    /// The first record of the largest timestamp, if that record is deleted; no record that is left has a larger
+    /// timestamp then.
     pub(crate) fn deleted_largest(&self, bounds: StreamBounds) -> Option<FoundOffset> {
         let mut newest_first = self.largest.iter().rev();
         let durable = newest_first.find(|found| found.offset < bounds.confirmed);
         durable.filter(|found| found.offset < bounds.start).copied()
     }
 
-    /// Those of a stream's rolls that count: of what is all deleted only the active one.
+    /// Removes the rolls that no longer count: those whose records are all deleted, unless the roll is the active
+    /// one.
     pub(crate) fn counted(&self, mut rolls: Vec<Roll>, start: StreamOffset) -> Vec<Roll> {
         let below = self.roll.map_or(start, |active| start.min(active.base));
         rolls.retain(|roll| roll.end > below);
         rolls
     }
 
-    /// Where the log starts after retention. If that gives up all of the roll, the log rolls before the next batch, which may
-    /// come before the rest is removed.
+    /// Returns where the log starts after retention. When retention gives up the whole active roll, the log rolls
+    /// before the next batch, even if that batch comes before the trim.
     pub(crate) fn retain(
         &mut self,
         rolls: Vec<Roll>,
@@ -94,7 +98,7 @@ mod tests {
 
     const DAY: i64 = 86_400_000;
 
-    /// One record of a time, and the log's bounds before it: all that is below `confirmed` is durable.
+    /// Appends one record. Offsets below `confirmed` are durable by then. Returns whether the log rolled.
     fn append(
         active: &mut Active,
         base: StreamOffset,
@@ -135,7 +139,7 @@ mod tests {
         }
     }
 
-    /// All that is appended is durable.
+    /// Bounds of a log in which every record is durable.
     fn bounds(start: StreamOffset, end: StreamOffset) -> StreamBounds {
         StreamBounds {
             start,
@@ -149,7 +153,7 @@ mod tests {
         found.map(|found| (found.offset, found.timestamp))
     }
 
-    /// Two records of a roll, both deleted; and the roll as the stream has it.
+    /// An active roll of two deleted records, and the same roll as the stream reports it.
     fn all_deleted() -> (Active, Vec<Roll>) {
         let mut active = Active::default();
         assert!(append(&mut active, 0, 5000, 0), "the first of all");

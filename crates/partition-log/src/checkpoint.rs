@@ -1,4 +1,5 @@
-//! How producer state is stored: the delta of each batch, and the checkpoint that deltas are folded into (F1 to F5). Pure.
+//! The stored form of producer state: the delta of each batch, and the checkpoint that deltas are folded into (F1 to
+//! F5). Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,17 +12,18 @@ use crate::producer_state::{Batch, Producer, ProducerBatch, ProducerState};
 const DELTA_VERSION: u8 = 1;
 const DELTA_BYTES: usize = 28;
 const CHECKPOINT_VERSION: u8 = 1;
-/// Of a checkpoint: version and count, then for each producer a fixed part and its batches.
+/// A checkpoint's header: version and number of producers. Each producer follows, with a fixed part and then its
+/// batches.
 const HEADER_BYTES: usize = 5;
 const PRODUCER_BYTES: usize = 31;
 const BATCH_BYTES: usize = 20;
 
 impl ProducerBatch {
-    /// The delta (F1).
+    /// The delta of the batch (F1).
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(DELTA_BYTES);
         out.put_u8(DELTA_VERSION);
-        // transactional, marker type: none yet
+        // reserved for transactions: whether it is transactional, and the type of a marker
         out.put_u8(0);
         out.put_i64(self.producer);
         out.put_i16(self.epoch);
@@ -47,13 +49,13 @@ impl ProducerBatch {
     }
 }
 
-/// What a producer of so many batches takes in a checkpoint.
+/// The size of a producer with so many batches in a checkpoint.
 fn producer_bytes(batches: usize) -> usize {
     PRODUCER_BYTES.saturating_add(batches.saturating_mul(BATCH_BYTES))
 }
 
 impl ProducerState {
-    /// What a checkpoint of it takes.
+    /// The size of a checkpoint of this state.
     pub(crate) fn encoded_bytes(&self) -> usize {
         let bytes = |producer: &Producer| producer_bytes(producer.batches.len());
         let all: usize = self.producers.values().map(bytes).sum();
@@ -64,7 +66,8 @@ impl ProducerState {
         }
     }
 
-    /// The state of a checkpoint and the deltas after it; none where one is of a version that is not known.
+    /// The state after a checkpoint and the deltas since; `None` where one of them has an unknown version or is cut
+    /// short.
     pub(crate) fn rebuild(
         checkpoint: Option<&Bytes>,
         deltas: &[(StreamRange, Bytes)],
@@ -86,7 +89,7 @@ impl Producer {
         out.put_i64(id);
         out.put_i16(self.epoch);
         out.put_i64(self.last_append);
-        // first offset of its open transaction, coordinator epoch: none yet
+        // reserved for transactions: first offset of the open one, coordinator epoch
         out.put_i64(-1);
         out.put_i32(-1);
         out.put_u8(u8::try_from(self.batches.len()).unwrap_or(u8::MAX));
@@ -98,7 +101,7 @@ impl Producer {
         }
     }
 
-    /// Reads what [`Checkpointed::next`] found.
+    /// Decodes a producer that [`Checkpointed::next`] returned.
     fn decode(mut fields: Bytes) -> Option<Self> {
         fields.try_get_i64().ok()?;
         let epoch = fields.try_get_i16().ok()?;
@@ -123,7 +126,7 @@ impl Producer {
     }
 }
 
-/// The producers of a checkpoint, one after the other, by their ids.
+/// Iterates over the producers of a checkpoint, which are in the order of their ids.
 struct Checkpointed {
     rest: Bytes,
     left: u32,
@@ -142,8 +145,12 @@ impl Checkpointed {
         Some(Self { rest, left })
     }
 
-    /// The next one, as it is encoded, or that there is none; none of both where the checkpoint is cut short.
-    #[expect(clippy::option_option, reason = "unreadable, or at its end")]
+    /// The next producer's id and its encoded form, `Some(None)` at the end; `None` where the checkpoint is cut
+    /// short.
+    #[expect(
+        clippy::option_option,
+        reason = "no value at the end differs from a checkpoint that can't be read"
+    )]
     fn next(&mut self) -> Option<Option<(i64, Bytes)>> {
         let Some(left) = self.left.checked_sub(1) else {
             return Some(None);
@@ -160,20 +167,21 @@ impl Checkpointed {
     }
 }
 
-/// What a producer appended since.
+/// The batches that a producer appended after the checkpoint.
 type Since<'a> = Vec<(ProducerBatch, &'a StreamRange)>;
 
-/// When a producer of a checkpoint appended last.
+/// The time of an encoded producer's last append.
 fn last_append(fields: &Bytes) -> Timestamp {
     fields.slice(10..18).get_i64()
 }
 
-/// What deltas mean to the streams below.
+/// Folds Kafka's deltas into checkpoints for the stream store, to which they are opaque.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct KafkaDeltaFold;
 
 impl KafkaDeltaFold {
-    /// Merges: a producer that did nothing since is copied as it is, so a large checkpoint takes little.
+    /// Merges the deltas into the checkpoint. A producer without a delta is copied as encoded, so a large checkpoint
+    /// costs little.
     fn checkpoint(
         checkpoint: &Bytes,
         deltas: &[(StreamRange, Bytes)],
@@ -304,7 +312,7 @@ mod tests {
         let delta = |producer, time| (0..1, at(producer, time).encode());
         let all: Vec<_> = (0..8).map(|i| delta(i, i)).collect();
         let checkpoint = fold(&Bytes::new(), &all, 0);
-        // one that is idle for long goes on
+        // producer 2 is idle in the checkpoint, and its delta makes it recent
         let since = [delta(2, 9), delta(8, 4)];
         let kept = fold(&checkpoint, &since, 5);
         let state = ProducerState::rebuild(Some(&kept), &[]).expect("is readable");
@@ -322,7 +330,7 @@ mod tests {
         assert_eq!(live.len(), 1, "the newest stays");
     }
 
-    // nothing that is read may panic
+    // Bytes that are read from storage must never cause a panic.
     #[test]
     fn checkpoints_and_deltas_that_are_cut_short_or_of_another_version_are_refused() {
         let delta = (0..1, batch(1, 0, 0, 1).encode());

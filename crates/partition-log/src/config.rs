@@ -5,20 +5,20 @@ use highwater_runtime::{WallClock, WorkPool};
 
 use crate::ProducerMemory;
 
-/// What a log takes from its node.
+/// The services of its node that a log uses.
 #[derive(Debug, Clone)]
 pub struct LogContext {
     /// The time of day.
     pub clock: WallClock,
-    /// The same at every opening; for the jitter of its rolls.
+    /// Tells this log from others and is the same at every opening: the jitter of its rolls is drawn from it.
     pub seed: u64,
-    /// What it shares with the node's other logs.
+    /// The memory for producers, shared with the node's other logs.
     pub producers: ProducerMemory,
-    /// Where batches are decompressed.
+    /// The threads on which batches are decompressed.
     pub pool: WorkPool,
 }
 
-/// Kafka's topic configurations, as far as the log acts on them. Milliseconds and bytes; -1 for no limit.
+/// The topic configurations of Kafka that the log acts on. Units are milliseconds and bytes; -1 means no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
     /// `max.message.bytes`.

@@ -5,17 +5,17 @@ use highwater_protocol::records::{BatchHeader, Codec};
 
 use crate::LogConfig;
 
-/// The largest that a batch may be once decompressed.
+/// The largest size of a batch after decompression.
 pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
-/// What recompressing holds beside the decoder.
+/// The memory that recompressing takes in addition to the decoder's.
 const RECOMPRESSING_BYTES: u64 = 4 << 20;
 
-/// What checking records takes.
+/// The resources that checking a batch takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CheckCost {
-    /// The memory it holds; `None` where nothing is decompressed or recompressed.
+    /// The memory held meanwhile; `None` where nothing is decompressed or recompressed.
     pub(crate) held: Option<u64>,
-    /// How far they are decompressed.
+    /// The number of bytes after which decompression stops with an error.
     pub(crate) decoded_bytes_max: usize,
 }
 
@@ -26,7 +26,7 @@ impl CheckCost {
     };
 }
 
-/// What checking records takes where there is so much memory for it.
+/// The resources that checking a batch takes, given how much memory there is for such work.
 pub(crate) fn check_cost(records: &Bytes, config: &LogConfig, memory: u64) -> CheckCost {
     let codec = BatchHeader::read(records).map(|header| header.codec());
     let recompresses = |codec: &Codec| config.compression.is_some_and(|target| target != *codec);
@@ -48,7 +48,7 @@ pub(crate) fn check_cost(records: &Bytes, config: &LogConfig, memory: u64) -> Ch
     }
 }
 
-/// The memory that decompressing the records of a batch holds; 0 where they are not compressed.
+/// The memory that decompressing a batch holds at most; 0 for a batch that is not compressed.
 pub(crate) fn decoding_bytes(batch: &Bytes) -> u64 {
     let decoder = BatchHeader::read(batch)
         .ok()
@@ -57,8 +57,9 @@ pub(crate) fn decoding_bytes(batch: &Bytes) -> u64 {
     u64::try_from(held).unwrap_or(u64::MAX)
 }
 
-/// How far a batch is decompressed whose decoder holds so many bytes at most. A window that is larger than the memory there
-/// is fills as output comes: it gives no more output than that (I11).
+/// The number of bytes up to which a batch is decompressed, for a decoder that holds `held` bytes at most. A decoder
+/// whose window is larger than `memory` fills that window with its output, so its output is limited to `memory`
+/// (I11).
 pub(crate) fn decoded_bytes_max(held: u64, memory: u64) -> usize {
     let memory = usize::try_from(memory).unwrap_or(usize::MAX);
     match usize::try_from(held).is_ok_and(|held| held <= memory) {
@@ -92,7 +93,7 @@ mod tests {
         )
     }
 
-    // I11: 8 MiB of zeros in a few bytes
+    // I11: 8 MiB of zeros compress to a few bytes.
     #[test]
     fn checking_what_is_compressed_holds_a_window_and_not_the_whole() {
         let config = LogConfig::default();
@@ -113,7 +114,7 @@ mod tests {
         }
     }
 
-    /// Zeros under a window of 128 MiB, as level 22 of a Java producer asks for whatever comes.
+    /// Zeros compressed with a window of 128 MiB, which is what a Java producer at level 22 declares for any input.
     fn under_a_wide_window(zeros: usize) -> Bytes {
         const RAW: u32 = 0;
         const REPEATED: u32 = 1;
@@ -139,7 +140,7 @@ mod tests {
         header.rebuilt(&frame, Codec::Zstd)
     }
 
-    // I11: a window fills as output comes
+    // I11: a decoder's window holds no more than the decoder has put out.
     #[test]
     fn a_window_that_there_is_no_memory_for_gives_no_more_than_there_is() {
         let config = LogConfig::default();

@@ -26,8 +26,9 @@ impl LeaderEpochs {
         wrote.map(|(epoch, _)| *epoch)
     }
 
-    /// The largest epoch that is not above the requested one, and the offset at which it ended: the high watermark for the
-    /// current epoch. An epoch above the current one is unknown and answered by no epoch and -1 (KAFKA-BEHAVIOUR 22).
+    /// Returns the largest known epoch that is not above the requested one, and the offset where it ended: the first
+    /// offset of the next epoch, or the high watermark for the current epoch. For an epoch above the current one it
+    /// returns no epoch and -1 (KAFKA-BEHAVIOUR 22).
     pub(crate) fn end_offset(
         &self,
         requested: LeaderEpoch,

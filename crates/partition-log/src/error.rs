@@ -1,101 +1,102 @@
-//! Why a log refuses; one variant for each of Kafka's outcomes.
+//! Why a log refuses a request: one variant for each of Kafka's outcomes.
 
 use highwater_s3stream::StreamError;
 
-/// Why a batch is refused. Nothing changed.
+/// Why a batch is refused. The log has not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// A control batch, a count that is no count: Kafka's `INVALID_RECORD`.
+    /// A control batch of a client, or a record count that contradicts the offsets: `INVALID_RECORD`.
     #[error("{reason}")]
     InvalidRecord {
-        /// For people.
+        /// What is wrong, for people.
         reason: String,
-        /// Each bad record by its place in the batch, and why.
+        /// Each invalid record's index in the batch, and what is wrong with it.
         records: Vec<(i32, String)>,
     },
-    /// Not exactly one whole batch: `INVALID_RECORD`.
+    /// The records are not exactly one whole batch: `INVALID_RECORD`.
     #[error("a produce request holds exactly one record batch for each partition")]
     NotOneBatch,
-    /// Timestamps out of bounds: `INVALID_TIMESTAMP`.
+    /// Timestamps are out of bounds: `INVALID_TIMESTAMP`.
     #[error("{reason}")]
     InvalidTimestamp {
-        /// For people.
+        /// What is wrong, for people.
         reason: String,
-        /// Each bad record by its place in the batch, and why.
+        /// Each invalid record's index in the batch, and what is wrong with it.
         records: Vec<(i32, String)>,
     },
-    /// The checksum or the compressed records are wrong: `CORRUPT_MESSAGE`.
+    /// The checksum is wrong, or the records can't be decompressed: `CORRUPT_MESSAGE`.
     #[error("{0}")]
     Corrupt(String),
-    /// A length or a format that cannot be: `CORRUPT_MESSAGE`, in Kafka's words.
+    /// A length or a magic byte that no batch has: `CORRUPT_MESSAGE`. The text is Kafka's.
     #[error("{0}")]
     Unreadable(String),
-    /// An old format: `INVALID_RECORD`, as `ProduceRequest.validateRecords` says.
+    /// A record format before v2: `INVALID_RECORD`, as in Kafka's `ProduceRequest.validateRecords`.
     #[error("record format v0 and v1 are not accepted any more (KIP-724)")]
     OldFormat,
-    /// Zstandard below produce version 7: `UNSUPPORTED_COMPRESSION_TYPE`.
+    /// Zstandard in a produce request below version 7: `UNSUPPORTED_COMPRESSION_TYPE`.
     #[error("zstd needs produce version 7")]
     ZstdTooEarly,
-    /// Over `max.message.bytes`: `MESSAGE_TOO_LARGE`.
+    /// The batch is larger than `max.message.bytes`: `MESSAGE_TOO_LARGE`.
     #[error("the batch has {bytes} bytes, and max.message.bytes is {limit}")]
     TooLarge {
-        /// The batch.
+        /// The size of the batch.
         bytes: usize,
         /// The limit.
         limit: i64,
     },
-    /// Over `segment.bytes`: `RECORD_LIST_TOO_LARGE`.
+    /// The batch is larger than `segment.bytes`: `RECORD_LIST_TOO_LARGE`.
     #[error("the batch has {bytes} bytes, and segment.bytes is {limit}")]
     OverSegment {
-        /// The batch.
+        /// The size of the batch.
         bytes: usize,
         /// The limit.
         limit: i64,
     },
-    /// A gap or a repeat that is none: `OUT_OF_ORDER_SEQUENCE_NUMBER`.
+    /// The sequence neither follows the producer's last one nor repeats a known batch:
+    /// `OUT_OF_ORDER_SEQUENCE_NUMBER`.
     #[error("out of order sequence number {sequence} of producer {producer}, {expected} is next")]
     OutOfOrderSequence {
-        /// The producer.
+        /// The producer id.
         producer: i64,
-        /// What it sent.
+        /// The batch's first sequence.
         sequence: i32,
-        /// What was expected.
+        /// The sequence that would have followed.
         expected: i32,
     },
-    /// An older producer epoch: `INVALID_PRODUCER_EPOCH`.
+    /// The producer epoch is older than the known one: `INVALID_PRODUCER_EPOCH`.
     #[error("producer {producer} has epoch {held}, not {epoch}")]
     OldProducerEpoch {
-        /// The producer.
+        /// The producer id.
         producer: i64,
-        /// What it sent.
+        /// The batch's epoch.
         epoch: i16,
-        /// What is known.
+        /// The known epoch.
         held: i16,
     },
-    /// A transactional batch: `INVALID_TXN_STATE`; transactions are not served yet.
-    #[error("transactions are not served by this version")]
+    /// A transactional batch: `INVALID_TXN_STATE`. Transactions are not supported yet.
+    #[error("transactions are not supported by this version")]
     Transactional,
 }
 
 /// Why a read is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// Below the start or above the end: `OFFSET_OUT_OF_RANGE`.
+    /// The offset is below the log start or above the log end: `OFFSET_OUT_OF_RANGE`.
     #[error("offset {offset} is out of range")]
     OutOfRange {
-        /// What was asked for.
+        /// The requested offset.
         offset: i64,
     },
-    /// It is not in memory: ask again with a cold read.
+    /// The records are not in memory: the caller repeats the read as a cold one.
     #[error("objects are needed")]
     NeedsObjects,
     /// `cleanup.policy` has no `delete`: `POLICY_VIOLATION`.
     #[error("records are deleted only where cleanup.policy has delete")]
     NotDeletable,
-    /// The stream's error: retriable, `KAFKA_STORAGE_ERROR`.
+    /// The stream could not be read or trimmed: `KAFKA_STORAGE_ERROR`, which clients retry.
     #[error("the stream cannot be read")]
     Stream(#[source] StreamError),
-    /// What is stored can't be read (I9): `CORRUPT_MESSAGE`.
+    /// Stored records can't be decoded (I9): `CORRUPT_MESSAGE`.
     #[error("stored records cannot be read: {0}")]
     Corrupt(String),
 }

@@ -1,4 +1,4 @@
-//! A record by its time, within the batch that holds it. Pure.
+//! Finds a record by its timestamp within a batch. Pure.
 
 use bytes::Bytes;
 use highwater_protocol::records::{TimestampType, split_batches};
@@ -6,7 +6,7 @@ use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
 
 use crate::{FoundOffset, ReadError};
 
-/// The first record from `from` on whose timestamp reaches `time`. Decompressed in a window.
+/// The first record at or after `from` whose timestamp is at least `time`. Decompresses piece by piece.
 pub(crate) fn find_record(
     batches: &Bytes,
     time: Timestamp,
@@ -18,7 +18,7 @@ pub(crate) fn find_record(
         let by_broker = header.timestamp_type() == TimestampType::LogAppendTime;
         let mut found = None;
         let walked = header.walk(&batch, decoded_bytes_max, |offset_delta, delta, _| {
-            // the client's numbers: a sum may be more than there is
+            // the batch's base comes from a client: adding to it must not overflow
             let offset = header.base_offset.saturating_add(offset_delta.into());
             let timestamp = match by_broker {
                 true => header.max_timestamp,

@@ -1,6 +1,6 @@
 //! Kafka's log over one stream: validation, idempotence, offsets by time, retention.
 
-// numbers of clients: what cannot overflow says so (CONVENTIONS, Errors)
+// Arithmetic on numbers that clients send is checked or saturating (CONVENTIONS, Errors).
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod active;

@@ -7,7 +7,7 @@ use highwater_types::{StreamRange, Timestamp};
 
 use crate::AppendError;
 
-/// What is known of every producer of one partition.
+/// The known producers of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ProducerState {
     pub(crate) producers: BTreeMap<i64, Producer>,
@@ -17,7 +17,7 @@ pub(crate) struct ProducerState {
 pub(crate) struct Producer {
     pub(crate) epoch: i16,
     pub(crate) batches: VecDeque<Batch>,
-    /// When it last appended, milliseconds since 1970.
+    /// The time of its last append, in milliseconds since 1970.
     pub(crate) last_append: i64,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Batch {
     pub(crate) count: i32,
 }
 
-/// One batch of a producer.
+/// The producer fields of one batch, as it is appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProducerBatch {
     pub(crate) producer: i64,
@@ -44,7 +44,7 @@ fn after(sequence: i32) -> i32 {
 }
 
 impl ProducerState {
-    /// Whether a batch is next (`None`) or a repeat (its first offset and its count).
+    /// Whether a batch is the producer's next one (`None`) or repeats a known one, and then the base offset of that.
     pub(crate) fn check(&self, batch: &ProducerBatch) -> Result<Option<i64>, AppendError> {
         let refuse = |expected| AppendError::OutOfOrderSequence {
             producer: batch.producer,
@@ -52,7 +52,7 @@ impl ProducerState {
             expected,
         };
         let Some(known) = self.producers.get(&batch.producer) else {
-            // A4: where no state is known any sequence begins
+            // A4: a producer without known state may begin with any sequence
             return Ok(None);
         };
         if batch.epoch < known.epoch {
@@ -86,24 +86,24 @@ impl ProducerState {
         }
     }
 
-    /// Takes a batch that was appended.
+    /// Records a batch that was appended.
     pub(crate) fn add(&mut self, batch: &ProducerBatch, range: &StreamRange) {
         let producer = self.producers.entry(batch.producer);
         producer.or_default().add(batch, range);
     }
 
-    /// How many producers are known.
+    /// The number of known producers.
     pub(crate) fn len(&self) -> usize {
         self.producers.len()
     }
 
-    /// Forgets producers that appended nothing since.
+    /// Forgets the producers whose last append was before a time.
     pub(crate) fn forget(&mut self, before: Timestamp) {
         self.producers
             .retain(|_, producer| producer.last_append >= before);
     }
 
-    /// The time by which about a quarter of the producers had appended for the last time; at most that of the newest.
+    /// A time before which about a quarter of the producers had their last append; at most the newest producer's.
     pub(crate) fn oldest_quarter(&self) -> Timestamp {
         let times = self.producers.values().map(|producer| producer.last_append);
         let mut times: Vec<Timestamp> = times.collect();
@@ -126,7 +126,7 @@ impl Producer {
         if self.batches.len() == PRODUCER_BATCHES_KEPT {
             self.batches.pop_front();
         }
-        // most producers have one batch
+        // most producers have only one batch known
         self.batches.reserve_exact(1);
         self.batches.push_back(Batch {
             first_sequence: batch.first_sequence,

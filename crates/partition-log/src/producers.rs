@@ -1,4 +1,4 @@
-//! The producers of one log, within the memory that those of all logs share (I11).
+//! The producers of one log, kept within the memory that all logs of a node share (I11).
 
 use std::sync::Arc;
 
@@ -8,35 +8,35 @@ use highwater_types::{StreamRange, Timestamp};
 use crate::AppendError;
 use crate::producer_state::{ProducerBatch, ProducerState};
 
-/// What a producer takes, here, in the last checkpoint and in the deltas since, at most.
+/// The memory of one producer at most: in this state, in the last checkpoint, and in the deltas since.
 const PRODUCER_BYTES: u64 = 384;
-/// What a log may know whatever the others do.
+/// The number of producers that a log may know however much the other logs hold.
 const PRODUCERS_MIN: u64 = 32;
 
-/// The memory that the producers of all logs of a node share: each log holds a clone.
+/// The memory for producers that all logs of a node share; each log holds a clone.
 #[derive(Debug, Clone)]
 pub struct ProducerMemory(Arc<ByteBudget>);
 
 impl ProducerMemory {
-    /// So many bytes.
+    /// Memory of `bytes`.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         Self(Arc::new(ByteBudget::new(bytes)))
     }
 
-    /// Bytes held now; more than there are for a moment.
+    /// The bytes held now; for a moment they may exceed the limit.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.0.used()
     }
 
-    /// Bytes there are.
+    /// The limit in bytes.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.0.limit()
     }
 
-    /// What each log may take when there is too little.
+    /// The bytes that each log may hold while the limit is exceeded.
     fn even_share(&self) -> u64 {
         let logs = Arc::strong_count(&self.0).max(1) as u64;
         self.limit()
@@ -46,16 +46,16 @@ impl ProducerMemory {
     }
 }
 
-/// What was forgotten, for the checkpoints.
+/// What was forgotten, so that checkpoints forget it too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Forgotten {
-    /// Every producer that appended last before this.
+    /// Producers whose last append was before this time are forgotten.
     pub(crate) before: Timestamp,
-    /// What a checkpoint of the rest takes.
+    /// The size of a checkpoint of the producers that are left.
     pub(crate) left_bytes: usize,
 }
 
-/// The producers that one log knows.
+/// The known producers of one log, and the memory they hold.
 #[derive(Debug)]
 pub(crate) struct Producers {
     state: ProducerState,
@@ -77,7 +77,7 @@ impl Producers {
         self.state.check(batch)
     }
 
-    /// Takes a batch that was appended; where memory is short, the producers that are idle for longest are forgotten.
+    /// Records a batch that was appended. If memory is short, forgets the producers that have been idle for longest.
     pub(crate) fn add(&mut self, batch: &ProducerBatch, range: &StreamRange) -> Option<Forgotten> {
         let known = self.state.len();
         self.state.add(batch, range);
@@ -87,7 +87,8 @@ impl Producers {
         Some(self.forget(Timestamp::MIN))
     }
 
-    /// Forgets producers that appended nothing since, and, while memory is short, those that are idle for longest.
+    /// Forgets the producers whose last append was before a time, and while memory is short those that have been idle
+    /// for longest.
     pub(crate) fn forget(&mut self, before: Timestamp) -> Forgotten {
         let mut before = before;
         self.state.forget(before);
@@ -105,7 +106,7 @@ impl Producers {
         }
     }
 
-    /// Counts what is known now; whether all logs have too much, and this one more than its share.
+    /// Updates the memory held; whether all logs together exceed the limit and this log exceeds its share.
     fn is_too_much(&mut self) -> bool {
         let (held, wanted) = (
             self.held.bytes(),

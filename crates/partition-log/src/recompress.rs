@@ -1,4 +1,4 @@
-//! A topic's `compression.type`: a batch of another codec is rebuilt in the topic's, as Kafka's LogValidator does. Pure.
+//! Rebuilds a batch in the codec of the topic's `compression.type`, as Kafka's LogValidator does. Pure.
 
 use bytes::Bytes;
 use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchHeader, Codec, Encoder};
@@ -6,14 +6,14 @@ use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchHeader, Codec, Encode
 use crate::validate::{check_size, records_error};
 use crate::{AppendError, LogConfig};
 
-/// What is recompressed at a time.
+/// The number of bytes recompressed at a time.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// The batch under `codec`, with every record, timestamp and sequence as it came. Piece by piece, and no further than a
-/// batch may be large.
+/// Returns the batch compressed with `codec`; its records, timestamps and sequences stay as they were. It works piece
+/// by piece and stops once the result exceeds a limit.
 ///
 /// # Errors
-/// When what came out is over a limit that the batch as it came was under (KAFKA-BEHAVIOUR 16: as stored).
+/// When the rebuilt batch exceeds a size limit (KAFKA-BEHAVIOUR 16: the stored size counts).
 pub(crate) fn rebuild(
     header: &BatchHeader,
     batch: &Bytes,

@@ -5,8 +5,9 @@ use highwater_types::{StreamOffset, Timestamp};
 
 use crate::LogConfig;
 
-/// Where the log starts once retention has removed whole rolls, oldest first, up to the first that must stay:
-/// `UnifiedLog.deleteOldSegments`. A roll whose records have no time is as old as its last append.
+/// Returns where the log starts once retention has removed whole rolls, from the oldest up to the first that must
+/// stay, as `UnifiedLog.deleteOldSegments` does; `None` if no roll is removed. A roll without timestamps is as old as
+/// its last append.
 pub(crate) fn start_after_retention(
     rolls: &[Roll],
     config: &LogConfig,
@@ -37,7 +38,7 @@ pub(crate) fn start_after_retention(
 mod tests {
     use super::*;
 
-    /// A batch of one record, appended at 1,000,000 and its offset.
+    /// A roll of one record, appended at 1,000,000 ms plus its offset.
     fn batch(base: StreamOffset, bytes: u64, timestamp: Timestamp) -> Roll {
         let append_time = 1_000_000 + base;
         Roll {

@@ -1,4 +1,4 @@
-//! Where a log rolls (F6). Pure.
+//! When a log rolls, as Kafka's log begins a new segment (F6). Pure.
 
 use highwater_runtime::SeededRng;
 use highwater_s3stream::Roll;
@@ -6,8 +6,8 @@ use highwater_types::StreamOffset;
 
 use crate::LogConfig;
 
-/// Whether Kafka's log would start a new segment before a batch, here as the roll that it would be: `LogSegment.shouldRoll`
-/// of Apache Kafka 4.0. The seed tells streams apart.
+/// Whether Kafka's log would begin a new segment before a batch: `LogSegment.shouldRoll` of Apache Kafka 4.0. `next`
+/// is the roll that the batch alone would make. `seed` is the log's, for the jitter.
 pub(crate) fn rolls_before(
     active: Option<&Roll>,
     next: &Roll,
@@ -17,7 +17,7 @@ pub(crate) fn rolls_before(
     let Some(active) = active else { return true };
     let bytes = active.bytes.saturating_add(next.bytes);
     let full = i64::try_from(bytes).unwrap_or(i64::MAX) > config.segment_bytes;
-    // an offset is kept as a distance of 32 bits from the segment's first
+    // Kafka's index stores offsets as distances of 32 bits from the segment's base offset
     let far = next.end.saturating_sub(1).saturating_sub(active.base) > i64::from(i32::MAX);
     let waited = match active.first_timestamp {
         since if since >= 0 => next.max_timestamp.saturating_sub(since),
@@ -27,7 +27,7 @@ pub(crate) fn rolls_before(
     full || far || old
 }
 
-/// The longest time that a roll is appended to, without its jitter: `LogConfig.maxSegmentMs`.
+/// The longest time that a roll is appended to, before jitter: `LogConfig.maxSegmentMs`.
 fn roll_ms(config: &LogConfig) -> i64 {
     match config.compact && config.max_compaction_lag_ms > 0 {
         true => config.segment_ms.min(config.max_compaction_lag_ms),
@@ -35,7 +35,8 @@ fn roll_ms(config: &LogConfig) -> i64 {
     }
 }
 
-/// Below `segment.jitter.ms`, other for each roll, the same whenever it is asked for: a restart draws no other.
+/// The jitter of a roll, below `segment.jitter.ms`. It is derived from the seed and the roll's base offset, so a
+/// restart doesn't change it.
 fn jitter_ms(config: &LogConfig, seed: u64, base: StreamOffset) -> i64 {
     let most = u64::try_from(config.segment_jitter_ms.min(config.segment_ms)).unwrap_or(0);
     if most == 0 {
@@ -52,7 +53,7 @@ mod tests {
 
     use super::*;
 
-    /// A batch of one record, appended at 1,000,000 and its offset.
+    /// A roll of one record, appended at 1,000,000 ms plus its offset.
     fn batch(base: StreamOffset, bytes: u64, timestamp: Timestamp) -> Roll {
         let append_time = 1_000_000 + base;
         Roll {
@@ -92,7 +93,8 @@ mod tests {
         assert!(rolls(&batch(far + 1, 1, 20_000)));
     }
 
-    // Kafka counts from the first batch's time, not from the largest there is: what arrives late does not put it off
+    // Kafka measures from the timestamp of the segment's first batch, not from the largest one: later batches don't
+    // postpone the roll.
     #[test]
     fn time_is_counted_from_the_first_batch_and_without_one_from_its_append() {
         let mut active = batch(10, 100, 20_000);

@@ -1,4 +1,5 @@
-//! What Kafka's LogValidator refuses is refused (KAFKA-BEHAVIOUR 11, 13, 16). Pure, and outside of every lock.
+//! Checks of a batch before it is appended, with the outcomes of Kafka's LogValidator (KAFKA-BEHAVIOUR 11, 13, 16).
+//! Pure; no lock is held.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use highwater_s3stream::HEAD_BYTES;
 use crate::decoding::check_cost;
 use crate::{AppendError, LogConfig, recompress};
 
-/// Who appends.
+/// The origin of a batch: some checks apply to clients only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// A client.
@@ -19,32 +20,33 @@ pub enum Origin {
     Coordinator,
 }
 
-/// A batch that may be appended.
+/// A batch that has passed the checks.
 #[derive(Debug, Clone)]
 pub struct ValidatedBatch {
     pub(crate) header: BatchHeader,
     pub(crate) bytes: Bytes,
-    /// The CRC-32 of `bytes` after [`HEAD_BYTES`]: made here, where they are checked and near.
+    /// The CRC-32 of `bytes` after [`HEAD_BYTES`]. It is computed with the checks, while the bytes are in the
+    /// processor's cache.
     pub(crate) tail_crc: u32,
     pub(crate) max_timestamp: i64,
-    /// The offset delta of the first record that has it.
+    /// The offset delta of the first record with the largest timestamp.
     pub(crate) max_timestamp_at: i32,
-    /// The broker's time, where that stamps the records.
+    /// The broker's time, if the topic has `message.timestamp.type=LogAppendTime`.
     pub(crate) log_append_time: Option<i64>,
 }
 
 impl ValidatedBatch {
-    /// Bytes of the batch and the number of its records.
+    /// The size of the batch in bytes, and its number of records.
     #[must_use]
     pub fn size(&self) -> (usize, i32) {
         (self.bytes.len(), self.header.count)
     }
 }
 
-/// Record errors told to the client.
+/// At most so many invalid records are reported to the client.
 const RECORD_ERRORS_MAX: usize = 100;
 
-/// How records are checked.
+/// What a batch is checked against.
 #[derive(Debug)]
 pub(crate) struct Check {
     pub(crate) version: i16,
@@ -54,7 +56,7 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Checks records: in the pool, within its memory, where they are decompressed.
+    /// Checks a batch; on the pool's threads and within its memory if the batch is decompressed for that.
     pub(crate) async fn within(
         self,
         pool: &WorkPool,
@@ -73,7 +75,7 @@ impl Check {
     }
 }
 
-/// Checks records as a produce request of `version` carries them, decompressing no more than so many bytes.
+/// Checks a batch from a produce request of `version`, decompressing at most `decoded_bytes_max` bytes.
 pub(crate) fn validate(
     records: &Bytes,
     version: i16,
@@ -132,10 +134,10 @@ fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<()
     }
     if origin == Origin::Client {
         if header.base_offset != 0 {
-            return Err(invalid("the base offset of a client's batch is 0"));
+            return Err(invalid("the base offset of a client's batch must be 0"));
         }
         if header.is_control() {
-            return Err(invalid("clients may not write control batches"));
+            return Err(invalid("clients must not write control batches"));
         }
         if header.is_transactional() {
             return Err(AppendError::Transactional);
@@ -145,7 +147,9 @@ fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<()
         }
     }
     if header.producer_id >= 0 && header.base_sequence < 0 {
-        return Err(invalid("a producer id comes with a sequence"));
+        return Err(invalid(
+            "a batch with a producer id must have a base sequence",
+        ));
     }
     if header.producer_id >= 0 && header.producer_epoch < 0 {
         return Err(AppendError::OldProducerEpoch {
@@ -157,14 +161,15 @@ fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<()
     Ok(())
 }
 
-/// The largest timestamp of a batch, and the offset delta of the first record that has it.
+/// The largest timestamp of a batch, and the offset delta of the first record with it.
 #[derive(Debug, Clone, Copy)]
 struct Largest {
     timestamp: i64,
     at: i32,
 }
 
-/// Walks every record: lengths, offset deltas, keys where compaction needs them, timestamps. Answers the largest.
+/// Checks lengths, offset deltas, timestamps, and keys in a compacted topic, record by record. Returns the largest
+/// timestamp.
 fn check_records(
     header: &BatchHeader,
     batch: &[u8],
@@ -174,7 +179,7 @@ fn check_records(
     let checks_time = config.timestamp_type == TimestampType::CreateTime;
     let earliest = now_ms.saturating_sub(config.timestamp_before_max_ms);
     let latest = now_ms.saturating_add(config.timestamp_after_max_ms);
-    // only the broker's clock makes a batch one of LogAppendTime
+    // LogAppendTime marks timestamps that a broker's clock gave: a client may not claim it
     let pretends = !checks_time && header.timestamp_type() == TimestampType::LogAppendTime;
     let mut largest = Largest {
         timestamp: -1,
@@ -211,7 +216,7 @@ fn check_records(
                 untimely.push((expected, message));
             }
             if pretends && untimely.len() < RECORD_ERRORS_MAX {
-                let message = "a producer may not set the timestamp type to LogAppendTime";
+                let message = "a producer must not set the timestamp type to LogAppendTime";
                 untimely.push((expected, message.to_owned()));
             }
             expected = expected.saturating_add(1);
@@ -240,7 +245,7 @@ fn check_records(
     Ok(largest)
 }
 
-/// Stamps the batch where the broker does; puts a wrong largest timestamp right.
+/// Stamps the batch if the topic has LogAppendTime, and corrects a wrong largest timestamp in its header.
 fn finish(
     header: BatchHeader,
     records: &Bytes,
@@ -283,7 +288,7 @@ fn invalid(reason: &str) -> AppendError {
     }
 }
 
-/// What is compressed wrongly is corrupt; what is wrong after that is a record of no sense.
+/// Records that can't be decompressed are corrupt; records that decompress to something malformed are invalid.
 pub(crate) fn records_error(error: &RecordError) -> AppendError {
     match error {
         RecordError::Malformed(_) => invalid(&error.to_string()),

@@ -1,4 +1,4 @@
-//! How far a log may be read, and from where it may be deleted. Pure.
+//! The watermarks of a log: which offsets a client may read, and which it may delete. Pure.
 
 use bytes::Bytes;
 use highwater_s3stream::StreamBounds;
@@ -6,7 +6,7 @@ use highwater_types::StreamOffset;
 
 use crate::ReadError;
 
-/// Which records a reader sees.
+/// Which records a reader gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "Kafka's isolation levels")]
 pub enum Isolation {
@@ -14,7 +14,7 @@ pub enum Isolation {
     ReadCommitted,
 }
 
-/// What a read found.
+/// The result of a read.
 #[derive(Debug, Clone, Default)]
 pub struct ReadOutcome {
     /// Whole batches.
@@ -25,14 +25,14 @@ pub struct ReadOutcome {
     pub last_stable_offset: StreamOffset,
     /// The log start offset.
     pub log_start_offset: StreamOffset,
-    /// Aborted transactions in range, for a reader of committed records.
+    /// Aborted transactions in the range read, for a reader of committed records.
     pub aborted: Option<Vec<(i64, StreamOffset)>>,
-    /// Whether the next batch is in memory too, and only the limit kept it back.
+    /// Whether the byte limit alone kept back a next batch that is in memory.
     pub is_cut: bool,
 }
 
-/// An outcome with the watermarks of `bounds`. No transaction is open until transactions exist: the last stable offset is
-/// the high watermark.
+/// A read's result, with the watermarks taken from `bounds`. The last stable offset is the high watermark, since
+/// transactions are not supported yet.
 pub(crate) fn outcome(
     bounds: StreamBounds,
     batches: Vec<Bytes>,
@@ -48,8 +48,8 @@ pub(crate) fn outcome(
     }
 }
 
-/// Whether a read may begin at an offset: within the log, or at its end, also where that is not durable yet
-/// (KAFKA-BEHAVIOUR 17).
+/// Whether a read may begin at an offset: from the log start to the log end. The end counts even where it is not
+/// durable yet (KAFKA-BEHAVIOUR 17).
 pub(crate) fn check_range(bounds: StreamBounds, from: StreamOffset) -> Result<(), ReadError> {
     match (bounds.start..=bounds.next).contains(&from) {
         true => Ok(()),
@@ -57,8 +57,8 @@ pub(crate) fn check_range(bounds: StreamBounds, from: StreamOffset) -> Result<()
     }
 }
 
-/// Where the log is to start after DeleteRecords `before` an offset, -1 being the high watermark; `None` where the records
-/// are deleted already (KAFKA-BEHAVIOUR 9).
+/// Returns where the log starts after DeleteRecords up to `before`, where -1 stands for the high watermark; `None` if
+/// those records are deleted already (KAFKA-BEHAVIOUR 9).
 pub(crate) fn start_after_deletion(
     bounds: StreamBounds,
     before: StreamOffset,
@@ -77,7 +77,7 @@ pub(crate) fn start_after_deletion(
 mod tests {
     use super::*;
 
-    /// Records from 10 to 19 are readable, those from 20 to 24 not durable yet.
+    /// Offsets 10 to 19 are readable, and 20 to 24 are not durable yet.
     const BOUNDS: StreamBounds = StreamBounds {
         start: 10,
         confirmed: 20,

@@ -1,4 +1,4 @@
-//! Offsets by time while records are deleted.
+//! Lookups by time while records are deleted.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,12 +17,12 @@ use highwater_s3stream::{
 use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
 use tokio::sync::watch;
 
-/// One record in a batch at offset and time; records are deleted while their largest time is looked up.
+/// A stream whose batches have one record each. While the largest timestamp is looked up, records are deleted.
 #[derive(Debug)]
 struct Shrinking {
     records: Vec<Timestamp>,
     start: Mutex<usize>,
-    /// Where the log starts once the largest time was looked up.
+    /// The log start after that lookup.
     deleted: usize,
 }
 
@@ -55,7 +55,7 @@ impl Stream for Shrinking {
             let mut batch = BatchBuilder::default();
             batch.push(time, None, Some(b"value"));
             let mut batch = batch.build().expect("is a batch").to_vec();
-            // the base offset comes first
+            // a batch begins with its base offset
             batch[..8].copy_from_slice(&at.to_be_bytes());
             Bytes::from(batch)
         });

@@ -1,4 +1,4 @@
-//! Lookups of offsets by time, answered from the stream and from batches that are read for it.
+//! Lookups of offsets by time. The stream finds the batch, which is then read to find the record.
 
 use highwater_protocol::records::BatchHeader;
 use highwater_s3stream::FetchLimit;
@@ -9,7 +9,7 @@ use crate::decoding::{decoded_bytes_max, decoding_bytes};
 use crate::find::find_record;
 use crate::{Isolation, ReadError};
 
-/// What ListOffsets asks for (KAFKA-BEHAVIOUR 21).
+/// What a ListOffsets request asks for (KAFKA-BEHAVIOUR 21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "Kafka's special timestamps")]
 pub enum OffsetQuery {
@@ -22,14 +22,14 @@ pub enum OffsetQuery {
     AtTime(Timestamp),
 }
 
-/// An offset with its time; -1 for none.
+/// An offset and its timestamp; each is -1 if there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoundOffset {
     /// The offset.
     pub offset: StreamOffset,
     /// The record's timestamp.
     pub timestamp: Timestamp,
-    /// The leader epoch that wrote it.
+    /// The leader epoch in which the record was written.
     pub leader_epoch: Option<LeaderEpoch>,
 }
 
@@ -69,7 +69,8 @@ impl PartitionLog {
         }
     }
 
-    /// The first record of the largest timestamp: as in Kafka also where it is deleted and its roll, the active one, is not.
+    /// The first record of the largest timestamp. As in Kafka, a deleted record counts while its roll is the active
+    /// one.
     async fn largest(&self) -> Result<Option<FoundOffset>, ReadError> {
         loop {
             let start = {
@@ -81,7 +82,7 @@ impl PartitionLog {
                 bounds.start
             };
             let found = self.largest_left().await;
-            // else what was looked at may have been deleted meanwhile
+            // otherwise records may have been deleted during the lookup, and it is repeated
             if self.stream.bounds().start == start {
                 return found;
             }
@@ -97,7 +98,7 @@ impl PartitionLog {
         Ok(found)
     }
 
-    /// The first record from `from` on whose timestamp reaches `time`.
+    /// The first record at or after `from` whose timestamp is at least `time`.
     async fn first_at(
         &self,
         mut from: StreamOffset,
@@ -112,12 +113,13 @@ impl PartitionLog {
             if found.is_some() {
                 return Ok(found);
             }
-            // what the batch has of that time lies below `from`
+            // the batch's records of that time lie below `from`
             from = next.max(from.saturating_add(1));
         }
     }
 
-    /// The first record from `from` on of the batch at `base` whose timestamp reaches `time`, and where the batch ends.
+    /// The first record at or after `from`, in the batch at `base`, whose timestamp is at least `time`; and where the
+    /// batch ends.
     async fn first_record(
         &self,
         base: StreamOffset,

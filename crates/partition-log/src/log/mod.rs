@@ -1,5 +1,6 @@
-//! One partition's log: opening it, its settings, validation and appends. The folder has the rest by area: reads, lookups
-//! of offsets, and what removes records. What these decide without I/O lies beside the folder, in pure modules.
+//! One partition's log. This file opens it, keeps its settings, validates and appends batches; `read.rs` reads
+//! batches, `lookup.rs` finds offsets, `retention.rs` removes records. Decisions that need no I/O are in the pure
+//! modules of this crate.
 
 mod lookup;
 mod read;
@@ -27,16 +28,16 @@ use crate::{AppendError, LogConfig, LogContext};
 
 pub use lookup::{FoundOffset, OffsetQuery};
 
-/// What an append did.
+/// The result of an append.
 #[derive(Debug, Clone)]
 pub struct Appended {
     /// The batch's first offset.
     pub base_offset: StreamOffset,
-    /// The broker's time, or -1 where the producer's counts.
+    /// The broker's time if the topic has LogAppendTime, else -1.
     pub log_append_time_ms: Timestamp,
     /// The log start offset.
     pub log_start_offset: StreamOffset,
-    /// Resolves when the batch is durable; none for a repeat whose original is.
+    /// Resolves when the batch is durable. A repeated batch has none if its original is durable already.
     pub receipt: Option<AppendReceipt>,
 }
 
@@ -55,16 +56,16 @@ pub struct PartitionLog {
 #[derive(Debug)]
 struct State {
     producers: Producers,
-    /// Receipts of batches that may not be durable yet, by first offset: a repeat waits for its original.
+    /// Receipts of batches that may not be durable yet, by base offset: a repeated batch waits for its original.
     pending: BTreeMap<StreamOffset, AppendReceipt>,
     active: Active,
 }
 
 impl PartitionLog {
-    /// Rebuilds the log's state from what its stream holds (F4).
+    /// Opens the log, rebuilding its state from its stream's checkpoint and deltas (F4).
     ///
     /// # Errors
-    /// When a checkpoint or a delta is of a version that is not known.
+    /// When a checkpoint or a delta has an unknown version.
     pub fn open(
         opened: OpenedStream,
         leader_epoch: LeaderEpoch,
@@ -75,7 +76,7 @@ impl PartitionLog {
         let checkpoint = opened.checkpoint.as_ref().map(|(_, state)| state);
         let unreadable = || StreamError::Damaged {
             key: format!("{:?}", opened.stream),
-            reason: "producer state is of a version that is not known".to_owned(),
+            reason: "the producer state has an unknown version".to_owned(),
         };
         let known = ProducerState::rebuild(checkpoint, &opened.deltas).ok_or_else(unreadable)?;
         let state = State {
@@ -106,7 +107,8 @@ impl PartitionLog {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Bytes of its batches, with what is deleted of a roll that is not all deleted, or is the active one.
+    /// The size of the log's batches in bytes. Deleted batches count while their roll isn't wholly deleted or is the
+    /// active one.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let state = self.lock();
@@ -120,7 +122,8 @@ impl PartitionLog {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
-    /// Checks records; takes no lock. What must be decompressed is checked in the pool, within its memory (I11).
+    /// Checks a batch, without any lock. A batch that must be decompressed is checked on the pool's threads and
+    /// within its memory (I11).
     ///
     /// # Errors
     /// [`AppendError`].
@@ -140,13 +143,13 @@ impl PartitionLog {
         check.within(&self.pool, records).await
     }
 
-    /// What must be reserved for a batch.
+    /// The bytes that must be reserved to append a batch.
     #[must_use]
     pub fn append_bytes(batch: &ValidatedBatch) -> u64 {
         record_bytes(batch.bytes.len())
     }
 
-    /// Appends a batch, or finds that it is a repeat. Never waits; a refusal changes nothing (A1).
+    /// Appends a batch, or recognises that it repeats a known one. Never waits. A refused batch changes nothing (A1).
     ///
     /// # Errors
     /// [`AppendError`].
@@ -227,7 +230,7 @@ impl PartitionLog {
         Ok(done(base, Some(receipt)))
     }
 
-    /// A record of this leadership.
+    /// A record that this leader appends.
     fn appends(&self, offset: StreamOffset, timestamp: Timestamp) -> FoundOffset {
         FoundOffset {
             offset,
@@ -236,19 +239,19 @@ impl PartitionLog {
         }
     }
 
-    /// The bounds now.
+    /// The current bounds.
     #[must_use]
     pub fn bounds(&self) -> StreamBounds {
         self.stream.bounds()
     }
 
-    /// Changes with the high watermark and the start.
+    /// A watch of the bounds: it changes with the high watermark and the log start.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<StreamBounds> {
         self.stream.watch_bounds()
     }
 
-    /// The end of a leader epoch (KAFKA-BEHAVIOUR 22).
+    /// The largest known leader epoch up to the requested one, and the offset where it ended (KAFKA-BEHAVIOUR 22).
     #[must_use]
     pub fn end_offset_for_epoch(&self, asked: LeaderEpoch) -> (Option<LeaderEpoch>, StreamOffset) {
         let high_watermark = self.stream.bounds().confirmed;

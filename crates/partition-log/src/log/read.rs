@@ -8,7 +8,7 @@ use crate::watermarks::{check_range, outcome};
 use crate::{Isolation, ReadError, ReadOutcome};
 
 impl PartitionLog {
-    /// The watermarks now, as an outcome without records.
+    /// The watermarks now, as a result without records.
     #[must_use]
     pub fn nothing(&self, isolation: Isolation) -> ReadOutcome {
         outcome(self.stream.bounds(), Vec::new(), isolation)

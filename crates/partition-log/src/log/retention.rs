@@ -1,4 +1,4 @@
-//! What removes records and forgets producers: DeleteRecords, retention, expiry.
+//! What removes records and forgets producers: DeleteRecords, retention, and the expiry of idle producers.
 
 use highwater_s3stream::StreamError;
 use highwater_types::StreamOffset;
@@ -9,7 +9,8 @@ use crate::producers::Forgotten;
 use crate::watermarks::start_after_deletion;
 
 impl PartitionLog {
-    /// Removes records below an offset, durably (KAFKA-BEHAVIOUR 9); -1 for all that are durable. Answers the new start.
+    /// Deletes the records below an offset, durably (KAFKA-BEHAVIOUR 9); -1 stands for the high watermark. Returns
+    /// the new log start.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -23,20 +24,20 @@ impl PartitionLog {
         Ok(self.stream.bounds().start)
     }
 
-    /// Forgets producers that are idle for `producer.id.expiration.ms`, here and in the next checkpoint (F5).
+    /// Forgets producers that have been idle for `producer.id.expiration.ms`, here and in the next checkpoint (F5).
     pub(super) fn expire_producers(&self) {
         let idle_ms = self.config().producer_expiration_ms;
         let before = self.clock.now_ms().saturating_sub(idle_ms);
-        // as Kafka, that long is too long
+        // as in Kafka, a producer expires once it has been idle for exactly that long
         let before = before.saturating_add(1);
         let Forgotten { before, left_bytes } = self.lock().producers.forget(before);
         self.stream.forget_state(before, left_bytes);
     }
 
-    /// Removes whole rolls that retention gives up, oldest first (F6), and forgets idle producers.
+    /// Removes the rolls that retention gives up, oldest first (F6), and forgets idle producers.
     ///
     /// # Errors
-    /// What the trim answers.
+    /// When the stream can't be trimmed.
     pub async fn clean(&self) -> Result<(), StreamError> {
         let config = self.config();
         let now = self.clock.now_ms();
