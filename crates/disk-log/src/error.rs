@@ -52,6 +52,14 @@ pub enum LogError {
     },
 }
 
+impl PartialEq for LogError {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for LogError {}
+
 impl LogError {
     pub(crate) fn io(path: &Path, error: &std::io::Error) -> Self {
         Self::Io {

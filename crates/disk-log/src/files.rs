@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes};
 use highwater_io::{Device, File, OpenMode, is_full};
 
 use crate::filling::segment;
-use crate::log::rest;
+use crate::rest::rest;
 use crate::seed::{self, Seed};
 use crate::{Config, LogError};
 

@@ -26,14 +26,18 @@ mod group;
 mod log;
 pub mod metrics;
 mod recovery;
+mod rest;
 mod seed;
+mod state;
+mod writer;
 
 pub use error::LogError;
 pub use filling::Part;
 pub use group::{Group, GroupSink};
-pub use log::{Appended, DiskLog, State};
+pub use log::{Appended, DiskLog};
 pub use recovery::{RecoveredGroup, Recovery};
 pub use seed::Seed;
+pub use state::{Ended, State};
 
 /// The shape of a log: never changed once it is there, for places follow from it. `Default:` 16 MiB files.
 #[derive(Debug, Clone)]
