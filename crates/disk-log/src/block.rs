@@ -1,4 +1,4 @@
-//! Blocks: a header and a part of a group.
+//! Blocks: a header, and all or a part of a group.
 
 use bytes::{Buf, BufMut};
 use crc32fast::Hasher;
@@ -7,13 +7,13 @@ use crate::Seed;
 
 /// Blocks begin at multiples of this.
 pub(crate) const ALIGN: u64 = 4096;
-/// The largest block, header and all.
+/// The size of the largest block, including its header.
 pub(crate) const BLOCK_MAX: u64 = 1 << 20;
 pub(crate) const HEADER_BYTES: usize = 48;
-/// "HWL" and the version, as the log's seed has it.
+/// "HWL" and the version of the format, as in the file of the seed.
 const MAGIC: u32 = 0x4857_4c33;
 
-/// What a block says of itself.
+/// A block's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) opening: u64,
@@ -22,13 +22,14 @@ pub(crate) struct Header {
     pub(crate) body_bytes: u32,
     pub(crate) first: bool,
     pub(crate) last: bool,
-    /// Whether the body begins at the next multiple of [`ALIGN`], so that it is written from aligned memory: the case of
-    /// every block of a group but its first.
+    /// Whether the body begins at the next multiple of [`ALIGN`], so that it can be written from aligned memory. That
+    /// is so for every block of a group except the first.
     pub(crate) sector: bool,
 }
 
 impl Header {
-    /// The header's bytes, with half of the seed and the CRC of all of it, the header and the body, whose sum is given.
+    /// Encodes the header with half of the seed, and with the CRC over the seed, the header and the body, whose
+    /// checksum is given.
     pub(crate) fn encode(&self, seed: &Seed, body: &Hasher) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         let mut fields = &mut header[..];
@@ -47,7 +48,7 @@ impl Header {
         header
     }
 
-    /// Reads a header; nothing if it is none of the log with that seed. The CRC is for [`Header::check`].
+    /// Decodes a header; `None` if it doesn't belong to the log with this seed. [`Header::check`] verifies the CRC.
     pub(crate) fn decode(seed: &Seed, bytes: &[u8]) -> Option<Self> {
         let mut fields = bytes.get(..HEADER_BYTES)?;
         if &fields[MARK_AT..] != mark(seed) || fields.get_u32() != MAGIC {
@@ -68,13 +69,13 @@ impl Header {
         (header.bytes() <= BLOCK_MAX).then_some(header)
     }
 
-    /// Whether header and body are as they were written.
+    /// Whether the CRC over the seed, the header and the body is right.
     pub(crate) fn check(seed: &Seed, header: &[u8], body: &[u8]) -> bool {
         let stored = &header[4..8];
         stored == crc(seed, &header[8..HEADER_BYTES], &sum(body)).to_be_bytes()
     }
 
-    /// Where the body begins, from the block's beginning.
+    /// The offset of the body in the block.
     pub(crate) fn body_at(&self) -> usize {
         if self.sector {
             SECTOR_BYTES
@@ -83,13 +84,13 @@ impl Header {
         }
     }
 
-    /// Bytes on disk, with the padding.
+    /// The size on disk, with padding.
     pub(crate) fn bytes(&self) -> u64 {
         padded(self.body_at() as u64 + u64::from(self.body_bytes))
     }
 }
 
-/// Bytes of a header that fills a sector.
+/// The size of a header that fills a sector.
 pub(crate) const SECTOR_BYTES: usize = highwater_io::DIRECT_BLOCK_BYTES;
 const _: () = assert!(SECTOR_BYTES as u64 == ALIGN);
 
@@ -97,14 +98,14 @@ pub(crate) fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(ALIGN)
 }
 
-/// The sum of a body.
+/// The checksum of a body.
 pub(crate) fn sum(body: &[u8]) -> Hasher {
     let mut sum = Hasher::new();
     sum.update(body);
     sum
 }
 
-/// Where the header has its half of the seed: the other half is in its CRC alone.
+/// The offset of one half of the seed in the header. The other half enters only the CRC.
 const MARK_AT: usize = HEADER_BYTES - MARK_BYTES;
 const MARK_BYTES: usize = 8;
 
@@ -123,7 +124,7 @@ fn crc(seed: &Seed, header: &[u8], body: &Hasher) -> u32 {
 mod tests {
     use super::*;
 
-    // D1: the half of the seed that no block shows is known by its checksum alone
+    // D1: the half of the seed that isn't in the header is verified by the CRC alone.
     #[test]
     fn a_block_made_without_all_of_the_seed_is_none() {
         let header = Header {

@@ -1,23 +1,23 @@
-//! Errors of a log.
+//! The errors of a log.
 
 use std::path::Path;
 
 /// Why a log can't be opened or written. Fatal.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LogError {
-    /// A block that was synced is bad (D1): the disk lost or changed it.
+    /// A block that was synced can't be read (D1): the device lost or changed it.
     #[error(
         "log is damaged: a synced block cannot be read file={file} offset={offset} position={position}"
     )]
     Damaged {
         /// The file.
         file: String,
-        /// The block's place in the file.
+        /// The block's offset in the file.
         offset: u64,
-        /// The block's position.
+        /// The block's position in the log.
         position: u64,
     },
-    /// A newer program wrote it.
+    /// The log was written by a newer version of this program.
     #[error("log is of a newer format file={file} version={version}")]
     Newer {
         /// The file.
@@ -25,29 +25,29 @@ pub enum LogError {
         /// The format's version.
         version: char,
     },
-    /// A defect of this program, while it wrote or handed over what it had written.
+    /// The writer panicked, which is a defect of this program.
     #[error("log's writer panicked directory={directory} reason={reason}")]
     Panicked {
         /// The log's directory.
         directory: String,
-        /// What the panic said.
+        /// The panic's message.
         reason: String,
     },
-    /// No room for another file. An open log waits for it, and ends with it only where it is closed before what was
-    /// appended is written.
+    /// The disk has no room for another file. An open log waits until there is room. It ends with this error only if
+    /// it is closed while entries wait to be written.
     #[error("log has no room for another file directory={directory} error={error}")]
     Full {
         /// The log's directory.
         directory: String,
-        /// The machine's answer.
+        /// The operating system's error.
         error: String,
     },
-    /// The machine's answer.
+    /// The operating system refused an operation.
     #[error("log cannot be read or written file={file} error={error}")]
     Io {
         /// The file or directory.
         file: String,
-        /// The machine's answer.
+        /// The operating system's error.
         error: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The files of a log: by position, made ahead of use, used again.
+//! The files of a log. They are made before they are needed and reused once they are released.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,18 +20,18 @@ pub(crate) struct Files {
     dir: PathBuf,
     pub(crate) config: Config,
     pub(crate) seed: Seed,
-    /// By index: the file of index i holds positions from i times the size of a file.
+    /// By index. The file with index i holds the positions from i times the file size on.
     files: BTreeMap<u64, Arc<dyn File>>,
-    /// The file that is being made.
+    /// The next file, while it is being filled with zeroes.
     growing: Option<Growing>,
 }
 
 #[derive(Debug)]
 struct Growing {
     file: Arc<dyn File>,
-    /// Bytes that are zeroes.
+    /// The number of bytes that are zeroes already.
     filled: u64,
-    /// What each step writes, again and again.
+    /// One step's worth of zeroes.
     zeroes: Bytes,
 }
 
@@ -50,7 +50,7 @@ impl Files {
         for entry in device.list_dir(dir).await.map_err(dir_error)? {
             let extension = entry.path.extension().and_then(|text| text.to_str());
             if extension == Some("new") {
-                // half made when the process ended
+                // the process ended while it made this file
                 device.remove_file(&entry.path).await.map_err(dir_error)?;
                 continue;
             }
@@ -69,7 +69,7 @@ impl Files {
                 );
             }
         }
-        // a former process may have died between making or renaming and the sync
+        // an earlier process may have died after it created or renamed a file and before it synced the directory
         device.sync_dir(dir).await.map_err(dir_error)?;
         let seed = match seed::load(&*device, dir).await? {
             Some(seed) => seed,
@@ -78,7 +78,7 @@ impl Files {
                 new_seed
             }
             None => {
-                let lost = "it is missing, or the log was written before there was one";
+                let lost = "it is missing, or the log was written by a version without seeds";
                 return Err(LogError::io(&dir.join("seed"), &io::Error::other(lost)));
             }
         };
@@ -108,7 +108,7 @@ impl Files {
         self.files.get(&index).cloned()
     }
 
-    /// The first position that the files hold.
+    /// The first position in the files.
     pub(crate) fn first_position(&self) -> u64 {
         self.files
             .keys()
@@ -116,13 +116,14 @@ impl Files {
             .map_or(0, |index| index * self.config.file_bytes)
     }
 
-    /// Bytes of the files before the one that holds a position: they come after the last file once they are let go of.
+    /// The size of the files before the one with this position: they move behind the last file once they are
+    /// released.
     pub(crate) fn held(&self, position: u64) -> u64 {
         let start = self.index(position) * self.config.file_bytes;
         start.saturating_sub(self.first_position())
     }
 
-    /// Just after the last position that the files hold.
+    /// The position after the last one in the files.
     pub(crate) fn prepared(&self) -> u64 {
         self.files
             .keys()
@@ -130,12 +131,13 @@ impl Files {
             .map_or(0, |index| (index + 1) * self.config.file_bytes)
     }
 
-    /// Goes on making a zero-filled file, by so many bytes; once whole it is added at the end, or as the first. So what is
-    /// to be written meanwhile waits for a step and not for a file.
+    /// Continues making a zero-filled file, by `bytes` more. A file that is complete is added behind the last one,
+    /// with index `first` if there is none. Groups that are appended meanwhile wait for one step, not for a whole
+    /// file.
     ///
     /// # Errors
-    /// [`LogError::Full`] where there is no room for it, at best before anything of it is written: what was made is removed,
-    /// and the next call begins anew. Any other is for good (D3).
+    /// [`LogError::Full`] if there is no room for the file, which is usually noticed before anything is written. What
+    /// was made of the file is removed, and the next call starts again. Any other error is final (D3).
     pub(crate) async fn grow(&mut self, first: u64, bytes: u64) -> Result<(), LogError> {
         let new = self.new_path();
         let error = match self.make(bytes).await {
@@ -169,15 +171,15 @@ impl Files {
         Ok(())
     }
 
-    /// Makes the names of files durable. It waits while the process has no descriptor left to open the directory by: a file
-    /// that has its name already is not made anew (D3).
+    /// Makes the names of files durable. If the process has no free descriptor to open the directory with, it waits
+    /// for one: the files have their names already and can't be made again (D3).
     async fn sync_dir(&self) -> Result<(), LogError> {
-        let mut is_told = false;
+        let mut is_logged = false;
         loop {
             match self.device.sync_dir(&self.dir).await {
                 Err(error) if is_full(&error) => {
-                    if !std::mem::replace(&mut is_told, true) {
-                        tracing::warn!(%error, "cannot open a log's directory, it is tried again");
+                    if !std::mem::replace(&mut is_logged, true) {
+                        tracing::warn!(%error, "cannot open a log's directory, trying again until it can be opened");
                     }
                     rest().await;
                 }
@@ -186,7 +188,7 @@ impl Files {
         }
     }
 
-    /// Fills by so many bytes the file that is being made; answers it once it is whole and synced.
+    /// Writes `bytes` more zeroes to the file that is being made. Returns the file once it is complete and synced.
     async fn make(&mut self, bytes: u64) -> io::Result<Option<Arc<dyn File>>> {
         let mut growing = match self.growing.take() {
             Some(growing) => growing,
@@ -206,7 +208,7 @@ impl Files {
         Ok(Some(growing.file))
     }
 
-    /// The index behind the last file, or `first` where there is none.
+    /// The index after the last file's, or `first` if there is no file.
     fn next_index(&self, first: u64) -> u64 {
         let last = self.files.keys().next_back();
         last.map_or(first, |last| last + 1)
@@ -231,8 +233,9 @@ impl Files {
         })
     }
 
-    /// Puts files wholly below a position behind the last one, never the one that holds `tail`. None is removed: what a
-    /// log needed once it will need again, and to make or remove a file takes milliseconds, which groups would wait.
+    /// Moves the files wholly below a position behind the last file, so that they are reused, except the one with
+    /// `tail`. No file is removed: a log that needed the space once will need it again, and making or removing a file
+    /// takes milliseconds, for which appended groups would wait.
     pub(crate) async fn release(&mut self, below: u64, tail: u64) -> Result<(), LogError> {
         let keep_from = self.index(below.min(tail));
         let released: Vec<u64> = self.files.range(..keep_from).map(|(at, _)| *at).collect();
@@ -251,7 +254,7 @@ impl Files {
         self.sync_dir().await
     }
 
-    /// Makes what lies in the files of a range of positions durable, whoever wrote it.
+    /// Makes the bytes at these positions durable, also if an earlier process wrote them.
     pub(crate) async fn sync(&self, positions: Range<u64>) -> Result<(), LogError> {
         for index in self.index(positions.start)..=self.index(positions.end) {
             if let Some(file) = self.get(index) {
@@ -262,7 +265,7 @@ impl Files {
         Ok(())
     }
 
-    /// Reads within one file.
+    /// Reads bytes that lie within one file.
     pub(crate) async fn read(&self, position: u64, bytes: usize) -> Result<Bytes, LogError> {
         let index = self.index(position);
         let at = position % self.config.file_bytes;

@@ -1,4 +1,5 @@
-//! The group that gathers: entries copied, once, into the aligned memory that they are written from and kept in.
+//! The group being filled. An entry is copied once, into the aligned memory from which it is written and in which it
+//! stays.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -9,17 +10,18 @@ use highwater_io::align;
 
 use crate::block::{HEADER_BYTES, SECTOR_BYTES};
 
-/// Groups are carved, one after the other, from memory of this size; what does not fit gets its own. With a sector for the
-/// headers: of batches of half a mebibyte, say, one would not fit for their sake, and half the memory would stay empty.
+/// Groups are taken, one after the other, from segments of this size; a larger group gets a segment of its own. The
+/// additional sector is for headers: without it two entries of half a mebibyte wouldn't fit, and half the segment
+/// would be wasted.
 const SEGMENT_BYTES: usize = (1 << 20) + SECTOR_BYTES;
 
-/// A part of an entry. Where its CRC-32 is known, the bytes are summed with the first one who checked them, not again:
-/// memory that changes afterwards is found.
+/// A part of an entry. If its CRC-32 was computed when the bytes were checked, the block's checksum is combined from
+/// it instead of being computed from the copy: so a change of the memory in between is detected.
 #[derive(Debug, Clone, Copy)]
 pub struct Part<'a> {
-    /// What is copied.
+    /// The bytes to copy.
     pub bytes: &'a [u8],
-    /// Its CRC-32 (IEEE), if known.
+    /// Their CRC-32 (IEEE), if known.
     pub crc: Option<u32>,
 }
 
@@ -29,25 +31,26 @@ impl<'a> From<&'a [u8]> for Part<'a> {
     }
 }
 
-/// Below it, summing bytes that were just copied costs less than combining sums.
+/// Combining checksums pays from this size on; for fewer bytes, which are in the cache after copying, a new checksum
+/// is cheaper.
 const COMBINED_BYTES_MIN: usize = 32 << 10;
 
-/// Entries between their block's header and the padding.
+/// A group of entries, with room for its first block's header before them.
 pub(crate) struct Filling<M> {
-    /// Begins at a multiple of a sector. Its capacity is what is left of the segment.
+    /// Begins at a multiple of a sector. Its capacity is the rest of its segment.
     pub(crate) memory: BytesMut,
-    /// Where each entry lies in the memory, with what was given for it.
+    /// The range of each entry in the memory, and the value that was appended with it.
     pub(crate) entries: Vec<(Range<usize>, M)>,
-    /// Just after the last entry; what follows is padding.
+    /// The end of the last entry; padding follows.
     pub(crate) end: usize,
-    /// The sum of all entries.
+    /// The checksum of all entries.
     pub(crate) crc: Hasher,
     /// The group's number, from 1.
     pub(crate) number: u64,
 }
 
 impl<M> Filling<M> {
-    /// The first group of a log, without memory.
+    /// The first group of a log; it has no memory yet.
     pub(crate) fn first() -> Self {
         Self {
             memory: BytesMut::new(),
@@ -62,12 +65,12 @@ impl<M> Filling<M> {
         self.entries.is_empty()
     }
 
-    /// Whether an entry of that many bytes can be added: always to an empty group.
+    /// Whether an entry of `bytes` fits. Any entry fits into an empty group.
     pub(crate) fn fits(&self, bytes: usize) -> bool {
         self.is_empty() || self.end + bytes <= whole_sectors(self.memory.capacity())
     }
 
-    /// Adds one entry that fits.
+    /// Adds an entry that fits.
     pub(crate) fn push(
         &mut self,
         segments: &mut Segments,
@@ -98,7 +101,7 @@ impl<M> Filling<M> {
         self.entries.push((from..self.end, meta));
     }
 
-    /// Takes the group, padded; the next begins where it ends.
+    /// Closes the group and returns it, padded to whole sectors. The next group begins where it ends.
     pub(crate) fn close(&mut self) -> Self {
         let padding = self.end.next_multiple_of(SECTOR_BYTES) - self.end;
         self.memory.put_bytes(0, padding);
@@ -118,19 +121,20 @@ impl<M> Filling<M> {
     }
 }
 
-/// Segments whose groups are still held, oldest first but for those that outlive others; used again when nothing of them
-/// is. So a log that is appended to and let go of at one pace needs no fresh memory, which the kernel would fill with
-/// zeroes first.
+/// Segments of which slices are held, from the oldest on, except that segments which are held for long move back. A
+/// segment is reused when none of it is held any more. A log that is appended to and trimmed at the same rate thus
+/// needs no new memory, which the kernel would have to clear.
 #[derive(Default)]
 pub(crate) struct Segments(VecDeque<BytesMut>);
 
-/// How many of the oldest are looked at: the order in which they are let go of is nearly that in which they were filled.
+/// How many of the oldest segments are tried: they are released nearly in the order in which they were filled.
 const LOOKED_AT: usize = 8;
 
 impl Segments {
-    /// Takes what is left of a segment and gives one with room for `bytes`.
+    /// Takes back a segment that is filled, and returns one with room for `bytes`.
     fn exchange(&mut self, left: BytesMut, bytes: usize) -> BytesMut {
-        // one that is full to its end goes with its last group: were it kept too, free memory would never get less
+        // a segment without any capacity left is freed with its last group; if it were kept here, memory would never
+        // shrink
         if left.capacity() > 0 {
             self.0.push_back(left);
         }
@@ -141,9 +145,9 @@ impl Segments {
             let Some(mut used) = self.0.pop_front() else {
                 break;
             };
-            // true when this is the last handle on a segment, and then it is whole again
+            // succeeds if no group holds any of the segment; then all of the segment is free
             if !used.try_reclaim(SEGMENT_BYTES + SECTOR_BYTES) {
-                // to the back: one that is held for long must not hide those that are free
+                // move it back: a segment that is held for long must not hide free ones
                 self.0.push_back(used);
             } else if used.capacity() < 2 * SEGMENT_BYTES {
                 return align(used);
@@ -157,7 +161,7 @@ fn whole_sectors(bytes: usize) -> usize {
     bytes - bytes % SECTOR_BYTES
 }
 
-/// Empty memory that begins at a multiple of a sector, with room for at least `bytes`.
+/// Empty memory for at least `bytes` that begins at a multiple of a sector.
 pub(crate) fn segment(bytes: usize) -> BytesMut {
     align(BytesMut::with_capacity(bytes + SECTOR_BYTES))
 }
@@ -234,7 +238,7 @@ mod tests {
                 assert!(filling.fits(entry.len()));
                 filling.push(&mut segments, &[entry[..].into()], entry.len(), ());
             }
-            assert!(segments.0.is_empty(), "all in the first");
+            assert!(segments.0.is_empty(), "all fit into the first segment");
         }
     }
 
@@ -256,7 +260,7 @@ mod tests {
         }
         assert!(
             places.len() <= 7 && (5..=7).contains(&segments.0.len()),
-            "{} places, {} segments for 5 that are held",
+            "{} places and {} segments while 5 groups are held",
             places.len(),
             segments.0.len()
         );

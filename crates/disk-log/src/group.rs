@@ -1,27 +1,28 @@
-//! Groups: what one sync makes durable, one or more of them.
+//! Groups of entries. One sync makes one or several groups durable.
 
 use std::fmt::Debug;
 use std::ops::Range;
 
 use bytes::Bytes;
 
-/// Entries that lie together in memory and in the log, and became durable together.
+/// Entries that lie together in memory and in the log, and become durable together.
 #[derive(Debug)]
 pub struct Group<M> {
-    /// The memory they lie in, with what the log put around them: all of it is held while any slice of it is.
+    /// The memory with the entries, and with the block's header and padding. It stays allocated while any slice of it
+    /// is held.
     pub memory: Bytes,
-    /// Where each lies in that memory, with what was given for it.
+    /// The range of each entry in the memory, and the value that was appended with it.
     pub entries: Vec<(Range<usize>, M)>,
-    /// The position just after the group.
+    /// The position after the group.
     pub end: u64,
-    /// Its number, from 1.
+    /// The group's number; the first is 1.
     pub number: u64,
 }
 
-/// Takes what became durable, in order, on the writer's thread, before any waiter is woken.
+/// Receives groups as they become durable, in order, on the writer's thread, before any waiter is woken.
 pub trait GroupSink<M>: Debug + Send + Sync + 'static {
-    /// Takes the groups of one sync; never blocks for long.
+    /// Receives the groups of one sync. It must not block for long: the next sync waits for it.
     fn durable(&self, groups: Vec<Group<M>>);
-    /// Is told that nothing more will become durable.
+    /// Is called once, when nothing more will become durable.
     fn ended(&self);
 }

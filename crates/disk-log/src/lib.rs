@@ -1,22 +1,27 @@
-//! An append-only log in zero-filled files: what the disk WAL and the Raft log are made of.
+//! An append-only log in zero-filled files. The disk WAL and the Raft log are made of it.
 //!
-//! Positions count bytes since the log began and only grow; the file and the place in it follow from the position.
-//! Appended entries gather while the writer syncs those before: no timer, the sync is the batch. They are copied once,
-//! into aligned memory; what lies together there (a *group*: at most 1 MiB, or one entry that is larger, so that
-//! recovery needs no more memory than that) is written from there, by the page cache where the device can, as blocks of
-//! at most 1 MiB, each with a header that names the log's opening number, its own position (its sequence, for D1), the
-//! position known synced, and a CRC-32. Half of the log's seed, random bytes in a file beside its own, stands in each
-//! header and all of it is summed with each block: records that look like blocks are none when the file is used again.
-//! Blocks begin at multiples of 4 KiB, so a torn write never touches what was synced
-//! before. A group counts only whole.
+//! **Appending.** A position counts the bytes since the log began; it determines the file and the offset in the file.
+//! Entries that are appended while the writer syncs gather in *groups*, which the next sync makes durable; there is
+//! no timer. An entry is copied once, into aligned memory. A group is at most 1 MiB, or one larger entry, so that
+//! recovery holds no more memory than that. It is written from its memory as one or several blocks of at most 1 MiB,
+//! past the page cache if the device can do so.
 //!
-//! Recovery (D1): positions follow one another and the opening number never falls; anything else is the end. A bad block
-//! below any later block's synced mark refuses to start; above it, it is the torn tail. What was read back is synced
-//! before it counts: the process may have died between a write and its sync, and the machine may die next.
+//! **Blocks.** A block begins at a multiple of 4 KiB, so that a torn write never touches a block that was synced
+//! before. Its header has the opening number of the log, the block's own position (rule D1's sequence), the position
+//! up to which the log was known to be synced, and a CRC-32. A log has a *seed*, random bytes in a file of its own:
+//! half of it is in each header, and each checksum covers all of it. So when a file is reused, records that look like
+//! a block are never taken for one.
 //!
-//! A full disk (D3): files are made ahead of use, in steps, and used again when trimmed; none is removed.
-//! [`State::room`] is what fits into those that are there; who needs more asks for it ([`DiskLog::want`]) and sees
-//! [`State::full`] when there is none. A file that can't be made for any other reason ends the log.
+//! **Recovery** (D1). Blocks follow one another by position, and opening numbers never decrease; the log ends at the
+//! first block that doesn't fit. If a later block says that the position of a bad block was synced, the log is
+//! damaged, and recovery refuses it; otherwise the bad block is a torn tail. A group counts only if all its blocks
+//! are there. What was read back is synced before it is used, because the process may have died between a write and
+//! its sync, and the machine may lose power next.
+//!
+//! **A full disk** (D3). Files are made before they are needed, step by step, and are reused after a trim; none is
+//! removed. [`State::room`] is what fits into the present files. A caller that needs more requests it
+//! ([`DiskLog::want`]) and sees [`State::full`] if the disk has no room. The log ends if a file can't be made for any
+//! other reason.
 
 mod block;
 mod error;
@@ -39,10 +44,11 @@ pub use recovery::{RecoveredGroup, Recovery};
 pub use seed::Seed;
 pub use state::{Ended, State};
 
-/// The shape of a log: never changed once it is there, for places follow from it. `Default:` 16 MiB files.
+/// The layout of a log. It never changes once the log exists, because positions are translated by it. The default is
+/// files of 16 MiB.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Bytes of each file; a multiple of 1 MiB.
+    /// The size of each file in bytes; a multiple of 1 MiB.
     pub file_bytes: u64,
 }
 

@@ -13,10 +13,10 @@ use crate::state::{Ended, Open, Shared, State};
 use crate::writer::Writer;
 use crate::{LogError, Recovery};
 
-/// Where an appended entry will be durable.
+/// Says when an appended entry is durable: with its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
-    /// The number of its group, from 1.
+    /// The number of its group; the first is 1.
     pub group: u64,
 }
 
@@ -36,7 +36,7 @@ impl<M> std::fmt::Debug for DiskLog<M> {
 }
 
 impl<M: Send + 'static> DiskLog<M> {
-    /// Goes on at the end of a log that was read back whole, under a new opening number.
+    /// Continues a log at its end, under a new opening number. The log must have been read to its end before.
     ///
     /// # Panics
     /// When `opening` is not above every earlier one (D1), or the log was not read to its end.
@@ -48,8 +48,14 @@ impl<M: Send + 'static> DiskLog<M> {
         name: &'static str,
         sink: Arc<dyn GroupSink<M>>,
     ) -> Self {
-        assert!(recovery.is_done(), "a log is read back whole");
-        assert!(opening > recovery.opening(), "opening numbers grow");
+        assert!(
+            recovery.is_done(),
+            "a log must be read to its end before it is started"
+        );
+        assert!(
+            opening > recovery.opening(),
+            "an opening number must be above all earlier ones"
+        );
         let end = recovery.end;
         let (room, held) = (recovery.files.prepared() - end, recovery.files.held(end));
         let shared = Arc::new(Shared {
@@ -86,7 +92,7 @@ impl<M: Send + 'static> DiskLog<M> {
         Self(shared)
     }
 
-    /// Appends one entry, copying its parts into the open group; never waits. The entry is durable when
+    /// Appends one entry by copying its parts into the group being filled; never waits. The entry is durable when
     /// [`State::groups`] reaches its group.
     pub fn append(&self, parts: &[Part<'_>], meta: M) -> Appended {
         let bytes = parts.iter().map(|part| part.bytes.len()).sum();
@@ -110,13 +116,13 @@ impl<M: Send + 'static> DiskLog<M> {
         self.0.lock()
     }
 
-    /// What the writer has done, and a watch of it.
+    /// A watch of the log's state.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<State> {
         self.0.state.subscribe()
     }
 
-    /// Lets go of what lies below a position; soon, and not durably.
+    /// Releases everything below a position. It happens soon, and isn't durable.
     pub fn trim(&self, floor: u64) {
         let mut open = self.lock();
         open.floor = open.floor.max(floor);
@@ -124,7 +130,7 @@ impl<M: Send + 'static> DiskLog<M> {
         self.0.wake.notify_one();
     }
 
-    /// Asks for room for `bytes` more; [`State::room`] says when it is there, [`State::full`] when it cannot be made.
+    /// Requests room for `bytes` more. [`State::room`] shows when it is there, [`State::full`] when the disk has none.
     pub fn want(&self, bytes: u64) {
         let mut open = self.lock();
         open.wanted = open.wanted.max(bytes);
@@ -132,10 +138,10 @@ impl<M: Send + 'static> DiskLog<M> {
         self.0.wake.notify_one();
     }
 
-    /// Resolves when the log has ended, with the error it ended by. Cancellation safe.
+    /// Waits until the log has ended, and returns the error if it failed. Cancellation safe.
     pub async fn ended(&self) -> Option<LogError> {
         let mut ended = self.0.ended.subscribe();
-        // an error means that the writer is gone, which is an end too
+        // the watch fails if the writer is gone, which also means that the log has ended
         drop(ended.wait_for(|ended| *ended).await);
         match &self.0.state.borrow().ended {
             Some(Ended::Failed(error)) => Some(error.clone()),
@@ -143,10 +149,10 @@ impl<M: Send + 'static> DiskLog<M> {
         }
     }
 
-    /// Makes what was appended durable and ends the log.
+    /// Makes all appended entries durable and ends the log.
     ///
     /// # Errors
-    /// What the writer ended with.
+    /// The error with which the log ended.
     pub async fn shutdown(&self) -> Result<(), LogError> {
         self.lock().closing = true;
         self.0.wake.notify_one();
@@ -158,10 +164,7 @@ impl<M: Send + 'static> DiskLog<M> {
 }
 
 impl Appended {
-    /// Waits until the entry is durable. Cancellation safe.
-    ///
-    /// # Errors
-    /// False when the log ended before.
+    /// Waits until the entry is durable; returns false if the log ended before. Cancellation safe.
     pub async fn wait(self, mut state: watch::Receiver<State>) -> bool {
         let reached = state
             .wait_for(|state| state.groups >= self.group || state.ended.is_some())

@@ -1,6 +1,6 @@
 //! The metrics of logs on disk.
 
-/// Seconds that a sync takes, by log: everything acknowledged waits for one.
+/// Seconds that a sync takes, by log. Every acknowledgement waits for a sync.
 pub const SYNC_SECONDS: &str = "highwater_disk_log_sync_seconds";
 
 /// Describes every metric of this crate.
@@ -8,6 +8,6 @@ pub fn describe() {
     metrics::describe_histogram!(
         SYNC_SECONDS,
         metrics::Unit::Seconds,
-        "Time that a sync of a log takes, by log: the write-ahead log's, the metadata's."
+        "Time that a sync of a log takes, by log: the write-ahead log or the metadata log."
     );
 }

@@ -1,4 +1,4 @@
-//! Reading a log back, group by group.
+//! Reads a log back, group by group.
 
 use std::io;
 use std::path::Path;
@@ -11,39 +11,40 @@ use crate::block::{ALIGN, HEADER_BYTES, Header};
 use crate::files::Files;
 use crate::{Config, LogError, Seed};
 
-/// How much is read at a time where later blocks are looked for.
+/// The bytes read at a time while searching for later blocks.
 const SCAN_BYTES: u64 = 1 << 20;
 
-/// A log being read back; then it becomes a [`crate::DiskLog`].
+/// A log that is being read back. At its end it can be continued as a [`crate::DiskLog`].
 #[derive(Debug)]
 pub struct Recovery {
     pub(crate) files: Files,
-    /// Where the next block must begin.
+    /// The position where the next block must begin.
     pub(crate) position: u64,
-    /// The end of the last whole group.
+    /// The end of the last complete group.
     pub(crate) end: u64,
-    /// The opening number of the last block of the log.
+    /// The opening number of the log's last block so far.
     last_opening: u64,
-    /// The largest opening number of any block, in the log or beyond its end.
+    /// The largest opening number of any block seen, in the log or beyond its end.
     opening: u64,
-    /// Everything below it was synced by who wrote it.
+    /// Everything below this position was synced by the process that wrote it.
     synced: u64,
     done: bool,
 }
 
-/// One group as it was appended.
+/// One complete group, as it was appended.
 #[derive(Debug, Clone)]
 pub struct RecoveredGroup {
-    /// The opening number it was written under.
+    /// The opening number under which it was written.
     pub opening: u64,
-    /// Its entries' bytes.
+    /// The bytes of its entries.
     pub body: Bytes,
-    /// The position just after it.
+    /// The position after the group.
     pub end: u64,
 }
 
 impl Recovery {
-    /// Whether a directory has a log: files that were made for one stay.
+    /// Whether a directory has files of a log. They stay there after they are made, so this means that a log was
+    /// opened.
     ///
     /// # Errors
     /// [`LogError`].
@@ -56,7 +57,7 @@ impl Recovery {
         Ok(entries.iter().any(is_file))
     }
 
-    /// Opens the files of a log, making the first if there is none; `new_seed` is random and for a log that is made now.
+    /// Opens the files of a log. If there are none, makes the first one and stores `new_seed`, which must be random.
     ///
     /// # Errors
     /// [`LogError`].
@@ -82,10 +83,10 @@ impl Recovery {
         })
     }
 
-    /// The next whole group; nothing at the end.
+    /// Reads the next complete group; returns `None` at the end of the log.
     ///
     /// # Errors
-    /// [`LogError::Damaged`] where a synced block is bad.
+    /// [`LogError::Damaged`] if a synced block can't be read.
     pub async fn next(&mut self) -> Result<Option<RecoveredGroup>, LogError> {
         let mut body = BytesMut::new();
         let mut within = false;
@@ -121,7 +122,7 @@ impl Recovery {
         Ok(None)
     }
 
-    /// Reads to the end, past what is not wanted.
+    /// Reads to the end of the log, ignoring the groups.
     ///
     /// # Errors
     /// As [`Recovery::next`].
@@ -130,7 +131,7 @@ impl Recovery {
         Ok(())
     }
 
-    /// The end of the last whole group read.
+    /// The end of the last complete group that was read.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.end
@@ -140,13 +141,14 @@ impl Recovery {
         self.done
     }
 
-    /// The position the log's files begin at: what lies below it is gone.
+    /// The first position in the log's files; everything below it was trimmed.
     #[must_use]
     pub fn first_position(&self) -> u64 {
         self.files.first_position()
     }
 
-    /// The greatest opening number of any block seen, also beyond the end; 0 for none. At the end of the log all are.
+    /// The largest opening number of any block seen, 0 if there was none. Complete once the log has been read to its
+    /// end: it includes blocks beyond the end.
     #[must_use]
     pub fn opening(&self) -> u64 {
         self.opening
@@ -165,7 +167,7 @@ impl Recovery {
         Ok(None)
     }
 
-    /// The block at a position if it is whole and says that it belongs there.
+    /// Reads the block at a position; `None` unless the block is intact and names that position.
     async fn read_block(&self, position: u64) -> Result<Option<(Header, Bytes)>, LogError> {
         let left = self.files.config.file_bytes - position % self.files.config.file_bytes;
         let head_bytes = usize::try_from(ALIGN.min(left)).unwrap_or(HEADER_BYTES);
@@ -188,8 +190,9 @@ impl Recovery {
         Ok(Header::check(&self.files.seed, &head, &body).then_some((header, body)))
     }
 
-    /// D1: a bad block at or below any later block's synced mark was durable once. Otherwise the log ends here; what a
-    /// former life left beyond the end is told by its opening number, which must never be used again.
+    /// Looks at the blocks after a bad one. If any of them says that the bad block's position was synced, the log is
+    /// damaged (D1). Otherwise the bad block is the log's end, and blocks beyond it are from an earlier process:
+    /// their opening numbers are noted, so that they are never used again.
     async fn look_beyond(&mut self) -> Result<(), LogError> {
         let bad = self.position;
         let mut at = bad + ALIGN;

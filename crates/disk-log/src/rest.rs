@@ -1,6 +1,6 @@
-//! How the writer waits.
+//! The writer's pause before it tries again.
 
-/// A moment's rest of the writer's own thread, or of its task under simulation.
+/// Pauses briefly. The writer is a thread without a runtime, or a task under simulation.
 pub(crate) async fn rest() {
     const REST: std::time::Duration = std::time::Duration::from_millis(100);
     if tokio::runtime::Handle::try_current().is_ok() {

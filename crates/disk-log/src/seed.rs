@@ -1,4 +1,4 @@
-//! The file with a log's seed, by which its blocks are told from bytes that clients wrote.
+//! The file with a log's seed, which distinguishes the log's blocks from bytes that clients wrote.
 
 use std::io;
 use std::path::Path;
@@ -8,15 +8,16 @@ use highwater_io::{Device, OpenMode};
 
 use crate::LogError;
 
-/// Random bytes of one log, in every block of it (D1): what clients write into its files is never taken for a block.
+/// Random bytes of one log that enter each of its blocks (D1), so that bytes which clients write into the log are
+/// never taken for a block of it.
 pub type Seed = [u8; 16];
 
-/// "HWL" and the format's version, of the blocks too. Before version 3 there was no seed.
+/// "HWL" and the version of the format, also that of the blocks. Versions before 3 had no seed.
 const MAGIC: &[u8; 4] = b"HWL3";
-/// Magic, seed, CRC-32 of both.
+/// The magic, the seed, and the CRC-32 of both.
 const FILE_BYTES: usize = 24;
 
-/// The seed of a log, if it has one.
+/// Reads a log's seed, if there is one.
 pub(crate) async fn load(device: &dyn Device, dir: &Path) -> Result<Option<Seed>, LogError> {
     let path = dir.join("seed");
     let error = |error| LogError::io(&path, &error);
@@ -37,11 +38,11 @@ pub(crate) async fn load(device: &dyn Device, dir: &Path) -> Result<Option<Seed>
     fields.copy_to_slice(&mut seed);
     match is_sound && fields.get_u32() == crc {
         true => Ok(Some(seed)),
-        false => Err(error(io::Error::other("it is not as it was written"))),
+        false => Err(error(io::Error::other("its checksum is wrong"))),
     }
 }
 
-/// Writes the seed of a log that is made now: durable before its first file is.
+/// Stores the seed of a new log, durably; this comes before the log's first file is made.
 pub(crate) async fn save(device: &dyn Device, dir: &Path, seed: &Seed) -> Result<(), LogError> {
     let path = dir.join("seed");
     let written = async {

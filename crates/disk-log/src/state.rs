@@ -1,4 +1,4 @@
-//! What the handles of a log and its writer share.
+//! State that the handles of a log and its writer share.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,20 +8,20 @@ use tokio::sync::{Notify, watch};
 use crate::LogError;
 use crate::filling::{Filling, Segments};
 
-/// What the writer has done.
+/// The state of an open log, as its writer publishes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// Groups that are durable.
+    /// The number of groups that are durable.
     pub groups: u64,
-    /// The position just after them.
+    /// The position after the last durable group.
     pub end: u64,
     /// How the log ended; once it has, nothing more becomes durable.
     pub ended: Option<Ended>,
-    /// Whether the disk has no room for the next file. It is tried again until it has.
+    /// Whether the disk has no room for the next file. The writer tries again until there is room.
     pub full: bool,
-    /// Bytes that still fit into files that are there: what follows the last group.
+    /// The bytes that can be written before another file is needed.
     pub room: u64,
-    /// Bytes of files that become room once what they hold is let go of.
+    /// The bytes of files that can be reused once the log is trimmed.
     pub held: u64,
 }
 
@@ -30,7 +30,7 @@ pub struct State {
 pub enum Ended {
     /// It was closed, and everything that was appended before is durable.
     Closed,
-    /// By an error.
+    /// It failed, and the error says why.
     Failed(LogError),
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Shared<M> {
     pub(crate) open: Mutex<Open<M>>,
     pub(crate) wake: Notify,
     pub(crate) state: watch::Sender<State>,
-    /// Apart from the state, so that who waits for the end is not woken by every sync.
+    /// Separate from the state, so that a sync doesn't wake the tasks that wait for the end.
     pub(crate) ended: watch::Sender<bool>,
 }
 
@@ -49,12 +49,12 @@ impl<M> Shared<M> {
 }
 
 pub(crate) struct Open<M> {
-    /// Groups that are closed and wait for the writer.
+    /// Closed groups that the writer has not taken yet.
     pub(crate) closed: VecDeque<Filling<M>>,
     pub(crate) filling: Filling<M>,
     pub(crate) segments: Segments,
     pub(crate) closing: bool,
     pub(crate) floor: u64,
-    /// Room that somebody waits for.
+    /// The room that a caller has requested, in bytes.
     pub(crate) wanted: u64,
 }

@@ -16,9 +16,9 @@ use crate::group::{Group, GroupSink};
 use crate::rest::rest;
 use crate::state::{Ended, Shared};
 
-/// What one sync makes durable is bounded, so that it does not take for ever.
+/// The bytes that one sync makes durable at most, so that the first of its groups don't wait for long.
 const SYNC_BYTES_MAX: usize = 8 << 20;
-/// How much of a file is made at a time while there is nothing to write.
+/// The bytes of the next file that are made at a time while there is nothing to write.
 const STEP_BYTES: u64 = 1 << 20;
 
 pub(crate) struct Writer<M> {
@@ -33,7 +33,7 @@ pub(crate) struct Writer<M> {
     pub(crate) sink: Arc<dyn GroupSink<M>>,
 }
 
-/// What the writer does next.
+/// What the writer does in its next round.
 enum Next<M> {
     Write(Vec<Filling<M>>),
     Rest,
@@ -58,19 +58,19 @@ impl<M: Send + 'static> Writer<M> {
         self.shared.ended.send_replace(true);
     }
 
-    /// Writes groups until the log is closed. An error ends it and is never tried again (D3).
+    /// Writes groups until the log is closed. An error ends the log: the operation is never tried again (D3).
     async fn drain(&mut self) -> Result<(), LogError> {
         loop {
             let (next, floor, wanted) = self.next();
             self.files.release(floor, self.position).await?;
             self.prepare_wanted(wanted).await?;
-            self.tell_room();
+            self.publish_room();
             match next {
                 Next::Write(groups) => {
                     let from = self.position;
                     self.write(groups).await?;
                     if !self.full && self.is_short() {
-                        // faster than it is written to, so that it is there in time
+                        // twice as fast as the log is written, so that the file is complete in time
                         self.prepare(2 * (self.position - from)).await?;
                     }
                 }
@@ -115,9 +115,9 @@ impl<M: Send + 'static> Writer<M> {
         let mut touched = Vec::new();
         let mut written = Vec::with_capacity(groups.len());
         for group in groups {
-            let bytes = self.bytes_of(&group);
+            let bytes = self.disk_bytes_max(&group);
             if self.is_short_of(bytes) && !written.is_empty() {
-                // what it waits for may be given back once these are durable
+                // the caller may trim the log once these groups are durable, which makes the room
                 self.sync(&mut touched, &mut written).await?;
             }
             self.wait_for_room(bytes).await?;
@@ -126,7 +126,7 @@ impl<M: Send + 'static> Writer<M> {
         self.sync(&mut touched, &mut written).await
     }
 
-    /// Makes what was written durable and hands it over.
+    /// Syncs the files that were written, and passes the groups on.
     async fn sync(
         &mut self,
         touched: &mut Vec<u64>,
@@ -146,7 +146,7 @@ impl<M: Send + 'static> Writer<M> {
         self.synced = self.position;
         let (end, last) = (self.position, written.last().map_or(0, |last| last.number));
         let (room, held) = self.room();
-        // before the sink gives back what was promised of it, and without waking anybody
+        // updated before the sink accounts for the groups' room; the waiters are woken afterwards
         self.shared.state.send_if_modified(|state| {
             (state.room, state.held) = (room, held);
             false
@@ -159,7 +159,7 @@ impl<M: Send + 'static> Writer<M> {
         Ok(())
     }
 
-    /// Writes one group as blocks, each from the memory that the group lies in.
+    /// Writes one group as blocks, directly from the group's memory.
     async fn write_group(
         &mut self,
         group: Filling<M>,
@@ -243,8 +243,8 @@ impl<M: Send + 'static> Writer<M> {
         Ok(())
     }
 
-    /// What a group takes on disk at most: a header more for each block, and blocks end where files do.
-    fn bytes_of(&self, group: &Filling<M>) -> u64 {
+    /// An upper bound of a group's size on disk: each block has a header, and no block crosses the end of a file.
+    fn disk_bytes_max(&self, group: &Filling<M>) -> u64 {
         let bytes = group.end.next_multiple_of(SECTOR_BYTES) as u64;
         let blocks = bytes / (BLOCK_MAX - SECTOR_BYTES as u64) + 1;
         let files = bytes / self.files.config.file_bytes + 2;
@@ -255,8 +255,8 @@ impl<M: Send + 'static> Writer<M> {
         self.position + bytes > self.files.prepared()
     }
 
-    /// Makes room, waiting while the disk is full, also for files that are let go of: what was appended is never given up
-    /// (A1) before the log is closed.
+    /// Makes room for a group. While the disk is full it waits, for space or for files that are released by a trim:
+    /// appended entries are never dropped (A1) unless the log is closed.
     async fn wait_for_room(&mut self, bytes: u64) -> Result<(), LogError> {
         while self.is_short_of(bytes) {
             let (floor, is_closing) = {
@@ -276,7 +276,7 @@ impl<M: Send + 'static> Writer<M> {
         Ok(())
     }
 
-    /// Makes the room that somebody waits for.
+    /// Makes the room that a caller has requested.
     async fn prepare_wanted(&mut self, wanted: u64) -> Result<(), LogError> {
         while !self.full && self.position + wanted > self.files.prepared() {
             self.prepare(self.files.config.file_bytes).await?;
@@ -284,12 +284,14 @@ impl<M: Send + 'static> Writer<M> {
         Ok(())
     }
 
-    /// Whether there is less than one file ahead: a full disk is known before an append needs the room (D3).
+    /// Whether less than one file is left. The next file is made this early so that a full disk is noticed before an
+    /// append needs the room (D3).
     fn is_short(&self) -> bool {
         self.position + self.files.config.file_bytes > self.files.prepared()
     }
 
-    /// Goes on making a file, by so many bytes. A full disk is told and is no error: it is tried again.
+    /// Continues making a file, by `bytes` more. A full disk is logged and published in the state; it isn't an error here,
+    /// since the writer tries again.
     async fn prepare(&mut self, bytes: u64) -> Result<(), LogError> {
         match self.try_prepare(bytes).await {
             Err(LogError::Full { .. }) => Ok(()),
@@ -297,7 +299,7 @@ impl<M: Send + 'static> Writer<M> {
         }
     }
 
-    /// As [`Self::prepare`], and says that the disk is full.
+    /// As [`Self::prepare`], but returns the error when the disk is full.
     async fn try_prepare(&mut self, bytes: u64) -> Result<(), LogError> {
         let first = self.files.index(self.position);
         let grown = self.files.grow(first, bytes).await;
@@ -305,10 +307,10 @@ impl<M: Send + 'static> Writer<M> {
         if let Err(error @ LogError::Full { .. }) = &grown {
             self.full = true;
             if !was_full {
-                tracing::warn!(%error, "the disk is full, it is tried again");
+                tracing::warn!(%error, "the disk is full, trying again until there is room");
             }
         }
-        self.tell_room();
+        self.publish_room();
         grown
     }
 
@@ -317,12 +319,12 @@ impl<M: Send + 'static> Writer<M> {
         (room, self.files.held(self.position))
     }
 
-    fn tell_room(&self) {
-        let told = (self.full, self.room());
+    fn publish_room(&self) {
+        let published = (self.full, self.room());
         self.shared.state.send_if_modified(|state| {
             let before = (state.full, (state.room, state.held));
-            (state.full, (state.room, state.held)) = told;
-            before != told
+            (state.full, (state.room, state.held)) = published;
+            before != published
         });
     }
 }

@@ -1,4 +1,4 @@
-//! The log as others see it: group commit, torn tails, rot, full and failing devices (rules D1, D3).
+//! The log through its public interface: group commit, torn tails, bit rot, full and failing devices (rules D1, D3).
 
 mod refusals;
 
@@ -88,7 +88,7 @@ impl Disk {
         log
     }
 
-    /// Writes each body as a group of its own and closes the log.
+    /// Writes each body as a group of its own, then closes the log.
     async fn write(&self, opening: u64, bodies: &[Vec<u8>]) {
         let log = self.open(opening, Arc::new(Sink::default())).await;
         for body in bodies {
@@ -183,7 +183,7 @@ async fn rot_before_the_tail_refuses_with_file_and_offset() {
     assert!(error.to_string().contains(&name), "{error}");
 }
 
-// D1: "any later block", however far
+// D1: "any later block", however far away.
 #[tokio::test]
 async fn rot_over_many_blocks_is_no_torn_tail() {
     let disk = Disk::new();
@@ -214,7 +214,7 @@ async fn rot_over_many_blocks_is_no_torn_tail() {
     ));
 }
 
-// D1: crash, write less than was torn, crash again
+// D1: a crash, then fewer bytes written than were torn, then another crash.
 #[tokio::test]
 async fn a_stale_block_of_an_earlier_life_is_never_chained() {
     let disk = Disk::new();
@@ -231,7 +231,7 @@ async fn a_stale_block_of_an_earlier_life_is_never_chained() {
     );
     drop(recovery);
     disk.write(3, &[vec![3; MIB - 48]]).await;
-    // a life that died in the middle of a group of two blocks, just where the old second block lies
+    // the process died in the middle of a group of two blocks, just where the old second block lies
     let mut head = std::fs::read(disk.file(0)).expect("is there");
     head[4096 + 36..4096 + 40].copy_from_slice(&1u32.to_be_bytes());
     let crc = crc32fast::hash(&[&SEED, &head[4096 + 8..4096 + MIB]].concat());
@@ -241,7 +241,8 @@ async fn a_stale_block_of_an_earlier_life_is_never_chained() {
     assert_eq!((groups.len(), recovery.end()), (1, 4096));
 }
 
-// D1: a client that knows everything but the seed writes what looks like a block, and the file is used again
+// D1: a client that knows everything except the seed writes something that looks like a block, and the file is
+// reused.
 #[tokio::test]
 async fn what_clients_wrote_is_no_block_of_the_log() {
     for opening in [1, 5, u64::MAX - 1] {
@@ -260,7 +261,7 @@ async fn what_clients_wrote_is_no_block_of_the_log() {
                     assert_eq!((groups.len(), recovery.opening()), (1, 1));
                 }
             }
-            // where the next block would be, and of a format to come
+            // where the next block would be, and in a later version of the format
             let disk = Disk::new();
             disk.write(1, &small(1)).await;
             disk.overwrite(0, 4096, b"HWL9");
@@ -269,7 +270,7 @@ async fn what_clients_wrote_is_no_block_of_the_log() {
     }
 }
 
-// the process may have died between write and sync: what was read back is made durable before it counts (D1)
+// The process may have died between a write and its sync: what was read back is synced before it is used (D1).
 #[tokio::test]
 async fn what_was_read_back_is_synced() {
     let disk = Disk::new();
@@ -293,7 +294,7 @@ async fn a_newer_format_refuses_by_name() {
     );
     std::fs::write(&seed, [&kept[..4], b"rot", &kept[7..]].concat()).expect("writes");
     let error = disk.recover().await.expect_err("is rotten");
-    assert!(error.to_string().contains("not as it was"), "{error}");
+    assert!(error.to_string().contains("checksum is wrong"), "{error}");
     std::fs::remove_file(&seed).expect("removes");
     let error = disk.recover().await.expect_err("without a seed");
     assert!(error.to_string().contains("seed error=it is"), "{error}");
@@ -335,7 +336,7 @@ async fn trimmed_files_are_used_again_also_under_constant_load() {
     });
     let log = disk.open(1, Arc::<Trimmer>::clone(&sink)).await;
     sink.log.set(log.clone()).expect("once");
-    // the writer never rests: the next groups are there before it is done with one
+    // the writer never pauses: the next groups are there before it is done with one
     let mut last = append(&log, b"first");
     for _ in 0..100 {
         last = append(&log, &vec![7; MIB]);
@@ -351,7 +352,7 @@ async fn trimmed_files_are_used_again_also_under_constant_load() {
     assert!(recovery.first_position() > 90 * MIB as u64);
 }
 
-// A1, D3: a writer that waits for room takes what is let go of meanwhile
+// A1, D3: a writer that waits for room reuses the files that are released meanwhile.
 #[tokio::test]
 async fn more_than_a_full_disk_has_room_for_is_written_as_files_are_let_go_of() {
     let disk = Disk::new();
@@ -405,7 +406,7 @@ async fn a_log_that_is_trimmed_now_and_then_at_one_pace_makes_no_files() {
     let log = disk.open(1, Arc::new(Sink::default())).await;
     let body = vec![7; MIB];
     for round in 0..6 {
-        // from now on a file that is made, or removed first, is missed
+        // from now on, making or removing a file would fail
         disk.faults.is_full.store(round >= 2, Ordering::SeqCst);
         for _ in 0..24 {
             let durable = append(&log, &body).wait(log.state());
@@ -417,7 +418,7 @@ async fn a_log_that_is_trimmed_now_and_then_at_one_pace_makes_no_files() {
     log.shutdown().await.expect("closes");
 }
 
-/// Sees how much there is of the file that is being made, at each sync.
+/// Records the size of the file that is being made, at each sync.
 #[derive(Debug)]
 struct Growth {
     dir: PathBuf,
@@ -448,7 +449,7 @@ async fn what_is_appended_does_not_wait_for_a_whole_file() {
     });
     let as_sink: Arc<dyn GroupSink<()>> = Arc::<Growth>::clone(&sink);
     let log = DiskLog::start(recovery, 1, &RealThreads, "test-writer", as_sink);
-    // more than one sync takes, so that the writer does not rest
+    // more than one sync takes, so that the writer doesn't pause
     let mut last = append(&log, b"first");
     for _ in 0..40 {
         last = append(&log, &vec![7; MIB]);

@@ -1,4 +1,4 @@
-//! What a log does where the machine refuses (rule D3).
+//! A log on a device that refuses operations (rule D3).
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ async fn a_failed_sync_ends_the_log() {
     assert!(log.shutdown().await.is_err(), "the reason is told");
 }
 
-/// Lets a log of two files want a third and tells how it ends.
+/// Requests a third file of a log that has two, and returns the error with which the log ends.
 async fn ends_when_it_grows(disk: &Disk, log: &DiskLog<()>) -> String {
     log.want(3 * CONFIG.file_bytes);
     let ended = tokio::time::timeout(PATIENCE, log.ended()).await;
@@ -34,7 +34,7 @@ async fn ends_when_it_grows(disk: &Disk, log: &DiskLog<()>) -> String {
     error
 }
 
-// D3: only a disk without room is waited for
+// D3: the log waits only for a disk without room.
 #[tokio::test]
 async fn a_log_that_cannot_make_files_for_another_reason_ends_with_it() {
     for (kind, said) in [
@@ -86,7 +86,7 @@ async fn a_quota_is_a_full_disk() {
     log.shutdown().await.expect("closes");
 }
 
-/// Until the machine had no descriptor once more.
+/// Waits until the device has refused to open a file once more.
 async fn until_refused(disk: &Disk) {
     disk.faults.refused.store(0, Ordering::SeqCst);
     while disk.faults.refused.load(Ordering::SeqCst) == 0 {
@@ -94,7 +94,7 @@ async fn until_refused(disk: &Disk) {
     }
 }
 
-// D3: neither a new file nor one that is used again has its name without a descriptor to make it durable by
+// D3: the name of a file, be it new or reused, needs a descriptor to be made durable.
 #[tokio::test]
 async fn a_log_waits_for_a_descriptor_to_open_its_directory_by() {
     let disk = Disk::new();
@@ -118,7 +118,7 @@ async fn a_log_waits_for_a_descriptor_to_open_its_directory_by() {
     log.shutdown().await.expect("closes");
 }
 
-// D3: a file that the disk had no room for in its middle is made anew
+// D3: a file for which the disk had no room half-way is made again from the beginning.
 #[tokio::test]
 async fn a_disk_that_fills_in_the_middle_of_a_file_leaves_none_of_it() {
     let disk = Disk::new();
@@ -154,7 +154,7 @@ async fn a_full_device_is_told_and_waited_for() {
     let full = state.wait_for(|state| state.full).await;
     assert!(full.expect("the writer lives").room >= two_files);
     assert!(append(&log, &vec![1; MIB]).wait(log.state()).await, "fits");
-    // more than fits is never given up (A1)
+    // entries that don't fit are never dropped (A1)
     let more: Vec<Appended> = (0..9).map(|_| append(&log, &vec![2; MIB])).collect();
     let blocked = more[8];
     let wait = tokio::time::timeout(Duration::from_millis(300), blocked.wait(log.state()));
