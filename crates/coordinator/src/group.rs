@@ -1,41 +1,41 @@
-//! A group of any kind: what its shard asks of each (the interface `Group` of Kafka's group coordinator).
+//! A group of any kind, as its shard sees it (the interface `Group` of Kafka's group coordinator).
 //!
-//! What only one kind understands is asked of that kind: a `let` that takes it out of a [`Group`] no longer compiles once
-//! there is another, and has to say what the others answer.
+//! Operations of one kind only match on that kind with an irrefutable `let`. It stops compiling when a second kind is
+//! added, so that each such place has to decide what the other kind answers.
 
 use crate::classic::{ClassicGroup, State};
 use crate::offsets::CommittedOffset;
 use crate::{Described, GroupConfig, GroupEffects, Listed, Now};
 use highwater_protocol::ErrorCode;
 
-/// A group by its kind.
+/// A group, by its kind.
 #[derive(Debug)]
 pub(crate) enum Group {
-    /// Of the classic protocol, or without members.
+    /// A group of the classic protocol, or one without members.
     Classic(ClassicGroup),
 }
 
 impl Group {
-    /// A group without members, which is classic until a member says otherwise.
+    /// A group without members. It is classic until a member of another protocol joins.
     pub(crate) fn new(id: &str) -> Self {
         Self::Classic(ClassicGroup::new(id))
     }
 
-    /// Kafka's name of its kind.
+    /// Kafka's name of the group's kind.
     fn kind(&self) -> &'static str {
         match self {
             Self::Classic(_) => "classic",
         }
     }
 
-    /// Kafka's name of its state.
+    /// Kafka's name of the group's state.
     pub(crate) fn state(&self) -> &'static str {
         match self {
             Self::Classic(group) => group.state.name(),
         }
     }
 
-    /// The group in a list.
+    /// The group as ListGroups reports it.
     pub(crate) fn listed(&self, id: &str) -> Listed {
         let protocol_type = match self {
             Self::Classic(group) => group.protocol_type.clone(),
@@ -48,49 +48,49 @@ impl Group {
         }
     }
 
-    /// The group as DescribeGroups tells it.
+    /// The group as DescribeGroups reports it.
     pub(crate) fn described(&self) -> Described {
         match self {
             Self::Classic(group) => group.described(),
         }
     }
 
-    /// The log is replayed to its end: sessions and timers start now.
+    /// The log has been read to its end: sessions and timers start now.
     pub(crate) fn loaded(&mut self, now: Now) {
         match self {
             Self::Classic(group) => group.loaded(now),
         }
     }
 
-    /// When it wants to be woken; monotonic milliseconds.
+    /// When the group's tick is due; monotonic milliseconds.
     pub(crate) fn wake_at(&self) -> Option<u64> {
         match self {
             Self::Classic(group) => group.wake_at,
         }
     }
 
-    /// Does what is due.
+    /// Does what is due at this time.
     pub(crate) fn tick(&mut self, now: Now, config: &GroupConfig, effects: &mut GroupEffects) {
         match self {
             Self::Classic(group) => group.tick(now, config, effects),
         }
     }
 
-    /// Whether nothing of it is left to keep but offsets.
+    /// Whether the group has no members and expects none, so that it is kept only for its offsets.
     pub(crate) fn is_vacant(&self) -> bool {
         match self {
             Self::Classic(group) => group.is_vacant(),
         }
     }
 
-    /// Whether the log says nothing of it but offsets.
+    /// Whether the log has no record of the group itself.
     pub(crate) fn is_unwritten(&self) -> bool {
         match self {
             Self::Classic(group) => group.is_unwritten(),
         }
     }
 
-    /// Whether offsets may be committed by a member of a generation, or by somebody outside.
+    /// Whether offsets may be committed, by a member of a generation or by a client that is no member.
     pub(crate) fn check_commit(
         &mut self,
         member: &str,
@@ -102,7 +102,7 @@ impl Group {
         }
     }
 
-    /// Whether it may be deleted.
+    /// Whether the group may be deleted.
     pub(crate) fn check_delete(&self) -> Result<(), ErrorCode> {
         match self {
             Self::Classic(group) if group.state == State::Empty => Ok(()),
@@ -110,7 +110,8 @@ impl Group {
         }
     }
 
-    /// Whether offsets may be deleted; answers which topics' may not, for its members read them.
+    /// Whether offsets may be deleted. Returns a predicate for the topics whose offsets may not be, since members are
+    /// subscribed.
     pub(crate) fn check_delete_offsets(&self) -> Result<impl Fn(&str) -> bool + use<>, ErrorCode> {
         match self {
             Self::Classic(group) => {
@@ -124,7 +125,7 @@ impl Group {
         }
     }
 
-    /// Which of its offsets have expired by now.
+    /// A predicate for the group's offsets that have expired by now.
     pub(crate) fn expired(
         &self,
         now: Now,

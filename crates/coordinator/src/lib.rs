@@ -1,8 +1,8 @@
 //! Coordinators as pure state machines over Kafka's internal topics, in Kafka's own record formats.
 //!
-//! [`Coordinator`] is what they have in common, and what drives them relies on. One [`GroupShard`] is what one partition of
-//! `__consumer_offsets` holds: groups of every kind, and the offsets committed in them.
-//! Source: `CoordinatorRuntime`, `GroupMetadataManager`, `OffsetMetadataManager` and `ClassicGroup` of Apache Kafka 4.
+//! [`Coordinator`] is the trait of every coordinator, on which the broker's driver relies. A [`GroupShard`] is the
+//! coordinator of one partition of `__consumer_offsets`: groups of every kind and their committed offsets. Source:
+//! `CoordinatorRuntime`, `GroupMetadataManager`, `OffsetMetadataManager` and `ClassicGroup` of Apache Kafka 4.
 
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod classic;
@@ -32,57 +32,57 @@ pub struct GroupConfig {
     pub session_timeout_max_ms: i32,
     /// `group.max.size`.
     pub members_max: usize,
-    /// `offset.metadata.max.bytes`, which Kafka counts in UTF-16 units.
+    /// `offset.metadata.max.bytes`, which Kafka compares with the length in UTF-16 units.
     pub metadata_units_max: usize,
     /// `offsets.retention.minutes`, in milliseconds.
     pub offsets_retention_ms: i64,
 }
 
-/// What groups want done outside of their partition.
+/// What a group coordinator asks its driver to do outside of the partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupAction {
-    /// A rebalance began: it is counted.
+    /// Count a rebalance that began, in the metrics.
     CountRebalance,
 }
 
-/// What a call on groups leaves to be done.
+/// The effects of a call on groups.
 pub type GroupEffects = Effects<GroupAction>;
 
-/// A member that joins, or joins again.
+/// A JoinGroup request of a new or a known member.
 #[derive(Debug, Clone)]
 pub struct Join {
-    /// The group.
+    /// The group id.
     pub group: String,
-    /// Empty for a new one.
+    /// The member id; empty for a new member.
     pub member: String,
-    /// What a new member is called.
+    /// The id that a new member gets.
     pub fresh_member: String,
-    /// Whether a new member has to come again with its id (KIP-394).
+    /// Whether a new member has to join again with its id (KIP-394).
     pub requires_id: bool,
-    /// What the client calls itself.
+    /// The client id.
     pub client_id: String,
-    /// Where it is, as Kafka writes it: `/127.0.0.1`.
+    /// The client's address, as Kafka writes it: `/127.0.0.1`.
     pub client_host: String,
-    /// Milliseconds.
+    /// The session timeout in milliseconds.
     pub session_timeout_ms: i32,
-    /// Milliseconds.
+    /// The rebalance timeout in milliseconds.
     pub rebalance_timeout_ms: i32,
-    /// `consumer`, `connect`, ...
+    /// The protocol type: `consumer`, `connect` and others.
     pub protocol_type: String,
-    /// Names and metadata, the dearest first.
+    /// The names and metadata of the member's protocols, the preferred one first.
     pub protocols: Vec<(String, Bytes)>,
 }
 
 /// The answer to a [`Join`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinReply {
-    /// Why not, or none.
+    /// The error, or `None` of Kafka's codes.
     pub error: ErrorCode,
-    /// -1 in an error.
+    /// The generation, or -1 in an error.
     pub generation: i32,
-    /// The group's.
+    /// The group's protocol type.
     pub protocol_type: Option<String>,
-    /// The one chosen.
+    /// The protocol that was chosen.
     pub protocol: Option<String>,
     /// The leader's member id.
     pub leader: String,
@@ -106,44 +106,44 @@ impl JoinReply {
     }
 }
 
-/// A member that wants its assignment; the leader brings them all.
+/// A SyncGroup request: a member asks for its assignment, and the leader brings those of all members.
 #[derive(Debug, Clone)]
 pub struct Sync {
-    /// The group.
+    /// The group id.
     pub group: String,
-    /// The member.
+    /// The member id.
     pub member: String,
-    /// Its generation.
+    /// The member's generation.
     pub generation: i32,
-    /// What it believes the group's to be, if it says.
+    /// The group's protocol type as the member knows it, if the request has it.
     pub protocol_type: Option<String>,
-    /// What it believes was chosen, if it says.
+    /// The chosen protocol as the member knows it, if the request has it.
     pub protocol: Option<String>,
-    /// By member; from the leader only.
+    /// The assignments by member id; from the leader only.
     pub assignments: Vec<(String, Bytes)>,
 }
 
-/// Offsets that a member, or somebody outside the group, commits.
+/// An OffsetCommit request, of a member or of a client that is no member.
 #[derive(Debug, Clone)]
 pub struct Commit {
-    /// The group.
+    /// The group id.
     pub group: String,
-    /// The member; empty for somebody outside.
+    /// The member id; empty for a client that is no member.
     pub member: String,
-    /// Its generation; -1 for somebody outside.
+    /// The member's generation; -1 for a client that is no member.
     pub generation: i32,
-    /// What is committed.
+    /// The offsets to be committed.
     pub offsets: Vec<OffsetCommit>,
 }
 
 /// The answer to a [`Sync`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncReply {
-    /// Why not, or none.
+    /// The error, or `None` of Kafka's codes.
     pub error: ErrorCode,
-    /// The group's.
+    /// The group's protocol type.
     pub protocol_type: Option<String>,
-    /// The one chosen.
+    /// The protocol that was chosen.
     pub protocol: Option<String>,
     /// The member's assignment.
     pub assignment: Bytes,

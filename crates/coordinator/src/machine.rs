@@ -1,13 +1,15 @@
-//! What a coordinator is: a state machine that is replicated through one partition of an internal topic.
+//! The trait of coordinators: a state machine that is replicated through one partition of an internal topic.
 //!
-//! One driver, in the broker, runs every kind. It gives the records of the partition to [`Coordinator::replay`], from the
-//! first to the last, then calls [`Coordinator::loaded`]. From then on it calls [`Coordinator::tick`] when
-//! [`Coordinator::wake_at`] is due, and does requests, each a call of a method of the state machine's own that takes the
-//! time and [`Effects`]. A call may touch as many keys of the partition as it likes: its records are appended together.
+//! One driver, in the broker, runs every kind. It passes the records of the partition to [`Coordinator::replay`],
+//! from the first to the last, then calls [`Coordinator::loaded`]. From then on it calls [`Coordinator::tick`] when
+//! [`Coordinator::wake_at`] is due, and serves requests: each is a method of the concrete state machine that takes
+//! the time and [`Effects`]. A call may change as many keys of the partition as it likes, because its records are
+//! appended together.
 //!
-//! A call changes the state at once. What it leaves in the effects goes on when its records are appended: an answer reaches
-//! the client once they, and all before them, are durable; an action is told with what has to be durable first. Where they
-//! can't be appended nothing of it is told, and the state machine is dropped and loaded again, as it is where a call panics.
+//! A call changes the state at once. Its effects become visible later: the driver appends the records, and it sends
+//! the answers once these records and all before them are durable. Actions are passed on together with the position
+//! that must be durable before they are carried out. If the records can't be appended, or if a call panics, no effect
+//! becomes visible, and the driver drops the state machine and loads it again.
 
 use std::any::Any;
 use std::fmt::{self, Debug};
@@ -17,56 +19,57 @@ use bytes::Bytes;
 
 use crate::RecordError;
 
-/// A state machine over one partition of an internal topic. It does no I/O, has no clock and no task.
+/// A state machine over one partition of an internal topic. It does no I/O and has neither a clock nor a task.
 pub trait Coordinator: Debug + Send + 'static {
-    /// What it wants done outside of its partition.
+    /// An action that the driver carries out outside of the partition.
     type Action: Debug + Send + 'static;
 
-    /// Takes a record as it stands in the log.
+    /// Applies a record of the log.
     ///
     /// # Errors
-    /// [`RecordError::Unknown`], which changed nothing and is passed over; [`RecordError::Malformed`], which ends the load.
+    /// [`RecordError::Unknown`]: the state hasn't changed, and the driver skips the record.
+    /// [`RecordError::Malformed`]: the load fails.
     fn replay(&mut self, record: &CoordinatorRecord, now: Now) -> Result<(), RecordError>;
 
-    /// The log is replayed to its end: timers start now, however long that took, and what was begun before and isn't ended
-    /// is taken up again.
+    /// Is called once, when the log has been replayed to its end. Timers start now, however long the replay took, and
+    /// work that was begun and not finished before is taken up again.
     fn loaded(&mut self, now: Now, effects: &mut Effects<Self::Action>);
 
-    /// When [`Coordinator::tick`] wants to be called; monotonic milliseconds.
+    /// When [`Coordinator::tick`] must be called next; monotonic milliseconds.
     fn wake_at(&self) -> Option<u64>;
 
-    /// Does what is due; called earlier and more often than was asked for, too.
+    /// Does what is due. It may be called earlier and more often than requested.
     fn tick(&mut self, now: Now, effects: &mut Effects<Self::Action>);
 }
 
-/// The time of a call.
+/// The time of a call, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Milliseconds from any start, never back: deadlines.
+    /// Milliseconds since an arbitrary start, never decreasing: for deadlines.
     pub monotonic_ms: u64,
-    /// Milliseconds since 1970: what records say.
+    /// Milliseconds since 1970: for records.
     pub wall_ms: i64,
 }
 
-/// A record of an internal topic; without a value it deletes the key.
+/// A record of an internal topic. A record without a value deletes its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CoordinatorRecord {
-    /// Its key.
+    /// The record's key.
     pub key: Bytes,
-    /// Its value.
+    /// The record's value.
     pub value: Option<Bytes>,
 }
 
-/// What a call leaves to be done.
+/// The effects of a call, which the driver carries out.
 #[derive(Debug)]
 pub struct Effects<A> {
-    /// To be appended, in this order; those of one call in one batch, where a batch may hold them.
+    /// Records to append, in this order. Those of one call go into one batch if they fit.
     pub records: Vec<CoordinatorRecord>,
-    /// To be given when the records are durable.
+    /// Answers to send once the records are durable.
     pub answers: Vec<Answer>,
-    /// To be done outside of the partition.
+    /// Actions to carry out outside of the partition.
     pub actions: Vec<A>,
-    /// The largest batch that is appended, for calls that are all or nothing. No bound by default.
+    /// The largest batch that the log accepts, for calls that must fit into one batch. Without limit by default.
     pub batch_bytes_max: usize,
 }
 
@@ -82,13 +85,13 @@ impl<A> Default for Effects<A> {
 }
 
 impl<A> Effects<A> {
-    /// Whether nothing is left to be done.
+    /// Whether there is no effect.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.answers.is_empty() && self.actions.is_empty()
     }
 
-    /// Answers a ticket, of this call or of an earlier one.
+    /// Answers a ticket of this call or of an earlier one.
     pub fn answer<T: Send + 'static>(&mut self, ticket: Ticket<T>, value: T) {
         self.answers.push(Answer {
             ticket: ticket.number,
@@ -97,15 +100,15 @@ impl<A> Effects<A> {
     }
 }
 
-/// What waits for an answer of a type. It is answered once, now or in a later call; what is never answered is told when the
-/// state machine is dropped.
+/// The place of one answer, of a type. A ticket is answered once, by the call that received it or by a later one. If
+/// it never is, the driver answers with an error when the state machine is dropped.
 pub struct Ticket<T> {
     number: u64,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T> Ticket<T> {
-    /// A ticket by its number, which no other has.
+    /// A ticket with a number that no other ticket has.
     #[must_use]
     pub fn new(number: u64) -> Self {
         Self {
@@ -145,19 +148,19 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The number of its ticket.
+    /// The ticket's number.
     #[must_use]
     pub fn ticket(&self) -> u64 {
         self.ticket
     }
 
-    /// What is answered.
+    /// The answer's value.
     ///
     /// # Panics
-    /// Where its ticket is one for another type.
+    /// When the ticket was created for another type.
     #[must_use]
     pub fn value<T: 'static>(self) -> T {
         let value = self.value.downcast();
-        *value.expect("a ticket is answered in its own type alone")
+        *value.expect("the answer to a ticket has the ticket's type")
     }
 }

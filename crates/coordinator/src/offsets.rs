@@ -1,4 +1,4 @@
-//! Committed offsets of one group. Source: `OffsetMetadataManager`, `OffsetAndMetadata`.
+//! The committed offsets of groups. Source: `OffsetMetadataManager`, `OffsetAndMetadata`.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,23 @@ use highwater_types::TopicId;
 /// One committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
-    /// The next offset to be read.
+    /// The offset of the next record to read.
     pub offset: i64,
     /// The leader epoch of the last record read, or -1.
     pub leader_epoch: i32,
-    /// The client's own text.
+    /// The metadata that the client committed with the offset.
     pub metadata: String,
-    /// Milliseconds since 1970.
+    /// The time of the commit, in milliseconds since 1970.
     pub commit_timestamp: i64,
-    /// When it goes, where the client said so (OffsetCommit 2 to 4); milliseconds since 1970.
+    /// When the offset expires, if the client gave a retention time (OffsetCommit 2 to 4); milliseconds since 1970.
     pub expire_timestamp: Option<i64>,
-    /// The id of the topic it was committed for, so that a later topic of the same name does not get it; zero where the
-    /// record does not say.
+    /// The id of the topic for which the offset was committed, so that it doesn't apply to a later topic of the same
+    /// name. Zero if the record has none.
     pub topic_id: TopicId,
 }
 
 impl CommittedOffset {
-    /// Whether it was committed for the topic that has this id now; a zero on either side says nothing against it.
+    /// Whether the offset was committed for the topic with this id. A zero on either side matches any id.
     #[must_use]
     pub fn is_of(&self, topic: TopicId) -> bool {
         self.topic_id == topic || self.topic_id == TopicId::ZERO || topic == TopicId::ZERO
@@ -33,31 +33,31 @@ impl CommittedOffset {
 /// One offset to be committed.
 #[derive(Debug, Clone)]
 pub struct OffsetCommit {
-    /// The topic.
+    /// The topic's name.
     pub topic: String,
-    /// Its id.
+    /// The topic's id.
     pub topic_id: TopicId,
-    /// Its partition.
+    /// The partition's index.
     pub partition: i32,
-    /// The next offset to be read.
+    /// The offset of the next record to read.
     pub offset: i64,
     /// The leader epoch of the last record read, or -1.
     pub leader_epoch: i32,
-    /// The client's own text.
+    /// The metadata that the client commits with the offset.
     pub metadata: String,
-    /// How long it is kept, or -1 for the broker's retention; milliseconds.
+    /// How long the offset is kept, in milliseconds; -1 for the broker's retention.
     pub retention_ms: i64,
 }
 
-/// The committed offsets of every group, by group, topic and partition. Whatever kind a group is of, they stay what they are
-/// when it becomes another.
+/// The committed offsets of every group, by group, topic and partition. They are independent of the kinds of groups,
+/// so they stay when a group changes its kind.
 #[derive(Debug, Default)]
-pub(crate) struct Offsets(BTreeMap<String, OfGroup>);
+pub(crate) struct Offsets(BTreeMap<String, GroupOffsets>);
 
-type OfGroup = BTreeMap<String, BTreeMap<i32, CommittedOffset>>;
+type GroupOffsets = BTreeMap<String, BTreeMap<i32, CommittedOffset>>;
 
 impl Offsets {
-    /// Whether a group has any.
+    /// Whether a group has committed offsets.
     pub(crate) fn has(&self, group: &str) -> bool {
         self.0.contains_key(group)
     }
@@ -73,8 +73,8 @@ impl Offsets {
         partition: i32,
         offset: CommittedOffset,
     ) {
-        let of_group = entry(&mut self.0, group);
-        entry(of_group, topic).insert(partition, offset);
+        let group_offsets = entry(&mut self.0, group);
+        entry(group_offsets, topic).insert(partition, offset);
     }
 
     pub(crate) fn remove(
@@ -83,19 +83,19 @@ impl Offsets {
         topic: &str,
         partition: i32,
     ) -> Option<CommittedOffset> {
-        let of_group = self.0.get_mut(group)?;
-        let of_topic = of_group.get_mut(topic)?;
+        let group_offsets = self.0.get_mut(group)?;
+        let of_topic = group_offsets.get_mut(topic)?;
         let removed = of_topic.remove(&partition);
         if of_topic.is_empty() {
-            of_group.remove(topic);
+            group_offsets.remove(topic);
         }
-        if of_group.is_empty() {
+        if group_offsets.is_empty() {
             self.0.remove(group);
         }
         removed
     }
 
-    /// Removes all of a group's: their topics and partitions.
+    /// Removes all offsets of a group, and returns their topics and partitions.
     pub(crate) fn remove_group(&mut self, group: &str) -> Vec<(String, i32)> {
         let removed = self.0.remove(group).unwrap_or_default();
         let of_topic = |(topic, partitions): (String, BTreeMap<i32, CommittedOffset>)| {
@@ -105,7 +105,7 @@ impl Offsets {
         removed.into_iter().flat_map(of_topic).collect()
     }
 
-    /// Those of a group: topic, partition, offset.
+    /// The offsets of a group, each with its topic and partition.
     pub(crate) fn of(&self, group: &str) -> impl Iterator<Item = (&str, i32, &CommittedOffset)> {
         let topics = self.0.get(group).into_iter().flatten();
         topics.flat_map(|(topic, partitions)| {
@@ -115,13 +115,13 @@ impl Offsets {
         })
     }
 
-    /// The groups that have any.
+    /// The groups that have committed offsets.
     pub(crate) fn groups(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 }
 
-/// What is at a key, which is copied only where nothing is there yet.
+/// The value at a key. The key is copied only if it is new.
 fn entry<'a, V: Default>(map: &'a mut BTreeMap<String, V>, key: &str) -> &'a mut V {
     if !map.contains_key(key) {
         map.insert(key.to_owned(), V::default());

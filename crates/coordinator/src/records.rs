@@ -1,10 +1,11 @@
 //! The records of `__consumer_offsets`, in Kafka's formats.
 //!
-//! A key begins with its kind as an int16: 0 or 1 a committed offset, 2 a group. Values begin with their version.
-//! Written are versions 1, 3 and 4 of an offset and 3 of a group: version 4 brings the topic's id, which tells a topic
-//! from a later one of the same name, and version 1 a time of expiry. Read are all that a Kafka broker may have written;
-//! other types, and later versions of these, are told apart from malformed ones. Source: OffsetCommitKey/Value and
-//! GroupMetadataKey/Value of Apache Kafka's group coordinator.
+//! A key begins with its kind as an int16: 0 or 1 for a committed offset, 2 for a group. A value begins with its
+//! version. Offsets are written in version 4, which has the topic's id and so distinguishes a topic from a later one
+//! of the same name, in version 1 if they have a time of expiry, and in version 3 if neither is known; groups are
+//! written in version 3. Every version that a Kafka broker may have written is read. Other kinds, and later versions
+//! of these, are unknown rather than malformed. Source: OffsetCommitKey/Value and GroupMetadataKey/Value of Apache
+//! Kafka's group coordinator.
 
 use std::fmt;
 
@@ -18,20 +19,20 @@ use crate::offsets::CommittedOffset;
 /// Why a record can't be replayed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// It ends too early, or a length in it lies: what it said is lost, and the log can't be relied on.
+    /// The record ends too early, or has a wrong length: its content is lost, so the log can't be relied on.
     #[error("record is malformed: {0}")]
     Malformed(#[from] DecodeError),
-    /// A newer broker wrote it, or one with other features: it is passed over.
+    /// The record was written by a newer broker, or by one with other features: it is skipped.
     #[error("record is unknown {0}")]
     Unknown(UnknownRecord),
 }
 
-/// A type of record, or a version of a known type's value, that is not understood.
+/// A kind of record, or a version of a known kind's value, that this version doesn't know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnknownRecord {
-    /// What its key begins with.
+    /// The kind, with which the key begins.
     pub record_type: i16,
-    /// What its value begins with, where its type is known.
+    /// The version, with which the value begins, if the kind is known.
     pub version: Option<i16>,
 }
 
@@ -48,13 +49,13 @@ const GROUP_KEY: i16 = 2;
 const OFFSET_VALUE: i16 = 3;
 const OFFSET_VALUE_WITH_EXPIRY: i16 = 1;
 const OFFSET_VALUE_WITH_TOPIC: i16 = 4;
-/// The tag of a topic's id in a committed offset.
+/// The tag of the topic's id in a committed offset.
 const TOPIC_ID_TAG: u32 = 0;
 const GROUP_VALUE: i16 = 3;
 const FLEXIBLE_FROM: i16 = 4;
 const VALUE_MAX: i16 = 4;
 
-/// What a key is about.
+/// The subject of a record, as its key says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Key {
     Offset {
@@ -65,7 +66,7 @@ pub(crate) enum Key {
     Group(String),
 }
 
-/// A group as its record has it.
+/// The content of a group's record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct GroupValue {
     pub(crate) protocol_type: String,
@@ -76,7 +77,7 @@ pub(crate) struct GroupValue {
     pub(crate) members: Vec<MemberValue>,
 }
 
-/// A member as its group's record has it.
+/// A member in its group's record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct MemberValue {
     pub(crate) id: String,
@@ -88,20 +89,20 @@ pub(crate) struct MemberValue {
     pub(crate) assignment: Bytes,
 }
 
-/// The partition of `__consumer_offsets` that a group belongs to (`Utils.abs(groupId.hashCode()) % count`).
+/// The partition of `__consumer_offsets` for a group (`Utils.abs(groupId.hashCode()) % count`).
 #[must_use]
 pub fn partition_of(group: &str, count: i32) -> i32 {
     let hash = group.encode_utf16().fold(0i32, |hash, unit| {
         hash.wrapping_mul(31).wrapping_add(i32::from(unit))
     });
-    // the absolute value of the smallest number is 0
+    // the smallest integer has no absolute value: Kafka takes 0
     hash.checked_abs().unwrap_or(0) % count.max(1)
 }
 
-/// Bytes of a batch's header.
+/// The size of a batch's header.
 const BATCH_HEADER_BYTES: usize = 61;
 
-/// Bytes of a batch of these records, which have the same timestamp and are not compressed.
+/// The size of an uncompressed batch of these records, which have the same timestamp.
 pub fn batch_bytes<'a>(records: impl IntoIterator<Item = &'a CoordinatorRecord>) -> usize {
     let each = records.into_iter().enumerate();
     BATCH_HEADER_BYTES
@@ -110,18 +111,18 @@ pub fn batch_bytes<'a>(records: impl IntoIterator<Item = &'a CoordinatorRecord>)
             .sum::<usize>()
 }
 
-/// Bytes of the record at place `at` of a batch.
+/// The size of the record at index `at` of a batch.
 pub(crate) fn record_bytes(record: &CoordinatorRecord, at: usize) -> usize {
     let field = |bytes: Option<&Bytes>| {
-        // a null's length is -1: one byte
+        // the length of a null is -1, which takes one byte
         bytes.map_or(1, |bytes| varint_bytes(bytes.len()) + bytes.len())
     };
-    // attributes, the timestamp's delta and the number of headers take a byte each
+    // the attributes, the timestamp delta and the number of headers take a byte each
     let body = 3 + varint_bytes(at) + field(Some(&record.key)) + field(record.value.as_ref());
     varint_bytes(body) + body
 }
 
-/// Bytes of a zigzag varint.
+/// The size of a zigzag varint.
 fn varint_bytes(value: usize) -> usize {
     let bits = usize::BITS - value.leading_zeros() + 1;
     bits.div_ceil(7) as usize
@@ -191,7 +192,7 @@ pub(crate) fn offset(
         out.put_i64(expire);
     }
     if version >= FLEXIBLE_FROM {
-        // one tagged field: its tag, its length
+        // one tagged field: its tag is 0 and its length 16
         out.put_slice(&[1, 0, 16]);
         out.put_slice(&offset.topic_id.0);
     }
@@ -201,7 +202,7 @@ pub(crate) fn offset(
     }
 }
 
-/// Deletes a committed offset.
+/// A record that deletes a committed offset.
 pub(crate) fn no_offset(group: &str, topic: &str, partition: i32) -> CoordinatorRecord {
     CoordinatorRecord {
         key: offset_key(group, topic, partition),
@@ -242,7 +243,7 @@ pub(crate) fn group(group: &str, value: &GroupValue) -> CoordinatorRecord {
     }
 }
 
-/// Deletes a group.
+/// A record that deletes a group.
 pub(crate) fn no_group(group: &str) -> CoordinatorRecord {
     CoordinatorRecord {
         key: group_key(group),
@@ -250,7 +251,7 @@ pub(crate) fn no_group(group: &str) -> CoordinatorRecord {
     }
 }
 
-/// Reads a key.
+/// Decodes a key.
 pub(crate) fn read_key(key: &Bytes) -> Result<Key, RecordError> {
     let mut reader = Reader::new(key.clone());
     Ok(match reader.i16()? {
@@ -270,7 +271,7 @@ pub(crate) fn read_key(key: &Bytes) -> Result<Key, RecordError> {
     })
 }
 
-/// The version of a value of a type, and whether that is flexible.
+/// Reads a value's version, and returns it with whether that version has a flexible encoding.
 fn version(reader: &mut Reader, record_type: i16) -> Result<(i16, bool), RecordError> {
     let version = reader.i16()?;
     if !(0..=VALUE_MAX).contains(&version) {
@@ -283,7 +284,7 @@ fn version(reader: &mut Reader, record_type: i16) -> Result<(i16, bool), RecordE
     Ok((version, version >= FLEXIBLE_FROM))
 }
 
-/// Reads the value of a committed offset.
+/// Decodes the value of a committed offset.
 pub(crate) fn read_offset(value: &Bytes) -> Result<CommittedOffset, RecordError> {
     let mut reader = Reader::new(value.clone());
     let (version, flexible) = version(&mut reader, OFFSET_KEY)?;
@@ -316,7 +317,7 @@ pub(crate) fn read_offset(value: &Bytes) -> Result<CommittedOffset, RecordError>
     })
 }
 
-/// Reads the value of a group.
+/// Decodes the value of a group.
 pub(crate) fn read_group(value: &Bytes) -> Result<GroupValue, RecordError> {
     let mut reader = Reader::new(value.clone());
     let (version, flexible) = version(&mut reader, GROUP_KEY)?;
@@ -329,7 +330,7 @@ pub(crate) fn read_group(value: &Bytes) -> Result<GroupValue, RecordError> {
     let members = reader.array(flexible, |reader| {
         let id = reader.string(flexible)?.to_string();
         if version >= 3 {
-            // static members are not served
+            // the id of a static member, which isn't supported
             reader.nullable_string(flexible)?;
         }
         let client_id = reader.string(flexible)?.to_string();
@@ -370,7 +371,7 @@ mod tests {
 
     #[test]
     fn groups_are_spread_as_java_hashes() {
-        // `Math.abs("my-group".hashCode()) % 50` and friends, by jshell
+        // `Math.abs("my-group".hashCode()) % 50` and so on, computed with jshell
         assert_eq!(partition_of("my-group", 50), 12);
         assert_eq!(partition_of("", 50), 0);
         // its hashCode is Integer.MIN_VALUE
@@ -453,7 +454,7 @@ mod tests {
         assert_eq!(read_group(&record.value.expect("a value")), Ok(value));
     }
 
-    // as `CoordinatorRecordSerde` and `CoordinatorLoaderImpl` of Kafka 4 tell them apart
+    // Kafka 4 makes this distinction in `CoordinatorRecordSerde` and `CoordinatorLoaderImpl`.
     #[test]
     fn what_a_newer_broker_wrote_is_unknown_and_not_malformed() {
         let unknown = |record_type, version| {

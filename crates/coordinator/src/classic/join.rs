@@ -1,4 +1,4 @@
-//! Joining, and the first half of a rebalance.
+//! JoinGroup: members join, which begins a rebalance.
 
 use highwater_protocol::ErrorCode;
 
@@ -6,7 +6,7 @@ use super::{ClassicGroup, Member, Rebalance, State, TICK_MS, millis};
 use crate::{GroupConfig, GroupEffects, Join, JoinReply, Now, Ticket};
 
 impl ClassicGroup {
-    /// A join; answered in the effects, now or later.
+    /// A member joins. The answer is in the effects, of this call or of a later one.
     pub(crate) fn join(
         &mut self,
         ticket: Ticket<JoinReply>,
@@ -61,7 +61,7 @@ impl ClassicGroup {
         Ok(())
     }
 
-    /// Whether the group could still agree on a protocol with it.
+    /// Whether the member names a protocol that every other member supports.
     fn supports(&self, join: &Join) -> bool {
         if join.protocol_type.is_empty() || join.protocols.is_empty() {
             return false;
@@ -88,7 +88,8 @@ impl ClassicGroup {
         }
     }
 
-    /// A member that is there joins: a rebalance, unless it only missed the answer.
+    /// A known member joins again. That begins a rebalance, unless the member only missed the answer to its last
+    /// join.
     fn join_again(
         &mut self,
         ticket: Ticket<JoinReply>,
@@ -138,13 +139,14 @@ impl ClassicGroup {
         }
     }
 
-    /// Its id for the log, where a client's choice may be long: the first 200 characters.
+    /// The member id for the log, shortened to 200 characters, because a client may choose a long one.
     fn quoted_id(&self) -> &str {
         let end = self.id.char_indices().nth(200);
         end.map_or(&self.id, |(end, _)| &self.id[..end])
     }
 
-    /// Ends the wait for members when all are there; the first rebalance of a group waits for its delay.
+    /// Completes the join phase once every member has joined; the first rebalance of a group also waits for its
+    /// delay.
     pub(super) fn complete_if_all_joined(&mut self, now: Now, effects: &mut GroupEffects) {
         let State::PreparingRebalance(Rebalance { initial: None, .. }) = self.state else {
             return;
@@ -154,7 +156,8 @@ impl ClassicGroup {
         }
     }
 
-    /// The wait for members is over, or goes on while they come (KIP-134).
+    /// The deadline of the join phase has passed. While members keep joining a group that was empty, the phase is
+    /// extended (KIP-134).
     pub(super) fn join_deadline(
         &mut self,
         rebalance: Rebalance,

@@ -1,4 +1,4 @@
-//! Leaving.
+//! LeaveGroup: members leave.
 
 use highwater_protocol::ErrorCode;
 
@@ -6,7 +6,7 @@ use super::ClassicGroup;
 use crate::{GroupConfig, GroupEffects, Now};
 
 impl ClassicGroup {
-    /// Members leave; answers each.
+    /// Removes members; the answer has a result for each.
     pub(crate) fn leave(
         &mut self,
         members: &[String],

@@ -7,7 +7,7 @@ use super::{NEW_MEMBER_TIMEOUT_MS, millis};
 use crate::records::MemberValue;
 use crate::{GroupEffects, Join, JoinReply, Now, SyncReply, Ticket};
 
-/// A member.
+/// A member of a classic group.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) id: String,
@@ -15,16 +15,16 @@ pub(crate) struct Member {
     pub(crate) client_host: String,
     pub(crate) session_timeout_ms: i32,
     pub(crate) rebalance_timeout_ms: i32,
-    /// Names and metadata, the dearest first.
+    /// The names and metadata of its protocols, the preferred one first.
     protocols: Vec<(String, Bytes)>,
     pub(crate) assignment: Bytes,
-    /// What waits for the answer to its join.
+    /// The ticket of its JoinGroup request while that is not answered.
     joining: Option<Ticket<JoinReply>>,
-    /// What waits for its assignment.
+    /// The ticket of its SyncGroup request while that is not answered.
     pub(crate) syncing: Option<Ticket<SyncReply>>,
-    /// Whether it has not been answered its first join yet.
+    /// Whether its first join has not been answered yet.
     is_new: bool,
-    /// When it counts as gone, if it does not wait for an answer; monotonic milliseconds.
+    /// When its session expires, unless it waits for an answer; monotonic milliseconds.
     session_deadline: u64,
 }
 
@@ -63,7 +63,8 @@ impl Member {
         }
     }
 
-    /// When it counts as gone; one that waits for an answer does not, unless it is new and waits very long.
+    /// When the member is removed. A member that waits for an answer is not removed, unless it is new and has waited
+    /// for very long.
     pub(crate) fn deadline(&self) -> Option<u64> {
         let waits = self.joining.is_some() || self.syncing.is_some();
         (!waits || self.is_new).then_some(self.session_deadline)
@@ -74,7 +75,7 @@ impl Member {
         self.session_deadline = now.monotonic_ms.saturating_add(timeout);
     }
 
-    /// Takes a join of a member that is there.
+    /// Replaces what the member said when it last joined.
     pub(super) fn rejoin(
         &mut self,
         join: &Join,
@@ -92,14 +93,14 @@ impl Member {
         }
     }
 
-    /// The join is answered.
+    /// Takes the ticket of its join, which is being answered; a session starts.
     pub(super) fn joined(&mut self, now: Now) -> Option<Ticket<JoinReply>> {
         self.is_new = false;
         self.touch(now);
         self.joining.take()
     }
 
-    /// Answers what waits, for good.
+    /// Answers its unanswered requests with an error, since the member is removed.
     pub(crate) fn dismiss(self, effects: &mut GroupEffects) {
         if let Some(ticket) = self.joining {
             let reply = JoinReply::error(ErrorCode::UnknownMemberId, &self.id);
@@ -111,17 +112,17 @@ impl Member {
         }
     }
 
-    /// Whether it waits for the answer to its join.
+    /// Whether its JoinGroup request waits for the answer.
     pub(crate) fn is_joining(&self) -> bool {
         self.joining.is_some()
     }
 
-    /// The names of its protocols, the dearest first.
+    /// The names of its protocols, the preferred one first.
     pub(crate) fn protocols(&self) -> impl Iterator<Item = &str> {
         self.protocols.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Whether it joins with the same protocols and metadata as before.
+    /// Whether the member joins with the same protocols and metadata as before.
     pub(crate) fn joins_as_before(&self, join: &Join) -> bool {
         self.protocols == join.protocols
     }

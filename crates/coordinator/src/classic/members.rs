@@ -6,14 +6,14 @@ use std::ops::Deref;
 use super::Member;
 use crate::{GroupEffects, Join, JoinReply, Now, Ticket};
 
-/// The members of a group by id. What they have in common is counted as they come and go, as `ClassicGroup` does, so that a
-/// join costs what it brings and not what is there.
+/// The members of a group by id. Which protocols they have in common is counted as members come and go, as in Kafka's
+/// `ClassicGroup`: a join then costs as much as the joining member has protocols, not as the group has.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     by_id: BTreeMap<String, Member>,
-    /// How many members support each protocol.
+    /// The number of members that support each protocol.
     supporters: BTreeMap<String, usize>,
-    /// How many wait for the answer to their join.
+    /// The number of members whose join is not answered yet.
     joining: usize,
 }
 
@@ -48,7 +48,7 @@ impl Members {
         Some(member)
     }
 
-    /// A member that is there joins again.
+    /// A known member joins again.
     pub(super) fn rejoin(
         &mut self,
         join: &Join,
@@ -61,7 +61,7 @@ impl Members {
         }
     }
 
-    /// The join of a member is answered: what waits for it, and when the member counts as gone from now on.
+    /// Takes the ticket of a member's join, which is being answered, and returns when the member's session expires.
     pub(super) fn joined(
         &mut self,
         id: &str,
@@ -75,22 +75,22 @@ impl Members {
         (ticket, member.deadline())
     }
 
-    /// A member, to change what is not counted here.
+    /// A member, for changes that don't affect the counts kept here.
     pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Member> {
         self.by_id.get_mut(id)
     }
 
-    /// All of them, to change what is not counted here.
+    /// All members, for changes that don't affect the counts kept here.
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Member> {
         self.by_id.values_mut()
     }
 
-    /// Whether each waits for the answer to its join.
+    /// Whether every member waits for the answer to its join.
     pub(super) fn have_all_joined(&self) -> bool {
         self.joining == self.by_id.len()
     }
 
-    /// Whether all but the one that joins support a protocol that it names.
+    /// Whether every member other than the joining one supports one of its protocols.
     pub(super) fn could_agree(&self, join: &Join) -> bool {
         let before = self.by_id.get(&join.member);
         let before: BTreeSet<&str> = before.into_iter().flat_map(Member::protocols).collect();
@@ -101,7 +101,8 @@ impl Members {
         })
     }
 
-    /// The protocol that most members like best of those that all support; of equals, the first by name.
+    /// The protocol that most members prefer among those that all members support. If several have as many votes, it
+    /// is the first of them by name.
     pub(super) fn vote(&self) -> Option<String> {
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.by_id.values() {
@@ -124,7 +125,7 @@ impl Members {
 
     fn count(&mut self, member: &Member) {
         self.joining += usize::from(member.is_joining());
-        // a client may name one twice
+        // a client may name a protocol twice
         let names: BTreeSet<&str> = member.protocols().collect();
         for name in names {
             match self.supporters.get_mut(name) {
@@ -232,7 +233,7 @@ mod tests {
         assert!(members.have_all_joined());
     }
 
-    // looking for each name in each list would take ten thousand million comparisons
+    // comparing each name with each name of every list would take ten thousand million comparisons
     #[test]
     fn members_with_very_many_protocols_agree() {
         let names = || (0..100_000).map(|number| format!("p{number:06}"));

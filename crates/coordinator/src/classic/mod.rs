@@ -1,11 +1,14 @@
-//! The classic protocol: one group. Source: `ClassicGroup` and the classic half of `GroupMetadataManager`.
+//! A group of the classic protocol. Source: `ClassicGroup` and the classic half of `GroupMetadataManager`.
 
 mod join;
 mod leave;
 mod member;
 #[cfg_attr(
     not(test),
-    expect(clippy::arithmetic_side_effects, reason = "it counts what is there")
+    expect(
+        clippy::arithmetic_side_effects,
+        reason = "counts of members in memory"
+    )
 )]
 mod members;
 mod sync;
@@ -22,30 +25,30 @@ use crate::offsets::CommittedOffset;
 use crate::records::{self, GroupValue, MemberValue};
 use crate::{Described, DescribedMember, GroupAction, GroupConfig, GroupEffects, Now, SyncReply};
 
-/// What a group is doing.
+/// The state of a group, with Kafka's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// It has no members.
+    /// The group has no members.
     Empty,
-    /// Members are waited for to join again.
+    /// A rebalance began; the group waits for its members to join again.
     PreparingRebalance(Rebalance),
-    /// The leader's assignment is waited for, until the deadline.
+    /// All members have joined; the group waits for the leader's assignment until the deadline.
     CompletingRebalance { deadline: u64 },
-    /// Every member has its assignment, or can fetch it.
+    /// Every member has its assignment or can fetch it.
     Stable { sync_deadline: Option<u64> },
 }
 
-/// A rebalance on its way; monotonic milliseconds.
+/// A rebalance in its join phase; monotonic milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rebalance {
     deadline: u64,
-    /// Of a group that was empty: how much longer it may wait for more members (KIP-134).
+    /// For a group that was empty: how much longer it may wait for more members (KIP-134).
     initial: Option<u64>,
     grown: bool,
 }
 
 impl State {
-    /// Kafka's name.
+    /// Kafka's name of the state.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Empty => "Empty",
@@ -56,32 +59,33 @@ impl State {
     }
 }
 
-/// One group of the classic protocol, or one without members that only keeps offsets, which is classic in Kafka too.
+/// A group of the classic protocol. As in Kafka, a group that has only committed offsets is one too.
 #[derive(Debug)]
 pub(crate) struct ClassicGroup {
     pub(crate) id: String,
     pub(crate) state: State,
-    /// Since when, milliseconds since 1970; -1 before the first record.
+    /// When the state last changed, in milliseconds since 1970; -1 before the first record.
     pub(crate) state_timestamp: i64,
     pub(crate) generation: i32,
     pub(crate) protocol_type: Option<String>,
     pub(crate) protocol: Option<String>,
     pub(crate) leader: Option<String>,
     pub(crate) members: Members,
-    /// Ids given out whose members have not come again yet, each with its deadline.
+    /// Member ids that were assigned to clients which have not joined with them yet (KIP-394), each with its
+    /// deadline.
     pending: BTreeMap<String, u64>,
-    /// Members of this generation that have not asked for their assignment yet.
+    /// Members of this generation that have not sent SyncGroup yet.
     unsynced: BTreeSet<String>,
-    /// No deadline is before it.
+    /// A time before which nothing is due; monotonic milliseconds.
     pub(crate) wake_at: Option<u64>,
 }
 
-/// How long a new member is waited with, while its group prepares; milliseconds (`NEW_MEMBER_JOIN_TIMEOUT`).
+/// The longest time that a group waits for a new member in the join phase; milliseconds (`NEW_MEMBER_JOIN_TIMEOUT`).
 const NEW_MEMBER_TIMEOUT_MS: u64 = 5 * 60 * 1000;
-/// The shortest wait of a first rebalance, milliseconds: members that join at the same moment get the same generation, as
-/// in Kafka, where a timer that is due runs at the next tick.
+/// The shortest wait of a group's first rebalance, in milliseconds. Members that join at the same moment get the same
+/// generation, as in Kafka, where an expired timer runs at the next tick.
 const TICK_MS: u64 = 5;
-/// The protocol type of consumers, whose metadata is understood.
+/// The protocol type of consumers. The coordinator can read their subscriptions.
 const CONSUMER: &str = "consumer";
 
 fn millis(timeout_ms: i32) -> u64 {
@@ -89,7 +93,7 @@ fn millis(timeout_ms: i32) -> u64 {
 }
 
 impl ClassicGroup {
-    /// An empty group.
+    /// A group without members.
     pub(crate) fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -106,7 +110,7 @@ impl ClassicGroup {
         }
     }
 
-    /// Takes what a record says, instead of what is there.
+    /// Replaces the group's state by that of a record.
     pub(crate) fn replay(&mut self, value: GroupValue, now: Now) {
         self.generation = value.generation;
         self.protocol_type = Some(value.protocol_type).filter(|kind| !kind.is_empty());
@@ -128,7 +132,7 @@ impl ClassicGroup {
         self.wake_at = self.next_deadline();
     }
 
-    /// Its record is read, and so is the rest of the log: its members' sessions start now.
+    /// The log has been read to its end: the sessions of the members start now.
     pub(crate) fn loaded(&mut self, now: Now) {
         for member in self.members.values_mut() {
             member.touch(now);
@@ -136,17 +140,17 @@ impl ClassicGroup {
         self.wake_at = self.next_deadline();
     }
 
-    /// Whether nothing of it is left to keep but offsets.
+    /// Whether the group has no members and expects none, so that it is kept only for its offsets.
     pub(crate) fn is_vacant(&self) -> bool {
         self.state == State::Empty && self.members.is_empty() && self.pending.is_empty()
     }
 
-    /// Whether the log says nothing of it: it is there for a join that was refused, or for its offsets alone.
+    /// Whether the log has no record of the group: it exists because of a refused join, or for its offsets alone.
     pub(crate) fn is_unwritten(&self) -> bool {
         self.protocol_type.is_none() && self.generation == 0
     }
 
-    /// Sees to it that the group is woken at `at` or before.
+    /// Makes sure that the group's tick runs at `at` or earlier.
     fn wake(&mut self, at: u64) {
         self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
     }
@@ -163,7 +167,7 @@ impl ClassicGroup {
         members.chain(pending).chain(state).min()
     }
 
-    /// Does what is due.
+    /// Expires sessions and completes phases whose deadline has passed.
     pub(crate) fn tick(&mut self, now: Now, config: &GroupConfig, effects: &mut GroupEffects) {
         let due = |at: u64| at <= now.monotonic_ms;
         let expired: Vec<String> = self
@@ -193,7 +197,7 @@ impl ClassicGroup {
         self.wake_at = self.next_deadline();
     }
 
-    /// Whether a member is there.
+    /// Refuses an unknown member id.
     pub(crate) fn check_member(&self, member: &str) -> Result<(), ErrorCode> {
         if self.members.contains_key(member) {
             Ok(())
@@ -210,7 +214,7 @@ impl ClassicGroup {
         }
     }
 
-    /// A heartbeat.
+    /// Handles a heartbeat.
     pub(crate) fn heartbeat(
         &mut self,
         member: &str,
@@ -227,14 +231,14 @@ impl ClassicGroup {
         }
     }
 
-    /// A sign of life of a member; its deadline moves away, so nothing wakes earlier.
+    /// Extends a member's session. Its deadline only moves away, so the next wake-up may stay where it is.
     fn touch(&mut self, member: &str, now: Now) {
         if let Some(member) = self.members.get_mut(member) {
             member.touch(now);
         }
     }
 
-    /// Whether offsets may be committed (`ClassicGroup.validateOffsetCommit`); a member's commit is a sign of life.
+    /// Whether offsets may be committed (`ClassicGroup.validateOffsetCommit`). A member's commit extends its session.
     pub(crate) fn check_commit(
         &mut self,
         member: &str,
@@ -258,7 +262,7 @@ impl ClassicGroup {
         Ok(())
     }
 
-    /// Which of its offsets have expired by now (`OffsetExpirationConditionImpl`).
+    /// A predicate for the group's offsets that have expired by now (`OffsetExpirationConditionImpl`).
     pub(crate) fn expired(
         &self,
         now: Now,
@@ -287,7 +291,7 @@ impl ClassicGroup {
         }
     }
 
-    /// What its members read.
+    /// The topics that the members are subscribed to.
     pub(crate) fn subscribed(&self) -> Subscribed {
         let mut topics = BTreeSet::new();
         if self.protocol_type.as_deref() != Some(CONSUMER) {
@@ -302,12 +306,12 @@ impl ClassicGroup {
         Subscribed::To(topics)
     }
 
-    /// Whether its members are consumers, whose subscriptions are understood.
+    /// Whether the members are consumers, so that their subscriptions can be read.
     pub(crate) fn has_consumers(&self) -> bool {
         self.protocol_type.as_deref() == Some(CONSUMER)
     }
 
-    /// What it tells of itself.
+    /// The group as DescribeGroups reports it.
     pub(crate) fn described(&self) -> Described {
         let stable = matches!(self.state, State::Stable { .. });
         let protocol = self.protocol.as_deref().filter(|_| stable);
@@ -357,7 +361,7 @@ impl ClassicGroup {
         millis(timeouts.max().unwrap_or(0))
     }
 
-    /// Begins a rebalance where none waits for members yet.
+    /// Begins a rebalance, unless the group is in the join phase already.
     fn prepare(&mut self, now: Now, config: &GroupConfig, effects: &mut GroupEffects) {
         if matches!(self.state, State::PreparingRebalance(_)) {
             self.complete_if_all_joined(now, effects);
@@ -418,17 +422,17 @@ impl ClassicGroup {
     }
 }
 
-/// What the members of a group read.
+/// The topics that a group's members are subscribed to.
 #[derive(Debug)]
 pub(crate) enum Subscribed {
-    /// Maybe everything: some member's metadata can't be read.
+    /// Possibly every topic: the metadata of some member can't be read.
     Everything,
     /// These topics.
     To(BTreeSet<String>),
 }
 
 impl Subscribed {
-    /// Whether a topic is read.
+    /// Whether the members are subscribed to a topic.
     pub(crate) fn has(&self, topic: &str) -> bool {
         match self {
             Self::Everything => true,
@@ -437,7 +441,7 @@ impl Subscribed {
     }
 }
 
-/// The topics of a consumer's subscription (`ConsumerProtocolSubscription`); `None` when it can't be read.
+/// The topics of a consumer's subscription (`ConsumerProtocolSubscription`); `None` if it can't be read.
 fn subscribed_topics(metadata: &Bytes) -> Option<Vec<String>> {
     let mut reader = Reader::new(metadata.clone());
     reader.i16().ok()?;

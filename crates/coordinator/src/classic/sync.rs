@@ -1,4 +1,4 @@
-//! The second half of a rebalance: assignments.
+//! SyncGroup: the leader brings the assignment, and the members fetch it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::{ClassicGroup, State};
 use crate::{GroupConfig, GroupEffects, Now, Sync, SyncReply, Ticket};
 
 impl ClassicGroup {
-    /// A sync; answered in the effects, now or later.
+    /// A member asks for its assignment. The answer is in the effects, of this call or of a later one.
     pub(crate) fn sync(
         &mut self,
         ticket: Ticket<SyncReply>,
@@ -64,7 +64,7 @@ impl ClassicGroup {
         }
     }
 
-    /// The leader's assignment is everybody's.
+    /// The leader's assignment becomes the members' assignment.
     fn assign(
         &mut self,
         assignments: Vec<(String, Bytes)>,
@@ -92,7 +92,7 @@ impl ClassicGroup {
         self.wake_at = self.next_deadline();
     }
 
-    /// Forgets the deadline once every member has asked.
+    /// Drops the deadline once every member has sent SyncGroup.
     fn all_synced(&mut self) {
         if let State::Stable { sync_deadline } = &mut self.state
             && self.unsynced.is_empty()
@@ -114,7 +114,7 @@ impl ClassicGroup {
         }
     }
 
-    /// Members that never asked for their assignment are gone.
+    /// The deadline for SyncGroup has passed: members that have not sent it are removed.
     pub(super) fn sync_deadline(
         &mut self,
         now: Now,

@@ -1,4 +1,4 @@
-//! The groups of one partition of `__consumer_offsets`.
+//! The group coordinator of one partition of `__consumer_offsets`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,23 +14,23 @@ use crate::{
     JoinReply, Now, Sync, SyncReply, Ticket,
 };
 
-/// The groups of one partition.
+/// The groups of one partition, with their committed offsets.
 #[derive(Debug)]
 pub struct GroupShard {
     config: GroupConfig,
-    /// Every group that has members, was written or has offsets.
+    /// Every group that has members, a record in the log, or committed offsets.
     groups: BTreeMap<String, Group>,
     offsets: Offsets,
-    /// When each group wants to be woken.
+    /// When each group's tick is due.
     wakes: BTreeSet<(u64, String)>,
 }
 
-/// A group in a list.
+/// A group as ListGroups reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Its id.
+    /// The group id.
     pub group: String,
-    /// Empty for one that only keeps offsets.
+    /// The protocol type; empty for a group that has only offsets.
     pub protocol_type: String,
     /// Kafka's name of its state.
     pub state: &'static str,
@@ -38,31 +38,31 @@ pub struct Listed {
     pub kind: &'static str,
 }
 
-/// A group described.
+/// A group as DescribeGroups reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
     /// Kafka's name of its state.
     pub state: &'static str,
-    /// Empty for one that only keeps offsets.
+    /// The protocol type; empty for a group that has only offsets.
     pub protocol_type: String,
-    /// The protocol chosen; empty unless stable.
+    /// The chosen protocol; empty unless the group is stable.
     pub protocol: String,
-    /// Its members.
+    /// The group's members.
     pub members: Vec<DescribedMember>,
 }
 
-/// A member described; metadata and assignment are empty unless the group is stable.
+/// A member of a described group. Its metadata and assignment are empty unless the group is stable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DescribedMember {
-    /// Its id.
+    /// The member id.
     pub id: String,
-    /// What the client calls itself.
+    /// The client id.
     pub client_id: String,
-    /// Where it is.
+    /// The client's address.
     pub client_host: String,
-    /// For the protocol chosen.
+    /// The metadata for the chosen protocol.
     pub metadata: Bytes,
-    /// As the leader gave it.
+    /// The assignment, as the leader gave it.
     pub assignment: Bytes,
 }
 
@@ -124,7 +124,7 @@ impl Coordinator for GroupShard {
                 return;
             }
             self.with(&group, |group, config| group.tick(now, config, effects));
-            // a deadline that is due again at once would be due for ever
+            // a deadline that is due again at once would make this loop endless
             if self
                 .wakes
                 .first()
@@ -154,7 +154,7 @@ impl GroupShard {
             .or_insert_with(|| Group::new(id))
     }
 
-    /// Changes a group and sees to its wake.
+    /// Changes a group, and updates when its tick is due.
     fn with<T>(&mut self, id: &str, change: impl FnOnce(&mut Group, &GroupConfig) -> T) -> T {
         let config = self.config.clone();
         let group = self.group_mut(id);
@@ -172,7 +172,7 @@ impl GroupShard {
         answer
     }
 
-    /// A member joins; answered in the effects, now or later.
+    /// A member joins. The answer is in the effects, of this call or of a later one.
     pub fn join(
         &mut self,
         ticket: Ticket<JoinReply>,
@@ -199,14 +199,14 @@ impl GroupShard {
             let Group::Classic(group) = group;
             group.join(ticket, join, now, config, effects);
         });
-        // a join that was refused leaves no group behind
+        // a refused join must not leave an empty group behind
         let is_new = |group: &Group| group.is_vacant() && group.is_unwritten();
         if !self.offsets.has(&join.group) && self.groups.get(&join.group).is_some_and(is_new) {
             self.groups.remove(&join.group);
         }
     }
 
-    /// A member asks for its assignment; answered in the effects, now or later.
+    /// A member asks for its assignment. The answer is in the effects, of this call or of a later one.
     pub fn sync(
         &mut self,
         ticket: Ticket<SyncReply>,
@@ -230,10 +230,10 @@ impl GroupShard {
         });
     }
 
-    /// A heartbeat.
+    /// Handles a heartbeat.
     ///
     /// # Errors
-    /// Kafka's code.
+    /// Kafka's error code.
     pub fn heartbeat(
         &mut self,
         group: &str,
@@ -249,10 +249,10 @@ impl GroupShard {
         group.heartbeat(member, generation, now)
     }
 
-    /// Members leave; answers each.
+    /// Removes members; the answer has a result for each.
     ///
     /// # Errors
-    /// Kafka's code when there is no such group.
+    /// Kafka's error code when there is no such group.
     pub fn leave(
         &mut self,
         group: &str,
@@ -272,10 +272,11 @@ impl GroupShard {
         }))
     }
 
-    /// Offsets are committed; answers each. A group may have the empty id here, as in Kafka: old clients used it.
+    /// Commits offsets; the answer has a result for each. As in Kafka, the group id may be empty here, because old
+    /// clients commit with an empty one.
     ///
     /// # Errors
-    /// Kafka's code when none of them is.
+    /// Kafka's error code when no offset is committed.
     pub fn commit(
         &mut self,
         commit: Commit,
@@ -288,7 +289,7 @@ impl GroupShard {
             None if commit.generation >= 0 => return Err(ErrorCode::GroupIdNotFound),
             None => {}
         }
-        // Kafka counts what Java's strings are made of, UTF-16 units
+        // Kafka counts the UTF-16 units of a Java string
         let units_max = self.config.metadata_units_max;
         let mut answers = Vec::new();
         let mut taken = Vec::new();
@@ -311,7 +312,7 @@ impl GroupShard {
             let record_bytes = records::record_bytes(&record, taken.len());
             bytes = bytes.saturating_add(record_bytes);
             if bytes > effects.batch_bytes_max {
-                // all or nothing, in one batch; Kafka's answer where its log refuses the batch
+                // the records must fit into one batch; this is Kafka's answer if its log refuses the batch
                 return Err(ErrorCode::UnknownServerError);
             }
             taken.push((commit.topic, commit.partition, committed, record));
@@ -325,7 +326,7 @@ impl GroupShard {
         Ok(answers)
     }
 
-    /// A committed offset of the topic that has this name and this id; the id is zero where only the name is known.
+    /// A committed offset of the topic with this name and id; the id is zero if only the name is known.
     #[must_use]
     pub fn offset(
         &self,
@@ -338,7 +339,7 @@ impl GroupShard {
         found.filter(|offset| offset.is_of(id)).cloned()
     }
 
-    /// Every committed offset of a group.
+    /// All committed offsets of a group: topic, partition, offset.
     #[must_use]
     pub fn offsets(&self, group: &str) -> Vec<(String, i32, CommittedOffset)> {
         let all = self.offsets.of(group);
@@ -346,10 +347,10 @@ impl GroupShard {
             .collect()
     }
 
-    /// The committed offsets of every group: group, topic, partition, offset; at most `max`.
+    /// The committed offsets of all groups: group, topic, partition, offset; at most `max` of them.
     #[must_use]
     pub fn all_offsets(&self, max: usize) -> Vec<(String, String, i32, i64)> {
-        let of_group = |group| {
+        let offsets = |group| {
             let one = move |(topic, partition, committed): (&str, i32, &CommittedOffset)| {
                 let (group, topic) = (String::from(group), topic.to_owned());
                 (group, topic, partition, committed.offset)
@@ -357,17 +358,17 @@ impl GroupShard {
             self.offsets.of(group).map(one)
         };
         let groups = self.offsets.groups();
-        groups.flat_map(of_group).take(max).collect()
+        groups.flat_map(offsets).take(max).collect()
     }
 
-    /// Every group.
+    /// All groups.
     #[must_use]
     pub fn list(&self) -> Vec<Listed> {
         let groups = self.groups.iter();
         groups.map(|(id, group)| group.listed(id)).collect()
     }
 
-    /// How many groups there are in each state, by Kafka's name of it.
+    /// The number of groups in each state, by Kafka's name of the state.
     #[must_use]
     pub fn count_by_state(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
@@ -378,16 +379,16 @@ impl GroupShard {
         counts
     }
 
-    /// One group; `None` when it does not exist.
+    /// One group; `None` if it doesn't exist.
     #[must_use]
     pub fn describe(&self, group: &str) -> Option<Described> {
         self.groups.get(group).map(Group::described)
     }
 
-    /// Deletes a group without members, offsets and all.
+    /// Deletes a group without members, with its offsets.
     ///
     /// # Errors
-    /// Kafka's code.
+    /// Kafka's error code.
     pub fn delete(&mut self, group: &str, effects: &mut GroupEffects) -> Result<(), ErrorCode> {
         let found = self.groups.get(group).ok_or(ErrorCode::GroupIdNotFound)?;
         found.check_delete()?;
@@ -409,10 +410,10 @@ impl GroupShard {
         effects.records.push(records::no_group(id));
     }
 
-    /// Deletes committed offsets that no member reads; answers each.
+    /// Deletes committed offsets of topics that no member is subscribed to; the answer has a result for each.
     ///
     /// # Errors
-    /// Kafka's code when there is no such group, or its members can't be asked.
+    /// Kafka's error code when there is no such group, or its subscriptions can't be read.
     pub fn delete_offsets(
         &mut self,
         group: &str,
@@ -436,7 +437,7 @@ impl GroupShard {
         Ok(answers)
     }
 
-    /// Drops the offsets of topics that `id_of` no longer knows, or knows by another id.
+    /// Removes the offsets of topics that no longer exist, or exist with another id, as `id_of` says.
     pub fn drop_topics(
         &mut self,
         id_of: impl Fn(&str) -> Option<TopicId>,
@@ -450,7 +451,7 @@ impl GroupShard {
         });
     }
 
-    /// Drops what has expired: offsets, then groups that hold nothing (`OffsetExpirationConditionImpl`).
+    /// Removes expired offsets, then groups without members and offsets (`OffsetExpirationConditionImpl`).
     pub fn expire(&mut self, now: Now, effects: &mut GroupEffects) {
         let retention = self.config.offsets_retention_ms;
         self.drop_offsets(effects, |group| group.expired(now, retention));
@@ -464,14 +465,15 @@ impl GroupShard {
         }
     }
 
-    /// Drops the offsets of which `of_group` says so, which is asked once for each group.
+    /// Removes the offsets that a predicate selects; `select` returns the predicate of a group and is called once for
+    /// each group.
     fn drop_offsets<D: Fn(&str, &CommittedOffset) -> bool>(
         &mut self,
         effects: &mut GroupEffects,
-        of_group: impl Fn(&Group) -> D,
+        select: impl Fn(&Group) -> D,
     ) {
         for (id, group) in &self.groups {
-            let drops = of_group(group);
+            let drops = select(group);
             let offsets = self.offsets.of(id);
             let gone: Vec<(String, i32)> = offsets
                 .filter(|(topic, _, offset)| drops(topic, offset))

@@ -1,4 +1,4 @@
-//! What a classic group does, step by step.
+//! The behaviour of classic groups, step by step.
 
 use super::*;
 use highwater_types::Uuid;
@@ -101,7 +101,7 @@ impl World {
         self.shard.tick(now, &mut self.effects);
     }
 
-    /// A new member with its id, which still waits for its join's answer.
+    /// Joins with a new member until it has its id, and returns the ticket of its unanswered join.
     fn enter(&mut self, now: Now) -> (String, Ticket<JoinReply>) {
         let first = self.join("", now);
         let reply = self.answered(first).expect("answered at once");
@@ -110,7 +110,7 @@ impl World {
         (reply.member, ticket)
     }
 
-    /// A stable group of one.
+    /// A stable group of one member.
     fn alone(&mut self) -> String {
         let (member, ticket) = self.enter(START);
         assert_eq!(self.answered(ticket), None, "the group waits for more");
@@ -296,7 +296,7 @@ fn commits_are_checked_as_kafka_checks_them() {
                 group: String::new(),
                 member: "".to_owned(),
                 generation: -1,
-                // 16 units, 32 bytes
+                // 16 UTF-16 units, which are 32 bytes
                 offsets: commit(&"\u{e9}".repeat(16))
             },
             START,
@@ -466,7 +466,7 @@ fn members_that_join_at_the_same_moment_get_one_generation_even_without_a_delay(
         ..config()
     });
     let (first, one) = world.enter(START);
-    // what is due at once is done before the other comes
+    // what is due at once is done before the other member joins
     world.tick(START);
     let (_, other) = world.enter(START);
     let mut now = START;
@@ -507,7 +507,7 @@ fn a_topic_does_not_get_the_offsets_of_an_earlier_one_of_its_name() {
     for record in &effects.records {
         again.replay(record, START).expect("our own record");
     }
-    // deleted and created again while it was loading: the image knows the name
+    // The topic was deleted and created again while the shard was loading: the image has its name, with another id.
     let later = Uuid([2; 16]);
     assert!(again.offset("g", ("t", TOPIC), 0).is_some());
     assert!(again.offset("g", ("t", TopicId::ZERO), 0).is_some());
@@ -520,7 +520,7 @@ fn a_topic_does_not_get_the_offsets_of_an_earlier_one_of_its_name() {
     assert_eq!(again.offsets("g"), Vec::new());
 }
 
-// 24: Kafka appends the offsets of a request in one batch, or none of them
+// KAFKA-BEHAVIOUR 24: Kafka appends the offsets of a request in one batch, or none of them.
 #[test]
 fn a_commit_that_no_batch_holds_commits_nothing() {
     let mut world = World::new();
@@ -562,7 +562,7 @@ fn a_refused_join_leaves_no_group_behind() {
     let reply = world.answered(refused).expect("answered at once");
     assert_eq!(reply.error, ErrorCode::GroupMaxSizeReached);
     assert_eq!(world.shard.list(), []);
-    // one that was given an id is waited for
+    // a client that was given an id is expected to join
     world.shard.config.members_max = 1;
     world.join("", at(0));
     assert_eq!(world.shard.list().len(), 1);
