@@ -64,7 +64,7 @@ mod tests {
             bytes: 1000,
             max_timestamp: timestamp,
         };
-        RollPart::of_batch(&batch, timestamp + 500, begins)
+        RollPart::from_batch(&batch, timestamp + 500, begins)
     }
 
     fn seen(rolls: &[Roll]) -> Vec<(StreamOffset, StreamOffset, u64, Timestamp)> {

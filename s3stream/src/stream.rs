@@ -99,7 +99,7 @@ impl State {
             bytes: u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX),
             max_timestamp: batch.max_timestamp,
         };
-        let part = RollPart::of_batch(&entry, batch.append_time, batch.roll);
+        let part = RollPart::from_batch(&entry, batch.append_time, batch.roll);
         rolls::extend(&mut self.rolls, &part, next);
         rolls::forget(&mut self.rolls, self.bounds.start);
         self.bounds.confirmed = next;

@@ -1,4 +1,4 @@
-//! A device whose disk fills up, fails and counts, for tests.
+//! A device for tests, which fails on demand and counts operations.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,41 +11,41 @@ use bytes::Bytes;
 
 use crate::{Device, DirEntry, DirLock, File, OpenMode};
 
-/// What goes wrong now, and what was done.
+/// The faults to inject, and the counts of operations.
 #[derive(Debug, Default)]
 pub struct Faults {
-    /// No file can be made or grow; what is there can be written over.
+    /// No file can be made or grow; existing bytes can be overwritten.
     pub is_full: AtomicBool,
-    /// No file can be made, for this reason.
+    /// No file can be made, with this error.
     pub creates_fail: Mutex<Option<io::ErrorKind>>,
-    /// No file can grow, for want of room, though it can be made.
+    /// Files can be made but can't grow, because there is no room.
     pub grows_fail: AtomicBool,
     /// Syncs of directories fail.
     pub dir_syncs_fail: AtomicBool,
-    /// Directories cannot be opened, so not be synced, for want of descriptors.
+    /// Directories can't be opened and so can't be synced, because no descriptor is free.
     pub descriptors_are_taken: AtomicBool,
-    /// How often a directory was not opened for that.
+    /// The number of times that a directory couldn't be opened for that reason.
     pub refused: AtomicU64,
     /// Syncs of files fail.
     pub syncs_fail: AtomicBool,
-    /// Syncs of files so far.
+    /// The number of syncs of files.
     pub syncs: AtomicU64,
     /// Syncs of files wait while this is set.
     pub syncs_hang: AtomicBool,
-    /// As `is_full`, below this directory alone.
+    /// As `is_full`, but only below this directory.
     pub full_below: Mutex<Option<PathBuf>>,
-    /// Reads of files below this directory wait while this is set; on a runtime with time.
+    /// Reads of files below this directory wait while this is set. The reader needs a runtime with a timer.
     pub reads_hang_below: Mutex<Option<PathBuf>>,
-    /// Reads of files so far.
+    /// The number of reads of files.
     pub reads: AtomicU64,
-    /// Files that were to be opened so far, and were not there.
+    /// The number of times that a file to be opened didn't exist.
     pub missing: AtomicU64,
-    /// The largest read or write of a file so far, bytes.
+    /// The largest read or write of a file, in bytes.
     pub largest: AtomicU64,
 }
 
 impl Faults {
-    /// Fills the disk below a directory, or empties it.
+    /// Fills the disk below a directory; `None` makes room again.
     pub fn fill_below(&self, dir: Option<PathBuf>) {
         *self
             .full_below
@@ -53,7 +53,7 @@ impl Faults {
             .unwrap_or_else(PoisonError::into_inner) = dir;
     }
 
-    /// Lets no file be made, for a reason, or again.
+    /// Lets no file be made, with this error; `None` allows it again.
     pub fn fail_creates(&self, reason: Option<io::ErrorKind>) {
         *self
             .creates_fail
@@ -61,7 +61,7 @@ impl Faults {
             .unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
-    /// Lets reads below a directory hang, or go on.
+    /// Lets reads below a directory hang; `None` lets them continue.
     pub fn hang_reads_below(&self, dir: Option<PathBuf>) {
         let mut hang = self
             .reads_hang_below
@@ -86,7 +86,7 @@ impl Faults {
     }
 }
 
-/// Another device with faults.
+/// A device with faults around another device.
 #[derive(Debug)]
 pub struct FaultyDevice {
     inner: Arc<dyn Device>,
@@ -94,7 +94,7 @@ pub struct FaultyDevice {
 }
 
 impl FaultyDevice {
-    /// `inner`, as long as nothing is set.
+    /// A device that behaves as `inner` while no fault is set.
     #[must_use]
     pub fn new(inner: Arc<dyn Device>, faults: Arc<Faults>) -> Self {
         Self { inner, faults }

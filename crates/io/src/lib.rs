@@ -1,8 +1,8 @@
-//! Ports to the machine: files, directories, writer threads.
+//! Ports to the machine: files, directories, threads and sockets.
 //!
-//! Each has a real implementation and, under simulation, a simulated one: only the composition root chooses which.
-//! The futures of the real files block their thread: they are for writer threads ([`Threads`]) and for the real
-//! device's own reads, which go through `spawn_blocking`; nothing else may await them on a shared runtime.
+//! Each port is implemented by the real machine and by the simulation, and only the composition root chooses one. The
+//! futures of real files block their thread. They may be awaited on writer threads ([`Threads`]) and in
+//! `spawn_blocking`, which the real device uses for its own reads, but not on a shared runtime.
 
 mod direct;
 #[cfg(feature = "faults")]
@@ -24,28 +24,28 @@ pub use direct::align;
 pub use faulty::{Faults, FaultyDevice};
 pub use real::{RealDevice, RealThreads};
 
-/// A tree of directories and files.
+/// A file system: a tree of directories and files.
 #[async_trait]
 pub trait Device: Debug + Send + Sync + 'static {
     /// Opens a file for reading and writing.
     ///
     /// # Errors
-    /// `NotFound` without [`OpenMode::CreateNew`]; `AlreadyExists` with it.
+    /// `NotFound` with [`OpenMode::Existing`]; `AlreadyExists` with [`OpenMode::CreateNew`].
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
-    /// As [`Device::open`], for a file that is written in whole blocks of [`DIRECT_BLOCK_BYTES`] and seldom read: these
-    /// writes go past the page cache where the file system can, from the caller's memory where that is aligned. Any
-    /// other write works too. By default an ordinary file.
+    /// Opens a file that is mostly written, in whole blocks of [`DIRECT_BLOCK_BYTES`], and seldom read. Such writes
+    /// bypass the page cache if the file system allows it, directly from the caller's memory if that is aligned.
+    /// Other writes work as well. By default this is [`Device::open`].
     ///
     /// # Errors
     /// As [`Device::open`].
     async fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         self.open(path, mode).await
     }
-    /// Creates a directory in one that is there; false where it is there already. Not durable before
-    /// [`Device::sync_dir`] of its parent.
+    /// Creates a directory in an existing one; false if it exists already. Not durable before [`Device::sync_dir`] of
+    /// its parent.
     async fn create_dir(&self, path: &Path) -> io::Result<bool>;
-    /// Creates a directory and its missing parents, each durable before the next is made. The deepest that was there is
-    /// made durable too: a process may have died between making it and the sync.
+    /// Creates a directory and its missing parents, making each durable before the next. The deepest existing parent
+    /// is made durable too, because an earlier process may have died between creating and syncing it.
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut there = None;
         let above: Vec<&Path> = path.ancestors().collect();
@@ -64,32 +64,32 @@ pub trait Device: Debug + Send + Sync + 'static {
             None => Ok(()),
         }
     }
-    /// Gives a file a second name; never overwrites (`AlreadyExists`). Not durable before [`Device::sync_dir`].
+    /// Gives a file a second name, which must not exist (`AlreadyExists`). Not durable before [`Device::sync_dir`].
     async fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file. Not durable before [`Device::sync_dir`].
     async fn remove_file(&self, path: &Path) -> io::Result<()>;
-    /// Removes an empty directory; false where it is not empty. Not durable before [`Device::sync_dir`] of its parent.
+    /// Removes a directory; false if it isn't empty. Not durable before [`Device::sync_dir`] of its parent.
     async fn remove_dir(&self, path: &Path) -> io::Result<bool>;
-    /// Renames a file over whatever has the name. Not durable before [`Device::sync_dir`].
+    /// Renames a file, replacing any file of that name. Not durable before [`Device::sync_dir`].
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the entries of a directory durable.
     async fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// The entries of a directory, sorted by name.
     async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
-    /// Takes the directory for this process until the lock is dropped.
+    /// Locks a directory for this process until the lock is dropped.
     ///
     /// # Errors
-    /// `WouldBlock` when another process has it.
+    /// `WouldBlock` when another process holds the lock.
     async fn lock_dir(&self, path: &Path) -> io::Result<DirLock>;
-    /// Bytes that can still be written to the file system of `path`.
+    /// The bytes that can still be written to the file system of `path`.
     async fn bytes_free(&self, path: &Path) -> io::Result<u64>;
 }
 
-/// What offset, length and memory of a write must be multiples of to go past the page cache.
+/// The offset, length and memory address of a write must be multiples of this for the write to bypass the page cache.
 pub const DIRECT_BLOCK_BYTES: usize = 4096;
 
-/// Whether the machine refused for want of room, on the disk, of a quota or of file descriptors: what is tried again later.
-/// Any other refusal stands.
+/// Whether an operation failed for want of room: on the disk, in a quota, or of file descriptors. Such an operation
+/// is tried again later; any other failure is final.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {
     matches!(
@@ -98,7 +98,7 @@ pub fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// Makes the name of a directory that was there durable, where its parent may be opened: it is somebody else's where not.
+/// Makes the name of an existing directory durable. If its parent may not be opened, the parent isn't ours to sync.
 async fn sync_entry<D: Device + ?Sized>(device: &D, dir: &Path) -> io::Result<()> {
     match device.sync_dir(dir.parent().unwrap_or(dir)).await {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
@@ -106,27 +106,27 @@ async fn sync_entry<D: Device + ?Sized>(device: &D, dir: &Path) -> io::Result<()
     }
 }
 
-/// One entry of a directory.
+/// An entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirEntry {
-    /// Its whole path.
+    /// Its path, including the directory's.
     pub path: PathBuf,
     /// Whether it is a directory.
     pub is_dir: bool,
-    /// Bytes of a file, 0 of a directory.
+    /// The size of a file in bytes; 0 for a directory.
     pub bytes: u64,
 }
 
-/// How a file is opened.
+/// What is expected of a file that is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
-    /// It must exist.
+    /// The file must exist.
     Existing,
-    /// It must not exist.
+    /// The file must not exist.
     CreateNew,
 }
 
-/// A lock on a directory; dropping it gives the directory back.
+/// A lock on a directory, which is released when this is dropped.
 pub struct DirLock(pub Box<dyn Send + Sync>);
 
 impl Debug for DirLock {
@@ -135,33 +135,30 @@ impl Debug for DirLock {
     }
 }
 
-/// An open file. Offsets and lengths are bytes.
+/// An open file. Offsets and lengths are in bytes.
 #[async_trait]
-#[expect(
-    clippy::len_without_is_empty,
-    reason = "a length costs a call to the machine"
-)]
+#[expect(clippy::len_without_is_empty, reason = "a length costs a system call")]
 pub trait File: Debug + Send + Sync + 'static {
-    /// Its length.
+    /// The file's length.
     async fn len(&self) -> io::Result<u64>;
     /// Reads exactly `len` bytes at `offset`.
     ///
     /// # Errors
-    /// `UnexpectedEof` past the end.
+    /// `UnexpectedEof` if the file ends before that.
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes>;
-    /// Writes all of `parts`, one after the other, from `offset` on (vectored).
+    /// Writes all of `parts`, one after the other, beginning at `offset` (a vectored write).
     async fn write_at(&self, offset: u64, parts: &[Bytes]) -> io::Result<()>;
-    /// Makes contents (and a length that grew) durable: `fdatasync`.
+    /// Makes the contents durable, and the length if it grew: `fdatasync`.
     async fn sync_data(&self) -> io::Result<()>;
-    /// Sets the length.
+    /// Sets the file's length.
     async fn set_len(&self, bytes: u64) -> io::Result<()>;
 }
 
-/// Runs one long-lived writer: an OS thread of its own, or a task under simulation.
+/// Runs long-lived writers and computations: on threads of the operating system, or as tasks under simulation.
 pub trait Threads: Debug + Send + Sync + 'static {
-    /// Starts `body`; it ends when its future does.
+    /// Starts `body`, and ends when its future does.
     fn spawn(&self, name: &'static str, body: Pin<Box<dyn Future<Output = ()> + Send>>);
-    /// How many may compute at the same time; one under simulation.
+    /// How many threads can compute at the same time; one under simulation.
     fn cores(&self) -> usize {
         1
     }

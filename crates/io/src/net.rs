@@ -1,4 +1,4 @@
-//! Ports to the network: listening and byte streams.
+//! Ports to the network: listeners and byte streams.
 
 use std::fmt::Debug;
 use std::io;
@@ -9,44 +9,46 @@ use async_trait::async_trait;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A connected byte stream: TCP, TLS over any other socket, or the simulation's.
+/// A connected byte stream: TCP, TLS over another socket, or the simulation's.
 ///
-/// What a connection counts on, whatever the stream is:
+/// The duties of every stream, on which a connection relies:
 ///
-/// 1. `poll_read_ready` is ready when a read may make progress: there are bytes, the end, or an error. It may be ready in
-///    vain, and the read is then pending: a record of TLS that has come in part makes TCP readable and yields nothing.
-///    It is never pending while bytes can be read, though they may lie in the stream's own memory: where TLS has
-///    decrypted more than was taken, it answers before TCP is asked.
-/// 2. What was written has left the stream when a flush returns, not before: TLS keeps what TCP did not take at once.
-/// 3. Every poll is cancellation safe: what was read or accepted for writing is not lost with the future that polled.
-/// 4. A stream keeps little between calls. What it needs for each connection counts to what the broker allows an idle one.
-/// 5. An [`Acceptor`] never waits for what a client sends: a handshake belongs to the connection's own task.
+/// 1. `poll_read_ready` is ready when a read may make progress, because there are bytes, an end, or an error. It may
+///    be ready although the read is then pending: a TLS record of which only a part has arrived makes TCP readable
+///    and yields nothing. It is never pending while bytes can be read, even if these lie in the stream's own memory:
+///    if TLS has decrypted more than was taken, it answers before it asks TCP.
+/// 2. Written bytes may stay in the stream until a flush returns: TLS keeps what TCP doesn't take at once.
+/// 3. Every poll is cancellation safe: bytes that were read or accepted for writing aren't lost when the polling
+///    future is dropped.
+/// 4. A stream holds little memory between calls. This memory counts towards what the broker allows an idle
+///    connection.
+/// 5. An [`Acceptor`] never waits for bytes of a client: a handshake belongs to the connection's own task.
 pub trait Socket: AsyncRead + AsyncWrite + Debug + Unpin + Send + Sync + 'static {
-    /// Ready when a read may make progress (1), so that an idle connection holds no buffer.
+    /// Becomes ready when a read may make progress (duty 1), so that an idle connection needs no buffer.
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-/// An address being listened on.
+/// A listener.
 #[async_trait]
 pub trait Acceptor: Debug + Send + Sync + 'static {
-    /// The next connection and its peer. Cancellation safe.
+    /// Waits for the next connection, and returns it with the peer's address. Cancellation safe.
     async fn accept(&self) -> io::Result<(Box<dyn Socket>, SocketAddr)>;
-    /// The address, with the port that the machine chose.
+    /// The listener's address, with the port that the machine chose.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
-/// Where connections come from.
+/// The network of a machine.
 #[async_trait]
 pub trait Network: Debug + Send + Sync + 'static {
-    /// Listens on `host` (empty: every address) and `port` (0: the machine chooses).
+    /// Listens on `host` (empty: on every address) and `port` (0: the machine chooses one).
     async fn listen(&self, host: &str, port: u16) -> io::Result<Box<dyn Acceptor>>;
-    /// How many connections the machine has room for, beside files.
+    /// The number of connections for which the machine has descriptors, after those for files.
     fn connections_max(&self) -> usize {
         usize::MAX
     }
 }
 
-/// The machine's TCP.
+/// TCP on the real machine.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct TcpNetwork;
 
@@ -58,7 +60,7 @@ impl Network for TcpNetwork {
         Ok(Box::new(TcpAcceptor(listener)))
     }
 
-    /// What the process may open, raised as far as it may be, less what files need.
+    /// Raises the process's limit of descriptors as far as allowed, and returns it less those that files need.
     fn connections_max(&self) -> usize {
         const FOR_FILES: u64 = 512;
         let mut limit = getrlimit(Resource::Nofile);

@@ -1,4 +1,4 @@
-//! The machine's own files, directories and threads.
+//! Files, directories and threads of the real machine.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -14,11 +14,11 @@ use rustix::io::Errno;
 
 use crate::{Device, DirEntry, DirLock, File, OpenMode, Threads, direct};
 
-/// The machine's file systems.
+/// The file systems of the real machine.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct RealDevice;
 
-/// Runs blocking work off the runtime's threads where there is a runtime, and in place on a writer's own thread.
+/// Runs blocking work: in `spawn_blocking` where there is a runtime, in place on a writer's own thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -49,7 +49,7 @@ impl Device for RealDevice {
             let file = Arc::new(open(&path, mode, 0)?);
             let flag = rustix::fs::OFlags::DIRECT.bits();
             let flag = i32::try_from(flag).expect("open's flags are an int");
-            // a file system that cannot says so when it is asked
+            // a file system without direct I/O refuses this open
             let direct = open(&path, OpenMode::Existing, flag).ok().map(Arc::new);
             Ok(Arc::new(RealFile { file, direct, path }) as Arc<dyn File>)
         })
@@ -151,7 +151,8 @@ fn sync_dir(path: &Path) -> io::Result<()> {
     dir?.sync_all()
 }
 
-/// Why the machine opened nothing. Descriptors that are all taken are room that is used up: they come back.
+/// The error of a failed open. If all descriptors are taken it is an error for want of room, since some will be
+/// closed.
 fn refused(error: io::Error) -> io::Error {
     let taken = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
     match taken.contains(&error.raw_os_error()) {
@@ -173,7 +174,7 @@ fn open(path: &Path, mode: OpenMode, flags: i32) -> io::Result<std::fs::File> {
 #[derive(Debug)]
 struct RealFile {
     file: Arc<std::fs::File>,
-    /// The same file past the page cache.
+    /// The same file, opened for direct I/O.
     direct: Option<Arc<std::fs::File>>,
     path: PathBuf,
 }
@@ -195,8 +196,8 @@ impl File for RealFile {
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         let file = Arc::clone(&self.file);
-        // by the caller: the allocator keeps for a thread what others free of its memory, and of the threads that block
-        // there are many that rest
+        // allocated by the caller: the allocator keeps freed memory for the thread that allocated it, and many of the
+        // blocking threads are idle
         let mut buffer = vec![0; len];
         let read = blocking(move || {
             file.read_exact_at(&mut buffer, offset)?;
@@ -251,7 +252,7 @@ pub(crate) fn write_all_at(
     Ok(())
 }
 
-/// One OS thread for each writer.
+/// Starts threads of the operating system, one for each writer.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct RealThreads;
 
@@ -259,7 +260,7 @@ impl Threads for RealThreads {
     fn spawn(&self, name: &'static str, body: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let thread = std::thread::Builder::new().name(name.to_owned());
         let started = thread.spawn(move || futures::executor::block_on(body));
-        started.expect("the machine can start a thread");
+        started.expect("the operating system can start a thread");
     }
 
     fn cores(&self) -> usize {
@@ -271,7 +272,7 @@ impl Threads for RealThreads {
 mod tests {
     use super::*;
 
-    // they come back: what opens nothing is tried again
+    // Some descriptors will be closed, so that a failed open is tried again.
     #[test]
     fn descriptors_that_are_all_taken_are_want_of_room() {
         for errno in [Errno::MFILE, Errno::NFILE] {

@@ -1,4 +1,4 @@
-//! Data blocks: whole batches of one stream.
+//! Data blocks: complete batches of one stream.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc32fast::Hasher;
@@ -13,35 +13,35 @@ const CRC_AT: usize = 32;
 const ENTRY_BYTES: usize = 20;
 const PART: &str = "data block";
 
-/// One batch within a block.
+/// A batch in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchEntry {
-    /// Its first offset.
+    /// Its base offset.
     pub base: StreamOffset,
-    /// Offsets it takes.
+    /// The number of offsets it takes.
     pub count: u32,
-    /// Its bytes.
+    /// Its size in bytes.
     pub bytes: u32,
     /// Its largest timestamp, or -1.
     pub max_timestamp: Timestamp,
 }
 
 impl BatchEntry {
-    /// Just after its last offset.
+    /// The offset after its last one.
     #[must_use]
     pub fn next(&self) -> StreamOffset {
         self.base.saturating_add(self.count.into())
     }
 }
 
-/// A batch's bytes with the sum of those that were summed before.
+/// A batch's bytes, with a checksum that was computed before over the last part of them.
 #[derive(Debug, Clone)]
 pub struct SummedBytes {
-    /// All of them.
+    /// The whole batch.
     pub bytes: Bytes,
-    /// Where the part begins that is summed.
+    /// Where the part begins that the checksum covers.
     pub summed_from: usize,
-    /// Its CRC-32 (IEEE).
+    /// The CRC-32 (IEEE) of that part.
     pub crc: u32,
 }
 
@@ -63,31 +63,31 @@ impl SummedBytes {
     }
 }
 
-/// Where a block lies and what it holds, as a directory says.
+/// The place and the offsets of a block, as its directory lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockEntry {
-    /// Its place in the object.
+    /// Its position in the object.
     pub position: u64,
-    /// Its bytes, header and all.
+    /// Its size in bytes, with its header.
     pub bytes: u32,
     /// Its first offset.
     pub base: StreamOffset,
-    /// Just after its last offset.
+    /// The offset after its last one.
     pub next: StreamOffset,
     /// Its largest timestamp, or -1.
     pub max_timestamp: Timestamp,
 }
 
-/// A block that was read back and checked.
+/// A block that was read back and verified.
 #[derive(Debug, Clone)]
 pub struct DataBlock {
     /// Its batches, in order.
     pub batches: Vec<BatchEntry>,
-    /// Their bytes, one after the other.
+    /// The bytes of its batches, one after the other.
     pub body: Bytes,
 }
 
-/// The bytes of a block's header and table; the body follows, linked.
+/// Encodes the header and the table of a block. The body is sent after them without being copied.
 pub(crate) fn encode(stream: StreamId, batches: &[BatchEntry], body: &[SummedBytes]) -> Bytes {
     let base = batches.first().map_or(0, |batch| batch.base);
     let body_bytes: usize = body.iter().map(|part| part.bytes.len()).sum();
@@ -117,7 +117,7 @@ pub(crate) fn encode(stream: StreamId, batches: &[BatchEntry], body: &[SummedByt
 }
 
 impl DataBlock {
-    /// Reads the block that a directory's entry names, checking everything (I9).
+    /// Decodes the block that a directory lists, and verifies all of it (I9).
     ///
     /// # Errors
     /// [`FormatError`].

@@ -1,4 +1,4 @@
-//! What an object says of one stream.
+//! Directories: the description of one stream's part of an object.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use highwater_types::{LeaderEpoch, StreamId, StreamOffset, StreamRange, Timestamp};
@@ -7,14 +7,14 @@ use crate::{BatchEntry, BlockEntry, FormatError};
 
 const PART: &str = "stream directory";
 
-/// What a stream's part of an object has of one roll (F6).
+/// The share of one roll that lies in a stream's part of an object (F6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollPart {
     /// The base offset of its first batch.
     pub base: StreamOffset,
-    /// Whether the roll begins with it; otherwise it goes on from before this object.
+    /// Whether the roll begins with that batch; if not, it began before this object.
     pub begins: bool,
-    /// Bytes of its batches.
+    /// The bytes of its batches.
     pub bytes: u64,
     /// The largest timestamp of its batches, or -1.
     pub max_timestamp: Timestamp,
@@ -27,9 +27,9 @@ pub struct RollPart {
 }
 
 impl RollPart {
-    /// The part that one batch is.
+    /// The share that consists of one batch.
     #[must_use]
-    pub fn of_batch(batch: &BatchEntry, append_time: Timestamp, begins: bool) -> Self {
+    pub fn from_batch(batch: &BatchEntry, append_time: Timestamp, begins: bool) -> Self {
         Self {
             base: batch.base,
             begins,
@@ -41,7 +41,7 @@ impl RollPart {
         }
     }
 
-    /// Takes in the part that follows.
+    /// Extends the share by the one that follows it.
     pub fn join(&mut self, next: &Self) {
         self.bytes = self.bytes.saturating_add(next.bytes);
         self.max_timestamp = self.max_timestamp.max(next.max_timestamp);
@@ -49,32 +49,32 @@ impl RollPart {
     }
 }
 
-/// Everything an object says of one stream, but its records.
+/// The description of a stream's part of an object: everything in the part except its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamDirectory {
     /// The stream.
     pub stream: StreamId,
-    /// Topic id and partition; opaque.
+    /// The topic id and the partition; opaque here.
     pub label: Bytes,
-    /// The offsets the part accounts for.
+    /// The offsets that the part accounts for.
     pub range: StreamRange,
-    /// The leader epoch of its batches.
+    /// The leader epoch that wrote its batches.
     pub leader_epoch: LeaderEpoch,
-    /// First offset of the oldest transaction open at its end (F3).
+    /// The first offset of the oldest transaction that is open at its end (F3).
     pub open_from: Option<StreamOffset>,
-    /// Its largest timestamp, or -1.
+    /// The largest timestamp of its batches, or -1.
     pub max_timestamp: Timestamp,
     /// Its blocks, in order.
     pub blocks: Vec<BlockEntry>,
-    /// The leader epochs known, each with its first offset (F7).
+    /// The leader epochs that the writer knew, each with its first offset (F7).
     pub leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
     /// Its rolls, in order.
     pub rolls: Vec<RollPart>,
     /// The delta of each batch that has one (F1).
     pub deltas: Vec<(StreamRange, Bytes)>,
-    /// Entries, by the offset of their marker (F3).
+    /// The entries, each with the offset of its marker (F3).
     pub entries: Vec<(StreamOffset, Bytes)>,
-    /// The folded state at exactly the end (F2).
+    /// The state that is folded up to exactly the end of the range (F2).
     pub checkpoint: Option<Bytes>,
 }
 
@@ -132,7 +132,7 @@ impl StreamDirectory {
         out.freeze()
     }
 
-    /// Reads a directory, checking everything.
+    /// Decodes a directory and verifies all of it.
     ///
     /// # Errors
     /// [`FormatError`].
@@ -195,7 +195,7 @@ impl StreamDirectory {
     }
 }
 
-/// Blocks lie in the part's range, one after the other, and end within what a position can say.
+/// Checks that the blocks lie in the part's range, one after the other, and that no position overflows.
 fn check(range: &StreamRange, blocks: &[BlockEntry]) -> Result<(), FormatError> {
     let (mut next, mut position) = (range.start, 0);
     for block in blocks {
@@ -222,7 +222,7 @@ fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     out.put_slice(bytes);
 }
 
-/// What is before the CRC at the end, if it is right.
+/// Returns the bytes before the CRC at their end, if the CRC is right.
 pub(crate) fn checked(bytes: &Bytes, part: &'static str) -> Result<Bytes, FormatError> {
     let Some(body) = bytes.len().checked_sub(4) else {
         return Err(FormatError::Truncated { part });
@@ -234,7 +234,7 @@ pub(crate) fn checked(bytes: &Bytes, part: &'static str) -> Result<Bytes, Format
     Ok(bytes.slice(..body))
 }
 
-/// Reads fields, each length held against what is left.
+/// Reads fields, and checks each length against the bytes that are left.
 pub(crate) struct Fields {
     pub(crate) buf: Bytes,
     pub(crate) part: &'static str,

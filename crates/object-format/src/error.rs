@@ -1,38 +1,38 @@
-//! Errors of the format.
+//! The errors of the format.
 
-/// Why bytes are not what they should be (I9). Fatal for the object.
+/// Why bytes can't be decoded (I9). Final for the object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// They end too early, or a length lies.
+    /// They end too early, or a length in them is wrong.
     #[error("{part} ends too early")]
     Truncated {
-        /// Which part.
+        /// The damaged part.
         part: &'static str,
     },
-    /// Another magic.
+    /// They don't begin with the magic of that part.
     #[error("this is no {part}")]
     Magic {
-        /// Which part was expected.
+        /// The expected part.
         part: &'static str,
     },
-    /// A version of the future, or of another format.
+    /// They have a version that this program doesn't know.
     #[error("{part} has a version that is not known version={version}")]
     Version {
-        /// Which part.
+        /// The part.
         part: &'static str,
         /// Its version.
         version: u16,
     },
-    /// A checksum is wrong.
+    /// Their checksum is wrong.
     #[error("checksum of {part} is wrong")]
     Checksum {
-        /// Which part.
+        /// The damaged part.
         part: &'static str,
     },
-    /// It belongs to something else.
+    /// They are intact and belong to something else.
     #[error("{part} belongs to another stream or offset")]
     Mismatch {
-        /// Which part.
+        /// The part.
         part: &'static str,
     },
 }

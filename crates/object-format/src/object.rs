@@ -1,4 +1,4 @@
-//! Whole objects: writing them part by part, finding the parts again.
+//! Whole objects: they are written part by part, and the parts are found again by the index.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use highwater_types::{
@@ -11,26 +11,27 @@ use crate::directory::{Fields, checked};
 use crate::{BatchEntry, BlockEntry, FormatError, RollPart, StreamDirectory};
 
 const HEADER_MAGIC: &[u8; 4] = b"HWOB";
-/// Bytes of the header, at the very beginning.
+/// The size of the header, with which an object begins.
 pub const HEADER_BYTES: usize = 88;
 const FOOTER_MAGIC: &[u8; 4] = b"HWFT";
-/// Bytes of the footer, at the very end.
+/// The size of the footer, with which an object ends.
 pub const FOOTER_BYTES: usize = 26;
-/// A block is cut when its body has this many bytes.
+/// A block is closed when its body has this many bytes.
 const BLOCK_BYTES: usize = 512 << 10;
 
-/// Whose object it is (I10).
+/// The header, which identifies an object (I10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectHeader {
-    /// The cluster.
+    /// The cluster that it belongs to.
     pub cluster: highwater_types::ClusterId,
-    /// Its name.
+    /// The object's name.
     pub id: ObjectId,
-    /// Sixteen random bytes of the process that wrote it: whether an object under a key is one's own (W1, U2).
+    /// Sixteen random bytes of the process that wrote the object. They tell a process whether it wrote the object
+    /// that it finds under a key (W1, U2).
     pub nonce: Uuid,
-    /// Where two objects cover the same offsets, the greater wins (F7); 0 for an upload.
+    /// If two objects cover the same offsets, the one with the greater number is read (F7); 0 for an upload.
     pub rewrite_number: u64,
-    /// The WAL's floor as last committed (W5).
+    /// The WAL's floor as it was last committed (W5).
     pub floor: WalPosition,
 }
 
@@ -54,7 +55,7 @@ impl ObjectHeader {
         out.freeze()
     }
 
-    /// Reads the header at the beginning of an object.
+    /// Decodes the header of an object.
     ///
     /// # Errors
     /// [`FormatError`].
@@ -105,27 +106,27 @@ impl ObjectHeader {
     }
 }
 
-/// One stream's part of an object that was written.
+/// One stream's part of a written object.
 #[derive(Debug, Clone)]
 pub struct StreamPart {
-    /// What the object says of it.
+    /// The part's description.
     pub directory: StreamDirectory,
-    /// Where its blocks begin and end.
+    /// The positions of its blocks.
     pub blocks: std::ops::Range<u64>,
 }
 
-/// An object ready to be put.
+/// An object that is ready to be put.
 #[derive(Debug)]
 pub struct WrittenObject {
-    /// Its bytes, linked.
+    /// Its bytes, as a list of slices that aren't copied.
     pub body: Vec<Bytes>,
-    /// How many.
+    /// Their number.
     pub bytes: u64,
-    /// Its parts, in the order written.
+    /// Its parts, in the order in which they were written.
     pub parts: Vec<StreamPart>,
 }
 
-/// Writes one object; batches are linked, never copied.
+/// Writes one object. Batches are added as slices and never copied.
 #[derive(Debug)]
 pub struct ObjectWriter {
     body: Vec<Bytes>,
@@ -151,7 +152,7 @@ impl ObjectWriter {
         }
     }
 
-    /// Begins the part of one leadership of a stream; an object has one of each at most.
+    /// Begins the part of one leadership of a stream. An object has at most one part of each.
     pub fn begin_stream(
         &mut self,
         stream: StreamId,
@@ -178,10 +179,11 @@ impl ObjectWriter {
         });
     }
 
-    /// Adds a batch to the stream begun last, linked; `roll` says that the stream rolls before it.
+    /// Adds a batch to the part that was begun last, without copying it. `roll` says whether the stream rolls before
+    /// it.
     ///
     /// # Panics
-    /// Before any stream was begun.
+    /// When no part was begun.
     pub fn push_batch(
         &mut self,
         batch: BatchEntry,
@@ -190,7 +192,7 @@ impl ObjectWriter {
         append_time: Timestamp,
         body: SummedBytes,
     ) {
-        // a block names its batches by 32-bit distances, which compaction's gaps may exceed
+        // a block stores a batch's offset as a distance of 32 bits; after compaction a gap may exceed that
         if self
             .batches
             .first()
@@ -200,10 +202,10 @@ impl ObjectWriter {
         }
         let part = self.parts.last_mut().expect("a stream was begun");
         let directory = &mut part.directory;
-        let of_roll = RollPart::of_batch(&batch, append_time, roll);
+        let roll_part = RollPart::from_batch(&batch, append_time, roll);
         match directory.rolls.last_mut() {
-            Some(last) if !roll => last.join(&of_roll),
-            _ => directory.rolls.push(of_roll),
+            Some(last) if !roll => last.join(&roll_part),
+            _ => directory.rolls.push(roll_part),
         }
         directory.range.end = batch.next();
         directory.max_timestamp = directory.max_timestamp.max(batch.max_timestamp);
@@ -218,10 +220,10 @@ impl ObjectWriter {
         }
     }
 
-    /// Ends the stream begun last.
+    /// Ends the part that was begun last.
     ///
     /// # Panics
-    /// Before any stream was begun.
+    /// When no part was begun.
     pub fn end_stream(
         &mut self,
         checkpoint: Option<Bytes>,
@@ -265,10 +267,10 @@ impl ObjectWriter {
         self.batches.clear();
     }
 
-    /// The whole object.
+    /// Completes the object.
     ///
     /// # Panics
-    /// When a directory is over 4 GiB, which its limits forbid.
+    /// When a directory is larger than 4 GiB, which the limits of its fields exclude.
     #[must_use]
     pub fn finish(mut self) -> WrittenObject {
         let mut index = BytesMut::new();
@@ -305,30 +307,30 @@ impl ObjectWriter {
     }
 }
 
-/// Where an object has the directory of one of its parts.
+/// The place of a part's directory in an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexEntry {
     /// The part's stream.
     pub stream: StreamId,
-    /// The leader epoch of its batches: two leaderships of a stream are two parts (C2).
+    /// The leader epoch that wrote the part: two leaderships of a stream have two parts (C2).
     pub leader_epoch: LeaderEpoch,
-    /// The directory's place.
+    /// The directory's position.
     pub position: u64,
-    /// Its bytes.
+    /// The directory's size in bytes.
     pub bytes: u32,
 }
 
-/// Where the index of an object lies.
+/// The place of an object's index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footer {
-    /// Its place.
+    /// The index's position.
     pub position: u64,
-    /// Its bytes.
+    /// The index's size in bytes.
     pub bytes: u32,
 }
 
 impl Footer {
-    /// Reads the footer at the end of an object's last bytes.
+    /// Decodes the footer from the last bytes of an object.
     ///
     /// # Errors
     /// [`FormatError`].
@@ -355,7 +357,7 @@ impl Footer {
         Ok(Self { position, bytes })
     }
 
-    /// The directories an index names, in the order written.
+    /// The directories that an index lists, in the order in which they were written.
     ///
     /// # Errors
     /// [`FormatError`].
@@ -376,7 +378,7 @@ impl Footer {
         Ok(rows)
     }
 
-    /// Finds the directory of one leadership of a stream in the index.
+    /// Finds the directory of one leadership of a stream in an index.
     ///
     /// # Errors
     /// [`FormatError`].

@@ -1,4 +1,5 @@
-//! The format as others see it: what was written is found again part by part, and damage is noticed (I9, I10).
+//! The format through its public interface: each part that was written is found again, and damage is noticed (I9,
+//! I10).
 
 use bytes::{Bytes, BytesMut};
 use highwater_object_format::{
@@ -28,7 +29,8 @@ fn header(kind: ObjectKind) -> ObjectHeader {
     }
 }
 
-/// A batch to write: offsets skipped before it, count, bytes, timestamp, roll.
+/// A batch to be written: the offsets skipped before it, its record count, size and timestamp, and whether the stream
+/// rolls.
 type Plan = (u32, u32, usize, i64, bool);
 
 fn push(writer: &mut ObjectWriter, first: StreamOffset, plans: &[Plan]) {
@@ -112,7 +114,7 @@ fn slice(all: &Bytes, position: u64, bytes: u32) -> Result<Bytes, FormatError> {
     Ok(all.slice(at(position)..at(end)))
 }
 
-/// Everything an object holds.
+/// The content of an object.
 #[derive(Debug, PartialEq)]
 struct Content {
     header: ObjectHeader,
@@ -189,7 +191,7 @@ fn golden_objects_read_and_are_written_byte_for_byte() {
     }
 }
 
-// I9: there is no byte whose change goes unnoticed
+// I9: a change of any byte is noticed.
 #[test]
 fn every_changed_byte_is_noticed() {
     let all = joined(&small(ObjectKind::Wal));
@@ -251,7 +253,7 @@ fn a_block_of_another_stream_or_place_is_refused() {
     }
 }
 
-// after compaction two neighbours may be further apart than 32 bits can say
+// After compaction, neighbouring batches may be further apart than 32 bits can express.
 #[test]
 fn a_gap_beyond_32_bits_cuts_the_block() {
     let mut writer = ObjectWriter::new(&header(ObjectKind::Rewrite));

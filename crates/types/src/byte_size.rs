@@ -1,13 +1,13 @@
-//! Sizes in bytes, as people write them.
+//! Sizes in bytes as configurations write them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A number of bytes; reads and prints `64MiB`.
+/// A number of bytes; its text form is `64MiB`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ByteSize(pub u64);
 
-/// Why a text is not a [`ByteSize`].
+/// The text that is not a [`ByteSize`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseByteSizeError(String);
 
@@ -20,19 +20,19 @@ const UNITS: [(&str, u64); 5] = [
 ];
 
 impl ByteSize {
-    /// `n` KiB.
+    /// `n` KiB as bytes.
     #[must_use]
     pub const fn kib(n: u64) -> Self {
         Self(n << 10)
     }
 
-    /// `n` MiB.
+    /// `n` MiB as bytes.
     #[must_use]
     pub const fn mib(n: u64) -> Self {
         Self(n << 20)
     }
 
-    /// `n` GiB.
+    /// `n` GiB as bytes.
     #[must_use]
     pub const fn gib(n: u64) -> Self {
         Self(n << 30)

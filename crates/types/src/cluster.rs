@@ -4,15 +4,16 @@ use std::fmt;
 
 use crate::kafka::{Uuid, number};
 
-/// The id of a cluster; carried by its bucket prefix and by every data directory.
+/// The id of a cluster. Its prefix in the bucket and every data directory carry it.
 pub type ClusterId = Uuid;
 
 number! {
-    /// The controllers' number for one incarnation of a node: the Raft log index of its registration (rule E1).
+    /// One incarnation of a node. The controllers assign it at registration: it is the Raft log index of that command
+    /// (rule E1).
     NodeEpoch(u64)
 }
 number! {
-    /// An index of the metadata's Raft log.
+    /// An index in the metadata's Raft log.
     LogIndex(u64)
 }
 number! {

@@ -3,21 +3,21 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A 128-bit id, printed as Kafka prints it: URL-safe base64 without padding, 22 characters.
+/// A 128-bit id. Its text form is Kafka's: URL-safe base64 without padding, 22 characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Uuid(pub [u8; 16]);
 
-/// Why a text is not a [`Uuid`].
+/// The error for a text that is not a [`Uuid`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseUuidError;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 impl Uuid {
-    /// The id that means "none" in Kafka's protocol.
+    /// The id that means "no id" in Kafka's protocol.
     pub const ZERO: Self = Self([0; 16]);
 
-    /// Whether this is the id that means "none".
+    /// Whether this is the id that means "no id".
     #[must_use]
     pub fn is_zero(&self) -> bool {
         *self == Self::ZERO
@@ -29,7 +29,7 @@ impl fmt::Display for Uuid {
         let bits = u128::from_be_bytes(self.0);
         let mut out = [0u8; 22];
         for (i, slot) in out.iter_mut().enumerate() {
-            // 21 groups of six bits, then the two bits that are left, padded with zeroes on the right
+            // 21 groups of six bits, then the remaining two bits, followed by zeroes
             let group = if i < 21 {
                 bits >> (122 - 6 * i)
             } else {
@@ -81,7 +81,7 @@ impl fmt::Display for ParseUuidError {
 
 impl std::error::Error for ParseUuidError {}
 
-/// Kafka's topic id (KIP-516).
+/// Kafka's id of a topic (KIP-516).
 pub type TopicId = Uuid;
 
 macro_rules! number {
@@ -104,19 +104,19 @@ number! {
     NodeId(i32)
 }
 number! {
-    /// The number of a partition within its topic; at least 0.
+    /// The index of a partition in its topic; at least 0.
     PartitionIndex(i32)
 }
 number! {
-    /// Kafka's number for one leadership of one partition; only ever grows.
+    /// One leadership of a partition, as Kafka numbers it. It never decreases.
     LeaderEpoch(i32)
 }
 number! {
-    /// A producer's id; at least 0, never given twice.
+    /// The id of a producer; at least 0, and never assigned twice.
     ProducerId(i64)
 }
 number! {
-    /// A producer's epoch; at least 0.
+    /// The epoch of a producer id; at least 0.
     ProducerEpoch(i16)
 }
 
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn ids_print_as_kafka_prints_them() {
-        // of org.apache.kafka.common.Uuid: new Uuid(0x0123456789abcdefL, 0x1011121314151617L)
+        // expected values from org.apache.kafka.common.Uuid: new Uuid(0x0123456789abcdefL, 0x1011121314151617L)
         let id = Uuid(0x0123_4567_89ab_cdef_1011_1213_1415_1617_u128.to_be_bytes());
         assert_eq!(id.to_string(), "ASNFZ4mrze8QERITFBUWFw");
         assert_eq!("ASNFZ4mrze8QERITFBUWFw".parse(), Ok(id));

@@ -1,6 +1,7 @@
-//! The words of Highwater as types: Kafka's identifiers, those of streams and objects, and every hard bound.
+//! The vocabulary of Highwater as types: Kafka's identifiers, the identifiers of streams and objects, and the limits
+//! that aren't settings.
 //!
-//! Glossary: `docs/DESIGN.md` section 3. Everything here is plain data.
+//! The glossary is in section 3 of `docs/DESIGN.md`. Everything here is plain data.
 
 mod byte_size;
 mod cluster;

@@ -7,41 +7,41 @@ use crate::cluster::NodeEpoch;
 use crate::kafka::{NodeId, number};
 
 number! {
-    /// The append-only sequence of record batches behind one partition.
+    /// The append-only sequence of record batches that stores one partition.
     StreamId(u64)
 }
 
-/// An offset in a stream: Kafka's offset, at least 0 (-1 where Kafka says "none").
+/// An offset in a stream, which is Kafka's offset: at least 0, or -1 where Kafka means "none".
 pub type StreamOffset = i64;
 
 /// A half-open range of offsets.
 pub type StreamRange = Range<StreamOffset>;
 
-/// Milliseconds since 1970, as Kafka's record timestamps; -1 where Kafka says "none".
+/// Milliseconds since 1970, as in Kafka's records; -1 where Kafka means "none".
 pub type Timestamp = i64;
 
-/// A place in a node's WAL.
+/// A position in a node's WAL.
 ///
-/// `at` counts bytes since the log began on the disk WAL (it only grows, over epochs too), and is the sequence number
-/// on the object WAL. Positions of one node are ordered; those of different nodes are not comparable.
+/// On the disk WAL `at` counts the bytes since the log began, over all epochs; on the object WAL it is a sequence
+/// number. The positions of one node are ordered; those of different nodes can't be compared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct WalPosition {
-    /// The node epoch that wrote it.
+    /// The node epoch in which it was written.
     pub epoch: NodeEpoch,
-    /// Bytes (disk WAL) or sequence (object WAL).
+    /// Bytes (disk WAL) or a sequence number (object WAL).
     pub at: u64,
 }
 
-/// What an object is. Those of one node epoch are numbered apart, kind by kind.
+/// The kind of an object. Within a node epoch each kind is numbered separately.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ObjectKind {
-    /// A data object of batches that the WAL held (U2).
+    /// A data object made of batches from the WAL (U2).
     Upload,
     /// A data object that replaces older ones (G2).
     Rewrite,
-    /// A group commit of the object WAL, or the seal of one (W1, W7).
+    /// A group commit of the object WAL, or the seal of a WAL (W1, W7).
     Wal,
-    /// Indexes only (W9, G3).
+    /// An object with indexes only (W9, G3).
     Index,
 }
 
@@ -49,7 +49,7 @@ impl ObjectKind {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::Upload, Self::Rewrite, Self::Wal, Self::Index];
 
-    /// Its number in formats, for ever.
+    /// The number of the kind in formats. It never changes.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -60,23 +60,23 @@ impl ObjectKind {
         }
     }
 
-    /// The kind that a number in a format names.
+    /// The kind with this number in formats.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
 }
 
-/// The name of an object; `object-storage`'s `layout::object` makes its key.
+/// The name of an object. `layout::object` of the crate `object-storage` derives its key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ObjectId {
-    /// The node that wrote it.
+    /// The node that wrote the object.
     pub node: NodeId,
-    /// That node's epoch.
+    /// The epoch of that node.
     pub epoch: NodeEpoch,
-    /// What it is.
+    /// The object's kind.
     pub kind: ObjectKind,
-    /// Its number; names one body for ever.
+    /// The object's number. One number never names two different bodies.
     pub number: u64,
 }
 
