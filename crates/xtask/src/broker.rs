@@ -1,4 +1,4 @@
-//! A real broker process for a client suite.
+//! A real broker process for a suite with clients.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +13,7 @@ pub(crate) use highwater_kafka_peer::process::{end, wait};
 const END_TRIES: u32 = 600;
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
-/// A broker on a port and a directory of its own; killed when dropped.
+/// A broker with its own port and directory; killed when dropped.
 pub(crate) struct Broker {
     child: Child,
     pub(crate) address: String,
@@ -25,7 +25,8 @@ impl Broker {
         Self::start_with(name, true, "", &BTreeMap::new())
     }
 
-    /// One with an admin listener and an environment; on the data of a former one unless it is to be fresh.
+    /// Starts a broker with an admin listener and an environment. Unless it is to be fresh, it keeps the data of an
+    /// earlier broker.
     pub(crate) fn start_with(
         name: &str,
         fresh: bool,
@@ -66,21 +67,27 @@ impl Broker {
         Ok(broker)
     }
 
-    /// Waits until it ends by itself, unasked; its log.
+    /// Waits until the broker ends by itself with an error, and returns its log.
     pub(crate) fn ends(mut self) -> Result<String> {
         for _ in 0..END_TRIES {
             if let Some(status) = self.child.try_wait()? {
                 let log = std::fs::read_to_string(&self.log)?;
-                ensure!(!status.success(), "it ends as if nothing were: {log}");
+                ensure!(
+                    !status.success(),
+                    "the broker ended without an error: {log}"
+                );
                 return Ok(log);
             }
             #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
             std::thread::sleep(TRY_EVERY);
         }
-        bail!("it goes on: {}", std::fs::read_to_string(&self.log)?)
+        bail!(
+            "the broker didn't end: {}",
+            std::fs::read_to_string(&self.log)?
+        )
     }
 
-    /// Stops it cleanly; an error when it logged something that a human must look at.
+    /// Stops the broker cleanly; fails if its log has a warning or an error.
     pub(crate) fn stop(mut self) -> Result<()> {
         let pid = self.child.id().to_string();
         crate::rust::run(Command::new("kill").args(["-TERM", &pid]))?;

@@ -1,4 +1,4 @@
-//! Real clients against the real binary.
+//! The suites with real clients that run against the real binary.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ use crate::tools;
 
 const KAFKA: &str = "4.4.0";
 
-/// Every client suite.
+/// Every suite with clients.
 pub(crate) fn run_all(report: &mut Report) {
     report.suite("librdkafka", || python_suite("librdkafka"));
     report.suite("groups", || python_suite("groups"));
@@ -41,7 +41,7 @@ fn python_suite(name: &str) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The example in small, its replay while the stream goes on; a second time beside what the first has left.
+/// The example at small scale, with its replay while the stream goes on; then once more on the data of the first run.
 fn example() -> Result<Outcome> {
     let Some(python) = python::newest()? else {
         return Ok(Outcome::Skipped("python3 is missing".to_owned()));
@@ -80,7 +80,10 @@ fn kcat() -> Result<Outcome> {
             ])
             .stdin(Stdio::piped())
             .spawn()?;
-        let input = producer.stdin.take().context("kcat takes input")?;
+        let input = producer
+            .stdin
+            .take()
+            .context("kcat has no standard input")?;
         std::io::Write::write_all(&mut &input, lines.as_bytes())?;
         drop(input);
         if !producer.wait()?.success() {
@@ -100,7 +103,7 @@ fn kcat() -> Result<Outcome> {
         ]);
         let read = consumer.args(["-f", "%k:%s\n"]).output()?;
         if String::from_utf8(read.stdout)? != lines {
-            bail!("kcat read something else than it wrote with {codec}");
+            bail!("kcat read other records than it wrote with {codec}");
         }
     }
     broker.stop()?;
@@ -128,7 +131,7 @@ fn java_program(jars: &Path, name: &str) -> Command {
     java
 }
 
-/// Every message and batch that we encode, read by Kafka's own classes and written back to the same bytes.
+/// Every message and batch that we encode is read by Kafka's own classes, which encode it to the same bytes.
 fn encodings_survive_the_classes(jars: &Path) -> Result<()> {
     let dir = Path::new("target/test-run");
     std::fs::create_dir_all(dir)?;
@@ -145,7 +148,7 @@ fn encodings_survive_the_classes(jars: &Path) -> Result<()> {
     run(java_program(jars, "RoundTrip").args(["read", &file]))
 }
 
-/// Our schema, field by field, against the definitions inside the clients jar.
+/// Our schema is compared, field by field, with the definitions in Kafka's clients jar.
 fn schema_equals_the_definitions(jars: &Path) -> Result<()> {
     let jar = std::fs::canonicalize(jars.join(format!("kafka-clients-{KAFKA}.jar")))?;
     let out = jars.join("definitions");

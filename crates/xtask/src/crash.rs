@@ -1,4 +1,4 @@
-//! Crashes of the real binary under load: the suite `crash`, and the soak, which goes on for as long as it is told to.
+//! Crashes of the real binary under load: the suite `crash`, and the soak, which repeats it for a given time.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ const BINARY: &str = "target/release/highwater";
 const DIR: &str = "target/test-run/crash";
 const SOAK_DIR: &str = "target/test-run/soak";
 
-/// Kills the broker at named points and at random while producers write; then looks for every acknowledged record.
+/// Kills the broker at named points and at random while producers write, then looks for every acknowledged record.
 pub(crate) fn suite() -> Result<Outcome> {
     let Some(python) = python::newest()? else {
         return Ok(Outcome::Skipped("python3 is missing".to_owned()));
@@ -28,16 +28,16 @@ pub(crate) fn suite() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Rounds of the same, each with a seed and a topic of its own, on one data directory, until the time is over.
+/// Repeats the suite on one data directory until the time is over. Each round has its own seed and its own topic.
 ///
-/// A round that has begun is finished. The first one that fails ends the soak and leaves its data behind.
+/// A round that has begun is finished. The first round that fails ends the soak and leaves its data for inspection.
 pub(crate) fn soak(minutes: u64, first_seed: u64) -> Result<()> {
     let python = python::newest()?.context("python3 is missing")?;
     rust::build_binaries()?;
     clear(SOAK_DIR)?;
     let time = Duration::from_secs(minutes.saturating_mul(60));
     let port = free_port()?.to_string();
-    #[expect(clippy::disallowed_methods, reason = "a tool's own time")]
+    #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
     let since = std::time::Instant::now();
     for seed in first_seed.. {
         let seed = seed.to_string();

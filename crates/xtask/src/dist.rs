@@ -1,4 +1,4 @@
-//! The binary that is published: without debug information, which lies beside it.
+//! The binary that is published. Its debug information is in a file beside it.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,10 +13,10 @@ const BUILT: &str = "target/release/highwater";
 const DIR: &str = "target/dist";
 const BINARY: &str = "target/dist/highwater";
 const DEBUG: &str = "target/dist/highwater.debug";
-/// More than the binary has; with its debug information it has several times as much.
+/// A limit above the size of the binary; with debug information it would be several times as large.
 const BYTES_MAX: u64 = 40 << 20;
 
-/// Builds it, and writes `highwater.debug` for debuggers, which find it by the link in the binary.
+/// Builds the binary, and writes `highwater.debug`, which debuggers find by a link in the binary.
 pub(crate) fn build() -> Result<()> {
     cargo(&["build", "--release", "--locked", "--package", "highwater"])?;
     split()?;
@@ -36,7 +36,7 @@ fn split() -> Result<()> {
     run(strip.args(["--strip-debug", &link, BUILT, BINARY]))
 }
 
-/// The binary is small, runs, and says which commit it is of.
+/// Checks that the binary is small, runs, and names the commit that it was built from.
 pub(crate) fn check() -> Result<Outcome> {
     if !has("objcopy", "--version") {
         return Ok(Outcome::Skipped("objcopy (binutils) is missing".to_owned()));
@@ -56,7 +56,7 @@ pub(crate) fn check() -> Result<Outcome> {
     };
     ensure!(
         !commit.is_empty() && told.contains(&format!("(commit {commit})")),
-        "`highwater version` says {told:?}, the commit is {commit}"
+        "`highwater version` prints {told:?}, but the commit is {commit}"
     );
     Ok(Outcome::Passed)
 }

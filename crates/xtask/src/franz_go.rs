@@ -1,4 +1,4 @@
-//! franz-go's own tests against the real binary, as the module that `go.sum` pins.
+//! franz-go's own tests against the real binary, from the version of the module that `go.sum` pins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
@@ -13,17 +13,17 @@ use crate::report::{Outcome, Report, say};
 const MODULE: &str = "tests/clients/go";
 const PACKAGES: &str = "github.com/twmb/franz-go/pkg/kgo/...";
 const LIST: &str = "tests/clients/go/franz-go-suite.txt";
-/// Records through the test of groups that are chained; its own default is 500 000.
+/// The number of records in the test of chained groups, whose default is 500 000.
 const RECORDS: &str = "50000";
 const OUTPUT_SHOWN_MAX: usize = 4000;
 
-/// What the list says of tests that do not pass.
+/// The listed tests, which don't pass.
 struct Listed {
     left_out: BTreeSet<String>,
     skips: BTreeSet<String>,
 }
 
-/// How each test ended, and what the failed ones said.
+/// How each test ended, and the output of those that failed.
 #[derive(Default)]
 struct Ran {
     passed: usize,
@@ -55,19 +55,20 @@ impl Listed {
         };
         let is_entry = |line: &&str| !line.is_empty() && !line.starts_with('#');
         for line in std::fs::read_to_string(LIST)?.lines().filter(is_entry) {
-            let (what, _) = line.split_once(": ").context("a line gives a reason")?;
+            let (what, _) = line.split_once(": ").context("the line gives no reason")?;
             if let Some(name) = what.strip_prefix("left out ") {
                 listed.left_out.insert(name.to_owned());
             } else {
                 let name = what.strip_prefix("skips ");
-                let name = name.with_context(|| format!("what is `{what}`?"))?;
+                let name =
+                    name.with_context(|| format!("the line has an unknown form: `{what}`"))?;
                 listed.skips.insert(name.to_owned());
             }
         }
         Ok(listed)
     }
 
-    /// The tests that are not run, as Go's `-skip` takes them.
+    /// The pattern of the tests that aren't run, for Go's option `-skip`.
     fn pattern(&self) -> String {
         let exact = |name: &String| -> String {
             let parts: Vec<String> = name.split('/').map(|part| format!("^{part}$")).collect();
@@ -89,7 +90,7 @@ fn tests(address: &str, listed: &Listed) -> Result<Ran> {
     let output = String::from_utf8(go.output().context("cannot run go")?.stdout)?;
     let mut ran = Ran::default();
     for line in output.lines() {
-        let event: Value = serde_json::from_str(line).context("go test says what is no event")?;
+        let event: Value = serde_json::from_str(line).context("a line of `go test` is no event")?;
         ran.take(&event);
     }
     Ok(ran)
@@ -98,7 +99,7 @@ fn tests(address: &str, listed: &Listed) -> Result<Ran> {
 impl Ran {
     fn take(&mut self, event: &Value) {
         let text = |field: &str| event[field].as_str().unwrap_or_default();
-        // What a package as a whole says has no test.
+        // an event about a whole package names no test
         let name = match text("Test") {
             "" => text("Package"),
             test => test,

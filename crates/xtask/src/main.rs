@@ -1,4 +1,4 @@
-//! What CI and people run: `cargo xtask test`.
+//! The commands that CI and contributors run: `cargo xtask test` and others.
 
 mod broker;
 mod clients;
@@ -36,40 +36,40 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The fast checks, read-only: policy, format, lints, tests, generated files.
+    /// Run the fast, read-only checks: format, generated files, build, tests, lints, policy.
     Verify,
-    /// Everything: verify, documentation, fuzzing, and every real-client suite against the real binary.
+    /// Run everything: verify, the documentation, fuzzing, and every suite with real clients.
     Test {
-        /// A missing runtime is a failure, not a skip: CI.
+        /// Treat a missing runtime as a failure instead of skipping its suites, as CI does.
         #[arg(long)]
         require_all: bool,
-        /// These suites alone: the option repeats, and takes names with commas between them.
+        /// Run only these suites; may be repeated, and takes names separated by commas.
         #[arg(long, value_name = "NAME", value_delimiter = ',')]
         only: Vec<String>,
     },
     /// Kill the real binary under load again and again, and look for every acknowledged record.
     Soak {
-        /// For how long: the round that has begun then is finished.
+        /// The duration in minutes; a round that has begun is finished.
         #[arg(long, default_value_t = 60)]
         minutes: u64,
-        /// The seed of the first round; each further one has the next.
+        /// The seed of the first round; each following round has the next number.
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
-    /// Build the binary that is published: target/dist/highwater, its debug information beside it.
+    /// Build the binary that is published, target/dist/highwater, with its debug information beside it.
     Dist,
-    /// Write the generated files anew: messages from the schema, the README's matrix.
+    /// Write the generated files: the messages from the schema, and the README's table of APIs.
     Codegen,
-    /// Record anew what Apache Kafka's tools say to Apache Kafka: the goldens of the suite `tools`.
+    /// Record what Apache Kafka's tools print against Apache Kafka, which the suite `tools` compares with.
     Goldens {
-        /// These transcripts alone.
+        /// Record only these transcripts.
         names: Vec<String>,
     },
-    /// Record anew what Apache Kafka answers clients older than it takes.
+    /// Record what Apache Kafka answers to clients that are older than it supports.
     OldAnswers,
-    /// Run one transcript against Highwater and print how it differs: also those that are pending.
+    /// Run one transcript against Highwater and print the differences, even if it is pending.
     Transcript {
-        /// Its name.
+        /// The name of the transcript.
         name: String,
     },
 }
@@ -95,7 +95,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// The suites that need nothing but the Rust toolchain; the quick ones first, the tests before the lints.
+/// The suites that need only the Rust toolchain: quick ones first, and the tests before the lints.
 fn rust_alone(report: &mut Report) {
     rust::quick(report);
     rust::tests(report);
@@ -103,7 +103,7 @@ fn rust_alone(report: &mut Report) {
     policy::check(report);
 }
 
-/// The suites that run what was built.
+/// The suites that run the binaries.
 fn clients(report: &mut Report) {
     report.suite("dist", dist::check);
     clients::run_all(report);
@@ -123,7 +123,7 @@ fn verify() -> Result<()> {
 
 fn test(require_all: bool, only: &[String]) -> Result<()> {
     let asked = suites::chosen(only)?;
-    // a run of everything builds them in its suite `build`
+    // a full run builds the binaries in its suites `build` and `tests`
     if !only.is_empty() && asked.iter().any(|suite| suite.needs_binaries) {
         rust::build_binaries()?;
     }

@@ -1,11 +1,11 @@
-//! A broker under more clients than it has memory for.
+//! A broker with more clients than it has memory for.
 
 use anyhow::Result;
 
 use crate::report::Outcome;
 use crate::rust::cargo;
 
-/// What the node counts stays within its memory limit, and the process little above it.
+/// The memory that the node accounts for stays within its limit, and the process's memory little above that.
 pub(crate) fn run() -> Result<Outcome> {
     let run = ["run", "--release", "--locked", "--quiet"];
     let driver = ["--package", "highwater-tests", "--bin", "overload", "--"];

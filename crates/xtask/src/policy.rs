@@ -1,7 +1,8 @@
-//! What the dependency graph and the spelling may hold: `deny.toml`, `typos.toml`.
+//! The policy for dependencies and spelling: `deny.toml`, `typos.toml`.
 //!
-//! Licences, sources and bans are read from `deny.toml` and checked here, for no prebuilt cargo-deny reads the metadata
-//! of this cargo; where one is installed it runs too, with the advisories, which need a database that is fetched.
+//! The rules for licences, sources and bans are read from `deny.toml` and checked by this code, because no prebuilt
+//! cargo-deny can read the metadata of this version of cargo. If cargo-deny is installed it runs as well, including
+//! the check for advisories, which downloads a database.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub(crate) fn check(report: &mut Report) {
 #[derive(Debug)]
 struct Policy {
     licences: BTreeSet<String>,
-    /// What single crates may have beside.
+    /// The additional licences of single crates.
     exceptions: BTreeMap<String, BTreeSet<String>>,
     banned: BTreeSet<String>,
     registries: BTreeSet<String>,
@@ -50,7 +51,7 @@ impl Policy {
         let listed = at("licenses", "exceptions").and_then(toml::Value::as_array);
         for one in listed.into_iter().flatten() {
             let name = one.get("name").and_then(toml::Value::as_str);
-            let name = name.context("an exception names its crate")?;
+            let name = name.context("an exception doesn't name its crate")?;
             exceptions.insert(name.to_owned(), strings(one.get("allow")));
         }
         Ok(Self {
@@ -61,7 +62,7 @@ impl Policy {
         })
     }
 
-    /// What is wrong with one package.
+    /// The violations of one package.
     fn judge(&self, package: &Value) -> Vec<String> {
         let text = |key: &str| package[key].as_str().unwrap_or_default();
         let name = text("name");
@@ -87,7 +88,7 @@ impl Policy {
     }
 }
 
-/// Whether a licence expression can be met with what is allowed.
+/// Whether the allowed licences satisfy a licence expression.
 fn satisfied(expression: &str, allowed: &dyn Fn(&str) -> bool) -> Result<bool> {
     let spaced = expression
         .replace('/', " OR ")
@@ -97,7 +98,7 @@ fn satisfied(expression: &str, allowed: &dyn Fn(&str) -> bool) -> Result<bool> {
     let met = any_of(&mut words, allowed)?;
     ensure!(
         words.next().is_none(),
-        "no licence expression: {expression}"
+        "the licence expression is malformed: {expression}"
     );
     Ok(met)
 }
@@ -121,15 +122,19 @@ fn all_of(words: &mut Words<'_>, allowed: &dyn Fn(&str) -> bool) -> Result<bool>
 }
 
 fn one(words: &mut Words<'_>, allowed: &dyn Fn(&str) -> bool) -> Result<bool> {
-    let word = words.next().context("it has no licence")?;
+    let word = words
+        .next()
+        .context("the expression ends before a licence")?;
     if word == "(" {
         let met = any_of(words, allowed)?;
-        ensure!(words.next() == Some(")"), "a parenthesis stays open");
+        ensure!(words.next() == Some(")"), "a parenthesis isn't closed");
         return Ok(met);
     }
     match words.next_if_eq(&"WITH") {
         Some(_) => {
-            let exception = words.next().context("WITH without an exception")?;
+            let exception = words
+                .next()
+                .context("WITH isn't followed by an exception")?;
             Ok(allowed(&format!("{word} WITH {exception}")))
         }
         None => Ok(allowed(word)),
@@ -168,7 +173,7 @@ fn deny() -> Result<Outcome> {
     if has("cargo-deny", "--version") {
         run(Command::new("cargo-deny").args(["check", "all"]))?;
     } else {
-        say("skipped: advisories are not checked, for cargo-deny is not installed");
+        say("skipped: advisories are not checked, because cargo-deny is not installed");
     }
     Ok(Outcome::Passed)
 }

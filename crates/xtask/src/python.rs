@@ -1,4 +1,4 @@
-//! Python environments with pinned clients, made once under `target/`.
+//! Python environments with pinned clients, which are made once under `target/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +27,7 @@ fn environment(requirements: &Path) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// The newest clients; nothing where there is no Python.
+/// The environment with the newest clients; `None` if there is no Python.
 pub(crate) fn newest() -> Result<Option<PathBuf>> {
     if !has("python3", "--version") {
         return Ok(None);
@@ -42,10 +42,11 @@ pub(crate) fn newest() -> Result<Option<PathBuf>> {
     Ok(Some(python))
 }
 
-/// confluent-kafka 1.9.2 on librdkafka 1.9.2; what is missing for it where something is.
+/// The environment with confluent-kafka 1.9.2 and librdkafka 1.9.2, or what it lacks.
 ///
-/// The library is the one inside the wheel for Python 3.10, the last that 1.9.2 has; its binding is compiled for the
-/// Python that is here, against the header of a later librdkafka, in which what 1.9 had is the same.
+/// The library is taken from the wheel for Python 3.10, the last one for which 1.9.2 has a wheel. Its binding is
+/// compiled for the present Python, with the header of a later librdkafka, which declares everything of 1.9
+/// unchanged.
 pub(crate) fn librdkafka_1_9() -> Result<Result<PathBuf, String>> {
     for (there, what) in [
         (has("python3", "--version"), "python3"),
@@ -86,7 +87,7 @@ pub(crate) fn librdkafka_1_9() -> Result<Result<PathBuf, String>> {
     Ok(Ok(python))
 }
 
-/// The one file with this ending.
+/// The only file with this ending.
 fn only_file(dir: &Path, ending: &str) -> Result<PathBuf> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();

@@ -1,4 +1,4 @@
-//! What ran, how long it took, and what came of it.
+//! Which suites ran, how long each took, and its outcome.
 
 use std::io::Write;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use anyhow::{Result, bail};
 
 use crate::suites::{self, Suite};
 
-/// What a suite answers.
+/// The outcome of a suite.
 pub(crate) enum Outcome {
     Passed,
-    /// Something it needs is missing.
+    /// The suite was skipped because something it needs is missing.
     Skipped(String),
 }
 
 /// The suites of one run.
 pub(crate) struct Report {
     require_all: bool,
-    /// The suites that are to run.
+    /// The suites to run.
     asked: Vec<&'static Suite>,
     rows: Vec<(String, Duration, Row)>,
 }
@@ -32,7 +32,7 @@ enum Row {
 pub(crate) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-        // nobody reads
+        // a closed standard output is no reason to fail
     }
 }
 
@@ -45,10 +45,10 @@ impl Report {
         }
     }
 
-    /// Runs one suite if it was asked for, and says so when it takes longer than its budget.
+    /// Runs a suite if it was requested, and reports if it takes longer than its budget.
     pub(crate) fn suite(&mut self, name: &str, body: impl FnOnce() -> Result<Outcome>) {
         let Some(suite) = suites::find(name) else {
-            let failed = Row::Failed("it has no line in suites.rs".to_owned());
+            let failed = Row::Failed("suites.rs doesn't list it".to_owned());
             self.rows.push((name.to_owned(), Duration::ZERO, failed));
             return;
         };
@@ -56,7 +56,7 @@ impl Report {
             return;
         }
         say(&format!("== {name}"));
-        #[expect(clippy::disallowed_methods, reason = "a tool's own time")]
+        #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
         let since = std::time::Instant::now();
         let row = match body() {
             Ok(Outcome::Passed) => Row::Passed,
@@ -79,11 +79,11 @@ impl Report {
         self.rows.push((name.to_owned(), took, row));
     }
 
-    /// Prints the time of each suite and the sum; an error when one failed, or was asked for and is run by no code.
+    /// Prints the time of each suite and their sum; fails if a suite failed, or if no code runs a requested suite.
     pub(crate) fn finish(mut self) -> Result<()> {
         for suite in &self.asked {
             if !self.rows.iter().any(|(name, _, _)| name == suite.name) {
-                let failed = Row::Failed("no code runs it".to_owned());
+                let failed = Row::Failed("no code runs this suite".to_owned());
                 let name = suite.name.to_owned();
                 self.rows.push((name, Duration::ZERO, failed));
             }
@@ -162,7 +162,9 @@ mod tests {
                 require_all,
                 ..report(&["kcat"])
             };
-            report.suite("kcat", || Ok(Outcome::Skipped("it is missing".to_owned())));
+            report.suite("kcat", || {
+                Ok(Outcome::Skipped("kcat is missing".to_owned()))
+            });
             assert_eq!(report.finish().is_err(), require_all);
         }
     }

@@ -1,4 +1,4 @@
-//! The checks that need nothing but the Rust toolchain.
+//! The suites that need only the Rust toolchain.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::report::{Outcome, Report};
 const MATRIX_BEGIN: &str = "<!-- api-matrix -->\n";
 const MATRIX_END: &str = "<!-- /api-matrix -->";
 
-/// What takes seconds: the format, the generated files.
+/// The suites that take seconds: the format and the generated files.
 pub(crate) fn quick(report: &mut Report) {
     report.suite("fmt", || cargo(&["fmt", "--all", "--check"]));
     report.suite("codegen", || {
@@ -32,7 +32,7 @@ pub(crate) fn tests(report: &mut Report) {
     });
 }
 
-/// Clippy, of all there is.
+/// The lints, of every target.
 pub(crate) fn lints(report: &mut Report) {
     report.suite("clippy", || {
         let clippy = [
@@ -49,7 +49,7 @@ pub(crate) fn lints(report: &mut Report) {
     });
 }
 
-/// Builds what the suites with clients run, for a suite that is run alone.
+/// Builds the binaries for suites with clients that are run without the suite `build`.
 pub(crate) fn build_binaries() -> Result<()> {
     let build = ["build", "--release", "--locked", "--bins"];
     let packages = ["--package", "highwater", "--package", "highwater-tests"];
@@ -57,7 +57,7 @@ pub(crate) fn build_binaries() -> Result<()> {
     Ok(())
 }
 
-/// The documentation of every crate, without a warning. (The doc tests are among the tests.)
+/// Builds the documentation of every crate; fails on a warning. Doc tests run in the suite `tests`.
 pub(crate) fn docs(report: &mut Report) {
     report.suite("doc", || {
         let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
@@ -68,7 +68,7 @@ pub(crate) fn docs(report: &mut Report) {
     });
 }
 
-/// Damaged input for everything that reads from the network, 20 seconds each.
+/// Damaged input for everything that reads from the network, 20 seconds for each target.
 pub(crate) fn fuzz(report: &mut Report) {
     report.suite("fuzz", || {
         let run = [
@@ -101,11 +101,11 @@ fn matrix() -> Result<String> {
 fn split(readme: &str) -> Result<(usize, usize)> {
     let from = readme
         .find(MATRIX_BEGIN)
-        .context("the README has a place for the matrix")?;
+        .context("the README has no place for the table of APIs")?;
     let from = from + MATRIX_BEGIN.len();
     let to = readme
         .find(MATRIX_END)
-        .context("the README's matrix has an end")?;
+        .context("the README's table of APIs has no end")?;
     Ok((from, to))
 }
 
@@ -113,12 +113,12 @@ fn check_matrix() -> Result<Outcome> {
     let readme = std::fs::read_to_string("README.md")?;
     let (from, to) = split(&readme)?;
     if readme[from..to] != matrix()? {
-        bail!("the README's API matrix is not the binary's: run `cargo xtask codegen`");
+        bail!("the README's table of APIs differs from the binary's: run `cargo xtask codegen`");
     }
     Ok(Outcome::Passed)
 }
 
-/// Writes the README's matrix anew.
+/// Writes the README's table of APIs.
 pub(crate) fn write_matrix() -> Result<()> {
     cargo(&["build", "--release", "--package", "highwater"])?;
     let readme = std::fs::read_to_string("README.md")?;

@@ -1,4 +1,4 @@
-//! The suites that have an S3-compatible server, and what it costs to keep a log there.
+//! The suites with an S3-compatible server, and the cost of a log there.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::rust::run;
 use crate::server::{self, BUCKET, Kind, Server};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// The client suites that run once more with their broker on the server.
+/// The suites with clients that are repeated with the broker's log on the server.
 const AGAIN: &[&str] = &["librdkafka", "groups", "java", "example", "tools", "crash"];
 const COST_MIB: u64 = 128;
 const IDLE: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ const START_TRIES: u32 = 600;
 const REQUESTS: &str = "highwater_object_storage_requests_total";
 const OPS: [&str; 4] = ["put", "get", "list", "delete"];
 
-/// Every suite on the server. The first that needs one builds it: minutes, once.
+/// Every suite with the server. The first suite builds it, which takes minutes once.
 pub(crate) fn run_all(report: &mut Report) {
     report.suite("s3-minio", || storage(Kind::Minio));
     report.suite("s3-versitygw", || storage(Kind::Versitygw));
@@ -36,7 +36,7 @@ fn missing() -> Outcome {
     Outcome::Skipped("go is missing".to_owned())
 }
 
-/// The store itself: conformance, the probe, a bucket's settings, errors.
+/// The object store itself: its contract, the probe, a bucket's settings, errors.
 fn storage(kind: Kind) -> Result<Outcome> {
     let Some(binary) = kind.build()? else {
         return Ok(missing());
@@ -44,7 +44,7 @@ fn storage(kind: Kind) -> Result<Outcome> {
     let server = Server::start(kind, &binary, "s3")?;
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--release", "--locked", "--quiet"]);
-    // of the whole workspace, so that what the tests before were built with does
+    // with the whole workspace, so that the build of the suite `tests` is reused
     cargo.args(["--workspace", "--test", "server"]);
     cargo.args(["--features", "highwater-object-storage/s3-server"]);
     if kind == Kind::Versitygw {
@@ -55,7 +55,7 @@ fn storage(kind: Kind) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The tests of a node in their process.
+/// The tests of a node in the test's process.
 fn node() -> Result<Outcome> {
     let Some(binary) = Kind::Minio.build()? else {
         return Ok(missing());
@@ -64,7 +64,7 @@ fn node() -> Result<Outcome> {
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--release", "--locked", "--quiet"]);
     cargo.args(["--workspace", "--test", "node", "--"]);
-    // these damage or read the directory that stands for a bucket
+    // these tests damage or read the local directory that stands for a bucket
     for module in ["faults::", "uploads::", "cold_reads::"] {
         cargo.args(["--skip", module]);
     }
@@ -73,7 +73,7 @@ fn node() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// One of the client suites, in a process whose brokers find the server in their environment.
+/// Repeats a suite with clients, in a process whose environment names the server for its brokers.
 fn again(suite: &str) -> Result<Outcome> {
     let Some(binary) = Kind::Minio.build()? else {
         return Ok(missing());
@@ -86,7 +86,7 @@ fn again(suite: &str) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Requests for each GiB written, for each GiB read back cold, and in an idle hour.
+/// Counts requests for each GiB written, for each GiB read back cold, and in an idle hour.
 fn cost() -> Result<Outcome> {
     let Some(binary) = Kind::Minio.build()? else {
         return Ok(missing());
@@ -122,7 +122,7 @@ fn cost() -> Result<Outcome> {
     pause(IDLE);
     let idle_to = requests(&admin)?;
     broker.stop()?;
-    // a new process has nothing in memory
+    // a new process has an empty cache
     let broker = start(false)?;
     let cold = requests(&admin)?;
     script(&broker, "read")?;
@@ -147,10 +147,13 @@ fn cost() -> Result<Outcome> {
     let puts = idle_from.get("put").copied().unwrap_or_default();
     ensure!(
         puts > begun.get("put").copied().unwrap_or_default(),
-        "nothing was uploaded"
+        "no object was uploaded"
     );
     let gets = |counts: &Counts| counts.get("get").copied().unwrap_or_default();
-    ensure!(gets(&read) > gets(&cold), "nothing was read from the store");
+    ensure!(
+        gets(&read) > gets(&cold),
+        "no object was read from the store"
+    );
     Ok(Outcome::Passed)
 }
 
@@ -161,7 +164,7 @@ fn mib() -> f64 {
     COST_MIB as f64
 }
 
-/// Waits until a start is over: it makes requests too, and is told of meanwhile.
+/// Waits until the broker is ready: its start makes requests too, which must not be counted.
 fn started(admin: &str) -> Result<()> {
     for _ in 0..START_TRIES {
         if server::get(admin, "/health/ready")?.starts_with("HTTP/1.1 200") {
@@ -172,20 +175,22 @@ fn started(admin: &str) -> Result<()> {
     bail!("the broker is not ready")
 }
 
-/// The requests so far, by `op`.
+/// The number of requests so far, by `op`.
 fn requests(admin: &str) -> Result<Counts> {
     let text = server::get(admin, "/metrics")?;
     let mut counts = Counts::new();
     for line in text.lines().filter(|line| line.starts_with(REQUESTS)) {
-        let (_, op) = line.split_once("op=\"").context("a label op")?;
-        let (op, _) = op.split_once('"').context("a label op")?;
+        let (_, op) = line
+            .split_once("op=\"")
+            .context("the metric has no label `op`")?;
+        let (op, _) = op.split_once('"').context("the metric has no label `op`")?;
         let (_, count) = line.rsplit_once(' ').context("a value")?;
         *counts.entry(op.to_owned()).or_default() += count.parse::<u64>()?;
     }
     Ok(counts)
 }
 
-/// The requests once there have been no new ones for longer than an upload waits.
+/// The number of requests, once none has been made for longer than an upload waits.
 fn settled(admin: &str) -> Result<Counts> {
     let mut last = requests(admin)?;
     for _ in 0..4 {
@@ -200,7 +205,7 @@ fn settled(admin: &str) -> Result<Counts> {
 }
 
 fn pause(time: Duration) {
-    #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
+    #[expect(clippy::disallowed_methods, reason = "a tool waits for a process")]
     std::thread::sleep(time);
 }
 

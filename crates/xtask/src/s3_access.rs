@@ -1,5 +1,5 @@
-//! Who a node is to its store, and whom it trusts: a MinIO over TLS with a certificate of ours, an OpenID provider that it
-//! believes, and a container's host. A real broker, by the real settings.
+//! Credentials and certificates: a broker with its real settings against MinIO over TLS with a certificate of our
+//! own, an OpenID provider that MinIO trusts, and the host of a container's credentials.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,9 +15,9 @@ use crate::python;
 use crate::report::{Outcome, Report, say};
 use crate::server::{self, BUCKET, Kind, Options, Server};
 
-/// What a container's credentials are good for.
+/// The lifetime of a container's credentials.
 const CREDENTIAL_SECONDS: u32 = 4;
-/// Writing for so long outlives them twice.
+/// The duration of the writing, which is twice that lifetime.
 const WRITE_SECONDS: u32 = 9;
 const NAME: &str = "s3-access";
 const NODE: &str = "s3-access-node";
@@ -47,7 +47,7 @@ fn access() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The servers, and where their files are.
+/// The servers, and the directory of their files.
 struct World {
     dir: PathBuf,
     python: PathBuf,
@@ -55,7 +55,7 @@ struct World {
     store: Server,
 }
 
-/// The OpenID provider and the container's host; killed when dropped.
+/// The OpenID provider and the host of a container's credentials; killed when dropped.
 struct Identity {
     child: Child,
     address: String,
@@ -83,7 +83,7 @@ impl Identity {
         Ok(identity)
     }
 
-    /// One field of what it answers.
+    /// A field of the provider's JSON answer.
     fn field(&self, path: &str, name: &str) -> Result<serde_json::Value> {
         let answer = server::get(&self.address, path)?;
         let (_, body) = answer.split_once("\r\n\r\n").context("a body")?;
@@ -92,7 +92,7 @@ impl Identity {
     }
 }
 
-/// A certificate authority, and a certificate of it for loopback, as MinIO wants them.
+/// Makes a certificate authority and a certificate for loopback, in the files that MinIO expects.
 fn certificates(dir: &Path) -> Result<()> {
     let at = |name: &str| dir.join(name).display().to_string();
     let openssl = |args: &[&str]| -> Result<()> {
@@ -152,7 +152,8 @@ impl World {
         })
     }
 
-    /// The environment of a broker with some more in it; nothing of credentials, which are where `source` says.
+    /// A broker's environment, with `more` added. It has no credentials of its own; `source` says where they come
+    /// from.
     fn environment(&self, source: &str, more: &[(&str, String)]) -> BTreeMap<String, String> {
         let bucket = format!("s3://{BUCKET}/{source}");
         let ca = self.dir.join("ca.crt").display().to_string();
@@ -204,12 +205,12 @@ impl World {
         Ok(String::from_utf8(ran.stdout)?.trim().to_owned())
     }
 
-    /// What is written for some seconds is read back, by another process, from the store.
+    /// Writes for some seconds; another process reads the records back from the store.
     fn goes_on(&self, environment: &BTreeMap<String, String>, seconds: u32) -> Result<()> {
         let start = |fresh| Broker::start_with(NODE, fresh, "", environment);
         let broker = start(true)?;
         let written = self.trickle(&broker, "write", &seconds.to_string())?;
-        // a warning fails: no upload had to be made again
+        // a warning in the log fails: no upload had to be repeated
         broker.stop()?;
         let broker = start(false)?;
         self.trickle(&broker, "read", &written)?;
@@ -246,7 +247,7 @@ impl World {
         let count = self.identity.field("/handed-out", "different")?;
         let count = count.as_u64().unwrap_or_default();
         say(&format!(
-            "credentials of {CREDENTIAL_SECONDS} s: {count} in all"
+            "credentials that last {CREDENTIAL_SECONDS} s were fetched {count} times"
         ));
         ensure!(
             count > u64::from(WRITE_SECONDS / CREDENTIAL_SECONDS),
@@ -256,9 +257,9 @@ impl World {
     }
 }
 
-/// That a broker does not start, and says this.
+/// Checks that a broker doesn't start, and gives this reason.
 fn refuses(environment: &BTreeMap<String, String>, reason: &str) -> Result<()> {
-    // it may listen before it has looked at the store
+    // the broker may listen before it has reached the store
     let refused = match Broker::start_with(NODE, true, "", environment) {
         Ok(broker) => broker.ends()?,
         Err(refused) => format!("{refused:#}"),

@@ -1,4 +1,4 @@
-//! One scenario, played with every client: `tests/clients/scenario/README.md` says what it is.
+//! One scenario that runs with every client; `tests/clients/scenario/README.md` describes it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,13 +15,13 @@ use crate::rust::run;
 const DIR: &str = "tests/clients/scenario";
 const GO: &str = "tests/clients/go";
 const KAFKAJS: &str = "tests/clients/scenario/kafkajs";
-/// Java clients from the oldest that Kafka 4 takes to the newest.
+/// Java clients, from the oldest that Kafka 4 supports to the newest.
 const JAVA: &[(&str, &str, &str)] = &[
     ("scenario-java-2.1", "tests/clients/java-2.1.1", "2.1.1"),
     ("scenario-java-3.9", "tests/clients/java-3.9.2", "3.9.2"),
     ("scenario-java", "tests/clients/java", "4.4.0"),
 ];
-/// Java clients that Kafka 4 answers in part: the last that still works, and two that do not.
+/// Java clients that Kafka 4 doesn't support: the last one that still works, and two that don't.
 const OLD: &[&str] = &["0.9.0.1", "0.10.2.2", "1.1.1"];
 const OLD_ANSWERS: &str = "tests/clients/old/answers.txt";
 
@@ -90,7 +90,7 @@ fn python_client(suite: &str, script: &str, python: Option<PathBuf>) -> Result<O
     )
 }
 
-/// A module whose versions and checksums `go.sum` pins.
+/// A Go module; `go.sum` pins the versions and checksums of its dependencies.
 fn go(name: &str) -> Result<Outcome> {
     if !has("go", "version") {
         return Ok(Outcome::Skipped("go is missing".to_owned()));
@@ -103,7 +103,7 @@ fn go(name: &str) -> Result<Outcome> {
     played(&format!("scenario-{name}"), &mut Command::new(binary))
 }
 
-/// Packages whose versions and checksums `package-lock.json` pins.
+/// kafkajs; `package-lock.json` pins the versions and checksums of its packages.
 fn kafkajs() -> Result<Outcome> {
     if !has("node", "--version") || !has("npm", "--version") {
         return Ok(Outcome::Skipped("node or npm is missing".to_owned()));
@@ -132,7 +132,7 @@ fn kafkajs() -> Result<Outcome> {
     played("scenario-kafkajs", node.arg(from.join("main.js")))
 }
 
-/// What each old client is answered by a broker.
+/// What a broker answers to each old client.
 fn old_answers(address: &str) -> Result<String> {
     let mut answers = String::new();
     for version in OLD {
@@ -150,7 +150,7 @@ fn old_answers(address: &str) -> Result<String> {
     Ok(answers)
 }
 
-/// Clients older than what Kafka 4 takes are answered as Kafka answers them.
+/// Clients that are older than Kafka 4 supports get the answers that Kafka gives.
 fn old_clients() -> Result<Outcome> {
     if let Some(missing) = java_missing() {
         return Ok(missing);
@@ -158,14 +158,15 @@ fn old_clients() -> Result<Outcome> {
     let broker = Broker::start("old-clients")?;
     let answers = old_answers(&broker.address)?;
     broker.stop()?;
-    let expected = std::fs::read_to_string(OLD_ANSWERS).context("no answers of Kafka")?;
+    let expected = std::fs::read_to_string(OLD_ANSWERS)
+        .context("Kafka's answers to old clients aren't recorded")?;
     if answers != expected {
         bail!("Kafka answers\n{expected}and Highwater\n{answers}");
     }
     Ok(Outcome::Passed)
 }
 
-/// Records anew what Apache Kafka answers the old clients.
+/// Records what Apache Kafka answers to the old clients.
 pub(crate) fn record_old_answers() -> Result<()> {
     let peer = Peer::start()?;
     std::fs::write(OLD_ANSWERS, old_answers(&peer.address)?)?;

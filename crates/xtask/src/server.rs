@@ -14,36 +14,36 @@ use crate::broker::free_port;
 use crate::jars::{has, hash};
 use crate::rust::run;
 
-/// The bucket that is there from the start.
+/// The bucket that exists from the start.
 pub(crate) const BUCKET: &str = "highwater";
 const USER: &str = "highwater";
 const PASSWORD: &str = "highwater-secret";
-/// A key of 32 bytes for SSE-KMS, known by this name.
+/// The name and the 32 bytes of a key for SSE-KMS.
 const KMS_KEY: &str = "highwater-key:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 const START_TRIES: u32 = 400;
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
-/// How a server is started, beyond what its kind says.
+/// Options of a server beyond its kind.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) address: String,
-    /// Where its certificate lies; then it speaks TLS. MinIO alone.
+    /// The directory of its certificate, if it is to use TLS; only for MinIO.
     pub(crate) certificates: Option<PathBuf>,
     pub(crate) environment: Vec<(&'static str, String)>,
 }
 
-/// A server on a port and an empty directory of its own; killed when dropped.
+/// A server with its own port and empty directory; killed when dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) endpoint: String,
 }
 
-/// Which server.
+/// The kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// MinIO: widely run, archived.
+    /// MinIO: widely used, no longer developed.
     Minio,
-    /// Versity's gateway to a directory: maintained; knows neither lifecycle rules nor KMS.
+    /// Versity's gateway to a directory: maintained; supports neither lifecycle rules nor KMS.
     Versitygw,
 }
 
@@ -62,7 +62,7 @@ impl Kind {
         }
     }
 
-    /// The server's binary, built once under `target/`; nothing where Go is missing.
+    /// The server's binary, which is built once under `target/`; `None` if there is no Go.
     pub(crate) fn build(self) -> Result<Option<PathBuf>> {
         if !has("go", "version") {
             return Ok(None);
@@ -77,7 +77,7 @@ impl Kind {
             let fresh = deps.join(format!("{name}.new"));
             let mut go = Command::new("go");
             go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath"]);
-            // without symbols and DWARF it links faster
+            // linking without symbols and debug information is faster
             go.args(["-ldflags", "-s -w", "-o"])
                 .arg(&fresh)
                 .arg(self.package());
@@ -87,7 +87,7 @@ impl Kind {
         Ok(Some(binary))
     }
 
-    /// Without the directory of its data, which comes last.
+    /// The command without its last argument, the directory for the data.
     fn command(self, binary: &Path, address: &str) -> Command {
         let mut command = Command::new(binary);
         match self {
@@ -98,7 +98,7 @@ impl Kind {
                     ("MINIO_ROOT_PASSWORD", PASSWORD),
                     ("MINIO_KMS_SECRET_KEY", KMS_KEY),
                     ("MINIO_BROWSER", "off"),
-                    // on whatever file system this is
+                    // accepts a directory on any file system
                     ("MINIO_CI_CD", "1"),
                 ]),
             Self::Versitygw => command
@@ -130,7 +130,7 @@ impl Server {
         Self::start_with(kind, binary, name, options, ready)
     }
 
-    /// One that is there when `ready` says so.
+    /// Starts a server and waits until `ready` says that it is ready.
     pub(crate) fn start_with(
         kind: Kind,
         binary: &Path,
@@ -142,7 +142,7 @@ impl Server {
         if dir.exists() {
             std::fs::remove_dir_all(&dir)?;
         }
-        // a directory in its data is a bucket
+        // a subdirectory of the data is a bucket
         let data = dir.join("data");
         std::fs::create_dir_all(data.join(BUCKET))?;
         let log = dir.join("server.log");
@@ -170,7 +170,7 @@ impl Server {
             if ready()? {
                 return Ok(server);
             }
-            #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
+            #[expect(clippy::disallowed_methods, reason = "a tool waits for a process")]
             std::thread::sleep(TRY_EVERY);
         }
         anyhow::bail!(
@@ -179,7 +179,7 @@ impl Server {
         )
     }
 
-    /// What a process needs to know to use it.
+    /// The environment variables with which a process finds the server.
     pub(crate) fn environment(&self) -> [(&'static str, String); 3] {
         [
             ("AWS_ACCESS_KEY_ID", USER.to_owned()),
@@ -189,7 +189,7 @@ impl Server {
     }
 }
 
-/// One plain HTTP request; the whole answer.
+/// Makes a plain HTTP request, and returns the whole answer.
 pub(crate) fn get(address: &str, path: &str) -> Result<String> {
     let mut socket = TcpStream::connect(address)?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

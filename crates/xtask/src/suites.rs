@@ -1,4 +1,4 @@
-//! The suites: their names, their budgets, and what each of them needs. README.md says what each one proves.
+//! The suites: their names, budgets and needs. README.md says what each one proves.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use anyhow::{Context, Result};
 /// When a suite runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// With `cargo xtask verify`, and with `cargo xtask test`.
+    /// In `cargo xtask verify` and in `cargo xtask test`.
     Verify,
-    /// With `cargo xtask test` alone.
+    /// Only in `cargo xtask test`.
     Test,
 }
 
-/// One line of the table.
+/// A row of the table of suites.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Suite {
     pub(crate) name: &'static str,
-    /// What it may take on two cores with an empty cache: with nothing built and nothing fetched.
+    /// The longest time it may take on two cores with nothing built and nothing downloaded.
     pub(crate) budget: Duration,
     pub(crate) stage: Stage,
-    /// Whether it runs binaries that cargo has built before.
+    /// Whether it runs binaries that must be built before.
     pub(crate) needs_binaries: bool,
 }
 
@@ -33,7 +33,7 @@ const fn suite(name: &'static str, budget_s: u64, stage: Stage, needs_binaries: 
     }
 }
 
-/// A suite that needs the Rust toolchain alone.
+/// A suite that needs only the Rust toolchain.
 const fn rust(name: &'static str, budget_s: u64, stage: Stage) -> Suite {
     suite(name, budget_s, stage, false)
 }
@@ -43,7 +43,7 @@ const fn with_broker(name: &'static str, budget_s: u64) -> Suite {
     suite(name, budget_s, Stage::Test, true)
 }
 
-/// All of them, in the order in which they run.
+/// All suites, in the order in which they run.
 pub(crate) const ALL: &[Suite] = &[
     rust("fmt", 60, Stage::Verify),
     rust("codegen", 300, Stage::Verify),
@@ -76,7 +76,7 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("scenario-kafkajs", 60),
     with_broker("old-clients", 60),
     with_broker("franz-go-suite", 180),
-    // the first suite that needs the server builds it: minutes, once
+    // the first suite that needs the server builds it, which takes minutes once
     with_broker("s3-minio", 720),
     with_broker("s3-versitygw", 240),
     with_broker("node@s3", 180),
@@ -90,12 +90,12 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("s3-access", 90),
 ];
 
-/// The suite of this name.
+/// The suite with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Suite> {
     ALL.iter().find(|suite| suite.name == name)
 }
 
-/// The suites of these names, and all of them where none is given; an error that lists them where a name is unknown.
+/// The suites with these names, or all of them if no name is given. Fails on an unknown name, and lists the suites.
 pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Suite>> {
     if names.is_empty() {
         return Ok(ALL.iter().collect());

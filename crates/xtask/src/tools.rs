@@ -1,7 +1,8 @@
-//! Apache Kafka's command-line tools: what they say to Highwater against what they say to Apache Kafka.
+//! Apache Kafka's command-line tools: their output against Highwater is compared with their output against Apache
+//! Kafka.
 //!
-//! A transcript under `tests/clients/goldens` is a list of commands with what the tools answered, recorded by
-//! `cargo xtask goldens`. To add a command write its `$ ` line and record. `Tools.java` says how a transcript is read.
+//! A transcript under `tests/clients/goldens` is a list of commands, each with the tools' output, and is recorded by
+//! `cargo xtask goldens`. To add a command, write its line with `$ ` and record. `Tools.java` describes the format.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use crate::peer::Peer;
 use crate::report::{Outcome, say};
 use crate::rust::run;
 
-/// The transcripts, in the order they are run in: groups leave their internal topic behind.
+/// The transcripts in the order in which they run; that of groups is last because groups leave their internal topic
+/// behind.
 const TRANSCRIPTS: &[&str] = &[
     "api-versions",
     "cluster",
@@ -28,17 +30,17 @@ const TRANSCRIPTS: &[&str] = &[
     "groups",
 ];
 
-/// What is recorded and not compared yet, each with what it waits for.
+/// Transcripts that are recorded and not compared yet, each with what it waits for.
 const PENDING: &[(&str, &str)] = &[];
 
 const GOLDENS: &str = "tests/clients/goldens";
 const OWN: &str = "tests/clients/tools";
 const API_VERSIONS: &str = "api-versions";
 const LINES_SHOWN_MAX: usize = 60;
-/// Kafka answers before its broker has caught up with its controller.
+/// A pause between commands: Kafka answers before its broker has caught up with its controller.
 const KAFKA_PAUSE_MS: u32 = 400;
 
-/// The suite: every transcript that is not pending.
+/// The suite: every transcript that isn't pending.
 pub(crate) fn compare() -> Result<Outcome> {
     if !has("java", "-version") || !has("mvn", "--version") {
         return Ok(Outcome::Skipped("java or mvn is missing".to_owned()));
@@ -72,7 +74,7 @@ pub(crate) fn compare() -> Result<Outcome> {
     )
 }
 
-/// Prints how one transcript differs.
+/// Prints the differences of one transcript.
 pub(crate) fn show(name: &str) -> Result<()> {
     let wrong = differences(&[name])?;
     say(&wrong.join("\n"));
@@ -80,7 +82,7 @@ pub(crate) fn show(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Records transcripts from Apache Kafka; all of them where none is named.
+/// Records transcripts from Apache Kafka; all of them if no name is given.
 pub(crate) fn record(names: &[String]) -> Result<()> {
     let asked = |name: &&str| names.is_empty() || names.iter().any(|asked| asked == name);
     let names: Vec<&str> = TRANSCRIPTS.iter().copied().filter(asked).collect();
@@ -97,7 +99,7 @@ fn commands(name: &str) -> Result<usize> {
     Ok(text.lines().filter(|line| line.starts_with("$ ")).count())
 }
 
-/// Runs transcripts against a broker and writes them anew.
+/// Runs transcripts against a broker and writes its output into new ones.
 fn replay(address: &str, pause_ms: u32, to: &Path, names: &[&str]) -> Result<()> {
     let jars = jars::fetch(OWN, "kafka-tools-4.3.1")?;
     let mut java = Command::new("java");
@@ -128,7 +130,7 @@ fn differences(names: &[&str]) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// The lines of each command that are not the same, under the command; expected ones first.
+/// The lines of each command that differ, below the command; expected lines come first.
 fn line_differences(expected: &str, answered: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (expected, answered) in expected.split("\n$ ").zip(answered.split("\n$ ")) {
@@ -153,7 +155,8 @@ fn line_differences(expected: &str, answered: &str) -> Vec<String> {
     wrong
 }
 
-/// Every API and feature we tell of must be as Kafka tells of it, except what `api-exceptions.txt` gives a reason for.
+/// Every API and feature must be advertised as Kafka advertises it, except those that `api-exceptions.txt` gives a
+/// reason for.
 fn api_differences(expected: &str, answered: &str) -> Result<Vec<String>> {
     let exceptions = std::fs::read_to_string(Path::new(OWN).join("api-exceptions.txt"))?;
     let mut exceptions: BTreeMap<&str, &str> = exceptions
@@ -161,7 +164,7 @@ fn api_differences(expected: &str, answered: &str) -> Result<Vec<String>> {
         .filter(|line| !line.starts_with('#'))
         .map(|line| {
             line.split_once(": ")
-                .context("a line is what we say and why")
+                .context("a line needs what we advertise and the reason")
         })
         .collect::<Result<_>>()?;
     let kafka: Vec<&str> = expected.lines().collect();
@@ -182,7 +185,7 @@ fn api_differences(expected: &str, answered: &str) -> Result<Vec<String>> {
     wrong.extend(
         exceptions
             .keys()
-            .map(|line| format!("an exception that is none: {line}")),
+            .map(|line| format!("an exception without a difference: {line}")),
     );
     Ok(wrong)
 }

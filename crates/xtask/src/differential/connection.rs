@@ -1,4 +1,4 @@
-//! One connection to a broker, and what comes of a frame sent on it.
+//! A connection to a broker, and what the broker does after a frame is sent on it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// What came.
+/// What the broker did.
 #[derive(Debug)]
 pub(super) enum Came {
-    /// A frame without its length.
+    /// It answered with this frame, given without its length.
     Frame(Vec<u8>),
     Closed,
     Nothing,
 }
 
-/// A connection.
+/// A connection to a broker.
 #[derive(Debug)]
 pub(super) struct Connection(TcpStream);
 
@@ -26,7 +26,7 @@ impl Connection {
         Ok(Self(stream))
     }
 
-    /// Sends bytes; says whether the broker still takes them.
+    /// Sends bytes; returns whether the broker still accepted them.
     pub(super) fn send(&mut self, bytes: &[u8]) -> bool {
         self.0.write_all(bytes).is_ok()
     }

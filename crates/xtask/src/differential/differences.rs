@@ -1,7 +1,8 @@
-//! Where two answers differ, and the list of where they may.
+//! Compares answers, and checks the differences against the list of those that are allowed.
 //!
-//! The list is `tests/differential/differences.txt`: a paragraph of `#` lines is a reason, the lines under it are what it
-//! excuses: `API versions case | path | Apache Kafka's value | ours`. `*` stands for any text.
+//! The list is `tests/differential/differences.txt`. A paragraph of `#` lines gives a reason, and the lines under it
+//! are the differences that it excuses: `API versions case | path | Apache Kafka's value | ours`. `*` stands for any
+//! text.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use super::driver::Exchange;
 
-/// One place where two answers differ.
+/// One field in which two answers differ.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Difference {
     api: String,
@@ -21,7 +22,8 @@ pub(super) struct Difference {
     version: i16,
 }
 
-/// Lists whose order means nothing, by API where one is named, and what their elements are known by.
+/// Lists whose order has no meaning, with the fields that identify their elements. An API is named if the rule is for
+/// that API alone.
 const KEYED: &[(&str, &str, &[&str])] = &[
     ("", "Configs", &["Name"]),
     ("", "ApiKeys", &["ApiKey"]),
@@ -52,9 +54,12 @@ const KEYED: &[(&str, &str, &[&str])] = &[
     ("DeleteGroups", "Results", &["GroupId"]),
 ];
 
-/// Every difference between two runs of the same requests.
+/// Finds every difference between two runs of the same requests.
 pub(super) fn compare(kafka: &[Exchange], ours: &[Exchange]) -> Result<Vec<Difference>> {
-    ensure!(kafka.len() == ours.len(), "not the same requests");
+    ensure!(
+        kafka.len() == ours.len(),
+        "the two runs didn't send the same requests"
+    );
     let mut all = Vec::new();
     for (kafka, ours) in kafka.iter().zip(ours) {
         let mut places = Vec::new();
@@ -83,10 +88,10 @@ fn show(value: Option<&Value>) -> String {
     }
 }
 
-/// A way through two answers at once.
+/// Compares two answers field by field.
 struct Walk<'a> {
     api: &'a str,
-    /// Path, Kafka's value, ours.
+    /// The differences: path, Kafka's value, our value.
     out: &'a mut Vec<(String, String, String)>,
 }
 
@@ -137,13 +142,14 @@ impl Walk<'_> {
     }
 }
 
-/// The elements by the first of these fields that each has.
+/// Elements by the first of the key fields that each has.
 fn by_key(list: &[Value], key: &[&str]) -> BTreeMap<String, Value> {
     let mut known = BTreeMap::new();
     for one in list {
         let named = key.iter().map(|name| one.get(*name));
         let named = named.flatten().find(|name| !name.is_null());
-        // the same however it is named, so that versions with ids differ from those with names only where they do
+        // a topic has the same key by name and by id, so that versions with ids differ from those with names only in
+        // what they say
         let name = show(named);
         let of_id = name.strip_prefix("<id of ");
         let mut name = of_id.map_or(name.clone(), |rest| rest.trim_end_matches('>').to_owned());
@@ -171,13 +177,13 @@ impl Entry {
     fn parse(line: &str) -> Result<Self> {
         let parts: Vec<&str> = line.split(" | ").collect();
         let [head, path, kafka, ours] = parts[..] else {
-            bail!("not a difference: {line}");
+            bail!("the line is no difference: {line}");
         };
         let mut words = head.splitn(3, ' ');
         let mut word = || {
             words
                 .next()
-                .with_context(|| format!("not a difference: {line}"))
+                .with_context(|| format!("the line is no difference: {line}"))
         };
         let (api, versions, case) = (word()?, word()?, word()?);
         let versions = match versions {
@@ -209,7 +215,7 @@ impl Entry {
     }
 }
 
-/// Whether a text is what a pattern says; `*` is any text.
+/// Whether a text matches a pattern; `*` matches any text.
 fn fits(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else {
         return pattern == text;
@@ -224,8 +230,8 @@ fn fits(pattern: &str, text: &str) -> bool {
     starts.into_iter().any(|at| fits(rest, &text[at..]))
 }
 
-/// What is wrong with the differences as listed, a line each: those that are not listed, and lines that excuse nothing,
-/// or not in a version that they name.
+/// Compares the differences with the list, and returns a line for each mistake: a difference that isn't listed, and a
+/// listed one that wasn't seen, or not in one of its versions.
 pub(super) fn judge(found: &[Difference], listed: &str) -> Result<Vec<String>> {
     let mut entries = Vec::new();
     let mut has_reason = false;
@@ -234,7 +240,7 @@ pub(super) fn judge(found: &[Difference], listed: &str) -> Result<Vec<String>> {
             "" => has_reason = false,
             line if line.starts_with('#') => has_reason = true,
             line => {
-                ensure!(has_reason, "no reason above: {line}");
+                ensure!(has_reason, "the line has no reason above it: {line}");
                 entries.push((Entry::parse(line)?, BTreeSet::new()));
             }
         }
@@ -258,7 +264,7 @@ pub(super) fn judge(found: &[Difference], listed: &str) -> Result<Vec<String>> {
             |(first, last): (i16, i16)| (first..=last).any(|one| !versions.contains(&one));
         if versions.is_empty() || entry.versions.is_some_and(missing) {
             wrong.push(format!(
-                "listed, but seen in versions {versions:?}: {}",
+                "listed, but seen only in versions {versions:?}: {}",
                 entry.line
             ));
         }
@@ -266,7 +272,7 @@ pub(super) fn judge(found: &[Difference], listed: &str) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// Differences as lines of the list, those of following versions as one.
+/// Writes differences as lines of the list, merging those of consecutive versions.
 fn merged(mut all: Vec<Difference>) -> Vec<String> {
     all.sort();
     all.dedup();

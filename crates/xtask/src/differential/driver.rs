@@ -1,4 +1,4 @@
-//! Says a scenario's requests to one broker and notes what it answers.
+//! Sends the requests of the scenarios to one broker and records its answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,28 +12,28 @@ use super::masks::Masks;
 use super::scenario::{Request, Scenario, Sent, Step};
 use super::wire;
 
-/// A request with what came of it.
+/// A request and its outcome.
 #[derive(Debug, Clone)]
 pub(super) struct Exchange {
     pub(super) api: String,
     pub(super) version: i16,
     pub(super) case: String,
-    /// The answer as a tree, or a text that says why there is none.
+    /// The answer as a tree, or a text that says why there is no answer.
     pub(super) outcome: Value,
 }
 
-/// What is the same for both brokers.
+/// Settings that are the same for both brokers.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) schema: BTreeMap<String, Message>,
-    /// The versions of each API that are sent.
+    /// The range of versions in which each API's requests are sent.
     pub(super) versions: BTreeMap<String, (i16, i16)>,
     pub(super) scenarios: Vec<Scenario>,
-    /// When it began, in milliseconds.
+    /// When the run began, in milliseconds.
     pub(super) start: i64,
 }
 
-/// A request that is not answered yet.
+/// A request that hasn't been answered yet.
 struct Pending {
     version: i16,
     answered: i16,
@@ -42,7 +42,7 @@ struct Pending {
     api: String,
 }
 
-/// One broker's side.
+/// Drives one broker.
 pub(super) struct Driver<'a> {
     plan: &'a Plan,
     address: String,
@@ -57,20 +57,23 @@ pub(super) struct Driver<'a> {
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 const UNTIL_TRIES: u32 = 150;
 const UNTIL_EVERY: Duration = Duration::from_millis(100);
-/// One more than the metadata of an offset may have.
+/// One byte more than the metadata of a committed offset may have.
 const LONG: usize = 4097;
 const MAIN: &str = "main";
-/// ApiVersions, version 0: what shows that a request before it was not answered.
+/// The correlation id of an ApiVersions request in version 0. Its answer shows that an earlier request wasn't
+/// answered.
 const PROBE: i32 = 0x0050_0B0E;
 
 fn sleep(time: Duration) {
-    #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
+    #[expect(clippy::disallowed_methods, reason = "a tool waits for a process")]
     std::thread::sleep(time);
 }
 
 impl<'a> Driver<'a> {
     pub(super) fn new(plan: &'a Plan, address: &str) -> Result<Self> {
-        let (_, port) = address.rsplit_once(':').context("an address has a port")?;
+        let (_, port) = address
+            .rsplit_once(':')
+            .context("the address has no port")?;
         Ok(Self {
             plan,
             address: address.to_owned(),
@@ -106,7 +109,7 @@ impl<'a> Driver<'a> {
             Step::Answer(connection) => {
                 let pending = self.pending.remove(connection);
                 let pending =
-                    pending.with_context(|| format!("nothing is sent on {connection}"))?;
+                    pending.with_context(|| format!("no request was sent on {connection}"))?;
                 let outcome = self.outcome(connection, &pending, ANSWER_WITHIN, None)?;
                 self.note(&pending, outcome);
             }
@@ -184,10 +187,10 @@ impl<'a> Driver<'a> {
             self.note(&pending, outcome);
             return Ok(());
         }
-        bail!("it does not come about")
+        bail!("the condition didn't become true in time")
     }
 
-    /// Puts in what was kept.
+    /// Replaces each `$name` by the value that was kept under that name.
     fn resolve(&self, value: Value) -> Result<Value> {
         Ok(match value {
             Value::String(text) => match text.strip_prefix('$') {
@@ -209,13 +212,13 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// What was kept under a name; `start-1000` is a time before the start.
+    /// The value that was kept under a name. `start-1000` is a time before the run began.
     fn kept(&self, name: &str) -> Result<Value> {
         if let Some(before) = name.strip_prefix("start-") {
             return Ok(Value::from(self.plan.start - before.parse::<i64>()?));
         }
         let kept = self.names.get(name);
-        let kept = kept.with_context(|| format!("nothing is kept as {name}"))?;
+        let kept = kept.with_context(|| format!("no value was kept as {name}"))?;
         Ok(kept.clone())
     }
 
@@ -251,7 +254,7 @@ impl<'a> Driver<'a> {
         Ok(frame)
     }
 
-    /// Waits for an answer, reads it and keeps what the request says.
+    /// Waits for an answer, decodes it, and keeps the values that the request names.
     fn outcome(
         &mut self,
         on: &str,
@@ -260,7 +263,10 @@ impl<'a> Driver<'a> {
         request: Option<&Request>,
     ) -> Result<Value> {
         let may_be_silent = request.is_some_and(|request| request.flag("silent").is_some());
-        let connection = self.connections.get_mut(on).context("it is open")?;
+        let connection = self
+            .connections
+            .get_mut(on)
+            .context("the connection isn't open")?;
         if may_be_silent {
             let mut probe = vec![0, 0, 0, 10, 0, 18, 0, 0];
             probe.extend(PROBE.to_be_bytes());
@@ -303,7 +309,7 @@ impl<'a> Driver<'a> {
             .strip_prefix(&pending.correlation.to_be_bytes())
             .and_then(|rest| rest.strip_prefix(if flexible { &[0][..] } else { &[] }));
         let Some(body) = body else {
-            let text = format!("an answer with another header: {}", wire::hex(frame));
+            let text = format!("the answer has another header: {}", wire::hex(frame));
             return Ok(Value::from(text));
         };
         let raw = match wire::decode(message, version, body, &mut |_, value| value) {
@@ -345,19 +351,19 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// The correlation id in a request, after its length, API and version.
+/// The correlation id of a request; it comes after length, API key and version.
 fn correlation(frame: &[u8]) -> Option<i32> {
     let id = frame.get(8..)?.first_chunk()?;
     Some(i32::from_be_bytes(*id))
 }
 
-/// The part of a tree at a path: `Topics[0].Name`.
+/// The part of a tree at a path such as `Topics[0].Name`.
 fn at<'v>(tree: &'v Value, path: &str) -> Option<&'v Value> {
     let pointer = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
     tree.pointer(&pointer)
 }
 
-/// What ApiVersions tells of, by name: what is built.
+/// The versions of each API that the broker lists in ApiVersions, by name; those are what is built.
 pub(super) fn served(
     schema: &BTreeMap<String, Message>,
     address: &str,
@@ -365,9 +371,9 @@ pub(super) fn served(
     let mut connection = Connection::open(address)?;
     connection.send(&[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
     let Came::Frame(frame) = connection.receive(ANSWER_WITHIN)? else {
-        bail!("no answer to ApiVersions");
+        bail!("the broker didn't answer ApiVersions");
     };
-    ensure!(frame.len() > 4, "an answer has a header");
+    ensure!(frame.len() > 4, "the answer is shorter than its header");
     let message = schema.get("ApiVersionsResponse").context("a schema")?;
     let tree = wire::decode(message, 0, &frame[4..], &mut |_, value| value)?;
     let mut served = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! What two brokers may name differently, by type: ids, ports, clocks. Each has a shape that is still compared.
+//! Masks values that two brokers may choose differently, by type: ids, ports, clocks. What they have in common is
+//! compared.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,18 +9,19 @@ use serde_json::Value;
 
 use super::wire::unhex;
 
-/// What one broker's answers have named so far. The first of a kind is 1 in both brokers' answers, and so on.
+/// The values that one broker's answers have had so far. The first value of a type is number 1 in both brokers'
+/// answers, and so on.
 #[derive(Debug)]
 pub(super) struct Masks {
-    /// When it began, in milliseconds: a time after it is a broker's own.
+    /// When the run began, in milliseconds: a time after that comes from the broker's clock.
     start: i64,
     port: i64,
     seen: Vec<(&'static str, String)>,
-    /// The ids of topics, in hexadecimal digits and as messages write them, and what stands for them.
+    /// The ids of topics, each in hexadecimal digits and in the form of messages, with the text that replaces them.
     topics: Vec<(String, String, String)>,
 }
 
-/// No broker's clock is further ahead.
+/// No broker's clock is further ahead of the start than this.
 const RUN_MS_MAX: i64 = 600_000;
 const TIME_DIGITS: usize = 13;
 const UUID_TEXT_LENGTH: usize = 36;
@@ -35,7 +37,7 @@ impl Masks {
         }
     }
 
-    /// An answer told the id of a topic.
+    /// Notes the id of a topic that an answer has.
     pub(super) fn learn(&mut self, topic: &str, id: &str) {
         let Ok(bytes) = unhex(id) else { return };
         if topic.is_empty() {
@@ -49,7 +51,7 @@ impl Masks {
         }
     }
 
-    /// The number of a thing among those of its kind.
+    /// The number of a value among those of its type.
     fn token(&mut self, kind: &'static str, thing: &str) -> String {
         let of_kind = |(other, _): &&(&str, String)| *other == kind;
         let known = self.seen.iter().filter(of_kind);
@@ -62,7 +64,7 @@ impl Masks {
         format!("<{kind} {number}>")
     }
 
-    /// What a value of an answer is compared as.
+    /// The form in which a value of an answer is compared.
     pub(super) fn apply(&mut self, field: &Field, value: Value) -> Value {
         match (&field.ty, value) {
             (Type::Plain(ty), Value::String(id)) if ty == "uuid" => {
@@ -139,7 +141,7 @@ impl Masks {
     }
 }
 
-/// A text whose numbers of as many digits as a time in milliseconds are only said to be there.
+/// Replaces numbers in a text that have as many digits as a time in milliseconds.
 fn without_times(text: &str) -> String {
     let mut out = String::new();
     let mut digits = String::new();

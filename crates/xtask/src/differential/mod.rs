@@ -1,8 +1,9 @@
-//! The byte-level differential: the same requests to Apache Kafka and to Highwater, in every version that is built.
+//! The differential: the same requests, byte for byte, are sent to Apache Kafka and to Highwater, in every version
+//! that is built.
 //!
-//! Requests stand in `tests/differential/*.txt` ([`scenario`] says how they are written), and are written and read by
-//! `protocol/schema` alone. Answers are compared field by field under the masks of [`masks`]; where they differ is listed
-//! with reasons in `tests/differential/differences.txt`.
+//! The requests are in `tests/differential/*.txt`, in the form that [`scenario`] describes. They are encoded and
+//! decoded from `protocol/schema` alone. Answers are compared field by field after [`masks`] are applied; the allowed
+//! differences are listed, with reasons, in `tests/differential/differences.txt`.
 
 mod connection;
 mod differences;
@@ -29,7 +30,7 @@ const FROM: &str = "tests/differential";
 const LIST: &str = "differences.txt";
 const OUT: &str = "target/test-run/differential";
 const LINES_SHOWN_MAX: usize = 100;
-/// What Highwater runs with in every suite, to be quick.
+/// Settings of Highwater in every scenario, for a short run.
 const SETTINGS: &[&str] = &["group.initial.rebalance.delay.ms=300"];
 
 /// The suite.
@@ -89,7 +90,7 @@ fn plan(address: &str) -> Result<Plan> {
         let parsed = scenario::parse(&text).with_context(|| path.display().to_string())?;
         scenarios.extend(parsed);
     }
-    #[expect(clippy::disallowed_methods, reason = "a tool's own time")]
+    #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
     let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH)?;
     Ok(Plan {
         schema,
@@ -99,7 +100,7 @@ fn plan(address: &str) -> Result<Plan> {
     })
 }
 
-/// The versions that no request was answered in.
+/// The versions of APIs in which no request was answered.
 fn not_covered(plan: &Plan, exchanges: &[Exchange]) -> Vec<String> {
     let answered = exchanges.iter().filter(|one| one.outcome.is_object());
     let answered: BTreeSet<(&str, i16)> = answered

@@ -1,4 +1,4 @@
-//! Record batches from what a scenario says, sound or not, and as trees.
+//! Builds record batches, sound or damaged, from the description in a scenario; shows batches as trees.
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::jars::hash;
 
-/// What a scenario may write over in a batch's header: name, place, width.
+/// The fields of a batch's header that a scenario may overwrite: name, position, width.
 const PLACES: &[(&str, usize, usize)] = &[
     ("BaseOffset", 0, 8),
     ("Length", 8, 4),
@@ -26,11 +26,12 @@ const PLACES: &[(&str, usize, usize)] = &[
 ];
 const CRC_AT: usize = 17;
 
-/// The bytes of one batch, or of several in a list.
+/// Builds the bytes of one batch, or of several if the description is a list.
 ///
-/// A batch is an object: `Codec`, `Values` (a list of texts, or `Count` and `Size`), `At` (milliseconds relative to the
-/// start, or `Timestamp`), `Every` (between records), `Keys`, `Headers`, `Set` (header fields written over before the
-/// CRC), `Crc` (`"bad"`), `Cut` (bytes missing at the end), `Legacy` (the magic of an old message set).
+/// A batch is an object with these fields: `Codec`, `Values` (a list of texts, or `Count` and `Size`), `At`
+/// (milliseconds relative to the start of the run, or else `Timestamp`), `Every` (milliseconds between records),
+/// `Keys`, `Headers`, `Set` (header fields that are overwritten before the CRC is computed), `Crc` (`"bad"`), `Cut`
+/// (the number of bytes removed at the end), `Legacy` (the magic of an older message format).
 pub(super) fn build(spec: &Value, start: i64) -> Result<Vec<u8>> {
     match spec {
         Value::Array(batches) => {
@@ -48,14 +49,14 @@ pub(super) fn build(spec: &Value, start: i64) -> Result<Vec<u8>> {
 
 fn values(batch: &Map<String, Value>) -> Result<Vec<Option<Vec<u8>>>> {
     if let Some(values) = batch.get("Values") {
-        let values = values.as_array().context("values are a list")?;
+        let values = values.as_array().context("values aren't a list")?;
         let bytes = |value: &Value| value.as_str().map(|text| text.as_bytes().to_vec());
         return Ok(values.iter().map(bytes).collect());
     }
     let number =
         |name: &str, default: u64| batch.get(name).and_then(Value::as_u64).unwrap_or(default);
     let (count, size) = (number("Records", 1), usize::try_from(number("Size", 10))?);
-    // noise that no codec makes small
+    // random bytes, which no codec makes smaller
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut noise = || {
         state ^= state << 13;
@@ -80,7 +81,7 @@ fn one(batch: &Map<String, Value>, start: i64) -> Result<Vec<u8>> {
         Some("snappy") => Codec::Snappy,
         Some("lz4") => Codec::Lz4,
         Some("zstd") => Codec::Zstd,
-        Some(other) => bail!("no codec {other}"),
+        Some(other) => bail!("there is no codec {other}"),
     };
     let producer = match batch.get("Producer").and_then(Value::as_array) {
         None => ProducerFields::default(),
@@ -119,13 +120,13 @@ fn one(batch: &Map<String, Value>, start: i64) -> Result<Vec<u8>> {
 }
 
 fn write_over(bytes: &mut [u8], set: &Value) -> Result<()> {
-    for (name, value) in set.as_object().context("fields by name")? {
+    for (name, value) in set.as_object().context("`Set` isn't an object of fields")? {
         let place = PLACES.iter().find(|(known, ..)| known == name);
         let (_, at, width) = place.with_context(|| format!("a batch has no {name}"))?;
         let value = value.as_i64().context("a number")?.to_be_bytes();
         bytes[*at..at + width].copy_from_slice(&value[8 - width..]);
     }
-    // the CRC of what it now is
+    // the CRC is right for the damaged batch
     let sound = BatchHeader::read(bytes).and_then(|header| header.check_crc(bytes));
     if let Err(BatchError::Crc { computed, .. }) = sound {
         bytes[CRC_AT..CRC_AT + 4].copy_from_slice(&computed.to_be_bytes());
@@ -133,7 +134,7 @@ fn write_over(bytes: &mut [u8], set: &Value) -> Result<()> {
     Ok(())
 }
 
-/// A message set of the formats before batches: one message without a key.
+/// A message set of the older formats: one message without a key.
 fn legacy(batch: &Map<String, Value>, start: i64) -> Result<Vec<u8>> {
     let magic = batch
         .get("Legacy")
@@ -155,7 +156,7 @@ fn legacy(batch: &Map<String, Value>, start: i64) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Batches as a list of their headers, each with a hash of what follows.
+/// Shows batches as a list of their headers, each with a hash of the bytes after it.
 pub(super) fn show(bytes: &[u8]) -> Value {
     let mut list = Vec::new();
     let mut rest = bytes;

@@ -1,17 +1,18 @@
-//! Scenarios as they are written under `tests/differential`, a block of lines for each request.
+//! Reads scenarios from files under `tests/differential`. Each request is a block of lines.
 //!
 //! ```text
-//! = name [first-last]        a scenario; with a range, all of it once for each number, which is {v} in it
-//! > Api versions name; flag  a request: `*` for all versions, `v` for {v} or the next that there is; its fields follow
-//! {"Field": "$name"}         as JSON, with what was kept put in; $start, $start-MS, $id:TOPIC and $long are there
-//! let name = Path[0].Field   keeps a part of the answer
-//! answer connection          reads the answer to a request sent with `later`
+//! = name [first-last]        begins a scenario; with a range it runs once for each number, which {v} stands for
+//! > Api versions name; flag  a request in these versions: `*` is all, `v` is {v} or the next one that exists
+//! {"Field": "$name"}         its fields as JSON; a kept value replaces $name; $start, $start-MS, $id:TOPIC, $long exist
+//! let name = Path[0].Field   keeps a part of the answer as a value
+//! answer connection          reads the answer to a request that was sent with `later`
 //! pause milliseconds
 //! ```
-//! Flags: `on X` (another connection), `later` (the answer is read by `answer`), `silent` (there may be none), `until P`
-//! (sent again until the error at P is none), `client X`, and for damaged frames `cut N` (bytes missing at the end),
-//! `append HEX`, `key N` and `version N` (in the header), `header HEX` (instead of it), `length N`, `answered N` (the
-//! version that the answer is read in), `wait MS` (how long nothing may come).
+//! Flags: `on X` (uses another connection), `later` (the answer is read by `answer`), `silent` (an answer may be
+//! missing), `until P` (repeats the request until there is no error at path P), `client X` (the client id). For
+//! damaged frames: `cut N` (removes bytes at the end), `append HEX`, `key N` and `version N` (in the header), `header
+//! HEX` (replaces the header), `length N`, `answered N` (the version in which the answer is decoded), `wait MS` (how
+//! long an answer must not come).
 
 use anyhow::{Context, Result, bail};
 
@@ -19,12 +20,12 @@ use anyhow::{Context, Result, bail};
 #[derive(Debug, Default)]
 pub(super) struct Scenario {
     pub(super) name: String,
-    /// What it is repeated for.
+    /// The numbers for which it is repeated.
     pub(super) numbers: Option<(i16, i16)>,
     pub(super) steps: Vec<Step>,
 }
 
-/// One thing to do to both brokers.
+/// A step, which is carried out on both brokers.
 #[derive(Debug)]
 pub(super) enum Step {
     Send(Request),
@@ -32,7 +33,7 @@ pub(super) enum Step {
     Pause(u64),
 }
 
-/// The versions that a request is sent in.
+/// The versions in which a request is sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Sent {
     All,
@@ -48,18 +49,18 @@ pub(super) struct Request {
     pub(super) name: String,
     flags: Vec<(String, String)>,
     pub(super) body: String,
-    /// What to keep: a name and a path.
+    /// The values to keep from the answer: names and paths.
     pub(super) kept: Vec<(String, String)>,
 }
 
 impl Request {
-    /// What a flag says, if it is there.
+    /// The argument of a flag, if the request has the flag.
     pub(super) fn flag(&self, name: &str) -> Option<&str> {
         let flag = self.flags.iter().find(|(flag, _)| flag == name);
         flag.map(|(_, text)| text.as_str())
     }
 
-    /// The number that a flag says.
+    /// The argument of a flag as a number.
     pub(super) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>> {
         self.flag(name)
             .map(|text| text.parse().ok().with_context(|| format!("{name} {text}")))
@@ -67,7 +68,7 @@ impl Request {
     }
 }
 
-/// Reads the scenarios of one file.
+/// Parses the scenarios of a file.
 pub(super) fn parse(text: &str) -> Result<Vec<Scenario>> {
     let mut scenarios: Vec<Scenario> = Vec::new();
     for (at, line) in text.lines().enumerate() {
@@ -92,7 +93,10 @@ fn take(scenarios: &mut Vec<Scenario>, line: &str) -> Result<()> {
         });
         return Ok(());
     }
-    let steps = &mut scenarios.last_mut().context("no scenario yet")?.steps;
+    let steps = &mut scenarios
+        .last_mut()
+        .context("the line comes before any scenario")?
+        .steps;
     if let Some(head) = line.strip_prefix("> ") {
         steps.push(Step::Send(request(head)?));
     } else if let Some(connection) = line.strip_prefix("answer ") {
@@ -101,10 +105,12 @@ fn take(scenarios: &mut Vec<Scenario>, line: &str) -> Result<()> {
         steps.push(Step::Pause(time.parse()?));
     } else {
         let Some(Step::Send(request)) = steps.last_mut() else {
-            bail!("no request to belong to");
+            bail!("the line comes before any request");
         };
         if let Some(rest) = line.strip_prefix("let ") {
-            let (name, path) = rest.split_once(" = ").context("a name and a path")?;
+            let (name, path) = rest
+                .split_once(" = ")
+                .context("`let` needs a name and a path")?;
             request.kept.push((name.to_owned(), path.to_owned()));
         } else {
             request.body += line;
@@ -121,7 +127,11 @@ fn range(text: &str) -> Result<(i16, i16)> {
 fn request(head: &str) -> Result<Request> {
     let mut parts = head.split("; ");
     let mut words = parts.next().unwrap_or_default().splitn(3, ' ');
-    let mut word = || words.next().context("API, versions and a name");
+    let mut word = || {
+        words
+            .next()
+            .context("a request needs an API, versions and a name")
+    };
     let (api, versions, name) = (word()?, word()?, word()?);
     let sent = match versions {
         "*" => Sent::All,

@@ -1,7 +1,8 @@
-//! Messages as trees, written and read by the schema alone: neither side's code has a part in it.
+//! Encodes and decodes messages as trees, from the schema alone, so that neither broker's code takes part.
 //!
-//! A request's tree names its fields as Kafka does; what it leaves out has the schema's default. An answer's tree has
-//! only what was on the wire, so that a tagged field that is left out differs from one at its default.
+//! The tree of a request uses Kafka's names of fields; a field that it omits has the schema's default. The tree of an
+//! answer has exactly the fields that were sent, so that an omitted tagged field differs from one that has its
+//! default.
 
 use anyhow::{Context, Result, bail, ensure};
 use highwater_codegen::{Field, Message, Type, Versions};
@@ -9,14 +10,14 @@ use serde_json::{Map, Value};
 
 use super::records;
 
-/// What is done to each plain value of an answer.
+/// Maps each plain value of an answer.
 pub(super) type OnValue<'a> = &'a mut dyn FnMut(&Field, Value) -> Value;
 
 fn contains(versions: Versions, version: i16) -> bool {
     (versions.first..=versions.last).contains(&version)
 }
 
-/// The bytes that hexadecimal digits say; blanks are skipped.
+/// Decodes hexadecimal digits; blanks are ignored.
 pub(super) fn unhex(text: &str) -> Result<Vec<u8>> {
     let digits: String = text
         .chars()
@@ -24,7 +25,7 @@ pub(super) fn unhex(text: &str) -> Result<Vec<u8>> {
         .collect();
     ensure!(
         digits.len().is_multiple_of(2),
-        "half a byte in hexadecimal digits"
+        "the number of hexadecimal digits is odd"
     );
     (0..digits.len())
         .step_by(2)
@@ -32,12 +33,12 @@ pub(super) fn unhex(text: &str) -> Result<Vec<u8>> {
         .collect()
 }
 
-/// Bytes as hexadecimal digits.
+/// Encodes bytes as hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The fields of the structure that a field holds.
+/// The fields of a structure that is the type of a field.
 fn fields_of<'a>(message: &'a Message, field: &'a Field, name: &str) -> &'a [Field] {
     let shared = message.structs.iter().find(|one| one.name == name);
     match shared {
@@ -46,7 +47,7 @@ fn fields_of<'a>(message: &'a Message, field: &'a Field, name: &str) -> &'a [Fie
     }
 }
 
-/// Writes a message; `start` is what timestamps of records are relative to.
+/// Encodes a message. Timestamps of records are relative to `start`.
 pub(super) fn encode(message: &Message, version: i16, tree: &Value, start: i64) -> Result<Vec<u8>> {
     let mut encoder = Encoder {
         message,
@@ -69,7 +70,7 @@ struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     fn fields(&mut self, fields: &'a [Field], tree: &Value) -> Result<()> {
-        let given = tree.as_object().context("a structure is an object")?;
+        let given = tree.as_object().context("a structure must be an object")?;
         for name in given.keys() {
             ensure!(
                 fields.iter().any(|field| field.name == *name),
@@ -157,9 +158,12 @@ impl<'a> Encoder<'a> {
     fn plain(&mut self, name: &str, value: &Value) -> Result<()> {
         let integer = || value.as_i64().with_context(|| format!("a number: {value}"));
         match name {
-            "bool" => self
-                .out
-                .push(value.as_bool().context("true or false")?.into()),
+            "bool" => self.out.push(
+                value
+                    .as_bool()
+                    .context("the value must be true or false")?
+                    .into(),
+            ),
             "int8" => self.out.extend(i8::try_from(integer()?)?.to_be_bytes()),
             "int16" => self.out.extend(i16::try_from(integer()?)?.to_be_bytes()),
             "uint16" => self.out.extend(u16::try_from(integer()?)?.to_be_bytes()),
@@ -167,7 +171,7 @@ impl<'a> Encoder<'a> {
             "int64" => self.out.extend(integer()?.to_be_bytes()),
             "uuid" => {
                 let id = unhex(value.as_str().context("an id")?)?;
-                ensure!(id.len() == 16, "an id has 16 bytes");
+                ensure!(id.len() == 16, "an id must have 16 bytes");
                 self.out.extend_from_slice(&id);
             }
             "string" | "bytes" | "records" => {
@@ -182,7 +186,7 @@ impl<'a> Encoder<'a> {
                 self.length(bytes.as_ref().map(Vec::len), name == "string")?;
                 self.out.extend_from_slice(&bytes.unwrap_or_default());
             }
-            other => bail!("no way to write {other}"),
+            other => bail!("type {other} can't be encoded"),
         }
         Ok(())
     }
@@ -214,7 +218,7 @@ fn number(text: &str) -> i64 {
     }
 }
 
-/// Reads an answer after its header; an error where it is not what the schema says, or is longer.
+/// Decodes an answer after its header; fails if it isn't what the schema says, or has more bytes.
 pub(super) fn decode(
     message: &Message,
     version: i16,
@@ -237,7 +241,7 @@ pub(super) fn decode(
     Ok(tree)
 }
 
-/// Whether an answer's header has tagged fields: never that of ApiVersions (KIP-511).
+/// Whether the header of an answer has tagged fields. That of ApiVersions never has them (KIP-511).
 pub(super) fn has_flexible_header(message: &Message, version: i16) -> bool {
     contains(message.flexible, version) && message.name != "ApiVersionsResponse"
 }
@@ -378,7 +382,7 @@ impl<'a, 'b> Decoder<'a, 'b> {
                     _ => Value::from(format!("hex:{}", hex(bytes))),
                 }
             }
-            other => bail!("no way to read {other}"),
+            other => bail!("type {other} can't be decoded"),
         })
     }
 }
