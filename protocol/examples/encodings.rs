@@ -1,5 +1,5 @@
-//! Writes what we encode into a file, for Kafka's own classes to read (`tests/clients/java/RoundTrip.java`): lines of
-//! `message NAME VERSION HEX` and `batch CODEC HEX`.
+//! Writes encoded messages and batches into a file, which Kafka's own classes read
+//! (`tests/clients/java/RoundTrip.java`). Its lines are `message NAME VERSION HEX` and `batch CODEC HEX`.
 
 #[path = "../tests/rule/mod.rs"]
 mod rule;

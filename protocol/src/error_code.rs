@@ -2,7 +2,7 @@
 
 macro_rules! error_codes {
     ($($variant:ident $code:literal $name:literal $retriable:literal,)*) => {
-        /// What Kafka's answers say went wrong.
+        /// The outcome of a request, in Kafka's answers.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[expect(missing_docs, reason = "the names are Kafka's")]
         #[repr(i16)]
@@ -11,16 +11,16 @@ macro_rules! error_codes {
         }
 
         impl ErrorCode {
-            /// Every code.
+            /// All codes.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// Kafka's name.
+            /// Kafka's name of the code.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// Whether clients try again.
+            /// Whether clients retry after this error.
             #[must_use]
             pub const fn is_retriable(self) -> bool {
                 match self { $(Self::$variant => $retriable,)* }
@@ -171,13 +171,13 @@ error_codes! {
 }
 
 impl ErrorCode {
-    /// The number on the wire.
+    /// The code's number in messages.
     #[must_use]
     pub const fn code(self) -> i16 {
         self as i16
     }
 
-    /// The code of a number, if Kafka knows it.
+    /// The code with this number, if Kafka has one.
     #[must_use]
     pub fn from_code(code: i16) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| known.code() == code)

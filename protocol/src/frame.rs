@@ -1,26 +1,26 @@
-//! Headers of requests.
+//! The headers of requests.
 
 use bytes::Bytes;
 
 use crate::wire::{DecodeError, Reader, StrBytes};
 use crate::{ApiKey, flexible_from};
 
-/// The header of a request, version 1 or 2 as the API's version asks for.
+/// The header of a request, in version 1 or 2 according to the API's version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHeader {
-    /// The API, as it came.
+    /// The API key in the request; it may be unknown.
     pub api_key: i16,
-    /// Its version, as it came.
+    /// The API's version in the request; it may be unsupported.
     pub api_version: i16,
-    /// Echoed in the answer.
+    /// The correlation id, which the answer repeats.
     pub correlation_id: i32,
-    /// What the client calls itself.
+    /// The client id.
     pub client_id: Option<StrBytes>,
 }
 
 impl RequestHeader {
-    /// Takes the header off a frame. That of an API that we do not know is read as version 1: the connection is closed
-    /// anyway.
+    /// Takes the header from the beginning of a frame. If the API is unknown the header is read as version 1; the
+    /// connection is closed in that case anyway.
     ///
     /// # Errors
     /// [`DecodeError`].

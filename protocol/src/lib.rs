@@ -1,10 +1,11 @@
-//! Kafka's wire protocol: messages generated from `protocol/schema`, frames, record batches.
+//! Kafka's wire protocol: messages that are generated from `protocol/schema`, frames, and record batches.
 //!
-//! A message is a struct with public fields in snake case: text is [`StrBytes`], with memory of its own; bytes are `Bytes`
-//! and share the frame, records are [`Records`], what may be null is an `Option`, lists are `Vec`. A field that a version
-//! lacks has its schema default after reading, and is left out when written. Unknown tagged fields are skipped.
+//! A message is a struct with public fields in snake case. A text is a [`StrBytes`] with its own memory; bytes are a
+//! `Bytes` that shares the frame's memory; records are [`Records`]. A nullable field is an `Option`, a list is a
+//! `Vec`. A field that a version lacks has the schema's default after decoding, and is omitted when encoding. Unknown
+//! tagged fields are skipped.
 
-// numbers of clients: what cannot overflow says so (CONVENTIONS, Errors)
+// Arithmetic on numbers that clients send is checked or saturating (CONVENTIONS, Errors).
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod error_code;
@@ -35,29 +36,29 @@ pub use wire::{
     DecodeError, EncodeError, FrameWriter, Reader, StrBytes, TEXT_BYTES_MAX, text_that_fits,
 };
 
-/// Anything with fields.
+/// A message, or a structure within one.
 pub trait Message: Sized + Default + std::fmt::Debug + Clone + PartialEq + Send + 'static {
-    /// Reads it at a version.
+    /// Decodes it in a version.
     ///
     /// # Errors
-    /// [`DecodeError`]; nothing is allocated for what is not there.
+    /// [`DecodeError`]. Memory is never allocated for elements that aren't in the frame.
     fn read(reader: &mut Reader, version: i16) -> Result<Self, DecodeError>;
-    /// Writes it at a version; fields that the version lacks are left out.
+    /// Encodes it in a version, without the fields that the version lacks.
     fn write(&self, out: &mut FrameWriter, version: i16);
 }
 
-/// A message that asks.
+/// A request.
 pub trait Request: Message {
-    /// Its API.
+    /// The API of the request.
     const KEY: ApiKey;
-    /// The versions that the schema knows.
+    /// The versions in the schema.
     const VALID: RangeInclusive<i16>;
     /// The first flexible version (KIP-482).
     const FLEXIBLE_FROM: i16;
-    /// What answers it.
+    /// The response to it.
     type Response: Message;
 
-    /// Reads a body. Bytes after its end are ignored, as in Kafka: librdkafka sends three in Metadata 13.
+    /// Decodes a body. As in Kafka, bytes after its end are ignored: librdkafka sends three of them in Metadata 13.
     ///
     /// # Errors
     /// [`DecodeError`].
@@ -65,7 +66,8 @@ pub trait Request: Message {
         Self::decode_within(body, version, usize::MAX).map(|(request, _)| request)
     }
 
-    /// As [`Request::decode`], with at most so many elements in all its lists together; answers too how many they have.
+    /// As [`Request::decode`], with a limit for the number of elements in all lists together. Also returns that
+    /// number.
     ///
     /// # Errors
     /// [`DecodeError`].

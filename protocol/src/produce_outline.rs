@@ -1,4 +1,5 @@
-//! A Produce request that is too large to be held: everything of it but its records, so that it can be answered.
+//! Produce requests that are larger than the memory for them. Everything except the records is kept, so that they can
+//! be answered.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -6,16 +7,16 @@ use crate::messages::ProduceRequest;
 use crate::wire::{DecodeError, Reader};
 use crate::{Request, RequestHeader};
 
-/// What is kept of one request, at most.
+/// The number of bytes kept of one request, at most.
 pub const OUTLINE_BYTES_MAX: usize = 64 << 10;
 
-/// Reads a frame of Produce as it comes, and keeps it with records of null.
+/// Reads the frame of a Produce request while it arrives, and keeps it with null in place of the records.
 #[derive(Debug, Default)]
 pub struct ProduceOutline {
     kept: BytesMut,
-    /// What came and is less than the next step takes.
+    /// Bytes that have arrived and are fewer than the next step needs.
     rest: Bytes,
-    /// Bytes of records that are still to come.
+    /// The number of bytes of records that are still to be skipped.
     skipped: usize,
     is_flexible: bool,
     has_topic_ids: bool,
@@ -24,7 +25,7 @@ pub struct ProduceOutline {
     next: Step,
 }
 
-/// What stands next in the frame. Each step is read once it is there whole.
+/// What comes next in the frame. A step is decoded once all its bytes are there.
 #[derive(Debug, Default, Clone, Copy)]
 enum Step {
     #[default]
@@ -34,7 +35,7 @@ enum Step {
     PartitionTail,
     TopicTail,
     Tail,
-    /// Whatever follows is ignored, as after any request.
+    /// Bytes after the request, which are ignored as after any request.
     End,
 }
 
@@ -42,7 +43,7 @@ impl ProduceOutline {
     /// Takes the next bytes of the frame.
     ///
     /// # Errors
-    /// [`DecodeError`]; [`DecodeError::TooMany`] where more than [`OUTLINE_BYTES_MAX`] would be kept.
+    /// [`DecodeError`]; [`DecodeError::TooMany`] if more than [`OUTLINE_BYTES_MAX`] would be kept.
     pub fn take(&mut self, more: Bytes) -> Result<(), DecodeError> {
         let mut left = match self.rest.is_empty() {
             true => more,
@@ -72,10 +73,10 @@ impl ProduceOutline {
         }
     }
 
-    /// The frame without its records, once all of it was taken.
+    /// Returns the frame without its records, once all of it was taken.
     ///
     /// # Errors
-    /// [`DecodeError::Truncated`] where it ended too early.
+    /// [`DecodeError::Truncated`] if the frame ended too early.
     pub fn finish(self) -> Result<Bytes, DecodeError> {
         match self.next {
             Step::End => Ok(self.kept.freeze()),
@@ -86,7 +87,7 @@ impl ProduceOutline {
         }
     }
 
-    /// Reads one step, keeps it, and goes on to the next; changes nothing where it is not there whole.
+    /// Decodes one step, keeps it and moves to the next. Changes nothing if the step isn't there completely.
     fn step(&mut self, reader: &mut Reader) -> Result<(), DecodeError> {
         let all = reader.clone().into_rest();
         let is_flexible = self.is_flexible;
@@ -214,7 +215,7 @@ mod tests {
         let mut out = FrameWriter::request(ProduceRequest::KEY, version, is_flexible, 5, "client");
         request.write(&mut out, version);
         let frame = out.finish().expect("fits").concat();
-        // without its length
+        // without the frame's length
         frame[4..].to_vec()
     }
 

@@ -1,19 +1,19 @@
-//! Records as a field of a message: a gather list of whole record batches.
+//! Records as a field of a message: complete record batches in a list of slices.
 
 use bytes::{Bytes, BytesMut};
 
-/// Record batches, one after the other, as slices that need not lie together.
+/// Record batches, one after the other, in slices that needn't be adjacent in memory.
 #[derive(Debug, Clone, Default)]
 pub struct Records(Vec<Bytes>);
 
 impl Records {
-    /// Bytes in all.
+    /// The size of all slices together.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.iter().map(Bytes::len).sum()
     }
 
-    /// Whether there are none.
+    /// Whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(Bytes::is_empty)
@@ -25,7 +25,7 @@ impl Records {
         &self.0
     }
 
-    /// All bytes as one slice: without a copy when they are one, as in every request.
+    /// All bytes as one slice. Nothing is copied if there is only one slice, as in every request.
     #[must_use]
     pub fn into_bytes(mut self) -> Bytes {
         if self.0.len() <= 1 {

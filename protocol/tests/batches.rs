@@ -1,4 +1,4 @@
-//! Batches that Kafka's Java producer classes wrote, by `java RoundTrip.java write protocol/tests/fixtures`.
+//! Batches that Kafka's Java producer classes encoded, by `java RoundTrip.java write protocol/tests/fixtures`.
 
 mod rule;
 

@@ -1,5 +1,5 @@
-//! Every codec beside Kafka's own: `java/java_codecs.txt` holds inputs, sound and unsound, and what the Java classes of
-//! Kafka 4.4 made of each. `java/JavaCodecs.java` wrote it.
+//! Every codec is compared with Kafka's: `java/java_codecs.txt` holds valid and invalid inputs, each with the output
+//! of Kafka 4.4's Java classes. `java/JavaCodecs.java` wrote the file.
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -8,8 +8,9 @@ use highwater_protocol::records::{Codec, Decoder, Encoder, compress, compress_at
 const CASES: &str = include_str!("java/java_codecs.txt");
 const LIMIT: usize = 1 << 20;
 
-/// Java takes a second frame that is cut short for none, by chance: its stream has just told of the end of the first. No
-/// batch is without records, so that nothing compressed is refused in any case.
+/// Inputs that are refused here and accepted by Java. Java ignores a second frame that is cut short, because its
+/// stream has just reported the end of the first. Both refuse empty compressed data in a batch, since no batch is
+/// without records.
 const REFUSED_HERE_ALONE: &[(&str, &str)] = &[("zstd", "second_cut"), ("zstd", "nothing")];
 
 fn codec(name: &str) -> Result<Codec> {
@@ -90,7 +91,7 @@ fn pieces_of_any_size_are_the_whole() -> Result<()> {
     Ok(())
 }
 
-// a producer must not choose, by what it sends, how much memory a topic's level takes
+// A client must not decide by its input how much memory the topic's level takes.
 #[test]
 fn no_level_of_zstd_takes_a_large_window() -> Result<()> {
     let mut state = 1_u32;

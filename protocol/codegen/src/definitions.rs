@@ -1,4 +1,4 @@
-//! Reads Kafka's own definitions: JSON with comments.
+//! Parses Kafka's own definitions, which are JSON with comments.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::model::{Field, Kind, Message, Struct, Type, Versions};
 use crate::text;
 
-/// Every client-facing request with its response, by name.
+/// Parses every client-facing request and its response, by name.
 pub(crate) fn read_all(dir: &Path) -> Result<Vec<Message>> {
     let mut paths: Vec<_> = fs::read_dir(dir)
         .with_context(|| format!("cannot read {}", dir.display()))?
@@ -112,7 +112,7 @@ fn field(value: &Value) -> Result<Field> {
         Value::String(text) => Some(text.clone()),
         Value::Bool(flag) => Some(flag.to_string()),
         Value::Number(number) => Some(number.to_string()),
-        other => bail!("a default of another kind: {other}"),
+        other => bail!("the default has an unknown kind: {other}"),
     };
     let flexible = match value["flexibleVersions"].as_str() {
         Some(text) => Some(text::versions(text)?),
@@ -133,7 +133,7 @@ fn field(value: &Value) -> Result<Field> {
     })
 }
 
-/// The type that Kafka writes as `text`.
+/// The type with this name in Kafka's definitions.
 pub(crate) fn ty(text: &str) -> Type {
     if let Some(element) = text.strip_prefix("[]") {
         return Type::Array(Box::new(ty(element)));

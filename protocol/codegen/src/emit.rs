@@ -1,4 +1,4 @@
-//! Rust from a message.
+//! Generates Rust from a message's definition.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::model::{Field, Kind, Message, Type, Versions};
 
-/// `TimeoutMs` as `timeout_ms`.
+/// Turns `TimeoutMs` into `timeout_ms`.
 pub(crate) fn snake(name: &str) -> String {
     let chars: Vec<char> = name.chars().collect();
     let mut out = String::new();
@@ -27,7 +27,7 @@ pub(crate) fn snake(name: &str) -> String {
     }
 }
 
-/// The enum of all API keys.
+/// Generates the enum of all API keys.
 pub(crate) fn api_keys(all: &BTreeMap<String, Message>) -> String {
     let mut keys: Vec<(i16, &str)> = all
         .values()
@@ -36,16 +36,16 @@ pub(crate) fn api_keys(all: &BTreeMap<String, Message>) -> String {
         .collect();
     keys.sort_unstable();
     let mut out = String::from(HEAD);
-    out += "/// Kafka's APIs that clients may call, by key.\n#[derive(Debug, Clone, Copy, PartialEq, Eq, \
+    out += "/// Kafka's APIs for clients, by key.\n#[derive(Debug, Clone, Copy, PartialEq, Eq, \
             PartialOrd, Ord, Hash)]\n#[repr(i16)]\npub enum ApiKey {\n";
     for (key, name) in &keys {
         put(&mut out, &format!("{name} = {key},"));
     }
-    out += "}\n\nimpl ApiKey {\n/// Every one, by key.\npub const ALL: &[Self] = &[\n";
+    out += "}\n\nimpl ApiKey {\n/// All APIs, by key.\npub const ALL: &[Self] = &[\n";
     for (_, name) in &keys {
         put(&mut out, &format!("Self::{name},"));
     }
-    out += "];\n\n/// Kafka's name of it.\n#[must_use]\npub const fn name(self) -> &'static str {\nmatch self {\n";
+    out += "];\n\n/// Kafka's name of the API.\n#[must_use]\npub const fn name(self) -> &'static str {\nmatch self {\n";
     for (_, name) in &keys {
         put(&mut out, &format!("Self::{name} => \"{name}\","));
     }
@@ -64,11 +64,11 @@ pub(crate) fn api_keys(all: &BTreeMap<String, Message>) -> String {
 const HEAD: &str =
     "// Generated from protocol/schema by `cargo xtask codegen`; not to be edited.\n\n";
 
-/// The module file.
+/// Generates the root module.
 pub(crate) fn modules<'a>(files: impl Iterator<Item = &'a str>, served: &[String]) -> String {
     let names: Vec<&str> = files.map(|file| file.trim_end_matches(".rs")).collect();
     let mut out = String::from(
-        "//! Kafka's messages, one module each, and all of them flat (a name that two have stands in its module).\n",
+        "//! Kafka's messages, each in a module and also exported here, except for names that several messages have.\n",
     );
     out += "#![expect(missing_docs, ambiguous_glob_reexports, unused_variables, unused_mut, clippy::all, clippy::too_many_lines, \
             reason = \"generated: the names are Kafka's\")]\n";
@@ -96,7 +96,7 @@ fn put(out: &mut String, line: &str) {
     debug_assert!(written.is_ok(), "writing to a string");
 }
 
-/// The module of one message.
+/// Generates the module of a message.
 pub(crate) fn message(message: &Message) -> Result<String> {
     let mut emitter = Emitter {
         message,
@@ -266,7 +266,7 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// The versions in which a field stands in its place, not among the tagged.
+    /// The versions in which a field is encoded in its place, not as a tagged field.
     fn plain_versions(&self, field: &Field) -> Versions {
         let own = field.versions.and(self.message.valid);
         match field.tagged {
@@ -288,7 +288,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// When a version is within a range; nothing when always.
+    /// The condition that a version is within a range; `None` if it always is.
     fn condition(&self, versions: Versions) -> Option<String> {
         let valid = self.message.valid;
         let versions = versions.and(valid);
@@ -343,11 +343,11 @@ impl Emitter<'_> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Null {
-    /// The field is not an `Option`.
+    /// The field is no `Option`.
     Never,
-    /// It is, and null can be written.
+    /// The field is an `Option`, and null can be encoded.
     Allowed,
-    /// It is, and the version has no null: the type's own default is written.
+    /// The field is an `Option`, but the version has no null: the default of the type is encoded.
     AsDefault,
 }
 
@@ -421,7 +421,7 @@ fn default(field: &Field) -> String {
     }
 }
 
-/// A default that `!=` can take without naming a type.
+/// A default value that can be compared by `!=` without naming a type.
 fn comparable_default(field: &Field) -> String {
     match default(field).as_str() {
         "Default::default()" => format!("<{}>::default()", rust_type(field)),
@@ -440,7 +440,7 @@ fn read_type(ty: &Type, nullable: bool) -> Result<String> {
                 format!("r.{}()?", bare_type(ty).to_ascii_lowercase())
             }
             "string" | "bytes" | "records" => format!("r.{prefix}{name}(flexible)?"),
-            other => bail!("no nullable {other}"),
+            other => bail!("type {other} can't be nullable"),
         },
         Type::Struct(name) if nullable => {
             format!("r.nullable_struct(|r| {name}::read(r, version))?")
@@ -473,7 +473,7 @@ fn write_type(ty: &Type, place: &str, null: Null) -> Result<String> {
                     bare_type(&Type::Plain(other.to_owned())).to_ascii_lowercase()
                 )
             }
-            (other, _) => bail!("no nullable {other}"),
+            (other, _) => bail!("type {other} can't be nullable"),
         },
         Type::Struct(_) => match null {
             Null::Never => format!("{place}.write(out, version);"),

@@ -1,7 +1,8 @@
-//! Kafka's message definitions as our schema, and Rust made from it.
+//! Kafka's message definitions in our schema language, and the Rust that is generated from it.
 //!
-//! [`convert`] reads the definitions inside Kafka's clients jar (facts, not their prose), [`generate`] writes the
-//! checked-in Rust, [`compare`] holds our schema against the definitions, field by field. [`sample`] makes bytes for tests.
+//! [`convert`] makes the schema from the definitions in Kafka's clients jar (their facts, not their prose),
+//! [`generate`] writes the checked-in Rust, and [`compare`] compares the schema with the definitions field by field.
+//! [`sample`] makes bytes for tests.
 
 mod definitions;
 mod emit;
@@ -18,10 +19,10 @@ use anyhow::{Context, Result, bail};
 pub use model::{Field, Kind, Message, Struct, Type, Versions};
 pub use sample::{Fill, NAME, sample};
 
-/// Writes one `.kmsg` file for each client-facing message under `json_dir` (the jar's `common/message`).
+/// Writes a `.kmsg` file for each client-facing message under `json_dir` (the jar's `common/message`).
 ///
 /// # Errors
-/// What can't be read, understood or written.
+/// When a file can't be read, understood or written.
 pub fn convert(json_dir: &Path, schema_dir: &Path) -> Result<usize> {
     let messages = definitions::read_all(json_dir)?;
     fs::create_dir_all(schema_dir)?;
@@ -33,10 +34,10 @@ pub fn convert(json_dir: &Path, schema_dir: &Path) -> Result<usize> {
     Ok(messages.len())
 }
 
-/// Writes, or with `check` only compares, the Rust of every message that `served.txt` names.
+/// Writes the Rust of every message that `served.txt` names; with `check` it only compares.
 ///
 /// # Errors
-/// What can't be read or written; with `check`, each file that differs.
+/// When a file can't be read or written; with `check`, when a file differs.
 pub fn generate(schema_dir: &Path, out_dir: &Path, check: bool) -> Result<usize> {
     let all = read_schema(schema_dir)?;
     let served = served(schema_dir)?;
@@ -46,7 +47,7 @@ pub fn generate(schema_dir: &Path, out_dir: &Path, check: bool) -> Result<usize>
             let full = format!("{name}{suffix}");
             let message = all
                 .get(&full)
-                .with_context(|| format!("no schema of {full}"))?;
+                .with_context(|| format!("there is no schema of {full}"))?;
             files.insert(
                 format!("{}.rs", emit::snake(&full)),
                 emit::message(message)?,
@@ -79,10 +80,10 @@ pub fn generate(schema_dir: &Path, out_dir: &Path, check: bool) -> Result<usize>
     Ok(files.len())
 }
 
-/// Every difference between our schema and the definitions, a line each.
+/// Returns a line for each difference between our schema and the definitions.
 ///
 /// # Errors
-/// What can't be read or understood.
+/// When a file can't be read or understood.
 pub fn compare(json_dir: &Path, schema_dir: &Path) -> Result<Vec<String>> {
     let mut ours = read_schema(schema_dir)?;
     let mut differences = Vec::new();
@@ -111,10 +112,10 @@ pub fn compare(json_dir: &Path, schema_dir: &Path) -> Result<Vec<String>> {
     Ok(differences)
 }
 
-/// The names of `served.txt`, without "Request" or "Response".
+/// The names in `served.txt`, which have no "Request" or "Response".
 ///
 /// # Errors
-/// What can't be read.
+/// When the file can't be read.
 pub fn served(schema_dir: &Path) -> Result<Vec<String>> {
     let served = fs::read_to_string(schema_dir.join("served.txt"))?;
     let names = served
@@ -123,10 +124,10 @@ pub fn served(schema_dir: &Path) -> Result<Vec<String>> {
     Ok(names.map(str::to_owned).collect())
 }
 
-/// Every message of our schema, by name.
+/// All messages of our schema, by name.
 ///
 /// # Errors
-/// What can't be read or understood.
+/// When a file can't be read or understood.
 pub fn read_schema(dir: &Path) -> Result<BTreeMap<String, Message>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
@@ -159,7 +160,10 @@ fn format(source: &str) -> Result<String> {
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run rustfmt")?;
-    let mut input = rustfmt.stdin.take().context("rustfmt takes input")?;
+    let mut input = rustfmt
+        .stdin
+        .take()
+        .context("rustfmt has no standard input")?;
     input.write_all(source.as_bytes())?;
     drop(input);
     let output = rustfmt.wait_with_output()?;

@@ -1,4 +1,5 @@
-//! `highwater-codegen convert JSON_DIR | generate [--check] | compare JSON_DIR`, run in the workspace's root.
+//! The command `highwater-codegen convert JSON_DIR | generate [--check] | compare JSON_DIR`, which runs in the
+//! workspace's root.
 
 use std::io::Write;
 use std::path::Path;

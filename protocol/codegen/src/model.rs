@@ -1,25 +1,25 @@
-//! What a message is made of.
+//! The definition of a message.
 
-/// A range of versions; the end is `i16::MAX` where Kafka writes `3+`.
+/// A range of versions; the last is `i16::MAX` where Kafka writes `3+`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions {
-    /// The first.
+    /// The first version.
     pub first: i16,
-    /// The last.
+    /// The last version.
     pub last: i16,
 }
 
 impl Versions {
-    /// No version at all.
+    /// No version.
     pub const NONE: Self = Self { first: 0, last: -1 };
 
-    /// Whether there is none.
+    /// Whether the range is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.first > self.last
     }
 
-    /// The versions in both.
+    /// The versions in both ranges.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -29,7 +29,7 @@ impl Versions {
     }
 }
 
-/// Whether a message asks or answers.
+/// Whether a message is a request or a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "their names say it")]
 pub enum Kind {
@@ -37,7 +37,7 @@ pub enum Kind {
     Response,
 }
 
-/// One message.
+/// The definition of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Kafka's name: `ProduceRequest`.
@@ -46,63 +46,63 @@ pub struct Message {
     pub kind: Kind,
     /// The API key.
     pub key: i16,
-    /// The versions there are.
+    /// The versions that exist.
     pub valid: Versions,
     /// The versions with compact lengths and tagged fields.
     pub flexible: Versions,
     /// Whether the newest version may still change.
     pub unstable: bool,
-    /// Its fields.
+    /// The fields.
     pub fields: Vec<Field>,
-    /// Structures that several fields share.
+    /// The structures that several fields share.
     pub structs: Vec<Struct>,
 }
 
-/// A shared structure.
+/// A structure that several fields share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Struct {
-    /// Its name.
+    /// The structure's name.
     pub name: String,
-    /// The versions it is in.
+    /// The versions that have it.
     pub versions: Versions,
-    /// Its fields.
+    /// The structure's fields.
     pub fields: Vec<Field>,
 }
 
-/// One field.
+/// The definition of one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
     /// Kafka's name: `TimeoutMs`.
     pub name: String,
-    /// Its type.
+    /// The field's type.
     pub ty: Type,
-    /// The versions it is in.
+    /// The versions that have it.
     pub versions: Versions,
-    /// The versions in which it may be null.
+    /// The versions in which it is nullable.
     pub nullable: Versions,
-    /// Its tag and the versions in which it is tagged.
+    /// Its tag, and the versions in which it is a tagged field.
     pub tagged: Option<(u32, Versions)>,
-    /// Overrides the message's flexible versions for this field.
+    /// The flexible versions of this field, if they differ from the message's.
     pub flexible: Option<Versions>,
-    /// Its default, as written.
+    /// Its default, as text.
     pub default: Option<String>,
     /// Whether it is part of the key of its array.
     pub map_key: bool,
-    /// Whether it is left out in silence where a version lacks it.
+    /// Whether a version that lacks the field omits it silently, instead of refusing a value other than the default.
     pub ignorable: bool,
-    /// What it names: `topicName`.
+    /// The entity that it refers to, such as `topicName`.
     pub entity: Option<String>,
-    /// The fields of the structure that its type names, if it is declared here.
+    /// The fields of the structure that is its type, if that structure is declared here.
     pub fields: Vec<Field>,
 }
 
 /// The type of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Type {
-    /// A number, text, bytes, uuid or records, by Kafka's name.
+    /// A number, a text, bytes, an id or records, with Kafka's name.
     Plain(String),
-    /// A structure, by name.
+    /// A structure, with its name.
     Struct(String),
-    /// Many of one type.
+    /// A list of another type.
     Array(Box<Type>),
 }

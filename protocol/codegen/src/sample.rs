@@ -1,4 +1,4 @@
-//! Bytes of a message, straight from its schema: what the generated Rust is held against.
+//! Makes bytes of a message directly from its schema, with which the generated Rust is compared.
 
 use anyhow::{Context, Result, bail};
 
@@ -7,23 +7,24 @@ use crate::model::{Field, Message, Type, Versions};
 /// How the fields of a sample are filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fill {
-    /// Nothing is null or empty, no number or text is its default, every tagged field is there.
+    /// Nothing is null or empty, no number or text has its default, and every tagged field is present.
     Full,
-    /// Each field is filled, at its default, null, empty or extreme, as the numbers fall.
+    /// Each field has a value, its default, null, nothing or an extreme value, at random.
     Mixed,
-    /// As mixed, and texts are often [`NAME`], sometimes as long as Kafka has them, and sometimes no UTF-8.
+    /// As mixed; but texts are often [`NAME`], sometimes as long as Kafka allows, and sometimes not UTF-8.
     Odd,
 }
 
-/// What odd samples call most things: a topic or a group of that name is then really asked about.
+/// The name that odd samples use for most things, so that many requests refer to an existing topic or group.
 pub const NAME: &str = "odd";
-/// The longest text that Kafka reads, bytes.
+/// The size of the longest text that Kafka reads.
 const TEXT_BYTES_MAX: usize = 32_767;
 
-/// Encodes a message at a version; what its fields hold comes from `random`, and so is the same for the same numbers.
+/// Encodes a sample of a message in a version. Its values come from `random`, so the same numbers give the same
+/// sample.
 ///
 /// # Errors
-/// A schema that does not say what it must.
+/// When the schema is incomplete.
 pub fn sample(
     message: &Message,
     version: i16,
@@ -60,7 +61,7 @@ impl<'a> Encoder<'a> {
         (self.random)() % bound
     }
 
-    /// Whether something rare happens; never to a full sample.
+    /// Whether something rare happens, which it never does in a full sample.
     fn rarely(&mut self) -> bool {
         self.fill != Fill::Full && self.below(4) == 0
     }
@@ -89,7 +90,7 @@ impl<'a> Encoder<'a> {
             if self.rarely() {
                 continue;
             }
-            // one at its default is not written at all, so what is written is full
+            // a tagged field with its default isn't encoded, so the fields within a tagged one are full
             let (before, fill) = (std::mem::take(&mut self.out), self.fill);
             self.fill = Fill::Full;
             self.field(field).context(field.name.clone())?;
@@ -172,17 +173,17 @@ impl<'a> Encoder<'a> {
             }
             "string" => return self.text(),
             "bytes" | "records" => return self.bytes(),
-            other => bail!("no sample of {other}"),
+            other => bail!("type {other} has no sample"),
         }
         Ok(())
     }
 
-    /// A number of any size and sign; all ones, all zeroes and the default only where that is wanted.
+    /// Writes a number of any size and sign. All ones, all zeroes and the default occur only where they are wanted.
     fn number(&mut self, width: usize, default: Option<&str>) {
         let extreme = self.rarely();
         loop {
             let wide = (u64::from((self.random)()) << 32) | u64::from((self.random)());
-            // small ones as often as large ones
+            // small numbers are as frequent as large ones
             let shift = (self.random)() % 64;
             let value = match (extreme, wide % 3) {
                 (false, _) => wide >> shift,

@@ -1,4 +1,4 @@
-//! Our schema language: a message a file, a field a line, structures by indentation.
+//! Our schema language: one message in a file, one field in a line, structures by indentation.
 //!
 //! ```text
 //! request 0 ProduceRequest 3-13 flexible 9+
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::definitions::ty;
 use crate::model::{Field, Kind, Message, Struct, Type, Versions};
 
-/// Reads `3-13`, `9+`, `7` or `none`.
+/// Parses `3-13`, `9+`, `7` or `none`.
 pub(crate) fn versions(text: &str) -> Result<Versions> {
     let number = |digits: &str| {
         digits
@@ -61,7 +61,7 @@ fn show_type(ty: &Type) -> String {
     }
 }
 
-/// Writes a message as text.
+/// Prints a message in the schema language.
 pub(crate) fn print(message: &Message) -> String {
     let kind = match message.kind {
         Kind::Request => "request",
@@ -125,21 +125,21 @@ fn print_fields(out: &mut String, fields: &[Field], depth: usize) {
     }
 }
 
-/// Reads a message.
+/// Parses a message.
 pub(crate) fn parse(source: &str) -> Result<Message> {
     let mut lines = source
         .lines()
         .filter(|line| !line.trim().is_empty())
         .peekable();
-    let head = lines.next().context("an empty file")?;
+    let head = lines.next().context("the file is empty")?;
     let words: Vec<&str> = head.split_whitespace().collect();
     let [kind, key, name, valid, "flexible", flexible, rest @ ..] = words.as_slice() else {
-        bail!("not the first line of a message: {head}");
+        bail!("the first line of a message is malformed: {head}");
     };
     let kind = match *kind {
         "request" => Kind::Request,
         "response" => Kind::Response,
-        other => bail!("neither request nor response: {other}"),
+        other => bail!("the first line must begin with request or response, not {other}"),
     };
     let mut message = Message {
         name: (*name).to_owned(),
@@ -161,7 +161,9 @@ pub(crate) fn parse(source: &str) -> Result<Message> {
     while let Some((_, text)) = lines.last().copied() {
         if let Some(rest) = text.strip_prefix("struct ") {
             lines.pop();
-            let (name, of) = rest.split_once(' ').context("a structure has versions")?;
+            let (name, of) = rest
+                .split_once(' ')
+                .context("the structure has no versions")?;
             let fields = parse_fields(&mut lines, 1)?;
             message.structs.push(Struct {
                 name: name.to_owned(),
@@ -194,7 +196,7 @@ fn parse_field(text: &str) -> Result<Field> {
     let mut next = || {
         words
             .next()
-            .with_context(|| format!("a field is cut short: {text}"))
+            .with_context(|| format!("the field is incomplete: {text}"))
     };
     let mut field = Field {
         name: next()?.to_owned(),
@@ -213,7 +215,7 @@ fn parse_field(text: &str) -> Result<Field> {
         let mut next = || {
             words
                 .next()
-                .with_context(|| format!("a field is cut short: {text}"))
+                .with_context(|| format!("the field is incomplete: {text}"))
         };
         match word {
             "nullable" => field.nullable = versions(next()?)?,
@@ -223,7 +225,7 @@ fn parse_field(text: &str) -> Result<Field> {
             "key" => field.map_key = true,
             "ignorable" => field.ignorable = true,
             "entity" => field.entity = Some(next()?.to_owned()),
-            other => bail!("an unknown word {other}: {text}"),
+            other => bail!("the word {other} is unknown: {text}"),
         }
     }
     Ok(field)

@@ -1,21 +1,21 @@
-//! The system's allocator, counting for each thread what is asked of it.
+//! The system's allocator, which also counts what each thread allocates.
 //!
-//! Unsafe by need: a global allocator can't be written otherwise. Each call goes to [`System`] as it came.
+//! A global allocator can only be written with unsafe code. Each call is passed to [`System`] unchanged.
 #![expect(unsafe_code, reason = "a global allocator is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// Counts, and allocates as [`System`].
+/// Counts allocations, and allocates with [`System`].
 #[derive(Debug)]
 pub(crate) struct Counting;
 
-/// What work may ask of the allocator, bytes.
+/// How many bytes some work may allocate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bound {
-    /// At once.
+    /// In one allocation.
     pub(crate) single: usize,
-    /// In all, less what was freed.
+    /// In total, less the bytes that were freed.
     pub(crate) live: usize,
 }
 
@@ -33,7 +33,7 @@ fn allocated(bytes: usize) {
 }
 
 fn freed(bytes: usize) {
-    // what another thread allocated is not counted here
+    // bytes that another thread allocated aren't counted here
     LIVE.set(LIVE.get().saturating_sub(bytes));
 }
 
@@ -58,7 +58,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        // both are there while one is copied into the other
+        // both exist while one is copied into the other
         allocated(bytes);
         freed(layout.size());
         // SAFETY: the caller keeps the contract of `realloc`.
@@ -66,7 +66,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Does work of this thread; an error when it asks for more than the bound.
+/// Runs some work on this thread; returns an error if it allocates more than the bound.
 pub(crate) fn within<T>(bound: Bound, work: impl FnOnce() -> T) -> Result<T, String> {
     let before = LIVE.get();
     PEAK.set(before);

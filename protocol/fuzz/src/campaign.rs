@@ -1,4 +1,4 @@
-//! Runs one target on input after input, until one fails or the time is over.
+//! Runs one target with many inputs, until one fails or the time is over.
 
 use std::fs::{self, File};
 use std::io::{Seek, Write};
@@ -13,30 +13,30 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::mutate::Corpus;
 
-/// Something that is fed from the network.
+/// Code that gets input from the network.
 pub(crate) struct Target {
-    /// What it is called on the command line.
+    /// The target's name on the command line.
     pub(crate) name: &'static str,
-    /// Valid inputs.
+    /// Makes valid inputs.
     pub(crate) seeds: fn(&mut ChaCha8Rng) -> Result<Vec<Vec<u8>>>,
-    /// Takes an input; whether it was accepted. An error, like a panic, is a failure.
+    /// Processes an input, and returns whether it was accepted. An error is a failure, and so is a panic.
     pub(crate) check: fn(&Bytes) -> Result<bool, String>,
 }
 
-/// Nothing takes so long for an input of 64 KiB, unless it does its work over and over.
+/// No input of 64 KiB takes this long unless work is repeated over and over.
 const INPUT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How many inputs were tried, and how many of them accepted.
+/// The number of inputs that were tried, and of those that were accepted.
 #[derive(Debug, Default)]
 pub(crate) struct Tried {
     pub(crate) inputs: u64,
     pub(crate) accepted: u64,
 }
 
-/// Runs a target. The input being tried lies in `dir`, so that it is there even when the process is aborted.
+/// Runs a target. The current input is kept in a file in `dir`, so that it remains if the process is aborted.
 ///
 /// # Errors
-/// The first failure, with its input in hex.
+/// The first failure, with its input in hexadecimal digits.
 pub(crate) fn run(target: &Target, seed: u64, time: Duration, dir: &Path) -> Result<Tried> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let seeds = (target.seeds)(&mut random)?;
@@ -76,10 +76,10 @@ pub(crate) fn run(target: &Target, seed: u64, time: Duration, dir: &Path) -> Res
     Ok(tried)
 }
 
-/// Tries one input.
+/// Runs a target with one input.
 ///
 /// # Errors
-/// What failed, with the input in hex.
+/// The failure, with the input in hexadecimal digits.
 pub(crate) fn check(target: &Target, input: &[u8]) -> Result<bool> {
     let body = || (target.check)(&Bytes::copy_from_slice(input));
     match catch_unwind(AssertUnwindSafe(body)) {
@@ -93,7 +93,7 @@ fn hex(input: &[u8]) -> String {
     input.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-#[expect(clippy::disallowed_methods, reason = "a tool's own time")]
+#[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
 fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
@@ -116,7 +116,7 @@ mod tests {
             seeds,
             check,
         };
-        // tests run side by side
+        // tests run concurrently
         static DIRS: AtomicUsize = AtomicUsize::new(0);
         let (process, dir) = (std::process::id(), DIRS.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(format!("highwater-fuzz-{process}-{dir}"));
@@ -125,7 +125,7 @@ mod tests {
         format!("{failure:#}")
     }
 
-    /// Believes its first four bytes, as a reader must not.
+    /// Trusts its first four bytes as a length, which a reader must not do.
     fn reserve(input: &Bytes, in_pieces: bool) -> Vec<Vec<u8>> {
         let count = input
             .first_chunk()

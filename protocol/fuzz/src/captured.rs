@@ -1,4 +1,4 @@
-//! What real clients sent: `corpus/README.md`.
+//! Requests that real clients sent; see `corpus/README.md`.
 
 use anyhow::{Context, Result};
 use bytes::{Buf, Bytes};
@@ -7,20 +7,20 @@ use highwater_protocol::{Request, RequestHeader};
 
 static FRAMES: &[u8] = include_bytes!("../corpus/requests.frames");
 
-/// Requests with their headers.
+/// The requests, with their headers.
 pub(crate) fn requests() -> Result<Vec<Bytes>> {
     let mut left = Bytes::from_static(FRAMES);
     let mut frames = Vec::new();
     while left.has_remaining() {
         let length = left.try_get_u32().context("a length")?;
         let length = usize::try_from(length)?;
-        anyhow::ensure!(length <= left.len(), "the last request is whole");
+        anyhow::ensure!(length <= left.len(), "the last request is incomplete");
         frames.push(left.split_to(length));
     }
     Ok(frames)
 }
 
-/// The record batches of the produce requests.
+/// The record batches in the Produce requests.
 pub(crate) fn batches() -> Result<Vec<Bytes>> {
     let mut batches = Vec::new();
     for mut body in requests()? {

@@ -1,7 +1,8 @@
-//! Feeds damaged input to what reads from the network: `fuzz TARGET --seconds 20 --seed 1`.
+//! Feeds damaged input to code that reads from the network: `fuzz TARGET --seconds 20 --seed 1`.
 //!
-//! A panic is a failure, and so is an allocation that the size of the input does not explain. It runs on the stable
-//! toolchain, without instrumentation: inputs are valid encodings and what real clients sent, damaged.
+//! A failure is a panic, or an allocation that is too large for the size of the input. It runs on the stable
+//! toolchain without instrumentation. The inputs are valid encodings and requests of real clients, which are then
+//! damaged.
 
 mod allocator;
 mod campaign;
@@ -25,18 +26,18 @@ static ALLOCATOR: allocator::Counting = allocator::Counting;
 #[derive(Debug, Parser)]
 #[command(
     name = "fuzz",
-    about = "Feeds damaged input to what reads from the network"
+    about = "Feeds damaged input to code that reads from the network"
 )]
 struct Cli {
-    /// requests, answers, records, decompression, or all.
+    /// The target: requests, answers, records, decompression, or all.
     target: String,
-    /// How long each target runs.
+    /// How long each target runs, in seconds.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
-    /// Random when left out; printed always.
+    /// The seed, which is printed; random if left out.
     #[arg(long)]
     seed: Option<u64>,
-    /// Tries the bytes of this file alone.
+    /// Runs the target only with the content of this file.
     #[arg(long)]
     input: Option<PathBuf>,
 }
@@ -46,7 +47,7 @@ fn main() -> Result<()> {
     let wanted = |target: &&campaign::Target| cli.target == "all" || cli.target == target.name;
     let targets: Vec<_> = TARGETS.iter().filter(wanted).collect();
     if targets.is_empty() {
-        bail!("no target is called {}", cli.target);
+        bail!("there is no target {}", cli.target);
     }
     let seed = cli.seed.unwrap_or_else(|| RandomState::new().hash_one(0));
     let mut out = std::io::stdout();

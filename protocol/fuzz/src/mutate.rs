@@ -1,15 +1,15 @@
-//! Makes inputs: valid encodings, damaged in the ways that readers of lengths and counts get wrong.
+//! Makes inputs: valid encodings that are damaged where readers often go wrong, in lengths and counts.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-/// The longest input.
+/// The size of the longest input.
 const INPUT_BYTES_MAX: usize = 64 << 10;
-/// The most inputs kept; a new one takes the place of any.
+/// The number of inputs that are kept; a new one then replaces a random one.
 const KEPT_MAX: usize = 2048;
 const MUTATIONS_MAX: usize = 6;
 
-/// Inputs to start from, and the randomness that damages them.
+/// The inputs to start from, and the randomness for the damage.
 pub(crate) struct Corpus {
     seeds: Vec<Vec<u8>>,
     kept: Vec<Vec<u8>>,
@@ -18,7 +18,7 @@ pub(crate) struct Corpus {
 
 impl Corpus {
     pub(crate) fn new(seeds: Vec<Vec<u8>>, random: ChaCha8Rng) -> Self {
-        assert!(!seeds.is_empty(), "there are seeds");
+        assert!(!seeds.is_empty(), "the corpus has no seeds");
         Self {
             seeds,
             kept: Vec::new(),
@@ -26,7 +26,7 @@ impl Corpus {
         }
     }
 
-    /// Remembers an input that was still accepted: damage adds up.
+    /// Keeps an input that was accepted, so that further damage adds to it.
     pub(crate) fn keep(&mut self, input: &[u8]) {
         if self.kept.len() < KEPT_MAX {
             self.kept.push(input.to_vec());
@@ -57,7 +57,7 @@ impl Corpus {
         index(self.random.next_u64(), bound)
     }
 
-    /// A range of `input`, at most `bytes_max` long.
+    /// A random range of `input` of at most `bytes_max` bytes.
     fn range(&mut self, input: &[u8], bytes_max: usize) -> std::ops::Range<usize> {
         let from = self.below(input.len() + 1);
         let length = self.below((input.len() - from).min(bytes_max) + 1);
@@ -95,7 +95,7 @@ impl Corpus {
         }
     }
 
-    /// Puts a number that lengths and counts are often not ready for over 1, 2, 4 or 8 bytes.
+    /// Overwrites 1, 2, 4 or 8 bytes with a number that is often wrong as a length or count.
     fn lie(&mut self, input: &mut [u8]) {
         let width = 1 << self.below(4);
         let number = match self.below(8) {
@@ -128,7 +128,7 @@ impl Corpus {
         input.splice(to, other[from].iter().copied());
     }
 
-    /// A number of variable length: huge, or without an end.
+    /// Inserts a variable-length number that is huge or doesn't end.
     fn varint(&mut self, input: &mut Vec<u8>) {
         let at = self.below(input.len() + 1);
         let mut number = vec![0xff; self.below(11)];

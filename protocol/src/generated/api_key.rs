@@ -1,6 +1,6 @@
 // Generated from protocol/schema by `cargo xtask codegen`; not to be edited.
 
-/// Kafka's APIs that clients may call, by key.
+/// Kafka's APIs for clients, by key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(i16)]
 pub enum ApiKey {
@@ -86,7 +86,7 @@ pub enum ApiKey {
 }
 
 impl ApiKey {
-    /// Every one, by key.
+    /// All APIs, by key.
     pub const ALL: &[Self] = &[
         Self::Produce,
         Self::Fetch,
@@ -169,7 +169,7 @@ impl ApiKey {
         Self::UnregisterController,
     ];
 
-    /// Kafka's name of it.
+    /// Kafka's name of the API.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Kafka's messages, one module each, and all of them flat (a name that two have stands in its module).
+//! Kafka's messages, each in a module and also exported here, except for names that several messages have.
 #![expect(
     missing_docs,
     ambiguous_glob_reexports,

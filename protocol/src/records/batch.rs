@@ -1,4 +1,4 @@
-//! The header of a batch, read in place.
+//! The header of a record batch.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use crc_fast::CrcAlgorithm;
@@ -6,44 +6,44 @@ use crc_fast::CrcAlgorithm;
 use super::walk::walk_decoded;
 use super::{Codec, Decoder, Records, walk};
 
-/// Bytes of a batch before its records.
+/// The size of a batch's header; the records follow.
 pub const BATCH_HEADER_BYTES: usize = 61;
-/// Bytes that the broker writes anew: base offset, length, leader epoch. Kafka's CRC does not cover them.
+/// The number of bytes that the broker overwrites: base offset, length, leader epoch. Kafka's CRC doesn't cover them.
 pub const HEAD_BYTES: usize = 16;
-/// Bytes before what the length field counts.
+/// The length field counts the bytes from here on.
 const LENGTH_FROM: usize = 12;
-/// Where the CRC's cover begins.
+/// The CRC covers the bytes from here on.
 const CRC_FROM: usize = 21;
 const MAGIC: i8 = 2;
 
-/// Whose clock stamped the records.
+/// Which clock the records' timestamps are from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TimestampType {
-    /// The producer's.
+    /// The producer's clock.
     #[default]
     CreateTime,
-    /// The broker's.
+    /// The broker's clock.
     LogAppendTime,
 }
 
-/// Why bytes are no sound batch. The client's fault.
+/// Why bytes are not a valid batch. It is the client's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// It ends before its length says.
+    /// The bytes end before the batch does.
     #[error("record batch ends too early bytes={0}")]
     Truncated(usize),
-    /// Its length is less than a header.
+    /// The length is less than that of a header.
     #[error("record batch length is impossible length={0}")]
     Length(i32),
-    /// An old or unknown format. Kafka's `UNSUPPORTED_FOR_MESSAGE_FORMAT` for old ones.
+    /// The format is old or unknown. Kafka answers `UNSUPPORTED_FOR_MESSAGE_FORMAT` for an old one.
     #[error("record batch format is not served magic={0}")]
     Magic(i8),
-    /// The checksum is wrong. Kafka's `CORRUPT_MESSAGE`.
+    /// The checksum is wrong. Kafka answers `CORRUPT_MESSAGE`.
     #[error("record batch checksum is wrong stored={stored} computed={computed}")]
     Crc {
-        /// In the batch.
+        /// The checksum in the header.
         stored: u32,
-        /// Of its bytes.
+        /// The checksum of the bytes.
         computed: u32,
     },
     /// The codec is unknown.
@@ -51,40 +51,41 @@ pub enum BatchError {
     Codec(u8),
 }
 
-/// A batch's header, by value.
+/// The fields of a batch's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchHeader {
-    /// Its first offset.
+    /// The base offset.
     pub base_offset: i64,
-    /// Bytes of the whole batch.
+    /// The size of the whole batch.
     pub bytes: usize,
-    /// The leader epoch it was appended under.
+    /// The leader epoch in which it was appended.
     pub leader_epoch: i32,
-    /// CRC-32C of what follows it.
+    /// The CRC-32C of the bytes after this field.
     pub crc: u32,
-    /// Codec, timestamp type, flags.
+    /// Codec, timestamp type and flags.
     pub attributes: i16,
-    /// The last record's offset, less the first's.
+    /// The offset of the last record, less the base offset.
     pub last_offset_delta: i32,
-    /// What the records' timestamps are relative to.
+    /// The timestamp to which the records' timestamps are relative.
     pub base_timestamp: i64,
-    /// The largest timestamp, as it says.
+    /// The largest timestamp according to the header.
     pub max_timestamp: i64,
-    /// -1 for none.
+    /// The producer id, or -1.
     pub producer_id: i64,
-    /// -1 for none.
+    /// The producer epoch, or -1.
     pub producer_epoch: i16,
-    /// -1 for none.
+    /// The sequence of the first record, or -1.
     pub base_sequence: i32,
-    /// How many records, as it says.
+    /// The number of records according to the header.
     pub count: i32,
 }
 
 impl BatchHeader {
-    /// Reads the header of the batch that `bytes` begin with, and checks that it is whole.
+    /// Decodes the header of the batch at the beginning of `bytes`, and checks that the batch is complete. The CRC
+    /// isn't checked.
     ///
     /// # Errors
-    /// [`BatchError`]; the CRC is not looked at.
+    /// [`BatchError`].
     pub fn read(bytes: &[u8]) -> Result<Self, BatchError> {
         let truncated = BatchError::Truncated(bytes.len());
         if bytes.len() <= LENGTH_FROM + 4 {
@@ -119,7 +120,7 @@ impl BatchHeader {
         })
     }
 
-    /// Checks the CRC of a whole batch.
+    /// Checks the CRC of a complete batch.
     ///
     /// # Errors
     /// [`BatchError::Crc`].
@@ -134,7 +135,7 @@ impl BatchHeader {
         })
     }
 
-    /// The codec of its records.
+    /// The codec of the records.
     ///
     /// # Errors
     /// [`BatchError::Codec`].
@@ -143,7 +144,7 @@ impl BatchHeader {
         Codec::from_code(code).ok_or(BatchError::Codec(code))
     }
 
-    /// Whose clock stamped it.
+    /// Which clock the records' timestamps are from.
     #[must_use]
     pub fn timestamp_type(&self) -> TimestampType {
         if self.attributes & 8 == 0 {
@@ -153,19 +154,19 @@ impl BatchHeader {
         }
     }
 
-    /// Whether it belongs to a transaction.
+    /// Whether the batch belongs to a transaction.
     #[must_use]
     pub fn is_transactional(&self) -> bool {
         self.attributes & 16 != 0
     }
 
-    /// Whether it holds a marker.
+    /// Whether the batch holds a transaction marker.
     #[must_use]
     pub fn is_control(&self) -> bool {
         self.attributes & 32 != 0
     }
 
-    /// Just after its last offset.
+    /// The offset after the last record.
     #[must_use]
     pub fn next_offset(&self) -> i64 {
         self.base_offset
@@ -173,18 +174,18 @@ impl BatchHeader {
             .saturating_add(1)
     }
 
-    /// Its last sequence; after 2147483647 comes 0.
+    /// The sequence of the last record. Sequences continue with 0 after 2147483647.
     #[must_use]
     pub fn last_sequence(&self) -> i32 {
         if self.base_sequence < 0 {
             return -1;
         }
         let last = i64::from(self.base_sequence).saturating_add(self.last_offset_delta.into());
-        // of 31 bits, and no batch has as many records
+        // a sequence has 31 bits, and no batch has so many records that it wraps twice
         i32::try_from(last & i64::from(i32::MAX)).unwrap_or(0)
     }
 
-    /// A decoder of its records, of at most `limit` bytes.
+    /// A decoder of the records, which yields at most `limit` bytes.
     ///
     /// # Errors
     /// [`RecordError`](super::RecordError).
@@ -197,12 +198,12 @@ impl BatchHeader {
         Ok(Decoder::new(self.codec()?, body, limit)?)
     }
 
-    /// Visits every record of a whole batch without building it, decompressing in a window: offset delta, timestamp delta,
-    /// whether it has a key. Proves every length.
+    /// Visits every record of a complete batch without building it, with its offset delta, its timestamp delta and
+    /// whether it has a key. The records are decompressed piece by piece, and every length is checked.
     ///
     /// # Errors
-    /// What decompression answers, and [`RecordError::Malformed`](super::RecordError::Malformed) where a length lies,
-    /// where records are missing, or where bytes are left over.
+    /// Errors of decompression; [`RecordError::Malformed`](super::RecordError::Malformed) if a length is wrong,
+    /// records are missing or bytes are left over.
     pub fn walk(
         &self,
         batch: &[u8],
@@ -215,10 +216,10 @@ impl BatchHeader {
         }
     }
 
-    /// Its records, decompressed where need be, within `limit` bytes.
+    /// The records of the batch, decompressed into at most `limit` bytes.
     ///
     /// # Errors
-    /// What decompression answers.
+    /// Errors of decompression.
     pub fn records(&self, batch: &Bytes, limit: usize) -> Result<Records, super::RecordError> {
         Records::open(self, batch, limit)
     }
@@ -227,7 +228,7 @@ impl BatchHeader {
 /// The head that the broker writes over the first 16 bytes of a batch.
 ///
 /// # Panics
-/// When a batch is over 2 GiB, which no limit of ours allows.
+/// When the batch exceeds 2 GiB, which no limit allows.
 #[must_use]
 pub fn head(base_offset: i64, batch_bytes: usize, leader_epoch: i32) -> [u8; HEAD_BYTES] {
     let length =
@@ -239,7 +240,7 @@ pub fn head(base_offset: i64, batch_bytes: usize, leader_epoch: i32) -> [u8; HEA
     head
 }
 
-/// A copy of a batch with another timestamp type and largest timestamp, and its CRC anew.
+/// Copies a batch with another timestamp type and largest timestamp, and with a new CRC.
 pub(super) fn restamp(batch: &[u8], kind: TimestampType, max_timestamp: i64) -> Bytes {
     let mut out = BytesMut::from(batch);
     let flag = match kind {
@@ -252,7 +253,7 @@ pub(super) fn restamp(batch: &[u8], kind: TimestampType, max_timestamp: i64) -> 
     out.freeze()
 }
 
-/// Writes length and CRC of a whole batch.
+/// Fills in the length and the CRC of a complete batch.
 pub(super) fn seal(batch: &mut BytesMut) {
     let length =
         i32::try_from(batch.len().saturating_sub(LENGTH_FROM)).expect("batches are below 2 GiB");
@@ -262,13 +263,13 @@ pub(super) fn seal(batch: &mut BytesMut) {
 }
 
 impl BatchHeader {
-    /// A copy of the batch stamped by the broker's clock, or with its largest timestamp put right.
+    /// Copies the batch with another timestamp type and largest timestamp.
     #[must_use]
     pub fn restamped(&self, batch: &[u8], kind: TimestampType, max_timestamp: i64) -> Bytes {
         restamp(&batch[..self.bytes], kind, max_timestamp)
     }
 
-    /// The batch anew around its compressed records, under another codec: everything else stays as it is.
+    /// Builds the batch around compressed records in another codec. All other fields stay as they are.
     #[must_use]
     pub fn rebuilt(&self, records: &[u8], codec: Codec) -> Bytes {
         let header = Self {
@@ -282,7 +283,7 @@ impl BatchHeader {
         out.freeze()
     }
 
-    /// Writes a header; length and CRC come with [`seal`].
+    /// Encodes the header. Length and CRC are filled in by [`seal`].
     pub(super) fn put(&self, out: &mut BytesMut) {
         out.put_i64(self.base_offset);
         out.put_i32(0);
@@ -300,10 +301,10 @@ impl BatchHeader {
     }
 }
 
-/// The batches that lie one after the other in `bytes`; one that is cut short ends them.
+/// Splits `bytes` into batches. A batch that is cut short at the end is ignored.
 ///
 /// # Errors
-/// [`BatchError`] of the first that is unsound.
+/// [`BatchError`] of the first invalid batch.
 pub fn split_batches(bytes: &Bytes) -> Result<Vec<(BatchHeader, Bytes)>, BatchError> {
     let mut batches = Vec::new();
     let mut rest = bytes.clone();

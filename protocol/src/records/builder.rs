@@ -1,4 +1,4 @@
-//! Builds batches: for coordinators, for tools and for tests.
+//! Builds record batches for coordinators, tools and tests.
 
 use std::io;
 
@@ -7,14 +7,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::batch::{BatchHeader, seal};
 use super::{Codec, RecordHeader, compress};
 
-/// The producer's part of a batch.
+/// The producer fields of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProducerFields {
-    /// Its id, or -1.
+    /// The producer id, or -1.
     pub id: i64,
-    /// Its epoch, or -1.
+    /// The producer epoch, or -1.
     pub epoch: i16,
-    /// The first record's sequence, or -1.
+    /// The sequence of the first record, or -1.
     pub base_sequence: i32,
 }
 
@@ -28,7 +28,7 @@ impl Default for ProducerFields {
     }
 }
 
-/// A batch being built.
+/// Builds a batch.
 #[derive(Debug)]
 pub struct BatchBuilder {
     producer: ProducerFields,
@@ -46,7 +46,7 @@ impl Default for BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// An empty batch.
+    /// Begins an empty batch.
     #[must_use]
     pub fn new(producer: ProducerFields, codec: Codec) -> Self {
         Self {
@@ -59,13 +59,13 @@ impl BatchBuilder {
         }
     }
 
-    /// Records so far.
+    /// The number of records so far.
     #[must_use]
     pub fn len(&self) -> i32 {
         self.count
     }
 
-    /// Whether there are none.
+    /// Whether there are no records yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -104,10 +104,10 @@ impl BatchBuilder {
         self.count = self.count.saturating_add(1);
     }
 
-    /// The batch, at offset 0 and leader epoch -1.
+    /// Returns the batch, with base offset 0 and leader epoch -1.
     ///
     /// # Errors
-    /// What the codec answers.
+    /// Errors of the codec.
     pub fn build(self) -> io::Result<Bytes> {
         let codec = i16::from(self.codec as u8);
         let header = BatchHeader {

@@ -1,4 +1,5 @@
-//! Record batches v2, as they travel and as they are stored. Source: KIP-98, `DefaultRecordBatch`, `DefaultRecord`.
+//! Record batches v2, which are sent and stored in the same form. Source: KIP-98, `DefaultRecordBatch`,
+//! `DefaultRecord`.
 
 mod batch;
 mod builder;

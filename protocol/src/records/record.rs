@@ -1,17 +1,17 @@
-//! Records within a batch, read in place.
+//! The records of a batch, which are decoded in place.
 
 use bytes::Bytes;
 
 use super::walk::Cursor;
 use super::{BATCH_HEADER_BYTES, BatchError, BatchHeader, Codec, CompressionError, decompress};
 
-/// Why records can't be read. The client's fault.
+/// Why records can't be decoded. It is the client's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// A length in it lies, or it ends too early.
+    /// A length in the record is wrong, or the record ends too early.
     #[error("record is malformed at_byte={0}")]
     Malformed(usize),
-    /// The batch around it is unsound.
+    /// The batch is invalid.
     #[error(transparent)]
     Batch(#[from] BatchError),
     /// The batch can't be decompressed.
@@ -19,31 +19,31 @@ pub enum RecordError {
     Compression(#[from] CompressionError),
 }
 
-/// One record; offset and timestamp are relative to its batch.
+/// One record. Its offset and timestamp are relative to those of its batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its offset less the batch's.
+    /// Its offset less the batch's base offset.
     pub offset_delta: i32,
-    /// Its timestamp less the batch's.
+    /// Its timestamp less the batch's base timestamp.
     pub timestamp_delta: i64,
     /// Its key.
     pub key: Option<Bytes>,
     /// Its value.
     pub value: Option<Bytes>,
-    /// Its headers: in order, duplicates and all.
+    /// Its headers in order, including duplicates.
     pub headers: Vec<RecordHeader>,
 }
 
-/// One header of a record.
+/// A header of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// Its key, raw: Kafka does not check that it is UTF-8.
+    /// Its key as bytes: Kafka doesn't check that it is UTF-8.
     pub key: Bytes,
     /// Its value.
     pub value: Option<Bytes>,
 }
 
-/// The records of one batch, decompressed.
+/// The records of one batch, after decompression.
 #[derive(Debug, Clone)]
 pub struct Records {
     body: Bytes,
@@ -67,7 +67,7 @@ impl Records {
         })
     }
 
-    /// Iterates from the first; ends after an error.
+    /// Iterates over the records, from the first on; an error ends the iteration.
     #[must_use]
     pub fn iter(&self) -> RecordsIter {
         RecordsIter {
@@ -93,7 +93,7 @@ impl IntoIterator for &Records {
     }
 }
 
-/// Records one by one.
+/// Iterates over records.
 #[derive(Debug)]
 pub struct RecordsIter {
     body: Bytes,
@@ -122,7 +122,7 @@ impl Iterator for RecordsIter {
     }
 }
 
-/// Headers reserved ahead; beyond it the list grows as they are really there.
+/// The number of headers for which memory is reserved ahead. A longer list grows while its headers are read.
 const HEADERS_RESERVED_MAX: usize = 16;
 
 impl Cursor<'_> {
@@ -131,7 +131,7 @@ impl Cursor<'_> {
         i32::try_from(self.varlong()?).ok()
     }
 
-    /// A length and what it counts; `None` inside for null.
+    /// Reads a length and returns the range of its bytes; the inner `None` stands for null.
     #[inline]
     fn field(&mut self) -> Option<Option<(usize, usize)>> {
         let length = self.varint()?;
@@ -147,7 +147,7 @@ impl Cursor<'_> {
         Some(Some((from, to)))
     }
 
-    /// Where the record that begins here must end.
+    /// The end of the record that begins here.
     #[inline]
     fn end(&mut self) -> Option<usize> {
         let length = usize::try_from(self.varint()?).ok()?;

@@ -1,15 +1,15 @@
-//! Visiting every record of a batch by its lengths alone: nothing is built, and of what is compressed no more than a
-//! window is there at a time.
+//! Visits the records of a batch by their lengths. No record is built, and compressed records are decompressed piece
+//! by piece.
 
 use super::{CompressionError, Decoder, RecordError};
 
-/// What a visitor sees of a record: offset delta, timestamp delta, whether it has a key.
+/// A visitor of records: it gets the offset delta, the timestamp delta, and whether the record has a key.
 type Visit<'a> = &'a mut dyn FnMut(i32, i64, bool);
 
-/// Visits every record without building it. Proves every length.
+/// Visits every record without building it, and checks every length.
 ///
 /// # Errors
-/// [`RecordError::Malformed`] where a length lies, where records are missing, or where bytes are left over.
+/// [`RecordError::Malformed`] if a length is wrong, records are missing or bytes are left over.
 pub fn walk(
     body: &[u8],
     count: i32,
@@ -27,7 +27,7 @@ pub fn walk(
     }
 }
 
-/// As [`walk`], of records that are decompressed on the way.
+/// As [`walk`], for records that are decompressed while they are visited.
 pub(super) fn walk_decoded(
     decoder: Decoder<'_>,
     count: i32,
@@ -59,13 +59,13 @@ struct Seen {
     has_key: bool,
 }
 
-/// Something that records are read from in order.
+/// A source from which records are read in order.
 trait Scan {
-    /// Bytes read so far.
+    /// The number of bytes read so far.
     fn at(&self) -> usize;
-    /// A number of variable length.
+    /// Reads a variable-length number.
     fn varlong(&mut self) -> Option<i64>;
-    /// Passes over bytes.
+    /// Skips bytes.
     fn skip(&mut self, bytes: usize) -> Option<()>;
 }
 
@@ -74,7 +74,7 @@ fn varint(scan: &mut impl Scan) -> Option<i32> {
     i32::try_from(scan.varlong()?).ok()
 }
 
-/// Passes over a length and what it counts; whether it is there, not null.
+/// Skips a field with its length; returns whether the field is not null.
 #[inline]
 fn field(scan: &mut impl Scan) -> Option<bool> {
     let length = varint(scan)?;
@@ -109,7 +109,7 @@ fn skim(scan: &mut impl Scan) -> Option<Seen> {
     })
 }
 
-/// A place in bytes that are all there.
+/// Reads bytes that are all in memory.
 pub(super) struct Cursor<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
@@ -143,7 +143,7 @@ impl Cursor<'_> {
     #[inline]
     #[expect(clippy::arithmetic_side_effects, reason = "the bytes are there")]
     pub(super) fn varlong(&mut self) -> Option<i64> {
-        // nearly all are of one or two bytes
+        // nearly all numbers have one or two bytes
         let left = self.bytes.get(self.at..)?;
         match *left {
             [one, ..] if one < 0x80 => {
@@ -174,22 +174,22 @@ impl Cursor<'_> {
 }
 
 const WINDOW_BYTES: usize = 32 << 10;
-/// The longest number.
+/// The size of the largest number.
 const VARLONG_BYTES_MAX: usize = 10;
 
-/// A place in bytes that come.
+/// Reads bytes from a decoder, through a buffer.
 struct Window<'a> {
     decoder: Decoder<'a>,
     buffer: Vec<u8>,
     from: usize,
     to: usize,
-    /// Bytes that went through the buffer before those in it.
+    /// The number of bytes that have left the buffer.
     passed: usize,
     failed: Option<CompressionError>,
 }
 
 impl Window<'_> {
-    /// Makes sure that there is another byte, and as many as come; whether there is.
+    /// Fills the buffer if it is empty; returns whether there is a byte.
     fn fill(&mut self) -> bool {
         self.passed = self.passed.saturating_add(self.from);
         self.buffer.copy_within(self.from..self.to, 0);
@@ -202,7 +202,7 @@ impl Window<'_> {
         self.to > 0
     }
 
-    /// Bytes in the buffer that were not read.
+    /// The number of bytes in the buffer that haven't been read.
     fn left(&self) -> usize {
         self.to.saturating_sub(self.from)
     }

@@ -1,64 +1,64 @@
-//! Zero-copy reading of a frame. No length is trusted: each is held against the bytes that are left.
+//! Decodes a frame without copying it. No length is trusted: each is checked against the bytes that are left.
 
 use bytes::{Buf, Bytes};
 use highwater_types::Uuid;
 
 use super::StrBytes;
-use super::text::{TEXT_BYTES_MAX, text_of};
+use super::text::{TEXT_BYTES_MAX, decode_text};
 use crate::records_field::Records;
 
-/// Why a frame can't be read. The client's fault: the connection is closed.
+/// Why a frame can't be decoded. It is the client's fault, and the connection is closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// It ends too early, or a length in it lies.
+    /// The frame ends too early, or a length in it is too large.
     #[error("frame ends too early wanted={wanted} left={left}")]
     Truncated {
-        /// Bytes asked for.
+        /// The number of bytes needed.
         wanted: usize,
-        /// Bytes left.
+        /// The number of bytes left.
         left: usize,
     },
-    /// A length is negative where null is not allowed, or below -1.
+    /// A length is below -1, or -1 where null is not allowed.
     #[error("length is negative length={0}")]
     NegativeLength(i64),
-    /// A variable-length number does not end.
+    /// A variable-length number doesn't end.
     #[error("varint is too long")]
     Varint,
-    /// A text is over [`TEXT_BYTES_MAX`], as it came or after what is not UTF-8 was replaced.
+    /// A text is longer than [`TEXT_BYTES_MAX`], before or after bytes that aren't UTF-8 are replaced.
     #[error("text is too long bytes={0} limit={TEXT_BYTES_MAX}")]
     Text(usize),
-    /// Bytes are left over after the message.
+    /// Bytes are left after the message.
     #[error("bytes left over bytes={0}")]
     LeftOver(usize),
-    /// A list, or tagged fields, are more than are taken.
+    /// A list has too many elements, or a structure too many tagged fields.
     #[error("too many elements count={count} limit={limit}")]
     TooMany {
-        /// How many there should be.
+        /// Their number.
         count: usize,
-        /// How many there may be.
+        /// The limit.
         limit: usize,
     },
-    /// The lists of a message would take far more memory than its frame.
+    /// The lists of a message would take much more memory than its frame.
     #[error("lists take too much memory bytes={bytes} left={left}")]
     Wide {
-        /// What the elements of one take.
+        /// The memory that the elements of a list take.
         bytes: usize,
-        /// What the lists may still take.
+        /// The memory that lists may still take.
         left: usize,
     },
-    /// The version is not one of the message's.
+    /// The message has no such version.
     #[error("version is unknown version={0}")]
     Version(i16),
 }
 
-/// A place in a frame.
+/// Reads a frame from its beginning to its end.
 #[derive(Debug, Clone)]
 pub struct Reader {
     buf: Bytes,
     lists: Lists,
 }
 
-/// What the lists of a frame have, and what they may still have.
+/// The number of elements in a frame's lists, and what is still allowed.
 #[derive(Debug, Clone, Copy)]
 struct Lists {
     elements: usize,
@@ -66,16 +66,16 @@ struct Lists {
     bytes_left: usize,
 }
 
-/// Elements reserved ahead; beyond it a list grows as its elements are really there.
+/// The number of elements for which memory is reserved ahead. A longer list grows while its elements are read.
 const RESERVED_MAX: usize = 256;
-/// Elements of one list. Source: `MessageUtil.MAX_ARRAY_LENGTH`, Kafka 4.4.
+/// The limit for the elements of a list. Source: `MessageUtil.MAX_ARRAY_LENGTH`, Kafka 4.4.
 const LIST_MAX: usize = 1_000_000;
-/// What the elements of a frame's lists may take in memory, for each byte of the frame: one that is a byte on the wire is a
-/// structure here. A text of one character takes two bytes on the wire and 32 here.
+/// The memory that the elements of all lists may take for each byte of the frame. A structure may be one byte in the
+/// frame; a text of one character takes two bytes in the frame and 32 in memory.
 const LIST_BYTES_PER_BYTE: usize = 16;
-/// The same beside it: a small frame may be as wide as it likes.
+/// Memory that the elements may take in addition, so that small frames aren't limited.
 const LIST_BYTES_FREE: usize = 64 << 10;
-/// Tagged fields of one structure. Source: `MessageUtil.MAX_TAGGED_FIELD_COUNT`, Kafka 4.4.
+/// The limit for the tagged fields of a structure. Source: `MessageUtil.MAX_TAGGED_FIELD_COUNT`, Kafka 4.4.
 const TAGGED_FIELDS_MAX: usize = 10_000;
 
 macro_rules! number {
@@ -92,13 +92,13 @@ macro_rules! number {
 }
 
 impl Reader {
-    /// Starts at the beginning of `buf`.
+    /// Reads `buf` from its beginning.
     #[must_use]
     pub fn new(buf: Bytes) -> Self {
         Self::with_elements_max(buf, usize::MAX)
     }
 
-    /// The same, with at most so many elements in all lists together.
+    /// Reads `buf` with a limit for the number of elements in all lists together.
     #[must_use]
     pub fn with_elements_max(buf: Bytes, elements_max: usize) -> Self {
         let bytes = buf.len().saturating_mul(LIST_BYTES_PER_BYTE);
@@ -110,25 +110,25 @@ impl Reader {
         Self { buf, lists }
     }
 
-    /// Elements of all the lists read.
+    /// The number of elements read so far, of all lists.
     #[must_use]
     pub fn elements(&self) -> usize {
         self.lists.elements
     }
 
-    /// Bytes left.
+    /// The number of bytes left.
     #[must_use]
     pub fn left(&self) -> usize {
         self.buf.len()
     }
 
-    /// What is left, as it is.
+    /// The bytes that are left.
     #[must_use]
     pub fn into_rest(self) -> Bytes {
         self.buf
     }
 
-    /// Checks that nothing is left.
+    /// Fails if any bytes are left.
     ///
     /// # Errors
     /// [`DecodeError::LeftOver`].
@@ -157,7 +157,7 @@ impl Reader {
     number!(i64, get_i64, i64, "Eight bytes, signed.");
     number!(f64, get_f64, f64, "Eight bytes, IEEE 754.");
 
-    /// A byte that is 0 for false.
+    /// Reads a byte as a boolean; 0 is false.
     ///
     /// # Errors
     /// [`DecodeError::Truncated`].
@@ -165,7 +165,7 @@ impl Reader {
         Ok(self.i8()? != 0)
     }
 
-    /// 16 bytes.
+    /// Reads 16 bytes as an id.
     ///
     /// # Errors
     /// [`DecodeError::Truncated`].
@@ -176,10 +176,10 @@ impl Reader {
         Ok(Uuid(id))
     }
 
-    /// An unsigned number of one to five bytes.
+    /// Reads an unsigned number of one to five bytes.
     ///
     /// # Errors
-    /// [`DecodeError::Varint`] past 32 bits.
+    /// [`DecodeError::Varint`] if it has more than 32 bits.
     pub fn unsigned_varint(&mut self) -> Result<u32, DecodeError> {
         let mut value = 0u64;
         for shift in (0..35).step_by(7) {
@@ -192,7 +192,7 @@ impl Reader {
         Err(DecodeError::Varint)
     }
 
-    /// The next `length` bytes, shared with the frame.
+    /// Returns the next `length` bytes, which share the frame's memory.
     ///
     /// # Errors
     /// [`DecodeError::Truncated`].
@@ -201,7 +201,7 @@ impl Reader {
         Ok(self.buf.split_to(length))
     }
 
-    /// A compact length is one more than the length, 0 for null.
+    /// A compact length is stored plus one; 0 stands for null.
     fn compact_length(&mut self) -> Result<Option<usize>, DecodeError> {
         let encoded = self.unsigned_varint()?;
         let length = encoded.checked_sub(1);
@@ -217,10 +217,11 @@ impl Reader {
         }
     }
 
-    /// Text that may be null, of at most [`TEXT_BYTES_MAX`]; what is not UTF-8 in it is replaced, as in Java.
+    /// Reads a nullable text of at most [`TEXT_BYTES_MAX`]. Bytes that aren't UTF-8 are replaced, as in Java.
     ///
     /// # Errors
-    /// A lying length, or one that is too long: `MessageDataGenerator` of Kafka 4.4 refuses it in every version.
+    /// A wrong length, or a text that is too long: `MessageDataGenerator` of Kafka 4.4 refuses such a text in every
+    /// version.
     pub fn nullable_string(&mut self, flexible: bool) -> Result<Option<StrBytes>, DecodeError> {
         let length = if flexible {
             self.compact_length()?
@@ -233,23 +234,23 @@ impl Reader {
         if length > TEXT_BYTES_MAX {
             return Err(DecodeError::Text(length));
         }
-        let text = text_of(&self.slice(length)?);
+        let text = decode_text(&self.slice(length)?);
         if text.len() > TEXT_BYTES_MAX {
             return Err(DecodeError::Text(text.len()));
         }
         Ok(Some(text))
     }
 
-    /// Text.
+    /// Reads a text.
     ///
     /// # Errors
-    /// As [`Self::nullable_string`], and null.
+    /// As [`Self::nullable_string`], and for null.
     pub fn string(&mut self, flexible: bool) -> Result<StrBytes, DecodeError> {
         self.nullable_string(flexible)?
             .ok_or(DecodeError::NegativeLength(-1))
     }
 
-    /// How many bytes or elements follow; none for null.
+    /// Reads the number of bytes or elements that follow; `None` for null.
     ///
     /// # Errors
     /// [`DecodeError`].
@@ -260,41 +261,41 @@ impl Reader {
         }
     }
 
-    /// Bytes that may be null.
+    /// Reads nullable bytes.
     ///
     /// # Errors
-    /// A lying length.
+    /// A wrong length.
     pub fn nullable_bytes(&mut self, flexible: bool) -> Result<Option<Bytes>, DecodeError> {
         let length = self.count(flexible)?;
         length.map(|length| self.slice(length)).transpose()
     }
 
-    /// Bytes.
+    /// Reads bytes.
     ///
     /// # Errors
-    /// A lying length, and null.
+    /// A wrong length, or null.
     pub fn bytes(&mut self, flexible: bool) -> Result<Bytes, DecodeError> {
         self.nullable_bytes(flexible)?
             .ok_or(DecodeError::NegativeLength(-1))
     }
 
-    /// Records that may be null.
+    /// Reads nullable records.
     ///
     /// # Errors
-    /// A lying length.
+    /// A wrong length.
     pub fn nullable_records(&mut self, flexible: bool) -> Result<Option<Records>, DecodeError> {
         Ok(self.nullable_bytes(flexible)?.map(Records::from))
     }
 
-    /// Records.
+    /// Reads records.
     ///
     /// # Errors
-    /// A lying length, and null.
+    /// A wrong length, or null.
     pub fn records(&mut self, flexible: bool) -> Result<Records, DecodeError> {
         Ok(Records::from(self.bytes(flexible)?))
     }
 
-    /// Lets a list have so many elements, of which each takes a byte of the frame at least, before any is read.
+    /// Accounts for a list before its elements are read. Each element takes at least one byte of the frame.
     fn lists(&mut self, count: usize, element_bytes: usize) -> Result<(), DecodeError> {
         self.want(count)?;
         at_most(count, LIST_MAX)?;
@@ -308,10 +309,10 @@ impl Reader {
         Ok(())
     }
 
-    /// A list that may be null.
+    /// Reads a nullable list.
     ///
     /// # Errors
-    /// A lying count, more elements than there may be, and what an element answers.
+    /// A wrong length, more elements than allowed, or the error of an element.
     pub fn nullable_array<T>(
         &mut self,
         flexible: bool,
@@ -328,10 +329,10 @@ impl Reader {
         Ok(Some(list))
     }
 
-    /// A list.
+    /// Reads a list.
     ///
     /// # Errors
-    /// As [`Self::nullable_array`], and null.
+    /// As [`Self::nullable_array`], and for null.
     pub fn array<T>(
         &mut self,
         flexible: bool,
@@ -341,10 +342,10 @@ impl Reader {
             .ok_or(DecodeError::NegativeLength(-1))
     }
 
-    /// A structure that may be null: a byte before it says so.
+    /// Reads a nullable structure: a byte before it says whether it is null.
     ///
     /// # Errors
-    /// What the structure answers.
+    /// The error of the structure.
     pub fn nullable_struct<T>(
         &mut self,
         one: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
@@ -356,10 +357,11 @@ impl Reader {
         }
     }
 
-    /// Tagged fields: `known` reads the one it knows and answers true, the others are skipped (KIP-482).
+    /// Reads tagged fields (KIP-482). `known` decodes a field and returns true if it knows the tag; other fields are
+    /// skipped.
     ///
     /// # Errors
-    /// A lying size, more than ten thousand of them, what `known` answers, and a known field that leaves bytes over.
+    /// A wrong size, more than ten thousand fields, the error of `known`, or a known field with bytes left over.
     pub fn tagged_fields(
         &mut self,
         mut known: impl FnMut(u32, &mut Self) -> Result<bool, DecodeError>,
@@ -410,7 +412,7 @@ mod tests {
         assert_eq!(list(LIST_MAX), Ok(LIST_MAX));
         let (count, limit) = (LIST_MAX + 1, LIST_MAX);
         assert_eq!(list(count), Err(DecodeError::TooMany { count, limit }));
-        // 10001 fields, each tag 0 of no bytes
+        // 10001 fields, each with tag 0 and no bytes
         let mut frame = vec![0x91, 0x4e];
         frame.resize(2 + 2 * 10_001, 0);
         let tagged = Reader::new(frame.into()).tagged_fields(|_, _| Ok(false));
@@ -418,7 +420,7 @@ mod tests {
         assert_eq!(tagged, Err(DecodeError::TooMany { count, limit }));
     }
 
-    // I11: what is a byte on the wire is 32 in memory
+    // I11: one byte in the frame takes 32 bytes of memory.
     #[test]
     fn lists_take_no_more_memory_than_their_frame_lets_them() {
         let texts = |count: usize, rest: usize| {
@@ -428,7 +430,7 @@ mod tests {
             let texts = reader.array(false, |r| r.string(true));
             texts.map(|texts| texts.len())
         };
-        assert_eq!(texts(2000, 0), Ok(2000), "a small frame is not looked at");
+        assert_eq!(texts(2000, 0), Ok(2000), "a small frame isn't limited");
         let wide = texts(100_000, 0);
         assert!(matches!(wide, Err(DecodeError::Wide { .. })), "{wide:?}");
         assert_eq!(texts(100_000, 100_000), Ok(100_000));
@@ -437,7 +439,7 @@ mod tests {
     // M3
     #[test]
     fn all_lists_together_have_no_more_elements_than_they_may() {
-        // three lists of two, the last in a tagged field
+        // three lists of two elements, the last list in a tagged field
         let frame = [3, 7, 7, 3, 7, 7, 1, 0, 3, 3, 7, 7];
         let read = |elements_max| {
             let mut reader = Reader::with_elements_max(frame[..].to_vec().into(), elements_max);

@@ -1,11 +1,12 @@
-//! Texts as Java has them: at most 32,767 bytes, and what is not UTF-8 in them replaced.
+//! Texts as Java has them: at most 32,767 bytes, and bytes that aren't UTF-8 are replaced.
 
 use super::StrBytes;
 
-/// The longest text, read or written, bytes: lengths are of 16 bits, and Kafka keeps to it where they are not.
+/// The length of the longest text, in bytes. Lengths have 16 bits in older versions, and Kafka keeps the limit in
+/// later ones.
 pub const TEXT_BYTES_MAX: usize = 32_767;
 
-/// A text of our making, cut to [`TEXT_BYTES_MAX`]: what it quotes may be as long as that by itself.
+/// Cuts a text of the broker to [`TEXT_BYTES_MAX`], because a text that it quotes may be that long already.
 #[must_use]
 pub fn text_that_fits(text: impl Into<StrBytes>) -> StrBytes {
     let text = text.into();
@@ -17,10 +18,10 @@ pub fn text_that_fits(text: impl Into<StrBytes>) -> StrBytes {
 
 const REPLACEMENT: &str = "\u{fffd}";
 
-/// Bytes as a text of its own: one that shared them would keep the whole frame, and the buffer that it was read into, for
-/// as long as anything remembers it. What is not UTF-8 is replaced as Java's decoder does: it takes a surrogate, which UTF-8
-/// has no place for, as one fault, and everything else as Rust does.
-pub(super) fn text_of(bytes: &[u8]) -> StrBytes {
+/// Copies bytes into a text. A text that shared the bytes would keep the whole frame, and the buffer it was read
+/// into, as long as it is stored. Bytes that aren't UTF-8 are replaced as Java's decoder replaces them: a surrogate,
+/// which UTF-8 doesn't allow, counts as one fault; everything else is replaced as in Rust.
+pub(super) fn decode_text(bytes: &[u8]) -> StrBytes {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return StrBytes::from(text);
     }
@@ -41,7 +42,7 @@ pub(super) fn text_of(bytes: &[u8]) -> StrBytes {
     StrBytes::from(out)
 }
 
-/// Bytes of the surrogate, whole or cut short, that `bytes` begin with.
+/// The length of the surrogate, complete or cut short, at the beginning of `bytes`.
 fn surrogate_bytes(bytes: &[u8]) -> usize {
     match bytes {
         [0xed, 0xa0..=0xbf, 0x80..=0xbf, ..] => 3,
@@ -57,11 +58,11 @@ mod tests {
     use super::*;
     use crate::wire::Reader;
 
-    // golden outputs of `new String(bytes, UTF_8)` of Java 17, as code points
+    // expected outputs of `new String(bytes, UTF_8)` of Java 17, as code points
     #[test]
     fn what_is_not_utf_8_is_replaced_as_java_does() {
         for (bytes, text) in JAVA {
-            let read = text_of(bytes);
+            let read = decode_text(bytes);
             assert_eq!(&*read, *text, "{bytes:02x?}");
         }
     }

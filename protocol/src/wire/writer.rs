@@ -1,4 +1,4 @@
-//! Writing of frames as gather lists: small fields lie together, records are linked.
+//! Encodes frames as lists of slices: small fields are copied together, records are added as slices.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use highwater_types::Uuid;
@@ -7,18 +7,19 @@ use super::{StrBytes, TEXT_BYTES_MAX};
 use crate::ApiKey;
 use crate::records_field::Records;
 
-/// Why a message can't be written: a length is over what its field can say. The connection is closed, as Kafka does.
+/// Why a message can't be encoded: a length is too large for its field. The connection is closed, as in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// A text is over [`TEXT_BYTES_MAX`].
+    /// A text is longer than [`TEXT_BYTES_MAX`].
     #[error("text is too long bytes={0} limit={TEXT_BYTES_MAX}")]
     Text(usize),
-    /// Bytes, a list, or the whole are over 2 GiB.
+    /// Bytes, a list, or the whole frame exceed 2 GiB.
     #[error("field or frame is too long length={0}")]
     Length(usize),
 }
 
-/// A frame being written. A length that its field can't say is remembered, and [`FrameWriter::finish`] answers it.
+/// Encodes a frame. The first length that is too large for its field is remembered, and [`FrameWriter::finish`]
+/// returns it as an error.
 #[derive(Debug, Default)]
 pub struct FrameWriter {
     parts: Vec<Bytes>,
@@ -40,13 +41,14 @@ macro_rules! number {
 }
 
 impl FrameWriter {
-    /// A piece without length prefix or header.
+    /// Encodes without a length and a header.
     #[must_use]
     pub fn bare() -> Self {
         Self::default()
     }
 
-    /// An answer: room for the length, then its header. That of ApiVersions is never flexible (KIP-511).
+    /// Begins a response with its length, to be filled in, and its header. The header of ApiVersions is never
+    /// flexible (KIP-511).
     #[must_use]
     pub fn response(key: ApiKey, flexible: bool, correlation_id: i32) -> Self {
         let mut out = Self {
@@ -61,7 +63,7 @@ impl FrameWriter {
         out
     }
 
-    /// A request: room for the length, then its header.
+    /// Begins a request with its length, to be filled in, and its header.
     #[must_use]
     pub fn request(
         key: ApiKey,
@@ -85,16 +87,16 @@ impl FrameWriter {
         out
     }
 
-    /// Bytes written.
+    /// The number of bytes so far.
     #[must_use]
     pub fn written(&self) -> usize {
         self.parts_bytes.saturating_add(self.tail.len())
     }
 
-    /// The frame, with its length in its first four bytes.
+    /// Returns the frame, which begins with its length.
     ///
     /// # Errors
-    /// [`EncodeError`] of the first length that its field can't say.
+    /// [`EncodeError`] for the first length that was too large for its field.
     pub fn finish(mut self) -> Result<Vec<Bytes>, EncodeError> {
         let length = self.fitting(self.written().saturating_sub(PREFIX_BYTES));
         if let Some(refused) = self.refused {
@@ -115,7 +117,7 @@ impl FrameWriter {
         Ok(self.parts)
     }
 
-    /// A length as the number that its field holds; one that is too long is remembered.
+    /// Returns a length in the type of its field. A length that is too large is remembered.
     fn fitting(&mut self, length: usize) -> i32 {
         i32::try_from(length).unwrap_or_else(|_cause| {
             self.refused.get_or_insert(EncodeError::Length(length));
@@ -123,7 +125,7 @@ impl FrameWriter {
         })
     }
 
-    /// What was written, without a length.
+    /// Returns the encoded bytes, without a length.
     #[must_use]
     pub fn into_parts(mut self) -> Vec<Bytes> {
         if !self.tail.is_empty() {
@@ -132,7 +134,7 @@ impl FrameWriter {
         self.parts
     }
 
-    /// Links bytes that are worth it; copies a few.
+    /// Adds bytes as a slice if there are many, and copies a few.
     fn link(&mut self, bytes: Bytes) {
         const COPIED_MAX: usize = 256;
         if bytes.len() <= COPIED_MAX {
@@ -160,7 +162,7 @@ impl FrameWriter {
     number!(i64, put_i64, i64, "Eight bytes, signed.");
     number!(f64, put_f64, f64, "Eight bytes, IEEE 754.");
 
-    /// An error code; those that are errors are counted.
+    /// Writes an error code; codes other than 0 are counted.
     pub fn error_code(&mut self, code: i16) {
         self.i16(code);
         if code == 0 {
@@ -172,23 +174,23 @@ impl FrameWriter {
         }
     }
 
-    /// The error codes written, each with how often; without 0, which is none.
+    /// The error codes that were written, except 0, each with its number of occurrences.
     #[must_use]
     pub fn errors(&self) -> &[(i16, u64)] {
         &self.errors
     }
 
-    /// A byte, 1 for true.
+    /// Writes a boolean as a byte; 1 is true.
     pub fn bool(&mut self, value: bool) {
         self.i8(value.into());
     }
 
-    /// 16 bytes.
+    /// Writes an id as 16 bytes.
     pub fn uuid(&mut self, value: Uuid) {
         self.tail.put_slice(&value.0);
     }
 
-    /// An unsigned number of one to five bytes.
+    /// Writes an unsigned number in one to five bytes.
     pub fn unsigned_varint(&mut self, mut value: u32) {
         while value >= 0x80 {
             self.tail.put_u8((value & 0x7f).to_le_bytes()[0] | 0x80);
@@ -209,7 +211,7 @@ impl FrameWriter {
         self.i32(length);
     }
 
-    /// Text that may be null: at most [`TEXT_BYTES_MAX`], in every version, as in Kafka.
+    /// Writes a nullable text. It may have [`TEXT_BYTES_MAX`] at most, in every version, as in Kafka.
     pub fn nullable_string(&mut self, text: Option<&StrBytes>, flexible: bool) {
         let length = text.map(|text| text.len());
         let short = length.map_or(Ok(-1), i16::try_from);
@@ -227,12 +229,12 @@ impl FrameWriter {
         }
     }
 
-    /// Text.
+    /// Writes a text.
     pub fn string(&mut self, text: &StrBytes, flexible: bool) {
         self.nullable_string(Some(text), flexible);
     }
 
-    /// Bytes that may be null.
+    /// Writes nullable bytes.
     pub fn nullable_bytes(&mut self, bytes: Option<&Bytes>, flexible: bool) {
         let length = bytes.map(Bytes::len);
         if flexible {
@@ -245,12 +247,12 @@ impl FrameWriter {
         }
     }
 
-    /// Bytes.
+    /// Writes bytes.
     pub fn bytes(&mut self, bytes: &Bytes, flexible: bool) {
         self.nullable_bytes(Some(bytes), flexible);
     }
 
-    /// Records that may be null: linked, never copied.
+    /// Writes nullable records, as slices without copying.
     pub fn nullable_records(&mut self, records: Option<&Records>, flexible: bool) {
         let length = records.map(Records::len);
         if flexible {
@@ -263,12 +265,12 @@ impl FrameWriter {
         }
     }
 
-    /// Records.
+    /// Writes records, as slices without copying.
     pub fn records(&mut self, records: &Records, flexible: bool) {
         self.nullable_records(Some(records), flexible);
     }
 
-    /// A list that may be null.
+    /// Writes a nullable list.
     pub fn nullable_array<T>(
         &mut self,
         list: Option<&[T]>,
@@ -286,12 +288,12 @@ impl FrameWriter {
         }
     }
 
-    /// A list.
+    /// Writes a list.
     pub fn array<T>(&mut self, list: &[T], flexible: bool, one: impl FnMut(&mut Self, &T)) {
         self.nullable_array(Some(list), flexible, one);
     }
 
-    /// A structure that may be null: a byte before it says so.
+    /// Writes a nullable structure: a byte before it says whether it is null.
     pub fn nullable_struct<T>(&mut self, value: Option<&T>, one: impl FnOnce(&mut Self, &T)) {
         self.i8(if value.is_some() { 1 } else { -1 });
         if let Some(value) = value {
@@ -299,7 +301,7 @@ impl FrameWriter {
         }
     }
 
-    /// One tagged field with its size.
+    /// Writes a tagged field with its size.
     pub fn tagged(&mut self, tag: u32, body: impl FnOnce(&mut Self)) {
         let mut field = Self::bare();
         body(&mut field);

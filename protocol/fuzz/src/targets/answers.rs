@@ -1,4 +1,4 @@
-//! Every request, served by a whole node, so that what answers it is encoded too.
+//! Every request is served by a whole node, so that answers are encoded as well.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -25,7 +25,7 @@ fn seeds(random: &mut ChaCha8Rng) -> Result<Vec<Vec<u8>>> {
     Ok(frames)
 }
 
-/// A node for all inputs: what one leaves behind, another finds.
+/// One node for all inputs, so that an input meets what earlier ones left behind.
 struct Served {
     runtime: Runtime,
     _node: TestNode,

@@ -1,4 +1,4 @@
-//! The codecs: the first byte of an input names one, the second the limit.
+//! The codecs. The first byte of an input selects the codec, the second one the limit.
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -32,14 +32,14 @@ fn seeds(random: &mut ChaCha8Rng) -> Result<Vec<Vec<u8>>> {
             }
         }
         if codec == Codec::Snappy {
-            // without the framing of Java's stream, as librdkafka writes it
+            // without the framing of Java's stream, as librdkafka encodes it
             seeds.push([&[number, 0][..], &[5, 16, b'p', b'l', b'a', b'i', b'n']].concat());
         }
     }
     for batch in captured::batches()? {
         let codec = BatchHeader::read(&batch)?.codec()?;
         let body = batch.slice(BATCH_HEADER_BYTES..);
-        // Kafka refuses the frames of lz4js: they claim linked blocks
+        // Kafka refuses the frames of lz4js, because they claim to have linked blocks
         let sound = decompress(codec, &body, LIMITS[0]).is_ok();
         let number = CODECS.iter().position(|known| *known == codec);
         if let Some(number) = number.filter(|_| sound) {
@@ -51,9 +51,9 @@ fn seeds(random: &mut ChaCha8Rng) -> Result<Vec<Vec<u8>>> {
     Ok(seeds)
 }
 
-/// The output, never above its limit, and while it grows what was there before; beside them what a decoder needs: gzip
-/// its window and what a header may hold (an extra field, a name and a comment of 64 KiB each, growing), lz4 the largest
-/// blocks that a frame may announce. Zstandard's window is the C library's and not counted.
+/// The output, which never exceeds its limit, twice while it grows. In addition, the memory of a decoder: for gzip
+/// its window and the largest header (an extra field, a name and a comment of 64 KiB each, while they grow), for lz4
+/// the largest blocks that a frame may declare. The window of zstd is allocated by the C library and isn't counted.
 pub(super) fn bound(codec: Codec, limit: usize) -> Bound {
     let (one, all) = match codec {
         Codec::None => (0, 0),
@@ -63,7 +63,7 @@ pub(super) fn bound(codec: Codec, limit: usize) -> Bound {
     };
     Bound {
         single: one.max(limit + 1),
-        // snappy's block, once more where there is one
+        // snappy's block, twice if there is one
         live: all + 3 * limit + 1024,
     }
 }

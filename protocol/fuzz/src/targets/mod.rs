@@ -1,4 +1,4 @@
-//! What is fed from the network.
+//! The targets: all code that gets input from the network.
 
 mod answers;
 mod decompression;
@@ -7,7 +7,7 @@ mod requests;
 
 use crate::campaign::Target;
 
-/// All of them.
+/// All targets.
 pub(crate) const TARGETS: &[Target] = &[
     requests::TARGET,
     answers::TARGET,

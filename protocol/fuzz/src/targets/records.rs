@@ -1,4 +1,4 @@
-//! Record batches, as a produce request and the log's readers take them apart.
+//! Record batches, as produce requests and the log's readers decode them.
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -41,7 +41,7 @@ fn seeds(random: &mut ChaCha8Rng) -> Result<Vec<Vec<u8>>> {
         }
     }
     for batch in captured::batches()? {
-        // a few are larger than what is looked at here
+        // a few batches are larger than the longest input
         if BatchHeader::read(&batch)?
             .records(&batch, DECOMPRESSED_MAX)
             .is_ok()
@@ -77,7 +77,8 @@ fn batch(codec: Codec, random: &mut ChaCha8Rng) -> Result<Bytes> {
 }
 
 fn check(bytes: &Bytes) -> Result<bool, String> {
-    // the list of batches: 128 bytes for each 61, twice that while it grows and half as much again while it is copied
+    // the list of batches: 128 bytes for each 61 of input, doubled while it grows, and half as much again while it is
+    // copied
     let bound = Bound {
         single: 4 * bytes.len() + 1024,
         live: 8 * bytes.len() + 1024,
@@ -119,7 +120,7 @@ fn check_batch(header: &BatchHeader, batch: &Bytes) -> Result<bool, String> {
     let walk = walk(body, header.count, |offset, timestamp, has_key| {
         walked.push((offset, timestamp, has_key));
     });
-    // in a window; snappy has no window but its blocks
+    // decompression in a window; snappy has no window other than its blocks
     let window = match codec {
         Codec::Snappy => bound,
         _ => decompression::bound(codec, 64 << 10),
@@ -135,7 +136,8 @@ fn check_batch(header: &BatchHeader, batch: &Bytes) -> Result<bool, String> {
     if walked != windowed || walk.is_ok() != by_window.is_ok() {
         return Err(format!("walked {walked:?}, in a window {windowed:?}"));
     }
-    // a header takes two bytes and becomes 64, twice that while the list grows and half as much again while it is copied
+    // a header takes two bytes of input and 64 of memory, doubled while the list grows, and half as much again while
+    // it is copied
     let bound = Bound {
         single: 64 * body.len() + 4096,
         live: 96 * body.len() + 4096,

@@ -1,4 +1,4 @@
-//! Every request with its header, as a connection reads them.
+//! Every request with its header, as a connection decodes it.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ fn seeds(random: &mut ChaCha8Rng) -> Result<Vec<Vec<u8>>> {
     frames(random, Fill::Mixed)
 }
 
-/// Samples of every request in every version, and what real clients sent.
+/// Samples of every request in every version, and the requests of real clients.
 pub(super) fn frames(random: &mut ChaCha8Rng, fill: Fill) -> Result<Vec<Vec<u8>>> {
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../schema");
     let schema = read_schema(Path::new(schema))?;
@@ -54,7 +54,7 @@ fn frames_of<R: Request>(
             let fill = if i == 0 { Fill::Full } else { fill };
             let flexible = version >= R::FLEXIBLE_FROM;
             let out = FrameWriter::request(R::KEY, version, flexible, 1, "fuzz");
-            // the length before a frame is the connection's affair
+            // a connection reads the length before a frame by itself
             let mut frame = out.finish()?.concat().split_off(4);
             frame.extend(sample(schema, version, fill, &mut || random.next_u32())?);
             frames.push(frame);
@@ -63,9 +63,9 @@ fn frames_of<R: Request>(
     Ok(())
 }
 
-/// A byte of a frame becomes at most an empty text in a list: 32 bytes, twice that while the list grows and half as much
-/// again while it is copied. No structure does worse, for its texts and lists take a byte each. The rest is what may be
-/// reserved for lists that lie about their counts, four deep.
+/// The memory that decoding may take. The worst byte of a frame is an empty text in a list: 32 bytes, doubled while
+/// the list grows, and half as much again while it is copied. No structure is worse, because each of its texts and
+/// lists takes a byte. The rest may be reserved for lists with wrong counts, nested four deep.
 fn bound(frame_bytes: usize) -> Bound {
     Bound {
         single: 64 * frame_bytes + (32 << 10),
@@ -94,7 +94,7 @@ fn decode<R: Request>(body: &Bytes, version: i16, bound: Bound) -> Result<bool, 
     let Ok(request) = within(bound, || R::decode(body.clone(), version))? else {
         return Ok(false);
     };
-    // floats may be no number, which differs from itself: bytes are compared
+    // a float may be not-a-number, which differs from itself; so bytes are compared
     let ours = encode(&request, version);
     let mut reader = Reader::new(ours.clone());
     let again = R::read(&mut reader, version)

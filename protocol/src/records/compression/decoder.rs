@@ -1,4 +1,4 @@
-//! Decompression piece by piece: what it holds is bounded by the codec's window or block, not by its output.
+//! Decompression piece by piece. The memory it takes is bounded by the codec's window or block, not by the output.
 
 use std::io::{self, Read};
 
@@ -6,13 +6,13 @@ use super::lz4::Lz4;
 use super::snappy::Snappy;
 use super::{Codec, CompressionError};
 
-/// Zstandard's default limit for decoders and Kafka's: level 22 of the Java producer asks for all of these 128 MiB. They
-/// are address space; memory is taken as output fills them.
+/// The largest window that is accepted. It is the default of zstd's decoder and of Kafka; a Java producer at level 22
+/// asks for all of these 128 MiB. They are reserved as address space, and take memory as output fills them.
 const WINDOW_LOG_MAX: u32 = 27;
-/// What gzip holds: its window, and what a header may hold.
+/// The memory of a gzip decoder: its window, and the largest header.
 const GZIP_BYTES: usize = 256 << 10;
 
-/// Reads compressed bytes as Kafka's Java classes do: what those refuse or ignore is refused or ignored here.
+/// Decompresses bytes as Kafka's Java classes do: it refuses and ignores what they refuse and ignore.
 pub struct Decoder<'a> {
     codec: Codec,
     source: Source<'a>,
@@ -35,10 +35,10 @@ impl std::fmt::Debug for Decoder<'_> {
 }
 
 impl<'a> Decoder<'a> {
-    /// A decoder of `input` that gives at most `limit` bytes.
+    /// A decoder of `input` that yields at most `limit` bytes.
     ///
     /// # Errors
-    /// [`CompressionError`] where the input does not begin as the codec's does.
+    /// [`CompressionError`] if the input doesn't begin as the codec's output does.
     pub fn new(codec: Codec, input: &'a [u8], limit: usize) -> Result<Self, CompressionError> {
         let source = match codec {
             Codec::None => Ok(Source::Plain(input)),
@@ -58,7 +58,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// The memory that reading takes at most, beside what is read into.
+    /// The memory that the decoder takes at most, without the buffer it reads into.
     pub fn held_bytes_max(&mut self) -> usize {
         match &mut self.source {
             Source::Plain(_) => 0,
@@ -69,7 +69,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The next bytes, as many as there is room for; none at the end.
+    /// Reads the next bytes into `out` and returns their number; 0 at the end.
     ///
     /// # Errors
     /// [`CompressionError`].
@@ -104,17 +104,17 @@ fn failed(codec: Codec, limit: usize, error: &io::Error) -> CompressionError {
     }
 }
 
-/// The window that a frame asks for. Source: RFC 8878, 3.1.1.1.
+/// The window size that a frame declares. Source: RFC 8878, 3.1.1.1.
 fn zstd_window(input: &[u8]) -> usize {
     const MAX: u64 = 1 << WINDOW_LOG_MAX;
     let window = match *input {
-        // a single segment: its window is its content, whose size follows
+        // a frame of a single segment: the window is the content, whose size follows
         [_, _, _, _, descriptor, ..] if descriptor & 0b10_0000 != 0 => {
             let size = zstd::zstd_safe::get_frame_content_size(input);
             size.ok().flatten().unwrap_or(MAX)
         }
         [_, _, _, _, _, window, ..] => {
-            // at most 2^41 and seven eighths of it more
+            // at most 2^41, and up to seven eighths of that in addition
             let base = 1024u64 << (window >> 3);
             base.saturating_add((base / 8).saturating_mul(u64::from(window & 7)))
         }
@@ -123,8 +123,8 @@ fn zstd_window(input: &[u8]) -> usize {
     usize::try_from(window.min(MAX)).unwrap_or(usize::MAX)
 }
 
-/// Members one after the other, as `GZIPInputStream` reads them: what follows a member and does not begin another is not
-/// looked at, nor is what is too short for one.
+/// Reads gzip members one after the other, as `GZIPInputStream` does. Bytes after a member that don't begin another
+/// one are ignored, even if they are too few for a header.
 struct Gzip<'a> {
     member: Box<flate2::bufread::GzDecoder<&'a [u8]>>,
 }

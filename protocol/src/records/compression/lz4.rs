@@ -1,6 +1,7 @@
-//! LZ4 frames as `Lz4BlockInputStream` of Kafka 4.4 reads them: one frame of independent blocks, to its end mark.
+//! Decodes LZ4 frames as `Lz4BlockInputStream` of Kafka 4.4 does: one frame of independent blocks, up to its end
+//! mark.
 //!
-//! What follows the frame is not looked at, nor the checksum over the content.
+//! Bytes after the frame are ignored, and so is the checksum over the content.
 
 use std::io;
 
@@ -11,19 +12,20 @@ use super::cut_short;
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 const CHECKSUM_BYTES: usize = 4;
 const CONTENT_SIZE_BYTES: usize = 8;
-/// Set in a block's length where the block is stored as it is.
+/// Set in the length of a block that is stored without compression.
 const STORED: u32 = 1 << 31;
-/// The most that a byte of a block can become.
+/// The largest ratio of compression of a block.
 const RATIO_MAX: usize = 255;
 
-/// The descriptor's flags: version 1, independent blocks; neither a dictionary nor the reserved bit.
+/// The bits of the descriptor's flags that must be as expected: version 1, independent blocks, no dictionary, and the
+/// reserved bit.
 const FIXED: u8 = 0b1110_0011;
 const FIXED_AS: u8 = 0b0110_0000;
 const BLOCK_CHECKSUM: u8 = 1 << 4;
 const CONTENT_SIZE: u8 = 1 << 3;
 const CONTENT_CHECKSUM: u8 = 1 << 2;
 
-/// A frame that is read block by block.
+/// A frame that is decompressed block by block.
 #[derive(Debug)]
 pub(super) struct Lz4<'a> {
     rest: &'a [u8],
@@ -51,7 +53,7 @@ fn number(rest: &mut &[u8]) -> io::Result<u32> {
     Ok(u32::from_le_bytes(*four))
 }
 
-/// Bytes of the largest block that a frame's descriptor allows.
+/// The size of the largest block that a frame's descriptor allows.
 fn block_bytes_max(descriptor: u8) -> io::Result<usize> {
     match (descriptor & 0b1000_1111, descriptor >> 4 & 7) {
         (0, size @ 4..=7) => Ok(256 << (size << 1)),
@@ -96,7 +98,7 @@ impl<'a> Lz4<'a> {
         })
     }
 
-    /// The most that it holds at a time.
+    /// The memory that the decoder takes at most.
     pub(super) fn held_bytes_max(&self) -> usize {
         self.block_bytes_max
     }

@@ -1,4 +1,4 @@
-//! The four codecs, with bounded output and Kafka's framings.
+//! The four codecs, in Kafka's framings and with bounded output.
 
 mod decoder;
 mod lz4;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 pub use decoder::Decoder;
 use snappy::SnappyWriter;
 
-/// How records are compressed; the values are Kafka's.
+/// The codec of a batch; the values are Kafka's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "their names say it")]
 pub enum Codec {
@@ -21,24 +21,24 @@ pub enum Codec {
     Zstd = 4,
 }
 
-/// Why bytes can't be decompressed. The client's fault.
+/// Why bytes can't be decompressed. It is the client's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompressionError {
-    /// They are not what the codec writes.
+    /// They are not valid output of the codec.
     #[error("compressed records are malformed codec={codec:?} reason={reason}")]
     Malformed {
         /// The codec.
         codec: Codec,
-        /// What it says.
+        /// The decoder's message.
         reason: String,
     },
-    /// They hold more than is allowed.
+    /// They decompress to more bytes than allowed.
     #[error("compressed records are too large limit={0}")]
     TooLarge(usize),
 }
 
 impl Codec {
-    /// The codec of Kafka's number.
+    /// The codec with this number.
     #[must_use]
     pub const fn from_code(code: u8) -> Option<Self> {
         Some(match code {
@@ -52,7 +52,7 @@ impl Codec {
     }
 }
 
-/// Decompresses into at most `limit` bytes. Memory grows as output really comes, whatever a size field says.
+/// Decompresses into at most `limit` bytes. Memory grows with the actual output, whatever size the input declares.
 ///
 /// # Errors
 /// [`CompressionError`].
@@ -67,7 +67,7 @@ pub fn decompress(codec: Codec, input: &Bytes, limit: usize) -> Result<Bytes, Co
         grow(&mut out, READ_BYTES, limit);
         let room = out.capacity().saturating_sub(filled).min(READ_BYTES);
         out.resize(filled.saturating_add(room), 0);
-        // at the limit there is room for one byte more, so that it is seen to be passed
+        // at the limit there is room for one more byte, so that exceeding the limit is noticed
         let read = decoder.read(&mut out[filled..])?;
         out.truncate(filled.saturating_add(read));
         if read == 0 {
@@ -76,10 +76,10 @@ pub fn decompress(codec: Codec, input: &Bytes, limit: usize) -> Result<Bytes, Co
     }
 }
 
-/// What is asked of a decoder at a time.
+/// The number of bytes that a decoder is asked for at a time.
 const READ_BYTES: usize = 16 << 10;
 
-/// Makes room for `more` bytes: doubles, so that growing stays cheap, but never beyond one more than `limit`.
+/// Makes room for `more` bytes. The capacity doubles, so that growing is cheap, but never exceeds `limit` plus one.
 fn grow(out: &mut Vec<u8>, more: usize, limit: usize) {
     let one_more = limit.saturating_add(1);
     let needed = out.len().saturating_add(more).min(one_more);
@@ -93,31 +93,32 @@ fn cut_short() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut short")
 }
 
-/// Compresses at a codec's default level, in the framing that Kafka's clients read.
+/// Compresses with a codec's default level, in the framing that Kafka's clients read.
 ///
 /// # Errors
-/// What the codec answers.
+/// Errors of the codec.
 pub fn compress(codec: Codec, input: &[u8]) -> io::Result<Vec<u8>> {
     compress_at(codec, None, input)
 }
 
-/// Compresses at a level of gzip (1 to 9) or zstd; lz4 and snappy have one level here.
+/// Compresses with a level of gzip (1 to 9) or zstd. Lz4 and snappy have only one level here.
 ///
 /// # Errors
-/// What the codec answers.
+/// Errors of the codec.
 pub fn compress_at(codec: Codec, level: Option<i32>, input: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = Encoder::new(codec, level)?;
     encoder.write_all(input)?;
     encoder.finish()
 }
 
-/// The highest level of zstd whose window and tables take some 3 MiB by themselves.
+/// The highest level of zstd at which window and tables take about 3 MiB without a limit.
 const ZSTD_FRUGAL_LEVEL_MAX: i32 = 3;
-/// The window of the levels above, as a power of two: the tables are cut to it, so that each level takes less than 4 MiB. At
-/// level 22 it would be 128 MiB, and all together 700 MiB, for whatever a client sends.
+/// The window for higher levels, as a power of two. It also limits the tables, so that each level takes less than 4
+/// MiB. Without it level 22 would take 700 MiB, of which the window is 128 MiB, for any input of a client.
 const ZSTD_WINDOW_LOG: u32 = 17;
 
-/// Compresses piece by piece, in the framing that Kafka's clients read, with less than 4 MiB beside what comes out.
+/// Compresses piece by piece, in the framing that Kafka's clients read. It takes less than 4 MiB in addition to its
+/// output.
 pub struct Encoder(Sink);
 
 enum Sink {
@@ -135,10 +136,10 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    /// An encoder at a level, as [`compress_at`].
+    /// An encoder with a level, as in [`compress_at`].
     ///
     /// # Errors
-    /// What the codec answers.
+    /// Errors of the codec.
     pub fn new(codec: Codec, level: Option<i32>) -> io::Result<Self> {
         Ok(Self(match codec {
             Codec::None => Sink::Plain(Vec::new()),
@@ -161,7 +162,7 @@ impl Encoder {
         }))
     }
 
-    /// Bytes that came out so far.
+    /// The number of bytes of output so far.
     #[must_use]
     pub fn written(&self) -> usize {
         match &self.0 {
@@ -173,10 +174,10 @@ impl Encoder {
         }
     }
 
-    /// Compresses more.
+    /// Compresses more input.
     ///
     /// # Errors
-    /// What the codec answers.
+    /// Errors of the codec.
     pub fn write_all(&mut self, input: &[u8]) -> io::Result<()> {
         match &mut self.0 {
             Sink::Plain(out) => out.write_all(input),
@@ -187,10 +188,10 @@ impl Encoder {
         }
     }
 
-    /// All that came out.
+    /// Completes the output and returns it.
     ///
     /// # Errors
-    /// What the codec answers.
+    /// Errors of the codec.
     pub fn finish(self) -> io::Result<Vec<u8>> {
         match self.0 {
             Sink::Plain(out) => Ok(out),

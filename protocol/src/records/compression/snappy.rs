@@ -1,28 +1,29 @@
-//! Snappy as `SnappyInputStream` of snappy-java 1.1.10 reads it: its own framing, or one block without any.
+//! Decodes snappy as `SnappyInputStream` of snappy-java 1.1.10 does: in its own framing, or as one block without
+//! framing.
 
 use std::io;
 
 use super::cut_short;
 
-/// What Java's stream begins with: a magic, then its version and the lowest compatible one.
+/// The beginning of Java's stream: a magic; its version and the lowest compatible version follow.
 const MAGIC: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const HEADER_BYTES: usize = 16;
 const VERSION_MIN: i32 = 1;
 const BLOCK_BYTES: usize = 32 << 10;
 
-/// A stream that is read block by block.
+/// A stream that is decompressed block by block.
 #[derive(Debug)]
 pub(super) struct Snappy<'a> {
     rest: &'a [u8],
     framed: bool,
-    /// The largest block that is decompressed.
+    /// The size of the largest block that is decompressed.
     limit: usize,
     block: Vec<u8>,
     from: usize,
     to: usize,
 }
 
-/// Of a header on the way Java looks at the version, where it is one; of the first it does not.
+/// Checks the version of a header within the stream, as Java does; Java doesn't check that of the first header.
 fn check_version(header: &[u8]) -> io::Result<()> {
     let version = header
         .strip_prefix(MAGIC)
@@ -36,10 +37,10 @@ fn check_version(header: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Bytes of a block once decompressed, as it says itself.
+/// The size of a block after decompression, as its header declares it.
 fn says(block: &[u8]) -> io::Result<usize> {
     let length = snap::raw::decompress_len(block)?;
-    // snappy's best ratio is below 64 to 3: a size beyond that lies
+    // snappy's best ratio is below 64 to 3, so a larger declared size is wrong
     if length / 32 > block.len() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -66,7 +67,7 @@ impl<'a> Snappy<'a> {
         }
     }
 
-    /// The most that it holds at a time: its largest block, as far as the blocks say so.
+    /// The memory that the decoder takes at most: its largest block, as the blocks declare it.
     pub(super) fn held_bytes_max(&mut self) -> usize {
         let (rest, mut largest) = (self.rest, 0);
         while let Ok(Some(block)) = self.next_block() {
@@ -97,7 +98,7 @@ impl<'a> Snappy<'a> {
         Ok(bytes)
     }
 
-    /// The next block as it is; Java takes fewer than four bytes for the end.
+    /// The next block, still compressed. As in Java, the stream also ends where fewer than four bytes are left.
     fn next_block(&mut self) -> io::Result<Option<&'a [u8]>> {
         if !self.framed {
             let whole = std::mem::take(&mut self.rest);
