@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use highwater_io::DirLock;
 use highwater_kraft_meta::{MetadataStore, RaftMetadata};
-use highwater_object_storage::{Claim, ObjectStorage};
+use highwater_object_storage::{ObjectStorage, Opener};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{ByteBudget, TaskKind, Tasks};
 use highwater_s3stream::{ObjectStreamStore, Parts};
@@ -56,8 +56,12 @@ pub(crate) async fn open(
     let read = chosen.factory.read(registered, floor).await?;
     phase.send_replace(Phase::ObjectStore);
     let cluster = metadata.image().cluster();
-    let own = (cluster, data_dir.claim());
-    let objects = open_objects(config, machine, tasks, own).await?;
+    let opener = Opener {
+        cluster,
+        node: config.node_id,
+        claim: data_dir.claim(),
+    };
+    let objects = open_objects(config, machine, tasks, opener).await?;
     let lock = data_dir.remember().await?;
     // nothing refuses from here on but for what fails
     let registered =
@@ -131,7 +135,7 @@ async fn open_objects(
     config: &Config,
     machine: &Machine,
     tasks: &Tasks,
-    cluster: (Uuid, Claim),
+    opener: Opener,
 ) -> Result<Arc<dyn ObjectStorage>, NodeError> {
     let ports = highwater_object_storage::Ports {
         device: Arc::clone(&machine.device),
@@ -139,7 +143,7 @@ async fn open_objects(
         tasks: tasks.clone(),
         rng: machine.rng.clone(),
     };
-    let opened = highwater_object_storage::open(&config.object_storage, cluster, ports);
+    let opened = highwater_object_storage::open(&config.object_storage, opener, ports);
     Ok(opened.await?.storage)
 }
 

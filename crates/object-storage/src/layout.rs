@@ -6,10 +6,10 @@
 //! | `data/` | data objects | U2 |
 //! | `wal/` | reserved: WAL objects and seals, `wal/<node>/<node epoch>/<sequence>` | W1, W7 |
 //! | `index/` | reserved: index objects, `index/<hash>/<node>/<node epoch>/<n>` | W9, G3 |
-//! | `probe/` | what a start asks the store with; gone when it ends | |
+//! | `probe/<node>/` | what a start of a node tries the store with; deleted before the start goes on | |
 //! | `topics/`, `meta/` | reserved: what `restore` reads | R1 |
 
-use highwater_types::{ClusterId, ObjectId, ObjectKind};
+use highwater_types::{ClusterId, NodeId, ObjectId, ObjectKind};
 
 use crate::ObjectKey;
 
@@ -45,23 +45,24 @@ pub fn object(id: ObjectId) -> ObjectKey {
     })
 }
 
-/// Below which the probes of starts lie.
+/// The prefix of the probes that a node's starts write: a node deletes what its own killed starts left, and never the
+/// probes of another node that starts at the same time.
 #[must_use]
-pub fn probes() -> ObjectKey {
-    ObjectKey::new("probe")
+pub fn probes(node: NodeId) -> ObjectKey {
+    ObjectKey::new(format!("probe/{node}"))
 }
 
-/// A probe, by a number that nobody used.
+/// The key of one probe; `number` is random, so that no earlier start of the node used it.
 #[must_use]
-pub fn probe(number: u128) -> ObjectKey {
-    ObjectKey::new(format!("probe/{number:032x}"))
+pub fn probe(node: NodeId, number: u128) -> ObjectKey {
+    ObjectKey::new(format!("probe/{node}/{number:032x}"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use highwater_types::{NodeEpoch, NodeId};
+    use highwater_types::NodeEpoch;
 
     use super::*;
 

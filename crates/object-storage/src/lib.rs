@@ -28,7 +28,7 @@ pub use decorator::{
 };
 pub use error::StorageError;
 pub use key::ObjectKey;
-pub use open::{OpenError, Opened, Ports, open};
+pub use open::{OpenError, Opened, Opener, Ports, open};
 pub use probe::ProbeError;
 
 /// A store of immutable objects.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use highwater_io::Device;
 use highwater_runtime::{SeededRng, Tasks, WallClock, reasons};
-use highwater_types::ClusterId;
+use highwater_types::{ClusterId, NodeId};
 use tokio::time::timeout;
 
 use crate::backend::s3::Bucket;
@@ -45,6 +45,17 @@ pub struct Ports {
     pub tasks: Tasks,
     /// Randomness for names and waits.
     pub rng: SeededRng,
+}
+
+/// Which node of which cluster opens a store.
+#[derive(Debug, Clone, Copy)]
+pub struct Opener {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// The node, below whose prefix the start-up probe keeps its keys.
+    pub node: NodeId,
+    /// Whether the cluster's claim is to be made, or has to be there.
+    pub claim: Claim,
 }
 
 /// Why a store cannot be opened. All are the operator's to mend.
@@ -124,17 +135,12 @@ pub enum OpenError {
 ///
 /// # Errors
 /// [`OpenError`].
-pub async fn open(
-    config: &Config,
-    (cluster, claim): (ClusterId, Claim),
-    ports: Ports,
-) -> Result<Opened, OpenError> {
+pub async fn open(config: &Config, opener: Opener, ports: Ports) -> Result<Opened, OpenError> {
     let url = &config.url;
     let Ports { device, rng, .. } = ports.clone();
     let start = Start {
         url,
-        cluster,
-        claim,
+        opener,
         rng,
         requests: Arc::default(),
     };
@@ -158,7 +164,7 @@ pub async fn open(
                 Arc::new(start.asking(Arc::clone(&storage))),
                 start.rng.clone(),
             );
-            let probed = probe::run(&asking, &start.rng).await;
+            let probed = probe::run(&asking, opener.node, &start.rng).await;
             probed.map_err(|error| start.distrust(&error))?;
             storage
         }
@@ -175,8 +181,7 @@ pub async fn open(
 /// One opening.
 struct Start<'a> {
     url: &'a str,
-    cluster: ClusterId,
-    claim: Claim,
+    opener: Opener,
     rng: SeededRng,
     requests: Arc<RequestCounts>,
 }
@@ -192,7 +197,7 @@ impl Start<'_> {
     async fn open_bucket(&self, bucket: Bucket) -> Result<S3Storage, OpenError> {
         // tried a few times by itself, so that the reason is told before the deadline
         self.hold(&self.asking(Arc::new(bucket.root()))).await?;
-        let prefix = cluster_prefix(self.cluster);
+        let prefix = cluster_prefix(self.opener.cluster);
         let checked = bucket.check(&prefix).await;
         checked.map_err(|reason| self.refused(reason))?;
         Ok(bucket.storage(&prefix))
@@ -211,21 +216,21 @@ impl Start<'_> {
         })?;
         // these requests cost nothing
         self.hold(&storage).await?;
-        Ok(storage.below(&cluster_prefix(self.cluster)))
+        Ok(storage.below(&cluster_prefix(self.opener.cluster)))
     }
 
     async fn hold(&self, root: &dyn ObjectStorage) -> Result<(), OpenError> {
         let url = || self.url.to_owned();
-        let held = claim::hold(root, self.cluster, self.claim).await;
+        let held = claim::hold(root, self.opener.cluster, self.opener.claim).await;
         held.map_err(|error| match error {
             ClaimError::Other(other) => OpenError::OtherCluster {
                 url: url(),
                 other,
-                own: self.cluster,
+                own: self.opener.cluster,
             },
             ClaimError::Missing => OpenError::Unclaimed {
                 url: url(),
-                own: self.cluster,
+                own: self.opener.cluster,
             },
             ClaimError::Storage(error) => self.refused(reasons(&error)),
         })

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::future::join_all;
 use highwater_runtime::SeededRng;
+use highwater_types::NodeId;
 
 use crate::{IoClass, ObjectKey, ObjectStorage, PutMode, StorageError, layout};
 
@@ -32,14 +33,18 @@ fn untrusted(what: impl Into<String>) -> ProbeError {
     ProbeError::Untrusted(what.into())
 }
 
-/// Races creations of one key, reads, lists, deletes, and reads again; all of it anew where a request fails, for a store
-/// may close a connection whenever it likes.
+/// Races creations of one key, reads, lists, deletes, and reads again. All of it is done anew where a request fails, since a
+/// store may close a connection at any time. Several nodes may probe one store at once: each touches its own keys alone.
 ///
 /// # Errors
 /// [`ProbeError`].
-pub(crate) async fn run(store: &dyn ObjectStorage, rng: &SeededRng) -> Result<(), ProbeError> {
+pub(crate) async fn run(
+    store: &dyn ObjectStorage,
+    node: NodeId,
+    rng: &SeededRng,
+) -> Result<(), ProbeError> {
     for attempt in 1..ATTEMPTS_MAX {
-        match once(store, rng).await {
+        match once(store, node, rng).await {
             Err(ProbeError::Storage(error)) => {
                 tracing::debug!(attempt, %error, "the store is probed again");
                 tokio::time::sleep(REST).await;
@@ -47,25 +52,25 @@ pub(crate) async fn run(store: &dyn ObjectStorage, rng: &SeededRng) -> Result<()
             other => return other,
         }
     }
-    once(store, rng).await
+    once(store, node, rng).await
 }
 
-async fn once(store: &dyn ObjectStorage, rng: &SeededRng) -> Result<(), ProbeError> {
+async fn once(store: &dyn ObjectStorage, node: NodeId, rng: &SeededRng) -> Result<(), ProbeError> {
     let keys: Vec<ObjectKey> = (0..ROUNDS)
-        .map(|_| layout::probe(u128::from_be_bytes(rng.next_id())))
+        .map(|_| layout::probe(node, u128::from_be_bytes(rng.next_id())))
         .collect();
     for key in &keys {
         race(store, key).await?;
     }
     let listed: Vec<ObjectKey> = store
-        .list(&layout::probes(), None)
+        .list(&layout::probes(node), None)
         .map_ok(|entry| entry.key)
         .try_collect()
         .await?;
     if !keys.iter().all(|key| listed.contains(key)) {
         return Err(untrusted("a listing leaves out objects written before it"));
     }
-    // with what a start that was killed left
+    // what an earlier start of this node left when it was killed is deleted too
     store.delete(&listed).await?;
     for key in &keys {
         match store.get(key, 0..1, CLASS).await {
@@ -154,12 +159,15 @@ async fn overwrite(
 #[cfg(test)]
 mod tests {
     use std::ops::Range;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use async_trait::async_trait;
     use futures::stream::BoxStream;
 
     use super::*;
     use crate::{MemoryStorage, ObjectEntry, ObjectVersion};
+
+    const NODE: NodeId = NodeId(1);
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Fault {
@@ -246,7 +254,7 @@ mod tests {
 
     async fn probe(fault: Fault) -> Result<(), String> {
         let inner = MemoryStorage::default();
-        let probed = run(&Faulty { fault, inner }, &SeededRng::from_seed(1)).await;
+        let probed = run(&Faulty { fault, inner }, NODE, &SeededRng::from_seed(1)).await;
         probed.map_err(|error| error.to_string())
     }
 
@@ -264,5 +272,99 @@ mod tests {
             let refused = probe(fault).await.expect_err("is refused");
             assert!(refused.contains(reason), "{fault:?}: {refused}");
         }
+    }
+
+    /// Runs another node's whole probe before one of its requests.
+    #[derive(Debug)]
+    struct Interrupted {
+        inner: MemoryStorage,
+        /// How many requests are made before the other node starts.
+        after: AtomicUsize,
+    }
+
+    impl Interrupted {
+        async fn step(&self) {
+            let before = self.after.load(Ordering::Relaxed);
+            self.after.store(before.wrapping_sub(1), Ordering::Relaxed);
+            if before == 0 {
+                let other = run(&self.inner, NodeId(2), &SeededRng::from_seed(2)).await;
+                other.expect("the other node trusts the store");
+            }
+        }
+    }
+
+    #[async_trait]
+    impl ObjectStorage for Interrupted {
+        async fn put(
+            &self,
+            key: &ObjectKey,
+            body: Vec<Bytes>,
+            mode: PutMode,
+            class: IoClass,
+        ) -> Result<ObjectVersion, StorageError> {
+            self.step().await;
+            self.inner.put(key, body, mode, class).await
+        }
+
+        async fn get(
+            &self,
+            key: &ObjectKey,
+            range: Range<u64>,
+            class: IoClass,
+        ) -> Result<Bytes, StorageError> {
+            self.step().await;
+            self.inner.get(key, range, class).await
+        }
+
+        async fn get_suffix(
+            &self,
+            key: &ObjectKey,
+            bytes: u64,
+            class: IoClass,
+        ) -> Result<(Bytes, u64), StorageError> {
+            self.inner.get_suffix(key, bytes, class).await
+        }
+
+        fn list(
+            &self,
+            prefix: &ObjectKey,
+            after: Option<&ObjectKey>,
+        ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
+            let (prefix, after) = (prefix.clone(), after.cloned());
+            let listed = async move {
+                self.step().await;
+                self.inner.list(&prefix, after.as_ref())
+            };
+            futures::StreamExt::boxed(futures::FutureExt::flatten_stream(listed))
+        }
+
+        async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
+            self.step().await;
+            self.inner.delete(keys).await
+        }
+    }
+
+    #[tokio::test]
+    async fn two_nodes_that_start_at_once_trust_one_store() {
+        // every request of the probe is interrupted once; a later number than its last request interrupts nothing
+        let mut interrupted = 0;
+        for after in 0..100 {
+            let inner = MemoryStorage::default();
+            let left_by_other = layout::probe(NodeId(2), 7);
+            let left = layout::probe(NODE, 7);
+            for key in [&left_by_other, &left] {
+                let put = inner.put(key, vec![Bytes::new()], PutMode::IfAbsent, CLASS);
+                put.await.expect("is put");
+            }
+            let after = AtomicUsize::new(after);
+            let store = Interrupted { inner, after };
+            let probed = run(&store, NODE, &SeededRng::from_seed(1)).await;
+            assert!(probed.is_ok(), "{probed:?}");
+            let still = |key| store.inner.get(key, 0..0, CLASS);
+            assert!(still(&left).await.is_err(), "a killed start's probe stays");
+            let was_interrupted = still(&left_by_other).await.is_err();
+            interrupted += usize::from(was_interrupted);
+        }
+        assert_eq!(interrupted, ROUNDS * (WRITERS + 1 + 2 + 1) + 2);
     }
 }

@@ -10,15 +10,15 @@ use base64::Engine;
 use bytes::Bytes;
 use highwater_io::RealDevice;
 use highwater_runtime::{SeededRng, Tasks, WallClock};
-use highwater_types::Uuid;
+use highwater_types::{NodeId, Uuid};
 use object_store::ClientOptions;
 use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::{HttpConnector, HttpRequestBody, ReqwestConnector};
 use sha2::{Digest, Sha256};
 
 use highwater_object_storage::{
-    Claim, Config, IoClass, ObjectKey, OpenError, Opened, Ports, PutMode, S3Config, conformance,
-    layout, open,
+    Claim, Config, IoClass, ObjectKey, OpenError, Opened, Opener, Ports, PutMode, S3Config,
+    conformance, layout, open,
 };
 
 fn environment() -> BTreeMap<String, String> {
@@ -37,9 +37,18 @@ async fn open_as(cluster: u8, name: &str, s3: S3Config) -> Result<Opened, OpenEr
     let url = format!("s3://highwater/{name}-{}", std::process::id());
     let rng = SeededRng::from_seed(u64::from(cluster));
     let config = Config { url, s3 };
-    let cluster = Uuid([cluster; 16]);
-    open(&config, (cluster, Claim::Make), ports(rng)).await
+    open(&config, opener(cluster), ports(rng)).await
 }
+
+fn opener(cluster: u8) -> Opener {
+    Opener {
+        cluster: Uuid([cluster; 16]),
+        node: NODE,
+        claim: Claim::Make,
+    }
+}
+
+const NODE: NodeId = NodeId(1);
 
 fn ports(rng: SeededRng) -> Ports {
     Ports {
@@ -56,7 +65,7 @@ async fn a_server_conforms_and_passes_the_probe() {
     conformance::run(&*opened.storage).await;
     conformance::replaces(&*opened.storage).await;
     let left: Vec<_> =
-        futures::StreamExt::collect(opened.storage.list(&layout::probes(), None)).await;
+        futures::StreamExt::collect(opened.storage.list(&layout::probes(NODE), None)).await;
     assert!(left.is_empty(), "the probe leaves {left:?}");
 }
 
@@ -103,8 +112,7 @@ async fn a_bucket_that_is_not_there_says_so() {
         url: "s3://no-such-bucket".to_owned(),
         s3: s3(),
     };
-    let own = (Uuid([1; 16]), Claim::Make);
-    let missing = open(&config, own, ports(SeededRng::from_seed(1))).await;
+    let missing = open(&config, opener(1), ports(SeededRng::from_seed(1))).await;
     let missing = missing.expect_err("is refused").to_string();
     assert!(missing.contains("NoSuchBucket"), "{missing}");
 }

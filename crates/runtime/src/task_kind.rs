@@ -19,7 +19,7 @@ pub enum TaskKind {
     PartitionOpener,
     /// Uploads cached batches and commits them.
     Upload,
-    /// Reads blocks of objects, for whoever waits for them.
+    /// Reads blocks of objects for the requests that wait for them.
     ColdRead,
     /// Plans what is read ahead of a consumer that replays.
     Readahead,
@@ -27,15 +27,12 @@ pub enum TaskKind {
     Reaper,
     /// Fetches credentials for the object store before those at hand expire.
     Credentials,
-    /// Tells the controllers that this node lives.
-    Heartbeat,
-    /// Follows the metadata image.
-    Metadata,
 }
 
 impl TaskKind {
-    /// Whether a task of this kind is there until the process stops: where one returns before that, the node does not do
-    /// what it is for. The others return when what they serve is gone.
+    /// Whether a task of this kind runs until the process stops. The node fails when one returns before that, since it
+    /// would go on without part of its work. Tasks of the other kinds return when their connection, partition or read is
+    /// done.
     #[must_use]
     pub fn runs_until_stopped(self) -> bool {
         match self {
@@ -45,9 +42,7 @@ impl TaskKind {
             | Self::CoordinatorOpener
             | Self::PartitionOpener
             | Self::Upload
-            | Self::Reaper
-            | Self::Heartbeat
-            | Self::Metadata => true,
+            | Self::Reaper => true,
             Self::Connection
             | Self::Coordinator
             | Self::ColdRead

@@ -269,6 +269,7 @@ impl ObjectStorage for Metered {
 #[cfg(test)]
 mod tests {
     use highwater_runtime::SeededRng;
+    use highwater_types::NodeId;
 
     use super::*;
     use crate::{MemoryStorage, probe};
@@ -277,7 +278,7 @@ mod tests {
     async fn a_sound_start_has_requests_of_its_own_and_none_that_failed() {
         let counts = Arc::new(RequestCounts::default());
         let store = Metered::at_start(Arc::new(MemoryStorage::default()), Arc::clone(&counts));
-        let probed = probe::run(&store, &SeededRng::from_seed(1)).await;
+        let probed = probe::run(&store, NodeId(1), &SeededRng::from_seed(1)).await;
         assert!(probed.is_ok(), "{probed:?}");
         let asked = |kind, class| {
             let found = counts.snapshot().into_iter().find(|count| {
