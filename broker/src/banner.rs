@@ -1,4 +1,4 @@
-//! What a node says on standard output when it has started; nothing else is ever written there.
+//! The text that a node prints on standard output when it has started. It prints nothing else there.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ pub(crate) struct Banner<'a> {
     pub(crate) config: &'a Config,
     pub(crate) cluster: ClusterId,
     pub(crate) listens: String,
-    /// Where clients begin: host and port.
+    /// The address for bootstrap.servers: host and port.
     pub(crate) bootstrap: String,
-    /// Batches that the write-ahead log had.
+    /// Batches recovered from the write-ahead log.
     pub(crate) recovered: u64,
-    /// What the process was built from.
+    /// The commit that the process was built from.
     pub(crate) commit: &'static str,
 }
 
@@ -41,13 +41,13 @@ impl fmt::Display for Banner<'_> {
              memory       {memory}\n\
              admin        {admin}\n\
              {recovered}\
-             note         cleanup.policy=compact deletes nothing yet\n\
+             note         cleanup.policy=compact does not delete records yet\n\
              \n\
-             A record there and back, with Apache Kafka's tools:\n  \
+             To write and read a record with Apache Kafka's tools:\n  \
                kafka-topics.sh --bootstrap-server {bootstrap} --create --topic first\n  \
                echo hello | kafka-console-producer.sh --bootstrap-server {bootstrap} --topic first\n  \
                kafka-console-consumer.sh --bootstrap-server {bootstrap} --topic first --from-beginning\n\
-             or with kcat, for which the topic is created when it is first asked for:\n  \
+             or with kcat, which creates the topic by asking for it:\n  \
                kcat -b {bootstrap} -L -t first\n  \
                echo hello | kcat -b {bootstrap} -P -t first\n  \
                kcat -b {bootstrap} -C -t first -e\n",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::broker::Broker;
 
-/// Looks at every partition once in `log.retention.check.interval.ms`.
+/// Applies retention to every partition, once in each `log.retention.check.interval.ms`.
 pub(crate) async fn run(broker: Arc<Broker>) {
     let interval = broker.config.millis("log.retention.check.interval.ms");
     loop {
@@ -12,7 +12,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
         for partition in broker.partitions.all() {
             if let Err(error) = partition.log.clean().await {
                 let (topic, partition) = (&partition.topic.name, partition.index);
-                tracing::warn!(%topic, partition, %error, "retention failed, it is tried again");
+                tracing::warn!(%topic, partition, %error, "retention failed and will be tried again");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! From topic configurations to the settings of a log.
+//! Turns topic configurations into the settings of a log.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub(crate) fn log_config(own: &BTreeMap<String, String>, broker: &Config) -> Log
     let policy = text("cleanup.policy");
     let has_policy = |wanted: &str| policy.split(',').any(|one| one.trim() == wanted);
     let compression_type = text("compression.type");
-    // -1 is gzip's default, and lz4 has one level here
+    // -1 means gzip's default, and lz4 has only one level here.
     let level = match compression_type.as_str() {
         "gzip" => Some(long("compression.gzip.level")).filter(|level| *level > 0),
         "zstd" => Some(long("compression.zstd.level")),

@@ -67,7 +67,7 @@ impl Node {
         let without_effect = config.without_effect();
         if !without_effect.is_empty() {
             tracing::info!(
-                "settings without effect here: {}",
+                "settings that have no effect: {}",
                 without_effect.join(", ")
             );
         }

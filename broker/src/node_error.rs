@@ -2,21 +2,21 @@
 
 use highwater_object_storage::OpenError;
 
-/// Why a node does not start or stop: each says what and where.
+/// Why a node does not start or stop. Each reason names the setting, path or address concerned.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// The data directory is another process's.
+    /// Another process uses the data directory.
     #[error(
-        "highwater.data.dir: {0} is in use by another process: stop that one, or take another directory"
+        "highwater.data.dir: {0} is in use by another process: stop that process, or use another directory"
     )]
     InUse(String),
-    /// The data directory is not ours: Apache Kafka's, say.
-    #[error("highwater.data.dir: {0} was not written by Highwater: take another directory")]
+    /// The data directory is another program's, for instance Apache Kafka's.
+    #[error("highwater.data.dir: {0} was not written by Highwater: use another directory")]
     Foreign(String),
-    /// The data directory keeps its objects elsewhere.
+    /// The data directory belongs to another object store.
     #[error(
         "the data directory {dir} keeps its objects in {remembered}, not in {given}: set \
-         highwater.object.storage={remembered}, or take another data directory"
+         highwater.object.storage={remembered}, or use another data directory"
     )]
     OtherStore {
         /// The data directory.
@@ -35,7 +35,7 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
-    /// An address can't be listened on.
+    /// The node can't listen on an address.
     #[error("{setting}: cannot listen on {address}")]
     Listen {
         /// The setting that names it.
@@ -46,24 +46,24 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
-    /// The object store can't be used, or not trusted.
+    /// The object store can't be used, or can't be trusted.
     #[error(transparent)]
     Storage(#[from] OpenError),
     /// The metadata does not open.
     #[error(transparent)]
     Metadata(#[from] highwater_kraft_meta::OpenError),
-    /// The metadata does not answer.
-    #[error("the metadata refuses the start")]
+    /// The metadata does not accept a command of the start.
+    #[error("the metadata refuses to let the node start")]
     Propose(#[from] highwater_kraft_meta::ProposeError),
     /// The write-ahead log does not open.
     #[error(transparent)]
     Wal(#[from] highwater_wal::WalError),
-    /// What the write-ahead log holds cannot be recovered: the metadata may be older (D2), or the object store fails.
+    /// The write-ahead log cannot be recovered: the metadata may be older than the log (D2), or the object store fails.
     #[error("cannot recover the write-ahead log {path}")]
     Recover {
         /// Its directory.
         path: String,
-        /// Why.
+        /// The reason.
         #[source]
         source: highwater_s3stream::StreamError,
     },

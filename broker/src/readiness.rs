@@ -1,4 +1,4 @@
-//! Whether a node does what it is for: what `/health/ready` says.
+//! Whether a node can serve clients, as `/health/ready` reports it.
 
 use std::fmt::Write;
 
@@ -8,18 +8,18 @@ use highwater_s3stream::UploadStatus;
 use crate::broker::Broker;
 use crate::partitions::Progress;
 
-/// The state of what a node needs, a line each.
+/// The state of each part that a node needs, a line each.
 #[derive(Debug)]
 pub(crate) struct Readiness {
     /// Whether clients are to be sent here.
     pub(crate) is_ready: bool,
-    /// For people.
+    /// The text for people.
     pub(crate) text: String,
 }
 
 impl Readiness {
-    /// The state now. Partitions that can't be opened, or uploads that fail while there is room, are told and leave the
-    /// others served: degraded.
+    /// The current state. A node is degraded if partitions can't be opened, or if uploads fail while there is room: it still
+    /// serves the rest.
     pub(crate) fn of(broker: &Broker) -> Self {
         let uploads = broker.streams.uploads();
         let wal = broker.streams.check_wal().map_err(|error| reasons(&error));
@@ -56,13 +56,13 @@ impl Readiness {
     }
 }
 
-/// Produce that waits this long is refused by most clients' patience.
+/// Most clients give up a produce request that waits this long.
 const HELD_BACK_MAX_SECONDS: u64 = 10;
 
 fn held_back(uploads: &UploadStatus) -> Result<(), String> {
     match uploads.held_back.map(|time| time.as_secs()) {
         Some(seconds) if seconds >= HELD_BACK_MAX_SECONDS => Err(format!(
-            "has waited for room for {seconds} s: nothing can be uploaded"
+            "waiting for room for {seconds} s, because nothing can be uploaded"
         )),
         _ => Ok(()),
     }
@@ -72,7 +72,7 @@ fn failing(uploads: &UploadStatus) -> Result<(), String> {
     let failing = uploads.failing.map(|time| time.as_secs());
     failing.map_or(Ok(()), |seconds| {
         let why = &uploads.failed_by;
-        Err(format!("uploads have failed for {seconds} s: {why}"))
+        Err(format!("every upload has failed for {seconds} s: {why}"))
     })
 }
 
@@ -85,10 +85,10 @@ pub(crate) fn opened(partitions: Progress) -> Result<(), String> {
     } = partitions;
     match (opening, failed) {
         (0, 0) => Ok(()),
-        (_, 0) => Err(format!("{open} are open, {opening} are being opened")),
-        (0, _) => Err(format!("{failed} cannot be opened, it is tried again")),
+        (_, 0) => Err(format!("{open} open, {opening} being opened")),
+        (0, _) => Err(format!("{failed} cannot be opened and will be tried again")),
         (_, _) => Err(format!(
-            "{open} are open, {opening} are being opened, {failed} cannot be opened: it is tried again"
+            "{open} open, {opening} being opened, {failed} cannot be opened and will be tried again"
         )),
     }
 }
@@ -116,11 +116,11 @@ mod tests {
     fn partitions_that_are_not_open_are_counted() {
         for ((opening, failed), told) in [
             ((0, 0), Ok(())),
-            ((2, 0), Err("7 are open, 2 are being opened")),
-            ((0, 3), Err("3 cannot be opened, it is tried again")),
+            ((2, 0), Err("7 open, 2 being opened")),
+            ((0, 3), Err("3 cannot be opened and will be tried again")),
             (
                 (2, 3),
-                Err("7 are open, 2 are being opened, 3 cannot be opened: it is tried again"),
+                Err("7 open, 2 being opened, 3 cannot be opened and will be tried again"),
             ),
         ] {
             let progress = Progress {

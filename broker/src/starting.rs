@@ -1,4 +1,4 @@
-//! How far a start is: what `/health/ready` says until the node serves.
+//! The progress of a start, which `/health/ready` reports until the node serves.
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use crate::broker::Broker;
 use crate::metrics::sampled::Sampler;
 use crate::readiness;
 
-/// What a start is at, in order; each with what tells how far that is.
+/// The phases of a start, in order; some have the source of their own progress.
 #[derive(Debug, Clone)]
 pub(crate) enum Phase {
-    /// Opens the metadata.
+    /// The metadata is being opened.
     Metadata,
-    /// Reads the write-ahead log.
+    /// The write-ahead log is being read.
     WriteAheadLog,
-    /// Opens the object store.
+    /// The object store is being opened.
     ObjectStore,
-    /// Uploads what the write-ahead log holds.
+    /// The records in the write-ahead log are being uploaded.
     Recovery(ObjectStreamStore),
-    /// Opens partitions.
+    /// Partitions are being opened.
     Partitions(Arc<Broker>),
-    /// Is over.
+    /// The start is over.
     Serving(Sampler),
 }
 
@@ -49,9 +49,9 @@ impl Phase {
 
     fn told(&self) -> String {
         match self {
-            Self::Metadata => "is being opened".to_owned(),
-            Self::WriteAheadLog => "is being read".to_owned(),
-            Self::ObjectStore => "is being opened".to_owned(),
+            Self::Metadata => "being opened".to_owned(),
+            Self::WriteAheadLog => "being read".to_owned(),
+            Self::ObjectStore => "being opened".to_owned(),
             Self::Recovery(streams) => recovering(streams),
             Self::Partitions(broker) => {
                 let opened = readiness::opened(broker.partitions.progress());
@@ -66,7 +66,7 @@ fn recovering(streams: &ObjectStreamStore) -> String {
     let status = streams.recovery();
     let (bytes, total) = (ByteSize(status.bytes), ByteSize(status.bytes_total));
     let batches = status.batches;
-    let mut told = format!("{bytes} of {total} of the write-ahead log, {batches} batches");
+    let mut told = format!("{bytes} of {total} of the write-ahead log uploaded, {batches} batches");
     let uploads = streams.uploads();
     if let Some(failing) = uploads.failing {
         let (seconds, why) = (failing.as_secs(), uploads.failed_by);
@@ -84,7 +84,7 @@ impl Display for Phase {
             match number.cmp(&now) {
                 std::cmp::Ordering::Less => writeln!(f, "{name}: ok")?,
                 std::cmp::Ordering::Equal => writeln!(f, "{name}: {}", self.told())?,
-                std::cmp::Ordering::Greater => writeln!(f, "{name}: not yet")?,
+                std::cmp::Ordering::Greater => writeln!(f, "{name}: waiting")?,
             }
         }
         Ok(())
@@ -99,8 +99,8 @@ mod tests {
     fn each_phase_has_a_line() {
         assert_eq!(
             Phase::WriteAheadLog.to_string(),
-            "starting\nmetadata: ok\nwrite-ahead log: is being read\nobject store: not yet\n\
-             recovery: not yet\npartitions: not yet\n"
+            "starting\nmetadata: ok\nwrite-ahead log: being read\nobject store: waiting\n\
+             recovery: waiting\npartitions: waiting\n"
         );
     }
 }

@@ -63,7 +63,7 @@ pub(crate) async fn open(
     };
     let objects = open_objects(config, machine, tasks, opener).await?;
     let lock = data_dir.remember().await?;
-    // nothing refuses from here on but for what fails
+    // From here on nothing refuses the start; only a failure ends it.
     let registered =
         registration::register(config, machine, advertised, chosen.kind, &*metadata).await?;
     let (epoch, floor) = registered;
@@ -101,7 +101,7 @@ pub(crate) async fn open(
     tracing::info!(batches, elapsed_ms, "write-ahead log recovered");
     registration::lead(&*metadata, config.node_id, epoch).await?;
     let log = read.open(epoch, streams.sink()).await?;
-    // what was uploaded before gives its room back now: on a full disk nothing else may (D3)
+    // Batches that were uploaded before give their room back now; on a full disk nothing else may do so (D3).
     log.trim(registration::last(&*metadata, config.node_id).1);
     streams.attach(log);
     Ok(Storage {

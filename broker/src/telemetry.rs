@@ -1,4 +1,4 @@
-//! Logs: to standard error, filtered by `RUST_LOG` (default: `info`).
+//! The log: it goes to standard error, filtered by `RUST_LOG` (default: `info`).
 
 use tracing_subscriber::EnvFilter;
 
@@ -17,6 +17,6 @@ pub fn init() {
         tracing::debug!("logging is already set up");
     }
     if let Some(error) = wrong {
-        tracing::warn!(%error, "RUST_LOG is not understood: info is in force");
+        tracing::warn!(%error, "RUST_LOG cannot be parsed: the level is info");
     }
 }

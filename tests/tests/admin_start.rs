@@ -70,10 +70,12 @@ async fn a_node_tells_how_far_its_start_is_and_what_it_waits_for() -> Result<()>
         );
         let recovery = lines[4];
         assert!(
-            recovery.starts_with("recovery: 0B of 4KiB of the write-ahead log, 0 batches; every"),
+            recovery.starts_with(
+                "recovery: 0B of 4KiB of the write-ahead log uploaded, 0 batches; every"
+            ),
             "{recovery}"
         );
-        assert_eq!(lines[5..], ["partitions: not yet"]);
+        assert_eq!(lines[5..], ["partitions: waiting"]);
         assert_eq!(http_get(&address, "/health/live").await?.0, 200);
         let (status, metrics) = http_get(&address, "/metrics").await?;
         assert_eq!(status, 200);

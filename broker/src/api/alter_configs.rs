@@ -105,17 +105,19 @@ async fn alter(
     change(ctx, topic, validate_only, |_now| Ok(configs.clone())).await
 }
 
-/// Of the resources that Kafka has configurations of and Highwater has none: why one is refused.
+/// The refusal of a resource that has configurations in Kafka and none in Highwater.
 pub(super) fn without_configs(kind: i8) -> Option<Refusal> {
-    let whose = match kind {
+    let why_not = match kind {
         BROKER_LOGGER => {
-            "The levels of loggers are set with RUST_LOG when Highwater starts: they are"
+            "Highwater sets the levels of its loggers by RUST_LOG when it starts, so they cannot be"
         }
-        CLIENT_METRICS => "Highwater takes no metrics of clients: their subscriptions are",
-        GROUP => "In Highwater groups have no configurations of their own: they are",
+        CLIENT_METRICS => {
+            "Highwater collects no metrics of clients, so subscriptions to them cannot be"
+        }
+        GROUP => "Groups have no configurations in Highwater, so these cannot be",
         _ => return None,
     };
-    let why = format!("{whose} neither described nor altered.");
+    let why = format!("{why_not} described or altered.");
     Some(Refusal::new(ErrorCode::UnsupportedVersion, why))
 }
 
@@ -203,6 +205,6 @@ pub(super) async fn change(
         let now = ctx.broker.topic_by_id(topic.id);
         topic = now.ok_or(ErrorCode::UnknownTopicOrPartition)?;
     }
-    let why = "The topic's configurations change too often.";
+    let why = "The topic's configurations are being changed concurrently; try again.";
     Err(Refusal::new(ErrorCode::RequestTimedOut, why))
 }

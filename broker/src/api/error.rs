@@ -1,4 +1,4 @@
-//! From our errors to Kafka's: the only place that knows both.
+//! Maps our errors to Kafka's error codes. No other place knows both.
 
 use highwater_kraft_meta::{ProposeError, Rejection};
 use highwater_partition_log::{AppendError, ReadError};
@@ -6,23 +6,23 @@ use highwater_protocol::messages::produce_response::BatchIndexAndErrorMessage;
 use highwater_protocol::{ErrorCode, StrBytes, text_that_fits};
 use highwater_s3stream::StreamError;
 
-/// What Kafka's `Errors` says of INVALID_REQUEST.
+/// The message of INVALID_REQUEST in Kafka's `Errors`.
 pub(crate) const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or \
     the message was sent to an incompatible broker. See the broker logs for more details.";
 
-/// Why something is refused, as an answer says it.
+/// A refusal, as a response reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// Kafka's code.
     pub code: ErrorCode,
-    /// For people.
+    /// The message for people.
     pub message: Option<String>,
-    /// Bad records by their place in the batch (KIP-467).
+    /// The bad records, by their index in the batch (KIP-467).
     pub records: Vec<(i32, String)>,
 }
 
 impl Refusal {
-    /// A refusal that says why.
+    /// A refusal with a message.
     #[must_use]
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
@@ -32,13 +32,13 @@ impl Refusal {
         }
     }
 
-    /// The message as an answer's field: what it quotes may make it too long, so it is cut to fit.
+    /// The message as a field of a response. It may quote long texts, so it is cut to fit.
     #[must_use]
     pub(crate) fn text(&self) -> Option<StrBytes> {
         self.message.as_deref().map(text_that_fits)
     }
 
-    /// The bad records as an answer's field.
+    /// The bad records as a field of a response.
     #[must_use]
     pub(crate) fn record_errors(&self) -> Vec<BatchIndexAndErrorMessage> {
         let one = |(index, message): &(i32, String)| BatchIndexAndErrorMessage {
@@ -59,7 +59,7 @@ impl From<ErrorCode> for Refusal {
     }
 }
 
-/// Of an append.
+/// The refusal of an append.
 pub(crate) fn of_append(error: &AppendError) -> Refusal {
     let (code, records) = match error {
         AppendError::InvalidRecord { records, .. } => (ErrorCode::InvalidRecord, records.clone()),
@@ -77,7 +77,8 @@ pub(crate) fn of_append(error: &AppendError) -> Refusal {
         AppendError::OldProducerEpoch { .. } => (ErrorCode::InvalidProducerEpoch, Vec::new()),
         AppendError::Transactional => (ErrorCode::InvalidTxnState, Vec::new()),
     };
-    // as Kafka: in words only where single records are bad (KIP-467) or nothing can be read; else a client has its own
+    // As Kafka, with a message only if single records are bad (KIP-467) or nothing can be read; otherwise clients have their
+    // own texts.
     let in_words = !records.is_empty() || matches!(error, AppendError::Unreadable(_));
     let message = in_words.then(|| error.to_string());
     Refusal {
@@ -87,7 +88,7 @@ pub(crate) fn of_append(error: &AppendError) -> Refusal {
     }
 }
 
-/// Of a read.
+/// The refusal of a read.
 pub(crate) fn of_read(error: &ReadError) -> Refusal {
     match error {
         ReadError::OutOfRange { .. } => {
@@ -101,7 +102,7 @@ pub(crate) fn of_read(error: &ReadError) -> Refusal {
     }
 }
 
-/// Of a stream.
+/// The refusal of an operation on a stream.
 pub(crate) fn of_stream(error: &StreamError) -> Refusal {
     let code = match error {
         StreamError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
@@ -116,16 +117,16 @@ pub(crate) fn of_stream(error: &StreamError) -> Refusal {
             ErrorCode::KafkaStorageError
         }
     };
-    // that there is no room is said once, where it begins (D3)
+    // A lack of room is logged once, where it begins (D3).
     let is_said = matches!(error, StreamError::Wal(highwater_wal::WalError::Full));
     let is_ours = code == ErrorCode::CorruptMessage || code == ErrorCode::KafkaStorageError;
     if is_ours && !is_said {
-        tracing::warn!(%error, "a stream cannot be read or written");
+        tracing::warn!(%error, "stream cannot be read or written");
     }
     Refusal::new(code, error.to_string())
 }
 
-/// Of a proposal.
+/// The refusal of a change of the metadata.
 pub(crate) fn of_propose(error: &ProposeError) -> Refusal {
     match error {
         ProposeError::Unavailable(_) => Refusal::new(ErrorCode::RequestTimedOut, error.to_string()),

@@ -290,7 +290,7 @@ impl AnswerWriter {
             api = R::KEY.name(),
             api_version = self.version,
             error,
-            "connection closed: the answer cannot be written"
+            "connection closed: the response cannot be encoded"
         );
         Answer::Close
     }

@@ -1,4 +1,4 @@
-//! From an environment variable to a setting.
+//! Finds the setting that an environment variable sets.
 
 use std::net::IpAddr;
 
@@ -7,23 +7,23 @@ use super::nearest;
 
 const PREFIX: &str = "HIGHWATER_";
 
-/// The rule, as the rendered configuration begins with it.
+/// The rule for sources and names, with which the rendered configuration begins.
 pub(super) const RULE: &str = "\
-# Later sources win: --config FILE, environment variables, --set KEY=VALUE.
-# A variable is HIGHWATER_ and a setting's name without its own highwater., in capitals, with _ for each dot:
+# Later sources override earlier ones: --config FILE, environment variables, --set KEY=VALUE.
+# The name of a variable is HIGHWATER_ and the setting's name without its own highwater., in capitals, with _ for each dot:
 # HIGHWATER_NUM_PARTITIONS sets num.partitions, HIGHWATER_DATA_DIR sets highwater.data.dir.
 ";
 
-/// What processes of Highwater read themselves, tests and builds among them.
+/// Variables that Highwater's processes, tests and builds read themselves.
 const NO_SETTINGS: &[&str] = &["HIGHWATER_CRASH_AT", "HIGHWATER_COMMIT"];
 
-/// What a service of Kubernetes speaks.
+/// The protocols of a service in Kubernetes.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
-/// The setting that a variable sets; `None` for a variable that is none of ours.
+/// The setting that a variable sets; `None` for a variable that is not Highwater's.
 ///
 /// # Errors
-/// It begins as ours do, and there is no such setting.
+/// The variable has our prefix, and there is no such setting.
 pub(super) fn setting(variable: &str, value: &str) -> Result<Option<&'static str>, String> {
     let Some(rest) = variable.strip_prefix(PREFIX) else {
         return Ok(None);
@@ -47,7 +47,8 @@ pub(super) fn setting(variable: &str, value: &str) -> Result<Option<&'static str
     Err(format!("{variable}: no such setting{hint}"))
 }
 
-/// What Kubernetes tells every pod of a service named highwater, or highwater-something: by its name and its form.
+/// Whether Kubernetes sets this variable in the pods of a service named highwater or highwater-something. Both its name and
+/// the form of its value tell.
 fn is_of_kubernetes(rest: &str, value: &str) -> bool {
     let is_number = || value.parse::<u16>().is_ok();
     let is_address = || value.parse::<IpAddr>().is_ok();
@@ -64,7 +65,7 @@ fn is_of_kubernetes(rest: &str, value: &str) -> bool {
         [.., "PORT", _, one, "ADDR"] if is_protocol(one) => is_address(),
         [.., "PORT", _, one] if is_protocol(one) => is_url(),
         [.., "SERVICE", "HOST"] => is_address(),
-        // of a port by its name too
+        // Kubernetes also sets a variable for each port that has a name.
         words if words.windows(2).any(|pair| pair == ["SERVICE", "PORT"]) => is_number(),
         [.., "PORT"] => is_url(),
         _ => false,

@@ -1,4 +1,4 @@
-//! Settings as they are given, each checked by itself.
+//! Settings as they are given, each checked on its own.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use super::nearest;
 use super::properties;
 use super::source::{File, Source};
 
-/// A value, and where it comes from.
+/// A value and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Given {
     pub(super) value: String,
     pub(super) source: Source,
 }
 
-/// What is given, by name.
+/// The given settings, by name.
 pub(super) type Settings = BTreeMap<String, Given>;
 
-/// Reads each source; the later ones win.
+/// Reads each source; a later one overrides an earlier one.
 pub(super) fn read(
     file: Option<File<'_>>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -57,13 +57,13 @@ pub(super) fn read(
     settings
 }
 
-/// Takes out what has no effect; answers the names.
+/// Removes the settings without effect; returns their names.
 pub(super) fn take_without_effect(settings: &mut Settings) -> Vec<String> {
     let taken = settings.extract_if(.., |name, _| keys::WITHOUT_EFFECT.contains(&name.as_str()));
     taken.map(|(name, _)| name).collect()
 }
 
-/// Takes out what is wrong by itself, so that the rest can be looked at together and all of it is told at once.
+/// Removes the settings whose value is wrong, so that the others can be checked together and all errors are reported.
 pub(super) fn check(settings: &mut Settings, errors: &mut Vec<String>) {
     settings.retain(|name, given| match wrong(name, given) {
         Some(why) => {
@@ -74,7 +74,7 @@ pub(super) fn check(settings: &mut Settings, errors: &mut Vec<String>) {
     });
 }
 
-/// A refusal of a value: what it is, whose, and why.
+/// The refusal of a value: its setting, its source, and the reason.
 pub(super) fn refused(name: &str, given: &Given, why: &str) -> String {
     format!("{name}={} ({}): {why}", given.value, given.source)
 }

@@ -1,4 +1,4 @@
-//! Listeners and what clients are told of them.
+//! Listeners, and the addresses that clients are told.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 pub struct Listener {
     /// Its name.
     pub name: String,
-    /// Host or address; empty for every address.
+    /// Host or address; empty means every address.
     pub host: String,
-    /// Port; 0 for one that the machine chooses.
+    /// Port; 0 means a port that the machine chooses.
     pub port: u16,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn resolve(
     host: Option<&str>,
 ) -> Result<(Vec<Listener>, Vec<Advertised>), Vec<String>> {
     let mut errors = Vec::new();
-    // names and protocols are compared without regard to case, as `ListenerName.normalised` of Kafka
+    // Kafka compares names and protocols without regard to case: `ListenerName.normalised`.
     let protocols = protocols.to_ascii_uppercase();
     let protocols: BTreeMap<&str, &str> = protocols
         .split(',')
@@ -48,7 +48,7 @@ pub(super) fn resolve(
             Ok((name, host, port)) => {
                 check_protocol(&name, &protocols, &mut errors);
                 if found.iter().any(|other| other.name == name) {
-                    errors.push(format!("listeners: the name {name} stands twice"));
+                    errors.push(format!("listeners: the name {name} is used twice"));
                 }
                 found.push(Listener { name, host, port });
             }
@@ -56,7 +56,7 @@ pub(super) fn resolve(
         }
     }
     if found.is_empty() && errors.is_empty() {
-        errors.push("listeners: at least one is needed".to_owned());
+        errors.push("listeners: at least one listener is needed".to_owned());
     }
     let told = told(&found, advertised, host, &mut errors);
     if errors.is_empty() {
@@ -94,12 +94,12 @@ fn told(
         if told.iter().any(|other| other.name == listener.name) {
             continue;
         }
-        // as Kafka: no host means the machine's name, 0.0.0.0 is not told to anybody
+        // As in Kafka, no host means the machine's name, and 0.0.0.0 is never advertised.
         let named = host.filter(|_| listener.host.is_empty());
         let host = named.unwrap_or(&listener.host);
         if unroutable(host) {
             errors.push(format!(
-                "advertised.listeners: needed for {}, which listens on every address",
+                "advertised.listeners: an address is needed for {}, which listens on every address",
                 listener.name
             ));
         }
@@ -128,10 +128,10 @@ fn check_protocol(name: &str, protocols: &BTreeMap<&str, &str>, errors: &mut Vec
         Some(&"SASL_PLAINTEXT") => refuse("SASL"),
         Some(&"SASL_SSL") => refuse("SASL and TLS"),
         Some(other) => errors.push(format!(
-            "listener.security.protocol.map: {other} of {name} is no security protocol"
+            "listener.security.protocol.map: {other}, the protocol of {name}, is not a security protocol"
         )),
         None => errors.push(format!(
-            "listener.security.protocol.map: nothing is said of {name}"
+            "listener.security.protocol.map: there is no protocol for the listener {name}"
         )),
     }
 }
@@ -146,10 +146,10 @@ fn parse(text: &str) -> Result<(String, String, u16), String> {
     Ok((name.to_ascii_uppercase(), host, port))
 }
 
-/// Reads `host:port`, the host empty for every address.
+/// Reads `host:port`; an empty host means every address.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason why it can't be read.
 pub(super) fn address(text: &str) -> Result<(String, u16), String> {
     let (host, port) = text.rsplit_once(':').ok_or("not of the form host:port")?;
     let port = port

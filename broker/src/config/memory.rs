@@ -1,20 +1,20 @@
-//! What memory limit there is, and how it is shared out (I11).
+//! The memory limit, and how it is divided into budgets (I11).
 
 use std::collections::BTreeMap;
 
-/// Below this no limit goes.
+/// The least limit.
 const LIMIT_MIN: u64 = 64 << 20;
 const MIB: u64 = 1 << 20;
 
-/// The defaults of a process that may have so many bytes: a limit of four fifths, for a process takes up to 1.15 times its
-/// limit.
+/// The default limit of a process that may have this many bytes: four fifths of them, because a process takes up to 1.15
+/// times its limit.
 pub(super) fn machine(bytes: Option<u64>) -> BTreeMap<&'static str, String> {
     let limit = bytes.map(|bytes| (bytes / 5 * 4).max(LIMIT_MIN) / MIB);
     let limit = limit.map(|mib| ("highwater.memory.limit", format!("{mib}MiB")));
     limit.into_iter().collect()
 }
 
-/// What small requests or answers have to themselves of a kind's memory (M2): a quarter, and no more than is of use.
+/// The bytes of a kind's budget that are for small requests or answers alone (M2): a quarter, up to a useful maximum.
 #[must_use]
 pub(crate) fn for_small(bytes: u64) -> u64 {
     (bytes / 4).min(16 * MIB)
@@ -22,15 +22,15 @@ pub(crate) fn for_small(bytes: u64) -> u64 {
 
 /// The budgets that one `highwater.memory.limit` gives, bytes.
 ///
-/// Kept apart so that a stalled store stops produce and nothing else (M2). What is left over is for stacks, indexes,
-/// metadata and the allocator.
+/// They are separate so that a stalled store stops produce and nothing else (M2). The rest of the limit is for stacks,
+/// indexes, metadata and the allocator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MemoryPlan {
     /// The limit itself.
     pub limit: u64,
     /// Frames of produce requests: an eighth.
     pub produce: u64,
-    /// Answers to fetches out of the log cache: a sixteenth.
+    /// Answers to fetches from the log cache: a sixteenth.
     pub fetch: u64,
     /// Answers to fetches that need objects: a sixteenth.
     pub fetch_cold: u64,
@@ -40,32 +40,32 @@ pub struct MemoryPlan {
     pub answers: u64,
     /// Frames of every other request: a sixteenth.
     pub other: u64,
-    /// What is remembered of consumers' fetch sessions: a sixty-fourth.
+    /// Consumers' fetch sessions: a sixty-fourth.
     pub fetch_sessions: u64,
-    /// What requests that wait for others keep meanwhile: a sixty-fourth.
+    /// State that requests keep while they wait for others: a sixty-fourth.
     pub waits: u64,
-    /// What decompressing and recompressing batches holds: a thirty-second.
+    /// Buffers for decompressing and recompressing batches: a thirty-second.
     pub decompression: u64,
-    /// Read buffers kept for whoever reads next: a sixty-fourth.
+    /// Read buffers that are kept for the next read: a sixty-fourth.
     pub read_buffers: u64,
     /// The log cache, which is also the write-ahead log's buffers: three eighths.
     pub log_cache: u64,
-    /// What is known of producers, so that none of their records is there twice: a thirty-second.
+    /// Producer state, which finds duplicate batches: a thirty-second.
     pub producers: u64,
-    /// The part of the log cache that coordinators' appends have to themselves: a sixteenth of it.
+    /// The part of the log cache that is for coordinators' appends alone: a sixteenth of it.
     pub coordinators: u64,
     /// Blocks read back from objects: an eighth.
     pub block_cache: u64,
 }
 
 impl MemoryPlan {
-    /// The largest frame of a produce that there is memory for (M1): small ones have memory for themselves.
+    /// The largest produce frame for which there is memory (M1); small frames have memory for themselves.
     #[must_use]
     pub fn large_frames(&self) -> u64 {
         self.produce - for_small(self.produce)
     }
 
-    /// Shares out `limit` bytes.
+    /// Divides `limit` bytes into budgets.
     #[must_use]
     pub fn new(limit: u64) -> Self {
         Self {

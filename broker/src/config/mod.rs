@@ -1,7 +1,7 @@
-//! The configuration of a node: a Kafka `server.properties`, the environment and flags over it.
+//! The configuration of a node: a Kafka `server.properties`, which the environment and flags override.
 //!
-//! Later sources win: file, then `HIGHWATER_<KEY>` (upper case, dots as underscores), then `--set KEY=VALUE`. Every
-//! violation is reported at once, and the process refuses to start.
+//! The environment (`HIGHWATER_<KEY>`, upper case, dots as underscores) overrides the file, and `--set KEY=VALUE` overrides
+//! both. All violations are reported together, and the process refuses to start.
 
 mod environment;
 mod given;
@@ -35,26 +35,26 @@ pub use source::{File, Source};
 
 const FRAME_BYTES_MAX: &str = "socket.request.max.bytes";
 const SNAPSHOT_BYTES: &str = "metadata.log.max.record.bytes.between.snapshots";
-/// Below this no snapshot is taken, though Kafka allows a single byte.
+/// The least bytes of the metadata log after which a snapshot is taken; Kafka allows a single byte.
 const SNAPSHOT_BYTES_MIN: u64 = 64 << 10;
 const STORE: &str = "highwater.object.storage";
 const ENDPOINT: &str = "highwater.object.storage.endpoint";
 const ADMIN: &str = "highwater.admin.listener";
 const PER_IP: &str = "max.connections.per.ip.overrides";
-/// Where Kafka has its data.
+/// Kafka's settings for the place of its data.
 const DIRECTORIES: &[&str] = &["log.dir", "log.dirs", "metadata.log.dir"];
 
-/// What is wrong with a configuration: every violation, a line each.
+/// The violations of a configuration, a line each.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration is refused:\n  {}", .0.join("\n  "))]
 pub struct ConfigErrors(pub Vec<String>);
 
-/// What of the machine defaults follow from; nothing known leaves Kafka's.
+/// The facts about the machine from which defaults follow; where one is unknown, Kafka's default holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
-    /// Its name: what a listener on every address advertises.
+    /// Its name, which a listener on every address advertises.
     pub name: Option<String>,
-    /// The bytes of memory this process may have, where they are limited.
+    /// The bytes of memory that this process may have, if they are limited.
     pub memory_bytes: Option<u64>,
 }
 
@@ -64,19 +64,19 @@ pub struct Config {
     given: Settings,
     /// Defaults that follow from the machine.
     machine: BTreeMap<&'static str, String>,
-    /// Settings of Kafka's that were given and have no effect.
+    /// Settings of Kafka that were given and have no effect.
     without_effect: Vec<String>,
     /// `node.id`.
     pub node_id: NodeId,
-    /// Where to listen.
+    /// The listeners.
     pub listeners: Vec<Listener>,
-    /// What clients are told.
+    /// The addresses that clients are told.
     pub advertised: Vec<Advertised>,
-    /// `highwater.admin.listener`: host, empty for every address, and port; `None` for nowhere.
+    /// `highwater.admin.listener`: its host (empty means every address) and port; `None` if it is empty.
     pub admin: Option<(String, u16)>,
-    /// `highwater.data.dir`, from the root on.
+    /// `highwater.data.dir` as an absolute path.
     pub data_dir: PathBuf,
-    /// `highwater.object.storage` and what lies under it.
+    /// `highwater.object.storage` and the settings whose names begin with it.
     pub object_storage: highwater_object_storage::Config,
     /// How `highwater.memory.limit` is shared out.
     pub memory: MemoryPlan,
@@ -88,7 +88,7 @@ impl Config {
     /// Reads a file, the environment and flags.
     ///
     /// # Errors
-    /// Every violation at once.
+    /// All violations together.
     pub fn load(
         file: Option<File<'_>>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -100,7 +100,7 @@ impl Config {
     /// As [`Config::load`], with the defaults that follow from a machine.
     ///
     /// # Errors
-    /// Every violation at once.
+    /// All violations together.
     pub fn load_on(
         host: &Host,
         file: Option<File<'_>>,
@@ -152,7 +152,7 @@ impl Config {
         }
     }
 
-    /// Reads what has a form of its own; answers what is wrong.
+    /// Reads the settings that have a form of their own; returns the violations.
     fn resolve_addresses(&mut self, host: &Host) -> Vec<String> {
         let mut errors = Vec::new();
         match listeners::resolve(
@@ -209,33 +209,33 @@ impl Config {
             .or_else(|| self.default_of(name))
     }
 
-    /// What a setting is where nobody sets it.
+    /// The value of a setting that is not set.
     #[must_use]
     pub fn default_of(&self, name: &str) -> Option<&str> {
         let machine = self.machine.get(name).map(String::as_str);
         machine.or_else(|| find(name).and_then(|key| key.default))
     }
 
-    /// What is in force in place of `socket.request.max.bytes`, where the memory limit allows no more; a sentence.
+    /// A sentence that says what is in force instead of `socket.request.max.bytes`, if the memory limit allows less.
     fn less_than_asked(&self) -> Option<String> {
         let (asked, in_force) = (self.int(FRAME_BYTES_MAX), self.frames().held);
         (usize::try_from(asked) != Ok(in_force)).then(|| {
             format!(
-                "{FRAME_BYTES_MAX} is {asked}, and {in_force} is in force, for highwater.memory.limit={} allows no more: \
-                 a larger produce is answered MESSAGE_TOO_LARGE",
+                "{FRAME_BYTES_MAX} is {asked}, and {in_force} is in force, because highwater.memory.limit={} allows no more: \
+                 a larger produce request is answered MESSAGE_TOO_LARGE",
                 self.text("highwater.memory.limit")
             )
         })
     }
 
-    /// What is in force in place of `metadata.log.max.record.bytes.between.snapshots`; a sentence.
+    /// A sentence that says what is in force instead of `metadata.log.max.record.bytes.between.snapshots`, if it differs.
     fn snapshots_otherwise(&self) -> Option<String> {
         let (asked, in_force) = (self.long(SNAPSHOT_BYTES), self.snapshot_bytes());
         let why = match u64::try_from(asked).unwrap_or_default().cmp(&in_force) {
-            Ordering::Less => "for each snapshot writes all of the metadata".to_owned(),
+            Ordering::Less => "because each snapshot writes all metadata".to_owned(),
             Ordering::Equal => return None,
             Ordering::Greater => format!(
-                "for highwater.memory.limit={} allows no more",
+                "because highwater.memory.limit={} allows no more",
                 self.text("highwater.memory.limit")
             ),
         };
@@ -244,7 +244,7 @@ impl Config {
         ))
     }
 
-    /// What is in force in place of a setting; a sentence.
+    /// A sentence that says what is in force instead of a setting's value, if it differs.
     fn otherwise(&self, name: &str) -> Option<String> {
         match name {
             FRAME_BYTES_MAX => self.less_than_asked(),
@@ -253,7 +253,8 @@ impl Config {
         }
     }
 
-    /// What was asked for and is not so: the one node there is can't do it, or another setting decides; a sentence each.
+    /// A sentence for each setting that is not in force as given, because a single node can't do it or because another
+    /// setting decides.
     #[must_use]
     pub fn out_of_reach(&self) -> Vec<String> {
         let factors = [
@@ -263,13 +264,13 @@ impl Config {
             ),
             (
                 "default.replication.factor",
-                "topics without a replication factor of their own are refused",
+                "topics that are created without a replication factor are refused",
             ),
         ];
         let beyond = factors.into_iter().filter(|(name, _)| self.int(name) > 1);
         let told = beyond.map(|(name, so)| {
             format!(
-                "{name} is {}, and there is one node: {so}; set it to 1",
+                "{name} is {}, but there is one node: {so}; set it to 1",
                 self.int(name)
             )
         });
@@ -280,7 +281,7 @@ impl Config {
             .collect()
     }
 
-    /// What was given and is decided by another setting; a sentence each.
+    /// A sentence for each given setting that another setting makes void.
     fn elsewhere(&self) -> impl Iterator<Item = String> {
         let is_dir = |name: &&String| DIRECTORIES.contains(&name.as_str());
         let directories = self.without_effect.iter().filter(is_dir).map(|name| {
@@ -296,14 +297,14 @@ impl Config {
         )
     }
 
-    /// The settings that were given and mean nothing here, but for those that [`Config::out_of_reach`] tells of.
+    /// The given settings that have no effect here, except for those that [`Config::out_of_reach`] explains.
     #[must_use]
     pub fn without_effect(&self) -> Vec<&str> {
         let names = self.without_effect.iter().map(String::as_str);
         names.filter(|name| !DIRECTORIES.contains(name)).collect()
     }
 
-    /// Where the value comes from.
+    /// The source of a setting's value.
     #[must_use]
     pub fn source(&self, name: &str) -> &Source {
         self.given
@@ -311,19 +312,19 @@ impl Config {
             .map_or(&Source::Default, |given| &given.source)
     }
 
-    /// A setting that has a default.
+    /// The value of a setting that has a default.
     ///
     /// # Panics
-    /// When it has none: our mistake.
+    /// If it has none, which is a defect.
     #[must_use]
     pub fn text(&self, name: &str) -> &str {
         self.get(name).expect("the setting has a default")
     }
 
-    /// A number, checked when loaded.
+    /// The value of a numeric setting, which was checked when it was loaded.
     ///
     /// # Panics
-    /// When it is unset: our mistake.
+    /// If it is unset, which is a defect.
     #[must_use]
     pub fn long(&self, name: &str) -> i64 {
         self.text(name)
@@ -332,25 +333,25 @@ impl Config {
             .expect("numbers are checked when loaded")
     }
 
-    /// A number of Kafka's type `int`.
+    /// The value of a setting of Kafka's type `int`.
     ///
     /// # Panics
-    /// When it is unset: our mistake.
+    /// If it is unset, which is a defect.
     #[must_use]
     pub fn int(&self, name: &str) -> i32 {
         i32::try_from(self.long(name)).expect("bounds are checked when loaded")
     }
 
-    /// A truth value.
+    /// The value of a boolean setting.
     #[must_use]
     pub fn bool(&self, name: &str) -> bool {
         self.text(name).trim().eq_ignore_ascii_case("true")
     }
 
-    /// Bytes.
+    /// The value of a setting in bytes.
     ///
     /// # Panics
-    /// When it is unset: our mistake.
+    /// If it is unset, which is a defect.
     #[must_use]
     pub fn size(&self, name: &str) -> u64 {
         self.text(name)
@@ -359,13 +360,13 @@ impl Config {
             .0
     }
 
-    /// Milliseconds.
+    /// The value of a setting in milliseconds.
     #[must_use]
     pub fn millis(&self, name: &str) -> Duration {
         Duration::from_millis(u64::try_from(self.long(name)).unwrap_or(u64::MAX))
     }
 
-    /// How large frames may be: no larger than was asked for, and what is held no larger than there is memory for (M1).
+    /// The largest frames: those that are read, as configured, and those that are held, which memory may limit further (M1).
     #[must_use]
     pub(crate) fn frames(&self) -> FrameLimits {
         let read = usize::try_from(self.int(FRAME_BYTES_MAX)).unwrap_or_default();
@@ -376,13 +377,13 @@ impl Config {
         }
     }
 
-    /// Entries of the metadata's log after which it is replaced by a snapshot.
+    /// The entries of the metadata log after which a snapshot replaces it.
     #[must_use]
     pub fn snapshot_entries(&self) -> u64 {
         u64::try_from(self.int("highwater.metadata.snapshot.entries")).unwrap_or(u64::MAX)
     }
 
-    /// Bytes of the metadata's log after which it is replaced by a snapshot: it stays in memory until then.
+    /// The bytes of the metadata log after which a snapshot replaces it; the log is in memory until then.
     #[must_use]
     pub fn snapshot_bytes(&self) -> u64 {
         let asked = self.long(SNAPSHOT_BYTES);

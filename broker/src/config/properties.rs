@@ -1,11 +1,11 @@
 //! Reads Java's `.properties` format, as Kafka's `server.properties` is written.
 
-/// One setting and where it stands.
+/// One setting and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Property {
     /// The key.
     pub key: String,
-    /// The value, trimmed on the left only, as Java does.
+    /// The value, trimmed on the left only, as in Java.
     pub value: String,
     /// The line, from 1.
     pub line: usize,

@@ -1,4 +1,4 @@
-//! Where values come from.
+//! The sources of values.
 
 use std::fmt::{self, Display};
 
@@ -7,14 +7,14 @@ use std::fmt::{self, Display};
 pub struct File<'a> {
     /// Its name, for messages.
     pub name: &'a str,
-    /// What it holds.
+    /// Its content.
     pub text: &'a str,
 }
 
-/// Where the value of a setting comes from.
+/// The source of a setting's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// Nobody set it.
+    /// The setting is not set.
     Default,
     /// A line of a file.
     File {
@@ -30,7 +30,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Whether somebody set it.
+    /// Whether the setting was set.
     #[must_use]
     pub fn is_given(&self) -> bool {
         *self != Self::Default

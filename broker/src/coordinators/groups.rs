@@ -259,7 +259,7 @@ pub(crate) async fn follow(broker: Arc<Broker>, tasks: Tasks) {
             _ = checks.tick() => {
                 let expire = |shard: &mut GroupShard, effects: &mut GroupEffects, now| shard.expire(now, effects);
                 if !shards.have_all(&of_all("none"), expire).await {
-                    tracing::debug!("some offsets expire at the next check only");
+                    tracing::debug!("some committed offsets expire only at the next check");
                 }
             }
             () = tokio::time::sleep(PASS_RETRY), if behind => {
@@ -269,7 +269,7 @@ pub(crate) async fn follow(broker: Arc<Broker>, tasks: Tasks) {
     }
 }
 
-/// Drops the offsets of topics that are not in the image; answers whether every shard has.
+/// Drops the offsets of topics that are not in the image; returns whether every shard has done so.
 async fn drop_offsets(broker: &Broker, image: Arc<MetadataImage>) -> bool {
     let drop = move |shard: &mut GroupShard, effects: &mut GroupEffects, _: Now| {
         drop_topics(shard, &image, effects);
@@ -296,7 +296,7 @@ impl Broker {
                 .ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into()),
             other => other,
         };
-        // clients ask again and again: the reason is told once
+        // Clients ask again and again, so the reason is logged once.
         let told = self.groups.told.swap(created.is_err(), Ordering::Relaxed);
         created.map_err(|refusal| {
             let why = refusal.message.unwrap_or_default();

@@ -178,7 +178,7 @@ impl<H: Host> Replaying<'_, H> {
                         topic = H::TOPIC,
                         partition = self.driver.index,
                         reason = %unknown,
-                        "records are unknown and passed over"
+                        "records of an unknown type or version are skipped"
                     );
                 }
                 Ok(())

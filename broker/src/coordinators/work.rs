@@ -90,7 +90,7 @@ impl<M: Coordinator> Work<M> {
                 api = asked.api,
                 group_id = ?asked.group,
                 error = panic_text(&*panic),
-                "request panicked: what it may have changed is loaded again"
+                "request panicked: its coordinator is loaded again"
             );
             ErrorCode::UnknownServerError
         })
@@ -99,7 +99,7 @@ impl<M: Coordinator> Work<M> {
     /// Whether the state machine may be used.
     ///
     /// # Errors
-    /// Why it is to be loaded again.
+    /// The reason why it must be loaded again.
     pub(super) fn check(&self) -> Result<(), String> {
         match self.broken {
             true => Err("a request panicked".to_owned()),
@@ -107,7 +107,7 @@ impl<M: Coordinator> Work<M> {
         }
     }
 
-    /// Asks for something that is answered through the effects, now or later.
+    /// Makes a call that is answered through the effects, now or later.
     pub(super) fn ask<T: Send + 'static>(
         &mut self,
         asked: &Asked,
@@ -130,13 +130,13 @@ impl<M: Coordinator> Work<M> {
         }
     }
 
-    /// What must be durable before the state now may be told.
+    /// The receipt that must be durable before an answer may tell the current state.
     pub(super) fn pending(&mut self) -> Option<AppendReceipt> {
         self.receipt.take_if(|receipt| receipt.is_durable());
         self.receipt.clone()
     }
 
-    /// The records of a round are appended: gives its answers and has its actions done.
+    /// Gives the answers of a round and starts its actions, once its records are appended.
     pub(super) fn appended<H: Host<Machine = M>>(
         &mut self,
         receipt: Option<AppendReceipt>,
@@ -157,9 +157,9 @@ impl<M: Coordinator> Work<M> {
     }
 }
 
-/// Sends an answer; that the client does not wait any more is no error.
+/// Sends an answer; a client that no longer waits is not an error.
 pub(super) fn tell<T>(to: oneshot::Sender<T>, answer: T) {
     if to.send(answer).is_err() {
-        tracing::trace!("a client did not wait for its coordinator's answer");
+        tracing::trace!("client did not wait for its coordinator's answer");
     }
 }

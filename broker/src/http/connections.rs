@@ -1,4 +1,4 @@
-//! The connections of the admin listener: few, and none for long without an answer.
+//! The connections of the admin listener. Their number is bounded, and an inactive one is closed.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,18 +16,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, Sleep};
 
-/// How long a connection may be there without taking a byte of an answer: idle, or with half a request.
+/// How long a connection may take no byte of an answer, whether it is idle or has sent half a request.
 const SILENT_MAX: Duration = Duration::from_secs(60);
-/// How long accepting rests after the machine refused a connection.
+/// How long the listener waits after an error before it accepts again.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// Accepts at most [`ADMIN_CONNECTIONS_MAX`] connections: one more takes the place of the oldest, so that a client
-/// that holds many keeps no health check out.
+/// Accepts at most [`ADMIN_CONNECTIONS_MAX`] connections. One more replaces the oldest, so that a client that holds many
+/// can't keep a health check out.
 #[derive(Debug)]
 pub(super) struct Connections {
     listener: TcpListener,
     slots: Arc<Semaphore>,
-    /// Dropped to end a connection, oldest first; some may have ended.
+    /// One for each connection, oldest first; dropping it ends the connection. Some connections may have ended already.
     open: VecDeque<oneshot::Sender<()>>,
 }
 
@@ -40,7 +40,7 @@ impl Connections {
         }
     }
 
-    /// A place for one more connection, and what tells it to give it up. Cancellation safe.
+    /// A slot for one more connection, and the signal that takes it away again. Cancellation safe.
     async fn slot(&mut self) -> (OwnedSemaphorePermit, oneshot::Receiver<()>) {
         self.open.retain(|open| !open.is_closed());
         if self.open.len() >= ADMIN_CONNECTIONS_MAX {
@@ -67,7 +67,7 @@ impl Listener for Connections {
                 }
                 Err(error) => error,
             };
-            tracing::warn!(%error, "cannot accept a connection of the admin listener");
+            tracing::warn!(%error, "cannot accept a connection on the admin listener");
             tokio::time::sleep(ACCEPT_REST).await;
         }
     }
@@ -77,7 +77,7 @@ impl Listener for Connections {
     }
 }
 
-/// A connection that fails once it has been silent for too long, or its place is another's.
+/// A connection that fails once it has been inactive for too long, or has lost its slot to another.
 #[derive(Debug)]
 pub(super) struct Connection<S> {
     stream: S,
@@ -98,7 +98,7 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Fails for good where it has to end; is woken when it has to.
+    /// Fails, from then on always, once the connection must end; its task is woken at that time.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.over.is_none() {
             if Pin::new(&mut self.ended).poll(cx).is_ready() {

@@ -18,14 +18,14 @@ use crate::metrics::{detail, sampled};
 use crate::readiness::Readiness;
 use crate::starting::Phase;
 
-/// How often recorded values are folded into what is rendered: between, each takes memory.
+/// How often recorded values are folded into their histograms; until then each value takes memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Prometheus' text format, which a scraper knows by its version.
 const METRICS_TYPE: [(axum::http::HeaderName, &str); 1] =
     [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
 
-/// What is served, from before the storage is opened on.
+/// The state behind the endpoints, which are served before the storage is opened.
 #[derive(Clone)]
 struct Admin {
     phase: watch::Receiver<Phase>,
@@ -68,7 +68,7 @@ impl Admin {
     }
 }
 
-/// Serves until it is dropped. While the node starts `/metrics` has what has been counted, and no samples of the node.
+/// Serves until it is dropped. While the node starts, `/metrics` has counters, but no samples of the node.
 pub(crate) async fn serve(
     listener: TcpListener,
     metrics: PrometheusHandle,
@@ -109,7 +109,7 @@ pub(crate) async fn serve(
         () = upkeep => {}
         served = axum::serve(Connections::new(listener), app) => {
             if let Err(error) = served {
-                tracing::error!(%error, "the admin listener ended");
+                tracing::error!(%error, "admin listener ended");
             }
         }
     }

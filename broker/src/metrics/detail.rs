@@ -1,13 +1,13 @@
 //! `/metrics/detail`: offsets of each partition, committed offsets and lag of each group, in Prometheus' text format.
 //!
-//! Its labels are topics and groups, so it grows with them: it is not part of `/metrics`, and bounded.
+//! Its labels are topics and groups, so it grows with their number. Therefore it is not part of `/metrics`, and it is bounded.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use crate::broker::Broker;
 
-/// Partitions told, and committed offsets told.
+/// The most partitions, and the most committed offsets, in the text.
 const SERIES_MAX: usize = 20_000;
 const GROUPS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -17,19 +17,19 @@ const START: Gauge = Gauge {
 };
 const END: Gauge = Gauge {
     name: "highwater_topic_partition_high_watermark",
-    help: "Just after the last offset of a partition that consumers see.",
+    help: "The offset after the last record of a partition that consumers can read.",
 };
 const BYTES: Gauge = Gauge {
     name: "highwater_topic_partition_log_bytes",
-    help: "Bytes of a partition's record batches; a segment counts whole while a record of it is left, the active one until retention gives it up.",
+    help: "Bytes of a partition's record batches. A segment counts whole while it has a record, the active one until retention deletes it.",
 };
 const COMMITTED: Gauge = Gauge {
     name: "highwater_group_committed_offset",
-    help: "The offset that a group committed last.",
+    help: "The last committed offset of a group.",
 };
 const LAG: Gauge = Gauge {
     name: "highwater_group_lag_records",
-    help: "Offsets between what a group committed last and the high watermark.",
+    help: "Offsets between the last committed offset of a group and the high watermark.",
 };
 
 struct Gauge {
@@ -64,7 +64,7 @@ impl Series {
     }
 }
 
-/// A label's value as Prometheus' text format wants it.
+/// A label's value, escaped for Prometheus' text format.
 fn escaped(value: &str) -> String {
     value
         .replace('\\', "\\\\")
@@ -72,13 +72,13 @@ fn escaped(value: &str) -> String {
         .replace('\n', "\\n")
 }
 
-/// Everything, at most 20,000 partitions and as many committed offsets; a comment at the end says when there is more.
+/// The whole text, with at most 20,000 partitions and as many committed offsets. A comment at the end says if there are more.
 pub(crate) async fn render(broker: &Broker) -> String {
     let mut out = String::new();
     let is_whole = partitions(broker, &mut out);
     let is_whole = groups(broker, &mut out).await && is_whole;
     if !is_whole {
-        out.push_str("# there is more than is told here\n");
+        out.push_str("# there are more partitions or committed offsets than these\n");
     }
     out
 }

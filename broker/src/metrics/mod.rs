@@ -1,5 +1,5 @@
-//! The broker's metrics: what is counted as it happens. What is looked at when it is asked for is in `sampled.rs`, what
-//! there is of each topic and group in `detail.rs`.
+//! The broker's metrics that are counted as events happen. `sampled.rs` has those that are sampled at a scrape, and
+//! `detail.rs` those of each topic and group.
 
 pub(crate) mod detail;
 pub(crate) mod sampled;
@@ -17,25 +17,25 @@ use crate::api::ApiEntry;
 
 /// Requests by API.
 pub(crate) const REQUESTS: &str = "highwater_broker_requests_total";
-/// Seconds from a request read to its answer ready, by API; without what a fetch waits for records.
+/// Seconds from reading a request to its response, by API, without the time that a fetch waits for records.
 pub(crate) const REQUEST_SECONDS: &str = "highwater_broker_request_seconds";
 /// Seconds that a fetch waits at the tail for `min_bytes`.
 pub(crate) const FETCH_WAIT_SECONDS: &str = "highwater_broker_fetch_wait_seconds";
-/// Errors in answers, by API and Kafka's name of the error.
+/// Errors in responses, by API and Kafka's name of the error.
 pub(crate) const REQUEST_ERRORS: &str = "highwater_broker_request_errors_total";
-/// Bytes of record batches, by direction: what producers brought, what consumers took.
+/// Bytes of record batches, by direction: from producers, and to consumers.
 pub(crate) const RECORD_BYTES: &str = "highwater_broker_record_bytes_total";
 /// Records, by direction.
 pub(crate) const RECORDS: &str = "highwater_broker_records_total";
-/// Connections, by what became of them.
+/// Connections, by outcome.
 pub(crate) const CONNECTIONS_TOTAL: &str = "highwater_broker_connections_total";
-/// Connections there are.
+/// Open connections.
 pub(crate) const CONNECTIONS: &str = "highwater_broker_connections";
 /// Frames that were not served, by reason.
 pub(crate) const FRAMES_REFUSED: &str = "highwater_broker_frames_refused_total";
-/// Requests that panicked, by API: each is a fault of ours, and closed its connection or had groups loaded again.
+/// Requests that panicked, by API. Each is a defect, and closed its connection or made groups load again.
 pub(crate) const REQUEST_PANICS: &str = "highwater_broker_request_panics_total";
-/// Rebalances of groups begun.
+/// Rebalances of groups that have begun.
 pub(crate) const REBALANCES: &str = "highwater_broker_group_rebalances_total";
 
 /// Bounds of the buckets of every histogram, in seconds.
@@ -44,10 +44,10 @@ const BUCKETS: [f64; 15] = [
     10.0,
 ];
 
-/// Starts counting; what happened before is lost.
+/// Installs the recorder; earlier events are not counted.
 ///
 /// # Errors
-/// When something else in the process counts already.
+/// The process has another recorder already.
 pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     let builder = PrometheusBuilder::new().set_buckets(&BUCKETS)?;
     let handle = builder.install_recorder()?;
@@ -62,40 +62,40 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
 
 fn describe() {
     use metrics::{Unit, describe_counter, describe_histogram};
-    describe_counter!(REQUESTS, "Requests by API.");
+    describe_counter!(REQUESTS, "Requests, by API.");
     describe_histogram!(
         REQUEST_SECONDS,
         Unit::Seconds,
-        "Time from a request read to its answer ready, by API; without what a fetch waits for records."
+        "Time from reading a request to its response, by API, without the time that a fetch waits for records."
     );
     describe_histogram!(
         FETCH_WAIT_SECONDS,
         Unit::Seconds,
-        "Time that a fetch waits at the tail for its min_bytes."
+        "Time that a fetch at the end of the log waits for its min_bytes."
     );
     describe_counter!(
         REQUEST_ERRORS,
-        "Errors in answers, by API and Kafka's name of the error."
+        "Errors in responses, by API and Kafka's name of the error."
     );
     describe_counter!(
         RECORD_BYTES,
-        "Bytes of record batches: in, what producers brought; out, what consumers took."
+        "Bytes of record batches: in, from producers; out, to consumers."
     );
     describe_counter!(RECORDS, "Records: in, from producers; out, to consumers.");
     describe_counter!(
         CONNECTIONS_TOTAL,
-        "Connections, accepted and refused (max.connections.per.ip)."
+        "Connections that were accepted, or refused by max.connections.per.ip."
     );
-    metrics::describe_gauge!(CONNECTIONS, "Connections there are.");
-    describe_counter!(FRAMES_REFUSED, "Frames that were not served, by reason.");
+    metrics::describe_gauge!(CONNECTIONS, "Open connections.");
+    describe_counter!(FRAMES_REFUSED, "Requests that were not served, by reason.");
     describe_counter!(
         REQUEST_PANICS,
-        "Requests that panicked, by API; none for one outside of any request."
+        "Requests that panicked, by API (none for a panic outside of a request). Each is a defect of the broker."
     );
-    describe_counter!(REBALANCES, "Rebalances of groups begun.");
+    describe_counter!(REBALANCES, "Rebalances of groups that have begun.");
 }
 
-/// What has not happened yet is a zero, not a gap.
+/// Sets counters to zero, so that a scrape shows no gap before the first event.
 fn start_at_zero() {
     for direction in ["in", "out"] {
         counter!(RECORD_BYTES, "direction" => direction).increment(0);
@@ -111,7 +111,7 @@ fn start_at_zero() {
     metrics::gauge!(CONNECTIONS).set(0.0);
 }
 
-/// Counts the errors that an answer told.
+/// Counts the errors in a response.
 pub(crate) fn count_errors(api: ApiKey, errors: &[(i16, u64)]) {
     for (code, count) in errors {
         let known = ErrorCode::ALL.iter().find(|error| error.code() == *code);
@@ -120,12 +120,12 @@ pub(crate) fn count_errors(api: ApiKey, errors: &[(i16, u64)]) {
     }
 }
 
-/// Counts a panic that ended no more than a connection or a load of groups.
+/// Counts a panic that ended only a connection or a load of groups.
 pub(crate) fn count_panic(api: &'static str) {
     counter!(REQUEST_PANICS, "api" => api).increment(1);
 }
 
-/// Counts a connection that was accepted, or refused at its address's limit.
+/// Counts a connection that was accepted, or refused because of the limit for its address.
 pub(crate) fn count_connection(is_accepted: bool) {
     let outcome = if is_accepted { "accepted" } else { "refused" };
     counter!(CONNECTIONS_TOTAL, "outcome" => outcome).increment(1);
@@ -134,11 +134,11 @@ pub(crate) fn count_connection(is_accepted: bool) {
 /// Why a frame was not served.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum RefusedFrame {
-    /// Its length is none that is accepted.
+    /// Its length is not accepted.
     Length,
-    /// It is TLS on a listener without it.
+    /// It is TLS, on a listener without TLS.
     Tls,
-    /// It stopped halfway while others waited for its memory.
+    /// The client stopped sending it while others waited for its memory.
     Stalled,
     /// Its header can't be read.
     Header,
@@ -179,7 +179,7 @@ impl RefusedFrame {
     }
 }
 
-/// The records of one direction; the handles are looked up once.
+/// The metrics of records in one direction, with handles that are looked up once.
 #[derive(Debug)]
 struct RecordMetrics {
     bytes: Counter,
@@ -200,7 +200,7 @@ impl RecordMetrics {
     }
 }
 
-/// What handlers count. Made when the recorder is installed.
+/// The metrics that handlers count. It must be made after the recorder is installed.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     produced: RecordMetrics,
@@ -225,7 +225,7 @@ impl Metrics {
             .count(bytes, u64::try_from(records).unwrap_or(0));
     }
 
-    /// Counts whole batches that are answered.
+    /// Counts whole batches in an answer.
     pub(crate) fn fetched(&self, batches: &[Bytes]) {
         let (mut bytes, mut records) = (0, 0);
         for part in batches {
@@ -239,7 +239,7 @@ impl Metrics {
         self.fetched.count(bytes, records);
     }
 
-    /// Counts how long a fetch took in all, and how much of it was a wait for records.
+    /// Records the duration of a fetch, and the part of it that was a wait for records.
     pub(crate) fn fetch_took(&self, all: Duration, waited: Duration) {
         let worked = all.saturating_sub(waited);
         self.fetch_seconds.record(worked.as_secs_f64());
@@ -247,14 +247,14 @@ impl Metrics {
     }
 }
 
-/// The handles of each API's metrics, looked up once. Made when the recorder is installed.
+/// The handles of each API's metrics, which are looked up once. It must be made after the recorder is installed.
 #[derive(Debug)]
 pub(crate) struct ApiMetrics(Vec<Option<OneApi>>);
 
 #[derive(Debug, Clone)]
 struct OneApi {
     requests: Counter,
-    /// None where the handler says itself how much of its time was a wait.
+    /// `None` if the handler records its time itself, without waits.
     seconds: Option<Histogram>,
 }
 
@@ -274,7 +274,7 @@ impl ApiMetrics {
         Self(handles)
     }
 
-    /// Counts a request and, when what it answers is dropped, its time.
+    /// Counts a request, and its time once the returned timer is dropped.
     pub(crate) fn request(&self, api: ApiKey) -> RequestTimer {
         let of = self.0.get(index(api)).and_then(Option::as_ref);
         if let Some(of) = of {

@@ -1,4 +1,4 @@
-//! What is looked at when the metrics are asked for.
+//! The metrics that are sampled at each scrape.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use metrics_process::Collector;
 
 use crate::broker::Broker;
 
-/// Bytes that a budget has given out, by budget.
+/// Bytes taken from each memory budget.
 pub(crate) const MEMORY_USED: &str = "highwater_broker_memory_used_bytes";
-/// Bytes that a budget may give out, by budget.
+/// Size of each memory budget in bytes.
 pub(crate) const MEMORY_LIMIT: &str = "highwater_broker_memory_limit_bytes";
 /// Partitions that this node leads, by whether they are open.
 pub(crate) const PARTITIONS: &str = "highwater_broker_partitions";
-/// Claims that the metadata holds: some 500 bytes of memory each.
+/// Claims in the metadata, each of which takes some 500 bytes of memory.
 pub(crate) const METADATA_CLAIMS: &str = "highwater_broker_metadata_claims";
-/// Bytes free on the file system of the data directory.
+/// Free bytes on the file system of the data directory.
 pub(crate) const DISK_FREE: &str = "highwater_broker_disk_free_bytes";
 /// Groups by state.
 pub(crate) const GROUPS: &str = "highwater_broker_groups";
-/// 1, labelled with what the process was built from.
+/// 1, labelled with the version and the commit of the process.
 pub(crate) const BUILD_INFO: &str = "highwater_build_info";
 
-/// How long the groups may take to be counted: a coordinator that is held up must not hold up the metrics.
+/// How long counting the groups may take, because a slow coordinator must not delay the metrics.
 const GROUPS_WITHIN: Duration = Duration::from_secs(1);
 /// Kafka's names of a classic group's states.
 const GROUP_STATES: [&str; 4] = [
@@ -37,21 +37,21 @@ const GROUP_STATES: [&str; 4] = [
 ];
 
 pub(super) fn describe() {
-    describe_gauge!(MEMORY_USED, "Bytes that a budget has given out.");
-    describe_gauge!(MEMORY_LIMIT, "Bytes that a budget may give out.");
+    describe_gauge!(MEMORY_USED, "Bytes taken from a memory budget.");
+    describe_gauge!(MEMORY_LIMIT, "Size of a memory budget in bytes.");
     describe_gauge!(
         PARTITIONS,
-        "Partitions that this node leads, by whether they are open; a partition that stays not_open has its reason in the log."
+        "Partitions that this node leads, by state. For a partition that stays not_open the log has the reason."
     );
     describe_gauge!(
         METADATA_CLAIMS,
-        "Parts of objects that the metadata holds in memory, some 500 bytes each."
+        "Parts of objects in the metadata. Each takes some 500 bytes of memory."
     );
     describe_gauge!(
         DISK_FREE,
-        "Bytes free on the file system of the data directory."
+        "Free bytes on the file system of the data directory."
     );
-    describe_gauge!(GROUPS, "Groups by state.");
+    describe_gauge!(GROUPS, "Groups, by state.");
     describe_gauge!(
         BUILD_INFO,
         "1, labelled with the version and the commit that the process was built from."
@@ -59,21 +59,21 @@ pub(super) fn describe() {
     Collector::default().describe();
 }
 
-/// What the samples are taken of.
+/// The sources of the samples.
 #[derive(Debug, Clone)]
 pub(crate) struct Sampler {
     pub(crate) broker: Arc<Broker>,
     pub(crate) device: Arc<dyn Device>,
 }
 
-/// Sets the gauges of the process, built from a commit, which are there before a node is.
+/// Sets the gauges of the process, which exist before the node does.
 pub(crate) fn sample_process(commit: &'static str) {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "commit" => commit).set(1.0);
     Collector::default().collect();
 }
 
 impl Sampler {
-    /// Sets every gauge to what is so now.
+    /// Sets every gauge to its current value.
     pub(crate) async fn sample(&self) {
         self.memory();
         self.broker.streams.sample();
@@ -117,7 +117,7 @@ impl Sampler {
         match self.device.bytes_free(&self.broker.config.data_dir).await {
             Ok(free) => gauge!(DISK_FREE).set(float(free)),
             Err(error) => {
-                tracing::debug!(%error, "cannot see the free bytes of the data directory")
+                tracing::debug!(%error, "cannot read the free space of the data directory")
             }
         }
     }

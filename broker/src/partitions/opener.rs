@@ -194,14 +194,14 @@ impl PartitionOpener {
         for partition in &partitions {
             let (topic, index) = (&partition.topic, partition.index);
             if self.failed.remove(&(topic.id, index)).is_some() {
-                tracing::info!(topic = %topic.name, partition = index, "partition is open after all");
+                tracing::info!(topic = %topic.name, partition = index, "partition is open after earlier failures");
             }
         }
         self.broker.partitions.insert(partitions);
         self.open(wanted, &Arc::clone(&self.first_slots));
     }
 
-    /// Remembers when to try again; says it once, and once more when the reason is another.
+    /// Remembers when to try again. Logs the failure once, and again when its reason changes.
     fn fail(&mut self, key: Key, why: String) {
         let rng = &self.broker.rng;
         let failed = self.failed.entry(key).or_insert_with(|| Failed {
@@ -214,7 +214,7 @@ impl PartitionOpener {
             let topic = self.seen.topic_by_id(key.0);
             let topic = topic.map_or("", |topic| &*topic.name);
             let error = &why;
-            tracing::error!(topic = %topic, partition = key.1, error, "partition cannot be opened, it is tried again");
+            tracing::error!(topic = %topic, partition = key.1, error, "partition cannot be opened and will be tried again");
             failed.why = why;
         }
         self.broker.partitions.set_failed(key);
@@ -230,7 +230,8 @@ impl PartitionOpener {
                     continue;
                 }
             }
-            // what failed rests, though its own attempts change the image; what is being opened is looked at when it is
+            // A failed partition waits for its next attempt, even though its own attempts change the image. A partition that is
+            // being opened is looked at when that is done.
             let is_new = !self.failed.contains_key(&key) && !self.opening.contains(&key);
             if is_new && is_led(&self.broker, partition) {
                 wanted.push(Wanted::new(key, topic, partition));
@@ -262,7 +263,7 @@ impl PartitionOpener {
             log_config(&topic.configs, &self.broker.config),
             context,
         )?;
-        // a trim that came while it was opened
+        // A trim may have come while the partition was being opened.
         if let Some(stream) = self.seen.stream(id) {
             self.broker.streams.trimmed(id, stream.start);
         }
@@ -278,7 +279,7 @@ impl Wanted {
                 id: partition.stream,
                 epoch: partition.leader_epoch,
                 label: label(key.0, key.1),
-                // all groups wait for those of their offsets
+                // All groups wait for the partitions of their offsets.
                 is_urgent: topic.internal,
             },
         }
@@ -300,7 +301,7 @@ fn leads<'a>(
     is_led(broker, partition).then_some((topic, partition))
 }
 
-/// Resolves at that time; never where there is none. Cancellation safe.
+/// Resolves at that time, or never if there is none. Cancellation safe.
 async fn rest(until: Option<Instant>) {
     match until {
         Some(until) => tokio::time::sleep_until(until).await,

@@ -1,4 +1,4 @@
-//! Every configuration of a topic: name, values, default, and the broker setting that stands behind it.
+//! Every configuration of a topic: name, values, default, and the broker settings from which the default comes.
 //!
 //! Source: Kafka's `TopicConfig` and `ServerTopicConfigSynonyms`, 4.4.
 
@@ -14,46 +14,47 @@ use crate::config::{Config, Kind};
 pub(crate) struct TopicKey {
     /// Its name.
     pub name: &'static str,
-    /// Its values.
+    /// The values that it takes.
     pub kind: Kind,
-    /// Its default where no broker setting stands behind it.
+    /// Its default, if no broker setting supplies it.
     pub default: &'static str,
-    /// The broker settings behind it: the first that is given wins; then the last one's default holds.
+    /// The broker settings that supply its default. The first one that is given decides; if none is given, the default of the
+    /// last one holds.
     pub synonyms: &'static [Synonym],
     /// What it does, in one sentence.
     pub doc: &'static str,
 }
 
-/// A broker setting behind a topic configuration.
+/// A broker setting that supplies the default of a topic configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Synonym {
     /// The broker setting.
     pub name: &'static str,
-    /// What its value is multiplied with: hours to milliseconds, say.
+    /// The factor by which its value is multiplied, for instance from hours to milliseconds.
     pub factor: i64,
-    /// Whether Highwater has the setting; else its name only says where Kafka lists the default.
+    /// Whether Highwater has the setting. If not, the name only says under which setting Kafka lists the default.
     pub is_ours: bool,
 }
 
-/// Where the value of a configuration comes from; the values are Kafka's `ConfigSource` codes.
+/// The source of a configuration's value; the discriminants are Kafka's `ConfigSource` codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConfigSource {
     /// Set on the topic.
     DynamicTopic = 1,
     /// Set in the broker's configuration.
     StaticBroker = 4,
-    /// Nobody set it.
+    /// It is not set.
     Default = 5,
 }
 
-/// One place a value comes from.
+/// One source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// The name it has there.
+    /// Its name there.
     pub name: &'static str,
     /// Its value there.
     pub value: String,
-    /// The place.
+    /// The source.
     pub source: ConfigSource,
 }
 
@@ -64,7 +65,7 @@ pub(crate) fn find(name: &str) -> Option<&'static TopicKey> {
 }
 
 impl TopicKey {
-    /// Every place that gives it a value; the first is in effect.
+    /// Every source that gives it a value; the first one is in effect.
     #[must_use]
     pub(crate) fn origins(&self, own: &BTreeMap<String, String>, broker: &Config) -> Vec<Origin> {
         let mut origins = Vec::new();
@@ -106,7 +107,7 @@ impl TopicKey {
         origins
     }
 
-    /// Whether Kafka lists the default among the synonyms: where one broker setting stands behind it, not several.
+    /// Whether Kafka lists the default among the synonyms, which it does if a single broker setting supplies it.
     #[must_use]
     pub(crate) fn lists_default(&self) -> bool {
         self.synonyms.len() == 1
@@ -137,7 +138,7 @@ impl Synonym {
 /// Checks a topic's own configurations.
 ///
 /// # Errors
-/// What is wrong with the first bad one, in the words of Kafka's tools.
+/// The reason why the first bad one is refused, in the words that Kafka's tools show.
 pub(crate) fn check(own: &BTreeMap<String, String>) -> Result<(), String> {
     for (name, value) in own {
         let key = find(name).ok_or_else(|| format!("Unknown topic config name: {name}"))?;

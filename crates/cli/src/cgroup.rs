@@ -1,14 +1,14 @@
-//! How much memory the machine lets this process have.
+//! The memory limit of the process's cgroup.
 
 use std::path::{Path, PathBuf};
 
-/// The least limit of the process's cgroups, bytes; `None` where there is none.
+/// The smallest limit of the process's cgroups in bytes; `None` without a limit.
 pub(crate) fn memory_max() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     least(&own, |path| std::fs::read_to_string(path).ok())
 }
 
-/// The least of what stands in the files of the cgroup and of those above it, of version 2 and of version 1.
+/// The smallest limit in the files of the cgroup and of its ancestors, in version 1 and version 2.
 fn least(own: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let mut limits = Vec::new();
     for line in own.lines() {
@@ -25,13 +25,13 @@ fn least(own: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
             _ => continue,
         };
         let below = Path::new(group.trim_start_matches('/'));
-        // within a container the path may be the host's, of which there is only the root
+        // In a container the path may be the host's, of which only the root exists here.
         let files = below
             .ancestors()
             .map(|dir| PathBuf::from(root).join(dir).join(name));
         limits.extend(files.filter_map(|file| read(&file)?.trim().parse::<u64>().ok()));
     }
-    // version 1 has no word for none
+    // In version 1 a huge number stands for no limit.
     limits.into_iter().filter(|bytes| *bytes < 1 << 60).min()
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
     )?)
 }
 
-/// The environment; what is no text can be no setting.
+/// The environment. A variable that is not UTF-8 cannot be a setting.
 fn environment() -> anyhow::Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     for (name, value) in std::env::vars_os() {
@@ -64,7 +64,7 @@ pub(crate) fn print(args: &ConfigArgs) -> anyhow::Result<()> {
     say(&load(args)?.render())
 }
 
-/// Writes to standard output; a reader that went away is no error.
+/// Writes to standard output; a closed pipe is not an error.
 pub(crate) fn say(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -72,9 +72,9 @@ pub(crate) fn say(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes to standard error, as well as it can.
+/// Writes to standard error, and ignores a failure.
 pub(crate) fn complain(text: &str) {
     if std::io::stderr().write_all(text.as_bytes()).is_err() {
-        // nobody is there to be told
+        // There is no other place to report it.
     }
 }

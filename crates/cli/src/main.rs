@@ -25,8 +25,8 @@ const VERSION: &str = concat!(
 #[command(
     name = "highwater",
     version = VERSION,
-    after_help = "The first run needs nothing: `highwater start` listens on 127.0.0.1:9092 and keeps its data under \
-                  ./highwater-data.\nThen try: kafka-topics --bootstrap-server 127.0.0.1:9092 --create --topic first"
+    after_help = "The first run needs no settings: `highwater start` listens on 127.0.0.1:9092 and keeps its data in \
+                  ./highwater-data.\nThen try: kafka-topics.sh --bootstrap-server 127.0.0.1:9092 --create --topic first"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -34,22 +34,22 @@ struct Cli {
 }
 
 const SETTINGS: &str = "\
-Settings have Kafka's names where Kafka has them, ours begin with highwater. Later sources win:
+Settings of Kafka have Kafka's names; other settings begin with highwater. Later sources override earlier ones:
   1. --config FILE, a Kafka server.properties
   2. environment variables: HIGHWATER_NUM_PARTITIONS=6 sets num.partitions,
      HIGHWATER_DATA_DIR=/data sets highwater.data.dir
   3. --set num.partitions=6
 
-Those that are most often set:
-  listeners                 where to listen        PLAINTEXT://127.0.0.1:9092
-  advertised.listeners      what clients are told  PLAINTEXT://broker.example:9092
-  highwater.data.dir        write-ahead log and metadata; must survive a restart
-  highwater.object.storage  where the log lives    file:///var/lib/highwater/objects
-  highwater.memory.limit    all buffers and caches four fifths of the cgroup's limit, or 1GiB
-  highwater.admin.listener  /metrics and /health   127.0.0.1:9644
+The settings that are needed most often, with an example:
+  listeners                 addresses to listen on         PLAINTEXT://127.0.0.1:9092
+  advertised.listeners      addresses that clients use     PLAINTEXT://broker.example:9092
+  highwater.data.dir        write-ahead log and metadata   /var/lib/highwater
+  highwater.object.storage  the object store               s3://bucket/prefix
+  highwater.memory.limit    memory of buffers and caches   1GiB
+  highwater.admin.listener  address of /metrics, /health   127.0.0.1:9644
 
-`highwater config` prints every setting, its value, and what it does. What is wrong with a configuration is
-reported all at once, and nothing is started.";
+`highwater config` prints every setting with its value and its meaning. If a configuration has errors, all of them
+are reported together, and nothing is started.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,21 +59,21 @@ enum Command {
     /// Print the effective configuration, with a comment on each setting.
     #[command(after_help = SETTINGS)]
     Config(ConfigArgs),
-    /// Print the version and the commit it was built from.
+    /// Print the version and the commit that the binary was built from.
     Version,
     /// Print the table of APIs and versions, in Markdown.
     #[command(hide = true)]
     ApiMatrix,
 }
 
-/// Where the configuration comes from; later sources win: file, environment (`HIGHWATER_NUM_PARTITIONS` sets
-/// `num.partitions`), `--set`.
+/// The sources of the configuration. The environment (`HIGHWATER_NUM_PARTITIONS` sets `num.partitions`) overrides the file,
+/// and `--set` overrides both.
 #[derive(Debug, Args)]
 struct ConfigArgs {
-    /// A Kafka `server.properties`; our own settings have the prefix `highwater.`.
+    /// A Kafka `server.properties`, which may also have settings that begin with `highwater.`.
     #[arg(long, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
-    /// One setting, for instance `--set num.partitions=6`; may be repeated.
+    /// A setting, for instance `--set num.partitions=6`; the option may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = config::key_value)]
     settings: Vec<(String, String)>,
 }

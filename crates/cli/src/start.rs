@@ -8,12 +8,12 @@ use crate::{ConfigArgs, config};
 
 /// Runs a node until Ctrl-C or SIGTERM.
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
-    // I11: the allocator asks for huge pages, and one of which a few kilobytes are held is resident whole
+    // I11: the allocator asks for huge pages, and a huge page is resident whole even if only a few kilobytes of it are used.
     let small_pages = rustix::thread::disable_transparent_huge_pages(true);
     let config = config::load(args)?;
     telemetry::init();
     if let Err(error) = small_pages {
-        tracing::warn!(%error, "huge pages stay allowed: memory may pass its limit");
+        tracing::warn!(%error, "huge pages cannot be turned off: memory may exceed its limit");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
         };
         let node = tokio::select! {
             started = Node::start(config, machine) => started?,
-            // what was acknowledged is in the write-ahead log, also of a start that is half done
+            // Acknowledged records are in the write-ahead log, even if a start is interrupted.
             reason = stop.next() => {
                 tracing::info!(reason, "stopped while starting");
                 return Ok(());

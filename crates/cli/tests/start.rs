@@ -141,7 +141,7 @@ fn a_filter_of_the_log_that_is_not_understood_is_told() -> Result<()> {
     let mut command = start(dir.path(), &[&listener, SETTINGS[1]]);
     let ended = command.env("RUST_LOG", "info,highwater=loud").output()?;
     let said = String::from_utf8(ended.stderr)?;
-    let told = "RUST_LOG is not understood: info is in force";
+    let told = "RUST_LOG cannot be parsed: the level is info";
     assert!(said.contains(told), "{said}");
     Ok(())
 }

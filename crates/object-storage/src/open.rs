@@ -58,10 +58,10 @@ pub struct Opener {
     pub claim: Claim,
 }
 
-/// Why a store cannot be opened. All are the operator's to mend.
+/// Why a store cannot be opened. The operator must mend each of these.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// No store that is known.
+    /// The URL names no known kind of store.
     #[error("highwater.object.storage: {reason} url={url}")]
     Unsupported {
         /// What was asked for.
@@ -71,7 +71,7 @@ pub enum OpenError {
     },
     /// Another process has the directory.
     #[error(
-        "highwater.object.storage: the object store is in use by another process: stop that one, or take another \
+        "highwater.object.storage: the object store is in use by another process: stop that process, or use another \
          directory url={url}"
     )]
     InUse {
@@ -81,7 +81,7 @@ pub enum OpenError {
     /// It is another cluster's.
     #[error(
         "the object store belongs to another cluster, {other}, and this data directory to the cluster {own}: each \
-         needs a bucket, a prefix or a directory of its own url={url}"
+         cluster needs a bucket, a prefix or a directory of its own url={url}"
     )]
     OtherCluster {
         /// What was asked for.
@@ -94,7 +94,7 @@ pub enum OpenError {
     /// This cluster's objects were there, and are not.
     #[error(
         "the object store is not the one that this data directory's cluster, {own}, keeps its objects in, or was \
-         emptied: is highwater.object.storage.endpoint another, or a disk not mounted? url={url}"
+         emptied: check highwater.object.storage.endpoint, and whether its disk is mounted url={url}"
     )]
     Unclaimed {
         /// What was asked for.

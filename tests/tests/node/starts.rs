@@ -44,7 +44,7 @@ async fn the_data_directory_of_apache_kafka_is_refused() -> Result<()> {
     let theirs = "version=1\ncluster.id=J8qXRwI-Qyi2G0guFTiuYw\nnode.id=1\n";
     std::fs::write(data.join("meta.properties"), theirs)?;
     let why = refusal(&dir, &[]).await?;
-    let told = "was not written by Highwater: take another directory";
+    let told = "was not written by Highwater: use another directory";
     assert!(why.contains(told), "{why}");
     assert!(!data.join("metadata").exists(), "nothing is written");
     Ok(())

@@ -1,4 +1,4 @@
-//! Ours: what Kafka has nothing like.
+//! Settings that Kafka does not have.
 
 use highwater_object_storage::CredentialSource;
 
@@ -10,25 +10,27 @@ pub(super) static KEYS: &[Key] = &[
         "highwater.admin.listener",
         "127.0.0.1:9644",
         Kind::Text,
-        "Where /metrics and /health are served over HTTP, to 64 connections at most; empty for nowhere.",
+        "The address at which /metrics and /health are served over HTTP, to at most 64 connections; if empty, they are not \
+         served.",
     ),
     key(
         "highwater.data.dir",
         "./highwater-data",
         Kind::Text,
-        "The directory of the write-ahead log and of the metadata.",
+        "The directory of the write-ahead log and of the metadata. It must survive a restart.",
     ),
     key(
         "highwater.memory.limit",
         "1GiB",
         Kind::Size { min: 64 << 20 },
-        "The most memory for requests, buffers and caches together; four fifths of the cgroup's limit where it has one.",
+        "The maximum memory of requests, buffers and caches together. The default is four fifths of the cgroup's limit, if \
+         there is one.",
     ),
     key(
         "highwater.metadata.snapshot.entries",
         "5000",
         int(1),
-        "Entries of the metadata's log after which it is replaced by a snapshot.",
+        "The number of entries of the metadata log after which a snapshot replaces it.",
     ),
     key(
         "highwater.object.grace.ms",
@@ -37,48 +39,51 @@ pub(super) static KEYS: &[Key] = &[
             min: 100,
             max: 86_400_000,
         },
-        "How long an object that nothing refers to any more stays; longer than any read takes.",
+        "How long an object is kept after nothing refers to it; it must be longer than any read takes.",
     ),
     unset(
         "highwater.object.storage",
         Kind::Text,
-        "The object store: s3://bucket/prefix, or file:///path; file://<data dir>/objects when unset.",
+        "The object store: s3://bucket/prefix, or file:///path. If unset, it is the directory objects in \
+         highwater.data.dir.",
     ),
     unset(
         "highwater.object.storage.ca.file",
         Kind::Text,
-        "S3: a PEM file of certificate authorities trusted beside the system's.",
+        "S3: a PEM file of certificate authorities that are trusted in addition to the system's.",
     ),
     key(
         "highwater.object.storage.credentials",
         "auto",
         Kind::OneOf(CredentialSource::NAMES),
-        "S3: where credentials come from; auto is the first of the others, in this order, that has some.",
+        "S3: the source of the credentials; auto takes the first of the other sources, in this order, that has credentials.",
     ),
     unset(
         "highwater.object.storage.endpoint",
         Kind::Text,
-        "S3: the URL of an S3-compatible server; AWS's of the region when unset.",
+        "S3: the URL of an S3-compatible server. If unset, it is AWS's endpoint for the region.",
     ),
     unset(
         "highwater.object.storage.kms.key",
         Kind::Text,
-        "S3: the KMS key that the store encrypts objects with (SSE-KMS).",
+        "S3: the KMS key with which the store encrypts objects (SSE-KMS).",
     ),
     unset(
         "highwater.object.storage.path.style",
         Kind::Bool,
-        "S3: whether the bucket stands in the path, not the host name; true with an endpoint when unset.",
+        "S3: whether the bucket is in the path of the URL, not in the host name. If unset, it is true with an endpoint, \
+         otherwise false.",
     ),
     unset(
         "highwater.object.storage.profile",
         Kind::Text,
-        "S3: the profile in ~/.aws; AWS_PROFILE, then default, when unset.",
+        "S3: the profile in ~/.aws. If unset, it is AWS_PROFILE, otherwise default.",
     ),
     unset(
         "highwater.object.storage.region",
         Kind::Text,
-        "S3: the region; when unset AWS_REGION, then the profile's, then the instance's; with an endpoint AWS_REGION, then us-east-1.",
+        "S3: the region. If unset, it is AWS_REGION, then the profile's, then the instance's; with an endpoint it is AWS_REGION, \
+         then us-east-1.",
     ),
     key(
         "highwater.upload.interval.ms",
@@ -87,18 +92,18 @@ pub(super) static KEYS: &[Key] = &[
             min: 10,
             max: 86_400_000,
         },
-        "The longest time a record waits for its upload to the object store.",
+        "The maximum time before a record is uploaded to the object store.",
     ),
     key(
         "highwater.upload.size",
         "64MiB",
         Kind::Size { min: 64 << 10 },
-        "Records are uploaded at once when this much has gathered.",
+        "The bytes of records that are uploaded together as soon as they have gathered.",
     ),
     key(
         "highwater.wal.size",
         "1GiB",
         Kind::Size { min: 16 << 20 },
-        "The most disk space of the write-ahead log. What it needed once it keeps, to be used again.",
+        "The maximum disk space of the write-ahead log. The log keeps and reuses the space that it has once taken.",
     ),
 ];

@@ -1,15 +1,15 @@
-//! Settings of Apache Kafka's brokers that a node here has not: it refuses them, and says so.
-//! Source: `AbstractKafkaConfig.CONFIG_DEF`, Kafka 4.4, and what 3.9 had besides.
+//! Settings of Apache Kafka's brokers that Highwater does not have and refuses.
+//! Source: `AbstractKafkaConfig.CONFIG_DEF`, Kafka 4.4, and the settings that only 3.9 had.
 
-/// What is said of one.
+/// The reason with which such a setting is refused.
 pub(crate) const ABSENT: &str = "a setting of Kafka that Highwater does not have";
 
-/// Whether this is one.
+/// Whether Kafka has this setting, and Highwater does not.
 pub(crate) fn has(name: &str) -> bool {
     FAMILIES.iter().any(|family| name.starts_with(family)) || NAMES.contains(&name)
 }
 
-/// Whole families, by what their names begin with.
+/// Families of settings, by the beginning of their names.
 const FAMILIES: &[&str] = &[
     "listener.name.",
     "password.encoder.",

@@ -1,10 +1,10 @@
-//! What values a setting takes, and whether one is such a value.
+//! The kinds of values that settings have, and the check of one value.
 
 use highwater_types::ByteSize;
 
 use crate::config::replicas;
 
-/// What values a setting takes.
+/// The values that a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A whole number within bounds; described as Kafka's `int`.
@@ -27,13 +27,13 @@ pub enum Kind {
     Ratio,
     /// Any text.
     Text,
-    /// Texts joined by commas.
+    /// Texts separated by commas.
     List,
-    /// Replicas joined by commas, each `partition:broker`, or `*` for all.
+    /// Replicas separated by commas, each `partition:broker`, or `*` for all.
     Replicas,
     /// One of these.
     OneOf(&'static [&'static str]),
-    /// Some of these, joined by commas.
+    /// Some of these, separated by commas.
     SomeOf(&'static [&'static str]),
     /// Bytes, with or without a unit: `64MiB`.
     Size {
@@ -46,7 +46,7 @@ impl Kind {
     /// Checks one value.
     ///
     /// # Errors
-    /// What is wrong, in Kafka's words for clients.
+    /// The reason, in the words that Kafka's clients know.
     pub fn check(&self, value: &str) -> Result<(), String> {
         match self {
             Self::Int { min, max } => match value.trim().parse::<i32>() {
@@ -87,7 +87,7 @@ impl Kind {
 }
 
 impl Kind {
-    /// What a value is that [`Kind::check`] refuses, after the value itself.
+    /// Why [`Kind::check`] refuses a value; the text follows the value itself.
     #[must_use]
     pub(crate) fn refusal(&self) -> String {
         match self {
@@ -97,9 +97,13 @@ impl Kind {
             Self::Bool => "neither true nor false".to_owned(),
             Self::Ratio => "not a number from 0 to 1".to_owned(),
             Self::Text | Self::List => "not a text".to_owned(),
-            Self::Replicas => "neither * nor partition:broker, joined by commas".to_owned(),
+            Self::Replicas => {
+                "neither * nor a list of partition:broker, separated by commas".to_owned()
+            }
             Self::OneOf(allowed) => format!("not one of {}", allowed.join(", ")),
-            Self::SomeOf(allowed) => format!("not of {}, joined by commas", allowed.join(", ")),
+            Self::SomeOf(allowed) => {
+                format!("not a list of {}, separated by commas", allowed.join(", "))
+            }
             Self::Size { min } => {
                 let min = ByteSize(*min);
                 format!("not a size of {min} or more, such as 512MiB or 1GiB")

@@ -1,4 +1,4 @@
-//! Every setting of a broker, by section: Kafka's under Kafka's names, ours under `highwater.`.
+//! Every setting of a broker, by section. Settings of Kafka have Kafka's names, ours begin with `highwater.`.
 
 mod groups;
 mod highwater;
@@ -17,7 +17,7 @@ pub struct Key {
     pub name: &'static str,
     /// Its default; `None` when it has none (Kafka's null).
     pub default: Option<&'static str>,
-    /// Its values.
+    /// The values that it takes.
     pub kind: Kind,
     /// What it does, in one sentence.
     pub doc: &'static str,
@@ -51,12 +51,12 @@ const fn long(min: i64) -> Kind {
     Kind::Long { min, max: i64::MAX }
 }
 
-/// The codecs a topic may ask for.
+/// The values of `compression.type`.
 pub const COMPRESSION_TYPES: &[&str] =
     &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 /// The cleanup policies.
 pub const CLEANUP_POLICIES: &[&str] = &["compact", "delete"];
-/// Whose clock stamps a record.
+/// The values of `log.message.timestamp.type`: the clock that stamps a record.
 pub const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 
 /// The settings of each section, by name.
@@ -73,7 +73,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
     SECTIONS.iter().copied().flatten()
 }
 
-/// Settings of Kafka that a `server.properties` may hold and that mean nothing here: threads, replication, disks.
+/// Settings of Kafka that a `server.properties` may have and that have no effect here: threads, replication, disks.
 pub(super) static WITHOUT_EFFECT: &[&str] = &[
     "background.threads",
     "broker.rack",

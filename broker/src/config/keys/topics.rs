@@ -8,13 +8,13 @@ pub(super) static KEYS: &[Key] = &[
         "auto.create.topics.enable",
         "true",
         Kind::Bool,
-        "Whether a topic is created when a client first asks for it.",
+        "Whether a topic is created automatically when a client first asks for it.",
     ),
     key(
         "default.replication.factor",
         "1",
         int(1),
-        "The replication factor of topics created without one.",
+        "The replication factor of a topic that is created without one.",
     ),
     key(
         "delete.topic.enable",
@@ -26,12 +26,12 @@ pub(super) static KEYS: &[Key] = &[
         "min.insync.replicas",
         "1",
         int(1),
-        "Kept and described; durability is the write-ahead log's.",
+        "Has no effect: the write-ahead log makes every record durable before it is acknowledged.",
     ),
     key(
         "num.partitions",
         "1",
         int(1),
-        "The partitions of topics created without a number.",
+        "The number of partitions of a topic that is created without one.",
     ),
 ];

@@ -101,7 +101,7 @@ async fn keep_running<H: Host>(
             topic = H::TOPIC,
             partition = driver.index,
             error,
-            "coordinator of a partition is loaded again"
+            "coordinator failed and is loaded again"
         );
         let rest = tokio::time::sleep(rests.after(begun.elapsed()));
         refusing(jobs, rest).await;
@@ -215,7 +215,7 @@ impl<H: Host> Running<'_, H> {
             topic = H::TOPIC,
             partition = self.driver.index,
             %error,
-            "coordinator cannot write for now"
+            "coordinator cannot write its records"
         );
         self.rests_until = Some(Instant::now() + ROOM_REST);
         for (_, job) in self.line.drain(..) {
