@@ -18,8 +18,8 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    /// The current state. A node is degraded if partitions can't be opened, or if uploads fail while there is room: it still
-    /// serves the rest.
+    /// The current state. A node is degraded if partitions can't be opened, or if uploads fail while there is room: it
+    /// still serves the rest.
     pub(crate) fn of(broker: &Broker) -> Self {
         let uploads = broker.streams.uploads();
         let wal = broker.streams.check_wal().map_err(|error| reasons(&error));

@@ -1,5 +1,5 @@
-//! Opens what a node's records are kept in. Until the node registers nothing is changed, so that a start that is refused
-//! leaves no epoch and nothing condemned, and is refused again for the same reason (D2).
+//! Opens what a node's records are kept in. Until the node registers nothing is changed, so that a start that is
+//! refused leaves no epoch and nothing condemned, and is refused again for the same reason (D2).
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! AlterConfigs (key 33), versions 0..=2.
 //! Source: schema/alter_configs_request.kmsg; KIP-133.
-//! Behaviour: a topic's configurations become exactly those given.
+//! Behaviour: the request replaces all configurations of a topic.
 //! Deviations from Apache Kafka: a broker's configurations can't be altered while it runs; loggers, client metrics and
-//! groups have none.
+//! groups have no configurations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Handler for AlterConfigs {
     }
 }
 
-/// What stands in a list more than once.
+/// The first name that a list has more than once.
 pub(super) fn twice<T: Ord + Clone>(items: impl Iterator<Item = T>) -> BTreeSet<T> {
     let mut once = BTreeSet::new();
     items.filter(|item| !once.insert(item.clone())).collect()
@@ -167,11 +167,11 @@ pub(super) fn target<'a>(
     }
 }
 
-/// Attempts at a change that others overtake: each of these did change the topic.
+/// The most attempts at a change that other requests overtake; each of those requests did change the topic.
 const ATTEMPTS: usize = 100;
 
-/// Changes a topic's own configurations to what `decide` makes of them. Where another request changed them meanwhile it
-/// decides again, so that neither is lost.
+/// Changes a topic's own configurations to the result of `decide`. If another request changed them meanwhile, `decide`
+/// is called again, so that neither change is lost.
 pub(super) async fn change(
     ctx: &RequestContext,
     mut topic: Arc<TopicImage>,

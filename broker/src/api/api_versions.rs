@@ -1,7 +1,8 @@
 //! ApiVersions (key 18), versions 0..=5.
 //! Source: schema/api_versions_request.kmsg; KIP-35, KIP-482, KIP-511, KIP-584, KIP-1242.
-//! Behaviour: made from the table of APIs; an unknown version is answered in version 0 with UNSUPPORTED_VERSION; a
-//! client that means another cluster or node is told to bootstrap anew. What it says of its software is its session's.
+//! Behaviour: the answer is generated from the table of APIs. An unknown version is answered in version 0 with
+//! UNSUPPORTED_VERSION. A client that names another cluster or node is told to bootstrap again. The name and version of
+//! its software become a part of its session.
 //! Deviations from Apache Kafka: none.
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use super::{APIS, ApiEntry, Handler, Reply, RequestContext, encode};
 #[derive(Debug)]
 pub(crate) struct ApiVersions;
 
-/// The feature levels of the Kafka release aimed at: what a freshly formatted 4.4 has.
+/// The feature levels of the Kafka release that we aim at: those of a freshly formatted 4.4.
 const METADATA_VERSION_MIN: i16 = 7;
 const METADATA_VERSION_LEVEL: i16 = 33;
 const METADATA_VERSION: &str = "metadata.version";
@@ -38,7 +39,7 @@ impl Handler for ApiVersions {
                 ..Default::default()
             });
         }
-        // a node is one of a cluster: alone its number means nothing (KIP-1242)
+        // A node is one of a cluster, so without the cluster its number means nothing (KIP-1242).
         if request.cluster_id.is_none() && request.node_id != -1 {
             return Reply::Ready(ApiVersionsResponse {
                 error_code: ErrorCode::InvalidRequest.code(),
@@ -79,7 +80,7 @@ impl Handler for ApiVersions {
     }
 }
 
-/// From version 5 a client says which cluster and node it believes to be connected to.
+/// Checks the cluster and the node to which a client believes to be connected, which it names from version 5 on.
 fn means_another(ctx: &RequestContext, request: &ApiVersionsRequest) -> bool {
     let own_cluster = ctx.broker.metadata.image().cluster().to_string();
     let cluster = request.cluster_id.as_deref();
@@ -109,7 +110,7 @@ fn sound_name(name: &str) -> bool {
             .is_some_and(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// The answer to a version that is not served: version 0, listing this API alone (KIP-511).
+/// The answer to an unknown version: version 0, which lists this API alone (KIP-511).
 pub(super) fn unsupported(correlation_id: i32) -> Result<Vec<Bytes>, EncodeError> {
     let own = APIS.iter().find(|entry| entry.key == ApiKey::ApiVersions);
     let response = ApiVersionsResponse {

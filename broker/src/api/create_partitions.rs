@@ -1,6 +1,6 @@
 //! CreatePartitions (key 37), versions 0..=3.
 //! Source: schema/create_partitions_request.kmsg; KIP-195.
-//! Behaviour: answered when this node's image has the partitions and they are open.
+//! Behaviour: the request is answered when this node's image has the partitions and they are open.
 //! Deviations from Apache Kafka: none.
 
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! CreateTopics (key 19), versions 2..=7.
 //! Source: schema/create_topics_request.kmsg; KIP-464, KIP-525, KIP-516.
-//! Behaviour: KAFKA-BEHAVIOUR 8; answered when this node's image has the topic and its partitions are open.
+//! Behaviour: KAFKA-BEHAVIOUR 8; the request is answered when this node's image has the topic and its partitions are
+//! open.
 //! Deviations from Apache Kafka: none.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +49,7 @@ impl Handler for CreateTopics {
                     "Duplicate topic name.",
                 ))
             } else if request.timeout_ms <= 0 {
-                // as Kafka, whose controller begins nothing after its deadline
+                // As in Kafka, whose controller begins nothing after its deadline.
                 Err(ErrorCode::RequestTimedOut.into())
             } else {
                 create(&ctx, topic, request.validate_only).await

@@ -1,6 +1,6 @@
 //! DeleteGroups (key 42), versions 0..=3.
 //! Source: schema/delete_groups_request.kmsg; KIP-229.
-//! Behaviour: only a group without members; its offsets go with it.
+//! Behaviour: only a group without members is deleted, together with its committed offsets.
 //! Deviations from Apache Kafka: none.
 
 use highwater_protocol::messages::{

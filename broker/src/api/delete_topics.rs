@@ -1,6 +1,7 @@
 //! DeleteTopics (key 20), versions 1..=6.
 //! Source: schema/delete_topics_request.kmsg; KIP-516.
-//! Behaviour: answered when this node's image has lost the topic; its objects go after the grace.
+//! Behaviour: the request is answered when this node's image no longer has the topic; its objects are deleted after the
+//! grace.
 //! Deviations from Apache Kafka: none.
 
 use std::collections::BTreeSet;
@@ -60,7 +61,7 @@ impl Handler for DeleteTopics {
                 ..Default::default()
             };
             let deleted = match refusal {
-                // answered where it is named
+                // It is answered at the place that names it.
                 Some(SUPPLIED) if topic.name.is_none() => continue,
                 Some(why) => {
                     if let (SUPPLIED, Some(name)) = (why, &topic.name) {
@@ -87,7 +88,7 @@ impl Handler for DeleteTopics {
     }
 }
 
-/// Why each is refused for what the request itself says, in the words of `ControllerApis.deleteTopics`.
+/// The entries that are refused because of the request itself, with the messages of `ControllerApis.deleteTopics`.
 fn refused(ctx: &RequestContext, asked: &[DeleteTopicState]) -> Vec<Option<&'static str>> {
     let key = |one: &DeleteTopicState| (one.name.clone(), one.topic_id);
     let twice = twice(asked.iter().map(key));
@@ -114,7 +115,7 @@ fn refused(ctx: &RequestContext, asked: &[DeleteTopicState]) -> Vec<Option<&'sta
     asked.iter().map(why).collect()
 }
 
-/// A refusal in Kafka's words.
+/// A refusal with Kafka's message.
 fn unknown(refused: ErrorCode) -> Refusal {
     let why = match refused {
         ErrorCode::UnknownTopicOrPartition => "This server does not host this topic-partition.",
@@ -139,7 +140,8 @@ async fn delete(
     let id = asked.name.is_none().then_some(asked.topic_id);
     let name = asked.name.as_deref().unwrap_or_default();
     let found = resolve_topic(ctx, id, name, Operation::Delete);
-    // as in Kafka's controller, a name is looked up in time, and an id and what the client may do before that
+    // As in Kafka's controller, names are looked up within the deadline; ids and authorization are checked before it
+    // counts.
     if matches!(found, Ok(_) | Err(ErrorCode::UnknownTopicOrPartition)) {
         in_time?;
     }

@@ -1,8 +1,8 @@
 //! DescribeConfigs (key 32), versions 1..=4.
 //! Source: schema/describe_configs_request.kmsg; KIP-133, KIP-226, KIP-569.
 //! Behaviour: topic and broker configurations with source, synonyms, type and documentation.
-//! Deviations from Apache Kafka: a broker's are those of Kafka's that Highwater has, and our own; loggers, client metrics
-//! and groups have none.
+//! Deviations from Apache Kafka: a broker has those of Kafka's configurations that Highwater supports, and Highwater's
+//! own; loggers, client metrics and groups have no configurations.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ pub(crate) struct DescribeConfigs;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-/// About what one configuration takes in an answer, and with its synonyms or its documentation.
+/// The approximate bytes of one configuration in an answer, and of one with its synonyms or its documentation.
 const CONFIG_BYTES: usize = 256;
 const DETAILED_BYTES: usize = 512;
 
@@ -73,7 +73,7 @@ impl Handler for DescribeConfigs {
             };
             match described {
                 Ok(mut configs) => {
-                    // no keys are all of them, as null is
+                    // An empty list of keys means all of them, as null does.
                     if let Some(wanted) = &resource.configuration_keys
                         && !wanted.is_empty()
                     {
@@ -129,7 +129,7 @@ fn describe(
             if !ctx.authorize(Operation::DescribeConfigs, Resource::Cluster) {
                 return Err(ErrorCode::ClusterAuthorizationFailed.into());
             }
-            // an empty name asks for what is set for all brokers together, which is nothing
+            // An empty name means the configurations that are set for all brokers together, of which there are none.
             if name.is_empty() {
                 return Ok(Vec::new());
             }

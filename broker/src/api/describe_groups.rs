@@ -1,7 +1,7 @@
 //! DescribeGroups (key 15), versions 0..=6.
 //! Source: schema/describe_groups_request.kmsg; KIP-430, KIP-1043.
 //! Behaviour: KAFKA-BEHAVIOUR 25.
-//! Deviations from Apache Kafka: a group that is named twice is told of once; Kafka tells of it twice.
+//! Deviations from Apache Kafka: a group that is named twice is described once; Kafka describes it twice.
 
 use std::collections::BTreeSet;
 

@@ -77,8 +77,8 @@ pub(crate) fn of_append(error: &AppendError) -> Refusal {
         AppendError::OldProducerEpoch { .. } => (ErrorCode::InvalidProducerEpoch, Vec::new()),
         AppendError::Transactional => (ErrorCode::InvalidTxnState, Vec::new()),
     };
-    // As Kafka, with a message only if single records are bad (KIP-467) or nothing can be read; otherwise clients have their
-    // own texts.
+    // As Kafka, with a message only if single records are bad (KIP-467) or nothing can be read; otherwise clients have
+    // their own texts.
     let in_words = !records.is_empty() || matches!(error, AppendError::Unreadable(_));
     let message = in_words.then(|| error.to_string());
     Refusal {

@@ -3,8 +3,9 @@
 //! Behaviour: creates `__consumer_offsets` on first use (KAFKA-BEHAVIOUR 25); a group's coordinator is the broker that leads
 //! its partition, COORDINATOR_NOT_AVAILABLE while no live broker does that the client can reach by its listener.
 //! Deviations from Apache Kafka: there are no coordinators of transactions and of share groups yet. A transactional id
-//! answers TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the one error that ends the attempt at once in Java's client and in
-//! librdkafka (`rd_kafka_idemp_check_error`), which tries again after any other; a share group UNSUPPORTED_VERSION.
+//! is answered TRANSACTIONAL_ID_AUTHORIZATION_FAILED. It is the one error that ends the attempt at once both in Java's
+//! client and in librdkafka (`rd_kafka_idemp_check_error`), which retries after any other error. A share group is
+//! answered UNSUPPORTED_VERSION.
 
 use highwater_protocol::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use highwater_protocol::{ErrorCode, StrBytes};
@@ -51,7 +52,7 @@ impl Handler for FindCoordinator {
             response.coordinators = found;
         } else if let Some(only) = found.pop() {
             response.error_code = only.error_code;
-            // Kafka says its code's name where there is no error, but only here
+            // Without an error Kafka sends the name of its code as the message, but only in this API.
             response.error_message = match only.error_code {
                 0 => Some(StrBytes::from_static("NONE")),
                 _ => only.error_message,
@@ -101,14 +102,14 @@ async fn find(ctx: &RequestContext, kind: i8, key: &str) -> Result<BrokerEndpoin
         }
         TRANSACTION => Err(Refusal::new(
             ErrorCode::TransactionalIdAuthorizationFailed,
-            "transactions are not supported by this version of Highwater",
+            "Transactions are not supported by this version of Highwater.",
         )),
         SHARE if !ctx.authorize(Operation::ClusterAction, Resource::Cluster) => {
             Err(ErrorCode::ClusterAuthorizationFailed.into())
         }
         SHARE => Err(Refusal::new(
             ErrorCode::UnsupportedVersion,
-            "share groups are not supported by this version of Highwater",
+            "Share groups are not supported by this version of Highwater.",
         )),
         _ => Err(Refusal::new(ErrorCode::InvalidRequest, MALFORMED)),
     }

@@ -1,7 +1,7 @@
 //! Heartbeat (key 12), versions 0..=4.
 //! Source: schema/heartbeat_request.kmsg.
-//! Behaviour: REBALANCE_IN_PROGRESS while the group waits for its members.
-//! Deviations from Apache Kafka: static members (KIP-345) answer UNSUPPORTED_VERSION, as Kafka before 2.3.
+//! Behaviour: the answer is REBALANCE_IN_PROGRESS while the group waits for its members.
+//! Deviations from Apache Kafka: static members (KIP-345) are answered UNSUPPORTED_VERSION, as by Kafka before 2.3.
 
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
@@ -20,7 +20,8 @@ impl Handler for Heartbeat {
     async fn handle(ctx: RequestContext, request: HeartbeatRequest) -> Reply<HeartbeatResponse> {
         let error = match heartbeat(&ctx, request).await {
             Ok(()) => ErrorCode::None,
-            // a client that hears of loading would join again; its session starts afresh anyway
+            // A client that gets COORDINATOR_LOAD_IN_PROGRESS would join again; its session timeout starts afresh after
+            // the load anyway.
             Err(ErrorCode::CoordinatorLoadInProgress) => ErrorCode::None,
             Err(error) => error,
         };

@@ -2,7 +2,7 @@
 //! Source: schema/incremental_alter_configs_request.kmsg; KIP-339.
 //! Behaviour: single configurations of a topic are set, deleted, or changed as lists.
 //! Deviations from Apache Kafka: a broker's configurations can't be altered while it runs; loggers, client metrics and
-//! groups have none.
+//! groups have no configurations.
 
 use std::collections::{BTreeMap, BTreeSet};
 

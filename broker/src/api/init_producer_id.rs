@@ -1,8 +1,8 @@
 //! InitProducerId (key 22), versions 0..=5; version 6 is unstable in Kafka 4.4.
 //! Source: schema/init_producer_id_request.kmsg; KIP-98, KIP-360, KIP-890.
-//! Behaviour: ids come from blocks in the metadata, never twice.
-//! Deviations from Apache Kafka: until there are transactions a transactional id is refused with
-//! TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which both Java's client and librdkafka take for final.
+//! Behaviour: ids come from blocks in the metadata; none is given out twice.
+//! Deviations from Apache Kafka: until there are transactions, a transactional id is refused with
+//! TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which both Java's client and librdkafka treat as final.
 
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
@@ -50,7 +50,7 @@ async fn init(ctx: &RequestContext, request: &InitProducerIdRequest) -> Result<i
     if !ctx.authorize(Operation::IdempotentWrite, Resource::Cluster) {
         return Err(ErrorCode::ClusterAuthorizationFailed.into());
     }
-    // an id and its epoch come together (KIP-360)
+    // A producer id and its epoch are given together or not at all (KIP-360).
     if (request.producer_id == -1) != (request.producer_epoch == -1) {
         return Err(ErrorCode::InvalidRequest.into());
     }

@@ -1,7 +1,7 @@
 //! JoinGroup (key 11), versions 0..=9.
 //! Source: schema/join_group_request.kmsg; KIP-62, KIP-134, KIP-394, KIP-559, KIP-800, KIP-814.
-//! Behaviour: KAFKA-BEHAVIOUR 23; answered when the group is complete.
-//! Deviations from Apache Kafka: static members (KIP-345) answer UNSUPPORTED_VERSION, as Kafka before 2.3.
+//! Behaviour: KAFKA-BEHAVIOUR 23; the request is answered when the group is complete.
+//! Deviations from Apache Kafka: static members (KIP-345) are answered UNSUPPORTED_VERSION, as by Kafka before 2.3.
 
 use std::fmt::Write;
 
@@ -28,7 +28,7 @@ impl Handler for JoinGroup {
         let member = request.member_id.clone();
         let reply = match join(&ctx, request) {
             Ok(join) => {
-                // a wait keeps as little as it can
+                // A request that waits keeps as little memory as it can.
                 ctx.client_id = None;
                 ctx.broker.groups.join(&ctx, join).await
             }
@@ -47,7 +47,7 @@ impl Handler for JoinGroup {
     }
 }
 
-/// What the group is asked.
+/// The call of the group.
 fn join(ctx: &RequestContext, request: JoinGroupRequest) -> Result<Join, ErrorCode> {
     if !ctx.authorize(Operation::Read, Resource::Group(&request.group_id)) {
         return Err(ErrorCode::GroupAuthorizationFailed);
@@ -61,7 +61,7 @@ fn join(ctx: &RequestContext, request: JoinGroupRequest) -> Result<Join, ErrorCo
         request.session_timeout_ms
     };
     let protocols = request.protocols.into_iter().map(|protocol| {
-        // a copy: the group outlives the frame
+        // This is a copy, because the group outlives the frame.
         let metadata = Bytes::copy_from_slice(&protocol.metadata);
         (protocol.name.to_string(), metadata)
     });
@@ -79,10 +79,10 @@ fn join(ctx: &RequestContext, request: JoinGroupRequest) -> Result<Join, ErrorCo
     })
 }
 
-/// Bytes of a UUID's text with a dash before it.
+/// The bytes of a UUID as text, with a dash before it.
 const UUID_BYTES: usize = 37;
 
-/// A member id as Kafka makes them: the client's id and a UUID. A client's id that leaves no room for it is cut.
+/// A member id in Kafka's form: the client id and a UUID. A client id that leaves no room for the UUID is cut.
 fn fresh_member(ctx: &RequestContext) -> String {
     let mut id = ctx.client_id().to_owned();
     id.truncate(id.floor_char_boundary(TEXT_BYTES_MAX - UUID_BYTES));
@@ -96,7 +96,7 @@ fn fresh_member(ctx: &RequestContext) -> String {
 }
 
 fn answer(ctx: &RequestContext, reply: JoinReply) -> JoinGroupResponse {
-    // null exists from version 7 on
+    // Null is allowed from version 7 on.
     let protocol = match reply.protocol {
         None if ctx.version < 7 => Some(StrBytes::default()),
         other => other.map(StrBytes::from),

@@ -1,7 +1,7 @@
 //! LeaveGroup (key 13), versions 0..=5.
 //! Source: schema/leave_group_request.kmsg; KIP-345, KIP-800.
-//! Behaviour: one member up to version 2, any number from 3 on.
-//! Deviations from Apache Kafka: static members (KIP-345) answer UNSUPPORTED_VERSION, as Kafka before 2.3.
+//! Behaviour: one member leaves up to version 2, any number of members from version 3 on.
+//! Deviations from Apache Kafka: static members (KIP-345) are answered UNSUPPORTED_VERSION, as by Kafka before 2.3.
 
 use highwater_protocol::messages::{
     LeaveGroupRequest, LeaveGroupResponse, MemberIdentity, MemberResponse,
@@ -75,7 +75,7 @@ async fn leave(
         move |shard, effects, now| shard.leave(&group, &members, now, effects),
     );
     match leave.await? {
-        // of an unknown group nobody is a member, and from version 3 on that is said of each
+        // An unknown group has no members, and from version 3 on each named member gets that error.
         Err(ErrorCode::UnknownMemberId) if ctx.version >= 3 => {
             Ok(vec![ErrorCode::UnknownMemberId; count])
         }

@@ -1,6 +1,7 @@
 //! ListGroups (key 16), versions 0..=5.
 //! Source: schema/list_groups_request.kmsg; KIP-518, KIP-848.
-//! Behaviour: every group here is classic; without Describe on the cluster only the groups that may be described.
+//! Behaviour: every group is of the classic protocol. A principal without Describe on the cluster sees only the groups
+//! that it may describe.
 //! Deviations from Apache Kafka: none.
 
 use highwater_coordinator::GroupShard;

@@ -1,9 +1,10 @@
 //! ListOffsets (key 2), versions 1..=11.
 //! Source: schema/list_offsets_request.kmsg; KIP-79, KIP-207, KIP-320, KIP-734, KIP-405, KIP-1005, KIP-1023.
-//! Behaviour: KAFKA-BEHAVIOUR 21. The whole log is local in Kafka's sense: there is no tiered part.
-//! Deviations from Apache Kafka: where the batch of the largest timestamp was deleted, -3 answers that record as long as its
-//! roll is the active one, retention has not given that up and the partition is not opened anew, then the largest of what is
-//! left; Kafka answers it as long as its segment's file is there.
+//! Behaviour: KAFKA-BEHAVIOUR 21. The whole log is local in Kafka's sense; no part of it is tiered.
+//! Deviations from Apache Kafka: if the batch with the largest timestamp was deleted, -3 answers that record for as
+//! long as its roll is active, retention has not given the roll up, and the partition is not opened again. After that
+//! it answers the largest timestamp that is left. Kafka answers that record for as long as the file of its segment
+//! exists.
 
 use std::collections::BTreeSet;
 
@@ -73,7 +74,7 @@ impl Handler for ListOffsets {
     }
 }
 
-/// What a timestamp asks for; special ones need the version that brought them.
+/// The meaning of a timestamp in the request. Each special value needs the version that introduced it.
 fn query(timestamp: i64, version: i16) -> Result<OffsetQuery, Refusal> {
     let (query, since) = match timestamp {
         -1 => (OffsetQuery::Latest, 1),

@@ -1,7 +1,7 @@
 //! OffsetCommit (key 8), versions 2..=10.
 //! Source: schema/offset_commit_request.kmsg; KIP-211, KIP-320, KIP-848.
-//! Behaviour: KAFKA-BEHAVIOUR 24; answered when it is durable.
-//! Deviations from Apache Kafka: static members (KIP-345) answer UNSUPPORTED_VERSION, as Kafka before 2.3.
+//! Behaviour: KAFKA-BEHAVIOUR 24; the request is answered when the offsets are durable.
+//! Deviations from Apache Kafka: static members (KIP-345) are answered UNSUPPORTED_VERSION, as by Kafka before 2.3.
 
 use std::sync::Arc;
 
@@ -101,7 +101,8 @@ fn check(
     resolve_topic(ctx, id, &topic.name, Operation::Read)
 }
 
-/// Passes the topic on where the topic has the partition. From version 10 on, which names topics by id, Kafka takes any.
+/// Passes the topic on if it has the partition. From version 10 on, which names topics by id, Kafka accepts any
+/// partition.
 fn has_partition<'a>(
     ctx: &RequestContext,
     topic: &'a TopicImage,
@@ -132,7 +133,7 @@ async fn commit(
         move |shard, effects, now| shard.commit(commit, now, effects),
     );
     match committed.await? {
-        // clients below version 9 know no such code (KIP-848)
+        // Clients below version 9 do not know that code (KIP-848).
         Err(ErrorCode::GroupIdNotFound) if ctx.version < 9 => Err(ErrorCode::IllegalGeneration),
         other => other,
     }

@@ -1,6 +1,6 @@
 //! OffsetDelete (key 47), version 0.
 //! Source: schema/offset_delete_request.kmsg; KIP-496.
-//! Behaviour: not the offsets of topics that a member reads.
+//! Behaviour: the offsets of a topic to which a member subscribes are not deleted.
 //! Deviations from Apache Kafka: none.
 
 use highwater_protocol::messages::{
@@ -77,7 +77,7 @@ impl Handler for OffsetDelete {
     }
 }
 
-/// Why each partition of a topic is refused before the group is asked.
+/// The partitions of a topic that are refused before the group is called, with their errors.
 fn check(ctx: &RequestContext, topic: &OffsetDeleteRequestTopic) -> Vec<Option<ErrorCode>> {
     let known = resolve_topic(ctx, None, &topic.name, Operation::Read);
     let of = |index| match &known {

@@ -1,7 +1,7 @@
 //! OffsetFetch (key 9), versions 1..=10.
 //! Source: schema/offset_fetch_request.kmsg; KIP-447, KIP-709, KIP-848.
 //! Behaviour: KAFKA-BEHAVIOUR 24.
-//! Deviations from Apache Kafka: none; there are no transactional offsets that `require_stable` could wait for.
+//! Deviations from Apache Kafka: none; there are no transactional offsets for which `require_stable` could wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +69,7 @@ impl Handler for OffsetFetch {
     }
 }
 
-/// The answer of versions 1 to 7, which have one group; version 1 says an error with each partition.
+/// The answer in versions 1 to 7, which have one group; version 1 repeats an error in each partition.
 fn flat(ctx: &RequestContext, group: OffsetFetchResponseGroup) -> OffsetFetchResponse {
     let error_code = group.error_code;
     let of_partition = |partition: OffsetFetchResponsePartitions| OffsetFetchResponsePartition {
@@ -174,7 +174,7 @@ async fn find(
     Ok(answers.collect())
 }
 
-/// The name and, if it exists, the id of a topic, if the client may see its offsets.
+/// The name of a topic, and its id if it exists, if the client may see its offsets.
 fn identify(
     ctx: &RequestContext,
     topic: &OffsetFetchRequestTopics,
@@ -192,7 +192,7 @@ fn id_of(ctx: &RequestContext, name: &str) -> TopicId {
     topic.map_or(TopicId::ZERO, |topic| topic.id)
 }
 
-/// Every offset of a group that may be seen.
+/// Every offset of a group that the client may see.
 async fn all(
     ctx: &RequestContext,
     group: &StrBytes,

@@ -1,6 +1,7 @@
 //! OffsetForLeaderEpoch (key 23), versions 2..=4.
 //! Source: schema/offset_for_leader_epoch_request.kmsg; KIP-101, KIP-279, KIP-320.
-//! Behaviour: KAFKA-BEHAVIOUR 22; answered from the metadata's history of leader epochs and the log end, without I/O.
+//! Behaviour: KAFKA-BEHAVIOUR 22; the answer comes from the metadata's history of leader epochs and from the log end,
+//! without I/O.
 //! Deviations from Apache Kafka: none.
 
 use highwater_protocol::messages::offset_for_leader_epoch_response::EpochEndOffset;
@@ -19,7 +20,7 @@ use crate::auth::Operation;
 #[derive(Debug)]
 pub(crate) struct OffsetForLeaderEpoch;
 
-/// Kafka's `UNDEFINED_EPOCH`: below no known one.
+/// Kafka's `UNDEFINED_EPOCH`, which is below every known epoch.
 const NO_EPOCH: i32 = -1;
 
 impl Handler for OffsetForLeaderEpoch {

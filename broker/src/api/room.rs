@@ -1,4 +1,4 @@
-//! The memory of answers (M3): held from before one is made until it is written.
+//! The memory of answers (M3), which is held from before an answer is made until it is written.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use highwater_runtime::{ByteBudget, BytePermit};
 
 use crate::memory::BySize;
 
-/// An answer of so much, bytes, is part of what any connection takes, and waits for nobody.
+/// An answer of up to this many bytes counts to the memory of its connection, and waits for no room.
 const UNCOUNTED_BYTES: u64 = 4 << 10;
-/// An answer that is larger than the budget is made alone, up to so many times the budget.
+/// An answer that is larger than the budget is made alone, up to this multiple of the budget.
 const ALONE_MAX: u64 = 4;
-/// How long room is waited for: slow clients give way sooner.
+/// How long a request waits for room; slow clients give up theirs sooner.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Why there is no room for an answer. Its connection is closed.
+/// The reason why there is no room for an answer. Its connection is closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoRoom {
-    /// More is asked for than one answer may take.
+    /// The answer is larger than any answer may be.
     #[error("the answer would take too much memory bytes={bytes} limit={limit}")]
     Never { bytes: u64, limit: u64 },
-    /// Others held it for too long.
+    /// Other answers held the budget for too long.
     #[error("other answers hold the memory for this one bytes={bytes}")]
     Late { bytes: u64 },
 }
 
-/// What one answer holds.
+/// The memory that one answer holds.
 #[derive(Debug)]
 pub(super) struct Room {
     permit: BytePermit,
@@ -32,7 +32,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Waits for room for an answer of about so many bytes.
+    /// Waits for room for an answer of about this many bytes.
     pub(super) async fn enter(budgets: &BySize, bytes: u64) -> Result<Self, NoRoom> {
         if bytes <= UNCOUNTED_BYTES {
             return Ok(Self {
@@ -55,7 +55,8 @@ impl Room {
         }
     }
 
-    /// What the answer holds now that it is made and takes so many bytes. One that had no room waits for it.
+    /// Adjusts the memory of an answer to its size in bytes, now that it is made. An answer that had no room waits for
+    /// it.
     pub(super) async fn settle(
         mut self,
         budgets: &BySize,
@@ -65,7 +66,7 @@ impl Room {
             return Ok(BytePermit::empty());
         }
         let Some(budget) = &self.budget else {
-            // what is made is written, however large
+            // An answer that was made is written, however large it is.
             let most = budgets.of(usize::MAX).limit();
             let room = Box::pin(Self::enter(budgets, bytes.min(most))).await?;
             return Ok(room.permit);
@@ -121,7 +122,7 @@ mod tests {
             Room::enter(&answers, bytes).await.expect_err("never"),
             never
         );
-        // one that nobody foresaw
+        // This answer was not foreseen.
         let none = Room::enter(&answers, 0).await.expect("none");
         let permit = none.settle(&answers, 5 * limit).await.expect("is made");
         assert_eq!(permit.bytes(), limit);

@@ -1,7 +1,7 @@
 //! SaslHandshake (key 17), versions 0..=1.
 //! Source: schema/sasl_handshake_request.kmsg; KIP-43; `KafkaApis.handleSaslHandshakeRequest`, Kafka 4.4.
-//! Behaviour: the answer of a listener without SASL: a client that asks for SASL ends at once with the reason, where one
-//! that finds no such API asks for ever.
+//! Behaviour: the answer is that of a listener without SASL. A client that asks for SASL then ends at once with the
+//! reason; without this API it would ask for ever.
 //! Deviations from Apache Kafka: none.
 
 use highwater_protocol::ErrorCode;

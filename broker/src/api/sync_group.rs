@@ -1,7 +1,7 @@
 //! SyncGroup (key 14), versions 0..=5.
 //! Source: schema/sync_group_request.kmsg; KIP-559.
-//! Behaviour: answered when the leader has brought the assignment and that is durable.
-//! Deviations from Apache Kafka: static members (KIP-345) answer UNSUPPORTED_VERSION, as Kafka before 2.3.
+//! Behaviour: the request is answered when the leader has sent the assignment and the assignment is durable.
+//! Deviations from Apache Kafka: static members (KIP-345) are answered UNSUPPORTED_VERSION, as by Kafka before 2.3.
 
 use bytes::Bytes;
 use highwater_coordinator::Sync;
@@ -23,7 +23,7 @@ impl Handler for SyncGroup {
         mut ctx: RequestContext,
         request: SyncGroupRequest,
     ) -> Reply<SyncGroupResponse> {
-        // a wait keeps as little as it can
+        // A request that waits keeps as little memory as it can.
         ctx.client_id = None;
         let reply = match sync(&ctx, request) {
             Ok(sync) => ctx.broker.groups.sync(&ctx, sync).await,
@@ -37,7 +37,8 @@ impl Handler for SyncGroup {
                 assignment: reply.assignment,
                 ..Default::default()
             },
-            // clients know no such answer; as in Kafka they join again, for a rebalance is lost when groups are loaded
+            // Clients do not expect the error of loading here. As in Kafka they are told to join again, because a load
+            // ends a rebalance.
             Err(ErrorCode::CoordinatorLoadInProgress) => SyncGroupResponse {
                 error_code: ErrorCode::RebalanceInProgress.code(),
                 ..Default::default()
@@ -50,7 +51,7 @@ impl Handler for SyncGroup {
     }
 }
 
-/// What the group is asked.
+/// The call of the group.
 fn sync(ctx: &RequestContext, request: SyncGroupRequest) -> Result<Sync, ErrorCode> {
     if !ctx.authorize(Operation::Read, Resource::Group(&request.group_id)) {
         return Err(ErrorCode::GroupAuthorizationFailed);
@@ -63,7 +64,7 @@ fn sync(ctx: &RequestContext, request: SyncGroupRequest) -> Result<Sync, ErrorCo
         return Err(ErrorCode::InconsistentGroupProtocol);
     }
     let assignments = request.assignments.into_iter().map(|assigned| {
-        // a copy: the group outlives the frame
+        // This is a copy, because the group outlives the frame.
         let assignment = Bytes::copy_from_slice(&assigned.assignment);
         (assigned.member_id.to_string(), assignment)
     });

@@ -1,4 +1,4 @@
-//! Looking a topic up: the one order of the questions whether it is there and whether the client may know.
+//! Looks topics up, with one order of the two questions: whether a topic exists, and whether the client may know it.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use highwater_types::TopicId;
 use super::RequestContext;
 use crate::auth::{Operation, Resource};
 
-/// The topic that a request names, if its principal may do `operation` to it: by its id in the versions whose requests
-/// have one, else by its name.
+/// The topic that a request names, if its principal may perform `operation` on it. It is named by id in the versions
+/// whose requests have ids, otherwise by name.
 ///
-/// As in Kafka, a client learns of a name only whether it may use it, and of an id whether there is such a topic.
+/// As in Kafka, a client learns about a name only whether it may use it, and about an id whether such a topic exists.
 ///
 /// # Errors
-/// `TOPIC_AUTHORIZATION_FAILED`; `UNKNOWN_TOPIC_ID` or `UNKNOWN_TOPIC_OR_PARTITION` where there is none.
+/// `TOPIC_AUTHORIZATION_FAILED`; `UNKNOWN_TOPIC_ID` or `UNKNOWN_TOPIC_OR_PARTITION` if the topic does not exist.
 pub(super) fn resolve_topic(
     ctx: &RequestContext,
     id: Option<TopicId>,

@@ -1,20 +1,21 @@
-//! Who asks, and whether they may.
+//! Principals, and the check of what they may do.
 //!
-//! Every request has a principal and every handler asks where Kafka does; today everybody is anonymous and allowed.
+//! Every request has a principal, and every handler asks the authorizer where Kafka does. Today every principal is
+//! anonymous, and everything is allowed.
 
 use std::fmt;
 
-/// Who sends a request.
+/// The principal of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// Kafka's principal type: `User`.
     pub kind: &'static str,
-    /// Its name.
+    /// The principal's name.
     pub name: String,
 }
 
 impl Principal {
-    /// Who did not authenticate.
+    /// The principal of a client that did not authenticate.
     #[must_use]
     pub fn anonymous() -> Self {
         Self {
@@ -30,7 +31,7 @@ impl fmt::Display for Principal {
     }
 }
 
-/// What is to be done; the values are Kafka's `AclOperation` codes.
+/// The operations that are authorized; the values are Kafka's `AclOperation` codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "Kafka's own names")]
 pub enum Operation {
@@ -46,7 +47,7 @@ pub enum Operation {
     IdempotentWrite = 12,
 }
 
-/// What it is to be done to.
+/// The resource of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource<'a> {
     /// The cluster.
@@ -60,7 +61,7 @@ pub enum Resource<'a> {
 }
 
 impl Resource<'_> {
-    /// The operations that exist for it (Kafka's `AclEntry.supportedOperations`).
+    /// The operations that exist for this resource (Kafka's `AclEntry.supportedOperations`).
     #[must_use]
     pub fn operations(&self) -> &'static [Operation] {
         use Operation::{
@@ -93,13 +94,13 @@ impl Resource<'_> {
     }
 }
 
-/// Decides. Answers at once, from memory.
+/// The port to an authorizer. It answers at once, from memory.
 pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
     /// Whether `principal` may do `operation` to `resource`.
     fn allows(&self, principal: &Principal, operation: Operation, resource: Resource<'_>) -> bool;
 }
 
-/// Allows everything: a cluster without an authorizer.
+/// The authorizer of a cluster without one: it allows everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AllowAll;
 

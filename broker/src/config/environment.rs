@@ -10,7 +10,7 @@ const PREFIX: &str = "HIGHWATER_";
 /// The rule for sources and names, with which the rendered configuration begins.
 pub(super) const RULE: &str = "\
 # Later sources override earlier ones: --config FILE, environment variables, --set KEY=VALUE.
-# The name of a variable is HIGHWATER_ and the setting's name without its own highwater., in capitals, with _ for each dot:
+# A variable's name is HIGHWATER_ and the setting's name without its own highwater., in capitals, with _ for each dot:
 # HIGHWATER_NUM_PARTITIONS sets num.partitions, HIGHWATER_DATA_DIR sets highwater.data.dir.
 ";
 
@@ -47,8 +47,8 @@ pub(super) fn setting(variable: &str, value: &str) -> Result<Option<&'static str
     Err(format!("{variable}: no such setting{hint}"))
 }
 
-/// Whether Kubernetes sets this variable in the pods of a service named highwater or highwater-something. Both its name and
-/// the form of its value tell.
+/// Whether Kubernetes sets this variable in the pods of a service named highwater or highwater-something. Both its name
+/// and the form of its value tell.
 fn is_of_kubernetes(rest: &str, value: &str) -> bool {
     let is_number = || value.parse::<u16>().is_ok();
     let is_address = || value.parse::<IpAddr>().is_ok();

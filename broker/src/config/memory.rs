@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 const LIMIT_MIN: u64 = 64 << 20;
 const MIB: u64 = 1 << 20;
 
-/// The default limit of a process that may have this many bytes: four fifths of them, because a process takes up to 1.15
-/// times its limit.
+/// The default limit of a process that may have this many bytes: four fifths of them, because a process takes up to
+/// 1.15 times its limit.
 pub(super) fn machine(bytes: Option<u64>) -> BTreeMap<&'static str, String> {
     let limit = bytes.map(|bytes| (bytes / 5 * 4).max(LIMIT_MIN) / MIB);
     let limit = limit.map(|mib| ("highwater.memory.limit", format!("{mib}MiB")));

@@ -1,7 +1,7 @@
 //! The configuration of a node: a Kafka `server.properties`, which the environment and flags override.
 //!
-//! The environment (`HIGHWATER_<KEY>`, upper case, dots as underscores) overrides the file, and `--set KEY=VALUE` overrides
-//! both. All violations are reported together, and the process refuses to start.
+//! The environment (`HIGHWATER_<KEY>`, upper case, dots as underscores) overrides the file, and `--set KEY=VALUE`
+//! overrides both. All violations are reported together, and the process refuses to start.
 
 mod environment;
 mod given;
@@ -221,14 +221,15 @@ impl Config {
         let (asked, in_force) = (self.int(FRAME_BYTES_MAX), self.frames().held);
         (usize::try_from(asked) != Ok(in_force)).then(|| {
             format!(
-                "{FRAME_BYTES_MAX} is {asked}, and {in_force} is in force, because highwater.memory.limit={} allows no more: \
-                 a larger produce request is answered MESSAGE_TOO_LARGE",
+                "{FRAME_BYTES_MAX} is {asked}, and {in_force} is in force, because highwater.memory.limit={} allows no \
+                 more: a larger produce request is answered MESSAGE_TOO_LARGE",
                 self.text("highwater.memory.limit")
             )
         })
     }
 
-    /// A sentence that says what is in force instead of `metadata.log.max.record.bytes.between.snapshots`, if it differs.
+    /// A sentence that says what is in force instead of `metadata.log.max.record.bytes.between.snapshots`, if it
+    /// differs.
     fn snapshots_otherwise(&self) -> Option<String> {
         let (asked, in_force) = (self.long(SNAPSHOT_BYTES), self.snapshot_bytes());
         let why = match u64::try_from(asked).unwrap_or_default().cmp(&in_force) {
@@ -366,7 +367,8 @@ impl Config {
         Duration::from_millis(u64::try_from(self.long(name)).unwrap_or(u64::MAX))
     }
 
-    /// The largest frames: those that are read, as configured, and those that are held, which memory may limit further (M1).
+    /// The largest frames: those that are read, as configured, and those that are held, which memory may limit further
+    /// (M1).
     #[must_use]
     pub(crate) fn frames(&self) -> FrameLimits {
         let read = usize::try_from(self.int(FRAME_BYTES_MAX)).unwrap_or_default();

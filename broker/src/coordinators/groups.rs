@@ -1,4 +1,5 @@
-//! The group coordinator of a node: what groups are asked, and what becomes of them when topics or time go.
+//! The group coordinator of a node: the calls that handlers make, the expiry of offsets, and the cleanup after deleted
+//! topics.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,17 +23,17 @@ use crate::config::Config;
 use crate::metrics::REBALANCES;
 use crate::topics::on_first_use;
 
-/// The topic of committed offsets and groups.
+/// The topic of groups and their committed offsets.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// The groups of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     shards: Shards<GroupHost>,
-    /// Whether it was told that the topic cannot be created.
+    /// Whether the log says already that the topic cannot be created.
     told: AtomicBool,
 }
 
-/// Group coordinators, as their driver sees them.
+/// The kind of coordinator that the driver runs for groups.
 #[derive(Debug)]
 pub(super) struct GroupHost {
     config: GroupConfig,
@@ -75,11 +76,12 @@ fn drop_topics(shard: &mut GroupShard, image: &MetadataImage, effects: &mut Grou
 }
 
 impl Groups {
-    /// Asks the shard of a group for something that may write; answers when that, and everything before, is durable.
+    /// Makes a call that may write, in the shard of a group; returns its answer when the answer's records, and all
+    /// before them, are durable.
     ///
     /// # Errors
-    /// `NOT_COORDINATOR`, `COORDINATOR_LOAD_IN_PROGRESS`; `COORDINATOR_NOT_AVAILABLE` where it isn't done in time;
-    /// `UNKNOWN_SERVER_ERROR` where it panics.
+    /// `NOT_COORDINATOR`; `COORDINATOR_LOAD_IN_PROGRESS`; `COORDINATOR_NOT_AVAILABLE` if the call isn't done in time;
+    /// `UNKNOWN_SERVER_ERROR` if it panics.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         broker: &Broker,
@@ -91,7 +93,8 @@ impl Groups {
         self.shards.of_key(broker, group)?.call(asked, ask).await
     }
 
-    /// Reads of the shard of a group; answers when what it read is durable, but never waits for room for a write (M2).
+    /// Reads from the shard of a group; returns when the state that was read is durable. It never waits for room for a
+    /// write (M2).
     ///
     /// # Errors
     /// As [`Groups::call`].
@@ -106,10 +109,10 @@ impl Groups {
         self.shards.of_key(broker, group)?.read(asked, ask).await
     }
 
-    /// Reads of every shard, for an API or none.
+    /// Reads from every shard; `api` is the API in whose name, if there is one.
     ///
     /// # Errors
-    /// As [`Groups::call`]: the first that a shard answers.
+    /// As [`Groups::call`]: the first error of a shard.
     pub(crate) async fn read_all<T: Send + 'static>(
         &self,
         api: Option<ApiKey>,
@@ -119,7 +122,7 @@ impl Groups {
         self.shards.read_all(&asked, ask).await
     }
 
-    /// A sign of life of a member, which waits for nothing but its turn.
+    /// The heartbeat of a member, which waits only for its turn.
     ///
     /// # Errors
     /// As [`Groups::call`].
@@ -136,10 +139,12 @@ impl Groups {
             .await?
     }
 
-    /// A member joins; answered when the group is complete. The request's frame is held until the group has it.
+    /// Lets a member join; returns when the group is complete. The request's frame is held until the group has the
+    /// member.
     ///
     /// # Errors
-    /// As [`Groups::call`]; `REBALANCE_IN_PROGRESS` where the client is gone, while the group waits on.
+    /// As [`Groups::call`]; `REBALANCE_IN_PROGRESS` if the client has disconnected while the group waits for other
+    /// members.
     pub(crate) async fn join(
         &self,
         ctx: &RequestContext,
@@ -157,8 +162,8 @@ impl Groups {
         while_there(ctx, joined).await
     }
 
-    /// A member asks for its assignment; answered when the leader has brought it. The request's frame is held until the
-    /// group has it.
+    /// Gets a member's assignment; returns when the leader has sent it. The request's frame is held until the group has
+    /// the request.
     ///
     /// # Errors
     /// As [`Groups::join`].
@@ -194,13 +199,13 @@ fn of_all(api: &'static str) -> Asked {
     }
 }
 
-/// Waits for what other members let come as long as the client is there to hear it; then as Kafka answers members of a
-/// group that is not complete.
+/// Waits for the answer that depends on other members, for as long as the client is connected. After that it answers as
+/// Kafka answers a member of a group that is not complete.
 async fn while_there<T>(
     ctx: &RequestContext,
     answer: impl Future<Output = Result<T, ErrorCode>>,
 ) -> Result<T, ErrorCode> {
-    // cancellation safe: the group keeps the member, and an answer that nobody hears is dropped
+    // Cancellation safe: the group keeps the member, and drops an answer that no task waits for.
     tokio::select! {
         biased;
         answer = answer => answer,
@@ -222,23 +227,25 @@ fn group_config(config: &Config) -> GroupConfig {
     }
 }
 
-/// Before a pass over the shards that could not finish is made again.
+/// The wait before a pass over the shards that could not finish is repeated.
 const PASS_RETRY: Duration = Duration::from_millis(100);
 
-/// Opens a shard for each open partition of the topic, drops those of closed ones, expires offsets: for ever.
+/// Opens a shard for each open partition of the topic, drops the shards of closed partitions, and expires offsets. It
+/// never returns.
 pub(crate) async fn follow(broker: Arc<Broker>, tasks: Tasks) {
     let host = Arc::new(GroupHost::new(&broker));
     let shards = &broker.groups.shards;
     let mut partitions = broker.partitions.subscribe();
     let mut images = broker.metadata.watch();
     let mut seen = broker.metadata.image();
-    // whether the offsets of topics that are gone may still be there: an image counts as seen when they are not
+    // Whether offsets of deleted topics may still be there. An image counts as seen only when its deleted topics have
+    // none.
     let mut behind = false;
     let check = broker.config.millis("offsets.retention.check.interval.ms");
     let mut checks = tokio::time::interval(check.max(Duration::from_secs(1)));
     loop {
         shards.open(&broker, &tasks, &host);
-        // cancellation safe: watches and timers
+        // Cancellation safe: these are watches and timers.
         tokio::select! {
             biased;
             changed = partitions.changed() => {
@@ -279,10 +286,10 @@ async fn drop_offsets(broker: &Broker, image: Arc<MetadataImage>) -> bool {
 }
 
 impl Broker {
-    /// The topic of groups, created on first use (KAFKA-BEHAVIOUR 25).
+    /// The topic of groups, which is created on first use (KAFKA-BEHAVIOUR 25).
     ///
     /// # Errors
-    /// `COORDINATOR_NOT_AVAILABLE` and the reason when it can't be created.
+    /// `COORDINATOR_NOT_AVAILABLE`, with the reason why the topic can't be created.
     pub(crate) async fn offsets_topic(&self) -> Result<Arc<TopicImage>, Refusal> {
         if let Some(topic) = self.topic(OFFSETS_TOPIC) {
             return Ok(topic);

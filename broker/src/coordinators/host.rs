@@ -1,4 +1,4 @@
-//! What the driver is told of a kind of coordinator.
+//! What a kind of coordinator supplies to the driver.
 
 use std::fmt::Debug;
 
@@ -10,19 +10,20 @@ type ActionOf<M> = <M as Coordinator>::Action;
 
 /// One kind of coordinator on this node.
 pub(crate) trait Host: Debug + Send + Sync + 'static {
-    /// Its state machine, one for each partition.
+    /// The state machine; there is one for each partition.
     type Machine: Coordinator;
 
-    /// The internal topic that its state machines are replicated through.
+    /// The internal topic through which the state machines are replicated.
     const TOPIC: &'static str;
 
-    /// A state machine that has replayed nothing yet.
+    /// Makes a state machine that has replayed nothing yet.
     fn empty(&self) -> Self::Machine;
 
-    /// Tells a state machine, which has replayed all of its log, what changed elsewhere meanwhile.
+    /// Tells a state machine, which has replayed its whole log, about changes elsewhere in the meantime.
     fn catch_up(&self, machine: &mut Self::Machine, effects: &mut Effects<ActionOf<Self::Machine>>);
 
-    /// Does what a state machine wants done outside of its partition, without waiting. What must be durable before others may
-    /// know of it comes along; whatever takes longer is a task of the host's own, which asks the state machine again.
+    /// Carries out an action outside of the state machine's partition, without waiting. The receipt is the one that
+    /// must be durable before the action's effect may be seen. An action that takes longer becomes a task of the host,
+    /// which calls the state machine when it is done.
     fn act(&self, action: ActionOf<Self::Machine>, undurable: Option<&AppendReceipt>);
 }

@@ -1,7 +1,8 @@
 //! Reads a partition of an internal topic into its state machine.
 //!
-//! A record that is unknown, as a newer broker may have written it, is passed over and told once for each type and version
-//! (`CoordinatorLoaderImpl`); one that is malformed ends the load, for what it said would be lost for good.
+//! A record of an unknown type or version may come from a newer broker. It is skipped, and logged once for each type
+//! and version, as in Kafka's `CoordinatorLoaderImpl`. A malformed record ends the load, because what it said would be
+//! lost for good.
 
 use std::collections::BTreeSet;
 
@@ -16,23 +17,24 @@ use super::Host;
 use super::shard::{Driver, now};
 use super::work::Work;
 
-/// Bytes read at a time.
+/// The bytes of one read.
 const READ_BYTES: usize = 128 << 10;
-/// Stretches of the log that are read together, ahead of what is replayed.
+/// The number of stretches of the log that are read together, ahead of the replay.
 const STRETCHES_AHEAD: usize = 4;
-/// Offsets of a stretch, at least and at most.
+/// The least and the most offsets of a stretch.
 const STRETCH_OFFSETS: (StreamOffset, StreamOffset) = (16, 1000);
-/// The most that a batch may be once decompressed.
+/// The most bytes of a decompressed batch.
 const RECORDS_BYTES_MAX: usize = 256 << 20;
 
-/// Batches read from a part of the log, which may go on beyond them.
+/// The batches that were read from a stretch of the log, which may have more.
 struct Stretch {
     end: StreamOffset,
     batches: Vec<Bytes>,
 }
 
-/// Replays the partition from its start to its end, as it is when loading begins: what was appended before may be
-/// acknowledged at any time, so that is waited for. Nothing that an earlier driver of this partition decided comes after it.
+/// Replays the partition from its start to the end that it has when the load begins. Records before that end may be
+/// acknowledged at any time, so the load waits until they are durable. No record that an earlier driver of this
+/// partition decided comes after that end.
 pub(super) async fn load<H: Host>(
     driver: &Driver<H>,
     work: &mut Work<H::Machine>,
@@ -72,10 +74,11 @@ pub(super) async fn load<H: Host>(
     Ok(())
 }
 
-/// Waits until all up to an offset is durable. Of a partition that is deleted it never is, and its driver is stopped.
+/// Waits until every offset up to this one is durable. In a deleted partition that never happens, and its driver is
+/// stopped.
 async fn durable_up_to<H: Host>(driver: &Driver<H>, end: StreamOffset) -> Result<(), String> {
     let mut bounds = driver.log.watch();
-    // both arms are cancellation safe
+    // Both arms are cancellation safe.
     tokio::select! {
         biased;
         reached = bounds.wait_for(|bounds| bounds.confirmed >= end) => match reached {
@@ -86,7 +89,7 @@ async fn durable_up_to<H: Host>(driver: &Driver<H>, end: StreamOffset) -> Result
     }
 }
 
-/// Reads up to the end of a stretch, or until it has enough for one.
+/// Reads to the end of a stretch, or until it has the bytes of one read.
 async fn read_stretch<H: Host>(
     driver: &Driver<H>,
     from: StreamOffset,
@@ -108,7 +111,7 @@ async fn read_stretch<H: Host>(
     Ok(stretch)
 }
 
-/// Whole batches from the one that holds `at`; at least one.
+/// Reads whole batches, from the one that holds `at` on; at least one.
 async fn read<H: Host>(driver: &Driver<H>, at: StreamOffset) -> Result<Vec<Bytes>, String> {
     let read = driver
         .log
@@ -121,31 +124,31 @@ async fn read<H: Host>(driver: &Driver<H>, at: StreamOffset) -> Result<Vec<Bytes
     Ok(read.batches)
 }
 
-/// Kinds of unknown records that a load tells at most.
+/// The most kinds of unknown records that a load logs.
 const SKIPPED_MAX: usize = 100;
 
-/// The kinds of records that a load passes over.
+/// The kinds of records that a load has skipped.
 #[derive(Debug, Default)]
 struct Skipped(BTreeSet<UnknownRecord>);
 
 impl Skipped {
-    /// Whether it is the first of its kind, which is to be told.
+    /// Whether it is the first record of its kind, which is logged.
     fn is_first(&mut self, unknown: UnknownRecord) -> bool {
         self.0.len() < SKIPPED_MAX && self.0.insert(unknown)
     }
 }
 
-/// The log on its way into the state machine.
+/// The replay of the log into the state machine.
 struct Replaying<'a, H: Host> {
     driver: &'a Driver<H>,
     work: &'a mut Work<H::Machine>,
-    /// Up to where it is replayed.
+    /// The offset up to which the log is replayed.
     at: StreamOffset,
     skipped: Skipped,
 }
 
 impl<H: Host> Replaying<'_, H> {
-    /// Takes whole batches, without those that were replayed before.
+    /// Replays whole batches, except for records that were replayed before.
     fn batches(&mut self, batches: &Bytes) -> Result<(), String> {
         for (header, batch) in split_batches(batches).map_err(|error| error.to_string())? {
             if header.next_offset() <= self.at {

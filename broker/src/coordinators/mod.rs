@@ -1,7 +1,9 @@
-//! Runs coordinators over the partitions of internal topics: `crates/coordinator` decides, this appends and answers.
+//! Runs coordinators over the partitions of internal topics: `crates/coordinator` makes the decisions, and this module
+//! appends their records and gives the answers.
 //!
-//! A [`Host`] is one kind of coordinator. [`Shards`] has a driver for each open partition of its topic, which loads the
-//! state machine, does what is asked, appends what came of it and answers. Groups are the one kind that there is.
+//! A [`Host`] is one kind of coordinator. [`Shards`] has a driver for each open partition of the kind's topic. The
+//! driver loads the state machine, makes the calls, appends their records, and answers. Groups are the only kind so
+//! far.
 
 mod groups;
 mod host;

@@ -1,23 +1,23 @@
-//! Puts the records of requests into batches.
+//! Packs the records of requests into batches.
 
 use highwater_coordinator::{CoordinatorRecord, batch_bytes};
 
-/// Bytes of a batch of several requests.
+/// The most bytes of a batch with several requests.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// Records on their way into batches. Those of one request share a batch, which is there whole or not at all; only what no
-/// batch may hold, as the tombstones of a large group, is spread over several.
+/// The batches that are being filled. The records of one request share a batch, which is stored whole or not at all.
+/// Only records that no single batch may hold, such as the tombstones of a large group, are spread over several.
 #[derive(Debug)]
 pub(super) struct Packing {
     batches: Vec<Vec<CoordinatorRecord>>,
-    /// Bytes of each, about.
+    /// The approximate bytes of each batch.
     bytes: Vec<usize>,
-    /// The largest batch.
+    /// The most bytes of a batch.
     bytes_max: usize,
 }
 
 impl Packing {
-    /// Nothing yet.
+    /// Starts without batches.
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             batches: Vec::new(),
@@ -26,12 +26,12 @@ impl Packing {
         }
     }
 
-    /// Bytes of all batches, about.
+    /// The approximate bytes of all batches.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.iter().sum()
     }
 
-    /// Adds what one request writes.
+    /// Adds the records of one request.
     pub(super) fn add(&mut self, request: Vec<CoordinatorRecord>) {
         let bytes = batch_bytes(&request);
         if request.is_empty() {

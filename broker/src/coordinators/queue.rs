@@ -1,4 +1,4 @@
-//! How a state machine is asked for something, and how long its answer is waited for.
+//! The queue of a driver: how calls reach a state machine, and how long a caller waits for the answer.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use tokio::time::Instant;
 
 use super::work::{Answered, Asked, Job, Work, tell};
 
-/// Kafka's default of `offsets.commit.timeout.ms`: what is not done and durable by then is refused.
+/// Kafka's default of `offsets.commit.timeout.ms`: a call that is not done and durable by then is refused.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is to be done by the driver of a partition.
+/// The queue of jobs for the driver of a partition.
 ///
-/// Whatever is asked answers `NOT_COORDINATOR` where the driver ends or loads anew before it is done,
-/// `COORDINATOR_LOAD_IN_PROGRESS` while it loads, `COORDINATOR_NOT_AVAILABLE` where it isn't done in time, and
-/// `UNKNOWN_SERVER_ERROR` where it panics.
+/// A call answers `NOT_COORDINATOR` if the driver ends or loads again before it is done, `COORDINATOR_LOAD_IN_PROGRESS`
+/// while the driver loads, `COORDINATOR_NOT_AVAILABLE` if it isn't done in time, and `UNKNOWN_SERVER_ERROR` if it
+/// panics.
 #[derive(Debug)]
 pub(super) struct Queue<M: Coordinator>(pub(super) mpsc::Sender<Job<M>>);
 
@@ -29,7 +29,7 @@ impl<M: Coordinator> Clone for Queue<M> {
 }
 
 impl<M: Coordinator> Queue<M> {
-    /// Asks for something that may write; answers when that, and everything before, is durable.
+    /// Makes a call that may write; returns its answer when the answer's records, and all before them, are durable.
     pub(super) async fn call<T: Send + 'static>(
         self,
         asked: Asked,
@@ -44,7 +44,8 @@ impl<M: Coordinator> Queue<M> {
         durable(answer, Some(deadline)).await
     }
 
-    /// Asks for something that is begun in time, and answered when others let it be: by its ticket, in a later call.
+    /// Makes a call that begins within its deadline, and is answered by its ticket in a later call, which other callers
+    /// cause.
     pub(super) async fn wait_for<T: Send + 'static>(
         self,
         asked: Asked,
@@ -54,7 +55,7 @@ impl<M: Coordinator> Queue<M> {
         durable(answer, None).await
     }
 
-    /// Reads; answers when what it read is durable, but never waits for room for a write (M2).
+    /// Reads; returns when the state that was read is durable. It never waits for room for a write (M2).
     pub(super) async fn read<T: Send + 'static>(
         self,
         asked: Asked,
@@ -64,7 +65,7 @@ impl<M: Coordinator> Queue<M> {
         self.at_once(asked, read).await
     }
 
-    /// Changes what isn't in the log, as a sign of life does; waits for nothing but its turn (M2).
+    /// Changes state that isn't in the log, as a heartbeat does; waits only for its turn (M2).
     pub(super) async fn touch<T: Send + 'static>(
         self,
         asked: Asked,
@@ -125,7 +126,8 @@ async fn in_time<T>(
     answered.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))
 }
 
-/// The answer, once it is durable. One without a deadline comes when others let it, and is durable in time after that.
+/// Waits for the answer until it is durable. An answer without a deadline comes when other callers cause it, and is
+/// then durable within the usual time.
 async fn durable<T>(
     answer: oneshot::Receiver<Answered<T>>,
     until: Option<Instant>,

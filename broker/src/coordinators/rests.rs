@@ -1,14 +1,14 @@
-//! How long a shard rests before it is loaded again.
+//! How long a shard waits before it is loaded again.
 
 use std::time::Duration;
 
 use highwater_runtime::{Backoff, SeededRng};
 
-/// The first rest, and the longest.
+/// The first wait, and the longest.
 const REST: Duration = Duration::from_millis(100);
 const REST_MAX: Duration = Duration::from_secs(30);
 
-/// Rests that grow as long as a shard fails again soon.
+/// Waits that grow while a shard fails again soon.
 #[derive(Debug)]
 pub(super) struct Rests {
     rng: SeededRng,
@@ -16,13 +16,13 @@ pub(super) struct Rests {
 }
 
 impl Rests {
-    /// The first rest comes next.
+    /// Starts with the first wait.
     pub(super) fn new(rng: SeededRng) -> Self {
         let backoff = Backoff::new(REST, REST_MAX, rng.clone());
         Self { rng, backoff }
     }
 
-    /// The rest of a shard that failed after it ran for so long.
+    /// The wait for a shard that failed after it had run for this time.
     pub(super) fn after(&mut self, ran: Duration) -> Duration {
         if ran > REST_MAX {
             self.backoff = Backoff::new(REST, REST_MAX, self.rng.clone());

@@ -18,14 +18,14 @@ use super::work::Asked;
 use crate::broker::Broker;
 use crate::cluster::coordinating_partition;
 
-/// Jobs that may wait for one shard.
+/// The most jobs that may wait for one shard.
 const JOBS_MAX: usize = 1024;
 
-/// The coordinators of a kind, by partition.
+/// The coordinators of one kind, by partition.
 #[derive(Debug)]
 pub(crate) struct Shards<H: Host> {
     shards: RwLock<BTreeMap<i32, Shard<H::Machine>>>,
-    /// Of each partition that ever had a shard: the turns of its drivers.
+    /// For each partition that ever had a shard, the lock that its drivers take in turn.
     turns: Mutex<BTreeMap<i32, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -40,7 +40,7 @@ impl<H: Host> Default for Shards<H> {
 
 #[derive(Debug)]
 struct Shard<M: Coordinator> {
-    /// The partition's log, to tell a partition from its successor.
+    /// The partition's log, which distinguishes a partition from its successor.
     of: Arc<PartitionLog>,
     queue: Queue<M>,
     /// Retires the shard's driver when it is dropped.
@@ -53,10 +53,10 @@ impl<H: Host> Shards<H> {
         shards.values().map(|shard| shard.queue.clone()).collect()
     }
 
-    /// The shard of a key: of a group, for one.
+    /// The shard of a key, for instance of a group.
     ///
     /// # Errors
-    /// `NOT_COORDINATOR` where this node has not opened its partition.
+    /// `NOT_COORDINATOR` if this node has not opened the partition.
     pub(super) fn of_key(
         &self,
         broker: &Broker,
@@ -70,10 +70,10 @@ impl<H: Host> Shards<H> {
             .ok_or(ErrorCode::NotCoordinator)
     }
 
-    /// Reads of every shard.
+    /// Reads from every shard.
     ///
     /// # Errors
-    /// The first that a shard answers.
+    /// The first error of a shard.
     pub(super) async fn read_all<T: Send + 'static>(
         &self,
         asked: &Asked,
@@ -86,7 +86,7 @@ impl<H: Host> Shards<H> {
         futures::future::try_join_all(reads).await
     }
 
-    /// Has every shard do something; answers whether each has done it, or has yet to be loaded in another life.
+    /// Makes a call in every shard; returns whether each shard has made it, or will load before it runs again.
     pub(super) async fn have_all(
         &self,
         asked: &Asked,
@@ -100,7 +100,7 @@ impl<H: Host> Shards<H> {
             async move { queue.call(asked, act).await }
         });
         let answers = futures::future::join_all(calls).await;
-        // one that ended is loaded again, and loading sees what is so then
+        // A shard that ended is loaded again, and the load sees the state of that time.
         let done = |answer: &Result<(), ErrorCode>| {
             matches!(answer, Ok(()) | Err(ErrorCode::NotCoordinator))
         };
@@ -112,8 +112,9 @@ impl<H: Host> Shards<H> {
         Arc::clone(turns.entry(index).or_default())
     }
 
-    /// Opens a shard for each open partition of the topic, and drops those of partitions that are closed: because another
-    /// node leads them or because they are deleted, what waits is answered `NOT_COORDINATOR` and the state is gone.
+    /// Opens a shard for each open partition of the topic, and drops the shards of closed partitions. A partition is
+    /// closed because another node leads it or because it was deleted. Calls that wait are then answered
+    /// `NOT_COORDINATOR`, and the state is dropped.
     pub(super) fn open(&self, broker: &Broker, tasks: &Tasks, host: &Arc<H>) {
         let topic = broker.topic(H::TOPIC);
         let open = |index: i32| {

@@ -1,4 +1,4 @@
-//! What becomes of groups, and of what is asked of them, when they are loaded again.
+//! Tests of groups, and of calls to them, while they are loaded again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -92,7 +92,7 @@ impl World {
         committed.await?.map(|_codes| ())
     }
 
-    /// The offset, as soon as the group is loaded.
+    /// The committed offset, as soon as the group is loaded.
     async fn fetched(&self) -> Option<i64> {
         let groups = &self.broker().groups;
         loop {
@@ -143,7 +143,7 @@ async fn a_panic_is_its_requests_alone_and_has_the_groups_loaded_again() {
     world.node.stop().await;
 }
 
-// an offset that is appended when loading begins may be acknowledged at any time
+// An offset that is appended when the load begins may be acknowledged at any time.
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_are_loaded_with_what_was_appended_and_is_not_durable_yet() {
     let world = World::start().await;
@@ -187,7 +187,7 @@ async fn append(driver: &Driver<GroupHost>, records: &[(&[u8], &[u8])]) {
     receipt.wait().await.expect("is durable");
 }
 
-// what a newer broker wrote, or one with KIP-848, is passed over, as in Kafka
+// Records of a newer broker, or of one with KIP-848, are skipped, as in Kafka.
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_are_loaded_without_the_records_that_are_unknown() {
     let world = World::start().await;
@@ -209,7 +209,7 @@ async fn groups_are_loaded_without_the_records_that_are_unknown() {
     world.node.stop().await;
 }
 
-// a record that nobody can read: the shard is tried again, and all else goes on
+// With a malformed record the load of its shard is repeated, and everything else goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_that_cannot_be_loaded_end_nothing_else() {
     let world = World::start().await;
@@ -230,7 +230,7 @@ async fn groups_that_cannot_be_loaded_end_nothing_else() {
     world.node.stop().await;
 }
 
-/// Asks as a client does, in a version that is not flexible.
+/// Sends a request as a client does, in a version that is not flexible.
 async fn ask<R: Request>(world: &World, request: &R, version: i16) -> R::Response {
     let address = world.node.node.address().expect("it listens");
     let mut socket = TcpStream::connect(address).await.expect("connects");
@@ -262,7 +262,7 @@ async fn while_groups_are_loaded_clients_hear_what_they_can_bear() {
     let groups = &world.broker().groups;
     let beat = groups.heartbeat(world.broker(), GROUP, |_, _| panic!("on purpose"));
     assert_eq!(beat.await, Err(ErrorCode::UnknownServerError));
-    // loading waits for the commit
+    // The load waits for the commit.
     let sync = SyncGroupRequest {
         group_id: GROUP.into(),
         ..Default::default()
@@ -301,7 +301,7 @@ async fn what_waits_for_a_shard_is_answered_when_that_loads_or_goes() {
     };
     let driving = shard::drive(driver, receiver, retired);
     let waits = async {
-        // the driver before it still runs
+        // The previous driver still runs.
         assert_eq!(ask().await, Err(ErrorCode::CoordinatorLoadInProgress));
         drop(running);
         loop {
@@ -330,7 +330,7 @@ async fn a_shard_that_does_nothing_is_waited_for_until_the_deadline() {
         let queue = queue.clone();
         queue.read(asked(ApiKey::OffsetFetch, GROUP), committed)
     };
-    // one is in the queue, the other has no room in it
+    // One job is in the queue, and there is no room for the other.
     let answers = tokio::join!(ask(), ask());
     let late = Err(ErrorCode::CoordinatorNotAvailable);
     assert_eq!(answers, (late, late));

@@ -1,4 +1,4 @@
-//! What a partition's state machine is asked, and how it is answered.
+//! The calls of a partition's state machine, and their answers.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,23 +13,23 @@ use tokio::time::Instant;
 use super::Host;
 use crate::metrics;
 
-/// An answer, with what must be durable before it is given; or why nothing was done.
+/// An answer, with the receipt that must be durable before it is given; or the reason why the call was not made.
 pub(super) type Answered<T> = Result<(T, Option<AppendReceipt>), ErrorCode>;
-/// Done on the state machine, or refused with an error.
+/// A job, which runs on the state machine or is refused with an error.
 pub(super) type Act<M> = Box<dyn FnOnce(Result<&mut Work<M>, ErrorCode>) + Send>;
-/// What waits for the answer to a ticket.
+/// The caller that waits for the answer to a ticket.
 type Waiting = Box<dyn FnOnce(Answered<Answer>) + Send>;
 
-/// Something to be done on a state machine. One that is dropped answers `NOT_COORDINATOR`.
+/// A job for a state machine. A job that is dropped answers `NOT_COORDINATOR`.
 pub(super) enum Job<M: Coordinator> {
-    /// It writes nothing: done at once, whatever waits for room (M2).
+    /// It writes nothing, so it runs at once, even if other jobs wait for room (M2).
     Read(Act<M>),
-    /// It may write: done in its turn, when there is room; refused after the deadline.
+    /// It may write, so it runs in its turn when there is room, and is refused after the deadline.
     Write(Instant, Act<M>),
 }
 
 impl<M: Coordinator> Job<M> {
-    /// Answers why it is not done.
+    /// Answers with the reason why it is not done.
     pub(super) fn refuse(self, why: ErrorCode) {
         match self {
             Self::Read(act) | Self::Write(_, act) => act(Err(why)),
@@ -37,30 +37,30 @@ impl<M: Coordinator> Job<M> {
     }
 }
 
-/// What is asked, for the log.
+/// The description of a call, for the log.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
-    /// Kafka's name of the API, or none.
+    /// Kafka's name of the API, or `none`.
     pub(super) api: &'static str,
-    /// Empty for all groups.
+    /// The group; empty means all groups.
     pub(super) group: String,
 }
 
-/// What a job works on.
+/// The state machine, and everything that a job changes.
 pub(super) struct Work<M: Coordinator> {
     pub(super) machine: M,
     pub(super) effects: Effects<M::Action>,
     pub(super) now: Now,
-    /// Set by a panic: the state machine may be half changed.
+    /// Set by a panic, which may have changed only a part of the state machine.
     broken: bool,
-    /// Of the last batch appended, while it is not durable.
+    /// The receipt of the last appended batch, while it is not durable.
     receipt: Option<AppendReceipt>,
     waiting: BTreeMap<u64, Waiting>,
     tickets: u64,
 }
 
 impl<M: Coordinator> Work<M> {
-    /// On a state machine that has replayed nothing yet.
+    /// Starts with a state machine that has replayed nothing yet.
     pub(super) fn new(machine: M, now: Now) -> Self {
         Self {
             machine,
@@ -73,10 +73,11 @@ impl<M: Coordinator> Work<M> {
         }
     }
 
-    /// Does what is asked. Where that panics, nothing more is to be done with this state machine.
+    /// Makes a call. If it panics, this state machine must not be used any more.
     ///
     /// # Errors
-    /// `UNKNOWN_SERVER_ERROR` after a panic, as Kafka answers: a client that asks the same again would do it again.
+    /// `UNKNOWN_SERVER_ERROR` after a panic, as in Kafka: a client that repeats the request would cause the panic
+    /// again.
     pub(super) fn attempt<T>(
         &mut self,
         asked: &Asked,

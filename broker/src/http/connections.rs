@@ -21,8 +21,8 @@ const SILENT_MAX: Duration = Duration::from_secs(60);
 /// How long the listener waits after an error before it accepts again.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// Accepts at most [`ADMIN_CONNECTIONS_MAX`] connections. One more replaces the oldest, so that a client that holds many
-/// can't keep a health check out.
+/// Accepts at most [`ADMIN_CONNECTIONS_MAX`] connections. One more replaces the oldest, so that a client that holds
+/// many can't keep a health check out.
 #[derive(Debug)]
 pub(super) struct Connections {
     listener: TcpListener,

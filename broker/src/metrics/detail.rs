@@ -1,6 +1,7 @@
 //! `/metrics/detail`: offsets of each partition, committed offsets and lag of each group, in Prometheus' text format.
 //!
-//! Its labels are topics and groups, so it grows with their number. Therefore it is not part of `/metrics`, and it is bounded.
+//! Its labels are topics and groups, so it grows with their number. Therefore it is not part of `/metrics`, and it is
+//! bounded.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -21,7 +22,8 @@ const END: Gauge = Gauge {
 };
 const BYTES: Gauge = Gauge {
     name: "highwater_topic_partition_log_bytes",
-    help: "Bytes of a partition's record batches. A segment counts whole while it has a record, the active one until retention deletes it.",
+    help: "Bytes of a partition's record batches. A segment counts whole while it has a record, the active one until \
+           retention deletes it.",
 };
 const COMMITTED: Gauge = Gauge {
     name: "highwater_group_committed_offset",
@@ -72,7 +74,8 @@ fn escaped(value: &str) -> String {
         .replace('\n', "\\n")
 }
 
-/// The whole text, with at most 20,000 partitions and as many committed offsets. A comment at the end says if there are more.
+/// The whole text, with at most 20,000 partitions and as many committed offsets. A comment at the end says if there are
+/// more.
 pub(crate) async fn render(broker: &Broker) -> String {
     let mut out = String::new();
     let is_whole = partitions(broker, &mut out);

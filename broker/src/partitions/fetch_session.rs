@@ -1,7 +1,7 @@
-//! Incremental fetch sessions (KIP-227): the partitions a consumer asks for, remembered between its fetches.
+//! Incremental fetch sessions (KIP-227): they remember the partitions of a consumer between its fetches.
 //!
-//! Source: `FetchSession`, `FetchManager`. Deviation: the partitions of all sessions have a bound beside the number of
-//! sessions (I11); where it is reached, a fetch gets no session, as where no slot is free.
+//! Source: `FetchSession`, `FetchManager`. Deviation: not only the number of sessions is bounded, but also the number
+//! of partitions in all of them (I11). If that bound is reached, a fetch gets no session, as if no slot were free.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,38 +12,38 @@ use highwater_runtime::SeededRng;
 use highwater_types::{StreamOffset, TopicId};
 use tokio::time::Instant;
 
-/// A session that was unused for longer makes room for any; one that is older, for a larger one.
+/// A session that was unused for longer makes room for any other; a session that is older makes room for a larger one.
 const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
-/// About what a partition of a session takes.
+/// The approximate bytes of a partition in a session.
 const PARTITION_BYTES: u64 = 256;
-/// The epoch that asks for a new session.
+/// The epoch that requests a new session.
 pub(super) const INITIAL_EPOCH: i32 = 0;
-/// The epoch that ends a session, or uses none.
+/// The epoch that closes a session, or uses none.
 pub(super) const FINAL_EPOCH: i32 = -1;
 
-/// A partition as fetches name it: the name below version 13, the id from there on.
+/// A partition as fetches name it: by the topic's name below version 13, by its id from 13 on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FetchKey {
-    /// The topic's name, or nothing.
+    /// The topic's name; empty if the id names it.
     pub name: StrBytes,
-    /// The topic's id, or zero.
+    /// The topic's id; zero if the name names it.
     pub id: TopicId,
     /// The partition.
     pub partition: i32,
 }
 
-/// What is asked of one partition.
+/// The request for one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    /// From where.
+    /// The offset to fetch from.
     pub offset: StreamOffset,
     /// The leader epoch that the client knows, or -1.
     pub current_leader_epoch: i32,
-    /// The most bytes.
+    /// The maximum bytes.
     pub max_bytes: i32,
 }
 
-/// What was last told of one partition.
+/// The last answer for one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Told {
     /// High watermark.
@@ -60,38 +60,38 @@ const NOTHING_TOLD: Told = Told {
     log_start_offset: -1,
 };
 
-/// Which session a fetch goes on with, or ends.
+/// The session that a fetch uses, creates or closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionAsked {
-    /// Its id, or 0.
+    /// The session's id, or 0.
     pub id: i32,
-    /// The epoch.
+    /// The session's epoch in the request.
     pub epoch: i32,
     /// Whether topics are named by their ids.
     pub uses_topic_ids: bool,
 }
 
-/// Why a session is refused; all stand at the top level of the answer.
+/// Why a session is refused; each of these errors is at the top level of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SessionError {
     /// Kafka's `FETCH_SESSION_ID_NOT_FOUND`.
     UnknownId,
     /// Kafka's `INVALID_FETCH_SESSION_EPOCH`.
     WrongEpoch,
-    /// Kafka's `FETCH_SESSION_TOPIC_ID_ERROR`: it named topics the other way.
+    /// Kafka's `FETCH_SESSION_TOPIC_ID_ERROR`: the request names topics by the other means than the session.
     OtherNaming,
 }
 
-/// What one fetch asks for, all in all.
+/// The whole request of one fetch, together with its session.
 #[derive(Debug)]
 pub(crate) struct FetchPlan {
-    /// The session's id for the answer; 0 for none.
+    /// The session's id for the response; 0 for none.
     pub session_id: i32,
-    /// Every partition, in the order to serve.
+    /// Every partition, in the order in which they are served.
     pub partitions: Vec<(FetchKey, Wanted)>,
-    /// Set when only what changed is answered.
+    /// The session, if only changed partitions are answered.
     incremental: Option<Arc<Mutex<Session>>>,
-    /// Set when everything is answered and remembered.
+    /// The session, if all partitions are answered and remembered.
     remembered: Option<Arc<Mutex<Session>>>,
 }
 
@@ -107,7 +107,7 @@ struct Session {
 struct Place {
     wanted: Wanted,
     told: Told,
-    /// Partitions are served by turn: those just served go to the end.
+    /// Partitions take turns: those that were just served go to the end.
     turn: u64,
 }
 
@@ -120,15 +120,16 @@ pub(crate) struct FetchSessions {
     rng: SeededRng,
 }
 
-/// The sessions and what is known of each without its own lock, which is never taken while this one's is held.
+/// The sessions, and the facts about each that need no lock of its own. No session's lock is taken while this one is
+/// held.
 #[derive(Debug, Default)]
 struct Cache {
     sessions: BTreeMap<i32, Slot>,
-    /// Partitions of all sessions.
+    /// The number of partitions in all sessions.
     partitions: usize,
-    /// Sessions by their last use.
+    /// The sessions by their last use.
     used: BTreeSet<(Instant, i32)>,
-    /// Sessions that were used when they were old enough to make room, by their partitions.
+    /// The sessions that were old enough to make room when they were last used, by their number of partitions.
     old: BTreeSet<(usize, i32)>,
 }
 
@@ -164,7 +165,7 @@ impl Cache {
         }
     }
 
-    /// A session was used, and has so many partitions now.
+    /// Notes that a session was used, and how many partitions it has now.
     fn touch(&mut self, id: i32, partitions: usize) {
         let now = Instant::now();
         let Some(slot) = self.sessions.get_mut(&id) else {
@@ -180,7 +181,7 @@ impl Cache {
         (slot.used, slot.partitions) = (now, partitions);
     }
 
-    /// Makes room for a session of so many partitions by ending another: one that is not used, else a smaller one.
+    /// Makes room for a session with this many partitions by closing another: an unused one, otherwise a smaller one.
     fn evict_for(&mut self, partitions: usize) -> bool {
         let now = Instant::now();
         let unused = self.used.first();
@@ -195,7 +196,7 @@ impl Cache {
 }
 
 impl FetchSessions {
-    /// No sessions yet; at most `slots`, in about so many bytes.
+    /// Starts without sessions; there may be `slots` of them, in about this many bytes.
     #[must_use]
     pub(crate) fn new(slots: usize, bytes: u64, rng: SeededRng) -> Self {
         Self {
@@ -210,10 +211,10 @@ impl FetchSessions {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works out what a request asks for.
+    /// Works out the full request of a fetch from its session.
     ///
     /// # Errors
-    /// [`SessionError`] as Kafka's.
+    /// [`SessionError`], as in Kafka.
     pub(crate) fn plan(
         &self,
         asked: SessionAsked,
@@ -294,7 +295,7 @@ impl FetchSessions {
     }
 }
 
-/// Each partition once, where it comes first, as it is asked last.
+/// Each partition once, at its first place in the list, and with its last values.
 fn distinct(wanted: Vec<(FetchKey, Wanted)>) -> Vec<(FetchKey, Wanted)> {
     let mut places = BTreeMap::new();
     let mut all: Vec<(FetchKey, Wanted)> = Vec::with_capacity(wanted.len());
@@ -318,8 +319,8 @@ impl FetchPlan {
         }
     }
 
-    /// Whether a partition stands in the answer, and remembers what it says. `served` tells whether it has records,
-    /// `failed` whether it has an error.
+    /// Whether a partition is in the response; remembers its values. `served` says whether it has records, `failed`
+    /// whether it has an error.
     #[must_use]
     pub(crate) fn tell(&self, key: &FetchKey, told: Told, served: bool, failed: bool) -> bool {
         let Some(session) = self.incremental.as_ref().or(self.remembered.as_ref()) else {
@@ -331,7 +332,7 @@ impl FetchPlan {
             return true;
         };
         let changed = failed || place.told != told;
-        // an error is told again and again until it is gone
+        // An error is repeated in each response until it is gone.
         place.told = if failed { NOTHING_TOLD } else { told };
         if served {
             place.turn = turn;
@@ -363,7 +364,8 @@ impl Session {
         );
     }
 
-    /// The topic's name, once for its partitions, and not as a part of a request that would be held with it.
+    /// The topic's name, shared by its partitions. It is a copy, because a slice would keep the whole request in
+    /// memory.
     fn own_name(&self, key: &FetchKey) -> StrBytes {
         let before = self.partitions.range(..key).next_back();
         let after = self.partitions.range(key..).next();

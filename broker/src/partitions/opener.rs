@@ -1,7 +1,7 @@
-//! Opens and closes partitions as the image says.
+//! Opens and closes partitions as the metadata image says.
 //!
-//! No opening waits for another: what the object store does not answer holds up its own partition alone, and the image is
-//! followed meanwhile.
+//! No opening waits for another: a request that the object store does not answer delays only its own partition, and the
+//! opener goes on following the image.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,14 +22,14 @@ use crate::broker::Broker;
 use crate::log_config::log_config;
 use crate::stream_metadata::label;
 
-/// Follows the image.
+/// The task that opens and closes partitions.
 pub(crate) struct PartitionOpener {
     broker: Arc<Broker>,
     seen: Arc<MetadataImage>,
-    /// What is being opened: one attempt at a time for each.
+    /// The partitions that are being opened; there is one attempt at a time for each.
     opening: BTreeSet<Key>,
     attempts: SelectAll<BoxStream<'static, Attempt>>,
-    /// What could not be opened.
+    /// The partitions that could not be opened.
     failed: BTreeMap<Key, Failed>,
     first_slots: Arc<Semaphore>,
     again_slots: Arc<Semaphore>,
@@ -43,15 +43,16 @@ struct Failed {
     again_at: Instant,
 }
 
-/// Before a second attempt at opening what could not be opened, and between later ones at most: each is a command and
-/// some requests to the store.
+/// The wait before the second attempt to open a partition, and the longest wait between later attempts. Each attempt is
+/// a command and some requests to the store.
 const REST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(60);
-/// Streams that are under way together when they are first opened, and, apart from those, when it is tried again: what
-/// fails time and again holds up nothing that has not. Those of internal topics, and those that hang, come on top (F4).
+/// The most streams that are opened together for the first time, and, separately, the most that are opened again:
+/// repeated failures delay only other partitions that have failed. Streams of internal topics, and those that hang, do
+/// not count (F4).
 const FIRST_AT_ONCE: usize = 1024;
 const AGAIN_AT_ONCE: usize = 256;
-/// Openings that are taken note of together.
+/// The most openings whose end is processed together.
 const NOTED_AT_ONCE: usize = 64;
 
 #[derive(Debug, Clone)]
@@ -63,7 +64,7 @@ struct Wanted {
 type Attempt = (Wanted, Result<OpenedStream, StreamError>);
 
 impl PartitionOpener {
-    /// An opener that has seen nothing.
+    /// Makes an opener that has seen no image.
     #[must_use]
     pub(crate) fn new(broker: Arc<Broker>) -> Self {
         Self {
@@ -77,7 +78,7 @@ impl PartitionOpener {
         }
     }
 
-    /// Follows the image for ever.
+    /// Follows the image; never returns.
     pub(crate) async fn run(mut self) {
         let mut images = self.broker.metadata.watch();
         loop {
@@ -88,19 +89,20 @@ impl PartitionOpener {
             let resting = resting.filter(|(key, _)| !self.opening.contains(key));
             let next = resting.map(|(_, failed)| failed.again_at).min();
             let mut ended = (&mut self.attempts).ready_chunks(NOTED_AT_ONCE);
-            // cancellation safe: the attempts live outside, and none is taken from them before it is handed over
+            // Cancellation safe: the attempts live outside, and none is removed before it is returned.
             tokio::select! {
                 changed = images.changed() => if changed.is_err() {
                     return;
                 },
                 Some(ended) = ended.next() => self.note(ended),
-                // the store may answer again without anything having changed
+                // The store may answer again although the metadata has not changed.
                 () = rest(next) => {}
             }
         }
     }
 
-    /// Begins to open what is new, changes configurations, closes what is gone. Costs what changed.
+    /// Begins to open new partitions, changes configurations, and closes deleted partitions. The work is proportional
+    /// to the change.
     pub(crate) fn follow(&mut self, image: Arc<MetadataImage>) {
         if Arc::ptr_eq(&image, &self.seen) {
             return;
@@ -131,7 +133,7 @@ impl PartitionOpener {
         self.open(wanted, &Arc::clone(&self.first_slots));
     }
 
-    /// Begins to open what failed and has rested.
+    /// Begins to open partitions that failed and have waited long enough.
     fn try_again(&mut self) {
         let now = Instant::now();
         let rested = self.failed.iter().filter(|(_, one)| one.again_at <= now);
@@ -146,7 +148,7 @@ impl PartitionOpener {
         self.open(wanted, &Arc::clone(&self.again_slots));
     }
 
-    /// Begins to open partitions, with one command for all.
+    /// Begins to open partitions, with one command for all of them.
     fn open(&mut self, wanted: Vec<Wanted>, slots: &Arc<Semaphore>) {
         if wanted.is_empty() {
             return;
@@ -161,7 +163,7 @@ impl PartitionOpener {
         self.attempts.push(attempts.boxed());
     }
 
-    /// Takes note of attempts that have ended. What the image says otherwise by now is thrown away.
+    /// Processes attempts that have ended. An attempt that the image has overtaken is thrown away.
     fn note(&mut self, ended: Vec<Attempt>) {
         let mut partitions = Vec::with_capacity(ended.len());
         let mut wanted = Vec::new();
@@ -230,8 +232,8 @@ impl PartitionOpener {
                     continue;
                 }
             }
-            // A failed partition waits for its next attempt, even though its own attempts change the image. A partition that is
-            // being opened is looked at when that is done.
+            // A failed partition waits for its next attempt, even though its own attempts change the image. A partition
+            // that is being opened is looked at when that is done.
             let is_new = !self.failed.contains_key(&key) && !self.opening.contains(&key);
             if is_new && is_led(&self.broker, partition) {
                 wanted.push(Wanted::new(key, topic, partition));

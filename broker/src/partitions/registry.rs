@@ -1,4 +1,4 @@
-//! Which partitions are open here, and which are to be.
+//! The registry of partitions that are open on this node, and of those that are to be opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,11 +17,11 @@ use crate::api::error::Refusal;
 /// One open partition.
 #[derive(Debug)]
 pub(crate) struct Partition {
-    /// Its topic, as it was when it was opened.
+    /// Its topic, as it was when the partition was opened.
     pub topic: Arc<TopicImage>,
-    /// Its number.
+    /// Its index.
     pub index: i32,
-    /// The leader epoch it was opened under.
+    /// The leader epoch under which it was opened.
     pub leader_epoch: LeaderEpoch,
     /// Its log.
     pub log: Arc<PartitionLog>,
@@ -29,7 +29,7 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    /// A partition that was opened.
+    /// Makes a partition from its open log.
     #[must_use]
     pub(crate) fn new(
         topic: Arc<TopicImage>,
@@ -46,16 +46,16 @@ impl Partition {
         }
     }
 
-    /// Whether its topic was deleted since. What watches its log is told then.
+    /// Whether its topic was deleted since. If so, the watchers of its log are woken.
     #[must_use]
     pub(crate) fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Acquire)
     }
 
-    /// Checks the leader epoch that a client knows (KIP-320); -1 is unchecked.
+    /// Checks the leader epoch that a client knows (KIP-320); -1 is not checked.
     ///
     /// # Errors
-    /// `FENCED_LEADER_EPOCH` below ours, `UNKNOWN_LEADER_EPOCH` above.
+    /// `FENCED_LEADER_EPOCH` if it is below ours, `UNKNOWN_LEADER_EPOCH` if it is above.
     pub(crate) fn check_leader_epoch(&self, known: i32) -> Result<(), Refusal> {
         if known < 0 || known == self.leader_epoch.0 {
             return Ok(());
@@ -70,15 +70,15 @@ impl Partition {
     }
 }
 
-/// A partition by its topic's id and its number.
+/// The key of a partition: its topic's id and its index.
 pub(super) type Key = (TopicId, i32);
 
 /// The partitions that are to be open and are not.
 #[derive(Debug, Default)]
 struct Closed {
-    /// Not tried yet.
+    /// Opening was not tried yet.
     opening: BTreeSet<Key>,
-    /// Tried in vain.
+    /// Opening was tried and failed.
     failed: BTreeSet<Key>,
 }
 
@@ -89,14 +89,14 @@ impl Closed {
     }
 }
 
-/// How far the partitions that a node leads are open.
+/// The progress of opening the partitions that a node leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Progress {
-    /// Those that are open.
+    /// The number of open partitions.
     pub open: usize,
-    /// Those that are being opened for the first time.
+    /// The number of partitions that are being opened for the first time.
     pub opening: usize,
-    /// Those that could not be opened: it is tried again, at rest in between.
+    /// The number of partitions that could not be opened; the node tries again after a wait.
     pub failed: usize,
 }
 
@@ -111,7 +111,7 @@ pub(crate) struct Partitions {
 }
 
 impl Partitions {
-    /// None is open yet.
+    /// Starts without open partitions.
     #[must_use]
     pub(crate) fn new(node: NodeId, epoch: NodeEpoch) -> Self {
         Self {
@@ -131,11 +131,11 @@ impl Partitions {
             .cloned()
     }
 
-    /// The partition if it is open.
+    /// The partition, if it is open.
     ///
     /// # Errors
-    /// `UNKNOWN_TOPIC_OR_PARTITION` where there is none; `KAFKA_STORAGE_ERROR` where it can't be opened;
-    /// `NOT_LEADER_OR_FOLLOWER` where it is not open here, or not yet.
+    /// `UNKNOWN_TOPIC_OR_PARTITION` if it does not exist; `KAFKA_STORAGE_ERROR` if it can't be opened;
+    /// `NOT_LEADER_OR_FOLLOWER` if it is not open here, or not yet.
     pub(crate) fn find(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>, Refusal> {
         if let Some(partition) = self.get((topic.id, index)) {
             return Ok(partition);
@@ -155,7 +155,7 @@ impl Partitions {
         closed.failed.contains(&key)
     }
 
-    /// How many are open, and how many are not. Costs the same however many there are.
+    /// The progress of opening. The cost does not depend on the number of partitions.
     #[must_use]
     pub(crate) fn progress(&self) -> Progress {
         let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +167,7 @@ impl Partitions {
         }
     }
 
-    /// Waits until each that is to be open was tried once, as long as another one was within so long a time.
+    /// Waits until each partition that is to be open was tried once, as long as another one was tried within this time.
     pub(crate) async fn wait_tried(&self, patience: Duration) {
         let mut changes = self.changes.subscribe();
         while self.progress().opening > 0 {
@@ -184,14 +184,14 @@ impl Partitions {
         self.closed.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says which are to be opened.
+    /// Notes the partitions that are to be opened.
     pub(super) fn want(&self, keys: impl Iterator<Item = Key>) {
         let mut closed = self.closed();
         let Closed { opening, failed } = &mut *closed;
         opening.extend(keys.filter(|key| !failed.contains(key)));
     }
 
-    /// Says that one could not be opened; requests that wait for it are woken.
+    /// Notes that a partition could not be opened, and wakes the requests that wait for it.
     pub(super) fn set_failed(&self, key: Key) {
         let mut closed = self.closed();
         closed.opening.remove(&key);
@@ -200,13 +200,13 @@ impl Partitions {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Says that one is not to be open here any more.
+    /// Notes that a partition is not to be open here any more.
     pub(super) fn forget(&self, key: Key) {
         self.closed().remove(&key);
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// The partition, waiting while it is being opened here (A4).
+    /// The partition; waits while it is being opened here (A4).
     ///
     /// # Errors
     /// As [`Partitions::find`].
@@ -239,7 +239,7 @@ impl Partitions {
         }
     }
 
-    /// Waits until every partition of a topic that this node leads is open, or the deadline.
+    /// Waits until every partition of a topic that this node leads is open, or until the deadline.
     pub(crate) async fn wait_topic(&self, topic: &TopicImage, deadline: Instant) {
         for index in topic.partition_indexes() {
             if self.wait_open(topic, index, deadline).await.is_err() {
@@ -248,7 +248,7 @@ impl Partitions {
         }
     }
 
-    /// Every open partition, by topic id and number.
+    /// Every open partition, in the order of topic id and index.
     #[must_use]
     pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
         self.open
@@ -259,7 +259,7 @@ impl Partitions {
             .collect()
     }
 
-    /// Changes when partitions are opened or closed.
+    /// A watch that changes when partitions are opened or closed.
     #[must_use]
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -277,7 +277,7 @@ impl Partitions {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Closes what the image no longer gives to this node; answers what was closed.
+    /// Closes the partitions that the image no longer gives to this node; returns them.
     pub(super) fn retain(&self, image: &MetadataImage) -> Vec<Arc<Partition>> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         let gone: Vec<Key> = open

@@ -18,8 +18,8 @@ pub(crate) struct TopicKey {
     pub kind: Kind,
     /// Its default, if no broker setting supplies it.
     pub default: &'static str,
-    /// The broker settings that supply its default. The first one that is given decides; if none is given, the default of the
-    /// last one holds.
+    /// The broker settings that supply its default. The first one that is given decides; if none is given, the default
+    /// of the last one holds.
     pub synonyms: &'static [Synonym],
     /// What it does, in one sentence.
     pub doc: &'static str,

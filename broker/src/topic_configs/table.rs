@@ -215,7 +215,7 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         Kind::Ratio,
         "0.5",
         &[of_kafka("log.cleaner.min.cleanable.ratio")],
-        "The share of a log that is not compacted at which the log is compacted. It has no effect until compaction exists.",
+        "The uncompacted share at which a log is compacted. It has no effect until compaction exists.",
     ),
     topic_key(
         "min.compaction.lag.ms",

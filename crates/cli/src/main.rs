@@ -66,8 +66,8 @@ enum Command {
     ApiMatrix,
 }
 
-/// The sources of the configuration. The environment (`HIGHWATER_NUM_PARTITIONS` sets `num.partitions`) overrides the file,
-/// and `--set` overrides both.
+/// The sources of the configuration. The environment (`HIGHWATER_NUM_PARTITIONS` sets `num.partitions`) overrides the
+/// file, and `--set` overrides both.
 #[derive(Debug, Args)]
 struct ConfigArgs {
     /// A Kafka `server.properties`, which may also have settings that begin with `highwater.`.

@@ -8,7 +8,8 @@ use crate::{ConfigArgs, config};
 
 /// Runs a node until Ctrl-C or SIGTERM.
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
-    // I11: the allocator asks for huge pages, and a huge page is resident whole even if only a few kilobytes of it are used.
+    // I11: the allocator asks for huge pages, and a huge page is resident whole even if only a few kilobytes of it are
+    // used.
     let small_pages = rustix::thread::disable_transparent_huge_pages(true);
     let config = config::load(args)?;
     telemetry::init();

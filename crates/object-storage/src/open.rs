@@ -1,8 +1,8 @@
 //! From a setting to a store: the one place that stacks decorators.
 //!
-//! From the store up: [`Bounded`] gives each request a deadline, [`Metered`] counts it however it ends, [`Limited`] says
-//! when its turn is, [`Retrying`] makes it again where that is sound. So a wait for a turn costs no deadline, and a retry
-//! waits for its turn.
+//! From the store up: [`Bounded`] gives each request a deadline, [`Metered`] counts it however it ends, [`Limited`]
+//! says when its turn is, [`Retrying`] makes it again where that is sound. So a wait for a turn costs no deadline, and
+//! a retry waits for its turn.
 
 use std::io;
 use std::path::Path;
@@ -129,9 +129,9 @@ pub enum OpenError {
     },
 }
 
-/// Opens the store that a configuration names and looks whether it can be trusted; what this cluster keeps lies below its
-/// own prefix. One cluster has a store: its claim is there when this returns, and any other's refuses. S3 credentials may
-/// stand in the environment of the process.
+/// Opens the store that a configuration names and looks whether it can be trusted; what this cluster keeps lies below
+/// its own prefix. One cluster has a store: its claim is there when this returns, and any other's refuses. S3
+/// credentials may stand in the environment of the process.
 ///
 /// # Errors
 /// [`OpenError`].

@@ -291,6 +291,6 @@ async fn transactions_are_refused_for_good() -> Result<()> {
     let found = client.send(&find, 4).await?.coordinators.remove(0);
     assert_eq!(found.error_code, refused);
     let why = found.error_message.unwrap_or_default();
-    assert!(why.contains("transactions are not supported"), "{why}");
+    assert!(why.contains("Transactions are not supported"), "{why}");
     Ok(())
 }

@@ -10,8 +10,8 @@ pub(super) static KEYS: &[Key] = &[
         "highwater.admin.listener",
         "127.0.0.1:9644",
         Kind::Text,
-        "The address at which /metrics and /health are served over HTTP, to at most 64 connections; if empty, they are not \
-         served.",
+        "The address at which /metrics and /health are served over HTTP, to at most 64 connections; if empty, they \
+         are not served.",
     ),
     key(
         "highwater.data.dir",
@@ -23,8 +23,8 @@ pub(super) static KEYS: &[Key] = &[
         "highwater.memory.limit",
         "1GiB",
         Kind::Size { min: 64 << 20 },
-        "The maximum memory of requests, buffers and caches together. The default is four fifths of the cgroup's limit, if \
-         there is one.",
+        "The maximum memory of requests, buffers and caches together. The default is four fifths of the cgroup's limit, \
+         if there is one.",
     ),
     key(
         "highwater.metadata.snapshot.entries",
@@ -56,7 +56,7 @@ pub(super) static KEYS: &[Key] = &[
         "highwater.object.storage.credentials",
         "auto",
         Kind::OneOf(CredentialSource::NAMES),
-        "S3: the source of the credentials; auto takes the first of the other sources, in this order, that has credentials.",
+        "S3: the source of the credentials; auto takes the first of the other sources, in this order, that has some.",
     ),
     unset(
         "highwater.object.storage.endpoint",
@@ -71,8 +71,8 @@ pub(super) static KEYS: &[Key] = &[
     unset(
         "highwater.object.storage.path.style",
         Kind::Bool,
-        "S3: whether the bucket is in the path of the URL, not in the host name. If unset, it is true with an endpoint, \
-         otherwise false.",
+        "S3: whether the bucket is in the path of the URL, not in the host name. If unset, it is true with an \
+         endpoint, otherwise false.",
     ),
     unset(
         "highwater.object.storage.profile",
@@ -82,8 +82,8 @@ pub(super) static KEYS: &[Key] = &[
     unset(
         "highwater.object.storage.region",
         Kind::Text,
-        "S3: the region. If unset, it is AWS_REGION, then the profile's, then the instance's; with an endpoint it is AWS_REGION, \
-         then us-east-1.",
+        "S3: the region. If unset, it is AWS_REGION, then the profile's, then the instance's; with an endpoint it is \
+         AWS_REGION, then us-east-1.",
     ),
     key(
         "highwater.upload.interval.ms",

@@ -123,8 +123,8 @@ pub(super) static KEYS: &[Key] = &[
         "metadata.log.max.record.bytes.between.snapshots",
         "20971520",
         long(1),
-        "The bytes of the metadata log after which a snapshot replaces it. At most a sixteenth of highwater.memory.limit is in \
-         force, because the log is in memory until then; at least 65536, because each snapshot writes all metadata.",
+        "The bytes of the metadata log after which a snapshot replaces it. At most a sixteenth of highwater.memory.limit is \
+         in force, because the log is in memory until then; at least 65536, because each snapshot writes all metadata.",
     ),
     key(
         "producer.id.expiration.ms",

@@ -7,8 +7,8 @@ pub(super) static KEYS: &[Key] = &[
     unset(
         "advertised.listeners",
         Kind::List,
-        "The addresses that clients use to connect. If unset, the value of listeners is used, with the machine's name where \
-         a listener has no host.",
+        "The addresses that clients use to connect. If unset, the value of listeners is used, with the machine's name \
+         where a listener has no host.",
     ),
     key(
         "connections.max.idle.ms",
@@ -26,7 +26,7 @@ pub(super) static KEYS: &[Key] = &[
         "listener.security.protocol.map",
         "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
         Kind::List,
-        "The security protocol of each listener: NAME:PROTOCOL, separated by commas. Only PLAINTEXT is supported today.",
+        "The security protocol of each listener: NAME:PROTOCOL, separated by commas. Only PLAINTEXT is supported.",
     ),
     key(
         "listeners",

@@ -1,12 +1,13 @@
-//! One partition of an internal topic, and the task that owns its state machine: a coordinator.
+//! A coordinator: the task that owns the state machine of one partition of an internal topic.
 //!
-//! What only reads is done at once. What may write waits in line until the log has room for it, out of the coordinators'
-//! reserve (M2), and is refused after its deadline: a store that takes nothing stops commits and rebalances, never
-//! heartbeats or reads. The records of all that were waiting go into as few batches as hold them, those of one request
-//! into one. A write is applied when it is appended; the client is answered when that is durable.
+//! A job that only reads runs at once. A job that may write waits in line until the log has room for it, from the
+//! coordinators' reserve (M2), and is refused after its deadline. So a store that takes nothing stops commits and
+//! rebalances, but never heartbeats or reads. The records of all waiting jobs go into as few batches as possible, and
+//! those of one request into one batch. A write changes the state when it is appended, and is answered when it is
+//! durable.
 //!
-//! Where an append fails or something panics, the state is loaded again from the log: what was not appended by then is
-//! answered `NOT_COORDINATOR`, and what is asked meanwhile `COORDINATOR_LOAD_IN_PROGRESS`.
+//! If an append fails or a call panics, the state is loaded again from the log. Jobs whose records were not appended by
+//! then are answered `NOT_COORDINATOR`, and jobs that come in the meantime `COORDINATOR_LOAD_IN_PROGRESS`.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -33,7 +34,7 @@ use super::rests::Rests;
 use super::work::{Act, Job, Work};
 use crate::metrics;
 
-/// What drives the state machine of a partition.
+/// The driver of a partition's state machine.
 #[derive(Debug)]
 pub(super) struct Driver<H: Host> {
     pub(super) host: Arc<H>,
@@ -42,24 +43,25 @@ pub(super) struct Driver<H: Host> {
     pub(super) streams: ObjectStreamStore,
     pub(super) clock: WallClock,
     pub(super) rng: SeededRng,
-    /// Held by the partition's driver while it runs: the next one loads when nothing of the one before is under way any more.
+    /// A lock that the partition's driver holds while it runs: the next driver loads only when nothing of the previous
+    /// one is under way.
     pub(super) turn: Arc<Mutex<()>>,
-    /// From when the state machine's monotonic time counts.
+    /// The start of the state machine's monotonic time.
     pub(super) since: Instant,
 }
 
-/// What a round of writes reserves before it begins, and about what it writes at most.
+/// The bytes that a round of writes reserves before it begins; it writes about as much at most.
 const ROUND_BYTES: u64 = 64 << 10;
-/// Jobs of a round.
+/// The most jobs of a round.
 const ROUND_JOBS: usize = 1000;
-/// Writes that may wait for room.
+/// The most writes that wait for room.
 const LINE_MAX: usize = 1024;
-/// Before room that was refused is asked for again.
+/// The wait before room is requested again after a refusal.
 const ROOM_REST: Duration = Duration::from_secs(1);
 
 type Reserving<'a> = Pin<Box<dyn Future<Output = Result<AppendPermit, StreamError>> + Send + 'a>>;
 
-/// The time now.
+/// The current time.
 pub(super) fn now<H: Host>(driver: &Driver<H>) -> Now {
     Now {
         monotonic_ms: u64::try_from(driver.since.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -67,13 +69,13 @@ pub(super) fn now<H: Host>(driver: &Driver<H>) -> Now {
     }
 }
 
-/// Loads a shard and runs its jobs until it is retired; loads it again whenever its state can't be relied on any more.
+/// Loads a shard and runs its jobs until it is retired. Loads it again whenever its state can't be trusted any more.
 pub(super) async fn drive<H: Host>(
     driver: Driver<H>,
     mut jobs: mpsc::Receiver<Job<H::Machine>>,
     retired: oneshot::Receiver<Infallible>,
 ) {
-    // what runs may be dropped wherever it waits: what it appended is in the log, and nothing comes after
+    // This future may be dropped at any wait: the records that it appended are in the log, and no others follow.
     tokio::select! {
         biased;
         _retired = retired => {}
@@ -108,14 +110,14 @@ async fn keep_running<H: Host>(
     }
 }
 
-/// Does something while what is asked is refused.
+/// Runs a future, and refuses all jobs meanwhile.
 async fn refusing<M: Coordinator, T>(
     jobs: &mut mpsc::Receiver<Job<M>>,
     doing: impl Future<Output = T>,
 ) -> T {
     let mut doing = pin!(doing);
     loop {
-        // cancellation safe: what is done lives outside, a job that is received is answered
+        // Cancellation safe: the future lives outside, and a received job is answered.
         tokio::select! {
             biased;
             done = &mut doing => return done,
@@ -124,7 +126,7 @@ async fn refusing<M: Coordinator, T>(
     }
 }
 
-/// Loads the state machine and runs jobs on it; ends with the reason why it is of no use any more.
+/// Loads the state machine and runs jobs on it; returns the reason why it can't be used any more.
 async fn live<H: Host>(
     driver: &Driver<H>,
     jobs: &mut mpsc::Receiver<Job<H::Machine>>,
@@ -142,19 +144,19 @@ async fn live<H: Host>(
     running.run(jobs).await
 }
 
-/// A loaded shard at work.
+/// A loaded shard that runs jobs.
 struct Running<'a, H: Host> {
     driver: &'a Driver<H>,
     work: Work<H::Machine>,
-    /// Writes that wait for room, with their deadlines, which come in order.
+    /// Writes that wait for room, with their deadlines in ascending order.
     line: VecDeque<(Instant, Act<H::Machine>)>,
     room: Option<Reserving<'a>>,
-    /// Since room was refused: it is not asked for before.
+    /// Set after room was refused: room is not requested before this time.
     rests_until: Option<Instant>,
 }
 
 impl<H: Host> Running<'_, H> {
-    /// Runs jobs; ends with the reason why the state machine is of no use any more.
+    /// Runs jobs; returns the reason why the state machine can't be used any more.
     async fn run(
         &mut self,
         jobs: &mut mpsc::Receiver<Job<H::Machine>>,
@@ -162,7 +164,7 @@ impl<H: Host> Running<'_, H> {
         loop {
             self.refuse_late();
             let wake = self.ask_for_room();
-            // cancellation safe: room is asked for until it is there, a job that is received is run
+            // Cancellation safe: room is requested until it is there, and a received job is run.
             tokio::select! {
                 biased;
                 reserved = reserved(&mut self.room), if self.room.is_some() => {
@@ -178,7 +180,7 @@ impl<H: Host> Running<'_, H> {
         }
     }
 
-    /// Sees to it that room is asked for when there is something to write; answers when to look again.
+    /// Requests room if there is something to write; returns the time of the next check.
     fn ask_for_room(&mut self) -> Option<Instant> {
         let time = Instant::now();
         self.rests_until.take_if(|until| *until <= time);
@@ -209,7 +211,7 @@ impl<H: Host> Running<'_, H> {
         }
     }
 
-    /// The store or the disk is full: writes that wait are refused, and room is asked for again later.
+    /// The store or the disk is full: refuses the writes that wait, and requests room again later.
     fn refused(&mut self, error: &StreamError) {
         tracing::warn!(
             topic = H::TOPIC,
@@ -238,7 +240,7 @@ impl<H: Host> Running<'_, H> {
         Ok(())
     }
 
-    /// Does what waits and what is due, and appends what came of it.
+    /// Runs the jobs that wait and the timers that are due, and appends their records.
     async fn round(
         &mut self,
         permit: AppendPermit,
@@ -289,7 +291,7 @@ async fn at(wake: Option<Instant>) {
     }
 }
 
-/// Appends batches; answers the receipt of the last.
+/// Appends batches; returns the receipt of the last one.
 async fn append<H: Host>(
     driver: &Driver<H>,
     batches: Vec<Vec<CoordinatorRecord>>,
@@ -323,7 +325,7 @@ async fn append_one<H: Host>(
     let own = if permit.bytes() >= bytes {
         permit.split(bytes)
     } else {
-        // it is decided: it is appended whatever it takes (M2)
+        // The decision is made, so it is appended without regard to bounds (M2).
         let reserved = driver.streams.reserve(bytes, Share::Unbounded).await;
         reserved.map_err(|error| error.to_string())?
     };

@@ -1,4 +1,4 @@
-//! The driver with a state machine that only adds up.
+//! Tests of the driver with a state machine that only adds numbers.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,18 +20,18 @@ use crate::coordinators::tests::World;
 use crate::coordinators::work::Asked;
 use crate::topics::on_first_use;
 
-/// A sum, replicated as what was added.
+/// A sum, whose log has the added numbers.
 #[derive(Debug, Default)]
 struct Sum {
     total: u64,
     loaded: u64,
-    /// What waits for the next tick.
+    /// The numbers that wait for the next tick.
     waiting: Vec<Ticket<u64>>,
     wake_at: Option<u64>,
     panics: bool,
 }
 
-/// What a sum wants to be known outside.
+/// The actions of a sum.
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
     Loaded(u64),
@@ -49,7 +49,7 @@ impl Sum {
         self.total
     }
 
-    /// Answers at the next tick, which adds one.
+    /// Answers at the next tick, which adds 1.
     fn wait(&mut self, ticket: Ticket<u64>, now: Now) {
         self.waiting.push(ticket);
         self.wake_at = Some(now.monotonic_ms + 1);
@@ -95,7 +95,7 @@ impl Coordinator for Sum {
 
 const YEAR_MS: i64 = 365 * 24 * 60 * 60 * 1000;
 
-/// Remembers what it was told, and whether something had to be durable first.
+/// Remembers its actions, and whether a receipt came with them.
 #[derive(Debug, Default, Clone)]
 struct Listener(Arc<Mutex<Vec<(Told, bool)>>>);
 
@@ -132,7 +132,7 @@ fn asked() -> Asked {
 struct Driven {
     world: World,
     listener: Listener,
-    /// How far the driver's clock is ahead of the log's, which refuses what is stamped too late; milliseconds.
+    /// By how much the driver's clock is ahead of the log's, in milliseconds; the log refuses later timestamps.
     ahead_ms: Arc<AtomicI64>,
 }
 
@@ -152,7 +152,7 @@ impl Driven {
         }
     }
 
-    /// Runs something on a queue while a driver serves it, which loads the sum first.
+    /// Runs a future on a queue while a driver serves it, which loads the sum first.
     async fn run<T>(&self, run: impl AsyncFnOnce(Queue<Sum>) -> T) -> T {
         let (jobs, receiver) = mpsc::channel(8);
         let (runs, retired) = oneshot::channel();
@@ -172,7 +172,7 @@ impl Driven {
     }
 }
 
-/// Waits until the sum is loaded: what it was then.
+/// Waits until the sum is loaded; returns its value at that time.
 async fn loaded(queue: &Queue<Sum>) -> u64 {
     loop {
         match queue.clone().read(asked(), |sum| sum.loaded).await {
@@ -277,7 +277,7 @@ async fn a_tick_that_panics_has_the_state_loaded_again() {
     driven.world.node.stop().await;
 }
 
-// another node leads the partition, or it is deleted
+// Another node leads the partition, or it is deleted.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_when_a_driver_is_retired_is_answered() {
     let driven = Driven::start().await;
