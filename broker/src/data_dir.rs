@@ -1,7 +1,7 @@
-//! The data directory: one process has it, and it remembers where its objects are.
+//! The data directory: one process at a time uses it, and it remembers its object store.
 //!
-//! What it remembers stands in `meta.properties` from the cluster's claim on the store on. A start that names another store
-//! would serve a log without its older records and write on at the wrong place, so it is refused.
+//! It remembers the store in `meta.properties`, once the cluster has claimed the store. A start with another store
+//! would serve a log without its older records and append at a wrong offset, so it is refused.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,25 +16,25 @@ use crate::node_error::NodeError;
 
 const FILE: &str = "meta.properties";
 const STORE: &str = "highwater.object.storage";
-/// Stands for the directory itself in what it remembers: it may be moved, or be named in another way.
+/// The name of the directory itself in the file, because the directory may be moved, or be named in another way.
 const HERE: &str = "file://<highwater.data.dir>/";
 
-/// A data directory that this process has.
+/// A data directory that this process has locked.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
     device: Arc<dyn Device>,
-    /// The store, as the file has it.
+    /// The store, in the form that the file has.
     store: String,
     remembers: bool,
     lock: DirLock,
 }
 
 impl DataDir {
-    /// Takes the directory, making it if it is not there.
+    /// Locks the directory, and creates it if it is missing.
     ///
     /// # Errors
-    /// [`NodeError`]: another process has it, or it keeps its objects in another store.
+    /// [`NodeError`]: another process uses it, or it belongs to another store.
     pub(crate) async fn open(config: &Config, device: Arc<dyn Device>) -> Result<Self, NodeError> {
         let path = config.data_dir.clone();
         let error = |source| io_error(&path, source);
@@ -67,7 +67,7 @@ impl DataDir {
         })
     }
 
-    /// What is known of the cluster's claim on its store.
+    /// How the start treats the cluster's claim on its store.
     pub(crate) fn claim(&self) -> Claim {
         match self.remembers {
             true => Claim::Expect,
@@ -75,10 +75,11 @@ impl DataDir {
         }
     }
 
-    /// Remembers the store, durably, where it does not yet: the cluster's claim stands there. Answers the lock.
+    /// Writes the store to the file durably, unless it is there already; the cluster's claim must exist by then.
+    /// Returns the lock.
     ///
     /// # Errors
-    /// The machine's.
+    /// The error of the machine.
     pub(crate) async fn remember(self) -> Result<DirLock, NodeError> {
         if !self.remembers {
             let path = self.path.join(FILE);
@@ -90,8 +91,8 @@ impl DataDir {
 
     async fn write(&self, path: &Path) -> io::Result<()> {
         let text = format!(
-            "# Written by Highwater: where the objects of this data directory are. A start that names another store is\n\
-             # refused. Change it only after every object was copied, with the node stopped.\n\
+            "# Written by Highwater: the object store of this data directory. A start with another store is refused. Change\n\
+             # it only while the node is stopped, and after every object was copied.\n\
              {STORE}={}\n",
             self.store.replace('\\', "\\\\")
         );
@@ -115,7 +116,7 @@ fn io_error(path: &Path, source: io::Error) -> NodeError {
     }
 }
 
-/// The store that a file remembers; `None` where there is no file.
+/// The store that a file remembers; `None` if there is no file.
 async fn remembered(device: &dyn Device, path: &Path) -> io::Result<Option<String>> {
     let file = match device.open(path, OpenMode::Existing).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -126,17 +127,17 @@ async fn remembered(device: &dyn Device, path: &Path) -> io::Result<Option<Strin
     let text = String::from_utf8_lossy(&text);
     let found = properties::parse(&text).unwrap_or_default().into_iter();
     let found = found.rev().find(|property| property.key == STORE);
-    // Kafka has a file of this name too
+    // Kafka has a file of this name too.
     let missing = || io::Error::new(io::ErrorKind::InvalidData, format!("it has no {STORE}"));
     Ok(Some(found.ok_or_else(missing)?.value))
 }
 
-/// One name for a store, however it is written.
+/// The one name of a store, whichever way it is written.
 fn name_of_store(url: &str, data_dir: &Path) -> String {
     let Some(path) = url.strip_prefix("file://") else {
         return url.trim_end_matches('/').to_owned();
     };
-    // without doubled and trailing slashes
+    // This removes doubled and trailing slashes.
     let path: PathBuf = Path::new(path).components().collect();
     match path.strip_prefix(data_dir) {
         Ok(below) => format!("{HERE}{}", below.display()),

@@ -1,4 +1,4 @@
-//! The broker: listeners, Kafka's APIs, the partitions of a node, and what constructs it all.
+//! The broker: listeners, Kafka's APIs, the partitions of a node, and the composition root that builds a node.
 
 pub mod api;
 pub mod auth;

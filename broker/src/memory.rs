@@ -9,43 +9,44 @@ use tokio::time::Instant;
 
 use crate::config::{MemoryPlan, for_small};
 
-/// About what an answer takes while it is made for each element of its request: a structure, and its bytes on the wire.
+/// The approximate bytes of an answer for each element of its request, while it is made: a structure, and its bytes on
+/// the wire.
 pub(crate) const ELEMENT_BYTES: u64 = 256;
 
-/// Which budget the frames of an API take their memory from (M2).
+/// The budget from which the frames of an API take their memory (M2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum FrameBudget {
-    /// That of records on their way in.
+    /// The budget of records from producers.
     Produce,
-    /// That of everything else.
+    /// The budget of all other requests.
     #[default]
     Other,
 }
 
-/// Budgets of frames and answers: a stalled store stops produce and nothing else.
+/// The budgets of frames and answers. They are separate, so that a stalled store stops produce and nothing else.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestBudgets {
     produce: BySize,
     other: BySize,
-    /// Answers to everything but fetches and produce (M3).
+    /// Answers to all APIs but Fetch and Produce (M3).
     pub answers: BySize,
-    /// Elements that the lists of one request may have: what as many take in an answer is there, four times over.
+    /// The most elements in the lists of one request; an answer of that many is four times the budget of answers (M3).
     pub elements_max: usize,
-    /// Records in fetch answers that are being written, out of the log cache.
+    /// Records from the log cache in fetch answers that are being written.
     pub fetch: ByteBudget,
-    /// The same where objects are read: a replay does not hold up the tail.
+    /// Records from objects in fetch answers. The budget is separate, so that a replay does not delay the tail.
     pub fetch_cold: ByteBudget,
-    /// The same, of connections that have not yet shown that they take an answer promptly, or no longer do: they hold up
-    /// each other and nobody else.
+    /// Records in fetch answers of connections that have not shown yet that they take an answer promptly, or no longer
+    /// do. They delay only each other.
     pub fetch_slow: BySize,
-    /// What requests that wait for others keep meanwhile.
+    /// State that requests keep while they wait for others.
     pub waits: Waits,
-    /// What decompressing and recompressing batches holds.
+    /// Buffers for decompressing and recompressing batches.
     pub decompression: ByteBudget,
 }
 
 impl RequestBudgets {
-    /// The budgets that a plan gives.
+    /// The budgets of a memory plan.
     #[must_use]
     pub(crate) fn new(plan: &MemoryPlan) -> Self {
         Self {
@@ -61,7 +62,7 @@ impl RequestBudgets {
         }
     }
 
-    /// Bytes held and the limit of each budget, by name.
+    /// The bytes held and the limit of each budget, by name.
     #[must_use]
     pub(crate) fn held(&self) -> [(&'static str, u64, u64); 12] {
         [
@@ -81,7 +82,7 @@ impl RequestBudgets {
         .map(|(name, budget)| (name, budget.used(), budget.limit()))
     }
 
-    /// The budget of a frame of that many bytes.
+    /// The budget of a frame of this many bytes.
     #[must_use]
     pub(crate) fn of(&self, budget: FrameBudget, bytes: usize) -> &ByteBudget {
         let by_size = match budget {
@@ -92,8 +93,8 @@ impl RequestBudgets {
     }
 }
 
-/// The budgets of one kind. What is small has memory for itself: large frames that stop halfway, and
-/// large answers that are taken slowly, hold up only each other.
+/// The budgets of one kind. Small frames and answers have memory for themselves, so large frames that stop halfway, and
+/// large answers that are taken slowly, delay only each other.
 #[derive(Debug, Clone)]
 pub(crate) struct BySize {
     small: ByteBudget,
@@ -110,7 +111,7 @@ impl BySize {
         }
     }
 
-    /// The budget of so many bytes.
+    /// The budget for this many bytes.
     #[must_use]
     pub(crate) fn of(&self, bytes: usize) -> &ByteBudget {
         match bytes <= SMALL_BYTES {
@@ -120,39 +121,41 @@ impl BySize {
     }
 }
 
-/// The memory of the frame that a request came in. It is given back when the request is served, or sooner: by a handler
-/// that keeps nothing of the frame and waits for what others do (M2). Cheap to clone.
+/// The memory of the frame in which a request came. It is given back when the request is served. A handler that keeps
+/// nothing of the frame and waits for others gives it back sooner (M2). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct FrameMemory(Arc<Mutex<BytePermit>>);
 
 impl FrameMemory {
-    /// The memory that a permit holds.
+    /// The memory of a permit.
     #[must_use]
     pub(crate) fn new(permit: BytePermit) -> Self {
         Self(Arc::new(Mutex::new(permit)))
     }
 
-    /// Gives it back, whatever other clones there are.
+    /// Gives the memory back, even if there are other clones.
     pub(crate) fn give_back(&self) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         drop(std::mem::replace(&mut *held, BytePermit::empty()));
     }
 }
 
-/// What a connection that waits may keep uncounted: it is within what any connection takes (I11).
+/// The bytes that a waiting request may keep without being counted; they are within the memory of any connection (I11).
 const UNCOUNTED_BYTES: u64 = 1 << 10;
-/// How long what waits may keep its memory where others find none: consumers' default of `fetch.max.wait.ms`.
+/// How long a waiting request may keep its memory while others find none: the default of consumers'
+/// `fetch.max.wait.ms`.
 pub(crate) const GIVES_WAY_AFTER: Duration = Duration::from_millis(500);
 
-/// The memory of requests that wait for others, in proportion to what they ask: no frame is held for so long. Who finds
-/// no room does not wait in line, which would take memory too, but is told to come again. Cheap to clone.
+/// The memory of requests that wait for others, in proportion to what they ask for; no frame is held for so long. A
+/// request that finds no room does not wait in line, which would take memory too, but is told to come again. Cheap to
+/// clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Waits {
     budget: ByteBudget,
     refused: Arc<Notify>,
 }
 
-/// One request's part of [`Waits`]; dropping it gives it back.
+/// One request's share of [`Waits`]; dropping it gives it back.
 #[derive(Debug)]
 pub(crate) struct Wait {
     permit: BytePermit,
@@ -168,7 +171,7 @@ impl Waits {
         }
     }
 
-    /// Room for a wait that keeps about so many bytes; `None` where there is none: others then give way.
+    /// Takes room for a wait that keeps about this many bytes; `None` if there is none, and then older waits end.
     #[must_use]
     pub(crate) fn enter(&self, bytes: u64) -> Option<Wait> {
         let permit = match bytes <= UNCOUNTED_BYTES {
@@ -187,7 +190,8 @@ impl Waits {
 }
 
 impl Wait {
-    /// Resolves when the wait has to end: it has lasted for a while, and somebody else finds no room. Cancellation safe.
+    /// Resolves when the wait must end, because it has lasted for a while and another request finds no room.
+    /// Cancellation safe.
     pub(crate) async fn gives_way(&self) {
         if self.permit.bytes() == 0 {
             return std::future::pending().await;
@@ -197,13 +201,14 @@ impl Wait {
     }
 }
 
-/// What one fetch's answer may hold of a budget, so that a few slow clients cannot hold it all; a first batch is whole anyway.
+/// The most that one fetch's answer may hold of a budget, so that a few slow clients cannot hold all of it. The first
+/// batch is always whole.
 pub(crate) fn share_of(budget: &ByteBudget) -> usize {
     const LEAST_BYTES: u64 = 64 << 10;
     usize::try_from(budget.share().max(LEAST_BYTES)).unwrap_or(usize::MAX)
 }
 
-/// Gives back what of a permit is not used.
+/// Gives back the unused part of a permit.
 pub(crate) fn give_back(permit: &mut BytePermit, used: usize) {
     let used = u64::try_from(used).unwrap_or(u64::MAX);
     drop(permit.split(permit.bytes().saturating_sub(used)));

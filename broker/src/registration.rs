@@ -1,5 +1,5 @@
-//! A start's steps in the metadata: it registers, closes its former epochs as what they held is registered, and leads
-//! (rules E).
+//! The steps of a start in the metadata: the node registers, closes its former epochs once their content is registered,
+//! and leads partitions (rules E).
 
 use highwater_kraft_meta::command::{
     AssignLeaders, CloseEpoch, Closing, Endpoint, RegisterNode, StreamEpoch, WalKind,
@@ -10,10 +10,11 @@ use highwater_types::{NodeEpoch, NodeId, WalPosition};
 use crate::config::{Advertised, Config};
 use crate::machine::Machine;
 
-/// Partitions that one command gives a leader: it is some 30 KB.
+/// The most partitions in one command that assigns leaders; such a command has some 30 KB.
 const ASSIGNED_AT_ONCE: usize = 2000;
 
-/// Registers a start of this node, its addresses and the kind of its WAL: its epoch, and the WAL's floor (E1, E2).
+/// Registers a start of this node with its addresses and the kind of its WAL; returns its epoch and the WAL's floor
+/// (E1, E2).
 ///
 /// # Errors
 /// [`ProposeError`].
@@ -53,7 +54,7 @@ pub(crate) fn fenced(metadata: &dyn MetadataStore, node: NodeId) -> Vec<NodeEpoc
     fenced.map(|(former, _)| former).collect()
 }
 
-/// Closes a former epoch, all that it held being registered (E3).
+/// Closes a former epoch, whose content is registered by now (E3).
 ///
 /// # Errors
 /// [`ProposeError`].
@@ -74,7 +75,7 @@ pub(crate) async fn close(
     Ok(())
 }
 
-/// Leads what nobody leads once the former epochs are closed (E4, E5).
+/// Makes this node the leader of the partitions that have none, once the former epochs are closed (E4, E5).
 ///
 /// # Errors
 /// [`ProposeError`].
@@ -88,7 +89,7 @@ pub(crate) async fn lead(
             node_epoch: epoch.0,
             streams: streams.to_vec(),
         };
-        // a partition that is refused was deleted or given away since: the image says so
+        // A partition that the command refuses was deleted or given away since; the image says so.
         metadata
             .propose(Action::AssignLeaders(assign).into())
             .await?;
@@ -96,7 +97,7 @@ pub(crate) async fn lead(
     Ok(())
 }
 
-/// The last epoch that this node registered, 0 for none, and the floor of its WAL as it is committed now.
+/// The last epoch that this node registered, or 0 without one, and the committed floor of its WAL.
 pub(crate) fn last(metadata: &dyn MetadataStore, node: NodeId) -> (NodeEpoch, WalPosition) {
     let image = metadata.image();
     let Some(own) = image.node(node) else {
@@ -107,7 +108,7 @@ pub(crate) fn last(metadata: &dyn MetadataStore, node: NodeId) -> (NodeEpoch, Wa
     (own.epoch, floor)
 }
 
-/// What a former epoch of this node led, and what nobody ever led.
+/// The partitions that a former epoch of this node led, and those that no node ever led.
 fn leaderless(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> Vec<StreamEpoch> {
     let partitions = image.topics().flat_map(|topic| &topic.partitions);
     let leaderless = partitions.filter(|partition| {
@@ -149,7 +150,7 @@ mod tests {
         opened.expect("opens")
     }
 
-    // each command is larger than all that the log may take
+    // Each command is larger than all that the log may hold.
     #[tokio::test]
     async fn what_a_start_proposes_waits_for_the_snapshots_it_needs() {
         let dir = tempfile::tempdir().expect("a directory");

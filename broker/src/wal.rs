@@ -1,4 +1,4 @@
-//! Which write-ahead log a node has: the one place of the broker that knows the kinds there are.
+//! Chooses the write-ahead log of a node. No other place of the broker knows which kinds there are.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use crate::machine::Machine;
 
 /// The log that the configuration chooses.
 pub(crate) struct ChosenWal {
-    /// Of the epochs that write to it (D4).
+    /// The kind that is recorded for epochs that write to it (D4).
     pub(crate) kind: WalKind,
-    /// Where it is, for people.
+    /// Its place, for messages to people.
     pub(crate) place: String,
-    /// What finds it.
+    /// The factory that reads and opens it.
     pub(crate) factory: Box<dyn WalFactory>,
 }
 
-/// Chooses; `memory` is the log cache's budget, which appended batches hold until they leave it (M1).
+/// Chooses the log; `memory` is the log cache's budget, which appended batches hold until they leave the cache (M1).
 pub(crate) fn choose(config: &Config, machine: &Machine, memory: ByteBudget) -> ChosenWal {
     let dir = config.data_dir.join("wal");
     let place = dir.display().to_string();
@@ -37,7 +37,7 @@ pub(crate) fn choose(config: &Config, machine: &Machine, memory: ByteBudget) -> 
     }
 }
 
-/// How an epoch is closed, once what its log left is registered (E3).
+/// How an epoch is closed, once the records that its log left are registered (E3).
 pub(crate) fn closing(sealed: &SealedWal) -> Closing {
     match sealed {
         SealedWal::Empty | SealedWal::Replay { .. } => Closing::Recovered(Recovered {}),

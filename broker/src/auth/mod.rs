@@ -96,7 +96,7 @@ impl Resource<'_> {
 
 /// The port to an authorizer. It answers at once, from memory.
 pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
-    /// Whether `principal` may do `operation` to `resource`.
+    /// Whether `principal` may perform `operation` on `resource`.
     fn allows(&self, principal: &Principal, operation: Operation, resource: Resource<'_>) -> bool;
 }
 

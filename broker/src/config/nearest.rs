@@ -1,11 +1,11 @@
-//! What a misspelt setting was meant to be.
+//! Finds the setting that a misspelt name means.
 
 use super::keys::{self, Key, bare};
 
-/// More mistakes than this, or than one in three letters, and another word is meant.
+/// The most mistakes; with more, or with more than one in three letters, another word is meant.
 const MISTAKES_MAX: usize = 2;
 
-/// The setting that is most like `name`, for an error that helps: without regard to case and to our own prefix.
+/// The setting whose name is closest to `name`, without regard to case and to the prefix `highwater.`.
 #[must_use]
 pub(super) fn nearest(name: &str) -> Option<&'static Key> {
     let name = name.to_ascii_lowercase();
@@ -15,7 +15,7 @@ pub(super) fn nearest(name: &str) -> Option<&'static Key> {
     (mistakes(&best) <= MISTAKES_MAX.min(name.len() / 3)).then_some(best)
 }
 
-/// How many letters are to be put in, left out or replaced (Levenshtein).
+/// The number of letters to insert, remove or replace (Levenshtein).
 fn distance(a: &[u8], b: &[u8]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What is read and what is refused.
+//! Tests of what the configuration reads and refuses.
 
 use super::*;
 
@@ -88,7 +88,7 @@ fn what_one_node_cannot_do_is_told_with_its_setting() {
     assert!(config.out_of_reach().is_empty());
 }
 
-// Kafka's stock server.properties, and what `highwater config` prints
+// The files are Kafka's stock server.properties, and the output of `highwater config`.
 #[test]
 fn a_frame_larger_than_memory_allows_starts_with_what_is_in_force() {
     let stock = "socket.request.max.bytes=104857600\n";
@@ -115,7 +115,7 @@ fn a_frame_larger_than_memory_allows_starts_with_what_is_in_force() {
     assert_eq!(again.frames().held, by_default.frames().held);
 }
 
-// Kafka accepts a single byte
+// Kafka accepts a single byte.
 #[test]
 fn bounds_on_the_metadata_log_start_with_what_is_in_force() {
     let with = |bytes: &str| {

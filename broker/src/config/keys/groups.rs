@@ -1,4 +1,4 @@
-//! Groups and their offsets.
+//! Groups and their committed offsets.
 
 use super::{Key, Kind, int, key, long};
 

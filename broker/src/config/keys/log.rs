@@ -1,4 +1,4 @@
-//! Logs: what a topic's own configurations override, and what stays of producers.
+//! Logs: the settings that a topic's own configurations override, and those of snapshots and producer state.
 
 use super::{
     CLEANUP_POLICIES, COMPRESSION_TYPES, Key, Kind, TIMESTAMP_TYPES, int, key, long, unset,
