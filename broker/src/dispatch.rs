@@ -182,7 +182,7 @@ fn poll_in<T>(
     Poll::Ready((done, known))
 }
 
-/// What a request logs stands in this span: at debug level, so that it costs nothing when that is off.
+/// The span of a request's log lines. It is at debug level, so it costs nothing when that level is off.
 fn span(api: ApiKey, header: &RequestHeader) -> Span {
     tracing::debug_span!(
         "request",
@@ -193,7 +193,7 @@ fn span(api: ApiKey, header: &RequestHeader) -> Span {
     )
 }
 
-/// What was asked by which client, for the log; and the time since, which is counted when it is dropped.
+/// The request and its client, for the log.
 struct ServedRequest {
     api: ApiKey,
     version: i16,
@@ -216,7 +216,7 @@ impl ServedRequest {
         );
     }
 
-    /// A fault of ours that one client found is that client's: its connection ends, and nothing else.
+    /// A panic affects only the client that caused it: its connection is closed.
     fn panicked(&self, panic: &(dyn Any + Send)) -> Answer {
         metrics::count_panic(self.api.name());
         tracing::error!(
@@ -230,7 +230,7 @@ impl ServedRequest {
     }
 }
 
-/// What is not served is answered where its row says how, and else closes the connection.
+/// Answers a version that is not served as its row in the table says; otherwise closes the connection.
 fn unsupported(
     row: Option<&ApiEntry>,
     connection: &ConnectionInfo,

@@ -1,13 +1,13 @@
-"""A health insurer's event backbone in small: FHIR R4 events by patient, a group that processes them, a replay.
+"""A small model of a health insurer's event stream: FHIR R4 events by patient, a group that processes them, a replay.
 
     fhir_events.py produce --events 10000          writes events
     fhir_events.py process --members 2             reads them in a consumer group, checks and counts, until idle
     fhir_events.py replay                          reads everything from the beginning and checks it, without a group
     fhir_events.py all --events 2000               all three at once: the replay runs while the stream goes on
 
-Each run of `produce` numbers the events of each patient in each topic from 1 on and names itself in a header, so that what
-several runs wrote is checked too: every event once, in order, none missing, none damaged. Needs confluent-kafka, and a
-broker at --bootstrap (default 127.0.0.1:9092).
+Each run of `produce` numbers the events of each patient in each topic from 1 on, and names itself in a header. So the
+events of several runs can be checked together: every event is there once, in order, and undamaged. The example needs
+confluent-kafka, and a broker at --bootstrap (default 127.0.0.1:9092).
 """
 
 import argparse
@@ -34,7 +34,7 @@ TOPICS = {
 }
 PARTITIONS = 4
 LARGEST = 2 * 1024 * 1024
-# how long `process` waits for further events, seconds
+# How long `process` waits for further events, in seconds.
 IDLE = 10
 GIVEN = ["Amina", "Bo", "Chiara", "Dmitri", "Eun-ji", "Farid", "Grace", "Hedda", "Ibrahim", "Jana"]
 FAMILY = ["Andersson", "Bianchi", "Chen", "Dubois", "Eze", "Fischer", "García", "Haddad", "Ivanova", "Jensen"]
@@ -44,7 +44,7 @@ PROCEDURES = [("70551", "MRI brain without contrast"), ("27447", "Total knee art
 
 
 class Violation(Exception):
-    """Something is not as it was written, or not done in time."""
+    """An event differs from what was written, or something took too long."""
 
 
 def require(is_so, what):
@@ -53,7 +53,7 @@ def require(is_so, what):
 
 
 class Generator:
-    """Patients and what happens to them. The same seed makes the same events."""
+    """Makes patients and their events. The same seed makes the same events."""
 
     def __init__(self, seed, patients):
         self.random = random.Random(seed)
@@ -64,7 +64,7 @@ class Generator:
     def events(self, count):
         """Yields topic, patient and resource."""
         for _ in range(count):
-            # some patients are in care much more than others
+            # Some patients have many more events than others.
             patient = self.patients[min(int(self.random.expovariate(6 / len(self.patients))), len(self.patients) - 1)]
             self.now += datetime.timedelta(milliseconds=self.random.randint(1, 4000))
             step = self.history[patient]
@@ -121,7 +121,7 @@ class Generator:
             "created": self.now.isoformat(), "priority": {"coding": [{"code": "normal"}]},
             "item": [{"sequence": 1, "productOrService": {"coding": [{"code": code, "display": name}]}}]}
         if self.random.random() < 0.4:
-            # clinical notes, scans: most are small, a few as large as the payer takes
+            # Clinical notes and scans: most are small, and a few are as large as the payer accepts.
             size = min(int(2000 * self.random.paretovariate(0.9)), LARGEST * 3 // 4 - 8192)
             claim["supportingInfo"] = [{"sequence": 1, "category": {"coding": [{"code": "attachment"}]},
                                         "valueAttachment": {"contentType": "application/pdf",
@@ -167,7 +167,7 @@ class Checker:
                 return
             stream = record.topic(), patient, headers["run"].decode()
             last = self.last.get(stream, 0)
-            # a group that has committed goes on in the middle
+            # A group that has committed offsets goes on from there.
             is_next = number == last + 1 or (self.may_repeat and last == 0)
             require(is_next, f"{place}: event {number} of patient {patient} comes after {last}")
             self.ends[record.topic(), record.partition()] = record.offset() + 1
@@ -205,7 +205,7 @@ def create_topics(bootstrap):
 
 
 def produce(options):
-    """Writes the events, and returns when all are acknowledged."""
+    """Writes the events, and returns when all of them are acknowledged."""
     producer = Producer({"bootstrap.servers": options.bootstrap, "enable.idempotence": True, "compression.type": "zstd",
                          "linger.ms": 5, "message.max.bytes": 2 * LARGEST})
     failures, numbers, run = [], Counter(), uuid.uuid4().hex
@@ -230,7 +230,7 @@ def produce(options):
 
 
 def process(options, checker, finished):
-    """A consumer group: each member checks what it is given, and commits after it."""
+    """A consumer group: each member checks its events, and commits their offsets afterwards."""
     def member():
         consumer = Consumer({"bootstrap.servers": options.bootstrap, "group.id": options.group,
                              "auto.offset.reset": "earliest", "enable.auto.commit": False,
@@ -251,7 +251,7 @@ def process(options, checker, finished):
     def guarded():
         try:
             member()
-        except Exception as error:  # told by the main thread
+        except Exception as error:  # reported by the main thread
             failures.append(error)
 
     members = [threading.Thread(target=guarded) for _ in range(options.members)]
@@ -265,7 +265,7 @@ def process(options, checker, finished):
 
 
 def replay(options):
-    """Reads all topics from their beginning to where their end was when it began; returns a checker."""
+    """Reads all topics from their beginning to the end that they had at the start; returns a checker."""
     consumer = Consumer({"bootstrap.servers": options.bootstrap, "group.id": "replay-without-a-group",
                          "enable.auto.commit": False, "enable.partition.eof": True})
     ends = {}
@@ -293,7 +293,7 @@ def replay(options):
 
 
 def until_idle(checker, seconds):
-    """Tells whether nothing came for some seconds: also when there is nothing that the group has not processed yet."""
+    """Tells whether no event arrived for some seconds, even if the group has processed all events."""
     state = {"count": 0, "since": time.monotonic()}
 
     def finished():
@@ -306,13 +306,13 @@ def until_idle(checker, seconds):
 
 
 def process_rest(options):
-    """Processes what the group has not yet, until nothing more comes for a while."""
+    """Processes the events that the group has not processed, until no more arrive for a while."""
     checker = Checker(may_repeat=True)
     process(options, checker, until_idle(checker, IDLE))
 
 
 def everything(options):
-    # what earlier runs wrote and the group has not processed is not counted
+    # Events of earlier runs that the group has not processed are not counted.
     before = replay(options).count()
     if before:
         process_rest(options)
@@ -348,13 +348,13 @@ def everything(options):
 
 
 def number(kind, least, or_more):
-    """A kind of number from `least` on, for an option; `or_more` says so."""
+    """The type of an option: a number of a kind that is at least `least`; `or_more` describes it."""
     def parse(text):
         try:
             value = kind(text)
         except ValueError:
             value = None
-        # not a number (nan) is not from anywhere on
+        # A nan is not at least anything.
         if value is None or not least <= value < 1 << 62:
             raise argparse.ArgumentTypeError(f"{text} is not {or_more}")
         return value
@@ -367,29 +367,29 @@ def main():
     whole = number(int, 0, "a whole number of 0 or more")
     any_number = number(float, 0, "a number of 0 or more")
     parts = {"produce": produce, "process": process_rest, "replay": replay, "all": everything}
-    parser.add_argument("what", nargs="?", choices=list(parts), help="what to do, as above")
+    parser.add_argument("what", nargs="?", choices=list(parts), help="the part to run, as above")
 
     def option(name, default, text, kind=str):
         parser.add_argument(name, type=kind, default=default, help=f"{text} (default: {default})")
 
-    option("--bootstrap", "127.0.0.1:9092", "where a broker listens, host:port")
-    option("--events", 10_000, "how many events are written", count)
-    option("--patients", 200, "how many patients they are of", count)
-    option("--rate", 0, "events a second; 0 for as fast as it goes", any_number)
-    option("--members", 2, "consumers in the group", count)
+    option("--bootstrap", "127.0.0.1:9092", "the address of a broker, host:port")
+    option("--events", 10_000, "the number of events to write", count)
+    option("--patients", 200, "the number of patients", count)
+    option("--rate", 0, "events per second; 0 means as fast as possible", any_number)
+    option("--members", 2, "the number of consumers in the group", count)
     option("--group", "prior-authorisation-desk", "the consumer group's name")
-    option("--seed", 1, "what the events are made from: the same number makes the same events", whole)
-    option("--timeout", 120, "seconds within which `all` is to have processed its events", any_number)
+    option("--seed", 1, "the seed of the events: the same seed makes the same events", whole)
+    option("--timeout", 120, "the seconds within which `all` must process its events", any_number)
     options = parser.parse_args()
     if options.what is None:
-        parser.error("say what to do: produce, process, replay or all")
+        parser.error("name the part to run: produce, process, replay or all")
     try:
         create_topics(options.bootstrap)
         parts[options.what](options)
     except (Violation, KafkaException) as error:
         sys.exit(f"{options.what}: {error}")
     except KeyboardInterrupt:
-        # its threads wait for nobody
+        # The process ends without waiting for its threads.
         print(f"{options.what}: stopped before it was done", file=sys.stderr, flush=True)
         os._exit(130)
 

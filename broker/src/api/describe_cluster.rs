@@ -1,6 +1,6 @@
 //! DescribeCluster (key 60), versions 0..=2.
 //! Source: schema/describe_cluster_request.kmsg; KIP-700, KIP-919, KIP-1073.
-//! Behaviour: as Kafka's broker; asked for controllers it says that it is none (MISMATCHED_ENDPOINT_TYPE). Brokers are told
+//! Behaviour: as of Kafka's broker; a request for controllers is answered MISMATCHED_ENDPOINT_TYPE. Brokers are told
 //! with their endpoint of the listener by which the client came, the fenced ones to a request that includes them.
 //! Deviations from Apache Kafka: none.
 

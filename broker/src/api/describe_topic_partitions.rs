@@ -1,7 +1,8 @@
 //! DescribeTopicPartitions (key 75), version 0.
 //! Source: schema/describe_topic_partitions_request.kmsg; KIP-966.
-//! Behaviour: topics by name, a bounded number of partitions, and a cursor from which the next request goes on.
-//! Deviations from Apache Kafka: none; there are no eligible leader replicas beside the in-sync ones.
+//! Behaviour: the answer has topics in the order of names, a bounded number of partitions, and a cursor from which the
+//! next request goes on.
+//! Deviations from Apache Kafka: none; there are no eligible leader replicas beside the in-sync replicas.
 
 use highwater_kraft_meta::TopicImage;
 use highwater_protocol::messages::describe_topic_partitions_response::Cursor;
@@ -30,7 +31,7 @@ impl Handler for DescribeTopicPartitions {
     fn answer_bytes(ctx: &RequestContext, _request: &Self::Request, elements: usize) -> u64 {
         let image = ctx.broker.metadata.image();
         let all: usize = image.topics().map(|topic| topic.partitions.len()).sum();
-        // a partition takes twice what an element does: Metadata's structure, and this
+        // A partition takes twice the bytes of an element: Metadata's structure, and the one of this API.
         let partitions = all.min(PARTITIONS_MAX).saturating_mul(2);
         of_elements(elements.saturating_add(partitions))
     }
@@ -77,7 +78,7 @@ impl Handler for DescribeTopicPartitions {
             let from = std::mem::take(&mut first);
             let topic = match resolve_topic(&ctx, None, &name, Operation::Describe) {
                 Ok(topic) => topic,
-                // a request for all is answered with those that the client may see
+                // A request for all topics is answered with those that the client may see.
                 Err(_) if all => continue,
                 Err(error) => {
                     response.topics.push(refused(name, error));
@@ -124,7 +125,7 @@ fn describe(
     from: i32,
     limit: usize,
 ) -> DescribeTopicPartitionsResponseTopic {
-    // the same facts as the newest version of Metadata tells, but for its errors: a partition without a leader is described
+    // These are the facts that Metadata has too.
     let whole = metadata::describe(ctx, topic, *Metadata::VERSIONS.end(), true);
     let partitions = whole
         .partitions

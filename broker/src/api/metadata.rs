@@ -1,6 +1,6 @@
 //! Metadata (key 3), versions 0..=13.
 //! Source: schema/metadata_request.kmsg; KIP-430, KIP-516, KIP-700, KIP-1102.
-//! Behaviour: KAFKA-BEHAVIOUR 6, 7; topics are created on first use where that is enabled and allowed. Of brokers the live
+//! Behaviour: KAFKA-BEHAVIOUR 6, 7; topics are created on first use if that is enabled and allowed. Of brokers the live
 //! ones are told that have an endpoint of the listener by which the client came (`KRaftMetadataCache`).
 //! Deviations from Apache Kafka: none.
 
@@ -40,7 +40,7 @@ impl Handler for Metadata {
                     Some(name) => image.topic(name).map_or(0, partitions),
                     None => image.topic_by_id(asked.topic_id).map_or(0, partitions),
                 };
-                // a topic named twice is told of once
+                // A topic that is named twice is described once.
                 let most: usize = image.topics().map(partitions).sum();
                 topics.iter().map(one).sum::<usize>().min(most)
             }
@@ -104,7 +104,8 @@ impl Handler for Metadata {
     }
 }
 
-/// Versions 10 and 11 have a place for ids, and may not use it (KAFKA-12702): each topic is refused, and nothing told.
+/// Versions 10 and 11 have a field for ids that must not be used (KAFKA-12702): each topic in it is refused, and none
+/// is described.
 fn without_ids(request: MetadataRequest) -> MetadataResponse {
     let refused = |asked: MetadataRequestTopic| MetadataResponseTopic {
         error_code: ErrorCode::InvalidRequest.code(),
@@ -137,7 +138,7 @@ async fn find(
     let name = asked.name.as_deref().unwrap_or_default();
     match resolve_topic(ctx, id, name, Operation::Describe) {
         Ok(topic) => return Ok(describe(ctx, &topic, ctx.version, asks_operations)),
-        // that there is a topic of that id is not told
+        // The answer does not reveal that a topic of that id exists.
         Err(_) if id.is_some() => return Err(ErrorCode::UnknownTopicId.into()),
         Err(ErrorCode::UnknownTopicOrPartition) => {}
         Err(refused) => return Err(refused.into()),

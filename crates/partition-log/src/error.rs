@@ -14,7 +14,7 @@ pub enum AppendError {
         records: Vec<(i32, String)>,
     },
     /// The records are not exactly one whole batch: `INVALID_RECORD`.
-    #[error("a produce request holds exactly one record batch for each partition")]
+    #[error("a produce request must have exactly one record batch for each partition")]
     NotOneBatch,
     /// Timestamps are out of bounds: `INVALID_TIMESTAMP`.
     #[error("{reason}")]
@@ -31,13 +31,13 @@ pub enum AppendError {
     #[error("{0}")]
     Unreadable(String),
     /// A record format before v2: `INVALID_RECORD`, as in Kafka's `ProduceRequest.validateRecords`.
-    #[error("record format v0 and v1 are not accepted any more (KIP-724)")]
+    #[error("record formats v0 and v1 are no longer supported (KIP-724)")]
     OldFormat,
     /// Zstandard in a produce request below version 7: `UNSUPPORTED_COMPRESSION_TYPE`.
-    #[error("zstd needs produce version 7")]
+    #[error("zstd compression needs Produce version 7 or higher")]
     ZstdTooEarly,
     /// The batch is larger than `max.message.bytes`: `MESSAGE_TOO_LARGE`.
-    #[error("the batch has {bytes} bytes, and max.message.bytes is {limit}")]
+    #[error("the batch has {bytes} bytes, which is more than max.message.bytes={limit}")]
     TooLarge {
         /// The size of the batch.
         bytes: usize,
@@ -45,7 +45,7 @@ pub enum AppendError {
         limit: i64,
     },
     /// The batch is larger than `segment.bytes`: `RECORD_LIST_TOO_LARGE`.
-    #[error("the batch has {bytes} bytes, and segment.bytes is {limit}")]
+    #[error("the batch has {bytes} bytes, which is more than segment.bytes={limit}")]
     OverSegment {
         /// The size of the batch.
         bytes: usize,
@@ -54,7 +54,7 @@ pub enum AppendError {
     },
     /// The sequence neither follows the producer's last one nor repeats a known batch:
     /// `OUT_OF_ORDER_SEQUENCE_NUMBER`.
-    #[error("out of order sequence number {sequence} of producer {producer}, {expected} is next")]
+    #[error("out of order sequence number {sequence} of producer {producer}, expected {expected}")]
     OutOfOrderSequence {
         /// The producer id.
         producer: i64,
@@ -64,7 +64,7 @@ pub enum AppendError {
         expected: i32,
     },
     /// The producer epoch is older than the known one: `INVALID_PRODUCER_EPOCH`.
-    #[error("producer {producer} has epoch {held}, not {epoch}")]
+    #[error("epoch {epoch} of producer {producer} is older than its current epoch {held}")]
     OldProducerEpoch {
         /// The producer id.
         producer: i64,
@@ -78,7 +78,7 @@ pub enum AppendError {
     Transactional,
 }
 
-/// Why a read is refused.
+/// The reason why a read is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The offset is below the log start or above the log end: `OFFSET_OUT_OF_RANGE`.
@@ -88,10 +88,10 @@ pub enum ReadError {
         offset: i64,
     },
     /// The records are not in memory: the caller repeats the read as a cold one.
-    #[error("objects are needed")]
+    #[error("the read needs objects")]
     NeedsObjects,
     /// `cleanup.policy` has no `delete`: `POLICY_VIOLATION`.
-    #[error("records are deleted only where cleanup.policy has delete")]
+    #[error("records can be deleted only if cleanup.policy includes delete")]
     NotDeletable,
     /// The stream could not be read or trimmed: `KAFKA_STORAGE_ERROR`, which clients retry.
     #[error("the stream cannot be read")]
