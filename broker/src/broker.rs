@@ -1,4 +1,4 @@
-//! What every handler shares.
+//! The state that all handlers share.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,39 +25,39 @@ pub(crate) struct Broker {
     pub config: Arc<Config>,
     /// Its epoch.
     pub epoch: NodeEpoch,
-    /// What the cluster agrees on.
+    /// The cluster's metadata.
     pub metadata: Arc<dyn MetadataStore>,
     /// The partitions it leads.
     pub partitions: Arc<Partitions>,
     /// Its streams.
     pub streams: ObjectStreamStore,
-    /// What its partitions may remember of producers.
+    /// The memory of producer state in all partitions.
     pub producers: ProducerMemory,
-    /// What its handlers count.
+    /// The metrics that handlers count.
     pub(crate) metrics: Metrics,
     /// Its groups.
     pub(crate) groups: Groups,
     /// Its fetch sessions.
     pub sessions: FetchSessions,
-    /// Who may do what.
+    /// The authorizer.
     pub authorizer: Arc<dyn Authorizer>,
     /// Budgets of requests and answers.
     pub budgets: RequestBudgets,
-    /// Where batches are decompressed.
+    /// The threads that decompress batches.
     pub pool: WorkPool,
     /// The time of day.
     pub clock: WallClock,
     /// Randomness for ids.
     pub rng: SeededRng,
-    /// Producer ids of this node's block that are not given yet.
+    /// The producer ids of this node's block that were not given out yet.
     pub producer_ids: Mutex<VecDeque<i64>>,
 }
 
-/// How many producer ids a node takes at a time, as Kafka's `ProducerIdsBlock`.
+/// The number of producer ids that a node takes at a time, as in Kafka's `ProducerIdsBlock`.
 const PRODUCER_ID_BLOCK: i64 = 1000;
 
 impl Broker {
-    /// The cluster as this node's image has it now.
+    /// The view of the cluster in this node's current image.
     #[must_use]
     pub(crate) fn cluster(&self) -> Cluster {
         Cluster::new(self.metadata.image(), self.config.node_id)
@@ -75,7 +75,7 @@ impl Broker {
         self.metadata.image().topic_by_id(id).cloned()
     }
 
-    /// Room for a whole produce request.
+    /// Reserves room for a whole produce request.
     ///
     /// # Errors
     /// [`StreamError`].
@@ -83,10 +83,10 @@ impl Broker {
         self.streams.reserve(bytes, Share::Common).await
     }
 
-    /// A producer id that was never given before.
+    /// A producer id that was never given out before.
     ///
     /// # Errors
-    /// When the metadata is away.
+    /// The metadata is unavailable.
     pub(crate) async fn next_producer_id(&self) -> Result<i64, ProposeError> {
         let take = || {
             self.producer_ids

@@ -1,9 +1,9 @@
 //! A view of the cluster: its brokers and their endpoints, the leader of each partition, the coordinator of each key.
 //!
-//! Every answer comes from one metadata image, as in Kafka's `KRaftMetadataCache`. A client is told the endpoints of the
-//! listener by which it came, and a broker that has none of that listener is none that this client can reach. A broker is
-//! fenced from the moment its last epoch is no longer open (E3): it stays in the lists of replicas, is offline there, and
-//! leads nothing, though nobody else may lead its partitions yet.
+//! Every answer comes from one metadata image, as in Kafka's `KRaftMetadataCache`. A client gets the endpoints of the
+//! listener on which it is connected; it can't reach a broker without an endpoint on that listener. A broker is fenced
+//! from the moment when its last epoch is no longer open (E3). It stays in the lists of replicas and is offline there.
+//! It leads nothing, although no other broker may lead its partitions yet.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use highwater_protocol::StrBytes;
 use highwater_protocol::messages::{fetch_response, produce_response};
 use highwater_types::{ClusterId, LeaderEpoch, NodeEpoch, NodeId, TopicId};
 
-/// Kafka's number for a broker that there is none of.
+/// Kafka's id for "no broker".
 pub(crate) const NO_BROKER: NodeId = NodeId(-1);
 
-/// The cluster as one image has it, as the broker sees it that answers.
+/// The cluster in one image, as the broker that answers sees it.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {
     image: Arc<MetadataImage>,
@@ -46,26 +46,26 @@ impl Cluster {
         self.image.cluster()
     }
 
-    /// Every broker that has an endpoint of this listener, by number; the fenced ones too.
+    /// Every broker with an endpoint on this listener, by id, including fenced ones.
     pub(crate) fn brokers(&self, listener: &str) -> impl Iterator<Item = BrokerEndpoint> {
         let nodes = self.image.nodes();
         nodes.filter_map(move |(id, node)| endpoint(id, node, listener))
     }
 
-    /// The live brokers that have an endpoint of this listener, by number.
+    /// The live brokers with an endpoint on this listener, by id.
     pub(crate) fn live_brokers(&self, listener: &str) -> impl Iterator<Item = BrokerEndpoint> {
         self.brokers(listener).filter(|broker| !broker.is_fenced)
     }
 
-    /// A broker, if it is live and has an endpoint of this listener.
+    /// A broker, if it is live and has an endpoint on this listener.
     #[must_use]
     pub(crate) fn live_broker(&self, id: NodeId, listener: &str) -> Option<BrokerEndpoint> {
         let found = endpoint(id, self.image.node(id)?, listener)?;
         (!found.is_fenced).then_some(found)
     }
 
-    /// Those of some brokers that are live and have an endpoint of this listener: what an answer adds where it names
-    /// leaders (KIP-951).
+    /// Those of the given brokers that are live and have an endpoint on this listener. A response that names leaders
+    /// has their endpoints too (KIP-951).
     pub(crate) fn live_among(
         &self,
         ids: &BTreeSet<NodeId>,
@@ -74,7 +74,7 @@ impl Cluster {
         ids.iter().filter_map(|id| self.live_broker(*id, listener))
     }
 
-    /// Whether a broker is live and has an endpoint of this listener.
+    /// Whether a broker is live and has an endpoint on this listener.
     #[must_use]
     pub(crate) fn is_reachable(&self, id: NodeId, listener: &str) -> bool {
         let node = self.image.node(id);
@@ -92,8 +92,9 @@ impl Cluster {
         endpoint(self.own, node, &first.listener)
     }
 
-    /// The broker that clients are to send changes of the cluster to. Each takes them, so, as in Kafka with KRaft, it is a
-    /// live broker and not the active controller: the one that is asked, for the client has reached it.
+    /// The broker to which clients send changes of the cluster. Every broker accepts them, so, as in Kafka with KRaft,
+    /// it is a live broker and not the active controller. It is the broker that answers, because the client can reach
+    /// that one.
     #[must_use]
     pub(crate) fn controller(&self) -> NodeId {
         let live = |id: &NodeId| self.image.node(*id).is_some_and(is_live);
@@ -102,7 +103,7 @@ impl Cluster {
         candidates.find(live).unwrap_or(NO_BROKER)
     }
 
-    /// The broker that leads a partition: none where the epoch that was given it is no longer open.
+    /// The broker that leads a partition; `None` if the epoch that was given the partition is no longer open.
     #[must_use]
     pub(crate) fn leader(&self, partition: &PartitionImage) -> Option<NodeId> {
         let (id, epoch) = partition.leader?;
@@ -110,8 +111,8 @@ impl Cluster {
         is_open(node, epoch).then_some(id)
     }
 
-    /// Who leads a partition and under which leader epoch, by the topic's id or else its name. [`NO_BROKER`] where nobody
-    /// does, and -1 for the epoch where there is no such partition.
+    /// The leader of a partition and its leader epoch, by the topic's id, otherwise by its name. It is [`NO_BROKER`]
+    /// without a leader, and the epoch is -1 if the partition does not exist.
     #[must_use]
     pub(crate) fn leader_of(&self, id: TopicId, name: &str, index: i32) -> (NodeId, LeaderEpoch) {
         let topic = self
@@ -132,7 +133,7 @@ impl Cluster {
         partition.replicas.iter().copied().filter(live).collect()
     }
 
-    /// The live broker that coordinates a key by this internal topic: that which leads the key's partition.
+    /// The live broker that coordinates a key by this internal topic: the leader of the key's partition.
     #[must_use]
     pub(crate) fn coordinator(
         &self,
@@ -202,7 +203,7 @@ mod tests {
     const CLIENTS: &str = "PLAINTEXT";
     const OTHERS: &str = "EXTERNAL";
 
-    /// Three brokers, of which the second alone has no second listener.
+    /// Three brokers, of which only the second has no second listener.
     fn three() -> ImageBuilder {
         let mut images = ImageBuilder::default();
         images.register(1, &[(CLIENTS, "one", 9092), (OTHERS, "one.example", 19092)]);
@@ -287,7 +288,7 @@ mod tests {
         assert_eq!(cluster.live_among(&leaders, OTHERS).count(), 0);
     }
 
-    // E4: nobody leads until the epoch that did is closed, and a restart is another epoch
+    // E4: a partition has no leader until the former leader's epoch is closed, and a restart is another epoch.
     #[test]
     fn what_a_fenced_epoch_led_is_led_by_nobody_until_it_is_given_away() {
         let mut images = three();

@@ -1,4 +1,5 @@
-//! From a frame to a handler: header, version, access, metrics; what belongs to one API is in its row of the table.
+//! Takes a frame to its handler: header, version, access and metrics. Everything that belongs to one API is in its row
+//! of the table.
 
 use std::any::Any;
 use std::future::{Future, Ready};
@@ -26,7 +27,7 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
-    /// A dispatch for one node.
+    /// Makes the dispatcher of a node.
     #[must_use]
     pub(crate) fn new(broker: Arc<Broker>) -> Self {
         Self {
@@ -90,7 +91,7 @@ impl Service for Dispatch {
     }
 }
 
-/// A request that is being served, or was refused before it came to a handler.
+/// A request that is being served, or that was refused before it reached a handler.
 pub(crate) enum Serving {
     Refused(Ready<Answer>),
     Handled(Handled),
@@ -99,7 +100,7 @@ pub(crate) enum Serving {
 pub(crate) struct Handled {
     handler: ServeFuture,
     memory: FrameMemory,
-    /// None once it is served.
+    /// `None` once it is served.
     request: Option<ServedRequest>,
 }
 
@@ -143,10 +144,10 @@ impl Handled {
     }
 }
 
-/// The answer to a request that is admitted.
+/// The future answer to an admitted request.
 pub(crate) struct Admitted {
     answer: AnswerFuture,
-    /// None once it is answered.
+    /// `None` once it is answered.
     request: Option<ServedRequest>,
 }
 
@@ -160,7 +161,7 @@ impl Future for Admitted {
     }
 }
 
-/// Polls what a request does: in its span, and a panic is its own. Gives the request out with what that comes to.
+/// Polls a request's future in its span, and catches its panic. Returns the request together with the result.
 fn poll_in<T>(
     request: &mut Option<ServedRequest>,
     work: &mut Pin<Box<dyn Future<Output = T> + Send>>,
@@ -301,7 +302,7 @@ mod tests {
             all.put_slice(&part);
         }
         let mut body: Bytes = all.freeze();
-        // the length, which a connection has taken off
+        // The length, which the connection has removed.
         body.advance(4);
         Frame {
             body,
@@ -317,7 +318,7 @@ mod tests {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let connection = Arc::new(ConnectionInfo::new(peer, Arc::from("PLAINTEXT")));
         let serve = |session: &Arc<Session>, frame| dispatch.serve(&connection, session, frame);
-        // a client that has not authenticated asks for versions, and for nothing else
+        // A client that has not authenticated may send ApiVersions, and nothing else.
         let nobody = Arc::new(Session::default());
         let metadata = || frame(&MetadataRequest::default(), 12);
         let served = serve(&nobody, metadata()).await;
@@ -335,7 +336,7 @@ mod tests {
         assert_eq!(session.principal, None);
         let served = serve(&session, metadata()).await;
         assert!(matches!(served, Served::Now(Answer::Close)), "{served:?}");
-        // KIP-511: of a version that is not served
+        // KIP-511: the answer to a version that is not served.
         let served = serve(&nobody, frame(&versions, 99)).await;
         assert!(
             matches!(served, Served::Now(Answer::Frame(..))),

@@ -12,7 +12,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
         for partition in broker.partitions.all() {
             if let Err(error) = partition.log.clean().await {
                 let (topic, partition) = (&partition.topic.name, partition.index);
-                tracing::warn!(%topic, partition, %error, "retention failed and will be tried again");
+                tracing::warn!(%topic, partition, %error, "retention failed; trying again later");
             }
         }
     }

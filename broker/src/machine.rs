@@ -14,7 +14,7 @@ use crate::auth::{AllowAll, Authorizer};
 pub struct Machine {
     /// Files and directories.
     pub device: Arc<dyn Device>,
-    /// Threads of writers.
+    /// Threads for writers.
     pub threads: Arc<dyn Threads>,
     /// Sockets.
     pub network: Arc<dyn Network>,
@@ -22,7 +22,7 @@ pub struct Machine {
     pub clock: WallClock,
     /// Randomness for ids.
     pub rng: SeededRng,
-    /// Decides what a principal may do.
+    /// The check of what a principal may do.
     pub authorizer: Arc<dyn Authorizer>,
     /// The commit that the process was built from.
     pub commit: &'static str,
@@ -32,7 +32,7 @@ impl Machine {
     /// The machine of this process.
     #[must_use]
     pub fn real() -> Self {
-        // the standard library seeds its hashers from the system's randomness
+        // The standard library seeds its hashers from the system's randomness.
         let seed = std::hash::RandomState::new().build_hasher().finish();
         Self {
             device: Arc::new(RealDevice),

@@ -1,4 +1,4 @@
-//! Creating topics: by request and on first use. Source: `ReplicationControlManager`, `Topic.validate`.
+//! Creates topics, by request and on first use. Source: `ReplicationControlManager`, `Topic.validate`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -26,10 +26,10 @@ pub(crate) const INTERNAL: &[&str] = &[
 /// The name of Kafka's metadata log, which no topic may have.
 pub(crate) const CLUSTER_METADATA: &str = "__cluster_metadata";
 
-/// Partitions of the internal topics whose coordinators are still to come, by Kafka's default.
+/// The number of partitions of the internal topics whose coordinators are not built yet: Kafka's default.
 const INTERNAL_PARTITIONS: i32 = 50;
 
-/// A topic to be created.
+/// A topic that is to be created.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NewTopic {
     pub(crate) name: String,
@@ -37,18 +37,18 @@ pub(crate) struct NewTopic {
     pub(crate) partitions: i32,
     /// -1 for the broker's default.
     pub(crate) replication_factor: i16,
-    /// Partition to replicas, where the client chooses.
+    /// The replicas of each partition, if the client chooses them.
     pub(crate) assignments: BTreeMap<i32, Vec<i32>>,
     pub(crate) configs: BTreeMap<String, String>,
 }
 
-/// As Kafka's `MAX_PARTITIONS_PER_BATCH`: what one request may create.
+/// The most partitions that one request may create: Kafka's `MAX_PARTITIONS_PER_BATCH`.
 pub(crate) const PARTITIONS_PER_REQUEST_MAX: i32 = 10_000;
 
-/// How long a new topic's partitions are waited for before the answer.
+/// How long the answer waits for the partitions of a new topic.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Checks a topic's name as Kafka does.
+/// Checks the name of a topic as Kafka does.
 pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     let why = if name.is_empty() {
         "the empty string is not allowed".to_owned()
@@ -74,14 +74,14 @@ pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     ))
 }
 
-/// Whether metrics could not tell two names apart, which write a dot as an underscore.
+/// Whether metrics could not distinguish two names, because they write a dot as an underscore.
 fn collide(one: &str, other: &str) -> bool {
     let squash = |b: u8| if b == b'.' { b'_' } else { b };
     one.len() == other.len() && one.bytes().map(squash).eq(other.bytes().map(squash))
 }
 
-/// A topic that is created on first use: an internal one as Kafka's coordinators have theirs, any other with the broker's
-/// defaults.
+/// A topic that is created on first use. An internal topic has the settings that Kafka's coordinators use, any other
+/// topic the broker's defaults.
 pub(crate) fn on_first_use(name: &str, config: &Config) -> NewTopic {
     let text = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     let own: &[(&str, &str)] = match name {
@@ -123,7 +123,7 @@ pub(crate) fn on_first_use(name: &str, config: &Config) -> NewTopic {
     }
 }
 
-/// The replicas of a partition by its number: each partition begins with the node after the one before it.
+/// The replicas of a partition by its index: each partition begins with the node after that of the previous partition.
 fn striped(nodes: &[i32], partition: i32, count: usize) -> Replicas {
     let from = usize::try_from(partition).unwrap_or_default();
     let from = from.checked_rem(nodes.len()).unwrap_or_default();
@@ -134,7 +134,7 @@ fn striped(nodes: &[i32], partition: i32, count: usize) -> Replicas {
 }
 
 impl Broker {
-    /// Every check of a creation (KAFKA-BEHAVIOUR 8); answers the replicas of each partition.
+    /// Makes every check of a creation (KAFKA-BEHAVIOUR 8); returns the replicas of each partition.
     pub(crate) fn plan_topic(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
         if topic.name == CLUSTER_METADATA {
             let why = format!("Creation of internal topic {CLUSTER_METADATA} is prohibited.");
@@ -190,10 +190,10 @@ impl Broker {
         self.place(0..partitions, factor)
     }
 
-    /// The replicas of partitions, by their numbers: as many registered brokers of each as `factor` says.
+    /// The replicas of partitions by their indexes: as many registered brokers for each as `factor` says.
     ///
     /// # Errors
-    /// `INVALID_REPLICATION_FACTOR` where there are not so many.
+    /// `INVALID_REPLICATION_FACTOR` if fewer brokers are registered.
     pub(crate) fn place(
         &self,
         partitions: Range<i32>,
@@ -244,7 +244,7 @@ impl Broker {
         Ok(replicas)
     }
 
-    /// Checks the replicas that a client chose for a partition, in the words of `ReplicationControlManager`.
+    /// Checks the replicas that a client chose for a partition, with the messages of `ReplicationControlManager`.
     pub(crate) fn check_assignment(&self, nodes: &[i32]) -> Result<(), Refusal> {
         let invalid = |why: String| {
             let why = format!("The manual partition assignment includes {why}.");

@@ -216,7 +216,7 @@ impl PartitionOpener {
             let topic = self.seen.topic_by_id(key.0);
             let topic = topic.map_or("", |topic| &*topic.name);
             let error = &why;
-            tracing::error!(topic = %topic, partition = key.1, error, "partition cannot be opened and will be tried again");
+            tracing::error!(topic = %topic, partition = key.1, error, "partition cannot be opened; trying again later");
             failed.why = why;
         }
         self.broker.partitions.set_failed(key);

@@ -82,7 +82,7 @@ impl RaftSnapshotBuilder<Types> for StateStore {
         loop {
             match self.snapshots.save(meta.clone(), self.image.clone()).await {
                 Err(error) if is_full(&error) => {
-                    tracing::warn!(%error, "no room for a snapshot of the metadata, it is tried again");
+                    tracing::warn!(%error, "no room for a snapshot of the metadata; trying again later");
                     self.lacking.send_replace(Some(error.to_string()));
                     tokio::time::sleep(FULL_REST).await;
                 }

@@ -119,7 +119,7 @@ impl Reaper {
                 }
                 Err(error) => {
                     let error = reasons(&error);
-                    tracing::warn!(object_id = %id, error, "cannot delete an object, it is tried again");
+                    tracing::warn!(object_id = %id, error, "cannot delete an object; trying again later");
                     deleted.failed.push(*id);
                     failures += 1;
                 }
@@ -147,7 +147,7 @@ impl Reaper {
             let error = reasons(&error);
             tracing::warn!(
                 error,
-                "cannot record which objects are deleted, they are deleted again"
+                "cannot record deleted objects; deleting them again later"
             );
         }
     }
