@@ -1,4 +1,4 @@
-//! What every crate above needs of a process: tasks, clocks, randomness, byte budgets, errors as text.
+//! The parts of a process that every crate above needs: tasks, clocks, randomness, byte budgets, errors as text.
 
 mod backoff;
 mod byte_budget;
@@ -17,7 +17,7 @@ pub use crash_point::crash_point;
 pub use panics::{catch_panic, panic_text};
 pub use reasons::reasons;
 pub use rng::SeededRng;
-pub use task_kind::TaskKind;
+pub use task_kind::{AfterReturn, TaskKind};
 pub use tasks::Tasks;
 pub use wall_clock::WallClock;
 pub use work_pool::WorkPool;

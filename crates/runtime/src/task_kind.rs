@@ -1,6 +1,7 @@
-//! Every background task there is.
+//! Every kind of background task.
 
-/// What a background task does; its name in logs. Tasks stop in the order of this list.
+/// A kind of background task; its name appears in logs. [`Tasks::stop`](crate::Tasks::stop) stops tasks in the order of
+/// this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TaskKind {
     /// Accepts connections of one listener.
@@ -9,32 +10,39 @@ pub enum TaskKind {
     Connection,
     /// Serves health and metrics over HTTP.
     AdminHttp,
-    /// Retention, producer expiry and other periodic work on partitions.
+    /// Does the periodic work on partitions: retention, expiry of producers.
     Housekeeping,
     /// Opens and closes coordinators as their partitions are opened and closed.
     CoordinatorOpener,
-    /// Drives one coordinator partition: timers, loading.
+    /// Drives one coordinator partition: loading, timers.
     Coordinator,
-    /// Opens and closes partitions as the image says.
+    /// Opens and closes partitions as the metadata image demands.
     PartitionOpener,
     /// Uploads cached batches and commits them.
     Upload,
     /// Reads blocks of objects for the requests that wait for them.
     ColdRead,
-    /// Plans what is read ahead of a consumer that replays.
+    /// Plans which blocks are read ahead of a consumer that replays.
     Readahead,
     /// Deletes condemned objects while this node is the active controller.
     Reaper,
-    /// Fetches credentials for the object store before those at hand expire.
+    /// Fetches credentials for the object store before those in use expire.
     Credentials,
 }
 
+/// What follows when a task returns before the process stops. A panic always ends the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterReturn {
+    /// The node ends, because it no longer does what it is for.
+    NodeEnds,
+    /// Nothing: the work of the task is done, or the thing that it served is gone.
+    NodeGoesOn,
+}
+
 impl TaskKind {
-    /// Whether a task of this kind runs until the process stops. The node fails when one returns before that, since it
-    /// would go on without part of its work. Tasks of the other kinds return when their connection, partition or read is
-    /// done.
+    /// What follows when a task of this kind returns before the process stops.
     #[must_use]
-    pub fn runs_until_stopped(self) -> bool {
+    pub fn after_return(self) -> AfterReturn {
         match self {
             Self::Listener
             | Self::AdminHttp
@@ -42,12 +50,12 @@ impl TaskKind {
             | Self::CoordinatorOpener
             | Self::PartitionOpener
             | Self::Upload
-            | Self::Reaper => true,
+            | Self::Reaper => AfterReturn::NodeEnds,
             Self::Connection
             | Self::Coordinator
             | Self::ColdRead
             | Self::Readahead
-            | Self::Credentials => false,
+            | Self::Credentials => AfterReturn::NodeGoesOn,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Spawning, stopping and joining of background tasks.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use crate::{TaskKind, catch_panic};
+use crate::{AfterReturn, TaskKind, catch_panic};
 
 /// The tasks of a process; cheap to clone.
 #[derive(Debug, Clone)]
@@ -33,15 +33,18 @@ impl Default for Tasks {
 impl Tasks {
     /// Runs `body` on the current runtime until it ends or [`Tasks::stop`] aborts it.
     ///
-    /// A panic of the body is reported by [`Tasks::failed`], and so is its end before [`Tasks::stop`] where its kind runs
-    /// until then: the process ends rather than going on without the task. What a task logs stands in its span `task`.
+    /// [`Tasks::failed`] reports a panic of the body. It also reports a body that returns before [`Tasks::stop`] when the
+    /// node can't do without its kind ([`TaskKind::after_return`]): the process ends rather than going on without the
+    /// task. The events that a task logs lie in its span `task`.
     pub fn spawn(&self, kind: TaskKind, body: impl Future<Output = ()> + Send + 'static) {
         let (failed, stop) = (self.0.failed.clone(), self.0.stop.clone());
         let body = async move {
             let how = match catch_panic(body).await {
                 Err(why) => format!("panicked: {why}"),
-                Ok(()) if kind.runs_until_stopped() && !*stop.borrow() => "returned".to_owned(),
-                Ok(()) => return,
+                Ok(()) => match kind.after_return() {
+                    AfterReturn::NodeEnds if !*stop.borrow() => "returned".to_owned(),
+                    AfterReturn::NodeEnds | AfterReturn::NodeGoesOn => return,
+                },
             };
             failed.send_if_modified(|failed| {
                 let first = failed.is_none();
@@ -49,13 +52,9 @@ impl Tasks {
                 first
             });
         };
-        // no child of what spawns it, which may end earlier
+        // The span is no child of the spawner's, which may end earlier.
         let body = body.instrument(tracing::debug_span!(parent: None, "task", task = ?kind));
-        let mut running = self
-            .0
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running();
         if let Some((_, set)) = running.iter_mut().find(|(of, _)| *of == kind) {
             while set.try_join_next().is_some() {}
             set.spawn(body);
@@ -66,16 +65,23 @@ impl Tasks {
         }
     }
 
-    /// Resolves when [`Tasks::stop`] is called; for tasks that end by themselves.
+    fn running(&self) -> MutexGuard<'_, Vec<(TaskKind, JoinSet<()>)>> {
+        self.0
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves when [`Tasks::stop`] is called. It is for tasks that end by themselves.
     pub async fn stopping(&self) {
         let mut stop = self.0.stop.subscribe();
-        // an error means that the sender is gone, which is a stop too
+        // An error means that the sender is gone, which is a stop too.
         if stop.wait_for(|stop| *stop).await.is_err() {
-            tracing::debug!("tasks are gone");
+            tracing::debug!("the tasks were dropped before they were stopped");
         }
     }
 
-    /// Resolves with the kind of the first task that failed, and how: it panicked and said so and so, or it returned.
+    /// Resolves with the kind of the first task that failed, and with how it failed: its panic message, or that it returned.
     pub async fn failed(&self) -> (TaskKind, String) {
         let mut failed = self.0.failed.subscribe();
         loop {
@@ -88,16 +94,10 @@ impl Tasks {
         }
     }
 
-    /// Tells every task to stop, then aborts and joins them kind by kind, in the order of [`TaskKind`].
+    /// Tells every task to stop, then aborts and joins the tasks kind by kind, in the order of [`TaskKind`].
     pub async fn stop(&self) {
         self.0.stop.send_replace(true);
-        let mut running = std::mem::take(
-            &mut *self
-                .0
-                .running
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let mut running = std::mem::take(&mut *self.running());
         running.sort_by_key(|(kind, _)| *kind);
         for (_, mut set) in running {
             set.shutdown().await;
@@ -107,6 +107,8 @@ impl Tasks {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[tokio::test]
@@ -122,23 +124,52 @@ mod tests {
         tasks.stop().await;
     }
 
+    /// Kinds whose return is reported when a task of each of `kinds` returns alone.
+    async fn reported(kinds: &[TaskKind]) -> Vec<TaskKind> {
+        let mut reported = Vec::new();
+        for kind in kinds {
+            let tasks = Tasks::default();
+            tasks.spawn(*kind, async {});
+            let (_, mut running) = tasks.running().pop().expect("was spawned");
+            running.join_next().await.expect("runs").expect("returns");
+            reported.extend(tasks.failed().now_or_never().map(|(failed, how)| {
+                assert_eq!(how, "returned");
+                failed
+            }));
+        }
+        reported
+    }
+
     #[tokio::test]
-    async fn a_task_that_returns_is_reported_where_the_node_needs_it_until_it_stops() {
+    async fn a_task_that_returns_ends_the_node_when_its_kind_must_run_as_long_as_the_node() {
+        let must_run = [
+            TaskKind::Listener,
+            TaskKind::AdminHttp,
+            TaskKind::Housekeeping,
+            TaskKind::CoordinatorOpener,
+            TaskKind::PartitionOpener,
+            TaskKind::Upload,
+            TaskKind::Reaper,
+        ];
+        assert_eq!(reported(&must_run).await, must_run);
+        let may_end = [
+            TaskKind::Connection,
+            TaskKind::Coordinator,
+            TaskKind::ColdRead,
+            TaskKind::Readahead,
+            TaskKind::Credentials,
+        ];
+        assert_eq!(reported(&may_end).await, []);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_returns_because_it_is_told_to_stop_is_not_reported() {
         let tasks = Tasks::default();
-        tasks.spawn(TaskKind::Connection, async {});
-        tasks.spawn(TaskKind::PartitionOpener, async {});
-        let failed = tasks.failed().await;
-        assert_eq!(failed, (TaskKind::PartitionOpener, "returned".to_owned()));
-        // one that returns because it is told to stop has done what it is for
-        let tasks = Tasks::default();
-        let (told, has_returned) = (tasks.clone(), Arc::new(tokio::sync::Notify::new()));
-        let returned = Arc::clone(&has_returned);
-        tasks.spawn(TaskKind::Upload, async move {
-            told.stopping().await;
-            returned.notify_one();
-        });
+        let told = tasks.clone();
+        tasks.spawn(TaskKind::Upload, async move { told.stopping().await });
         tasks.0.stop.send_replace(true);
-        has_returned.notified().await;
-        assert_eq!(*tasks.0.failed.borrow(), None);
+        let (_, mut running) = tasks.running().pop().expect("was spawned");
+        running.join_next().await.expect("runs").expect("returns");
+        assert_eq!(tasks.failed().now_or_never(), None);
     }
 }
