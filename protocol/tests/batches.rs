@@ -4,7 +4,7 @@ mod rule;
 
 use bytes::Bytes;
 use highwater_protocol::records::{BatchHeader, Codec, split_batches, walk};
-use rule::{PRODUCER, Wanted, build, record};
+use rule::{ExpectedRecord, PRODUCER, build, record};
 
 const DECOMPRESSED_MAX: usize = 1 << 20;
 
@@ -60,7 +60,7 @@ fn holds_the_rule(name: &str, batch: &Bytes, codec: Codec, count: i32) {
     for read in &records {
         let read = read.expect(name);
         let i = read.offset_delta;
-        let read = Wanted {
+        let read = ExpectedRecord {
             timestamp: header.base_timestamp + read.timestamp_delta,
             key: read.key,
             value: read.value,

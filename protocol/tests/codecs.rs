@@ -106,7 +106,7 @@ fn no_level_of_zstd_takes_a_large_window() -> Result<()> {
         assert_eq!(
             out[4] & 0x20,
             0,
-            "the frame's header tells its window (RFC 8878)"
+            "the frame's header has its window (RFC 8878)"
         );
         let window_log = 10 + (out[5] >> 3);
         assert!(window_log <= most, "level {level}: {window_log}");

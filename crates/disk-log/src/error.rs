@@ -18,7 +18,7 @@ pub enum LogError {
         position: u64,
     },
     /// The log was written by a newer version of this program.
-    #[error("log is of a newer format file={file} version={version}")]
+    #[error("log has a newer format than this program knows file={file} version={version}")]
     Newer {
         /// The file.
         file: String,

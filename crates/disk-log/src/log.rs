@@ -13,7 +13,7 @@ use crate::state::{Ended, Open, Shared, State};
 use crate::writer::Writer;
 use crate::{LogError, Recovery};
 
-/// Says when an appended entry is durable: with its group.
+/// The group of an appended entry. The entry is durable once its group is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
     /// The number of its group; the first is 1.

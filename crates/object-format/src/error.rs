@@ -10,13 +10,13 @@ pub enum FormatError {
         part: &'static str,
     },
     /// They don't begin with the magic of that part.
-    #[error("this is no {part}")]
+    #[error("bytes are not a {part}")]
     Magic {
         /// The expected part.
         part: &'static str,
     },
     /// They have a version that this program doesn't know.
-    #[error("{part} has a version that is not known version={version}")]
+    #[error("{part} has an unknown version version={version}")]
     Version {
         /// The part.
         part: &'static str,

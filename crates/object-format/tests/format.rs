@@ -131,7 +131,7 @@ fn read(all: &Bytes) -> Result<Content, FormatError> {
         assert_eq!(
             found,
             Some(part),
-            "C2: parts are told apart by leader epoch"
+            "C2: the leader epoch distinguishes parts"
         );
         let directory = StreamDirectory::parse(&slice(all, part.position, part.bytes)?)?;
         let said = (directory.stream, directory.leader_epoch);

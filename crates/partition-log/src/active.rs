@@ -1,5 +1,5 @@
 //! The active roll, which corresponds to Kafka's active segment. Kafka keeps deleted records of the active segment
-//! until it rolls, and counts them for retention and for lookups of the largest timestamp; so does this (F6,
+//! until it rolls, and counts them for retention and for lookups of the largest timestamp; so does this module (F6,
 //! KAFKA-BEHAVIOUR 21). Pure.
 
 use std::collections::VecDeque;

@@ -49,7 +49,7 @@ impl ProducerBatch {
     }
 }
 
-/// The size of a producer with so many batches in a checkpoint.
+/// The size in a checkpoint of a producer with this number of batches.
 fn producer_bytes(batches: usize) -> usize {
     PRODUCER_BYTES.saturating_add(batches.saturating_mul(BATCH_BYTES))
 }

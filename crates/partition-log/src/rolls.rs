@@ -7,7 +7,7 @@ use highwater_types::StreamOffset;
 use crate::LogConfig;
 
 /// Whether Kafka's log would begin a new segment before a batch: `LogSegment.shouldRoll` of Apache Kafka 4.0. `next`
-/// is the roll that the batch alone would make. `seed` is the log's, for the jitter.
+/// is the roll that the batch alone would make. The jitter is drawn from `seed`, which each log has.
 pub(crate) fn rolls_before(
     active: Option<&Roll>,
     next: &Roll,

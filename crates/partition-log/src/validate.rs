@@ -43,7 +43,7 @@ impl ValidatedBatch {
     }
 }
 
-/// At most so many invalid records are reported to the client.
+/// The number of invalid records that are reported to the client at most.
 const RECORD_ERRORS_MAX: usize = 100;
 
 /// What a batch is checked against.

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stands_once() {
+    fn each_name_is_listed_once() {
         let all: BTreeSet<&str> = ALL.iter().map(|suite| suite.name).collect();
         assert_eq!(all.len(), ALL.len());
     }
@@ -157,6 +157,6 @@ mod tests {
             .collect();
         let all: BTreeSet<&str> = ALL.iter().map(|suite| suite.name).collect();
         assert_eq!(listed.iter().copied().collect::<BTreeSet<_>>(), all);
-        assert_eq!(listed.len(), ALL.len(), "a suite stands twice");
+        assert_eq!(listed.len(), ALL.len(), "a suite is listed twice");
     }
 }

@@ -36,7 +36,7 @@ pub enum BatchError {
     #[error("record batch length is impossible length={0}")]
     Length(i32),
     /// The format is old or unknown. Kafka answers `UNSUPPORTED_FOR_MESSAGE_FORMAT` for an old one.
-    #[error("record batch format is not served magic={0}")]
+    #[error("record batch format is not supported magic={0}")]
     Magic(i8),
     /// The checksum is wrong. Kafka answers `CORRUPT_MESSAGE`.
     #[error("record batch checksum is wrong stored={stored} computed={computed}")]

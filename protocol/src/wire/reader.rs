@@ -28,7 +28,7 @@ pub enum DecodeError {
     #[error("text is too long bytes={0} limit={TEXT_BYTES_MAX}")]
     Text(usize),
     /// Bytes are left after the message.
-    #[error("bytes left over bytes={0}")]
+    #[error("bytes are left after the message bytes={0}")]
     LeftOver(usize),
     /// A list has too many elements, or a structure too many tagged fields.
     #[error("too many elements count={count} limit={limit}")]

@@ -14,7 +14,7 @@ import org.xerial.snappy.Snappy;
 import org.xerial.snappy.SnappyOutputStream;
 
 /**
- * Prints inputs of Kafka's codecs and what Kafka's own classes make of them: `java_codecs.txt` beside it.
+ * Prints inputs of Kafka's codecs and the output of Kafka's own classes for each: the file `java_codecs.txt`.
  * Runs with the jars of Kafka 4.4's clients: `java -cp "LIBS/*" JavaCodecs.java > java_codecs.txt`.
  */
 public class JavaCodecs {
@@ -75,7 +75,7 @@ public class JavaCodecs {
         try (InputStream in = compression.wrapForInput(ByteBuffer.wrap(input), (byte) 2, SUPPLIER)) {
             ByteArrayOutputStream out = new ByteArrayOutputStream();
             byte[] piece = new byte[1000];
-            // as records are read: what is there, then a look whether more is
+            // records are read like this: the bytes that are available, then one more read to find the end
             for (int n = in.read(piece); n > 0; n = in.read(piece)) out.write(piece, 0, n);
             if (in.read() != -1) throw new IllegalStateException("there is more");
             made = out.size() == 0 ? "empty" : HexFormat.of().formatHex(out.toByteArray());

@@ -1,20 +1,20 @@
-//! The rule of `tests/clients/java/RoundTrip.java`: what the record at an index of a batch of so many holds.
+//! The rule by which `tests/clients/java/RoundTrip.java` fills batches: it gives the record at each index of a batch.
 
 use bytes::Bytes;
 use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields, RecordHeader};
 
 const TIME: i64 = 1_700_000_000_000;
 
-/// The producer of every batch of the rule.
+/// The producer of every batch.
 pub(crate) const PRODUCER: ProducerFields = ProducerFields {
     id: 7,
     epoch: 1,
     base_sequence: 0,
 };
 
-/// A record of the rule.
+/// The record that the rule gives.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Wanted {
+pub(crate) struct ExpectedRecord {
     pub(crate) timestamp: i64,
     pub(crate) key: Option<Bytes>,
     pub(crate) value: Option<Bytes>,
@@ -25,7 +25,7 @@ fn low_byte(number: usize) -> u8 {
     number.to_le_bytes()[0]
 }
 
-pub(crate) fn record(i: i32, count: i32) -> Wanted {
+pub(crate) fn record(i: i32, count: i32) -> ExpectedRecord {
     let at = usize::try_from(i).expect("an index");
     let key = (i % 3 != 0).then(|| Bytes::from(format!("key-{i}")));
     let value = if count == 1 {
@@ -38,7 +38,7 @@ pub(crate) fn record(i: i32, count: i32) -> Wanted {
         key: Bytes::from(format!("h{}", h % 2)),
         value: (h != 1).then(|| Bytes::from(vec![low_byte(h), 0xff])),
     };
-    Wanted {
+    ExpectedRecord {
         timestamp: TIME + i64::from(i) * 7 - i64::from(i % 2) * 1000,
         key,
         value,

@@ -19,11 +19,11 @@ const CONFIG: Config = Config {
 };
 
 #[derive(Debug, Default)]
-struct Sink(Mutex<Vec<(u64, usize)>>);
+struct Received(Mutex<Vec<(u64, usize)>>);
 
-impl GroupSink<()> for Sink {
+impl GroupSink<()> for Received {
     fn durable(&self, groups: Vec<Group<()>>) {
-        let mut seen = self.0.lock().expect("nobody panicked");
+        let mut seen = self.0.lock().expect("no thread panicked");
         seen.extend(
             groups
                 .iter()
@@ -80,7 +80,7 @@ impl Disk {
     }
 
     async fn open_of_two_files(&self) -> DiskLog<()> {
-        let log = self.open(1, Arc::new(Sink::default())).await;
+        let log = self.open(1, Arc::new(Received::default())).await;
         let (mut state, two_files) = (log.state(), 2 * CONFIG.file_bytes);
         log.want(two_files);
         let roomy = state.wait_for(|state| state.room >= two_files).await;
@@ -90,7 +90,7 @@ impl Disk {
 
     /// Writes each body as a group of its own, then closes the log.
     async fn write(&self, opening: u64, bodies: &[Vec<u8>]) {
-        let log = self.open(opening, Arc::new(Sink::default())).await;
+        let log = self.open(opening, Arc::new(Received::default())).await;
         for body in bodies {
             assert!(append(&log, body).wait(log.state()).await);
         }
@@ -115,8 +115,8 @@ fn small(count: u8) -> Vec<Vec<u8>> {
 #[tokio::test]
 async fn what_gathers_during_a_sync_is_one_group() {
     let disk = Disk::new();
-    let sink = Arc::new(Sink::default());
-    let log = disk.open(1, Arc::<Sink>::clone(&sink)).await;
+    let sink = Arc::new(Received::default());
+    let log = disk.open(1, Arc::<Received>::clone(&sink)).await;
     disk.faults.syncs_hang.store(true, Ordering::SeqCst);
     let before = disk.faults.syncs.load(Ordering::SeqCst);
     let first = append(&log, b"first");
@@ -129,7 +129,10 @@ async fn what_gathers_during_a_sync_is_one_group() {
     for one in later {
         assert!(one.wait(log.state()).await);
     }
-    assert_eq!(*sink.0.lock().expect("nobody panicked"), [(1, 1), (2, 50)]);
+    assert_eq!(
+        *sink.0.lock().expect("no thread panicked"),
+        [(1, 1), (2, 50)]
+    );
     log.shutdown().await.expect("closes");
     let (groups, _) = disk.recover().await.expect("is sound");
     assert_eq!((groups.len(), groups[1].len()), (2, 500));
@@ -139,7 +142,7 @@ async fn what_gathers_during_a_sync_is_one_group() {
 #[tokio::test]
 async fn what_one_sync_takes_is_more_than_one_group() {
     let disk = Disk::new();
-    let log = disk.open(1, Arc::new(Sink::default())).await;
+    let log = disk.open(1, Arc::new(Received::default())).await;
     let mut last = append(&log, &vec![0; MIB]);
     for i in 1..30 {
         last = append(&log, &vec![i; MIB]);
@@ -403,7 +406,7 @@ async fn a_writer_that_panics_ends_the_log_with_its_reason() {
 #[tokio::test]
 async fn a_log_that_is_trimmed_now_and_then_at_one_pace_makes_no_files() {
     let disk = Disk::new();
-    let log = disk.open(1, Arc::new(Sink::default())).await;
+    let log = disk.open(1, Arc::new(Received::default())).await;
     let body = vec![7; MIB];
     for round in 0..6 {
         // from now on, making or removing a file would fail
@@ -428,7 +431,10 @@ struct Growth {
 impl GroupSink<()> for Growth {
     fn durable(&self, _groups: Vec<Group<()>>) {
         if let Ok(made) = std::fs::metadata(self.dir.join("next.new")) {
-            self.seen.lock().expect("nobody panicked").push(made.len());
+            self.seen
+                .lock()
+                .expect("no thread panicked")
+                .push(made.len());
         }
     }
 
@@ -456,7 +462,7 @@ async fn what_is_appended_does_not_wait_for_a_whole_file() {
     }
     assert!(last.wait(log.state()).await);
     log.shutdown().await.expect("closes");
-    let seen = sink.seen.lock().expect("nobody panicked");
+    let seen = sink.seen.lock().expect("no thread panicked");
     let is_part = |made: &u64| *made > 0 && *made < file_bytes;
     assert!(seen.iter().any(is_part), "{seen:?}");
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use highwater_disk_log::{Appended, DiskLog};
 
-use super::{CONFIG, Disk, MIB, PATIENCE, Sink, append};
+use super::{CONFIG, Disk, MIB, PATIENCE, Received, append};
 
 // D3: an fsync error ends the log and is never tried again
 #[tokio::test]
 async fn a_failed_sync_ends_the_log() {
     let disk = Disk::new();
-    let log = disk.open(1, Arc::new(Sink::default())).await;
+    let log = disk.open(1, Arc::new(Received::default())).await;
     assert!(append(&log, b"durable").wait(log.state()).await);
     disk.faults.syncs_fail.store(true, Ordering::SeqCst);
     assert!(!append(&log, b"lost").wait(log.state()).await);
@@ -143,7 +143,7 @@ async fn a_disk_that_fills_in_the_middle_of_a_file_leaves_none_of_it() {
 #[tokio::test]
 async fn a_full_device_is_told_and_waited_for() {
     let disk = Disk::new();
-    let log = disk.open(1, Arc::new(Sink::default())).await;
+    let log = disk.open(1, Arc::new(Received::default())).await;
     let mut state = log.state();
     let two_files = 2 * CONFIG.file_bytes;
     log.want(two_files);

@@ -21,7 +21,7 @@ pub(super) struct Connection(TcpStream);
 
 impl Connection {
     pub(super) fn open(address: &str) -> Result<Self> {
-        let stream = TcpStream::connect(address).context("nobody listens")?;
+        let stream = TcpStream::connect(address).context("cannot connect to the broker")?;
         stream.set_nodelay(true)?;
         Ok(Self(stream))
     }

@@ -119,9 +119,9 @@ const ZSTD_WINDOW_LOG: u32 = 17;
 
 /// Compresses piece by piece, in the framing that Kafka's clients read. It takes less than 4 MiB in addition to its
 /// output.
-pub struct Encoder(Sink);
+pub struct Encoder(Compressor);
 
-enum Sink {
+enum Compressor {
     Plain(Vec<u8>),
     Gzip(Box<flate2::write::GzEncoder<Vec<u8>>>),
     Snappy(SnappyWriter),
@@ -142,22 +142,22 @@ impl Encoder {
     /// Errors of the codec.
     pub fn new(codec: Codec, level: Option<i32>) -> io::Result<Self> {
         Ok(Self(match codec {
-            Codec::None => Sink::Plain(Vec::new()),
+            Codec::None => Compressor::Plain(Vec::new()),
             Codec::Gzip => {
                 let level = level.and_then(|level| u32::try_from(level).ok());
                 let level =
                     level.map_or_else(flate2::Compression::default, flate2::Compression::new);
-                Sink::Gzip(Box::new(flate2::write::GzEncoder::new(Vec::new(), level)))
+                Compressor::Gzip(Box::new(flate2::write::GzEncoder::new(Vec::new(), level)))
             }
-            Codec::Snappy => Sink::Snappy(SnappyWriter::new()),
-            Codec::Lz4 => Sink::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(Vec::new()))),
+            Codec::Snappy => Compressor::Snappy(SnappyWriter::new()),
+            Codec::Lz4 => Compressor::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(Vec::new()))),
             Codec::Zstd => {
                 let level = level.unwrap_or(0);
                 let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level)?;
                 if level > ZSTD_FRUGAL_LEVEL_MAX {
                     encoder.window_log(ZSTD_WINDOW_LOG)?;
                 }
-                Sink::Zstd(Box::new(encoder))
+                Compressor::Zstd(Box::new(encoder))
             }
         }))
     }
@@ -166,11 +166,11 @@ impl Encoder {
     #[must_use]
     pub fn written(&self) -> usize {
         match &self.0 {
-            Sink::Plain(out) => out.len(),
-            Sink::Gzip(gzip) => gzip.get_ref().len(),
-            Sink::Snappy(snappy) => snappy.written(),
-            Sink::Lz4(lz4) => lz4.get_ref().len(),
-            Sink::Zstd(zstd) => zstd.get_ref().len(),
+            Compressor::Plain(out) => out.len(),
+            Compressor::Gzip(gzip) => gzip.get_ref().len(),
+            Compressor::Snappy(snappy) => snappy.written(),
+            Compressor::Lz4(lz4) => lz4.get_ref().len(),
+            Compressor::Zstd(zstd) => zstd.get_ref().len(),
         }
     }
 
@@ -180,11 +180,11 @@ impl Encoder {
     /// Errors of the codec.
     pub fn write_all(&mut self, input: &[u8]) -> io::Result<()> {
         match &mut self.0 {
-            Sink::Plain(out) => out.write_all(input),
-            Sink::Gzip(gzip) => gzip.write_all(input),
-            Sink::Snappy(snappy) => snappy.write_all(input),
-            Sink::Lz4(lz4) => lz4.write_all(input),
-            Sink::Zstd(zstd) => zstd.write_all(input),
+            Compressor::Plain(out) => out.write_all(input),
+            Compressor::Gzip(gzip) => gzip.write_all(input),
+            Compressor::Snappy(snappy) => snappy.write_all(input),
+            Compressor::Lz4(lz4) => lz4.write_all(input),
+            Compressor::Zstd(zstd) => zstd.write_all(input),
         }
     }
 
@@ -194,11 +194,11 @@ impl Encoder {
     /// Errors of the codec.
     pub fn finish(self) -> io::Result<Vec<u8>> {
         match self.0 {
-            Sink::Plain(out) => Ok(out),
-            Sink::Gzip(gzip) => gzip.finish(),
-            Sink::Snappy(snappy) => snappy.finish(),
-            Sink::Lz4(lz4) => lz4.finish().map_err(io::Error::other),
-            Sink::Zstd(zstd) => zstd.finish(),
+            Compressor::Plain(out) => Ok(out),
+            Compressor::Gzip(gzip) => gzip.finish(),
+            Compressor::Snappy(snappy) => snappy.finish(),
+            Compressor::Lz4(lz4) => lz4.finish().map_err(io::Error::other),
+            Compressor::Zstd(zstd) => zstd.finish(),
         }
     }
 }

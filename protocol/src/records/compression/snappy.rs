@@ -44,7 +44,7 @@ fn says(block: &[u8]) -> io::Result<usize> {
     if length / 32 > block.len() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "the size of a block lies",
+            "the declared size of a block is wrong",
         ));
     }
     Ok(length)
