@@ -36,7 +36,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the fast, read-only checks: format, generated files, build, tests, lints, policy.
+    /// Run the fast, read-only checks: format, generated files, tests, lints, policy.
     Verify,
     /// Run everything: verify, the documentation, fuzzing, and every suite with real clients.
     Test {
@@ -131,6 +131,7 @@ fn test(require_all: bool, only: &[String]) -> Result<()> {
     rust_alone(&mut report);
     rust::docs(&mut report);
     rust::fuzz(&mut report);
+    rust::build(&mut report);
     clients(&mut report);
     report.finish()
 }
