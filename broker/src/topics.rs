@@ -279,7 +279,7 @@ impl Broker {
             .metadata
             .propose(Action::CreateTopic(create).into())
             .await;
-        proposed.map_err(|error| error::of_propose(&error))?;
+        proposed.map_err(|error| error::from_proposal(&error))?;
         let created = self
             .topic(&topic.name)
             .ok_or(ErrorCode::UnknownTopicOrPartition)?;

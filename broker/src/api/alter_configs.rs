@@ -197,7 +197,7 @@ pub(super) async fn change(
         {
             Err(ProposeError::Rejected(Rejection::Changed)) => {}
             other => {
-                other.map_err(|error| error::of_propose(&error))?;
+                other.map_err(|error| error::from_proposal(&error))?;
                 tracing::info!(topic = %topic.name, "topic configurations changed");
                 return Ok(());
             }

@@ -103,7 +103,7 @@ async fn create(
         .metadata
         .propose(Action::CreatePartitions(command).into())
         .await;
-    proposed.map_err(|error| error::of_propose(&error))?;
+    proposed.map_err(|error| error::from_proposal(&error))?;
     if let Some(topic) = ctx.broker.topic(&asked.name) {
         let partitions = topic.partitions.len();
         tracing::info!(topic = %topic.name, partitions, "partitions added");

@@ -58,5 +58,5 @@ async fn delete(ctx: &RequestContext, name: &str, index: i32, offset: i64) -> Re
         .log
         .delete_records(offset)
         .await
-        .map_err(|error| error::of_read(&error))
+        .map_err(|error| error::from_read(&error))
 }

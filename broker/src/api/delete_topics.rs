@@ -154,7 +154,7 @@ async fn delete(
         .metadata
         .propose(Action::DeleteTopic(delete).into())
         .await;
-    proposed.map_err(|error| error::of_propose(&error))?;
+    proposed.map_err(|error| error::from_proposal(&error))?;
     tracing::info!(topic = %topic.name, "topic deleted");
     Ok(topic)
 }

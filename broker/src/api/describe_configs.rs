@@ -16,7 +16,7 @@ use highwater_protocol::{ErrorCode, StrBytes};
 use super::alter_configs::without_configs;
 use super::error::{MALFORMED, Refusal};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext, of_elements};
+use super::{Handler, Reply, RequestContext, element_bytes};
 use crate::auth::{Operation, Resource};
 use crate::config::{Kind, keys};
 use crate::topic_configs::{ConfigSource, Origin, TOPIC_KEYS};
@@ -54,7 +54,7 @@ impl Handler for DescribeConfigs {
         };
         let configs: usize = request.resources.iter().map(configs).sum();
         let bytes = configs.saturating_mul(one) as u64;
-        of_elements(elements).saturating_add(bytes)
+        element_bytes(elements).saturating_add(bytes)
     }
 
     async fn handle(

@@ -12,7 +12,7 @@ use highwater_protocol::messages::{
 use highwater_protocol::{ApiKey, ErrorCode, StrBytes};
 
 use super::error::Refusal;
-use super::{Handler, Reply, RequestContext, of_elements, unknown_size};
+use super::{Handler, Reply, RequestContext, element_bytes, unknown_size};
 use crate::auth::{Operation, Resource};
 
 /// Serves DescribeGroups.
@@ -26,7 +26,7 @@ impl Handler for DescribeGroups {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
 
     fn answer_bytes(ctx: &RequestContext, _request: &Self::Request, elements: usize) -> u64 {
-        of_elements(elements).saturating_add(unknown_size(ctx))
+        element_bytes(elements).saturating_add(unknown_size(ctx))
     }
 
     async fn handle(

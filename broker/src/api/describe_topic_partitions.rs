@@ -14,7 +14,7 @@ use highwater_protocol::{ErrorCode, StrBytes};
 
 use super::metadata::{self, Metadata};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext, of_elements};
+use super::{Handler, Reply, RequestContext, element_bytes};
 use crate::auth::Operation;
 
 /// Serves DescribeTopicPartitions.
@@ -33,7 +33,7 @@ impl Handler for DescribeTopicPartitions {
         let all: usize = image.topics().map(|topic| topic.partitions.len()).sum();
         // A partition takes twice the bytes of an element: Metadata's structure, and the one of this API.
         let partitions = all.min(PARTITIONS_MAX).saturating_mul(2);
-        of_elements(elements.saturating_add(partitions))
+        element_bytes(elements.saturating_add(partitions))
     }
 
     async fn handle(

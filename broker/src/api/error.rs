@@ -60,7 +60,7 @@ impl From<ErrorCode> for Refusal {
 }
 
 /// The refusal of an append.
-pub(crate) fn of_append(error: &AppendError) -> Refusal {
+pub(crate) fn from_append(error: &AppendError) -> Refusal {
     let (code, records) = match error {
         AppendError::InvalidRecord { records, .. } => (ErrorCode::InvalidRecord, records.clone()),
         AppendError::InvalidTimestamp { records, .. } => {
@@ -89,7 +89,7 @@ pub(crate) fn of_append(error: &AppendError) -> Refusal {
 }
 
 /// The refusal of a read.
-pub(crate) fn of_read(error: &ReadError) -> Refusal {
+pub(crate) fn from_read(error: &ReadError) -> Refusal {
     match error {
         ReadError::OutOfRange { .. } => {
             Refusal::new(ErrorCode::OffsetOutOfRange, error.to_string())
@@ -97,13 +97,13 @@ pub(crate) fn of_read(error: &ReadError) -> Refusal {
         ReadError::NotDeletable => Refusal::new(ErrorCode::PolicyViolation, error.to_string()),
         ReadError::Corrupt(_) => Refusal::new(ErrorCode::CorruptMessage, error.to_string()),
         ReadError::Stream(StreamError::OutOfRange { .. }) => ErrorCode::OffsetOutOfRange.into(),
-        ReadError::Stream(stream) => of_stream(stream),
+        ReadError::Stream(stream) => from_stream(stream),
         ReadError::NeedsObjects => ErrorCode::KafkaStorageError.into(),
     }
 }
 
 /// The refusal of an operation on a stream.
-pub(crate) fn of_stream(error: &StreamError) -> Refusal {
+pub(crate) fn from_stream(error: &StreamError) -> Refusal {
     let code = match error {
         StreamError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         StreamError::NotHeld { .. } | StreamError::Fenced { .. } | StreamError::Gap { .. } => {
@@ -127,7 +127,7 @@ pub(crate) fn of_stream(error: &StreamError) -> Refusal {
 }
 
 /// The refusal of a change of the metadata.
-pub(crate) fn of_propose(error: &ProposeError) -> Refusal {
+pub(crate) fn from_proposal(error: &ProposeError) -> Refusal {
     match error {
         ProposeError::Unavailable(_) => Refusal::new(ErrorCode::RequestTimedOut, error.to_string()),
         ProposeError::Rejected(rejection) => {

@@ -11,7 +11,7 @@ use highwater_protocol::messages::{Coordinator, FindCoordinatorRequest, FindCoor
 use highwater_protocol::{ErrorCode, StrBytes};
 
 use super::error::{MALFORMED, Refusal};
-use super::{Handler, Reply, RequestContext, of_elements};
+use super::{Handler, Reply, RequestContext, element_bytes};
 use crate::auth::{Operation, Resource};
 use crate::cluster::{BrokerEndpoint, NO_BROKER};
 
@@ -28,7 +28,7 @@ impl Handler for FindCoordinator {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
 
     fn answer_bytes(_ctx: &RequestContext, _request: &Self::Request, elements: usize) -> u64 {
-        of_elements(elements)
+        element_bytes(elements)
     }
 
     async fn handle(

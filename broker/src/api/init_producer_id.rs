@@ -57,5 +57,5 @@ async fn init(ctx: &RequestContext, request: &InitProducerIdRequest) -> Result<i
     ctx.broker
         .next_producer_id()
         .await
-        .map_err(|error| error::of_propose(&error))
+        .map_err(|error| error::from_proposal(&error))
 }

@@ -106,7 +106,7 @@ async fn look_up(
         .log
         .list_offsets(query, isolation)
         .await
-        .map_err(|error| error::of_read(&error))?;
+        .map_err(|error| error::from_read(&error))?;
     Ok(ListOffsetsPartitionResponse {
         partition_index: asked.partition_index,
         timestamp: found.timestamp,

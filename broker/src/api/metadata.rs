@@ -18,7 +18,7 @@ use highwater_types::{NodeId, TopicId};
 
 use super::error::Refusal;
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext, of_elements};
+use super::{Handler, Reply, RequestContext, element_bytes};
 use crate::auth::{Operation, Resource};
 use crate::cluster::{BrokerEndpoint, Cluster, NO_BROKER};
 use crate::topics::{CLUSTER_METADATA, on_first_use};
@@ -49,7 +49,7 @@ impl Handler for Metadata {
                 image.topics().map(one).sum()
             }
         };
-        of_elements(elements.saturating_add(told))
+        element_bytes(elements.saturating_add(told))
     }
 
     async fn handle(ctx: RequestContext, request: MetadataRequest) -> Reply<MetadataResponse> {

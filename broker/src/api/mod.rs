@@ -107,7 +107,7 @@ pub(crate) trait Handler: 'static {
 }
 
 /// About what an answer takes that tells something of fixed size of each element of its request.
-fn of_elements(elements: usize) -> u64 {
+fn element_bytes(elements: usize) -> u64 {
     ELEMENT_BYTES.saturating_mul(elements as u64)
 }
 

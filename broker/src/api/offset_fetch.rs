@@ -15,7 +15,7 @@ use highwater_protocol::{ApiKey, ErrorCode, StrBytes};
 use highwater_types::TopicId;
 
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext, of_elements, unknown_size};
+use super::{Handler, Reply, RequestContext, element_bytes, unknown_size};
 use crate::auth::{Operation, Resource};
 
 /// Serves OffsetFetch.
@@ -33,7 +33,7 @@ impl Handler for OffsetFetch {
             false => request.topics.is_none(),
         };
         let all = if asks_all { unknown_size(ctx) } else { 0 };
-        of_elements(elements).saturating_add(all)
+        element_bytes(elements).saturating_add(all)
     }
 
     async fn handle(

@@ -198,7 +198,7 @@ async fn reserve(
     };
     match reserved {
         Ok(Ok(permit)) => Ok(permit),
-        Ok(Err(error)) => Err(error::of_stream(&error)),
+        Ok(Err(error)) => Err(error::from_stream(&error)),
         Err(_elapsed) => Err(Refusal::new(ErrorCode::RequestTimedOut, NO_ROOM)),
     }
 }
@@ -250,7 +250,7 @@ fn refused_by_log(partition: &Partition, error: &AppendError) -> State {
         | AppendError::OutOfOrderSequence { .. }
         | AppendError::OldProducerEpoch { .. } => Some(partition.log.bounds().start),
     };
-    State::Refused(error::of_append(error), start)
+    State::Refused(error::from_append(error), start)
 }
 
 /// The partition that a part of the request names, open.

@@ -11,7 +11,7 @@ const fn same(name: &'static str) -> Synonym {
     }
 }
 
-const fn of_kafka(name: &'static str) -> Synonym {
+const fn kafka_only(name: &'static str) -> Synonym {
     Synonym {
         is_ours: false,
         ..same(name)
@@ -102,7 +102,7 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "delete.retention.ms",
         long(0),
         "86400000",
-        &[of_kafka("log.cleaner.delete.retention.ms")],
+        &[kafka_only("log.cleaner.delete.retention.ms")],
         "How long the tombstones of a compacted topic are kept. It has no effect until compaction exists.",
     ),
     topic_key(
@@ -116,14 +116,14 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "file.delete.delay.ms",
         long(0),
         "60000",
-        &[of_kafka("log.segment.delete.delay.ms")],
+        &[kafka_only("log.segment.delete.delay.ms")],
         "Has no effect: highwater.object.grace.ms determines how long an unused object is kept.",
     ),
     topic_key(
         "flush.messages",
         long(1),
         LONG_MAX,
-        &[of_kafka("log.flush.interval.messages")],
+        &[kafka_only("log.flush.interval.messages")],
         "Has no effect: every record is durable before it is acknowledged.",
     ),
     topic_key(
@@ -144,7 +144,7 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "index.interval.bytes",
         int(0, INT_MAX),
         "4096",
-        &[of_kafka("log.index.interval.bytes")],
+        &[kafka_only("log.index.interval.bytes")],
         "Has no effect: every block is indexed.",
     ),
     topic_key(
@@ -158,28 +158,28 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "local.retention.bytes",
         long(-2),
         "-2",
-        &[of_kafka("log.local.retention.bytes")],
+        &[kafka_only("log.local.retention.bytes")],
         "Has no effect: the whole log is in object storage.",
     ),
     topic_key(
         "local.retention.ms",
         long(-2),
         "-2",
-        &[of_kafka("log.local.retention.ms")],
+        &[kafka_only("log.local.retention.ms")],
         "Has no effect: the whole log is in object storage.",
     ),
     topic_key(
         "max.compaction.lag.ms",
         long(1),
         LONG_MAX,
-        &[of_kafka("log.cleaner.max.compaction.lag.ms")],
+        &[kafka_only("log.cleaner.max.compaction.lag.ms")],
         "The maximum time that a record stays uncompacted; the log rolls in time for it.",
     ),
     topic_key(
         "max.decompressed.message.bytes",
         int(0, INT_MAX),
         "2147483639",
-        &[of_kafka("max.decompressed.message.bytes")],
+        &[kafka_only("max.decompressed.message.bytes")],
         "Has no effect: decompression has a bound of its own.",
     ),
     topic_key(
@@ -214,14 +214,14 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "min.cleanable.dirty.ratio",
         Kind::Ratio,
         "0.5",
-        &[of_kafka("log.cleaner.min.cleanable.ratio")],
+        &[kafka_only("log.cleaner.min.cleanable.ratio")],
         "The uncompacted share at which a log is compacted. It has no effect until compaction exists.",
     ),
     topic_key(
         "min.compaction.lag.ms",
         long(0),
         "0",
-        &[of_kafka("log.cleaner.min.compaction.lag.ms")],
+        &[kafka_only("log.cleaner.min.compaction.lag.ms")],
         "The minimum time that a record stays uncompacted. It has no effect until compaction exists.",
     ),
     topic_key(
@@ -235,21 +235,21 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "preallocate",
         Kind::Bool,
         "false",
-        &[of_kafka("log.preallocate")],
+        &[kafka_only("log.preallocate")],
         "Has no effect: the write-ahead log is always preallocated.",
     ),
     topic_key(
         "remote.copy.lag.bytes",
         long(-1),
         "-1",
-        &[of_kafka("log.remote.copy.lag.bytes")],
+        &[kafka_only("log.remote.copy.lag.bytes")],
         "Has no effect: the whole log is in object storage.",
     ),
     topic_key(
         "remote.copy.lag.ms",
         long(-1),
         "0",
-        &[of_kafka("log.remote.copy.lag.ms")],
+        &[kafka_only("log.remote.copy.lag.ms")],
         "Has no effect: the whole log is in object storage.",
     ),
     topic_key(
@@ -302,7 +302,7 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "segment.index.bytes",
         int(4, INT_MAX),
         "10485760",
-        &[of_kafka("log.index.size.max.bytes")],
+        &[kafka_only("log.index.size.max.bytes")],
         "Has no effect: the indexes are in the objects.",
     ),
     topic_key(
@@ -323,7 +323,7 @@ pub(crate) static TOPIC_KEYS: &[TopicKey] = &[
         "unclean.leader.election.enable",
         Kind::Bool,
         "false",
-        &[of_kafka("unclean.leader.election.enable")],
+        &[kafka_only("unclean.leader.election.enable")],
         "Has no effect: brokers hold no replicas of the log.",
     ),
 ];

@@ -16,7 +16,7 @@ use crate::cluster::NO_BROKER;
 use crate::partitions::{FetchKey, FetchPlan, SessionError, Told};
 
 /// The code of a session that is refused, for the whole answer.
-pub(super) fn of_session(error: SessionError) -> ErrorCode {
+pub(super) fn session_error(error: SessionError) -> ErrorCode {
     match error {
         SessionError::UnknownId => ErrorCode::FetchSessionIdNotFound,
         SessionError::WrongEpoch => ErrorCode::InvalidFetchSessionEpoch,

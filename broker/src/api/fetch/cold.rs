@@ -73,7 +73,7 @@ async fn read_some(
                 *result = match (target.partition(), read) {
                     (Err(gone), _) => Outcome::Failed(gone),
                     (_, Ok(outcome)) => Outcome::Read(outcome),
-                    (_, Err(error)) => Outcome::Failed(error::of_read(&error)),
+                    (_, Err(error)) => Outcome::Failed(error::from_read(&error)),
                 };
             }
         });

@@ -17,7 +17,7 @@ use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{FetchRequest, FetchResponse};
 use tokio::time::Instant;
 
-use self::answer::{answer, failed, of_session};
+use self::answer::{answer, failed, session_error};
 use self::memory::Reading;
 use self::request::{Limits, target, waiting_bytes};
 use self::tail::Outcome;
@@ -39,7 +39,7 @@ impl Handler for Fetch {
         let limits = Limits::new(&request, ctx.broker.config.int("fetch.max.bytes"));
         let plan = match request::plan(&ctx, request) {
             Ok(plan) => plan,
-            Err(error) => return Reply::Ready(failed(of_session(error))),
+            Err(error) => return Reply::Ready(failed(session_error(error))),
         };
         let mut targets = Vec::with_capacity(plan.partitions.len());
         for (key, wanted) in &plan.partitions {

@@ -69,7 +69,7 @@ fn read(target: &Target, max_bytes: usize, at_least_one: bool, limits: &Limits) 
     match log.read(offset, max_bytes, at_least_one, limits.isolation) {
         Ok(outcome) => Outcome::Read(outcome),
         Err(ReadError::NeedsObjects) => Outcome::Cold,
-        Err(error) => Outcome::Failed(error::of_read(&error)),
+        Err(error) => Outcome::Failed(error::from_read(&error)),
     }
 }
 
