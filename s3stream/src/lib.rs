@@ -135,7 +135,8 @@ pub type Opened = (usize, Result<OpenedStream, StreamError>);
 pub trait StreamStore: Debug + Send + Sync + 'static {
     /// Opens streams, many in one metadata command: each is answered when it is open, by its place among those asked. As
     /// many are under way together as there are slots, and those that wait for what the store does not answer (F4). No two
-    /// openings of a stream may overlap.
+    /// openings of a stream may overlap. One that is open is closed first, once all that was appended to it is uploaded (C2);
+    /// from then on its former handle takes no append.
     fn open(&self, streams: Vec<OpenStream>, slots: &Arc<Semaphore>) -> BoxStream<'static, Opened>;
     /// Room for a whole request (M1): see [`highwater_wal::WriteAheadLog::reserve`].
     fn reserve(
@@ -152,7 +153,7 @@ pub trait Stream: Debug + Send + Sync + 'static {
     /// never refuses (A1).
     ///
     /// # Panics
-    /// When `base` is not next.
+    /// When `base` is not next, or the stream was opened again since.
     fn append(
         &self,
         permit: AppendPermit,

@@ -8,53 +8,97 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use highwater_object_format::StreamDirectory;
 use highwater_object_storage::layout;
-use highwater_types::{ObjectId, StreamRange};
+use highwater_types::{ObjectId, StreamId, StreamRange};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::folding::Folding;
 use crate::read::Line;
 use crate::store::Shared;
 use crate::stream::{ObjectStream, State};
-use crate::{Claim, OpenStream, Opened, OpenedStream, StreamBounds, StreamError};
+use crate::upload;
+use crate::{Claim, OpenStream, Opened, OpenedStream, Stream, StreamBounds, StreamError};
 
 /// Directories that are read together for each stream that is opened.
 const DIRECTORIES_AT_ONCE: usize = 4;
 
-/// A stream to open: its place among those asked, and the bounds that the metadata gave.
+/// A stream to open, and its place among those that were asked for.
+type Asked = (usize, OpenStream);
+/// The same with the bounds that the metadata gave.
 type Taken = (usize, OpenStream, Result<StreamBounds, StreamError>);
 
-/// Opens streams in one command, each as soon as it can be. Those that wait for a slot hold nothing yet.
+/// Opens streams, each as soon as it can be; those that are open already are closed first.
 pub(crate) fn open(
     shared: Arc<Shared>,
     asked: Vec<OpenStream>,
     slots: Arc<Semaphore>,
 ) -> BoxStream<'static, Opened> {
-    let opened = async move {
-        let bounds = take(&shared, &asked).await;
-        let all = asked.into_iter().zip(bounds).enumerate();
-        let all = all.map(|(at, (stream, bounds))| (at, stream, bounds));
-        let has_records =
-            |(_, _, bounds): &Taken| bounds.as_ref().is_ok_and(|bounds| bounds.next > 0);
-        let (mut full, empty): (Vec<_>, Vec<_>) = all.partition(has_records);
-        full.sort_by_key(|(_, stream, _)| !stream.is_urgent);
-        let open_one = move |(taken, slot)| open_taken(Arc::clone(&shared), taken, slot);
-        // for these nothing is read
-        let empty = stream::iter(empty).map(|taken| (taken, Slot::default()));
-        let empty = empty.then(open_one.clone());
-        let full = stream::iter(full).then(move |taken| {
-            let slots = Arc::clone(&slots);
-            async move {
-                let slot = match taken.1.is_urgent {
-                    true => None,
-                    false => slots.acquire_owned().await.ok(),
-                };
-                (taken, Slot(Mutex::new(slot)))
-            }
-        });
-        let full = full.map(open_one).buffer_unordered(usize::MAX);
-        stream::select(empty, full)
+    let is_open = |(_, asked): &Asked| shared.stream(asked.id).is_some();
+    let (again, fresh): (Vec<_>, Vec<_>) = asked.into_iter().enumerate().partition(is_open);
+    let fresh = open_closed(Arc::clone(&shared), fresh, Arc::clone(&slots)).flatten_stream();
+    let open_again = move |asked| open_again(Arc::clone(&shared), asked, Arc::clone(&slots));
+    let again = stream::iter(again).map(open_again);
+    stream::select(again.buffer_unordered(usize::MAX), fresh).boxed()
+}
+
+/// Opens a stream again once its former opening has ended.
+async fn open_again(shared: Arc<Shared>, asked: Asked, slots: Arc<Semaphore>) -> Opened {
+    if let Err(error) = close(&shared, asked.1.id).await {
+        return (asked.0, Err(error));
+    }
+    let opened = open_closed(shared, vec![asked], slots).flatten_stream();
+    pin!(opened).next().await.expect("one stream was asked for")
+}
+
+/// Closes a stream once all that was appended to it is uploaded (C2): batches that are not would be lost with its cache,
+/// for an upload takes those of the streams that are open.
+async fn close(shared: &Arc<Shared>, id: StreamId) -> Result<(), StreamError> {
+    let Some(former) = shared.stream(id) else {
+        return Ok(());
     };
-    opened.flatten_stream().boxed()
+    let mut changes = former.watch_bounds();
+    while !former.close_if_uploaded() {
+        let bounds = former.bounds();
+        if bounds.confirmed == bounds.next {
+            upload::all(shared).await?;
+            continue;
+        }
+        tokio::select! {
+            // its sender lives as long as the stream
+            Ok(()) = changes.changed() => {}
+            reason = shared.failed() => return Err(StreamError::Unavailable { reason }),
+        }
+    }
+    Ok(())
+}
+
+/// Opens streams in one command, each as soon as it can be. Those that wait for a slot hold nothing yet.
+async fn open_closed(
+    shared: Arc<Shared>,
+    asked: Vec<Asked>,
+    slots: Arc<Semaphore>,
+) -> impl futures::Stream<Item = Opened> + Send {
+    let bounds = take(&shared, &asked).await;
+    let all = asked.into_iter().zip(bounds);
+    let all = all.map(|((at, stream), bounds)| (at, stream, bounds));
+    let has_records = |(_, _, bounds): &Taken| bounds.as_ref().is_ok_and(|bounds| bounds.next > 0);
+    let (mut full, empty): (Vec<_>, Vec<_>) = all.partition(has_records);
+    full.sort_by_key(|(_, stream, _)| !stream.is_urgent);
+    let open_one = move |(taken, slot)| open_taken(Arc::clone(&shared), taken, slot);
+    // for these nothing is read
+    let empty = stream::iter(empty).map(|taken| (taken, Slot::default()));
+    let empty = empty.then(open_one.clone());
+    let full = stream::iter(full).then(move |taken| {
+        let slots = Arc::clone(&slots);
+        async move {
+            let slot = match taken.1.is_urgent {
+                true => None,
+                false => slots.acquire_owned().await.ok(),
+            };
+            (taken, Slot(Mutex::new(slot)))
+        }
+    });
+    let full = full.map(open_one).buffer_unordered(usize::MAX);
+    stream::select(empty, full)
 }
 
 /// An opening's right to be under way. It is given up when the store does not answer: from then on the opening holds little
@@ -98,10 +142,10 @@ async fn checkpoint(
 }
 
 /// Takes streams over for this node, in one command; answers the bounds of each.
-async fn take(shared: &Shared, streams: &[OpenStream]) -> Vec<Result<StreamBounds, StreamError>> {
+async fn take(shared: &Shared, streams: &[Asked]) -> Vec<Result<StreamBounds, StreamError>> {
     let wanted: Vec<_> = streams
         .iter()
-        .map(|stream| (stream.id, stream.epoch))
+        .map(|(_, stream)| (stream.id, stream.epoch))
         .collect();
     match shared.metadata.open(&wanted).await {
         Ok(bounds) => bounds,
@@ -183,6 +227,7 @@ async fn open_one(
         rolls: rolls.clone(),
         uploaded: bounds.next,
         folding,
+        is_closed: false,
     };
     let stream = Arc::new(ObjectStream::new(
         asked.id,

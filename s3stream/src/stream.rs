@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) uploaded: StreamOffset,
     /// What the next checkpoint is folded from, up to `uploaded` (F2).
     pub(crate) folding: Folding,
+    /// Whether it was opened again since: nothing may be appended to it any more (C1).
+    pub(crate) is_closed: bool,
 }
 
 impl ObjectStream {
@@ -60,6 +62,13 @@ impl ObjectStream {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes it when all that was appended to it is uploaded; whether it is closed.
+    pub(crate) fn close_if_uploaded(&self) -> bool {
+        let mut state = self.lock();
+        state.is_closed |= state.uploaded >= state.bounds.next;
+        state.is_closed
     }
 
     /// Wakes the watchers of the bounds, though these are as they were.
@@ -128,6 +137,7 @@ impl Stream for ObjectStream {
     ) -> AppendReceipt {
         let wal = self.shared.wal();
         let mut state = self.lock();
+        assert!(!state.is_closed, "the stream was opened again since");
         assert_eq!(base, state.bounds.next, "appends are contiguous");
         state.bounds.next = base + StreamOffset::from(batch.count);
         // under the stream's lock, so that the order of the log is the order of offsets

@@ -61,10 +61,13 @@ impl StreamMetadata for Metadata {
         &self,
         streams: &[(StreamId, LeaderEpoch)],
     ) -> Result<Vec<Result<StreamBounds, StreamError>>, StreamError> {
-        Ok(streams
-            .iter()
-            .map(|_| Ok(StreamBounds::default()))
-            .collect())
+        let end = *self.end.borrow();
+        let bounds = StreamBounds {
+            start: 0,
+            confirmed: end,
+            next: end,
+        };
+        Ok(streams.iter().map(|_| Ok(bounds)).collect())
     }
 
     async fn commit(&self, commit: ObjectCommit) -> Result<Committed, StreamError> {
@@ -296,22 +299,20 @@ impl Node {
         let read = read.await.expect("reads");
         let wal = read.open(EPOCH, streams.sink()).await;
         streams.attach(wal.expect("opens"));
-        let open = OpenStream {
-            id: STREAM,
-            epoch: LeaderEpoch(0),
-            label: Bytes::new(),
-            is_urgent: false,
-        };
-        let mut opened = streams.open(vec![open], &Arc::new(Semaphore::new(1)));
-        let (_, opened) = opened.next().await.expect("one");
+        let stream = open(&streams, LeaderEpoch(0)).await.expect("opens");
         Self {
             metadata,
             store,
-            stream: opened.expect("opens").stream,
+            stream,
             streams,
             tasks,
             _dir: dir,
         }
+    }
+
+    /// Opens its stream again.
+    pub(super) async fn open(&self, epoch: LeaderEpoch) -> Result<Arc<dyn Stream>, StreamError> {
+        open(&self.streams, epoch).await
     }
 
     /// Appends a batch and waits until it is durable, as a client that sends one at a time.
@@ -334,6 +335,21 @@ impl Node {
         let receipt = self.stream.append(permit.expect("has room"), base, &batch);
         receipt.wait().await.expect("is durable");
     }
+}
+
+async fn open(
+    streams: &ObjectStreamStore,
+    epoch: LeaderEpoch,
+) -> Result<Arc<dyn Stream>, StreamError> {
+    let open = OpenStream {
+        id: STREAM,
+        epoch,
+        label: Bytes::new(),
+        is_urgent: false,
+    };
+    let mut opened = streams.open(vec![open], &Arc::new(Semaphore::new(1)));
+    let (_, opened) = opened.next().await.expect("one");
+    opened.map(|opened| opened.stream)
 }
 
 pub(super) fn away() -> StreamError {

@@ -2,6 +2,7 @@
 
 mod fixture;
 mod recovery;
+mod reopening;
 mod stops;
 
 use std::sync::atomic::Ordering;

@@ -1,0 +1,74 @@
+//! A stream that is opened again while what was appended to it waits for its upload.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use highwater_types::LeaderEpoch;
+use tokio::time::timeout;
+
+use super::fixture::{LIMITS, Limits, NEVER, Node};
+use crate::{StreamBounds, StreamError};
+
+fn not_before_asked() -> Limits {
+    Limits {
+        interval: NEVER,
+        ..LIMITS
+    }
+}
+
+// C2: an upload takes the batches of open streams alone, so those of a stream that another one replaced would be lost. In
+// real time: virtual time would come to the interval while the log's thread works
+#[tokio::test]
+async fn a_stream_that_is_opened_again_is_uploaded_first() {
+    let mut node = Node::start(not_before_asked()).await;
+    for base in 0..3 {
+        node.append(base, 100).await;
+    }
+    assert_eq!(node.metadata.asked().len(), 0);
+    let again = node.open(LeaderEpoch(1)).await.expect("opens");
+    let bounds = StreamBounds {
+        start: 0,
+        confirmed: 3,
+        next: 3,
+    };
+    assert_eq!(again.bounds(), bounds);
+    node.stream = again;
+    node.append(3, 100).await;
+    node.streams.shutdown().await.expect("stops");
+    let asked = node.metadata.asked().into_iter();
+    let claims = asked.flat_map(|commit| commit.claims);
+    let claims: Vec<_> = claims
+        .map(|(_, claim)| (claim.range, claim.leader_epoch))
+        .collect();
+    assert_eq!(claims, [(0..3, LeaderEpoch(0)), (3..4, LeaderEpoch(1))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opening_waits_for_the_upload_of_what_was_appended_before() {
+    let node = Arc::new(Node::start(not_before_asked()).await);
+    node.store.is_away.store(true, Ordering::SeqCst);
+    node.append(0, 100).await;
+    let patience = Duration::from_secs(3600);
+    let given_up = timeout(patience, node.open(LeaderEpoch(1))).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+    assert_eq!(node.stream.bounds().confirmed, 1);
+    node.store.is_away.store(false, Ordering::SeqCst);
+    let again = node.open(LeaderEpoch(1)).await.expect("opens");
+    assert_eq!(again.bounds().confirmed, 1);
+    node.streams.shutdown().await.expect("stops");
+}
+
+// A1
+#[tokio::test(start_paused = true)]
+async fn an_opening_fails_where_the_upload_before_it_is_refused_for_good() {
+    let node = Node::start(not_before_asked()).await;
+    let refused = || StreamError::NotUnderstood {
+        reason: "far".to_owned(),
+    };
+    let answers = [refused(), refused()].into();
+    *node.metadata.answers.lock().expect("is whole") = answers;
+    node.append(0, 100).await;
+    let again = node.open(LeaderEpoch(1)).await;
+    assert_eq!(again.expect_err("fails").to_string(), refused().to_string());
+}
