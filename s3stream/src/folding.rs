@@ -7,29 +7,29 @@ use highwater_types::{StreamOffset, StreamRange, Timestamp};
 
 use crate::{DeltaFold, Folded};
 
-/// What a claim after the checkpoint weighs beside its deltas: opening the stream reads a directory for it.
+/// The weight of a claim after the checkpoint beside its deltas: opening the stream reads a directory for it.
 const CLAIM_WEIGHT: usize = 1 << 10;
-/// What a delta weighs beside its bytes: its place in a directory and in memory.
+/// The weight of a delta beside its bytes: its place in a directory and in memory.
 const DELTA_WEIGHT: usize = 48;
 
 /// Deltas, each with the offsets of its batch.
 pub(crate) type Deltas = Vec<(StreamRange, Bytes)>;
 
-/// The last checkpoint and what came after it, up to what is uploaded. Cheap to clone.
+/// The last checkpoint and the deltas after it, up to the last uploaded batch. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Folding {
     /// Empty for no state.
     checkpoint: Bytes,
     deltas: Arc<Deltas>,
-    /// What they weigh: whether a checkpoint is due is asked of every stream at every upload.
+    /// Their weight, kept as a sum because every upload asks each stream whether its checkpoint is due.
     deltas_weight: usize,
     /// How many claims came after the checkpoint.
     claims: usize,
     /// The end of the oldest claim whose object is kept for the state when its records are trimmed.
     oldest: Option<StreamOffset>,
-    /// What was last touched before this is left out.
+    /// State that was last touched before this time is left out of the next checkpoint.
     forget_before: Timestamp,
-    /// About how many bytes that leaves; told since the checkpoint was written.
+    /// About how many bytes that leaves, if `forget` was called since the checkpoint was written.
     left_bytes: Option<usize>,
 }
 
@@ -71,15 +71,16 @@ impl Folding {
         self.deltas_weight += weight(&self.deltas[known..]);
     }
 
-    /// What was last touched before a time is of no use any more, which leaves about so many bytes.
+    /// State that was last touched before a time is of no use any more; without it the checkpoint has about so many
+    /// bytes.
     pub(crate) fn forget(&mut self, before: Timestamp, left_bytes: usize) {
         self.forget_before = self.forget_before.max(before);
         self.left_bytes = Some(left_bytes);
     }
 
     /// Whether the next claim, with these deltas, is to hold a checkpoint; with no claim, whether one is to be written
-    /// that stands alone. It is when what came since outweighs it, when half of it is of no use any more, and when
-    /// objects are kept for it alone.
+    /// that stands alone. It is due when the claims and deltas since the last one outweigh it, when half of it is of no
+    /// use any more, and when objects are kept for it alone.
     pub(crate) fn is_due(&self, start: StreamOffset, claim: Option<&Deltas>) -> bool {
         let claims = self.claims + usize::from(claim.is_some());
         let deltas = self.deltas_weight + claim.map_or(0, |deltas| weight(deltas));
@@ -89,7 +90,8 @@ impl Folding {
         outweighs || has_shrunk || self.oldest.is_some_and(|end| end <= start)
     }
 
-    /// Folds, onto the checkpoint, what came since and what comes now. Takes time in proportion: never under a lock.
+    /// Folds the deltas since the checkpoint and those of the next claim onto the checkpoint. The time that it takes
+    /// grows with them, so it is never called under a lock.
     pub(crate) fn fold(&self, fold: &dyn DeltaFold, now: Deltas) -> Option<Folded> {
         let mut deltas = Deltas::clone(&self.deltas);
         deltas.extend(now);

@@ -1,4 +1,4 @@
-//! Opening streams: what hangs holds up those alone that need it (F4).
+//! Opening streams: an object that hangs holds up only the streams that need it (F4).
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,8 +49,8 @@ async fn open_again(shared: Arc<Shared>, asked: Asked, slots: Arc<Semaphore>) ->
     pin!(opened).next().await.expect("one stream was asked for")
 }
 
-/// Closes a stream once all that was appended to it is uploaded (C2): batches that are not would be lost with its cache,
-/// for an upload takes those of the streams that are open.
+/// Closes a stream once all that was appended to it is uploaded (C2): batches that are not would be lost with its
+/// cache, for an upload takes those of the streams that are open.
 async fn close(shared: &Arc<Shared>, id: StreamId) -> Result<(), StreamError> {
     let Some(former) = shared.stream(id) else {
         return Ok(());
@@ -71,7 +71,7 @@ async fn close(shared: &Arc<Shared>, id: StreamId) -> Result<(), StreamError> {
     Ok(())
 }
 
-/// Opens streams in one command, each as soon as it can be. Those that wait for a slot hold nothing yet.
+/// Opens streams in one command, each as soon as it can be. A stream that waits for a slot holds nothing yet.
 async fn open_closed(
     shared: Arc<Shared>,
     asked: Vec<Asked>,
@@ -84,7 +84,7 @@ async fn open_closed(
     let (mut full, empty): (Vec<_>, Vec<_>) = all.partition(has_records);
     full.sort_by_key(|(_, stream, _)| !stream.is_urgent);
     let open_one = move |(taken, slot)| open_taken(Arc::clone(&shared), taken, slot);
-    // for these nothing is read
+    // nothing is read for an empty stream
     let empty = stream::iter(empty).map(|taken| (taken, Slot::default()));
     let empty = empty.then(open_one.clone());
     let full = stream::iter(full).then(move |taken| {
@@ -101,8 +101,8 @@ async fn open_closed(
     stream::select(empty, full)
 }
 
-/// An opening's right to be under way. It is given up when the store does not answer: from then on the opening holds little
-/// more than an open stream does.
+/// An opening's right to be under way. The opening gives it up when the store does not answer: from then on it holds
+/// little more than an open stream does.
 #[derive(Debug, Default)]
 struct Slot(Mutex<Option<OwnedSemaphorePermit>>);
 
@@ -137,11 +137,11 @@ async fn checkpoint(
         reason: "the checkpoint is missing".to_owned(),
     };
     let state = directory.checkpoint.as_ref().ok_or_else(missing)?;
-    // of its own memory: it is kept longer than the directory
+    // in memory of its own: it is kept longer than the directory
     Ok(Bytes::copy_from_slice(state))
 }
 
-/// Takes streams over for this node, in one command; answers the bounds of each.
+/// Opens streams in the metadata with one command; answers the bounds of each.
 async fn take(shared: &Shared, streams: &[Asked]) -> Vec<Result<StreamBounds, StreamError>> {
     let wanted: Vec<_> = streams
         .iter()
@@ -159,7 +159,7 @@ async fn take(shared: &Shared, streams: &[Asked]) -> Vec<Result<StreamBounds, St
     }
 }
 
-/// What an object says of a stream that is opened.
+/// The directory of a stream that is opened, in an object.
 async fn directory(
     shared: &Shared,
     asked: &OpenStream,

@@ -22,7 +22,7 @@ pub struct Roll {
     pub last_append: Timestamp,
 }
 
-/// Adds what follows, up to `end`, to the active roll, or begins a new one.
+/// Adds the next part of a stream, which goes up to `end`, to the active roll, or begins a new roll with it.
 pub(crate) fn extend(rolls: &mut Vec<Roll>, part: &RollPart, end: StreamOffset) {
     match rolls.last_mut() {
         Some(active) if !part.begins => {
@@ -43,7 +43,7 @@ pub(crate) fn extend(rolls: &mut Vec<Roll>, part: &RollPart, end: StreamOffset) 
     }
 }
 
-/// Forgets those below the start, but not the last: it is the active one.
+/// Forgets the rolls below the start, except the last one, which is active.
 pub(crate) fn forget(rolls: &mut Vec<Roll>, start: StreamOffset) {
     let closed = rolls.split_last().map_or(&[][..], |(_, closed)| closed);
     let gone = closed.iter().take_while(|roll| roll.end <= start).count();
@@ -56,7 +56,8 @@ mod tests {
 
     use super::*;
 
-    /// The part that a batch of ten records is, a thousand bytes long; it is appended at its timestamp and a half second.
+    /// The part that a batch of ten records is, a thousand bytes long; it is appended at its timestamp and a half
+    /// second.
     fn part(base: StreamOffset, timestamp: Timestamp, begins: bool) -> RollPart {
         let batch = BatchEntry {
             base,

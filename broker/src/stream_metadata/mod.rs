@@ -31,7 +31,7 @@ pub(crate) struct KraftStreamMetadata {
     pub(crate) epoch: NodeEpoch,
 }
 
-/// A rejection as the streams know it: exhaustive, so that a new one is given its meaning here.
+/// A rejection as an error of the streams. The match is exhaustive, so that a new rejection is given its meaning here.
 fn of_rejection(rejection: &Rejection) -> StreamError {
     match *rejection {
         Rejection::UnknownStream(stream) | Rejection::NotHeld { stream, .. } => {
@@ -48,7 +48,7 @@ fn of_rejection(rejection: &Rejection) -> StreamError {
             committed,
             first,
         },
-        // another node's turn: what is asked for may be had later
+        // another node has to close it first: a later attempt may succeed
         Rejection::Unclosed(_) => StreamError::Unavailable {
             reason: rejection.to_string(),
         },

@@ -1,8 +1,8 @@
 //! Blocks of objects through a cache that is bounded in bytes.
 //!
 //! Consecutive blocks are loaded with one request (see [`super::loads`]); each stands or falls by itself. What is being
-//! loaded is bounded by a budget of its own: a read that a caller waits for waits for its turn, and what is only read ahead
-//! is left out when there is no room.
+//! loaded is bounded by a budget of its own: a read that a caller waits for waits for its turn in it, and a block that
+//! is only read ahead is left out when there is no room.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::of_format;
 use super::turns::{Line, Turns, Wish};
 use crate::StreamError;
 
-/// About what a block takes.
+/// About the bytes of a block.
 const BLOCK_BYTES: u64 = 512 << 10;
 
 type BlockKey = (ObjectId, u64);
@@ -42,7 +42,7 @@ struct Inner {
     cache: FixedCache<BlockKey, Arc<DataBlock>, ByBytes>,
     loads: Loads<BlockKey, Arc<DataBlock>>,
     budget: ByteBudget,
-    /// What one request brings at most, when it is more than one block.
+    /// The bytes that one request brings at most, when it brings more than one block.
     run_bytes_max: u64,
     turns: Turns,
 }
@@ -80,7 +80,7 @@ impl Run {
 }
 
 impl Blocks {
-    /// Keeps and loads within `bytes`, of which a quarter is for what is being loaded.
+    /// Keeps and loads blocks within `bytes`, a quarter of which is for blocks that are being loaded.
     pub(super) fn new(
         storage: Arc<dyn ObjectStorage>,
         bytes: u64,
@@ -109,8 +109,8 @@ impl Blocks {
         &self.0.budget
     }
 
-    /// Some blocks of a stream in an object, in order; what is missing is begun, neighbours together. What is returned stays
-    /// at hand, also when the cache has no room for it.
+    /// Some blocks of a stream in an object, in order. Loads of the missing ones are begun, neighbours with one
+    /// request. The returned blocks stay at hand, also when the cache has no room for them.
     pub(crate) fn want(
         &self,
         object: ObjectId,
@@ -131,14 +131,14 @@ impl Blocks {
         for run in self.runs(object, stream, missing) {
             begun.extend(self.load(&mut loads, run, None));
         }
-        // what is missing was begun in the same order
+        // the loads of missing blocks were begun in the same order
         let mut begun = begun.into_iter().map(Load::UnderWay);
         let all = known.into_iter();
         all.filter_map(|known| known.or_else(|| begun.next()))
             .collect()
     }
 
-    /// Begins to load what of some blocks is missing, as far as there is room; whether there was.
+    /// Begins to load the missing ones of some blocks, as far as there is room; whether there was room for all.
     pub(crate) fn read_ahead(
         &self,
         object: ObjectId,

@@ -1,4 +1,4 @@
-//! What objects say of streams, through a cache. A load belongs to the cache: see [`super::loads`].
+//! The directories of objects through a cache: what each object says of a stream. See [`super::loads`] for loading.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use crate::StreamError;
 
 /// The first read of an object: its footer and index, and in a small object everything.
 const SUFFIX_BYTES: u64 = 64 << 10;
-/// About what a directory takes.
+/// About the bytes of a directory.
 const DIRECTORY_BYTES: u64 = 4 << 10;
-/// Ends of objects are kept, about as many: they are asked for once where several streams of an object are read one beside
-/// the other.
+/// About how many ends of objects are kept: an end is requested once where several streams of its object are read at
+/// the same time.
 const ENDS: usize = 32;
 const ENDS_BYTES: u64 = ENDS as u64 * SUFFIX_BYTES;
 
-/// One leadership of a stream: what an object has a part of.
+/// One leadership of a stream: an object has a part for each.
 pub(crate) type Part = (StreamId, LeaderEpoch);
 type Key = (ObjectId, Part);
 type Telling = Teller<Arc<StreamDirectory>>;
@@ -59,7 +59,7 @@ struct Inner {
 pub(super) struct Directories(Arc<Inner>);
 
 impl Directories {
-    /// Keeps about `bytes` of them.
+    /// Keeps about `bytes` of directories.
     pub(super) fn new(
         storage: Arc<dyn ObjectStorage>,
         bytes: u64,
@@ -83,8 +83,8 @@ impl Directories {
         self.0.cache.weight() + self.0.ends.weight()
     }
 
-    /// One directory, loaded where need be by requests that wait in a line; `silent` is called when it is known that the
-    /// store does not answer. Cancellation safe: a load goes on.
+    /// One directory, loaded where need be by requests that wait in a line; `silent` is called when it is known that
+    /// the store does not answer. Cancellation safe: a load goes on.
     pub(super) async fn get(
         &self,
         object: ObjectId,
@@ -133,7 +133,7 @@ impl Directories {
         let directory = self
             .0
             .part(object, &end.suffix, directory, line, || tell.silent());
-        // of its own memory, so that what is kept does not keep the whole suffix
+        // in memory of its own, so that a directory that is kept does not keep the whole suffix
         let directory = Bytes::copy_from_slice(&directory.await?);
         Ok(Arc::new(
             StreamDirectory::parse(&directory).map_err(damaged)?,
@@ -189,7 +189,7 @@ impl Inner {
         Ok(End { suffix, index })
     }
 
-    /// A part of an object, of its suffix or asked for.
+    /// A part of an object: a slice of its suffix, or requested.
     async fn part(
         &self,
         object: ObjectId,
@@ -226,10 +226,10 @@ struct Suffix {
     length: u64,
 }
 
-/// What is read of an object once for all its streams.
+/// The end of an object, which is read once for all its streams.
 struct End {
     suffix: Suffix,
-    /// Part of the suffix where that has all of it.
+    /// The index; a slice of the suffix where that holds all of it.
     index: Bytes,
 }
 

@@ -2,32 +2,33 @@
 
 use highwater_object_format::BlockEntry;
 
-/// About what one request brings of what is read from end to end: fewer cost less, larger ones hold more memory.
+/// About the bytes that one request brings of a part that is read from end to end: fewer requests cost less, larger
+/// ones hold more memory.
 const BYTES: u64 = 8 << 20;
 
-/// Cuts a part into pieces of about the same size, always in the same places: whoever reads a part from end to end asks
-/// for it in few requests and leaves no remnants between them.
+/// Cuts a part into pieces of about the same size, always in the same places: a reader that reads a part from end to
+/// end makes few requests and leaves no remnants between them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extents {
     bytes: u64,
 }
 
 impl Extents {
-    /// Those for a cache of so many bytes, a quarter of which is for what is being loaded.
+    /// Extents for a cache of so many bytes, a quarter of which is for blocks that are being loaded.
     pub(crate) fn of_cache(bytes: u64) -> Self {
         Self {
             bytes: BYTES.min(bytes / 16).max(1),
         }
     }
 
-    /// The same, for who has no more than `bytes` read ahead of him.
+    /// The same for a reader that has no more than `bytes` read ahead.
     pub(crate) fn at_most(self, bytes: u64) -> Self {
         Self {
             bytes: self.bytes.min(bytes).max(1),
         }
     }
 
-    /// What the largest takes: a quarter more, and the rest of the block that it ends with.
+    /// The bytes of the largest extent: a quarter more, and the rest of the block that it ends with.
     pub(crate) fn bytes_max(self) -> u64 {
         self.bytes / 2 * 3
     }

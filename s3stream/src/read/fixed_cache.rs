@@ -6,7 +6,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
 const SHARDS: usize = 16;
-/// What of a queue's weight is for what was asked for again before its turn to go came.
+/// The share of a queue's weight that is for entries that were looked up again before they were evicted.
 const ASKED_AGAIN: f64 = 0.25;
 
 type FixedHasher = BuildHasherDefault<DefaultHasher>;
@@ -29,9 +29,10 @@ where
     )
 }
 
-/// One for what is put in before anybody asks for it: three quarters of it are a queue, in which what is new outlives what
-/// was there before it. (In the other kind what was asked for keeps all but a little of the room, and what is read ahead
-/// goes before its reader comes.) Not in shards: an uneven spread of few large values would do the same.
+/// A cache for values that are put in before a reader looks them up: three quarters of it are a queue, in which a new
+/// value outlives the values before it. (In the other kind of cache values that were looked up keep all but a little of
+/// the room, and a value that is read ahead is evicted before its reader comes.) It has one shard: an uneven spread of
+/// few large values over several would evict some early too.
 pub(super) fn fixed_queue<K, V, W>(items: usize, weight: u64, weighter: W) -> FixedCache<K, V, W>
 where
     K: Eq + Hash,

@@ -1,8 +1,8 @@
-//! Single flight: callers that want the same thing wait for the one load of it, and all are told together what it came to.
+//! Single flight: callers that want the same thing wait for the one load of it, and all get its result together.
 //!
-//! A load brings one thing or several with one request: each is waited for, found or failed by itself. It is a task of its
-//! own and goes on when its callers give up. A failure is kept for [`FAILED_KEPT`], so that a caller that comes a little
-//! later is told of it too. What is kept for longer belongs to the caches beside.
+//! A load brings one thing or several with one request: each is waited for, found or failed by itself. It is a task of
+//! its own and goes on when its callers give up. A failure is kept for [`FAILED_KEPT`], so that a caller that comes a
+//! little later gets it too. Nothing else is kept here: the caches keep what loads find.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,10 +15,10 @@ use tokio::sync::watch;
 
 use crate::StreamError;
 
-/// How long a failed load is told to callers before it is tried again.
+/// How long callers get the error of a failed load before it is tried again.
 pub(super) const FAILED_KEPT: Duration = Duration::from_secs(1);
 
-/// The loads under way, by the keys of what they bring. Cheap to clone.
+/// The loads under way, by the keys of the things that they bring. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Loads<K, T> {
     under_way: Arc<Mutex<UnderWay<K, T>>>,
@@ -29,7 +29,7 @@ type UnderWay<K, T> = BTreeMap<K, Place<T>>;
 /// What a load found for each of its keys, in order.
 pub(super) type Loaded<T> = Vec<Result<T, Arc<StreamError>>>;
 
-/// The load that brings a thing, and which of its things that is.
+/// One of the things that a load brings: its place among them.
 #[derive(Debug, Clone)]
 pub(super) struct Place<T> {
     at: usize,
@@ -56,7 +56,7 @@ pub(super) enum Load<T> {
 #[derive(Debug, Clone)]
 pub(super) struct Teller<T>(Arc<watch::Sender<Progress<T>>>);
 
-/// The list of what is under way, held: nothing is begun or ends meanwhile.
+/// The list of loads, locked: no load begins or ends meanwhile.
 #[derive(Debug)]
 pub(super) struct HeldLoads<'a, K, T> {
     loads: &'a Loads<K, T>,
@@ -84,7 +84,7 @@ impl<T: Clone> Load<T> {
         }
     }
 
-    /// What it came to. Cancellation safe: the load goes on.
+    /// The result. Cancellation safe: the load goes on.
     pub(super) async fn end(self) -> Result<T, StreamError> {
         let mut place = match self {
             Self::Found(found) => return Ok(found),
@@ -117,8 +117,8 @@ where
         }
     }
 
-    /// Holds the list of what is under way. A load puts what it finds into its cache before it leaves the list, so what is
-    /// neither under way nor cached while the list is held has to be loaded.
+    /// Locks the list of loads. A load puts what it finds into its cache before it leaves the list, so a thing that is
+    /// neither in the list nor cached has to be loaded.
     pub(super) fn hold(&self) -> HeldLoads<'_, K, T> {
         HeldLoads {
             loads: self,

@@ -1,4 +1,4 @@
-//! Reading objects: directories and blocks through bounded caches, reading ahead of who goes on.
+//! Reading objects: directories and blocks through bounded caches, and reading ahead for readers that read on.
 
 mod blocks;
 mod directories;
@@ -26,7 +26,7 @@ pub(crate) use self::turns::Line;
 use self::turns::Turns;
 use crate::{Claim, FetchLimit, StreamError, StreamMetadata};
 
-/// Claims that are looked at for one read: what it costs does not grow with what lies behind.
+/// Claims that a read looks at together: its cost does not grow with the claims behind them.
 const CLAIMS_MAX: usize = 16;
 /// Directories that are read together, where a read needs several.
 const DIRECTORIES_AT_ONCE: usize = 4;
@@ -49,10 +49,10 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// What a read needs of one object.
+/// The blocks that a read needs of one object.
 struct Needed {
     object: ObjectId,
-    /// What counts of it.
+    /// The offsets that its claim accounts for.
     range: StreamRange,
     directory: Arc<StreamDirectory>,
     /// Which blocks.
@@ -76,7 +76,7 @@ impl ObjectReader {
         Self(Arc::new(Inner {
             blocks: Blocks::new(blocks, for_blocks, turns.clone(), tasks.clone()),
             directories: Directories::new(storage, for_directories, turns, &tasks),
-            // of what is kept, three quarters, a quarter is for what was read
+            // of the blocks that are kept, three quarters, a third is for blocks that were read already
             readahead: Mutex::new(Readahead::new(for_blocks / 2)),
             extents: Extents::of_cache(for_blocks),
             tasks,
@@ -104,11 +104,11 @@ impl ObjectReader {
         let window = self.readahead().window(stream, from);
         let end = limit.before.max(from + 1);
         let mut at = from;
-        // claims may hold no batch any more (U4): what lies behind them is read all the same
+        // claims may hold no batch any more (U4): the read goes on behind them
         while at < end {
             let claims = metadata.locate(stream, at..end, CLAIMS_MAX).await?;
             if claims.first().is_none_or(|claim| claim.range.start > at) {
-                // U6: the image does not know it yet
+                // U6: the image does not have the claim yet
                 let reason = format!("no claim holds offset {at} of stream {stream}");
                 return Err(StreamError::Unavailable { reason });
             }
@@ -126,7 +126,7 @@ impl ObjectReader {
         Ok(Vec::new())
     }
 
-    /// What a read takes of some claims.
+    /// The batches that a read takes of some claims.
     async fn take(
         &self,
         stream: StreamId,
@@ -212,7 +212,8 @@ impl ObjectReader {
         Ok(needed)
     }
 
-    /// Begins to load all that is missing of what is needed, together; what is read ahead anyway comes with it.
+    /// Begins to load all missing blocks together; the rest of their extent comes with them where a window is read
+    /// ahead.
     fn begin<'a>(
         &self,
         stream: StreamId,
@@ -233,14 +234,15 @@ impl ObjectReader {
         needed.iter().map(begin).collect()
     }
 
-    /// Has half a window ahead of who goes on, in the background; the other half is for what is begun then.
+    /// Begins to load half a window ahead of a reader, in the background. The other half of the window is for the
+    /// extents that are being loaded then.
     fn read_ahead(&self, stream: StreamId, next: StreamOffset, window: u64, claims: Vec<Claim>) {
         if window == 0 {
             return;
         }
         let reader = self.clone();
         self.0.tasks.spawn(TaskKind::Readahead, async move {
-            // whoever needs what can't be read will say so
+            // the read that needs the block reports the error
             if let Err(error) = reader.begin_ahead(stream, next, window / 2, claims).await {
                 tracing::debug!(%error, "cannot read ahead");
             }
@@ -322,7 +324,7 @@ impl ObjectReader {
         Ok(None)
     }
 
-    /// What an object says of one leadership of a stream.
+    /// The directory of one leadership of a stream in an object.
     pub(crate) async fn directory(
         &self,
         object: ObjectId,
@@ -352,7 +354,7 @@ fn of_format(key: &ObjectKey, error: &FormatError) -> StreamError {
     }
 }
 
-/// What a read has so far.
+/// The batches that a read has so far.
 #[derive(Default)]
 struct Taken {
     out: Vec<Bytes>,
@@ -366,7 +368,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// Adds what a block has of a range as one slice.
+    /// Adds the batches of a block that are within a range, as one slice.
     fn take(
         &mut self,
         block: &DataBlock,

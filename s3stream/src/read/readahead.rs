@@ -1,4 +1,4 @@
-//! How much to read ahead of whom. Pure.
+//! How much to read ahead for each reader. Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use highwater_types::{StreamId, StreamOffset};
 
 /// Readers that are remembered.
 const READERS_MAX: usize = 1024;
-/// What is read ahead of a reader that goes on for the first time.
+/// The bytes that are read ahead for a reader that reads on for the first time.
 const WINDOW_BYTES_MIN: u64 = 4 << 20;
 /// How many times as much each further time.
 const GROWTH: u64 = 4;
@@ -17,7 +17,7 @@ const READS_MAX: u64 = 512;
 
 #[derive(Debug, Clone, Copy)]
 struct Reader {
-    /// What it may have when it goes on, if there is enough for all.
+    /// The bytes that it may have ahead when it reads on, if there is enough for all readers.
     window: u64,
     /// Whether it went on before.
     goes_on: bool,
@@ -25,17 +25,18 @@ struct Reader {
     used: u64,
 }
 
-/// Who reads on where they left off: a consumer that replays. It is known by where it will go on.
+/// Readers that read on where their last read ended, as a consumer that replays does. A reader is known by the offset
+/// at which it will read on.
 #[derive(Debug)]
 pub(crate) struct Readahead {
     readers: BTreeMap<(StreamId, StreamOffset), Reader>,
     reads: u64,
-    /// What is read ahead of all of them.
+    /// The bytes that are read ahead for all readers together.
     bytes_max: u64,
 }
 
 impl Readahead {
-    /// At most `bytes_max` are read ahead of all readers.
+    /// At most `bytes_max` are read ahead for all readers together.
     pub(crate) fn new(bytes_max: u64) -> Self {
         Self {
             readers: BTreeMap::new(),
@@ -44,8 +45,8 @@ impl Readahead {
         }
     }
 
-    /// How many bytes to have read ahead of who reads at `from`; nothing for who did not leave off there. Those who go on
-    /// share evenly.
+    /// How many bytes to have read ahead for a reader at `from`: none where no read ended there. Readers that read on
+    /// share the bytes evenly.
     pub(crate) fn window(&self, stream: StreamId, from: StreamOffset) -> u64 {
         let Some(reader) = self.readers.get(&(stream, from)) else {
             return 0;

@@ -1,4 +1,4 @@
-//! What is asked of the store for what is wanted: an object is eight blocks of half a mebibyte.
+//! Which requests reads make of the store. An object has eight blocks of half a mebibyte.
 
 use async_trait::async_trait;
 use futures::FutureExt;

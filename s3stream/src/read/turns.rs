@@ -1,9 +1,11 @@
 //! Turns for requests that read objects (F4).
 //!
-//! A bounded number of requests is under way at once. One that takes much longer than answers do counts as *silent*: it goes
-//! on, in nobody's way, and lets two more go, so that what hangs is soon all found out. An object of which three requests are
-//! silent is asked for nothing more meanwhile: what else needs it waits for them, and when one of them fails is told so with
-//! it. (One may be silent for its connection's sake alone, and others of its object are answered.) How long a request takes to be silent follows from how long answers take: a store that is slow but moves is not asked for ever more.
+//! A bounded number of requests is under way at once. A request that takes much longer than answers do counts as
+//! *silent*: it goes on, takes no other request's turn any more, and lets two more requests go, so that all objects
+//! that hang are soon known. An object of which three requests are silent gets no further request meanwhile: other
+//! requests for it wait for the silent ones, and fail with the first of them that fails. (A single request may be
+//! silent because of its connection, while others for its object are answered.) The time after which a request is
+//! silent follows from how long answers take: a store that is slow but answers does not get ever more requests at once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -20,26 +22,26 @@ use tokio::time::{Instant, timeout_at};
 /// Requests under way that aren't silent, and how many more for each that is.
 const AT_ONCE: usize = 40;
 const MORE_FOR_EACH: usize = 2;
-/// Requests under way, silent or not: with each comes a connection, and an answer that may come with all others at once. Of
-/// the block cache each is worth so many bytes.
+/// Requests under way, silent or not: each takes a connection, and memory for an answer that may come with all others
+/// at once. There is one for so many bytes of the block cache, within these bounds.
 const MOST: (usize, usize) = (64, 384);
 const BYTES_FOR_EACH: u64 = 256 << 10;
 /// A request is silent when it takes twice as long as answers do, within these bounds.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
 const PATIENCE_MAX: Duration = Duration::from_secs(8);
-/// The slowest transfer that is waited for, on top.
+/// The slowest transfer: a request waits for its bytes at this rate, on top.
 const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
-/// An object of which so many requests are silent is asked for nothing more.
+/// An object of which so many requests are silent gets no further request.
 const SILENT_OF_ONE: usize = 3;
 
-/// Where a request waits for its turn. Both have every other one, as long as requests wait there; a quarter of what may be
-/// under way is for serving alone.
+/// The line in which a request waits for its turn. Each line has every other turn, as long as requests wait in it; a
+/// quarter of the requests under way is for serving alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// With what clients wait for.
+    /// Reads that clients wait for, and the openings of internal topics.
     Serving,
-    /// With what is opened.
+    /// Openings of streams.
     Opening,
 }
 
@@ -69,7 +71,8 @@ type Failure = Option<Arc<str>>;
 #[derive(Debug)]
 struct Unanswered {
     silent: usize,
-    /// What waits for them is told why one of them failed; that it may ask for itself by the end of this sender.
+    /// Tells the requests that wait for them why one of them failed. The end of this sender tells them that they may
+    /// take a turn themselves.
     waited_for: watch::Sender<Failure>,
 }
 
@@ -79,7 +82,7 @@ struct Waiter {
     tell: oneshot::Sender<Told>,
 }
 
-/// What a waiter is told.
+/// The answer to a request that waits for its turn.
 #[derive(Debug)]
 enum Told {
     Turn(Turn),
@@ -87,7 +90,7 @@ enum Told {
     Silent(watch::Receiver<Failure>),
 }
 
-/// What a request is about.
+/// A request that wants a turn.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wish {
     pub(super) line: Line,
@@ -115,7 +118,8 @@ impl State {
         self.moving < AT_ONCE + MORE_FOR_EACH * self.silent && self.moving + self.silent < most
     }
 
-    /// A silent request of an object has ended: where few are left, what waits for them asks for itself.
+    /// A silent request of an object has ended: where few are left, the requests that wait for them take turns
+    /// themselves.
     fn answered(&mut self, object: ObjectId) {
         let Some(unanswered) = self.unanswered.get_mut(&object) else {
             return;
@@ -157,8 +161,8 @@ impl Turns {
         })))
     }
 
-    /// Makes a request when its turn has come. `silent` is called when it, or another of its object that it waits for, is
-    /// found to be silent. Cancellation safe.
+    /// Makes a request when its turn has come. `silent` is called when it, or another of its object that it waits for,
+    /// is found to be silent. Cancellation safe.
     pub(super) async fn take<T>(
         &self,
         wish: Wish,
@@ -182,7 +186,7 @@ impl Turns {
         let for_bytes = Duration::from_millis(for_bytes);
         let mut request = pin!(request);
         let answer = loop {
-            // what was learnt meanwhile counts
+            // the patience that was learnt meanwhile counts
             let until = began + for_bytes + self.lock().patience;
             if let Ok(answer) = timeout_at(until, request.as_mut()).await {
                 break answer;
@@ -289,7 +293,7 @@ impl Turn {
         turns.give(&mut state);
     }
 
-    /// What waits for its request, if it was silent, fails with it.
+    /// The requests that wait for this one, if it was silent, fail with it.
     fn failed(&self, reason: &str) {
         let Some(turns) = self.turns.as_ref().filter(|_| self.is_silent) else {
             return;

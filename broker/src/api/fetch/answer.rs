@@ -1,4 +1,4 @@
-//! What a fetch is answered: of each partition what was read, or why it was not.
+//! The answer to a fetch: for each partition the batches that were read, or the reason why not.
 
 use std::collections::BTreeSet;
 
@@ -110,7 +110,8 @@ fn partition_data(
             };
             data.error_code = refusal.code.code();
             data.high_watermark = -1;
-            // of what the metadata does not know: none; of what the log refuses: nothing is said
+            // as Kafka: an empty list for a partition that the metadata does not have, none for one that the log
+            // refuses
             let by_log = matches!(
                 refusal.code,
                 ErrorCode::UnknownLeaderEpoch | ErrorCode::FencedLeaderEpoch

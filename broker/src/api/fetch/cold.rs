@@ -1,4 +1,5 @@
-//! What only objects have: reads of it start together, and what is late is left to the block cache (DESIGN 5.5).
+//! Batches that only objects have: their reads start together, and a read that is late is left to the block cache
+//! (DESIGN 5.5).
 
 use highwater_partition_log::Isolation;
 use highwater_runtime::{ByteBudget, BytePermit};
@@ -9,8 +10,9 @@ use super::tail::{Outcome, bytes_of};
 use crate::api::error;
 use crate::memory::{give_back, share_of};
 
-/// Cold reads of all partitions start together; what is not there in time is left to the cache and answered empty. They
-/// have a budget of their own, so that a replay cannot hold up the tail; what does not fit into it waits for a later fetch.
+/// Cold reads of all partitions start together. A read that does not end in time goes on for the cache, and its
+/// partition is answered empty. Cold reads have a budget of their own, so that a replay cannot hold up the tail; a
+/// partition that does not fit into it waits for a later fetch.
 pub(super) async fn read_cold(
     budget: &ByteBudget,
     targets: &[Target],
@@ -28,7 +30,7 @@ pub(super) async fn read_cold(
     };
     let mut from = 0;
     while from < targets.len() {
-        // what fails, or has less than it may take, leaves its room to those after it
+        // a read that fails, or finds less than it may take, leaves its room to the partitions after it
         let left = room.saturating_sub(bytes_of(results).saturating_sub(had));
         let next = read_some(targets, results, from, left, until, limits.isolation).await;
         if next == from {

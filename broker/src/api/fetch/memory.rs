@@ -11,10 +11,10 @@ use super::tail::{Look, Outcome, look};
 use crate::memory::{FrameMemory, GIVES_WAY_AFTER, RequestBudgets, Wait, give_back, share_of};
 use crate::net::ConnectionInfo;
 
-/// What was read, and the memory of the answer.
+/// The outcome of each partition, and the memory of the answer.
 pub(super) type Held = (Vec<Outcome>, BytePermit);
 
-/// A fetch while it is read: what of, and what it may take.
+/// A fetch while it is read: its partitions, its limits and its memory.
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
     pub(super) targets: &'a [Target],
@@ -22,15 +22,15 @@ pub(super) struct Reading<'a> {
     pub(super) connection: &'a ConnectionInfo,
     pub(super) budgets: &'a RequestBudgets,
     pub(super) frame: &'a FrameMemory,
-    /// About what it keeps while it waits.
+    /// About the bytes that it keeps while it waits.
     pub(super) waiting_bytes: u64,
     /// The memory of its wait, once it waits.
     pub(super) wait: Option<Wait>,
 }
 
 impl Reading<'_> {
-    /// Lets a fetch wait for others: with memory for what it keeps meanwhile, in place of its frame's. False where there
-    /// is none.
+    /// Lets a fetch wait, with memory for the bytes that it keeps meanwhile in place of its frame's memory. False where
+    /// there is none.
     pub(super) fn may_wait(&mut self) -> bool {
         if self.wait.is_none() {
             self.wait = self.budgets.waits.enter(self.waiting_bytes);
@@ -41,15 +41,16 @@ impl Reading<'_> {
         self.wait.is_some()
     }
 
-    /// How long a client that may not wait does not come again: no longer than it would have waited.
+    /// How long the next request of a client whose fetch may not wait is not read: no longer than the fetch would have
+    /// waited.
     pub(super) fn rest(&self) -> Duration {
         let deadline = self.limits.deadline;
         let left = deadline.saturating_duration_since(Instant::now());
         left.min(GIVES_WAY_AFTER)
     }
 
-    /// What was found, under the memory of the answer, and what is read of objects until a time; `None` where the answer
-    /// would wait for memory, and there is none to wait.
+    /// The batches that were found, with the memory of the answer, and those that are read from objects until a time;
+    /// `None` where the answer would have to wait for memory and there is no memory for the wait.
     pub(super) async fn finish(&mut self, look: Look, cold_until: Option<Instant>) -> Option<Held> {
         let (mut results, mut permit) = self.hold(look).await?;
         if let Some(until) = cold_until {
@@ -71,7 +72,8 @@ impl Reading<'_> {
         Some((results, permit))
     }
 
-    /// Holds the answer's memory until it is written (I11). Where there is none free, nothing else is held while it waits.
+    /// Holds the answer's memory until it is written (I11). Where there is none free, nothing else is held while it
+    /// waits.
     async fn hold(&mut self, look: Look) -> Option<Held> {
         let Look { results, bytes, .. } = look;
         if bytes == 0 {

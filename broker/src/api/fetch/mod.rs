@@ -1,8 +1,9 @@
 //! Fetch (key 1), versions 4..=18.
 //! Source: schema/fetch_request.kmsg; KIP-74, KIP-227, KIP-320, KIP-516, KIP-951.
 //! Behaviour: from the log cache where it can, from objects where it must; waits for min_bytes at the tail.
-//! Deviations from Apache Kafka: a fetch from a follower (replica id 0 or more) is refused, there are none. Where there is no
-//! memory for a wait, the answer comes at once and tells in `throttle_time_ms` for how long the next request is not read.
+//! Deviations from Apache Kafka: a fetch from a follower (replica id 0 or more) is refused, there are none. Where there
+//! is no memory for a wait, the answer comes at once and tells in `throttle_time_ms` for how long the next request is
+//! not read.
 
 mod answer;
 mod cold;

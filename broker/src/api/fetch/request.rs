@@ -1,4 +1,4 @@
-//! What a fetch asks for: its limits, and the partitions of its session, looked up.
+//! The request of a fetch: its limits, and the partitions of its session, looked up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::api::topic::resolve_topic;
 use crate::auth::Operation;
 use crate::partitions::{FetchKey, FetchPlan, Partition, SessionAsked, SessionError, Wanted};
 
-/// What the whole request may take.
+/// The limits of the whole request.
 #[derive(Debug)]
 pub(super) struct Limits {
     pub(super) max_bytes: usize,
@@ -60,7 +60,7 @@ impl Target {
     }
 }
 
-/// All that is asked for, without what the request says beside it.
+/// All partitions that a request asks for, by its session.
 pub(super) fn plan(ctx: &RequestContext, request: FetchRequest) -> Result<FetchPlan, SessionError> {
     let session = SessionAsked {
         id: request.session_id,
@@ -71,7 +71,7 @@ pub(super) fn plan(ctx: &RequestContext, request: FetchRequest) -> Result<FetchP
     ctx.broker.sessions.plan(session, wanted, &forgotten)
 }
 
-/// About what a fetch keeps while it waits: how each partition is named, what is wanted of it, and what watches it.
+/// About the bytes that a fetch keeps while it waits: for each partition its name, its limits and a watch.
 pub(super) fn waiting_bytes(plan: &FetchPlan) -> u64 {
     const PARTITION_BYTES: u64 = 320;
     let partitions = plan.partitions.iter();

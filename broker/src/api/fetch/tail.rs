@@ -1,4 +1,4 @@
-//! What the log cache has: one pass over every partition, without a wait.
+//! Batches in the log cache: one pass over every partition, without a wait.
 
 use bytes::Bytes;
 use highwater_partition_log::{ReadError, ReadOutcome};
@@ -6,7 +6,7 @@ use highwater_partition_log::{ReadError, ReadOutcome};
 use super::request::{Limits, Target};
 use crate::api::error::{self, Refusal};
 
-/// What was read of one partition.
+/// The outcome of one partition.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Read(ReadOutcome),
@@ -15,14 +15,14 @@ pub(super) enum Outcome {
     Failed(Refusal),
 }
 
-/// What one pass over memory finds.
+/// The outcome of one pass over memory.
 #[derive(Debug, Default)]
 pub(super) struct Look {
     pub(super) results: Vec<Outcome>,
-    /// Of the batches found.
+    /// Bytes of the batches that were found.
     pub(super) bytes: usize,
-    /// What counts towards `min_bytes`: of what a limit cut, all that the limit allows, as Kafka counts its slices of files,
-    /// which may end within a batch.
+    /// Bytes that count towards `min_bytes`. Where a limit cut the batches of a partition, all bytes that the limit
+    /// allows count, as Kafka counts its slices of files, which may end within a batch.
     pub(super) available: usize,
     /// Whether a partition is refused.
     pub(super) any_failed: bool,
@@ -82,7 +82,7 @@ pub(super) fn bytes_of(results: &[Outcome]) -> usize {
     results.iter().map(bytes).sum()
 }
 
-/// What has no records is told its bounds as they are now.
+/// Answers a partition without records with its bounds as they are now.
 pub(super) fn fill_bounds(targets: &[Target], results: &mut [Outcome], limits: &Limits) {
     for (target, result) in targets.iter().zip(results) {
         let empty = match &*result {

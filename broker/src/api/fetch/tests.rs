@@ -1,4 +1,4 @@
-//! How long a fetch waits and for what, in virtual time, over streams that a test writes.
+//! How long a fetch waits, and for which change, in virtual time and over streams that a test writes.
 
 use std::future::Future;
 use std::ops::Range;
@@ -285,7 +285,7 @@ async fn one_decision_says_what_is_enough() {
         (10, look(0, true, false), Enough, Enough),
         (10, look(0, true, true), Enough, Enough),
         (10, look(10, false, true), Enough, Enough),
-        // what is cold can still make it enough, and is there
+        // cold batches are there and can still make it enough
         (10, look(9, false, true), AwaitCold, AwaitCold),
         (0, look(0, false, true), AwaitCold, AwaitCold),
         (10, Look::default(), Enough, Enough),

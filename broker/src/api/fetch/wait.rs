@@ -14,7 +14,7 @@ use super::memory::{Reading, gives_way_of};
 use super::request::{Limits, Target};
 use super::tail::{Look, Outcome, fill_bounds, look};
 
-/// What a fetch answers with.
+/// The outcome of a fetch.
 #[derive(Debug)]
 pub(super) struct Found {
     /// One of each target.
@@ -23,14 +23,15 @@ pub(super) struct Found {
     pub(super) permit: BytePermit,
     /// How long it waited at the tail.
     pub(super) waited: Duration,
-    /// Set when there is no memory to wait for what was asked: for how long the client's next request is not read.
+    /// For how long the client's next request is not read; set when there is no memory for the wait.
     pub(super) rest: Option<Duration>,
 }
 
-/// What follows a look.
+/// How a fetch goes on after a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// What was found is the answer. What is cold is begun and not waited for: it is served to a later fetch.
+    /// The batches that were found are the answer. Cold reads are begun and not waited for: a later fetch is served
+    /// from them.
     Enough,
     /// Nothing but cold reads can make it enough.
     AwaitCold,
@@ -41,8 +42,8 @@ pub(super) enum Verdict {
 /// How long past `max_wait` a fetch waits for a cold read that is under way.
 pub(super) const COLD_GRACE: Duration = Duration::from_millis(500);
 
-/// Whether what was found is enough (KAFKA-BEHAVIOUR 18): an error is told at once, and so is what reaches `min_bytes`; a
-/// fetch that does not want to wait, or may not any longer, has enough in any case.
+/// Whether a look found enough (KAFKA-BEHAVIOUR 18). A fetch with an error, or with `min_bytes`, is answered at once. A
+/// fetch that does not want to wait, or may not wait any longer, has enough in any case.
 pub(super) fn decide(look: &Look, limits: &Limits, may_go_on: bool) -> Verdict {
     if look.any_failed || look.available >= limits.min_bytes.max(1) {
         Verdict::Enough
@@ -61,7 +62,7 @@ impl Reading<'_> {
         let mut waited = Duration::ZERO;
         let mut gives_way = false;
         loop {
-            // watches are taken before the look, so that nothing that changes after it is missed
+            // watches begin before the look, so that no change after it is missed
             let watches = Watches::of(self.targets);
             let look = look(self.targets, self.limits, self.limits.max_bytes).await;
             let in_time = Instant::now() < self.limits.deadline;
@@ -83,7 +84,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Ends with what was found, and with what is cold where that is waited for.
+    /// Ends with the batches that were found, and with cold reads where the fetch waits for them.
     async fn end(mut self, look: Look, verdict: Verdict, waited: Duration) -> Found {
         let cold_until = look.any_cold.then(|| match verdict {
             Verdict::AwaitCold => self.limits.deadline + COLD_GRACE,

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use self::storage::{Behind, NEVER, NODE, Storage, append, propose, read};
 use super::*;
 
-// U1: a claim of what the log then loses, and a floor above its end, would outlive it
+// U1: a claim of batches that the log then loses, and a floor above the end of the log, would outlive them
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_synced_is_not_uploaded() {
     let storage = Storage::start().await;
@@ -42,7 +42,7 @@ async fn what_is_not_synced_is_not_uploaded() {
     second.wait().await.expect("is durable");
 }
 
-// U6: a batch that is let go of when its commit is answered is nowhere until the image shows its claim
+// U6: a batch that is evicted when its commit is answered can't be read until the image shows its claim
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_stays_cached_until_the_image_shows_its_claim() {
     let storage = Storage::start().await;
@@ -58,7 +58,7 @@ async fn a_batch_stays_cached_until_the_image_shows_its_claim() {
     let committed = commits.wait_for(|commits| *commits > 0).await;
     drop(committed.expect("it uploads"));
     for _ in 0..20 {
-        // takes the room of all that may be evicted
+        // takes the room of all batches that may be evicted
         drop(
             streams
                 .reserve(5 << 19, Share::Common)
@@ -163,9 +163,9 @@ async fn a_batch_becomes_durable_and_visible_while_a_checkpoint_is_folded() {
     };
     let visible = tokio::time::timeout(Duration::from_secs(10), visible).await;
     visible.expect("the log's thread waits for no fold");
-    // for whatever is folded from now on
+    // for all folds from now on
     for _ in 0..1000 {
-        go_on.send(()).expect("somebody folds");
+        go_on.send(()).expect("the fold lives");
     }
     streams.shutdown().await.expect("uploads the rest");
 }
@@ -200,7 +200,7 @@ async fn a_stream_is_opened_from_its_checkpoint_and_its_rolls_alone() {
     assert_eq!(gets.map(|count| count.requests).sum::<u64>(), 0);
 }
 
-// A1, U3: what an uploader must end for is told apart from what it tries again
+// A1, U3: an uploader ends after some errors and tries again after others, so it has to know them apart
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_keeps_its_type_through_the_port() {
     let storage = Storage::start().await;
@@ -269,7 +269,8 @@ async fn a_rejection_keeps_its_type_through_the_port() {
     );
 }
 
-// what a lookup by time did not find in objects may be in objects, and nowhere else, when it looks into the cache
+// a batch that a lookup by time did not find in objects may be in an object, and no longer in the cache, when the
+// lookup comes to the cache
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lookup_by_time_finds_what_is_evicted_meanwhile() {
     let storage = Storage::start().await;

@@ -25,7 +25,7 @@ pub(super) const NODE: NodeId = NodeId(1);
 const BATCH_BYTES: usize = 256 << 10;
 pub(super) const NEVER: Duration = Duration::from_secs(3600);
 
-/// The metadata of a node whose image is behind: until it is let go on, it shows no claim that was committed.
+/// The metadata of a node whose image is behind: until `goes_on` is set, it shows no claim that was committed.
 #[derive(Debug)]
 pub(super) struct Behind {
     pub(super) inner: KraftStreamMetadata,
