@@ -1,21 +1,15 @@
 //! The batches and requests that a producer sends again and again: built once, with a valid checksum.
 
-use std::io::{IoSlice, Write};
-use std::net::TcpStream;
-
-use anyhow::{Context, Result};
-use bytes::{Bytes, BytesMut};
-use highwater_protocol::messages::produce_request::PartitionProduceData;
-use highwater_protocol::messages::{ProduceRequest, TopicProduceData};
+use anyhow::Result;
+use bytes::Bytes;
+use highwater_client::{EncodedRequest, Topic, produce};
+use highwater_protocol::messages::ProduceRequest;
 use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchBuilder};
-use highwater_protocol::{ApiKey, FrameWriter, Message, Records};
 use highwater_types::Uuid;
 
-use crate::connection::CLIENT_ID;
+use crate::socket::CLIENT_ID;
 
-/// The version of Produce that is spoken: by topic id.
-pub(crate) const PRODUCE: i16 = 13;
-const CORRELATION_ID_AT: usize = 8;
+const ACKS_ALL: i16 = -1;
 const TIMEOUT_MS: i32 = 30_000;
 
 /// A record batch without a producer id, so that a broker takes it any number of times.
@@ -60,11 +54,10 @@ fn noise(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A whole request; only its correlation id changes from one sending to the next.
+/// A whole request, encoded once.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    head: BytesMut,
-    rest: Vec<Bytes>,
+    pub(crate) request: EncodedRequest<ProduceRequest>,
     /// The partitions it writes to.
     pub(crate) partitions: Vec<i32>,
     /// Bytes of its batches.
@@ -74,50 +67,16 @@ pub(crate) struct Frame {
 impl Frame {
     /// A request with one batch for each of these partitions, acknowledged by all replicas.
     pub(crate) fn build(topic: Uuid, partitions: &[i32], batch: &Batch) -> Result<Self> {
-        let one = |index: &i32| PartitionProduceData {
-            index: *index,
-            records: Some(Records::from(batch.bytes.clone())),
-        };
-        let request = ProduceRequest {
-            acks: -1,
-            timeout_ms: TIMEOUT_MS,
-            topic_data: vec![TopicProduceData {
-                topic_id: topic,
-                partition_data: partitions.iter().map(one).collect(),
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
-        let mut out = FrameWriter::request(ApiKey::Produce, PRODUCE, true, 0, CLIENT_ID);
-        request.write(&mut out, PRODUCE);
-        let mut parts = out.finish()?;
-        let head = parts.drain(..1).next().context("a frame has a head")?;
+        let batches = partitions.iter().map(|index| (*index, batch.bytes.clone()));
+        let topic = Topic::from(topic);
+        let mut request = produce(&topic, batches, ACKS_ALL);
+        request.timeout_ms = TIMEOUT_MS;
         Ok(Self {
-            head: BytesMut::from(head),
-            rest: parts,
+            request: EncodedRequest::new(&request, topic.produce_version(), CLIENT_ID)?,
             partitions: partitions.to_vec(),
             batch_bytes: u64::try_from(batch.bytes.len() * partitions.len())?,
         })
     }
-
-    /// Sends it under a correlation id.
-    pub(crate) fn send(&mut self, socket: &mut TcpStream, id: i32) -> Result<()> {
-        self.head[CORRELATION_ID_AT..CORRELATION_ID_AT + 4].copy_from_slice(&id.to_be_bytes());
-        let mut slices = Vec::with_capacity(1 + self.rest.len());
-        slices.push(IoSlice::new(&self.head));
-        slices.extend(self.rest.iter().map(|part| IoSlice::new(part)));
-        write_all(socket, &mut slices)
-    }
-}
-
-pub(crate) fn write_all(socket: &mut TcpStream, mut slices: &mut [IoSlice<'_>]) -> Result<()> {
-    while !slices.is_empty() {
-        let written = socket
-            .write_vectored(slices)
-            .context("the broker hung up")?;
-        IoSlice::advance_slices(&mut slices, written);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,26 +1,18 @@
 //! The native consumer: a thread per connection, batches counted by their headers, records not looked at.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use bytes::{Bytes, BytesMut};
-use highwater_protocol::messages::FetchRequest;
-use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use highwater_client::{Connection, Limits};
+use highwater_protocol::Records;
 use highwater_protocol::records::{BatchError, BatchHeader};
-use highwater_protocol::{FrameWriter, Message, Request};
 use highwater_types::{ByteSize, Uuid};
 
-use crate::connection::{CLIENT_ID, connect, decode};
 use crate::figures::Figures;
 use crate::machine;
 use crate::produce::{Extent, share};
-
-/// The version of Fetch that is spoken: by topic id.
-pub(crate) const FETCH: i16 = 17;
-const ANSWER_BYTES_MAX: usize = 256 << 20;
+use crate::socket::{connect, done};
 
 /// How to fetch; the defaults are those of Kafka's consumer.
 #[derive(Debug, Clone, clap::Args)]
@@ -107,23 +99,11 @@ fn until(
     }
 }
 
-struct Place {
-    partition: i32,
-    offset: i64,
-    /// Has to be named in the next request of the session (KIP-227).
-    is_news: bool,
-}
-
 /// One connection with a fetch session.
 pub(crate) struct Consumer {
-    socket: TcpStream,
-    buffer: BytesMut,
-    topic: Uuid,
-    fetches: Fetches,
-    places: Vec<Place>,
-    session_id: i32,
-    session_epoch: i32,
-    next_id: i32,
+    connection: Connection,
+    inner: highwater_client::Consumer,
+    partitions: Vec<i32>,
     pub(crate) figures: Figures,
 }
 
@@ -137,21 +117,20 @@ impl Consumer {
     ) -> Result<Self> {
         let place = |partition: &i32| {
             let offset = span.from.get(usize::try_from(*partition)?);
-            Ok(Place {
-                partition: *partition,
-                offset: *offset.context("a partition of the topic")?,
-                is_news: true,
-            })
+            Ok((*partition, *offset.context("a partition of the topic")?))
         };
+        let offsets: Vec<_> = partitions.iter().map(place).collect::<Result<_>>()?;
+        let limits = Limits {
+            max_bytes: i32::try_from(fetches.fetch_max_bytes.0)?,
+            partition_max_bytes: i32::try_from(fetches.partition_max_bytes.0)?,
+            min_bytes: fetches.min_bytes,
+            max_wait_ms: fetches.max_wait_ms,
+        };
+        let inner = highwater_client::Consumer::new(topic.into(), offsets, limits);
         Ok(Self {
-            socket: connect(bootstrap)?,
-            buffer: BytesMut::new(),
-            topic,
-            fetches: fetches.clone(),
-            places: partitions.iter().map(place).collect::<Result<_>>()?,
-            session_id: 0,
-            session_epoch: 0,
-            next_id: 0,
+            connection: connect(bootstrap)?.0,
+            inner: inner.with_session(),
+            partitions: partitions.to_vec(),
             figures: Figures::new()?,
         })
     }
@@ -159,102 +138,15 @@ impl Consumer {
     /// One request and its answer; each batch is shown to `seen`.
     pub(crate) fn fetch(
         &mut self,
-        seen: impl FnMut(i32, &BatchHeader) -> Result<()>,
-    ) -> Result<()> {
-        self.ask()?;
-        let mut length = [0; 4];
-        self.socket
-            .read_exact(&mut length)
-            .context("the broker hung up")?;
-        let length = usize::try_from(i32::from_be_bytes(length))?;
-        ensure!(length <= ANSWER_BYTES_MAX, "an answer of {length} bytes");
-        if self.buffer.len() < length {
-            self.buffer.resize(length, 0);
-        }
-        self.socket.read_exact(&mut self.buffer[..length])?;
-        let whole = std::mem::take(&mut self.buffer).freeze();
-        self.take(whole.slice(..length), seen)?;
-        // nothing refers to it any more, so the next answer is read into the same memory
-        self.buffer = whole.try_into_mut().unwrap_or_default();
-        Ok(())
-    }
-
-    fn ask(&mut self) -> Result<()> {
-        let fetches = &self.fetches;
-        let limit = i32::try_from(fetches.partition_max_bytes.0)?;
-        let mut partitions = Vec::new();
-        for place in self.places.iter_mut().filter(|place| place.is_news) {
-            place.is_news = false;
-            partitions.push(FetchPartition {
-                partition: place.partition,
-                fetch_offset: place.offset,
-                partition_max_bytes: limit,
-                ..Default::default()
-            });
-        }
-        let topic = FetchTopic {
-            topic_id: self.topic,
-            partitions,
-            ..Default::default()
-        };
-        let request = FetchRequest {
-            max_wait_ms: fetches.max_wait_ms,
-            min_bytes: fetches.min_bytes,
-            max_bytes: i32::try_from(fetches.fetch_max_bytes.0)?,
-            session_id: self.session_id,
-            session_epoch: self.session_epoch,
-            topics: Some(topic)
-                .filter(|topic| !topic.partitions.is_empty())
-                .into_iter()
-                .collect(),
-            ..Default::default()
-        };
-        let mut out = FrameWriter::request(FetchRequest::KEY, FETCH, true, self.next_id, CLIENT_ID);
-        request.write(&mut out, FETCH);
-        for part in out.finish()? {
-            self.socket.write_all(&part)?;
-        }
-        Ok(())
-    }
-
-    fn take(
-        &mut self,
-        frame: Bytes,
         mut seen: impl FnMut(i32, &BatchHeader) -> Result<()>,
     ) -> Result<()> {
-        let answer = decode::<FetchRequest>(frame, FETCH, self.next_id)?;
-        self.next_id = self.next_id.wrapping_add(1);
-        ensure!(
-            answer.error_code == 0,
-            "the fetch failed: error {}",
-            answer.error_code
-        );
-        self.session_id = answer.session_id;
-        self.session_epoch = match (answer.session_id, self.session_epoch) {
-            (0, _) => 0,
-            (_, i32::MAX) => 1,
-            (_, epoch) => epoch + 1,
-        };
-        for part in answer
-            .responses
-            .into_iter()
-            .flat_map(|topic| topic.partitions)
-        {
+        for part in done(self.inner.fetch(&mut self.connection))? {
             let index = part.partition_index;
-            ensure!(
-                part.error_code == 0,
-                "partition {index}: error {}",
-                part.error_code
-            );
-            let place = self
-                .places
-                .iter_mut()
-                .find(|place| place.partition == index);
-            let place = place.context("a partition that was asked for")?;
-            let mut rest = part
-                .records
-                .map(|records| records.into_bytes())
-                .unwrap_or_default();
+            let code = part.error_code;
+            ensure!(code == 0, "partition {index}: error {code}");
+            let records = part.records.map(Records::into_bytes);
+            let mut rest = records.unwrap_or_default();
+            let mut next = None;
             while !rest.is_empty() {
                 let batch = match BatchHeader::read(&rest) {
                     // the last one may be cut short
@@ -262,19 +154,16 @@ impl Consumer {
                     other => other?,
                 };
                 // batches are read whole: the first may begin before the offset that was asked for
-                place.offset = batch.next_offset();
-                place.is_news = true;
+                next = Some(batch.next_offset());
                 self.figures.batches += 1;
                 self.figures.records += u64::try_from(batch.count)?;
                 self.figures.bytes += u64::try_from(batch.bytes)?;
                 seen(index, &batch)?;
                 rest = rest.split_off(batch.bytes);
             }
-        }
-        if self.session_id == 0 {
-            self.places
-                .iter_mut()
-                .for_each(|place| place.is_news = true);
+            if let Some(next) = next {
+                self.inner.seek(index, next);
+            }
         }
         Ok(())
     }
@@ -282,14 +171,14 @@ impl Consumer {
     /// Begins anew where a partition's end is reached; answers whether there is more to read.
     fn go_on(&mut self, span: &Span) -> bool {
         let mut more = false;
-        for place in &mut self.places {
-            let index = usize::try_from(place.partition).unwrap_or_default();
-            if place.offset < span.to[index] {
+        for partition in &self.partitions {
+            let index = usize::try_from(*partition).unwrap_or_default();
+            let offset = self.inner.offset(*partition).unwrap_or_default();
+            if offset < span.to[index] {
                 more = true;
             } else if span.repeats {
-                place.offset = span.from[index];
-                place.is_news = true;
-                more |= place.offset < span.to[index];
+                self.inner.seek(*partition, span.from[index]);
+                more |= span.from[index] < span.to[index];
             }
         }
         more

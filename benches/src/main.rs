@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+mod admin;
 mod batch;
 mod compare;
-mod connection;
 mod consume;
 mod end_to_end;
 mod figures;
@@ -11,6 +11,7 @@ mod pace;
 mod produce;
 #[cfg(test)]
 mod smoke;
+mod socket;
 
 use std::io::Write;
 
@@ -18,9 +19,9 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use highwater_types::{ByteSize, Uuid};
 
+use crate::admin::{Admin, End};
 use crate::compare::Compare;
 use crate::compare::floor::{self, Floor};
-use crate::connection::{Connection, End};
 use crate::consume::{Fetches, Span};
 use crate::figures::Figures;
 use crate::produce::{Extent, Load};
@@ -121,20 +122,20 @@ impl Target {
     fn with_topic(
         &self,
         partitions: i32,
-        body: impl FnOnce(&mut Connection, Uuid) -> Result<Vec<Figures>>,
+        body: impl FnOnce(&mut Admin, Uuid) -> Result<Vec<Figures>>,
     ) -> Result<()> {
         if let Some(core) = self.core {
             machine::pin(core)?;
         }
-        let mut connection = Connection::open(&self.bootstrap)?;
-        if self.fresh && connection.exists(&self.topic)? {
-            connection.delete_topic(&self.topic)?;
+        let mut admin = Admin::open(&self.bootstrap)?;
+        if self.fresh && admin.exists(&self.topic)? {
+            admin.delete_topic(&self.topic)?;
         }
-        let id = connection.create_topic(&self.topic, partitions, &self.configs)?;
+        let id = admin.create_topic(&self.topic, partitions, &self.configs)?;
         let own = std::process::id();
         let broker = || self.pid.map(machine::cpu).transpose();
         let (broker_before, own_before) = (broker()?, machine::cpu(own)?);
-        let figures = body(&mut connection, id)?;
+        let figures = body(&mut admin, id)?;
         let (broker_after, own_after) = (broker()?, machine::cpu(own)?);
         for figures in &figures {
             say(&figures.to_string())?;
@@ -152,7 +153,7 @@ impl Target {
         }
         cost("client", own_after.saturating_sub(own_before))?;
         if self.delete {
-            connection.delete_topic(&self.topic)?;
+            admin.delete_topic(&self.topic)?;
         }
         Ok(())
     }
@@ -186,8 +187,8 @@ fn main() -> Result<()> {
             connections,
             last,
             repeat,
-        } => target.with_topic(partitions, |connection, topic| {
-            let mut span = connection.span(&target.topic, partitions)?;
+        } => target.with_topic(partitions, |admin, topic| {
+            let mut span = admin.span(&target.topic, partitions)?;
             span.repeats = repeat;
             if let Some(last) = last {
                 span.keep_last(last);
@@ -201,9 +202,9 @@ fn main() -> Result<()> {
             load,
             fetches,
             extent,
-        } => target.with_topic(load.partitions, |connection, topic| {
+        } => target.with_topic(load.partitions, |admin, topic| {
             let extent = extent.or(ByteSize::mib(16));
-            let from = connection.offsets(&target.topic, load.partitions, End::Next)?;
+            let from = admin.offsets(&target.topic, load.partitions, End::Next)?;
             let span = Span {
                 to: vec![i64::MAX; from.len()],
                 from,

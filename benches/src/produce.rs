@@ -1,25 +1,22 @@
 //! The native producer: a thread per connection, requests built beforehand, answers read in bulk.
 
 use std::collections::VecDeque;
-use std::io::{BufReader, Read};
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bytes::BytesMut;
+use highwater_client::{Connection, Sent as SentRequest};
 use highwater_protocol::messages::ProduceRequest;
 use highwater_types::{ByteSize, Uuid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::batch::{Batch, Frame, PRODUCE};
-use crate::connection::{connect, decode, pause};
+use crate::admin::pause;
+use crate::batch::{Batch, Frame};
 use crate::figures::{Figures, real};
 use crate::machine;
 use crate::pace::{Budget, Next, Pace};
-
-const ANSWERS_BYTES: usize = 64 << 10;
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+use crate::socket::{connect, done};
 
 /// What to produce.
 #[derive(Debug, Clone, clap::Args)]
@@ -117,9 +114,10 @@ pub(crate) fn run(
         for partitions in own.chunks(load.batches_per_request.max(1)) {
             frames.push(Frame::build(topic, partitions, &batch)?);
         }
-        connections.push((connect(bootstrap)?, frames));
+        let (connection, socket) = connect(bootstrap)?;
+        connections.push((connection, socket, frames));
     }
-    let frames = || connections.iter().flat_map(|(_, frames)| frames);
+    let frames = || connections.iter().flat_map(|(_, _, frames)| frames);
     let frame_bytes: u64 = frames().map(|frame| frame.batch_bytes).sum();
     let interval = load.rate.map(|rate| {
         let requests = u64::try_from(frames().count()).unwrap_or(u64::MAX);
@@ -131,10 +129,20 @@ pub(crate) fn run(
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         let count = u32::try_from(connections.len())?;
-        for (index, (socket, frames)) in (0..).zip(connections) {
+        for (index, (connection, socket, frames)) in (0..).zip(connections) {
             let first = interval.map_or(start, |interval| start + interval * index);
             let pace = Pace::new(&budget, first, interval.map(|interval| interval * count));
-            let producer = Producer::new(socket, frames, load.in_flight, &batch, sent)?;
+            let producer = Producer {
+                connection,
+                socket,
+                frames,
+                next_frame: 0,
+                depth: load.in_flight,
+                batch: &batch,
+                sent,
+                in_flight: VecDeque::with_capacity(load.in_flight),
+                figures: Figures::new()?,
+            };
             threads.push(scope.spawn(|| producer.run(pace)));
         }
         let done = threads.into_iter().map(|thread| {
@@ -164,42 +172,26 @@ pub(crate) fn share(partitions: i32, connections: usize, index: usize) -> Result
 }
 
 struct Producer<'a> {
+    connection: Connection,
+    /// The connection's.
     socket: TcpStream,
-    answers: BufReader<TcpStream>,
     frames: Vec<Frame>,
     next_frame: usize,
     depth: usize,
     batch: &'a Batch,
     sent: Option<&'a Sent>,
-    next_id: i32,
-    /// Due times and batches of the requests without an answer, the oldest first.
-    in_flight: VecDeque<(Instant, usize)>,
+    /// The requests without an answer, the oldest first.
+    in_flight: VecDeque<InFlight>,
     figures: Figures,
 }
 
-impl<'a> Producer<'a> {
-    fn new(
-        socket: TcpStream,
-        frames: Vec<Frame>,
-        depth: usize,
-        batch: &'a Batch,
-        sent: Option<&'a Sent>,
-    ) -> Result<Self> {
-        let answers = BufReader::with_capacity(ANSWERS_BYTES, socket.try_clone()?);
-        Ok(Self {
-            socket,
-            answers,
-            frames,
-            next_frame: 0,
-            depth,
-            batch,
-            sent,
-            next_id: 0,
-            in_flight: VecDeque::with_capacity(depth),
-            figures: Figures::new()?,
-        })
-    }
+struct InFlight {
+    request: SentRequest<ProduceRequest>,
+    due: Instant,
+    batches: usize,
+}
 
+impl Producer<'_> {
     fn run(mut self, mut pace: Pace<'_>) -> Result<Figures> {
         machine::sharpen_timers()?;
         loop {
@@ -230,15 +222,18 @@ impl<'a> Producer<'a> {
                 sent.push(*partition, due)?;
             }
         }
-        frame.send(&mut self.socket, self.next_id)?;
-        self.in_flight.push_back((due, frame.partitions.len()));
+        let request = done(self.connection.send_encoded(&mut frame.request))?;
+        self.in_flight.push_back(InFlight {
+            request,
+            due,
+            batches: frame.partitions.len(),
+        });
         self.next_frame = (self.next_frame + 1) % self.frames.len();
-        self.next_id = self.next_id.wrapping_add(1);
         Ok(())
     }
 
     fn answered_before(&self, due: Instant) -> Result<bool> {
-        if !self.answers.buffer().is_empty() {
+        if self.connection.has_answer() {
             return Ok(true);
         }
         let left = due.saturating_duration_since(machine::now());
@@ -250,38 +245,21 @@ impl<'a> Producer<'a> {
     /// Waits for an answer, then takes all that are there.
     fn receive(&mut self) -> Result<()> {
         self.receive_one()?;
-        while self.whole_answer_is_there() {
+        while self.connection.has_answer() {
             self.receive_one()?;
         }
         Ok(())
     }
 
-    fn whole_answer_is_there(&self) -> bool {
-        let buffer = self.answers.buffer();
-        let Some(length) = buffer.first_chunk::<4>() else {
-            return false;
-        };
-        usize::try_from(i32::from_be_bytes(*length)).is_ok_and(|length| buffer.len() >= 4 + length)
-    }
-
     fn receive_one(&mut self) -> Result<()> {
-        let mut length = [0; 4];
-        self.answers
-            .read_exact(&mut length)
-            .context("the broker hung up")?;
-        let length = usize::try_from(i32::from_be_bytes(length))?;
-        ensure!(length <= ANSWER_BYTES_MAX, "an answer of {length} bytes");
-        let mut frame = BytesMut::zeroed(length);
-        self.answers.read_exact(&mut frame)?;
+        let next = self.in_flight.pop_front();
+        let InFlight {
+            request,
+            due,
+            batches,
+        } = next.context("an answer nobody asked for")?;
+        let answer = done(self.connection.receive(request))?;
         let answered = machine::now();
-        let (due, batches) = self
-            .in_flight
-            .pop_front()
-            .context("an answer nobody asked for")?;
-        let id = self
-            .next_id
-            .wrapping_sub(i32::try_from(self.in_flight.len() + 1)?);
-        let answer = decode::<ProduceRequest>(frame.freeze(), PRODUCE, id)?;
         let mut parts = answer
             .responses
             .iter()

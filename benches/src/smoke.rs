@@ -9,7 +9,7 @@ use highwater_broker::node::{Machine, Node};
 use highwater_types::ByteSize;
 use tokio::sync::oneshot;
 
-use crate::connection::Connection;
+use crate::admin::Admin;
 use crate::consume::{self, Fetches, Span};
 use crate::end_to_end;
 use crate::produce::{self, Extent, Load};
@@ -87,12 +87,10 @@ fn what_is_produced_is_consumed_to_the_last_record() {
     let data = dir.path().join("data").display().to_string();
     let node = Running::start(&data).expect("starts");
     let address = node.address.to_string();
-    let mut connection = Connection::open(&address).expect("connects");
+    let mut admin = Admin::open(&address).expect("connects");
     for partitions in [1, 5] {
         let name = format!("smoke-{partitions}");
-        let topic = connection
-            .create_topic(&name, partitions, &[])
-            .expect("creates");
+        let topic = admin.create_topic(&name, partitions, &[]).expect("creates");
         let extent = Extent {
             bytes: Some(ByteSize::mib(4)),
             seconds: None,
@@ -100,7 +98,7 @@ fn what_is_produced_is_consumed_to_the_last_record() {
         let produced = produce::run(&address, topic, &load(partitions), &extent, None);
         let produced = produced.expect("produces");
         assert!(produced.bytes >= 4 << 20);
-        let span = connection.span(&name, partitions).expect("has offsets");
+        let span = admin.span(&name, partitions).expect("has offsets");
         let what = (&span, &fetches());
         let consumed = consume::run(&address, topic, 1, what, &Extent::default());
         let consumed = consumed.expect("consumes");
@@ -120,7 +118,7 @@ fn what_is_produced_is_consumed_to_the_last_record() {
         let both = both.expect("runs");
         assert_eq!(sums(&both.produced), sums(&both.consumed));
         assert!(both.consumed.latency.at(0.5) >= both.produced.latency.at(0.0));
-        connection.delete_topic(&name).expect("deletes");
+        admin.delete_topic(&name).expect("deletes");
     }
     node.stop().expect("stops");
 }

@@ -1,4 +1,4 @@
-//! What tests of a whole node share: a node in this process, and a client that speaks the protocol as it is told to.
+//! What tests of a whole node share: a node in this process, connections to it, and the requests that many tests make.
 
 mod client;
 mod directory;
@@ -7,7 +7,7 @@ mod log_lines;
 mod node;
 mod odd;
 
-pub use client::{Client, produce_request};
+pub use client::{connect, produce_request};
 pub use directory::{copy_directory, files_below};
 pub use http::{http_get, http_get_whole};
 pub use log_lines::LogLines;

@@ -7,12 +7,10 @@ use anyhow::{Context, Result};
 use highwater_broker::auth::Authorizer;
 use highwater_broker::config::Config;
 use highwater_broker::node::{Machine, Node};
-use highwater_protocol::StrBytes;
-use highwater_protocol::messages::CreateTopicsRequest;
-use highwater_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use highwater_client::{Connection, create_topics, new_topic};
 use tempfile::TempDir;
 
-use crate::Client;
+use crate::connect;
 
 /// A running node on a port and in a directory of its own.
 #[derive(Debug)]
@@ -119,8 +117,8 @@ impl TestNode {
     ///
     /// # Errors
     /// When it is refused.
-    pub async fn client(&self) -> Result<Client> {
-        Client::connect(self.address).await
+    pub async fn client(&self) -> Result<Connection> {
+        connect(self.address).await
     }
 
     /// Creates a topic.
@@ -133,22 +131,8 @@ impl TestNode {
         partitions: i32,
         configs: &[(&str, &str)],
     ) -> Result<()> {
-        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
-            name: StrBytes::from(*name),
-            value: Some(StrBytes::from(*value)),
-        };
-        let request = CreateTopicsRequest {
-            topics: vec![CreatableTopic {
-                name: StrBytes::from(name),
-                num_partitions: partitions,
-                replication_factor: 1,
-                configs: configs.iter().map(config).collect(),
-                ..Default::default()
-            }],
-            timeout_ms: 10_000,
-            ..Default::default()
-        };
-        let response = self.client().await?.send(&request, 7).await?;
+        let request = create_topics(vec![new_topic(name, partitions, configs)]);
+        let response = self.client().await?.call(&request, 7).await?;
         let topic = response.topics.first().context("one topic is answered")?;
         anyhow::ensure!(topic.error_code == 0, "{topic:?}");
         Ok(())

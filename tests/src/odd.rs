@@ -8,7 +8,7 @@ use bytes::Bytes;
 use highwater_broker::api;
 use highwater_protocol::{ApiKey, Request, RequestHeader, for_each_api, messages};
 
-use crate::Client;
+use crate::connect;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// When the connection is closed though the request can be read and asks for an answer: a fault of the node.
 pub async fn ask_oddly(address: SocketAddr, frame: &Bytes) -> Result<Outcome> {
-    let mut client = Client::connect(address).await?;
+    let mut client = connect(address).await?;
     let length = i32::try_from(frame.len())?.to_be_bytes();
-    client.write_raw(&[&length[..], frame].concat()).await?;
-    client.end().await?;
-    let Ok(answer) = tokio::time::timeout(PATIENCE, client.read_raw()).await else {
+    client.send_raw(&[&length[..], frame].concat()).await?;
+    client.shutdown().await?;
+    let Ok(answer) = tokio::time::timeout(PATIENCE, client.receive_raw()).await else {
         return Ok(Outcome::Waits);
     };
     if answer?.is_some() {

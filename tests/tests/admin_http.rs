@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
 use highwater_broker::node::Machine;
+use highwater_client::Connection;
 use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_protocol::messages::offset_commit_request::{
@@ -16,7 +17,7 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::records::BatchBuilder;
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{Client, TestNode, http_get as get, http_get_whole, produce_request};
+use highwater_tests::{TestNode, http_get as get, http_get_whole, produce_request};
 use tempfile::TempDir;
 
 fn batch() -> Result<Bytes> {
@@ -121,7 +122,7 @@ fn every_metric_is_described(text: &str) {
     }
 }
 
-async fn fetch(client: &mut Client, topic: &str, max_wait_ms: i32) -> Result<i16> {
+async fn fetch(client: &mut Connection, topic: &str, max_wait_ms: i32) -> Result<i16> {
     let request = FetchRequest {
         max_wait_ms,
         min_bytes: 1,
@@ -136,7 +137,7 @@ async fn fetch(client: &mut Client, topic: &str, max_wait_ms: i32) -> Result<i16
         }],
         ..Default::default()
     };
-    let answer = client.send(&request, 12).await?;
+    let answer = client.call(&request, 12).await?;
     Ok(answer.responses[0].partitions[0].error_code)
 }
 
@@ -218,7 +219,7 @@ async fn drive_connections(admin: &Admin) -> Result<()> {
     ];
     for (reason, frame) in frames {
         let mut client = admin.node.client().await?;
-        client.write_raw(frame).await?;
+        client.send_raw(frame).await?;
         assert!(client.is_closed().await, "{reason}");
         assert_eq!(admin.value(&refused(reason)).await?, 1.0, "{reason}");
     }
@@ -229,7 +230,7 @@ async fn drive_connections(admin: &Admin) -> Result<()> {
         group_id: "broken".into(),
         ..Default::default()
     };
-    client.write(&heartbeat, 4).await?;
+    client.send(&heartbeat, 4).await?;
     assert!(client.is_closed().await);
     let panics = "highwater_broker_request_panics_total{api=\"Heartbeat\"}";
     assert_eq!(admin.value(panics).await?, 1.0);
@@ -270,7 +271,7 @@ async fn drive_uploads(admin: &Admin) -> Result<()> {
     let mut waiting = false;
     for _ in 0..40 {
         client
-            .write(&produce_request("t", 0, large.clone(), -1), 12)
+            .send(&produce_request("t", 0, large.clone(), -1), 12)
             .await?;
         waiting = admin
             .value("highwater_s3stream_produce_waiting_requests")
@@ -308,7 +309,7 @@ async fn drive_groups(admin: &Admin) -> Result<()> {
         coordinator_keys: vec!["g".into()],
         ..Default::default()
     };
-    client.send(&find, 6).await?;
+    client.call(&find, 6).await?;
     let commit = OffsetCommitRequest {
         group_id: "g".into(),
         generation_id_or_member_epoch: -1,
@@ -320,7 +321,7 @@ async fn drive_groups(admin: &Admin) -> Result<()> {
         ..Default::default()
     };
     loop {
-        let answer = client.send(&commit, 7).await?;
+        let answer = client.call(&commit, 7).await?;
         match answer.topics[0].partitions[0].error_code {
             0 => break,
             code => {
@@ -346,7 +347,7 @@ async fn drive_groups(admin: &Admin) -> Result<()> {
         }],
         ..Default::default()
     };
-    client.send(&join, 2).await?;
+    client.call(&join, 2).await?;
     let rebalances = "highwater_broker_group_rebalances_total";
     assert_eq!(admin.value(rebalances).await?, 1.0);
     drive_detail(admin).await

@@ -35,11 +35,11 @@ async fn join(node: &TestNode) -> Result<()> {
         }],
         ..Default::default()
     };
-    let mut joined = client.send(&request, 5).await?;
+    let mut joined = client.call(&request, 5).await?;
     // its coordinator may load, and gives an id out first
     while joined.error_code != 0 {
         request.member_id = joined.member_id;
-        joined = client.send(&request, 5).await?;
+        joined = client.call(&request, 5).await?;
     }
     Ok(())
 }
@@ -61,7 +61,7 @@ async fn topics_groups_recovery_faults_and_the_end_are_logged() -> Result<()> {
         coordinator_keys: vec![StrBytes::from("a\ngroup")],
         ..Default::default()
     };
-    client.send(&find, 4).await?;
+    client.call(&find, 4).await?;
     join(&node).await?;
     let request = DeleteTopicsRequest {
         topics: vec![DeleteTopicState {
@@ -71,7 +71,7 @@ async fn topics_groups_recovery_faults_and_the_end_are_logged() -> Result<()> {
         timeout_ms: 10_000,
         ..Default::default()
     };
-    let deleted = client.send(&request, 6).await?;
+    let deleted = client.call(&request, 6).await?;
     assert_eq!(deleted.responses.first().context("answered")?.error_code, 0);
     let dir = node.stop().await?;
     let machine = Machine {
@@ -84,7 +84,7 @@ async fn topics_groups_recovery_faults_and_the_end_are_logged() -> Result<()> {
         ..Default::default()
     };
     let mut client = node.client().await?;
-    client.write(&heartbeat, 4).await?;
+    client.send(&heartbeat, 4).await?;
     assert!(client.is_closed().await);
     let text = lines.text();
     for line in [

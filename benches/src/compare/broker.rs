@@ -11,7 +11,7 @@ use highwater_kafka_peer::peer::Setup;
 use highwater_kafka_peer::process::{end, free_port};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::connection::pause;
+use crate::admin::pause;
 use crate::machine;
 
 /// Where brokers run, and where the client.

@@ -10,7 +10,7 @@ use rustix::io::pwrite;
 
 use super::lab::{DIR, Lab};
 use super::results::Who;
-use crate::connection::pause;
+use crate::admin::pause;
 use crate::figures::Latency;
 use crate::machine;
 

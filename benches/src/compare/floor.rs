@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use bytes::{Bytes, BytesMut};
+use highwater_client::Topic;
 use highwater_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use highwater_protocol::messages::produce_response::{
     PartitionProduceResponse, TopicProduceResponse,
@@ -23,8 +24,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{fdatasync, ftruncate};
 use rustix::io::pwritev;
 
-use crate::batch::{Batch, PRODUCE};
-use crate::consume::FETCH;
+use crate::batch::Batch;
 
 const BUFFER_BYTES: usize = 2 << 20;
 const LOG_BYTES: u64 = 256 << 20;
@@ -38,6 +38,8 @@ const GATHER: Timespec = Timespec {
 const ANSWER_BYTES: usize = 1 << 20;
 const ANSWERS: usize = 64;
 const PREFIX_BYTES: usize = 4;
+/// How the generator names its topic.
+const BY_ID: Topic = Topic::Id(Uuid([0; 16]));
 const CORRELATION_ID_IN_REQUEST: usize = 8;
 const CORRELATION_ID_IN_ANSWER: usize = 4;
 
@@ -201,8 +203,18 @@ impl Floored {
         head[CORRELATION_ID_IN_ANSWER..][..4].copy_from_slice(&self.buffer[id..id + 4]);
         let mut slices = vec![IoSlice::new(&head)];
         slices.extend(fetched[1..].iter().map(|part| IoSlice::new(part)));
-        crate::batch::write_all(&mut self.socket, &mut slices)
+        write_all(&mut self.socket, &mut slices)
     }
+}
+
+fn write_all(socket: &mut TcpStream, mut slices: &mut [IoSlice<'_>]) -> Result<()> {
+    while !slices.is_empty() {
+        let written = socket
+            .write_vectored(slices)
+            .context("the client hung up")?;
+        IoSlice::advance_slices(&mut slices, written);
+    }
+    Ok(())
 }
 
 /// The length of the frame that begins here, if all of it is there.
@@ -237,7 +249,7 @@ fn produce_answer() -> Result<BytesMut> {
         ..Default::default()
     };
     let mut out = FrameWriter::response(ApiKey::Produce, true, 0);
-    response.write(&mut out, PRODUCE);
+    response.write(&mut out, BY_ID.produce_version());
     let answer = out.finish()?.drain(..1).next().context("one part")?;
     Ok(BytesMut::from(answer))
 }
@@ -256,6 +268,6 @@ fn fetch_answer(batch_bytes: usize) -> Result<Vec<Bytes>> {
         ..Default::default()
     };
     let mut out = FrameWriter::response(ApiKey::Fetch, true, 0);
-    response.write(&mut out, FETCH);
+    response.write(&mut out, BY_ID.fetch_version());
     Ok(out.finish()?)
 }

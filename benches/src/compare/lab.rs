@@ -8,7 +8,7 @@ use highwater_types::{ByteSize, Uuid};
 
 use super::broker::Broker;
 use super::results::{Results, Row, Who};
-use crate::connection::{Connection, pause};
+use crate::admin::{Admin, pause};
 use crate::figures::{Figures, real};
 use crate::machine;
 
@@ -45,7 +45,7 @@ pub(super) struct Topic {
     pub(super) id: Uuid,
     pub(super) address: String,
     partitions: i32,
-    connection: Option<Connection>,
+    admin: Option<Admin>,
 }
 
 impl Topic {
@@ -56,7 +56,7 @@ impl Topic {
             id: Uuid::default(),
             address: broker.address.clone(),
             partitions,
-            connection: None,
+            admin: None,
         };
         if who != Who::Floor {
             let (key, value) = FLUSH;
@@ -66,17 +66,17 @@ impl Topic {
             } else {
                 &[]
             };
-            let mut connection = Connection::open(&topic.address)?;
-            topic.id = connection.create_topic(&topic.name, partitions, configs)?;
-            topic.connection = Some(connection);
+            let mut admin = Admin::open(&topic.address)?;
+            topic.id = admin.create_topic(&topic.name, partitions, configs)?;
+            topic.admin = Some(admin);
         }
         Ok(topic)
     }
 
     /// All that it holds.
     pub(super) fn span(&mut self) -> Result<crate::consume::Span> {
-        let connection = self.connection.as_mut().context("a broker's topic")?;
-        connection.span(&self.name, self.partitions)
+        let admin = self.admin.as_mut().context("a broker's topic")?;
+        admin.span(&self.name, self.partitions)
     }
 }
 
@@ -158,10 +158,10 @@ impl Lab {
 
     /// Deletes a topic and waits until its data is gone.
     pub(super) fn delete(&self, who: Who, topic: Topic) -> Result<()> {
-        let Some(mut connection) = topic.connection else {
+        let Some(mut admin) = topic.admin else {
             return Ok(());
         };
-        connection.delete_topic(&topic.name)?;
+        admin.delete_topic(&topic.name)?;
         quiet(self.pid(who)?)
     }
 

@@ -8,7 +8,7 @@ use highwater_types::ByteSize;
 use super::lab::{Lab, quiet};
 use super::results::Who;
 use super::traffic::{Shape, extent};
-use crate::connection::pause;
+use crate::admin::pause;
 use crate::figures::real;
 use crate::{machine, produce};
 
@@ -76,9 +76,9 @@ pub(super) fn start(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<(
         }
     }
     for (who, name) in BOTH.into_iter().zip(topics) {
-        let mut connection = crate::connection::Connection::open(&lab.broker(who).address)?;
-        connection.topic(&name, shape.partitions)?;
-        connection.delete_topic(&name)?;
+        let mut admin = crate::admin::Admin::open(&lab.broker(who).address)?;
+        admin.topic(&name, shape.partitions)?;
+        admin.delete_topic(&name)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use highwater_types::ByteSize;
 use super::broker::Broker;
 use super::lab::{Lab, Topic, cost, quiet};
 use super::results::Who;
-use crate::connection::pause;
+use crate::admin::pause;
 use crate::consume::{self, Fetches, Span};
 use crate::end_to_end;
 use crate::figures::Latency;

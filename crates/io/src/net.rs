@@ -40,6 +40,8 @@ pub trait Acceptor: Debug + Send + Sync + 'static {
 /// The network of a machine.
 #[async_trait]
 pub trait Network: Debug + Send + Sync + 'static {
+    /// Connects to a host, by its name or address.
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Socket>>;
     /// Listens on `host` (empty: on every address) and `port` (0: the machine chooses one).
     async fn listen(&self, host: &str, port: u16) -> io::Result<Box<dyn Acceptor>>;
     /// The number of connections for which the machine has descriptors, after those for files.
@@ -54,6 +56,12 @@ pub struct TcpNetwork;
 
 #[async_trait]
 impl Network for TcpNetwork {
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Socket>> {
+        let stream = tokio::net::TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+
     async fn listen(&self, host: &str, port: u16) -> io::Result<Box<dyn Acceptor>> {
         let host = if host.is_empty() { "0.0.0.0" } else { host };
         let listener = tokio::net::TcpListener::bind((host, port)).await?;

@@ -19,22 +19,39 @@ use crate::Trace;
 /// The simulated network of the host that runs now.
 #[derive(Debug, Clone)]
 pub struct SimNetwork {
-    /// Where messages are told.
+    /// Every message is noted here, at each end of its connection.
     pub trace: Trace,
+}
+
+impl SimNetwork {
+    fn socket(&self, stream: TcpStream, peer: SocketAddr) -> Box<dyn Socket> {
+        Box::new(SimSocket {
+            stream: Mutex::new(stream),
+            peer,
+            trace: self.trace.clone(),
+        })
+    }
 }
 
 #[async_trait]
 impl Network for SimNetwork {
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Socket>> {
+        let stream = TcpStream::connect((host, port)).await?;
+        let peer = stream.peer_addr()?;
+        self.trace.event(&format_args!("connect {peer}"));
+        Ok(self.socket(stream, peer))
+    }
+
     async fn listen(&self, _host: &str, port: u16) -> io::Result<Box<dyn Acceptor>> {
         let listener = TcpListener::bind(("0.0.0.0", port)).await?;
-        let trace = self.trace.clone();
-        Ok(Box::new(SimAcceptor { listener, trace }))
+        let network = self.clone();
+        Ok(Box::new(SimAcceptor { listener, network }))
     }
 }
 
 struct SimAcceptor {
     listener: TcpListener,
-    trace: Trace,
+    network: SimNetwork,
 }
 
 impl fmt::Debug for SimAcceptor {
@@ -47,13 +64,9 @@ impl fmt::Debug for SimAcceptor {
 impl Acceptor for SimAcceptor {
     async fn accept(&self) -> io::Result<(Box<dyn Socket>, SocketAddr)> {
         let (stream, peer) = self.listener.accept().await?;
-        self.trace.event(&format_args!("accept {peer}"));
-        let socket = SimSocket {
-            stream: Mutex::new(stream),
-            peer,
-            trace: self.trace.clone(),
-        };
-        Ok((Box::new(socket), peer))
+        let network = &self.network;
+        network.trace.event(&format_args!("accept {peer}"));
+        Ok((network.socket(stream, peer), peer))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

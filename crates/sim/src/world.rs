@@ -227,6 +227,7 @@ impl<'a> World<'a> {
         let (crashes, crashes_seen) = watch::channel(0);
         let clients = Arc::new(Clients {
             trace: options.trace.clone(),
+            node: NODE.to_owned(),
             checker: Checker::default(),
             scenario,
             rng: fork(),

@@ -1,6 +1,7 @@
 //! 6 to 9: metadata, creating topics, deleting records.
 
 use anyhow::Result;
+use highwater_client::Connection;
 use highwater_protocol::messages::create_topics_request::CreatableTopic;
 use highwater_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
@@ -14,19 +15,23 @@ use highwater_protocol::messages::{
     DescribeTopicPartitionsRequest, IncrementalAlterConfigsRequest, MetadataRequest,
 };
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{Client, TestNode};
+use highwater_tests::TestNode;
 use tokio::task::JoinSet;
 
 use super::compression::alter;
 use super::{T0, batch};
 
-async fn create(client: &mut Client, topic: CreatableTopic, validate_only: bool) -> Result<i16> {
+async fn create(
+    client: &mut Connection,
+    topic: CreatableTopic,
+    validate_only: bool,
+) -> Result<i16> {
     let request = CreateTopicsRequest {
         topics: vec![topic],
         timeout_ms: 10_000,
         validate_only,
     };
-    Ok(client.send(&request, 7).await?.topics[0].error_code)
+    Ok(client.call(&request, 7).await?.topics[0].error_code)
 }
 
 fn topic(name: &str, num_partitions: i32, replication_factor: i16) -> CreatableTopic {
@@ -53,7 +58,7 @@ async fn metadata_null_is_all_and_empty_is_none() -> Result<()> {
         ..Default::default()
     };
     for version in 1..=13 {
-        let answer = client.send(&all, version).await?;
+        let answer = client.call(&all, version).await?;
         assert_eq!(answer.topics.len(), 1, "version {version}");
         assert_eq!(answer.topics[0].partitions.len(), 3);
         assert!(
@@ -63,10 +68,10 @@ async fn metadata_null_is_all_and_empty_is_none() -> Result<()> {
                 .any(|broker| broker.node_id == answer.controller_id),
             "6: the controller is a broker"
         );
-        let answer = client.send(&none, version).await?;
+        let answer = client.call(&none, version).await?;
         assert_eq!(answer.topics.len(), 0, "version {version}");
     }
-    let answer = client.send(&none, 0).await?;
+    let answer = client.call(&none, 0).await?;
     assert_eq!(answer.topics.len(), 1, "version 0: empty is all");
     Ok(())
 }
@@ -84,12 +89,12 @@ async fn a_topic_is_created_on_first_use_where_that_is_allowed() -> Result<()> {
         allow_auto_topic_creation: allow,
         ..Default::default()
     };
-    let answer = client.send(&ask("auto", false), 12).await?;
+    let answer = client.call(&ask("auto", false), 12).await?;
     assert_eq!(
         answer.topics[0].error_code,
         ErrorCode::UnknownTopicOrPartition.code()
     );
-    let answer = client.send(&ask("auto", true), 12).await?;
+    let answer = client.call(&ask("auto", true), 12).await?;
     assert_eq!(answer.topics[0].error_code, 0);
     assert_eq!(answer.topics[0].partitions.len(), 2);
     assert!(
@@ -98,7 +103,7 @@ async fn a_topic_is_created_on_first_use_where_that_is_allowed() -> Result<()> {
             .iter()
             .all(|partition| partition.leader_id == 1)
     );
-    let answer = client.send(&ask("no/such", true), 12).await?;
+    let answer = client.call(&ask("no/such", true), 12).await?;
     assert_eq!(
         answer.topics[0].error_code,
         ErrorCode::InvalidTopicException.code()
@@ -126,13 +131,13 @@ async fn create_topics_checks_everything_also_when_it_only_validates() -> Result
     assert_eq!(create(&mut client, topic("t", -1, -1), false).await?, 0);
     let again = create(&mut client, topic("t", -1, -1), true).await?;
     assert_eq!(again, ErrorCode::TopicAlreadyExists.code());
-    let answer = client.send(&MetadataRequest::default(), 12).await?;
+    let answer = client.call(&MetadataRequest::default(), 12).await?;
     assert_eq!(answer.topics.len(), 0, "empty is none");
     Ok(())
 }
 
 pub(super) async fn delete_records(
-    client: &mut Client,
+    client: &mut Connection,
     name: &str,
     offset: i64,
 ) -> Result<(i16, i64)> {
@@ -146,7 +151,7 @@ pub(super) async fn delete_records(
         }],
         timeout_ms: 10_000,
     };
-    let answer = client.send(&request, 2).await?;
+    let answer = client.call(&request, 2).await?;
     let partition = &answer.topics[0].partitions[0];
     Ok((partition.error_code, partition.low_watermark))
 }
@@ -198,7 +203,7 @@ async fn describe_topic_partitions_goes_on_from_its_cursor() -> Result<()> {
     };
     let mut seen = Vec::new();
     loop {
-        let answer = client.send(&request, 0).await?;
+        let answer = client.call(&request, 0).await?;
         for topic in &answer.topics {
             let name = topic.name.as_deref().unwrap_or_default();
             assert!(
@@ -231,7 +236,7 @@ async fn describe_topic_partitions_goes_on_from_its_cursor() -> Result<()> {
         response_partition_limit: 10,
         ..Default::default()
     };
-    let answer = client.send(&request, 0).await?;
+    let answer = client.call(&request, 0).await?;
     assert_eq!(
         answer.topics[0].error_code,
         ErrorCode::UnknownTopicOrPartition.code()
@@ -253,7 +258,7 @@ async fn what_has_no_configurations_here_is_told_by_its_name() -> Result<()> {
             }],
             ..Default::default()
         };
-        let told = client.send(&describe, 4).await?.results.remove(0);
+        let told = client.call(&describe, 4).await?.results.remove(0);
         let alter = IncrementalAlterConfigsRequest {
             resources: vec![AlterConfigsResource {
                 resource_type: kind,
@@ -262,7 +267,7 @@ async fn what_has_no_configurations_here_is_told_by_its_name() -> Result<()> {
             }],
             ..Default::default()
         };
-        let altered = client.send(&alter, 1).await?.responses.remove(0);
+        let altered = client.call(&alter, 1).await?.responses.remove(0);
         for (code, message) in [
             (told.error_code, told.error_message),
             (altered.error_code, altered.error_message),
@@ -303,7 +308,7 @@ async fn changes_of_one_topics_configs_at_once_all_stand() -> Result<()> {
         }],
         ..Default::default()
     };
-    let answer = node.client().await?.send(&request, 4).await?;
+    let answer = node.client().await?.call(&request, 4).await?;
     for (name, value) in CHANGES {
         let mut configs = answer.results[0].configs.iter();
         let config = configs.find(|config| &*config.name == name);

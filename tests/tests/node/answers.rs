@@ -32,8 +32,8 @@ fn coordinators(count: usize) -> FindCoordinatorRequest {
 
 async fn is_answered<R: Request>(node: &TestNode, request: &R, version: i16) -> Result<bool> {
     let mut client = node.client().await?;
-    client.write(request, version).await?;
-    Ok(client.read_raw().await?.is_some())
+    client.send(request, version).await?;
+    Ok(client.receive_raw().await?.is_some())
 }
 
 // at 64 MiB the answers have 2 MiB, and the large ones of them 1.5
@@ -45,7 +45,7 @@ async fn a_request_whose_answer_would_take_too_much_memory_closes_its_connection
     ])
     .await?;
     let mut healthy = node.client().await?;
-    let twice = healthy.send(&configs(2), 4).await?;
+    let twice = healthy.call(&configs(2), 4).await?;
     assert_eq!(twice.results.len(), 2, "as Kafka, each as it is asked");
     assert_eq!(twice.results[0], twice.results[1]);
     assert!(is_answered(&node, &configs(30), 4).await?);
@@ -53,7 +53,7 @@ async fn a_request_whose_answer_would_take_too_much_memory_closes_its_connection
     assert!(is_answered(&node, &coordinators(10_000), 4).await?);
     assert!(!is_answered(&node, &coordinators(30_000), 4).await?);
     assert!(!is_answered(&node, &coordinators(33_000), 4).await?);
-    assert_eq!(healthy.send(&configs(2), 4).await?.results.len(), 2);
+    assert_eq!(healthy.call(&configs(2), 4).await?.results.len(), 2);
     Ok(())
 }
 
@@ -65,7 +65,7 @@ async fn a_group_named_twice_is_told_of_once() -> Result<()> {
         groups: vec!["a".into(), "b".into(), "a".into()],
         ..Default::default()
     };
-    let told = client.send(&describe, 5).await?.groups;
+    let told = client.call(&describe, 5).await?.groups;
     let names: Vec<&str> = told.iter().map(|group| &*group.group_id).collect();
     assert_eq!(names, ["a", "b"]);
     let whole = |name: &str| OffsetFetchRequestGroup {
@@ -77,7 +77,7 @@ async fn a_group_named_twice_is_told_of_once() -> Result<()> {
         groups: vec![whole("a"), whole("b"), whole("a")],
         ..Default::default()
     };
-    let told = client.send(&fetch, 8).await?.groups;
+    let told = client.call(&fetch, 8).await?.groups;
     let last = told.last().context("groups")?;
     assert_eq!((told.len(), &*last.group_id), (2, "b"));
     Ok(())

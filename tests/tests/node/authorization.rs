@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use highwater_broker::api::APIS;
 use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
+use highwater_client::Connection;
 use highwater_protocol::messages::{
     AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
     DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
@@ -19,7 +20,7 @@ use highwater_protocol::messages::{
     offset_commit_request, offset_fetch_request, offset_for_leader_epoch_request,
 };
 use highwater_protocol::{ApiKey, ErrorCode, Request};
-use highwater_tests::{Client, TestNode, produce_request};
+use highwater_tests::{TestNode, produce_request};
 use highwater_types::Uuid;
 
 use super::{T0, batch};
@@ -38,7 +39,7 @@ const GROUP: ErrorCode = ErrorCode::GroupAuthorizationFailed;
 const CLUSTER: ErrorCode = ErrorCode::ClusterAuthorizationFailed;
 
 struct Walk {
-    client: Client,
+    client: Connection,
     seen: BTreeSet<i16>,
 }
 
@@ -60,7 +61,7 @@ impl Walk {
             ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
             _ => entry.max,
         };
-        let answer = self.client.send(&request, version).await?;
+        let answer = self.client.call(&request, version).await?;
         assert_eq!(
             find(&answer),
             expected.code(),
@@ -355,17 +356,17 @@ async fn a_topic_by_id_is_looked_up_before_it_is_refused() -> Result<()> {
         timeout_ms: 10_000,
         ..Default::default()
     };
-    let created = client.send(&create, 7).await?;
+    let created = client.call(&create, 7).await?;
     let there = created.topics[0].topic_id;
     let nowhere = Uuid([7; 16]);
     for (id, expected) in [(there, TOPIC), (nowhere, ErrorCode::UnknownTopicId)] {
         let mut produce = produce_request("", 0, batch(1, T0), -1);
         produce.topic_data[0].topic_id = id;
-        let answer = client.send(&produce, 13).await?;
+        let answer = client.call(&produce, 13).await?;
         let produced = answer.responses[0].partition_responses[0].error_code;
         let mut fetch = super::fetch::fetch("", 0, 100);
         fetch.topics[0].topic_id = id;
-        let answer = client.send(&fetch, 13).await?;
+        let answer = client.call(&fetch, 13).await?;
         let fetched = answer.responses[0].partitions[0].error_code;
         let commit = OffsetCommitRequest {
             group_id: "g".into(),
@@ -376,7 +377,7 @@ async fn a_topic_by_id_is_looked_up_before_it_is_refused() -> Result<()> {
             }],
             ..Default::default()
         };
-        let answer = client.send(&commit, 10).await?;
+        let answer = client.call(&commit, 10).await?;
         let committed = answer.topics[0].partitions[0].error_code;
         let delete = DeleteTopicsRequest {
             topics: vec![delete_topics_request::DeleteTopicState {
@@ -386,7 +387,7 @@ async fn a_topic_by_id_is_looked_up_before_it_is_refused() -> Result<()> {
             timeout_ms: 10_000,
             ..Default::default()
         };
-        let answer = client.send(&delete, 6).await?;
+        let answer = client.call(&delete, 6).await?;
         let deleted = answer.responses[0].error_code;
         let codes = [produced, fetched, committed, deleted];
         assert_eq!(codes, [expected.code(); 4]);
@@ -397,7 +398,7 @@ async fn a_topic_by_id_is_looked_up_before_it_is_refused() -> Result<()> {
             }]),
             ..Default::default()
         };
-        let answer = client.send(&metadata, 12).await?;
+        let answer = client.call(&metadata, 12).await?;
         let told = answer.topics[0].error_code;
         assert_eq!(told, ErrorCode::UnknownTopicId.code());
     }

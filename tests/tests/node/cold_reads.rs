@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
+use highwater_client::Connection;
 use highwater_io::Faults;
 use highwater_protocol::messages::{FetchRequest, FetchResponse};
 use highwater_protocol::records::{BatchBuilder, split_batches};
-use highwater_tests::{Client, TestNode};
+use highwater_tests::TestNode;
 use tempfile::TempDir;
 
 use super::fetch::{fetch, records};
@@ -47,8 +48,8 @@ fn base(answer: &FetchResponse) -> Result<Option<i64>> {
 }
 
 /// Reads one batch, so that what the object says of the stream is known.
-async fn warm_up(client: &mut Client) -> Result<()> {
-    let answer = client.send(&one(0, 10_000), 12).await?;
+async fn warm_up(client: &mut Connection) -> Result<()> {
+    let answer = client.call(&one(0, 10_000), 12).await?;
     assert_eq!(base(&answer)?, Some(0));
     Ok(())
 }
@@ -70,16 +71,16 @@ async fn a_cold_read_belongs_to_the_cache_and_not_to_the_fetch() -> Result<()> {
     warm_up(&mut client).await?;
     let before = faults.reads.load(Ordering::SeqCst);
     faults.hang_reads_below(Some(faults::objects(&node)));
-    let answer = client.send(&one(5, 50), 12).await?;
+    let answer = client.call(&one(5, 50), 12).await?;
     let partition = &answer.responses[0].partitions[0];
     assert_eq!((partition.error_code, partition.high_watermark), (0, 8));
     assert_eq!(base(&answer)?, None, "empty, when it took too long");
     // a client that goes away gives up its fetch, and not the read
     let mut gone = node.client().await?;
-    gone.write(&one(5, 60_000), 12).await?;
+    gone.send(&one(5, 60_000), 12).await?;
     drop(gone);
     faults.hang_reads_below(None);
-    let answer = client.send(&one(5, 10_000), 12).await?;
+    let answer = client.call(&one(5, 10_000), 12).await?;
     assert_eq!(base(&answer)?, Some(5));
     let reads = faults.reads.load(Ordering::SeqCst) - before;
     assert_eq!(reads, 1, "what was begun first is what is served");
@@ -95,13 +96,13 @@ async fn readers_of_the_same_block_share_one_request() -> Result<()> {
     let mut waiting = Vec::new();
     for _ in 0..5 {
         let mut client = node.client().await?;
-        let id = client.write(&one(5, 30_000), 12).await?;
+        let id = client.send(&one(5, 30_000), 12).await?;
         waiting.push((client, id));
     }
     until(&faults, before + 1).await?;
     faults.hang_reads_below(None);
-    for (client, id) in &mut waiting {
-        let answer = client.read::<FetchRequest>(12, *id).await?;
+    for (mut client, id) in waiting {
+        let answer = client.receive(id).await?;
         assert_eq!(base(&answer)?, Some(5));
     }
     assert_eq!(faults.reads.load(Ordering::SeqCst) - before, 1);
@@ -115,7 +116,7 @@ async fn a_replay_is_read_ahead_of_in_fewer_requests_than_blocks() -> Result<()>
     let mut client = node.client().await?;
     let before = faults.reads.load(Ordering::SeqCst);
     for offset in 0..BATCHES {
-        let answer = client.send(&one(offset, 10_000), 12).await?;
+        let answer = client.call(&one(offset, 10_000), 12).await?;
         let found = records(&answer, 0, 0);
         let batches = split_batches(&found)?;
         ensure!(batches.len() == 1, "{} at {offset}", batches.len());
@@ -143,7 +144,7 @@ async fn a_busy_partition_does_not_starve_a_cold_one() -> Result<()> {
     both.topics.push(cold);
     both.max_bytes = 10 << 20;
     for _ in 0..200 {
-        let answer = client.send(&both, 12).await?;
+        let answer = client.call(&both, 12).await?;
         assert!(
             !records(&answer, 0, 0).is_empty(),
             "the busy one is always served"

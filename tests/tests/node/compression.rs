@@ -1,13 +1,14 @@
 //! A topic's `compression.type`: what is stored and fetched, and what is described.
 
 use anyhow::Result;
+use highwater_client::Connection;
 use highwater_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use highwater_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use highwater_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
 use highwater_protocol::records::{BatchBuilder, BatchHeader, Codec, ProducerFields};
-use highwater_tests::{Client, TestNode};
+use highwater_tests::TestNode;
 
 use super::T0;
 
@@ -60,7 +61,12 @@ async fn a_topic_keeps_batches_in_its_own_codec() -> Result<()> {
 }
 
 /// Sets one configuration of a topic.
-pub(super) async fn alter(client: &mut Client, topic: &str, name: &str, value: &str) -> Result<()> {
+pub(super) async fn alter(
+    client: &mut Connection,
+    topic: &str,
+    name: &str,
+    value: &str,
+) -> Result<()> {
     let request = IncrementalAlterConfigsRequest {
         resources: vec![AlterConfigsResource {
             resource_type: 2,
@@ -73,7 +79,7 @@ pub(super) async fn alter(client: &mut Client, topic: &str, name: &str, value: &
         }],
         ..Default::default()
     };
-    let answer = client.send(&request, 1).await?;
+    let answer = client.call(&request, 1).await?;
     anyhow::ensure!(answer.responses[0].error_code == 0, "{answer:?}");
     Ok(())
 }
@@ -92,7 +98,7 @@ async fn levels_are_described_with_their_synonyms() -> Result<()> {
         include_synonyms: true,
         ..Default::default()
     };
-    let answer = node.client().await?.send(&request, 4).await?;
+    let answer = node.client().await?.call(&request, 4).await?;
     let described = |name: &str| {
         let mut configs = answer.results[0].configs.iter();
         let config = configs

@@ -23,20 +23,16 @@ async fn answers_come_in_the_order_of_requests_and_see_what_was_before_them() ->
     let mut sent = Vec::new();
     for i in 0..50 {
         let request = produce_request("t", 0, batch(10, T0 + i), -1);
-        sent.push(client.write(&request, 12).await?);
+        sent.push(client.send(&request, 12).await?);
     }
     let asked = super::offsets::latest("t");
-    let last = client.write(&asked, 10).await?;
+    let last = client.send(&asked, 10).await?;
     for (i, id) in (0..).zip(sent) {
-        let answer = client
-            .read::<highwater_protocol::messages::ProduceRequest>(12, id)
-            .await?;
+        let answer = client.receive(id).await?;
         let partition = &answer.responses[0].partition_responses[0];
         assert_eq!((partition.error_code, partition.base_offset), (0, i * 10));
     }
-    let answer = client
-        .read::<highwater_protocol::messages::ListOffsetsRequest>(10, last)
-        .await?;
+    let answer = client.receive(last).await?;
     assert_eq!(answer.topics[0].partitions[0].offset, 500);
     Ok(())
 }
@@ -48,9 +44,9 @@ async fn an_unknown_version_of_api_versions_is_answered_in_version_0() -> Result
     let mut client = node.client().await?;
     // key 18, version 99, correlation id 7, no client id, no tagged fields
     client
-        .write_raw(&[0, 0, 0, 11, 0, 18, 0, 99, 0, 0, 0, 7, 0xff, 0xff, 0])
+        .send_raw(&[0, 0, 0, 11, 0, 18, 0, 99, 0, 0, 0, 7, 0xff, 0xff, 0])
         .await?;
-    let (id, body) = client.read_raw().await?.expect("it is answered");
+    let (id, body) = client.receive_raw().await?.expect("it is answered");
     let answer = ApiVersionsResponse::read(&mut Reader::new(body), 0)?;
     assert_eq!(
         (id, answer.error_code),
@@ -72,7 +68,7 @@ async fn api_versions_tells_of_produce_from_0_and_hides_features_that_begin_at_0
         ..Default::default()
     };
     for version in 0..=4 {
-        let answer = client.send(&request, version).await?;
+        let answer = client.call(&request, version).await?;
         let produce = answer.api_keys.iter().find(|api| api.api_key == 0);
         assert_eq!(
             produce.map(|api| api.min_version),
@@ -94,7 +90,7 @@ async fn api_versions_tells_of_produce_from_0_and_hides_features_that_begin_at_0
         client_software_version: "1".into(),
         ..Default::default()
     };
-    let answer = client.send(&request, 4).await?;
+    let answer = client.call(&request, 4).await?;
     assert_eq!(answer.error_code, ErrorCode::InvalidRequest.code());
     Ok(())
 }
@@ -120,14 +116,14 @@ async fn what_is_not_understood_closes_the_connection() -> Result<()> {
         lying_array,
     ] {
         let mut client = node.client().await?;
-        client.write_raw(bytes).await?;
+        client.send_raw(bytes).await?;
         assert!(client.is_closed().await, "{bytes:?}");
     }
     // the node goes on
     let answer = node
         .client()
         .await?
-        .send(&MetadataRequest::default(), 12)
+        .call(&MetadataRequest::default(), 12)
         .await?;
     assert_eq!(answer.topics.len(), 0);
     Ok(())
@@ -144,8 +140,8 @@ async fn unknown_tagged_fields_are_skipped() -> Result<()> {
     ];
     let mut frame = vec![0, 0, 0, u8::try_from(body.len())?];
     frame.extend_from_slice(&body);
-    client.write_raw(&frame).await?;
-    let (_, body) = client.read_raw().await?.expect("it is answered");
+    client.send_raw(&frame).await?;
+    let (_, body) = client.receive_raw().await?.expect("it is answered");
     let answer = ApiVersionsResponse::read(&mut Reader::new(body), 3)?;
     assert_eq!(answer.error_code, 0);
     assert!(
@@ -166,7 +162,7 @@ async fn a_client_that_vanishes_frees_its_waiting_fetch() -> Result<()> {
         let mut fetch: FetchRequest = super::fetch::fetch("t", 0, 1 << 20);
         fetch.max_wait_ms = 600_000;
         fetch.min_bytes = 1;
-        client.write(&fetch, 12).await?;
+        client.send(&fetch, 12).await?;
         drop(client);
     }
     // were they still held, no fourth could be served
@@ -184,8 +180,8 @@ async fn bytes_after_a_request_are_ignored() -> Result<()> {
     let body = [0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0, 1, 2, 3];
     let mut frame = vec![0, 0, 0, u8::try_from(body.len())?];
     frame.extend_from_slice(&body);
-    client.write_raw(&frame).await?;
-    let answer: Option<(i32, Bytes)> = client.read_raw().await?;
+    client.send_raw(&frame).await?;
+    let answer: Option<(i32, Bytes)> = client.receive_raw().await?;
     assert_eq!(answer.map(|(id, _)| id), Some(7));
     Ok(())
 }
@@ -223,13 +219,13 @@ async fn a_large_request_lets_small_ones_pass() -> Result<()> {
     let small = super::offsets::latest("small");
     let smalls = async {
         loop {
-            other.send(&small, 10).await?;
+            other.call(&small, 10).await?;
         }
     };
     // cancelled with the loop: nobody asks on that connection again
     tokio::select! {
         biased;
-        answered = client.send(&large, 10) => drop(answered?),
+        answered = client.call(&large, 10) => drop(answered?),
         failed = smalls => return failed,
     }
     let turns = turns.0.lock().expect("is whole");

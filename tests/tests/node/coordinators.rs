@@ -1,6 +1,7 @@
 //! Coordinators where something is amiss: a store that takes nothing, topics that can't be made or are made otherwise.
 
 use anyhow::{Result, bail};
+use highwater_client::Connection;
 use highwater_protocol::messages::delete_topics_request::DeleteTopicState;
 use highwater_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -14,7 +15,7 @@ use highwater_protocol::messages::{
     OffsetFetchRequest, SyncGroupRequest,
 };
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{Client, TestNode};
+use highwater_tests::TestNode;
 use tempfile::TempDir;
 
 use super::damage::Said;
@@ -38,12 +39,12 @@ fn commit(group: &str, offset: i64) -> OffsetCommitRequest {
     }
 }
 
-async fn committed(client: &mut Client, group: &str, offset: i64) -> Result<i16> {
-    let answer = client.send(&commit(group, offset), 7).await?;
+async fn committed(client: &mut Connection, group: &str, offset: i64) -> Result<i16> {
+    let answer = client.call(&commit(group, offset), 7).await?;
     Ok(answer.topics[0].partitions[0].error_code)
 }
 
-async fn fetched(client: &mut Client, group: &str) -> Result<(i16, i64)> {
+async fn fetched(client: &mut Connection, group: &str) -> Result<(i16, i64)> {
     let request = OffsetFetchRequest {
         group_id: StrBytes::from(group),
         topics: Some(vec![OffsetFetchRequestTopic {
@@ -52,7 +53,7 @@ async fn fetched(client: &mut Client, group: &str) -> Result<(i16, i64)> {
         }]),
         ..Default::default()
     };
-    let answer = client.send(&request, 7).await?;
+    let answer = client.call(&request, 7).await?;
     let offset = answer
         .topics
         .first()
@@ -61,7 +62,7 @@ async fn fetched(client: &mut Client, group: &str) -> Result<(i16, i64)> {
 }
 
 /// A stable group of one; answers its heartbeat.
-async fn member(client: &mut Client, group: &str) -> Result<HeartbeatRequest> {
+async fn member(client: &mut Connection, group: &str) -> Result<HeartbeatRequest> {
     let join = JoinGroupRequest {
         group_id: StrBytes::from(group),
         session_timeout_ms: 60_000,
@@ -73,7 +74,7 @@ async fn member(client: &mut Client, group: &str) -> Result<HeartbeatRequest> {
         }],
         ..Default::default()
     };
-    let joined = client.send(&join, 3).await?;
+    let joined = client.call(&join, 3).await?;
     assert_eq!(joined.error_code, 0);
     let sync = SyncGroupRequest {
         group_id: StrBytes::from(group),
@@ -81,7 +82,7 @@ async fn member(client: &mut Client, group: &str) -> Result<HeartbeatRequest> {
         member_id: joined.member_id.clone(),
         ..Default::default()
     };
-    assert_eq!(client.send(&sync, 3).await?.error_code, 0);
+    assert_eq!(client.call(&sync, 3).await?.error_code, 0);
     Ok(HeartbeatRequest {
         group_id: StrBytes::from(group),
         generation_id: joined.generation_id,
@@ -118,12 +119,12 @@ async fn a_store_that_takes_nothing_stops_neither_heartbeats_nor_reads_of_offset
     }
     assert!(last > 10, "the reserve takes {last} commits");
     assert_eq!(fetched(&mut client, "g").await?, (0, last));
-    assert_eq!(client.send(&beat, 3).await?.error_code, 0);
+    assert_eq!(client.call(&beat, 3).await?.error_code, 0);
     faults.fill_below(None);
     for _ in 0..100 {
         if committed(&mut client, "g", 7).await? == 0 {
             assert_eq!(fetched(&mut client, "g").await?, (0, 7));
-            assert_eq!(client.send(&beat, 3).await?.error_code, 0);
+            assert_eq!(client.call(&beat, 3).await?.error_code, 0);
             return Ok(());
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -147,7 +148,7 @@ async fn offsets_that_no_batch_holds_are_not_committed() -> Result<()> {
         partition.committed_offset = count;
         let count = usize::try_from(count)?;
         request.topics[0].partitions = vec![partition.clone(); count];
-        let answer = client.send(&request, 7).await?;
+        let answer = client.call(&request, 7).await?;
         let told = answer.topics[0].partitions.iter();
         assert!(told.clone().all(|told| told.error_code == code), "{count}");
         assert_eq!(told.len(), count);
@@ -186,7 +187,7 @@ async fn a_store_that_is_away_stops_commits_in_time_and_no_heartbeat_or_read() -
     let others = async {
         for _ in 0..20 {
             assert_eq!(fetched(&mut other, "g").await?, (0, last));
-            assert_eq!(other.send(&beat, 3).await?.error_code, 0);
+            assert_eq!(other.call(&beat, 3).await?.error_code, 0);
         }
         anyhow::Ok(())
     };
@@ -226,7 +227,7 @@ async fn an_empty_group_id_commits_and_a_topic_made_again_has_no_offsets() -> Re
         timeout_ms: 10_000,
         ..Default::default()
     };
-    let deleted = client.send(&delete, 6).await?;
+    let deleted = client.call(&delete, 6).await?;
     assert_eq!(deleted.responses[0].error_code, 0);
     node.create_topic("t", 1, &[]).await?;
     for group in ["", "g"] {
@@ -253,7 +254,7 @@ async fn internal_topics_are_made_by_metadata_as_by_their_coordinators() -> Resu
         allow_auto_topic_creation: true,
         ..Default::default()
     };
-    let answer = client.send(&request, 8).await?;
+    let answer = client.call(&request, 8).await?;
     for (topic, (name, policy)) in answer.topics.iter().zip(names) {
         assert_eq!(topic.name.as_deref(), Some(name));
         let told = (topic.error_code, topic.is_internal, topic.partitions.len());
@@ -266,7 +267,7 @@ async fn internal_topics_are_made_by_metadata_as_by_their_coordinators() -> Resu
             }],
             ..Default::default()
         };
-        let described = client.send(&describe, 4).await?.results.remove(0);
+        let described = client.call(&describe, 4).await?.results.remove(0);
         assert_eq!(
             described.configs[0].value.as_deref(),
             Some(policy),
@@ -274,11 +275,11 @@ async fn internal_topics_are_made_by_metadata_as_by_their_coordinators() -> Resu
         );
     }
     request.topics = Some(vec![named("__cluster_metadata")]);
-    let answer = client.send(&request, 8).await?;
+    let answer = client.call(&request, 8).await?;
     let unknown = ErrorCode::UnknownTopicOrPartition.code();
     assert_eq!(answer.topics[0].error_code, unknown);
     request.topics = None;
-    let all = client.send(&request, 8).await?;
+    let all = client.call(&request, 8).await?;
     assert_eq!(all.topics.len(), names.len());
     Ok(())
 }
@@ -295,7 +296,7 @@ async fn a_replication_factor_that_cannot_be_met_is_told_as_no_coordinator() -> 
         ..Default::default()
     };
     for _ in 0..3 {
-        let found = client.send(&request, 6).await?.coordinators.remove(0);
+        let found = client.call(&request, 6).await?.coordinators.remove(0);
         assert_eq!(found.error_code, ErrorCode::CoordinatorNotAvailable.code());
         let why = found.error_message.unwrap_or_default();
         assert!(why.contains("replication factor of 3"), "{why}");

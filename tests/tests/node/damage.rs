@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use highwater_client::Connection;
 use highwater_object_format::{FOOTER_BYTES, Footer, HEADER_BYTES, StreamDirectory};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::produce_response::PartitionProduceResponse;
 use highwater_protocol::records::ProducerFields;
-use highwater_tests::{Client, TestNode, files_below, produce_request};
+use highwater_tests::{TestNode, files_below, produce_request};
 use tempfile::TempDir;
 
 use super::fetch::{fetch, records};
@@ -137,10 +138,10 @@ pub(super) fn objects(dir: &TempDir) -> Result<Vec<(PathBuf, String)>> {
 }
 
 /// The error and the records of a topic from an offset on, however long its objects take.
-async fn read(client: &mut Client, topic: &str, offset: i64) -> Result<(i16, Bytes)> {
+async fn read(client: &mut Connection, topic: &str, offset: i64) -> Result<(i16, Bytes)> {
     let mut request = fetch(topic, offset, 1 << 20);
     (request.max_wait_ms, request.min_bytes) = (20_000, 1);
-    let answer = client.send(&request, 12).await?;
+    let answer = client.call(&request, 12).await?;
     let code = answer.responses[0].partitions[0].error_code;
     Ok((code, records(&answer, 0, 0)))
 }
@@ -158,12 +159,12 @@ async fn sound(node: &TestNode) -> Result<[Bytes; 3]> {
 }
 
 /// Fetches `t` and `u` together until one is an error and the other is served.
-async fn error_beside_records(client: &mut Client, u: &Bytes) -> Result<i16> {
+async fn error_beside_records(client: &mut Connection, u: &Bytes) -> Result<i16> {
     let mut request = fetch("t", 0, 1 << 20);
     (request.max_wait_ms, request.min_bytes) = (1000, 1);
     request.topics.extend(fetch("u", 0, 1 << 20).topics);
     for _ in 0..100 {
-        let answer = client.send(&request, 12).await?;
+        let answer = client.call(&request, 12).await?;
         let (t, served) = (&answer.responses[0].partitions[0], records(&answer, 1, 0));
         assert!(records(&answer, 0, 0).is_empty(), "nothing wrong is served");
         assert_eq!(answer.responses[1].partitions[0].error_code, 0);
@@ -176,7 +177,7 @@ async fn error_beside_records(client: &mut Client, u: &Bytes) -> Result<i16> {
 }
 
 /// Produces to `t` until it is open, as a client does.
-async fn opened(client: &mut Client) -> Result<PartitionProduceResponse> {
+async fn opened(client: &mut Connection) -> Result<PartitionProduceResponse> {
     for _ in 0..300 {
         let answer = client.produce("t", 0, batch(1, T0)).await?;
         if answer.error_code != ErrorCode::KafkaStorageError.code() {
@@ -252,7 +253,7 @@ async fn a_partition_that_cannot_be_opened_is_opened_again_and_holds_up_no_other
     assert_eq!(client.produce("u", 0, batch(1, T0)).await?.base_offset, 10);
     let mut request = produce_request("t", 0, batch(1, T0), -1);
     request.timeout_ms = 100;
-    let refused = client.send(&request, 12).await?;
+    let refused = client.call(&request, 12).await?;
     let code = refused.responses[0].partition_responses[0].error_code;
     assert_eq!(code, ErrorCode::KafkaStorageError.code());
     std::fs::rename(&kept, &lost)?;

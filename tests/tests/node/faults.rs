@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use highwater_broker::node::Machine;
+use highwater_client::Connection;
 use highwater_io::{Faults, FaultyDevice, RealDevice};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::produce_response::PartitionProduceResponse;
 use highwater_protocol::records::{BatchBuilder, ProducerFields, split_batches};
-use highwater_tests::{Client, TestNode, produce_request};
+use highwater_tests::{TestNode, produce_request};
 use tempfile::TempDir;
 
 use super::damage::Said;
@@ -46,18 +47,18 @@ pub(super) fn objects(node: &TestNode) -> PathBuf {
 }
 
 async fn produce_within(
-    client: &mut Client,
+    client: &mut Connection,
     batch: bytes::Bytes,
     timeout_ms: i32,
 ) -> Result<PartitionProduceResponse> {
     let mut request = produce_request("t", 0, batch, -1);
     request.timeout_ms = timeout_ms;
-    let mut answer = client.send(&request, 12).await?;
+    let mut answer = client.call(&request, 12).await?;
     Ok(answer.responses.remove(0).partition_responses.remove(0))
 }
 
-async fn high_watermark(client: &mut Client) -> Result<i64> {
-    let answer = client.send(&super::offsets::latest("t"), 10).await?;
+async fn high_watermark(client: &mut Connection) -> Result<i64> {
+    let answer = client.call(&super::offsets::latest("t"), 10).await?;
     Ok(answer.topics[0].partitions[0].offset)
 }
 
@@ -117,7 +118,7 @@ async fn a_log_that_cannot_sync_ends_the_node_and_acknowledges_nothing() -> Resu
     assert_eq!(client.produce("t", 0, batch(1, T0)).await?.error_code, 0);
     faults.syncs_fail.store(true, Ordering::SeqCst);
     let request = produce_request("t", 0, batch(1, T0), -1);
-    let answer = client.send(&request, 12).await?;
+    let answer = client.call(&request, 12).await?;
     let partition = &answer.responses[0].partition_responses[0];
     assert_eq!(partition.error_code, ErrorCode::NotLeaderOrFollower.code());
     assert_eq!(partition.base_offset, -1);
@@ -126,7 +127,7 @@ async fn a_log_that_cannot_sync_ends_the_node_and_acknowledges_nothing() -> Resu
         answer.node_endpoints[0].node_id, 1,
         "v10: where the leader is"
     );
-    let older = client.send(&request, 9).await?;
+    let older = client.call(&request, 9).await?;
     assert_eq!(older.node_endpoints.len(), 0);
     let why = tokio::time::timeout(Duration::from_secs(10), node.failed()).await?;
     assert!(why.contains("write-ahead log"), "{why}");
@@ -159,7 +160,7 @@ fn mebibyte() -> Result<bytes::Bytes> {
 }
 
 /// Produces until it is refused; answers how many batches were acknowledged before.
-pub(super) async fn fill(client: &mut Client) -> Result<i64> {
+pub(super) async fn fill(client: &mut Connection) -> Result<i64> {
     for acknowledged in 0..200 {
         let answer = produce_within(client, mebibyte()?, 20_000).await?;
         if answer.error_code != 0 {
@@ -172,7 +173,7 @@ pub(super) async fn fill(client: &mut Client) -> Result<i64> {
 }
 
 /// Reads every record up to `end`; each fetch goes on where the one before ended.
-async fn read_all(client: &mut Client, end: i64) -> Result<()> {
+async fn read_all(client: &mut Connection, end: i64) -> Result<()> {
     let mut offset = 0;
     while offset < end {
         let (code, records) = super::fetch::read(client, "t", offset).await?;
@@ -209,7 +210,7 @@ impl Away {
 
 /// Produces batches of one size after the other until each waits for room and is given up; answers how many were
 /// acknowledged before.
-pub(super) async fn fill_until_late(client: &mut Client, sizes: &[usize]) -> Result<i64> {
+pub(super) async fn fill_until_late(client: &mut Connection, sizes: &[usize]) -> Result<i64> {
     let mut acknowledged = 0;
     for bytes in sizes {
         loop {
@@ -226,7 +227,7 @@ pub(super) async fn fill_until_late(client: &mut Client, sizes: &[usize]) -> Res
 }
 
 /// Produces until it is acknowledged again, for a while.
-async fn resumes(client: &mut Client, at: i64) -> Result<()> {
+async fn resumes(client: &mut Connection, at: i64) -> Result<()> {
     for _ in 0..100 {
         let answer = produce_within(client, mebibyte()?, 1_000).await?;
         if answer.error_code == 0 {

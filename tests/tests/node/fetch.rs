@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
+use highwater_client::Connection;
 use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use highwater_protocol::messages::{
     DeleteTopicsRequest, FetchRequest, FetchResponse, MetadataRequest,
 };
 use highwater_protocol::records::split_batches;
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{Client, TestNode};
+use highwater_tests::TestNode;
 use tokio::time::Instant;
 
 use super::{T0, batch};
@@ -44,8 +45,12 @@ pub(super) fn records(answer: &FetchResponse, topic: usize, partition: usize) ->
 }
 
 /// The error and the records of partition 0 from an offset on.
-pub(super) async fn read(client: &mut Client, topic: &str, offset: i64) -> Result<(i16, Bytes)> {
-    let answer = client.send(&fetch(topic, offset, 1 << 20), 12).await?;
+pub(super) async fn read(
+    client: &mut Connection,
+    topic: &str,
+    offset: i64,
+) -> Result<(i16, Bytes)> {
+    let answer = client.call(&fetch(topic, offset, 1 << 20), 12).await?;
     let code = answer.responses[0].partitions[0].error_code;
     Ok((code, records(&answer, 0, 0)))
 }
@@ -79,7 +84,7 @@ async fn bounds_and_leader_epochs_are_checked() -> Result<()> {
     ] {
         let mut request = fetch("t", 0, 1 << 20);
         request.topics[0].partitions[0].current_leader_epoch = known;
-        let answer = client.send(&request, 12).await?;
+        let answer = client.call(&request, 12).await?;
         // an epoch below 0 is unchecked
         let expected = if known < 0 { 0 } else { error.code() };
         assert_eq!(
@@ -109,7 +114,7 @@ async fn only_the_first_partition_exceeds_the_limit_by_one_batch() -> Result<()>
         ..template.clone()
     };
     request.topics[0].partitions = (0..3).map(of).collect();
-    let answer = client.send(&request, 12).await?;
+    let answer = client.call(&request, 12).await?;
     let lengths: Vec<usize> = (0..3)
         .map(|partition| records(&answer, 0, partition).len())
         .collect();
@@ -118,7 +123,7 @@ async fn only_the_first_partition_exceeds_the_limit_by_one_batch() -> Result<()>
     for partition in &mut request.topics[0].partitions {
         partition.partition_max_bytes = i32::MAX;
     }
-    let answer = client.send(&request, 12).await?;
+    let answer = client.call(&request, 12).await?;
     let lengths: Vec<usize> = (0..3)
         .map(|partition| records(&answer, 0, partition).len())
         .collect();
@@ -136,17 +141,17 @@ async fn a_fetch_waits_for_records_and_an_error_does_not() -> Result<()> {
     request.max_wait_ms = 30_000;
     request.min_bytes = 1;
     let since = Instant::now();
-    let id = waiting.write(&request, 12).await?;
+    let id = waiting.send(&request, 12).await?;
     tokio::time::sleep(Duration::from_millis(50)).await;
     node.client().await?.produce("t", 0, batch(1, T0)).await?;
-    let answer = waiting.read::<FetchRequest>(12, id).await?;
+    let answer = waiting.receive(id).await?;
     assert!(!records(&answer, 0, 0).is_empty());
     request.topics[0].partitions[0].fetch_offset = 99;
-    let answer = waiting.send(&request, 12).await?;
+    let answer = waiting.call(&request, 12).await?;
     let code = answer.responses[0].partitions[0].error_code;
     assert_eq!(code, ErrorCode::OffsetOutOfRange.code());
     request.topics[0].topic = "nowhere".into();
-    let answer = waiting.send(&request, 12).await?;
+    let answer = waiting.call(&request, 12).await?;
     let code = answer.responses[0].partitions[0].error_code;
     assert_eq!(code, ErrorCode::UnknownTopicOrPartition.code());
     assert!(
@@ -178,16 +183,16 @@ async fn what_a_limit_cut_is_enough() -> Result<()> {
     of_request.min_bytes = 1 << 30;
     for mut request in [of_partition, of_request] {
         request.max_wait_ms = i32::MAX;
-        let answer = tokio::time::timeout(SOON, client.send(&request, 12)).await??;
+        let answer = tokio::time::timeout(SOON, client.call(&request, 12)).await??;
         assert_eq!(records(&answer, 0, 0).len(), one * 2);
     }
     // what nothing cut is not enough until there is more
     let mut waiting = fetch("t", 400, i32::MAX);
     waiting.min_bytes = i32::try_from(one + 1)?;
     waiting.max_wait_ms = i32::MAX;
-    let id = client.write(&waiting, 12).await?;
+    let id = client.send(&waiting, 12).await?;
     node.client().await?.produce("t", 0, batch(100, T0)).await?;
-    let answer = tokio::time::timeout(SOON, client.read::<FetchRequest>(12, id)).await??;
+    let answer = tokio::time::timeout(SOON, client.receive(id)).await??;
     assert_eq!(records(&answer, 0, 0).len(), one * 2);
     Ok(())
 }
@@ -204,20 +209,20 @@ async fn a_fetch_that_waits_is_told_that_its_topic_is_deleted() -> Result<()> {
             topics: None,
             ..Default::default()
         };
-        let id = client.send(&all, 12).await?.topics[0].topic_id;
+        let id = client.call(&all, 12).await?.topics[0].topic_id;
         let mut request = fetch("", 0, 1 << 20);
         request.topics[0].topic_id = id;
         request.min_bytes = 1;
         request.max_wait_ms = i32::MAX;
-        let sent = waiting.write(&request, 13).await?;
+        let sent = waiting.send(&request, 13).await?;
         let delete = DeleteTopicsRequest {
             topic_names: vec!["t".into()],
             timeout_ms: 10_000,
             ..Default::default()
         };
-        let deleted = client.send(&delete, 5).await?;
+        let deleted = client.call(&delete, 5).await?;
         assert_eq!(deleted.responses[0].error_code, 0);
-        let answer = tokio::time::timeout(SOON, waiting.read::<FetchRequest>(13, sent)).await??;
+        let answer = tokio::time::timeout(SOON, waiting.receive(sent)).await??;
         let code = answer.responses[0].partitions[0].error_code;
         if code == ErrorCode::UnknownTopicOrPartition.code() {
             return Ok(());
@@ -238,7 +243,7 @@ async fn a_session_tells_what_changed() -> Result<()> {
     let mut request = fetch("a", 0, 1 << 20);
     request.topics.extend(fetch("b", 0, 1 << 20).topics);
     request.session_epoch = 0;
-    let answer = client.send(&request, 12).await?;
+    let answer = client.call(&request, 12).await?;
     let session = answer.session_id;
     assert!(session != 0 && answer.error_code == 0);
     assert_eq!(
@@ -253,22 +258,22 @@ async fn a_session_tells_what_changed() -> Result<()> {
         ..Default::default()
     };
     next.topics = fetch("a", 1, 1 << 20).topics;
-    let answer = client.send(&next, 12).await?;
+    let answer = client.call(&next, 12).await?;
     assert_eq!(answer.responses.len(), 0, "nothing changed");
     client.produce("b", 0, batch(1, T0)).await?;
     next.topics.clear();
     next.session_epoch = 2;
-    let answer = client.send(&next, 12).await?;
+    let answer = client.call(&next, 12).await?;
     assert_eq!(answer.responses.len(), 1);
     assert_eq!(&*answer.responses[0].topic, "b");
     next.session_epoch = 2;
-    let answer = client.send(&next, 12).await?;
+    let answer = client.call(&next, 12).await?;
     assert_eq!(
         answer.error_code,
         ErrorCode::InvalidFetchSessionEpoch.code()
     );
     next.session_id = session.wrapping_add(1);
-    let answer = client.send(&next, 12).await?;
+    let answer = client.call(&next, 12).await?;
     assert_eq!(answer.error_code, ErrorCode::FetchSessionIdNotFound.code());
     Ok(())
 }
@@ -281,12 +286,12 @@ async fn aborted_transactions_are_null_unless_asked_for() -> Result<()> {
     let mut client = node.client().await?;
     client.produce("t", 0, batch(1, T0)).await?;
     let mut request = fetch("t", 0, 1 << 20);
-    let answer = client.send(&request, 12).await?;
+    let answer = client.call(&request, 12).await?;
     let partition = &answer.responses[0].partitions[0];
     assert_eq!(partition.aborted_transactions, None);
     assert_eq!(partition.preferred_read_replica, -1);
     request.isolation_level = 1;
-    let answer = client.send(&request, 12).await?;
+    let answer = client.call(&request, 12).await?;
     let partition = &answer.responses[0].partitions[0];
     assert_eq!(partition.aborted_transactions, Some(Vec::new()));
     assert_eq!(partition.last_stable_offset, 1);
@@ -303,15 +308,15 @@ async fn topics_are_fetched_by_id() -> Result<()> {
         topics: None,
         ..Default::default()
     };
-    let id = client.send(&all, 12).await?.topics[0].topic_id;
+    let id = client.call(&all, 12).await?.topics[0].topic_id;
     let mut request = fetch("", 0, 1 << 20);
     request.topics[0].topic_id = id;
     for version in 13..=18 {
-        let answer = client.send(&request, version).await?;
+        let answer = client.call(&request, version).await?;
         assert!(!records(&answer, 0, 0).is_empty(), "version {version}");
     }
     request.topics[0].topic_id = highwater_types::Uuid([9; 16]);
-    let answer = client.send(&request, 13).await?;
+    let answer = client.call(&request, 13).await?;
     let code = answer.responses[0].partitions[0].error_code;
     assert_eq!(code, ErrorCode::UnknownTopicId.code());
     Ok(())

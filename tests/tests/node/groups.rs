@@ -1,6 +1,7 @@
 //! 23 to 25: joining, committing, finding a coordinator.
 
 use anyhow::Result;
+use highwater_client::Connection;
 use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -13,15 +14,15 @@ use highwater_protocol::messages::{
     MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{Client, TestNode};
+use highwater_tests::TestNode;
 
 /// Finds a group's coordinator, once it is loaded.
-pub(super) async fn find_coordinator(client: &mut Client, group: &str) -> Result<()> {
+pub(super) async fn find_coordinator(client: &mut Connection, group: &str) -> Result<()> {
     let request = FindCoordinatorRequest {
         coordinator_keys: vec![StrBytes::from(group)],
         ..Default::default()
     };
-    let answer = client.send(&request, 6).await?;
+    let answer = client.call(&request, 6).await?;
     let found = &answer.coordinators[0];
     assert_eq!((found.error_code, found.node_id), (0, 1));
     let describe = DescribeGroupsRequest {
@@ -29,7 +30,7 @@ pub(super) async fn find_coordinator(client: &mut Client, group: &str) -> Result
         ..Default::default()
     };
     loop {
-        let answer = client.send(&describe, 5).await?;
+        let answer = client.call(&describe, 5).await?;
         let code = answer.groups[0].error_code;
         if code != ErrorCode::CoordinatorLoadInProgress.code()
             && code != ErrorCode::NotCoordinator.code()
@@ -75,13 +76,13 @@ fn commit(metadata: &str, generation: i32, member: &str) -> OffsetCommitRequest 
 }
 
 async fn committed(
-    client: &mut Client,
+    client: &mut Connection,
     metadata: &str,
     generation: i32,
     member: &str,
 ) -> Result<i16> {
     let answer = client
-        .send(&commit(metadata, generation, member), 8)
+        .call(&commit(metadata, generation, member), 8)
         .await?;
     Ok(answer.topics[0].partitions[0].error_code)
 }
@@ -92,20 +93,20 @@ async fn a_member_without_id_comes_again_and_a_static_one_not_at_all() -> Result
     let node = TestNode::start(&[]).await?;
     let mut client = node.client().await?;
     find_coordinator(&mut client, "g").await?;
-    let first = client.send(&join(""), 9).await?;
+    let first = client.call(&join(""), 9).await?;
     assert_eq!(first.error_code, ErrorCode::MemberIdRequired.code());
     assert!(first.member_id.starts_with("test-"), "{}", first.member_id);
-    let joined = client.send(&join(&first.member_id), 9).await?;
+    let joined = client.call(&join(&first.member_id), 9).await?;
     assert_eq!((joined.error_code, joined.generation_id), (0, 1));
     assert_eq!(joined.leader, first.member_id);
     assert_eq!(joined.protocol_name.as_deref(), Some("range"));
-    let older = client.send(&join(""), 3).await?;
+    let older = client.call(&join(""), 3).await?;
     // up to version 3 the id comes with the answer; the group rebalances for it, so the other is gone by then
     assert_eq!(older.error_code, 0);
     assert_ne!(older.member_id, first.member_id);
     let mut fixed = join("");
     fixed.group_instance_id = Some("one".into());
-    let answer = client.send(&fixed, 9).await?;
+    let answer = client.call(&fixed, 9).await?;
     assert_eq!(answer.error_code, ErrorCode::UnsupportedVersion.code());
     Ok(())
 }
@@ -127,8 +128,8 @@ async fn offsets_are_committed_by_the_rules_and_survive() -> Result<()> {
         committed(&mut client, &"m".repeat(4097), -1, "").await?,
         ErrorCode::OffsetMetadataTooLarge.code()
     );
-    let id = client.send(&join(""), 9).await?.member_id;
-    let generation = client.send(&join(&id), 9).await?.generation_id;
+    let id = client.call(&join(""), 9).await?.member_id;
+    let generation = client.call(&join(&id), 9).await?.generation_id;
     assert_eq!(
         committed(&mut client, "m", generation, &id).await?,
         ErrorCode::RebalanceInProgress.code(),
@@ -142,7 +143,7 @@ async fn offsets_are_committed_by_the_rules_and_survive() -> Result<()> {
         protocol_name: Some("range".into()),
         ..Default::default()
     };
-    assert_eq!(client.send(&sync, 5).await?.error_code, 0);
+    assert_eq!(client.call(&sync, 5).await?.error_code, 0);
     assert_eq!(
         committed(&mut client, "m", -1, "").await?,
         ErrorCode::UnknownMemberId.code()
@@ -164,7 +165,7 @@ async fn offsets_are_committed_by_the_rules_and_survive() -> Result<()> {
         ..Default::default()
     };
     assert_eq!(
-        client.send(&beat, 4).await?.error_code,
+        client.call(&beat, 4).await?.error_code,
         0,
         "its member is still in it"
     );
@@ -176,7 +177,7 @@ async fn offsets_are_committed_by_the_rules_and_survive() -> Result<()> {
         }],
         ..Default::default()
     };
-    let answer = client.send(&group(None), 9).await?;
+    let answer = client.call(&group(None), 9).await?;
     let found = &answer.groups[0].topics[0].partitions[0];
     assert_eq!(
         (found.committed_offset, found.committed_leader_epoch),
@@ -188,7 +189,7 @@ async fn offsets_are_committed_by_the_rules_and_survive() -> Result<()> {
         partition_indexes: vec![3],
         ..Default::default()
     };
-    let answer = client.send(&group(Some(vec![unknown])), 9).await?;
+    let answer = client.call(&group(Some(vec![unknown])), 9).await?;
     let none = &answer.groups[0].topics[0].partitions[0];
     assert_eq!(
         (
@@ -212,7 +213,7 @@ async fn the_first_search_creates_the_internal_topic() -> Result<()> {
         topics: None,
         ..Default::default()
     };
-    let answer = client.send(&all, 12).await?;
+    let answer = client.call(&all, 12).await?;
     assert_eq!(answer.topics[0].name.as_deref(), Some("__consumer_offsets"));
     assert!(answer.topics[0].is_internal);
     assert_eq!(answer.topics[0].partitions.len(), 50);
@@ -221,12 +222,12 @@ async fn the_first_search_creates_the_internal_topic() -> Result<()> {
         ..Default::default()
     };
     find_coordinator(&mut client, "nobody").await?;
-    let answer = client.send(&describe, 5).await?;
+    let answer = client.call(&describe, 5).await?;
     assert_eq!(
         (answer.groups[0].error_code, &*answer.groups[0].group_state),
         (0, "Dead")
     );
-    let answer = client.send(&describe, 6).await?;
+    let answer = client.call(&describe, 6).await?;
     assert_eq!(
         answer.groups[0].error_code,
         ErrorCode::GroupIdNotFound.code()

@@ -5,17 +5,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
+use highwater_client::Connection;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::MetadataRequest;
 use highwater_protocol::records::BatchBuilder;
-use highwater_tests::{Client, TestNode, produce_request};
+use highwater_tests::{TestNode, connect, produce_request};
 use tempfile::TempDir;
 
 use super::{T0, faults};
 
-async fn is_served(client: &mut Client) -> bool {
+async fn is_served(client: &mut Connection) -> bool {
     let request = MetadataRequest::default();
-    let asked = client.send(&request, 12);
+    let asked = client.call(&request, 12);
     matches!(
         tokio::time::timeout(Duration::from_millis(500), asked).await,
         Ok(Ok(_))
@@ -32,7 +33,7 @@ async fn past_the_limit_of_all_connections_one_waits_until_another_ends() -> Res
     assert!(!is_served(&mut third).await);
     drop(first);
     // what it asked for is answered now
-    let answered = tokio::time::timeout(Duration::from_secs(10), third.read_raw()).await??;
+    let answered = tokio::time::timeout(Duration::from_secs(10), third.receive_raw()).await??;
     assert!(answered.is_some());
     Ok(())
 }
@@ -77,11 +78,14 @@ async fn an_idle_connection_is_closed_and_a_waiting_one_is_not() -> Result<()> {
     let mut waiting = node.client().await?;
     let mut request = super::fetch::fetch("t", 0, 1 << 20);
     (request.max_wait_ms, request.min_bytes) = (1500, 1);
-    waiting.write(&request, 12).await?;
+    waiting.send(&request, 12).await?;
     let mut idle = node.client().await?;
     let closed = tokio::time::timeout(Duration::from_secs(10), idle.is_closed());
     assert!(closed.await?, "idle");
-    assert!(waiting.read_raw().await?.is_some(), "it waited for records");
+    assert!(
+        waiting.receive_raw().await?.is_some(),
+        "it waited for records"
+    );
     Ok(())
 }
 
@@ -148,8 +152,8 @@ async fn each_listener_tells_its_own_address() -> Result<()> {
         (outside, "broker.example", 19092),
         (inside, "127.0.0.1", own),
     ] {
-        let mut client = Client::connect(listener).await?;
-        let answer = client.send(&MetadataRequest::default(), 12).await?;
+        let mut client = connect(listener).await?;
+        let answer = client.call(&MetadataRequest::default(), 12).await?;
         let broker = &answer.brokers[0];
         assert_eq!((&*broker.host, broker.port), (host, port));
     }
@@ -172,7 +176,7 @@ async fn produce_past_all_memory_waits_and_stops_nothing_else() -> Result<()> {
             batch.push(T0, None, Some(&vec![7; 1_000_000]));
             let mut request = produce_request("t", 0, batch.build()?, -1);
             request.timeout_ms = 60_000;
-            client.send(&request, 12).await
+            client.call(&request, 12).await
         });
     }
     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -35,12 +35,12 @@ async fn with_groups() -> Result<TestNode> {
         ..Default::default()
     };
     let mut client = node.client().await?;
-    while client.send(&request, 4).await?.coordinators[0].error_code != 0 {
+    while client.call(&request, 4).await?.coordinators[0].error_code != 0 {
         tokio::task::yield_now().await;
     }
     let commit = commit(NAME, Some("m"));
     // the partition of the coordinator may still be loading
-    while client.send(&commit, 8).await?.topics[0].partitions[0].error_code != 0 {
+    while client.call(&commit, 8).await?.topics[0].partitions[0].error_code != 0 {
         tokio::task::yield_now().await;
     }
     Ok(node)
@@ -100,9 +100,9 @@ async fn a_text_that_is_too_long_closes_its_connection_and_no_other() -> Result<
     let node = with_groups().await?;
     let longest = "g".repeat(TEXT_BYTES_MAX);
     let mut client = node.client().await?;
-    let answer = client.send(&commit(&longest, None), 8).await?;
+    let answer = client.call(&commit(&longest, None), 8).await?;
     assert_eq!(answer.topics[0].partitions[0].error_code, 0);
-    let answer = client.send(&join(&longest, &longest), 6).await?;
+    let answer = client.call(&join(&longest, &longest), 6).await?;
     assert_eq!(answer.error_code, ErrorCode::MemberIdRequired.code());
     let heartbeat = HeartbeatRequest {
         group_id: StrBytes::from(longest.as_str()),
@@ -116,7 +116,7 @@ async fn a_text_that_is_too_long_closes_its_connection_and_no_other() -> Result<
     ] {
         assert_eq!(ask_oddly(node.address, &frame).await?, is_closed);
     }
-    let answer = client.send(&MetadataRequest::default(), 12).await?;
+    let answer = client.call(&MetadataRequest::default(), 12).await?;
     assert_eq!(answer.error_code, 0);
     Ok(())
 }
@@ -125,9 +125,9 @@ async fn a_text_that_is_too_long_closes_its_connection_and_no_other() -> Result<
 async fn a_member_id_is_cut_to_fit() -> Result<()> {
     let node = with_groups().await?;
     let mut client = node.client().await?;
-    client.client_id = "c".repeat(32_740);
+    client.set_client_id("c".repeat(32_740));
     for version in [5, 9] {
-        let answer = client.send(&join("cut", "range"), version).await?;
+        let answer = client.call(&join("cut", "range"), version).await?;
         assert_eq!(answer.error_code, ErrorCode::MemberIdRequired.code());
         assert_eq!(answer.member_id.len(), TEXT_BYTES_MAX);
         // it is the member's, in every version
@@ -135,7 +135,7 @@ async fn a_member_id_is_cut_to_fit() -> Result<()> {
             member_id: answer.member_id.clone(),
             ..join("cut", "range")
         };
-        let joined = client.send(&request, version).await?;
+        let joined = client.call(&request, version).await?;
         assert_eq!(joined.error_code, 0);
         let heartbeat = HeartbeatRequest {
             group_id: "cut".into(),
@@ -143,13 +143,13 @@ async fn a_member_id_is_cut_to_fit() -> Result<()> {
             member_id: answer.member_id,
             ..Default::default()
         };
-        assert_eq!(client.send(&heartbeat, 3).await?.error_code, 0);
+        assert_eq!(client.call(&heartbeat, 3).await?.error_code, 0);
         let leave = messages::LeaveGroupRequest {
             group_id: "cut".into(),
             member_id: heartbeat.member_id,
             ..Default::default()
         };
-        client.send(&leave, 2).await?;
+        client.call(&leave, 2).await?;
     }
     Ok(())
 }
@@ -169,8 +169,9 @@ async fn what_is_not_utf_8_is_replaced() -> Result<()> {
     let mut frame = out.finish()?.concat();
     let at = frame.windows(4).position(|four| four == marker.as_bytes());
     frame[at.expect("it is there")..][..4].copy_from_slice(b"\xff\xfeab");
-    client.write_raw(&frame).await?;
-    let answer = client.read::<OffsetCommitRequest>(7, 1).await?;
+    client.send_raw(&frame).await?;
+    let (_, body) = client.receive_raw().await?.context("it is answered")?;
+    let answer = highwater_client::decode::<OffsetCommitRequest>(body, 7)?;
     assert_eq!(answer.topics[0].partitions[0].error_code, 0);
     let request = OffsetFetchRequest {
         group_id: NAME.into(),
@@ -180,7 +181,7 @@ async fn what_is_not_utf_8_is_replaced() -> Result<()> {
         }]),
         ..Default::default()
     };
-    let answer = client.send(&request, 5).await?;
+    let answer = client.call(&request, 5).await?;
     let metadata = answer.topics[0].partitions[0].metadata.as_deref();
     assert_eq!(metadata, Some("\u{fffd}\u{fffd}ab"));
     Ok(())
@@ -206,7 +207,7 @@ async fn a_panic_ends_its_own_connection_alone() -> Result<()> {
         ..Default::default()
     };
     let mut client = node.client().await?;
-    client.write(&heartbeat, 4).await?;
+    client.send(&heartbeat, 4).await?;
     assert!(client.is_closed().await);
     assert_eq!(other.produce("t", 0, batch(1, T0)).await?.error_code, 0);
     let ended = tokio::time::timeout(std::time::Duration::ZERO, node.failed()).await;
@@ -232,7 +233,7 @@ async fn timestamps_at_their_end_do_not_overflow() -> Result<()> {
     assert_eq!(client.produce("t", 0, far).await?.error_code, 0);
     for timestamp in [0, T0, i64::MAX, -1, -2, -3] {
         let request = super::offsets::at("t", timestamp);
-        let answer = client.send(&request, 7).await?;
+        let answer = client.call(&request, 7).await?;
         assert_eq!(answer.topics[0].partitions[0].error_code, 0, "{timestamp}");
     }
     Ok(())

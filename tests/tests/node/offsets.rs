@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use highwater_broker::node::Machine;
+use highwater_client::Connection;
 use highwater_protocol::messages::create_topics_request::CreatableTopic;
 use highwater_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use highwater_protocol::messages::offset_for_leader_epoch_request::{
@@ -12,7 +13,7 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::records::{BatchBuilder, BatchHeader};
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{Client, TestNode};
+use highwater_tests::TestNode;
 
 use super::{T0, batch};
 
@@ -36,8 +37,8 @@ pub(super) fn latest(topic: &str) -> ListOffsetsRequest {
     at(topic, -1)
 }
 
-async fn look(client: &mut Client, timestamp: i64, version: i16) -> Result<(i16, i64, i64)> {
-    let answer = client.send(&at("t", timestamp), version).await?;
+async fn look(client: &mut Connection, timestamp: i64, version: i16) -> Result<(i16, i64, i64)> {
+    let answer = client.call(&at("t", timestamp), version).await?;
     let found = &answer.topics[0].partitions[0];
     Ok((found.error_code, found.offset, found.timestamp))
 }
@@ -94,7 +95,7 @@ async fn by_time_the_first_record_in_offset_order_counts() -> Result<()> {
     let mut twice = at("t", -1);
     let partition = twice.topics[0].partitions[0].clone();
     twice.topics[0].partitions.push(partition);
-    let answer = client.send(&twice, 7).await?;
+    let answer = client.call(&twice, 7).await?;
     let codes: Vec<i16> = answer.topics[0]
         .partitions
         .iter()
@@ -144,7 +145,7 @@ async fn leader_epochs_have_their_ends() -> Result<()> {
         (first, (first, 10)),
         (second + 1, (-1, -1)),
     ] {
-        let answer = client.send(&ask(epoch), 4).await?;
+        let answer = client.call(&ask(epoch), 4).await?;
         let found = &answer.topics[0].partitions[0];
         assert_eq!(
             (found.leader_epoch, found.end_offset),
@@ -254,7 +255,7 @@ async fn a_hundred_thousand_partitions_are_looked_up_in_proportion() -> Result<(
     let mut request = latest("t");
     let one = request.topics[0].partitions[0].clone();
     request.topics[0].partitions = vec![one.clone(); 100_000];
-    let answer = client.send(&request, 10).await?;
+    let answer = client.call(&request, 10).await?;
     let told = &answer.topics[0].partitions;
     assert_eq!(told.len(), 1, "what is asked twice is refused once");
     assert_eq!(told[0].error_code, ErrorCode::InvalidRequest.code());
@@ -263,7 +264,7 @@ async fn a_hundred_thousand_partitions_are_looked_up_in_proportion() -> Result<(
         ..one.clone()
     });
     request.topics[0].partitions = others.collect();
-    let answer = client.send(&request, 10).await?;
+    let answer = client.call(&request, 10).await?;
     assert_eq!(answer.topics[0].partitions.len(), 100_000);
     let names = (0..30_000).map(|number| CreatableTopic {
         // some of them twice, none allowed
@@ -277,7 +278,7 @@ async fn a_hundred_thousand_partitions_are_looked_up_in_proportion() -> Result<(
         timeout_ms: 10_000,
         ..Default::default()
     };
-    let answer = client.send(&create, 7).await?;
+    let answer = client.call(&create, 7).await?;
     assert_eq!(answer.topics.len(), 22_500);
     Ok(())
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use highwater_broker::node::Machine;
+use highwater_client::Connection;
 use highwater_io::{Faults, FaultyDevice, RealDevice};
 use highwater_protocol::messages::DeleteTopicsRequest;
 use highwater_protocol::records::ProducerFields;
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{Client, TestNode, files_below};
+use highwater_tests::{TestNode, files_below};
 use tempfile::TempDir;
 
 use super::{T0, producer_batch};
@@ -45,7 +46,7 @@ async fn upload(dir: TempDir, topics: &[&str]) -> Result<(TempDir, PathBuf)> {
 }
 
 /// Ten records of a producer with an id, so that a partition has a state that is read when it is opened.
-async fn produce(client: &mut Client, topic: &str, at: i64) -> Result<()> {
+async fn produce(client: &mut Connection, topic: &str, at: i64) -> Result<()> {
     let producer = ProducerFields {
         id: 1,
         epoch: 0,
@@ -74,7 +75,7 @@ async fn what_the_store_does_not_answer_holds_up_its_own_partitions_alone() -> R
         timeout_ms: 10_000,
         ..Default::default()
     };
-    let answer = client.send(&delete, 5).await?;
+    let answer = client.call(&delete, 5).await?;
     assert_eq!(answer.responses[0].error_code, 0);
     for topic in ["new", "gone"] {
         node.create_topic(topic, 1, &[]).await?;

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use bytes::{BufMut, Bytes, BytesMut};
+use highwater_client::Connection;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{FindCoordinatorRequest, InitProducerIdRequest};
 use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
-use highwater_tests::{Client, TestNode, produce_request};
+use highwater_tests::{TestNode, produce_request};
 
 use super::{T0, batch, producer_batch};
 
@@ -16,23 +17,23 @@ async fn acks_are_checked_and_acks_0_is_silent() -> Result<()> {
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     let answer = client
-        .send(&produce_request("t", 0, batch(1, T0), 2), 12)
+        .call(&produce_request("t", 0, batch(1, T0), 2), 12)
         .await?;
     let partition = &answer.responses[0].partition_responses[0];
     assert_eq!(partition.error_code, ErrorCode::InvalidRequiredAcks.code());
     assert_eq!(partition.base_offset, -1, "13");
     client
-        .write(&produce_request("t", 0, batch(1, T0), 0), 12)
+        .send(&produce_request("t", 0, batch(1, T0), 0), 12)
         .await?;
     let answer = client
-        .send(&produce_request("t", 0, batch(1, T0), 1), 12)
+        .call(&produce_request("t", 0, batch(1, T0), 1), 12)
         .await?;
     assert_eq!(
         answer.responses[0].partition_responses[0].base_offset, 1,
         "the next answer is the next request's"
     );
     client
-        .write(&produce_request("nowhere", 0, batch(1, T0), 0), 12)
+        .send(&produce_request("nowhere", 0, batch(1, T0), 0), 12)
         .await?;
     assert!(client.is_closed().await, "an error in acks=0");
     Ok(())
@@ -73,11 +74,11 @@ async fn a_partition_takes_exactly_one_sound_batch() -> Result<()> {
     zstd.push(T0, None, Some(b"v"));
     let zstd = zstd.build()?;
     let answer = client
-        .send(&produce_request("t", 0, zstd.clone(), -1), 6)
+        .call(&produce_request("t", 0, zstd.clone(), -1), 6)
         .await?;
     let code = answer.responses[0].partition_responses[0].error_code;
     assert_eq!(code, ErrorCode::UnsupportedCompressionType.code());
-    let answer = client.send(&produce_request("t", 0, zstd, -1), 7).await?;
+    let answer = client.call(&produce_request("t", 0, zstd, -1), 7).await?;
     assert_eq!(
         answer.responses[0].partition_responses[0].base_offset, 0,
         "nothing was appended before"
@@ -148,13 +149,13 @@ async fn timestamps_out_of_bounds_are_told_record_by_record() -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn producer_id(client: &mut Client) -> Result<i64> {
+pub(super) async fn producer_id(client: &mut Connection) -> Result<i64> {
     let request = InitProducerIdRequest {
         transactional_id: None,
         transaction_timeout_ms: 60_000,
         ..Default::default()
     };
-    let answer = client.send(&request, 4).await?;
+    let answer = client.call(&request, 4).await?;
     assert_eq!((answer.error_code, answer.producer_epoch), (0, 0));
     Ok(answer.producer_id)
 }
@@ -280,7 +281,7 @@ async fn transactions_are_refused_for_good() -> Result<()> {
         transaction_timeout_ms: 60_000,
         ..Default::default()
     };
-    let answer = client.send(&request, 4).await?;
+    let answer = client.call(&request, 4).await?;
     let refused = ErrorCode::TransactionalIdAuthorizationFailed.code();
     assert_eq!(answer.error_code, refused);
     let find = FindCoordinatorRequest {
@@ -288,7 +289,7 @@ async fn transactions_are_refused_for_good() -> Result<()> {
         coordinator_keys: vec!["t".into()],
         ..Default::default()
     };
-    let found = client.send(&find, 4).await?.coordinators.remove(0);
+    let found = client.call(&find, 4).await?.coordinators.remove(0);
     assert_eq!(found.error_code, refused);
     let why = found.error_message.unwrap_or_default();
     assert!(why.contains("Transactions are not supported"), "{why}");

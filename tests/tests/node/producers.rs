@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use highwater_broker::node::Machine;
+use highwater_client::Connection;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::DeleteRecordsRequest;
 use highwater_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
 use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
-use highwater_tests::{Client, TestNode, files_below};
+use highwater_tests::{TestNode, files_below};
 use tempfile::TempDir;
 
 use super::produce::producer_id;
@@ -51,7 +52,7 @@ async fn wait_for(mut found: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     anyhow::bail!("it does not come to that")
 }
 
-async fn delete_all(client: &mut Client) -> Result<()> {
+async fn delete_all(client: &mut Connection) -> Result<()> {
     let request = DeleteRecordsRequest {
         topics: vec![DeleteRecordsTopic {
             name: "t".into(),
@@ -62,7 +63,7 @@ async fn delete_all(client: &mut Client) -> Result<()> {
         }],
         timeout_ms: 10_000,
     };
-    let answer = client.send(&request, 2).await?;
+    let answer = client.call(&request, 2).await?;
     assert_eq!(answer.topics[0].partitions[0].error_code, 0);
     Ok(())
 }
@@ -76,7 +77,7 @@ fn of(id: i64, base_sequence: i32) -> ProducerFields {
 }
 
 /// Sends one record; answers its offset.
-async fn send(client: &mut Client, id: i64, sequence: i32) -> Result<i64> {
+async fn send(client: &mut Connection, id: i64, sequence: i32) -> Result<i64> {
     let batch = producer_batch(1, T0, of(id, sequence));
     let answer = client.produce("t", 0, batch).await?;
     anyhow::ensure!(answer.error_code == 0, "{answer:?}");

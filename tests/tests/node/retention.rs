@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use highwater_broker::node::Machine;
+use highwater_client::Connection;
 use highwater_protocol::records::BatchBuilder;
-use highwater_tests::{Client, TestNode, files_below};
+use highwater_tests::{TestNode, files_below};
 use tempfile::TempDir;
 
 use super::T0;
@@ -38,14 +39,14 @@ fn bucket(node: &TestNode) -> PathBuf {
     node.dir.path().join("data").join("objects")
 }
 
-async fn earliest(client: &mut Client) -> Result<i64> {
+async fn earliest(client: &mut Connection) -> Result<i64> {
     Ok(look(client, "t", -2).await?.0)
 }
 
 /// What ListOffsets answers: offset and timestamp.
-async fn look(client: &mut Client, topic: &str, timestamp: i64) -> Result<(i64, i64)> {
+async fn look(client: &mut Connection, topic: &str, timestamp: i64) -> Result<(i64, i64)> {
     let answer = client
-        .send(&super::offsets::at(topic, timestamp), 10)
+        .call(&super::offsets::at(topic, timestamp), 10)
         .await?;
     let found = &answer.topics[0].partitions[0];
     anyhow::ensure!(found.error_code == 0, "{found:?}");
@@ -53,7 +54,7 @@ async fn look(client: &mut Client, topic: &str, timestamp: i64) -> Result<(i64, 
 }
 
 /// Produces batches of a megabyte, each into an object of its own.
-async fn fill(node: &TestNode, client: &mut Client, batches: usize, time: i64) -> Result<()> {
+async fn fill(node: &TestNode, client: &mut Connection, batches: usize, time: i64) -> Result<()> {
     for _ in 0..batches {
         let had = objects(&bucket(node))?.len();
         let mut batch = BatchBuilder::default();
@@ -136,7 +137,7 @@ async fn by_time_all_of_an_expired_log_goes_and_offsets_go_on() -> Result<()> {
     Ok(())
 }
 
-async fn stop_and_start(node: TestNode) -> Result<(TestNode, Client)> {
+async fn stop_and_start(node: TestNode) -> Result<(TestNode, Connection)> {
     let node = start(node.stop().await?).await?;
     let client = node.client().await?;
     Ok((node, client))
@@ -192,7 +193,7 @@ async fn records_without_a_time_expire_by_when_they_were_appended() -> Result<()
 
 const DAY_MS: i64 = 86_400_000;
 
-async fn put(client: &mut Client, topic: &str, time: i64) -> Result<()> {
+async fn put(client: &mut Connection, topic: &str, time: i64) -> Result<()> {
     let mut batch = BatchBuilder::default();
     batch.push(time, None, Some(b"value"));
     let answer = client.produce(topic, 0, batch.build()?).await?;
@@ -201,7 +202,7 @@ async fn put(client: &mut Client, topic: &str, time: i64) -> Result<()> {
 }
 
 /// Waits until retention has looked at all logs: a record that comes when it looked at one topic goes when it looks again.
-async fn wait_for_retention(client: &mut Client) -> Result<()> {
+async fn wait_for_retention(client: &mut Connection) -> Result<()> {
     for _ in 0..2 {
         put(client, "gone", now_ms() - DAY_MS).await?;
         let (end, _) = look(client, "gone", -1).await?;

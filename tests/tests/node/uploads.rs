@@ -136,7 +136,7 @@ async fn a_start_on_a_full_store_deletes_what_is_condemned_and_goes_on() -> Resu
         timeout_ms: 10_000,
         ..Default::default()
     };
-    let answer = client.send(&delete, 5).await?;
+    let answer = client.call(&delete, 5).await?;
     assert_eq!(answer.responses[0].error_code, 0);
     node.create_topic("t", 1, &[]).await?;
     client.produce("t", 0, batch(10, T0)).await?;

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use highwater_client::{Connection, Sent};
 use highwater_protocol::Request;
 use highwater_protocol::messages::fetch_request::FetchPartition;
 use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_protocol::messages::{FetchRequest, JoinGroupRequest, MetadataRequest};
-use highwater_tests::{Client, TestNode};
+use highwater_tests::TestNode;
 
 use super::fetch::{fetch, records};
 use super::groups::find_coordinator;
@@ -38,13 +39,17 @@ fn waiting_fetch() -> FetchRequest {
 }
 
 /// Sends one request on each of many connections, in frames that are nearly as large as small ones are.
-async fn many<R: Request>(node: &TestNode, request: &R, version: i16) -> Result<Vec<Client>> {
+async fn many<R: Request>(
+    node: &TestNode,
+    request: &R,
+    version: i16,
+) -> Result<Vec<(Connection, Sent<R>)>> {
     let mut clients = Vec::new();
     for _ in 0..MANY {
         let mut client = node.client().await?;
-        client.client_id = "c".repeat(LARGE_ID_BYTES);
-        client.write(request, version).await?;
-        clients.push(client);
+        client.set_client_id("c".repeat(LARGE_ID_BYTES));
+        let sent = client.send(request, version).await?;
+        clients.push((client, sent));
     }
     Ok(clients)
 }
@@ -53,7 +58,7 @@ async fn others_are_served(node: &TestNode) -> Result<()> {
     for _ in 0..20 {
         let mut other = node.client().await?;
         let request = MetadataRequest::default();
-        let asked = tokio::time::timeout(ANSWERED_WITHIN, other.send(&request, 12));
+        let asked = tokio::time::timeout(ANSWERED_WITHIN, other.call(&request, 12));
         asked.await??;
     }
     Ok(())
@@ -67,15 +72,15 @@ async fn fetches_that_wait_leave_the_memory_of_their_frames_to_others() -> Resul
     let mut waiting = many(&node, &waiting_fetch(), 12).await?;
     others_are_served(&node).await?;
     // what a wait takes in proportion to its request is counted: the last finds no room, and is told not to come at once
-    let last = waiting.last_mut().expect("there are many");
-    let answer = last.read::<FetchRequest>(12, 1);
+    let (mut last, sent) = waiting.pop().expect("there are many");
+    let answer = last.receive(sent);
     let answer = tokio::time::timeout(ANSWERED_WITHIN, answer).await??;
     assert_eq!(answer.error_code, 0);
     assert!(records(&answer, 0, 0).is_empty());
     assert_eq!(answer.throttle_time_ms, 500);
     // its connection goes on after that
     let request = MetadataRequest::default();
-    tokio::time::timeout(ANSWERED_WITHIN, last.send(&request, 12)).await??;
+    tokio::time::timeout(ANSWERED_WITHIN, last.call(&request, 12)).await??;
     Ok(())
 }
 
@@ -99,7 +104,7 @@ async fn joins_that_wait_leave_the_memory_of_their_frames_to_others() -> Result<
     let node = TestNode::start(&[SMALL]).await?;
     let mut member = node.client().await?;
     find_coordinator(&mut member, "g").await?;
-    let joined = member.send(&join(), 3).await?;
+    let joined = member.call(&join(), 3).await?;
     assert_eq!(joined.error_code, 0);
     // the member does not come again, so nobody else is told that it joined
     let _waiting = many(&node, &join(), 3).await?;
@@ -112,12 +117,12 @@ async fn a_join_that_waits_ends_with_its_connection() -> Result<()> {
     let node = TestNode::start(&[("max.connections", "2")]).await?;
     let mut member = node.client().await?;
     find_coordinator(&mut member, "g").await?;
-    assert_eq!(member.send(&join(), 3).await?.error_code, 0);
+    assert_eq!(member.call(&join(), 3).await?.error_code, 0);
     let mut joins = node.client().await?;
-    joins.write(&join(), 3).await?;
+    joins.send(&join(), 3).await?;
     drop(joins);
     let mut next = node.client().await?;
     let request = MetadataRequest::default();
-    tokio::time::timeout(ANSWERED_WITHIN, next.send(&request, 12)).await??;
+    tokio::time::timeout(ANSWERED_WITHIN, next.call(&request, 12)).await??;
     Ok(())
 }

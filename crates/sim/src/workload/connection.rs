@@ -1,36 +1,20 @@
-//! A client's connection in the simulation: any message at any version.
+//! A client's connection in the simulation: it ends when the node's process does, and an answer that is none is a violation.
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use highwater_protocol::{ApiKey, FrameWriter, Message, Reader, Request};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use highwater_client::{Error, Options, Sent};
+use highwater_protocol::Request;
 use tokio::sync::watch;
-use turmoil::net::TcpStream;
 
-use super::Clients;
-use crate::Trace;
+use super::{Again, Clients};
+use crate::SimNetwork;
 use crate::checker::Checker;
-
-/// Why there is no answer: the client connects again.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Lost {
-    #[error("the connection broke")]
-    Broken(#[from] std::io::Error),
-    #[error("no answer in time")]
-    Late,
-    #[error("the connection is reset")]
-    Reset,
-    #[error("the answer cannot be read")]
-    Unreadable,
-}
+use crate::world::PORT;
 
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
-    correlation_id: i32,
-    trace: Trace,
+    inner: highwater_client::Connection,
     checker: Checker,
     crashes: watch::Receiver<u64>,
 }
@@ -40,104 +24,109 @@ const PATIENCE: Duration = Duration::from_secs(6);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Connection {
-    pub(super) async fn open(clients: &Clients) -> Result<Self, Lost> {
+    pub(super) async fn open(clients: &Clients) -> Result<Self, Again> {
         let mut crashes = clients.crashes.clone();
         crashes.mark_unchanged();
-        let connecting = TcpStream::connect((crate::world::NODE, crate::world::PORT));
-        let connected = tokio::time::timeout(CONNECT_PATIENCE, connecting).await;
-        let stream = connected.map_err(|_late| Lost::Late)??;
-        Ok(Self {
-            stream,
-            correlation_id: 0,
+        let options = Options {
+            client_id: "sim".to_owned(),
+            timeout: Some(PATIENCE),
+            ..Options::default()
+        };
+        let network = SimNetwork {
             trace: clients.trace.clone(),
+        };
+        let opening = highwater_client::Connection::open(&network, &clients.node, PORT, options);
+        let opened = tokio::time::timeout(CONNECT_PATIENCE, opening).await;
+        let inner = opened.unwrap_or(Err(Error::Late));
+        Ok(Self {
+            inner: inner.map_err(|error| again(&clients.checker, &error))?,
             checker: clients.checker.clone(),
             crashes,
         })
     }
 
-    /// Sends a request; its answer is to be read in turn.
-    pub(crate) async fn write<R: Request>(
+    /// The connection and what ends its use, for a client that keeps what it sent.
+    pub(super) fn split(&mut self) -> (&mut highwater_client::Connection, WhileUp<'_>) {
+        let up = WhileUp {
+            checker: &self.checker,
+            crashes: &mut self.crashes,
+        };
+        (&mut self.inner, up)
+    }
+
+    /// Sends a request; its answer is to be received in turn.
+    pub(super) async fn send<R: Request>(
         &mut self,
         request: &R,
         version: i16,
-    ) -> Result<i32, Lost> {
+    ) -> Result<Sent<R>, Again> {
+        let (inner, up) = self.split();
+        up.run(inner.send(request, version)).await
+    }
+
+    /// Receives the answer to a request.
+    pub(super) async fn receive<R: Request>(
+        &mut self,
+        sent: Sent<R>,
+    ) -> Result<R::Response, Again> {
+        let (inner, up) = self.split();
+        up.run(inner.receive(sent)).await
+    }
+
+    /// Sends a request and receives its answer.
+    pub(super) async fn call<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+    ) -> Result<R::Response, Again> {
+        let (inner, up) = self.split();
+        up.run(inner.call(request, version)).await
+    }
+}
+
+/// The time until the node's process ends.
+pub(super) struct WhileUp<'a> {
+    checker: &'a Checker,
+    crashes: &'a mut watch::Receiver<u64>,
+}
+
+impl WhileUp<'_> {
+    /// Waits for what is done over the connection, unless the process has ended or ends first: the reset that its machine
+    /// would send is not simulated. The connection is given up then, with whatever was under way.
+    pub(super) async fn run<T>(
+        self,
+        done: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Again> {
         if self.crashes.has_changed().unwrap_or(true) {
-            return Err(Lost::Reset);
+            return Err(Again::Later);
         }
-        self.correlation_id += 1;
-        let id = self.correlation_id;
-        let flexible = version >= R::FLEXIBLE_FROM;
-        let mut out = FrameWriter::request(R::KEY, version, flexible, id, "sim");
-        request.write(&mut out, version);
-        let mut frame = BytesMut::new();
-        for part in out
-            .finish()
-            .expect("texts and frames of the workload are short")
-        {
-            frame.extend_from_slice(&part);
-        }
-        let (len, crc) = (frame.len(), crc32fast::hash(&frame));
-        self.trace
-            .event(&format_args!("ask {:?} {id} {len} {crc:08x}", R::KEY));
-        let writing = self.stream.write_all(&frame);
-        let written = tokio::time::timeout(PATIENCE, writing).await;
-        written.map_err(|_late| Lost::Late)??;
-        Ok(id)
-    }
-
-    async fn frame(&mut self) -> Result<Bytes, Lost> {
-        let mut length = [0; 4];
-        self.stream.read_exact(&mut length).await?;
-        let length = usize::try_from(i32::from_be_bytes(length));
-        let mut frame = BytesMut::zeroed(length.map_err(|_negative| Lost::Unreadable)?);
-        self.stream.read_exact(&mut frame).await?;
-        Ok(frame.freeze())
-    }
-
-    /// Reads the answer to a request.
-    pub(crate) async fn read<R: Request>(
-        &mut self,
-        version: i16,
-        id: i32,
-    ) -> Result<R::Response, Lost> {
-        let mut crashes = self.crashes.clone();
-        // whatever loses, the connection is given up
-        let frame = tokio::select! {
+        let done = tokio::select! {
             biased;
-            _ = crashes.changed() => return Err(Lost::Reset),
-            frame = tokio::time::timeout(PATIENCE, self.frame()) => frame,
+            _ = self.crashes.changed() => return Err(Again::Later),
+            done = done => done,
         };
-        let frame = frame.map_err(|_late| Lost::Late)??;
-        let (len, crc) = (frame.len(), crc32fast::hash(&frame));
-        self.trace
-            .event(&format_args!("answer {:?} {id} {len} {crc:08x}", R::KEY));
-        let mut reader = Reader::new(frame);
-        let mut parse = || {
-            let of = reader.i32()?;
-            if version >= R::FLEXIBLE_FROM && R::KEY != ApiKey::ApiVersions {
-                reader.tagged_fields(|_, _| Ok(false))?;
-            }
-            let response = R::Response::read(&mut reader, version)?;
-            reader.finish()?;
-            Ok((of, response))
-        };
-        let parsed: Result<_, highwater_protocol::DecodeError> = parse();
-        let what = match parsed {
-            Ok((of, response)) if of == id => return Ok(response),
-            Ok((of, _)) => format!("an answer to {of} instead of {id}"),
-            Err(error) => format!("an answer that cannot be read: {error}"),
-        };
-        self.checker.check(Err(what));
-        Err(Lost::Unreadable)
+        done.map_err(|error| again(self.checker, &error))
     }
+}
 
-    /// Sends a request and reads its answer.
-    pub(crate) async fn ask<R: Request>(
-        &mut self,
-        request: &R,
-        version: i16,
-    ) -> Result<R::Response, Lost> {
-        let id = self.write(request, version).await?;
-        self.read::<R>(version, id).await
+/// What a client makes of a failure: it connects again, but an answer that does not fit is a violation.
+fn again(checker: &Checker, error: &Error) -> Again {
+    match error {
+        Error::Connection(_) | Error::Closed | Error::Late | Error::Torn => {
+            tracing::debug!(%error, "client lost its connection");
+            Again::Later
+        }
+        Error::Refused { api, code } => super::judge(checker, api.name(), *code)
+            .err()
+            .unwrap_or(Again::Later),
+        Error::Encode(_)
+        | Error::Length(_)
+        | Error::Decode(_)
+        | Error::Order { .. }
+        | Error::Version(_)
+        | Error::Incomplete(_) => {
+            checker.check(Err(highwater_runtime::reasons(error)));
+            Again::Violation
+        }
     }
 }

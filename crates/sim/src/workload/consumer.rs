@@ -1,24 +1,19 @@
 //! A consumer of one partition: from the log start to the end, again after every break.
 
 use bytes::Bytes;
-use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use highwater_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use highwater_protocol::messages::{FetchRequest, ListOffsetsRequest};
-use highwater_protocol::{ErrorCode, StrBytes};
+use highwater_client::{EARLIEST, LATEST, Limits, Topic, list_offsets};
+use highwater_protocol::ErrorCode;
 
 use super::{Again, Clients, Connection, records};
 use crate::checker::{Known, TopicPartition};
 
-const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
 const WAIT_MS: i32 = 300;
 
 struct Consumer<'a> {
     clients: &'a Clients,
     at: TopicPartition,
     connection: Connection,
-    offset: i64,
-    max_bytes: i32,
+    inner: highwater_client::Consumer,
 }
 
 /// Follows the partition until all is calm and all is read.
@@ -49,7 +44,7 @@ pub(super) async fn run(clients: &Clients, at: TopicPartition) {
 /// Looks once where the partition begins and ends.
 pub(super) async fn look(clients: &Clients, at: TopicPartition) -> Result<(i64, i64), Again> {
     let mut consumer = Consumer::open(clients, at).await?;
-    Ok((consumer.offset, consumer.list(LATEST).await?))
+    Ok((consumer.offset(), consumer.list(LATEST).await?))
 }
 
 /// Reads the whole partition once.
@@ -70,19 +65,31 @@ impl<'a> Consumer<'a> {
     /// Connects and asks where the partition begins.
     async fn open(clients: &'a Clients, at: TopicPartition) -> Result<Self, Again> {
         let connection = Connection::open(clients).await?;
+        let max_bytes = i32::try_from(1 + clients.rng.below(200_000)).unwrap_or(1);
+        let limits = Limits {
+            max_bytes,
+            partition_max_bytes: max_bytes,
+            min_bytes: 1,
+            max_wait_ms: WAIT_MS,
+        };
+        let topic = Topic::from(at.topic);
         let mut consumer = Self {
             clients,
             at,
             connection,
-            offset: 0,
-            max_bytes: i32::try_from(1 + clients.rng.below(200_000)).unwrap_or(1),
+            inner: highwater_client::Consumer::new(topic, [(at.index, 0)], limits),
         };
         let known = consumer.known();
         let end = consumer.list(LATEST).await?;
         let start = consumer.list(EARLIEST).await?;
         clients.check_bounds(at, known, start, end);
-        consumer.offset = start;
+        consumer.inner.seek(at.index, start);
         Ok(consumer)
+    }
+
+    /// The next offset to be read.
+    fn offset(&self) -> i64 {
+        self.inner.offset(self.at.index).unwrap_or(0)
     }
 
     fn known(&self) -> Known {
@@ -97,19 +104,8 @@ impl<'a> Consumer<'a> {
     }
 
     async fn list(&mut self, timestamp: i64) -> Result<i64, Again> {
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            topics: vec![ListOffsetsTopic {
-                name: StrBytes::from(self.at.topic),
-                partitions: vec![ListOffsetsPartition {
-                    partition_index: self.at.index,
-                    current_leader_epoch: -1,
-                    timestamp,
-                }],
-            }],
-            ..Default::default()
-        };
-        let answer = self.connection.ask(&request, 7).await?;
+        let request = list_offsets(self.at.topic, [self.at.index], timestamp);
+        let answer = self.connection.call(&request, 7).await?;
         let found = answer.topics.first().and_then(|t| t.partitions.first());
         let found = found.ok_or_else(|| self.violation("no offset is answered"))?;
         self.clients.expect("ListOffsets", found.error_code)?;
@@ -118,7 +114,7 @@ impl<'a> Consumer<'a> {
 
     /// Reads from where it is to the high watermark: every offset, one after the other.
     async fn read_to_end(&mut self) -> Result<(), Again> {
-        while self.fetch().await? > self.offset {
+        while self.fetch().await? > self.offset() {
             if self.clients.checker.violation().is_some() {
                 return Err(Again::Violation);
             }
@@ -128,30 +124,10 @@ impl<'a> Consumer<'a> {
 
     /// One fetch; answers the high watermark.
     async fn fetch(&mut self) -> Result<i64, Again> {
-        let request = FetchRequest {
-            replica_id: -1,
-            max_wait_ms: WAIT_MS,
-            min_bytes: 1,
-            max_bytes: self.max_bytes,
-            session_epoch: -1,
-            topics: vec![FetchTopic {
-                topic: StrBytes::from(self.at.topic),
-                partitions: vec![FetchPartition {
-                    partition: self.at.index,
-                    current_leader_epoch: -1,
-                    fetch_offset: self.offset,
-                    partition_max_bytes: self.max_bytes,
-                    ..Default::default()
-                }],
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
         let known = self.known();
-        let answer = self.connection.ask(&request, 12).await?;
-        self.clients.expect("Fetch", answer.error_code)?;
-        let found = answer.responses.into_iter().next();
-        let found = found.and_then(|topic| topic.partitions.into_iter().next());
+        let (on, up) = self.connection.split();
+        let fetched = up.run(self.inner.fetch(on)).await?;
+        let found = fetched.into_iter().next();
         let found = found.ok_or_else(|| self.violation("no partition is answered"))?;
         if found.error_code == ErrorCode::OffsetOutOfRange.code() {
             return self.out_of_range();
@@ -170,32 +146,34 @@ impl<'a> Consumer<'a> {
         let now_ms = self.clients.now_ms();
         let may_be_trimmed = checker.partition(self.at, |history| {
             history.ages(now_ms);
-            history.may_be_trimmed(self.offset)
+            history.may_be_trimmed(self.offset())
         });
         if may_be_trimmed {
             return Err(Again::Later);
         }
-        Err(self.violation(&format!("offset {} is out of range", self.offset)))
+        Err(self.violation(&format!("offset {} is out of range", self.offset())))
     }
 
     fn take(&mut self, bytes: &Bytes, end: i64) -> Result<(), Again> {
         let found = records::read(bytes).map_err(|what| self.violation(&what))?;
+        let mut next = self.offset();
         // the first batch may begin before what was asked for
         for (offset, identity) in found {
             let checker = &self.clients.checker;
             checker.check_partition(self.at, |history| history.place(offset, identity));
-            if offset < self.offset {
+            if offset < next {
                 continue;
             }
-            if offset != self.offset || offset >= end {
+            if offset != next || offset >= end {
                 let what = format!(
                     "offset {offset} follows {}, and the high watermark is {end}",
-                    self.offset - 1
+                    next - 1
                 );
                 return Err(self.violation(&what));
             }
-            self.offset += 1;
+            next += 1;
         }
+        self.inner.seek(self.at.index, next);
         Ok(())
     }
 }

@@ -5,9 +5,7 @@ use highwater_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use highwater_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
-use highwater_protocol::messages::{
-    FindCoordinatorRequest, OffsetCommitRequest, OffsetFetchRequest,
-};
+use highwater_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
 
 use super::{Again, Clients, Connection, main};
 use crate::checker::{Committed, TopicPartition};
@@ -77,11 +75,8 @@ async fn look(clients: &Clients, group: u64) -> bool {
 
 pub(super) async fn open(clients: &Clients, group: &str) -> Result<Connection, Again> {
     let mut connection = Connection::open(clients).await?;
-    let request = FindCoordinatorRequest {
-        coordinator_keys: vec![StrBytes::from(group)],
-        ..Default::default()
-    };
-    let answer = connection.ask(&request, 4).await?;
+    let request = highwater_client::find_coordinator(group);
+    let answer = connection.call(&request, 4).await?;
     let code = answer.coordinators.first().map_or(-1, |c| c.error_code);
     clients.expect("FindCoordinator", code)?;
     Ok(connection)
@@ -115,7 +110,7 @@ pub(super) async fn commit(
         }],
         ..Default::default()
     };
-    let answer = connection.ask(&request, 8).await?;
+    let answer = connection.call(&request, 8).await?;
     for (at, offset) in partitions.iter().zip(asked) {
         let topic = answer.topics.first();
         let answered = topic.and_then(|topic| {
@@ -160,7 +155,7 @@ pub(super) async fn check(
         }]),
         ..Default::default()
     };
-    let answer = connection.ask(&request, 7).await?;
+    let answer = connection.call(&request, 7).await?;
     clients.expect("OffsetFetch", answer.error_code)?;
     for (at, known) in partitions.iter().zip(known) {
         let topic = answer.topics.first();

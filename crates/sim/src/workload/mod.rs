@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::Trace;
 use crate::checker::{Checker, Known, TopicPartition};
 use crate::scenario::Scenario;
-use connection::{Connection, Lost};
+use connection::Connection;
 
 const TOPIC: &str = "t";
 
@@ -32,6 +32,8 @@ const TOPIC: &str = "t";
 #[derive(Debug)]
 pub(crate) struct Clients {
     pub(crate) trace: Trace,
+    /// The network name of the node that they ask.
+    pub(crate) node: String,
     pub(crate) checker: Checker,
     pub(crate) scenario: Scenario,
     pub(crate) rng: SeededRng,
@@ -52,10 +54,16 @@ enum Again {
     Violation,
 }
 
-impl From<Lost> for Again {
-    fn from(lost: Lost) -> Self {
-        tracing::debug!(error = %lost, "client lost its connection");
-        Self::Later
+/// Whether an answer is a success; if not, whether the client may hope.
+fn judge(checker: &Checker, what: &str, code: i16) -> Result<(), Again> {
+    match ErrorCode::from_code(code) {
+        Some(ErrorCode::None) => Ok(()),
+        Some(code) if code.is_retriable() => Err(Again::Later),
+        known => {
+            let what = format!("{what} is answered {code} {known:?}");
+            checker.check(Err(what));
+            Err(Again::Violation)
+        }
     }
 }
 
@@ -87,15 +95,7 @@ impl Clients {
 
     /// Whether an answer is a success; if not, whether the client may hope.
     fn expect(&self, what: &str, code: i16) -> Result<(), Again> {
-        match ErrorCode::from_code(code) {
-            Some(ErrorCode::None) => Ok(()),
-            Some(code) if code.is_retriable() => Err(Again::Later),
-            known => {
-                let what = format!("{what} is answered {code} {known:?}");
-                self.checker.check(Err(what));
-                Err(Again::Violation)
-            }
-        }
+        judge(&self.checker, what, code)
     }
 
     /// Runs the whole load until all is calm and every client has seen what it must.

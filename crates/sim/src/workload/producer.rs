@@ -4,24 +4,18 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-use highwater_protocol::messages::produce_request::PartitionProduceData;
-use highwater_protocol::messages::{InitProducerIdRequest, ProduceRequest, TopicProduceData};
-use highwater_protocol::records::ProducerFields;
-use highwater_protocol::{Records, StrBytes};
+use highwater_client::{Sent, Topic};
+use highwater_protocol::messages::ProduceRequest;
 use highwater_types::Uuid;
 
 use super::{Again, Clients, Connection, records};
-use crate::checker::{Identity, Sent, TopicPartition};
+use crate::checker::{self, Identity, TopicPartition};
 
 /// What a broker must remember of a producer (KIP-98's five).
 const REMEMBERED: usize = 5;
 
-#[derive(Debug, Clone)]
-pub(super) struct Batch {
-    records: Vec<Identity>,
-    bytes: Bytes,
-}
+/// A batch and the records in it.
+pub(super) type Batch = highwater_client::Batch<Vec<Identity>>;
 
 /// How it produces.
 #[derive(Debug, Clone, Copy)]
@@ -47,11 +41,9 @@ pub(super) struct Target {
 pub(super) struct Producer<'a> {
     clients: &'a Clients,
     pace: Pace,
-    target: Target,
+    at: TopicPartition,
     number: u32,
-    id: Option<i64>,
-    next_sequence: i32,
-    waiting: VecDeque<Batch>,
+    inner: highwater_client::Producer<Vec<Identity>>,
     /// The last answered, with their offsets.
     answered: VecDeque<(Batch, i64)>,
 }
@@ -109,30 +101,34 @@ impl From<TopicPartition> for Target {
 
 impl<'a> Producer<'a> {
     pub(super) fn new(clients: &'a Clients, target: Target, number: u32, pace: Pace) -> Self {
+        let topic = match target.topic_id {
+            Some(id) => Topic::from(id),
+            None => Topic::from(target.at.topic),
+        };
         Self {
             clients,
             pace,
-            target,
+            at: target.at,
             number,
-            id: None,
-            next_sequence: 0,
-            waiting: VecDeque::new(),
+            inner: highwater_client::Producer::new(topic, target.at.index, pace.in_flight_max),
             answered: VecDeque::new(),
         }
     }
 
-    /// Goes on with an id that it has.
+    /// Goes on with an id that it has, from sequence 0 on.
     pub(super) fn with_id(mut self, id: Option<i64>) -> Self {
-        self.id = id;
+        if let Some(id) = id {
+            self.inner.set_id(id, 0);
+        }
         self
     }
 
     pub(super) fn id(&self) -> Option<i64> {
-        self.id
+        self.inner.id()
     }
 
     pub(super) fn topic_id(&self) -> Uuid {
-        self.target.topic_id.unwrap_or_default()
+        self.inner.topic().id()
     }
 
     pub(super) async fn run(&mut self) {
@@ -153,26 +149,24 @@ impl<'a> Producer<'a> {
         let mut connection = Connection::open(self.clients).await?;
         self.take_id(&mut connection).await?;
         self.repeat_an_answered(&mut connection).await?;
-        let mut asked = VecDeque::new();
-        for batch in &self.waiting {
-            asked.push_back(self.send(&mut connection, batch).await?);
-        }
+        let (on, up) = connection.split();
+        up.run(self.inner.resume(on)).await?;
         loop {
-            while asked.len() < self.pace.in_flight_max && self.has_more() {
+            while self.inner.has_room() && self.has_more() {
                 let batch = self.make();
-                self.waiting.push_back(batch.clone());
-                asked.push_back(self.send(&mut connection, &batch).await?);
+                self.inner.push(batch);
+                let (on, up) = connection.split();
+                up.run(self.inner.flush(on)).await?;
             }
-            let Some(id) = asked.pop_front() else {
+            let (on, up) = connection.split();
+            let Some(answered) = up.run(self.inner.receive(on)).await? else {
                 return Ok(());
             };
-            let base = self.answer(&mut connection, id).await?;
-            if let Some(batch) = self.waiting.pop_front() {
-                self.check(&batch, base);
-                self.answered.push_back((batch, base));
-                while self.answered.len() > REMEMBERED {
-                    self.answered.pop_front();
-                }
+            let base = answered.answer.base_offset;
+            self.check(&answered.batch, base);
+            self.answered.push_back((answered.batch, base));
+            while self.answered.len() > REMEMBERED {
+                self.answered.pop_front();
             }
             self.clients.rest(self.pace.think_ms).await;
             if self.pace.repeats && self.clients.rng.below(2) == 0 {
@@ -182,34 +176,28 @@ impl<'a> Producer<'a> {
     }
 
     async fn take_id(&mut self, connection: &mut Connection) -> Result<(), Again> {
-        if self.id.is_some() {
+        if self.id().is_some() {
             return Ok(());
         }
-        let request = InitProducerIdRequest {
-            transactional_id: None,
-            transaction_timeout_ms: 60_000,
-            ..Default::default()
-        };
-        let answer = connection.ask(&request, 4).await?;
-        self.clients.expect("InitProducerId", answer.error_code)?;
-        let id = answer.producer_id;
+        let (on, up) = connection.split();
+        let id = up.run(self.inner.init(on)).await?;
         let is_new = self.clients.checker.lock().producer_ids.insert(id);
         if !is_new {
             let what = format!("producer id {id} is given twice");
             self.clients.checker.check(Err(what));
         }
-        self.id = Some(id);
         Ok(())
     }
 
     /// A repeat of one of the last five is answered with its offset, whatever happened since (I6).
     async fn repeat_an_answered(&self, connection: &mut Connection) -> Result<(), Again> {
         // those that wait may be in the log, and push older ones out of what is remembered
-        let remembered = REMEMBERED.saturating_sub(self.waiting.len());
+        let remembered = REMEMBERED.saturating_sub(self.inner.waiting());
         let from = self.answered.len().saturating_sub(remembered);
         for (batch, base) in self.answered.range(from..) {
-            let id = self.send(connection, batch).await?;
-            let again = self.answer(connection, id).await?;
+            let sent = self.send(connection, batch).await?;
+            let (code, again) = self.answer_or_code(connection, sent).await?;
+            self.clients.expect("Produce", code)?;
             if again != *base {
                 let what = format!("a repeat of the batch at {base} is answered {again} (I6)");
                 self.clients.checker.check(Err(what));
@@ -221,9 +209,9 @@ impl<'a> Producer<'a> {
     pub(super) fn make(&mut self) -> Batch {
         let rng = &self.clients.rng;
         let count = 1 + rng.below(self.pace.records_max);
-        let first = self.next_sequence;
         let count = i32::try_from(count).unwrap_or(1);
-        self.next_sequence += count;
+        let fields = self.inner.next_fields(count);
+        let first = fields.base_sequence;
         self.pace.batches = self.pace.batches.map(|left| left.saturating_sub(1));
         let records: Vec<Identity> = (first..first + count)
             .map(|sequence| Identity {
@@ -231,71 +219,40 @@ impl<'a> Producer<'a> {
                 sequence,
             })
             .collect();
-        let fields = ProducerFields {
-            id: self.id.unwrap_or(-1),
-            epoch: 0,
-            base_sequence: first,
-        };
         let value_bytes = usize::try_from(rng.below(self.pace.value_bytes_max)).unwrap_or(0);
         let timestamp = self.clients.now_ms();
         let bytes = records::batch(fields, &records, value_bytes, timestamp);
-        let sent = Sent {
+        let sent = checker::Sent {
             records: i64::from(count),
             bytes: i64::try_from(bytes.len()).unwrap_or(0),
             timestamp,
         };
-        self.clients.checker.partition(self.target.at, |history| {
+        self.clients.checker.partition(self.at, |history| {
             records.iter().for_each(|record| history.sends(*record));
             history.sends_batch(sent);
         });
-        Batch { records, bytes }
+        Batch {
+            bytes,
+            tag: records,
+        }
     }
 
     pub(super) async fn send(
         &self,
         connection: &mut Connection,
         batch: &Batch,
-    ) -> Result<i32, Again> {
-        let request = ProduceRequest {
-            acks: -1,
-            timeout_ms: 5000,
-            topic_data: vec![TopicProduceData {
-                name: StrBytes::from(self.target.at.topic),
-                topic_id: self.target.topic_id.unwrap_or_default(),
-                partition_data: vec![PartitionProduceData {
-                    index: self.target.at.index,
-                    records: Some(Records::from(batch.bytes.clone())),
-                }],
-            }],
-            ..Default::default()
-        };
-        Ok(connection.write(&request, self.version()).await?)
-    }
-
-    /// From 13 on topics are named by their ids.
-    fn version(&self) -> i16 {
-        match self.target.topic_id {
-            Some(_) => 13,
-            None => 12,
-        }
-    }
-
-    /// The base offset that a produce is answered with.
-    async fn answer(&self, connection: &mut Connection, id: i32) -> Result<i64, Again> {
-        let (code, base) = self.answer_or_code(connection, id).await?;
-        self.clients.expect("Produce", code)?;
-        Ok(base)
+    ) -> Result<Sent<ProduceRequest>, Again> {
+        let (request, version) = self.inner.request(batch.bytes.clone());
+        connection.send(&request, version).await
     }
 
     /// The error code and the base offset that a produce is answered with.
     pub(super) async fn answer_or_code(
         &self,
         connection: &mut Connection,
-        id: i32,
+        sent: Sent<ProduceRequest>,
     ) -> Result<(i16, i64), Again> {
-        let answer = connection
-            .read::<ProduceRequest>(self.version(), id)
-            .await?;
+        let answer = connection.receive(sent).await?;
         let topic = answer.responses.first();
         let Some(partition) = topic.and_then(|topic| topic.partition_responses.first()) else {
             let what = "a produce is answered without its partition".to_owned();
@@ -308,9 +265,9 @@ impl<'a> Producer<'a> {
     fn check(&self, batch: &Batch, base: i64) {
         let checker = &self.clients.checker;
         let now_ms = self.clients.now_ms();
-        checker.check_partition(self.target.at, |history| {
+        checker.check_partition(self.at, |history| {
             history.batch_appended(now_ms);
-            history.acknowledged(base, &batch.records)
+            history.acknowledged(base, &batch.tag)
         });
     }
 }

@@ -3,11 +3,10 @@
 
 use std::future::Future;
 
-use highwater_protocol::messages::metadata_request::MetadataRequestTopic;
+use highwater_protocol::messages::OffsetCommitRequest;
 use highwater_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use highwater_protocol::messages::{MetadataRequest, OffsetCommitRequest};
 use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_types::Uuid;
 
@@ -125,14 +124,8 @@ async fn lives<'a>(
 /// The id of the topic, if it is there.
 async fn id(clients: &Clients) -> Result<Option<Uuid>, Again> {
     let mut connection = Connection::open(clients).await?;
-    let request = MetadataRequest {
-        topics: Some(vec![MetadataRequestTopic {
-            name: Some(StrBytes::from(TOPIC)),
-            ..Default::default()
-        }]),
-        ..Default::default()
-    };
-    let answer = connection.ask(&request, 12).await?;
+    let request = highwater_client::describe_topic(TOPIC);
+    let answer = connection.call(&request, 12).await?;
     let topic = answer.topics.first().ok_or(Again::Later)?;
     if topic.error_code == ErrorCode::UnknownTopicOrPartition.code() {
         return Ok(None);
@@ -167,8 +160,8 @@ async fn is_refused(clients: &Clients, before: &mut Producer<'_>) -> Option<()> 
     let before = &*before;
     let code = insist(clients, async || {
         let mut connection = Connection::open(clients).await?;
-        let id = before.send(&mut connection, &batch).await?;
-        unless_later(before.answer_or_code(&mut connection, id).await?.0)
+        let sent = before.send(&mut connection, &batch).await?;
+        unless_later(before.answer_or_code(&mut connection, sent).await?.0)
     });
     if code.await? != ErrorCode::UnknownTopicId.code() {
         clients.violation("a deleted topic's id takes a batch");
@@ -190,7 +183,7 @@ async fn is_refused(clients: &Clients, before: &mut Producer<'_>) -> Option<()> 
     };
     let code = insist(clients, async || {
         let mut connection = group::open(clients, GROUP).await?;
-        let answer = connection.ask(&request, 10).await?;
+        let answer = connection.call(&request, 10).await?;
         let topic = answer.topics.first();
         let partition = topic.and_then(|topic| topic.partitions.first());
         unless_later(partition.map_or(-1, |partition| partition.error_code))

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use highwater_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use highwater_client::{create_topics, delete_topic, describe_all_topics, new_topic};
+use highwater_protocol::messages::DeleteRecordsRequest;
 use highwater_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
-};
-use highwater_protocol::messages::{
-    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, MetadataRequest,
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 
 use super::{Again, Clients, Connection};
 use crate::checker::TopicPartition;
+
+/// Less than the patience of a connection.
+const TIMEOUT_MS: i32 = 5000;
 
 /// Makes a topic that stays.
 pub(super) async fn create_one(
@@ -96,22 +97,12 @@ pub(super) async fn create(
     partitions: i32,
     configs: &[(&str, i64)],
 ) -> Result<(), Again> {
-    let config = |(name, value): &(&str, i64)| CreatableTopicConfig {
-        name: StrBytes::from(*name),
-        value: Some(StrBytes::from(value.to_string())),
-    };
-    let request = CreateTopicsRequest {
-        topics: vec![CreatableTopic {
-            name: StrBytes::from(name),
-            num_partitions: partitions,
-            replication_factor: 1,
-            configs: configs.iter().map(config).collect(),
-            ..Default::default()
-        }],
-        timeout_ms: 5000,
-        ..Default::default()
-    };
-    let answer = connection.ask(&request, 7).await?;
+    let values: Vec<String> = configs.iter().map(|(_, value)| value.to_string()).collect();
+    let names = configs.iter().map(|(name, _)| *name);
+    let configs: Vec<_> = names.zip(values.iter().map(String::as_str)).collect();
+    let mut request = create_topics(vec![new_topic(name, partitions, &configs)]);
+    request.timeout_ms = TIMEOUT_MS;
+    let answer = connection.call(&request, 7).await?;
     let code = answer.topics.first().map_or(-1, |topic| topic.error_code);
     // an attempt that broke may have made it
     if code != ErrorCode::TopicAlreadyExists.code() {
@@ -125,12 +116,9 @@ pub(super) async fn delete(
     connection: &mut Connection,
     name: &str,
 ) -> Result<(), Again> {
-    let request = DeleteTopicsRequest {
-        topic_names: vec![StrBytes::from(name)],
-        timeout_ms: 5000,
-        ..Default::default()
-    };
-    let answer = connection.ask(&request, 5).await?;
+    let mut request = delete_topic(name);
+    request.timeout_ms = TIMEOUT_MS;
+    let answer = connection.call(&request, 5).await?;
     let code = answer
         .responses
         .first()
@@ -139,11 +127,8 @@ pub(super) async fn delete(
 }
 
 async fn check(clients: &Clients, connection: &mut Connection) -> Result<(), Again> {
-    let request = MetadataRequest {
-        topics: None,
-        ..Default::default()
-    };
-    let answer = connection.ask(&request, 12).await?;
+    let request = describe_all_topics();
+    let answer = connection.call(&request, 12).await?;
     let names = answer.topics.iter().filter_map(|topic| topic.name.as_ref());
     let told: BTreeSet<String> = names.map(ToString::to_string).collect();
     let found = clients.checker.lock().topics.check(&told);
@@ -192,9 +177,9 @@ async fn delete_some(
                 offset,
             }],
         }],
-        timeout_ms: 5000,
+        timeout_ms: TIMEOUT_MS,
     };
-    let answer = connection.ask(&request, 2).await?;
+    let answer = connection.call(&request, 2).await?;
     let found = answer.topics.first().and_then(|t| t.partitions.first());
     let (code, low) = found.map_or((-1, -1), |found| (found.error_code, found.low_watermark));
     clients.expect("DeleteRecords", code)?;

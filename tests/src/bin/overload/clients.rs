@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use highwater_protocol::messages::create_topics_request::CreatableTopic;
+use highwater_client::{encode, new_topic};
 use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use highwater_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, FetchRequest, MetadataRequest,
-};
+use highwater_protocol::messages::{ApiVersionsRequest, FetchRequest, MetadataRequest};
 use highwater_protocol::records::BatchBuilder;
-use highwater_protocol::{ApiKey, FrameWriter, Request, StrBytes};
-use highwater_tests::{Client, produce_request};
+use highwater_protocol::{ApiKey, Request, StrBytes};
+use highwater_tests::{connect, produce_request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -33,18 +31,10 @@ const RECEIVE_BYTES: u32 = 16 << 10;
 const REST: Duration = Duration::from_millis(500);
 
 pub(crate) async fn create_topics(address: SocketAddr) -> Result<()> {
-    let topic = |name, num_partitions| CreatableTopic {
-        name: StrBytes::from(name),
-        num_partitions,
-        replication_factor: 1,
-        ..Default::default()
-    };
-    let request = CreateTopicsRequest {
-        topics: vec![topic(BACKLOG, PARTITIONS), topic(TAIL, 1), topic(EMPTY, 1)],
-        timeout_ms: 10_000,
-        ..Default::default()
-    };
-    let answer = Client::connect(address).await?.send(&request, 7).await?;
+    let topics = [(BACKLOG, PARTITIONS), (TAIL, 1), (EMPTY, 1)];
+    let topics = topics.map(|(name, partitions)| new_topic(name, partitions, &[]));
+    let request = highwater_client::create_topics(topics.into());
+    let answer = connect(address).await?.call(&request, 7).await?;
     let refused = answer.topics.iter().find(|topic| topic.error_code != 0);
     ensure!(refused.is_none(), "{refused:?}");
     Ok(())
@@ -62,7 +52,7 @@ pub(crate) async fn backlog(address: SocketAddr, bytes: u64, batch_bytes: usize)
     for partition in 0..PARTITIONS {
         let batch = batch.clone();
         writers.spawn(async move {
-            let mut client = Client::connect(address).await?;
+            let mut client = connect(address).await?;
             for _ in 0..each {
                 let answer = client.produce(BACKLOG, partition, batch.clone()).await?;
                 ensure!(answer.error_code == 0, "{answer:?}");
@@ -77,7 +67,7 @@ pub(crate) async fn backlog(address: SocketAddr, bytes: u64, batch_bytes: usize)
 }
 
 /// Connects from one of several addresses, with a small window.
-async fn connect(address: SocketAddr, number: usize) -> Result<TcpStream> {
+async fn connect_small(address: SocketAddr, number: usize) -> Result<TcpStream> {
     let host = 2 + u8::try_from(number % 10)?;
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(RECEIVE_BYTES)?;
@@ -86,17 +76,14 @@ async fn connect(address: SocketAddr, number: usize) -> Result<TcpStream> {
 }
 
 fn frame<R: Request>(request: &R, version: i16) -> Vec<u8> {
-    let flexible = version >= R::FLEXIBLE_FROM;
-    let mut out = FrameWriter::request(R::KEY, version, flexible, 1, "crowd");
-    request.write(&mut out, version);
-    let parts = out
-        .finish()
-        .expect("texts and frames of the clients are short");
-    parts.concat()
+    let parts = encode(request, version, 1, "crowd");
+    parts
+        .expect("texts and frames of the clients are short")
+        .concat()
 }
 
 async fn hold(address: SocketAddr, number: usize) -> Result<TcpStream> {
-    let mut socket = connect(address, number).await?;
+    let mut socket = connect_small(address, number).await?;
     let request = frame(&ApiVersionsRequest::default(), 0);
     socket.write_all(&request).await?;
     let length = usize::try_from(socket.read_i32().await?)?;
@@ -173,7 +160,7 @@ fn large_fetch(number: usize) -> Vec<u8> {
 }
 
 async fn take_slowly(address: SocketAddr, number: usize, counts: &Counts) -> Result<()> {
-    let mut socket = connect(address, number).await?;
+    let mut socket = connect_small(address, number).await?;
     socket.write_all(&large_fetch(number)).await?;
     counts.slow_opened.fetch_add(1, Ordering::Relaxed);
     let mut some = [0; 4 << 10];
@@ -207,7 +194,7 @@ fn small_batch() -> Result<Bytes> {
 }
 
 async fn send_for_ever(address: SocketAddr, number: usize, counts: &Counts) -> Result<()> {
-    let mut socket = connect(address, number).await?;
+    let mut socket = connect_small(address, number).await?;
     let request = match number % 2 {
         0 => frame(&MetadataRequest::default(), 12),
         _ => frame(&produce_request(BACKLOG, 0, small_batch()?, 1), 9),
@@ -230,7 +217,7 @@ pub(crate) async fn deaf(address: SocketAddr, number: usize, counts: Arc<Counts>
 }
 
 async fn send_half(address: SocketAddr, number: usize, counts: &Counts) -> Result<()> {
-    let mut socket = connect(address, number).await?;
+    let mut socket = connect_small(address, number).await?;
     let key = match number % 2 {
         0 => ApiKey::Produce,
         _ => ApiKey::Metadata,

@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use highwater_protocol::StrBytes;
-use highwater_protocol::messages::FetchRequest;
-use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use highwater_client::{Connection, Consumer, Limits};
+use highwater_protocol::Records;
 use highwater_protocol::records::split_batches;
-use highwater_tests::Client;
+use highwater_tests::connect;
 
 use crate::broker::{Broker, Seen};
 use crate::clients::{self, BACKLOG};
@@ -41,12 +40,17 @@ pub(crate) async fn run(plan: &Plan) -> Result<(Seen, u64)> {
 }
 
 async fn read_all(address: SocketAddr, written: u64) -> Result<()> {
-    let mut client = Client::connect(address).await?;
+    let mut client = connect(address).await?;
+    let limits = Limits {
+        max_wait_ms: 10_000,
+        ..Limits::default()
+    };
     for _ in 0..TIMES {
-        let mut next = vec![0; usize::try_from(PARTITIONS)?];
+        let offsets = (0..PARTITIONS).map(|partition| (partition, 0));
+        let mut consumer = Consumer::new(BACKLOG.into(), offsets, limits);
         let mut bytes = 0;
         while bytes < written {
-            let more = read_some(&mut client, &mut next).await?;
+            let more = read_some(&mut client, &mut consumer).await?;
             ensure!(more > 0, "only {bytes} bytes of {written} are there");
             bytes += more;
         }
@@ -55,45 +59,19 @@ async fn read_all(address: SocketAddr, written: u64) -> Result<()> {
 }
 
 /// One fetch from all partitions; answers how many bytes came.
-async fn read_some(client: &mut Client, next: &mut [i64]) -> Result<u64> {
-    let partition = |(partition, fetch_offset): (i32, &i64)| FetchPartition {
-        partition,
-        fetch_offset: *fetch_offset,
-        partition_max_bytes: 1 << 20,
-        current_leader_epoch: -1,
-        ..Default::default()
-    };
-    let request = FetchRequest {
-        max_wait_ms: 10_000,
-        min_bytes: 1,
-        max_bytes: 50 << 20,
-        session_epoch: -1,
-        topics: vec![FetchTopic {
-            topic: StrBytes::from(BACKLOG),
-            partitions: (0..).zip(next.iter()).map(partition).collect(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    let answer = client.send(&request, 12).await?;
+async fn read_some(client: &mut Connection, consumer: &mut Consumer) -> Result<u64> {
     let mut bytes = 0;
-    for partition in answer
-        .responses
-        .into_iter()
-        .flat_map(|topic| topic.partitions)
-    {
+    for partition in consumer.fetch(client).await? {
         ensure!(partition.error_code == 0, "{partition:?}");
-        let Some(records) = partition.records else {
-            continue;
-        };
-        let records = records.into_bytes();
-        let index = usize::try_from(partition.partition_index)?;
-        let next = next.get_mut(index).context("it was asked for")?;
-        for (batch, whole) in split_batches(&records)? {
-            ensure!(batch.base_offset == *next, "a record is missing or twice");
-            *next = batch.base_offset + i64::from(batch.count);
+        let index = partition.partition_index;
+        let mut next = consumer.offset(index).context("it was asked for")?;
+        let records = partition.records.map(Records::into_bytes);
+        for (batch, whole) in split_batches(&records.unwrap_or_default())? {
+            ensure!(batch.base_offset == next, "a record is missing or twice");
+            next = batch.next_offset();
             bytes += whole.len() as u64;
         }
+        consumer.seek(index, next);
     }
     Ok(bytes)
 }

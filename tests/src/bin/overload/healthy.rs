@@ -6,12 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
-use highwater_protocol::StrBytes;
-use highwater_protocol::messages::FetchRequest;
-use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use highwater_client::{Connection, Consumer, Limits};
+use highwater_protocol::Records;
 use highwater_protocol::records::{BatchBuilder, split_batches};
-use highwater_tests::Client;
+use highwater_tests::connect;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,7 +18,7 @@ use crate::clients::TAIL;
 /// One record of this size at a time.
 const RECORD_BYTES: usize = 1024;
 const EVERY: Duration = Duration::from_millis(10);
-/// Who stops hearing anything for this long is no longer served.
+/// A client that hears nothing for this long is no longer served.
 const GIVEN_UP: Duration = Duration::from_secs(60);
 
 /// Times from send to acknowledgement, and from send to consumption, in order of size.
@@ -67,8 +65,8 @@ pub(crate) async fn measure(address: SocketAddr, time: Duration) -> Result<Felt>
 }
 
 async fn measure_here(address: SocketAddr, time: Duration) -> Result<Felt> {
-    let mut producer = Client::connect(address).await?;
-    let mut consumer = Client::connect(address).await?;
+    let mut producer = connect(address).await?;
+    let mut consumer = connect(address).await?;
     let course = Course {
         first: produce(&mut producer).await? + 1,
         sent: Mutex::default(),
@@ -87,7 +85,7 @@ async fn measure_here(address: SocketAddr, time: Duration) -> Result<Felt> {
     Ok(felt)
 }
 
-async fn produce(client: &mut Client) -> Result<i64> {
+async fn produce(client: &mut Connection) -> Result<i64> {
     let mut batch = BatchBuilder::default();
     batch.push(0, None, Some(&[1; RECORD_BYTES]));
     let batch = batch.build()?;
@@ -98,7 +96,7 @@ async fn produce(client: &mut Client) -> Result<i64> {
 }
 
 async fn produce_all(
-    client: &mut Client,
+    client: &mut Connection,
     course: &Course,
     time: Duration,
     tell: watch::Sender<Option<i64>>,
@@ -123,51 +121,29 @@ async fn produce_all(
     Ok(acknowledged)
 }
 
-fn tail_fetch(fetch_offset: i64) -> FetchRequest {
-    FetchRequest {
-        max_wait_ms: 500,
-        min_bytes: 1,
-        max_bytes: 50 << 20,
-        session_epoch: -1,
-        topics: vec![FetchTopic {
-            topic: StrBytes::from(TAIL),
-            partitions: vec![FetchPartition {
-                fetch_offset,
-                partition_max_bytes: 1 << 20,
-                current_leader_epoch: -1,
-                ..Default::default()
-            }],
-            ..Default::default()
-        }],
-        ..Default::default()
-    }
-}
-
 async fn consume_all(
-    client: &mut Client,
+    client: &mut Connection,
     course: &Course,
     end: watch::Receiver<Option<i64>>,
 ) -> Result<Vec<Duration>> {
     let mut consumed = Vec::new();
     let mut next = course.first;
+    let mut consumer = Consumer::new(TAIL.into(), [(0, next)], Limits::default());
     while end.borrow().is_none_or(|end| next < end) {
-        let request = tail_fetch(next);
-        let answer = tokio::time::timeout(GIVEN_UP, client.send(&request, 12)).await;
-        let answer = answer.context("a fetch is not answered")??;
-        let topic = answer.responses.into_iter().next();
-        let partition = topic.and_then(|topic| topic.partitions.into_iter().next());
+        let fetched = tokio::time::timeout(GIVEN_UP, consumer.fetch(client)).await;
+        let fetched = fetched.context("a fetch is not answered")??;
+        let partition = fetched.into_iter().next();
         let partition = partition.context("the partition is answered")?;
         ensure!(partition.error_code == 0, "{partition:?}");
-        let records = partition
-            .records
-            .map_or_else(Bytes::new, |it| it.into_bytes());
-        for (batch, _) in split_batches(&records)? {
+        let records = partition.records.map(Records::into_bytes);
+        for (batch, _) in split_batches(&records.unwrap_or_default())? {
             ensure!(batch.base_offset == next, "a record is missing or twice");
             let at = usize::try_from(next - course.first)?;
             let sent = course.sent.lock().unwrap_or_else(PoisonError::into_inner);
             consumed.push(sent.get(at).context("it was sent")?.elapsed());
             next += 1;
         }
+        consumer.seek(0, next);
     }
     Ok(consumed)
 }

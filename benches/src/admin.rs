@@ -1,0 +1,166 @@
+//! What is asked once: topics and offsets.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use highwater_client::{
+    EARLIEST, LATEST, Versions, create_topics, delete_topic, describe_all_topics, describe_topic,
+    list_offsets, new_topic,
+};
+use highwater_protocol::Request;
+use highwater_types::Uuid;
+
+use crate::consume::Span;
+use crate::socket::{connect, done};
+
+const TIMEOUT_MS: i32 = 30_000;
+const READY_TRIES: u32 = 1000;
+const TRY_EVERY: Duration = Duration::from_millis(20);
+const TOPIC_ALREADY_EXISTS: i16 = 36;
+
+/// The highest versions that are spoken: those of Kafka 4.4's own clients, by topic id where there is one.
+const METADATA: i16 = 12;
+const CREATE_TOPICS: i16 = 7;
+const DELETE_TOPICS: i16 = 5;
+const LIST_OFFSETS: i16 = 9;
+
+/// Which end of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    First,
+    Next,
+}
+
+/// A connection that asks one thing at a time, in a version that the broker serves.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    connection: highwater_client::Connection,
+    versions: Versions,
+}
+
+impl Admin {
+    pub(crate) fn open(bootstrap: &str) -> Result<Self> {
+        let (mut connection, _) = connect(bootstrap)?;
+        let versions = done(connection.versions())?;
+        Ok(Self {
+            connection,
+            versions,
+        })
+    }
+
+    fn call<R: Request>(&mut self, request: &R, version_max: i16) -> Result<R::Response> {
+        let version = self.versions.up_to::<R>(version_max)?;
+        done(self.connection.call(request, version))
+    }
+
+    /// Creates a topic, or takes the one that is there; answers its id once all its partitions have a leader.
+    pub(crate) fn create_topic(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(String, String)],
+    ) -> Result<Uuid> {
+        let configs = configs.iter().map(|(name, value)| (&**name, &**value));
+        let configs: Vec<_> = configs.collect();
+        let mut request = create_topics(vec![new_topic(name, partitions, &configs)]);
+        request.timeout_ms = TIMEOUT_MS;
+        let response = self.call(&request, CREATE_TOPICS)?;
+        let topic = response.topics.first().context("one topic is answered")?;
+        ensure!(
+            [0, TOPIC_ALREADY_EXISTS].contains(&topic.error_code),
+            "cannot create {name}: error {} {:?}",
+            topic.error_code,
+            topic.error_message
+        );
+        let id = self.topic(name, partitions)?;
+        self.await_leaders(name, partitions)?;
+        Ok(id)
+    }
+
+    /// Kafka tells of leaders a little before they are: until then they refuse.
+    fn await_leaders(&mut self, name: &str, partitions: i32) -> Result<()> {
+        for _ in 1..READY_TRIES {
+            if self.offsets(name, partitions, End::Next).is_ok() {
+                return Ok(());
+            }
+            pause(TRY_EVERY);
+        }
+        self.offsets(name, partitions, End::Next).map(|_| ())
+    }
+
+    /// A topic's id, once all its partitions have a leader.
+    pub(crate) fn topic(&mut self, name: &str, partitions: i32) -> Result<Uuid> {
+        let request = describe_topic(name);
+        let expected = usize::try_from(partitions)?;
+        for _ in 0..READY_TRIES {
+            let response = self.call(&request, METADATA)?;
+            let topic = response.topics.first().context("one topic is answered")?;
+            let led = |list: &[_]| list.len() == expected;
+            let leaders = topic.partitions.iter().filter(|one| one.leader_id >= 0);
+            let ready: Vec<_> = leaders.filter(|one| one.error_code == 0).collect();
+            if topic.error_code == 0 && led(&ready) {
+                return Ok(topic.topic_id);
+            }
+            ensure!(
+                topic.partitions.is_empty() || topic.partitions.len() == expected,
+                "{name} has {} partitions, not {expected}",
+                topic.partitions.len()
+            );
+            pause(TRY_EVERY);
+        }
+        bail!("{name} does not get leaders");
+    }
+
+    /// Says whether there is a topic of this name.
+    pub(crate) fn exists(&mut self, name: &str) -> Result<bool> {
+        let response = self.call(&describe_all_topics(), METADATA)?;
+        let mut names = response.topics.into_iter().filter_map(|topic| topic.name);
+        Ok(names.any(|one| one == *name))
+    }
+
+    /// All that a topic holds.
+    pub(crate) fn span(&mut self, topic: &str, partitions: i32) -> Result<Span> {
+        Ok(Span {
+            from: self.offsets(topic, partitions, End::First)?,
+            to: self.offsets(topic, partitions, End::Next)?,
+            repeats: false,
+        })
+    }
+
+    pub(crate) fn delete_topic(&mut self, name: &str) -> Result<()> {
+        let mut request = delete_topic(name);
+        request.timeout_ms = TIMEOUT_MS;
+        let response = self.call(&request, DELETE_TOPICS)?;
+        let topic = response.responses.first().context("one is answered")?;
+        ensure!(
+            topic.error_code == 0,
+            "cannot delete {name}: error {}",
+            topic.error_code
+        );
+        Ok(())
+    }
+
+    /// One end of each partition, in their order.
+    pub(crate) fn offsets(&mut self, topic: &str, partitions: i32, end: End) -> Result<Vec<i64>> {
+        let timestamp = match end {
+            End::First => EARLIEST,
+            End::Next => LATEST,
+        };
+        let request = list_offsets(topic, 0..partitions, timestamp);
+        let response = self.call(&request, LIST_OFFSETS)?;
+        let topic = response.topics.first().context("one topic is answered")?;
+        let mut list = topic.partitions.clone();
+        list.sort_by_key(|one| one.partition_index);
+        ensure!(
+            list.iter().all(|one| one.error_code == 0),
+            "cannot list offsets: {list:?}"
+        );
+        Ok(list.iter().map(|one| one.offset).collect())
+    }
+}
+
+/// Waits.
+pub(crate) fn pause(time: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "a tool that waits for a broker")]
+    std::thread::sleep(time);
+}
