@@ -2,6 +2,7 @@
 
 mod checker;
 mod device;
+mod host;
 mod network;
 mod scenario;
 mod trace;

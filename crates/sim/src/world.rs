@@ -1,32 +1,33 @@
-//! One run: a node, its disk, its clients, and what happens to them.
+//! One run: nodes, each with a disk of its own, their clients, and what happens to them.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, UNIX_EPOCH};
 
-use highwater_broker::auth::AllowAll;
-use highwater_broker::config::Config;
-use highwater_broker::node::{Machine, Node};
-use highwater_runtime::{SeededRng, WallClock};
+use highwater_runtime::SeededRng;
+use highwater_types::NodeId;
 use tokio::sync::watch;
 use turmoil::Sim;
 
 use crate::checker::Checker;
+use crate::host::Host;
 use crate::scenario::{End, Life, Scenario};
 use crate::workload::Clients;
-use crate::{Crash, Disk, SimNetwork, SimThreads, SyncClass, Trace};
+use crate::{Crash, Disk, SyncClass, Trace};
 
-pub(crate) const NODE: &str = "node";
+/// Where every node listens, under its own name.
 pub(crate) const PORT: u16 = 9092;
-const CLIENTS: &str = "clients";
+/// Where a node finds the object store: a directory of its own disk where it is alone, else a disk of its own that all
+/// nodes share.
+const STORE: &str = "/objects";
 
 /// 2026-01-01.
 const BEGIN: Duration = Duration::from_secs(1_767_225_600);
-/// Longer than all lives of a node.
+/// Longer than all lives of all nodes.
 const TIME_MAX: Duration = Duration::from_secs(600);
 /// When nothing breaks any more, by then every client has what it waits for, or something is stuck.
 const CALM_MAX: Duration = Duration::from_secs(40);
@@ -56,7 +57,7 @@ pub struct Outcome {
     pub operations: u64,
     /// Records that were acknowledged or read, each checked wherever it was seen.
     pub records: usize,
-    /// How often the node was started.
+    /// How often a node was started.
     pub starts: usize,
     /// Virtual time.
     pub elapsed: Duration,
@@ -91,7 +92,7 @@ pub fn run(options: &Options) -> Result<Outcome, Failed> {
             .lie
             .map_or_else(String::new, |lie| format!(" --lie {lie}")),
     };
-    let ran = catch_unwind(AssertUnwindSafe(|| World::new(options).run()));
+    let ran = catch_unwind(AssertUnwindSafe(|| World::new(options, 1).run()));
     match ran {
         Ok(outcome) => outcome.map_err(failed),
         Err(panic) => {
@@ -107,170 +108,133 @@ pub(crate) fn wall_clock_ms(trace: &Trace) -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What the node and the one who crashes it share.
-#[derive(Debug)]
-struct Shared {
-    disk: Disk,
-    trace: Trace,
-    rng: SeededRng,
-    settings: Vec<(String, String)>,
-    stop: watch::Sender<bool>,
-    starts: RefCell<usize>,
-    is_stopped: RefCell<bool>,
-    /// Whether the start was refused, as it may be where the device is in trouble.
-    is_refused: RefCell<bool>,
+/// The clients of one cluster.
+struct Load {
+    /// Their name on the network.
+    name: String,
+    clients: Arc<Clients>,
+    calm: watch::Sender<bool>,
 }
 
 struct World<'a> {
     options: &'a Options,
     sim: Sim<'a>,
-    shared: Rc<Shared>,
-    clients: Arc<Clients>,
-    calm: watch::Sender<bool>,
-    crashes: watch::Sender<u64>,
+    hosts: BTreeMap<NodeId, Rc<Host>>,
+    loads: Vec<Load>,
     rng: SeededRng,
-    /// Whether nothing befalls the device any more.
+    /// Whether nothing befalls the disks any more.
     is_sound: bool,
 }
 
-/// The node as it is restarted again and again.
-async fn node(shared: Rc<Shared>) -> turmoil::Result {
-    let trace = shared.trace.clone();
-    let machine = Machine {
-        device: Arc::new(shared.disk.boot()),
-        threads: Arc::new(SimThreads),
-        network: Arc::new(SimNetwork {
-            trace: trace.clone(),
-        }),
-        clock: WallClock::new(move || wall_clock_ms(&trace)),
-        rng: SeededRng::from_seed(shared.rng.next_u64()),
-        authorizer: Arc::new(AllowAll),
-        commit: "simulated",
-    };
-    let config = Config::load(None, [], &shared.settings)?;
-    let node = match Node::start(config, machine).await {
-        Err(error) if shared.disk.was_troubled() => {
-            tracing::debug!(%error, "start refused");
-            shared.trace.event(&format_args!("refused {error}"));
-            *shared.is_refused.borrow_mut() = true;
-            std::future::pending().await
-        }
-        started => started?,
-    };
-    *shared.starts.borrow_mut() += 1;
-    shared.trace.event(&format_args!("started"));
-    let mut stop = shared.stop.subscribe();
-    tokio::select! {
-        biased;
-        reason = node.failed() => Err(reason.into()),
-        _ = stop.wait_for(|stop| *stop) => {
-            match node.stop().await {
-                Err(_) if shared.disk.was_troubled() => {}
-                stopped => stopped?,
-            }
-            shared.trace.event(&format_args!("stopped"));
-            *shared.is_stopped.borrow_mut() = true;
-            std::future::pending().await
-        }
-    }
-}
-
-fn settings(scenario: &Scenario) -> Vec<(String, String)> {
-    let fixed = [
-        ("listeners", "PLAINTEXT://0.0.0.0:9092"),
-        ("advertised.listeners", "PLAINTEXT://node:9092"),
-        ("highwater.data.dir", "/data"),
-        ("highwater.object.storage", "file:///objects"),
-        ("highwater.admin.listener", ""),
-        ("highwater.memory.limit", "64MiB"),
-        ("highwater.wal.size", "64MiB"),
-        ("offsets.topic.num.partitions", "2"),
-        ("log.retention.check.interval.ms", "200"),
-        ("auto.create.topics.enable", "false"),
-    ];
-    let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
-    let drawn = scenario.settings.iter();
-    fixed
-        .into_iter()
-        .map(own)
-        .chain(drawn.map(|(key, value)| own((key, value))))
-        .collect()
-}
-
 impl<'a> World<'a> {
-    fn new(options: &'a Options) -> Self {
+    /// So many nodes, each of which is a cluster with clients of its own; the nodes run.
+    fn new(options: &'a Options, nodes: i32) -> Self {
         let rng = SeededRng::from_seed(options.seed);
-        let scenario = Scenario::draw(&rng);
         let fork = || SeededRng::from_seed(rng.next_u64());
-        let disk = Disk::new(fork(), options.trace.clone(), options.lie);
-        let shared = Rc::new(Shared {
-            disk,
-            trace: options.trace.clone(),
-            rng: fork(),
-            settings: settings(&scenario),
-            stop: watch::Sender::new(false),
-            starts: RefCell::new(0),
-            is_stopped: RefCell::new(false),
-            is_refused: RefCell::new(false),
-        });
+        let (trace, lie) = (options.trace.clone(), options.lie);
+        let shared = (nodes > 1).then(|| Disk::new(fork(), trace.clone(), lie));
+        let host = |id: NodeId| {
+            let scenario = Scenario::draw(&rng);
+            let (disk, store) = match &shared {
+                None => (Disk::new(fork(), trace.clone(), lie), STORE.to_owned()),
+                Some(shared) => {
+                    let mount = (Path::new(STORE), shared);
+                    let disk = Disk::with_mount(fork(), trace.clone(), lie, mount);
+                    (disk, format!("{STORE}/cluster-{id}"))
+                }
+            };
+            let of_run = (trace.clone(), fork());
+            Rc::new(Host::new(id, (disk, &store), scenario, of_run))
+        };
+        let hosts: BTreeMap<_, _> = (1..=nodes)
+            .map(|id| (NodeId(id), host(NodeId(id))))
+            .collect();
+        let latencies = hosts.values().map(|host| host.scenario.latency_max);
         let mut sim = turmoil::Builder::new()
             .rng_seed(rng.next_u64())
             .epoch(UNIX_EPOCH + BEGIN)
             .simulation_duration(TIME_MAX)
             .min_message_latency(Duration::ZERO)
-            .max_message_latency(scenario.latency_max)
+            .max_message_latency(latencies.max().unwrap_or_default())
             .tcp_capacity(4096)
             .build();
-        let host = Rc::clone(&shared);
-        sim.host(NODE, move || node(Rc::clone(&host)));
-        let (calm, calm_seen) = watch::channel(false);
-        let (crashes, crashes_seen) = watch::channel(0);
-        let clients = Arc::new(Clients {
-            trace: options.trace.clone(),
-            node: NODE.to_owned(),
-            checker: Checker::default(),
-            scenario,
-            rng: fork(),
-            calm: calm_seen,
-            crashes: crashes_seen,
-            producing: AtomicUsize::new(0),
-        });
+        let mut loads = Vec::new();
+        for (id, host) in &hosts {
+            let process = Rc::clone(host);
+            sim.host(host.name.as_str(), move || Rc::clone(&process).process());
+            let (calm, calm_seen) = watch::channel(false);
+            let clients = Arc::new(Clients {
+                trace: trace.clone(),
+                node: host.name.clone(),
+                checker: Checker::default(),
+                scenario: host.scenario.clone(),
+                rng: fork(),
+                calm: calm_seen,
+                crashes: host.crashes.subscribe(),
+                producing: AtomicUsize::new(0),
+            });
+            let name = format!("clients-{id}");
+            let load = Arc::clone(&clients);
+            sim.client(name.as_str(), async move {
+                load.run().await;
+                Ok(())
+            });
+            loads.push(Load {
+                name,
+                clients,
+                calm,
+            });
+        }
         Self {
             options,
             sim,
-            shared,
-            clients,
-            calm,
-            crashes,
+            hosts,
+            loads,
             rng: fork(),
             is_sound: false,
         }
     }
 
+    fn host(&self, id: NodeId) -> Rc<Host> {
+        Rc::clone(&self.hosts[&id])
+    }
+
+    /// The lives of all nodes, one after the other, and the end.
     fn run(mut self) -> Result<Outcome, String> {
-        let load = Arc::clone(&self.clients);
-        self.sim.client(CLIENTS, async move {
-            load.run().await;
-            Ok(())
-        });
-        for life in self.clients.scenario.lives.clone() {
-            self.live(life)?;
-            self.restart(life.crash, life.down)?;
+        for (id, host) in self.hosts.clone() {
+            for life in &host.scenario.lives {
+                self.live(id, *life)?;
+                self.restart(id, life.crash, life.down)?;
+            }
         }
-        self.is_sound = true;
-        self.restart(Crash::Process, Duration::from_millis(5))?;
-        self.calm.send_replace(true);
-        self.finish()?;
-        // what a clean stop and a power failure leave
-        self.stop_node()?;
-        self.restart(Crash::Power, Duration::from_millis(5))?;
-        let audit = Arc::clone(&self.clients);
-        self.sim.client("auditor", async move {
-            audit.audit().await;
-            Ok(())
-        });
-        self.finish()?;
+        self.end()?;
         Ok(self.outcome())
+    }
+
+    /// Nothing breaks any more: the clients get what they wait for, and see after a clean stop and a power failure that all
+    /// of it is there.
+    fn end(&mut self) -> Result<(), String> {
+        self.is_sound = true;
+        for id in self.hosts.clone().into_keys() {
+            self.restart(id, Crash::Process, Duration::from_millis(5))?;
+        }
+        for load in &self.loads {
+            load.calm.send_replace(true);
+        }
+        self.finish()?;
+        for id in self.hosts.clone().into_keys() {
+            self.stop_node(id)?;
+            self.restart(id, Crash::Power, Duration::from_millis(5))?;
+        }
+        for load in &self.loads {
+            let audit = Arc::clone(&load.clients);
+            self.sim
+                .client(format!("auditor-of-{}", load.name), async move {
+                    audit.audit().await;
+                    Ok(())
+                });
+        }
+        self.finish()
     }
 
     /// Lets the clients come to their end.
@@ -285,30 +249,39 @@ impl<'a> World<'a> {
     }
 
     fn outcome(&self) -> Outcome {
-        let disk = &self.shared.disk;
+        let disks = || self.hosts.values().map(|host| &host.disk);
+        let mut syncs = BTreeMap::new();
+        for (class, count) in disks().flat_map(Disk::syncs) {
+            *syncs.entry(class).or_default() += count;
+        }
+        let loads = self.loads.iter();
         Outcome {
             hash: self.options.trace.hash(),
             events: self.options.trace.events(),
-            operations: disk.operations(),
-            records: self.clients.checker.records(),
-            starts: *self.shared.starts.borrow(),
+            operations: disks().map(Disk::operations).sum(),
+            records: loads.map(|load| load.clients.checker.records()).sum(),
+            starts: self.hosts.values().map(|host| host.starts.get()).sum(),
             elapsed: self.sim.elapsed(),
-            syncs: disk.syncs(),
-            lies: disk.lies(),
+            syncs,
+            lies: disks().map(Disk::lies).sum(),
         }
     }
 
     /// A millisecond; answers whether all clients are done.
     fn step(&mut self) -> Result<bool, String> {
         let now = self.sim.elapsed();
-        let mut befalls = self.clients.scenario.troubles.iter();
-        let trouble = befalls.find(|befalls| befalls.begin <= now && now < befalls.end);
-        let trouble = trouble.filter(|_| !self.is_sound);
-        self.shared
-            .disk
-            .befalls(trouble.map(|trouble| trouble.trouble));
+        for host in self.hosts.values() {
+            let mut befalls = host.scenario.troubles.iter();
+            let trouble = befalls.find(|befalls| befalls.begin <= now && now < befalls.end);
+            let trouble = trouble.filter(|_| !self.is_sound);
+            host.disk.befalls(trouble.map(|trouble| trouble.trouble));
+        }
         let stepped = self.sim.step().map_err(|error| error.to_string());
-        match self.clients.checker.violation() {
+        let mut found = self
+            .loads
+            .iter()
+            .map(|load| load.clients.checker.violation());
+        match found.find_map(|violation| violation) {
             Some(violation) => Err(violation),
             None => stepped,
         }
@@ -322,58 +295,116 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn live(&mut self, life: Life) -> Result<(), String> {
+    fn live(&mut self, id: NodeId, life: Life) -> Result<(), String> {
+        let host = self.host(id);
         let begin = self.sim.elapsed();
         if let End::AtOperation(count) = life.end {
-            self.shared.disk.die_in(count);
+            host.disk.die_in(count);
         }
-        while !self.shared.disk.is_dead() && self.sim.elapsed() < begin + life.after {
+        while !host.disk.is_dead() && self.sim.elapsed() < begin + life.after {
             let now = self.sim.elapsed() - begin;
             if let Some((at, during)) = life.cut {
                 if now == at {
-                    self.sim.partition(NODE, CLIENTS);
+                    self.cut_off(&host);
                 }
                 if now == at + during {
-                    self.sim.repair(NODE, CLIENTS);
+                    self.reconnect(&host);
                 }
             }
             self.step()?;
-            if *self.shared.is_refused.borrow() {
-                self.restart(Crash::Process, life.down)?;
+            if host.is_refused.get() {
+                self.restart(id, Crash::Process, life.down)?;
             }
         }
-        self.sim.repair(NODE, CLIENTS);
-        if matches!(life.end, End::Stop) && !self.shared.disk.is_dead() {
-            self.stop_node()?;
+        self.reconnect(&host);
+        if matches!(life.end, End::Stop) && !host.disk.is_dead() {
+            self.stop_node(id)?;
         }
         Ok(())
     }
 
-    fn stop_node(&mut self) -> Result<(), String> {
-        self.shared.stop.send_replace(true);
+    /// Keeps a node and all clients from reaching each other.
+    fn cut_off(&self, host: &Host) {
+        for load in &self.loads {
+            self.sim.partition(host.name.as_str(), load.name.as_str());
+        }
+    }
+
+    fn reconnect(&self, host: &Host) {
+        for load in &self.loads {
+            self.sim.repair(host.name.as_str(), load.name.as_str());
+        }
+    }
+
+    fn stop_node(&mut self, id: NodeId) -> Result<(), String> {
+        let host = self.host(id);
+        host.stop.send_replace(true);
         let deadline = self.sim.elapsed() + STOP_MAX;
-        while !*self.shared.is_stopped.borrow() {
+        while !host.is_stopped.get() {
             self.step()?;
-            if self.shared.disk.was_troubled() && self.sim.elapsed() > deadline {
+            if host.disk.was_troubled() && self.sim.elapsed() > deadline {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Ends the process, loses what is lost, and starts it again.
-    fn restart(&mut self, crash: Crash, down: Duration) -> Result<(), String> {
+    /// Ends a node's process, loses what is lost, and starts it again.
+    fn restart(&mut self, id: NodeId, crash: Crash, down: Duration) -> Result<(), String> {
+        let host = self.host(id);
         // the runtime drops its tasks in an order of their ids, which are the whole process's: none of them may say goodbye
-        self.sim.partition(NODE, CLIENTS);
-        self.sim.crash(NODE);
-        self.sim.repair(NODE, CLIENTS);
-        self.crashes.send_modify(|crashes| *crashes += 1);
-        self.shared.disk.crash(crash);
-        self.shared.stop.send_replace(false);
-        *self.shared.is_stopped.borrow_mut() = false;
-        *self.shared.is_refused.borrow_mut() = false;
+        self.cut_off(&host);
+        self.sim.crash(host.name.as_str());
+        self.reconnect(&host);
+        host.disk.crash(crash);
+        host.ended();
         self.steps_for(down + Duration::from_millis(self.rng.below(5)))?;
-        self.sim.bounce(NODE);
+        self.sim.bounce(host.name.as_str());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its disk hangs after a few hundred operations, and then the power fails.
+    const LIFE: Life = Life {
+        end: End::AtOperation(400),
+        after: Duration::from_secs(20),
+        crash: Crash::Power,
+        down: Duration::from_millis(500),
+        cut: None,
+    };
+
+    #[test]
+    fn clusters_of_one_store_die_each_by_itself() {
+        let options = Options {
+            seed: 1,
+            ..Options::default()
+        };
+        let mut world = World::new(&options, 2);
+        // a store that hangs would hold up both
+        world.is_sound = true;
+        let (one, other) = (NodeId(1), NodeId(2));
+        for (dies, lives) in [(one, other), (other, one)] {
+            world.live(dies, LIFE).expect("nothing is violated");
+            assert!(world.host(dies).disk.is_dead());
+            let starts = |id| world.host(id).starts.get();
+            let before = (starts(dies), starts(lives));
+            let at = usize::from(lives == other);
+            let records = |world: &World<'_>| world.loads[at].clients.checker.records();
+            let seen = records(&world);
+            let restarted = world.restart(dies, LIFE.crash, LIFE.down);
+            restarted.expect("nothing is violated");
+            assert!(records(&world) > seen, "{lives} goes on");
+            world.steps_for(LIFE.down).expect("nothing is violated");
+            let starts = |id| world.host(id).starts.get();
+            assert_eq!((starts(dies), starts(lives)), (before.0 + 1, before.1));
+        }
+        world.end().expect("all that was acknowledged is there");
+        for load in &world.loads {
+            assert!(load.clients.checker.records() > 100, "{}", load.name);
+        }
     }
 }

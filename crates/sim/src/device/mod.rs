@@ -12,7 +12,7 @@ mod sync_class;
 mod tree;
 mod trouble;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
 use std::io;
@@ -39,6 +39,7 @@ struct Inner {
     state: Mutex<State>,
     rng: SeededRng,
     trace: Trace,
+    mount: Option<(PathBuf, Disk)>,
 }
 
 #[derive(Debug)]
@@ -46,7 +47,8 @@ struct State {
     tree: Tree,
     /// The number of the process that uses it now.
     life: u64,
-    locks: BTreeSet<PathBuf>,
+    /// Locked directories, with the disk whose process locked each.
+    locks: BTreeMap<PathBuf, usize>,
     operations: u64,
     /// The operation that no longer happens, nor any after it in this life.
     dies_at: Option<u64>,
@@ -57,21 +59,6 @@ struct State {
     lie: Option<SyncClass>,
     syncs: BTreeMap<SyncClass, u64>,
     lies: u64,
-}
-
-impl State {
-    fn is_full(&self, path: &Path) -> bool {
-        self.trouble.is_some_and(|trouble| trouble.is_full(path))
-    }
-
-    /// Nothing, or that there is no room for a file of a length.
-    fn room(&mut self, id: InodeId, bytes: u64) -> io::Result<()> {
-        let path = self.tree.path(id);
-        match self.is_full(&path) && bytes > self.tree.len(id)? {
-            true => Err(io::ErrorKind::StorageFull.into()),
-            false => Ok(()),
-        }
-    }
 }
 
 /// What becomes of a process's last operations.
@@ -87,10 +74,32 @@ impl Disk {
     /// An empty disk; `lie`: the syncs that it pretends to do.
     #[must_use]
     pub fn new(rng: SeededRng, trace: Trace, lie: Option<SyncClass>) -> Self {
+        Self::make(rng, trace, lie, None)
+    }
+
+    /// An empty disk, and another one holds what lies below a path, as a file server does: processes with several disks
+    /// share it, and a power failure here leaves it as it is. Operations there count as operations here, and what is in
+    /// trouble here is so there.
+    #[must_use]
+    pub fn with_mount(
+        rng: SeededRng,
+        trace: Trace,
+        lie: Option<SyncClass>,
+        (path, other): (&Path, &Self),
+    ) -> Self {
+        Self::make(rng, trace, lie, Some((path.to_owned(), other.clone())))
+    }
+
+    fn make(
+        rng: SeededRng,
+        trace: Trace,
+        lie: Option<SyncClass>,
+        mount: Option<(PathBuf, Self)>,
+    ) -> Self {
         let state = State {
             tree: Tree::new(),
             life: 0,
-            locks: BTreeSet::new(),
+            locks: BTreeMap::new(),
             operations: 0,
             dies_at: None,
             is_dead: false,
@@ -104,7 +113,15 @@ impl Disk {
             state: Mutex::new(state),
             rng,
             trace,
+            mount,
         }))
+    }
+
+    /// The disk that holds what lies at a path.
+    fn holder(&self, path: &Path) -> &Self {
+        let mount = self.0.mount.as_ref();
+        let mount = mount.filter(|(below, _)| path.starts_with(below));
+        mount.map_or(self, |(_, other)| other)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -157,7 +174,6 @@ impl Disk {
         state.dies_at = None;
         state.is_dead = false;
         state.was_troubled = state.trouble.is_some();
-        state.locks.clear();
         self.0.trace.event(&format_args!(
             "crash {crash:?} at operation {}",
             state.operations
@@ -166,6 +182,17 @@ impl Disk {
             let failure = Failure::draw(&self.0.rng);
             state.tree.fail(failure, &self.0.rng);
         }
+        drop(state);
+        let mounted = self.0.mount.iter().map(|(_, other)| other);
+        for disk in mounted.chain([self]) {
+            let own = self.number();
+            disk.lock().locks.retain(|_, owner| *owner != own);
+        }
+    }
+
+    /// A number that no other disk has.
+    fn number(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     /// Operations so far.
@@ -219,9 +246,32 @@ enum Kind {
 /// How often a stalled operation looks whether it may go on.
 const STALLED: Duration = Duration::from_millis(5);
 
+/// The turn of an operation: nothing else is done meanwhile.
+struct Turn<'a> {
+    /// Of the disk that holds the path.
+    state: MutexGuard<'a, State>,
+    /// Of the disk that the process uses.
+    trouble: Option<Trouble>,
+}
+
+impl Turn<'_> {
+    fn is_full(&self, path: &Path) -> bool {
+        self.trouble.is_some_and(|trouble| trouble.is_full(path))
+    }
+
+    /// Nothing, or that there is no room for a file of a length.
+    fn room(&mut self, id: InodeId, bytes: u64) -> io::Result<()> {
+        let path = self.state.tree.path(id);
+        match self.is_full(&path) && bytes > self.state.tree.len(id)? {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+}
+
 impl SimDevice {
     /// Waits as long as a device would; for ever once the process hangs.
-    async fn turn(&self, kind: Kind, path: &Path) -> MutexGuard<'_, State> {
+    async fn turn(&self, kind: Kind, path: &Path) -> Turn<'_> {
         let wait = {
             let mut state = self.disk.lock();
             state.operations += 1;
@@ -246,10 +296,17 @@ impl SimDevice {
             }
             tokio::time::sleep(STALLED).await;
         }
-        if self.is_over(&self.disk.lock()) {
+        let (is_over, trouble) = {
+            let state = self.disk.lock();
+            (self.is_over(&state), state.trouble)
+        };
+        if is_over {
             pending::<()>().await;
         }
-        self.disk.lock()
+        Turn {
+            state: self.disk.holder(path).lock(),
+            trouble,
+        }
     }
 
     fn is_over(&self, state: &State) -> bool {
@@ -287,8 +344,7 @@ impl SimDevice {
     }
 }
 
-fn sync_dir(state: &mut State, path: &Path) -> io::Result<()> {
-    let life = state.life;
+fn sync_dir(state: &mut State, path: &Path, life: u64) -> io::Result<()> {
     let class = state.tree.class_of_dir(path, life)?;
     if SimDevice::is_honest(state, class) {
         state.tree.sync_dir(path)?;
@@ -304,69 +360,78 @@ impl Device for SimDevice {
                 OpenMode::Existing => Kind::Read,
                 OpenMode::CreateNew => Kind::Name,
             };
-            let mut state = self.turn(kind, path).await;
+            let mut state = self.turn(kind, path).await.state;
             match mode {
                 OpenMode::Existing => state.tree.open(path),
                 OpenMode::CreateNew => state.tree.create(path, self.life),
             }
         };
         let id = self.done("open", path, opened)?;
-        let device = self.clone();
-        Ok(Arc::new(SimFile { device, id }))
+        Ok(Arc::new(SimFile {
+            device: self.clone(),
+            holder: self.disk.holder(path).clone(),
+            id,
+        }))
     }
 
     async fn create_dir(&self, path: &Path) -> io::Result<bool> {
-        let mut state = self.turn(Kind::Name, path).await;
-        let made = match state.is_full(path) {
+        let mut turn = self.turn(Kind::Name, path).await;
+        let made = match turn.is_full(path) {
             true => Err(io::ErrorKind::StorageFull.into()),
-            false => state.tree.make_dir(path, self.life),
+            false => turn.state.tree.make_dir(path, self.life),
         };
-        drop(state);
+        drop(turn);
         self.done("create_dir", path, made)
     }
 
     async fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.turn(Kind::Name, to).await;
+        let mut state = self.turn(Kind::Name, to).await.state;
         let linked = state.tree.link(from, to, self.life);
         drop(state);
         self.done("link", to, linked)
     }
 
     async fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.turn(Kind::Name, path).await;
+        let mut state = self.turn(Kind::Name, path).await.state;
         let removed = state.tree.remove(path, self.life);
         drop(state);
         self.done("remove", path, removed)
     }
 
     async fn remove_dir(&self, path: &Path) -> io::Result<bool> {
-        let mut state = self.turn(Kind::Name, path).await;
+        let mut state = self.turn(Kind::Name, path).await.state;
         let removed = state.tree.remove_dir(path, self.life);
         drop(state);
         self.done("remove_dir", path, removed)
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.turn(Kind::Name, to).await;
+        let mut state = self.turn(Kind::Name, to).await.state;
         let renamed = state.tree.rename(from, to, self.life);
         drop(state);
         self.done("rename", to, renamed)
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let synced = sync_dir(&mut *self.turn(Kind::Sync, path).await, path);
+        let mut turn = self.turn(Kind::Sync, path).await;
+        let synced = sync_dir(&mut turn.state, path, self.life);
+        drop(turn);
         self.done("sync_dir", path, synced)
     }
 
     async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        let listed = self.turn(Kind::Read, path).await.tree.list(path);
+        let listed = self.turn(Kind::Read, path).await.state.tree.list(path);
         self.done("list_dir", path, listed)
     }
 
     async fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
-        let mut state = self.turn(Kind::Name, path).await;
-        let is_free = state.locks.insert(path.to_owned());
-        drop(state);
+        let mut turn = self.turn(Kind::Name, path).await;
+        let is_free = !turn.state.locks.contains_key(path);
+        if is_free {
+            let owner = self.disk.number();
+            turn.state.locks.insert(path.to_owned(), owner);
+        }
+        drop(turn);
         let lock = || Lock {
             device: self.clone(),
             path: path.to_owned(),
@@ -379,11 +444,9 @@ impl Device for SimDevice {
     }
 
     async fn bytes_free(&self, path: &Path) -> io::Result<u64> {
-        Ok(if self.disk.lock().is_full(path) {
-            0
-        } else {
-            1 << 40
-        })
+        let trouble = self.disk.lock().trouble;
+        let is_full = trouble.is_some_and(|trouble| trouble.is_full(path));
+        Ok(if is_full { 0 } else { 1 << 40 })
     }
 }
 
@@ -394,15 +457,17 @@ struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let mut state = self.device.disk.lock();
-        if state.life == self.device.life {
-            state.locks.remove(&self.path);
+        let disk = &self.device.disk;
+        if disk.lock().life == self.device.life {
+            disk.holder(&self.path).lock().locks.remove(&self.path);
         }
     }
 }
 
 struct SimFile {
     device: SimDevice,
+    /// The disk that holds it.
+    holder: Disk,
     id: InodeId,
 }
 
@@ -414,10 +479,10 @@ impl fmt::Debug for SimFile {
 
 impl SimFile {
     fn path(&self) -> PathBuf {
-        self.device.disk.lock().tree.path(self.id)
+        self.holder.lock().tree.path(self.id)
     }
 
-    async fn turn(&self, kind: Kind) -> MutexGuard<'_, State> {
+    async fn turn(&self, kind: Kind) -> Turn<'_> {
         self.device.turn(kind, &self.path()).await
     }
 
@@ -430,14 +495,14 @@ impl SimFile {
 #[async_trait]
 impl File for SimFile {
     async fn len(&self) -> io::Result<u64> {
-        let len = self.turn(Kind::Read).await.tree.len(self.id);
+        let len = self.turn(Kind::Read).await.state.tree.len(self.id);
         self.done(&format_args!("len"), len)
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let mut state = self.turn(Kind::Read).await;
-        let read = state.tree.read(self.id, offset, len);
-        drop(state);
+        let mut turn = self.turn(Kind::Read).await;
+        let read = turn.state.tree.read(self.id, offset, len);
+        drop(turn);
         self.done(&format_args!("read {offset}+{len}"), read)
     }
 
@@ -453,16 +518,16 @@ impl File for SimFile {
         let crc = crc32fast::hash(&bytes);
         let len = bytes.len();
         let life = self.device.life;
-        let mut state = self.turn(Kind::Write).await;
-        let room = state.room(self.id, offset + len as u64);
-        let written = room.and_then(|()| state.tree.write(self.id, offset, bytes, life));
-        drop(state);
+        let mut turn = self.turn(Kind::Write).await;
+        let room = turn.room(self.id, offset + len as u64);
+        let written = room.and_then(|()| turn.state.tree.write(self.id, offset, bytes, life));
+        drop(turn);
         self.done(&format_args!("write {offset}+{len} {crc:08x}"), written)
     }
 
     async fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.turn(Kind::Sync).await;
-        let life = state.life;
+        let mut state = self.turn(Kind::Sync).await.state;
+        let life = self.device.life;
         let class = state.tree.class_of_file(self.id, life);
         let synced = match SimDevice::is_honest(&mut state, class) {
             true => state.tree.sync_file(self.id),
@@ -474,10 +539,10 @@ impl File for SimFile {
 
     async fn set_len(&self, bytes: u64) -> io::Result<()> {
         let life = self.device.life;
-        let mut state = self.turn(Kind::Write).await;
-        let room = state.room(self.id, bytes);
-        let set = room.and_then(|()| state.tree.set_len(self.id, bytes, life));
-        drop(state);
+        let mut turn = self.turn(Kind::Write).await;
+        let room = turn.room(self.id, bytes);
+        let set = room.and_then(|()| turn.state.tree.set_len(self.id, bytes, life));
+        drop(turn);
         self.done(&format_args!("set_len {bytes}"), set)
     }
 }

@@ -1,0 +1,134 @@
+//! One node of the world: a machine with a disk and a network name, and its processes, one after the other.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use highwater_broker::auth::AllowAll;
+use highwater_broker::config::Config;
+use highwater_broker::node::{Machine, Node};
+use highwater_runtime::{SeededRng, WallClock};
+use highwater_types::NodeId;
+use tokio::sync::watch;
+
+use crate::scenario::Scenario;
+use crate::world::{PORT, wall_clock_ms};
+use crate::{Disk, SimNetwork, SimThreads, Trace};
+
+/// What a node and the world that crashes it share.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// Its name on the network.
+    pub(crate) name: String,
+    pub(crate) disk: Disk,
+    /// What befalls it.
+    pub(crate) scenario: Scenario,
+    trace: Trace,
+    rng: SeededRng,
+    settings: Vec<(String, String)>,
+    /// Whether its process is told to stop.
+    pub(crate) stop: watch::Sender<bool>,
+    /// Changes when its process ends: its connections are reset.
+    pub(crate) crashes: watch::Sender<u64>,
+    pub(crate) starts: Cell<usize>,
+    pub(crate) is_stopped: Cell<bool>,
+    /// Whether the start was refused, as it may be where the disk is in trouble.
+    pub(crate) is_refused: Cell<bool>,
+}
+
+impl Host {
+    /// A node that has not been started yet; `store`: where its cluster's objects lie.
+    pub(crate) fn new(
+        id: NodeId,
+        (disk, store): (Disk, &str),
+        scenario: Scenario,
+        (trace, rng): (Trace, SeededRng),
+    ) -> Self {
+        let name = format!("node-{id}");
+        Self {
+            settings: settings(id, &name, store, &scenario),
+            name,
+            disk,
+            scenario,
+            trace,
+            rng,
+            stop: watch::Sender::new(false),
+            crashes: watch::Sender::new(0),
+            starts: Cell::new(0),
+            is_stopped: Cell::new(false),
+            is_refused: Cell::new(false),
+        }
+    }
+
+    /// One process of the node.
+    pub(crate) async fn process(self: Rc<Self>) -> turmoil::Result {
+        let trace = self.trace.clone();
+        let machine = Machine {
+            device: Arc::new(self.disk.boot()),
+            threads: Arc::new(SimThreads),
+            network: Arc::new(SimNetwork {
+                trace: trace.clone(),
+            }),
+            clock: WallClock::new(move || wall_clock_ms(&trace)),
+            rng: SeededRng::from_seed(self.rng.next_u64()),
+            authorizer: Arc::new(AllowAll),
+            commit: "simulated",
+        };
+        let config = Config::load(None, [], &self.settings)?;
+        let node = match Node::start(config, machine).await {
+            Err(error) if self.disk.was_troubled() => {
+                tracing::debug!(%error, "start refused");
+                self.trace.event(&format_args!("refused {error}"));
+                self.is_refused.set(true);
+                std::future::pending().await
+            }
+            started => started?,
+        };
+        self.starts.set(self.starts.get() + 1);
+        self.trace.event(&format_args!("started"));
+        let mut stop = self.stop.subscribe();
+        tokio::select! {
+            biased;
+            reason = node.failed() => Err(reason.into()),
+            _ = stop.wait_for(|stop| *stop) => {
+                match node.stop().await {
+                    Err(_) if self.disk.was_troubled() => {}
+                    stopped => stopped?,
+                }
+                self.trace.event(&format_args!("stopped"));
+                self.is_stopped.set(true);
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Notes that the process is gone, before another is started.
+    pub(crate) fn ended(&self) {
+        self.crashes.send_modify(|crashes| *crashes += 1);
+        self.stop.send_replace(false);
+        self.is_stopped.set(false);
+        self.is_refused.set(false);
+    }
+}
+
+fn settings(id: NodeId, name: &str, store: &str, scenario: &Scenario) -> Vec<(String, String)> {
+    let own = [
+        ("node.id", id.to_string()),
+        ("listeners", format!("PLAINTEXT://0.0.0.0:{PORT}")),
+        ("advertised.listeners", format!("PLAINTEXT://{name}:{PORT}")),
+        ("highwater.object.storage", format!("file://{store}")),
+    ];
+    let fixed = [
+        ("highwater.data.dir", "/data"),
+        ("highwater.admin.listener", ""),
+        ("highwater.memory.limit", "64MiB"),
+        ("highwater.wal.size", "64MiB"),
+        ("offsets.topic.num.partitions", "2"),
+        ("log.retention.check.interval.ms", "200"),
+        ("auto.create.topics.enable", "false"),
+    ];
+    let fixed = fixed.map(|(key, value)| (key, value.to_owned()));
+    let drawn = scenario.settings.iter().cloned();
+    let all = own.into_iter().chain(fixed).chain(drawn);
+    all.map(|(key, value)| (key.to_owned(), value)).collect()
+}
