@@ -1,5 +1,5 @@
-//! Opens what a node's records are kept in. Until the node registers nothing is changed, so that a start that is
-//! refused leaves no epoch and nothing condemned, and is refused again for the same reason (D2).
+//! Opens the stores of a node's records and metadata. It changes nothing until the node registers, so a start that is
+//! refused leaves no epoch and condemns nothing, and is refused again for the same reason (D2).
 
 use std::sync::Arc;
 
@@ -24,14 +24,14 @@ use crate::stream_metadata::KraftStreamMetadata;
 use crate::wal::ChosenWal;
 use crate::{registration, wal};
 
-/// What was opened.
+/// The open stores.
 pub(crate) struct Storage {
     pub(crate) metadata: Arc<dyn MetadataStore>,
     pub(crate) streams: ObjectStreamStore,
     pub(crate) epoch: NodeEpoch,
-    /// Batches that the write-ahead log had.
+    /// The number of batches recovered from the write-ahead log.
     pub(crate) recovered: u64,
-    /// The data directory's.
+    /// The lock of the data directory.
     pub(crate) lock: DirLock,
 }
 
@@ -67,7 +67,8 @@ pub(crate) async fn open(
     let registered =
         registration::register(config, machine, advertised, chosen.kind, &*metadata).await?;
     let (epoch, floor) = registered;
-    // before the log is recovered, for on a full store that needs the room of what is condemned (D3)
+    // The reaper starts before the log is recovered, because on a full store the recovery needs the room of condemned
+    // objects (D3).
     let grace = config.millis("highwater.object.grace.ms");
     let reaper = Reaper::new(Arc::clone(&metadata), Arc::clone(&objects), grace);
     tasks.spawn(TaskKind::Reaper, reaper.run());

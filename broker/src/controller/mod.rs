@@ -1,4 +1,4 @@
-//! The tasks of the active controller: what must run once in a cluster, however many brokers it has.
+//! The tasks of the active controller, which must run once in a cluster, however many brokers it has.
 //!
 //! The composition root starts them on each node with the role `controller`. They work while that node is the active
 //! controller ([`MetadataStore::leads`](highwater_kraft_meta::MetadataStore::leads)) and rest while another one is.

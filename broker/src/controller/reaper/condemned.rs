@@ -1,4 +1,4 @@
-//! Since when each condemned object counts as condemned. Pure.
+//! The time since which each condemned object is known to be condemned. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 pub(super) struct Condemned(BTreeMap<ObjectId, Instant>);
 
 impl Condemned {
-    /// Takes which objects are condemned now: those that are new begin to count, and those that are recorded as deleted
+    /// Takes the objects that are condemned now: the clocks of new ones begin, and those that are recorded as deleted
     /// are forgotten.
     pub(super) fn observe(&mut self, condemned: BTreeSet<ObjectId>, now: Instant) {
         self.0.retain(|id, _| condemned.contains(id));
@@ -20,7 +20,7 @@ impl Condemned {
         }
     }
 
-    /// The objects whose grace is over, those that have waited longest first.
+    /// The objects whose grace is over, in the order of their waits, longest first.
     pub(super) fn due(&self, grace: Duration, now: Instant) -> Vec<ObjectId> {
         let is_over = |since: &Instant| now.duration_since(*since) >= grace;
         let due = self.0.iter().filter(|(_, since)| is_over(since));
@@ -29,7 +29,7 @@ impl Condemned {
         due.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Objects that could not be deleted wait for another grace, so that they hold up no other.
+    /// Lets objects that could not be deleted wait for another grace, so that they delay no other.
     pub(super) fn restart(&mut self, failed: &[ObjectId], now: Instant) {
         for id in failed {
             self.0.insert(*id, now);
@@ -68,7 +68,7 @@ mod tests {
         clocks.observe(objects([1, 2]), at(30));
         assert!(clocks.due(GRACE, at(59)).is_empty());
         assert_eq!(clocks.due(GRACE, at(60)), [object(2)]);
-        // the one that waits longest goes first, whatever its number
+        // The object that has waited longest goes first, whatever its number is.
         assert_eq!(clocks.due(GRACE, at(90)), [object(2), object(1)]);
         clocks.observe(objects([1]), at(90));
         assert_eq!(clocks.due(GRACE, at(90)), [object(1)], "2 is recorded");

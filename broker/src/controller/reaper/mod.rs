@@ -1,8 +1,8 @@
 //! Deletes the objects that the metadata condemned, once their grace is over (rule G1).
 //!
 //! It owns the clock of each condemned object, which begins when this node, as the active controller, first sees the
-//! object condemned. The clocks are kept in memory: they begin anew after a restart and after a change of leader. It does
-//! not decide what is condemned: commands do, when they are applied.
+//! object condemned. The clocks are kept in memory: they begin again after a restart and after a change of leader. The
+//! reaper does not decide which objects are condemned: commands do, when they are applied.
 
 mod condemned;
 #[cfg(test)]
@@ -20,12 +20,12 @@ use tokio::time::Instant;
 
 use self::condemned::Condemned;
 
-/// Objects that one request deletes, and one command records.
+/// The number of objects that one request deletes and one command records.
 const TOGETHER_MAX: usize = 256;
-/// Deletions that may fail one after the other before the rest waits for the next round: the store is away.
+/// The number of deletions that may fail in a row before the others wait for the next round, because the store is away.
 const FAILURES_MAX: usize = 4;
 
-/// Deletes condemned objects while this node is the active controller.
+/// The task that deletes condemned objects while this node is the active controller.
 #[derive(Debug)]
 pub(crate) struct Reaper {
     metadata: Arc<dyn MetadataStore>,
@@ -33,17 +33,17 @@ pub(crate) struct Reaper {
     grace: Duration,
 }
 
-/// What became of objects that were to be deleted.
+/// The result of deleting objects.
 #[derive(Debug, Default)]
 struct Deleted {
     gone: Vec<ObjectId>,
     failed: Vec<ObjectId>,
-    /// Whether so many failed in a row that the others were not tried.
+    /// Whether so many deletions failed in a row that the others were not tried.
     gave_up: bool,
 }
 
 impl Reaper {
-    /// A reaper that deletes an object a grace after it was condemned.
+    /// Makes a reaper that deletes an object one grace after it was condemned.
     pub(crate) fn new(
         metadata: Arc<dyn MetadataStore>,
         storage: Arc<dyn ObjectStorage>,
@@ -56,14 +56,14 @@ impl Reaper {
         }
     }
 
-    /// The time within which an object that is condemned has been deleted, where the store deletes it at once: the grace,
-    /// and two rounds, one until the object is seen condemned and one until it is seen that its grace is over.
+    /// The time within which a condemned object has been deleted, if the store deletes it at once: the grace and two
+    /// rounds, one until the reaper sees the object condemned and one until it sees that the grace is over.
     pub(crate) fn deletes_within(grace: Duration) -> Duration {
         grace.saturating_mul(2)
     }
 
-    /// Deletes for ever what is condemned, again and again until it is recorded (G1). Cancellation safe: what was deleted
-    /// and not recorded is deleted again.
+    /// Deletes condemned objects, again and again until the deletion is recorded (G1). It never returns. Cancellation
+    /// safe: an object whose deletion was not recorded is deleted again.
     pub(crate) async fn run(self) {
         let mut clocks = Condemned::default();
         let mut last_term = None;
@@ -84,8 +84,8 @@ impl Reaper {
         }
     }
 
-    /// Deletes objects and records it; answers which can't be deleted. Many go with one request; where that fails, each
-    /// with its own. It stops when this node does not lead in the term any more.
+    /// Deletes objects and records that; returns those that can't be deleted. Many go with one request; if that fails,
+    /// each goes with its own. It stops when this node no longer leads in the term.
     async fn delete(&self, term: Term, due: &[ObjectId]) -> Vec<ObjectId> {
         let mut failed = Vec::new();
         for objects in due.chunks(TOGETHER_MAX) {

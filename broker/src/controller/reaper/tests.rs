@@ -1,4 +1,5 @@
-//! The reaper with a store that does not delete everything and a leadership that comes and goes, in virtual time.
+//! Tests of the reaper with a store that does not delete every object, and a leadership that comes and goes, in virtual
+//! time.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -24,7 +25,7 @@ const NODE: NodeId = NodeId(1);
 const GRACE: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::from_secs(10_000);
 
-/// Metadata in memory, of a node that leads in the terms that the test says.
+/// Metadata in memory of a node that leads in the terms that the test sets.
 #[derive(Debug)]
 struct Led {
     image: watch::Sender<Arc<MetadataImage>>,
@@ -74,7 +75,7 @@ impl MetadataStore for Led {
     }
 }
 
-/// A store that does not delete some keys, and counts the requests to delete.
+/// A store that does not delete some keys, and counts the delete requests.
 #[derive(Debug, Default)]
 struct Store {
     inner: MemoryStorage,
@@ -144,7 +145,7 @@ impl ObjectStorage for Store {
     }
 }
 
-/// A reaper, and what it works on.
+/// A reaper, its metadata and its store.
 struct Reaped {
     metadata: Arc<Led>,
     store: Arc<Store>,
@@ -153,7 +154,7 @@ struct Reaped {
 }
 
 impl Reaped {
-    /// A reaper of a node that leads in a term, and condemned objects with the numbers from 1 to `count`.
+    /// A reaper of a node that leads in a term, with condemned objects numbered from 1 to `count`.
     fn start(term: Option<Term>, count: u64) -> Self {
         let metadata = Arc::new(Led {
             image: watch::Sender::default(),
@@ -167,7 +168,7 @@ impl Reaped {
         };
         let registered = metadata.apply(Action::RegisterNode(register));
         let epoch = NodeEpoch(registered.expect("registers").0.0);
-        // an object that holds nothing is condemned with its commit
+        // An object without records is condemned with its commit.
         for number in 1..=count {
             let commit = CommitObject {
                 node: NODE.0,
@@ -253,7 +254,7 @@ async fn a_store_that_is_away_is_not_asked_for_each_object() {
     reaped.tasks.stop().await;
 }
 
-// G1: the clock is the active controller's own, and begins anew with each leadership
+// G1: the clock is the active controller's own, and begins again with each leadership.
 #[tokio::test(start_paused = true)]
 async fn it_deletes_as_active_controller_alone_and_counts_each_grace_from_then_on() {
     let reaped = Reaped::start(None, 1);
@@ -264,7 +265,7 @@ async fn it_deletes_as_active_controller_alone_and_counts_each_grace_from_then_o
         tokio::time::sleep(GRACE - Duration::from_secs(1)).await;
         assert_eq!(reaped.store.requests(), 0, "{term:?}");
     }
-    // it does not lead for as long as a round takes, in which its clocks are let go of
+    // It does not lead for as long as a round takes, in which it drops its clocks.
     reaped.leads(None);
     tokio::time::sleep(GRACE).await;
     reaped.leads(Some(Term(8)));
