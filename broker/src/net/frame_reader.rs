@@ -382,6 +382,7 @@ mod tests {
     use highwater_io::net::{Network, TcpNetwork};
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpStream;
+    use tokio::task::JoinSet;
 
     use super::super::pipe::Pipe;
     use super::*;
@@ -498,6 +499,30 @@ mod tests {
             () = waits => unreachable!("it waits for ever"),
         };
         let error = frame.err();
+        assert!(matches!(error, Some(ReadError::Stalled)), "{error:?}");
+    }
+
+    // M2: no other future of its task wakes it
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_stopped_is_looked_at_again_without_being_woken() {
+        let budgets = budgets();
+        let large = budgets.of(FrameBudget::Produce, FRAME_MAX).clone();
+        let (mut client, pipe) = tokio::io::duplex(FRAME_MAX);
+        let length = i32::try_from(large.limit()).expect("fits");
+        client.write_i32(length).await.expect("sends");
+        client.write_all(&[0; 2]).await.expect("sends");
+        let mut running = JoinSet::new();
+        running.spawn(async move {
+            let mut reader = FrameReader::new(BufferPool::new(1), LIMITS, class_of);
+            reader.next(&mut Pipe::new(pipe), &budgets).await.err()
+        });
+        while large.used() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let waits = tokio::time::timeout(20 * STALL, large.acquire(1)).await;
+        drop(waits.expect("it gave way"));
+        let error = running.join_next().await.expect("it ran");
+        let error = error.expect("no panic");
         assert!(matches!(error, Some(ReadError::Stalled)), "{error:?}");
     }
 
