@@ -1,5 +1,5 @@
-//! The contract of a write-ahead log as tests, one for each duty that the traits of the port number (P1 to P14); run for
-//! each backend.
+//! The contract of a write-ahead log as tests: one for each duty that the traits of the port number (P1 to P14). They
+//! run on each backend.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -27,30 +27,30 @@ const START: WalPosition = WalPosition {
     epoch: NEVER,
     at: 0,
 };
-/// What is waited for comes within this time.
+/// The longest that a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A log that nobody has opened yet, and what is below it.
+/// A log that was never opened, and the device below it.
 pub trait Bench: Send + Sync {
     /// Finds the log, which takes 32 MiB at least.
     fn factory(&self) -> &dyn WalFactory;
-    /// What the log reserves memory from: 8 MiB at most, and a reserve of 64 KiB at least.
+    /// The budget that the log reserves memory from: at most 8 MiB, with a reserve of at least 64 KiB.
     fn memory(&self) -> &ByteBudget;
-    /// Holds back whatever is on its way to be durable, or lets it go on.
+    /// Holds back writes that are about to become durable, or lets them continue.
     fn hold(&self, holds: bool);
-    /// How often something was on its way to be durable so far.
+    /// How many writes were about to become durable so far.
     fn attempts(&self) -> u64;
-    /// Lets whatever is on its way to be durable fail, or not any more.
+    /// Makes writes that are about to become durable fail, or succeed again.
     fn fail(&self, fails: bool);
-    /// Metadata that the log can tell is not its own, once it was opened for an epoch and ends at a position: the last
-    /// epoch registered, and the floor.
+    /// Metadata that does not belong to a log that was opened for an epoch and ends at a position: the last registered
+    /// epoch, and the floor.
     fn foreign(&self, epoch: NodeEpoch, end: WalPosition) -> Vec<(NodeEpoch, WalPosition)>;
 }
 
 /// Runs every test, each on a log of its own.
 ///
 /// # Panics
-/// Where the log does not keep its contract.
+/// If the log violates its contract.
 pub async fn run<B: Bench>(fresh: impl Fn() -> B) {
     reading_changes_nothing(&fresh()).await;
     foreign_metadata_is_refused(&fresh()).await;
@@ -68,11 +68,11 @@ pub async fn run<B: Bench>(fresh: impl Fn() -> B) {
     memory_is_held_with_the_batch(&fresh()).await;
 }
 
-/// Keeps what it is handed.
+/// A sink that keeps the batches that it takes.
 #[derive(Debug, Default)]
 struct Kept {
     batches: Mutex<Vec<ConfirmedBatch>>,
-    /// Must not be durable before what it is for has been taken.
+    /// A receipt that must not be durable before the sink has taken its batch.
     watched: Mutex<Option<AppendReceipt>>,
     was_early: AtomicBool,
 }
@@ -107,7 +107,7 @@ impl Kept {
     }
 }
 
-/// A log that is open, and what it hands over.
+/// An open log, and the batches that it handed over.
 struct Open {
     wal: Arc<dyn WriteAheadLog>,
     kept: Arc<Kept>,
@@ -118,7 +118,7 @@ impl Open {
         Self::after(bench, NEVER, EPOCH).await
     }
 
-    /// Opens the log for an epoch that was registered after another.
+    /// Opens the log for an epoch that was registered after another epoch.
     async fn after(bench: &dyn Bench, registered: NodeEpoch, epoch: NodeEpoch) -> Self {
         let kept = Arc::new(Kept::default());
         let opened = open(bench, registered, epoch, &kept).await;
@@ -141,7 +141,7 @@ impl Open {
         in_time(receipt.wait()).await.expect("is durable");
     }
 
-    /// Just after the last batch that was handed over.
+    /// The position just after the last batch that was handed over.
     fn end(&self) -> WalPosition {
         let kept = self.kept.batches();
         kept.last().map_or(START, |last| last.end)
@@ -180,10 +180,10 @@ fn batch(base: StreamOffset, bytes: usize) -> StreamBatch {
     }
 }
 
-/// What tells batches apart: stream, base offset, bytes and end.
+/// The identity of a batch: stream, base offset, bytes and end.
 type Seen = (StreamId, StreamOffset, usize, WalPosition);
 
-/// Holds a batch against what was appended.
+/// Compares a batch with what was appended.
 fn seen(found: &ConfirmedBatch) -> Seen {
     let (base, bytes) = (found.base, found.bytes.len());
     let appended = batch(base, bytes - HEAD_BYTES);
@@ -198,7 +198,7 @@ fn seen(found: &ConfirmedBatch) -> Seen {
     (found.stream, base, bytes, found.end)
 }
 
-/// What an epoch holds above a floor, for metadata whose last epoch is `registered`.
+/// The batches that an epoch holds above a floor, for metadata whose last epoch is `registered`.
 async fn sealed(
     bench: &dyn Bench,
     registered: NodeEpoch,
@@ -230,7 +230,7 @@ async fn in_time<F: Future>(what: F) -> F::Output {
     done.expect("it does not wait for ever")
 }
 
-/// What a future has now.
+/// Polls a future once.
 async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -248,7 +248,7 @@ async fn until(what: impl Fn() -> bool) {
     .await;
 }
 
-/// Appends with everything held back that is on its way to be durable, once something is.
+/// Appends a batch whose write is held back, and waits until the write is about to become durable.
 async fn append_held(bench: &dyn Bench, open: &Open, base: StreamOffset) -> AppendReceipt {
     bench.hold(true);
     let before = bench.attempts();
@@ -445,7 +445,7 @@ async fn appends_become_durable_in_order(bench: &dyn Bench) {
 /// P9
 async fn nothing_is_acknowledged_early(bench: &dyn Bench) {
     let open = Open::new(bench).await;
-    // more than once: what is on its way may be something else than the batch
+    // repeated, because the write that is held back may not be that of the batch
     for base in 0..4 {
         let taken = open.kept.bases().len();
         let receipt = append_held(bench, &open, base * 2).await;

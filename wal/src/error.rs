@@ -5,16 +5,16 @@ use highwater_runtime::TooLarge;
 /// Why the WAL refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
-    /// What is asked for can never fit. The caller's fault.
+    /// The request can never fit. The caller's fault.
     #[error("larger than the log can ever take")]
     TooLarge(#[source] TooLarge),
-    /// No room: the disk is full and ring and memory are too (D3). Retry later.
+    /// There is no room: the disk is full, and so are ring and memory (D3). Retry later.
     #[error("no room in the write-ahead log")]
     Full,
     /// The epoch ended: closed, fenced, or an fsync failed. Fatal for this incarnation.
     #[error("the write-ahead log has ended")]
     Ended,
-    /// What is there can't be trusted (D1, D2). Fatal: the start refuses.
+    /// The log can't be trusted (D1, D2). Fatal: the start is refused.
     #[error("the write-ahead log is damaged reason={reason} path={path}")]
     Damaged {
         /// What is wrong.

@@ -20,20 +20,20 @@ pub use error::WalError;
 pub use receipt::AppendReceipt;
 pub use reservation::{AppendPermit, Room, Share, record_bytes};
 
-/// Finds the WAL of a node, of whatever kind. The duties of a WAL are numbered on the three traits of its life: as it is
-/// found, read and open. `conformance.rs` has a test for each.
+/// Finds the WAL of a node, whatever its backend is. Three traits number the duties of a WAL, as it is found, read and
+/// opened. `conformance.rs` has a test for each duty.
 ///
-/// - **P1** Until it is opened the log stays as it was found, however often it is read and sealed: a start that is refused
-///   is refused again, for the same reason (D2).
-/// - **P2** [`WalFactory::read`] refuses what can't be trusted, and metadata that it can tell is not the log's: older than
-///   the log, or of another one.
+/// - **P1** The log stays as it was found until it is opened, however often it is read and sealed. So a start that is
+///   refused is refused again, for the same reason (D2).
+/// - **P2** [`WalFactory::read`] refuses a log that can't be trusted. It also refuses metadata that provably does not
+///   belong to the log, because it is older than the log or belongs to another one.
 #[async_trait]
 pub trait WalFactory: Debug + Send + Sync + 'static {
-    /// Reads what a start finds of the WAL and holds it against the metadata, before the node registers: `registered` is
-    /// the last epoch that it registered, 0 for none, and `floor` the floor as committed.
+    /// Reads the WAL that a start finds and compares it with the metadata, before the node registers. `registered` is
+    /// the last epoch that the node registered, 0 for none, and `floor` is the committed floor.
     ///
     /// # Errors
-    /// [`WalError::Damaged`] where it can't be trusted or is not what the metadata knows (D1, D2).
+    /// [`WalError::Damaged`] if the log can't be trusted or differs from what the metadata knows (D1, D2).
     async fn read(
         &self,
         registered: NodeEpoch,
@@ -41,23 +41,24 @@ pub trait WalFactory: Debug + Send + Sync + 'static {
     ) -> Result<Box<dyn ReadWal>, WalError>;
 }
 
-/// A WAL as it was read; nothing writes to it before it is opened.
+/// A WAL that was read. Nothing writes to it before it is opened.
 ///
-/// - **P3** [`ReadWal::seal`] gives back all that the epoch acknowledged above the floor, as it was handed over, in that
-///   order, each batch once; what was appended and not acknowledged may follow. It gives nothing of another epoch.
+/// - **P3** [`ReadWal::seal`] gives back all batches that the epoch acknowledged above the floor: unchanged, each once,
+///   and in the order in which they were handed over. Batches that were appended and not acknowledged may follow, and
+///   batches of other epochs never do.
 /// - **P4** [`ReadWal::open`] refuses an epoch that wrote to the log before.
 #[async_trait]
 pub trait ReadWal: Debug + Send + Sync + 'static {
-    /// Ends a fenced epoch of this node and says what it holds from the floor on: the floor of an image that has applied
-    /// the fence, so that it is final (E7, W7).
+    /// Ends a fenced epoch of this node and gives what it holds above the floor. The floor must come from an image that
+    /// has applied the fence, because only then it is final (E7, W7).
     ///
     /// # Errors
-    /// [`WalError::Damaged`] where it lacks what follows the floor (D2).
+    /// [`WalError::Damaged`] if records that follow the floor are missing (D2).
     async fn seal(&self, fenced: NodeEpoch, floor: WalPosition) -> Result<SealedWal, WalError>;
-    /// Opens it for a new epoch, after every former epoch of this node is closed (E3).
+    /// Opens the log for a new epoch, after every former epoch of this node was closed (E3).
     ///
     /// # Errors
-    /// [`WalError::Damaged`] where it was opened for this epoch or a later one (D2).
+    /// [`WalError::Damaged`] if the log was opened for this epoch or a later one before (D2).
     async fn open(
         self: Box<Self>,
         epoch: NodeEpoch,
@@ -65,14 +66,14 @@ pub trait ReadWal: Debug + Send + Sync + 'static {
     ) -> Result<Arc<dyn WriteAheadLog>, WalError>;
 }
 
-/// What a sealed epoch left above the floor: how its streams get it back depends on where it lies. (Of an object WAL it
-/// will be a range of objects that is registered as it is, W9.)
+/// What a sealed epoch left above the floor. How its streams get it back depends on where it lies. (An object WAL will
+/// leave a range of objects, which is registered as it is, W9.)
 pub enum SealedWal {
-    /// Nothing: all of it was uploaded, or nothing was written.
+    /// The epoch left nothing: all of it was uploaded, or nothing was written.
     Empty,
-    /// Group commits that only this node can read: it uploads them, in windows (D3).
+    /// The epoch left group commits that only this node can read. The node uploads them in windows (D3).
     Replay {
-        /// Bytes of the log that they take together.
+        /// Bytes of the log that all of them take.
         bytes: u64,
         /// The group commits, in the order of the log.
         groups: BoxStream<'static, Result<ReplayedGroup, WalError>>,
@@ -93,61 +94,62 @@ impl Debug for SealedWal {
 pub struct ReplayedGroup {
     /// Bytes of the log that it takes.
     pub bytes: u64,
-    /// Its batches, in the order in which they were appended; all end at one position.
+    /// Its batches in the order in which they were appended. All have the same end position.
     pub batches: Vec<ConfirmedBatch>,
 }
 
-/// Takes what became durable: the log cache.
+/// Takes the batches that became durable. The log cache implements it.
 pub trait ConfirmedSink: Debug + Send + Sync + 'static {
-    /// Takes the batches of one or several group commits, in the order of the log. One call at a time, on the writer's
-    /// thread or task: it never blocks for long.
+    /// Takes the batches of one or several group commits, in the order of the log. The writer calls it on its own
+    /// thread or task, one call at a time, so it must not block for long.
     fn confirmed(&self, batches: Vec<ConfirmedBatch>);
 }
 
 /// An open WAL.
 ///
-/// What it refuses:
-/// - **P5** Every refusal is given by [`WriteAheadLog::reserve`]: at once what can never fit, and anything after the end.
-///   [`WriteAheadLog::check`] tells the refusal that every reservation gets now. An append is never refused (A1): the
-///   receipt of one after the end says so.
-/// - **P6** What a permit holds, memory and room, is promised to nothing else until it is dropped; its parts hold together
-///   what the whole did.
-/// - **P7** A reservation waits behind those of its own [`Share`] alone.
+/// Duties about refusals:
+/// - **P5** Only [`WriteAheadLog::reserve`] refuses. It refuses at once whatever can never fit, and everything after
+///   the end of the log. [`WriteAheadLog::check`] gives the refusal that every reservation would get now. An append is
+///   never refused (A1): if the log has ended, its receipt says so.
+/// - **P6** The memory and the room that a permit holds are promised to nothing else until the permit is dropped. The
+///   parts of a permit hold together what the whole permit held.
+/// - **P7** A reservation waits only behind reservations of its own [`Share`].
 ///
-/// What it acknowledges:
-/// - **P8** Batches become durable, and are handed over, in the order of appends, each once. Positions go up, over epochs
-///   too; the batches of one group commit share theirs, and a group is never parted.
-/// - **P9** Nothing is acknowledged before it and all before it are durable and the sink has taken them: what is
-///   acknowledged can be read (I1, I2, W2).
-/// - **P10** When the log ends by an error nothing more is acknowledged or handed over, whatever becomes of it below: each
-///   receipt of what was not acknowledged resolves with [`WalError::Ended`], and [`WriteAheadLog::ended`] with the error.
+/// Duties about acknowledgements:
+/// - **P8** Batches become durable and are handed over in the order of appends, each once. Positions increase, also
+///   over epochs. The batches of one group commit share their position, and a group is never split.
+/// - **P9** A batch is acknowledged after it and all batches before it are durable and the sink has taken them. So an
+///   acknowledged batch can be read (I1, I2, W2).
+/// - **P10** After the log has ended by an error nothing more is acknowledged or handed over, whatever the device still
+///   writes. Each receipt that was not acknowledged resolves with [`WalError::Ended`], and [`WriteAheadLog::ended`]
+///   resolves with the error.
 ///
-/// What is dropped, closed and let go of:
-/// - **P11** A reservation that is dropped while it waits holds nothing and is in no other's way. A receipt, a wait for it
-///   or a shutdown that is dropped cancels nothing.
-/// - **P12** After a [`WriteAheadLog::shutdown`] all that was appended before is durable, handed over and acknowledged, and
-///   the log has ended without an error; one more changes nothing.
-/// - **P13** [`WriteAheadLog::trim`] gives back the room of what lies below the floor, and touches nothing above it. A floor
-///   below an earlier one changes nothing.
-/// - **P14** A batch that was handed over holds at least its bytes of the budget that the log reserves memory from, until it
-///   is dropped, whatever is trimmed; the log itself holds none in the end.
+/// Duties about dropped futures, shutdown, trimming and memory:
+/// - **P11** A reservation that is dropped while it waits holds nothing and blocks no other. Dropping a receipt, a wait
+///   for a receipt, or a shutdown cancels nothing.
+/// - **P12** After a [`WriteAheadLog::shutdown`] all batches that were appended before are durable, handed over and
+///   acknowledged, and the log has ended without an error. A second shutdown changes nothing.
+/// - **P13** [`WriteAheadLog::trim`] gives back the room of batches below the floor, and touches nothing above it. A
+///   floor below an earlier one changes nothing.
+/// - **P14** A batch that was handed over holds at least its own size of the budget that the log reserves memory from,
+///   until the batch is dropped and whatever is trimmed. In the end the log itself holds no memory of that budget.
 #[async_trait]
 pub trait WriteAheadLog: Debug + Send + Sync + 'static {
     /// Waits for memory and room in the log for a whole request (M1).
     ///
     /// # Errors
-    /// Every refusal there is: too large for ever, no room and none to come, ended (A1).
+    /// Every refusal (A1): the request can never fit, there is no room and none to come, or the log has ended.
     async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, WalError>;
-    /// What [`WriteAheadLog::reserve`] gives of [`Share::Common`] where it need not wait: `None` where others wait (P7),
-    /// where memory or room is missing, and where the reservation is refused.
+    /// Reserves of [`Share::Common`] if that needs no wait. `None` if other reservations wait (P7), if memory or room
+    /// is missing, or if [`WriteAheadLog::reserve`] would refuse.
     fn try_reserve(&self, bytes: u64) -> Option<AppendPermit>;
-    /// Whether anything is taken now.
+    /// Whether the log takes reservations now.
     ///
     /// # Errors
-    /// Why not: [`WalError::Full`] or [`WalError::Ended`].
+    /// [`WalError::Full`] or [`WalError::Ended`], if it takes none.
     fn check(&self) -> Result<(), WalError>;
-    /// Appends one batch; never waits, never refuses (A1). The caller keeps the order of each stream. What the batch takes
-    /// beyond its permit, which is to hold [`record_bytes`], is taken past every bound.
+    /// Appends one batch. It never waits and never refuses (A1). The caller keeps the order of each stream. The permit
+    /// should hold [`record_bytes`]; a batch that needs more takes it past every bound.
     fn append(
         &self,
         permit: AppendPermit,
@@ -156,15 +158,16 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
         base: StreamOffset,
         batch: &StreamBatch,
     ) -> AppendReceipt;
-    /// How much of the log is taken.
+    /// How much of the log's room is used.
     fn room(&self) -> Room;
-    /// Says that nothing below `floor` is needed as WAL any more: it is let go of soon, not durably. Never waits.
+    /// Says that the WAL is not needed below `floor` any more. The log releases that part soon, but not durably. Never
+    /// waits.
     fn trim(&self, floor: WalPosition);
-    /// Resolves when the log has ended, with the error it ended by: none where it was closed.
+    /// Resolves when the log has ended, with the error that ended it; `None` if it was shut down.
     async fn ended(&self) -> Option<WalError>;
-    /// Makes what was appended durable, then closes the log.
+    /// Makes all appended batches durable, then closes the log.
     ///
     /// # Errors
-    /// What the log ended by before that was done.
+    /// The error that ended the log before that was done.
     async fn shutdown(&self) -> Result<(), WalError>;
 }

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 
 use crate::WalError;
 
-/// How far a log acknowledges. A backend has one, and raises it by whole prefixes alone (W2). Group commits are numbered
-/// from 1, in the order of appends. Dropping the watermark ends it.
+/// How far a log acknowledges. A backend has one watermark, and raises it only by contiguous prefixes (W2). Group
+/// commits are numbered from 1, in the order of appends. Dropping the watermark ends it.
 #[derive(Debug, Default)]
 pub(crate) struct Watermark(Arc<Shared>);
 
@@ -47,7 +47,7 @@ impl Watermark {
         reached.into_iter().for_each(Waker::wake);
     }
 
-    /// Ends it: what is not acknowledged now never will be.
+    /// Ends the watermark: batches that are not acknowledged now never will be.
     pub(crate) fn end(&self) {
         let mut confirmed = self.0.lock();
         confirmed.has_ended = true;
@@ -72,8 +72,8 @@ impl Drop for Watermark {
 }
 
 impl Confirmed {
-    /// Takes the waiters whose group commits are durable: they are woken once the lock is released, for a waker may run
-    /// any code.
+    /// Takes the wakers of the waiters whose group commits are durable. They are woken after the lock is released,
+    /// because a waker may run any code.
     fn take_reached(&mut self) -> Vec<Waker> {
         let mut reached = Vec::new();
         while let Some(first) = self.waiters.first_entry()
@@ -84,7 +84,7 @@ impl Confirmed {
         reached
     }
 
-    /// What a receipt of a group commit is told; `None` as long as that is open.
+    /// The result for a receipt of a group commit; `None` while it is open.
     fn answer(&self, group: u64) -> Option<Result<(), WalError>> {
         if self.up_to >= group {
             Some(Ok(()))
@@ -122,7 +122,7 @@ impl AppendReceipt {
         self.shared.lock().up_to >= self.group
     }
 
-    /// The one of some receipts of a log that resolves last: the others have resolved then.
+    /// Of several receipts of one log, the one that resolves last.
     pub fn last_of<'a>(receipts: impl Iterator<Item = &'a Self>) -> Option<&'a Self> {
         receipts.max_by_key(|receipt| receipt.group)
     }
@@ -132,7 +132,7 @@ impl AppendReceipt {
 #[derive(Debug)]
 struct Waiting<'a> {
     receipt: &'a AppendReceipt,
-    /// The number that it waits under, once it has waited.
+    /// The number of its entry among the waiters, if it has one.
     number: Option<u64>,
 }
 
@@ -151,7 +151,7 @@ impl Future for Waiting<'_> {
         });
         let key = (receipt.group, number);
         let replaced = confirmed.waiters.insert(key, cx.waker().clone());
-        // dropping a waker may run any code, as waking does
+        // dropping a waker may run any code, too
         drop(confirmed);
         drop(replaced);
         Poll::Pending

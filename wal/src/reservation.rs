@@ -1,51 +1,53 @@
-//! Memory and room in the log, which an append has before it begins (A1, M1).
+//! Memory and room in the log, which a request reserves before it appends (A1, M1).
 
 use highwater_runtime::BytePermit;
 
-/// What a reservation may take of memory and log, and behind which others it waits (M2).
+/// How much of memory and room a reservation may take, and behind which other reservations it waits (M2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
-    /// The budget without its reserve, behind those that came before: produce.
+    /// For produce: the budget without its reserve, behind all earlier reservations of this share.
     Common,
-    /// The reserve too, behind others of this kind alone: coordinators, which go on while produce waits for the store.
+    /// For coordinators, which have to continue while produce waits for the store: the budget with its reserve, behind
+    /// earlier reservations of this share only.
     Reserve,
-    /// Past every bound and at once, refused only where the epoch ended: what a coordinator has decided already, beyond what
-    /// it reserved for it. Where the disk has no room, what is appended with it waits in the log, and all that follows it.
+    /// For decisions that a coordinator has made and that exceed its reservation: at once and past every bound. It is
+    /// refused only if the epoch has ended. If the disk has no room, the batch and all batches behind it wait in the
+    /// log.
     Unbounded,
 }
 
-/// Bytes of memory and log that a batch needs: what [`AppendPermit`] must hold for it.
+/// Bytes of memory and of the log that a batch needs, which its [`AppendPermit`] must hold.
 #[must_use]
 pub const fn record_bytes(batch_bytes: usize) -> u64 {
     batch_bytes as u64 + 192
 }
 
-/// How much of its own bytes a log holds: of the files of a ring, say. It is apart from memory, which batches leave only
-/// when the log cache evicts them: a batch gives its room back when it is trimmed.
+/// How many of its own bytes, for example of a ring's files, a log uses. Room is distinct from memory: a batch gives
+/// its room back when it is trimmed, and its memory when the log cache evicts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Room {
-    /// Bytes that are not trimmed yet or are reserved.
+    /// Bytes that are reserved or not trimmed yet.
     pub used: u64,
-    /// Bytes there are; 0 for a log without a bound.
+    /// Bytes in all; 0 for a log without a bound.
     pub limit: u64,
 }
 
 impl Room {
-    /// Whether a quarter of it is taken: it is time to let go of something.
+    /// Whether a quarter of it is used, so that uploads should make room.
     #[must_use]
     pub fn is_short(&self) -> bool {
         self.limit > 0 && self.used >= self.limit / 4
     }
 }
 
-/// A reservation for one or more batches: what was promised to it is promised to nothing else. What it is made of is known
-/// to the log that gave it alone. Dropping it gives back what was not appended with it.
+/// A reservation for one or more batches. It is opaque: only the log that gave it knows its contents. Dropping it gives
+/// back what was not appended.
 #[derive(Debug)]
 #[must_use]
 pub struct AppendPermit {
-    /// Of the log cache's budget: it goes to the batch, which keeps it in memory.
+    /// Bytes of the log cache's budget. They pass to the batch, which holds them while it is in memory.
     pub(crate) memory: BytePermit,
-    /// Of the log's own bytes: it goes to the log, which keeps it until the batch is trimmed.
+    /// Bytes of the log. They pass to the log, which holds them until the batch is trimmed.
     pub(crate) room: BytePermit,
 }
 

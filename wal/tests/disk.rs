@@ -188,7 +188,7 @@ async fn a_node_that_registered_has_its_log() {
             "{refused}"
         );
     }
-    // a first start makes it; one that ends before it registers finds it, and so does the next
+    // the first start makes the log; a start that ends before it registers finds it, and so does the next start
     for registered in [0, 0, 3] {
         read(registered).await.expect("is there");
     }

@@ -1,6 +1,7 @@
 //! One module per Kafka API, one table that says key, versions and handler.
 //!
-//! ApiVersions, the README's matrix and the dispatch are made from [`APIS`]; a handler that is not in it does not exist.
+//! ApiVersions, the README's matrix and the dispatch are made from [`APIS`]; a handler that is not in it does not
+//! exist.
 
 // numbers of clients: what cannot overflow says so (CONVENTIONS, Errors)
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
@@ -65,11 +66,11 @@ pub(crate) enum Reply<R> {
     Holding(R, BytePermit),
     /// The answer, and the session that the connection has from here on.
     Negotiated(R, Session),
-    /// The request is admitted and answered later, by a frame that the handler writes: only Produce (A3).
+    /// The request is admitted, and its handler writes the answer later. Only Produce does this (A3).
     Pending(Later<AnswerFuture>),
-    /// Nothing is answered: acks=0.
+    /// No answer is sent, as for acks=0.
     Silent,
-    /// The connection is closed: an error in acks=0.
+    /// The connection is closed, as for an error with acks=0.
     Close,
 }
 
@@ -92,26 +93,26 @@ pub(crate) trait Handler: 'static {
     type Request: Request;
     /// The versions served.
     const VERSIONS: RangeInclusive<i16>;
-    /// About how much memory the answer takes while it is made, for a request whose lists have so many elements: it is
-    /// held from before (M3). Nothing where the handler may wait for others or for the store, and its answer is no larger
-    /// than the request lets it be: such an answer is counted once it is made.
+    /// Estimates the memory of the answer to a request whose lists have so many elements. It is held from before the
+    /// answer is made (M3). It is 0 if the handler may wait for other requests or for the store and the request bounds
+    /// the size of its answer: such an answer is counted once it is made.
     fn answer_bytes(_ctx: &RequestContext, _request: &Self::Request, _elements: usize) -> u64 {
         0
     }
-    /// Serves one request; awaited in the order of requests, one at a time for each connection. Dropped when it takes
-    /// long after the client's end.
+    /// Serves one request. A connection awaits its requests one at a time, in their order. The future is dropped if it
+    /// takes long after the client closed the connection.
     fn handle(
         ctx: RequestContext,
         request: Self::Request,
     ) -> impl Future<Output = Reply<ResponseOf<Self>>> + Send;
 }
 
-/// About what an answer takes that tells something of fixed size of each element of its request.
+/// Estimates the memory of an answer that has an entry of fixed size for each element of its request.
 fn element_bytes(elements: usize) -> u64 {
     ELEMENT_BYTES.saturating_mul(elements as u64)
 }
 
-/// What an answer is given that tells of what is known only once it is made: so that a few are made at a time.
+/// The memory for an answer whose size is known only once it is made. It bounds how many are made at a time.
 fn unknown_size(ctx: &RequestContext) -> u64 {
     ctx.broker.budgets.answers.of(usize::MAX).limit() / 4
 }
@@ -122,17 +123,17 @@ pub(crate) type ServeFuture =
 /// The answer to a request that is admitted.
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// From when on a connection may send a request: the minimum security of its API.
+/// What a connection must have achieved before it may send requests of an API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// From the start: what a client asks before it authenticates, or to do so.
+    /// Nothing: a client sends such requests before it authenticates, or in order to.
     Anyone,
-    /// From when its principal is known.
+    /// Its principal is known.
     Authenticated,
 }
 
 impl Access {
-    /// Whether a connection has come so far.
+    /// Whether a connection with that session may send such requests.
     pub(crate) fn admits(self, session: &Session) -> bool {
         match self {
             Self::Anyone => true,
@@ -144,25 +145,25 @@ impl Access {
 /// Writes the answer to a version that is not served, with its correlation id.
 type UnsupportedAnswer = fn(i32) -> Result<Vec<Bytes>, EncodeError>;
 
-/// A row of the table. What an API has of its own stands in a column: neither the dispatch nor a connection asks which one
-/// it is.
+/// A row of the table. Whatever is particular to an API stands in a column, so that neither the dispatch nor a
+/// connection has to know which API it is.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiEntry {
     /// The API.
     pub key: ApiKey,
-    /// The oldest version that ApiVersions tells of.
+    /// The oldest version in the answer to ApiVersions.
     pub advertised_min: i16,
     /// The oldest version served.
     pub min: i16,
     /// The newest version served.
     pub max: i16,
-    /// From when on it is served.
+    /// Which connections may send it.
     pub(crate) access: Access,
     /// What a connection has to know of it.
     pub(crate) class: RequestClass,
-    /// How a version that is not served is answered; where there is no answer, the connection is closed.
+    /// Writes the answer to a version that is not served. Without it such a request closes the connection.
     pub(crate) unsupported: Option<UnsupportedAnswer>,
-    /// Whether the handler measures its time itself: much of it may be a wait.
+    /// Whether the handler measures its time itself, because much of it may be a wait.
     pub(crate) times_itself: bool,
     /// Decodes and serves a body.
     pub(crate) serve: fn(RequestContext, Bytes) -> ServeFuture,
@@ -186,8 +187,8 @@ const fn entry<H: Handler>() -> ApiEntry {
     }
 }
 
-/// Produce: requests overlap (A3), take the budget of records, and are answered where they are too large to be held. Kafka
-/// advertises it from 0 though it refuses versions below 3, for librdkafka's sake (KAFKA-18659).
+/// Produce: requests overlap (A3), take the budget of records, and are answered where they are too large to be held.
+/// Kafka advertises it from 0 though it refuses versions below 3, for librdkafka's sake (KAFKA-18659).
 const PRODUCE: ApiEntry = ApiEntry {
     advertised_min: 0,
     class: RequestClass {
@@ -282,8 +283,8 @@ impl AnswerWriter {
         frame.map_err(|error| self.unanswerable::<R>(&error))
     }
 
-    /// An answer with a text that its field can't say closes the connection, as in Kafka, and so does one that there is no
-    /// memory for.
+    /// Closes the connection if an answer has a text that does not fit its field, as in Kafka, or if there is no memory
+    /// for it.
     fn unanswerable<R: Request>(self, error: &(dyn std::error::Error + 'static)) -> Answer {
         tracing::info!(
             client = %self.client,
@@ -344,13 +345,13 @@ pub static APIS: &[ApiEntry] = &[
     entry::<describe_topic_partitions::DescribeTopicPartitions>(),
 ];
 
-/// The row of an API key as it came.
+/// The row of an API key as it was received.
 #[must_use]
 pub fn find(key: i16) -> Option<&'static ApiEntry> {
     APIS.iter().find(|entry| entry.key as i16 == key)
 }
 
-/// What a connection has to know of a request with that API key: of one that is not served what most are.
+/// The class of requests with that API key. An API that is not served has the class of most APIs.
 #[must_use]
 pub(crate) fn class_of(key: i16) -> RequestClass {
     find(key).map_or_else(RequestClass::default, |entry| entry.class)

@@ -6,13 +6,14 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A timer for deadlines nearly all of which pass without being reached. It is set anew only where it would ring too late,
-/// or where it has rung for a deadline that is over: so a deadline that is not reached costs no timer.
+/// A timer for deadlines that are rarely reached. It is set again only if it would ring too late, or after it has rung
+/// for an earlier deadline. So a deadline that is not reached usually costs no timer.
 #[derive(Debug, Default)]
 pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
-    /// Ready when the deadline has come. Otherwise the task is woken then, and perhaps before that in vain.
+    /// Ready when the deadline has come. Otherwise the alarm wakes the task at the deadline; it may also wake it
+    /// earlier, in vain.
     pub(super) fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self
             .0
@@ -24,13 +25,13 @@ impl Alarm {
             if sleep.deadline() == deadline {
                 return Poll::Ready(());
             }
-            // it rang for an earlier one
+            // the alarm rang for an earlier deadline
             sleep.as_mut().reset(deadline);
         }
         Poll::Pending
     }
 
-    /// What a future comes to; `None` where the deadline comes first. As cancellation safe as the future.
+    /// Awaits a future; answers `None` if the deadline comes first. It is as cancellation safe as the future.
     pub(super) async fn limit<F: Future>(
         &mut self,
         deadline: Instant,
@@ -68,7 +69,7 @@ mod tests {
         for seconds in [5, 2, 9, 9, 1] {
             let deadline = Instant::now() + seconds * SECOND;
             let later = deadline + 60 * SECOND;
-            // of a deadline that others follow
+            // the alarm is now set to another deadline
             assert_eq!(alarm.limit(later, async { 7 }).await, Some(7));
             let waited = tokio::time::timeout(SECOND / 2, time_to(&mut alarm, later)).await;
             assert!(waited.is_err(), "it is not the time");

@@ -47,7 +47,7 @@ impl BufferPool {
     }
 
     pub(super) fn give_back(&self, mut buffer: BytesMut) {
-        // takes back the room of frames that are gone; false when one of them still lives
+        // reclaims the room of frames that were dropped; false if one of them is still alive
         buffer.clear();
         if !buffer.try_reclaim(BUFFER_BYTES) || buffer.capacity() > KEPT_BYTES_MAX {
             return;

@@ -1,7 +1,7 @@
 //! Reads length-prefixed frames from a socket, each under a permit of its kind's budget (M2).
 //!
-//! A Produce that is larger than there is memory for, and no larger than was asked for, is read without being held: what
-//! remains of it is what its answer needs.
+//! A Produce may be larger than the memory allows and still be within `socket.request.max.bytes`. It is read without
+//! being held: only what its answer needs is kept.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -20,35 +20,35 @@ use super::alarm::Alarm;
 use super::{BufferPool, RequestClass};
 use crate::memory::{FrameBudget, RequestBudgets};
 
-/// One request as it came, without its length prefix.
+/// One request as it was received, without its length prefix.
 #[derive(Debug)]
 pub(crate) struct Frame {
     /// Header and body.
     pub body: Bytes,
     /// The memory it holds.
     pub permit: BytePermit,
-    /// Whether it is a Produce that was too large: its records are gone.
+    /// Whether it is a Produce that was too large to be held, so that its records were dropped.
     pub is_outline: bool,
-    /// What the table of APIs says of it.
+    /// The class of its API.
     pub class: RequestClass,
 }
 
 /// How large frames may be, bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FrameLimits {
-    /// What is held, in force.
+    /// The largest frame that is held.
     pub held: usize,
-    /// What is read of a Produce and answered: what was asked for.
+    /// The largest Produce that is read and answered: the configured `socket.request.max.bytes`.
     pub read: usize,
 }
 
-/// Why no frame comes any more.
+/// Why a connection delivers no further frame.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
-    /// The client closed the connection, or the machine broke it.
+    /// The client closed the connection, or the operating system reported an error.
     #[error("connection ended")]
     Ended(#[source] io::Error),
-    /// The prefix is no length that is accepted.
+    /// The length prefix is not accepted.
     #[error("frame length refused bytes={bytes} limit={limit}")]
     Length { bytes: i64, limit: usize },
     /// The client speaks TLS.
@@ -56,52 +56,52 @@ pub(super) enum ReadError {
         "TLS came to a listener of PLAINTEXT: the client's security.protocol is not this listener's"
     )]
     Tls,
-    /// Its memory was wanted by others, and it hardly came.
+    /// Other requests waited for the memory of the frame, and the client sent it too slowly.
     #[error("a frame stopped halfway while others waited for its memory")]
     Stalled,
-    /// A Produce that is too large to be held is no Produce, or names too many partitions to be answered.
+    /// A Produce that is too large to be held is malformed, or names too many partitions to be answered.
     #[error("a produce that is too large cannot be answered")]
     Outline(#[source] DecodeError),
 }
 
-/// Frames of one socket. Every method is cancellation safe: what was read stays.
+/// Reads the frames of one socket. Every method is cancellation safe: the bytes that were read stay.
 #[derive(Debug)]
 pub(super) struct FrameReader {
     buffer: BytesMut,
     pool: BufferPool,
     held: Option<Held>,
-    /// A frame that is read without being held, and what is still to come of it.
+    /// A frame that is read without being held, and the number of its bytes that are still to come.
     outline: Option<(ProduceOutline, usize)>,
-    /// Bytes of the frame under way that were taken from the buffer.
+    /// Bytes of the current frame that were already taken from the buffer.
     taken: usize,
     limits: FrameLimits,
-    /// What is to be known of a frame once its API key has come.
+    /// The class of an API key.
     class_of: fn(i16) -> RequestClass,
-    /// When bytes came last.
+    /// When the last bytes were read.
     moved: Option<Instant>,
-    /// For a frame that may have stopped halfway.
+    /// Wakes the reader while it waits for the rest of a frame, to see whether the frame has stalled.
     alarm: Alarm,
 }
 
-/// The memory of the frame under way.
+/// The memory of the current frame.
 #[derive(Debug)]
 struct Held {
     permit: BytePermit,
     since: Instant,
-    /// Of the whole frame, bytes.
+    /// Bytes of the whole frame.
     length: usize,
     class: RequestClass,
 }
 
-/// A frame whose memory others wait for comes at least at this pace, or it gives way.
+/// A frame whose memory other requests wait for has to come at least at this pace, or it is given up.
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
-/// And it comes at a pace at which it is whole in so many seconds, however large it is.
+/// It also has to come at a pace at which it would be complete in so many seconds, however large it is.
 const WHOLE_WITHIN_SECONDS: u64 = 5;
 const STALL: Duration = Duration::from_secs(1);
-/// What is read of further requests while one is served: it is only to see the client's end.
+/// Bytes that are read of further requests while one is served: enough to notice that the client closes.
 const AHEAD_BYTES: usize = 1 << 10;
 
-/// What TLS begins with: a record of type handshake, of major version 3. As a length it is over any limit.
+/// The first bytes of TLS: a record of type handshake, of major version 3. As a length prefix it exceeds every limit.
 const TLS_HANDSHAKE: &[u8] = &[0x16, 3];
 const PREFIX_BYTES: usize = 4;
 const KEY_BYTES: usize = 2;
@@ -125,12 +125,12 @@ impl FrameReader {
         }
     }
 
-    /// When bytes came last; `None` before any did.
+    /// When the last bytes were read; `None` before the first.
     pub(super) fn moved_at(&self) -> Option<Instant> {
         self.moved
     }
 
-    /// The next whole frame; `None` when the client closed between frames.
+    /// Reads the next whole frame; `None` if the client closed the connection between frames.
     pub(super) async fn next(
         &mut self,
         socket: &mut dyn Socket,
@@ -173,7 +173,7 @@ impl FrameReader {
         }
     }
 
-    /// Takes the memory of a frame whose key has come.
+    /// Takes the memory of a frame whose API key was read.
     async fn admit(&mut self, length: usize, budgets: &RequestBudgets) -> Result<(), ReadError> {
         let mut key = &self.buffer[PREFIX_BYTES..];
         let class = (self.class_of)(key.get_i16());
@@ -214,7 +214,7 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Takes what has come of a frame that is not held; the frame once it has come whole.
+    /// Consumes what was read of a frame that is not held, and gives the frame once it is complete.
     fn skim(&mut self) -> Result<Option<Frame>, ReadError> {
         let Some((outline, left)) = &mut self.outline else {
             return Ok(None);
@@ -246,8 +246,8 @@ impl FrameReader {
         }
     }
 
-    /// While a request is served: reads a little ahead until the client closes, or until there is no memory to keep what
-    /// it sent already behind that request. Takes no buffer meanwhile but for what came.
+    /// Reads a little ahead while a request is served, until the client closes the connection, or until there is no
+    /// memory for what it has sent behind that request. It holds a buffer only for bytes that were read.
     pub(super) async fn until_closed(&mut self, socket: &mut dyn Socket, budgets: &RequestBudgets) {
         self.shrink();
         while self.buffer.len() < AHEAD_BYTES {
@@ -278,7 +278,7 @@ impl FrameReader {
         }
     }
 
-    /// Gives the lent buffer back, keeping a copy of the few bytes in it: for a wait.
+    /// Gives the lent buffer back before a wait, and keeps a copy of the few bytes in it.
     pub(super) fn shrink(&mut self) {
         if self.buffer.is_empty() || self.buffer.len() <= self.buffer.capacity() / 4 {
             let few = BytesMut::from(&self.buffer[..]);
@@ -304,7 +304,7 @@ impl FrameReader {
         }
     }
 
-    /// One read of a frame whose memory is held.
+    /// Reads once for a frame whose memory is held, unless the frame has stalled.
     async fn fill_held(&mut self, socket: &mut dyn Socket) -> Result<bool, ReadError> {
         let mut look_at = None;
         poll_fn(|cx| {
@@ -334,12 +334,12 @@ impl FrameReader {
         is_late && held.permit.is_contended()
     }
 
-    /// One read. False at the end of the stream.
+    /// Reads once; false at the end of the stream.
     async fn fill(&mut self, socket: &mut dyn Socket) -> io::Result<bool> {
         poll_fn(|cx| self.poll_fill(socket, cx)).await
     }
 
-    /// One read. A buffer that is empty is held only while there is something to read.
+    /// Reads once. An empty buffer is held only while there is something to read.
     fn poll_fill(
         &mut self,
         socket: &mut dyn Socket,
@@ -542,7 +542,7 @@ mod tests {
         let waits = reader.until_closed(&mut socket, &budgets);
         assert!(tokio::time::timeout(STALL / 2, waits).await.is_err());
         assert!(reader.buffer.capacity() <= 2 * AHEAD_BYTES);
-        // of what came in one read with the request, not all can be left
+        // not all of the bytes that were read together with the request can stay in the socket
         reader.buffer = BytesMut::from(&all[..]);
         let large = budgets.of(FrameBudget::Other, usize::MAX);
         let waits = reader.until_closed(&mut socket, &budgets);

@@ -28,15 +28,15 @@ pub(crate) struct Limits {
     pub connections_max: usize,
     /// Connections from one address.
     pub connections_per_ip_max: usize,
-    /// Read buffers that are kept for whoever reads next, bytes.
+    /// Bytes of read buffers that are kept for the next connections that read.
     pub read_buffers_bytes: usize,
-    /// Single addresses with a limit of their own.
+    /// Limits of single addresses.
     pub connections_per_ip: BTreeMap<IpAddr, usize>,
 }
 
 /// How long a client may take for one answer (M3).
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
-/// How long accepting rests after the machine refused a connection (too many files, say).
+/// How long the listener pauses after `accept` failed, for example because too many files are open.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// The connections of a node, over all its listeners.
@@ -112,7 +112,7 @@ impl Drop for IpSlot {
     }
 }
 
-/// Accepts connections for ever; at the limit of all connections no further one is accepted until one ends.
+/// Accepts connections for ever. At the limit of all connections it accepts no further one until one ends.
 pub(crate) async fn serve<S: Service>(
     acceptor: Box<dyn Acceptor>,
     listener: Arc<str>,
@@ -120,7 +120,7 @@ pub(crate) async fn serve<S: Service>(
     service: Arc<S>,
     tasks: Tasks,
 ) {
-    // a listener of PLAINTEXT asks nobody to authenticate
+    // a PLAINTEXT listener does not authenticate its clients
     let session = Arc::new(Session::anonymous());
     loop {
         let Ok(slot) = Arc::clone(&connections.slots).acquire_owned().await else {
@@ -148,7 +148,7 @@ pub(crate) async fn serve<S: Service>(
             Arc::clone(&service),
             connections.connection.clone(),
         );
-        // boxed, for a future that awaits another has room for it twice
+        // boxed, because a future that awaits another reserves space for it twice
         let run = AssertUnwindSafe(Box::pin(run)).catch_unwind();
         tasks.spawn(TaskKind::Connection, async move {
             let ended = run.await;

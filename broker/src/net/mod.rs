@@ -1,5 +1,5 @@
-//! Listeners and connections: frames in, answers out, in order. Nothing here knows an API: what a connection has to know of
-//! a request is a [`RequestClass`].
+//! Listeners and connections: frames come in, and answers go out in order. Nothing here knows an API: a
+//! [`RequestClass`] tells a connection what it has to know of a request.
 
 mod alarm;
 mod buffer_pool;

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use highwater_io::net::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter, DuplexStream, ReadBuf};
 
-/// A socket within the process, so that time can stand still. It keeps what is written until it is flushed, as a stream of
-/// TLS may.
+/// A socket within the process, so that time can stand still. It keeps what is written until it is flushed, as a stream
+/// of TLS may.
 #[derive(Debug)]
 pub(super) struct Pipe(BufWriter<DuplexStream>);
 

@@ -6,21 +6,21 @@ use highwater_protocol::StrBytes;
 
 use crate::auth::Principal;
 
-/// What a client may call its software and that one's version: what is longer is cut.
+/// The most characters that are kept of the name of a client's software, and of its version.
 const SOFTWARE_CHARS_MAX: usize = 64;
 
-/// Who a connection's requests come from. It never changes under a request: a handler that negotiates answers with another
-/// one, which counts from the next request on.
+/// What is known of the client of a connection. A session never changes while a request is served: a handler that
+/// negotiates answers with a new session, which applies from the next request on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Session {
-    /// Who the client is; `None` as long as it has to authenticate and has not.
+    /// The client's principal; `None` while the client still has to authenticate.
     pub principal: Option<Arc<Principal>>,
-    /// What the client's software calls itself, and its version (KIP-511).
+    /// The name and version of the client's software, as it tells them (KIP-511).
     pub(super) software: Option<Box<str>>,
 }
 
 impl Session {
-    /// That of a new connection of a listener that asks for no authentication.
+    /// The session of a new connection on a listener without authentication.
     #[must_use]
     pub(crate) fn anonymous() -> Self {
         Self {
@@ -29,7 +29,7 @@ impl Session {
         }
     }
 
-    /// The same, where the software says what it is.
+    /// The same session, with the name and version that the client's software tells.
     #[must_use]
     pub(crate) fn with_software(&self, name: &StrBytes, version: &StrBytes) -> Self {
         let cut = |text: &str| text.chars().take(SOFTWARE_CHARS_MAX).collect::<String>();
@@ -40,7 +40,7 @@ impl Session {
         }
     }
 
-    /// What the client's software calls itself, for the log; empty where it has not said.
+    /// The name and version of the client's software, for the log; empty if it has not told them.
     #[must_use]
     pub(crate) fn software(&self) -> &str {
         self.software.as_deref().unwrap_or_default()

@@ -18,7 +18,7 @@ pub(super) async fn write_all(
     parts: &mut VecDeque<Bytes>,
 ) -> io::Result<()> {
     while !parts.is_empty() {
-        // the slices are made again each time, so that ten thousand waiting connections do not hold them
+        // the slices are built for each write, so that ten thousand waiting connections do not hold them
         let mut written = poll_fn(|cx| poll_write(socket, parts, cx)).await?;
         if written == 0 && parts.iter().take(SLICES_MAX).any(|part| !part.is_empty()) {
             return Err(io::ErrorKind::WriteZero.into());

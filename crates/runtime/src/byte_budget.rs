@@ -7,15 +7,15 @@ use tokio::sync::Notify;
 
 /// A number of bytes that may be held at once. Cheap to clone.
 ///
-/// Waiters are served in turn: a large one is not starved by small ones that come later. So a waiter is to be polled
-/// until it has its bytes or gives up: one that is first in line and not polled holds up all behind it. A budget may keep a
-/// reserve, which has a line of its own, so that what must go on does not stand behind what may wait.
+/// Waiters are served in turn, so that later small ones don't starve a large one. Therefore a waiter must be polled
+/// until it has its bytes or is dropped: a waiter that is first in line and not polled blocks all waiters behind it. A
+/// budget may keep a reserve with a line of its own, so that urgent work does not wait behind work that may be delayed.
 #[derive(Debug, Clone)]
 pub struct ByteBudget(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Bytes that anybody may hold.
+    /// Bytes that every holder may take from.
     limit: u64,
     /// Bytes beyond them, for [`ByteBudget::acquire_reserved`] alone.
     reserve: u64,
@@ -98,7 +98,7 @@ impl ByteBudget {
         self.limit().saturating_sub(self.used()) / 4
     }
 
-    /// Takes `bytes` if they are free now and nobody waits.
+    /// Takes `bytes` if they are free now and no other waiter is in line.
     #[must_use]
     pub fn try_acquire(&self, bytes: u64) -> Option<BytePermit> {
         let _turn = self.0.line.turn.try_lock().ok()?;
@@ -177,7 +177,7 @@ impl BytePermit {
         self.bytes
     }
 
-    /// Whether somebody waits for the budget that this is part of.
+    /// Whether a waiter is in line for the budget that this is part of.
     #[must_use]
     pub fn is_contended(&self) -> bool {
         self.budget
@@ -235,7 +235,7 @@ mod tests {
         let release = async {
             tokio::task::yield_now().await;
             assert!(held.is_contended());
-            assert!(budget.try_acquire(1).is_none(), "somebody waits");
+            assert!(budget.try_acquire(1).is_none(), "a waiter is in line");
             drop(held.split(5));
         };
         let (got, ()) = tokio::join!(budget.acquire(7), release);

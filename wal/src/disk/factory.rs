@@ -17,7 +17,7 @@ use crate::{
     ConfirmedSink, ReadWal, ReplayedGroup, SealedWal, WalError, WalFactory, WriteAheadLog,
 };
 
-/// The part of the ring that coordinators have to themselves (M2).
+/// The part of the ring that is reserved for coordinators (M2).
 const RESERVED_PART: u64 = 16;
 
 /// Where the log lies and how large it is.
@@ -27,7 +27,7 @@ pub struct Config {
     pub dir: PathBuf,
     /// Bytes on disk. Default: 1 GiB.
     pub bytes_max: u64,
-    /// Random bytes for a log that is made now (D1).
+    /// Random bytes for the seed of a new log (D1).
     pub new_seed: Seed,
 }
 
@@ -41,7 +41,7 @@ pub struct DiskWalFactory {
 }
 
 impl DiskWalFactory {
-    /// A factory; `memory` is the log cache's budget, which appended batches hold until they leave it (M1).
+    /// A factory. `memory` is the log cache's budget, which an appended batch holds until the cache evicts it (M1).
     #[must_use]
     pub fn new(
         device: Arc<dyn Device>,
@@ -68,7 +68,8 @@ impl DiskWalFactory {
         opened.await.map_err(of_log)
     }
 
-    /// D2: a node registers when its log has been made, so one that registered has it. None is made in its place.
+    /// D2: a node makes its log before it registers, so a node that registered must have one. A missing log is not
+    /// replaced.
     async fn check_presence(&self, registered: NodeEpoch) -> Result<(), WalError> {
         let is_there = Recovery::is_there(&*self.device, &self.config.dir);
         if registered.0 == 0 || is_there.await.map_err(of_log)? {
@@ -80,7 +81,7 @@ impl DiskWalFactory {
         )))
     }
 
-    /// D2: the log was opened for no epoch that the metadata does not know.
+    /// D2: the log must not have been opened for an epoch that the metadata does not know.
     fn check_opening(&self, recovery: &Recovery, registered: NodeEpoch) -> Result<(), WalError> {
         let opening = recovery.opening();
         if opening <= registered.0 {
@@ -92,7 +93,8 @@ impl DiskWalFactory {
         )))
     }
 
-    /// D2: what is needed of the log is there. It is let go of below the floor alone, and the floor was durable.
+    /// D2: the part of the log that is needed must exist. Only the part below the floor is released, and the floor was
+    /// durable before that.
     fn check_extent(&self, recovery: &Recovery, floor: WalPosition) -> Result<(), WalError> {
         let (first, end) = (recovery.first_position(), recovery.end());
         if first <= floor.at && floor.at <= end {
@@ -113,7 +115,7 @@ impl DiskWalFactory {
     }
 }
 
-/// The disk WAL, read to its end; what a start has of it is opened as it was read.
+/// The disk WAL, read to its end. The log that was read is the one that is opened.
 #[derive(Debug)]
 struct ReadDiskWal {
     factory: DiskWalFactory,
@@ -121,7 +123,8 @@ struct ReadDiskWal {
 }
 
 impl ReadDiskWal {
-    /// D1: opening numbers grow. A start's epoch is above all that the metadata knows, so above the log's.
+    /// D1: opening numbers grow. The epoch of a start is above every epoch in the metadata, and so above those of the
+    /// log.
     fn check_epoch(&self, epoch: NodeEpoch) -> Result<(), WalError> {
         let opening = self.recovery.opening();
         if opening < epoch.0 {
@@ -183,11 +186,11 @@ impl ReadWal for ReadDiskWal {
     async fn seal(&self, fenced: NodeEpoch, floor: WalPosition) -> Result<SealedWal, WalError> {
         self.factory.check_extent(&self.recovery, floor)?;
         let bytes = self.recovery.end() - floor.at;
-        // the one log of all epochs: of one that came after its last block nothing is there
+        // all epochs share one log, and an epoch that opened after its last block wrote nothing
         if bytes == 0 || self.recovery.opening() < fenced.0 {
             return Ok(SealedWal::Empty);
         }
-        // what it holds may be more than memory does, so it is read again
+        // the epoch may hold more than memory does, so the log is read again
         let recovery = self.factory.recovery().await?;
         let begin = (recovery, floor.at);
         let groups = stream::try_unfold(begin, move |(mut recovery, mut from)| async move {

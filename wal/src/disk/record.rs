@@ -7,7 +7,7 @@ use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, StreamOffset, WalPositio
 
 use crate::{ConfirmedBatch, HEAD_BYTES, StreamBatch, WalError};
 
-/// What is remembered of a batch while it is on its way to the disk.
+/// What the log keeps of a batch until it is durable.
 #[derive(Debug)]
 pub(super) struct Meta {
     pub(super) stream: StreamId,

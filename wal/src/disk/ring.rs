@@ -26,7 +26,7 @@ pub(super) struct DiskWal {
     memory: ByteBudget,
     sink: Arc<Sink>,
     state: watch::Receiver<State>,
-    /// Held by the reservation that is the next to get files: a large one is not starved by small ones that come later.
+    /// Held by the next reservation to get files, so that later small reservations don't starve a large one.
     turn: tokio::sync::Mutex<()>,
     reserved_turn: tokio::sync::Mutex<()>,
 }
@@ -42,23 +42,23 @@ struct Sink {
     memory: ByteBudget,
 }
 
-/// What the groups on disk occupy, until they are trimmed.
+/// The room that the groups on disk hold until they are trimmed.
 #[derive(Debug)]
 struct Ring {
     groups: VecDeque<(u64, BytePermit)>,
-    /// What they hold together.
+    /// The sum of their room.
     held: u64,
     /// Bytes that are reserved and wait for files.
     waiting: u64,
     end: u64,
 }
 
-/// What becomes of a reservation that has no files yet.
+/// The outlook of a reservation that has no files yet.
 enum Files {
     There,
-    /// They may come, for so many bytes in all that are promised.
+    /// The log should make files for so many bytes in all.
     Wanted(u64),
-    /// The disk is full, and nothing that may be let go of makes room enough.
+    /// The disk is full, and even releasing all that can be released would not make enough room.
     Never,
 }
 
@@ -99,12 +99,13 @@ impl DiskWal {
     }
 }
 
-/// How often a reservation looks, on a full disk, whether another was given up: that is told to nobody.
+/// How often a reservation looks, on a full disk, whether another reservation was given up, because nothing signals
+/// that.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl DiskWal {
-    /// Waits until files are there for what was reserved, beside all that has some already (A1, D3): for what uploads let go
-    /// of where the disk is full.
+    /// Waits until there are files for the reserved bytes beside those of earlier reservations (A1, D3). On a full disk
+    /// it waits for files that uploads release.
     async fn wait_for_files(&self, bytes: u64, share: Share) -> Result<(), WalError> {
         let mut state = self.state.clone();
         let mut waiting = Waiting::new(&self.sink, bytes);
@@ -137,7 +138,7 @@ impl DiskWal {
     }
 }
 
-/// A reservation that has no files yet; what it reserved does not count as promised to others until it has.
+/// A reservation that has no files yet. Its bytes do not count as promised until it has.
 struct Waiting<'a> {
     sink: &'a Sink,
     bytes: u64,
@@ -170,7 +171,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Sink {
-    /// Turns one group into batches; what it takes beyond what was reserved for them is counted.
+    /// Turns one group into batches, and counts the bytes that it takes beyond the reservations.
     fn take(&self, group: Group<Meta>, batches: &mut Vec<ConfirmedBatch>) {
         let end = WalPosition {
             epoch: self.epoch,
@@ -332,7 +333,7 @@ impl WriteAheadLog for DiskWal {
     fn room(&self) -> Room {
         let state = self.state.borrow();
         let (used, limit) = (self.sink.room.used(), self.sink.room.limit());
-        // a full disk leaves it the files that it has
+        // on a full disk the log has only the files that exist
         let limit = match state.full {
             true => limit.min(self.sink.ring().held + state.room),
             false => limit,
@@ -341,7 +342,7 @@ impl WriteAheadLog for DiskWal {
     }
 
     fn trim(&self, floor: WalPosition) {
-        // under one lock, so that what is given back never counts as promised
+        // under one lock, so that returned room never counts as promised
         let mut ring = self.sink.ring();
         while let Some((_, room)) = ring.groups.pop_front_if(|(end, _)| *end <= floor.at) {
             ring.held -= room.bytes();

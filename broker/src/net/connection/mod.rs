@@ -1,11 +1,12 @@
 //! One connection: requests in order, answers in order.
 //!
-//! Only requests of a [`RequestClass`] that overlaps, and that are served as [`Served::Later`], overlap (A3). Any other
-//! request starts when all before it are answered: so it finds the [`Session`] that they have negotiated. While one is served, at most a buffer is read ahead.
+//! Requests overlap only if their [`RequestClass`] allows it and they are served as [`Served::Later`] (A3). Any other
+//! request starts when all requests before it are answered, so it finds the [`Session`] that they have negotiated.
+//! While a request is served, the connection reads at most one buffer ahead.
 //!
-//! What was received is served, whatever becomes of the client: at the end of the stream the requests in the buffer are
-//! served, and what is being served goes on. Only a fetch that waits for records stops waiting, and answers what there
-//! is: the client may have closed its side alone. Where answers can't be written they are dropped.
+//! A request that was received is served even if the client closes the connection, because it may have closed only its
+//! own side: the requests in the buffer are served, and the one in progress continues. A fetch that waits for records
+//! stops waiting and answers with the records there are. Answers that can't be written are dropped.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -29,23 +30,23 @@ use super::frame_reader::{Frame, FrameLimits, FrameReader, ReadError};
 use super::{BufferPool, Session, write};
 use crate::memory::{FrameBudget, RequestBudgets};
 
-/// A connection, as handlers see it: what is fixed, and what its requests and its socket tell each other.
+/// A connection as handlers see it: its fixed properties, and the state that its requests and its socket share.
 #[derive(Debug)]
 pub(crate) struct ConnectionInfo {
     /// The client.
     pub peer: SocketAddr,
-    /// The listener it came by.
+    /// The listener that accepted it.
     pub listener: Arc<str>,
-    /// Whether it took its last large answer promptly; false until it has.
+    /// Whether the client took its last large answer promptly; false before the first.
     prompt: AtomicBool,
     /// Whether the client sends no more.
     ended: watch::Sender<bool>,
-    /// Until when its next request is not read.
+    /// When the next request may be read, if that has to wait.
     rests_until: Mutex<Option<Instant>>,
 }
 
 impl ConnectionInfo {
-    /// A connection that has taken nothing yet.
+    /// A new connection, whose client has taken no answer yet.
     #[must_use]
     pub(crate) fn new(peer: SocketAddr, listener: Arc<str>) -> Self {
         Self {
@@ -57,7 +58,7 @@ impl ConnectionInfo {
         }
     }
 
-    /// Reads no further request for so long once the one that is served is answered. It takes no memory meanwhile.
+    /// Pauses reading for that time once the current request is answered. The connection holds no memory meanwhile.
     pub(crate) fn rest(&self, time: Duration) {
         *self.rests() = Some(Instant::now() + time);
     }
@@ -67,12 +68,12 @@ impl ConnectionInfo {
         rests.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that the client sends no more: what waits for it stops waiting.
+    /// Records that the client sends no more, and wakes the requests that wait for that.
     pub(crate) fn set_ended(&self) {
         self.ended.send_replace(true);
     }
 
-    /// Whether the client sends no more: nothing is worth a wait for it.
+    /// Whether the client sends no more, so that its requests need not wait.
     #[must_use]
     pub(crate) fn has_ended(&self) -> bool {
         *self.ended.borrow()
@@ -85,7 +86,7 @@ impl ConnectionInfo {
         drop(ended.wait_for(|ended| *ended).await);
     }
 
-    /// Whether it takes its answers promptly, as far as is known.
+    /// Whether the client is known to take its answers promptly.
     #[must_use]
     pub(crate) fn takes_promptly(&self) -> bool {
         self.prompt.load(Ordering::Relaxed)
@@ -95,32 +96,32 @@ impl ConnectionInfo {
 /// One answer.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// The frame, length prefix and all, as a gather list, and the memory it holds until it is written.
+    /// The frame with its length prefix, as a gather list, and the memory that it holds until it is written.
     Frame(Vec<Bytes>, BytePermit),
-    /// Nothing is answered: a produce with acks=0.
+    /// No answer is sent, as for a produce with acks=0.
     Silent,
     /// The connection is closed instead.
     Close,
 }
 
-/// What a connection has to know of a request before it is served: columns of the table of APIs.
+/// What a connection has to know of a request before it is served. The table of APIs has it in columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RequestClass {
-    /// Where the memory of its frame comes from (M2).
+    /// The budget that the memory of its frame comes from (M2).
     pub budget: FrameBudget,
-    /// Whether it may be served while earlier ones that overlap are not answered (A3).
+    /// Whether it may be served while earlier requests that overlap are not answered (A3).
     pub overlaps: bool,
-    /// Whether one that is too large to be held is read without its records, and answered.
+    /// Whether a request that is too large to be held is read without its records, and answered.
     pub is_outlined: bool,
 }
 
-/// What became of one request.
+/// The outcome of serving one request.
 pub(crate) enum Served<L> {
-    /// It is answered.
+    /// The request is answered.
     Now(Answer),
-    /// It is answered, and from here on the connection has another session.
+    /// The request is answered, and the connection has a new session from here on.
     Negotiated(Answer, Arc<Session>),
-    /// It is admitted, and will be answered; later requests of the same kind may be read meanwhile.
+    /// The request is admitted and will be answered later. Requests behind it that overlap may be read meanwhile.
     Later(Later<L>),
 }
 
@@ -138,22 +139,22 @@ impl<L> std::fmt::Debug for Served<L> {
     }
 }
 
-/// The answer to a request that is admitted, once it is known.
+/// The future answer to a request that is admitted.
 pub(crate) struct Later<L> {
-    /// Resolves with the answer. It is polled when it wakes its task and once more at the deadline, so that it needs no
-    /// timer: polled at the deadline or after it, it is to be ready.
+    /// Resolves with the answer. The connection polls it when it is woken, and once more at the deadline. So the future
+    /// needs no timer of its own, but it must be ready when it is polled at the deadline or later.
     pub answer: L,
-    /// When it is answered at the latest.
+    /// The latest time for the answer.
     pub deadline: Instant,
 }
 
 /// Serves requests; the broker's dispatch.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// A request that is being served. Dropped when that takes long after the client's end.
+    /// Serves one request. It is dropped if it takes long after the client closed the connection.
     type Serving: Future<Output = Served<Self::Answer>> + Send;
     /// The answer to a request that is admitted.
     type Answer: Future<Output = Answer> + Send + Unpin;
-    /// Serves one request.
+    /// Begins to serve one request.
     fn serve(
         &self,
         connection: &Arc<ConnectionInfo>,
@@ -171,11 +172,11 @@ pub(super) struct ConnectionLimits {
     pub(super) write: Duration,
     pub(super) pool: BufferPool,
     pub(super) budgets: RequestBudgets,
-    /// What the table of APIs says of an API key as it came.
+    /// The class of an API key as it was received.
     pub(super) class_of: fn(i16) -> RequestClass,
 }
 
-/// Answers admitted and not yet written; past it the socket is not read.
+/// The most answers that may be pending. At that number the socket is not read.
 const PENDING_MAX: usize = 128;
 
 enum Pending<L> {
@@ -189,12 +190,12 @@ struct Connection<S: Service> {
     session: Arc<Session>,
     reader: FrameReader,
     pending: VecDeque<Pending<S::Answer>>,
-    /// For the deadlines of what is waited for: the client's next request, or the first answer.
+    /// The timer for the deadline of the first pending answer, or of the client's next request.
     alarm: Alarm,
     limits: ConnectionLimits,
-    /// How long the client's requests are served after its end.
+    /// Until when the requests of a client that closed the connection are served.
     given_up: Option<Instant>,
-    /// Whether answers can't be written any more.
+    /// Whether a write failed, so that further answers are dropped.
     deaf: bool,
 }
 
@@ -258,7 +259,7 @@ impl<S: Service> Connection<S> {
             };
         }
         let may_read = self.pending.len() < PENDING_MAX && self.given_up.is_none();
-        // every arm is cancellation safe: a pending answer keeps its state, so does the reader
+        // every arm is cancellation safe: pending answers and the reader keep their state
         tokio::select! {
             biased;
             () = ready(&mut self.pending, &mut self.alarm) => self.write_ready().await,
@@ -276,7 +277,8 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    /// The next frame, unless nothing comes for as long as a connection may be idle. One that comes slowly is not idle.
+    /// Reads the next frame, unless no bytes come for as long as a connection may be idle. A frame that comes slowly is
+    /// not idle.
     async fn next_or_idle(&mut self) -> Result<Option<Frame>, Ended> {
         let Some(idle) = self.limits.idle else {
             let next = self.reader.next(&mut *self.socket, &self.limits.budgets);
@@ -295,7 +297,7 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    /// The client sends no more: what waits for it stops waiting, and the rest gets as long as an answer may take.
+    /// Notes that the client sends no more. Its requests get as long as one answer may take.
     fn end_input(&mut self) {
         let until = Instant::now() + self.limits.write;
         self.given_up.get_or_insert(until);
@@ -310,12 +312,13 @@ impl<S: Service> Connection<S> {
         }
         let mut serving = pin!(service.serve(&self.info, &self.session, frame));
         let served = loop {
-            // cancellation safe: `serving` lives outside, the other two keep their state
+            // cancellation safe: `serving` lives outside, and the other arms keep their state
             tokio::select! {
                 biased;
                 served = &mut serving => break served,
                 () = ready(&mut self.pending, &mut self.alarm), if !self.pending.is_empty() => {
-                    // what is served may have its turn at a budget meanwhile, and goes on: others wait behind it
+                    // the request in progress is polled during the write: it may be first in line at a budget, and
+                    // requests of other connections wait behind it
                     let writing = pin!(self.write_ready());
                     match select(serving.as_mut(), writing).await {
                         Either::Left((served, writing)) => {
@@ -325,7 +328,9 @@ impl<S: Service> Connection<S> {
                         Either::Right((written, _)) => written?,
                     }
                 }
-                _closed = self.reader.until_closed(&mut *self.socket, &self.limits.budgets), if !overlaps && self.given_up.is_none() => {
+                _closed = self.reader.until_closed(&mut *self.socket, &self.limits.budgets),
+                    if !overlaps && self.given_up.is_none() =>
+                {
                     self.end_input();
                 }
                 () = until(self.given_up) => return Err(Ended::Client),
@@ -342,7 +347,7 @@ impl<S: Service> Connection<S> {
         if matches!(self.pending.front(), Some(Pending::Ready(_))) {
             self.write_ready().await?;
         }
-        // a client that sent many requests at once has one served at a turn, and other clients theirs between
+        // if a client has sent many requests at once, other clients get their turns between them
         match overlaps {
             true => tokio::task::coop::consume_budget().await,
             false => tokio::task::yield_now().await,
@@ -390,9 +395,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const TAKEN_MIN: usize = 64 << 10;
 
 impl<S: Service> Connection<S> {
-    /// Writes answers (M3). One that is not taken promptly is copied out of the segments and blocks that it shares, which
-    /// it would keep from being freed; it is given up when others wait for its memory and it hardly moves, and at the
-    /// deadline in any case.
+    /// Writes answers (M3). An answer that the client does not take promptly is copied out of the segments and blocks
+    /// that it shares, because it would keep them from being freed. It is given up if other answers wait for its memory
+    /// and it hardly progresses, and at the deadline in any case.
     async fn write(
         &mut self,
         mut parts: VecDeque<Bytes>,
@@ -448,8 +453,8 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-/// Waits until the first pending answer is ready. Cancellation safe. The deadlines of those behind it don't count yet: answers
-/// go in the order of requests.
+/// Waits until the first pending answer is ready. Cancellation safe. Answers are sent in the order of requests, so the
+/// deadlines of the answers behind it don't matter yet.
 async fn ready<L>(pending: &mut VecDeque<Pending<L>>, alarm: &mut Alarm)
 where
     L: Future<Output = Answer> + Unpin,

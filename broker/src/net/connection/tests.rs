@@ -53,9 +53,9 @@ impl Service for Large {
     }
 }
 
-/// One request, of a kind that nobody reads.
+/// A request of any kind: no service of these tests reads it.
 const REQUEST: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255];
-/// One that may overlap with others of its kind.
+/// A request that may overlap with others of its kind.
 const OVERLAPPING: [u8; 14] = [0, 0, 0, 10, 0, 9, 0, 0, 0, 0, 0, 1, 255, 255];
 
 fn limits(write: Duration) -> ConnectionLimits {
@@ -146,7 +146,7 @@ async fn who_does_not_take_an_answer_is_closed() {
     assert!(!prompt);
 }
 
-// M3: long before its deadline, when somebody else waits for the memory
+// M3: long before its deadline, when another request waits for the memory
 #[tokio::test]
 async fn who_hardly_takes_an_answer_gives_way_and_pins_no_cache() {
     let large = Large::new();
@@ -159,7 +159,7 @@ async fn who_hardly_takes_an_answer_gives_way_and_pins_no_cache() {
     let copied = tokio::time::timeout(ENDS_WITHIN, holds()).await;
     copied.expect("what it shares is let go of while it is written");
     tokio::time::sleep(2 * LOOK).await;
-    assert!(running.try_join_next().is_none(), "nobody else waits");
+    assert!(running.try_join_next().is_none(), "no other request waits");
     let wanted = large.budget.acquire(1);
     let wanted = tokio::time::timeout(ENDS_WITHIN, wanted).await;
     let permit = wanted.expect("not for ever").expect("fits");
@@ -352,7 +352,7 @@ async fn a_client_that_closed_its_side_alone_gets_its_answers() {
     }
 }
 
-// M3: nobody can hold a connection's slot for ever by going away
+// M3: no client can hold a connection's slot for ever by going away
 #[tokio::test]
 async fn what_takes_for_ever_is_given_up_after_the_end_of_its_client() {
     let slow = Slow::new(Waits::ToBeLetGo);
@@ -479,8 +479,8 @@ async fn memory_goes_back_to_the_budget_it_came_from() {
     assert_eq!(holding.budgets.each_ref().map(ByteBudget::used), [0, 0]);
 }
 
-/// Answers each request with the name of its principal. A request that does not overlap others gives the connection another
-/// principal.
+/// Answers each request with the name of its principal. A request that does not overlap others gives the connection
+/// another principal.
 struct Negotiating {
     word: Arc<Notify>,
 }
@@ -529,7 +529,7 @@ async fn a_session_that_is_negotiated_is_that_of_later_requests_only() {
     });
     let for_long = Duration::from_secs(3600);
     let (mut client, running) = connect_with(&OVERLAPPING, for_long, &service).await;
-    // it is not begun before the one that overlaps is answered
+    // it is not begun before the overlapping request is answered
     client.write_all(&REQUEST).await.expect("is taken");
     client.write_all(&OVERLAPPING).await.expect("is taken");
     word.notify_one();
