@@ -3,18 +3,23 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use highwater_io::{Faults, FaultyDevice, RealDevice};
 use highwater_kraft_meta::command::{
-    AssignLeaders, CloseEpoch, Closing, CreateTopic, Endpoint, FenceEpoch, Recovered, RegisterNode,
-    Replicas, StreamEpoch, WalKind,
+    AssignLeaders, CloseEpoch, Closing, CreateTopic, DeleteTopic, Endpoint, FenceEpoch, Recovered,
+    RegisterNode, Replicas, StreamEpoch, WalKind,
 };
-use highwater_kraft_meta::{Action, MetadataImage, Outcome, TopicImage};
+use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, Outcome, TopicImage};
+use highwater_protocol::{FrameWriter, Message, Reader, Request};
 use highwater_types::{LogIndex, NodeEpoch, NodeId, TopicId};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::node::{Machine, Node};
+use crate::topics::NewTopic;
 
 /// The configuration of a test's node: an address that the machine chooses, and a small write-ahead log.
 pub(crate) fn config(data: &Path, more: &[(&str, &str)]) -> Config {
@@ -62,6 +67,69 @@ impl TestNode {
     pub(crate) async fn stop(self) {
         self.node.stop().await.expect("stops");
     }
+
+    /// Gives the partitions of a topic to another broker, as the controllers do when this one's epoch has ended. The node
+    /// goes on, as one does that has not heard of it.
+    pub(crate) async fn give_away(&self, topic: &str, to: i32) {
+        let metadata = &self.broker().metadata;
+        let own = self.broker().config.node_id;
+        let next = propose(metadata, |image| {
+            register(image, to, &[("PLAINTEXT", "other", 19092)])
+        });
+        let to = epoch_of(next.await);
+        // what the node itself registers as when it starts again
+        let again = propose(metadata, |image| register(image, own.0, &[]));
+        let again = epoch_of(again.await);
+        let former = self.broker().epoch;
+        propose(metadata, |_| close(own.0, former, again)).await;
+        propose(metadata, |image| assign(image, to, topic, None)).await;
+    }
+
+    /// Deletes a topic.
+    pub(crate) async fn delete(&self, topic: &str) {
+        propose(&self.broker().metadata, |image| delete(image, topic)).await;
+    }
+}
+
+/// Asks as a client does, and waits for the answer.
+pub(crate) async fn ask<R: Request>(node: &Node, request: &R, version: i16) -> R::Response {
+    let address = node.address().expect("it listens");
+    let mut socket = TcpStream::connect(address).await.expect("connects");
+    let flexible = version >= R::FLEXIBLE_FROM;
+    let mut out = FrameWriter::request(R::KEY, version, flexible, 1, "test");
+    request.write(&mut out, version);
+    for part in out.finish().expect("fits") {
+        socket.write_all(&part).await.expect("is sent");
+    }
+    let length = socket.read_i32().await.expect("is answered");
+    let mut frame = vec![0; usize::try_from(length).expect("a length")];
+    socket.read_exact(&mut frame).await.expect("is answered");
+    let mut reader = Reader::new(Bytes::from(frame));
+    assert_eq!(reader.i32(), Ok(1));
+    if flexible {
+        let skipped = reader.tagged_fields(|_, _| Ok(false));
+        skipped.expect("none is known");
+    }
+    R::Response::read(&mut reader, version).expect("can be read")
+}
+
+/// A topic of one partition.
+pub(crate) fn one_partition(name: &str) -> NewTopic {
+    NewTopic {
+        name: name.to_owned(),
+        partitions: 1,
+        replication_factor: 1,
+        ..NewTopic::default()
+    }
+}
+
+async fn propose(
+    metadata: &Arc<dyn MetadataStore>,
+    action: impl FnOnce(&MetadataImage) -> Action,
+) -> Outcome {
+    let action = action(&metadata.image());
+    let proposed = metadata.propose(action.into()).await;
+    proposed.expect("is taken").1
 }
 
 fn epoch_of(outcome: Outcome) -> NodeEpoch {
@@ -95,6 +163,12 @@ fn close(node: i32, former: NodeEpoch, by: NodeEpoch) -> Action {
         by: by.0,
         how: Some(Closing::Recovered(Recovered {})),
     })
+}
+
+fn delete(image: &MetadataImage, topic: &str) -> Action {
+    let topic = image.topic(topic).expect("is there");
+    let id = topic.id.0.to_vec();
+    Action::DeleteTopic(DeleteTopic { id })
 }
 
 /// Gives one partition of a topic, or all, to an epoch.
@@ -177,6 +251,12 @@ impl ImageBuilder {
         };
         self.apply(Action::CreateTopic(create));
         self.topic(name).id
+    }
+
+    /// A topic is deleted.
+    pub(crate) fn delete(&mut self, name: &str) {
+        let delete = delete(&self.image, name);
+        self.apply(delete);
     }
 
     /// A partition whose leader's epoch is closed is given to a node's last epoch.

@@ -213,8 +213,11 @@ fn broker(
     let slots = usize::try_from(config.int("max.incremental.fetch.session.cache.slots"));
     Arc::new(Broker {
         epoch,
+        partitions: Arc::new(Partitions::new(
+            Arc::clone(&metadata),
+            (config.node_id, epoch),
+        )),
         metadata,
-        partitions: Arc::new(Partitions::new(config.node_id, epoch)),
         streams,
         producers: ProducerMemory::new(config.memory.producers),
         metrics: metrics::Metrics::new(),
@@ -296,8 +299,7 @@ mod tests {
     use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 
     use super::*;
-    use crate::fixture::{self, TestNode};
-    use crate::topics::NewTopic;
+    use crate::fixture::{self, TestNode, one_partition};
 
     fn config(data: &Path, store: &Path) -> Config {
         let store = format!("file://{}", store.display());
@@ -345,14 +347,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_trim_that_nobody_waits_for_moves_the_start_too() {
         let node = TestNode::start(&[]).await;
-        let topic = NewTopic {
-            name: "t".to_owned(),
-            partitions: 1,
-            replication_factor: 1,
-            ..NewTopic::default()
-        };
         let broker = node.broker();
-        let topic = broker.create_topic(topic).await.expect("creates");
+        let topic = broker.create_topic(one_partition("t")).await;
+        let topic = topic.expect("creates");
         let partition = broker.partitions.find(&topic, 0).expect("is open");
         let trim = TrimStream {
             stream: topic.partitions[0].stream.0,

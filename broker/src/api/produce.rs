@@ -105,7 +105,7 @@ struct Part {
 enum State {
     Asked(Option<Bytes>),
     Checked(Arc<Partition>, Box<ValidatedBatch>),
-    Appended(Appended),
+    Appended(Arc<Partition>, Appended),
     /// Why, and the log's start where the log itself refused.
     Refused(Refusal, Option<StreamOffset>),
 }
@@ -222,7 +222,7 @@ fn append_all(metrics: &Metrics, parts: &mut [Part], mut permit: Result<AppendPe
                 match partition.log.append(own, *batch) {
                     Ok(appended) => {
                         metrics.produced(bytes, records);
-                        State::Appended(appended)
+                        State::Appended(partition, appended)
                     }
                     Err(error) => refused_by_log(&partition, &error),
                 }
@@ -273,7 +273,7 @@ async fn find(
 
 fn last_receipt(parts: &[Part]) -> Option<AppendReceipt> {
     let receipts = parts.iter().filter_map(|part| match &part.state {
-        State::Appended(appended) => appended.receipt.as_ref(),
+        State::Appended(_, appended) => appended.receipt.as_ref(),
         _ => None,
     });
     AppendReceipt::last_of(receipts).cloned()
@@ -284,14 +284,16 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> 
     let mut leaders = BTreeSet::new();
     for part in parts {
         let mut answer = match part.state {
-            State::Appended(appended) => match failure {
-                None => PartitionProduceResponse {
+            State::Appended(partition, appended) => match (partition.closed().get(), failure) {
+                // the batch may be durable, and is never uploaded (I3)
+                (Some(closed), _) => refused(&closed.code().into(), None),
+                (None, None) => PartitionProduceResponse {
                     base_offset: appended.base_offset,
                     log_append_time_ms: appended.log_append_time_ms,
                     log_start_offset: appended.log_start_offset,
                     ..Default::default()
                 },
-                Some(refusal) => refused(refusal, None),
+                (None, Some(refusal)) => refused(refusal, None),
             },
             State::Refused(refusal, start) => refused(&refusal, start),
             State::Asked(_) | State::Checked(..) => {

@@ -258,7 +258,7 @@ pub(crate) async fn follow(broker: Arc<Broker>, tasks: Tasks) {
                     return;
                 }
                 let image = Arc::clone(&images.borrow_and_update());
-                if behind || image.has_lost_topics_of(&seen) {
+                if behind || image.topics_lost_since(&seen).next().is_some() {
                     behind = !drop_offsets(&broker, Arc::clone(&image)).await;
                 }
                 seen = image;

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::work::{Answered, Asked, Job, Work, tell};
+use crate::partitions::ClosedMark;
 
 /// Kafka's default of `offsets.commit.timeout.ms`: a call that is not done and durable by then is refused.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,15 +21,24 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// while the driver loads, `COORDINATOR_NOT_AVAILABLE` if it isn't done in time, and `UNKNOWN_SERVER_ERROR` if it
 /// panics.
 #[derive(Debug)]
-pub(super) struct Queue<M: Coordinator>(pub(super) mpsc::Sender<Job<M>>);
+pub(super) struct Queue<M: Coordinator> {
+    jobs: mpsc::Sender<Job<M>>,
+    /// Whether the partition is closed. Its driver may run for a moment after that; its answers are not given then.
+    closed: ClosedMark,
+}
 
 impl<M: Coordinator> Clone for Queue<M> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self::new(self.jobs.clone(), self.closed.clone())
     }
 }
 
 impl<M: Coordinator> Queue<M> {
+    /// The queue of a driver, with the mark of its partition.
+    pub(super) fn new(jobs: mpsc::Sender<Job<M>>, closed: ClosedMark) -> Self {
+        Self { jobs, closed }
+    }
+
     /// Makes a call that may write; returns its answer when the answer's records, and all before them, are durable.
     pub(super) async fn call<T: Send + 'static>(
         self,
@@ -41,7 +51,7 @@ impl<M: Coordinator> Queue<M> {
             effects.answer(ticket, answer);
         };
         let answer = self.send_write(asked, deadline, at_once).await?;
-        durable(answer, Some(deadline)).await
+        self.durable(answer, Some(deadline)).await
     }
 
     /// Makes a call that begins within its deadline, and is answered by its ticket in a later call, which other callers
@@ -52,7 +62,7 @@ impl<M: Coordinator> Queue<M> {
         begin: impl FnOnce(&mut M, Ticket<T>, Now, &mut Effects<M::Action>) + Send + 'static,
     ) -> Result<T, ErrorCode> {
         let answer = self.send_write(asked, deadline(), begin).await?;
-        durable(answer, None).await
+        self.durable(answer, None).await
     }
 
     /// Reads; returns when the state that was read is durable. It never waits for room for a write (M2).
@@ -86,11 +96,11 @@ impl<M: Coordinator> Queue<M> {
         };
         let deadline = deadline();
         self.send(Job::Read(Box::new(act)), deadline).await?;
-        durable(answer, Some(deadline)).await
+        self.durable(answer, Some(deadline)).await
     }
 
     async fn send_write<T: Send + 'static>(
-        self,
+        &self,
         asked: Asked,
         deadline: Instant,
         ask: impl FnOnce(&mut M, Ticket<T>, Now, &mut Effects<M::Action>) + Send + 'static,
@@ -105,12 +115,39 @@ impl<M: Coordinator> Queue<M> {
         Ok(answer)
     }
 
-    async fn send(self, job: Job<M>, deadline: Instant) -> Result<(), ErrorCode> {
+    async fn send(&self, job: Job<M>, deadline: Instant) -> Result<(), ErrorCode> {
         in_time(deadline, async {
-            let sent = self.0.send(job).await;
+            let sent = self.jobs.send(job).await;
             sent.map_err(|_retired| ErrorCode::NotCoordinator)
         })
         .await
+    }
+
+    /// Waits for the answer until it is durable; gives it if the partition is still open then. An answer without a deadline
+    /// comes when other callers cause it, and is then durable within the usual time.
+    async fn durable<T>(
+        &self,
+        answer: oneshot::Receiver<Answered<T>>,
+        until: Option<Instant>,
+    ) -> Result<T, ErrorCode> {
+        let answered = async { answer.await.map_err(|_dropped| ErrorCode::NotCoordinator)? };
+        let (answer, receipt) = match until {
+            Some(until) => in_time(until, answered).await?,
+            None => answered.await?,
+        };
+        if let Some(receipt) = receipt {
+            let waited = async {
+                receipt
+                    .wait()
+                    .await
+                    .map_err(|_ended| ErrorCode::NotCoordinator)
+            };
+            in_time(until.unwrap_or_else(deadline), waited).await?;
+        }
+        match self.closed.get() {
+            Some(_closed) => Err(ErrorCode::NotCoordinator),
+            None => Ok(answer),
+        }
     }
 }
 
@@ -124,27 +161,4 @@ async fn in_time<T>(
 ) -> Result<T, ErrorCode> {
     let answered = tokio::time::timeout_at(deadline, answer).await;
     answered.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))
-}
-
-/// Waits for the answer until it is durable. An answer without a deadline comes when other callers cause it, and is
-/// then durable within the usual time.
-async fn durable<T>(
-    answer: oneshot::Receiver<Answered<T>>,
-    until: Option<Instant>,
-) -> Result<T, ErrorCode> {
-    let answered = async { answer.await.map_err(|_dropped| ErrorCode::NotCoordinator)? };
-    let (answer, receipt) = match until {
-        Some(until) => in_time(until, answered).await?,
-        None => answered.await?,
-    };
-    if let Some(receipt) = receipt {
-        let waited = async {
-            receipt
-                .wait()
-                .await
-                .map_err(|_ended| ErrorCode::NotCoordinator)
-        };
-        in_time(until.unwrap_or_else(deadline), waited).await?;
-    }
-    Ok(answer)
 }

@@ -149,7 +149,7 @@ impl<H: Host> Shards<H> {
             tasks.spawn(TaskKind::Coordinator, driven);
             let shard = Shard {
                 of: Arc::clone(&partition.log),
-                queue: Queue(jobs),
+                queue: Queue::new(jobs, partition.closed().clone()),
                 _runs: runs,
             };
             shards.insert(index, shard);

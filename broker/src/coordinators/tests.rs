@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use futures::FutureExt;
 use highwater_coordinator::{Commit, GroupShard, OffsetCommit};
 use highwater_partition_log::{Origin, PartitionLog};
-use highwater_protocol::messages::{HeartbeatRequest, OffsetFetchRequest, SyncGroupRequest};
+use highwater_protocol::messages::{
+    FindCoordinatorRequest, HeartbeatRequest, OffsetFetchRequest, SyncGroupRequest,
+};
 use highwater_protocol::records::BatchBuilder;
-use highwater_protocol::{ApiKey, ErrorCode, FrameWriter, Message, Reader, Request};
+use highwater_protocol::{ApiKey, ErrorCode};
 use highwater_s3stream::{Share, StreamStore};
 use highwater_types::TopicId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -24,7 +23,8 @@ use super::queue::Queue;
 use super::shard::{self, Driver, now};
 use super::work::Work;
 use crate::broker::Broker;
-use crate::fixture::TestNode;
+use crate::fixture::{TestNode, ask};
+use crate::partitions::{Closed, ClosedMark};
 
 const GROUP: &str = "g";
 
@@ -230,23 +230,6 @@ async fn groups_that_cannot_be_loaded_end_nothing_else() {
     world.node.stop().await;
 }
 
-/// Sends a request as a client does, in a version that is not flexible.
-async fn ask<R: Request>(world: &World, request: &R, version: i16) -> R::Response {
-    let address = world.node.node.address().expect("it listens");
-    let mut socket = TcpStream::connect(address).await.expect("connects");
-    let mut out = FrameWriter::request(R::KEY, version, false, 1, "test");
-    request.write(&mut out, version);
-    for part in out.finish().expect("fits") {
-        socket.write_all(&part).await.expect("is sent");
-    }
-    let length = socket.read_i32().await.expect("is answered");
-    let mut frame = vec![0; usize::try_from(length).expect("a length")];
-    socket.read_exact(&mut frame).await.expect("is answered");
-    let mut reader = Reader::new(Bytes::from(frame));
-    assert_eq!(reader.i32(), Ok(1));
-    R::Response::read(&mut reader, version).expect("can be read")
-}
-
 // KAFKA-BEHAVIOUR 24
 #[tokio::test(flavor = "multi_thread")]
 async fn while_groups_are_loaded_clients_hear_what_they_can_bear() {
@@ -268,18 +251,18 @@ async fn while_groups_are_loaded_clients_hear_what_they_can_bear() {
         ..Default::default()
     };
     let rebalance = ErrorCode::RebalanceInProgress.code();
-    assert_eq!(ask(&world, &sync, 3).await.error_code, rebalance);
+    assert_eq!(ask(&world.node.node, &sync, 3).await.error_code, rebalance);
     let beat = HeartbeatRequest {
         group_id: GROUP.into(),
         ..Default::default()
     };
-    assert_eq!(ask(&world, &beat, 3).await.error_code, 0);
+    assert_eq!(ask(&world.node.node, &beat, 3).await.error_code, 0);
     let fetch = OffsetFetchRequest {
         group_id: GROUP.into(),
         ..Default::default()
     };
     let loading = ErrorCode::CoordinatorLoadInProgress.code();
-    assert_eq!(ask(&world, &fetch, 5).await.error_code, loading);
+    assert_eq!(ask(&world.node.node, &fetch, 5).await.error_code, loading);
     world.node.faults.syncs_hang.store(false, Ordering::SeqCst);
     assert_eq!(commit.await, Ok(()));
     assert_eq!(world.fetched().await, Some(6));
@@ -294,7 +277,7 @@ async fn what_waits_for_a_shard_is_answered_when_that_loads_or_goes() {
     let running = former.lock().await;
     let (jobs, receiver) = mpsc::channel(8);
     let (runs, retired) = oneshot::channel();
-    let queue = Queue(jobs);
+    let queue = Queue::new(jobs, ClosedMark::default());
     let ask = || {
         let queue = queue.clone();
         queue.read(asked(ApiKey::OffsetFetch, GROUP), committed)
@@ -322,10 +305,59 @@ async fn what_waits_for_a_shard_is_answered_when_that_loads_or_goes() {
     world.node.stop().await;
 }
 
+// I3: its driver may run for a moment after the partition is closed, and what it appends is not uploaded
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_answered_for_a_partition_that_is_closed() {
+    let world = World::start().await;
+    let (jobs, receiver) = mpsc::channel(8);
+    let (runs, retired) = oneshot::channel();
+    let closed = ClosedMark::default();
+    let queue = Queue::new(jobs, closed.clone());
+    let ask = || {
+        let queue = queue.clone();
+        queue.read(asked(ApiKey::OffsetFetch, GROUP), committed)
+    };
+    let driving = shard::drive(world.driver(), receiver, retired);
+    let asking = async {
+        while ask().await == Err(ErrorCode::CoordinatorLoadInProgress) {}
+        assert_eq!(ask().await, Ok(None));
+        closed.set(Closed::LedElsewhere);
+        let answer = ask().await;
+        drop(runs);
+        answer
+    };
+    let (answer, ()) = tokio::join!(asking, driving);
+    assert_eq!(answer, Err(ErrorCode::NotCoordinator));
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_whose_partition_moves_has_its_coordinator_elsewhere() {
+    let world = World::start().await;
+    world.commit(5).await.expect("is committed");
+    world.node.give_away(super::groups::OFFSETS_TOPIC, 2).await;
+    let broker = world.broker();
+    let mut changes = broker.partitions.subscribe();
+    let topic = broker.topic(super::groups::OFFSETS_TOPIC);
+    let topic = topic.expect("is there");
+    while broker.partitions.find(&topic, 0).is_ok() {
+        changes.changed().await.expect("the node lives");
+    }
+    assert_eq!(world.commit(6).await, Err(ErrorCode::NotCoordinator));
+    let find = FindCoordinatorRequest {
+        coordinator_keys: vec![GROUP.into()],
+        ..Default::default()
+    };
+    let found = ask(&world.node.node, &find, 4).await;
+    let found = &found.coordinators[0];
+    assert_eq!((found.error_code, found.node_id), (0, 2));
+    assert_eq!((&*found.host, found.port), ("other", 19092));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_does_nothing_is_waited_for_until_the_deadline() {
     let (jobs, _receiver) = mpsc::channel(1);
-    let queue = Queue(jobs);
+    let queue = Queue::new(jobs, ClosedMark::default());
     let ask = || {
         let queue = queue.clone();
         queue.read(asked(ApiKey::OffsetFetch, GROUP), committed)

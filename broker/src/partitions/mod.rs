@@ -1,11 +1,16 @@
 //! The partitions that this node leads.
 
+mod closing;
 mod fetch_session;
 mod opener;
 mod registry;
 
+pub(crate) use closing::{Closed, ClosedMark};
 pub(crate) use fetch_session::{
     FetchKey, FetchPlan, FetchSessions, SessionAsked, SessionError, Told, Wanted,
 };
 pub(crate) use opener::PartitionOpener;
 pub(crate) use registry::{Partition, Partitions, Progress};
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Opens and closes partitions as the metadata image says.
+//! Opens partitions as the metadata image says, and closes them ([`super::closing`]).
 //!
 //! No opening waits for another: a request that the object store does not answer delays only its own partition, and the
 //! opener goes on following the image.
@@ -16,8 +16,8 @@ use highwater_s3stream::{OpenStream, OpenedStream, StreamError, StreamStore};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::Partition;
 use super::registry::Key;
+use super::{Closed, Partition};
 use crate::broker::Broker;
 use crate::log_config::log_config;
 use crate::stream_metadata::label;
@@ -101,22 +101,18 @@ impl PartitionOpener {
         }
     }
 
-    /// Begins to open new partitions, changes configurations, and closes deleted partitions. The work is proportional
-    /// to the change.
+    /// Closes the partitions that this node no longer leads, begins to open new ones, and changes configurations. The work
+    /// is proportional to the change.
     pub(crate) fn follow(&mut self, image: Arc<MetadataImage>) {
         if Arc::ptr_eq(&image, &self.seen) {
             return;
         }
+        self.close(&image);
+        let changed = image.topics_changed_since(&self.seen);
+        let tells = !changed.is_empty() || image.topics_lost_since(&self.seen).next().is_some();
         let mut wanted = Vec::new();
-        for topic in &image.topics_changed_since(&self.seen) {
+        for topic in &changed {
             self.look_at(topic, &mut wanted);
-        }
-        if image.has_lost_topics_of(&self.seen) {
-            for partition in self.broker.partitions.retain(&image) {
-                if let Some(gone) = partition.topic.partition(partition.index) {
-                    self.broker.streams.forget(gone.stream);
-                }
-            }
         }
         for (stream, start) in image.streams_trimmed_since(&self.seen) {
             self.broker.streams.trimmed(stream, start);
@@ -131,6 +127,26 @@ impl PartitionOpener {
             is_led
         });
         self.open(wanted, &Arc::clone(&self.first_slots));
+        if tells {
+            // requests that wait for a partition look at the image again, and the coordinators of closed partitions end
+            self.broker.partitions.tell();
+        }
+    }
+
+    /// Closes the partitions that an image no longer gives to this node. Each is marked as closed before its stream is
+    /// forgotten, because a batch that becomes durable after that must not be acknowledged.
+    fn close(&self, image: &MetadataImage) {
+        let closed = self.broker.partitions.close(&self.seen, image);
+        for (partition, _) in &closed {
+            if let Some(opened) = partition.topic.partition(partition.index) {
+                self.broker.streams.forget(opened.stream);
+            }
+        }
+        let moved = closed.iter().filter(|(_, why)| *why != Closed::Deleted);
+        let partitions = moved.count();
+        if partitions > 0 {
+            tracing::info!(partitions, "partitions closed: their leadership has moved");
+        }
     }
 
     /// Begins to open partitions that failed and have waited long enough.
@@ -228,9 +244,7 @@ impl PartitionOpener {
             let key = (topic.id, index);
             if let Ok(open) = self.broker.partitions.find(topic, index) {
                 open.log.set_config(config.clone());
-                if open.leader_epoch == partition.leader_epoch {
-                    continue;
-                }
+                continue;
             }
             // A failed partition waits for its next attempt, even though its own attempts change the image. A partition
             // that is being opened is looked at when that is done.

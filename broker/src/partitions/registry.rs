@@ -1,17 +1,17 @@
 //! The registry of partitions that are open on this node, and of those that are to be opened.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
-use highwater_kraft_meta::{MetadataImage, TopicImage};
+use highwater_kraft_meta::{MetadataImage, MetadataStore, TopicImage};
 use highwater_partition_log::PartitionLog;
 use highwater_protocol::ErrorCode;
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, TopicId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::closing::{Closed, ClosedMark, closing};
 use crate::api::error::Refusal;
 
 /// One open partition.
@@ -25,7 +25,7 @@ pub(crate) struct Partition {
     pub leader_epoch: LeaderEpoch,
     /// Its log.
     pub log: Arc<PartitionLog>,
-    is_gone: AtomicBool,
+    closed: ClosedMark,
 }
 
 impl Partition {
@@ -42,14 +42,15 @@ impl Partition {
             index,
             leader_epoch,
             log,
-            is_gone: AtomicBool::new(false),
+            closed: ClosedMark::default(),
         }
     }
 
-    /// Whether its topic was deleted since. If so, the watchers of its log are woken.
+    /// Whether the partition is closed, and why. The watchers of its log are woken after that. A handler that acknowledges
+    /// a batch asks this when the batch is durable, because the batches of a forgotten stream are never uploaded.
     #[must_use]
-    pub(crate) fn is_gone(&self) -> bool {
-        self.is_gone.load(Ordering::Acquire)
+    pub(crate) fn closed(&self) -> &ClosedMark {
+        &self.closed
     }
 
     /// Checks the leader epoch that a client knows (KIP-320); -1 is not checked.
@@ -75,14 +76,14 @@ pub(super) type Key = (TopicId, i32);
 
 /// The partitions that are to be open and are not.
 #[derive(Debug, Default)]
-struct Closed {
+struct Unopened {
     /// Opening was not tried yet.
     opening: BTreeSet<Key>,
     /// Opening was tried and failed.
     failed: BTreeSet<Key>,
 }
 
-impl Closed {
+impl Unopened {
     fn remove(&mut self, key: &Key) {
         self.opening.remove(key);
         self.failed.remove(key);
@@ -103,22 +104,23 @@ pub(crate) struct Progress {
 /// The partitions of a node.
 #[derive(Debug)]
 pub(crate) struct Partitions {
-    node: NodeId,
-    epoch: NodeEpoch,
+    metadata: Arc<dyn MetadataStore>,
+    /// This node and its epoch, which lead the partitions that are open here.
+    own: (NodeId, NodeEpoch),
     open: RwLock<BTreeMap<Key, Arc<Partition>>>,
-    closed: RwLock<Closed>,
+    unopened: RwLock<Unopened>,
     changes: watch::Sender<u64>,
 }
 
 impl Partitions {
     /// Starts without open partitions.
     #[must_use]
-    pub(crate) fn new(node: NodeId, epoch: NodeEpoch) -> Self {
+    pub(crate) fn new(metadata: Arc<dyn MetadataStore>, own: (NodeId, NodeEpoch)) -> Self {
         Self {
-            node,
-            epoch,
+            metadata,
+            own,
             open: RwLock::default(),
-            closed: RwLock::default(),
+            unopened: RwLock::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -151,19 +153,19 @@ impl Partitions {
     }
 
     fn has_failed(&self, key: Key) -> bool {
-        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
-        closed.failed.contains(&key)
+        let unopened = self.unopened.read().unwrap_or_else(PoisonError::into_inner);
+        unopened.failed.contains(&key)
     }
 
     /// The progress of opening. The cost does not depend on the number of partitions.
     #[must_use]
     pub(crate) fn progress(&self) -> Progress {
-        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        let unopened = self.unopened.read().unwrap_or_else(PoisonError::into_inner);
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         Progress {
             open: open.len(),
-            opening: closed.opening.len(),
-            failed: closed.failed.len(),
+            opening: unopened.opening.len(),
+            failed: unopened.failed.len(),
         }
     }
 
@@ -180,33 +182,35 @@ impl Partitions {
         }
     }
 
-    fn closed(&self) -> RwLockWriteGuard<'_, Closed> {
-        self.closed.write().unwrap_or_else(PoisonError::into_inner)
+    fn unopened(&self) -> RwLockWriteGuard<'_, Unopened> {
+        let unopened = self.unopened.write();
+        unopened.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes the partitions that are to be opened.
     pub(super) fn want(&self, keys: impl Iterator<Item = Key>) {
-        let mut closed = self.closed();
-        let Closed { opening, failed } = &mut *closed;
+        let mut unopened = self.unopened();
+        let Unopened { opening, failed } = &mut *unopened;
         opening.extend(keys.filter(|key| !failed.contains(key)));
     }
 
     /// Notes that a partition could not be opened, and wakes the requests that wait for it.
     pub(super) fn set_failed(&self, key: Key) {
-        let mut closed = self.closed();
-        closed.opening.remove(&key);
-        closed.failed.insert(key);
-        drop(closed);
-        self.changes.send_modify(|count| *count += 1);
+        let mut unopened = self.unopened();
+        unopened.opening.remove(&key);
+        unopened.failed.insert(key);
+        drop(unopened);
+        self.tell();
     }
 
     /// Notes that a partition is not to be open here any more.
     pub(super) fn forget(&self, key: Key) {
-        self.closed().remove(&key);
-        self.changes.send_modify(|count| *count += 1);
+        self.unopened().remove(&key);
+        self.tell();
     }
 
-    /// The partition; waits while it is being opened here (A4).
+    /// The partition; waits while it is being opened here (A4). The wait ends when the image gives the partition to another
+    /// broker, or has its topic deleted.
     ///
     /// # Errors
     /// As [`Partitions::find`].
@@ -216,20 +220,17 @@ impl Partitions {
         index: i32,
         deadline: Instant,
     ) -> Result<Arc<Partition>, Refusal> {
-        if let Ok(partition) = self.find(topic, index) {
-            return Ok(partition);
-        }
         let mut changes = self.changes.subscribe();
         loop {
             changes.mark_unchanged();
-            let refusal = match self.find(topic, index) {
+            let image = self.metadata.image();
+            let now = image.topic_by_id(topic.id);
+            let now = now.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            let refusal = match self.find(now, index) {
                 Ok(partition) => return Ok(partition),
                 Err(refusal) => refusal,
             };
-            let opening = topic
-                .partition(index)
-                .is_some_and(|partition| partition.leader == Some((self.node, self.epoch)));
-            if !opening || self.has_failed((topic.id, index)) {
+            if !self.leads(now, index) || self.has_failed((topic.id, index)) {
                 return Err(refusal);
             }
             let waited = tokio::time::timeout_at(deadline, changes.changed()).await;
@@ -239,12 +240,16 @@ impl Partitions {
         }
     }
 
-    /// Waits until every partition of a topic that this node leads is open, or until the deadline.
+    fn leads(&self, topic: &TopicImage, index: i32) -> bool {
+        let partition = topic.partition(index);
+        partition.is_some_and(|partition| partition.leader == Some(self.own))
+    }
+
+    /// Waits until every partition of a topic that this node leads is open or could not be opened, or until the deadline.
     pub(crate) async fn wait_topic(&self, topic: &TopicImage, deadline: Instant) {
         for index in topic.partition_indexes() {
-            if self.wait_open(topic, index, deadline).await.is_err() {
-                return;
-            }
+            // a partition that is not open by then is opened later or by another broker; the topic exists in any case
+            drop(self.wait_open(topic, index, deadline).await);
         }
     }
 
@@ -266,31 +271,40 @@ impl Partitions {
     }
 
     pub(super) fn insert(&self, partitions: Vec<Partition>) {
-        let mut closed = self.closed();
+        let mut unopened = self.unopened();
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         for partition in partitions {
             let key = (partition.topic.id, partition.index);
-            closed.remove(&key);
+            unopened.remove(&key);
             open.insert(key, Arc::new(partition));
         }
-        drop((closed, open));
+        drop((unopened, open));
+        self.tell();
+    }
+
+    /// Wakes the requests that wait for partitions, and the tasks that follow them.
+    pub(super) fn tell(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Closes the partitions that the image no longer gives to this node; returns them.
-    pub(super) fn retain(&self, image: &MetadataImage) -> Vec<Arc<Partition>> {
+    /// Closes the partitions that the image, which follows `before`, no longer gives to this node; returns them with the
+    /// reason. The caller forgets their streams after that.
+    pub(super) fn close(
+        &self,
+        before: &MetadataImage,
+        image: &MetadataImage,
+    ) -> Vec<(Arc<Partition>, Closed)> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        let gone: Vec<Key> = open
-            .iter()
-            .filter(|((topic, _), _)| image.topic_by_id(*topic).is_none())
-            .map(|(key, _)| *key)
-            .collect();
-        let closed: Vec<_> = gone.iter().filter_map(|key| open.remove(key)).collect();
-        for partition in &closed {
-            partition.is_gone.store(true, Ordering::Release);
-        }
-        drop(open);
-        self.changes.send_modify(|count| *count += 1);
-        closed
+        let open_in = |topic: TopicId| {
+            let of_topic = open.range((topic, i32::MIN)..=(topic, i32::MAX));
+            of_topic.map(|((_, index), partition)| (*index, partition.leader_epoch))
+        };
+        let closing = closing((before, image), self.own, open_in);
+        let closed = closing.into_iter().filter_map(|(key, why)| {
+            let partition = open.remove(&key)?;
+            partition.closed.set(why);
+            Some((partition, why))
+        });
+        closed.collect()
     }
 }

@@ -211,13 +211,13 @@ impl MetadataImage {
         trimmed.collect()
     }
 
-    /// Whether a topic that an older image has is gone.
-    #[must_use]
-    pub fn has_lost_topics_of(&self, older: &Self) -> bool {
-        older
-            .topic_names
-            .diff(&self.topic_names)
-            .any(|change| matches!(change, imbl::ordmap::DiffItem::Remove(..)))
+    /// The topics of an older image that are deleted since. Costs what changed.
+    pub fn topics_lost_since<'a>(&'a self, older: &'a Self) -> impl Iterator<Item = TopicId> + 'a {
+        let changes = older.topic_names.diff(&self.topic_names);
+        changes.filter_map(|change| match change {
+            imbl::ordmap::DiffItem::Remove(id, _) => Some(*id),
+            imbl::ordmap::DiffItem::Add(..) | imbl::ordmap::DiffItem::Update { .. } => None,
+        })
     }
 
     /// Every node, by number.

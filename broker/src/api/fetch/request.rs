@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_partition_log::Isolation;
-use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::FetchRequest;
 use tokio::time::Instant;
 
@@ -50,11 +49,13 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The partition, as long as its topic is there.
+    /// The partition, as long as it is open.
     pub(super) fn partition(&self) -> Result<&Partition, Refusal> {
         match &self.partition {
-            Ok(partition) if partition.is_gone() => Err(ErrorCode::UnknownTopicOrPartition.into()),
-            Ok(partition) => Ok(partition),
+            Ok(partition) => match partition.closed().get() {
+                Some(closed) => Err(closed.code().into()),
+                None => Ok(partition),
+            },
             Err(refusal) => Err(refusal.clone()),
         }
     }

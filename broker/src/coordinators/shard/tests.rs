@@ -18,6 +18,7 @@ use crate::coordinators::Host;
 use crate::coordinators::queue::Queue;
 use crate::coordinators::tests::World;
 use crate::coordinators::work::Asked;
+use crate::partitions::ClosedMark;
 use crate::topics::on_first_use;
 
 /// A sum, whose log has the added numbers.
@@ -161,7 +162,7 @@ impl Driven {
         driver.clock = WallClock::new(move || clock.now_ms() + ahead_ms.load(Ordering::SeqCst));
         let driving = drive(driver, receiver, retired);
         let run = async {
-            let queue = Queue(jobs);
+            let queue = Queue::new(jobs, ClosedMark::default());
             loaded(&queue).await;
             let done = run(queue).await;
             drop(runs);
