@@ -8,7 +8,7 @@ use highwater_kraft_meta::{MetadataStore, RaftMetadata};
 use highwater_object_storage::{ObjectStorage, Opener};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{ByteBudget, TaskKind, Tasks};
-use highwater_s3stream::{ObjectStreamStore, Parts};
+use highwater_s3stream::{ObjectStreamStore, Ports, Writer};
 use highwater_types::{NodeEpoch, Uuid};
 use highwater_wal::SealedWal;
 use tokio::sync::watch;
@@ -72,7 +72,7 @@ pub(crate) async fn open(
     let grace = config.millis("highwater.object.grace.ms");
     let reaper = Reaper::new(Arc::clone(&metadata), Arc::clone(&objects), grace);
     tasks.spawn(TaskKind::Reaper, reaper.run());
-    let parts = Parts {
+    let ports = Ports {
         storage: objects,
         metadata: Arc::new(KraftStreamMetadata {
             metadata: Arc::clone(&metadata),
@@ -81,13 +81,15 @@ pub(crate) async fn open(
         fold: Arc::new(KafkaDeltaFold),
         tasks: tasks.clone(),
         memory,
+    };
+    let writer = Writer {
         cluster,
         node: config.node_id,
         epoch,
         nonce: Uuid(machine.rng.next_id()),
         floor,
     };
-    let streams = ObjectStreamStore::new(stream_config(config), parts);
+    let streams = ObjectStreamStore::new(stream_config(config), ports, writer);
     phase.send_replace(Phase::Recovery(streams.clone()));
     let since = Instant::now();
     let mut recovered = 0;
@@ -101,7 +103,7 @@ pub(crate) async fn open(
     let batches = recovered;
     tracing::info!(batches, elapsed_ms, "write-ahead log recovered");
     registration::lead(&*metadata, config.node_id, epoch).await?;
-    let log = read.open(epoch, streams.sink()).await?;
+    let log = read.open(epoch, streams.durable_batches()).await?;
     // Batches that were uploaded before give their room back now; on a full disk nothing else may do so (D3).
     log.trim(registration::last(&*metadata, config.node_id).1);
     streams.attach(log);

@@ -17,25 +17,26 @@ pub use highwater_wal::{
 };
 use tokio::sync::Semaphore;
 
-mod backlog;
+mod attached_wal;
 mod cache;
+mod config;
 mod error;
+mod evictions;
 mod folding;
-mod held_back;
 pub mod metrics;
 mod opening;
-mod pressure;
 mod read;
 mod rolls;
 mod store;
 mod stream;
+mod streams;
 mod upload;
 
+pub use config::{Config, Ports, Writer};
 pub use error::StreamError;
-pub use pressure::UploadStatus;
 pub use rolls::Roll;
-pub use store::{Config, ObjectStreamStore, Parts};
-pub use upload::RecoveryStatus;
+pub use store::ObjectStreamStore;
+pub use upload::{RecoveryStatus, UploadStatus};
 
 /// What the bounds of a stream are: `start <= confirmed <= next`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -13,9 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::folding::Folding;
 use crate::read::Line;
-use crate::store::Shared;
-use crate::stream::{ObjectStream, State};
-use crate::upload;
+use crate::stream::{ObjectStream, State, StreamPorts};
+use crate::streams::Streams;
+use crate::upload::Uploads;
 use crate::{Claim, OpenStream, Opened, OpenedStream, Stream, StreamBounds, StreamError};
 
 /// Directories that are read together for each stream that is opened.
@@ -26,46 +26,55 @@ type Asked = (usize, OpenStream);
 /// The same with the bounds that the metadata gave.
 type Taken = (usize, OpenStream, Result<StreamBounds, StreamError>);
 
+/// What streams are opened with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Opener {
+    /// What each of them works on.
+    pub(crate) ports: StreamPorts,
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) uploads: Arc<Uploads>,
+}
+
 /// Opens streams, each as soon as it can be; those that are open already are closed first.
 pub(crate) fn open(
-    shared: Arc<Shared>,
+    opener: Opener,
     asked: Vec<OpenStream>,
     slots: Arc<Semaphore>,
 ) -> BoxStream<'static, Opened> {
-    let is_open = |(_, asked): &Asked| shared.stream(asked.id).is_some();
+    let is_open = |(_, asked): &Asked| opener.streams.get(asked.id).is_some();
     let (again, fresh): (Vec<_>, Vec<_>) = asked.into_iter().enumerate().partition(is_open);
-    let fresh = open_closed(Arc::clone(&shared), fresh, Arc::clone(&slots)).flatten_stream();
-    let open_again = move |asked| open_again(Arc::clone(&shared), asked, Arc::clone(&slots));
+    let fresh = open_closed(opener.clone(), fresh, Arc::clone(&slots)).flatten_stream();
+    let open_again = move |asked| open_again(opener.clone(), asked, Arc::clone(&slots));
     let again = stream::iter(again).map(open_again);
     stream::select(again.buffer_unordered(usize::MAX), fresh).boxed()
 }
 
 /// Opens a stream again once its former opening has ended.
-async fn open_again(shared: Arc<Shared>, asked: Asked, slots: Arc<Semaphore>) -> Opened {
-    if let Err(error) = close(&shared, asked.1.id).await {
+async fn open_again(opener: Opener, asked: Asked, slots: Arc<Semaphore>) -> Opened {
+    if let Err(error) = close(&opener, asked.1.id).await {
         return (asked.0, Err(error));
     }
-    let opened = open_closed(shared, vec![asked], slots).flatten_stream();
+    let opened = open_closed(opener, vec![asked], slots).flatten_stream();
     pin!(opened).next().await.expect("one stream was asked for")
 }
 
 /// Closes a stream once all that was appended to it is uploaded (C2): batches that are not would be lost with its
 /// cache, for an upload takes those of the streams that are open.
-async fn close(shared: &Arc<Shared>, id: StreamId) -> Result<(), StreamError> {
-    let Some(former) = shared.stream(id) else {
+async fn close(opener: &Opener, id: StreamId) -> Result<(), StreamError> {
+    let Some(former) = opener.streams.get(id) else {
         return Ok(());
     };
     let mut changes = former.watch_bounds();
     while !former.close_if_uploaded() {
         let bounds = former.bounds();
         if bounds.confirmed == bounds.next {
-            upload::all(shared).await?;
+            opener.uploads.all().await?;
             continue;
         }
         tokio::select! {
             // its sender lives as long as the stream
             Ok(()) = changes.changed() => {}
-            reason = shared.failed() => return Err(StreamError::Unavailable { reason }),
+            reason = opener.uploads.failed() => return Err(StreamError::Unavailable { reason }),
         }
     }
     Ok(())
@@ -73,17 +82,17 @@ async fn close(shared: &Arc<Shared>, id: StreamId) -> Result<(), StreamError> {
 
 /// Opens streams in one command, each as soon as it can be. A stream that waits for a slot holds nothing yet.
 async fn open_closed(
-    shared: Arc<Shared>,
+    opener: Opener,
     asked: Vec<Asked>,
     slots: Arc<Semaphore>,
 ) -> impl futures::Stream<Item = Opened> + Send {
-    let bounds = take(&shared, &asked).await;
+    let bounds = take(&opener, &asked).await;
     let all = asked.into_iter().zip(bounds);
     let all = all.map(|((at, stream), bounds)| (at, stream, bounds));
     let has_records = |(_, _, bounds): &Taken| bounds.as_ref().is_ok_and(|bounds| bounds.next > 0);
     let (mut full, empty): (Vec<_>, Vec<_>) = all.partition(has_records);
     full.sort_by_key(|(_, stream, _)| !stream.is_urgent);
-    let open_one = move |(taken, slot)| open_taken(Arc::clone(&shared), taken, slot);
+    let open_one = move |(taken, slot)| open_taken(opener.clone(), taken, slot);
     // nothing is read for an empty stream
     let empty = stream::iter(empty).map(|taken| (taken, Slot::default()));
     let empty = empty.then(open_one.clone());
@@ -113,9 +122,9 @@ impl Slot {
     }
 }
 
-async fn open_taken(shared: Arc<Shared>, (at, asked, bounds): Taken, slot: Slot) -> Opened {
+async fn open_taken(opener: Opener, (at, asked, bounds): Taken, slot: Slot) -> Opened {
     let opened = match bounds {
-        Ok(bounds) => open_one(&shared, &asked, bounds, &slot).await,
+        Ok(bounds) => open_one(&opener, &asked, bounds, &slot).await,
         Err(error) => Err(error),
     };
     (at, opened)
@@ -123,7 +132,7 @@ async fn open_taken(shared: Arc<Shared>, (at, asked, bounds): Taken, slot: Slot)
 
 /// The state that a claim has a checkpoint of (F4).
 async fn checkpoint(
-    shared: &Shared,
+    opener: &Opener,
     asked: &OpenStream,
     claim: &Claim,
     slot: &Slot,
@@ -131,7 +140,7 @@ async fn checkpoint(
     let Some(object) = claim.object else {
         return Ok(Bytes::new());
     };
-    let directory = directory(shared, asked, object, claim, slot).await?;
+    let directory = directory(opener, asked, object, claim, slot).await?;
     let missing = || StreamError::Damaged {
         key: layout::object(object).to_string(),
         reason: "the checkpoint is missing".to_owned(),
@@ -142,12 +151,12 @@ async fn checkpoint(
 }
 
 /// Opens streams in the metadata with one command; answers the bounds of each.
-async fn take(shared: &Shared, streams: &[Asked]) -> Vec<Result<StreamBounds, StreamError>> {
+async fn take(opener: &Opener, streams: &[Asked]) -> Vec<Result<StreamBounds, StreamError>> {
     let wanted: Vec<_> = streams
         .iter()
         .map(|(_, stream)| (stream.id, stream.epoch))
         .collect();
-    match shared.metadata.open(&wanted).await {
+    match opener.ports.metadata.open(&wanted).await {
         Ok(bounds) => bounds,
         Err(error) => {
             let reason = error.to_string();
@@ -161,7 +170,7 @@ async fn take(shared: &Shared, streams: &[Asked]) -> Vec<Result<StreamBounds, St
 
 /// The directory of a stream that is opened, in an object.
 async fn directory(
-    shared: &Shared,
+    opener: &Opener,
     asked: &OpenStream,
     object: ObjectId,
     claim: &Claim,
@@ -171,22 +180,22 @@ async fn directory(
         true => Line::Serving,
         false => Line::Opening,
     };
-    let (reader, part) = (&shared.reader, (asked.id, claim.leader_epoch));
+    let (reader, part) = (&opener.ports.reader, (asked.id, claim.leader_epoch));
     let directory = reader.directory_for_opening(object, part, line, || slot.give_up());
     directory.await
 }
 
 async fn open_one(
-    shared: &Arc<Shared>,
+    opener: &Opener,
     asked: &OpenStream,
     bounds: StreamBounds,
     slot: &Slot,
 ) -> Result<OpenedStream, StreamError> {
-    let recorded = shared.metadata.recorded(asked.id).await?;
+    let recorded = opener.ports.metadata.recorded(asked.id).await?;
     let mut folding = Folding::default();
     let mut checkpointed = None;
     if let Some(claim) = &recorded.checkpoint {
-        let state = checkpoint(shared, asked, claim, slot).await?;
+        let state = checkpoint(opener, asked, claim, slot).await?;
         let (at, has_records) = (claim.range.end, !claim.part.is_empty());
         folding.checkpointed(state.clone(), at, has_records);
         checkpointed = Some((at, state));
@@ -199,7 +208,7 @@ async fn open_one(
     let mut entries = Vec::new();
     let read = |claim: Claim| async move {
         let directory = match claim.object {
-            Some(object) => Some(directory(shared, asked, object, &claim, slot).await?),
+            Some(object) => Some(directory(opener, asked, object, &claim, slot).await?),
             None => None,
         };
         Ok((claim, directory))
@@ -229,18 +238,8 @@ async fn open_one(
         folding,
         is_closed: false,
     };
-    let stream = Arc::new(ObjectStream::new(
-        asked.id,
-        asked.epoch,
-        asked.label.clone(),
-        Arc::clone(shared),
-        state,
-    ));
-    let mut streams = shared
-        .streams
-        .write()
-        .unwrap_or_else(PoisonError::into_inner);
-    streams.insert(asked.id, Arc::clone(&stream));
+    let stream = Arc::new(ObjectStream::new(asked, opener.ports.clone(), state));
+    opener.streams.insert(Arc::clone(&stream));
     Ok(OpenedStream {
         stream,
         checkpoint: checkpointed,

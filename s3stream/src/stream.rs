@@ -1,4 +1,7 @@
 //! One open stream.
+//!
+//! [`ObjectStream`] owns the state of a stream: its bounds, the batches in its cache, its rolls, and what its next checkpoint
+//! is folded from. It appends to the log and reads objects through its ports. It knows of no upload and of no other stream.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,21 +12,30 @@ use highwater_types::{LeaderEpoch, StreamId, StreamOffset, Timestamp};
 use highwater_wal::ConfirmedBatch;
 use tokio::sync::watch;
 
+use crate::attached_wal::AttachedWal;
 use crate::cache::{Cached, StreamCache};
 use crate::folding::Folding;
+use crate::read::ObjectReader;
 use crate::rolls::{self, Roll};
-use crate::store::Shared;
 use crate::{
-    AppendPermit, AppendReceipt, FetchLimit, Fetched, Stream, StreamBatch, StreamBounds,
-    StreamError,
+    AppendPermit, AppendReceipt, FetchLimit, Fetched, OpenStream, Stream, StreamBatch,
+    StreamBounds, StreamError, StreamMetadata,
 };
+
+/// What a stream works on. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamPorts {
+    pub(crate) wal: AttachedWal,
+    pub(crate) metadata: Arc<dyn StreamMetadata>,
+    pub(crate) reader: ObjectReader,
+}
 
 #[derive(Debug)]
 pub(crate) struct ObjectStream {
     pub(crate) id: StreamId,
     pub(crate) epoch: LeaderEpoch,
     pub(crate) label: Bytes,
-    pub(crate) shared: Arc<Shared>,
+    ports: StreamPorts,
     state: Mutex<State>,
     bounds: watch::Sender<StreamBounds>,
 }
@@ -42,19 +54,13 @@ pub(crate) struct State {
 }
 
 impl ObjectStream {
-    pub(crate) fn new(
-        id: StreamId,
-        epoch: LeaderEpoch,
-        label: Bytes,
-        shared: Arc<Shared>,
-        state: State,
-    ) -> Self {
+    pub(crate) fn new(opened: &OpenStream, ports: StreamPorts, state: State) -> Self {
         let bounds = watch::Sender::new(state.bounds);
         Self {
-            id,
-            epoch,
-            label,
-            shared,
+            id: opened.id,
+            epoch: opened.epoch,
+            label: opened.label.clone(),
+            ports,
             state: Mutex::new(state),
             bounds,
         }
@@ -135,7 +141,7 @@ impl Stream for ObjectStream {
         base: StreamOffset,
         batch: &StreamBatch,
     ) -> AppendReceipt {
-        let wal = self.shared.wal();
+        let wal = self.ports.wal.get();
         let mut state = self.lock();
         assert!(!state.is_closed, "the stream was opened again since");
         assert_eq!(base, state.bounds.next, "appends are contiguous");
@@ -167,10 +173,8 @@ impl Stream for ObjectStream {
         if let Some(cached) = self.fetch_cached(from, limit) {
             return Ok(cached.batches);
         }
-        self.shared
-            .reader
-            .read(&*self.shared.metadata, self.id, from, limit)
-            .await
+        let (reader, metadata) = (&self.ports.reader, &*self.ports.metadata);
+        reader.read(metadata, self.id, from, limit).await
     }
 
     async fn offset_for_time(
@@ -190,8 +194,7 @@ impl Stream for ObjectStream {
             if uploaded <= from {
                 return Ok(None);
             }
-            let reader = &self.shared.reader;
-            let metadata = &*self.shared.metadata;
+            let (reader, metadata) = (&self.ports.reader, &*self.ports.metadata);
             let found = reader.first_at(metadata, self.id, from..uploaded, at);
             if let Some(found) = found.await? {
                 return Ok(Some(found));
@@ -225,7 +228,7 @@ impl Stream for ObjectStream {
     }
 
     async fn trim(&self, start: StreamOffset) -> Result<(), StreamError> {
-        let metadata = &self.shared.metadata;
+        let metadata = &self.ports.metadata;
         metadata.trim(self.id, self.epoch, start).await?;
         self.trimmed(start);
         Ok(())

@@ -18,7 +18,7 @@ use highwater_object_storage::{
 use highwater_runtime::{ByteBudget, Tasks};
 use highwater_s3stream::{
     Claim, Committed, Config, DeltaFold, Folded, ObjectCommit, ObjectStreamStore, OpenStream,
-    Parts, Recorded, StreamBounds, StreamError, StreamMetadata, StreamStore,
+    Ports, Recorded, StreamBounds, StreamError, StreamMetadata, StreamStore, Writer,
 };
 use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset,
@@ -289,19 +289,21 @@ fn streams_of(storage: &Arc<Slow>, known: Claims) -> (ObjectStreamStore, Vec<Ope
         block_cache_bytes: 128 << 20,
         room_within: Duration::from_secs(120),
     };
-    let parts = Parts {
+    let ports = Ports {
         storage: Arc::<Slow>::clone(storage),
         metadata: Arc::new(Known(known)),
         fold: Arc::new(NoFold),
         tasks: Tasks::default(),
         memory: ByteBudget::new(1 << 20),
+    };
+    let writer = Writer {
         cluster: Uuid([1; 16]),
         node: NodeId(1),
         epoch: NodeEpoch(2),
         nonce: Uuid([2; 16]),
         floor: WalPosition::default(),
     };
-    (ObjectStreamStore::new(config, parts), asked)
+    (ObjectStreamStore::new(config, ports, writer), asked)
 }
 
 fn slots() -> Arc<Semaphore> {

@@ -1,4 +1,7 @@
-//! The recent batches of one stream, in order of their offsets; those that are not uploaded are pinned.
+//! The recent batches of one stream, in the order of their offsets. Pure.
+//!
+//! It owns the batches and the memory that they hold. Those that are not uploaded are pinned; when an uploaded one is
+//! evicted is for [`Evictions`](crate::evictions::Evictions) to say.
 
 use std::collections::VecDeque;
 
@@ -60,8 +63,8 @@ impl StreamCache {
         Some(found)
     }
 
-    /// The base offset of the first batch from the one that holds `from` on whose largest timestamp reaches `at`; `None`
-    /// when `from` is not in memory.
+    /// The base offset of the first batch whose largest timestamp reaches `at`, from the batch that holds `from` on;
+    /// `None` when `from` is not in memory.
     pub(crate) fn first_at(
         &self,
         from: StreamOffset,
@@ -86,19 +89,10 @@ impl StreamCache {
         self.batches.range(self.uploaded..)
     }
 
-    /// Lets what ends at or below `end` be evicted; answers how many bytes are newly so.
-    pub(crate) fn unpin(&mut self, end: StreamOffset) -> usize {
-        let before = self.uploaded;
-        let mut bytes = 0;
-        while let Some(batch) = self
-            .batches
-            .get(self.uploaded)
-            .filter(|batch| batch.next <= end)
-        {
-            bytes += batch.bytes.len();
-            self.uploaded += 1;
-        }
-        if self.uploaded > before { bytes } else { 0 }
+    /// Lets the batches that end at or below `end` be evicted.
+    pub(crate) fn unpin(&mut self, end: StreamOffset) {
+        let pinned = self.pinned();
+        self.uploaded += pinned.take_while(|batch| batch.next <= end).count();
     }
 
     /// Evicts uploaded batches that end at or below `end`.
@@ -107,5 +101,114 @@ impl StreamCache {
             self.batches.pop_front();
             self.uploaded -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+impl Cached {
+    /// A batch for tests: one record, ten bytes that are its offset, which is its timestamp too; the WAL has it before the
+    /// position that is ten times as far.
+    pub(crate) fn test(base: StreamOffset, permit: BytePermit) -> Self {
+        let at = base.unsigned_abs();
+        let fill = u8::try_from(base).expect("few");
+        Self {
+            base,
+            next: base + 1,
+            end: WalPosition {
+                epoch: highwater_types::NodeEpoch(1),
+                at: (at + 1) * 10,
+            },
+            max_timestamp: base,
+            roll: false,
+            append_time: base,
+            delta: Bytes::copy_from_slice(&[fill]),
+            bytes: Bytes::from(vec![fill; 10]),
+            tail_crc: 0,
+            _permit: permit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_runtime::ByteBudget;
+
+    use super::*;
+
+    /// Batches 5 to 9.
+    fn cache(memory: &ByteBudget) -> StreamCache {
+        let mut cache = StreamCache::default();
+        for base in 5..10 {
+            let permit = memory.try_acquire(10).expect("has room");
+            cache.push(Cached::test(base, permit));
+        }
+        cache
+    }
+
+    /// The offsets that a read finds, and whether it was cut.
+    fn read(
+        cache: &StreamCache,
+        from: StreamOffset,
+        (bytes, before, at_least_one): (usize, StreamOffset, bool),
+    ) -> Option<(Vec<u8>, bool)> {
+        let limit = FetchLimit {
+            bytes,
+            before,
+            at_least_one,
+        };
+        let found = cache.read(from, limit)?;
+        let offsets = found.batches.iter().map(|bytes| bytes[0]).collect();
+        Some((offsets, found.is_cut))
+    }
+
+    #[test]
+    fn a_read_takes_whole_batches_within_its_limit() {
+        let cache = cache(&ByteBudget::new(50));
+        assert_eq!(read(&cache, 4, (100, 100, true)), None, "not in memory");
+        let all = Some((vec![5, 6, 7, 8, 9], false));
+        assert_eq!(read(&cache, 5, (50, 100, false)), all);
+        let two = Some((vec![6, 7], true));
+        assert_eq!(read(&cache, 6, (29, 100, false)), two);
+        // below the bound there is no more, so nothing was cut
+        assert_eq!(read(&cache, 6, (29, 8, false)), Some((vec![6, 7], false)));
+        assert_eq!(read(&cache, 7, (9, 100, true)), Some((vec![7], true)));
+        assert_eq!(read(&cache, 7, (9, 100, false)), Some((vec![], true)));
+        assert_eq!(read(&cache, 10, (9, 100, true)), Some((vec![], false)));
+        assert_eq!(
+            read(&StreamCache::default(), 0, (100, 100, true)),
+            None,
+            "an empty cache knows of no tail"
+        );
+    }
+
+    #[test]
+    fn a_time_is_looked_up_from_an_offset_on() {
+        let cache = cache(&ByteBudget::new(50));
+        assert_eq!(cache.first_at(4, 0), None, "not in memory");
+        assert_eq!(cache.first_at(5, 7), Some(Some(7)));
+        assert_eq!(cache.first_at(8, 7), Some(Some(8)));
+        assert_eq!(cache.first_at(5, 10), Some(None));
+    }
+
+    // U6
+    #[test]
+    fn a_batch_is_evicted_once_it_is_uploaded_and_its_memory_is_free_then() {
+        let memory = ByteBudget::new(50);
+        let mut cache = cache(&memory);
+        let pinned = |cache: &StreamCache| cache.pinned().map(|batch| batch.base).next();
+        cache.evict(10);
+        assert_eq!((cache.first(), memory.used()), (Some(5), 50), "all pinned");
+        cache.unpin(7);
+        assert_eq!(pinned(&cache), Some(7));
+        cache.unpin(6);
+        assert_eq!(pinned(&cache), Some(7), "it stays uploaded");
+        cache.evict(6);
+        assert_eq!((cache.first(), memory.used()), (Some(6), 40));
+        cache.evict(10);
+        assert_eq!((cache.first(), memory.used()), (Some(7), 30));
+        cache.unpin(10);
+        assert_eq!(pinned(&cache), None);
+        cache.evict(10);
+        assert_eq!((cache.first(), memory.used()), (None, 0));
     }
 }

@@ -1,147 +1,217 @@
-//! From the log cache to objects: encode, put, commit, then let go (rules U1 to U3, U6).
+//! From the log cache to objects (rules U1 to U3, U6).
+//!
+//! [`Uploads`] owns an upload from the moment a batch is durable until its object is committed: the backlog of batches that
+//! are not uploaded, the numbers of objects, the upload that is under way, the committed floor, the write-ahead log with
+//! the requests that wait for its room, and the recovery of the former log. It does not own the batches, which lie in the
+//! cache of their stream, nor their eviction ([`Evictions`]), nor which streams are open ([`Streams`]).
+//!
+//! Each file says what it owns of this. [`backlog`], [`plan`], [`numbers`] and [`held_back`] decide without I/O, the others
+//! carry out.
 
-mod carry;
+mod backlog;
+mod begun;
+mod commit;
+mod held_back;
+mod numbers;
+mod outage;
+mod plan;
 mod put;
 mod recover;
-mod share;
+mod room;
+mod run;
+mod status;
 
-use std::sync::{Arc, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use highwater_object_format::{ObjectHeader, ObjectWriter, SummedBytes, WrittenObject};
-use highwater_runtime::reasons;
-use highwater_types::{ObjectId, WalPosition};
-use highwater_wal::HEAD_BYTES;
+use highwater_object_format::{ObjectHeader, SummedBytes};
+use highwater_object_storage::ObjectStorage;
+use highwater_runtime::ByteBudget;
+use highwater_types::{ObjectId, ObjectKind, StreamId, WalPosition};
+use highwater_wal::{ConfirmedBatch, ConfirmedSink, HEAD_BYTES};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use self::carry::carry;
-use self::put::{commit_floor, put_and_commit};
+use self::backlog::{Backlog, Durable};
+use self::begun::Begun;
+use self::held_back::HeldBack;
+use self::numbers::Numbers;
 pub use self::recover::RecoveryStatus;
-pub(crate) use self::recover::recover;
-use self::share::Share;
-use crate::StreamError;
-use crate::store::Shared;
-use crate::stream::ObjectStream;
+pub use self::status::UploadStatus;
+use crate::attached_wal::AttachedWal;
+use crate::evictions::Evictions;
+use crate::streams::Streams;
+use crate::{Config, DeltaFold, Ports, StreamMetadata, Writer};
 
-/// Uploads for ever: when enough has gathered, when room is short, and at the latest after the interval. Ends when an upload
-/// is refused for good, and the node epoch with it (A1, U3).
-pub(crate) async fn run(shared: Arc<Shared>) {
-    loop {
-        until_due(&shared).await;
-        if let Err(error) = next(&shared).await {
-            shared.fail(reasons(&error));
-            return;
-        }
-    }
-}
-
-async fn until_due(shared: &Shared) {
-    let interval = shared.config.upload_interval;
-    let begin = Instant::now();
-    loop {
-        // what comes while nothing is there is not as old as that when this is over
-        let oldest = shared.backlog().oldest().unwrap_or(begin);
-        if shared.is_upload_due() {
-            return;
-        }
-        tokio::select! {
-            () = shared.wake_upload.notified() => {}
-            () = tokio::time::sleep_until(oldest + interval) => return,
-        }
-    }
-}
-
-/// Uploads all that is durable now; nothing to do is no error.
-pub(crate) async fn all(shared: &Arc<Shared>) -> Result<(), StreamError> {
-    while next(shared).await? {}
-    Ok(())
-}
-
-/// An upload that was begun. It goes on under its number where the task that began it was stopped in its middle: another
-/// object would leave this one behind (U2).
+/// The uploads of one node epoch.
 #[derive(Debug)]
-pub(crate) struct Begun {
-    /// None where all before the floor was of streams that were deleted since.
-    object: Option<(ObjectId, WrittenObject)>,
-    floor: WalPosition,
-    shares: Vec<Share>,
+pub(crate) struct Uploads {
+    config: Config,
+    storage: Arc<dyn ObjectStorage>,
+    metadata: Arc<dyn StreamMetadata>,
+    fold: Arc<dyn DeltaFold>,
+    writer: Writer,
+    memory: ByteBudget,
+    streams: Arc<Streams>,
+    evictions: Evictions,
+    wal: AttachedWal,
+    /// Held while a sync's batches are handed out, and while an upload cuts: the cut is a prefix of the WAL.
+    backlog: Mutex<Backlog>,
+    held_back: Mutex<HeldBack>,
+    /// Wakes the loop before its interval is over.
+    wake: Notify,
+    numbers: Numbers,
+    /// Held by the one upload that goes on. The object that it has begun stays here when its task is stopped in the middle:
+    /// the last upload of a stop goes on with it (U2).
+    under_way: tokio::sync::Mutex<Option<Begun>>,
+    /// The WAL's floor, as last committed.
+    committed_floor: Mutex<WalPosition>,
+    /// Whether the last put found the object store full (D3).
+    store_full: watch::Sender<bool>,
+    /// Why the node epoch has to end (A1, U3).
+    failed: watch::Sender<Option<String>>,
+    recovery: Mutex<RecoveryStatus>,
 }
 
-/// Uploads the oldest of what is durable, as one object; whether there was anything. One at a time. Cancellation safe: the
-/// next call goes on.
-async fn next(shared: &Arc<Shared>) -> Result<bool, StreamError> {
-    let mut begun = shared.uploading.lock().await;
-    if begun.is_none() {
-        // whatever lies before the cut has been handed out: that is done under the same lock
-        let cut = shared.backlog().cut();
-        if let Some(floor) = cut {
-            *begun = Some(begin(shared, floor).await?);
+impl Uploads {
+    pub(crate) fn new(
+        config: Config,
+        ports: &Ports,
+        writer: Writer,
+        streams: Arc<Streams>,
+        wal: AttachedWal,
+    ) -> Self {
+        Self {
+            config,
+            storage: Arc::clone(&ports.storage),
+            metadata: Arc::clone(&ports.metadata),
+            fold: Arc::clone(&ports.fold),
+            memory: ports.memory.clone(),
+            evictions: Evictions::new(ports.memory.clone(), Arc::clone(&streams)),
+            streams,
+            wal,
+            backlog: Mutex::default(),
+            held_back: Mutex::default(),
+            wake: Notify::new(),
+            numbers: Numbers::default(),
+            under_way: tokio::sync::Mutex::default(),
+            committed_floor: Mutex::new(writer.floor),
+            writer,
+            store_full: watch::Sender::new(false),
+            failed: watch::Sender::new(None),
+            recovery: Mutex::default(),
         }
     }
-    let is_any = begun.is_some();
-    if let Some(upload) = &*begun {
-        upload.put_and_commit(shared).await?;
-    }
-    if let Some(done) = begun.take() {
-        let floor = done.floor;
-        done.release(shared);
-        shared.wal().trim(floor);
-    }
-    carry(shared, shared.committed_floor()).await?;
-    Ok(is_any)
-}
 
-impl Begun {
-    async fn put_and_commit(&self, shared: &Shared) -> Result<(), StreamError> {
-        match &self.object {
-            Some((object, written)) => put_and_commit(shared, *object, written, self.floor).await,
-            None => commit_floor(shared, self.floor).await,
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held_back(&self) -> MutexGuard<'_, HeldBack> {
+        let held_back = self.held_back.lock();
+        held_back.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn committed_floor(&self) -> WalPosition {
+        let floor = self.committed_floor.lock();
+        *floor.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_committed_floor(&self, floor: WalPosition) {
+        let committed = self.committed_floor.lock();
+        *committed.unwrap_or_else(PoisonError::into_inner) = floor;
+    }
+
+    /// Whether a former epoch's log is uploaded: until the log of this one is attached.
+    fn is_recovering(&self) -> bool {
+        self.wal.try_get().is_none()
+    }
+
+    /// The name of the next object (U2).
+    ///
+    /// # Panics
+    /// When more uploads are in flight than the metadata reckons with.
+    fn next_object(&self) -> ObjectId {
+        ObjectId {
+            node: self.writer.node,
+            epoch: self.writer.epoch,
+            kind: ObjectKind::Upload,
+            number: self.numbers.take(),
         }
     }
 
-    fn release(self, shared: &Shared) {
-        for share in self.shares {
-            share.release(shared);
+    fn header(&self, id: ObjectId) -> ObjectHeader {
+        ObjectHeader {
+            cluster: self.writer.cluster,
+            id,
+            nonce: self.writer.nonce,
+            rewrite_number: 0,
+            floor: self.committed_floor(),
         }
-        shared.backlog().uploaded(self.floor);
-        shared.evict_for_room();
+    }
+
+    /// Takes what became durable, in the order of the log: into the backlog, and to its streams. Both under the backlog's
+    /// lock, so that all that lies before a cut has reached its stream.
+    fn take_durable(&self, batches: Vec<ConfirmedBatch>) {
+        let (object_bytes, now) = (self.object_bytes(), Instant::now());
+        let mut backlog = self.backlog();
+        let mut by_stream: BTreeMap<StreamId, Vec<ConfirmedBatch>> = BTreeMap::new();
+        for batch in batches {
+            let durable = Durable {
+                end: batch.end,
+                bytes: batch.bytes.len() as u64,
+                memory: batch.memory.bytes(),
+            };
+            backlog.add(durable, object_bytes, now);
+            by_stream.entry(batch.stream).or_default().push(batch);
+        }
+        for (id, batches) in by_stream {
+            // the batches of a stream that was deleted are let go
+            if let Some(stream) = self.streams.get(id) {
+                stream.confirm(batches);
+            }
+        }
+        drop(backlog);
+        if self.is_due() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The node epoch has to end; nothing is reserved any more.
+    fn fail(&self, reason: String) {
+        self.failed.send_replace(Some(reason));
+    }
+
+    /// Resolves, with the reason, when an upload was refused for good (A1, U3). Cancellation safe.
+    pub(crate) async fn failed(&self) -> String {
+        let mut failed = self.failed.subscribe();
+        loop {
+            if let Some(reason) = failed.borrow_and_update().clone() {
+                return reason;
+            }
+            if failed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 
-/// Encodes what is durable before a position.
-async fn begin(shared: &Shared, floor: WalPosition) -> Result<Begun, StreamError> {
-    let streams: Vec<Arc<ObjectStream>> = {
-        let streams = shared.streams.read();
-        let streams = streams.unwrap_or_else(PoisonError::into_inner);
-        streams.values().cloned().collect()
-    };
-    let mut shares = Vec::new();
-    let mut writer = None;
-    for stream in streams {
-        let Some(share) = Share::of(shared, stream, floor) else {
-            continue;
-        };
-        let (_, writer) = writer.get_or_insert_with(|| {
-            let object = shared.next_object();
-            (object, ObjectWriter::new(&header(shared, object)))
-        });
-        share.write(shared, writer).await?;
-        shares.push(share);
+/// Hands durable batches to the uploads. The log holds it, and does not keep the uploads alive, which hold the log.
+#[derive(Debug)]
+pub(crate) struct DurableBatches(Weak<Uploads>);
+
+impl DurableBatches {
+    pub(crate) fn to(uploads: &Arc<Uploads>) -> Self {
+        Self(Arc::downgrade(uploads))
     }
-    Ok(Begun {
-        object: writer.map(|(object, writer)| (object, writer.finish())),
-        floor,
-        shares,
-    })
 }
 
-fn header(shared: &Shared, id: ObjectId) -> ObjectHeader {
-    ObjectHeader {
-        cluster: shared.parts.cluster,
-        id,
-        nonce: shared.parts.nonce,
-        rewrite_number: 0,
-        floor: shared.committed_floor(),
+impl ConfirmedSink for DurableBatches {
+    fn confirmed(&self, batches: Vec<ConfirmedBatch>) {
+        if let Some(uploads) = self.0.upgrade() {
+            uploads.take_durable(batches);
+        }
     }
 }
 

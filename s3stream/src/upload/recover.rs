@@ -1,6 +1,10 @@
 //! Uploads what a former epoch of the node left in its WAL (rule D3).
+//!
+//! It owns the windows in which the log is read back, and how far that is. It runs before the log of this epoch is attached,
+//! so nothing else is uploaded meanwhile.
 
 use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -8,10 +12,8 @@ use highwater_object_format::{BatchEntry, ObjectWriter};
 use highwater_types::{LeaderEpoch, StreamId, WalPosition};
 use highwater_wal::{ConfirmedBatch, ReplayedGroup, SealedWal, WalError};
 
-use super::put::put_and_commit;
-use super::{header, summed};
+use super::{Uploads, summed};
 use crate::StreamError;
-use crate::store::Shared;
 
 /// How much of a former epoch's WAL is uploaded at a time (D3).
 const WINDOW_BYTES: usize = 32 << 20;
@@ -52,57 +54,70 @@ pub struct RecoveryStatus {
     pub bytes_total: u64,
 }
 
-/// D3: reads a former epoch's WAL back in windows and uploads each; checkpoints come when the streams are open.
-pub(crate) async fn recover(shared: &Shared, sealed: SealedWal) -> Result<u64, StreamError> {
-    match sealed {
-        SealedWal::Empty => {}
-        SealedWal::Replay { bytes, groups } => {
-            shared.recovery().bytes_total += bytes;
-            replay(shared, groups).await?;
-        }
+impl Uploads {
+    /// How far the recovery is.
+    pub(crate) fn recovery(&self) -> RecoveryStatus {
+        *self.recovery_status()
     }
-    Ok(shared.recovery().batches)
-}
 
-async fn replay(shared: &Shared, mut groups: Groups) -> Result<(), StreamError> {
-    let mut window = Window::default();
-    while let Some(group) = groups.next().await {
-        let group = group.map_err(StreamError::Wal)?;
-        if window.batch_bytes >= WINDOW_BYTES {
-            upload_window(shared, std::mem::take(&mut window)).await?;
-        }
-        window.add(group);
+    fn recovery_status(&self) -> MutexGuard<'_, RecoveryStatus> {
+        self.recovery.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    if !window.batches.is_empty() {
-        upload_window(shared, window).await?;
-    }
-    Ok(())
-}
 
-async fn upload_window(shared: &Shared, window: Window) -> Result<(), StreamError> {
-    let batches: usize = window.batches.values().map(Vec::len).sum();
-    let object = shared.next_object();
-    let mut writer = ObjectWriter::new(&header(shared, object));
-    for ((stream, epoch), batches) in window.batches {
-        let first = batches.first().map_or(0, |batch| batch.base);
-        let label = shared.metadata.label(stream).await?;
-        writer.begin_stream(stream, label, epoch, first);
-        for batch in batches {
-            let entry = BatchEntry {
-                base: batch.base,
-                count: batch.count,
-                bytes: u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX),
-                max_timestamp: batch.max_timestamp,
-            };
-            let body = summed(batch.bytes, batch.tail_crc);
-            writer.push_batch(entry, batch.delta, batch.roll, batch.append_time, body);
+    /// Reads a former epoch's WAL back in windows and uploads each; answers how many batches were uploaded of all that were
+    /// recovered. Checkpoints come when the streams are open.
+    pub(crate) async fn recover(&self, sealed: SealedWal) -> Result<u64, StreamError> {
+        match sealed {
+            SealedWal::Empty => {}
+            SealedWal::Replay { bytes, groups } => {
+                self.recovery_status().bytes_total += bytes;
+                self.replay(groups).await?;
+            }
         }
-        let leader_epochs = shared.metadata.leader_epochs(stream).await?;
-        writer.end_stream(None, Vec::new(), None, leader_epochs);
+        Ok(self.recovery().batches)
     }
-    put_and_commit(shared, object, &writer.finish(), window.end).await?;
-    let mut recovery = shared.recovery();
-    recovery.batches += batches as u64;
-    recovery.bytes += window.log_bytes;
-    Ok(())
+
+    async fn replay(&self, mut groups: Groups) -> Result<(), StreamError> {
+        let mut window = Window::default();
+        while let Some(group) = groups.next().await {
+            let group = group.map_err(StreamError::Wal)?;
+            if window.batch_bytes >= WINDOW_BYTES {
+                self.upload_window(std::mem::take(&mut window)).await?;
+            }
+            window.add(group);
+        }
+        if !window.batches.is_empty() {
+            self.upload_window(window).await?;
+        }
+        Ok(())
+    }
+
+    async fn upload_window(&self, window: Window) -> Result<(), StreamError> {
+        let batches: usize = window.batches.values().map(Vec::len).sum();
+        let object = self.next_object();
+        let mut writer = ObjectWriter::new(&self.header(object));
+        for ((stream, epoch), batches) in window.batches {
+            let first = batches.first().map_or(0, |batch| batch.base);
+            let label = self.metadata.label(stream).await?;
+            writer.begin_stream(stream, label, epoch, first);
+            for batch in batches {
+                let entry = BatchEntry {
+                    base: batch.base,
+                    count: batch.count,
+                    bytes: u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX),
+                    max_timestamp: batch.max_timestamp,
+                };
+                let body = summed(batch.bytes, batch.tail_crc);
+                writer.push_batch(entry, batch.delta, batch.roll, batch.append_time, body);
+            }
+            let leader_epochs = self.metadata.leader_epochs(stream).await?;
+            writer.end_stream(None, Vec::new(), None, leader_epochs);
+        }
+        let written = writer.finish();
+        self.put_and_commit(object, &written, window.end).await?;
+        let mut recovery = self.recovery_status();
+        recovery.batches += batches as u64;
+        recovery.bytes += window.log_bytes;
+        Ok(())
+    }
 }

@@ -11,8 +11,8 @@ use highwater_object_storage::{LocalStorage, Metered, RequestCounts};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{ByteBudget, Tasks};
 use highwater_s3stream::{
-    AppendReceipt, Config, DeltaFold, FetchLimit, ObjectStreamStore, OpenStream, Parts, Stream,
-    StreamBatch, StreamStore, record_bytes,
+    AppendReceipt, Config, DeltaFold, FetchLimit, ObjectStreamStore, OpenStream, Ports, Stream,
+    StreamBatch, StreamStore, Writer, record_bytes,
 };
 use highwater_types::{NodeEpoch, NodeId, Uuid, WalPosition};
 use highwater_wal::disk::DiskWalFactory;
@@ -211,19 +211,21 @@ impl Storage {
             room_within: NEVER,
         };
         let objects = Arc::<LocalStorage>::clone(&self.objects);
-        let parts = Parts {
+        let ports = Ports {
             storage: Arc::new(Metered::new(objects, Arc::clone(&self.counts))),
             metadata,
             fold: Arc::clone(&self.fold),
             tasks: Tasks::default(),
             memory: memory.clone(),
+        };
+        let writer = Writer {
             cluster: Uuid([7; 16]),
             node: NODE,
             epoch: self.epoch,
             nonce: Uuid([9; 16]),
             floor: WalPosition::default(),
         };
-        (ObjectStreamStore::new(config, parts), memory)
+        (ObjectStreamStore::new(config, ports, writer), memory)
     }
 
     pub(super) async fn streams(
@@ -241,7 +243,7 @@ impl Storage {
         let factory = DiskWalFactory::new(Arc::new(device), Arc::new(RealThreads), wal, memory);
         let read = factory.read(NodeEpoch(0), WalPosition::default());
         let read = read.await.expect("reads");
-        let wal = read.open(self.epoch, streams.sink()).await;
+        let wal = read.open(self.epoch, streams.durable_batches()).await;
         streams.attach(wal.expect("opens"));
         streams
     }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,22 +10,21 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use highwater_io::{RealDevice, RealThreads};
 use highwater_object_storage::{
-    IoClass, MemoryStorage, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode,
-    StorageError,
+    IoClass, MemoryStorage, ObjectEntry, ObjectKey, ObjectVersion, PutMode, StorageError,
 };
-use highwater_runtime::{ByteBudget, Tasks};
+use highwater_runtime::Tasks;
 use highwater_types::{
-    LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamId, StreamOffset, StreamRange, Timestamp, Uuid,
+    LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamOffset, StreamRange, Timestamp, Uuid,
 };
 use highwater_wal::disk::DiskWalFactory;
 use highwater_wal::{Share, StreamBatch, WalFactory, record_bytes};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::*;
 use crate::{
-    Claim, Committed, Config, DeltaFold, Folded, ObjectCommit, ObjectStreamStore, OpenStream,
-    Parts, Recorded, Stream, StreamBounds, StreamMetadata, StreamStore,
+    Claim, Committed, Folded, ObjectCommit, ObjectStreamStore, OpenStream, Recorded, Stream,
+    StreamBounds, StreamError,
 };
 
 pub(super) const NODE: NodeId = NodeId(1);
@@ -237,7 +235,7 @@ pub(super) const LIMITS: Limits = Limits {
 };
 
 /// What a start has before it opens its log.
-pub(super) struct Streams {
+pub(super) struct Starting {
     pub(super) metadata: Arc<Metadata>,
     pub(super) store: Arc<Store>,
     pub(super) streams: ObjectStreamStore,
@@ -245,7 +243,7 @@ pub(super) struct Streams {
     memory: ByteBudget,
 }
 
-impl Streams {
+impl Starting {
     pub(super) fn new(limits: &Limits) -> Self {
         let (metadata, store) = (Arc::<Metadata>::default(), Arc::<Store>::default());
         let (memory, tasks) = (ByteBudget::new(limits.memory), Tasks::default());
@@ -255,19 +253,21 @@ impl Streams {
             block_cache_bytes: 4 << 20,
             room_within: limits.room_within,
         };
-        let parts = Parts {
+        let ports = Ports {
             storage: Arc::<Store>::clone(&store),
             metadata: Arc::<Metadata>::clone(&metadata),
             fold: Arc::new(NoFold),
             tasks: tasks.clone(),
             memory: memory.clone(),
+        };
+        let writer = Writer {
             cluster: Uuid([7; 16]),
             node: NODE,
             epoch: EPOCH,
             nonce: OURS,
             floor: WalPosition::default(),
         };
-        let streams = ObjectStreamStore::new(config, parts);
+        let streams = ObjectStreamStore::new(config, ports, writer);
         Self {
             metadata,
             store,
@@ -281,13 +281,13 @@ impl Streams {
 impl Node {
     pub(super) async fn start(limits: Limits) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let Streams {
+        let Starting {
             metadata,
             store,
             streams,
             tasks,
             memory,
-        } = Streams::new(&limits);
+        } = Starting::new(&limits);
         let wal = highwater_wal::disk::Config {
             dir: dir.path().join("wal"),
             bytes_max: limits.wal,
@@ -297,7 +297,7 @@ impl Node {
         let factory = DiskWalFactory::new(device, Arc::new(RealThreads), wal, memory);
         let read = factory.read(NodeEpoch(0), WalPosition::default());
         let read = read.await.expect("reads");
-        let wal = read.open(EPOCH, streams.sink()).await;
+        let wal = read.open(EPOCH, streams.durable_batches()).await;
         streams.attach(wal.expect("opens"));
         let stream = open(&streams, LeaderEpoch(0)).await.expect("opens");
         Self {

@@ -8,14 +8,15 @@ mod stops;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use highwater_object_storage::{IoClass, ObjectStorage, PutMode, layout};
-use highwater_types::{ObjectKind, Uuid};
+use highwater_object_format::ObjectWriter;
+use highwater_object_storage::{IoClass, PutMode, layout};
+use highwater_types::Uuid;
 use highwater_wal::{Share, WalError};
 use tokio::time::timeout;
 
 use self::fixture::{EPOCH, LIMITS, Limits, NEVER, NODE, Node, STREAM, away};
 use super::*;
-use crate::StreamStore;
+use crate::{StreamError, StreamStore};
 
 /// More than anything takes that does not wait for ever.
 const BOUND: Duration = Duration::from_secs(60);

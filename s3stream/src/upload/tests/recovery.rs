@@ -8,11 +8,11 @@ use futures::stream;
 use highwater_object_storage::StorageError;
 use highwater_runtime::BytePermit;
 use highwater_types::{LeaderEpoch, NodeEpoch};
-use highwater_wal::{ConfirmedBatch, ReplayedGroup, SealedWal};
-use tokio::time::Instant;
+use highwater_wal::{ReplayedGroup, SealedWal};
 
-use super::fixture::{LIMITS, Limits, STREAM, Streams, away};
+use super::fixture::{LIMITS, Limits, STREAM, Starting, away};
 use super::*;
+use crate::StreamError;
 
 /// A former epoch's log of three batches, each a group commit.
 fn sealed() -> SealedWal {
@@ -47,7 +47,7 @@ fn sealed() -> SealedWal {
 }
 
 /// How a recovery ends, and after which time.
-async fn recover(node: &Streams) -> (Result<u64, StreamError>, Duration) {
+async fn recover(node: &Starting) -> (Result<u64, StreamError>, Duration) {
     let begin = Instant::now();
     let recovered = timeout(MINUTE * 10, node.streams.recover(sealed())).await;
     (recovered.expect("it ends"), begin.elapsed())
@@ -62,7 +62,7 @@ const ROOM_SOON: Limits = Limits {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute() {
-    let node = Streams::new(&LIMITS);
+    let node = Starting::new(&LIMITS);
     node.store.is_away.store(true, Ordering::SeqCst);
     let (recovered, time) = recover(&node).await;
     let refused = matches!(
@@ -75,7 +75,7 @@ async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute()
     assert!(status.failed_by.contains("the store is away"), "{status:?}");
     assert_eq!(node.metadata.asked().len(), 0);
 
-    let node = Streams::new(&ROOM_SOON);
+    let node = Starting::new(&ROOM_SOON);
     node.store.is_full.store(true, Ordering::SeqCst);
     let (recovered, time) = recover(&node).await;
     let refused = matches!(
@@ -89,7 +89,7 @@ async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute()
 // D3: what a full store is waited for does not depend on which failure happens to be the last
 #[tokio::test(start_paused = true)]
 async fn a_start_waits_for_a_full_store_through_other_failures() {
-    let node = Streams::new(&ROOM_SOON);
+    let node = Starting::new(&ROOM_SOON);
     node.store.is_full.store(true, Ordering::SeqCst);
     let is_away = |away| node.store.is_away.store(away, Ordering::SeqCst);
     let fails_otherwise = async {
@@ -106,7 +106,7 @@ async fn a_start_waits_for_a_full_store_through_other_failures() {
     assert!(time >= MINUTE * 2, "{time:?}");
 
     // and one that was full is not waited for longer than any other once it fails otherwise
-    let node = Streams::new(&ROOM_SOON);
+    let node = Starting::new(&ROOM_SOON);
     node.store.is_full.store(true, Ordering::SeqCst);
     let fails_otherwise = async {
         tokio::time::sleep(MINUTE / 2).await;
@@ -123,7 +123,7 @@ async fn a_start_waits_for_a_full_store_through_other_failures() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_whose_metadata_takes_no_commit_ends_with_its_reason_after_a_minute() {
-    let node = Streams::new(&LIMITS);
+    let node = Starting::new(&LIMITS);
     let answers = std::iter::repeat_with(away).take(1000).collect();
     *node.metadata.answers.lock().expect("is whole") = answers;
     let (recovered, time) = recover(&node).await;
@@ -135,7 +135,7 @@ async fn a_start_whose_metadata_takes_no_commit_ends_with_its_reason_after_a_min
 
 #[tokio::test(start_paused = true)]
 async fn a_start_goes_on_when_store_and_metadata_answer_again() {
-    let node = Streams::new(&LIMITS);
+    let node = Starting::new(&LIMITS);
     let answers = std::iter::repeat_with(away).take(20).collect();
     *node.metadata.answers.lock().expect("is whole") = answers;
     node.store.is_away.store(true, Ordering::SeqCst);

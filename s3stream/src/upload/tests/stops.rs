@@ -1,5 +1,6 @@
 //! A stop in the middle of an upload.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -34,4 +35,22 @@ async fn a_stop_goes_on_with_the_object_that_was_begun() {
         let is_known = |number| asked.iter().any(|commit| commit.object.number == number);
         assert!(is_known(1), "its object is committed");
     }
+}
+
+// uploads, streams and log hold each other in one direction only
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_dropped_frees_all_that_it_holds() {
+    let node = Node::start(LIMITS).await;
+    node.store.is_away.store(true, Ordering::SeqCst);
+    node.append(0, 100).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(
+        node.streams.uploads().failing.is_some(),
+        "an upload is begun"
+    );
+    node.tasks.stop().await;
+    let metadata = Arc::downgrade(&node.metadata);
+    let store = Arc::downgrade(&node.store);
+    drop(node);
+    assert_eq!((metadata.strong_count(), store.strong_count()), (0, 0));
 }

@@ -1,0 +1,151 @@
+//! An upload that was begun: its object, and what it took of each stream.
+//!
+//! It owns the body of the object until that is committed, so that a stop in the middle goes on with the same body under the
+//! same number (U2). Checkpoints that stand alone are written here too, each round as one object.
+
+use std::sync::Arc;
+
+use highwater_object_format::{ObjectWriter, WrittenObject};
+use highwater_types::{ObjectId, WalPosition};
+
+use super::Uploads;
+use super::plan::{LoneCheckpoint, StreamPart, TakenBatches};
+use crate::StreamError;
+use crate::stream::ObjectStream;
+
+/// Batches that are encoded in one go: well under a millisecond.
+const BATCHES_AT_ONCE: usize = 32;
+
+/// An upload that was begun.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// None where all batches before the floor belonged to streams that were deleted since.
+    object: Option<(ObjectId, WrittenObject)>,
+    floor: WalPosition,
+    parts: Vec<(Arc<ObjectStream>, StreamPart)>,
+}
+
+/// An object that is being written. Its number is taken only once there is something to write.
+#[derive(Default)]
+struct Encoding(Option<(ObjectId, ObjectWriter)>);
+
+impl Encoding {
+    fn writer(&mut self, uploads: &Uploads) -> &mut ObjectWriter {
+        let begin = || {
+            let object = uploads.next_object();
+            (object, ObjectWriter::new(&uploads.header(object)))
+        };
+        &mut self.0.get_or_insert_with(begin).1
+    }
+
+    fn finish(self) -> Option<(ObjectId, WrittenObject)> {
+        self.0.map(|(object, writer)| (object, writer.finish()))
+    }
+}
+
+impl Begun {
+    /// Encodes what is durable before a position. Where it is dropped, the number that it took is passed over (U2).
+    pub(super) async fn encode(uploads: &Uploads, floor: WalPosition) -> Result<Self, StreamError> {
+        let mut parts = Vec::new();
+        let mut encoding = Encoding::default();
+        for stream in uploads.streams.all() {
+            let taken = TakenBatches::before(&stream.lock(), floor);
+            let Some(taken) = taken else { continue };
+            // not under the stream's lock: it takes time in proportion to the state
+            let part = taken.fold(&*uploads.fold);
+            write(uploads, &stream, &part, encoding.writer(uploads)).await?;
+            parts.push((stream, part));
+        }
+        Ok(Self {
+            object: encoding.finish(),
+            floor,
+            parts,
+        })
+    }
+
+    pub(super) async fn put_and_commit(&self, uploads: &Uploads) -> Result<(), StreamError> {
+        match &self.object {
+            Some((object, written)) => {
+                let put_and_commit = uploads.put_and_commit(*object, written, self.floor);
+                put_and_commit.await
+            }
+            None => uploads.commit_floor(self.floor).await,
+        }
+    }
+
+    /// Lets the batches go that it took, once the node's own image shows the claims (U6); answers the floor.
+    pub(super) fn release(self, uploads: &Uploads) -> WalPosition {
+        for (stream, part) in self.parts {
+            let ends = part.evictable_ends();
+            part.release(&mut stream.lock());
+            uploads.evictions.release(stream.id, ends);
+        }
+        self.floor
+    }
+}
+
+/// Writes what one stream has into an object.
+async fn write(
+    uploads: &Uploads,
+    stream: &ObjectStream,
+    part: &StreamPart,
+    writer: &mut ObjectWriter,
+) -> Result<(), StreamError> {
+    writer.begin_stream(stream.id, stream.label.clone(), stream.epoch, part.first());
+    for batches in part.batches.chunks(BATCHES_AT_ONCE) {
+        for batch in batches {
+            let (delta, body) = (batch.delta.clone(), batch.body.clone());
+            writer.push_batch(batch.entry, delta, batch.roll, batch.append_time, body);
+        }
+        // requests go before uploads
+        tokio::task::yield_now().await;
+    }
+    let (checkpoint, entries) = (part.checkpoint.clone(), part.entries.clone());
+    let leader_epochs = uploads.metadata.leader_epochs(stream.id).await?;
+    writer.end_stream(checkpoint, entries, part.open_from, leader_epochs);
+    Ok(())
+}
+
+impl Uploads {
+    /// Writes the checkpoints that are due of streams without new records into one object without records, so that what the
+    /// last checkpoint of such a stream stands in, or what came after it, is kept no longer (F5). Called by the one upload
+    /// that goes on.
+    pub(super) async fn carry_checkpoints(&self, floor: WalPosition) -> Result<(), StreamError> {
+        let mut encoding = Encoding::default();
+        let mut carried = Vec::new();
+        for stream in self.streams.all() {
+            let due = LoneCheckpoint::due(&stream.lock());
+            let Some(due) = due else { continue };
+            // a stream whose state can't be read isn't opened either: it stays as it is
+            if let Some(folded) = due.fold(&*self.fold) {
+                let checkpoint = folded.checkpoint.clone();
+                let writer = encoding.writer(self);
+                writer.begin_stream(stream.id, stream.label.clone(), stream.epoch, due.at);
+                writer.end_stream(
+                    Some(folded.checkpoint),
+                    Vec::new(),
+                    folded.open_from,
+                    self.metadata.leader_epochs(stream.id).await?,
+                );
+                carried.push((stream, due.at, checkpoint));
+            }
+            tokio::task::yield_now().await;
+        }
+        let Some((object, written)) = encoding.finish() else {
+            return Ok(());
+        };
+        // the commit alone tells of empty ones
+        if carried
+            .iter()
+            .any(|(_, _, checkpoint)| !checkpoint.is_empty())
+        {
+            self.put(object, &written).await?;
+        }
+        self.commit_written(object, &written, floor).await?;
+        for (stream, at, checkpoint) in carried {
+            let folding = &mut stream.lock().folding;
+            folding.checkpointed(checkpoint, at, false);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! Commits an object in the metadata (rule U3).
+//!
+//! It owns the command of a commit, which is the same each time that it is sent, and what changes once it is answered: the
+//! committed floor and number.
+
+use highwater_object_format::{StreamPart, WrittenObject};
+use highwater_object_storage::layout;
+use highwater_runtime::crash_point;
+use highwater_types::{ObjectId, StreamId, WalPosition};
+
+use super::Uploads;
+use crate::{Claim, ObjectCommit, StreamError};
+
+impl Uploads {
+    /// Puts an object and commits what it holds.
+    ///
+    /// # Errors
+    /// What is refused for good: the node epoch ends.
+    #[tracing::instrument(
+        level = "debug",
+        name = "upload",
+        skip_all,
+        fields(object_key = %layout::object(object), bytes = written.bytes)
+    )]
+    pub(super) async fn put_and_commit(
+        &self,
+        object: ObjectId,
+        written: &WrittenObject,
+        floor: WalPosition,
+    ) -> Result<(), StreamError> {
+        crash_point("upload-before-put");
+        self.put(object, written).await?;
+        crash_point("upload-after-put");
+        self.commit_written(object, written, floor).await
+    }
+
+    /// Commits what an object holds that is put, or that needs no object.
+    pub(super) async fn commit_written(
+        &self,
+        object: ObjectId,
+        written: &WrittenObject,
+        floor: WalPosition,
+    ) -> Result<(), StreamError> {
+        let claims = written.parts.iter().map(|part| claim(object, part));
+        let claims = claims.collect();
+        self.commit(object, written.bytes, claims, floor).await
+    }
+
+    /// Moves the floor without an object, where all that became durable was of streams that were deleted since: the log is
+    /// let go of below a floor that is committed alone (D2).
+    pub(super) async fn commit_floor(&self, floor: WalPosition) -> Result<(), StreamError> {
+        if floor <= self.committed_floor() {
+            return Ok(());
+        }
+        self.commit(self.next_object(), 0, Vec::new(), floor).await
+    }
+
+    /// Sends the same command until it is answered, for a repeat gets the first answer (U3), and returns when the node's own
+    /// image shows it (U6).
+    async fn commit(
+        &self,
+        object: ObjectId,
+        object_bytes: u64,
+        claims: Vec<(StreamId, Claim)>,
+        floor: WalPosition,
+    ) -> Result<(), StreamError> {
+        let commit = ObjectCommit {
+            epoch: self.writer.epoch,
+            object,
+            object_bytes,
+            claims,
+            floor,
+            lowest_in_flight: object.number,
+            confirmed: floor,
+            recovering: self.is_recovering(),
+        };
+        loop {
+            match self.commit_once(commit.clone()).await {
+                Ok(()) => break,
+                Err(error @ StreamError::Unavailable { .. }) => self.rest(error).await?,
+                Err(error) => return Err(error),
+            }
+        }
+        self.set_committed_floor(floor);
+        self.numbers.commit(object.number);
+        self.succeeded();
+        Ok(())
+    }
+
+    async fn commit_once(&self, commit: ObjectCommit) -> Result<(), StreamError> {
+        let committed = self.metadata.commit(commit).await?;
+        crash_point("upload-after-commit");
+        self.metadata.seen(committed.at).await
+    }
+}
+
+/// What an object's part says of its stream.
+fn claim(object: ObjectId, part: &StreamPart) -> (StreamId, Claim) {
+    let directory = &part.directory;
+    let checkpoint = directory.checkpoint.as_ref();
+    let claim = Claim {
+        range: directory.range.clone(),
+        object: Some(object),
+        part: part.blocks.clone(),
+        max_timestamp: directory.max_timestamp,
+        rolls: directory.rolls.clone(),
+        open_from: directory.open_from,
+        checkpoint_bytes: checkpoint.map(|bytes| bytes.len() as u64),
+        leader_epoch: directory.leader_epoch,
+    };
+    (directory.stream, claim)
+}

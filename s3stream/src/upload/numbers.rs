@@ -1,0 +1,52 @@
+//! The numbers of a node epoch's objects (rule U2). Pure.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
+
+/// Which numbers were taken, and which was committed last. A number names one body for ever, so none is given twice.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    last: AtomicU64,
+    committed: AtomicU64,
+}
+
+impl Numbers {
+    /// The next number. Uploads go one at a time, and one that fails for good is the last (A1). So no more are in flight
+    /// than the metadata takes, and condemns when it closes the epoch (U2, U5).
+    ///
+    /// # Panics
+    /// When more are.
+    pub(super) fn take(&self) -> u64 {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let committed = self.committed.load(Ordering::Relaxed);
+        assert!(
+            number - committed <= UPLOADS_IN_FLIGHT_MAX,
+            "uploads in flight are bounded (U2)"
+        );
+        number
+    }
+
+    /// The object of this number is committed, and with it all before it.
+    pub(super) fn commit(&self, number: u64) {
+        self.committed.store(number, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_is_given_twice_and_no_more_than_may_be_in_flight() {
+        let numbers = Numbers::default();
+        for number in 1..100 {
+            assert_eq!(numbers.take(), number);
+            numbers.commit(number);
+        }
+        for number in 0..UPLOADS_IN_FLIGHT_MAX {
+            assert_eq!(numbers.take(), 100 + number);
+        }
+        std::panic::catch_unwind(|| numbers.take()).expect_err("one too many");
+    }
+}

@@ -1,0 +1,126 @@
+//! Room for produce (rules M1, D3).
+//!
+//! It owns the wait of a request for memory and for room in the log, which wakes the upload, and the log lines of a long
+//! wait. The room itself belongs to the log and the budget; batches leave memory by `Evictions`.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use highwater_wal::{Room, Share, WalError};
+use tokio::task::unconstrained;
+use tokio::time::{Instant, timeout};
+
+use super::Uploads;
+use crate::{AppendPermit, StreamError};
+
+/// How long produce waits before that is said.
+pub(super) const SAID_AFTER: Duration = Duration::from_secs(1);
+
+/// A request that waits for room.
+struct Waiting<'a>(&'a Uploads);
+
+impl<'a> Waiting<'a> {
+    fn new(uploads: &'a Uploads) -> Self {
+        uploads.held_back().wait(Instant::now());
+        uploads.wake.notify_one();
+        Self(uploads)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.held_back().leave();
+    }
+}
+
+impl Uploads {
+    /// How much of the log is taken; nothing before it is attached.
+    pub(super) fn wal_room(&self) -> Room {
+        let wal = self.wal.try_get();
+        wal.map_or_else(Room::default, |wal| wal.room())
+    }
+
+    /// Waits for room for a whole request. The wait of a coordinator, which has a reserve, is not logged. Cancellation safe.
+    pub(crate) async fn reserve(
+        &self,
+        bytes: u64,
+        share: Share,
+    ) -> Result<AppendPermit, StreamError> {
+        self.evictions.make_room(bytes);
+        if share != Share::Common {
+            return self.room(bytes, share).await;
+        }
+        if self.failed.borrow().is_none()
+            && let Some(permit) = self.wal.get().try_reserve(bytes)
+        {
+            self.say_it_goes_on();
+            return Ok(permit);
+        }
+        // unconstrained: a request that the scheduler tells to let others run first does not wait for room
+        let mut reserving = pin!(unconstrained(self.room(bytes, share)));
+        let at_once = poll_fn(|cx| Poll::Ready(reserving.as_mut().poll(cx))).await;
+        let reserved = match at_once {
+            Poll::Ready(reserved) => reserved,
+            Poll::Pending => {
+                let _waiting = Waiting::new(self);
+                match timeout(SAID_AFTER, reserving.as_mut()).await {
+                    Ok(reserved) => reserved,
+                    Err(_elapsed) => {
+                        self.say_held_back();
+                        reserving.await
+                    }
+                }
+            }
+        };
+        match &reserved {
+            Ok(_) => self.say_it_goes_on(),
+            Err(StreamError::Wal(WalError::Full)) => {
+                drop(Waiting::new(self));
+                self.say_held_back();
+            }
+            Err(_) => {}
+        }
+        reserved
+    }
+
+    async fn room(&self, bytes: u64, share: Share) -> Result<AppendPermit, StreamError> {
+        let mut full = self.store_full.subscribe();
+        let wal = self.wal.get();
+        // every arm is cancellation safe
+        tokio::select! {
+            biased;
+            _reason = self.failed() => Err(StreamError::Wal(WalError::Ended)),
+            reserved = wal.reserve(bytes, share) => reserved.map_err(StreamError::Wal),
+            // D3: ring or memory is full, and nothing will leave it while the store takes nothing
+            _full = full.wait_for(|full| *full), if share != Share::Unbounded => Err(StreamError::Wal(WalError::Full)),
+        }
+    }
+
+    fn say_held_back(&self) {
+        let Some(held) = self.held_back().say(Instant::now()) else {
+            return;
+        };
+        let bytes = self.backlog().bytes();
+        tracing::warn!(
+            elapsed_ms = millis(held),
+            bytes,
+            "produce is held back: no room until more is uploaded"
+        );
+    }
+
+    fn say_it_goes_on(&self) {
+        if let Some(held) = self.held_back().goes_on(Instant::now()) {
+            tracing::info!(
+                elapsed_ms = millis(held),
+                "produce is not held back any more"
+            );
+        }
+    }
+}
+
+/// Milliseconds, as log lines have them.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
