@@ -126,5 +126,6 @@ fn entry<'a, V: Default>(map: &'a mut BTreeMap<String, V>, key: &str) -> &'a mut
     if !map.contains_key(key) {
         map.insert(key.to_owned(), V::default());
     }
-    map.get_mut(key).expect("it is there or was just inserted")
+    map.get_mut(key)
+        .expect("the key was there or has just been inserted")
 }

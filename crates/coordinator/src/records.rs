@@ -141,10 +141,10 @@ fn put_text(out: &mut BytesMut, text: &str) {
 fn put_compact_text(out: &mut BytesMut, text: &str) {
     let mut left = text.len() + 1;
     while left >= 0x80 {
-        out.put_u8(u8::try_from(left & 0x7f).expect("seven bits") | 0x80);
+        out.put_u8(u8::try_from(left & 0x7f).expect("seven bits fit into a byte") | 0x80);
         left >>= 7;
     }
-    out.put_u8(u8::try_from(left).expect("seven bits"));
+    out.put_u8(u8::try_from(left).expect("seven bits fit into a byte"));
     out.put_slice(text.as_bytes());
 }
 

@@ -129,10 +129,12 @@ impl Ran {
             wrong.push(format!("fails: {name}\n{said}"));
         }
         for name in self.skipped.difference(&listed.skips) {
-            wrong.push(format!("skips itself and is not listed: {name}"));
+            wrong.push(format!("a test skips itself and isn't listed: {name}"));
         }
         for name in listed.skips.difference(&self.skipped) {
-            wrong.push(format!("is listed and no longer skips itself: {name}"));
+            wrong.push(format!(
+                "a test is listed and no longer skips itself: {name}"
+            ));
         }
         if self.passed == 0 {
             wrong.push("no test passed".to_owned());

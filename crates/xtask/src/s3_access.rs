@@ -38,10 +38,10 @@ fn access() -> Result<Outcome> {
         return Ok(Outcome::Skipped("openssl is missing".to_owned()));
     }
     let world = World::start(&minio, python)?;
-    world.an_authority_that_is_not_known_is_refused()?;
-    world.a_ca_file_makes_it_known()?;
-    world.a_token_that_is_no_token_is_refused()?;
-    world.a_web_identity_is_somebody()?;
+    world.an_unknown_authority_is_refused()?;
+    world.a_ca_file_makes_the_authority_known()?;
+    world.an_invalid_token_is_refused()?;
+    world.a_web_identity_gives_credentials()?;
     world.a_container_with_another_authorization_is_refused()?;
     world.a_containers_credentials_are_renewed()?;
     Ok(Outcome::Passed)
@@ -86,9 +86,13 @@ impl Identity {
     /// A field of the provider's JSON answer.
     fn field(&self, path: &str, name: &str) -> Result<serde_json::Value> {
         let answer = server::get(&self.address, path)?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("a body")?;
+        let (_, body) = answer
+            .split_once("\r\n\r\n")
+            .context("the answer has no body")?;
         let body: serde_json::Value = serde_json::from_str(body)?;
-        body.get(name).cloned().context("a field")
+        body.get(name)
+            .cloned()
+            .context("the answer has no such field")
     }
 }
 
@@ -217,23 +221,23 @@ impl World {
         broker.stop()
     }
 
-    fn an_authority_that_is_not_known_is_refused(&self) -> Result<()> {
+    fn an_unknown_authority_is_refused(&self) -> Result<()> {
         let mut environment = self.keys();
         environment.remove("HIGHWATER_OBJECT_STORAGE_CA_FILE");
         refuses(&environment, "invalid peer certificate: UnknownIssuer")
     }
 
-    fn a_ca_file_makes_it_known(&self) -> Result<()> {
+    fn a_ca_file_makes_the_authority_known(&self) -> Result<()> {
         self.goes_on(&self.keys(), 1)
     }
 
-    fn a_token_that_is_no_token_is_refused(&self) -> Result<()> {
+    fn an_invalid_token_is_refused(&self) -> Result<()> {
         refuses(&self.web_identity("no.such.token")?, "no credentials")
     }
 
-    fn a_web_identity_is_somebody(&self) -> Result<()> {
+    fn a_web_identity_gives_credentials(&self) -> Result<()> {
         let token = self.identity.field("/token", "token")?;
-        let environment = self.web_identity(token.as_str().context("a token")?)?;
+        let environment = self.web_identity(token.as_str().context("the token is no text")?)?;
         self.goes_on(&environment, 1)
     }
 

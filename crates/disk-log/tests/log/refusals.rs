@@ -20,7 +20,7 @@ async fn a_failed_sync_ends_the_log() {
     log.ended().await;
     disk.faults.syncs_fail.store(false, Ordering::SeqCst);
     assert!(!append(&log, b"late").wait(log.state()).await);
-    assert!(log.shutdown().await.is_err(), "the reason is told");
+    assert!(log.shutdown().await.is_err(), "shutdown returns the error");
 }
 
 /// Requests a third file of a log that has two, and returns the error with which the log ends.

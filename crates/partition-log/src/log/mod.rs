@@ -201,7 +201,7 @@ impl PartitionLog {
             first_append: now,
             last_append: now,
         };
-        let largest = self.appends(base.saturating_add(max_timestamp_at.into()), max_timestamp);
+        let largest = self.found(base.saturating_add(max_timestamp_at.into()), max_timestamp);
         let stored = StreamBatch {
             count,
             max_timestamp,
@@ -231,7 +231,7 @@ impl PartitionLog {
     }
 
     /// A record that this leader appends.
-    fn appends(&self, offset: StreamOffset, timestamp: Timestamp) -> FoundOffset {
+    fn found(&self, offset: StreamOffset, timestamp: Timestamp) -> FoundOffset {
         FoundOffset {
             offset,
             timestamp,
