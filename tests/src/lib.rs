@@ -1,5 +1,7 @@
 //! What tests of a whole node share: a node in this process, connections to it, and the requests that many tests make.
 
+mod asks;
+mod batches;
 mod client;
 mod directory;
 mod http;
@@ -7,6 +9,8 @@ mod log_lines;
 mod node;
 mod odd;
 
+pub use asks::{fetch, find_coordinator, latest, offset_at, producer_id, read, records};
+pub use batches::{T0, batch, producer_batch};
 pub use client::{connect, produce_request};
 pub use directory::{copy_directory, files_below};
 pub use http::{http_get, http_get_whole};

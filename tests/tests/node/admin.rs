@@ -177,10 +177,10 @@ async fn delete_records_moves_the_start_and_the_start_survives() -> Result<()> {
     let machine = highwater_broker::node::Machine::real();
     let node = TestNode::start_in(dir, &[], machine).await?;
     let mut client = node.client().await?;
-    let (code, records) = super::fetch::read(&mut client, "t", 13).await?;
+    let (code, records) = highwater_tests::read(&mut client, "t", 13).await?;
     assert_eq!(code, 0);
     assert!(!records.is_empty());
-    let (code, _) = super::fetch::read(&mut client, "t", 12).await?;
+    let (code, _) = highwater_tests::read(&mut client, "t", 12).await?;
     assert_eq!(code, ErrorCode::OffsetOutOfRange.code());
     assert_eq!(
         delete_records(&mut client, "t", -1).await?,

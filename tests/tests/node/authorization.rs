@@ -111,13 +111,13 @@ async fn topics(walk: &mut Walk) -> Result<()> {
     )
     .await?;
     walk.ask(
-        super::fetch::fetch("t", 0, 100),
+        highwater_tests::fetch("t", 0, 100),
         |answer| answer.responses[0].partitions[0].error_code,
         TOPIC,
     )
     .await?;
     walk.ask(
-        super::offsets::latest("t"),
+        highwater_tests::latest("t"),
         |answer| answer.topics[0].partitions[0].error_code,
         TOPIC,
     )
@@ -364,7 +364,7 @@ async fn a_topic_by_id_is_looked_up_before_it_is_refused() -> Result<()> {
         produce.topic_data[0].topic_id = id;
         let answer = client.call(&produce, 13).await?;
         let produced = answer.responses[0].partition_responses[0].error_code;
-        let mut fetch = super::fetch::fetch("", 0, 100);
+        let mut fetch = highwater_tests::fetch("", 0, 100);
         fetch.topics[0].topic_id = id;
         let answer = client.call(&fetch, 13).await?;
         let fetched = answer.responses[0].partitions[0].error_code;

@@ -10,10 +10,9 @@ use highwater_client::Connection;
 use highwater_io::Faults;
 use highwater_protocol::messages::{FetchRequest, FetchResponse};
 use highwater_protocol::records::{BatchBuilder, split_batches};
-use highwater_tests::TestNode;
+use highwater_tests::{TestNode, fetch, records};
 use tempfile::TempDir;
 
-use super::fetch::{fetch, records};
 use super::{T0, batch, faults};
 
 const VALUE_BYTES: usize = 1_000_000;

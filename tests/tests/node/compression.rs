@@ -44,7 +44,7 @@ async fn a_topic_keeps_batches_in_its_own_codec() -> Result<()> {
         }
         let answer = client.produce(topic, 0, batch.build()?).await?;
         assert_eq!((answer.error_code, answer.base_offset), (0, 0), "{topic}");
-        let (_, records) = super::fetch::read(&mut client, topic, 0).await?;
+        let (_, records) = highwater_tests::read(&mut client, topic, 0).await?;
         let header = BatchHeader::read(&records)?;
         header.check_crc(&records)?;
         assert_eq!(header.codec(), Ok(kept), "{topic}");

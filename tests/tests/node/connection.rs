@@ -25,7 +25,7 @@ async fn answers_come_in_the_order_of_requests_and_see_what_was_before_them() ->
         let request = produce_request("t", 0, batch(10, T0 + i), -1);
         sent.push(client.send(&request, 12).await?);
     }
-    let asked = super::offsets::latest("t");
+    let asked = highwater_tests::latest("t");
     let last = client.send(&asked, 10).await?;
     for (i, id) in (0..).zip(sent) {
         let answer = client.receive(id).await?;
@@ -159,7 +159,7 @@ async fn a_client_that_vanishes_frees_its_waiting_fetch() -> Result<()> {
     node.create_topic("t", 1, &[]).await?;
     for _ in 0..20 {
         let mut client = node.client().await?;
-        let mut fetch: FetchRequest = super::fetch::fetch("t", 0, 1 << 20);
+        let mut fetch: FetchRequest = highwater_tests::fetch("t", 0, 1 << 20);
         fetch.max_wait_ms = 600_000;
         fetch.min_bytes = 1;
         client.send(&fetch, 12).await?;
@@ -209,14 +209,14 @@ async fn a_large_request_lets_small_ones_pass() -> Result<()> {
     let turns = Arc::new(Turns::default());
     let node = TestNode::start_with(Arc::<Turns>::clone(&turns)).await?;
     let (mut client, mut other) = (node.client().await?, node.client().await?);
-    let mut large = super::offsets::latest("large");
+    let mut large = highwater_tests::latest("large");
     let one = large.topics[0].partitions[0].clone();
     let partitions = (0..20_000).map(|partition_index| ListOffsetsPartition {
         partition_index,
         ..one.clone()
     });
     large.topics[0].partitions = partitions.collect();
-    let small = super::offsets::latest("small");
+    let small = highwater_tests::latest("small");
     let smalls = async {
         loop {
             other.call(&small, 10).await?;

@@ -15,12 +15,11 @@ use highwater_protocol::messages::{
     OffsetFetchRequest, SyncGroupRequest,
 };
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::TestNode;
+use highwater_tests::{TestNode, find_coordinator};
 use tempfile::TempDir;
 
 use super::damage::Said;
 use super::faults;
-use super::groups::find_coordinator;
 
 fn commit(group: &str, offset: i64) -> OffsetCommitRequest {
     OffsetCommitRequest {

@@ -13,10 +13,9 @@ use highwater_object_format::{FOOTER_BYTES, Footer, HEADER_BYTES, StreamDirector
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::produce_response::PartitionProduceResponse;
 use highwater_protocol::records::ProducerFields;
-use highwater_tests::{TestNode, files_below, produce_request};
+use highwater_tests::{TestNode, fetch, files_below, produce_request, records};
 use tempfile::TempDir;
 
-use super::fetch::{fetch, records};
 use super::starts::start;
 use super::{T0, batch, producer_batch};
 

@@ -58,7 +58,7 @@ async fn produce_within(
 }
 
 async fn high_watermark(client: &mut Connection) -> Result<i64> {
-    let answer = client.call(&super::offsets::latest("t"), 10).await?;
+    let answer = client.call(&highwater_tests::latest("t"), 10).await?;
     Ok(answer.topics[0].partitions[0].offset)
 }
 
@@ -68,7 +68,7 @@ async fn what_is_not_durable_in_time_is_told_and_not_shown_and_its_repeat_waits(
     let (node, faults) = start(TempDir::new()?, &[]).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
-    let id = super::produce::producer_id(&mut client).await?;
+    let id = highwater_tests::producer_id(&mut client).await?;
     let of = |base_sequence| ProducerFields {
         id,
         epoch: 0,
@@ -85,14 +85,14 @@ async fn what_is_not_durable_in_time_is_told_and_not_shown_and_its_repeat_waits(
     }
     assert_eq!(high_watermark(&mut client).await?, 0, "I2");
     for offset in [0, 5, 10] {
-        let (code, records) = super::fetch::read(&mut client, "t", offset).await?;
+        let (code, records) = highwater_tests::read(&mut client, "t", offset).await?;
         assert_eq!(
             (code, records.len()),
             (0, 0),
             "from {offset} to the log end there is nothing yet"
         );
     }
-    let (code, _) = super::fetch::read(&mut client, "t", 11).await?;
+    let (code, _) = highwater_tests::read(&mut client, "t", 11).await?;
     assert_eq!(
         code,
         ErrorCode::OffsetOutOfRange.code(),
@@ -176,7 +176,7 @@ pub(super) async fn fill(client: &mut Connection) -> Result<i64> {
 async fn read_all(client: &mut Connection, end: i64) -> Result<()> {
     let mut offset = 0;
     while offset < end {
-        let (code, records) = super::fetch::read(client, "t", offset).await?;
+        let (code, records) = highwater_tests::read(client, "t", offset).await?;
         ensure!(code == 0, "{code} at {offset}");
         for (header, batch) in split_batches(&records)? {
             header.check_crc(&batch)?;
@@ -410,7 +410,7 @@ async fn a_node_stops_without_its_object_store() -> Result<()> {
     let dir = tokio::time::timeout(Duration::from_secs(60), node.stop()).await??;
     let (node, _faults) = start(dir, &settings).await?;
     let mut client = node.client().await?;
-    let (code, records) = super::fetch::read(&mut client, "t", 0).await?;
+    let (code, records) = highwater_tests::read(&mut client, "t", 0).await?;
     assert_eq!((code, records.is_empty()), (0, false));
     Ok(())
 }

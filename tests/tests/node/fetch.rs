@@ -4,56 +4,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use highwater_client::Connection;
-use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use highwater_protocol::messages::{
-    DeleteTopicsRequest, FetchRequest, FetchResponse, MetadataRequest,
-};
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::fetch_request::FetchPartition;
+use highwater_protocol::messages::{DeleteTopicsRequest, FetchRequest, MetadataRequest};
 use highwater_protocol::records::split_batches;
-use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::TestNode;
+use highwater_tests::{TestNode, fetch, read, records};
 use tokio::time::Instant;
 
 use super::{T0, batch};
-
-/// A fetch without a session that does not wait.
-pub(super) fn fetch(topic: &str, offset: i64, max_bytes: i32) -> FetchRequest {
-    FetchRequest {
-        max_bytes,
-        session_epoch: -1,
-        topics: vec![FetchTopic {
-            topic: StrBytes::from(topic),
-            partitions: vec![FetchPartition {
-                partition: 0,
-                current_leader_epoch: -1,
-                fetch_offset: offset,
-                partition_max_bytes: max_bytes,
-                ..Default::default()
-            }],
-            ..Default::default()
-        }],
-        ..Default::default()
-    }
-}
-
-pub(super) fn records(answer: &FetchResponse, topic: usize, partition: usize) -> Bytes {
-    let records = &answer.responses[topic].partitions[partition].records;
-    records
-        .clone()
-        .map(|records| records.into_bytes())
-        .unwrap_or_default()
-}
-
-/// The error and the records of partition 0 from an offset on.
-pub(super) async fn read(
-    client: &mut Connection,
-    topic: &str,
-    offset: i64,
-) -> Result<(i16, Bytes)> {
-    let answer = client.call(&fetch(topic, offset, 1 << 20), 12).await?;
-    let code = answer.responses[0].partitions[0].error_code;
-    Ok((code, records(&answer, 0, 0)))
-}
 
 // KAFKA-BEHAVIOUR 17
 #[tokio::test(flavor = "multi_thread")]

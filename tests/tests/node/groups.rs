@@ -10,36 +10,11 @@ use highwater_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
 use highwater_protocol::messages::{
-    DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest,
-    MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
+    DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::TestNode;
-
-/// Finds a group's coordinator, once it is loaded.
-pub(super) async fn find_coordinator(client: &mut Connection, group: &str) -> Result<()> {
-    let request = FindCoordinatorRequest {
-        coordinator_keys: vec![StrBytes::from(group)],
-        ..Default::default()
-    };
-    let answer = client.call(&request, 6).await?;
-    let found = &answer.coordinators[0];
-    assert_eq!((found.error_code, found.node_id), (0, 1));
-    let describe = DescribeGroupsRequest {
-        groups: vec![StrBytes::from(group)],
-        ..Default::default()
-    };
-    loop {
-        let answer = client.call(&describe, 5).await?;
-        let code = answer.groups[0].error_code;
-        if code != ErrorCode::CoordinatorLoadInProgress.code()
-            && code != ErrorCode::NotCoordinator.code()
-        {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-}
+use highwater_tests::{TestNode, find_coordinator};
 
 fn join(member: &str) -> JoinGroupRequest {
     JoinGroupRequest {

@@ -76,7 +76,7 @@ async fn an_idle_connection_is_closed_and_a_waiting_one_is_not() -> Result<()> {
     let node = TestNode::start(&[("connections.max.idle.ms", "300")]).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut waiting = node.client().await?;
-    let mut request = super::fetch::fetch("t", 0, 1 << 20);
+    let mut request = highwater_tests::fetch("t", 0, 1 << 20);
     (request.max_wait_ms, request.min_bytes) = (1500, 1);
     waiting.send(&request, 12).await?;
     let mut idle = node.client().await?;
@@ -181,7 +181,7 @@ async fn produce_past_all_memory_waits_and_stops_nothing_else() -> Result<()> {
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(is_served(&mut other).await, "metadata");
-    let (code, _) = super::fetch::read(&mut other, "t", 0).await?;
+    let (code, _) = highwater_tests::read(&mut other, "t", 0).await?;
     assert_eq!(code, 0, "fetches");
     assert!(producing.try_join_next().is_none(), "nothing is durable");
     faults.syncs_hang.store(false, Ordering::SeqCst);

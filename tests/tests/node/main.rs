@@ -22,21 +22,4 @@ mod starts;
 mod uploads;
 mod waiting;
 
-use bytes::Bytes;
-use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
-
-/// A batch of records `0..count` with these values' sizes and timestamps from `first_timestamp` on.
-fn batch(count: i64, first_timestamp: i64) -> Bytes {
-    producer_batch(count, first_timestamp, ProducerFields::default())
-}
-
-fn producer_batch(count: i64, first_timestamp: i64, producer: ProducerFields) -> Bytes {
-    let mut builder = BatchBuilder::new(producer, Codec::None);
-    for i in 0..count {
-        let value = format!("value-{i}");
-        builder.push(first_timestamp + i, Some(b"key"), Some(value.as_bytes()));
-    }
-    builder.build().expect("no codec fails")
-}
-
-const T0: i64 = 1_790_000_000_000;
+use highwater_tests::{T0, batch, producer_batch};

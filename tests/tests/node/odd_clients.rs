@@ -232,7 +232,7 @@ async fn timestamps_at_their_end_do_not_overflow() -> Result<()> {
     let far = header.restamped(&far, TimestampType::CreateTime, i64::MAX);
     assert_eq!(client.produce("t", 0, far).await?.error_code, 0);
     for timestamp in [0, T0, i64::MAX, -1, -2, -3] {
-        let request = super::offsets::at("t", timestamp);
+        let request = highwater_tests::offset_at("t", timestamp);
         let answer = client.call(&request, 7).await?;
         assert_eq!(answer.topics[0].partitions[0].error_code, 0, "{timestamp}");
     }

@@ -4,41 +4,19 @@ use anyhow::Result;
 use highwater_broker::node::Machine;
 use highwater_client::Connection;
 use highwater_protocol::messages::create_topics_request::CreatableTopic;
-use highwater_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use highwater_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use highwater_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
-use highwater_protocol::messages::{
-    CreateTopicsRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
-};
+use highwater_protocol::messages::{CreateTopicsRequest, OffsetForLeaderEpochRequest};
 use highwater_protocol::records::{BatchBuilder, BatchHeader};
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::TestNode;
+use highwater_tests::{TestNode, offset_at};
 
 use super::{T0, batch};
 
-pub(super) fn at(topic: &str, timestamp: i64) -> ListOffsetsRequest {
-    ListOffsetsRequest {
-        replica_id: -1,
-        topics: vec![ListOffsetsTopic {
-            name: StrBytes::from(topic),
-            partitions: vec![ListOffsetsPartition {
-                partition_index: 0,
-                current_leader_epoch: -1,
-                timestamp,
-            }],
-        }],
-        ..Default::default()
-    }
-}
-
-/// Asks for the end of partition 0.
-pub(super) fn latest(topic: &str) -> ListOffsetsRequest {
-    at(topic, -1)
-}
-
 async fn look(client: &mut Connection, timestamp: i64, version: i16) -> Result<(i16, i64, i64)> {
-    let answer = client.call(&at("t", timestamp), version).await?;
+    let answer = client.call(&offset_at("t", timestamp), version).await?;
     let found = &answer.topics[0].partitions[0];
     Ok((found.error_code, found.offset, found.timestamp))
 }
@@ -92,7 +70,7 @@ async fn by_time_the_first_record_in_offset_order_counts() -> Result<()> {
     );
     assert_eq!(look(&mut client, T0 + 1003, 7).await?, (0, 23, T0 + 1003));
     assert_eq!(look(&mut client, T0 + 9999, 7).await?, (0, -1, -1));
-    let mut twice = at("t", -1);
+    let mut twice = offset_at("t", -1);
     let partition = twice.topics[0].partitions[0].clone();
     twice.topics[0].partitions.push(partition);
     let answer = client.call(&twice, 7).await?;
@@ -124,7 +102,7 @@ async fn leader_epochs_have_their_ends() -> Result<()> {
     client.produce("t", 0, batch(7, T0)).await?;
     let mut epochs = Vec::new();
     for offset in [0, 10] {
-        let (_, records) = super::fetch::read(&mut client, "t", offset).await?;
+        let (_, records) = highwater_tests::read(&mut client, "t", offset).await?;
         epochs.push(BatchHeader::read(&records)?.leader_epoch);
     }
     let (first, second) = (epochs[0], epochs[1]);
@@ -252,7 +230,7 @@ async fn a_hundred_thousand_partitions_are_looked_up_in_proportion() -> Result<(
     let node = TestNode::start(&[]).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
-    let mut request = latest("t");
+    let mut request = highwater_tests::latest("t");
     let one = request.topics[0].partitions[0].clone();
     request.topics[0].partitions = vec![one.clone(); 100_000];
     let answer = client.call(&request, 10).await?;

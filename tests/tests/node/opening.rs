@@ -67,7 +67,7 @@ async fn what_the_store_does_not_answer_holds_up_its_own_partitions_alone() -> R
     let node = start(dir, &faults).await?;
     let mut client = node.client().await?;
     produce(&mut client, "t", 10).await?;
-    let (code, _) = super::fetch::read(&mut client, "slow", 0).await?;
+    let (code, _) = highwater_tests::read(&mut client, "slow", 0).await?;
     assert_eq!(code, ErrorCode::NotLeaderOrFollower.code(), "not yet");
     // the image is followed meanwhile, and what it takes away is not opened later
     let delete = DeleteTopicsRequest {

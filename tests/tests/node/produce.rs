@@ -2,11 +2,10 @@
 
 use anyhow::Result;
 use bytes::{BufMut, Bytes, BytesMut};
-use highwater_client::Connection;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{FindCoordinatorRequest, InitProducerIdRequest};
 use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
-use highwater_tests::{TestNode, produce_request};
+use highwater_tests::{TestNode, produce_request, producer_id};
 
 use super::{T0, batch, producer_batch};
 
@@ -107,7 +106,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 #[tokio::test(flavor = "multi_thread")]
 async fn internal_topics_are_the_brokers() -> Result<()> {
     let node = TestNode::start(&[]).await?;
-    super::groups::find_coordinator(&mut node.client().await?, "g").await?;
+    highwater_tests::find_coordinator(&mut node.client().await?, "g").await?;
     let mut client = node.client().await?;
     let answer = client
         .produce("__consumer_offsets", 0, batch(1, T0))
@@ -125,7 +124,7 @@ async fn the_brokers_time_is_told_where_it_counts() -> Result<()> {
     let mut client = node.client().await?;
     let answer = client.produce("t", 0, batch(3, T0)).await?;
     assert!(answer.log_append_time_ms > T0, "{answer:?}");
-    let (_, records) = super::fetch::read(&mut client, "t", 0).await?;
+    let (_, records) = highwater_tests::read(&mut client, "t", 0).await?;
     let header = highwater_protocol::records::BatchHeader::read(&records)?;
     assert_eq!(header.max_timestamp, answer.log_append_time_ms);
     Ok(())
@@ -147,17 +146,6 @@ async fn timestamps_out_of_bounds_are_told_record_by_record() -> Result<()> {
         .collect();
     assert_eq!(indexes, [0, 1]);
     Ok(())
-}
-
-pub(super) async fn producer_id(client: &mut Connection) -> Result<i64> {
-    let request = InitProducerIdRequest {
-        transactional_id: None,
-        transaction_timeout_ms: 60_000,
-        ..Default::default()
-    };
-    let answer = client.call(&request, 4).await?;
-    assert_eq!((answer.error_code, answer.producer_epoch), (0, 0));
-    Ok(answer.producer_id)
 }
 
 // KAFKA-BEHAVIOUR 14, 15

@@ -12,10 +12,9 @@ use highwater_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
 use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
-use highwater_tests::{TestNode, files_below};
+use highwater_tests::{TestNode, files_below, producer_id};
 use tempfile::TempDir;
 
-use super::produce::producer_id;
 use super::{T0, producer_batch};
 
 const SETTINGS: &[(&str, &str)] = &[

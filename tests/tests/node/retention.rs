@@ -46,7 +46,7 @@ async fn earliest(client: &mut Connection) -> Result<i64> {
 /// What ListOffsets answers: offset and timestamp.
 async fn look(client: &mut Connection, topic: &str, timestamp: i64) -> Result<(i64, i64)> {
     let answer = client
-        .call(&super::offsets::at(topic, timestamp), 10)
+        .call(&highwater_tests::offset_at(topic, timestamp), 10)
         .await?;
     let found = &answer.topics[0].partitions[0];
     anyhow::ensure!(found.error_code == 0, "{found:?}");
@@ -106,7 +106,7 @@ async fn by_bytes_the_oldest_rolls_go_and_their_objects_with_them() -> Result<()
     let node = start(dir).await?;
     let mut client = node.client().await?;
     for offset in 3..6 {
-        let (code, records) = super::fetch::read(&mut client, "t", offset).await?;
+        let (code, records) = highwater_tests::read(&mut client, "t", offset).await?;
         assert_eq!(code, 0);
         assert!(records.len() > 1_000_000, "{offset}");
     }
@@ -129,10 +129,10 @@ async fn by_time_all_of_an_expired_log_goes_and_offsets_go_on() -> Result<()> {
         Ok(before.iter().filter(|path| !left.contains(path)).count() == 3)
     })
     .await?;
-    let (code, records) = super::fetch::read(&mut client, "t", 3).await?;
+    let (code, records) = highwater_tests::read(&mut client, "t", 3).await?;
     assert_eq!((code, records.len()), (0, 0));
     fill(&node, &mut client, 1, now_ms()).await?;
-    let (code, records) = super::fetch::read(&mut client, "t", 3).await?;
+    let (code, records) = highwater_tests::read(&mut client, "t", 3).await?;
     assert!(code == 0 && !records.is_empty(), "{code}");
     Ok(())
 }

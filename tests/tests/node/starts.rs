@@ -162,7 +162,7 @@ async fn produce(node: &TestNode, batches: i64) -> Result<()> {
 
 async fn end_of_t(node: &TestNode) -> Result<i64> {
     let mut client = node.client().await?;
-    let answer = client.call(&super::offsets::latest("t"), 10).await?;
+    let answer = client.call(&highwater_tests::latest("t"), 10).await?;
     Ok(answer.topics[0].partitions[0].offset)
 }
 

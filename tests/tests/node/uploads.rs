@@ -155,7 +155,7 @@ async fn a_start_on_a_full_store_deletes_what_is_condemned_and_goes_on() -> Resu
     let (node, ()) = tokio::join!(faults::start_on(dir, &soon, &full), makes_room);
     let node = node?;
     let mut client = node.client().await?;
-    let (code, records) = super::fetch::read(&mut client, "t", 0).await?;
+    let (code, records) = highwater_tests::read(&mut client, "t", 0).await?;
     assert_eq!((code, records.is_empty()), (0, false));
     node.stop().await?;
     Ok(())

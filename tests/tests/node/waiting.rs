@@ -8,10 +8,7 @@ use highwater_protocol::Request;
 use highwater_protocol::messages::fetch_request::FetchPartition;
 use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_protocol::messages::{FetchRequest, JoinGroupRequest, MetadataRequest};
-use highwater_tests::TestNode;
-
-use super::fetch::{fetch, records};
-use super::groups::find_coordinator;
+use highwater_tests::{TestNode, fetch, find_coordinator, records};
 
 const FOR_EVER_MS: i32 = i32::MAX;
 /// Small requests have 1 MiB of a limit of 64 MiB to themselves, and requests that wait have another.
