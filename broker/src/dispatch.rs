@@ -271,27 +271,9 @@ mod tests {
     use bytes::{Buf, BufMut, Bytes, BytesMut};
     use highwater_protocol::messages::{ApiVersionsRequest, MetadataRequest};
     use highwater_protocol::{FrameWriter, Request};
-    use tempfile::TempDir;
 
     use super::*;
-    use crate::config::Config;
-    use crate::node::{Machine, Node};
-
-    async fn start() -> (Node, Dispatch, TempDir) {
-        let dir = tempfile::tempdir().expect("a directory");
-        let data = dir.path().display().to_string();
-        let settings = [
-            ("listeners", "PLAINTEXT://127.0.0.1:0"),
-            ("highwater.data.dir", data.as_str()),
-            ("highwater.admin.listener", ""),
-            ("highwater.wal.size", "64MiB"),
-        ];
-        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let config = Config::load(None, [], &settings).expect("is sound");
-        let node = Node::start(config, Machine::real()).await.expect("starts");
-        let dispatch = Dispatch::new(Arc::clone(node.broker()));
-        (node, dispatch, dir)
-    }
+    use crate::fixture::TestNode;
 
     fn frame<R: Request>(request: &R, version: i16) -> Frame {
         let flexible = version >= R::FLEXIBLE_FROM;
@@ -314,7 +296,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_a_row_of_the_table_says_is_heeded() {
-        let (node, dispatch, _dir) = start().await;
+        let node = TestNode::start(&[]).await;
+        let dispatch = Dispatch::new(Arc::clone(node.broker()));
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let connection = Arc::new(ConnectionInfo::new(peer, Arc::from("PLAINTEXT")));
         let serve = |session: &Arc<Session>, frame| dispatch.serve(&connection, session, frame);
@@ -350,6 +333,6 @@ mod tests {
             matches!(served, Served::Now(Answer::Frame(..))),
             "{served:?}"
         );
-        node.stop().await.expect("stops");
+        node.stop().await;
     }
 }
