@@ -5,6 +5,7 @@ mod error;
 mod image;
 mod raft;
 mod state_machine;
+mod transport;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ pub use image::{
     EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, PartitionImage, SnapshotError,
     StreamImage, TopicImage,
 };
-pub use raft::{Config, RaftMetadata};
+pub use raft::{Config, Quorum, RaftMetadata, Voter};
+pub use transport::{MESSAGE_BYTES_MAX, NoTransport, Transport};
 
 /// The metadata as a node sees it.
 #[async_trait]

@@ -1,11 +1,10 @@
-//! The network of a lone voter: there is nobody to talk to.
-//!
-//! More voters bring a transport; until then every call says that its target cannot be reached, pre-vote and transfer
-//! included, whose defaults would do nothing or grant everything.
+//! The library's network over the port [`Transport`]: it encodes each call, bounds it and gives it a deadline.
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 
+use highwater_types::NodeId;
 use openraft::RaftNetworkFactory;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkV2};
@@ -13,53 +12,96 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use tokio::time::timeout;
 
+use super::message::{Answer, Append, Call, Reply, Request, decode, encode, malformed};
 use super::snapshot_store::SnapshotFile;
 use super::types::{Snapshot, Types, Vote};
+use crate::transport::Transport;
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct NoNetwork;
+/// The network of a voter.
+#[derive(Debug, Clone)]
+pub(super) struct Network(pub(super) Arc<dyn Transport>);
 
-fn unreachable() -> Unreachable<Types> {
-    Unreachable::new(&io::Error::new(
-        io::ErrorKind::NotConnected,
-        "there is one voter",
-    ))
+/// The way to one other voter.
+#[derive(Debug)]
+pub(super) struct Peer {
+    id: u64,
+    transport: Arc<dyn Transport>,
 }
 
-impl RaftNetworkFactory<Types> for NoNetwork {
-    type Network = Self;
+/// The library waits before it calls a voter again that is unreachable. Any error is one here: a voter that refuses
+/// entries because its disk is full is called again later too.
+fn unreachable(error: &io::Error) -> Unreachable<Types> {
+    Unreachable::new(error)
+}
 
-    async fn new_client(&mut self, _target: u64, _node: &openraft::BasicNode) -> Self {
-        Self
+impl Peer {
+    async fn call(&self, call: Call, option: &RPCOption) -> Result<Reply, Unreachable<Types>> {
+        let answered = self.try_call(call, option).await;
+        answered.map_err(|error| unreachable(&error))
+    }
+
+    async fn try_call(&self, call: Call, option: &RPCOption) -> io::Result<Reply> {
+        let to = i32::try_from(self.id).map_err(|_cause| malformed("no node has this id"))?;
+        let request = encode(&Request { call: Some(call) })?;
+        let within = option.soft_ttl();
+        let answered = timeout(within, self.transport.call(NodeId(to), request, within)).await;
+        let answered = answered.map_err(|_elapsed| {
+            let why = format!("node {to} gives no answer within {within:?}");
+            io::Error::new(io::ErrorKind::TimedOut, why)
+        })?;
+        let answer = decode::<Answer>(&answered?)?;
+        answer.reply.ok_or_else(|| malformed("it is empty"))
     }
 }
 
-impl RaftNetworkV2<Types> for NoNetwork {
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, _node: &openraft::BasicNode) -> Peer {
+        Peer {
+            id: target,
+            transport: Arc::clone(&self.0),
+        }
+    }
+}
+
+impl RaftNetworkV2<Types> for Peer {
     type SnapshotData = SnapshotFile;
 
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<Types>,
-        _option: RPCOption,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        Err(unreachable().into())
+        let (append, last_sent) = Append::new(&rpc);
+        let reply = self.call(Call::Append(append), &option).await?;
+        let appended = reply.appended().map_err(|error| unreachable(&error))?;
+        Ok(match (appended, last_sent) {
+            (AppendEntriesResponse::Success, Some(last)) => {
+                AppendEntriesResponse::PartialSuccess(Some(last))
+            }
+            (appended, _) => appended,
+        })
     }
 
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<Types>,
-        _option: RPCOption,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(unreachable().into())
+        let reply = self.call(Call::Vote((&rpc).into()), &option).await?;
+        Ok(reply.voted().map_err(|error| unreachable(&error))?)
     }
 
     async fn pre_vote(
         &mut self,
-        _rpc: VoteRequest<Types>,
-        _option: RPCOption,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(unreachable().into())
+        let reply = self.call(Call::PreVote((&rpc).into()), &option).await?;
+        Ok(reply.voted().map_err(|error| unreachable(&error))?)
     }
 
     async fn full_snapshot(
@@ -69,14 +111,22 @@ impl RaftNetworkV2<Types> for NoNetwork {
         _cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(StreamingError::Unreachable(unreachable()))
+        let why = format!(
+            "node {} needs a snapshot of the metadata, and voters do not send each other snapshots yet",
+            self.id
+        );
+        tracing::warn!("{why}");
+        let why = io::Error::new(io::ErrorKind::Unsupported, why);
+        Err(StreamingError::Unreachable(unreachable(&why)))
     }
 
     async fn transfer_leader(
         &mut self,
-        _request: TransferLeaderRequest<Types>,
-        _option: RPCOption,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
-        Err(unreachable().into())
+        self.call(Call::TransferLeader((&request).into()), &option)
+            .await?;
+        Ok(Ok(()))
     }
 }

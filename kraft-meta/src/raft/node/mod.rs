@@ -1,32 +1,33 @@
-//! A voter.
+//! A voter: opens the metadata and proposes commands.
 
+mod quorum;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_io::{Device, Threads};
 use highwater_types::{ClusterId, LogIndex, NodeId, Term};
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::RaftError;
-use openraft::{BasicNode, Raft, ServerState, SnapshotPolicy};
+use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
+use openraft::{Raft, ServerState, SnapshotPolicy};
 use prost::Message;
 use tokio::sync::watch;
 
+pub use self::quorum::Quorum;
 use self::waiting::Waiting;
 use super::format;
 use super::log_store::LogStore;
-use super::network::NoNetwork;
+use super::network::Network;
 use super::snapshot_store::SnapshotStore;
 use super::state_store::StateStore;
 use super::types::{LogId, Proposal, Runtime, Types};
+use super::voter::Voter;
 use crate::MetadataStore;
-use crate::command::{Action, Command, Format, Outcome};
+use crate::command::{Command, Outcome};
 use crate::error::{OpenError, ProposeError};
 use crate::image::MetadataImage;
 
@@ -50,12 +51,10 @@ pub struct Config {
     pub snapshot_bytes: u64,
 }
 
-/// The metadata of a lone voter.
+/// The metadata as a voter has it.
 pub struct RaftMetadata {
-    raft: Raft<Types, StateStore>,
+    voter: Voter,
     image: watch::Receiver<Arc<MetadataImage>>,
-    log: LogStore,
-    snapshot_bytes: u64,
     waiting: Waiting,
 }
 
@@ -65,18 +64,33 @@ impl std::fmt::Debug for RaftMetadata {
     }
 }
 
-/// Ticks are rare, so that an idle node sleeps; a lone voter has nobody to send heartbeats to.
+/// How many times [`Config::snapshot_bytes`] the log may take while a snapshot is being written.
+pub(super) const LOG_BYTES_FACTOR: u64 = 4;
+/// The interval of heartbeats. It is long, so that an idle node sleeps.
 const HEARTBEAT_MS: u64 = 1000;
-const LEADER_DEADLINE: Duration = Duration::from_secs(30);
-/// How long opening waits for a snapshot that has what the last process left in the log.
-const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(60);
 
 impl RaftMetadata {
-    /// Opens the log, campaigns at once, and returns when it leads and its image is up to date.
+    /// Opens the metadata of a quorum of one voter, this node, and returns when it leads and its image is up to date.
     ///
     /// # Errors
     /// [`OpenError`].
     pub async fn open(
+        config: Config,
+        device: Arc<dyn Device>,
+        threads: &dyn Threads,
+    ) -> Result<Self, OpenError> {
+        let quorum = Quorum::alone(config.node);
+        Self::open_in(quorum, config, device, threads).await
+    }
+
+    /// Opens the metadata as a voter of a quorum. It forms the quorum when the voters start for the first time, joins it
+    /// when the others have formed it, and takes its part again after a restart. It returns when some voter leads and this
+    /// node has applied what that voter told it to be committed; the image of a follower may lag behind the leader's.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_in(
+        quorum: Quorum,
         config: Config,
         device: Arc<dyn Device>,
         threads: &dyn Threads,
@@ -94,83 +108,46 @@ impl RaftMetadata {
         let waiting = Waiting::new(state.lacking());
         nothing_is_lost(&config.dir, &log, state.last())?;
         let image = state.watch();
-        let id = u64::try_from(config.node.0).map_err(|_cause| {
-            OpenError::Raft(format!("node.id must not be negative: {}", config.node))
-        })?;
-        let failed = |error: &dyn std::fmt::Display| OpenError::Raft(error.to_string());
-        let raft_config = raft_config(config.snapshot_entries).map_err(|error| failed(&error))?;
-        let starting = Raft::new(id, raft_config, NoNetwork, log.clone(), state);
+        let id = quorum::voter_id(config.node)?;
+        let raft_config = raft_config(config.snapshot_entries).map_err(failed)?;
+        let network = Network(Arc::clone(&quorum.transport));
+        let starting = Raft::new(id, raft_config, network, log.clone(), state);
         let raft = Runtime::scope(config.seed, starting)
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(failed)?;
         let metadata = Self {
-            raft,
+            voter: Voter {
+                raft,
+                log,
+                snapshot_bytes: config.snapshot_bytes,
+            },
             image,
-            log,
-            snapshot_bytes: config.snapshot_bytes,
             waiting,
         };
-        match metadata.lead(&config, id).await {
+        quorum.transport.serve(metadata.voter.clone());
+        match metadata.take_part(&quorum, &config, id).await {
             Ok(()) => Ok(metadata),
             Err(error) => Err(metadata.cause(error).await),
         }
     }
 
-    /// Leads, with an image that is up to date and a log that takes commands.
-    async fn lead(&self, config: &Config, id: u64) -> Result<(), OpenError> {
-        let failed = |error: &dyn std::fmt::Display| OpenError::Raft(error.to_string());
-        let raft = &self.raft;
-        if raft
-            .is_initialized()
-            .await
-            .map_err(|error| failed(&error))?
-        {
-            let voters = raft
-                .with_raft_state(|state| {
-                    Vec::from_iter(state.membership_state.effective().voter_ids())
-                })
-                .await
-                .map_err(|error| failed(&error))?;
-            belongs_to(config, &voters)?;
-            raft.trigger()
-                .elect(false)
-                .await
-                .map_err(|error| failed(&error))?;
-        } else {
-            let members = BTreeMap::from([(id, BasicNode::default())]);
-            raft.initialize(members)
-                .await
-                .map_err(|error| failed(&error))?;
-        }
-        let led = raft
-            .wait(Some(LEADER_DEADLINE))
-            .current_leader(id, "lone voter leads")
-            .await;
-        led.map_err(|error| failed(&error))?;
-        // the first command of a term is answered when everything before it is applied
-        let format = Action::Format(Format {
-            cluster_id: config.cluster.0.to_vec(),
-        });
-        self.decide(format.into())
-            .await
-            .map_err(|error| failed(&error))?;
-        self.for_room(SNAPSHOT_DEADLINE)
-            .await
-            .map_err(OpenError::Raft)
-    }
-
     /// What a start failed by: where nothing can be decided any more, that which ended it (D3).
     async fn cause(&self, error: OpenError) -> OpenError {
-        match self.log.has_ended() || !self.is_running() {
+        match self.voter.log.has_ended() || !self.is_running() {
             true => OpenError::Raft(self.ended().await),
             false => error,
         }
     }
 
     fn is_running(&self) -> bool {
-        let metrics = self.raft.metrics();
+        let metrics = self.voter.raft.metrics();
         metrics.borrow_watched().running_state.is_ok()
     }
+}
+
+/// The library's error as an error of a start.
+fn failed(error: impl std::fmt::Display) -> OpenError {
+    OpenError::Raft(error.to_string())
 }
 
 fn raft_config(snapshot_entries: u64) -> Result<Arc<openraft::Config>, openraft::ConfigError> {
@@ -181,22 +158,11 @@ fn raft_config(snapshot_entries: u64) -> Result<Arc<openraft::Config>, openraft:
         election_timeout_max: HEARTBEAT_MS * 6,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_entries),
         max_in_snapshot_log_to_keep: 0,
+        // A voter that was cut off does not disturb a leader that the others hear from.
+        enable_pre_vote: Some(true),
         ..Default::default()
     };
     config.validate().map(Arc::new)
-}
-
-/// A node that is no voter would wait for one for ever.
-fn belongs_to(config: &Config, voters: &[u64]) -> Result<(), OpenError> {
-    let voters: Vec<String> = voters.iter().map(u64::to_string).collect();
-    if voters.contains(&config.node.to_string()) {
-        return Ok(());
-    }
-    Err(OpenError::OtherNode {
-        path: config.dir.display().to_string(),
-        node: config.node,
-        voters: voters.join(","),
-    })
 }
 
 /// What was applied was durable in the log before, and what the log let go of stands in a snapshot (D2).
@@ -224,18 +190,18 @@ impl MetadataStore for RaftMetadata {
     }
 
     fn leads(&self) -> Option<Term> {
-        let metrics = self.raft.metrics();
+        let metrics = self.voter.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leads = metrics.running_state.is_ok() && metrics.state == ServerState::Leader;
         leads.then_some(Term(metrics.current_term))
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.log.has_ended() || !self.is_running() {
+        if self.voter.log.has_ended() || !self.is_running() {
             return Err("it has ended".to_owned());
         }
         match self.lacks() {
-            _ if self.log.is_full_for(0) => Err("the disk is full".to_owned()),
+            _ if self.voter.log.is_full_for(0) => Err("the disk is full".to_owned()),
             Some(why) => Err(why),
             None => Ok(()),
         }
@@ -247,12 +213,12 @@ impl MetadataStore for RaftMetadata {
     }
 
     async fn ended(&self) -> String {
-        let wait = self.raft.wait(None);
+        let wait = self.voter.raft.wait(None);
         let stopped = wait.metrics(|metrics| metrics.running_state.is_err(), "it has ended");
         tokio::select! {
             // the log first: what fails in it ends the library too, which knows less of it
             biased;
-            error = self.log.ended() => match error {
+            error = self.voter.log.ended() => match error {
                 Some(error) => error.to_string(),
                 None => "it was closed".to_owned(),
             },
@@ -264,24 +230,35 @@ impl MetadataStore for RaftMetadata {
     }
 
     async fn shutdown(&self) -> Result<(), OpenError> {
-        self.raft
+        self.voter
+            .raft
             .shutdown()
             .await
             .map_err(|error| OpenError::Raft(error.to_string()))?;
-        self.log.shutdown().await
+        self.voter.log.shutdown().await
+    }
+}
+
+/// Why a voter that is not the active controller decides nothing.
+fn elsewhere(forward: &ForwardToLeader<Types>) -> String {
+    match forward.leader_id {
+        Some(leader) => {
+            format!("this node is not the active controller, node {leader} is")
+        }
+        None => "there is no active controller".to_owned(),
     }
 }
 
 impl RaftMetadata {
     /// Has a command decided, however large the log is.
     async fn decide(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
-        if self.log.is_full_for(command.encoded_len()) {
+        if self.voter.log.is_full_for(command.encoded_len()) {
             return Err(ProposeError::Unavailable("the disk is full".to_owned()));
         }
         let written = tokio::select! {
             biased;
-            written = self.raft.client_write(Proposal(command)) => written,
-            _ = self.log.ended() => {
+            written = self.voter.raft.client_write(Proposal(command)) => written,
+            _ = self.voter.log.ended() => {
                 return Err(ProposeError::Unavailable(self.ended().await));
             }
         };
@@ -291,12 +268,13 @@ impl RaftMetadata {
             Err(RaftError::Fatal(_)) => {
                 return Err(ProposeError::Unavailable(self.ended().await));
             }
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                return Err(ProposeError::Unavailable(elsewhere(&forward)));
+            }
             Err(error) => return Err(ProposeError::Unavailable(error.to_string())),
         };
-        if self.log.has_outgrown(self.snapshot_bytes)
-            && let Err(error) = self.raft.trigger().snapshot().await
-        {
-            tracing::warn!(%error, "cannot ask for a snapshot of the metadata");
+        if self.voter.log.has_outgrown(self.voter.snapshot_bytes) {
+            self.voter.ask_for_snapshot().await;
         }
         let at = LogIndex(response.log_id.index);
         response

@@ -9,8 +9,6 @@ use super::RaftMetadata;
 use crate::MetadataStore;
 use crate::error::ProposeError;
 
-/// How many times [`super::Config::snapshot_bytes`] the log may take while a snapshot is being written.
-pub(super) const LOG_BYTES_FACTOR: u64 = 4;
 /// How long a proposal waits for a snapshot: less than the 30 s that Kafka's clients wait for an answer.
 const PROPOSAL_DEADLINE: Duration = Duration::from_secs(20);
 /// A snapshot that is asked for while another is being written is forgotten: so it is asked for again.
@@ -37,7 +35,7 @@ impl Waiting {
 
 impl RaftMetadata {
     pub(super) fn is_too_long(&self) -> bool {
-        self.log.bytes() >= self.snapshot_bytes.saturating_mul(LOG_BYTES_FACTOR)
+        self.voter.is_too_long()
     }
 
     /// Why no command is decided for now: the log waits for a snapshot, and that for room on the disk.
@@ -90,10 +88,10 @@ impl RaftMetadata {
     /// Waits until the log is no longer too long; for ever where it has ended.
     async fn until_short(&self) {
         while self.is_too_long() {
-            if self.raft.trigger().snapshot().await.is_err() {
+            if self.voter.raft.trigger().snapshot().await.is_err() {
                 std::future::pending::<()>().await;
             }
-            let wait = self.raft.wait(Some(ASKED_AGAIN));
+            let wait = self.voter.raft.wait(Some(ASKED_AGAIN));
             let taken = wait.metrics(|_| !self.is_too_long(), "a snapshot replaces the log");
             // where it did not, or left more than the log may take, it is asked for again
             drop(taken.await);

@@ -1,5 +1,7 @@
 //! Tests of a voter.
 
+mod three_voters;
+
 use std::sync::atomic::Ordering;
 
 use futures::FutureExt;
@@ -7,9 +9,9 @@ use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
 use highwater_runtime::reasons;
 use highwater_types::Uuid;
 
-use super::waiting::LOG_BYTES_FACTOR;
+use super::quorum::LEADER_DEADLINE;
 use super::*;
-use crate::command::{CreateTopic, Replicas};
+use crate::command::{Action, CreateTopic, Replicas};
 use crate::raft::state_store::FULL_REST;
 
 async fn open(dir: &Path) -> RaftMetadata {
@@ -84,7 +86,7 @@ fn topic(id: u8, bytes: usize) -> Command {
 }
 
 async fn until_purged(metadata: &RaftMetadata) {
-    let purged = metadata.raft.wait(Some(LEADER_DEADLINE));
+    let purged = metadata.voter.raft.wait(Some(LEADER_DEADLINE));
     purged
         .metrics(|metrics| metrics.purged.is_some(), "log is let go of")
         .await
@@ -165,7 +167,7 @@ async fn a_log_that_no_snapshot_replaces_is_bounded_and_goes_on_when_one_does() 
     let dir = temporary.path();
     let (metadata, created) = full(dir, &Arc::default()).await;
     let most = SNAPSHOT_BYTES * LOG_BYTES_FACTOR;
-    assert!(metadata.log.bytes() < most + 2 * LARGE_BYTES as u64);
+    assert!(metadata.voter.log.bytes() < most + 2 * LARGE_BYTES as u64);
     let refused = metadata.propose(large_topic(created + 1)).now_or_never();
     let why = refused.expect("at once").expect_err("is refused");
     let why = why.to_string();
@@ -183,7 +185,7 @@ async fn a_log_that_no_snapshot_replaces_is_bounded_and_goes_on_when_one_does() 
         .expect("creates");
     assert_eq!(metadata.image().topics().count(), usize::from(created) + 1);
     until_purged(&metadata).await;
-    assert!(metadata.log.bytes() < 2 * LARGE_BYTES as u64);
+    assert!(metadata.voter.log.bytes() < 2 * LARGE_BYTES as u64);
     metadata.shutdown().await.expect("stops");
 }
 
@@ -270,9 +272,10 @@ async fn what_was_answered_is_there_after_a_restart_and_after_a_snapshot() {
     let refused = metadata.propose(create("first", 2)).await;
     let exists = ProposeError::Rejected(crate::Rejection::TopicExists);
     assert_eq!(refused, Err(exists));
-    metadata.raft.trigger().snapshot().await.expect("asks");
+    let raft = &metadata.voter.raft;
+    raft.trigger().snapshot().await.expect("asks");
     let last = metadata.image().at();
-    let taken = metadata.raft.wait(Some(LEADER_DEADLINE));
+    let taken = raft.wait(Some(LEADER_DEADLINE));
     taken
         .metrics(
             |metrics| metrics.snapshot.is_some_and(|id| id.index >= last.0),
@@ -280,12 +283,7 @@ async fn what_was_answered_is_there_after_a_restart_and_after_a_snapshot() {
         )
         .await
         .expect("is taken");
-    metadata
-        .raft
-        .trigger()
-        .purge_log(last.0)
-        .await
-        .expect("asks");
+    raft.trigger().purge_log(last.0).await.expect("asks");
     metadata
         .propose(create("second", 3))
         .await
@@ -326,7 +324,13 @@ async fn a_snapshot_that_cannot_be_written_ends_the_metadata_with_the_file() {
     let dir = std::env::temp_dir().join(format!("highwater-ended-{}", std::process::id()));
     let metadata = open(&dir).await;
     std::fs::create_dir(dir.join("snapshot.new")).expect("is in the way");
-    metadata.raft.trigger().snapshot().await.expect("asks");
+    metadata
+        .voter
+        .raft
+        .trigger()
+        .snapshot()
+        .await
+        .expect("asks");
     let why = tokio::time::timeout(LEADER_DEADLINE, metadata.ended()).await;
     let why = why.expect("ends");
     let file = dir.join("snapshot").display().to_string();

@@ -1,0 +1,274 @@
+//! The messages between voters: prost messages of our own, so that the library's types may change.
+
+use std::io;
+
+use bytes::Bytes;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use prost::{Message, Oneof};
+
+use super::record::{EntryRecord, LogIdRecord, VoteRecord};
+use super::types::{Entry, LogId, Types};
+use crate::transport::MESSAGE_BYTES_MAX;
+
+/// What the entries of one request take at most, unless a single one is larger.
+const ENTRIES_BYTES: usize = 1 << 20;
+
+/// A request of one voter to another.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Request {
+    #[prost(oneof = "Call", tags = "1, 2, 3, 4")]
+    pub(super) call: Option<Call>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(super) enum Call {
+    #[prost(message, tag = "1")]
+    Append(Append),
+    #[prost(message, tag = "2")]
+    Vote(Campaign),
+    #[prost(message, tag = "3")]
+    PreVote(Campaign),
+    #[prost(message, tag = "4")]
+    TransferLeader(TransferLeader),
+}
+
+/// Entries that follow `previous`; none in a heartbeat.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Append {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VoteRecord>,
+    #[prost(message, optional, tag = "2")]
+    previous: Option<LogIdRecord>,
+    #[prost(message, repeated, tag = "3")]
+    entries: Vec<EntryRecord>,
+    #[prost(message, optional, tag = "4")]
+    committed: Option<LogIdRecord>,
+}
+
+/// A vote that is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Campaign {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VoteRecord>,
+    #[prost(message, optional, tag = "2")]
+    last: Option<LogIdRecord>,
+    #[prost(bool, tag = "3")]
+    leadership_transfer: bool,
+}
+
+/// A leader asks a voter to campaign in its place.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct TransferLeader {
+    #[prost(message, optional, tag = "1")]
+    from: Option<VoteRecord>,
+    #[prost(uint64, tag = "2")]
+    to: u64,
+    #[prost(message, optional, tag = "3")]
+    last: Option<LogIdRecord>,
+}
+
+/// The answer of a voter.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Answer {
+    #[prost(oneof = "Reply", tags = "1, 2, 3, 4, 5")]
+    pub(super) reply: Option<Reply>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Oneof)]
+pub(super) enum Reply {
+    /// The request was done.
+    #[prost(message, tag = "1")]
+    Done(Nothing),
+    /// The entries up to this one were appended.
+    #[prost(message, tag = "2")]
+    AppendedTo(LogIdRecord),
+    /// The log has another entry before those that were sent, or none.
+    #[prost(message, tag = "3")]
+    Conflict(Nothing),
+    /// The voter has seen this higher vote.
+    #[prost(message, tag = "4")]
+    HigherVote(VoteRecord),
+    #[prost(message, tag = "5")]
+    Voted(Voted),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Nothing {}
+
+/// The answer to a vote that was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Voted {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<VoteRecord>,
+    #[prost(bool, tag = "2")]
+    granted: bool,
+    #[prost(message, optional, tag = "3")]
+    last: Option<LogIdRecord>,
+}
+
+/// An error for a message that can't be sent or understood.
+pub(super) fn malformed(why: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("message of a voter: {why}"),
+    )
+}
+
+/// Encodes a message within [`MESSAGE_BYTES_MAX`].
+pub(super) fn encode(message: &impl Message) -> io::Result<Bytes> {
+    match message.encoded_len() {
+        ..=MESSAGE_BYTES_MAX => Ok(message.encode_to_vec().into()),
+        bytes => Err(malformed(&format!("{bytes} bytes are too many"))),
+    }
+}
+
+/// Decodes a message within [`MESSAGE_BYTES_MAX`].
+pub(super) fn decode<M: Message + Default>(bytes: &[u8]) -> io::Result<M> {
+    match bytes.len() {
+        ..=MESSAGE_BYTES_MAX => M::decode(bytes).map_err(|error| malformed(&error.to_string())),
+        bytes => Err(malformed(&format!("{bytes} bytes are too many"))),
+    }
+}
+
+impl Append {
+    /// The request with as many entries as one message takes, and the last of them when some are left out.
+    pub(super) fn new(request: &AppendEntriesRequest<Types>) -> (Self, Option<LogId>) {
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for entry in &request.entries {
+            let entry = EntryRecord::from(entry);
+            bytes += entry.encoded_len();
+            if bytes > ENTRIES_BYTES && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry);
+        }
+        let last = (entries.len() < request.entries.len())
+            .then(|| request.entries.get(entries.len() - 1))
+            .flatten();
+        let last = last.map(|entry| entry.log_id);
+        let append = Self {
+            vote: Some((&request.vote).into()),
+            previous: request.prev_log_id.as_ref().map(LogIdRecord::from),
+            entries,
+            committed: request.leader_commit.as_ref().map(LogIdRecord::from),
+        };
+        (append, last)
+    }
+
+    /// What its entries take.
+    pub(super) fn entries_bytes(&self) -> usize {
+        self.entries.iter().map(Message::encoded_len).sum()
+    }
+
+    /// The library's request. Entries that don't follow each other are refused, for the library would panic over them.
+    pub(super) fn request(self) -> io::Result<AppendEntriesRequest<Types>> {
+        let vote = self.vote.ok_or_else(|| malformed("it names no vote"))?;
+        let entries: Vec<Entry> = self.entries.into_iter().map(Entry::from).collect();
+        let previous = self.previous.map(LogId::from);
+        let mut next = previous.map_or(0, |previous| previous.index.saturating_add(1));
+        for entry in &entries {
+            if entry.log_id.index != next {
+                return Err(malformed("its entries do not follow each other"));
+            }
+            next = next.saturating_add(1);
+        }
+        Ok(AppendEntriesRequest {
+            vote: vote.into(),
+            prev_log_id: previous,
+            entries,
+            leader_commit: self.committed.map(LogId::from),
+        })
+    }
+}
+
+impl From<&VoteRequest<Types>> for Campaign {
+    fn from(request: &VoteRequest<Types>) -> Self {
+        Self {
+            vote: Some((&request.vote).into()),
+            last: request.last_log_id.as_ref().map(LogIdRecord::from),
+            leadership_transfer: request.leadership_transfer,
+        }
+    }
+}
+
+impl Campaign {
+    pub(super) fn request(self) -> io::Result<VoteRequest<Types>> {
+        let vote = self.vote.ok_or_else(|| malformed("it names no vote"))?;
+        let last = self.last.map(LogId::from);
+        let mut request = VoteRequest::new(vote.into(), last);
+        request.leadership_transfer = self.leadership_transfer;
+        Ok(request)
+    }
+}
+
+impl From<&TransferLeaderRequest<Types>> for TransferLeader {
+    fn from(request: &TransferLeaderRequest<Types>) -> Self {
+        Self {
+            from: Some(request.from_leader().into()),
+            to: *request.to_node_id(),
+            last: request.last_log_id().map(LogIdRecord::from),
+        }
+    }
+}
+
+impl TransferLeader {
+    pub(super) fn request(self) -> io::Result<TransferLeaderRequest<Types>> {
+        let from = self.from.ok_or_else(|| malformed("it names no vote"))?;
+        let last = self.last.map(LogId::from);
+        Ok(TransferLeaderRequest::new(from.into(), self.to, last))
+    }
+}
+
+impl From<AppendEntriesResponse<Types>> for Reply {
+    fn from(response: AppendEntriesResponse<Types>) -> Self {
+        match response {
+            AppendEntriesResponse::Success => Self::Done(Nothing {}),
+            AppendEntriesResponse::PartialSuccess(Some(last)) => Self::AppendedTo((&last).into()),
+            AppendEntriesResponse::PartialSuccess(None) | AppendEntriesResponse::Conflict => {
+                Self::Conflict(Nothing {})
+            }
+            AppendEntriesResponse::HigherVote(vote) => Self::HigherVote((&vote).into()),
+        }
+    }
+}
+
+impl From<VoteResponse<Types>> for Reply {
+    fn from(response: VoteResponse<Types>) -> Self {
+        Self::Voted(Voted {
+            vote: Some((&response.vote).into()),
+            granted: response.vote_granted,
+            last: response.last_log_id.as_ref().map(LogIdRecord::from),
+        })
+    }
+}
+
+impl Reply {
+    pub(super) fn appended(self) -> io::Result<AppendEntriesResponse<Types>> {
+        match self {
+            Self::Done(_) => Ok(AppendEntriesResponse::Success),
+            Self::AppendedTo(last) => Ok(AppendEntriesResponse::PartialSuccess(Some(last.into()))),
+            Self::Conflict(_) => Ok(AppendEntriesResponse::Conflict),
+            Self::HigherVote(vote) => Ok(AppendEntriesResponse::HigherVote(vote.into())),
+            Self::Voted(_) => Err(malformed("it answers another request")),
+        }
+    }
+
+    pub(super) fn voted(self) -> io::Result<VoteResponse<Types>> {
+        let Self::Voted(Voted {
+            vote: Some(vote),
+            granted,
+            last,
+        }) = self
+        else {
+            return Err(malformed("it answers another request"));
+        };
+        let last = last.map(LogId::from);
+        Ok(VoteResponse::new(
+            super::types::Vote::from(vote),
+            last,
+            granted,
+        ))
+    }
+}

@@ -1,0 +1,171 @@
+//! Forming a quorum, joining it, and taking part in it again after a restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_types::NodeId;
+use openraft::errors::{InitializeError, RaftError};
+use openraft::{BasicNode, ServerState};
+
+use super::{Config, RaftMetadata, failed};
+use crate::MetadataStore;
+use crate::command::{Action, Format};
+use crate::error::OpenError;
+use crate::transport::{NoTransport, Transport};
+
+/// How long a start waits for a leader, and then for what the leader has committed.
+pub(super) const LEADER_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a start waits for a snapshot of what the last process left in the log.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The voters of a cluster's metadata, and the way to them.
+#[derive(Debug, Clone)]
+pub struct Quorum {
+    /// The voters that form the quorum, this node among them. Each of them is started with the same.
+    pub voters: BTreeSet<NodeId>,
+    /// How this node reaches the others.
+    pub transport: Arc<dyn Transport>,
+}
+
+impl Quorum {
+    /// A quorum of one voter.
+    #[must_use]
+    pub fn alone(node: NodeId) -> Self {
+        Self {
+            voters: [node].into(),
+            transport: Arc::new(NoTransport),
+        }
+    }
+}
+
+/// The number of a node in Raft.
+pub(super) fn voter_id(node: NodeId) -> Result<u64, OpenError> {
+    u64::try_from(node.0)
+        .map_err(|_cause| OpenError::Raft(format!("node.id must not be negative: {node}")))
+}
+
+impl RaftMetadata {
+    /// Takes part in the quorum, and returns when this node's image is up to date and its log takes commands.
+    pub(super) async fn take_part(
+        &self,
+        quorum: &Quorum,
+        config: &Config,
+        id: u64,
+    ) -> Result<(), OpenError> {
+        match self.voter.raft.is_initialized().await.map_err(failed)? {
+            true => self.restart(config, id).await?,
+            false => self.form(quorum).await?,
+        }
+        loop {
+            let (leader, term) = self.leader().await?;
+            if leader == id {
+                // The first command of a term is answered when everything before it is applied.
+                let format = Action::Format(Format {
+                    cluster_id: config.cluster.0.to_vec(),
+                });
+                match self.decide(format.into()).await {
+                    Ok(_) => break,
+                    Err(_) if quorum.voters.len() > 1 && self.check().is_ok() => {
+                        self.until_deposed(term).await?;
+                    }
+                    Err(error) => return Err(failed(error)),
+                }
+            } else if self.has_followed(leader).await? {
+                break;
+            }
+        }
+        self.for_room(SNAPSHOT_DEADLINE)
+            .await
+            .map_err(OpenError::Raft)
+    }
+
+    /// Each voter of a new quorum starts with the same first entry, so that it doesn't matter which of them campaigns.
+    async fn form(&self, quorum: &Quorum) -> Result<(), OpenError> {
+        let mut members = BTreeMap::new();
+        for node in &quorum.voters {
+            members.insert(voter_id(*node)?, BasicNode::default());
+        }
+        match self.voter.raft.initialize(members).await {
+            // The call of another voter came first: that one has formed the quorum, and sends its log.
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) if quorum.voters.len() > 1 => {
+                Ok(())
+            }
+            formed => formed.map_err(failed),
+        }
+    }
+
+    async fn restart(&self, config: &Config, id: u64) -> Result<(), OpenError> {
+        let raft = &self.voter.raft;
+        let voters = raft
+            .with_raft_state(|state| Vec::from_iter(state.membership_state.effective().voter_ids()))
+            .await
+            .map_err(failed)?;
+        if voters.is_empty() {
+            // It has voted, and another voter, which has formed the quorum, sends its log.
+            return Ok(());
+        }
+        if !voters.contains(&id) {
+            // It would wait for a leader for ever.
+            let voters: Vec<String> = voters.iter().map(u64::to_string).collect();
+            return Err(OpenError::OtherNode {
+                path: config.dir.display().to_string(),
+                node: config.node,
+                voters: voters.join(","),
+            });
+        }
+        if voters.len() == 1 {
+            // No other voter can lead, so that there is no reason to wait before campaigning.
+            raft.trigger().elect(false).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until some voter leads: its number, and its term.
+    async fn leader(&self) -> Result<(u64, u64), OpenError> {
+        let wait = self.voter.raft.wait(Some(LEADER_DEADLINE));
+        let led = wait.metrics(
+            |metrics| match metrics.current_leader {
+                // This node may decide once a quorum has answered it as the leader of its term.
+                Some(leader) if leader == metrics.id => {
+                    metrics.state == ServerState::Leader && metrics.last_quorum_acked.is_some()
+                }
+                Some(_) => true,
+                None => false,
+            },
+            "a voter leads",
+        );
+        let led = led.await.map_err(failed)?;
+        let leader = led.current_leader.ok_or_else(|| failed("no voter leads"))?;
+        Ok((leader, led.current_term))
+    }
+
+    /// Waits until this node knows that it leads no more in a term.
+    async fn until_deposed(&self, term: u64) -> Result<(), OpenError> {
+        let wait = self.voter.raft.wait(Some(LEADER_DEADLINE));
+        let deposed = wait.metrics(
+            |metrics| metrics.state != ServerState::Leader || metrics.current_term != term,
+            "this node leads no more",
+        );
+        deposed.await.map(drop).map_err(failed)
+    }
+
+    /// Waits until this node's image has what a leader told it to be committed, an entry of the leader's own term at least;
+    /// false when that voter stops leading before.
+    async fn has_followed(&self, leader: u64) -> Result<bool, OpenError> {
+        let wait = self.voter.raft.wait(Some(LEADER_DEADLINE));
+        let followed = wait.metrics(
+            |metrics| {
+                let committed = metrics.cluster_committed;
+                let is_of_this_term =
+                    committed.is_some_and(|last| last.leader_id.term == metrics.current_term);
+                let is_applied = is_of_this_term && metrics.last_applied >= committed;
+                let is_formatted = !self.image.borrow().cluster().is_zero();
+                metrics.current_leader != Some(leader) || (is_applied && is_formatted)
+            },
+            "this node follows the leader",
+        );
+        let followed = followed.await.map_err(failed)?;
+        Ok(followed.current_leader == Some(leader))
+    }
+}

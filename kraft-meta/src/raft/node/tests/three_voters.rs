@@ -1,0 +1,235 @@
+//! Tests of three voters in one process.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+
+use super::*;
+use crate::transport::{MESSAGE_BYTES_MAX, NoTransport, Transport};
+
+const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+
+/// The voters that can be reached, by node.
+#[derive(Debug, Default)]
+struct Reachable(Mutex<BTreeMap<NodeId, Voter>>);
+
+impl Reachable {
+    fn voter(&self, node: NodeId) -> Option<Voter> {
+        let voters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        voters.get(&node).cloned()
+    }
+
+    fn cut_off(&self, node: NodeId) {
+        let mut voters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        voters.remove(&node);
+    }
+}
+
+/// The transport of one node to the others in this process.
+#[derive(Debug)]
+struct InProcess {
+    node: NodeId,
+    reachable: Arc<Reachable>,
+}
+
+#[async_trait]
+impl Transport for InProcess {
+    fn serve(&self, voter: Voter) {
+        let voters = self.reachable.0.lock();
+        let mut voters = voters.unwrap_or_else(PoisonError::into_inner);
+        voters.insert(self.node, voter);
+    }
+
+    async fn call(&self, to: NodeId, request: Bytes, _within: Duration) -> io::Result<Bytes> {
+        let unreachable = || io::Error::from(io::ErrorKind::NotConnected);
+        self.reachable.voter(self.node).ok_or_else(unreachable)?;
+        let voter = self.reachable.voter(to).ok_or_else(unreachable)?;
+        voter.answer(&request).await
+    }
+}
+
+/// Three voters, each with a directory of its own.
+struct World {
+    dir: tempfile::TempDir,
+    reachable: Arc<Reachable>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            reachable: Arc::default(),
+        }
+    }
+
+    async fn open(&self, node: NodeId) -> RaftMetadata {
+        let config = Config {
+            dir: self.dir.path().join(node.to_string()),
+            node,
+            cluster: Uuid([7; 16]),
+            seed: u64::try_from(node.0).expect("is positive"),
+            new_log_seed: [9; 16],
+            snapshot_entries: 5000,
+            snapshot_bytes: SNAPSHOT_BYTES,
+        };
+        let transport = InProcess {
+            node,
+            reachable: Arc::clone(&self.reachable),
+        };
+        let quorum = Quorum {
+            voters: NODES.into(),
+            transport: Arc::new(transport),
+        };
+        let opened =
+            RaftMetadata::open_in(quorum, config, Arc::new(RealDevice), &RealThreads).await;
+        opened.expect("opens")
+    }
+
+    async fn form(&self) -> BTreeMap<NodeId, RaftMetadata> {
+        let opened = join_all(NODES.map(|node| self.open(node))).await;
+        NODES.into_iter().zip(opened).collect()
+    }
+
+    /// Ends a voter as a crash does: the others reach it no more.
+    async fn kill(&self, node: NodeId, metadata: RaftMetadata) {
+        self.reachable.cut_off(node);
+        metadata.shutdown().await.expect("stops");
+    }
+}
+
+/// Whether a voter leads, and a quorum has answered it.
+fn may_decide(metrics: &openraft::RaftMetrics<Types>) -> bool {
+    metrics.state == ServerState::Leader && metrics.last_quorum_acked.is_some()
+}
+
+/// The voter that leads.
+async fn leader(voters: &BTreeMap<NodeId, RaftMetadata>) -> NodeId {
+    let waits = voters.iter().map(|(node, metadata)| {
+        let wait = metadata.voter.raft.wait(Some(LEADER_DEADLINE));
+        Box::pin(async move {
+            let leads = wait.metrics(may_decide, "leads").await;
+            leads.map(|_| *node)
+        })
+    });
+    let (node, _) = futures::future::select_ok(waits).await.expect("one leads");
+    node
+}
+
+async fn until_topic(metadata: &RaftMetadata, name: &str) {
+    let mut images = metadata.watch();
+    let has = images.wait_for(|image| image.topic(name).is_some());
+    drop(
+        tokio::time::timeout(LEADER_DEADLINE, has)
+            .await
+            .expect("comes"),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_voters_that_start_at_once_form_a_quorum_and_a_follower_names_the_leader() {
+    let world = World::new();
+    let voters = world.form().await;
+    let leads = leader(&voters).await;
+    voters[&leads]
+        .propose(topic(1, 10))
+        .await
+        .expect("is taken");
+    for (node, metadata) in &voters {
+        until_topic(metadata, "topic-1").await;
+        assert_eq!(metadata.image().cluster(), Uuid([7; 16]));
+        if *node != leads {
+            assert_eq!(metadata.leads(), None);
+            let refused = metadata.propose(topic(2, 10)).await;
+            let why = refused.expect_err("is refused").to_string();
+            let names = format!("not the active controller, node {leads} is");
+            assert!(why.contains(&names), "{why}");
+        }
+    }
+    for (node, metadata) in voters {
+        world.kill(node, metadata).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_voter_leads_when_the_leader_dies_and_the_dead_one_catches_up() {
+    let world = World::new();
+    let mut voters = world.form().await;
+    let first = leader(&voters).await;
+    voters[&first]
+        .propose(topic(1, 10))
+        .await
+        .expect("is taken");
+    let dead = voters.remove(&first).expect("is there");
+    world.kill(first, dead).await;
+    let second = leader(&voters).await;
+    assert_ne!(first, second);
+    voters[&second]
+        .propose(topic(2, 10))
+        .await
+        .expect("is taken");
+
+    // A start returns with an image that has what was committed while the voter was dead.
+    let again = world.open(first).await;
+    let image = again.image();
+    assert!(image.topic("topic-1").is_some() && image.topic("topic-2").is_some());
+    world.kill(first, again).await;
+    for (node, metadata) in voters {
+        world.kill(node, metadata).await;
+    }
+}
+
+// Large entries go in several messages, and a single one that is larger than the bound of a message's entries alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_that_was_dead_gets_large_entries_in_bounded_messages() {
+    let world = World::new();
+    let mut voters = world.form().await;
+    let leads = leader(&voters).await;
+    let dies = NODES.into_iter().find(|node| *node != leads).expect("two");
+    let dead = voters.remove(&dies).expect("is there");
+    world.kill(dies, dead).await;
+    for id in 1..=3 {
+        voters[&leads]
+            .propose(large_topic(id))
+            .await
+            .expect("is taken");
+    }
+    let again = world.open(dies).await;
+    for id in 1..=3 {
+        until_topic(&again, &format!("topic-{id}")).await;
+    }
+    world.kill(dies, again).await;
+    for (node, metadata) in voters {
+        world.kill(node, metadata).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_malformed_or_too_large_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let metadata = open(dir.path()).await;
+    let too_large = vec![0; MESSAGE_BYTES_MAX + 1];
+    for message in [&[][..], &[0xff; 20], &[0x0a, 0], &too_large] {
+        let refused = metadata
+            .voter
+            .answer(message)
+            .await
+            .expect_err("is refused");
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData, "{refused}");
+    }
+    metadata.check().expect("is well");
+    metadata.shutdown().await.expect("stops");
+}
+
+#[tokio::test]
+async fn a_lone_voter_that_is_asked_for_another_says_so() {
+    let call = NoTransport.call(NodeId(2), Bytes::new(), Duration::from_secs(1));
+    let refused = call.await.expect_err("is refused").to_string();
+    assert!(
+        refused.contains("the only voter") && refused.contains('2'),
+        "{refused}"
+    );
+}

@@ -1,0 +1,94 @@
+//! The side of a voter that the other voters call.
+
+use std::fmt::{Debug, Display};
+use std::io;
+
+use bytes::Bytes;
+use openraft::Raft;
+
+use super::log_store::LogStore;
+use super::message::{Answer, Append, Call, Nothing, Reply, Request, decode, encode, malformed};
+use super::node::LOG_BYTES_FACTOR;
+use super::state_store::StateStore;
+use super::types::Types;
+
+/// Answers the calls of other voters; cheap to clone. The calls come by [`Transport`](crate::Transport).
+#[derive(Clone)]
+pub struct Voter {
+    pub(super) raft: Raft<Types, StateStore>,
+    pub(super) log: LogStore,
+    pub(super) snapshot_bytes: u64,
+}
+
+impl Debug for Voter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Voter")
+    }
+}
+
+fn failed(error: impl Display) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+impl Voter {
+    /// Answers a request that another voter sent. An answered append is durable here.
+    ///
+    /// # Errors
+    /// The request is malformed or too large, this voter has ended, or it can't take more entries for now.
+    pub async fn answer(&self, request: &[u8]) -> io::Result<Bytes> {
+        let request = decode::<Request>(request)?;
+        let call = request.call.ok_or_else(|| malformed("it is empty"))?;
+        let reply = match call {
+            Call::Append(append) => self.append(append).await?,
+            Call::Vote(campaign) => {
+                let voted = self.raft.vote(campaign.request()?).await;
+                voted.map_err(failed)?.into()
+            }
+            Call::PreVote(campaign) => {
+                let voted = self.raft.pre_vote(campaign.request()?).await;
+                voted.map_err(failed)?.into()
+            }
+            Call::TransferLeader(transfer) => {
+                let asked = self.raft.handle_transfer_leader(transfer.request()?).await;
+                asked.map_err(failed)?.map_err(failed)?;
+                Reply::Done(Nothing {})
+            }
+        };
+        encode(&Answer { reply: Some(reply) })
+    }
+
+    /// A follower keeps the rules by which a leader takes commands: none on a full disk, and no more than four times the
+    /// bytes after which a snapshot is due (D3). A heartbeat is always answered.
+    async fn append(&self, append: Append) -> io::Result<Reply> {
+        let bytes = append.entries_bytes();
+        if bytes > 0 && self.log.is_full_for(bytes) {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "the disk is full",
+            ));
+        }
+        if bytes > 0 && self.is_too_long() {
+            self.ask_for_snapshot().await;
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "its log waits for a snapshot",
+            ));
+        }
+        let appended = self.raft.append_entries(append.request()?).await;
+        let appended = appended.map_err(failed)?;
+        if self.log.has_outgrown(self.snapshot_bytes) {
+            self.ask_for_snapshot().await;
+        }
+        Ok(appended.into())
+    }
+
+    pub(super) fn is_too_long(&self) -> bool {
+        self.log.bytes() >= self.snapshot_bytes.saturating_mul(LOG_BYTES_FACTOR)
+    }
+
+    pub(super) async fn ask_for_snapshot(&self) {
+        if let Err(error) = self.raft.trigger().snapshot().await {
+            tracing::warn!(%error, "cannot ask for a snapshot of the metadata");
+        }
+    }
+}

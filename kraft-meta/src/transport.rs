@@ -1,0 +1,44 @@
+//! The port by which a voter reaches the other voters of its quorum.
+
+use std::fmt::Debug;
+use std::io;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use highwater_types::NodeId;
+
+use crate::raft::Voter;
+
+/// The largest message between voters, request or answer. A command that is larger than fits is never sent.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Carries Raft's calls between voters.
+///
+/// A message is opaque here: [`Voter::answer`] reads it on the other side. An implementation bounds what it reads by
+/// [`MESSAGE_BYTES_MAX`]. It may lose or repeat a message, but has to deliver it unchanged or not at all.
+#[async_trait]
+pub trait Transport: Debug + Send + Sync + 'static {
+    /// Delivers the calls of other voters to this one from now on, until it is dropped or ends. It is called once, while
+    /// the voter opens: the voters have to reach each other before any of them has a leader.
+    fn serve(&self, voter: Voter);
+    /// Sends a request to another voter and returns its answer. Cancellation safe: the request may still arrive.
+    ///
+    /// # Errors
+    /// The other voter can't be reached, gives no answer within the time, or answers an error.
+    async fn call(&self, to: NodeId, request: Bytes, within: Duration) -> io::Result<Bytes>;
+}
+
+/// The transport of a quorum of one voter, which has no other voter to reach.
+#[derive(Debug, Clone, Copy)]
+pub struct NoTransport;
+
+#[async_trait]
+impl Transport for NoTransport {
+    fn serve(&self, _voter: Voter) {}
+
+    async fn call(&self, to: NodeId, _request: Bytes, _within: Duration) -> io::Result<Bytes> {
+        let why = format!("this node is the only voter, and there is no transport to node {to}");
+        Err(io::Error::new(io::ErrorKind::NotConnected, why))
+    }
+}
