@@ -1,4 +1,4 @@
-//! The composition root: builds a node from the machine up, and stops it in reverse.
+//! The composition root: it builds a node on its machine, and stops it in reverse order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ use crate::{api, coordinators, housekeeping, http, metrics, storage};
 pub use crate::machine::Machine;
 pub use crate::node_error::NodeError;
 
-/// A start waits for partitions as long as another one opens within this time; then it listens without the rest.
+/// A start waits for partitions as long as another one opens within this time; then it listens although the rest is not
+/// open.
 const OPENING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A running node.
@@ -45,11 +46,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node: addresses, health and metrics, storage, partitions, listeners; ready when it returns. A client that
-    /// connects before is answered then.
+    /// Starts a node: addresses, health and metrics, storage, partitions, listeners. The node is ready when this
+    /// returns; a client that connects before is answered then.
     ///
     /// # Errors
-    /// [`NodeError`]: nothing was changed that a later start could not go on from, and where it is refused nothing at all.
+    /// [`NodeError`]: a later start can go on from every change that was made, and a start that is refused has changed
+    /// nothing.
     pub async fn start(config: Config, machine: Machine) -> Result<Self, NodeError> {
         let tasks = Tasks::default();
         let started = Self::start_on(Arc::new(config), &machine, &tasks).await;
@@ -74,7 +76,7 @@ impl Node {
         for told in config.out_of_reach() {
             tracing::warn!("{told}");
         }
-        // first of all, so that an address in use refuses before anything is written
+        // This comes first, so that an address in use refuses the start before anything is written.
         let (acceptors, advertised) = listen(&config, &*machine.network).await?;
         let phase = watch::Sender::new(Phase::Metadata);
         if let Some((listener, metrics)) = listen_admin(&config).await? {
@@ -111,7 +113,7 @@ impl Node {
         })
     }
 
-    /// What a person wants to know of a node that just started.
+    /// The text that a person wants to read about a node that has just started.
     #[must_use]
     pub fn banner(&self) -> String {
         let listens: Vec<String> = self
@@ -132,7 +134,7 @@ impl Node {
         banner.to_string()
     }
 
-    /// Where the first listener listens.
+    /// The address of the first listener.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.addresses.first().map(|(_, address)| *address)
@@ -147,7 +149,7 @@ impl Node {
     pub async fn failed(&self) -> String {
         let ended = self.broker.streams.ended();
         tokio::select! {
-            // a task that returns may do so for one of the reasons before it
+            // A task may return because of one of the reasons before it.
             biased;
             refused = self.broker.streams.failed() => refused,
             error = ended => match error {
@@ -159,10 +161,11 @@ impl Node {
         }
     }
 
-    /// Stops cleanly: no further requests, everything uploaded, so that nothing is left to replay.
+    /// Stops cleanly: the node takes no further requests and uploads everything, so that the next start has nothing to
+    /// replay.
     ///
     /// # Errors
-    /// [`NodeError`]; what was acknowledged is in the write-ahead log.
+    /// [`NodeError`]; every acknowledged record is in the write-ahead log.
     pub async fn stop(self) -> Result<(), NodeError> {
         self.tasks.stop().await;
         self.broker.streams.shutdown().await?;
@@ -237,14 +240,15 @@ fn broker(
     })
 }
 
-/// Takes the admin address and starts counting: what follows, the first requests to the object store too, is in the metrics.
+/// Binds the admin address and starts counting, so that the metrics include everything that follows, such as the first
+/// requests to the object store.
 async fn listen_admin(
     config: &Config,
 ) -> Result<Option<(tokio::net::TcpListener, PrometheusHandle)>, NodeError> {
     let Some((host, port)) = &config.admin else {
         return Ok(None);
     };
-    // as the network does for listeners
+    // This is what the network does for listeners.
     let host = if host.is_empty() { "0.0.0.0" } else { host };
     let listening = tokio::net::TcpListener::bind((host, *port)).await;
     let listener = listening.map_err(|source| NodeError::Listen {
@@ -306,13 +310,13 @@ mod tests {
         fixture::config(data, &[("highwater.object.storage", &store)])
     }
 
-    // E1, D2, U5: a supervisor that tries for a weekend leaves nothing
+    // E1, D2, U5: a supervisor that restarts the process for a weekend leaves nothing behind.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_start_that_is_refused_leaves_no_epoch_and_condemns_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
         let (data, store) = (dir.path().join("data"), dir.path().join("objects"));
         let start = || Node::start(config(&data, &store), Machine::real());
-        // starts that are recorded, and objects that are condemned
+        // These are recorded starts, and condemned objects.
         let left = |node: &Node| {
             let image = node.broker.metadata.image();
             let own = image.node(node.broker.config.node_id);
@@ -337,13 +341,13 @@ mod tests {
         std::fs::remove_dir_all(&store).expect("is empty");
         std::fs::rename(&elsewhere, &store).expect("is moved back");
         let node = start().await.expect("starts");
-        // of the start before, which closed it
+        // They are of the previous start, which this one closed.
         let more = usize::try_from(UPLOADS_IN_FLIGHT_MAX).expect("few");
         assert_eq!(left(&node), (epochs, condemned + more));
         node.stop().await.expect("stops");
     }
 
-    // a DeleteRecords whose client has gone, or whose answer was lost, after it was proposed
+    // The client of a DeleteRecords is gone, or its answer was lost, after the command was proposed.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_trim_that_nobody_waits_for_moves_the_start_too() {
         let node = TestNode::start(&[]).await;

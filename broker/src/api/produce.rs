@@ -1,6 +1,7 @@
 //! Produce (key 0), versions 3..=13, advertised from 0 (KAFKA-18659).
 //! Source: schema/produce_request.kmsg; KIP-98, KIP-467, KIP-516, KIP-951.
-//! Behaviour: appended when read, answered when durable, acks=1 as acks=all (I1).
+//! Behaviour: a batch is appended when its request is read, and answered when it is durable; acks=1 is as acks=all
+//! (I1).
 //! Deviations from Apache Kafka: none.
 
 use std::collections::BTreeSet;
@@ -80,8 +81,8 @@ impl Handler for Produce {
     }
 }
 
-/// What a future comes to; `None` where it is polled at the deadline and has come to nothing. It sets no timer: the
-/// connection polls an answer that is pending at its deadline ([`Later`]).
+/// The result of a future; `None` if it is polled at the deadline and has no result. It sets no timer: the connection
+/// polls a pending answer at its deadline ([`Later`]).
 async fn unless_late<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -92,7 +93,7 @@ async fn unless_late<F: Future>(deadline: Instant, future: F) -> Option<F::Outpu
     .await
 }
 
-/// One partition of the request on its way.
+/// One partition of the request while it is served.
 #[derive(Debug)]
 struct Part {
     name: StrBytes,
@@ -106,7 +107,7 @@ enum State {
     Asked(Option<Bytes>),
     Checked(Arc<Partition>, Box<ValidatedBatch>),
     Appended(Arc<Partition>, Appended),
-    /// Why, and the log's start where the log itself refused.
+    /// The refusal, and the log's start if the log itself refused.
     Refused(Refusal, Option<StreamOffset>),
 }
 
@@ -184,7 +185,7 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
     append_all(&ctx.broker.metrics, parts, permit);
 }
 
-/// Waits for room until the deadline; where there is room now no timer is made.
+/// Waits for room until the deadline; no timer is set if there is room now.
 async fn reserve(
     ctx: &RequestContext,
     bytes: u64,
@@ -203,7 +204,7 @@ async fn reserve(
     }
 }
 
-/// What the topic may allow and this node has no memory for.
+/// The refusal of a request for which this node has no memory, although the topic may allow it.
 fn too_large(ctx: &RequestContext) -> Refusal {
     let in_force = ctx.broker.config.frames().held;
     Refusal::new(
@@ -233,8 +234,8 @@ fn append_all(metrics: &Metrics, parts: &mut [Part], mut permit: Result<AppendPe
     }
 }
 
-/// Kafka tells the log's start with what its validation and its producer state refuse, not with what cannot be read or
-/// is too large (`ReplicaManager.appendRecordsToLocalLog`).
+/// Kafka sends the log's start with refusals of its validation and of its producer state, but not with those of batches
+/// that cannot be read or are too large (`ReplicaManager.appendRecordsToLocalLog`).
 fn refused_by_log(partition: &Partition, error: &AppendError) -> State {
     let start = match error {
         AppendError::NotOneBatch
@@ -253,7 +254,7 @@ fn refused_by_log(partition: &Partition, error: &AppendError) -> State {
     State::Refused(error::from_append(error), start)
 }
 
-/// The partition that a part of the request names, open.
+/// The open partition that a part of the request names.
 async fn find(
     ctx: &RequestContext,
     part: &mut Part,
@@ -285,7 +286,7 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> 
     for part in parts {
         let mut answer = match part.state {
             State::Appended(partition, appended) => match (partition.closed().get(), failure) {
-                // the batch may be durable, and is never uploaded (I3)
+                // The batch may be durable, but it is never uploaded (I3).
                 (Some(closed), _) => refused(&closed.code().into(), None),
                 (None, None) => PartitionProduceResponse {
                     base_offset: appended.base_offset,
