@@ -249,7 +249,11 @@ async fn what_has_no_configurations_here_is_told_by_its_name() -> Result<()> {
     let node = TestNode::start(&[]).await?;
     let mut client = node.client().await?;
     let unsupported = ErrorCode::UnsupportedVersion.code();
-    for (kind, word) in [(8, "loggers"), (16, "clients"), (32, "groups")] {
+    for (kind, word) in [
+        (8, "loggers"),
+        (16, "clients"),
+        (32, "Groups have no configurations"),
+    ] {
         let describe = DescribeConfigsRequest {
             resources: vec![DescribeConfigsResource {
                 resource_type: kind,
