@@ -2,21 +2,21 @@
 
 use crate::command::Rejection;
 
-/// Why a proposal has no outcome.
+/// The reason why a proposal has no outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// The state machine refused it: nothing changed.
+    /// The state machine refused the command: nothing has changed.
     #[error("command is refused")]
     Rejected(#[source] Rejection),
-    /// No leader, or the answer is lost: outcome unknown. Retry where the command may be repeated.
+    /// There is no leader, or the answer is lost: the outcome is unknown. Retry only a command that may be repeated.
     #[error("metadata is unavailable reason={0}")]
     Unavailable(String),
 }
 
-/// Why the metadata can't be opened. Fatal: the start refuses.
+/// The reason why the metadata can't be opened. It is fatal: the node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Its files can't be read or written, or are damaged.
+    /// The log's files can't be read or written, or are damaged.
     #[error("metadata cannot be opened")]
     Log(#[source] highwater_disk_log::LogError),
     /// A file can't be read or written.
@@ -24,7 +24,7 @@ pub enum OpenError {
     Io {
         /// The file.
         path: String,
-        /// The machine's answer.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
@@ -37,7 +37,7 @@ pub enum OpenError {
         #[source]
         source: crate::SnapshotError,
     },
-    /// What was durable is gone: a file was lost, or is an older copy (D2).
+    /// Durable metadata is missing: a file was lost, or is an older copy (D2).
     #[error("metadata lacks what was durable path={path} reason={reason}")]
     Lost {
         /// The file or directory.
@@ -45,30 +45,30 @@ pub enum OpenError {
         /// What is missing.
         reason: &'static str,
     },
-    /// It is of another release's format.
+    /// The metadata has the format of another release.
     #[error(
         "the metadata in {path} has format {found}, and this release reads format {expected} alone: start with the \
          release that wrote it, or with an empty data directory and an empty object store"
     )]
     OtherFormat {
-        /// Its directory.
+        /// The metadata's directory.
         path: String,
-        /// The format it has.
+        /// The format found there.
         found: String,
-        /// The format that is read.
+        /// The format that this release reads.
         expected: &'static str,
     },
-    /// It is another node's.
+    /// The metadata belongs to another node.
     #[error("the metadata in {path} belongs to node.id={voters}, not to node.id={node}")]
     OtherNode {
-        /// Its directory.
+        /// The metadata's directory.
         path: String,
-        /// The node that asks.
+        /// The node that was started.
         node: highwater_types::NodeId,
-        /// The nodes it belongs to.
+        /// The nodes that the metadata belongs to.
         voters: String,
     },
-    /// The consensus does not start.
+    /// The consensus library can't start.
     #[error("consensus cannot start reason={0}")]
     Raft(String),
 }

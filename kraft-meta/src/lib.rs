@@ -26,27 +26,27 @@ pub use transport::{MESSAGE_BYTES_MAX, NoTransport, Transport};
 /// The metadata as a node sees it.
 #[async_trait]
 pub trait MetadataStore: Debug + Send + Sync + 'static {
-    /// This node's own image; never waits, may lag.
+    /// This node's own image. It is returned at once, and may lag behind the leader's.
     fn image(&self) -> Arc<MetadataImage>;
-    /// Changes with every command.
+    /// Observes the image, which changes with every command.
     fn watch(&self) -> watch::Receiver<Arc<MetadataImage>>;
-    /// The term in which this node is the active controller, `None` while it is not. What it answers may have ended by the
-    /// time it is read: another node may lead already.
+    /// The term in which this node is the active controller, or `None` if it is not. The answer may be out of date when
+    /// it is read: another node may lead already.
     fn leads(&self) -> Option<Term>;
-    /// Whether commands are decided now.
+    /// Checks that commands can be decided now.
     ///
     /// # Errors
-    /// Why not: it has ended, or its disk is full.
+    /// The reason why not: the metadata has ended, or its disk is full.
     fn check(&self) -> Result<(), String>;
-    /// Proposes a command; when it is answered this node's own image has it.
+    /// Proposes a command. When it is answered, this node's own image includes it.
     ///
     /// # Errors
     /// [`ProposeError`]; [`ProposeError::Unavailable`] leaves the outcome unknown.
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError>;
-    /// Resolves, with the file and the reason, when this node can decide or learn nothing any more: a sync of its log
-    /// failed, or a snapshot could not be written (D3). Cancellation safe.
+    /// Waits until this node can neither decide nor learn anything any more, because a sync of its log failed or a
+    /// snapshot could not be written (D3); returns the file and the reason. Cancellation safe.
     async fn ended(&self) -> String;
-    /// Ends this node's part in the metadata; what was proposed and not answered may or may not be decided.
+    /// Ends this node's part in the metadata. A proposal that is not answered may still be decided.
     ///
     /// # Errors
     /// [`OpenError`] when its log can't be closed.

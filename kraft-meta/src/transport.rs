@@ -10,7 +10,7 @@ use highwater_types::NodeId;
 
 use crate::raft::Voter;
 
-/// The largest message between voters, request or answer. A command that is larger than fits is never sent.
+/// The largest message between voters, request or answer. A command that does not fit is never sent.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Carries Raft's calls between voters.
@@ -19,13 +19,13 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// [`MESSAGE_BYTES_MAX`]. It may lose or repeat a message, but has to deliver it unchanged or not at all.
 #[async_trait]
 pub trait Transport: Debug + Send + Sync + 'static {
-    /// Delivers the calls of other voters to this one from now on, until it is dropped or ends. It is called once, while
-    /// the voter opens: the voters have to reach each other before any of them has a leader.
+    /// Delivers the calls of other voters to this one from now on, until it is dropped or ends. It is called once,
+    /// while the voter opens: the voters have to reach each other before any of them can lead.
     fn serve(&self, voter: Voter);
     /// Sends a request to another voter and returns its answer. Cancellation safe: the request may still arrive.
     ///
     /// # Errors
-    /// The other voter can't be reached, gives no answer within the time, or answers an error.
+    /// The other voter can't be reached, gives no answer within the time, or answers with an error.
     async fn call(&self, to: NodeId, request: Bytes, within: Duration) -> io::Result<Bytes>;
 }
 

@@ -1,6 +1,7 @@
-//! Commands, as they stand in the log: prost messages, so that a library bump cannot change the format.
+//! Commands as they stand in the log: prost messages of our own, so that a new version of the library cannot change the
+//! format.
 //!
-//! Field numbers are for ever; a new field is optional and means "as before" when it is missing.
+//! A field number is never used again. A new field is optional; a missing one has the meaning that commands had before.
 
 use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, Uuid, WalPosition};
 use prost::{Message, Oneof};
@@ -20,10 +21,10 @@ pub use objects::{
 pub use streams::{OpenStreams, StreamEpoch, TrimStream};
 pub use topics::{CreatePartitions, CreateTopic, DeleteTopic, Replicas, SetTopicConfigs};
 
-/// What a proposal asks for.
+/// A command of the metadata, as it is proposed.
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {
-    /// The one thing.
+    /// The action; every command has exactly one.
     #[prost(
         oneof = "Action",
         tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
@@ -31,52 +32,52 @@ pub struct Command {
     pub action: Option<Action>,
 }
 
-/// The kinds of commands.
+/// The actions of commands.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Action {
-    /// A node starts (E1, E2): it gets an epoch, and every earlier one of it is fenced.
+    /// Registers a node that starts: it gets an epoch, and its earlier epochs are fenced (E1, E2).
     #[prost(message, tag = "1")]
     RegisterNode(RegisterNode),
-    /// A fenced epoch is closed (E3): what it led may be given to another.
+    /// Closes a fenced epoch, whose partitions may then get another leader (E3).
     #[prost(message, tag = "2")]
     CloseEpoch(CloseEpoch),
-    /// A topic is created.
+    /// Creates a topic.
     #[prost(message, tag = "3")]
     CreateTopic(CreateTopic),
-    /// A topic is deleted; what its streams hold is condemned.
+    /// Deletes a topic; objects that only its streams referred to are condemned.
     #[prost(message, tag = "4")]
     DeleteTopic(DeleteTopic),
-    /// A topic gets more partitions.
+    /// Adds partitions to a topic.
     #[prost(message, tag = "5")]
     CreatePartitions(CreatePartitions),
-    /// A topic's own configurations are replaced, if they are what they were when that was decided.
+    /// Replaces the configurations of a topic, if they have not changed since the proposer looked.
     #[prost(message, tag = "6")]
     SetTopicConfigs(SetTopicConfigs),
-    /// Streams are opened by the node that leads them (E5).
+    /// Opens streams on the node that leads them (E5).
     #[prost(message, tag = "7")]
     OpenStreams(OpenStreams),
-    /// An upload is registered (U3).
+    /// Registers an upload (U3).
     #[prost(message, tag = "8")]
     CommitObject(CommitObject),
-    /// A stream's start moves up (U4).
+    /// Moves the start of a stream up (U4).
     #[prost(message, tag = "9")]
     TrimStream(TrimStream),
-    /// Condemned objects are gone (G1).
+    /// Forgets condemned objects that were deleted (G1).
     #[prost(message, tag = "10")]
     ObjectsDeleted(ObjectsDeleted),
-    /// A block of producer ids is given to a node, never again.
+    /// Gives a node a block of producer ids, which no node gets again.
     #[prost(message, tag = "11")]
     AllocateProducerIds(AllocateProducerIds),
-    /// The cluster gets its id: the first command there is.
+    /// Gives the cluster its id; it is the first command of all.
     #[prost(message, tag = "12")]
     Format(Format),
-    /// An epoch is fenced, by what can't hear it any more (E6).
+    /// Fences an epoch that the active controller hears from no longer (E6).
     #[prost(message, tag = "13")]
     FenceEpoch(FenceEpoch),
-    /// Partitions that nobody leads any more get a leader, and a new leader epoch (E4, E5).
+    /// Gives partitions whose leader's epoch is closed a new leader and a new leader epoch (E4, E5).
     #[prost(message, tag = "14")]
     AssignLeaders(AssignLeaders),
-    /// The prefix of a closed epoch's object WAL is cleared (W12).
+    /// Forgets a closed epoch, after the prefix of its object WAL was swept (W12).
     #[prost(message, tag = "15")]
     EpochSwept(EpochSwept),
 }
@@ -89,61 +90,61 @@ impl From<Action> for Command {
     }
 }
 
-/// The id that 16 bytes are; zero for any other number of bytes.
+/// The id of 16 bytes; zero for any other number of bytes.
 #[must_use]
 pub fn uuid(bytes: &[u8]) -> Uuid {
     bytes.try_into().map(Uuid).unwrap_or_default()
 }
 
-/// What a command did.
+/// The effect of a command that was accepted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// Nothing to say.
+    /// The command was carried out and has no other answer.
     Done,
-    /// The node's epoch (E1), where its WAL's floor is, and how far it was heard to be confirmed (D2).
+    /// The node was registered.
     Registered {
-        /// The epoch.
+        /// The node's new epoch (E1).
         epoch: NodeEpoch,
-        /// The floor of the former epochs.
+        /// The WAL floor, taken over from its former epochs.
         floor: WalPosition,
-        /// The highest position heard.
+        /// The highest position up to which its WAL was reported as confirmed (D2).
         confirmed: WalPosition,
     },
-    /// For each stream, in order: its start and committed end, or why it is refused.
+    /// For each stream, in order: its start and committed end, or the reason why it is refused.
     Opened(Vec<Result<(i64, i64), Rejection>>),
-    /// For each stream, in order: its leader epoch from now on, or why it is refused.
+    /// For each stream, in order: its new leader epoch, or the reason why it is refused.
     Assigned(Vec<Result<LeaderEpoch, Rejection>>),
-    /// Streams whose claim was dropped whole (U3).
+    /// The upload was registered.
     Committed {
-        /// Those streams.
+        /// The streams whose claims were dropped as a whole (U3).
         dropped: Vec<StreamId>,
     },
-    /// The first of the block.
+    /// The first id of the block.
     ProducerIds(i64),
 }
 
-/// Why a command was refused: the state is as before.
+/// The reason why a command was refused; a refused command changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// There is such a topic.
+    /// A topic of this name exists.
     #[error("topic exists")]
     TopicExists,
-    /// There is no such topic.
+    /// The topic does not exist.
     #[error("no such topic")]
     UnknownTopic,
-    /// There is no such stream.
+    /// The stream does not exist.
     #[error("no such stream stream_id={0}")]
     UnknownStream(StreamId),
     /// The node epoch is not open (E6).
     #[error("node epoch is not open node_epoch={0}")]
     Fenced(NodeEpoch),
-    /// The node epoch is not closed: what it leads or wrote may still be its own (E4).
+    /// The node epoch is not closed: its partitions and its WAL may still belong to it (E4).
     #[error("node epoch is not closed node_epoch={0}")]
     Unclosed(NodeEpoch),
     /// Another leader epoch holds the stream.
     #[error("stream is held under another leader epoch stream_id={stream} leader_epoch={held}")]
     NotHeld {
-        /// The stream.
+        /// The leader epoch that holds it.
         stream: StreamId,
         /// The epoch that holds it.
         held: LeaderEpoch,
@@ -153,12 +154,12 @@ pub enum Rejection {
     Gap {
         /// The stream.
         stream: StreamId,
-        /// Where it had to begin.
+        /// The committed end, where the claim had to begin.
         committed: i64,
-        /// Where it begins.
+        /// The offset at which the claim begins.
         first: i64,
     },
-    /// The state has moved on since the proposer looked.
+    /// The state has changed since the proposer looked.
     #[error("state has changed since")]
     Changed,
     /// The command is malformed, or of a newer version.

@@ -8,7 +8,7 @@ use super::{ClaimOfStream, ObjectName, StreamEpoch};
 /// See [`super::Action::Format`].
 #[derive(Clone, PartialEq, Message)]
 pub struct Format {
-    /// 16 bytes.
+    /// The cluster's id, 16 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub cluster_id: Vec<u8>,
 }
@@ -22,7 +22,7 @@ pub struct RegisterNode {
     /// 16 random bytes, one for each start (E2).
     #[prost(bytes = "vec", tag = "2")]
     pub incarnation: Vec<u8>,
-    /// Where clients reach it.
+    /// The addresses at which clients reach it.
     #[prost(message, repeated, tag = "3")]
     pub endpoints: Vec<Endpoint>,
     /// The kind of the WAL that the epoch will write: a [`WalKind`] (D4).
@@ -33,31 +33,31 @@ pub struct RegisterNode {
     pub after: u64,
 }
 
-/// What a node epoch writes ahead to.
+/// The kind of WAL that a node epoch writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub enum WalKind {
-    /// A ring of files in its node's data directory: its own node alone recovers it.
+    /// A ring of files in the node's data directory: only that node can recover it.
     Disk = 1,
-    /// Objects in the bucket: any node seals it.
+    /// Objects in the bucket: any node can seal it.
     Object = 2,
 }
 
-/// A place in a node's WAL.
+/// A position in a node's WAL.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Position {
-    /// The node epoch that wrote it.
+    /// The node epoch that wrote at it.
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
-    /// Bytes since the log began (disk), or the sequence number (object).
+    /// On a disk WAL, bytes since the log began; on an object WAL, a sequence number.
     #[prost(uint64, tag = "2")]
     pub at: u64,
 }
 
-/// An advertised address.
+/// An advertised listener.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Endpoint {
-    /// The listener's name.
+    /// The name of the listener.
     #[prost(string, tag = "1")]
     pub listener: String,
     /// The host.
@@ -74,7 +74,7 @@ pub struct FenceEpoch {
     /// The node.
     #[prost(int32, tag = "1")]
     pub node: i32,
-    /// Its epoch; must be open.
+    /// Its epoch, which must be open.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
 }
@@ -85,24 +85,24 @@ pub struct CloseEpoch {
     /// The node.
     #[prost(int32, tag = "1")]
     pub node: i32,
-    /// Its epoch; must be fenced.
+    /// Its epoch, which must be fenced.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
-    /// The epoch that has done it; must be open.
+    /// The epoch that recovered or sealed the WAL; it must be open.
     #[prost(uint64, tag = "3")]
     pub by: u64,
-    /// What has become of its WAL.
+    /// The end of the epoch's WAL.
     #[prost(oneof = "Closing", tags = "4, 5")]
     pub how: Option<Closing>,
 }
 
-/// What has become of the WAL of an epoch that is closed (E3).
+/// The way in which the WAL of a closed epoch ended (E3).
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Closing {
-    /// A disk WAL: its own node has uploaded what it held.
+    /// A disk WAL: its own node has uploaded all batches in it.
     #[prost(message, tag = "4")]
     Recovered(Recovered),
-    /// An object WAL: it ends at a seal for good (W8).
+    /// An object WAL: a seal ends it for good (W8).
     #[prost(message, tag = "5")]
     Sealed(Sealed),
 }
@@ -114,16 +114,16 @@ pub struct Recovered {}
 /// See [`Closing::Sealed`].
 #[derive(Clone, PartialEq, Message)]
 pub struct Sealed {
-    /// Where the seal is.
+    /// The position of the seal.
     #[prost(message, optional, tag = "1")]
     pub at: Option<Position>,
-    /// The object that holds the joined footers of the sealed range (W9); none for one without records.
+    /// The object with the joined footers of the sealed range (W9); none for a range without records.
     #[prost(message, optional, tag = "2")]
     pub index: Option<ObjectName>,
-    /// Its bytes, and those of the range.
+    /// The bytes of that object and of the sealed range.
     #[prost(uint64, tag = "3")]
     pub bytes: u64,
-    /// What the sealed range holds, one for each stream.
+    /// The claims on the sealed range, one for each stream.
     #[prost(message, repeated, tag = "4")]
     pub claims: Vec<ClaimOfStream>,
 }
@@ -134,7 +134,7 @@ pub struct EpochSwept {
     /// The node.
     #[prost(int32, tag = "1")]
     pub node: i32,
-    /// Its epoch; must be closed.
+    /// Its epoch, which must be closed.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
 }
@@ -142,10 +142,10 @@ pub struct EpochSwept {
 /// See [`super::Action::AssignLeaders`].
 #[derive(Clone, PartialEq, Message)]
 pub struct AssignLeaders {
-    /// The epoch that leads from now on; must be open.
+    /// The new leader's epoch, which must be open.
     #[prost(uint64, tag = "1")]
     pub node_epoch: u64,
-    /// What it leads, each under the leader epoch that was decided on; the new one is the next.
+    /// The streams, each under the leader epoch on which the proposer decided; it gets the next one.
     #[prost(message, repeated, tag = "2")]
     pub streams: Vec<StreamEpoch>,
 }
@@ -153,10 +153,10 @@ pub struct AssignLeaders {
 /// See [`super::Action::AllocateProducerIds`].
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct AllocateProducerIds {
-    /// The epoch that asks.
+    /// The epoch that asks for the ids.
     #[prost(uint64, tag = "1")]
     pub node_epoch: u64,
-    /// How many.
+    /// The number of ids.
     #[prost(int64, tag = "2")]
     pub count: i64,
 }

@@ -8,36 +8,36 @@ use super::{Position, Rejection};
 /// See [`super::Action::CommitObject`].
 #[derive(Clone, PartialEq, Message)]
 pub struct CommitObject {
-    /// The node that uploads.
+    /// The node that has uploaded the object.
     #[prost(int32, tag = "1")]
     pub node: i32,
-    /// Its epoch; must be open.
+    /// Its epoch, which must be open.
     #[prost(uint64, tag = "2")]
     pub node_epoch: u64,
     /// The upload's number.
     #[prost(uint64, tag = "3")]
     pub number: u64,
-    /// The object's bytes.
+    /// The object's size in bytes.
     #[prost(uint64, tag = "4")]
     pub bytes: u64,
-    /// One for each stream.
+    /// The claims of the object, one for each stream.
     #[prost(message, repeated, tag = "5")]
     pub claims: Vec<ClaimOfStream>,
     /// The WAL's new floor.
     #[prost(message, optional, tag = "6")]
     pub floor: Option<Position>,
-    /// The lowest number in flight (U5).
+    /// The lowest number among its uploads in flight (U5).
     #[prost(uint64, tag = "7")]
     pub lowest_in_flight: u64,
-    /// How far the WAL is confirmed (D2).
+    /// The position up to which its WAL is confirmed (D2).
     #[prost(message, optional, tag = "8")]
     pub confirmed: Option<Position>,
-    /// Whether what is uploaded is of a fenced epoch of the same node, read back from its disk WAL.
+    /// Whether the batches are those of a fenced epoch of the same node, read back from its disk WAL.
     #[prost(bool, tag = "9")]
     pub recovering: bool,
 }
 
-/// A claim and whose it is.
+/// A claim and the stream it is on.
 #[derive(Clone, PartialEq, Message)]
 pub struct ClaimOfStream {
     /// The stream.
@@ -46,33 +46,34 @@ pub struct ClaimOfStream {
     /// The claim.
     #[prost(message, optional, tag = "2")]
     pub claim: Option<ClaimRecord>,
-    /// What its object has of each roll, in order (F6): all its batches are of one of them.
+    /// The claim's parts of rolls, in order (F6). Every batch of the claim is in one of them.
     #[prost(message, repeated, tag = "3")]
     pub rolls: Vec<RollRecord>,
 }
 
-/// A claim (U4).
+/// A claim on a range of a stream (U4).
 #[derive(Clone, PartialEq, Message)]
 pub struct ClaimRecord {
-    /// Its first offset.
+    /// The first offset.
     #[prost(int64, tag = "1")]
     pub first: i64,
-    /// Just after its last offset.
+    /// The offset after the last one.
     #[prost(int64, tag = "2")]
     pub next: i64,
-    /// Where its part of the object begins.
+    /// The position in the object at which the claim's part begins.
     #[prost(uint64, tag = "3")]
     pub part_start: u64,
-    /// Where it ends.
+    /// The position at which it ends.
     #[prost(uint64, tag = "4")]
     pub part_end: u64,
     /// The largest timestamp, or -1.
     #[prost(int64, tag = "5")]
     pub max_timestamp: i64,
-    /// First offset of the oldest open transaction, or -1.
+    /// The first offset of the oldest open transaction, or -1.
     #[prost(int64, tag = "7")]
     pub open_from: i64,
-    /// The bytes of the checkpoint that stands at its end, if one does; 0 for one that says that there is no state.
+    /// The size in bytes of the checkpoint at the claim's end, if there is one; 0 for a checkpoint that says that there
+    /// is no state.
     #[prost(uint64, optional, tag = "8")]
     pub checkpoint_bytes: Option<u64>,
     /// The leader epoch of its batches.
@@ -83,28 +84,28 @@ pub struct ClaimRecord {
     pub object: Option<ObjectName>,
 }
 
-/// A roll of a stream (F6), or what a claim's object has of it.
+/// A roll of a stream, or a claim's part of one (F6).
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct RollRecord {
-    /// Its first offset.
+    /// The first offset.
     #[prost(int64, tag = "1")]
     pub base: i64,
-    /// Whether the roll begins there; otherwise it goes on from the claim before.
+    /// Whether the roll begins there; otherwise it continues the roll of the claim before.
     #[prost(bool, tag = "2")]
     pub begins: bool,
-    /// Bytes of its batches.
+    /// The bytes of its batches.
     #[prost(uint64, tag = "3")]
     pub bytes: u64,
-    /// Their largest timestamp, or -1.
+    /// The largest timestamp of its batches, or -1.
     #[prost(int64, tag = "4")]
     pub max_timestamp: i64,
-    /// The largest timestamp of the first of them, or -1.
+    /// The largest timestamp of its first batch, or -1.
     #[prost(int64, tag = "5")]
     pub first_timestamp: i64,
-    /// When the first was appended.
+    /// The time at which its first batch was appended.
     #[prost(int64, tag = "6")]
     pub first_append: i64,
-    /// When the last was appended.
+    /// The time at which its last batch was appended.
     #[prost(int64, tag = "7")]
     pub last_append: i64,
 }
@@ -115,13 +116,13 @@ pub struct ObjectName {
     /// The node that wrote it.
     #[prost(int32, tag = "1")]
     pub node: i32,
-    /// Its epoch.
+    /// The epoch in which the node wrote it.
     #[prost(uint64, tag = "2")]
     pub node_epoch: u64,
-    /// What it is: [`ObjectKind::number`].
+    /// The kind of object, an [`ObjectKind::number`].
     #[prost(uint32, tag = "3")]
     pub kind: u32,
-    /// Its number.
+    /// Its number within the epoch.
     #[prost(uint64, tag = "4")]
     pub number: u64,
 }
@@ -129,7 +130,7 @@ pub struct ObjectName {
 /// See [`super::Action::ObjectsDeleted`].
 #[derive(Clone, PartialEq, Message)]
 pub struct ObjectsDeleted {
-    /// Which.
+    /// The names of the objects.
     #[prost(message, repeated, tag = "1")]
     pub objects: Vec<ObjectName>,
 }

@@ -5,10 +5,10 @@ use prost::Message;
 /// See [`super::Action::OpenStreams`].
 #[derive(Clone, PartialEq, Message)]
 pub struct OpenStreams {
-    /// The epoch that opens.
+    /// The node epoch that opens the streams.
     #[prost(uint64, tag = "1")]
     pub node_epoch: u64,
-    /// What.
+    /// The streams, each under its leader epoch.
     #[prost(message, repeated, tag = "2")]
     pub streams: Vec<StreamEpoch>,
 }
@@ -30,13 +30,13 @@ pub struct TrimStream {
     /// The stream.
     #[prost(uint64, tag = "1")]
     pub stream: u64,
-    /// Its new start.
+    /// The new start.
     #[prost(int64, tag = "2")]
     pub start: i64,
-    /// The epoch that asks, which must hold the stream (E6).
+    /// The node epoch that trims the stream, and must hold it (E6).
     #[prost(uint64, tag = "3")]
     pub node_epoch: u64,
-    /// The leader epoch it holds it under.
+    /// The leader epoch under which it holds the stream.
     #[prost(int32, tag = "4")]
     pub leader_epoch: i32,
 }

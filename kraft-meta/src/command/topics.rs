@@ -5,16 +5,16 @@ use prost::Message;
 /// See [`super::Action::CreateTopic`].
 #[derive(Clone, PartialEq, Message)]
 pub struct CreateTopic {
-    /// Its name.
+    /// The topic's name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// 16 bytes.
+    /// The topic's id, 16 bytes.
     #[prost(bytes = "vec", tag = "2")]
     pub id: Vec<u8>,
-    /// For each partition its replicas.
+    /// The replicas of each partition.
     #[prost(message, repeated, tag = "3")]
     pub partitions: Vec<Replicas>,
-    /// Its own configurations.
+    /// The topic's own configurations.
     #[prost(btree_map = "string, string", tag = "4")]
     pub configs: std::collections::BTreeMap<String, String>,
     /// Whether it is one of Kafka's internal topics.
@@ -25,7 +25,7 @@ pub struct CreateTopic {
 /// The replicas of one partition.
 #[derive(Clone, PartialEq, Message)]
 pub struct Replicas {
-    /// Nodes, the preferred leader first.
+    /// The ids of the nodes; the first one is the preferred leader.
     #[prost(int32, repeated, tag = "1")]
     pub nodes: Vec<i32>,
 }
@@ -33,7 +33,7 @@ pub struct Replicas {
 /// See [`super::Action::DeleteTopic`].
 #[derive(Clone, PartialEq, Message)]
 pub struct DeleteTopic {
-    /// 16 bytes.
+    /// The topic's id, 16 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub id: Vec<u8>,
 }
@@ -41,13 +41,13 @@ pub struct DeleteTopic {
 /// See [`super::Action::CreatePartitions`].
 #[derive(Clone, PartialEq, Message)]
 pub struct CreatePartitions {
-    /// 16 bytes.
+    /// The topic's id, 16 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub topic: Vec<u8>,
-    /// Refused unless the topic has this many now.
+    /// The number of partitions the topic must have now.
     #[prost(uint32, tag = "2")]
     pub existing: u32,
-    /// The new ones.
+    /// The replicas of each new partition.
     #[prost(message, repeated, tag = "3")]
     pub added: Vec<Replicas>,
 }
@@ -55,13 +55,13 @@ pub struct CreatePartitions {
 /// See [`super::Action::SetTopicConfigs`].
 #[derive(Clone, PartialEq, Message)]
 pub struct SetTopicConfigs {
-    /// 16 bytes.
+    /// The topic's id, 16 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub topic: Vec<u8>,
-    /// All of them.
+    /// All configurations of the topic.
     #[prost(btree_map = "string, string", tag = "2")]
     pub configs: std::collections::BTreeMap<String, String>,
-    /// Refused unless they were changed last by the command at this index: see [`crate::TopicImage::configs_at`].
+    /// The index of the command that must have changed them last: see [`crate::TopicImage::configs_at`].
     #[prost(uint64, tag = "3")]
     pub decided_at: u64,
 }

@@ -1,4 +1,4 @@
-//! What the cluster agrees on, as one immutable value; cloning shares.
+//! The metadata that a cluster's nodes agree on, as one immutable value whose clones share memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ mod snapshot;
 pub(crate) use snapshot::Restored;
 pub use snapshot::SnapshotError;
 
-/// The whole state.
+/// The whole state of the metadata.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MetadataImage {
     pub(crate) at: LogIndex,
@@ -31,44 +31,45 @@ pub struct MetadataImage {
     pub(crate) next_producer: i64,
 }
 
-/// A node that registered.
+/// A registered node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeImage {
     /// Its last epoch.
     pub epoch: NodeEpoch,
     /// The incarnation it registered with.
     pub incarnation: Vec<u8>,
-    /// Where clients reach it.
+    /// The addresses at which clients reach it.
     pub endpoints: Vec<Endpoint>,
-    /// Its epochs that are not done with: one that is not here is closed.
+    /// Its epochs that are open, fenced, or closed and not swept yet; every other epoch is closed.
     pub epochs: BTreeMap<NodeEpoch, EpochImage>,
 }
 
 /// A node epoch (E3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpochImage {
-    /// What it writes ahead to; it stays so whatever the configuration says (D4).
+    /// The kind of WAL that it writes; a change of the configuration does not change it (D4).
     pub wal: WalKind,
-    /// What may still come of it.
+    /// How far the epoch has come.
     pub state: EpochState,
-    /// Below it nothing is needed as WAL, as last committed. The log of a disk WAL is one over all epochs of a node.
+    /// The position in the WAL below which nothing is needed, as of the last commit. A disk WAL is one log over all
+    /// epochs of a node.
     pub floor: WalPosition,
-    /// How far its WAL was heard to be confirmed (D2).
+    /// The highest position up to which its WAL was reported as confirmed (D2).
     pub confirmed: WalPosition,
-    /// The number of its last upload that was committed; 0 for none.
+    /// The number of its last committed upload; 0 for none.
     pub last_upload: u64,
-    /// The streams that were dropped from that upload: the answer to a repeat (U3).
+    /// The streams that were dropped from that upload; they are the answer to a repeated commit (U3).
     pub last_dropped: Vec<StreamId>,
 }
 
 /// How far an epoch has come (E3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EpochState {
-    /// It writes.
+    /// The epoch writes.
     Open,
-    /// It changes nothing any more (E6); what its WAL holds isn't registered yet.
+    /// The epoch changes nothing any more (E6), but batches in its WAL may not be registered yet.
     Fenced,
-    /// Its object WAL ends at this seal, and is to be swept (W8, W12).
+    /// The epoch's object WAL ends at this seal, and has yet to be swept (W8, W12).
     Closed(WalPosition),
 }
 
@@ -81,11 +82,11 @@ pub struct TopicImage {
     pub name: Arc<str>,
     /// Whether it is one of Kafka's internal topics.
     pub internal: bool,
-    /// Its own configurations.
+    /// The configurations that are set on the topic itself.
     pub configs: BTreeMap<String, String>,
-    /// The index of the command that changed them last: what a change of them names as decided on.
+    /// The index of the command that changed the configurations last; the next change has to name it.
     pub configs_at: LogIndex,
-    /// Its partitions, by number from 0 on.
+    /// Its partitions, indexed by their numbers.
     pub partitions: Vec<PartitionImage>,
 }
 
@@ -94,11 +95,11 @@ pub struct TopicImage {
 pub struct PartitionImage {
     /// Its stream.
     pub stream: StreamId,
-    /// Its replicas, as at creation.
+    /// Its replicas, as they were assigned at creation.
     pub replicas: Vec<NodeId>,
-    /// Who leads it.
+    /// The node and the node epoch that lead it.
     pub leader: Option<(NodeId, NodeEpoch)>,
-    /// The leadership's number; -1 before the first.
+    /// The leader epoch; -1 before the first leader.
     pub leader_epoch: LeaderEpoch,
 }
 
@@ -109,31 +110,33 @@ pub struct StreamImage {
     pub topic: TopicId,
     /// The partition.
     pub partition: i32,
-    /// Its first offset.
+    /// The log start offset.
     pub start: StreamOffset,
     /// The end of its last claim.
     pub committed_end: StreamOffset,
-    /// The node epoch that has it open.
+    /// The node epoch that holds the stream open.
     pub held_by: Option<NodeEpoch>,
-    /// The leader epoch it was opened under last.
+    /// The leader epoch under which the stream was opened last.
     pub leader_epoch: LeaderEpoch,
     /// Leader epochs with their first offsets, oldest first (E5).
     pub leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
-    /// What objects hold of it, by first offset: all that ends above [`StreamImage::kept_from`].
+    /// The claims of objects on this stream, by first offset: every claim that ends above [`StreamImage::kept_from`].
     pub claims: OrdMap<StreamOffset, Arc<ClaimRecord>>,
-    /// Where it rolled, by first offset (F6): each roll, summed up over the claims, ends where the next one begins and the
-    /// last one at the committed end. So an opening reads one entry for each roll and not one for each claim.
+    /// The rolls of the stream, by first offset (F6). Each entry sums up the parts that the claims have of one roll; it
+    /// ends where the next roll begins, and the last one ends at the committed end. An opening thus reads one entry for
+    /// each roll instead of one for each claim.
     pub rolls: OrdMap<StreamOffset, RollRecord>,
-    /// The newest claim with a checkpoint; it keeps its object, data or no data (F5), unless the checkpoint is empty.
+    /// The newest claim with a checkpoint. Unless the checkpoint is empty, it keeps the claim's object even if the
+    /// object has no data left (F5).
     pub checkpoint: Option<Arc<ClaimRecord>>,
 }
 
-/// A data object that something refers to.
+/// A data object that claims or checkpoints refer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectImage {
-    /// Its bytes.
+    /// Its size in bytes.
     pub bytes: u64,
-    /// How many claims and checkpoints name it.
+    /// The number of claims and checkpoints that name it.
     pub references: u64,
 }
 
@@ -153,13 +156,13 @@ impl TopicImage {
 }
 
 impl MetadataImage {
-    /// The index of the last command in it.
+    /// The index of the last command that was applied.
     #[must_use]
     pub fn at(&self) -> LogIndex {
         self.at
     }
 
-    /// The cluster's id; zero before it is formatted.
+    /// The cluster's id; zero before the cluster is formatted.
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.cluster
@@ -184,7 +187,7 @@ impl MetadataImage {
         self.topics.values()
     }
 
-    /// Topics that differ from an older image, or are new: each as it is now. Costs what changed.
+    /// The topics that are new or differ from an older image, each as it is now. The cost is that of the changes.
     #[must_use]
     pub fn topics_changed_since(&self, older: &Self) -> Vec<Arc<TopicImage>> {
         older
@@ -198,7 +201,7 @@ impl MetadataImage {
             .collect()
     }
 
-    /// Streams whose start is another than in an older image, which has them too. Costs what changed.
+    /// The streams that were trimmed since an older image. The cost is that of the changes.
     #[must_use]
     pub fn streams_trimmed_since(&self, older: &Self) -> Vec<(StreamId, StreamOffset)> {
         let changes = older.streams.diff(&self.streams);
@@ -211,7 +214,7 @@ impl MetadataImage {
         trimmed.collect()
     }
 
-    /// The topics of an older image that are deleted since. Costs what changed.
+    /// The topics of an older image that were deleted since. The cost is that of the changes.
     pub fn topics_lost_since<'a>(&'a self, older: &'a Self) -> impl Iterator<Item = TopicId> + 'a {
         let changes = older.topic_names.diff(&self.topic_names);
         changes.filter_map(|change| match change {
@@ -220,7 +223,7 @@ impl MetadataImage {
         })
     }
 
-    /// Every node, by number.
+    /// Every node, by id.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeImage)> {
         self.nodes.iter().map(|(id, node)| (NodeId(*id), &**node))
     }
@@ -237,19 +240,19 @@ impl MetadataImage {
         self.streams.get(&id)
     }
 
-    /// Condemned objects, each with the index of the command that condemned it (G1).
+    /// The condemned objects, each with the index of the command that condemned it (G1).
     pub fn condemned(&self) -> impl Iterator<Item = (ObjectId, LogIndex)> {
         self.condemned.iter().map(|(id, at)| (*id, *at))
     }
 
-    /// How many claims there are: some 500 bytes of memory each. Costs what there are streams.
+    /// The number of claims, each of which takes some 500 bytes of memory. The cost grows with the number of streams.
     #[must_use]
     pub fn claims(&self) -> usize {
         let streams = self.streams.values();
         streams.map(|stream| stream.claims.len()).sum()
     }
 
-    /// Objects that something refers to, and their bytes.
+    /// The number of objects that claims or checkpoints refer to, and their size in bytes.
     #[must_use]
     pub fn objects(&self) -> (usize, u64) {
         (
@@ -260,7 +263,7 @@ impl MetadataImage {
 }
 
 impl NodeImage {
-    /// Its epochs of which something may still be its own, oldest first.
+    /// Its epochs that are not closed, oldest first.
     pub fn unclosed(&self) -> impl Iterator<Item = (NodeEpoch, &EpochImage)> {
         let all = self.epochs.iter().map(|(epoch, image)| (*epoch, image));
         all.filter(|(_, image)| !matches!(image.state, EpochState::Closed(_)))
@@ -274,16 +277,16 @@ impl NodeImage {
 }
 
 impl StreamImage {
-    /// A claim that ends here or below is of no use: its records are trimmed, and what it says of the stream's state is
-    /// in the checkpoint (F5). From the checkpoint's end on claims stay, whatever is trimmed: their deltas are the only
-    /// ones there are (I6).
+    /// The offset from which claims are kept. A claim that ends here or below is not needed: its records are trimmed,
+    /// and its effect on the stream's state is in the checkpoint (F5). Claims after the checkpoint are kept even if
+    /// their records are trimmed, because no other object has their deltas (I6).
     #[must_use]
     pub fn kept_from(&self) -> StreamOffset {
         let checkpoint = self.checkpoint.as_ref().map_or(0, |claim| claim.next);
         self.start.min(checkpoint)
     }
 
-    /// The claims after the newest checkpoint, in order: their deltas are not in it (F4).
+    /// The claims after the newest checkpoint, in order; the checkpoint lacks their deltas (F4).
     pub fn claims_after_checkpoint(&self) -> impl Iterator<Item = &Arc<ClaimRecord>> {
         let checkpoint = self.checkpoint.as_ref().map_or(0, |claim| claim.next);
         self.claims_in(checkpoint..StreamOffset::MAX)
@@ -295,8 +298,8 @@ impl StreamImage {
         self.rolls.values().zip(ends.chain([self.committed_end]))
     }
 
-    /// The first claim in offset order that overlaps a range and whose largest timestamp reaches `at`. Rolls that do not
-    /// reach it are passed over with all their claims.
+    /// The first claim in offset order that overlaps a range and whose largest timestamp is `at` or later. Rolls whose
+    /// largest timestamp is earlier are skipped with all their claims.
     #[must_use]
     pub fn first_claim_at(&self, range: StreamRange, at: i64) -> Option<&Arc<ClaimRecord>> {
         let reach = self.rolls().filter(|(roll, _)| roll.max_timestamp >= at);
@@ -308,7 +311,7 @@ impl StreamImage {
         })
     }
 
-    /// The claims that overlap a range, in order; costs what is taken of them.
+    /// The claims that overlap a range, in order; the cost grows with the number of claims taken.
     pub fn claims_in(&self, range: StreamRange) -> impl Iterator<Item = &Arc<ClaimRecord>> {
         let from = self
             .claims

@@ -1,5 +1,5 @@
-//! The Raft log on `disk-log`: votes, entries, truncations and purges in one order. What is not purged is in memory too, as
-//! the bytes that are on disk.
+//! The Raft log on `disk-log`: it keeps votes, entries, truncations and purges in one order. Entries that are not
+//! purged are in memory as well, as the bytes of their records on disk.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -20,7 +20,7 @@ use super::record::{Kind, LogRecord, TruncateRecord};
 use super::types::{Entry, LogId, Types, Vote};
 use crate::OpenError;
 
-/// The log; clones share it.
+/// The Raft log; clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct LogStore(Arc<Inner>);
 
@@ -41,20 +41,20 @@ struct Memory {
     vote: Option<Vote>,
     entries: BTreeMap<u64, Kept>,
     purged: Option<LogId>,
-    /// What `entries` take.
+    /// The bytes that `entries` take in memory.
     bytes: u64,
-    /// What `bytes` were when a snapshot was asked for last.
+    /// The value of `bytes` when a snapshot was asked for last.
     asked_at: u64,
 }
 
-/// An entry as its record on disk, with the record's length before it.
+/// An entry, encoded as its record on disk with the record's length before it.
 #[derive(Debug, Clone)]
 struct Kept {
     id: LogId,
     record: Bytes,
 }
 
-/// What an entry takes in memory beside its record.
+/// The bytes that an entry takes in memory beside its record.
 const KEPT_BYTES: u64 = 100;
 
 impl Kept {
@@ -83,18 +83,18 @@ fn encoded(kind: Kind) -> Bytes {
         .into()
 }
 
-/// What happens when a record is durable.
+/// The action to take when a record is durable.
 enum Meta {
     Nothing,
     Tell(IOFlushed<Types>),
-    /// Everything before this record's group may go.
+    /// Allows the files before this record's group to be deleted.
     TrimBefore,
 }
 
 struct Sink {
-    /// Where the last group ended.
+    /// The position at which the last durable group ended.
     end: AtomicU64,
-    /// Below it nothing is needed.
+    /// The position below which the log may be trimmed.
     floor: AtomicU64,
 }
 
@@ -121,10 +121,9 @@ impl GroupSink<Meta> for Sink {
     fn ended(&self) {}
 }
 
-/// What proposals leave of the room on a full disk: votes and a purge must fit.
+/// Bytes on a full disk that proposals may not use, so that votes and a purge still fit.
 const ROOM_KEPT: u64 = 1 << 20;
 
-/// The files of the metadata's log.
 const CONFIG: highwater_disk_log::Config = highwater_disk_log::Config {
     file_bytes: 4 << 20,
 };
@@ -149,7 +148,8 @@ impl LogStore {
                 memory.replay(record, &from[..from.len() - body.len()]);
             }
         }
-        // what lies below was let go of by a purge, which is written once more with what it leaves
+        // Files below the first position were deleted by a purge, and a purge writes its record again with all it
+        // keeps.
         if recovery.first_position() > 0 && memory.purged.is_none() {
             return Err(OpenError::Lost {
                 path: dir.display().to_string(),
@@ -175,7 +175,7 @@ impl LogStore {
         self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last entry that was let go of, and the last there is or was.
+    /// The last entry that was purged, and the last entry of the log, which may be purged as well.
     pub(super) fn ends(&self) -> (Option<LogId>, Option<LogId>) {
         let memory = self.memory();
         let last = memory.entries.values().next_back();
@@ -195,7 +195,7 @@ impl LogStore {
         Ok(())
     }
 
-    /// Appends records as one entry of the log below, so that they are durable together.
+    /// Appends records as one entry of the disk log, so that they become durable together.
     fn append_records(
         &self,
         records: &[Bytes],
@@ -208,13 +208,13 @@ impl LogStore {
         Some(self.0.log.append(&parts, meta))
     }
 
-    /// What the entries take that no snapshot has let go of.
+    /// The bytes in memory of the entries that are not purged.
     pub(super) fn bytes(&self) -> u64 {
         self.memory().bytes
     }
 
-    /// Whether the log has grown by so many bytes since it was let go of, or since this said so: entries stay in memory
-    /// until a snapshot has them.
+    /// Whether the log has grown by `bytes_max` since the last purge or since this method last returned true. Entries
+    /// stay in memory until a snapshot covers them.
     pub(super) fn has_outgrown(&self, bytes_max: u64) -> bool {
         let mut memory = self.memory();
         let has = memory.bytes >= memory.asked_at + bytes_max;
@@ -224,7 +224,7 @@ impl LogStore {
         has
     }
 
-    /// Resolves when nothing more becomes durable: an fsync failed (D3), or it was closed.
+    /// Waits until nothing more can become durable: an fsync failed (D3), or the log was closed.
     pub(super) async fn ended(&self) -> Option<LogError> {
         self.0.log.ended().await
     }
@@ -233,7 +233,7 @@ impl LogStore {
         self.0.log.state().borrow().ended.is_some()
     }
 
-    /// Whether the disk is full and so are the files that are there (D3).
+    /// Whether the disk is full and the files that exist have no room for so many bytes (D3).
     pub(super) fn is_full_for(&self, bytes: usize) -> bool {
         let state = self.0.log.state();
         let state = state.borrow();
@@ -246,13 +246,13 @@ impl LogStore {
 }
 
 impl Memory {
-    /// Takes what was read back, with the bytes that it was read from.
+    /// Applies a record that was read back, given the bytes it was decoded from.
     fn replay(&mut self, record: LogRecord, bytes: &[u8]) {
         match record.kind {
             Some(Kind::Vote(vote)) => self.vote = Some(vote.into()),
             Some(Kind::Entry(entry)) => {
                 let id = Entry::from(entry).log_id;
-                // an entry that is written again replaces itself and what followed
+                // an entry that is written again replaces the old one and all entries after it
                 self.cut(id.index);
                 let record = Bytes::copy_from_slice(bytes);
                 self.insert(Kept { id, record });
@@ -271,13 +271,13 @@ impl Memory {
         }
     }
 
-    /// Lets go of the entries from an index on.
+    /// Drops the entries from an index on.
     fn cut(&mut self, from: u64) {
         let gone = self.entries.split_off(&from);
         self.bytes -= gone.values().map(Kept::bytes).sum::<u64>();
     }
 
-    /// Lets go of the entries up to one that a snapshot has.
+    /// Drops the entries up to one that a snapshot covers.
     fn purge(&mut self, id: LogId) {
         let left = self.entries.split_off(&(id.index + 1));
         let gone = std::mem::replace(&mut self.entries, left);
@@ -355,7 +355,7 @@ impl RaftLogStorage<Types> for LogStore {
             .await
     }
 
-    /// Writes what is still needed once more, then lets go of everything before it.
+    /// Writes the records that are still needed once more, then deletes the files before them.
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         let records = {
             let mut memory = self.memory();

@@ -12,7 +12,7 @@ use super::record::{EntryRecord, LogIdRecord, VoteRecord};
 use super::types::{Entry, LogId, Types};
 use crate::transport::MESSAGE_BYTES_MAX;
 
-/// What the entries of one request take at most, unless a single one is larger.
+/// The bytes of entries that one request takes at most; a single larger entry goes alone.
 const ENTRIES_BYTES: usize = 1 << 20;
 
 /// A request of one voter to another.
@@ -47,7 +47,7 @@ pub(super) struct Append {
     committed: Option<LogIdRecord>,
 }
 
-/// A vote that is asked for.
+/// A candidate's request for a vote.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Campaign {
     #[prost(message, optional, tag = "1")]
@@ -58,7 +58,7 @@ pub(super) struct Campaign {
     leadership_transfer: bool,
 }
 
-/// A leader asks a voter to campaign in its place.
+/// A leader's request that a voter campaign in its place.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct TransferLeader {
     #[prost(message, optional, tag = "1")]
@@ -78,13 +78,13 @@ pub(super) struct Answer {
 
 #[derive(Clone, Copy, PartialEq, Eq, Oneof)]
 pub(super) enum Reply {
-    /// The request was done.
+    /// The request was carried out.
     #[prost(message, tag = "1")]
     Done(Nothing),
     /// The entries up to this one were appended.
     #[prost(message, tag = "2")]
     AppendedTo(LogIdRecord),
-    /// The log has another entry before those that were sent, or none.
+    /// The log has no entry before those that were sent, or a different one.
     #[prost(message, tag = "3")]
     Conflict(Nothing),
     /// The voter has seen this higher vote.
@@ -97,7 +97,7 @@ pub(super) enum Reply {
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Nothing {}
 
-/// The answer to a vote that was asked for.
+/// The answer to a [`Campaign`].
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Voted {
     #[prost(message, optional, tag = "1")]
@@ -133,7 +133,7 @@ pub(super) fn decode<M: Message + Default>(bytes: &[u8]) -> io::Result<M> {
 }
 
 impl Append {
-    /// The request with as many entries as one message takes, and the last of them when some are left out.
+    /// The request with as many entries as one message takes, and the last of them if some are left out.
     pub(super) fn new(request: &AppendEntriesRequest<Types>) -> (Self, Option<LogId>) {
         let (mut entries, mut bytes) = (Vec::new(), 0);
         for entry in &request.entries {
@@ -157,12 +157,13 @@ impl Append {
         (append, last)
     }
 
-    /// What its entries take.
+    /// The encoded bytes of the entries.
     pub(super) fn entries_bytes(&self) -> usize {
         self.entries.iter().map(Message::encoded_len).sum()
     }
 
-    /// The library's request. Entries that don't follow each other are refused, for the library would panic over them.
+    /// Converts to the library's request. Entries that don't follow each other are refused, for the library would
+    /// panic.
     pub(super) fn request(self) -> io::Result<AppendEntriesRequest<Types>> {
         let vote = self.vote.ok_or_else(|| malformed("it names no vote"))?;
         let entries: Vec<Entry> = self.entries.into_iter().map(Entry::from).collect();

@@ -1,4 +1,4 @@
-//! The Raft library and everything that knows it: nothing of it leaves this folder.
+//! The Raft library and all code that uses it: no type of the library leaves this folder.
 
 mod format;
 mod log_store;

@@ -25,10 +25,10 @@ pub(crate) enum Kind {
     Vote(VoteRecord),
     #[prost(message, tag = "2")]
     Entry(EntryRecord),
-    /// What follows this index is gone; 0 with `all` for everything.
+    /// Removes the entries after this index, or every entry if `all` is set.
     #[prost(message, tag = "3")]
     Truncate(TruncateRecord),
-    /// Everything up to this is in a snapshot.
+    /// Removes the entries up to this one, which a snapshot covers.
     #[prost(message, tag = "4")]
     Purge(LogIdRecord),
 }

@@ -1,9 +1,10 @@
-//! The newest snapshot, as a file: written aside in pieces, synced, renamed, its directory synced. Only then is the log below
-//! it let go of: wherever a process dies there is the old snapshot with its log, or the new one.
+//! The newest snapshot, as a file. It is written in pieces under another name, synced and renamed, and its directory is
+//! synced. The log that it replaces is purged only after that, so that a crash at any point leaves either the old
+//! snapshot and its log or the new snapshot.
 //!
-//! The file: a mark; pieces, each of a length (four bytes, big endian) and as many bytes: what it is a snapshot of, then the
-//! parts of the image; a length of 0; the CRC-32 of all before it (four bytes, big endian). Neither writing nor reading takes
-//! memory for more than a piece and what is written at a time.
+//! The file begins with a mark. Pieces follow, each of a length (four bytes, big endian) and as many bytes: first the
+//! [`Head`], then the parts of the image. A length of 0 ends them, and the CRC-32 of everything before it (four bytes,
+//! big endian) ends the file. Writing and reading take memory for one piece and one chunk.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use super::types::{LogId, SnapshotMeta, StoredMembership};
 use crate::image::{MetadataImage, Restored};
 use crate::{OpenError, SnapshotError};
 
-/// What it is a snapshot of.
+/// The last log entry and the membership that a snapshot covers.
 #[derive(Clone, PartialEq, Message)]
 struct Head {
     #[prost(message, optional, tag = "1")]
@@ -29,14 +30,14 @@ struct Head {
     membership: Option<MembershipRecord>,
 }
 
-/// With the version of what follows it.
+/// The mark ends with the version of the file's layout.
 const MARK: &[u8; 8] = b"HWSNAP\0\x02";
 const LENGTH_BYTES: usize = 4;
 const CRC_BYTES: usize = 4;
-/// What is written and read at a time: a sync of another file waits for no more.
+/// The size of a write or read: the sync of another file waits for no more than this.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// The snapshots of a directory. Clones share the thread that writes them, which ends with the last.
+/// The snapshots of a directory. Clones share the thread that writes them, which ends with the last clone.
 #[derive(Debug, Clone)]
 pub(super) struct SnapshotStore {
     device: Arc<dyn Device>,
@@ -44,7 +45,7 @@ pub(super) struct SnapshotStore {
     jobs: mpsc::Sender<Job>,
 }
 
-/// A snapshot's file; it stays what it is when a newer one takes its name.
+/// The file of a snapshot; its content stays the same when a newer snapshot takes its name.
 #[derive(Debug, Clone)]
 pub(super) struct SnapshotFile {
     file: Arc<dyn File>,
@@ -59,7 +60,7 @@ struct Job {
 }
 
 impl SnapshotStore {
-    /// Starts the thread that writes: the image is encoded there too, beside those that serve requests.
+    /// Starts the thread that encodes and writes snapshots, so that the threads that serve requests do neither.
     pub(super) fn start(device: Arc<dyn Device>, dir: &Path, threads: &dyn Threads) -> Self {
         let (jobs, mut next) = mpsc::channel::<Job>(1);
         let path = dir.join("snapshot");
@@ -67,7 +68,7 @@ impl SnapshotStore {
         let run = async move {
             while let Some(job) = next.recv().await {
                 let written = write(&*writer.0, &writer.1, &job).await;
-                // nobody may wait for it any more
+                // the caller may have stopped waiting
                 drop(job.done.send(written));
             }
         };
@@ -75,7 +76,7 @@ impl SnapshotStore {
         Self { device, path, jobs }
     }
 
-    /// The newest snapshot; only its head is read.
+    /// Opens the newest snapshot and reads its head.
     pub(super) async fn newest(&self) -> Result<Option<(SnapshotMeta, SnapshotFile)>, OpenError> {
         let opened = self.device.open(&self.path, OpenMode::Existing).await;
         let file = match opened {
@@ -104,7 +105,7 @@ impl SnapshotStore {
             io::Error::new(error.kind(), format!("cannot write {path}: {error}"))
         };
         let (done, written) = oneshot::channel();
-        // where the thread is gone nothing is sent, and nothing comes
+        // if the thread has ended, nothing is sent and no result comes
         drop(self.jobs.send(Job { meta, image, done }).await);
         let written = written.await;
         written
@@ -117,7 +118,7 @@ async fn write(device: &dyn Device, path: &Path, job: &Job) -> io::Result<Snapsh
     let new = path.with_extension("new");
     remove(device, &new).await?;
     let file = match write_new(device, &new, job).await {
-        // what the disk has left is for others, until it is tried again
+        // the rest of a full disk is left to other files until the snapshot is tried again
         Err(error) if is_full(&error) => {
             remove(device, &new).await?;
             return Err(error);
@@ -167,7 +168,7 @@ async fn write_new(device: &dyn Device, new: &Path, job: &Job) -> io::Result<Arc
 struct Writing<'a> {
     file: &'a dyn File,
     offset: u64,
-    /// What is not written yet: less than [`CHUNK_BYTES`] between two calls.
+    /// Bytes that are not written yet: less than [`CHUNK_BYTES`] between two calls.
     buffer: BytesMut,
     crc: Hasher,
 }
@@ -210,12 +211,12 @@ impl Writing<'_> {
 }
 
 impl SnapshotFile {
-    /// What it is a snapshot of.
+    /// Reads the head.
     async fn meta(&self) -> Result<SnapshotMeta, OpenError> {
         self.begin().await.map(|(meta, _)| meta)
     }
 
-    /// All of it.
+    /// Reads the whole snapshot.
     pub(super) async fn read(&self) -> Result<(SnapshotMeta, MetadataImage), OpenError> {
         let (meta, mut reading) = self.begin().await?;
         let mut restored = Restored::default();
@@ -282,10 +283,10 @@ impl SnapshotFile {
 struct Reading<'a> {
     of: &'a SnapshotFile,
     offset: u64,
-    /// Bytes of the file that aren't in the buffer yet, nor were.
+    /// Bytes of the file that have not been read into the buffer.
     left: u64,
     buffer: BytesMut,
-    /// Of all that was taken.
+    /// The checksum of all bytes that were taken.
     crc: Hasher,
 }
 
@@ -307,7 +308,7 @@ impl Reading<'_> {
         Ok(taken)
     }
 
-    /// The length of the next piece; nothing after the last.
+    /// The length of the next piece, or `None` after the last one.
     async fn length(&mut self) -> Result<Option<usize>, OpenError> {
         let length = self.take(LENGTH_BYTES).await?.get_u32();
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -341,7 +342,7 @@ mod tests {
     use crate::command::{ClaimRecord, ObjectName};
     use crate::image::{ObjectImage, StreamImage};
 
-    /// Some megabytes.
+    /// An image of some megabytes.
     fn large() -> MetadataImage {
         let mut image = MetadataImage::default();
         let claim = |first: i64| ClaimRecord {
@@ -412,7 +413,7 @@ mod tests {
         let whole = std::fs::read(&store.path).expect("is there");
         assert!(whole.len() > 4 * CHUNK_BYTES, "{}", whole.len());
 
-        // nothing of it is taken where a part is missing or is another
+        // a file with a missing or damaged part is refused as a whole
         for cut in [
             1,
             4,
@@ -437,7 +438,7 @@ mod tests {
         assert!(why.contains("follows its end"), "{why}");
     }
 
-    /// Keeps what it is to run.
+    /// Keeps the thread's body instead of running it.
     #[derive(Default)]
     struct Later(Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>);
 

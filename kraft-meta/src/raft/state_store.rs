@@ -17,7 +17,7 @@ use crate::OpenError;
 use crate::command::Outcome;
 use crate::image::MetadataImage;
 
-/// How long a snapshot waits for room on a full disk before it is tried again.
+/// How long a snapshot that found the disk full waits before it is tried again.
 pub(super) const FULL_REST: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub(super) struct StateStore {
     membership: StoredMembership,
     published: watch::Sender<Arc<MetadataImage>>,
     snapshots: SnapshotStore,
-    /// Why the snapshot that is to be written finds no room.
+    /// Why the snapshot that is due finds no room on the disk.
     lacking: watch::Sender<Option<String>>,
 }
 
@@ -64,7 +64,7 @@ impl StateStore {
         self.published.subscribe()
     }
 
-    /// Why the snapshot that is to be written finds no room, while that is so.
+    /// Why the snapshot that is due finds no room on the disk; `None` while it does.
     pub(super) fn lacking(&self) -> watch::Receiver<Option<String>> {
         self.lacking.subscribe()
     }
@@ -78,7 +78,7 @@ impl RaftSnapshotBuilder<Types> for StateStore {
             last_log_id: self.last,
             last_membership: self.membership.clone(),
         };
-        // a full disk is no error of the library's, which would end: it waits for room (D3)
+        // the library would end at an error, so that a snapshot waits here while the disk is full (D3)
         loop {
             match self.snapshots.save(meta.clone(), self.image.clone()).await {
                 Err(error) if is_full(&error) => {
@@ -113,7 +113,8 @@ impl RaftStateMachine<Types> for StateStore {
             let applied = match entry.payload {
                 EntryPayload::Normal(proposal) => {
                     let applied = self.image.apply(at, proposal.0);
-                    // published before anybody is answered: who was answered finds it in the image
+                    // the image is published before any command is answered, so that a caller finds its command in the
+                    // image
                     self.published.send_replace(Arc::new(self.image.clone()));
                     applied
                 }

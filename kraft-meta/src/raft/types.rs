@@ -18,7 +18,7 @@ openraft::declare_raft_types!(
 pub(crate) type Runtime =
     openraft::rt::deterministic_rng::DeterministicRng<openraft::impls::TokioRuntime>;
 
-/// A command on its way.
+/// A command on its way to the state machine.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Proposal(pub(crate) Command);
 
@@ -28,7 +28,7 @@ impl fmt::Display for Proposal {
     }
 }
 
-/// What it did; entries that are no commands do nothing.
+/// The result of an entry; an entry without a command does nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Applied(pub(crate) Result<Outcome, Rejection>);
 

@@ -57,8 +57,9 @@ impl Voter {
         encode(&Answer { reply: Some(reply) })
     }
 
-    /// A follower keeps the rules by which a leader takes commands: none on a full disk, and no more than four times the
-    /// bytes after which a snapshot is due (D3). A heartbeat is always answered.
+    /// Appends a leader's entries. A follower takes entries by the same rules as a leader takes commands: none on a
+    /// full disk, and no more than four times the bytes after which a snapshot is due (D3). It always answers a
+    /// heartbeat.
     async fn append(&self, append: Append) -> io::Result<Reply> {
         let bytes = append.entries_bytes();
         if bytes > 0 && self.log.is_full_for(bytes) {

@@ -1,4 +1,4 @@
-//! What holds after every command; for tests and simulation.
+//! The invariants that hold after every command, for tests and the simulation.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use highwater_types::{ObjectId, StreamId};
 use crate::image::{EpochImage, EpochState, MetadataImage, StreamImage};
 
 impl MetadataImage {
-    /// The first broken invariant, in words.
+    /// Checks the invariants.
     ///
     /// # Errors
-    /// Those words.
+    /// A description of the first broken invariant.
     pub fn check(&self) -> Result<(), String> {
         for (id, node) in &self.nodes {
             let open = |epoch: &EpochImage| epoch.state == EpochState::Open;
@@ -65,7 +65,7 @@ impl MetadataImage {
     }
 }
 
-/// What holds of a stream by itself.
+/// Checks the invariants of one stream.
 fn check_stream(id: StreamId, stream: &StreamImage) -> Result<(), String> {
     let mut end = None;
     for claim in stream.claims.values() {

@@ -1,4 +1,4 @@
-//! Applying commands: deterministic and total. Same commands, same state, on every node.
+//! Applying commands is deterministic and total: the same commands lead to the same state on every node.
 
 mod invariants;
 mod nodes;
@@ -13,7 +13,7 @@ use crate::command::{Action, Command, Outcome, Rejection, uuid};
 use crate::image::MetadataImage;
 
 impl MetadataImage {
-    /// Applies the command at a log index. A refused command leaves everything but the index as it was.
+    /// Applies the command at a log index. A refused command changes nothing but the index.
     ///
     /// # Errors
     /// [`Rejection`].

@@ -1,4 +1,4 @@
-//! Registration, fencing and closing (rules E), and who leads what (E4, E5).
+//! Registration, fencing and closing of node epochs (rules E), and the assignment of leaders (E4, E5).
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use crate::command::{
 use crate::image::{EpochImage, EpochState, MetadataImage, NodeImage};
 
 impl MetadataImage {
-    /// E1: the epoch is the log index. E2: idempotent by incarnation; fences every earlier epoch.
+    /// Registers a node. The new epoch is the index of the command (E1). A repeat with the same incarnation gets the
+    /// same epoch, and every earlier epoch of the node is fenced (E2).
     pub(super) fn register_node(
         &mut self,
         at: LogIndex,
@@ -41,7 +42,7 @@ impl MetadataImage {
         }
         let epoch = NodeEpoch(at.0);
         let start = WalPosition { epoch, at: 0 };
-        // the log of a disk WAL goes on
+        // the new epoch continues the log of a disk WAL
         let former = epochs.values().rfind(|former| former.wal == wal);
         let former = former.filter(|_| wal == WalKind::Disk);
         let opened = EpochImage {
@@ -64,7 +65,7 @@ impl MetadataImage {
         Ok(outcome)
     }
 
-    /// E6: from here on it changes nothing. Whether that was right is liveness only.
+    /// Fences an epoch, which changes nothing from then on. A wrong decision to fence costs time, never data (E6).
     pub(super) fn fence_epoch(&mut self, fence: FenceEpoch) -> Result<Outcome, Rejection> {
         let id = NodeEpoch(fence.epoch);
         let (node, mut image) = self.epoch_of(fence.node, id)?;
@@ -76,18 +77,19 @@ impl MetadataImage {
         Ok(Outcome::Done)
     }
 
-    /// E3: from here on what it led may be another's, and its orphans go by name (U5).
+    /// Closes a fenced epoch (E3). Another epoch may then lead its partitions, and its orphaned objects are condemned
+    /// by name (U5).
     pub(super) fn close_epoch(&mut self, close: CloseEpoch) -> Result<Outcome, Rejection> {
         let id = NodeEpoch(close.epoch);
         let by = NodeEpoch(close.by);
         let (closer, _) = self.open_epoch(by)?;
         let (_, image) = self.epoch_of(close.node, id)?;
         if image.state != EpochState::Fenced {
-            // W8: of two sealers one is late
+            // another sealer has closed the epoch before (W8)
             return Err(Rejection::Changed);
         }
         match (close.how.ok_or(Rejection::NotUnderstood)?, image.wal) {
-            // its data directory is its own node's (D4)
+            // only the epoch's own node has the data directory (D4)
             (Closing::Recovered(_), WalKind::Disk) if closer == close.node => {
                 self.remove_epoch(close.node, id);
             }
@@ -109,7 +111,7 @@ impl MetadataImage {
         Ok(Outcome::Done)
     }
 
-    /// W8, W9: the sealed range is registered in the command that closes.
+    /// Registers the sealed range in the command that closes the epoch (W8, W9).
     fn seal_epoch(
         &mut self,
         node: i32,
@@ -136,7 +138,7 @@ impl MetadataImage {
         Ok(())
     }
 
-    /// W12: nothing of it is left but its seal, which needs nobody to know it.
+    /// Forgets an epoch whose object WAL was swept: only its seal is left, and no node has to know that (W12).
     pub(super) fn epoch_swept(&mut self, swept: EpochSwept) -> Result<Outcome, Rejection> {
         let id = NodeEpoch(swept.epoch);
         let (_, image) = self.epoch_of(swept.node, id)?;
@@ -147,7 +149,7 @@ impl MetadataImage {
         Ok(Outcome::Done)
     }
 
-    /// E4, E5: stream by stream; each gets the next leader epoch.
+    /// Assigns each of the streams to a leader under its next leader epoch, independently of the others (E4, E5).
     pub(super) fn assign_leaders(&mut self, assign: &AssignLeaders) -> Result<Outcome, Rejection> {
         let epoch = NodeEpoch(assign.node_epoch);
         let (node, _) = self.open_epoch(epoch)?;
@@ -180,7 +182,7 @@ impl MetadataImage {
         }
         let next = held.0.checked_add(1).map(LeaderEpoch);
         let next = next.ok_or(Rejection::NotUnderstood)?;
-        // what readers have of it stays as it is, and is copied once for all streams of a command
+        // the topic is copied once for all streams of a command, while readers keep the image they have
         let name = Arc::clone(&topic.name);
         let topic = self.topics.get_mut(&name).map(Arc::make_mut);
         let partition = topic.and_then(|topic| topic.partitions.get_mut(index));
@@ -207,7 +209,7 @@ impl MetadataImage {
         node.is_some_and(|node| node.unclosed().any(|(unclosed, _)| unclosed == epoch))
     }
 
-    /// An epoch that is not done with, and its node.
+    /// A node and one of its epochs that the image still has.
     fn epoch_of(&self, node: i32, id: NodeEpoch) -> Result<(NodeImage, EpochImage), Rejection> {
         let node = self.nodes.get(&node).ok_or(Rejection::Changed)?;
         let image = node.epochs.get(&id).ok_or(Rejection::Changed)?;

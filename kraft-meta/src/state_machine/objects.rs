@@ -17,7 +17,8 @@ enum Verdict {
 }
 
 impl MetadataImage {
-    /// U3: one command, applied stream by stream; a repeat gets the first answer; a gap refuses all.
+    /// Commits an upload in one command, stream by stream. A repeat gets the first answer, and a gap refuses the whole
+    /// command (U3).
     pub(super) fn commit_object(&mut self, commit: CommitObject) -> Result<Outcome, Rejection> {
         let epoch = NodeEpoch(commit.node_epoch);
         let (node_id, node) = self.open_epoch(epoch)?;
@@ -26,7 +27,8 @@ impl MetadataImage {
         }
         let node: NodeImage = (**node).clone();
         let mut image = node.epochs[&epoch].clone();
-        // a former epoch's batches are committed before it is closed, an epoch's own after (E3)
+        // a node commits the batches of its former epochs before it closes them, and those of its own epoch after that
+        // (E3)
         let former: Vec<NodeEpoch> = node.fenced().map(|(former, _)| former).collect();
         if commit.recovering == former.is_empty() {
             return Err(Rejection::NotUnderstood);
@@ -49,13 +51,13 @@ impl MetadataImage {
             kind: ObjectKind::Upload,
             number: commit.number,
         };
-        // recovered by its own node (E3): what a fenced epoch of it held
+        // with `recovering`, the claims are those of a fenced epoch of the same node (E3)
         let is_held = |held: Option<NodeEpoch>| match commit.recovering {
             true => held.is_some_and(|held| former.contains(&held)),
             false => held == Some(epoch),
         };
         let dropped = self.register_object(object, commit.bytes, commit.claims, &is_held)?;
-        // U5: commits come in order of their numbers, so what was passed over never comes
+        // commits come in the order of their numbers, so that a number that was passed over is never committed (U5)
         for number in (last + 1..commit.number).filter(|n| *n < commit.lowest_in_flight) {
             self.condemn(ObjectId { number, ..object });
         }
@@ -68,8 +70,8 @@ impl MetadataImage {
         Ok(Outcome::Committed { dropped })
     }
 
-    /// Adds an object and what it holds of each stream; answers what was dropped of it. `is_held` says of the epoch that
-    /// has a stream open whether the claims are its. All is refused before anything is changed.
+    /// Adds an object with its claims, and returns the streams whose claims were dropped. `is_held` tells whether the
+    /// claims belong to the epoch that holds a stream open. A refusal changes nothing.
     pub(super) fn register_object(
         &mut self,
         object: ObjectId,
@@ -84,7 +86,7 @@ impl MetadataImage {
             .into_iter()
             .map(|of| self.judge(of, object, is_held))
             .collect::<Result<Vec<_>, _>>()?;
-        // its own reference, until all claims are in
+        // the object holds one reference itself until all claims are added
         let references = 1;
         self.objects
             .insert(object, ObjectImage { bytes, references });
@@ -107,14 +109,14 @@ impl MetadataImage {
     ) -> Result<Verdict, Rejection> {
         let id = StreamId(of.stream);
         let mut claim = of.claim.ok_or(Rejection::NotUnderstood)?;
-        // a checkpoint may stand alone, at the committed end
+        // a checkpoint without records may stand at the committed end
         let alone = claim.first == claim.next && claim.checkpoint_bytes.is_some();
         let is_range = 0 <= claim.first && (claim.first < claim.next || alone);
         if !is_range || claim.part_start > claim.part_end {
             return Err(Rejection::NotUnderstood);
         }
-        // who wrote of a stream, or under a leader epoch, that was never given heard of it from metadata that is lost: what
-        // it says is not dropped without a word (D2)
+        // a claim on a stream, or under a leader epoch, that was never assigned comes from a node that saw metadata
+        // that is lost: it must not be dropped silently (D2)
         let Some(stream) = self.streams.get(&id) else {
             return match id.0 < self.next_stream {
                 true => Ok(Verdict::Drop(id)),
@@ -141,7 +143,7 @@ impl MetadataImage {
             });
         }
         claim.first = stream.committed_end;
-        // U4: what lies below the start keeps its range, but its object only for the state that it says something of
+        // a claim below the start keeps its range, and names its object only if the object has state of the stream (U4)
         let is_needed = claim.next > stream.start || claim.checkpoint_bytes != Some(0);
         claim.object = is_needed.then(|| ObjectName::from(object));
         Ok(Verdict::Keep(id, claim, of.rolls))
@@ -155,7 +157,7 @@ impl MetadataImage {
         stream.committed_end = claim.next;
         stream.add_rolls(rolls, claim.first..claim.next);
         if let Some(bytes) = claim.checkpoint_bytes {
-            // an empty one needs no object
+            // an empty checkpoint needs no object
             let object = claim.object.filter(|_| bytes > 0);
             let checkpoint = ClaimRecord {
                 object,
@@ -182,14 +184,14 @@ impl MetadataImage {
         }
     }
 
-    /// I8: an object goes when nothing refers to it.
+    /// Drops a claim's reference; an object without references is condemned (I8).
     pub(super) fn unreference(&mut self, claim: &ClaimRecord) {
         if let Some(id) = object_of(claim) {
             self.unreference_object(id);
         }
     }
 
-    /// G1: for good.
+    /// Condemns an object, which is final (G1).
     pub(super) fn condemn(&mut self, id: ObjectId) {
         self.condemned.insert(id, self.at);
     }
@@ -206,7 +208,7 @@ impl MetadataImage {
     }
 }
 
-/// The object that a claim of the image names, if it names one; `judge` wrote that name.
+/// The object that a claim of the image names, if any; `judge` has checked the name.
 fn object_of(claim: &ClaimRecord) -> Option<ObjectId> {
     claim.object.and_then(|name| name.try_into().ok())
 }

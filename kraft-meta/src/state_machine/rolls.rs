@@ -1,4 +1,4 @@
-//! Where a stream rolled, summed up over its claims (rule F6).
+//! The rolls of a stream, summed up over its claims (rule F6).
 
 use std::ops::Range;
 
@@ -8,8 +8,8 @@ use crate::command::RollRecord;
 use crate::image::StreamImage;
 
 impl StreamImage {
-    /// Takes in what the object of a claim has of each roll, in order. What the claim was clipped of (U3) is counted in the
-    /// claim before it.
+    /// Adds a claim's parts of each roll, in order. Parts below the claim's start were clipped (U3), and are counted in
+    /// the claim before it.
     pub(super) fn add_rolls(&mut self, parts: &[RollRecord], claim: Range<StreamOffset>) {
         let ends = parts.iter().skip(1).map(|part| part.base);
         for (part, end) in parts.iter().zip(ends.chain([claim.end])) {
@@ -39,7 +39,8 @@ impl StreamImage {
         self.rolls.insert(base, begun);
     }
 
-    /// Forgets the rolls that end at or below the start, but not the last: it is the active one, and counts whole.
+    /// Drops the rolls that end at or below the start, except the last one: it is the active roll, and always counts as
+    /// a whole.
     pub(super) fn forget_rolls(&mut self) {
         let start = self.start;
         while self.rolls.keys().nth(1).is_some_and(|next| *next <= start) {

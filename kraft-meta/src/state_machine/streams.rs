@@ -11,7 +11,7 @@ impl MetadataImage {
     pub(super) fn open_streams(&mut self, open: &OpenStreams) -> Result<Outcome, Rejection> {
         let epoch = NodeEpoch(open.node_epoch);
         let (node, image) = self.open_epoch(epoch)?;
-        // its own former epochs are closed first (E3)
+        // a node closes its former epochs before it opens streams (E3)
         if let Some((former, _)) = image.fenced().next() {
             return Err(Rejection::Unclosed(former));
         }
@@ -56,8 +56,8 @@ impl MetadataImage {
         Ok(bounds)
     }
 
-    /// Idempotent; never moves down. May pass the committed end (U4). Refused to an epoch that is not open or does not
-    /// hold the stream (E6).
+    /// Moves the start up; never moves it down, and may be repeated. The start may pass the committed end (U4). An
+    /// epoch that is not open or does not hold the stream is refused (E6).
     pub(super) fn trim_stream(&mut self, trim: TrimStream) -> Result<Outcome, Rejection> {
         let id = StreamId(trim.stream);
         let stream = self.streams.get(&id).ok_or(Rejection::UnknownStream(id))?;
@@ -78,7 +78,7 @@ impl MetadataImage {
         Ok(Outcome::Done)
     }
 
-    /// Lets go of the claims and the rolls of a stream that are of no use any more.
+    /// Drops the claims and the rolls of a stream that are no longer needed.
     pub(super) fn let_go(&mut self, stream: &mut StreamImage) {
         stream.forget_rolls();
         let from = stream.kept_from();
@@ -95,7 +95,7 @@ impl MetadataImage {
     }
 }
 
-/// E5: entries below the start collapse into one, which begins at the start.
+/// Merges the leader epochs that began below the start into one that begins at the start (E5).
 fn collapse(stream: &mut StreamImage) {
     let start = stream.start;
     let below = stream

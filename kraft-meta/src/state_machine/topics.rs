@@ -77,7 +77,8 @@ impl MetadataImage {
         Ok(Outcome::Done)
     }
 
-    /// Decided on configurations that another has changed since, it would undo that change.
+    /// Replaces a topic's configurations. A decision that was made before the last change is refused, because it would
+    /// undo that change.
     pub(super) fn set_topic_configs(
         &mut self,
         at: LogIndex,

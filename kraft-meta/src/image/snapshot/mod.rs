@@ -1,5 +1,5 @@
-//! Images as bytes: prost messages, version 4. A part holds some of the fields, and of a stream's claims or rolls some hundred, so
-//! that neither writing nor reading an image takes memory for the whole of it.
+//! Images as bytes: prost messages, version 4. An image is encoded in parts, each with some of the fields and at most
+//! some hundred claims or rolls of a stream, so that neither writing nor reading takes memory for the whole image.
 
 mod nodes;
 mod objects;
@@ -19,19 +19,19 @@ use self::topics::TopicRecord;
 use super::{MetadataImage, StreamImage};
 use crate::command::uuid;
 
-/// Why bytes are no image. Fatal.
+/// The reason why bytes are no image of the metadata. It is fatal.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SnapshotError {
-    /// They can't be read.
+    /// The bytes can't be decoded.
     #[error("snapshot cannot be read reason={0}")]
     Unreadable(String),
-    /// They are of another version.
+    /// The bytes have another version of the format.
     #[error("snapshot is of another version version={0}")]
     OtherVersion(u32),
 }
 
 const VERSION: u32 = 4;
-/// Claims, rolls and objects in one part.
+/// The number of claims, rolls or objects in one part.
 const RECORDS_OF_A_PART: usize = 256;
 
 #[derive(Clone, PartialEq, Message)]
@@ -54,16 +54,17 @@ struct Snapshot {
     next_stream: u64,
     #[prost(int64, tag = "9")]
     next_producer: i64,
-    /// After their streams.
+    /// Claims; they follow the part of their stream.
     #[prost(message, repeated, tag = "10")]
     claims: Vec<ClaimsRecord>,
-    /// After their streams.
+    /// Rolls; they follow the part of their stream.
     #[prost(message, repeated, tag = "11")]
     rolls: Vec<RollsRecord>,
 }
 
 impl MetadataImage {
-    /// The image as bytes in parts: the head, then a topic, a stream, some of its claims or rolls, or some objects each.
+    /// Encodes the image in parts: the head first, then each part with a topic, a stream, some of a stream's claims or
+    /// rolls, or some objects.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Vec<u8>> + Send {
         let head = Snapshot {
             version: VERSION,
@@ -124,7 +125,7 @@ fn some_at_a_time<T>(mut records: impl Iterator<Item = T>) -> impl Iterator<Item
     })
 }
 
-/// An image that is read part by part, in the order in which they were written.
+/// An image that is being read, part by part in the order in which the parts were written.
 #[derive(Debug, Default)]
 pub(crate) struct Restored {
     image: MetadataImage,
@@ -132,7 +133,7 @@ pub(crate) struct Restored {
 }
 
 impl Restored {
-    /// Takes the next part.
+    /// Adds the next part.
     pub(crate) fn push(&mut self, part: &[u8]) -> Result<(), SnapshotError> {
         let part = Snapshot::decode(part).map_err(|error| unreadable(&error))?;
         if !self.has_head {
@@ -176,7 +177,7 @@ impl Restored {
         Ok(())
     }
 
-    /// The image, when every part was pushed.
+    /// The image, once every part was added.
     pub(crate) fn image(self) -> Result<MetadataImage, SnapshotError> {
         match self.has_head {
             true => Ok(self.image),

@@ -1,4 +1,4 @@
-//! Objects, named and condemned.
+//! Objects that are in use, and condemned objects.
 
 use highwater_types::{LogIndex, ObjectId};
 use prost::Message;
@@ -40,7 +40,7 @@ impl ObjectRecord {
     /// Adds the object to the image.
     ///
     /// # Errors
-    /// What its name lacks.
+    /// [`Rejection`] when the object's name is malformed.
     pub(super) fn push(self, image: &mut MetadataImage) -> Result<(), Rejection> {
         let name = ObjectId::try_from(self.name.unwrap_or_default())?;
         match self.condemned_at {

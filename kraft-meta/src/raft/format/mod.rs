@@ -1,5 +1,5 @@
-//! The number of the format that log and snapshot are in, in a file of its own beside them: the first thing that a start
-//! reads, so that a data directory of another release is refused before anything in it is taken for what it isn't.
+//! The number of the format of the log and the snapshot, in a file of its own beside them. A start reads it first, so
+//! that the data directory of another release is refused before anything in it is misread.
 
 use std::io;
 use std::path::Path;
@@ -11,13 +11,13 @@ use crate::OpenError;
 
 const FILE: &str = "format";
 
-/// Grows with every change of a command, an image or a record of the log that an older release would take for another.
-/// The golden fixtures notice one.
+/// The version grows with every change of a command, an image or a log record that an older release would misread. The
+/// golden fixtures fail at such a change.
 const VERSION: &str = "2";
-/// Directories of the format before had no such file.
+/// The format before it had no such file.
 const WITHOUT_FILE: &str = "1";
 
-/// Writes the number where nothing is yet; refuses another.
+/// Writes the number to an empty directory; refuses any other number.
 pub(super) async fn check(device: &dyn Device, dir: &Path) -> Result<(), OpenError> {
     let path = dir.join(FILE);
     let failed = |source| OpenError::Io {
@@ -56,7 +56,7 @@ async fn is_empty(device: &dyn Device, dir: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         other => other?,
     };
-    // what a crash left of the first start
+    // a crash of the first start may have left this file
     let new = dir.join(FILE).with_extension("new");
     Ok(entries.iter().all(|entry| entry.path == new))
 }

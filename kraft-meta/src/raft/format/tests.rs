@@ -1,4 +1,4 @@
-//! Golden bytes of what stands on disk: a log with every kind of record and of command, and the snapshot that it makes.
+//! Golden bytes of the files on disk: a log with every kind of record and of command, and the snapshot made of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -97,7 +97,7 @@ fn position(epoch: u64, at: u64) -> Option<Position> {
     Some(Position { epoch, at })
 }
 
-/// From index 1 on: each is accepted.
+/// The actions from index 1 on; each one is accepted.
 fn actions() -> Vec<Action> {
     [of_two_nodes(), of_a_takeover()].concat()
 }
@@ -310,7 +310,7 @@ fn a_snapshot_of_another_version_is_refused() {
     assert!(matches!(refused, Err(SnapshotError::OtherVersion(1))));
 }
 
-// another release's: as the format before had no such file, and a later one
+// another release's directory: one of the format before, which had no such file, and one of a later format
 #[tokio::test]
 async fn a_directory_of_another_format_is_refused_and_says_what_to_do() {
     let temporary = tempfile::tempdir().expect("a directory");

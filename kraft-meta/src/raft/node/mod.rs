@@ -1,4 +1,4 @@
-//! A voter: opens the metadata and proposes commands.
+//! A voter, which opens the metadata and proposes commands.
 
 mod quorum;
 #[cfg(test)]
@@ -31,27 +31,27 @@ use crate::command::{Command, Outcome};
 use crate::error::{OpenError, ProposeError};
 use crate::image::MetadataImage;
 
-/// Where a voter keeps its log, and which node it is.
+/// The configuration of a voter.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The directory of log and snapshot.
+    /// The directory of the log and the snapshot.
     pub dir: PathBuf,
     /// The node.
     pub node: NodeId,
-    /// The id of the cluster, if it is formatted now.
+    /// The id that the cluster gets if it is formatted now.
     pub cluster: ClusterId,
-    /// Of the randomness in the library's timers.
+    /// The seed of the random delays in the library's timers.
     pub seed: u64,
-    /// Random bytes for a log that is made now (D1).
+    /// Random bytes for a log that is created now (D1).
     pub new_log_seed: [u8; 16],
-    /// Entries after which a snapshot is taken and the log before it let go.
+    /// Entries after which a snapshot is taken and the log before it purged.
     pub snapshot_entries: u64,
-    /// Bytes of entries, which stay in memory until then, after which a snapshot is taken whatever their number. Past
-    /// four times as many a proposal waits for a snapshot.
+    /// Bytes of entries after which a snapshot is taken whatever their number: entries stay in memory until then. A
+    /// proposal waits for a snapshot once the log has four times as many bytes.
     pub snapshot_bytes: u64,
 }
 
-/// The metadata as a voter has it.
+/// The metadata of the cluster, as one voter holds it.
 pub struct RaftMetadata {
     voter: Voter,
     image: watch::Receiver<Arc<MetadataImage>>,
@@ -66,7 +66,7 @@ impl std::fmt::Debug for RaftMetadata {
 
 /// How many times [`Config::snapshot_bytes`] the log may take while a snapshot is being written.
 pub(super) const LOG_BYTES_FACTOR: u64 = 4;
-/// The interval of heartbeats. It is long, so that an idle node sleeps.
+/// The interval of heartbeats. It is long, so that an idle node can sleep.
 const HEARTBEAT_MS: u64 = 1000;
 
 impl RaftMetadata {
@@ -83,9 +83,10 @@ impl RaftMetadata {
         Self::open_in(quorum, config, device, threads).await
     }
 
-    /// Opens the metadata as a voter of a quorum. It forms the quorum when the voters start for the first time, joins it
-    /// when the others have formed it, and takes its part again after a restart. It returns when some voter leads and this
-    /// node has applied what that voter told it to be committed; the image of a follower may lag behind the leader's.
+    /// Opens the metadata as a voter of a quorum. The voter forms the quorum if all voters start for the first time,
+    /// joins it if others have formed it, and takes part in it again after a restart. This returns when a voter leads
+    /// and this node has applied all entries that the leader has announced as committed; the image of a follower may
+    /// lag behind the leader's.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -131,7 +132,7 @@ impl RaftMetadata {
         }
     }
 
-    /// What a start failed by: where nothing can be decided any more, that which ended it (D3).
+    /// The cause of a failed start: if nothing can be decided any more, the error that ended the metadata (D3).
     async fn cause(&self, error: OpenError) -> OpenError {
         match self.voter.log.has_ended() || !self.is_running() {
             true => OpenError::Raft(self.ended().await),
@@ -145,7 +146,7 @@ impl RaftMetadata {
     }
 }
 
-/// The library's error as an error of a start.
+/// Converts an error of the library to an error of the start.
 fn failed(error: impl std::fmt::Display) -> OpenError {
     OpenError::Raft(error.to_string())
 }
@@ -158,14 +159,15 @@ fn raft_config(snapshot_entries: u64) -> Result<Arc<openraft::Config>, openraft:
         election_timeout_max: HEARTBEAT_MS * 6,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_entries),
         max_in_snapshot_log_to_keep: 0,
-        // A voter that was cut off does not disturb a leader that the others hear from.
+        // A voter that was cut off must not disturb a leader that the other voters hear from.
         enable_pre_vote: Some(true),
         ..Default::default()
     };
     config.validate().map(Arc::new)
 }
 
-/// What was applied was durable in the log before, and what the log let go of stands in a snapshot (D2).
+/// Checks that the log reaches to the last applied entry, and that the snapshot covers every purged entry
+/// (D2).
 fn nothing_is_lost(dir: &Path, log: &LogStore, applied: Option<LogId>) -> Result<(), OpenError> {
     let (purged, last) = log.ends();
     let (name, reason) = match () {
@@ -216,7 +218,7 @@ impl MetadataStore for RaftMetadata {
         let wait = self.voter.raft.wait(None);
         let stopped = wait.metrics(|metrics| metrics.running_state.is_err(), "it has ended");
         tokio::select! {
-            // the log first: what fails in it ends the library too, which knows less of it
+            // the log comes first: its failure ends the library too, and the library's error says less
             biased;
             error = self.voter.log.ended() => match error {
                 Some(error) => error.to_string(),
@@ -250,7 +252,7 @@ fn elsewhere(forward: &ForwardToLeader<Types>) -> String {
 }
 
 impl RaftMetadata {
-    /// Has a command decided, however large the log is.
+    /// Proposes a command and waits for its outcome, however large the log is.
     async fn decide(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
         if self.voter.log.is_full_for(command.encoded_len()) {
             return Err(ProposeError::Unavailable("the disk is full".to_owned()));
@@ -264,7 +266,7 @@ impl RaftMetadata {
         };
         let response = match written {
             Ok(response) => response,
-            // the library says of each command that it has ended, and of the end itself why
+            // the library answers each command only that it has ended; its metrics hold the reason
             Err(RaftError::Fatal(_)) => {
                 return Err(ProposeError::Unavailable(self.ended().await));
             }

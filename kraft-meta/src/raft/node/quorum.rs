@@ -14,17 +14,17 @@ use crate::command::{Action, Format};
 use crate::error::OpenError;
 use crate::transport::{NoTransport, Transport};
 
-/// How long a start waits for a leader, and then for what the leader has committed.
+/// How long a start waits for a leader, and then for the entries that the leader has committed.
 pub(super) const LEADER_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a start waits for a snapshot of what the last process left in the log.
+/// How long a start waits for a snapshot of the log that the last process left.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(60);
 
-/// The voters of a cluster's metadata, and the way to them.
+/// The voters of a cluster's metadata, and the transport between them.
 #[derive(Debug, Clone)]
 pub struct Quorum {
-    /// The voters that form the quorum, this node among them. Each of them is started with the same.
+    /// The voters that form the quorum, this node among them. Every voter is started with the same set.
     pub voters: BTreeSet<NodeId>,
-    /// How this node reaches the others.
+    /// The transport to the other voters.
     pub transport: Arc<dyn Transport>,
 }
 
@@ -39,7 +39,7 @@ impl Quorum {
     }
 }
 
-/// The number of a node in Raft.
+/// The id of a node in Raft.
 pub(super) fn voter_id(node: NodeId) -> Result<u64, OpenError> {
     u64::try_from(node.0)
         .map_err(|_cause| OpenError::Raft(format!("node.id must not be negative: {node}")))
@@ -80,14 +80,14 @@ impl RaftMetadata {
             .map_err(OpenError::Raft)
     }
 
-    /// Each voter of a new quorum starts with the same first entry, so that it doesn't matter which of them campaigns.
+    /// Forms a new quorum. Every voter starts with the same first entry, so that any of them may campaign.
     async fn form(&self, quorum: &Quorum) -> Result<(), OpenError> {
         let mut members = BTreeMap::new();
         for node in &quorum.voters {
             members.insert(voter_id(*node)?, BasicNode::default());
         }
         match self.voter.raft.initialize(members).await {
-            // The call of another voter came first: that one has formed the quorum, and sends its log.
+            // Another voter was faster: it has formed the quorum, and sends its log.
             Err(RaftError::APIError(InitializeError::NotAllowed(_))) if quorum.voters.len() > 1 => {
                 Ok(())
             }
@@ -102,11 +102,11 @@ impl RaftMetadata {
             .await
             .map_err(failed)?;
         if voters.is_empty() {
-            // It has voted, and another voter, which has formed the quorum, sends its log.
+            // This voter has voted before, but has no log yet: the voter that formed the quorum sends it.
             return Ok(());
         }
         if !voters.contains(&id) {
-            // It would wait for a leader for ever.
+            // The node is no voter of this metadata, and would wait for a leader for ever.
             let voters: Vec<String> = voters.iter().map(u64::to_string).collect();
             return Err(OpenError::OtherNode {
                 path: config.dir.display().to_string(),
@@ -121,12 +121,12 @@ impl RaftMetadata {
         Ok(())
     }
 
-    /// Waits until some voter leads: its number, and its term.
+    /// Waits until a voter leads, and returns its id and its term.
     async fn leader(&self) -> Result<(u64, u64), OpenError> {
         let wait = self.voter.raft.wait(Some(LEADER_DEADLINE));
         let led = wait.metrics(
             |metrics| match metrics.current_leader {
-                // This node may decide once a quorum has answered it as the leader of its term.
+                // This node may decide once a quorum has acknowledged it as the leader of its term.
                 Some(leader) if leader == metrics.id => {
                     metrics.state == ServerState::Leader && metrics.last_quorum_acked.is_some()
                 }
@@ -140,7 +140,7 @@ impl RaftMetadata {
         Ok((leader, led.current_term))
     }
 
-    /// Waits until this node knows that it leads no more in a term.
+    /// Waits until this node knows that it no longer leads in a term.
     async fn until_deposed(&self, term: u64) -> Result<(), OpenError> {
         let wait = self.voter.raft.wait(Some(LEADER_DEADLINE));
         let deposed = wait.metrics(
@@ -150,8 +150,8 @@ impl RaftMetadata {
         deposed.await.map(drop).map_err(failed)
     }
 
-    /// Waits until this node's image has what a leader told it to be committed, an entry of the leader's own term at least;
-    /// false when that voter stops leading before.
+    /// Waits until this node has applied all entries that a leader has announced as committed, at least one of them of
+    /// the leader's own term. Returns false if that voter stops leading before.
     async fn has_followed(&self, leader: u64) -> Result<bool, OpenError> {
         let wait = self.voter.raft.wait(Some(LEADER_DEADLINE));
         let followed = wait.metrics(

@@ -1,4 +1,4 @@
-//! What a proposal waits for: a log that no snapshot replaced for long takes no more until one does.
+//! Backpressure on proposals: a log that has grown too long takes no more commands until a snapshot has replaced it.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use super::RaftMetadata;
 use crate::MetadataStore;
 use crate::error::ProposeError;
 
-/// How long a proposal waits for a snapshot: less than the 30 s that Kafka's clients wait for an answer.
+/// How long a proposal waits for a snapshot. It is less than the 30 s that Kafka's clients wait for an answer.
 const PROPOSAL_DEADLINE: Duration = Duration::from_secs(20);
-/// A snapshot that is asked for while another is being written is forgotten: so it is asked for again.
+/// How often a waiter triggers a snapshot: the library ignores a trigger while it is writing another snapshot.
 const ASKED_AGAIN: Duration = Duration::from_millis(50);
-/// What commands that wait may take together, as they are encoded; a larger one waits alone.
+/// The encoded bytes that waiting commands may take together; a larger command waits alone.
 const WAITING_BYTES_MAX: u64 = 1 << 20;
-/// What a command that waits takes beside its bytes.
+/// The bytes that a waiting command takes beside its encoding.
 const WAITING_BYTES: u64 = 1 << 10;
 
-/// What those that wait share.
+/// The state that all waiting proposals share.
 #[derive(Debug)]
 pub(super) struct Waiting {
     room: ByteBudget,
-    /// Why the snapshot that is to be written finds no room.
+    /// Why the snapshot that is due finds no room on the disk.
     pub(super) lacking: watch::Receiver<Option<String>>,
 }
 
@@ -38,16 +38,16 @@ impl RaftMetadata {
         self.voter.is_too_long()
     }
 
-    /// Why no command is decided for now: the log waits for a snapshot, and that for room on the disk.
+    /// Why no command is decided for now: the log waits for a snapshot, and the snapshot waits for room on the disk.
     pub(super) fn lacks(&self) -> Option<String> {
         let lacking = self.waiting.lacking.borrow().clone();
         let lacking = lacking.filter(|_| self.is_too_long());
         lacking.map(|why| format!("its log waits for a snapshot: {why}"))
     }
 
-    /// Waits until the log takes a command of so many bytes. Nothing is held meanwhile but the command, and all that wait
-    /// hold no more than they may. Where the snapshot finds no room on the disk the command is refused at once, as where the
-    /// log finds none. Cancellation safe: nothing was proposed.
+    /// Waits until the log takes a command of so many bytes. A waiter holds nothing but its command, and all waiters
+    /// together stay within a budget. The command is refused at once if the snapshot finds no room on the disk, just as
+    /// when the log finds none. Cancellation safe: nothing was proposed.
     pub(super) async fn turn(&self, bytes: usize) -> Result<(), ProposeError> {
         if !self.is_too_long() {
             return Ok(());
@@ -66,7 +66,7 @@ impl RaftMetadata {
             .map_err(ProposeError::Unavailable)
     }
 
-    /// Waits until a snapshot has replaced enough of the log; its error says why none has. Cancellation safe.
+    /// Waits until a snapshot has replaced enough of the log; the error says why none has. Cancellation safe.
     pub(super) async fn for_room(&self, within: Duration) -> Result<(), String> {
         let found = async {
             tokio::select! {
@@ -85,7 +85,7 @@ impl RaftMetadata {
         })
     }
 
-    /// Waits until the log is no longer too long; for ever where it has ended.
+    /// Waits until the log is no longer too long; never returns once the log has ended.
     async fn until_short(&self) {
         while self.is_too_long() {
             if self.voter.raft.trigger().snapshot().await.is_err() {
@@ -93,7 +93,7 @@ impl RaftMetadata {
             }
             let wait = self.voter.raft.wait(Some(ASKED_AGAIN));
             let taken = wait.metrics(|_| !self.is_too_long(), "a snapshot replaces the log");
-            // where it did not, or left more than the log may take, it is asked for again
+            // if no snapshot was written, or the log is still too long, the loop triggers another
             drop(taken.await);
         }
     }

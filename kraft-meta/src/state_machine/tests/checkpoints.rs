@@ -1,9 +1,9 @@
-//! What is kept of a stream for its producers (I6, F5).
+//! Checkpoints and deltas, which hold the producer state of a stream (I6, F5).
 
 use super::*;
 
 impl Log {
-    /// Commits a claim, with a checkpoint or without; answers its object.
+    /// Commits a claim, with a checkpoint or without; returns the number of its object.
     fn claimed(&mut self, first: i64, next: i64, checkpoint_bytes: Option<u64>) -> u64 {
         let mut commit = self.commit(first, next);
         let number = commit.number;
@@ -30,7 +30,7 @@ impl Log {
     }
 }
 
-// I6, F5: what is known of producers is in the checkpoint and the deltas after it, whatever is trimmed
+// I6, F5: producer state is in the checkpoint and the deltas after it, however far the stream is trimmed
 #[test]
 fn claims_after_the_checkpoint_outlive_a_trim_until_the_next_checkpoint() {
     let (mut log, _) = Log::opened();
@@ -39,7 +39,7 @@ fn claims_after_the_checkpoint_outlive_a_trim_until_the_next_checkpoint() {
     log.trim(15);
     log.trim(30);
     assert_eq!(log.objects(), [checkpoint, deltas[0], deltas[1]]);
-    // below the start when it comes
+    // this claim lies below the start when it is committed
     log.trim(40);
     let late = log.claimed(30, 40, None);
     assert_eq!(log.objects().last(), Some(&late));
@@ -50,7 +50,7 @@ fn claims_after_the_checkpoint_outlive_a_trim_until_the_next_checkpoint() {
     log.image.check().expect("is sound");
 }
 
-// F5: 20 MB for one trimmed record
+// F5: one trimmed record must not keep an object of 20 MB
 #[test]
 fn a_checkpoint_that_is_carried_forward_lets_older_objects_go() {
     let (mut log, _) = Log::opened();

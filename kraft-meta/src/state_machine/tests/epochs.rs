@@ -1,4 +1,4 @@
-//! Registration, fencing, closing, and who leads then (rules E, U5).
+//! Registration, fencing and closing of epochs, and the assignment of leaders after that (rules E, U5).
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 
 use super::*;
 
-/// The first epoch of the first node, by the last.
+/// The last epoch closes the first epoch of the first node.
 const CLOSE: Ask = Ask::Close {
     node: 0,
     by: 0,
@@ -87,7 +87,7 @@ fn leaders_are_assigned_in_place_and_what_readers_have_stays_as_it_is() {
     };
     assert_eq!(epochs(&read), [LeaderEpoch(0); 2]);
     assert_eq!(epochs(&log.image), [LeaderEpoch(1); 2]);
-    // nobody reads it any more: nothing is copied at all
+    // no reader holds the topic any more, so that nothing is copied at all
     let at = Arc::as_ptr(&topic(&log.image));
     let epoch = log.register(3);
     log.ask(CLOSE).expect("closes");
@@ -137,7 +137,8 @@ fn a_former_epoch_is_recovered_then_closed_then_led_anew() {
     assert_eq!(partition.leader_epoch.0, 1);
 }
 
-// D2: metadata that lost its end learns from the log what it once gave, and does not drop it as deleted or moved
+// D2: metadata that lost its end must not drop a claim as deleted or moved when it names a stream or an epoch that the
+// metadata has not assigned
 #[test]
 fn a_recovered_stream_or_leader_epoch_that_was_never_given_refuses() {
     let (mut log, _) = Log::opened();
@@ -186,7 +187,7 @@ fn what_was_in_flight_is_condemned_by_name() {
     );
 }
 
-// E2: what was decided on is another's registration since
+// E2: a registration is refused if another one came since its proposer looked
 #[test]
 fn a_registration_names_the_one_before() {
     let (mut log, first) = Log::opened();
@@ -222,7 +223,7 @@ fn a_fenced_epoch_is_fenced_once_and_is_not_registered_again() {
     assert!(log.register(2) > epoch);
 }
 
-// D2: the log of a disk WAL goes on under the next epoch, and so does its floor
+// D2: the log of a disk WAL goes on under the next epoch, and its floor is kept
 #[test]
 fn the_floor_of_a_disk_wal_outlives_its_epochs() {
     let (mut log, _) = Log::opened();
@@ -243,7 +244,7 @@ fn the_floor_of_a_disk_wal_outlives_its_epochs() {
     assert_eq!((floor.at, confirmed.at), (70, 90));
 }
 
-// W8, W9, W12: what an object WAL holds is registered as it is closed, by any node, once; then what it led is free
+// W8, W9, W12: any node may seal an object WAL, once; the seal registers its batches, and its partitions are then free
 #[test]
 fn an_object_wal_is_sealed_once_and_led_by_another() {
     let (mut log, _) = Log::opened();
@@ -253,7 +254,7 @@ fn an_object_wal_is_sealed_once_and_led_by_another() {
         wal: WalKind::Object,
     })
     .expect("registers");
-    // replicas begin at one node and the next: the second partition is the other node's
+    // replicas begin at one node and the next: the other node has the second partition
     log.ask(Ask::Create {
         topic: 2,
         partitions: 2,

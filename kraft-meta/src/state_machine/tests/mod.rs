@@ -1,4 +1,4 @@
-//! Random commands: whatever comes, the invariants hold, every node comes to the same, and nothing goes back.
+//! Random commands: the invariants hold after each of them, every node comes to the same state, and nothing goes back.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ mod checkpoints;
 mod epochs;
 mod rolls;
 
-/// What is asked for, before it meets a state: small numbers, so that commands concern each other.
+/// A command before its arguments are taken from a state. The numbers are small, so that commands concern each other.
 #[derive(Debug, Clone)]
 enum Ask {
     Register {
@@ -82,7 +82,7 @@ enum Ask {
 struct Commit {
     node: u8,
     streams: Vec<(u8, i64, i64)>,
-    /// How far above the last number, or a repeat.
+    /// How far the upload's number is above the last one; 0 for a repeat.
     step: u8,
     checkpoint_bytes: Option<u64>,
     recovering: bool,
@@ -146,7 +146,7 @@ fn replicas(count: u8) -> Vec<Replicas> {
     (0..count).map(nodes).collect()
 }
 
-/// The command as a node would make it that sees this image, or one that sees an older one.
+/// The command as a node would propose it that sees this image or an older one.
 fn command(ask: Ask, image: &MetadataImage) -> Command {
     let action = match ask {
         Ask::Create { topic, partitions } => Action::CreateTopic(CreateTopic {
@@ -208,7 +208,7 @@ fn command(ask: Ask, image: &MetadataImage) -> Command {
     action.into()
 }
 
-/// The commands of nodes and their epochs.
+/// Commands of nodes and their epochs.
 fn node_action(ask: &Ask, image: &MetadataImage) -> Option<Action> {
     let action = match *ask {
         Ask::Register {
@@ -293,7 +293,7 @@ fn commit_object(commit: &Commit, image: &MetadataImage) -> CommitObject {
     }
 }
 
-/// A roll's part of a claim, or all of it.
+/// A roll, or a claim's part of one.
 fn roll(base: i64, begins: bool, max_timestamp: i64) -> RollRecord {
     RollRecord {
         base,
@@ -306,7 +306,7 @@ fn roll(base: i64, begins: bool, max_timestamp: i64) -> RollRecord {
     }
 }
 
-/// Every stream under the leader epoch of its partition.
+/// Every stream, under the leader epoch of its partition.
 fn streams_of(image: &MetadataImage, stale: bool) -> Vec<StreamEpoch> {
     let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
     let asked = partitions.map(|partition| StreamEpoch {
@@ -316,7 +316,7 @@ fn streams_of(image: &MetadataImage, stale: bool) -> Vec<StreamEpoch> {
     asked.collect()
 }
 
-/// Of the first epoch of a node that is not done with, with all that it holds.
+/// Closes the first epoch of a node that the image still has, with all streams that the epoch holds.
 fn close_epoch((node, by): (u8, u8), other_kind: bool, image: &MetadataImage) -> CloseEpoch {
     let known = image.nodes.get(&i32::from(node));
     let first = known.and_then(|node| node.epochs.first_key_value());
@@ -358,7 +358,7 @@ fn close_epoch((node, by): (u8, u8), other_kind: bool, image: &MetadataImage) ->
     }
 }
 
-/// What never goes back, whatever comes.
+/// Checks the values that must never go back.
 fn nothing_goes_back(before: &MetadataImage, after: &MetadataImage) {
     for (id, stream) in &before.streams {
         let Some(now) = after.streams.get(id) else {
@@ -403,7 +403,7 @@ fn restored(parts: impl IntoIterator<Item = Vec<u8>>) -> Result<MetadataImage, S
     restored.image()
 }
 
-/// Applies every command to two images, one of them through a snapshot each time.
+/// Applies every command to two images, one of which goes through a snapshot each time.
 fn run(asks: Vec<Ask>) -> MetadataImage {
     let mut image = MetadataImage::default();
     for (at, ask) in (1..).map(LogIndex).zip(asks) {
@@ -434,7 +434,7 @@ proptest! {
         run(asks);
     }
 
-    // bytes that are no snapshot are refused, never a panic
+    // bytes that are no snapshot are refused and never cause a panic
     #[test]
     fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..200)) {
         drop(restored([bytes]));
@@ -447,7 +447,7 @@ struct Log {
 }
 
 impl Log {
-    /// A cluster of one registered node with one partition that it has open.
+    /// A cluster of one registered node, with one partition that the node has open.
     fn opened() -> (Self, NodeEpoch) {
         let mut log = Self {
             image: MetadataImage::default(),

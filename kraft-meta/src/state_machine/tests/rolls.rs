@@ -1,4 +1,4 @@
-//! What is kept of where a stream rolled (F6).
+//! The rolls of a stream (F6).
 
 use super::*;
 
@@ -60,7 +60,7 @@ fn a_claim_of_many_rolls_says_the_bytes_and_times_of_each() {
     assert_eq!(log.rolls(), expected);
 }
 
-// U3: the claim after a repeat begins at the committed end, its object does not
+// U3: after a repeat a claim begins at the committed end, but its object begins before it
 #[test]
 fn what_was_clipped_counts_once() {
     let (mut log, _) = Log::opened();
@@ -89,7 +89,7 @@ fn a_roll_counts_whole_until_all_of_it_is_deleted_and_the_active_one_until_the_n
     assert_eq!(log.rolls(), [(40, 50, 1000, 60)]);
 }
 
-// F4: an opening reads a roll for each thousand claims, and the claims after the checkpoint
+// F4: an opening reads one roll for each thousand claims, and the claims after the checkpoint
 #[test]
 fn what_a_stream_is_opened_from_does_not_grow_with_its_claims() {
     let (mut log, _) = Log::opened();
@@ -125,7 +125,7 @@ fn a_claim_is_found_by_time_in_the_first_roll_that_reaches_it_and_has_it_still()
     for (start, at, first) in [
         (0, 400, Some(0)),
         (0, 401, None),
-        // the largest of its roll lies below the range
+        // the record with the largest timestamp of its roll lies below the range
         (10, 101, Some(20)),
         (10, 100, Some(10)),
         (35, 300, Some(20)),

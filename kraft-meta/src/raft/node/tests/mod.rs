@@ -45,7 +45,7 @@ async fn open_with(
     RaftMetadata::open(config, device, &RealThreads).await
 }
 
-/// Why it does not open while the content of a file, or the file or directory, is another.
+/// The refusal of a start while a file has other content, or a file or directory is missing.
 async fn refusal(dir: &Path, name: &str, content: Option<&[u8]>) -> String {
     let (path, kept) = (dir.join(name), dir.with_extension("kept"));
     std::fs::rename(&path, &kept).expect("is there");
@@ -93,7 +93,7 @@ async fn until_purged(metadata: &RaftMetadata) {
         .expect("is let go of");
 }
 
-// commands are of any size: the log stays in memory until a snapshot has it
+// commands may have any size, and the log stays in memory until a snapshot covers it
 #[tokio::test]
 async fn a_log_of_few_large_entries_is_replaced_by_a_snapshot_too() {
     let temporary = tempfile::tempdir().expect("a directory");
@@ -108,7 +108,7 @@ async fn a_log_of_few_large_entries_is_replaced_by_a_snapshot_too() {
     metadata.shutdown().await.expect("stops");
 }
 
-// each is larger than all that the log may take: it waits for the snapshot that has the one before it
+// each command is larger than the bound of the log: it waits for the snapshot that covers the one before it
 #[tokio::test]
 async fn commands_of_any_size_are_taken_whatever_the_bound_on_the_log() {
     for snapshot_bytes in [1, 30, 1000] {
@@ -144,8 +144,8 @@ async fn commands_at_once_wait_for_snapshots_too() {
     metadata.shutdown().await.expect("stops");
 }
 
-/// A voter whose log takes no more, for a snapshot finds no room: the disk is full for it alone, the log's files are
-/// there. With the number of its topics.
+/// A voter whose log takes no more, because its snapshot finds the disk full; the files of the log exist already.
+/// Returns the number of its topics too.
 async fn full(dir: &Path, faults: &Arc<Faults>) -> (RaftMetadata, u8) {
     faults.fill_below(Some(dir.join("snapshot.new")));
     let device = FaultyDevice::new(Arc::new(RealDevice), Arc::clone(faults));
@@ -177,7 +177,7 @@ async fn a_log_that_no_snapshot_replaces_is_bounded_and_goes_on_when_one_does() 
     assert!(metadata.check().is_err_and(|why| why.contains(&file)));
     metadata.shutdown().await.expect("stops");
 
-    // what came before it is read back and goes into a snapshot first: what a start proposes is taken
+    // the log of the last process goes into a snapshot first, so that the first proposals of a start are taken
     let metadata = open(dir).await;
     metadata
         .propose(large_topic(created + 1))
@@ -194,9 +194,9 @@ async fn what_waits_for_a_snapshot_is_bounded_and_is_taken_when_there_is_room() 
     let temporary = tempfile::tempdir().expect("a directory");
     let faults = Arc::<Faults>::default();
     let (mut metadata, created) = full(temporary.path(), &faults).await;
-    // as though the snapshot were written slowly
+    // this voter learns nothing of the full disk, as though the snapshot were written slowly
     metadata.waiting.lacking = watch::Sender::default().subscribe();
-    // the clock stands but for the rest before a snapshot is tried again
+    // the clock stands still but for the rest before a snapshot is tried again
     tokio::time::pause();
     let mut waits = metadata.propose(large_topic(created + 1));
     assert!((&mut waits).now_or_never().is_none());
@@ -212,7 +212,7 @@ async fn what_waits_for_a_snapshot_is_bounded_and_is_taken_when_there_is_room() 
     metadata.shutdown().await.expect("stops");
 }
 
-// D3: a start says the file and the reason as a node that runs does
+// D3: a start names the file and the reason, as a running node does
 #[tokio::test]
 async fn a_start_that_cannot_write_its_snapshot_says_why() {
     let temporary = tempfile::tempdir().expect("a directory");
@@ -291,7 +291,7 @@ async fn what_was_answered_is_there_after_a_restart_and_after_a_snapshot() {
     metadata.shutdown().await.expect("stops");
     drop(metadata);
 
-    // D2: a part of it that is gone or cut is no metadata that begins anew, or that knows less
+    // D2: a missing or cut file must not be taken for metadata that begins anew, or that knows less
     let (log, snapshot) = (dir.join("log"), dir.join("snapshot"));
     let whole = std::fs::read(&snapshot).expect("is there");
     let half = &whole[..whole.len() / 2];

@@ -94,14 +94,14 @@ impl World {
         NODES.into_iter().zip(opened).collect()
     }
 
-    /// Ends a voter as a crash does: the others reach it no more.
+    /// Stops a voter as a crash does: the others no longer reach it.
     async fn kill(&self, node: NodeId, metadata: RaftMetadata) {
         self.reachable.cut_off(node);
         metadata.shutdown().await.expect("stops");
     }
 }
 
-/// Whether a voter leads, and a quorum has answered it.
+/// Whether a voter leads and has been acknowledged by a quorum.
 fn may_decide(metrics: &openraft::RaftMetrics<Types>) -> bool {
     metrics.state == ServerState::Leader && metrics.last_quorum_acked.is_some()
 }
@@ -172,7 +172,7 @@ async fn another_voter_leads_when_the_leader_dies_and_the_dead_one_catches_up() 
         .await
         .expect("is taken");
 
-    // A start returns with an image that has what was committed while the voter was dead.
+    // A start returns when the image has the commands that were committed while the voter was dead.
     let again = world.open(first).await;
     let image = again.image();
     assert!(image.topic("topic-1").is_some() && image.topic("topic-2").is_some());
@@ -182,7 +182,7 @@ async fn another_voter_leads_when_the_leader_dies_and_the_dead_one_catches_up() 
     }
 }
 
-// Large entries go in several messages, and a single one that is larger than the bound of a message's entries alone.
+// Large entries go in several messages; a single entry that is larger than the bound on entries goes alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_voter_that_was_dead_gets_large_entries_in_bounded_messages() {
     let world = World::new();
