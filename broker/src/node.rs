@@ -25,7 +25,8 @@ use crate::metrics::sampled::Sampler;
 use crate::net::{self, Connections, Limits};
 use crate::partitions::{FetchSessions, PartitionOpener, Partitions};
 use crate::starting::Phase;
-use crate::{api, coordinators, housekeeping, http, metrics, storage};
+use crate::storage::{BrokerStreams, Stores};
+use crate::{api, controller, coordinators, housekeeping, http, metrics, storage};
 
 pub use crate::machine::Machine;
 pub use crate::node_error::NodeError;
@@ -83,21 +84,12 @@ impl Node {
             let serve = http::serve(listener, metrics, phase.subscribe(), machine.commit);
             tasks.spawn(TaskKind::AdminHttp, serve);
         }
-        let storage = storage::open(&config, machine, tasks, &advertised, &phase).await?;
-        let (lock, recovered) = (storage.lock, storage.recovered);
-        let opened = (storage.metadata, storage.epoch, storage.streams);
-        let broker = broker(&config, machine, opened);
-        phase.send_replace(Phase::Partitions(Arc::clone(&broker)));
-        let mut opener = PartitionOpener::new(Arc::clone(&broker));
-        opener.follow(broker.metadata.image());
-        tasks.spawn(TaskKind::PartitionOpener, opener.run());
-        broker.partitions.wait_tried(OPENING_PATIENCE).await;
-        let groups = coordinators::follow(Arc::clone(&broker), tasks.clone());
-        tasks.spawn(TaskKind::CoordinatorOpener, groups);
-        tasks.spawn(
-            TaskKind::Housekeeping,
-            housekeeping::run(Arc::clone(&broker)),
-        );
+        let (stores, lock) = storage::open(&config, machine, tasks, &phase).await?;
+        // A node has both roles. The controller starts first, because on a full store the recovery of the broker needs
+        // the room of condemned objects, which the controller deletes (D3).
+        controller::start(&config, tasks, &stores.metadata, &stores.objects);
+        let started = start_broker(&config, machine, tasks, &advertised, &phase, stores).await?;
+        let (broker, recovered) = started;
         let addresses = serve(&broker, &*machine.network, acceptors, tasks);
         phase.send_replace(Phase::Serving(Sampler {
             broker: Arc::clone(&broker),
@@ -205,6 +197,36 @@ async fn listen(
         acceptors.push((Arc::from(listener.name.as_str()), acceptor));
     }
     Ok((acceptors, advertised))
+}
+
+/// Starts the role `broker`: recovers and opens its streams, opens the partitions that it leads, and starts the tasks
+/// that work on them. Returns the broker and the number of batches recovered. Listeners follow.
+async fn start_broker(
+    config: &Arc<Config>,
+    machine: &Machine,
+    tasks: &Tasks,
+    advertised: &[Advertised],
+    phase: &watch::Sender<Phase>,
+    stores: Stores,
+) -> Result<(Arc<Broker>, u64), NodeError> {
+    let metadata = Arc::clone(&stores.metadata);
+    let opened = stores.recover(config, machine, tasks, advertised, phase);
+    let BrokerStreams {
+        streams,
+        epoch,
+        recovered,
+    } = opened.await?;
+    let broker = broker(config, machine, (metadata, epoch, streams));
+    phase.send_replace(Phase::Partitions(Arc::clone(&broker)));
+    let mut opener = PartitionOpener::new(Arc::clone(&broker));
+    opener.follow(broker.metadata.image());
+    tasks.spawn(TaskKind::PartitionOpener, opener.run());
+    broker.partitions.wait_tried(OPENING_PATIENCE).await;
+    let groups = coordinators::follow(Arc::clone(&broker), tasks.clone());
+    tasks.spawn(TaskKind::CoordinatorOpener, groups);
+    let housekeeping = housekeeping::run(Arc::clone(&broker));
+    tasks.spawn(TaskKind::Housekeeping, housekeeping);
+    Ok((broker, recovered))
 }
 
 fn broker(

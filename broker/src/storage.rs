@@ -1,5 +1,6 @@
-//! Opens the stores of a node's records and metadata. It changes nothing until the node registers, so a start that is
-//! refused leaves no epoch and condemns nothing, and is refused again for the same reason (D2).
+//! Opens the stores of a node's records and metadata, then the streams of its broker. Nothing is changed until the broker
+//! registers, so a start that is refused leaves no epoch and condemns nothing, and is refused again for the same reason
+//! (D2).
 
 use std::sync::Arc;
 
@@ -7,10 +8,10 @@ use highwater_io::DirLock;
 use highwater_kraft_meta::{MetadataStore, RaftMetadata};
 use highwater_object_storage::{ObjectStorage, Opener};
 use highwater_partition_log::KafkaDeltaFold;
-use highwater_runtime::{ByteBudget, TaskKind, Tasks};
+use highwater_runtime::{ByteBudget, Tasks};
 use highwater_s3stream::{ObjectStreamStore, Ports, Writer};
 use highwater_types::{NodeEpoch, Uuid};
-use highwater_wal::SealedWal;
+use highwater_wal::{ReadWal, SealedWal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -24,18 +25,27 @@ use crate::stream_metadata::KraftStreamMetadata;
 use crate::wal::ChosenWal;
 use crate::{registration, wal};
 
-/// The open stores.
-pub(crate) struct Storage {
+/// The stores of a node, open and unchanged. The metadata and the object store serve both roles of a node, the
+/// controller's and the broker's; the write-ahead log is the broker's.
+pub(crate) struct Stores {
     pub(crate) metadata: Arc<dyn MetadataStore>,
+    pub(crate) objects: Arc<dyn ObjectStorage>,
+    wal: ChosenWal,
+    read: Box<dyn ReadWal>,
+    /// The log cache's budget.
+    memory: ByteBudget,
+}
+
+/// The streams that a broker writes, open.
+pub(crate) struct BrokerStreams {
     pub(crate) streams: ObjectStreamStore,
+    /// The node epoch that writes them.
     pub(crate) epoch: NodeEpoch,
     /// The number of batches recovered from the write-ahead log.
     pub(crate) recovered: u64,
-    /// The lock of the data directory.
-    pub(crate) lock: DirLock,
 }
 
-/// Opens the metadata, reads the WAL, opens the object store, registers, and recovers.
+/// Opens the metadata, reads the WAL, and opens the object store. The lock is the data directory's.
 ///
 /// # Errors
 /// [`NodeError`].
@@ -43,77 +53,110 @@ pub(crate) async fn open(
     config: &Config,
     machine: &Machine,
     tasks: &Tasks,
-    advertised: &[Advertised],
     phase: &watch::Sender<Phase>,
-) -> Result<Storage, NodeError> {
+) -> Result<(Stores, DirLock), NodeError> {
     let data_dir = DataDir::open(config, Arc::clone(&machine.device)).await?;
     let metadata = open_metadata(config, machine).await?;
     phase.send_replace(Phase::WriteAheadLog);
     let plan = &config.memory;
     let memory = ByteBudget::with_reserve(plan.log_cache, plan.coordinators);
-    let chosen = wal::choose(config, machine, memory.clone());
+    let wal = wal::choose(config, machine, memory.clone());
     let (registered, floor) = registration::last(&*metadata, config.node_id);
-    let read = chosen.factory.read(registered, floor).await?;
+    let read = wal.factory.read(registered, floor).await?;
     phase.send_replace(Phase::ObjectStore);
-    let cluster = metadata.image().cluster();
     let opener = Opener {
-        cluster,
+        cluster: metadata.image().cluster(),
         node: config.node_id,
         claim: data_dir.claim(),
     };
     let objects = open_objects(config, machine, tasks, opener).await?;
     let lock = data_dir.remember().await?;
-    // From here on nothing refuses the start; only a failure ends it.
-    let registered =
-        registration::register(config, machine, advertised, chosen.kind, &*metadata).await?;
-    let (epoch, floor) = registered;
-    // The reaper starts before the log is recovered, because on a full store the recovery needs the room of condemned
-    // objects (D3).
-    let grace = config.millis("highwater.object.grace.ms");
-    let reaper = Reaper::new(Arc::clone(&metadata), Arc::clone(&objects), grace);
-    tasks.spawn(TaskKind::Reaper, reaper.run());
-    let ports = Ports {
-        storage: objects,
-        metadata: Arc::new(KraftStreamMetadata {
-            metadata: Arc::clone(&metadata),
-            epoch,
-        }),
-        fold: Arc::new(KafkaDeltaFold),
-        tasks: tasks.clone(),
+    let stores = Stores {
+        metadata,
+        objects,
+        wal,
+        read,
         memory,
     };
-    let writer = Writer {
-        cluster,
-        node: config.node_id,
-        epoch,
-        nonce: Uuid(machine.rng.next_id()),
-        floor,
-    };
-    let streams = ObjectStreamStore::new(stream_config(config), ports, writer);
-    phase.send_replace(Phase::Recovery(streams.clone()));
-    let since = Instant::now();
-    let mut recovered = 0;
-    for fenced in registration::fenced(&*metadata, config.node_id) {
-        let sealed = read.seal(fenced, floor).await?;
-        let how = wal::closing(&sealed);
-        recovered = recover(&chosen, &streams, sealed).await?;
-        registration::close(&*metadata, config.node_id, fenced, epoch, how).await?;
+    Ok((stores, lock))
+}
+
+impl Stores {
+    /// Registers the broker, uploads what its former epochs left in the WAL, and opens its streams.
+    ///
+    /// # Errors
+    /// [`NodeError`]. Nothing refuses the start from here on; only a failure ends it.
+    pub(crate) async fn recover(
+        self,
+        config: &Config,
+        machine: &Machine,
+        tasks: &Tasks,
+        advertised: &[Advertised],
+        phase: &watch::Sender<Phase>,
+    ) -> Result<BrokerStreams, NodeError> {
+        let (node, metadata) = (config.node_id, &*self.metadata);
+        let kind = self.wal.kind;
+        let registered = registration::register(config, machine, advertised, kind, metadata);
+        let (epoch, floor) = registered.await?;
+        let writer = Writer {
+            cluster: metadata.image().cluster(),
+            node,
+            epoch,
+            nonce: Uuid(machine.rng.next_id()),
+            floor,
+        };
+        let streams =
+            ObjectStreamStore::new(stream_config(config), self.ports(epoch, tasks), writer);
+        phase.send_replace(Phase::Recovery(streams.clone()));
+        let since = Instant::now();
+        let mut recovered = 0;
+        for fenced in registration::fenced(metadata, node) {
+            let sealed = self.read.seal(fenced, floor).await?;
+            let how = wal::closing(&sealed);
+            recovered = self.upload(&streams, sealed).await?;
+            registration::close(metadata, node, fenced, epoch, how).await?;
+        }
+        let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let batches = recovered;
+        tracing::info!(batches, elapsed_ms, "write-ahead log recovered");
+        registration::lead(metadata, node, epoch).await?;
+        let log = self.read.open(epoch, streams.durable_batches()).await?;
+        // Batches that were uploaded before give their room back now; on a full disk nothing else may do so (D3).
+        log.trim(registration::last(metadata, node).1);
+        streams.attach(log);
+        Ok(BrokerStreams {
+            streams,
+            epoch,
+            recovered,
+        })
     }
-    let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let batches = recovered;
-    tracing::info!(batches, elapsed_ms, "write-ahead log recovered");
-    registration::lead(&*metadata, config.node_id, epoch).await?;
-    let log = read.open(epoch, streams.durable_batches()).await?;
-    // Batches that were uploaded before give their room back now; on a full disk nothing else may do so (D3).
-    log.trim(registration::last(&*metadata, config.node_id).1);
-    streams.attach(log);
-    Ok(Storage {
-        metadata,
-        streams,
-        epoch,
-        recovered,
-        lock,
-    })
+
+    fn ports(&self, epoch: NodeEpoch, tasks: &Tasks) -> Ports {
+        let metadata = Arc::clone(&self.metadata);
+        Ports {
+            storage: Arc::clone(&self.objects),
+            metadata: Arc::new(KraftStreamMetadata { metadata, epoch }),
+            fold: Arc::new(KafkaDeltaFold),
+            tasks: tasks.clone(),
+            memory: self.memory.clone(),
+        }
+    }
+
+    /// Uploads the batches that a former epoch left in the WAL; returns their number.
+    async fn upload(
+        &self,
+        streams: &ObjectStreamStore,
+        sealed: SealedWal,
+    ) -> Result<u64, NodeError> {
+        if let SealedWal::Replay { bytes, .. } = sealed {
+            tracing::info!(bytes, "recovering the write-ahead log");
+        }
+        let recovered = streams.recover(sealed).await;
+        recovered.map_err(|source| NodeError::Recover {
+            path: self.wal.place.clone(),
+            source,
+        })
+    }
 }
 
 async fn open_metadata(
@@ -157,19 +200,4 @@ fn stream_config(config: &Config) -> highwater_s3stream::Config {
         block_cache_bytes: config.memory.block_cache,
         room_within: Reaper::deletes_within(config.millis("highwater.object.grace.ms")),
     }
-}
-
-async fn recover(
-    chosen: &ChosenWal,
-    streams: &ObjectStreamStore,
-    sealed: SealedWal,
-) -> Result<u64, NodeError> {
-    if let SealedWal::Replay { bytes, .. } = sealed {
-        tracing::info!(bytes, "recovering the write-ahead log");
-    }
-    let recovered = streams.recover(sealed).await;
-    recovered.map_err(|source| NodeError::Recover {
-        path: chosen.place.clone(),
-        source,
-    })
 }

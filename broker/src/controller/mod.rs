@@ -5,4 +5,23 @@
 
 mod reaper;
 
-pub(crate) use reaper::Reaper;
+use std::sync::Arc;
+
+use highwater_kraft_meta::MetadataStore;
+use highwater_object_storage::ObjectStorage;
+use highwater_runtime::{TaskKind, Tasks};
+
+pub(crate) use self::reaper::Reaper;
+use crate::config::Config;
+
+/// Starts the tasks of the role `controller`.
+pub(crate) fn start(
+    config: &Config,
+    tasks: &Tasks,
+    metadata: &Arc<dyn MetadataStore>,
+    objects: &Arc<dyn ObjectStorage>,
+) {
+    let grace = config.millis("highwater.object.grace.ms");
+    let reaper = Reaper::new(Arc::clone(metadata), Arc::clone(objects), grace);
+    tasks.spawn(TaskKind::Reaper, reaper.run());
+}
