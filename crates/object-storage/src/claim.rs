@@ -1,7 +1,7 @@
 //! A cluster's claim on a store: one object beside the clusters' prefixes, created only if absent, that names its cluster.
 //!
-//! Two clusters that start on one empty store at the same moment race for it, and one of them wins before either accepts a
-//! record. Costs one PUT and at most one GET where the claim is made, one GET where it stands.
+//! Two clusters that start on one empty store at the same moment race for the claim, and one of them wins before either
+//! accepts a record. Making a claim costs one PUT and at most one GET; finding it costs one GET.
 
 use std::time::Duration;
 
@@ -15,31 +15,31 @@ const REST: Duration = Duration::from_millis(200);
 const BYTES_MAX: u64 = 256;
 const CLASS: IoClass = IoClass::Start;
 
-/// What a start knows of its cluster's claim.
+/// Whether a start has to make the claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// It was never made: it is now, unless another cluster's stands there.
+    /// The claim was never made: this start makes it, unless another cluster's claim is there.
     Make,
-    /// It was made there before: a store without it is another one, or was emptied.
+    /// The claim was made before: a store without it is another store, or was emptied.
     Expect,
 }
 
-/// Why a store is not this cluster's.
+/// The reason why a store does not belong to this cluster.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClaimError {
-    /// It is another cluster's.
+    /// Another cluster has claimed the store.
     #[error("the object store belongs to the cluster {0}")]
     Other(String),
-    /// The claim that was made is not there.
+    /// The claim that this cluster made is missing.
     #[error("the object store has no claim")]
     Missing,
-    /// It did not answer as it should have.
+    /// The store failed to answer as it should.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
-/// Makes the claim of `cluster` on the store below whose root the clusters' prefixes lie, or finds it there; all of it anew
-/// where a request fails.
+/// Makes the claim of `cluster` on a store, or finds it there. The store's root has to be the one below which the
+/// clusters' prefixes lie. The procedure begins again if a request fails.
 ///
 /// # Errors
 /// [`ClaimError`].
@@ -69,7 +69,7 @@ async fn once(
     if claim == Claim::Make {
         let body = vec![Bytes::from(ours.clone())];
         match root.put(&key, body, PutMode::IfAbsent, CLASS).await {
-            // whose it is, and what became of this one, is read
+            // the read below tells whose claim is there, also after an unknown outcome
             Ok(_) | Err(StorageError::Precondition { .. } | StorageError::Unknown { .. }) => {}
             Err(error) => return Err(error.into()),
         }

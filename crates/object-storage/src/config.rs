@@ -1,22 +1,22 @@
-//! What chooses a store, and how an S3 store is reached.
+//! The configuration of a store, and of the access to an S3 store.
 
 use std::path::{Path, PathBuf};
 
 use crate::ObjectKey;
 
-/// A store and how to reach it.
+/// A store, and the access to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    /// `file:///path`, `s3://bucket/prefix`, or `memory:`.
+    /// The store's URL: `file:///path`, `s3://bucket/prefix`, or `memory:`.
     pub url: String,
-    /// For `s3://` alone.
+    /// The access to the store if it is `s3://`.
     pub s3: S3Config,
 }
 
-/// Where a store is.
+/// The place that a URL names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place<'a> {
-    /// A bucket, or what lies below a prefix in it.
+    /// A bucket, or a prefix in it.
     S3 {
         /// The bucket.
         bucket: &'a str,
@@ -25,7 +25,7 @@ pub enum Place<'a> {
     },
     /// A directory of this machine, for one node.
     Directory(&'a Path),
-    /// This process, at whose end it is lost: for tests.
+    /// This process's memory, which is lost when the process ends: for tests.
     Memory,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Place<'a> {
     /// Reads a URL.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A description of the error in the URL.
     pub fn parse(url: &'a str) -> Result<Self, String> {
         if url == "memory:" {
             return Ok(Self::Memory);
@@ -58,31 +58,32 @@ impl<'a> Place<'a> {
     }
 }
 
-/// How an S3 store is reached; what is unset is as AWS has it.
+/// The access to an S3 store. AWS's own defaults hold for everything that is unset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct S3Config {
-    /// `http://` or `https://` host and port of an S3-compatible server. Default: AWS's of the region.
+    /// The `http://` or `https://` host and port of an S3-compatible server. The default is AWS's endpoint of the
+    /// region.
     pub endpoint: Option<String>,
-    /// Default: `AWS_REGION`, then `AWS_DEFAULT_REGION`; then without an endpoint the profile's and the instance's, and with
-    /// one `us-east-1`.
+    /// The region. The default is `AWS_REGION`, then `AWS_DEFAULT_REGION`; then, without an endpoint, the region of the
+    /// profile and of the instance, and with one `us-east-1`.
     pub region: Option<String>,
-    /// Whether the bucket stands in the path instead of the host name. Default: with an endpoint.
+    /// Whether the bucket stands in the path instead of the host name. The default is true if an endpoint is set.
     pub path_style: Option<bool>,
-    /// PEM file of authorities trusted beside the system's.
+    /// A PEM file of certificate authorities to trust beside the system's.
     pub ca_file: Option<PathBuf>,
-    /// The KMS key that the store encrypts objects with (SSE-KMS).
+    /// The KMS key with which the store encrypts objects (SSE-KMS).
     pub kms_key: Option<String>,
-    /// Where credentials come from.
+    /// The source of credentials.
     pub credentials: CredentialSource,
-    /// The profile in the shared files. Default: `AWS_PROFILE`, then `default`.
+    /// The profile in the shared files. The default is `AWS_PROFILE`, then `default`.
     pub profile: Option<String>,
 }
 
 impl S3Config {
-    /// The scheme, and the host and port, of an endpoint.
+    /// Splits an endpoint into its scheme, and its host and port.
     ///
     /// # Errors
-    /// It is none.
+    /// A description of the error, if this is no endpoint.
     pub fn split_endpoint(endpoint: &str) -> Result<(&str, &str), String> {
         match endpoint.trim_end_matches('/').split_once("://") {
             Some((scheme @ ("http" | "https"), host)) if !host.is_empty() => Ok((scheme, host)),
@@ -91,16 +92,16 @@ impl S3Config {
     }
 }
 
-/// Where credentials come from. Those that expire are fetched anew before they do.
+/// The sources of credentials. Credentials that expire are fetched anew before they do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CredentialSource {
-    /// The first of the others, in this order, that has some.
+    /// The first of the sources below, in this order, that has credentials.
     #[default]
     Auto,
     /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`.
     Environment,
-    /// A profile of `~/.aws/credentials` and `~/.aws/config`: keys, read anew while running, a role to assume, a process,
-    /// or single sign-on.
+    /// A profile in `~/.aws/credentials` and `~/.aws/config`: keys, which are read again now and then, a role to
+    /// assume, a process, or single sign-on.
     Profile,
     /// `AWS_WEB_IDENTITY_TOKEN_FILE` and `AWS_ROLE_ARN` (IRSA).
     WebIdentity,
@@ -111,7 +112,7 @@ pub enum CredentialSource {
 }
 
 impl CredentialSource {
-    /// Their names in a configuration.
+    /// The names of the sources in a configuration.
     pub const NAMES: &'static [&'static str] = &[
         "auto",
         "environment",
@@ -121,7 +122,7 @@ impl CredentialSource {
         "instance",
     ];
 
-    /// The source of that name.
+    /// The source with a name.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
         let all = [
@@ -135,7 +136,7 @@ impl CredentialSource {
         all.into_iter().find(|source| source.name() == name)
     }
 
-    /// Its name in a configuration.
+    /// The source's name in a configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What every store must do; run for each backend.
+//! The conformance suite of object stores, which runs for each backend.
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -8,7 +8,7 @@ use crate::{IoClass, ObjectKey, ObjectStorage, PutMode, StorageError};
 /// Runs the whole suite against an empty store.
 ///
 /// # Panics
-/// Where the store does not do it.
+/// When the store fails a check.
 pub async fn run(store: &dyn ObjectStorage) {
     let key = ObjectKey::new("data/00/1/2/u/3");
     let put = |body: &'static [u8]| {
@@ -88,10 +88,10 @@ async fn lists_and_deletes(store: &dyn ObjectStorage, key: &ObjectKey) {
     assert_eq!(list(None).await, [(other, 1)]);
 }
 
-/// Runs what only stores that replace objects must do.
+/// Runs the checks of stores that can replace objects.
 ///
 /// # Panics
-/// Where the store does not do it.
+/// When the store fails a check.
 pub async fn replaces(store: &dyn ObjectStorage) {
     let key = ObjectKey::new("data/02/x");
     let put = |body: &'static str, mode| {

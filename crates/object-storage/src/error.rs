@@ -1,15 +1,15 @@
 //! Errors of object storage.
 
-/// Why a request failed.
+/// The reason why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    /// No such object. The caller decides.
+    /// The object does not exist; the caller decides what that means.
     #[error("no such object object_key={key}")]
     NotFound {
         /// The key.
         key: String,
     },
-    /// The put mode forbids it: exists, or another version.
+    /// The put mode forbids the put: the object exists, or has another version.
     #[error("precondition failed object_key={key}")]
     Precondition {
         /// The key.
@@ -21,16 +21,16 @@ pub enum StorageError {
         /// The key.
         key: String,
     },
-    /// Outcome unknown: the request may have been carried out. Read back, then retry.
+    /// The outcome is unknown: the request may have been carried out. Read back, then retry.
     #[error("outcome unknown object_key={key}")]
     Unknown {
         /// The key.
         key: String,
-        /// The transport's answer.
+        /// The transport's error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Failed and certainly not carried out. Retry.
+    /// The request failed and was certainly not carried out. Retry.
     #[error("request failed object_key={key}")]
     Failed {
         /// The key.

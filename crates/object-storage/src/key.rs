@@ -8,10 +8,10 @@ use std::sync::Arc;
 pub struct ObjectKey(Arc<str>);
 
 impl ObjectKey {
-    /// A key.
+    /// Makes a key.
     ///
     /// # Panics
-    /// When a segment is empty, `.`, `..`, or has another character: keys are made by our code alone.
+    /// When a segment is empty, `.` or `..`, or has another character. Keys are made by this code alone.
     #[must_use]
     pub fn new(key: impl AsRef<str>) -> Self {
         let key = key.as_ref();
@@ -21,7 +21,7 @@ impl ObjectKey {
         sound
     }
 
-    /// A key that somebody else made, if it is sound.
+    /// Parses a key that a store returned; `None` if it is malformed.
     #[must_use]
     pub fn parse(key: &str) -> Option<Self> {
         let sound = |segment: &str| {

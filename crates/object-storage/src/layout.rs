@@ -6,8 +6,8 @@
 //! | `data/` | data objects | U2 |
 //! | `wal/` | reserved: WAL objects and seals, `wal/<node>/<node epoch>/<sequence>` | W1, W7 |
 //! | `index/` | reserved: index objects, `index/<hash>/<node>/<node epoch>/<n>` | W9, G3 |
-//! | `probe/<node>/` | what a start of a node tries the store with; deleted before the start goes on | |
-//! | `topics/`, `meta/` | reserved: what `restore` reads | R1 |
+//! | `probe/<node>/` | the objects with which a start of a node probes the store; deleted before the start goes on | |
+//! | `topics/`, `meta/` | reserved: the objects that `restore` reads | R1 |
 
 use highwater_types::{ClusterId, NodeId, ObjectId, ObjectKind};
 
@@ -15,25 +15,27 @@ use crate::ObjectKey;
 
 const CLUSTER: &str = "highwater-";
 
-/// The prefix of a cluster in its bucket: keys below are relative to it.
+/// The prefix of a cluster in its bucket. Object keys are relative to it.
 #[must_use]
 pub fn cluster_prefix(cluster: ClusterId) -> String {
     format!("{CLUSTER}{cluster}")
 }
 
-/// The claim of the cluster that has the store; beside the clusters' prefixes, so that all look at the same one.
+/// The key of the claim of the cluster that has the store. It is beside the clusters' prefixes, so that every cluster
+/// looks at the same claim.
 #[must_use]
 pub fn claim() -> ObjectKey {
     ObjectKey::new("highwater-cluster")
 }
 
-/// The key of an object, of whatever kind. A data object's is `data/<hash>/<node>/<node epoch>/<u or r>/<n>` (rule U2);
-/// the hash spreads keys over the store. Those of a WAL lie together, to be listed (W12).
+/// The key of an object of any kind. A data object has `data/<hash>/<node>/<node epoch>/<u or r>/<n>` (rule U2), where
+/// the hash spreads the keys over the store. The keys of a WAL lie together, so that they can be listed (W12).
 #[must_use]
 pub fn object(id: ObjectId) -> ObjectKey {
     let (node, epoch, number) = (id.node, id.epoch, id.number);
     let name = id.to_string();
-    // FNV-1a, folded (its high bits hardly differ between neighbours): any even spread will do, if it never changes
+    // FNV-1a, folded since its high bits hardly differ between neighbours. Any hash that spreads evenly and never
+    // changes will do.
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -45,14 +47,14 @@ pub fn object(id: ObjectId) -> ObjectKey {
     })
 }
 
-/// The prefix of the probes that a node's starts write: a node deletes what its own killed starts left, and never the
-/// probes of another node that starts at the same time.
+/// The prefix of the probes that a node's starts write. A node deletes the probes of its own killed starts, and never
+/// those of another node that starts at the same time.
 #[must_use]
 pub fn probes(node: NodeId) -> ObjectKey {
     ObjectKey::new(format!("probe/{node}"))
 }
 
-/// The key of one probe; `number` is random, so that no earlier start of the node used it.
+/// The key of one probe. `number` is random, so that no earlier start of the node has used it.
 #[must_use]
 pub fn probe(node: NodeId, number: u128) -> ObjectKey {
     ObjectKey::new(format!("probe/{node}/{number:032x}"))

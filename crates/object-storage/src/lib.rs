@@ -1,4 +1,4 @@
-//! S3-compatible storage behind one trait: strong read-after-write and conditional puts are required of every backend.
+//! S3-compatible storage behind one trait. Every backend has to have strong read-after-write and conditional puts.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -34,10 +34,11 @@ pub use probe::ProbeError;
 /// A store of immutable objects.
 #[async_trait]
 pub trait ObjectStorage: Debug + Send + Sync + 'static {
-    /// Writes an object; durable when it returns. The parts are written one after the other, not joined.
+    /// Writes an object, which is durable when this returns. The parts are written one after the other without a copy.
     ///
     /// # Errors
-    /// [`StorageError::Precondition`] when the mode forbids it; [`StorageError::Unknown`] when it may or may not be there.
+    /// [`StorageError::Precondition`] when the mode forbids the put; [`StorageError::Unknown`] when the object may
+    /// exist or not.
     async fn put(
         &self,
         key: &ObjectKey,
@@ -52,31 +53,32 @@ pub trait ObjectStorage: Debug + Send + Sync + 'static {
         range: Range<u64>,
         class: IoClass,
     ) -> Result<Bytes, StorageError>;
-    /// Reads the last `bytes` (all of a smaller object), with the object's whole length.
+    /// Reads the last `bytes` of an object, or all of a smaller one, and returns its length too.
     async fn get_suffix(
         &self,
         key: &ObjectKey,
         bytes: u64,
         class: IoClass,
     ) -> Result<(Bytes, u64), StorageError>;
-    /// The objects under a prefix, by key, after `after`. Never in the read path.
+    /// Lists the objects under a prefix that come after `after`, in the order of their keys. Reads of records never use
+    /// it.
     fn list(
         &self,
         prefix: &ObjectKey,
         after: Option<&ObjectKey>,
     ) -> BoxStream<'_, Result<ObjectEntry, StorageError>>;
-    /// Deletes objects; one that is not there counts as deleted.
+    /// Deletes objects; an object that does not exist counts as deleted.
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError>;
 }
 
-/// What a put does about an object that is there.
+/// The behaviour of a put when the object exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutMode {
-    /// Replaces it.
+    /// Replaces the object.
     Overwrite,
-    /// Leaves it and fails: the fencing primitive.
+    /// Fails and leaves the object: the primitive that fencing is built on.
     IfAbsent,
-    /// Replaces exactly this version.
+    /// Replaces the object if it still has this version.
     IfVersion(ObjectVersion),
 }
 
@@ -84,26 +86,26 @@ pub enum PutMode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectVersion(pub String);
 
-/// Why a request is made; in the order of priority.
+/// The purpose of a request, in the order of priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum IoClass {
-    /// A group commit.
+    /// A group commit of the WAL.
     Wal,
     /// An upload.
     Upload,
-    /// A consumer behind the tail.
+    /// A read for a consumer behind the tail.
     ColdRead,
     /// Compaction, backup, sweeping.
     Compaction,
-    /// What a start asks: whose the store is, and whether it can be trusted. Refusals are part of it.
+    /// A start, which asks whose store this is and whether it can be trusted, and for which refusals are answers.
     Start,
 }
 
-/// One object as a listing shows it.
+/// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectEntry {
     /// Its key.
     pub key: ObjectKey,
-    /// Bytes.
+    /// Its size in bytes.
     pub bytes: u64,
 }

@@ -1,10 +1,10 @@
-//! What a store costs, as metrics.
+//! Metrics of the requests to a store, which cost money.
 
-/// Requests by `op`, `class` and `outcome`; each attempt is one.
+/// Requests by `op`, `class` and `outcome`; each attempt counts as one.
 pub const REQUESTS: &str = "highwater_object_storage_requests_total";
 /// Bytes of objects sent and received, by `op` and `class`.
 pub const BYTES: &str = "highwater_object_storage_bytes_total";
-/// Seconds from a request sent to its end, by `op`.
+/// Seconds from sending a request to its end, by `op`.
 pub const REQUEST_SECONDS: &str = "highwater_object_storage_request_seconds";
 
 /// Describes every metric of this crate.

@@ -1,8 +1,8 @@
-//! From a setting to a store: the one place that stacks decorators.
+//! Opens a store from its configuration: the one place that stacks decorators.
 //!
 //! From the store up: [`Bounded`] gives each request a deadline, [`Metered`] counts it however it ends, [`Limited`]
-//! says when its turn is, [`Retrying`] makes it again where that is sound. So a wait for a turn costs no deadline, and
-//! a retry waits for its turn.
+//! makes it wait for its turn, and [`Retrying`] sends it again if that is safe. A wait for a turn thus uses up no
+//! deadline, and each retry waits for its turn.
 
 use std::io;
 use std::path::Path;
@@ -22,51 +22,51 @@ use crate::{
     ProbeError, RequestCounts, Retrying, S3Storage, probe,
 };
 
-/// What a bucket's settings may take to be read.
+/// The time in which a bucket's settings have to be read.
 const ASK_MAX: Duration = Duration::from_secs(30);
 
-/// A store and what it counts.
+/// An open store and its counters.
 #[derive(Debug)]
 pub struct Opened {
-    /// The store, decorated; everything in it lies below the cluster's prefix.
+    /// The store with its decorators; all its keys lie below the cluster's prefix.
     pub storage: Arc<dyn ObjectStorage>,
-    /// Its requests, each attempt counted.
+    /// The requests to the store, with each attempt counted.
     pub requests: Arc<RequestCounts>,
 }
 
-/// What a store is opened with.
+/// The means by which a store is opened.
 #[derive(Debug, Clone)]
 pub struct Ports {
-    /// Files and directories.
+    /// Access to files and directories.
     pub device: Arc<dyn Device>,
     /// The time of day, by which credentials expire.
     pub clock: WallClock,
-    /// Where credentials are fetched.
+    /// The tasks that fetch credentials.
     pub tasks: Tasks,
-    /// Randomness for names and waits.
+    /// Randomness for names and jitter.
     pub rng: SeededRng,
 }
 
-/// Which node of which cluster opens a store.
+/// The node and the cluster that open a store.
 #[derive(Debug, Clone, Copy)]
 pub struct Opener {
-    /// Its cluster.
+    /// The cluster.
     pub cluster: ClusterId,
     /// The node, below whose prefix the start-up probe keeps its keys.
     pub node: NodeId,
-    /// Whether the cluster's claim is to be made, or has to be there.
+    /// Whether the cluster's claim has to be made or has to be there.
     pub claim: Claim,
 }
 
-/// Why a store cannot be opened. The operator must mend each of these.
+/// The reason why a store can't be opened. The operator has to mend each of these.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL names no known kind of store.
     #[error("highwater.object.storage: {reason} url={url}")]
     Unsupported {
-        /// What was asked for.
+        /// The configured URL.
         url: String,
-        /// What is wrong with it.
+        /// The error in it.
         reason: String,
     },
     /// Another process has the directory.
@@ -75,63 +75,63 @@ pub enum OpenError {
          directory url={url}"
     )]
     InUse {
-        /// What was asked for.
+        /// The configured URL.
         url: String,
     },
-    /// It is another cluster's.
+    /// Another cluster has the store.
     #[error(
         "the object store belongs to another cluster, {other}, and this data directory to the cluster {own}: each \
          cluster needs a bucket, a prefix or a directory of its own url={url}"
     )]
     OtherCluster {
-        /// What was asked for.
+        /// The configured URL.
         url: String,
-        /// The cluster that has it.
+        /// The cluster that has claimed the store.
         other: String,
-        /// The cluster that asks.
+        /// The cluster that was started.
         own: ClusterId,
     },
-    /// This cluster's objects were there, and are not.
+    /// This cluster's objects were there, and are gone.
     #[error(
         "the object store is not the one that this data directory's cluster, {own}, keeps its objects in, or was \
          emptied: check highwater.object.storage.endpoint, and whether its disk is mounted url={url}"
     )]
     Unclaimed {
-        /// What was asked for.
+        /// The configured URL.
         url: String,
-        /// The cluster that asks.
+        /// The cluster that was started.
         own: ClusterId,
     },
-    /// The machine refused.
+    /// The operating system refused access.
     #[error("highwater.object.storage: cannot open the object store url={url}")]
     Io {
-        /// What was asked for.
+        /// The configured URL.
         url: String,
-        /// Its reason.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// It can't be reached, or its settings are such that it would lose objects.
+    /// The store can't be reached, or has settings by which it would lose objects.
     #[error("highwater.object.storage: cannot use the object store: {reason} url={url}")]
     Refused {
-        /// What was asked for.
+        /// The configured URL.
         url: String,
-        /// Why, for people.
+        /// The reason, as text for the operator.
         reason: String,
     },
-    /// The start-up probe does not trust it.
+    /// The store failed the start-up probe.
     #[error("highwater.object.storage: the object store can't be trusted: {reason} url={url}")]
     Untrusted {
-        /// What was asked for.
+        /// The configured URL.
         url: String,
-        /// The promise it broke.
+        /// The guarantee that the store broke.
         reason: String,
     },
 }
 
-/// Opens the store that a configuration names and looks whether it can be trusted; what this cluster keeps lies below
-/// its own prefix. One cluster has a store: its claim is there when this returns, and any other's refuses. S3
-/// credentials may stand in the environment of the process.
+/// Opens the store that a configuration names, and checks that it can be trusted; this cluster's objects lie below its
+/// own prefix. Only one cluster may use a store: its claim is there when this returns, and makes every other cluster's
+/// start fail. The environment of the process may hold S3 credentials.
 ///
 /// # Errors
 /// [`OpenError`].
@@ -149,7 +149,7 @@ pub async fn open(config: &Config, opener: Opener, ports: Ports) -> Result<Opene
         reason,
     })?;
     let backend: Arc<dyn ObjectStorage> = match place {
-        // it begins and ends with the process
+        // this store begins and ends with the process
         Place::Memory => Arc::new(MemoryStorage::default()),
         Place::Directory(path) => Arc::new(start.open_directory(path, device).await?),
         Place::S3 { bucket, prefix } => {
@@ -159,7 +159,7 @@ pub async fn open(config: &Config, opener: Opener, ports: Ports) -> Result<Opene
             let opened = timeout(ASK_MAX, start.open_bucket(bucket)).await;
             let opened = opened.unwrap_or_else(|_| Err(start.refused(silent)));
             let storage: Arc<dyn ObjectStorage> = Arc::new(opened?);
-            // what this process made it can trust
+            // the process can trust a store that it made itself
             let asking = Retrying::new(
                 Arc::new(start.asking(Arc::clone(&storage))),
                 start.rng.clone(),
@@ -178,7 +178,7 @@ pub async fn open(config: &Config, opener: Opener, ports: Ports) -> Result<Opene
     })
 }
 
-/// One opening.
+/// A store that is being opened.
 struct Start<'a> {
     url: &'a str,
     opener: Opener,
@@ -187,7 +187,7 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// A store whose requests are a start's.
+    /// Wraps a store so that its requests count as a start's.
     fn asking(&self, backend: Arc<dyn ObjectStorage>) -> Limited {
         let bounded = Arc::new(Bounded::new(backend));
         let metered = Metered::at_start(bounded, Arc::clone(&self.requests));
@@ -195,7 +195,7 @@ impl Start<'_> {
     }
 
     async fn open_bucket(&self, bucket: Bucket) -> Result<S3Storage, OpenError> {
-        // tried a few times by itself, so that the reason is told before the deadline
+        // retried here, so that an error is reported before the deadline ends the start
         self.hold(&self.asking(Arc::new(bucket.root()))).await?;
         let prefix = cluster_prefix(self.opener.cluster);
         let checked = bucket.check(&prefix).await;

@@ -1,6 +1,6 @@
-//! Whether a store keeps what everything here rests on; asked before the first record is trusted to it.
+//! Checks that a store keeps the guarantees that every record relies on, before the first record is written to it.
 //!
-//! Costs [`ROUNDS`] times [`WRITERS`] + 1 PUTs and 4 GETs, one LIST and one POST, all of a few bytes.
+//! The probe costs [`ROUNDS`] times [`WRITERS`] + 1 PUTs and 4 GETs, one LIST and one POST, all of a few bytes.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ const ATTEMPTS_MAX: u32 = 5;
 const REST: Duration = Duration::from_millis(200);
 const CLASS: IoClass = IoClass::Start;
 
-/// Why a store is refused.
+/// The reason why a store is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// It breaks a promise. Use another store.
+    /// The store breaks a guarantee. Use another store.
     #[error("{0}")]
     Untrusted(String),
-    /// It did not answer as it should have. Mend what it says, start again.
+    /// The store failed to answer as it should. Mend the cause and start again.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -33,7 +33,9 @@ fn untrusted(what: impl Into<String>) -> ProbeError {
     ProbeError::Untrusted(what.into())
 }
 
-/// Races creations of one key, reads, lists, deletes, and reads again. All of it is done anew where a request fails, since a
+/// Races creations of one key, reads, lists, deletes, and reads again. The whole probe begins again if a request fails,
+/// since a store may close a connection at any time. Several nodes may probe one store at once, since each uses only
+/// its own keys.
 /// store may close a connection at any time. Several nodes may probe one store at once: each touches its own keys alone.
 ///
 /// # Errors
@@ -70,7 +72,7 @@ async fn once(store: &dyn ObjectStorage, node: NodeId, rng: &SeededRng) -> Resul
     if !keys.iter().all(|key| listed.contains(key)) {
         return Err(untrusted("a listing leaves out objects written before it"));
     }
-    // what an earlier start of this node left when it was killed is deleted too
+    // this also deletes the probes of this node's earlier starts that were killed
     store.delete(&listed).await?;
     for key in &keys {
         match store.get(key, 0..1, CLASS).await {
@@ -91,7 +93,7 @@ async fn race(store: &dyn ObjectStorage, key: &ObjectKey) -> Result<(), ProbeErr
     for (writer, put) in join_all(puts).await.into_iter().enumerate() {
         match put {
             Ok(_) => winners.push(writer),
-            // refused because another was under way counts as losing too
+            // a put that was refused because another one was under way has lost too
             Err(StorageError::Precondition { .. }) => {}
             Err(error) => failed = Some(error),
         }
@@ -117,7 +119,8 @@ async fn race(store: &dyn ObjectStorage, key: &ObjectKey) -> Result<(), ProbeErr
         }
         Err(error) => return Err(error.into()),
     }
-    // after the refusals, which a server may follow by closing the connection: reads are retried, listings are not
+    // this read comes after the refusals, since a server may close the connection after one: reads are retried, but
+    // listings are not
     match store.get(key, 0..64, CLASS).await {
         Ok(read) if read == body(winner) => {}
         Ok(_) => {
@@ -137,8 +140,8 @@ async fn race(store: &dyn ObjectStorage, key: &ObjectKey) -> Result<(), ProbeErr
     Ok(())
 }
 
-/// Creates an object that is there. Sent again where the outcome is not known, which a refusal makes sound here: a server
-/// may close a connection after one without a word, and the next request on it is lost.
+/// Tries to create an object that exists. An unknown outcome is retried, which is safe because the store has to refuse
+/// the put: a server may close a connection after a refusal, and the next request on it is lost.
 async fn overwrite(
     store: &dyn ObjectStorage,
     key: &ObjectKey,
@@ -180,7 +183,7 @@ mod tests {
         KeepsDeleted,
     }
 
-    /// A store that breaks one promise.
+    /// A store that breaks one guarantee.
     #[derive(Debug)]
     struct Faulty {
         fault: Fault,
@@ -278,7 +281,7 @@ mod tests {
     #[derive(Debug)]
     struct Interrupted {
         inner: MemoryStorage,
-        /// How many requests are made before the other node starts.
+        /// The number of requests before the other node starts.
         after: AtomicUsize,
     }
 
@@ -346,7 +349,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_nodes_that_start_at_once_trust_one_store() {
-        // every request of the probe is interrupted once; a later number than its last request interrupts nothing
+        // each request of the probe is interrupted once; a number after the last request interrupts nothing
         let mut interrupted = 0;
         for after in 0..100 {
             let inner = MemoryStorage::default();

@@ -1,6 +1,6 @@
-//! Against a real S3-compatible server: `HIGHWATER_TEST_S3` is its endpoint, `AWS_*` its keys, the bucket `highwater`
-//! there already and the KMS key `highwater-key` known. `cargo xtask test --only s3-minio` starts one. A server that knows neither
-//! lifecycle rules nor KMS runs all but the module `settings`.
+//! Tests against a real S3-compatible server: `HIGHWATER_TEST_S3` is its endpoint and `AWS_*` its keys; the bucket
+//! `highwater` and the KMS key `highwater-key` have to exist. `cargo xtask test --only s3-minio` starts one. A server
+//! without lifecycle rules and KMS runs all tests but those of the module `settings`.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -119,7 +119,7 @@ async fn a_bucket_that_is_not_there_says_so() {
 
 #[tokio::test]
 async fn process_with_wrong_keys() {
-    // the test below runs it as a process, with an environment of its own
+    // the test below runs this one as a process with an environment of its own
     if environment()
         .get("AWS_SECRET_ACCESS_KEY")
         .map(String::as_str)
@@ -168,7 +168,7 @@ mod settings {
         assert!(unknown.contains("ms"), "{unknown}");
     }
 
-    /// Signed as the store signs; it has no call for it.
+    /// Signs a request as the store does, which has no call for it.
     async fn set_lifecycle(rules: String) {
         let of = |name: &str| environment().remove(name).unwrap_or_default();
         let credential = AwsCredential {
@@ -195,7 +195,7 @@ mod settings {
 
     #[tokio::test]
     async fn a_bucket_whose_rule_deletes_our_objects_is_refused() {
-        // its prefix is this test's alone: the others share the bucket
+        // the prefix is this test's alone, since the other tests use the same bucket
         let prefix = format!("expires-{}/", std::process::id());
         let rules = format!(
             "<LifecycleConfiguration><Rule><ID>sweep</ID><Status>Enabled</Status><Filter><Prefix>{prefix}</Prefix></Filter>\

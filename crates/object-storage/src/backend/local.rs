@@ -1,4 +1,4 @@
-//! A local directory as object store (rule L1). One node only.
+//! A local directory as an object store, for one node (rule L1).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,26 +17,27 @@ use tokio::sync::RwLock;
 
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
-/// Objects as files, created and deleted, never replaced.
+/// Objects as files, which are created and deleted but never replaced.
 ///
-/// A put writes and syncs a temporary file, links it to its name (a rename would overwrite), and syncs every directory
-/// that gained an entry, whoever made it: another put may have and not have synced it yet.
+/// A put writes and syncs a temporary file and links it to its name, because a rename would overwrite. It then syncs
+/// every directory that gained an entry, also those that another put made: that put may not have synced them yet.
 #[derive(Debug)]
 pub struct LocalStorage {
     device: Arc<dyn Device>,
     root: PathBuf,
     temporary: PathBuf,
     next: AtomicU64,
-    /// Directories whose own entries, up to the root, this process has synced. At most as many as there are.
+    /// The directories that this process has synced with all their ancestors, at most as many as exist.
     durable: Mutex<BTreeSet<PathBuf>>,
-    /// Taken alone to remove directories: none goes, or comes back and is not durable, while an object is put into it.
+    /// Held exclusively while directories are removed, so that none disappears, or comes back without being durable,
+    /// while an object is put into it.
     removing: RwLock<()>,
-    /// Temporary files of puts that were given up, or that could not be removed. The next put removes them.
+    /// The temporary files of puts that were dropped, and those that could not be removed. The next put removes them.
     left: Mutex<Vec<PathBuf>>,
     _lock: DirLock,
 }
 
-/// The temporary file of a put, which may be given up at any time.
+/// The temporary file of a put that may be dropped at any time.
 struct Temporary<'a> {
     store: &'a LocalStorage,
     path: PathBuf,
@@ -52,21 +53,21 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// How far a put came.
+/// The outcome of a put.
 enum Put {
     Created,
     Exists,
-    /// Nothing has the name.
+    /// No object has the name.
     Failed(io::Error),
-    /// The name may be there, or be gone after a crash.
+    /// An object may have the name, and may be gone after a crash.
     Unknown(io::Error),
 }
 
 impl LocalStorage {
-    /// Takes a directory, making it if it is not there, and clears what half-done puts left.
+    /// Opens a directory, creating it if it does not exist, and removes the files of interrupted puts.
     ///
     /// # Errors
-    /// The machine's; `WouldBlock` when another process has the directory.
+    /// The operating system's error; `WouldBlock` when another process has the directory open.
     pub async fn open(device: Arc<dyn Device>, root: &Path) -> io::Result<Self> {
         let temporary = root.join(".tmp");
         device.create_dir_all(&temporary).await?;
@@ -86,7 +87,7 @@ impl LocalStorage {
         })
     }
 
-    /// The store of what lies below a directory in this one, with its lock and its temporary files.
+    /// The store of a directory inside this one, with the same lock and temporary files.
     #[must_use]
     pub(crate) fn below(self, name: &str) -> Self {
         Self {
@@ -99,13 +100,13 @@ impl LocalStorage {
         self.root.join(key.as_str())
     }
 
-    /// The key of a file; `None` for one that is not ours.
+    /// The key of a file; `None` for a file that is no object.
     fn key(&self, path: &Path) -> Option<ObjectKey> {
         ObjectKey::parse(path.strip_prefix(&self.root).ok()?.to_str()?)
     }
 
-    /// Makes a directory and sees to it that it is there after a crash: none is made before those above it are durable, and
-    /// one that another put or process just made is synced too.
+    /// Creates a directory that survives a crash. No directory is created before its parent is durable, and a directory
+    /// that another put or process has just created is synced too.
     async fn durable_dir(&self, path: &Path) -> io::Result<()> {
         if self.durable().contains(path) {
             return Ok(());
@@ -123,7 +124,7 @@ impl LocalStorage {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes what puts left that were given up; what stays is removed by the next start.
+    /// Removes the files of dropped puts; the next start removes those that remain.
     async fn clear_left(&self) {
         loop {
             let Some(path) = self.left().pop() else {
@@ -135,8 +136,8 @@ impl LocalStorage {
         }
     }
 
-    /// Makes removals from a directory durable, and removes it, and those above it, where they are empty now. A directory
-    /// that is not there was removed by an earlier call, which may not have come to sync it.
+    /// Makes removals from a directory durable, and removes it and its ancestors if they are empty. If the directory
+    /// does not exist, an earlier call has removed it, perhaps without reaching the sync.
     async fn sync_removals(&self, parent: &Path) -> io::Result<()> {
         unless_gone(self.device.sync_dir(parent).await)?;
         let _alone = self.removing.write().await;
@@ -150,7 +151,7 @@ impl LocalStorage {
         }
     }
 
-    /// Removes a directory if it is empty; whether it is not there.
+    /// Removes a directory if it is empty; returns whether it is gone.
     async fn is_gone(&self, dir: &Path) -> io::Result<bool> {
         self.durable().remove(dir);
         match self.device.remove_dir(dir).await {
@@ -181,7 +182,7 @@ impl LocalStorage {
             Err(error) => return Put::Failed(error),
         };
         crash_point("object-after-link");
-        // an entry that was there counts only once it is durable too
+        // an existing entry counts only once it is durable
         match self.device.sync_dir(parent).await {
             Ok(()) => outcome,
             Err(error) => Put::Unknown(error),
@@ -189,7 +190,7 @@ impl LocalStorage {
     }
 }
 
-/// What is not there need not be removed or synced.
+/// Treats a missing file or directory as removed and synced.
 fn unless_gone(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -342,7 +343,7 @@ impl ObjectStorage for LocalStorage {
                 parents.insert(parent.to_owned(), key);
             }
         }
-        // a removal is durable before it is recorded, also one that an earlier call did not come to sync
+        // a removal has to be durable before it is recorded, also if an earlier call made it without reaching the sync
         for (parent, key) in parents {
             let synced = self.sync_removals(&parent).await;
             synced.map_err(|error| failed(key, error))?;
@@ -377,7 +378,7 @@ mod tests {
         store.delete(&[ObjectKey::new(key)]).await
     }
 
-    // each start has directories of its own: those of former ones must not stay
+    // each start creates directories of its own, and those of earlier starts must not remain
     #[tokio::test]
     async fn a_directory_goes_with_its_last_object_and_comes_again() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -392,7 +393,7 @@ mod tests {
             let is_there = |path: &str| store.root.join(path).exists();
             delete(&store, "data/7c/1/7/u/1").await.expect("deletes");
             assert!(is_there("data/7c/1/7/u"));
-            // the second time nothing is there: a former process came so far and no further
+            // the second call finds nothing, as after a process that crashed between the removal and the sync
             for _ in 0..2 {
                 delete(&store, "data/7c/1/7/u/2").await.expect("deletes");
                 assert!(!is_there("data/7c/1/7") && is_there("data/7c/1/9/u"));
@@ -439,7 +440,7 @@ mod tests {
                 .count()
         };
         assert_eq!(left(), 0);
-        // a process that was killed is cleared up after by the next
+        // the next process removes the files of a killed one
         std::fs::write(&temporary, "half").expect("writes");
         let is_left = dir.path().join("objects/.tmp/0");
         assert!(is_left.exists());

@@ -1,4 +1,4 @@
-//! Objects in memory: for tests and simulation.
+//! Objects in memory, for tests and the simulation.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use futures::stream::{self, BoxStream};
 
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
-/// A store that forgets when it is dropped.
+/// A store whose objects are lost when it is dropped.
 #[derive(Debug, Default)]
 pub struct MemoryStorage(Mutex<Objects>);
 

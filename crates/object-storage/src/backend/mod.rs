@@ -1,4 +1,4 @@
-//! The stores there are.
+//! The backends of object storage.
 
 mod local;
 mod memory;

@@ -1,4 +1,4 @@
-//! Gives every request a deadline: a store that hangs for ever is one of the faults.
+//! Gives every request a deadline, since a store may fail by never answering.
 
 use std::future::Future;
 use std::ops::Range;
@@ -13,13 +13,13 @@ use tokio::time::timeout;
 
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
-/// What any request may take.
+/// The time that any request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
-/// The slowest transfer that is waited for, on top.
+/// The slowest transfer that is waited for, in addition.
 const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
-/// A store each of whose requests ends: with its answer, or once 30 seconds and a second for each MiB are over. Of a put
-/// or a deletion that ran out of time the outcome is unknown.
+/// A store each of whose requests ends, with its answer or after a deadline of 30 seconds and one second for each MiB.
+/// The outcome of a put or a deletion that misses its deadline is unknown.
 #[derive(Debug)]
 pub struct Bounded(Arc<dyn ObjectStorage>);
 
@@ -28,7 +28,7 @@ pub struct Bounded(Arc<dyn ObjectStorage>);
 struct NoAnswer(Duration);
 
 impl Bounded {
-    /// Bounds the requests to `inner`.
+    /// Gives each request to `inner` a deadline.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStorage>) -> Self {
         Self(inner)
@@ -102,7 +102,7 @@ impl ObjectStorage for Bounded {
         prefix: &ObjectKey,
         after: Option<&ObjectKey>,
     ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
-        // each page has the time of a request; after one that did not come the listing ends
+        // each page has the deadline of a request, and the listing ends after a page that missed it
         let pages = Some((self.0.list(prefix, after), prefix.clone()));
         stream::unfold(pages, |pages| async {
             let (mut pages, prefix) = pages?;

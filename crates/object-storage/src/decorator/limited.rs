@@ -1,5 +1,5 @@
-//! Bounds how many requests are under way, and lets the more urgent ones go first. Cold reads are bounded where they are
-//! made, in `s3stream`, which lets those that hang hold up no other (F4).
+//! Bounds the number of requests under way, and lets more urgent ones go first. Cold reads are bounded in `s3stream`,
+//! which makes them: there a read that hangs holds up no other read (F4).
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,14 +13,15 @@ use tokio::sync::oneshot;
 
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
-/// The most requests under way.
+/// The largest number of requests under way.
 const REQUESTS_MAX: usize = 64;
-/// The most of each class, in the order of [`IoClass`]: only the WAL may have all, and cold reads take no slot.
+/// The largest number for each class, in the order of [`IoClass`]. Only the WAL may use all slots, and cold reads use
+/// none.
 const CLASS_MAX: [usize; CLASSES] = [REQUESTS_MAX, 32, 0, 8, 16];
 const CLASSES: usize = 5;
 
-/// A store whose requests wait for a slot; a free slot goes to the waiting request of the most urgent class, within a class
-/// to the one that waited longest.
+/// A store whose requests wait for a slot. A free slot goes to the most urgent class that waits, and within the class
+/// to the request that has waited longest.
 #[derive(Debug)]
 pub struct Limited {
     inner: Arc<dyn ObjectStorage>,
@@ -34,11 +35,11 @@ struct Gate(Mutex<Slots>);
 struct Slots {
     free: usize,
     taken: [usize; CLASSES],
-    /// As many as there are callers.
+    /// Waiting requests; their number is bounded by the number of callers.
     waiting: [VecDeque<oneshot::Sender<Slot>>; CLASSES],
 }
 
-/// A right to make one request; given back when dropped.
+/// The right to make one request, given back when dropped.
 #[derive(Debug)]
 struct Slot {
     gate: Option<Arc<Gate>>,
@@ -58,7 +59,7 @@ impl Gate {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a slot, where its class takes one. Cancellation safe.
+    /// Waits for a slot if the class takes one. Cancellation safe.
     async fn enter(self: &Arc<Self>, class: IoClass) -> Option<Slot> {
         if class == IoClass::ColdRead {
             return None;
@@ -72,7 +73,7 @@ impl Gate {
         receiver.await.ok()
     }
 
-    /// Hands free slots to who waits for them.
+    /// Gives free slots to waiting requests.
     fn give(self: &Arc<Self>, slots: &mut Slots) {
         for (class, class_max) in CLASS_MAX.into_iter().enumerate() {
             while slots.free > 0 && slots.taken[class] < class_max {
@@ -88,7 +89,7 @@ impl Gate {
                         slots.free -= 1;
                         slots.taken[class] += 1;
                     }
-                    // the caller gave up waiting; it holds nothing
+                    // the caller was dropped while it waited, and holds no slot
                     Err(mut slot) => slot.gate = None,
                 }
             }
@@ -160,7 +161,7 @@ impl ObjectStorage for Limited {
         stream::once(async move {
             let slot = gate.enter(IoClass::Compaction).await;
             inner.inspect(move |_| {
-                // held until the listing is over
+                // the slot is held until the listing ends
                 let _held = &slot;
             })
         })
@@ -192,7 +193,7 @@ mod tests {
         ]
         .map(|class| (class, gate.enter(class).boxed()))
         .into();
-        // each takes its place in the queue
+        // each request enters the queue in turn
         for (_, entering) in &mut waiting {
             assert!(entering.now_or_never().is_none());
         }
@@ -230,7 +231,7 @@ mod tests {
         assert!(gate.enter(IoClass::Wal).now_or_never().is_none());
         let read = gate.enter(IoClass::ColdRead).now_or_never();
         assert!(read.expect("it doesn't wait").is_none(), "it takes none");
-        // who gave up waiting keeps nothing
+        // a dropped waiter holds no slot
         drop(held);
         assert_eq!(gate.lock().free, REQUESTS_MAX);
     }

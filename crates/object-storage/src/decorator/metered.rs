@@ -1,4 +1,4 @@
-//! Counts requests: what a store costs.
+//! Counts the requests to a store, which cost money.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use tokio::time::Instant;
 use crate::metrics::{BYTES, REQUEST_SECONDS, REQUESTS};
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
-/// What a request does; the label `op`.
+/// The kind of a request, the label `op`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RequestKind {
     /// A put.
     Put,
     /// A read of a range or of an object's end.
     Get,
-    /// A listing; one for each call, whatever its pages.
+    /// A listing, counted once for all its pages.
     List,
-    /// A deletion; one for each call, whatever its keys.
+    /// A deletion, counted once for all its keys.
     Delete,
 }
 
@@ -48,9 +48,9 @@ fn label(class: IoClass) -> &'static str {
 }
 
 const OK: &str = "ok";
-/// What a conditional put was for: the object is there, or is another version.
+/// The outcome of a conditional put that was refused: an object is there already, or another version of it.
 const REFUSED: &str = "refused";
-/// What a start asks whether it is there, and is not.
+/// The outcome of a start's request for an object that does not exist.
 const ABSENT: &str = "absent";
 const FAILED: &str = "failed";
 const KINDS: [RequestKind; 4] = [
@@ -70,15 +70,17 @@ const CLASSES: [IoClass; 5] = [
 /// The requests of one kind and class since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestCount {
-    /// What they did.
+    /// The kind of request.
     pub kind: RequestKind,
-    /// Why. Listings and deletions count as [`IoClass::Compaction`], those of a start as [`IoClass::Start`].
+    /// The purpose. Listings and deletions count as [`IoClass::Compaction`], the requests of a start as
+    /// [`IoClass::Start`].
     pub class: IoClass,
-    /// How many, failed ones too: a store charges for them.
+    /// The number of requests, including failed ones: a store charges for them too.
     pub requests: u64,
-    /// How many of them failed; that a conditional put was refused, or that a start found nothing, is an answer.
+    /// The number of failed requests. The refusal of a conditional put is no failure, nor is a start's request for an
+    /// object that does not exist.
     pub failures: u64,
-    /// Bytes sent or received by those that did not.
+    /// The bytes that successful requests sent or received.
     pub bytes: u64,
 }
 
@@ -94,7 +96,7 @@ struct Cell {
 pub struct RequestCounts([[Cell; CLASSES.len()]; KINDS.len()]);
 
 impl RequestCounts {
-    /// The counts now, of every kind and class.
+    /// The counts so far, of every kind and class.
     #[must_use]
     pub fn snapshot(&self) -> Vec<RequestCount> {
         let of = |(kind, row): (RequestKind, &[Cell; CLASSES.len()])| -> Vec<RequestCount> {
@@ -135,7 +137,7 @@ impl RequestCounts {
     }
 }
 
-/// Shows what has not happened yet as zero: a gap could mean anything.
+/// Registers every series at zero, since a missing series could have any reason.
 fn show_zeros() {
     for kind in KINDS {
         let classes = match kind {
@@ -174,17 +176,17 @@ impl Drop for Timer {
     }
 }
 
-/// A store whose requests are counted. A request that is dropped before its answer is not.
+/// A store whose requests are counted. A request that is dropped before its answer is not counted.
 #[derive(Debug)]
 pub struct Metered {
     inner: Arc<dyn ObjectStorage>,
     counts: Arc<RequestCounts>,
-    /// Of requests that do not say theirs.
+    /// The class of requests that name none.
     otherwise: IoClass,
 }
 
 impl Metered {
-    /// Counts the requests to `inner`, in `counts` and as metrics, which are there from now on, at zero.
+    /// Counts the requests to `inner` in `counts` and as metrics, all of which are registered at zero.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStorage>, counts: Arc<RequestCounts>) -> Self {
         show_zeros();
@@ -195,7 +197,7 @@ impl Metered {
         }
     }
 
-    /// As [`Metered::new`], for what a start asks.
+    /// Counts the requests that a start makes; otherwise like [`Metered::new`].
     #[must_use]
     pub fn at_start(inner: Arc<dyn ObjectStorage>, counts: Arc<RequestCounts>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! What is stacked on a store: see [`crate::open()`].
+//! The decorators of a store: see [`crate::open()`].
 
 mod bounded;
 mod limited;

@@ -1,4 +1,4 @@
-//! Tries again what may be tried again.
+//! Retries requests that are safe to retry.
 
 use std::future::Future;
 use std::ops::Range;
@@ -18,8 +18,8 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A store whose reads, deletions and overwriting puts are tried a few times.
 ///
-/// A conditional put is tried once: after an unknown outcome the second attempt may meet the first, so its caller looks
-/// first (W3, U2). Neither is a listing.
+/// A conditional put is sent once: after an unknown outcome a second attempt could fail because the first succeeded, so
+/// that the caller has to read first (W3, U2). A listing is not retried either.
 #[derive(Debug)]
 pub struct Retrying {
     inner: Arc<dyn ObjectStorage>,
@@ -27,7 +27,7 @@ pub struct Retrying {
 }
 
 impl Retrying {
-    /// Retries requests to `inner`, with waits from `rng`.
+    /// Retries requests to `inner`; `rng` gives the jitter of the waits.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStorage>, rng: SeededRng) -> Self {
         Self { inner, rng }

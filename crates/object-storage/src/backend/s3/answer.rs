@@ -1,4 +1,4 @@
-//! What an HTTP answer says of a request's outcome, and the connections that keep it.
+//! Derives a request's outcome from the HTTP answer, with connections that keep the answer's status.
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -14,7 +14,7 @@ use crate::{ObjectKey, StorageError};
 
 const ERROR_BYTES_MAX: usize = 16 << 10;
 
-/// A refusal: the status and S3's own code for it. The library keeps neither where a caller can see it.
+/// A refusal: the status and S3's own error code. `object_store` shows neither of them to a caller.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the store answered {status} {code}: {message}")]
 pub(super) struct Refused {
@@ -23,12 +23,12 @@ pub(super) struct Refused {
     message: String,
 }
 
-/// Credentials could not be had, so the request was never sent; with how and why.
+/// No credentials could be had, so that the request was never sent. The text says how and why.
 #[derive(Debug, thiserror::Error)]
 #[error("no credentials{0}")]
 pub(super) struct NoCredentials(pub(super) String);
 
-/// Connections whose refusals keep status and code.
+/// Connections whose errors keep the refusal's status and code.
 #[derive(Debug)]
 pub(super) struct Connector;
 
@@ -53,7 +53,7 @@ impl HttpService for KeepRefusals {
         let (parts, body) = answer.into_parts();
         let body = read_some(body).await?;
         let refused = refusal(status, &body);
-        // the library knows these itself; a bucket that is not there is not an object that is not there
+        // `object_store` maps these itself; a missing bucket must not be taken for a missing object
         let known = matches!(
             status,
             StatusCode::NOT_MODIFIED | StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT
@@ -106,7 +106,7 @@ fn cause<T: std::error::Error + 'static>(error: &object_store::Error) -> Option<
     None
 }
 
-/// What a failed read came to. Nothing was to be changed, so nothing is unknown.
+/// The error of a failed read, which changes nothing and therefore has no unknown outcome.
 pub(super) fn unread(key: &ObjectKey, error: object_store::Error) -> StorageError {
     let key = key.to_string();
     match error {
@@ -124,11 +124,11 @@ pub(super) fn is_past_the_end(error: &object_store::Error) -> bool {
         .is_some_and(|refused| refused.status == StatusCode::RANGE_NOT_SATISFIABLE)
 }
 
-/// What a failed change came to: refused for certain, or perhaps carried out.
+/// The error of a failed change: refused for certain, or perhaps carried out.
 ///
-/// A 412 is the store's word that another object is there. A 409 says only that another request for the key was under
-/// way. Any other answer below 500 is a refusal; at and above 500 the store, or something before it, gave up midway.
-/// Without an answer only a connection that was never made proves that nothing happened.
+/// A 412 states that another object is there. A 409 states only that another request for the key was under way. Any
+/// other answer below 500 is a refusal; with 500 and above the store, or a proxy before it, may have given up midway.
+/// Without an answer, only a connection that was never made proves that nothing happened.
 pub(super) fn unchanged(key: &ObjectKey, error: object_store::Error) -> StorageError {
     let certain = match &error {
         object_store::Error::Precondition { .. } => {

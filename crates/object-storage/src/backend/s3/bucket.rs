@@ -1,4 +1,5 @@
-//! What a bucket is set to do by itself (rule G5), by AWS's own client: `object_store` has no call for it.
+//! The actions that a bucket's settings cause by themselves (rule G5). AWS's own client reads the settings, because
+//! `object_store` has no call for them.
 
 use std::time::Duration;
 
@@ -18,12 +19,12 @@ use object_store::aws::AwsCredentialProvider;
 use super::Address;
 use super::connections::Connections;
 
-/// The settings that must be known: a rule among them may delete what is needed.
+/// The settings that must be known: a lifecycle rule may delete objects that are needed.
 const LIFECYCLE: &str = "lifecycle";
-/// Before a request that failed is made again; two times at most.
+/// The wait before a failed request is retried, two times at most.
 const BACKOFF: Duration = Duration::from_millis(200);
 
-/// A bucket's own settings.
+/// Reads a bucket's settings.
 #[derive(Debug)]
 pub(super) struct BucketSettings {
     pub(super) bucket: String,
@@ -33,13 +34,14 @@ pub(super) struct BucketSettings {
     pub(super) credentials: AwsCredentialProvider,
 }
 
-/// Classes whose objects are not read at once: they must be restored first, which takes minutes to days.
+/// The storage classes whose objects can't be read at once: they have to be restored first, which takes minutes to
+/// days.
 const ARCHIVES: [TransitionStorageClass; 2] = [
     TransitionStorageClass::Glacier,
     TransitionStorageClass::DeepArchive,
 ];
 
-/// What a rule does to objects that must stay and be read.
+/// The harm that a rule does to objects that must stay and be readable.
 fn harm(rule: &LifecycleRule) -> Option<String> {
     let gone = |rule: &LifecycleExpiration| rule.days().is_some() || rule.date().is_some();
     if rule.expiration().is_some_and(gone) {
@@ -55,7 +57,7 @@ fn harm(rule: &LifecycleRule) -> Option<String> {
     ))
 }
 
-/// Whether a rule is in force for objects under `ours`. None of ours has a tag.
+/// Whether a rule is in force for objects under `ours`; none of these has a tag.
 fn covers(rule: &LifecycleRule, ours: &str) -> bool {
     if rule.status() != &ExpirationStatus::Enabled {
         return false;
@@ -73,7 +75,7 @@ fn covers(rule: &LifecycleRule, ours: &str) -> bool {
     !tagged && (ours.starts_with(prefix) || prefix.starts_with(ours))
 }
 
-/// The first rule that would delete or archive objects under `ours`, and what it does.
+/// The id of the first rule that would delete or archive objects under `ours`, and the harm that it does.
 fn harmful(rules: &[LifecycleRule], ours: &str) -> Option<(String, String)> {
     let mut ours = rules.iter().filter(|rule| covers(rule, ours));
     let (id, harm) = ours.find_map(|rule| Some((rule.id(), harm(rule)?)))?;
@@ -81,9 +83,11 @@ fn harmful(rules: &[LifecycleRule], ours: &str) -> Option<(String, String)> {
 }
 
 impl BucketSettings {
-    /// Refuses a bucket that deletes or archives what is under `ours`; says what versioning and replication void.
+    /// Refuses a bucket that deletes or archives objects under `ours`, and warns of the effects of versioning and
+    /// replication.
     ///
-    /// Credentials that may not see the settings get a warning instead: the policy that Highwater needs does not hold them.
+    /// Credentials that may not read the settings get a warning instead, since Highwater's policy does not need that
+    /// permission.
     pub(super) async fn check(&self, ours: &str) -> Result<(), String> {
         let (client, bucket) = (self.client().await?, &self.bucket);
         let asked = client.get_bucket_lifecycle_configuration().bucket(bucket);
@@ -118,7 +122,7 @@ impl BucketSettings {
         Ok(())
     }
 
-    /// For a few requests, made at once: these credentials need not last.
+    /// A client for a few requests that are made at once, so that its credentials need not be renewed.
     async fn client(&self) -> Result<Client, String> {
         let credential = self.credentials.get_credential().await;
         let credential = credential.map_err(|error| reasons(&error))?;
@@ -141,7 +145,7 @@ impl BucketSettings {
     }
 }
 
-/// One of the bucket's settings; `None` where it is not set, not known there, or not ours to see.
+/// One of the bucket's settings; `None` if it is not set, not known to the store, or not permitted to be read.
 fn seen<T, E>(
     setting: &str,
     answer: Result<T, SdkError<E, HttpResponse>>,
@@ -163,15 +167,16 @@ where
             );
             Ok(None)
         }
-        // not set
+        // the setting is not set
         Some(404) if error.code() != Some("NoSuchBucket") => Ok(None),
-        // a store that has no such setting
+        // the store has no such setting
         Some(400 | 405 | 501) => {
             let error = reasons(&error);
             tracing::debug!(error, "the store has no {setting} settings");
             Ok(None)
         }
-        // an answer of another form says nothing of what is only warned about; lifecycle rules must be known
+        // an answer that can't be read is tolerated for settings that lead to warnings only; lifecycle rules must be
+        // known
         Some(200) if setting != LIFECYCLE => {
             let error = reasons(&error);
             tracing::warn!(
@@ -202,7 +207,7 @@ mod tests {
         response("200 OK", "", &xml)
     }
 
-    /// What comes of an answer about the lifecycle of a bucket without other settings.
+    /// The result of a check whose only answer is one about the lifecycle of the bucket.
     async fn check(lifecycle: &str, ours: &str) -> Result<(), String> {
         let lifecycle = lifecycle.to_owned();
         let server = serve(Arc::new(move |head: &str| {
@@ -231,7 +236,7 @@ mod tests {
         }
     }
 
-    // G5: an object in an archive is there, and no GET reads it
+    // G5: an archived object exists, but no GET reads it
     #[tokio::test]
     async fn a_rule_that_archives_our_objects_is_found() {
         for class in ARCHIVES {

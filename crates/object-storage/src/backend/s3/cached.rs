@@ -1,5 +1,5 @@
-//! Credentials at hand for every request: they are fetched anew before they expire, by a task, while requests go on with
-//! those that are still good. Only a request that finds none that are good waits, and all that do wait for one fetch.
+//! Credentials that are ready for every request. A task renews them before they expire, while requests go on with the
+//! old ones. Only a request that finds none valid waits, and all such requests wait for one fetch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,36 +13,37 @@ use tokio::time::timeout;
 
 use super::answer::NoCredentials;
 
-/// So long before they expire credentials are fetched anew; those that are good for less than twice this, at half time.
+/// How long before their expiry credentials are renewed; those that are valid for less than twice this are renewed at
+/// half time.
 const AHEAD_MS: i64 = 5 * 60 * 1000;
-/// How long what a file said is taken as still there: an operator who rotates keys leaves the old ones valid for longer.
+/// How often a file is read again. An operator who rotates keys leaves the old ones valid for longer than this.
 const READ_AGAIN_MS: i64 = 30 * 1000;
-/// A fetch that failed while there are good credentials is made again after this.
+/// How long after a failed fetch the next one begins if there are valid credentials.
 const REST_MS: i64 = 10 * 1000;
-/// Credentials are used for this long at least, also those that seem to have expired when they come: this machine's
-/// clock may be the one that is wrong.
+/// Credentials are used for at least this long, even if they seem to have expired when they come: it may be this
+/// machine's clock that is wrong.
 const USED_MS: i64 = 1000;
 const FETCH_MAX: Duration = Duration::from_secs(20);
 
-/// Where credentials come from.
+/// A source of credentials.
 #[async_trait]
 pub(super) trait Issuer: std::fmt::Debug + Send + Sync + 'static {
-    /// Fetches credentials; why there are none, to follow the words "no credentials".
+    /// Fetches credentials. The error continues a text that begins with "no credentials".
     async fn issue(&self) -> Result<(AwsCredential, Lifetime), String>;
 }
 
-/// How long credentials are good.
+/// How long credentials are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifetime {
     /// Until this time, in milliseconds since 1970.
     Until(i64),
-    /// Until what says them says others.
+    /// Until their file has others.
     ReadAgain,
-    /// As long as this process.
+    /// As long as this process lives.
     Process,
 }
 
-/// Credentials that are at hand. Cheap to clone.
+/// Cached credentials. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Cached(Arc<Inner>);
 
@@ -58,14 +59,14 @@ struct Inner {
 struct Known {
     held: Option<Held>,
     is_fetching: bool,
-    /// Why the last fetch failed.
+    /// The reason why the last fetch failed.
     failed: String,
 }
 
 #[derive(Debug, Clone)]
 struct Held {
     credential: Arc<AwsCredential>,
-    /// From when on others are fetched.
+    /// The time from which they are to be renewed.
     due_ms: i64,
     expires_ms: i64,
 }
@@ -91,7 +92,7 @@ impl Cached {
         }))
     }
 
-    /// Good credentials. Cancellation safe: a fetch goes on.
+    /// Returns valid credentials. Cancellation safe: a fetch continues without its caller.
     pub(super) async fn get(&self) -> Result<Arc<AwsCredential>, NoCredentials> {
         let now_ms = self.0.clock.now_ms();
         let begins = |known: &mut Known| {
@@ -190,12 +191,12 @@ mod tests {
 
     const HOUR_MS: i64 = 60 * 60 * 1000;
 
-    /// Issues keys that are good for an hour, numbered, each when it is let.
+    /// Issues numbered keys that are valid for an hour, each one when the test permits it.
     #[derive(Debug)]
     struct Numbered {
         clock: WallClock,
         lets: Semaphore,
-        /// How often it was asked.
+        /// The number of fetches so far.
         asked: Mutex<u32>,
         is_broken: Mutex<bool>,
     }
@@ -318,7 +319,7 @@ mod tests {
         assert_eq!(world.id().await.as_deref(), Ok("1"));
         world.settled().await;
         assert_eq!(world.asked(), 3);
-        // once they have expired every request asks
+        // once the credentials have expired, every request tries to fetch
         world.now_ms.store(HOUR_MS, Ordering::Relaxed);
         for asked in 4..6 {
             world.issuer.lets.add_permits(1);
@@ -347,7 +348,7 @@ mod tests {
             (1000 + HOUR_MS - AHEAD_MS, 1000 + HOUR_MS)
         );
         assert_eq!(of(Lifetime::Until(5000)), (3000, 5000));
-        // expired as they come
+        // the credentials have expired when they come
         assert_eq!(
             of(Lifetime::Until(-5)),
             (1000 + USED_MS / 2, 1000 + USED_MS)

@@ -1,5 +1,5 @@
-//! The store's own HTTP client as that of the AWS libraries, so that the process has one HTTP and one TLS implementation,
-//! which trusts the same authorities.
+//! The store's HTTP client in the shape that the AWS libraries expect, so that the process has one HTTP and one TLS
+//! implementation, which trusts the same authorities everywhere.
 
 use std::time::Duration;
 
@@ -19,15 +19,16 @@ use object_store::client::{
 };
 use tokio::time::timeout;
 
-/// The answers are credentials and settings; a longer one is refused.
+/// The limit on the size of an answer: the answers are credentials and settings.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// Connections for requests that are not for objects. Cheap to clone.
+/// Connections for requests that do not concern objects. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Connections(object_store::client::HttpClient);
 
 impl Connections {
-    /// Those that a store's options make; plain HTTP too, which is what an instance's metadata service speaks.
+    /// Makes connections with a store's options. Plain HTTP is allowed too, because an instance's metadata service uses
+    /// it.
     pub(super) fn new(options: ClientOptions) -> Result<Self, String> {
         let client = ReqwestConnector::default().connect(&options.with_allow_http(true));
         Ok(Self(client.map_err(|error| error.to_string())?))
@@ -40,7 +41,7 @@ impl HttpClient for Connections {
         settings: &HttpConnectorSettings,
         _components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        // a time for connecting alone is the client's own
+        // the client has a connect timeout of its own
         let connect = settings.connect_timeout().unwrap_or_default();
         SharedHttpConnector::new(Connector {
             client: self.0.clone(),

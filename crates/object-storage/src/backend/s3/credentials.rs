@@ -1,5 +1,5 @@
-//! Where credentials come from: AWS's own providers (but for web identities), in AWS's own order. They read the environment of the process and the
-//! shared files themselves.
+//! The sources of credentials: AWS's own providers, except for web identities, in AWS's own order. The providers read
+//! the environment of the process and the shared files themselves.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use super::connections::Connections;
 use super::web_identity::WebIdentity;
 use crate::{CredentialSource, S3Config};
 
-/// The sources in the order in which they are asked.
+/// The sources in the order in which they are tried.
 const ORDER: [CredentialSource; 5] = [
     CredentialSource::Environment,
     CredentialSource::Profile,
@@ -36,13 +36,13 @@ const ORDER: [CredentialSource; 5] = [
     CredentialSource::Instance,
 ];
 
-/// The profile of an operator who names none.
+/// The profile that is used if none is named.
 const DEFAULT: &str = "default";
 
 type Providers = Arc<Vec<(CredentialSource, SharedCredentialsProvider)>>;
 
-/// The configured source, or the first that has credentials: from then on that one alone, so that a file that is absent
-/// for a moment makes this process nobody else.
+/// The configured source, or the first one that has credentials. The process then stays with that source, so that it
+/// does not change its identity while a file is missing for a moment.
 #[derive(Debug)]
 pub(super) struct Chain {
     source: CredentialSource,
@@ -55,7 +55,8 @@ pub(super) struct Chain {
 #[derive(Debug, Default)]
 struct State {
     settled: Option<CredentialSource>,
-    /// What was asked last, with what it keeps itself (a token, say). `None` makes them read the files anew.
+    /// The providers that were used last, with their own state, such as a token. `None` makes new ones, which read the
+    /// files again.
     providers: Option<Providers>,
 }
 
@@ -116,7 +117,7 @@ impl Chain {
         }
     }
 
-    /// Remembers what gave credentials, and what of the providers is good for the next time.
+    /// Remembers the source that gave credentials, and keeps its provider if the provider may be used again.
     fn settle(&self, source: CredentialSource, lifetime: Lifetime) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let providers = state.providers.take();
@@ -138,19 +139,20 @@ impl Chain {
         state.providers = None;
     }
 
-    /// The profile that is asked for by its name.
+    /// The profile that was named explicitly.
     fn named_profile(&self) -> Option<String> {
         let named = self.profile.clone();
         named.or_else(|| std::env::var("AWS_PROFILE").ok())
     }
 
-    /// Whether nothing there means that the next is asked.
+    /// Whether the next source is tried if this one has no credentials.
     fn is_guess(&self, source: CredentialSource) -> bool {
         self.source == CredentialSource::Auto
             && !(source == CredentialSource::Profile && self.named_profile().is_some())
     }
 
-    /// Why a source has none. Of files the library says less than their parser does.
+    /// The reason why a source has no credentials. For a profile, the parser of the files gives a better reason than
+    /// the provider.
     async fn why(&self, source: CredentialSource, error: &CredentialsError) -> String {
         if source == CredentialSource::Profile {
             let name = self.named_profile().unwrap_or_else(|| DEFAULT.to_owned());
@@ -170,7 +172,7 @@ impl Chain {
         }
     }
 
-    /// What an operator knows a source by.
+    /// The name by which an operator knows a source.
     fn describe(&self, source: CredentialSource) -> String {
         if source != CredentialSource::Profile {
             return source.name().to_owned();
@@ -186,7 +188,7 @@ impl Chain {
     }
 }
 
-/// What every AWS provider is made from.
+/// The configuration that all AWS providers share.
 pub(super) fn provider_config(connections: &Connections) -> ProviderConfig {
     ProviderConfig::without_region()
         .with_http_client(connections.clone())
@@ -211,7 +213,8 @@ impl Issuer for Chain {
                     return Ok((credential(&found), lifetime));
                 }
                 Err(error) => {
-                    // that there is an instance is a guess alone, so whatever it says is no answer
+                    // an instance is only guessed to exist, so that any error of its service means that there are no
+                    // credentials
                     let nothing = matches!(error, CredentialsError::CredentialsNotLoaded(_));
                     let nothing = nothing || *source == CredentialSource::Instance;
                     let told = format!(
@@ -245,7 +248,7 @@ fn credential(found: &Credentials) -> AwsCredential {
 }
 
 fn lifetime(source: CredentialSource, found: &Credentials) -> Lifetime {
-    // what a process says without a time of expiry holds, as AWS has it; a file may say something else later
+    // a process's credentials without an expiry stay valid, as in AWS's own tools, but a file may change
     let features = found.get_property::<Vec<AwsCredentialFeature>>();
     let by_process =
         features.is_some_and(|all| all.contains(&AwsCredentialFeature::CredentialsProcess));

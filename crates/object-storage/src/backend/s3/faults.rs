@@ -1,4 +1,4 @@
-//! What a store answers when it fails, from a server of our own: a real one does not fail on demand.
+//! The behaviour at a failing store, tested against a server of our own, because a real store does not fail on demand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use super::cached::{Cached, Issuer, Lifetime};
 use super::{Bucket, S3Storage, client_options};
 use crate::{IoClass, ObjectKey, ObjectStorage, ObjectVersion, PutMode, S3Config, StorageError};
 
-/// What the server does once it has read a request: answers this, or, after nothing or half an answer, hangs up.
+/// The server's action once it has read a request: it sends this answer, or hangs up after nothing or half an answer.
 pub(super) type Script = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 pub(super) struct Server {
@@ -89,7 +89,7 @@ fn always(answer: Option<String>) -> Script {
     Arc::new(move |_| answer.clone())
 }
 
-/// A bucket at a server, for requests signed with keys.
+/// A bucket at a server, with keys to sign requests.
 pub(super) async fn bucket(endpoint: &str) -> Bucket {
     let keys = StaticCredentialProvider::new(AwsCredential {
         key_id: "id".to_owned(),
@@ -167,7 +167,7 @@ async fn a_put_says_whether_it_was_carried_out_and_is_sent_once() {
             Some(refusal("507 Insufficient Storage", "XMinioStorageFull")),
             "full",
         ),
-        // carried out, perhaps, and the connection cut before the answer or within it
+        // the request may have been carried out, and the connection is cut before or within the answer
         (None, "unknown"),
         (Some("HTTP/1.1 200 OK\r\netag:".to_owned()), "unknown"),
     ] {

@@ -1,5 +1,6 @@
-//! Whose requests a store gets, by the environment of the process: each test starts another of this binary as a process
-//! with an environment of its own, and nothing else in it. Where a run of all tests calls those, they do nothing.
+//! The identity that a process uses towards a store, by its environment. Each test starts another process of this
+//! binary with an environment of its own. The tests that are such processes do nothing when a run of all tests calls
+//! them.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +21,7 @@ use crate::{CredentialSource, IoClass, ObjectKey, ObjectStorage, Ports, PutMode,
 const REFUSED: &str = "refused: ";
 const PUTS_MAX: u32 = 2000;
 
-/// What an issuer answers; the time of expiry is past, so that they are fetched anew whenever that is due.
+/// An issuer's answer. Its time of expiry is past, so that credentials are fetched again whenever that is due.
 fn keys(id: &str) -> String {
     let body = format!(
         "{{\"AccessKeyId\":\"{id}\",\"SecretAccessKey\":\"s\",\"Token\":\"t\",\"Expiration\":\"2020-01-01T00:00:00Z\"}}"
@@ -32,13 +33,13 @@ fn json(body: &str) -> String {
     response("200 OK", "content-type: application/json\r\n", body)
 }
 
-/// Text of a request's head between two others.
+/// The text between two others in a request's head.
 fn between<'a>(head: &'a str, before: &str, after: &str) -> Option<&'a str> {
     let (_, rest) = head.split_once(before)?;
     Some(rest.split_once(after)?.0)
 }
 
-/// A store that takes puts until it has had some of so many keys, and a home for the process that sends them.
+/// A store that takes puts until it has seen a number of keys, and a home directory for the process that sends them.
 struct World {
     home: TempDir,
     store: Server,
@@ -58,7 +59,7 @@ impl World {
             }
             Some(match ids.len() < keys_max {
                 true => response("200 OK", "etag: \"t\"\r\n", ""),
-                // which ends the process
+                // this refusal ends the process
                 false => refusal("412 Precondition Failed", "PreconditionFailed"),
             })
         });
@@ -75,7 +76,7 @@ impl World {
         std::fs::write(path, text).expect("writes");
     }
 
-    /// Runs one of the processes below, and says why it was refused, if it was.
+    /// Runs one of the processes below; returns the reason if it was refused.
     async fn run(&self, process: &str, environment: &[(&str, &str)]) -> Option<String> {
         let binary = std::env::current_exe().expect("this binary");
         let mut command = Command::new(binary);
@@ -167,7 +168,7 @@ async fn process_whose_keys_are_rotated() {
         let (credential, _) = chain.issue().await.expect("there are keys");
         assert_eq!(credential.key_id, id);
     }
-    // nor does this process become somebody else while a file is not there
+    // nor does the process change its identity while a file is missing
     std::fs::remove_file(&file).expect("removes");
     let why = chain.issue().await.expect_err("there are none");
     println!("\n{REFUSED}{why}");
@@ -216,7 +217,7 @@ async fn a_profile_may_name_a_process() {
     assert_eq!(world.succeeds(&named).await, ["of-a-process"]);
 }
 
-/// A token service that gives those who may assume a role keys of the role.
+/// A token service that gives the role's keys to requests that may assume the role.
 async fn token_service(by: &'static str) -> Server {
     serve(Arc::new(move |head: &str| {
         let id = between(head, "Credential=", "/").unwrap_or("nobody");

@@ -1,9 +1,10 @@
-//! S3 and what speaks its protocol.
+//! S3 and compatible stores.
 //!
-//! One HTTP request for each call: the library's own retries are off, for one of a create-if-absent that was carried out
-//! answers 412 and looks like another's object (W3). Request cost: a put is one PUT, a read one GET, a listing one LIST for
-//! each 1000 keys, a deletion one POST for each 1000 keys; an open is [`crate::probe`]'s and one each for the bucket's
-//! lifecycle, versioning and replication settings, and the cluster's claim. Nothing is asked while nobody calls.
+//! Each call sends one HTTP request. The library's own retries are off, because a retried create-if-absent that was
+//! carried out the first time answers 412, which looks like another writer's object (W3). A put costs one PUT, a read
+//! one GET, a listing one LIST for each 1000 keys, and a deletion one POST for each 1000 keys. An open costs the
+//! requests of [`crate::probe`], one each for the bucket's lifecycle, versioning and replication settings, and those of
+//! the cluster's claim. An idle store gets no requests.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -52,7 +53,7 @@ use credentials::{Chain, provider_config};
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 const REGION: &str = "us-east-1";
 
-/// A bucket, or a prefix in it, where a cluster is or will be.
+/// A bucket, or a prefix in it, that holds a cluster or will hold one.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     store: AmazonS3,
@@ -62,7 +63,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Finds credentials and sets up connections; asks the store nothing yet.
+    /// Finds credentials and sets up connections, without a request to the store.
     pub(crate) async fn open(
         name: (&str, &str),
         config: &S3Config,
@@ -73,7 +74,7 @@ impl Bucket {
         let region = region(config, &connections).await?;
         let chain = Chain::new(config, &region, connections);
         let credentials = Cached::new(Arc::new(chain), ports.clock.clone(), ports.tasks.clone());
-        // that there are none is told now, not by the first request
+        // missing credentials are reported here instead of by the first request
         credentials.get().await.map_err(|error| reasons(&error))?;
         Self::of(name, config, &region, (client, Arc::new(credentials)))
     }
@@ -88,7 +89,7 @@ impl Bucket {
         let address = Address::of(bucket, region, config)?;
         let url = address.url(bucket);
         let client = client.with_allow_http(url.starts_with("http://"));
-        // no retries: see above
+        // no retries: see the module's comment
         let retry = RetryConfig {
             backoff: BackoffConfig::default(),
             max_retries: 0,
@@ -97,13 +98,13 @@ impl Bucket {
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(bucket)
             .with_region(region)
-            // as it is: the bucket stands in it
+            // used as it is, since it contains the bucket
             .with_endpoint(&url)
             .with_virtual_hosted_style_request(true)
             .with_credentials(Arc::clone(&credentials))
             .with_client_options(client)
             .with_http_connector(answer::Connector)
-            // TLS guards the payload; without TLS the signature must, and AWS asks for it
+            // TLS protects the payload; without TLS the signature has to, as AWS demands
             .with_unsigned_payload(url.starts_with("https://"))
             .with_retry(retry);
         if let Some(key) = &config.kms_key {
@@ -124,7 +125,7 @@ impl Bucket {
         })
     }
 
-    /// Where it is asked.
+    /// The store's address.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -137,14 +138,14 @@ impl Bucket {
         }
     }
 
-    /// Refuses a bucket that deletes by itself what lies under the cluster's prefix (G5).
+    /// Refuses a bucket that itself deletes objects under the cluster's prefix (G5).
     pub(crate) async fn check(&self, cluster: &str) -> Result<(), String> {
         self.settings
             .check(&format!("{}/", self.below(cluster)))
             .await
     }
 
-    /// The store of what lies right below the prefix.
+    /// The store whose keys lie right below the prefix.
     pub(crate) fn root(&self) -> S3Storage {
         S3Storage {
             prefix: self.prefix.clone(),
@@ -152,7 +153,7 @@ impl Bucket {
         }
     }
 
-    /// The store of what lies under the cluster's prefix.
+    /// The store whose keys lie below the cluster's prefix.
     pub(crate) fn storage(self, cluster: &str) -> S3Storage {
         S3Storage {
             prefix: self.below(cluster),
@@ -161,7 +162,7 @@ impl Bucket {
     }
 }
 
-/// The region that is configured; of AWS, what its profiles and its instances say too.
+/// The configured region; for AWS itself also the region of a profile or an instance.
 async fn region(config: &S3Config, connections: &Connections) -> Result<String, String> {
     if let Some(region) = &config.region {
         return Ok(region.clone());
@@ -183,7 +184,7 @@ async fn region(config: &S3Config, connections: &Connections) -> Result<String, 
     }
 }
 
-/// How a store is addressed.
+/// The address of a store.
 #[derive(Debug)]
 struct Address {
     scheme: String,
@@ -197,7 +198,7 @@ impl Address {
         let endpoint = config.endpoint.as_deref().unwrap_or(&amazon);
         let (scheme, host) = S3Config::split_endpoint(endpoint)
             .map_err(|why| format!("highwater.object.storage.endpoint={endpoint}: {why}"))?;
-        // a dot in the bucket's name is one the certificate's wildcard does not reach over
+        // the certificate's wildcard does not cover a bucket name with a dot
         let path_style = config
             .path_style
             .unwrap_or(config.endpoint.is_some() || bucket.contains('.'));
@@ -222,7 +223,7 @@ impl Address {
 }
 
 async fn client_options(config: &S3Config, device: &dyn Device) -> Result<ClientOptions, String> {
-    // the deadline of a request is the decorator's, which knows its size
+    // the decorator has the deadline of a request, since it knows the request's size
     let mut options = ClientOptions::new()
         .with_connect_timeout(CONNECT_MAX)
         .with_timeout_disabled();
@@ -258,7 +259,7 @@ impl S3Storage {
         Path::from(format!("{}/{key}", self.prefix))
     }
 
-    /// The key of an object; `None` for one that is not ours.
+    /// The key of an object; `None` for an object that is not one of ours.
     fn key(&self, path: &Path) -> Option<ObjectKey> {
         let below = path.as_ref().strip_prefix(&self.prefix)?;
         ObjectKey::parse(below.strip_prefix('/')?)
@@ -314,7 +315,7 @@ impl ObjectStorage for S3Storage {
         range: Range<u64>,
         _class: IoClass,
     ) -> Result<Bytes, StorageError> {
-        // the protocol has no range of nothing
+        // the protocol has no empty range
         let asked = range.start..range.end.max(range.start + 1);
         match self.read(key, GetRange::Bounded(asked)).await {
             Ok(_) if range.is_empty() => Ok(Bytes::new()),
@@ -331,7 +332,7 @@ impl ObjectStorage for S3Storage {
         _class: IoClass,
     ) -> Result<(Bytes, u64), StorageError> {
         match self.read(key, GetRange::Suffix(bytes)).await {
-            // an object of no bytes has no last ones
+            // an empty object has no last bytes
             Err(error) if is_past_the_end(&error) => Ok((Bytes::new(), 0)),
             read => read.map_err(|error| unread(key, error)),
         }
@@ -364,7 +365,7 @@ impl ObjectStorage for S3Storage {
         let Some(first) = keys.first() else {
             return Ok(());
         };
-        // each once: of a key named twice MinIO answers what the library can't read
+        // each key once: for a key named twice MinIO sends an answer that the library can't parse
         let paths: BTreeSet<Path> = keys.iter().map(|key| self.path(key)).collect();
         let paths = stream::iter(paths.into_iter().map(Ok)).boxed();
         let mut deleted = self.store.delete_stream(paths);

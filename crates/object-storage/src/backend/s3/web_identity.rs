@@ -1,7 +1,7 @@
-//! A web identity (IRSA): the token in a file is exchanged for the keys of a role at a token service.
+//! A web identity (IRSA): a token service exchanges the token in a file for the keys of a role.
 //!
-//! AWS's own provider refuses an answer that lacks the ARN of the assumed role, and MinIO's token service answers without
-//! one.
+//! AWS's own provider refuses an answer without the ARN of the assumed role, and MinIO's token service sends such
+//! answers.
 
 use std::time::SystemTime;
 
@@ -14,10 +14,10 @@ use aws_types::os_shim_internal::{Env, Fs};
 
 use super::connections::Connections;
 
-/// What the role's sessions are called where `AWS_ROLE_SESSION_NAME` says nothing.
+/// The name of the role's sessions if `AWS_ROLE_SESSION_NAME` is not set.
 const SESSION: &str = "highwater";
 
-/// The provider. It reads environment and file each time: the token is renewed in its file.
+/// The provider. It reads environment and file each time, because the token in the file is renewed.
 #[derive(Debug)]
 pub(super) struct WebIdentity {
     pub(super) connections: Connections,
