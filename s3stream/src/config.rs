@@ -1,4 +1,4 @@
-//! What a store is configured with and made of.
+//! The configuration of a store, and the ports that it works on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use highwater_types::{ClusterId, NodeEpoch, NodeId, Uuid, WalPosition};
 
 use crate::{DeltaFold, StreamMetadata};
 
-/// When and how much is uploaded.
+/// The times and sizes that control uploads and caches.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The longest time a batch waits for its upload. Default: 10 s.
     pub upload_interval: Duration,
-    /// Bytes that are uploaded at once when they have gathered. Default: 64 MiB.
+    /// The bytes of batches that are uploaded at once when they have gathered. Default: 64 MiB.
     pub upload_bytes: u64,
-    /// Bytes of blocks read back that are kept.
+    /// The bytes of blocks of objects that are cached.
     pub block_cache_bytes: u64,
-    /// The time within which a full store has room again for what is condemned (G1): a recovery waits for that much longer
-    /// than while the store fails otherwise (D3).
+    /// The time within which a full store has deleted the objects that are condemned (G1). A recovery waits for a full
+    /// store that much longer than for a store that fails otherwise (D3).
     pub room_within: Duration,
 }
 
@@ -30,25 +30,25 @@ pub struct Ports {
     pub storage: Arc<dyn ObjectStorage>,
     /// The metadata.
     pub metadata: Arc<dyn StreamMetadata>,
-    /// The meaning of deltas.
+    /// The function that folds deltas.
     pub fold: Arc<dyn DeltaFold>,
-    /// Where tasks run.
+    /// The tasks that run in the background.
     pub tasks: Tasks,
-    /// The log cache's budget: the one that the WAL reserves from.
+    /// The log cache's budget, from which the WAL reserves too.
     pub memory: ByteBudget,
 }
 
-/// The process that uploads: every object and every commit names it.
+/// The process that uploads; every object and every commit names it.
 #[derive(Debug, Clone)]
 pub struct Writer {
     /// The cluster.
     pub cluster: ClusterId,
     /// The node.
     pub node: NodeId,
-    /// Its epoch.
+    /// Its node epoch.
     pub epoch: NodeEpoch,
-    /// Sixteen random bytes of this process: they tell whether an object that exists is its own (U2).
+    /// Sixteen random bytes of this process, by which it recognises its own objects (U2).
     pub nonce: Uuid,
-    /// The floor of the node's WAL, as last committed when it registered.
+    /// The floor of the node's WAL, as of the last commit before it registered.
     pub floor: WalPosition,
 }

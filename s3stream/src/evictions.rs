@@ -1,7 +1,7 @@
-//! What leaves the log cache, and when.
+//! The eviction of batches from the log cache.
 //!
-//! [`Evictions`] owns the order in which uploaded batches are evicted, oldest upload first. It does not own the batches,
-//! which lie in the cache of their stream, and it does not decide which are uploaded: the uploads release them (U6).
+//! [`Evictions`] owns the order in which uploaded batches are evicted, oldest upload first. The batches themselves lie
+//! in the cache of their stream, and the uploads decide which of them are released for eviction (U6).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ pub(crate) struct Evictions {
     /// The budget of the log cache.
     memory: ByteBudget,
     streams: Arc<Streams>,
-    /// What may be evicted, oldest first: the batches of a stream that end at or below an offset.
+    /// The evictable batches, oldest upload first: those of a stream that end at or below an offset.
     evictable: Mutex<VecDeque<(StreamId, StreamOffset)>>,
 }
 
@@ -30,7 +30,7 @@ impl Evictions {
         }
     }
 
-    /// Lets the uploaded batches of a stream be evicted, in steps that end at these offsets.
+    /// Releases the uploaded batches of a stream for eviction, in steps that end at these offsets.
     pub(crate) fn release(&self, stream: StreamId, ends: impl IntoIterator<Item = StreamOffset>) {
         let evictable = self.evictable.lock();
         let mut evictable = evictable.unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl Evictions {
         }
     }
 
-    /// Keeps a quarter of the budget free, or half of it where requests wait for memory.
+    /// Keeps a quarter of the budget free, or half of it if requests wait for memory.
     pub(crate) fn keep_free(&self, is_waited_for: bool) {
         let quarters = if is_waited_for { 2 } else { 3 };
         self.evict_to(self.memory.limit() / 4 * quarters);
@@ -59,7 +59,7 @@ impl Evictions {
         });
     }
 
-    /// Evicts, oldest upload first, until at most `bytes` of the budget are used or nothing may be evicted any more.
+    /// Evicts, oldest upload first, until at most `bytes` of the budget are used or no batch is evictable any more.
     fn evict_with(&self, bytes: u64, evict: impl Fn(StreamId, StreamOffset)) {
         while self.memory.used() > bytes {
             let next = {

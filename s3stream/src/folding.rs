@@ -1,4 +1,4 @@
-//! What the next checkpoint of a stream is folded from, and when it is due (rules F2, F5).
+//! The state from which the next checkpoint of a stream is folded, and the decision when one is due (rules F2, F5).
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use highwater_types::{StreamOffset, StreamRange, Timestamp};
 
 use crate::{DeltaFold, Folded};
 
-/// The weight of a claim after the checkpoint beside its deltas: opening the stream reads a directory for it.
+/// The weight of a claim after the checkpoint, in addition to its deltas: opening the stream reads a directory for it.
 const CLAIM_WEIGHT: usize = 1 << 10;
-/// The weight of a delta beside its bytes: its place in a directory and in memory.
+/// The weight of a delta in addition to its bytes: its place in a directory and in memory.
 const DELTA_WEIGHT: usize = 48;
 
 /// Deltas, each with the offsets of its batch.
@@ -18,18 +18,18 @@ pub(crate) type Deltas = Vec<(StreamRange, Bytes)>;
 /// The last checkpoint and the deltas after it, up to the last uploaded batch. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Folding {
-    /// Empty for no state.
+    /// The last checkpoint; empty if there is no state.
     checkpoint: Bytes,
     deltas: Arc<Deltas>,
-    /// Their weight, kept as a sum because every upload asks each stream whether its checkpoint is due.
+    /// The weight of the deltas, kept as a sum because every upload asks each stream whether its checkpoint is due.
     deltas_weight: usize,
-    /// How many claims came after the checkpoint.
+    /// The number of claims after the checkpoint.
     claims: usize,
-    /// The end of the oldest claim whose object is kept for the state when its records are trimmed.
+    /// The end of the oldest claim whose object is kept for its state alone once its records are trimmed.
     oldest: Option<StreamOffset>,
     /// State that was last touched before this time is left out of the next checkpoint.
     forget_before: Timestamp,
-    /// About how many bytes that leaves, if `forget` was called since the checkpoint was written.
+    /// About how many bytes remain without that state, if `forget` was called since the checkpoint was written.
     left_bytes: Option<usize>,
 }
 
@@ -48,7 +48,7 @@ impl Default for Folding {
 }
 
 impl Folding {
-    /// Takes a checkpoint that was written at an offset, in an object with records of the stream or without.
+    /// Records a checkpoint that was written at an offset, in an object with records of the stream or without any.
     pub(crate) fn checkpointed(&mut self, checkpoint: Bytes, at: StreamOffset, has_records: bool) {
         *self = Self {
             oldest: (has_records && !checkpoint.is_empty()).then_some(at),
@@ -58,7 +58,7 @@ impl Folding {
         };
     }
 
-    /// Takes a claim without a checkpoint.
+    /// Records a claim without a checkpoint.
     pub(crate) fn claimed(
         &mut self,
         deltas: impl IntoIterator<Item = (StreamRange, Bytes)>,
@@ -71,16 +71,15 @@ impl Folding {
         self.deltas_weight += weight(&self.deltas[known..]);
     }
 
-    /// State that was last touched before a time is of no use any more; without it the checkpoint has about so many
-    /// bytes.
+    /// Lets the next checkpoint leave out state that was last touched before a time; it then has about so many bytes.
     pub(crate) fn forget(&mut self, before: Timestamp, left_bytes: usize) {
         self.forget_before = self.forget_before.max(before);
         self.left_bytes = Some(left_bytes);
     }
 
-    /// Whether the next claim, with these deltas, is to hold a checkpoint; with no claim, whether one is to be written
-    /// that stands alone. It is due when the claims and deltas since the last one outweigh it, when half of it is of no
-    /// use any more, and when objects are kept for it alone.
+    /// Whether a checkpoint is due: one in the object of the next claim, which has these deltas, or with no claim one
+    /// that stands alone. A checkpoint is due when the claims and deltas since the last one outweigh it, when half of
+    /// it has expired, or when objects are kept for it alone.
     pub(crate) fn is_due(&self, start: StreamOffset, claim: Option<&Deltas>) -> bool {
         let claims = self.claims + usize::from(claim.is_some());
         let deltas = self.deltas_weight + claim.map_or(0, |deltas| weight(deltas));
@@ -90,8 +89,8 @@ impl Folding {
         outweighs || has_shrunk || self.oldest.is_some_and(|end| end <= start)
     }
 
-    /// Folds the deltas since the checkpoint and those of the next claim onto the checkpoint. The time that it takes
-    /// grows with them, so it is never called under a lock.
+    /// Folds the deltas since the checkpoint and those of the next claim onto the checkpoint. The time that this takes
+    /// grows with the deltas, so it is never called under a lock.
     pub(crate) fn fold(&self, fold: &dyn DeltaFold, now: Deltas) -> Option<Folded> {
         let mut deltas = Deltas::clone(&self.deltas);
         deltas.extend(now);

@@ -1,4 +1,4 @@
-//! How far uploads are behind, as metrics.
+//! Metrics of uploads and of the room for produce.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use crate::UploadStatus;
 
 /// Bytes of batches that are durable and not uploaded.
 pub const BACKLOG: &str = "highwater_s3stream_upload_backlog_bytes";
-/// Seconds that the oldest of them has been durable; 0 where there is none.
+/// Seconds since the oldest of these batches became durable; 0 if there is none.
 pub const OLDEST: &str = "highwater_s3stream_upload_oldest_seconds";
-/// Seconds for which every put or commit has failed; 0 where the last one did not.
+/// Seconds for which every put or commit has failed; 0 if the last one succeeded.
 pub const FAILING: &str = "highwater_s3stream_upload_failing_seconds";
 /// Bytes of the write-ahead log that are needed or reserved.
 pub const WAL_USED: &str = "highwater_s3stream_wal_used_bytes";
-/// Bytes that it may take.
+/// The size limit of the write-ahead log in bytes.
 pub const WAL_LIMIT: &str = "highwater_s3stream_wal_limit_bytes";
 /// Produce requests that wait for room in the write-ahead log or the log cache.
 pub const WAITING: &str = "highwater_s3stream_produce_waiting_requests";
-/// Seconds for which such requests have waited without one that got room.
+/// Seconds for which such requests have waited without any of them getting room.
 pub const HELD_BACK: &str = "highwater_s3stream_produce_held_back_seconds";
 
 /// Describes every metric of this crate.

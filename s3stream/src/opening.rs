@@ -1,4 +1,4 @@
-//! Opening streams: an object that hangs holds up only the streams that need it (F4).
+//! Opens streams, so that an object that hangs holds up only the streams that need it (F4).
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,24 +18,24 @@ use crate::streams::Streams;
 use crate::upload::Uploads;
 use crate::{Claim, OpenStream, Opened, OpenedStream, Stream, StreamBounds, StreamError};
 
-/// Directories that are read together for each stream that is opened.
+/// How many directories are read at once for each stream that is opened.
 const DIRECTORIES_AT_ONCE: usize = 4;
 
-/// A stream to open, and its place among those that were asked for.
+/// A stream to open, and its index in the request.
 type Asked = (usize, OpenStream);
-/// The same with the bounds that the metadata gave.
+/// The same, with the bounds that the metadata returned.
 type Taken = (usize, OpenStream, Result<StreamBounds, StreamError>);
 
-/// What streams are opened with. Cheap to clone.
+/// The parts of the store that open streams. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Opener {
-    /// What each of them works on.
+    /// The ports of each stream.
     pub(crate) ports: StreamPorts,
     pub(crate) streams: Arc<Streams>,
     pub(crate) uploads: Arc<Uploads>,
 }
 
-/// Opens streams, each as soon as it can be; those that are open already are closed first.
+/// Opens streams, each as soon as possible; streams that are open already are closed first.
 pub(crate) fn open(
     opener: Opener,
     asked: Vec<OpenStream>,
@@ -49,7 +49,7 @@ pub(crate) fn open(
     stream::select(again.buffer_unordered(usize::MAX), fresh).boxed()
 }
 
-/// Opens a stream again once its former opening has ended.
+/// Opens a stream again, once its former opening is closed.
 async fn open_again(opener: Opener, asked: Asked, slots: Arc<Semaphore>) -> Opened {
     if let Err(error) = close(&opener, asked.1.id).await {
         return (asked.0, Err(error));
@@ -58,8 +58,8 @@ async fn open_again(opener: Opener, asked: Asked, slots: Arc<Semaphore>) -> Open
     pin!(opened).next().await.expect("one stream was asked for")
 }
 
-/// Closes a stream once all that was appended to it is uploaded (C2): batches that are not would be lost with its
-/// cache, for an upload takes those of the streams that are open.
+/// Closes a stream once everything appended to it is uploaded (C2). Batches that are not would be lost with its cache,
+/// because an upload takes only the batches of open streams.
 async fn close(opener: &Opener, id: StreamId) -> Result<(), StreamError> {
     let Some(former) = opener.streams.get(id) else {
         return Ok(());
@@ -72,7 +72,7 @@ async fn close(opener: &Opener, id: StreamId) -> Result<(), StreamError> {
             continue;
         }
         tokio::select! {
-            // its sender lives as long as the stream
+            // the sender lives as long as the stream
             Ok(()) = changes.changed() => {}
             reason = opener.uploads.failed() => return Err(StreamError::Unavailable { reason }),
         }
@@ -80,7 +80,7 @@ async fn close(opener: &Opener, id: StreamId) -> Result<(), StreamError> {
     Ok(())
 }
 
-/// Opens streams in one command, each as soon as it can be. A stream that waits for a slot holds nothing yet.
+/// Opens streams in one command, each as soon as possible. A stream that waits for a slot holds nothing yet.
 async fn open_closed(
     opener: Opener,
     asked: Vec<Asked>,
@@ -93,7 +93,7 @@ async fn open_closed(
     let (mut full, empty): (Vec<_>, Vec<_>) = all.partition(has_records);
     full.sort_by_key(|(_, stream, _)| !stream.is_urgent);
     let open_one = move |(taken, slot)| open_taken(opener.clone(), taken, slot);
-    // nothing is read for an empty stream
+    // an empty stream needs no reads
     let empty = stream::iter(empty).map(|taken| (taken, Slot::default()));
     let empty = empty.then(open_one.clone());
     let full = stream::iter(full).then(move |taken| {
@@ -110,8 +110,8 @@ async fn open_closed(
     stream::select(empty, full)
 }
 
-/// An opening's right to be under way. The opening gives it up when the store does not answer: from then on it holds
-/// little more than an open stream does.
+/// The permission for an opening to be under way. The opening gives it up if the store does not answer: from then on it
+/// holds little more memory than an open stream.
 #[derive(Debug, Default)]
 struct Slot(Mutex<Option<OwnedSemaphorePermit>>);
 
@@ -130,7 +130,7 @@ async fn open_taken(opener: Opener, (at, asked, bounds): Taken, slot: Slot) -> O
     (at, opened)
 }
 
-/// The state that a claim has a checkpoint of (F4).
+/// Reads the checkpoint that a claim has (F4).
 async fn checkpoint(
     opener: &Opener,
     asked: &OpenStream,
@@ -146,11 +146,11 @@ async fn checkpoint(
         reason: "the checkpoint is missing".to_owned(),
     };
     let state = directory.checkpoint.as_ref().ok_or_else(missing)?;
-    // in memory of its own: it is kept longer than the directory
+    // copied, because it is kept longer than the directory
     Ok(Bytes::copy_from_slice(state))
 }
 
-/// Opens streams in the metadata with one command; answers the bounds of each.
+/// Opens streams in the metadata with one command; returns the bounds of each.
 async fn take(opener: &Opener, streams: &[Asked]) -> Vec<Result<StreamBounds, StreamError>> {
     let wanted: Vec<_> = streams
         .iter()
@@ -168,7 +168,7 @@ async fn take(opener: &Opener, streams: &[Asked]) -> Vec<Result<StreamBounds, St
     }
 }
 
-/// The directory of a stream that is opened, in an object.
+/// Reads the directory that an object has of a stream that is opened.
 async fn directory(
     opener: &Opener,
     asked: &OpenStream,
@@ -201,7 +201,7 @@ async fn open_one(
         checkpointed = Some((at, state));
     }
     let mut rolls = recorded.rolls;
-    // an active roll of which all is deleted is given up
+    // an active roll without records is dropped
     rolls.retain(|roll| roll.end > bounds.start);
     let from = checkpointed.as_ref().map_or(0, |(at, _)| *at);
     let mut deltas = Vec::new();

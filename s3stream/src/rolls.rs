@@ -1,28 +1,28 @@
-//! Where a stream rolled, up to its last durable batch (F6). Pure.
+//! The rolls of a stream, up to its last durable batch (F6). This code is pure.
 
 use highwater_object_format::RollPart;
 use highwater_types::{StreamOffset, Timestamp};
 
-/// A roll: [base, end). The last of a stream is the active one, the others are closed (F6).
+/// A roll [base, end). The last roll of a stream is the active one; the others are closed (F6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roll {
-    /// Its first offset.
+    /// The first offset.
     pub base: StreamOffset,
-    /// Just after its last offset.
+    /// The offset after the last one.
     pub end: StreamOffset,
-    /// Bytes of its batches.
+    /// The bytes of its batches.
     pub bytes: u64,
-    /// Its largest timestamp, or -1.
+    /// The largest timestamp, or -1.
     pub max_timestamp: Timestamp,
-    /// The largest timestamp of its first batch, or -1: time is counted from it until the next roll.
+    /// The largest timestamp of its first batch, or -1; the roll's age counts from it.
     pub first_timestamp: Timestamp,
-    /// When its first batch was appended, by the broker's clock.
+    /// The time when its first batch was appended, by the broker's clock.
     pub first_append: Timestamp,
-    /// When its last batch was appended.
+    /// The time when its last batch was appended.
     pub last_append: Timestamp,
 }
 
-/// Adds the next part of a stream, which goes up to `end`, to the active roll, or begins a new roll with it.
+/// Adds a part of a stream, up to `end`, to the active roll, or begins a new roll with it.
 pub(crate) fn extend(rolls: &mut Vec<Roll>, part: &RollPart, end: StreamOffset) {
     match rolls.last_mut() {
         Some(active) if !part.begins => {
@@ -43,7 +43,7 @@ pub(crate) fn extend(rolls: &mut Vec<Roll>, part: &RollPart, end: StreamOffset) 
     }
 }
 
-/// Forgets the rolls below the start, except the last one, which is active.
+/// Drops the rolls below the start, except the last one, which is active.
 pub(crate) fn forget(rolls: &mut Vec<Roll>, start: StreamOffset) {
     let closed = rolls.split_last().map_or(&[][..], |(_, closed)| closed);
     let gone = closed.iter().take_while(|roll| roll.end <= start).count();
@@ -56,8 +56,8 @@ mod tests {
 
     use super::*;
 
-    /// The part that a batch of ten records is, a thousand bytes long; it is appended at its timestamp and a half
-    /// second.
+    /// The part of a roll that is one batch of ten records and a thousand bytes, appended half a second after its
+    /// timestamp.
     fn part(base: StreamOffset, timestamp: Timestamp, begins: bool) -> RollPart {
         let batch = BatchEntry {
             base,

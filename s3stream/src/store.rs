@@ -1,9 +1,9 @@
 //! The streams of a node over one WAL and one object store.
 //!
-//! [`ObjectStreamStore`] puts the parts together and owns none of their state: [`Uploads`] has the way of batches into
-//! objects, [`Streams`] which streams are open, `opening` how they are opened. The parts hold each other in one direction
-//! only (uploads the streams, streams the log, the log a weak reference to the uploads), so dropping the store and its
-//! streams frees everything, once its tasks have ended.
+//! [`ObjectStreamStore`] puts the parts together and owns none of their state: [`Uploads`] bring batches into objects,
+//! [`Streams`] know which streams are open, and `opening` opens streams. The parts hold each other in one direction
+//! only (the uploads hold the streams, a stream holds the log, and the log holds a weak reference to the uploads), so
+//! dropping the store and its streams frees everything, once its tasks have ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +28,12 @@ use crate::{
 /// How long a stop waits for its last upload.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
-/// Streams on objects. Cheap to clone.
+/// A store of streams on objects. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ObjectStreamStore {
     uploads: Arc<Uploads>,
     streams: Arc<Streams>,
-    /// What a stream that is opened works on.
+    /// The ports of the streams that are opened.
     ports: StreamPorts,
     tasks: Tasks,
     /// The log cache's budget.
@@ -42,7 +42,7 @@ pub struct ObjectStreamStore {
 }
 
 impl ObjectStreamStore {
-    /// A store without streams. Call [`Self::recover`], then [`Self::attach`], then open streams.
+    /// Makes a store without streams. Call [`Self::recover`], then [`Self::attach`], then open streams.
     #[must_use]
     pub fn new(config: Config, ports: Ports, writer: Writer) -> Self {
         let (storage, tasks) = (Arc::clone(&ports.storage), ports.tasks.clone());
@@ -64,39 +64,40 @@ impl ObjectStreamStore {
         }
     }
 
-    /// Takes the WAL's durable batches, which the WAL hands over before it acknowledges them.
+    /// The port by which the WAL hands over durable batches before it acknowledges them.
     #[must_use]
     pub fn durable_batches(&self) -> Arc<dyn ConfirmedSink> {
         Arc::new(DurableBatches::to(&self.uploads))
     }
 
-    /// Uploads what a former epoch's WAL holds, in windows that fit the memory limit (D3); answers how many batches were
-    /// uploaded of all that were recovered. It waits a minute for a store or a metadata that takes nothing, and for a full
-    /// store [`Config::room_within`] longer (D3).
+    /// Uploads the batches in a former epoch's WAL, in windows that fit the memory limit (D3), and returns how many of
+    /// the recovered batches were uploaded. It waits a minute for a store or a metadata that accepts nothing, and
+    /// [`Config::room_within`] longer for a full store.
     ///
     /// # Errors
-    /// [`StreamError`]: the start refuses.
+    /// [`StreamError`], with which the start ends.
     pub async fn recover(&self, sealed: SealedWal) -> Result<u64, StreamError> {
         self.uploads.recover(sealed).await
     }
 
-    /// How far [`Self::recover`] is.
+    /// The progress of [`Self::recover`].
     #[must_use]
     pub fn recovery(&self) -> RecoveryStatus {
         self.uploads.recovery()
     }
 
-    /// Takes the WAL of this epoch and starts uploading in the background.
+    /// Attaches the WAL of this epoch, and starts uploading in the background.
     ///
     /// # Panics
-    /// When there is one already.
+    /// When a WAL is attached already.
     pub fn attach(&self, wal: Arc<dyn WriteAheadLog>) {
         self.ports.wal.attach(wal);
         let uploads = Arc::clone(&self.uploads);
         self.tasks.spawn(TaskKind::Upload, uploads.run());
     }
 
-    /// Resolves, with the reason, when the metadata refused for good what this epoch wrote: the epoch has to end (A1, U3).
+    /// Waits until the metadata has refused for good what this epoch wrote, and returns the reason: the epoch has to
+    /// end (A1, U3).
     pub async fn failed(&self) -> String {
         self.uploads.failed().await
     }
@@ -107,25 +108,25 @@ impl ObjectStreamStore {
         self.uploads.status()
     }
 
-    /// Sets the gauges of [`crate::metrics`] to what is so now.
+    /// Sets the gauges of [`crate::metrics`] to the present values.
     pub fn sample(&self) {
         metrics::set(&self.uploads());
     }
 
-    /// Whether the WAL takes anything now.
+    /// Checks that the WAL accepts appends.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why it does not.
     pub fn check_wal(&self) -> Result<(), WalError> {
         self.ports.wal.get().check()
     }
 
-    /// Resolves when the WAL has ended, with the error it ended by: nothing more becomes durable.
+    /// Waits until the WAL has ended, after which nothing becomes durable, and returns its error.
     pub async fn ended(&self) -> Option<WalError> {
         self.ports.wal.get().ended().await
     }
 
-    /// Bytes held and the limit of each of its caches, by name.
+    /// The bytes used and the limit of each cache, by name.
     #[must_use]
     pub fn memory(&self) -> [(&'static str, u64, u64); 2] {
         let log = &self.memory;
@@ -136,7 +137,8 @@ impl ObjectStreamStore {
         ]
     }
 
-    /// Takes a stream's start as the metadata has it: the request that asked for a trim may
+    /// Takes over a stream's start from the metadata: the request that trimmed the stream may have been dropped, or its
+    /// answer lost.
     /// have been given up, or its answer lost.
     pub fn trimmed(&self, id: StreamId, start: StreamOffset) {
         if let Some(stream) = self.streams.get(id) {
@@ -144,18 +146,18 @@ impl ObjectStreamStore {
         }
     }
 
-    /// Lets go of a stream that was deleted; what is cached of it is dropped, and watchers of its bounds are woken.
+    /// Removes a deleted stream: drops its cached batches, and wakes the watchers of its bounds.
     pub fn forget(&self, id: StreamId) {
         if let Some(stream) = self.streams.remove(id) {
             stream.tell();
         }
     }
 
-    /// Uploads everything, so that a clean stop leaves nothing to replay, and ends the WAL. A store that does not take it
-    /// within ten seconds is not waited for: the WAL has what was not uploaded.
+    /// Uploads everything, so that a clean stop leaves nothing to replay, and ends the WAL. If the store does not
+    /// accept it within ten seconds, the batches remain in the WAL.
     ///
     /// # Errors
-    /// [`StreamError`]; the WAL has what was not uploaded.
+    /// [`StreamError`]; batches that were not uploaded are in the WAL.
     pub async fn shutdown(&self) -> Result<(), StreamError> {
         let uploaded = timeout(STOP_MAX, self.uploads.finish()).await;
         let uploaded = uploaded.unwrap_or_else(|_elapsed| {

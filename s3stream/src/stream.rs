@@ -1,7 +1,8 @@
-//! One open stream.
+//! An open stream.
 //!
-//! [`ObjectStream`] owns the state of a stream: its bounds, the batches in its cache, its rolls, and what its next checkpoint
-//! is folded from. It appends to the log and reads objects through its ports. It knows of no upload and of no other stream.
+//! [`ObjectStream`] owns the state of a stream: its bounds, the batches in its cache, its rolls, and the state from
+//! which its next checkpoint is folded. It appends to the log and reads objects through its ports, and knows neither
+//! uploads nor other streams.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +23,7 @@ use crate::{
     StreamBounds, StreamError, StreamMetadata,
 };
 
-/// What a stream works on. Cheap to clone.
+/// The ports of a stream. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamPorts {
     pub(crate) wal: AttachedWal,
@@ -45,11 +46,11 @@ pub(crate) struct State {
     pub(crate) bounds: StreamBounds,
     pub(crate) cache: StreamCache,
     pub(crate) rolls: Vec<Roll>,
-    /// The end of what is uploaded and seen in the image.
+    /// The end of the batches that are uploaded and whose claims the image shows.
     pub(crate) uploaded: StreamOffset,
-    /// What the next checkpoint is folded from, up to `uploaded` (F2).
+    /// The state from which the next checkpoint is folded, up to `uploaded` (F2).
     pub(crate) folding: Folding,
-    /// Whether it was opened again since: nothing may be appended to it any more (C1).
+    /// Whether the stream was opened again, so that nothing may be appended here any more (C1).
     pub(crate) is_closed: bool,
 }
 
@@ -70,19 +71,19 @@ impl ObjectStream {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes it when all that was appended to it is uploaded; whether it is closed.
+    /// Closes the stream if everything appended to it is uploaded; returns whether it is closed.
     pub(crate) fn close_if_uploaded(&self) -> bool {
         let mut state = self.lock();
         state.is_closed |= state.uploaded >= state.bounds.next;
         state.is_closed
     }
 
-    /// Wakes the watchers of the bounds, though these are as they were.
+    /// Wakes the watchers of the bounds although these are unchanged.
     pub(crate) fn tell(&self) {
         self.bounds.send_modify(|_as_it_was| {});
     }
 
-    /// Takes a start that the metadata has; never moves down.
+    /// Takes over the start from the metadata; never moves it down.
     pub(crate) fn trimmed(&self, start: StreamOffset) {
         let mut state = self.lock();
         if start > state.bounds.start {
@@ -92,7 +93,7 @@ impl ObjectStream {
         }
     }
 
-    /// Takes batches that became durable, in order; readers are told once for all of them.
+    /// Records that batches became durable, in order; readers are woken once for all of them.
     pub(crate) fn confirm(&self, batches: Vec<ConfirmedBatch>) {
         let bounds = {
             let mut state = self.lock();
@@ -146,7 +147,7 @@ impl Stream for ObjectStream {
         assert!(!state.is_closed, "the stream was opened again since");
         assert_eq!(base, state.bounds.next, "appends are contiguous");
         state.bounds.next = base + StreamOffset::from(batch.count);
-        // under the stream's lock, so that the order of the log is the order of offsets
+        // under the stream's lock, so that the log has the batches in the order of their offsets
         wal.append(permit, self.id, self.epoch, base, batch)
     }
 
@@ -199,7 +200,7 @@ impl Stream for ObjectStream {
             if let Some(found) = found.await? {
                 return Ok(Some(found));
             }
-            // what comes next was uploaded and evicted since, or is in the cache
+            // the next batches were uploaded and evicted meanwhile, or are in the cache
             from = uploaded;
         }
     }
@@ -212,7 +213,7 @@ impl Stream for ObjectStream {
         if let Some(found) = self.offset_for_time(0, largest).await? {
             return Ok(Some((largest, found)));
         }
-        // the batch that its roll has it from is deleted: halving finds the largest of what is there
+        // the batch with the roll's largest timestamp is deleted: a binary search finds the largest one that is left
         let Some(mut found) = self.offset_for_time(0, Timestamp::MIN).await? else {
             return Ok(None);
         };

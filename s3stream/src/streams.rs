@@ -1,4 +1,4 @@
-//! Which streams are open. It owns the map of them; what a stream holds is the stream's own.
+//! The map of open streams. It owns the map, and each stream owns its own state.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,13 +12,13 @@ use crate::stream::ObjectStream;
 pub(crate) struct Streams(RwLock<BTreeMap<StreamId, Arc<ObjectStream>>>);
 
 impl Streams {
-    /// Adds a stream that was opened, in the place of an earlier opening of it.
+    /// Adds a stream that was opened, in place of its former opening.
     pub(crate) fn insert(&self, stream: Arc<ObjectStream>) {
         let mut streams = self.0.write().unwrap_or_else(PoisonError::into_inner);
         streams.insert(stream.id, stream);
     }
 
-    /// Removes a stream; answers it, if it was open.
+    /// Removes a stream and returns it if it was open.
     pub(crate) fn remove(&self, id: StreamId) -> Option<Arc<ObjectStream>> {
         let mut streams = self.0.write().unwrap_or_else(PoisonError::into_inner);
         streams.remove(&id)

@@ -1,4 +1,4 @@
-//! Opening streams asks an object store that takes its time for many things at once, and not for too many.
+//! Opening streams has many requests under way at a slow object store, but a bounded number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -33,15 +33,15 @@ const CLAIMS: u64 = 8;
 const REQUEST: Duration = Duration::from_millis(10);
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
-/// A store whose reads take a while, and of some objects fail after a long one; it counts those that it is asked for, and
-/// how many at the same time.
+/// A store whose reads take a while, and of some objects fail after a long one. It counts its reads, and how many of
+/// them are under way at the same time.
 #[derive(Debug)]
 struct Slow {
     request: Duration,
     hung: BTreeSet<ObjectKey>,
-    /// Ranges of so many bytes hang, of whatever object.
+    /// Reads of so many bytes hang, whatever the object.
     hung_parts: Range<u64>,
-    /// The first so many of them do, and others are answered.
+    /// How many of these reads hang; later ones are answered.
     hung_parts_max: usize,
     hung_for: Duration,
     inner: MemoryStorage,
@@ -222,7 +222,7 @@ fn id_of(number: u64) -> ObjectId {
     }
 }
 
-/// An object with one batch of some streams at an offset, whose delta is the offset.
+/// Writes an object with one batch of some streams at an offset, with the offset as its delta.
 async fn add_object(store: &Slow, id: ObjectId, streams: Range<u64>, at: u64, claims: &mut Claims) {
     let mut writer = ObjectWriter::new(&ObjectHeader {
         cluster: Uuid([1; 16]),
@@ -262,7 +262,7 @@ async fn add_object(store: &Slow, id: ObjectId, streams: Range<u64>, at: u64, cl
     }
 }
 
-/// Streams with an object for each of their claims.
+/// Makes streams with an object for each of their claims.
 async fn of_their_own(storage: &Slow, streams: u64, claims: u64) -> Claims {
     let mut known = Claims::new();
     for stream in 0..streams {
@@ -274,7 +274,7 @@ async fn of_their_own(storage: &Slow, streams: u64, claims: u64) -> Claims {
     known
 }
 
-/// All streams that there are.
+/// All streams.
 fn streams_of(storage: &Arc<Slow>, known: Claims) -> (ObjectStreamStore, Vec<OpenStream>) {
     let asked = known.keys().map(|id| OpenStream {
         id: *id,
@@ -310,7 +310,7 @@ fn slots() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(SLOTS))
 }
 
-/// How long it takes until the first stream is open.
+/// The time until the first stream is open.
 async fn first_open(streams: &ObjectStreamStore, asked: Vec<OpenStream>) -> (usize, Duration) {
     let begin = Instant::now();
     let (at, opened) = streams.open(asked, &slots()).next().await.expect("some");
@@ -336,7 +336,7 @@ async fn streams_are_opened_many_at_a_time_and_not_all() {
         assert_eq!(found.collect::<Vec<_>>(), deltas, "in order");
     }
     assert_eq!(places.len() as u64, STREAMS, "each once");
-    // of the 320 requests
+    // one after the other the 320 requests would take sixteen times as long
     assert!(took < REQUEST * 20, "{took:?}");
     let most = storage.most.load(Ordering::SeqCst);
     assert!((32..=64).contains(&most), "{most}");
@@ -360,7 +360,7 @@ async fn a_stream_whose_reads_hang_holds_up_no_other() {
     assert_eq!(open, others.collect());
 }
 
-// F4: each needs an object of its own that the store does not answer for
+// F4: each stream needs an object of its own, for which the store does not answer
 #[tokio::test(start_paused = true)]
 async fn hundreds_of_objects_that_hang_hold_up_the_others_for_some_seconds_at_most() {
     for hung in [60, 280] {
@@ -373,7 +373,7 @@ async fn hundreds_of_objects_that_hang_hold_up_the_others_for_some_seconds_at_mo
     }
 }
 
-// F4: all need one object that the store does not answer for
+// F4: all streams need one object, for which the store does not answer
 #[tokio::test(start_paused = true)]
 async fn one_object_that_hangs_holds_up_those_alone_that_need_it() {
     let hung = 5000;
@@ -392,7 +392,7 @@ async fn one_object_that_hangs_holds_up_those_alone_that_need_it() {
     );
 }
 
-// F4: the end of the object is answered, and of what lies before it nothing: the index, or what it has of each stream
+// F4: the store answers for the end of the object, but for nothing before it: neither the index nor the directories
 #[tokio::test(start_paused = true)]
 async fn one_object_that_hangs_after_its_end_holds_up_those_alone_that_need_it() {
     let hung = 5000;
@@ -410,7 +410,7 @@ async fn one_object_that_hangs_after_its_end_holds_up_those_alone_that_need_it()
         let (at, first) = opened.next().await.expect("some");
         assert_eq!((at as u64, first.is_ok()), (hung, true));
         assert!(begin.elapsed() < Duration::from_secs(5));
-        // of those that need it most end at its end, which needs no other request; the others are told together
+        // about half of the streams are in the object's end and need no other request; the others fail together
         let mut failed = 0;
         while let Some((_, opened)) = opened.next().await {
             if let Err(error) = opened {
@@ -425,7 +425,7 @@ async fn one_object_that_hangs_after_its_end_holds_up_those_alone_that_need_it()
     }
 }
 
-// F4: a connection that hangs is not an object that does
+// F4: a connection that hangs does not mean that its object hangs
 #[tokio::test(start_paused = true)]
 async fn one_request_that_hangs_holds_up_no_other_of_its_object() {
     let (all, hung) = (5000, 2);
@@ -460,7 +460,7 @@ async fn all_who_wait_for_one_read_are_told_together_that_it_failed() {
             let told = opened.expect_err("the store failed").to_string();
             assert!(told.contains("no answer"), "{told}");
         }
-        // a caller that asks within a second is told the same
+        // a caller that comes within a second gets the same error
         assert!(begin.elapsed() < hung_for + Duration::from_secs(1));
         assert_eq!(storage.reads.load(Ordering::SeqCst), 1);
     }
@@ -479,7 +479,7 @@ async fn a_store_that_takes_its_time_is_not_asked_for_ever_more_at_once() {
     assert!(most <= 300, "{most}");
 }
 
-// F4: what all groups wait for
+// F4: all consumer groups wait for this stream
 #[tokio::test(start_paused = true)]
 async fn an_urgent_stream_waits_for_no_other() {
     let storage = Arc::new(Slow::new((0..0).map(id_of)));
@@ -488,13 +488,13 @@ async fn an_urgent_stream_waits_for_no_other() {
     let mut urgent = asked.split_off(1998);
     urgent.iter_mut().for_each(|stream| stream.is_urgent = true);
     let alone = urgent.split_off(1);
-    // the last of one command
+    // first as the last stream of one command
     asked.extend(urgent);
     let begin = Instant::now();
     let mut others = streams.open(asked, &slots());
     while others.next().await.expect("it is there").0 != 1998 {}
     assert!(begin.elapsed() < REQUEST * 2, "{:?}", begin.elapsed());
-    // of another command, while no slot is free and a thousand requests wait for their turn
+    // then in another command, while no slot is free and a thousand requests wait for their turn
     let begin = Instant::now();
     let no_slots = Arc::new(Semaphore::new(0));
     let (_, opened) = streams.open(alone, &no_slots).next().await.expect("one");

@@ -1,7 +1,7 @@
-//! The recent batches of one stream, in the order of their offsets. Pure.
+//! The recent batches of one stream, in the order of their offsets. This code is pure.
 //!
-//! It owns the batches and the memory that they hold. Those that are not uploaded are pinned; when an uploaded one is
-//! evicted is for [`Evictions`](crate::evictions::Evictions) to say.
+//! The cache owns the batches and the memory that they hold. Batches that are not uploaded are pinned;
+//! [`Evictions`](crate::evictions::Evictions) decides when uploaded ones are evicted.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ use crate::{FetchLimit, Fetched};
 pub(crate) struct Cached {
     pub(crate) base: StreamOffset,
     pub(crate) next: StreamOffset,
-    /// The WAL position just after it.
+    /// The WAL position just after the batch.
     pub(crate) end: WalPosition,
     pub(crate) max_timestamp: Timestamp,
     pub(crate) roll: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Cached {
 #[derive(Debug, Default)]
 pub(crate) struct StreamCache {
     batches: VecDeque<Cached>,
-    /// How many at the front are uploaded, and may be evicted.
+    /// The number of batches at the front that are uploaded and may be evicted.
     uploaded: usize,
 }
 
@@ -45,7 +45,7 @@ impl StreamCache {
         self.batches.front().map(|batch| batch.base)
     }
 
-    /// Whole batches from the one that holds `from`; `None` when it is not in memory.
+    /// Whole batches from the one that holds `from` on; `None` when that batch is not in memory.
     pub(crate) fn read(&self, from: StreamOffset, limit: FetchLimit) -> Option<Fetched> {
         let mut found = Fetched::default();
         let mut bytes = 0;
@@ -63,8 +63,8 @@ impl StreamCache {
         Some(found)
     }
 
-    /// The base offset of the first batch whose largest timestamp reaches `at`, from the batch that holds `from` on;
-    /// `None` when `from` is not in memory.
+    /// The base offset of the first batch whose largest timestamp is `at` or later, from the batch that holds `from`
+    /// on; `None` when `from` is not in memory.
     pub(crate) fn first_at(
         &self,
         from: StreamOffset,
@@ -106,8 +106,8 @@ impl StreamCache {
 
 #[cfg(test)]
 impl Cached {
-    /// A batch for tests: one record, ten bytes that are its offset, which is its timestamp too; the WAL has it before the
-    /// position that is ten times as far.
+    /// A batch for tests, of one record and ten bytes. The bytes are its offset, which is its timestamp too, and the
+    /// WAL position after it is ten times the offset after it.
     pub(crate) fn test(base: StreamOffset, permit: BytePermit) -> Self {
         let at = base.unsigned_abs();
         let fill = u8::try_from(base).expect("few");
@@ -145,7 +145,7 @@ mod tests {
         cache
     }
 
-    /// The offsets that a read finds, and whether it was cut.
+    /// The offsets that a read finds, and whether the byte limit cut it short.
     fn read(
         cache: &StreamCache,
         from: StreamOffset,
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(read(&cache, 5, (50, 100, false)), all);
         let two = Some((vec![6, 7], true));
         assert_eq!(read(&cache, 6, (29, 100, false)), two);
-        // below the bound there is no more, so nothing was cut
+        // no batch is left below the bound, so that nothing was cut
         assert_eq!(read(&cache, 6, (29, 8, false)), Some((vec![6, 7], false)));
         assert_eq!(read(&cache, 7, (9, 100, true)), Some((vec![7], true)));
         assert_eq!(read(&cache, 7, (9, 100, false)), Some((vec![], true)));

@@ -1,4 +1,4 @@
-//! Batches in memory.
+//! The batches that are in memory.
 
 mod log_cache;
 

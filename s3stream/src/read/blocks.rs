@@ -1,8 +1,8 @@
 //! Blocks of objects through a cache that is bounded in bytes.
 //!
-//! Consecutive blocks are loaded with one request (see [`super::loads`]); each stands or falls by itself. What is being
-//! loaded is bounded by a budget of its own: a read that a caller waits for waits for its turn in it, and a block that
-//! is only read ahead is left out when there is no room.
+//! One request loads consecutive blocks (see [`super::loads`]), and each of them succeeds or fails by itself. A
+//! separate budget bounds the blocks that are being loaded. A read that a caller waits for waits for its turn in it,
+//! but a block that is only read ahead is left out if there is no room.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use super::of_format;
 use super::turns::{Line, Turns, Wish};
 use crate::StreamError;
 
-/// About the bytes of a block.
+/// The usual size of a block in bytes.
 const BLOCK_BYTES: u64 = 512 << 10;
 
 type BlockKey = (ObjectId, u64);
-/// A block that is at hand or being loaded.
+/// A block that is cached or being loaded.
 pub(super) type BlockLoad = Load<Arc<DataBlock>>;
 type HeldBlocks<'a> = HeldLoads<'a, BlockKey, Arc<DataBlock>>;
 
@@ -42,7 +42,7 @@ struct Inner {
     cache: FixedCache<BlockKey, Arc<DataBlock>, ByBytes>,
     loads: Loads<BlockKey, Arc<DataBlock>>,
     budget: ByteBudget,
-    /// The bytes that one request brings at most, when it brings more than one block.
+    /// The largest number of bytes that a request for more than one block reads.
     run_bytes_max: u64,
     turns: Turns,
 }
@@ -80,7 +80,7 @@ impl Run {
 }
 
 impl Blocks {
-    /// Keeps and loads blocks within `bytes`, a quarter of which is for blocks that are being loaded.
+    /// Caches and loads blocks within `bytes`, a quarter of which is for blocks that are being loaded.
     pub(super) fn new(
         storage: Arc<dyn ObjectStorage>,
         bytes: u64,
@@ -99,7 +99,7 @@ impl Blocks {
         }))
     }
 
-    /// Bytes that are kept or being loaded.
+    /// The bytes of blocks that are cached or being loaded.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.cache.weight() + self.0.budget.used()
     }
@@ -109,8 +109,8 @@ impl Blocks {
         &self.0.budget
     }
 
-    /// Some blocks of a stream in an object, in order. Loads of the missing ones are begun, neighbours with one
-    /// request. The returned blocks stay at hand, also when the cache has no room for them.
+    /// Returns some consecutive blocks of a stream in an object, and begins to load the missing ones, neighbours with
+    /// one request. The returned blocks stay in memory even if the cache has no room for them.
     pub(crate) fn want(
         &self,
         object: ObjectId,
@@ -131,14 +131,14 @@ impl Blocks {
         for run in self.runs(object, stream, missing) {
             begun.extend(self.load(&mut loads, run, None));
         }
-        // the loads of missing blocks were begun in the same order
+        // the loads of the missing blocks were begun in the same order
         let mut begun = begun.into_iter().map(Load::UnderWay);
         let all = known.into_iter();
         all.filter_map(|known| known.or_else(|| begun.next()))
             .collect()
     }
 
-    /// Begins to load the missing ones of some blocks, as far as there is room; whether there was room for all.
+    /// Begins to load the missing blocks among some, as far as there is room; returns whether there was room for all.
     pub(crate) fn read_ahead(
         &self,
         object: ObjectId,
@@ -157,7 +157,7 @@ impl Blocks {
         true
     }
 
-    /// Whether one of some blocks is neither there nor being loaded.
+    /// Whether one of some blocks is neither cached nor being loaded.
     pub(crate) fn lacks(&self, object: ObjectId, blocks: &[BlockEntry]) -> bool {
         let loads = self.0.loads.hold();
         let missing = |block| self.is_missing(&loads, object, block);
@@ -190,7 +190,7 @@ impl Blocks {
         runs
     }
 
-    /// Begins to load a run, once there is memory for it.
+    /// Begins to load a run of blocks once there is memory for it.
     fn load(
         &self,
         loads: &mut HeldBlocks<'_>,
@@ -216,7 +216,7 @@ impl Blocks {
         })
     }
 
-    /// Reads a run with one request. Each block that is sound goes into the cache as it is taken out.
+    /// Reads a run of blocks with one request. Each sound block is cached as soon as it is cut out.
     async fn read(&self, run: &Run) -> Loaded<Arc<DataBlock>> {
         let key = layout::object(run.object);
         let from = run.blocks.first().map_or(0, |block| block.position);
@@ -245,7 +245,7 @@ impl Blocks {
                 return Err(FormatError::Truncated { part });
             }
             let part = rest.split_to(length);
-            // a block of its own memory, so that one that is kept does not keep its neighbours
+            // each block is copied, so that a cached block does not keep the memory of its neighbours
             let part = if alone {
                 part
             } else {

@@ -1,4 +1,5 @@
-//! The directories of objects through a cache: what each object says of a stream. See [`super::loads`] for loading.
+//! A cache of objects' directories, each of which describes the data of one stream in an object. See [`super::loads`]
+//! for loading.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,16 +17,16 @@ use super::of_format;
 use super::turns::{Line, Turns, Wish};
 use crate::StreamError;
 
-/// The first read of an object: its footer and index, and in a small object everything.
+/// The size of the first read of an object: it covers the footer and the index, and all of a small object.
 const SUFFIX_BYTES: u64 = 64 << 10;
-/// About the bytes of a directory.
+/// The usual size of a directory in bytes.
 const DIRECTORY_BYTES: u64 = 4 << 10;
-/// About how many ends of objects are kept: an end is requested once where several streams of its object are read at
-/// the same time.
+/// About how many ends of objects are cached, so that an end is requested once if several streams of its object are
+/// read at the same time.
 const ENDS: usize = 32;
 const ENDS_BYTES: u64 = ENDS as u64 * SUFFIX_BYTES;
 
-/// One leadership of a stream: an object has a part for each.
+/// A leadership of a stream: an object has a part for each.
 pub(crate) type Part = (StreamId, LeaderEpoch);
 type Key = (ObjectId, Part);
 type Telling = Teller<Arc<StreamDirectory>>;
@@ -59,7 +60,7 @@ struct Inner {
 pub(super) struct Directories(Arc<Inner>);
 
 impl Directories {
-    /// Keeps about `bytes` of directories.
+    /// Caches about `bytes` of directories.
     pub(super) fn new(
         storage: Arc<dyn ObjectStorage>,
         bytes: u64,
@@ -78,13 +79,13 @@ impl Directories {
         }))
     }
 
-    /// Bytes that are kept, at most.
+    /// The bytes of the cache, at most.
     pub(super) fn bytes(&self) -> u64 {
         self.0.cache.weight() + self.0.ends.weight()
     }
 
-    /// One directory, loaded where need be by requests that wait in a line; `silent` is called when it is known that
-    /// the store does not answer. Cancellation safe: a load goes on.
+    /// Returns one directory and loads it if necessary, by requests that wait in a line. `silent` is called when the
+    /// store turns out not to answer. Cancellation safe: a load continues.
     pub(super) async fn get(
         &self,
         object: ObjectId,
@@ -133,14 +134,14 @@ impl Directories {
         let directory = self
             .0
             .part(object, &end.suffix, directory, line, || tell.silent());
-        // in memory of its own, so that a directory that is kept does not keep the whole suffix
+        // copied, so that a cached directory does not keep the memory of the whole suffix
         let directory = Bytes::copy_from_slice(&directory.await?);
         Ok(Arc::new(
             StreamDirectory::parse(&directory).map_err(damaged)?,
         ))
     }
 
-    /// The end of an object: reads of several of its streams, one beside the other, wait for the same load.
+    /// The end of an object. Reads of several of its streams at the same time wait for the same load.
     fn end(&self, object: ObjectId, line: Line) -> Load<Arc<End>> {
         let inner = &self.0;
         inner.end_loads.get(
@@ -189,7 +190,7 @@ impl Inner {
         Ok(End { suffix, index })
     }
 
-    /// A part of an object: a slice of its suffix, or requested.
+    /// A part of an object, from the suffix if that has it, or else by a request.
     async fn part(
         &self,
         object: ObjectId,
@@ -226,10 +227,10 @@ struct Suffix {
     length: u64,
 }
 
-/// The end of an object, which is read once for all its streams.
+/// The end of an object, read once for all its streams.
 struct End {
     suffix: Suffix,
-    /// The index; a slice of the suffix where that holds all of it.
+    /// The index; it is a slice of the suffix if that contains all of it.
     index: Bytes,
 }
 

@@ -1,13 +1,13 @@
-//! How a stream's part of an object is cut into requests. Pure.
+//! Cuts a stream's part of an object into requests. This code is pure.
 
 use highwater_object_format::BlockEntry;
 
-/// About the bytes that one request brings of a part that is read from end to end: fewer requests cost less, larger
-/// ones hold more memory.
+/// About the bytes of one request when a part is read from end to end: fewer requests cost less, larger ones need more
+/// memory.
 const BYTES: u64 = 8 << 20;
 
-/// Cuts a part into pieces of about the same size, always in the same places: a reader that reads a part from end to
-/// end makes few requests and leaves no remnants between them.
+/// Cuts a part into pieces of about the same size, always at the same places. A reader that reads a part from end to
+/// end thus makes few requests, without small remnants between them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extents {
     bytes: u64,
@@ -21,19 +21,19 @@ impl Extents {
         }
     }
 
-    /// The same for a reader that has no more than `bytes` read ahead.
+    /// The extents for a reader that may have only `bytes` read ahead.
     pub(crate) fn at_most(self, bytes: u64) -> Self {
         Self {
             bytes: self.bytes.min(bytes).max(1),
         }
     }
 
-    /// The bytes of the largest extent: a quarter more, and the rest of the block that it ends with.
+    /// The size of the largest extent: a quarter more than the usual size, and the rest of its last block.
     pub(crate) fn bytes_max(self) -> u64 {
         self.bytes / 2 * 3
     }
 
-    /// Just after the last block of the extent that holds block `at` of a stream's part of an object.
+    /// The end of the extent that holds block `at` of a stream's part of an object.
     pub(crate) fn end(self, blocks: &[BlockEntry], at: usize) -> usize {
         let (Some(first), Some(last), Some(block)) =
             (blocks.first(), blocks.last(), blocks.get(at))
@@ -42,7 +42,7 @@ impl Extents {
         };
         let begin = |block: &BlockEntry| block.position.saturating_sub(first.position);
         let all = begin(last) + u64::from(last.bytes);
-        // a little more than one extent is not two
+        // a little more than one extent is not cut in two
         let count = ((all + self.bytes / 4 * 3) / self.bytes).max(1);
         let each = all.div_ceil(count).max(1);
         let number = begin(block) / each;

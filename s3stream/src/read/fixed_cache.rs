@@ -1,4 +1,4 @@
-//! Caches that evict the same wherever a run is repeated: hasher and shards are fixed.
+//! Caches with a fixed hasher and fixed shards, so that a repeated run evicts the same entries.
 
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash};
 
@@ -6,15 +6,15 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
 const SHARDS: usize = 16;
-/// The share of a queue's weight that is for entries that were looked up again before they were evicted.
+/// The share of a queue's weight that is for entries which were looked up again before their eviction.
 const ASKED_AGAIN: f64 = 0.25;
 
 type FixedHasher = BuildHasherDefault<DefaultHasher>;
 
-/// A cache of at most some weight.
+/// A cache that holds entries up to a weight.
 pub(super) type FixedCache<K, V, W> = Cache<K, V, W, FixedHasher>;
 
-/// A cache of at most `weight`, made for about `items`.
+/// A cache of at most `weight`, sized for about `items` entries.
 pub(super) fn fixed_cache<K, V, W>(items: usize, weight: u64, weighter: W) -> FixedCache<K, V, W>
 where
     K: Eq + Hash,
@@ -29,10 +29,10 @@ where
     )
 }
 
-/// A cache for values that are put in before a reader looks them up: three quarters of it are a queue, in which a new
-/// value outlives the values before it. (In the other kind of cache values that were looked up keep all but a little of
-/// the room, and a value that is read ahead is evicted before its reader comes.) It has one shard: an uneven spread of
-/// few large values over several would evict some early too.
+/// A cache for values that are inserted before a reader looks them up. Three quarters of it are a queue, in which a new
+/// value outlives the values inserted before it. (In the other kind of cache, values that were looked up fill all but a
+/// little of the room, so that a value that is read ahead would be evicted before its reader comes.) There is one
+/// shard, because a few large values that spread unevenly over several shards would be evicted early too.
 pub(super) fn fixed_queue<K, V, W>(items: usize, weight: u64, weighter: W) -> FixedCache<K, V, W>
 where
     K: Eq + Hash,
@@ -75,7 +75,7 @@ mod tests {
         let cache = fixed_queue(96, 96, UnitWeighter);
         let (ahead, mut lost) = (64, 0);
         for block in 0..1000 {
-            // its reader is `ahead` blocks behind
+            // the reader is `ahead` blocks behind the load
             cache.insert(block + ahead, ());
             lost += usize::from(block >= ahead && cache.get(&block).is_none());
         }

@@ -1,8 +1,8 @@
-//! Single flight: callers that want the same thing wait for the one load of it, and all get its result together.
+//! Single flight: callers that want the same thing wait for one load of it, and all get its result together.
 //!
-//! A load brings one thing or several with one request: each is waited for, found or failed by itself. It is a task of
-//! its own and goes on when its callers give up. A failure is kept for [`FAILED_KEPT`], so that a caller that comes a
-//! little later gets it too. Nothing else is kept here: the caches keep what loads find.
+//! A load brings one or several things with one request, and each of them is waited for, found or failed by itself. The
+//! load is a task of its own and continues when its callers are dropped. A failure is kept for [`FAILED_KEPT`], so that
+//! a caller that comes a little later gets it too. Results are not kept here but in the caches.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,10 +15,10 @@ use tokio::sync::watch;
 
 use crate::StreamError;
 
-/// How long callers get the error of a failed load before it is tried again.
+/// How long callers get the error of a failed load before the load is tried again.
 pub(super) const FAILED_KEPT: Duration = Duration::from_secs(1);
 
-/// The loads under way, by the keys of the things that they bring. Cheap to clone.
+/// The loads under way, by the keys of the things they bring. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Loads<K, T> {
     under_way: Arc<Mutex<UnderWay<K, T>>>,
@@ -26,17 +26,17 @@ pub(super) struct Loads<K, T> {
 }
 
 type UnderWay<K, T> = BTreeMap<K, Place<T>>;
-/// What a load found for each of its keys, in order.
+/// The results of a load for its keys, in order.
 pub(super) type Loaded<T> = Vec<Result<T, Arc<StreamError>>>;
 
-/// One of the things that a load brings: its place among them.
+/// One of the things that a load brings, by its index.
 #[derive(Debug, Clone)]
 pub(super) struct Place<T> {
     at: usize,
     progress: watch::Receiver<Progress<T>>,
 }
 
-/// How far a load is.
+/// The progress of a load.
 #[derive(Debug)]
 enum Progress<T> {
     Begun,
@@ -45,7 +45,7 @@ enum Progress<T> {
     Ended(Loaded<T>),
 }
 
-/// A thing that is at hand or being loaded.
+/// A thing that is cached or being loaded.
 #[derive(Debug, Clone)]
 pub(super) enum Load<T> {
     Found(T),
@@ -56,7 +56,7 @@ pub(super) enum Load<T> {
 #[derive(Debug, Clone)]
 pub(super) struct Teller<T>(Arc<watch::Sender<Progress<T>>>);
 
-/// The list of loads, locked: no load begins or ends meanwhile.
+/// The list of loads, locked, so that no load begins or ends meanwhile.
 #[derive(Debug)]
 pub(super) struct HeldLoads<'a, K, T> {
     loads: &'a Loads<K, T>,
@@ -71,7 +71,8 @@ impl<T> Teller<T> {
 }
 
 impl<T: Clone> Load<T> {
-    /// Whether the store does not answer: as soon as that is known, or the load has ended. Cancellation safe.
+    /// Waits until the store is known not to answer, or the load has ended; returns whether the former holds.
+    /// Cancellation safe.
     pub(super) async fn is_silent(&mut self) -> bool {
         match self {
             Self::Found(_) => false,
@@ -84,7 +85,7 @@ impl<T: Clone> Load<T> {
         }
     }
 
-    /// The result. Cancellation safe: the load goes on.
+    /// Waits for the result. Cancellation safe: the load continues.
     pub(super) async fn end(self) -> Result<T, StreamError> {
         let mut place = match self {
             Self::Found(found) => return Ok(found),
@@ -117,8 +118,8 @@ where
         }
     }
 
-    /// Locks the list of loads. A load puts what it finds into its cache before it leaves the list, so a thing that is
-    /// neither in the list nor cached has to be loaded.
+    /// Locks the list of loads. A load fills the cache before it leaves the list, so a thing that is neither listed nor
+    /// cached has to be loaded.
     pub(super) fn hold(&self) -> HeldLoads<'_, K, T> {
         HeldLoads {
             loads: self,
@@ -126,7 +127,7 @@ where
         }
     }
 
-    /// What is cached, or the load of it, which is begun where there is none.
+    /// Returns the cached thing or the load of it, which is begun if there is none.
     pub(super) fn get<F>(
         &self,
         key: K,
@@ -191,7 +192,7 @@ where
     K: Ord + Copy + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// What is cached or under way.
+    /// Returns the cached thing or the load of it, if there is one.
     pub(super) fn find(&self, key: &K, cached: impl FnOnce() -> Option<T>) -> Option<Load<T>> {
         let under_way = self.under_way.get(key).cloned();
         under_way
@@ -199,7 +200,7 @@ where
             .or_else(|| cached().map(Load::Found))
     }
 
-    /// Begins one load for several keys, of which none is under way; answers a place for each.
+    /// Begins one load for several keys, none of which is being loaded; returns a load for each.
     pub(super) fn begin<F>(
         &mut self,
         keys: Vec<K>,
@@ -222,7 +223,7 @@ where
     }
 }
 
-/// The same error for another caller that waited.
+/// Copies an error for another caller that waited.
 fn same(error: &StreamError) -> StreamError {
     match error {
         StreamError::Damaged { key, reason } => StreamError::Damaged {

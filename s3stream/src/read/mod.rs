@@ -1,4 +1,4 @@
-//! Reading objects: directories and blocks through bounded caches, and reading ahead for readers that read on.
+//! Reads objects: directories and blocks go through bounded caches, and sequential readers are read ahead for.
 
 mod blocks;
 mod directories;
@@ -26,9 +26,9 @@ pub(crate) use self::turns::Line;
 use self::turns::Turns;
 use crate::{Claim, FetchLimit, StreamError, StreamMetadata};
 
-/// Claims that a read looks at together: its cost does not grow with the claims behind them.
+/// The number of claims that a read looks at together, so that its cost does not grow with the claims that follow.
 const CLAIMS_MAX: usize = 16;
-/// Directories that are read together, where a read needs several.
+/// How many directories are read at once if a read needs several.
 const DIRECTORIES_AT_ONCE: usize = 4;
 
 /// Reads data objects. Cheap to clone.
@@ -49,18 +49,18 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// The blocks that a read needs of one object.
+/// The blocks of one object that a read needs.
 struct Needed {
     object: ObjectId,
     /// The offsets that its claim accounts for.
     range: StreamRange,
     directory: Arc<StreamDirectory>,
-    /// Which blocks.
+    /// The indexes of the blocks.
     blocks: Range<usize>,
 }
 
 impl Needed {
-    /// The blocks, and those after them up to some place.
+    /// The needed blocks, and those after them up to an index.
     fn blocks_to(&self, end: usize) -> &[BlockEntry] {
         let end = end.clamp(self.blocks.end, self.directory.blocks.len());
         &self.directory.blocks[self.blocks.start..end]
@@ -76,14 +76,15 @@ impl ObjectReader {
         Self(Arc::new(Inner {
             blocks: Blocks::new(blocks, for_blocks, turns.clone(), tasks.clone()),
             directories: Directories::new(storage, for_directories, turns, &tasks),
-            // of the blocks that are kept, three quarters, a third is for blocks that were read already
+            // three quarters of the bytes are for cached blocks, a third of these for blocks that were read already, so
+            // that half of the bytes are left to read ahead
             readahead: Mutex::new(Readahead::new(for_blocks / 2)),
             extents: Extents::of_cache(for_blocks),
             tasks,
         }))
     }
 
-    /// Bytes of blocks and directories that are kept, and of blocks that are being loaded.
+    /// The bytes of cached blocks and directories, and of blocks that are being loaded.
     pub(crate) fn cached_bytes(&self) -> u64 {
         self.0.blocks.bytes() + self.0.directories.bytes()
     }
@@ -93,7 +94,7 @@ impl ObjectReader {
         readahead.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whole batches from the one that holds `from`, out of objects alone.
+    /// Reads whole batches from the one that holds `from` on, from objects alone.
     pub(crate) async fn read(
         &self,
         metadata: &dyn StreamMetadata,
@@ -104,11 +105,11 @@ impl ObjectReader {
         let window = self.readahead().window(stream, from);
         let end = limit.before.max(from + 1);
         let mut at = from;
-        // claims may hold no batch any more (U4): the read goes on behind them
+        // claims may be without batches (U4): the read continues after them
         while at < end {
             let claims = metadata.locate(stream, at..end, CLAIMS_MAX).await?;
             if claims.first().is_none_or(|claim| claim.range.start > at) {
-                // U6: the image does not have the claim yet
+                // U6: the image does not include the claim yet
                 let reason = format!("no claim holds offset {at} of stream {stream}");
                 return Err(StreamError::Unavailable { reason });
             }
@@ -126,7 +127,7 @@ impl ObjectReader {
         Ok(Vec::new())
     }
 
-    /// The batches that a read takes of some claims.
+    /// Reads the batches of some claims.
     async fn take(
         &self,
         stream: StreamId,
@@ -153,7 +154,7 @@ impl ObjectReader {
         Ok(taken)
     }
 
-    /// The blocks that a read touches, by what the directories say.
+    /// Finds the blocks that a read needs, by the directories.
     async fn needed(
         &self,
         stream: StreamId,
@@ -164,7 +165,7 @@ impl ObjectReader {
         let mut needed: Vec<Needed> = Vec::new();
         let mut bytes = 0;
         let mut is_full = false;
-        // one after the other up to the first that counts, then a few at a time
+        // directories are read one by one up to the first with blocks, then a few at once
         let with_objects = claims
             .iter()
             .filter_map(|claim| Some((claim, claim.object?)));
@@ -187,7 +188,7 @@ impl ObjectReader {
             let mut end = start;
             let within = |block: &BlockEntry| block.base < limit.before.min(range.end);
             while let Some(block) = all.get(end).filter(|block| within(block)) {
-                // the first may be used from its middle on, so it counts for nothing
+                // the read may begin inside the first block, so that the first block does not count
                 is_full = bytes > limit.bytes;
                 if is_full {
                     break;
@@ -212,8 +213,7 @@ impl ObjectReader {
         Ok(needed)
     }
 
-    /// Begins to load all missing blocks together; the rest of their extent comes with them where a window is read
-    /// ahead.
+    /// Begins to load all missing blocks together, each run with the rest of its extent if a window is read ahead.
     fn begin<'a>(
         &self,
         stream: StreamId,
@@ -235,7 +235,7 @@ impl ObjectReader {
     }
 
     /// Begins to load half a window ahead of a reader, in the background. The other half of the window is for the
-    /// extents that are being loaded then.
+    /// extents that are being loaded at the time.
     fn read_ahead(&self, stream: StreamId, next: StreamOffset, window: u64, claims: Vec<Claim>) {
         if window == 0 {
             return;
@@ -249,7 +249,7 @@ impl ObjectReader {
         });
     }
 
-    /// Begins to load extents up to the first that is `window` bytes away, or that there is no room for.
+    /// Begins to load extents, until one is `window` bytes away or there is no room for it.
     async fn begin_ahead(
         &self,
         stream: StreamId,
@@ -284,7 +284,7 @@ impl ObjectReader {
         Ok(())
     }
 
-    /// The base offset of the first batch that reaches into a range and whose largest timestamp reaches `at`.
+    /// The base offset of the first batch that overlaps a range and whose largest timestamp is `at` or later.
     pub(crate) async fn first_at(
         &self,
         metadata: &dyn StreamMetadata,
@@ -324,7 +324,7 @@ impl ObjectReader {
         Ok(None)
     }
 
-    /// The directory of one leadership of a stream in an object.
+    /// The directory that an object has of one leadership of a stream.
     pub(crate) async fn directory(
         &self,
         object: ObjectId,
@@ -334,7 +334,7 @@ impl ObjectReader {
         self.directory_for_opening(object, part, line, || ()).await
     }
 
-    /// The same for the opening of a stream; `silent` is called when it is known that the store does not answer (F4).
+    /// The same for the opening of a stream; `silent` is called if the store turns out not to answer (F4).
     pub(crate) async fn directory_for_opening(
         &self,
         object: ObjectId,
@@ -354,16 +354,16 @@ fn of_format(key: &ObjectKey, error: &FormatError) -> StreamError {
     }
 }
 
-/// The batches that a read has so far.
+/// The batches that a read has found so far.
 #[derive(Default)]
 struct Taken {
     out: Vec<Bytes>,
     bytes: usize,
-    /// Just after the last batch taken.
+    /// The offset after the last batch.
     next: Option<StreamOffset>,
-    /// Just after the last claim that was looked at.
+    /// The end of the last claim that was read.
     looked_to: StreamOffset,
-    /// Whether there is no room for the next batch, or it is not below where the read ends.
+    /// Whether the next batch does not fit, or begins at or after the end of the read.
     is_full: bool,
 }
 

@@ -1,42 +1,42 @@
-//! How much to read ahead for each reader. Pure.
+//! Decides how much to read ahead for each reader. This code is pure.
 
 use std::collections::BTreeMap;
 
 use highwater_types::{StreamId, StreamOffset};
 
-/// Readers that are remembered.
+/// The number of readers that are remembered.
 const READERS_MAX: usize = 1024;
-/// The bytes that are read ahead for a reader that reads on for the first time.
+/// The bytes that are read ahead for a reader at its first sequential read.
 const WINDOW_BYTES_MIN: u64 = 4 << 20;
-/// How many times as much each further time.
+/// The factor by which the bytes grow at each further sequential read.
 const GROWTH: u64 = 4;
-/// The most that is read ahead of one reader.
+/// The most bytes that are read ahead for one reader.
 const WINDOW_BYTES_MAX: u64 = 32 << 20;
-/// After so many reads by others a reader that did not go on has stopped.
+/// The number of reads by others after which a reader counts as stopped.
 const READS_MAX: u64 = 512;
 
 #[derive(Debug, Clone, Copy)]
 struct Reader {
-    /// The bytes that it may have ahead when it reads on, if there is enough for all readers.
+    /// The bytes to have read ahead when the reader goes on, if there is enough room for all readers.
     window: u64,
-    /// Whether it went on before.
+    /// Whether the reader has read sequentially before.
     goes_on: bool,
-    /// When it last read, counted in reads.
+    /// The time of its last read, counted in reads.
     used: u64,
 }
 
-/// Readers that read on where their last read ended, as a consumer that replays does. A reader is known by the offset
-/// at which it will read on.
+/// Sequential readers, such as a consumer that replays, each of whose reads begins where the last one ended. A reader
+/// is known by the offset at which its next read will begin.
 #[derive(Debug)]
 pub(crate) struct Readahead {
     readers: BTreeMap<(StreamId, StreamOffset), Reader>,
     reads: u64,
-    /// The bytes that are read ahead for all readers together.
+    /// The most bytes to have read ahead for all readers together.
     bytes_max: u64,
 }
 
 impl Readahead {
-    /// At most `bytes_max` are read ahead for all readers together.
+    /// Reads ahead at most `bytes_max` for all readers together.
     pub(crate) fn new(bytes_max: u64) -> Self {
         Self {
             readers: BTreeMap::new(),
@@ -45,8 +45,8 @@ impl Readahead {
         }
     }
 
-    /// How many bytes to have read ahead for a reader at `from`: none where no read ended there. Readers that read on
-    /// share the bytes evenly.
+    /// The bytes to have read ahead for a reader at `from`; 0 if no read ended there. Sequential readers share the
+    /// bytes evenly.
     pub(crate) fn window(&self, stream: StreamId, from: StreamOffset) -> u64 {
         let Some(reader) = self.readers.get(&(stream, from)) else {
             return 0;
@@ -60,7 +60,7 @@ impl Readahead {
             .min(self.bytes_max / readers.saturating_add(1))
     }
 
-    /// Takes note of a read of `[from, next)`.
+    /// Notes a read of `[from, next)`.
     pub(crate) fn served(&mut self, stream: StreamId, from: StreamOffset, next: StreamOffset) {
         self.reads += 1;
         let known = self.readers.remove(&(stream, from));
@@ -73,7 +73,7 @@ impl Readahead {
                 self.readers.remove(&key);
             }
         }
-        // where another one of the same stream has come to the same place, they are one
+        // two readers of a stream that come to the same offset become one
         let other = self.readers.get(&(stream, next)).copied();
         let reader = Reader {
             window: window.max(other.map_or(0, |other| other.window)),
@@ -91,7 +91,7 @@ mod tests {
     const STREAM: StreamId = StreamId(7);
     const MIB: u64 = 1 << 20;
 
-    /// What a reader gets that goes on by ten offsets.
+    /// The bytes that are read ahead for a reader that goes on by ten offsets.
     fn read(readahead: &mut Readahead, stream: StreamId, from: StreamOffset) -> u64 {
         let window = readahead.window(stream, from);
         readahead.served(stream, from, from + 10);

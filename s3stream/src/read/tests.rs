@@ -1,4 +1,4 @@
-//! Which requests reads make of the store. An object has eight blocks of half a mebibyte.
+//! The requests that reads send to the store. An object has eight blocks of half a mebibyte.
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -24,7 +24,7 @@ struct Store {
 }
 
 impl Store {
-    /// Some objects, one after the other, each offset a block; `damage` changes the bytes of the first.
+    /// Objects that follow each other, with one block for each offset; `damage` changes the bytes of the first object.
     async fn with(objects: u64, damage: impl Fn(&mut Vec<u8>)) -> Self {
         let counts = Arc::new(RequestCounts::default());
         let memory = Arc::new(MemoryStorage::default());
@@ -126,7 +126,7 @@ async fn needed(
     needed.expect("finds")
 }
 
-/// The blocks, each by its first byte.
+/// The blocks that were read, each by its first byte.
 async fn get(
     reader: &ObjectReader,
     needed: &[Needed],
@@ -192,7 +192,7 @@ async fn a_first_read_asks_for_no_more_than_it_needs() {
 
 #[tokio::test(start_paused = true)]
 async fn of_a_bad_block_only_its_own_readers_are_told() {
-    // header, and the middle of the fourth block
+    // the ranges of the header and of the middle of the fourth block
     let store = Store::with(1, |body| body[HEADER_BYTES + BLOCK * 7 / 2] ^= 1).await;
     let reader = store.reader(CACHE_BYTES);
     let needed = needed(&reader, &store, 0, 8).await;
@@ -303,7 +303,7 @@ async fn what_a_cache_has_no_room_for_is_served_all_the_same() {
     assert_eq!(store.gets(), 9, "a directory, and blocks one by one");
 }
 
-/// Metadata that knows claims and nothing else.
+/// Metadata that has only claims.
 #[derive(Debug)]
 struct Known(Vec<Claim>);
 
@@ -369,7 +369,7 @@ impl StreamMetadata for Known {
     }
 }
 
-// U4: a claim may hold no batch any more; a read goes on behind any number of them
+// U4: a claim may be without batches; a read goes on after any number of such claims
 #[tokio::test]
 async fn claims_without_a_batch_are_passed_over_however_many_there_are() {
     let store = Store::with(2, |_| {}).await;
@@ -400,7 +400,7 @@ async fn claims_without_a_batch_are_passed_over_however_many_there_are() {
     assert!(read(9, 0).await.is_empty(), "there is no room");
 }
 
-// U3: what a claim was clipped of is in the claim before it
+// U3: the records that were clipped from a claim are in the claim before it
 #[tokio::test]
 async fn a_batch_that_two_objects_hold_is_read_once() {
     let mut store = Store::with(1, |_| {}).await;

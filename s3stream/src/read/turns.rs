@@ -1,11 +1,11 @@
 //! Turns for requests that read objects (F4).
 //!
-//! A bounded number of requests is under way at once. A request that takes much longer than answers do counts as
-//! *silent*: it goes on, takes no other request's turn any more, and lets two more requests go, so that all objects
-//! that hang are soon known. An object of which three requests are silent gets no further request meanwhile: other
-//! requests for it wait for the silent ones, and fail with the first of them that fails. (A single request may be
-//! silent because of its connection, while others for its object are answered.) The time after which a request is
-//! silent follows from how long answers take: a store that is slow but answers does not get ever more requests at once.
+//! A bounded number of requests is under way at once. A request that takes much longer than answers usually do counts
+//! as *silent*. It continues, no longer occupies a turn, and lets two more requests start, so that all hanging objects
+//! are found soon. An object with three silent requests gets no further request meanwhile: other requests for it wait
+//! for the silent ones, and fail with the first of them that fails. (A single request may be silent because of its
+//! connection, while others for its object are answered.) The time after which a request is silent follows from how
+//! long answers take, so that a store that is slow but answers does not get more and more requests at once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -19,24 +19,24 @@ use highwater_types::ObjectId;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-/// Requests under way that aren't silent, and how many more for each that is.
+/// The number of requests under way that aren't silent, and how many more start for each that is.
 const AT_ONCE: usize = 40;
 const MORE_FOR_EACH: usize = 2;
-/// Requests under way, silent or not: each takes a connection, and memory for an answer that may come with all others
-/// at once. There is one for so many bytes of the block cache, within these bounds.
+/// The bounds on requests under way, silent or not. Each needs a connection, and memory for an answer that may come
+/// together with all others. There is one request for so many bytes of the block cache, within these bounds.
 const MOST: (usize, usize) = (64, 384);
 const BYTES_FOR_EACH: u64 = 256 << 10;
-/// A request is silent when it takes twice as long as answers do, within these bounds.
+/// The bounds on the time after which a request is silent, which is twice as long as answers take.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
 const PATIENCE_MAX: Duration = Duration::from_secs(8);
-/// The slowest transfer: a request waits for its bytes at this rate, on top.
+/// The slowest transfer: this rate gives a request additional time for its bytes.
 const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
-/// An object of which so many requests are silent gets no further request.
+/// The number of silent requests at which an object gets no further request.
 const SILENT_OF_ONE: usize = 3;
 
-/// The line in which a request waits for its turn. Each line has every other turn, as long as requests wait in it; a
-/// quarter of the requests under way is for serving alone.
+/// The line in which a request waits for its turn. Lines take turns alternately while requests wait in them, and a
+/// quarter of the requests under way is for `Serving` alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Line {
     /// Reads that clients wait for, and the openings of internal topics.
@@ -51,28 +51,28 @@ pub(super) struct Turns(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// Requests under way at most, silent or not.
+    /// The most requests under way, silent or not.
     most: usize,
-    /// As many as there are loads.
+    /// Waiting requests; their number is bounded by the number of loads.
     waiting: [VecDeque<Waiter>; 2],
     /// The line whose turn it is.
     next: usize,
     moving: usize,
     silent: usize,
-    /// Objects of which requests are silent.
+    /// The objects with silent requests.
     unanswered: BTreeMap<ObjectId, Unanswered>,
     patience: Duration,
 }
 
-/// Why a request failed.
+/// The reason why a request failed.
 type Failure = Option<Arc<str>>;
 
-/// An object of which requests are silent.
+/// An object with silent requests.
 #[derive(Debug)]
 struct Unanswered {
     silent: usize,
-    /// Tells the requests that wait for them why one of them failed. The end of this sender tells them that they may
-    /// take a turn themselves.
+    /// Tells the requests that wait for the silent ones why one of these failed. If the sender is dropped without a
+    /// reason, the waiting requests may take a turn themselves.
     waited_for: watch::Sender<Failure>,
 }
 
@@ -86,7 +86,7 @@ struct Waiter {
 #[derive(Debug)]
 enum Told {
     Turn(Turn),
-    /// Other requests of its object are silent.
+    /// The object has silent requests, which the request waits for.
     Silent(watch::Receiver<Failure>),
 }
 
@@ -94,14 +94,15 @@ enum Told {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wish {
     pub(super) line: Line,
-    /// Whether it goes on with a load: it goes before those in its line that begin one, so that few are half done.
+    /// Whether the request continues a load. It goes before requests of its line that begin one, so that few loads are
+    /// half done.
     pub(super) goes_on: bool,
     pub(super) object: ObjectId,
-    /// About how many bytes it asks for.
+    /// About how many bytes it reads.
     pub(super) bytes: u64,
 }
 
-/// A right to make one request; given back when dropped.
+/// The right to make one request, given back when dropped.
 #[derive(Debug)]
 struct Turn {
     turns: Option<Turns>,
@@ -118,7 +119,7 @@ impl State {
         self.moving < AT_ONCE + MORE_FOR_EACH * self.silent && self.moving + self.silent < most
     }
 
-    /// A silent request of an object has ended: where few are left, the requests that wait for them take turns
+    /// Called when a silent request of an object has ended. If few are left, the requests that wait for them take turns
     /// themselves.
     fn answered(&mut self, object: ObjectId) {
         let Some(unanswered) = self.unanswered.get_mut(&object) else {
@@ -147,7 +148,7 @@ impl State {
 }
 
 impl Turns {
-    /// Turns for as many requests as a block cache of so many bytes allows.
+    /// The turns for a node whose block cache has so many bytes.
     pub(super) fn new(cache_bytes: u64) -> Self {
         let most = usize::try_from(cache_bytes / BYTES_FOR_EACH).unwrap_or(usize::MAX);
         Self(Arc::new(Mutex::new(State {
@@ -161,8 +162,8 @@ impl Turns {
         })))
     }
 
-    /// Makes a request when its turn has come. `silent` is called when it, or another of its object that it waits for,
-    /// is found to be silent. Cancellation safe.
+    /// Makes a request when its turn has come. `silent` is called if the request, or another one for its object that it
+    /// waits for, turns out to be silent. Cancellation safe.
     pub(super) async fn take<T>(
         &self,
         wish: Wish,
@@ -186,7 +187,7 @@ impl Turns {
         let for_bytes = Duration::from_millis(for_bytes);
         let mut request = pin!(request);
         let answer = loop {
-            // the patience that was learnt meanwhile counts
+            // the silence limit may have changed since the request began
             let until = began + for_bytes + self.lock().patience;
             if let Ok(answer) = timeout_at(until, request.as_mut()).await {
                 break answer;
@@ -223,12 +224,12 @@ impl Turns {
         told.await.expect("a waiter is kept until its turn")
     }
 
-    /// Hands turns to those that wait for them.
+    /// Gives free turns to waiting requests.
     fn give(&self, state: &mut State) {
         while let Some(Waiter { object, tell }) = state.take_next() {
             let others = state.unanswered.get(&object);
             if let Some(others) = others.filter(|others| others.silent >= SILENT_OF_ONE) {
-                // a waiter that gave up needs to know nothing
+                // the waiter may have been dropped
                 drop(tell.send(Told::Silent(others.waited_for.subscribe())));
                 continue;
             }
@@ -238,7 +239,7 @@ impl Turns {
                 object,
                 is_silent: false,
             };
-            // a waiter that gave up holds nothing
+            // a waiter that was dropped holds no turn
             if let Err(Told::Turn(mut unwanted)) = tell.send(Told::Turn(turn)) {
                 unwanted.turns = None;
                 state.moving -= 1;
@@ -246,7 +247,7 @@ impl Turns {
         }
     }
 
-    /// An answer took so long.
+    /// Adapts the silence limit to the time that an answer took.
     fn learn(&self, took: Duration) {
         let mut state = self.lock();
         let patience = (took * 2).max(state.patience / 8 * 7);
@@ -261,13 +262,13 @@ impl Turns {
 /// Waits until a silent request of an object ends.
 ///
 /// # Errors
-/// That it failed.
+/// The error of the request, if it failed.
 async fn failure_of(
     mut other: watch::Receiver<Failure>,
     object: ObjectId,
 ) -> Result<(), StorageError> {
     let failed = other.wait_for(Option::is_some).await;
-    // it is dropped without one where the object answers
+    // the sender is dropped without a reason if the object answers
     let Some(reason) = failed.ok().and_then(|failed| failed.clone()) else {
         return Ok(());
     };
@@ -293,7 +294,7 @@ impl Turn {
         turns.give(&mut state);
     }
 
-    /// The requests that wait for this one, if it was silent, fail with it.
+    /// Fails the requests that wait for this one, if it was silent.
     fn failed(&self, reason: &str) {
         let Some(turns) = self.turns.as_ref().filter(|_| self.is_silent) else {
             return;

@@ -1,47 +1,48 @@
-//! What is durable and not uploaded yet: how it is cut into objects, and whether there is enough of it. Pure.
+//! The durable batches that are not uploaded yet: where the backlog is cut into objects, and its size. This code is
+//! pure.
 
 use std::collections::VecDeque;
 
 use highwater_types::WalPosition;
 use tokio::time::Instant;
 
-/// The end of the WAL that no upload has taken, in pieces of an object each, oldest first.
+/// The end of the WAL that is not uploaded, in pieces of one object each, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     pieces: VecDeque<Piece>,
-    /// The sums of the pieces: they are asked for at every sync, however long the backlog is.
+    /// The sums over the pieces, because every sync asks for them, however long the backlog is.
     bytes: u64,
     memory: u64,
 }
 
 #[derive(Debug)]
 struct Piece {
-    /// Just after its last batch.
+    /// The WAL position after its last batch.
     end: WalPosition,
-    /// Bytes of its batches.
+    /// The bytes of its batches.
     bytes: u64,
-    /// Bytes of memory that they hold, padding and all.
+    /// The memory that the batches hold, with padding.
     memory: u64,
-    /// When the first of them became durable.
+    /// The time when its first batch became durable.
     since: Instant,
-    /// Whether an upload has begun with it.
+    /// Whether an upload of it has begun.
     is_cut: bool,
 }
 
 /// A batch that became durable.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Durable {
-    /// The WAL position just after it.
+    /// The WAL position after the batch.
     pub(crate) end: WalPosition,
-    /// Its bytes.
+    /// The size of the batch.
     pub(crate) bytes: u64,
-    /// The memory it holds.
+    /// The memory that the batch holds.
     pub(crate) memory: u64,
 }
 
 impl Backlog {
-    /// Takes a batch; an object is full at `object_bytes`. It is cut between two groups of the WAL, for the batches of
-    /// one group share their position.
+    /// Adds a batch; an object is full at `object_bytes`. The cut is between two groups of the WAL, because the batches
+    /// of one group have the same position.
     pub(crate) fn add(&mut self, batch: Durable, object_bytes: u64, now: Instant) {
         self.bytes += batch.bytes;
         self.memory += batch.memory;
@@ -62,14 +63,14 @@ impl Backlog {
         });
     }
 
-    /// Where the next object ends; the same again until it is uploaded.
+    /// The position up to which the next object goes; it stays the same until that is uploaded.
     pub(crate) fn cut(&mut self) -> Option<WalPosition> {
         let next = self.pieces.front_mut()?;
         next.is_cut = true;
         Some(next.end)
     }
 
-    /// Forgets what is uploaded and committed.
+    /// Removes the pieces that are uploaded and committed.
     pub(crate) fn uploaded(&mut self, end: WalPosition) {
         while let Some(piece) = self.pieces.pop_front_if(|piece| piece.end <= end) {
             self.bytes -= piece.bytes;
@@ -77,17 +78,17 @@ impl Backlog {
         }
     }
 
-    /// Bytes of its batches.
+    /// The bytes of all batches.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Bytes of memory that its batches hold.
+    /// The memory that the batches hold.
     pub(crate) fn memory(&self) -> u64 {
         self.memory
     }
 
-    /// When the oldest batch became durable.
+    /// The time when the oldest batch became durable.
     pub(crate) fn oldest(&self) -> Option<Instant> {
         self.pieces.front().map(|piece| piece.since)
     }
@@ -127,7 +128,7 @@ mod tests {
         assert_eq!(backlog.cut(), Some(at(30)), "a group is never cut");
         backlog.uploaded(at(30));
         assert_eq!(backlog.cut(), Some(at(50)));
-        // what comes while a piece is uploaded is of the next, however small that is
+        // a batch that comes while a piece is being uploaded belongs to the next piece, however small the piece is
         add(&mut backlog, 60, 1);
         assert_eq!(backlog.cut(), Some(at(50)));
         backlog.uploaded(at(50));

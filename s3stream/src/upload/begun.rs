@@ -1,7 +1,8 @@
-//! An upload that was begun: its object, and what it took of each stream.
+//! An upload that has begun: its object, and the batches that it has of each stream.
 //!
-//! It owns the body of the object until that is committed, so that a stop in the middle goes on with the same body under the
-//! same number (U2). Checkpoints that stand alone are written here too, each round as one object.
+//! The body of the object is kept until it is committed, so that an upload which was stopped in the middle continues
+//! with the same body under the same number (U2). Checkpoints that stand alone are written here too, as one object in
+//! each round.
 
 use std::sync::Arc;
 
@@ -13,19 +14,19 @@ use super::plan::{LoneCheckpoint, StreamPart, TakenBatches};
 use crate::StreamError;
 use crate::stream::ObjectStream;
 
-/// Batches that are encoded in one go: well under a millisecond.
+/// The number of batches that are encoded without a yield, which takes well under a millisecond.
 const BATCHES_AT_ONCE: usize = 32;
 
-/// An upload that was begun.
+/// An upload that has begun.
 #[derive(Debug)]
 pub(super) struct Begun {
-    /// None where all batches before the floor belonged to streams that were deleted since.
+    /// `None` if all batches before the floor were of streams that have been deleted.
     object: Option<(ObjectId, WrittenObject)>,
     floor: WalPosition,
     parts: Vec<(Arc<ObjectStream>, StreamPart)>,
 }
 
-/// An object that is being written. Its number is taken only once there is something to write.
+/// An object that is being written. It takes a number only once there is something to write.
 #[derive(Default)]
 struct Encoding(Option<(ObjectId, ObjectWriter)>);
 
@@ -44,14 +45,14 @@ impl Encoding {
 }
 
 impl Begun {
-    /// Encodes what is durable before a position. Where it is dropped, the number that it took is passed over (U2).
+    /// Encodes the durable batches before a position. If this is dropped, the number it has taken is passed over (U2).
     pub(super) async fn encode(uploads: &Uploads, floor: WalPosition) -> Result<Self, StreamError> {
         let mut parts = Vec::new();
         let mut encoding = Encoding::default();
         for stream in uploads.streams.all() {
             let taken = TakenBatches::before(&stream.lock(), floor);
             let Some(taken) = taken else { continue };
-            // not under the stream's lock: it takes time in proportion to the state
+            // folding takes time in proportion to the state, so that the stream is not locked here
             let part = taken.fold(&*uploads.fold);
             write(uploads, &stream, &part, encoding.writer(uploads)).await?;
             parts.push((stream, part));
@@ -73,7 +74,7 @@ impl Begun {
         }
     }
 
-    /// Lets the batches go that it took, once the node's own image shows the claims (U6); answers the floor.
+    /// Releases the uploaded batches once the node's own image shows their claims (U6); returns the floor.
     pub(super) fn release(self, uploads: &Uploads) -> WalPosition {
         for (stream, part) in self.parts {
             let ends = part.evictable_ends();
@@ -84,7 +85,7 @@ impl Begun {
     }
 }
 
-/// Writes what one stream has into an object.
+/// Writes a stream's part of an object.
 async fn write(
     uploads: &Uploads,
     stream: &ObjectStream,
@@ -97,7 +98,7 @@ async fn write(
             let (delta, body) = (batch.delta.clone(), batch.body.clone());
             writer.push_batch(batch.entry, delta, batch.roll, batch.append_time, body);
         }
-        // requests go before uploads
+        // lets requests run first
         tokio::task::yield_now().await;
     }
     let (checkpoint, entries) = (part.checkpoint.clone(), part.entries.clone());
@@ -107,16 +108,16 @@ async fn write(
 }
 
 impl Uploads {
-    /// Writes the checkpoints that are due of streams without new records into one object without records, so that what the
-    /// last checkpoint of such a stream stands in, or what came after it, is kept no longer (F5). Called by the one upload
-    /// that goes on.
+    /// Writes the due checkpoints of streams without new records into one object without records, so that older objects
+    /// are no longer kept for the last checkpoint of such a stream or the deltas after it (F5). Only the upload that is
+    /// under way calls this.
     pub(super) async fn carry_checkpoints(&self, floor: WalPosition) -> Result<(), StreamError> {
         let mut encoding = Encoding::default();
         let mut carried = Vec::new();
         for stream in self.streams.all() {
             let due = LoneCheckpoint::due(&stream.lock());
             let Some(due) = due else { continue };
-            // a stream whose state can't be read isn't opened either: it stays as it is
+            // a stream whose state can't be read can't be opened either, and is left as it is
             if let Some(folded) = due.fold(&*self.fold) {
                 let checkpoint = folded.checkpoint.clone();
                 let writer = encoding.writer(self);
@@ -134,7 +135,7 @@ impl Uploads {
         let Some((object, written)) = encoding.finish() else {
             return Ok(());
         };
-        // the commit alone tells of empty ones
+        // an empty checkpoint is in the commit alone
         if carried
             .iter()
             .any(|(_, _, checkpoint)| !checkpoint.is_empty())

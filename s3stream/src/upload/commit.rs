@@ -1,7 +1,7 @@
-//! Commits an object in the metadata (rule U3).
+//! Committing an object in the metadata (rule U3).
 //!
-//! It owns the command of a commit, which is the same each time that it is sent, and what changes once it is answered: the
-//! committed floor and number.
+//! This file owns the command of a commit, which stays the same each time it is sent, and the update of the committed
+//! floor and number once it is answered.
 
 use highwater_object_format::{StreamPart, WrittenObject};
 use highwater_object_storage::layout;
@@ -12,10 +12,10 @@ use super::Uploads;
 use crate::{Claim, ObjectCommit, StreamError};
 
 impl Uploads {
-    /// Puts an object and commits what it holds.
+    /// Puts an object and commits its claims.
     ///
     /// # Errors
-    /// What is refused for good: the node epoch ends.
+    /// An error that is final, with which the node epoch ends.
     #[tracing::instrument(
         level = "debug",
         name = "upload",
@@ -34,7 +34,7 @@ impl Uploads {
         self.commit_written(object, written, floor).await
     }
 
-    /// Commits what an object holds that is put, or that needs no object.
+    /// Commits the claims of an object that was put, or that has only empty checkpoints and needs no put.
     pub(super) async fn commit_written(
         &self,
         object: ObjectId,
@@ -46,8 +46,8 @@ impl Uploads {
         self.commit(object, written.bytes, claims, floor).await
     }
 
-    /// Moves the floor without an object, where all that became durable was of streams that were deleted since: the log is
-    /// let go of below a floor that is committed alone (D2).
+    /// Moves the floor without an object, if all durable batches are of streams that were deleted: the log is trimmed
+    /// only below a committed floor (D2).
     pub(super) async fn commit_floor(&self, floor: WalPosition) -> Result<(), StreamError> {
         if floor <= self.committed_floor() {
             return Ok(());
@@ -55,8 +55,8 @@ impl Uploads {
         self.commit(self.next_object(), 0, Vec::new(), floor).await
     }
 
-    /// Sends the same command until it is answered, for a repeat gets the first answer (U3), and returns when the node's own
-    /// image shows it (U6).
+    /// Sends the same command until it is answered, since a repeat gets the first answer (U3), and then waits until the
+    /// node's own image shows it (U6).
     async fn commit(
         &self,
         object: ObjectId,
@@ -94,7 +94,7 @@ impl Uploads {
     }
 }
 
-/// What an object's part says of its stream.
+/// The claim that a part of an object makes on its stream.
 fn claim(object: ObjectId, part: &StreamPart) -> (StreamId, Claim) {
     let directory = &part.directory;
     let checkpoint = directory.checkpoint.as_ref();

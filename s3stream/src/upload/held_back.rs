@@ -1,55 +1,58 @@
-//! Whether produce waits for uploads, and what is said of it: once when it begins, once when it is over. Pure.
+//! Tells whether produce waits for uploads, and when to log that: once when it begins and once when it ends. This code
+//! is pure.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Who waits for room in the WAL, and whether uploads fail.
+/// The requests that wait for room in the WAL, and the failures of uploads.
 #[derive(Debug, Default)]
 pub(crate) struct HeldBack {
-    /// Requests that wait for room.
+    /// The number of requests that wait for room.
     waiting: u64,
-    /// Since when, without one that got it.
+    /// The time since when requests wait without any of them getting room.
     since: Option<Instant>,
-    /// Whether it was said.
+    /// Whether that was logged.
     is_said: bool,
-    /// Of the time in which no upload succeeds.
+    /// The failures since the last upload that succeeded.
     failing: Option<Failing>,
 }
 
-/// A run of puts and commits that failed, without one that succeeded between them.
+/// A run of failed puts and commits, with no success in between.
 #[derive(Debug)]
 struct Failing {
-    /// When the first failed.
+    /// The time of the first failure.
     since: Instant,
-    /// When the last failed for which the store had no room.
+    /// The time of the last failure for which the store was full.
     full: Option<Instant>,
-    /// Why the last failed.
+    /// The reason of the last failure.
     why: String,
 }
 
-/// For how long every put and commit has failed.
+/// How long every put and commit has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failed {
-    /// Since the first of them; nothing for the first itself.
+    /// The time since the first failure; zero at the first failure itself.
     pub(crate) all: Duration,
-    /// Since the last of them for which the store had no room, or since the first where none was of that kind.
+    /// The time since the last failure for which the store was full, or since the first failure if there was none of
+    /// that kind.
     pub(crate) since_full: Duration,
 }
 
 impl HeldBack {
-    /// A request begins to wait, or is refused for want of room.
+    /// Notes that a request begins to wait, or is refused because there is no room.
     pub(crate) fn wait(&mut self, now: Instant) {
         self.waiting += 1;
         self.since.get_or_insert(now);
     }
 
-    /// It does not wait any more, whatever the reason.
+    /// Notes that a request no longer waits, whatever the reason.
     pub(crate) fn leave(&mut self) {
         self.waiting = self.waiting.saturating_sub(1);
     }
 
-    /// A request got its room: where nobody waits, it is over. For how long it was, if that was said.
+    /// Notes that a request got room, which ends the wait if no other request waits. Returns the time it took, if the
+    /// wait was logged.
     pub(crate) fn goes_on(&mut self, now: Instant) -> Option<Duration> {
         if self.waiting > 0 {
             return None;
@@ -59,14 +62,14 @@ impl HeldBack {
         was_said.then(|| now.duration_since(since))
     }
 
-    /// For how long it has been so, if that is to be said now.
+    /// How long requests have waited, if that is to be logged now.
     pub(crate) fn say(&mut self, now: Instant) -> Option<Duration> {
         let since = self.since.filter(|_| !self.is_said)?;
         self.is_said = true;
         Some(now.duration_since(since))
     }
 
-    /// A put or a commit failed, for want of room in the store or for another reason.
+    /// Notes that a put or a commit failed, because the store is full or for another reason.
     pub(crate) fn upload_failed(&mut self, why: String, is_full: bool, now: Instant) -> Failed {
         let before = self.failing.take();
         let since = before.as_ref().map_or(now, |before| before.since);
@@ -81,23 +84,23 @@ impl HeldBack {
         }
     }
 
-    /// An object is uploaded and committed; for how long none was.
+    /// Notes that an object is uploaded and committed; returns how long none was.
     pub(crate) fn upload_succeeded(&mut self, now: Instant) -> Option<Duration> {
         let failing = self.failing.take()?;
         Some(now.duration_since(failing.since))
     }
 
-    /// Requests that wait for room.
+    /// The number of requests that wait for room.
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting
     }
 
-    /// Since when requests wait without one that got room.
+    /// The time since when requests wait without any of them getting room.
     pub(crate) fn since(&self) -> Option<Instant> {
         self.since
     }
 
-    /// Since when no upload succeeds, and why the last one did not.
+    /// The time since when no upload has succeeded, and the reason of the last failure.
     pub(crate) fn failing(&self) -> Option<(Instant, &str)> {
         let failing = self.failing.as_ref()?;
         Some((failing.since, &failing.why))
@@ -120,7 +123,7 @@ mod tests {
         assert_eq!(held.say(at(4)), None, "once");
         held.leave();
         assert_eq!(held.goes_on(at(5)), None, "another waits");
-        // one that gave up did not get room, and one that comes again waits still
+        // a request that was dropped got no room, and one that comes again still waits
         held.leave();
         held.wait(at(6));
         assert_eq!((held.waiting(), held.since()), (1, Some(at(1))));
@@ -128,7 +131,7 @@ mod tests {
         held.leave();
         assert_eq!(held.goes_on(at(8)), Some(Duration::from_secs(7)));
         assert_eq!(held.goes_on(at(9)), None, "once");
-        // a wait too short to be told of ends without a word
+        // a wait that is too short to be logged ends without a log line
         held.wait(at(10));
         held.leave();
         assert_eq!(held.goes_on(at(11)), None);

@@ -1,12 +1,12 @@
-//! From the log cache to objects (rules U1 to U3, U6).
+//! Uploads from the log cache to objects (rules U1 to U3, U6).
 //!
-//! [`Uploads`] owns an upload from the moment a batch is durable until its object is committed: the backlog of batches that
-//! are not uploaded, the numbers of objects, the upload that is under way, the committed floor, the write-ahead log with
-//! the requests that wait for its room, and the recovery of the former log. It does not own the batches, which lie in the
-//! cache of their stream, nor their eviction ([`Evictions`]), nor which streams are open ([`Streams`]).
+//! [`Uploads`] owns an upload from the moment a batch is durable until its object is committed: the backlog of batches
+//! that are not uploaded, the numbers of objects, the upload that is under way, the committed floor, the write-ahead
+//! log with the requests that wait for its room, and the recovery of the former log. It does not own the batches, which
+//! lie in the cache of their stream, nor their eviction ([`Evictions`]), nor the map of open streams ([`Streams`]).
 //!
-//! Each file says what it owns of this. [`backlog`], [`plan`], [`numbers`] and [`held_back`] decide without I/O, the others
-//! carry out.
+//! Each file begins with its part of this. [`backlog`], [`plan`], [`numbers`] and [`held_back`] decide without I/O, and
+//! the others carry out the decisions.
 
 mod backlog;
 mod begun;
@@ -56,20 +56,20 @@ pub(crate) struct Uploads {
     streams: Arc<Streams>,
     evictions: Evictions,
     wal: AttachedWal,
-    /// Held while a sync's batches are handed out, and while an upload cuts: the cut is a prefix of the WAL.
+    /// Locked while a sync's batches are handed out and while an upload cuts, so that the cut is a prefix of the WAL.
     backlog: Mutex<Backlog>,
     held_back: Mutex<HeldBack>,
-    /// Wakes the loop before its interval is over.
+    /// Wakes the loop before its interval ends.
     wake: Notify,
     numbers: Numbers,
-    /// Held by the one upload that goes on. The object that it has begun stays here when its task is stopped in the middle:
-    /// the last upload of a stop goes on with it (U2).
+    /// Locked by the upload that is under way. The object that it has begun stays here if its task is aborted, so that
+    /// the last upload of a stop continues with it (U2).
     under_way: tokio::sync::Mutex<Option<Begun>>,
-    /// The WAL's floor, as last committed.
+    /// The WAL's floor as of the last commit.
     committed_floor: Mutex<WalPosition>,
     /// Whether the last put found the object store full (D3).
     store_full: watch::Sender<bool>,
-    /// Why the node epoch has to end (A1, U3).
+    /// The reason why the node epoch has to end (A1, U3).
     failed: watch::Sender<Option<String>>,
     recovery: Mutex<RecoveryStatus>,
 }
@@ -123,7 +123,7 @@ impl Uploads {
         *committed.unwrap_or_else(PoisonError::into_inner) = floor;
     }
 
-    /// Whether a former epoch's log is uploaded: until the log of this one is attached.
+    /// Whether the log of a former epoch is being uploaded, which is so until the log of this epoch is attached.
     fn is_recovering(&self) -> bool {
         self.wal.try_get().is_none()
     }
@@ -131,7 +131,7 @@ impl Uploads {
     /// The name of the next object (U2).
     ///
     /// # Panics
-    /// When more uploads are in flight than the metadata reckons with.
+    /// When more uploads are in flight than the metadata permits.
     fn next_object(&self) -> ObjectId {
         ObjectId {
             node: self.writer.node,
@@ -151,8 +151,8 @@ impl Uploads {
         }
     }
 
-    /// Takes what became durable, in the order of the log: into the backlog, and to its streams. Both under the backlog's
-    /// lock, so that all that lies before a cut has reached its stream.
+    /// Adds durable batches to the backlog and to their streams, in the order of the log. The backlog stays locked for
+    /// both, so that all batches before a cut have reached their streams.
     fn take_durable(&self, batches: Vec<ConfirmedBatch>) {
         let (object_bytes, now) = (self.object_bytes(), Instant::now());
         let mut backlog = self.backlog();
@@ -167,7 +167,7 @@ impl Uploads {
             by_stream.entry(batch.stream).or_default().push(batch);
         }
         for (id, batches) in by_stream {
-            // the batches of a stream that was deleted are let go
+            // the batches of a deleted stream are dropped
             if let Some(stream) = self.streams.get(id) {
                 stream.confirm(batches);
             }
@@ -178,12 +178,12 @@ impl Uploads {
         }
     }
 
-    /// The node epoch has to end; nothing is reserved any more.
+    /// Ends the node epoch; nothing is reserved any more.
     fn fail(&self, reason: String) {
         self.failed.send_replace(Some(reason));
     }
 
-    /// Resolves, with the reason, when an upload was refused for good (A1, U3). Cancellation safe.
+    /// Waits until an upload was refused for good, and returns the reason (A1, U3). Cancellation safe.
     pub(crate) async fn failed(&self) -> String {
         let mut failed = self.failed.subscribe();
         loop {
@@ -197,7 +197,8 @@ impl Uploads {
     }
 }
 
-/// Hands durable batches to the uploads. The log holds it, and does not keep the uploads alive, which hold the log.
+/// Hands durable batches to the uploads. The log holds this, which must not keep the uploads alive, since they hold the
+/// log.
 #[derive(Debug)]
 pub(crate) struct DurableBatches(Weak<Uploads>);
 
@@ -215,7 +216,7 @@ impl ConfirmedSink for DurableBatches {
     }
 }
 
-/// A batch with the sum that the log was given of it.
+/// A batch, and the sum that the log was given for it.
 fn summed(bytes: Bytes, tail_crc: u32) -> SummedBytes {
     SummedBytes {
         bytes,

@@ -1,10 +1,11 @@
-//! The numbers of a node epoch's objects (rule U2). Pure.
+//! The numbers of a node epoch's objects (rule U2). This code is pure.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
 
-/// Which numbers were taken, and which was committed last. A number names one body for ever, so none is given twice.
+/// The numbers that were taken and the last one that was committed. A number names one body for ever, so none is given
+/// twice.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     last: AtomicU64,
@@ -12,11 +13,11 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// The next number. Uploads go one at a time, and one that fails for good is the last (A1). So no more are in flight
-    /// than the metadata takes, and condemns when it closes the epoch (U2, U5).
+    /// The next number. Uploads run one at a time, and one that fails for good is the last (A1). So no more are in
+    /// flight than the metadata accepts, and condemns when it closes the epoch (U2, U5).
     ///
     /// # Panics
-    /// When more are.
+    /// When more are in flight.
     pub(super) fn take(&self) -> u64 {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let committed = self.committed.load(Ordering::Relaxed);
@@ -27,7 +28,7 @@ impl Numbers {
         number
     }
 
-    /// The object of this number is committed, and with it all before it.
+    /// Notes that the object with this number is committed, and with it every earlier one.
     pub(super) fn commit(&self, number: u64) {
         self.committed.store(number, Ordering::Relaxed);
     }

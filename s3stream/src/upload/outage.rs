@@ -1,7 +1,7 @@
-//! What happens while puts or commits fail (rule D3).
+//! The handling of failed puts and commits (rule D3).
 //!
-//! It owns the rest before the same is tried again, the end of a recovery's patience, and the log lines: one when uploads
-//! begin to fail and one when they go on. It does not decide which failures are tried again: `put` and `commit` do.
+//! This file owns the wait before a retry, the end of a recovery's patience, and the log lines: one when uploads begin
+//! to fail and one when they succeed again. `put` and `commit` decide which failures are retried.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use super::held_back::Failed;
 use super::room::millis;
 use crate::StreamError;
 
-/// How long a failed put or commit rests.
+/// The wait after a failed put or commit.
 const REST: Duration = Duration::from_secs(1);
-/// How long a start goes on while every put or commit fails (D3): it outlasts a short outage, and ends with the reason of a
-/// long one.
+/// How long a start goes on while every put or commit fails (D3). The start survives a short outage, and ends with the
+/// reason of a long one.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Uploads {
-    /// Waits before the same is tried again. While the store is full a recovery waits for what is condemned to be deleted
-    /// too, which is after its grace; other failures in between do not end that.
+    /// Waits before a retry. While the store is full, a recovery also waits for the deletion of condemned objects,
+    /// which begins after their grace; other failures in between do not shorten that.
     ///
     /// # Errors
-    /// The failure, where a recovery has waited for long.
+    /// The failure, if a recovery has waited for too long.
     pub(super) async fn rest(&self, error: StreamError) -> Result<(), StreamError> {
         let failed = self.note_failure(&error);
         let until_room = PATIENCE.saturating_add(self.config.room_within);
@@ -37,7 +37,7 @@ impl Uploads {
         Ok(())
     }
 
-    /// Notes that a put or a commit failed, which is logged once for each outage; answers for how long all have failed.
+    /// Notes that a put or a commit failed, which is logged once for each outage; returns how long all have failed.
     fn note_failure(&self, error: &StreamError) -> Failed {
         let is_full = matches!(error, StreamError::Storage(StorageError::Full { .. }));
         let error = reasons(error);
@@ -52,7 +52,7 @@ impl Uploads {
         failed
     }
 
-    /// Notes that an object is put and committed.
+    /// Notes that an object was put and committed.
     pub(super) fn succeeded(&self) {
         if let Some(failed) = self.held_back().upload_succeeded(Instant::now()) {
             tracing::info!(elapsed_ms = millis(failed), "uploads go on");

@@ -1,7 +1,7 @@
-//! What is uploaded, and when (rules U1, F2, F5). Pure: it locks nothing and waits for nothing.
+//! Decides what is uploaded, and when (rules U1, F2, F5). This code is pure: it locks nothing and waits for nothing.
 //!
-//! It owns the decisions: whether an upload is due, which batches of a stream go into an object and with which checkpoint,
-//! and in which steps they may be evicted afterwards. How the backlog is cut into objects is in `backlog`.
+//! It decides whether an upload is due, which batches of a stream go into an object and with which checkpoint, and in
+//! which steps they may be evicted afterwards. `backlog` decides how the backlog is cut into objects.
 
 use bytes::Bytes;
 use highwater_object_format::{BatchEntry, SummedBytes};
@@ -12,19 +12,19 @@ use crate::folding::{Deltas, Folding};
 use crate::stream::State;
 use crate::{DeltaFold, Folded};
 
-/// Batches that are evicted in one step, so that an eviction frees no more than is needed.
+/// The number of batches that are evicted in one step, so that an eviction frees no more than necessary.
 const EVICTED_AT_ONCE: usize = 64;
 
-/// What an upload may be due for before its interval is over.
+/// The values by which an upload may be due before its interval ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pressure {
-    /// Bytes of batches that are not uploaded.
+    /// The bytes of batches that are not uploaded.
     pub(super) bytes: u64,
-    /// Bytes of batches that are worth an object.
+    /// The bytes of batches at which an object is worth its requests.
     pub(super) object_bytes: u64,
-    /// Bytes of memory that the batches hold, padding and all.
+    /// The memory that the batches hold, with padding.
     pub(super) memory: u64,
-    /// Bytes of the log cache's budget.
+    /// The size of the log cache's budget.
     pub(super) memory_max: u64,
     /// Whether the log is short of room.
     pub(super) is_wal_short: bool,
@@ -33,7 +33,7 @@ pub(super) struct Pressure {
 }
 
 impl Pressure {
-    /// Whether what is not uploaded is worth an object, holds a quarter of the memory or of the log, or is waited for.
+    /// Whether the batches are worth an object, hold a quarter of the memory or of the log, or block a waiting request.
     pub(super) fn is_upload_due(self) -> bool {
         let is_enough = self.bytes >= self.object_bytes || self.memory >= self.memory_max / 4;
         self.bytes > 0 && (is_enough || self.is_wal_short || self.is_waited_for)
@@ -50,7 +50,7 @@ pub(super) struct Batch {
     pub(super) body: SummedBytes,
 }
 
-/// The batches that an upload takes of one stream, and what their checkpoint would be folded from.
+/// The batches that an upload takes of one stream, and the state from which their checkpoint would be folded.
 #[derive(Debug)]
 pub(super) struct TakenBatches {
     batches: Vec<Batch>,
@@ -59,7 +59,7 @@ pub(super) struct TakenBatches {
 }
 
 impl TakenBatches {
-    /// What a stream has before a position of the log that is not uploaded; `None` for nothing.
+    /// The batches of a stream before a log position that are not uploaded; `None` if there are none.
     pub(super) fn before(stream: &State, floor: WalPosition) -> Option<Self> {
         let pinned = stream.cache.pinned();
         let batches = pinned.take_while(|batch| batch.end <= floor);
@@ -84,7 +84,7 @@ impl TakenBatches {
         })
     }
 
-    /// Adds a checkpoint where one is due (F2), and the entries that stand beside these batches (F3). Takes time in
+    /// Adds a checkpoint if one is due (F2), and the entries that stand beside these batches (F3). This takes time in
     /// proportion to the state.
     pub(super) fn fold(self, fold: &dyn DeltaFold) -> StreamPart {
         let mut part = StreamPart {
@@ -108,7 +108,7 @@ impl TakenBatches {
     }
 }
 
-/// What an object holds of one stream.
+/// A stream's part of an object.
 #[derive(Debug)]
 pub(super) struct StreamPart {
     pub(super) batches: Vec<Batch>,
@@ -139,7 +139,7 @@ impl StreamPart {
         steps.chain([self.end()]).collect()
     }
 
-    /// Its batches are uploaded, and the node's own image shows the claim (U6).
+    /// Notes that its batches are uploaded, and that the node's own image shows the claim (U6).
     pub(super) fn release(self, stream: &mut State) {
         let end = self.end();
         stream.uploaded = end;
@@ -151,16 +151,17 @@ impl StreamPart {
     }
 }
 
-/// A checkpoint that is due of a stream without new records (F5).
+/// A due checkpoint of a stream without new records (F5).
 #[derive(Debug)]
 pub(super) struct LoneCheckpoint {
-    /// Where it stands: the end of what the stream has uploaded.
+    /// The offset at which it stands: the end of the stream's uploaded batches.
     pub(super) at: StreamOffset,
     folding: Folding,
 }
 
 impl LoneCheckpoint {
-    /// The checkpoint that is due of a stream, if one is. A stream with records to upload has its checkpoint with these.
+    /// The checkpoint that is due of a stream, if any. A stream with records to upload writes its checkpoint with
+    /// these.
     pub(super) fn due(stream: &State) -> Option<Self> {
         let has_records = stream.cache.pinned().next().is_some();
         let is_due = !has_records && stream.folding.is_due(stream.bounds.start, None);
@@ -170,7 +171,7 @@ impl LoneCheckpoint {
         })
     }
 
-    /// Its content; `None` where the state can't be read. Takes time in proportion to the state.
+    /// Folds its content; `None` if the state can't be read. This takes time in proportion to the state.
     pub(super) fn fold(&self, fold: &dyn DeltaFold) -> Option<Folded> {
         self.folding.fold(fold, Deltas::new())
     }
@@ -185,7 +186,7 @@ mod tests {
     use crate::cache::Cached;
     use crate::{Entry, StreamBounds};
 
-    /// A fold whose state is the deltas one after the other, and which has an entry at each of them.
+    /// A fold whose state is the deltas one after the other, and that has an entry at each of them.
     #[derive(Debug)]
     struct Concat;
 
@@ -210,7 +211,7 @@ mod tests {
         }
     }
 
-    /// A stream whose batches below `count` are in the cache, none uploaded.
+    /// A stream whose batches below `count` are in the cache, none of them uploaded.
     fn stream(count: StreamOffset) -> State {
         let mut state = State {
             bounds: StreamBounds::default(),
@@ -226,7 +227,7 @@ mod tests {
         state
     }
 
-    /// Just after the batch at an offset.
+    /// The WAL position after the batch at an offset.
     fn after(offset: u64) -> WalPosition {
         WalPosition {
             epoch: NodeEpoch(1),
@@ -263,17 +264,17 @@ mod tests {
     fn a_checkpoint_comes_with_the_batches_where_one_is_due() {
         let mut stream = stream(6);
         let first = take(&stream, after(1)).expect("two batches");
-        // nothing was written before, so what there is outweighs it
+        // nothing was written before, so that any delta outweighs it
         assert_eq!(first.checkpoint, Some(Bytes::from_static(&[0, 1])));
         assert_eq!(first.open_from, Some(0));
         first.release(&mut stream);
-        // from now on a large state
+        // from here on the state is large
         let large = Bytes::from(vec![7; 1 << 20]);
         stream.folding.checkpointed(large.clone(), 2, true);
         let second = take(&stream, after(3)).expect("two more");
         assert_eq!((&second.checkpoint, second.entries.len()), (&None, 0));
         second.release(&mut stream);
-        // half of it has expired: the next one has the deltas since, but entries only of its own batches
+        // half of it has expired: the next checkpoint has the deltas since, but only the entries of its own batches
         stream.folding.forget(0, 10);
         let third = take(&stream, after(5)).expect("the last");
         let expected = [&large[..], &[2, 3, 4, 5]].concat();

@@ -1,7 +1,7 @@
-//! Puts an object into the store (rule U2).
+//! Putting an object into the store (rule U2).
 //!
-//! It owns the question whose object stands under a number: a number names one body for ever, so the same body is put again
-//! after every failure, and an object that exists already is told by its header.
+//! A number names one body for ever. So the same body is put again after every failure, and if an object exists under
+//! the key already, its header tells which process has written it.
 
 use highwater_object_format::{HEADER_BYTES, ObjectHeader, WrittenObject};
 use highwater_object_storage::{IoClass, ObjectKey, PutMode, StorageError, layout};
@@ -11,10 +11,11 @@ use super::Uploads;
 use crate::StreamError;
 
 impl Uploads {
-    /// Puts an object, again and again until it is there.
+    /// Puts an object, and retries until it is there.
     ///
     /// # Errors
-    /// Another process has put its own in this one's place: the node epoch ends. A recovery gives up in the end too.
+    /// An object of another process has the key, with which the node epoch ends; or a recovery has retried for too
+    /// long.
     pub(super) async fn put(
         &self,
         object: ObjectId,
@@ -42,7 +43,7 @@ impl Uploads {
         }
     }
 
-    /// Whether what stands under the key now is this process's object.
+    /// Whether the object under the key is this process's own.
     async fn put_once(
         &self,
         object: ObjectId,

@@ -1,7 +1,7 @@
-//! Uploads what a former epoch of the node left in its WAL (rule D3).
+//! Uploads the batches that a former epoch of the node left in its WAL (rule D3).
 //!
-//! It owns the windows in which the log is read back, and how far that is. It runs before the log of this epoch is attached,
-//! so nothing else is uploaded meanwhile.
+//! This file owns the windows in which the log is read back, and the progress of that. A recovery runs before the log
+//! of this epoch is attached, so that nothing else is uploaded meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use highwater_wal::{ConfirmedBatch, ReplayedGroup, SealedWal, WalError};
 use super::{Uploads, summed};
 use crate::StreamError;
 
-/// How much of a former epoch's WAL is uploaded at a time (D3).
+/// The bytes of a former epoch's WAL that are uploaded at a time (D3).
 const WINDOW_BYTES: usize = 32 << 20;
 
 type Groups = BoxStream<'static, Result<ReplayedGroup, WalError>>;
@@ -25,9 +25,9 @@ type Groups = BoxStream<'static, Result<ReplayedGroup, WalError>>;
 struct Window {
     batches: BTreeMap<(StreamId, LeaderEpoch), Vec<ConfirmedBatch>>,
     batch_bytes: usize,
-    /// Bytes of the log that they take.
+    /// The bytes of the log that they take.
     log_bytes: u64,
-    /// Just after the last of them.
+    /// The WAL position after the last of them.
     end: WalPosition,
 }
 
@@ -43,19 +43,19 @@ impl Window {
     }
 }
 
-/// How far a start's recovery is.
+/// The progress of a start's recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RecoveryStatus {
-    /// Batches that were uploaded.
+    /// The number of batches that were uploaded.
     pub batches: u64,
-    /// Bytes of the write-ahead log that they took.
+    /// The bytes of the write-ahead log that these took.
     pub bytes: u64,
-    /// Bytes there are to recover.
+    /// The bytes of the write-ahead log to recover.
     pub bytes_total: u64,
 }
 
 impl Uploads {
-    /// How far the recovery is.
+    /// The progress of the recovery.
     pub(crate) fn recovery(&self) -> RecoveryStatus {
         *self.recovery_status()
     }
@@ -64,8 +64,8 @@ impl Uploads {
         self.recovery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads a former epoch's WAL back in windows and uploads each; answers how many batches were uploaded of all that were
-    /// recovered. Checkpoints come when the streams are open.
+    /// Reads a former epoch's WAL back in windows and uploads each; returns how many of the recovered batches were
+    /// uploaded. Checkpoints are written only when the streams are open.
     pub(crate) async fn recover(&self, sealed: SealedWal) -> Result<u64, StreamError> {
         match sealed {
             SealedWal::Empty => {}

@@ -1,7 +1,7 @@
-//! Room for produce (rules M1, D3).
+//! Room for produce requests (rules M1, D3).
 //!
-//! It owns the wait of a request for memory and for room in the log, which wakes the upload, and the log lines of a long
-//! wait. The room itself belongs to the log and the budget; batches leave memory by `Evictions`.
+//! This file owns a request's wait for memory and for room in the log, which wakes the upload, and the log lines of a
+//! long wait. The room itself belongs to the log and the memory budget, and `Evictions` free the memory of batches.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::Uploads;
 use crate::{AppendPermit, StreamError};
 
-/// How long produce waits before that is said.
+/// How long requests wait before that is logged.
 pub(super) const SAID_AFTER: Duration = Duration::from_secs(1);
 
 /// A request that waits for room.
@@ -36,7 +36,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Uploads {
-    /// How much of the log is taken; nothing before it is attached.
+    /// The used and the whole room of the log; empty before the log is attached.
     pub(super) fn wal_room(&self) -> Room {
         let wal = self.wal.try_get();
         wal.map_or_else(Room::default, |wal| wal.room())
@@ -58,7 +58,8 @@ impl Uploads {
             self.say_it_goes_on();
             return Ok(permit);
         }
-        // unconstrained: a request that the scheduler tells to let others run first does not wait for room
+        // unconstrained, so that a request which has used up its scheduling budget is not taken for one that waits for
+        // room
         let mut reserving = pin!(unconstrained(self.room(bytes, share)));
         let at_once = poll_fn(|cx| Poll::Ready(reserving.as_mut().poll(cx))).await;
         let reserved = match at_once {
@@ -93,7 +94,7 @@ impl Uploads {
             biased;
             _reason = self.failed() => Err(StreamError::Wal(WalError::Ended)),
             reserved = wal.reserve(bytes, share) => reserved.map_err(StreamError::Wal),
-            // D3: ring or memory is full, and nothing will leave it while the store takes nothing
+            // D3: the log or the memory is full, and stays full while the store accepts no upload
             _full = full.wait_for(|full| *full), if share != Share::Unbounded => Err(StreamError::Wal(WalError::Full)),
         }
     }
@@ -120,7 +121,7 @@ impl Uploads {
     }
 }
 
-/// Milliseconds, as log lines have them.
+/// A duration in milliseconds, for log lines.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

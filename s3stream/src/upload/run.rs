@@ -1,6 +1,6 @@
-//! The loop: when an upload is due, and one upload after the other.
+//! The upload loop: it decides when an upload is due, and runs one upload after the other.
 //!
-//! It owns the order of the steps of an upload: cut, encode, put, commit, release, trim. Each step is in a file of its own.
+//! It owns the order of an upload's steps: cut, encode, put, commit, release, trim. Each step is in a file of its own.
 
 use std::sync::Arc;
 
@@ -12,12 +12,13 @@ use super::begun::Begun;
 use super::plan::Pressure;
 use crate::StreamError;
 
-/// No object takes more batches, whatever is configured: a request takes 5 GiB at most, and one that fails is made again.
+/// The most bytes of batches in an object, whatever is configured: a PUT takes 5 GiB at most, and a failed one is
+/// repeated.
 const OBJECT_BYTES_MAX: u64 = 1 << 30;
 
 impl Uploads {
-    /// Uploads for ever: when enough has gathered, when room is short, and at the latest after the interval. Ends when an
-    /// upload is refused for good, and the node epoch with it (A1, U3).
+    /// Uploads until an upload is refused for good, with which the node epoch ends (A1, U3): when enough batches have
+    /// gathered, when room is short, and at the latest after the interval.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
             self.until_due().await;
@@ -32,7 +33,7 @@ impl Uploads {
         let interval = self.config.upload_interval;
         let begin = Instant::now();
         loop {
-            // a batch that comes while there is none is not as old as this wait
+            // a batch that comes during this wait is younger than the wait
             let oldest = self.backlog().oldest().unwrap_or(begin);
             if self.is_due() {
                 return;
@@ -45,14 +46,14 @@ impl Uploads {
         }
     }
 
-    /// Uploads all that is durable now; nothing to do is no error. Cancellation safe: the next upload goes on.
+    /// Uploads all batches that are durable now, if there are any. Cancellation safe: the next upload continues.
     pub(crate) async fn all(&self) -> Result<(), StreamError> {
         while self.next().await? {}
         Ok(())
     }
 
-    /// The last upload of a clean stop. What was refused for good is not tried again: it would be refused again, and leave
-    /// another object behind.
+    /// The last upload of a clean stop. An upload that was refused for good is not repeated: it would be refused again,
+    /// and leave another object behind.
     pub(crate) async fn finish(&self) -> Result<(), StreamError> {
         let is_refused = self.failed.borrow().is_some();
         match is_refused {
@@ -61,12 +62,12 @@ impl Uploads {
         }
     }
 
-    /// Uploads the oldest of what is durable, as one object; answers whether there was anything. One at a time.
-    /// Cancellation safe: the next call goes on with the object that was begun.
+    /// Uploads the oldest durable batches as one object; returns whether there were any. One call runs at a time.
+    /// Cancellation safe: the next call continues with the object that was begun.
     async fn next(&self) -> Result<bool, StreamError> {
         let mut under_way = self.under_way.lock().await;
         if under_way.is_none() {
-            // all that lies before the cut has reached its stream: that is done under the same lock
+            // all batches before the cut have reached their streams, because that happens under the same lock
             let cut = self.backlog().cut();
             if let Some(floor) = cut {
                 *under_way = Some(Begun::encode(self, floor).await?);
@@ -87,14 +88,14 @@ impl Uploads {
         Ok(is_any)
     }
 
-    /// Bytes of batches that are worth an object. What is cached besides does not count, for uploaded batches stay until
-    /// their room is needed.
+    /// The bytes of batches at which an object is worth its requests. Uploaded batches in the cache do not count,
+    /// because they stay only until their room is needed.
     pub(super) fn object_bytes(&self) -> u64 {
         let bytes = self.config.upload_bytes.min(OBJECT_BYTES_MAX);
         bytes.min(self.memory.limit() / 4)
     }
 
-    /// Whether an upload is due before the interval is over.
+    /// Whether an upload is due before the interval ends.
     pub(super) fn is_due(&self) -> bool {
         let (bytes, memory) = {
             let backlog = self.backlog();

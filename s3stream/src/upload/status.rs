@@ -1,4 +1,4 @@
-//! How far uploads are behind, for health, metrics and people.
+//! The status of uploads, for health, metrics and operators.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use super::room::SAID_AFTER;
 /// How far uploads are behind, and whether produce waits for them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UploadStatus {
-    /// Bytes of batches that are durable and not uploaded.
+    /// The bytes of batches that are durable and not uploaded.
     pub backlog_bytes: u64,
-    /// For how long the oldest of them has been durable.
+    /// How long the oldest of them has been durable.
     pub oldest: Option<Duration>,
-    /// For how long every put or commit has failed.
+    /// How long every put or commit has failed.
     pub failing: Option<Duration>,
-    /// Why the last of them failed; empty where it did not.
+    /// The reason of the last failure; empty if the last one succeeded.
     pub failed_by: String,
-    /// Requests that wait for room.
+    /// The number of requests that wait for room.
     pub waiting: u64,
-    /// For how long requests have waited without one that got room.
+    /// How long requests have waited without any of them getting room.
     pub held_back: Option<Duration>,
-    /// What the WAL holds and may hold.
+    /// The used and the whole room of the WAL.
     pub wal: Room,
 }
 
 impl UploadStatus {
-    /// Why produce does not go on, in words; none where it does.
+    /// The reason why produce is held back, as text for the operator; `None` if it is not.
     #[must_use]
     pub fn hindrance(&self) -> Option<String> {
         let held = self.held_back.filter(|held| *held >= SAID_AFTER)?.as_secs();
@@ -44,7 +44,7 @@ impl UploadStatus {
 }
 
 impl Uploads {
-    /// How far uploads are behind now.
+    /// The present status.
     pub(crate) fn status(&self) -> UploadStatus {
         let now = Instant::now();
         let since = |at: Option<Instant>| at.map(|at| now.duration_since(at));

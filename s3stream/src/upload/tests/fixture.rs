@@ -1,4 +1,4 @@
-//! A store and a metadata that do as they are told, and a stream on both.
+//! A store and a metadata that fail on demand, and a stream on both.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -33,7 +33,7 @@ pub(super) const STREAM: StreamId = StreamId(7);
 pub(super) const OURS: Uuid = Uuid([9; 16]);
 pub(super) const NEVER: Duration = Duration::from_secs(1_000_000);
 
-/// A metadata that answers commits as it is told, and takes them when it is told nothing.
+/// A metadata that gives commits the answers it was told, and accepts them if it was told none.
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
     pub(super) answers: Mutex<VecDeque<StreamError>>,
@@ -133,7 +133,7 @@ impl DeltaFold for NoFold {
     }
 }
 
-/// A store that takes nothing while it is away or full.
+/// A store that accepts nothing while it is away or full.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     inner: MemoryStorage,
@@ -208,7 +208,7 @@ impl ObjectStorage for Store {
     }
 }
 
-/// One open stream on all of these.
+/// A node with one open stream.
 pub(super) struct Node {
     pub(super) metadata: Arc<Metadata>,
     pub(super) store: Arc<Store>,
@@ -234,7 +234,7 @@ pub(super) const LIMITS: Limits = Limits {
     room_within: NEVER,
 };
 
-/// What a start has before it opens its log.
+/// The parts that a start has before it opens its log.
 pub(super) struct Starting {
     pub(super) metadata: Arc<Metadata>,
     pub(super) store: Arc<Store>,
@@ -310,12 +310,12 @@ impl Node {
         }
     }
 
-    /// Opens its stream again.
+    /// Opens the node's stream again.
     pub(super) async fn open(&self, epoch: LeaderEpoch) -> Result<Arc<dyn Stream>, StreamError> {
         open(&self.streams, epoch).await
     }
 
-    /// Appends a batch and waits until it is durable, as a client that sends one at a time.
+    /// Appends a batch and waits until it is durable, like a client with one request in flight.
     pub(super) async fn append(&self, base: StreamOffset, bytes: usize) {
         let tail = Bytes::from(vec![1; bytes]);
         let batch = StreamBatch {

@@ -1,4 +1,4 @@
-//! Uploads while the metadata or the store is away, and when there is little room; in virtual time.
+//! Uploads while the metadata or the store is away, and while there is little room; in virtual time.
 
 mod fixture;
 mod recovery;
@@ -18,10 +18,11 @@ use self::fixture::{EPOCH, LIMITS, Limits, NEVER, NODE, Node, STREAM, away};
 use super::*;
 use crate::{StreamError, StreamStore};
 
-/// More than anything takes that does not wait for ever.
+/// Longer than any wait that ends.
 const BOUND: Duration = Duration::from_secs(60);
 
-// U2, U3: past a few numbers that were passed over the metadata refuses for ever, and each left an object behind
+// U2, U3: once too many numbers were passed over the metadata would refuse for ever, and each number left an object
+// behind
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_the_metadata_leaves_one_object_under_one_number() {
     let node = Node::start(LIMITS).await;
@@ -39,7 +40,7 @@ async fn an_outage_of_the_metadata_leaves_one_object_under_one_number() {
     node.streams.shutdown().await.expect("stops");
 }
 
-// a checkpoint is due in each round, and this fold can't read anything
+// a checkpoint is due in each round, and this fold can't read any
 #[tokio::test(start_paused = true)]
 async fn a_round_that_writes_nothing_takes_no_number() {
     let node = Node::start(LIMITS).await;
@@ -87,7 +88,7 @@ async fn an_upload_that_is_refused_for_good_ends_the_node_epoch() {
     }
 }
 
-// U2: a number of ours names a body of ours: that the key exists is not enough
+// U2: a key that exists does not prove that the body under it is this process's
 #[tokio::test(start_paused = true)]
 async fn an_object_of_another_process_in_its_place_ends_the_node_epoch() {
     let node = Node::start(LIMITS).await;
@@ -116,7 +117,8 @@ async fn an_object_of_another_process_in_its_place_ends_the_node_epoch() {
     assert_eq!(node.metadata.asked().len(), 0);
 }
 
-// 5.3: what small batches hold is the padding of their groups. In real time: virtual time does not wait for the log's thread
+// Small batches hold mostly the padding of their groups. The test runs in real time, because virtual time does not wait
+// for the log's thread.
 #[tokio::test]
 async fn small_writes_one_at_a_time_never_wait_for_the_interval() {
     let limits = Limits {
@@ -147,7 +149,7 @@ async fn a_ring_that_fills_is_uploaded_before_it_is_full() {
     node.streams.shutdown().await.expect("stops");
 }
 
-// one PUT takes 5 GiB at most: what gathers in an outage goes in objects of the usual size, and the floor with each
+// a PUT takes 5 GiB at most: the batches of an outage go into objects of the usual size, each of which moves the floor
 #[tokio::test(start_paused = true)]
 async fn what_gathered_in_an_outage_goes_in_objects_of_bounded_size() {
     let limits = Limits {
@@ -184,7 +186,7 @@ async fn what_gathered_in_an_outage_goes_in_objects_of_bounded_size() {
     );
 }
 
-// D3, M1: that requests wait is seen, and its end too
+// D3, M1: the status shows that requests wait, and when they no longer do
 #[tokio::test(start_paused = true)]
 async fn produce_that_is_held_back_is_seen_until_it_goes_on() {
     let limits = Limits {
@@ -215,7 +217,7 @@ async fn produce_that_is_held_back_is_seen_until_it_goes_on() {
                 .failing
                 .is_some_and(|failing| failing > Duration::from_secs(50))
         );
-        // of 64 MiB a sixteenth is the coordinators' reserve
+        // a sixteenth of 64 MiB is the coordinators' reserve
         assert!(
             status.wal.used > 2 << 20 && status.wal.limit == 60 << 20,
             "{status:?}"

@@ -1,4 +1,4 @@
-//! A start that recovers while the store or the metadata takes nothing (D3).
+//! A start that recovers while the store or the metadata accepts nothing (D3).
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn sealed() -> SealedWal {
     }
 }
 
-/// How a recovery ends, and after which time.
+/// The result of a recovery, and the time it took.
 async fn recover(node: &Starting) -> (Result<u64, StreamError>, Duration) {
     let begin = Instant::now();
     let recovered = timeout(MINUTE * 10, node.streams.recover(sealed())).await;
@@ -86,7 +86,7 @@ async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute()
     assert!((MINUTE * 3..MINUTE * 4).contains(&time), "{time:?}");
 }
 
-// D3: what a full store is waited for does not depend on which failure happens to be the last
+// D3: how long a full store is waited for does not depend on which failure happens to be the last
 #[tokio::test(start_paused = true)]
 async fn a_start_waits_for_a_full_store_through_other_failures() {
     let node = Starting::new(&ROOM_SOON);
@@ -105,7 +105,7 @@ async fn a_start_waits_for_a_full_store_through_other_failures() {
     assert_eq!(recovered.expect("recovers"), 3);
     assert!(time >= MINUTE * 2, "{time:?}");
 
-    // and one that was full is not waited for longer than any other once it fails otherwise
+    // a store that was full is waited for no longer than any other once it fails otherwise
     let node = Starting::new(&ROOM_SOON);
     node.store.is_full.store(true, Ordering::SeqCst);
     let fails_otherwise = async {

@@ -1,4 +1,4 @@
-//! A stream that is opened again while what was appended to it waits for its upload.
+//! A stream that is opened again while batches appended to it wait for their upload.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,8 +17,8 @@ fn not_before_asked() -> Limits {
     }
 }
 
-// C2: an upload takes the batches of open streams alone, so those of a stream that another one replaced would be lost. In
-// real time: virtual time would come to the interval while the log's thread works
+// C2: an upload takes the batches of open streams alone, so those of a stream that was replaced would be lost. The test
+// runs in real time, because virtual time would reach the interval while the log's thread works.
 #[tokio::test]
 async fn a_stream_that_is_opened_again_is_uploaded_first() {
     let mut node = Node::start(not_before_asked()).await;

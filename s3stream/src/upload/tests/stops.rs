@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::fixture::{LIMITS, Node, away};
 
-// U2, U5: no object is left behind that nothing refers to
+// U2, U5: a stop leaves no unreferenced object behind
 #[tokio::test(start_paused = true)]
 async fn a_stop_goes_on_with_the_object_that_was_begun() {
-    // in the middle of its put, and in the middle of its commit
+    // once in the middle of the put, and once in the middle of the commit
     for is_put in [false, true] {
         let node = Node::start(LIMITS).await;
         match is_put {
@@ -22,7 +22,7 @@ async fn a_stop_goes_on_with_the_object_that_was_begun() {
         node.append(0, 100).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(node.store.objects().await.len(), usize::from(is_put));
-        // as a node that stops does: the upload is aborted wherever it is
+        // a node that stops aborts the upload wherever it is
         node.tasks.stop().await;
         node.append(1, 100).await;
         node.store.is_away.store(false, Ordering::SeqCst);
