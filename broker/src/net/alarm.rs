@@ -12,8 +12,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
-    /// Ready when the deadline has come. Otherwise the alarm wakes the task at the deadline; it may also wake it
-    /// earlier, in vain.
+    /// Ready when the deadline has come. Otherwise the alarm wakes the task at the deadline, and perhaps in vain before
+    /// it.
     pub(super) fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self
             .0
@@ -31,7 +31,7 @@ impl Alarm {
         Poll::Pending
     }
 
-    /// Awaits a future; answers `None` if the deadline comes first. It is as cancellation safe as the future.
+    /// Awaits a future; returns `None` if the deadline comes first. It is as cancellation safe as the future.
     pub(super) async fn limit<F: Future>(
         &mut self,
         deadline: Instant,
@@ -55,7 +55,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// How long it takes until the alarm rings.
+    /// The time until the alarm rings.
     async fn time_to(alarm: &mut Alarm, deadline: Instant) -> Duration {
         let since = Instant::now();
         let rung = alarm.limit(deadline, pending::<()>()).await;

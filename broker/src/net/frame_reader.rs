@@ -23,9 +23,9 @@ use crate::memory::{FrameBudget, RequestBudgets};
 /// One request as it was received, without its length prefix.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    /// Header and body.
+    /// The header and the body.
     pub body: Bytes,
-    /// The memory it holds.
+    /// The memory that the frame holds.
     pub permit: BytePermit,
     /// Whether it is a Produce that was too large to be held, so that its records were dropped.
     pub is_outline: bool,
@@ -33,7 +33,7 @@ pub(crate) struct Frame {
     pub class: RequestClass,
 }
 
-/// How large frames may be, bytes.
+/// The size limits of frames, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FrameLimits {
     /// The largest frame that is held.
@@ -436,12 +436,12 @@ mod tests {
         assert!(matches!(read, Err(ReadError::Tls)), "{read:?}");
     }
 
-    // M2: large frames of produce that stop halfway
+    // M2: large frames of produce requests that stop halfway
     #[tokio::test]
     async fn half_a_frame_gives_way_to_those_that_wait_and_never_holds_up_small_ones() {
         let budgets = budgets();
         let produce = FrameBudget::Produce;
-        // a quarter of an eighth of 8 MiB is for the small ones
+        // a quarter of an eighth of 8 MiB is for small frames
         let large_bytes = budgets.of(produce, FRAME_MAX).limit();
         assert_eq!(large_bytes, 768 << 10);
         let (mut client, mut socket) = connected().await;
@@ -469,7 +469,7 @@ mod tests {
         assert!(matches!(half, Err(ReadError::Stalled)), "{half:?}");
     }
 
-    // M2: faster than the slowest pace, and for as long as it takes
+    // M2: this frame comes faster than the slowest pace that is tolerated, for as long as it takes
     #[tokio::test(start_paused = true)]
     async fn a_large_frame_that_comes_slowly_gives_way_to_those_that_wait() {
         let budgets = budgets();
@@ -502,7 +502,7 @@ mod tests {
         assert!(matches!(error, Some(ReadError::Stalled)), "{error:?}");
     }
 
-    // M2: no other future of its task wakes it
+    // M2: no other future of its task wakes the reader
     #[tokio::test(start_paused = true)]
     async fn a_frame_that_stopped_is_looked_at_again_without_being_woken() {
         let budgets = budgets();
@@ -542,7 +542,7 @@ mod tests {
         let waits = reader.until_closed(&mut socket, &budgets);
         assert!(tokio::time::timeout(STALL / 2, waits).await.is_err());
         assert!(reader.buffer.capacity() <= 2 * AHEAD_BYTES);
-        // not all of the bytes that were read together with the request can stay in the socket
+        // the bytes that were read together with the request can't all stay in the socket
         reader.buffer = BytesMut::from(&all[..]);
         let large = budgets.of(FrameBudget::Other, usize::MAX);
         let waits = reader.until_closed(&mut socket, &budgets);

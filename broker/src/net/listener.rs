@@ -17,20 +17,20 @@ use super::{BufferPool, Session};
 use crate::memory::RequestBudgets;
 use crate::metrics::{self, CONNECTIONS, RefusedFrame};
 
-/// What bounds the connections of a node.
+/// The limits on the connections of a node.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
-    /// How large frames may be.
+    /// The size limits of frames.
     pub frames: FrameLimits,
     /// How long a connection may be idle; `None` for ever.
     pub idle: Option<Duration>,
-    /// Connections in all.
+    /// The number of connections in all.
     pub connections_max: usize,
-    /// Connections from one address.
+    /// The number of connections from one address.
     pub connections_per_ip_max: usize,
-    /// Bytes of read buffers that are kept for the next connections that read.
+    /// The bytes of read buffers that are kept for the next connections that read.
     pub read_buffers_bytes: usize,
-    /// Limits of single addresses.
+    /// The limits of single addresses.
     pub connections_per_ip: BTreeMap<IpAddr, usize>,
 }
 

@@ -1,5 +1,5 @@
-//! Listeners and connections: frames come in, and answers go out in order. Nothing here knows an API: a
-//! [`RequestClass`] tells a connection what it has to know of a request.
+//! Listeners and connections. They read frames and write the answers in order, and know no API: a [`RequestClass`]
+//! tells a connection all that it has to know of a request.
 
 mod alarm;
 mod buffer_pool;

@@ -1,4 +1,4 @@
-//! A socket within the process, so that tests can let time stand still.
+//! A socket for tests.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use highwater_io::net::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter, DuplexStream, ReadBuf};
 
-/// A socket within the process, so that time can stand still. It keeps what is written until it is flushed, as a stream
-/// of TLS may.
+/// A socket within the process, so that a test can let time stand still. Written bytes are kept until they are flushed,
+/// as a TLS stream may do.
 #[derive(Debug)]
 pub(super) struct Pipe(BufWriter<DuplexStream>);
 

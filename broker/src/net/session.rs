@@ -1,4 +1,4 @@
-//! What a connection has negotiated with its client.
+//! The session that a connection has negotiated with its client.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::auth::Principal;
 /// The most characters that are kept of the name of a client's software, and of its version.
 const SOFTWARE_CHARS_MAX: usize = 64;
 
-/// What is known of the client of a connection. A session never changes while a request is served: a handler that
+/// The properties of a connection's client. A session never changes while a request is served: a handler that
 /// negotiates answers with a new session, which applies from the next request on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Session {

@@ -1,4 +1,4 @@
-//! The streams' port to the metadata, on `kraft-meta`.
+//! Implements the streams' port to the metadata on `kraft-meta`.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, StreamId, StreamOffset, StreamRange, Timestamp,
 };
 
-/// Topic id and partition, as objects carry them (I10).
+/// Topic id and partition, by which objects describe themselves (I10).
 pub(crate) fn label(topic: highwater_types::TopicId, partition: i32) -> Bytes {
     let mut label = BytesMut::with_capacity(20);
     label.put_slice(&topic.0);
@@ -24,14 +24,15 @@ pub(crate) fn label(topic: highwater_types::TopicId, partition: i32) -> Bytes {
     label.freeze()
 }
 
-/// Implements the port.
+/// The implementation of the port.
 #[derive(Debug)]
 pub(crate) struct KraftStreamMetadata {
     pub(crate) metadata: Arc<dyn MetadataStore>,
     pub(crate) epoch: NodeEpoch,
 }
 
-/// A rejection as an error of the streams. The match is exhaustive, so that a new rejection is given its meaning here.
+/// Converts a rejection to an error of the streams. The match is exhaustive, so that every new rejection has to be
+/// classified here.
 fn of_rejection(rejection: &Rejection) -> StreamError {
     match *rejection {
         Rejection::UnknownStream(stream) | Rejection::NotHeld { stream, .. } => {
@@ -48,7 +49,7 @@ fn of_rejection(rejection: &Rejection) -> StreamError {
             committed,
             first,
         },
-        // another node has to close it first: a later attempt may succeed
+        // another node has to close that epoch first, so that a later attempt may succeed
         Rejection::Unclosed(_) => StreamError::Unavailable {
             reason: rejection.to_string(),
         },

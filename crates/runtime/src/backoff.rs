@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::SeededRng;
 
-/// The waits between attempts: doubling from `first` to `max`, each shortened by up to a half at random.
+/// The waits between attempts. They double from `first` to `max`, and each is shortened at random by up to a half.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     next: Duration,

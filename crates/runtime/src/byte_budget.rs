@@ -1,4 +1,4 @@
-//! Weighted permits: the only way to hold request or cache memory (I11).
+//! Weighted permits, the only way to hold memory for requests or caches (I11).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,23 +15,23 @@ pub struct ByteBudget(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Bytes that every holder may take from.
+    /// The bytes that every caller may take.
     limit: u64,
-    /// Bytes beyond them, for [`ByteBudget::acquire_reserved`] alone.
+    /// Further bytes, which only [`ByteBudget::acquire_reserved`] may take.
     reserve: u64,
     used: AtomicU64,
     line: Line,
     reserved_line: Line,
 }
 
-/// The waiters, one behind the other.
+/// A line of waiters.
 #[derive(Debug, Default)]
 struct Line {
     turn: tokio::sync::Mutex<()>,
     freed: Notify,
 }
 
-/// Bytes held of a [`ByteBudget`]; dropping it gives them back.
+/// Bytes taken from a [`ByteBudget`]; dropping it gives them back.
 #[derive(Debug)]
 #[must_use]
 pub struct BytePermit {
@@ -39,12 +39,12 @@ pub struct BytePermit {
     bytes: u64,
 }
 
-/// What was asked for exceeds the whole budget: it can never fit.
+/// The error of a request for more than the whole budget, which can never be met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLarge {
-    /// Bytes asked for.
+    /// The bytes that were requested.
     pub bytes: u64,
-    /// Bytes there are.
+    /// The size of the budget.
     pub limit: u64,
 }
 
@@ -61,13 +61,13 @@ impl std::fmt::Display for TooLarge {
 impl std::error::Error for TooLarge {}
 
 impl ByteBudget {
-    /// A budget of `limit` bytes.
+    /// Makes a budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: u64) -> Self {
         Self::with_reserve(limit, 0)
     }
 
-    /// A budget of `bytes`, of which `reserve` are for [`ByteBudget::acquire_reserved`] alone.
+    /// Makes a budget of `bytes`, of which `reserve` are for [`ByteBudget::acquire_reserved`] alone.
     #[must_use]
     pub fn with_reserve(bytes: u64, reserve: u64) -> Self {
         let reserve = reserve.min(bytes);
@@ -80,19 +80,20 @@ impl ByteBudget {
         }))
     }
 
-    /// Bytes held now.
+    /// The bytes that are held now.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.0.used.load(Ordering::Acquire)
     }
 
-    /// Bytes there are, without a reserve.
+    /// The size of the budget without its reserve.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.0.limit
     }
 
-    /// What one holder may take of it while it lasts: a quarter of what is free, so that no few holders have it all.
+    /// The bytes that one holder may take while it runs: a quarter of the free bytes, so that a few holders never take
+    /// all.
     #[must_use]
     pub fn share(&self) -> u64 {
         self.limit().saturating_sub(self.used()) / 4
@@ -108,15 +109,15 @@ impl ByteBudget {
     /// Takes `bytes`, waiting for its turn and for room. Cancellation safe: nothing is held until it returns.
     ///
     /// # Errors
-    /// [`TooLarge`] at once when the whole budget is smaller.
+    /// [`TooLarge`] at once if the whole budget is smaller.
     pub async fn acquire(&self, bytes: u64) -> Result<BytePermit, TooLarge> {
         self.wait(bytes, self.0.limit, &self.0.line).await
     }
 
-    /// As [`ByteBudget::acquire`], out of the reserve too and in a line of its own. Cancellation safe.
+    /// Acquires like [`ByteBudget::acquire`], but from the reserve too and in a line of its own. Cancellation safe.
     ///
     /// # Errors
-    /// [`TooLarge`] at once when the whole budget is smaller.
+    /// [`TooLarge`] at once if the whole budget is smaller.
     pub async fn acquire_reserved(&self, bytes: u64) -> Result<BytePermit, TooLarge> {
         let limit = self.0.limit + self.0.reserve;
         self.wait(bytes, limit, &self.0.reserved_line).await
@@ -138,8 +139,8 @@ impl ByteBudget {
         }
     }
 
-    /// Takes `bytes` even past the limit: for what must be remembered whatever it costs (recovery, what a
-    /// coordinator has decided already).
+    /// Takes `bytes` even beyond the limit, for state that has to be kept whatever it costs: state that is being
+    /// recovered, and decisions that a coordinator has made.
     pub fn force(&self, bytes: u64) -> BytePermit {
         self.0.used.fetch_add(bytes, Ordering::AcqRel);
         BytePermit {
@@ -163,7 +164,7 @@ impl ByteBudget {
 }
 
 impl BytePermit {
-    /// A permit over nothing.
+    /// A permit for no bytes.
     pub const fn empty() -> Self {
         Self {
             budget: None,
@@ -171,13 +172,13 @@ impl BytePermit {
         }
     }
 
-    /// Bytes held.
+    /// The bytes that are held.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether a waiter is in line for the budget that this is part of.
+    /// Whether a waiter is in line for the budget of this permit.
     #[must_use]
     pub fn is_contended(&self) -> bool {
         self.budget
@@ -185,10 +186,10 @@ impl BytePermit {
             .is_some_and(|budget| self.bytes > 0 && budget.0.line.turn.try_lock().is_err())
     }
 
-    /// Takes a part out of this permit.
+    /// Splits off a part of this permit.
     ///
     /// # Panics
-    /// When it holds less than `bytes`.
+    /// When the permit holds less than `bytes`.
     pub fn split(&mut self, bytes: u64) -> Self {
         self.bytes = self
             .bytes
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!(waiting.await.expect("fits now").bytes(), 1);
     }
 
-    /// What a future has now, polled once.
+    /// Polls a future once, and returns its output if it is ready.
     async fn polled_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
         std::future::poll_fn(|cx| {
             std::task::Poll::Ready(match future.as_mut().poll(cx) {

@@ -1,4 +1,4 @@
-//! Named places where a test lets the process die.
+//! Named places at which a test can crash the process.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! The parts of a process that every crate above needs: tasks, clocks, randomness, byte budgets, errors as text.
+//! Basic parts of a process for the crates above: tasks, clocks, randomness, byte budgets, and errors as text.
 
 mod backoff;
 mod byte_budget;

@@ -1,4 +1,4 @@
-//! Panics as reasons: what ends with one says why.
+//! Panics as error texts.
 
 use std::any::Any;
 use std::future::Future;
@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
 
-/// What a panic said.
+/// The message of a panic.
 #[must_use]
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -14,10 +14,10 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("a panic without a text")
 }
 
-/// Runs a future; what it shared with others must not be trusted after a panic.
+/// Runs a future and catches its panic. State that it shared with others must not be trusted after one.
 ///
 /// # Errors
-/// What it said when it panicked.
+/// The message of the panic.
 pub async fn catch_panic<T>(body: impl Future<Output = T>) -> Result<T, String> {
     let caught = AssertUnwindSafe(body).catch_unwind().await;
     caught.map_err(|panic| panic_text(&*panic).to_owned())

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-/// An error with all its causes, the outermost first: its own text stops at itself. A cause whose text is there already
+/// The text of an error and of all its causes, the outermost first. A cause whose text is contained in the text so far
 /// is left out.
 #[must_use]
 pub fn reasons(error: &dyn Error) -> String {

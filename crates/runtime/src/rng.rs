@@ -1,16 +1,16 @@
-//! Seeded randomness for jitter and ids: the same seed, the same numbers.
+//! Seeded randomness for jitter and ids: the same seed gives the same numbers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// A generator shared by all that clone it.
+/// A random number generator; its clones share the state.
 #[derive(Debug, Clone)]
 pub struct SeededRng(Arc<Mutex<ChaCha8Rng>>);
 
 impl SeededRng {
-    /// The generator of a simulation.
+    /// Makes the generator of a simulation.
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(ChaCha8Rng::seed_from_u64(seed))))

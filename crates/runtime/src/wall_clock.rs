@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub struct WallClock(Arc<dyn Fn() -> i64 + Send + Sync>);
 
 impl WallClock {
-    /// A clock that asks `source`.
+    /// Makes a clock that reads `source`.
     pub fn new(source: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
         Self(Arc::new(source))
     }
@@ -26,7 +26,7 @@ impl WallClock {
         })
     }
 
-    /// Now, in milliseconds since 1970.
+    /// The current time in milliseconds since 1970.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
         (self.0)()

@@ -1,4 +1,4 @@
-//! Work that computes for long, off the threads that serve requests.
+//! Long computations, run on other threads than those that serve requests.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,9 +13,9 @@ use crate::{ByteBudget, BytePermit};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Threads that compute, within a budget of memory. Cheap to clone; the threads end with the last clone.
+/// Threads for computations, within a memory budget. Cheap to clone; the threads end with the last clone.
 ///
-/// Under simulation they are tasks of the simulated host, and work runs in the order in which it came.
+/// In a simulation the threads are tasks of the simulated host, and work runs in the order of its arrival.
 #[derive(Debug, Clone)]
 pub struct WorkPool(Arc<Inner>);
 
@@ -25,7 +25,7 @@ struct Inner {
     budget: ByteBudget,
 }
 
-/// Work that waits: bounded, for each holds memory of the budget, [`LEAST_BYTES`] at least.
+/// Waiting work. The queue is bounded, because each entry holds at least [`LEAST_BYTES`] of the budget.
 #[derive(Default)]
 struct Queue {
     jobs: Mutex<VecDeque<Job>>,
@@ -39,7 +39,7 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// What any work takes of the budget at least.
+/// The least bytes of the budget that any work takes.
 const LEAST_BYTES: u64 = 64 << 10;
 
 impl Queue {
@@ -49,7 +49,7 @@ impl Queue {
 
     async fn work(self: Arc<Self>) {
         loop {
-            // made before the look, so that nothing that comes after it is missed
+            // registered before the queue is read, so that no later arrival is missed
             let changed = self.changed.notified();
             let job = self.jobs().pop_front();
             match job {
@@ -72,14 +72,15 @@ impl WorkPool {
         Self(Arc::new(Inner { queue, budget }))
     }
 
-    /// The memory there is for work.
+    /// The size of the memory budget.
     #[must_use]
     pub fn bytes_max(&self) -> u64 {
         self.0.budget.limit()
     }
 
-    /// Does work that holds so many bytes, when they are free: work that needs more than there is waits for all of it and
-    /// runs alone. A panic of the work is the caller's. Dropped while the work runs, its memory is held until it ended.
+    /// Runs work that needs so many bytes, once they are free; work that needs more than the whole budget waits for all
+    /// of it and runs alone. A panic of the work continues in the caller. If the caller is dropped, running work keeps
+    /// its memory until it ends.
     pub async fn run<T: Send + 'static>(
         &self,
         bytes: u64,
@@ -93,7 +94,7 @@ impl WorkPool {
         self.0.queue.jobs().push_back(Box::new(move || {
             let worked = catch_unwind(AssertUnwindSafe(work));
             drop(permit);
-            // nobody may wait for it any more
+            // the caller may have been dropped
             drop(to.send(worked));
         }));
         self.0.queue.changed.notify_one();

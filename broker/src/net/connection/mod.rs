@@ -387,11 +387,11 @@ impl<S: Service> Connection<S> {
     }
 }
 
-/// How long an answer may take and be taken promptly; then it keeps nothing of what it shares with caches.
+/// How long writing an answer may take until its shared memory is copied.
 const PROMPT: Duration = Duration::from_millis(100);
-/// How often it is looked at how an answer is taken.
+/// The interval at which the progress of a write is checked.
 const LOOK: Duration = Duration::from_secs(1);
-/// What is taken at least between two looks where others wait for the memory.
+/// The bytes that the client has to take in each interval while other answers wait for the memory.
 const TAKEN_MIN: usize = 64 << 10;
 
 impl<S: Service> Connection<S> {
@@ -404,7 +404,7 @@ impl<S: Service> Connection<S> {
         held: &[BytePermit],
     ) -> Result<(), Ended> {
         let holds = !held.is_empty();
-        // most are taken at once: no time passes, and no timer is needed
+        // most answers are taken at once, and need neither time nor a timer
         let at_once = write::write_all(&mut *self.socket, &mut parts).now_or_never();
         let begun = Instant::now();
         let deadline = begun + self.limits.write;
@@ -445,7 +445,7 @@ fn bytes_of(parts: &VecDeque<Bytes>) -> usize {
     parts.iter().map(Bytes::len).sum()
 }
 
-/// Resolves at that time; never where there is none. Cancellation safe.
+/// Waits until a time, or for ever if there is none. Cancellation safe.
 async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,

@@ -1,4 +1,4 @@
-//! Connections that are slow, and that end.
+//! Connections that are slow, and connections that end.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -20,7 +20,7 @@ const LARGE_BYTES: usize = 64 << 20;
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(60);
 
-/// Answers with more than the machine takes off its hands, from memory that is shared, under a permit for all of it.
+/// Answers with more bytes than the operating system buffers, from shared memory, under a permit for all of it.
 struct Large {
     shared: Bytes,
     budget: ByteBudget,
@@ -53,9 +53,9 @@ impl Service for Large {
     }
 }
 
-/// A request of any kind: no service of these tests reads it.
+/// A request; no service of these tests reads its content.
 const REQUEST: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255];
-/// A request that may overlap with others of its kind.
+/// A request that may overlap with others of its class.
 const OVERLAPPING: [u8; 14] = [0, 0, 0, 10, 0, 9, 0, 0, 0, 0, 0, 1, 255, 255];
 
 fn limits(write: Duration) -> ConnectionLimits {
@@ -75,7 +75,7 @@ fn limits(write: Duration) -> ConnectionLimits {
     }
 }
 
-/// An answer that comes when it comes.
+/// An answer that comes later, at no fixed time.
 fn later(answer: impl Future<Output = Answer> + Send + 'static) -> Served<BoxFuture<Answer>> {
     Served::Later(Later {
         answer: Box::pin(answer),
@@ -87,7 +87,7 @@ fn session() -> Arc<Session> {
     Arc::new(Session::anonymous())
 }
 
-/// A client that sent a request, and its connection, which runs.
+/// A client that has sent a request, and its running connection.
 async fn connect<S: Service>(
     write: Duration,
     service: &Arc<S>,
@@ -117,7 +117,7 @@ async fn connect_with<S: Service>(
     (client, running)
 }
 
-/// A client, and its connection, by a socket within the process: time can stand still.
+/// A client and its connection on a socket within the process, so that time can stand still.
 fn connect_in_process<S: Service>(
     service: Arc<S>,
     limits: ConnectionLimits,
@@ -146,7 +146,7 @@ async fn who_does_not_take_an_answer_is_closed() {
     assert!(!prompt);
 }
 
-// M3: long before its deadline, when another request waits for the memory
+// M3: long before its deadline, if another request waits for the memory
 #[tokio::test]
 async fn who_hardly_takes_an_answer_gives_way_and_pins_no_cache() {
     let large = Large::new();
@@ -180,11 +180,11 @@ async fn who_takes_an_answer_at_once_is_known_to() {
     drop(client);
     let (ended, prompt) = end_of(running).await;
     assert!(matches!(ended, Ended::Client), "{ended}");
-    // on a machine that is very busy it may have taken longer
+    // a write that took longer on a busy machine has copied the shared memory
     assert!(prompt || large.shared.is_unique());
 }
 
-/// Answers the first request with [`Large`], when the second has got in line for the budget.
+/// Answers the first request with [`Large`], once the second one is in line for the budget.
 struct InLine {
     large: Arc<Large>,
     requests: AtomicUsize,
@@ -237,7 +237,7 @@ async fn who_takes_no_answer_holds_up_nobody_in_line_for_memory() {
         assert!(Instant::now() < given_up, "the second request gets in line");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // the first one's answer is under way
+    // the first answer is being written
     tokio::time::sleep(PROMPT).await;
     drop(all);
     let behind = tokio::time::timeout(ENDS_WITHIN, budget.acquire(1)).await;
@@ -246,7 +246,7 @@ async fn who_takes_no_answer_holds_up_nobody_in_line_for_memory() {
     assert!(running.try_join_next().is_none());
 }
 
-/// What a request waits for: to be let go, or for the client's end, as a fetch or as a produce that is admitted.
+/// The event that a request waits for: the test's word, or the client's end, as a fetch or an admitted produce does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waits {
     ToBeLetGo,
@@ -311,7 +311,7 @@ impl Service for SlowService {
     }
 }
 
-// the client pipelines and goes: what it sent is served, as Kafka serves what its selector has read
+// a client pipelines requests and closes: they are served, as Kafka serves the requests that its selector has read
 #[tokio::test]
 async fn what_was_received_is_served_though_the_client_is_gone() {
     let slow = Slow::new(Waits::ToBeLetGo);
@@ -321,7 +321,7 @@ async fn what_was_received_is_served_though_the_client_is_gone() {
         .write_all(&REQUEST.repeat(3))
         .await
         .expect("is taken");
-    // closed with nothing unread: the answers then meet a connection that is reset
+    // the client has nothing unread when it closes, so that only the answers meet a reset connection
     drop(client);
     let mut served = slow.served.subscribe();
     for count in 1..=4 {
@@ -352,7 +352,7 @@ async fn a_client_that_closed_its_side_alone_gets_its_answers() {
     }
 }
 
-// M3: no client can hold a connection's slot for ever by going away
+// M3: no client can occupy a connection's slot for ever by going away
 #[tokio::test]
 async fn what_takes_for_ever_is_given_up_after_the_end_of_its_client() {
     let slow = Slow::new(Waits::ToBeLetGo);
@@ -381,7 +381,7 @@ async fn a_frame_that_moves_is_not_idle_however_long_it_takes() {
     }
     let mut answer = [0; 5];
     client.read_exact(&mut answer).await.expect("is answered");
-    // half a frame that stays half
+    // half of a frame, whose rest never comes
     client.write_all(&REQUEST[..6]).await.expect("is taken");
     let ended = running.join_next().await.expect("it ran");
     let ended = ended.expect("no panic");
@@ -427,7 +427,8 @@ impl Service for AtOnce {
     }
 }
 
-/// The first answer waits for a word, the others are there at once; each holds memory of a budget of its own.
+/// The first answer waits for the test's word, and the others are ready at once; each holds memory of a budget of its
+/// own.
 struct Holding {
     budgets: [ByteBudget; 2],
     served: AtomicUsize,
@@ -529,7 +530,7 @@ async fn a_session_that_is_negotiated_is_that_of_later_requests_only() {
     });
     let for_long = Duration::from_secs(3600);
     let (mut client, running) = connect_with(&OVERLAPPING, for_long, &service).await;
-    // it is not begun before the overlapping request is answered
+    // the second request does not begin before the overlapping one is answered
     client.write_all(&REQUEST).await.expect("is taken");
     client.write_all(&OVERLAPPING).await.expect("is taken");
     word.notify_one();
@@ -574,7 +575,7 @@ impl Service for AtDeadlines {
     }
 }
 
-// A2: nothing but the connection wakes them
+// A2: nothing but the connection's own timer wakes these answers
 #[tokio::test(start_paused = true)]
 async fn what_is_admitted_is_asked_again_at_its_deadline_in_the_order_of_requests() {
     let timeouts = [30, 7, 40, 41, 41, 5];
@@ -588,7 +589,7 @@ async fn what_is_admitted_is_asked_again_at_its_deadline_in_the_order_of_request
         let took = since.elapsed().as_secs();
         assert_eq!((answer, took), (timeout, at));
     }
-    // sooner than what the alarm was set to
+    // earlier than the time the alarm was set to
     client.write_all(&OVERLAPPING).await.expect("is taken");
     assert_eq!(client.read_u8().await.expect("is answered"), 5);
     assert_eq!(since.elapsed().as_secs(), 46);

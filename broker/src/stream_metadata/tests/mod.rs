@@ -1,4 +1,4 @@
-//! Streams on real metadata, a real log and a real store, whose disk or whose image is behind.
+//! Streams on real metadata, a real log and a real store, with a disk that fails or an image that lags.
 
 mod storage;
 
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use self::storage::{Behind, NEVER, NODE, Storage, append, propose, read};
 use super::*;
 
-// U1: a claim of batches that the log then loses, and a floor above the end of the log, would outlive them
+// U1: a claim on batches that the log then loses, and a floor above the end of the log, would outlive them
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_synced_is_not_uploaded() {
     let storage = Storage::start().await;
@@ -28,7 +28,7 @@ async fn what_is_not_synced_is_not_uploaded() {
     first.wait().await.expect("is durable");
     storage.faults.syncs_hang.store(true, Ordering::SeqCst);
     let second = append(&streams, &*stream, 1).await;
-    // the upload of a stop, while the second hangs
+    // the last upload of a stop, while the second batch hangs
     let mut stopping = JoinSet::new();
     stopping.spawn(async move { streams.shutdown().await });
     let mut images = storage.metadata.watch();
@@ -42,7 +42,7 @@ async fn what_is_not_synced_is_not_uploaded() {
     second.wait().await.expect("is durable");
 }
 
-// U6: a batch that is evicted when its commit is answered can't be read until the image shows its claim
+// U6: a batch that was evicted as soon as its commit is answered could not be read until the image shows its claim
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_stays_cached_until_the_image_shows_its_claim() {
     let storage = Storage::start().await;
@@ -58,7 +58,7 @@ async fn a_batch_stays_cached_until_the_image_shows_its_claim() {
     let committed = commits.wait_for(|commits| *commits > 0).await;
     drop(committed.expect("it uploads"));
     for _ in 0..20 {
-        // takes the room of all batches that may be evicted
+        // takes the room of all evictable batches
         drop(
             streams
                 .reserve(5 << 19, Share::Common)
@@ -75,7 +75,7 @@ async fn a_batch_stays_cached_until_the_image_shows_its_claim() {
     streams.shutdown().await.expect("uploads the rest");
     drop((stream, streams));
 
-    // another incarnation's image is behind too: below the committed end nothing is empty, or out of range
+    // the image of another incarnation lags too: no offset below the committed end reads as empty or out of range
     metadata.goes_on.send_replace(false);
     let port: Arc<dyn StreamMetadata> = Arc::<Behind>::clone(&metadata);
     let (streams, _memory) = storage.reader(port, NEVER);
@@ -90,7 +90,7 @@ async fn a_batch_stays_cached_until_the_image_shows_its_claim() {
     assert_eq!(read(&*stream, 2).await.expect("is there"), [2]);
 }
 
-// W5: the header names a floor that stands, not the one that its own commit is to set
+// W5: the header names a committed floor, and not the one that its own commit is to set
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_carries_the_floor_that_was_last_committed() {
     let storage = Storage::start().await;
@@ -122,7 +122,7 @@ async fn an_object_carries_the_floor_that_was_last_committed() {
     streams.shutdown().await.expect("stops");
 }
 
-/// A fold that waits until it is let go on, and says when it began.
+/// A fold that waits until the test lets it go on, and reports when it has begun.
 #[derive(Debug)]
 struct HeldFold {
     begins: watch::Sender<bool>,
@@ -138,7 +138,7 @@ impl DeltaFold for HeldFold {
     }
 }
 
-// 300,000 producers of one topic: another topic's p99 was 166 ms while they were folded
+// With 300,000 producers of one topic, the p99 of another topic was 166 ms while their state was folded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_batch_becomes_durable_and_visible_while_a_checkpoint_is_folded() {
     let mut storage = Storage::start().await;
@@ -163,14 +163,15 @@ async fn a_batch_becomes_durable_and_visible_while_a_checkpoint_is_folded() {
     };
     let visible = tokio::time::timeout(Duration::from_secs(10), visible).await;
     visible.expect("the log's thread waits for no fold");
-    // for all folds from now on
+    // enough for all folds from now on
     for _ in 0..1000 {
         go_on.send(()).expect("the fold lives");
     }
     streams.shutdown().await.expect("uploads the rest");
 }
 
-// F4: with ids or without, an opening reads nothing of what its checkpoint covers, however many claims there are
+// F4: an opening, with producer ids or without, reads no claim that its checkpoint covers, however many claims there
+// are
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_opened_from_its_checkpoint_and_its_rolls_alone() {
     let storage = Storage::start().await;
@@ -200,7 +201,7 @@ async fn a_stream_is_opened_from_its_checkpoint_and_its_rolls_alone() {
     assert_eq!(gets.map(|count| count.requests).sum::<u64>(), 0);
 }
 
-// A1, U3: an uploader ends after some errors and tries again after others, so it has to know them apart
+// A1, U3: the uploader ends after some errors and retries after others, so it has to tell them apart
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_keeps_its_type_through_the_port() {
     let storage = Storage::start().await;
@@ -269,8 +270,8 @@ async fn a_rejection_keeps_its_type_through_the_port() {
     );
 }
 
-// a batch that a lookup by time did not find in objects may be in an object, and no longer in the cache, when the
-// lookup comes to the cache
+// When a lookup by time has searched the objects without success, the batch may have moved from the cache into an
+// object before the lookup searches the cache.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lookup_by_time_finds_what_is_evicted_meanwhile() {
     let storage = Storage::start().await;
@@ -291,7 +292,7 @@ async fn a_lookup_by_time_finds_what_is_evicted_meanwhile() {
             at_least_one: true,
         };
         while stream.fetch_cached(batches.end - 1, limit).is_some() {
-            // takes the room of all that may be evicted
+            // takes the room of all evictable batches
             drop(
                 streams
                     .reserve(3 << 20, Share::Common)

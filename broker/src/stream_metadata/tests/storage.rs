@@ -1,4 +1,4 @@
-//! A node's storage without its broker, whose disk or whose image is behind.
+//! A node's storage without its broker, with a disk that fails or an image that lags.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,16 +25,16 @@ pub(super) const NODE: NodeId = NodeId(1);
 const BATCH_BYTES: usize = 256 << 10;
 pub(super) const NEVER: Duration = Duration::from_secs(3600);
 
-/// The metadata of a node whose image is behind: until `goes_on` is set, it shows no claim that was committed.
+/// The metadata of a node whose image lags: until `goes_on` is set, it shows no claim that was committed.
 #[derive(Debug)]
 pub(super) struct Behind {
     pub(super) inner: KraftStreamMetadata,
     pub(super) goes_on: watch::Sender<bool>,
     pub(super) commits: watch::Sender<u64>,
-    /// How many lookups by time were begun, and how many may end.
+    /// The lookups by time that have begun, and below it the number that may end.
     pub(super) lookups: watch::Sender<u64>,
     pub(super) lookups_max: watch::Sender<u64>,
-    /// How many claims were told of streams.
+    /// The number of claims that the metadata has returned.
     pub(super) claims: AtomicUsize,
 }
 
@@ -126,15 +126,15 @@ pub(super) struct Storage {
     pub(super) metadata: Arc<RaftMetadata>,
     pub(super) objects: Arc<LocalStorage>,
     pub(super) epoch: NodeEpoch,
-    /// Of the log's disk.
+    /// The faults of the log's disk.
     pub(super) faults: Arc<Faults>,
     pub(super) fold: Arc<dyn DeltaFold>,
-    /// Requests to the object store.
+    /// The requests to the object store.
     pub(super) counts: Arc<RequestCounts>,
 }
 
 impl Storage {
-    /// One topic of one partition, which this node leads.
+    /// Starts with one topic of one partition, which this node leads.
     pub(super) async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let config = highwater_kraft_meta::Config {
@@ -197,7 +197,7 @@ impl Storage {
         })
     }
 
-    /// Streams without a log yet: they can be read.
+    /// Makes streams without a log, which can be read only.
     pub(super) fn reader(
         &self,
         metadata: Arc<dyn StreamMetadata>,
@@ -299,7 +299,7 @@ pub(super) async fn append(
     stream.append(permit.expect("there is room"), base, &batch(base))
 }
 
-/// Reads one batch; answers what it is filled with.
+/// Reads one batch; returns its bytes.
 pub(super) async fn read(
     stream: &dyn Stream,
     offset: StreamOffset,
