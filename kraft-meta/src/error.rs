@@ -33,16 +33,16 @@ pub enum OpenError {
     Snapshot {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The damage.
         #[source]
         source: crate::SnapshotError,
     },
     /// Durable metadata is missing: a file was lost, or is an older copy (D2).
-    #[error("metadata lacks what was durable path={path} reason={reason}")]
+    #[error("durable metadata is missing path={path} reason={reason}")]
     Lost {
         /// The file or directory.
         path: String,
-        /// What is missing.
+        /// The missing part.
         reason: &'static str,
     },
     /// The metadata has the format of another release.

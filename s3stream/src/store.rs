@@ -139,7 +139,6 @@ impl ObjectStreamStore {
 
     /// Takes over a stream's start from the metadata: the request that trimmed the stream may have been dropped, or its
     /// answer lost.
-    /// have been given up, or its answer lost.
     pub fn trimmed(&self, id: StreamId, start: StreamOffset) {
         if let Some(stream) = self.streams.get(id) {
             stream.trimmed(start);

@@ -214,7 +214,7 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Consumes what was read of a frame that is not held, and gives the frame once it is complete.
+    /// Consumes the bytes that were read of a frame that is not held, and returns the frame once it is complete.
     fn skim(&mut self) -> Result<Option<Frame>, ReadError> {
         let Some((outline, left)) = &mut self.outline else {
             return Ok(None);
@@ -247,7 +247,7 @@ impl FrameReader {
     }
 
     /// Reads a little ahead while a request is served, until the client closes the connection, or until there is no
-    /// memory for what it has sent behind that request. It holds a buffer only for bytes that were read.
+    /// memory for the bytes it has sent behind that request. It holds a buffer only for bytes that were read.
     pub(super) async fn until_closed(&mut self, socket: &mut dyn Socket, budgets: &RequestBudgets) {
         self.shrink();
         while self.buffer.len() < AHEAD_BYTES {

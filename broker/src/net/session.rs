@@ -40,7 +40,7 @@ impl Session {
         }
     }
 
-    /// The name and version of the client's software, for the log; empty if it has not told them.
+    /// The name and version of the client's software, for the log; empty if the client has not sent them.
     #[must_use]
     pub(crate) fn software(&self) -> &str {
         self.software.as_deref().unwrap_or_default()

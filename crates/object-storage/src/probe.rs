@@ -1,6 +1,6 @@
 //! Checks that a store keeps the guarantees that every record relies on, before the first record is written to it.
 //!
-//! The probe costs [`ROUNDS`] times [`WRITERS`] + 1 PUTs and 4 GETs, one LIST and one POST, all of a few bytes.
+//! The probe costs [`ROUNDS`] times [`WRITERS`] + 1 PUTs and 3 GETs, one LIST and one POST, all of a few bytes.
 
 use std::time::Duration;
 
@@ -36,7 +36,6 @@ fn untrusted(what: impl Into<String>) -> ProbeError {
 /// Races creations of one key, reads, lists, deletes, and reads again. The whole probe begins again if a request fails,
 /// since a store may close a connection at any time. Several nodes may probe one store at once, since each uses only
 /// its own keys.
-/// store may close a connection at any time. Several nodes may probe one store at once: each touches its own keys alone.
 ///
 /// # Errors
 /// [`ProbeError`].

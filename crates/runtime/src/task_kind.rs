@@ -33,7 +33,7 @@ pub enum TaskKind {
 /// What follows when a task returns before the process stops. A panic always ends the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterReturn {
-    /// The node ends, because it no longer does what it is for.
+    /// The node ends, because it can't do its work without the task.
     NodeEnds,
     /// Nothing: the work of the task is done, or the thing that it served is gone.
     NodeGoesOn,

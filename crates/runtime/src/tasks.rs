@@ -33,9 +33,9 @@ impl Default for Tasks {
 impl Tasks {
     /// Runs `body` on the current runtime until it ends or [`Tasks::stop`] aborts it.
     ///
-    /// [`Tasks::failed`] reports a panic of the body. It also reports a body that returns before [`Tasks::stop`] when the
-    /// node can't do without its kind ([`TaskKind::after_return`]): the process ends rather than going on without the
-    /// task. The events that a task logs lie in its span `task`.
+    /// [`Tasks::failed`] reports a panic of the body. It also reports a body that returns before [`Tasks::stop`] when
+    /// the node can't do without its kind ([`TaskKind::after_return`]): the process ends rather than going on without
+    /// the task. The events that a task logs lie in its span `task`.
     pub fn spawn(&self, kind: TaskKind, body: impl Future<Output = ()> + Send + 'static) {
         let (failed, stop) = (self.0.failed.clone(), self.0.stop.clone());
         let body = async move {
@@ -81,7 +81,8 @@ impl Tasks {
         }
     }
 
-    /// Resolves with the kind of the first task that failed, and with how it failed: its panic message, or that it returned.
+    /// Waits until a task fails. Returns the kind of the first one that failed, and its panic message or that it
+    /// returned.
     pub async fn failed(&self) -> (TaskKind, String) {
         let mut failed = self.0.failed.subscribe();
         loop {

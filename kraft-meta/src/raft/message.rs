@@ -69,7 +69,7 @@ pub(super) struct TransferLeader {
     last: Option<LogIdRecord>,
 }
 
-/// The answer of a voter.
+/// The reply of a voter.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Answer {
     #[prost(oneof = "Reply", tags = "1, 2, 3, 4, 5")]

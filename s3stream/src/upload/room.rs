@@ -42,7 +42,8 @@ impl Uploads {
         wal.map_or_else(Room::default, |wal| wal.room())
     }
 
-    /// Waits for room for a whole request. The wait of a coordinator, which has a reserve, is not logged. Cancellation safe.
+    /// Waits for room for a whole request. The wait of a coordinator, which has a reserve, is not logged. Cancellation
+    /// safe.
     pub(crate) async fn reserve(
         &self,
         bytes: u64,

@@ -104,7 +104,7 @@ pub(crate) enum Answer {
     Close,
 }
 
-/// What a connection has to know of a request before it is served. The table of APIs has it in columns.
+/// The properties of a request that its connection needs before it is served. They are columns of the table of APIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RequestClass {
     /// The budget that the memory of its frame comes from (M2).
@@ -163,7 +163,7 @@ pub(crate) trait Service: Send + Sync + 'static {
     ) -> Self::Serving;
 }
 
-/// What bounds a connection.
+/// The limits of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionLimits {
     pub(super) frames: FrameLimits,
@@ -245,7 +245,7 @@ pub(super) async fn run<S: Service>(
 }
 
 impl<S: Service> Connection<S> {
-    /// Answers what is ready, or reads and serves one frame.
+    /// Writes the answers that are ready, or reads and serves one frame.
     async fn step(&mut self, service: &S) -> Result<(), Ended> {
         if self.pending.is_empty() {
             let rests_until = self.info.rests().take();

@@ -290,7 +290,7 @@ mod tests {
             found.map_or((0, 0), |count| (count.requests, count.failures))
         };
         assert_eq!(asked(RequestKind::Put, IoClass::Start), (27, 0));
-        // what it deleted it looks for
+        // three of these find nothing, because the probe has deleted the objects
         assert_eq!(asked(RequestKind::Get, IoClass::Start), (9, 0));
         for kind in [RequestKind::List, RequestKind::Delete] {
             assert_eq!(asked(kind, IoClass::Start), (1, 0), "{kind:?}");

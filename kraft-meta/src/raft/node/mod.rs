@@ -166,8 +166,7 @@ fn raft_config(snapshot_entries: u64) -> Result<Arc<openraft::Config>, openraft:
     config.validate().map(Arc::new)
 }
 
-/// Checks that the log reaches to the last applied entry, and that the snapshot covers every purged entry
-/// (D2).
+/// Checks that the log reaches to the last applied entry, and that the snapshot covers every purged entry (D2).
 fn nothing_is_lost(dir: &Path, log: &LogStore, applied: Option<LogId>) -> Result<(), OpenError> {
     let (purged, last) = log.ends();
     let (name, reason) = match () {

@@ -33,7 +33,7 @@ pub(super) const STREAM: StreamId = StreamId(7);
 pub(super) const OURS: Uuid = Uuid([9; 16]);
 pub(super) const NEVER: Duration = Duration::from_secs(1_000_000);
 
-/// A metadata that gives commits the answers it was told, and accepts them if it was told none.
+/// A metadata that answers commits from a list, and accepts them when the list is empty.
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
     pub(super) answers: Mutex<VecDeque<StreamError>>,
