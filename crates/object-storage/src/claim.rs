@@ -52,7 +52,7 @@ pub(crate) async fn hold(
     for attempt in 1..ATTEMPTS_MAX {
         match once(root, cluster, claim).await {
             Err(ClaimError::Storage(error)) => {
-                tracing::debug!(attempt, %error, "the store is asked for its claim again");
+                tracing::debug!(attempt, %error, "the cluster's claim is tried again");
                 tokio::time::sleep(REST).await;
             }
             other => return other,

@@ -100,7 +100,7 @@ impl WorkPool {
         self.0.queue.changed.notify_one();
         match done
             .await
-            .expect("workers outlive the pool, and do what is queued")
+            .expect("workers outlive the pool, and run all queued work")
         {
             Ok(worked) => worked,
             Err(panic) => resume_unwind(panic),

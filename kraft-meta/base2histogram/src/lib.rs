@@ -1,18 +1,18 @@
-//! What openraft needs of the crate `base2histogram`, in its place (`[patch]` in the workspace's `Cargo.toml`).
+//! The part of the crate `base2histogram` that openraft uses, in its place (`[patch]` in the workspace's `Cargo.toml`).
 //!
-//! openraft counts its batches and stages in histograms that nothing here reads. The published crate computes, at the
-//! first one, the tables of every scale up to 16 bits: 25 MiB that stay for ever, more than the rest of an idle node
-//! takes. Here a histogram is 65 counters, one for each power of two. To be dropped when the crate makes its tables as
-//! they are asked for.
+//! openraft counts its batches and stages in histograms that nothing here reads. The first histogram of the published
+//! crate computes the tables of every scale up to 16 bits: 25 MiB that are never freed, more than the rest of an idle
+//! node takes. Here a histogram is 65 counters, one for each power of two. This copy can be dropped once the published
+//! crate computes its tables on demand.
 
 use std::fmt;
 use std::marker::PhantomData;
 
-/// How many values fell between each power of two and the next. `T` is what the published crate keeps with each period;
-/// openraft uses none.
+/// The number of values between each power of two and the next. `T` is the data that the published crate keeps with
+/// each period; openraft uses none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Histogram<T = ()> {
-    /// By the number of bits of the value.
+    /// The counters, by the number of bits of the value.
     counts: [u64; BUCKETS],
     periods: PhantomData<T>,
 }
@@ -51,13 +51,13 @@ impl<T> Histogram<T> {
         }
     }
 
-    /// How many values were counted.
+    /// The number of values.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// The percentiles, each as the power of two at or below it.
+    /// The percentiles, each as the largest power of two that is not above it.
     #[must_use]
     pub fn percentile_stats(&self) -> PercentileStats {
         PercentileStats {
@@ -73,7 +73,7 @@ impl<T> Histogram<T> {
         }
     }
 
-    /// The power of two at or below the value that `permille` of all are at or below.
+    /// The largest power of two that is not above the value at `permille`.
     fn at(&self, permille: u64) -> u64 {
         let wanted = u128::from(self.total()) * u128::from(permille);
         let mut below = 0;
@@ -87,11 +87,11 @@ impl<T> Histogram<T> {
     }
 }
 
-/// Percentiles of what was counted.
+/// Percentiles of a histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the percentile that it is named after")]
 pub struct PercentileStats {
-    /// How many values were counted.
+    /// The number of values.
     pub samples: u64,
     pub p0_1: u64,
     pub p1: u64,
@@ -109,18 +109,18 @@ impl fmt::Display for PercentileStats {
     }
 }
 
-/// Histograms with names, as text: a line for each.
+/// Named histograms as text, one in each line.
 #[derive(Debug, Clone, Default)]
 pub struct AsciiChart(Vec<(String, PercentileStats)>);
 
 impl AsciiChart {
-    /// No histogram.
+    /// Makes an empty list.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With one more.
+    /// Adds a histogram.
     #[must_use]
     #[expect(
         clippy::needless_pass_by_value,

@@ -72,7 +72,7 @@ impl Kept {
     fn entry(&self) -> Entry {
         match LogRecord::decode_length_delimited(&self.record[..]).map(|record| record.kind) {
             Ok(Some(Kind::Entry(entry))) => entry.into(),
-            _ => unreachable!("it was an entry when it was kept"),
+            _ => unreachable!("only records of entries are kept"),
         }
     }
 }

@@ -462,9 +462,9 @@ mod tests {
         let mut save = Box::pin(store.save(SnapshotMeta::default(), MetadataImage::default()));
         assert!(save.as_mut().now_or_never().is_none());
         let listed = std::fs::read_dir(temporary.path()).expect("is there");
-        assert_eq!(listed.count(), 0, "who asks writes nothing");
+        assert_eq!(listed.count(), 0, "the caller writes nothing");
         drop(later);
-        let why = save.await.expect_err("nobody writes it").to_string();
+        let why = save.await.expect_err("no thread writes it").to_string();
         assert!(why.contains("its thread has ended"), "{why}");
         assert!(why.contains(&store.path.display().to_string()), "{why}");
     }

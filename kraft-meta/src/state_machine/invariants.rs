@@ -76,7 +76,7 @@ fn check_stream(id: StreamId, stream: &StreamImage) -> Result<(), String> {
     }
     if end.is_some_and(|end| end != stream.committed_end) {
         return Err(format!(
-            "I4: the committed end of stream {id} is no claim's"
+            "I4: the last claim of stream {id} does not end at the committed end"
         ));
     }
     if stream
@@ -91,7 +91,7 @@ fn check_stream(id: StreamId, stream: &StreamImage) -> Result<(), String> {
         .values()
         .any(|claim| claim.next <= stream.kept_from())
     {
-        return Err(format!("U4: a claim of stream {id} is of no use"));
+        return Err(format!("U4: a claim of stream {id} is no longer needed"));
     }
     let closed = stream.rolls.len().saturating_sub(1);
     if stream
@@ -100,7 +100,9 @@ fn check_stream(id: StreamId, stream: &StreamImage) -> Result<(), String> {
         .any(|(_, end)| end <= stream.start)
         || stream.rolls().any(|(roll, end)| roll.base >= end)
     {
-        return Err(format!("F6: a roll of stream {id} is of no use"));
+        return Err(format!(
+            "F6: stream {id} has a roll that is empty or not needed"
+        ));
     }
     let mut claims = stream.claims.values();
     let first = claims
@@ -108,7 +110,7 @@ fn check_stream(id: StreamId, stream: &StreamImage) -> Result<(), String> {
         .map_or(stream.committed_end, |claim| claim.first);
     if first > stream.kept_from().min(stream.committed_end) {
         return Err(format!(
-            "F5: deltas of stream {id} are gone before a checkpoint"
+            "F5: deltas of stream {id} were dropped before a checkpoint"
         ));
     }
     Ok(())

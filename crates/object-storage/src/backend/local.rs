@@ -27,7 +27,7 @@ pub struct LocalStorage {
     root: PathBuf,
     temporary: PathBuf,
     next: AtomicU64,
-    /// The directories that this process has synced with all their ancestors, at most as many as exist.
+    /// The directories whose entries this process has synced, up to the root; at most as many as exist.
     durable: Mutex<BTreeSet<PathBuf>>,
     /// Held exclusively while directories are removed, so that none disappears, or comes back without being durable,
     /// while an object is put into it.

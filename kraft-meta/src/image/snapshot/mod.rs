@@ -26,7 +26,7 @@ pub enum SnapshotError {
     #[error("snapshot cannot be read reason={0}")]
     Unreadable(String),
     /// The bytes have another version of the format.
-    #[error("snapshot is of another version version={0}")]
+    #[error("snapshot has another format version={0}")]
     OtherVersion(u32),
 }
 

@@ -58,7 +58,7 @@ impl RaftMetadata {
         let bytes = (bytes as u64).saturating_add(WAITING_BYTES);
         let waits = self.waiting.room.try_acquire(bytes.min(WAITING_BYTES_MAX));
         let Some(_waits) = waits else {
-            let reason = "its log waits for a snapshot, and too many commands do";
+            let reason = "its log waits for a snapshot, and too many commands wait for that";
             return Err(ProposeError::Unavailable(reason.to_owned()));
         };
         self.for_room(PROPOSAL_DEADLINE)

@@ -66,7 +66,7 @@ fn covers(rule: &LifecycleRule, ours: &str) -> bool {
     let and = filter.and_then(LifecycleRuleFilter::and);
     let tagged = filter.is_some_and(|filter| filter.tag().is_some())
         || and.is_some_and(|and| !and.tags().is_empty());
-    #[expect(deprecated, reason = "what was set so is still in force")]
+    #[expect(deprecated, reason = "a prefix that was set so is still in force")]
     let old = rule.prefix();
     let prefix = old
         .or_else(|| filter?.prefix())
@@ -104,7 +104,7 @@ impl BucketSettings {
             && versioning.status() == Some(&BucketVersioningStatus::Enabled)
         {
             tracing::warn!(
-                "the bucket keeps versions: what Highwater deletes goes on costing, and holds records past their \
+                "the bucket keeps versions: deleted objects still cost money, and hold records past their \
                  retention, until a lifecycle rule removes noncurrent versions"
             );
         }
