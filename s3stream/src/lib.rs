@@ -182,8 +182,7 @@ pub trait Stream: Debug + Send + Sync + 'static {
     /// Moves the start up. The move is durable in the metadata before this returns; unreferenced objects are deleted
     /// later.
     async fn trim(&self, start: StreamOffset) -> Result<(), StreamError>;
-    /// Lets the next checkpoint leave out state that was last touched before a time; it then has about so many bytes
-    /// (F5).
+    /// Lets the next checkpoint leave out state last touched before a time; it then has about so many bytes (F5).
     fn forget_state(&self, before: Timestamp, left_bytes: usize);
     /// The rolls, oldest first. The last one is the active roll, which is kept as a whole even if all its records are
     /// deleted, until the stream rolls or is opened again. Every other roll is dropped with its last record.

@@ -12,8 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
-    /// Ready when the deadline has come. Otherwise the alarm wakes the task at the deadline, and perhaps in vain before
-    /// it.
+    /// Ready when the deadline has come. Otherwise the alarm wakes the task at the deadline, and sometimes earlier.
     pub(super) fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self
             .0

@@ -12,8 +12,7 @@ use tokio::io::AsyncWriteExt;
 
 const SLICES_MAX: usize = 64;
 
-/// Writes every part in order, without joining them, and flushes. Cancellation safe: the unwritten rest stays in
-/// `parts`.
+/// Writes every part in order, without joining them, and flushes. Cancellation safe: `parts` keeps the unwritten rest.
 pub(super) async fn write_all(
     socket: &mut dyn Socket,
     parts: &mut VecDeque<Bytes>,

@@ -1,5 +1,5 @@
-//! A cluster's claim on a store. It is one object beside the clusters' prefixes, created only if absent, that names its
-//! cluster.
+//! A cluster's claim on a store: one object beside the clusters' prefixes, created only if absent, with the cluster's
+//! id.
 //!
 //! Two clusters that start on one empty store at the same moment race for the claim, and one of them wins before either
 //! accepts a record. Making a claim costs one PUT and at most one GET; finding it costs one GET.

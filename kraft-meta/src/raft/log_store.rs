@@ -148,8 +148,7 @@ impl LogStore {
                 memory.replay(record, &from[..from.len() - body.len()]);
             }
         }
-        // Files below the first position were deleted by a purge, and a purge writes its record again with all it
-        // keeps.
+        // files before the first one that is left were deleted by a purge, whose own record is kept
         if recovery.first_position() > 0 && memory.purged.is_none() {
             return Err(OpenError::Lost {
                 path: dir.display().to_string(),

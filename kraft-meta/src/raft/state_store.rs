@@ -113,8 +113,8 @@ impl RaftStateMachine<Types> for StateStore {
             let applied = match entry.payload {
                 EntryPayload::Normal(proposal) => {
                     let applied = self.image.apply(at, proposal.0);
-                    // the image is published before any command is answered, so that a caller finds its command in the
-                    // image
+                    // the image is published before the commands are answered, so that callers find their commands in
+                    // it
                     self.published.send_replace(Arc::new(self.image.clone()));
                     applied
                 }

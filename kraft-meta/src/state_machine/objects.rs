@@ -27,8 +27,7 @@ impl MetadataImage {
         }
         let node: NodeImage = (**node).clone();
         let mut image = node.epochs[&epoch].clone();
-        // a node commits the batches of its former epochs before it closes them, and those of its own epoch after that
-        // (E3)
+        // a node commits the batches of its former epochs, closes these, and only then commits its own batches (E3)
         let former: Vec<NodeEpoch> = node.fenced().map(|(former, _)| former).collect();
         if commit.recovering == former.is_empty() {
             return Err(Rejection::NotUnderstood);

@@ -1,5 +1,4 @@
-//! The durable batches that are not uploaded yet: where the backlog is cut into objects, and its size. This code is
-//! pure.
+//! The durable batches that are not uploaded yet, their size, and where they are cut into objects. This code is pure.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,4 @@
-//! Tells whether produce waits for uploads, and when to log that: once when it begins and once when it ends. This code
-//! is pure.
+//! Tells whether produce waits for uploads, and when to log that: at its beginning and at its end. This code is pure.
 
 use std::time::Duration;
 

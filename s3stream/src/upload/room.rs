@@ -42,8 +42,7 @@ impl Uploads {
         wal.map_or_else(Room::default, |wal| wal.room())
     }
 
-    /// Waits for room for a whole request. The wait of a coordinator, which has a reserve, is not logged. Cancellation
-    /// safe.
+    /// Waits for room for a whole request. A coordinator has a reserve, so its wait is not logged. Cancellation safe.
     pub(crate) async fn reserve(
         &self,
         bytes: u64,
@@ -59,8 +58,7 @@ impl Uploads {
             self.say_it_goes_on();
             return Ok(permit);
         }
-        // unconstrained, so that a request which has used up its scheduling budget is not taken for one that waits for
-        // room
+        // unconstrained, so that a request without scheduling budget is not taken for one that waits for room
         let mut reserving = pin!(unconstrained(self.room(bytes, share)));
         let at_once = poll_fn(|cx| Poll::Ready(reserving.as_mut().poll(cx))).await;
         let reserved = match at_once {

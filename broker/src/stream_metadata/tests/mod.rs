@@ -170,8 +170,7 @@ async fn a_batch_becomes_durable_and_visible_while_a_checkpoint_is_folded() {
     streams.shutdown().await.expect("uploads the rest");
 }
 
-// F4: an opening, with producer ids or without, reads no claim that its checkpoint covers, however many claims there
-// are
+// F4: an opening, with producer ids or without, reads no claim that its checkpoint covers, whatever their number
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_opened_from_its_checkpoint_and_its_rolls_alone() {
     let storage = Storage::start().await;

@@ -213,8 +213,8 @@ impl Issuer for Chain {
                     return Ok((credential(&found), lifetime));
                 }
                 Err(error) => {
-                    // an instance is only guessed to exist, so that any error of its service means that there are no
-                    // credentials
+                    // that there is an instance is only a guess, so that any error of its service means "no
+                    // credentials"
                     let nothing = matches!(error, CredentialsError::CredentialsNotLoaded(_));
                     let nothing = nothing || *source == CredentialSource::Instance;
                     let told = format!(
