@@ -1,4 +1,4 @@
-//! What is asked once: topics and offsets.
+//! The requests that are sent once per run: topics and offsets.
 
 use std::time::Duration;
 
@@ -18,20 +18,20 @@ const READY_TRIES: u32 = 1000;
 const TRY_EVERY: Duration = Duration::from_millis(20);
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 
-/// The highest versions that are spoken: those of Kafka 4.4's own clients, by topic id where there is one.
+/// The highest versions that the generator uses: those of Kafka 4.4's own clients, by topic id where there is one.
 const METADATA: i16 = 12;
 const CREATE_TOPICS: i16 = 7;
 const DELETE_TOPICS: i16 = 5;
 const LIST_OFFSETS: i16 = 9;
 
-/// Which end of a partition.
+/// An end of a partition.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum End {
     First,
     Next,
 }
 
-/// A connection that asks one thing at a time, in a version that the broker serves.
+/// A connection that sends one request at a time, in a version that the broker serves.
 #[derive(Debug)]
 pub(crate) struct Admin {
     connection: highwater_client::Connection,
@@ -53,7 +53,7 @@ impl Admin {
         done(self.connection.call(request, version))
     }
 
-    /// Creates a topic, or takes the one that is there; answers its id once all its partitions have a leader.
+    /// Creates a topic, or uses an existing one, and returns its id once all its partitions have a leader.
     pub(crate) fn create_topic(
         &mut self,
         name: &str,
@@ -77,7 +77,7 @@ impl Admin {
         Ok(id)
     }
 
-    /// Kafka tells of leaders a little before they are: until then they refuse.
+    /// Kafka announces leaders shortly before they accept requests; until then they refuse.
     fn await_leaders(&mut self, name: &str, partitions: i32) -> Result<()> {
         for _ in 1..READY_TRIES {
             if self.offsets(name, partitions, End::Next).is_ok() {
@@ -88,7 +88,7 @@ impl Admin {
         self.offsets(name, partitions, End::Next).map(|_| ())
     }
 
-    /// A topic's id, once all its partitions have a leader.
+    /// Returns a topic's id once all its partitions have a leader.
     pub(crate) fn topic(&mut self, name: &str, partitions: i32) -> Result<Uuid> {
         let request = describe_topic(name);
         let expected = usize::try_from(partitions)?;
@@ -111,14 +111,14 @@ impl Admin {
         bail!("{name} does not get leaders");
     }
 
-    /// Says whether there is a topic of this name.
+    /// Returns whether a topic of this name exists.
     pub(crate) fn exists(&mut self, name: &str) -> Result<bool> {
         let response = self.call(&describe_all_topics(), METADATA)?;
         let mut names = response.topics.into_iter().filter_map(|topic| topic.name);
         Ok(names.any(|one| one == *name))
     }
 
-    /// All that a topic holds.
+    /// The span of everything that a topic holds.
     pub(crate) fn span(&mut self, topic: &str, partitions: i32) -> Result<Span> {
         Ok(Span {
             from: self.offsets(topic, partitions, End::First)?,
@@ -140,7 +140,7 @@ impl Admin {
         Ok(())
     }
 
-    /// One end of each partition, in their order.
+    /// One end of each partition, in the order of the partitions.
     pub(crate) fn offsets(&mut self, topic: &str, partitions: i32, end: End) -> Result<Vec<i64>> {
         let timestamp = match end {
             End::First => EARLIEST,
@@ -159,7 +159,6 @@ impl Admin {
     }
 }
 
-/// Waits.
 pub(crate) fn pause(time: Duration) {
     #[expect(clippy::disallowed_methods, reason = "a tool that waits for a broker")]
     std::thread::sleep(time);

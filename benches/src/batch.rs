@@ -1,4 +1,4 @@
-//! The batches and requests that a producer sends again and again: built once, with a valid checksum.
+//! The batches and requests that a producer sends repeatedly. They are built once, with a valid checksum.
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use crate::socket::CLIENT_ID;
 const ACKS_ALL: i16 = -1;
 const TIMEOUT_MS: i32 = 30_000;
 
-/// A record batch without a producer id, so that a broker takes it any number of times.
+/// A record batch without a producer id, so that a broker accepts it any number of times.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
     pub(crate) bytes: Bytes,
@@ -20,7 +20,8 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// As many records as go into `batch_bytes`, at least one, each with a value of `record_bytes` and no key.
+    /// Builds a batch of as many records as fit into `batch_bytes`, at least one. Each has a value of `record_bytes`
+    /// and no key.
     pub(crate) fn build(record_bytes: usize, batch_bytes: usize, timestamp: i64) -> Result<Self> {
         let values = noise(record_bytes);
         let mut records =
@@ -40,7 +41,7 @@ impl Batch {
     }
 }
 
-/// Bytes that no codec makes smaller, the same in every run.
+/// Incompressible bytes, which are the same in every run.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -54,18 +55,18 @@ fn noise(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A whole request, encoded once.
+/// A whole request, which is encoded once.
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) request: EncodedRequest<ProduceRequest>,
-    /// The partitions it writes to.
+    /// The partitions that the request writes to.
     pub(crate) partitions: Vec<i32>,
-    /// Bytes of its batches.
+    /// The number of bytes in its batches.
     pub(crate) batch_bytes: u64,
 }
 
 impl Frame {
-    /// A request with one batch for each of these partitions, acknowledged by all replicas.
+    /// Builds a request with one batch for each of these partitions, acknowledged by all replicas.
     pub(crate) fn build(topic: Uuid, partitions: &[i32], batch: &Batch) -> Result<Self> {
         let batches = partitions.iter().map(|index| (*index, batch.bytes.clone()));
         let topic = Topic::from(topic);

@@ -1,4 +1,4 @@
-//! The native consumer: a thread per connection, batches counted by their headers, records not looked at.
+//! The native consumer. Each connection has a thread; batches are counted by their headers, and records are not parsed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::machine;
 use crate::produce::{Extent, share};
 use crate::socket::{connect, done};
 
-/// How to fetch; the defaults are those of Kafka's consumer.
+/// How to fetch. The defaults are those of Kafka's consumer.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Fetches {
     /// The most bytes of an answer.
@@ -23,25 +23,25 @@ pub(crate) struct Fetches {
     /// The most bytes of one partition in an answer.
     #[arg(long, default_value = "1MiB")]
     pub(crate) partition_max_bytes: ByteSize,
-    /// The fewest bytes that are answered at once.
+    /// The number of bytes from which the broker answers at once.
     #[arg(long, default_value_t = 1)]
     pub(crate) min_bytes: i32,
-    /// How long the broker may wait for them.
+    /// The time that the broker may wait for those bytes.
     #[arg(long, default_value_t = 500)]
     pub(crate) max_wait_ms: i32,
 }
 
-/// What is read: from an offset of each partition to another.
+/// The offsets to read, from one offset of each partition to another.
 #[derive(Debug, Clone)]
 pub(crate) struct Span {
     pub(crate) from: Vec<i64>,
     pub(crate) to: Vec<i64>,
-    /// Begins anew at the end, until the extent is reached.
+    /// Whether reading begins again at the end, until the extent is reached.
     pub(crate) repeats: bool,
 }
 
 impl Span {
-    /// Leaves out all but so many records of each partition.
+    /// Restricts the span to the last `records` records of each partition.
     pub(crate) fn keep_last(&mut self, records: i64) {
         for (from, to) in self.from.iter_mut().zip(&self.to) {
             *from = (*from).max(to - records);
@@ -49,7 +49,7 @@ impl Span {
     }
 }
 
-/// Reads a topic until the extent, or the end of the span, is reached.
+/// Reads a topic until the extent or the end of the span is reached.
 pub(crate) fn run(
     bootstrap: &str,
     topic: Uuid,
@@ -135,7 +135,7 @@ impl Consumer {
         })
     }
 
-    /// One request and its answer; each batch is shown to `seen`.
+    /// Sends one request and receives its answer; each batch is passed to `seen`.
     pub(crate) fn fetch(
         &mut self,
         mut seen: impl FnMut(i32, &BatchHeader) -> Result<()>,
@@ -149,11 +149,11 @@ impl Consumer {
             let mut next = None;
             while !rest.is_empty() {
                 let batch = match BatchHeader::read(&rest) {
-                    // the last one may be cut short
+                    // The last batch may be truncated.
                     Err(BatchError::Truncated(_)) => break,
                     other => other?,
                 };
-                // batches are read whole: the first may begin before the offset that was asked for
+                // Batches are read whole, so the first may begin before the requested offset.
                 next = Some(batch.next_offset());
                 self.figures.batches += 1;
                 self.figures.records += u64::try_from(batch.count)?;
@@ -168,7 +168,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Begins anew where a partition's end is reached; answers whether there is more to read.
+    /// Begins again where a partition's end is reached, and returns whether there is more to read.
     fn go_on(&mut self, span: &Span) -> bool {
         let mut more = false;
         for partition in &self.partitions {

@@ -1,4 +1,4 @@
-//! Producing and consuming at once: how long a record takes from its sending until a consumer has it.
+//! Producing and consuming at once, to measure how long a record takes from its sending until a consumer has it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,17 +10,17 @@ use crate::figures::Figures;
 use crate::machine;
 use crate::produce::{self, Extent, Load, Sent};
 
-/// Both sides of one run.
+/// The figures of both sides of one run.
 #[derive(Debug)]
 pub(crate) struct Both {
-    /// Until the acknowledgement.
+    /// Latencies until the acknowledgement.
     pub(crate) produced: Figures,
-    /// Until the consumer has it.
+    /// Latencies until the consumer has the batch.
     pub(crate) consumed: Figures,
 }
 
-/// Produces over one connection while another reads everything; ends when all of it is read. Nobody else may write to
-/// the topic.
+/// Produces over one connection while another reads everything, and ends when all of it is read. No other client may
+/// write to the topic.
 pub(crate) fn run(
     bootstrap: &str,
     topic: Uuid,

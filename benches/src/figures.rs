@@ -1,4 +1,4 @@
-//! What one run of a generator measured.
+//! The figures of one run of a generator.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
-/// Longer ones count as this.
+/// The longest latency that is distinguished; longer ones count as this.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
 const DIGITS: u8 = 3;
 const GIB: f64 = (1 << 30) as f64;
 const MIB: f64 = (1 << 20) as f64;
 
-/// How long requests took.
+/// The latencies of requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Latency(Histogram<u64>);
 
@@ -50,14 +50,14 @@ impl fmt::Display for Latency {
     }
 }
 
-/// One run.
+/// The figures of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures {
-    /// Of whole batches, as they lie in the log.
+    /// Bytes of whole batches, as they are in the log.
     pub(crate) bytes: u64,
     pub(crate) records: u64,
     pub(crate) batches: u64,
-    /// From the first sending to the last answer.
+    /// The time from the first sending to the last answer.
     pub(crate) elapsed: Duration,
     pub(crate) latency: Latency,
 }
@@ -73,7 +73,7 @@ impl Figures {
         })
     }
 
-    /// Joins what ran side by side.
+    /// Joins the figures of connections that ran side by side.
     pub(crate) fn join(parts: impl IntoIterator<Item = Result<Self>>) -> Result<Self> {
         let mut all = Self::new()?;
         for part in parts {
@@ -115,7 +115,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// A count as a number to divide by.
+/// Converts a count to a floating-point number, for divisions.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 pub(crate) fn real(count: u64) -> f64 {
     count as f64

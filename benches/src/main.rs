@@ -38,7 +38,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write batches that were built once.
+    /// Write batches that are built once.
     Produce {
         #[command(flatten)]
         target: Target,
@@ -47,7 +47,7 @@ enum Command {
         #[command(flatten)]
         extent: Extent,
     },
-    /// Read batches without looking into them; to the end if no extent is given.
+    /// Read batches without parsing their records; to the end if no extent is given.
     Consume {
         #[command(flatten)]
         target: Target,
@@ -55,20 +55,20 @@ enum Command {
         fetches: Fetches,
         #[command(flatten)]
         extent: Extent,
-        /// Partitions of the topic.
+        /// The number of partitions of the topic.
         #[arg(long, default_value_t = 1)]
         partitions: i32,
-        /// Connections; where there are more than partitions, several read the same.
+        /// The number of connections; if there are more than partitions, several read the same partition.
         #[arg(long, default_value_t = 1)]
         connections: usize,
-        /// Only so many records of each partition, the last; all if not given.
+        /// Read only the last N records of each partition; all if not given.
         #[arg(long)]
         last: Option<i64>,
-        /// Begin anew at the end, until the extent is reached.
+        /// Begin again at the end, until the extent is reached.
         #[arg(long)]
         repeat: bool,
     },
-    /// Write and read at once; the second latency is that from sending to receiving.
+    /// Write and read at once; the second latency is the time from sending to receiving.
     EndToEnd {
         #[command(flatten)]
         target: Target,
@@ -79,9 +79,9 @@ enum Command {
         #[command(flatten)]
         extent: Extent,
     },
-    /// Highwater beside Apache Kafka: everything that is measured, in one command.
+    /// Measure Highwater beside Apache Kafka: every case, in one command.
     Compare(Compare),
-    /// The least a broker has to do, as a process: what `compare` holds both against.
+    /// Run the least work that a broker has to do, as a process; `compare` measures both brokers against it.
     #[command(hide = true)]
     Floor(Floor),
 }
@@ -89,25 +89,25 @@ enum Command {
 /// The broker and the topic.
 #[derive(Debug, Args)]
 struct Target {
-    /// The broker.
+    /// The address of the broker.
     #[arg(long, default_value = "127.0.0.1:9092")]
     bootstrap: String,
-    /// The topic; created if it is not there.
+    /// The name of the topic, which is created if it does not exist.
     #[arg(long, default_value = "bench")]
     topic: String,
-    /// A config of the created topic, for instance `retention.bytes=1073741824`; may be repeated.
+    /// A config of the created topic, for instance `retention.bytes=1073741824`; the option may be repeated.
     #[arg(long = "topic-config", value_parser = key_value)]
     configs: Vec<(String, String)>,
-    /// Delete the topic before the run, if it is there, so that it is empty.
+    /// Delete the topic before the run if it exists, so that it is empty.
     #[arg(long)]
     fresh: bool,
     /// Delete the topic after the run.
     #[arg(long)]
     delete: bool,
-    /// The core this client runs on.
+    /// The core that this client runs on.
     #[arg(long)]
     core: Option<usize>,
-    /// The broker's process: its processor time is printed.
+    /// The id of the broker's process, whose processor time is printed.
     #[arg(long)]
     pid: Option<u32>,
 }
@@ -118,7 +118,8 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl Target {
-    /// Runs `body` on the topic, between its creation and its deletion, and prints what it cost.
+    /// Runs `body` on the topic, between the topic's creation and its deletion, and prints the processor time of the
+    /// run.
     fn with_topic(
         &self,
         partitions: i32,
@@ -159,7 +160,6 @@ impl Target {
     }
 }
 
-/// Prints a line.
 fn say(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;

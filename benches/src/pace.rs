@@ -1,9 +1,9 @@
-//! When the next request is to be sent: at once (closed loop), or at times set beforehand (open loop).
+//! When to send the next request: at once (closed loop), or at times that are set beforehand (open loop).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How much is sent in all; shared by the connections of a run.
+/// The amount that is sent in all, which the connections of a run share.
 #[derive(Debug)]
 pub(crate) struct Budget {
     bytes: AtomicU64,
@@ -11,7 +11,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// So many bytes at least, or so long; whichever ends first.
+    /// A budget that ends after `bytes` or at `until`, whichever comes first.
     pub(crate) fn new(bytes: Option<u64>, until: Option<Instant>) -> Self {
         Self {
             bytes: AtomicU64::new(bytes.unwrap_or(u64::MAX)),
@@ -33,11 +33,11 @@ impl Budget {
 /// What to do about the next request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Send it; its latency counts from this moment, which may have passed already.
+    /// Send it now; its latency counts from this moment, which may have passed already.
     Send(Instant),
-    /// Send it then.
+    /// Send it at this moment.
     Wait(Instant),
-    /// There is none.
+    /// Send nothing, because the run is over.
     Over,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Pace<'a> {
 }
 
 impl<'a> Pace<'a> {
-    /// Requests `interval` apart, or one after the other.
+    /// Creates a pace of requests that are `interval` apart, or that follow each other directly.
     pub(crate) fn new(budget: &'a Budget, start: Instant, interval: Option<Duration>) -> Self {
         Self {
             budget,
@@ -61,7 +61,7 @@ impl<'a> Pace<'a> {
         }
     }
 
-    /// About a request of so many bytes.
+    /// Decides about a request of this many bytes.
     pub(crate) fn next(&mut self, bytes: u64, now: Instant) -> Next {
         let at = match self.interval {
             Some(interval) => self.start + interval * self.sent,

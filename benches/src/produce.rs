@@ -1,4 +1,4 @@
-//! The native producer: a thread per connection, requests built beforehand, answers read in bulk.
+//! The native producer. Each connection has a thread; requests are built beforehand, and answers are read in bulk.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;
@@ -18,45 +18,46 @@ use crate::machine;
 use crate::pace::{Budget, Next, Pace};
 use crate::socket::{connect, done};
 
-/// What to produce.
+/// What to produce, and how.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Load {
-    /// Bytes of one record's value.
+    /// The number of bytes in a record's value.
     #[arg(long, default_value = "1KiB")]
     pub(crate) record_size: ByteSize,
     /// The most bytes of one batch; a larger record has a batch to itself.
     #[arg(long, default_value = "16KiB")]
     pub(crate) batch_size: ByteSize,
-    /// Partitions of the topic.
+    /// The number of partitions of the topic.
     #[arg(long, default_value_t = 1)]
     pub(crate) partitions: i32,
-    /// Partitions that one request writes to.
+    /// The number of partitions that one request writes to.
     #[arg(long, default_value_t = 1)]
     pub(crate) batches_per_request: usize,
-    /// Connections; each has partitions of its own where there are enough.
+    /// The number of connections; each has partitions of its own where there are enough.
     #[arg(long, default_value_t = 1)]
     pub(crate) connections: usize,
-    /// Requests in flight on one connection; 1 for one at a time.
+    /// The number of requests in flight on one connection; 1 sends one at a time.
     #[arg(long, default_value_t = 5)]
     pub(crate) in_flight: usize,
-    /// Bytes per second, in requests at even distances (open loop); as fast as answers come (closed loop) if not given.
+    /// Bytes per second, in requests at even distances (open loop). Without it, requests follow the answers (closed
+    /// loop).
     #[arg(long)]
     pub(crate) rate: Option<ByteSize>,
 }
 
-/// When a run ends: at the first that is reached.
+/// The limits of a run, which ends at the first that is reached.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(crate) struct Extent {
-    /// After so many bytes.
+    /// Ends the run after this many bytes.
     #[arg(long)]
     pub(crate) bytes: Option<ByteSize>,
-    /// After so long.
+    /// Ends the run after this time.
     #[arg(long)]
     pub(crate) seconds: Option<u64>,
 }
 
 impl Extent {
-    /// So many bytes, where nothing else is said.
+    /// The given limits, or this many bytes if none is given.
     pub(crate) fn or(self, bytes: ByteSize) -> Self {
         let unsaid = self.bytes.is_none() && self.seconds.is_none();
         Self {
@@ -70,7 +71,7 @@ impl Extent {
     }
 }
 
-/// When each batch was due, by partition, until it is received.
+/// The time at which each batch was due, by partition, until the consumer has received it.
 #[derive(Debug)]
 pub(crate) struct Sent(Vec<Mutex<VecDeque<Instant>>>);
 
@@ -90,14 +91,14 @@ impl Sent {
         Ok(())
     }
 
-    /// When the oldest batch that is not received was due.
+    /// The time at which the oldest batch that is not yet received was due.
     pub(crate) fn pop(&self, partition: i32) -> Result<Instant> {
         let oldest = self.of(partition)?.pop_front();
         oldest.context("a batch is received that was not sent")
     }
 }
 
-/// Produces to a topic; notes each batch in `sent` where that is asked.
+/// Produces to a topic, and notes each batch in `sent` if it is given.
 pub(crate) fn run(
     bootstrap: &str,
     topic: Uuid,
@@ -155,7 +156,8 @@ pub(crate) fn run(
     })
 }
 
-/// The partitions of one connection: its own where there are enough, else one that others have too.
+/// The partitions of one connection: its own where there are enough, otherwise one that it shares with other
+/// connections.
 pub(crate) fn share(partitions: i32, connections: usize, index: usize) -> Result<Vec<i32>> {
     let count = usize::try_from(partitions)?;
     ensure!(
@@ -173,7 +175,7 @@ pub(crate) fn share(partitions: i32, connections: usize, index: usize) -> Result
 
 struct Producer<'a> {
     connection: Connection,
-    /// The connection's.
+    /// The pace of the connection's requests.
     socket: TcpStream,
     frames: Vec<Frame>,
     next_frame: usize,
@@ -242,7 +244,7 @@ impl Producer<'_> {
         Ok(poll(&mut fds, Some(&timeout))? > 0)
     }
 
-    /// Waits for an answer, then takes all that are there.
+    /// Waits for an answer, then takes every answer that has arrived.
     fn receive(&mut self) -> Result<()> {
         self.receive_one()?;
         while self.connection.has_answer() {

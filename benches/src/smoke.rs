@@ -1,4 +1,4 @@
-//! The generator against a real node: it writes, reads all of it, and measures both at once.
+//! The generator against a real node: it writes a topic, reads all of it, and measures both at once.
 
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ use crate::consume::{self, Fetches, Span};
 use crate::end_to_end;
 use crate::produce::{self, Extent, Load};
 
-/// A node on a thread of its own, for the generator blocks.
+/// A node on a thread of its own, because the generator blocks its thread.
 struct Running {
     stop: oneshot::Sender<()>,
     thread: JoinHandle<Result<()>>,

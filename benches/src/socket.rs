@@ -1,4 +1,4 @@
-//! The generator's sockets: they block their thread, so that nothing ever waits but the kernel, and no runtime is needed.
+//! The generator's sockets. They block their thread, so that only the kernel ever waits, and no runtime is needed.
 
 use std::future::Future;
 use std::io::{self, IoSlice, Read, Write};
@@ -11,7 +11,7 @@ use highwater_client::{Connection, Options};
 use highwater_io::net::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What this client calls itself.
+/// The client id of the generator.
 pub(crate) const CLIENT_ID: &str = "highwater-bench";
 
 #[derive(Debug)]
@@ -75,7 +75,7 @@ fn again(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Connects: the connection, and another handle on its socket, to wait for it with a time limit.
+/// Connects, and returns the connection with a second handle on its socket, on which a caller waits with a time limit.
 pub(crate) fn connect(bootstrap: &str) -> Result<(Connection, TcpStream)> {
     let socket =
         TcpStream::connect(bootstrap).with_context(|| format!("cannot connect to {bootstrap}"))?;
@@ -90,7 +90,7 @@ pub(crate) fn connect(bootstrap: &str) -> Result<(Connection, TcpStream)> {
     Ok((connection, handle))
 }
 
-/// Does what such a connection is asked: its sockets are always ready, so one poll is enough.
+/// Runs a future of such a connection. Its sockets are always ready, so one poll is enough.
 pub(crate) fn done<T, E>(asked: impl Future<Output = Result<T, E>>) -> Result<T>
 where
     E: Into<anyhow::Error>,

@@ -1,4 +1,4 @@
-//! The processes that are compared: Highwater, Apache Kafka, and the floor; pinned to the broker's core.
+//! The processes that are compared: Highwater, Apache Kafka, and the floor. They are pinned to the broker's core.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -14,11 +14,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::admin::pause;
 use crate::machine;
 
-/// Where brokers run, and where the client.
+/// The core of the brokers, and that of the client.
 pub(super) const BROKER_CORE: usize = 0;
 pub(super) const CLIENT_CORE: usize = 1;
 
-/// What Kafka's own start script gives Java.
+/// The options that Kafka's own start script gives Java.
 const KAFKA_JVM: &[&str] = &[
     "-Xmx1G",
     "-Xms1G",
@@ -30,7 +30,7 @@ const KAFKA_JVM: &[&str] = &[
     "-XX:MaxInlineLevel=15",
     "-Djava.awt.headless=true",
 ];
-/// What waits for an upload is uploaded soon after a run, so that its cost is counted to the run.
+/// Records are uploaded soon after a run, so that the cost of their upload is counted to the run.
 pub(super) const HIGHWATER_SETTINGS: &[&str] = &["highwater.upload.interval.ms=1000"];
 
 const START_TRIES: u32 = 60_000;
@@ -45,7 +45,7 @@ enum Program {
     Floor(PathBuf),
 }
 
-/// One broker; killed when dropped.
+/// One broker, which is killed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Broker {
     program: Program,
@@ -54,15 +54,15 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    /// Highwater on an empty directory; not started.
+    /// Highwater on an empty directory, not started.
     pub(super) fn highwater(dir: &Path) -> Result<Self> {
         empty(dir)?;
         Self::new(Program::Highwater(dir.to_owned()))
     }
 
-    /// Apache Kafka on an empty directory; not started.
+    /// Apache Kafka on an empty directory, not started.
     pub(super) fn kafka(dir: &Path) -> Result<Self> {
-        // a deleted topic is off the disk before the next run
+        // A deleted topic is off the disk before the next run.
         let setup = Setup::format(dir, KAFKA_JVM, &["log.segment.delete.delay.ms=1000"])?;
         let address = setup.address.clone();
         let mut broker = Self::new(Program::Kafka(setup))?;
@@ -70,7 +70,7 @@ impl Broker {
         Ok(broker)
     }
 
-    /// The floor; not started.
+    /// The floor, not started.
     pub(super) fn floor(dir: &Path) -> Result<Self> {
         empty(dir)?;
         Self::new(Program::Floor(dir.to_owned()))
@@ -84,7 +84,7 @@ impl Broker {
         })
     }
 
-    /// Starts it; answers the time from exec until it listens.
+    /// Starts the process, and returns the time from exec until it listens.
     pub(super) fn start(&mut self) -> Result<Duration> {
         ensure!(self.child.is_none(), "it runs already");
         machine::pin(BROKER_CORE)?;
@@ -130,7 +130,7 @@ impl Broker {
         command.spawn().context("cannot start the broker")
     }
 
-    /// Stops it cleanly.
+    /// Stops the process cleanly.
     pub(super) fn stop(&mut self) -> Result<()> {
         let mut child = self.child.take().context("it runs")?;
         kill_process(Pid::from_child(&child), Signal::TERM)?;

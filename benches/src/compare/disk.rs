@@ -1,4 +1,4 @@
-//! What the disk takes: a write of 4 KiB and fdatasync, in a file that is there already.
+//! The time that the disk takes for a write of 4 KiB and fdatasync, in an existing file.
 
 use std::fs::File;
 use std::io::Write;
@@ -18,14 +18,14 @@ const BLOCK_BYTES: usize = 4096;
 const BLOCKS: u64 = 512;
 /// Writes with a pause after each.
 const PACED: u32 = 4000;
-/// About what lies between two requests that come one at a time.
+/// About the time between two requests that are sent one at a time.
 const PAUSE: Duration = Duration::from_micros(40);
 pub(super) const METRIC: &str = "fdatasync p50 us";
 const METRIC_P99: &str = "fdatasync p99 us";
-/// A virtual processor and its disk that rest after each write take longer now and then than those that never do.
+/// A virtual processor and its disk that rest after each write sometimes take longer than those that never rest.
 const METRIC_PACED_P99: &str = "fdatasync paced p99 us";
 
-/// One round of it.
+/// Measures one round.
 pub(super) fn fdatasync_once(lab: &mut Lab, case: &'static str, round: u32) -> Result<()> {
     let path = std::path::Path::new(DIR).join("fdatasync");
     let mut file = File::create(&path)?;

@@ -1,8 +1,9 @@
-//! The floor: the least that a broker has to do, without being one.
+//! The floor: a process that does the least work that a broker has to do, without being a broker.
 //!
-//! Produce: receives, checks CRC-32C, writes to a preallocated log, syncs once per five requests, and writes the same
-//! bytes once more to another file. Fetch: answers a mebibyte from memory, each of 64 in turn, for what is sent again at
-//! once lies in the processor's cache, as no broker's log does. One connection after the other.
+//! For produce it receives, checks CRC-32C, writes to a preallocated log, syncs once per five requests, and writes the
+//! same bytes once more to another file. For fetch it answers with a mebibyte of memory, each of 64 in turn, because
+//! bytes that are sent again at once would be in the processor's cache, and those of a broker's log are not. It serves
+//! one connection after the other.
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
@@ -30,7 +31,7 @@ const BUFFER_BYTES: usize = 2 << 20;
 const LOG_BYTES: u64 = 256 << 20;
 const SECOND_BYTES_MAX: u64 = 2 << 30;
 const REQUESTS_PER_SYNC: usize = 5;
-/// Fewer requests are synced when no more come for so long: the end of a run.
+/// The time without a new request after which fewer requests are synced, because the run has ended.
 const GATHER: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 2_000_000,
@@ -38,24 +39,24 @@ const GATHER: Timespec = Timespec {
 const ANSWER_BYTES: usize = 1 << 20;
 const ANSWERS: usize = 64;
 const PREFIX_BYTES: usize = 4;
-/// How the generator names its topic.
+/// The name of the generator's topic in a request.
 const BY_ID: Topic = Topic::Id(Uuid([0; 16]));
 const CORRELATION_ID_IN_REQUEST: usize = 8;
 const CORRELATION_ID_IN_ANSWER: usize = 4;
 
-/// Where the floor listens and writes.
+/// The address on which the floor listens, and the directory to which it writes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Floor {
     #[arg(long)]
     address: String,
     #[arg(long)]
     dir: PathBuf,
-    /// The batches that a fetch is answered with.
+    /// The batches of a fetch's answer.
     #[arg(long, default_value_t = 16 << 10)]
     batch_bytes: usize,
 }
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 pub(crate) fn serve(floor: &Floor) -> Result<()> {
     let listener = TcpListener::bind(&floor.address)?;
     let mut files = Files::open(&floor.dir)?;
@@ -70,14 +71,14 @@ pub(crate) fn serve(floor: &Floor) -> Result<()> {
             batch_at: None,
             answer: produce_answer()?,
         };
-        // a client that leaves is no failure
+        // A client that disconnects is not a failure.
         if let Err(error) = connection.run(&mut files, &fetched) {
             writeln!(std::io::stderr(), "{error:#}")?;
         }
     }
 }
 
-/// The log, written round and round, and the file that has everything once more.
+/// The log, which is overwritten in a circle, and the file that receives all bytes once more.
 struct Files {
     log: File,
     log_at: u64,
@@ -125,7 +126,7 @@ impl Files {
 struct Floored {
     socket: TcpStream,
     buffer: Vec<u8>,
-    /// Where in a frame the batch begins: the same in all of a connection.
+    /// The position of the batch in a frame, which is the same for all frames of a connection.
     batch_at: Option<usize>,
     answer: BytesMut,
 }
@@ -133,7 +134,7 @@ struct Floored {
 impl Floored {
     fn run(&mut self, files: &mut Files, fetched: &[Vec<Bytes>]) -> Result<()> {
         let mut fetched = fetched.iter().cycle();
-        // frames lie in buffer[..end]; those before `scanned` are whole and checked
+        // Frames are in buffer[..end]; those before `scanned` are complete and checked.
         let (mut end, mut scanned) = (0, 0);
         let mut frames: Vec<(usize, usize)> = Vec::with_capacity(REQUESTS_PER_SYNC);
         loop {
@@ -182,7 +183,7 @@ impl Floored {
         Ok(BatchHeader::read(batch)?.check_crc(batch)?)
     }
 
-    /// Writes and answers; the bytes after the last frame stay where they are.
+    /// Writes and answers the frames; the bytes after the last complete frame stay in the buffer.
     fn write(&mut self, frames: &mut Vec<(usize, usize)>, files: &mut Files) -> Result<()> {
         let at = self.batch_at.context("a batch was found")?;
         let batch = |&(start, end): &(usize, usize)| IoSlice::new(&self.buffer[start + at..end]);
@@ -217,7 +218,7 @@ fn write_all(socket: &mut TcpStream, mut slices: &mut [IoSlice<'_>]) -> Result<(
     Ok(())
 }
 
-/// The length of the frame that begins here, if all of it is there.
+/// The length of the frame that begins here, if it is complete.
 fn whole_frame(bytes: &[u8]) -> Result<Option<usize>> {
     let Some(length) = bytes.first_chunk::<PREFIX_BYTES>() else {
         return Ok(None);
@@ -227,7 +228,8 @@ fn whole_frame(bytes: &[u8]) -> Result<Option<usize>> {
     Ok((bytes.len() >= length).then_some(length))
 }
 
-/// The only batch of a request: where a sound one begins that ends with the frame, but for closing tags.
+/// Finds the only batch of a request: the position of a valid one that ends with the frame, except for the closing
+/// tags.
 fn find_batch(frame: &[u8]) -> Result<usize> {
     let last = frame.len().saturating_sub(BATCH_HEADER_BYTES);
     let is_batch = |at: &usize| {

@@ -1,4 +1,5 @@
-//! Java's own tools, at their defaults: what a user sees. They fill their core, so they say little of a broker.
+//! Java's own tools at their defaults, which show what a user sees. They saturate their core, so they say little of a
+//! broker.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -13,7 +14,7 @@ use super::traffic::{Shape, extent};
 use crate::produce;
 
 const RECORD_BYTES: u64 = 1024;
-/// Records per second of the stated rate: 5 MiB/s.
+/// Records per second of the stated rate, which is 5 MiB/s.
 const RATE: u64 = 5_000;
 const ALL: [Who; 3] = [Who::Highwater, Who::Kafka, Who::KafkaFlush];
 
@@ -27,7 +28,7 @@ fn tool(name: &str) -> Result<Command> {
     Ok(java)
 }
 
-/// Runs a tool; answers the last line that it prints.
+/// Runs a tool, and returns the last line that it prints.
 fn last_line(tool: &mut Command) -> Result<String> {
     let output = tool.output().context("cannot run java")?;
     ensure!(output.status.success(), "{tool:?} failed");
@@ -45,7 +46,7 @@ fn before(line: &str, unit: &str) -> Result<f64> {
     Ok(number.context("a number")?.parse()?)
 }
 
-/// One default producer on one partition: as fast as it can, or at the stated rate.
+/// Runs one default producer on one partition, at its highest rate or at the stated rate.
 pub(super) fn produce(lab: &mut Lab, case: &'static str, is_paced: bool) -> Result<()> {
     for round in 1..=lab.rounds {
         for who in ALL {
@@ -84,7 +85,7 @@ pub(super) fn produce(lab: &mut Lab, case: &'static str, is_paced: bool) -> Resu
     Ok(())
 }
 
-/// One default consumer that reads what lies there.
+/// Runs one default consumer that reads the existing records.
 pub(super) fn consume(lab: &mut Lab, case: &'static str) -> Result<()> {
     let shape = Shape {
         record: RECORD_BYTES,

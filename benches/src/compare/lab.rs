@@ -1,4 +1,4 @@
-//! The machine, the brokers on it, and what one run costs.
+//! The machine, the brokers on it, and the cost of one run.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,19 +12,19 @@ use crate::admin::{Admin, pause};
 use crate::figures::{Figures, real};
 use crate::machine;
 
-/// A broker is quiet when it used no more than `QUIET_CPU` of processor time per window, for so many windows.
+/// A broker is quiet when it used at most `QUIET_CPU` of processor time per window, for this many windows.
 const WINDOW: Duration = Duration::from_millis(250);
 const QUIET_CPU: Duration = Duration::from_millis(10);
-/// Longer than Highwater's interval of uploads and Kafka's delay of deletion, which are a second.
+/// The time is longer than Highwater's interval of uploads and Kafka's delay of deletion, which are a second.
 const QUIET_WINDOWS: u32 = 5;
 const WINDOWS_MAX: u32 = 60;
 const FREE_BYTES_MIN: u64 = 8 << 30;
 const FLUSH: (&str, &str) = ("flush.messages", "1");
 
-/// The root of what the brokers write; and of the results.
+/// The directory below which the brokers write, and that of the results.
 pub(super) const DIR: &str = "target/bench";
 
-/// The brokers that run all the time, and what was measured.
+/// The brokers that run all the time, and the figures.
 #[derive(Debug)]
 pub(super) struct Lab {
     pub(super) highwater: Broker,
@@ -32,13 +32,13 @@ pub(super) struct Lab {
     pub(super) floor: Broker,
     pub(super) results: Results,
     pub(super) rounds: u32,
-    /// A fraction of the bytes and of the seconds.
+    /// The fraction of the bytes and of the seconds that is run.
     pub(super) is_quick: bool,
     topics: u32,
     pub(super) since: Instant,
 }
 
-/// A topic of its own for one run.
+/// A topic that one run has to itself.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) name: String,
@@ -49,7 +49,7 @@ pub(super) struct Topic {
 }
 
 impl Topic {
-    /// Creates it; the floor has none.
+    /// Creates the topic; the floor has no topics.
     pub(super) fn create(broker: &Broker, who: Who, name: String, partitions: i32) -> Result<Self> {
         let mut topic = Self {
             name,
@@ -73,21 +73,21 @@ impl Topic {
         Ok(topic)
     }
 
-    /// All that it holds.
+    /// The span of all records in the topic.
     pub(super) fn span(&mut self) -> Result<crate::consume::Span> {
         let admin = self.admin.as_mut().context("a broker's topic")?;
         admin.span(&self.name, self.partitions)
     }
 }
 
-/// What a run cost, with what the broker put off until it was quiet.
+/// The cost of a run, including the work that the broker deferred until it was quiet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cost {
-    /// Of the broker's process.
+    /// Processor time of the broker's process.
     pub(super) broker: Duration,
-    /// Of the machine, without the client and the other broker: also of kernel threads.
+    /// Processor time of the machine, without the client and the other broker; it includes kernel threads.
     pub(super) machine: Duration,
-    /// The broker's while the client ran, as a share of that time: 1 is a core.
+    /// The broker's processor time while the client ran, as a share of that time: 1 is a whole core.
     pub(super) core_share: f64,
 }
 
@@ -97,7 +97,7 @@ struct Reading {
 }
 
 impl Lab {
-    /// Everything on empty directories; the brokers run, the floor does not.
+    /// Prepares everything on empty directories. The brokers run; the floor does not.
     pub(super) fn open(rounds: u32, is_quick: bool) -> Result<Self> {
         machine::pin(super::broker::CLIENT_CORE)?;
         let dir = Path::new(DIR).join("run");
@@ -132,12 +132,12 @@ impl Lab {
         self.broker(who).pid().context("it runs")
     }
 
-    /// Bytes of one run: an eighth of them in a quick one.
+    /// The bytes of one run, of which a quick one has an eighth.
     pub(super) fn bytes(&self, bytes: ByteSize) -> ByteSize {
         ByteSize(if self.is_quick { bytes.0 / 8 } else { bytes.0 })
     }
 
-    /// Seconds of one run.
+    /// The seconds of one run.
     pub(super) fn seconds(&self, seconds: u64) -> u64 {
         if self.is_quick {
             (seconds / 3).max(1)
@@ -146,7 +146,7 @@ impl Lab {
         }
     }
 
-    /// Creates a topic that nobody had before.
+    /// Creates a topic with a new name.
     pub(super) fn topic(&mut self, who: Who, partitions: i32) -> Result<Topic> {
         self.topics += 1;
         let free = rustix::fs::statvfs(DIR)?;
@@ -156,7 +156,7 @@ impl Lab {
         Topic::create(self.broker(who), who, name, partitions)
     }
 
-    /// Deletes a topic and waits until its data is gone.
+    /// Deletes a topic, and waits until its data is gone.
     pub(super) fn delete(&self, who: Who, topic: Topic) -> Result<()> {
         let Some(mut admin) = topic.admin else {
             return Ok(());
@@ -165,7 +165,7 @@ impl Lab {
         quiet(self.pid(who)?)
     }
 
-    /// Runs `body` and waits until the broker is quiet; both belong to the cost.
+    /// Runs `body`, and waits until the broker is quiet; both belong to the cost.
     pub(super) fn cost<T>(&self, who: Who, body: impl FnOnce() -> Result<T>) -> Result<(T, Cost)> {
         let pid = self.pid(who)?;
         let brokers = [&self.highwater, &self.kafka, &self.floor];
@@ -191,7 +191,7 @@ impl Lab {
         });
     }
 
-    /// Notes what moving so many bytes cost, and prints it.
+    /// Notes the cost of moving this many bytes, and prints it.
     pub(super) fn note_cost(
         &mut self,
         case: &'static str,
@@ -225,7 +225,7 @@ impl Lab {
     }
 }
 
-/// Runs `body` and waits until the broker is quiet; both belong to the cost.
+/// Runs `body`, and waits until the broker is quiet; both belong to the cost.
 pub(super) fn cost<T>(
     pid: u32,
     others: &[u32],
@@ -257,7 +257,7 @@ pub(super) fn cost<T>(
     Ok((done, cost))
 }
 
-/// Has the kernel write back what it holds, and waits until the broker does nothing any more.
+/// Lets the kernel write back its dirty pages, and waits until the broker is idle.
 pub(super) fn quiet(pid: u32) -> Result<()> {
     rustix::fs::sync();
     let mut windows = 0;

@@ -1,4 +1,4 @@
-//! A broker that does nothing, and one that starts.
+//! A broker that is idle, and a broker that starts.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) fn note_memory(lab: &mut Lab, case: &'static str, who: Who) -> Result
     lab.progress(&format!("{case} {}: resident {resident:.1} MB", who.name()))
 }
 
-/// Memory and processor time after a start, without topics; both brokers over the same seconds.
+/// Measures memory and processor time after a start without topics, of both brokers over the same seconds.
 pub(super) fn idle(lab: &mut Lab, case: &'static str) -> Result<()> {
     pause(SETTLES);
     for who in BOTH {
@@ -52,7 +52,7 @@ pub(super) fn idle(lab: &mut Lab, case: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// From exec until it listens, on a data directory that has a topic, after a clean stop.
+/// Measures the time from exec until the broker listens, on a data directory that has a topic, after a clean stop.
 pub(super) fn start(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()> {
     let mut topics = Vec::new();
     for who in BOTH {
@@ -71,7 +71,7 @@ pub(super) fn start(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<(
             let took = broker.start()?.as_secs_f64() * 1e3;
             lab.note((case, "listens after ms"), who, round, took);
             lab.progress(&format!("{case} {round} {}: {took:.1} ms", who.name()))?;
-            // what a start leaves to do is done before the next stop
+            // The work that a start leaves for later is done before the next stop.
             quiet(lab.pid(who)?)?;
         }
     }

@@ -1,4 +1,4 @@
-//! Highwater beside Apache Kafka on one machine: the cases, in the order they run in.
+//! Highwater beside Apache Kafka on one machine: the cases, in the order in which they run.
 
 mod broker;
 mod disk;
@@ -21,19 +21,19 @@ use self::traffic::Shape;
 use crate::produce::Load;
 use crate::{machine, say};
 
-/// What to compare.
+/// The options of a comparison.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Compare {
-    /// Only cases whose names begin so; joined by commas. All if not given.
+    /// Run only the cases whose names begin with one of these, joined by commas; all if not given.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Rounds of each case; in each both brokers run, one after the other.
+    /// The number of rounds of each case; in each round both brokers run, one after the other.
     #[arg(long)]
     rounds: Option<u32>,
-    /// Two rounds of an eighth of the bytes, on brokers that are hardly warm: a look, no figures to cite.
+    /// Run two rounds of an eighth of the bytes, on brokers that are hardly warm: for a look, not for figures to cite.
     #[arg(long)]
     quick: bool,
-    /// Measure although other things run on this machine.
+    /// Measure although other programs run on this machine.
     #[arg(long)]
     even_if_busy: bool,
     /// Print the cases and end.
@@ -44,7 +44,7 @@ pub(crate) struct Compare {
 /// One thing to measure.
 #[derive(Debug, Clone, Copy)]
 enum What {
-    /// Written on a broker that was just started for the first time.
+    /// Producing to a broker that was just started for the first time.
     First(Shape),
     Idle,
     Disk,
@@ -53,7 +53,7 @@ enum What {
     Cold(Shape),
     /// One request at a time.
     One,
-    /// At half of the rate that this one takes at most.
+    /// Producing at half of the highest rate that this subject sustains.
     Half(Who),
     JavaProduce {
         is_paced: bool,
@@ -138,19 +138,19 @@ const CASES: &[(&str, What)] = &[
     ("start", What::Start),
 ];
 
-/// Above this something else runs.
+/// Above this load, another program is running.
 const LOAD_MAX: f64 = 0.5;
 const ROUNDS: u32 = 5;
 const ROUNDS_QUICK: u32 = 2;
 const TYPICAL: Shape = shape(1024, 16, 1, 1);
-/// One request at a time has one record.
+/// A request has one record if requests are sent one at a time.
 const SINGLE: Shape = Shape {
     record: 1024,
     batch: 1024,
     partitions: 1,
     connections: 1,
 };
-/// Requests that may be in flight at a stated rate, so that they never wait for answers.
+/// The requests that may be in flight at a stated rate, so many that no request waits for an answer.
 const IN_FLIGHT_PACED: usize = 100;
 
 impl Compare {
@@ -178,7 +178,7 @@ impl Compare {
     }
 }
 
-/// Measures, prints, and writes `target/bench/results.{json,csv}` and `plot.svg`.
+/// Measures all cases, prints the figures, and writes `target/bench/results.{json,csv}` and `plot.svg`.
 pub(crate) fn run(compare: &Compare) -> Result<()> {
     let cases = compare.cases()?;
     if compare.list {
@@ -203,7 +203,7 @@ pub(crate) fn run(compare: &Compare) -> Result<()> {
     let mut lab = Lab::open(rounds, compare.quick)?;
     let outcome = run_cases(&mut lab, &cases);
     let about = report::About::new(&lab, compare.quick, (load_before, machine::load()?))?;
-    // what was measured before a failure is still worth reading
+    // Figures that were measured before a failure are still worth reading.
     let reported = report::write(&about, &lab.results);
     drop(lab);
     std::fs::remove_dir_all(Lab::dir())?;

@@ -1,6 +1,6 @@
-//! Ratios as a plot: a line from the least to the greatest of each, a dot at its median, on a logarithmic scale.
+//! Ratios as a plot: each is a line from the least to the greatest, with a dot at its median, on a logarithmic scale.
 //!
-//! Written by hand: a hundred lines of SVG, for which a library would bring thirty crates.
+//! The SVG is written by hand in a hundred lines, because a library would bring thirty crates.
 
 use super::results::Spread;
 
@@ -8,7 +8,7 @@ const ROW: f64 = 18.0;
 const LABELS: f64 = 340.0;
 const WIDTH: f64 = 960.0;
 const MARGIN: f64 = 40.0;
-/// The scale's ends; what lies outside is drawn at its edge.
+/// The ends of the scale; a value outside is drawn at its edge.
 const LEAST: f64 = 0.01;
 const GREATEST: f64 = 100.0;
 const GRID: [f64; 9] = [0.01, 0.03, 0.1, 0.25, 0.5, 1.0, 2.0, 10.0, 100.0];
@@ -24,7 +24,7 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-/// The plot of Highwater's figures by another's.
+/// Draws Highwater's figures divided by another broker's.
 pub(super) fn draw(ratios: &[(String, Spread)]) -> String {
     let rows = u32::try_from(ratios.len()).unwrap_or(u32::MAX);
     let bottom = MARGIN + f64::from(rows) * ROW;

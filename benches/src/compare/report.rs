@@ -22,7 +22,7 @@ pub(super) struct About {
     rounds: u32,
     is_quick: bool,
     load_before: f64,
-    /// With the client's own and the broker's.
+    /// The load, including the client's own and the broker's.
     load_after: f64,
     seconds: u64,
     highwater_settings: &'static [&'static str],
@@ -38,7 +38,7 @@ impl About {
         let model = info.lines().find(|line| line.starts_with("model name"));
         let model = model.and_then(|line| line.split_once(": "));
         Ok(Self {
-            // not those that this client is pinned to
+            // The cores of the machine, not only those that this client is pinned to.
             cores: info
                 .lines()
                 .filter(|line| line.starts_with("processor"))
@@ -83,7 +83,7 @@ const ALL: [Who; 5] = [
 ];
 const OTHERS: [Who; 2] = [Who::Kafka, Who::KafkaFlush];
 
-/// Prints the tables; writes JSON, CSV and the plot.
+/// Prints the tables, and writes JSON, CSV and the plot.
 pub(super) fn write(about: &About, results: &Results) -> Result<()> {
     let targets = targets::judge(results);
     say(&tables(results))?;
@@ -134,7 +134,7 @@ fn ratios(results: &Results) -> Vec<Ratio> {
     all
 }
 
-/// All but what only says how a run went.
+/// All metrics, except those that only describe how a run went.
 fn ratios_of_plot(ratios: &[Ratio]) -> Vec<(String, Spread)> {
     let shown = ratios.iter().filter(|ratio| ratio.metric != "core share");
     let label = |ratio: &Ratio| {
@@ -191,7 +191,7 @@ fn push(line: &mut String, text: &str) {
     line.push_str(text);
 }
 
-/// Three digits where there are more than enough.
+/// Formats with three digits where the number has more than needed.
 fn figure(value: f64) -> String {
     if value.abs() >= 100.0 {
         format!("{value:.0}")
@@ -209,7 +209,7 @@ fn target_table(targets: &[Target]) -> String {
             target.case, target.what, target.verdict
         );
         if out.write_str(&line).is_err() {
-            // a string takes all
+            // Writing to a string never fails.
         }
     }
     out

@@ -1,14 +1,14 @@
-//! What was measured, and what follows from it: medians and ratios.
+//! The figures of all runs, and the medians and ratios that follow from them.
 
 use serde::Serialize;
 
-/// Who is measured.
+/// The subject of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Who {
     Highwater,
     Kafka,
-    /// Kafka with `flush.messages=1`: it acknowledges after fsync, as Highwater does.
+    /// Kafka with `flush.messages=1`, which acknowledges after fsync, as Highwater does.
     KafkaFlush,
     Floor,
     /// The disk or the machine, not a broker.
@@ -33,12 +33,12 @@ pub(super) struct Row {
     pub(super) case: &'static str,
     pub(super) metric: &'static str,
     pub(super) who: Who,
-    /// Figures of one round are of the same minute, so ratios are taken within it.
+    /// Figures of one round are of the same minute, so ratios are computed within a round.
     pub(super) round: u32,
     pub(super) value: f64,
 }
 
-/// The middle, the least and the greatest of some figures.
+/// The median, the least and the greatest of some figures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Spread {
     pub(super) median: f64,
@@ -59,7 +59,7 @@ impl Spread {
         Some(Self { median, min, max })
     }
 
-    /// A ratio that is above one in some rounds and below in others says nothing.
+    /// A ratio that is above one in some rounds and below one in others shows no difference.
     pub(super) fn is_tie(&self) -> bool {
         self.min <= 1.0 && self.max >= 1.0
     }
@@ -89,7 +89,7 @@ impl Results {
         Some(self.spread(what, who)?.median)
     }
 
-    /// Highwater's figure by another's, round by round.
+    /// Highwater's figure divided by another broker's, round by round.
     pub(super) fn ratio(&self, what: (&str, &str), of: Who) -> Option<Spread> {
         let ratio = |own: &Row| {
             let mut others = self.find(what, of).filter(|row| row.round == own.round);
@@ -99,7 +99,7 @@ impl Results {
         Spread::of(ratios.filter(|ratio| ratio.is_finite()).collect())
     }
 
-    /// Highwater's figure less another's, round by round.
+    /// Highwater's figure minus another broker's, round by round.
     pub(super) fn difference(&self, what: (&str, &str), of: Who) -> Option<Spread> {
         let difference = |own: &Row| {
             let mut others = self.find(what, of).filter(|row| row.round == own.round);
@@ -120,7 +120,7 @@ impl Results {
                 all.push((row.case, row.metric));
             }
         }
-        // a case may come again; its rows belong together
+        // A case may be measured again; its rows belong together.
         let mut cases: Vec<&str> = Vec::new();
         for (case, _) in &all {
             if !cases.contains(case) {

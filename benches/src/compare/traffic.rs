@@ -1,4 +1,4 @@
-//! Producing and consuming: what they cost, and how long they take.
+//! Producing and consuming: their cost and their latencies.
 
 use anyhow::Result;
 use highwater_types::ByteSize;
@@ -13,11 +13,11 @@ use crate::figures::Latency;
 use crate::machine;
 use crate::produce::{self, Extent, Load};
 
-/// No run takes longer.
+/// The longest time of a run.
 const SECONDS_MAX: u64 = 40;
 const FLOOR_SETTLES: std::time::Duration = std::time::Duration::from_millis(200);
 
-/// What is written: record and batch bytes, partitions, connections.
+/// The shape of a load: record and batch bytes, partitions and connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub(super) record: u64,
@@ -32,7 +32,7 @@ impl Shape {
             record_size: ByteSize(self.record),
             batch_size: ByteSize(self.batch),
             partitions: self.partitions,
-            // as a client that has records for every partition
+            // A client that has records for every partition sends such requests.
             batches_per_request: if self.partitions > 1 { 8 } else { 1 },
             connections: self.connections,
             in_flight: 5,
@@ -40,7 +40,7 @@ impl Shape {
         }
     }
 
-    /// Small batches cost more, so fewer bytes last as long.
+    /// Small batches cost more, so fewer bytes take the same time.
     pub(super) fn bytes(self) -> ByteSize {
         if self.batch < 64 << 10 {
             ByteSize::mib(512)
@@ -66,7 +66,7 @@ pub(super) fn extent(bytes: ByteSize) -> Extent {
     }
 }
 
-/// Rounds of producing; round 0 is shorter and not counted.
+/// Runs the rounds of producing; round 0 is shorter and not counted.
 pub(super) fn produce(lab: &mut Lab, case: &'static str, shape: Shape, who: &[Who]) -> Result<()> {
     let has_floor = who.contains(&Who::Floor);
     if has_floor {
@@ -94,7 +94,7 @@ pub(super) fn produce(lab: &mut Lab, case: &'static str, shape: Shape, who: &[Wh
     Ok(())
 }
 
-/// Writes so much to each broker that a JVM has compiled what it will.
+/// Writes enough to each broker that a JVM has compiled its hot code.
 pub(super) fn warm(lab: &mut Lab) -> Result<()> {
     let bytes = lab.bytes(ByteSize::gib(4));
     for who in [Who::Highwater, Who::Kafka] {
@@ -121,7 +121,7 @@ pub(super) fn warm(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// The first GiB after a start on an empty directory; a new start in each round.
+/// Measures the first GiB after a start on an empty directory, with a new start in each round.
 pub(super) fn first(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()> {
     let bytes = extent(ByteSize::gib(1));
     for round in 1..=lab.rounds {
@@ -147,7 +147,7 @@ pub(super) fn first(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<(
     Ok(())
 }
 
-/// Reads the last 64 MiB again and again: they are in memory.
+/// Reads the last 64 MiB repeatedly, so that they come from memory.
 pub(super) fn tail(lab: &mut Lab, case: &'static str, shape: Shape, who: &[Who]) -> Result<()> {
     let mut topics = Vec::new();
     for &who in who {
@@ -194,7 +194,8 @@ pub(super) fn tail(lab: &mut Lab, case: &'static str, shape: Shape, who: &[Who])
     Ok(())
 }
 
-/// Reads a topic that is in no memory: another was written after it, and the page cache is dropped where that is allowed.
+/// Reads a topic that is not in memory: another was written after it, and the page cache is dropped where that is
+/// permitted.
 pub(super) fn cold(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()> {
     let mut topics = Vec::new();
     for who in [Who::Highwater, Who::Kafka] {
@@ -202,7 +203,7 @@ pub(super) fn cold(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()
         let bytes = extent(lab.bytes(ByteSize::gib(1)));
         produce::run(&read.address, read.id, &shape.load(), &bytes, None)?;
         let over = lab.topic(who, shape.partitions)?;
-        // more than Highwater's memory limit
+        // This is more than Highwater's memory limit.
         let bytes = extent(ByteSize::gib(1));
         produce::run(&over.address, over.id, &shape.load(), &bytes, None)?;
         quiet(lab.pid(who)?)?;
@@ -229,7 +230,7 @@ pub(super) fn cold(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()
     Ok(())
 }
 
-/// Half of what `of` takes at most: bytes per second.
+/// Half of the highest rate that the broker `of` sustains, in bytes per second.
 pub(super) fn half_rate(lab: &mut Lab, of: Who, shape: Shape) -> Result<ByteSize> {
     let topic = lab.topic(of, shape.partitions)?;
     let extent = Extent {
@@ -246,7 +247,8 @@ pub(super) fn half_rate(lab: &mut Lab, of: Who, shape: Shape) -> Result<ByteSize
     Ok(half)
 }
 
-/// Latencies of acknowledgements alone, then from sending to receiving, with fdatasync's of the same minute.
+/// Measures the latency of acknowledgements alone, then from sending to receiving, and that of fdatasync in the same
+/// minute.
 pub(super) fn latency(lab: &mut Lab, case: &'static str, load: &Load, who: &[Who]) -> Result<()> {
     let extent = Extent {
         bytes: None,
@@ -309,7 +311,7 @@ fn note_latency(
     lab.progress(line.trim_end_matches(','))
 }
 
-/// Resident memory after a GiB was written and read.
+/// Measures resident memory after a GiB was written and read.
 pub(super) fn loaded(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()> {
     for who in [Who::Highwater, Who::Kafka] {
         let mut topic = lab.topic(who, shape.partitions)?;
