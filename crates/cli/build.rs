@@ -1,6 +1,7 @@
-//! Tells the binary which commit it is built from.
+//! Sets the commit that the binary is built from.
 //!
-//! `HIGHWATER_COMMIT` names it where there is no git (a source archive, an image's build); else git is asked.
+//! `HIGHWATER_COMMIT` names the commit where there is no git (a source archive, the build of an image); otherwise git
+//! does.
 
 use std::process::Command;
 
@@ -10,7 +11,7 @@ fn main() {
         Ok(commit) if !commit.is_empty() => commit,
         _ => git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned()),
     };
-    // what changes with each commit and each checkout
+    // These files change with each commit and each checkout.
     for name in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--path-format=absolute", "--git-path", name]) {
             println!("cargo:rerun-if-changed={path}");
@@ -19,7 +20,7 @@ fn main() {
     println!("cargo:rustc-env=HIGHWATER_COMMIT={commit}");
 }
 
-/// What git prints; `None` without git or a repository.
+/// The output of a git command, or `None` without git or a repository.
 fn git(args: &[&str]) -> Option<String> {
     let output = Command::new("git").args(args).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

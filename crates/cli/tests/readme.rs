@@ -1,4 +1,4 @@
-//! What README.md says of the binary.
+//! Statements of README.md about the binary.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What the program says: the banner on standard output, the rest on standard error, each reason once.
+//! The output of the program: the banner on standard output, everything else on standard error, and each reason once.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -36,11 +36,11 @@ fn the_banner_alone_is_on_standard_output_and_a_stop_has_its_reason() -> Result<
     let mut child = start(dir.path(), &SETTINGS).spawn()?;
     let mut out = BufReader::new(child.stdout.take().context("is piped")?);
     let mut banner = String::new();
-    // its last line
+    // This is the last line of the banner.
     while !banner.contains("-C -t first") {
         ensure!(out.read_line(&mut banner)? > 0, "it goes on: {banner}");
     }
-    // I11: the kernel gives it no huge pages
+    // I11: the kernel gives the process no huge pages.
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
     assert!(!status.contains("THP_enabled:\t1"), "{status}");
     interrupt(&child)?;
@@ -112,7 +112,7 @@ fn what_the_machine_refuses_is_said_once_with_its_setting() -> Result<()> {
 
 #[test]
 fn a_start_that_waits_for_its_store_ends_at_a_signal() -> Result<()> {
-    // it takes a connection and never answers
+    // The server accepts a connection and never answers.
     let store = std::net::TcpListener::bind("127.0.0.1:0")?;
     let endpoint = format!(
         "highwater.object.storage.endpoint=http://{}",

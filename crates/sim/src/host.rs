@@ -15,29 +15,29 @@ use crate::scenario::Scenario;
 use crate::world::{PORT, wall_clock_ms};
 use crate::{Disk, SimNetwork, SimThreads, Trace};
 
-/// What a node and the world that crashes it share.
+/// The state that a node and the world share. The world uses it to crash the node.
 #[derive(Debug)]
 pub(crate) struct Host {
-    /// Its name on the network.
+    /// The node's host name on the network.
     pub(crate) name: String,
     pub(crate) disk: Disk,
-    /// What befalls it.
+    /// The load and the failures of the node.
     pub(crate) scenario: Scenario,
     trace: Trace,
     rng: SeededRng,
     settings: Vec<(String, String)>,
-    /// Whether its process is told to stop.
+    /// Whether the node's process is told to stop.
     pub(crate) stop: watch::Sender<bool>,
-    /// Changes when its process ends: its connections are reset.
+    /// Changes when the node's process ends, which resets its connections.
     pub(crate) crashes: watch::Sender<u64>,
     pub(crate) starts: Cell<usize>,
     pub(crate) is_stopped: Cell<bool>,
-    /// Whether the start was refused, as it may be where the disk is in trouble.
+    /// Whether the start was refused, which is permitted while the disk is in trouble.
     pub(crate) is_refused: Cell<bool>,
 }
 
 impl Host {
-    /// A node that has not been started yet; `store`: where its cluster's objects lie.
+    /// Creates a node that is not started; `store` is the directory of its cluster's objects.
     pub(crate) fn new(
         id: NodeId,
         (disk, store): (Disk, &str),
@@ -60,7 +60,7 @@ impl Host {
         }
     }
 
-    /// One process of the node.
+    /// Runs one process of the node.
     pub(crate) async fn process(self: Rc<Self>) -> turmoil::Result {
         let trace = self.trace.clone();
         let machine = Machine {
@@ -102,7 +102,7 @@ impl Host {
         }
     }
 
-    /// Notes that the process is gone, before another is started.
+    /// Notes that the process has ended, before another is started.
     pub(crate) fn ended(&self) {
         self.crashes.send_modify(|crashes| *crashes += 1);
         self.stop.send_replace(false);

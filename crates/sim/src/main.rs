@@ -1,4 +1,4 @@
-//! Runs seeds: one again, with its trace, or many in search of one that fails.
+//! Runs seeds: one seed again, with its trace, or many in search of one that fails.
 
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
@@ -12,16 +12,17 @@ struct Cli {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How many seeds, one after the other.
+    /// The number of seeds, which run one after the other.
     #[arg(long, default_value_t = 1)]
     count: u64,
     /// Lets the disk answer one class of syncs without doing them.
     #[arg(long)]
     lie: Option<SyncClass>,
-    /// Writes every event of the trace to a file, to be compared with another run's.
+    /// Writes every event of the trace to a file, to be compared with that of another run.
     #[arg(long, value_name = "FILE")]
     trace: Option<std::path::PathBuf>,
-    /// How often each seed, in one process; a file of `--trace` is written for each, with the number at its end.
+    /// How often to run each seed in one process; `--trace` then writes a file for each run, with the run's number at
+    /// its end.
     #[arg(long, default_value_t = 1)]
     repeat: u64,
     /// Prints how often each class of syncs had something to do.

@@ -1,4 +1,4 @@
-//! The port to the network over turmoil's, and the port to threads: tasks.
+//! The port to the network, implemented with turmoil's network, and the port to threads, implemented with tasks.
 
 use std::fmt;
 use std::future::Future;
@@ -16,10 +16,10 @@ use turmoil::net::{TcpListener, TcpStream};
 
 use crate::Trace;
 
-/// The simulated network of the host that runs now.
+/// The simulated network of the current host.
 #[derive(Debug, Clone)]
 pub struct SimNetwork {
-    /// Every message is noted here, at each end of its connection.
+    /// The trace notes every message at each end of its connection.
     pub trace: Trace,
 }
 
@@ -145,7 +145,7 @@ impl AsyncWrite for SimSocket {
     }
 }
 
-/// Writers as tasks of the simulated host: a real thread would stop virtual time.
+/// Runs writers as tasks of the simulated host, because a real thread would stop virtual time.
 #[derive(Debug, Clone, Copy)]
 pub struct SimThreads;
 

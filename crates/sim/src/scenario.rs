@@ -1,4 +1,4 @@
-//! What a seed chooses: the shape of the load, the node's settings, when it crashes.
+//! The choices of a seed: the shape of the load, the node's settings, and when the node crashes.
 
 use std::time::Duration;
 
@@ -7,30 +7,30 @@ use highwater_runtime::SeededRng;
 use crate::checker::Keeps;
 use crate::{Crash, Trouble};
 
-/// Everything a run is made of that is chosen before it starts.
+/// Everything in a run that is chosen before the run starts.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
-    /// Partitions that are written to all the time; one more is written to now and then.
+    /// The number of partitions that are written all the time; one more is written now and then.
     pub(crate) partitions: i32,
     pub(crate) producers_per_partition: u32,
-    /// The most batches of one producer that wait for their answer, as Kafka's clients allow.
+    /// The most batches of one producer that wait for their answers, which is at most what Kafka's clients permit.
     pub(crate) in_flight_max: usize,
     pub(crate) records_per_batch_max: u64,
     pub(crate) value_bytes_max: u64,
     /// The longest rest of a producer between two batches.
     pub(crate) think_ms: u64,
-    /// What the topic with retention keeps, and how it is written.
+    /// The retention of the topic that has one, and how that topic is written.
     pub(crate) keeps: Keeps,
     pub(crate) aged_value_bytes_max: u64,
     pub(crate) aged_think_ms: u64,
     pub(crate) settings: Vec<(&'static str, String)>,
     pub(crate) latency_max: Duration,
     pub(crate) lives: Vec<Life>,
-    /// What befalls the device beside crashes, in order of time.
+    /// The troubles of the device, in order of time, in addition to crashes.
     pub(crate) troubles: Vec<Befalls>,
 }
 
-/// For how long the device is in trouble, counted from the begin of the run; lives end in it and begin in it.
+/// A time during which the device is in trouble, counted from the beginning of the run. Lives end and begin during it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Befalls {
     pub(crate) begin: Duration,
@@ -38,34 +38,34 @@ pub(crate) struct Befalls {
     pub(crate) trouble: Trouble,
 }
 
-/// How one life of the node ends, counted from its start.
+/// How one life of the node ends, with times counted from its start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Life {
     pub(crate) end: End,
-    /// At the latest.
+    /// The latest time at which the life ends.
     pub(crate) after: Duration,
     pub(crate) crash: Crash,
-    /// How long until it is started again.
+    /// The time until the node is started again.
     pub(crate) down: Duration,
     /// When clients and node cannot reach each other, and for how long.
     pub(crate) cut: Option<(Duration, Duration)>,
 }
 
-/// What ends a life.
+/// The event that ends a life.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum End {
-    /// Its device hangs at this operation.
+    /// The device hangs at this operation.
     AtOperation(u64),
-    /// Nothing but time.
+    /// The life ends at its latest time.
     AtTime,
-    /// It is told to stop.
+    /// The node is told to stop.
     Stop,
 }
 
 const LIFE_MAX: Duration = Duration::from_secs(4);
 
 impl Scenario {
-    /// The partition whose producer is idle for longer than the node lives, at times.
+    /// The partition whose late producer is at times idle for longer than a life of the node.
     pub(crate) fn slow_partition(&self) -> i32 {
         self.partitions
     }
@@ -76,7 +76,7 @@ impl Scenario {
             choices[at]
         };
         let large = rng.below(5) == 0;
-        // by size: segments of Kafka's least size, so batches that fill them
+        // Topics that roll by size have segments of Kafka's least size, so they need batches large enough to fill them.
         let by_size = rng.below(4) == 0;
         let keeps = Keeps {
             segment_ms: i64::try_from(one_of(&[300, 1500, 5000])).unwrap_or(1),
@@ -128,7 +128,7 @@ fn lives(rng: &SeededRng) -> Vec<Life> {
             .last()
             .is_some_and(|last| last.crash == Crash::Process);
         if inherits && rng.below(2) == 0 {
-            // what a killed process wrote and did not sync is lost after the next one has seen it
+            // Data that a killed process wrote and did not sync is lost after the next process has read it.
             life.end = End::AtOperation(20 + rng.below(150));
             life.crash = Crash::Power;
         }
@@ -137,14 +137,14 @@ fn lives(rng: &SeededRng) -> Vec<Life> {
     lives
 }
 
-/// How long the lives of a run take together, or a little less.
+/// About the time, or a little less, that all lives of a run take together.
 const LIVES_MS: u64 = 8000;
 const TROUBLE_MS_MAX: u64 = 5000;
 
 fn troubles(rng: &SeededRng) -> Vec<Befalls> {
     let mut at = 0;
     let mut all = Vec::new();
-    // none in a third of the runs
+    // A third of the runs have no trouble.
     while rng.below(3) > 0 {
         at += 300 + rng.below(LIVES_MS / 2);
         let begin = Duration::from_millis(at);

@@ -1,4 +1,4 @@
-//! The trace of a run: every message, device operation and event with its virtual time, as one number.
+//! The trace of a run, which hashes every message, device operation and event with its virtual time.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Takes what happens; cheap to clone.
+/// A recorder of events. It is cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Trace(Arc<Mutex<Inner>>);
 
@@ -25,7 +25,7 @@ impl fmt::Debug for Inner {
 }
 
 impl Trace {
-    /// A trace that also writes each event as a line, to be compared where two runs of a seed differ.
+    /// Creates a trace that also writes each event as a line, so that two runs of a seed can be compared.
     #[must_use]
     pub fn writing(out: Box<dyn Write + Send>) -> Self {
         let trace = Self::default();
@@ -37,10 +37,10 @@ impl Trace {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds one event at the virtual time of the host that runs now.
+    /// Adds one event at the virtual time of the current host.
     pub fn event(&self, what: &fmt::Arguments<'_>) {
         let mut inner = self.lock();
-        // between two hosts there is no clock: the last one's counts
+        // Between two hosts there is no clock, so the time of the last host counts.
         let now = turmoil::sim_elapsed().unwrap_or(inner.last);
         inner.last = now;
         inner.events += 1;
@@ -53,19 +53,19 @@ impl Trace {
         }
     }
 
-    /// The hash of all events so far.
+    /// Returns the hash of all events so far.
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.lock().hasher.finish()
     }
 
-    /// How many events there were.
+    /// Returns the number of events so far.
     #[must_use]
     pub fn events(&self) -> u64 {
         self.lock().events
     }
 
-    /// The virtual time of the last event.
+    /// Returns the virtual time of the last event.
     #[must_use]
     pub fn now(&self) -> Duration {
         let last = self.lock().last;

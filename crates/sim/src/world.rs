@@ -1,4 +1,4 @@
-//! One run: nodes, each with a disk of its own, their clients, and what happens to them.
+//! One run: nodes, each with a disk of its own, their clients, and the failures that a scenario chooses.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,55 +19,55 @@ use crate::scenario::{End, Life, Scenario};
 use crate::workload::Clients;
 use crate::{Crash, Disk, SyncClass, Trace};
 
-/// Where every node listens, under its own name.
+/// The port on which every node listens, under its own name.
 pub(crate) const PORT: u16 = 9092;
-/// Where a node finds the object store: a directory of its own disk where it is alone, else a disk of its own that all
-/// nodes share.
+/// The directory of the object store. A single node has it on its own disk; several nodes share it on a disk of its
+/// own.
 const STORE: &str = "/objects";
 
-/// 2026-01-01.
+/// The wall-clock time at which a run begins: 2026-01-01.
 const BEGIN: Duration = Duration::from_secs(1_767_225_600);
-/// Longer than all lives of all nodes.
+/// An upper bound for the lives of all nodes together.
 const TIME_MAX: Duration = Duration::from_secs(600);
-/// When nothing breaks any more, by then every client has what it waits for, or something is stuck.
+/// The time in which every client must finish once nothing fails any more. A client that needs longer is stuck.
 const CALM_MAX: Duration = Duration::from_secs(40);
 
-/// How long a node that stops is waited for whose device is in trouble.
+/// How long to wait for a clean stop of a node whose device is in trouble.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
-/// What is simulated.
+/// The options of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Chooses everything that is not fixed.
+    /// The seed that chooses everything that is not fixed.
     pub seed: u64,
-    /// Syncs that the disk pretends to do.
+    /// The class of syncs that the disk answers without doing them.
     pub lie: Option<SyncClass>,
-    /// Where events go.
+    /// The trace that receives the events.
     pub trace: Trace,
 }
 
-/// What a run that found nothing wrong was.
+/// The result of a run that found no violation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Of the trace: equal for equal seeds.
+    /// The hash of the trace, which is equal for equal seeds.
     pub hash: u64,
-    /// Events in the trace.
+    /// The number of events in the trace.
     pub events: u64,
-    /// Device operations.
+    /// The number of device operations.
     pub operations: u64,
-    /// Records that were acknowledged or read, each checked wherever it was seen.
+    /// The number of records that were acknowledged or read; each was checked wherever a client saw it.
     pub records: usize,
     /// How often a node was started.
     pub starts: usize,
-    /// Virtual time.
+    /// The virtual time that the run took.
     pub elapsed: Duration,
-    /// Syncs that had something to do, by class.
+    /// The number of syncs that had something to do, by class.
     pub syncs: BTreeMap<SyncClass, u64>,
-    /// Syncs that were answered and not done.
+    /// The number of syncs that were answered without being done.
     pub lies: u64,
 }
 
-/// Something that may never happen happened.
+/// A violation that a run found.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "seed {seed}: {what}\n  replay: cargo run --release -p highwater-sim -- --seed {seed}{lie}"
@@ -75,7 +75,7 @@ pub struct Outcome {
 pub struct Failed {
     /// The seed.
     pub seed: u64,
-    /// What was found.
+    /// The description of the violation.
     pub what: String,
     lie: String,
 }
@@ -83,7 +83,7 @@ pub struct Failed {
 /// Runs one seed.
 ///
 /// # Errors
-/// [`Failed`]: an invariant is broken, the node does not start, or something is stuck.
+/// [`Failed`]: an invariant is broken, the node does not start, or a client is stuck.
 pub fn run(options: &Options) -> Result<Outcome, Failed> {
     let failed = |what: String| Failed {
         seed: options.seed,
@@ -110,7 +110,7 @@ pub(crate) fn wall_clock_ms(trace: &Trace) -> i64 {
 
 /// The clients of one cluster.
 struct Load {
-    /// Their name on the network.
+    /// The clients' host name on the network.
     name: String,
     clients: Arc<Clients>,
     calm: watch::Sender<bool>,
@@ -122,12 +122,12 @@ struct World<'a> {
     hosts: BTreeMap<NodeId, Rc<Host>>,
     loads: Vec<Load>,
     rng: SeededRng,
-    /// Whether nothing befalls the disks any more.
+    /// Whether the disks have no more failures.
     is_sound: bool,
 }
 
 impl<'a> World<'a> {
-    /// So many nodes, each of which is a cluster with clients of its own; the nodes run.
+    /// Creates this many nodes, each of which is a cluster with clients of its own, and starts them.
     fn new(options: &'a Options, nodes: i32) -> Self {
         let rng = SeededRng::from_seed(options.seed);
         let fork = || SeededRng::from_seed(rng.next_u64());
@@ -199,7 +199,7 @@ impl<'a> World<'a> {
         Rc::clone(&self.hosts[&id])
     }
 
-    /// The lives of all nodes, one after the other, and the end.
+    /// Runs the lives of all nodes, one after the other, and the end.
     fn run(mut self) -> Result<Outcome, String> {
         for (id, host) in self.hosts.clone() {
             for life in &host.scenario.lives {
@@ -211,8 +211,8 @@ impl<'a> World<'a> {
         Ok(self.outcome())
     }
 
-    /// Nothing breaks any more: the clients get what they wait for, and see after a clean stop and a power failure that all
-    /// of it is there.
+    /// Ends the run without further failures: the clients get their answers, and check after a clean stop and a power
+    /// failure that every acknowledged record is there.
     fn end(&mut self) -> Result<(), String> {
         self.is_sound = true;
         for id in self.hosts.clone().into_keys() {
@@ -237,7 +237,7 @@ impl<'a> World<'a> {
         self.finish()
     }
 
-    /// Lets the clients come to their end.
+    /// Lets the clients finish.
     fn finish(&mut self) -> Result<(), String> {
         let deadline = self.sim.elapsed() + CALM_MAX;
         while !self.step()? {
@@ -267,7 +267,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A millisecond; answers whether all clients are done.
+    /// Runs one millisecond, and returns whether all clients are done.
     fn step(&mut self) -> Result<bool, String> {
         let now = self.sim.elapsed();
         for host in self.hosts.values() {
@@ -323,7 +323,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Keeps a node and all clients from reaching each other.
+    /// Disconnects a node from all clients.
     fn cut_off(&self, host: &Host) {
         for load in &self.loads {
             self.sim.partition(host.name.as_str(), load.name.as_str());
@@ -349,10 +349,11 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Ends a node's process, loses what is lost, and starts it again.
+    /// Ends a node's process, drops the data that the crash loses, and starts the node again.
     fn restart(&mut self, id: NodeId, crash: Crash, down: Duration) -> Result<(), String> {
         let host = self.host(id);
-        // the runtime drops its tasks in an order of their ids, which are the whole process's: none of them may say goodbye
+        // The runtime drops its tasks in the order of their ids, which are unique in the whole test process. So that
+        // this order does not show, none of them may send anything while it is dropped.
         self.cut_off(&host);
         self.sim.crash(host.name.as_str());
         self.reconnect(&host);
@@ -368,7 +369,7 @@ impl<'a> World<'a> {
 mod tests {
     use super::*;
 
-    /// Its disk hangs after a few hundred operations, and then the power fails.
+    /// Lets the node's disk hang after a few hundred operations, and then cuts the power.
     const LIFE: Life = Life {
         end: End::AtOperation(400),
         after: Duration::from_secs(20),
@@ -384,7 +385,7 @@ mod tests {
             ..Options::default()
         };
         let mut world = World::new(&options, 2);
-        // a store that hangs would hold up both
+        // A store that hangs would delay both clusters.
         world.is_sound = true;
         let (one, other) = (NodeId(1), NodeId(2));
         for (dies, lives) in [(one, other), (other, one)] {

@@ -1,9 +1,9 @@
-//! Every sync is needed: where the disk answers one class of them without doing it, something is lost, and it is seen.
+//! Every sync is needed: if the disk answers one class of syncs without doing them, the checker finds a loss.
 
 use anyhow::{Result, ensure};
 use highwater_sim::{Options, SyncClass, run};
 
-/// So many seeds must not all survive a lie.
+/// The number of seeds, of which at least one must find each lie.
 const SEEDS: u64 = 12;
 
 fn is_seen(class: &str) -> Result<()> {

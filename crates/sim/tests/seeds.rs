@@ -1,4 +1,4 @@
-//! Twenty seeds, each run twice: nothing that may never happen happens, and the same happens both times.
+//! Twenty seeds, each run twice: neither run finds a violation, and both runs are the same.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use highwater_sim::{Options, Outcome, Trace, run};
 
-/// Runs a seed and writes its trace, to be compared if it differs: what differs once in a hundred runs is not found again.
+/// Runs a seed and writes its trace. The file is needed if two traces differ, because a rare difference might not occur
+/// again in a further run.
 fn traced(seed: u64, number: usize) -> Result<(Outcome, PathBuf)> {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("seed-{seed}.{number}"));
     let out = BufWriter::new(File::create(&path)?);
@@ -31,7 +32,7 @@ fn twice(seed: u64) -> Result<usize> {
     Ok(first.records)
 }
 
-/// Five seeds; that the load is real is seen from what it left.
+/// Runs five seeds, and checks by the number of records that there was a real load.
 fn five(from: u64) -> Result<()> {
     let records: usize = (from..from + 5).map(twice).sum::<Result<_>>()?;
     ensure!(records > 500, "only {records} records");

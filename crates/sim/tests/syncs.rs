@@ -1,5 +1,5 @@
-//! Syncs that a whole node hardly ever misses: each at the layer that asks for it, on a disk that does it and on one
-//! that does not.
+//! Syncs whose absence a whole node hardly ever shows. Each is tested at the layer that issues it, on a disk that does
+//! it and on one that does not.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ async fn put_at(storage: &LocalStorage, key: &ObjectKey) -> Result<(), StorageEr
     put.await.map(drop)
 }
 
-/// Runs what a process does until it is done or its device hangs, and kills it.
+/// Runs the work of a process until it is done or its device hangs, and then kills the process.
 async fn killed<T>(disk: &Disk, operation: u64, process: impl Future<Output = T>) -> Option<T> {
     disk.die_in(operation);
     let done = tokio::time::timeout(Duration::from_secs(10), process).await;
@@ -57,13 +57,13 @@ async fn killed<T>(disk: &Disk, operation: u64, process: impl Future<Output = T>
     done.ok()
 }
 
-/// Whether an object is there after it was deleted, by a process that was killed at an operation and then by the next, and
-/// the power failed.
+/// Returns whether a deleted object is still there. A process is killed at an operation of the deletion, the next
+/// process deletes again, and the power fails.
 async fn returns(seed: u64, operation: u64, lie: Option<&str>) -> Result<bool> {
     let disk = disk(seed, lie)?;
     let storage = objects(&disk).await?;
     put(&storage).await?;
-    // its directory stays
+    // The directory of the object stays.
     let other = ObjectKey::new("data/a/2");
     put_at(&storage, &other).await?;
     drop(killed(&disk, operation, storage.delete(&[key()])).await);
@@ -79,7 +79,7 @@ async fn returns(seed: u64, operation: u64, lie: Option<&str>) -> Result<bool> {
     Ok(left.len() > 1)
 }
 
-// L1: a removal is synced before it is recorded, whoever made it
+// L1: a removal is synced before it is recorded, even if an earlier process made it.
 #[tokio::test(start_paused = true)]
 async fn a_deleted_object_stays_deleted() -> Result<()> {
     for (operation, lie) in [(1, "object-removal"), (2, "inherited-object-removal")] {
@@ -93,8 +93,8 @@ async fn a_deleted_object_stays_deleted() -> Result<()> {
     Ok(())
 }
 
-/// Whether an object is not there, or not whole, after a process was killed anywhere in putting it, the next one put it or
-/// was told that it is there, and the power failed.
+/// Returns whether an object is missing or incomplete. A process is killed at any point of a put, the next process puts
+/// the object or learns that it exists, and the power fails.
 async fn is_lost(seed: u64, operation: u64, lie: Option<&str>) -> Result<bool> {
     let disk = disk(seed, lie)?;
     let first = async {
@@ -115,7 +115,8 @@ async fn is_lost(seed: u64, operation: u64, lie: Option<&str>) -> Result<bool> {
     Ok(found.ok().as_deref() != Some(b"body"))
 }
 
-// L1: what a former process linked and did not sync counts only once it is durable, with the directories above it
+// L1: an object that an earlier process linked and did not sync counts only once it is durable, together with the
+// directories above it.
 #[tokio::test(start_paused = true)]
 async fn an_object_that_is_there_already_is_there_after_a_power_failure() -> Result<()> {
     const OPERATIONS: u64 = 40;
@@ -134,7 +135,7 @@ async fn an_object_that_is_there_already_is_there_after_a_power_failure() -> Res
     Ok(())
 }
 
-// L1: a directory that a deletion emptied is made anew, and durable anew
+// L1: a directory that a deletion emptied is created again, and synced again.
 #[tokio::test(start_paused = true)]
 async fn an_object_in_a_directory_that_was_removed_is_there_after_a_power_failure() -> Result<()> {
     for seed in 0..SEEDS {
@@ -162,7 +163,7 @@ impl GroupSink<()> for Sink {
 const CONFIG: Config = Config {
     file_bytes: 1 << 20,
 };
-/// The write-ahead log's directory and the Raft log's, with what their syncs are called.
+/// The write-ahead log's directory and the Raft log's, with the classes of their syncs.
 const LOGS: [(&str, &str); 2] = [("/data/wal", "wal"), ("/data/metadata/log", "raft")];
 
 async fn recover(disk: &Disk, dir: &str) -> Result<(Recovery, usize), LogError> {
@@ -184,15 +185,15 @@ fn whole_file() -> Vec<u8> {
     vec![7; (1 << 20) - 48]
 }
 
-/// A process is killed between the write of a whole file and its sync; the next one reads it, writes into the next file,
-/// and the power fails. Answers how many groups are there then.
+/// Kills a process between the write of a whole file and its sync; the next process reads the file and writes into the
+/// next file, and the power fails. Returns how many groups are there then.
 async fn groups_after_a_kill(dir: &str, seed: u64, lie: Option<&str>) -> Result<usize> {
     let disk = disk(seed, lie)?;
     let log = start(recover(&disk, dir).await?.0);
-    // until files are made ahead, also the one that a block's header may need
+    // This waits until files are created ahead, including the file that a block's header may need.
     log.want(2 << 20);
     tokio::time::sleep(Duration::from_secs(5)).await;
-    // the write is done, the sync is not
+    // The write is done, and its sync is not.
     disk.die_in(2);
     log.append(&[whole_file()[..].into()], ());
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -223,8 +224,8 @@ async fn what_was_read_back_is_synced_before_it_counts() -> Result<()> {
     Ok(())
 }
 
-/// A process is killed anywhere in making the log's first two files; the next one fills the first, goes on in the second,
-/// and the power fails. Answers how many of its two groups are there then.
+/// Kills a process at any point of creating the log's first two files; the next process fills the first and goes on in
+/// the second, and the power fails. Returns how many of its two groups are there then.
 async fn groups_in_files_that_were_found(
     dir: &str,
     seed: u64,
@@ -234,7 +235,7 @@ async fn groups_in_files_that_were_found(
     let disk = disk(seed, lie)?;
     let first = async {
         let log = start(recover(&disk, dir).await?.0);
-        // once there is something in the first, the second is made ahead
+        // Once the first file has content, the second is created ahead.
         log.append(&[b"first"[..].into()], ());
         tokio::time::sleep(Duration::from_secs(5)).await;
         Ok::<_, LogError>(())
@@ -275,8 +276,8 @@ async fn the_names_of_files_that_were_found_are_synced_before_they_are_used() ->
     Ok(())
 }
 
-/// A process is killed anywhere in making a directory; the next one makes it and is told that it is there, and the power
-/// fails.
+/// Kills a process at any point of creating a directory; the next process creates it or learns that it exists, and the
+/// power fails.
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_a_killed_process_made_is_there_after_a_power_failure() -> Result<()> {
     let path = Path::new("/srv/highwater/data");
@@ -319,8 +320,8 @@ async fn create(metadata: &RaftMetadata, id: u8) -> Result<()> {
     created.map(drop).context("is created")
 }
 
-/// Whether topics are gone that were created before a process was killed, anywhere, or by the next one before the power
-/// failed.
+/// Returns whether topics are lost that were created before a process was killed, at any point, or by the next process
+/// before the power failed.
 async fn loses_a_topic(seed: u64, operation: u64, lie: Option<&str>) -> Result<bool> {
     let disk = disk(seed, lie)?;
     let created = AtomicU8::new(0);
@@ -344,15 +345,15 @@ async fn loses_a_topic(seed: u64, operation: u64, lie: Option<&str>) -> Result<b
     Ok(ids.any(|id| image.topic(&id.to_string()).is_none()))
 }
 
-/// One run in a runtime of its own, which ends the tasks of its processes.
+/// Does one run in a runtime of its own, which ends the tasks of its processes.
 fn topic_is_lost(seed: u64, operation: u64, lie: Option<&str>) -> Result<bool> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build()?;
     runtime.block_on(loses_a_topic(seed, operation, lie))
 }
 
-// the name of a snapshot that a former process took needs no sync: until the next one has taken its own, the log keeps all
-// that is in it
+// The name of a snapshot that an earlier process took needs no sync: until the next process has taken a snapshot, the
+// log keeps everything that is in this one.
 #[test]
 fn metadata_is_there_after_a_kill_anywhere_and_a_power_failure() -> Result<()> {
     for lie in [None, Some("inherited-snapshot-dir")] {

@@ -1,4 +1,4 @@
-//! What the clients know, and what therefore must hold. Nothing is believed that no client saw.
+//! The clients' knowledge, and the invariants that follow from it. The checker uses nothing that no client saw.
 
 mod partition;
 mod retention;
@@ -12,11 +12,11 @@ use highwater_types::Uuid;
 pub(crate) use partition::{Known, PartitionHistory};
 pub(crate) use retention::{Keeps, Sent};
 
-/// One partition, as its clients name it; one of a topic that was deleted and created again is another.
+/// One partition, as its clients name it. A topic that was deleted and created again has other partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TopicPartition {
     pub(crate) topic: &'static str,
-    /// How many topics of that name were there before.
+    /// The number of earlier topics of that name.
     pub(crate) former: u32,
     pub(crate) index: i32,
 }
@@ -31,40 +31,41 @@ impl fmt::Display for TopicPartition {
     }
 }
 
-/// One record as its producer made it: who, and the how-manieth for its partition.
+/// A record's identity: its producer, and its number among that producer's records for the partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Identity {
     pub(crate) producer: u32,
     pub(crate) sequence: i32,
 }
 
-/// Shared by all clients of a run; cheap to clone.
+/// The checker that all clients of a run share. It is cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Checker(Arc<Mutex<History>>);
 
-/// All that is known.
+/// Everything that the clients know.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) partitions: BTreeMap<TopicPartition, PartitionHistory>,
     pub(crate) topics: Existence,
-    /// Of each group and partition.
+    /// The committed offsets by group and partition.
     pub(crate) committed: BTreeMap<(String, TopicPartition), Committed>,
     pub(crate) producer_ids: BTreeSet<i64>,
     pub(crate) topic_ids: BTreeSet<Uuid>,
     violation: Option<String>,
 }
 
-/// An offset that one client commits, always a larger one.
+/// An offset that one client commits, and increases with each commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Committed {
-    /// The last that was asked for.
+    /// The last offset that the client asked to commit.
     pub(crate) asked: i64,
-    /// The last that was answered, or seen.
+    /// The last offset whose commit was answered, or that a client read.
     pub(crate) answered: i64,
 }
 
 impl Committed {
-    /// What is told of it, when `known` was known as it was asked; -1 for nothing.
+    /// Checks a committed offset that a client read; the request was sent when `known` was known, and -1 stands for no
+    /// offset.
     pub(crate) fn told(&mut self, known: Self, offset: i64) -> Result<(), String> {
         let found = offset.max(0);
         if found < known.answered || found > self.asked {
@@ -73,13 +74,13 @@ impl Committed {
                 "offset {offset} is committed, and {answered} was answered and {asked} asked for"
             ));
         }
-        // what is seen once is there for ever too
+        // An offset that was read once stays committed too.
         self.answered = self.answered.max(found);
         Ok(())
     }
 }
 
-/// Names that were answered as made or as removed; others may be either.
+/// The topics whose creation or deletion was answered. Other topics may or may not exist.
 #[derive(Debug, Default)]
 pub(crate) struct Existence {
     pub(crate) made: BTreeSet<String>,
@@ -91,14 +92,14 @@ impl Checker {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what a check found; the first counts.
+    /// Notes the result of a check; the first violation counts.
     pub(crate) fn check(&self, found: Result<(), String>) {
         if let Err(violation) = found {
             self.lock().violation.get_or_insert(violation);
         }
     }
 
-    /// Looks at a partition's history.
+    /// Calls a function with a partition's history.
     pub(crate) fn partition<T>(
         &self,
         at: TopicPartition,
@@ -107,7 +108,7 @@ impl Checker {
         look(self.lock().partitions.entry(at).or_default())
     }
 
-    /// As [`Checker::partition`], noting what is wrong.
+    /// Does the same as [`Checker::partition`], and notes a violation.
     pub(crate) fn check_partition(
         &self,
         at: TopicPartition,
@@ -121,7 +122,7 @@ impl Checker {
         self.lock().violation.clone()
     }
 
-    /// Records that are known to be in the log.
+    /// Returns the number of records that are known to be in the log.
     pub(crate) fn records(&self) -> usize {
         let history = self.lock();
         history.partitions.values().map(PartitionHistory::len).sum()
@@ -129,7 +130,7 @@ impl Checker {
 }
 
 impl Existence {
-    /// What a client that is told of all topics must see.
+    /// Checks the list of all topics that a client received.
     pub(crate) fn check(&self, told: &BTreeSet<String>) -> Result<(), String> {
         if let Some(name) = self.made.iter().find(|name| !told.contains(*name)) {
             return Err(format!("topic {name} was created, and is not there"));

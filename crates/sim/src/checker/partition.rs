@@ -1,11 +1,11 @@
-//! One partition: where each record is (I1, I5, I6), and bounds that never go back (I2).
+//! One partition: the place of each record (I1, I5, I6), and bounds that never go back (I2).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::retention::Retention;
 use super::{Identity, Keeps, Sent};
 
-/// What is known of one partition.
+/// The known history of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct PartitionHistory {
     sent: BTreeSet<Identity>,
@@ -14,11 +14,11 @@ pub(crate) struct PartitionHistory {
     high_watermark: i64,
     log_start: i64,
     trim_asked: i64,
-    /// Where it rolls and what it keeps, of a topic that does not keep all.
+    /// The rolls and the retention, if the topic does not keep everything.
     retention: Option<Retention>,
 }
 
-/// What was known when a request was sent: its answer must be at least as new.
+/// The bounds that were known when a request was sent. Its answer must be at least as new.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
     pub(crate) high_watermark: i64,
@@ -41,33 +41,33 @@ impl PartitionHistory {
         self.sent.insert(identity);
     }
 
-    /// From now on its topic keeps only this.
+    /// Notes that the topic has this retention from now on.
     pub(crate) fn keeps(&mut self, keeps: Keeps) {
         self.retention = Some(Retention::new(keeps));
     }
 
-    /// A batch is on its way: the only producer's next.
+    /// Notes that the only producer has sent its next batch.
     pub(crate) fn sends_batch(&mut self, batch: Sent) {
         if let Some(retention) = &mut self.retention {
             retention.sends(batch);
         }
     }
 
-    /// The oldest batch on its way is appended.
+    /// Notes that the oldest batch that was sent and not answered is appended.
     pub(crate) fn batch_appended(&mut self, now_ms: i64) {
         if let Some(retention) = &mut self.retention {
             retention.appended(now_ms);
         }
     }
 
-    /// What retention may have removed by now is as if somebody had asked for it.
+    /// Permits, as a request to delete records would, everything that retention may have removed by now.
     pub(crate) fn ages(&mut self, now_ms: i64) {
         if let Some(retention) = &self.retention {
             self.trim_asked = self.trim_asked.max(retention.latest_start(now_ms));
         }
     }
 
-    /// What retention had to remove by then is removed.
+    /// Checks that everything is removed that retention had to remove by `then_ms`.
     pub(crate) fn is_removed(&self, then_ms: i64) -> Result<(), String> {
         let start = self
             .retention
@@ -82,7 +82,7 @@ impl PartitionHistory {
         }
     }
 
-    /// A batch was answered as appended: its records are there for ever, in this order.
+    /// Notes that a batch was acknowledged: its records stay at these offsets for ever, in this order.
     pub(crate) fn acknowledged(&mut self, base: i64, records: &[Identity]) -> Result<(), String> {
         let mut offset = base;
         for identity in records {
@@ -93,7 +93,7 @@ impl PartitionHistory {
         Ok(())
     }
 
-    /// A record is at an offset: the only one there, and nowhere else, in its producer's order.
+    /// Checks that a record is the only one at its offset, is at no other offset, and is in its producer's order.
     pub(crate) fn place(&mut self, offset: i64, identity: Identity) -> Result<(), String> {
         if !self.sent.contains(&identity) {
             return Err(format!("{identity:?} at {offset} was never sent"));
@@ -127,7 +127,7 @@ impl PartitionHistory {
         Ok(())
     }
 
-    /// Bounds as told by an answer to a request that was sent when `known` was known.
+    /// Checks the bounds in the answer to a request that was sent when `known` was known.
     pub(crate) fn bounds(
         &mut self,
         known: Known,
@@ -174,12 +174,12 @@ impl PartitionHistory {
         Ok(())
     }
 
-    /// Whether a read from here may be refused as out of range.
+    /// Returns whether a read from this offset may be refused as out of range.
     pub(crate) fn may_be_trimmed(&self, offset: i64) -> bool {
         offset < self.trim_asked
     }
 
-    /// In the end: what was sent is there, once.
+    /// Checks at the end that every record that was sent is in the log.
     pub(crate) fn is_complete(&self) -> Result<(), String> {
         match self.sent.iter().find(|sent| !self.of.contains_key(sent)) {
             Some(lost) => Err(format!("{lost:?} was sent, and is nowhere in the end")),

@@ -1,16 +1,16 @@
-//! Where a log rolls and where it starts (F6), by Kafka's rules and from what its only producer sent: a restart changes
-//! neither.
+//! Where a log rolls and where it starts (F6), by Kafka's rules and from the batches of its only producer. A restart
+//! changes neither.
 
 use std::collections::{BTreeSet, VecDeque};
 
-/// How a topic rolls and what it keeps.
+/// How a topic rolls, and its retention.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keeps {
     pub(crate) segment_ms: i64,
     pub(crate) segment_bytes: i64,
-    /// -1: for ever.
+    /// -1 keeps records for ever.
     pub(crate) retention_ms: i64,
-    /// -1: all.
+    /// -1 keeps all records.
     pub(crate) retention_bytes: i64,
 }
 
@@ -19,7 +19,7 @@ pub(crate) struct Keeps {
 pub(crate) struct Sent {
     pub(crate) records: i64,
     pub(crate) bytes: i64,
-    /// Of all its records; never less than that of the batch before.
+    /// The timestamp of all its records, which is never less than that of the batch before.
     pub(crate) timestamp: i64,
 }
 
@@ -33,14 +33,14 @@ struct Roll {
 
 type Rolls = Vec<Roll>;
 
-/// The logs that there may be. More than one: a batch may or may not be appended yet; and one that comes when all before
-/// it has expired begins a roll if retention was there first.
+/// All logs that are possible. There are several because a batch may or may not be appended yet, and because a batch
+/// that comes when all before it has expired begins a roll if retention ran first.
 #[derive(Debug)]
 pub(super) struct Retention {
     keeps: Keeps,
-    /// With all batches that were answered.
+    /// The possible rolls of all batches that were answered.
     answered: BTreeSet<Rolls>,
-    /// Where they all end.
+    /// The end offset of all these logs.
     end: i64,
     on_their_way: VecDeque<Sent>,
 }
@@ -66,7 +66,7 @@ impl Retention {
         }
     }
 
-    /// Forgets what lies below a log start that was seen.
+    /// Forgets everything below a log start that a client saw.
     pub(super) fn starts_at(&mut self, start: i64) {
         let answered = std::mem::take(&mut self.answered);
         let left = answered.into_iter().map(|mut rolls| {
@@ -115,7 +115,7 @@ impl Retention {
         all
     }
 
-    /// `UnifiedLog.deleteOldSegments`.
+    /// Follows `UnifiedLog.deleteOldSegments`.
     fn start(&self, rolls: &Rolls, now_ms: i64) -> i64 {
         let keeps = &self.keeps;
         let mut left: i64 = rolls.iter().map(|roll| roll.bytes).sum();
@@ -145,12 +145,12 @@ impl Retention {
         starts
     }
 
-    /// The log start may be there now, and no further.
+    /// The latest possible log start.
     pub(super) fn latest_start(&self, now_ms: i64) -> i64 {
         self.starts(now_ms).into_iter().max().unwrap_or(0)
     }
 
-    /// The log start must be there, once retention was looked at.
+    /// The offset that the log start must have reached once retention has run.
     pub(super) fn earliest_start(&self, then_ms: i64) -> i64 {
         self.starts(then_ms).into_iter().min().unwrap_or(0)
     }
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(bounds(&retention, 0), (2, 2));
     }
 
-    // a retry keeps its time, and what was before it may have expired since
+    // A retry keeps its timestamp, and batches before it may have expired since.
     #[test]
     fn a_late_batch_joins_the_roll_or_begins_one_if_retention_was_first() {
         let mut retention = of(keeps(), &[(0, 1)]);

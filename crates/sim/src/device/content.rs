@@ -1,4 +1,4 @@
-//! The bytes of one file: pages, those of zeroes left out.
+//! The bytes of one file, in pages; pages of zeroes are left out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use bytes::{Bytes, BytesMut};
 const PAGE_BYTES: usize = 4096;
 static ZEROES: [u8; 1 << 20] = [0; 1 << 20];
 
-/// What a file holds. Cheap to clone: pages are shared until they are written.
+/// The content of a file. It is cheap to clone, because pages are shared until they are written.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Content {
     bytes: u64,
     pages: BTreeMap<u64, Arc<[u8]>>,
 }
 
-/// The parts of a range that lie in one page each: page, place in it, bytes.
+/// Splits a range into parts that are in one page each: page, position in the page, bytes.
 fn by_page(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let mut done = 0;
     std::iter::from_fn(move || {
@@ -63,7 +63,7 @@ impl Content {
         }
     }
 
-    /// Takes over what another has in a range, sharing its pages.
+    /// Copies a range from another content, and shares its pages.
     pub(super) fn adopt(&mut self, other: &Self, offset: u64, len: usize) {
         for (page, ..) in by_page(offset, len) {
             if let Some(theirs) = other.pages.get(&page) {
@@ -73,7 +73,7 @@ impl Content {
         self.bytes = self.bytes.max(offset + len as u64);
     }
 
-    /// Exactly `len` bytes; nothing past the end.
+    /// Returns exactly `len` bytes, or `None` past the end of the file.
     pub(super) fn read(&self, offset: u64, len: usize) -> Option<Bytes> {
         if offset.checked_add(len as u64)? > self.bytes {
             return None;

@@ -1,11 +1,13 @@
-//! A device in memory that a power failure leaves as a real one would: what was not synced is lost, torn or reordered.
+//! A device in memory that a power failure leaves as a real one would: writes that were not synced are lost, torn or
+//! reordered.
 //!
-//! - A write is kept from the sync of its file on; before, sector by sector (512 bytes or 4 KiB), by seed, whatever
-//!   became of the writes before it. The same for a file's length.
-//! - A name (made, linked, renamed, removed) is kept from the sync of its directory on; before, each change by itself.
-//! - A killed process loses nothing that it wrote: the next one finds it, synced or not.
-//! - It can lie: syncs of one class are answered and not done.
-//! - It can be in trouble for a time: full, or the object store's part of it does not answer.
+//! - A write is durable once its file is synced. Before that, a power failure keeps or loses each of its sectors (of
+//!   512 bytes or 4 KiB), as the seed decides, independently of earlier writes. The same is true of a file's length.
+//! - A change of a name (created, linked, renamed, removed) is durable once its directory is synced. Before that, a
+//!   power failure keeps or loses each change on its own.
+//! - A killed process loses nothing that it wrote: the next process finds it, synced or not.
+//! - The device can lie: it answers syncs of one class without doing them.
+//! - The device can be in trouble for a time: it is full, or its part for the object store does not answer.
 
 mod content;
 mod sync_class;
@@ -30,7 +32,7 @@ use crate::Trace;
 use tree::{Failure, InodeId, Tree};
 pub use trouble::Trouble;
 
-/// The disk: it outlives the processes that use it. Cheap to clone.
+/// A disk, which outlives the processes that use it. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Disk(Arc<Inner>);
 
@@ -45,41 +47,41 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     tree: Tree,
-    /// The number of the process that uses it now.
+    /// The number of the process that uses the disk now.
     life: u64,
-    /// Locked directories, with the disk whose process locked each.
+    /// The locked directories, with the disk whose process locked each.
     locks: BTreeMap<PathBuf, usize>,
     operations: u64,
-    /// The operation that no longer happens, nor any after it in this life.
+    /// The operation that does not happen any more, nor any after it in this life.
     dies_at: Option<u64>,
     is_dead: bool,
     trouble: Option<Trouble>,
-    /// Whether the process that uses it now saw any.
+    /// Whether the disk was in trouble while the present process used it.
     was_troubled: bool,
     lie: Option<SyncClass>,
     syncs: BTreeMap<SyncClass, u64>,
     lies: u64,
 }
 
-/// What becomes of a process's last operations.
+/// What happens to a process's last operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crash {
-    /// The process dies, the machine goes on: nothing written is lost.
+    /// The process dies and the machine goes on, so nothing that was written is lost.
     Process,
-    /// The machine dies.
+    /// The power of the machine fails.
     Power,
 }
 
 impl Disk {
-    /// An empty disk; `lie`: the syncs that it pretends to do.
+    /// Creates an empty disk; `lie` is the class of syncs that it answers without doing them.
     #[must_use]
     pub fn new(rng: SeededRng, trace: Trace, lie: Option<SyncClass>) -> Self {
         Self::make(rng, trace, lie, None)
     }
 
-    /// An empty disk, and another one holds what lies below a path, as a file server does: processes with several disks
-    /// share it, and a power failure here leaves it as it is. Operations there count as operations here, and what is in
-    /// trouble here is so there.
+    /// Creates an empty disk on which another disk is mounted at a path, as a file server is. Processes with several
+    /// disks share the mounted one, and a power failure of this disk leaves it as it is. Operations on the mounted disk
+    /// count as operations of this disk, and a trouble of this disk extends to it.
     #[must_use]
     pub fn with_mount(
         rng: SeededRng,
@@ -117,7 +119,7 @@ impl Disk {
         }))
     }
 
-    /// The disk that holds what lies at a path.
+    /// The disk that holds a path.
     fn holder(&self, path: &Path) -> &Self {
         let mount = self.0.mount.as_ref();
         let mount = mount.filter(|(below, _)| path.starts_with(below));
@@ -138,19 +140,19 @@ impl Disk {
         }
     }
 
-    /// Lets the process that runs now hang at its `count`-th operation from here, so that it can be crashed just there.
+    /// Lets the present process hang at its `count`-th operation from now on, so that it can be crashed at this point.
     pub fn die_in(&self, count: u64) {
         let mut state = self.lock();
         state.dies_at = Some(state.operations + count);
     }
 
-    /// Whether the process hangs.
+    /// Returns whether the process hangs.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.lock().is_dead
     }
 
-    /// What is wrong with it from now on.
+    /// Sets the trouble of the disk from now on.
     pub fn befalls(&self, trouble: Option<Trouble>) {
         let mut state = self.lock();
         if state.trouble != trouble {
@@ -160,16 +162,16 @@ impl Disk {
         }
     }
 
-    /// Whether something was wrong with it while the process that uses it now ran.
+    /// Returns whether the disk was in trouble while the present process used it.
     #[must_use]
     pub fn was_troubled(&self) -> bool {
         self.lock().was_troubled
     }
 
-    /// Ends a process's use of it.
+    /// Ends the use of the disk by the present process.
     pub fn crash(&self, crash: Crash) {
         let mut state = self.lock();
-        // whatever the process still does with its device is no longer done
+        // Later operations of the ended process have no effect.
         state.life += 1;
         state.dies_at = None;
         state.is_dead = false;
@@ -195,19 +197,19 @@ impl Disk {
         Arc::as_ptr(&self.0).addr()
     }
 
-    /// Operations so far.
+    /// The number of operations so far.
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.lock().operations
     }
 
-    /// How often a sync of each class had something to do.
+    /// The number of syncs that had something to do, by class.
     #[must_use]
     pub fn syncs(&self) -> BTreeMap<SyncClass, u64> {
         self.lock().syncs.clone()
     }
 
-    /// Syncs that were answered and not done.
+    /// The number of syncs that were answered without being done.
     #[must_use]
     pub fn lies(&self) -> u64 {
         self.lock().lies
@@ -216,7 +218,7 @@ impl Disk {
     /// Changes one byte of a file.
     ///
     /// # Errors
-    /// `NotFound`; `UnexpectedEof` past its end.
+    /// `NotFound` if there is no such file, `UnexpectedEof` past its end.
     pub fn rot(&self, path: &Path, offset: u64) -> io::Result<()> {
         let mut state = self.lock();
         let id = state.tree.open(path)?;
@@ -243,14 +245,14 @@ enum Kind {
     Sync,
 }
 
-/// How often a stalled operation looks whether it may go on.
+/// The interval at which a stalled operation checks whether it may go on.
 const STALLED: Duration = Duration::from_millis(5);
 
-/// The turn of an operation: nothing else is done meanwhile.
+/// The turn of one operation, during which no other operation runs.
 struct Turn<'a> {
-    /// Of the disk that holds the path.
+    /// The state of the disk that holds the path.
     state: MutexGuard<'a, State>,
-    /// Of the disk that the process uses.
+    /// The trouble of the disk that the process uses.
     trouble: Option<Trouble>,
 }
 
@@ -259,7 +261,7 @@ impl Turn<'_> {
         self.trouble.is_some_and(|trouble| trouble.is_full(path))
     }
 
-    /// Nothing, or that there is no room for a file of a length.
+    /// Returns an error if there is no room for a file of this length.
     fn room(&mut self, id: InodeId, bytes: u64) -> io::Result<()> {
         let path = self.state.tree.path(id);
         match self.is_full(&path) && bytes > self.state.tree.len(id)? {
@@ -270,7 +272,7 @@ impl Turn<'_> {
 }
 
 impl SimDevice {
-    /// Waits as long as a device would; for ever once the process hangs.
+    /// Waits as long as a device would, and for ever once the process hangs.
     async fn turn(&self, kind: Kind, path: &Path) -> Turn<'_> {
         let wait = {
             let mut state = self.disk.lock();
@@ -327,7 +329,7 @@ impl SimDevice {
         Duration::from_millis(ms)
     }
 
-    /// Whether a sync of this class is to be done.
+    /// Returns whether a sync of this class must be done.
     fn is_honest(state: &mut State, class: Option<SyncClass>) -> bool {
         let Some(class) = class else { return true };
         *state.syncs.entry(class).or_default() += 1;
@@ -466,7 +468,7 @@ impl Drop for Lock {
 
 struct SimFile {
     device: SimDevice,
-    /// The disk that holds it.
+    /// The disk that holds the path.
     holder: Disk,
     id: InodeId,
 }

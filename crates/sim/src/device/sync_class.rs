@@ -1,10 +1,11 @@
-//! Which of the program's syncs a sync is, told from the path and from what it would make durable.
+//! The classes of the program's syncs. The class follows from the path and from the data that the sync would make
+//! durable.
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-/// What a sync is of.
+/// The kind of data or names that a sync makes durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Synced {
     /// Blocks of the write-ahead log.
@@ -27,20 +28,20 @@ pub enum Synced {
     ObjectFile,
     /// The name of an object.
     ObjectDir,
-    /// The end of an object's name.
+    /// The removal of an object's name.
     ObjectRemoval,
     /// Names of directories of objects.
     ObjectParents,
-    /// Names of directories of the data directory, and its own.
+    /// Names of directories in the data directory, and its own name.
     DataParents,
 }
 
 /// One class of syncs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SyncClass {
-    /// What it is of.
+    /// The kind of data or names.
     pub of: Synced,
-    /// Whether all of it was written by an earlier process, which died before its own sync.
+    /// Whether all of it was written by an earlier process, which ended before its own sync.
     pub inherited: bool,
 }
 
@@ -90,14 +91,14 @@ impl FromStr for SyncClass {
     }
 }
 
-/// What kinds of names a sync of a directory would make durable.
+/// The kinds of names that a sync of a directory would make durable.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Names {
     pub(super) directories: bool,
     pub(super) files: bool,
 }
 
-/// What the sync of a file is of.
+/// The target of a file's sync.
 pub(super) fn of_file(path: &Path) -> Synced {
     let is_new = path.extension().is_some_and(|extension| extension == "new");
     if path.starts_with("/objects") {
@@ -112,7 +113,7 @@ pub(super) fn of_file(path: &Path) -> Synced {
     }
 }
 
-/// What the sync of a directory is of.
+/// The target of a directory's sync.
 pub(super) fn of_dir(path: &Path, names: Names) -> Synced {
     if path.starts_with("/objects") {
         return match names {

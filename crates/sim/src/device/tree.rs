@@ -1,4 +1,4 @@
-//! Directories and files as they are now, and as a power failure would leave them.
+//! Directories and files in their present state, and in the state after a power failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,7 +19,7 @@ enum Inode {
     File(FileNode),
 }
 
-/// A file; what is pending may be lost, sector by sector.
+/// A file. Pending changes may be lost, sector by sector.
 #[derive(Debug, Default)]
 struct FileNode {
     path: PathBuf,
@@ -40,7 +40,7 @@ enum Change {
     Len(u64),
 }
 
-/// A directory; each pending change of names may be lost, whatever became of those before it.
+/// A directory. Each pending change of names may be lost, independently of the changes before it.
 #[derive(Debug, Default)]
 struct Dir {
     now: BTreeMap<String, InodeId>,
@@ -71,14 +71,14 @@ pub(super) struct Tree {
 
 const ROOT: InodeId = 0;
 
-/// How a power failure treats what was not synced.
+/// How a power failure treats data that was not synced.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Failure {
-    /// Of a thousand sectors this many are kept.
+    /// The number of sectors out of a thousand that are kept.
     pub(super) sectors_kept: u64,
-    /// Of a thousand changes of names this many are kept.
+    /// The number of changes of names out of a thousand that are kept.
     pub(super) names_kept: u64,
-    /// What is written whole or not at all, bytes.
+    /// The number of bytes that are written whole or not at all.
     pub(super) sector_bytes: usize,
 }
 
@@ -179,7 +179,7 @@ impl Tree {
         self.add(path, Inode::File(file), life)
     }
 
-    /// Makes one directory; false if it is there.
+    /// Creates one directory; returns false if it exists.
     pub(super) fn make_dir(&mut self, path: &Path, life: u64) -> io::Result<bool> {
         match self.add(path, Inode::Dir(Dir::default()), life) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -216,7 +216,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes a directory; false if it is not empty.
+    /// Removes a directory; returns false if it is not empty.
     pub(super) fn remove_dir(&mut self, path: &Path, life: u64) -> io::Result<bool> {
         if !self.dir(path)?.now.is_empty() {
             return Ok(false);
@@ -232,7 +232,7 @@ impl Tree {
         Ok(true)
     }
 
-    /// Renames a file within its directory: both names change together or not at all.
+    /// Renames a file within its directory. Both names change together or not at all.
     pub(super) fn rename(&mut self, from: &Path, to: &Path, life: u64) -> io::Result<()> {
         let id = self.open(from)?;
         if from.parent() != to.parent() {
@@ -303,7 +303,7 @@ impl Tree {
         file.map(|file| file.path.clone()).unwrap_or_default()
     }
 
-    /// The class of a sync of this file now; nothing when there is nothing to sync.
+    /// The class of a sync of this file now, or `None` if there is nothing to sync.
     pub(super) fn class_of_file(&mut self, id: InodeId, life: u64) -> Option<SyncClass> {
         let file = self.file(id).ok()?;
         if file.pending.is_empty() {
@@ -327,7 +327,7 @@ impl Tree {
         Ok(())
     }
 
-    /// As [`Tree::class_of_file`] of a directory.
+    /// Does the same as [`Tree::class_of_file`] for a directory.
     pub(super) fn class_of_dir(&mut self, path: &Path, life: u64) -> io::Result<Option<SyncClass>> {
         let dir = self.dir(path)?;
         if dir.pending.is_empty() {
@@ -351,7 +351,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Changes a byte of a file where it lies, as a disk that rots would.
+    /// Changes a byte of a file in place, as a disk with bit rot would.
     pub(super) fn rot(&mut self, id: InodeId, offset: u64) -> io::Result<()> {
         let byte = self.read(id, offset, 1)?;
         let file = self.file(id)?;
@@ -361,7 +361,7 @@ impl Tree {
         Ok(())
     }
 
-    /// What is left when the power fails: of what was not synced, what the disk happened to have written.
+    /// Applies a power failure: of the data that was not synced, only a random part remains.
     pub(super) fn fail(&mut self, failure: Failure, rng: &SeededRng) {
         for inode in self.inodes.values_mut() {
             match inode {
@@ -387,7 +387,7 @@ impl FileNode {
             match write.change {
                 Change::Len(bytes) if is_kept() => self.durable.set_len(bytes),
                 Change::Len(_) => {}
-                // nothing to draw, and draws would cost more than all the rest
+                // There is nothing to choose, and drawing random numbers would cost more than everything else.
                 Change::Bytes(..) if failure.sectors_kept == 0 => {}
                 Change::Bytes(offset, bytes) => {
                     let sector = failure.sector_bytes as u64;

@@ -1,19 +1,19 @@
-//! What a device may do for a time without losing anything: not answer, or have no room.
+//! The troubles of a device, which last for a time and lose nothing: it does not answer, or it is full.
 
 use std::path::Path;
 
 use highwater_runtime::SeededRng;
 
-/// What is wrong with the device; objects lie below `/objects`, all else below `/data`.
+/// The trouble of the device. Objects are below `/objects`, everything else is below `/data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// Nothing that would make or remove an object is done.
+    /// Operations that create or remove an object hang.
     PutsStall,
-    /// No object is read.
+    /// Reads of objects hang.
     GetsStall,
-    /// Neither.
+    /// Operations that create, remove or read an object hang.
     StoreStalls,
-    /// No file below `/objects` grows, and none is made.
+    /// No file below `/objects` grows, and none is created.
     StoreFull,
     /// No other file grows.
     DataFull,
@@ -33,7 +33,7 @@ impl Trouble {
         }
     }
 
-    /// Whether an operation waits until it is over.
+    /// Returns whether an operation waits until the trouble is over.
     pub(super) fn stalls(self, path: &Path, writes: bool) -> bool {
         let stalls = match self {
             Self::PutsStall => writes,
@@ -44,7 +44,7 @@ impl Trouble {
         stalls && path.starts_with("/objects")
     }
 
-    /// Whether there is no room for more than there is.
+    /// Returns whether there is no room for more data.
     pub(super) fn is_full(self, path: &Path) -> bool {
         let of_objects = path.starts_with("/objects");
         match self {

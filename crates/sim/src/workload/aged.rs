@@ -1,4 +1,4 @@
-//! A slow topic with retention: where it rolls and where it starts is what Kafka's rules say, whatever restarts (F6).
+//! A slow topic with retention. Where it rolls and where it starts follows Kafka's rules, whatever is restarted (F6).
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,9 +13,9 @@ pub(super) const AGED: TopicPartition = TopicPartition {
     index: 0,
 };
 
-/// How long after it is due what retention removes may still be there: some rounds of the node's look at it.
+/// How long records may remain after retention permits their removal: the node checks retention several times in it.
 const LAG_MS: u64 = 1000;
-/// As long as it is watched after the last crash.
+/// How long the topic is watched after the last crash.
 const WATCHED_MS: u64 = 3000;
 
 pub(super) async fn create(clients: &Clients) {
@@ -32,11 +32,11 @@ pub(super) async fn create(clients: &Clients) {
     topics::create_one(clients, AGED.topic, 1, &configs).await;
 }
 
-/// Produces until all is calm, then sees that the log start moves as it must.
+/// Produces until all is calm, then checks that the log start moves as it must.
 pub(super) async fn run(clients: &Clients, number: u32) {
     let scenario = &clients.scenario;
     let pace = Pace {
-        // the order of its batches is the only thing that is not known of them
+        // One batch at a time is in flight, so that the order of the batches is known.
         in_flight_max: 1,
         think_ms: scenario.aged_think_ms,
         batches: None,
@@ -50,7 +50,7 @@ pub(super) async fn run(clients: &Clients, number: u32) {
     verify(clients).await;
 }
 
-/// Sees for a while that what had to go is gone.
+/// Checks for a while that expired records are gone.
 pub(super) async fn verify(clients: &Clients) {
     let begin = tokio::time::Instant::now();
     let since = |ms| begin.elapsed() > Duration::from_millis(ms);

@@ -1,4 +1,4 @@
-//! A client's connection in the simulation: it ends when the node's process does, and an answer that is none is a violation.
+//! A client's connection in the simulation. It ends with the node's process, and a malformed answer is a violation.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(crate) struct Connection {
     crashes: watch::Receiver<u64>,
 }
 
-/// Longer than any answer takes that comes.
+/// A time limit that is longer than any answer takes.
 const PATIENCE: Duration = Duration::from_secs(6);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -45,7 +45,7 @@ impl Connection {
         })
     }
 
-    /// The connection and what ends its use, for a client that keeps what it sent.
+    /// Returns the connection and the guard that ends its use, for a client that keeps its requests to send them again.
     pub(super) fn split(&mut self) -> (&mut highwater_client::Connection, WhileUp<'_>) {
         let up = WhileUp {
             checker: &self.checker,
@@ -54,7 +54,7 @@ impl Connection {
         (&mut self.inner, up)
     }
 
-    /// Sends a request; its answer is to be received in turn.
+    /// Sends a request, whose answer is received in turn.
     pub(super) async fn send<R: Request>(
         &mut self,
         request: &R,
@@ -84,15 +84,15 @@ impl Connection {
     }
 }
 
-/// The time until the node's process ends.
+/// A guard that lasts until the node's process ends.
 pub(super) struct WhileUp<'a> {
     checker: &'a Checker,
     crashes: &'a mut watch::Receiver<u64>,
 }
 
 impl WhileUp<'_> {
-    /// Waits for what is done over the connection, unless the process has ended or ends first: the reset that its machine
-    /// would send is not simulated. The connection is given up then, with whatever was under way.
+    /// Runs a future that uses the connection, unless the process has ended or ends first, because the reset that the
+    /// node's machine would send is not simulated. The future is dropped then, and the connection is given up.
     pub(super) async fn run<T>(
         self,
         done: impl Future<Output = Result<T, Error>>,
@@ -109,7 +109,8 @@ impl WhileUp<'_> {
     }
 }
 
-/// What a client makes of a failure: it connects again, but an answer that does not fit is a violation.
+/// Turns a failure into the client's next step. The client connects again, but an answer that does not fit is a
+/// violation.
 fn again(checker: &Checker, error: &Error) -> Again {
     match error {
         Error::Connection(_) | Error::Closed | Error::Late | Error::Torn => {

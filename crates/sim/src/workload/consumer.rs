@@ -1,4 +1,4 @@
-//! A consumer of one partition: from the log start to the end, again after every break.
+//! A consumer of one partition. It reads from the log start to the end, and again after every broken connection.
 
 use bytes::Bytes;
 use highwater_client::{EARLIEST, LATEST, Limits, Topic, list_offsets};
@@ -16,7 +16,7 @@ struct Consumer<'a> {
     inner: highwater_client::Consumer,
 }
 
-/// Follows the partition until all is calm and all is read.
+/// Follows the partition until all is calm and everything is read.
 pub(super) async fn run(clients: &Clients, at: TopicPartition) {
     loop {
         let followed = async {
@@ -41,7 +41,7 @@ pub(super) async fn run(clients: &Clients, at: TopicPartition) {
     read_all(clients, at).await;
 }
 
-/// Looks once where the partition begins and ends.
+/// Asks once where the partition begins and ends.
 pub(super) async fn look(clients: &Clients, at: TopicPartition) -> Result<(i64, i64), Again> {
     let mut consumer = Consumer::open(clients, at).await?;
     Ok((consumer.offset(), consumer.list(LATEST).await?))
@@ -62,7 +62,7 @@ pub(super) async fn read_all(clients: &Clients, at: TopicPartition) {
 }
 
 impl<'a> Consumer<'a> {
-    /// Connects and asks where the partition begins.
+    /// Connects, and asks where the partition begins.
     async fn open(clients: &'a Clients, at: TopicPartition) -> Result<Self, Again> {
         let connection = Connection::open(clients).await?;
         let max_bytes = i32::try_from(1 + clients.rng.below(200_000)).unwrap_or(1);
@@ -87,7 +87,7 @@ impl<'a> Consumer<'a> {
         Ok(consumer)
     }
 
-    /// The next offset to be read.
+    /// The next offset to read.
     fn offset(&self) -> i64 {
         self.inner.offset(self.at.index).unwrap_or(0)
     }
@@ -112,7 +112,7 @@ impl<'a> Consumer<'a> {
         Ok(found.offset)
     }
 
-    /// Reads from where it is to the high watermark: every offset, one after the other.
+    /// Reads every offset in order, from the current one to the high watermark.
     async fn read_to_end(&mut self) -> Result<(), Again> {
         while self.fetch().await? > self.offset() {
             if self.clients.checker.violation().is_some() {
@@ -122,7 +122,7 @@ impl<'a> Consumer<'a> {
         Ok(())
     }
 
-    /// One fetch; answers the high watermark.
+    /// Sends one fetch, and returns the high watermark.
     async fn fetch(&mut self) -> Result<i64, Again> {
         let known = self.known();
         let (on, up) = self.connection.split();
@@ -140,7 +140,8 @@ impl<'a> Consumer<'a> {
         Ok(end)
     }
 
-    /// Only what somebody deleted may be out of range: it goes on at the start.
+    /// Goes on at the log start after an answer that the offset is out of range. Only deleted records may cause this
+    /// answer.
     fn out_of_range(&self) -> Result<i64, Again> {
         let checker = &self.clients.checker;
         let now_ms = self.clients.now_ms();
@@ -157,7 +158,7 @@ impl<'a> Consumer<'a> {
     fn take(&mut self, bytes: &Bytes, end: i64) -> Result<(), Again> {
         let found = records::read(bytes).map_err(|what| self.violation(&what))?;
         let mut next = self.offset();
-        // the first batch may begin before what was asked for
+        // The first batch may begin before the requested offset.
         for (offset, identity) in found {
             let checker = &self.clients.checker;
             checker.check_partition(self.at, |history| history.place(offset, identity));

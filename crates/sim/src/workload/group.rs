@@ -1,4 +1,4 @@
-//! Committed offsets: what was answered is there for ever.
+//! Committed offsets: an offset whose commit was answered stays committed.
 
 use highwater_protocol::StrBytes;
 use highwater_protocol::messages::offset_commit_request::{
@@ -10,7 +10,7 @@ use highwater_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
 use super::{Again, Clients, Connection, main};
 use crate::checker::{Committed, TopicPartition};
 
-/// Groups, in more than one partition of `__consumer_offsets`.
+/// The number of groups, which are in more than one partition of `__consumer_offsets`.
 pub(super) const GROUPS: u64 = 3;
 
 fn name(group: u64) -> String {
@@ -21,7 +21,7 @@ fn partitions(clients: &Clients) -> Vec<TopicPartition> {
     (0..=clients.scenario.slow_partition()).map(main).collect()
 }
 
-/// Commits all the time, the later groups less often, and looks after every break what is committed.
+/// Commits all the time, the later groups less often, and reads the committed offsets after every broken connection.
 pub(super) async fn run(clients: &Clients, group: u64) {
     let think_ms = clients.scenario.think_ms * (1 + 10 * group);
     let (group, all) = (name(group), partitions(clients));
@@ -43,7 +43,7 @@ pub(super) async fn run(clients: &Clients, group: u64) {
     }
 }
 
-/// Looks at what others commit, while they do.
+/// Reads the offsets that other clients commit, while they commit.
 pub(super) async fn watch(clients: &Clients) {
     while !clients.is_calm() {
         if look(clients, clients.rng.below(GROUPS)).await {
@@ -54,7 +54,7 @@ pub(super) async fn watch(clients: &Clients) {
     verify(clients).await;
 }
 
-/// Looks once what is committed.
+/// Reads all committed offsets once.
 pub(super) async fn verify(clients: &Clients) {
     for group in 0..GROUPS {
         while !look(clients, group).await {
@@ -63,7 +63,7 @@ pub(super) async fn verify(clients: &Clients) {
     }
 }
 
-/// Looks at a group; whether there is nothing more to look for.
+/// Reads the offsets of a group, and returns whether that is done.
 async fn look(clients: &Clients, group: u64) -> bool {
     let (group, all) = (name(group), partitions(clients));
     let checked = async {
@@ -133,7 +133,7 @@ fn asks(clients: &Clients, group: &str, at: TopicPartition) -> i64 {
     committed.asked
 }
 
-/// Looks what is committed for partitions of one topic.
+/// Reads the committed offsets of partitions of one topic.
 pub(super) async fn check(
     clients: &Clients,
     connection: &mut Connection,

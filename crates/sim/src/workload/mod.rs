@@ -1,7 +1,7 @@
 //! The load: idempotent producers with several batches in flight, consumers, offset commits, topics, deleted records, a
 //! topic with retention, and one that is deleted and created again.
 //!
-//! Each client goes on where it was after whatever broke, as Kafka's clients do, and tells the checker what it was told.
+//! After any failure a client goes on where it was, as Kafka's clients do. It tells the checker every answer.
 
 mod aged;
 mod connection;
@@ -28,33 +28,33 @@ use connection::Connection;
 
 const TOPIC: &str = "t";
 
-/// What all clients of a run share.
+/// The state that all clients of a run share.
 #[derive(Debug)]
 pub(crate) struct Clients {
     pub(crate) trace: Trace,
-    /// The network name of the node that they ask.
+    /// The network name of the clients' node.
     pub(crate) node: String,
     pub(crate) checker: Checker,
     pub(crate) scenario: Scenario,
     pub(crate) rng: SeededRng,
-    /// True when nothing breaks any more: the clients come to an end.
+    /// True when nothing fails any more and the clients finish.
     pub(crate) calm: watch::Receiver<bool>,
-    /// Changes when the node's process ends: its connections are reset.
+    /// Changes when the node's process ends, which resets its connections.
     pub(crate) crashes: watch::Receiver<u64>,
-    /// Producers that are not done.
+    /// The number of producers that are not done.
     pub(crate) producing: AtomicUsize,
 }
 
 /// Why a client's attempt ended.
 #[derive(Debug)]
 enum Again {
-    /// The node does not answer, or not yet: it is tried again.
+    /// The node does not answer, or not yet; the client tries again.
     Later,
-    /// It is a violation, which is noted.
+    /// A violation was found, and is noted.
     Violation,
 }
 
-/// Whether an answer is a success; if not, whether the client may hope.
+/// Returns `Ok` if an answer is a success, and otherwise whether the client may try again.
 fn judge(checker: &Checker, what: &str, code: i16) -> Result<(), Again> {
     match ErrorCode::from_code(code) {
         Some(ErrorCode::None) => Ok(()),
@@ -76,7 +76,7 @@ impl Clients {
         crate::world::wall_clock_ms(&self.trace)
     }
 
-    /// As [`crate::checker::PartitionHistory::bounds`], now.
+    /// Calls [`crate::checker::PartitionHistory::bounds`] with the present time.
     fn check_bounds(&self, at: TopicPartition, known: Known, start: i64, end: i64) {
         let now_ms = self.now_ms();
         self.checker.check_partition(at, |history| {
@@ -93,12 +93,12 @@ impl Clients {
         tokio::time::sleep(Duration::from_millis(1 + self.rng.below(max_ms))).await;
     }
 
-    /// Whether an answer is a success; if not, whether the client may hope.
+    /// Returns `Ok` if an answer is a success, and otherwise whether the client may try again.
     fn expect(&self, what: &str, code: i16) -> Result<(), Again> {
         judge(&self.checker, what, code)
     }
 
-    /// Runs the whole load until all is calm and every client has seen what it must.
+    /// Runs the whole load until all is calm and every client has seen what it must see.
     pub(crate) async fn run(self: Arc<Self>) {
         let scenario = &self.scenario;
         let slow = scenario.slow_partition();
@@ -130,7 +130,7 @@ impl Clients {
         join_all(all).await;
     }
 
-    /// Looks at everything once more.
+    /// Reads and checks everything once more.
     pub(crate) async fn audit(self: Arc<Self>) {
         let partitions = (0..=self.scenario.slow_partition()).map(main);
         let partitions: Vec<_> = partitions.chain([aged::AGED]).collect();

@@ -1,5 +1,5 @@
-//! An idempotent producer of one partition: up to five batches in flight, all sent again in order after a break; and one
-//! that is idle for long, then repeats what it sent last or goes on.
+//! An idempotent producer of one partition. It has up to five batches in flight, and sends all of them again in order
+//! after a broken connection. Another kind is idle for long, then repeats its last batch or goes on.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -11,30 +11,30 @@ use highwater_types::Uuid;
 use super::{Again, Clients, Connection, records};
 use crate::checker::{self, Identity, TopicPartition};
 
-/// What a broker must remember of a producer (KIP-98's five).
+/// The number of a producer's batches that a broker must remember (KIP-98 says five).
 const REMEMBERED: usize = 5;
 
 /// A batch and the records in it.
 pub(super) type Batch = highwater_client::Batch<Vec<Identity>>;
 
-/// How it produces.
+/// How a producer sends its batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     pub(super) in_flight_max: usize,
     pub(super) think_ms: u64,
-    /// How many batches it has to send; none for no end.
+    /// The number of batches to send; `None` sends until all is calm.
     pub(super) batches: Option<usize>,
-    /// Whether it also repeats what was answered where nothing broke.
+    /// Whether the producer also repeats answered batches when nothing failed.
     pub(super) repeats: bool,
     pub(super) records_max: u64,
     pub(super) value_bytes_max: u64,
 }
 
-/// Where it produces.
+/// The partition that a producer writes to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target {
     pub(super) at: TopicPartition,
-    /// Where it produces to a topic's id instead of its name.
+    /// The topic's id, if requests have it instead of the topic's name.
     pub(super) topic_id: Option<Uuid>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Producer<'a> {
     at: TopicPartition,
     number: u32,
     inner: highwater_client::Producer<Vec<Identity>>,
-    /// The last answered, with their offsets.
+    /// The last batches that were answered, with their offsets.
     answered: VecDeque<(Batch, i64)>,
 }
 
@@ -62,12 +62,12 @@ pub(super) async fn run(clients: &Clients, at: TopicPartition, number: u32) {
     clients.producing.fetch_sub(1, Ordering::SeqCst);
 }
 
-/// So many producers that what the slow one adds does not outweigh their checkpoint (F2).
+/// The number of producers, chosen so that the slow one adds less than their checkpoint holds (F2).
 const ONCE: u32 = 40;
-/// The longest that the slow one is idle: longer than most lives of the node.
+/// The longest time that the slow producer is idle, which is longer than most lives of the node.
 const IDLE_MS: u64 = 3000;
 
-/// Many producers of one batch each, one after the other, and beside them one that comes late.
+/// Runs many producers of one batch each, one after the other, and beside them one that sends seldom.
 pub(super) async fn run_slow(clients: &Clients, at: TopicPartition, number: u32) {
     let slow = Pace {
         in_flight_max: 1,
@@ -115,7 +115,7 @@ impl<'a> Producer<'a> {
         }
     }
 
-    /// Goes on with an id that it has, from sequence 0 on.
+    /// Uses an existing producer id, from sequence 0 on.
     pub(super) fn with_id(mut self, id: Option<i64>) -> Self {
         if let Some(id) = id {
             self.inner.set_id(id, 0);
@@ -144,7 +144,7 @@ impl<'a> Producer<'a> {
         !self.clients.is_calm() && self.pace.batches != Some(0)
     }
 
-    /// Produces until all is calm, or all is sent, and everything is answered.
+    /// Produces until all is calm, or all batches are sent, and everything is answered.
     async fn attempt(&mut self) -> Result<(), Again> {
         let mut connection = Connection::open(self.clients).await?;
         self.take_id(&mut connection).await?;
@@ -189,9 +189,9 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
-    /// A repeat of one of the last five is answered with its offset, whatever happened since (I6).
+    /// Checks that a repeat of one of the last five batches is answered with its offset, whatever happened since (I6).
     async fn repeat_an_answered(&self, connection: &mut Connection) -> Result<(), Again> {
-        // those that wait may be in the log, and push older ones out of what is remembered
+        // Batches that wait for an answer may be in the log, and displace older batches that the broker remembers.
         let remembered = REMEMBERED.saturating_sub(self.inner.waiting());
         let from = self.answered.len().saturating_sub(remembered);
         for (batch, base) in self.answered.range(from..) {
@@ -246,7 +246,7 @@ impl<'a> Producer<'a> {
         connection.send(&request, version).await
     }
 
-    /// The error code and the base offset that a produce is answered with.
+    /// The error code and the base offset in the answer to a produce request.
     pub(super) async fn answer_or_code(
         &self,
         connection: &mut Connection,

@@ -1,4 +1,4 @@
-//! Records that say who they are.
+//! Records whose values contain their identity.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use highwater_protocol::records::{
@@ -14,7 +14,7 @@ fn filler(identity: Identity) -> u8 {
     identity.producer.to_be_bytes()[3] ^ identity.sequence.to_be_bytes()[3] ^ 0x5a
 }
 
-/// A value of `bytes` or a few more.
+/// Makes a value of `bytes` or a few more.
 fn value(identity: Identity, bytes: usize) -> Bytes {
     let mut value = BytesMut::with_capacity(HEADER_BYTES + bytes);
     value.put_u32(identity.producer);
@@ -37,7 +37,7 @@ fn parse(mut value: Bytes) -> Option<Identity> {
     sound.then_some(identity)
 }
 
-/// A batch of records with these values' sizes.
+/// Makes a batch of records with these sizes of values.
 pub(super) fn batch(
     producer: ProducerFields,
     records: &[Identity],
@@ -52,7 +52,7 @@ pub(super) fn batch(
     builder.build().expect("no codec can fail")
 }
 
-/// The records of whole batches with their offsets; an error where they are not what a producer sent.
+/// Returns the records of whole batches with their offsets, or an error if they are not as a producer sent them.
 pub(super) fn read(bytes: &Bytes) -> Result<Vec<(i64, Identity)>, String> {
     let mut found = Vec::new();
     let batches = split_batches(bytes).map_err(|error| error.to_string())?;

@@ -1,5 +1,5 @@
-//! A topic that is deleted and created again and again: of the one before nothing comes back, no record, no offset, no
-//! producer's state, and a request that names it by its id is refused.
+//! A topic that is deleted and created again repeatedly. No record, offset or producer state of an earlier topic comes
+//! back, and a request that names an earlier topic by its id is refused.
 
 use std::future::Future;
 
@@ -16,10 +16,10 @@ use crate::checker::TopicPartition;
 
 const TOPIC: &str = "again";
 const GROUP: &str = "again";
-/// Its producers' numbers are above all others'.
+/// The first number of this topic's producers, which is above the numbers of all other producers.
 const NUMBERS_FROM: u32 = 10_000;
 
-/// One topic of the name after the other, until all is calm.
+/// Runs one topic of the name after the other, until all is calm.
 pub(super) async fn run(clients: &Clients) {
     let mut before: Option<Producer<'_>> = None;
     let mut former = 0;
@@ -37,7 +37,7 @@ pub(super) async fn run(clients: &Clients) {
     }
 }
 
-/// Tries until it is answered; nothing where that is a violation.
+/// Repeats an attempt until it is answered; returns `None` after a violation.
 async fn insist<T, F>(clients: &Clients, attempt: impl Fn() -> F) -> Option<T>
 where
     F: Future<Output = Result<T, Again>>,
@@ -51,7 +51,7 @@ where
     }
 }
 
-/// The life of one topic of the name, after that of the former one's producer; nothing after a violation.
+/// Runs the life of one topic of the name. Its producer follows the former topic's. Returns `None` after a violation.
 async fn lives<'a>(
     clients: &'a Clients,
     at: TopicPartition,
@@ -101,7 +101,7 @@ async fn lives<'a>(
         topic_id: Some(topic_id),
     };
     let producer = Producer::new(clients, target, NUMBERS_FROM + at.former, pace);
-    // the same producer goes on, from the sequence 0 on, as librdkafka's does (A4)
+    // The same producer goes on from sequence 0, as librdkafka's does (A4).
     let mut producer = producer.with_id(producer_id);
     producer.run().await;
     consumer::read_all(clients, at).await;
@@ -121,7 +121,7 @@ async fn lives<'a>(
     Some(producer)
 }
 
-/// The id of the topic, if it is there.
+/// The id of the topic, if the topic exists.
 async fn id(clients: &Clients) -> Result<Option<Uuid>, Again> {
     let mut connection = Connection::open(clients).await?;
     let request = highwater_client::describe_topic(TOPIC);
@@ -134,7 +134,7 @@ async fn id(clients: &Clients) -> Result<Option<Uuid>, Again> {
     Ok(Some(topic.topic_id))
 }
 
-/// A batch that is on its way when the topic is deleted; it is in that topic or nowhere.
+/// Sends a batch that is in flight when the topic is deleted. The batch is in that topic or nowhere.
 async fn late_batch(clients: &Clients, producer: &mut Producer<'_>) -> Option<Connection> {
     let mut connection = Connection::open(clients).await.ok()?;
     let batch = producer.make();
@@ -146,7 +146,7 @@ async fn delete(clients: &Clients) -> Option<()> {
     insist(clients, async || {
         let mut connection = Connection::open(clients).await?;
         match topics::delete(clients, &mut connection, TOPIC).await {
-            // an attempt that broke may have deleted it
+            // An attempt that failed may have deleted the topic.
             Err(Again::Later) if id(clients).await?.is_none() => Ok(()),
             deleted => deleted,
         }
@@ -154,7 +154,7 @@ async fn delete(clients: &Clients) -> Option<()> {
     .await
 }
 
-/// What is produced and committed to the id of a topic that was deleted is refused, though there is one of its name.
+/// Checks that a produce and a commit to the id of a deleted topic are refused, although a topic of its name exists.
 async fn is_refused(clients: &Clients, before: &mut Producer<'_>) -> Option<()> {
     let batch = before.make();
     let before = &*before;
@@ -195,7 +195,7 @@ async fn is_refused(clients: &Clients, before: &mut Producer<'_>) -> Option<()> 
     Some(())
 }
 
-/// An answer, unless it is that of a node that is not ready for one.
+/// Returns the code of an answer, or an error if the node is not ready to give one.
 fn unless_later(code: i16) -> Result<i16, Again> {
     match ErrorCode::from_code(code) {
         Some(ErrorCode::UnknownTopicId) => Ok(code),

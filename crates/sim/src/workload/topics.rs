@@ -1,4 +1,4 @@
-//! Topics that are made and deleted, and records that are deleted: what was answered is so for ever.
+//! Topics that are created and deleted, and records that are deleted: a change that was answered stays.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,10 @@ use highwater_protocol::{ErrorCode, StrBytes};
 use super::{Again, Clients, Connection};
 use crate::checker::TopicPartition;
 
-/// Less than the patience of a connection.
+/// The timeout of a request, which is less than that of a connection.
 const TIMEOUT_MS: i32 = 5000;
 
-/// Makes a topic that stays.
+/// Creates a topic that stays.
 pub(super) async fn create_one(
     clients: &Clients,
     name: &str,
@@ -35,7 +35,7 @@ pub(super) async fn create_one(
     }
 }
 
-/// Makes and deletes topics, and looks after every break which there are.
+/// Creates and deletes topics, and lists them after every broken connection.
 pub(super) async fn run(clients: &Clients) {
     let mut next = 0;
     while !clients.is_calm() {
@@ -49,7 +49,7 @@ pub(super) async fn run(clients: &Clients) {
                 note(clients, &name, true);
                 clients.rest(1000).await;
                 if clients.rng.below(3) == 0 {
-                    // until it is answered it may be there or not
+                    // Until the request is answered, the topic may or may not exist.
                     clients.checker.lock().topics.made.remove(&name);
                     delete(clients, &mut connection, &name).await?;
                     note(clients, &name, false);
@@ -66,7 +66,7 @@ pub(super) async fn run(clients: &Clients) {
     verify(clients).await;
 }
 
-/// Notes what was answered.
+/// Notes an answered creation or deletion.
 fn note(clients: &Clients, name: &str, is_there: bool) {
     let topics = &mut clients.checker.lock().topics;
     let names = match is_there {
@@ -76,7 +76,7 @@ fn note(clients: &Clients, name: &str, is_there: bool) {
     names.insert(name.to_owned());
 }
 
-/// Looks once which topics there are.
+/// Lists the topics once.
 pub(super) async fn verify(clients: &Clients) {
     loop {
         let checked = async {
@@ -104,7 +104,7 @@ pub(super) async fn create(
     request.timeout_ms = TIMEOUT_MS;
     let answer = connection.call(&request, 7).await?;
     let code = answer.topics.first().map_or(-1, |topic| topic.error_code);
-    // an attempt that broke may have made it
+    // An attempt that failed may have created the topic.
     if code != ErrorCode::TopicAlreadyExists.code() {
         clients.expect("CreateTopics", code)?;
     }
@@ -136,7 +136,7 @@ async fn check(clients: &Clients, connection: &mut Connection) -> Result<(), Aga
     Ok(())
 }
 
-/// Deletes records now and then, up to somewhere below the high watermark or all that are known.
+/// Deletes records now and then, either up to an offset below the high watermark or all records that are known.
 pub(super) async fn delete_records(clients: &Clients, at: TopicPartition) {
     let rest_ms = match at.index == clients.scenario.slow_partition() {
         true => 1500,
