@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use highwater_kraft_meta::command::AllocateProducerIds;
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError, TopicImage};
 use highwater_partition_log::ProducerMemory;
+use highwater_protocol::messages::ApiVersion;
 use highwater_runtime::{SeededRng, WallClock, WorkPool};
 use highwater_s3stream::{AppendPermit, ObjectStreamStore, Share, StreamError, StreamStore};
 use highwater_types::{NodeEpoch, TopicId};
@@ -21,6 +22,8 @@ use crate::partitions::{FetchSessions, Partitions};
 /// One node, as handlers see it.
 #[derive(Debug)]
 pub(crate) struct Broker {
+    /// The APIs and versions in the answer to ApiVersions.
+    pub api_versions: Vec<ApiVersion>,
     /// Its configuration.
     pub config: Arc<Config>,
     /// Its epoch.

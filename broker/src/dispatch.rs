@@ -30,9 +30,10 @@ impl Dispatch {
     /// Makes the dispatcher of a node.
     #[must_use]
     pub(crate) fn new(broker: Arc<Broker>) -> Self {
+        let apis = api::APIS.iter().map(|api| (api.key, api.times_itself));
         Self {
             broker,
-            metrics: ApiMetrics::new(api::APIS),
+            metrics: ApiMetrics::new(apis),
         }
     }
 }

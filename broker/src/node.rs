@@ -237,6 +237,7 @@ fn broker(
     let budgets = RequestBudgets::new(&config.memory);
     let slots = usize::try_from(config.int("max.incremental.fetch.session.cache.slots"));
     Arc::new(Broker {
+        api_versions: api::versions(),
         epoch,
         partitions: Arc::new(Partitions::new(
             Arc::clone(&metadata),

@@ -14,9 +14,10 @@ use highwater_protocol::messages::alter_configs_request::AlterConfigsResource;
 use highwater_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use highwater_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
+use super::context::RequestContext;
 use super::error::{self, Refusal};
+use super::handler::{Handler, Reply};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
 use crate::topic_configs;
 

@@ -11,7 +11,8 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ApiKey, EncodeError, ErrorCode, StrBytes};
 
-use super::{APIS, ApiEntry, Handler, Reply, RequestContext, encode};
+use super::context::RequestContext;
+use super::handler::{Handler, Reply, encode};
 
 /// Serves ApiVersions.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl Handler for ApiVersions {
         let at = ctx.broker.metadata.image().at();
         let epoch = i64::try_from(at.0).unwrap_or(i64::MAX);
         let response = ApiVersionsResponse {
-            api_keys: APIS.iter().map(api_version).collect(),
+            api_keys: ctx.broker.api_versions.clone(),
             supported_features: vec![SupportedFeatureKey {
                 name: StrBytes::from(METADATA_VERSION),
                 min_version: METADATA_VERSION_MIN,
@@ -88,14 +89,6 @@ fn means_another(ctx: &RequestContext, request: &ApiVersionsRequest) -> bool {
     other_cluster || (request.node_id != -1 && request.node_id != ctx.broker.config.node_id.0)
 }
 
-fn api_version(entry: &ApiEntry) -> ApiVersion {
-    ApiVersion {
-        api_key: entry.key as i16,
-        min_version: entry.advertised_min,
-        max_version: entry.max,
-    }
-}
-
 /// Kafka's pattern for names and versions of client software: `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`.
 fn sound_name(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
@@ -112,10 +105,14 @@ fn sound_name(name: &str) -> bool {
 
 /// The answer to an unknown version: version 0, which lists this API alone (KIP-511).
 pub(super) fn unsupported(correlation_id: i32) -> Result<Vec<Bytes>, EncodeError> {
-    let own = APIS.iter().find(|entry| entry.key == ApiKey::ApiVersions);
+    let own = ApiVersion {
+        api_key: ApiKey::ApiVersions as i16,
+        min_version: *ApiVersions::VERSIONS.start(),
+        max_version: *ApiVersions::VERSIONS.end(),
+    };
     let response = ApiVersionsResponse {
         error_code: ErrorCode::UnsupportedVersion.code(),
-        api_keys: own.map(api_version).into_iter().collect(),
+        api_keys: vec![own],
         ..Default::default()
     };
     encode::<ApiVersionsRequest>(0, correlation_id, &response)

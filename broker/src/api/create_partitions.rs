@@ -16,9 +16,10 @@ use highwater_protocol::messages::{
 use highwater_types::limits::PARTITIONS_PER_TOPIC_MAX;
 use tokio::time::Instant;
 
+use super::context::RequestContext;
 use super::error::{self, Refusal};
+use super::handler::{Handler, Reply};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext};
 use crate::auth::Operation;
 use crate::topics::PARTITIONS_PER_REQUEST_MAX;
 

@@ -15,8 +15,9 @@ use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_types::TopicId;
 
 use super::alter_configs::twice;
+use super::context::RequestContext;
 use super::error::Refusal;
-use super::{Handler, Reply, RequestContext};
+use super::handler::{Handler, Reply};
 use crate::auth::{Operation, Resource};
 use crate::topic_configs::TOPIC_KEYS;
 use crate::topics::NewTopic;

@@ -9,9 +9,10 @@ use highwater_protocol::messages::delete_records_response::{
 };
 use highwater_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 
+use super::context::RequestContext;
 use super::error::{self, Refusal};
+use super::handler::{Handler, Reply};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext};
 use crate::auth::Operation;
 
 /// Serves DeleteRecords.

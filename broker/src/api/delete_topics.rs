@@ -18,9 +18,10 @@ use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_types::TopicId;
 
 use super::alter_configs::twice;
+use super::context::RequestContext;
 use super::error::{self, Refusal};
+use super::handler::{Handler, Reply};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext};
 use crate::auth::Operation;
 
 /// Serves DeleteTopics.

@@ -9,7 +9,8 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 
-use super::{Handler, Reply, RequestContext};
+use super::context::RequestContext;
+use super::handler::{Handler, Reply};
 use crate::auth::Resource;
 use crate::cluster::BrokerEndpoint;
 

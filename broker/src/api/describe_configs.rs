@@ -14,9 +14,10 @@ use highwater_protocol::messages::{DescribeConfigsRequest, DescribeConfigsRespon
 use highwater_protocol::{ErrorCode, StrBytes};
 
 use super::alter_configs::without_configs;
+use super::context::RequestContext;
 use super::error::{MALFORMED, Refusal};
+use super::handler::{Handler, Reply, element_bytes};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext, element_bytes};
 use crate::auth::{Operation, Resource};
 use crate::config::{Kind, keys};
 use crate::topic_configs::{ConfigSource, Origin, TOPIC_KEYS};

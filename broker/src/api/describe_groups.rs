@@ -11,8 +11,9 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ApiKey, ErrorCode, StrBytes};
 
+use super::context::RequestContext;
 use super::error::Refusal;
-use super::{Handler, Reply, RequestContext, element_bytes, unknown_size};
+use super::handler::{Handler, Reply, element_bytes, unknown_size};
 use crate::auth::{Operation, Resource};
 
 /// Serves DescribeGroups.

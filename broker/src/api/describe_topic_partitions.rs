@@ -12,9 +12,10 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 
+use super::context::RequestContext;
+use super::handler::{Handler, Reply, element_bytes};
 use super::metadata::{self, Metadata};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext, element_bytes};
 use crate::auth::Operation;
 
 /// Serves DescribeTopicPartitions.

@@ -10,8 +10,9 @@
 use highwater_protocol::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use highwater_protocol::{ErrorCode, StrBytes};
 
+use super::context::RequestContext;
 use super::error::{MALFORMED, Refusal};
-use super::{Handler, Reply, RequestContext, element_bytes};
+use super::handler::{Handler, Reply, element_bytes};
 use crate::auth::{Operation, Resource};
 use crate::cluster::{BrokerEndpoint, NO_BROKER};
 

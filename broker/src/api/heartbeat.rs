@@ -6,7 +6,8 @@
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 
-use super::{Handler, Reply, RequestContext};
+use super::context::RequestContext;
+use super::handler::{Handler, Reply};
 use crate::auth::{Operation, Resource};
 
 /// Serves Heartbeat.

@@ -16,8 +16,9 @@ use highwater_protocol::messages::{
 };
 
 use super::alter_configs::{change, duplicate_keys, each_once, null_value, target, twice};
+use super::context::RequestContext;
 use super::error::Refusal;
-use super::{Handler, Reply, RequestContext};
+use super::handler::{Handler, Reply};
 use crate::config::Kind;
 use crate::topic_configs;
 

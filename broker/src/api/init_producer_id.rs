@@ -7,8 +7,9 @@
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
+use super::context::RequestContext;
 use super::error::{self, Refusal};
-use super::{Handler, Reply, RequestContext};
+use super::handler::{Handler, Reply};
 use crate::auth::{Operation, Resource};
 
 /// Serves InitProducerId.

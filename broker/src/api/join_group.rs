@@ -10,7 +10,8 @@ use highwater_coordinator::{Join, JoinReply};
 use highwater_protocol::messages::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
 use highwater_protocol::{ErrorCode, StrBytes, TEXT_BYTES_MAX};
 
-use super::{Handler, Reply, RequestContext};
+use super::context::RequestContext;
+use super::handler::{Handler, Reply};
 use crate::auth::{Operation, Resource};
 
 /// Serves JoinGroup.

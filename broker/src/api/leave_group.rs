@@ -8,7 +8,8 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ApiKey, ErrorCode};
 
-use super::{Handler, Reply, RequestContext};
+use super::context::RequestContext;
+use super::handler::{Handler, Reply};
 use crate::auth::{Operation, Resource};
 
 /// Serves LeaveGroup.

@@ -8,7 +8,8 @@ use highwater_coordinator::GroupShard;
 use highwater_protocol::messages::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use highwater_protocol::{ApiKey, StrBytes};
 
-use super::{Handler, Reply, RequestContext, unknown_size};
+use super::context::RequestContext;
+use super::handler::{Handler, Reply, unknown_size};
 use crate::auth::{Operation, Resource};
 
 /// Serves ListGroups.

@@ -16,9 +16,10 @@ use highwater_protocol::messages::{
 };
 
 use super::alter_configs::twice;
+use super::context::RequestContext;
 use super::error::{self, Refusal};
+use super::handler::{Handler, Reply};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext};
 use crate::auth::Operation;
 
 /// Serves ListOffsets.

@@ -16,9 +16,10 @@ use highwater_protocol::{ErrorCode, StrBytes};
 
 use highwater_types::{NodeId, TopicId};
 
+use super::context::RequestContext;
 use super::error::Refusal;
+use super::handler::{Handler, Reply, element_bytes};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext, element_bytes};
 use crate::auth::{Operation, Resource};
 use crate::cluster::{BrokerEndpoint, Cluster, NO_BROKER};
 use crate::topics::{CLUSTER_METADATA, on_first_use};

@@ -13,8 +13,9 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ApiKey, ErrorCode};
 
+use super::context::RequestContext;
+use super::handler::{Handler, Reply};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
 
 /// Serves OffsetCommit.

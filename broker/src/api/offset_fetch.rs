@@ -14,8 +14,9 @@ use highwater_protocol::messages::{
 use highwater_protocol::{ApiKey, ErrorCode, StrBytes};
 use highwater_types::TopicId;
 
+use super::context::RequestContext;
+use super::handler::{Handler, Reply, element_bytes, unknown_size};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext, element_bytes, unknown_size};
 use crate::auth::{Operation, Resource};
 
 /// Serves OffsetFetch.

@@ -11,9 +11,10 @@ use highwater_protocol::messages::{
 };
 use highwater_types::LeaderEpoch;
 
+use super::context::RequestContext;
 use super::error::Refusal;
+use super::handler::{Handler, Reply};
 use super::topic::resolve_topic;
-use super::{Handler, Reply, RequestContext};
 use crate::auth::Operation;
 
 /// Serves OffsetForLeaderEpoch.

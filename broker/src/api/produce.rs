@@ -23,9 +23,10 @@ use highwater_s3stream::{AppendPermit, AppendReceipt};
 use highwater_types::{StreamOffset, TopicId};
 use tokio::time::Instant;
 
+use super::context::RequestContext;
 use super::error::{self, Refusal};
+use super::handler::{AnswerWriter, Handler, Reply};
 use super::topic::resolve_topic;
-use super::{AnswerWriter, Handler, Reply, RequestContext};
 use crate::auth::{Operation, Resource};
 use crate::metrics::Metrics;
 use crate::net::Later;

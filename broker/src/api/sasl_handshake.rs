@@ -7,7 +7,8 @@
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{SaslHandshakeRequest, SaslHandshakeResponse};
 
-use super::{Handler, Reply, RequestContext};
+use super::context::RequestContext;
+use super::handler::{Handler, Reply};
 
 /// Serves SaslHandshake.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use highwater_coordinator::Sync;
 use highwater_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use highwater_protocol::{ErrorCode, StrBytes};
 
-use super::{Handler, Reply, RequestContext};
+use super::context::RequestContext;
+use super::handler::{Handler, Reply};
 use crate::auth::{Operation, Resource};
 
 /// Serves SyncGroup.

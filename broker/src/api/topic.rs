@@ -6,7 +6,7 @@ use highwater_kraft_meta::TopicImage;
 use highwater_protocol::ErrorCode;
 use highwater_types::TopicId;
 
-use super::RequestContext;
+use super::context::RequestContext;
 use crate::auth::{Operation, Resource};
 
 /// The topic that a request names, if its principal may perform `operation` on it. It is named by id in the versions

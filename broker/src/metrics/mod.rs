@@ -13,8 +13,6 @@ use metrics::{Counter, Histogram, counter, histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tokio::time::Instant;
 
-use crate::api::ApiEntry;
-
 /// Requests by API.
 pub(crate) const REQUESTS: &str = "highwater_broker_requests_total";
 /// Seconds from reading a request to its response, by API, without the time that a fetch waits for records.
@@ -259,16 +257,17 @@ struct OneApi {
 }
 
 impl ApiMetrics {
-    pub(crate) fn new(apis: &[ApiEntry]) -> Self {
+    /// Counts requests of these APIs. Each comes with whether its handler measures its time itself.
+    pub(crate) fn new(apis: impl Iterator<Item = (ApiKey, bool)>) -> Self {
         let mut handles = Vec::new();
-        for api in apis {
-            let at = index(api.key);
+        for (key, times_itself) in apis {
+            let at = index(key);
             if handles.len() <= at {
                 handles.resize_with(at + 1, || None);
             }
             handles[at] = Some(OneApi {
-                requests: counter!(REQUESTS, "api" => api.key.name()),
-                seconds: (!api.times_itself).then(|| request_seconds(api.key)),
+                requests: counter!(REQUESTS, "api" => key.name()),
+                seconds: (!times_itself).then(|| request_seconds(key)),
             });
         }
         Self(handles)

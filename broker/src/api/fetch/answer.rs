@@ -11,7 +11,7 @@ use highwater_types::NodeId;
 
 use super::request::Target;
 use super::tail::Outcome;
-use crate::api::RequestContext;
+use crate::api::context::RequestContext;
 use crate::cluster::NO_BROKER;
 use crate::partitions::{FetchKey, FetchPlan, SessionError, Told};
 

@@ -22,7 +22,8 @@ use self::answer::{answer, failed, session_error};
 use self::memory::Reading;
 use self::request::{Limits, target, waiting_bytes};
 use self::tail::Outcome;
-use super::{Handler, Reply, RequestContext};
+use super::context::RequestContext;
+use super::handler::{Handler, Reply};
 
 /// Serves Fetch.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use highwater_partition_log::Isolation;
 use highwater_protocol::messages::FetchRequest;
 use tokio::time::Instant;
 
-use crate::api::RequestContext;
+use crate::api::context::RequestContext;
 use crate::api::error::Refusal;
 use crate::api::topic::resolve_topic;
 use crate::auth::Operation;
