@@ -1,4 +1,4 @@
-//! What tests ask a node again and again.
+//! Requests that many tests send to a node.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 
-/// A fetch of partition 0 without a session, which does not wait.
+/// Makes a fetch of partition 0 without a session, which does not wait.
 #[must_use]
 pub fn fetch(topic: &str, offset: i64, max_bytes: i32) -> FetchRequest {
     FetchRequest {
@@ -32,7 +32,7 @@ pub fn fetch(topic: &str, offset: i64, max_bytes: i32) -> FetchRequest {
     }
 }
 
-/// The records of one partition in an answer, by their places in it.
+/// The records of one partition in an answer, by the indexes of topic and partition.
 #[must_use]
 pub fn records(answer: &FetchResponse, topic: usize, partition: usize) -> Bytes {
     let records = &answer.responses[topic].partitions[partition].records;
@@ -40,32 +40,32 @@ pub fn records(answer: &FetchResponse, topic: usize, partition: usize) -> Bytes 
     records.unwrap_or_default()
 }
 
-/// The error and the records of partition 0 from an offset on.
+/// Fetches the error and the records of partition 0 from an offset on.
 ///
 /// # Errors
-/// The client's.
+/// An error of the client.
 pub async fn read(client: &mut Connection, topic: &str, offset: i64) -> Result<(i16, Bytes)> {
     let answer = client.call(&fetch(topic, offset, 1 << 20), 12).await?;
     let code = answer.responses[0].partitions[0].error_code;
     Ok((code, records(&answer, 0, 0)))
 }
 
-/// Asks for the offset of partition 0 at a timestamp.
+/// Makes a request for the offset of partition 0 at a timestamp.
 #[must_use]
 pub fn offset_at(topic: &str, timestamp: i64) -> ListOffsetsRequest {
     highwater_client::list_offsets(topic, [0], timestamp)
 }
 
-/// Asks for the end of partition 0.
+/// Makes a request for the end of partition 0.
 #[must_use]
 pub fn latest(topic: &str) -> ListOffsetsRequest {
     offset_at(topic, highwater_client::LATEST)
 }
 
-/// A producer id that no other producer has.
+/// Requests a producer id that no other producer has.
 ///
 /// # Errors
-/// The client's.
+/// An error of the client.
 pub async fn producer_id(client: &mut Connection) -> Result<i64> {
     let mut producer = Producer::<()>::new("".into(), 0, 1);
     Ok(producer.init(client).await?)
@@ -74,7 +74,7 @@ pub async fn producer_id(client: &mut Connection) -> Result<i64> {
 /// Finds a group's coordinator, and waits until it is loaded.
 ///
 /// # Errors
-/// The client's; the coordinator is on no node, or on another.
+/// An error of the client, or a coordinator that is on another node or on none.
 pub async fn find_coordinator(client: &mut Connection, group: &str) -> Result<()> {
     let request = highwater_client::find_coordinator(group);
     let answer = client.call(&request, 6).await?;

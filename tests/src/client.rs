@@ -1,4 +1,4 @@
-//! A connection that does exactly what a test tells it: any message, any version, any bytes.
+//! A connection that sends exactly the message, version and bytes that a test chooses.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use highwater_client::{Connection, Options, Topic, produce};
 use highwater_io::net::TcpNetwork;
 use highwater_protocol::messages::ProduceRequest;
 
-/// Longer than any test waits for an answer that comes.
+/// A time limit that is longer than any answer takes.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Connects.
+/// Connects to a node.
 ///
 /// # Errors
 /// The connection is refused.
@@ -26,7 +26,7 @@ pub async fn connect(address: SocketAddr) -> Result<Connection> {
     Ok(Connection::open(&TcpNetwork, &host, port, options).await?)
 }
 
-/// A produce request of one batch, to a topic by its name.
+/// Makes a produce request of one batch, to a topic by its name.
 #[must_use]
 pub fn produce_request(topic: &str, partition: i32, batch: Bytes, acks: i16) -> ProduceRequest {
     produce(&Topic::from(topic), [(partition, batch)], acks)

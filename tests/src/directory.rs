@@ -1,13 +1,13 @@
-//! What lies in directories.
+//! The content of directories.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Copies a directory and all that is in it; what a killed process would leave, where it is a data directory.
+/// Copies a directory with its content. A copy of a data directory is what a killed process would leave.
 ///
 /// # Errors
-/// The machine's.
+/// An I/O error.
 pub fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
@@ -21,10 +21,10 @@ pub fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Every file below a directory. A node may work in it: a file or directory that goes meanwhile is left out.
+/// Lists every file below a directory. A node may work in it: files and directories that vanish meanwhile are left out.
 ///
 /// # Errors
-/// The machine's.
+/// An I/O error.
 pub fn files_below(dir: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     for entry in unless_gone(std::fs::read_dir(dir))?.into_iter().flatten() {

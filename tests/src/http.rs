@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The status and the body that a server answers with.
+/// Returns the status and the body of a server's answer.
 ///
 /// # Errors
-/// When it does not.
+/// The server does not answer.
 pub async fn http_get(address: &str, path: &str) -> Result<(u16, String)> {
     let answer = http_get_whole(address, path).await?;
     let status = answer.split(' ').nth(1).context("a status")?.parse()?;
@@ -15,10 +15,10 @@ pub async fn http_get(address: &str, path: &str) -> Result<(u16, String)> {
     Ok((status, body.to_owned()))
 }
 
-/// All that a server answers with: the status line, the headers and the body.
+/// Returns the whole answer of a server: the status line, the headers and the body.
 ///
 /// # Errors
-/// When it does not.
+/// The server does not answer.
 pub async fn http_get_whole(address: &str, path: &str) -> Result<String> {
     let mut socket = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

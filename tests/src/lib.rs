@@ -1,4 +1,4 @@
-//! What tests of a whole node share: a node in this process, connections to it, and the requests that many tests make.
+//! Shared parts of the tests of a whole node: a node in the test's process, connections to it, and common requests.
 
 mod asks;
 mod batches;

@@ -1,14 +1,14 @@
-//! What a node logs, kept. For tests that are a process of their own: the log is the process's.
+//! The captured log of a node, for tests that are a process of their own, because the log belongs to the process.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The lines of a log. Cheap to clone: all clones write to one text.
+/// The lines of a log. It is cheap to clone; all clones write to one text.
 #[derive(Debug, Clone, Default)]
 pub struct LogLines(Arc<Mutex<Vec<u8>>>);
 
 impl LogLines {
-    /// All that was logged until now.
+    /// Everything that was logged until now.
     #[must_use]
     pub fn text(&self) -> String {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);

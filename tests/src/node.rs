@@ -1,4 +1,4 @@
-//! A node in this process.
+//! A node in the test's process.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use tempfile::TempDir;
 
 use crate::connect;
 
-/// A running node on a port and in a directory of its own.
+/// A running node with a port and a directory of its own.
 #[derive(Debug)]
 pub struct TestNode {
     node: Node,
-    /// Where it listens.
+    /// The address that the node listens on.
     pub address: SocketAddr,
-    /// Its directory; removed when dropped.
+    /// The node's directory, which is removed when this value is dropped.
     pub dir: TempDir,
 }
 
-/// The object store: within the node's own directory, unless `HIGHWATER_TEST_OBJECT_STORAGE` names another; there each
-/// directory has its own prefix, which a node started in it again finds.
+/// The object store. It is in the node's own directory, unless `HIGHWATER_TEST_OBJECT_STORAGE` names another store;
+/// there each directory has its own prefix, which a later node in the same directory finds again.
 fn object_storage(dir: &TempDir) -> Vec<(String, String)> {
     let Ok(url) = std::env::var("HIGHWATER_TEST_OBJECT_STORAGE") else {
         return Vec::new();
@@ -40,10 +40,10 @@ fn object_storage(dir: &TempDir) -> Vec<(String, String)> {
 }
 
 impl TestNode {
-    /// Starts a node with settings beside the tests' own.
+    /// Starts a node with these settings in addition to those of all tests.
     ///
     /// # Errors
-    /// What the node says.
+    /// The error of the node's start.
     pub async fn start(settings: &[(&str, &str)]) -> Result<Self> {
         let dir = TempDir::new()?;
         Self::start_in(dir, settings, Machine::real()).await
@@ -52,7 +52,7 @@ impl TestNode {
     /// Starts a node with an authorizer.
     ///
     /// # Errors
-    /// What the node says.
+    /// The error of the node's start.
     pub async fn start_with(authorizer: Arc<dyn Authorizer>) -> Result<Self> {
         let machine = Machine {
             authorizer,
@@ -61,28 +61,28 @@ impl TestNode {
         Self::start_in(TempDir::new()?, &[], machine).await
     }
 
-    /// Resolves, with the reason, when the node can't go on.
+    /// Resolves with the reason when the node can't go on.
     pub async fn failed(&self) -> String {
         self.node.failed().await
     }
 
-    /// Starts a node in a directory that another may have left.
+    /// Starts a node in a directory that an earlier node may have used.
     ///
     /// # Errors
-    /// What the node says.
+    /// The error of the node's start.
     pub async fn start_in(
         dir: TempDir,
         settings: &[(&str, &str)],
         machine: Machine,
     ) -> Result<Self> {
         let config = Self::config(&dir, settings)?;
-        // boxed, so that what each test keeps on its stack does not grow with what a start does
+        // The future is boxed, so that the stack of each test does not grow with that of a start.
         let node = Box::pin(Node::start(config, machine)).await?;
         let address = node.address().context("it listens")?;
         Ok(Self { node, address, dir })
     }
 
-    /// The object store within a node's own directory, for a test that looks at its files or makes them fail.
+    /// The object store in a node's own directory, for a test that reads its files or makes them fail.
     #[must_use]
     pub fn local_store(dir: &TempDir) -> String {
         format!(
@@ -91,10 +91,10 @@ impl TestNode {
         )
     }
 
-    /// The configuration of a node in a directory: the tests' own settings and others over them.
+    /// The configuration of a node in a directory: the settings of all tests, overridden by these settings.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The violations in the configuration.
     pub fn config(dir: &TempDir, settings: &[(&str, &str)]) -> Result<Config> {
         let data = dir.path().join("data").display().to_string();
         let own = [
@@ -113,10 +113,10 @@ impl TestNode {
         Ok(Config::load(None, [], &flags)?)
     }
 
-    /// A new connection.
+    /// Opens a new connection.
     ///
     /// # Errors
-    /// When it is refused.
+    /// The node refused the connection.
     pub async fn client(&self) -> Result<Connection> {
         connect(self.address).await
     }
@@ -124,7 +124,7 @@ impl TestNode {
     /// Creates a topic.
     ///
     /// # Errors
-    /// When the client can't.
+    /// An error of the client, or the error code of the answer.
     pub async fn create_topic(
         &self,
         name: &str,
@@ -138,10 +138,10 @@ impl TestNode {
         Ok(())
     }
 
-    /// Stops it cleanly; answers its directory.
+    /// Stops the node cleanly, and returns its directory.
     ///
     /// # Errors
-    /// What the node says.
+    /// The error of the node's stop.
     pub async fn stop(self) -> Result<TempDir> {
         self.node.stop().await?;
         Ok(self.dir)

@@ -1,4 +1,4 @@
-//! Any bytes as a request: what a node must make of them.
+//! Arbitrary bytes as a request, and the answer that a node must give to them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,24 +10,25 @@ use highwater_protocol::{ApiKey, Request, RequestHeader, for_each_api, messages}
 
 use crate::connect;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was answered.
+    /// The node answered it.
     Answered,
-    /// The connection was closed: it can't be read, or asks for no answer.
+    /// The node closed the connection, because the request can't be parsed or asks for no answer.
     Closed,
-    /// It waits, for other members of its group say.
+    /// The request waits, for instance for other members of its group.
     Waits,
 }
 
-/// How long an answer may take that waits for nothing.
+/// The time limit for an answer that waits for nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sends a request without its length, closes the client's own side, and waits for the answer.
 ///
 /// # Errors
-/// When the connection is closed though the request can be read and asks for an answer: a fault of the node.
+/// The node closed the connection although the request can be parsed and asks for an answer, which is a fault of the
+/// node.
 pub async fn ask_oddly(address: SocketAddr, frame: &Bytes) -> Result<Outcome> {
     let mut client = connect(address).await?;
     let length = i32::try_from(frame.len())?.to_be_bytes();
@@ -45,7 +46,7 @@ pub async fn ask_oddly(address: SocketAddr, frame: &Bytes) -> Result<Outcome> {
     Ok(Outcome::Closed)
 }
 
-/// What a request asks, where it must be answered; `None` where it can't be read or asks for no answer.
+/// The API of a request that must be answered; `None` if the request can't be parsed or asks for no answer.
 #[must_use]
 pub fn wants_answer(frame: &Bytes) -> Option<String> {
     let mut body = frame.clone();

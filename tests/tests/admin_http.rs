@@ -1,4 +1,5 @@
-//! Health and metrics over HTTP. A process of its own: the recorder of metrics is the process's.
+//! Health and metrics over HTTP. The test is a process of its own, because the recorder of metrics belongs to the
+//! process.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ fn batch() -> Result<Bytes> {
     Ok(batch.build()?)
 }
 
-/// Panics where it is asked for one group.
+/// An authorizer that panics for one group.
 #[derive(Debug)]
 struct Broken;
 
@@ -37,7 +38,7 @@ impl Authorizer for Broken {
     }
 }
 
-/// A node with its admin address, and what `/metrics` tells.
+/// A node with its admin address, and the text of `/metrics`.
 struct Admin {
     node: TestNode,
     address: String,
@@ -52,7 +53,7 @@ impl Admin {
             ("group.initial.rebalance.delay.ms", "0"),
             ("offsets.topic.num.partitions", "1"),
             ("highwater.memory.limit", "64MiB"),
-            // nothing is uploaded before there is much of it
+            // Nothing is uploaded before there is much to upload.
             ("highwater.upload.interval.ms", "600000"),
             ("max.connections.per.ip", "40"),
         ];
@@ -81,7 +82,7 @@ impl Admin {
         value(&self.metrics().await?, series)
     }
 
-    /// Waits until the value of a series is as it must be.
+    /// Waits until the value of a series is as expected.
     async fn becomes(&self, series: &str, must: impl Fn(f64) -> bool) -> Result<()> {
         let mut last = f64::NAN;
         for _ in 0..1000 {
@@ -203,7 +204,8 @@ async fn drive_records(admin: &Admin) -> Result<()> {
 async fn drive_connections(admin: &Admin) -> Result<()> {
     let refused =
         |reason: &str| format!("highwater_broker_frames_refused_total{{reason=\"{reason}\"}}");
-    // a length that none has; a TLS handshake; a header without its end; an API that is none; a body that ends too early
+    // The requests have an invalid length, a TLS handshake, a header without its end, an unknown API, and a body that
+    // ends too early.
     let frames: [(&str, &[u8]); 5] = [
         ("length", &[0x7f, 0xff, 0xff, 0xff]),
         ("tls", &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]),
@@ -234,7 +236,7 @@ async fn drive_connections(admin: &Admin) -> Result<()> {
     assert!(client.is_closed().await);
     let panics = "highwater_broker_request_panics_total{api=\"Heartbeat\"}";
     assert_eq!(admin.value(panics).await?, 1.0);
-    // one more than an address may have
+    // This is one connection more than an address may have.
     let mut held = Vec::new();
     for _ in 0..41 {
         held.push(admin.node.client().await?);
@@ -246,7 +248,7 @@ async fn drive_connections(admin: &Admin) -> Result<()> {
     admin.becomes(connections, |value| value <= 2.0).await
 }
 
-/// What is durable waits for its upload; then the store is away until produce waits too, and comes back.
+/// Durable records wait for their upload. Then the store is away until produce waits too, and comes back.
 async fn drive_uploads(admin: &Admin) -> Result<()> {
     for series in [
         "highwater_s3stream_upload_backlog_bytes",
@@ -397,7 +399,7 @@ async fn health_is_served_and_every_metric_is_described_and_changes() -> Result<
         let is_typed = answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8");
         assert!(is_typed, "{path}: {}", &answer[..answer.len().min(300)]);
     }
-    // nothing was uploaded yet: what has not happened is a zero, not a gap
+    // Nothing was uploaded yet: the metric of an event that has not happened is zero, and not missing.
     let text = admin.metrics().await?;
     for outcome in ["ok", "failed"] {
         let upload = format!(

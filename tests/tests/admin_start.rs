@@ -1,4 +1,5 @@
-//! Health and metrics of a node that starts. A process of its own: the recorder of metrics is the process's.
+//! Health and metrics of a node that starts. The test is a process of its own, because the recorder of metrics belongs
+//! to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use highwater_protocol::records::BatchBuilder;
 use highwater_tests::{TestNode, copy_directory, http_get};
 use tempfile::TempDir;
 
-/// What a node that was killed leaves: a record that is acknowledged and not uploaded.
+/// Makes the directory that a killed node leaves: it has a record that is acknowledged and not uploaded.
 async fn left() -> Result<TempDir> {
     let dir = TempDir::new()?;
     let store = TestNode::local_store(&dir);
@@ -30,7 +31,7 @@ async fn left() -> Result<TempDir> {
     Ok(left)
 }
 
-// D3: a start that waits for the store says so, and is no start that hangs
+// D3: a start that waits for the store reports that, and does not count as one that hangs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_tells_how_far_its_start_is_and_what_it_waits_for() -> Result<()> {
     let dir = left().await?;

@@ -1,4 +1,4 @@
-//! What a node logs of what becomes of it. A process of its own: the log is the process's.
+//! Log lines about a node's failures. The test is a process of its own, because the log belongs to the process.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_protocol::messages::{DeleteTopicsRequest, HeartbeatRequest, JoinGroupRequest};
 use highwater_tests::{LogLines, TestNode};
 
-/// A fault of ours.
+/// A defect of the node.
 #[derive(Debug)]
 struct Broken;
 
@@ -36,7 +36,7 @@ async fn join(node: &TestNode) -> Result<()> {
         ..Default::default()
     };
     let mut joined = client.call(&request, 5).await?;
-    // its coordinator may load, and gives an id out first
+    // The coordinator may be loading, and assigns an id first.
     while joined.error_code != 0 {
         request.member_id = joined.member_id;
         joined = client.call(&request, 5).await?;

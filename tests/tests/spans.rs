@@ -1,4 +1,4 @@
-//! In which spans a node logs. A process of its own: the log is the process's.
+//! The spans of a node's log lines. The test is a process of its own, because the log belongs to the process.
 
 use anyhow::Result;
 use highwater_protocol::records::BatchBuilder;
@@ -25,7 +25,7 @@ async fn requests_uploads_and_background_tasks_have_spans() -> Result<()> {
     batch.push(0, None, Some(b"value"));
     let produced = client.produce("t", 0, batch.build()?).await?;
     assert_eq!(produced.error_code, 0);
-    // uploads what was produced
+    // The stop uploads the produced records.
     node.stop().await?;
     let text = lines.text();
     for span in [

@@ -1,4 +1,4 @@
-//! What the conventions ask of the tree itself: layers, sizes, names, and that what is cited is there.
+//! The rules of the conventions that concern the tree itself: layers, sizes, names, and the existence of cited things.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -31,7 +31,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("protocol/fuzz", 9),
     ("tests", 8),
 ];
-/// Folders that nothing depends on: what lies below them is of the top layer.
+/// Folders that no crate depends on; crates below them are of the top layer.
 const TOP: &[&str] = &["benches", "examples", "tests"];
 
 const LINES_MAX: usize = 600;
@@ -44,7 +44,7 @@ fn root() -> PathBuf {
     tests.parent().expect("the workspace").to_path_buf()
 }
 
-/// Every file of the tree that is ours, relative to it.
+/// Every file of the tree that is written here, relative to the tree.
 fn files(endings: &[&str]) -> Vec<PathBuf> {
     let root = root();
     let mut found = Vec::new();
@@ -86,7 +86,7 @@ fn layer(folder: &str) -> Option<u32> {
     known.map(|(_, layer)| *layer).or(top.then_some(8))
 }
 
-/// The workspace's crates: folder, name and what of the workspace each depends on, in whatever way.
+/// The workspace's crates: folder, name, and the crates of the workspace that each depends on in any way.
 fn crates() -> Vec<(String, String, BTreeSet<String>)> {
     let mut found = Vec::new();
     for manifest in files(&["Cargo.toml"]) {
@@ -127,7 +127,7 @@ fn a_crate_depends_on_lower_layers_only() {
         };
         for other in needs.iter().filter_map(|need| by_name.get(need.as_str())) {
             let lower = layer(other).is_some_and(|layer| layer < own);
-            // a crate may ask for more features of itself in its tests
+            // A crate may enable more features of itself in its tests.
             if !lower && by_name.get(name.as_str()) != Some(other) {
                 wrong.push(format!(
                     "{folder} depends on {other}, which is no lower layer"
@@ -174,7 +174,7 @@ fn sources_of(folder: &str, folders: &[&str]) -> Vec<PathBuf> {
     files(&[".rs"]).into_iter().filter(own).collect()
 }
 
-/// Whether a text has a word, whole.
+/// Whether a text contains a whole word.
 fn has_word(text: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word).any(|(at, _)| {
@@ -200,7 +200,7 @@ fn a_crate_names_every_dependency_it_declares() {
     assert!(unused.is_empty(), "no source names {unused:#?}");
 }
 
-/// What is public counts as used, so that the compiler finds dead code only in what is not.
+/// The compiler counts public items as used, so it finds dead code only in private ones.
 #[test]
 fn a_module_that_no_other_crate_names_is_private() {
     let crates = crates();
@@ -301,7 +301,7 @@ fn the_files_of_the_root_are_there() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Whether a word in backticks names a file or, with a slash at its end, a folder.
+/// Whether a word in backticks names a file or, with a trailing slash, a folder.
 fn is_path(word: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
     let ends = ["/", ".rs", ".md", ".toml", ".py"];
@@ -309,7 +309,7 @@ fn is_path(word: &str) -> bool {
     !is_absolute && word.chars().all(plain) && ends.iter().any(|end| word.ends_with(end))
 }
 
-/// What docs/LAYOUT.md names: each path with the folder of the heading above it, to which it may be relative.
+/// The paths in docs/LAYOUT.md, each with the folder of the heading above it, to which it may be relative.
 fn paths_of_the_layout(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folder = "";
@@ -358,7 +358,7 @@ fn is_test(path: &Path) -> bool {
     path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs")
 }
 
-/// The text of tests alone: files under `tests/`, and what follows `#[cfg(test)]` elsewhere.
+/// The text of tests alone: files under `tests/`, and the part after `#[cfg(test)]` elsewhere.
 fn test_text(path: &Path) -> String {
     let text = read(path);
     if is_test(path) {
@@ -368,7 +368,7 @@ fn test_text(path: &Path) -> String {
     text[from..].to_owned()
 }
 
-/// The numbers that stand after `word` in a text: `word 3, 5 and 7`.
+/// The numbers after `word` in a text: `word 3, 5 and 7`.
 fn cited(text: &str, word: &str) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
     for after in text.split(word).skip(1) {
@@ -402,8 +402,8 @@ fn every_line_of_kafkas_behaviour_has_a_test_that_names_it() {
     assert!(untested.is_empty(), "no test names {untested:?}");
 }
 
-/// The rules of docs/STORAGE.md that what is built here keeps; the rest comes with the object WAL, takeover, rewriting
-/// and restore.
+/// The rules of docs/STORAGE.md that this code keeps. The others come with the object WAL, takeover, rewriting and
+/// restore.
 const RULES: &str = "E1 E2 E5 E6 A1 A2 A3 A4 D1 D2 D3 U1 U2 U3 U4 U5 U6 F1 F2 F4 F6 G1 M1 M2 M3 L1";
 
 #[test]

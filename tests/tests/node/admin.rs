@@ -1,4 +1,4 @@
-//! 6 to 9: metadata, creating topics, deleting records.
+//! Lines 6 to 9 of docs/KAFKA-BEHAVIOUR.md: metadata, creating topics, deleting records.
 
 use anyhow::Result;
 use highwater_client::Connection;
@@ -283,7 +283,7 @@ async fn what_has_no_configurations_here_is_told_by_its_name() -> Result<()> {
     Ok(())
 }
 
-// each is decided on what the others did: none is lost
+// Each change is decided after the others' changes, so none is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_one_topics_configs_at_once_all_stand() -> Result<()> {
     const CHANGES: [(&str, &str); 6] = [

@@ -1,4 +1,4 @@
-//! What one request makes a node hold, answers above all (M3).
+//! The memory that one request makes a node hold, above all that of its answer (M3).
 
 use anyhow::{Context, Result};
 use highwater_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -36,7 +36,7 @@ async fn is_answered<R: Request>(node: &TestNode, request: &R, version: i16) -> 
     Ok(client.receive_raw().await?.is_some())
 }
 
-// at 64 MiB the answers have 2 MiB, and the large ones of them 1.5
+// At a limit of 64 MiB, answers have 2 MiB, of which large ones have 1.5.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_whose_answer_would_take_too_much_memory_closes_its_connection() -> Result<()> {
     let node = TestNode::start(&[

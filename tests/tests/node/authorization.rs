@@ -1,4 +1,4 @@
-//! Who may do nothing hears Kafka's error where Kafka puts it, from every API.
+//! A principal without permissions gets Kafka's error, at the place where Kafka has it, from every API.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// Sends a request in the newest version, and finds an error in its answer.
+    /// Sends a request in the newest version, and checks for an error in its answer.
     async fn ask<R: Request>(
         &mut self,
         request: R,
@@ -55,7 +55,7 @@ impl Walk {
             .iter()
             .find(|entry| entry.key == R::KEY)
             .expect("it is served");
-        // topics by name where there are two ways
+        // Topics are named by name where there are two ways.
         let version = match R::KEY {
             ApiKey::Produce | ApiKey::Fetch => 12,
             ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
@@ -90,7 +90,7 @@ async fn deny_all_is_told_by_every_api() -> Result<()> {
     };
     walk.ask(open, |answer| answer.error_code, ErrorCode::None)
         .await?;
-    // a listener without SASL says so to everybody
+    // A listener without SASL gives this answer to every client.
     walk.ask(
         SaslHandshakeRequest::default(),
         |answer| answer.error_code,
@@ -213,7 +213,7 @@ async fn configs(walk: &mut Walk) -> Result<()> {
             endpoint_type: 1,
             ..Default::default()
         },
-        // everybody may know where the brokers are
+        // Every principal may know where the brokers are.
         |answer| answer.error_code,
         ErrorCode::None,
     )
@@ -322,7 +322,7 @@ async fn groups(walk: &mut Walk) -> Result<()> {
         GROUP,
     )
     .await?;
-    // a list without what may not be seen is no error
+    // A list is no error; it leaves out the groups that the principal may not see.
     walk.ask(
         ListGroupsRequest::default(),
         |answer| answer.error_code,
@@ -331,7 +331,7 @@ async fn groups(walk: &mut Walk) -> Result<()> {
     .await
 }
 
-/// Lets topics be created, and nothing be done to them.
+/// An authorizer that allows the creation of topics, and no other operation.
 #[derive(Debug)]
 struct CreateOnly;
 
@@ -341,7 +341,8 @@ impl Authorizer for CreateOnly {
     }
 }
 
-// KIP-516: by id it is said first whether the topic is there, but by Metadata, which says that of no topic
+// KIP-516: a request by topic id is first answered whether the topic exists. Metadata is the exception, and never
+// reveals that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_by_id_is_looked_up_before_it_is_refused() -> Result<()> {
     let node = TestNode::start_with(Arc::new(CreateOnly)).await?;

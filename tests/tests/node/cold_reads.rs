@@ -1,4 +1,4 @@
-//! Reading what only objects hold: DESIGN 5.5.
+//! Reads of batches that only objects hold (DESIGN 5.5).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use super::{T0, batch, faults};
 
 const VALUE_BYTES: usize = 1_000_000;
 
-/// A node that was started again, so that the log cache holds nothing of the batches of a megabyte in topic `t`.
+/// Starts a node again, so that the log cache holds none of the batches of a megabyte in topic `t`.
 async fn cold_node(batches: usize) -> Result<(TestNode, Arc<Faults>)> {
     let settings = [("highwater.memory.limit", "512MiB")];
     let (node, _) = faults::start(TempDir::new()?, &settings).await?;
@@ -46,7 +46,7 @@ fn base(answer: &FetchResponse) -> Result<Option<i64>> {
     Ok(found.first().map(|(header, _)| header.base_offset))
 }
 
-/// Reads one batch, so that what the object says of the stream is known.
+/// Reads one batch, so that the object's directory of the stream is cached.
 async fn warm_up(client: &mut Connection) -> Result<()> {
     let answer = client.call(&one(0, 10_000), 12).await?;
     assert_eq!(base(&answer)?, Some(0));
@@ -74,7 +74,7 @@ async fn a_cold_read_belongs_to_the_cache_and_not_to_the_fetch() -> Result<()> {
     let partition = &answer.responses[0].partitions[0];
     assert_eq!((partition.error_code, partition.high_watermark), (0, 8));
     assert_eq!(base(&answer)?, None, "empty, when it took too long");
-    // a client that goes away gives up its fetch, and not the read
+    // A client that disconnects ends its fetch, but not the read of the object.
     let mut gone = node.client().await?;
     gone.send(&one(5, 60_000), 12).await?;
     drop(gone);

@@ -1,4 +1,4 @@
-//! A topic's `compression.type`: what is stored and fetched, and what is described.
+//! A topic's `compression.type`: the codec in which batches are stored and fetched, and the described value.
 
 use anyhow::Result;
 use highwater_client::Connection;
@@ -60,7 +60,7 @@ async fn a_topic_keeps_batches_in_its_own_codec() -> Result<()> {
     Ok(())
 }
 
-/// Sets one configuration of a topic.
+/// Sets one config of a topic.
 pub(super) async fn alter(
     client: &mut Connection,
     topic: &str,

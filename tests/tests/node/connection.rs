@@ -1,4 +1,4 @@
-//! 1 to 5: order, versions, what closes a connection.
+//! Lines 1 to 5 of docs/KAFKA-BEHAVIOUR.md: order, versions, and reasons to close a connection.
 
 use std::sync::{Arc, Mutex};
 
@@ -42,7 +42,7 @@ async fn answers_come_in_the_order_of_requests_and_see_what_was_before_them() ->
 async fn an_unknown_version_of_api_versions_is_answered_in_version_0() -> Result<()> {
     let node = TestNode::start(&[]).await?;
     let mut client = node.client().await?;
-    // key 18, version 99, correlation id 7, no client id, no tagged fields
+    // The header has key 18, version 99, correlation id 7, no client id and no tagged fields.
     client
         .send_raw(&[0, 0, 0, 11, 0, 18, 0, 99, 0, 0, 0, 7, 0xff, 0xff, 0])
         .await?;
@@ -84,7 +84,7 @@ async fn api_versions_tells_of_produce_from_0_and_hides_features_that_begin_at_0
             assert!(hidden, "{:?}", answer.supported_features);
         }
     }
-    // a name that Kafka's pattern does not allow
+    // The name does not match Kafka's pattern.
     let request = ApiVersionsRequest {
         client_software_name: " bad ".into(),
         client_software_version: "1".into(),
@@ -104,7 +104,7 @@ async fn what_is_not_understood_closes_the_connection() -> Result<()> {
     let old_produce: &[u8] = &[0, 0, 0, 10, 0, 0, 0, 2, 0, 0, 0, 7, 0xff, 0xff];
     let negative_length: &[u8] = &[0xff, 0xff, 0xff, 0xff];
     let huge_length: &[u8] = &[0x7f, 0xff, 0xff, 0xff];
-    // Metadata 1 with an array of 2147483647 topics
+    // This is Metadata 1 with an array of 2147483647 topics.
     let lying_array: &[u8] = &[
         0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff,
     ];
@@ -119,7 +119,7 @@ async fn what_is_not_understood_closes_the_connection() -> Result<()> {
         client.send_raw(bytes).await?;
         assert!(client.is_closed().await, "{bytes:?}");
     }
-    // the node goes on
+    // The node goes on.
     let answer = node
         .client()
         .await?
@@ -134,7 +134,7 @@ async fn what_is_not_understood_closes_the_connection() -> Result<()> {
 async fn unknown_tagged_fields_are_skipped() -> Result<()> {
     let node = TestNode::start(&[]).await?;
     let mut client = node.client().await?;
-    // ApiVersions 3, header with tag 9 of two bytes, body: "a", "b", tag 5 of one byte
+    // This is ApiVersions 3. Its header has tag 9 of two bytes; its body has "a", "b", and tag 5 of one byte.
     let body = [
         0, 18, 0, 3, 0, 0, 0, 1, 0xff, 0xff, 1, 9, 2, 0xaa, 0xbb, 2, b'a', 2, b'b', 1, 5, 1, 0xcc,
     ];
@@ -165,7 +165,7 @@ async fn a_client_that_vanishes_frees_its_waiting_fetch() -> Result<()> {
         client.send(&fetch, 12).await?;
         drop(client);
     }
-    // were they still held, no fourth could be served
+    // If the memory of the three were still held, a fourth could not be served.
     let mut client = node.client().await?;
     let answer = client.produce("t", 0, batch(1, T0)).await?;
     assert_eq!(answer.error_code, 0);
@@ -176,7 +176,7 @@ async fn a_client_that_vanishes_frees_its_waiting_fetch() -> Result<()> {
 async fn bytes_after_a_request_are_ignored() -> Result<()> {
     let node = TestNode::start(&[]).await?;
     let mut client = node.client().await?;
-    // Metadata 1, no topics, and three bytes more
+    // This is Metadata 1 without topics, and with three trailing bytes.
     let body = [0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0, 1, 2, 3];
     let mut frame = vec![0, 0, 0, u8::try_from(body.len())?];
     frame.extend_from_slice(&body);
@@ -186,7 +186,7 @@ async fn bytes_after_a_request_are_ignored() -> Result<()> {
     Ok(())
 }
 
-/// Which of two topics each step of a request was for, where it is another than the step before.
+/// The order in which a large and a small request were served: an entry for each change between their topics.
 #[derive(Debug, Default)]
 struct Turns(Mutex<Vec<bool>>);
 
@@ -203,7 +203,7 @@ impl Authorizer for Turns {
     }
 }
 
-// one thread serves both: between the entries of the large request the small ones have their turn
+// One thread serves both, and the small requests have their turn between the entries of the large one.
 #[tokio::test]
 async fn a_large_request_lets_small_ones_pass() -> Result<()> {
     let turns = Arc::new(Turns::default());
@@ -222,7 +222,7 @@ async fn a_large_request_lets_small_ones_pass() -> Result<()> {
             other.call(&small, 10).await?;
         }
     };
-    // cancelled with the loop: nobody asks on that connection again
+    // The loop of small requests is cancelled at the end, and its connection is not used again.
     tokio::select! {
         biased;
         answered = client.call(&large, 10) => drop(answered?),

@@ -1,4 +1,5 @@
-//! Coordinators where something is amiss: a store that takes nothing, topics that can't be made or are made otherwise.
+//! Coordinators under faults: a store that accepts nothing, and internal topics that can't be created or have other
+//! settings.
 
 use anyhow::{Result, bail};
 use highwater_client::Connection;
@@ -60,7 +61,7 @@ async fn fetched(client: &mut Connection, group: &str) -> Result<(i16, i64)> {
     Ok((answer.error_code, offset.unwrap_or(-1)))
 }
 
-/// A stable group of one; answers its heartbeat.
+/// Makes a stable group of one member, and returns the member's heartbeat.
 async fn member(client: &mut Connection, group: &str) -> Result<HeartbeatRequest> {
     let join = JoinGroupRequest {
         group_id: StrBytes::from(group),
@@ -107,7 +108,7 @@ async fn a_store_that_takes_nothing_stops_neither_heartbeats_nor_reads_of_offset
     faults.fill_below(Some(faults::objects(&node)));
     faults::fill(&mut client).await?;
     let mut last = 0;
-    // what produce has filled leaves a reserve to coordinators, which ends too
+    // Produce fills its share of memory and leaves a reserve to coordinators, which has an end too.
     loop {
         match committed(&mut client, "g", last + 1).await? {
             0 => last += 1,
@@ -131,7 +132,7 @@ async fn a_store_that_takes_nothing_stops_neither_heartbeats_nor_reads_of_offset
     bail!("commits do not resume")
 }
 
-// 24; one batch takes all offsets of a request, or none is committed
+// KAFKA-BEHAVIOUR 24: one batch holds all offsets of a request, or none of them is committed.
 #[tokio::test(flavor = "multi_thread")]
 async fn offsets_that_no_batch_holds_are_not_committed() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -156,7 +157,8 @@ async fn offsets_that_no_batch_holds_are_not_committed() -> Result<()> {
     Ok(())
 }
 
-// M2: a store that is away takes the reserve too, and then writes are refused in time; nothing else waits for them
+// M2: while the store is away, commits use up the reserve too, and then writes are refused in time; no other request
+// waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_away_stops_commits_in_time_and_no_heartbeat_or_read() -> Result<()> {
     let settings = [
@@ -181,7 +183,8 @@ async fn a_store_that_is_away_stops_commits_in_time_and_no_heartbeat_or_read() -
         assert!(last < 100_000, "memory has no end");
     }
     assert!(last > 10, "the reserve takes {last} commits");
-    // the next finds no room either, and waits for its deadline: what waits for nothing is answered before
+    // The next commit finds no memory either, and waits for its deadline. Requests that wait for nothing are answered
+    // before.
     let mut other = node.client().await?;
     let others = async {
         for _ in 0..20 {
@@ -206,7 +209,7 @@ async fn a_store_that_is_away_stops_commits_in_time_and_no_heartbeat_or_read() -
     bail!("commits do not resume")
 }
 
-// 24; the empty group id may commit and fetch, as old clients do
+// KAFKA-BEHAVIOUR 24: the empty group id may commit and fetch, as old clients do.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_group_id_commits_and_a_topic_made_again_has_no_offsets() -> Result<()> {
     let node = TestNode::start(&[]).await?;

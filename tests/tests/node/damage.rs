@@ -1,4 +1,5 @@
-//! Objects that are lost or changed: what they held is an error that names them, and everything else goes on (I9).
+//! Objects that are lost or changed. Reads of their records end with an error that names them, and everything else goes
+//! on (I9).
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 use super::starts::start;
 use super::{T0, batch, producer_batch};
 
-/// What the node says, as an operator reads it.
+/// The node's log, as an operator reads it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Said(Arc<Mutex<Vec<u8>>>);
 
@@ -36,11 +37,11 @@ impl Write for Said {
 }
 
 impl Said {
-    /// Hears all that runs on this thread, until the guard is dropped.
+    /// Captures the log of this thread until the guard is dropped.
     pub(super) fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        // While there is one subscriber, tracing asks only the thread that comes by an event first whether anybody wants
-        // it, and keeps the answer: another test's thread, which has none, would silence it here. With one for all
-        // threads every answer is yes.
+        // While there is one subscriber, tracing asks only the first thread that reaches an event whether it has
+        // interest, and caches the answer. A thread of another test, which has no subscriber, would silence the event
+        // here. With a global subscriber every answer is yes.
         static FOR_ALL_THREADS: Once = Once::new();
         FOR_ALL_THREADS.call_once(|| {
             let subscriber = tracing_subscriber::fmt().with_writer(std::io::sink);
@@ -54,14 +55,14 @@ impl Said {
         tracing::subscriber::set_default(subscriber.finish())
     }
 
-    /// How many lines say something.
+    /// The number of lines that contain a text.
     pub(super) fn count(&self, what: &str) -> usize {
         let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let said = String::from_utf8_lossy(&said);
         said.lines().filter(|line| line.contains(what)).count()
     }
 
-    /// Whether a line of a level names something; what was said is forgotten.
+    /// Whether a line of a level contains a text; the captured lines are cleared.
     fn names(&self, level: &str, what: &str) -> bool {
         let said = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let said = String::from_utf8_lossy(&said);
@@ -70,7 +71,7 @@ impl Said {
     }
 }
 
-/// Produces ten records to each of some topics and stops the node, so that they are one object.
+/// Produces ten records to each of some topics and stops the node, so that all records are in one object.
 async fn write(node: TestNode, topics: &[(&str, i64)]) -> Result<TempDir> {
     let mut client = node.client().await?;
     for (topic, base) in topics {
@@ -80,8 +81,8 @@ async fn write(node: TestNode, topics: &[(&str, i64)]) -> Result<TempDir> {
     node.stop().await
 }
 
-/// A node whose partition was written to by a producer with an id, in its first and in a later life: what is known of it
-/// stands in the last object.
+/// Makes a node whose partition was written by a producer with an id, in the node's first life and in a later one. The
+/// producer state is in the last object.
 async fn two_objects_of_a_producer() -> Result<TempDir> {
     let node = start(TempDir::new()?).await?;
     node.create_topic("t", 1, &[]).await?;
@@ -102,7 +103,7 @@ async fn two_objects_of_a_producer() -> Result<TempDir> {
     Ok(dir)
 }
 
-/// Two objects of `t`, which hold offsets 0 to 9 and 10 to 19, then one of `u`.
+/// Makes two objects of `t`, which hold offsets 0 to 9 and 10 to 19, then one of `u`.
 async fn three_objects() -> Result<TempDir> {
     let node = start(TempDir::new()?).await?;
     node.create_topic("t", 1, &[]).await?;
@@ -112,12 +113,12 @@ async fn three_objects() -> Result<TempDir> {
     write(start(dir).await?, &[("u", 1000)]).await
 }
 
-/// The data objects of a store, oldest first: file and key.
+/// The data objects of a store, oldest first, each with its file and its key.
 pub(super) fn objects(dir: &TempDir) -> Result<Vec<(PathBuf, String)>> {
     let root = dir.path().join("data/objects");
     let mut found = Vec::new();
     for path in files_below(&root)? {
-        // highwater-<cluster>/data/<hash>/<node>/<epoch>/u/<number>
+        // The form of a key is highwater-<cluster>/data/<hash>/<node>/<epoch>/u/<number>.
         let parts: Vec<_> = path.strip_prefix(&root)?.iter().skip(1).collect();
         let key: PathBuf = parts.iter().collect();
         let key = key.to_str().context("keys are text")?.to_owned();
@@ -136,7 +137,7 @@ pub(super) fn objects(dir: &TempDir) -> Result<Vec<(PathBuf, String)>> {
         .collect())
 }
 
-/// The error and the records of a topic from an offset on, however long its objects take.
+/// Fetches the error and the records of a topic from an offset on, however long the reads of objects take.
 async fn read(client: &mut Connection, topic: &str, offset: i64) -> Result<(i16, Bytes)> {
     let mut request = fetch(topic, offset, 1 << 20);
     (request.max_wait_ms, request.min_bytes) = (20_000, 1);
@@ -145,7 +146,7 @@ async fn read(client: &mut Connection, topic: &str, offset: i64) -> Result<(i16,
     Ok((code, records(&answer, 0, 0)))
 }
 
-/// All records of the sound node: of `t`, of its second object, of `u`.
+/// All records of the undamaged node: those of `t`, those in its second object, and those of `u`.
 async fn sound(node: &TestNode) -> Result<[Bytes; 3]> {
     let mut client = node.client().await?;
     let mut found = Vec::new();
@@ -157,7 +158,7 @@ async fn sound(node: &TestNode) -> Result<[Bytes; 3]> {
     found.try_into().ok().context("three")
 }
 
-/// Fetches `t` and `u` together until one is an error and the other is served.
+/// Fetches `t` and `u` together until one has an error and the other has records.
 async fn error_beside_records(client: &mut Connection, u: &Bytes) -> Result<i16> {
     let mut request = fetch("t", 0, 1 << 20);
     (request.max_wait_ms, request.min_bytes) = (1000, 1);
@@ -199,14 +200,14 @@ async fn a_lost_object_is_an_error_of_what_it_held_alone() -> Result<()> {
     let kept = node.dir.path().join("kept");
     std::fs::rename(&lost, &kept)?;
     let mut client = node.client().await?;
-    // the node is running, and knows what the object says of the partition
+    // The node is running, and has cached the object's directory of the partition.
     let code = error_beside_records(&mut client, &u).await?;
     assert_eq!(code, ErrorCode::KafkaStorageError.code());
     assert!(said.names("WARN", &key));
     assert_eq!(read(&mut client, "t", 10).await?, (0, second));
     assert_eq!(client.produce("t", 0, batch(1, T0)).await?.base_offset, 20);
     std::fs::rename(&kept, &lost)?;
-    // what failed is told for a second before it is tried again
+    // A failed read is answered with its error for a second before it is tried again.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (code, found) = read(&mut client, "t", 0).await?;
     assert_eq!((code, found.slice(..all.len())), (0, all));
@@ -230,14 +231,15 @@ async fn a_partition_that_cannot_be_opened_is_opened_again_and_holds_up_no_other
     let mut client = node.client().await?;
     let code = error_beside_records(&mut client, &u).await?;
     assert_eq!(code, ErrorCode::KafkaStorageError.code());
-    // what changes the metadata wakes no attempt, and no attempt another: each looks for the object
+    // Neither a change of the metadata nor another attempt triggers an attempt; each attempt reads the object.
     let before = faults.missing.load(Ordering::SeqCst);
     for i in 0..30 {
         node.create_topic(&format!("other-{i}"), 1, &[]).await?;
     }
     let attempts = faults.missing.load(Ordering::SeqCst) - before;
     assert!(attempts < 15, "{attempts} attempts");
-    // an attempt is a command, which is synced, and what failed is told for a second: they rest at least as long
+    // An attempt includes a command, which is synced, and a failed read is cached for a second, so attempts are at
+    // least a second apart.
     let syncs_before = faults.syncs.load(Ordering::SeqCst);
     let seen = faults.missing.load(Ordering::SeqCst);
     for _ in 0..3000 {
@@ -256,7 +258,7 @@ async fn a_partition_that_cannot_be_opened_is_opened_again_and_holds_up_no_other
     let code = refused.responses[0].partition_responses[0].error_code;
     assert_eq!(code, ErrorCode::KafkaStorageError.code());
     std::fs::rename(&kept, &lost)?;
-    // nothing but the object changed
+    // Only the object changed.
     let answer = opened(&mut client).await?;
     assert_eq!((answer.error_code, answer.base_offset), (0, 20));
     let (code, found) = read(&mut client, "t", 0).await?;
@@ -264,7 +266,7 @@ async fn a_partition_that_cannot_be_opened_is_opened_again_and_holds_up_no_other
     Ok(())
 }
 
-/// Ways in which the first object of `t` is no longer what was written: what changed, and its bytes then.
+/// The kinds of damage to the first object of `t`: a name, and the object's bytes then.
 fn damaged(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let whole = std::fs::read(path)?;
     let object = Bytes::from(whole.clone());

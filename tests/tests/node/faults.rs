@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::damage::Said;
 use super::{T0, batch, producer_batch};
 
-/// A node whose device, its object store's too, has faults, none yet.
+/// Starts a node on a device that injects faults, also into the object store; it has none at first.
 pub(super) async fn start(
     dir: TempDir,
     settings: &[(&str, &str)],
@@ -27,7 +27,7 @@ pub(super) async fn start(
     Ok((start_on(dir, settings, &faults).await?, faults))
 }
 
-/// As [`start`], on a device that has some already.
+/// Does the same as [`start`], on a device that has some faults already.
 pub(super) async fn start_on(
     dir: TempDir,
     settings: &[(&str, &str)],
@@ -75,7 +75,7 @@ async fn what_is_not_durable_in_time_is_told_and_not_shown_and_its_repeat_waits(
         base_sequence,
     };
     faults.syncs_hang.store(true, Ordering::SeqCst);
-    // the first, then its repeat, which finds it appended and not durable
+    // The first request is the batch itself, the second its repeat, which finds it appended and not durable.
     for _ in 0..2 {
         let answer = produce_within(&mut client, producer_batch(10, T0, of(0)), 200).await?;
         assert_eq!(answer.error_code, ErrorCode::RequestTimedOut.code());
@@ -109,7 +109,7 @@ async fn what_is_not_durable_in_time_is_told_and_not_shown_and_its_repeat_waits(
     Ok(())
 }
 
-// KAFKA-BEHAVIOUR 13; D3: a failed fsync ends the process, and is never tried again
+// KAFKA-BEHAVIOUR 13; D3: a failed fsync ends the process, and is never tried again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_cannot_sync_ends_the_node_and_acknowledges_nothing() -> Result<()> {
     let (node, faults) = start(TempDir::new()?, &[]).await?;
@@ -137,7 +137,7 @@ async fn a_log_that_cannot_sync_ends_the_node_and_acknowledges_nothing() -> Resu
     Ok(())
 }
 
-// D3: the metadata's log too
+// D3: the same is true of the metadata's log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_metadata_log_that_cannot_sync_ends_the_node_with_the_file() -> Result<()> {
     let (node, faults) = start(TempDir::new()?, &[]).await?;
@@ -159,7 +159,7 @@ fn mebibyte() -> Result<bytes::Bytes> {
     batch_of(1_000_000)
 }
 
-/// Produces until it is refused; answers how many batches were acknowledged before.
+/// Produces until a batch is refused, and returns how many batches were acknowledged before.
 pub(super) async fn fill(client: &mut Connection) -> Result<i64> {
     for acknowledged in 0..200 {
         let answer = produce_within(client, mebibyte()?, 20_000).await?;
@@ -172,7 +172,7 @@ pub(super) async fn fill(client: &mut Connection) -> Result<i64> {
     anyhow::bail!("a full disk refuses nothing")
 }
 
-/// Reads every record up to `end`; each fetch goes on where the one before ended.
+/// Reads every record up to `end`; each fetch goes on where the previous one ended.
 async fn read_all(client: &mut Connection, end: i64) -> Result<()> {
     let mut offset = 0;
     while offset < end {
@@ -191,7 +191,7 @@ async fn read_all(client: &mut Connection, end: i64) -> Result<()> {
     Ok(())
 }
 
-/// Takes a node's object store away until it ends: nothing can be put, for another reason than a full disk.
+/// Takes a node's object store away until the node ends: no object can be put, for another reason than a full disk.
 pub(super) struct Away(PathBuf);
 
 impl Away {
@@ -208,7 +208,7 @@ impl Away {
     }
 }
 
-/// Produces batches of one size after the other until each waits for room and is given up; answers how many were
+/// Produces batches of one size one after the other, until each waits for room and is given up. Returns how many were
 /// acknowledged before.
 pub(super) async fn fill_until_late(client: &mut Connection, sizes: &[usize]) -> Result<i64> {
     let mut acknowledged = 0;
@@ -226,7 +226,7 @@ pub(super) async fn fill_until_late(client: &mut Connection, sizes: &[usize]) ->
     Ok(acknowledged)
 }
 
-/// Produces until it is acknowledged again, for a while.
+/// Produces until a batch is acknowledged again, within a time limit.
 async fn resumes(client: &mut Connection, at: i64) -> Result<()> {
     for _ in 0..100 {
         let answer = produce_within(client, mebibyte()?, 1_000).await?;
@@ -258,7 +258,7 @@ async fn a_full_disk_refuses_writes_alone_until_it_has_room_again() -> Result<()
     read_all(&mut client, end + 1).await
 }
 
-/// A log of 1 GiB, of which nothing is uploaded before a quarter of it, or of the memory, is taken.
+/// The settings of a log of 1 GiB, which uploads nothing before a quarter of the log, or of the memory, is in use.
 const ROOMY: [(&str, &str); 3] = [
     ("highwater.memory.limit", "512MiB"),
     ("highwater.wal.size", "1GiB"),
@@ -269,14 +269,14 @@ fn wal(dir: &TempDir) -> PathBuf {
     dir.path().join("data").join("wal")
 }
 
-/// The files of 16 MiB that the log has; the next one, which may be half made, is none yet.
+/// The number of the log's complete files of 16 MiB. The next file, which may be created in part, does not count.
 fn wal_files(dir: &TempDir) -> Result<usize> {
     let files = highwater_tests::files_below(&wal(dir))?;
     let is_whole = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "log");
     Ok(files.iter().filter(is_whole).count())
 }
 
-// D3: room that a former process did not come to use again is there at once
+// D3: room that an earlier process freed and did not use again is available at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_starts_on_a_full_disk_writes_over_what_is_uploaded() -> Result<()> {
     let (node, _faults) = start(TempDir::new()?, &ROOMY).await?;
@@ -286,17 +286,18 @@ async fn a_node_that_starts_on_a_full_disk_writes_over_what_is_uploaded() -> Res
         let answer = produce_within(&mut client, mebibyte()?, 20_000).await?;
         assert_eq!(answer.error_code, 0);
     }
-    // killed: the start uploads all of it
+    // The node is killed, so the next start uploads everything.
     let dir = super::starts::left_by(&node)?;
     drop((client, node));
     let before = wal_files(&dir)?;
     let faults = Arc::new(Faults::default());
     faults.fill_below(Some(wal(&dir)));
     let node = start_on(dir, &ROOMY, &faults).await?;
-    // from now on nothing is uploaded, so that nothing else makes room
+    // From now on nothing is uploaded, so that nothing else makes room.
     faults.is_full.store(true, Ordering::SeqCst);
     let mut client = node.client().await?;
-    // the three or four files of 16 MiB have room for 9 or 25 of them behind the first 40, and for 32 more in place of those
+    // The three or four files of 16 MiB have room for 9 or 25 batches after the first 40, and for 32 more in place of
+    // those.
     for at in 0..36 {
         let answer = produce_within(&mut client, mebibyte()?, 20_000).await?;
         assert_eq!((answer.error_code, answer.base_offset), (0, 40 + at));
@@ -305,7 +306,7 @@ async fn a_node_that_starts_on_a_full_disk_writes_over_what_is_uploaded() -> Res
     Ok(())
 }
 
-// D3, M1: none of them is refused for what was promised to another, and uploads make room for all
+// D3, M1: no batch is refused because room was reserved for another, and uploads make room for all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_takes_at_once_more_than_its_files_do_as_it_is_uploaded() -> Result<()> {
     let (node, faults) = start(TempDir::new()?, &ROOMY).await?;
@@ -329,7 +330,7 @@ async fn a_full_disk_takes_at_once_more_than_its_files_do_as_it_is_uploaded() ->
     Ok(())
 }
 
-// D3, M2: a full store under the data objects refuses nothing while ring and memory have room
+// D3, M2: a full store below the data objects causes no refusal while ring and memory have room.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_object_store_refuses_writes_once_memory_is_full_too() -> Result<()> {
     let settings = [
@@ -353,7 +354,7 @@ async fn a_full_object_store_refuses_writes_once_memory_is_full_too() -> Result<
     read_all(&mut client, end + 1).await
 }
 
-// An outage is said once when produce waits for it, and once when it is over, however often clients try again
+// An outage is logged once when produce waits for it, and once when it is over, however often clients try again.
 #[tokio::test]
 async fn produce_that_is_held_back_is_said_once_and_that_it_goes_on_too() -> Result<()> {
     let said = Said::default();
@@ -398,7 +399,7 @@ async fn produce_that_is_held_back_is_said_once_and_that_it_goes_on_too() -> Res
     Ok(())
 }
 
-// D3: an object store that takes nothing holds up no stop, and nothing is lost by it
+// D3: an object store that accepts nothing delays no stop, and no record is lost by it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_stops_without_its_object_store() -> Result<()> {
     let settings = [("highwater.upload.interval.ms", "600000")];

@@ -1,4 +1,4 @@
-//! 17 to 20: bounds, limits, waiting, sessions.
+//! Lines 17 to 20 of docs/KAFKA-BEHAVIOUR.md: bounds, limits, waiting, sessions.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn bounds_and_leader_epochs_are_checked() -> Result<()> {
         let mut request = fetch("t", 0, 1 << 20);
         request.topics[0].partitions[0].current_leader_epoch = known;
         let answer = client.call(&request, 12).await?;
-        // an epoch below 0 is unchecked
+        // An epoch below 0 is not checked.
         let expected = if known < 0 { 0 } else { error.code() };
         assert_eq!(
             answer.responses[0].partitions[0].error_code, expected,
@@ -119,10 +119,11 @@ async fn a_fetch_waits_for_records_and_an_error_does_not() -> Result<()> {
     Ok(())
 }
 
-/// How long a test waits for what needs no waiting.
+/// The time limit for answers that need no waiting.
 const SOON: Duration = Duration::from_secs(60);
 
-// KAFKA-BEHAVIOUR 18: of more than a limit allows, Kafka counts what the limit allows, batches are whole or not
+// KAFKA-BEHAVIOUR 18: where a limit cuts the data, Kafka counts all bytes that the limit allows, even if a batch is
+// cut.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_limit_cut_is_enough() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -144,7 +145,7 @@ async fn what_a_limit_cut_is_enough() -> Result<()> {
         let answer = tokio::time::timeout(SOON, client.call(&request, 12)).await??;
         assert_eq!(records(&answer, 0, 0).len(), one * 2);
     }
-    // what nothing cut is not enough until there is more
+    // An answer that no limit cut waits until there are enough bytes.
     let mut waiting = fetch("t", 400, i32::MAX);
     waiting.min_bytes = i32::try_from(one + 1)?;
     waiting.max_wait_ms = i32::MAX;
@@ -155,7 +156,7 @@ async fn what_a_limit_cut_is_enough() -> Result<()> {
     Ok(())
 }
 
-// one that comes too late to wait is told another error: it asks by id
+// A fetch that comes too late to wait gets another error, because it names the topic by id.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_that_waits_is_told_that_its_topic_is_deleted() -> Result<()> {
     let node = TestNode::start(&[]).await?;

@@ -1,4 +1,4 @@
-//! 23 to 25: joining, committing, finding a coordinator.
+//! Lines 23 to 25 of docs/KAFKA-BEHAVIOUR.md: joining, committing, finding a coordinator.
 
 use anyhow::Result;
 use highwater_client::Connection;
@@ -76,7 +76,8 @@ async fn a_member_without_id_comes_again_and_a_static_one_not_at_all() -> Result
     assert_eq!(joined.leader, first.member_id);
     assert_eq!(joined.protocol_name.as_deref(), Some("range"));
     let older = client.call(&join(""), 3).await?;
-    // up to version 3 the id comes with the answer; the group rebalances for it, so the other is gone by then
+    // Up to version 3 the answer contains the new id. The group rebalances for this member, so the other is removed by
+    // then.
     assert_eq!(older.error_code, 0);
     assert_ne!(older.member_id, first.member_id);
     let mut fixed = join("");

@@ -1,4 +1,4 @@
-//! What bounds connections, frames and memory.
+//! The bounds of connections, frames and memory.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::atomic::Ordering;
@@ -32,7 +32,7 @@ async fn past_the_limit_of_all_connections_one_waits_until_another_ends() -> Res
     let mut third = node.client().await?;
     assert!(!is_served(&mut third).await);
     drop(first);
-    // what it asked for is answered now
+    // The third client's request is answered now.
     let answered = tokio::time::timeout(Duration::from_secs(10), third.receive_raw()).await??;
     assert!(answered.is_some());
     Ok(())
@@ -116,7 +116,7 @@ async fn a_batch_that_its_topic_allows_and_memory_does_not_is_answered() -> Resu
     let mut at = 0;
     for (bytes, code) in [
         (6 << 20, ErrorCode::MessageTooLarge),
-        // three quarters of an eighth, the request's own few bytes among them
+        // The limit is three quarters of an eighth, including the few other bytes of the request.
         ((6 << 20) - 1000, ErrorCode::None),
         (15_000_000, ErrorCode::MessageTooLarge),
         (1000, ErrorCode::None),
@@ -160,7 +160,7 @@ async fn each_listener_tells_its_own_address() -> Result<()> {
     Ok(())
 }
 
-// I11, M1, M2: what does not fit into memory is not read; nothing is dropped, and nobody else waits
+// I11, M1, M2: a request that does not fit into memory is not read, none is dropped, and no other client waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn produce_past_all_memory_waits_and_stops_nothing_else() -> Result<()> {
     let settings = [("highwater.memory.limit", "64MiB")];

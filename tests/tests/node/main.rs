@@ -1,4 +1,5 @@
-//! A whole node, asked by a client that does what no real client would. The numbers are docs/KAFKA-BEHAVIOUR.md's.
+//! A whole node, with a client that sends requests that no real client would. The numbers are those of
+//! docs/KAFKA-BEHAVIOUR.md.
 
 mod admin;
 mod answers;

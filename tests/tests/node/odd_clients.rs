@@ -1,4 +1,4 @@
-//! What one client can do to others: nothing. Texts too long, no UTF-8, numbers at their ends, and a fault of ours.
+//! No client can harm others: texts that are too long or not UTF-8, numbers at their limits, and a defect of the node.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ async fn with_groups() -> Result<TestNode> {
         tokio::task::yield_now().await;
     }
     let commit = commit(NAME, Some("m"));
-    // the partition of the coordinator may still be loading
+    // The coordinator's partition may still be loading.
     while client.call(&commit, 8).await?.topics[0].partitions[0].error_code != 0 {
         tokio::task::yield_now().await;
     }
@@ -83,8 +83,8 @@ fn frame<R: Request>(request: &R, version: i16) -> Result<Bytes> {
     Ok(out.finish()?.concat().split_off(4).into())
 }
 
-/// A request whose first text is as long as can be, with one byte more in it: the writer refuses that, so it is put in by
-/// hand.
+/// Makes a request whose first text is one byte longer than the limit. The writer refuses such a text, so the byte is
+/// inserted into the encoded request.
 fn too_long<R: Request>(request: &R, version: i16) -> Result<Bytes> {
     let mut frame = frame(request, version)?.to_vec();
     let encoded = |length: u8| [0x80 | length, 0x80, 0x02];
@@ -94,7 +94,7 @@ fn too_long<R: Request>(request: &R, version: i16) -> Result<Bytes> {
     Ok(frame.into())
 }
 
-// `MessageDataGenerator` of Kafka 4.4 reads no text over 32,767 bytes, in flexible versions either
+// `MessageDataGenerator` of Kafka 4.4 reads no text over 32,767 bytes, in flexible versions either.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_that_is_too_long_closes_its_connection_and_no_other() -> Result<()> {
     let node = with_groups().await?;
@@ -130,7 +130,7 @@ async fn a_member_id_is_cut_to_fit() -> Result<()> {
         let answer = client.call(&join("cut", "range"), version).await?;
         assert_eq!(answer.error_code, ErrorCode::MemberIdRequired.code());
         assert_eq!(answer.member_id.len(), TEXT_BYTES_MAX);
-        // it is the member's, in every version
+        // The member may use the id in every version.
         let request = JoinGroupRequest {
             member_id: answer.member_id.clone(),
             ..join("cut", "range")
@@ -154,11 +154,11 @@ async fn a_member_id_is_cut_to_fit() -> Result<()> {
     Ok(())
 }
 
-// `new String(bytes, UTF_8)` in `ByteBufferAccessor.readString`, Kafka 4.4
+// Kafka 4.4 reads texts by `new String(bytes, UTF_8)` in `ByteBufferAccessor.readString`.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_utf_8_is_replaced() -> Result<()> {
     let node = with_groups().await?;
-    // ApiVersions 0 of the client caf\xe9
+    // This is ApiVersions 0 of a client with the id caf\xe9.
     let frame = Bytes::from_static(b"\0\x12\0\0\0\0\0\x07\0\x04caf\xe9");
     let outcome = ask_oddly(node.address, &frame).await?;
     assert_eq!(outcome, Outcome::Answered);
@@ -221,7 +221,8 @@ async fn timestamps_at_their_end_do_not_overflow() -> Result<()> {
     let configs = [("message.timestamp.after.max.ms", "9223372036854775807")];
     node.create_topic("t", 1, &configs).await?;
     let mut client = node.client().await?;
-    // one record at a delta of 1, so that its timestamp would be one more than there is
+    // The batch has one record with a timestamp delta of 1, so that the record's timestamp would exceed the largest
+    // one.
     let batch = batch(1, T0);
     let mut far = BatchHeader::read(&batch)?
         .restamped(&batch, TimestampType::CreateTime, i64::MAX)
@@ -242,7 +243,7 @@ async fn timestamps_at_their_end_do_not_overflow() -> Result<()> {
 const SAMPLES: usize = 3;
 const SEED: u64 = 1;
 
-/// Every API in every version, with odd texts and numbers at their ends: each is answered, and nothing panics.
+/// Sends every API in every version, with odd texts and numbers at their limits: each is answered, and nothing panics.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_request_that_can_be_read_is_answered() -> Result<()> {
     let node = with_groups().await?;

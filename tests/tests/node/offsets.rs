@@ -1,4 +1,4 @@
-//! 21 and 22: offsets by time, by epoch and by name.
+//! Lines 21 and 22 of docs/KAFKA-BEHAVIOUR.md: offsets by time, by epoch and by name.
 
 use anyhow::Result;
 use highwater_broker::node::Machine;
@@ -94,7 +94,7 @@ async fn leader_epochs_have_their_ends() -> Result<()> {
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     client.produce("t", 0, batch(10, T0)).await?;
-    // a restart begins another epoch
+    // A restart begins another epoch.
     let dir = node.stop().await?;
     let machine = Machine::real();
     let node = TestNode::start_in(dir, &[], machine).await?;
@@ -134,7 +134,7 @@ async fn leader_epochs_have_their_ends() -> Result<()> {
     Ok(())
 }
 
-/// One batch of a record at each of these times.
+/// Makes one batch with a record at each of these times.
 fn at_times(times: &[i64]) -> Result<bytes::Bytes> {
     let mut builder = BatchBuilder::default();
     for time in times {
@@ -143,7 +143,7 @@ fn at_times(times: &[i64]) -> Result<bytes::Bytes> {
     Ok(builder.build()?)
 }
 
-// the first record of that time in the batch may lie below the start: the search goes on behind it
+// The first record of that time in the batch may be below the log start; the search then goes on after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn by_time_a_record_below_the_start_does_not_hide_later_ones() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -161,7 +161,7 @@ async fn by_time_a_record_below_the_start_does_not_hide_later_ones() -> Result<(
     Ok(())
 }
 
-// KAFKA-BEHAVIOUR 21: in memory, and out of objects
+// KAFKA-BEHAVIOUR 21: from memory, and from objects.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_time_is_that_of_what_is_left_after_a_restart() -> Result<()> {
     let mut node = TestNode::start(&[]).await?;
@@ -172,9 +172,9 @@ async fn the_largest_time_is_that_of_what_is_left_after_a_restart() -> Result<()
     }
     assert_eq!(look(&mut client, -3, 7).await?, (0, 0, 400));
     for (start, told, expected) in [
-        // what was appended to the active roll is remembered until a restart
+        // The node remembers the appended timestamps of the active roll until a restart.
         (1, (0, 0, 400), (0, 2, 300)),
-        // its batch is left
+        // The batch of the largest timestamp is still in the log.
         (3, (0, 2, 300), (0, 2, 300)),
         (4, (0, 5, 250), (0, 5, 250)),
         (6, (0, 5, 250), (0, 5, 250)),
@@ -188,7 +188,7 @@ async fn the_largest_time_is_that_of_what_is_left_after_a_restart() -> Result<()
     Ok(())
 }
 
-// as Apache Kafka 4.4, whose active segment is there though nothing of it can be read any more
+// Apache Kafka 4.4 answers so: its active segment exists even though none of its records can be read.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_time_is_told_though_everything_is_deleted() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -204,7 +204,7 @@ async fn the_largest_time_is_told_though_everything_is_deleted() -> Result<()> {
     assert_eq!(look(&mut client, -3, 7).await?, (0, 5, 31));
     super::admin::delete_records(&mut client, "t", 6).await?;
     assert_eq!(look(&mut client, -3, 7).await?, (0, 5, 31));
-    // a roll begins, and the one before it is gone
+    // A roll begins, and the one before it is removed.
     let mut large = BatchBuilder::default();
     large.push(7, None, Some(&[0; 1_048_300]));
     client.produce("t", 0, large.build()?).await?;
@@ -224,7 +224,7 @@ async fn the_largest_of_records_without_a_time_is_the_first() -> Result<()> {
     Ok(())
 }
 
-// one that asks much is served in proportion: with the square of its entries these would take minutes
+// Time is proportional to the number of entries; if it were quadratic, this test would take minutes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_partitions_are_looked_up_in_proportion() -> Result<()> {
     let node = TestNode::start(&[]).await?;
@@ -245,7 +245,7 @@ async fn a_hundred_thousand_partitions_are_looked_up_in_proportion() -> Result<(
     let answer = client.call(&request, 10).await?;
     assert_eq!(answer.topics[0].partitions.len(), 100_000);
     let names = (0..30_000).map(|number| CreatableTopic {
-        // some of them twice, none allowed
+        // Some names are sent twice, and none is valid.
         name: StrBytes::from(format!("not allowed {}", number % 22_500)),
         num_partitions: 1,
         replication_factor: 1,

@@ -1,4 +1,4 @@
-//! Opening partitions while the object store does not answer for some.
+//! Opening partitions while the object store does not answer for some of them.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::{T0, producer_batch};
 
-/// A node that uploads when it stops, and not before.
+/// Starts a node that uploads only when it stops.
 async fn start(dir: TempDir, faults: &Arc<Faults>) -> Result<TestNode> {
     let store = TestNode::local_store(&dir);
     let settings = [
@@ -30,7 +30,7 @@ async fn start(dir: TempDir, faults: &Arc<Faults>) -> Result<TestNode> {
     TestNode::start_in(dir, &settings, machine).await
 }
 
-/// Fills topics in one upload; answers the object that has them all.
+/// Writes to several topics in one upload, and returns the object that has all their records.
 async fn upload(dir: TempDir, topics: &[&str]) -> Result<(TempDir, PathBuf)> {
     let node = start(dir, &Arc::default()).await?;
     let objects = super::faults::objects(&node);
@@ -45,7 +45,7 @@ async fn upload(dir: TempDir, topics: &[&str]) -> Result<(TempDir, PathBuf)> {
     Ok((dir, object.clone()))
 }
 
-/// Ten records of a producer with an id, so that a partition has a state that is read when it is opened.
+/// Makes ten records of a producer with an id, so that the partition has producer state that is read when it is opened.
 async fn produce(client: &mut Connection, topic: &str, at: i64) -> Result<()> {
     let producer = ProducerFields {
         id: 1,
@@ -69,7 +69,7 @@ async fn what_the_store_does_not_answer_holds_up_its_own_partitions_alone() -> R
     produce(&mut client, "t", 10).await?;
     let (code, _) = highwater_tests::read(&mut client, "slow", 0).await?;
     assert_eq!(code, ErrorCode::NotLeaderOrFollower.code(), "not yet");
-    // the image is followed meanwhile, and what it takes away is not opened later
+    // The node follows the image meanwhile, and does not later open partitions that the image has taken away.
     let delete = DeleteTopicsRequest {
         topic_names: vec![StrBytes::from("gone")],
         timeout_ms: 10_000,

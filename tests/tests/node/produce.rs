@@ -1,4 +1,4 @@
-//! 10 to 16: what is refused, how it is answered, idempotence.
+//! Lines 10 to 16 of docs/KAFKA-BEHAVIOUR.md: refused batches and their answers, and idempotence.
 
 use anyhow::Result;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -85,7 +85,7 @@ async fn a_partition_takes_exactly_one_sound_batch() -> Result<()> {
     Ok(())
 }
 
-/// A batch that says it holds a marker, with a right CRC.
+/// Makes a batch that claims to hold a marker, with a valid CRC.
 fn control_batch() -> Bytes {
     let mut bytes = BytesMut::from(&*batch(1, T0));
     bytes[22] |= 32;
@@ -163,7 +163,7 @@ async fn a_producer_that_repeats_itself_is_answered_as_the_first_time() -> Resul
     };
     let send = |epoch, sequence| producer_batch(10, T0, of(epoch, sequence));
     client.produce("t", 0, batch(10, T0)).await?;
-    // 15: a topic that was deleted and created again goes on where its producer is
+    // KAFKA-BEHAVIOUR 15: the producer goes on with its sequence in a topic that was deleted and created again.
     let answer = client.produce("t", 0, send(0, 5)).await?;
     assert_eq!(
         (answer.error_code, answer.base_offset),
@@ -177,7 +177,7 @@ async fn a_producer_that_repeats_itself_is_answered_as_the_first_time() -> Resul
             (0, i64::from(i + 2) * 10)
         );
     }
-    // 14: of the last five any is answered with its offset
+    // KAFKA-BEHAVIOUR 14: a repeat of any of the last five batches is answered with that batch's offset.
     for i in 1..6 {
         let answer = client.produce("t", 0, send(0, 15 + i * 10)).await?;
         assert_eq!(
@@ -202,7 +202,7 @@ async fn a_producer_that_repeats_itself_is_answered_as_the_first_time() -> Resul
     assert_eq!(client.produce("t", 0, send(1, 0)).await?.base_offset, 80);
     let answer = client.produce("t", 0, send(0, 75)).await?;
     assert_eq!(answer.error_code, ErrorCode::InvalidProducerEpoch.code());
-    // F1 to F5: the same after an upload and a restart
+    // F1 to F5: the answers are the same after an upload and a restart.
     let dir = node.stop().await?;
     let machine = highwater_broker::node::Machine::real();
     let node = TestNode::start_in(dir, &[], machine).await?;
@@ -249,7 +249,7 @@ async fn a_count_that_lies_is_refused() -> Result<()> {
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     let honest = batch(2, T0);
-    // the records count, after base sequence
+    // The count of records follows the base sequence.
     let mut lying = BytesMut::from(&honest[..57]);
     lying.put_i32(3);
     lying.extend_from_slice(&honest[61..]);

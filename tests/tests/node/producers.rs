@@ -1,4 +1,4 @@
-//! What is known of producers outlives their records: I6, F2, F4, F5.
+//! Producer state outlives the producers' records: I6, F2, F4, F5.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("highwater.object.grace.ms", "100"),
 ];
 
-/// A node on the local store, whose files these tests look at.
+/// Starts a node on the local store, whose files these tests read.
 async fn start(dir: TempDir, settings: &[(&str, &str)]) -> Result<TestNode> {
     let store = TestNode::local_store(&dir);
     let store = [("highwater.object.storage", store.as_str())];
@@ -31,7 +31,7 @@ async fn start(dir: TempDir, settings: &[(&str, &str)]) -> Result<TestNode> {
     TestNode::start_in(dir, &settings, Machine::real()).await
 }
 
-/// The data objects there are.
+/// The data objects in the store.
 fn objects(node: &TestNode) -> Result<Vec<PathBuf>> {
     let store = node.dir.path().join("data").join("objects");
     let is_data = |path: &PathBuf| {
@@ -75,7 +75,7 @@ fn of(id: i64, base_sequence: i32) -> ProducerFields {
     }
 }
 
-/// Sends one record; answers its offset.
+/// Sends one record, and returns its offset.
 async fn send(client: &mut Connection, id: i64, sequence: i32) -> Result<i64> {
     let batch = producer_batch(1, T0, of(id, sequence));
     let answer = client.produce("t", 0, batch).await?;
@@ -92,7 +92,7 @@ async fn a_trim_to_the_end_forgets_no_producer() -> Result<()> {
     let node = start(TempDir::new()?, &[]).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
-    // so many that what comes next does not outweigh their checkpoint
+    // The number is so large that later producer state does not outweigh the checkpoint.
     let mut offset = 0;
     for _ in 0..60 {
         let id = producer_id(&mut client).await?;
@@ -122,7 +122,7 @@ async fn a_trim_to_the_end_forgets_no_producer() -> Result<()> {
     Ok(())
 }
 
-// 20 MB for one trimmed record
+// Otherwise an object of 20 MB would stay for one trimmed record.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_known_of_producers_keeps_no_object_with_records() -> Result<()> {
     let node = start(TempDir::new()?, &[]).await?;
@@ -164,7 +164,7 @@ async fn a_producer_that_is_idle_for_too_long_is_forgotten_in_objects_too() -> R
     assert_eq!(send(&mut client, id, 0).await?, 0);
     uploaded(&node, 0).await?;
     let dir = node.stop().await?;
-    // as if a minute had passed
+    // The records' timestamps are in the past, as if a minute had passed.
     let node = start(dir, &[("producer.id.expiration.ms", "1")]).await?;
     let mut client = node.client().await?;
     delete_all(&mut client).await?;

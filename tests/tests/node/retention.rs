@@ -1,4 +1,4 @@
-//! What retention removes is gone from the object store too: F6, G1, I8.
+//! Records that retention removes are removed from the object store too: F6, G1, I8.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,14 +19,14 @@ const SETTINGS: &[(&str, &str)] = &[
     ("highwater.object.grace.ms", "200"),
 ];
 
-/// A node on the local store, whose files these tests look at.
+/// Starts a node on the local store, whose files these tests read.
 async fn start(dir: TempDir) -> Result<TestNode> {
     let store = TestNode::local_store(&dir);
     let settings = [SETTINGS, &[("highwater.object.storage", store.as_str())]].concat();
     TestNode::start_in(dir, &settings, Machine::real()).await
 }
 
-/// The objects there are, without what is being put right now.
+/// The objects in the store, without those that are being put.
 fn objects(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let is_object = |path: &PathBuf| {
         let within = path.strip_prefix(dir).unwrap_or(path);
@@ -43,7 +43,7 @@ async fn earliest(client: &mut Connection) -> Result<i64> {
     Ok(look(client, "t", -2).await?.0)
 }
 
-/// What ListOffsets answers: offset and timestamp.
+/// The offset and the timestamp in an answer of ListOffsets.
 async fn look(client: &mut Connection, topic: &str, timestamp: i64) -> Result<(i64, i64)> {
     let answer = client
         .call(&highwater_tests::offset_at(topic, timestamp), 10)
@@ -101,7 +101,7 @@ async fn by_bytes_the_oldest_rolls_go_and_their_objects_with_them() -> Result<()
         Ok(before.iter().filter(|path| !left.contains(path)).count() == 3)
     })
     .await?;
-    // what must stay stays, also after a restart
+    // Records that must stay do so, also after a restart.
     let dir = node.stop().await?;
     let node = start(dir).await?;
     let mut client = node.client().await?;
@@ -143,7 +143,7 @@ async fn stop_and_start(node: TestNode) -> Result<(TestNode, Connection)> {
     Ok((node, client))
 }
 
-// each batch is uploaded alone, and begins a roll and its claim at once
+// Each batch is uploaded alone, and begins both a roll and its claim.
 #[tokio::test(flavor = "multi_thread")]
 async fn rolls_that_begin_with_their_claim_outlive_a_restart() -> Result<()> {
     let node = start(TempDir::new()?).await?;
@@ -160,7 +160,7 @@ async fn rolls_that_begin_with_their_claim_outlive_a_restart() -> Result<()> {
     wait_for(async || Ok(earliest(&mut client).await? >= 5)).await
 }
 
-// the time until a roll runs from its first batch, also when the node was started since
+// The age of a roll counts from its first batch, even if the node was restarted since.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_does_not_put_off_a_roll() -> Result<()> {
     let node = start(TempDir::new()?).await?;
@@ -172,13 +172,13 @@ async fn a_restart_does_not_put_off_a_roll() -> Result<()> {
     fill(&node, &mut client, 1, T0 + 3_000_000).await?;
     let (node, mut client) = stop_and_start(node).await?;
     fill(&node, &mut client, 1, T0 + 6_000_000).await?;
-    // what is older than halfway between the last two goes, if it is a roll of its own
+    // Retention removes records older than halfway between the last two batches, if they are in a roll of their own.
     let retention = now_ms() - (T0 + 4_500_000);
     super::compression::alter(&mut client, "t", "retention.ms", &retention.to_string()).await?;
     wait_for(async || Ok(earliest(&mut client).await? == 2)).await
 }
 
-// Kafka falls back to the time of the segment's file
+// Kafka falls back to the modification time of the segment's file.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_without_a_time_expire_by_when_they_were_appended() -> Result<()> {
     let node = start(TempDir::new()?).await?;
@@ -201,7 +201,8 @@ async fn put(client: &mut Connection, topic: &str, time: i64) -> Result<()> {
     Ok(())
 }
 
-/// Waits until retention has looked at all logs: a record that comes when it looked at one topic goes when it looks again.
+/// Waits until retention has checked all logs. A record that is produced after the check of one topic is removed by the
+/// next check.
 async fn wait_for_retention(client: &mut Connection) -> Result<()> {
     for _ in 0..2 {
         put(client, "gone", now_ms() - DAY_MS).await?;
@@ -211,7 +212,8 @@ async fn wait_for_retention(client: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-// as Apache Kafka 4.4 answers, whose active segment stays, deleted or not, until retention rolls it and lets it go
+// Apache Kafka 4.4 answers so: its active segment stays, even if all its records are deleted, until retention rolls and
+// removes it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_all_deleted_goes_as_its_segment_would_and_hides_nothing_then() -> Result<()> {
     let node = start(TempDir::new()?).await?;

@@ -1,4 +1,4 @@
-//! What refuses to start, and says why.
+//! Starts that a node refuses, and the reasons that it gives.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{T0, batch};
 
-/// Why a node does not start on a directory that this test keeps.
+/// The reason why a node does not start in a directory that this test keeps.
 async fn refusal(dir: &TempDir, settings: &[(&str, &str)]) -> Result<String> {
     let config = TestNode::config(dir, settings)?;
     match Node::start(config, Machine::real()).await {
@@ -17,7 +17,7 @@ async fn refusal(dir: &TempDir, settings: &[(&str, &str)]) -> Result<String> {
             node.stop().await?;
             anyhow::bail!("it starts")
         }
-        // as the program says it
+        // The text is as the program prints it.
         Err(error) => Ok(format!("{:#}", anyhow::Error::from(error))),
     }
 }
@@ -77,7 +77,7 @@ async fn an_address_in_use_is_refused_before_anything_is_written() -> Result<()>
     Ok(())
 }
 
-// D2: nothing of a log is replayed or uploaded on the word of metadata that is older than it
+// D2: no part of a log is replayed or uploaded if the metadata is older than the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_older_than_the_log_is_refused_before_anything_is_uploaded() -> Result<()> {
     let dir = TempDir::new()?;
@@ -101,12 +101,12 @@ async fn metadata_older_than_the_log_is_refused_before_anything_is_uploaded() ->
         why.contains("the metadata is older than the log (D2)"),
         "{why}"
     );
-    // as often as a supervisor tries it: the metadata's log grows meanwhile, and may not pass for the newer one
+    // A supervisor retries as often. The metadata's log grows meanwhile, and must not pass for the newer one.
     for attempt in 0..30 {
         assert_eq!(refusal(&dir, &settings).await?, why, "attempt {attempt}");
     }
     assert_eq!(files_below(&data.join("objects"))?, before);
-    // and with no metadata at all
+    // The start is also refused without any metadata.
     std::fs::remove_dir_all(&metadata)?;
     let why = refusal(&dir, &settings).await?;
     assert!(
@@ -117,7 +117,7 @@ async fn metadata_older_than_the_log_is_refused_before_anything_is_uploaded() ->
     Ok(())
 }
 
-/// A node that uploads when it stops, and not before; in a directory of its own, or one that another left.
+/// Starts a node that uploads only when it stops, in a new directory or in that of an earlier node.
 pub(super) async fn start(dir: TempDir) -> Result<TestNode> {
     let store = TestNode::local_store(&dir);
     let settings = [
@@ -127,7 +127,7 @@ pub(super) async fn start(dir: TempDir) -> Result<TestNode> {
     TestNode::start_in(dir, &settings, Machine::real()).await
 }
 
-/// Why a node does not start on what is in a directory; nothing is uploaded.
+/// The reason why a node does not start on the data in a directory; nothing is uploaded.
 async fn refusal_in(dir: &TempDir) -> Result<String> {
     let objects = dir.path().join("data/objects");
     let before = files_below(&objects)?;
@@ -137,7 +137,7 @@ async fn refusal_in(dir: &TempDir) -> Result<String> {
     Ok(why)
 }
 
-/// What a killed process would leave.
+/// Copies the directory as a killed process would leave it.
 pub(super) fn left_by(node: &TestNode) -> Result<TempDir> {
     let dir = TempDir::new()?;
     copy_directory(&node.dir.path().join("data"), &dir.path().join("data"))?;
@@ -150,7 +150,7 @@ fn change(path: &Path, how: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
     Ok(std::fs::write(path, bytes)?)
 }
 
-/// Acknowledged records of topic `t`: batches of ten.
+/// Produces and acknowledges batches of ten records in topic `t`.
 async fn produce(node: &TestNode, batches: i64) -> Result<()> {
     let mut client = node.client().await?;
     for _ in 0..batches {
@@ -186,7 +186,8 @@ async fn a_block_that_rots_before_the_tail_of_the_log_is_refused_by_file_and_pla
     Ok(())
 }
 
-// D2: what is acknowledged after a log began anew would lie below the floor, and the next recovery would pass over it
+// D2: records that are acknowledged after a log began again would be below the floor, and the next recovery would skip
+// them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_ends_before_what_was_uploaded_of_it_is_refused() -> Result<()> {
     let node = start(TempDir::new()?).await?;
@@ -206,7 +207,7 @@ async fn a_log_that_ends_before_what_was_uploaded_of_it_is_refused() -> Result<(
     Ok(())
 }
 
-// D2: also where nothing of it was uploaded yet
+// D2: the start is refused even if nothing of the log was uploaded yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_ahead_log_that_is_lost_is_refused_until_it_is_back() -> Result<()> {
     let node = start(TempDir::new()?).await?;
@@ -252,14 +253,15 @@ async fn a_raft_log_that_is_cut_is_refused_by_file() -> Result<()> {
     Ok(())
 }
 
-/// Where the blocks of a log's first file end: zeroes follow.
+/// The end of the blocks in a log's first file, after which there are zeroes.
 fn end_of(path: &Path) -> Result<usize> {
     let bytes = std::fs::read(path)?;
     let last = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
     Ok(last.next_multiple_of(4096))
 }
 
-// D1, D2: a file that keeps its length and loses its end is a torn tail to itself; what was acknowledged on its word is not
+// D1, D2: a Raft log whose file keeps its length and loses its end looks like a torn tail. Records that were
+// acknowledged on the strength of the lost entries prove otherwise.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_raft_log_that_loses_its_end_is_refused_for_what_the_write_ahead_log_holds() -> Result<()>
 {
@@ -319,7 +321,7 @@ async fn a_data_directory_refuses_another_store_than_its_own() -> Result<()> {
         !dir.path().join("data/objects").exists(),
         "nothing is made there"
     );
-    // the same place, and nothing of the cluster there
+    // The location is the same, and no object of the cluster is there.
     let kept = elsewhere.path().with_extension("kept");
     std::fs::rename(elsewhere.path(), &kept)?;
     let why = refusal(&dir, &own).await?;
@@ -360,7 +362,7 @@ async fn the_data_directory_of_another_node_is_refused_with_both_named() -> Resu
     Ok(())
 }
 
-// a bound that Kafka accepts: all that the node proposes is larger
+// Kafka accepts this limit, although every batch that the node proposes is larger.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_smallest_bound_on_the_metadata_log_starts_and_starts_again() -> Result<()> {
     let smallest = [("metadata.log.max.record.bytes.between.snapshots", "1")];

@@ -1,4 +1,4 @@
-//! How the log gets to the object store.
+//! Uploads of the log to the object store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,8 @@ use tempfile::TempDir;
 use super::starts::{left_by, start};
 use super::{T0, batch, faults};
 
-// every object costs a request for each time it is written and read: a log cache full of what is uploaded makes no more
+// Every object costs a request each time it is written or read. A log cache that is full of uploaded records therefore
+// causes no more objects.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_log_cache_makes_no_small_objects() -> Result<()> {
     let dir = TempDir::new()?;
@@ -48,7 +49,7 @@ async fn a_full_log_cache_makes_no_small_objects() -> Result<()> {
         sizes.push(object.len() as u64);
         floors.push(ObjectHeader::parse(&object)?.floor.at);
     }
-    // each says the floor that was committed before it, not its own
+    // Each header has the floor that was committed before its object, not the floor after it.
     assert_eq!(floors.first(), Some(&0), "{floors:?}");
     assert!(
         floors.is_sorted() && floors.last() > floors.first(),
@@ -60,7 +61,7 @@ async fn a_full_log_cache_makes_no_small_objects() -> Result<()> {
     Ok(())
 }
 
-/// What the data objects of a store say of their streams, oldest object first.
+/// The streams in the headers of a store's data objects, oldest object first.
 fn directories(dir: &TempDir) -> Result<Vec<StreamDirectory>> {
     let mut found = Vec::new();
     for (path, _) in super::damage::objects(dir)? {
@@ -77,7 +78,7 @@ fn directories(dir: &TempDir) -> Result<Vec<StreamDirectory>> {
     Ok(found)
 }
 
-// G1, U5: it was put when the process ended, and not committed
+// G1, U5: the object was put, but not committed, when the process ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_upload_left_is_deleted_after_the_next_start() -> Result<()> {
     let dir = TempDir::new()?;
@@ -105,7 +106,7 @@ async fn what_a_killed_upload_left_is_deleted_after_the_next_start() -> Result<(
     std::fs::write(&left, b"whole or not")?;
     let node = TestNode::start_in(dir, &settings, Machine::real()).await?;
     let emptied = left.ancestors().nth(4).expect("data/<hash>");
-    // the reaper comes by after the grace
+    // The reaper runs after the grace period.
     for _ in 0..200 {
         if !emptied.exists() {
             break;
@@ -118,7 +119,7 @@ async fn what_a_killed_upload_left_is_deleted_after_the_next_start() -> Result<(
     Ok(())
 }
 
-// G1, D3: nothing else would make room for what a start recovers
+// G1, D3: nothing else would make room for the records that a start recovers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_on_a_full_store_deletes_what_is_condemned_and_goes_on() -> Result<()> {
     let keeps = [
@@ -167,7 +168,7 @@ async fn objects_name_the_leader_epochs_of_their_streams() -> Result<()> {
     let node = start(TempDir::new()?).await?;
     node.create_topic("t", 1, &[]).await?;
     node.client().await?.produce("t", 0, batch(10, T0)).await?;
-    // each start begins a leadership; the second is killed, and what it wrote is read back by the third
+    // Each start begins a leadership. The second node is killed, and the third reads back the records that it wrote.
     let node = start(node.stop().await?).await?;
     node.client().await?.produce("t", 0, batch(7, T0)).await?;
     let left = left_by(&node)?;

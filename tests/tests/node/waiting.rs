@@ -1,4 +1,4 @@
-//! Requests that wait for what other clients do hold up nobody meanwhile.
+//! Requests that wait for other clients do not delay any other client.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use highwater_protocol::messages::{FetchRequest, JoinGroupRequest, MetadataReque
 use highwater_tests::{TestNode, fetch, find_coordinator, records};
 
 const FOR_EVER_MS: i32 = i32::MAX;
-/// Small requests have 1 MiB of a limit of 64 MiB to themselves, and requests that wait have another.
+/// With a limit of 64 MiB, small requests have 1 MiB to themselves, and waiting requests have another 1 MiB.
 const SMALL: (&str, &str) = ("highwater.memory.limit", "64MiB");
 const LARGE_ID_BYTES: usize = 30_000;
-/// More than either has room for.
+/// More requests than either has room for.
 const MANY: usize = 48;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -35,7 +35,7 @@ fn waiting_fetch() -> FetchRequest {
     }
 }
 
-/// Sends one request on each of many connections, in frames that are nearly as large as small ones are.
+/// Sends one request on each of many connections, in frames of nearly the largest size that counts as small.
 async fn many<R: Request>(
     node: &TestNode,
     request: &R,
@@ -68,14 +68,15 @@ async fn fetches_that_wait_leave_the_memory_of_their_frames_to_others() -> Resul
     node.create_topic("t", PARTITIONS, &[]).await?;
     let mut waiting = many(&node, &waiting_fetch(), 12).await?;
     others_are_served(&node).await?;
-    // what a wait takes in proportion to its request is counted: the last finds no room, and is told not to come at once
+    // A wait counts memory in proportion to its request. The last request finds no memory, and its answer throttles the
+    // client.
     let (mut last, sent) = waiting.pop().expect("there are many");
     let answer = last.receive(sent);
     let answer = tokio::time::timeout(ANSWERED_WITHIN, answer).await??;
     assert_eq!(answer.error_code, 0);
     assert!(records(&answer, 0, 0).is_empty());
     assert_eq!(answer.throttle_time_ms, 500);
-    // its connection goes on after that
+    // The connection is served again after that.
     let request = MetadataRequest::default();
     tokio::time::timeout(ANSWERED_WITHIN, last.call(&request, 12)).await??;
     Ok(())
@@ -103,12 +104,12 @@ async fn joins_that_wait_leave_the_memory_of_their_frames_to_others() -> Result<
     find_coordinator(&mut member, "g").await?;
     let joined = member.call(&join(), 3).await?;
     assert_eq!(joined.error_code, 0);
-    // the member does not come again, so nobody else is told that it joined
+    // The member does not join again, so no other member is told that it joined.
     let _waiting = many(&node, &join(), 3).await?;
     others_are_served(&node).await
 }
 
-// M3: the group waits for its members, and the node does not wait for a client that is gone
+// M3: the group waits for its members, and the node does not wait for a client that has disconnected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_that_waits_ends_with_its_connection() -> Result<()> {
     let node = TestNode::start(&[("max.connections", "2")]).await?;

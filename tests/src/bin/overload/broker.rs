@@ -1,4 +1,4 @@
-//! The broker as a process, and what it takes.
+//! The broker as a process, and its memory.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::say;
 
-/// A running broker; killed when dropped.
+/// A running broker, which is killed when this value is dropped.
 pub(crate) struct Broker {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -22,15 +22,15 @@ pub(crate) struct Broker {
     log: PathBuf,
 }
 
-/// The most that was seen of each figure, bytes.
+/// The highest value that was seen of each figure, in bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// What the process took at most (VmHWM), and takes.
+    /// The peak memory of the process (VmHWM), and its present memory.
     pub(crate) process: u64,
     pub(crate) resident: u64,
-    /// The sum of what the budgets held.
+    /// The sum of all bytes that the budgets held.
     pub(crate) counted: u64,
-    /// Of each budget what it held, and its limit.
+    /// The bytes that each budget held, and its limit.
     pub(crate) budgets: BTreeMap<String, (u64, u64)>,
 }
 
@@ -68,7 +68,7 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 impl Broker {
-    /// Starts one with nothing in its directory.
+    /// Starts a broker on an empty directory.
     pub(crate) async fn start(
         binary: &Path,
         dir: &Path,
@@ -82,7 +82,7 @@ impl Broker {
         Self::start_again(binary, dir, memory_mib, settings).await
     }
 
-    /// Starts one with what the last left in its directory.
+    /// Starts a broker on the directory of the last one.
     pub(crate) async fn start_again(
         binary: &Path,
         dir: &Path,
@@ -133,7 +133,7 @@ impl Broker {
         Ok(std::fs::read_to_string(&self.log)?)
     }
 
-    /// What the kernel and the broker itself say that it takes.
+    /// The memory of the process, as the kernel and as the broker itself report it.
     pub(crate) async fn look(&self) -> Result<Seen> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let kib = |name: &str| -> Result<u64> {
@@ -175,7 +175,7 @@ impl Broker {
         Ok(answer)
     }
 
-    /// Stops it cleanly; an error when it logged something that a human must look at.
+    /// Stops the broker cleanly; returns an error if it logged a line that a human must look at.
     pub(crate) async fn stop(mut self) -> Result<()> {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status()?;

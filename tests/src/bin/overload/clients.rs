@@ -1,4 +1,4 @@
-//! The crowd: clients that hold connections, take slowly, never read, or stop halfway.
+//! The crowd: clients that hold connections, read slowly, never read, or stop within a request.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use tokio::task::JoinSet;
 use crate::{Counts, PARTITIONS};
 
 pub(crate) const BACKLOG: &str = "backlog";
-/// What the healthy ones use.
+/// The topic of the well-behaved clients.
 pub(crate) const TAIL: &str = "tail";
-/// Nobody writes to it: a fetch of it waits.
+/// A topic that no client writes to, so that a fetch of it waits.
 const EMPTY: &str = "empty";
 const RECORD_BYTES: usize = 4 << 10;
-/// What the kernel takes for a client that takes nothing.
+/// The size of a socket's receive buffer in the kernel, for a client that reads nothing.
 const RECEIVE_BYTES: u32 = 16 << 10;
-/// A client that was closed comes again after this.
+/// The time after which a client whose connection was closed connects again.
 const REST: Duration = Duration::from_millis(500);
 
 pub(crate) async fn create_topics(address: SocketAddr) -> Result<()> {
@@ -40,7 +40,7 @@ pub(crate) async fn create_topics(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Writes about that many bytes to all partitions together, in batches of this size; answers how many it were.
+/// Writes about this many bytes to all partitions together, in batches of this size; returns the number of bytes.
 pub(crate) async fn backlog(address: SocketAddr, bytes: u64, batch_bytes: usize) -> Result<u64> {
     let mut batch = BatchBuilder::default();
     for number in 0..batch_bytes / RECORD_BYTES {
@@ -91,7 +91,7 @@ async fn hold(address: SocketAddr, number: usize) -> Result<TcpStream> {
     Ok(socket)
 }
 
-/// An ordinary fetch of one partition, by its topic's name, which waits longer than anybody looks.
+/// Makes an ordinary fetch of one partition, by its topic's name, which waits for longer than the run takes.
 fn waiting_fetch() -> Vec<u8> {
     let partition = FetchPartition {
         partition_max_bytes: 1 << 20,
@@ -113,7 +113,7 @@ fn waiting_fetch() -> Vec<u8> {
     frame(&request, 12)
 }
 
-/// Asks once for what the broker can, then for records that never come, and stays.
+/// Requests the broker's versions once, then fetches records that never come, and stays connected.
 pub(crate) async fn idle(address: SocketAddr, number: usize, counts: Arc<Counts>) {
     loop {
         let fetch = waiting_fetch();
@@ -121,7 +121,7 @@ pub(crate) async fn idle(address: SocketAddr, number: usize, counts: Arc<Counts>
             && socket.write_all(&fetch).await.is_ok()
         {
             counts.idle.fetch_add(1, Ordering::Relaxed);
-            // resolves when the broker closes it, or answers, which it should not
+            // This resolves when the broker closes the connection, or when it answers, which it should not.
             drop(socket.read_u8().await);
             counts.idle.fetch_sub(1, Ordering::Relaxed);
         }
@@ -130,7 +130,7 @@ pub(crate) async fn idle(address: SocketAddr, number: usize, counts: Arc<Counts>
 }
 
 fn large_fetch(number: usize) -> Vec<u8> {
-    // half begin at the beginning, which is in objects, half near the end, which is in memory
+    // Half of the clients begin at the start, which is in objects, and half near the end, which is in memory.
     let fetch_offset = if number % 4 < 2 { 0 } else { 14_000 };
     let partition_max_bytes = if number.is_multiple_of(3) {
         16 << 20
@@ -164,7 +164,7 @@ async fn take_slowly(address: SocketAddr, number: usize, counts: &Counts) -> Res
     socket.write_all(&large_fetch(number)).await?;
     counts.slow_opened.fetch_add(1, Ordering::Relaxed);
     let mut some = [0; 4 << 10];
-    // odd ones take 4 KiB a second, even ones nothing
+    // Odd clients read 4 KiB a second, even ones nothing.
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         if number % 2 == 1 {
@@ -172,14 +172,14 @@ async fn take_slowly(address: SocketAddr, number: usize, counts: &Counts) -> Res
             ensure!(taken > 0, "closed by the broker");
             counts.slow_bytes.fetch_add(taken as u64, Ordering::Relaxed);
         } else {
-            // notices that it is closed, without reading
+            // The client notices that the connection is closed without reading from it.
             socket.write_all(&[]).await?;
             ensure!(socket.take_error()?.is_none(), "closed by the broker");
         }
     }
 }
 
-/// Asks for 50 MiB and takes a little of it, or nothing; comes again when it is closed.
+/// Requests 50 MiB and reads a little of it, or nothing; connects again when the connection is closed.
 pub(crate) async fn slow(address: SocketAddr, number: usize, counts: Arc<Counts>) {
     loop {
         drop(take_slowly(address, number, &counts).await);
@@ -208,7 +208,7 @@ async fn send_for_ever(address: SocketAddr, number: usize, counts: &Counts) -> R
     }
 }
 
-/// Sends requests for ever and reads no answer.
+/// Sends requests for ever, and reads no answer.
 pub(crate) async fn deaf(address: SocketAddr, number: usize, counts: Arc<Counts>) {
     loop {
         drop(send_for_ever(address, number, &counts).await);
@@ -234,7 +234,7 @@ async fn send_half(address: SocketAddr, number: usize, counts: &Counts) -> Resul
     closed.map(|_| ()).context("closed by the broker")
 }
 
-/// Sends the beginning of a large frame and stops.
+/// Sends the beginning of a large frame, and stops.
 pub(crate) async fn half(address: SocketAddr, number: usize, counts: Arc<Counts>) {
     loop {
         drop(send_half(address, number, &counts).await);

@@ -1,4 +1,4 @@
-//! Cold reads out of many small objects: what they take is given back, whichever thread of the broker's read (I11).
+//! Cold reads out of many small objects. Their memory is freed, whichever thread of the broker read (I11).
 
 use std::net::SocketAddr;
 
@@ -21,13 +21,13 @@ const SETTINGS: [&str; 2] = [
     "highwater.upload.size=64KiB",
 ];
 
-/// A broker writes, is killed, starts again, and one consumer reads everything, a few times over.
+/// A broker writes, is killed and starts again, and one consumer reads everything several times.
 pub(crate) async fn run(plan: &Plan) -> Result<(Seen, u64)> {
     let dir = plan.dir.join("cold");
     let broker = Broker::start(&plan.binary, &dir, MEMORY_MIB, &SETTINGS).await?;
     clients::create_topics(broker.address).await?;
     let written = clients::backlog(broker.address, BACKLOG_BYTES, BATCH_BYTES).await?;
-    // killed: what it has not uploaded yet, the next one does
+    // The broker is killed, so the next one uploads the records that it has not uploaded.
     drop(broker);
     let broker = Broker::start_again(&plan.binary, &dir, MEMORY_MIB, &SETTINGS).await?;
     let read = read_all(broker.address, written);
@@ -58,7 +58,7 @@ async fn read_all(address: SocketAddr, written: u64) -> Result<()> {
     Ok(())
 }
 
-/// One fetch from all partitions; answers how many bytes came.
+/// Sends one fetch of all partitions, and returns the number of bytes in the answer.
 async fn read_some(client: &mut Connection, consumer: &mut Consumer) -> Result<u64> {
     let mut bytes = 0;
     for partition in consumer.fetch(client).await? {

@@ -1,4 +1,4 @@
-//! One producer and one consumer that do as clients should: what they feel.
+//! One well-behaved producer and one well-behaved consumer, and the latencies that they see.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,13 +15,13 @@ use tokio::time::Instant;
 
 use crate::clients::TAIL;
 
-/// One record of this size at a time.
+/// The size of a record; records are sent one at a time.
 const RECORD_BYTES: usize = 1024;
 const EVERY: Duration = Duration::from_millis(10);
-/// A client that hears nothing for this long is no longer served.
+/// The time without an answer after which the broker counts as not serving the client.
 const GIVEN_UP: Duration = Duration::from_secs(60);
 
-/// Times from send to acknowledgement, and from send to consumption, in order of size.
+/// The times from sending to acknowledgement, and from sending to consumption, in ascending order.
 #[derive(Debug, Default)]
 pub(crate) struct Felt {
     acknowledged: Vec<Duration>,
@@ -46,14 +46,14 @@ impl fmt::Display for Felt {
     }
 }
 
-/// Records under way: when each was sent, from the first offset on.
+/// The records in flight: the time at which each was sent, from the first offset on.
 struct Course {
     first: i64,
     sent: Mutex<Vec<Instant>>,
 }
 
-/// Produces and consumes at the tail for a while, on a thread that does nothing else; every record is acknowledged once
-/// and consumed in order.
+/// Produces and consumes at the tail for a while, on a thread of its own. Each record is acknowledged once and consumed
+/// in order.
 pub(crate) async fn measure(address: SocketAddr, time: Duration) -> Result<Felt> {
     let measured = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,5 +1,5 @@
-//! A broker under more clients than it has memory for, and one that reads much more than it has memory for: what it holds is
-//! asserted, what its other clients feel is printed.
+//! A broker with more clients than it has memory for, and a broker that reads much more than it has memory for. The
+//! program asserts the bounds of the broker's memory, and prints the latencies of its other clients.
 //!
 //! `overload BINARY DIRECTORY [MEMORY_MIB [SECONDS [CONNECTIONS [SLOW]]]]`
 
@@ -22,13 +22,13 @@ use tokio::time::Instant;
 
 use crate::broker::{Broker, Seen};
 
-/// How many times its limit of memory the process may take.
+/// The most memory of the process, as a percentage of its limit.
 const PROCESS_PERCENT_MAX: u64 = 115;
 const MEASURED_BEFORE: Duration = Duration::from_secs(3);
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 const BATCH_BYTES: usize = 256 << 10;
 const OPENED_WITHIN: Duration = Duration::from_secs(30);
-/// Partitions of the backlog.
+/// The number of partitions of the backlog.
 pub(crate) const PARTITIONS: i32 = 8;
 
 struct Plan {
@@ -40,7 +40,7 @@ struct Plan {
     slow: usize,
 }
 
-/// What the clients met.
+/// The results of the clients.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) idle: AtomicU64,
@@ -54,7 +54,7 @@ pub(crate) struct Counts {
 pub(crate) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-        // nobody reads
+        // The reader of the output has closed it.
     }
 }
 
@@ -74,7 +74,7 @@ impl Plan {
         })
     }
 
-    /// Both processes need a file for each connection.
+    /// Raises the limit of open files, because both processes need a file for each connection.
     fn raise_files(&self) -> Result<()> {
         let needed = (self.connections + self.slow) as u64 + 1000;
         let mut limit = getrlimit(Resource::Nofile);
@@ -139,12 +139,12 @@ async fn main() -> Result<()> {
     broker.stop().await
 }
 
-/// Looks at the broker until something is done.
+/// Samples the broker's memory until a future is done.
 async fn watch<T>(broker: &Broker, until: impl Future<Output = T>) -> Result<(T, Seen)> {
     let mut until = std::pin::pin!(until);
     let mut most = Seen::default();
     loop {
-        // cancellation safe: what is waited for lives outside
+        // Cancellation safe: the awaited future lives outside.
         tokio::select! {
             done = &mut until => return Ok((done, most)),
             () = tokio::time::sleep(SAMPLE_EVERY) => most.join(&broker.look().await?),
@@ -152,7 +152,7 @@ async fn watch<T>(broker: &Broker, until: impl Future<Output = T>) -> Result<(T,
     }
 }
 
-/// Waits until the crowd is there, as far as it comes.
+/// Waits until the crowd is connected, as far as the broker admits it.
 async fn opened(plan: &Plan, counts: &Counts) {
     let until = Instant::now() + OPENED_WITHIN;
     let idle = || counts.idle.load(Ordering::Relaxed);
@@ -178,7 +178,8 @@ fn crowd(plan: &Plan, address: SocketAddr, counts: &Arc<Counts>) -> JoinSet<()> 
     crowd
 }
 
-/// I11: every budget within its limit, all of them within the node's, and the process little above it.
+/// I11: checks that every budget is within its limit, all of them are within the node's, and the process is little
+/// above it.
 fn check(most: &Seen, limit: u64) -> Result<()> {
     ensure!(!most.budgets.is_empty(), "the broker tells of no memory");
     for (budget, (used, limit)) in &most.budgets {
