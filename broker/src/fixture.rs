@@ -1,4 +1,4 @@
-//! What the tests of this crate share: a node in a temporary directory, and images of clusters that no single node makes.
+//! Shared parts of this crate's tests: a node in a temporary directory, and images of clusters of several nodes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::node::{Machine, Node};
 use crate::topics::NewTopic;
 
-/// The configuration of a test's node: an address that the machine chooses, and a small write-ahead log.
+/// The configuration of a test's node: a port that the machine chooses, and a small write-ahead log.
 pub(crate) fn config(data: &Path, more: &[(&str, &str)]) -> Config {
     let data = data.display().to_string();
     let common = [
@@ -44,7 +44,7 @@ pub(crate) struct TestNode {
 }
 
 impl TestNode {
-    /// Starts a node with these settings beside the common ones.
+    /// Starts a node with these settings in addition to the common ones.
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let faults = Arc::new(Faults::default());
@@ -68,8 +68,8 @@ impl TestNode {
         self.node.stop().await.expect("stops");
     }
 
-    /// Gives the partitions of a topic to another broker, as the controllers do when this one's epoch has ended. The node
-    /// goes on, as one does that has not heard of it.
+    /// Gives the partitions of a topic to another broker, as the controllers do when this node's epoch has ended. The
+    /// node goes on, like a node that has not learnt of the end.
     pub(crate) async fn give_away(&self, topic: &str, to: i32) {
         let metadata = &self.broker().metadata;
         let own = self.broker().config.node_id;
@@ -77,7 +77,7 @@ impl TestNode {
             register(image, to, &[("PLAINTEXT", "other", 19092)])
         });
         let to = epoch_of(next.await);
-        // what the node itself registers as when it starts again
+        // The node itself registers with these fields when it starts again.
         let again = propose(metadata, |image| register(image, own.0, &[]));
         let again = epoch_of(again.await);
         let former = self.broker().epoch;
@@ -91,7 +91,7 @@ impl TestNode {
     }
 }
 
-/// Asks as a client does, and waits for the answer.
+/// Sends a request as a client does, and waits for the answer.
 pub(crate) async fn ask<R: Request>(node: &Node, request: &R, version: i16) -> R::Response {
     let address = node.address().expect("it listens");
     let mut socket = TcpStream::connect(address).await.expect("connects");
@@ -113,7 +113,7 @@ pub(crate) async fn ask<R: Request>(node: &Node, request: &R, version: i16) -> R
     R::Response::read(&mut reader, version).expect("can be read")
 }
 
-/// A topic of one partition.
+/// Makes a topic of one partition.
 pub(crate) fn one_partition(name: &str) -> NewTopic {
     NewTopic {
         name: name.to_owned(),
@@ -139,7 +139,7 @@ fn epoch_of(outcome: Outcome) -> NodeEpoch {
     }
 }
 
-/// The registration of a node's next start.
+/// The command that registers a node's next start.
 fn register(image: &MetadataImage, node: i32, endpoints: &[(&str, &str, u32)]) -> Action {
     let after = image.node(NodeId(node)).map_or(0, |before| before.epoch.0);
     let endpoint = |(listener, host, port): &(&str, &str, u32)| Endpoint {
@@ -171,7 +171,7 @@ fn delete(image: &MetadataImage, topic: &str) -> Action {
     Action::DeleteTopic(DeleteTopic { id })
 }
 
-/// Gives one partition of a topic, or all, to an epoch.
+/// The command that gives one partition of a topic, or all, to an epoch.
 fn assign(image: &MetadataImage, to: NodeEpoch, topic: &str, index: Option<usize>) -> Action {
     let topic = image.topic(topic).expect("is there");
     let numbered = topic.partitions.iter().enumerate();
@@ -186,7 +186,7 @@ fn assign(image: &MetadataImage, to: NodeEpoch, topic: &str, index: Option<usize
     })
 }
 
-/// Images of a cluster, command by command.
+/// A builder of images of a cluster, command by command.
 #[derive(Debug, Default)]
 pub(crate) struct ImageBuilder {
     image: MetadataImage,
@@ -195,12 +195,12 @@ pub(crate) struct ImageBuilder {
 }
 
 impl ImageBuilder {
-    /// The image now.
+    /// The present image.
     pub(crate) fn image(&self) -> Arc<MetadataImage> {
         Arc::new(self.image.clone())
     }
 
-    /// A topic as it is now.
+    /// A topic in the present image.
     pub(crate) fn topic(&self, name: &str) -> Arc<TopicImage> {
         Arc::clone(self.image.topic(name).expect("is there"))
     }
@@ -211,7 +211,7 @@ impl ImageBuilder {
         applied.expect("is taken")
     }
 
-    /// A node starts; its endpoints are listener, host and port.
+    /// Starts a node; its endpoints consist of listener, host and port.
     pub(crate) fn register(&mut self, node: i32, endpoints: &[(&str, &str, u32)]) -> NodeEpoch {
         let register = register(&self.image, node, endpoints);
         epoch_of(self.apply(register))
@@ -221,13 +221,13 @@ impl ImageBuilder {
         self.image.node(NodeId(node)).expect("registered").epoch
     }
 
-    /// A node's epoch is fenced.
+    /// Fences a node's epoch.
     pub(crate) fn fence(&mut self, node: i32) {
         let epoch = self.last_epoch(node).0;
         self.apply(Action::FenceEpoch(FenceEpoch { node, epoch }));
     }
 
-    /// A node starts again with the same endpoints, and closes its former epoch.
+    /// Starts a node again with the same endpoints, and closes its former epoch.
     pub(crate) fn restart(&mut self, node: i32) -> NodeEpoch {
         let before = self.image.node(NodeId(node)).expect("registered").clone();
         let endpoints = before.endpoints.iter();
@@ -237,7 +237,7 @@ impl ImageBuilder {
         epoch
     }
 
-    /// A topic is created, for each partition with its replicas.
+    /// Creates a topic with these replicas of each partition.
     pub(crate) fn create(&mut self, name: &str, partitions: &[&[i32]]) -> TopicId {
         self.topics += 1;
         let replicas = |nodes: &&[i32]| Replicas {
@@ -253,13 +253,13 @@ impl ImageBuilder {
         self.topic(name).id
     }
 
-    /// A topic is deleted.
+    /// Deletes a topic.
     pub(crate) fn delete(&mut self, name: &str) {
         let delete = delete(&self.image, name);
         self.apply(delete);
     }
 
-    /// A partition whose leader's epoch is closed is given to a node's last epoch.
+    /// Gives a partition whose leader's epoch is closed to a node's last epoch.
     pub(crate) fn lead(&mut self, node: i32, topic: &str, index: usize) {
         let to = self.last_epoch(node);
         let assign = assign(&self.image, to, topic, Some(index));

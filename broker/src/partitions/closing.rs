@@ -1,9 +1,9 @@
-//! The decision which open partitions close as the metadata image changes, and why.
+//! Decides which open partitions close as the metadata image changes, and why.
 //!
-//! A partition closes in the same way whether its topic was deleted or its leadership moved. It leaves the registry and is
-//! marked with the reason. Then its stream is forgotten, which wakes the fetches that wait at its tail, and the coordinator
-//! that is replicated through it ends. From then on no batch of it is acknowledged: a request that waits is answered with
-//! the reason.
+//! A partition closes in the same way whether its topic was deleted or its leadership moved. It leaves the registry and
+//! is marked with the reason. Then its stream is forgotten, which wakes the fetches that wait at its tail, and the
+//! coordinator that is replicated through it ends. From then on no batch of it is acknowledged: a request that waits is
+//! answered with the reason.
 
 use std::sync::{Arc, OnceLock};
 
@@ -52,8 +52,8 @@ impl ClosedMark {
     }
 }
 
-/// The open partitions that close as one image follows another, with the reasons. `open_in` names the open partitions of a
-/// topic, each with the leader epoch that it was opened under. The work is proportional to the change.
+/// The open partitions that close as one image follows another, with the reasons. `open_in` names the open partitions
+/// of a topic, each with the leader epoch that it was opened under. The work is proportional to the change.
 pub(super) fn closing<I: IntoIterator<Item = (i32, LeaderEpoch)>>(
     (before, image): (&MetadataImage, &MetadataImage),
     own: (NodeId, NodeEpoch),
@@ -107,7 +107,7 @@ mod tests {
         }
     }
 
-    // E4, E5: an image may be followed that is several changes ahead of the one before
+    // E4, E5: one image may be several changes ahead of the one before.
     #[test]
     fn a_partition_that_went_to_another_and_came_back_is_opened_anew() {
         let opened_under = LeaderEpoch(0);
@@ -115,7 +115,7 @@ mod tests {
             (Some(led(A, 0)), None),
             (Some(led(B, 1)), Some(Closed::LedElsewhere)),
             (Some(led(A, 2)), Some(Closed::NewerEpoch)),
-            // a restart of this node is another leader
+            // This node's next epoch is another leader.
             (
                 Some(led((A.0, NodeEpoch(3)), 2)),
                 Some(Closed::LedElsewhere),
@@ -136,7 +136,7 @@ mod tests {
         let goes = images.create("goes", &[&[1]]);
         let stays = images.create("stays", &[&[1]]);
         let before = images.image();
-        // all that this node was given, under its first leader epoch
+        // The partitions that this node was given, all under their first leader epoch.
         let open_in = |id: TopicId| {
             let indexes: &[i32] = if id == moves { &[0, 2] } else { &[0] };
             indexes.iter().map(|index| (*index, LeaderEpoch(0)))
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(closes(&images), []);
         images.delete("goes");
         assert_eq!(closes(&images), [((goes, 0), Closed::Deleted)]);
-        // created again it is another topic
+        // A topic that is created again is another topic.
         images.create("goes", &[&[1]]);
         assert!(closes(&images).contains(&((goes, 0), Closed::Deleted)));
         images.restart(1);

@@ -101,8 +101,8 @@ impl PartitionOpener {
         }
     }
 
-    /// Closes the partitions that this node no longer leads, begins to open new ones, and changes configurations. The work
-    /// is proportional to the change.
+    /// Closes the partitions that this node no longer leads, begins to open new ones, and changes configurations. The
+    /// work is proportional to the change.
     pub(crate) fn follow(&mut self, image: Arc<MetadataImage>) {
         if Arc::ptr_eq(&image, &self.seen) {
             return;
@@ -128,7 +128,8 @@ impl PartitionOpener {
         });
         self.open(wanted, &Arc::clone(&self.first_slots));
         if tells {
-            // requests that wait for a partition look at the image again, and the coordinators of closed partitions end
+            // Requests that wait for a partition look at the image again, and the coordinators of closed partitions
+            // end.
             self.broker.partitions.tell();
         }
     }

@@ -46,8 +46,9 @@ impl Partition {
         }
     }
 
-    /// Whether the partition is closed, and why. The watchers of its log are woken after that. A handler that acknowledges
-    /// a batch asks this when the batch is durable, because the batches of a forgotten stream are never uploaded.
+    /// Whether the partition is closed, and why. The watchers of its log are woken after that. A handler that
+    /// acknowledges a batch asks this when the batch is durable, because the batches of a forgotten stream are never
+    /// uploaded.
     #[must_use]
     pub(crate) fn closed(&self) -> &ClosedMark {
         &self.closed
@@ -209,8 +210,8 @@ impl Partitions {
         self.tell();
     }
 
-    /// The partition; waits while it is being opened here (A4). The wait ends when the image gives the partition to another
-    /// broker, or has its topic deleted.
+    /// The partition; waits while it is being opened here (A4). The wait ends when the image gives the partition to
+    /// another broker, or when its topic is deleted.
     ///
     /// # Errors
     /// As [`Partitions::find`].
@@ -245,10 +246,11 @@ impl Partitions {
         partition.is_some_and(|partition| partition.leader == Some(self.own))
     }
 
-    /// Waits until every partition of a topic that this node leads is open or could not be opened, or until the deadline.
+    /// Waits until every partition of a topic that this node leads is open or could not be opened, or until the
+    /// deadline.
     pub(crate) async fn wait_topic(&self, topic: &TopicImage, deadline: Instant) {
         for index in topic.partition_indexes() {
-            // a partition that is not open by then is opened later or by another broker; the topic exists in any case
+            // A partition that is not open by then is opened later or by another broker; the topic exists in any case.
             drop(self.wait_open(topic, index, deadline).await);
         }
     }
@@ -287,8 +289,8 @@ impl Partitions {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Closes the partitions that the image, which follows `before`, no longer gives to this node; returns them with the
-    /// reason. The caller forgets their streams after that.
+    /// Closes the partitions that the image, which follows `before`, no longer gives to this node; returns them with
+    /// the reason. The caller forgets their streams after that.
     pub(super) fn close(
         &self,
         before: &MetadataImage,

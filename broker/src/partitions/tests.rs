@@ -1,4 +1,4 @@
-//! What becomes of requests that wait for a partition when that closes.
+//! Requests that wait for a partition when the partition closes.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::{Closed, Partition};
 use crate::fixture::{TestNode, ask, one_partition};
 
 const NOT_LEADER: i16 = ErrorCode::NotLeaderOrFollower.code();
-/// The longest that a request of these tests may wait: nothing waits for so long.
+/// The longest time that a request of these tests may wait; no request waits for that long.
 const LONG_MS: i32 = 600_000;
 
 async fn open(node: &TestNode) -> Arc<Partition> {
@@ -48,7 +48,7 @@ async fn produce(node: &TestNode) -> ProduceResponse {
     ask(&node.node, &request, 11).await
 }
 
-/// A fetch by topic id that waits at the tail.
+/// Sends a fetch by topic id that waits at the tail.
 async fn fetch(node: &TestNode, topic_id: TopicId) -> FetchResponse {
     let request = FetchRequest {
         max_wait_ms: LONG_MS,
@@ -67,8 +67,8 @@ async fn fetch(node: &TestNode, topic_id: TopicId) -> FetchResponse {
     ask(&node.node, &request, 16).await
 }
 
-/// Waits until a fetch has found the partition, which the registry and the test hold besides. It looks at the partition
-/// after that, so that it misses no change.
+/// Waits until a fetch has found the partition, which the registry and the test hold too. The fetch reads the
+/// partition's state after that, so it misses no change.
 async fn found(partition: &Arc<Partition>) {
     while Arc::strong_count(partition) <= 2 {
         tokio::task::yield_now().await;
@@ -102,7 +102,7 @@ async fn a_fetch_that_waits_is_told_the_leader_when_leadership_moves() {
         .collect();
     assert_eq!(endpoints, [(2, "other", 19092)]);
     assert_eq!(partition.closed().get(), Some(Closed::LedElsewhere));
-    // and so is a producer that comes now
+    // A producer that sends its request now gets the same answer.
     let answer = produce(&node).await;
     let told = &answer.responses[0].partition_responses[0];
     assert_eq!(told.error_code, NOT_LEADER);
@@ -141,7 +141,7 @@ async fn a_produce_that_waits_to_be_durable_is_not_acknowledged_once_its_partiti
     }
 }
 
-// A4: as when the topic was looked up before, and the image has changed since
+// A4: the topic was looked up before, and the image has changed since.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_is_not_this_nodes_any_more_is_not_waited_for() {
     for (is_deleted, code) in [

@@ -1,4 +1,4 @@
-//! One connection: requests out, answers in, in order.
+//! One connection, on which answers come in the order of requests.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -14,13 +14,13 @@ use tokio::io::{AsyncWrite, AsyncWriteExt, BufReader};
 use crate::incoming::Incoming;
 use crate::{EncodedRequest, Error, Versions, decode, encode};
 
-/// How a connection behaves.
+/// The options of a connection.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What the client calls itself in each request.
+    /// The client id in each request.
     pub client_id: String,
-    /// How long connecting, sending one request, and waiting for one answer may take, each; `None` for no limit, and then
-    /// the connection needs no timer.
+    /// The time limit for connecting, for sending one request, and for waiting for one answer. With `None` there is no
+    /// limit, and the connection needs no timer.
     pub timeout: Option<Duration>,
     /// The longest answer that is read, in bytes.
     pub answer_bytes_max: usize,
@@ -36,7 +36,7 @@ impl Default for Options {
     }
 }
 
-/// A request that was sent, until its answer is received. Dropped where none is awaited.
+/// A request that was sent and whose answer is not received. It is dropped if no answer is awaited.
 #[derive(Debug)]
 pub struct Sent<R> {
     correlation_id: i32,
@@ -44,26 +44,26 @@ pub struct Sent<R> {
     request: PhantomData<fn() -> R>,
 }
 
-/// A connection to a broker. It holds one request at a time while that is sent, and one answer while that is received:
-/// what is in flight lies in the kernel and with the broker.
+/// A connection to a broker. It holds one request while that is sent, and one answer while that is received; all other
+/// requests in flight are in the kernel or at the broker.
 #[derive(Debug)]
 pub struct Connection {
     socket: BufReader<Box<dyn Socket>>,
     options: Options,
     last_id: i32,
     incoming: Incoming,
-    /// A request is sent in part.
+    /// Whether a request was sent only in part.
     is_torn: bool,
 }
 
-/// What is read ahead of answers: hundreds of those to produce requests.
+/// The size of the buffer for reading ahead, which holds hundreds of answers to produce requests.
 const READ_AHEAD_BYTES: usize = 16 << 10;
 
 impl Connection {
-    /// Connects.
+    /// Connects to a broker.
     ///
     /// # Errors
-    /// Nothing listens there, or it does not answer in time.
+    /// Nothing listens at the address, or it does not answer in time.
     pub async fn open(
         network: &dyn Network,
         host: &str,
@@ -74,7 +74,7 @@ impl Connection {
         Ok(Self::over(socket, options))
     }
 
-    /// A connection over a socket that is connected.
+    /// Creates a connection over a socket that is connected.
     #[must_use]
     pub fn over(socket: Box<dyn Socket>, options: Options) -> Self {
         Self {
@@ -86,7 +86,7 @@ impl Connection {
         }
     }
 
-    /// Changes what the client calls itself from the next request on.
+    /// Changes the client id of later requests.
     pub fn set_client_id(&mut self, client_id: impl Into<String>) {
         self.options.client_id = client_id.into();
     }
@@ -96,11 +96,11 @@ impl Connection {
         self.last_id
     }
 
-    /// Sends a request without waiting for its answer. Any number may be in flight, but a broker stops reading when its
-    /// answers are not read. When the future is dropped before it is done, the connection is of no further use.
+    /// Sends a request without waiting for its answer. Any number may be in flight, but a broker stops reading while
+    /// its answers are not read. If the future is dropped before it is done, the connection can't be used any more.
     ///
     /// # Errors
-    /// It can't be encoded, the connection broke, or it takes too long.
+    /// The request can't be encoded, the connection broke, or sending takes too long.
     pub async fn send<R: Request>(&mut self, request: &R, version: i16) -> Result<Sent<R>, Error> {
         let correlation_id = self.next_id();
         let parts = encode(request, version, correlation_id, &self.options.client_id)?;
@@ -113,10 +113,10 @@ impl Connection {
         })
     }
 
-    /// As [`Connection::send`], of a request that was encoded beforehand.
+    /// Does the same as [`Connection::send`], with a request that was encoded beforehand.
     ///
     /// # Errors
-    /// The connection broke, or it takes too long.
+    /// The connection broke, or sending takes too long.
     pub async fn send_encoded<R: Request>(
         &mut self,
         request: &mut EncodedRequest<R>,
@@ -152,10 +152,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Receives the answer to a request, which must be the oldest without one. Cancellation safe, but `sent` is gone.
+    /// Receives the answer to a request, which must be the oldest without one. Cancellation safe, but `sent` is lost.
     ///
     /// # Errors
-    /// Anything but [`Error::Refused`]: what an answer says is left to the caller.
+    /// Any error but [`Error::Refused`]; the caller judges the error codes in an answer.
     pub async fn receive<R: Request>(&mut self, sent: Sent<R>) -> Result<R::Response, Error> {
         let (found, body) = self.receive_raw().await?.ok_or(Error::Closed)?;
         let expected = sent.correlation_id;
@@ -165,11 +165,11 @@ impl Connection {
         Ok(decode::<R>(body, sent.version)?)
     }
 
-    /// Receives any answer: its correlation id and what follows; `None` when the broker closed the connection between two
+    /// Receives any answer: its correlation id and the rest; `None` if the broker closed the connection between two
     /// answers. Cancellation safe.
     ///
     /// # Errors
-    /// The connection broke, also within an answer, or none comes in time.
+    /// The connection broke, also within an answer, or no answer comes in time.
     pub async fn receive_raw(&mut self) -> Result<Option<(i32, Bytes)>, Error> {
         let next = self
             .incoming
@@ -177,13 +177,13 @@ impl Connection {
         within(self.options.timeout, next).await?
     }
 
-    /// Whether an answer is here already, so that receiving it doesn't wait.
+    /// Whether an answer has been read already, so that receiving it doesn't wait.
     #[must_use]
     pub fn has_answer(&self) -> bool {
         self.incoming.is_whole(self.socket.buffer())
     }
 
-    /// Sends a request and receives its answer; no other may be in flight.
+    /// Sends a request and receives its answer; no other request may be in flight.
     ///
     /// # Errors
     /// As [`Connection::send`] and [`Connection::receive`].
@@ -196,12 +196,12 @@ impl Connection {
         self.receive(sent).await
     }
 
-    /// Asks which versions of each API the broker serves; no request may be in flight.
+    /// Requests the versions of each API that the broker serves; no request may be in flight.
     ///
     /// # Errors
     /// As [`Connection::call`]; [`Error::Refused`].
     pub async fn versions(&mut self) -> Result<Versions, Error> {
-        // every broker answers version 0
+        // Every broker answers version 0.
         let answer = self.call(&ApiVersionsRequest::default(), 0).await?;
         match answer.error_code {
             code if code == ErrorCode::None.code() => Ok(Versions::new(&answer.api_keys)),
@@ -212,7 +212,7 @@ impl Connection {
         }
     }
 
-    /// Ends the client's own side: nothing more is sent.
+    /// Closes the client's own side, so that nothing more is sent.
     ///
     /// # Errors
     /// The connection broke.
@@ -220,7 +220,7 @@ impl Connection {
         Ok(self.socket.shutdown().await?)
     }
 
-    /// Waits until the broker closes the connection; false when it answers instead, or the connection breaks.
+    /// Waits until the broker closes the connection; returns false if it answers instead, or if the connection breaks.
     pub async fn is_closed(&mut self) -> bool {
         matches!(self.receive_raw().await, Ok(None))
     }
@@ -236,7 +236,7 @@ async fn within<T>(timeout: Option<Duration>, done: impl Future<Output = T>) -> 
     }
 }
 
-/// Writes parts one after the other: at once where the stream can, else as one piece, which is one packet at best.
+/// Writes parts that follow each other: as a vector if the stream supports it, otherwise as one piece, for one packet.
 async fn write_all(
     stream: &mut (impl AsyncWrite + Unpin),
     mut parts: &mut [IoSlice<'_>],

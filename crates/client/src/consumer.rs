@@ -1,4 +1,4 @@
-//! A consumer of partitions of one topic, by offset; with a fetch session or without.
+//! A consumer of partitions of one topic, by offset, with or without a fetch session.
 
 use highwater_protocol::messages::FetchRequest;
 use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -7,16 +7,16 @@ use highwater_protocol::messages::fetch_response::PartitionData;
 use crate::producer::refuse;
 use crate::{Connection, Error, Topic};
 
-/// How much a fetch may bring, and how long it may wait; the defaults are those of Kafka's consumer.
+/// The limits of a fetch: its bytes and its wait. The defaults are those of Kafka's consumer.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The most bytes of one answer; the first batch may be larger.
     pub max_bytes: i32,
-    /// The most bytes of one partition in it.
+    /// The most bytes of one partition in an answer.
     pub partition_max_bytes: i32,
-    /// The fewest bytes that are answered at once.
+    /// The number of bytes from which the broker answers at once.
     pub min_bytes: i32,
-    /// How long the broker may wait for them.
+    /// The time that the broker may wait for those bytes.
     pub max_wait_ms: i32,
 }
 
@@ -35,22 +35,22 @@ impl Default for Limits {
 struct Place {
     partition: i32,
     offset: i64,
-    /// Whether the session does not know the offset, so that the next request has to tell it (KIP-227).
+    /// Whether the session does not know the offset, so that the next request must contain it (KIP-227).
     is_news: bool,
 }
 
-/// Where a session is (KIP-227).
+/// The id and the epoch of a session (KIP-227).
 #[derive(Debug, Clone, Copy, Default)]
 struct Session {
     id: i32,
     epoch: i32,
 }
 
-/// Outside of any session.
+/// No session.
 const NO_SESSION: Session = Session { id: 0, epoch: -1 };
 
-/// Reads partitions of one topic, each from an offset on. It knows where it is; what it read is the caller's, who says by
-/// [`Consumer::seek`] how far that was.
+/// Reads partitions of one topic, each from an offset on. The consumer keeps its positions; the caller parses the
+/// batches, and calls [`Consumer::seek`] with the offset after those that it has taken.
 #[derive(Debug)]
 pub struct Consumer {
     topic: Topic,
@@ -60,7 +60,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// A consumer that names every partition in every request.
+    /// Creates a consumer that names every partition in every request.
     #[must_use]
     pub fn new(
         topic: Topic,
@@ -80,14 +80,15 @@ impl Consumer {
         }
     }
 
-    /// With a fetch session: a request then names what changed. It needs one connection for as long as it lives.
+    /// Adds a fetch session: a request then names only the changes. The session needs one connection for as long as it
+    /// lives.
     #[must_use]
     pub fn with_session(mut self) -> Self {
         self.session = Some(Session::default());
         self
     }
 
-    /// The next offset to be read of a partition; `None` for one that is not read.
+    /// The next offset to read of a partition; `None` if the partition is not read.
     #[must_use]
     pub fn offset(&self, partition: i32) -> Option<i64> {
         let mut places = self.places.iter();
@@ -140,11 +141,11 @@ impl Consumer {
         (request, self.topic.fetch_version())
     }
 
-    /// One request; answers what came of each partition that the broker mentions. No request may be in flight. Where it
-    /// fails within a session, the session is over, and the next call begins another.
+    /// Sends one request, and returns the data of each partition in the answer. No request may be in flight. A failure
+    /// ends the session, and the next call begins another.
     ///
     /// # Errors
-    /// As [`Connection::call`]; [`Error::Refused`] where the whole fetch is, not one partition.
+    /// As [`Connection::call`]; [`Error::Refused`] if the whole fetch is refused, not one partition.
     pub async fn fetch(
         &mut self,
         connection: &mut Connection,
@@ -158,7 +159,7 @@ impl Consumer {
         if let Some(session) = &mut self.session {
             *session = session.next(answer.as_ref().map_or(0, |answer| answer.session_id));
             if session.id == 0 {
-                // there is none: the next request tells everything again
+                // There is no session, so the next request names every partition.
                 self.places
                     .iter_mut()
                     .for_each(|place| place.is_news = true);

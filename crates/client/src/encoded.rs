@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 use bytes::{Bytes, BytesMut};
 use highwater_protocol::{ApiKey, DecodeError, EncodeError, FrameWriter, Message, Reader, Request};
 
-/// Where the correlation id of a request lies in its frame: after length, API key and version.
+/// The position of the correlation id in a request's frame: after length, API key and version.
 const CORRELATION_ID_AT: usize = 8;
 
-/// The frame of a request, with its length, as parts that lie one after the other.
+/// Encodes the frame of a request, with its length, as parts that follow each other.
 ///
 /// # Errors
 /// A text or a list is too long for its field.
@@ -24,13 +24,13 @@ pub fn encode<R: Request>(
     out.finish()
 }
 
-/// Reads what follows the correlation id in an answer's frame.
+/// Parses the part of an answer's frame after the correlation id.
 ///
 /// # Errors
-/// It does not follow the schema, or is longer than the message.
+/// The bytes do not follow the schema, or there are bytes after the message.
 pub fn decode<R: Request>(body: Bytes, version: i16) -> Result<R::Response, DecodeError> {
     let mut reader = Reader::new(body);
-    // an answer to ApiVersions has no flexible header (KIP-511)
+    // An answer to ApiVersions has no flexible header (KIP-511).
     if version >= R::FLEXIBLE_FROM && R::KEY != ApiKey::ApiVersions {
         reader.tagged_fields(|_, _| Ok(false))?;
     }
@@ -39,8 +39,8 @@ pub fn decode<R: Request>(body: Bytes, version: i16) -> Result<R::Response, Deco
     Ok(response)
 }
 
-/// A request that is encoded once and sent many times under another correlation id: it costs a load generator no more
-/// than the call to the kernel.
+/// A request that is encoded once, and sent many times with other correlation ids. It costs a load generator hardly
+/// more than the system call.
 #[derive(Debug)]
 pub struct EncodedRequest<R> {
     pub(crate) version: i16,
@@ -64,7 +64,7 @@ impl<R: Request> EncodedRequest<R> {
         })
     }
 
-    /// The frame under a correlation id.
+    /// The frame with a correlation id.
     pub(crate) fn parts(&mut self, correlation_id: i32) -> impl Iterator<Item = &[u8]> {
         let id = &mut self.head[CORRELATION_ID_AT..CORRELATION_ID_AT + 4];
         id.copy_from_slice(&correlation_id.to_be_bytes());

@@ -1,4 +1,4 @@
-//! Reading frames off a socket.
+//! Reading frames from a socket.
 
 use std::io;
 
@@ -8,23 +8,23 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::Error;
 
 const PREFIX_BYTES: usize = 4;
-/// What every frame of an answer begins with.
+/// The length of the correlation id, with which every answer begins after the prefix.
 const CORRELATION_ID_BYTES: usize = 4;
 
-/// The frame that is being read. What was read stays here, so that a reader which gave up may go on later.
+/// The frame that is being read. The bytes that were read stay here, so that a reader that gave up can go on later.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
     prefix: [u8; PREFIX_BYTES],
-    /// Bytes of the prefix and of the frame that are here.
+    /// The number of bytes of the prefix and of the frame that were read.
     filled: usize,
-    /// Memory for the frame, at least as long as it.
+    /// The memory for the frame, which is at least as long as the frame.
     memory: BytesMut,
-    /// The memory of the frame before, for another use once its answer is dropped.
+    /// The memory of the previous frame, which is used again once its answer is dropped.
     last: Bytes,
 }
 
 impl Incoming {
-    /// The next frame: its correlation id and the rest; `None` where the stream ends before it. Cancellation safe.
+    /// Reads the next frame: its correlation id and the rest; `None` if the stream ends before it. Cancellation safe.
     pub(crate) async fn next(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
@@ -32,7 +32,7 @@ impl Incoming {
     ) -> Result<Option<(i32, Bytes)>, Error> {
         while self.filled < PREFIX_BYTES {
             let read = match stream.read(&mut self.prefix[self.filled..]).await {
-                // a broker that closes a connection of which it has not read everything resets it
+                // A broker resets a connection that it closes before it has read everything.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
                 read => read?,
             };
@@ -65,7 +65,7 @@ impl Incoming {
         Ok(Some((frame.get_i32(), frame)))
     }
 
-    /// The last frame's memory, where nothing refers to it any more and it is not far too large; else new memory.
+    /// The last frame's memory, if nothing refers to it any more and it is not far too large; otherwise new memory.
     fn memory_for(&mut self, length: usize) -> BytesMut {
         const TOO_LARGE: usize = 4;
         match std::mem::take(&mut self.last).try_into_mut() {
@@ -79,7 +79,7 @@ fn within_a_frame() -> Error {
     Error::Connection(io::ErrorKind::UnexpectedEof.into())
 }
 
-/// Whether bytes that were read ahead, from the begin of a frame on, hold it whole.
+/// Whether bytes that were read ahead, beginning with a frame, contain the whole frame.
 pub(crate) fn holds_a_frame(bytes: &[u8]) -> bool {
     let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX_BYTES>() else {
         return false;
@@ -88,7 +88,7 @@ pub(crate) fn holds_a_frame(bytes: &[u8]) -> bool {
 }
 
 impl Incoming {
-    /// Whether the next frame can be read without asking the socket, given what was read ahead.
+    /// Whether the next frame can be taken from the bytes that were read ahead, without a read of the socket.
     pub(crate) fn is_whole(&self, ahead: &[u8]) -> bool {
         self.filled == 0 && holds_a_frame(ahead)
     }

@@ -1,9 +1,9 @@
 //! A client of Kafka's protocol, for tests, the simulation, benchmarks and tools.
 //!
 //! [`Connection`] sends any generated message at any version over any `Socket`, the machine's or the simulation's, and
-//! checks that answers come in the order of requests. [`Producer`] and [`Consumer`] keep what a client has to remember of
-//! one partition or one topic; the connection is handed to each call, so that they outlive it. Nothing is retried here:
-//! each caller knows better which failure it expects.
+//! checks that answers come in the order of requests. [`Producer`] and [`Consumer`] keep the state of a client for one
+//! partition or one topic. Each call gets the connection, so that producer and consumer outlive it. Nothing is retried
+//! here, because each caller knows better which failure it expects.
 
 mod connection;
 mod consumer;

@@ -1,4 +1,4 @@
-//! A producer of one partition: several batches in flight, idempotent where it has an id.
+//! A producer of one partition, with several batches in flight. It is idempotent if it has an id.
 
 use std::collections::VecDeque;
 
@@ -12,12 +12,12 @@ use crate::{Connection, Error, Sent, Topic, produce};
 
 const ACKS_ALL: i16 = -1;
 
-/// A record batch with what its producer remembers of it.
+/// A record batch with the caller's data about it.
 #[derive(Debug, Clone)]
 pub struct Batch<T> {
     /// The encoded batch.
     pub bytes: Bytes,
-    /// What the caller wants back with the answer.
+    /// The data that the caller gets back with the answer.
     pub tag: T,
 }
 
@@ -26,12 +26,12 @@ pub struct Batch<T> {
 pub struct Answered<T> {
     /// The batch.
     pub batch: Batch<T>,
-    /// What the broker said of it.
+    /// The broker's answer for the batch.
     pub answer: PartitionProduceResponse,
 }
 
-/// Produces to one partition with `acks=all`, over one connection after the other. It keeps each batch until that is
-/// acknowledged, and at most so many as may be in flight.
+/// Produces to one partition with `acks=all`, over one connection after the other. It keeps each batch until the batch
+/// is acknowledged, and at most as many as may be in flight.
 #[derive(Debug)]
 pub struct Producer<T> {
     topic: Topic,
@@ -39,14 +39,14 @@ pub struct Producer<T> {
     in_flight_max: usize,
     id: Option<(i64, i16)>,
     next_sequence: i32,
-    /// Batches that are not acknowledged, the oldest first.
+    /// The batches that are not acknowledged, the oldest first.
     waiting: VecDeque<Batch<T>>,
-    /// The requests of the first of them on the present connection.
+    /// The requests of the first of these batches on the present connection.
     sent: VecDeque<Sent<ProduceRequest>>,
 }
 
 impl<T> Producer<T> {
-    /// A producer without an id. In flight at most five may be of an idempotent one (KIP-98).
+    /// Creates a producer without an id. An idempotent one may have at most five batches in flight (KIP-98).
     #[must_use]
     pub fn new(topic: Topic, partition: i32, in_flight_max: usize) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl<T> Producer<T> {
         }
     }
 
-    /// Takes a producer id and its epoch, to begin at sequence 0.
+    /// Sets a producer id and its epoch; the next sequence is 0.
     pub fn set_id(&mut self, id: i64, epoch: i16) {
         self.id = Some((id, epoch));
         self.next_sequence = 0;
@@ -72,13 +72,13 @@ impl<T> Producer<T> {
         self.id.map(|(id, _)| id)
     }
 
-    /// How its requests name the topic.
+    /// How requests of the producer name the topic.
     #[must_use]
     pub fn topic(&self) -> &Topic {
         &self.topic
     }
 
-    /// How many batches are not acknowledged.
+    /// The number of batches that are not acknowledged.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.len()
@@ -90,7 +90,7 @@ impl<T> Producer<T> {
         self.waiting.len() < self.in_flight_max
     }
 
-    /// Asks for a producer id; nothing may be in flight.
+    /// Requests a producer id; no request may be in flight.
     ///
     /// # Errors
     /// As [`Connection::call`]; [`Error::Refused`].
@@ -106,14 +106,14 @@ impl<T> Producer<T> {
         Ok(answer.producer_id)
     }
 
-    /// What the next batch of so many records says of its producer. Batches are to be sent in the order in which this is
-    /// asked.
+    /// The producer's fields in its next batch, which has this many records. Batches must be sent in the order of the
+    /// calls.
     pub fn next_fields(&mut self, records: i32) -> ProducerFields {
         let Some((id, epoch)) = self.id else {
             return ProducerFields::default();
         };
         let base_sequence = self.next_sequence;
-        // after the largest comes 0
+        // The largest sequence is followed by 0.
         let next = (i64::from(base_sequence) + i64::from(records)) % (i64::from(i32::MAX) + 1);
         self.next_sequence = i32::try_from(next).unwrap_or(0);
         ProducerFields {
@@ -130,16 +130,16 @@ impl<T> Producer<T> {
         (request, self.topic.produce_version())
     }
 
-    /// Takes a batch, to be kept until it is acknowledged, and sent by the next [`Producer::flush`].
+    /// Adds a batch, which is kept until it is acknowledged, and which the next [`Producer::flush`] sends.
     ///
     /// # Panics
-    /// Without room for it.
+    /// There is no room for the batch.
     pub fn push(&mut self, batch: Batch<T>) {
         assert!(self.has_room(), "a producer waits for answers");
         self.waiting.push_back(batch);
     }
 
-    /// Sends the batches that were not sent yet. When it fails, or its future is dropped, [`Producer::resume`] is to
+    /// Sends the batches that were not sent yet. If it fails, or its future is dropped, [`Producer::resume`] must
     /// follow.
     ///
     /// # Errors
@@ -153,7 +153,7 @@ impl<T> Producer<T> {
         Ok(())
     }
 
-    /// Sends all that is not acknowledged again, in order, over another connection.
+    /// Sends every batch that is not acknowledged again, in order, over another connection.
     ///
     /// # Errors
     /// As [`Connection::send`].
@@ -162,10 +162,10 @@ impl<T> Producer<T> {
         self.flush(connection).await
     }
 
-    /// Receives the answer to the oldest batch in flight; `None` when there is none.
+    /// Receives the answer to the oldest batch in flight; `None` if there is none.
     ///
     /// # Errors
-    /// As [`Connection::receive`]; [`Error::Refused`], and the batch is kept.
+    /// As [`Connection::receive`]; [`Error::Refused`], after which the batch is kept.
     pub async fn receive(
         &mut self,
         connection: &mut Connection,
@@ -181,8 +181,8 @@ impl<T> Producer<T> {
 }
 
 impl Connection {
-    /// Produces one batch to a topic by its name, with `acks=all`; no request may be in flight. The error code is left to
-    /// the caller.
+    /// Produces one batch to a topic by its name, with `acks=all`; no request may be in flight. The caller judges the
+    /// error code.
     ///
     /// # Errors
     /// As [`Connection::call`]; [`Error::Incomplete`].

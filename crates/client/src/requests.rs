@@ -1,4 +1,4 @@
-//! Requests that many clients make, with the fields that most leave as they are filled in.
+//! Requests that many clients send. The fields that most clients leave at their usual values are filled in.
 
 use bytes::Bytes;
 use highwater_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -12,14 +12,14 @@ use highwater_protocol::messages::{
 use highwater_protocol::{Records, StrBytes};
 use highwater_types::Uuid;
 
-/// ListOffsets' timestamp for where a partition begins.
+/// The timestamp in ListOffsets that requests the beginning of a partition.
 pub const EARLIEST: i64 = -2;
-/// ListOffsets' timestamp for where a partition ends.
+/// The timestamp in ListOffsets that requests the end of a partition.
 pub const LATEST: i64 = -1;
 
 const TIMEOUT_MS: i32 = 10_000;
 
-/// How a request names a topic: Produce up to version 12 and Fetch up to 12 by name, later ones by id (KIP-516).
+/// How a request names a topic. Produce and Fetch do so by name up to version 12, and by id from 13 on (KIP-516).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Topic {
     /// By its name.
@@ -29,7 +29,7 @@ pub enum Topic {
 }
 
 impl Topic {
-    /// The name, or none where the topic is named by its id.
+    /// The name; empty if the topic is named by its id.
     #[must_use]
     pub fn name(&self) -> StrBytes {
         match self {
@@ -38,7 +38,7 @@ impl Topic {
         }
     }
 
-    /// The id, or zero where the topic is named by its name.
+    /// The id; zero if the topic is named by its name.
     #[must_use]
     pub fn id(&self) -> Uuid {
         match self {
@@ -47,7 +47,7 @@ impl Topic {
         }
     }
 
-    /// The version of Produce that names topics so.
+    /// The version of Produce for this way to name a topic.
     #[must_use]
     pub fn produce_version(&self) -> i16 {
         match self {
@@ -56,7 +56,7 @@ impl Topic {
         }
     }
 
-    /// The version of Fetch that names topics so.
+    /// The version of Fetch for this way to name a topic.
     #[must_use]
     pub fn fetch_version(&self) -> i16 {
         match self {
@@ -78,7 +78,7 @@ impl From<Uuid> for Topic {
     }
 }
 
-/// One topic to be created, on one broker.
+/// A topic to create, on one broker.
 #[must_use]
 pub fn new_topic(name: &str, partitions: i32, configs: &[(&str, &str)]) -> CreatableTopic {
     let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
@@ -94,7 +94,7 @@ pub fn new_topic(name: &str, partitions: i32, configs: &[(&str, &str)]) -> Creat
     }
 }
 
-/// Creates topics.
+/// A request to create topics.
 #[must_use]
 pub fn create_topics(topics: Vec<CreatableTopic>) -> CreateTopicsRequest {
     CreateTopicsRequest {
@@ -104,7 +104,7 @@ pub fn create_topics(topics: Vec<CreatableTopic>) -> CreateTopicsRequest {
     }
 }
 
-/// Deletes one topic by its name, up to version 5.
+/// A request to delete one topic by its name, up to version 5.
 #[must_use]
 pub fn delete_topic(name: &str) -> DeleteTopicsRequest {
     DeleteTopicsRequest {
@@ -114,7 +114,7 @@ pub fn delete_topic(name: &str) -> DeleteTopicsRequest {
     }
 }
 
-/// Asks for one topic by its name.
+/// A request for one topic by its name.
 #[must_use]
 pub fn describe_topic(name: &str) -> MetadataRequest {
     MetadataRequest {
@@ -126,7 +126,7 @@ pub fn describe_topic(name: &str) -> MetadataRequest {
     }
 }
 
-/// Asks for all topics.
+/// A request for all topics.
 #[must_use]
 pub fn describe_all_topics() -> MetadataRequest {
     MetadataRequest {
@@ -135,7 +135,7 @@ pub fn describe_all_topics() -> MetadataRequest {
     }
 }
 
-/// Asks for the coordinator of one group, from version 4 on.
+/// A request for the coordinator of one group, from version 4 on.
 #[must_use]
 pub fn find_coordinator(group: &str) -> FindCoordinatorRequest {
     FindCoordinatorRequest {
@@ -144,7 +144,7 @@ pub fn find_coordinator(group: &str) -> FindCoordinatorRequest {
     }
 }
 
-/// Asks each of these partitions of one topic for the offset at a timestamp, or at [`EARLIEST`] or [`LATEST`].
+/// A request for the offsets of these partitions of one topic at a timestamp, or at [`EARLIEST`] or [`LATEST`].
 #[must_use]
 pub fn list_offsets(
     topic: &str,
@@ -167,7 +167,7 @@ pub fn list_offsets(
     }
 }
 
-/// Produces batches to partitions of one topic, one to each.
+/// A request to produce batches to partitions of one topic, one batch to each.
 #[must_use]
 pub fn produce(
     topic: &Topic,

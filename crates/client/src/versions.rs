@@ -1,4 +1,4 @@
-//! What versions a broker serves.
+//! The versions that a broker serves.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -18,8 +18,8 @@ impl Versions {
         Self(served.iter().map(range).collect())
     }
 
-    /// The highest version that the broker serves, the schema knows, and that is not above `max`: what the caller fills in
-    /// may mean something else from the next version on.
+    /// The highest version that the broker serves and the schema knows, and that is not above `max`. The limit is
+    /// needed because a later version may give another meaning to a field that the caller fills in.
     ///
     /// # Errors
     /// [`Error::Version`].

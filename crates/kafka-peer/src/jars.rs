@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::process::run;
 
-/// Says whether a program is there.
+/// Whether a program is installed.
 pub fn has(program: &str, version_flag: &str) -> bool {
     Command::new(program)
         .arg(version_flag)
@@ -26,10 +26,10 @@ pub fn hash(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Brings what `pom.xml` in `from` names, and all it needs, to a directory under `target/test-deps`.
+/// Fetches the jars that `pom.xml` in `from` names, with all dependencies, to a directory under `target/test-deps`.
 ///
 /// # Errors
-/// When Maven can't bring them, or a jar is not what `checksums.txt` in `from` says.
+/// Maven can't fetch the jars, or a jar does not match `checksums.txt` in `from`.
 pub fn fetch(from: &str, name: &str) -> Result<PathBuf> {
     let dir = PathBuf::from(format!("target/test-deps/{name}"));
     let from = Path::new(from);

@@ -1,4 +1,4 @@
-//! Apache Kafka, fetched at pinned versions and run beside Highwater: for tests that compare, and for benchmarks.
+//! Apache Kafka, fetched at pinned versions and run beside Highwater, for comparing tests and for benchmarks.
 
 pub mod jars;
 pub mod peer;

@@ -12,25 +12,25 @@ const FROM: &str = "tests/clients/kafka";
 const JARS: &str = "kafka-broker-4.4.0";
 const DIR: &str = "target/test-run/kafka";
 const LOG4J: &str = "-Dorg.apache.logging.log4j.level=WARN";
-/// Little memory and little start-up: what a test needs.
+/// Options for Java that use little memory and start fast, which is enough for a test.
 const SMALL: &[&str] = &["-Xmx512m", "-XX:+UseSerialGC"];
 
-/// A node that is set up and does not run.
+/// A node that is formatted and does not run.
 #[derive(Debug)]
 pub struct Setup {
     jars: PathBuf,
     settings: PathBuf,
     log: PathBuf,
     jvm: Vec<String>,
-    /// Where it will listen.
+    /// The address on which it will listen.
     pub address: String,
 }
 
 impl Setup {
-    /// Formats `dir` anew, with settings (`KEY=VALUE`) over those that every peer has; `jvm` are options for Java.
+    /// Formats `dir` anew, with settings (`KEY=VALUE`) that override those of every peer; `jvm` are options for Java.
     ///
     /// # Errors
-    /// When the jars can't be fetched, or the directory can't be formatted.
+    /// The jars can't be fetched, or the directory can't be formatted.
     pub fn format(dir: &Path, jvm: &[&str], own: &[&str]) -> Result<Self> {
         let jars = jars::fetch(FROM, JARS)?;
         if dir.exists() {
@@ -66,10 +66,10 @@ impl Setup {
         Ok(setup)
     }
 
-    /// Starts it; does not wait until it listens. It may be started again when it has ended.
+    /// Starts Kafka, and does not wait until it listens. It may be started again after it has ended.
     ///
     /// # Errors
-    /// When there is no Java.
+    /// Java is missing.
     pub fn spawn(&self) -> Result<Child> {
         let log = File::options().append(true).open(&self.log)?;
         java(&self.jars, &self.jvm)
@@ -89,11 +89,11 @@ fn java(jars: &Path, options: &[impl AsRef<std::ffi::OsStr>]) -> Command {
     java
 }
 
-/// A running Apache Kafka; killed when dropped.
+/// A running Apache Kafka, which is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Peer {
     child: Child,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: String,
 }
 
@@ -101,15 +101,15 @@ impl Peer {
     /// Formats an empty directory, starts Kafka on it and waits until it listens.
     ///
     /// # Errors
-    /// With its log, when it does not come up.
+    /// Kafka does not start; its log is in the error.
     pub fn start() -> Result<Self> {
         Self::start_with(&[])
     }
 
-    /// The same with settings of the suite's own.
+    /// Does the same as [`Peer::start`], with additional settings.
     ///
     /// # Errors
-    /// With its log, when it does not come up.
+    /// Kafka does not start; its log is in the error.
     pub fn start_with(own: &[&str]) -> Result<Self> {
         let setup = Setup::format(Path::new(DIR), SMALL, own)?;
         let mut peer = Self {

@@ -1,4 +1,4 @@
-//! Broker processes: a free port, until it listens, and its end.
+//! Broker processes: a free port, waiting for the process to listen, and its end.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use anyhow::{Context, Result, bail};
 const START_TRIES: u32 = 600;
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
-/// A port that nobody listens on.
+/// A port on which no process listens.
 ///
 /// # Errors
-/// Where loopback has none.
+/// Loopback has no free port.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
@@ -22,7 +22,7 @@ pub fn free_port() -> Result<u16> {
 /// Waits until a process listens.
 ///
 /// # Errors
-/// With its log when it ends before; also when it takes too long.
+/// The process ended, whose log is in the error, or it takes too long.
 pub fn wait(child: &mut Child, address: &str, log: &Path) -> Result<()> {
     for _ in 0..START_TRIES {
         if TcpStream::connect(address).is_ok() {
@@ -43,7 +43,7 @@ pub fn end(child: &mut Child) {
     if child.kill().is_err() || child.wait().is_err() {
         let mut err = std::io::stderr();
         if writeln!(err, "the broker {} could not be ended", child.id()).is_err() {
-            // nobody reads
+            // Standard error may be closed.
         }
     }
 }
@@ -51,7 +51,7 @@ pub fn end(child: &mut Child) {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// When it can't be started, or fails.
+/// The command can't be started, or fails.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command
         .status()

@@ -1,4 +1,4 @@
-//! The answer to a fetch: for each partition the batches that were read, or the reason why not.
+//! The answer to a fetch: for each partition the batches that were read, or an error.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::api::context::RequestContext;
 use crate::cluster::NO_BROKER;
 use crate::partitions::{FetchKey, FetchPlan, SessionError, Told};
 
-/// The code of a session that is refused, for the whole answer.
+/// The error code of a refused session, for the whole answer.
 pub(super) fn session_error(error: SessionError) -> ErrorCode {
     match error {
         SessionError::UnknownId => ErrorCode::FetchSessionIdNotFound,
@@ -32,7 +32,7 @@ pub(super) fn failed(code: ErrorCode) -> FetchResponse {
     }
 }
 
-/// The answer, with those partitions that its session has to tell of.
+/// Makes the answer, which has those partitions that its session must include.
 pub(super) async fn answer(
     ctx: &RequestContext,
     plan: &FetchPlan,
@@ -110,8 +110,8 @@ fn partition_data(
             };
             data.error_code = refusal.code.code();
             data.high_watermark = -1;
-            // as Kafka: an empty list for a partition that the metadata does not have, none for one that the log
-            // refuses
+            // As in Kafka, a partition that the metadata does not have gets an empty list, and one that the log refuses
+            // gets none.
             let by_log = matches!(
                 refusal.code,
                 ErrorCode::UnknownLeaderEpoch | ErrorCode::FencedLeaderEpoch

@@ -1,4 +1,4 @@
-//! Batches that only objects have: their reads start together, and a read that is late is left to the block cache
+//! Batches that only objects have. Their reads start together, and a read that is late goes on for the block cache
 //! (DESIGN 5.5).
 
 use highwater_partition_log::Isolation;
@@ -30,7 +30,7 @@ pub(super) async fn read_cold(
     };
     let mut from = 0;
     while from < targets.len() {
-        // a read that fails, or finds less than it may take, leaves its room to the partitions after it
+        // A read that fails, or finds less than it may take, leaves its room to the partitions after it.
         let left = room.saturating_sub(bytes_of(results).saturating_sub(had));
         let next = read_some(targets, results, from, left, until, limits.isolation).await;
         if next == from {
@@ -43,7 +43,8 @@ pub(super) async fn read_cold(
     permit
 }
 
-/// Starts the cold reads from one target on that have room together; answers the first that has none.
+/// Starts the cold reads that have room together, beginning with one target; returns the index of the first without
+/// room.
 async fn read_some(
     targets: &[Target],
     results: &mut [Outcome],

@@ -1,4 +1,5 @@
-//! The memory that a fetch holds: to wait in place of its frame (M2), and for its answer until that is written (I11).
+//! The memory that a fetch holds: for its wait, in place of its frame's memory (M2), and for its answer until that is
+//! written (I11).
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::net::ConnectionInfo;
 /// The outcome of each partition, and the memory of the answer.
 pub(super) type Held = (Vec<Outcome>, BytePermit);
 
-/// A fetch while it is read: its partitions, its limits and its memory.
+/// A fetch in progress: its partitions, its limits and its memory.
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
     pub(super) targets: &'a [Target],
@@ -22,15 +23,15 @@ pub(super) struct Reading<'a> {
     pub(super) connection: &'a ConnectionInfo,
     pub(super) budgets: &'a RequestBudgets,
     pub(super) frame: &'a FrameMemory,
-    /// About the bytes that it keeps while it waits.
+    /// About the number of bytes that the fetch keeps while it waits.
     pub(super) waiting_bytes: u64,
-    /// The memory of its wait, once it waits.
+    /// The memory of the wait, once the fetch waits.
     pub(super) wait: Option<Wait>,
 }
 
 impl Reading<'_> {
-    /// Lets a fetch wait, with memory for the bytes that it keeps meanwhile in place of its frame's memory. False where
-    /// there is none.
+    /// Lets a fetch wait, with memory for the bytes that it keeps meanwhile in place of its frame's memory. Returns
+    /// false if there is no memory for that.
     pub(super) fn may_wait(&mut self) -> bool {
         if self.wait.is_none() {
             self.wait = self.budgets.waits.enter(self.waiting_bytes);
@@ -41,20 +42,21 @@ impl Reading<'_> {
         self.wait.is_some()
     }
 
-    /// How long the next request of a client whose fetch may not wait is not read: no longer than the fetch would have
-    /// waited.
+    /// The time for which the next request of a client is not read if its fetch may not wait. It is no longer than the
+    /// fetch would have waited.
     pub(super) fn rest(&self) -> Duration {
         let deadline = self.limits.deadline;
         let left = deadline.saturating_duration_since(Instant::now());
         left.min(GIVES_WAY_AFTER)
     }
 
-    /// The batches that were found, with the memory of the answer, and those that are read from objects until a time;
-    /// `None` where the answer would have to wait for memory and there is no memory for the wait.
+    /// Returns the batches that were found, with the memory of the answer, and those that were read from objects until
+    /// a time; `None` if the answer would have to wait for memory and there is no memory for the wait.
     pub(super) async fn finish(&mut self, look: Look, cold_until: Option<Instant>) -> Option<Held> {
         let (mut results, mut permit) = self.hold(look).await?;
         if let Some(until) = cold_until {
-            // the frame is held for no longer than others keep memory to wait
+            // Without memory for the wait, the frame is held for no longer than other requests keep their memory of a
+            // wait.
             let until = match self.may_wait() {
                 true => until,
                 false => until.min(Instant::now() + GIVES_WAY_AFTER),
@@ -65,15 +67,15 @@ impl Reading<'_> {
             };
             let cold = read_cold(budget, self.targets, &mut results, until, self.limits).await;
             if cold.bytes() > 0 {
-                // it holds the whole answer
+                // This permit holds the memory of the whole answer.
                 permit = cold;
             }
         }
         Some((results, permit))
     }
 
-    /// Holds the answer's memory until it is written (I11). Where there is none free, nothing else is held while it
-    /// waits.
+    /// Takes the answer's memory, which is held until the answer is written (I11). If none is free, the fetch holds
+    /// nothing else while it waits for memory.
     async fn hold(&mut self, look: Look) -> Option<Held> {
         let Look { results, bytes, .. } = look;
         if bytes == 0 {
@@ -109,7 +111,7 @@ impl Reading<'_> {
     }
 }
 
-/// Resolves when a wait has to end for others; never where there is none. Cancellation safe.
+/// Resolves when a wait must end in favour of other requests, or never if there is no wait. Cancellation safe.
 pub(super) async fn gives_way_of(wait: Option<&Wait>) {
     match wait {
         Some(wait) => wait.gives_way().await,

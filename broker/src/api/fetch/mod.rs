@@ -1,9 +1,10 @@
 //! Fetch (key 1), versions 4..=18.
 //! Source: schema/fetch_request.kmsg; KIP-74, KIP-227, KIP-320, KIP-516, KIP-951.
-//! Behaviour: from the log cache where it can, from objects where it must; waits for min_bytes at the tail.
-//! Deviations from Apache Kafka: a fetch from a follower (replica id 0 or more) is refused, there are none. Where there
-//! is no memory for a wait, the answer comes at once and tells in `throttle_time_ms` for how long the next request is
-//! not read.
+//! Behaviour: batches come from the log cache if they are there, and otherwise from objects; a fetch waits for
+//! min_bytes at the tail.
+//! Deviations from Apache Kafka: a fetch from a follower (replica id 0 or more) is refused, because there are no
+//! followers. If there is no memory for a wait, the answer comes at once, and its `throttle_time_ms` says for how long
+//! the next request is not read.
 
 mod answer;
 mod cold;
@@ -48,7 +49,7 @@ impl Handler for Fetch {
             ctx.give_way().await;
             targets.push(target(&ctx, key, *wanted));
         }
-        // a wait keeps as little as it can
+        // A wait keeps as little memory as it can.
         ctx.client_id = None;
         let reading = Reading {
             targets: &targets,

@@ -1,4 +1,4 @@
-//! The request of a fetch: its limits, and the partitions of its session, looked up.
+//! The request of a fetch: its limits, and the partitions of its session, which are looked up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::partitions::{FetchKey, FetchPlan, Partition, SessionAsked, SessionErr
 pub(super) struct Limits {
     pub(super) max_bytes: usize,
     pub(super) min_bytes: usize,
-    /// Until when it waits at the tail.
+    /// The time until which the fetch waits at the tail.
     pub(super) deadline: Instant,
     pub(super) isolation: Isolation,
 }
 
 impl Limits {
-    /// The limits of a request that begins now, where a broker answers with no more than `fetch.max.bytes`.
+    /// The limits of a request that begins now, for a broker whose answers have at most `fetch.max.bytes`.
     pub(super) fn new(request: &FetchRequest, fetch_max_bytes: i32) -> Self {
         let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
         let max_bytes = size(request.max_bytes.min(fetch_max_bytes));
@@ -41,7 +41,7 @@ impl Limits {
     }
 }
 
-/// A partition that is read, or why it is not.
+/// A partition to read, or the reason why it can't be read.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) wanted: Wanted,
@@ -61,7 +61,7 @@ impl Target {
     }
 }
 
-/// All partitions that a request asks for, by its session.
+/// Plans all partitions of a request, with its session.
 pub(super) fn plan(ctx: &RequestContext, request: FetchRequest) -> Result<FetchPlan, SessionError> {
     let session = SessionAsked {
         id: request.session_id,
@@ -72,7 +72,7 @@ pub(super) fn plan(ctx: &RequestContext, request: FetchRequest) -> Result<FetchP
     ctx.broker.sessions.plan(session, wanted, &forgotten)
 }
 
-/// About the bytes that a fetch keeps while it waits: for each partition its name, its limits and a watch.
+/// About the number of bytes that a fetch keeps while it waits: for each partition its name, its limits and a watch.
 pub(super) fn waiting_bytes(plan: &FetchPlan) -> u64 {
     const PARTITION_BYTES: u64 = 320;
     let partitions = plan.partitions.iter();
@@ -114,7 +114,7 @@ fn asked(request: FetchRequest) -> (Vec<(FetchKey, Wanted)>, Vec<FetchKey>) {
     (wanted, forgotten)
 }
 
-/// Looks a partition up that is to be read.
+/// Looks up a partition to read.
 pub(super) fn target(ctx: &RequestContext, key: &FetchKey, wanted: Wanted) -> Target {
     let find = || {
         let id = (ctx.version >= 13).then_some(key.id);

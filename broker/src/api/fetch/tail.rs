@@ -1,4 +1,4 @@
-//! Batches in the log cache: one pass over every partition, without a wait.
+//! Batches in the log cache, read in one pass over every partition, without a wait.
 
 use bytes::Bytes;
 use highwater_partition_log::{ReadError, ReadOutcome};
@@ -10,7 +10,7 @@ use crate::api::error::{self, Refusal};
 #[derive(Debug)]
 pub(super) enum Outcome {
     Read(ReadOutcome),
-    /// It needs objects.
+    /// The partition needs objects.
     Cold,
     Failed(Refusal),
 }
@@ -30,7 +30,7 @@ pub(super) struct Look {
     pub(super) any_cold: bool,
 }
 
-/// One pass over memory. Only the first partition with data may exceed the limits, by one whole batch.
+/// Makes one pass over memory. Only the first partition with data may exceed the limits, by one whole batch.
 pub(super) async fn look(targets: &[Target], limits: &Limits, max_bytes: usize) -> Look {
     let mut left = max_bytes;
     let mut found = Look {
@@ -38,7 +38,7 @@ pub(super) async fn look(targets: &[Target], limits: &Limits, max_bytes: usize) 
         ..Look::default()
     };
     for target in targets {
-        // as `RequestContext::give_way`
+        // This has the same purpose as `RequestContext::give_way`.
         tokio::task::coop::consume_budget().await;
         let asked = usize::try_from(target.wanted.max_bytes).unwrap_or(0);
         let limit = asked.min(left);
@@ -82,7 +82,7 @@ pub(super) fn bytes_of(results: &[Outcome]) -> usize {
     results.iter().map(bytes).sum()
 }
 
-/// Answers a partition without records with its bounds as they are now.
+/// Sets the present bounds in the answer of each partition without records.
 pub(super) fn fill_bounds(targets: &[Target], results: &mut [Outcome], limits: &Limits) {
     for (target, result) in targets.iter().zip(results) {
         let empty = match &*result {

@@ -1,4 +1,4 @@
-//! How long a fetch waits, and for which change, in virtual time and over streams that a test writes.
+//! The wait of a fetch, and the changes that end it, in virtual time and over streams that a test writes.
 
 use std::future::Future;
 use std::ops::Range;
@@ -37,14 +37,14 @@ const BATCH_BYTES: usize = 100;
 const PARTITION_BYTES_MAX: i32 = 1000;
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// A stream of batches of one record each: those below an offset are in objects, the rest in the log cache.
+/// A stream of batches of one record each. Batches below an offset are in objects, the others in the log cache.
 #[derive(Debug)]
 struct TestStream {
     cached_from: StreamOffset,
     bounds: watch::Sender<StreamBounds>,
-    /// How long a read of objects takes.
+    /// The time that a read of objects takes.
     cold_for: Duration,
-    /// Reads of objects that were begun.
+    /// The number of reads of objects that were begun.
     cold_reads: AtomicUsize,
 }
 
@@ -67,17 +67,17 @@ impl TestStream {
         })
     }
 
-    /// Of one batch that is in the log cache.
+    /// A stream of one batch, which is in the log cache.
     fn hot() -> Arc<Self> {
         Self::new(0..1, 0, Duration::ZERO)
     }
 
-    /// Of no batches.
+    /// A stream without batches.
     fn empty() -> Arc<Self> {
         Self::new(0..0, 0, Duration::ZERO)
     }
 
-    /// Of one batch that only objects have.
+    /// A stream of one batch, which only objects have.
     fn cold(cold_for: Duration) -> Arc<Self> {
         Self::new(0..1, 1, cold_for)
     }
@@ -151,7 +151,7 @@ impl Stream for TestStream {
     }
 }
 
-/// No threads: nothing is decompressed.
+/// There are no threads, because no batch is decompressed.
 #[derive(Debug)]
 struct NoThreads;
 
@@ -187,7 +187,7 @@ fn partition(stream: &Arc<TestStream>) -> Arc<Partition> {
     Arc::new(Partition::new(Arc::new(topic), 0, epoch, log))
 }
 
-/// A fetch from offset 0 of some streams, and what it takes from its node and its connection.
+/// A fetch from offset 0 of some streams, with the resources of its node and its connection.
 struct Fetching {
     targets: Vec<Target>,
     limits: Limits,
@@ -227,7 +227,7 @@ impl Fetching {
         }
     }
 
-    /// Reads, and tells how long that took.
+    /// Reads, and returns the time that this took.
     async fn read(&self) -> (Found, Duration) {
         let since = Instant::now();
         let reading = Reading {
@@ -243,7 +243,7 @@ impl Fetching {
         (found, since.elapsed())
     }
 
-    /// Reads while something else is done at a time.
+    /// Reads while a future runs at a certain time.
     async fn read_while(&self, at: Duration, done: impl FnOnce()) -> (Found, Duration) {
         let done = async {
             tokio::time::sleep(at).await;
@@ -253,7 +253,7 @@ impl Fetching {
     }
 }
 
-/// How many batches were read of each partition.
+/// The number of batches that were read of each partition.
 fn batches(found: &Found) -> Vec<usize> {
     let of = |outcome: &Outcome| match outcome {
         Outcome::Read(read) => read.batches.len(),
@@ -285,7 +285,7 @@ async fn one_decision_says_what_is_enough() {
         (10, look(0, true, false), Enough, Enough),
         (10, look(0, true, true), Enough, Enough),
         (10, look(10, false, true), Enough, Enough),
-        // cold batches are there and can still make it enough
+        // There are cold batches, and they can still make it enough.
         (10, look(9, false, true), AwaitCold, AwaitCold),
         (0, look(0, false, true), AwaitCold, AwaitCold),
         (10, Look::default(), Enough, Enough),
@@ -444,7 +444,7 @@ async fn a_fetch_waits_for_the_memory_of_its_answer_and_looks_again() {
         drop(all.expect("is held"));
     };
     let (found, took) = fetching.read_while(at, frees).await;
-    // as much as it took the memory for
+    // The fetch returns as many batches as it has memory for.
     assert_eq!((batches(&found), took), (vec![1], at));
     assert_eq!(budget.used(), BATCH_BYTES as u64);
     drop(found);

@@ -1,4 +1,5 @@
-//! When a fetch is answered: it looks, decides whether that is enough, and waits for a change to look again.
+//! When a fetch is answered: it looks at the partitions, decides whether it has enough, and waits for a change to look
+//! again.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -17,33 +18,33 @@ use super::tail::{Look, Outcome, fill_bounds, look};
 /// The outcome of a fetch.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// One of each target.
+    /// One outcome for each target.
     pub(super) results: Vec<Outcome>,
     /// The memory of the answer.
     pub(super) permit: BytePermit,
-    /// How long it waited at the tail.
+    /// The time for which the fetch waited at the tail.
     pub(super) waited: Duration,
-    /// For how long the client's next request is not read; set when there is no memory for the wait.
+    /// The time for which the client's next request is not read; set if there is no memory for the wait.
     pub(super) rest: Option<Duration>,
 }
 
-/// How a fetch goes on after a look.
+/// The decision after a look at the partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The batches that were found are the answer. Cold reads are begun and not waited for: a later fetch is served
-    /// from them.
+    /// The batches that were found are the answer. Cold reads start, but the fetch does not wait for them; a later
+    /// fetch is served from them.
     Enough,
-    /// Nothing but cold reads can make it enough.
+    /// Only cold reads can bring enough.
     AwaitCold,
-    /// Records may come.
+    /// New records may come.
     AwaitChange,
 }
 
-/// How long past `max_wait` a fetch waits for a cold read that is under way.
+/// The time past `max_wait` for which a fetch waits for a cold read that is under way.
 pub(super) const COLD_GRACE: Duration = Duration::from_millis(500);
 
-/// Whether a look found enough (KAFKA-BEHAVIOUR 18). A fetch with an error, or with `min_bytes`, is answered at once. A
-/// fetch that does not want to wait, or may not wait any longer, has enough in any case.
+/// Decides whether a look found enough (KAFKA-BEHAVIOUR 18). A fetch with an error, or with `min_bytes`, is answered at
+/// once. A fetch that does not want to wait, or may not wait any longer, has enough in any case.
 pub(super) fn decide(look: &Look, limits: &Limits, may_go_on: bool) -> Verdict {
     if look.any_failed || look.available >= limits.min_bytes.max(1) {
         Verdict::Enough
@@ -57,12 +58,12 @@ pub(super) fn decide(look: &Look, limits: &Limits, may_go_on: bool) -> Verdict {
 }
 
 impl Reading<'_> {
-    /// Reads until there is enough, or no time or memory left to wait for more.
+    /// Reads until there is enough, or until no time or memory is left to wait for more.
     pub(super) async fn read(mut self) -> Found {
         let mut waited = Duration::ZERO;
         let mut gives_way = false;
         loop {
-            // watches begin before the look, so that no change after it is missed
+            // Watches begin before the look, so that no change after it is missed.
             let watches = Watches::of(self.targets);
             let look = look(self.targets, self.limits, self.limits.max_bytes).await;
             let in_time = Instant::now() < self.limits.deadline;
@@ -74,7 +75,7 @@ impl Reading<'_> {
             }
             drop(look);
             let since = Instant::now();
-            // all arms are cancellation safe: in any case it looks again
+            // All arms are cancellation safe, because the loop looks again in any case.
             tokio::select! {
                 () = watches.changed(self.limits.deadline) => {}
                 () = self.connection.ends() => {}
@@ -84,7 +85,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Ends with the batches that were found, and with cold reads where the fetch waits for them.
+    /// Finishes with the batches that were found, and with the cold reads that the fetch waits for.
     async fn end(mut self, look: Look, verdict: Verdict, waited: Duration) -> Found {
         let cold_until = look.any_cold.then(|| match verdict {
             Verdict::AwaitCold => self.limits.deadline + COLD_GRACE,
@@ -103,13 +104,13 @@ impl Reading<'_> {
     }
 }
 
-/// Nothing of any partition.
+/// The outcomes of a fetch that read nothing.
 fn nothing(targets: &[Target]) -> (Vec<Outcome>, BytePermit) {
     let results = targets.iter().map(|_| Outcome::Cold).collect();
     (results, BytePermit::empty())
 }
 
-/// Watches of the partitions, as they stood before a look at them.
+/// Watches of the partitions, which begin before a look at them.
 #[derive(Debug)]
 struct Watches(Vec<watch::Receiver<StreamBounds>>);
 
@@ -128,14 +129,14 @@ impl Watches {
         Self(watches)
     }
 
-    /// Returns when one of them changed, or at the deadline.
+    /// Returns when one of the logs changed, or at the deadline.
     async fn changed(mut self, deadline: Instant) {
         if self.0.is_empty() {
             return tokio::time::sleep_until(deadline).await;
         }
         let changes = self.0.iter_mut().map(|watch| Box::pin(watch.changed()));
         let any = pin!(select_all(changes));
-        // the deadline is as good an end as a change: the caller looks again either way
+        // The deadline needs no distinction from a change, because the caller looks again in both cases.
         drop(tokio::time::timeout_at(deadline, any).await);
     }
 }
