@@ -9,7 +9,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.UnsupportedVersionException;
 import org.apache.kafka.common.serialization.*;
 
-/** The Java consumer in classic groups, eager and cooperative; and what is refused is refused at once and clearly. */
+/** The Java consumer in classic groups, eager and cooperative; unsupported features are refused at once and clearly. */
 public class Group {
     static final int COUNT = 3000;
     static String bootstrap;
@@ -58,7 +58,7 @@ public class Group {
                         try {
                             member.commitSync();
                         } catch (CommitFailedException | org.apache.kafka.common.errors.RebalanceInProgressException e) {
-                            // what it had is read again by whoever has it next
+                            // The next owner of the partitions reads their records again.
                         }
                     }
                 }
@@ -103,7 +103,7 @@ public class Group {
         check(found.offset() == 1, "the largest timestamp is the second record's, not that of " + found.offset());
     }
 
-    /** Nothing that is not there yet hangs a client, and each says why. */
+    /** A missing feature never hangs a client, and its error says what is missing. */
     static void refused() throws Exception {
         long since = System.currentTimeMillis();
         try (var producer = new KafkaProducer<>(Map.<String, Object>of("bootstrap.servers", bootstrap,
@@ -118,7 +118,7 @@ public class Group {
             consumer.poll(Duration.ofSeconds(20));
             throw new AssertionError("there are no static members");
         } catch (UnsupportedVersionException e) {
-            // as it should
+            // This error is expected.
         }
         try (var consumer = new KafkaConsumer<>(Map.<String, Object>of("bootstrap.servers", bootstrap, "group.id", "new",
                 "group.protocol", "consumer"), new StringDeserializer(), new StringDeserializer())) {
@@ -127,7 +127,7 @@ public class Group {
             while (System.currentTimeMillis() < deadline) consumer.poll(Duration.ofMillis(100));
             throw new AssertionError("there are no KIP-848 groups");
         } catch (UnsupportedVersionException e) {
-            // as it should
+            // This error is expected.
         }
         check(System.currentTimeMillis() - since < 20_000, "refusals are quick");
     }

@@ -10,8 +10,9 @@ import org.apache.kafka.common.record.TimestampType;
 import org.apache.kafka.common.record.internal.*;
 
 /**
- * Kafka's own classes against ours. {@code read FILE}: each message of the file is read and written back to the same
- * bytes, each batch holds the records of the rule. {@code write DIR}: writes the batches that ours are tested with.
+ * Compares Kafka's own classes with Highwater's. {@code read FILE} checks that each message of the file is read and
+ * written back to the same bytes, and that each batch holds the records of the rule. {@code write DIR} writes the
+ * batches that Highwater's classes are tested with.
  */
 public class RoundTrip {
     static final long TIME = 1_700_000_000_000L;
@@ -80,7 +81,7 @@ public class RoundTrip {
         check(seen > 0, name + " is empty");
     }
 
-    /** The rule: what the record at an index of a batch of so many holds. */
+    /** The rule: the content of the record at an index, in a batch of this many records. */
     static SimpleRecord record(int i, int count) {
         byte[] key = i % 3 == 0 ? null : ("key-" + i).getBytes();
         byte[] value = i % 5 == 4 ? null : new byte[(i * 37) % 2000];

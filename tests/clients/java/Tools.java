@@ -14,9 +14,9 @@ import org.apache.kafka.common.requests.ApiVersionsResponse;
 import org.apache.kafka.common.utils.Exit;
 
 /**
- * Runs transcripts of Apache Kafka's command-line tools, all in this one JVM, and writes each anew with what the tools
- * said. In a transcript `$ ` begins a command, `< ` is a line of its input, `## ` a remark, `? ` its exit code where it
- * is not 0; every other line is output. What differs from run to run is masked by its type.
+ * Runs transcripts of Apache Kafka's command-line tools, all in this one JVM, and writes each transcript again with the
+ * present output of the tools. In a transcript `$ ` begins a command, `< ` is a line of its input, `## ` a remark, and
+ * `? ` its exit code if that is not 0; every other line is output. Values that differ between runs are masked by type.
  * Arguments: the broker's address, the pause between commands in ms, the directory to write to, the transcripts.
  */
 public class Tools {
@@ -37,11 +37,11 @@ public class Tools {
         Map.entry("kafka-producer-perf-test", T + "ProducerPerformance"),
         Map.entry("kafka-consumer-perf-test", T + "ConsumerPerformance"),
         Map.entry("kafka-verifiable-producer", T + "VerifiableProducer"));
-    /** Ends by System.exit and prints in a shutdown hook, so it needs a JVM of its own. */
+    /** This tool ends by System.exit and prints in a shutdown hook, so it needs a JVM of its own. */
     static final Set<String> OWN_JVM = Set.of("kafka-verifiable-producer");
     static final long COMMAND_MS_MAX = 40_000;
 
-    /** What is masked: a pattern whose whole match must have the type, and what stands for it. */
+    /** A masked value: a pattern whose whole match must have the type, and the replacement. */
     static final Map<Pattern, String> MASKS = new LinkedHashMap<>();
     static {
         MASKS.put(Pattern.compile("(?<=TopicId: |Cluster ID: )[A-Za-z0-9_-]{22}(?![A-Za-z0-9_-])"), "<uuid>");
@@ -53,7 +53,7 @@ public class Tools {
         MASKS.put(Pattern.compile("\tat .*\n"), "");
     }
 
-    /** Settings that a broker lists in no order of its own: put in order. */
+    /** Sorts settings that a broker lists in no defined order. */
     static final Pattern SETTINGS = Pattern.compile("(?<=Configs: )\\S+");
 
     /** Thrown in place of an end of the JVM. */
@@ -61,7 +61,7 @@ public class Tools {
         Exited() { super("exited", null, false, false); }
     }
 
-    /** Where System.out and System.err lead: the running command's buffer, or nowhere once it has exited. */
+    /** The target of System.out and System.err: the running command's buffer, or nothing once it has exited. */
     static final class Switch extends OutputStream {
         private ByteArrayOutputStream now;
         synchronized void to(ByteArrayOutputStream next) { now = next; }
@@ -97,7 +97,7 @@ public class Tools {
         throw new Exited();
     }
 
-    /** Runs a transcript's commands, and answers the transcript with what they say now. */
+    /** Runs a transcript's commands, and returns the transcript with their present output. */
     static String replay(List<String> lines, long pauseMs) throws Exception {
         var out = new StringBuilder();
         for (int i = 0; i < lines.size(); i++) {

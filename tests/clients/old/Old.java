@@ -5,7 +5,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.*;
 import org.apache.kafka.common.utils.AppInfoParser;
 
-/** What a Java client, perhaps one that Kafka 4 refuses, is answered: a line for each thing it tries. */
+/** Prints the answers to a Java client, perhaps one that Kafka 4 refuses: a line for each operation. */
 public class Old {
     interface Attempt {
         Object run() throws Exception;

@@ -1,7 +1,7 @@
-"""Stands between clients and a broker and keeps what clients send: the corpus of the fuzz targets.
+"""A proxy between clients and a broker that keeps the clients' requests as the corpus of the fuzz targets.
 
-Of each client, API and version a few requests of different sizes, as they are on the wire, length and all. The broker must
-advertise this address, or clients go past it.
+It keeps a few requests of different sizes for each client, API and version, as they are on the wire, with their length.
+The broker must advertise the address of this proxy, because otherwise clients connect directly.
 Usage: capture.py LISTEN_PORT BROKER_PORT FILE     (ends, and writes FILE, at Ctrl-C)
 """
 

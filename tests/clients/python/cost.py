@@ -1,4 +1,4 @@
-"""Writes or reads a number of MiB, for what the object store is asked meanwhile.
+"""Writes or reads a number of MiB, while the requests to the object store are counted.
 
 Usage: cost.py BOOTSTRAP write|read MIB
 """

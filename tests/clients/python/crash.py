@@ -1,12 +1,14 @@
 """Kills the broker, at named points and at random, while idempotent producers write.
 
-After each restart every acknowledged record is there once, in order, at its offset; a record that was not acknowledged is
-there once or not at all; a group that reads and commits all the while never finds its committed offsets gone back. A
-broker that ends otherwise than it was made to, one that refuses to start above all, ends this at once with what it logged.
+After each restart every acknowledged record is in the log once, in order, at its offset. A record that was not
+acknowledged is there once or not at all. The committed offsets of a group that reads and commits all the time never go
+back. If a broker ends in another way than the program made it end, or refuses to start, the program prints the broker's
+log and ends at once.
+
 Usage: crash.py BINARY DIR PORT [--seed SEED]
 
-With a seed the places of the kills are drawn from it, the broker lives longer between them, and the topic is the seed's
-own, which is deleted in the end: so one run follows another in the same directory.
+With a seed, the seed chooses the points of the kills, the broker lives longer between them, and the run has a topic of
+its own, which it deletes at the end. Therefore one run can follow another in the same directory.
 """
 
 import argparse
@@ -36,7 +38,7 @@ BOOTSTRAP = f"127.0.0.1:{PORT}"
 PARTITIONS = 3
 POINTS = ["wal-before-write:9", "wal-after-write:15", "wal-after-sync:21", "upload-before-put:2", "upload-after-put:2",
           "upload-after-commit:2", None, None, None, None]
-# at most so many passes through a point before the broker dies there
+# The most passes through a point before the broker dies there.
 PASSES_MAX = {"wal-before-write": 200, "wal-after-write": 200, "wal-after-sync": 200, "upload-before-put": 20,
               "upload-after-put": 20, "upload-after-commit": 20}
 LOG = os.path.join(DIR, "broker.log")
@@ -47,7 +49,7 @@ os.makedirs(DIR, exist_ok=True)
 
 
 def fail():
-    """Ends this at once, from any thread, and leaves no broker behind."""
+    """Ends the program at once, from any thread, and kills its brokers."""
     for process in running_brokers:
         asked_to_end.add(process.pid)
         process.kill()
@@ -65,7 +67,7 @@ threading.excepthook = lambda raised: failed_check(raised.exc_type, raised.exc_v
 
 
 def watch(process, point):
-    """A crash point aborts; everything else it was asked for."""
+    """Waits for a broker to end, and fails unless a crash point or this program ended it."""
     status = process.wait()
     if process.pid not in asked_to_end and not (point and status == -signal.SIGABRT):
         with open(LOG, errors="replace") as log:

@@ -31,7 +31,7 @@ def read(topic, partition, offset, count):
 
 
 def cold():
-    """What was uploaded and evicted from memory reads the same, and so does what is written meanwhile."""
+    """Records that were uploaded and evicted from memory read the same, as do records that are written meanwhile."""
     producer = Producer({"bootstrap.servers": BOOTSTRAP, "linger.ms": 5})
     for i in range(20_000):
         producer.produce("cold", f"value-{i}".encode() * 20)

@@ -1,4 +1,4 @@
-"""Writes a record every 50 ms for some seconds, or reads back how many there are; prints how many.
+"""Writes a record every 50 ms for some seconds, or reads the records back; prints their number.
 
 Usage: trickle.py BOOTSTRAP write SECONDS
        trickle.py BOOTSTRAP read COUNT

@@ -11,7 +11,7 @@ import org.apache.kafka.common.errors.RecordTooLargeException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.serialization.*;
 
-/** The scenario with the Java clients, in what their APIs have had from 2.1 to 4.4. */
+/** The scenario with the Java clients, by the part of their API that exists in 2.1 and in 4.4. */
 public class Scenario {
     static final int COUNT = 120, GROUP_COUNT = 2000, MORE = 100, LARGEST = 1_048_516;
     static final int[] SIZES = {1, 10, 100, 1000, 10_000, 300_000};

@@ -1,4 +1,4 @@
-"""The scenario with librdkafka through confluent-kafka, in what its API has had since 1.9."""
+"""The scenario with librdkafka through confluent-kafka, by the part of its API that exists since 1.9."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
-warnings.simplefilter("ignore", DeprecationWarning)  # list_groups is the one that 1.9 has
+warnings.simplefilter("ignore", DeprecationWarning)  # 1.9 has only list_groups
 BOOTSTRAP, NAME = sys.argv[1:]
 TIMEOUT = 30
 COUNT, GROUP_COUNT, MORE, LARGEST = 120, 2000, 100, 1_048_516

@@ -14,12 +14,12 @@ COUNT, GROUP_COUNT, MORE, LARGEST = 120, 2000, 100, 1_048_516
 SIZES = [1, 10, 100, 1000, 10_000, 300_000]
 BASE = int(time.time() * 1000) - 100_000
 PATTERN = bytes(range(251)) * 4200
-HEADERS = [("a", b"1"), ("a", b"\xff"), ("n", b"")]  # it refuses null
+HEADERS = [("a", b"1"), ("a", b"\xff"), ("n", b"")]  # kafka-python refuses null
 
 
 def key(i):
     if i % 30 == 0:
-        return b""  # it refuses a record with neither key nor value
+        return b""  # kafka-python refuses a record with neither key nor value
     return None if i % 3 == 0 else f"k{i}".encode()
 
 

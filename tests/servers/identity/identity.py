@@ -1,9 +1,10 @@
-"""Says who is who, for the suite s3-access: an OpenID provider, and what a container's host answers about credentials.
+"""Identities for the suite s3-access: an OpenID provider, and the credentials endpoint of a container's host.
 
 Usage: identity.py PORT DIR STORE SECONDS
 
-DIR has ca.crt, which the object store at STORE (https) is trusted by, and what the container shows: authorization. A
-container's credentials are the store's own (AssumeRoleWithWebIdentity); they expire after SECONDS.
+DIR has ca.crt, the certificate authority of the object store at STORE (https), and authorization, the token that the
+container presents. A container's credentials are issued by the store (AssumeRoleWithWebIdentity), and expire after
+SECONDS.
 """
 
 import base64
@@ -38,7 +39,7 @@ def url64(data):
 
 
 def token(seconds):
-    """Signed with RS256: the bearer is somebody whom the store lets read and write."""
+    """Makes a token, signed with RS256, whose bearer may read and write in the store."""
     now = int(time.time())
     claims = {"iss": ISSUER, "sub": "a-node", "aud": "highwater", "iat": now, "exp": now + seconds, "policy": "readwrite"}
     parts = [url64(json.dumps(part).encode()) for part in ({"alg": "RS256", "kid": "1", "typ": "JWT"}, claims)]

@@ -32,7 +32,7 @@ func client(options ...kgo.Opt) *kgo.Client {
 	return made
 }
 
-// How many partitions a topic has, 0 where there is none: asked anew, while kadm may answer from a cache.
+// The number of partitions of a topic, or 0 if it does not exist. The request is direct, because kadm may use a cache.
 func partitions(ctx context.Context, of *kgo.Client, topic string) int {
 	request := kmsg.NewPtrMetadataRequest()
 	answer, err := request.RequestWith(ctx, of)
@@ -139,7 +139,7 @@ func fill(ctx context.Context, from, to int) {
 	check(producer.Flush(ctx), "flush")
 }
 
-// What two members have, and what they have read.
+// The partitions and the records of two members.
 type shared struct {
 	sync.Mutex
 	sizes [2]int

@@ -155,7 +155,7 @@ func fill(from, to int) {
 	check(producer.SendMessages(messages), "fill")
 }
 
-// What two members have, and what they have read.
+// The partitions and the records of two members.
 type shared struct {
 	sync.Mutex
 	sizes [2]int

@@ -1,4 +1,4 @@
-// Package scenario holds what the scenario writes, and how a program says that something was not so.
+// Package scenario has the records of the scenario, and the checks that end a program.
 package scenario
 
 import (
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The scenario's numbers.
+// The sizes and counts of the scenario.
 const (
 	Count      = 120
 	GroupCount = 2000
@@ -22,7 +22,7 @@ var (
 	base  = time.Now().Add(-100 * time.Second).UnixMilli()
 )
 
-// Check ends the program where there is an error.
+// Check ends the program if there is an error.
 func Check(err error, what string) {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", what, err)
@@ -30,14 +30,14 @@ func Check(err error, what string) {
 	}
 }
 
-// Ensure ends the program where the condition does not hold.
+// Ensure ends the program if the condition does not hold.
 func Ensure(condition bool, format string, args ...any) {
 	if !condition {
 		Check(fmt.Errorf(format, args...), "not so")
 	}
 }
 
-// Pattern is what the value of record i begins with.
+// Pattern is the beginning of the value of record i.
 func Pattern(i, size int) []byte {
 	made := make([]byte, size)
 	for j := range made {
@@ -67,7 +67,7 @@ func Time(i int) time.Time {
 	return time.UnixMilli(base + int64(i))
 }
 
-// Same says whether two values are equal, nil and empty ones told apart.
+// Same returns whether two values are equal; nil and empty values differ.
 func Same(one, other []byte) bool {
 	return (one == nil) == (other == nil) && bytes.Equal(one, other)
 }

@@ -9,7 +9,7 @@ const xxh32 = require('lz4js/xxh32.js')
 const zstd = require('@mongodb-js/zstd')
 
 CompressionCodecs[CompressionTypes.Snappy] = snappy
-// lz4js says of its frames that their blocks are linked, which Kafka refuses; below 4 MiB they are of one block
+// The frames of lz4js claim that their blocks are linked, which Kafka refuses. Below 4 MiB a frame has one block.
 function independent(frame) {
   frame[4] |= 0x20
   frame[6] = xxh32.hash(0, frame, 4, 2) >> 8
@@ -69,7 +69,7 @@ async function administration(admin) {
   assert(!(await admin.listTopics()).includes(topic))
 }
 
-// It cannot write a header that is null: `n` is empty.
+// kafkajs cannot write a header that is null, so `n` is empty.
 function same(message, i) {
   assert.equal(message.offset, `${i}`)
   assert.deepEqual(message.key, key(i))
@@ -78,7 +78,7 @@ function same(message, i) {
   assert.deepEqual(message.headers, { a: [Buffer.from('1'), Buffer.from([0xff])], n: Buffer.from('') })
 }
 
-// kafkajs reads only in groups: the codecs and seeks are read by a group of one.
+// kafkajs reads only in groups, so a group of one member reads the codecs and seeks.
 async function codec(codecName, admin) {
   const topic = `${name}-${codecName}`
   const messages = Array.from({ length: COUNT }, (_, i) => ({ key: key(i), value: value(i), partition: 0,
