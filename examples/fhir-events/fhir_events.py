@@ -5,9 +5,9 @@
     fhir_events.py replay                          reads everything from the beginning and checks it, without a group
     fhir_events.py all --events 2000               all three at once: the replay runs while the stream goes on
 
-Each run of `produce` numbers the events of each patient in each topic from 1 on, and names itself in a header. So the
-events of several runs can be checked together: every event is there once, in order, and undamaged. The example needs
-confluent-kafka, and a broker at --bootstrap (default 127.0.0.1:9092).
+Each run of `produce` numbers the events of each patient in each topic from 1 on, and writes the name of the run in a
+header. So the events of several runs can be checked together: every event is there once, in order and undamaged. The
+example needs confluent-kafka, and a broker at --bootstrap (default 127.0.0.1:9092).
 """
 
 import argparse
@@ -136,10 +136,10 @@ class Generator:
 
 
 class Checker:
-    """Holds every event against its checksum, and every patient's events against their numbers.
+    """Checks the checksum of every event, and the numbers of every patient's events.
 
-    A group may be given an event again, at the same offset, when what it read was not committed before a rebalance; the
-    same event at another offset is in the log twice.
+    A group may get an event again, at the same offset, if its offset was not committed before a rebalance. If the same
+    event comes at another offset, it is in the log twice.
     """
 
     def __init__(self, may_repeat):

@@ -1,4 +1,4 @@
-//! What Highwater has to reach beside Apache Kafka, and whether it did.
+//! The targets for Highwater beside Apache Kafka, and whether it reached them.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::disk;
 use super::results::{Results, Spread, Who};
 
-/// What became of a target.
+/// The verdict on a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Verdict {
@@ -27,7 +27,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// One target beside what was measured.
+/// One target beside the measured figures.
 #[derive(Debug, Serialize)]
 pub(super) struct Target {
     pub(super) case: &'static str,
@@ -37,7 +37,7 @@ pub(super) struct Target {
     pub(super) verdict: Verdict,
 }
 
-/// Which way is good.
+/// The limit of a target, and the direction that is good.
 #[derive(Debug, Clone, Copy)]
 enum Limit {
     AtMost(f64),
@@ -51,7 +51,7 @@ impl Limit {
             Self::AtMost(_) => measured.median <= limit,
             Self::AtLeast(_) => measured.median >= limit,
         };
-        // a target of "no worse" is about the comparison itself; others have a margin
+        // A target of "no worse" concerns the comparison itself, so a tie is possible; other targets have a margin.
         let is_comparison = (limit - 1.0).abs() < f64::EPSILON;
         match is_met {
             _ if is_comparison && measured.is_tie() => Verdict::Tie,
@@ -67,7 +67,7 @@ impl Limit {
     }
 }
 
-/// A target on a ratio: cases that begin so, the metric, against whom, the limit.
+/// A target on a ratio: the beginning of the cases' names, the metric, the other subject, and the limit.
 const RATIOS: &[(&str, &str, Who, Limit)] = &[
     ("produce-", "cpu s/GiB", Who::Kafka, Limit::AtMost(0.5)),
     ("first-", "cpu s/GiB", Who::Kafka, Limit::AtMost(0.25)),
@@ -155,7 +155,7 @@ pub(super) fn judge(results: &Results) -> Vec<Target> {
     targets
 }
 
-/// One request at a time: how much later than Kafka's default, in units of this disk's fdatasync.
+/// The latency of one request at a time above that of Kafka with its defaults, in units of this disk's fdatasync.
 fn over_kafka(results: &Results) -> Option<Target> {
     const CASE: &str = "one";
     let sync = results.median((CASE, disk::METRIC), Who::Machine)?;
