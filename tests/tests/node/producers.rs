@@ -164,7 +164,7 @@ async fn a_producer_that_is_idle_for_too_long_is_forgotten_in_objects_too() -> R
     assert_eq!(send(&mut client, id, 0).await?, 0);
     uploaded(&node, 0).await?;
     let dir = node.stop().await?;
-    // The records' timestamps are in the past, as if a minute had passed.
+    // This expiration makes the producer expire at once, as if the usual time had passed.
     let node = start(dir, &[("producer.id.expiration.ms", "1")]).await?;
     let mut client = node.client().await?;
     delete_all(&mut client).await?;
