@@ -310,7 +310,8 @@ fn a_snapshot_of_another_version_is_refused() {
     assert!(matches!(refused, Err(SnapshotError::OtherVersion(1))));
 }
 
-// another release's directory: one of the format before, which had no such file, and one of a later format
+// The directories of other releases: one of the first format, which had no such file, one of the format before, and one
+// of a later format.
 #[tokio::test]
 async fn a_directory_of_another_format_is_refused_and_says_what_to_do() {
     let temporary = tempfile::tempdir().expect("a directory");
@@ -319,7 +320,11 @@ async fn a_directory_of_another_format_is_refused_and_says_what_to_do() {
     check(&RealDevice, &dir).await.expect("is read");
     std::fs::create_dir(dir.join("log")).expect("creates");
     let path = dir.join(FILE);
-    for (content, found) in [(None, "format 1"), (Some("3\n"), "format 3")] {
+    for (content, found) in [
+        (None, "format 1"),
+        (Some("2\n"), "format 2"),
+        (Some("4\n"), "format 4"),
+    ] {
         std::fs::remove_file(&path).expect("is there");
         if let Some(content) = content {
             std::fs::write(&path, content).expect("writes");
