@@ -1,6 +1,6 @@
-//! Opens the stores of a node's records and metadata, then the streams of its broker. Nothing is changed until the broker
-//! registers, so a start that is refused leaves no epoch and condemns nothing, and is refused again for the same reason
-//! (D2).
+//! Opens the stores of a node's records and metadata, then the streams of its broker. Until the broker registers, the
+//! metadata does not change, so a start that is refused leaves no epoch and condemns nothing, and is refused again for the
+//! same reason (D2). The controller starts before that; it deletes only objects that are condemned already (G1).
 
 use std::sync::Arc;
 

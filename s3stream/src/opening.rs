@@ -59,13 +59,18 @@ async fn open_again(opener: Opener, asked: Asked, slots: Arc<Semaphore>) -> Open
 }
 
 /// Closes a stream once everything appended to it is uploaded (C2). Batches that are not would be lost with its cache,
-/// because an upload takes only the batches of open streams.
+/// because an upload takes only the batches of open streams. A stream that is forgotten meanwhile, because it is deleted,
+/// needs no upload.
 async fn close(opener: &Opener, id: StreamId) -> Result<(), StreamError> {
     let Some(former) = opener.streams.get(id) else {
         return Ok(());
     };
     let mut changes = former.watch_bounds();
-    while !former.close_if_uploaded() {
+    let is_open = || {
+        let now = opener.streams.get(id);
+        now.is_some_and(|now| Arc::ptr_eq(&now, &former))
+    };
+    while is_open() && !former.close_if_uploaded() {
         let bounds = former.bounds();
         if bounds.confirmed == bounds.next {
             opener.uploads.all().await?;

@@ -152,6 +152,14 @@ impl ObjectStreamStore {
         }
     }
 
+    /// Wakes the watchers of a stream's bounds, whose partition was closed. The stream itself stays until it is deleted or
+    /// opened again, so that its batches are uploaded (C2).
+    pub fn wake(&self, id: StreamId) {
+        if let Some(stream) = self.streams.get(id) {
+            stream.tell();
+        }
+    }
+
     /// Uploads everything, so that a clean stop leaves nothing to replay, and ends the WAL. If the store does not
     /// accept it within ten seconds, the batches remain in the WAL.
     ///

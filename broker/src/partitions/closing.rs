@@ -1,9 +1,9 @@
 //! Decides which open partitions close as the metadata image changes, and why.
 //!
-//! A partition closes in the same way whether its topic was deleted or its leadership moved. It leaves the registry and
-//! is marked with the reason. Then its stream is forgotten, which wakes the fetches that wait at its tail, and the
-//! coordinator that is replicated through it ends. From then on no batch of it is acknowledged: a request that waits is
-//! answered with the reason.
+//! A partition closes in the same way whether its topic was deleted or its leadership moved. It leaves the registry and is
+//! marked with the reason. Then the fetches that wait at the tail of its stream are woken, and the coordinator that is
+//! replicated through it ends. From then on no batch of it is acknowledged: a request that waits is answered with the
+//! reason. Batches that were acknowledged before are uploaded as ever, unless the topic was deleted (C2).
 
 use std::sync::{Arc, OnceLock};
 

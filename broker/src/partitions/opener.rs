@@ -134,13 +134,20 @@ impl PartitionOpener {
         }
     }
 
-    /// Closes the partitions that an image no longer gives to this node. Each is marked as closed before its stream is
-    /// forgotten, because a batch that becomes durable after that must not be acknowledged.
+    /// Closes the partitions that an image no longer gives to this node. Each is marked as closed before the waiters at its
+    /// tail are woken. A stream whose topic lives on stays with the uploads, because its batches may be acknowledged and
+    /// not uploaded (C2); the stream of a deleted topic is forgotten.
     fn close(&self, image: &MetadataImage) {
         let closed = self.broker.partitions.close(&self.seen, image);
-        for (partition, _) in &closed {
-            if let Some(opened) = partition.topic.partition(partition.index) {
-                self.broker.streams.forget(opened.stream);
+        for (partition, why) in &closed {
+            let Some(opened) = partition.topic.partition(partition.index) else {
+                continue;
+            };
+            match why {
+                Closed::Deleted => self.broker.streams.forget(opened.stream),
+                Closed::LedElsewhere | Closed::NewerEpoch => {
+                    self.broker.streams.wake(opened.stream)
+                }
             }
         }
         let moved = closed.iter().filter(|(_, why)| *why != Closed::Deleted);
@@ -194,7 +201,9 @@ impl PartitionOpener {
                     opened.and_then(|opened| self.partition(topic, &attempt, opened))
                 }
                 led => {
-                    self.broker.streams.forget(attempt.stream.id);
+                    if self.seen.stream(attempt.stream.id).is_none() {
+                        self.broker.streams.forget(attempt.stream.id);
+                    }
                     match led {
                         Some((_, now)) => wanted.push(now),
                         None => self.broker.partitions.forget(key),
@@ -204,10 +213,7 @@ impl PartitionOpener {
             };
             match opened {
                 Ok(partition) => partitions.push(partition),
-                Err(error) => {
-                    self.broker.streams.forget(attempt.stream.id);
-                    self.fail(key, reasons(&error));
-                }
+                Err(error) => self.fail(key, reasons(&error)),
             }
         }
         for partition in &partitions {

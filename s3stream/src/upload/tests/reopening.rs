@@ -7,7 +7,7 @@ use std::time::Duration;
 use highwater_types::LeaderEpoch;
 use tokio::time::timeout;
 
-use super::fixture::{LIMITS, Limits, NEVER, Node};
+use super::fixture::{LIMITS, Limits, NEVER, Node, STREAM};
 use crate::{StreamBounds, StreamError};
 
 fn not_before_asked() -> Limits {
@@ -71,4 +71,32 @@ async fn an_opening_fails_where_the_upload_before_it_is_refused_for_good() {
     node.append(0, 100).await;
     let again = node.open(LeaderEpoch(1)).await;
     assert_eq!(again.expect_err("fails").to_string(), refused().to_string());
+}
+
+// C2: a partition that moves is closed by waking its waiters, and its batches are uploaded all the same.
+#[tokio::test]
+async fn a_stream_whose_partition_was_closed_is_uploaded_before_it_is_opened_again() {
+    let node = Node::start(not_before_asked()).await;
+    for base in 0..3 {
+        node.append(base, 100).await;
+    }
+    node.streams.wake(STREAM);
+    let again = node.open(LeaderEpoch(1)).await.expect("opens");
+    assert_eq!(again.bounds().next, 3);
+    node.streams.shutdown().await.expect("stops");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opening_ends_when_the_stream_is_forgotten_while_it_waits() {
+    let node = Arc::new(Node::start(not_before_asked()).await);
+    node.store.is_away.store(true, Ordering::SeqCst);
+    node.append(0, 100).await;
+    let opening = Arc::clone(&node);
+    let opening = tokio::spawn(async move { opening.open(LeaderEpoch(1)).await.is_ok() });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!opening.is_finished());
+    node.append(1, 100).await;
+    node.streams.forget(STREAM);
+    node.store.is_away.store(false, Ordering::SeqCst);
+    assert!(opening.await.expect("does not panic"));
 }
