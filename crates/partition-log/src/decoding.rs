@@ -73,25 +73,8 @@ mod tests {
     use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchBuilder, ProducerFields};
 
     use super::*;
-    use crate::AppendError;
-    use crate::validate::{Origin, ValidatedBatch, validate};
-
-    fn batch(codec: Codec, timestamp: i64) -> Bytes {
-        let mut builder = BatchBuilder::new(ProducerFields::default(), codec);
-        builder.push(timestamp, Some(b"k"), Some(b"v"));
-        builder.push(timestamp - 5, None, Some(b"v"));
-        builder.build().expect("builds")
-    }
-
-    fn check(records: &Bytes, config: &LogConfig) -> Result<ValidatedBatch, AppendError> {
-        validate(
-            records,
-            9,
-            Origin::Client,
-            (config, DECOMPRESSED_BYTES_MAX),
-            1_000_000,
-        )
-    }
+    use crate::fixture::{batch, check};
+    use crate::validate::{Origin, validate};
 
     // I11: 8 MiB of zeros compress to a few bytes.
     #[test]

@@ -37,33 +37,11 @@ pub(crate) fn start_after_retention(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A roll of one record, appended at 1,000,000 ms plus its offset.
-    fn batch(base: StreamOffset, bytes: u64, timestamp: Timestamp) -> Roll {
-        let append_time = 1_000_000 + base;
-        Roll {
-            base,
-            end: base + 1,
-            bytes,
-            max_timestamp: timestamp,
-            first_timestamp: timestamp,
-            first_append: append_time,
-            last_append: append_time,
-        }
-    }
-
-    fn config() -> LogConfig {
-        LogConfig {
-            segment_bytes: 1000,
-            segment_ms: 5000,
-            retention_ms: -1,
-            ..LogConfig::default()
-        }
-    }
+    use crate::fixture::{config, roll};
 
     #[test]
     fn retention_takes_the_oldest_rolls_up_to_the_first_that_stays() {
-        let rolls = [batch(0, 10, 100), batch(1, 10, 300), batch(2, 10, 200)];
+        let rolls = [roll(0, 10, 100), roll(1, 10, 300), roll(2, 10, 200)];
         let start = |retention_ms, retention_bytes, now| {
             let config = LogConfig {
                 retention_ms,
@@ -89,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_roll_without_times_expires_by_its_last_append() {
-        let mut roll = batch(0, 10, -1);
+        let mut roll = roll(0, 10, -1);
         roll.last_append = 1_000_500;
         let config = LogConfig {
             retention_ms: 4000,

@@ -49,64 +49,40 @@ fn jitter_ms(config: &LogConfig, seed: u64, base: StreamOffset) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use highwater_types::Timestamp;
-
     use super::*;
-
-    /// A roll of one record, appended at 1,000,000 ms plus its offset.
-    fn batch(base: StreamOffset, bytes: u64, timestamp: Timestamp) -> Roll {
-        let append_time = 1_000_000 + base;
-        Roll {
-            base,
-            end: base + 1,
-            bytes,
-            max_timestamp: timestamp,
-            first_timestamp: timestamp,
-            first_append: append_time,
-            last_append: append_time,
-        }
-    }
-
-    fn config() -> LogConfig {
-        LogConfig {
-            segment_bytes: 1000,
-            segment_ms: 5000,
-            retention_ms: -1,
-            ..LogConfig::default()
-        }
-    }
+    use crate::fixture::{config, roll};
 
     #[test]
     fn a_log_rolls_by_bytes_by_time_and_before_an_offset_that_is_too_far() {
-        let active = batch(10, 600, 20_000);
+        let active = roll(10, 600, 20_000);
         let rolls = |next: &Roll| rolls_before(Some(&active), next, &config(), 1);
         assert!(
             rolls_before(None, &active, &config(), 1),
             "the first of all"
         );
-        assert!(!rolls(&batch(11, 400, 25_000)));
-        assert!(rolls(&batch(11, 401, 25_000)));
-        assert!(rolls(&batch(11, 400, 25_001)));
-        assert!(!rolls(&batch(11, 400, -1)), "without a time it is not late");
+        assert!(!rolls(&roll(11, 400, 25_000)));
+        assert!(rolls(&roll(11, 401, 25_000)));
+        assert!(rolls(&roll(11, 400, 25_001)));
+        assert!(!rolls(&roll(11, 400, -1)), "without a time it is not late");
         let far = i64::from(i32::MAX) + 10;
-        assert!(!rolls(&batch(far, 1, 20_000)));
-        assert!(rolls(&batch(far + 1, 1, 20_000)));
+        assert!(!rolls(&roll(far, 1, 20_000)));
+        assert!(rolls(&roll(far + 1, 1, 20_000)));
     }
 
     // Kafka measures from the timestamp of the segment's first batch, not from the largest one: later batches don't
     // postpone the roll.
     #[test]
     fn time_is_counted_from_the_first_batch_and_without_one_from_its_append() {
-        let mut active = batch(10, 100, 20_000);
+        let mut active = roll(10, 100, 20_000);
         active.max_timestamp = 24_000;
         assert!(rolls_before(
             Some(&active),
-            &batch(12, 100, 25_001),
+            &roll(12, 100, 25_001),
             &config(),
             1
         ));
-        let timeless = batch(10, 100, -1);
-        let next = |after: i64| batch(10 + after, 1, 7);
+        let timeless = roll(10, 100, -1);
+        let next = |after: i64| roll(10 + after, 1, 7);
         assert!(!rolls_before(Some(&timeless), &next(5000), &config(), 1));
         assert!(rolls_before(Some(&timeless), &next(5001), &config(), 1));
     }
@@ -115,8 +91,8 @@ mod tests {
     fn compaction_lag_shortens_the_time_of_a_compacted_log_only() {
         let mut config = config();
         config.max_compaction_lag_ms = 100;
-        let active = batch(0, 1, 20_000);
-        let next = batch(1, 1, 20_101);
+        let active = roll(0, 1, 20_000);
+        let next = roll(1, 1, 20_101);
         assert!(!rolls_before(Some(&active), &next, &config, 1));
         config.compact = true;
         assert!(rolls_before(Some(&active), &next, &config, 1));
@@ -134,8 +110,8 @@ mod tests {
         assert!(distinct.len() > 80, "{distinct:?}");
         assert_ne!(drawn[0], jitter_ms(&config, 2, 0), "streams differ");
         assert_eq!(drawn[7], jitter_ms(&config, 1, 7));
-        let active = batch(7, 1, 20_000);
-        let early = batch(8, 1, 25_001 - drawn[7]);
+        let active = roll(7, 1, 20_000);
+        let early = roll(8, 1, 25_001 - drawn[7]);
         assert!(rolls_before(Some(&active), &early, &config, 1));
         config.segment_jitter_ms = i64::MAX;
         assert!(jitter_ms(&config, 1, 7) < config.segment_ms);

@@ -315,28 +315,11 @@ fn batch_error(error: &BatchError) -> AppendError {
 mod tests {
     use futures::FutureExt;
     use highwater_io::RealThreads;
-    use highwater_protocol::records::{BatchBuilder, ProducerFields};
     use highwater_runtime::ByteBudget;
 
     use super::*;
     use crate::decoding::DECOMPRESSED_BYTES_MAX;
-
-    fn batch(codec: Codec, timestamp: i64) -> Bytes {
-        let mut builder = BatchBuilder::new(ProducerFields::default(), codec);
-        builder.push(timestamp, Some(b"k"), Some(b"v"));
-        builder.push(timestamp - 5, None, Some(b"v"));
-        builder.build().expect("builds")
-    }
-
-    fn check(records: &Bytes, config: &LogConfig) -> Result<ValidatedBatch, AppendError> {
-        validate(
-            records,
-            9,
-            Origin::Client,
-            (config, DECOMPRESSED_BYTES_MAX),
-            1_000_000,
-        )
-    }
+    use crate::fixture::{batch, check};
 
     // KAFKA-BEHAVIOUR 11
     #[test]
