@@ -287,7 +287,7 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> 
     for part in parts {
         let mut answer = match part.state {
             State::Appended(partition, appended) => match (partition.closed().get(), failure) {
-                // The batch may be durable, but it is never uploaded (I3).
+                // The batch may be durable, but nothing is acknowledged once the partition is closed (I3).
                 (Some(closed), _) => refused(&closed.code().into(), None),
                 (None, None) => PartitionProduceResponse {
                     base_offset: appended.base_offset,

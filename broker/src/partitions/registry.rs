@@ -47,8 +47,8 @@ impl Partition {
     }
 
     /// Whether the partition is closed, and why. The watchers of its log are woken after that. A handler that
-    /// acknowledges a batch asks this when the batch is durable, because the batches of a forgotten stream are never
-    /// uploaded.
+    /// acknowledges a batch asks this when the batch is durable, because the batches of a deleted topic are never
+    /// uploaded, and because another broker may lead the partition by then.
     #[must_use]
     pub(crate) fn closed(&self) -> &ClosedMark {
         &self.closed
