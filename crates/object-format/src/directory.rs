@@ -1,7 +1,12 @@
 //! Directories: the description of one stream's part of an object.
 
+use std::ops::Range;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use highwater_types::{LeaderEpoch, StreamId, StreamOffset, StreamRange, Timestamp};
+use highwater_types::{
+    LeaderEpoch, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, StreamRange,
+    Timestamp,
+};
 
 use crate::{BatchEntry, BlockEntry, FormatError};
 
@@ -49,6 +54,15 @@ impl RollPart {
     }
 }
 
+/// An object that holds some of the blocks which a directory in another object lists (W9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockSource {
+    /// The object.
+    pub object: ObjectId,
+    /// The index of the first block that it holds. Its blocks end where those of the next source begin.
+    pub first_block: usize,
+}
+
 /// The description of a stream's part of an object: everything in the part except its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamDirectory {
@@ -66,6 +80,8 @@ pub struct StreamDirectory {
     pub max_timestamp: Timestamp,
     /// Its blocks, in order.
     pub blocks: Vec<BlockEntry>,
+    /// The objects that hold the blocks, in order. The list is empty if the blocks lie in the object of the directory.
+    pub sources: Vec<BlockSource>,
     /// The leader epochs that the writer knew, each with its first offset (F7).
     pub leader_epochs: Vec<(LeaderEpoch, StreamOffset)>,
     /// Its rolls, in order.
@@ -95,6 +111,14 @@ impl StreamDirectory {
             out.put_i64(block.base);
             out.put_i64(block.next);
             out.put_i64(block.max_timestamp);
+        }
+        put_count(&mut out, self.sources.len());
+        for source in &self.sources {
+            put_count(&mut out, source.first_block);
+            out.put_i32(source.object.node.0);
+            out.put_u64(source.object.epoch.0);
+            out.put_u8(source.object.kind.number());
+            out.put_u64(source.object.number);
         }
         put_count(&mut out, self.leader_epochs.len());
         for (epoch, first) in &self.leader_epochs {
@@ -156,6 +180,7 @@ impl StreamDirectory {
                 max_timestamp: r.i64()?,
             })
         })?;
+        let sources = r.list(25, Fields::source)?;
         let leader_epochs = r.list(12, |r| Ok((LeaderEpoch(r.i32()?), r.i64()?)))?;
         let rolls = r.list(49, |r| {
             Ok(RollPart {
@@ -177,7 +202,8 @@ impl StreamDirectory {
         let has_checkpoint = r.u8()? != 0;
         let checkpoint = Some(r.bytes()?).filter(|_| has_checkpoint);
         r.finish()?;
-        check(&range, &blocks)?;
+        check_sources(&sources, blocks.len())?;
+        check_blocks(&range, &blocks, &sources)?;
         Ok(Self {
             stream,
             label,
@@ -186,6 +212,7 @@ impl StreamDirectory {
             open_from,
             max_timestamp,
             blocks,
+            sources,
             leader_epochs,
             rolls,
             deltas,
@@ -193,12 +220,51 @@ impl StreamDirectory {
             checkpoint,
         })
     }
+
+    /// The object that holds a block, and the indexes of all blocks of this directory that the object holds. `own` is
+    /// the object of the directory itself.
+    #[must_use]
+    pub fn source(&self, block: usize, own: ObjectId) -> (ObjectId, Range<usize>) {
+        let after = self
+            .sources
+            .partition_point(|source| source.first_block <= block);
+        let end = self.sources.get(after);
+        let end = end.map_or(self.blocks.len(), |next| next.first_block);
+        match after.checked_sub(1).and_then(|at| self.sources.get(at)) {
+            Some(source) => (source.object, source.first_block..end),
+            None => (own, 0..end),
+        }
+    }
 }
 
-/// Checks that the blocks lie in the part's range, one after the other, and that no position overflows.
-fn check(range: &StreamRange, blocks: &[BlockEntry]) -> Result<(), FormatError> {
+/// Checks that each block has one source, which has blocks of its own and is no index again.
+fn check_sources(sources: &[BlockSource], blocks: usize) -> Result<(), FormatError> {
+    let follow = sources
+        .windows(2)
+        .all(|pair| pair[0].first_block < pair[1].first_block);
+    let within = sources
+        .last()
+        .is_none_or(|last| last.first_block < blocks && sources[0].first_block == 0);
+    let is_index = |source: &BlockSource| source.object.kind == ObjectKind::Index;
+    match follow && within && !sources.iter().any(is_index) {
+        true => Ok(()),
+        false => Err(FormatError::Mismatch { part: PART }),
+    }
+}
+
+/// Checks that the blocks lie in the part's range, one after the other, that those of one object follow each other
+/// there, and that no position overflows.
+fn check_blocks(
+    range: &StreamRange,
+    blocks: &[BlockEntry],
+    sources: &[BlockSource],
+) -> Result<(), FormatError> {
     let (mut next, mut position) = (range.start, 0);
-    for block in blocks {
+    let mut begins = sources.iter().map(|source| source.first_block).peekable();
+    for (at, block) in blocks.iter().enumerate() {
+        if begins.next_if_eq(&at).is_some() {
+            position = 0;
+        }
         let end = block.position.checked_add(block.bytes.into());
         let follows = block.base >= next && block.next > block.base && block.position >= position;
         match end {
@@ -246,6 +312,22 @@ impl Fields {
             return Ok(());
         }
         Err(FormatError::Truncated { part: self.part })
+    }
+
+    fn source(&mut self) -> Result<BlockSource, FormatError> {
+        let first_block = usize::try_from(self.u32()?).unwrap_or(usize::MAX);
+        let (node, epoch) = (NodeId(self.i32()?), NodeEpoch(self.u64()?));
+        let kind = ObjectKind::from_number(self.u8()?);
+        let object = ObjectId {
+            node,
+            epoch,
+            kind: kind.ok_or(FormatError::Mismatch { part: self.part })?,
+            number: self.u64()?,
+        };
+        Ok(BlockSource {
+            object,
+            first_block,
+        })
     }
 
     fn u8(&mut self) -> Result<u8, FormatError> {

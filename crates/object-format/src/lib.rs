@@ -3,11 +3,13 @@
 mod block;
 mod directory;
 mod error;
+mod join;
 mod object;
 
 pub use block::{BatchEntry, BlockEntry, DataBlock, SummedBytes};
-pub use directory::{RollPart, StreamDirectory};
+pub use directory::{BlockSource, RollPart, StreamDirectory};
 pub use error::FormatError;
+pub use join::{JoinError, join};
 pub use object::{
     FOOTER_BYTES, Footer, HEADER_BYTES, IndexEntry, ObjectHeader, ObjectWriter, StreamPart,
     WrittenObject,

@@ -111,7 +111,7 @@ impl ObjectHeader {
 pub struct StreamPart {
     /// The part's description.
     pub directory: StreamDirectory,
-    /// The positions of its blocks.
+    /// The positions of its blocks. If these lie in other objects, the range begins at 0 and is as long as they are.
     pub blocks: std::ops::Range<u64>,
 }
 
@@ -169,6 +169,7 @@ impl ObjectWriter {
                 open_from: None,
                 max_timestamp: -1,
                 blocks: Vec::new(),
+                sources: Vec::new(),
                 leader_epochs: Vec::new(),
                 rolls: Vec::new(),
                 deltas: Vec::new(),
@@ -238,6 +239,15 @@ impl ObjectWriter {
         part.directory.entries = entries;
         part.directory.open_from = open_from;
         part.directory.leader_epochs = leader_epochs;
+    }
+
+    /// Adds a part whose blocks lie in other objects, between the parts that are begun and ended (W9).
+    pub fn push_directory(&mut self, directory: StreamDirectory) {
+        let bytes = directory.blocks.iter().map(|block| u64::from(block.bytes));
+        self.parts.push(StreamPart {
+            blocks: 0..bytes.sum(),
+            directory,
+        });
     }
 
     fn cut_block(&mut self) {
