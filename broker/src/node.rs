@@ -323,7 +323,7 @@ mod tests {
 
     use highwater_kraft_meta::Action;
     use highwater_kraft_meta::command::TrimStream;
-    use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
+    use highwater_types::limits::{INDEXES_IN_FLIGHT_MAX, UPLOADS_IN_FLIGHT_MAX};
 
     use super::*;
     use crate::fixture::{self, TestNode, one_partition};
@@ -365,8 +365,8 @@ mod tests {
         std::fs::rename(&elsewhere, &store).expect("is moved back");
         let node = start().await.expect("starts");
         // They are of the previous start, which this one closed.
-        let more = usize::try_from(UPLOADS_IN_FLIGHT_MAX).expect("few");
-        assert_eq!(left(&node), (epochs, condemned + more));
+        let more = usize::try_from(UPLOADS_IN_FLIGHT_MAX + INDEXES_IN_FLIGHT_MAX);
+        assert_eq!(left(&node), (epochs, condemned + more.expect("few")));
         node.stop().await.expect("stops");
     }
 

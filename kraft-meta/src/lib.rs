@@ -17,8 +17,8 @@ use tokio::sync::watch;
 pub use command::{Action, Command, Outcome, Rejection};
 pub use error::{OpenError, ProposeError};
 pub use image::{
-    EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, PartitionImage, SnapshotError,
-    StreamImage, TopicImage,
+    CondemnedObject, EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, PartitionImage,
+    SnapshotError, StreamImage, TopicImage, WalObjects,
 };
 pub use raft::{Config, Quorum, RaftMetadata, Voter};
 pub use transport::{MESSAGE_BYTES_MAX, NoTransport, Transport};

@@ -8,6 +8,10 @@ pub const DELTA_BYTES_MAX: usize = 64;
 /// abandoned before its body was complete because the node stopped. The metadata refuses an upload number that is
 /// further ahead, and condemns this many numbers when it closes an epoch.
 pub const UPLOADS_IN_FLIGHT_MAX: u64 = 2;
+/// The number of index objects of one node epoch that may be put and not registered (rule W9): the one of the sealing in
+/// progress, and one whose sealing was refused because another sealer was first. The metadata treats their numbers like
+/// those of uploads.
+pub const INDEXES_IN_FLIGHT_MAX: u64 = 2;
 /// The number of batches remembered for each producer (KAFKA-BEHAVIOUR 14).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
 /// The number of partitions that a topic may have.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_types::{
-    ClusterId, LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, StreamId, StreamOffset,
-    StreamRange, TopicId, WalPosition,
+    ClusterId, LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId,
+    StreamOffset, StreamRange, TopicId, WalPosition,
 };
 use imbl::OrdMap;
 
@@ -26,7 +26,7 @@ pub struct MetadataImage {
     pub(crate) topic_names: OrdMap<TopicId, Arc<str>>,
     pub(crate) streams: OrdMap<StreamId, Arc<StreamImage>>,
     pub(crate) objects: OrdMap<ObjectId, ObjectImage>,
-    pub(crate) condemned: OrdMap<ObjectId, LogIndex>,
+    pub(crate) condemned: OrdMap<ObjectId, CondemnedObject>,
     pub(crate) next_stream: u64,
     pub(crate) next_producer: i64,
 }
@@ -60,6 +60,8 @@ pub struct EpochImage {
     pub last_upload: u64,
     /// The streams that were dropped from that upload; they are the answer to a repeated commit (U3).
     pub last_dropped: Vec<StreamId>,
+    /// The number of its last index object that was registered; 0 for none (W9).
+    pub last_index: u64,
 }
 
 /// How far an epoch has come (E3).
@@ -131,13 +133,49 @@ pub struct StreamImage {
     pub checkpoint: Option<Arc<ClaimRecord>>,
 }
 
-/// A data object that claims or checkpoints refer to.
+/// A data object or an index object that claims or checkpoints refer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectImage {
-    /// Its size in bytes.
+    /// Its size in bytes, with that of the WAL objects that it covers.
     pub bytes: u64,
     /// The number of claims and checkpoints that name it.
     pub references: u64,
+    /// The WAL objects with the records, if it is the index of a sealed range (W9).
+    pub covers: Option<WalObjects>,
+}
+
+/// An object that nothing refers to any more (G1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CondemnedObject {
+    /// The index of the command that condemned it.
+    pub at: LogIndex,
+    /// The WAL objects that it covers. They are deleted before it, because nothing else names them (G3).
+    pub covers: Option<WalObjects>,
+}
+
+/// Consecutive objects of the object WAL of one node epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WalObjects {
+    /// The node that wrote them.
+    pub node: NodeId,
+    /// The epoch that wrote them.
+    pub epoch: NodeEpoch,
+    /// The sequence of the first one.
+    pub first: u64,
+    /// The sequence after that of the last one.
+    pub end: u64,
+}
+
+impl WalObjects {
+    /// The names of the objects, in order.
+    pub fn names(self) -> impl Iterator<Item = ObjectId> {
+        (self.first..self.end).map(move |number| ObjectId {
+            node: self.node,
+            epoch: self.epoch,
+            kind: ObjectKind::Wal,
+            number,
+        })
+    }
 }
 
 impl TopicImage {
@@ -242,7 +280,24 @@ impl MetadataImage {
 
     /// The condemned objects, each with the index of the command that condemned it (G1).
     pub fn condemned(&self) -> impl Iterator<Item = (ObjectId, LogIndex)> {
-        self.condemned.iter().map(|(id, at)| (*id, *at))
+        self.condemned.iter().map(|(id, object)| (*id, object.at))
+    }
+
+    /// The WAL objects that an index object covers, whether the index is in use or condemned (W9).
+    #[must_use]
+    pub fn covered_by(&self, index: ObjectId) -> Option<WalObjects> {
+        let condemned = self.condemned.get(&index).map(|object| object.covers);
+        let in_use = self.objects.get(&index).map(|object| object.covers);
+        condemned.or(in_use).flatten()
+    }
+
+    /// The WAL objects that index objects cover, each with its index. The cost grows with the number of all objects.
+    pub fn covered(&self) -> impl Iterator<Item = (ObjectId, WalObjects)> {
+        let in_use = self.objects.iter().map(|(id, object)| (*id, object.covers));
+        let condemned = self.condemned.iter();
+        let condemned = condemned.map(|(id, object)| (*id, object.covers));
+        let all = in_use.chain(condemned);
+        all.filter_map(|(id, covers)| Some((id, covers?)))
     }
 
     /// The number of claims, each of which takes some 500 bytes of memory. The cost grows with the number of streams.
@@ -267,6 +322,15 @@ impl NodeImage {
     pub fn unclosed(&self) -> impl Iterator<Item = (NodeEpoch, &EpochImage)> {
         let all = self.epochs.iter().map(|(epoch, image)| (*epoch, image));
         all.filter(|(_, image)| !matches!(image.state, EpochState::Closed(_)))
+    }
+
+    /// Its epochs whose object WAL is sealed and has yet to be swept, each with its seal, oldest first (W12).
+    pub fn closed(&self) -> impl Iterator<Item = (NodeEpoch, WalPosition)> {
+        let all = self.epochs.iter();
+        all.filter_map(|(epoch, image)| match image.state {
+            EpochState::Closed(seal) => Some((*epoch, seal)),
+            EpochState::Open | EpochState::Fenced => None,
+        })
     }
 
     /// Its epochs that are fenced, oldest first.

@@ -379,6 +379,7 @@ mod tests {
                 ObjectImage {
                     bytes: u64::MAX,
                     references: 1,
+                    covers: None,
                 },
             );
         }

@@ -1,8 +1,8 @@
 //! The invariants that hold after every command, for tests and the simulation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use highwater_types::{ObjectId, StreamId};
+use highwater_types::{ObjectId, ObjectKind, StreamId};
 
 use crate::image::{EpochImage, EpochState, MetadataImage, StreamImage};
 
@@ -45,6 +45,7 @@ impl MetadataImage {
         {
             return Err(format!("G1: object {id} is named and condemned"));
         }
+        self.check_covers()?;
         let partitions: usize = self
             .topics
             .values()
@@ -62,6 +63,28 @@ impl MetadataImage {
             Some((id, _)) => Err(format!("I8: object {id} is named and gone")),
             None => Ok(()),
         }
+    }
+}
+
+impl MetadataImage {
+    /// Checks that each index object covers WAL objects of an epoch that is sealed after them, and no two the same.
+    fn check_covers(&self) -> Result<(), String> {
+        let mut covered = BTreeSet::new();
+        for (id, covers) in self.covered() {
+            let node = self.nodes.get(&covers.node.0);
+            let state = node.and_then(|node| node.epochs.get(&covers.epoch));
+            let is_sealed = state.is_none_or(|epoch| match epoch.state {
+                EpochState::Closed(seal) => seal.at == covers.end,
+                EpochState::Open | EpochState::Fenced => false,
+            });
+            if !is_sealed || covers.first >= covers.end || id.kind != ObjectKind::Index {
+                return Err(format!("W9: {id} covers objects that are not sealed"));
+            }
+            if !covered.insert((covers.node, covers.epoch)) {
+                return Err(format!("W9: {id} covers objects that another one covers"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use highwater_types::limits::UPLOADS_IN_FLIGHT_MAX;
+use highwater_types::limits::{INDEXES_IN_FLIGHT_MAX, UPLOADS_IN_FLIGHT_MAX};
 use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, WalPosition,
 };
@@ -11,7 +11,7 @@ use crate::command::{
     AssignLeaders, CloseEpoch, Closing, EpochSwept, FenceEpoch, Outcome, RegisterNode, Rejection,
     Sealed, StreamEpoch, WalKind,
 };
-use crate::image::{EpochImage, EpochState, MetadataImage, NodeImage};
+use crate::image::{EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, WalObjects};
 
 impl MetadataImage {
     /// Registers a node. The new epoch is the index of the command (E1). A repeat with the same incarnation gets the
@@ -52,6 +52,7 @@ impl MetadataImage {
             confirmed: former.map_or(start, |former| former.confirmed),
             last_upload: 0,
             last_dropped: Vec::new(),
+            last_index: 0,
         };
         let outcome = registered(epoch, &opened);
         epochs.insert(epoch, opened);
@@ -68,12 +69,11 @@ impl MetadataImage {
     /// Fences an epoch, which changes nothing from then on. A wrong decision to fence costs time, never data (E6).
     pub(super) fn fence_epoch(&mut self, fence: FenceEpoch) -> Result<Outcome, Rejection> {
         let id = NodeEpoch(fence.epoch);
-        let (node, mut image) = self.epoch_of(fence.node, id)?;
+        let image = self.epoch_of(fence.node, id)?;
         if image.state != EpochState::Open {
             return Err(Rejection::Fenced(id));
         }
-        image.state = EpochState::Fenced;
-        self.put_epoch(fence.node, node, (id, image));
+        self.change_epoch(fence.node, id, |fenced| fenced.state = EpochState::Fenced);
         Ok(Outcome::Done)
     }
 
@@ -83,7 +83,7 @@ impl MetadataImage {
         let id = NodeEpoch(close.epoch);
         let by = NodeEpoch(close.by);
         let (closer, _) = self.open_epoch(by)?;
-        let (_, image) = self.epoch_of(close.node, id)?;
+        let image = self.epoch_of(close.node, id)?;
         if image.state != EpochState::Fenced {
             // another sealer has closed the epoch before (W8)
             return Err(Rejection::Changed);
@@ -98,15 +98,19 @@ impl MetadataImage {
             }
             _ => return Err(Rejection::NotUnderstood),
         }
-        let mut orphan = ObjectId {
-            node: NodeId(close.node),
-            epoch: id,
-            kind: ObjectKind::Upload,
-            number: image.last_upload,
-        };
-        for _ in 0..UPLOADS_IN_FLIGHT_MAX {
-            orphan.number += 1;
-            self.condemn(orphan);
+        let (uploads, indexes) = (image.last_upload, image.last_index);
+        for (kind, last, in_flight) in [
+            (ObjectKind::Upload, uploads, UPLOADS_IN_FLIGHT_MAX),
+            (ObjectKind::Index, indexes, INDEXES_IN_FLIGHT_MAX),
+        ] {
+            for number in (last..last.saturating_add(in_flight)).map(|number| number + 1) {
+                self.condemn(ObjectId {
+                    node: NodeId(close.node),
+                    epoch: id,
+                    kind,
+                    number,
+                });
+            }
         }
         Ok(Outcome::Done)
     }
@@ -120,28 +124,56 @@ impl MetadataImage {
         sealed: Sealed,
     ) -> Result<(), Rejection> {
         let at = WalPosition::from(sealed.at.ok_or(Rejection::NotUnderstood)?);
-        let (image_of_node, mut image) = self.epoch_of(node, id)?;
+        let image = self.epoch_of(node, id)?;
         if at.epoch != id || at < image.floor {
             return Err(Rejection::NotUnderstood);
         }
         if let Some(index) = sealed.index.map(ObjectId::try_from).transpose()? {
-            let known = self.objects.contains_key(&index) || self.condemned.contains_key(&index);
-            if index.epoch != by || index.kind != ObjectKind::Index || known {
+            let covers = WalObjects {
+                node: NodeId(node),
+                epoch: id,
+                first: image.floor.at,
+                end: at.at,
+            };
+            let registered = ObjectImage {
+                bytes: sealed.bytes,
+                references: 1,
+                covers: Some(covers),
+            };
+            let last = self.last_index(by, index)?;
+            if covers.first == covers.end {
                 return Err(Rejection::NotUnderstood);
             }
-            self.register_object(index, sealed.bytes, sealed.claims, &|held| held == Some(id))?;
+            self.register_object(index, registered, sealed.claims, &|held| held == Some(id))?;
+            for number in last + 1..index.number {
+                self.condemn(ObjectId { number, ..index });
+            }
+            self.change_epoch(index.node.0, by, |sealer| sealer.last_index = index.number);
         } else if !sealed.claims.is_empty() {
             return Err(Rejection::NotUnderstood);
         }
-        image.state = EpochState::Closed(at);
-        self.put_epoch(node, image_of_node, (id, image));
+        self.change_epoch(node, id, |sealed| sealed.state = EpochState::Closed(at));
         Ok(())
+    }
+
+    /// The number of the last index object that an epoch registered. A name is refused that is not one of the next ones
+    /// of the epoch: its number may have named another body (U2), or would not be condemned with the epoch (U5).
+    fn last_index(&self, by: NodeEpoch, index: ObjectId) -> Result<u64, Rejection> {
+        let (sealer, node) = self.open_epoch(by)?;
+        let last = node.epochs.get(&by).map_or(0, |epoch| epoch.last_index);
+        let ahead = index.number.checked_sub(last);
+        let is_next = ahead.is_some_and(|ahead| (1..=INDEXES_IN_FLIGHT_MAX).contains(&ahead));
+        let is_own = index.node.0 == sealer && index.epoch == by;
+        match is_next && is_own && index.kind == ObjectKind::Index {
+            true => Ok(last),
+            false => Err(Rejection::NotUnderstood),
+        }
     }
 
     /// Forgets an epoch whose object WAL was swept: only its seal is left, and no node has to know that (W12).
     pub(super) fn epoch_swept(&mut self, swept: EpochSwept) -> Result<Outcome, Rejection> {
         let id = NodeEpoch(swept.epoch);
-        let (_, image) = self.epoch_of(swept.node, id)?;
+        let image = self.epoch_of(swept.node, id)?;
         if !matches!(image.state, EpochState::Closed(_)) {
             return Err(Rejection::Unclosed(id));
         }
@@ -209,11 +241,11 @@ impl MetadataImage {
         node.is_some_and(|node| node.unclosed().any(|(unclosed, _)| unclosed == epoch))
     }
 
-    /// A node and one of its epochs that the image still has.
-    fn epoch_of(&self, node: i32, id: NodeEpoch) -> Result<(NodeImage, EpochImage), Rejection> {
+    /// An epoch that the image still has.
+    fn epoch_of(&self, node: i32, id: NodeEpoch) -> Result<EpochImage, Rejection> {
         let node = self.nodes.get(&node).ok_or(Rejection::Changed)?;
         let image = node.epochs.get(&id).ok_or(Rejection::Changed)?;
-        Ok(((**node).clone(), image.clone()))
+        Ok(image.clone())
     }
 
     pub(super) fn put_epoch(
@@ -224,6 +256,13 @@ impl MetadataImage {
     ) {
         node.epochs.insert(epoch, image);
         self.nodes.insert(id, Arc::new(node));
+    }
+
+    fn change_epoch(&mut self, node: i32, epoch: NodeEpoch, change: impl FnOnce(&mut EpochImage)) {
+        let node = self.nodes.get_mut(&node).map(Arc::make_mut);
+        if let Some(image) = node.and_then(|node| node.epochs.get_mut(&epoch)) {
+            change(image);
+        }
     }
 
     fn remove_epoch(&mut self, id: i32, epoch: NodeEpoch) {

@@ -9,7 +9,7 @@ use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, ObjectId, ObjectKind, Stre
 use crate::command::{
     ClaimOfStream, ClaimRecord, CommitObject, ObjectName, Outcome, Position, Rejection, RollRecord,
 };
-use crate::image::{MetadataImage, NodeImage, ObjectImage, StreamImage};
+use crate::image::{CondemnedObject, MetadataImage, NodeImage, ObjectImage, StreamImage};
 
 enum Verdict {
     Drop(StreamId),
@@ -55,7 +55,13 @@ impl MetadataImage {
             true => held.is_some_and(|held| former.contains(&held)),
             false => held == Some(epoch),
         };
-        let dropped = self.register_object(object, commit.bytes, commit.claims, &is_held)?;
+        // the object holds one reference itself until all claims are added
+        let registered = ObjectImage {
+            bytes: commit.bytes,
+            references: 1,
+            covers: None,
+        };
+        let dropped = self.register_object(object, registered, commit.claims, &is_held)?;
         // commits come in the order of their numbers, so that a number that was passed over is never committed (U5)
         for number in (last + 1..commit.number).filter(|n| *n < commit.lowest_in_flight) {
             self.condemn(ObjectId { number, ..object });
@@ -69,26 +75,24 @@ impl MetadataImage {
         Ok(Outcome::Committed { dropped })
     }
 
-    /// Adds an object with its claims, and returns the streams whose claims were dropped. `is_held` tells whether the
-    /// claims belong to the epoch that holds a stream open. A refusal changes nothing.
+    /// Adds an object with its claims, and returns the streams whose claims were dropped. The object comes with one
+    /// reference, which ends when all claims are added. `is_held` tells whether the claims belong to the epoch that
+    /// holds a stream open. A refusal changes nothing.
     pub(super) fn register_object(
         &mut self,
         object: ObjectId,
-        bytes: u64,
+        registered: ObjectImage,
         claims: Vec<ClaimOfStream>,
         is_held: &dyn Fn(Option<NodeEpoch>) -> bool,
     ) -> Result<Vec<StreamId>, Rejection> {
-        if names_a_stream_twice(&claims) {
+        if names_a_leadership_twice(&claims) {
             return Err(Rejection::NotUnderstood);
         }
         let verdicts = claims
             .into_iter()
             .map(|of| self.judge(of, object, is_held))
             .collect::<Result<Vec<_>, _>>()?;
-        // the object holds one reference itself until all claims are added
-        let references = 1;
-        self.objects
-            .insert(object, ObjectImage { bytes, references });
+        self.objects.insert(object, registered);
         let mut dropped = Vec::new();
         for verdict in verdicts {
             match verdict {
@@ -192,7 +196,8 @@ impl MetadataImage {
 
     /// Condemns an object, which is final (G1).
     pub(super) fn condemn(&mut self, id: ObjectId) {
-        self.condemned.insert(id, self.at);
+        let (at, covers) = (self.at, None);
+        self.condemned.insert(id, CondemnedObject { at, covers });
     }
 
     fn unreference_object(&mut self, id: ObjectId) {
@@ -201,8 +206,9 @@ impl MetadataImage {
         };
         object.references = object.references.saturating_sub(1);
         if object.references == 0 {
+            let (at, covers) = (self.at, object.covers);
             self.objects.remove(&id);
-            self.condemn(id);
+            self.condemned.insert(id, CondemnedObject { at, covers });
         }
     }
 }
@@ -212,7 +218,9 @@ fn object_of(claim: &ClaimRecord) -> Option<ObjectId> {
     claim.object.and_then(|name| name.try_into().ok())
 }
 
-fn names_a_stream_twice(claims: &[ClaimOfStream]) -> bool {
+/// Two leaderships of a stream are never one claim (C2), and at most one of them holds the stream.
+fn names_a_leadership_twice(claims: &[ClaimOfStream]) -> bool {
     let mut seen = BTreeSet::new();
-    !claims.iter().all(|of| seen.insert(of.stream))
+    let epoch = |of: &ClaimOfStream| of.claim.as_ref().map(|claim| claim.leader_epoch);
+    !claims.iter().all(|of| seen.insert((of.stream, epoch(of))))
 }

@@ -1,4 +1,4 @@
-//! Images as bytes: prost messages, version 4. An image is encoded in parts, each with some of the fields and at most
+//! Images as bytes: prost messages, version 5. An image is encoded in parts, each with some of the fields and at most
 //! some hundred claims or rolls of a stream, so that neither writing nor reading takes memory for the whole image.
 
 mod nodes;
@@ -30,7 +30,7 @@ pub enum SnapshotError {
     OtherVersion(u32),
 }
 
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// The number of claims, rolls or objects in one part.
 const RECORDS_OF_A_PART: usize = 256;
 
@@ -108,7 +108,7 @@ impl MetadataImage {
         let named = self.objects.iter();
         let named = named.map(|(id, object)| objects::named(*id, *object));
         let condemned = self.condemned.iter();
-        let condemned = condemned.map(|(id, at)| objects::condemned(*id, *at));
+        let condemned = condemned.map(|(id, object)| objects::condemned(*id, *object));
         let objects = some_at_a_time(named.chain(condemned)).map(|objects| Snapshot {
             objects,
             ..Snapshot::default()

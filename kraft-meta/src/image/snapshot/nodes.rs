@@ -38,6 +38,8 @@ struct NodeEpochRecord {
     last_upload: u64,
     #[prost(uint64, repeated, tag = "8")]
     last_dropped: Vec<u64>,
+    #[prost(uint64, tag = "9")]
+    last_index: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
@@ -77,6 +79,7 @@ fn epoch_record(epoch: NodeEpoch, image: &EpochImage) -> NodeEpochRecord {
         seal,
         last_upload: image.last_upload,
         last_dropped: image.last_dropped.iter().map(|stream| stream.0).collect(),
+        last_index: image.last_index,
     }
 }
 
@@ -103,6 +106,7 @@ fn epoch_image(record: NodeEpochRecord) -> (NodeEpoch, EpochImage) {
         confirmed: position(record.confirmed),
         last_upload: record.last_upload,
         last_dropped: record.last_dropped.into_iter().map(StreamId).collect(),
+        last_index: record.last_index,
     };
     (NodeEpoch(record.epoch), image)
 }

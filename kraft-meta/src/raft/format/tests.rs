@@ -322,8 +322,8 @@ async fn a_directory_of_another_format_is_refused_and_says_what_to_do() {
     let path = dir.join(FILE);
     for (content, found) in [
         (None, "format 1"),
-        (Some("2\n"), "format 2"),
-        (Some("4\n"), "format 4"),
+        (Some("3\n"), "format 3"),
+        (Some("5\n"), "format 5"),
     ] {
         std::fs::remove_file(&path).expect("is there");
         if let Some(content) = content {

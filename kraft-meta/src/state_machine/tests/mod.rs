@@ -19,6 +19,7 @@ use crate::{Action, Command, Outcome, Rejection, SnapshotError};
 mod checkpoints;
 mod epochs;
 mod rolls;
+mod sealed;
 
 /// A command before its arguments are taken from a state. The numbers are small, so that commands concern each other.
 #[derive(Debug, Clone)]
@@ -335,11 +336,13 @@ fn close_epoch((node, by): (u8, u8), other_kind: bool, image: &MetadataImage) ->
         }),
         rolls: Vec::new(),
     });
+    let sealer = image.nodes.get(&i32::from(by));
+    let sealer = sealer.and_then(|node| node.epochs.get(&node.epoch));
     let index = ObjectId {
         node: NodeId(by.into()),
         epoch: NodeEpoch(by_epoch),
         kind: ObjectKind::Index,
-        number: image.at.0 + 1,
+        number: sealer.map_or(0, |epoch| epoch.last_index) + 1 + image.at.0 % 2,
     };
     let how = match sealed {
         true => Closing::Sealed(Sealed {
