@@ -9,11 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::stream::BoxStream;
 use highwater_object_format::{BatchEntry, ObjectHeader, ObjectWriter};
 use highwater_object_storage::{
-    IoClass, MemoryStorage, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode,
-    StorageError, layout,
+    Failure, Hooked, IoClass, MemoryStorage, ObjectKey, ObjectStorage, Operation, Plan, PutMode,
+    Request, RequestKind, layout,
 };
 use highwater_runtime::{ByteBudget, Tasks};
 use highwater_s3stream::{
@@ -33,8 +32,7 @@ const CLAIMS: u64 = 8;
 const REQUEST: Duration = Duration::from_millis(10);
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
-/// A store whose reads take a while, and of some objects fail after a long one. It counts its reads, and how many of
-/// them are under way at the same time.
+/// A store whose reads take a while, and of some objects fail after a long one.
 #[derive(Debug)]
 struct Slow {
     request: Duration,
@@ -44,11 +42,6 @@ struct Slow {
     /// How many of these reads hang; later ones are answered.
     hung_parts_max: usize,
     hung_for: Duration,
-    inner: MemoryStorage,
-    reads: AtomicUsize,
-    parts: AtomicUsize,
-    now: AtomicUsize,
-    most: AtomicUsize,
 }
 
 impl Slow {
@@ -59,76 +52,26 @@ impl Slow {
             hung_parts: 0..0,
             hung_parts_max: usize::MAX,
             hung_for: NEVER,
-            inner: MemoryStorage::default(),
-            reads: AtomicUsize::new(0),
-            parts: AtomicUsize::new(0),
-            now: AtomicUsize::new(0),
-            most: AtomicUsize::new(0),
         }
     }
-}
 
-impl Slow {
-    async fn answer(&self, key: &ObjectKey, is_hung: bool) -> Result<(), StorageError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(now, Ordering::SeqCst);
-        tokio::time::sleep(if is_hung { self.hung_for } else { self.request }).await;
-        self.now.fetch_sub(1, Ordering::SeqCst);
-        match is_hung {
-            true => Err(StorageError::Failed {
-                key: key.to_string(),
-                source: "no answer".into(),
-            }),
-            false => Ok(()),
-        }
-    }
-}
-
-#[async_trait]
-impl ObjectStorage for Slow {
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        body: Vec<Bytes>,
-        mode: PutMode,
-        class: IoClass,
-    ) -> Result<ObjectVersion, StorageError> {
-        self.inner.put(key, body, mode, class).await
-    }
-
-    async fn get(
-        &self,
-        key: &ObjectKey,
-        range: Range<u64>,
-        class: IoClass,
-    ) -> Result<Bytes, StorageError> {
-        let is_hung = self.hung_parts.contains(&(range.end - range.start))
-            && self.parts.fetch_add(1, Ordering::SeqCst) < self.hung_parts_max;
-        self.answer(key, is_hung).await?;
-        self.inner.get(key, range, class).await
-    }
-
-    async fn get_suffix(
-        &self,
-        key: &ObjectKey,
-        bytes: u64,
-        class: IoClass,
-    ) -> Result<(Bytes, u64), StorageError> {
-        self.answer(key, self.hung.contains(key)).await?;
-        self.inner.get_suffix(key, bytes, class).await
-    }
-
-    fn list(
-        &self,
-        prefix: &ObjectKey,
-        after: Option<&ObjectKey>,
-    ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
-        self.inner.list(prefix, after)
-    }
-
-    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
-        self.inner.delete(keys).await
+    fn store(self) -> Arc<Hooked> {
+        let parts = AtomicUsize::new(0);
+        let hook = move |request: &Request<'_>| {
+            let is_hung = match &request.operation {
+                Operation::Get(range) => {
+                    self.hung_parts.contains(&(range.end - range.start))
+                        && parts.fetch_add(1, Ordering::SeqCst) < self.hung_parts_max
+                }
+                Operation::GetSuffix(_) => self.hung.contains(request.key),
+                _ => return Plan::pass(),
+            };
+            match is_hung {
+                true => Plan::fail(Failure::Failed("no answer")).delayed(self.hung_for),
+                false => Plan::pass().delayed(self.request),
+            }
+        };
+        Arc::new(Hooked::new(Arc::<MemoryStorage>::default(), hook))
     }
 }
 
@@ -223,7 +166,13 @@ fn id_of(number: u64) -> ObjectId {
 }
 
 /// Writes an object with one batch of some streams at an offset, with the offset as its delta.
-async fn add_object(store: &Slow, id: ObjectId, streams: Range<u64>, at: u64, claims: &mut Claims) {
+async fn add_object(
+    store: &Hooked,
+    id: ObjectId,
+    streams: Range<u64>,
+    at: u64,
+    claims: &mut Claims,
+) {
     let mut writer = ObjectWriter::new(&ObjectHeader {
         cluster: Uuid([1; 16]),
         id,
@@ -263,7 +212,7 @@ async fn add_object(store: &Slow, id: ObjectId, streams: Range<u64>, at: u64, cl
 }
 
 /// Makes streams with an object for each of their claims.
-async fn of_their_own(storage: &Slow, streams: u64, claims: u64) -> Claims {
+async fn of_their_own(storage: &Hooked, streams: u64, claims: u64) -> Claims {
     let mut known = Claims::new();
     for stream in 0..streams {
         for at in 0..claims {
@@ -275,7 +224,7 @@ async fn of_their_own(storage: &Slow, streams: u64, claims: u64) -> Claims {
 }
 
 /// All streams.
-fn streams_of(storage: &Arc<Slow>, known: Claims) -> (ObjectStreamStore, Vec<OpenStream>) {
+fn streams_of(storage: &Arc<Hooked>, known: Claims) -> (ObjectStreamStore, Vec<OpenStream>) {
     let asked = known.keys().map(|id| OpenStream {
         id: *id,
         epoch: LeaderEpoch(1),
@@ -290,7 +239,7 @@ fn streams_of(storage: &Arc<Slow>, known: Claims) -> (ObjectStreamStore, Vec<Ope
         room_within: Duration::from_secs(120),
     };
     let ports = Ports {
-        storage: Arc::<Slow>::clone(storage),
+        storage: Arc::<Hooked>::clone(storage),
         metadata: Arc::new(Known(known)),
         fold: Arc::new(NoFold),
         tasks: Tasks::default(),
@@ -320,7 +269,7 @@ async fn first_open(streams: &ObjectStreamStore, asked: Vec<OpenStream>) -> (usi
 
 #[tokio::test(start_paused = true)]
 async fn streams_are_opened_many_at_a_time_and_not_all() {
-    let storage = Arc::new(Slow::new((0..0).map(id_of)));
+    let storage = Slow::new((0..0).map(id_of)).store();
     let known = of_their_own(&storage, STREAMS, CLAIMS).await;
     let (streams, asked) = streams_of(&storage, known);
     let begin = Instant::now();
@@ -338,7 +287,7 @@ async fn streams_are_opened_many_at_a_time_and_not_all() {
     assert_eq!(places.len() as u64, STREAMS, "each once");
     // one after the other the 320 requests would take sixteen times as long
     assert!(took < REQUEST * 20, "{took:?}");
-    let most = storage.most.load(Ordering::SeqCst);
+    let most = storage.most_at_once(RequestKind::Get);
     assert!((32..=64).contains(&most), "{most}");
 }
 
@@ -346,7 +295,7 @@ async fn streams_are_opened_many_at_a_time_and_not_all() {
 async fn a_stream_whose_reads_hang_holds_up_no_other() {
     let hung = 3..23;
     let storage = Slow::new(hung.clone().map(|stream| id_of(stream * CLAIMS + 5)));
-    let storage = Arc::new(storage);
+    let storage = storage.store();
     let known = of_their_own(&storage, STREAMS, CLAIMS).await;
     let (streams, asked) = streams_of(&storage, known);
     let mut opening = streams.open(asked, &slots());
@@ -364,7 +313,7 @@ async fn a_stream_whose_reads_hang_holds_up_no_other() {
 #[tokio::test(start_paused = true)]
 async fn hundreds_of_objects_that_hang_hold_up_the_others_for_some_seconds_at_most() {
     for hung in [60, 280] {
-        let storage = Arc::new(Slow::new((0..hung).map(id_of)));
+        let storage = Slow::new((0..hung).map(id_of)).store();
         let known = of_their_own(&storage, hung + 1, 1).await;
         let (streams, asked) = streams_of(&storage, known);
         let (at, took) = first_open(&streams, asked).await;
@@ -377,7 +326,7 @@ async fn hundreds_of_objects_that_hang_hold_up_the_others_for_some_seconds_at_mo
 #[tokio::test(start_paused = true)]
 async fn one_object_that_hangs_holds_up_those_alone_that_need_it() {
     let hung = 5000;
-    let storage = Arc::new(Slow::new([id_of(0)].into_iter()));
+    let storage = Slow::new([id_of(0)].into_iter()).store();
     let mut known = Claims::new();
     add_object(&storage, id_of(0), 0..hung, 0, &mut known).await;
     add_object(&storage, id_of(1), hung..hung + 1, 0, &mut known).await;
@@ -385,7 +334,7 @@ async fn one_object_that_hangs_holds_up_those_alone_that_need_it() {
     let (at, took) = first_open(&streams, asked).await;
     assert_eq!(at as u64, hung);
     assert!(took < Duration::from_secs(2), "{took:?}");
-    let reads = storage.reads.load(Ordering::SeqCst);
+    let reads = storage.calls(RequestKind::Get);
     assert!(
         reads < 4,
         "{reads}: each object once, and what is beyond its end"
@@ -400,7 +349,7 @@ async fn one_object_that_hangs_after_its_end_holds_up_those_alone_that_need_it()
         let mut storage = Slow::new((0..0).map(id_of));
         storage.hung_parts = hung_parts;
         storage.hung_for = Duration::from_secs(120);
-        let storage = Arc::new(storage);
+        let storage = storage.store();
         let mut known = Claims::new();
         add_object(&storage, id_of(0), 0..hung, 0, &mut known).await;
         add_object(&storage, id_of(1), hung..hung + 1, 0, &mut known).await;
@@ -420,7 +369,7 @@ async fn one_object_that_hangs_after_its_end_holds_up_those_alone_that_need_it()
         }
         assert!(failed > hung / 2, "{failed}");
         assert!(begin.elapsed() < Duration::from_secs(130));
-        let reads = storage.reads.load(Ordering::SeqCst);
+        let reads = storage.calls(RequestKind::Get);
         assert!(reads < reads_max, "{reads}");
     }
 }
@@ -431,7 +380,7 @@ async fn one_request_that_hangs_holds_up_no_other_of_its_object() {
     let (all, hung) = (5000, 2);
     let mut storage = Slow::new((0..0).map(id_of));
     (storage.hung_parts, storage.hung_parts_max) = (1..10_000, hung);
-    let storage = Arc::new(storage);
+    let storage = storage.store();
     let mut known = Claims::new();
     add_object(&storage, id_of(0), 0..all, 0, &mut known).await;
     let (streams, asked) = streams_of(&storage, known);
@@ -449,7 +398,7 @@ async fn all_who_wait_for_one_read_are_told_together_that_it_failed() {
     let hung_for = Duration::from_secs(30);
     let mut storage = Slow::new([id_of(0)].into_iter());
     storage.hung_for = hung_for;
-    let storage = Arc::new(storage);
+    let storage = storage.store();
     let mut known = Claims::new();
     add_object(&storage, id_of(0), 0..100, 0, &mut known).await;
     let (streams, asked) = streams_of(&storage, known);
@@ -462,7 +411,7 @@ async fn all_who_wait_for_one_read_are_told_together_that_it_failed() {
         }
         // a caller that comes within a second gets the same error
         assert!(begin.elapsed() < hung_for + Duration::from_secs(1));
-        assert_eq!(storage.reads.load(Ordering::SeqCst), 1);
+        assert_eq!(storage.calls(RequestKind::Get), 1);
     }
 }
 
@@ -470,19 +419,19 @@ async fn all_who_wait_for_one_read_are_told_together_that_it_failed() {
 async fn a_store_that_takes_its_time_is_not_asked_for_ever_more_at_once() {
     let mut storage = Slow::new((0..0).map(id_of));
     storage.request = Duration::from_secs(2);
-    let storage = Arc::new(storage);
+    let storage = storage.store();
     let known = of_their_own(&storage, 2000, 1).await;
     let (streams, asked) = streams_of(&storage, known);
     let opened: Vec<_> = streams.open(asked, &slots()).collect().await;
     assert!(opened.iter().all(|(_, opened)| opened.is_ok()));
-    let most = storage.most.load(Ordering::SeqCst);
+    let most = storage.most_at_once(RequestKind::Get);
     assert!(most <= 300, "{most}");
 }
 
 // F4: all consumer groups wait for this stream
 #[tokio::test(start_paused = true)]
 async fn an_urgent_stream_waits_for_no_other() {
-    let storage = Arc::new(Slow::new((0..0).map(id_of)));
+    let storage = Slow::new((0..0).map(id_of)).store();
     let known = of_their_own(&storage, 2000, 1).await;
     let (streams, mut asked) = streams_of(&storage, known);
     let mut urgent = asked.split_off(1998);

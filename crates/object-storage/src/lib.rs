@@ -26,6 +26,8 @@ pub use config::{Config, CredentialSource, Place, S3Config};
 pub use decorator::{
     Bounded, Limited, Metered, RequestCount, RequestCounts, RequestKind, Retrying,
 };
+#[cfg(any(test, feature = "conformance"))]
+pub use decorator::{Failure, Gate, Hooked, Operation, Plan, Request};
 pub use error::StorageError;
 pub use key::ObjectKey;
 pub use open::{OpenError, Opened, Opener, Ports, open};

@@ -160,189 +160,68 @@ async fn overwrite(
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use async_trait::async_trait;
-    use futures::stream::BoxStream;
-
     use super::*;
-    use crate::{MemoryStorage, ObjectEntry, ObjectVersion};
+    use crate::{Failure, Gate, Hooked, MemoryStorage, Operation, Plan, Request};
 
     const NODE: NodeId = NodeId(1);
 
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    enum Fault {
-        None,
-        Overwrites,
-        ChecksThenWrites,
-        ReadsStale,
-        ListsStale,
-        IgnoresRange,
-        KeepsDeleted,
-    }
-
-    /// A store that breaks one guarantee.
-    #[derive(Debug)]
-    struct Faulty {
-        fault: Fault,
-        inner: MemoryStorage,
-    }
-
-    #[async_trait]
-    impl ObjectStorage for Faulty {
-        async fn put(
-            &self,
-            key: &ObjectKey,
-            body: Vec<Bytes>,
-            mode: PutMode,
-            class: IoClass,
-        ) -> Result<ObjectVersion, StorageError> {
-            let mode = match self.fault {
-                Fault::Overwrites => PutMode::Overwrite,
-                Fault::ChecksThenWrites if self.inner.get(key, 0..1, class).await.is_err() => {
-                    tokio::task::yield_now().await;
-                    PutMode::Overwrite
-                }
-                _ => mode,
-            };
-            self.inner.put(key, body, mode, class).await
-        }
-
-        async fn get(
-            &self,
-            key: &ObjectKey,
-            range: Range<u64>,
-            class: IoClass,
-        ) -> Result<Bytes, StorageError> {
-            let range = match self.fault {
-                Fault::IgnoresRange => 0..64,
-                _ => range,
-            };
-            if self.fault == Fault::ReadsStale {
-                return Err(StorageError::NotFound {
-                    key: key.to_string(),
-                });
-            }
-            self.inner.get(key, range, class).await
-        }
-
-        async fn get_suffix(
-            &self,
-            key: &ObjectKey,
-            bytes: u64,
-            class: IoClass,
-        ) -> Result<(Bytes, u64), StorageError> {
-            self.inner.get_suffix(key, bytes, class).await
-        }
-
-        fn list(
-            &self,
-            prefix: &ObjectKey,
-            after: Option<&ObjectKey>,
-        ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
-            use futures::StreamExt;
-            let skipped = usize::from(self.fault == Fault::ListsStale);
-            self.inner.list(prefix, after).skip(skipped).boxed()
-        }
-
-        async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
-            match self.fault {
-                Fault::KeepsDeleted => Ok(()),
-                _ => self.inner.delete(keys).await,
-            }
-        }
-    }
-
-    async fn probe(fault: Fault) -> Result<(), String> {
-        let inner = MemoryStorage::default();
-        let probed = run(&Faulty { fault, inner }, NODE, &SeededRng::from_seed(1)).await;
+    async fn probe(hook: fn(&Request<'_>) -> Plan) -> Result<(), String> {
+        let store = Hooked::new(Arc::<MemoryStorage>::default(), hook);
+        let probed = run(&store, NODE, &SeededRng::from_seed(1)).await;
         probed.map_err(|error| error.to_string())
     }
 
     #[tokio::test]
     async fn a_store_that_breaks_a_promise_is_refused_with_the_reason() {
-        assert_eq!(probe(Fault::None).await, Ok(()));
-        for (fault, reason) in [
-            (Fault::Overwrites, "8 of 8 requests created the same object"),
-            (Fault::ChecksThenWrites, "is not atomic"),
-            (Fault::ReadsStale, "is not found"),
-            (Fault::ListsStale, "leaves out"),
-            (Fault::IgnoresRange, "another range"),
-            (Fault::KeepsDeleted, "was deleted"),
-        ] {
+        assert_eq!(probe(|_| Plan::pass()).await, Ok(()));
+        type Fault = fn(&Request<'_>) -> Plan;
+        let faults: [(Fault, &str); 6] = [
+            (
+                |request| match request.operation {
+                    Operation::Put { .. } => Plan::pass().with_mode(PutMode::Overwrite),
+                    _ => Plan::pass(),
+                },
+                "8 of 8 requests created the same object",
+            ),
+            // it checks whether the object is there, and then writes
+            (
+                |request| match request.operation {
+                    Operation::Put { .. } if request.nth < 2 => {
+                        Plan::pass().with_mode(PutMode::Overwrite)
+                    }
+                    _ => Plan::pass(),
+                },
+                "is not atomic",
+            ),
+            (
+                |request| match request.operation {
+                    Operation::Get(_) => Plan::fail(Failure::NotFound),
+                    _ => Plan::pass(),
+                },
+                "is not found",
+            ),
+            (|_| Plan::pass().leaves_out(1), "leaves out"),
+            (
+                |request| match request.operation {
+                    Operation::Get(_) => Plan::pass().with_range(0..64),
+                    _ => Plan::pass(),
+                },
+                "another range",
+            ),
+            (
+                |request| match request.operation {
+                    Operation::Delete(_) => Plan::pretend(),
+                    _ => Plan::pass(),
+                },
+                "was deleted",
+            ),
+        ];
+        for (fault, reason) in faults {
             let refused = probe(fault).await.expect_err("is refused");
-            assert!(refused.contains(reason), "{fault:?}: {refused}");
-        }
-    }
-
-    /// Runs another node's whole probe before one of its requests.
-    #[derive(Debug)]
-    struct Interrupted {
-        inner: MemoryStorage,
-        /// The number of requests before the other node starts.
-        after: AtomicUsize,
-    }
-
-    impl Interrupted {
-        async fn step(&self) {
-            let before = self.after.load(Ordering::Relaxed);
-            self.after.store(before.wrapping_sub(1), Ordering::Relaxed);
-            if before == 0 {
-                let other = run(&self.inner, NodeId(2), &SeededRng::from_seed(2)).await;
-                other.expect("the other node trusts the store");
-            }
-        }
-    }
-
-    #[async_trait]
-    impl ObjectStorage for Interrupted {
-        async fn put(
-            &self,
-            key: &ObjectKey,
-            body: Vec<Bytes>,
-            mode: PutMode,
-            class: IoClass,
-        ) -> Result<ObjectVersion, StorageError> {
-            self.step().await;
-            self.inner.put(key, body, mode, class).await
-        }
-
-        async fn get(
-            &self,
-            key: &ObjectKey,
-            range: Range<u64>,
-            class: IoClass,
-        ) -> Result<Bytes, StorageError> {
-            self.step().await;
-            self.inner.get(key, range, class).await
-        }
-
-        async fn get_suffix(
-            &self,
-            key: &ObjectKey,
-            bytes: u64,
-            class: IoClass,
-        ) -> Result<(Bytes, u64), StorageError> {
-            self.inner.get_suffix(key, bytes, class).await
-        }
-
-        fn list(
-            &self,
-            prefix: &ObjectKey,
-            after: Option<&ObjectKey>,
-        ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
-            let (prefix, after) = (prefix.clone(), after.cloned());
-            let listed = async move {
-                self.step().await;
-                self.inner.list(&prefix, after.as_ref())
-            };
-            futures::StreamExt::boxed(futures::FutureExt::flatten_stream(listed))
-        }
-
-        async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
-            self.step().await;
-            self.inner.delete(keys).await
+            assert!(refused.contains(reason), "{reason}: {refused}");
         }
     }
 
@@ -351,18 +230,36 @@ mod tests {
         // each request of the probe is interrupted once; a number after the last request interrupts nothing
         let mut interrupted = 0;
         for after in 0..100 {
-            let inner = MemoryStorage::default();
+            let inner = Arc::new(MemoryStorage::default());
             let left_by_other = layout::probe(NodeId(2), 7);
             let left = layout::probe(NODE, 7);
             for key in [&left_by_other, &left] {
                 let put = inner.put(key, vec![Bytes::new()], PutMode::IfAbsent, CLASS);
                 put.await.expect("is put");
             }
-            let after = AtomicUsize::new(after);
-            let store = Interrupted { inner, after };
-            let probed = run(&store, NODE, &SeededRng::from_seed(1)).await;
+            let (gate, requests) = (Gate::default(), AtomicUsize::new(0));
+            let at = gate.clone();
+            let store = Hooked::new(Arc::<MemoryStorage>::clone(&inner), move |_| {
+                match requests.fetch_add(1, Ordering::Relaxed) == after {
+                    true => Plan::pass().held(&at),
+                    false => Plan::pass(),
+                }
+            });
+            // the whole probe of the other node comes before one request of the first
+            let other = async {
+                gate.reached(1).await;
+                let other = run(&*inner, NodeId(2), &SeededRng::from_seed(2)).await;
+                other.expect("the other node trusts the store");
+                gate.open();
+                std::future::pending().await
+            };
+            let rng = SeededRng::from_seed(1);
+            let probed = tokio::select! {
+                probed = run(&store, NODE, &rng) => probed,
+                () = other => unreachable!("it never ends"),
+            };
             assert!(probed.is_ok(), "{probed:?}");
-            let still = |key| store.inner.get(key, 0..0, CLASS);
+            let still = |key| inner.get(key, 0..0, CLASS);
             assert!(still(&left).await.is_err(), "a killed start's probe stays");
             let was_interrupted = still(&left_by_other).await.is_err();
             interrupted += usize::from(was_interrupted);

@@ -2,17 +2,13 @@
 //! time.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
 use highwater_kraft_meta::command::{Command, CommitObject, RegisterNode, WalKind};
 use highwater_kraft_meta::{MetadataImage, OpenError, Outcome, ProposeError};
 use highwater_object_storage::{
-    IoClass, MemoryStorage, ObjectEntry, ObjectKey, ObjectVersion, PutMode,
+    Failure, Hooked, MemoryStorage, ObjectKey, Operation, Plan, RequestKind,
 };
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{LogIndex, NodeEpoch, NodeId, ObjectKind};
@@ -75,80 +71,14 @@ impl MetadataStore for Led {
     }
 }
 
-/// A store that does not delete some keys, and counts the delete requests.
-#[derive(Debug, Default)]
-struct Store {
-    inner: MemoryStorage,
-    stuck: Mutex<BTreeSet<ObjectKey>>,
-    requests: AtomicUsize,
-}
-
-impl Store {
-    fn hold(&self, objects: &BTreeSet<ObjectId>) {
-        let keys = objects.iter().map(|id| layout::object(*id)).collect();
-        *self.stuck.lock().expect("is whole") = keys;
-    }
-
-    fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
-    }
-}
-
-#[async_trait]
-impl ObjectStorage for Store {
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        body: Vec<Bytes>,
-        mode: PutMode,
-        class: IoClass,
-    ) -> Result<ObjectVersion, StorageError> {
-        self.inner.put(key, body, mode, class).await
-    }
-
-    async fn get(
-        &self,
-        key: &ObjectKey,
-        range: Range<u64>,
-        class: IoClass,
-    ) -> Result<Bytes, StorageError> {
-        self.inner.get(key, range, class).await
-    }
-
-    async fn get_suffix(
-        &self,
-        key: &ObjectKey,
-        bytes: u64,
-        class: IoClass,
-    ) -> Result<(Bytes, u64), StorageError> {
-        self.inner.get_suffix(key, bytes, class).await
-    }
-
-    fn list(
-        &self,
-        prefix: &ObjectKey,
-        after: Option<&ObjectKey>,
-    ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
-        self.inner.list(prefix, after)
-    }
-
-    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
-        self.requests.fetch_add(1, Ordering::SeqCst);
-        let stuck = self.stuck.lock().expect("is whole").clone();
-        if let Some(key) = keys.iter().find(|key| stuck.contains(*key)) {
-            return Err(StorageError::Failed {
-                key: key.to_string(),
-                source: "it is held".into(),
-            });
-        }
-        self.inner.delete(keys).await
-    }
-}
+/// The keys that the store does not delete.
+type Stuck = Arc<Mutex<BTreeSet<ObjectKey>>>;
 
 /// A reaper, its metadata and its store.
 struct Reaped {
     metadata: Arc<Led>,
-    store: Arc<Store>,
+    store: Arc<Hooked>,
+    stuck: Stuck,
     epoch: NodeEpoch,
     tasks: Tasks,
 }
@@ -181,10 +111,21 @@ impl Reaped {
             let condemned = metadata.apply(Action::CommitObject(commit));
             condemned.expect("is condemned");
         }
-        let store = Arc::<Store>::default();
+        let stuck = Stuck::default();
+        let keeps = Arc::clone(&stuck);
+        let store = Hooked::new(Arc::<MemoryStorage>::default(), move |request| {
+            let stuck = keeps.lock().expect("is whole");
+            match request.operation {
+                Operation::Delete(keys) if keys.iter().any(|key| stuck.contains(key)) => {
+                    Plan::fail(Failure::Failed("it is held"))
+                }
+                _ => Plan::pass(),
+            }
+        });
+        let store = Arc::new(store);
         let reaper = Reaper::new(
             Arc::<Led>::clone(&metadata),
-            Arc::<Store>::clone(&store),
+            Arc::<Hooked>::clone(&store),
             GRACE,
         );
         let tasks = Tasks::default();
@@ -192,6 +133,7 @@ impl Reaped {
         Self {
             metadata,
             store,
+            stuck,
             epoch,
             tasks,
         }
@@ -205,6 +147,15 @@ impl Reaped {
             number,
         };
         numbers.into_iter().map(object).collect()
+    }
+
+    fn hold(&self, objects: &BTreeSet<ObjectId>) {
+        let keys = objects.iter().map(|id| layout::object(*id)).collect();
+        *self.stuck.lock().expect("is whole") = keys;
+    }
+
+    fn requests(&self) -> usize {
+        self.store.calls(RequestKind::Delete)
     }
 
     fn leads(&self, term: Option<Term>) {
@@ -230,10 +181,10 @@ impl Reaped {
 async fn an_object_that_cannot_be_deleted_holds_up_no_other() {
     let reaped = Reaped::start(Some(Term(1)), 600);
     let stuck = reaped.objects([1, 2, 3, 4, 300]);
-    reaped.store.hold(&stuck);
+    reaped.hold(&stuck);
     reaped.only_are_left(&stuck).await;
-    assert!(reaped.store.requests() < 600, "most go together");
-    reaped.store.hold(&BTreeSet::new());
+    assert!(reaped.requests() < 600, "most go together");
+    reaped.hold(&BTreeSet::new());
     reaped.only_are_left(&BTreeSet::new()).await;
     reaped.tasks.stop().await;
 }
@@ -241,15 +192,15 @@ async fn an_object_that_cannot_be_deleted_holds_up_no_other() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_is_not_asked_for_each_object() {
     let reaped = Reaped::start(Some(Term(1)), 300);
-    reaped.store.hold(&reaped.objects(1..=300));
+    reaped.hold(&reaped.objects(1..=300));
     tokio::time::sleep(GRACE * 10).await;
-    let requests = reaped.store.requests();
+    let requests = reaped.requests();
     assert!(
         (10..200).contains(&requests),
         "{requests} requests in ten minutes"
     );
     assert_eq!(reaped.condemned().len(), 300);
-    reaped.store.hold(&BTreeSet::new());
+    reaped.hold(&BTreeSet::new());
     reaped.only_are_left(&BTreeSet::new()).await;
     reaped.tasks.stop().await;
 }
@@ -259,18 +210,18 @@ async fn a_store_that_is_away_is_not_asked_for_each_object() {
 async fn it_deletes_as_active_controller_alone_and_counts_each_grace_from_then_on() {
     let reaped = Reaped::start(None, 1);
     tokio::time::sleep(GRACE * 10).await;
-    assert_eq!(reaped.store.requests(), 0, "another node leads");
+    assert_eq!(reaped.requests(), 0, "another node leads");
     for term in [Term(3), Term(5), Term(6)] {
         reaped.leads(Some(term));
         tokio::time::sleep(GRACE - Duration::from_secs(1)).await;
-        assert_eq!(reaped.store.requests(), 0, "{term:?}");
+        assert_eq!(reaped.requests(), 0, "{term:?}");
     }
     // It does not lead for as long as a round takes, in which it drops its clocks.
     reaped.leads(None);
     tokio::time::sleep(GRACE).await;
     reaped.leads(Some(Term(8)));
     tokio::time::sleep(GRACE - Duration::from_secs(1)).await;
-    assert_eq!(reaped.store.requests(), 0, "its grace begins anew");
+    assert_eq!(reaped.requests(), 0, "its grace begins anew");
     reaped.only_are_left(&BTreeSet::new()).await;
     reaped.tasks.stop().await;
 }

@@ -126,57 +126,12 @@ impl ObjectStorage for Bounded {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A store that never answers.
-    #[derive(Debug)]
-    struct Hung;
-
-    #[async_trait]
-    impl ObjectStorage for Hung {
-        async fn put(
-            &self,
-            _: &ObjectKey,
-            _: Vec<Bytes>,
-            _: PutMode,
-            _: IoClass,
-        ) -> Result<ObjectVersion, StorageError> {
-            std::future::pending().await
-        }
-
-        async fn get(
-            &self,
-            _: &ObjectKey,
-            _: Range<u64>,
-            _: IoClass,
-        ) -> Result<Bytes, StorageError> {
-            std::future::pending().await
-        }
-
-        async fn get_suffix(
-            &self,
-            _: &ObjectKey,
-            _: u64,
-            _: IoClass,
-        ) -> Result<(Bytes, u64), StorageError> {
-            std::future::pending().await
-        }
-
-        fn list(
-            &self,
-            _: &ObjectKey,
-            _: Option<&ObjectKey>,
-        ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
-            stream::pending().boxed()
-        }
-
-        async fn delete(&self, _: &[ObjectKey]) -> Result<(), StorageError> {
-            std::future::pending().await
-        }
-    }
+    use crate::{Hooked, MemoryStorage, Plan};
 
     #[tokio::test(start_paused = true)]
     async fn every_request_to_a_store_that_hangs_ends() {
-        let store = Bounded::new(Arc::new(Hung));
+        let hung = Hooked::new(Arc::<MemoryStorage>::default(), |_| Plan::hang());
+        let store = Bounded::new(Arc::new(hung));
         let key = ObjectKey::new("a");
         let put = store.put(&key, Vec::new(), PutMode::IfAbsent, IoClass::Upload);
         assert!(matches!(put.await, Err(StorageError::Unknown { .. })));

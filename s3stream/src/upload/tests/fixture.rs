@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use futures::stream::BoxStream;
 use highwater_io::{RealDevice, RealThreads};
 use highwater_object_storage::{
-    IoClass, MemoryStorage, ObjectEntry, ObjectKey, ObjectVersion, PutMode, StorageError,
+    Failure, Hooked, MemoryStorage, ObjectEntry, ObjectKey, Operation, Plan, Request,
 };
 use highwater_runtime::Tasks;
 use highwater_types::{
@@ -133,85 +132,41 @@ impl DeltaFold for NoFold {
     }
 }
 
-/// A store that accepts nothing while it is away or full.
+/// The reasons for which a store accepts nothing.
 #[derive(Debug, Default)]
-pub(super) struct Store {
-    inner: MemoryStorage,
+pub(super) struct Trouble {
     pub(super) is_away: AtomicBool,
     pub(super) is_full: AtomicBool,
 }
 
-impl Store {
-    pub(super) async fn objects(&self) -> Vec<ObjectEntry> {
-        let listed: Vec<_> = self
-            .inner
-            .list(&ObjectKey::new("data"), None)
-            .collect()
-            .await;
-        listed
-            .into_iter()
-            .map(|entry| entry.expect("lists"))
-            .collect()
+impl Trouble {
+    fn plan(&self, request: &Request<'_>) -> Plan {
+        match request.operation {
+            Operation::Put { .. } if self.is_away.load(Ordering::SeqCst) => {
+                Plan::fail(Failure::Failed("the store is away"))
+            }
+            Operation::Put { .. } if self.is_full.load(Ordering::SeqCst) => {
+                Plan::fail(Failure::Full)
+            }
+            _ => Plan::pass(),
+        }
     }
 }
 
-#[async_trait]
-impl ObjectStorage for Store {
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        body: Vec<Bytes>,
-        mode: PutMode,
-        class: IoClass,
-    ) -> Result<ObjectVersion, StorageError> {
-        if self.is_away.load(Ordering::SeqCst) {
-            return Err(StorageError::Failed {
-                key: key.to_string(),
-                source: "the store is away".into(),
-            });
-        }
-        if self.is_full.load(Ordering::SeqCst) {
-            let key = key.to_string();
-            return Err(StorageError::Full { key });
-        }
-        self.inner.put(key, body, mode, class).await
-    }
-
-    async fn get(
-        &self,
-        key: &ObjectKey,
-        range: Range<u64>,
-        class: IoClass,
-    ) -> Result<Bytes, StorageError> {
-        self.inner.get(key, range, class).await
-    }
-
-    async fn get_suffix(
-        &self,
-        key: &ObjectKey,
-        bytes: u64,
-        class: IoClass,
-    ) -> Result<(Bytes, u64), StorageError> {
-        self.inner.get_suffix(key, bytes, class).await
-    }
-
-    fn list(
-        &self,
-        prefix: &ObjectKey,
-        after: Option<&ObjectKey>,
-    ) -> BoxStream<'_, Result<ObjectEntry, StorageError>> {
-        self.inner.list(prefix, after)
-    }
-
-    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
-        self.inner.delete(keys).await
-    }
+pub(super) async fn objects(store: &Hooked) -> Vec<ObjectEntry> {
+    let listed = store.inner().list(&ObjectKey::new("data"), None);
+    let listed: Vec<_> = listed.collect().await;
+    listed
+        .into_iter()
+        .map(|entry| entry.expect("lists"))
+        .collect()
 }
 
 /// A node with one open stream.
 pub(super) struct Node {
     pub(super) metadata: Arc<Metadata>,
-    pub(super) store: Arc<Store>,
+    pub(super) store: Arc<Hooked>,
+    pub(super) trouble: Arc<Trouble>,
     pub(super) streams: ObjectStreamStore,
     pub(super) stream: Arc<dyn Stream>,
     pub(super) tasks: Tasks,
@@ -237,7 +192,8 @@ pub(super) const LIMITS: Limits = Limits {
 /// The parts that a start has before it opens its log.
 pub(super) struct Starting {
     pub(super) metadata: Arc<Metadata>,
-    pub(super) store: Arc<Store>,
+    pub(super) store: Arc<Hooked>,
+    pub(super) trouble: Arc<Trouble>,
     pub(super) streams: ObjectStreamStore,
     tasks: Tasks,
     memory: ByteBudget,
@@ -245,7 +201,12 @@ pub(super) struct Starting {
 
 impl Starting {
     pub(super) fn new(limits: &Limits) -> Self {
-        let (metadata, store) = (Arc::<Metadata>::default(), Arc::<Store>::default());
+        let (metadata, trouble) = (Arc::<Metadata>::default(), Arc::<Trouble>::default());
+        let troubled = Arc::clone(&trouble);
+        let store = Arc::new(Hooked::new(
+            Arc::<MemoryStorage>::default(),
+            move |request| troubled.plan(request),
+        ));
         let (memory, tasks) = (ByteBudget::new(limits.memory), Tasks::default());
         let config = Config {
             upload_interval: limits.interval,
@@ -254,7 +215,7 @@ impl Starting {
             room_within: limits.room_within,
         };
         let ports = Ports {
-            storage: Arc::<Store>::clone(&store),
+            storage: Arc::<Hooked>::clone(&store),
             metadata: Arc::<Metadata>::clone(&metadata),
             fold: Arc::new(NoFold),
             tasks: tasks.clone(),
@@ -271,6 +232,7 @@ impl Starting {
         Self {
             metadata,
             store,
+            trouble,
             streams,
             tasks,
             memory,
@@ -284,6 +246,7 @@ impl Node {
         let Starting {
             metadata,
             store,
+            trouble,
             streams,
             tasks,
             memory,
@@ -303,6 +266,7 @@ impl Node {
         Self {
             metadata,
             store,
+            trouble,
             stream,
             streams,
             tasks,

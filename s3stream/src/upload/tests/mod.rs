@@ -14,7 +14,7 @@ use highwater_types::Uuid;
 use highwater_wal::{Share, WalError};
 use tokio::time::timeout;
 
-use self::fixture::{EPOCH, LIMITS, Limits, NEVER, NODE, Node, STREAM, away};
+use self::fixture::{EPOCH, LIMITS, Limits, NEVER, NODE, Node, STREAM, away, objects};
 use super::*;
 use crate::{StreamError, StreamStore};
 
@@ -33,10 +33,10 @@ async fn an_outage_of_the_metadata_leaves_one_object_under_one_number() {
     let asked = node.metadata.asked();
     assert_eq!(asked.len(), 101);
     assert!(asked.iter().all(|commit| commit.object.number == 1));
-    assert_eq!(node.store.objects().await.len(), 1);
+    assert_eq!(objects(&node.store).await.len(), 1);
     node.append(1, 100).await;
     node.metadata.is_committed_to(2).await;
-    assert_eq!(node.store.objects().await.len(), 2);
+    assert_eq!(objects(&node.store).await.len(), 2);
     node.streams.shutdown().await.expect("stops");
 }
 
@@ -84,7 +84,7 @@ async fn an_upload_that_is_refused_for_good_ends_the_node_epoch() {
         assert!(matches!(refused, Err(StreamError::Wal(WalError::Ended))));
         node.streams.shutdown().await.expect("stops");
         assert_eq!(node.metadata.asked().len(), 2, "it is not asked again");
-        assert_eq!(node.store.objects().await.len(), 1);
+        assert_eq!(objects(&node.store).await.len(), 1);
     }
 }
 
@@ -157,7 +157,7 @@ async fn what_gathered_in_an_outage_goes_in_objects_of_bounded_size() {
         ..LIMITS
     };
     let node = Node::start(limits).await;
-    node.store.is_away.store(true, Ordering::SeqCst);
+    node.trouble.is_away.store(true, Ordering::SeqCst);
     for base in 0..50 {
         node.append(base, 200_000).await;
     }
@@ -168,13 +168,13 @@ async fn what_gathered_in_an_outage_goes_in_objects_of_bounded_size() {
         "{status:?}"
     );
     assert_eq!((status.waiting, status.held_back), (0, None));
-    node.store.is_away.store(false, Ordering::SeqCst);
+    node.trouble.is_away.store(false, Ordering::SeqCst);
     node.metadata.is_committed_to(50).await;
-    let objects = node.store.objects().await;
-    assert!(objects.len() >= 8, "{objects:?}");
+    let uploaded = objects(&node.store).await;
+    assert!(uploaded.len() >= 8, "{uploaded:?}");
     assert!(
-        objects.iter().all(|object| object.bytes < 1_500_000),
-        "{objects:?}"
+        uploaded.iter().all(|object| object.bytes < 1_500_000),
+        "{uploaded:?}"
     );
     let asked = node.metadata.asked();
     assert!(asked.is_sorted_by(|one, next| one.floor < next.floor));
@@ -194,7 +194,7 @@ async fn produce_that_is_held_back_is_seen_until_it_goes_on() {
         ..LIMITS
     };
     let node = Node::start(limits).await;
-    node.store.is_away.store(true, Ordering::SeqCst);
+    node.trouble.is_away.store(true, Ordering::SeqCst);
     let fill = async {
         for base in 0..100 {
             node.append(base, 100_000).await;
@@ -227,7 +227,7 @@ async fn produce_that_is_held_back_is_seen_until_it_goes_on() {
             told.contains("held back for 1") && told.contains("failed for"),
             "{told}"
         );
-        node.store.is_away.store(false, Ordering::SeqCst);
+        node.trouble.is_away.store(false, Ordering::SeqCst);
     };
     tokio::join!(fill, heal);
     let status = node.streams.uploads();

@@ -10,7 +10,7 @@ use highwater_runtime::BytePermit;
 use highwater_types::{LeaderEpoch, NodeEpoch};
 use highwater_wal::{ReplayedGroup, SealedWal};
 
-use super::fixture::{LIMITS, Limits, STREAM, Starting, away};
+use super::fixture::{LIMITS, Limits, STREAM, Starting, away, objects};
 use super::*;
 use crate::StreamError;
 
@@ -63,7 +63,7 @@ const ROOM_SOON: Limits = Limits {
 #[tokio::test(start_paused = true)]
 async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute() {
     let node = Starting::new(&LIMITS);
-    node.store.is_away.store(true, Ordering::SeqCst);
+    node.trouble.is_away.store(true, Ordering::SeqCst);
     let (recovered, time) = recover(&node).await;
     let refused = matches!(
         &recovered,
@@ -76,7 +76,7 @@ async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute()
     assert_eq!(node.metadata.asked().len(), 0);
 
     let node = Starting::new(&ROOM_SOON);
-    node.store.is_full.store(true, Ordering::SeqCst);
+    node.trouble.is_full.store(true, Ordering::SeqCst);
     let (recovered, time) = recover(&node).await;
     let refused = matches!(
         &recovered,
@@ -90,8 +90,8 @@ async fn a_start_whose_store_takes_no_puts_ends_with_its_reason_after_a_minute()
 #[tokio::test(start_paused = true)]
 async fn a_start_waits_for_a_full_store_through_other_failures() {
     let node = Starting::new(&ROOM_SOON);
-    node.store.is_full.store(true, Ordering::SeqCst);
-    let is_away = |away| node.store.is_away.store(away, Ordering::SeqCst);
+    node.trouble.is_full.store(true, Ordering::SeqCst);
+    let is_away = |away| node.trouble.is_away.store(away, Ordering::SeqCst);
     let fails_otherwise = async {
         for _ in 0..3 {
             tokio::time::sleep(MINUTE / 2).await;
@@ -99,7 +99,7 @@ async fn a_start_waits_for_a_full_store_through_other_failures() {
             tokio::time::sleep(MINUTE / 6).await;
             is_away(false);
         }
-        node.store.is_full.store(false, Ordering::SeqCst);
+        node.trouble.is_full.store(false, Ordering::SeqCst);
     };
     let ((recovered, time), ()) = tokio::join!(recover(&node), fails_otherwise);
     assert_eq!(recovered.expect("recovers"), 3);
@@ -107,10 +107,10 @@ async fn a_start_waits_for_a_full_store_through_other_failures() {
 
     // a store that was full is waited for no longer than any other once it fails otherwise
     let node = Starting::new(&ROOM_SOON);
-    node.store.is_full.store(true, Ordering::SeqCst);
+    node.trouble.is_full.store(true, Ordering::SeqCst);
     let fails_otherwise = async {
         tokio::time::sleep(MINUTE / 2).await;
-        node.store.is_away.store(true, Ordering::SeqCst);
+        node.trouble.is_away.store(true, Ordering::SeqCst);
     };
     let ((recovered, time), ()) = tokio::join!(recover(&node), fails_otherwise);
     let refused = matches!(
@@ -130,7 +130,7 @@ async fn a_start_whose_metadata_takes_no_commit_ends_with_its_reason_after_a_min
     let refused = matches!(&recovered, Err(StreamError::Unavailable { .. }));
     assert!(refused, "{recovered:?}");
     assert!((MINUTE..MINUTE * 2).contains(&time), "{time:?}");
-    assert_eq!(node.store.objects().await.len(), 1, "U2: one body");
+    assert_eq!(objects(&node.store).await.len(), 1, "U2: one body");
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,14 +138,14 @@ async fn a_start_goes_on_when_store_and_metadata_answer_again() {
     let node = Starting::new(&LIMITS);
     let answers = std::iter::repeat_with(away).take(20).collect();
     *node.metadata.answers.lock().expect("is whole") = answers;
-    node.store.is_away.store(true, Ordering::SeqCst);
+    node.trouble.is_away.store(true, Ordering::SeqCst);
     let heals = async {
         tokio::time::sleep(MINUTE / 2).await;
         let failing = node.streams.uploads().failing;
         assert!(failing.is_some_and(|time| time > MINUTE / 3), "{failing:?}");
         let recovery = node.streams.recovery();
         assert_eq!((recovery.batches, recovery.bytes), (0, 0));
-        node.store.is_away.store(false, Ordering::SeqCst);
+        node.trouble.is_away.store(false, Ordering::SeqCst);
     };
     let ((recovered, _), ()) = tokio::join!(recover(&node), heals);
     assert_eq!(recovered.expect("recovers"), 3);

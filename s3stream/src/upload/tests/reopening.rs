@@ -48,13 +48,13 @@ async fn a_stream_that_is_opened_again_is_uploaded_first() {
 #[tokio::test(start_paused = true)]
 async fn an_opening_waits_for_the_upload_of_what_was_appended_before() {
     let node = Arc::new(Node::start(not_before_asked()).await);
-    node.store.is_away.store(true, Ordering::SeqCst);
+    node.trouble.is_away.store(true, Ordering::SeqCst);
     node.append(0, 100).await;
     let patience = Duration::from_secs(3600);
     let given_up = timeout(patience, node.open(LeaderEpoch(1))).await;
     assert!(given_up.is_err(), "{given_up:?}");
     assert_eq!(node.stream.bounds().confirmed, 1);
-    node.store.is_away.store(false, Ordering::SeqCst);
+    node.trouble.is_away.store(false, Ordering::SeqCst);
     let again = node.open(LeaderEpoch(1)).await.expect("opens");
     assert_eq!(again.bounds().confirmed, 1);
     node.streams.shutdown().await.expect("stops");
@@ -90,13 +90,13 @@ async fn a_stream_whose_partition_was_closed_is_uploaded_before_it_is_opened_aga
 #[tokio::test(start_paused = true)]
 async fn an_opening_ends_when_the_stream_is_forgotten_while_it_waits() {
     let node = Node::start(not_before_asked()).await;
-    node.store.is_away.store(true, Ordering::SeqCst);
+    node.trouble.is_away.store(true, Ordering::SeqCst);
     node.append(0, 100).await;
     let mut opening = pin!(node.open(LeaderEpoch(1)));
     let waits = timeout(Duration::from_secs(60), &mut opening).await;
     assert!(waits.is_err(), "{waits:?}");
     node.append(1, 100).await;
     node.streams.forget(STREAM);
-    node.store.is_away.store(false, Ordering::SeqCst);
+    node.trouble.is_away.store(false, Ordering::SeqCst);
     opening.await.expect("opens");
 }

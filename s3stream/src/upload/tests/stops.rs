@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::fixture::{LIMITS, Node, away};
+use super::fixture::{LIMITS, Node, away, objects};
 
 // U2, U5: a stop leaves no unreferenced object behind
 #[tokio::test(start_paused = true)]
@@ -13,7 +13,7 @@ async fn a_stop_goes_on_with_the_object_that_was_begun() {
     for is_put in [false, true] {
         let node = Node::start(LIMITS).await;
         match is_put {
-            false => node.store.is_away.store(true, Ordering::SeqCst),
+            false => node.trouble.is_away.store(true, Ordering::SeqCst),
             true => {
                 let answers = (0..100).map(|_| away()).collect();
                 *node.metadata.answers.lock().expect("is whole") = answers;
@@ -21,17 +21,17 @@ async fn a_stop_goes_on_with_the_object_that_was_begun() {
         }
         node.append(0, 100).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
-        assert_eq!(node.store.objects().await.len(), usize::from(is_put));
+        assert_eq!(objects(&node.store).await.len(), usize::from(is_put));
         // a node that stops aborts the upload wherever it is
         node.tasks.stop().await;
         node.append(1, 100).await;
-        node.store.is_away.store(false, Ordering::SeqCst);
+        node.trouble.is_away.store(false, Ordering::SeqCst);
         node.metadata.answers.lock().expect("is whole").clear();
         node.streams.shutdown().await.expect("stops");
         let asked = node.metadata.asked();
         let last = asked.last().expect("both are committed");
         assert_eq!(last.object.number, 2);
-        assert_eq!(node.store.objects().await.len(), 2);
+        assert_eq!(objects(&node.store).await.len(), 2);
         let is_known = |number| asked.iter().any(|commit| commit.object.number == number);
         assert!(is_known(1), "its object is committed");
     }
@@ -41,7 +41,7 @@ async fn a_stop_goes_on_with_the_object_that_was_begun() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_dropped_frees_all_that_it_holds() {
     let node = Node::start(LIMITS).await;
-    node.store.is_away.store(true, Ordering::SeqCst);
+    node.trouble.is_away.store(true, Ordering::SeqCst);
     node.append(0, 100).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(
