@@ -5,6 +5,10 @@ use std::collections::VecDeque;
 use highwater_types::WalPosition;
 use tokio::time::Instant;
 
+/// The most rolls that begin in one object. The commit lists each of them, and a command of the metadata may take 16 MiB
+/// at most; a roll takes up to 70 bytes of it.
+const ROLLS_MAX: usize = 1 << 16;
+
 /// The end of the WAL that is not uploaded, in pieces of one object each, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
@@ -22,6 +26,8 @@ struct Piece {
     bytes: u64,
     /// The memory that the batches hold, with padding.
     memory: u64,
+    /// The number of rolls that begin in it.
+    rolls: usize,
     /// The time when its first batch became durable.
     since: Instant,
     /// Whether an upload of it has begun.
@@ -37,26 +43,36 @@ pub(crate) struct Durable {
     pub(crate) bytes: u64,
     /// The memory that the batch holds.
     pub(crate) memory: u64,
+    /// Whether a roll begins with the batch.
+    pub(crate) begins_roll: bool,
+}
+
+impl Piece {
+    fn is_full(&self, object_bytes: u64) -> bool {
+        self.is_cut || self.bytes >= object_bytes || self.rolls >= ROLLS_MAX
+    }
 }
 
 impl Backlog {
-    /// Adds a batch; an object is full at `object_bytes`. The cut is between two groups of the WAL, because the batches
+    /// Adds a batch; an object is full at `object_bytes`, or when many rolls begin in it. The cut is between two groups of the WAL, because the batches
     /// of one group have the same position.
     pub(crate) fn add(&mut self, batch: Durable, object_bytes: u64, now: Instant) {
         self.bytes += batch.bytes;
         self.memory += batch.memory;
         if let Some(last) = self.pieces.back_mut()
-            && (last.end == batch.end || (!last.is_cut && last.bytes < object_bytes))
+            && (last.end == batch.end || !last.is_full(object_bytes))
         {
             last.end = batch.end;
             last.bytes += batch.bytes;
             last.memory += batch.memory;
+            last.rolls += usize::from(batch.begins_roll);
             return;
         }
         self.pieces.push_back(Piece {
             end: batch.end,
             bytes: batch.bytes,
             memory: batch.memory,
+            rolls: usize::from(batch.begins_roll),
             since: now,
             is_cut: false,
         });
@@ -109,8 +125,28 @@ mod tests {
             end: at(end),
             bytes,
             memory: bytes + 1,
+            begins_roll: false,
         };
         backlog.add(batch, 100, Instant::now());
+    }
+
+    // A commit lists every roll, and the metadata refuses a command without bound (U3).
+    #[test]
+    fn an_object_is_cut_when_many_rolls_begin_in_it_however_small_they_are() {
+        let mut backlog = Backlog::default();
+        let rolls = ROLLS_MAX as u64;
+        for end in 1..=2 * rolls {
+            let batch = Durable {
+                end: at(end),
+                bytes: 1,
+                memory: 1,
+                begins_roll: end != rolls,
+            };
+            backlog.add(batch, u64::MAX, Instant::now());
+        }
+        assert_eq!(backlog.cut(), Some(at(rolls + 1)));
+        backlog.uploaded(at(rolls + 1));
+        assert_eq!(backlog.cut(), Some(at(2 * rolls)));
     }
 
     #[test]

@@ -162,6 +162,7 @@ impl Uploads {
                 end: batch.end,
                 bytes: batch.bytes.len() as u64,
                 memory: batch.memory.bytes(),
+                begins_roll: batch.roll,
             };
             backlog.add(durable, object_bytes, now);
             by_stream.entry(batch.stream).or_default().push(batch);
