@@ -142,11 +142,11 @@ impl Target {
             say(&figures.to_string())?;
         }
         let done = figures.first().context("a run has figures")?;
-        let cost = |who: &str, cpu: std::time::Duration| {
+        let cost = |subject: &str, cpu: std::time::Duration| {
             let cpu = cpu.as_secs_f64();
             let (per_gib, records) = (cpu / done.gib(), figures::real(done.records) / cpu);
             say(&format!(
-                "{who} cpu {cpu:.2} s: {per_gib:.3} s/GiB, {records:.0} records per cpu second"
+                "{subject} cpu {cpu:.2} s: {per_gib:.3} s/GiB, {records:.0} records per cpu second"
             ))
         };
         if let (Some(before), Some(after)) = (broker_before, broker_after) {

@@ -9,7 +9,7 @@ use rustix::fs::fdatasync;
 use rustix::io::pwrite;
 
 use super::lab::{DIR, Lab};
-use super::results::Who;
+use super::results::Subject;
 use crate::admin::pause;
 use crate::figures::Latency;
 use crate::machine;
@@ -48,7 +48,7 @@ pub(super) fn fdatasync_once(lab: &mut Lab, case: &'static str, round: u32) -> R
         (METRIC_PACED_P99, &paced, 0.99),
     ] {
         let micros = latency.at(share).as_secs_f64() * 1e6;
-        lab.note((case, metric), Who::Machine, round, micros);
+        lab.note((case, metric), Subject::Machine, round, micros);
         lab.progress(&format!("{case} {round} disk: {metric} {micros:.0}"))?;
     }
     Ok(())

@@ -9,14 +9,14 @@ use highwater_kafka_peer::jars;
 use highwater_types::ByteSize;
 
 use super::lab::{Lab, quiet};
-use super::results::Who;
+use super::results::Subject;
 use super::traffic::{Shape, extent};
 use crate::produce;
 
 const RECORD_BYTES: u64 = 1024;
 /// Records per second of the stated rate, which is 5 MiB/s.
 const RATE: u64 = 5_000;
-const ALL: [Who; 3] = [Who::Highwater, Who::Kafka, Who::KafkaFlush];
+const ALL: [Subject; 3] = [Subject::Highwater, Subject::Kafka, Subject::KafkaFlush];
 
 fn tool(name: &str) -> Result<Command> {
     let jars: PathBuf = jars::fetch("tests/clients/tools", "kafka-tools-4.3.1")?;
@@ -49,11 +49,11 @@ fn before(line: &str, unit: &str) -> Result<f64> {
 /// Runs one default producer on one partition, at its highest rate or at the stated rate.
 pub(super) fn produce(lab: &mut Lab, case: &'static str, is_paced: bool) -> Result<()> {
     for round in 1..=lab.rounds {
-        for who in ALL {
+        for subject in ALL {
             let seconds = lab.seconds(6);
-            let records = match (is_paced, who) {
+            let records = match (is_paced, subject) {
                 (true, _) => RATE * seconds,
-                (false, Who::KafkaFlush) => 10_000 * seconds,
+                (false, Subject::KafkaFlush) => 10_000 * seconds,
                 (false, _) => 50_000 * seconds,
             };
             let throughput = if is_paced {
@@ -61,14 +61,14 @@ pub(super) fn produce(lab: &mut Lab, case: &'static str, is_paced: bool) -> Resu
             } else {
                 "-1".to_owned()
             };
-            let topic = lab.topic(who, 1)?;
+            let topic = lab.topic(subject, 1)?;
             let mut tool = tool("ProducerPerformance")?;
             tool.args(["--bootstrap-server", &topic.address, "--topic", &topic.name]);
             tool.args(["--num-records", &records.to_string()]);
             tool.args(["--warmup-records", &(records / 4).to_string()]);
             tool.args(["--record-size", &RECORD_BYTES.to_string()]);
             let line = last_line(tool.args(["--throughput", &throughput]))?;
-            lab.progress(&format!("{case} {round} {}: {line}", who.name()))?;
+            lab.progress(&format!("{case} {round} {}: {line}", subject.name()))?;
             let metrics = [
                 ("MB/s", "MB/sec"),
                 ("p50 ms", "ms 50th"),
@@ -77,9 +77,9 @@ pub(super) fn produce(lab: &mut Lab, case: &'static str, is_paced: bool) -> Resu
             ];
             for (metric, unit) in metrics {
                 let value = before(&line, unit)?;
-                lab.note((case, metric), who, round, value);
+                lab.note((case, metric), subject, round, value);
             }
-            lab.delete(who, topic)?;
+            lab.delete(subject, topic)?;
         }
     }
     Ok(())
@@ -94,18 +94,18 @@ pub(super) fn consume(lab: &mut Lab, case: &'static str) -> Result<()> {
         connections: 1,
     };
     for round in 1..=lab.rounds {
-        for who in [Who::Highwater, Who::Kafka] {
-            let topic = lab.topic(who, 1)?;
+        for subject in [Subject::Highwater, Subject::Kafka] {
+            let topic = lab.topic(subject, 1)?;
             let extent = extent(lab.bytes(ByteSize::mib(512)));
             let written = produce::run(&topic.address, topic.id, &shape.load(), &extent, None)?;
-            quiet(lab.pid(who)?)?;
+            quiet(lab.pid(subject)?)?;
             let mut tool = tool("ConsumerPerformance")?;
             tool.args(["--bootstrap-server", &topic.address, "--topic", &topic.name]);
             let line = last_line(tool.args(["--num-records", &written.records.to_string()]))?;
-            lab.progress(&format!("{case} {round} {}: {line}", who.name()))?;
+            lab.progress(&format!("{case} {round} {}: {line}", subject.name()))?;
             let column = line.split(',').nth(8).context("fetch.MB.sec")?;
-            lab.note((case, "fetch MB/s"), who, round, column.trim().parse()?);
-            lab.delete(who, topic)?;
+            lab.note((case, "fetch MB/s"), subject, round, column.trim().parse()?);
+            lab.delete(subject, topic)?;
         }
     }
     Ok(())

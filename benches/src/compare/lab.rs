@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use highwater_types::{ByteSize, Uuid};
 
 use super::broker::Broker;
-use super::results::{Results, Row, Who};
+use super::results::{Results, Row, Subject};
 use crate::admin::{Admin, pause};
 use crate::figures::{Figures, real};
 use crate::machine;
@@ -50,7 +50,12 @@ pub(super) struct Topic {
 
 impl Topic {
     /// Creates the topic; the floor has no topics.
-    pub(super) fn create(broker: &Broker, who: Who, name: String, partitions: i32) -> Result<Self> {
+    pub(super) fn create(
+        broker: &Broker,
+        subject: Subject,
+        name: String,
+        partitions: i32,
+    ) -> Result<Self> {
         let mut topic = Self {
             name,
             id: Uuid::default(),
@@ -58,10 +63,10 @@ impl Topic {
             partitions,
             admin: None,
         };
-        if who != Who::Floor {
+        if subject != Subject::Floor {
             let (key, value) = FLUSH;
             let flush = [(key.to_owned(), value.to_owned())];
-            let configs = if who == Who::KafkaFlush {
+            let configs = if subject == Subject::KafkaFlush {
                 &flush[..]
             } else {
                 &[]
@@ -120,16 +125,16 @@ impl Lab {
         Path::new(DIR).join("run")
     }
 
-    pub(super) fn broker(&self, who: Who) -> &Broker {
-        match who {
-            Who::Highwater | Who::Machine => &self.highwater,
-            Who::Kafka | Who::KafkaFlush => &self.kafka,
-            Who::Floor => &self.floor,
+    pub(super) fn broker(&self, subject: Subject) -> &Broker {
+        match subject {
+            Subject::Highwater | Subject::Machine => &self.highwater,
+            Subject::Kafka | Subject::KafkaFlush => &self.kafka,
+            Subject::Floor => &self.floor,
         }
     }
 
-    pub(super) fn pid(&self, who: Who) -> Result<u32> {
-        self.broker(who).pid().context("it runs")
+    pub(super) fn pid(&self, subject: Subject) -> Result<u32> {
+        self.broker(subject).pid().context("it runs")
     }
 
     /// The bytes of one run, of which a quick one has an eighth.
@@ -147,27 +152,31 @@ impl Lab {
     }
 
     /// Creates a topic with a new name.
-    pub(super) fn topic(&mut self, who: Who, partitions: i32) -> Result<Topic> {
+    pub(super) fn topic(&mut self, subject: Subject, partitions: i32) -> Result<Topic> {
         self.topics += 1;
         let free = rustix::fs::statvfs(DIR)?;
         let free = free.f_bavail.saturating_mul(free.f_frsize);
         ensure!(free > FREE_BYTES_MIN, "only {free} bytes are free");
         let name = format!("bench-{}", self.topics);
-        Topic::create(self.broker(who), who, name, partitions)
+        Topic::create(self.broker(subject), subject, name, partitions)
     }
 
     /// Deletes a topic, and waits until its data is gone.
-    pub(super) fn delete(&self, who: Who, topic: Topic) -> Result<()> {
+    pub(super) fn delete(&self, subject: Subject, topic: Topic) -> Result<()> {
         let Some(mut admin) = topic.admin else {
             return Ok(());
         };
         admin.delete_topic(&topic.name)?;
-        quiet(self.pid(who)?)
+        quiet(self.pid(subject)?)
     }
 
     /// Runs `body`, and waits until the broker is quiet; both belong to the cost.
-    pub(super) fn cost<T>(&self, who: Who, body: impl FnOnce() -> Result<T>) -> Result<(T, Cost)> {
-        let pid = self.pid(who)?;
+    pub(super) fn cost<T>(
+        &self,
+        subject: Subject,
+        body: impl FnOnce() -> Result<T>,
+    ) -> Result<(T, Cost)> {
+        let pid = self.pid(subject)?;
         let brokers = [&self.highwater, &self.kafka, &self.floor];
         let others = brokers.iter().filter_map(|broker| broker.pid());
         let others: Vec<u32> = others.filter(|&other| other != pid).collect();
@@ -178,14 +187,14 @@ impl Lab {
     pub(super) fn note(
         &mut self,
         (case, metric): (&'static str, &'static str),
-        who: Who,
+        subject: Subject,
         round: u32,
         value: f64,
     ) {
         self.results.rows.push(Row {
             case,
             metric,
-            who,
+            subject,
             round,
             value,
         });
@@ -195,7 +204,7 @@ impl Lab {
     pub(super) fn note_cost(
         &mut self,
         case: &'static str,
-        who: Who,
+        subject: Subject,
         round: u32,
         (figures, cost): (&Figures, Cost),
     ) -> Result<()> {
@@ -208,9 +217,9 @@ impl Lab {
             ("MiB/s", figures.mib_per_second()),
             ("core share", cost.core_share),
         ];
-        let mut line = format!("{case} {round} {}:", who.name());
+        let mut line = format!("{case} {round} {}:", subject.name());
         for (metric, value) in all {
-            self.note((case, metric), who, round, value);
+            self.note((case, metric), subject, round, value);
             line.push_str(&format!(" {value:.3} {metric},"));
         }
         self.progress(line.trim_end_matches(','))

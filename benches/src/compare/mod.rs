@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use highwater_kafka_peer::process::run as run_command;
 
 use self::lab::{DIR, Lab};
-use self::results::Who;
+use self::results::Subject;
 use self::traffic::Shape;
 use crate::produce::Load;
 use crate::{machine, say};
@@ -48,13 +48,13 @@ enum What {
     First(Shape),
     Idle,
     Disk,
-    Produce(Shape, &'static [Who]),
-    Tail(Shape, &'static [Who]),
+    Produce(Shape, &'static [Subject]),
+    Tail(Shape, &'static [Subject]),
     Cold(Shape),
     /// One request at a time.
     One,
     /// Producing at half of the highest rate that this subject sustains.
-    Half(Who),
+    Half(Subject),
     JavaProduce {
         is_paced: bool,
     },
@@ -63,9 +63,9 @@ enum What {
     Start,
 }
 
-const BOTH: &[Who] = &[Who::Highwater, Who::Kafka];
-const WITH_FLOOR: &[Who] = &[Who::Highwater, Who::Kafka, Who::Floor];
-const WITH_FLUSH: &[Who] = &[Who::Highwater, Who::Kafka, Who::KafkaFlush];
+const BOTH: &[Subject] = &[Subject::Highwater, Subject::Kafka];
+const WITH_FLOOR: &[Subject] = &[Subject::Highwater, Subject::Kafka, Subject::Floor];
+const WITH_FLUSH: &[Subject] = &[Subject::Highwater, Subject::Kafka, Subject::KafkaFlush];
 
 const fn shape(record: u64, batch_kib: u64, partitions: i32, connections: usize) -> Shape {
     Shape {
@@ -129,8 +129,8 @@ const CASES: &[(&str, What)] = &[
     ("tail-16k-64p", What::Tail(shape(1024, 16, 64, 1), BOTH)),
     ("cold-16k-1p", What::Cold(shape(1024, 16, 1, 1))),
     ("one", What::One),
-    ("half", What::Half(Who::Kafka)),
-    ("half-flush", What::Half(Who::KafkaFlush)),
+    ("half", What::Half(Subject::Kafka)),
+    ("half-flush", What::Half(Subject::KafkaFlush)),
     ("java-produce", What::JavaProduce { is_paced: false }),
     ("java-paced", What::JavaProduce { is_paced: true }),
     ("java-consume", What::JavaConsume),
@@ -228,8 +228,8 @@ fn run_case(lab: &mut Lab, case: &'static str, what: What) -> Result<()> {
         What::First(shape) => traffic::first(lab, case, shape),
         What::Idle => life::idle(lab, case),
         What::Disk => (1..=lab.rounds).try_for_each(|round| disk::fdatasync_once(lab, case, round)),
-        What::Produce(shape, who) => traffic::produce(lab, case, shape, who),
-        What::Tail(shape, who) => traffic::tail(lab, case, shape, who),
+        What::Produce(shape, subject) => traffic::produce(lab, case, shape, subject),
+        What::Tail(shape, subject) => traffic::tail(lab, case, shape, subject),
         What::Cold(shape) => traffic::cold(lab, case, shape),
         What::One => {
             let load = Load {
@@ -245,7 +245,7 @@ fn run_case(lab: &mut Lab, case: &'static str, what: What) -> Result<()> {
                 rate: Some(rate),
                 ..TYPICAL.load()
             };
-            traffic::latency(lab, case, &load, &[Who::Highwater, of])
+            traffic::latency(lab, case, &load, &[Subject::Highwater, of])
         }
         What::JavaProduce { is_paced } => java::produce(lab, case, is_paced),
         What::JavaConsume => java::consume(lab, case),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::broker::HIGHWATER_SETTINGS;
 use super::lab::{DIR, Lab};
 use super::plot;
-use super::results::{Results, Row, Spread, Who};
+use super::results::{Results, Row, Spread, Subject};
 use super::targets::{self, Target};
 use crate::{machine, say};
 
@@ -61,7 +61,7 @@ impl About {
 struct Ratio {
     case: &'static str,
     metric: &'static str,
-    of: Who,
+    of: Subject,
     ratio: Spread,
     is_tie: bool,
 }
@@ -74,14 +74,14 @@ struct Whole<'a> {
     rows: &'a [Row],
 }
 
-const ALL: [Who; 5] = [
-    Who::Highwater,
-    Who::Kafka,
-    Who::KafkaFlush,
-    Who::Floor,
-    Who::Machine,
+const ALL: [Subject; 5] = [
+    Subject::Highwater,
+    Subject::Kafka,
+    Subject::KafkaFlush,
+    Subject::Floor,
+    Subject::Machine,
 ];
-const OTHERS: [Who; 2] = [Who::Kafka, Who::KafkaFlush];
+const OTHERS: [Subject; 2] = [Subject::Kafka, Subject::KafkaFlush];
 
 /// Prints the tables, and writes JSON, CSV and the plot.
 pub(super) fn write(about: &About, results: &Results) -> Result<()> {
@@ -145,9 +145,9 @@ fn ratios_of_plot(ratios: &[Ratio]) -> Vec<(String, Spread)> {
 }
 
 fn csv(results: &Results) -> String {
-    let mut out = "case,metric,who,round,value\n".to_owned();
+    let mut out = "case,metric,subject,round,value\n".to_owned();
     for row in &results.rows {
-        let line = [row.case, row.metric, row.who.name()].join(",");
+        let line = [row.case, row.metric, row.subject.name()].join(",");
         out.push_str(&format!("{line},{},{}\n", row.round, row.value));
     }
     out
@@ -167,9 +167,12 @@ fn tables(results: &Results) -> String {
             out.push_str(&format!("\n{case}\n"));
         }
         let mut line = format!("  {metric:<20}");
-        for who in ALL {
-            if let Some(median) = results.median((case, metric), who) {
-                push(&mut line, &format!(" {} {},", who.name(), figure(median)));
+        for subject in ALL {
+            if let Some(median) = results.median((case, metric), subject) {
+                push(
+                    &mut line,
+                    &format!(" {} {},", subject.name(), figure(median)),
+                );
             }
         }
         for of in OTHERS {

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// The subject of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Who {
+pub(super) enum Subject {
     Highwater,
     Kafka,
     /// Kafka with `flush.messages=1`, which acknowledges after fsync, as Highwater does.
@@ -15,7 +15,7 @@ pub(super) enum Who {
     Machine,
 }
 
-impl Who {
+impl Subject {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Highwater => "highwater",
@@ -32,7 +32,7 @@ impl Who {
 pub(super) struct Row {
     pub(super) case: &'static str,
     pub(super) metric: &'static str,
-    pub(super) who: Who,
+    pub(super) subject: Subject,
     /// Figures of one round are of the same minute, so ratios are computed within a round.
     pub(super) round: u32,
     pub(super) value: f64,
@@ -75,38 +75,39 @@ impl Results {
     fn find<'a>(
         &'a self,
         (case, metric): (&'a str, &'a str),
-        who: Who,
+        subject: Subject,
     ) -> impl Iterator<Item = &'a Row> {
-        let is_it = move |row: &&Row| row.case == case && row.metric == metric && row.who == who;
+        let is_it =
+            move |row: &&Row| row.case == case && row.metric == metric && row.subject == subject;
         self.rows.iter().filter(is_it)
     }
 
-    pub(super) fn spread(&self, what: (&str, &str), who: Who) -> Option<Spread> {
-        Spread::of(self.find(what, who).map(|row| row.value).collect())
+    pub(super) fn spread(&self, what: (&str, &str), subject: Subject) -> Option<Spread> {
+        Spread::of(self.find(what, subject).map(|row| row.value).collect())
     }
 
-    pub(super) fn median(&self, what: (&str, &str), who: Who) -> Option<f64> {
-        Some(self.spread(what, who)?.median)
+    pub(super) fn median(&self, what: (&str, &str), subject: Subject) -> Option<f64> {
+        Some(self.spread(what, subject)?.median)
     }
 
     /// Highwater's figure divided by another broker's, round by round.
-    pub(super) fn ratio(&self, what: (&str, &str), of: Who) -> Option<Spread> {
+    pub(super) fn ratio(&self, what: (&str, &str), of: Subject) -> Option<Spread> {
         let ratio = |own: &Row| {
             let mut others = self.find(what, of).filter(|row| row.round == own.round);
             Some(own.value / others.next()?.value)
         };
-        let ratios = self.find(what, Who::Highwater).filter_map(ratio);
+        let ratios = self.find(what, Subject::Highwater).filter_map(ratio);
         Spread::of(ratios.filter(|ratio| ratio.is_finite()).collect())
     }
 
     /// Highwater's figure minus another broker's, round by round.
-    pub(super) fn difference(&self, what: (&str, &str), of: Who) -> Option<Spread> {
+    pub(super) fn difference(&self, what: (&str, &str), of: Subject) -> Option<Spread> {
         let difference = |own: &Row| {
             let mut others = self.find(what, of).filter(|row| row.round == own.round);
             Some(own.value - others.next()?.value)
         };
         Spread::of(
-            self.find(what, Who::Highwater)
+            self.find(what, Subject::Highwater)
                 .filter_map(difference)
                 .collect(),
         )
@@ -140,17 +141,17 @@ mod tests {
     fn ratios_are_taken_within_a_round() {
         let mut results = Results::default();
         for (round, own, other) in [(1, 1.0, 2.0), (2, 30.0, 20.0), (3, 4.0, 4.0)] {
-            for (who, value) in [(Who::Highwater, own), (Who::Kafka, other)] {
+            for (subject, value) in [(Subject::Highwater, own), (Subject::Kafka, other)] {
                 results.rows.push(Row {
                     case: "case",
                     metric: "metric",
-                    who,
+                    subject,
                     round,
                     value,
                 });
             }
         }
-        let ratio = results.ratio(("case", "metric"), Who::Kafka);
+        let ratio = results.ratio(("case", "metric"), Subject::Kafka);
         let ratio = ratio.expect("both are measured");
         let expected = Spread {
             median: 1.0,
@@ -159,6 +160,6 @@ mod tests {
         };
         assert_eq!(ratio, expected);
         assert!(ratio.is_tie());
-        assert_eq!(results.ratio(("case", "metric"), Who::Floor), None);
+        assert_eq!(results.ratio(("case", "metric"), Subject::Floor), None);
     }
 }

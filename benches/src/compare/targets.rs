@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::disk;
-use super::results::{Results, Spread, Who};
+use super::results::{Results, Spread, Subject};
 
 /// The verdict on a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -68,37 +68,57 @@ impl Limit {
 }
 
 /// A target on a ratio: the beginning of the cases' names, the metric, the other subject, and the limit.
-const RATIOS: &[(&str, &str, Who, Limit)] = &[
-    ("produce-", "cpu s/GiB", Who::Kafka, Limit::AtMost(0.5)),
-    ("first-", "cpu s/GiB", Who::Kafka, Limit::AtMost(0.25)),
-    ("tail-", "cpu s/GiB", Who::Kafka, Limit::AtMost(1.0)),
-    ("saturated-", "MiB/s", Who::Kafka, Limit::AtLeast(2.0)),
-    ("one", "ack p50 us", Who::KafkaFlush, Limit::AtMost(1.0)),
+const RATIOS: &[(&str, &str, Subject, Limit)] = &[
+    ("produce-", "cpu s/GiB", Subject::Kafka, Limit::AtMost(0.5)),
+    ("first-", "cpu s/GiB", Subject::Kafka, Limit::AtMost(0.25)),
+    ("tail-", "cpu s/GiB", Subject::Kafka, Limit::AtMost(1.0)),
+    ("saturated-", "MiB/s", Subject::Kafka, Limit::AtLeast(2.0)),
+    ("one", "ack p50 us", Subject::KafkaFlush, Limit::AtMost(1.0)),
     (
         "one",
         "end-to-end p50 us",
-        Who::KafkaFlush,
+        Subject::KafkaFlush,
         Limit::AtMost(1.0),
     ),
-    ("one", "ack p99 us", Who::Kafka, Limit::AtMost(1.0)),
-    ("one", "ack p99 us", Who::KafkaFlush, Limit::AtMost(1.0)),
-    ("one", "end-to-end p99 us", Who::Kafka, Limit::AtMost(1.0)),
+    ("one", "ack p99 us", Subject::Kafka, Limit::AtMost(1.0)),
+    ("one", "ack p99 us", Subject::KafkaFlush, Limit::AtMost(1.0)),
     (
         "one",
         "end-to-end p99 us",
-        Who::KafkaFlush,
+        Subject::Kafka,
         Limit::AtMost(1.0),
     ),
-    ("half", "ack p99 us", Who::Kafka, Limit::AtMost(1.0)),
-    ("half", "end-to-end p99 us", Who::Kafka, Limit::AtMost(1.0)),
-    ("half", "ack p99 us", Who::KafkaFlush, Limit::AtMost(1.0)),
+    (
+        "one",
+        "end-to-end p99 us",
+        Subject::KafkaFlush,
+        Limit::AtMost(1.0),
+    ),
+    ("half", "ack p99 us", Subject::Kafka, Limit::AtMost(1.0)),
     (
         "half",
         "end-to-end p99 us",
-        Who::KafkaFlush,
+        Subject::Kafka,
         Limit::AtMost(1.0),
     ),
-    ("java-produce", "MB/s", Who::KafkaFlush, Limit::AtLeast(5.0)),
+    (
+        "half",
+        "ack p99 us",
+        Subject::KafkaFlush,
+        Limit::AtMost(1.0),
+    ),
+    (
+        "half",
+        "end-to-end p99 us",
+        Subject::KafkaFlush,
+        Limit::AtMost(1.0),
+    ),
+    (
+        "java-produce",
+        "MB/s",
+        Subject::KafkaFlush,
+        Limit::AtLeast(5.0),
+    ),
 ];
 
 /// A target on Highwater's own figure.
@@ -137,7 +157,7 @@ pub(super) fn judge(results: &Results) -> Vec<Target> {
     }
     targets.extend(over_kafka(results));
     for &(case, metric, limit) in ABSOLUTES {
-        if let Some(spread) = results.spread((case, metric), Who::Highwater) {
+        if let Some(spread) = results.spread((case, metric), Subject::Highwater) {
             let verdict = if spread.median < limit {
                 Verdict::Reached
             } else {
@@ -158,8 +178,8 @@ pub(super) fn judge(results: &Results) -> Vec<Target> {
 /// The latency of one request at a time above that of Kafka with its defaults, in units of this disk's fdatasync.
 fn over_kafka(results: &Results) -> Option<Target> {
     const CASE: &str = "one";
-    let sync = results.median((CASE, disk::METRIC), Who::Machine)?;
-    let over = results.difference((CASE, "ack p50 us"), Who::Kafka)?;
+    let sync = results.median((CASE, disk::METRIC), Subject::Machine)?;
+    let over = results.difference((CASE, "ack p50 us"), Subject::Kafka)?;
     let measured = Spread {
         median: over.median / sync,
         min: over.min / sync,

@@ -5,7 +5,7 @@ use highwater_types::ByteSize;
 
 use super::broker::Broker;
 use super::lab::{Lab, Topic, cost, quiet};
-use super::results::Who;
+use super::results::Subject;
 use crate::admin::pause;
 use crate::consume::{self, Fetches, Span};
 use crate::end_to_end;
@@ -67,25 +67,30 @@ pub(super) fn extent(bytes: ByteSize) -> Extent {
 }
 
 /// Runs the rounds of producing; round 0 is shorter and not counted.
-pub(super) fn produce(lab: &mut Lab, case: &'static str, shape: Shape, who: &[Who]) -> Result<()> {
-    let has_floor = who.contains(&Who::Floor);
+pub(super) fn produce(
+    lab: &mut Lab,
+    case: &'static str,
+    shape: Shape,
+    subject: &[Subject],
+) -> Result<()> {
+    let has_floor = subject.contains(&Subject::Floor);
     if has_floor {
         lab.floor.start()?;
         pause(FLOOR_SETTLES);
     }
     for round in 0..=lab.rounds {
-        for &who in who {
+        for &subject in subject {
             let bytes = lab.bytes(shape.bytes());
             let bytes = if round == 0 { bytes.0 / 4 } else { bytes.0 };
             let extent = extent(ByteSize(bytes));
-            let topic = lab.topic(who, shape.partitions)?;
-            let (figures, cost) = lab.cost(who, || {
+            let topic = lab.topic(subject, shape.partitions)?;
+            let (figures, cost) = lab.cost(subject, || {
                 produce::run(&topic.address, topic.id, &shape.load(), &extent, None)
             })?;
             if round > 0 {
-                lab.note_cost(case, who, round, (&figures, cost))?;
+                lab.note_cost(case, subject, round, (&figures, cost))?;
             }
-            lab.delete(who, topic)?;
+            lab.delete(subject, topic)?;
         }
     }
     if has_floor {
@@ -97,7 +102,7 @@ pub(super) fn produce(lab: &mut Lab, case: &'static str, shape: Shape, who: &[Wh
 /// Writes enough to each broker that a JVM has compiled its hot code.
 pub(super) fn warm(lab: &mut Lab) -> Result<()> {
     let bytes = lab.bytes(ByteSize::gib(4));
-    for who in [Who::Highwater, Who::Kafka] {
+    for subject in [Subject::Highwater, Subject::Kafka] {
         for (batch, share) in [(16 << 10, 2), (128 << 10, 2)] {
             let shape = Shape {
                 record: 1 << 10,
@@ -105,7 +110,7 @@ pub(super) fn warm(lab: &mut Lab) -> Result<()> {
                 partitions: 1,
                 connections: 1,
             };
-            let mut topic = lab.topic(who, 1)?;
+            let mut topic = lab.topic(subject, 1)?;
             let extent = Extent {
                 bytes: Some(ByteSize(bytes.0 / share)),
                 seconds: Some(2 * SECONDS_MAX),
@@ -114,8 +119,8 @@ pub(super) fn warm(lab: &mut Lab) -> Result<()> {
             let span = topic.span()?;
             let what = (&span, &fetches());
             consume::run(&topic.address, topic.id, 1, what, &extent)?;
-            lab.progress(&format!("warm {}: {written}", who.name()))?;
-            lab.delete(who, topic)?;
+            lab.progress(&format!("warm {}: {written}", subject.name()))?;
+            lab.delete(subject, topic)?;
         }
     }
     Ok(())
@@ -125,21 +130,21 @@ pub(super) fn warm(lab: &mut Lab) -> Result<()> {
 pub(super) fn first(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()> {
     let bytes = extent(ByteSize::gib(1));
     for round in 1..=lab.rounds {
-        for who in [Who::Highwater, Who::Kafka] {
+        for subject in [Subject::Highwater, Subject::Kafka] {
             let dir = Lab::dir().join("first");
-            let mut broker = match who {
-                Who::Highwater => Broker::highwater(&dir)?,
+            let mut broker = match subject {
+                Subject::Highwater => Broker::highwater(&dir)?,
                 _ => Broker::kafka(&dir)?,
             };
             broker.start()?;
             let pid = broker.pid().unwrap_or_default();
             quiet(pid)?;
-            let others = [lab.pid(Who::Highwater)?, lab.pid(Who::Kafka)?];
-            let topic = Topic::create(&broker, who, "first".to_owned(), shape.partitions)?;
+            let others = [lab.pid(Subject::Highwater)?, lab.pid(Subject::Kafka)?];
+            let topic = Topic::create(&broker, subject, "first".to_owned(), shape.partitions)?;
             let (figures, cost) = cost(pid, &others, || {
                 produce::run(&topic.address, topic.id, &shape.load(), &bytes, None)
             })?;
-            lab.note_cost(case, who, round, (&figures, cost))?;
+            lab.note_cost(case, subject, round, (&figures, cost))?;
             drop(broker);
             std::fs::remove_dir_all(&dir)?;
         }
@@ -148,46 +153,51 @@ pub(super) fn first(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<(
 }
 
 /// Reads the last 64 MiB repeatedly, so that they come from memory.
-pub(super) fn tail(lab: &mut Lab, case: &'static str, shape: Shape, who: &[Who]) -> Result<()> {
+pub(super) fn tail(
+    lab: &mut Lab,
+    case: &'static str,
+    shape: Shape,
+    subject: &[Subject],
+) -> Result<()> {
     let mut topics = Vec::new();
-    for &who in who {
-        if who == Who::Floor {
+    for &subject in subject {
+        if subject == Subject::Floor {
             lab.floor.start()?;
             pause(FLOOR_SETTLES);
         }
-        let mut topic = lab.topic(who, shape.partitions)?;
+        let mut topic = lab.topic(subject, shape.partitions)?;
         let mut span = Span {
             from: vec![0],
             to: vec![i64::MAX],
             repeats: true,
         };
-        if who != Who::Floor {
+        if subject != Subject::Floor {
             let extent = extent(ByteSize::mib(128));
             produce::run(&topic.address, topic.id, &shape.load(), &extent, None)?;
-            quiet(lab.pid(who)?)?;
+            quiet(lab.pid(subject)?)?;
             span = topic.span()?;
             span.repeats = true;
             let record = i64::try_from(shape.record)?;
             span.keep_last((64 << 20) / record / i64::from(shape.partitions));
         }
-        topics.push((who, topic, span));
+        topics.push((subject, topic, span));
     }
     let bytes = lab.bytes(ByteSize::gib(4));
     for round in 0..=lab.rounds {
-        for (who, topic, span) in &topics {
+        for (subject, topic, span) in &topics {
             let bytes = if round == 0 { bytes.0 / 4 } else { bytes.0 };
             let extent = extent(ByteSize(bytes));
             let what = (span, &fetches());
             let run = || consume::run(&topic.address, topic.id, 1, what, &extent);
-            let (figures, cost) = lab.cost(*who, run)?;
+            let (figures, cost) = lab.cost(*subject, run)?;
             if round > 0 {
-                lab.note_cost(case, *who, round, (&figures, cost))?;
+                lab.note_cost(case, *subject, round, (&figures, cost))?;
             }
         }
     }
-    for (who, topic, _) in topics {
-        lab.delete(who, topic)?;
-        if who == Who::Floor {
+    for (subject, topic, _) in topics {
+        lab.delete(subject, topic)?;
+        if subject == Subject::Floor {
             lab.floor.stop()?;
         }
     }
@@ -198,20 +208,20 @@ pub(super) fn tail(lab: &mut Lab, case: &'static str, shape: Shape, who: &[Who])
 /// permitted.
 pub(super) fn cold(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()> {
     let mut topics = Vec::new();
-    for who in [Who::Highwater, Who::Kafka] {
-        let mut read = lab.topic(who, shape.partitions)?;
+    for subject in [Subject::Highwater, Subject::Kafka] {
+        let mut read = lab.topic(subject, shape.partitions)?;
         let bytes = extent(lab.bytes(ByteSize::gib(1)));
         produce::run(&read.address, read.id, &shape.load(), &bytes, None)?;
-        let over = lab.topic(who, shape.partitions)?;
+        let over = lab.topic(subject, shape.partitions)?;
         // This is more than Highwater's memory limit.
         let bytes = extent(ByteSize::gib(1));
         produce::run(&over.address, over.id, &shape.load(), &bytes, None)?;
-        quiet(lab.pid(who)?)?;
+        quiet(lab.pid(subject)?)?;
         let span = read.span()?;
-        topics.push((who, read, over, span));
+        topics.push((subject, read, over, span));
     }
     for round in 1..=lab.rounds {
-        for (who, read, _, span) in &topics {
+        for (subject, read, _, span) in &topics {
             rustix::fs::sync();
             if let Err(error) = std::fs::write("/proc/sys/vm/drop_caches", "1") {
                 lab.progress(&format!("the page cache is NOT dropped: {error}"))?;
@@ -219,19 +229,19 @@ pub(super) fn cold(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()
             let extent = extent(ByteSize(u64::MAX));
             let what = (span, &fetches());
             let run = || consume::run(&read.address, read.id, 1, what, &extent);
-            let (figures, cost) = lab.cost(*who, run)?;
-            lab.note_cost(case, *who, round, (&figures, cost))?;
+            let (figures, cost) = lab.cost(*subject, run)?;
+            lab.note_cost(case, *subject, round, (&figures, cost))?;
         }
     }
-    for (who, read, over, _) in topics {
-        lab.delete(who, read)?;
-        lab.delete(who, over)?;
+    for (subject, read, over, _) in topics {
+        lab.delete(subject, read)?;
+        lab.delete(subject, over)?;
     }
     Ok(())
 }
 
 /// Half of the highest rate that the broker `of` sustains, in bytes per second.
-pub(super) fn half_rate(lab: &mut Lab, of: Who, shape: Shape) -> Result<ByteSize> {
+pub(super) fn half_rate(lab: &mut Lab, of: Subject, shape: Shape) -> Result<ByteSize> {
     let topic = lab.topic(of, shape.partitions)?;
     let extent = Extent {
         bytes: None,
@@ -249,14 +259,19 @@ pub(super) fn half_rate(lab: &mut Lab, of: Who, shape: Shape) -> Result<ByteSize
 
 /// Measures the latency of acknowledgements alone, then from sending to receiving, and that of fdatasync in the same
 /// minute.
-pub(super) fn latency(lab: &mut Lab, case: &'static str, load: &Load, who: &[Who]) -> Result<()> {
+pub(super) fn latency(
+    lab: &mut Lab,
+    case: &'static str,
+    load: &Load,
+    subject: &[Subject],
+) -> Result<()> {
     let extent = Extent {
         bytes: None,
         seconds: Some(lab.seconds(3)),
     };
     for round in 0..=lab.rounds {
-        for &who in who {
-            let mut topic = lab.topic(who, load.partitions)?;
+        for &subject in subject {
+            let mut topic = lab.topic(subject, load.partitions)?;
             let acknowledged = produce::run(&topic.address, topic.id, load, &extent, None)?;
             let span = topic.span()?;
             let span = Span {
@@ -267,15 +282,15 @@ pub(super) fn latency(lab: &mut Lab, case: &'static str, load: &Load, who: &[Who
             let how = (load, &fetches());
             let both = end_to_end::run(&topic.address, topic.id, how, &extent, &span)?;
             if round > 0 {
-                note_latency(lab, (case, ACK), (who, round), &acknowledged.latency)?;
+                note_latency(lab, (case, ACK), (subject, round), &acknowledged.latency)?;
                 note_latency(
                     lab,
                     (case, END_TO_END),
-                    (who, round),
+                    (subject, round),
                     &both.consumed.latency,
                 )?;
             }
-            lab.delete(who, topic)?;
+            lab.delete(subject, topic)?;
         }
         if round > 0 {
             super::disk::fdatasync_once(lab, case, round)?;
@@ -299,13 +314,13 @@ const END_TO_END: Quantiles = [
 fn note_latency(
     lab: &mut Lab,
     (case, quantiles): (&'static str, Quantiles),
-    (who, round): (Who, u32),
+    (subject, round): (Subject, u32),
     latency: &Latency,
 ) -> Result<()> {
-    let mut line = format!("{case} {round} {}:", who.name());
+    let mut line = format!("{case} {round} {}:", subject.name());
     for (metric, share) in quantiles {
         let micros = latency.at(share).as_secs_f64() * 1e6;
-        lab.note((case, metric), who, round, micros);
+        lab.note((case, metric), subject, round, micros);
         line.push_str(&format!(" {metric} {micros:.0},"));
     }
     lab.progress(line.trim_end_matches(','))
@@ -313,16 +328,16 @@ fn note_latency(
 
 /// Measures resident memory after a GiB was written and read.
 pub(super) fn loaded(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<()> {
-    for who in [Who::Highwater, Who::Kafka] {
-        let mut topic = lab.topic(who, shape.partitions)?;
+    for subject in [Subject::Highwater, Subject::Kafka] {
+        let mut topic = lab.topic(subject, shape.partitions)?;
         let extent = extent(lab.bytes(ByteSize::gib(1)));
         produce::run(&topic.address, topic.id, &shape.load(), &extent, None)?;
         let span = topic.span()?;
         consume::run(&topic.address, topic.id, 1, (&span, &fetches()), &extent)?;
-        super::life::note_memory(lab, case, who)?;
-        let peak = machine::memory_kib(lab.pid(who)?, "VmHWM")?;
-        lab.note((case, "peak MB"), who, 1, super::life::megabytes(peak));
-        lab.delete(who, topic)?;
+        super::life::note_memory(lab, case, subject)?;
+        let peak = machine::memory_kib(lab.pid(subject)?, "VmHWM")?;
+        lab.note((case, "peak MB"), subject, 1, super::life::megabytes(peak));
+        lab.delete(subject, topic)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Metadata (key 3), versions 0..=13.
 //! Source: schema/metadata_request.kmsg; KIP-430, KIP-516, KIP-700, KIP-1102.
-//! Behaviour: KAFKA-BEHAVIOUR 6, 7; topics are created on first use if that is enabled and allowed. Of brokers the live
-//! ones are told that have an endpoint of the listener by which the client came (`KRaftMetadataCache`).
+//! Behaviour: KAFKA-BEHAVIOUR 6, 7; topics are created on first use if that is enabled and allowed. The
+//! response names the live brokers that have an endpoint on the client's listener (`KRaftMetadataCache`).
 //! Deviations from Apache Kafka: none.
 
 use std::collections::BTreeSet;
@@ -164,7 +164,7 @@ async fn find(
     }
 }
 
-/// A topic, as a version of Metadata tells of it.
+/// Describes a topic as a version of the response does.
 pub(super) fn describe(
     ctx: &RequestContext,
     topic: &TopicImage,
@@ -176,7 +176,7 @@ pub(super) fn describe(
     let numbered = topic.partition_indexes().zip(&topic.partitions);
     let partitions = numbered.map(|(index, partition)| MetadataResponsePartition {
         partition_index: index,
-        ..told_partition(&cluster, partition, listener, version)
+        ..described_partition(&cluster, partition, listener, version)
     });
     let resource = Resource::Topic(&topic.name);
     MetadataResponseTopic {
@@ -189,9 +189,9 @@ pub(super) fn describe(
     }
 }
 
-/// A partition as the clients of a listener see it. Version 0 leaves the replicas out that they can't reach, and says so;
-/// up to version 5 a leader without that listener is none.
-fn told_partition(
+/// Describes a partition as the clients of a listener see it. Version 0 leaves out the replicas that they can't reach,
+/// with an error that says so. Up to version 5 a leader without an endpoint on that listener counts as none.
+fn described_partition(
     cluster: &Cluster,
     partition: &PartitionImage,
     listener: &str,
@@ -240,7 +240,7 @@ mod tests {
         let told = |images: &ImageBuilder, listener, version| {
             let cluster = Cluster::new(images.image(), NodeId(1));
             let topic = images.topic("t");
-            let told = told_partition(&cluster, &topic.partitions[0], listener, version);
+            let told = described_partition(&cluster, &topic.partitions[0], listener, version);
             let code = ErrorCode::from_code(told.error_code);
             let lists = [told.replica_nodes, told.isr_nodes, told.offline_replicas];
             (code, told.leader_id, lists)

@@ -90,7 +90,7 @@ impl Groups {
         ask: impl FnOnce(&mut GroupShard, &mut GroupEffects, Now) -> T + Send + 'static,
     ) -> Result<T, ErrorCode> {
         let asked = asked(api, group);
-        self.shards.of_key(broker, group)?.call(asked, ask).await
+        self.shards.shard(broker, group)?.call(asked, ask).await
     }
 
     /// Reads from the shard of a group; returns when the state that was read is durable. It never waits for room for a
@@ -106,7 +106,7 @@ impl Groups {
         ask: impl FnOnce(&GroupShard) -> T + Send + 'static,
     ) -> Result<T, ErrorCode> {
         let asked = asked(api, group);
-        self.shards.of_key(broker, group)?.read(asked, ask).await
+        self.shards.shard(broker, group)?.read(asked, ask).await
     }
 
     /// Reads from every shard; `api` is the API in whose name, if there is one.
@@ -118,7 +118,7 @@ impl Groups {
         api: Option<ApiKey>,
         ask: impl Fn(&GroupShard) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, ErrorCode> {
-        let asked = of_all(api.map_or("none", ApiKey::name));
+        let asked = for_all_groups(api.map_or("none", ApiKey::name));
         self.shards.read_all(&asked, ask).await
     }
 
@@ -133,10 +133,7 @@ impl Groups {
         beat: impl FnOnce(&mut GroupShard, Now) -> Result<(), ErrorCode> + Send + 'static,
     ) -> Result<(), ErrorCode> {
         let asked = asked(ApiKey::Heartbeat, group);
-        self.shards
-            .of_key(broker, group)?
-            .touch(asked, beat)
-            .await?
+        self.shards.shard(broker, group)?.touch(asked, beat).await?
     }
 
     /// Lets a member join; returns when the group is complete. The request's frame is held until the group has the
@@ -150,7 +147,7 @@ impl Groups {
         ctx: &RequestContext,
         join: Join,
     ) -> Result<JoinReply, ErrorCode> {
-        let queue = self.shards.of_key(&ctx.broker, &join.group)?;
+        let queue = self.shards.shard(&ctx.broker, &join.group)?;
         let frame = ctx.frame.clone();
         let joined = queue.wait_for(
             asked(ApiKey::JoinGroup, &join.group),
@@ -172,7 +169,7 @@ impl Groups {
         ctx: &RequestContext,
         sync: Sync,
     ) -> Result<SyncReply, ErrorCode> {
-        let queue = self.shards.of_key(&ctx.broker, &sync.group)?;
+        let queue = self.shards.shard(&ctx.broker, &sync.group)?;
         let frame = ctx.frame.clone();
         let synced = queue.wait_for(
             asked(ApiKey::SyncGroup, &sync.group),
@@ -192,7 +189,7 @@ pub(super) fn asked(api: ApiKey, group: &str) -> Asked {
     }
 }
 
-fn of_all(api: &'static str) -> Asked {
+fn for_all_groups(api: &'static str) -> Asked {
     Asked {
         api,
         group: String::new(),
@@ -265,7 +262,7 @@ pub(crate) async fn follow(broker: Arc<Broker>, tasks: Tasks) {
             }
             _ = checks.tick() => {
                 let expire = |shard: &mut GroupShard, effects: &mut GroupEffects, now| shard.expire(now, effects);
-                if !shards.have_all(&of_all("none"), expire).await {
+                if !shards.have_all(&for_all_groups("none"), expire).await {
                     tracing::debug!("some committed offsets expire only at the next check");
                 }
             }
@@ -282,7 +279,7 @@ async fn drop_offsets(broker: &Broker, image: Arc<MetadataImage>) -> bool {
         drop_topics(shard, &image, effects);
     };
     let shards = &broker.groups.shards;
-    shards.have_all(&of_all("none"), drop).await
+    shards.have_all(&for_all_groups("none"), drop).await
 }
 
 impl Broker {

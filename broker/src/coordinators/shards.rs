@@ -57,11 +57,7 @@ impl<H: Host> Shards<H> {
     ///
     /// # Errors
     /// `NOT_COORDINATOR` if this node has not opened the partition.
-    pub(super) fn of_key(
-        &self,
-        broker: &Broker,
-        key: &str,
-    ) -> Result<Queue<H::Machine>, ErrorCode> {
+    pub(super) fn shard(&self, broker: &Broker, key: &str) -> Result<Queue<H::Machine>, ErrorCode> {
         let topic = broker.topic(H::TOPIC).ok_or(ErrorCode::NotCoordinator)?;
         let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
         let shard = shards.get(&coordinating_partition(&topic, key));

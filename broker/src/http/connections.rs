@@ -167,7 +167,7 @@ mod tests {
         let mut oldest = accepted.pop_front().expect("is there");
         clients[0].write_all(HALF).await.expect("is sent");
         clients.push(TcpStream::connect(address).await.expect("connects"));
-        // as its server does: it reads, and lets go of what fails
+        // A server reads from its connection, and drops it after an error.
         let served = async move {
             let read = oldest.read_to_end(&mut Vec::new()).await;
             read.expect_err("its place is another's").kind()

@@ -34,7 +34,7 @@ pub(crate) struct FetchKey {
 
 /// The request for one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct PartitionRequest {
     /// The offset to fetch from.
     pub offset: StreamOffset,
     /// The leader epoch that the client knows, or -1.
@@ -43,9 +43,9 @@ pub(crate) struct Wanted {
     pub max_bytes: i32,
 }
 
-/// The last answer for one partition.
+/// The offsets in the last answer for one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct Watermarks {
     /// High watermark.
     pub high_watermark: StreamOffset,
     /// Last stable offset.
@@ -54,7 +54,7 @@ pub(crate) struct Told {
     pub log_start_offset: StreamOffset,
 }
 
-const NOTHING_TOLD: Told = Told {
+const NO_WATERMARKS: Watermarks = Watermarks {
     high_watermark: -1,
     last_stable_offset: -1,
     log_start_offset: -1,
@@ -88,7 +88,7 @@ pub(crate) struct FetchPlan {
     /// The session's id for the response; 0 for none.
     pub session_id: i32,
     /// Every partition, in the order in which they are served.
-    pub partitions: Vec<(FetchKey, Wanted)>,
+    pub partitions: Vec<(FetchKey, PartitionRequest)>,
     /// The session, if only changed partitions are answered.
     incremental: Option<Arc<Mutex<Session>>>,
     /// The session, if all partitions are answered and remembered.
@@ -105,8 +105,8 @@ struct Session {
 
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    wanted: Wanted,
-    told: Told,
+    wanted: PartitionRequest,
+    answered: Watermarks,
     /// Partitions take turns: those that were just served go to the end.
     turn: u64,
 }
@@ -218,7 +218,7 @@ impl FetchSessions {
     pub(crate) fn plan(
         &self,
         asked: SessionAsked,
-        wanted: Vec<(FetchKey, Wanted)>,
+        wanted: Vec<(FetchKey, PartitionRequest)>,
         forgotten: &[FetchKey],
     ) -> Result<FetchPlan, SessionError> {
         if asked.epoch == INITIAL_EPOCH || asked.epoch == FINAL_EPOCH {
@@ -258,7 +258,7 @@ impl FetchSessions {
         })
     }
 
-    fn start(&self, uses_topic_ids: bool, wanted: Vec<(FetchKey, Wanted)>) -> FetchPlan {
+    fn start(&self, uses_topic_ids: bool, wanted: Vec<(FetchKey, PartitionRequest)>) -> FetchPlan {
         if self.slots == 0 || wanted.len() > self.partitions_max {
             return FetchPlan::without_session(wanted);
         }
@@ -296,9 +296,9 @@ impl FetchSessions {
 }
 
 /// Each partition once, at its first place in the list, and with its last values.
-fn distinct(wanted: Vec<(FetchKey, Wanted)>) -> Vec<(FetchKey, Wanted)> {
+fn distinct(wanted: Vec<(FetchKey, PartitionRequest)>) -> Vec<(FetchKey, PartitionRequest)> {
     let mut places = BTreeMap::new();
-    let mut all: Vec<(FetchKey, Wanted)> = Vec::with_capacity(wanted.len());
+    let mut all: Vec<(FetchKey, PartitionRequest)> = Vec::with_capacity(wanted.len());
     for (key, wanted) in wanted {
         let at = *places.entry(key.clone()).or_insert(all.len());
         match all.get_mut(at) {
@@ -310,7 +310,7 @@ fn distinct(wanted: Vec<(FetchKey, Wanted)>) -> Vec<(FetchKey, Wanted)> {
 }
 
 impl FetchPlan {
-    fn without_session(partitions: Vec<(FetchKey, Wanted)>) -> Self {
+    fn without_session(partitions: Vec<(FetchKey, PartitionRequest)>) -> Self {
         Self {
             session_id: 0,
             partitions,
@@ -319,10 +319,16 @@ impl FetchPlan {
         }
     }
 
-    /// Whether a partition is in the response; remembers its values. `served` says whether it has records, `failed`
-    /// whether it has an error.
+    /// Remembers the answer for a partition, and returns whether it is in the response. `served` says whether it has
+    /// records, `failed` whether it has an error.
     #[must_use]
-    pub(crate) fn tell(&self, key: &FetchKey, told: Told, served: bool, failed: bool) -> bool {
+    pub(crate) fn record_answer(
+        &self,
+        key: &FetchKey,
+        answered: Watermarks,
+        served: bool,
+        failed: bool,
+    ) -> bool {
         let Some(session) = self.incremental.as_ref().or(self.remembered.as_ref()) else {
             return true;
         };
@@ -331,9 +337,9 @@ impl FetchPlan {
         let Some(place) = session.partitions.get_mut(key) else {
             return true;
         };
-        let changed = failed || place.told != told;
+        let changed = failed || place.answered != answered;
         // An error is repeated in each response until it is gone.
-        place.told = if failed { NOTHING_TOLD } else { told };
+        place.answered = if failed { NO_WATERMARKS } else { answered };
         if served {
             place.turn = turn;
             session.next_turn += 1;
@@ -343,14 +349,14 @@ impl FetchPlan {
 }
 
 impl Session {
-    fn want(&mut self, key: &FetchKey, wanted: Wanted) {
+    fn want(&mut self, key: &FetchKey, wanted: PartitionRequest) {
         if let Some(place) = self.partitions.get_mut(key) {
             place.wanted = wanted;
             return;
         }
         let place = Place {
             wanted,
-            told: NOTHING_TOLD,
+            answered: NO_WATERMARKS,
             turn: self.next_turn,
         };
         self.next_turn += 1;
@@ -377,9 +383,9 @@ impl Session {
     fn advance(
         &mut self,
         asked: SessionAsked,
-        wanted: Vec<(FetchKey, Wanted)>,
+        wanted: Vec<(FetchKey, PartitionRequest)>,
         forgotten: &[FetchKey],
-    ) -> Result<Vec<(FetchKey, Wanted)>, SessionError> {
+    ) -> Result<Vec<(FetchKey, PartitionRequest)>, SessionError> {
         if asked.epoch != self.epoch {
             return Err(SessionError::WrongEpoch);
         }
@@ -393,7 +399,7 @@ impl Session {
         for key in forgotten {
             self.partitions.remove(key);
         }
-        let mut all: Vec<(u64, FetchKey, Wanted)> = self
+        let mut all: Vec<(u64, FetchKey, PartitionRequest)> = self
             .partitions
             .iter()
             .map(|(key, place)| (place.turn, key.clone(), place.wanted))
@@ -418,16 +424,16 @@ mod tests {
         }
     }
 
-    fn at(offset: StreamOffset) -> Wanted {
-        Wanted {
+    fn at(offset: StreamOffset) -> PartitionRequest {
+        PartitionRequest {
             offset,
             current_leader_epoch: -1,
             max_bytes: 100,
         }
     }
 
-    fn told(high_watermark: StreamOffset) -> Told {
-        Told {
+    fn answered(high_watermark: StreamOffset) -> Watermarks {
+        Watermarks {
             high_watermark,
             last_stable_offset: high_watermark,
             log_start_offset: 0,
@@ -459,9 +465,9 @@ mod tests {
             )
             .expect("opens");
         assert!(first.session_id > 0);
-        assert!(first.tell(&key(0), told(5), true, false));
+        assert!(first.record_answer(&key(0), answered(5), true, false));
         assert!(
-            first.tell(&key(1), told(0), false, false),
+            first.record_answer(&key(1), answered(0), false, false),
             "a full answer lists everything"
         );
 
@@ -476,13 +482,13 @@ mod tests {
             .collect();
         assert_eq!(order, [1, 0], "what was served goes to the end");
         assert_eq!(second.partitions[1].1.offset, 5);
-        assert!(!second.tell(&key(0), told(5), false, false));
+        assert!(!second.record_answer(&key(0), answered(5), false, false));
         assert!(
-            second.tell(&key(1), told(3), false, false),
+            second.record_answer(&key(1), answered(3), false, false),
             "the high watermark changed"
         );
         assert!(
-            second.tell(&key(1), told(3), false, true),
+            second.record_answer(&key(1), answered(3), false, true),
             "an error is always listed"
         );
 

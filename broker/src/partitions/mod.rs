@@ -7,7 +7,7 @@ mod registry;
 
 pub(crate) use closing::{Closed, ClosedMark};
 pub(crate) use fetch_session::{
-    FetchKey, FetchPlan, FetchSessions, SessionAsked, SessionError, Told, Wanted,
+    FetchKey, FetchPlan, FetchSessions, PartitionRequest, SessionAsked, SessionError, Watermarks,
 };
 pub(crate) use opener::PartitionOpener;
 pub(crate) use registry::{Partition, Partitions, Progress};

@@ -56,12 +56,12 @@ const AGAIN_AT_ONCE: usize = 256;
 const NOTED_AT_ONCE: usize = 64;
 
 #[derive(Debug, Clone)]
-struct Wanted {
+struct ToOpen {
     key: Key,
     stream: OpenStream,
 }
 
-type Attempt = (Wanted, Result<OpenedStream, StreamError>);
+type Attempt = (ToOpen, Result<OpenedStream, StreamError>);
 
 impl PartitionOpener {
     /// Makes an opener that has seen no image.
@@ -166,14 +166,14 @@ impl PartitionOpener {
             .filter(|key| !self.opening.contains(key));
         let wanted = keys.filter_map(|key| {
             let (topic, partition) = leads(&self.broker, &self.seen, key)?;
-            Some(Wanted::new(key, topic, partition))
+            Some(ToOpen::new(key, topic, partition))
         });
         let wanted = wanted.collect();
         self.open(wanted, &Arc::clone(&self.again_slots));
     }
 
     /// Begins to open partitions, with one command for all of them.
-    fn open(&mut self, wanted: Vec<Wanted>, slots: &Arc<Semaphore>) {
+    fn open(&mut self, wanted: Vec<ToOpen>, slots: &Arc<Semaphore>) {
         if wanted.is_empty() {
             return;
         }
@@ -195,7 +195,7 @@ impl PartitionOpener {
             let key = attempt.key;
             self.opening.remove(&key);
             let led = leads(&self.broker, &self.seen, key);
-            let led = led.map(|(topic, now)| (Arc::clone(topic), Wanted::new(key, topic, now)));
+            let led = led.map(|(topic, now)| (Arc::clone(topic), ToOpen::new(key, topic, now)));
             let opened = match led {
                 Some((topic, now)) if now.stream.epoch == attempt.stream.epoch => {
                     opened.and_then(|opened| self.partition(topic, &attempt, opened))
@@ -245,7 +245,7 @@ impl PartitionOpener {
         self.broker.partitions.set_failed(key);
     }
 
-    fn look_at(&self, topic: &Arc<TopicImage>, wanted: &mut Vec<Wanted>) {
+    fn look_at(&self, topic: &Arc<TopicImage>, wanted: &mut Vec<ToOpen>) {
         let config = log_config(&topic.configs, &self.broker.config);
         for (index, partition) in topic.partition_indexes().zip(&topic.partitions) {
             let key = (topic.id, index);
@@ -257,7 +257,7 @@ impl PartitionOpener {
             // that is being opened is looked at when that is done.
             let is_new = !self.failed.contains_key(&key) && !self.opening.contains(&key);
             if is_new && is_led(&self.broker, partition) {
-                wanted.push(Wanted::new(key, topic, partition));
+                wanted.push(ToOpen::new(key, topic, partition));
             }
         }
     }
@@ -265,7 +265,7 @@ impl PartitionOpener {
     fn partition(
         &self,
         topic: Arc<TopicImage>,
-        attempt: &Wanted,
+        attempt: &ToOpen,
         opened: OpenedStream,
     ) -> Result<Partition, StreamError> {
         let (id, leader_epoch) = (attempt.stream.id, attempt.stream.epoch);
@@ -294,7 +294,7 @@ impl PartitionOpener {
     }
 }
 
-impl Wanted {
+impl ToOpen {
     fn new(key: Key, topic: &TopicImage, partition: &PartitionImage) -> Self {
         Self {
             key,
@@ -358,7 +358,7 @@ mod tests {
                 configs_at: LogIndex::default(),
                 partitions: vec![partition.clone()],
             };
-            let wanted = Wanted::new((topic.id, 0), &topic, &partition);
+            let wanted = ToOpen::new((topic.id, 0), &topic, &partition);
             assert_eq!(wanted.stream.is_urgent, internal);
         }
     }

@@ -33,7 +33,7 @@ pub(crate) struct KraftStreamMetadata {
 
 /// Converts a rejection to an error of the streams. The match is exhaustive, so that every new rejection has to be
 /// classified here.
-fn of_rejection(rejection: &Rejection) -> StreamError {
+fn rejected(rejection: &Rejection) -> StreamError {
     match *rejection {
         Rejection::UnknownStream(stream) | Rejection::NotHeld { stream, .. } => {
             let reason = rejection.to_string();
@@ -62,9 +62,9 @@ fn of_rejection(rejection: &Rejection) -> StreamError {
     }
 }
 
-fn of_propose(error: ProposeError) -> StreamError {
+fn undecided(error: ProposeError) -> StreamError {
     match error {
-        ProposeError::Rejected(rejection) => of_rejection(&rejection),
+        ProposeError::Rejected(rejection) => rejected(&rejection),
         ProposeError::Unavailable(reason) => StreamError::Unavailable { reason },
     }
 }
@@ -74,7 +74,7 @@ impl KraftStreamMetadata {
         self.metadata
             .propose(action.into())
             .await
-            .map_err(of_propose)
+            .map_err(undecided)
     }
 }
 
@@ -153,7 +153,7 @@ impl StreamMetadata for KraftStreamMetadata {
                 confirmed: end,
                 next: end,
             }),
-            Err(rejection) => Err(of_rejection(&rejection)),
+            Err(rejection) => Err(rejected(&rejection)),
         });
         Ok(answers.collect())
     }

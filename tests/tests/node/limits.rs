@@ -44,7 +44,10 @@ async fn past_the_limit_of_its_address_a_connection_is_closed() -> Result<()> {
     let mut first = node.client().await?;
     assert!(is_served(&mut first).await);
     assert!(node.client().await?.is_closed().await);
-    assert!(is_served(&mut first).await, "who is there stays");
+    assert!(
+        is_served(&mut first).await,
+        "a connection within the limit stays"
+    );
     drop(first);
     for _ in 0..100 {
         let mut next = node.client().await?;

@@ -13,7 +13,7 @@ use super::request::Target;
 use super::tail::Outcome;
 use crate::api::context::RequestContext;
 use crate::cluster::NO_BROKER;
-use crate::partitions::{FetchKey, FetchPlan, SessionError, Told};
+use crate::partitions::{FetchKey, FetchPlan, SessionError, Watermarks};
 
 /// The error code of a refused session, for the whole answer.
 pub(super) fn session_error(error: SessionError) -> ErrorCode {
@@ -46,9 +46,9 @@ pub(super) async fn answer(
     let mut leaders = BTreeSet::new();
     for (((key, _), target), result) in plan.partitions.iter().zip(targets).zip(results) {
         ctx.give_way().await;
-        let (data, told, served) = partition_data(ctx, key, &target, result);
+        let (data, answered, served) = partition_data(ctx, key, &target, result);
         let is_error = data.error_code != 0;
-        if !plan.tell(key, told, served, is_error) {
+        if !plan.record_answer(key, answered, served, is_error) {
             continue;
         }
         leaders.insert(NodeId(data.current_leader.leader_id));
@@ -77,7 +77,7 @@ fn partition_data(
     key: &FetchKey,
     target: &Target,
     result: Outcome,
-) -> (PartitionData, Told, bool) {
+) -> (PartitionData, Watermarks, bool) {
     let mut data = PartitionData {
         partition_index: key.partition,
         ..Default::default()
@@ -96,12 +96,12 @@ fn partition_data(
             });
             let served = !read.batches.is_empty();
             data.records = Some(read.batches.into());
-            let told = Told {
+            let answered = Watermarks {
                 high_watermark: data.high_watermark,
                 last_stable_offset: data.last_stable_offset,
                 log_start_offset: data.log_start_offset,
             };
-            (data, told, served)
+            (data, answered, served)
         }
         Outcome::Failed(_) | Outcome::Cold => {
             let refusal = match result {
@@ -133,12 +133,12 @@ fn partition_data(
                 data.current_leader.leader_id = leader.0;
                 data.current_leader.leader_epoch = epoch.0;
             }
-            let told = Told {
+            let answered = Watermarks {
                 high_watermark: -1,
                 last_stable_offset: -1,
                 log_start_offset: -1,
             };
-            (data, told, false)
+            (data, answered, false)
         }
     }
 }

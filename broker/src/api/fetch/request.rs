@@ -11,7 +11,9 @@ use crate::api::context::RequestContext;
 use crate::api::error::Refusal;
 use crate::api::topic::resolve_topic;
 use crate::auth::Operation;
-use crate::partitions::{FetchKey, FetchPlan, Partition, SessionAsked, SessionError, Wanted};
+use crate::partitions::{
+    FetchKey, FetchPlan, Partition, PartitionRequest, SessionAsked, SessionError,
+};
 
 /// The limits of the whole request.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl Limits {
 /// A partition to read, or the reason why it can't be read.
 #[derive(Debug)]
 pub(super) struct Target {
-    pub(super) wanted: Wanted,
+    pub(super) wanted: PartitionRequest,
     pub(super) partition: Result<Arc<Partition>, Refusal>,
 }
 
@@ -82,7 +84,7 @@ pub(super) fn waiting_bytes(plan: &FetchPlan) -> u64 {
     })
 }
 
-fn asked(request: FetchRequest) -> (Vec<(FetchKey, Wanted)>, Vec<FetchKey>) {
+fn asked(request: FetchRequest) -> (Vec<(FetchKey, PartitionRequest)>, Vec<FetchKey>) {
     let mut wanted = Vec::new();
     for topic in request.topics {
         for partition in topic.partitions {
@@ -93,7 +95,7 @@ fn asked(request: FetchRequest) -> (Vec<(FetchKey, Wanted)>, Vec<FetchKey>) {
             };
             wanted.push((
                 key,
-                Wanted {
+                PartitionRequest {
                     offset: partition.fetch_offset,
                     current_leader_epoch: partition.current_leader_epoch,
                     max_bytes: partition.partition_max_bytes,
@@ -115,7 +117,7 @@ fn asked(request: FetchRequest) -> (Vec<(FetchKey, Wanted)>, Vec<FetchKey>) {
 }
 
 /// Looks up a partition to read.
-pub(super) fn target(ctx: &RequestContext, key: &FetchKey, wanted: Wanted) -> Target {
+pub(super) fn target(ctx: &RequestContext, key: &FetchKey, wanted: PartitionRequest) -> Target {
     let find = || {
         let id = (ctx.version >= 13).then_some(key.id);
         let topic = resolve_topic(ctx, id, &key.name, Operation::Read)?;

@@ -31,7 +31,7 @@ use crate::api::error::Refusal;
 use crate::config::MemoryPlan;
 use crate::memory::{FrameMemory, GIVES_WAY_AFTER, RequestBudgets};
 use crate::net::ConnectionInfo;
-use crate::partitions::{Partition, Wanted};
+use crate::partitions::{Partition, PartitionRequest};
 
 const BATCH_BYTES: usize = 100;
 const PARTITION_BYTES_MAX: i32 = 1000;
@@ -201,7 +201,7 @@ struct Fetching {
 impl Fetching {
     fn new(streams: &[&Arc<TestStream>], min_bytes: usize) -> Self {
         let target = |stream: &&Arc<TestStream>| Target {
-            wanted: Wanted {
+            wanted: PartitionRequest {
                 offset: 0,
                 current_leader_epoch: -1,
                 max_bytes: PARTITION_BYTES_MAX,

@@ -99,7 +99,7 @@ pub(super) struct Names {
 }
 
 /// The target of a file's sync.
-pub(super) fn of_file(path: &Path) -> Synced {
+pub(super) fn file_target(path: &Path) -> Synced {
     let is_new = path.extension().is_some_and(|extension| extension == "new");
     if path.starts_with("/objects") {
         return Synced::ObjectFile;
@@ -114,7 +114,7 @@ pub(super) fn of_file(path: &Path) -> Synced {
 }
 
 /// The target of a directory's sync.
-pub(super) fn of_dir(path: &Path, names: Names) -> Synced {
+pub(super) fn directory_target(path: &Path, names: Names) -> Synced {
     if path.starts_with("/objects") {
         return match names {
             Names { files: true, .. } => Synced::ObjectDir,

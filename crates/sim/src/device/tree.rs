@@ -310,7 +310,7 @@ impl Tree {
             return None;
         }
         Some(SyncClass {
-            of: sync_class::of_file(&file.path),
+            of: sync_class::file_target(&file.path),
             inherited: file.pending.iter().all(|write| write.life < life),
         })
     }
@@ -339,7 +339,7 @@ impl Tree {
             names.files |= !matches!(naming.change, NameChange::Remove(_)) && !naming.is_dir;
         }
         Ok(Some(SyncClass {
-            of: sync_class::of_dir(path, names),
+            of: sync_class::directory_target(path, names),
             inherited: dir.pending.iter().all(|naming| naming.life < life),
         }))
     }
