@@ -143,6 +143,7 @@ mod tests {
             cluster: Uuid([7; 16]),
             seed: 1,
             new_log_seed: [8; 16],
+            new_directory_id: Uuid([8; 16]),
             snapshot_entries: 1_000_000,
             snapshot_bytes: 1000,
         };

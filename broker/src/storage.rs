@@ -169,6 +169,7 @@ async fn open_metadata(
         cluster: Uuid(machine.rng.next_id()),
         seed: machine.rng.next_u64(),
         new_log_seed: machine.rng.next_id(),
+        new_directory_id: Uuid(machine.rng.next_id()),
         snapshot_entries: config.snapshot_entries(),
         snapshot_bytes: config.snapshot_bytes(),
     };

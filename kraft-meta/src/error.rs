@@ -8,6 +8,9 @@ pub enum ProposeError {
     /// The state machine refused the command: nothing has changed.
     #[error("command is refused")]
     Rejected(#[source] Rejection),
+    /// The command is larger than [`COMMAND_BYTES_MAX`](crate::COMMAND_BYTES_MAX): nothing has changed.
+    #[error("command is too large bytes={0} max={max}", max = crate::COMMAND_BYTES_MAX)]
+    TooLarge(usize),
     /// There is no leader, or the answer is lost: the outcome is unknown. Retry only a command that may be repeated.
     #[error("metadata is unavailable reason={0}")]
     Unavailable(String),
@@ -67,6 +70,48 @@ pub enum OpenError {
         node: highwater_types::NodeId,
         /// The nodes that the metadata belongs to.
         voters: String,
+    },
+    /// The configuration names other voters than the metadata, or than the configuration of another voter.
+    #[error(
+        "{holder} has the voters {voters}, and this node is configured with the voters {configured}: configure every \
+         voter with the same voters; those of a quorum that was formed cannot be changed yet"
+    )]
+    OtherVoters {
+        /// The metadata's directory, or the other voter.
+        holder: String,
+        /// Its voters.
+        voters: String,
+        /// The voters in this node's configuration.
+        configured: String,
+    },
+    /// The data directory is new, but another voter knows this node by another one.
+    #[error(
+        "the metadata in {path} is new, and node.id={peer} knows node.id={node} by directory.id={known}: a voter that \
+         lost its data directory could vote twice and undo what was decided; start it with the directory that it had"
+    )]
+    DirectoryLost {
+        /// The metadata's directory.
+        path: String,
+        /// The node that was started.
+        node: highwater_types::NodeId,
+        /// The voter that knows it.
+        peer: highwater_types::NodeId,
+        /// The id of the directory by which it is known.
+        known: highwater_types::Uuid,
+    },
+    /// The data directory is new, and another voter did not say whether it knows this node by another one.
+    #[error(
+        "the metadata in {path} is new, and a voter may take part with a new directory only once every other voter \
+         has said that it does not know it by another one: node.id={peer} does not answer"
+    )]
+    Unanswered {
+        /// The metadata's directory.
+        path: String,
+        /// The voter that does not answer.
+        peer: highwater_types::NodeId,
+        /// The last error.
+        #[source]
+        source: std::io::Error,
     },
     /// The consensus library can't start.
     #[error("consensus cannot start reason={0}")]

@@ -21,7 +21,7 @@ pub use image::{
     SnapshotError, StreamImage, TopicImage, WalObjects,
 };
 pub use raft::{Config, Quorum, RaftMetadata, Voter};
-pub use transport::{MESSAGE_BYTES_MAX, NoTransport, Transport};
+pub use transport::{COMMAND_BYTES_MAX, MESSAGE_BYTES_MAX, NoTransport, Transport};
 
 /// The metadata as a node sees it.
 #[async_trait]
@@ -41,7 +41,7 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     /// Proposes a command. When it is answered, this node's own image includes it.
     ///
     /// # Errors
-    /// [`ProposeError`]; [`ProposeError::Unavailable`] leaves the outcome unknown.
+    /// [`ProposeError`]; [`ProposeError::Unavailable`] alone leaves the outcome unknown.
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError>;
     /// Waits until this node can neither decide nor learn anything any more, because a sync of its log failed or a
     /// snapshot could not be written (D3); returns the file and the reason. Cancellation safe.

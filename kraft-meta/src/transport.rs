@@ -10,8 +10,11 @@ use highwater_types::NodeId;
 
 use crate::raft::Voter;
 
-/// The largest message between voters, request or answer. A command that does not fit is never sent.
+/// The largest message between voters, request or answer.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// The largest command. It leaves room in a message for everything else that an append names.
+pub const COMMAND_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (4 << 10);
 
 /// Carries Raft's calls between voters.
 ///

@@ -130,6 +130,7 @@ pub(crate) fn from_stream(error: &StreamError) -> Refusal {
 pub(crate) fn from_proposal(error: &ProposeError) -> Refusal {
     match error {
         ProposeError::Unavailable(_) => Refusal::new(ErrorCode::RequestTimedOut, error.to_string()),
+        ProposeError::TooLarge(_) => Refusal::new(ErrorCode::PolicyViolation, error.to_string()),
         ProposeError::Rejected(rejection) => {
             let code = match rejection {
                 Rejection::TopicExists => ErrorCode::TopicAlreadyExists,

@@ -65,6 +65,9 @@ fn rejected(rejection: &Rejection) -> StreamError {
 fn undecided(error: ProposeError) -> StreamError {
     match error {
         ProposeError::Rejected(rejection) => rejected(&rejection),
+        ProposeError::TooLarge(_) => StreamError::NotUnderstood {
+            reason: error.to_string(),
+        },
         ProposeError::Unavailable(reason) => StreamError::Unavailable { reason },
     }
 }

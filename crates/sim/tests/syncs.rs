@@ -153,9 +153,9 @@ async fn an_object_in_a_directory_that_was_removed_is_there_after_a_power_failur
 }
 
 #[derive(Debug)]
-struct Sink;
+struct IgnoredGroups;
 
-impl GroupSink<()> for Sink {
+impl GroupSink<()> for IgnoredGroups {
     fn durable(&self, _groups: Vec<Group<()>>) {}
     fn ended(&self) {}
 }
@@ -178,7 +178,13 @@ async fn recover(disk: &Disk, dir: &str) -> Result<(Recovery, usize), LogError> 
 
 fn start(recovery: Recovery) -> DiskLog<()> {
     let opening = recovery.opening() + 1;
-    DiskLog::start(recovery, opening, &SimThreads, "log", Arc::new(Sink))
+    DiskLog::start(
+        recovery,
+        opening,
+        &SimThreads,
+        "log",
+        Arc::new(IgnoredGroups),
+    )
 }
 
 fn whole_file() -> Vec<u8> {
@@ -302,6 +308,7 @@ async fn metadata(disk: &Disk) -> Result<RaftMetadata> {
         cluster: Uuid([7; 16]),
         seed: 1,
         new_log_seed: [8; 16],
+        new_directory_id: Uuid([8; 16]),
         snapshot_entries: 3,
         snapshot_bytes: 1 << 20,
     };

@@ -1,4 +1,4 @@
-//! The Raft log on `disk-log`: it keeps votes, entries, truncations and purges in one order. Entries that are not
+//! The Raft log on `disk-log`: it keeps votes, entries, truncations, purges and the ids of directories in one order. Entries that are not
 //! purged are in memory as well, as the bytes of their records on disk.
 
 use std::collections::BTreeMap;
@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Buf, Bytes};
 use highwater_disk_log::{DiskLog, Group, GroupSink, LogError, Part, Recovery, Seed};
 use highwater_io::{Device, Threads};
+use highwater_types::Uuid;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use prost::Message;
 
-use super::record::{Kind, LogRecord, TruncateRecord};
+use super::record::{DirectoryRecord, Kind, LogRecord, TruncateRecord};
 use super::types::{Entry, LogId, Types, Vote};
 use crate::OpenError;
 
@@ -27,7 +28,7 @@ pub(super) struct LogStore(Arc<Inner>);
 struct Inner {
     log: DiskLog<Meta>,
     memory: Mutex<Memory>,
-    sink: Arc<Sink>,
+    durable: Arc<DurableGroups>,
 }
 
 impl Debug for Inner {
@@ -41,10 +42,20 @@ struct Memory {
     vote: Option<Vote>,
     entries: BTreeMap<u64, Kept>,
     purged: Option<LogId>,
+    /// The data directory of each voter that this one has dealt with, and its own.
+    directories: BTreeMap<u64, Directory>,
     /// The bytes that `entries` take in memory.
     bytes: u64,
     /// The value of `bytes` when a snapshot was asked for last.
     asked_at: u64,
+}
+
+/// The data directory of a voter.
+#[derive(Debug, Clone, Copy)]
+struct Directory {
+    id: Uuid,
+    /// Whether its record is durable.
+    is_durable: bool,
 }
 
 /// An entry, encoded as its record on disk with the record's length before it.
@@ -91,20 +102,20 @@ enum Meta {
     TrimBefore,
 }
 
-struct Sink {
+struct DurableGroups {
     /// The position at which the last durable group ended.
     end: AtomicU64,
     /// The position below which the log may be trimmed.
     floor: AtomicU64,
 }
 
-impl Debug for Sink {
+impl Debug for DurableGroups {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sink")
+        f.write_str("DurableGroups")
     }
 }
 
-impl GroupSink<Meta> for Sink {
+impl GroupSink<Meta> for DurableGroups {
     fn durable(&self, groups: Vec<Group<Meta>>) {
         for group in groups {
             let start = self.end.swap(group.end, Ordering::AcqRel);
@@ -156,17 +167,17 @@ impl LogStore {
             });
         }
         let end = recovery.end();
-        let sink = Arc::new(Sink {
+        let durable = Arc::new(DurableGroups {
             end: AtomicU64::new(end),
             floor: AtomicU64::new(0),
         });
         let opening = recovery.opening() + 1;
-        let as_sink: Arc<dyn GroupSink<Meta>> = Arc::<Sink>::clone(&sink);
+        let as_sink: Arc<dyn GroupSink<Meta>> = Arc::<DurableGroups>::clone(&durable);
         let log = DiskLog::start(recovery, opening, threads, "raft-writer", as_sink);
         Ok(Self(Arc::new(Inner {
             log,
             memory: Mutex::new(memory),
-            sink,
+            durable,
         })))
     }
 
@@ -205,6 +216,34 @@ impl LogStore {
         }
         let parts: Vec<Part<'_>> = records.iter().map(|record| record[..].into()).collect();
         Some(self.0.log.append(&parts, meta))
+    }
+
+    /// The data directory by which this voter knows another one.
+    pub(super) fn known_directory(&self, node: u64) -> Option<Uuid> {
+        self.memory().directories.get(&node).map(|known| known.id)
+    }
+
+    /// The data directory of this voter, once it may take part in the quorum.
+    pub(super) fn own_directory(&self, node: u64) -> Option<Uuid> {
+        let own = self.memory().directories.get(&node).copied();
+        own.filter(|own| own.is_durable).map(|own| own.id)
+    }
+
+    /// Remembers the data directory of a voter, durably. A vote or an append of a voter counts only after that, so that
+    /// a voter that lost its directory is recognised.
+    ///
+    /// # Errors
+    /// The voter is known by another directory, or the log has ended.
+    pub(super) async fn remember(&self, directory: DirectoryRecord) -> io::Result<()> {
+        if self.memory().remember(directory)? {
+            return Ok(());
+        }
+        self.append_and_wait(&[encoded(Kind::Directory(directory))], Meta::Nothing)
+            .await?;
+        if let Some(known) = self.memory().directories.get_mut(&directory.node) {
+            known.is_durable = true;
+        }
+        Ok(())
     }
 
     /// The bytes in memory of the entries that are not purged.
@@ -259,6 +298,11 @@ impl Memory {
             Some(Kind::Truncate(TruncateRecord { all: true, .. })) => self.cut(0),
             Some(Kind::Truncate(TruncateRecord { after, .. })) => self.cut(after + 1),
             Some(Kind::Purge(purged)) => self.purge(purged.into()),
+            Some(Kind::Directory(directory)) => {
+                let (id, is_durable) = (directory.id(), true);
+                let known = Directory { id, is_durable };
+                self.directories.insert(directory.node, known);
+            }
             None => {}
         }
     }
@@ -268,6 +312,29 @@ impl Memory {
         if let Some(replaced) = self.entries.insert(kept.id.index, kept) {
             self.bytes -= replaced.bytes();
         }
+    }
+
+    /// Remembers the directory of a voter, and returns whether its record is durable already.
+    fn remember(&mut self, directory: DirectoryRecord) -> io::Result<bool> {
+        let (node, id) = (directory.node, directory.id());
+        let is_durable = false;
+        let known = self.directories.entry(node);
+        let known = known.or_insert(Directory { id, is_durable });
+        if known.id != id {
+            let why = format!(
+                "node {node} is known by directory.id={}, and now has directory.id={id}: its data directory was lost \
+                 or exchanged",
+                known.id
+            );
+            return Err(io::Error::other(why));
+        }
+        Ok(known.is_durable)
+    }
+
+    fn directory_records(&self) -> impl Iterator<Item = Bytes> {
+        let directories = self.directories.iter();
+        directories
+            .map(|(node, known)| encoded(Kind::Directory(DirectoryRecord::new(*node, known.id))))
     }
 
     /// Drops the entries from an index on.
@@ -362,11 +429,14 @@ impl RaftLogStorage<Types> for LogStore {
             let mut records = vec![encoded(Kind::Purge((&log_id).into()))];
             let vote = memory.vote.iter();
             records.extend(vote.map(|vote| encoded(Kind::Vote(vote.into()))));
+            records.extend(memory.directory_records());
             records.extend(memory.entries.values().map(|kept| kept.record.clone()));
             records
         };
         self.append_and_wait(&records, Meta::TrimBefore).await?;
-        self.0.log.trim(self.0.sink.floor.load(Ordering::Acquire));
+        self.0
+            .log
+            .trim(self.0.durable.floor.load(Ordering::Acquire));
         Ok(())
     }
 }

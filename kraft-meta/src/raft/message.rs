@@ -8,7 +8,7 @@ use openraft::raft::{
 };
 use prost::{Message, Oneof};
 
-use super::record::{EntryRecord, LogIdRecord, VoteRecord};
+use super::record::{DirectoryRecord, EntryRecord, LogIdRecord, VoteRecord};
 use super::types::{Entry, LogId, Types};
 use crate::transport::MESSAGE_BYTES_MAX;
 
@@ -18,8 +18,11 @@ const ENTRIES_BYTES: usize = 1 << 20;
 /// A request of one voter to another.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Request {
-    #[prost(oneof = "Call", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5")]
     pub(super) call: Option<Call>,
+    /// The sender; none in [`Call::Introduce`].
+    #[prost(message, optional, tag = "6")]
+    pub(super) from: Option<DirectoryRecord>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -32,6 +35,26 @@ pub(super) enum Call {
     PreVote(Campaign),
     #[prost(message, tag = "4")]
     TransferLeader(TransferLeader),
+    #[prost(message, tag = "5")]
+    Introduce(Introduce),
+}
+
+/// The question of a voter whose data directory is new: is it known by another directory?
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Introduce {
+    #[prost(uint64, tag = "1")]
+    pub(super) node: u64,
+}
+
+/// The answer to [`Introduce`].
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Introduced {
+    /// The directory by which the node is known.
+    #[prost(message, optional, tag = "1")]
+    pub(super) known: Option<DirectoryRecord>,
+    /// The voters with which the answering voter is configured.
+    #[prost(uint64, repeated, tag = "2")]
+    pub(super) voters: Vec<u64>,
 }
 
 /// Entries that follow `previous`; none in a heartbeat.
@@ -70,13 +93,16 @@ pub(super) struct TransferLeader {
 }
 
 /// The reply of a voter.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct Answer {
-    #[prost(oneof = "Reply", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Reply", tags = "1, 2, 3, 4, 5, 6")]
     pub(super) reply: Option<Reply>,
+    /// The answering voter; none in [`Reply::Introduced`].
+    #[prost(message, optional, tag = "7")]
+    pub(super) from: Option<DirectoryRecord>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Oneof)]
+#[derive(Clone, PartialEq, Oneof)]
 pub(super) enum Reply {
     /// The request was carried out.
     #[prost(message, tag = "1")]
@@ -92,6 +118,8 @@ pub(super) enum Reply {
     HigherVote(VoteRecord),
     #[prost(message, tag = "5")]
     Voted(Voted),
+    #[prost(message, tag = "6")]
+    Introduced(Introduced),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -252,7 +280,7 @@ impl Reply {
             Self::AppendedTo(last) => Ok(AppendEntriesResponse::PartialSuccess(Some(last.into()))),
             Self::Conflict(_) => Ok(AppendEntriesResponse::Conflict),
             Self::HigherVote(vote) => Ok(AppendEntriesResponse::HigherVote(vote.into())),
-            Self::Voted(_) => Err(malformed("it answers another request")),
+            Self::Voted(_) | Self::Introduced(_) => Err(malformed("it answers another request")),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use highwater_types::NodeId;
 use openraft::RaftNetworkFactory;
@@ -14,20 +15,30 @@ use openraft::raft::{
 };
 use tokio::time::timeout;
 
-use super::message::{Answer, Append, Call, Reply, Request, decode, encode, malformed};
+use super::log_store::LogStore;
+use super::message::{
+    Answer, Append, Call, Introduce, Introduced, Reply, Request, decode, encode, malformed,
+};
+use super::record::DirectoryRecord;
 use super::snapshot_store::SnapshotFile;
 use super::types::{Snapshot, Types, Vote};
 use crate::transport::Transport;
 
 /// The network of a voter.
 #[derive(Debug, Clone)]
-pub(super) struct Network(pub(super) Arc<dyn Transport>);
+pub(super) struct Network {
+    pub(super) transport: Arc<dyn Transport>,
+    /// The id of this voter.
+    pub(super) own: u64,
+    /// Knows the data directories of the voters.
+    pub(super) log: LogStore,
+}
 
 /// The way to one other voter.
 #[derive(Debug)]
 pub(super) struct Peer {
     id: u64,
-    transport: Arc<dyn Transport>,
+    network: Network,
 }
 
 /// The library waits before it calls a voter again that is unreachable. Any error is one here: a voter that refuses
@@ -42,17 +53,53 @@ impl Peer {
         answered.map_err(|error| unreachable(&error))
     }
 
+    /// Calls as a voter that takes part. The answer counts only once the other voter's directory is remembered.
     async fn try_call(&self, call: Call, option: &RPCOption) -> io::Result<Reply> {
+        let Network { own, log, .. } = &self.network;
+        let directory = log.own_directory(*own);
+        let from = directory.map(|id| DirectoryRecord::new(*own, id));
+        let answer = self.exchange(call, from, option.soft_ttl()).await?;
+        let from = answer.from.filter(|from| from.node == self.id);
+        let from = from.ok_or_else(|| malformed("another node answers"))?;
+        log.remember(from).await?;
+        answer.reply.ok_or_else(|| malformed("it is empty"))
+    }
+
+    /// Asks the voter by which directory it knows this one.
+    ///
+    /// # Errors
+    /// The voter gives no answer within the time.
+    pub(super) async fn introduce(&self, within: Duration) -> io::Result<Introduced> {
+        let node = self.network.own;
+        let call = Call::Introduce(Introduce { node });
+        match self.exchange(call, None, within).await?.reply {
+            Some(Reply::Introduced(introduced)) => Ok(introduced),
+            _ => Err(malformed("it answers another request")),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        call: Call,
+        from: Option<DirectoryRecord>,
+        within: Duration,
+    ) -> io::Result<Answer> {
         let to = i32::try_from(self.id).map_err(|_cause| malformed("no node has this id"))?;
-        let request = encode(&Request { call: Some(call) })?;
-        let within = option.soft_ttl();
-        let answered = timeout(within, self.transport.call(NodeId(to), request, within)).await;
-        let answered = answered.map_err(|_elapsed| {
+        let call = Some(call);
+        let request = encode(&Request { call, from })?;
+        let answered = self.network.transport.call(NodeId(to), request, within);
+        let answered = timeout(within, answered).await.map_err(|_elapsed| {
             let why = format!("node {to} gives no answer within {within:?}");
             io::Error::new(io::ErrorKind::TimedOut, why)
         })?;
-        let answer = decode::<Answer>(&answered?)?;
-        answer.reply.ok_or_else(|| malformed("it is empty"))
+        decode(&answered?)
+    }
+}
+
+impl Network {
+    pub(super) fn peer(&self, id: u64) -> Peer {
+        let network = self.clone();
+        Peer { id, network }
     }
 }
 
@@ -60,10 +107,7 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, _node: &openraft::BasicNode) -> Peer {
-        Peer {
-            id: target,
-            transport: Arc::clone(&self.0),
-        }
+        self.peer(target)
     }
 }
 

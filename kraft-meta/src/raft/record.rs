@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use highwater_types::Uuid;
 use openraft::EntryPayload;
 use prost::{Message, Oneof};
 
@@ -11,7 +12,7 @@ use crate::command::Command;
 /// One record of the log.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct LogRecord {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -31,6 +32,43 @@ pub(crate) enum Kind {
     /// Removes the entries up to this one, which a snapshot covers.
     #[prost(message, tag = "4")]
     Purge(LogIdRecord),
+    /// Names the data directory of a voter, of this one or of another.
+    #[prost(message, tag = "5")]
+    Directory(DirectoryRecord),
+}
+
+/// A voter and the id of its data directory.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct DirectoryRecord {
+    #[prost(uint64, tag = "1")]
+    pub(crate) node: u64,
+    /// The upper half of the id.
+    #[prost(fixed64, tag = "2")]
+    upper: u64,
+    /// The lower half of the id.
+    #[prost(fixed64, tag = "3")]
+    lower: u64,
+}
+
+impl DirectoryRecord {
+    pub(crate) fn new(node: u64, id: Uuid) -> Self {
+        let (upper, lower) = id.0.split_at(8);
+        let half = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0, |half, byte| half << 8 | u64::from(*byte))
+        };
+        Self {
+            node,
+            upper: half(upper),
+            lower: half(lower),
+        }
+    }
+
+    pub(crate) fn id(&self) -> Uuid {
+        let id = u128::from(self.upper) << 64 | u128::from(self.lower);
+        Uuid(id.to_be_bytes())
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use highwater_io::{RealDevice, RealThreads};
 use highwater_runtime::reasons;
-use highwater_types::LogIndex;
+use highwater_types::{LogIndex, Uuid};
 use openraft::EntryPayload;
 use prost::Message;
 
@@ -18,7 +18,7 @@ use crate::command::{
     RollRecord, Sealed, SetTopicConfigs, StreamEpoch, TrimStream, WalKind,
 };
 use crate::image::{MetadataImage, Restored};
-use crate::raft::record::{Kind, LogRecord, TruncateRecord};
+use crate::raft::record::{DirectoryRecord, Kind, LogRecord, TruncateRecord};
 use crate::raft::snapshot_store::SnapshotStore;
 use crate::raft::types::{
     Entry, LeaderId, LogId, Membership, Proposal, SnapshotMeta, StoredMembership, Vote,
@@ -234,6 +234,8 @@ fn log(actions: &[Action]) -> Vec<u8> {
     let truncate = |all, after| LogRecord::from(Kind::Truncate(TruncateRecord { all, after }));
     records.extend([truncate(false, 90), truncate(true, 0)]);
     records.push(LogRecord::from(Kind::Purge((&log_id(90)).into())));
+    let directory = DirectoryRecord::new(1, Uuid([5; 16]));
+    records.push(LogRecord::from(Kind::Directory(directory)));
     let each = records.iter().map(Message::encode_length_delimited_to_vec);
     each.collect::<Vec<_>>().concat()
 }

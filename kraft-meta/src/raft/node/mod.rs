@@ -1,5 +1,6 @@
 //! A voter, which opens the metadata and proposes commands.
 
+mod admission;
 mod quorum;
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use highwater_io::{Device, Threads};
-use highwater_types::{ClusterId, LogIndex, NodeId, Term};
+use highwater_types::{ClusterId, LogIndex, NodeId, Term, Uuid};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
 use openraft::{Raft, ServerState, SnapshotPolicy};
@@ -30,6 +31,7 @@ use crate::MetadataStore;
 use crate::command::{Command, Outcome};
 use crate::error::{OpenError, ProposeError};
 use crate::image::MetadataImage;
+use crate::transport::COMMAND_BYTES_MAX;
 
 /// The configuration of a voter.
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub struct Config {
     pub seed: u64,
     /// Random bytes for a log that is created now (D1).
     pub new_log_seed: [u8; 16],
+    /// The id of the data directory, if it is new: random bytes, as in Kafka's `directory.id`.
+    pub new_directory_id: Uuid,
     /// Entries after which a snapshot is taken and the log before it purged.
     pub snapshot_entries: u64,
     /// Bytes of entries after which a snapshot is taken whatever their number: entries stay in memory until then. A
@@ -54,6 +58,7 @@ pub struct Config {
 /// The metadata of the cluster, as one voter holds it.
 pub struct RaftMetadata {
     voter: Voter,
+    network: Network,
     image: watch::Receiver<Arc<MetadataImage>>,
     waiting: Waiting,
 }
@@ -84,9 +89,10 @@ impl RaftMetadata {
     }
 
     /// Opens the metadata as a voter of a quorum. The voter forms the quorum if all voters start for the first time,
-    /// joins it if others have formed it, and takes part in it again after a restart. This returns when a voter leads
-    /// and this node has applied all entries that the leader has announced as committed; the image of a follower may
-    /// lag behind the leader's.
+    /// joins it if others have formed it, and takes part in it again after a restart. A voter whose data directory is
+    /// new takes part only once every other voter has said that it does not know it by another directory, because a
+    /// voter that lost its votes could vote twice. This returns when a voter leads and this node has applied all
+    /// entries that the leader has announced as committed; the image of a follower may lag behind the leader's.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -111,8 +117,12 @@ impl RaftMetadata {
         let image = state.watch();
         let id = quorum::voter_id(config.node)?;
         let raft_config = raft_config(config.snapshot_entries).map_err(failed)?;
-        let network = Network(Arc::clone(&quorum.transport));
-        let starting = Raft::new(id, raft_config, network, log.clone(), state);
+        let network = Network {
+            transport: Arc::clone(&quorum.transport),
+            own: id,
+            log: log.clone(),
+        };
+        let starting = Raft::new(id, raft_config, network.clone(), log.clone(), state);
         let raft = Runtime::scope(config.seed, starting)
             .await
             .map_err(failed)?;
@@ -121,12 +131,15 @@ impl RaftMetadata {
                 raft,
                 log,
                 snapshot_bytes: config.snapshot_bytes,
+                id,
+                voters: Arc::new(quorum.voter_ids()?),
             },
+            network,
             image,
             waiting,
         };
         quorum.transport.serve(metadata.voter.clone());
-        match metadata.take_part(&quorum, &config, id).await {
+        match metadata.take_part(&config).await {
             Ok(()) => Ok(metadata),
             Err(error) => Err(metadata.cause(error).await),
         }
@@ -209,7 +222,11 @@ impl MetadataStore for RaftMetadata {
     }
 
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
-        self.turn(command.encoded_len()).await?;
+        let bytes = command.encoded_len();
+        if bytes > COMMAND_BYTES_MAX {
+            return Err(ProposeError::TooLarge(bytes));
+        }
+        self.turn(bytes).await?;
         self.decide(command).await
     }
 

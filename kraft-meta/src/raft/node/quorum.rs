@@ -8,6 +8,7 @@ use highwater_types::NodeId;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{BasicNode, ServerState};
 
+use super::admission::listed;
 use super::{Config, RaftMetadata, failed};
 use crate::MetadataStore;
 use crate::command::{Action, Format};
@@ -29,6 +30,11 @@ pub struct Quorum {
 }
 
 impl Quorum {
+    /// The ids of the voters in Raft.
+    pub(super) fn voter_ids(&self) -> Result<BTreeSet<u64>, OpenError> {
+        self.voters.iter().map(|node| voter_id(*node)).collect()
+    }
+
     /// A quorum of one voter.
     #[must_use]
     pub fn alone(node: NodeId) -> Self {
@@ -47,26 +53,22 @@ pub(super) fn voter_id(node: NodeId) -> Result<u64, OpenError> {
 
 impl RaftMetadata {
     /// Takes part in the quorum, and returns when this node's image is up to date and its log takes commands.
-    pub(super) async fn take_part(
-        &self,
-        quorum: &Quorum,
-        config: &Config,
-        id: u64,
-    ) -> Result<(), OpenError> {
+    pub(super) async fn take_part(&self, config: &Config) -> Result<(), OpenError> {
+        self.be_admitted(config).await?;
         match self.voter.raft.is_initialized().await.map_err(failed)? {
-            true => self.restart(config, id).await?,
-            false => self.form(quorum).await?,
+            true => self.restart(config).await?,
+            false => self.form().await?,
         }
         loop {
             let (leader, term) = self.leader().await?;
-            if leader == id {
+            if leader == self.voter.id {
                 // The first command of a term is answered when everything before it is applied.
                 let format = Action::Format(Format {
                     cluster_id: config.cluster.0.to_vec(),
                 });
                 match self.decide(format.into()).await {
                     Ok(_) => break,
-                    Err(_) if quorum.voters.len() > 1 && self.check().is_ok() => {
+                    Err(_) if self.voter.voters.len() > 1 && self.check().is_ok() => {
                         self.until_deposed(term).await?;
                     }
                     Err(error) => return Err(failed(error)),
@@ -75,50 +77,61 @@ impl RaftMetadata {
                 break;
             }
         }
+        // A voter that joined has the voters from the others' log.
+        self.check_log_voters(config).await?;
         self.for_room(SNAPSHOT_DEADLINE)
             .await
             .map_err(OpenError::Raft)
     }
 
     /// Forms a new quorum. Every voter starts with the same first entry, so that any of them may campaign.
-    async fn form(&self, quorum: &Quorum) -> Result<(), OpenError> {
-        let mut members = BTreeMap::new();
-        for node in &quorum.voters {
-            members.insert(voter_id(*node)?, BasicNode::default());
-        }
+    async fn form(&self) -> Result<(), OpenError> {
+        let voters = &self.voter.voters;
+        let members = voters.iter().map(|voter| (*voter, BasicNode::default()));
+        let members: BTreeMap<u64, BasicNode> = members.collect();
         match self.voter.raft.initialize(members).await {
             // Another voter was faster: it has formed the quorum, and sends its log.
-            Err(RaftError::APIError(InitializeError::NotAllowed(_))) if quorum.voters.len() > 1 => {
-                Ok(())
-            }
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) if voters.len() > 1 => Ok(()),
             formed => formed.map_err(failed),
         }
     }
 
-    async fn restart(&self, config: &Config, id: u64) -> Result<(), OpenError> {
-        let raft = &self.voter.raft;
-        let voters = raft
-            .with_raft_state(|state| Vec::from_iter(state.membership_state.effective().voter_ids()))
-            .await
-            .map_err(failed)?;
+    async fn restart(&self, config: &Config) -> Result<(), OpenError> {
+        let voters = self.check_log_voters(config).await?;
         if voters.is_empty() {
             // This voter has voted before, but has no log yet: the voter that formed the quorum sends it.
             return Ok(());
         }
-        if !voters.contains(&id) {
+        if voters.len() == 1 {
+            // No other voter can lead, so that there is no reason to wait before campaigning.
+            let elected = self.voter.raft.trigger().elect(false).await;
+            elected.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the voters in the log are those of the configuration, this node among them, and returns them; there
+    /// are none before the log has its first entry.
+    async fn check_log_voters(&self, config: &Config) -> Result<BTreeSet<u64>, OpenError> {
+        let raft = &self.voter.raft;
+        let voters: BTreeSet<u64> = raft
+            .with_raft_state(|state| state.membership_state.effective().voter_ids().collect())
+            .await
+            .map_err(failed)?;
+        if voters.is_empty() {
+            return Ok(voters);
+        }
+        if !voters.contains(&self.voter.id) {
             // The node is no voter of this metadata, and would wait for a leader for ever.
-            let voters: Vec<String> = voters.iter().map(u64::to_string).collect();
             return Err(OpenError::OtherNode {
                 path: config.dir.display().to_string(),
                 node: config.node,
-                voters: voters.join(","),
+                voters: listed(&voters),
             });
         }
-        if voters.len() == 1 {
-            // No other voter can lead, so that there is no reason to wait before campaigning.
-            raft.trigger().elect(false).await.map_err(failed)?;
-        }
-        Ok(())
+        let holder = || format!("the metadata in {}", config.dir.display());
+        self.check_voters(&voters, holder)?;
+        Ok(voters)
     }
 
     /// Waits until a voter leads, and returns its id and its term.

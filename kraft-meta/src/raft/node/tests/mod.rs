@@ -39,6 +39,7 @@ async fn open_with(
         cluster: Uuid([7; 16]),
         seed: 1,
         new_log_seed: [9; 16],
+        new_directory_id: Uuid([9; 16]),
         snapshot_entries: 5000,
         snapshot_bytes,
     };

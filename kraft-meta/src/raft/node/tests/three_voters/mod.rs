@@ -1,7 +1,11 @@
-//! Tests of three voters in one process.
+//! Tests of three voters in one process, in virtual time.
+
+mod admission;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +13,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use super::*;
-use crate::transport::{MESSAGE_BYTES_MAX, NoTransport, Transport};
+use crate::transport::{COMMAND_BYTES_MAX, MESSAGE_BYTES_MAX, NoTransport, Transport};
 
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
@@ -23,9 +27,25 @@ impl Reachable {
         voters.get(&node).cloned()
     }
 
-    fn cut_off(&self, node: NodeId) {
+    fn cut_off(&self, node: NodeId) -> Option<Voter> {
         let mut voters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        voters.remove(&node);
+        voters.remove(&node)
+    }
+
+    fn connect(&self, node: NodeId, voter: Voter) {
+        let mut voters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        voters.insert(node, voter);
+    }
+}
+
+/// Runs writers as tasks, because virtual time would run ahead of threads.
+#[derive(Debug)]
+struct AsTasks;
+
+impl Threads for AsTasks {
+    fn spawn(&self, _name: &'static str, body: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        #[expect(clippy::disallowed_methods, reason = "this is what a thread is here")]
+        drop(tokio::spawn(body));
     }
 }
 
@@ -39,9 +59,7 @@ struct InProcess {
 #[async_trait]
 impl Transport for InProcess {
     fn serve(&self, voter: Voter) {
-        let voters = self.reachable.0.lock();
-        let mut voters = voters.unwrap_or_else(PoisonError::into_inner);
-        voters.insert(self.node, voter);
+        self.reachable.connect(self.node, voter);
     }
 
     async fn call(&self, to: NodeId, request: Bytes, _within: Duration) -> io::Result<Bytes> {
@@ -66,13 +84,29 @@ impl World {
         }
     }
 
+    fn dir(&self, node: NodeId) -> PathBuf {
+        self.dir.path().join(node.to_string())
+    }
+
     async fn open(&self, node: NodeId) -> RaftMetadata {
+        let opened = self.try_open(node, &NODES, directory(node)).await;
+        opened.expect("opens")
+    }
+
+    /// Opens a voter as configured; its data directory gets the id if it is new.
+    async fn try_open(
+        &self,
+        node: NodeId,
+        voters: &[NodeId],
+        new_directory_id: Uuid,
+    ) -> Result<RaftMetadata, OpenError> {
         let config = Config {
-            dir: self.dir.path().join(node.to_string()),
+            dir: self.dir(node),
             node,
             cluster: Uuid([7; 16]),
             seed: u64::try_from(node.0).expect("is positive"),
             new_log_seed: [9; 16],
+            new_directory_id,
             snapshot_entries: 5000,
             snapshot_bytes: SNAPSHOT_BYTES,
         };
@@ -81,12 +115,10 @@ impl World {
             reachable: Arc::clone(&self.reachable),
         };
         let quorum = Quorum {
-            voters: NODES.into(),
+            voters: voters.iter().copied().collect(),
             transport: Arc::new(transport),
         };
-        let opened =
-            RaftMetadata::open_in(quorum, config, Arc::new(RealDevice), &RealThreads).await;
-        opened.expect("opens")
+        RaftMetadata::open_in(quorum, config, Arc::new(RealDevice), &AsTasks).await
     }
 
     async fn form(&self) -> BTreeMap<NodeId, RaftMetadata> {
@@ -99,6 +131,17 @@ impl World {
         self.reachable.cut_off(node);
         metadata.shutdown().await.expect("stops");
     }
+
+    async fn kill_all(&self, voters: BTreeMap<NodeId, RaftMetadata>) {
+        for (node, metadata) in voters {
+            self.kill(node, metadata).await;
+        }
+    }
+}
+
+/// The id of the first data directory of a node.
+fn directory(node: NodeId) -> Uuid {
+    Uuid([u8::try_from(node.0).expect("is small"); 16])
 }
 
 /// Whether a voter leads and has been acknowledged by a quorum.
@@ -129,7 +172,7 @@ async fn until_topic(metadata: &RaftMetadata, name: &str) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn three_voters_that_start_at_once_form_a_quorum_and_a_follower_names_the_leader() {
     let world = World::new();
     let voters = world.form().await;
@@ -149,12 +192,10 @@ async fn three_voters_that_start_at_once_form_a_quorum_and_a_follower_names_the_
             assert!(why.contains(&names), "{why}");
         }
     }
-    for (node, metadata) in voters {
-        world.kill(node, metadata).await;
-    }
+    world.kill_all(voters).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn another_voter_leads_when_the_leader_dies_and_the_dead_one_catches_up() {
     let world = World::new();
     let mut voters = world.form().await;
@@ -177,13 +218,11 @@ async fn another_voter_leads_when_the_leader_dies_and_the_dead_one_catches_up() 
     let image = again.image();
     assert!(image.topic("topic-1").is_some() && image.topic("topic-2").is_some());
     world.kill(first, again).await;
-    for (node, metadata) in voters {
-        world.kill(node, metadata).await;
-    }
+    world.kill_all(voters).await;
 }
 
 // Large entries go in several messages; a single entry that is larger than the bound on entries goes alone.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_voter_that_was_dead_gets_large_entries_in_bounded_messages() {
     let world = World::new();
     let mut voters = world.form().await;
@@ -202,9 +241,30 @@ async fn a_voter_that_was_dead_gets_large_entries_in_bounded_messages() {
         until_topic(&again, &format!("topic-{id}")).await;
     }
     world.kill(dies, again).await;
-    for (node, metadata) in voters {
-        world.kill(node, metadata).await;
+    world.kill_all(voters).await;
+}
+
+// The bound on a command is the one on a message: the followers get the largest one, and a larger one is in no log.
+#[tokio::test(start_paused = true)]
+async fn a_command_that_no_message_can_carry_is_refused_before_it_is_in_the_log() {
+    let world = World::new();
+    let voters = world.form().await;
+    let leads = &voters[&leader(&voters).await];
+    let rest = topic(1, COMMAND_BYTES_MAX).encoded_len() - COMMAND_BYTES_MAX;
+    let largest = topic(1, COMMAND_BYTES_MAX - rest);
+    assert_eq!(largest.encoded_len(), COMMAND_BYTES_MAX);
+    let taken = tokio::time::timeout(LEADER_DEADLINE, leads.propose(largest)).await;
+    taken.expect("is carried").expect("is taken");
+    for metadata in voters.values() {
+        until_topic(metadata, "topic-1").await;
     }
+    let at = leads.image().at();
+    let refused = leads.propose(topic(2, COMMAND_BYTES_MAX - rest + 1)).await;
+    let too_large = ProposeError::TooLarge(COMMAND_BYTES_MAX + 1);
+    assert_eq!(refused, Err(too_large));
+    let (next, _) = leads.propose(topic(2, 1)).await.expect("is taken");
+    assert_eq!(next, LogIndex(at.0 + 1));
+    world.kill_all(voters).await;
 }
 
 #[tokio::test]
