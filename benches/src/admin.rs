@@ -11,6 +11,7 @@ use highwater_protocol::Request;
 use highwater_types::Uuid;
 
 use crate::consume::Span;
+use crate::machine::pause;
 use crate::socket::{connect, done};
 
 const TIMEOUT_MS: i32 = 30_000;
@@ -157,9 +158,4 @@ impl Admin {
         );
         Ok(list.iter().map(|one| one.offset).collect())
     }
-}
-
-pub(crate) fn pause(time: Duration) {
-    #[expect(clippy::disallowed_methods, reason = "a tool that waits for a broker")]
-    std::thread::sleep(time);
 }

@@ -18,6 +18,12 @@ pub(crate) fn timestamp() -> Result<i64> {
     Ok(i64::try_from(since.as_millis())?)
 }
 
+/// Lets the calling thread wait.
+pub(crate) fn pause(time: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "a tool that waits for a broker")]
+    std::thread::sleep(time);
+}
+
 /// Pins the calling thread, and the threads that it starts from now on, to one core.
 pub(crate) fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();

@@ -11,10 +11,9 @@ use highwater_protocol::messages::ProduceRequest;
 use highwater_types::{ByteSize, Uuid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::admin::pause;
 use crate::batch::{Batch, Frame};
 use crate::figures::{Figures, real};
-use crate::machine;
+use crate::machine::{self, pause};
 use crate::pace::{Budget, Next, Pace};
 use crate::socket::{connect, done};
 

@@ -11,8 +11,7 @@ use highwater_kafka_peer::peer::Setup;
 use highwater_kafka_peer::process::{end, free_port};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::admin::pause;
-use crate::machine;
+use crate::machine::{self, pause};
 
 /// The core of the brokers, and that of the client.
 pub(super) const BROKER_CORE: usize = 0;

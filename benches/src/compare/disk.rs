@@ -10,9 +10,8 @@ use rustix::io::pwrite;
 
 use super::lab::{DIR, Lab};
 use super::results::Subject;
-use crate::admin::pause;
 use crate::figures::Latency;
-use crate::machine;
+use crate::machine::{self, pause};
 
 const BLOCK_BYTES: usize = 4096;
 const BLOCKS: u64 = 512;

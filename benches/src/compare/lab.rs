@@ -8,9 +8,9 @@ use highwater_types::{ByteSize, Uuid};
 
 use super::broker::Broker;
 use super::results::{Results, Row, Subject};
-use crate::admin::{Admin, pause};
+use crate::admin::Admin;
 use crate::figures::{Figures, real};
-use crate::machine;
+use crate::machine::{self, pause};
 
 /// A broker is quiet when it used at most `QUIET_CPU` of processor time per window, for this many windows.
 const WINDOW: Duration = Duration::from_millis(250);
@@ -225,6 +225,14 @@ impl Lab {
         self.progress(line.trim_end_matches(','))
     }
 
+    /// Notes the resident memory of a broker.
+    pub(super) fn note_memory(&mut self, case: &'static str, subject: Subject) -> Result<()> {
+        let resident = megabytes(machine::memory_kib(self.pid(subject)?, "VmRSS")?);
+        self.note((case, "resident MB"), subject, 1, resident);
+        let name = subject.name();
+        self.progress(&format!("{case} {name}: resident {resident:.1} MB"))
+    }
+
     /// Prints a line with the time since the beginning.
     pub(super) fn progress(&self, line: &str) -> Result<()> {
         crate::say(&format!(
@@ -232,6 +240,10 @@ impl Lab {
             self.since.elapsed().as_secs()
         ))
     }
+}
+
+pub(super) fn megabytes(kib: u64) -> f64 {
+    real(kib) * 1024.0 / 1e6
 }
 
 /// Runs `body`, and waits until the broker is quiet; both belong to the cost.

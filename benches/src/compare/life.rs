@@ -8,33 +8,19 @@ use highwater_types::ByteSize;
 use super::lab::{Lab, quiet};
 use super::results::Subject;
 use super::traffic::{Shape, extent};
-use crate::admin::pause;
-use crate::figures::real;
-use crate::{machine, produce};
+use crate::machine::{self, pause};
+use crate::produce;
 
 const BOTH: [Subject; 2] = [Subject::Highwater, Subject::Kafka];
 const SETTLES: Duration = Duration::from_secs(5);
 const IDLE_SECONDS: u64 = 30;
-
-pub(super) fn megabytes(kib: u64) -> f64 {
-    real(kib) * 1024.0 / 1e6
-}
-
-pub(super) fn note_memory(lab: &mut Lab, case: &'static str, subject: Subject) -> Result<()> {
-    let resident = megabytes(machine::memory_kib(lab.pid(subject)?, "VmRSS")?);
-    lab.note((case, "resident MB"), subject, 1, resident);
-    lab.progress(&format!(
-        "{case} {}: resident {resident:.1} MB",
-        subject.name()
-    ))
-}
 
 /// Measures memory and processor time after a start without topics, of both brokers over the same seconds.
 pub(super) fn idle(lab: &mut Lab, case: &'static str) -> Result<()> {
     pause(SETTLES);
     for subject in BOTH {
         quiet(lab.pid(subject)?)?;
-        note_memory(lab, case, subject)?;
+        lab.note_memory(case, subject)?;
     }
     let window = Duration::from_secs(lab.seconds(IDLE_SECONDS)) / lab.rounds;
     for round in 1..=lab.rounds {

@@ -4,13 +4,12 @@ use anyhow::Result;
 use highwater_types::ByteSize;
 
 use super::broker::Broker;
-use super::lab::{Lab, Topic, cost, quiet};
+use super::lab::{Lab, Topic, cost, megabytes, quiet};
 use super::results::Subject;
-use crate::admin::pause;
 use crate::consume::{self, Fetches, Span};
 use crate::end_to_end;
 use crate::figures::Latency;
-use crate::machine;
+use crate::machine::{self, pause};
 use crate::produce::{self, Extent, Load};
 
 /// The longest time of a run.
@@ -334,9 +333,9 @@ pub(super) fn loaded(lab: &mut Lab, case: &'static str, shape: Shape) -> Result<
         produce::run(&topic.address, topic.id, &shape.load(), &extent, None)?;
         let span = topic.span()?;
         consume::run(&topic.address, topic.id, 1, (&span, &fetches()), &extent)?;
-        super::life::note_memory(lab, case, subject)?;
+        lab.note_memory(case, subject)?;
         let peak = machine::memory_kib(lab.pid(subject)?, "VmHWM")?;
-        lab.note((case, "peak MB"), subject, 1, super::life::megabytes(peak));
+        lab.note((case, "peak MB"), subject, 1, megabytes(peak));
         lab.delete(subject, topic)?;
     }
     Ok(())

@@ -16,8 +16,8 @@ use highwater_runtime::BytePermit;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
+use super::BufferPool;
 use super::alarm::Alarm;
-use super::{BufferPool, RequestClass};
 use crate::memory::{FrameBudget, RequestBudgets};
 
 /// One request as it was received, without its length prefix.
@@ -40,6 +40,17 @@ pub(crate) struct FrameLimits {
     pub held: usize,
     /// The largest Produce that is read and answered: the configured `socket.request.max.bytes`.
     pub read: usize,
+}
+
+/// The properties of a request that its connection needs before it is served. They are columns of the table of APIs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct RequestClass {
+    /// The budget that the memory of its frame comes from (M2).
+    pub budget: FrameBudget,
+    /// Whether it may be served while earlier requests that overlap are not answered (A3).
+    pub overlaps: bool,
+    /// Whether a request that is too large to be held is read without its records, and answered.
+    pub is_outlined: bool,
 }
 
 /// Why a connection delivers no further frame.

@@ -11,8 +11,8 @@ use highwater_io::net::Acceptor;
 use highwater_runtime::{TaskKind, Tasks, panic_text};
 use tokio::sync::Semaphore;
 
-use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, RequestClass, Service};
-use super::frame_reader::{FrameLimits, ReadError};
+use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, Service};
+use super::frame_reader::{FrameLimits, ReadError, RequestClass};
 use super::{BufferPool, Session};
 use crate::memory::RequestBudgets;
 use crate::metrics::{self, CONNECTIONS, RefusedFrame};

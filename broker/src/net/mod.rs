@@ -13,7 +13,7 @@ mod session;
 mod write;
 
 pub(crate) use buffer_pool::BufferPool;
-pub(crate) use connection::{Answer, ConnectionInfo, Later, RequestClass, Served, Service};
-pub(crate) use frame_reader::{Frame, FrameLimits};
+pub(crate) use connection::{Answer, ConnectionInfo, Later, Served, Service};
+pub(crate) use frame_reader::{Frame, FrameLimits, RequestClass};
 pub(crate) use listener::{Connections, Limits, serve};
 pub(crate) use session::Session;

@@ -11,8 +11,6 @@ use highwater_kraft_meta::{MetadataImage, PartitionImage};
 use highwater_protocol::ErrorCode;
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, TopicId};
 
-use super::registry::Key;
-
 /// Why a partition that was open here is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closed {
@@ -52,13 +50,13 @@ impl ClosedMark {
     }
 }
 
-/// The open partitions that close as one image follows another, with the reasons. `open_in` names the open partitions
+/// The open partitions that close as one image follows another: topic, index and reason of each. `open_in` names the open partitions
 /// of a topic, each with the leader epoch that it was opened under. The work is proportional to the change.
 pub(super) fn closing<I: IntoIterator<Item = (i32, LeaderEpoch)>>(
     (before, image): (&MetadataImage, &MetadataImage),
     own: (NodeId, NodeEpoch),
     open_in: impl Fn(TopicId) -> I,
-) -> Vec<(Key, Closed)> {
+) -> Vec<(TopicId, i32, Closed)> {
     let changed = image.topics_changed_since(before);
     let changed = changed.iter().map(|topic| topic.id);
     let mut closing = Vec::new();
@@ -67,7 +65,7 @@ pub(super) fn closing<I: IntoIterator<Item = (i32, LeaderEpoch)>>(
         for (index, opened_under) in open_in(id) {
             let partition = topic.and_then(|topic| topic.partition(index));
             if let Some(why) = why(partition, own, opened_under) {
-                closing.push(((id, index), why));
+                closing.push((id, index, why));
             }
         }
     }
@@ -144,22 +142,21 @@ mod tests {
         let closes = |images: &ImageBuilder| closing((&before, &images.image()), own, open_in);
         assert_eq!(closes(&images), []);
         images.delete("goes");
-        assert_eq!(closes(&images), [((goes, 0), Closed::Deleted)]);
+        assert_eq!(closes(&images), [(goes, 0, Closed::Deleted)]);
         // A topic that is created again is another topic.
         images.create("goes", &[&[1]]);
-        assert!(closes(&images).contains(&((goes, 0), Closed::Deleted)));
+        assert!(closes(&images).contains(&(goes, 0, Closed::Deleted)));
         images.restart(1);
         images.lead(2, "moves", 0);
         let away = Closed::LedElsewhere;
         let closing = closes(&images);
-        assert!(closing.contains(&((moves, 0), away)), "{closing:?}");
+        assert!(closing.contains(&(moves, 0, away)), "{closing:?}");
         assert!(
-            !closing.iter().any(|(key, _)| *key == (moves, 2)),
+            !closing
+                .iter()
+                .any(|(id, index, _)| (*id, *index) == (moves, 2)),
             "not given away yet"
         );
-        assert!(
-            !closing.iter().any(|((id, _), _)| *id == stays),
-            "{closing:?}"
-        );
+        assert!(!closing.iter().any(|(id, ..)| *id == stays), "{closing:?}");
     }
 }

@@ -302,8 +302,8 @@ impl Partitions {
             of_topic.map(|((_, index), partition)| (*index, partition.leader_epoch))
         };
         let closing = closing((before, image), self.own, open_in);
-        let closed = closing.into_iter().filter_map(|(key, why)| {
-            let partition = open.remove(&key)?;
+        let closed = closing.into_iter().filter_map(|(topic, index, why)| {
+            let partition = open.remove(&(topic, index))?;
             partition.closed.set(why);
             Some((partition, why))
         });

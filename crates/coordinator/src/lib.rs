@@ -6,6 +6,7 @@
 
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod classic;
+mod described;
 mod group;
 mod machine;
 mod offsets;
@@ -16,10 +17,13 @@ mod shard;
 use bytes::Bytes;
 use highwater_protocol::ErrorCode;
 
-pub use machine::{Answer, Coordinator, CoordinatorRecord, Effects, Now, Ticket};
+pub use described::{Described, DescribedMember, Listed};
+pub use machine::{
+    Answer, Coordinator, CoordinatorRecord, Effects, Now, RecordError, Ticket, UnknownRecord,
+};
 pub use offsets::{CommittedOffset, OffsetCommit};
-pub use records::{RecordError, UnknownRecord, batch_bytes, partition_of};
-pub use shard::{Described, DescribedMember, GroupShard, Listed};
+pub use records::{batch_bytes, partition_of};
+pub use shard::GroupShard;
 
 /// Kafka's group settings.
 #[derive(Debug, Clone)]

@@ -16,8 +16,7 @@ use std::fmt::{self, Debug};
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-
-use crate::RecordError;
+use highwater_protocol::DecodeError;
 
 /// A state machine over one partition of an internal topic. It does no I/O and has neither a clock nor a task.
 pub trait Coordinator: Debug + Send + 'static {
@@ -40,6 +39,34 @@ pub trait Coordinator: Debug + Send + 'static {
 
     /// Does what is due. It may be called earlier and more often than requested.
     fn tick(&mut self, now: Now, effects: &mut Effects<Self::Action>);
+}
+
+/// Why a record can't be replayed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The record ends too early, or has a wrong length: its content is lost, so the log can't be relied on.
+    #[error("record is malformed: {0}")]
+    Malformed(#[from] DecodeError),
+    /// The record was written by a newer broker, or by one with other features: it is skipped.
+    #[error("record is unknown {0}")]
+    Unknown(UnknownRecord),
+}
+
+/// A kind of record, or a version of a known kind's value, that this version doesn't know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnknownRecord {
+    /// The kind, with which the key begins.
+    pub record_type: i16,
+    /// The version, with which the value begins, if the kind is known.
+    pub version: Option<i16>,
+}
+
+impl fmt::Display for UnknownRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "type={}", self.record_type)?;
+        self.version
+            .map_or(Ok(()), |version| write!(f, " version={version}"))
+    }
 }
 
 /// The time of a call, on both clocks.

@@ -7,42 +7,12 @@
 //! of these, are unknown rather than malformed. Source: OffsetCommitKey/Value and GroupMetadataKey/Value of Apache
 //! Kafka's group coordinator.
 
-use std::fmt;
-
 use bytes::{BufMut, Bytes, BytesMut};
-use highwater_protocol::{DecodeError, Reader};
+use highwater_protocol::Reader;
 use highwater_types::TopicId;
 
-use crate::CoordinatorRecord;
 use crate::offsets::CommittedOffset;
-
-/// Why a record can't be replayed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
-    /// The record ends too early, or has a wrong length: its content is lost, so the log can't be relied on.
-    #[error("record is malformed: {0}")]
-    Malformed(#[from] DecodeError),
-    /// The record was written by a newer broker, or by one with other features: it is skipped.
-    #[error("record is unknown {0}")]
-    Unknown(UnknownRecord),
-}
-
-/// A kind of record, or a version of a known kind's value, that this version doesn't know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UnknownRecord {
-    /// The kind, with which the key begins.
-    pub record_type: i16,
-    /// The version, with which the value begins, if the kind is known.
-    pub version: Option<i16>,
-}
-
-impl fmt::Display for UnknownRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "type={}", self.record_type)?;
-        self.version
-            .map_or(Ok(()), |version| write!(f, " version={version}"))
-    }
-}
+use crate::{CoordinatorRecord, RecordError, UnknownRecord};
 
 const OFFSET_KEY: i16 = 1;
 const GROUP_KEY: i16 = 2;

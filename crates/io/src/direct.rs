@@ -9,7 +9,7 @@ use std::io;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::DIRECT_BLOCK_BYTES;
-use crate::real::write_all_at as write_cached;
+use crate::vectored::write_all_at as write_cached;
 
 /// Bytes from unaligned memory are copied into a buffer of this size before they are written. It is small enough to
 /// stay in the processor's cache, and a sync of another file waits only a tenth of a millisecond for one such write.

@@ -9,6 +9,7 @@ mod direct;
 mod faulty;
 pub mod net;
 mod real;
+mod vectored;
 
 use std::fmt::Debug;
 use std::future::Future;

@@ -1,7 +1,7 @@
 //! Files, directories and threads of the real machine.
 
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+use crate::vectored::write_all_at;
 use crate::{Device, DirEntry, DirLock, File, OpenMode, Threads, direct};
 
 /// The file systems of the real machine.
@@ -226,30 +227,6 @@ impl File for RealFile {
         let file = Arc::clone(&self.file);
         blocking(move || file.set_len(bytes)).await
     }
-}
-
-const SLICES_MAX: usize = 64;
-
-pub(crate) fn write_all_at(
-    file: &std::fs::File,
-    mut offset: u64,
-    parts: &[Bytes],
-) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-    let mut left = slices.as_mut_slice();
-    IoSlice::advance_slices(&mut left, 0);
-    while !left.is_empty() {
-        let count = left.len().min(SLICES_MAX);
-        let written = match rustix::io::pwritev(file, &left[..count], offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => written,
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        IoSlice::advance_slices(&mut left, written);
-        offset += written as u64;
-    }
-    Ok(())
 }
 
 /// Starts threads of the operating system, one for each writer.

@@ -3,7 +3,7 @@
 use highwater_protocol::records::{Codec, TimestampType};
 use highwater_runtime::{WallClock, WorkPool};
 
-use crate::ProducerMemory;
+use crate::{AppendError, ProducerMemory};
 
 /// The services of its node that a log uses.
 #[derive(Debug, Clone)]
@@ -72,5 +72,25 @@ impl Default for LogConfig {
             compact: false,
             producer_expiration_ms: 86_400_000,
         }
+    }
+}
+
+impl LogConfig {
+    /// Checks the size of a batch as it is stored.
+    pub(crate) fn check_size(&self, batch_bytes: usize) -> Result<(), AppendError> {
+        let bytes = i64::try_from(batch_bytes).unwrap_or(i64::MAX);
+        if bytes > self.max_message_bytes {
+            return Err(AppendError::TooLarge {
+                bytes: batch_bytes,
+                limit: self.max_message_bytes,
+            });
+        }
+        if bytes > self.segment_bytes {
+            return Err(AppendError::OverSegment {
+                bytes: batch_bytes,
+                limit: self.segment_bytes,
+            });
+        }
+        Ok(())
     }
 }

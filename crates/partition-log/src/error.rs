@@ -1,5 +1,6 @@
 //! Why a log refuses a request: one variant for each of Kafka's outcomes.
 
+use highwater_protocol::records::{BatchError, RecordError};
 use highwater_s3stream::StreamError;
 
 /// Why a batch is refused. The log has not changed.
@@ -76,6 +77,40 @@ pub enum AppendError {
     /// A transactional batch: `INVALID_TXN_STATE`. Transactions are not supported yet.
     #[error("transactions are not supported by this version")]
     Transactional,
+}
+
+impl AppendError {
+    /// The refusal of a batch that is wrong as a whole.
+    pub(crate) fn invalid(reason: &str) -> Self {
+        Self::InvalidRecord {
+            reason: reason.to_owned(),
+            records: Vec::new(),
+        }
+    }
+
+    /// Records that can't be decompressed are corrupt; records that decompress to something malformed are invalid.
+    pub(crate) fn from_records(error: &RecordError) -> Self {
+        match error {
+            RecordError::Malformed(_) => Self::invalid(&error.to_string()),
+            RecordError::Batch(error) => Self::from_batch(error),
+            RecordError::Compression(error) => Self::Corrupt(error.to_string()),
+        }
+    }
+
+    /// The refusal of bytes that are no batch.
+    pub(crate) fn from_batch(error: &BatchError) -> Self {
+        match error {
+            BatchError::Magic(0 | 1) => Self::OldFormat,
+            BatchError::Magic(magic) => {
+                Self::Unreadable(format!("Invalid magic found in record: {magic}"))
+            }
+            BatchError::Length(length) => Self::Unreadable(format!(
+                "Record size {length} is less than the minimum record overhead (14)"
+            )),
+            BatchError::Truncated(_) => Self::NotOneBatch,
+            BatchError::Crc { .. } | BatchError::Codec(_) => Self::Corrupt(error.to_string()),
+        }
+    }
 }
 
 /// The reason why a read is refused.

@@ -4,7 +4,18 @@ use bytes::Bytes;
 use highwater_protocol::records::{TimestampType, split_batches};
 use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
 
-use crate::{FoundOffset, ReadError};
+use crate::ReadError;
+
+/// An offset and its timestamp; each is -1 if there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundOffset {
+    /// The offset.
+    pub offset: StreamOffset,
+    /// The record's timestamp.
+    pub timestamp: Timestamp,
+    /// The leader epoch in which the record was written.
+    pub leader_epoch: Option<LeaderEpoch>,
+}
 
 /// The first record at or after `from` whose timestamp is at least `time`. Decompresses piece by piece.
 pub(crate) fn find_record(

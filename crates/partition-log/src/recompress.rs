@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use highwater_protocol::records::{BATCH_HEADER_BYTES, BatchHeader, Codec, Encoder};
 
-use crate::validate::{check_size, records_error};
 use crate::{AppendError, LogConfig};
 
 /// The number of bytes recompressed at a time.
@@ -23,7 +22,7 @@ pub(crate) fn rebuild(
     const IN_MEMORY: &str = "compressing into memory cannot fail";
     let mut decoder = header
         .decoder(batch, decoded_bytes_max)
-        .map_err(|error| records_error(&error))?;
+        .map_err(|error| AppendError::from_records(&error))?;
     let mut encoder = Encoder::new(codec, config.compression_level).expect(IN_MEMORY);
     let mut piece = vec![0; PIECE_BYTES];
     loop {
@@ -33,18 +32,10 @@ pub(crate) fn rebuild(
             break;
         }
         encoder.write_all(&piece[..bytes]).expect(IN_MEMORY);
-        let so_far = BatchHeader {
-            bytes: BATCH_HEADER_BYTES.saturating_add(encoder.written()),
-            ..*header
-        };
-        check_size(&so_far, config)?;
+        config.check_size(BATCH_HEADER_BYTES.saturating_add(encoder.written()))?;
     }
     let rebuilt = header.rebuilt(&encoder.finish().expect(IN_MEMORY), codec);
-    let header = BatchHeader {
-        bytes: rebuilt.len(),
-        ..*header
-    };
-    check_size(&header, config)?;
+    config.check_size(rebuilt.len())?;
     Ok(rebuilt)
 }
 

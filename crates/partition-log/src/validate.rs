@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use highwater_protocol::records::{BatchError, BatchHeader, Codec, RecordError, TimestampType};
+use highwater_protocol::records::{BatchHeader, Codec, TimestampType};
 use highwater_runtime::WorkPool;
 use highwater_s3stream::HEAD_BYTES;
 
@@ -83,61 +83,49 @@ pub(crate) fn validate(
     (config, decoded_bytes_max): (&LogConfig, usize),
     now_ms: i64,
 ) -> Result<ValidatedBatch, AppendError> {
-    let header = BatchHeader::read(records).map_err(|error| batch_error(&error))?;
+    let header = BatchHeader::read(records).map_err(|error| AppendError::from_batch(&error))?;
     if header.bytes != records.len() {
         return Err(AppendError::NotOneBatch);
     }
     if origin == Origin::Client {
-        check_size(&header, config)?;
+        config.check_size(header.bytes)?;
     }
     header
         .check_crc(records)
-        .map_err(|error| batch_error(&error))?;
+        .map_err(|error| AppendError::from_batch(&error))?;
     check_header(&header, version, origin)?;
-    let codec = header.codec().map_err(|error| batch_error(&error))?;
+    let codec = header
+        .codec()
+        .map_err(|error| AppendError::from_batch(&error))?;
     let largest = check_records(&header, records, (config, decoded_bytes_max), now_ms)?;
     match config.compression.filter(|target| *target != codec) {
         Some(target) => {
             let rebuilt =
                 recompress::rebuild(&header, records, target, (config, decoded_bytes_max))?;
-            let header = BatchHeader::read(&rebuilt).map_err(|error| batch_error(&error))?;
+            let header =
+                BatchHeader::read(&rebuilt).map_err(|error| AppendError::from_batch(&error))?;
             finish(header, &rebuilt, largest, config, now_ms)
         }
         None => finish(header, records, largest, config, now_ms),
     }
 }
 
-pub(crate) fn check_size(header: &BatchHeader, config: &LogConfig) -> Result<(), AppendError> {
-    let bytes = i64::try_from(header.bytes).unwrap_or(i64::MAX);
-    if bytes > config.max_message_bytes {
-        let limit = config.max_message_bytes;
-        return Err(AppendError::TooLarge {
-            bytes: header.bytes,
-            limit,
-        });
-    }
-    if bytes > config.segment_bytes {
-        let limit = config.segment_bytes;
-        return Err(AppendError::OverSegment {
-            bytes: header.bytes,
-            limit,
-        });
-    }
-    Ok(())
-}
-
 fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<(), AppendError> {
     if header.count <= 0 || header.count.saturating_sub(1) != header.last_offset_delta {
-        return Err(invalid(
+        return Err(AppendError::invalid(
             "the batch's record count is not its last offset delta + 1",
         ));
     }
     if origin == Origin::Client {
         if header.base_offset != 0 {
-            return Err(invalid("the base offset of a client's batch must be 0"));
+            return Err(AppendError::invalid(
+                "the base offset of a client's batch must be 0",
+            ));
         }
         if header.is_control() {
-            return Err(invalid("clients must not write control batches"));
+            return Err(AppendError::invalid(
+                "clients must not write control batches",
+            ));
         }
         if header.is_transactional() {
             return Err(AppendError::Transactional);
@@ -147,7 +135,7 @@ fn check_header(header: &BatchHeader, version: i16, origin: Origin) -> Result<()
         }
     }
     if header.producer_id >= 0 && header.base_sequence < 0 {
-        return Err(invalid(
+        return Err(AppendError::invalid(
             "a batch with a producer id must have a base sequence",
         ));
     }
@@ -222,9 +210,9 @@ fn check_records(
             expected = expected.saturating_add(1);
         },
     );
-    walked.map_err(|error| records_error(&error))?;
+    walked.map_err(|error| AppendError::from_records(&error))?;
     if misplaced {
-        return Err(invalid(
+        return Err(AppendError::invalid(
             "the offset deltas of the records do not count from 0",
         ));
     }
@@ -267,7 +255,8 @@ fn finish(
         (header, records.clone())
     } else {
         let stamped = header.restamped(records, config.timestamp_type, timestamp);
-        let header = BatchHeader::read(&stamped).map_err(|error| batch_error(&error))?;
+        let header =
+            BatchHeader::read(&stamped).map_err(|error| AppendError::from_batch(&error))?;
         (header, stamped)
     };
     let log_append_time = by_broker.then_some(now_ms);
@@ -279,36 +268,6 @@ fn finish(
         max_timestamp_at: at,
         log_append_time,
     })
-}
-
-fn invalid(reason: &str) -> AppendError {
-    AppendError::InvalidRecord {
-        reason: reason.to_owned(),
-        records: Vec::new(),
-    }
-}
-
-/// Records that can't be decompressed are corrupt; records that decompress to something malformed are invalid.
-pub(crate) fn records_error(error: &RecordError) -> AppendError {
-    match error {
-        RecordError::Malformed(_) => invalid(&error.to_string()),
-        RecordError::Batch(error) => batch_error(error),
-        RecordError::Compression(error) => AppendError::Corrupt(error.to_string()),
-    }
-}
-
-fn batch_error(error: &BatchError) -> AppendError {
-    match error {
-        BatchError::Magic(0 | 1) => AppendError::OldFormat,
-        BatchError::Magic(magic) => {
-            AppendError::Unreadable(format!("Invalid magic found in record: {magic}"))
-        }
-        BatchError::Length(length) => AppendError::Unreadable(format!(
-            "Record size {length} is less than the minimum record overhead (14)"
-        )),
-        BatchError::Truncated(_) => AppendError::NotOneBatch,
-        BatchError::Crc { .. } | BatchError::Codec(_) => AppendError::Corrupt(error.to_string()),
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::model::{Field, Kind, Message, Struct, Type, Versions};
-use crate::text;
 
 /// Parses every client-facing request and its response, by name.
 pub(crate) fn read_all(dir: &Path) -> Result<Vec<Message>> {
@@ -90,7 +89,7 @@ fn string(value: &Value, name: &str) -> Result<String> {
 
 fn versions(value: &Value, name: &str) -> Result<Versions> {
     match value[name].as_str() {
-        Some(text) => text::versions(text),
+        Some(text) => Versions::parse(text),
         None => Ok(Versions::NONE),
     }
 }
@@ -115,7 +114,7 @@ fn field(value: &Value) -> Result<Field> {
         other => bail!("the default has an unknown kind: {other}"),
     };
     let flexible = match value["flexibleVersions"].as_str() {
-        Some(text) => Some(text::versions(text)?),
+        Some(text) => Some(Versions::parse(text)?),
         None => None,
     };
     Ok(Field {

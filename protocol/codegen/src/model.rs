@@ -1,5 +1,7 @@
 //! The definition of a message.
 
+use anyhow::{Context, Result};
+
 /// A range of versions; the last is `i16::MAX` where Kafka writes `3+`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions {
@@ -12,6 +14,34 @@ pub struct Versions {
 impl Versions {
     /// No version.
     pub const NONE: Self = Self { first: 0, last: -1 };
+
+    /// Parses `3-13`, `9+`, `7` or `none`.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let number = |digits: &str| {
+            digits
+                .parse::<i16>()
+                .with_context(|| format!("versions {text}"))
+        };
+        if text == "none" {
+            return Ok(Self::NONE);
+        }
+        if let Some(first) = text.strip_suffix('+') {
+            return Ok(Self {
+                first: number(first)?,
+                last: i16::MAX,
+            });
+        }
+        match text.split_once('-') {
+            Some((first, last)) => Ok(Self {
+                first: number(first)?,
+                last: number(last)?,
+            }),
+            None => Ok(Self {
+                first: number(text)?,
+                last: number(text)?,
+            }),
+        }
+    }
 
     /// Whether the range is empty.
     #[must_use]

@@ -14,34 +14,6 @@ use anyhow::{Context, Result, bail};
 use crate::definitions::ty;
 use crate::model::{Field, Kind, Message, Struct, Type, Versions};
 
-/// Parses `3-13`, `9+`, `7` or `none`.
-pub(crate) fn versions(text: &str) -> Result<Versions> {
-    let number = |digits: &str| {
-        digits
-            .parse::<i16>()
-            .with_context(|| format!("versions {text}"))
-    };
-    if text == "none" {
-        return Ok(Versions::NONE);
-    }
-    if let Some(first) = text.strip_suffix('+') {
-        return Ok(Versions {
-            first: number(first)?,
-            last: i16::MAX,
-        });
-    }
-    match text.split_once('-') {
-        Some((first, last)) => Ok(Versions {
-            first: number(first)?,
-            last: number(last)?,
-        }),
-        None => Ok(Versions {
-            first: number(text)?,
-            last: number(text)?,
-        }),
-    }
-}
-
 fn show(versions: Versions) -> String {
     match versions {
         none if none.is_empty() => "none".to_owned(),
@@ -145,8 +117,8 @@ pub(crate) fn parse(source: &str) -> Result<Message> {
         name: (*name).to_owned(),
         kind,
         key: key.parse()?,
-        valid: versions(valid)?,
-        flexible: versions(flexible)?,
+        valid: Versions::parse(valid)?,
+        flexible: Versions::parse(flexible)?,
         unstable: rest == ["unstable"],
         fields: Vec::new(),
         structs: Vec::new(),
@@ -167,7 +139,7 @@ pub(crate) fn parse(source: &str) -> Result<Message> {
             let fields = parse_fields(&mut lines, 1)?;
             message.structs.push(Struct {
                 name: name.to_owned(),
-                versions: versions(of)?,
+                versions: Versions::parse(of)?,
                 fields,
             });
         } else {
@@ -201,7 +173,7 @@ fn parse_field(text: &str) -> Result<Field> {
     let mut field = Field {
         name: next()?.to_owned(),
         ty: ty(next()?),
-        versions: versions(next()?)?,
+        versions: Versions::parse(next()?)?,
         nullable: Versions::NONE,
         tagged: None,
         flexible: None,
@@ -218,9 +190,9 @@ fn parse_field(text: &str) -> Result<Field> {
                 .with_context(|| format!("the field is incomplete: {text}"))
         };
         match word {
-            "nullable" => field.nullable = versions(next()?)?,
-            "tag" => field.tagged = Some((next()?.parse()?, versions(next()?)?)),
-            "flexible" => field.flexible = Some(versions(next()?)?),
+            "nullable" => field.nullable = Versions::parse(next()?)?,
+            "tag" => field.tagged = Some((next()?.parse()?, Versions::parse(next()?)?)),
+            "flexible" => field.flexible = Some(Versions::parse(next()?)?),
             "default" => field.default = Some(next()?.to_owned()),
             "key" => field.map_key = true,
             "ignorable" => field.ignorable = true,

@@ -26,9 +26,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
-use super::frame_reader::{Frame, FrameLimits, FrameReader, ReadError};
+use super::frame_reader::{Frame, FrameLimits, FrameReader, ReadError, RequestClass};
 use super::{BufferPool, Session, write};
-use crate::memory::{FrameBudget, RequestBudgets};
+use crate::memory::RequestBudgets;
 
 /// A connection as handlers see it: its fixed properties, and the state that its requests and its socket share.
 #[derive(Debug)]
@@ -102,17 +102,6 @@ pub(crate) enum Answer {
     Silent,
     /// The connection is closed instead.
     Close,
-}
-
-/// The properties of a request that its connection needs before it is served. They are columns of the table of APIs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct RequestClass {
-    /// The budget that the memory of its frame comes from (M2).
-    pub budget: FrameBudget,
-    /// Whether it may be served while earlier requests that overlap are not answered (A3).
-    pub overlaps: bool,
-    /// Whether a request that is too large to be held is read without its records, and answered.
-    pub is_outlined: bool,
 }
 
 /// The outcome of serving one request.

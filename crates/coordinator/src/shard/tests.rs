@@ -1,5 +1,7 @@
 //! The behaviour of classic groups, step by step.
 
+use bytes::Bytes;
+
 use super::*;
 use highwater_types::Uuid;
 

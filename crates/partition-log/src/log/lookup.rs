@@ -2,11 +2,11 @@
 
 use highwater_protocol::records::BatchHeader;
 use highwater_s3stream::FetchLimit;
-use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
+use highwater_types::{StreamOffset, Timestamp};
 
 use super::PartitionLog;
 use crate::decoding::{decoded_bytes_max, decoding_bytes};
-use crate::find::find_record;
+use crate::find::{FoundOffset, find_record};
 use crate::{Isolation, ReadError};
 
 /// What a ListOffsets request asks for (KAFKA-BEHAVIOUR 21).
@@ -20,17 +20,6 @@ pub enum OffsetQuery {
     LatestTiered,
     EarliestPendingUpload,
     AtTime(Timestamp),
-}
-
-/// An offset and its timestamp; each is -1 if there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FoundOffset {
-    /// The offset.
-    pub offset: StreamOffset,
-    /// The record's timestamp.
-    pub timestamp: Timestamp,
-    /// The leader epoch in which the record was written.
-    pub leader_epoch: Option<LeaderEpoch>,
 }
 
 impl PartitionLog {

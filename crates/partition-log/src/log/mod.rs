@@ -21,12 +21,13 @@ use tokio::sync::watch;
 
 use crate::active::Active;
 use crate::epochs::LeaderEpochs;
+use crate::find::FoundOffset;
 use crate::producer_state::{ProducerBatch, ProducerState};
 use crate::producers::{Forgotten, Producers};
 use crate::validate::{Check, Origin, ValidatedBatch};
 use crate::{AppendError, LogConfig, LogContext};
 
-pub use lookup::{FoundOffset, OffsetQuery};
+pub use lookup::OffsetQuery;
 
 /// The result of an append.
 #[derive(Debug, Clone)]
