@@ -186,18 +186,13 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
     append_all(&ctx.broker.metrics, parts, permit);
 }
 
-/// Waits for room until the deadline; no timer is set if there is room now.
+/// Waits for room until the deadline. A timeout polls the request first, and sets its timer only if that waits.
 async fn reserve(
     ctx: &RequestContext,
     bytes: u64,
     deadline: Instant,
 ) -> Result<AppendPermit, Refusal> {
-    let mut reserving = pin!(ctx.broker.reserve(bytes));
-    let at_once = poll_fn(|cx| Poll::Ready(reserving.as_mut().poll(cx))).await;
-    let reserved = match at_once {
-        Poll::Ready(reserved) => Ok(reserved),
-        Poll::Pending => tokio::time::timeout_at(deadline, reserving).await,
-    };
+    let reserved = tokio::time::timeout_at(deadline, ctx.broker.reserve(bytes)).await;
     match reserved {
         Ok(Ok(permit)) => Ok(permit),
         Ok(Err(error)) => Err(error::from_stream(&error)),

@@ -3,13 +3,10 @@
 //! This file owns a request's wait for memory and for room in the log, which wakes the upload, and the log lines of a
 //! long wait. The room itself belongs to the log and the memory budget, and `Evictions` free the memory of batches.
 
-use std::future::poll_fn;
 use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use highwater_wal::{Room, Share, WalError};
-use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout};
 
 use super::Uploads;
@@ -58,28 +55,19 @@ impl Uploads {
             self.say_it_goes_on();
             return Ok(permit);
         }
-        // unconstrained, so that a request without scheduling budget is not taken for one that waits for room
-        let mut reserving = pin!(unconstrained(self.room(bytes, share)));
-        let at_once = poll_fn(|cx| Poll::Ready(reserving.as_mut().poll(cx))).await;
-        let reserved = match at_once {
-            Poll::Ready(reserved) => reserved,
-            Poll::Pending => {
-                let _waiting = Waiting::new(self);
-                match timeout(SAID_AFTER, reserving.as_mut()).await {
-                    Ok(reserved) => reserved,
-                    Err(_elapsed) => {
-                        self.say_held_back();
-                        reserving.await
-                    }
-                }
+        let waiting = Waiting::new(self);
+        let mut reserving = pin!(self.room(bytes, share));
+        let reserved = match timeout(SAID_AFTER, reserving.as_mut()).await {
+            Ok(reserved) => reserved,
+            Err(_elapsed) => {
+                self.say_held_back();
+                reserving.await
             }
         };
+        drop(waiting);
         match &reserved {
             Ok(_) => self.say_it_goes_on(),
-            Err(StreamError::Wal(WalError::Full)) => {
-                drop(Waiting::new(self));
-                self.say_held_back();
-            }
+            Err(StreamError::Wal(WalError::Full)) => self.say_held_back(),
             Err(_) => {}
         }
         reserved
