@@ -37,6 +37,7 @@ use self::backlog::{Backlog, Durable};
 use self::begun::Begun;
 use self::held_back::HeldBack;
 use self::numbers::Numbers;
+use self::outage::Outage;
 pub use self::recover::RecoveryStatus;
 pub use self::status::UploadStatus;
 use crate::attached_wal::AttachedWal;
@@ -59,6 +60,7 @@ pub(crate) struct Uploads {
     /// Locked while a sync's batches are handed out and while an upload cuts, so that the cut is a prefix of the WAL.
     backlog: Mutex<Backlog>,
     held_back: Mutex<HeldBack>,
+    outage: Mutex<Outage>,
     /// Wakes the loop before its interval ends.
     wake: Notify,
     numbers: Numbers,
@@ -93,6 +95,7 @@ impl Uploads {
             wal,
             backlog: Mutex::default(),
             held_back: Mutex::default(),
+            outage: Mutex::default(),
             wake: Notify::new(),
             numbers: Numbers::default(),
             under_way: tokio::sync::Mutex::default(),
@@ -111,6 +114,10 @@ impl Uploads {
     fn held_back(&self) -> MutexGuard<'_, HeldBack> {
         let held_back = self.held_back.lock();
         held_back.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn committed_floor(&self) -> WalPosition {

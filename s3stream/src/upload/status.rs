@@ -53,7 +53,8 @@ impl Uploads {
             (backlog.bytes(), since(backlog.oldest()))
         };
         let held = self.held_back();
-        let failing = held.failing();
+        let outage = self.outage();
+        let failing = outage.failing();
         UploadStatus {
             backlog_bytes,
             oldest,
