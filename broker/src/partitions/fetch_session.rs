@@ -62,7 +62,7 @@ const NO_WATERMARKS: Watermarks = Watermarks {
 
 /// The session that a fetch uses, creates or closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SessionAsked {
+pub(crate) struct SessionRequest {
     /// The session's id, or 0.
     pub id: i32,
     /// The session's epoch in the request.
@@ -217,7 +217,7 @@ impl FetchSessions {
     /// [`SessionError`], as in Kafka.
     pub(crate) fn plan(
         &self,
-        asked: SessionAsked,
+        asked: SessionRequest,
         wanted: Vec<(FetchKey, PartitionRequest)>,
         forgotten: &[FetchKey],
     ) -> Result<FetchPlan, SessionError> {
@@ -382,7 +382,7 @@ impl Session {
 
     fn advance(
         &mut self,
-        asked: SessionAsked,
+        asked: SessionRequest,
         wanted: Vec<(FetchKey, PartitionRequest)>,
         forgotten: &[FetchKey],
     ) -> Result<Vec<(FetchKey, PartitionRequest)>, SessionError> {
@@ -445,8 +445,8 @@ mod tests {
         FetchSessions::new(slots, bytes, SeededRng::from_seed(1))
     }
 
-    fn session(id: i32, epoch: i32) -> SessionAsked {
-        SessionAsked {
+    fn session(id: i32, epoch: i32) -> SessionRequest {
+        SessionRequest {
             id,
             epoch,
             uses_topic_ids: false,
@@ -563,7 +563,7 @@ mod tests {
             let plan = plan.expect("plans");
             assert_eq!(plan.partitions, [(key(0), at(3)), (key(1), at(2))]);
             if epoch == INITIAL_EPOCH {
-                let by_id = SessionAsked {
+                let by_id = SessionRequest {
                     uses_topic_ids: true,
                     ..session(plan.session_id, 1)
                 };

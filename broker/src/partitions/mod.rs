@@ -7,7 +7,7 @@ mod registry;
 
 pub(crate) use closing::{Closed, ClosedMark};
 pub(crate) use fetch_session::{
-    FetchKey, FetchPlan, FetchSessions, PartitionRequest, SessionAsked, SessionError, Watermarks,
+    FetchKey, FetchPlan, FetchSessions, PartitionRequest, SessionError, SessionRequest, Watermarks,
 };
 pub(crate) use opener::PartitionOpener;
 pub(crate) use registry::{Partition, Partitions, Progress};

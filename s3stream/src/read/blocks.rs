@@ -17,7 +17,7 @@ use super::extent::Extents;
 use super::fixed_cache::{FixedCache, fixed_queue};
 use super::loads::{HeldLoads, Load, Loaded, Loads, Place};
 use super::of_format;
-use super::turns::{Line, Turns, Wish};
+use super::turns::{Line, TurnRequest, Turns};
 use crate::StreamError;
 
 /// The usual size of a block in bytes.
@@ -223,13 +223,13 @@ impl Blocks {
         let range = from..from + run.bytes();
         let got = self.0.storage.get(&key, range, IoClass::ColdRead);
         let turns = &self.0.turns;
-        let wish = Wish {
+        let turn_request = TurnRequest {
             line: Line::Serving,
             goes_on: false,
             object: run.object,
             bytes: run.bytes(),
         };
-        let got = turns.take(wish, got, || ());
+        let got = turns.take(turn_request, got, || ());
         let mut rest = match got.await {
             Ok(got) => got,
             Err(error) => {

@@ -14,7 +14,7 @@ use quick_cache::Weighter;
 use super::fixed_cache::{FixedCache, fixed_cache, fixed_queue};
 use super::loads::{Load, Loads, Teller};
 use super::of_format;
-use super::turns::{Line, Turns, Wish};
+use super::turns::{Line, TurnRequest, Turns};
 use crate::StreamError;
 
 /// The size of the first read of an object: it covers the footer and the index, and all of a small object.
@@ -170,13 +170,13 @@ impl Inner {
         let suffix = self
             .storage
             .get_suffix(&key, SUFFIX_BYTES, IoClass::ColdRead);
-        let wish = Wish {
+        let turn_request = TurnRequest {
             line,
             goes_on: false,
             object,
             bytes: SUFFIX_BYTES,
         };
-        let suffix = self.turns.take(wish, suffix, || tell.silent());
+        let suffix = self.turns.take(turn_request, suffix, || tell.silent());
         let (bytes, length) = suffix.await.map_err(StreamError::Storage)?;
         let footer = Footer::parse(&bytes).map_err(|error| of_format(&key, &error))?;
         let suffix = Suffix {
@@ -208,14 +208,14 @@ impl Inner {
             let at = |position: u64| usize::try_from(position - suffix.from).unwrap_or(usize::MAX);
             return Ok(suffix.bytes.slice(at(range.start)..at(range.end)));
         }
-        let wish = Wish {
+        let turn_request = TurnRequest {
             line,
             goes_on: true,
             object,
             bytes: range.end - range.start,
         };
         let got = self.storage.get(&key, range, IoClass::ColdRead);
-        let got = self.turns.take(wish, got, silent);
+        let got = self.turns.take(turn_request, got, silent);
         got.await.map_err(StreamError::Storage)
     }
 }

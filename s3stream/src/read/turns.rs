@@ -79,12 +79,12 @@ struct Unanswered {
 #[derive(Debug)]
 struct Waiter {
     object: ObjectId,
-    tell: oneshot::Sender<Told>,
+    decide: oneshot::Sender<Decision>,
 }
 
 /// The answer to a request that waits for its turn.
 #[derive(Debug)]
-enum Told {
+enum Decision {
     Turn(Turn),
     /// The object has silent requests, which the request waits for.
     Silent(watch::Receiver<Failure>),
@@ -92,7 +92,7 @@ enum Told {
 
 /// A request that wants a turn.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish {
+pub(super) struct TurnRequest {
     pub(super) line: Line,
     /// Whether the request continues a load. It goes before requests of its line that begin one, so that few loads are
     /// half done.
@@ -166,24 +166,24 @@ impl Turns {
     /// waits for, turns out to be silent. Cancellation safe.
     pub(super) async fn take<T>(
         &self,
-        wish: Wish,
+        turn_request: TurnRequest,
         request: impl Future<Output = Result<T, StorageError>>,
         silent: impl FnOnce(),
     ) -> Result<T, StorageError> {
         let mut silent = Some(silent);
         let mut turn = loop {
-            match self.enter(wish).await {
-                Told::Turn(turn) => break turn,
-                Told::Silent(other) => {
+            match self.enter(turn_request).await {
+                Decision::Turn(turn) => break turn,
+                Decision::Silent(other) => {
                     if let Some(silent) = silent.take() {
                         silent();
                     }
-                    failure_of(other, wish.object).await?;
+                    failure_of(other, turn_request.object).await?;
                 }
             }
         };
         let began = Instant::now();
-        let for_bytes = wish.bytes.saturating_mul(1000) / BYTES_PER_SECOND_MIN;
+        let for_bytes = turn_request.bytes.saturating_mul(1000) / BYTES_PER_SECOND_MIN;
         let for_bytes = Duration::from_millis(for_bytes);
         let mut request = pin!(request);
         let answer = loop {
@@ -209,28 +209,28 @@ impl Turns {
         answer
     }
 
-    async fn enter(&self, wish: Wish) -> Told {
-        let (tell, told) = oneshot::channel();
+    async fn enter(&self, turn_request: TurnRequest) -> Decision {
+        let (decide, decision) = oneshot::channel();
         {
             let mut state = self.lock();
-            let waiting = &mut state.waiting[wish.line as usize];
-            let object = wish.object;
-            match wish.goes_on {
-                true => waiting.push_front(Waiter { object, tell }),
-                false => waiting.push_back(Waiter { object, tell }),
+            let waiting = &mut state.waiting[turn_request.line as usize];
+            let object = turn_request.object;
+            match turn_request.goes_on {
+                true => waiting.push_front(Waiter { object, decide }),
+                false => waiting.push_back(Waiter { object, decide }),
             }
             self.give(&mut state);
         }
-        told.await.expect("a waiter is kept until its turn")
+        decision.await.expect("a waiter is kept until its turn")
     }
 
     /// Gives free turns to waiting requests.
     fn give(&self, state: &mut State) {
-        while let Some(Waiter { object, tell }) = state.take_next() {
+        while let Some(Waiter { object, decide }) = state.take_next() {
             let others = state.unanswered.get(&object);
             if let Some(others) = others.filter(|others| others.silent >= SILENT_OF_ONE) {
                 // the waiter may have been dropped
-                drop(tell.send(Told::Silent(others.waited_for.subscribe())));
+                drop(decide.send(Decision::Silent(others.waited_for.subscribe())));
                 continue;
             }
             state.moving += 1;
@@ -240,7 +240,7 @@ impl Turns {
                 is_silent: false,
             };
             // a waiter that was dropped holds no turn
-            if let Err(Told::Turn(mut unwanted)) = tell.send(Told::Turn(turn)) {
+            if let Err(Decision::Turn(mut unwanted)) = decide.send(Decision::Turn(turn)) {
                 unwanted.turns = None;
                 state.moving -= 1;
             }
@@ -300,8 +300,9 @@ impl Turn {
             return;
         };
         if let Some(unanswered) = turns.lock().unanswered.get_mut(&self.object) {
-            let told = std::mem::replace(&mut unanswered.waited_for, watch::Sender::new(None));
-            told.send_replace(Some(reason.into()));
+            let waited_for =
+                std::mem::replace(&mut unanswered.waited_for, watch::Sender::new(None));
+            waited_for.send_replace(Some(reason.into()));
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::api::error::Refusal;
 use crate::api::topic::resolve_topic;
 use crate::auth::Operation;
 use crate::partitions::{
-    FetchKey, FetchPlan, Partition, PartitionRequest, SessionAsked, SessionError,
+    FetchKey, FetchPlan, Partition, PartitionRequest, SessionError, SessionRequest,
 };
 
 /// The limits of the whole request.
@@ -65,7 +65,7 @@ impl Target {
 
 /// Plans all partitions of a request, with its session.
 pub(super) fn plan(ctx: &RequestContext, request: FetchRequest) -> Result<FetchPlan, SessionError> {
-    let session = SessionAsked {
+    let session = SessionRequest {
         id: request.session_id,
         epoch: request.session_epoch,
         uses_topic_ids: ctx.version >= 13,
