@@ -390,12 +390,12 @@ impl Drop for FrameReader {
 
 #[cfg(test)]
 mod tests {
+    use highwater_io::Pipe;
     use highwater_io::net::{Network, TcpNetwork};
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpStream;
     use tokio::task::JoinSet;
 
-    use super::super::pipe::Pipe;
     use super::*;
     use crate::api::class_of;
     use crate::config::MemoryPlan;

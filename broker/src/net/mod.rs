@@ -7,8 +7,6 @@ mod connection;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod frame_reader;
 mod listener;
-#[cfg(test)]
-mod pipe;
 mod session;
 mod write;
 

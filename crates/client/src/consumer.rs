@@ -180,3 +180,19 @@ impl Session {
         Self { id, epoch }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // KIP-227: epoch 0 begins a session, so the largest is followed by 1.
+    #[test]
+    fn the_largest_epoch_of_a_session_is_followed_by_1() {
+        let session = Session {
+            id: 7,
+            epoch: i32::MAX,
+        };
+        let next = session.next(7);
+        assert_eq!((next.id, next.epoch), (7, 1));
+    }
+}

@@ -8,6 +8,8 @@ mod direct;
 #[cfg(feature = "faults")]
 mod faulty;
 pub mod net;
+#[cfg(feature = "faults")]
+mod pipe;
 mod real;
 mod vectored;
 
@@ -23,6 +25,8 @@ use bytes::Bytes;
 pub use direct::align;
 #[cfg(feature = "faults")]
 pub use faulty::{Faults, FaultyDevice};
+#[cfg(feature = "faults")]
+pub use pipe::Pipe;
 pub use real::{RealDevice, RealThreads};
 
 /// A file system: a tree of directories and files.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use highwater_io::Pipe;
 use highwater_io::net::{Network, TcpNetwork};
 use highwater_runtime::ByteBudget;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -9,7 +10,6 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::super::pipe::Pipe;
 use super::*;
 use crate::auth::Principal;
 use crate::config::MemoryPlan;

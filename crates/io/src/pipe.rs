@@ -3,16 +3,19 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use highwater_io::net::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter, DuplexStream, ReadBuf};
+
+use crate::net::Socket;
 
 /// A socket within the process, so that a test can let time stand still. Written bytes are kept until they are flushed,
 /// as a TLS stream may do.
 #[derive(Debug)]
-pub(super) struct Pipe(BufWriter<DuplexStream>);
+pub struct Pipe(BufWriter<DuplexStream>);
 
 impl Pipe {
-    pub(super) fn new(stream: DuplexStream) -> Self {
+    /// Makes a socket of one end of a pair of streams.
+    #[must_use]
+    pub fn new(stream: DuplexStream) -> Self {
         Self(BufWriter::new(stream))
     }
 }
