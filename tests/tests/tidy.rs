@@ -12,6 +12,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("crates/io", 0),
     ("kraft-meta/base2histogram", 0),
     ("crates/runtime", 1),
+    ("crates/test-features", 1),
     ("protocol/codegen", 1),
     ("protocol", 2),
     ("crates/object-format", 2),
@@ -194,7 +195,10 @@ fn a_crate_names_every_dependency_it_declares() {
             let name = need.replace('-', "_");
             texts.iter().any(|text| has_word(text, &name))
         };
-        let of_crate = needs.iter().filter(|need| !is_used(need));
+        // This crate has features and no code.
+        let of_crate = needs
+            .iter()
+            .filter(|need| *need != "highwater-test-features" && !is_used(need));
         unused.extend(of_crate.map(|need| format!("{folder}: {need}")));
     }
     assert!(unused.is_empty(), "no source names {unused:#?}");
