@@ -6,8 +6,13 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use highwater_client::{Connection, Producer};
 use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use highwater_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use highwater_protocol::messages::{
-    DescribeGroupsRequest, FetchRequest, FetchResponse, ListOffsetsRequest,
+    DescribeGroupsRequest, FetchRequest, FetchResponse, JoinGroupRequest, ListOffsetsRequest,
+    OffsetCommitRequest,
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 
@@ -69,6 +74,42 @@ pub fn latest(topic: &str) -> ListOffsetsRequest {
 pub async fn producer_id(client: &mut Connection) -> Result<i64> {
     let mut producer = Producer::<()>::new("".into(), 0, 1);
     Ok(producer.init(client).await?)
+}
+
+/// Makes a request of a new member of a consumer group. From version 4 on the member has to join again with its id
+/// (KIP-394).
+#[must_use]
+pub fn join(group: &str) -> JoinGroupRequest {
+    JoinGroupRequest {
+        group_id: StrBytes::from(group),
+        session_timeout_ms: 60_000,
+        rebalance_timeout_ms: 60_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            metadata: Bytes::from_static(b"\0\0\0\0\0\0\xff\xff\xff\xff"),
+        }],
+        ..Default::default()
+    }
+}
+
+/// Makes a request that commits an offset of partition 0, of a client that is no member.
+#[must_use]
+pub fn commit(group: &str, topic: &str, offset: i64) -> OffsetCommitRequest {
+    OffsetCommitRequest {
+        group_id: StrBytes::from(group),
+        generation_id_or_member_epoch: -1,
+        topics: vec![OffsetCommitRequestTopic {
+            name: StrBytes::from(topic),
+            partitions: vec![OffsetCommitRequestPartition {
+                committed_offset: offset,
+                committed_leader_epoch: -1,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
 }
 
 /// Finds a group's coordinator, and waits until it is loaded.

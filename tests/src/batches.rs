@@ -25,3 +25,24 @@ pub fn producer_batch(count: i64, first_timestamp: i64, producer: ProducerFields
     }
     builder.build().expect("no codec fails")
 }
+
+/// Builds a batch of one record, whose value has this many bytes.
+///
+/// # Panics
+/// Never, because no codec can fail.
+#[must_use]
+pub fn large_batch(value_bytes: usize, timestamp: i64) -> Bytes {
+    let mut builder = BatchBuilder::default();
+    builder.push(timestamp, None, Some(&vec![b'x'; value_bytes]));
+    builder.build().expect("no codec fails")
+}
+
+/// The fields of a producer in a batch, in its first epoch.
+#[must_use]
+pub fn producer_fields(id: i64, base_sequence: i32) -> ProducerFields {
+    ProducerFields {
+        id,
+        epoch: 0,
+        base_sequence,
+    }
+}

@@ -1,4 +1,4 @@
-//! The captured log of a node, for tests that are a process of their own, because the log belongs to the process.
+//! The captured log of a node, as an operator reads it.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,20 @@ impl LogLines {
     pub fn text(&self) -> String {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The number of lines that contain a text.
+    #[must_use]
+    pub fn count(&self, text: &str) -> usize {
+        let lines = self.text();
+        lines.lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Everything that was logged since the last call.
+    #[must_use]
+    pub fn take(&self) -> String {
+        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&std::mem::take(&mut *bytes)).into_owned()
     }
 }
 

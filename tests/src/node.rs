@@ -1,13 +1,14 @@
 //! A node in the test's process.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use highwater_broker::auth::Authorizer;
 use highwater_broker::config::Config;
 use highwater_broker::node::{Machine, Node};
-use highwater_client::{Connection, create_topics, new_topic};
+use highwater_client::{Connection, create_topics, delete_topic, new_topic};
 use tempfile::TempDir;
 
 use crate::connect;
@@ -39,6 +40,10 @@ fn object_storage(dir: &TempDir) -> Vec<(String, String)> {
     settings
 }
 
+fn objects_in(dir: &TempDir) -> PathBuf {
+    dir.path().join("data").join("objects")
+}
+
 impl TestNode {
     /// Starts a node with these settings in addition to those of all tests.
     ///
@@ -59,6 +64,29 @@ impl TestNode {
             ..Machine::real()
         };
         Self::start_in(TempDir::new()?, &[], machine).await
+    }
+
+    /// Starts a node whose object store is in its own directory, for a test that reads the store's files or makes them
+    /// fail.
+    ///
+    /// # Errors
+    /// The error of the node's start.
+    pub async fn start_local(dir: TempDir, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_local_on(dir, settings, Machine::real()).await
+    }
+
+    /// Does the same as [`TestNode::start_local`], on another machine.
+    ///
+    /// # Errors
+    /// The error of the node's start.
+    pub async fn start_local_on(
+        dir: TempDir,
+        settings: &[(&str, &str)],
+        machine: Machine,
+    ) -> Result<Self> {
+        let store = Self::local_store(&dir);
+        let settings = [&[("highwater.object.storage", store.as_str())], settings].concat();
+        Self::start_in(dir, &settings, machine).await
     }
 
     /// Resolves with the reason when the node can't go on.
@@ -82,13 +110,16 @@ impl TestNode {
         Ok(Self { node, address, dir })
     }
 
-    /// The object store in a node's own directory, for a test that reads its files or makes them fail.
+    /// The name of the object store in a node's own directory.
     #[must_use]
     pub fn local_store(dir: &TempDir) -> String {
-        format!(
-            "file://{}",
-            dir.path().join("data").join("objects").display()
-        )
+        format!("file://{}", objects_in(dir).display())
+    }
+
+    /// The files of the object store in the node's own directory.
+    #[must_use]
+    pub fn objects(&self) -> PathBuf {
+        objects_in(&self.dir)
     }
 
     /// The configuration of a node in a directory: the settings of all tests, overridden by these settings.
@@ -134,6 +165,17 @@ impl TestNode {
         let request = create_topics(vec![new_topic(name, partitions, configs)]);
         let response = self.client().await?.call(&request, 7).await?;
         let topic = response.topics.first().context("one topic is answered")?;
+        anyhow::ensure!(topic.error_code == 0, "{topic:?}");
+        Ok(())
+    }
+
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    /// An error of the client, or the error code of the answer.
+    pub async fn delete_topic(&self, name: &str) -> Result<()> {
+        let answer = self.client().await?.call(&delete_topic(name), 5).await?;
+        let topic = answer.responses.first().context("one topic is answered")?;
         anyhow::ensure!(topic.error_code == 0, "{topic:?}");
         Ok(())
     }

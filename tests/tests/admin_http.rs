@@ -4,39 +4,15 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
-use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
 use highwater_broker::node::Machine;
 use highwater_client::Connection;
-use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-use highwater_protocol::messages::offset_commit_request::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::{FetchRequest, HeartbeatRequest};
+use highwater_tests::{
+    Panicking, T0, TestNode, batch, commit, find_coordinator, http_get as get, http_get_whole,
+    join, large_batch, produce_request, until,
 };
-use highwater_protocol::messages::{
-    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, OffsetCommitRequest,
-};
-use highwater_protocol::records::BatchBuilder;
-use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{TestNode, http_get as get, http_get_whole, produce_request};
 use tempfile::TempDir;
-
-fn batch() -> Result<Bytes> {
-    let mut batch = BatchBuilder::default();
-    batch.push(1_790_000_000_000, None, Some(b"value"));
-    Ok(batch.build()?)
-}
-
-/// An authorizer that panics for one group.
-#[derive(Debug)]
-struct Broken;
-
-impl Authorizer for Broken {
-    fn allows(&self, _: &Principal, _: Operation, resource: Resource<'_>) -> bool {
-        assert!(resource != Resource::Group("broken"), "on purpose");
-        true
-    }
-}
 
 /// A node with its admin address, and the text of `/metrics`.
 struct Admin {
@@ -57,17 +33,11 @@ impl Admin {
             ("highwater.upload.interval.ms", "600000"),
             ("max.connections.per.ip", "40"),
         ];
-        let dir = TempDir::new()?;
-        let store = TestNode::local_store(&dir);
-        let settings: Vec<_> = settings
-            .into_iter()
-            .chain([("highwater.object.storage", store.as_str())])
-            .collect();
         let machine = Machine {
-            authorizer: Arc::new(Broken),
+            authorizer: Arc::new(Panicking),
             ..Machine::real()
         };
-        let node = TestNode::start_in(dir, &settings, machine).await?;
+        let node = TestNode::start_local_on(TempDir::new()?, &settings, machine).await?;
         Ok(Self { node, address })
     }
 
@@ -84,15 +54,7 @@ impl Admin {
 
     /// Waits until the value of a series is as expected.
     async fn becomes(&self, series: &str, must: impl Fn(f64) -> bool) -> Result<()> {
-        let mut last = f64::NAN;
-        for _ in 0..1000 {
-            last = self.value(series).await?;
-            if must(last) {
-                return Ok(());
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        anyhow::bail!("{series} stays {last}")
+        until(series, async || Ok(must(self.value(series).await?))).await
     }
 }
 
@@ -127,16 +89,7 @@ async fn fetch(client: &mut Connection, topic: &str, max_wait_ms: i32) -> Result
     let request = FetchRequest {
         max_wait_ms,
         min_bytes: 1,
-        max_bytes: 1 << 20,
-        topics: vec![FetchTopic {
-            topic: StrBytes::from(topic),
-            partitions: vec![FetchPartition {
-                partition_max_bytes: 1 << 20,
-                ..Default::default()
-            }],
-            ..Default::default()
-        }],
-        ..Default::default()
+        ..highwater_tests::fetch(topic, 0, 1 << 20)
     };
     let answer = client.call(&request, 12).await?;
     Ok(answer.responses[0].partitions[0].error_code)
@@ -144,8 +97,8 @@ async fn fetch(client: &mut Connection, topic: &str, max_wait_ms: i32) -> Result
 
 async fn drive_records(admin: &Admin) -> Result<()> {
     let mut client = admin.node.client().await?;
-    client.produce("t", 0, batch()?).await?;
-    let bytes = batch()?.len().to_string().parse::<f64>()?;
+    client.produce("t", 0, batch(1, T0)).await?;
+    let bytes = batch(1, T0).len().to_string().parse::<f64>()?;
     assert_eq!(fetch(&mut client, "t", 1000).await?, 0);
     assert_eq!(
         fetch(&mut client, "missing", 0).await?,
@@ -262,14 +215,12 @@ async fn drive_uploads(admin: &Admin) -> Result<()> {
     }
     let claims = "highwater_broker_metadata_claims";
     assert_eq!(admin.value(claims).await?, 0.0);
-    let objects = admin.node.dir.path().join("data").join("objects");
+    let objects = admin.node.objects();
     let away = objects.with_extension("away");
     std::fs::rename(&objects, &away)?;
     std::fs::write(&objects, "no directory")?;
     let mut client = admin.node.client().await?;
-    let mut large = BatchBuilder::default();
-    large.push(1_790_000_000_000, None, Some(&vec![b'x'; 900_000]));
-    let large = large.build()?;
+    let large = large_batch(900_000, T0);
     let mut waiting = false;
     for _ in 0..40 {
         client
@@ -307,49 +258,12 @@ async fn drive_uploads(admin: &Admin) -> Result<()> {
 
 async fn drive_groups(admin: &Admin) -> Result<()> {
     let mut client = admin.node.client().await?;
-    let find = FindCoordinatorRequest {
-        coordinator_keys: vec!["g".into()],
-        ..Default::default()
-    };
-    client.call(&find, 6).await?;
-    let commit = OffsetCommitRequest {
-        group_id: "g".into(),
-        generation_id_or_member_epoch: -1,
-        topics: vec![OffsetCommitRequestTopic {
-            name: "t".into(),
-            partitions: vec![OffsetCommitRequestPartition::default()],
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    loop {
-        let answer = client.call(&commit, 7).await?;
-        match answer.topics[0].partitions[0].error_code {
-            0 => break,
-            code => {
-                let loading = [
-                    ErrorCode::CoordinatorLoadInProgress.code(),
-                    ErrorCode::NotCoordinator.code(),
-                ];
-                assert!(loading.contains(&code), "{code}");
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-        }
-    }
+    find_coordinator(&mut client, "g").await?;
+    let answer = client.call(&commit("g", "t", 0), 7).await?;
+    assert_eq!(answer.topics[0].partitions[0].error_code, 0);
     let empty = "highwater_broker_groups{state=\"Empty\"}";
     assert_eq!(admin.value(empty).await?, 1.0);
-    let join = JoinGroupRequest {
-        group_id: "other".into(),
-        session_timeout_ms: 10_000,
-        rebalance_timeout_ms: 10_000,
-        protocol_type: "consumer".into(),
-        protocols: vec![JoinGroupRequestProtocol {
-            name: "range".into(),
-            metadata: Bytes::from_static(b"\0\0\0\0\0\0\xff\xff\xff\xff"),
-        }],
-        ..Default::default()
-    };
-    client.call(&join, 2).await?;
+    client.call(&join("other"), 2).await?;
     let rebalances = "highwater_broker_group_rebalances_total";
     assert_eq!(admin.value(rebalances).await?, 1.0);
     drive_detail(admin).await

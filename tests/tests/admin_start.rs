@@ -5,26 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use highwater_broker::node::Machine;
-use highwater_io::{Faults, FaultyDevice, RealDevice};
-use highwater_protocol::records::BatchBuilder;
-use highwater_tests::{TestNode, copy_directory, http_get};
+use highwater_io::Faults;
+use highwater_tests::{T0, TestNode, batch, copy_directory, http_get};
 use tempfile::TempDir;
 
 /// Makes the directory that a killed node leaves: it has a record that is acknowledged and not uploaded.
 async fn left() -> Result<TempDir> {
-    let dir = TempDir::new()?;
-    let store = TestNode::local_store(&dir);
-    let settings = [
-        ("highwater.object.storage", store.as_str()),
-        ("highwater.upload.interval.ms", "600000"),
-    ];
-    let node = TestNode::start_in(dir, &settings, Machine::real()).await?;
+    let settings = [("highwater.upload.interval.ms", "600000")];
+    let node = TestNode::start_local(TempDir::new()?, &settings).await?;
     node.create_topic("t", 3, &[]).await?;
-    let mut batch = BatchBuilder::default();
-    batch.push(1_790_000_000_000, None, Some(b"value"));
     let mut client = node.client().await?;
-    let answer = client.produce("t", 0, batch.build()?).await?;
+    let answer = client.produce("t", 0, batch(1, T0)).await?;
     assert_eq!(answer.error_code, 0);
     let left = TempDir::new()?;
     copy_directory(&node.dir.path().join("data"), &left.path().join("data"))?;
@@ -37,18 +28,10 @@ async fn a_node_tells_how_far_its_start_is_and_what_it_waits_for() -> Result<()>
     let dir = left().await?;
     let faults = Arc::new(Faults::default());
     faults.fill_below(Some(dir.path().join("data").join("objects")));
-    let machine = Machine {
-        device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults))),
-        ..Machine::real()
-    };
     let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let address = free.to_string();
-    let store = TestNode::local_store(&dir);
-    let settings = [
-        ("highwater.object.storage", store.as_str()),
-        ("highwater.admin.listener", address.as_str()),
-    ];
-    let starting = Box::pin(TestNode::start_in(dir, &settings, machine));
+    let settings = [("highwater.admin.listener", address.as_str())];
+    let starting = Box::pin(TestNode::start_with_faults(dir, &settings, &faults));
     let looking = async {
         let told = loop {
             match http_get(&address, "/health/ready").await {

@@ -2,39 +2,17 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
+use anyhow::Result;
 use highwater_broker::node::Machine;
-use highwater_protocol::StrBytes;
-use highwater_protocol::messages::delete_topics_request::DeleteTopicState;
-use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-use highwater_protocol::messages::{DeleteTopicsRequest, HeartbeatRequest, JoinGroupRequest};
-use highwater_tests::{LogLines, TestNode};
+use highwater_client::find_coordinator;
+use highwater_protocol::messages::HeartbeatRequest;
+use highwater_tests::{LogLines, Panicking, TestNode};
 
-/// A defect of the node.
-#[derive(Debug)]
-struct Broken;
-
-impl Authorizer for Broken {
-    fn allows(&self, _: &Principal, _: Operation, resource: Resource<'_>) -> bool {
-        assert!(resource != Resource::Group("broken"), "on purpose");
-        true
-    }
-}
+const GROUP: &str = "a\ngroup";
 
 async fn join(node: &TestNode) -> Result<()> {
     let mut client = node.client().await?;
-    let mut request = JoinGroupRequest {
-        group_id: "a\ngroup".into(),
-        session_timeout_ms: 30_000,
-        rebalance_timeout_ms: 30_000,
-        protocol_type: "consumer".into(),
-        protocols: vec![JoinGroupRequestProtocol {
-            name: "range".into(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
+    let mut request = highwater_tests::join(GROUP);
     let mut joined = client.call(&request, 5).await?;
     // The coordinator may be loading, and assigns an id first.
     while joined.error_code != 0 {
@@ -57,25 +35,12 @@ async fn topics_groups_recovery_faults_and_the_end_are_logged() -> Result<()> {
     let node = TestNode::start(&settings).await?;
     node.create_topic("t", 3, &[]).await?;
     let mut client = node.client().await?;
-    let find = highwater_protocol::messages::FindCoordinatorRequest {
-        coordinator_keys: vec![StrBytes::from("a\ngroup")],
-        ..Default::default()
-    };
-    client.call(&find, 4).await?;
+    client.call(&find_coordinator(GROUP), 4).await?;
     join(&node).await?;
-    let request = DeleteTopicsRequest {
-        topics: vec![DeleteTopicState {
-            name: Some("t".into()),
-            ..Default::default()
-        }],
-        timeout_ms: 10_000,
-        ..Default::default()
-    };
-    let deleted = client.call(&request, 6).await?;
-    assert_eq!(deleted.responses.first().context("answered")?.error_code, 0);
+    node.delete_topic("t").await?;
     let dir = node.stop().await?;
     let machine = Machine {
-        authorizer: Arc::new(Broken),
+        authorizer: Arc::new(Panicking),
         ..Machine::real()
     };
     let node = TestNode::start_in(dir, &settings, machine).await?;

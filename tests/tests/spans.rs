@@ -1,8 +1,7 @@
 //! The spans of a node's log lines. The test is a process of its own, because the log belongs to the process.
 
 use anyhow::Result;
-use highwater_protocol::records::BatchBuilder;
-use highwater_tests::{LogLines, TestNode};
+use highwater_tests::{LogLines, T0, TestNode, batch};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -21,9 +20,7 @@ async fn requests_uploads_and_background_tasks_have_spans() -> Result<()> {
     let node = TestNode::start(&[]).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
-    let mut batch = BatchBuilder::default();
-    batch.push(0, None, Some(b"value"));
-    let produced = client.produce("t", 0, batch.build()?).await?;
+    let produced = client.produce("t", 0, batch(1, T0)).await?;
     assert_eq!(produced.error_code, 0);
     // The stop uploads the produced records.
     node.stop().await?;

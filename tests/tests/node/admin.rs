@@ -49,10 +49,7 @@ async fn metadata_null_is_all_and_empty_is_none() -> Result<()> {
     let node = TestNode::start(&[]).await?;
     node.create_topic("t", 3, &[]).await?;
     let mut client = node.client().await?;
-    let all = MetadataRequest {
-        topics: None,
-        ..Default::default()
-    };
+    let all = highwater_client::describe_all_topics();
     let none = MetadataRequest {
         topics: Some(Vec::new()),
         ..Default::default()

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
@@ -10,17 +9,17 @@ use highwater_client::Connection;
 use highwater_io::Faults;
 use highwater_protocol::messages::{FetchRequest, FetchResponse};
 use highwater_protocol::records::{BatchBuilder, split_batches};
-use highwater_tests::{TestNode, fetch, records};
+use highwater_tests::{TestNode, fetch, records, until};
 use tempfile::TempDir;
 
-use super::{T0, batch, faults};
+use super::{T0, batch};
 
 const VALUE_BYTES: usize = 1_000_000;
 
 /// Starts a node again, so that the log cache holds none of the batches of a megabyte in topic `t`.
 async fn cold_node(batches: usize) -> Result<(TestNode, Arc<Faults>)> {
     let settings = [("highwater.memory.limit", "512MiB")];
-    let (node, _) = faults::start(TempDir::new()?, &settings).await?;
+    let (node, _) = TestNode::start_faulty(TempDir::new()?, &settings).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     for i in 0..batches {
@@ -30,7 +29,7 @@ async fn cold_node(batches: usize) -> Result<(TestNode, Arc<Faults>)> {
         ensure!(answer.error_code == 0, "{answer:?}");
     }
     let dir = node.stop().await?;
-    faults::start(dir, &settings).await
+    TestNode::start_faulty(dir, &settings).await
 }
 
 fn one(offset: i64, max_wait_ms: i32) -> FetchRequest {
@@ -53,14 +52,9 @@ async fn warm_up(client: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-async fn until(faults: &Faults, reads: u64) -> Result<()> {
-    for _ in 0..1000 {
-        if faults.reads.load(Ordering::SeqCst) >= reads {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    anyhow::bail!("it is not read")
+async fn until_reads(faults: &Faults, reads: u64) -> Result<()> {
+    let enough = || faults.reads.load(Ordering::SeqCst) >= reads;
+    until("it is read", async || Ok(enough())).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +63,7 @@ async fn a_cold_read_belongs_to_the_cache_and_not_to_the_fetch() -> Result<()> {
     let mut client = node.client().await?;
     warm_up(&mut client).await?;
     let before = faults.reads.load(Ordering::SeqCst);
-    faults.hang_reads_below(Some(faults::objects(&node)));
+    faults.hang_reads_below(Some(node.objects()));
     let answer = client.call(&one(5, 50), 12).await?;
     let partition = &answer.responses[0].partitions[0];
     assert_eq!((partition.error_code, partition.high_watermark), (0, 8));
@@ -91,14 +85,14 @@ async fn readers_of_the_same_block_share_one_request() -> Result<()> {
     let (node, faults) = cold_node(8).await?;
     warm_up(&mut node.client().await?).await?;
     let before = faults.reads.load(Ordering::SeqCst);
-    faults.hang_reads_below(Some(faults::objects(&node)));
+    faults.hang_reads_below(Some(node.objects()));
     let mut waiting = Vec::new();
     for _ in 0..5 {
         let mut client = node.client().await?;
         let id = client.send(&one(5, 30_000), 12).await?;
         waiting.push((client, id));
     }
-    until(&faults, before + 1).await?;
+    until_reads(&faults, before + 1).await?;
     faults.hang_reads_below(None);
     for (mut client, id) in waiting {
         let answer = client.receive(id).await?;
@@ -142,16 +136,13 @@ async fn a_busy_partition_does_not_starve_a_cold_one() -> Result<()> {
     both.topics = fetch("busy", 0, 1 << 20).topics;
     both.topics.push(cold);
     both.max_bytes = 10 << 20;
-    for _ in 0..200 {
+    until("the cold partition is served", async || {
         let answer = client.call(&both, 12).await?;
-        assert!(
+        ensure!(
             !records(&answer, 0, 0).is_empty(),
             "the busy one is always served"
         );
-        if !records(&answer, 1, 0).is_empty() {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    anyhow::bail!("the cold partition is never served")
+        Ok(!records(&answer, 1, 0).is_empty())
+    })
+    .await
 }

@@ -1,46 +1,23 @@
 //! Coordinators under faults: a store that accepts nothing, and internal topics that can't be created or have other
 //! settings.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use highwater_client::Connection;
-use highwater_protocol::messages::delete_topics_request::DeleteTopicState;
 use highwater_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-use highwater_protocol::messages::offset_commit_request::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
 use highwater_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use highwater_protocol::messages::{
-    DeleteTopicsRequest, DescribeConfigsRequest, FindCoordinatorRequest, HeartbeatRequest,
-    JoinGroupRequest, MetadataRequest, MetadataRequestTopic, OffsetCommitRequest,
+    DescribeConfigsRequest, HeartbeatRequest, MetadataRequest, MetadataRequestTopic,
     OffsetFetchRequest, SyncGroupRequest,
 };
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{TestNode, find_coordinator};
+use highwater_tests::{LogLines, TestNode, commit, find_coordinator, join, until};
 use tempfile::TempDir;
 
-use super::damage::Said;
+use super::damage::listen;
 use super::faults;
 
-fn commit(group: &str, offset: i64) -> OffsetCommitRequest {
-    OffsetCommitRequest {
-        group_id: StrBytes::from(group),
-        generation_id_or_member_epoch: -1,
-        topics: vec![OffsetCommitRequestTopic {
-            name: "t".into(),
-            partitions: vec![OffsetCommitRequestPartition {
-                committed_offset: offset,
-                committed_leader_epoch: -1,
-                ..Default::default()
-            }],
-            ..Default::default()
-        }],
-        ..Default::default()
-    }
-}
-
 async fn committed(client: &mut Connection, group: &str, offset: i64) -> Result<i16> {
-    let answer = client.call(&commit(group, offset), 7).await?;
+    let answer = client.call(&commit(group, "t", offset), 7).await?;
     Ok(answer.topics[0].partitions[0].error_code)
 }
 
@@ -61,20 +38,25 @@ async fn fetched(client: &mut Connection, group: &str) -> Result<(i16, i64)> {
     Ok((answer.error_code, offset.unwrap_or(-1)))
 }
 
+/// Commits until memory ends, and returns the last offset that was committed. Produce fills its share of memory and
+/// leaves a reserve to coordinators, which has an end too.
+async fn fill_reserve(client: &mut Connection) -> Result<i64> {
+    let mut last = 0;
+    loop {
+        match committed(client, "g", last + 1).await? {
+            0 => last += 1,
+            code if code == ErrorCode::CoordinatorNotAvailable.code() => break,
+            code => bail!("{code} after {last} commits"),
+        }
+        ensure!(last < 100_000, "memory has no end");
+    }
+    ensure!(last > 10, "the reserve takes {last} commits");
+    Ok(last)
+}
+
 /// Makes a stable group of one member, and returns the member's heartbeat.
 async fn member(client: &mut Connection, group: &str) -> Result<HeartbeatRequest> {
-    let join = JoinGroupRequest {
-        group_id: StrBytes::from(group),
-        session_timeout_ms: 60_000,
-        rebalance_timeout_ms: 60_000,
-        protocol_type: "consumer".into(),
-        protocols: vec![JoinGroupRequestProtocol {
-            name: "range".into(),
-            metadata: bytes::Bytes::from_static(b"\0\0\0\0\0\0\xff\xff\xff\xff"),
-        }],
-        ..Default::default()
-    };
-    let joined = client.call(&join, 3).await?;
+    let joined = client.call(&join(group), 3).await?;
     assert_eq!(joined.error_code, 0);
     let sync = SyncGroupRequest {
         group_id: StrBytes::from(group),
@@ -99,37 +81,23 @@ async fn a_store_that_takes_nothing_stops_neither_heartbeats_nor_reads_of_offset
         ("highwater.upload.interval.ms", "100"),
         ("offsets.topic.num.partitions", "1"),
     ];
-    let (node, faults) = faults::start(TempDir::new()?, &settings).await?;
+    let (node, faults) = TestNode::start_faulty(TempDir::new()?, &settings).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     find_coordinator(&mut client, "g").await?;
     let beat = member(&mut client, "members").await?;
     assert_eq!(committed(&mut client, "g", 0).await?, 0);
-    faults.fill_below(Some(faults::objects(&node)));
+    faults.fill_below(Some(node.objects()));
     faults::fill(&mut client).await?;
-    let mut last = 0;
-    // Produce fills its share of memory and leaves a reserve to coordinators, which has an end too.
-    loop {
-        match committed(&mut client, "g", last + 1).await? {
-            0 => last += 1,
-            code if code == ErrorCode::CoordinatorNotAvailable.code() => break,
-            code => bail!("{code} after {last} commits"),
-        }
-        assert!(last < 100_000, "memory has no end");
-    }
-    assert!(last > 10, "the reserve takes {last} commits");
+    let last = fill_reserve(&mut client).await?;
     assert_eq!(fetched(&mut client, "g").await?, (0, last));
     assert_eq!(client.call(&beat, 3).await?.error_code, 0);
     faults.fill_below(None);
-    for _ in 0..100 {
-        if committed(&mut client, "g", 7).await? == 0 {
-            assert_eq!(fetched(&mut client, "g").await?, (0, 7));
-            assert_eq!(client.call(&beat, 3).await?.error_code, 0);
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    bail!("commits do not resume")
+    let resume = async || Ok(committed(&mut client, "g", 7).await? == 0);
+    until("commits resume", resume).await?;
+    assert_eq!(fetched(&mut client, "g").await?, (0, 7));
+    assert_eq!(client.call(&beat, 3).await?.error_code, 0);
+    Ok(())
 }
 
 // KAFKA-BEHAVIOUR 24: one batch holds all offsets of a request, or none of them is committed.
@@ -140,7 +108,7 @@ async fn offsets_that_no_batch_holds_are_not_committed() -> Result<()> {
     let mut client = node.client().await?;
     find_coordinator(&mut client, "g").await?;
     assert_eq!(committed(&mut client, "g", 5).await?, 0);
-    let mut request = commit("g", 6);
+    let mut request = commit("g", "t", 6);
     let mut partition = request.topics[0].partitions[0].clone();
     partition.committed_metadata = Some("m".repeat(4_000).into());
     let codes = [(250, 0), (270, ErrorCode::UnknownServerError.code())];
@@ -166,23 +134,14 @@ async fn a_store_that_is_away_stops_commits_in_time_and_no_heartbeat_or_read() -
         ("highwater.upload.interval.ms", "100"),
         ("offsets.topic.num.partitions", "1"),
     ];
-    let (node, _faults) = faults::start(TempDir::new()?, &settings).await?;
+    let (node, _faults) = TestNode::start_faulty(TempDir::new()?, &settings).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     find_coordinator(&mut client, "g").await?;
     let beat = member(&mut client, "members").await?;
     let away = faults::Away::begin(&node)?;
     faults::fill_until_late(&mut client, &[1_000_000, 10_000]).await?;
-    let mut last = 0;
-    loop {
-        match committed(&mut client, "g", last + 1).await? {
-            0 => last += 1,
-            code if code == ErrorCode::CoordinatorNotAvailable.code() => break,
-            code => bail!("{code} after {last} commits"),
-        }
-        assert!(last < 100_000, "memory has no end");
-    }
-    assert!(last > 10, "the reserve takes {last} commits");
+    let last = fill_reserve(&mut client).await?;
     // The next commit finds no memory either, and waits for its deadline. Requests that wait for nothing are answered
     // before.
     let mut other = node.client().await?;
@@ -200,13 +159,8 @@ async fn a_store_that_is_away_stops_commits_in_time_and_no_heartbeat_or_read() -
     }
     away.end()?;
     let mut client = node.client().await?;
-    for _ in 0..100 {
-        if committed(&mut client, "g", 7).await? == 0 {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    bail!("commits do not resume")
+    let resume = async || Ok(committed(&mut client, "g", 7).await? == 0);
+    until("commits resume", resume).await
 }
 
 // KAFKA-BEHAVIOUR 24: the empty group id may commit and fetch, as old clients do.
@@ -221,16 +175,7 @@ async fn an_empty_group_id_commits_and_a_topic_made_again_has_no_offsets() -> Re
         assert_eq!(committed(&mut client, group, 42).await?, 0);
         assert_eq!(fetched(&mut client, group).await?, (0, 42));
     }
-    let delete = DeleteTopicsRequest {
-        topics: vec![DeleteTopicState {
-            name: Some("t".into()),
-            ..Default::default()
-        }],
-        timeout_ms: 10_000,
-        ..Default::default()
-    };
-    let deleted = client.call(&delete, 6).await?;
-    assert_eq!(deleted.responses[0].error_code, 0);
+    node.delete_topic("t").await?;
     node.create_topic("t", 1, &[]).await?;
     for group in ["", "g"] {
         assert_eq!(fetched(&mut client, group).await?, (0, -1));
@@ -289,14 +234,11 @@ async fn internal_topics_are_made_by_metadata_as_by_their_coordinators() -> Resu
 // 25
 #[tokio::test]
 async fn a_replication_factor_that_cannot_be_met_is_told_as_no_coordinator() -> Result<()> {
-    let said = Said::default();
-    let _listening = said.listen();
+    let said = LogLines::default();
+    let _listening = listen(&said);
     let node = TestNode::start(&[("offsets.topic.replication.factor", "3")]).await?;
     let mut client = node.client().await?;
-    let request = FindCoordinatorRequest {
-        coordinator_keys: vec!["g".into()],
-        ..Default::default()
-    };
+    let request = highwater_client::find_coordinator("g");
     for _ in 0..3 {
         let found = client.call(&request, 6).await?.coordinators.remove(0);
         assert_eq!(found.error_code, ErrorCode::CoordinatorNotAvailable.code());

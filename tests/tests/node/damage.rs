@@ -1,10 +1,9 @@
 //! Objects that are lost or changed. Reads of their records end with an error that names them, and everything else goes
 //! on (I9).
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,62 +12,36 @@ use highwater_client::Connection;
 use highwater_object_format::{FOOTER_BYTES, Footer, HEADER_BYTES, StreamDirectory};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::produce_response::PartitionProduceResponse;
-use highwater_protocol::records::ProducerFields;
-use highwater_tests::{TestNode, fetch, files_below, produce_request, records};
+use highwater_tests::{
+    LogLines, TestNode, fetch, files_below, produce_request, producer_fields, records, until,
+};
 use tempfile::TempDir;
 
 use super::starts::start;
 use super::{T0, batch, producer_batch};
 
-/// The node's log, as an operator reads it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Said(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Said {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+/// Captures the log of this thread until the guard is dropped.
+pub(super) fn listen(lines: &LogLines) -> tracing::subscriber::DefaultGuard {
+    // While there is one subscriber, tracing asks only the first thread that reaches an event whether it has
+    // interest, and caches the answer. A thread of another test, which has no subscriber, would silence the event
+    // here. With a global subscriber every answer is yes.
+    static FOR_ALL_THREADS: Once = Once::new();
+    FOR_ALL_THREADS.call_once(|| {
+        let subscriber = tracing_subscriber::fmt().with_writer(std::io::sink);
+        tracing::subscriber::set_global_default(subscriber.finish()).expect("it is the only one");
+    });
+    let lines = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || lines.clone());
+    tracing::subscriber::set_default(subscriber.finish())
 }
 
-impl Said {
-    /// Captures the log of this thread until the guard is dropped.
-    pub(super) fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        // While there is one subscriber, tracing asks only the first thread that reaches an event whether it has
-        // interest, and caches the answer. A thread of another test, which has no subscriber, would silence the event
-        // here. With a global subscriber every answer is yes.
-        static FOR_ALL_THREADS: Once = Once::new();
-        FOR_ALL_THREADS.call_once(|| {
-            let subscriber = tracing_subscriber::fmt().with_writer(std::io::sink);
-            tracing::subscriber::set_global_default(subscriber.finish())
-                .expect("it is the only one");
-        });
-        let said = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_writer(move || said.clone());
-        tracing::subscriber::set_default(subscriber.finish())
-    }
-
-    /// The number of lines that contain a text.
-    pub(super) fn count(&self, what: &str) -> usize {
-        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = String::from_utf8_lossy(&said);
-        said.lines().filter(|line| line.contains(what)).count()
-    }
-
-    /// Whether a line of a level contains a text; the captured lines are cleared.
-    fn names(&self, level: &str, what: &str) -> bool {
-        let said = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let said = String::from_utf8_lossy(&said);
-        said.lines()
-            .any(|line| line.contains(level) && line.contains(what))
-    }
+/// Whether a line of a level contains a text, among those that were logged since the last call.
+fn names(lines: &LogLines, level: &str, text: &str) -> bool {
+    let lines = lines.take();
+    let mut lines = lines.lines();
+    lines.any(|line| line.contains(level) && line.contains(text))
 }
 
 /// Produces ten records to each of some topics and stops the node, so that all records are in one object.
@@ -90,12 +63,7 @@ async fn two_objects_of_a_producer() -> Result<TempDir> {
     let mut dir = write(node, &[("u", 1000)]).await?;
     for base_sequence in [0, 10] {
         let node = start(dir).await?;
-        let fields = ProducerFields {
-            id: 7,
-            epoch: 0,
-            base_sequence,
-        };
-        let batch = producer_batch(10, T0, fields);
+        let batch = producer_batch(10, T0, producer_fields(7, base_sequence));
         let answer = node.client().await?.produce("t", 0, batch).await?;
         ensure!(answer.error_code == 0, "{answer:?}");
         dir = node.stop().await?;
@@ -190,8 +158,8 @@ async fn opened(client: &mut Connection) -> Result<PartitionProduceResponse> {
 
 #[tokio::test]
 async fn a_lost_object_is_an_error_of_what_it_held_alone() -> Result<()> {
-    let said = Said::default();
-    let _listening = said.listen();
+    let said = LogLines::default();
+    let _listening = listen(&said);
     let dir = three_objects().await?;
     let (lost, key) = objects(&dir)?.swap_remove(0);
     let node = start(dir).await?;
@@ -203,7 +171,7 @@ async fn a_lost_object_is_an_error_of_what_it_held_alone() -> Result<()> {
     // The node is running, and has cached the object's directory of the partition.
     let code = error_beside_records(&mut client, &u).await?;
     assert_eq!(code, ErrorCode::KafkaStorageError.code());
-    assert!(said.names("WARN", &key));
+    assert!(names(&said, "WARN", &key));
     assert_eq!(read(&mut client, "t", 10).await?, (0, second));
     assert_eq!(client.produce("t", 0, batch(1, T0)).await?.base_offset, 20);
     std::fs::rename(&kept, &lost)?;
@@ -216,8 +184,8 @@ async fn a_lost_object_is_an_error_of_what_it_held_alone() -> Result<()> {
 
 #[tokio::test]
 async fn a_partition_that_cannot_be_opened_is_opened_again_and_holds_up_no_other() -> Result<()> {
-    let said = Said::default();
-    let _listening = said.listen();
+    let said = LogLines::default();
+    let _listening = listen(&said);
     let dir = two_objects_of_a_producer().await?;
     let (lost, key) = objects(&dir)?.pop().context("three")?;
     let node = start(dir).await?;
@@ -226,8 +194,8 @@ async fn a_partition_that_cannot_be_opened_is_opened_again_and_holds_up_no_other
     let kept = dir.path().join("kept");
     std::fs::rename(&lost, &kept)?;
     let settings = [("highwater.upload.interval.ms", "600000")];
-    let (node, faults) = super::faults::start(dir, &settings).await?;
-    assert!(said.names("ERROR", &key));
+    let (node, faults) = TestNode::start_faulty(dir, &settings).await?;
+    assert!(names(&said, "ERROR", &key));
     let mut client = node.client().await?;
     let code = error_beside_records(&mut client, &u).await?;
     assert_eq!(code, ErrorCode::KafkaStorageError.code());
@@ -242,15 +210,11 @@ async fn a_partition_that_cannot_be_opened_is_opened_again_and_holds_up_no_other
     // least a second apart.
     let syncs_before = faults.syncs.load(Ordering::SeqCst);
     let seen = faults.missing.load(Ordering::SeqCst);
-    for _ in 0..3000 {
-        if faults.missing.load(Ordering::SeqCst) > seen + 1 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let missing = || faults.missing.load(Ordering::SeqCst);
+    until("it is tried again", async || Ok(missing() > seen + 1)).await?;
     let syncs = faults.syncs.load(Ordering::SeqCst) - syncs_before;
     assert!(syncs < 50, "{syncs} syncs for some attempts");
-    assert!(!said.names("ERROR", &key), "it is said once");
+    assert!(!names(&said, "ERROR", &key), "it is said once");
     assert_eq!(client.produce("u", 0, batch(1, T0)).await?.base_offset, 10);
     let mut request = produce_request("t", 0, batch(1, T0), -1);
     request.timeout_ms = 100;
@@ -306,8 +270,8 @@ fn damaged(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
 
 #[tokio::test]
 async fn an_object_that_rots_anywhere_serves_nothing_wrong() -> Result<()> {
-    let said = Said::default();
-    let _listening = said.listen();
+    let said = LogLines::default();
+    let _listening = listen(&said);
     let mut dir = three_objects().await?;
     let (rotten, key) = objects(&dir)?.swap_remove(0);
     let node = start(dir).await?;
@@ -324,7 +288,7 @@ async fn an_object_that_rots_anywhere_serves_nothing_wrong() -> Result<()> {
             told.iter().any(|error| error.code() == code),
             "{what}: {code}"
         );
-        assert!(said.names("", &key), "{what}: the object is named");
+        assert!(names(&said, "", &key), "{what}: the object is named");
         dir = node.stop().await?;
     }
     Ok(())

@@ -6,49 +6,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use highwater_broker::node::Machine;
+use bytes::Bytes;
 use highwater_client::Connection;
-use highwater_io::{Faults, FaultyDevice, RealDevice};
+use highwater_io::Faults;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::produce_response::PartitionProduceResponse;
-use highwater_protocol::records::{BatchBuilder, ProducerFields, split_batches};
-use highwater_tests::{TestNode, produce_request};
+use highwater_protocol::records::split_batches;
+use highwater_tests::{LogLines, TestNode, large_batch, produce_request, producer_fields, until};
 use tempfile::TempDir;
 
-use super::damage::Said;
+use super::damage::listen;
 use super::{T0, batch, producer_batch};
-
-/// Starts a node on a device that injects faults, also into the object store; it has none at first.
-pub(super) async fn start(
-    dir: TempDir,
-    settings: &[(&str, &str)],
-) -> Result<(TestNode, Arc<Faults>)> {
-    let faults = Arc::new(Faults::default());
-    Ok((start_on(dir, settings, &faults).await?, faults))
-}
-
-/// Does the same as [`start`], on a device that has some faults already.
-pub(super) async fn start_on(
-    dir: TempDir,
-    settings: &[(&str, &str)],
-    faults: &Arc<Faults>,
-) -> Result<TestNode> {
-    let store = TestNode::local_store(&dir);
-    let settings = [settings, &[("highwater.object.storage", store.as_str())]].concat();
-    let machine = Machine {
-        device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(faults))),
-        ..Machine::real()
-    };
-    TestNode::start_in(dir, &settings, machine).await
-}
-
-pub(super) fn objects(node: &TestNode) -> PathBuf {
-    node.dir.path().join("data").join("objects")
-}
 
 async fn produce_within(
     client: &mut Connection,
-    batch: bytes::Bytes,
+    batch: Bytes,
     timeout_ms: i32,
 ) -> Result<PartitionProduceResponse> {
     let mut request = produce_request("t", 0, batch, -1);
@@ -65,19 +37,19 @@ async fn high_watermark(client: &mut Connection) -> Result<i64> {
 // KAFKA-BEHAVIOUR 12, 14, 17; A2, I1, I2
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_durable_in_time_is_told_and_not_shown_and_its_repeat_waits() -> Result<()> {
-    let (node, faults) = start(TempDir::new()?, &[]).await?;
+    let (node, faults) = TestNode::start_faulty(TempDir::new()?, &[]).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     let id = highwater_tests::producer_id(&mut client).await?;
-    let of = |base_sequence| ProducerFields {
-        id,
-        epoch: 0,
-        base_sequence,
-    };
     faults.syncs_hang.store(true, Ordering::SeqCst);
     // The first request is the batch itself, the second its repeat, which finds it appended and not durable.
     for _ in 0..2 {
-        let answer = produce_within(&mut client, producer_batch(10, T0, of(0)), 200).await?;
+        let answer = produce_within(
+            &mut client,
+            producer_batch(10, T0, producer_fields(id, 0)),
+            200,
+        )
+        .await?;
         assert_eq!(answer.error_code, ErrorCode::RequestTimedOut.code());
         assert_eq!(answer.base_offset, -1);
         let message = answer.error_message.unwrap_or_default();
@@ -99,7 +71,12 @@ async fn what_is_not_durable_in_time_is_told_and_not_shown_and_its_repeat_waits(
         "above the log end"
     );
     faults.syncs_hang.store(false, Ordering::SeqCst);
-    let answer = produce_within(&mut client, producer_batch(10, T0, of(0)), 10_000).await?;
+    let answer = produce_within(
+        &mut client,
+        producer_batch(10, T0, producer_fields(id, 0)),
+        10_000,
+    )
+    .await?;
     assert_eq!(
         (answer.error_code, answer.base_offset),
         (0, 0),
@@ -112,7 +89,7 @@ async fn what_is_not_durable_in_time_is_told_and_not_shown_and_its_repeat_waits(
 // KAFKA-BEHAVIOUR 13; D3: a failed fsync ends the process, and is never tried again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_cannot_sync_ends_the_node_and_acknowledges_nothing() -> Result<()> {
-    let (node, faults) = start(TempDir::new()?, &[]).await?;
+    let (node, faults) = TestNode::start_faulty(TempDir::new()?, &[]).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     assert_eq!(client.produce("t", 0, batch(1, T0)).await?.error_code, 0);
@@ -140,7 +117,7 @@ async fn a_log_that_cannot_sync_ends_the_node_and_acknowledges_nothing() -> Resu
 // D3: the same is true of the metadata's log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_metadata_log_that_cannot_sync_ends_the_node_with_the_file() -> Result<()> {
-    let (node, faults) = start(TempDir::new()?, &[]).await?;
+    let (node, faults) = TestNode::start_faulty(TempDir::new()?, &[]).await?;
     faults.syncs_fail.store(true, Ordering::SeqCst);
     assert!(node.create_topic("t", 1, &[]).await.is_err());
     let why = tokio::time::timeout(Duration::from_secs(10), node.failed()).await?;
@@ -149,20 +126,14 @@ async fn a_metadata_log_that_cannot_sync_ends_the_node_with_the_file() -> Result
     Ok(())
 }
 
-fn batch_of(bytes: usize) -> Result<bytes::Bytes> {
-    let mut batch = BatchBuilder::default();
-    batch.push(T0, None, Some(&vec![b'x'; bytes]));
-    Ok(batch.build()?)
-}
-
-fn mebibyte() -> Result<bytes::Bytes> {
-    batch_of(1_000_000)
+fn mebibyte() -> Bytes {
+    large_batch(1_000_000, T0)
 }
 
 /// Produces until a batch is refused, and returns how many batches were acknowledged before.
 pub(super) async fn fill(client: &mut Connection) -> Result<i64> {
     for acknowledged in 0..200 {
-        let answer = produce_within(client, mebibyte()?, 20_000).await?;
+        let answer = produce_within(client, mebibyte(), 20_000).await?;
         if answer.error_code != 0 {
             assert_eq!(answer.error_code, ErrorCode::KafkaStorageError.code());
             return Ok(acknowledged);
@@ -196,7 +167,7 @@ pub(super) struct Away(PathBuf);
 
 impl Away {
     pub(super) fn begin(node: &TestNode) -> Result<Self> {
-        let objects = objects(node);
+        let objects = node.objects();
         std::fs::rename(&objects, objects.with_extension("away"))?;
         std::fs::write(&objects, "no directory")?;
         Ok(Self(objects))
@@ -214,7 +185,7 @@ pub(super) async fn fill_until_late(client: &mut Connection, sizes: &[usize]) ->
     let mut acknowledged = 0;
     for bytes in sizes {
         loop {
-            let answer = produce_within(client, batch_of(*bytes)?, 1_500).await?;
+            let answer = produce_within(client, large_batch(*bytes, T0), 1_500).await?;
             if answer.error_code != 0 {
                 assert_eq!(answer.error_code, ErrorCode::RequestTimedOut.code());
                 break;
@@ -228,15 +199,15 @@ pub(super) async fn fill_until_late(client: &mut Connection, sizes: &[usize]) ->
 
 /// Produces until a batch is acknowledged again, within a time limit.
 async fn resumes(client: &mut Connection, at: i64) -> Result<()> {
-    for _ in 0..100 {
-        let answer = produce_within(client, mebibyte()?, 1_000).await?;
-        if answer.error_code == 0 {
-            assert_eq!(answer.base_offset, at, "nothing was appended meanwhile");
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    anyhow::bail!("writes do not resume")
+    until("writes resume", async || {
+        let answer = produce_within(client, mebibyte(), 1_000).await?;
+        ensure!(
+            answer.error_code != 0 || answer.base_offset == at,
+            "something was appended meanwhile: {answer:?}"
+        );
+        Ok(answer.error_code == 0)
+    })
+    .await
 }
 
 // D3
@@ -246,7 +217,7 @@ async fn a_full_disk_refuses_writes_alone_until_it_has_room_again() -> Result<()
         ("highwater.memory.limit", "512MiB"),
         ("highwater.upload.interval.ms", "100"),
     ];
-    let (node, faults) = start(TempDir::new()?, &settings).await?;
+    let (node, faults) = TestNode::start_faulty(TempDir::new()?, &settings).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     faults.is_full.store(true, Ordering::SeqCst);
@@ -279,11 +250,11 @@ fn wal_files(dir: &TempDir) -> Result<usize> {
 // D3: room that an earlier process freed and did not use again is available at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_starts_on_a_full_disk_writes_over_what_is_uploaded() -> Result<()> {
-    let (node, _faults) = start(TempDir::new()?, &ROOMY).await?;
+    let (node, _faults) = TestNode::start_faulty(TempDir::new()?, &ROOMY).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     for _ in 0..40 {
-        let answer = produce_within(&mut client, mebibyte()?, 20_000).await?;
+        let answer = produce_within(&mut client, mebibyte(), 20_000).await?;
         assert_eq!(answer.error_code, 0);
     }
     // The node is killed, so the next start uploads everything.
@@ -292,14 +263,14 @@ async fn a_node_that_starts_on_a_full_disk_writes_over_what_is_uploaded() -> Res
     let before = wal_files(&dir)?;
     let faults = Arc::new(Faults::default());
     faults.fill_below(Some(wal(&dir)));
-    let node = start_on(dir, &ROOMY, &faults).await?;
+    let node = TestNode::start_with_faults(dir, &ROOMY, &faults).await?;
     // From now on nothing is uploaded, so that nothing else makes room.
     faults.is_full.store(true, Ordering::SeqCst);
     let mut client = node.client().await?;
     // The three or four files of 16 MiB have room for 9 or 25 batches after the first 40, and for 32 more in place of
     // those.
     for at in 0..36 {
-        let answer = produce_within(&mut client, mebibyte()?, 20_000).await?;
+        let answer = produce_within(&mut client, mebibyte(), 20_000).await?;
         assert_eq!((answer.error_code, answer.base_offset), (0, 40 + at));
     }
     assert_eq!(wal_files(&node.dir)?, before, "none was made");
@@ -309,18 +280,18 @@ async fn a_node_that_starts_on_a_full_disk_writes_over_what_is_uploaded() -> Res
 // D3, M1: no batch is refused because room was reserved for another, and uploads make room for all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_takes_at_once_more_than_its_files_do_as_it_is_uploaded() -> Result<()> {
-    let (node, faults) = start(TempDir::new()?, &ROOMY).await?;
+    let (node, faults) = TestNode::start_faulty(TempDir::new()?, &ROOMY).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     for _ in 0..40 {
-        let answer = produce_within(&mut client, mebibyte()?, 20_000).await?;
+        let answer = produce_within(&mut client, mebibyte(), 20_000).await?;
         assert_eq!(answer.error_code, 0);
     }
     faults.fill_below(Some(wal(&node.dir)));
     for _ in 0..2 {
         let all = (0..96).map(|_| async {
             let mut client = node.client().await?;
-            produce_within(&mut client, mebibyte()?, 60_000).await
+            produce_within(&mut client, mebibyte(), 60_000).await
         });
         for answer in futures::future::try_join_all(all).await? {
             assert_eq!(answer.error_code, 0, "{answer:?}");
@@ -337,10 +308,10 @@ async fn a_full_object_store_refuses_writes_once_memory_is_full_too() -> Result<
         ("highwater.memory.limit", "64MiB"),
         ("highwater.upload.interval.ms", "100"),
     ];
-    let (node, faults) = start(TempDir::new()?, &settings).await?;
+    let (node, faults) = TestNode::start_faulty(TempDir::new()?, &settings).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
-    faults.fill_below(Some(objects(&node)));
+    faults.fill_below(Some(node.objects()));
     let end = fill(&mut client).await?;
     assert!(end > 16, "memory takes {end} batches more");
     read_all(&mut client, end).await?;
@@ -357,19 +328,19 @@ async fn a_full_object_store_refuses_writes_once_memory_is_full_too() -> Result<
 // An outage is logged once when produce waits for it, and once when it is over, however often clients try again.
 #[tokio::test]
 async fn produce_that_is_held_back_is_said_once_and_that_it_goes_on_too() -> Result<()> {
-    let said = Said::default();
-    let _listening = said.listen();
+    let said = LogLines::default();
+    let _listening = listen(&said);
     let settings = [
         ("highwater.memory.limit", "64MiB"),
         ("highwater.upload.interval.ms", "100"),
     ];
-    let (node, faults) = start(TempDir::new()?, &settings).await?;
+    let (node, faults) = TestNode::start_faulty(TempDir::new()?, &settings).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
-    faults.fill_below(Some(objects(&node)));
+    faults.fill_below(Some(node.objects()));
     let end = fill(&mut client).await?;
     for _ in 0..10 {
-        let answer = produce_within(&mut client, mebibyte()?, 1_000).await?;
+        let answer = produce_within(&mut client, mebibyte(), 1_000).await?;
         assert_eq!(answer.error_code, ErrorCode::KafkaStorageError.code());
     }
     faults.fill_below(None);
@@ -403,13 +374,13 @@ async fn produce_that_is_held_back_is_said_once_and_that_it_goes_on_too() -> Res
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_stops_without_its_object_store() -> Result<()> {
     let settings = [("highwater.upload.interval.ms", "600000")];
-    let (node, faults) = start(TempDir::new()?, &settings).await?;
+    let (node, faults) = TestNode::start_faulty(TempDir::new()?, &settings).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     assert_eq!(client.produce("t", 0, batch(3, T0)).await?.error_code, 0);
     faults.is_full.store(true, Ordering::SeqCst);
     let dir = tokio::time::timeout(Duration::from_secs(60), node.stop()).await??;
-    let (node, _faults) = start(dir, &settings).await?;
+    let (node, _faults) = TestNode::start_faulty(dir, &settings).await?;
     let mut client = node.client().await?;
     let (code, records) = highwater_tests::read(&mut client, "t", 0).await?;
     assert_eq!((code, records.is_empty()), (0, false));

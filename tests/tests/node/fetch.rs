@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::FetchRequest;
 use highwater_protocol::messages::fetch_request::FetchPartition;
-use highwater_protocol::messages::{DeleteTopicsRequest, FetchRequest, MetadataRequest};
 use highwater_protocol::records::split_batches;
 use highwater_tests::{TestNode, fetch, read, records};
 use tokio::time::Instant;
@@ -164,23 +164,14 @@ async fn a_fetch_that_waits_is_told_that_its_topic_is_deleted() -> Result<()> {
     let mut waiting = node.client().await?;
     for _ in 0..20 {
         node.create_topic("t", 1, &[]).await?;
-        let all = MetadataRequest {
-            topics: None,
-            ..Default::default()
-        };
+        let all = highwater_client::describe_all_topics();
         let id = client.call(&all, 12).await?.topics[0].topic_id;
         let mut request = fetch("", 0, 1 << 20);
         request.topics[0].topic_id = id;
         request.min_bytes = 1;
         request.max_wait_ms = i32::MAX;
         let sent = waiting.send(&request, 13).await?;
-        let delete = DeleteTopicsRequest {
-            topic_names: vec!["t".into()],
-            timeout_ms: 10_000,
-            ..Default::default()
-        };
-        let deleted = client.call(&delete, 5).await?;
-        assert_eq!(deleted.responses[0].error_code, 0);
+        node.delete_topic("t").await?;
         let answer = tokio::time::timeout(SOON, waiting.receive(sent)).await??;
         let code = answer.responses[0].partitions[0].error_code;
         if code == ErrorCode::UnknownTopicOrPartition.code() {
@@ -263,10 +254,7 @@ async fn topics_are_fetched_by_id() -> Result<()> {
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     client.produce("t", 0, batch(1, T0)).await?;
-    let all = MetadataRequest {
-        topics: None,
-        ..Default::default()
-    };
+    let all = highwater_client::describe_all_topics();
     let id = client.call(&all, 12).await?.topics[0].topic_id;
     let mut request = fetch("", 0, 1 << 20);
     request.topics[0].topic_id = id;

@@ -10,8 +10,8 @@ use highwater_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
 use highwater_protocol::messages::{
-    DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
+    DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest, OffsetCommitRequest,
+    OffsetFetchRequest, SyncGroupRequest,
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_tests::{TestNode, find_coordinator};
@@ -185,10 +185,7 @@ async fn the_first_search_creates_the_internal_topic() -> Result<()> {
     let node = TestNode::start(&[]).await?;
     let mut client = node.client().await?;
     find_coordinator(&mut client, "g").await?;
-    let all = MetadataRequest {
-        topics: None,
-        ..Default::default()
-    };
+    let all = highwater_client::describe_all_topics();
     let answer = client.call(&all, 12).await?;
     assert_eq!(answer.topics[0].name.as_deref(), Some("__consumer_offsets"));
     assert!(answer.topics[0].is_internal);

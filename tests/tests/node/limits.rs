@@ -8,11 +8,10 @@ use anyhow::Result;
 use highwater_client::Connection;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::MetadataRequest;
-use highwater_protocol::records::BatchBuilder;
-use highwater_tests::{TestNode, connect, produce_request};
+use highwater_tests::{TestNode, connect, large_batch, produce_request, until};
 use tempfile::TempDir;
 
-use super::{T0, faults};
+use super::T0;
 
 async fn is_served(client: &mut Connection) -> bool {
     let request = MetadataRequest::default();
@@ -49,14 +48,10 @@ async fn past_the_limit_of_its_address_a_connection_is_closed() -> Result<()> {
         "a connection within the limit stays"
     );
     drop(first);
-    for _ in 0..100 {
-        let mut next = node.client().await?;
-        if is_served(&mut next).await {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    anyhow::bail!("its place is never free again")
+    until("its place is free again", async || {
+        Ok(is_served(&mut node.client().await?).await)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,9 +92,8 @@ async fn a_frame_over_the_limit_closes_its_connection() -> Result<()> {
     let node = TestNode::start(&[("socket.request.max.bytes", "2000")]).await?;
     node.create_topic("t", 1, &[]).await?;
     for (bytes, is_taken) in [(1000, true), (3000, false)] {
-        let mut batch = BatchBuilder::default();
-        batch.push(T0, None, Some(&vec![7; bytes]));
-        let answer = node.client().await?.produce("t", 0, batch.build()?).await;
+        let mut client = node.client().await?;
+        let answer = client.produce("t", 0, large_batch(bytes, T0)).await;
         assert_eq!(
             answer.is_ok_and(|answer| answer.error_code == 0),
             is_taken,
@@ -124,9 +118,7 @@ async fn a_batch_that_its_topic_allows_and_memory_does_not_is_answered() -> Resu
         (15_000_000, ErrorCode::MessageTooLarge),
         (1000, ErrorCode::None),
     ] {
-        let mut batch = BatchBuilder::default();
-        batch.push(T0, None, Some(&vec![7; bytes]));
-        let answer = client.produce("t", 0, batch.build()?).await?;
+        let answer = client.produce("t", 0, large_batch(bytes, T0)).await?;
         assert_eq!(answer.error_code, code.code(), "{bytes}: {answer:?}");
         if answer.error_code == 0 {
             assert_eq!(answer.base_offset, at);
@@ -167,7 +159,7 @@ async fn each_listener_tells_its_own_address() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn produce_past_all_memory_waits_and_stops_nothing_else() -> Result<()> {
     let settings = [("highwater.memory.limit", "64MiB")];
-    let (node, faults) = faults::start(TempDir::new()?, &settings).await?;
+    let (node, faults) = TestNode::start_faulty(TempDir::new()?, &settings).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut other = node.client().await?;
     faults.syncs_hang.store(true, Ordering::SeqCst);
@@ -175,9 +167,7 @@ async fn produce_past_all_memory_waits_and_stops_nothing_else() -> Result<()> {
     for _ in 0..48 {
         let mut client = node.client().await?;
         producing.spawn(async move {
-            let mut batch = BatchBuilder::default();
-            batch.push(T0, None, Some(&vec![7; 1_000_000]));
-            let mut request = produce_request("t", 0, batch.build()?, -1);
+            let mut request = produce_request("t", 0, large_batch(1_000_000, T0), -1);
             request.timeout_ms = 60_000;
             client.call(&request, 12).await
         });

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use highwater_broker::api::APIS;
-use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
 use highwater_codegen::{Fill, Message as Schema, NAME, read_schema, sample};
 use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_protocol::messages::offset_commit_request::{
@@ -14,14 +13,13 @@ use highwater_protocol::messages::offset_commit_request::{
 };
 use highwater_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use highwater_protocol::messages::{
-    FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest,
+    HeartbeatRequest, JoinGroupRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
 };
 use highwater_protocol::records::{BatchHeader, TimestampType};
 use highwater_protocol::{
     ErrorCode, FrameWriter, Request, StrBytes, TEXT_BYTES_MAX, for_each_api, messages,
 };
-use highwater_tests::{Outcome, TestNode, ask_oddly};
+use highwater_tests::{Outcome, Panicking, TestNode, ask_oddly, find_coordinator};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -30,14 +28,8 @@ use super::{T0, batch};
 async fn with_groups() -> Result<TestNode> {
     let node = TestNode::start(&[("offsets.topic.num.partitions", "1")]).await?;
     node.create_topic(NAME, 1, &[]).await?;
-    let request = FindCoordinatorRequest {
-        coordinator_keys: vec![NAME.into()],
-        ..Default::default()
-    };
     let mut client = node.client().await?;
-    while client.call(&request, 4).await?.coordinators[0].error_code != 0 {
-        tokio::task::yield_now().await;
-    }
+    find_coordinator(&mut client, NAME).await?;
     let commit = commit(NAME, Some("m"));
     // The coordinator's partition may still be loading.
     while client.call(&commit, 8).await?.topics[0].partitions[0].error_code != 0 {
@@ -187,19 +179,9 @@ async fn what_is_not_utf_8_is_replaced() -> Result<()> {
     Ok(())
 }
 
-#[derive(Debug)]
-struct Broken;
-
-impl Authorizer for Broken {
-    fn allows(&self, _: &Principal, _: Operation, resource: Resource<'_>) -> bool {
-        assert!(resource != Resource::Group("broken"), "on purpose");
-        true
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_ends_its_own_connection_alone() -> Result<()> {
-    let node = TestNode::start_with(Arc::new(Broken)).await?;
+    let node = TestNode::start_with(Arc::new(Panicking)).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut other = node.client().await?;
     let heartbeat = HeartbeatRequest {

@@ -5,35 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use highwater_broker::node::Machine;
 use highwater_client::Connection;
-use highwater_io::{Faults, FaultyDevice, RealDevice};
-use highwater_protocol::messages::DeleteTopicsRequest;
-use highwater_protocol::records::ProducerFields;
-use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{TestNode, files_below};
+use highwater_io::Faults;
+use highwater_protocol::ErrorCode;
+use highwater_tests::{TestNode, files_below, producer_fields};
 use tempfile::TempDir;
 
 use super::{T0, producer_batch};
 
-/// Starts a node that uploads only when it stops.
-async fn start(dir: TempDir, faults: &Arc<Faults>) -> Result<TestNode> {
-    let store = TestNode::local_store(&dir);
-    let settings = [
-        ("highwater.object.storage", store.as_str()),
-        ("highwater.upload.interval.ms", "600000"),
-    ];
-    let machine = Machine {
-        device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(faults))),
-        ..Machine::real()
-    };
-    TestNode::start_in(dir, &settings, machine).await
-}
+/// The node uploads only when it stops.
+const SETTINGS: &[(&str, &str)] = &[("highwater.upload.interval.ms", "600000")];
 
 /// Writes to several topics in one upload, and returns the object that has all their records.
 async fn upload(dir: TempDir, topics: &[&str]) -> Result<(TempDir, PathBuf)> {
-    let node = start(dir, &Arc::default()).await?;
-    let objects = super::faults::objects(&node);
+    let node = TestNode::start_local(dir, SETTINGS).await?;
+    let objects = node.objects();
     for topic in topics {
         node.create_topic(topic, 1, &[]).await?;
         produce(&mut node.client().await?, topic, 0).await?;
@@ -47,12 +33,7 @@ async fn upload(dir: TempDir, topics: &[&str]) -> Result<(TempDir, PathBuf)> {
 
 /// Makes ten records of a producer with an id, so that the partition has producer state that is read when it is opened.
 async fn produce(client: &mut Connection, topic: &str, at: i64) -> Result<()> {
-    let producer = ProducerFields {
-        id: 1,
-        epoch: 0,
-        base_sequence: i32::try_from(at)?,
-    };
-    let batch = producer_batch(10, T0, producer);
+    let batch = producer_batch(10, T0, producer_fields(1, i32::try_from(at)?));
     let answer = client.produce(topic, 0, batch).await?;
     assert_eq!((answer.error_code, answer.base_offset), (0, at), "{topic}");
     Ok(())
@@ -64,19 +45,13 @@ async fn what_the_store_does_not_answer_holds_up_its_own_partitions_alone() -> R
     let (dir, _) = upload(dir, &["t"]).await?;
     let faults = Arc::<Faults>::default();
     faults.hang_reads_below(Some(object));
-    let node = start(dir, &faults).await?;
+    let node = TestNode::start_with_faults(dir, SETTINGS, &faults).await?;
     let mut client = node.client().await?;
     produce(&mut client, "t", 10).await?;
     let (code, _) = highwater_tests::read(&mut client, "slow", 0).await?;
     assert_eq!(code, ErrorCode::NotLeaderOrFollower.code(), "not yet");
     // The node follows the image meanwhile, and does not later open partitions that the image has taken away.
-    let delete = DeleteTopicsRequest {
-        topic_names: vec![StrBytes::from("gone")],
-        timeout_ms: 10_000,
-        ..Default::default()
-    };
-    let answer = client.call(&delete, 5).await?;
-    assert_eq!(answer.responses[0].error_code, 0);
+    node.delete_topic("gone").await?;
     for topic in ["new", "gone"] {
         node.create_topic(topic, 1, &[]).await?;
         produce(&mut client, topic, 0).await?;

@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{FindCoordinatorRequest, InitProducerIdRequest};
 use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
-use highwater_tests::{TestNode, produce_request, producer_id};
+use highwater_tests::{TestNode, produce_request, producer_fields, producer_id};
 
 use super::{T0, batch, producer_batch};
 
@@ -224,19 +224,24 @@ async fn after_the_largest_sequence_comes_0() -> Result<()> {
     let mut client = node.client().await?;
     let id = producer_id(&mut client).await?;
     client.produce("t", 0, batch(1, T0)).await?;
-    let of = |base_sequence| ProducerFields {
-        id,
-        epoch: 0,
-        base_sequence,
-    };
     let first = client
-        .produce("t", 0, producer_batch(8, T0, of(i32::MAX - 3)))
+        .produce(
+            "t",
+            0,
+            producer_batch(8, T0, producer_fields(id, i32::MAX - 3)),
+        )
         .await?;
     assert_eq!((first.error_code, first.base_offset), (0, 1));
-    let next = client.produce("t", 0, producer_batch(2, T0, of(4))).await?;
+    let next = client
+        .produce("t", 0, producer_batch(2, T0, producer_fields(id, 4)))
+        .await?;
     assert_eq!((next.error_code, next.base_offset), (0, 9));
     let again = client
-        .produce("t", 0, producer_batch(8, T0, of(i32::MAX - 3)))
+        .produce(
+            "t",
+            0,
+            producer_batch(8, T0, producer_fields(id, i32::MAX - 3)),
+        )
         .await?;
     assert_eq!((again.error_code, again.base_offset), (0, 1));
     Ok(())

@@ -1,20 +1,15 @@
 //! Producer state outlives the producers' records: I6, F2, F4, F5.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Result;
-use highwater_broker::node::Machine;
 use highwater_client::Connection;
 use highwater_protocol::ErrorCode;
-use highwater_protocol::messages::DeleteRecordsRequest;
-use highwater_protocol::messages::delete_records_request::{
-    DeleteRecordsPartition, DeleteRecordsTopic,
-};
-use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
-use highwater_tests::{TestNode, files_below, producer_id};
+use highwater_protocol::records::{BatchBuilder, Codec};
+use highwater_tests::{TestNode, files_below, producer_fields, producer_id, until};
 use tempfile::TempDir;
 
+use super::admin::delete_records;
 use super::{T0, producer_batch};
 
 const SETTINGS: &[(&str, &str)] = &[
@@ -25,15 +20,12 @@ const SETTINGS: &[(&str, &str)] = &[
 
 /// Starts a node on the local store, whose files these tests read.
 async fn start(dir: TempDir, settings: &[(&str, &str)]) -> Result<TestNode> {
-    let store = TestNode::local_store(&dir);
-    let store = [("highwater.object.storage", store.as_str())];
-    let settings = [SETTINGS, &store, settings].concat();
-    TestNode::start_in(dir, &settings, Machine::real()).await
+    TestNode::start_local(dir, &[SETTINGS, settings].concat()).await
 }
 
 /// The data objects in the store.
 fn objects(node: &TestNode) -> Result<Vec<PathBuf>> {
-    let store = node.dir.path().join("data").join("objects");
+    let store = node.objects();
     let is_data = |path: &PathBuf| {
         let within = path.strip_prefix(&store).unwrap_or(path);
         within.iter().nth(1).is_some_and(|name| name == "data")
@@ -41,50 +33,19 @@ fn objects(node: &TestNode) -> Result<Vec<PathBuf>> {
     Ok(files_below(&store)?.into_iter().filter(is_data).collect())
 }
 
-async fn wait_for(mut found: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    for _ in 0..600 {
-        if found().await.unwrap_or(false) {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    anyhow::bail!("it does not come to that")
-}
-
-async fn delete_all(client: &mut Connection) -> Result<()> {
-    let request = DeleteRecordsRequest {
-        topics: vec![DeleteRecordsTopic {
-            name: "t".into(),
-            partitions: vec![DeleteRecordsPartition {
-                partition_index: 0,
-                offset: -1,
-            }],
-        }],
-        timeout_ms: 10_000,
-    };
-    let answer = client.call(&request, 2).await?;
-    assert_eq!(answer.topics[0].partitions[0].error_code, 0);
-    Ok(())
-}
-
-fn of(id: i64, base_sequence: i32) -> ProducerFields {
-    ProducerFields {
-        id,
-        epoch: 0,
-        base_sequence,
-    }
-}
-
 /// Sends one record, and returns its offset.
 async fn send(client: &mut Connection, id: i64, sequence: i32) -> Result<i64> {
-    let batch = producer_batch(1, T0, of(id, sequence));
+    let batch = producer_batch(1, T0, producer_fields(id, sequence));
     let answer = client.produce("t", 0, batch).await?;
     anyhow::ensure!(answer.error_code == 0, "{answer:?}");
     Ok(answer.base_offset)
 }
 
 async fn uploaded(node: &TestNode, objects_before: usize) -> Result<()> {
-    wait_for(async || Ok(objects(node)?.len() > objects_before)).await
+    until("an upload", async || {
+        Ok(objects(node)?.len() > objects_before)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +71,7 @@ async fn a_trim_to_the_end_forgets_no_producer() -> Result<()> {
         offset += 1;
     }
     uploaded(&node, before).await?;
-    delete_all(&mut client).await?;
+    assert_eq!(delete_records(&mut client, "t", -1).await?.0, 0);
     let dir = node.stop().await?;
     let node = start(dir, &[]).await?;
     let mut client = node.client().await?;
@@ -129,20 +90,17 @@ async fn what_is_known_of_producers_keeps_no_object_with_records() -> Result<()>
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
     let id = producer_id(&mut client).await?;
-    let mut large = BatchBuilder::new(of(id, 0), Codec::None);
+    let mut large = BatchBuilder::new(producer_fields(id, 0), Codec::None);
     large.push(T0, None, Some(&[7; 1_000_000]));
     let large = large.build()?;
     let answer = client.produce("t", 0, large.clone()).await?;
     assert_eq!((answer.error_code, answer.base_offset), (0, 0));
     uploaded(&node, 0).await?;
-    delete_all(&mut client).await?;
-    wait_for(async || {
-        let objects = objects(&node)?;
-        let bytes: Result<u64, _> = objects
-            .iter()
-            .map(|path| path.metadata().map(|file| file.len()))
-            .sum();
-        Ok(bytes? < 10_000)
+    assert_eq!(delete_records(&mut client, "t", -1).await?.0, 0);
+    // An object may vanish while its size is read.
+    let size = |path: &PathBuf| path.metadata().map_or(0, |file| file.len());
+    until("the object with records goes", async || {
+        Ok(objects(&node)?.iter().map(size).sum::<u64>() < 10_000)
     })
     .await?;
     let dir = node.stop().await?;
@@ -167,14 +125,14 @@ async fn a_producer_that_is_idle_for_too_long_is_forgotten_in_objects_too() -> R
     // This expiration makes the producer expire at once, as if the usual time had passed.
     let node = start(dir, &[("producer.id.expiration.ms", "1")]).await?;
     let mut client = node.client().await?;
-    delete_all(&mut client).await?;
-    wait_for(async || Ok(objects(&node)?.is_empty())).await?;
+    assert_eq!(delete_records(&mut client, "t", -1).await?.0, 0);
+    until("all objects go", async || Ok(objects(&node)?.is_empty())).await?;
     let dir = node.stop().await?;
     let node = start(dir, &[]).await?;
     let mut client = node.client().await?;
     assert_eq!(send(&mut client, id, 0).await?, 1, "nobody knows it");
     let again = client
-        .produce("t", 0, producer_batch(1, T0, of(id, 2)))
+        .produce("t", 0, producer_batch(1, T0, producer_fields(id, 2)))
         .await?;
     let gap = ErrorCode::OutOfOrderSequenceNumber.code();
     assert_eq!(again.error_code, gap, "now it is known");

@@ -1,13 +1,11 @@
 //! Records that retention removes are removed from the object store too: F6, G1, I8.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Result;
-use highwater_broker::node::Machine;
 use highwater_client::Connection;
 use highwater_protocol::records::BatchBuilder;
-use highwater_tests::{TestNode, files_below};
+use highwater_tests::{TestNode, files_below, large_batch, until};
 use tempfile::TempDir;
 
 use super::T0;
@@ -21,9 +19,7 @@ const SETTINGS: &[(&str, &str)] = &[
 
 /// Starts a node on the local store, whose files these tests read.
 async fn start(dir: TempDir) -> Result<TestNode> {
-    let store = TestNode::local_store(&dir);
-    let settings = [SETTINGS, &[("highwater.object.storage", store.as_str())]].concat();
-    TestNode::start_in(dir, &settings, Machine::real()).await
+    TestNode::start_local(dir, SETTINGS).await
 }
 
 /// The objects in the store, without those that are being put.
@@ -35,12 +31,13 @@ fn objects(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files_below(dir)?.into_iter().filter(is_object).collect())
 }
 
-fn bucket(node: &TestNode) -> PathBuf {
-    node.dir.path().join("data").join("objects")
-}
-
 async fn earliest(client: &mut Connection) -> Result<i64> {
     Ok(look(client, "t", -2).await?.0)
+}
+
+async fn until_earliest(client: &mut Connection, offset: i64) -> Result<()> {
+    let is_there = async || Ok(earliest(client).await? >= offset);
+    until("retention", is_there).await
 }
 
 /// The offset and the timestamp in an answer of ListOffsets.
@@ -56,29 +53,13 @@ async fn look(client: &mut Connection, topic: &str, timestamp: i64) -> Result<(i
 /// Produces batches of a megabyte, each into an object of its own.
 async fn fill(node: &TestNode, client: &mut Connection, batches: usize, time: i64) -> Result<()> {
     for _ in 0..batches {
-        let had = objects(&bucket(node))?.len();
-        let mut batch = BatchBuilder::default();
-        batch.push(time, None, Some(&[7; 1_000_000]));
-        let answer = client.produce("t", 0, batch.build()?).await?;
+        let had = objects(&node.objects())?.len();
+        let answer = client.produce("t", 0, large_batch(1_000_000, time)).await?;
         anyhow::ensure!(answer.error_code == 0, "{answer:?}");
-        for _ in 0..500 {
-            if objects(&bucket(node))?.len() > had {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let is_uploaded = async || Ok(objects(&node.objects())?.len() > had);
+        until("an upload", is_uploaded).await?;
     }
     Ok(())
-}
-
-async fn wait_for(mut found: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    for _ in 0..600 {
-        if found().await? {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    anyhow::bail!("it does not come to that")
 }
 
 fn now_ms() -> i64 {
@@ -92,12 +73,12 @@ async fn by_bytes_the_oldest_rolls_go_and_their_objects_with_them() -> Result<()
     node.create_topic("t", 1, &configs).await?;
     let mut client = node.client().await?;
     fill(&node, &mut client, 6, now_ms()).await?;
-    let before = objects(&bucket(&node))?;
+    let before = objects(&node.objects())?;
     assert_eq!(earliest(&mut client).await?, 0);
     super::compression::alter(&mut client, "t", "retention.bytes", "2500000").await?;
-    wait_for(async || Ok(earliest(&mut client).await? == 3)).await?;
-    wait_for(async || {
-        let left = objects(&bucket(&node))?;
+    until_earliest(&mut client, 3).await?;
+    until("three objects go", async || {
+        let left = objects(&node.objects())?;
         Ok(before.iter().filter(|path| !left.contains(path)).count() == 3)
     })
     .await?;
@@ -121,11 +102,11 @@ async fn by_time_all_of_an_expired_log_goes_and_offsets_go_on() -> Result<()> {
     node.create_topic("t", 1, &configs).await?;
     let mut client = node.client().await?;
     fill(&node, &mut client, 3, T0).await?;
-    let before = objects(&bucket(&node))?;
+    let before = objects(&node.objects())?;
     super::compression::alter(&mut client, "t", "retention.ms", "600000").await?;
-    wait_for(async || Ok(earliest(&mut client).await? == 3)).await?;
-    wait_for(async || {
-        let left = objects(&bucket(&node))?;
+    until_earliest(&mut client, 3).await?;
+    until("three objects go", async || {
+        let left = objects(&node.objects())?;
         Ok(before.iter().filter(|path| !left.contains(path)).count() == 3)
     })
     .await?;
@@ -157,7 +138,7 @@ async fn rolls_that_begin_with_their_claim_outlive_a_restart() -> Result<()> {
     let (_node, mut client) = stop_and_start(node).await?;
     assert_eq!(earliest(&mut client).await?, 0);
     super::compression::alter(&mut client, "t", "retention.ms", "60000").await?;
-    wait_for(async || Ok(earliest(&mut client).await? >= 5)).await
+    until_earliest(&mut client, 5).await
 }
 
 // The age of a roll counts from its first batch, even if the node was restarted since.
@@ -175,7 +156,7 @@ async fn a_restart_does_not_put_off_a_roll() -> Result<()> {
     // Retention removes records older than halfway between the last two batches, if they are in a roll of their own.
     let retention = now_ms() - (T0 + 4_500_000);
     super::compression::alter(&mut client, "t", "retention.ms", &retention.to_string()).await?;
-    wait_for(async || Ok(earliest(&mut client).await? == 2)).await
+    until_earliest(&mut client, 2).await
 }
 
 // Kafka falls back to the modification time of the segment's file.
@@ -188,7 +169,7 @@ async fn records_without_a_time_expire_by_when_they_were_appended() -> Result<()
     let (_node, mut client) = stop_and_start(node).await?;
     assert_eq!(earliest(&mut client).await?, 0);
     super::compression::alter(&mut client, "t", "retention.ms", "1").await?;
-    wait_for(async || Ok(earliest(&mut client).await? == 3)).await
+    until_earliest(&mut client, 3).await
 }
 
 const DAY_MS: i64 = 86_400_000;
@@ -207,7 +188,8 @@ async fn wait_for_retention(client: &mut Connection) -> Result<()> {
     for _ in 0..2 {
         put(client, "gone", now_ms() - DAY_MS).await?;
         let (end, _) = look(client, "gone", -1).await?;
-        wait_for(async || Ok(look(client, "gone", -2).await?.0 == end)).await?;
+        let is_empty = async || Ok(look(client, "gone", -2).await?.0 == end);
+        until("retention", is_empty).await?;
     }
     Ok(())
 }
@@ -236,7 +218,8 @@ async fn what_is_all_deleted_goes_as_its_segment_would_and_hides_nothing_then() 
     wait_for_retention(&mut client).await?;
     assert_eq!(look(&mut client, "t", -3).await?, (1, now));
     super::compression::alter(&mut client, "t", "retention.ms", "1").await?;
-    wait_for(async || Ok(look(&mut client, "t", -3).await? == (-1, -1))).await?;
+    let is_empty = async || Ok(look(&mut client, "t", -3).await? == (-1, -1));
+    until("the segment goes", is_empty).await?;
     super::compression::alter(&mut client, "t", "retention.ms", "-1").await?;
     for time in [old + 20, old + 10] {
         put(&mut client, "t", time).await?;

@@ -119,12 +119,7 @@ async fn metadata_older_than_the_log_is_refused_before_anything_is_uploaded() ->
 
 /// Starts a node that uploads only when it stops, in a new directory or in that of an earlier node.
 pub(super) async fn start(dir: TempDir) -> Result<TestNode> {
-    let store = TestNode::local_store(&dir);
-    let settings = [
-        ("highwater.object.storage", store.as_str()),
-        ("highwater.upload.interval.ms", "600000"),
-    ];
-    TestNode::start_in(dir, &settings, Machine::real()).await
+    TestNode::start_local(dir, &[("highwater.upload.interval.ms", "600000")]).await
 }
 
 /// The reason why a node does not start on the data in a directory; nothing is uploaded.

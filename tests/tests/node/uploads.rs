@@ -5,38 +5,29 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use highwater_broker::node::Machine;
 use highwater_io::Faults;
 use highwater_object_format::{Footer, ObjectHeader, StreamDirectory};
 use highwater_object_storage::layout;
-use highwater_protocol::StrBytes;
-use highwater_protocol::messages::DeleteTopicsRequest;
-use highwater_protocol::records::BatchBuilder;
-use highwater_tests::TestNode;
+use highwater_tests::{TestNode, large_batch, until};
 use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind};
 use tempfile::TempDir;
 
 use super::starts::{left_by, start};
-use super::{T0, batch, faults};
+use super::{T0, batch};
 
 // Every object costs a request each time it is written or read. A log cache that is full of uploaded records therefore
 // causes no more objects.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_log_cache_makes_no_small_objects() -> Result<()> {
-    let dir = TempDir::new()?;
-    let store = TestNode::local_store(&dir);
     let settings = [
-        ("highwater.object.storage", store.as_str()),
         ("highwater.memory.limit", "64MiB"),
         ("highwater.upload.size", "2MiB"),
         ("highwater.upload.interval.ms", "600000"),
     ];
-    let node = TestNode::start_in(dir, &settings, Machine::real()).await?;
+    let node = TestNode::start_local(TempDir::new()?, &settings).await?;
     node.create_topic("t", 1, &[]).await?;
     let mut client = node.client().await?;
-    let mut batch = BatchBuilder::default();
-    batch.push(T0, None, Some(&vec![7; 256 << 10]));
-    let batch = batch.build()?;
+    let batch = large_batch(256 << 10, T0);
     const BATCHES: usize = 240;
     for _ in 0..BATCHES {
         let answer = client.produce("t", 0, batch.clone()).await?;
@@ -81,13 +72,8 @@ fn directories(dir: &TempDir) -> Result<Vec<StreamDirectory>> {
 // G1, U5: the object was put, but not committed, when the process ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_upload_left_is_deleted_after_the_next_start() -> Result<()> {
-    let dir = TempDir::new()?;
-    let store = TestNode::local_store(&dir);
-    let settings = [
-        ("highwater.object.storage", store.as_str()),
-        ("highwater.object.grace.ms", "100"),
-    ];
-    let node = TestNode::start_in(dir, &settings, Machine::real()).await?;
+    let settings = [("highwater.object.grace.ms", "100")];
+    let node = TestNode::start_local(TempDir::new()?, &settings).await?;
     node.create_topic("t", 1, &[]).await?;
     node.client().await?.produce("t", 0, batch(10, T0)).await?;
     let dir = node.stop().await?;
@@ -104,16 +90,10 @@ async fn what_a_killed_upload_left_is_deleted_after_the_next_start() -> Result<(
     let left = root.expect("below a cluster's").join(orphan.as_str());
     std::fs::create_dir_all(left.parent().expect("is below"))?;
     std::fs::write(&left, b"whole or not")?;
-    let node = TestNode::start_in(dir, &settings, Machine::real()).await?;
+    let node = TestNode::start_local(dir, &settings).await?;
     let emptied = left.ancestors().nth(4).expect("data/<hash>");
     // The reaper runs after the grace period.
-    for _ in 0..200 {
-        if !emptied.exists() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(!emptied.exists(), "{} is there", left.display());
+    until("the orphan goes", async || Ok(!emptied.exists())).await?;
     assert!(path.exists(), "what is referred to stays");
     node.stop().await?;
     Ok(())
@@ -126,19 +106,13 @@ async fn a_start_on_a_full_store_deletes_what_is_condemned_and_goes_on() -> Resu
         ("highwater.upload.interval.ms", "600000"),
         ("highwater.object.grace.ms", "86400000"),
     ];
-    let (node, _) = faults::start(TempDir::new()?, &keeps).await?;
+    let (node, _) = TestNode::start_faulty(TempDir::new()?, &keeps).await?;
     node.create_topic("gone", 1, &[]).await?;
     let mut client = node.client().await?;
     client.produce("gone", 0, batch(10, T0)).await?;
-    let (node, _) = faults::start(node.stop().await?, &keeps).await?;
+    let (node, _) = TestNode::start_faulty(node.stop().await?, &keeps).await?;
     let mut client = node.client().await?;
-    let delete = DeleteTopicsRequest {
-        topic_names: vec![StrBytes::from("gone")],
-        timeout_ms: 10_000,
-        ..Default::default()
-    };
-    let answer = client.call(&delete, 5).await?;
-    assert_eq!(answer.responses[0].error_code, 0);
+    node.delete_topic("gone").await?;
     node.create_topic("t", 1, &[]).await?;
     client.produce("t", 0, batch(10, T0)).await?;
     let dir = left_by(&node)?;
@@ -153,7 +127,7 @@ async fn a_start_on_a_full_store_deletes_what_is_condemned_and_goes_on() -> Resu
         full.fill_below(None);
     };
     let soon = [("highwater.object.grace.ms", "100")];
-    let (node, ()) = tokio::join!(faults::start_on(dir, &soon, &full), makes_room);
+    let (node, ()) = tokio::join!(TestNode::start_with_faults(dir, &soon, &full), makes_room);
     let node = node?;
     let mut client = node.client().await?;
     let (code, records) = highwater_tests::read(&mut client, "t", 0).await?;
