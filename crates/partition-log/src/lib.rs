@@ -10,8 +10,8 @@ mod decoding;
 mod epochs;
 mod error;
 mod find;
-#[cfg(test)]
-mod fixture;
+#[cfg(feature = "fixture")]
+pub mod fixture;
 mod log;
 mod producer_state;
 mod producers;

@@ -1,26 +1,14 @@
 //! The wait of a fetch, and the changes that end it, in virtual time and over streams that a test writes.
 
-use std::future::Future;
-use std::ops::Range;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use highwater_io::Threads;
 use highwater_kraft_meta::TopicImage;
-use highwater_partition_log::{LogConfig, LogContext, PartitionLog, ProducerMemory};
+use highwater_partition_log::fixture::TestStream;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::FetchRequest;
-use highwater_runtime::{ByteBudget, WallClock, WorkPool};
-use highwater_s3stream::{
-    AppendPermit, AppendReceipt, FetchLimit, Fetched, OpenedStream, Roll, Stream, StreamBatch,
-    StreamBounds, StreamError,
-};
-use highwater_types::{LeaderEpoch, LogIndex, StreamOffset, Timestamp, TopicId};
-use tokio::sync::watch;
+use highwater_runtime::ByteBudget;
+use highwater_types::{LeaderEpoch, LogIndex, Timestamp, TopicId};
 use tokio::time::Instant;
 
 use super::memory::Reading;
@@ -33,148 +21,27 @@ use crate::memory::{FrameMemory, GIVES_WAY_AFTER, RequestBudgets};
 use crate::net::ConnectionInfo;
 use crate::partitions::{Partition, PartitionRequest};
 
-const BATCH_BYTES: usize = 100;
+const BATCH_BYTES: usize = TestStream::BATCH_BYTES;
+const T0: Timestamp = 1_790_000_000_000;
 const PARTITION_BYTES_MAX: i32 = 1000;
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// A stream of batches of one record each. Batches below an offset are in objects, the others in the log cache.
-#[derive(Debug)]
-struct TestStream {
-    cached_from: StreamOffset,
-    bounds: watch::Sender<StreamBounds>,
-    /// The time that a read of objects takes.
-    cold_for: Duration,
-    /// The number of reads of objects that were begun.
-    cold_reads: AtomicUsize,
+/// A stream of one batch, which is in the log cache.
+fn hot() -> Arc<TestStream> {
+    Arc::new(TestStream::new(&[T0]))
 }
 
-impl TestStream {
-    fn new(
-        batches: Range<StreamOffset>,
-        cached_from: StreamOffset,
-        cold_for: Duration,
-    ) -> Arc<Self> {
-        let bounds = StreamBounds {
-            start: batches.start,
-            confirmed: batches.end,
-            next: batches.end,
-        };
-        Arc::new(Self {
-            cached_from,
-            bounds: watch::Sender::new(bounds),
-            cold_for,
-            cold_reads: AtomicUsize::new(0),
-        })
-    }
-
-    /// A stream of one batch, which is in the log cache.
-    fn hot() -> Arc<Self> {
-        Self::new(0..1, 0, Duration::ZERO)
-    }
-
-    /// A stream without batches.
-    fn empty() -> Arc<Self> {
-        Self::new(0..0, 0, Duration::ZERO)
-    }
-
-    /// A stream of one batch, which only objects have.
-    fn cold(cold_for: Duration) -> Arc<Self> {
-        Self::new(0..1, 1, cold_for)
-    }
-
-    fn produce(&self) {
-        self.bounds.send_modify(|bounds| {
-            bounds.next += 1;
-            bounds.confirmed += 1;
-        });
-    }
-
-    fn batches(&self, from: StreamOffset, limit: FetchLimit) -> Fetched {
-        let there = usize::try_from(limit.before - from).expect("is confirmed");
-        let fits = limit.bytes / BATCH_BYTES;
-        let taken = there.min(fits.max(usize::from(limit.at_least_one)));
-        Fetched {
-            batches: vec![Bytes::from_static(&[0; BATCH_BYTES]); taken],
-            is_cut: taken < there,
-        }
-    }
+/// A stream without batches.
+fn empty() -> Arc<TestStream> {
+    Arc::new(TestStream::new(&[]))
 }
 
-#[async_trait]
-impl Stream for TestStream {
-    fn append(&self, _: AppendPermit, _: StreamOffset, _: &StreamBatch) -> AppendReceipt {
-        unreachable!("nothing is appended")
-    }
-
-    fn fetch_cached(&self, from: StreamOffset, limit: FetchLimit) -> Option<Fetched> {
-        (from >= self.cached_from).then(|| self.batches(from, limit))
-    }
-
-    async fn fetch(
-        &self,
-        from: StreamOffset,
-        limit: FetchLimit,
-    ) -> Result<Vec<Bytes>, StreamError> {
-        self.cold_reads.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(self.cold_for).await;
-        Ok(self.batches(from, limit).batches)
-    }
-
-    async fn offset_for_time(
-        &self,
-        _: StreamOffset,
-        _: Timestamp,
-    ) -> Result<Option<StreamOffset>, StreamError> {
-        unreachable!("nothing is looked up")
-    }
-
-    async fn max_timestamp(&self) -> Result<Option<(Timestamp, StreamOffset)>, StreamError> {
-        unreachable!("nothing is looked up")
-    }
-
-    async fn trim(&self, _: StreamOffset) -> Result<(), StreamError> {
-        unreachable!("nothing is trimmed")
-    }
-
-    fn forget_state(&self, _: Timestamp, _: usize) {}
-
-    fn rolls(&self) -> Vec<Roll> {
-        Vec::new()
-    }
-
-    fn bounds(&self) -> StreamBounds {
-        *self.bounds.borrow()
-    }
-
-    fn watch_bounds(&self) -> watch::Receiver<StreamBounds> {
-        self.bounds.subscribe()
-    }
-}
-
-/// There are no threads, because no batch is decompressed.
-#[derive(Debug)]
-struct NoThreads;
-
-impl Threads for NoThreads {
-    fn spawn(&self, _: &'static str, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
+/// A stream of one batch, which only objects have.
+fn cold(read_time: Duration) -> Arc<TestStream> {
+    Arc::new(TestStream::new(&[T0]).cold(read_time))
 }
 
 fn partition(stream: &Arc<TestStream>) -> Arc<Partition> {
-    let opened = OpenedStream {
-        stream: Arc::clone(stream) as Arc<dyn Stream>,
-        checkpoint: None,
-        deltas: Vec::new(),
-        entries: Vec::new(),
-        rolls: Vec::new(),
-    };
-    let context = LogContext {
-        clock: WallClock::system(),
-        seed: 0,
-        producers: ProducerMemory::new(0),
-        pool: WorkPool::start(&NoThreads, ByteBudget::new(1)),
-    };
-    let epoch = LeaderEpoch(0);
-    let log = PartitionLog::open(opened, epoch, Vec::new(), LogConfig::default(), context);
     let topic = TopicImage {
         id: TopicId::ZERO,
         name: Arc::from("t"),
@@ -183,8 +50,8 @@ fn partition(stream: &Arc<TestStream>) -> Arc<Partition> {
         configs_at: LogIndex(0),
         partitions: Vec::new(),
     };
-    let log = log.expect("has no state");
-    Arc::new(Partition::new(Arc::new(topic), 0, epoch, log))
+    let epoch = LeaderEpoch(0);
+    Arc::new(Partition::new(Arc::new(topic), 0, epoch, stream.open()))
 }
 
 /// A fetch from offset 0 of some streams, with the resources of its node and its connection.
@@ -298,7 +165,7 @@ async fn one_decision_says_what_is_enough() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_there_is_answered_at_once_with_its_memory() {
-    let stream = TestStream::hot();
+    let stream = hot();
     let fetching = Fetching::new(&[&stream], 1);
     let (found, took) = fetching.read().await;
     assert_eq!((batches(&found), took), (vec![1], Duration::ZERO));
@@ -309,15 +176,15 @@ async fn what_is_there_is_answered_at_once_with_its_memory() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_waits_for_its_bytes_over_all_partitions_without_its_frame() {
-    let streams = [TestStream::hot(), TestStream::empty()];
+    let streams = [hot(), empty()];
     let fetching = Fetching::new(&[&streams[0], &streams[1]], 3 * BATCH_BYTES);
     let one = Duration::from_secs(1);
     let both = async {
         tokio::time::sleep(one).await;
         assert_eq!(fetching.frames.used(), 0, "a wait holds no frame");
-        streams[1].produce();
+        streams[1].produce(T0);
         tokio::time::sleep(one).await;
-        streams[0].produce();
+        streams[0].produce(T0);
     };
     let ((found, took), ()) = tokio::join!(fetching.read(), both);
     assert_eq!((batches(&found), took), (vec![2, 1], 2 * one));
@@ -326,7 +193,7 @@ async fn a_fetch_waits_for_its_bytes_over_all_partitions_without_its_frame() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_finds_too_little_is_answered_with_it_at_max_wait() {
-    let streams = [TestStream::hot(), TestStream::empty()];
+    let streams = [hot(), empty()];
     let fetching = Fetching::new(&[&streams[0], &streams[1]], 1 << 20);
     let (found, took) = fetching.read().await;
     assert_eq!((batches(&found), took), (vec![1, 0], MAX_WAIT));
@@ -335,7 +202,7 @@ async fn a_fetch_that_finds_too_little_is_answered_with_it_at_max_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_stops_waiting_when_its_client_ends() {
-    let stream = TestStream::empty();
+    let stream = empty();
     let fetching = Fetching::new(&[&stream], 1);
     let at = Duration::from_secs(3);
     let ends = || fetching.connection.set_ended();
@@ -345,7 +212,7 @@ async fn a_fetch_stops_waiting_when_its_client_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_partition_that_is_refused_ends_the_wait_for_the_others() {
-    let stream = TestStream::empty();
+    let stream = empty();
     let mut fetching = Fetching::new(&[&stream, &stream], 1);
     fetching.targets[1].partition = Err(Refusal::from(ErrorCode::NotLeaderOrFollower));
     let (found, took) = fetching.read().await;
@@ -361,7 +228,7 @@ async fn a_cold_read_is_waited_for_until_its_grace_is_over() {
     let just_before = late - Duration::from_millis(1);
     let just_after = late + Duration::from_millis(1);
     for (cold_for, read, after) in [(just_before, 1, just_before), (just_after, 0, late)] {
-        let stream = TestStream::cold(cold_for);
+        let stream = cold(cold_for);
         let fetching = Fetching::new(&[&stream], 1);
         let (found, took) = fetching.read().await;
         assert_eq!((batches(&found), took), (vec![read], after));
@@ -376,17 +243,17 @@ async fn a_cold_read_is_waited_for_until_its_grace_is_over() {
 // DESIGN 5.5
 #[tokio::test(start_paused = true)]
 async fn a_cold_read_is_begun_and_holds_up_nothing_that_is_there() {
-    let streams = [TestStream::cold(MAX_WAIT), TestStream::hot()];
+    let streams = [cold(MAX_WAIT), hot()];
     let fetching = Fetching::new(&[&streams[0], &streams[1]], 1);
     let (found, took) = fetching.read().await;
     assert_eq!((batches(&found), took), (vec![0, 1], Duration::ZERO));
-    assert_eq!(streams[0].cold_reads.load(Ordering::Relaxed), 1);
+    assert_eq!(streams[0].cold_reads(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn cold_reads_of_all_partitions_go_on_together() {
     let one = Duration::from_secs(1);
-    let streams = [TestStream::cold(one), TestStream::cold(one)];
+    let streams = [cold(one), cold(one)];
     let fetching = Fetching::new(&[&streams[0], &streams[1]], 1);
     let (found, took) = fetching.read().await;
     assert_eq!((batches(&found), took), (vec![1, 1], one));
@@ -395,7 +262,7 @@ async fn cold_reads_of_all_partitions_go_on_together() {
 // M2
 #[tokio::test(start_paused = true)]
 async fn a_fetch_without_memory_to_wait_is_answered_and_told_to_rest() {
-    let stream = TestStream::empty();
+    let stream = empty();
     let mut fetching = Fetching::new(&[&stream], 1);
     fetching.waiting_bytes = u64::MAX;
     let (found, took) = fetching.read().await;
@@ -414,7 +281,7 @@ async fn a_fetch_without_memory_to_wait_is_answered_and_told_to_rest() {
 // M2
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_waited_for_a_while_gives_way_to_others() {
-    let stream = TestStream::empty();
+    let stream = empty();
     let mut fetching = Fetching::new(&[&stream], 1);
     let held = fetching.budgets.held();
     let limit = held.iter().find(|(name, ..)| *name == "waits");
@@ -432,14 +299,14 @@ async fn a_fetch_that_waited_for_a_while_gives_way_to_others() {
 // I11
 #[tokio::test(start_paused = true)]
 async fn a_fetch_waits_for_the_memory_of_its_answer_and_looks_again() {
-    let stream = TestStream::hot();
+    let stream = hot();
     let fetching = Fetching::new(&[&stream], 1);
     let budget = fetching.budgets.fetch_slow.of(BATCH_BYTES);
     let all = Mutex::new(budget.try_acquire(budget.limit()));
     let at = Duration::from_secs(60);
     let frees = || {
         assert_eq!(fetching.frames.used(), 0, "it holds nothing meanwhile");
-        stream.produce();
+        stream.produce(T0);
         let all = all.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(all.expect("is held"));
     };
