@@ -3,18 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use highwater_client::{Connection, Options};
+use highwater_io::net::TcpNetwork;
 use highwater_io::{Faults, FaultyDevice, RealDevice};
 use highwater_kraft_meta::command::{
     AssignLeaders, CloseEpoch, Closing, CreateTopic, DeleteTopic, Endpoint, FenceEpoch, Recovered,
     RegisterNode, Replicas, StreamEpoch, WalKind,
 };
 use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, Outcome, TopicImage};
-use highwater_protocol::{FrameWriter, Message, Reader, Request};
+use highwater_protocol::Request;
 use highwater_types::{LogIndex, NodeEpoch, NodeId, TopicId};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::broker::Broker;
 use crate::config::Config;
@@ -94,23 +93,10 @@ impl TestNode {
 /// Sends a request as a client does, and waits for the answer.
 pub(crate) async fn ask<R: Request>(node: &Node, request: &R, version: i16) -> R::Response {
     let address = node.address().expect("it listens");
-    let mut socket = TcpStream::connect(address).await.expect("connects");
-    let flexible = version >= R::FLEXIBLE_FROM;
-    let mut out = FrameWriter::request(R::KEY, version, flexible, 1, "test");
-    request.write(&mut out, version);
-    for part in out.finish().expect("fits") {
-        socket.write_all(&part).await.expect("is sent");
-    }
-    let length = socket.read_i32().await.expect("is answered");
-    let mut frame = vec![0; usize::try_from(length).expect("a length")];
-    socket.read_exact(&mut frame).await.expect("is answered");
-    let mut reader = Reader::new(Bytes::from(frame));
-    assert_eq!(reader.i32(), Ok(1));
-    if flexible {
-        let skipped = reader.tagged_fields(|_, _| Ok(false));
-        skipped.expect("none is known");
-    }
-    R::Response::read(&mut reader, version).expect("can be read")
+    let (host, port) = (address.ip().to_string(), address.port());
+    let client = Connection::open(&TcpNetwork, &host, port, Options::default()).await;
+    let answer = client.expect("connects").call(request, version).await;
+    answer.expect("is answered")
 }
 
 /// Makes a topic of one partition.
