@@ -26,6 +26,8 @@ pub enum TaskKind {
     Readahead,
     /// Deletes condemned objects while this node is the active controller.
     Reaper,
+    /// Sweeps the prefixes of closed object WALs while this node is the active controller.
+    Sweeper,
     /// Fetches credentials for the object store before those in use expire.
     Credentials,
 }
@@ -50,7 +52,8 @@ impl TaskKind {
             | Self::CoordinatorOpener
             | Self::PartitionOpener
             | Self::Upload
-            | Self::Reaper => AfterReturn::NodeEnds,
+            | Self::Reaper
+            | Self::Sweeper => AfterReturn::NodeEnds,
             Self::Connection
             | Self::Coordinator
             | Self::ColdRead
