@@ -20,8 +20,8 @@ pub use image::{
     CondemnedObject, EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, PartitionImage,
     SnapshotError, StreamImage, TopicImage, WalObjects,
 };
-pub use raft::{Config, Quorum, RaftMetadata, Voter};
-pub use transport::{COMMAND_BYTES_MAX, MESSAGE_BYTES_MAX, NoTransport, Transport};
+pub use raft::{Config, Observer, ObserverMetadata, Quorum, RaftMetadata, Voter};
+pub use transport::{COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, Transport};
 
 /// The metadata as a node sees it.
 #[async_trait]

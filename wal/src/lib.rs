@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use highwater_object_format::StreamDirectory;
-use highwater_types::{LeaderEpoch, NodeEpoch, ObjectId, StreamId, StreamOffset, WalPosition};
+use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, StreamOffset, WalPosition};
 
 mod batch;
 #[cfg(feature = "conformance")]
@@ -67,7 +66,8 @@ pub trait ReadWal: Debug + Send + Sync + 'static {
     ) -> Result<Arc<dyn WriteAheadLog>, WalError>;
 }
 
-/// What a sealed epoch left above the floor. How its streams get it back depends on where it lies.
+/// What a sealed epoch left above the floor. How its streams get it back depends on where it lies. (An object WAL will
+/// leave a range of objects, which is registered as it is, W9.)
 pub enum SealedWal {
     /// The epoch left nothing: all of it was uploaded, or nothing was written.
     Empty,
@@ -78,28 +78,6 @@ pub enum SealedWal {
         /// The group commits, in the order of the log.
         groups: BoxStream<'static, Result<ReplayedGroup, WalError>>,
     },
-    /// The epoch left objects that every node can read. They are registered as they are (W9).
-    Range(SealedRange),
-}
-
-/// The objects of a sealed object WAL from the floor to the seal.
-#[derive(Debug, Clone)]
-pub struct SealedRange {
-    /// The position of the seal (W7).
-    pub end: WalPosition,
-    /// The group commits, in the order of their sequences; none if the epoch wrote nothing above the floor.
-    pub objects: Vec<SealedObject>,
-}
-
-/// One group commit of a sealed object WAL.
-#[derive(Debug, Clone)]
-pub struct SealedObject {
-    /// Its name, whose number is its sequence.
-    pub id: ObjectId,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// Its directories, one for each leadership of a stream.
-    pub directories: Vec<StreamDirectory>,
 }
 
 impl Debug for SealedWal {
@@ -107,10 +85,6 @@ impl Debug for SealedWal {
         match self {
             Self::Empty => f.write_str("Empty"),
             Self::Replay { bytes, .. } => write!(f, "Replay of {bytes} bytes"),
-            Self::Range(range) => {
-                let (objects, end) = (range.objects.len(), range.end);
-                write!(f, "Range of {objects} objects before {end}")
-            }
         }
     }
 }

@@ -24,10 +24,10 @@ pub enum TaskKind {
     ColdRead,
     /// Plans which blocks are read ahead of a consumer that replays.
     Readahead,
+    /// Follows the metadata of the controllers.
+    MetadataObserver,
     /// Deletes condemned objects while this node is the active controller.
     Reaper,
-    /// Sweeps the prefixes of closed object WALs while this node is the active controller.
-    Sweeper,
     /// Fetches credentials for the object store before those in use expire.
     Credentials,
 }
@@ -52,8 +52,8 @@ impl TaskKind {
             | Self::CoordinatorOpener
             | Self::PartitionOpener
             | Self::Upload
-            | Self::Reaper
-            | Self::Sweeper => AfterReturn::NodeEnds,
+            | Self::MetadataObserver
+            | Self::Reaper => AfterReturn::NodeEnds,
             Self::Connection
             | Self::Coordinator
             | Self::ColdRead

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
-use std::ops::RangeBounds;
+use std::ops::{Range, RangeBounds};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,10 +81,7 @@ impl Kept {
     }
 
     fn entry(&self) -> Entry {
-        match LogRecord::decode_length_delimited(&self.record[..]).map(|record| record.kind) {
-            Ok(Some(Kind::Entry(entry))) => entry.into(),
-            _ => unreachable!("only records of entries are kept"),
-        }
+        entry(&self.record).expect("only records of entries are kept")
     }
 }
 
@@ -191,6 +188,30 @@ impl LogStore {
         let last = memory.entries.values().next_back();
         let last = last.map(|kept| kept.id);
         (memory.purged, last.or(memory.purged))
+    }
+
+    /// The records of entries, from the first of a range on and at least one of them if there is one: about `bytes_max`
+    /// bytes. `None` if the first is purged.
+    pub(super) fn records(&self, range: Range<u64>, bytes_max: usize) -> Option<Vec<Bytes>> {
+        let memory = self.memory();
+        if memory
+            .purged
+            .is_some_and(|purged| range.start <= purged.index)
+        {
+            return None;
+        }
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for (_, kept) in memory
+            .entries
+            .range(range.start..range.end.max(range.start))
+        {
+            bytes += kept.record.len();
+            if bytes > bytes_max && !records.is_empty() {
+                break;
+            }
+            records.push(kept.record.clone());
+        }
+        Some(records)
     }
 
     async fn append_and_wait(&self, records: &[Bytes], meta: Meta) -> Result<(), io::Error> {
@@ -350,6 +371,14 @@ impl Memory {
         self.bytes -= gone.values().map(Kept::bytes).sum::<u64>();
         self.asked_at = 0;
         self.purged = Some(id);
+    }
+}
+
+/// The entry of a record that [`LogStore::records`] returned.
+pub(super) fn entry(record: &[u8]) -> Option<Entry> {
+    match LogRecord::decode_length_delimited(record).map(|record| record.kind) {
+        Ok(Some(Kind::Entry(entry))) => Some(entry.into()),
+        _ => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The messages between voters: prost messages of our own, so that the library's types may change.
+//! The messages to voters: prost messages of our own, so that the library's types may change.
 
 use std::io;
 
@@ -8,6 +8,9 @@ use openraft::raft::{
 };
 use prost::{Message, Oneof};
 
+use super::observer::message::{
+    Decided, Entries, Follow, NotLeader, OtherCluster, Piece, Propose, ReadSnapshot, Unavailable,
+};
 use super::record::{DirectoryRecord, EntryRecord, LogIdRecord, VoteRecord};
 use super::types::{Entry, LogId, Types};
 use crate::transport::MESSAGE_BYTES_MAX;
@@ -15,10 +18,10 @@ use crate::transport::MESSAGE_BYTES_MAX;
 /// The bytes of entries that one request takes at most; a single larger entry goes alone.
 const ENTRIES_BYTES: usize = 1 << 20;
 
-/// A request of one voter to another.
+/// A request to a voter: of another voter, or of an observer.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Request {
-    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5, 7, 8, 9")]
     pub(super) call: Option<Call>,
     /// The sender; none in [`Call::Introduce`].
     #[prost(message, optional, tag = "6")]
@@ -37,6 +40,12 @@ pub(super) enum Call {
     TransferLeader(TransferLeader),
     #[prost(message, tag = "5")]
     Introduce(Introduce),
+    #[prost(message, tag = "7")]
+    Follow(Follow),
+    #[prost(message, tag = "8")]
+    ReadSnapshot(ReadSnapshot),
+    #[prost(message, tag = "9")]
+    Propose(Propose),
 }
 
 /// The question of a voter whose data directory is new: is it known by another directory?
@@ -95,7 +104,7 @@ pub(super) struct TransferLeader {
 /// The reply of a voter.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Answer {
-    #[prost(oneof = "Reply", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Reply", tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14")]
     pub(super) reply: Option<Reply>,
     /// The answering voter; none in [`Reply::Introduced`].
     #[prost(message, optional, tag = "7")]
@@ -120,6 +129,21 @@ pub(super) enum Reply {
     Voted(Voted),
     #[prost(message, tag = "6")]
     Introduced(Introduced),
+    #[prost(message, tag = "8")]
+    Entries(Entries),
+    /// The entries that the observer lacks are in a snapshot only, or in a newer one.
+    #[prost(message, tag = "9")]
+    SnapshotNeeded(Nothing),
+    #[prost(message, tag = "10")]
+    Piece(Piece),
+    #[prost(message, tag = "11")]
+    Decided(Decided),
+    #[prost(message, tag = "12")]
+    NotLeader(NotLeader),
+    #[prost(message, tag = "13")]
+    Unavailable(Unavailable),
+    #[prost(message, tag = "14")]
+    OtherCluster(OtherCluster),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -280,7 +304,7 @@ impl Reply {
             Self::AppendedTo(last) => Ok(AppendEntriesResponse::PartialSuccess(Some(last.into()))),
             Self::Conflict(_) => Ok(AppendEntriesResponse::Conflict),
             Self::HigherVote(vote) => Ok(AppendEntriesResponse::HigherVote(vote.into())),
-            Self::Voted(_) | Self::Introduced(_) => Err(malformed("it answers another request")),
+            _ => Err(malformed("it answers another request")),
         }
     }
 

@@ -1,10 +1,13 @@
 //! The Raft library and all code that uses it: no type of the library leaves this folder.
 
+#[cfg(test)]
+mod fixture;
 mod format;
 mod log_store;
 mod message;
 mod network;
 mod node;
+mod observer;
 mod record;
 mod snapshot_store;
 mod state_store;
@@ -12,4 +15,5 @@ mod types;
 mod voter;
 
 pub use node::{Config, Quorum, RaftMetadata};
+pub use observer::{Observer, ObserverMetadata};
 pub use voter::Voter;

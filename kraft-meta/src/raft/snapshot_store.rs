@@ -10,7 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, BytesMut};
+use async_trait::async_trait;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc32fast::Hasher;
 use highwater_io::{Device, File, OpenMode, Threads, is_full};
 use prost::Message;
@@ -48,7 +49,7 @@ pub(super) struct SnapshotStore {
 /// The file of a snapshot; its content stays the same when a newer snapshot takes its name.
 #[derive(Debug, Clone)]
 pub(super) struct SnapshotFile {
-    file: Arc<dyn File>,
+    pub(super) file: Arc<dyn File>,
     path: PathBuf,
 }
 
@@ -210,80 +211,107 @@ impl Writing<'_> {
     }
 }
 
+/// The bytes of a snapshot, wherever they are.
+#[async_trait]
+pub(super) trait Source: Sync {
+    /// Their number.
+    async fn len(&self) -> io::Result<u64>;
+    /// Reads bytes that exist.
+    async fn read_at(&self, offset: u64, bytes: usize) -> io::Result<Bytes>;
+    /// The name of the place, for errors.
+    fn path(&self) -> String;
+}
+
+#[async_trait]
+impl Source for SnapshotFile {
+    async fn len(&self) -> io::Result<u64> {
+        self.file.len().await
+    }
+
+    async fn read_at(&self, offset: u64, bytes: usize) -> io::Result<Bytes> {
+        self.file.read_at(offset, bytes).await
+    }
+
+    fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
 impl SnapshotFile {
     /// Reads the head.
     async fn meta(&self) -> Result<SnapshotMeta, OpenError> {
-        self.begin().await.map(|(meta, _)| meta)
+        begin(self).await.map(|(meta, _)| meta)
     }
 
     /// Reads the whole snapshot.
     pub(super) async fn read(&self) -> Result<(SnapshotMeta, MetadataImage), OpenError> {
-        let (meta, mut reading) = self.begin().await?;
-        let mut restored = Restored::default();
-        while let Some(length) = reading.length().await? {
-            let part = reading.take(length).await?;
-            restored
-                .push(&part)
-                .map_err(|source| self.damaged(source))?;
-        }
-        reading.check_end().await?;
-        let image = restored.image();
-        Ok((meta, image.map_err(|source| self.damaged(source))?))
-    }
-
-    async fn begin(&self) -> Result<(SnapshotMeta, Reading<'_>), OpenError> {
-        let left = self
-            .file
-            .len()
-            .await
-            .map_err(|source| self.failed(source))?;
-        let mut reading = Reading {
-            of: self,
-            offset: 0,
-            left,
-            buffer: BytesMut::new(),
-            crc: Hasher::new(),
-        };
-        if left < MARK.len() as u64 || reading.take(MARK.len()).await? != MARK[..] {
-            return Err(self.unreadable("its beginning is missing, or of another release"));
-        }
-        let length = reading.length().await?;
-        let head = reading.take(length.unwrap_or(0)).await?;
-        let head = Head::decode(head).map_err(|error| self.unreadable(&error.to_string()))?;
-        let meta = SnapshotMeta {
-            last_log_id: head.last.map(LogId::from),
-            last_membership: head
-                .membership
-                .map(StoredMembership::from)
-                .unwrap_or_default(),
-        };
-        Ok((meta, reading))
-    }
-
-    fn failed(&self, source: io::Error) -> OpenError {
-        OpenError::Io {
-            path: self.path.display().to_string(),
-            source,
-        }
-    }
-
-    fn damaged(&self, source: SnapshotError) -> OpenError {
-        OpenError::Snapshot {
-            path: self.path.display().to_string(),
-            source,
-        }
-    }
-
-    fn unreadable(&self, why: &str) -> OpenError {
-        self.damaged(SnapshotError::Unreadable(why.to_owned()))
+        read(self).await
     }
 }
 
-/// A file that is being read.
+/// Reads a whole snapshot.
+pub(super) async fn read(source: &dyn Source) -> Result<(SnapshotMeta, MetadataImage), OpenError> {
+    let (meta, mut reading) = begin(source).await?;
+    let mut restored = Restored::default();
+    while let Some(length) = reading.length().await? {
+        let part = reading.take(length).await?;
+        let pushed = restored.push(&part);
+        pushed.map_err(|cause| damaged(source, cause))?;
+    }
+    reading.check_end().await?;
+    let image = restored.image();
+    Ok((meta, image.map_err(|cause| damaged(source, cause))?))
+}
+
+async fn begin(source: &dyn Source) -> Result<(SnapshotMeta, Reading<'_>), OpenError> {
+    let left = source.len().await;
+    let mut reading = Reading {
+        of: source,
+        offset: 0,
+        left: left.map_err(|cause| failed(source, cause))?,
+        buffer: BytesMut::new(),
+        crc: Hasher::new(),
+    };
+    if reading.left < MARK.len() as u64 || reading.take(MARK.len()).await? != MARK[..] {
+        let why = "its beginning is missing, or of another release";
+        return Err(unreadable(source, why));
+    }
+    let length = reading.length().await?;
+    let head = reading.take(length.unwrap_or(0)).await?;
+    let head = Head::decode(head).map_err(|error| unreadable(source, &error.to_string()))?;
+    let meta = SnapshotMeta {
+        last_log_id: head.last.map(LogId::from),
+        last_membership: head
+            .membership
+            .map(StoredMembership::from)
+            .unwrap_or_default(),
+    };
+    Ok((meta, reading))
+}
+
+fn failed(source: &dyn Source, cause: io::Error) -> OpenError {
+    OpenError::Io {
+        path: source.path(),
+        source: cause,
+    }
+}
+
+fn damaged(source: &dyn Source, cause: SnapshotError) -> OpenError {
+    OpenError::Snapshot {
+        path: source.path(),
+        source: cause,
+    }
+}
+
+fn unreadable(source: &dyn Source, why: &str) -> OpenError {
+    damaged(source, SnapshotError::Unreadable(why.to_owned()))
+}
+
+/// A snapshot that is being read.
 struct Reading<'a> {
-    of: &'a SnapshotFile,
+    of: &'a dyn Source,
     offset: u64,
-    /// Bytes of the file that have not been read into the buffer.
+    /// Bytes that have not been read into the buffer.
     left: u64,
     buffer: BytesMut,
     /// The checksum of all bytes that were taken.
@@ -293,13 +321,13 @@ struct Reading<'a> {
 impl Reading<'_> {
     async fn take(&mut self, bytes: usize) -> Result<BytesMut, OpenError> {
         if (bytes as u64) > self.buffer.len() as u64 + self.left {
-            return Err(self.of.unreadable("its end is missing"));
+            return Err(unreadable(self.of, "its end is missing"));
         }
         while self.buffer.len() < bytes {
             let some = usize::try_from(self.left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
-            let read = self.of.file.read_at(self.offset, some).await;
+            let read = self.of.read_at(self.offset, some).await;
             self.buffer
-                .extend_from_slice(&read.map_err(|source| self.of.failed(source))?);
+                .extend_from_slice(&read.map_err(|cause| failed(self.of, cause))?);
             self.offset += some as u64;
             self.left -= some as u64;
         }
@@ -320,8 +348,8 @@ impl Reading<'_> {
         let stored = self.take(CRC_BYTES).await?.get_u32();
         match (stored == crc, self.buffer.len() as u64 + self.left) {
             (true, 0) => Ok(()),
-            (true, _) => Err(self.of.unreadable("something follows its end")),
-            (false, _) => Err(self.of.unreadable("its checksum is wrong")),
+            (true, _) => Err(unreadable(self.of, "something follows its end")),
+            (false, _) => Err(unreadable(self.of, "its checksum is wrong")),
         }
     }
 }

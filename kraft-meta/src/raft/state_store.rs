@@ -26,6 +26,8 @@ pub(super) struct StateStore {
     last: Option<LogId>,
     membership: StoredMembership,
     published: watch::Sender<Arc<MetadataImage>>,
+    /// The index after the last entry that is applied.
+    applied_end: watch::Sender<u64>,
     snapshots: SnapshotStore,
     /// Why the snapshot that is due finds no room on the disk.
     lacking: watch::Sender<Option<String>>,
@@ -38,6 +40,7 @@ impl StateStore {
             last: None,
             membership: StoredMembership::default(),
             published: watch::Sender::new(Arc::default()),
+            applied_end: watch::Sender::new(0),
             snapshots,
             lacking: watch::Sender::default(),
         };
@@ -53,6 +56,8 @@ impl StateStore {
         self.last = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.published.send_replace(Arc::new(self.image.clone()));
+        let end = meta.last_log_id.map_or(0, |last| last.index + 1);
+        self.applied_end.send_replace(end);
     }
 
     /// The last entry that is applied.
@@ -62,6 +67,11 @@ impl StateStore {
 
     pub(super) fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
         self.published.subscribe()
+    }
+
+    /// Observes the index after the last entry that is applied.
+    pub(super) fn applied_end(&self) -> watch::Receiver<u64> {
+        self.applied_end.subscribe()
     }
 
     /// Why the snapshot that is due finds no room on the disk; `None` while it does.
@@ -124,6 +134,7 @@ impl RaftStateMachine<Types> for StateStore {
                 }
                 EntryPayload::Blank => Ok(Outcome::Done),
             };
+            self.applied_end.send_replace(at.0 + 1);
             if let Some(responder) = responder {
                 responder.send(Applied(applied));
             }

@@ -1,4 +1,4 @@
-//! The side of a voter that the other voters call.
+//! A voter: what other nodes call, and how commands are decided.
 
 use std::collections::BTreeSet;
 use std::fmt::{Debug, Display};
@@ -6,26 +6,75 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use highwater_types::LogIndex;
 use openraft::Raft;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use prost::Message;
+use tokio::sync::watch;
 
 use super::log_store::LogStore;
 use super::message::{
     Answer, Append, Call, Introduce, Introduced, Nothing, Reply, Request, decode, encode, malformed,
 };
-use super::node::LOG_BYTES_FACTOR;
+use super::node::{LOG_BYTES_FACTOR, Waiting};
 use super::record::DirectoryRecord;
+use super::snapshot_store::SnapshotStore;
 use super::state_store::StateStore;
-use super::types::Types;
+use super::types::{Proposal, Types};
+use crate::command::{Command, Outcome, Rejection};
+use crate::error::ProposeError;
+use crate::image::MetadataImage;
+use crate::transport::COMMAND_BYTES_MAX;
 
-/// Answers the calls of other voters; cheap to clone. The calls come by [`Transport`](crate::Transport).
+/// Answers the calls of other nodes; cheap to clone. The calls come by [`Transport`](crate::Transport).
 #[derive(Clone)]
 pub struct Voter {
     pub(super) raft: Raft<Types, StateStore>,
     pub(super) log: LogStore,
+    pub(super) snapshots: SnapshotStore,
     pub(super) snapshot_bytes: u64,
     pub(super) id: u64,
     /// The voters with which this one is configured, itself among them.
     pub(super) voters: Arc<BTreeSet<u64>>,
+    pub(super) image: watch::Receiver<Arc<MetadataImage>>,
+    /// The index after the last entry that is applied, and so committed.
+    pub(super) applied_end: watch::Receiver<u64>,
+    pub(super) waiting: Arc<Waiting>,
+}
+
+/// Why a command has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Undecided {
+    /// This voter is not the active controller; the node that is, if it is known. Nothing was proposed.
+    NotLeader(Option<u64>),
+    /// The command is larger than [`COMMAND_BYTES_MAX`]: its bytes. Nothing was proposed.
+    TooLarge(usize),
+    /// The command may be decided or not; the reason.
+    Unavailable(String),
+}
+
+impl From<Undecided> for ProposeError {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::TooLarge(bytes) => Self::TooLarge(bytes),
+            undecided => Self::Unavailable(undecided.to_string()),
+        }
+    }
+}
+
+impl Display for Undecided {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotLeader(Some(leader)) => write!(
+                f,
+                "this node is not the active controller, node {leader} is"
+            ),
+            Self::NotLeader(None) => f.write_str("there is no active controller"),
+            Self::TooLarge(bytes) => write!(f, "the command has {bytes} bytes"),
+            Self::Unavailable(reason) => f.write_str(reason),
+        }
+    }
 }
 
 impl Debug for Voter {
@@ -39,7 +88,7 @@ fn failed(error: impl Display) -> io::Error {
 }
 
 impl Voter {
-    /// Answers a request that another voter sent. An answered append is durable here.
+    /// Answers a request that another node sent. An answered append is durable here.
     ///
     /// # Errors
     /// The request is malformed or too large, this voter has ended, or it can't take more entries for now. The data
@@ -48,7 +97,8 @@ impl Voter {
         let Request { call, from } = decode::<Request>(request)?;
         let call = call.ok_or_else(|| malformed("it is empty"))?;
         let from = match call {
-            Call::Introduce(_) => None,
+            // an observer has no data directory that would have to be known
+            Call::Follow(_) | Call::ReadSnapshot(_) | Call::Propose(_) | Call::Introduce(_) => None,
             _ => Some(self.meet(from).await?),
         };
         let reply = Some(self.reply(call).await?);
@@ -92,6 +142,9 @@ impl Voter {
                 Reply::Done(Nothing {})
             }
             Call::Introduce(introduce) => Reply::Introduced(self.introduced(introduce)),
+            Call::Follow(follow) => self.follow(follow).await?,
+            Call::ReadSnapshot(read) => self.read_snapshot(read).await?,
+            Call::Propose(propose) => self.propose_for(propose).await?,
         })
     }
 
@@ -129,5 +182,83 @@ impl Voter {
         if let Err(error) = self.raft.trigger().snapshot().await {
             tracing::warn!(%error, "cannot ask for a snapshot of the metadata");
         }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        let metrics = self.raft.metrics();
+        metrics.borrow_watched().running_state.is_ok()
+    }
+
+    /// Checks that commands can be decided now; the error says why not.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.log.has_ended() || !self.is_running() {
+            return Err("it has ended".to_owned());
+        }
+        match self.lacks() {
+            _ if self.log.is_full_for(0) => Err("the disk is full".to_owned()),
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until nothing can be decided or learned any more; returns the reason.
+    pub(super) async fn ended(&self) -> String {
+        let wait = self.raft.wait(None);
+        let stopped = wait.metrics(|metrics| metrics.running_state.is_err(), "it has ended");
+        tokio::select! {
+            // the log comes first: its failure ends the library too, and the library's error says less
+            biased;
+            error = self.log.ended() => match error {
+                Some(error) => error.to_string(),
+                None => "it was closed".to_owned(),
+            },
+            stopped = stopped => match stopped.map(|metrics| metrics.running_state) {
+                Ok(Err(error)) => error.to_string(),
+                Ok(Ok(())) | Err(_) => "its task has ended".to_owned(),
+            },
+        }
+    }
+
+    /// Proposes a command once the log has room for it, and waits for what is decided.
+    pub(super) async fn propose(
+        &self,
+        command: Command,
+    ) -> Result<(LogIndex, Result<Outcome, Rejection>), Undecided> {
+        let bytes = command.encoded_len();
+        if bytes > COMMAND_BYTES_MAX {
+            return Err(Undecided::TooLarge(bytes));
+        }
+        self.turn(bytes).await?;
+        self.decide(command).await
+    }
+
+    /// Proposes a command, however large the log is, and waits for what is decided.
+    pub(super) async fn decide(
+        &self,
+        command: Command,
+    ) -> Result<(LogIndex, Result<Outcome, Rejection>), Undecided> {
+        if self.log.is_full_for(command.encoded_len()) {
+            return Err(Undecided::Unavailable("the disk is full".to_owned()));
+        }
+        let written = tokio::select! {
+            biased;
+            written = self.raft.client_write(Proposal(command)) => written,
+            _ = self.log.ended() => return Err(Undecided::Unavailable(self.ended().await)),
+        };
+        let response = match written {
+            Ok(response) => response,
+            // the library answers each command only that it has ended; its metrics hold the reason
+            Err(RaftError::Fatal(_)) => {
+                return Err(Undecided::Unavailable(self.ended().await));
+            }
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                return Err(Undecided::NotLeader(forward.leader_id));
+            }
+            Err(error) => return Err(Undecided::Unavailable(error.to_string())),
+        };
+        if self.log.has_outgrown(self.snapshot_bytes) {
+            self.ask_for_snapshot().await;
+        }
+        Ok((LogIndex(response.log_id.index), response.data.0))
     }
 }

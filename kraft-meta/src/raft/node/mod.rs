@@ -13,25 +13,22 @@ use async_trait::async_trait;
 use highwater_io::{Device, Threads};
 use highwater_types::{ClusterId, LogIndex, NodeId, Term, Uuid};
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
 use openraft::{Raft, ServerState, SnapshotPolicy};
-use prost::Message;
 use tokio::sync::watch;
 
 pub use self::quorum::Quorum;
-use self::waiting::Waiting;
+pub(super) use self::waiting::Waiting;
 use super::format;
 use super::log_store::LogStore;
 use super::network::Network;
 use super::snapshot_store::SnapshotStore;
 use super::state_store::StateStore;
-use super::types::{LogId, Proposal, Runtime, Types};
+use super::types::{LogId, Runtime};
 use super::voter::Voter;
 use crate::MetadataStore;
 use crate::command::{Command, Outcome};
 use crate::error::{OpenError, ProposeError};
 use crate::image::MetadataImage;
-use crate::transport::COMMAND_BYTES_MAX;
 
 /// The configuration of a voter.
 #[derive(Debug, Clone)]
@@ -59,8 +56,6 @@ pub struct Config {
 pub struct RaftMetadata {
     voter: Voter,
     network: Network,
-    image: watch::Receiver<Arc<MetadataImage>>,
-    waiting: Waiting,
 }
 
 impl std::fmt::Debug for RaftMetadata {
@@ -111,10 +106,10 @@ impl RaftMetadata {
         )
         .await?;
         let snapshots = SnapshotStore::start(device, &config.dir, threads);
-        let state = StateStore::open(snapshots).await?;
-        let waiting = Waiting::new(state.lacking());
+        let state = StateStore::open(snapshots.clone()).await?;
+        let waiting = Arc::new(Waiting::new(state.lacking()));
         nothing_is_lost(&config.dir, &log, state.last())?;
-        let image = state.watch();
+        let (image, applied_end) = (state.watch(), state.applied_end());
         let id = quorum::voter_id(config.node)?;
         let raft_config = raft_config(config.snapshot_entries).map_err(failed)?;
         let network = Network {
@@ -130,13 +125,15 @@ impl RaftMetadata {
             voter: Voter {
                 raft,
                 log,
+                snapshots,
                 snapshot_bytes: config.snapshot_bytes,
                 id,
                 voters: Arc::new(quorum.voter_ids()?),
+                image,
+                applied_end,
+                waiting,
             },
             network,
-            image,
-            waiting,
         };
         quorum.transport.serve(metadata.voter.clone());
         match metadata.take_part(&config).await {
@@ -147,15 +144,10 @@ impl RaftMetadata {
 
     /// The cause of a failed start: if nothing can be decided any more, the error that ended the metadata (D3).
     async fn cause(&self, error: OpenError) -> OpenError {
-        match self.voter.log.has_ended() || !self.is_running() {
+        match self.voter.log.has_ended() || !self.voter.is_running() {
             true => OpenError::Raft(self.ended().await),
             false => error,
         }
-    }
-
-    fn is_running(&self) -> bool {
-        let metrics = self.voter.raft.metrics();
-        metrics.borrow_watched().running_state.is_ok()
     }
 }
 
@@ -196,11 +188,11 @@ fn nothing_is_lost(dir: &Path, log: &LogStore, applied: Option<LogId>) -> Result
 #[async_trait]
 impl MetadataStore for RaftMetadata {
     fn image(&self) -> Arc<MetadataImage> {
-        Arc::clone(&self.image.borrow())
+        Arc::clone(&self.voter.image.borrow())
     }
 
     fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        self.image.clone()
+        self.voter.image.clone()
     }
 
     fn leads(&self) -> Option<Term> {
@@ -211,40 +203,21 @@ impl MetadataStore for RaftMetadata {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.voter.log.has_ended() || !self.is_running() {
-            return Err("it has ended".to_owned());
-        }
-        match self.lacks() {
-            _ if self.voter.log.is_full_for(0) => Err("the disk is full".to_owned()),
-            Some(why) => Err(why),
-            None => Ok(()),
-        }
+        self.voter.check()
     }
 
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
-        let bytes = command.encoded_len();
-        if bytes > COMMAND_BYTES_MAX {
-            return Err(ProposeError::TooLarge(bytes));
+        match self.voter.propose(command).await {
+            Ok((at, decided)) => match decided {
+                Ok(outcome) => Ok((at, outcome)),
+                Err(rejection) => Err(ProposeError::Rejected(rejection)),
+            },
+            Err(undecided) => Err(undecided.into()),
         }
-        self.turn(bytes).await?;
-        self.decide(command).await
     }
 
     async fn ended(&self) -> String {
-        let wait = self.voter.raft.wait(None);
-        let stopped = wait.metrics(|metrics| metrics.running_state.is_err(), "it has ended");
-        tokio::select! {
-            // the log comes first: its failure ends the library too, and the library's error says less
-            biased;
-            error = self.voter.log.ended() => match error {
-                Some(error) => error.to_string(),
-                None => "it was closed".to_owned(),
-            },
-            stopped = stopped => match stopped.map(|metrics| metrics.running_state) {
-                Ok(Err(error)) => error.to_string(),
-                Ok(Ok(())) | Err(_) => "its task has ended".to_owned(),
-            },
-        }
+        self.voter.ended().await
     }
 
     async fn shutdown(&self) -> Result<(), OpenError> {
@@ -254,51 +227,5 @@ impl MetadataStore for RaftMetadata {
             .await
             .map_err(|error| OpenError::Raft(error.to_string()))?;
         self.voter.log.shutdown().await
-    }
-}
-
-/// Why a voter that is not the active controller decides nothing.
-fn elsewhere(forward: &ForwardToLeader<Types>) -> String {
-    match forward.leader_id {
-        Some(leader) => {
-            format!("this node is not the active controller, node {leader} is")
-        }
-        None => "there is no active controller".to_owned(),
-    }
-}
-
-impl RaftMetadata {
-    /// Proposes a command and waits for its outcome, however large the log is.
-    async fn decide(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
-        if self.voter.log.is_full_for(command.encoded_len()) {
-            return Err(ProposeError::Unavailable("the disk is full".to_owned()));
-        }
-        let written = tokio::select! {
-            biased;
-            written = self.voter.raft.client_write(Proposal(command)) => written,
-            _ = self.voter.log.ended() => {
-                return Err(ProposeError::Unavailable(self.ended().await));
-            }
-        };
-        let response = match written {
-            Ok(response) => response,
-            // the library answers each command only that it has ended; its metrics hold the reason
-            Err(RaftError::Fatal(_)) => {
-                return Err(ProposeError::Unavailable(self.ended().await));
-            }
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
-                return Err(ProposeError::Unavailable(elsewhere(&forward)));
-            }
-            Err(error) => return Err(ProposeError::Unavailable(error.to_string())),
-        };
-        if self.voter.log.has_outgrown(self.voter.snapshot_bytes) {
-            self.voter.ask_for_snapshot().await;
-        }
-        let at = LogIndex(response.log_id.index);
-        response
-            .data
-            .0
-            .map(|outcome| (at, outcome))
-            .map_err(ProposeError::Rejected)
     }
 }

@@ -66,7 +66,7 @@ impl RaftMetadata {
                 let format = Action::Format(Format {
                     cluster_id: config.cluster.0.to_vec(),
                 });
-                match self.decide(format.into()).await {
+                match self.voter.decide(format.into()).await {
                     Ok(_) => break,
                     Err(_) if self.voter.voters.len() > 1 && self.check().is_ok() => {
                         self.until_deposed(term).await?;
@@ -79,9 +79,8 @@ impl RaftMetadata {
         }
         // A voter that joined has the voters from the others' log.
         self.check_log_voters(config).await?;
-        self.for_room(SNAPSHOT_DEADLINE)
-            .await
-            .map_err(OpenError::Raft)
+        let found = self.voter.for_room(SNAPSHOT_DEADLINE).await;
+        found.map_err(OpenError::Raft)
     }
 
     /// Forms a new quorum. Every voter starts with the same first entry, so that any of them may campaign.
@@ -173,7 +172,7 @@ impl RaftMetadata {
                 let is_of_this_term =
                     committed.is_some_and(|last| last.leader_id.term == metrics.current_term);
                 let is_applied = is_of_this_term && metrics.last_applied >= committed;
-                let is_formatted = !self.image.borrow().cluster().is_zero();
+                let is_formatted = !self.voter.image.borrow().cluster().is_zero();
                 metrics.current_leader != Some(leader) || (is_applied && is_formatted)
             },
             "this node follows the leader",

@@ -5,9 +5,7 @@ use std::time::Duration;
 use highwater_runtime::ByteBudget;
 use tokio::sync::watch;
 
-use super::RaftMetadata;
-use crate::MetadataStore;
-use crate::error::ProposeError;
+use crate::raft::voter::{Undecided, Voter};
 
 /// How long a proposal waits for a snapshot. It is less than the 30 s that Kafka's clients wait for an answer.
 const PROPOSAL_DEADLINE: Duration = Duration::from_secs(20);
@@ -20,7 +18,7 @@ const WAITING_BYTES: u64 = 1 << 10;
 
 /// The state that all waiting proposals share.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(in crate::raft) struct Waiting {
     room: ByteBudget,
     /// Why the snapshot that is due finds no room on the disk.
     pub(super) lacking: watch::Receiver<Option<String>>,
@@ -33,13 +31,9 @@ impl Waiting {
     }
 }
 
-impl RaftMetadata {
-    pub(super) fn is_too_long(&self) -> bool {
-        self.voter.is_too_long()
-    }
-
+impl Voter {
     /// Why no command is decided for now: the log waits for a snapshot, and the snapshot waits for room on the disk.
-    pub(super) fn lacks(&self) -> Option<String> {
+    pub(in crate::raft) fn lacks(&self) -> Option<String> {
         let lacking = self.waiting.lacking.borrow().clone();
         let lacking = lacking.filter(|_| self.is_too_long());
         lacking.map(|why| format!("its log waits for a snapshot: {why}"))
@@ -48,26 +42,26 @@ impl RaftMetadata {
     /// Waits until the log takes a command of so many bytes. A waiter holds nothing but its command, and all waiters
     /// together stay within a budget. The command is refused at once if the snapshot finds no room on the disk, just as
     /// when the log finds none. Cancellation safe: nothing was proposed.
-    pub(super) async fn turn(&self, bytes: usize) -> Result<(), ProposeError> {
+    pub(in crate::raft) async fn turn(&self, bytes: usize) -> Result<(), Undecided> {
         if !self.is_too_long() {
             return Ok(());
         }
         if let Some(why) = self.lacks() {
-            return Err(ProposeError::Unavailable(why));
+            return Err(Undecided::Unavailable(why));
         }
         let bytes = (bytes as u64).saturating_add(WAITING_BYTES);
         let waits = self.waiting.room.try_acquire(bytes.min(WAITING_BYTES_MAX));
         let Some(_waits) = waits else {
             let reason = "its log waits for a snapshot, and too many commands wait for that";
-            return Err(ProposeError::Unavailable(reason.to_owned()));
+            return Err(Undecided::Unavailable(reason.to_owned()));
         };
         self.for_room(PROPOSAL_DEADLINE)
             .await
-            .map_err(ProposeError::Unavailable)
+            .map_err(Undecided::Unavailable)
     }
 
     /// Waits until a snapshot has replaced enough of the log; the error says why none has. Cancellation safe.
-    pub(super) async fn for_room(&self, within: Duration) -> Result<(), String> {
+    pub(in crate::raft) async fn for_room(&self, within: Duration) -> Result<(), String> {
         let found = async {
             tokio::select! {
                 biased;
@@ -88,10 +82,10 @@ impl RaftMetadata {
     /// Waits until the log is no longer too long; never returns once the log has ended.
     async fn until_short(&self) {
         while self.is_too_long() {
-            if self.voter.raft.trigger().snapshot().await.is_err() {
+            if self.raft.trigger().snapshot().await.is_err() {
                 std::future::pending::<()>().await;
             }
-            let wait = self.voter.raft.wait(Some(ASKED_AGAIN));
+            let wait = self.raft.wait(Some(ASKED_AGAIN));
             let taken = wait.metrics(|_| !self.is_too_long(), "a snapshot replaces the log");
             // if no snapshot was written, or the log is still too long, the loop triggers another
             drop(taken.await);

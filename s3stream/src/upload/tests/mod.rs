@@ -3,7 +3,6 @@
 mod fixture;
 mod recovery;
 mod reopening;
-mod sealed;
 mod stops;
 
 use std::sync::atomic::Ordering;

@@ -152,12 +152,12 @@ async fn full(dir: &Path, faults: &Arc<Faults>) -> (RaftMetadata, u8) {
     let device = FaultyDevice::new(Arc::new(RealDevice), Arc::clone(faults));
     let metadata = open_on(dir, Arc::new(device)).await.expect("opens");
     let mut created = 0;
-    while !metadata.is_too_long() {
+    while !metadata.voter.is_too_long() {
         created += 1;
         let proposed = metadata.propose(large_topic(created)).await;
         proposed.expect("is taken");
     }
-    let mut lacking = metadata.waiting.lacking.clone();
+    let mut lacking = metadata.voter.waiting.lacking.clone();
     drop(lacking.wait_for(Option::is_some).await.expect("lives"));
     (metadata, created)
 }
@@ -196,7 +196,8 @@ async fn what_waits_for_a_snapshot_is_bounded_and_is_taken_when_there_is_room() 
     let faults = Arc::<Faults>::default();
     let (mut metadata, created) = full(temporary.path(), &faults).await;
     // this voter learns nothing of the full disk, as though the snapshot were written slowly
-    metadata.waiting.lacking = watch::Sender::default().subscribe();
+    let waiting = Arc::get_mut(&mut metadata.voter.waiting).expect("is the only one");
+    waiting.lacking = watch::Sender::default().subscribe();
     // the clock stands still but for the rest before a snapshot is tried again
     tokio::time::pause();
     let mut waits = metadata.propose(large_topic(created + 1));

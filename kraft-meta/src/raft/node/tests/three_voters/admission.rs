@@ -157,10 +157,12 @@ async fn a_call_of_a_voter_with_another_directory_and_of_no_voter_is_refused() {
 #[derive(Debug, Default)]
 struct Exchanged(Mutex<u8>);
 
-#[async_trait]
 impl Transport for Exchanged {
     fn serve(&self, _voter: Voter) {}
+}
 
+#[async_trait]
+impl Calls for Exchanged {
     async fn call(&self, to: NodeId, _request: Bytes, _within: Duration) -> io::Result<Bytes> {
         let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *calls += 1;

@@ -3,17 +3,18 @@
 mod admission;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use prost::Message;
 
 use super::*;
-use crate::transport::{COMMAND_BYTES_MAX, MESSAGE_BYTES_MAX, NoTransport, Transport};
+use crate::raft::fixture::AsTasks;
+use crate::raft::types::Types;
+use crate::transport::{COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, Transport};
 
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
@@ -38,17 +39,6 @@ impl Reachable {
     }
 }
 
-/// Runs writers as tasks, because virtual time would run ahead of threads.
-#[derive(Debug)]
-struct AsTasks;
-
-impl Threads for AsTasks {
-    fn spawn(&self, _name: &'static str, body: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        #[expect(clippy::disallowed_methods, reason = "this is what a thread is here")]
-        drop(tokio::spawn(body));
-    }
-}
-
 /// The transport of one node to the others in this process.
 #[derive(Debug)]
 struct InProcess {
@@ -56,12 +46,14 @@ struct InProcess {
     reachable: Arc<Reachable>,
 }
 
-#[async_trait]
 impl Transport for InProcess {
     fn serve(&self, voter: Voter) {
         self.reachable.connect(self.node, voter);
     }
+}
 
+#[async_trait]
+impl Calls for InProcess {
     async fn call(&self, to: NodeId, request: Bytes, _within: Duration) -> io::Result<Bytes> {
         let unreachable = || io::Error::from(io::ErrorKind::NotConnected);
         self.reachable.voter(self.node).ok_or_else(unreachable)?;

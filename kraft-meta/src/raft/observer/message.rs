@@ -1,0 +1,425 @@
+//! The messages between an observer and a voter, and the prost form of what a command answers.
+
+use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, StreamId};
+use prost::{Message, Oneof};
+
+use crate::command::{Outcome, Position, Rejection};
+use crate::raft::message::Nothing;
+
+/// Asks for the committed entries from an index on.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(in crate::raft) struct Follow {
+    /// The index of the first entry that the observer lacks.
+    #[prost(uint64, tag = "1")]
+    pub(super) next: u64,
+    /// How long the voter waits for an entry, in milliseconds.
+    #[prost(uint32, tag = "2")]
+    pub(super) wait_ms: u32,
+    /// The observer's cluster; empty if it does not know the id yet.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(super) cluster: Vec<u8>,
+}
+
+/// Asks for a part of the newest snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(in crate::raft) struct ReadSnapshot {
+    /// The last entry that the snapshot covers; none for the newest snapshot, whichever it is.
+    #[prost(uint64, optional, tag = "1")]
+    pub(super) last: Option<u64>,
+    /// The position of the first byte.
+    #[prost(uint64, tag = "2")]
+    pub(super) from: u64,
+    /// The number of bytes.
+    #[prost(uint32, tag = "3")]
+    pub(super) bytes: u32,
+}
+
+/// Proposes a command.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::raft) struct Propose {
+    #[prost(message, optional, tag = "1")]
+    pub(super) command: Option<crate::Command>,
+    /// The observer's cluster.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) cluster: Vec<u8>,
+}
+
+/// Committed entries in order, as their records on disk; none if nothing was committed within the wait.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(in crate::raft) struct Entries {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub(super) records: Vec<bytes::Bytes>,
+    /// The index after the last entry that the voter knows to be committed.
+    #[prost(uint64, tag = "2")]
+    pub(super) committed_end: u64,
+}
+
+/// A part of a snapshot.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(in crate::raft) struct Piece {
+    /// The last entry that the snapshot covers.
+    #[prost(uint64, tag = "1")]
+    pub(super) last: u64,
+    /// The size of the snapshot.
+    #[prost(uint64, tag = "2")]
+    pub(super) bytes_total: u64,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) bytes: bytes::Bytes,
+}
+
+/// A command that was decided.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::raft) struct Decided {
+    #[prost(uint64, tag = "1")]
+    pub(super) at: u64,
+    #[prost(message, optional, tag = "2")]
+    pub(super) outcome: Option<OutcomeRecord>,
+}
+
+/// The voter is not the active controller, so that the command was not proposed.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(in crate::raft) struct NotLeader {
+    #[prost(int32, optional, tag = "1")]
+    pub(super) leader: Option<i32>,
+}
+
+/// The command may be decided or not.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(in crate::raft) struct Unavailable {
+    #[prost(string, tag = "1")]
+    pub(super) reason: String,
+}
+
+/// The voter belongs to another cluster than the observer.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(in crate::raft) struct OtherCluster {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) cluster: Vec<u8>,
+}
+
+/// An [`Outcome`], or the reason of a refusal.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::raft) struct OutcomeRecord {
+    #[prost(oneof = "OutcomeKind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    kind: Option<OutcomeKind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum OutcomeKind {
+    #[prost(message, tag = "1")]
+    Done(Nothing),
+    #[prost(message, tag = "2")]
+    Registered(RegisteredRecord),
+    #[prost(message, tag = "3")]
+    Opened(OpenedRecord),
+    #[prost(message, tag = "4")]
+    Assigned(AssignedRecord),
+    #[prost(message, tag = "5")]
+    Committed(CommittedRecord),
+    #[prost(int64, tag = "6")]
+    ProducerIds(i64),
+    #[prost(message, tag = "7")]
+    Rejected(RejectionRecord),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RegisteredRecord {
+    #[prost(uint64, tag = "1")]
+    epoch: u64,
+    #[prost(message, optional, tag = "2")]
+    floor: Option<Position>,
+    #[prost(message, optional, tag = "3")]
+    confirmed: Option<Position>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OpenedRecord {
+    #[prost(message, repeated, tag = "1")]
+    streams: Vec<OpenedStream>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OpenedStream {
+    #[prost(int64, tag = "1")]
+    start: i64,
+    #[prost(int64, tag = "2")]
+    committed_end: i64,
+    #[prost(message, optional, tag = "3")]
+    rejected: Option<RejectionRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AssignedRecord {
+    #[prost(message, repeated, tag = "1")]
+    streams: Vec<AssignedStream>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AssignedStream {
+    #[prost(int32, tag = "1")]
+    leader_epoch: i32,
+    #[prost(message, optional, tag = "2")]
+    rejected: Option<RejectionRecord>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct CommittedRecord {
+    #[prost(uint64, repeated, tag = "1")]
+    dropped: Vec<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct RejectionRecord {
+    #[prost(oneof = "RejectionKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    kind: Option<RejectionKind>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Oneof)]
+enum RejectionKind {
+    #[prost(message, tag = "1")]
+    TopicExists(Nothing),
+    #[prost(message, tag = "2")]
+    UnknownTopic(Nothing),
+    #[prost(uint64, tag = "3")]
+    UnknownStream(u64),
+    #[prost(uint64, tag = "4")]
+    Fenced(u64),
+    #[prost(uint64, tag = "5")]
+    Unclosed(u64),
+    #[prost(message, tag = "6")]
+    NotHeld(NotHeldRecord),
+    #[prost(message, tag = "7")]
+    Gap(GapRecord),
+    #[prost(message, tag = "8")]
+    Changed(Nothing),
+    #[prost(message, tag = "9")]
+    NotUnderstood(Nothing),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct NotHeldRecord {
+    #[prost(uint64, tag = "1")]
+    stream: u64,
+    #[prost(int32, tag = "2")]
+    held: i32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct GapRecord {
+    #[prost(uint64, tag = "1")]
+    stream: u64,
+    #[prost(int64, tag = "2")]
+    committed: i64,
+    #[prost(int64, tag = "3")]
+    first: i64,
+}
+
+impl From<&Rejection> for RejectionRecord {
+    fn from(rejection: &Rejection) -> Self {
+        let kind = match rejection {
+            Rejection::TopicExists => RejectionKind::TopicExists(Nothing {}),
+            Rejection::UnknownTopic => RejectionKind::UnknownTopic(Nothing {}),
+            Rejection::UnknownStream(stream) => RejectionKind::UnknownStream(stream.0),
+            Rejection::Fenced(epoch) => RejectionKind::Fenced(epoch.0),
+            Rejection::Unclosed(epoch) => RejectionKind::Unclosed(epoch.0),
+            Rejection::NotHeld { stream, held } => RejectionKind::NotHeld(NotHeldRecord {
+                stream: stream.0,
+                held: held.0,
+            }),
+            Rejection::Gap {
+                stream,
+                committed,
+                first,
+            } => RejectionKind::Gap(GapRecord {
+                stream: stream.0,
+                committed: *committed,
+                first: *first,
+            }),
+            Rejection::Changed => RejectionKind::Changed(Nothing {}),
+            Rejection::NotUnderstood => RejectionKind::NotUnderstood(Nothing {}),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl From<RejectionRecord> for Rejection {
+    /// A reason that this version does not know is [`Rejection::NotUnderstood`].
+    fn from(record: RejectionRecord) -> Self {
+        match record.kind {
+            Some(RejectionKind::TopicExists(_)) => Self::TopicExists,
+            Some(RejectionKind::UnknownTopic(_)) => Self::UnknownTopic,
+            Some(RejectionKind::UnknownStream(stream)) => Self::UnknownStream(StreamId(stream)),
+            Some(RejectionKind::Fenced(epoch)) => Self::Fenced(NodeEpoch(epoch)),
+            Some(RejectionKind::Unclosed(epoch)) => Self::Unclosed(NodeEpoch(epoch)),
+            Some(RejectionKind::NotHeld(record)) => Self::NotHeld {
+                stream: StreamId(record.stream),
+                held: LeaderEpoch(record.held),
+            },
+            Some(RejectionKind::Gap(record)) => Self::Gap {
+                stream: StreamId(record.stream),
+                committed: record.committed,
+                first: record.first,
+            },
+            Some(RejectionKind::Changed(_)) => Self::Changed,
+            Some(RejectionKind::NotUnderstood(_)) | None => Self::NotUnderstood,
+        }
+    }
+}
+
+impl From<&Result<Outcome, Rejection>> for OutcomeRecord {
+    fn from(decided: &Result<Outcome, Rejection>) -> Self {
+        let kind = match decided {
+            Err(rejection) => OutcomeKind::Rejected(rejection.into()),
+            Ok(Outcome::Done) => OutcomeKind::Done(Nothing {}),
+            Ok(Outcome::Registered {
+                epoch,
+                floor,
+                confirmed,
+            }) => OutcomeKind::Registered(RegisteredRecord {
+                epoch: epoch.0,
+                floor: Some((*floor).into()),
+                confirmed: Some((*confirmed).into()),
+            }),
+            Ok(Outcome::Opened(streams)) => OutcomeKind::Opened(OpenedRecord {
+                streams: streams.iter().map(opened).collect(),
+            }),
+            Ok(Outcome::Assigned(streams)) => OutcomeKind::Assigned(AssignedRecord {
+                streams: streams.iter().map(assigned).collect(),
+            }),
+            Ok(Outcome::Committed { dropped }) => OutcomeKind::Committed(CommittedRecord {
+                dropped: dropped.iter().map(|stream| stream.0).collect(),
+            }),
+            Ok(Outcome::ProducerIds(first)) => OutcomeKind::ProducerIds(*first),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+fn opened(stream: &Result<(i64, i64), Rejection>) -> OpenedStream {
+    match stream {
+        Ok((start, committed_end)) => OpenedStream {
+            start: *start,
+            committed_end: *committed_end,
+            rejected: None,
+        },
+        Err(rejection) => OpenedStream {
+            rejected: Some(rejection.into()),
+            ..OpenedStream::default()
+        },
+    }
+}
+
+fn assigned(stream: &Result<LeaderEpoch, Rejection>) -> AssignedStream {
+    match stream {
+        Ok(leader_epoch) => AssignedStream {
+            leader_epoch: leader_epoch.0,
+            rejected: None,
+        },
+        Err(rejection) => AssignedStream {
+            rejected: Some(rejection.into()),
+            ..AssignedStream::default()
+        },
+    }
+}
+
+impl OutcomeRecord {
+    /// The outcome; `None` for one that this version does not know.
+    pub(super) fn decided(self) -> Option<Result<Outcome, Rejection>> {
+        Some(match self.kind? {
+            OutcomeKind::Rejected(rejection) => Err(rejection.into()),
+            OutcomeKind::Done(_) => Ok(Outcome::Done),
+            OutcomeKind::Registered(record) => Ok(Outcome::Registered {
+                epoch: NodeEpoch(record.epoch),
+                floor: record.floor.unwrap_or_default().into(),
+                confirmed: record.confirmed.unwrap_or_default().into(),
+            }),
+            OutcomeKind::Opened(record) => {
+                let streams = record.streams.into_iter();
+                let streams = streams.map(|stream| match stream.rejected {
+                    Some(rejection) => Err(rejection.into()),
+                    None => Ok((stream.start, stream.committed_end)),
+                });
+                Ok(Outcome::Opened(streams.collect()))
+            }
+            OutcomeKind::Assigned(record) => {
+                let streams = record.streams.into_iter();
+                let streams = streams.map(|stream| match stream.rejected {
+                    Some(rejection) => Err(rejection.into()),
+                    None => Ok(LeaderEpoch(stream.leader_epoch)),
+                });
+                Ok(Outcome::Assigned(streams.collect()))
+            }
+            OutcomeKind::Committed(record) => {
+                let dropped = record.dropped.into_iter().map(StreamId);
+                Ok(Outcome::Committed {
+                    dropped: dropped.collect(),
+                })
+            }
+            OutcomeKind::ProducerIds(first) => Ok(Outcome::ProducerIds(first)),
+        })
+    }
+}
+
+impl Decided {
+    pub(super) fn new(at: LogIndex, decided: &Result<Outcome, Rejection>) -> Self {
+        Self {
+            at: at.0,
+            outcome: Some(decided.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_types::WalPosition;
+
+    use super::*;
+
+    #[test]
+    fn every_outcome_and_every_rejection_survives_the_way() {
+        let rejections = [
+            Rejection::TopicExists,
+            Rejection::UnknownTopic,
+            Rejection::UnknownStream(StreamId(3)),
+            Rejection::Fenced(NodeEpoch(4)),
+            Rejection::Unclosed(NodeEpoch(5)),
+            Rejection::NotHeld {
+                stream: StreamId(6),
+                held: LeaderEpoch(-1),
+            },
+            Rejection::Gap {
+                stream: StreamId(7),
+                committed: 8,
+                first: 9,
+            },
+            Rejection::Changed,
+            Rejection::NotUnderstood,
+        ];
+        let position = |at| WalPosition {
+            epoch: NodeEpoch(1),
+            at,
+        };
+        let outcomes = [
+            Outcome::Done,
+            Outcome::Registered {
+                epoch: NodeEpoch(2),
+                floor: position(3),
+                confirmed: position(4),
+            },
+            Outcome::Opened(vec![Ok((1, 2)), Err(Rejection::Changed), Ok((0, 0))]),
+            Outcome::Assigned(vec![Ok(LeaderEpoch(0)), Err(rejections[5].clone())]),
+            Outcome::Committed {
+                dropped: vec![StreamId(1), StreamId(0)],
+            },
+            Outcome::Committed { dropped: vec![] },
+            Outcome::ProducerIds(1000),
+        ];
+        let all = outcomes.into_iter().map(Ok);
+        for decided in all.chain(rejections.into_iter().map(Err)) {
+            let sent = OutcomeRecord::from(&decided).encode_to_vec();
+            let read = OutcomeRecord::decode(&sent[..]).expect("decodes");
+            assert_eq!(read.decided(), Some(decided));
+        }
+        assert_eq!(OutcomeRecord::default().decided(), None);
+    }
+}

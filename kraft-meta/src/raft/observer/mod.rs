@@ -1,0 +1,312 @@
+//! An observer follows the metadata without a vote, as a broker does: it reads a snapshot once, then the committed
+//! entries as they come, and applies them to an image of its own. Its proposals go to the active controller.
+//!
+//! An observer keeps nothing on a disk. It may lag behind, and goes on with the image it has while it reaches no voter;
+//! when it reaches one again it continues, or begins with a new snapshot if the entries that it lacks are purged.
+
+pub(super) mod message;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod voters;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use highwater_runtime::{SeededRng, TaskKind, Tasks, reasons};
+use highwater_types::{ClusterId, LogIndex, NodeId, Term};
+use openraft::EntryPayload;
+use prost::Message;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use self::message::{Entries, Follow, Propose};
+use self::voters::{Failure, RemoteSnapshot, Voters};
+use super::log_store;
+use super::message::{Call, Reply};
+use super::snapshot_store;
+use crate::MetadataStore;
+use crate::command::{Command, Outcome};
+use crate::error::{OpenError, ProposeError};
+use crate::image::MetadataImage;
+use crate::transport::{COMMAND_BYTES_MAX, Calls};
+
+/// The bytes of entries in one reply, unless a single entry has more.
+const ENTRIES_BYTES: usize = 1 << 20;
+/// The bytes of a snapshot in one reply.
+const PIECE_BYTES: usize = 1 << 20;
+/// The longest that a voter lets an observer wait for an entry.
+const FOLLOW_MAX: Duration = Duration::from_secs(30);
+/// How long an observer asks a voter to wait for an entry.
+const FOLLOW_WAIT: Duration = Duration::from_secs(10);
+/// How long an observer waits for an answer, beside the time for which it asks the voter to wait.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a proposal looks for the active controller and waits for its answer and for the own image: less than the
+/// 30 s that Kafka's clients wait.
+const PROPOSAL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Who observes, and what it may reach.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    /// The voters, in any order; at least one.
+    pub voters: Vec<NodeId>,
+    /// The way to them.
+    pub calls: Arc<dyn Calls>,
+    /// The cluster, if it is known. A voter of another cluster is refused.
+    pub cluster: Option<ClusterId>,
+    /// Randomness for the waits between attempts.
+    pub rng: SeededRng,
+}
+
+/// The metadata of the cluster as an observer follows it.
+#[derive(Debug)]
+pub struct ObserverMetadata {
+    followed: Arc<Followed>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    voters: Voters,
+    image: watch::Sender<Arc<MetadataImage>>,
+    /// The index after the last entry that the image includes.
+    next: watch::Sender<u64>,
+    /// Why the last attempt to follow failed; `None` while this node hears from a voter.
+    cut_off: watch::Sender<Option<String>>,
+    /// Why nothing can be learned any more.
+    ended: watch::Sender<Option<String>>,
+}
+
+impl ObserverMetadata {
+    /// Follows the metadata. This returns once the image includes all that a voter knew to be committed when it was
+    /// asked first, at the earliest once the cluster is formed; the task that follows is one of `tasks`. While no voter
+    /// can be reached it tries again, and `say` is called with the reason each time.
+    ///
+    /// # Errors
+    /// The voters are of another cluster, or send what this release does not understand.
+    pub async fn open(
+        observer: Observer,
+        tasks: &Tasks,
+        say: impl Fn(&str) + Send + Sync,
+    ) -> Result<Self, OpenError> {
+        let followed = Arc::new(Followed {
+            voters: Voters::new(observer),
+            image: watch::Sender::new(Arc::default()),
+            next: watch::Sender::new(0),
+            cut_off: watch::Sender::new(None),
+            ended: watch::Sender::new(None),
+        });
+        let mut target = None;
+        loop {
+            match followed.follow_once(Duration::ZERO).await {
+                // the entries after a snapshot are asked for next
+                Ok(None) => {}
+                Ok(Some(committed_end)) => {
+                    let end = *target.get_or_insert(committed_end);
+                    let is_formed = !followed.image.borrow().cluster().is_zero();
+                    if is_formed && *followed.next.borrow() >= end {
+                        break;
+                    }
+                    if *followed.next.borrow() >= committed_end {
+                        // the cluster is not formed yet
+                        target = None;
+                        followed.voters.rest().await;
+                    }
+                }
+                Err(Failure::Final(reason)) => return Err(OpenError::Raft(reason)),
+                Err(Failure::Unreachable(reason)) => {
+                    say(&reason);
+                    followed.voters.rest().await;
+                }
+            }
+        }
+        tasks.spawn(TaskKind::MetadataObserver, follow(Arc::clone(&followed)));
+        Ok(Self { followed })
+    }
+
+    /// Why this node hears from no voter; `None` while it does.
+    #[must_use]
+    pub fn cut_off(&self) -> Option<String> {
+        self.followed.cut_off.borrow().clone()
+    }
+}
+
+/// Follows until the metadata ends.
+async fn follow(followed: Arc<Followed>) {
+    loop {
+        match followed.follow_once(FOLLOW_WAIT).await {
+            Ok(_) => followed.reached(),
+            Err(Failure::Unreachable(reason)) => {
+                followed.lost(reason);
+                followed.voters.rest().await;
+            }
+            Err(Failure::Final(reason)) => {
+                followed.ended.send_replace(Some(reason));
+                // the node ends with the metadata
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+impl Followed {
+    /// Asks a voter for what follows the own image, and applies it. Returns the index after the last entry that the
+    /// voter knows to be committed; `None` after a snapshot. Cancellation safe: entries are applied all or not.
+    async fn follow_once(&self, wait: Duration) -> Result<Option<u64>, Failure> {
+        let follow = Follow {
+            next: *self.next.borrow(),
+            wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+            cluster: self.voters.cluster_bytes(&self.image.borrow()),
+        };
+        let reply = self
+            .voters
+            .ask(Call::Follow(follow), wait + ANSWER_DEADLINE)
+            .await?;
+        match reply {
+            Reply::Entries(entries) => self.apply(entries).map(Some),
+            Reply::SnapshotNeeded(_) => self.restore().await.map(|()| None),
+            _ => Err(Failure::unexpected()),
+        }
+    }
+
+    /// Applies entries, and publishes the image once.
+    fn apply(&self, entries: Entries) -> Result<u64, Failure> {
+        let mut next = *self.next.borrow();
+        let mut image = MetadataImage::clone(&self.image.borrow());
+        let count = entries.records.len();
+        for record in entries.records {
+            let entry = log_store::entry(&record).ok_or_else(Failure::unexpected)?;
+            if entry.log_id.index != next {
+                return Err(Failure::unexpected());
+            }
+            next += 1;
+            if let EntryPayload::Normal(proposal) = entry.payload {
+                // a refused command changes nothing here either
+                drop(image.apply(LogIndex(entry.log_id.index), proposal.0));
+            }
+        }
+        if count > 0 {
+            self.publish(image, next)?;
+        }
+        Ok(entries.committed_end.max(next))
+    }
+
+    /// Replaces the image by the newest snapshot.
+    async fn restore(&self) -> Result<(), Failure> {
+        let snapshot = RemoteSnapshot::newest(&self.voters).await?;
+        let (meta, image) = match snapshot_store::read(&snapshot).await {
+            Ok(read) => read,
+            Err(error) => return Err(Failure::Unreachable(reasons(&error))),
+        };
+        let next = meta.last_log_id.map_or(0, |last| last.index + 1);
+        // a voter that lags behind has an older snapshot than this node's image
+        let is_newer = next > *self.next.borrow();
+        match is_newer {
+            true => self.publish(image, next),
+            false => Err(Failure::Unreachable(
+                "a controller's snapshot is older than this node's metadata".to_owned(),
+            )),
+        }
+    }
+
+    fn publish(&self, image: MetadataImage, next: u64) -> Result<(), Failure> {
+        self.voters.check(image.cluster())?;
+        self.image.send_replace(Arc::new(image));
+        self.next.send_replace(next);
+        Ok(())
+    }
+
+    fn lost(&self, reason: String) {
+        if self.cut_off.borrow().is_none() {
+            tracing::warn!(
+                reason,
+                "this node hears from no controller; it goes on with the metadata it has"
+            );
+        }
+        self.cut_off.send_replace(Some(reason));
+    }
+
+    fn reached(&self) {
+        self.voters.succeeded();
+        if self.cut_off.send_replace(None).is_some() {
+            tracing::info!("this node follows the metadata again");
+        }
+    }
+
+    /// Waits until the own image includes an index.
+    async fn includes(&self, at: LogIndex) {
+        let mut next = self.next.subscribe();
+        // the sender lives as long as this value
+        drop(next.wait_for(|next| *next > at.0).await);
+    }
+
+    /// Proposes a command to the active controller, wherever that is.
+    async fn propose(
+        &self,
+        command: Command,
+        until: Instant,
+    ) -> Result<(LogIndex, Result<Outcome, crate::Rejection>), String> {
+        let propose = Propose {
+            command: Some(command),
+            cluster: self.voters.cluster_bytes(&self.image.borrow()),
+        };
+        let (at, decided) = self.voters.propose(propose, until).await?;
+        match timeout_at(until, self.includes(at)).await {
+            Ok(()) => Ok((at, decided)),
+            Err(_elapsed) => Err(format!(
+                "the change is decided, and this node has not seen it yet log_index={}",
+                at.0
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl MetadataStore for ObserverMetadata {
+    fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.followed.image.borrow())
+    }
+
+    fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        self.followed.image.subscribe()
+    }
+
+    fn leads(&self) -> Option<Term> {
+        None
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self.cut_off() {
+            Some(reason) => Err(format!("no controller is reached: {reason}")),
+            None => Ok(()),
+        }
+    }
+
+    async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
+        let bytes = command.encoded_len();
+        if bytes > COMMAND_BYTES_MAX {
+            return Err(ProposeError::TooLarge(bytes));
+        }
+        let until = Instant::now() + PROPOSAL_DEADLINE;
+        let decided = self.followed.propose(command, until).await;
+        let (at, decided) = decided.map_err(ProposeError::Unavailable)?;
+        let outcome = decided.map_err(ProposeError::Rejected)?;
+        Ok((at, outcome))
+    }
+
+    async fn ended(&self) -> String {
+        let mut ended = self.followed.ended.subscribe();
+        loop {
+            if let Some(reason) = ended.borrow_and_update().clone() {
+                return reason;
+            }
+            if ended.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    async fn shutdown(&self) -> Result<(), OpenError> {
+        Ok(())
+    }
+}

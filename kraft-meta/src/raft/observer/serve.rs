@@ -1,0 +1,99 @@
+//! The side of a voter that observers call.
+
+use std::io;
+use std::time::Duration;
+
+use highwater_io::File;
+use highwater_types::ClusterId;
+use tokio::time::timeout;
+
+use super::message::{
+    Decided, Entries, Follow, NotLeader, OtherCluster, Piece, Propose, ReadSnapshot, Unavailable,
+};
+use super::{ENTRIES_BYTES, FOLLOW_MAX, PIECE_BYTES};
+use crate::raft::message::{Nothing, Reply, malformed};
+use crate::raft::voter::{Undecided, Voter};
+
+impl Voter {
+    /// Returns committed entries, and waits for some if there are none yet. Every voter serves them, also one that
+    /// does not lead: what is committed never changes.
+    pub(in crate::raft) async fn follow(&self, follow: Follow) -> io::Result<Reply> {
+        if let Some(other) = self.other_cluster(&follow.cluster) {
+            return Ok(other);
+        }
+        let wait = Duration::from_millis(follow.wait_ms.into()).min(FOLLOW_MAX);
+        let mut applied_end = self.applied_end.clone();
+        let has_more = applied_end.wait_for(|end| *end > follow.next);
+        tokio::select! {
+            // when the wait has passed, the reply says that there is nothing
+            _elapsed = timeout(wait, has_more) => {}
+            why = self.ended() => return Err(io::Error::other(why)),
+        }
+        let committed_end = *self.applied_end.borrow();
+        let records = self.log.records(follow.next..committed_end, ENTRIES_BYTES);
+        Ok(match records {
+            Some(records) => Reply::Entries(Entries {
+                records,
+                committed_end,
+            }),
+            None => Reply::SnapshotNeeded(Nothing {}),
+        })
+    }
+
+    /// Returns a part of the newest snapshot. A snapshot that was replaced meanwhile can't be read on.
+    pub(in crate::raft) async fn read_snapshot(&self, read: ReadSnapshot) -> io::Result<Reply> {
+        let newest = self.snapshots.newest().await.map_err(io::Error::other)?;
+        let newest = newest.and_then(|(meta, file)| Some((meta.last_log_id?.index, file)));
+        let Some((last, snapshot)) = newest else {
+            return Err(malformed("there is no snapshot"));
+        };
+        if read.last.is_some_and(|asked| asked != last) {
+            return Ok(Reply::SnapshotNeeded(Nothing {}));
+        }
+        let file: &dyn File = &*snapshot.file;
+        let bytes_total = file.len().await?;
+        let left = bytes_total.saturating_sub(read.from);
+        let bytes = usize::try_from(left).unwrap_or(PIECE_BYTES);
+        let asked = usize::try_from(read.bytes).unwrap_or(PIECE_BYTES);
+        let bytes = bytes.min(asked).min(PIECE_BYTES);
+        let bytes = match bytes {
+            0 => bytes::Bytes::new(),
+            _ => file.read_at(read.from, bytes).await?,
+        };
+        Ok(Reply::Piece(Piece {
+            last,
+            bytes_total,
+            bytes,
+        }))
+    }
+
+    /// Proposes the command of an observer, if this voter is the active controller.
+    pub(in crate::raft) async fn propose_for(&self, propose: Propose) -> io::Result<Reply> {
+        if let Some(other) = self.other_cluster(&propose.cluster) {
+            return Ok(other);
+        }
+        let command = propose.command;
+        let command = command.ok_or_else(|| malformed("it has no command"))?;
+        Ok(match self.propose(command).await {
+            Ok((at, decided)) => Reply::Decided(Decided::new(at, &decided)),
+            Err(Undecided::NotLeader(leader)) => Reply::NotLeader(NotLeader {
+                leader: leader.and_then(|leader| i32::try_from(leader).ok()),
+            }),
+            Err(undecided @ (Undecided::TooLarge(_) | Undecided::Unavailable(_))) => {
+                let reason = undecided.to_string();
+                Reply::Unavailable(Unavailable { reason })
+            }
+        })
+    }
+
+    /// The refusal of a call from a node of another cluster.
+    fn other_cluster(&self, cluster: &[u8]) -> Option<Reply> {
+        let own: ClusterId = self.image.borrow().cluster();
+        let is_other = !cluster.is_empty() && !own.is_zero() && cluster != own.0;
+        is_other.then(|| {
+            Reply::OtherCluster(OtherCluster {
+                cluster: own.0.to_vec(),
+            })
+        })
+    }
+}

@@ -1,0 +1,346 @@
+//! Tests of observers, of one voter and of three, in virtual time.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use highwater_io::RealDevice;
+use highwater_types::{NodeEpoch, Uuid, WalPosition};
+use tempfile::TempDir;
+
+use super::*;
+use crate::command::{Action, CreateTopic, RegisterNode, Replicas, WalKind};
+use crate::raft::fixture::AsTasks;
+use crate::raft::node::{Config, Quorum, RaftMetadata};
+use crate::raft::voter::Voter;
+use crate::transport::Transport;
+
+const CLUSTER: Uuid = Uuid([7; 16]);
+const VOTERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+/// The longest that a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The voters that can be reached, in one process.
+#[derive(Debug, Default)]
+struct Net {
+    voters: Mutex<BTreeMap<NodeId, Voter>>,
+    /// Whether the answers to proposals are lost.
+    loses_answers: AtomicBool,
+    calls: AtomicUsize,
+}
+
+impl Net {
+    fn voters(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, Voter>> {
+        self.voters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The way of one node to the voters.
+#[derive(Debug)]
+struct Link {
+    node: NodeId,
+    net: Arc<Net>,
+}
+
+#[async_trait]
+impl Calls for Link {
+    async fn call(&self, to: NodeId, request: Bytes, _within: Duration) -> io::Result<Bytes> {
+        self.net.calls.fetch_add(1, Ordering::SeqCst);
+        let voter = self.net.voters().get(&to).cloned();
+        let voter = voter.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        let answer = voter.answer(&request).await;
+        let request = super::super::message::decode::<super::super::message::Request>(&request)?;
+        let is_proposal = matches!(request.call, Some(Call::Propose(_)));
+        match is_proposal && self.net.loses_answers.load(Ordering::SeqCst) {
+            true => Err(io::ErrorKind::ConnectionReset.into()),
+            false => answer,
+        }
+    }
+}
+
+impl Transport for Link {
+    fn serve(&self, voter: Voter) {
+        self.net.voters().insert(self.node, voter);
+    }
+}
+
+/// Voters, each with a directory of its own.
+struct World {
+    dir: TempDir,
+    net: Arc<Net>,
+    tasks: Tasks,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            net: Arc::default(),
+            tasks: Tasks::default(),
+        }
+    }
+
+    async fn voter(&self, node: NodeId, voters: &[NodeId], cluster: Uuid) -> RaftMetadata {
+        let dir: &Path = self.dir.path();
+        let config = Config {
+            dir: dir.join(node.to_string()),
+            node,
+            cluster,
+            seed: u64::try_from(node.0).expect("is positive"),
+            new_log_seed: [9; 16],
+            new_directory_id: Uuid([u8::try_from(node.0).expect("is small"); 16]),
+            snapshot_entries: 20,
+            snapshot_bytes: 1 << 20,
+        };
+        let link = Link {
+            node,
+            net: Arc::clone(&self.net),
+        };
+        let quorum = Quorum {
+            voters: voters.iter().copied().collect(),
+            transport: Arc::new(link),
+        };
+        let (device, threads) = (Arc::new(RealDevice), &AsTasks);
+        let opened = RaftMetadata::open_in(quorum, config, device, threads).await;
+        opened.expect("opens")
+    }
+
+    async fn lone_voter(&self) -> RaftMetadata {
+        self.voter(VOTERS[0], &VOTERS[..1], CLUSTER).await
+    }
+
+    async fn try_observe(&self, cluster: Option<Uuid>) -> Result<ObserverMetadata, OpenError> {
+        let link = Link {
+            node: NodeId(9),
+            net: Arc::clone(&self.net),
+        };
+        let observer = Observer {
+            voters: VOTERS.into(),
+            calls: Arc::new(link),
+            cluster,
+            rng: SeededRng::from_seed(1),
+        };
+        in_time(ObserverMetadata::open(observer, &self.tasks, |_| {})).await
+    }
+
+    async fn observe(&self) -> ObserverMetadata {
+        self.try_observe(None).await.expect("opens")
+    }
+}
+
+async fn in_time<F: Future>(what: F) -> F::Output {
+    let done = tokio::time::timeout(PATIENCE, what).await;
+    done.expect("it does not wait for ever")
+}
+
+fn topic(name: &str) -> Command {
+    let partition = |stream| Replicas {
+        nodes: vec![stream],
+    };
+    Command::from(Action::CreateTopic(CreateTopic {
+        name: name.to_owned(),
+        id: name.bytes().chain([0; 16]).take(16).collect(),
+        partitions: (1..=3).map(partition).collect(),
+        ..CreateTopic::default()
+    }))
+}
+
+fn register(node: i32, after: u64) -> Command {
+    Command::from(Action::RegisterNode(RegisterNode {
+        node,
+        incarnation: after.to_be_bytes().to_vec(),
+        after,
+        wal: WalKind::Object.into(),
+        ..RegisterNode::default()
+    }))
+}
+
+async fn until_same(observer: &ObserverMetadata, image: &MetadataImage) {
+    let mut images = observer.watch();
+    let same = images.wait_for(|own| own.at >= image.at);
+    drop(in_time(same).await.expect("lives"));
+    // an image is too large to be printed
+    assert!(*observer.image() == *image, "the images differ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_has_the_image_of_the_voter_and_the_outcomes_of_its_proposals() {
+    let world = World::new();
+    let voter = world.lone_voter().await;
+    voter.propose(topic("a")).await.expect("creates");
+    let observer = world.observe().await;
+    assert!(*observer.image() == *voter.image(), "the images differ");
+    assert_eq!(observer.image().cluster(), CLUSTER);
+    assert_eq!(observer.leads(), None);
+
+    let (at, outcome) = observer.propose(register(4, 0)).await.expect("registers");
+    let epoch = NodeEpoch(at.0);
+    let start = WalPosition { epoch, at: 0 };
+    let registered = Outcome::Registered {
+        epoch,
+        floor: start,
+        confirmed: start,
+    };
+    assert_eq!(outcome, registered);
+    assert!(
+        observer.image().node(NodeId(4)).is_some(),
+        "its own image has it"
+    );
+    let refused = observer.propose(topic("a")).await;
+    let exists = ProposeError::Rejected(crate::Rejection::TopicExists);
+    assert_eq!(refused.expect_err("is refused"), exists);
+    // what others propose comes too
+    voter.propose(topic("b")).await.expect("creates");
+    until_same(&observer, &voter.image()).await;
+}
+
+// Each sees its own change at once, and a refusal only after what it was refused for.
+#[tokio::test(start_paused = true)]
+async fn observers_that_propose_at_once_agree() {
+    let world = World::new();
+    let voter = world.lone_voter().await;
+    let observers = join_all((0..3).map(|_| world.observe())).await;
+    let rounds = observers.iter().map(|observer| async move {
+        let mut won = 0;
+        for round in 0..30 {
+            let name = format!("topic-{round}");
+            match observer.propose(topic(&name)).await {
+                Ok(_) => won += 1,
+                Err(ProposeError::Rejected(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert!(observer.image().topic(&name).is_some(), "{name}");
+        }
+        won
+    });
+    let won: Vec<i32> = join_all(rounds).await;
+    assert_eq!(won.iter().sum::<i32>(), 30, "each topic was created once");
+    for observer in &observers {
+        until_same(observer, &voter.image()).await;
+    }
+}
+
+// The log is purged every 20 entries, so that an observer that was cut off needs a snapshot.
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_was_cut_off_goes_on_and_follows_again() {
+    let world = World::new();
+    let voter = world.lone_voter().await;
+    let observer = world.observe().await;
+    observer.propose(topic("before")).await.expect("creates");
+    let gone = world.net.voters().remove(&VOTERS[0]).expect("is there");
+    for number in 0..100 {
+        let created = voter.propose(topic(&format!("topic-{number}")));
+        created.await.expect("creates");
+    }
+    voter_has_purged(&gone).await;
+    let mut cut_off = observer.followed.cut_off.subscribe();
+    drop(
+        in_time(cut_off.wait_for(Option::is_some))
+            .await
+            .expect("lives"),
+    );
+    assert!(observer.check().is_err());
+    let image = observer.image();
+    assert!(
+        image.topic("before").is_some(),
+        "it goes on with what it has"
+    );
+    // a call that was under way has brought the first of them at most
+    assert!(image.topics().count() <= 2);
+    world.net.voters().insert(VOTERS[0], gone);
+    until_same(&observer, &voter.image()).await;
+    drop(
+        in_time(cut_off.wait_for(Option::is_none))
+            .await
+            .expect("lives"),
+    );
+    observer.check().expect("follows");
+    observer.propose(topic("after")).await.expect("creates");
+    // one that starts now reads a snapshot too
+    let late = world.observe().await;
+    assert!(*late.image() == *voter.image(), "the images differ");
+}
+
+async fn voter_has_purged(voter: &Voter) {
+    let wait = voter.raft.wait(Some(PATIENCE));
+    let purged = wait.metrics(
+        |metrics| metrics.purged.is_some_and(|purged| purged.index > 20),
+        "the log is purged",
+    );
+    purged.await.expect("purges");
+}
+
+// A command whose answer is lost may be decided: it is not sent again, and the caller is told.
+#[tokio::test(start_paused = true)]
+async fn a_proposal_without_an_answer_is_not_repeated() {
+    let world = World::new();
+    let voter = world.lone_voter().await;
+    let observer = world.observe().await;
+    world.net.loses_answers.store(true, Ordering::SeqCst);
+    let lost = observer.propose(topic("lost")).await;
+    let unknown = matches!(lost, Err(ProposeError::Unavailable(_)));
+    assert!(unknown, "{lost:?}");
+    world.net.loses_answers.store(false, Ordering::SeqCst);
+    let again = observer.propose(topic("lost")).await;
+    let exists = ProposeError::Rejected(crate::Rejection::TopicExists);
+    assert_eq!(again.expect_err("was created once"), exists);
+    drop(voter);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_of_another_cluster_is_refused_and_the_reason_names_it() {
+    let world = World::new();
+    let voter = world.lone_voter().await;
+    let refused = world.try_observe(Some(Uuid([8; 16]))).await;
+    let why = refused.expect_err("is refused").to_string();
+    let named = why.contains(&CLUSTER.to_string()) && why.contains("controller.quorum");
+    assert!(named, "{why}");
+    drop(voter);
+}
+
+#[tokio::test(start_paused = true)]
+async fn proposals_find_the_leader_among_three_voters_also_when_it_dies() {
+    let world = World::new();
+    let opening = VOTERS.map(|node| world.voter(node, &VOTERS, CLUSTER));
+    let voters = join_all(opening).await;
+    let mut voters: BTreeMap<NodeId, RaftMetadata> = VOTERS.into_iter().zip(voters).collect();
+    let observer = world.observe().await;
+    observer.propose(topic("a")).await.expect("creates");
+    let leads = voters.iter().find(|(_, voter)| voter.leads().is_some());
+    let leads = *leads.expect("one leads").0;
+    world.net.voters().remove(&leads);
+    let dead = voters.remove(&leads).expect("is there");
+    dead.shutdown().await.expect("stops");
+    // the proposal is repeated until another voter leads: nothing was sent to the dead one
+    in_time(async {
+        while observer.propose(topic("b")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for voter in voters.values() {
+        let mut images = voter.watch();
+        let has = images.wait_for(|image| image.topic("b").is_some());
+        drop(in_time(has).await.expect("lives"));
+    }
+    assert!(observer.image().topic("a").is_some());
+}
+
+// A call that waits is one request in ten seconds, and an entry ends the wait at once.
+#[tokio::test(start_paused = true)]
+async fn an_idle_observer_asks_seldom() {
+    let world = World::new();
+    let voter = world.lone_voter().await;
+    let observer = world.observe().await;
+    observer.propose(topic("a")).await.expect("creates");
+    let before = world.net.calls.load(Ordering::SeqCst);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(world.net.calls.load(Ordering::SeqCst) <= before + 1);
+    drop(voter);
+}

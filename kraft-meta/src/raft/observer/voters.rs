@@ -1,0 +1,274 @@
+//! The voters as an observer reaches them: which of them it asks, and how it asks again.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use highwater_runtime::Backoff;
+use highwater_types::{ClusterId, LogIndex, NodeId, Uuid};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::message::{Piece, Propose, ReadSnapshot};
+use super::{ANSWER_DEADLINE, Observer};
+use crate::command::{Outcome, Rejection};
+use crate::image::MetadataImage;
+use crate::raft::message::{Answer, Call, Reply, Request, decode, encode};
+use crate::raft::snapshot_store::Source;
+
+/// The first and the longest wait between two attempts.
+const REST: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Why a voter gave no answer that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The voter can't be reached, or has an error of its own: another attempt may succeed.
+    Unreachable(String),
+    /// No attempt will succeed.
+    Final(String),
+}
+
+impl Failure {
+    /// A voter sent what this release does not understand.
+    pub(super) fn unexpected() -> Self {
+        Self::Final("a controller sent what this release does not understand".to_owned())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Voters {
+    observer: Observer,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The voter that is asked next, an index.
+    at: usize,
+    backoff: Backoff,
+}
+
+impl Voters {
+    pub(super) fn new(observer: Observer) -> Self {
+        let backoff = Backoff::new(REST.0, REST.1, observer.rng.clone());
+        let state = State { at: 0, backoff };
+        Self {
+            observer,
+            state: Mutex::new(state),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The voter that is asked.
+    fn current(&self) -> Option<NodeId> {
+        let at = self.state().at;
+        let voters = &self.observer.voters;
+        voters.get(at.checked_rem(voters.len())?).copied()
+    }
+
+    /// Asks another voter from now on, if `failed` is the one that is asked now.
+    fn turn_from(&self, failed: NodeId) {
+        if self.current() == Some(failed) {
+            let mut state = self.state();
+            state.at = state.at.wrapping_add(1);
+        }
+    }
+
+    /// Asks this voter from now on, if it is one.
+    fn turn_to(&self, node: NodeId) -> bool {
+        let at = self.observer.voters.iter().position(|voter| *voter == node);
+        if let Some(at) = at {
+            self.state().at = at;
+        }
+        at.is_some()
+    }
+
+    pub(super) fn succeeded(&self) {
+        self.state().backoff = Backoff::new(REST.0, REST.1, self.observer.rng.clone());
+    }
+
+    /// Waits before the next attempt. Cancellation safe.
+    pub(super) async fn rest(&self) {
+        let wait = self.state().backoff.next_wait();
+        sleep(wait).await;
+    }
+
+    /// The cluster as requests name it: the configured one, or the one that the image has.
+    pub(super) fn cluster_bytes(&self, image: &MetadataImage) -> Vec<u8> {
+        let known = self.observer.cluster.unwrap_or(image.cluster());
+        match known.is_zero() {
+            true => Vec::new(),
+            false => known.0.to_vec(),
+        }
+    }
+
+    /// Refuses an image of another cluster.
+    pub(super) fn check(&self, cluster: ClusterId) -> Result<(), Failure> {
+        match self.observer.cluster {
+            Some(own) if !cluster.is_zero() && cluster != own => Err(other_cluster(cluster)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks one voter, and another one the next time if this one fails. Cancellation safe.
+    pub(super) async fn ask(&self, call: Call, within: Duration) -> Result<Reply, Failure> {
+        let voter = self.current();
+        let voter =
+            voter.ok_or_else(|| Failure::Final("no controller is configured".to_owned()))?;
+        let request = encode(&Request {
+            call: Some(call),
+            from: None,
+        });
+        let request = request.map_err(|error| Failure::Final(error.to_string()))?;
+        match self.call(voter, request, within).await {
+            Ok(Reply::OtherCluster(other)) => {
+                let cluster = Uuid(other.cluster.try_into().unwrap_or_default());
+                Err(other_cluster(cluster))
+            }
+            Ok(reply) => Ok(reply),
+            Err(error) => {
+                self.turn_from(voter);
+                Err(Failure::Unreachable(format!("node {voter}: {error}")))
+            }
+        }
+    }
+
+    async fn call(&self, to: NodeId, request: Bytes, within: Duration) -> io::Result<Reply> {
+        let called = timeout(within, self.observer.calls.call(to, request, within)).await;
+        let answered = called.map_err(|_elapsed| {
+            let why = format!("no answer within {within:?}");
+            io::Error::new(io::ErrorKind::TimedOut, why)
+        })?;
+        let answer = decode::<Answer>(&answered?)?;
+        let missing = || io::Error::new(io::ErrorKind::InvalidData, "the answer is empty");
+        answer.reply.ok_or_else(missing)
+    }
+
+    /// Finds the active controller and proposes a command to it; the error says why nothing was decided, or that this
+    /// is unknown. A command that may have been proposed is not sent again.
+    pub(super) async fn propose(
+        &self,
+        propose: Propose,
+        until: Instant,
+    ) -> Result<(LogIndex, Result<Outcome, Rejection>), String> {
+        let call = Some(Call::Propose(propose));
+        let request = encode(&Request { call, from: None }).map_err(|error| error.to_string())?;
+        let mut backoff = Backoff::new(REST.0, REST.1, self.observer.rng.clone());
+        let mut to = self.current().ok_or("no controller is configured")?;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let called = self.call(to, request.clone(), left).await;
+            let why = match called {
+                Ok(Reply::Decided(decided)) => {
+                    let outcome = decided.outcome.and_then(|outcome| outcome.decided());
+                    let outcome = outcome.ok_or("a controller sent an unknown outcome")?;
+                    return Ok((LogIndex(decided.at), outcome));
+                }
+                Ok(Reply::Unavailable(unavailable)) => return Err(unavailable.reason),
+                Ok(Reply::NotLeader(not)) => {
+                    let leader = not.leader.map(NodeId).filter(|leader| *leader != to);
+                    if let Some(leader) = leader
+                        && self.turn_to(leader)
+                    {
+                        to = leader;
+                        continue;
+                    }
+                    format!("node {to} is not the active controller, and knows none")
+                }
+                Ok(Reply::OtherCluster(_)) => {
+                    return Err(format!("node {to} belongs to another cluster"));
+                }
+                Ok(_) => return Err("a controller sent an answer to another request".to_owned()),
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                    format!("node {to} is not reached: {error}")
+                }
+                Err(error) => return Err(format!("node {to}: {error}")),
+            };
+            self.turn_from(to);
+            let wait = backoff.next_wait();
+            if Instant::now() + wait >= until {
+                return Err(why);
+            }
+            sleep(wait).await;
+            to = self.next_after(to);
+        }
+    }
+
+    /// The voter after this one.
+    fn next_after(&self, node: NodeId) -> NodeId {
+        let voters = &self.observer.voters;
+        let at = voters.iter().position(|voter| *voter == node);
+        let next = at.and_then(|at| voters.get((at + 1) % voters.len()));
+        next.copied().unwrap_or(node)
+    }
+}
+
+fn other_cluster(cluster: ClusterId) -> Failure {
+    Failure::Final(format!(
+        "the controllers belong to cluster {cluster}, and this node to another: check controller.quorum.voters and \
+         controller.quorum.bootstrap.servers"
+    ))
+}
+
+/// The snapshot of a voter, which is read part by part.
+pub(super) struct RemoteSnapshot<'a> {
+    voters: &'a Voters,
+    /// The last entry that it covers.
+    last: u64,
+    bytes: u64,
+}
+
+impl<'a> RemoteSnapshot<'a> {
+    pub(super) async fn newest(voters: &'a Voters) -> Result<Self, Failure> {
+        let piece = piece(voters, None, 0, 0).await?;
+        Ok(Self {
+            voters,
+            last: piece.last,
+            bytes: piece.bytes_total,
+        })
+    }
+}
+
+async fn piece(
+    voters: &Voters,
+    last: Option<u64>,
+    from: u64,
+    bytes: u32,
+) -> Result<Piece, Failure> {
+    let read = ReadSnapshot { last, from, bytes };
+    match voters
+        .ask(Call::ReadSnapshot(read), ANSWER_DEADLINE)
+        .await?
+    {
+        Reply::Piece(piece) => Ok(piece),
+        Reply::SnapshotNeeded(_) => Err(Failure::Unreachable(
+            "the snapshot was replaced by a newer one".to_owned(),
+        )),
+        _ => Err(Failure::unexpected()),
+    }
+}
+
+#[async_trait]
+impl Source for RemoteSnapshot<'_> {
+    async fn len(&self) -> io::Result<u64> {
+        Ok(self.bytes)
+    }
+
+    async fn read_at(&self, offset: u64, bytes: usize) -> io::Result<Bytes> {
+        let asked = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let piece = piece(self.voters, Some(self.last), offset, asked).await;
+        match piece {
+            Ok(piece) if piece.bytes.len() == bytes => Ok(piece.bytes),
+            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(Failure::Unreachable(why) | Failure::Final(why)) => Err(io::Error::other(why)),
+        }
+    }
+
+    fn path(&self) -> String {
+        "the snapshot of a controller".to_owned()
+    }
+}
