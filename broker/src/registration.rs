@@ -2,13 +2,17 @@
 //! and leads partitions (rules E).
 
 use highwater_kraft_meta::command::{
-    AssignLeaders, CloseEpoch, Closing, Endpoint, RegisterNode, StreamEpoch, WalKind,
+    self, AssignLeaders, CloseEpoch, Closing, Endpoint, RegisterNode, Sealed, StreamEpoch, WalKind,
 };
-use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, Outcome, ProposeError};
+use highwater_kraft_meta::{
+    Action, EpochImage, MetadataImage, MetadataStore, Outcome, ProposeError,
+};
+use highwater_s3stream::Recovered;
 use highwater_types::{NodeEpoch, NodeId, WalPosition};
 
 use crate::config::{Advertised, Config};
 use crate::machine::Machine;
+use crate::stream_metadata;
 
 /// The most partitions in one command that assigns leaders; such a command has some 30 KB.
 const ASSIGNED_AT_ONCE: usize = 2000;
@@ -46,12 +50,40 @@ pub(crate) async fn register(
     }
 }
 
-/// The former epochs of a node that are not closed, oldest first.
-pub(crate) fn fenced(metadata: &dyn MetadataStore, node: NodeId) -> Vec<NodeEpoch> {
+/// The former epochs of a node that are not closed, oldest first, each with the floor from which its log is needed. The
+/// floor is final, because the image has applied the fence (W7). The disk WAL is one log over all epochs of the node, so
+/// its highest floor holds for each of them.
+pub(crate) fn fenced(metadata: &dyn MetadataStore, node: NodeId) -> Vec<(NodeEpoch, WalPosition)> {
     let image = metadata.image();
-    let own = image.node(node);
-    let fenced = own.into_iter().flat_map(|own| own.fenced());
-    fenced.map(|(former, _)| former).collect()
+    let Some(own) = image.node(node) else {
+        return Vec::new();
+    };
+    let on_disk = own
+        .epochs
+        .values()
+        .filter(|epoch| epoch.wal == WalKind::Disk);
+    let on_disk = on_disk.map(|epoch| epoch.floor).max().unwrap_or_default();
+    let floor = |former: &EpochImage| match former.wal {
+        WalKind::Disk => on_disk,
+        WalKind::Object => former.floor,
+    };
+    let fenced = own.fenced();
+    fenced
+        .map(|(former, image)| (former, floor(image)))
+        .collect()
+}
+
+/// The way in which an epoch is closed, once its log is recovered (E3).
+pub(crate) fn closing(recovered: &Recovered) -> Closing {
+    match recovered {
+        Recovered::Uploaded => Closing::Recovered(command::Recovered {}),
+        Recovered::Sealed(sealed) => Closing::Sealed(Sealed {
+            at: Some(sealed.at.into()),
+            index: sealed.index.map(Into::into),
+            bytes: sealed.bytes,
+            claims: stream_metadata::claims(&sealed.claims),
+        }),
+    }
 }
 
 /// Closes a former epoch, whose content is registered by now (E3).
@@ -129,7 +161,7 @@ mod tests {
 
     use highwater_io::{RealDevice, RealThreads};
     use highwater_kraft_meta::RaftMetadata;
-    use highwater_kraft_meta::command::{CreateTopic, Recovered, Replicas};
+    use highwater_kraft_meta::command::{CreateTopic, Replicas};
     use highwater_types::Uuid;
 
     use super::*;
@@ -178,8 +210,8 @@ mod tests {
                 created.await.expect("creates");
             }
             let (epoch, _) = last(&metadata, NODE);
-            for former in fenced(&metadata, NODE) {
-                let how = Closing::Recovered(Recovered {});
+            for (former, _) in fenced(&metadata, NODE) {
+                let how = closing(&Recovered::Uploaded);
                 let closed = close(&metadata, NODE, former, epoch, how).await;
                 closed.expect("closes");
             }

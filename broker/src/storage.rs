@@ -9,7 +9,7 @@ use highwater_kraft_meta::{MetadataStore, RaftMetadata};
 use highwater_object_storage::{ObjectStorage, Opener};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{ByteBudget, Tasks};
-use highwater_s3stream::{ObjectStreamStore, Ports, Writer};
+use highwater_s3stream::{ObjectStreamStore, Ports, Recovered, Writer};
 use highwater_types::{NodeEpoch, Uuid};
 use highwater_wal::{ReadWal, SealedWal};
 use tokio::sync::watch;
@@ -109,13 +109,13 @@ impl Stores {
             ObjectStreamStore::new(stream_config(config), self.ports(epoch, tasks), writer);
         phase.send_replace(Phase::Recovery(streams.clone()));
         let since = Instant::now();
-        let mut recovered = 0;
-        for fenced in registration::fenced(metadata, node) {
+        for (fenced, floor) in registration::fenced(metadata, node) {
             let sealed = self.read.seal(fenced, floor).await?;
-            let how = wal::closing(&sealed);
-            recovered = self.upload(&streams, sealed).await?;
+            let recovered = self.recover_log(&streams, sealed).await?;
+            let how = registration::closing(&recovered);
             registration::close(metadata, node, fenced, epoch, how).await?;
         }
+        let recovered = streams.recovery().batches;
         let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let batches = recovered;
         tracing::info!(batches, elapsed_ms, "write-ahead log recovered");
@@ -142,12 +142,12 @@ impl Stores {
         }
     }
 
-    /// Uploads the batches that a former epoch left in the WAL; returns their number.
-    async fn upload(
+    /// Brings the batches that a former epoch left in the WAL into objects.
+    async fn recover_log(
         &self,
         streams: &ObjectStreamStore,
         sealed: SealedWal,
-    ) -> Result<u64, NodeError> {
+    ) -> Result<Recovered, NodeError> {
         if let SealedWal::Replay { bytes, .. } = sealed {
             tracing::info!(bytes, "recovering the write-ahead log");
         }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use highwater_kraft_meta::command::{Closing, Recovered, WalKind};
+use highwater_kraft_meta::command::WalKind;
 use highwater_runtime::ByteBudget;
+use highwater_wal::WalFactory;
 use highwater_wal::disk::DiskWalFactory;
-use highwater_wal::{SealedWal, WalFactory};
 
 use crate::config::Config;
 use crate::machine::Machine;
@@ -34,12 +34,5 @@ pub(crate) fn choose(config: &Config, machine: &Machine, memory: ByteBudget) -> 
         kind: WalKind::Disk,
         place,
         factory: Box::new(DiskWalFactory::new(device, threads, disk, memory)),
-    }
-}
-
-/// How an epoch is closed, once the records that its log left are registered (E3).
-pub(crate) fn closing(sealed: &SealedWal) -> Closing {
-    match sealed {
-        SealedWal::Empty | SealedWal::Replay { .. } => Closing::Recovered(Recovered {}),
     }
 }

@@ -36,7 +36,7 @@ pub use config::{Config, Ports, Writer};
 pub use error::StreamError;
 pub use rolls::Roll;
 pub use store::ObjectStreamStore;
-pub use upload::{RecoveryStatus, UploadStatus};
+pub use upload::{Recovered, RecoveryStatus, SealedClaims, UploadStatus};
 
 /// The bounds of a stream: `start <= confirmed <= next`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -200,7 +200,8 @@ pub struct Claim {
     pub range: StreamRange,
     /// The object with the records, or `None` for a range without records.
     pub object: Option<ObjectId>,
-    /// The blocks of the stream in that object, as a range of bytes.
+    /// The blocks of the stream in that object, as a range of bytes. If it is an index object, they lie in WAL objects,
+    /// and the range begins at 0 and is as long as they are (W9).
     pub part: Range<u64>,
     /// The largest timestamp in it, or -1.
     pub max_timestamp: Timestamp,

@@ -20,7 +20,7 @@ use crate::opening::{self, Opener};
 use crate::read::ObjectReader;
 use crate::stream::StreamPorts;
 use crate::streams::Streams;
-use crate::upload::{DurableBatches, RecoveryStatus, UploadStatus, Uploads};
+use crate::upload::{DurableBatches, Recovered, RecoveryStatus, UploadStatus, Uploads};
 use crate::{
     AppendPermit, Config, OpenStream, Opened, Ports, StreamError, StreamStore, Writer, metrics,
 };
@@ -70,13 +70,13 @@ impl ObjectStreamStore {
         Arc::new(DurableBatches::to(&self.uploads))
     }
 
-    /// Uploads the batches in a former epoch's WAL, in windows that fit the memory limit (D3), and returns how many of
-    /// the recovered batches were uploaded. It waits a minute for a store or a metadata that accepts nothing, and
-    /// [`Config::room_within`] longer for a full store.
+    /// Uploads the batches in a former epoch's WAL, in windows that fit the memory limit (D3), or indexes them where
+    /// they lie (W9). It waits a minute for a store or a metadata that accepts nothing, and [`Config::room_within`]
+    /// longer for a full store.
     ///
     /// # Errors
     /// [`StreamError`], with which the start ends.
-    pub async fn recover(&self, sealed: SealedWal) -> Result<u64, StreamError> {
+    pub async fn recover(&self, sealed: SealedWal) -> Result<Recovered, StreamError> {
         self.uploads.recover(sealed).await
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, StreamOffset, WalPosition};
+use highwater_object_format::StreamDirectory;
+use highwater_types::{LeaderEpoch, NodeEpoch, ObjectId, StreamId, StreamOffset, WalPosition};
 
 mod batch;
 #[cfg(feature = "conformance")]
@@ -66,8 +67,7 @@ pub trait ReadWal: Debug + Send + Sync + 'static {
     ) -> Result<Arc<dyn WriteAheadLog>, WalError>;
 }
 
-/// What a sealed epoch left above the floor. How its streams get it back depends on where it lies. (An object WAL will
-/// leave a range of objects, which is registered as it is, W9.)
+/// What a sealed epoch left above the floor. How its streams get it back depends on where it lies.
 pub enum SealedWal {
     /// The epoch left nothing: all of it was uploaded, or nothing was written.
     Empty,
@@ -78,6 +78,28 @@ pub enum SealedWal {
         /// The group commits, in the order of the log.
         groups: BoxStream<'static, Result<ReplayedGroup, WalError>>,
     },
+    /// The epoch left objects that every node can read. They are registered as they are (W9).
+    Range(SealedRange),
+}
+
+/// The objects of a sealed object WAL from the floor to the seal.
+#[derive(Debug, Clone)]
+pub struct SealedRange {
+    /// The position of the seal (W7).
+    pub end: WalPosition,
+    /// The group commits, in the order of their sequences; none if the epoch wrote nothing above the floor.
+    pub objects: Vec<SealedObject>,
+}
+
+/// One group commit of a sealed object WAL.
+#[derive(Debug, Clone)]
+pub struct SealedObject {
+    /// Its name, whose number is its sequence.
+    pub id: ObjectId,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its directories, one for each leadership of a stream.
+    pub directories: Vec<StreamDirectory>,
 }
 
 impl Debug for SealedWal {
@@ -85,6 +107,10 @@ impl Debug for SealedWal {
         match self {
             Self::Empty => f.write_str("Empty"),
             Self::Replay { bytes, .. } => write!(f, "Replay of {bytes} bytes"),
+            Self::Range(range) => {
+                let (objects, end) = (range.objects.len(), range.end);
+                write!(f, "Range of {objects} objects before {end}")
+            }
         }
     }
 }

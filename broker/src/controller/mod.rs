@@ -3,7 +3,9 @@
 //! The composition root starts them on each node with the role `controller`. They work while that node is the active
 //! controller ([`MetadataStore::leads`](highwater_kraft_meta::MetadataStore::leads)) and rest while another one is.
 
+mod clocks;
 mod reaper;
+mod sweeper;
 
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use highwater_object_storage::ObjectStorage;
 use highwater_runtime::{TaskKind, Tasks};
 
 pub(crate) use self::reaper::Reaper;
+use self::sweeper::Sweeper;
 use crate::config::Config;
 
 /// Starts the tasks of the role `controller`.
@@ -24,4 +27,6 @@ pub(crate) fn start(
     let grace = config.millis("highwater.object.grace.ms");
     let reaper = Reaper::new(Arc::clone(metadata), Arc::clone(objects), grace);
     tasks.spawn(TaskKind::Reaper, reaper.run());
+    let sweeper = Sweeper::new(Arc::clone(metadata), Arc::clone(objects), grace);
+    tasks.spawn(TaskKind::Sweeper, sweeper.run());
 }

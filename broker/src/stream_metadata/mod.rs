@@ -95,6 +95,16 @@ fn record(claim: &Claim) -> ClaimRecord {
     }
 }
 
+/// The claims of streams as a command has them.
+pub(crate) fn claims(claims: &[(StreamId, Claim)]) -> Vec<ClaimOfStream> {
+    let of_stream = |(stream, claim): &(StreamId, Claim)| ClaimOfStream {
+        stream: stream.0,
+        claim: Some(record(claim)),
+        rolls: claim.rolls.iter().map(roll_record).collect(),
+    };
+    claims.iter().map(of_stream).collect()
+}
+
 fn roll_record(roll: &RollPart) -> RollRecord {
     RollRecord {
         base: roll.base,
@@ -162,17 +172,12 @@ impl StreamMetadata for KraftStreamMetadata {
     }
 
     async fn commit(&self, commit: ObjectCommit) -> Result<Committed, StreamError> {
-        let claims = commit.claims.iter().map(|(stream, claim)| ClaimOfStream {
-            stream: stream.0,
-            claim: Some(record(claim)),
-            rolls: claim.rolls.iter().map(roll_record).collect(),
-        });
         let command = CommitObject {
             node: commit.object.node.0,
             node_epoch: commit.epoch.0,
             number: commit.object.number,
             bytes: commit.object_bytes,
-            claims: claims.collect(),
+            claims: claims(&commit.claims),
             floor: Some(commit.floor.into()),
             lowest_in_flight: commit.lowest_in_flight,
             confirmed: Some(commit.confirmed.into()),

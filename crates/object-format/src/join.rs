@@ -28,15 +28,17 @@ pub enum JoinError {
         /// The offset at which it begins.
         first: StreamOffset,
     },
-    /// A later leader epoch of a stream begins before an earlier one ends.
-    #[error("leader epochs overlap stream_id={stream} leader_epoch={leader_epoch} first={first}")]
+    /// With the object, a later leader epoch of a stream begins before an earlier one ends.
+    #[error(
+        "leader epochs overlap in an object object_id={object} stream_id={stream} leader_epoch={leader_epoch}"
+    )]
     Overlap {
+        /// The object.
+        object: ObjectId,
         /// The stream.
         stream: StreamId,
         /// The later leader epoch.
         leader_epoch: LeaderEpoch,
-        /// Its first offset.
-        first: StreamOffset,
     },
     /// The object does not hold the blocks that it lists.
     #[error("object is an index of other objects object_id={object}")]
@@ -45,6 +47,20 @@ pub enum JoinError {
         object: ObjectId,
     },
 }
+
+impl JoinError {
+    /// The object that can't be joined to those before it.
+    #[must_use]
+    pub fn object(&self) -> ObjectId {
+        match *self {
+            Self::Gap { object, .. } | Self::Overlap { object, .. } | Self::Nested { object } => {
+                object
+            }
+        }
+    }
+}
+
+type Joined = BTreeMap<(StreamId, LeaderEpoch), StreamDirectory>;
 
 /// Joins the directories of WAL objects, which come in the order of their sequences. Each joined directory names the
 /// objects that hold its blocks. Parts without offsets are left out. The directories are ordered by stream and leader
@@ -55,7 +71,7 @@ pub enum JoinError {
 pub fn join(
     objects: impl IntoIterator<Item = (ObjectId, Vec<StreamDirectory>)>,
 ) -> Result<Vec<StreamDirectory>, JoinError> {
-    let mut joined: BTreeMap<(StreamId, LeaderEpoch), StreamDirectory> = BTreeMap::new();
+    let mut joined = Joined::new();
     for (object, directories) in objects {
         for mut part in directories {
             if part.range.is_empty() {
@@ -70,24 +86,30 @@ pub fn join(
                     first_block: 0,
                 });
             }
-            match joined.entry((part.stream, part.leader_epoch)) {
+            let stream = part.stream;
+            match joined.entry((stream, part.leader_epoch)) {
                 Entry::Vacant(vacant) => drop(vacant.insert(part)),
                 Entry::Occupied(before) => append(before.into_mut(), part, object)?,
             }
+            if let Some(leader_epoch) = overlapping(&joined, stream) {
+                return Err(JoinError::Overlap {
+                    object,
+                    stream,
+                    leader_epoch,
+                });
+            }
         }
     }
-    let joined: Vec<StreamDirectory> = joined.into_values().collect();
-    let overlap = joined
-        .windows(2)
-        .find(|pair| pair[0].stream == pair[1].stream && pair[1].range.start < pair[0].range.end);
-    match overlap {
-        Some(pair) => Err(JoinError::Overlap {
-            stream: pair[1].stream,
-            leader_epoch: pair[1].leader_epoch,
-            first: pair[1].range.start,
-        }),
-        None => Ok(joined),
-    }
+    Ok(joined.into_values().collect())
+}
+
+/// The leader epoch of a stream that begins before the one before it ends.
+fn overlapping(joined: &Joined, stream: StreamId) -> Option<LeaderEpoch> {
+    let of_stream = (stream, LeaderEpoch(i32::MIN))..=(stream, LeaderEpoch(i32::MAX));
+    let epochs = joined.range(of_stream.clone());
+    let mut pairs = epochs.zip(joined.range(of_stream).skip(1));
+    let overlap = pairs.find(|((_, one), (_, next))| next.range.start < one.range.end);
+    overlap.map(|(_, ((_, leader_epoch), _))| *leader_epoch)
 }
 
 /// Appends the next object's part of a leadership.

@@ -255,11 +255,9 @@ fn a_gap_an_overlap_and_an_index_are_not_joined() {
         [object(one, 0, 10), object(two, 1, 11)],
         [object(one, 1, 12), object(two, 0, 14)],
     ] {
-        let overlap = joined(&parts);
-        assert!(
-            matches!(overlap, Err(JoinError::Overlap { .. })),
-            "{overlap:?}"
-        );
+        let overlap = joined(&parts).expect_err("overlaps");
+        assert!(matches!(overlap, JoinError::Overlap { .. }), "{overlap:?}");
+        assert_eq!(overlap.object(), two);
     }
     // a stream may have been led elsewhere between two leaderships of a node
     joined(&[object(one, 0, 10), object(two, 2, 20)]).expect("joins");

@@ -4,12 +4,12 @@
 //! |---|---|---|
 //! | `highwater-cluster`, beside the clusters' prefixes | the claim of the cluster that has the store | |
 //! | `data/` | data objects | U2 |
-//! | `wal/` | reserved: WAL objects and seals, `wal/<node>/<node epoch>/<sequence>` | W1, W7 |
-//! | `index/` | reserved: index objects, `index/<hash>/<node>/<node epoch>/<n>` | W9, G3 |
+//! | `wal/` | WAL objects and seals, `wal/<node>/<node epoch>/<sequence>` | W1, W7 |
+//! | `index/` | index objects, `index/<hash>/<node>/<node epoch>/<n>` | W9, G3 |
 //! | `probe/<node>/` | the objects with which a start of a node probes the store; deleted before the start goes on | |
 //! | `topics/`, `meta/` | reserved: the objects that `restore` reads | R1 |
 
-use highwater_types::{ClusterId, NodeId, ObjectId, ObjectKind};
+use highwater_types::{ClusterId, NodeEpoch, NodeId, ObjectId, ObjectKind};
 
 use crate::ObjectKey;
 
@@ -47,6 +47,12 @@ pub fn object(id: ObjectId) -> ObjectKey {
     })
 }
 
+/// The prefix of the object WAL of one node epoch.
+#[must_use]
+pub fn wal(node: NodeId, epoch: NodeEpoch) -> ObjectKey {
+    ObjectKey::new(format!("wal/{node}/{epoch}"))
+}
+
 /// The prefix of the probes that a node's starts write. A node deletes the probes of its own killed starts, and never
 /// those of another node that starts at the same time.
 #[must_use]
@@ -63,8 +69,6 @@ pub fn probe(node: NodeId, number: u128) -> ObjectKey {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-
-    use highwater_types::NodeEpoch;
 
     use super::*;
 
@@ -88,6 +92,7 @@ mod tests {
             "index/23/1/7/42",
         ];
         assert_eq!(keys, expected);
+        assert_eq!(wal(NodeId(1), NodeEpoch(7)).as_str(), "wal/1/7");
     }
 
     #[test]

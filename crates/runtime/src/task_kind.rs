@@ -28,6 +28,8 @@ pub enum TaskKind {
     MetadataObserver,
     /// Deletes condemned objects while this node is the active controller.
     Reaper,
+    /// Sweeps the prefixes of closed object WALs while this node is the active controller.
+    Sweeper,
     /// Fetches credentials for the object store before those in use expire.
     Credentials,
 }
@@ -53,7 +55,8 @@ impl TaskKind {
             | Self::PartitionOpener
             | Self::Upload
             | Self::MetadataObserver
-            | Self::Reaper => AfterReturn::NodeEnds,
+            | Self::Reaper
+            | Self::Sweeper => AfterReturn::NodeEnds,
             Self::Connection
             | Self::Coordinator
             | Self::ColdRead

@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use highwater_object_format::{BlockEntry, Footer, FormatError, RollPart, StreamDirectory};
+use highwater_object_format::{
+    BlockEntry, BlockSource, Footer, FormatError, RollPart, StreamDirectory,
+};
 use highwater_object_storage::{IoClass, ObjectStorage, layout};
 use highwater_runtime::Tasks;
 use highwater_types::{LeaderEpoch, ObjectId, StreamId};
@@ -40,6 +42,7 @@ impl Weighter<Key, Arc<StreamDirectory>> for ByBytes {
         let deltas = directory.deltas.iter().map(|(_, delta)| delta.len() + 48);
         let checkpoint = directory.checkpoint.as_ref().map_or(0, Bytes::len);
         let lists = directory.blocks.len() * size_of::<BlockEntry>()
+            + directory.sources.len() * size_of::<BlockSource>()
             + directory.rolls.len() * size_of::<RollPart>()
             + directory.leader_epochs.len() * 16;
         (entries.sum::<usize>() + deltas.sum::<usize>() + checkpoint + lists + 512) as u64

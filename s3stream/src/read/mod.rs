@@ -49,22 +49,15 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// The blocks of one object that a read needs.
+/// The blocks of one directory that a read needs.
 struct Needed {
+    /// The object of the directory. If it is an index object, the blocks lie in others (W9).
     object: ObjectId,
     /// The offsets that its claim accounts for.
     range: StreamRange,
     directory: Arc<StreamDirectory>,
     /// The indexes of the blocks.
     blocks: Range<usize>,
-}
-
-impl Needed {
-    /// The needed blocks, and those after them up to an index.
-    fn blocks_to(&self, end: usize) -> &[BlockEntry] {
-        let end = end.clamp(self.blocks.end, self.directory.blocks.len());
-        &self.directory.blocks[self.blocks.start..end]
-    }
 }
 
 impl ObjectReader {
@@ -221,17 +214,27 @@ impl ObjectReader {
         window: u64,
     ) -> Vec<(&'a StreamRange, Vec<BlockLoad>)> {
         let extents = self.0.extents.at_most(window / 2);
-        let begin = |one: &'a Needed| {
-            let blocks = one.blocks_to(0);
-            let mut end = one.blocks.end;
-            if self.0.blocks.lacks(one.object, blocks) {
-                end = extents.end(&one.directory.blocks, end.saturating_sub(1));
-            }
-            let mut wanted = self.0.blocks.want(one.object, stream, one.blocks_to(end));
-            wanted.truncate(blocks.len());
-            (&one.range, wanted)
-        };
+        let begin = |one: &'a Needed| (&one.range, self.begin_blocks(stream, one, extents));
         needed.iter().map(begin).collect()
+    }
+
+    /// Begins to load the missing blocks of one directory, from each object that holds some of them.
+    fn begin_blocks(&self, stream: StreamId, one: &Needed, extents: Extents) -> Vec<BlockLoad> {
+        let (directory, blocks) = (&one.directory, &self.0.blocks);
+        let mut wanted = Vec::with_capacity(one.blocks.len());
+        let mut at = one.blocks.start;
+        while at < one.blocks.end {
+            let (object, held) = directory.source(at, one.object);
+            let needed = at..one.blocks.end.min(held.end);
+            let mut end = needed.end;
+            if blocks.lacks(object, &directory.blocks[needed.clone()]) {
+                end = extent_end(extents, directory, &held, end.saturating_sub(1));
+            }
+            let loads = blocks.want(object, stream, &directory.blocks[at..end]);
+            wanted.extend(loads.into_iter().take(needed.len()));
+            at = needed.end;
+        }
+        wanted
     }
 
     /// Begins to load half a window ahead of a reader, in the background. The other half of the window is for the
@@ -270,8 +273,9 @@ impl ObjectReader {
             let mut at = all.partition_point(|block| block.next <= after);
             let until = all.partition_point(|block| block.base < claim.range.end);
             while at < until {
-                let end = extents.end(all, at).min(until);
-                if bytes > window || !self.0.blocks.read_ahead(object, stream, &all[at..end]) {
+                let (source, held) = directory.source(at, object);
+                let end = extent_end(extents, &directory, &held, at).min(until);
+                if bytes > window || !self.0.blocks.read_ahead(source, stream, &all[at..end]) {
                     return Ok(());
                 }
                 bytes += all[at..end]
@@ -300,12 +304,13 @@ impl ObjectReader {
                 let part = (stream, claim.leader_epoch);
                 let directory = self.directory(object, part).await?;
                 let after = from.max(claim.range.start);
-                let reach = |entry: &&BlockEntry| entry.max_timestamp >= at && entry.next > after;
-                for entry in directory.blocks.iter().filter(reach) {
-                    let wanted = self
-                        .0
-                        .blocks
-                        .want(object, stream, std::slice::from_ref(entry));
+                let reach = |(_, entry): &(usize, &BlockEntry)| {
+                    entry.max_timestamp >= at && entry.next > after
+                };
+                for (block, entry) in directory.blocks.iter().enumerate().filter(reach) {
+                    let (source, _) = directory.source(block, object);
+                    let entry = std::slice::from_ref(entry);
+                    let wanted = self.0.blocks.want(source, stream, entry);
                     let Some(wanted) = wanted.into_iter().next() else {
                         continue;
                     };
@@ -345,6 +350,18 @@ impl ObjectReader {
         let directories = &self.0.directories;
         directories.get(object, part, line, silent).await
     }
+}
+
+/// The end of the extent that holds a block. An extent is one request, and so within one object, which has the `held`
+/// blocks of the directory.
+fn extent_end(
+    extents: Extents,
+    directory: &StreamDirectory,
+    held: &Range<usize>,
+    block: usize,
+) -> usize {
+    let blocks = &directory.blocks[held.clone()];
+    held.start + extents.end(blocks, block.saturating_sub(held.start))
 }
 
 fn of_format(key: &ObjectKey, error: &FormatError) -> StreamError {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use highwater_object_format::{BatchEntry, HEADER_BYTES, ObjectHeader, ObjectWriter};
+use highwater_object_format::{BatchEntry, HEADER_BYTES, ObjectHeader, ObjectWriter, join};
 use highwater_object_storage::{
     IoClass, MemoryStorage, Metered, PutMode, RequestCounts, RequestKind, StorageError, layout,
 };
@@ -64,20 +64,28 @@ impl Store {
     }
 }
 
-fn object(number: u64, first: StreamOffset) -> (ObjectId, Vec<u8>, Claim) {
-    let id = ObjectId {
+fn id(kind: ObjectKind, number: u64) -> ObjectId {
+    ObjectId {
         node: NodeId(1),
         epoch: NodeEpoch(1),
-        kind: ObjectKind::Upload,
+        kind,
         number,
-    };
-    let mut writer = ObjectWriter::new(&ObjectHeader {
+    }
+}
+
+fn writer(id: ObjectId) -> ObjectWriter {
+    ObjectWriter::new(&ObjectHeader {
         cluster: Uuid([1; 16]),
         id,
         nonce: Uuid::ZERO,
         rewrite_number: 0,
         floor: WalPosition::default(),
-    });
+    })
+}
+
+fn object(number: u64, first: StreamOffset) -> (ObjectId, Vec<u8>, Claim) {
+    let id = id(ObjectKind::Upload, number);
+    let mut writer = writer(id);
     writer.begin_stream(STREAM, Bytes::new(), LeaderEpoch(1), first);
     let last = first + i64::try_from(BLOCKS).expect("few");
     for base in first..last {
@@ -342,11 +350,12 @@ impl StreamMetadata for Known {
 
     async fn locate_time(
         &self,
-        _: StreamId,
-        _: StreamRange,
-        _: Timestamp,
+        id: StreamId,
+        range: StreamRange,
+        at: Timestamp,
     ) -> Result<Option<Claim>, StreamError> {
-        unknown()
+        let all = self.locate(id, range, usize::MAX).await?;
+        Ok(all.into_iter().find(|claim| claim.max_timestamp >= at))
     }
 
     async fn recorded(&self, _: StreamId) -> Result<Recorded, StreamError> {
@@ -423,4 +432,120 @@ async fn a_batch_that_two_objects_hold_is_read_once() {
     let found = reader.read(&known, STREAM, 2, limit).await.expect("reads");
     let found: Vec<u8> = found.iter().map(|bytes| bytes[0]).collect();
     assert_eq!(found, (2..12).collect::<Vec<u8>>());
+}
+
+/// A sealed range of three WAL objects with two blocks each, and the claim on its index. The timestamp of a batch is its
+/// offset; `damage` changes the bytes of the second object.
+async fn sealed_range(damage: impl Fn(&mut Vec<u8>)) -> Store {
+    let mut store = Store::with(0, |_| {}).await;
+    let put = async |id: ObjectId, body: Vec<u8>| {
+        let (key, body) = (layout::object(id), vec![Bytes::from(body)]);
+        let put = store
+            .storage
+            .put(&key, body, PutMode::IfAbsent, IoClass::Upload);
+        put.await.expect("puts");
+    };
+    let mut objects = Vec::new();
+    for number in 0..3_u8 {
+        let id = id(ObjectKind::Wal, number.into());
+        let mut writer = writer(id);
+        let first = i64::from(number) * 2;
+        writer.begin_stream(STREAM, Bytes::new(), LeaderEpoch(1), first);
+        for base in first..first + 2 {
+            let batch = BatchEntry {
+                base,
+                count: 1,
+                bytes: u32::try_from(BLOCK).expect("small"),
+                max_timestamp: base,
+            };
+            let body = Bytes::from(vec![u8::try_from(base).expect("few"); BLOCK]);
+            writer.push_batch(batch, Bytes::new(), false, 0, body.into());
+        }
+        writer.end_stream(None, Vec::new(), None, Vec::new());
+        let written = writer.finish();
+        let mut body = written.body.concat();
+        if number == 1 {
+            damage(&mut body);
+        }
+        put(id, body).await;
+        let directories = written.parts.into_iter().map(|part| part.directory);
+        objects.push((id, directories.collect()));
+    }
+    let index = id(ObjectKind::Index, 1);
+    let mut writer = writer(index);
+    for directory in join(objects).expect("joins") {
+        writer.push_directory(directory);
+    }
+    let written = writer.finish();
+    put(index, written.body.concat()).await;
+    let claim = Claim {
+        range: 0..6,
+        object: Some(index),
+        part: written.parts[0].blocks.clone(),
+        max_timestamp: 5,
+        rolls: Vec::new(),
+        open_from: None,
+        checkpoint_bytes: None,
+        leader_epoch: LeaderEpoch(1),
+    };
+    store.claims.push(claim);
+    store
+}
+
+// W9, F4: the index leads to the blocks, and neighbours in one WAL object come with one request
+#[tokio::test]
+async fn a_sealed_range_is_read_from_its_objects_by_way_of_its_index() {
+    let store = sealed_range(|_| {}).await;
+    let reader = store.reader(CACHE_BYTES);
+    let known = Known(store.claims.clone());
+    let limit = FetchLimit {
+        bytes: BLOCK * 20,
+        before: StreamOffset::MAX,
+        at_least_one: true,
+    };
+    let all: Vec<u8> = (1..6).collect();
+    for _ in 0..2 {
+        let found = reader.read(&known, STREAM, 1, limit).await.expect("reads");
+        let found: Vec<u8> = found.iter().map(|bytes| bytes[0]).collect();
+        assert_eq!(found, all);
+    }
+    assert_eq!(store.gets(), 4, "the index, and each of three objects once");
+    let late = reader.first_at(&known, STREAM, 0..6, 3).await;
+    assert_eq!(late.expect("finds"), Some(3));
+    let none = reader.first_at(&known, STREAM, 0..6, 6).await;
+    assert_eq!(none.expect("looks"), None);
+    assert_eq!(store.gets(), 4);
+    // the beginning of a sealed range may be in an upload already (U4)
+    let mut clipped = store.claims.clone();
+    clipped[0].range.start = 3;
+    let found = reader.read(&Known(clipped), STREAM, 3, limit).await;
+    let found: Vec<u8> = found.expect("reads").iter().map(|bytes| bytes[0]).collect();
+    assert_eq!(found, [3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_sealed_range_is_read_ahead_object_by_object() {
+    let store = sealed_range(|_| {}).await;
+    let reader = store.reader(CACHE_BYTES);
+    let ahead = reader.begin_ahead(STREAM, 0, 6 << 20, store.claims.clone());
+    ahead.await.expect("begins");
+    let all = needed(&reader, &store, 0, 8).await;
+    let expected: Vec<u8> = (0..6).collect();
+    assert_eq!(sound(get(&reader, &all, 6 << 20).await), expected);
+    assert_eq!(store.gets(), 4);
+}
+
+// I9: the error names the object that is damaged
+#[tokio::test]
+async fn of_a_damaged_block_in_a_sealed_range_only_its_readers_are_told() {
+    let store = sealed_range(|body| body[HEADER_BYTES + BLOCK / 2] ^= 1).await;
+    let reader = store.reader(CACHE_BYTES);
+    let all = needed(&reader, &store, 0, 8).await;
+    let damaged = layout::object(id(ObjectKind::Wal, 1)).to_string();
+    for (block, got) in get(&reader, &all, 0).await.into_iter().enumerate() {
+        match got {
+            Err(StreamError::Damaged { key, .. }) => assert_eq!((block, key), (2, damaged.clone())),
+            got => assert_eq!(usize::from(got.expect("reads")), block),
+        }
+    }
 }

@@ -95,7 +95,7 @@ impl Uploads {
 }
 
 /// The claim that a part of an object makes on its stream.
-fn claim(object: ObjectId, part: &StreamPart) -> (StreamId, Claim) {
+pub(super) fn claim(object: ObjectId, part: &StreamPart) -> (StreamId, Claim) {
     let directory = &part.directory;
     let checkpoint = directory.checkpoint.as_ref();
     let claim = Claim {

@@ -19,9 +19,11 @@ mod put;
 mod recover;
 mod room;
 mod run;
+mod seal;
 mod status;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -38,7 +40,8 @@ use self::begun::Begun;
 use self::held_back::HeldBack;
 use self::numbers::Numbers;
 use self::outage::Outage;
-pub use self::recover::RecoveryStatus;
+pub use self::recover::{Recovered, RecoveryStatus};
+pub use self::seal::SealedClaims;
 pub use self::status::UploadStatus;
 use crate::attached_wal::AttachedWal;
 use crate::evictions::Evictions;
@@ -64,6 +67,8 @@ pub(crate) struct Uploads {
     /// Wakes the loop before its interval ends.
     wake: Notify,
     numbers: Numbers,
+    /// The number of the last index object (W9).
+    last_index: AtomicU64,
     /// Locked by the upload that is under way. The object that it has begun stays here if its task is aborted, so that
     /// the last upload of a stop continues with it (U2).
     under_way: tokio::sync::Mutex<Option<Begun>>,
@@ -98,6 +103,7 @@ impl Uploads {
             outage: Mutex::default(),
             wake: Notify::new(),
             numbers: Numbers::default(),
+            last_index: AtomicU64::new(0),
             under_way: tokio::sync::Mutex::default(),
             committed_floor: Mutex::new(writer.floor),
             writer,

@@ -1,7 +1,7 @@
-//! Uploads the batches that a former epoch of the node left in its WAL (rule D3).
+//! Brings the batches that a former epoch left in its WAL into objects with claims (rule D3).
 //!
 //! This file owns the windows in which the log is read back, and the progress of that. A recovery runs before the log
-//! of this epoch is attached, so that nothing else is uploaded meanwhile.
+//! of this epoch is attached, so that nothing else is uploaded meanwhile. `seal` has the way of an object WAL.
 
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use highwater_object_format::{BatchEntry, ObjectWriter};
 use highwater_types::{LeaderEpoch, StreamId, WalPosition};
 use highwater_wal::{ConfirmedBatch, ReplayedGroup, SealedWal, WalError};
 
-use super::{Uploads, summed};
+use super::{SealedClaims, Uploads, summed};
 use crate::StreamError;
 
 /// The bytes of a former epoch's WAL that are uploaded at a time (D3).
@@ -54,27 +54,37 @@ pub struct RecoveryStatus {
     pub bytes_total: u64,
 }
 
+/// How the batches of a former epoch's WAL get their claims.
+#[derive(Debug, Clone)]
+pub enum Recovered {
+    /// The batches were uploaded, and their claims are committed.
+    Uploaded,
+    /// The claims are not committed: the command that closes the epoch registers them (W8).
+    Sealed(SealedClaims),
+}
+
 impl Uploads {
     /// The progress of the recovery.
     pub(crate) fn recovery(&self) -> RecoveryStatus {
         *self.recovery_status()
     }
 
-    fn recovery_status(&self) -> MutexGuard<'_, RecoveryStatus> {
+    pub(super) fn recovery_status(&self) -> MutexGuard<'_, RecoveryStatus> {
         self.recovery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads a former epoch's WAL back in windows and uploads each; returns how many of the recovered batches were
-    /// uploaded. Checkpoints are written only when the streams are open.
-    pub(crate) async fn recover(&self, sealed: SealedWal) -> Result<u64, StreamError> {
+    /// Reads a former epoch's WAL back in windows and uploads each, or puts the index of its objects. Checkpoints are
+    /// written only when the streams are open.
+    pub(crate) async fn recover(&self, sealed: SealedWal) -> Result<Recovered, StreamError> {
         match sealed {
             SealedWal::Empty => {}
             SealedWal::Replay { bytes, groups } => {
                 self.recovery_status().bytes_total += bytes;
                 self.replay(groups).await?;
             }
+            SealedWal::Range(range) => return self.index(range).await.map(Recovered::Sealed),
         }
-        Ok(self.recovery().batches)
+        Ok(Recovered::Uploaded)
     }
 
     async fn replay(&self, mut groups: Groups) -> Result<(), StreamError> {

@@ -3,22 +3,24 @@
 //! It owns the clock of each condemned object, which begins when this node, as the active controller, first sees the
 //! object condemned. The clocks are kept in memory: they begin again after a restart and after a change of leader. The
 //! reaper does not decide which objects are condemned: commands do, when they are applied.
+//!
+//! A condemned index object stands for the WAL objects that it covers, which are deleted before it (G3). So after a
+//! crash at any point the index is condemned still, and the next active controller deletes all of them again.
 
-mod condemned;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_kraft_meta::command::ObjectsDeleted;
-use highwater_kraft_meta::{Action, MetadataStore};
+use highwater_kraft_meta::{Action, MetadataStore, WalObjects};
 use highwater_object_storage::{ObjectStorage, StorageError, layout};
 use highwater_runtime::reasons;
 use highwater_types::{ObjectId, Term};
 use tokio::time::Instant;
 
-use self::condemned::Condemned;
+use super::clocks::Clocks;
 
 /// The number of objects that one request deletes and one command records.
 const TOGETHER_MAX: usize = 256;
@@ -65,19 +67,19 @@ impl Reaper {
     /// Deletes condemned objects, again and again until the deletion is recorded (G1). It never returns. Cancellation
     /// safe: an object whose deletion was not recorded is deleted again.
     pub(crate) async fn run(self) {
-        let mut clocks = Condemned::default();
+        let mut clocks = Clocks::default();
         let mut last_term = None;
         loop {
             tokio::time::sleep(self.grace / 2).await;
             let term = self.metadata.leads();
             if term != last_term {
-                clocks = Condemned::default();
+                clocks = Clocks::default();
                 last_term = term;
             }
             let Some(term) = term else { continue };
             let image = self.metadata.image();
             let condemned = image.condemned().map(|(id, _)| id).collect();
-            clocks.observe(condemned, Instant::now());
+            clocks.observe(&condemned, Instant::now());
             let due = clocks.due(self.grace, Instant::now());
             let failed = self.delete(term, &due).await;
             clocks.restart(&failed, Instant::now());
@@ -92,13 +94,7 @@ impl Reaper {
             if self.metadata.leads() != Some(term) {
                 break;
             }
-            let deleted = match self.delete_from_store(objects).await {
-                Ok(()) => Deleted {
-                    gone: objects.to_vec(),
-                    ..Deleted::default()
-                },
-                Err(_) => self.delete_each(objects).await,
-            };
+            let deleted = self.delete_together(term, objects).await;
             self.record(&deleted.gone).await;
             failed.extend(deleted.failed);
             if deleted.gave_up {
@@ -106,6 +102,67 @@ impl Reaper {
             }
         }
         failed
+    }
+
+    /// Deletes objects, and the WAL objects that an index covers before it (G3).
+    async fn delete_together(&self, term: Term, objects: &[ObjectId]) -> Deleted {
+        let covered = self.delete_covered(term, objects).await;
+        if covered.gave_up {
+            return covered;
+        }
+        let is_free = |id: &ObjectId| !covered.failed.contains(id);
+        let free: Vec<ObjectId> = objects.iter().copied().filter(is_free).collect();
+        let mut deleted = match self.delete_from_store(&free).await {
+            Ok(()) => Deleted {
+                gone: free,
+                ..Deleted::default()
+            },
+            Err(_) => self.delete_each(&free).await,
+        };
+        deleted.failed.extend(covered.failed);
+        deleted
+    }
+
+    /// Deletes the WAL objects that the indexes among some objects cover. An index whose objects are not all gone has
+    /// failed, and stays.
+    async fn delete_covered(&self, term: Term, objects: &[ObjectId]) -> Deleted {
+        let image = self.metadata.image();
+        let mut deleted = Deleted::default();
+        for index in objects {
+            let Some(covers) = image.covered_by(*index) else {
+                continue;
+            };
+            match self.delete_range(term, covers).await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => {
+                    let error = reasons(&error);
+                    tracing::warn!(object_id = %index, error, "cannot delete the objects of an index; trying again later");
+                }
+            }
+            deleted.failed.push(*index);
+            if deleted.failed.len() == FAILURES_MAX {
+                deleted.gave_up = true;
+                break;
+            }
+        }
+        deleted
+    }
+
+    /// Deletes consecutive WAL objects; returns whether all of them are gone, which fails when this node no longer
+    /// leads in the term.
+    async fn delete_range(&self, term: Term, covers: WalObjects) -> Result<bool, StorageError> {
+        let mut names = covers.names();
+        loop {
+            let some: Vec<ObjectId> = names.by_ref().take(TOGETHER_MAX).collect();
+            if some.is_empty() {
+                return Ok(true);
+            }
+            if self.metadata.leads() != Some(term) {
+                return Ok(false);
+            }
+            self.delete_from_store(&some).await?;
+        }
     }
 
     async fn delete_each(&self, objects: &[ObjectId]) -> Deleted {

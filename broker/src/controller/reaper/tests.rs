@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use highwater_kraft_meta::command::{Command, CommitObject, RegisterNode, WalKind};
+use bytes::Bytes;
+use highwater_kraft_meta::command::{
+    CloseEpoch, Closing, Command, CommitObject, FenceEpoch, Position, RegisterNode, Sealed, WalKind,
+};
 use highwater_kraft_meta::{MetadataImage, OpenError, Outcome, ProposeError};
 use highwater_object_storage::{
-    Failure, Hooked, MemoryStorage, ObjectKey, Operation, Plan, RequestKind,
+    Failure, Hooked, IoClass, MemoryStorage, ObjectKey, Operation, Plan, PutMode, RequestKind,
 };
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{LogIndex, NodeEpoch, NodeId, ObjectKind};
@@ -23,13 +26,23 @@ const NEVER: Duration = Duration::from_secs(10_000);
 
 /// Metadata in memory of a node that leads in the terms that the test sets.
 #[derive(Debug)]
-struct Led {
+pub(in crate::controller) struct Led {
     image: watch::Sender<Arc<MetadataImage>>,
     term: Mutex<Option<Term>>,
 }
 
 impl Led {
-    fn apply(&self, action: Action) -> Result<(LogIndex, Outcome), ProposeError> {
+    pub(in crate::controller) fn new(term: Option<Term>) -> Arc<Self> {
+        Arc::new(Self {
+            image: watch::Sender::default(),
+            term: Mutex::new(term),
+        })
+    }
+
+    pub(in crate::controller) fn apply(
+        &self,
+        action: Action,
+    ) -> Result<(LogIndex, Outcome), ProposeError> {
         let mut image = (*self.image()).clone();
         let at = LogIndex(image.at().0 + 1);
         let applied = image.apply(at, action.into());
@@ -86,10 +99,7 @@ struct Reaped {
 impl Reaped {
     /// A reaper of a node that leads in a term, with condemned objects numbered from 1 to `count`.
     fn start(term: Option<Term>, count: u64) -> Self {
-        let metadata = Arc::new(Led {
-            image: watch::Sender::default(),
-            term: Mutex::new(term),
-        });
+        let metadata = Led::new(term);
         let register = RegisterNode {
             node: NODE.0,
             incarnation: vec![1],
@@ -202,6 +212,80 @@ async fn a_store_that_is_away_is_not_asked_for_each_object() {
     assert_eq!(reaped.condemned().len(), 300);
     reaped.hold(&BTreeSet::new());
     reaped.only_are_left(&BTreeSet::new()).await;
+    reaped.tasks.stop().await;
+}
+
+/// The names of the WAL objects of another node, which is sealed at 3 with nothing to register, so that its index is
+/// condemned.
+fn sealed(reaped: &Reaped) -> (Vec<ObjectId>, ObjectId) {
+    let node = NodeId(2);
+    let register = RegisterNode {
+        node: node.0,
+        incarnation: vec![2],
+        wal: WalKind::Object.into(),
+        ..RegisterNode::default()
+    };
+    let registered = reaped.metadata.apply(Action::RegisterNode(register));
+    let epoch = NodeEpoch(registered.expect("registers").0.0);
+    let fence = FenceEpoch {
+        node: node.0,
+        epoch: epoch.0,
+    };
+    let fenced = reaped.metadata.apply(Action::FenceEpoch(fence));
+    fenced.expect("fences");
+    let index = ObjectId {
+        node: NODE,
+        epoch: reaped.epoch,
+        kind: ObjectKind::Index,
+        number: 1,
+    };
+    let sealed = Sealed {
+        at: Some(Position {
+            epoch: epoch.0,
+            at: 3,
+        }),
+        index: Some(index.into()),
+        bytes: 1,
+        claims: Vec::new(),
+    };
+    let close = CloseEpoch {
+        node: node.0,
+        epoch: epoch.0,
+        by: reaped.epoch.0,
+        how: Some(Closing::Sealed(sealed)),
+    };
+    let closed = reaped.metadata.apply(Action::CloseEpoch(close));
+    closed.expect("closes");
+    let covers = reaped.metadata.image().covered_by(index);
+    (covers.expect("covers them").names().collect(), index)
+}
+
+// W9, G3
+#[tokio::test(start_paused = true)]
+async fn the_objects_that_an_index_covers_are_deleted_before_it() {
+    let reaped = Reaped::start(Some(Term(1)), 1);
+    let (covered, index) = sealed(&reaped);
+    assert_eq!(covered.len(), 3);
+    for id in covered.iter().chain([&index]) {
+        let (key, body) = (layout::object(*id), vec![Bytes::from_static(b"object")]);
+        let (mode, class) = (PutMode::IfAbsent, IoClass::Upload);
+        let put = reaped.store.put(&key, body, mode, class);
+        put.await.expect("puts");
+    }
+    let is_there = async |id: &ObjectId| {
+        let key = layout::object(*id);
+        let got = reaped.store.get(&key, 0..1, IoClass::Upload);
+        got.await.is_ok()
+    };
+    // one of them cannot be deleted: the index stays, and holds up no other object
+    reaped.hold(&BTreeSet::from([covered[1]]));
+    reaped.only_are_left(&BTreeSet::from([index])).await;
+    assert!(is_there(&index).await && is_there(&covered[1]).await);
+    reaped.hold(&BTreeSet::new());
+    reaped.only_are_left(&BTreeSet::new()).await;
+    for id in covered.iter().chain([&index]) {
+        assert!(!is_there(id).await, "{id}");
+    }
     reaped.tasks.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! Streams on real metadata, a real log and a real store, with a disk that fails or an image that lags.
 
+mod sealed;
 mod storage;
 
 use std::sync::Mutex;

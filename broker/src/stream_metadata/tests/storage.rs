@@ -136,6 +136,10 @@ pub(super) struct Storage {
 impl Storage {
     /// Starts with one topic of one partition, which this node leads.
     pub(super) async fn start() -> Self {
+        Self::start_on(WalKind::Disk).await
+    }
+
+    pub(super) async fn start_on(wal: WalKind) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let config = highwater_kraft_meta::Config {
             dir: dir.path().join("metadata"),
@@ -153,7 +157,7 @@ impl Storage {
             node: NODE.0,
             incarnation: vec![1],
             endpoints: Vec::new(),
-            wal: WalKind::Disk.into(),
+            wal: wal.into(),
             after: 0,
         };
         let (at, _) = propose(&metadata, Action::RegisterNode(register)).await;
@@ -274,7 +278,7 @@ pub(super) async fn propose(metadata: &RaftMetadata, action: Action) -> (LogInde
     metadata.propose(action.into()).await.expect("is taken")
 }
 
-fn batch(base: StreamOffset) -> StreamBatch {
+pub(super) fn batch(base: StreamOffset) -> StreamBatch {
     let fill = u8::try_from(base).expect("few");
     let tail = vec![fill; BATCH_BYTES];
     StreamBatch {

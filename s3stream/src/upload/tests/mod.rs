@@ -3,6 +3,7 @@
 mod fixture;
 mod recovery;
 mod reopening;
+mod sealed;
 mod stops;
 
 use std::sync::atomic::Ordering;

@@ -1,36 +1,41 @@
-//! The time since which each condemned object is known to be condemned. Pure.
+//! The time since which each thing that waits for a grace is known to wait: a condemned object (G1), or a closed epoch
+//! (W12). Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use highwater_types::ObjectId;
 use tokio::time::Instant;
 
-/// The clocks of condemned objects.
-#[derive(Debug, Default)]
-pub(super) struct Condemned(BTreeMap<ObjectId, Instant>);
+/// The clocks of the things that wait for a grace.
+#[derive(Debug)]
+pub(super) struct Clocks<K>(BTreeMap<K, Instant>);
 
-impl Condemned {
-    /// Takes the objects that are condemned now: the clocks of new ones begin, and those that are recorded as deleted
-    /// are forgotten.
-    pub(super) fn observe(&mut self, condemned: BTreeSet<ObjectId>, now: Instant) {
-        self.0.retain(|id, _| condemned.contains(id));
-        for id in condemned {
-            self.0.entry(id).or_insert(now);
+impl<K> Default for Clocks<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Copy> Clocks<K> {
+    /// Takes the things that wait now: the clocks of new ones begin, and those that wait no longer are forgotten.
+    pub(super) fn observe(&mut self, waiting: &BTreeSet<K>, now: Instant) {
+        self.0.retain(|id, _| waiting.contains(id));
+        for id in waiting {
+            self.0.entry(*id).or_insert(now);
         }
     }
 
-    /// The objects whose grace is over, in the order of their waits, longest first.
-    pub(super) fn due(&self, grace: Duration, now: Instant) -> Vec<ObjectId> {
+    /// The things whose grace is over, in the order of their waits, longest first.
+    pub(super) fn due(&self, grace: Duration, now: Instant) -> Vec<K> {
         let is_over = |since: &Instant| now.duration_since(*since) >= grace;
         let due = self.0.iter().filter(|(_, since)| is_over(since));
-        let mut due: Vec<(Instant, ObjectId)> = due.map(|(id, since)| (*since, *id)).collect();
+        let mut due: Vec<(Instant, K)> = due.map(|(id, since)| (*since, *id)).collect();
         due.sort_unstable();
         due.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Lets objects that could not be deleted wait for another grace, so that they delay no other.
-    pub(super) fn restart(&mut self, failed: &[ObjectId], now: Instant) {
+    /// Lets things that failed wait for another grace, so that they delay no other.
+    pub(super) fn restart(&mut self, failed: &[K], now: Instant) {
         for id in failed {
             self.0.insert(*id, now);
         }
@@ -39,7 +44,7 @@ impl Condemned {
 
 #[cfg(test)]
 mod tests {
-    use highwater_types::{NodeEpoch, NodeId, ObjectKind};
+    use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind};
 
     use super::*;
 
@@ -63,14 +68,14 @@ mod tests {
     fn an_object_is_due_a_grace_after_it_was_first_seen_condemned() {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
-        let mut clocks = Condemned::default();
-        clocks.observe(objects([2]), at(0));
-        clocks.observe(objects([1, 2]), at(30));
+        let mut clocks = Clocks::default();
+        clocks.observe(&objects([2]), at(0));
+        clocks.observe(&objects([1, 2]), at(30));
         assert!(clocks.due(GRACE, at(59)).is_empty());
         assert_eq!(clocks.due(GRACE, at(60)), [object(2)]);
         // The object that has waited longest goes first, whatever its number is.
         assert_eq!(clocks.due(GRACE, at(90)), [object(2), object(1)]);
-        clocks.observe(objects([1]), at(90));
+        clocks.observe(&objects([1]), at(90));
         assert_eq!(clocks.due(GRACE, at(90)), [object(1)], "2 is recorded");
     }
 
@@ -78,10 +83,10 @@ mod tests {
     fn an_object_that_cannot_be_deleted_waits_for_another_grace() {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
-        let mut clocks = Condemned::default();
-        clocks.observe(objects(1..3), at(0));
+        let mut clocks = Clocks::default();
+        clocks.observe(&objects(1..3), at(0));
         clocks.restart(&[object(1)], at(60));
-        clocks.observe(objects(1..3), at(61));
+        clocks.observe(&objects(1..3), at(61));
         assert_eq!(clocks.due(GRACE, at(119)), [object(2)]);
         assert_eq!(clocks.due(GRACE, at(120)), [object(2), object(1)]);
     }
