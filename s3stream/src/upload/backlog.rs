@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// The most rolls that begin in one object. The commit lists each of them, and a command of the metadata may take 16 MiB
 /// at most; a roll takes up to 70 bytes of it.
-const ROLLS_MAX: usize = 1 << 16;
+pub(super) const ROLLS_MAX: usize = 1 << 16;
 
 /// The end of the WAL that is not uploaded, in pieces of one object each, oldest first.
 #[derive(Debug, Default)]

@@ -5,13 +5,14 @@
 
 use std::sync::atomic::Ordering;
 
-use highwater_object_format::{ObjectWriter, StreamDirectory, join};
+use highwater_object_format::{ObjectWriter, RollPart, StreamDirectory, join};
 use highwater_object_storage::layout;
 use highwater_runtime::crash_point;
 use highwater_types::{ObjectId, ObjectKind, StreamId, WalPosition};
 use highwater_wal::SealedRange;
 
 use super::Uploads;
+use super::backlog::ROLLS_MAX;
 use super::commit::claim;
 use crate::{Claim, StreamError};
 
@@ -67,6 +68,8 @@ impl Uploads {
         sealed.bytes += written.bytes;
         let claims = written.parts.iter().map(|part| claim(index, part));
         sealed.claims = claims.collect();
+        let rolls = sealed.claims.iter_mut().map(|(_, claim)| &mut claim.rolls);
+        merge_rolls(rolls.collect(), ROLLS_MAX);
         Ok(sealed)
     }
 
@@ -91,5 +94,78 @@ impl Uploads {
             kind: ObjectKind::Index,
             number: self.last_index.fetch_add(1, Ordering::Relaxed) + 1,
         }
+    }
+}
+
+/// Merges neighbouring rolls of the streams until there are at most `max` in all, or one of each stream. A sealed range
+/// may have more rolls than a command can list, and no other command could register it. Retention then removes larger
+/// rolls, and so removes records later, never earlier (F6).
+fn merge_rolls(mut streams: Vec<&mut Vec<RollPart>>, max: usize) {
+    let all =
+        |streams: &[&mut Vec<RollPart>]| -> usize { streams.iter().map(|rolls| rolls.len()).sum() };
+    while all(&streams) > max && streams.iter().any(|rolls| rolls.len() > 1) {
+        for rolls in &mut streams {
+            let pairs = rolls.chunks(2).map(|pair| {
+                let mut merged = pair[0];
+                pair[1..].iter().for_each(|next| merged.join(next));
+                merged
+            });
+            **rolls = pairs.collect();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_object_format::BatchEntry;
+
+    use super::*;
+
+    fn rolls(count: i64) -> Vec<RollPart> {
+        let roll = |base| {
+            let batch = BatchEntry {
+                base,
+                count: 1,
+                bytes: 10,
+                max_timestamp: 100 - base,
+            };
+            RollPart::from_batch(&batch, base, base > 0)
+        };
+        (0..count).map(roll).collect()
+    }
+
+    // F6: no byte is lost, no roll is younger than its records, and the order stays
+    #[test]
+    fn rolls_beyond_what_a_command_can_list_are_merged() {
+        let (mut one, mut two) = (rolls(5), rolls(1));
+        merge_rolls(vec![&mut one, &mut two], 6);
+        assert_eq!((one, two), (rolls(5), rolls(1)), "they fit");
+        let (mut one, mut two) = (rolls(5), rolls(1));
+        merge_rolls(vec![&mut one, &mut two], 5);
+        assert_eq!(two, rolls(1));
+        let seen: Vec<_> = one
+            .iter()
+            .map(|roll| {
+                (
+                    roll.base,
+                    roll.begins,
+                    roll.bytes,
+                    roll.max_timestamp,
+                    roll.last_append,
+                )
+            })
+            .collect();
+        let expected = [
+            (0, false, 20, 100, 1),
+            (2, true, 20, 98, 3),
+            (4, true, 10, 96, 4),
+        ];
+        assert_eq!(seen, expected);
+        merge_rolls(vec![&mut one, &mut two], 1);
+        assert_eq!((one.len(), two.len()), (1, 1), "no stream is left out");
+        assert_eq!(
+            (one[0].bytes, one[0].max_timestamp, one[0].begins),
+            (50, 100, false)
+        );
     }
 }
