@@ -161,7 +161,7 @@ mod tests {
 
     use highwater_io::{RealDevice, RealThreads};
     use highwater_kraft_meta::RaftMetadata;
-    use highwater_kraft_meta::command::{CreateTopic, Replicas};
+    use highwater_kraft_meta::command::{CommitObject, CreateTopic, Replicas};
     use highwater_types::Uuid;
 
     use super::*;
@@ -181,6 +181,53 @@ mod tests {
         };
         let opened = RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await;
         opened.expect("opens")
+    }
+
+    // D2: the disk WAL is one log, and its floor never goes back. A start that dies while it recovers has moved the floor
+    // in its own epoch, and leaves two epochs to the next one.
+    #[tokio::test]
+    async fn every_epoch_of_a_disk_wal_is_recovered_from_the_highest_floor() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let metadata = open(dir.path()).await;
+        let propose = async |action: Action| {
+            let proposed = metadata.propose(action.into());
+            proposed.await.expect("is taken");
+        };
+        let mut epochs = Vec::new();
+        for (incarnation, floor) in [(1, 70), (2, 90), (3, 90)] {
+            let (after, _) = last(&metadata, NODE);
+            let register = RegisterNode {
+                node: NODE.0,
+                incarnation: vec![incarnation],
+                after: after.0,
+                wal: WalKind::Disk.into(),
+                ..RegisterNode::default()
+            };
+            propose(Action::RegisterNode(register)).await;
+            let (epoch, _) = last(&metadata, NODE);
+            epochs.push(epoch);
+            let position = WalPosition { epoch, at: floor };
+            let commit = CommitObject {
+                node: NODE.0,
+                node_epoch: epoch.0,
+                number: 1,
+                lowest_in_flight: 1,
+                floor: Some(position.into()),
+                confirmed: Some(position.into()),
+                recovering: incarnation > 1,
+                ..CommitObject::default()
+            };
+            if incarnation < 3 {
+                propose(Action::CommitObject(commit)).await;
+            }
+        }
+        let highest = WalPosition {
+            epoch: epochs[1],
+            at: 90,
+        };
+        let expected = [(epochs[0], highest), (epochs[1], highest)];
+        assert_eq!(fenced(&metadata, NODE), expected);
+        metadata.shutdown().await.expect("stops");
     }
 
     // Each command is larger than all that the log may hold.
