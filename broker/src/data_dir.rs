@@ -75,6 +75,11 @@ impl DataDir {
         }
     }
 
+    /// Whether the store is a directory in this one, so that the lock covers it too.
+    pub(crate) fn has_store(&self) -> bool {
+        self.store.starts_with(HERE)
+    }
+
     /// Writes the store to the file durably, unless it is there already; the cluster's claim must exist by then.
     /// Returns the lock.
     ///

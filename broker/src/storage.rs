@@ -68,6 +68,7 @@ pub(crate) async fn open(
         cluster: metadata.image().cluster(),
         node: config.node_id,
         claim: data_dir.claim(),
+        has_own_directory: data_dir.has_store(),
     };
     let objects = open_objects(config, machine, tasks, opener).await?;
     let lock = data_dir.remember().await?;

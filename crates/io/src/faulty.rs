@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Device, DirEntry, DirLock, File, OpenMode};
+use crate::{Device, DirEntry, DirId, DirLock, File, OpenMode};
 
 /// The faults to inject, and the counts of operations.
 #[derive(Debug, Default)]
@@ -159,6 +159,10 @@ impl Device for FaultyDevice {
         self.inner.remove_dir(path).await
     }
 
+    async fn dir_id(&self, path: &Path) -> io::Result<DirId> {
+        self.inner.dir_id(path).await
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.inner.rename(from, to).await
     }
@@ -187,6 +191,10 @@ impl Device for FaultyDevice {
             true => Ok(0),
             false => self.inner.bytes_free(path).await,
         }
+    }
+
+    async fn machine_id(&self) -> io::Result<String> {
+        self.inner.machine_id().await
     }
 }
 

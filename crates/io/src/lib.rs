@@ -75,11 +75,13 @@ pub trait Device: Debug + Send + Sync + 'static {
     async fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory; false if it isn't empty. Not durable before [`Device::sync_dir`] of its parent.
     async fn remove_dir(&self, path: &Path) -> io::Result<bool>;
+    /// The identity of the directory that a path leads to now.
+    async fn dir_id(&self, path: &Path) -> io::Result<DirId>;
     /// Renames a file, replacing any file of that name. Not durable before [`Device::sync_dir`].
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the entries of a directory durable.
     async fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// The entries of a directory, sorted by name.
+    /// The entries of a directory, sorted by name. An entry that is removed meanwhile may be left out.
     async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// Locks a directory for this process until the lock is dropped.
     ///
@@ -88,6 +90,12 @@ pub trait Device: Debug + Send + Sync + 'static {
     async fn lock_dir(&self, path: &Path) -> io::Result<DirLock>;
     /// The bytes that can still be written to the file system of `path`.
     async fn bytes_free(&self, path: &Path) -> io::Result<u64>;
+    /// The identity of the machine, which differs between machines: that of its installation, which stays the same, or
+    /// of its running kernel if there is none.
+    ///
+    /// # Errors
+    /// `NotFound` if the machine has neither.
+    async fn machine_id(&self) -> io::Result<String>;
 }
 
 /// The offset, length and memory address of a write must be multiples of this for the write to bypass the page cache.
@@ -120,6 +128,29 @@ pub struct DirEntry {
     pub is_dir: bool,
     /// The size of a file in bytes; 0 for a directory.
     pub bytes: u64,
+}
+
+/// The identity of a directory. While it is kept, no other directory has the same identity, even after the directory
+/// was removed.
+pub struct DirId {
+    /// The file system, and the number of the directory in it.
+    pub number: (u64, u64),
+    /// The means by which the number is kept from being used again.
+    pub kept: Option<Box<dyn Send + Sync>>,
+}
+
+impl PartialEq for DirId {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for DirId {}
+
+impl Debug for DirId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("DirId").field(&self.number).finish()
+    }
 }
 
 /// What is expected of a file that is opened.

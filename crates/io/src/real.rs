@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::vectored::write_all_at;
-use crate::{Device, DirEntry, DirLock, File, OpenMode, Threads, direct};
+use crate::{Device, DirEntry, DirId, DirLock, File, OpenMode, Threads, direct};
 
 /// The file systems of the real machine.
 #[derive(Debug, Default, Clone, Copy)]
@@ -87,6 +87,20 @@ impl Device for RealDevice {
         .await
     }
 
+    async fn dir_id(&self, path: &Path) -> io::Result<DirId> {
+        let path = path.to_owned();
+        blocking(move || {
+            let dir = std::fs::File::open(path).map_err(refused)?;
+            let metadata = dir.metadata()?;
+            Ok(DirId {
+                number: (metadata.dev(), metadata.ino()),
+                // the file system gives no number out again that is open
+                kept: Some(Box::new(dir)),
+            })
+        })
+        .await
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
         blocking(move || std::fs::rename(from, to)).await
@@ -103,7 +117,10 @@ impl Device for RealDevice {
             let mut entries = Vec::new();
             for entry in std::fs::read_dir(path).map_err(refused)? {
                 let entry = entry?;
-                let metadata = entry.metadata()?;
+                let metadata = match entry.metadata() {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    metadata => metadata?,
+                };
                 let is_dir = metadata.is_dir();
                 let bytes = if is_dir { 0 } else { metadata.len() };
                 entries.push(DirEntry {
@@ -140,6 +157,32 @@ impl Device for RealDevice {
         })
         .await
     }
+
+    async fn machine_id(&self) -> io::Result<String> {
+        blocking(|| machine_id(&MACHINE_IDS.map(Path::new))).await
+    }
+}
+
+/// The files with the identities of a machine. Container images have no first one, unless it is mounted into them; all
+/// containers of a machine see the second one, which changes with each boot.
+const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"];
+
+/// The content of the first file that has an identity.
+fn machine_id(files: &[&Path]) -> io::Result<String> {
+    for file in files {
+        match std::fs::read_to_string(file) {
+            // systemd writes the word before the first boot is complete
+            Ok(text) if !["", "uninitialized"].contains(&text.trim()) => {
+                return Ok(text.trim().to_owned());
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::NotFound,
+        "the machine has no identity, neither /etc/machine-id nor a boot id",
+    ))
 }
 
 fn sync_dir(path: &Path) -> io::Result<()> {
@@ -256,6 +299,44 @@ mod tests {
             assert!(crate::is_full(&refused(errno.into())), "{errno}");
         }
         assert!(!crate::is_full(&refused(Errno::ACCESS.into())));
+    }
+
+    #[test]
+    fn a_machine_is_told_by_the_first_file_that_has_an_identity() {
+        let dir = std::env::temp_dir().join(format!("highwater-machine-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("creates");
+        let (installed, booted) = (dir.join("installed"), dir.join("booted"));
+        let id = || machine_id(&[&installed, &booted]);
+        assert_eq!(id().expect_err("has none").kind(), io::ErrorKind::NotFound);
+        std::fs::write(&booted, "b\n").expect("writes");
+        for not_yet in ["", "\n", "uninitialized\n"] {
+            std::fs::write(&installed, not_yet).expect("writes");
+            assert_eq!(id().expect("has one"), "b");
+        }
+        std::fs::write(&installed, "i\n").expect("writes");
+        assert_eq!(id().expect("has one"), "i");
+        std::fs::remove_dir_all(&dir).expect("removes");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_made_again_is_another_one() {
+        let dir = std::env::temp_dir().join(format!("highwater-dir-id-{}", std::process::id()));
+        let device = RealDevice;
+        let make = async || {
+            assert!(device.create_dir(&dir).await.expect("creates"));
+            device.dir_id(&dir).await.expect("is there")
+        };
+        let mut former = vec![make().await];
+        assert_eq!(device.dir_id(&dir).await.expect("is there"), former[0]);
+        for _ in 0..10 {
+            device.remove_dir(&dir).await.expect("removes");
+            let again = make().await;
+            assert!(!former.contains(&again), "{again:?}");
+            former.push(again);
+        }
+        device.remove_dir(&dir).await.expect("removes");
+        let gone = device.dir_id(&dir).await.expect_err("is gone");
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ pub enum Place<'a> {
         /// The prefix without a slash at its end; empty for the whole bucket.
         prefix: &'a str,
     },
-    /// A directory of this machine, for one node.
+    /// A directory of this machine, for its nodes (L1).
     Directory(&'a Path),
     /// This process's memory, which is lost when the process ends: for tests.
     Memory,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use futures::future::join_all;
 
 use crate::{IoClass, ObjectKey, ObjectStorage, PutMode, StorageError};
 
@@ -111,7 +112,44 @@ pub async fn replaces(store: &dyn ObjectStorage) {
         .await
         .expect("deletes");
     let gone = put("5", PutMode::IfVersion(second)).await;
-    assert!(matches!(gone, Err(StorageError::Precondition { .. })));
+    assert!(
+        matches!(gone, Err(StorageError::Precondition { .. })),
+        "{gone:?}"
+    );
+}
+
+/// Runs the checks of a store that several handles have open, each as a process of its own would.
+///
+/// # Panics
+/// When the stores fail a check.
+pub async fn is_shared(stores: &[&dyn ObjectStorage]) {
+    let body = |writer: usize| vec![Bytes::from(writer.to_string())];
+    for turn in 0..20 {
+        // the directories of these keys come and go
+        let keys = [ObjectKey::new(format!("data/03/{}/x", turn % 2))];
+        let puts = stores.iter().enumerate().map(|(writer, store)| {
+            store.put(&keys[0], body(writer), PutMode::IfAbsent, IoClass::Upload)
+        });
+        let puts = join_all(puts).await;
+        let won: Vec<usize> = (0..puts.len()).filter(|at| puts[*at].is_ok()).collect();
+        let is_refused =
+            |put: &&Result<_, _>| matches!(put, Err(StorageError::Precondition { .. }));
+        let lost = puts.iter().filter(is_refused).count();
+        assert_eq!((won.len(), lost), (1, stores.len() - 1), "{puts:?}");
+        let prefix = ObjectKey::new("data/03");
+        for store in stores {
+            let read = store.get(&keys[0], 0..99, IoClass::ColdRead).await;
+            assert_eq!(read.expect("is there"), body(won[0])[0]);
+            let listed = store.list(&prefix, None).try_collect::<Vec<_>>().await;
+            assert_eq!(listed.expect("lists").len(), 1);
+        }
+        let deleted = join_all(stores.iter().map(|store| store.delete(&keys))).await;
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        for store in stores {
+            let gone = store.get(&keys[0], 0..1, IoClass::ColdRead).await;
+            assert!(matches!(gone, Err(StorageError::NotFound { .. })));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -128,17 +166,15 @@ mod tests {
         super::replaces(&MemoryStorage::default()).await;
     }
 
-    #[tokio::test]
-    async fn a_local_directory_conforms_and_is_taken_once() {
-        let dir = std::env::temp_dir().join(format!("highwater-objects-{}", std::process::id()));
-        let store = LocalStorage::open(Arc::new(RealDevice), &dir)
-            .await
-            .expect("opens");
-        super::run(&store).await;
-        let second = LocalStorage::open(Arc::new(RealDevice), &dir)
-            .await
-            .expect_err("is taken");
-        assert_eq!(second.kind(), std::io::ErrorKind::WouldBlock);
-        std::fs::remove_dir_all(&dir).expect("removes");
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_local_directory_conforms_and_serves_several_processes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = async || {
+            let opened = LocalStorage::open(Arc::new(RealDevice), dir.path()).await;
+            opened.expect("opens")
+        };
+        let (one, other, third) = (open().await, open().await, open().await);
+        super::run(&one).await;
+        super::is_shared(&[&one, &other, &third]).await;
     }
 }

@@ -1,8 +1,9 @@
-//! Every key in the bucket, one function for each kind of object. All but the claim lie under the cluster's prefix.
+//! Every key in the bucket, one function for each kind of object. All but the first two lie under the cluster's prefix.
 //!
 //! | prefix | what | rule |
 //! |---|---|---|
 //! | `highwater-cluster`, beside the clusters' prefixes | the claim of the cluster that has the store | |
+//! | `highwater-machine`, beside the claim in a local directory | the machine that the directory belongs to | L1 |
 //! | `data/` | data objects | U2 |
 //! | `wal/` | WAL objects and seals, `wal/<node>/<node epoch>/<sequence>` | W1, W7 |
 //! | `index/` | index objects, `index/<hash>/<node>/<node epoch>/<n>` | W9, G3 |
@@ -26,6 +27,12 @@ pub fn cluster_prefix(cluster: ClusterId) -> String {
 #[must_use]
 pub fn claim() -> ObjectKey {
     ObjectKey::new("highwater-cluster")
+}
+
+/// The key of the object that says which machine a local directory belongs to (L1). It is beside the claim.
+#[must_use]
+pub fn machine() -> ObjectKey {
+    ObjectKey::new("highwater-machine")
 }
 
 /// The key of an object of any kind. A data object has `data/<hash>/<node>/<node epoch>/<u or r>/<n>` (rule U2), where

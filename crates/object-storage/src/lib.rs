@@ -16,6 +16,7 @@ mod decorator;
 mod error;
 mod key;
 pub mod layout;
+mod machine;
 pub mod metrics;
 mod open;
 mod probe;

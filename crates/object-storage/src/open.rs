@@ -5,7 +5,7 @@
 //! deadline, and each retry waits for its turn.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +19,13 @@ use crate::claim::{self, Claim, ClaimError};
 use crate::layout::cluster_prefix;
 use crate::{
     Bounded, Config, Limited, LocalStorage, MemoryStorage, Metered, ObjectStorage, Place,
-    ProbeError, RequestCounts, Retrying, S3Storage, probe,
+    ProbeError, RequestCounts, Retrying, S3Storage, machine, probe,
 };
 
 /// The time in which a bucket's settings have to be read.
 const ASK_MAX: Duration = Duration::from_secs(30);
+/// The time in which the start-up probe has to end, each of whose requests has a deadline too.
+const PROBE_MAX: Duration = Duration::from_secs(120);
 
 /// An open store and its counters.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct Opener {
     pub node: NodeId,
     /// Whether the cluster's claim has to be made or has to be there.
     pub claim: Claim,
+    /// Whether a local directory is the node's alone, because the node's data directory contains it and is locked.
+    pub has_own_directory: bool,
 }
 
 /// The reason why a store can't be opened. The operator has to mend each of these.
@@ -69,14 +73,31 @@ pub enum OpenError {
         /// The error in it.
         reason: String,
     },
-    /// Another process has the directory.
+    /// Another process has been opening the directory for seconds.
     #[error(
-        "highwater.object.storage: the object store is in use by another process: stop that process, or use another \
-         directory url={url}"
+        "highwater.object.storage: another process began to open the object store and does not go on: stop that \
+         process url={url}"
     )]
     InUse {
         /// The configured URL.
         url: String,
+    },
+    /// The directory belongs to another machine.
+    #[error(
+        "highwater.object.storage: the directory belongs to another machine, {other}, and this machine is {own}: a \
+         local directory serves the nodes of one machine. If no node of the other machine uses the directory any more, \
+         delete the file {} url={url}",
+        marker.display()
+    )]
+    OtherMachine {
+        /// The configured URL.
+        url: String,
+        /// The machine that the directory belongs to.
+        other: String,
+        /// This machine.
+        own: String,
+        /// The file that says so.
+        marker: PathBuf,
     },
     /// Another cluster has the store.
     #[error(
@@ -160,12 +181,7 @@ pub async fn open(config: &Config, opener: Opener, ports: Ports) -> Result<Opene
             let opened = opened.unwrap_or_else(|_| Err(start.refused(silent)));
             let storage: Arc<dyn ObjectStorage> = Arc::new(opened?);
             // the process can trust a store that it made itself
-            let asking = Retrying::new(
-                Arc::new(start.asking(Arc::clone(&storage))),
-                start.rng.clone(),
-            );
-            let probed = probe::run(&asking, opener.node, &start.rng).await;
-            probed.map_err(|error| start.distrust(&error))?;
+            start.probe(Arc::clone(&storage)).await?;
             storage
         }
     };
@@ -195,8 +211,10 @@ impl Start<'_> {
     }
 
     async fn open_bucket(&self, bucket: Bucket) -> Result<S3Storage, OpenError> {
-        // retried here, so that an error is reported before the deadline ends the start
-        self.hold(&self.asking(Arc::new(bucket.root()))).await?;
+        // A server may close a connection after it refused the claim, and then the next request on it is lost. Reads are
+        // retried at once for that reason, and the claim so that an error is reported before the deadline ends the start.
+        let root = Arc::new(self.asking(Arc::new(bucket.root())));
+        self.hold(&Retrying::new(root, self.rng.clone())).await?;
         let prefix = cluster_prefix(self.opener.cluster);
         let checked = bucket.check(&prefix).await;
         checked.map_err(|reason| self.refused(reason))?;
@@ -209,14 +227,45 @@ impl Start<'_> {
         device: Arc<dyn Device>,
     ) -> Result<LocalStorage, OpenError> {
         let url = || self.url.to_owned();
+        let io = |source| OpenError::Io { url: url(), source };
+        let machine = match self.opener.has_own_directory {
+            true => None,
+            false => Some(machine::own(&*device).await.map_err(io)?),
+        };
+        // before anything is changed there, because the locks of another machine may not show here
+        let marked = machine::read(&*device, root).await.map_err(io)?;
+        self.check_machine(root, machine.as_ref(), marked)?;
         let opened = LocalStorage::open(device, root).await;
         let storage = opened.map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock => OpenError::InUse { url: url() },
-            _ => OpenError::Io { url: url(), source },
+            _ => io(source),
         })?;
+        if let Some(own) = &machine {
+            let marked = machine::mark(&storage, own).await;
+            let marked = marked.map_err(|error| self.refused(reasons(&error)))?;
+            self.check_machine(root, machine.as_ref(), Some(marked))?;
+        }
         // these requests cost nothing
         self.hold(&storage).await?;
         Ok(storage.below(&cluster_prefix(self.opener.cluster)))
+    }
+
+    /// Refuses the directory of another machine; `own` is `None` if the directory is the node's alone.
+    fn check_machine(
+        &self,
+        root: &Path,
+        own: Option<&String>,
+        marked: Option<String>,
+    ) -> Result<(), OpenError> {
+        match (own, marked) {
+            (Some(own), Some(other)) if *own != other => Err(OpenError::OtherMachine {
+                url: self.url.to_owned(),
+                other,
+                own: own.clone(),
+                marker: machine::marker(root),
+            }),
+            _ => Ok(()),
+        }
     }
 
     async fn hold(&self, root: &dyn ObjectStorage) -> Result<(), OpenError> {
@@ -236,6 +285,18 @@ impl Start<'_> {
         })
     }
 
+    /// Refuses a store that fails the probe.
+    async fn probe(&self, storage: Arc<dyn ObjectStorage>) -> Result<(), OpenError> {
+        let asking = Retrying::new(Arc::new(self.asking(storage)), self.rng.clone());
+        let probed = timeout(PROBE_MAX, probe::run(&asking, self.opener.node, &self.rng)).await;
+        match probed {
+            Ok(probed) => probed.map_err(|error| self.distrust(&error)),
+            Err(_elapsed) => {
+                Err(self.refused(format!("its start-up probe took more than {PROBE_MAX:?}")))
+            }
+        }
+    }
+
     fn refused(&self, reason: String) -> OpenError {
         OpenError::Refused {
             url: self.url.to_owned(),
@@ -252,5 +313,63 @@ impl Start<'_> {
             },
             ProbeError::Storage(_) => self.refused(reason),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_io::RealDevice;
+    use highwater_types::Uuid;
+
+    use super::*;
+
+    async fn open_at(root: &Path, has_own_directory: bool) -> Result<Opened, OpenError> {
+        let config = Config {
+            url: format!("file://{}", root.display()),
+            ..Config::default()
+        };
+        let opener = Opener {
+            cluster: Uuid([1; 16]),
+            node: NodeId(1),
+            claim: Claim::Make,
+            has_own_directory,
+        };
+        let ports = Ports {
+            device: Arc::new(RealDevice),
+            clock: WallClock::system(),
+            tasks: Tasks::default(),
+            rng: SeededRng::from_seed(1),
+        };
+        open(&config, opener, ports).await
+    }
+
+    // L1
+    #[tokio::test]
+    async fn a_directory_serves_the_nodes_of_one_machine_and_refuses_another_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().join("objects");
+        let processes = || std::fs::read_dir(root.join(".tmp")).expect("lists").count();
+        let nodes = [open_at(&root, false).await, open_at(&root, false).await];
+        assert!(nodes.iter().all(Result::is_ok), "{nodes:?}");
+        assert_eq!(processes(), 2);
+        let marker = machine::marker(&root);
+        std::fs::write(&marker, "another\n").expect("writes");
+        let refused = open_at(&root, false).await.expect_err("is refused");
+        let told = refused.to_string();
+        let way_out = format!("delete the file {}", marker.display());
+        assert!(told.contains("another machine, another"), "{told}");
+        assert!(told.contains(&way_out), "{told}");
+        assert_eq!(processes(), 2, "a start that is refused leaves nothing");
+        std::fs::remove_file(&marker).expect("removes");
+        open_at(&root, false).await.expect("opens again");
+    }
+
+    // a data directory may be moved to another machine with the objects in it
+    #[tokio::test]
+    async fn a_directory_in_the_data_directory_belongs_to_no_machine() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().join("objects");
+        open_at(&root, true).await.expect("opens");
+        assert!(!machine::marker(&root).exists());
     }
 }

@@ -45,6 +45,7 @@ fn opener(cluster: u8) -> Opener {
         cluster: Uuid([cluster; 16]),
         node: NODE,
         claim: Claim::Make,
+        has_own_directory: false,
     }
 }
 

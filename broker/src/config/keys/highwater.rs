@@ -44,8 +44,8 @@ pub(super) static KEYS: &[Key] = &[
     unset(
         "highwater.object.storage",
         Kind::Text,
-        "The object store: s3://bucket/prefix, or file:///path. If unset, it is the directory objects in \
-         highwater.data.dir.",
+        "The object store: s3://bucket/prefix, or file:///path, a directory for the nodes of one machine. If unset, it \
+         is the directory objects in highwater.data.dir.",
     ),
     unset(
         "highwater.object.storage.ca.file",

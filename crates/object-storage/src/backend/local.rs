@@ -1,39 +1,54 @@
-//! A local directory as an object store, for one node (rule L1).
+//! A local directory as an object store, for the nodes of one machine (rule L1).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use highwater_io::{Device, DirLock, OpenMode, is_full};
+use highwater_io::{Device, DirEntry, DirId, DirLock, OpenMode, is_full};
 use highwater_runtime::crash_point;
-use tokio::sync::RwLock;
 
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
-/// Objects as files, which are created and deleted but never replaced.
+/// The directory, within the store, of the processes' own directories for temporary files.
+const TEMPORARY: &str = ".tmp";
+/// How long a process waits for another one that opens the store at the same time: so many times so long.
+const OPENING_TURNS_MAX: u32 = 100;
+const OPENING_TURN: Duration = Duration::from_millis(100);
+/// How often a step is repeated that other processes undid before it was complete.
+const TURNS_MAX: u32 = 1000;
+/// The directories that a process remembers as durable, each of which is an open descriptor.
+const DURABLE_MAX: usize = 128;
+
+/// Objects as files, which are created and deleted but never replaced. Several processes of one machine may use one
+/// directory.
 ///
-/// A put writes and syncs a temporary file and links it to its name, because a rename would overwrite. It then syncs
-/// every directory that gained an entry, also those that another put made: that put may not have synced them yet.
+/// A put writes and syncs a temporary file and links it to its name, because a rename would overwrite. Then it syncs
+/// the directory and those above it, up to the store's. An entry keeps all of these from being removed, so that they
+/// are the ones that the object is in. A directory that is empty may be removed by any process at any time, and made
+/// again by another one that has not synced it yet. So a directory counts as durable only while its name leads to the
+/// same directory as before.
 #[derive(Debug)]
 pub struct LocalStorage {
     device: Arc<dyn Device>,
+    /// The directory of the keys.
     root: PathBuf,
+    /// The store's directory, which contains `root`.
+    top: PathBuf,
     temporary: PathBuf,
     next: AtomicU64,
-    /// The directories whose entries this process has synced, up to the root; at most as many as exist.
-    durable: Mutex<BTreeSet<PathBuf>>,
-    /// Held exclusively while directories are removed, so that none disappears, or comes back without being durable,
-    /// while an object is put into it.
-    removing: RwLock<()>,
+    /// Directories whose entries are durable, up to the store's directory.
+    durable: Mutex<BTreeMap<PathBuf, DirId>>,
     /// The temporary files of puts that were dropped, and those that could not be removed. The next put removes them.
     left: Mutex<Vec<PathBuf>>,
+    /// Tells other processes that the temporary files are those of a living process.
     _lock: DirLock,
 }
 
@@ -64,24 +79,29 @@ enum Put {
 }
 
 impl LocalStorage {
-    /// Opens a directory, creating it if it does not exist, and removes the files of interrupted puts.
+    /// Opens a directory, creating it if it does not exist, and removes the temporary files of processes that have
+    /// ended.
     ///
     /// # Errors
-    /// The operating system's error; `WouldBlock` when another process has the directory open.
+    /// The operating system's error; `WouldBlock` when another process has been opening the directory for seconds.
     pub async fn open(device: Arc<dyn Device>, root: &Path) -> io::Result<Self> {
-        let temporary = root.join(".tmp");
-        device.create_dir_all(&temporary).await?;
-        let lock = device.lock_dir(root).await?;
-        for entry in device.list_dir(&temporary).await? {
-            device.remove_file(&entry.path).await?;
+        let all = root.join(TEMPORARY);
+        device.create_dir_all(&all).await?;
+        // A process that opens the directory has no lock yet on the directory for its temporary files.
+        let opening = lock_soon(&*device, root).await?;
+        for entry in device.list_dir(&all).await? {
+            clear_if_dead(&*device, &entry).await?;
         }
+        let temporary = own_dir(&*device, &all).await?;
+        let lock = device.lock_dir(&temporary).await?;
+        drop(opening);
         Ok(Self {
             device,
             root: root.to_owned(),
+            top: root.to_owned(),
             temporary,
             next: AtomicU64::new(0),
             durable: Mutex::default(),
-            removing: RwLock::default(),
             left: Mutex::default(),
             _lock: lock,
         })
@@ -105,18 +125,7 @@ impl LocalStorage {
         ObjectKey::parse(path.strip_prefix(&self.root).ok()?.to_str()?)
     }
 
-    /// Creates a directory that survives a crash. No directory is created before its parent is durable, and a directory
-    /// that another put or process has just created is synced too.
-    async fn durable_dir(&self, path: &Path) -> io::Result<()> {
-        if self.durable().contains(path) {
-            return Ok(());
-        }
-        self.device.create_dir_all(path).await?;
-        self.durable().insert(path.to_owned());
-        Ok(())
-    }
-
-    fn durable(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+    fn durable(&self) -> MutexGuard<'_, BTreeMap<PathBuf, DirId>> {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -136,28 +145,34 @@ impl LocalStorage {
         }
     }
 
-    /// Makes removals from a directory durable, and removes it and its ancestors if they are empty. If the directory
-    /// does not exist, an earlier call has removed it, perhaps without reaching the sync.
+    /// Removes a directory and those above it that are empty, and makes that and earlier removals durable. If the
+    /// directory does not exist, an earlier call or another process has removed it, perhaps without reaching the sync.
     async fn sync_removals(&self, parent: &Path) -> io::Result<()> {
-        unless_gone(self.device.sync_dir(parent).await)?;
-        let _alone = self.removing.write().await;
         let mut dir = parent;
-        while dir != self.root && self.is_gone(dir).await? {
-            dir = dir.parent().unwrap_or(&self.root);
+        for _ in 0..TURNS_MAX {
+            while dir != self.root && self.is_gone(dir).await? {
+                dir = dir.parent().unwrap_or(&self.root);
+            }
+            match self.device.sync_dir(dir).await {
+                // another process has removed it meanwhile
+                Err(error) if is_missing(&error) && dir != self.root => {}
+                synced => return unless_gone(synced),
+            }
         }
-        match dir == parent {
-            true => Ok(()),
-            false => unless_gone(self.device.sync_dir(dir).await),
-        }
+        Err(busy(parent))
     }
 
     /// Removes a directory if it is empty; returns whether it is gone.
     async fn is_gone(&self, dir: &Path) -> io::Result<bool> {
-        self.durable().remove(dir);
         match self.device.remove_dir(dir).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) if is_missing(&error) => Ok(true),
             removed => removed,
         }
+        .inspect(|is_gone| {
+            if *is_gone {
+                self.durable().remove(dir);
+            }
+        })
     }
 
     async fn write_temporary(&self, path: &Path, body: &[Bytes]) -> io::Result<()> {
@@ -171,29 +186,124 @@ impl LocalStorage {
         if let Err(error) = self.write_temporary(temporary, body).await {
             return Put::Failed(error);
         }
-        let _shared = self.removing.read().await;
-        if let Err(error) = self.durable_dir(parent).await {
-            return Put::Failed(error);
-        }
         crash_point("object-before-link");
-        let outcome = match self.device.link(temporary, path).await {
+        let outcome = match self.link(temporary, path, parent).await {
             Ok(()) => Put::Created,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Put::Exists,
             Err(error) => return Put::Failed(error),
         };
         crash_point("object-after-link");
         // an existing entry counts only once it is durable
-        match self.device.sync_dir(parent).await {
+        match self.sync_entries(parent).await {
             Ok(()) => outcome,
             Err(error) => Put::Unknown(error),
         }
     }
+
+    /// Links a temporary file to its name, and makes the directories that are missing.
+    async fn link(&self, temporary: &Path, path: &Path, parent: &Path) -> io::Result<()> {
+        for _ in 0..TURNS_MAX {
+            match self.device.link(temporary, path).await {
+                Err(error) if is_missing(&error) => self.make_dirs(parent).await?,
+                linked => return linked,
+            }
+        }
+        Err(busy(parent))
+    }
+
+    /// Makes a directory and those above it, none of them durable yet. Another process may remove them at once.
+    async fn make_dirs(&self, path: &Path) -> io::Result<()> {
+        let above: Vec<&Path> = path.ancestors().collect();
+        for dir in above.iter().rev().filter(|dir| dir.starts_with(&self.top)) {
+            match self.device.create_dir(dir).await {
+                // it was there and is gone, or the one above it is; no object exists because of that
+                Err(error)
+                    if [io::ErrorKind::AlreadyExists, io::ErrorKind::NotFound]
+                        .contains(&error.kind()) => {}
+                made => drop(made?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an entry of a directory durable, with the directory's own name and those above it. A directory that is
+    /// missing was removed after the entry.
+    async fn sync_entries(&self, parent: &Path) -> io::Result<()> {
+        let id = match self.device.dir_id(parent).await {
+            Err(error) if is_missing(&error) => return Ok(()),
+            id => id?,
+        };
+        unless_gone(self.device.sync_dir(parent).await)?;
+        if self.durable().get(parent) == Some(&id) {
+            return Ok(());
+        }
+        let above = parent.ancestors().skip(1);
+        for dir in above.take_while(|dir| dir.starts_with(&self.top)) {
+            unless_gone(self.device.sync_dir(dir).await)?;
+        }
+        let mut durable = self.durable();
+        if durable.len() >= DURABLE_MAX {
+            durable.clear();
+        }
+        durable.insert(parent.to_owned(), id);
+        Ok(())
+    }
+}
+
+/// Locks a directory, and waits for a while for another process to release it.
+async fn lock_soon(device: &dyn Device, dir: &Path) -> io::Result<DirLock> {
+    for _ in 1..OPENING_TURNS_MAX {
+        match device.lock_dir(dir).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(OPENING_TURN).await;
+            }
+            locked => return locked,
+        }
+    }
+    device.lock_dir(dir).await
+}
+
+/// Removes the directory of a process's temporary files, unless that process lives.
+async fn clear_if_dead(device: &dyn Device, entry: &DirEntry) -> io::Result<()> {
+    if !entry.is_dir {
+        return device.remove_file(&entry.path).await;
+    }
+    let _lock = match device.lock_dir(&entry.path).await {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+        locked => locked?,
+    };
+    for left in device.list_dir(&entry.path).await? {
+        device.remove_file(&left.path).await?;
+    }
+    device.remove_dir(&entry.path).await.map(drop)
+}
+
+/// Makes a directory for the temporary files of this process.
+async fn own_dir(device: &dyn Device, all: &Path) -> io::Result<PathBuf> {
+    // no other process makes one, and those that are there belong to living processes
+    let mut number: u64 = 1;
+    loop {
+        let own = all.join(number.to_string());
+        if device.create_dir(&own).await? {
+            return Ok(own);
+        }
+        number += 1;
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+fn busy(dir: &Path) -> io::Error {
+    let dir = dir.display();
+    io::Error::other(format!("the directory is removed again and again: {dir}"))
 }
 
 /// Treats a missing file or directory as removed and synced.
 fn unless_gone(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if is_missing(&error) => Ok(()),
         other => other,
     }
 }
@@ -406,9 +516,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn objects_are_put_where_a_directory_is_removed_just_then() {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = open(&dir).await;
+        let (store, other) = (open(&dir).await, open(&dir).await);
         let turns = (0..8).map(|task| {
-            let store = &store;
+            let store = if task % 2 == 0 { &store } else { &other };
             async move {
                 for at in 0..50 {
                     let key = format!("data/7c/1/{}/u/{task}", at % 2);
@@ -434,18 +544,39 @@ mod tests {
         }
         drop(given_up);
         put(&store, "data/next", 10).await.expect("puts");
-        let left = || {
-            std::fs::read_dir(&store.temporary)
-                .expect("is there")
-                .count()
-        };
-        assert_eq!(left(), 0);
-        // the next process removes the files of a killed one
+        let left = std::fs::read_dir(&store.temporary).expect("is there");
+        let left: Vec<_> = left
+            .map(|entry| entry.expect("lists").file_name())
+            .collect();
+        assert_eq!(left, [".lock"]);
+        // the next process removes the files of a killed one, and never those of a living one
         std::fs::write(&temporary, "half").expect("writes");
-        let is_left = dir.path().join("objects/.tmp/0");
-        assert!(is_left.exists());
+        let other = open(&dir).await;
+        assert!(temporary.exists());
         drop(store);
-        open(&dir).await;
-        assert!(!is_left.exists());
+        let next = open(&dir).await;
+        assert!(!temporary.exists());
+        let processes = std::fs::read_dir(dir.path().join("objects/.tmp"));
+        assert_eq!(processes.expect("is there").count(), 2);
+        drop((other, next));
+    }
+
+    /// A directory was removed and made again by another process, which has not synced it yet.
+    #[tokio::test]
+    async fn a_directory_that_was_made_again_does_not_count_as_durable() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (store, other) = (open(&dir).await, open(&dir).await);
+        let parent = store.path(&ObjectKey::new("data/a"));
+        let is_durable = async || {
+            let id = store.device.dir_id(&parent).await.expect("is there");
+            store.durable().get(&parent) == Some(&id)
+        };
+        put(&store, "data/a/1", 10).await.expect("puts");
+        assert!(is_durable().await);
+        delete(&other, "data/a/1").await.expect("deletes");
+        std::fs::create_dir_all(&parent).expect("makes it again");
+        assert!(!is_durable().await);
+        put(&store, "data/a/2", 10).await.expect("puts");
+        assert!(is_durable().await, "it was synced again");
     }
 }

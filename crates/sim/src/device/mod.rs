@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use highwater_io::{Device, DirEntry, DirLock, File, OpenMode};
+use highwater_io::{Device, DirEntry, DirId, DirLock, File, OpenMode};
 use highwater_runtime::SeededRng;
 pub use sync_class::{SyncClass, Synced};
 
@@ -407,6 +407,11 @@ impl Device for SimDevice {
         self.done("remove_dir", path, removed)
     }
 
+    async fn dir_id(&self, path: &Path) -> io::Result<DirId> {
+        let found = self.turn(Kind::Read, path).await.state.tree.dir_id(path);
+        self.done("dir_id", path, found)
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.turn(Kind::Name, to).await.state;
         let renamed = state.tree.rename(from, to, self.life);
@@ -449,6 +454,10 @@ impl Device for SimDevice {
         let trouble = self.disk.lock().trouble;
         let is_full = trouble.is_some_and(|trouble| trouble.is_full(path));
         Ok(if is_full { 0 } else { 1 << 40 })
+    }
+
+    async fn machine_id(&self) -> io::Result<String> {
+        Ok("simulated".to_owned())
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use highwater_io::DirEntry;
+use highwater_io::{DirEntry, DirId};
 use highwater_runtime::SeededRng;
 
 use super::content::Content;
@@ -230,6 +230,12 @@ impl Tree {
             change: NameChange::Remove(name),
         });
         Ok(true)
+    }
+
+    pub(super) fn dir_id(&mut self, path: &Path) -> io::Result<DirId> {
+        self.dir(path)?;
+        let number = (0, self.find(path)?);
+        Ok(DirId { number, kept: None })
     }
 
     /// Renames a file within its directory. Both names change together or not at all.
