@@ -289,9 +289,9 @@ mod tests {
             });
             found.map_or((0, 0), |count| (count.requests, count.failures))
         };
-        assert_eq!(asked(RequestKind::Put, IoClass::Start), (27, 0));
-        // three of these find nothing, because the probe has deleted the objects
-        assert_eq!(asked(RequestKind::Get, IoClass::Start), (9, 0));
+        assert_eq!(asked(RequestKind::Put, IoClass::Start), (30, 0));
+        // four of these find nothing, because the probe has deleted the objects
+        assert_eq!(asked(RequestKind::Get, IoClass::Start), (12, 0));
         for kind in [RequestKind::List, RequestKind::Delete] {
             assert_eq!(asked(kind, IoClass::Start), (1, 0), "{kind:?}");
         }
