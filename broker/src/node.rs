@@ -88,12 +88,14 @@ impl Node {
         // A node has both roles. The controller starts first, because on a full store the recovery of the broker needs
         // the room of condemned objects, which the controller deletes (D3).
         controller::start(&config, tasks, &stores.metadata, &stores.objects);
+        let requests = Arc::clone(&stores.requests);
         let started = start_broker(&config, machine, tasks, &advertised, &phase, stores).await?;
         let (broker, recovered) = started;
         let addresses = serve(&broker, &*machine.network, acceptors, tasks);
         phase.send_replace(Phase::Serving(Sampler {
             broker: Arc::clone(&broker),
             device: Arc::clone(&machine.device),
+            requests,
         }));
         Ok(Self {
             broker,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use highwater_io::DirLock;
 use highwater_kraft_meta::{MetadataStore, RaftMetadata};
-use highwater_object_storage::{ObjectStorage, Opener};
+use highwater_object_storage::{ObjectStorage, Opened, Opener, RequestCounts};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{ByteBudget, Tasks};
 use highwater_s3stream::{ObjectStreamStore, Ports, Recovered, Writer};
@@ -30,6 +30,8 @@ use crate::{registration, wal};
 pub(crate) struct Stores {
     pub(crate) metadata: Arc<dyn MetadataStore>,
     pub(crate) objects: Arc<dyn ObjectStorage>,
+    /// The requests to the object store.
+    pub(crate) requests: Arc<RequestCounts>,
     wal: ChosenWal,
     read: Box<dyn ReadWal>,
     /// The log cache's budget.
@@ -70,11 +72,15 @@ pub(crate) async fn open(
         claim: data_dir.claim(),
         has_own_directory: data_dir.has_store(),
     };
-    let objects = open_objects(config, machine, tasks, opener).await?;
+    let Opened {
+        storage: objects,
+        requests,
+    } = open_objects(config, machine, tasks, opener).await?;
     let lock = data_dir.remember().await?;
     let stores = Stores {
         metadata,
         objects,
+        requests,
         wal,
         read,
         memory,
@@ -184,7 +190,7 @@ async fn open_objects(
     machine: &Machine,
     tasks: &Tasks,
     opener: Opener,
-) -> Result<Arc<dyn ObjectStorage>, NodeError> {
+) -> Result<Opened, NodeError> {
     let ports = highwater_object_storage::Ports {
         device: Arc::clone(&machine.device),
         clock: machine.clock.clone(),
@@ -192,7 +198,7 @@ async fn open_objects(
         rng: machine.rng.clone(),
     };
     let opened = highwater_object_storage::open(&config.object_storage, opener, ports);
-    Ok(opened.await?.storage)
+    Ok(opened.await?)
 }
 
 fn stream_config(config: &Config) -> highwater_s3stream::Config {

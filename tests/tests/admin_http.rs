@@ -213,6 +213,8 @@ async fn drive_uploads(admin: &Admin) -> Result<()> {
     ] {
         assert!(admin.value(series).await? > 0.0, "{series}");
     }
+    let late = "highwater_object_storage_put_oldest_seconds{class=\"upload\"}";
+    assert_eq!(admin.value(late).await?, 0.0, "no put is under way");
     let claims = "highwater_broker_metadata_claims";
     assert_eq!(admin.value(claims).await?, 0.0);
     let objects = admin.node.objects();

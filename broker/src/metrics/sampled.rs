@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use highwater_coordinator::GroupShard;
 use highwater_io::Device;
+use highwater_object_storage::RequestCounts;
 use metrics::{describe_gauge, gauge};
 use metrics_process::Collector;
 
@@ -64,6 +65,7 @@ pub(super) fn describe() {
 pub(crate) struct Sampler {
     pub(crate) broker: Arc<Broker>,
     pub(crate) device: Arc<dyn Device>,
+    pub(crate) requests: Arc<RequestCounts>,
 }
 
 /// Sets the gauges of the process, which exist before the node does.
@@ -77,6 +79,7 @@ impl Sampler {
     pub(crate) async fn sample(&self) {
         self.memory();
         self.broker.streams.sample();
+        self.requests.sample();
         self.partitions();
         self.disk().await;
         self.groups().await;

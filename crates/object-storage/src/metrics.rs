@@ -6,6 +6,8 @@ pub const REQUESTS: &str = "highwater_object_storage_requests_total";
 pub const BYTES: &str = "highwater_object_storage_bytes_total";
 /// Seconds from sending a request to its end, by `op`.
 pub const REQUEST_SECONDS: &str = "highwater_object_storage_request_seconds";
+/// Seconds that the oldest put without an answer has been under way, by `class`; 0 if none is under way.
+pub const PUT_OLDEST: &str = "highwater_object_storage_put_oldest_seconds";
 
 /// Describes every metric of this crate.
 pub fn describe() {
@@ -19,5 +21,10 @@ pub fn describe() {
         REQUEST_SECONDS,
         metrics::Unit::Seconds,
         "Time from a request to the object store to its end."
+    );
+    metrics::describe_gauge!(
+        PUT_OLDEST,
+        metrics::Unit::Seconds,
+        "Time for which the object store has not answered the oldest put; 0 when none is under way."
     );
 }

@@ -1,8 +1,10 @@
 //! Counts the requests to a store, which cost money.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use futures::stream::BoxStream;
 
 use tokio::time::Instant;
 
-use crate::metrics::{BYTES, REQUEST_SECONDS, REQUESTS};
+use crate::metrics::{BYTES, PUT_OLDEST, REQUEST_SECONDS, REQUESTS};
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
 /// The kind of a request, the label `op`.
@@ -91,9 +93,23 @@ struct Cell {
     bytes: AtomicU64,
 }
 
-/// Counters by kind and class.
+/// Counters by kind and class, and the puts that are under way.
 #[derive(Debug, Default)]
-pub struct RequestCounts([[Cell; CLASSES.len()]; KINDS.len()]);
+pub struct RequestCounts {
+    cells: [[Cell; CLASSES.len()]; KINDS.len()],
+    /// When each put began, by its number; the number of puts under way is bounded below this decorator's callers.
+    puts: Mutex<BTreeMap<u64, (IoClass, Instant)>>,
+    next_put: AtomicU64,
+}
+
+/// A put under way, until it is dropped.
+struct Put<'a>(&'a RequestCounts, u64);
+
+impl Drop for Put<'_> {
+    fn drop(&mut self) {
+        self.0.puts().remove(&self.1);
+    }
+}
 
 impl RequestCounts {
     /// The counts so far, of every kind and class.
@@ -109,7 +125,33 @@ impl RequestCounts {
             };
             CLASSES.into_iter().zip(row).map(count).collect()
         };
-        KINDS.into_iter().zip(&self.0).flat_map(of).collect()
+        KINDS.into_iter().zip(&self.cells).flat_map(of).collect()
+    }
+
+    fn puts(&self) -> MutexGuard<'_, BTreeMap<u64, (IoClass, Instant)>> {
+        self.puts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_put(&self, class: IoClass) -> Put<'_> {
+        let number = self.next_put.fetch_add(1, Ordering::Relaxed);
+        self.puts().insert(number, (class, Instant::now()));
+        Put(self, number)
+    }
+
+    /// How long the oldest put of a class that has no answer has been under way; `None` if there is none.
+    #[must_use]
+    pub fn oldest_put(&self, class: IoClass) -> Option<Duration> {
+        let puts = self.puts();
+        let begun = puts.values().find(|(of, _)| *of == class);
+        begun.map(|(_, at)| at.elapsed())
+    }
+
+    /// Sets the gauges to their present values.
+    pub fn sample(&self) {
+        for class in [IoClass::Wal, IoClass::Upload] {
+            let oldest = self.oldest_put(class).unwrap_or_default();
+            metrics::gauge!(PUT_OLDEST, "class" => label(class)).set(oldest.as_secs_f64());
+        }
     }
 
     fn add(&self, kind: RequestKind, class: IoClass, ended: Result<u64, &StorageError>) {
@@ -129,7 +171,7 @@ impl RequestCounts {
             .iter()
             .position(|of| *of == class)
             .unwrap_or_default();
-        let cell = &self.0[row][column];
+        let cell = &self.cells[row][column];
         cell.requests.fetch_add(1, Ordering::Relaxed);
         cell.bytes.fetch_add(bytes, Ordering::Relaxed);
         cell.failures
@@ -217,6 +259,7 @@ impl ObjectStorage for Metered {
         class: IoClass,
     ) -> Result<ObjectVersion, StorageError> {
         let _timer = Timer::start(RequestKind::Put);
+        let _put = self.counts.begin_put(class);
         let bytes = body.iter().map(|part| part.len() as u64).sum();
         let put = self.inner.put(key, body, mode, class).await;
         let ended = put.as_ref().map(|_| bytes);
@@ -274,7 +317,7 @@ mod tests {
     use highwater_types::NodeId;
 
     use super::*;
-    use crate::{MemoryStorage, probe};
+    use crate::{Gate, Hooked, MemoryStorage, Plan, probe};
 
     #[tokio::test]
     async fn a_sound_start_has_requests_of_its_own_and_none_that_failed() {
@@ -298,5 +341,44 @@ mod tests {
         for kind in KINDS {
             assert_eq!(asked(kind, IoClass::Compaction), (0, 0), "{kind:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_put_that_is_late_is_told_by_its_class_until_it_has_its_answer() {
+        let gate = Gate::default();
+        let at = gate.clone();
+        let held = Hooked::new(
+            Arc::<MemoryStorage>::default(),
+            move |request| match request.key.as_str() {
+                "late" => Plan::pass().held(&at),
+                _ => Plan::pass(),
+            },
+        );
+        let counts = Arc::new(RequestCounts::default());
+        let store = Metered::new(Arc::new(held), Arc::clone(&counts));
+        let put = async |key: &str| {
+            let key = ObjectKey::new(key);
+            let put = store.put(&key, Vec::new(), PutMode::IfAbsent, IoClass::Wal);
+            put.await.map(drop)
+        };
+        let late = async {
+            gate.reached(1).await;
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            put("fast").await.expect("is put");
+            let told = [IoClass::Wal, IoClass::Upload].map(|class| counts.oldest_put(class));
+            assert_eq!(told, [Some(Duration::from_secs(7)), None]);
+            gate.open();
+        };
+        let (late_put, ()) = tokio::join!(put("late"), late);
+        late_put.expect("is put");
+        assert_eq!(counts.oldest_put(IoClass::Wal), None);
+        // a put that is given up is no longer late
+        let hung = Hooked::new(Arc::<MemoryStorage>::default(), |_| Plan::hang());
+        let store = Metered::new(Arc::new(hung), Arc::clone(&counts));
+        let key = ObjectKey::new("x");
+        let put = store.put(&key, Vec::new(), PutMode::IfAbsent, IoClass::Wal);
+        let given_up = tokio::time::timeout(Duration::from_secs(1), put).await;
+        assert!(given_up.is_err());
+        assert_eq!(counts.oldest_put(IoClass::Wal), None);
     }
 }
