@@ -5,12 +5,14 @@ mod authorizers;
 mod batches;
 mod client;
 mod directory;
+mod fault_proxy;
 #[cfg(feature = "faults")]
 mod faulty;
 mod http;
 mod log_lines;
 mod node;
 mod odd;
+mod resigned;
 mod waiting;
 
 pub use asks::{
@@ -20,6 +22,7 @@ pub use authorizers::Panicking;
 pub use batches::{T0, batch, large_batch, producer_batch, producer_fields};
 pub use client::{connect, produce_request};
 pub use directory::{copy_directory, files_below};
+pub use fault_proxy::{Condition, Fault, FaultProxy, ProxiedRequest, put_latency};
 pub use http::{http_get, http_get_whole};
 pub use log_lines::LogLines;
 pub use node::TestNode;

@@ -40,7 +40,7 @@ pub(crate) fn lints(report: &mut Report) {
             "--workspace",
             "--all-targets",
             "--features",
-            "highwater-object-storage/s3-server",
+            "highwater-object-storage/s3-server,highwater-tests/s3-server",
             "--",
         ];
         cargo(&[&clippy[..], &["-D", "warnings"]].concat())

@@ -76,7 +76,7 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("old-clients", 60),
     with_broker("franz-go-suite", 180),
     // the first suite that needs the server builds it, which takes minutes once
-    with_broker("s3-minio", 720),
+    with_broker("s3-minio", 960),
     with_broker("s3-versitygw", 240),
     with_broker("node@s3", 180),
     with_broker("cost", 120),
