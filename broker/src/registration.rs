@@ -5,10 +5,11 @@ use highwater_kraft_meta::command::{
     self, AssignLeaders, CloseEpoch, Closing, Endpoint, RegisterNode, Sealed, StreamEpoch, WalKind,
 };
 use highwater_kraft_meta::{
-    Action, EpochImage, MetadataImage, MetadataStore, Outcome, ProposeError,
+    Action, EpochImage, EpochState, MetadataImage, MetadataStore, Outcome, ProposeError,
 };
 use highwater_s3stream::Recovered;
 use highwater_types::{NodeEpoch, NodeId, WalPosition};
+use highwater_wal::Known;
 
 use crate::config::{Advertised, Config};
 use crate::machine::Machine;
@@ -138,6 +139,25 @@ pub(crate) fn last(metadata: &dyn MetadataStore, node: NodeId) -> (NodeEpoch, Wa
     let last = own.epochs.get(&own.epoch);
     let floor = last.map_or_else(WalPosition::default, |epoch| epoch.floor);
     (own.epoch, floor)
+}
+
+/// What the metadata knows of this node's WAL of a kind, before the node registers.
+pub(crate) fn known(metadata: &dyn MetadataStore, node: NodeId, kind: WalKind) -> Known {
+    let image = metadata.image();
+    let Some(own) = image.node(node) else {
+        return Known::default();
+    };
+    let is_needed = |epoch: &&EpochImage| {
+        epoch.wal == kind && matches!(epoch.state, EpochState::Open | EpochState::Fenced)
+    };
+    Known {
+        registered: own.epoch,
+        floor: own
+            .epochs
+            .values()
+            .rfind(is_needed)
+            .map(|epoch| epoch.floor),
+    }
 }
 
 /// The partitions that a former epoch of this node led, and those that no node ever led.

@@ -63,8 +63,8 @@ pub(crate) async fn open(
     let plan = &config.memory;
     let memory = ByteBudget::with_reserve(plan.log_cache, plan.coordinators);
     let wal = wal::choose(config, machine, memory.clone());
-    let (registered, floor) = registration::last(&*metadata, config.node_id);
-    let read = wal.factory.read(registered, floor).await?;
+    let known = registration::known(&*metadata, config.node_id, wal.kind);
+    let read = wal.factory.read(known).await?;
     phase.send_replace(Phase::ObjectStore);
     let opener = Opener {
         cluster: metadata.image().cluster(),

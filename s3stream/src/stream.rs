@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_object_format::{BatchEntry, RollPart};
 use highwater_types::{LeaderEpoch, StreamId, StreamOffset, Timestamp};
-use highwater_wal::ConfirmedBatch;
+use highwater_wal::{ConfirmedBatch, Leadership};
 use tokio::sync::watch;
 
 use crate::attached_wal::AttachedWal;
@@ -36,6 +36,8 @@ pub(crate) struct ObjectStream {
     pub(crate) id: StreamId,
     pub(crate) epoch: LeaderEpoch,
     pub(crate) label: Bytes,
+    /// The same, as the log takes it.
+    leadership: Leadership,
     ports: StreamPorts,
     state: Mutex<State>,
     bounds: watch::Sender<StreamBounds>,
@@ -61,6 +63,11 @@ impl ObjectStream {
             id: opened.id,
             epoch: opened.epoch,
             label: opened.label.clone(),
+            leadership: Leadership {
+                stream: opened.id,
+                epoch: opened.epoch,
+                label: opened.label.clone(),
+            },
             ports,
             state: Mutex::new(state),
             bounds,
@@ -148,7 +155,7 @@ impl Stream for ObjectStream {
         assert_eq!(base, state.bounds.next, "appends are contiguous");
         state.bounds.next = base + StreamOffset::from(batch.count);
         // under the stream's lock, so that the log has the batches in the order of their offsets
-        wal.append(permit, self.id, self.epoch, base, batch)
+        wal.append(permit, &self.leadership, base, batch)
     }
 
     fn fetch_cached(&self, from: StreamOffset, limit: FetchLimit) -> Option<Fetched> {

@@ -15,8 +15,8 @@ use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, StreamOffset, WalPositio
 use tokio::task::unconstrained;
 
 use crate::{
-    AppendReceipt, ConfirmedBatch, ConfirmedSink, HEAD_BYTES, SealedWal, Share, StreamBatch,
-    WalError, WalFactory, WriteAheadLog, record_bytes,
+    AppendReceipt, ConfirmedBatch, ConfirmedSink, HEAD_BYTES, Known, Leadership, SealedWal, Share,
+    StreamBatch, WalError, WalFactory, WriteAheadLog, record_bytes,
 };
 
 const LEADER: LeaderEpoch = LeaderEpoch(3);
@@ -42,9 +42,8 @@ pub trait Bench: Send + Sync {
     fn attempts(&self) -> u64;
     /// Makes writes that are about to become durable fail, or succeed again.
     fn fail(&self, fails: bool);
-    /// Metadata that does not belong to a log that was opened for an epoch and ends at a position: the last registered
-    /// epoch, and the floor.
-    fn foreign(&self, epoch: NodeEpoch, end: WalPosition) -> Vec<(NodeEpoch, WalPosition)>;
+    /// Metadata that does not belong to a log that was opened for an epoch and ends at a position.
+    fn foreign(&self, epoch: NodeEpoch, end: WalPosition) -> Vec<Known>;
 }
 
 /// Runs every test, each on a log of its own.
@@ -132,8 +131,7 @@ impl Open {
         let permit = self.wal.reserve(size, Share::Common);
         let permit = in_time(permit).await.expect("there is room");
         let batch = batch(base, bytes);
-        self.wal
-            .append(permit, StreamId(stream), LEADER, base, &batch)
+        self.wal.append(permit, &leadership(stream), base, &batch)
     }
 
     async fn append_durably(&self, base: StreamOffset, bytes: usize) {
@@ -158,9 +156,24 @@ async fn open(
     epoch: NodeEpoch,
     kept: &Arc<Kept>,
 ) -> Result<Arc<dyn WriteAheadLog>, WalError> {
-    let read = bench.factory().read(registered, START).await?;
+    let read = bench.factory().read(known(registered, START)).await?;
     let sink: Arc<dyn ConfirmedSink> = Arc::<Kept>::clone(kept);
     read.open(epoch, sink).await
+}
+
+fn known(registered: NodeEpoch, floor: WalPosition) -> Known {
+    Known {
+        registered,
+        floor: Some(floor),
+    }
+}
+
+fn leadership(stream: u64) -> Leadership {
+    Leadership {
+        stream: StreamId(stream),
+        epoch: LEADER,
+        label: Bytes::from_static(b"label"),
+    }
 }
 
 fn batch(base: StreamOffset, bytes: usize) -> StreamBatch {
@@ -205,7 +218,7 @@ async fn sealed(
     epoch: NodeEpoch,
     floor: WalPosition,
 ) -> Vec<Seen> {
-    let read = bench.factory().read(registered, floor).await;
+    let read = bench.factory().read(known(registered, floor)).await;
     let sealed = read.expect("P1: reads").seal(epoch, floor).await;
     let SealedWal::Replay { bytes, groups } = sealed.expect("P3: seals") else {
         return Vec::new();
@@ -285,10 +298,10 @@ async fn foreign_metadata_is_refused(bench: &dyn Bench) {
     let before = sealed(bench, EPOCH, EPOCH, START).await;
     let foreign = bench.foreign(EPOCH, open.end());
     assert!(!foreign.is_empty());
-    for (registered, floor) in foreign {
+    for known in foreign {
         let mut reasons = Vec::new();
         for _ in 0..2 {
-            let read = bench.factory().read(registered, floor).await;
+            let read = bench.factory().read(known).await;
             let refused = read.expect_err("P2: it is not the log's metadata");
             let is_damaged = matches!(refused, WalError::Damaged { .. });
             assert!(is_damaged, "P2: {refused}");
@@ -363,7 +376,7 @@ async fn every_refusal_is_given_by_reserve(bench: &dyn Bench) {
     let told = open.wal.check();
     assert!(matches!(told, Err(WalError::Ended)), "P5: {told:?}");
     let late = batch(0, 100);
-    let late = open.wal.append(permit, StreamId(1), LEADER, 0, &late);
+    let late = open.wal.append(permit, &leadership(1), 0, &late);
     let late = in_time(late.wait()).await;
     assert!(matches!(late, Err(WalError::Ended)), "P5: {late:?}");
 }

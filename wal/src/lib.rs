@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use highwater_object_format::StreamDirectory;
 use highwater_types::{LeaderEpoch, NodeEpoch, ObjectId, StreamId, StreamOffset, WalPosition};
@@ -30,16 +31,21 @@ pub use reservation::{AppendPermit, Room, Share, record_bytes};
 ///   belong to the log, because it is older than the log or belongs to another one.
 #[async_trait]
 pub trait WalFactory: Debug + Send + Sync + 'static {
-    /// Reads the WAL that a start finds and compares it with the metadata, before the node registers. `registered` is
-    /// the last epoch that the node registered, 0 for none, and `floor` is the committed floor.
+    /// Reads the WAL that a start finds and compares it with the metadata, before the node registers.
     ///
     /// # Errors
     /// [`WalError::Damaged`] if the log can't be trusted or differs from what the metadata knows (D1, D2).
-    async fn read(
-        &self,
-        registered: NodeEpoch,
-        floor: WalPosition,
-    ) -> Result<Box<dyn ReadWal>, WalError>;
+    async fn read(&self, known: Known) -> Result<Box<dyn ReadWal>, WalError>;
+}
+
+/// What the metadata knows of a node's WAL when the node starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// The last epoch that the node registered, whatever the kind of its WAL; 0 for none.
+    pub registered: NodeEpoch,
+    /// The committed floor of the newest epoch on this kind of WAL that is not closed. `None` if there is no such
+    /// epoch: then a log that is found holds nothing that is needed (D4), and a missing log is no fault.
+    pub floor: Option<WalPosition>,
 }
 
 /// A WAL that was read. Nothing writes to it before it is opened.
@@ -131,6 +137,18 @@ pub trait ConfirmedSink: Debug + Send + Sync + 'static {
     fn confirmed(&self, batches: Vec<ConfirmedBatch>);
 }
 
+/// A leadership of a stream, under which batches are appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leadership {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its leader epoch.
+    pub epoch: LeaderEpoch,
+    /// The label that objects give the stream: the topic id and the partition (I10). It is opaque here, and the disk
+    /// WAL does not store it.
+    pub label: Bytes,
+}
+
 /// An open WAL.
 ///
 /// Duties about refusals:
@@ -179,8 +197,7 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
     fn append(
         &self,
         permit: AppendPermit,
-        stream: StreamId,
-        epoch: LeaderEpoch,
+        of: &Leadership,
         base: StreamOffset,
         batch: &StreamBatch,
     ) -> AppendReceipt;

@@ -8,15 +8,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
 use highwater_runtime::ByteBudget;
 use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, WalPosition};
 use highwater_wal::conformance::{self, Bench};
 use highwater_wal::disk::{Config, DiskWalFactory};
 use highwater_wal::{
-    AppendPermit, AppendReceipt, ConfirmedBatch, ConfirmedSink, Share, StreamBatch, WalError,
-    WalFactory, WriteAheadLog, record_bytes,
+    AppendPermit, AppendReceipt, ConfirmedBatch, ConfirmedSink, Known, Leadership, SealedWal,
+    Share, StreamBatch, WalError, WalFactory, WriteAheadLog, record_bytes,
 };
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -74,12 +74,15 @@ impl Bench for DiskBench {
     }
 
     // D2
-    fn foreign(&self, epoch: NodeEpoch, end: WalPosition) -> Vec<(NodeEpoch, WalPosition)> {
+    fn foreign(&self, epoch: NodeEpoch, end: WalPosition) -> Vec<Known> {
         let above = WalPosition {
             epoch,
             at: end.at + 1,
         };
-        vec![(NodeEpoch(epoch.0 - 1), end), (epoch, above)]
+        let older = NodeEpoch(epoch.0 - 1);
+        [(older, Some(end)), (older, None), (epoch, Some(above))]
+            .map(|(registered, floor)| Known { registered, floor })
+            .to_vec()
     }
 }
 
@@ -116,6 +119,14 @@ const BATCH_BYTES: usize = 1 << 20;
 const RECORD_BYTES: u64 = record_bytes(BATCH_BYTES);
 const PATIENCE: Duration = Duration::from_secs(60);
 
+fn leadership() -> Leadership {
+    Leadership {
+        stream: StreamId(1),
+        epoch: LeaderEpoch(1),
+        label: Bytes::new(),
+    }
+}
+
 fn append(wal: &dyn WriteAheadLog, permit: AppendPermit, base: i64) -> AppendReceipt {
     let tail = Bytes::from(vec![1; BATCH_BYTES - 16]);
     let batch = StreamBatch {
@@ -128,7 +139,7 @@ fn append(wal: &dyn WriteAheadLog, permit: AppendPermit, base: i64) -> AppendRec
         delta: Bytes::new(),
         roll: false,
     };
-    wal.append(permit, StreamId(1), LeaderEpoch(1), base, &batch)
+    wal.append(permit, &leadership(), base, &batch)
 }
 
 /// A log whose disk has room for so many files of 16 MiB; how far it is durable, and what fills the disk.
@@ -150,7 +161,7 @@ async fn files_on_a_full_disk(
     let memory = ByteBudget::new(512 << 20);
     let factory = DiskWalFactory::new(device, Arc::new(RealThreads), config, memory);
     let (confirms, confirmed) = watch::channel(WalPosition::default());
-    let read = factory.read(NodeEpoch(0), WalPosition::default());
+    let read = factory.read(Known::default());
     let read = read.await.expect("reads");
     let wal = read.open(NodeEpoch(5), Arc::new(Confirms(confirms))).await;
     let wal = wal.expect("opens");
@@ -167,6 +178,68 @@ async fn in_time<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("in time")
 }
 
+fn known(registered: u64, floor: Option<WalPosition>) -> Known {
+    Known {
+        registered: NodeEpoch(registered),
+        floor,
+    }
+}
+
+// D4, D2: a log is not needed after all epochs on it were closed; the next epoch on it has records above position 0 only
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_closed_epochs_alone_is_begun_anew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = Config {
+        dir: dir.path().join("wal"),
+        bytes_max: 512 << 20,
+        new_seed: [7; 16],
+    };
+    let memory = ByteBudget::new(512 << 20);
+    let factory = DiskWalFactory::new(Arc::new(RealDevice), Arc::new(RealThreads), config, memory);
+    // it is no fault that a node which registered on another kind has none
+    factory.read(known(3, None)).await.expect("is not needed");
+    let mut floor = None;
+    for (registered, epoch) in [(3, 5), (6, 7), (7, 8)] {
+        let read = factory.read(known(registered, floor)).await.expect("reads");
+        let (sink, _) = watch::channel(WalPosition::default());
+        let wal = read.open(NodeEpoch(epoch), Arc::new(Confirms(sink))).await;
+        let wal = wal.expect("opens");
+        let mut end = None;
+        for base in 0..20 {
+            let permit = wal.reserve(RECORD_BYTES, Share::Common).await;
+            end = Some(append(&*wal, permit.expect("has room"), base));
+        }
+        end.expect("some").wait().await.expect("is durable");
+        wal.shutdown().await.expect("closes");
+        // epoch 5 was closed and a later one was on another kind; epoch 7 committed nothing
+        floor = (epoch == 7).then_some(WalPosition {
+            epoch: NodeEpoch(7),
+            at: 0,
+        });
+        if let Some(floor) = floor {
+            let first = std::fs::read_dir(dir.path().join("wal")).expect("lists");
+            let names = first.map(|entry| entry.expect("is there").file_name());
+            let is_there = names.into_iter().any(|name| name == "0000000000000000.log");
+            assert!(!is_there, "what the closed epoch left was let go of");
+            let read = factory.read(known(7, Some(floor))).await.expect("reads");
+            let sealed = read.seal(NodeEpoch(7), floor).await.expect("seals");
+            let SealedWal::Replay { groups, .. } = sealed else {
+                panic!("it holds the epoch's records");
+            };
+            let groups: Vec<_> = groups.collect().await;
+            let batches = groups
+                .into_iter()
+                .map(|group| group.expect("is read").batches.len());
+            assert_eq!(batches.sum::<usize>(), 20, "and nothing of epoch 5");
+        }
+    }
+    let refused = factory
+        .read(known(7, None))
+        .await
+        .expect_err("was opened for epoch 8");
+    assert!(refused.to_string().contains("(D2)"), "{refused}");
+}
+
 // D2: a log that is lost is not begun anew, however often it is tried
 #[tokio::test]
 async fn a_node_that_registered_has_its_log() {
@@ -179,7 +252,7 @@ async fn a_node_that_registered_has_its_log() {
     let memory = ByteBudget::new(512 << 20);
     let (device, threads) = (Arc::new(RealDevice), Arc::new(RealThreads));
     let factory = DiskWalFactory::new(device, threads, config.clone(), memory);
-    let read = |registered| factory.read(NodeEpoch(registered), WalPosition::default());
+    let read = |registered| factory.read(known(registered, Some(WalPosition::default())));
     for _ in 0..2 {
         let refused = read(3).await.expect_err("is lost").to_string();
         let wal = config.dir.display().to_string();

@@ -14,7 +14,7 @@ use highwater_types::{NodeEpoch, WalPosition};
 use super::record::decode_group;
 use super::ring::DiskWal;
 use crate::{
-    ConfirmedSink, ReadWal, ReplayedGroup, SealedWal, WalError, WalFactory, WriteAheadLog,
+    ConfirmedSink, Known, ReadWal, ReplayedGroup, SealedWal, WalError, WalFactory, WriteAheadLog,
 };
 
 /// The part of the ring that is reserved for coordinators (M2).
@@ -94,10 +94,18 @@ impl DiskWalFactory {
     }
 
     /// D2: the part of the log that is needed must exist. Only the part below the floor is released, and the floor was
-    /// durable before that.
-    fn check_extent(&self, recovery: &Recovery, floor: WalPosition) -> Result<(), WalError> {
+    /// durable before that. If the kind of the WAL changed before the floor's epoch, the epoch has no floor of its own
+    /// until its first commit, and its first record follows a record that was not needed (D4).
+    fn check_extent(
+        &self,
+        recovery: &Recovery,
+        first_opening: Option<u64>,
+        floor: WalPosition,
+    ) -> Result<(), WalError> {
         let (first, end) = (recovery.first_position(), recovery.end());
-        if first <= floor.at && floor.at <= end {
+        let is_whole_epoch =
+            floor.at == 0 && first_opening.is_some_and(|opening| opening < floor.epoch.0);
+        if (first <= floor.at || is_whole_epoch) && floor.at <= end {
             return Ok(());
         }
         Err(self.damaged(format!(
@@ -120,6 +128,10 @@ impl DiskWalFactory {
 struct ReadDiskWal {
     factory: DiskWalFactory,
     recovery: Recovery,
+    /// The opening number of the log's first group.
+    first_opening: Option<u64>,
+    /// Whether the log holds the WAL of an epoch that is not closed.
+    is_needed: bool,
 }
 
 impl ReadDiskWal {
@@ -164,19 +176,24 @@ pub(super) fn of_log(error: LogError) -> WalError {
 
 #[async_trait]
 impl WalFactory for DiskWalFactory {
-    async fn read(
-        &self,
-        registered: NodeEpoch,
-        floor: WalPosition,
-    ) -> Result<Box<dyn ReadWal>, WalError> {
-        self.check_presence(registered).await?;
+    async fn read(&self, known: Known) -> Result<Box<dyn ReadWal>, WalError> {
+        let registered = known.registered;
+        if known.floor.is_some() {
+            self.check_presence(registered).await?;
+        }
         let mut recovery = self.recovery().await?;
+        let first = recovery.next().await.map_err(of_log)?;
+        let first_opening = first.map(|group| group.opening);
         recovery.skip_to_end().await.map_err(of_log)?;
         self.check_opening(&recovery, registered)?;
-        self.check_extent(&recovery, floor)?;
+        if let Some(floor) = known.floor {
+            self.check_extent(&recovery, first_opening, floor)?;
+        }
         Ok(Box::new(ReadDiskWal {
             factory: self.clone(),
             recovery,
+            first_opening,
+            is_needed: known.floor.is_some(),
         }))
     }
 }
@@ -184,15 +201,16 @@ impl WalFactory for DiskWalFactory {
 #[async_trait]
 impl ReadWal for ReadDiskWal {
     async fn seal(&self, fenced: NodeEpoch, floor: WalPosition) -> Result<SealedWal, WalError> {
-        self.factory.check_extent(&self.recovery, floor)?;
-        let bytes = self.recovery.end() - floor.at;
+        let (recovery, first_opening) = (&self.recovery, self.first_opening);
+        self.factory.check_extent(recovery, first_opening, floor)?;
+        let bytes = recovery.end() - floor.at.max(recovery.first_position());
         // all epochs share one log, and an epoch that opened after its last block wrote nothing
         if bytes == 0 || self.recovery.opening() < fenced.0 {
             return Ok(SealedWal::Empty);
         }
         // the epoch may hold more than memory does, so the log is read again
         let recovery = self.factory.recovery().await?;
-        let begin = (recovery, floor.at);
+        let begin = (recovery, floor.at.max(self.recovery.first_position()));
         let groups = stream::try_unfold(begin, move |(mut recovery, mut from)| async move {
             while let Some(group) = recovery.next().await.map_err(of_log)? {
                 if group.end <= floor.at {
@@ -221,13 +239,13 @@ impl ReadWal for ReadDiskWal {
         let room = ByteBudget::with_reserve(bytes, bytes / RESERVED_PART);
         let memory = self.factory.memory.clone();
         let threads = &*self.factory.threads;
-        Ok(DiskWal::start(
-            self.recovery,
-            epoch,
-            threads,
-            memory,
-            room,
-            sink,
-        ))
+        let end = self.recovery.end();
+        let wal = DiskWal::start(self.recovery, epoch, threads, memory, room, sink);
+        if !self.is_needed {
+            // The last record stays, so that a later start sees that the epoch's first record is not missing (D2).
+            let at = end.saturating_sub(1);
+            wal.trim(WalPosition { epoch, at });
+        }
+        Ok(wal)
     }
 }

@@ -5,7 +5,7 @@ use highwater_disk_log::RecoveredGroup;
 use highwater_runtime::BytePermit;
 use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, StreamOffset, WalPosition};
 
-use crate::{ConfirmedBatch, HEAD_BYTES, StreamBatch, WalError};
+use crate::{ConfirmedBatch, HEAD_BYTES, Leadership, StreamBatch, WalError};
 
 /// What the log keeps of a batch until it is durable.
 #[derive(Debug)]
@@ -28,15 +28,14 @@ pub(super) const HEADER_BYTES: usize = 46;
 /// The fixed part: stream, leader epoch, base offset, count, largest timestamp, append time, roll, lengths of
 /// delta and batch.
 pub(super) fn header(
-    stream: StreamId,
-    epoch: LeaderEpoch,
+    of: &Leadership,
     base: StreamOffset,
     batch: &StreamBatch,
 ) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     let mut out = &mut header[..];
-    out.put_u64(stream.0);
-    out.put_i32(epoch.0);
+    out.put_u64(of.stream.0);
+    out.put_i32(of.epoch.0);
     out.put_i64(base);
     out.put_u32(batch.count);
     out.put_i64(batch.max_timestamp);

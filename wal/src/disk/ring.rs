@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use highwater_disk_log::{DiskLog, Group, GroupSink, Part, Recovery, State};
 use highwater_io::Threads;
 use highwater_runtime::{ByteBudget, BytePermit};
-use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, StreamOffset, WalPosition};
+use highwater_types::{NodeEpoch, StreamOffset, WalPosition};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -16,8 +16,8 @@ use super::factory::of_log;
 use super::record::{self, Meta};
 use crate::receipt::Watermark;
 use crate::{
-    AppendPermit, AppendReceipt, ConfirmedBatch, ConfirmedSink, Room, Share, StreamBatch, WalError,
-    WriteAheadLog,
+    AppendPermit, AppendReceipt, ConfirmedBatch, ConfirmedSink, Leadership, Room, Share,
+    StreamBatch, WalError, WriteAheadLog,
 };
 
 #[derive(Debug)]
@@ -297,15 +297,14 @@ impl WriteAheadLog for DiskWal {
     fn append(
         &self,
         permit: AppendPermit,
-        stream: StreamId,
-        epoch: LeaderEpoch,
+        of: &Leadership,
         base: StreamOffset,
         batch: &StreamBatch,
     ) -> AppendReceipt {
-        let header = record::header(stream, epoch, base, batch);
+        let header = record::header(of, base, batch);
         let meta = Meta {
-            stream,
-            leader_epoch: epoch,
+            stream: of.stream,
+            leader_epoch: of.epoch,
             base,
             count: batch.count,
             max_timestamp: batch.max_timestamp,

@@ -16,7 +16,7 @@ use highwater_s3stream::{
 };
 use highwater_types::{NodeEpoch, NodeId, Uuid, WalPosition};
 use highwater_wal::disk::DiskWalFactory;
-use highwater_wal::{Share, WalFactory};
+use highwater_wal::{Known, Share, WalFactory};
 use tokio::sync::{Semaphore, watch};
 
 use super::*;
@@ -246,7 +246,7 @@ impl Storage {
             new_seed: [7; 16],
         };
         let factory = DiskWalFactory::new(Arc::new(device), Arc::new(RealThreads), wal, memory);
-        let read = factory.read(NodeEpoch(0), WalPosition::default());
+        let read = factory.read(Known::default());
         let read = read.await.expect("reads");
         let wal = read.open(self.epoch, streams.durable_batches()).await;
         streams.attach(wal.expect("opens"));

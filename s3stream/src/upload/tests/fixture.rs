@@ -16,7 +16,7 @@ use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamOffset, StreamRange, Timestamp, Uuid,
 };
 use highwater_wal::disk::DiskWalFactory;
-use highwater_wal::{Share, StreamBatch, WalFactory, record_bytes};
+use highwater_wal::{Known, Share, StreamBatch, WalFactory, record_bytes};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -258,7 +258,7 @@ impl Node {
         };
         let device = Arc::new(RealDevice);
         let factory = DiskWalFactory::new(device, Arc::new(RealThreads), wal, memory);
-        let read = factory.read(NodeEpoch(0), WalPosition::default());
+        let read = factory.read(Known::default());
         let read = read.await.expect("reads");
         let wal = read.open(EPOCH, streams.durable_batches()).await;
         streams.attach(wal.expect("opens"));
