@@ -20,7 +20,7 @@ pub struct Group<M> {
 }
 
 /// Receives groups as they become durable, in order, on the writer's thread, before any waiter is woken.
-pub trait GroupSink<M>: Debug + Send + Sync + 'static {
+pub trait GroupReceiver<M>: Debug + Send + Sync + 'static {
     /// Receives the groups of one sync. It must not block for long: the next sync waits for it.
     fn durable(&self, groups: Vec<Group<M>>);
     /// Is called once, when nothing more will become durable.

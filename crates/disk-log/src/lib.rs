@@ -20,7 +20,7 @@
 //!
 //! **A full disk** (D3). Files are made before they are needed, step by step, and are reused after a trim; none is
 //! removed. [`State::room`] is what fits into the present files. A caller that needs more requests it
-//! ([`DiskLog::want`]) and sees [`State::full`] if the disk has no room. The log ends if a file can't be made for any
+//! ([`DiskLog::request_room`]) and sees [`State::full`] if the disk has no room. The log ends if a file can't be made for any
 //! other reason.
 
 mod block;
@@ -38,7 +38,7 @@ mod writer;
 
 pub use error::LogError;
 pub use filling::Part;
-pub use group::{Group, GroupSink};
+pub use group::{Group, GroupReceiver};
 pub use log::{Appended, DiskLog};
 pub use recovery::{RecoveredGroup, Recovery};
 pub use seed::Seed;

@@ -7,7 +7,7 @@ use highwater_io::Threads;
 use tokio::sync::{Notify, watch};
 
 use crate::filling::{Filling, Part, Segments};
-use crate::group::GroupSink;
+use crate::group::GroupReceiver;
 use crate::metrics::SYNC_SECONDS;
 use crate::state::{Ended, Open, Shared, State};
 use crate::writer::Writer;
@@ -46,7 +46,7 @@ impl<M: Send + 'static> DiskLog<M> {
         opening: u64,
         threads: &dyn Threads,
         name: &'static str,
-        sink: Arc<dyn GroupSink<M>>,
+        receiver: Arc<dyn GroupReceiver<M>>,
     ) -> Self {
         assert!(
             recovery.is_done(),
@@ -65,7 +65,7 @@ impl<M: Send + 'static> DiskLog<M> {
                 segments: Segments::default(),
                 closing: false,
                 floor: recovery.files.first_position(),
-                wanted: 0,
+                requested: 0,
             }),
             wake: Notify::new(),
             state: watch::Sender::new(State {
@@ -86,7 +86,7 @@ impl<M: Send + 'static> DiskLog<M> {
             synced: end,
             full: false,
             sync_seconds: metrics::histogram!(SYNC_SECONDS, "log" => name),
-            sink,
+            receiver,
         };
         threads.spawn(name, Box::pin(writer.run()));
         Self(shared)
@@ -131,9 +131,9 @@ impl<M: Send + 'static> DiskLog<M> {
     }
 
     /// Requests room for `bytes` more. [`State::room`] shows when it is there, [`State::full`] when the disk has none.
-    pub fn want(&self, bytes: u64) {
+    pub fn request_room(&self, bytes: u64) {
         let mut open = self.lock();
-        open.wanted = open.wanted.max(bytes);
+        open.requested = open.requested.max(bytes);
         drop(open);
         self.0.wake.notify_one();
     }

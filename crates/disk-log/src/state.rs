@@ -56,5 +56,5 @@ pub(crate) struct Open<M> {
     pub(crate) closing: bool,
     pub(crate) floor: u64,
     /// The room that a caller has requested, in bytes.
-    pub(crate) wanted: u64,
+    pub(crate) requested: u64,
 }

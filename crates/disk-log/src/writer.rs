@@ -12,7 +12,7 @@ use crate::LogError;
 use crate::block::{BLOCK_MAX, HEADER_BYTES, Header, SECTOR_BYTES, sum};
 use crate::files::Files;
 use crate::filling::{Filling, segment};
-use crate::group::{Group, GroupSink};
+use crate::group::{Group, GroupReceiver};
 use crate::rest::rest;
 use crate::state::{Ended, Shared};
 
@@ -30,7 +30,7 @@ pub(crate) struct Writer<M> {
     /// Whether the last attempt to make a file failed.
     pub(crate) full: bool,
     pub(crate) sync_seconds: Histogram,
-    pub(crate) sink: Arc<dyn GroupSink<M>>,
+    pub(crate) receiver: Arc<dyn GroupReceiver<M>>,
 }
 
 /// What the writer does in its next round.
@@ -51,7 +51,7 @@ impl<M: Send + 'static> Writer<M> {
             Ok(()) => Ended::Closed,
             Err(error) => Ended::Failed(error),
         };
-        self.sink.ended();
+        self.receiver.ended();
         self.shared
             .state
             .send_modify(|state| state.ended = Some(ended));
@@ -61,9 +61,9 @@ impl<M: Send + 'static> Writer<M> {
     /// Writes groups until the log is closed. An error ends the log: the operation is never tried again (D3).
     async fn drain(&mut self) -> Result<(), LogError> {
         loop {
-            let (next, floor, wanted) = self.next();
+            let (next, floor, requested) = self.next();
             self.files.release(floor, self.position).await?;
-            self.prepare_wanted(wanted).await?;
+            self.prepare_requested(requested).await?;
             self.publish_room();
             match next {
                 Next::Write(groups) => {
@@ -104,11 +104,11 @@ impl<M: Send + 'static> Writer<M> {
             true if open.closing => Next::End,
             true => Next::Rest,
         };
-        let wanted = match self.full {
-            true => open.wanted,
-            false => std::mem::take(&mut open.wanted),
+        let requested = match self.full {
+            true => open.requested,
+            false => std::mem::take(&mut open.requested),
         };
-        (next, open.floor, wanted)
+        (next, open.floor, requested)
     }
 
     async fn write(&mut self, groups: Vec<Filling<M>>) -> Result<(), LogError> {
@@ -146,12 +146,12 @@ impl<M: Send + 'static> Writer<M> {
         self.synced = self.position;
         let (end, last) = (self.position, written.last().map_or(0, |last| last.number));
         let (room, held) = self.room();
-        // updated before the sink accounts for the groups' room; the waiters are woken afterwards
+        // updated before the receiver accounts for the groups' room; the waiters are woken afterwards
         self.shared.state.send_if_modified(|state| {
             (state.room, state.held) = (room, held);
             false
         });
-        self.sink.durable(std::mem::take(written));
+        self.receiver.durable(std::mem::take(written));
         self.shared.state.send_modify(|state| {
             state.groups = last;
             state.end = end;
@@ -277,8 +277,8 @@ impl<M: Send + 'static> Writer<M> {
     }
 
     /// Makes the room that a caller has requested.
-    async fn prepare_wanted(&mut self, wanted: u64) -> Result<(), LogError> {
-        while !self.full && self.position + wanted > self.files.prepared() {
+    async fn prepare_requested(&mut self, requested: u64) -> Result<(), LogError> {
+        while !self.full && self.position + requested > self.files.prepared() {
             self.prepare(self.files.config.file_bytes).await?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use futures::TryStreamExt;
-use highwater_disk_log::{Config, DiskLog, Group, GroupSink, LogError, Recovery};
+use highwater_disk_log::{Config, DiskLog, Group, GroupReceiver, LogError, Recovery};
 use highwater_io::Device;
 use highwater_kraft_meta::command::{CreateTopic, Replicas};
 use highwater_kraft_meta::{Action, MetadataStore, RaftMetadata};
@@ -155,7 +155,7 @@ async fn an_object_in_a_directory_that_was_removed_is_there_after_a_power_failur
 #[derive(Debug)]
 struct IgnoredGroups;
 
-impl GroupSink<()> for IgnoredGroups {
+impl GroupReceiver<()> for IgnoredGroups {
     fn durable(&self, _groups: Vec<Group<()>>) {}
     fn ended(&self) {}
 }
@@ -197,7 +197,7 @@ async fn groups_after_a_kill(dir: &str, seed: u64, lie: Option<&str>) -> Result<
     let disk = disk(seed, lie)?;
     let log = start(recover(&disk, dir).await?.0);
     // This waits until files are created ahead, including the file that a block's header may need.
-    log.want(2 << 20);
+    log.request_room(2 << 20);
     tokio::time::sleep(Duration::from_secs(5)).await;
     // The write is done, and its sync is not.
     disk.die_in(2);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes};
-use highwater_disk_log::{DiskLog, Group, GroupSink, LogError, Part, Recovery, Seed};
+use highwater_disk_log::{DiskLog, Group, GroupReceiver, LogError, Part, Recovery, Seed};
 use highwater_io::{Device, Threads};
 use highwater_types::Uuid;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -112,7 +112,7 @@ impl Debug for DurableGroups {
     }
 }
 
-impl GroupSink<Meta> for DurableGroups {
+impl GroupReceiver<Meta> for DurableGroups {
     fn durable(&self, groups: Vec<Group<Meta>>) {
         for group in groups {
             let start = self.end.swap(group.end, Ordering::AcqRel);
@@ -169,7 +169,7 @@ impl LogStore {
             floor: AtomicU64::new(0),
         });
         let opening = recovery.opening() + 1;
-        let as_sink: Arc<dyn GroupSink<Meta>> = Arc::<DurableGroups>::clone(&durable);
+        let as_sink: Arc<dyn GroupReceiver<Meta>> = Arc::<DurableGroups>::clone(&durable);
         let log = DiskLog::start(recovery, opening, threads, "raft-writer", as_sink);
         Ok(Self(Arc::new(Inner {
             log,

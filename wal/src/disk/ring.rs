@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use highwater_disk_log::{DiskLog, Group, GroupSink, Part, Recovery, State};
+use highwater_disk_log::{DiskLog, Group, GroupReceiver, Part, Recovery, State};
 use highwater_io::Threads;
 use highwater_runtime::{ByteBudget, BytePermit};
 use highwater_types::{NodeEpoch, StreamOffset, WalPosition};
@@ -24,7 +24,7 @@ use crate::{
 pub(super) struct DiskWal {
     log: DiskLog<Meta>,
     memory: ByteBudget,
-    sink: Arc<Sink>,
+    confirmer: Arc<Confirmer>,
     state: watch::Receiver<State>,
     /// Held by the next reservation to get files, so that later small reservations don't starve a large one.
     turn: tokio::sync::Mutex<()>,
@@ -33,7 +33,7 @@ pub(super) struct DiskWal {
 
 /// Turns groups of the log into confirmed batches.
 #[derive(Debug)]
-struct Sink {
+struct Confirmer {
     epoch: NodeEpoch,
     above: Arc<dyn ConfirmedSink>,
     confirmed: Watermark,
@@ -57,7 +57,7 @@ struct Ring {
 enum Files {
     There,
     /// The log should make files for so many bytes in all.
-    Wanted(u64),
+    ToMake(u64),
     /// The disk is full, and even releasing all that can be released would not make enough room.
     Never,
 }
@@ -72,7 +72,7 @@ impl DiskWal {
         above: Arc<dyn ConfirmedSink>,
     ) -> Arc<dyn WriteAheadLog> {
         let end = recovery.end();
-        let sink = Arc::new(Sink {
+        let confirmer = Arc::new(Confirmer {
             epoch,
             above,
             confirmed: Watermark::default(),
@@ -85,13 +85,13 @@ impl DiskWal {
             room,
             memory: memory.clone(),
         });
-        let as_sink: Arc<dyn GroupSink<Meta>> = Arc::<Sink>::clone(&sink);
-        let log = DiskLog::start(recovery, epoch.0, threads, "wal-writer", as_sink);
+        let receiver: Arc<dyn GroupReceiver<Meta>> = Arc::<Confirmer>::clone(&confirmer);
+        let log = DiskLog::start(recovery, epoch.0, threads, "wal-writer", receiver);
         let state = log.state();
         Arc::new(Self {
             log,
             memory,
-            sink,
+            confirmer,
             state,
             turn: tokio::sync::Mutex::default(),
             reserved_turn: tokio::sync::Mutex::default(),
@@ -108,7 +108,7 @@ impl DiskWal {
     /// it waits for files that uploads release.
     async fn wait_for_files(&self, bytes: u64, share: Share) -> Result<(), WalError> {
         let mut state = self.state.clone();
-        let mut waiting = Waiting::new(&self.sink, bytes);
+        let mut waiting = Waiting::new(&self.confirmer, bytes);
         let _turn = match share {
             Share::Reserve => self.reserved_turn.lock().await,
             _ => self.turn.lock().await,
@@ -122,7 +122,7 @@ impl DiskWal {
                 match waiting.files(&state) {
                     Files::There => return Ok(()),
                     Files::Never => return Err(WalError::Full),
-                    Files::Wanted(promised) => self.log.want(promised),
+                    Files::ToMake(promised) => self.log.request_room(promised),
                 }
                 state.full
             };
@@ -140,37 +140,37 @@ impl DiskWal {
 
 /// A reservation that has no files yet. Its bytes do not count as promised until it has.
 struct Waiting<'a> {
-    sink: &'a Sink,
+    confirmer: &'a Confirmer,
     bytes: u64,
 }
 
 impl<'a> Waiting<'a> {
-    fn new(sink: &'a Sink, bytes: u64) -> Self {
-        sink.ring().waiting += bytes;
-        Self { sink, bytes }
+    fn new(confirmer: &'a Confirmer, bytes: u64) -> Self {
+        confirmer.ring().waiting += bytes;
+        Self { confirmer, bytes }
     }
 
     fn files(&mut self, state: &State) -> Files {
-        let mut ring = self.sink.ring();
-        let promised = self.sink.promised(&ring);
+        let mut ring = self.confirmer.ring();
+        let promised = self.confirmer.promised(&ring);
         if state.room >= promised + self.bytes {
             ring.waiting -= std::mem::take(&mut self.bytes);
             Files::There
         } else if state.full && self.bytes > state.room + state.held {
             Files::Never
         } else {
-            Files::Wanted(promised + ring.waiting)
+            Files::ToMake(promised + ring.waiting)
         }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.sink.ring().waiting -= self.bytes;
+        self.confirmer.ring().waiting -= self.bytes;
     }
 }
 
-impl Sink {
+impl Confirmer {
     /// Turns one group into batches, and counts the bytes that it takes beyond the reservations.
     fn take(&self, group: Group<Meta>, batches: &mut Vec<ConfirmedBatch>) {
         let end = WalPosition {
@@ -215,7 +215,7 @@ impl Sink {
     }
 }
 
-impl Sink {
+impl Confirmer {
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -226,7 +226,7 @@ impl Sink {
     }
 }
 
-impl GroupSink<Meta> for Sink {
+impl GroupReceiver<Meta> for Confirmer {
     fn durable(&self, groups: Vec<Group<Meta>>) {
         let number = groups.last().map_or(0, |group| group.number);
         let mut batches = Vec::with_capacity(groups.iter().map(|group| group.entries.len()).sum());
@@ -258,7 +258,7 @@ impl WriteAheadLog for DiskWal {
             return Err(WalError::Ended);
         }
         let memory = take(&self.memory, bytes, share).await?;
-        let room = take(&self.sink.room, bytes, share).await?;
+        let room = take(&self.confirmer.room, bytes, share).await?;
         if share != Share::Unbounded {
             self.wait_for_files(bytes, share).await?;
         }
@@ -272,11 +272,11 @@ impl WriteAheadLog for DiskWal {
             return None;
         }
         let memory = self.memory.try_acquire(bytes)?;
-        let room = self.sink.room.try_acquire(bytes)?;
-        let mut waiting = Waiting::new(&self.sink, bytes);
+        let room = self.confirmer.room.try_acquire(bytes)?;
+        let mut waiting = Waiting::new(&self.confirmer, bytes);
         match waiting.files(&state) {
             Files::There => Some(AppendPermit { memory, room }),
-            Files::Wanted(_) | Files::Never => None,
+            Files::ToMake(_) | Files::Never => None,
         }
     }
 
@@ -286,7 +286,7 @@ impl WriteAheadLog for DiskWal {
             () if state.ended.is_some() => Err(WalError::Ended),
             () if state.full
                 && state.held == 0
-                && state.room <= self.sink.promised(&self.sink.ring()) =>
+                && state.room <= self.confirmer.promised(&self.confirmer.ring()) =>
             {
                 Err(WalError::Full)
             }
@@ -326,15 +326,15 @@ impl WriteAheadLog for DiskWal {
             tail,
         ];
         let appended = self.log.append(&parts, meta);
-        self.sink.confirmed.receipt(appended.group)
+        self.confirmer.confirmed.receipt(appended.group)
     }
 
     fn room(&self) -> Room {
         let state = self.state.borrow();
-        let (used, limit) = (self.sink.room.used(), self.sink.room.limit());
+        let (used, limit) = (self.confirmer.room.used(), self.confirmer.room.limit());
         // on a full disk the log has only the files that exist
         let limit = match state.full {
-            true => limit.min(self.sink.ring().held + state.room),
+            true => limit.min(self.confirmer.ring().held + state.room),
             false => limit,
         };
         Room { used, limit }
@@ -342,7 +342,7 @@ impl WriteAheadLog for DiskWal {
 
     fn trim(&self, floor: WalPosition) {
         // under one lock, so that returned room never counts as promised
-        let mut ring = self.sink.ring();
+        let mut ring = self.confirmer.ring();
         while let Some((_, room)) = ring.groups.pop_front_if(|(end, _)| *end <= floor.at) {
             ring.held -= room.bytes();
             drop(room);

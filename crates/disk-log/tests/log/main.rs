@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use highwater_disk_log::{Appended, Config, DiskLog, Group, GroupSink, LogError, Recovery, Seed};
+use highwater_disk_log::{
+    Appended, Config, DiskLog, Group, GroupReceiver, LogError, Recovery, Seed,
+};
 use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
 
 const MIB: usize = 1 << 20;
@@ -21,7 +23,7 @@ const CONFIG: Config = Config {
 #[derive(Debug, Default)]
 struct Received(Mutex<Vec<(u64, usize)>>);
 
-impl GroupSink<()> for Received {
+impl GroupReceiver<()> for Received {
     fn durable(&self, groups: Vec<Group<()>>) {
         let mut seen = self.0.lock().expect("no thread panicked");
         seen.extend(
@@ -74,15 +76,15 @@ impl Disk {
         Ok((groups, recovery))
     }
 
-    async fn open(&self, opening: u64, sink: Arc<dyn GroupSink<()>>) -> DiskLog<()> {
+    async fn open(&self, opening: u64, receiver: Arc<dyn GroupReceiver<()>>) -> DiskLog<()> {
         let (_, recovery) = self.recover().await.expect("is sound");
-        DiskLog::start(recovery, opening, &RealThreads, "test-writer", sink)
+        DiskLog::start(recovery, opening, &RealThreads, "test-writer", receiver)
     }
 
     async fn open_of_two_files(&self) -> DiskLog<()> {
         let log = self.open(1, Arc::new(Received::default())).await;
         let (mut state, two_files) = (log.state(), 2 * CONFIG.file_bytes);
-        log.want(two_files);
+        log.request_room(two_files);
         let roomy = state.wait_for(|state| state.room >= two_files).await;
         drop(roomy.expect("the writer lives"));
         log
@@ -115,8 +117,8 @@ fn small(count: u8) -> Vec<Vec<u8>> {
 #[tokio::test]
 async fn what_gathers_during_a_sync_is_one_group() {
     let disk = Disk::new();
-    let sink = Arc::new(Received::default());
-    let log = disk.open(1, Arc::<Received>::clone(&sink)).await;
+    let receiver = Arc::new(Received::default());
+    let log = disk.open(1, Arc::<Received>::clone(&receiver)).await;
     disk.faults.syncs_hang.store(true, Ordering::SeqCst);
     let before = disk.faults.syncs.load(Ordering::SeqCst);
     let first = append(&log, b"first");
@@ -130,7 +132,7 @@ async fn what_gathers_during_a_sync_is_one_group() {
         assert!(one.wait(log.state()).await);
     }
     assert_eq!(
-        *sink.0.lock().expect("no thread panicked"),
+        *receiver.0.lock().expect("no thread panicked"),
         [(1, 1), (2, 50)]
     );
     log.shutdown().await.expect("closes");
@@ -318,7 +320,7 @@ fn files(dir: &Path) -> usize {
     std::fs::read_dir(dir).expect("is there").count()
 }
 
-impl GroupSink<()> for Trimmer {
+impl GroupReceiver<()> for Trimmer {
     fn durable(&self, groups: Vec<Group<()>>) {
         self.files_max.fetch_max(files(&self.dir), Ordering::SeqCst);
         if let (Some(log), Some(last)) = (self.log.get(), groups.last()) {
@@ -332,13 +334,13 @@ impl GroupSink<()> for Trimmer {
 #[tokio::test]
 async fn trimmed_files_are_used_again_also_under_constant_load() {
     let disk = Disk::new();
-    let sink = Arc::new(Trimmer {
+    let receiver = Arc::new(Trimmer {
         dir: disk.log(),
         log: OnceLock::new(),
         files_max: AtomicUsize::new(0),
     });
-    let log = disk.open(1, Arc::<Trimmer>::clone(&sink)).await;
-    sink.log.set(log.clone()).expect("once");
+    let log = disk.open(1, Arc::<Trimmer>::clone(&receiver)).await;
+    receiver.log.set(log.clone()).expect("once");
     // the writer never pauses: the next groups are there before it is done with one
     let mut last = append(&log, b"first");
     for _ in 0..100 {
@@ -346,7 +348,7 @@ async fn trimmed_files_are_used_again_also_under_constant_load() {
     }
     assert!(last.wait(log.state()).await);
     log.shutdown().await.expect("closes");
-    let most = sink.files_max.load(Ordering::SeqCst);
+    let most = receiver.files_max.load(Ordering::SeqCst);
     assert!(
         most <= 7,
         "{most} files of 4 MiB for syncs of 8 MiB that are trimmed at once"
@@ -359,15 +361,15 @@ async fn trimmed_files_are_used_again_also_under_constant_load() {
 #[tokio::test]
 async fn more_than_a_full_disk_has_room_for_is_written_as_files_are_let_go_of() {
     let disk = Disk::new();
-    let sink = Arc::new(Trimmer {
+    let receiver = Arc::new(Trimmer {
         dir: disk.log(),
         log: OnceLock::new(),
         files_max: AtomicUsize::new(0),
     });
-    let log = disk.open(1, Arc::<Trimmer>::clone(&sink)).await;
-    sink.log.set(log.clone()).expect("once");
+    let log = disk.open(1, Arc::<Trimmer>::clone(&receiver)).await;
+    receiver.log.set(log.clone()).expect("once");
     let two_files = 2 * CONFIG.file_bytes;
-    log.want(two_files);
+    log.request_room(two_files);
     let mut state = log.state();
     let roomy = state.wait_for(|state| state.room >= two_files).await;
     drop(roomy.expect("the writer lives"));
@@ -382,7 +384,7 @@ async fn more_than_a_full_disk_has_room_for_is_written_as_files_are_let_go_of() 
 #[derive(Debug)]
 struct Panics;
 
-impl GroupSink<()> for Panics {
+impl GroupReceiver<()> for Panics {
     fn durable(&self, _groups: Vec<Group<()>>) {
         assert_eq!(1, 2, "on purpose");
     }
@@ -428,7 +430,7 @@ struct Growth {
     seen: Mutex<Vec<u64>>,
 }
 
-impl GroupSink<()> for Growth {
+impl GroupReceiver<()> for Growth {
     fn durable(&self, _groups: Vec<Group<()>>) {
         if let Ok(made) = std::fs::metadata(self.dir.join("next.new")) {
             self.seen
@@ -449,12 +451,12 @@ async fn what_is_appended_does_not_wait_for_a_whole_file() {
     let opened = Recovery::open(Arc::new(RealDevice), &disk.log(), config, SEED).await;
     let mut recovery = opened.expect("is empty");
     assert!(recovery.next().await.expect("is sound").is_none());
-    let sink = Arc::new(Growth {
+    let growth = Arc::new(Growth {
         dir: disk.log(),
         seen: Mutex::default(),
     });
-    let as_sink: Arc<dyn GroupSink<()>> = Arc::<Growth>::clone(&sink);
-    let log = DiskLog::start(recovery, 1, &RealThreads, "test-writer", as_sink);
+    let receiver: Arc<dyn GroupReceiver<()>> = Arc::<Growth>::clone(&growth);
+    let log = DiskLog::start(recovery, 1, &RealThreads, "test-writer", receiver);
     // more than one sync takes, so that the writer doesn't pause
     let mut last = append(&log, b"first");
     for _ in 0..40 {
@@ -462,7 +464,7 @@ async fn what_is_appended_does_not_wait_for_a_whole_file() {
     }
     assert!(last.wait(log.state()).await);
     log.shutdown().await.expect("closes");
-    let seen = sink.seen.lock().expect("no thread panicked");
+    let seen = growth.seen.lock().expect("no thread panicked");
     let is_part = |made: &u64| *made > 0 && *made < file_bytes;
     assert!(seen.iter().any(is_part), "{seen:?}");
 }

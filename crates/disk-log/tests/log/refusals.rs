@@ -25,7 +25,7 @@ async fn a_failed_sync_ends_the_log() {
 
 /// Requests a third file of a log that has two, and returns the error with which the log ends.
 async fn ends_when_it_grows(disk: &Disk, log: &DiskLog<()>) -> String {
-    log.want(3 * CONFIG.file_bytes);
+    log.request_room(3 * CONFIG.file_bytes);
     let ended = tokio::time::timeout(PATIENCE, log.ended()).await;
     let error = ended.expect("in time").expect("by an error").to_string();
     let full = log.state().borrow().full;
@@ -74,13 +74,13 @@ async fn a_quota_is_a_full_disk() {
     let log = disk.open_of_two_files().await;
     disk.faults.fail_creates(Some(ErrorKind::QuotaExceeded));
     let (mut state, three_files) = (log.state(), 3 * CONFIG.file_bytes);
-    log.want(three_files);
+    log.request_room(three_files);
     let full = state.wait_for(|state| state.full).await;
     assert!(full.expect("the writer lives").ended.is_none());
     disk.faults.fail_creates(None);
     let not_full = state.wait_for(|state| !state.full).await;
     drop(not_full.expect("the writer lives"));
-    log.want(three_files);
+    log.request_room(three_files);
     let roomy = state.wait_for(|state| state.room >= three_files).await;
     drop(roomy.expect("the writer lives"));
     log.shutdown().await.expect("closes");
@@ -102,7 +102,7 @@ async fn a_log_waits_for_a_descriptor_to_open_its_directory_by() {
     let taken = &disk.faults.descriptors_are_taken;
     taken.store(true, Ordering::SeqCst);
     let (mut state, three_files) = (log.state(), 3 * CONFIG.file_bytes);
-    log.want(three_files);
+    log.request_room(three_files);
     until_refused(&disk).await;
     taken.store(false, Ordering::SeqCst);
     let roomy = state.wait_for(|state| state.room >= three_files || state.ended.is_some());
@@ -125,14 +125,14 @@ async fn a_disk_that_fills_in_the_middle_of_a_file_leaves_none_of_it() {
     let log = disk.open_of_two_files().await;
     let (mut state, three_files) = (log.state(), 3 * CONFIG.file_bytes);
     disk.faults.grows_fail.store(true, Ordering::SeqCst);
-    log.want(three_files);
+    log.request_room(three_files);
     let full = state.wait_for(|state| state.full).await;
     assert!(full.expect("the writer lives").ended.is_none());
     assert!(!disk.log().join("next.new").exists());
     disk.faults.grows_fail.store(false, Ordering::SeqCst);
     let not_full = state.wait_for(|state| !state.full).await;
     drop(not_full.expect("the writer lives"));
-    log.want(three_files);
+    log.request_room(three_files);
     let roomy = state.wait_for(|state| state.room >= three_files).await;
     drop(roomy.expect("the writer lives"));
     log.shutdown().await.expect("closes");
@@ -146,11 +146,11 @@ async fn a_full_device_is_told_and_waited_for() {
     let log = disk.open(1, Arc::new(Received::default())).await;
     let mut state = log.state();
     let two_files = 2 * CONFIG.file_bytes;
-    log.want(two_files);
+    log.request_room(two_files);
     let roomy = state.wait_for(|state| state.room >= two_files).await;
     drop(roomy.expect("the writer lives"));
     disk.faults.is_full.store(true, Ordering::SeqCst);
-    log.want(2 * two_files);
+    log.request_room(2 * two_files);
     let full = state.wait_for(|state| state.full).await;
     assert!(full.expect("the writer lives").room >= two_files);
     assert!(append(&log, &vec![1; MIB]).wait(log.state()).await, "fits");
