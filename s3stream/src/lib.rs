@@ -22,6 +22,8 @@ mod cache;
 mod config;
 mod error;
 mod evictions;
+#[cfg(feature = "fixture")]
+pub mod fixture;
 mod folding;
 pub mod metrics;
 mod opening;

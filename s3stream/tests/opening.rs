@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use highwater_object_format::{BatchEntry, ObjectHeader, ObjectWriter};
@@ -15,13 +14,13 @@ use highwater_object_storage::{
     Request, RequestKind, layout,
 };
 use highwater_runtime::{ByteBudget, Tasks};
+use highwater_s3stream::fixture::KnownClaims;
 use highwater_s3stream::{
-    Claim, Committed, Config, DeltaFold, Folded, ObjectCommit, ObjectStreamStore, OpenStream,
-    Ports, Recorded, StreamBounds, StreamError, StreamMetadata, StreamStore, Writer,
+    Claim, Config, DeltaFold, Folded, ObjectStreamStore, OpenStream, Ports, StreamStore, Writer,
 };
 use highwater_types::{
-    LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset,
-    StreamRange, Timestamp, Uuid, WalPosition,
+    LeaderEpoch, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, StreamOffset, StreamRange,
+    Timestamp, Uuid, WalPosition,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -72,76 +71,6 @@ impl Slow {
             }
         };
         Arc::new(Hooked::new(Arc::<MemoryStorage>::default(), hook))
-    }
-}
-
-/// Metadata that only knows claims.
-#[derive(Debug)]
-struct Known(BTreeMap<StreamId, Vec<Claim>>);
-
-#[async_trait]
-impl StreamMetadata for Known {
-    async fn open(
-        &self,
-        streams: &[(StreamId, LeaderEpoch)],
-    ) -> Result<Vec<Result<StreamBounds, StreamError>>, StreamError> {
-        let bounds = |(id, _): &(StreamId, LeaderEpoch)| {
-            let end = self.0[id].last().map_or(0, |claim| claim.range.end);
-            Ok(StreamBounds {
-                start: 0,
-                confirmed: end,
-                next: end,
-            })
-        };
-        Ok(streams.iter().map(bounds).collect())
-    }
-
-    async fn commit(&self, _: ObjectCommit) -> Result<Committed, StreamError> {
-        Ok(Committed::default())
-    }
-
-    async fn seen(&self, _: LogIndex) -> Result<(), StreamError> {
-        Ok(())
-    }
-
-    async fn locate(
-        &self,
-        _: StreamId,
-        _: StreamRange,
-        _: usize,
-    ) -> Result<Vec<Claim>, StreamError> {
-        unreachable!("an opening looks up no claims by offset")
-    }
-
-    async fn locate_time(
-        &self,
-        _: StreamId,
-        _: StreamRange,
-        _: Timestamp,
-    ) -> Result<Option<Claim>, StreamError> {
-        Ok(None)
-    }
-
-    async fn recorded(&self, id: StreamId) -> Result<Recorded, StreamError> {
-        Ok(Recorded {
-            claims: self.0[&id].clone(),
-            ..Recorded::default()
-        })
-    }
-
-    async fn trim(&self, _: StreamId, _: LeaderEpoch, _: StreamOffset) -> Result<(), StreamError> {
-        Ok(())
-    }
-
-    async fn leader_epochs(
-        &self,
-        _: StreamId,
-    ) -> Result<Vec<(LeaderEpoch, StreamOffset)>, StreamError> {
-        Ok(Vec::new())
-    }
-
-    async fn label(&self, _: StreamId) -> Result<Bytes, StreamError> {
-        Ok(Bytes::new())
     }
 }
 
@@ -240,7 +169,7 @@ fn streams_of(storage: &Arc<Hooked>, known: Claims) -> (ObjectStreamStore, Vec<O
     };
     let ports = Ports {
         storage: Arc::<Hooked>::clone(storage),
-        metadata: Arc::new(Known(known)),
+        metadata: Arc::new(KnownClaims::new(known).without_lookups()),
         fold: Arc::new(NoFold),
         tasks: Tasks::default(),
         memory: ByteBudget::new(1 << 20),

@@ -1,16 +1,15 @@
 //! The requests that reads send to the store. An object has eight blocks of half a mebibyte.
 
-use async_trait::async_trait;
 use futures::FutureExt;
 use highwater_object_format::{BatchEntry, HEADER_BYTES, ObjectHeader, ObjectWriter, join};
 use highwater_object_storage::{
     IoClass, MemoryStorage, Metered, PutMode, RequestCounts, RequestKind, StorageError, layout,
 };
-use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectKind, Uuid, WalPosition};
+use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, ObjectKind, Uuid, WalPosition};
 
 use super::loads::FAILED_KEPT;
 use super::*;
-use crate::{Committed, ObjectCommit, Recorded, StreamBounds};
+use crate::fixture::KnownClaims;
 
 const STREAM: StreamId = StreamId(7);
 const BLOCK: usize = 512 << 10;
@@ -311,73 +310,6 @@ async fn what_a_cache_has_no_room_for_is_served_all_the_same() {
     assert_eq!(store.gets(), 9, "a directory, and blocks one by one");
 }
 
-/// Metadata that has only claims.
-#[derive(Debug)]
-struct Known(Vec<Claim>);
-
-fn unknown<T>() -> Result<T, StreamError> {
-    let reason = "it is not asked for".to_owned();
-    Err(StreamError::Unavailable { reason })
-}
-
-#[async_trait]
-impl StreamMetadata for Known {
-    async fn locate(
-        &self,
-        _: StreamId,
-        range: StreamRange,
-        max: usize,
-    ) -> Result<Vec<Claim>, StreamError> {
-        let overlaps =
-            |claim: &&Claim| claim.range.end > range.start && claim.range.start < range.end;
-        Ok(self.0.iter().filter(overlaps).take(max).cloned().collect())
-    }
-
-    async fn open(
-        &self,
-        _: &[(StreamId, LeaderEpoch)],
-    ) -> Result<Vec<Result<StreamBounds, StreamError>>, StreamError> {
-        unknown()
-    }
-
-    async fn commit(&self, _: ObjectCommit) -> Result<Committed, StreamError> {
-        unknown()
-    }
-
-    async fn seen(&self, _: LogIndex) -> Result<(), StreamError> {
-        unknown()
-    }
-
-    async fn locate_time(
-        &self,
-        id: StreamId,
-        range: StreamRange,
-        at: Timestamp,
-    ) -> Result<Option<Claim>, StreamError> {
-        let all = self.locate(id, range, usize::MAX).await?;
-        Ok(all.into_iter().find(|claim| claim.max_timestamp >= at))
-    }
-
-    async fn recorded(&self, _: StreamId) -> Result<Recorded, StreamError> {
-        unknown()
-    }
-
-    async fn trim(&self, _: StreamId, _: LeaderEpoch, _: StreamOffset) -> Result<(), StreamError> {
-        unknown()
-    }
-
-    async fn label(&self, _: StreamId) -> Result<Bytes, StreamError> {
-        unknown()
-    }
-
-    async fn leader_epochs(
-        &self,
-        _: StreamId,
-    ) -> Result<Vec<(LeaderEpoch, StreamOffset)>, StreamError> {
-        unknown()
-    }
-}
-
 // U4: a claim may be without batches; a read goes on after any number of such claims
 #[tokio::test]
 async fn claims_without_a_batch_are_passed_over_however_many_there_are() {
@@ -392,7 +324,7 @@ async fn claims_without_a_batch_are_passed_over_however_many_there_are() {
     };
     let mut claims: Vec<Claim> = (begins..holds.range.start).map(empty).collect();
     claims.push(holds);
-    let known = Known(claims);
+    let known = KnownClaims::new([(STREAM, claims)]);
     let read = async |before, bytes| {
         let limit = FetchLimit {
             bytes,
@@ -428,7 +360,7 @@ async fn a_batch_that_two_objects_hold_is_read_once() {
         before: StreamOffset::MAX,
         at_least_one: true,
     };
-    let known = Known(store.claims.clone());
+    let known = KnownClaims::new([(STREAM, store.claims.clone())]);
     let found = reader.read(&known, STREAM, 2, limit).await.expect("reads");
     let found: Vec<u8> = found.iter().map(|bytes| bytes[0]).collect();
     assert_eq!(found, (2..12).collect::<Vec<u8>>());
@@ -497,7 +429,7 @@ async fn sealed_range(damage: impl Fn(&mut Vec<u8>)) -> Store {
 async fn a_sealed_range_is_read_from_its_objects_by_way_of_its_index() {
     let store = sealed_range(|_| {}).await;
     let reader = store.reader(CACHE_BYTES);
-    let known = Known(store.claims.clone());
+    let known = KnownClaims::new([(STREAM, store.claims.clone())]);
     let limit = FetchLimit {
         bytes: BLOCK * 20,
         before: StreamOffset::MAX,
@@ -518,7 +450,9 @@ async fn a_sealed_range_is_read_from_its_objects_by_way_of_its_index() {
     // the beginning of a sealed range may be in an upload already (U4)
     let mut clipped = store.claims.clone();
     clipped[0].range.start = 3;
-    let found = reader.read(&Known(clipped), STREAM, 3, limit).await;
+    let found = reader
+        .read(&KnownClaims::new([(STREAM, clipped)]), STREAM, 3, limit)
+        .await;
     let found: Vec<u8> = found.expect("reads").iter().map(|bytes| bytes[0]).collect();
     assert_eq!(found, [3, 4, 5]);
 }
