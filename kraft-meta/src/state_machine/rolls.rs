@@ -14,15 +14,14 @@ impl StreamImage {
         let ends = parts.iter().skip(1).map(|part| part.base);
         for (part, end) in parts.iter().zip(ends.chain([claim.end])) {
             if end > claim.start {
-                self.add_roll(part, claim.start);
+                self.add_roll(part);
             }
         }
     }
 
-    fn add_roll(&mut self, part: &RollRecord, from: StreamOffset) {
-        let begins = part.begins && part.base >= from;
+    fn add_roll(&mut self, part: &RollRecord) {
         let active = self.rolls.get_max().map(|(base, _)| *base);
-        if let Some(base) = active.filter(|_| !begins)
+        if let Some(base) = active.filter(|_| !part.begins)
             && let Some(active) = self.rolls.get_mut(&base)
         {
             active.bytes = active.bytes.saturating_add(part.bytes);
@@ -30,13 +29,12 @@ impl StreamImage {
             active.last_append = part.last_append;
             return;
         }
-        let base = part.base.max(from);
+        // If the claim before ended within the roll, this part has all of it and replaces it.
         let begun = RollRecord {
-            base,
             begins: true,
             ..*part
         };
-        self.rolls.insert(base, begun);
+        self.rolls.insert(part.base, begun);
     }
 
     /// Drops the rolls that end at or below the start, except the last one: it is the active roll, and always counts as

@@ -70,6 +70,16 @@ fn what_was_clipped_counts_once() {
     assert_eq!(log.rolls(), expected);
 }
 
+// U3: the claim before ends within a roll, and the object that is clipped has all of that roll
+#[test]
+fn a_roll_within_which_the_claim_before_ended_counts_once() {
+    let (mut log, _) = Log::opened();
+    log.rolled(0, 15, vec![roll(0, true, 100), roll(10, true, 200)]);
+    log.rolled(10, 30, vec![roll(10, true, 250), roll(20, true, 300)]);
+    let expected = [(0, 10, 1000, 100), (10, 20, 1000, 250), (20, 30, 1000, 300)];
+    assert_eq!(log.rolls(), expected);
+}
+
 #[test]
 fn a_roll_counts_whole_until_all_of_it_is_deleted_and_the_active_one_until_the_next() {
     let (mut log, _) = Log::opened();
