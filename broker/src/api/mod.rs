@@ -3,7 +3,7 @@
 //! ApiVersions, the README's matrix and the dispatch are made from [`APIS`]; a handler that is not in it does not
 //! exist.
 
-// numbers of clients: what cannot overflow says so (CONVENTIONS, Errors)
+// Values come from clients. An `expect` says why, where one cannot overflow (CONVENTIONS, Errors).
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod alter_configs;

@@ -36,7 +36,7 @@ impl RaftMetadata {
         let others = self.voter.voters.iter().filter(|other| **other != own);
         let asked = others.map(|other| async move { (*other, self.ask(*other).await) });
         let answers = join_all(asked).await;
-        // a voter that does not answer is the least telling of the reasons against an admission
+        // a refusal by one voter is reported before the silence of another, because it does not pass by itself
         for (other, answer) in &answers {
             if let Ok(answer) = answer {
                 self.check_introduced(config, *other, answer)?;

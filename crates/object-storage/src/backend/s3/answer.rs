@@ -23,7 +23,7 @@ pub(super) struct Refused {
     message: String,
 }
 
-/// No credentials could be had, so that the request was never sent. The text says how and why.
+/// No source gave credentials, so the request was never sent. The text names the source and the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("no credentials{0}")]
 pub(super) struct NoCredentials(pub(super) String);
