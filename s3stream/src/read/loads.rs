@@ -241,3 +241,47 @@ fn same(error: &StreamError) -> StreamError {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    fn away() -> StreamError {
+        StreamError::Unavailable {
+            reason: "away".to_owned(),
+        }
+    }
+
+    // I11: the cache bounds the memory of what was found, and the list would not
+    #[tokio::test(start_paused = true)]
+    async fn the_list_keeps_nothing_but_loads_under_way_and_fresh_failures() {
+        let loads = Loads::<u8, u8>::new(Tasks::default());
+        let found = loads.get(1, || None, |_| async { Ok(7) });
+        assert_eq!(loads.lock().len(), 1);
+        assert_eq!(found.end().await.expect("is found"), 7);
+        assert_eq!(loads.lock().len(), 0);
+        let failed = loads.get(1, || None, |_| async { Err(away()) });
+        failed.end().await.expect_err("fails");
+        assert_eq!(loads.lock().len(), 1);
+        tokio::time::sleep(2 * FAILED_KEPT).await;
+        assert_eq!(loads.lock().len(), 0);
+    }
+
+    // F4
+    #[tokio::test(start_paused = true)]
+    async fn the_callers_of_a_load_learn_that_the_store_does_not_answer() {
+        let loads = Loads::<u8, u8>::new(Tasks::default());
+        let load = |teller: Teller<u8>| async move {
+            teller.silent();
+            pending().await
+        };
+        let mut first = loads.get(1, || None, load);
+        let mut second = loads.get(1, || None, |_| pending());
+        assert!(first.is_silent().await && second.is_silent().await);
+        let mut answered = loads.get(2, || None, |_| async { Ok(7) });
+        assert!(!answered.is_silent().await);
+        assert!(!loads.get(3, || Some(7), |_| pending()).is_silent().await);
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use highwater_io::{RealDevice, RealThreads};
+use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
 use highwater_object_storage::{
     Failure, Hooked, MemoryStorage, ObjectEntry, ObjectKey, Operation, Plan, Request,
 };
@@ -16,7 +16,7 @@ use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamOffset, StreamRange, Timestamp, Uuid,
 };
 use highwater_wal::disk::DiskWalFactory;
-use highwater_wal::{Known, Share, StreamBatch, WalFactory, record_bytes};
+use highwater_wal::{AppendReceipt, Known, Share, StreamBatch, WalFactory, record_bytes};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -170,6 +170,8 @@ pub(super) struct Node {
     pub(super) streams: ObjectStreamStore,
     pub(super) stream: Arc<dyn Stream>,
     pub(super) tasks: Tasks,
+    /// The faults of the log's device.
+    pub(super) faults: Arc<Faults>,
     _dir: tempfile::TempDir,
 }
 
@@ -256,8 +258,9 @@ impl Node {
             bytes_max: limits.wal,
             new_seed: [7; 16],
         };
-        let device = Arc::new(RealDevice);
-        let factory = DiskWalFactory::new(device, Arc::new(RealThreads), wal, memory);
+        let faults = Arc::<Faults>::default();
+        let device = FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults));
+        let factory = DiskWalFactory::new(Arc::new(device), Arc::new(RealThreads), wal, memory);
         let read = factory.read(Known::default());
         let read = read.await.expect("reads");
         let wal = read.open(EPOCH, streams.durable_batches()).await;
@@ -270,6 +273,7 @@ impl Node {
             stream,
             streams,
             tasks,
+            faults,
             _dir: dir,
         }
     }
@@ -281,6 +285,12 @@ impl Node {
 
     /// Appends a batch and waits until it is durable, like a client with one request in flight.
     pub(super) async fn append(&self, base: StreamOffset, bytes: usize) {
+        let receipt = self.begin_append(base, bytes).await;
+        receipt.wait().await.expect("is durable");
+    }
+
+    /// Appends a batch.
+    pub(super) async fn begin_append(&self, base: StreamOffset, bytes: usize) -> AppendReceipt {
         let tail = Bytes::from(vec![1; bytes]);
         let batch = StreamBatch {
             count: 1,
@@ -296,8 +306,7 @@ impl Node {
             .streams
             .reserve(record_bytes(16 + bytes), Share::Common)
             .await;
-        let receipt = self.stream.append(permit.expect("has room"), base, &batch);
-        receipt.wait().await.expect("is durable");
+        self.stream.append(permit.expect("has room"), base, &batch)
     }
 }
 

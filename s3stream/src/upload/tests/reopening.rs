@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::FutureExt;
 use highwater_types::LeaderEpoch;
 use tokio::time::timeout;
 
@@ -57,6 +58,44 @@ async fn an_opening_waits_for_the_upload_of_what_was_appended_before() {
     node.trouble.is_away.store(false, Ordering::SeqCst);
     let again = node.open(LeaderEpoch(1)).await.expect("opens");
     assert_eq!(again.bounds().confirmed, 1);
+    node.streams.shutdown().await.expect("stops");
+}
+
+// A1: what is not durable is not uploaded, and no offset of it is given out again.
+#[tokio::test]
+async fn an_opening_waits_until_what_was_appended_before_is_durable() {
+    let node = Node::start(not_before_asked()).await;
+    node.faults.syncs_hang.store(true, Ordering::SeqCst);
+    let receipt = node.begin_append(0, 100).await;
+    let mut opening = pin!(node.open(LeaderEpoch(1)));
+    assert!(opening.as_mut().now_or_never().is_none());
+    assert!(!receipt.is_durable());
+    node.faults.syncs_hang.store(false, Ordering::SeqCst);
+    let again = opening.await.expect("opens");
+    assert_eq!(again.bounds().next, 1);
+    node.streams.shutdown().await.expect("stops");
+}
+
+// A1: the refusal ends the node epoch, so that the batch for which the opening waits may never become durable.
+#[tokio::test]
+async fn an_opening_that_waits_for_a_batch_ends_when_an_upload_is_refused_for_good() {
+    let node = Node::start(LIMITS).await;
+    let refused = StreamError::NotUnderstood {
+        reason: "far".to_owned(),
+    };
+    *node.metadata.answers.lock().expect("is whole") = [refused].into();
+    node.trouble.is_away.store(true, Ordering::SeqCst);
+    node.append(0, 100).await;
+    node.faults.syncs_hang.store(true, Ordering::SeqCst);
+    let receipt = node.begin_append(1, 100).await;
+    let mut opening = pin!(node.open(LeaderEpoch(1)));
+    assert!(opening.as_mut().now_or_never().is_none());
+    node.trouble.is_away.store(false, Ordering::SeqCst);
+    let again = timeout(Duration::from_secs(60), opening).await;
+    let again = again.expect("ends").expect_err("fails").to_string();
+    assert!(again.contains("far"), "{again}");
+    assert!(!receipt.is_durable());
+    node.faults.syncs_hang.store(false, Ordering::SeqCst);
     node.streams.shutdown().await.expect("stops");
 }
 
