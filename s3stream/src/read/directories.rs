@@ -10,7 +10,7 @@ use highwater_object_format::{
 };
 use highwater_object_storage::{IoClass, ObjectStorage, layout};
 use highwater_runtime::Tasks;
-use highwater_types::{LeaderEpoch, ObjectId, StreamId};
+use highwater_types::{LeaderEpoch, ObjectId, ObjectKind, StreamId};
 use quick_cache::Weighter;
 
 use super::fixed_cache::{FixedCache, fixed_cache, fixed_queue};
@@ -21,6 +21,9 @@ use crate::StreamError;
 
 /// The size of the first read of an object: it covers the footer and the index, and all of a small object.
 const SUFFIX_BYTES: u64 = 64 << 10;
+/// The same for an index object. It has nothing but directories, and a node that has taken over a sealed range opens all
+/// streams in it at the same time (W9).
+const INDEX_SUFFIX_BYTES: u64 = 1 << 20;
 /// The usual size of a directory in bytes.
 const DIRECTORY_BYTES: u64 = 4 << 10;
 /// About how many ends of objects are cached, so that an end is requested once if several streams of its object are
@@ -170,21 +173,25 @@ impl Inner {
         tell: &Teller<Arc<End>>,
     ) -> Result<End, StreamError> {
         let key = layout::object(object);
+        let suffix_bytes = match object.kind {
+            ObjectKind::Index => INDEX_SUFFIX_BYTES,
+            ObjectKind::Upload | ObjectKind::Rewrite | ObjectKind::Wal => SUFFIX_BYTES,
+        };
         let suffix = self
             .storage
-            .get_suffix(&key, SUFFIX_BYTES, IoClass::ColdRead);
+            .get_suffix(&key, suffix_bytes, IoClass::ColdRead);
         let turn_request = TurnRequest {
             line,
             goes_on: false,
             object,
-            bytes: SUFFIX_BYTES,
+            bytes: suffix_bytes,
         };
         let suffix = self.turns.take(turn_request, suffix, || tell.silent());
         let (bytes, length) = suffix.await.map_err(StreamError::Storage)?;
         let footer = Footer::parse(&bytes).map_err(|error| of_format(&key, &error))?;
         let suffix = Suffix {
             bytes,
-            from: length.saturating_sub(SUFFIX_BYTES),
+            from: length.saturating_sub(suffix_bytes),
             length,
         };
         let index = footer.position..footer.position.saturating_add(footer.bytes.into());

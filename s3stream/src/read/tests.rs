@@ -483,3 +483,33 @@ async fn of_a_damaged_block_in_a_sealed_range_only_its_readers_are_told() {
         }
     }
 }
+
+// F4, W9: a node opens all streams of a sealed range at the same time
+#[tokio::test]
+async fn the_directories_of_many_streams_of_an_index_come_with_one_request() {
+    let store = sealed_range(|_| {}).await;
+    let reader = store.reader(CACHE_BYTES);
+    let part = (STREAM, LeaderEpoch(1));
+    let directory = reader.directory(store.object(0), part).await;
+    let directory = directory.expect("reads");
+    let many = id(ObjectKind::Index, 2);
+    let mut writer = writer(many);
+    for stream in (0..100).map(StreamId) {
+        writer.push_directory(StreamDirectory {
+            stream,
+            entries: vec![(0, Bytes::from(vec![0; 2 << 10]))],
+            ..(*directory).clone()
+        });
+    }
+    let (key, body) = (layout::object(many), writer.finish().body);
+    let put = store
+        .storage
+        .put(&key, body, PutMode::IfAbsent, IoClass::Upload);
+    put.await.expect("puts");
+    let before = store.gets();
+    for stream in (0..100).map(StreamId) {
+        let read = reader.directory(many, (stream, LeaderEpoch(1))).await;
+        assert_eq!(read.expect("reads").stream, stream);
+    }
+    assert_eq!(store.gets() - before, 1);
+}

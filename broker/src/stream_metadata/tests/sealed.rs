@@ -5,7 +5,7 @@ use highwater_kraft_meta::EpochState;
 use highwater_kraft_meta::command::Closing;
 use highwater_object_format::{BatchEntry, ObjectWriter};
 use highwater_object_storage::PutMode;
-use highwater_s3stream::{ObjectStreamStore, Roll, Stream};
+use highwater_s3stream::{ObjectStreamStore, OpenedStream, Roll};
 use highwater_types::{NodeEpoch, WalPosition};
 use highwater_wal::{SealedObject, SealedRange, SealedWal};
 
@@ -15,6 +15,10 @@ use crate::registration;
 
 /// The sequence of the seal: each group commit has two batches of one record.
 const SEAL: u64 = 3;
+
+fn delta(base: StreamOffset) -> Bytes {
+    Bytes::from(format!("delta of {base}"))
+}
 
 /// A node on the object WAL that has written three group commits, and has died.
 struct Died {
@@ -77,7 +81,7 @@ impl Died {
             };
             let body = Bytes::from([&batch.head[..], &batch.tail[..]].concat());
             // the second roll begins in the second object and goes on in the third
-            writer.push_batch(entry, Bytes::new(), base == 3, base, body.into());
+            writer.push_batch(entry, delta(base), base == 3, base, body.into());
         }
         writer.end_stream(None, Vec::new(), None, Vec::new());
         let written = writer.finish();
@@ -127,10 +131,10 @@ impl Died {
         metadata.image().check().expect("is sound");
     }
 
-    async fn open(&self, streams: &ObjectStreamStore) -> Arc<dyn Stream> {
+    async fn open(&self, streams: &ObjectStreamStore) -> OpenedStream {
         let (metadata, by) = (&*self.storage.metadata, self.storage.epoch);
         registration::lead(metadata, NODE, by).await.expect("leads");
-        self.storage.stream(streams).await
+        self.storage.opened(streams).await
     }
 
     fn gets(&self) -> u64 {
@@ -167,8 +171,12 @@ async fn a_sealed_range_is_opened_read_and_trimmed_without_a_copy() {
     assert_eq!(Storage::committed_end(&image), 6);
     assert_eq!(died.gets(), 0, "the sealer has read the directories");
 
-    let stream = died.open(&streams).await;
+    let opened = died.open(&streams).await;
     assert_eq!(died.gets(), 1, "F4: the index alone");
+    // I6: the producers' state is folded from the deltas of all objects
+    let deltas: Vec<_> = (0..6).map(|base| (base..base + 1, delta(base))).collect();
+    assert_eq!(opened.deltas, deltas);
+    let stream = opened.stream;
     assert_eq!(stream.bounds().confirmed, 6);
     let rolls: Vec<_> = stream.rolls();
     let seen: Vec<_> = rolls
@@ -232,7 +240,7 @@ async fn a_closing_that_a_crash_left_undone_is_done_by_the_next_start() {
     let nothing = streams.recover(SealedWal::Range(nothing)).await;
     let how = registration::closing(&nothing.expect("is closed"));
     died.close(lost, how).await;
-    let stream = died.open(&streams).await;
+    let stream = died.open(&streams).await.stream;
     assert_eq!(read(&*stream, 5).await.expect("is there"), [5]);
     let image = died.storage.metadata.image();
     assert!(image.condemned().any(|(id, _)| id == orphan), "U5");

@@ -11,8 +11,8 @@ use highwater_object_storage::{LocalStorage, Metered, RequestCounts};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{ByteBudget, Tasks};
 use highwater_s3stream::{
-    AppendReceipt, Config, DeltaFold, FetchLimit, ObjectStreamStore, OpenStream, Ports, Stream,
-    StreamBatch, StreamStore, Writer, record_bytes,
+    AppendReceipt, Config, DeltaFold, FetchLimit, ObjectStreamStore, OpenStream, OpenedStream,
+    Ports, Stream, StreamBatch, StreamStore, Writer, record_bytes,
 };
 use highwater_types::{NodeEpoch, NodeId, Uuid, WalPosition};
 use highwater_wal::disk::DiskWalFactory;
@@ -254,6 +254,10 @@ impl Storage {
     }
 
     pub(super) async fn stream(&self, streams: &ObjectStreamStore) -> Arc<dyn Stream> {
+        self.opened(streams).await.stream
+    }
+
+    pub(super) async fn opened(&self, streams: &ObjectStreamStore) -> OpenedStream {
         let image = self.metadata.image();
         let partition = &image.topic("t").expect("is there").partitions[0];
         let asked = OpenStream {
@@ -264,7 +268,7 @@ impl Storage {
         };
         let slots = Arc::new(Semaphore::new(1));
         let (_, opened) = streams.open(vec![asked], &slots).next().await.expect("one");
-        opened.expect("opens").stream
+        opened.expect("opens")
     }
 
     pub(super) fn committed_end(image: &highwater_kraft_meta::MetadataImage) -> StreamOffset {
