@@ -93,6 +93,8 @@ impl Fenced {
     fn seal(&mut self, close: CloseEpoch) -> Result<Outcome, Rejection> {
         let answer = self.log.apply(Action::CloseEpoch(close).into());
         self.log.image.check().expect("is sound");
+        let snapshot = restored(self.log.image.parts());
+        assert_eq!(snapshot.expect("is read"), self.log.image);
         answer
     }
 
