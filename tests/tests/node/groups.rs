@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use highwater_client::Connection;
-use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -18,16 +17,8 @@ use highwater_tests::{TestNode, find_coordinator};
 
 fn join(member: &str) -> JoinGroupRequest {
     JoinGroupRequest {
-        group_id: "g".into(),
-        session_timeout_ms: 10_000,
-        rebalance_timeout_ms: 10_000,
         member_id: StrBytes::from(member),
-        protocol_type: "consumer".into(),
-        protocols: vec![JoinGroupRequestProtocol {
-            name: "range".into(),
-            metadata: bytes::Bytes::from_static(b"\0\0\0\0\0\0\xff\xff\xff\xff"),
-        }],
-        ..Default::default()
+        ..highwater_tests::join("g")
     }
 }
 

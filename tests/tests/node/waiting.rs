@@ -6,7 +6,6 @@ use anyhow::Result;
 use highwater_client::{Connection, Sent};
 use highwater_protocol::Request;
 use highwater_protocol::messages::fetch_request::FetchPartition;
-use highwater_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_protocol::messages::{FetchRequest, JoinGroupRequest, MetadataRequest};
 use highwater_tests::{TestNode, fetch, find_coordinator, records};
 
@@ -84,15 +83,9 @@ async fn fetches_that_wait_leave_the_memory_of_their_frames_to_others() -> Resul
 
 fn join() -> JoinGroupRequest {
     JoinGroupRequest {
-        group_id: "g".into(),
         session_timeout_ms: 1_800_000,
         rebalance_timeout_ms: FOR_EVER_MS,
-        protocol_type: "consumer".into(),
-        protocols: vec![JoinGroupRequestProtocol {
-            name: "range".into(),
-            metadata: bytes::Bytes::from_static(b"\0\0\0\0\0\0\xff\xff\xff\xff"),
-        }],
-        ..Default::default()
+        ..highwater_tests::join("g")
     }
 }
 
