@@ -16,6 +16,7 @@ fn id(node: NodeId) -> u64 {
     u64::try_from(node.0).expect("is positive")
 }
 
+// D2
 #[tokio::test(start_paused = true)]
 async fn a_voter_that_lost_its_directory_is_refused_and_the_others_go_on() {
     let world = World::new();
@@ -47,7 +48,7 @@ async fn until_everywhere(voters: &BTreeMap<NodeId, RaftMetadata>, leads: NodeId
     }
 }
 
-// A committed entry is on the leader and on one follower. The leader dies and the follower loses its directory. If the
+// D2: a committed entry is on the leader and on one follower. The leader dies and the follower loses its directory. If the
 // follower took part again, it would help the third voter to lead, which does not have the entry.
 #[tokio::test(start_paused = true)]
 async fn a_voter_with_a_new_directory_does_not_vote_while_another_voter_does_not_answer() {
