@@ -48,8 +48,8 @@ async fn until_everywhere(voters: &BTreeMap<NodeId, RaftMetadata>, leads: NodeId
     }
 }
 
-// D2: a committed entry is on the leader and on one follower. The leader dies and the follower loses its directory. If the
-// follower took part again, it would help the third voter to lead, which does not have the entry.
+// D2: a committed entry is on the leader and on one follower. The leader dies and the follower loses its directory. If
+// the follower took part again, it would help the third voter to lead, which does not have the entry.
 #[tokio::test(start_paused = true)]
 async fn a_voter_with_a_new_directory_does_not_vote_while_another_voter_does_not_answer() {
     let world = World::new();
