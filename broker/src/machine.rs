@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use highwater_io::net::{Network, TcpNetwork};
 use highwater_io::{Device, RealDevice, RealThreads, Threads};
+use highwater_object_storage::{MemoryStorage, ObjectStorage};
 use highwater_runtime::{SeededRng, WallClock};
 
 use crate::auth::{AllowAll, Authorizer};
@@ -16,6 +17,8 @@ pub struct Machine {
     pub device: Arc<dyn Device>,
     /// Threads for writers.
     pub threads: Arc<dyn Threads>,
+    /// The object store that `memory:` names. It lasts as long as this value, so that tests can start a node again.
+    pub memory_store: Arc<dyn ObjectStorage>,
     /// Sockets.
     pub network: Arc<dyn Network>,
     /// The time of day.
@@ -37,6 +40,7 @@ impl Machine {
         Self {
             device: Arc::new(RealDevice),
             threads: Arc::new(RealThreads),
+            memory_store: Arc::<MemoryStorage>::default(),
             network: Arc::new(TcpNetwork),
             clock: WallClock::system(),
             rng: SeededRng::from_seed(seed),

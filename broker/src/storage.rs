@@ -193,6 +193,7 @@ async fn open_objects(
 ) -> Result<Opened, NodeError> {
     let ports = highwater_object_storage::Ports {
         device: Arc::clone(&machine.device),
+        memory: Arc::clone(&machine.memory_store),
         clock: machine.clock.clone(),
         tasks: tasks.clone(),
         rng: machine.rng.clone(),

@@ -18,8 +18,8 @@ use crate::backend::s3::Bucket;
 use crate::claim::{self, Claim, ClaimError};
 use crate::layout::cluster_prefix;
 use crate::{
-    Bounded, Config, Limited, LocalStorage, MemoryStorage, Metered, ObjectStorage, Place,
-    ProbeError, RequestCounts, Retrying, S3Storage, machine, probe,
+    Bounded, Config, Limited, LocalStorage, Metered, ObjectStorage, Place, ProbeError,
+    RequestCounts, Retrying, S3Storage, machine, probe,
 };
 
 /// The time in which a bucket's settings have to be read.
@@ -41,6 +41,8 @@ pub struct Opened {
 pub struct Ports {
     /// Access to files and directories.
     pub device: Arc<dyn Device>,
+    /// The store that `memory:` names.
+    pub memory: Arc<dyn ObjectStorage>,
     /// The time of day, by which credentials expire.
     pub clock: WallClock,
     /// The tasks that fetch credentials.
@@ -170,8 +172,7 @@ pub async fn open(config: &Config, opener: Opener, ports: Ports) -> Result<Opene
         reason,
     })?;
     let backend: Arc<dyn ObjectStorage> = match place {
-        // this store begins and ends with the process
-        Place::Memory => Arc::new(MemoryStorage::default()),
+        Place::Memory => Arc::clone(&ports.memory),
         Place::Directory(path) => Arc::new(start.open_directory(path, device).await?),
         Place::S3 { bucket, prefix } => {
             let bucket = Bucket::open((bucket, prefix), &config.s3, &ports).await;
@@ -322,6 +323,7 @@ mod tests {
     use highwater_types::Uuid;
 
     use super::*;
+    use crate::MemoryStorage;
 
     async fn open_at(root: &Path, has_own_directory: bool) -> Result<Opened, OpenError> {
         let config = Config {
@@ -336,6 +338,7 @@ mod tests {
         };
         let ports = Ports {
             device: Arc::new(RealDevice),
+            memory: Arc::<MemoryStorage>::default(),
             clock: WallClock::system(),
             tasks: Tasks::default(),
             rng: SeededRng::from_seed(1),

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use highwater_broker::auth::AllowAll;
 use highwater_broker::config::Config;
 use highwater_broker::node::{Machine, Node};
+use highwater_object_storage::{MemoryStorage, ObjectStorage};
 use highwater_runtime::{SeededRng, WallClock};
 use highwater_types::NodeId;
 use tokio::sync::watch;
 
 use crate::scenario::Scenario;
+use crate::store::SimStore;
 use crate::world::{PORT, wall_clock_ms};
 use crate::{Disk, SimNetwork, SimThreads, Trace};
 
@@ -21,6 +23,8 @@ pub(crate) struct Host {
     /// The node's host name on the network.
     pub(crate) name: String,
     pub(crate) disk: Disk,
+    /// The object store, if it is none of the disk's directories.
+    pub(crate) store: Option<SimStore>,
     /// The load and the failures of the node.
     pub(crate) scenario: Scenario,
     trace: Trace,
@@ -37,18 +41,19 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Creates a node that is not started; `store` is the directory of its cluster's objects.
+    /// Creates a node that is not started; `url` names the store of its cluster's objects.
     pub(crate) fn new(
         id: NodeId,
-        (disk, store): (Disk, &str),
+        (disk, url, store): (Disk, &str, Option<SimStore>),
         scenario: Scenario,
         (trace, rng): (Trace, SeededRng),
     ) -> Self {
         let name = format!("node-{id}");
         Self {
-            settings: settings(id, &name, store, &scenario),
+            settings: settings(id, &name, url, &scenario),
             name,
             disk,
+            store,
             scenario,
             trace,
             rng,
@@ -63,7 +68,12 @@ impl Host {
     /// Runs one process of the node.
     pub(crate) async fn process(self: Rc<Self>) -> turmoil::Result {
         let trace = self.trace.clone();
+        let store = self.store.as_ref();
         let machine = Machine {
+            memory_store: store.map_or_else(
+                || Arc::<MemoryStorage>::default() as Arc<dyn ObjectStorage>,
+                |store| Arc::clone(&store.storage),
+            ),
             device: Arc::new(self.disk.boot()),
             threads: Arc::new(SimThreads),
             network: Arc::new(SimNetwork {
@@ -76,7 +86,7 @@ impl Host {
         };
         let config = Config::load(None, [], &self.settings)?;
         let node = match Node::start(config, machine).await {
-            Err(error) if self.disk.was_troubled() => {
+            Err(error) if self.is_troubled() => {
                 tracing::debug!(%error, "start refused");
                 self.trace.event(&format_args!("refused {error}"));
                 self.is_refused.set(true);
@@ -92,7 +102,7 @@ impl Host {
             reason = node.failed() => Err(reason.into()),
             _ = stop.wait_for(|stop| *stop) => {
                 match node.stop().await {
-                    Err(_) if self.disk.was_troubled() => {}
+                    Err(_) if self.is_troubled() => {}
                     stopped => stopped?,
                 }
                 self.trace.event(&format_args!("stopped"));
@@ -100,6 +110,11 @@ impl Host {
                 std::future::pending().await
             }
         }
+    }
+
+    /// Whether the disk or the object store gives a reason to refuse a start, or to stop without an upload.
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.disk.was_troubled() || self.store.as_ref().is_some_and(|store| store.faults() > 0)
     }
 
     /// Notes that the process has ended, before another is started.
@@ -111,12 +126,12 @@ impl Host {
     }
 }
 
-fn settings(id: NodeId, name: &str, store: &str, scenario: &Scenario) -> Vec<(String, String)> {
+fn settings(id: NodeId, name: &str, url: &str, scenario: &Scenario) -> Vec<(String, String)> {
     let own = [
         ("node.id", id.to_string()),
         ("listeners", format!("PLAINTEXT://0.0.0.0:{PORT}")),
         ("advertised.listeners", format!("PLAINTEXT://{name}:{PORT}")),
-        ("highwater.object.storage", format!("file://{store}")),
+        ("highwater.object.storage", url.to_owned()),
     ];
     let fixed = [
         ("highwater.data.dir", "/data"),

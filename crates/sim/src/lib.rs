@@ -5,11 +5,13 @@ mod device;
 mod host;
 mod network;
 mod scenario;
+mod store;
 mod trace;
 mod workload;
 mod world;
 
 pub use device::{Crash, Disk, SimDevice, SyncClass, Synced, Trouble};
 pub use network::{SimNetwork, SimThreads};
+pub use store::StoreKind;
 pub use trace::Trace;
 pub use world::{Failed, Options, Outcome, run};

@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use highwater_sim::{Options, SyncClass, Trace, run};
+use highwater_sim::{Options, StoreKind, SyncClass, Trace, run};
 
 /// Simulates a node, its disk and its clients.
 #[derive(Debug, Parser)]
@@ -18,6 +18,9 @@ struct Cli {
     /// Lets the disk answer one class of syncs without doing them.
     #[arg(long)]
     lie: Option<SyncClass>,
+    /// The object store: `directory`, `failing`, or `forgetting`, in which the checker must find a loss.
+    #[arg(long, default_value = "directory")]
+    store: StoreKind,
     /// Writes every event of the trace to a file, to be compared with that of another run.
     #[arg(long, value_name = "FILE")]
     trace: Option<std::path::PathBuf>,
@@ -65,6 +68,7 @@ fn seeds(cli: &Cli) -> std::io::Result<bool> {
         let options = Options {
             seed,
             lie: cli.lie,
+            store: cli.store,
             trace,
         };
         match run(&options) {

@@ -16,8 +16,9 @@ use turmoil::Sim;
 use crate::checker::Checker;
 use crate::host::Host;
 use crate::scenario::{End, Life, Scenario};
+use crate::store::SimStore;
 use crate::workload::Clients;
-use crate::{Crash, Disk, SyncClass, Trace};
+use crate::{Crash, Disk, StoreKind, SyncClass, Trace};
 
 /// The port on which every node listens, under its own name.
 pub(crate) const PORT: u16 = 9092;
@@ -42,6 +43,8 @@ pub struct Options {
     pub seed: u64,
     /// The class of syncs that the disk answers without doing them.
     pub lie: Option<SyncClass>,
+    /// The object store.
+    pub store: StoreKind,
     /// The trace that receives the events.
     pub trace: Trace,
 }
@@ -65,19 +68,22 @@ pub struct Outcome {
     pub syncs: BTreeMap<SyncClass, u64>,
     /// The number of syncs that were answered without being done.
     pub lies: u64,
+    /// The number of requests to the object store that met a fault.
+    pub store_faults: u64,
 }
 
 /// A violation that a run found.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "seed {seed}: {what}\n  replay: cargo run --release -p highwater-sim -- --seed {seed}{lie}"
+    "seed {seed}: {what}\n  replay: cargo run --release -p highwater-sim -- --seed {seed}{options}"
 )]
 pub struct Failed {
     /// The seed.
     pub seed: u64,
     /// The description of the violation.
     pub what: String,
-    lie: String,
+    /// The other options of the run, as the command line has them.
+    options: String,
 }
 
 /// Runs one seed.
@@ -88,9 +94,15 @@ pub fn run(options: &Options) -> Result<Outcome, Failed> {
     let failed = |what: String| Failed {
         seed: options.seed,
         what,
-        lie: options
-            .lie
-            .map_or_else(String::new, |lie| format!(" --lie {lie}")),
+        options: {
+            let lie = options.lie.map(|lie| format!(" --lie {lie}"));
+            let store = match options.store {
+                StoreKind::Directory => "",
+                StoreKind::Failing => " --store failing",
+                StoreKind::Forgetting => " --store forgetting",
+            };
+            lie.unwrap_or_default() + store
+        },
     };
     let ran = catch_unwind(AssertUnwindSafe(|| World::new(options, 1).run()));
     match ran {
@@ -144,7 +156,11 @@ impl<'a> World<'a> {
                 }
             };
             let of_run = (trace.clone(), fork());
-            Rc::new(Host::new(id, (disk, &store), scenario, of_run))
+            let (url, objects) = match options.store {
+                StoreKind::Directory => (format!("file://{store}"), None),
+                kind => SimStore::with_url(kind, fork(), &trace),
+            };
+            Rc::new(Host::new(id, (disk, &url, objects), scenario, of_run))
         };
         let hosts: BTreeMap<_, _> = (1..=nodes)
             .map(|id| (NodeId(id), host(NodeId(id))))
@@ -215,6 +231,9 @@ impl<'a> World<'a> {
     /// failure that every acknowledged record is there.
     fn end(&mut self) -> Result<(), String> {
         self.is_sound = true;
+        for store in self.hosts.values().filter_map(|host| host.store.as_ref()) {
+            store.heal();
+        }
         for id in self.hosts.clone().into_keys() {
             self.restart(id, Crash::Process, Duration::from_millis(5))?;
         }
@@ -264,6 +283,10 @@ impl<'a> World<'a> {
             elapsed: self.sim.elapsed(),
             syncs,
             lies: disks().map(Disk::lies).sum(),
+            store_faults: {
+                let stores = self.hosts.values().filter_map(|host| host.store.as_ref());
+                stores.map(SimStore::faults).sum()
+            },
         }
     }
 
@@ -342,7 +365,7 @@ impl<'a> World<'a> {
         let deadline = self.sim.elapsed() + STOP_MAX;
         while !host.is_stopped.get() {
             self.step()?;
-            if host.disk.was_troubled() && self.sim.elapsed() > deadline {
+            if host.is_troubled() && self.sim.elapsed() > deadline {
                 break;
             }
         }
