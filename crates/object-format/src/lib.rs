@@ -5,6 +5,7 @@ mod directory;
 mod error;
 mod join;
 mod object;
+mod seal;
 
 pub use block::{BatchEntry, BlockEntry, DataBlock, SummedBytes};
 pub use directory::{BlockSource, RollPart, StreamDirectory};
@@ -14,3 +15,4 @@ pub use object::{
     FOOTER_BYTES, Footer, HEADER_BYTES, IndexEntry, ObjectHeader, ObjectWriter, StreamPart,
     WrittenObject,
 };
+pub use seal::{SEAL_BYTES, Seal};
