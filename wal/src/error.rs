@@ -14,6 +14,12 @@ pub enum WalError {
     /// The epoch ended: closed, fenced, or an fsync failed. Fatal for this incarnation.
     #[error("the write-ahead log has ended")]
     Ended,
+    /// Another process has a key of the epoch, usually its seal (W3, W7). Fatal for this incarnation.
+    #[error("the epoch of the write-ahead log was sealed object_key={key}")]
+    Fenced {
+        /// The key.
+        key: String,
+    },
     /// The log can't be trusted (D1, D2). Fatal: the start is refused.
     #[error("the write-ahead log is damaged reason={reason} path={path}")]
     Damaged {

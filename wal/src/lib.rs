@@ -14,6 +14,7 @@ mod batch;
 pub mod conformance;
 pub mod disk;
 mod error;
+pub mod object;
 mod receipt;
 mod reservation;
 

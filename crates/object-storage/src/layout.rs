@@ -60,6 +60,12 @@ pub fn wal(node: NodeId, epoch: NodeEpoch) -> ObjectKey {
     ObjectKey::new(format!("wal/{node}/{epoch}"))
 }
 
+/// The prefix of the object WALs of all epochs of one node.
+#[must_use]
+pub fn wals(node: NodeId) -> ObjectKey {
+    ObjectKey::new(format!("wal/{node}"))
+}
+
 /// The prefix of the probes that a node's starts write. A node deletes the probes of its own killed starts, and never
 /// those of another node that starts at the same time.
 #[must_use]

@@ -20,6 +20,10 @@ pub enum TaskKind {
     PartitionOpener,
     /// Uploads cached batches and commits them.
     Upload,
+    /// Puts the group commits of the object WAL.
+    WalWriter,
+    /// Deletes objects of the object WAL that are not needed any more.
+    WalTrimmer,
     /// Reads blocks of objects for the requests that wait for them.
     ColdRead,
     /// Plans which blocks are read ahead of a consumer that replays.
@@ -59,6 +63,8 @@ impl TaskKind {
             | Self::Sweeper => AfterReturn::NodeEnds,
             Self::Connection
             | Self::Coordinator
+            | Self::WalWriter
+            | Self::WalTrimmer
             | Self::ColdRead
             | Self::Readahead
             | Self::Credentials => AfterReturn::NodeGoesOn,

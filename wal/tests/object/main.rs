@@ -1,0 +1,6 @@
+//! The object WAL does what every WAL must, and fences.
+
+mod conforms;
+mod fencing;
+mod fixture;
+mod puts;
