@@ -323,7 +323,7 @@ mod tests {
     use highwater_types::Uuid;
 
     use super::*;
-    use crate::MemoryStorage;
+    use crate::{Hooked, MemoryStorage, Plan};
 
     async fn open_at(root: &Path, has_own_directory: bool) -> Result<Opened, OpenError> {
         let config = Config {
@@ -365,6 +365,26 @@ mod tests {
         assert_eq!(processes(), 2, "a start that is refused leaves nothing");
         std::fs::remove_file(&marker).expect("removes");
         open_at(&root, false).await.expect("opens again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_hangs_during_the_probe_is_refused_in_bounded_time() {
+        let begin = tokio::time::Instant::now();
+        let start = Start {
+            url: "s3://bucket",
+            opener: Opener {
+                cluster: Uuid([1; 16]),
+                node: NodeId(1),
+                claim: Claim::Make,
+                has_own_directory: false,
+            },
+            rng: SeededRng::from_seed(1),
+            requests: Arc::default(),
+        };
+        let hung = Hooked::new(Arc::<MemoryStorage>::default(), |_| Plan::hang());
+        let refused = start.probe(Arc::new(hung)).await;
+        assert!(matches!(refused, Err(OpenError::Refused { .. })));
+        assert!(begin.elapsed() <= PROBE_MAX);
     }
 
     // a data directory may be moved to another machine with the objects in it
