@@ -10,8 +10,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) config: &'a Config,
     pub(crate) cluster: ClusterId,
     pub(crate) listens: String,
-    /// The address for bootstrap.servers: host and port.
-    pub(crate) bootstrap: String,
+    /// The address for bootstrap.servers: host and port; `None` for a node that serves no clients.
+    pub(crate) bootstrap: Option<String>,
     /// Batches recovered from the write-ahead log.
     pub(crate) recovered: u64,
     /// The commit that the process was built from.
@@ -41,16 +41,7 @@ impl fmt::Display for Banner<'_> {
              memory       {memory}\n\
              admin        {admin}\n\
              {recovered}\
-             note         cleanup.policy=compact does not delete records yet\n\
-             \n\
-             To write and read a record with Apache Kafka's tools:\n  \
-               kafka-topics.sh --bootstrap-server {bootstrap} --create --topic first\n  \
-               echo hello | kafka-console-producer.sh --bootstrap-server {bootstrap} --topic first\n  \
-               kafka-console-consumer.sh --bootstrap-server {bootstrap} --topic first --from-beginning\n\
-             or with kcat, which creates the topic by asking for it:\n  \
-               kcat -b {bootstrap} -L -t first\n  \
-               echo hello | kcat -b {bootstrap} -P -t first\n  \
-               kcat -b {bootstrap} -C -t first -e\n",
+             note         cleanup.policy=compact does not delete records yet\n",
             version = env!("CARGO_PKG_VERSION"),
             commit = self.commit,
             node = config.node_id,
@@ -59,7 +50,21 @@ impl fmt::Display for Banner<'_> {
             data = config.data_dir.display(),
             objects = config.object_storage.url,
             memory = ByteSize(config.memory.limit),
-            bootstrap = self.bootstrap,
+        )?;
+        let Some(bootstrap) = &self.bootstrap else {
+            return Ok(());
+        };
+        write!(
+            f,
+            "\n\
+             To write and read a record with Apache Kafka's tools:\n  \
+               kafka-topics.sh --bootstrap-server {bootstrap} --create --topic first\n  \
+               echo hello | kafka-console-producer.sh --bootstrap-server {bootstrap} --topic first\n  \
+               kafka-console-consumer.sh --bootstrap-server {bootstrap} --topic first --from-beginning\n\
+             or with kcat, which creates the topic by asking for it:\n  \
+               kcat -b {bootstrap} -L -t first\n  \
+               echo hello | kcat -b {bootstrap} -P -t first\n  \
+               kcat -b {bootstrap} -C -t first -e\n",
         )
     }
 }

@@ -22,6 +22,7 @@ mod net;
 pub mod node;
 mod node_error;
 mod partitions;
+mod quorum;
 mod readiness;
 mod registration;
 mod starting;

@@ -62,6 +62,18 @@ impl RequestBudgets {
         }
     }
 
+    /// The budgets of a controller's listeners, which serve nodes alone. They take the largest call whatever the memory
+    /// limit is, and clients can't use them up.
+    #[must_use]
+    pub(crate) fn of_controller(frame_bytes_max: usize) -> Self {
+        let frame = frame_bytes_max as u64;
+        let other = frame + for_small(frame * 4);
+        Self {
+            other: BySize::new(other),
+            ..Self::new(&MemoryPlan::default())
+        }
+    }
+
     /// The bytes held and the limit of each budget, by name.
     #[must_use]
     pub(crate) fn held(&self) -> [(&'static str, u64, u64); 12] {

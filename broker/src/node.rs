@@ -24,8 +24,9 @@ use crate::memory::RequestBudgets;
 use crate::metrics::sampled::Sampler;
 use crate::net::{self, Connections, Limits};
 use crate::partitions::{FetchSessions, PartitionOpener, Partitions};
+use crate::quorum::NetworkTransport;
 use crate::starting::Phase;
-use crate::storage::{BrokerStreams, Stores};
+use crate::storage::{BrokerStreams, FoundLog, Stores};
 use crate::{api, controller, coordinators, housekeeping, http, metrics, storage};
 
 pub use crate::machine::Machine;
@@ -38,7 +39,10 @@ const OPENING_PATIENCE: Duration = Duration::from_secs(2);
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
-    broker: Arc<Broker>,
+    config: Arc<Config>,
+    metadata: Arc<dyn MetadataStore>,
+    /// `None` without the role `broker`.
+    broker: Option<Arc<Broker>>,
     tasks: Tasks,
     addresses: Vec<(Arc<str>, SocketAddr)>,
     recovered: u64,
@@ -84,24 +88,43 @@ impl Node {
             let serve = http::serve(listener, metrics, phase.subscribe(), machine.commit);
             tasks.spawn(TaskKind::AdminHttp, serve);
         }
-        let (stores, lock) = storage::open(&config, machine, tasks, &phase).await?;
-        // A node has both roles. The controller starts first, because on a full store the recovery of the broker needs
-        // the room of condemned objects, which the controller deletes (D3).
-        controller::start(&config, tasks, &stores.metadata, &stores.objects);
-        let requests = Arc::clone(&stores.requests);
-        let started = start_broker(&config, machine, tasks, &advertised, &phase, stores).await?;
-        let (broker, recovered) = started;
-        let addresses = serve(&broker, &*machine.network, acceptors, tasks);
-        phase.send_replace(Phase::Serving(Sampler {
-            broker: Arc::clone(&broker),
-            device: Arc::clone(&machine.device),
-            requests,
-        }));
+        let mut addresses = Vec::new();
+        for (name, acceptor) in &acceptors {
+            addresses.extend(acceptor.local_addr().ok().map(|at| (Arc::clone(name), at)));
+        }
+        let for_nodes = |(name, _): &Listening| config.quorum.is_listener(name);
+        let (for_nodes, for_clients): (Vec<_>, Vec<_>) = acceptors.into_iter().partition(for_nodes);
+        let controllers = Arc::new(NetworkTransport::new(&config, machine));
+        controllers.listen(for_nodes, tasks);
+        let (stores, log, lock) =
+            storage::open(&config, machine, tasks, &phase, &controllers).await?;
+        // The controller starts first, because on a full store the recovery of the broker needs the room of condemned
+        // objects, which the controller deletes (D3).
+        if config.quorum.roles.controller {
+            controller::start(&config, tasks, &stores.metadata, &stores.objects);
+        }
+        let mut started = None;
+        if let Some(log) = log {
+            let asked = (&stores, &advertised[..]);
+            let (broker, recovered) =
+                start_broker(&config, machine, tasks, &phase, asked, log).await?;
+            serve(&broker, &*machine.network, for_clients, tasks);
+            phase.send_replace(Phase::Serving(Sampler {
+                broker: Arc::clone(&broker),
+                device: Arc::clone(&machine.device),
+                requests: Arc::clone(&stores.requests),
+            }));
+            started = Some((broker, recovered));
+        } else {
+            phase.send_replace(Phase::Controlling(Arc::clone(&stores.metadata)));
+        }
         Ok(Self {
-            broker,
+            config,
+            metadata: stores.metadata,
+            recovered: started.as_ref().map_or(0, |(_, recovered)| *recovered),
+            broker: started.map(|(broker, _)| broker),
             tasks: tasks.clone(),
             addresses,
-            recovered,
             commit: machine.commit,
             _lock: lock,
         })
@@ -115,13 +138,16 @@ impl Node {
             .iter()
             .map(|(name, address)| format!("{name}://{address}"))
             .collect();
-        let cluster = self.broker.cluster();
-        let bootstrap = |own: BrokerEndpoint| format!("{}:{}", own.host, own.port);
+        let endpoint = |own: BrokerEndpoint| format!("{}:{}", own.host, own.port);
+        let bootstrap = self.broker.as_ref().and_then(|broker| {
+            let own = broker.cluster().own_endpoint();
+            own.map(endpoint)
+        });
         let banner = Banner {
-            config: &self.broker.config,
-            cluster: cluster.id(),
+            config: &self.config,
+            cluster: self.metadata.image().cluster(),
             listens: listens.join(", "),
-            bootstrap: cluster.own_endpoint().map_or_else(String::new, bootstrap),
+            bootstrap,
             recovered: self.recovered,
             commit: self.commit,
         };
@@ -136,22 +162,32 @@ impl Node {
 
     #[cfg(test)]
     pub(crate) fn broker(&self) -> &Arc<Broker> {
-        &self.broker
+        self.broker.as_ref().expect("the node has the role broker")
     }
 
     /// Resolves, with the reason, when the node can't go on.
     pub async fn failed(&self) -> String {
-        let ended = self.broker.streams.ended();
         tokio::select! {
             // A task may return because of one of the reasons before it.
             biased;
-            refused = self.broker.streams.failed() => refused,
-            error = ended => match error {
+            why = self.streams_failed() => why,
+            why = self.metadata.ended() => format!("the metadata ended: {why}"),
+            (kind, how) = self.tasks.failed() => format!("the task {kind:?} {how}"),
+        }
+    }
+
+    /// Resolves, with the reason, when the streams of the broker can't go on.
+    async fn streams_failed(&self) -> String {
+        let Some(broker) = &self.broker else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            biased;
+            refused = broker.streams.failed() => refused,
+            error = broker.streams.ended() => match error {
                 Some(error) => format!("the write-ahead log ended: {}", reasons(&error)),
                 None => "the write-ahead log ended".to_owned(),
             },
-            why = self.broker.metadata.ended() => format!("the metadata ended: {why}"),
-            (kind, how) = self.tasks.failed() => format!("the task {kind:?} {how}"),
         }
     }
 
@@ -162,8 +198,10 @@ impl Node {
     /// [`NodeError`]; every acknowledged record is in the write-ahead log.
     pub async fn stop(self) -> Result<(), NodeError> {
         self.tasks.stop().await;
-        self.broker.streams.shutdown().await?;
-        self.broker.metadata.shutdown().await?;
+        if let Some(broker) = &self.broker {
+            broker.streams.shutdown().await?;
+        }
+        self.metadata.shutdown().await?;
         tracing::info!("stopped");
         Ok(())
     }
@@ -207,12 +245,12 @@ async fn start_broker(
     config: &Arc<Config>,
     machine: &Machine,
     tasks: &Tasks,
-    advertised: &[Advertised],
     phase: &watch::Sender<Phase>,
-    stores: Stores,
+    (stores, advertised): (&Stores, &[Advertised]),
+    log: FoundLog,
 ) -> Result<(Arc<Broker>, u64), NodeError> {
     let metadata = Arc::clone(&stores.metadata);
-    let opened = stores.recover(config, machine, tasks, advertised, phase);
+    let opened = log.recover((stores, advertised), config, machine, tasks, phase);
     let BrokerStreams {
         streams,
         epoch,
@@ -285,12 +323,7 @@ async fn listen_admin(
     Ok(Some((listener, handle)))
 }
 
-fn serve(
-    broker: &Arc<Broker>,
-    network: &dyn Network,
-    acceptors: Vec<Listening>,
-    tasks: &Tasks,
-) -> Vec<(Arc<str>, SocketAddr)> {
+fn serve(broker: &Arc<Broker>, network: &dyn Network, acceptors: Vec<Listening>, tasks: &Tasks) {
     let config = &broker.config;
     let count = |name: &str| usize::try_from(config.int(name)).unwrap_or(0);
     let idle_ms = config.long("connections.max.idle.ms");
@@ -306,16 +339,11 @@ fn serve(
     };
     let connections = Connections::new(limits, broker.budgets.clone(), api::class_of);
     let service = Arc::new(Dispatch::new(Arc::clone(broker)));
-    let mut addresses = Vec::new();
     for (name, acceptor) in acceptors {
-        if let Ok(address) = acceptor.local_addr() {
-            addresses.push((Arc::clone(&name), address));
-        }
         let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
         let serving = net::serve(acceptor, name, connections, service, tasks.clone());
         tasks.spawn(TaskKind::Listener, serving);
     }
-    addresses
 }
 
 #[cfg(test)]
@@ -343,8 +371,8 @@ mod tests {
         let start = || Node::start(config(&data, &store), Machine::real());
         // These are recorded starts, and condemned objects.
         let left = |node: &Node| {
-            let image = node.broker.metadata.image();
-            let own = image.node(node.broker.config.node_id);
+            let image = node.metadata.image();
+            let own = image.node(node.config.node_id);
             (
                 own.map_or(0, |own| own.epochs.len()),
                 image.condemned().count(),

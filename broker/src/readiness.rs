@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use highwater_kraft_meta::MetadataStore;
 use highwater_runtime::reasons;
 use highwater_s3stream::UploadStatus;
 
@@ -18,22 +19,25 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    /// The current state. A node is degraded if partitions can't be opened, or if uploads fail while there is room: it
-    /// still serves the rest.
+    /// The current state. A node is degraded if partitions can't be opened, if uploads fail while there is room, or if
+    /// a broker reaches no controller: it still serves the rest.
     pub(crate) fn of(broker: &Broker) -> Self {
         let uploads = broker.streams.uploads();
         let wal = broker.streams.check_wal().map_err(|error| reasons(&error));
-        Self::told(
-            [
-                ("metadata", broker.metadata.check()),
-                ("write-ahead log", wal),
-                ("produce", held_back(&uploads)),
-            ],
-            [
-                ("object store", failing(&uploads)),
-                ("partitions", opened(broker.partitions.progress())),
-            ],
-        )
+        let metadata = ("metadata", broker.metadata.check());
+        let log = ("write-ahead log", wal);
+        let produce = ("produce", held_back(&uploads));
+        let store = ("object store", failing(&uploads));
+        let partitions = ("partitions", opened(broker.partitions.progress()));
+        match broker.config.quorum.roles.controller {
+            true => Self::told([metadata, log, produce], [store, partitions]),
+            false => Self::told([log, produce], [metadata, store, partitions]),
+        }
+    }
+
+    /// The current state of a controller that is no broker.
+    pub(crate) fn of_controller(metadata: &dyn MetadataStore) -> Self {
+        Self::told([("metadata", metadata.check())], [])
     }
 
     fn told<const N: usize, const M: usize>(

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 use std::sync::Arc;
 
+use highwater_kraft_meta::MetadataStore;
 use highwater_s3stream::ObjectStreamStore;
 use highwater_types::ByteSize;
 
@@ -23,8 +24,10 @@ pub(crate) enum Phase {
     Recovery(ObjectStreamStore),
     /// Partitions are being opened.
     Partitions(Arc<Broker>),
-    /// The start is over.
+    /// The start of a broker is over.
     Serving(Sampler),
+    /// The start of a controller that is no broker is over.
+    Controlling(Arc<dyn MetadataStore>),
 }
 
 const NAMES: [&str; 5] = [
@@ -43,7 +46,7 @@ impl Phase {
             Self::ObjectStore => 2,
             Self::Recovery(_) => 3,
             Self::Partitions(_) => 4,
-            Self::Serving(_) => 5,
+            Self::Serving(_) | Self::Controlling(_) => 5,
         }
     }
 
@@ -57,7 +60,7 @@ impl Phase {
                 let opened = readiness::opened(broker.partitions.progress());
                 opened.err().unwrap_or_else(|| "ok".to_owned())
             }
-            Self::Serving(_) => String::new(),
+            Self::Serving(_) | Self::Controlling(_) => String::new(),
         }
     }
 }

@@ -2,11 +2,11 @@
 //! metadata does not change, so a start that is refused leaves no epoch and condemns nothing, and is refused again for the
 //! same reason (D2). The controller starts before that; it deletes only objects that are condemned already (G1).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use highwater_io::DirLock;
-use highwater_kraft_meta::{MetadataStore, RaftMetadata};
-use highwater_object_storage::{ObjectStorage, Opened, Opener, RequestCounts};
+use highwater_kraft_meta::{MetadataStore, Observer, ObserverMetadata, Quorum, RaftMetadata};
+use highwater_object_storage::{Claim, ObjectStorage, Opened, Opener, RequestCounts};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{ByteBudget, Tasks};
 use highwater_s3stream::{ObjectStreamStore, Ports, Recovered, Writer};
@@ -20,18 +20,25 @@ use crate::controller::Reaper;
 use crate::data_dir::DataDir;
 use crate::machine::Machine;
 use crate::node_error::NodeError;
+use crate::quorum::NetworkTransport;
 use crate::starting::Phase;
 use crate::stream_metadata::KraftStreamMetadata;
 use crate::wal::ChosenWal;
 use crate::{registration, wal};
 
-/// The stores of a node, open and unchanged. The metadata and the object store serve both roles of a node, the
-/// controller's and the broker's; the write-ahead log is the broker's.
+/// What a start finds: the stores, the log of a broker, and the lock of the data directory.
+pub(crate) type Found = (Stores, Option<FoundLog>, DirLock);
+
+/// The stores of a node, open and unchanged. They serve both roles of a node, the controller's and the broker's.
 pub(crate) struct Stores {
     pub(crate) metadata: Arc<dyn MetadataStore>,
     pub(crate) objects: Arc<dyn ObjectStorage>,
     /// The requests to the object store.
     pub(crate) requests: Arc<RequestCounts>,
+}
+
+/// The write-ahead log that a start of a broker finds.
+pub(crate) struct FoundLog {
     wal: ChosenWal,
     read: Box<dyn ReadWal>,
     /// The log cache's budget.
@@ -47,7 +54,8 @@ pub(crate) struct BrokerStreams {
     pub(crate) recovered: u64,
 }
 
-/// Opens the metadata, reads the WAL, and opens the object store. The lock is the data directory's.
+/// Opens the metadata, reads the WAL, and opens the object store. The lock is the data directory's. A node without the
+/// role `controller` follows the metadata of the controllers, and one without the role `broker` has no WAL.
 ///
 /// # Errors
 /// [`NodeError`].
@@ -56,20 +64,32 @@ pub(crate) async fn open(
     machine: &Machine,
     tasks: &Tasks,
     phase: &watch::Sender<Phase>,
-) -> Result<(Stores, DirLock), NodeError> {
+    controllers: &Arc<NetworkTransport>,
+) -> Result<Found, NodeError> {
     let data_dir = DataDir::open(config, Arc::clone(&machine.device)).await?;
-    let metadata = open_metadata(config, machine).await?;
+    let roles = config.quorum.roles;
+    let voter = match roles.controller {
+        true => Some(Arc::new(open_voter(config, machine, controllers).await?)),
+        false => None,
+    };
+    let metadata: Arc<dyn MetadataStore> = match &voter {
+        Some(voter) => Arc::<RaftMetadata>::clone(voter),
+        None => Arc::new(observe(machine, tasks, controllers).await?),
+    };
     phase.send_replace(Phase::WriteAheadLog);
-    let plan = &config.memory;
-    let memory = ByteBudget::with_reserve(plan.log_cache, plan.coordinators);
-    let wal = wal::choose(config, machine, memory.clone());
-    let known = registration::known(&*metadata, config.node_id, wal.kind);
-    let read = wal.factory.read(known).await?;
+    let log = match roles.broker {
+        true => Some(find_log(config, machine, &*metadata).await?),
+        false => None,
+    };
     phase.send_replace(Phase::ObjectStore);
     let opener = Opener {
         cluster: metadata.image().cluster(),
         node: config.node_id,
-        claim: data_dir.claim(),
+        // the controller claims the store before it serves brokers
+        claim: match roles.controller {
+            true => data_dir.claim(),
+            false => Claim::Expect,
+        },
         has_own_directory: data_dir.has_store(),
     };
     let Opened {
@@ -77,31 +97,44 @@ pub(crate) async fn open(
         requests,
     } = open_objects(config, machine, tasks, opener).await?;
     let lock = data_dir.remember().await?;
+    if let Some(voter) = voter {
+        voter.admit_observers();
+    }
     let stores = Stores {
         metadata,
         objects,
         requests,
-        wal,
-        read,
-        memory,
     };
-    Ok((stores, lock))
+    Ok((stores, log, lock))
 }
 
-impl Stores {
+async fn find_log(
+    config: &Config,
+    machine: &Machine,
+    metadata: &dyn MetadataStore,
+) -> Result<FoundLog, NodeError> {
+    let plan = &config.memory;
+    let memory = ByteBudget::with_reserve(plan.log_cache, plan.coordinators);
+    let wal = wal::choose(config, machine, memory.clone());
+    let known = registration::known(metadata, config.node_id, wal.kind);
+    let read = wal.factory.read(known).await?;
+    Ok(FoundLog { wal, read, memory })
+}
+
+impl FoundLog {
     /// Registers the broker, uploads what its former epochs left in the WAL, and opens its streams.
     ///
     /// # Errors
     /// [`NodeError`]. Nothing refuses the start from here on; only a failure ends it.
     pub(crate) async fn recover(
         self,
+        (stores, advertised): (&Stores, &[Advertised]),
         config: &Config,
         machine: &Machine,
         tasks: &Tasks,
-        advertised: &[Advertised],
         phase: &watch::Sender<Phase>,
     ) -> Result<BrokerStreams, NodeError> {
-        let (node, metadata) = (config.node_id, &*self.metadata);
+        let (node, metadata) = (config.node_id, &*stores.metadata);
         let kind = self.wal.kind;
         let registered = registration::register(config, machine, advertised, kind, metadata);
         let (epoch, floor) = registered.await?;
@@ -112,8 +145,11 @@ impl Stores {
             nonce: Uuid(machine.rng.next_id()),
             floor,
         };
-        let streams =
-            ObjectStreamStore::new(stream_config(config), self.ports(epoch, tasks), writer);
+        let streams = ObjectStreamStore::new(
+            stream_config(config),
+            self.ports(stores, epoch, tasks),
+            writer,
+        );
         phase.send_replace(Phase::Recovery(streams.clone()));
         let since = Instant::now();
         for (fenced, floor) in registration::fenced(metadata, node) {
@@ -138,10 +174,10 @@ impl Stores {
         })
     }
 
-    fn ports(&self, epoch: NodeEpoch, tasks: &Tasks) -> Ports {
-        let metadata = Arc::clone(&self.metadata);
+    fn ports(&self, stores: &Stores, epoch: NodeEpoch, tasks: &Tasks) -> Ports {
+        let metadata = Arc::clone(&stores.metadata);
         Ports {
-            storage: Arc::clone(&self.objects),
+            storage: Arc::clone(&stores.objects),
             metadata: Arc::new(KraftStreamMetadata { metadata, epoch }),
             fold: Arc::new(KafkaDeltaFold),
             tasks: tasks.clone(),
@@ -166,10 +202,12 @@ impl Stores {
     }
 }
 
-async fn open_metadata(
+/// Opens the metadata as a voter.
+async fn open_voter(
     config: &Config,
     machine: &Machine,
-) -> Result<Arc<dyn MetadataStore>, NodeError> {
+    controllers: &Arc<NetworkTransport>,
+) -> Result<RaftMetadata, NodeError> {
     let raft = highwater_kraft_meta::Config {
         dir: config.data_dir.join("metadata"),
         node: config.node_id,
@@ -180,9 +218,37 @@ async fn open_metadata(
         snapshot_entries: config.snapshot_entries(),
         snapshot_bytes: config.snapshot_bytes(),
     };
+    let quorum = Quorum {
+        voters: [config.node_id].into(),
+        transport: Arc::<NetworkTransport>::clone(controllers),
+    };
     let device = Arc::clone(&machine.device);
-    let opened = RaftMetadata::open(raft, device, &*machine.threads).await?;
-    Ok(Arc::new(opened))
+    let opened = RaftMetadata::open_in(quorum, raft, device, &*machine.threads);
+    Ok(opened.await?)
+}
+
+/// Follows the metadata of the controllers.
+async fn observe(
+    machine: &Machine,
+    tasks: &Tasks,
+    controllers: &Arc<NetworkTransport>,
+) -> Result<ObserverMetadata, NodeError> {
+    let observer = Observer {
+        voters: controllers.nodes(),
+        calls: Arc::<NetworkTransport>::clone(controllers),
+        cluster: None,
+        rng: machine.rng.clone(),
+    };
+    let last = Mutex::new(String::new());
+    let say = |reason: &str| {
+        // each attempt has a reason, usually the same one
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != reason {
+            tracing::warn!(reason, "waiting for a controller");
+            reason.clone_into(&mut last);
+        }
+    };
+    Ok(ObserverMetadata::open(observer, tasks, say).await?)
 }
 
 async fn open_objects(

@@ -104,7 +104,7 @@ fn sound_name(name: &str) -> bool {
 }
 
 /// The answer to an unknown version: version 0, which lists this API alone (KIP-511).
-pub(super) fn unsupported(correlation_id: i32) -> Result<Vec<Bytes>, EncodeError> {
+pub(crate) fn unsupported(correlation_id: i32) -> Result<Vec<Bytes>, EncodeError> {
     let own = ApiVersion {
         api_key: ApiKey::ApiVersions as i16,
         min_version: *ApiVersions::VERSIONS.start(),

@@ -10,6 +10,7 @@ mod listeners;
 mod memory;
 mod nearest;
 pub(crate) mod properties;
+mod quorum;
 mod replicas;
 mod source;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, Key, Kind, TIMESTAMP_TYPES, 
 pub use listeners::{Advertised, Listener};
 pub use memory::MemoryPlan;
 pub(crate) use memory::for_small;
+pub use quorum::{Controller, Quorum, Roles};
 pub use source::{File, Source};
 
 const FRAME_BYTES_MAX: &str = "socket.request.max.bytes";
@@ -72,6 +74,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The addresses that clients are told.
     pub advertised: Vec<Advertised>,
+    /// The roles of this process and its controllers.
+    pub quorum: Quorum,
     /// `highwater.admin.listener`: its host (empty means every address) and port; `None` if it is empty.
     pub admin: Option<(String, u16)>,
     /// `highwater.data.dir` as an absolute path.
@@ -133,6 +137,7 @@ impl Config {
             node_id: NodeId(0),
             listeners: Vec::new(),
             advertised: Vec::new(),
+            quorum: Quorum::default(),
             admin: None,
             data_dir: PathBuf::new(),
             object_storage: Default::default(),
@@ -158,12 +163,19 @@ impl Config {
         match listeners::resolve(
             self.text("listeners"),
             self.get("advertised.listeners"),
-            self.text("listener.security.protocol.map"),
+            &self.protocols(),
             host.name.as_deref(),
         ) {
             Ok((listeners, advertised)) => {
                 self.listeners = listeners;
                 self.advertised = advertised;
+                match quorum::resolve(self.quorum_given(), &self.listeners) {
+                    Ok(quorum) => self.quorum = quorum,
+                    Err(wrong) => errors.extend(wrong),
+                }
+                let quorum = &self.quorum;
+                self.advertised
+                    .retain(|told| !quorum.is_listener(&told.name));
             }
             Err(wrong) => errors.extend(wrong),
         }
@@ -191,13 +203,32 @@ impl Config {
         if let Some(Err(why)) = self.get(ENDPOINT).map(S3Config::split_endpoint) {
             refuse(ENDPOINT, &why);
         }
-        if self.text("process.roles").split(',').count() != 2 {
-            refuse(
-                "process.roles",
-                "only broker,controller together is supported today",
-            );
-        }
         errors
+    }
+
+    /// The protocols of the listeners. As in Kafka, a controller's listener is PLAINTEXT unless
+    /// `listener.security.protocol.map` is given.
+    fn protocols(&self) -> String {
+        const MAP: &str = "listener.security.protocol.map";
+        let mut protocols = self.text(MAP).to_owned();
+        if !self.given.contains_key(MAP) {
+            for name in quorum::listener_names(self.text("controller.listener.names")) {
+                protocols.push_str(&format!(",{name}:PLAINTEXT"));
+            }
+        }
+        protocols
+    }
+
+    fn quorum_given(&self) -> quorum::Given<'_> {
+        quorum::Given {
+            node: self.node_id,
+            roles: self.text("process.roles"),
+            listener_names: self.text("controller.listener.names"),
+            voters: self.text("controller.quorum.voters"),
+            bootstrap: self.text("controller.quorum.bootstrap.servers"),
+            inter_broker: self.get("inter.broker.listener.name"),
+            inter_broker_protocol: self.get("security.inter.broker.protocol"),
+        }
     }
 
     /// The effective value of a setting; `None` where it is unset and has no default.

@@ -143,7 +143,7 @@ fn every_violation_is_reported_at_once() {
         flag("highwater.memory.limit", "lots"),
         flag("compression.gzip.level", "0"),
         flag("listeners", "PLAINTEXT://0.0.0.0:9092,SSL://a:1"),
-        flag("process.roles", "broker"),
+        flag("process.roles", "brokers"),
         flag("max.connections.per.ip.overrides", "127.0.0.1:x"),
         flag("highwater.object.storage", "/tmp/x"),
         flag("highwater.object.storage.endpoint", "localhost:9000"),

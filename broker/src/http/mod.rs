@@ -39,17 +39,16 @@ impl Admin {
     }
 
     fn ready(&self) -> (StatusCode, String) {
-        match self.phase() {
-            Phase::Serving(sampler) => {
-                let readiness = Readiness::of(&sampler.broker);
-                let status = match readiness.is_ready {
-                    true => StatusCode::OK,
-                    false => StatusCode::SERVICE_UNAVAILABLE,
-                };
-                (status, readiness.text)
-            }
-            starting => (StatusCode::SERVICE_UNAVAILABLE, starting.to_string()),
-        }
+        let readiness = match self.phase() {
+            Phase::Serving(sampler) => Readiness::of(&sampler.broker),
+            Phase::Controlling(metadata) => Readiness::of_controller(&*metadata),
+            starting => return (StatusCode::SERVICE_UNAVAILABLE, starting.to_string()),
+        };
+        let status = match readiness.is_ready {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, readiness.text)
     }
 
     async fn metrics(&self) -> String {
@@ -63,6 +62,7 @@ impl Admin {
     async fn detail(&self) -> (StatusCode, String) {
         match self.phase() {
             Phase::Serving(sampler) => (StatusCode::OK, detail::render(&sampler.broker).await),
+            Phase::Controlling(_) => (StatusCode::OK, String::new()),
             starting => (StatusCode::SERVICE_UNAVAILABLE, starting.to_string()),
         }
     }

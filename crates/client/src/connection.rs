@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::marker::PhantomData;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -175,6 +176,15 @@ impl Connection {
             .incoming
             .next(&mut self.socket, self.options.answer_bytes_max);
         within(self.options.timeout, next).await?
+    }
+
+    /// Whether the broker has sent nothing that was not received, and has not closed the connection, as far as this
+    /// machine knows.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        let socket = self.socket.get_ref();
+        self.socket.buffer().is_empty() && socket.poll_read_ready(&mut context).is_pending()
     }
 
     /// Whether an answer has been read already, so that receiving it doesn't wait.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::{Debug, Display};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use highwater_types::LogIndex;
@@ -41,6 +42,8 @@ pub struct Voter {
     /// The index after the last entry that is applied, and so committed.
     pub(super) applied_end: watch::Receiver<u64>,
     pub(super) waiting: Arc<Waiting>,
+    /// Whether observers are served.
+    pub(super) admits: Arc<AtomicBool>,
 }
 
 /// Why a command has no outcome.
@@ -142,6 +145,12 @@ impl Voter {
                 Reply::Done(Nothing {})
             }
             Call::Introduce(introduce) => Reply::Introduced(self.introduced(introduce)),
+            Call::Follow(_) | Call::ReadSnapshot(_) | Call::Propose(_)
+                if !self.admits.load(Ordering::Acquire) =>
+            {
+                let why = "the controller is still starting";
+                return Err(io::Error::new(io::ErrorKind::NotConnected, why));
+            }
             Call::Follow(follow) => self.follow(follow).await?,
             Call::ReadSnapshot(read) => self.read_snapshot(read).await?,
             Call::Propose(propose) => self.propose_for(propose).await?,

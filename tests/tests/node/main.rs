@@ -19,6 +19,7 @@ mod opening;
 mod produce;
 mod producers;
 mod retention;
+mod roles;
 mod starts;
 mod uploads;
 mod waiting;

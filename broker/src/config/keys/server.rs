@@ -17,10 +17,34 @@ pub(super) static KEYS: &[Key] = &[
         "The idle time after which a connection is closed; -1 means never.",
     ),
     key(
+        "controller.listener.names",
+        "",
+        Kind::List,
+        "The names of the listeners that serve other nodes' calls to a controller. A process that is broker and \
+         controller alone needs none.",
+    ),
+    key(
+        "controller.quorum.bootstrap.servers",
+        "",
+        Kind::List,
+        "The address of the controller, host:port, for nodes that are not given controller.quorum.voters.",
+    ),
+    key(
+        "controller.quorum.voters",
+        "",
+        Kind::List,
+        "The controller, id@host:port. A cluster has one controller today.",
+    ),
+    key(
         "fetch.max.bytes",
         "57671680",
         int(1024),
         "The maximum bytes of records in a response to a fetch request.",
+    ),
+    unset(
+        "inter.broker.listener.name",
+        Kind::Text,
+        "The name of the listener for calls between brokers.",
     ),
     key(
         "listener.security.protocol.map",
@@ -68,7 +92,12 @@ pub(super) static KEYS: &[Key] = &[
         "process.roles",
         "broker,controller",
         Kind::SomeOf(&["broker", "controller"]),
-        "The roles of this process. Only broker,controller is supported today.",
+        "The roles of this process: broker, controller, or both.",
+    ),
+    unset(
+        "security.inter.broker.protocol",
+        Kind::Text,
+        "The security protocol between brokers. Only PLAINTEXT is supported.",
     ),
     key(
         "socket.request.max.bytes",

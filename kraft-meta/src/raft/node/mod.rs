@@ -8,6 +8,7 @@ mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use highwater_io::{Device, Threads};
@@ -132,6 +133,7 @@ impl RaftMetadata {
                 image,
                 applied_end,
                 waiting,
+                admits: Arc::default(),
             },
             network,
         };
@@ -140,6 +142,12 @@ impl RaftMetadata {
             Ok(()) => Ok(metadata),
             Err(error) => Err(metadata.cause(error).await),
         }
+    }
+
+    /// Serves observers from now on. Until then their calls are refused, so that no broker starts before its controller
+    /// has: the controller claims the object store.
+    pub fn admit_observers(&self) {
+        self.voter.admits.store(true, Ordering::Release);
     }
 
     /// The cause of a failed start: if nothing can be decided any more, the error that ended the metadata (D3).

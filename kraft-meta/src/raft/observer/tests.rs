@@ -106,7 +106,9 @@ impl World {
         };
         let (device, threads) = (Arc::new(RealDevice), &AsTasks);
         let opened = RaftMetadata::open_in(quorum, config, device, threads).await;
-        opened.expect("opens")
+        let opened = opened.expect("opens");
+        opened.admit_observers();
+        opened
     }
 
     async fn lone_voter(&self) -> RaftMetadata {

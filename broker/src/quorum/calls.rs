@@ -1,0 +1,158 @@
+//! Calls to voters, over connections that are kept while they are not used.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use highwater_client::{Connection, Error, Options};
+use highwater_io::net::Network;
+use highwater_kraft_meta::Calls;
+use highwater_types::NodeId;
+use tokio::time::timeout;
+
+use super::{ANSWERED, CALL, CALL_VERSION, FRAME_BYTES_MAX, NOT_CALLED};
+
+/// The most connections to one voter that are kept while nothing uses them.
+const IDLE_MAX: usize = 4;
+
+/// The way to the voters.
+#[derive(Debug)]
+pub(super) struct NetworkCalls {
+    network: Arc<dyn Network>,
+    /// The name of this node in the requests, for the log of the voter.
+    client_id: String,
+    /// Host and port of each voter.
+    addresses: BTreeMap<NodeId, (String, u16)>,
+    idle: Mutex<BTreeMap<NodeId, Vec<Connection>>>,
+}
+
+impl NetworkCalls {
+    pub(super) fn new(
+        network: Arc<dyn Network>,
+        node: NodeId,
+        addresses: BTreeMap<NodeId, (String, u16)>,
+    ) -> Self {
+        Self {
+            network,
+            client_id: format!("node-{node}"),
+            addresses,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// The voters.
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
+        self.addresses.keys().copied().collect()
+    }
+
+    fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<Connection>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that is kept and still open.
+    fn kept(&self, to: NodeId) -> Option<Connection> {
+        let mut idle = self.idle();
+        let kept = idle.get_mut(&to)?;
+        // one that the voter has closed meanwhile is not used, for a call on it would have an unknown outcome
+        std::iter::from_fn(|| kept.pop()).find(Connection::is_silent)
+    }
+
+    /// Keeps a connection for the next call.
+    fn keep(&self, to: NodeId, connection: Connection) {
+        let mut idle = self.idle();
+        let kept = idle.entry(to).or_default();
+        if kept.len() < IDLE_MAX {
+            kept.push(connection);
+        }
+    }
+
+    /// Opens a connection. All errors say that nothing was sent.
+    async fn connect(&self, to: NodeId, within: Duration) -> io::Result<Connection> {
+        let not_sent = |why: String| io::Error::new(io::ErrorKind::NotConnected, why);
+        let address = self.addresses.get(&to);
+        let (host, port) = address.ok_or_else(|| not_sent("its address is unknown".to_owned()))?;
+        let options = Options {
+            client_id: self.client_id.clone(),
+            timeout: None,
+            answer_bytes_max: FRAME_BYTES_MAX,
+        };
+        let opening = Connection::open(&*self.network, host, *port, options);
+        match timeout(within, opening).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(not_sent(format!("{host}:{port}: {error}"))),
+            Err(_elapsed) => Err(not_sent(format!(
+                "{host}:{port}: no connection within {within:?}"
+            ))),
+        }
+    }
+
+    async fn exchange(&self, connection: &mut Connection, request: &[u8]) -> io::Result<Bytes> {
+        let head = self.head(request.len())?;
+        connection.send_raw(&head).await.map_err(failed)?;
+        connection.send_raw(request).await.map_err(failed)?;
+        let answer = connection.receive_raw().await.map_err(failed)?;
+        let closed = || io::Error::from(io::ErrorKind::ConnectionReset);
+        let (_correlation_id, mut answer) = answer.ok_or_else(closed)?;
+        if answer.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the answer is empty",
+            ));
+        }
+        match answer.get_u8() {
+            ANSWERED => Ok(answer),
+            NOT_CALLED => Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                String::from_utf8_lossy(&answer).into_owned(),
+            )),
+            _ => Err(io::Error::other(
+                String::from_utf8_lossy(&answer).into_owned(),
+            )),
+        }
+    }
+
+    /// Length and header of a request with a body of so many bytes.
+    fn head(&self, body_bytes: usize) -> io::Result<Bytes> {
+        let mut header = BytesMut::new();
+        header.put_i16(CALL);
+        header.put_i16(CALL_VERSION);
+        header.put_i32(0);
+        header.put_i16(i16::try_from(self.client_id.len()).map_err(io::Error::other)?);
+        header.put_slice(self.client_id.as_bytes());
+        let length = i32::try_from(header.len() + body_bytes).map_err(io::Error::other)?;
+        let mut head = BytesMut::with_capacity(4 + header.len());
+        head.put_i32(length);
+        head.put_slice(&header);
+        Ok(head.freeze())
+    }
+}
+
+fn failed(error: Error) -> io::Error {
+    match error {
+        Error::Connection(error) => error,
+        error => io::Error::other(error.to_string()),
+    }
+}
+
+#[async_trait]
+impl Calls for NetworkCalls {
+    async fn call(&self, to: NodeId, request: Bytes, within: Duration) -> io::Result<Bytes> {
+        let mut connection = match self.kept(to) {
+            Some(connection) => connection,
+            None => self.connect(to, within).await?,
+        };
+        // a connection whose call was dropped or failed is not used again
+        let answer = timeout(within, self.exchange(&mut connection, &request)).await;
+        let answer = answer.map_err(|_elapsed| {
+            let why = format!("no answer within {within:?}");
+            io::Error::new(io::ErrorKind::TimedOut, why)
+        })?;
+        if answer.is_ok() {
+            self.keep(to, connection);
+        }
+        answer
+    }
+}

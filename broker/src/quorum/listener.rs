@@ -1,0 +1,144 @@
+//! The service of the controllers' listeners: it hands calls to the voter, and refuses clients.
+
+use std::future::{Ready, ready};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use highwater_kraft_meta::Voter;
+use highwater_protocol::messages::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use highwater_protocol::{ApiKey, RequestHeader};
+use highwater_runtime::{BytePermit, reasons};
+use tokio::sync::watch;
+
+use super::{ANSWERED, CALL, CALL_VERSION, FAILED, NOT_CALLED};
+use crate::api;
+use crate::metrics::RefusedFrame;
+use crate::net::{Answer, ConnectionInfo, Frame, RequestClass, Served, Service, Session};
+
+/// The versions of ApiVersions that a client on the wrong listener may ask.
+const API_VERSIONS_MAX: i16 = 5;
+
+/// Serves the connections of controller listeners.
+#[derive(Debug)]
+pub(super) struct ControllerListener {
+    voter: watch::Receiver<Option<Voter>>,
+}
+
+type Serving = Pin<Box<dyn Future<Output = Served<Ready<Answer>>> + Send>>;
+
+impl ControllerListener {
+    pub(super) fn new(voter: watch::Receiver<Option<Voter>>) -> Self {
+        Self { voter }
+    }
+
+    /// The class of every request.
+    pub(super) fn class_of(_key: i16) -> RequestClass {
+        RequestClass::default()
+    }
+}
+
+async fn call(voter: Option<Voter>, header: RequestHeader, frame: Frame, body: Bytes) -> Answer {
+    let answered = match voter {
+        Some(voter) => voter.answer(&body).await,
+        None => Err(io::Error::new(
+            io::ErrorKind::NotConnected,
+            "the controller is still starting",
+        )),
+    };
+    drop(body);
+    let (status, body) = match answered {
+        Ok(answer) => (ANSWERED, answer),
+        Err(error) => {
+            let status = match error.kind() {
+                io::ErrorKind::NotConnected => NOT_CALLED,
+                _ => FAILED,
+            };
+            (status, Bytes::from(reasons(&error)))
+        }
+    };
+    answer(header.correlation_id, status, body, frame.permit)
+}
+
+fn answer(correlation_id: i32, status: u8, body: Bytes, permit: BytePermit) -> Answer {
+    const REST_BYTES: usize = 5;
+    let Ok(length) = i32::try_from(body.len() + REST_BYTES) else {
+        return Answer::Close;
+    };
+    let mut head = BytesMut::with_capacity(9);
+    head.put_i32(length);
+    head.put_i32(correlation_id);
+    head.put_u8(status);
+    Answer::Frame(vec![head.freeze(), body], permit)
+}
+
+/// The answer to a client that asks what is served here: ApiVersions alone, so that the client says itself which API
+/// it misses.
+fn api_versions(header: &RequestHeader, connection: &ConnectionInfo) -> Answer {
+    tracing::info!(
+        client = %connection.peer,
+        listener = %connection.listener,
+        "a client has connected to a listener of controller.listener.names, which serves nodes of the cluster alone"
+    );
+    let own = ApiVersion {
+        api_key: ApiKey::ApiVersions as i16,
+        min_version: 0,
+        max_version: API_VERSIONS_MAX,
+    };
+    let response = ApiVersionsResponse {
+        api_keys: vec![own],
+        ..Default::default()
+    };
+    let version = header.api_version;
+    let encoded = match (0..=API_VERSIONS_MAX).contains(&version) {
+        true => api::encode::<ApiVersionsRequest>(version, header.correlation_id, &response),
+        false => api::unsupported_versions(header.correlation_id),
+    };
+    match encoded {
+        Ok(frame) => Answer::Frame(frame, BytePermit::empty()),
+        Err(_too_long) => Answer::Close,
+    }
+}
+
+impl Service for ControllerListener {
+    type Serving = Serving;
+    type Answer = Ready<Answer>;
+
+    fn serve(
+        &self,
+        connection: &Arc<ConnectionInfo>,
+        _session: &Arc<Session>,
+        mut frame: Frame,
+    ) -> Serving {
+        let mut body = std::mem::take(&mut frame.body);
+        let header = match RequestHeader::parse(&mut body) {
+            Ok(header) => header,
+            Err(error) => {
+                RefusedFrame::Header.count();
+                tracing::info!(client = %connection.peer, %error, "request header refused");
+                return Box::pin(ready(Served::Now(Answer::Close)));
+            }
+        };
+        match (header.api_key, header.api_version) {
+            (CALL, CALL_VERSION) => {
+                let voter = self.voter.borrow().clone();
+                Box::pin(async move { Served::Now(call(voter, header, frame, body).await) })
+            }
+            (key, _) if key == ApiKey::ApiVersions as i16 => {
+                Box::pin(ready(Served::Now(api_versions(&header, connection))))
+            }
+            (api_key, api_version) => {
+                RefusedFrame::Unsupported.count();
+                tracing::info!(
+                    client = %connection.peer,
+                    listener = %connection.listener,
+                    api_key,
+                    api_version,
+                    "request refused: this listener serves nodes of the cluster alone"
+                );
+                Box::pin(ready(Served::Now(Answer::Close)))
+            }
+        }
+    }
+}

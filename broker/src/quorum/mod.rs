@@ -1,0 +1,112 @@
+//! Calls between nodes and the voters of the metadata's quorum, over the network.
+//!
+//! A call is a request with an API key of our own, on listeners that `controller.listener.names` names and nowhere
+//! else. It uses the frames and headers of Kafka's protocol, so that limits and memory are the same as for clients.
+//! What it carries is opaque here: `kraft-meta` encodes it.
+
+mod calls;
+mod listener;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use highwater_io::net::Acceptor;
+use highwater_kraft_meta::{Calls, MESSAGE_BYTES_MAX, Transport, Voter};
+use highwater_runtime::{TaskKind, Tasks};
+use highwater_types::NodeId;
+use tokio::sync::watch;
+
+use self::calls::NetworkCalls;
+use self::listener::ControllerListener;
+use crate::config::Config;
+use crate::machine::Machine;
+use crate::memory::RequestBudgets;
+use crate::net::{self, Connections, FrameLimits, Limits};
+
+/// The API key of a call. It is far from Kafka's.
+const CALL: i16 = 0x4857;
+/// The version of the call, which is version 1 of Kafka's request header and the opaque rest.
+const CALL_VERSION: i16 = 0;
+/// The answer is this byte and the opaque answer of the voter.
+const ANSWERED: u8 = 0;
+/// The answer is this byte and a text: the voter failed, and may have carried out the call.
+const FAILED: u8 = 1;
+/// The answer is this byte and a text: the call was certainly not carried out, and another attempt may succeed.
+const NOT_CALLED: u8 = 2;
+/// The bytes of a frame beside the message.
+const HEAD_BYTES: usize = 256;
+/// The largest frame, request or answer.
+const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX + HEAD_BYTES;
+/// The most connections of a controller's listeners: a few for each node.
+const CONNECTIONS_MAX: usize = 4096;
+/// The bytes of read buffers that are kept for the next connections that read.
+const READ_BUFFERS_BYTES: usize = 1 << 20;
+
+/// The transport of a voter: it calls others by the network, and is called by the controller listeners.
+#[derive(Debug)]
+pub(crate) struct NetworkTransport {
+    calls: NetworkCalls,
+    voter: watch::Sender<Option<Voter>>,
+}
+
+impl NetworkTransport {
+    /// The transport of a node to the controllers that it is configured with.
+    pub(crate) fn new(config: &Config, machine: &Machine) -> Self {
+        let controllers = config.quorum.controllers.iter();
+        // a controller whose id is not configured gets a number that no node has
+        let addresses = (1..).zip(controllers).map(|(number, controller)| {
+            let node = controller.node.unwrap_or(NodeId(-number));
+            (node, (controller.host.clone(), controller.port))
+        });
+        let network = Arc::clone(&machine.network);
+        Self {
+            calls: NetworkCalls::new(network, config.node_id, addresses.collect()),
+            voter: watch::Sender::new(None),
+        }
+    }
+
+    /// The controllers.
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        self.calls.nodes()
+    }
+
+    /// Serves the controller listeners. Calls are answered once the voter opens.
+    pub(crate) fn listen(&self, acceptors: Vec<(Arc<str>, Box<dyn Acceptor>)>, tasks: &Tasks) {
+        let limits = Limits {
+            frames: FrameLimits {
+                held: FRAME_BYTES_MAX,
+                read: FRAME_BYTES_MAX,
+            },
+            idle: None,
+            connections_max: CONNECTIONS_MAX,
+            connections_per_ip_max: CONNECTIONS_MAX,
+            read_buffers_bytes: READ_BUFFERS_BYTES,
+            connections_per_ip: BTreeMap::new(),
+        };
+        let budgets = RequestBudgets::of_controller(FRAME_BYTES_MAX);
+        let connections = Connections::new(limits, budgets, ControllerListener::class_of);
+        let service = Arc::new(ControllerListener::new(self.voter.subscribe()));
+        for (name, acceptor) in acceptors {
+            let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
+            let serving = net::serve(acceptor, name, connections, service, tasks.clone());
+            tasks.spawn(TaskKind::Listener, serving);
+        }
+    }
+}
+
+impl Transport for NetworkTransport {
+    fn serve(&self, voter: Voter) {
+        self.voter.send_replace(Some(voter));
+    }
+}
+
+#[async_trait]
+impl Calls for NetworkTransport {
+    async fn call(&self, to: NodeId, request: Bytes, within: Duration) -> io::Result<Bytes> {
+        self.calls.call(to, request, within).await
+    }
+}

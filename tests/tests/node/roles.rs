@@ -1,0 +1,159 @@
+//! A controller and a broker as nodes of their own.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use highwater_broker::node::Machine;
+use highwater_client::{Connection, create_topics, new_topic};
+use highwater_protocol::messages::{ApiVersionsRequest, MetadataRequest};
+use highwater_protocol::{ApiKey, ErrorCode};
+use highwater_tests::{TestNode, latest};
+use tempfile::TempDir;
+
+use super::{T0, batch};
+
+/// The object store of all nodes of a cluster.
+fn store(dir: &TempDir) -> String {
+    format!("file://{}", dir.path().display())
+}
+
+/// Starts a controller; port 0 means any.
+async fn controller(dir: TempDir, store: &str, port: u16) -> Result<TestNode> {
+    let listener = format!("CONTROLLER://127.0.0.1:{port}");
+    let settings = [
+        ("process.roles", "controller"),
+        ("node.id", "1"),
+        ("controller.listener.names", "CONTROLLER"),
+        // it is the only one, and calls no other
+        ("controller.quorum.bootstrap.servers", "127.0.0.1:1"),
+        ("listeners", &listener),
+        ("highwater.object.storage", store),
+    ];
+    TestNode::start_in(dir, &settings, Machine::real()).await
+}
+
+/// Starts a broker that follows a controller.
+async fn broker(dir: TempDir, store: &str, controller: SocketAddr) -> Result<TestNode> {
+    let controller = controller.to_string();
+    let settings = [
+        ("process.roles", "broker"),
+        ("node.id", "2"),
+        ("controller.listener.names", "CONTROLLER"),
+        ("controller.quorum.bootstrap.servers", &controller),
+        ("highwater.object.storage", store),
+    ];
+    TestNode::start_in(dir, &settings, Machine::real()).await
+}
+
+async fn produce(client: &mut Connection, at: i64) -> Result<()> {
+    let answer = client.produce("t", 0, batch(1, T0)).await?;
+    assert_eq!((answer.error_code, answer.base_offset), (0, at));
+    Ok(())
+}
+
+/// The error code of creating a topic.
+async fn create(client: &mut Connection, topic: &str) -> Result<i16> {
+    let request = create_topics(vec![new_topic(topic, 1, &[])]);
+    let response = client.call(&request, 7).await?;
+    Ok(response.topics[0].error_code)
+}
+
+// DESIGN 6: what needs no change of the metadata goes on without a controller.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_follows_its_controller_and_goes_on_while_that_is_gone() -> Result<()> {
+    let objects = TempDir::new()?;
+    let store = store(&objects);
+    let first = controller(TempDir::new()?, &store, 0).await?;
+    let address = first.address;
+    let node = broker(TempDir::new()?, &store, address).await?;
+    let mut client = node.client().await?;
+    node.create_topic("t", 1, &[]).await?;
+    produce(&mut client, 0).await?;
+
+    let dir = first.stop().await?;
+    produce(&mut client, 1).await?;
+    // librdkafka and the Java client repeat a creation that timed out
+    let code = create(&mut client, "late").await?;
+    assert_eq!(code, ErrorCode::RequestTimedOut.code());
+    produce(&mut client, 2).await?;
+
+    let again = controller(dir, &store, address.port()).await?;
+    while create(&mut client, "u").await? == ErrorCode::RequestTimedOut.code() {
+        tokio::task::yield_now().await;
+    }
+    node.create_topic("v", 1, &[]).await?;
+
+    // the broker starts again too, and has its records and its topics
+    let dir = node.stop().await?;
+    let node = broker(dir, &store, address).await?;
+    let mut client = node.client().await?;
+    let end = client.call(&latest("t"), 5).await?;
+    assert_eq!(end.topics[0].partitions[0].offset, 3);
+    produce(&mut client, 3).await?;
+    let metadata = client.call(&MetadataRequest::default(), 9).await?;
+    let brokers: Vec<i32> = metadata.brokers.iter().map(|it| it.node_id).collect();
+    assert_eq!(brokers, [2], "a controller is no broker");
+    drop(again.stop().await?);
+    drop(node.stop().await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_on_a_controllers_listener_learns_that_nothing_is_served_there() -> Result<()> {
+    let objects = TempDir::new()?;
+    let node = controller(TempDir::new()?, &store(&objects), 0).await?;
+    let mut client = node.client().await?;
+    let versions = client.call(&ApiVersionsRequest::default(), 4).await?;
+    let served: Vec<i16> = versions.api_keys.iter().map(|api| api.api_key).collect();
+    assert_eq!(served, [ApiKey::ApiVersions as i16]);
+    let _sent = client.send(&MetadataRequest::default(), 9).await?;
+    assert!(client.is_closed().await, "it serves nodes alone");
+    drop(node.stop().await?);
+    Ok(())
+}
+
+// The key of a call between nodes, with a body that means nothing.
+const CALL: &[u8] = &[0, 0, 0, 12, 0x48, 0x57, 0, 0, 0, 0, 0, 7, 0, 0, 0xff, 0xff];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_between_nodes_is_unknown_to_a_clients_listener_and_bounded_on_a_controllers()
+-> Result<()> {
+    let objects = TempDir::new()?;
+    let store = store(&objects);
+    let controller = controller(TempDir::new()?, &store, 0).await?;
+    let node = broker(TempDir::new()?, &store, controller.address).await?;
+    let mut client = node.client().await?;
+    client.send_raw(CALL).await?;
+    assert!(client.is_closed().await, "the key is unknown there");
+    let mut client = controller.client().await?;
+    client.send_raw(CALL).await?;
+    let answer = client.receive_raw().await?.context("is answered")?;
+    assert_eq!((answer.0, answer.1[0]), (7, 1), "it is refused");
+    let mut too_large = CALL.to_vec();
+    too_large[0] = 0x7f;
+    client.send_raw(&too_large).await?;
+    assert!(client.is_closed().await, "no call is that large");
+    node.create_topic("t", 1, &[]).await?;
+    drop(node.stop().await?);
+    drop(controller.stop().await?);
+    Ok(())
+}
+
+// Its records would be in one bucket, and the metadata of them in another cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_whose_store_is_another_clusters_does_not_start() -> Result<()> {
+    let (objects, others) = (TempDir::new()?, TempDir::new()?);
+    let own = controller(TempDir::new()?, &store(&objects), 0).await?;
+    let other = controller(TempDir::new()?, &store(&others), 0).await?;
+    let started = broker(TempDir::new()?, &store(&objects), other.address).await;
+    let refused = format!("{:#}", started.map(drop).expect_err("is refused"));
+    assert!(refused.contains("belongs to another cluster"), "{refused}");
+    // nor with a store that no cluster has claimed
+    let empty = TempDir::new()?;
+    let started = broker(TempDir::new()?, &store(&empty), own.address).await;
+    let refused = format!("{:#}", started.map(drop).expect_err("is refused"));
+    assert!(refused.contains("was emptied"), "{refused}");
+    drop(own.stop().await?);
+    drop(other.stop().await?);
+    Ok(())
+}
