@@ -290,6 +290,8 @@ impl Threads for RealThreads {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     // Some descriptors will be closed, so that a failed open is tried again.
@@ -315,6 +317,36 @@ mod tests {
         }
         std::fs::write(&installed, "i\n").expect("writes");
         assert_eq!(id().expect("has one"), "i");
+        std::fs::remove_dir_all(&dir).expect("removes");
+    }
+
+    #[test]
+    fn a_listing_leaves_out_a_file_that_vanishes_and_no_other() {
+        let dir = std::env::temp_dir().join(format!("highwater-list-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("creates");
+        let stays = dir.join("stays");
+        std::fs::write(&stays, "x").expect("writes");
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for name in ["a", "b"] {
+                let (path, is_done) = (dir.join(name), &is_done);
+                scope.spawn(move || {
+                    while !is_done.load(Ordering::SeqCst) {
+                        std::fs::write(&path, "x").expect("writes");
+                        std::fs::remove_file(&path).expect("removes");
+                    }
+                });
+            }
+            for _ in 0..3000 {
+                let listed = futures::executor::block_on(RealDevice.list_dir(&dir));
+                let is_kept = |listed: &[DirEntry]| listed.iter().any(|entry| entry.path == stays);
+                if !listed.as_ref().is_ok_and(|listed| is_kept(listed)) {
+                    is_done.store(true, Ordering::SeqCst);
+                    unreachable!("{listed:?}");
+                }
+            }
+            is_done.store(true, Ordering::SeqCst);
+        });
         std::fs::remove_dir_all(&dir).expect("removes");
     }
 
