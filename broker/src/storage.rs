@@ -74,7 +74,7 @@ pub(crate) async fn open(
     };
     let metadata: Arc<dyn MetadataStore> = match &voter {
         Some(voter) => Arc::<RaftMetadata>::clone(voter),
-        None => Arc::new(observe(machine, tasks, controllers).await?),
+        None => Arc::new(observe(machine, controllers).await?),
     };
     phase.send_replace(Phase::WriteAheadLog);
     let log = match roles.broker {
@@ -230,7 +230,6 @@ async fn open_voter(
 /// Follows the metadata of the controllers.
 async fn observe(
     machine: &Machine,
-    tasks: &Tasks,
     controllers: &Arc<NetworkTransport>,
 ) -> Result<ObserverMetadata, NodeError> {
     let observer = Observer {
@@ -248,7 +247,7 @@ async fn observe(
             reason.clone_into(&mut last);
         }
     };
-    Ok(ObserverMetadata::open(observer, tasks, say).await?)
+    Ok(ObserverMetadata::open(observer, say).await?)
 }
 
 async fn open_objects(

@@ -89,6 +89,12 @@ impl TestNode {
         Self::start_in(dir, &settings, machine).await
     }
 
+    /// What the node prints when it has started.
+    #[must_use]
+    pub fn banner(&self) -> String {
+        self.node.banner()
+    }
+
     /// Resolves with the reason when the node can't go on.
     pub async fn failed(&self) -> String {
         self.node.failed().await

@@ -63,6 +63,9 @@ pub struct Observer {
 #[derive(Debug)]
 pub struct ObserverMetadata {
     followed: Arc<Followed>,
+    /// The task that follows. It ends only with [`MetadataStore::shutdown`]: a node that stops still commits its last
+    /// upload, and has to see that.
+    tasks: Tasks,
 }
 
 #[derive(Debug)]
@@ -79,14 +82,13 @@ struct Followed {
 
 impl ObserverMetadata {
     /// Follows the metadata. This returns once the image includes all that a voter knew to be committed when it was
-    /// asked first, at the earliest once the cluster is formed; the task that follows is one of `tasks`. While no voter
-    /// can be reached it tries again, and `say` is called with the reason each time.
+    /// asked first, at the earliest once the cluster is formed. While no voter can be reached it tries again, and `say`
+    /// is called with the reason each time.
     ///
     /// # Errors
     /// The voters are of another cluster, or send what this release does not understand.
     pub async fn open(
         observer: Observer,
-        tasks: &Tasks,
         say: impl Fn(&str) + Send + Sync,
     ) -> Result<Self, OpenError> {
         let followed = Arc::new(Followed {
@@ -120,8 +122,9 @@ impl ObserverMetadata {
                 }
             }
         }
+        let tasks = Tasks::default();
         tasks.spawn(TaskKind::MetadataObserver, follow(Arc::clone(&followed)));
-        Ok(Self { followed })
+        Ok(Self { followed, tasks })
     }
 
     /// Why this node hears from no voter; `None` while it does.
@@ -296,17 +299,15 @@ impl MetadataStore for ObserverMetadata {
 
     async fn ended(&self) -> String {
         let mut ended = self.followed.ended.subscribe();
-        loop {
-            if let Some(reason) = ended.borrow_and_update().clone() {
-                return reason;
-            }
-            if ended.changed().await.is_err() {
-                return std::future::pending().await;
-            }
+        tokio::select! {
+            // the sender lives as long as this value
+            Ok(ended) = ended.wait_for(Option::is_some) => ended.clone().unwrap_or_default(),
+            (kind, how) = self.tasks.failed() => format!("the task {kind:?} {how}"),
         }
     }
 
     async fn shutdown(&self) -> Result<(), OpenError> {
+        self.tasks.stop().await;
         Ok(())
     }
 }

@@ -72,7 +72,6 @@ impl Transport for Link {
 struct World {
     dir: TempDir,
     net: Arc<Net>,
-    tasks: Tasks,
 }
 
 impl World {
@@ -80,7 +79,6 @@ impl World {
         Self {
             dir: tempfile::tempdir().expect("a directory"),
             net: Arc::default(),
-            tasks: Tasks::default(),
         }
     }
 
@@ -126,7 +124,7 @@ impl World {
             cluster,
             rng: SeededRng::from_seed(1),
         };
-        in_time(ObserverMetadata::open(observer, &self.tasks, |_| {})).await
+        in_time(ObserverMetadata::open(observer, |_| {})).await
     }
 
     async fn observe(&self) -> ObserverMetadata {
