@@ -197,10 +197,14 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; every acknowledged record is in the write-ahead log.
     pub async fn stop(self) -> Result<(), NodeError> {
+        // the last upload still needs the log, the metadata, and credentials for the store
+        self.tasks.stop_before(TaskKind::MetadataObserver).await;
+        let stopped = match &self.broker {
+            Some(broker) => broker.streams.shutdown().await,
+            None => Ok(()),
+        };
         self.tasks.stop().await;
-        if let Some(broker) = &self.broker {
-            broker.streams.shutdown().await?;
-        }
+        stopped?;
         self.metadata.shutdown().await?;
         tracing::info!("stopped");
         Ok(())

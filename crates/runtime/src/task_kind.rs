@@ -20,20 +20,20 @@ pub enum TaskKind {
     PartitionOpener,
     /// Uploads cached batches and commits them.
     Upload,
-    /// Puts the group commits of the object WAL.
-    WalWriter,
-    /// Deletes objects of the object WAL that are not needed any more.
-    WalTrimmer,
     /// Reads blocks of objects for the requests that wait for them.
     ColdRead,
     /// Plans which blocks are read ahead of a consumer that replays.
     Readahead,
-    /// Follows the metadata of the controllers.
-    MetadataObserver,
     /// Deletes condemned objects while this node is the active controller.
     Reaper,
     /// Sweeps the prefixes of closed object WALs while this node is the active controller.
     Sweeper,
+    /// Follows the metadata of the controllers. It and the kinds after it work until the last upload of a stop is done.
+    MetadataObserver,
+    /// Puts the group commits of the object WAL.
+    WalWriter,
+    /// Deletes objects of the object WAL that are not needed any more.
+    WalTrimmer,
     /// Fetches credentials for the object store before those in use expire.
     Credentials,
 }

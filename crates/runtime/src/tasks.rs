@@ -104,6 +104,21 @@ impl Tasks {
             set.shutdown().await;
         }
     }
+
+    /// Does the same with the kinds before one. The other tasks go on until [`Tasks::stop`].
+    pub async fn stop_before(&self, first_kept: TaskKind) {
+        self.0.stop.send_replace(true);
+        let stopped = {
+            let mut running = self.running();
+            running.sort_by_key(|(kind, _)| *kind);
+            let kept = running.partition_point(|(kind, _)| *kind < first_kept);
+            let kept = running.split_off(kept);
+            std::mem::replace(&mut *running, kept)
+        };
+        for (_, mut set) in stopped {
+            set.shutdown().await;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +138,24 @@ mod tests {
             "{why}"
         );
         tasks.stop().await;
+    }
+
+    #[tokio::test]
+    async fn the_kinds_before_one_stop_and_the_others_go_on() {
+        let tasks = Tasks::default();
+        let (alive, seen) = watch::channel(());
+        let (late, last_seen) = watch::channel(());
+        let hold = |alive: watch::Sender<()>| async move {
+            std::future::pending::<()>().await;
+            drop(alive);
+        };
+        tasks.spawn(TaskKind::WalWriter, hold(late));
+        tasks.spawn(TaskKind::Upload, hold(alive));
+        tasks.stop_before(TaskKind::WalWriter).await;
+        assert!(seen.has_changed().is_err(), "its sender is dropped");
+        assert!(last_seen.has_changed().is_ok(), "it goes on");
+        tasks.stop().await;
+        assert!(last_seen.has_changed().is_err());
     }
 
     /// Kinds whose return is reported when a task of each of `kinds` returns alone.
