@@ -26,7 +26,8 @@ use crate::net::{self, Connections, Limits};
 use crate::partitions::{FetchSessions, PartitionOpener, Partitions};
 use crate::quorum::NetworkTransport;
 use crate::starting::Phase;
-use crate::storage::{BrokerStreams, FoundLog, Stores};
+use crate::storage::{BrokerStreams, Stores};
+use crate::wal::FoundLogs;
 use crate::{api, controller, coordinators, housekeeping, http, metrics, storage};
 
 pub use crate::machine::Machine;
@@ -96,7 +97,7 @@ impl Node {
         let (for_nodes, for_clients): (Vec<_>, Vec<_>) = acceptors.into_iter().partition(for_nodes);
         let controllers = Arc::new(NetworkTransport::new(&config, machine));
         controllers.listen(for_nodes, tasks);
-        let (stores, log, lock) =
+        let (stores, logs, lock) =
             storage::open(&config, machine, tasks, &phase, &controllers).await?;
         // The controller starts first, because on a full store the recovery of the broker needs the room of condemned
         // objects, which the controller deletes (D3).
@@ -104,10 +105,10 @@ impl Node {
             controller::start(&config, tasks, &stores.metadata, &stores.objects);
         }
         let mut started = None;
-        if let Some(log) = log {
+        if let Some(logs) = logs {
             let asked = (&stores, &advertised[..]);
             let (broker, recovered) =
-                start_broker(&config, machine, tasks, &phase, asked, log).await?;
+                start_broker(&config, machine, tasks, &phase, asked, logs).await?;
             serve(&broker, &*machine.network, for_clients, tasks);
             phase.send_replace(Phase::Serving(Sampler {
                 broker: Arc::clone(&broker),
@@ -251,10 +252,10 @@ async fn start_broker(
     tasks: &Tasks,
     phase: &watch::Sender<Phase>,
     (stores, advertised): (&Stores, &[Advertised]),
-    log: FoundLog,
+    logs: FoundLogs,
 ) -> Result<(Arc<Broker>, u64), NodeError> {
     let metadata = Arc::clone(&stores.metadata);
-    let opened = log.recover((stores, advertised), config, machine, tasks, phase);
+    let opened = logs.recover((stores, advertised), config, machine, tasks, phase);
     let BrokerStreams {
         streams,
         epoch,

@@ -51,10 +51,18 @@ pub(crate) async fn register(
     }
 }
 
-/// The former epochs of a node that are not closed, oldest first, each with the floor from which its log is needed. The
-/// floor is final, because the image has applied the fence (W7). The disk WAL is one log over all epochs of the node, so
-/// its highest floor holds for each of them.
-pub(crate) fn fenced(metadata: &dyn MetadataStore, node: NodeId) -> Vec<(NodeEpoch, WalPosition)> {
+/// A former epoch of a node that is not closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Former {
+    pub(crate) epoch: NodeEpoch,
+    pub(crate) wal: WalKind,
+    /// The position from which its log is needed.
+    pub(crate) floor: WalPosition,
+}
+
+/// The former epochs of a node that are not closed, oldest first. Their floors are final, because the image has applied
+/// the fence (W7). The disk WAL is one log over all epochs of the node, so its highest floor holds for each of them.
+pub(crate) fn fenced(metadata: &dyn MetadataStore, node: NodeId) -> Vec<Former> {
     let image = metadata.image();
     let Some(own) = image.node(node) else {
         return Vec::new();
@@ -68,10 +76,12 @@ pub(crate) fn fenced(metadata: &dyn MetadataStore, node: NodeId) -> Vec<(NodeEpo
         WalKind::Disk => on_disk,
         WalKind::Object => former.floor,
     };
-    let fenced = own.fenced();
-    fenced
-        .map(|(former, image)| (former, floor(image)))
-        .collect()
+    let former = own.fenced().map(|(epoch, image)| Former {
+        epoch,
+        wal: image.wal,
+        floor: floor(image),
+    });
+    former.collect()
 }
 
 /// The way in which an epoch is closed, once its log is recovered (E3).
@@ -245,7 +255,12 @@ mod tests {
             epoch: epochs[1],
             at: 90,
         };
-        let expected = [(epochs[0], highest), (epochs[1], highest)];
+        let former = |epoch| Former {
+            epoch,
+            wal: WalKind::Disk,
+            floor: highest,
+        };
+        let expected = [former(epochs[0]), former(epochs[1])];
         assert_eq!(fenced(&metadata, NODE), expected);
         metadata.shutdown().await.expect("stops");
     }
@@ -277,7 +292,7 @@ mod tests {
                 created.await.expect("creates");
             }
             let (epoch, _) = last(&metadata, NODE);
-            for (former, _) in fenced(&metadata, NODE) {
+            for Former { epoch: former, .. } in fenced(&metadata, NODE) {
                 let how = closing(&Recovered::Uploaded);
                 let closed = close(&metadata, NODE, former, epoch, how).await;
                 closed.expect("closes");

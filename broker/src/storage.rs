@@ -8,10 +8,10 @@ use highwater_io::DirLock;
 use highwater_kraft_meta::{MetadataStore, Observer, ObserverMetadata, Quorum, RaftMetadata};
 use highwater_object_storage::{Claim, ObjectStorage, Opened, Opener, RequestCounts};
 use highwater_partition_log::KafkaDeltaFold;
-use highwater_runtime::{ByteBudget, Tasks};
+use highwater_runtime::Tasks;
 use highwater_s3stream::{ObjectStreamStore, Ports, Recovered, Writer};
 use highwater_types::{NodeEpoch, Uuid};
-use highwater_wal::{ReadWal, SealedWal};
+use highwater_wal::SealedWal;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -21,13 +21,13 @@ use crate::data_dir::DataDir;
 use crate::machine::Machine;
 use crate::node_error::NodeError;
 use crate::quorum::NetworkTransport;
+use crate::registration;
 use crate::starting::Phase;
 use crate::stream_metadata::KraftStreamMetadata;
-use crate::wal::ChosenWal;
-use crate::{registration, wal};
+use crate::wal::{FoundLogs, Logs};
 
-/// What a start finds: the stores, the log of a broker, and the lock of the data directory.
-pub(crate) type Found = (Stores, Option<FoundLog>, DirLock);
+/// What a start finds: the stores, the logs of a broker, and the lock of the data directory.
+pub(crate) type Found = (Stores, Option<FoundLogs>, DirLock);
 
 /// The stores of a node, open and unchanged. They serve both roles of a node, the controller's and the broker's.
 pub(crate) struct Stores {
@@ -35,14 +35,6 @@ pub(crate) struct Stores {
     pub(crate) objects: Arc<dyn ObjectStorage>,
     /// The requests to the object store.
     pub(crate) requests: Arc<RequestCounts>,
-}
-
-/// The write-ahead log that a start of a broker finds.
-pub(crate) struct FoundLog {
-    wal: ChosenWal,
-    read: Box<dyn ReadWal>,
-    /// The log cache's budget.
-    memory: ByteBudget,
 }
 
 /// The streams that a broker writes, open.
@@ -77,10 +69,13 @@ pub(crate) async fn open(
         None => Arc::new(observe(machine, controllers).await?),
     };
     phase.send_replace(Phase::WriteAheadLog);
-    let log = match roles.broker {
-        true => Some(find_log(config, machine, &*metadata).await?),
+    let mut logs = match roles.broker {
+        true => Some(Logs::new(config, machine, Arc::clone(&metadata))),
         false => None,
     };
+    if let Some(logs) = &mut logs {
+        logs.read_disk().await?;
+    }
     phase.send_replace(Phase::ObjectStore);
     let opener = Opener {
         cluster: metadata.image().cluster(),
@@ -96,6 +91,10 @@ pub(crate) async fn open(
         storage: objects,
         requests,
     } = open_objects(config, machine, tasks, opener).await?;
+    if let Some(logs) = &mut logs {
+        logs.read_objects(&objects, tasks).await?;
+    }
+    let logs = logs.map(Logs::found);
     let lock = data_dir.remember().await?;
     if let Some(voter) = voter {
         voter.admit_observers();
@@ -105,29 +104,16 @@ pub(crate) async fn open(
         objects,
         requests,
     };
-    Ok((stores, log, lock))
+    Ok((stores, logs, lock))
 }
 
-async fn find_log(
-    config: &Config,
-    machine: &Machine,
-    metadata: &dyn MetadataStore,
-) -> Result<FoundLog, NodeError> {
-    let plan = &config.memory;
-    let memory = ByteBudget::with_reserve(plan.log_cache, plan.coordinators);
-    let wal = wal::choose(config, machine, memory.clone());
-    let known = registration::known(metadata, config.node_id, wal.kind);
-    let read = wal.factory.read(known).await?;
-    Ok(FoundLog { wal, read, memory })
-}
-
-impl FoundLog {
+impl FoundLogs {
     /// Registers the broker, uploads what its former epochs left in the WAL, and opens its streams.
     ///
     /// # Errors
     /// [`NodeError`]. Nothing refuses the start from here on; only a failure ends it.
     pub(crate) async fn recover(
-        self,
+        mut self,
         (stores, advertised): (&Stores, &[Advertised]),
         config: &Config,
         machine: &Machine,
@@ -135,8 +121,7 @@ impl FoundLog {
         phase: &watch::Sender<Phase>,
     ) -> Result<BrokerStreams, NodeError> {
         let (node, metadata) = (config.node_id, &*stores.metadata);
-        let kind = self.wal.kind;
-        let registered = registration::register(config, machine, advertised, kind, metadata);
+        let registered = registration::register(config, machine, advertised, self.wal, metadata);
         let (epoch, floor) = registered.await?;
         let writer = Writer {
             cluster: metadata.image().cluster(),
@@ -152,18 +137,24 @@ impl FoundLog {
         );
         phase.send_replace(Phase::Recovery(streams.clone()));
         let since = Instant::now();
-        for (fenced, floor) in registration::fenced(metadata, node) {
-            let sealed = self.read.seal(fenced, floor).await?;
-            let recovered = self.recover_log(&streams, sealed).await?;
+        for former in registration::fenced(metadata, node) {
+            // an epoch that is not closed had its log read, whatever the kind (D4)
+            let Some(log) = self.read.get(&former.wal) else {
+                continue;
+            };
+            let sealed = log.read.seal(former.epoch, former.floor).await?;
+            let recovered = recover_log(&streams, sealed, &log.place).await?;
             let how = registration::closing(&recovered);
-            registration::close(metadata, node, fenced, epoch, how).await?;
+            registration::close(metadata, node, former.epoch, epoch, how).await?;
         }
         let recovered = streams.recovery().batches;
         let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let batches = recovered;
         tracing::info!(batches, elapsed_ms, "write-ahead log recovered");
         registration::lead(metadata, node, epoch).await?;
-        let log = self.read.open(epoch, streams.durable_batches()).await?;
+        let log = self.read.remove(&self.wal);
+        let log = log.expect("the log of the chosen kind was read").read;
+        let log = log.open(epoch, streams.durable_batches()).await?;
         // Batches that were uploaded before give their room back now; on a full disk nothing else may do so (D3).
         log.trim(registration::last(metadata, node).1);
         streams.attach(log);
@@ -184,22 +175,22 @@ impl FoundLog {
             memory: self.memory.clone(),
         }
     }
+}
 
-    /// Brings the batches that a former epoch left in the WAL into objects.
-    async fn recover_log(
-        &self,
-        streams: &ObjectStreamStore,
-        sealed: SealedWal,
-    ) -> Result<Recovered, NodeError> {
-        if let SealedWal::Replay { bytes, .. } = sealed {
-            tracing::info!(bytes, "recovering the write-ahead log");
-        }
-        let recovered = streams.recover(sealed).await;
-        recovered.map_err(|source| NodeError::Recover {
-            path: self.wal.place.clone(),
-            source,
-        })
+/// Brings the batches that a former epoch left in its log into objects.
+async fn recover_log(
+    streams: &ObjectStreamStore,
+    sealed: SealedWal,
+    place: &str,
+) -> Result<Recovered, NodeError> {
+    if let SealedWal::Replay { bytes, .. } = sealed {
+        tracing::info!(bytes, "recovering the write-ahead log");
     }
+    let recovered = streams.recover(sealed).await;
+    recovered.map_err(|source| NodeError::Recover {
+        path: place.to_owned(),
+        source,
+    })
 }
 
 /// Opens the metadata as a voter.

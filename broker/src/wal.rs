@@ -1,38 +1,142 @@
 //! Chooses the write-ahead log of a node. No other place of the broker knows which kinds there are.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use highwater_kraft_meta::MetadataStore;
 use highwater_kraft_meta::command::WalKind;
-use highwater_runtime::ByteBudget;
-use highwater_wal::WalFactory;
+use highwater_object_storage::ObjectStorage;
+use highwater_runtime::{ByteBudget, Tasks};
+use highwater_types::Uuid;
 use highwater_wal::disk::DiskWalFactory;
+use highwater_wal::object::{self, ObjectWalFactory};
+use highwater_wal::{ReadWal, WalError, WalFactory};
 
 use crate::config::Config;
 use crate::machine::Machine;
+use crate::registration;
 
-/// The log that the configuration chooses.
-pub(crate) struct ChosenWal {
-    /// The kind that is recorded for epochs that write to it (D4).
-    pub(crate) kind: WalKind,
-    /// Its place, for messages to people.
-    pub(crate) place: String,
-    /// The factory that reads and opens it.
-    pub(crate) factory: Box<dyn WalFactory>,
+/// The names of the kinds in the configuration.
+pub(crate) const KINDS: &[&str] = &["disk", "object"];
+
+/// The kind of log that the configuration chooses.
+fn chosen(config: &Config) -> WalKind {
+    match config.text("highwater.wal") {
+        "object" => WalKind::Object,
+        _ => WalKind::Disk,
+    }
 }
 
-/// Chooses the log; `memory` is the log cache's budget, which appended batches hold until they leave the cache (M1).
-pub(crate) fn choose(config: &Config, machine: &Machine, memory: ByteBudget) -> ChosenWal {
-    let dir = config.data_dir.join("wal");
-    let place = dir.display().to_string();
-    let disk = highwater_wal::disk::Config {
-        dir,
-        bytes_max: config.size("highwater.wal.size"),
-        new_seed: machine.rng.next_id(),
-    };
-    let (device, threads) = (Arc::clone(&machine.device), Arc::clone(&machine.threads));
-    ChosenWal {
-        kind: WalKind::Disk,
-        place,
-        factory: Box::new(DiskWalFactory::new(device, threads, disk, memory)),
+/// A log that was read.
+pub(crate) struct ReadLog {
+    /// Its place, for messages to people.
+    pub(crate) place: String,
+    pub(crate) read: Box<dyn ReadWal>,
+}
+
+/// The write-ahead logs that a start of a broker finds.
+pub(crate) struct FoundLogs {
+    /// The kind of the log that this start will write.
+    pub(crate) wal: WalKind,
+    /// That log, and those of another kind that have epochs which are not closed (D4).
+    pub(crate) read: BTreeMap<WalKind, ReadLog>,
+    /// The log cache's budget.
+    pub(crate) memory: ByteBudget,
+}
+
+/// The logs of a node: the one that it will write, and those of another kind that have epochs which are not closed. The
+/// kind belongs to the epoch, whatever the configuration says now (D4).
+pub(crate) struct Logs<'a> {
+    config: &'a Config,
+    machine: &'a Machine,
+    metadata: Arc<dyn MetadataStore>,
+    /// The log cache's budget, which appended batches hold until they leave the cache (M1).
+    memory: ByteBudget,
+    read: BTreeMap<WalKind, ReadLog>,
+}
+
+impl<'a> Logs<'a> {
+    pub(crate) fn new(
+        config: &'a Config,
+        machine: &'a Machine,
+        metadata: Arc<dyn MetadataStore>,
+    ) -> Self {
+        let plan = &config.memory;
+        let memory = ByteBudget::with_reserve(plan.log_cache, plan.coordinators);
+        Self {
+            config,
+            machine,
+            metadata,
+            memory,
+            read: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the log on the node's own disk, if it is needed.
+    ///
+    /// # Errors
+    /// [`WalError`].
+    pub(crate) async fn read_disk(&mut self) -> Result<(), WalError> {
+        let dir = self.config.data_dir.join("wal");
+        let place = dir.display().to_string();
+        let disk = highwater_wal::disk::Config {
+            dir,
+            bytes_max: self.config.size("highwater.wal.size"),
+            new_seed: self.machine.rng.next_id(),
+        };
+        let (device, threads) = (&self.machine.device, &self.machine.threads);
+        let (device, threads) = (Arc::clone(device), Arc::clone(threads));
+        let factory = DiskWalFactory::new(device, threads, disk, self.memory.clone());
+        self.read(WalKind::Disk, place, &factory).await
+    }
+
+    /// Reads the log in the object store, if it is needed.
+    ///
+    /// # Errors
+    /// [`WalError`].
+    pub(crate) async fn read_objects(
+        &mut self,
+        storage: &Arc<dyn ObjectStorage>,
+        tasks: &Tasks,
+    ) -> Result<(), WalError> {
+        let place = format!("in {}", self.config.object_storage.url);
+        let config = object::Config {
+            cluster: self.metadata.image().cluster(),
+            node: self.config.node_id,
+            nonce: Uuid(self.machine.rng.next_id()),
+            batching: object::Batching::default(),
+            repeats: object::Repeats::default(),
+        };
+        let ports = object::Ports {
+            storage: Arc::clone(storage),
+            tasks: tasks.clone(),
+            rng: self.machine.rng.clone(),
+            memory: self.memory.clone(),
+        };
+        let factory = ObjectWalFactory::new(config, ports);
+        self.read(WalKind::Object, place, &factory).await
+    }
+
+    async fn read(
+        &mut self,
+        kind: WalKind,
+        place: String,
+        factory: &dyn WalFactory,
+    ) -> Result<(), WalError> {
+        let known = registration::known(&*self.metadata, self.config.node_id, kind);
+        if known.floor.is_some() || chosen(self.config) == kind {
+            let read = factory.read(known).await?;
+            self.read.insert(kind, ReadLog { place, read });
+        }
+        Ok(())
+    }
+
+    /// The logs that were read.
+    pub(crate) fn found(self) -> FoundLogs {
+        FoundLogs {
+            wal: chosen(self.config),
+            read: self.read,
+            memory: self.memory,
+        }
     }
 }

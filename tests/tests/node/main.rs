@@ -13,6 +13,7 @@ mod faults;
 mod fetch;
 mod groups;
 mod limits;
+mod object_wal;
 mod odd_clients;
 mod offsets;
 mod opening;

@@ -3,6 +3,7 @@
 use highwater_object_storage::CredentialSource;
 
 use super::{Key, Kind, int, key, unset};
+use crate::wal::KINDS;
 
 /// By name.
 pub(super) static KEYS: &[Key] = &[
@@ -99,6 +100,14 @@ pub(super) static KEYS: &[Key] = &[
         "64MiB",
         Kind::Size { min: 64 << 10 },
         "The bytes of records that are uploaded together as soon as they have gathered.",
+    ),
+    key(
+        "highwater.wal",
+        "disk",
+        Kind::OneOf(KINDS),
+        "Where the write-ahead log is. With disk, a batch is durable once it is synced in highwater.data.dir. With object, \
+         it is durable once the object store has it, and the data directory holds no records. It may be changed at any \
+         start.",
     ),
     key(
         "highwater.wal.size",

@@ -226,10 +226,12 @@ async fn a_closing_that_a_crash_left_undone_is_done_by_the_next_start() {
     let streams = died.streams();
     let fenced = registration::fenced(&*died.storage.metadata, NODE);
     let begin = |epoch| WalPosition { epoch, at: 0 };
-    assert_eq!(
-        fenced,
-        [(died.epoch, begin(died.epoch)), (lost, begin(lost))]
-    );
+    let former = |epoch| registration::Former {
+        epoch,
+        wal: WalKind::Object,
+        floor: begin(epoch),
+    };
+    assert_eq!(fenced, [former(died.epoch), former(lost)]);
     let how = died.closing(&streams).await;
     died.close(died.epoch, how).await;
     // the one that died on the way wrote nothing
