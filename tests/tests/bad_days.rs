@@ -159,6 +159,8 @@ async fn a_store_conforms_behind_faults_that_retries_hide() -> Result<()> {
 struct Day {
     name: &'static str,
     faults: usize,
+    /// How late a put becomes after the day has ended, at the least, because nothing answers it.
+    put_seconds: f64,
     rule: fn(&ProxiedRequest<'_>) -> Fault,
 }
 
@@ -176,26 +178,31 @@ const DAYS: &[Day] = &[
     Day {
         name: "latency",
         faults: 5,
+        put_seconds: 0.0,
         rule: |request| Fault::Delay(put_latency(draw(request.nth))),
     },
     Day {
         name: "slow first byte",
         faults: 2,
+        put_seconds: 0.0,
         rule: |_| Fault::SlowFirstByte(SECOND),
     },
     Day {
         name: "503 bursts",
         faults: 5,
+        put_seconds: 0.0,
         rule: |_| Fault::Answer(503, "SlowDown"),
     },
     Day {
         name: "409",
         faults: 3,
+        put_seconds: 0.0,
         rule: |_| Fault::Answer(409, "ConditionalRequestConflict"),
     },
     Day {
         name: "412 though no object is there",
         faults: 3,
+        put_seconds: 0.0,
         rule: |request| match is_data(request) {
             true => Fault::Answer(412, "PreconditionFailed"),
             false => Fault::None,
@@ -204,6 +211,7 @@ const DAYS: &[Day] = &[
     Day {
         name: "an answer lost after an applied put, and a truncated body of the read after it",
         faults: 4,
+        put_seconds: 0.0,
         rule: |request| match request.method {
             "PUT" => Fault::LoseAnswer,
             _ => Fault::Truncate,
@@ -212,11 +220,13 @@ const DAYS: &[Day] = &[
     Day {
         name: "200 with an error body",
         faults: 3,
+        put_seconds: 0.0,
         rule: |_| Fault::ErrorBody,
     },
     Day {
         name: "throttling of one prefix",
         faults: 3,
+        put_seconds: 0.0,
         rule: |request| match is_throttled(request) {
             true => Fault::Answer(503, "SlowDown"),
             false => Fault::None,
@@ -225,6 +235,7 @@ const DAYS: &[Day] = &[
     Day {
         name: "a put that hangs for ever",
         faults: 1,
+        put_seconds: 20.0,
         rule: |request| match request.nth {
             0 => Fault::Hang,
             _ => Fault::None,
@@ -232,6 +243,7 @@ const DAYS: &[Day] = &[
     },
 ];
 
+const PUT_OLDEST: &str = "highwater_object_storage_put_oldest_seconds{class=\"upload\"}";
 const OUTAGE: Duration = Duration::from_secs(60);
 const BATCHES: i64 = 40;
 const RECORDS: i64 = 10;
@@ -302,18 +314,20 @@ impl Bad {
         Ok(())
     }
 
-    /// Waits until all that was acknowledged is uploaded.
-    async fn is_uploaded(&self) -> Result<()> {
+    /// Waits until all that was acknowledged is uploaded; returns the age of the oldest put that was told meanwhile.
+    async fn is_uploaded(&self) -> Result<f64> {
         let begin = Instant::now();
+        let mut oldest: f64 = 0.0;
         while self
             .metric("highwater_s3stream_upload_backlog_bytes")
             .await?
             > 0.0
         {
             ensure!(begin.elapsed() < NEVER, "uploads don't go on");
+            oldest = oldest.max(self.metric(PUT_OLDEST).await?);
             tokio::time::sleep(SECOND / 20).await;
         }
-        Ok(())
+        Ok(oldest)
     }
 
     async fn live_through(&mut self, day: &Day) -> Result<()> {
@@ -323,16 +337,23 @@ impl Bad {
         self.reads_all(self.end - RECORDS).await?;
         self.proxy.heal();
         self.produce().await?;
-        self.is_uploaded().await
+        let oldest = self.is_uploaded().await?;
+        ensure!(
+            oldest >= day.put_seconds,
+            "a put was told to be {oldest} s late"
+        );
+        Ok(())
     }
 
     /// Reads every record from an offset to the end, each once and in order.
     async fn reads_all(&self, from: i64) -> Result<()> {
         let mut client = self.node.client().await?;
-        let mut next = from;
+        let (mut next, begin) = (from, Instant::now());
         while next < self.end {
             let (code, records) = read(&mut client, "t", next).await?;
-            ensure!(code == 0 && !records.is_empty(), "error {code} at {next}");
+            // a read from the store that is late is answered empty, and goes on for the next fetch
+            ensure!(code == 0, "error {code} at {next}");
+            ensure!(begin.elapsed() < NEVER, "nothing is read at {next}");
             for (header, _) in split_batches(&records)? {
                 ensure!(header.base_offset == next, "{header:?} at {next}");
                 next += i64::from(header.last_offset_delta) + 1;
