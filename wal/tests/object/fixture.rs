@@ -1,6 +1,7 @@
 //! A log over a store that a test controls.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_object_format::Seal;
@@ -38,14 +39,25 @@ pub(crate) fn factory(
     tasks: &Tasks,
     nonce: u8,
 ) -> ObjectWalFactory {
+    let batching = Batching {
+        token_interval: Duration::ZERO,
+        ..Batching::default()
+    };
+    batching_factory(storage, memory, tasks, nonce, batching)
+}
+
+fn batching_factory(
+    storage: Arc<dyn ObjectStorage>,
+    memory: ByteBudget,
+    tasks: &Tasks,
+    nonce: u8,
+    batching: Batching,
+) -> ObjectWalFactory {
     let config = Config {
         cluster: CLUSTER,
         node: NODE,
         nonce: Uuid([nonce; 16]),
-        batching: Batching {
-            token_interval: std::time::Duration::ZERO,
-            ..Batching::default()
-        },
+        batching,
         repeats: Repeats::default(),
     };
     let ports = Ports {
@@ -65,7 +77,7 @@ pub(crate) struct Fixture {
     tasks: Tasks,
 }
 
-/// Keeps the offsets of the batches that became durable.
+/// Keeps the offsets of the batches that became durable, and lets go of their memory.
 #[derive(Debug, Default)]
 pub(crate) struct Offsets(Mutex<Vec<StreamOffset>>);
 
@@ -97,8 +109,19 @@ impl Fixture {
     }
 
     pub(crate) async fn open(&self, epoch: u64) -> Open {
+        Self::open_with(self.factory(1), epoch).await
+    }
+
+    /// Opens a log with the budget of the default (W4).
+    pub(crate) async fn open_with_budget(&self, epoch: u64) -> Open {
+        let (store, memory) = (Arc::<Hooked>::clone(&self.store), self.memory.clone());
+        let factory = batching_factory(store, memory, &self.tasks, 1, Batching::default());
+        Self::open_with(factory, epoch).await
+    }
+
+    async fn open_with(factory: ObjectWalFactory, epoch: u64) -> Open {
         let offsets = Arc::<Offsets>::default();
-        let read = self.factory(1).read(Known::default()).await.expect("reads");
+        let read = factory.read(Known::default()).await.expect("reads");
         let sink: Arc<dyn ConfirmedSink> = Arc::<Offsets>::clone(&offsets);
         let wal = read.open(NodeEpoch(epoch), sink).await.expect("opens");
         Open { wal, offsets }
@@ -160,14 +183,14 @@ impl Open {
     pub(crate) async fn append(&self, base: StreamOffset) -> AppendReceipt {
         let permit = self.wal.reserve(record_bytes(BATCH_BYTES), Share::Common);
         let permit = permit.await.expect("has room");
-        let tail = Bytes::from(vec![u8::try_from(base).expect("few"); BATCH_BYTES - 16]);
+        let tail = Bytes::from(vec![base.to_be_bytes()[7]; BATCH_BYTES - 16]);
         let batch = StreamBatch {
             count: 1,
             max_timestamp: base,
             head: [0; 16],
             tail_crc: crc32fast::hash(&tail),
             tail,
-            delta: Bytes::new(),
+            delta: Bytes::from_static(b"delta"),
             roll: false,
             append_time: base,
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::FutureExt;
-use highwater_object_storage::{Failure, Gate, Operation, Plan, Request, RequestKind};
+use highwater_object_storage::{Failure, Gate, IoClass, Operation, Plan, Request, RequestKind};
 use tokio::time::{Instant, timeout};
 
 use crate::fixture::{Fixture, numbers};
@@ -144,7 +144,78 @@ async fn nothing_is_given_up_while_the_store_is_away() {
     assert!(open.offsets().into_iter().eq(0..60));
 }
 
-// W4: with the budget of the default, a trickle gathers after a burst
+// W4: a trickle gathers in group commits after a burst
+#[tokio::test(start_paused = true)]
+async fn a_trickle_costs_few_puts() {
+    let fixture = Fixture::new(|_| Plan::pass());
+    let open = fixture.open_with_budget(5).await;
+    let mut receipts = Vec::new();
+    for base in 0..200 {
+        receipts.push(open.append(base).await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for receipt in receipts {
+        receipt.wait().await.expect("is durable");
+    }
+    let puts = fixture.store.calls(RequestKind::Put);
+    assert!((64 + 18..=64 + 21).contains(&puts), "{puts} in two seconds");
+    assert!(open.offsets().into_iter().eq(0..200));
+}
+
+// W7: the directory of a large group commit is longer than what the sealer reads at first
+#[tokio::test(start_paused = true)]
+async fn a_large_group_commit_is_read_back() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let fixture = Fixture::new(move |request| match request.operation {
+        Operation::Put { .. } => Plan::pass().held(&held),
+        _ => Plan::pass(),
+    });
+    let open = fixture.open(5).await;
+    // as many puts as may be in flight, and a group that gathers behind them
+    let mut last = None;
+    for base in 0..4000 {
+        last = Some(open.append(base).await);
+    }
+    gate.open();
+    last.expect("some").wait().await.expect("is durable");
+    let sealed = fixture.seal(5, 0, 2).await.expect("seals");
+    let large = sealed.objects.last().expect("some");
+    assert_eq!(large.id.number, 16);
+    assert_eq!(large.directories[0].range, 16..4000);
+    assert_eq!(large.directories[0].deltas.len(), 4000 - 16);
+}
+
+// P10, P14
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_epoch_gives_all_memory_back() {
+    let fixture = Fixture::new(|_| Plan::pass());
+    let open = fixture.open(5).await;
+    open.append_durably(0).await;
+    let gate = Gate::default();
+    let held = gate.clone();
+    fixture
+        .store
+        .set_hook(move |request| match request.operation {
+            // the sealer's own put passes
+            Operation::Put {
+                class: IoClass::Wal,
+                ..
+            } => Plan::pass().held(&held),
+            _ => Plan::pass(),
+        });
+    for base in 1..60 {
+        drop(open.append(base).await);
+    }
+    assert!(fixture.memory.used() > 0);
+    fixture.seal(5, 0, 2).await.expect("seals");
+    gate.open();
+    timeout(HOUR, open.wal.ended()).await.expect("is fenced");
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(fixture.memory.used(), 0);
+}
+
+// W4: memory alone bounds what waits
 #[tokio::test(start_paused = true)]
 async fn no_more_puts_are_in_flight_than_the_limit() {
     let gate = Gate::default();
