@@ -141,10 +141,10 @@ impl Fixture {
         let read = self.factory(nonce).read(known).await.expect("reads");
         let epoch = NodeEpoch(epoch);
         let sealed = read.seal(epoch, WalPosition { epoch, at: floor }).await?;
-        match sealed {
-            SealedWal::Range(range) => Ok(range),
-            other => panic!("an object WAL leaves a range: {other:?}"),
-        }
+        let SealedWal::Range(range) = sealed else {
+            unreachable!("an object WAL leaves a range: {sealed:?}");
+        };
+        Ok(range)
     }
 
     pub(crate) fn calls(&self) -> usize {
