@@ -268,3 +268,22 @@ async fn damaged_and_foreign_objects_are_refused_with_their_key() {
         );
     }
 }
+
+// R3, W5: a header that knows of a later floor shows that the metadata is older than the log
+#[tokio::test(start_paused = true)]
+async fn a_floor_above_that_of_the_metadata_is_refused() {
+    let fixture = Fixture::new(|request| match request.operation {
+        // the object below the floor is not deleted yet
+        Operation::Delete(_) => Plan::hang(),
+        _ => Plan::pass(),
+    });
+    let open = fixture.open(5).await;
+    open.append_durably(0).await;
+    let epoch = NodeEpoch(5);
+    open.wal.trim(WalPosition { epoch, at: 1 });
+    open.append_durably(1).await;
+    let refused = fixture.seal(5, 0, 2).await.expect_err("is older");
+    assert!(refused.to_string().contains("(R3)"), "{refused}");
+    let sealed = fixture.seal(5, 1, 2).await.expect("seals");
+    assert_eq!((sealed.end.at, numbers(&sealed)), (2, vec![1]));
+}
