@@ -227,7 +227,10 @@ impl Config {
             voters: self.text("controller.quorum.voters"),
             bootstrap: self.text("controller.quorum.bootstrap.servers"),
             inter_broker: self.get("inter.broker.listener.name"),
-            inter_broker_protocol: self.get("security.inter.broker.protocol"),
+            inter_broker_protocol: self
+                .given
+                .get("security.inter.broker.protocol")
+                .map(|given| given.value.as_str()),
         }
     }
 

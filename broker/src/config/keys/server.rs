@@ -94,8 +94,9 @@ pub(super) static KEYS: &[Key] = &[
         Kind::SomeOf(&["broker", "controller"]),
         "The roles of this process: broker, controller, or both.",
     ),
-    unset(
+    key(
         "security.inter.broker.protocol",
+        "PLAINTEXT",
         Kind::Text,
         "The security protocol between brokers. Only PLAINTEXT is supported.",
     ),
