@@ -5,6 +5,7 @@
 
 mod clocks;
 mod reaper;
+mod rounds;
 mod sweeper;
 
 use std::sync::Arc;

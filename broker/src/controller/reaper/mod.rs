@@ -10,17 +10,17 @@
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_kraft_meta::command::ObjectsDeleted;
-use highwater_kraft_meta::{Action, MetadataStore, WalObjects};
+use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, WalObjects};
 use highwater_object_storage::{ObjectStorage, StorageError, layout};
 use highwater_runtime::reasons;
 use highwater_types::{ObjectId, Term};
-use tokio::time::Instant;
 
-use super::clocks::Clocks;
+use super::rounds::Rounds;
 
 /// The number of objects that one request deletes and one command records.
 const TOGETHER_MAX: usize = 256;
@@ -67,22 +67,11 @@ impl Reaper {
     /// Deletes condemned objects, again and again until the deletion is recorded (G1). It never returns. Cancellation
     /// safe: an object whose deletion was not recorded is deleted again.
     pub(crate) async fn run(self) {
-        let mut clocks = Clocks::default();
-        let mut last_term = None;
+        let mut rounds = Rounds::new(Arc::clone(&self.metadata), self.grace);
         loop {
-            tokio::time::sleep(self.grace / 2).await;
-            let term = self.metadata.leads();
-            if term != last_term {
-                clocks = Clocks::default();
-                last_term = term;
-            }
-            let Some(term) = term else { continue };
-            let image = self.metadata.image();
-            let condemned = image.condemned().map(|(id, _)| id).collect();
-            clocks.observe(&condemned, Instant::now());
-            let due = clocks.due(self.grace, Instant::now());
+            let (term, due) = rounds.next(condemned).await;
             let failed = self.delete(term, &due).await;
-            clocks.restart(&failed, Instant::now());
+            rounds.restart(&failed);
         }
     }
 
@@ -208,4 +197,9 @@ impl Reaper {
             );
         }
     }
+}
+
+/// The objects that are condemned.
+fn condemned(image: &MetadataImage) -> BTreeSet<ObjectId> {
+    image.condemned().map(|(id, _)| id).collect()
 }

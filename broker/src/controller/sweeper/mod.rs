@@ -18,9 +18,8 @@ use highwater_kraft_meta::{Action, MetadataImage, MetadataStore};
 use highwater_object_storage::{ObjectKey, ObjectStorage, StorageError, layout};
 use highwater_runtime::reasons;
 use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind};
-use tokio::time::Instant;
 
-use super::clocks::Clocks;
+use super::rounds::Rounds;
 
 /// The number of objects that one request deletes.
 const TOGETHER_MAX: usize = 256;
@@ -52,28 +51,18 @@ impl Sweeper {
 
     /// Sweeps closed epochs. It never returns. Cancellation safe: an epoch whose sweep was not recorded is swept again.
     pub(super) async fn run(self) {
-        let mut clocks = Clocks::default();
-        let mut last_term = None;
+        let mut rounds = Rounds::new(Arc::clone(&self.metadata), self.grace);
         loop {
-            tokio::time::sleep(self.grace / 2).await;
-            let term = self.metadata.leads();
-            if term != last_term {
-                clocks = Clocks::default();
-                last_term = term;
-            }
-            if term.is_none() {
-                continue;
-            }
-            clocks.observe(&closed(&self.metadata.image()), Instant::now());
-            for epoch in clocks.due(self.grace, Instant::now()) {
-                if self.metadata.leads() != term {
+            let (term, due) = rounds.next(closed).await;
+            for epoch in due {
+                if self.metadata.leads() != Some(term) {
                     break;
                 }
                 if let Err(error) = self.sweep(epoch).await {
                     let (node_id, node_epoch) = epoch;
                     let error = reasons(&error);
                     tracing::warn!(%node_id, %node_epoch, error, "cannot sweep a closed log; trying again later");
-                    clocks.restart(&[epoch], Instant::now());
+                    rounds.restart(&[epoch]);
                 }
             }
         }
