@@ -104,18 +104,31 @@ fn sound_name(name: &str) -> bool {
 }
 
 /// The answer to an unknown version: version 0, which lists this API alone (KIP-511).
-pub(crate) fn unsupported(correlation_id: i32) -> Result<Vec<Bytes>, EncodeError> {
+pub(super) fn unsupported(correlation_id: i32) -> Result<Vec<Bytes>, EncodeError> {
+    alone(0, correlation_id, ErrorCode::UnsupportedVersion)
+}
+
+/// The answer of a listener that serves clients nothing but this API.
+pub(crate) fn nothing_else(version: i16, correlation_id: i32) -> Result<Vec<Bytes>, EncodeError> {
+    match ApiVersions::VERSIONS.contains(&version) {
+        true => alone(version, correlation_id, ErrorCode::None),
+        false => unsupported(correlation_id),
+    }
+}
+
+/// An answer that lists this API alone.
+fn alone(version: i16, correlation_id: i32, error: ErrorCode) -> Result<Vec<Bytes>, EncodeError> {
     let own = ApiVersion {
         api_key: ApiKey::ApiVersions as i16,
         min_version: *ApiVersions::VERSIONS.start(),
         max_version: *ApiVersions::VERSIONS.end(),
     };
     let response = ApiVersionsResponse {
-        error_code: ErrorCode::UnsupportedVersion.code(),
+        error_code: error.code(),
         api_keys: vec![own],
         ..Default::default()
     };
-    encode::<ApiVersionsRequest>(0, correlation_id, &response)
+    encode::<ApiVersionsRequest>(version, correlation_id, &response)
 }
 
 #[cfg(test)]

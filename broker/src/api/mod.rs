@@ -44,9 +44,9 @@ use bytes::Bytes;
 use highwater_protocol::messages::ApiVersion;
 use highwater_protocol::{ApiKey, EncodeError, Request};
 
-pub(crate) use api_versions::unsupported as unsupported_versions;
+pub(crate) use api_versions::nothing_else;
 pub(crate) use context::RequestContext;
-pub(crate) use handler::{AnswerFuture, ServeFuture, encode};
+pub(crate) use handler::{AnswerFuture, ServeFuture};
 use handler::{Handler, serve};
 
 use crate::memory::FrameBudget;

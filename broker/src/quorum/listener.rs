@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use highwater_kraft_meta::Voter;
-use highwater_protocol::messages::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use highwater_protocol::{ApiKey, RequestHeader};
 use highwater_runtime::{BytePermit, reasons};
 use tokio::sync::watch;
@@ -16,9 +15,6 @@ use super::{ANSWERED, CALL, CALL_VERSION, FAILED, NOT_CALLED};
 use crate::api;
 use crate::metrics::RefusedFrame;
 use crate::net::{Answer, ConnectionInfo, Frame, RequestClass, Served, Service, Session};
-
-/// The versions of ApiVersions that a client on the wrong listener may ask.
-const API_VERSIONS_MAX: i16 = 5;
 
 /// Serves the connections of controller listeners.
 #[derive(Debug)]
@@ -81,20 +77,7 @@ fn api_versions(header: &RequestHeader, connection: &ConnectionInfo) -> Answer {
         listener = %connection.listener,
         "a client has connected to a listener of controller.listener.names, which serves nodes of the cluster alone"
     );
-    let own = ApiVersion {
-        api_key: ApiKey::ApiVersions as i16,
-        min_version: 0,
-        max_version: API_VERSIONS_MAX,
-    };
-    let response = ApiVersionsResponse {
-        api_keys: vec![own],
-        ..Default::default()
-    };
-    let version = header.api_version;
-    let encoded = match (0..=API_VERSIONS_MAX).contains(&version) {
-        true => api::encode::<ApiVersionsRequest>(version, header.correlation_id, &response),
-        false => api::unsupported_versions(header.correlation_id),
-    };
+    let encoded = api::nothing_else(header.api_version, header.correlation_id);
     match encoded {
         Ok(frame) => Answer::Frame(frame, BytePermit::empty()),
         Err(_too_long) => Answer::Close,
