@@ -12,8 +12,8 @@ pub(crate) struct AttachedWal(Arc<OnceLock<Arc<dyn WriteAheadLog>>>);
 impl AttachedWal {
     /// Attaches the log.
     ///
+    /// # Panics
     /// When a log is attached already.
-    /// When there is one already.
     pub(crate) fn attach(&self, wal: Arc<dyn WriteAheadLog>) {
         assert!(self.0.set(wal).is_ok(), "one WAL for each epoch");
     }
