@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::stream::BoxStream;
 use highwater_runtime::{ByteBudget, TaskKind, Tasks};
 use highwater_types::{StreamId, StreamOffset};
@@ -102,6 +103,17 @@ impl ObjectStreamStore {
         self.uploads.failed().await
     }
 
+    /// Ends the node epoch, because it was fenced; `reason` says how that was learnt. Nothing more is acknowledged or
+    /// uploaded (W11).
+    pub fn fence(&self, reason: &str) {
+        self.uploads.fence(reason);
+    }
+
+    /// Looks once whether another process has sealed the log, and fences it if so.
+    pub async fn look_for_seal(&self) {
+        self.ports.wal.get().look_for_seal().await;
+    }
+
     /// How far uploads are behind.
     #[must_use]
     pub fn uploads(&self) -> UploadStatus {
@@ -161,19 +173,25 @@ impl ObjectStreamStore {
     }
 
     /// Uploads everything, so that a clean stop leaves nothing to replay, and ends the WAL. If the store does not
-    /// accept it within ten seconds, the batches remain in the WAL.
+    /// accept it within ten seconds, the batches remain in the WAL. A fenced epoch uploads nothing: its batches are
+    /// recovered from the WAL.
     ///
     /// # Errors
     /// [`StreamError`]; batches that were not uploaded are in the WAL.
     pub async fn shutdown(&self) -> Result<(), StreamError> {
+        let wal = self.ports.wal.get();
+        if let Some(Some(WalError::Fenced { reason })) = wal.ended().now_or_never() {
+            self.fence(&reason);
+        }
         let uploaded = timeout(STOP_MAX, self.uploads.finish()).await;
         let uploaded = uploaded.unwrap_or_else(|_elapsed| {
             tracing::warn!("stopped without a last upload: the next start does it");
             Ok(())
         });
-        let ended = self.ports.wal.get().shutdown().await;
-        ended.map_err(StreamError::Wal)?;
-        uploaded
+        match wal.shutdown().await {
+            Ok(()) | Err(WalError::Fenced { .. }) => uploaded,
+            Err(error) => Err(StreamError::Wal(error)),
+        }
     }
 }
 

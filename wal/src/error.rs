@@ -14,11 +14,12 @@ pub enum WalError {
     /// The epoch ended: closed, fenced, or an fsync failed. Fatal for this incarnation.
     #[error("the write-ahead log has ended")]
     Ended,
-    /// Another process has a key of the epoch, usually its seal (W3, W7). Fatal for this incarnation.
-    #[error("the epoch of the write-ahead log was sealed object_key={key}")]
+    /// The node epoch was fenced: another process has a key of it, usually its seal (W3, W7), or the metadata says so.
+    /// Fatal for this epoch; the node may start again as a new one (W11).
+    #[error("the node epoch of the write-ahead log was fenced reason={reason}")]
     Fenced {
-        /// The key.
-        key: String,
+        /// How this was learnt.
+        reason: String,
     },
     /// The log can't be trusted (D1, D2). Fatal: the start is refused.
     #[error("the write-ahead log is damaged reason={reason} path={path}")]

@@ -169,6 +169,10 @@ pub struct Leadership {
 ///   writes. Each receipt that was not acknowledged resolves with [`WalError::Ended`], and [`WriteAheadLog::ended`]
 ///   resolves with the error.
 ///
+/// Duties about fencing:
+/// - **P15** [`WriteAheadLog::fence`] ends the log at once with [`WalError::Fenced`], as P10 says. A batch that was
+///   appended before may still become durable, and then belongs to the epoch that is sealed.
+///
 /// Duties about dropped futures, shutdown, trimming and memory:
 /// - **P11** A reservation that is dropped while it waits holds nothing and blocks no other. Dropping a receipt, a wait
 ///   for a receipt, or a shutdown cancels nothing.
@@ -209,6 +213,12 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
     fn trim(&self, floor: WalPosition);
     /// Resolves when the log has ended, with the error that ended it; `None` if it was shut down.
     async fn ended(&self) -> Option<WalError>;
+    /// Ends the log, because its node epoch was fenced; `reason` says how that was learnt. Never waits. An end that came
+    /// before stays.
+    fn fence(&self, reason: String);
+    /// Looks once whether another process has sealed the log at the next sequence, and fences it if so. A request that
+    /// fails proves nothing. A log that no other process can seal has nothing to look at.
+    async fn look_for_seal(&self) {}
     /// Makes all appended batches durable, then closes the log.
     ///
     /// # Errors

@@ -149,13 +149,18 @@ impl<M: Send + 'static> DiskLog<M> {
         }
     }
 
+    /// Ends the log, once all appended entries are durable. Never waits.
+    pub fn close(&self) {
+        self.lock().closing = true;
+        self.0.wake.notify_one();
+    }
+
     /// Makes all appended entries durable and ends the log.
     ///
     /// # Errors
     /// The error with which the log ended.
     pub async fn shutdown(&self) -> Result<(), LogError> {
-        self.lock().closing = true;
-        self.0.wake.notify_one();
+        self.close();
         match self.ended().await {
             Some(error) => Err(error),
             None => Ok(()),

@@ -197,6 +197,13 @@ impl Uploads {
         self.failed.send_replace(Some(reason));
     }
 
+    /// Ends the node epoch, because it was fenced.
+    pub(crate) fn fence(&self, reason: &str) {
+        // the log comes first, so that its end tells why the epoch ended
+        self.wal.get().fence(reason.to_owned());
+        self.fail(reason.to_owned());
+    }
+
     /// Waits until an upload was refused for good, and returns the reason (A1, U3). Cancellation safe.
     pub(crate) async fn failed(&self) -> String {
         let mut failed = self.failed.subscribe();

@@ -17,13 +17,21 @@ use crate::StreamError;
 const OBJECT_BYTES_MAX: u64 = 1 << 30;
 
 impl Uploads {
-    /// Uploads until an upload is refused for good, with which the node epoch ends (A1, U3): when enough batches have
+    /// Uploads until the node epoch ends, as it does when an upload is refused for good (A1, U3): when enough batches have
     /// gathered, when room is short, and at the latest after the interval.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
-            self.until_due().await;
+            // both arms are cancellation safe
+            tokio::select! {
+                biased;
+                _reason = self.failed() => return,
+                () = self.until_due() => {}
+            }
             if let Err(error) = self.next().await {
-                self.fail(reasons(&error));
+                match error {
+                    StreamError::Fenced { .. } => self.fence(&reasons(&error)),
+                    _ => self.fail(reasons(&error)),
+                }
                 return;
             }
         }

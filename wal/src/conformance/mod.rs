@@ -1,4 +1,4 @@
-//! The contract of a write-ahead log as tests: one for each duty that the traits of the port number (P1 to P14). They
+//! The contract of a write-ahead log as tests: one for each duty that the traits of the port number (P1 to P15). They
 //! run on each backend.
 
 use std::future::poll_fn;
@@ -67,6 +67,7 @@ pub async fn run<B: Bench>(fresh: impl Fn() -> B) {
     appends_become_durable_in_order(&fresh()).await;
     nothing_is_acknowledged_early(&fresh()).await;
     nothing_is_acknowledged_after_the_end(&fresh()).await;
+    a_fence_ends_the_log_at_once(&fresh()).await;
     what_is_dropped_cancels_nothing(&fresh()).await;
     a_shutdown_leaves_nothing_behind(&fresh()).await;
     a_trim_lets_go_of_what_is_below_it(&fresh()).await;
@@ -467,6 +468,38 @@ async fn nothing_is_acknowledged_after_the_end(bench: &dyn Bench) {
     let found = sealed(bench, EPOCH, EPOCH, START).await;
     let acknowledged = open.kept.seen();
     assert!(found.starts_with(&acknowledged), "P3: what it acknowledged");
+}
+
+/// P15, P10
+async fn a_fence_ends_the_log_at_once(bench: &dyn Bench) {
+    let open = Open::new(bench).await;
+    open.append_durably(0, 100).await;
+    let held = append_held(bench, &open, 2).await;
+    let behind = open.append(1, 4, 100).await;
+    let all = bench.memory().limit();
+    let mut waiting = Box::pin(unconstrained(open.wal.reserve(all, Share::Common)));
+    assert!(poll_once(waiting.as_mut()).await.is_none());
+    open.wal.fence("the metadata says so".to_owned());
+    open.wal.fence("a second time".to_owned());
+    let reason = in_time(open.wal.ended()).await;
+    let reason = reason.map(|reason| reason.to_string());
+    let told = reason.is_some_and(|reason| reason.contains("the metadata says so"));
+    assert!(told, "P15: it says why it ended");
+    for receipt in [&held, &behind] {
+        let told = in_time(receipt.wait()).await;
+        assert!(matches!(told, Err(WalError::Ended)), "P10: {told:?}");
+    }
+    let late = in_time(waiting).await;
+    assert!(matches!(late, Err(WalError::Ended)), "P5: {late:?}");
+    assert!(open.wal.check().is_err() && open.wal.try_reserve(1).is_none());
+    bench.hold(false);
+    let shutdown = in_time(open.wal.shutdown()).await;
+    assert!(matches!(shutdown, Err(WalError::Fenced { .. })), "P12");
+    assert_eq!(open.kept.bases(), [0], "P10: nothing more is handed over");
+    open.kept.batches().clear();
+    until(|| bench.memory().used() == 0).await;
+    let found = sealed(bench, EPOCH, EPOCH, START).await;
+    assert_eq!(found.first().map(|first| first.1), Some(0), "P3");
 }
 
 /// P11

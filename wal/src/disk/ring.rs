@@ -40,6 +40,8 @@ struct Confirmer {
     ring: Mutex<Ring>,
     room: ByteBudget,
     memory: ByteBudget,
+    /// The reason why the node epoch was fenced.
+    fenced: watch::Sender<Option<String>>,
 }
 
 /// The room that the groups on disk hold until they are trimmed.
@@ -84,6 +86,7 @@ impl DiskWal {
             }),
             room,
             memory: memory.clone(),
+            fenced: watch::Sender::new(None),
         });
         let receiver: Arc<dyn GroupReceiver<Meta>> = Arc::<Confirmer>::clone(&confirmer);
         let log = DiskLog::start(recovery, epoch.0, threads, "wal-writer", receiver);
@@ -104,6 +107,20 @@ impl DiskWal {
 const LOOK: Duration = Duration::from_millis(100);
 
 impl DiskWal {
+    fn has_ended(&self) -> bool {
+        self.state.borrow().ended.is_some() || self.confirmer.is_fenced()
+    }
+
+    /// Resolves when the node epoch was fenced, with the reason.
+    async fn fenced(&self) -> WalError {
+        let mut fenced = self.confirmer.fenced.subscribe();
+        let reason = fenced.wait_for(Option::is_some).await;
+        let reason = reason.ok().and_then(|reason| reason.clone());
+        WalError::Fenced {
+            reason: reason.unwrap_or_default(),
+        }
+    }
+
     /// Waits until there are files for the reserved bytes beside those of earlier reservations (A1, D3). On a full disk
     /// it waits for files that uploads release.
     async fn wait_for_files(&self, bytes: u64, share: Share) -> Result<(), WalError> {
@@ -216,6 +233,10 @@ impl Confirmer {
 }
 
 impl Confirmer {
+    fn is_fenced(&self) -> bool {
+        self.fenced.borrow().is_some()
+    }
+
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -228,6 +249,10 @@ impl Confirmer {
 
 impl GroupReceiver<Meta> for Confirmer {
     fn durable(&self, groups: Vec<Group<Meta>>) {
+        // P15: the next start of this node finds them in the log
+        if self.is_fenced() {
+            return;
+        }
         let number = groups.last().map_or(0, |group| group.number);
         let mut batches = Vec::with_capacity(groups.iter().map(|group| group.entries.len()).sum());
         for group in groups {
@@ -254,23 +279,31 @@ async fn take(budget: &ByteBudget, bytes: u64, share: Share) -> Result<BytePermi
 #[async_trait]
 impl WriteAheadLog for DiskWal {
     async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, WalError> {
-        if self.state.borrow().ended.is_some() {
+        if self.has_ended() {
             return Err(WalError::Ended);
         }
-        let memory = take(&self.memory, bytes, share).await?;
-        let room = take(&self.confirmer.room, bytes, share).await?;
-        if share != Share::Unbounded {
-            self.wait_for_files(bytes, share).await?;
+        let reserved = async {
+            let memory = take(&self.memory, bytes, share).await?;
+            let room = take(&self.confirmer.room, bytes, share).await?;
+            if share != Share::Unbounded {
+                self.wait_for_files(bytes, share).await?;
+            }
+            Ok(AppendPermit { memory, room })
+        };
+        // both arms are cancellation safe
+        tokio::select! {
+            biased;
+            reserved = reserved => reserved,
+            _fenced = self.fenced() => Err(WalError::Ended),
         }
-        Ok(AppendPermit { memory, room })
     }
 
     fn try_reserve(&self, bytes: u64) -> Option<AppendPermit> {
         let _turn = self.turn.try_lock().ok()?;
-        let state = self.state.borrow();
-        if state.ended.is_some() {
+        if self.has_ended() {
             return None;
         }
+        let state = self.state.borrow();
         let memory = self.memory.try_acquire(bytes)?;
         let room = self.confirmer.room.try_acquire(bytes)?;
         let mut waiting = Waiting::new(&self.confirmer, bytes);
@@ -281,9 +314,10 @@ impl WriteAheadLog for DiskWal {
     }
 
     fn check(&self) -> Result<(), WalError> {
+        let has_ended = self.has_ended();
         let state = self.state.borrow();
         match () {
-            () if state.ended.is_some() => Err(WalError::Ended),
+            () if has_ended => Err(WalError::Ended),
             () if state.full
                 && state.held == 0
                 && state.room <= self.confirmer.promised(&self.confirmer.ring()) =>
@@ -352,10 +386,28 @@ impl WriteAheadLog for DiskWal {
     }
 
     async fn ended(&self) -> Option<WalError> {
-        self.log.ended().await.map(of_log)
+        // both arms are cancellation safe
+        tokio::select! {
+            biased;
+            fenced = self.fenced() => Some(fenced),
+            error = self.log.ended() => error.map(of_log),
+        }
+    }
+
+    fn fence(&self, reason: String) {
+        if self.has_ended() {
+            return;
+        }
+        self.confirmer.fenced.send_replace(Some(reason));
+        self.confirmer.confirmed.end();
+        self.log.close();
     }
 
     async fn shutdown(&self) -> Result<(), WalError> {
-        self.log.shutdown().await.map_err(of_log)
+        self.log.shutdown().await.map_err(of_log)?;
+        match self.confirmer.is_fenced() {
+            true => Err(self.fenced().await),
+            false => Ok(()),
+        }
     }
 }

@@ -149,14 +149,19 @@ impl ReadWal for ReadObjectWal {
             factory.putter.clone(),
             factory.config.clone(),
         );
-        let writer = Writer {
+        let wal = ObjectWal {
             shared: Arc::clone(&shared),
+            putter: factory.putter.clone(),
+            node: factory.config.node,
+        };
+        let writer = Writer {
+            shared,
             sink,
             putter: factory.putter,
             config: factory.config,
         };
         factory.tasks.spawn(TaskKind::WalWriter, writer.run());
         factory.tasks.spawn(TaskKind::WalTrimmer, trimmer);
-        Ok(Arc::new(ObjectWal(shared)))
+        Ok(Arc::new(wal))
     }
 }

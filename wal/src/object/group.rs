@@ -109,6 +109,11 @@ impl Filling {
         self.segment.split().freeze()
     }
 
+    /// The number of the first group that is not put yet.
+    pub(super) fn first(&self) -> u64 {
+        self.groups.front().map_or(self.next, |group| group.number)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.groups.is_empty()
     }

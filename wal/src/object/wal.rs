@@ -4,13 +4,17 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use highwater_object_format::{SEAL_BYTES, Seal};
+use highwater_object_storage::{IoClass, layout};
 use highwater_runtime::{ByteBudget, BytePermit};
-use highwater_types::{NodeEpoch, StreamOffset, WalPosition};
+use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind, StreamOffset, WalPosition};
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 use super::batcher::{Batcher, Waiting};
 use super::config::Batching;
 use super::group::Filling;
+use super::put::Putter;
 use crate::receipt::Watermark;
 use crate::{
     AppendPermit, AppendReceipt, Leadership, Room, Share, StreamBatch, WalError, WriteAheadLog,
@@ -21,8 +25,8 @@ use crate::{
 pub(super) enum End {
     /// The log was shut down, and all of it is durable.
     ShutDown,
-    /// Another process has one of its keys.
-    Fenced { key: String },
+    /// Its node epoch was fenced.
+    Fenced { reason: String },
     /// Its writer was stopped.
     Stopped,
 }
@@ -31,7 +35,7 @@ impl End {
     fn error(self) -> Option<WalError> {
         match self {
             Self::ShutDown => None,
-            Self::Fenced { key } => Some(WalError::Fenced { key }),
+            Self::Fenced { reason } => Some(WalError::Fenced { reason }),
             Self::Stopped => Some(WalError::Ended),
         }
     }
@@ -58,7 +62,7 @@ pub(super) struct Appending {
     pub(super) filling: Filling,
     pub(super) batcher: Batcher,
     is_closing: bool,
-    has_ended: bool,
+    pub(super) has_ended: bool,
     /// The room of the durable groups, which is held until they are trimmed.
     durable: VecDeque<(u64, BytePermit)>,
 }
@@ -120,6 +124,8 @@ impl Shared {
         drop(state);
         self.confirmed.end();
         self.end.send_replace(Some(end));
+        // the writer may have been ended by another task
+        self.appended.notify_one();
     }
 
     fn has_ended(&self) -> bool {
@@ -138,20 +144,24 @@ impl Shared {
 
 /// An open object WAL.
 #[derive(Debug)]
-pub(super) struct ObjectWal(pub(super) Arc<Shared>);
+pub(super) struct ObjectWal {
+    pub(super) shared: Arc<Shared>,
+    pub(super) putter: Putter,
+    pub(super) node: NodeId,
+}
 
 impl Drop for ObjectWal {
     /// A log that nobody can append to any more makes durable what was appended, and lets its tasks end.
     fn drop(&mut self) {
-        self.0.lock().is_closing = true;
-        self.0.appended.notify_one();
+        self.shared.lock().is_closing = true;
+        self.shared.appended.notify_one();
     }
 }
 
 #[async_trait]
 impl WriteAheadLog for ObjectWal {
     async fn reserve(&self, bytes: u64, share: Share) -> Result<AppendPermit, WalError> {
-        let shared = &self.0;
+        let shared = &self.shared;
         self.check()?;
         let memory = async {
             match share {
@@ -171,7 +181,7 @@ impl WriteAheadLog for ObjectWal {
     }
 
     fn try_reserve(&self, bytes: u64) -> Option<AppendPermit> {
-        let shared = &self.0;
+        let shared = &self.shared;
         self.check().ok()?;
         let memory = shared.memory.try_acquire(bytes)?;
         let room = shared.room.force(bytes);
@@ -179,7 +189,7 @@ impl WriteAheadLog for ObjectWal {
     }
 
     fn check(&self) -> Result<(), WalError> {
-        match self.0.has_ended() {
+        match self.shared.has_ended() {
             true => Err(WalError::Ended),
             false => Ok(()),
         }
@@ -192,7 +202,7 @@ impl WriteAheadLog for ObjectWal {
         base: StreamOffset,
         batch: &StreamBatch,
     ) -> AppendReceipt {
-        let shared = &self.0;
+        let shared = &self.shared;
         let mut state = shared.lock();
         if state.has_ended || state.is_closing {
             // no group has this number, so the receipt resolves with the end of the log
@@ -207,20 +217,20 @@ impl WriteAheadLog for ObjectWal {
     }
 
     fn room(&self) -> Room {
-        let used = self.0.room.used();
+        let used = self.shared.room.used();
         Room { used, limit: 0 }
     }
 
     fn trim(&self, floor: WalPosition) {
-        if floor.epoch != self.0.epoch {
+        if floor.epoch != self.shared.epoch {
             return;
         }
-        let mut state = self.0.lock();
+        let mut state = self.shared.lock();
         while let Some((_, room)) = state.durable.pop_front_if(|(number, _)| *number < floor.at) {
             drop(room);
         }
         drop(state);
-        self.0.floor.send_if_modified(|highest| {
+        self.shared.floor.send_if_modified(|highest| {
             let is_higher = floor > *highest;
             *highest = floor.max(*highest);
             is_higher
@@ -228,12 +238,37 @@ impl WriteAheadLog for ObjectWal {
     }
 
     async fn ended(&self) -> Option<WalError> {
-        self.0.ending().await.error()
+        self.shared.ending().await.error()
+    }
+
+    fn fence(&self, reason: String) {
+        self.shared.end(End::Fenced { reason });
+    }
+
+    async fn look_for_seal(&self) {
+        let epoch = self.shared.epoch;
+        // puts in flight meet the seal themselves
+        let number = self.shared.lock().filling.first();
+        let key = layout::object(ObjectId {
+            node: self.node,
+            epoch,
+            kind: ObjectKind::Wal,
+            number,
+        });
+        let storage = &self.putter.storage;
+        let read = storage.get_suffix(&key, SEAL_BYTES as u64, IoClass::Wal);
+        // the group commit of this number may have been put meanwhile, and is no seal
+        if let Ok(Ok((suffix, bytes))) = timeout(self.putter.repeats.deadline, read).await
+            && Seal::is_seal(&suffix, bytes)
+        {
+            let reason = format!("it was sealed at {key}");
+            self.shared.end(End::Fenced { reason });
+        }
     }
 
     async fn shutdown(&self) -> Result<(), WalError> {
-        self.0.lock().is_closing = true;
-        self.0.appended.notify_one();
-        self.0.ending().await.error().map_or(Ok(()), Err)
+        self.shared.lock().is_closing = true;
+        self.shared.appended.notify_one();
+        self.shared.ending().await.error().map_or(Ok(()), Err)
     }
 }

@@ -62,6 +62,7 @@ impl Writer {
                     });
                     continue;
                 }
+                Next::Ended => return,
                 Next::Finished if puts.is_empty() => return self.shared.end(End::ShutDown),
                 Next::Finished | Next::Wait => None,
                 Next::WaitUntil(at) => Some(opened + at),
@@ -71,9 +72,8 @@ impl Writer {
                 Some((number, outcome)) = puts.next(), if !puts.is_empty() => match outcome {
                     Outcome::Durable => self.acknowledge(number, &mut in_flight),
                     Outcome::Fenced => {
-                        let key = self.key(number).to_string();
-                        tracing::info!(object_key = %key, "the write-ahead log was fenced");
-                        return self.shared.end(End::Fenced { key });
+                        let reason = format!("another process has {}", self.key(number));
+                        return self.shared.end(End::Fenced { reason });
                     }
                 },
                 () = self.shared.appended.notified() => {}
@@ -84,6 +84,9 @@ impl Writer {
 
     fn next(&self, now: Duration, in_flight: usize) -> Next {
         let mut state = self.shared.lock();
+        if state.has_ended {
+            return Next::Ended;
+        }
         if state.is_finished() {
             return Next::Finished;
         }
@@ -111,6 +114,9 @@ impl Writer {
     /// Acknowledges the groups that are durable and have no earlier one that is not (W2): first the sink has them, then
     /// the watermark rises (P9).
     fn acknowledge(&self, number: u64, in_flight: &mut VecDeque<InFlight>) {
+        if self.shared.lock().has_ended {
+            return;
+        }
         if let Some(done) = in_flight.iter_mut().find(|it| it.sent.number == number) {
             done.is_durable = true;
         }
@@ -156,6 +162,8 @@ enum Next {
     Put(Group),
     Wait,
     WaitUntil(Duration),
+    /// The log was ended meanwhile.
+    Ended,
     /// Everything was put, and the log is being shut down.
     Finished,
 }

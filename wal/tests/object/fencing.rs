@@ -287,3 +287,52 @@ async fn a_floor_above_that_of_the_metadata_is_refused() {
     let sealed = fixture.seal(5, 1, 2).await.expect("seals");
     assert_eq!((sealed.end.at, numbers(&sealed)), (2, vec![1]));
 }
+
+// P10, P14: the log gives back the memory of the batches that it did not put, while it is held still
+#[tokio::test(start_paused = true)]
+async fn a_fenced_log_holds_no_memory() {
+    let fixture = Fixture::new(|request| match request.operation {
+        Operation::Put { .. } => Plan::hang(),
+        _ => Plan::pass(),
+    });
+    let open = fixture.open(5).await;
+    // more than may be in flight
+    for base in 0..20 {
+        drop(open.append(base).await);
+    }
+    assert!(fixture.memory.used() > 0);
+    open.wal.fence("by a test".to_owned());
+    is_fenced(&open).await;
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(fixture.memory.used(), 0);
+}
+
+// W11: a writer that has nothing to put learns of the seal by looking
+#[tokio::test(start_paused = true)]
+async fn a_look_at_the_next_sequence_finds_the_seal_and_nothing_else() {
+    let fixture = Fixture::new(|_| Plan::pass());
+    let open = fixture.open(5).await;
+    open.append_durably(0).await;
+    open.wal.look_for_seal().await;
+    open.append_durably(1).await;
+    fixture
+        .store
+        .set_hook(|_| Plan::fail(Failure::Failed("503")));
+    open.wal.look_for_seal().await;
+    open.wal
+        .check()
+        .expect("a request that fails proves nothing");
+    fixture.store.set_hook(|_| Plan::pass());
+    fixture.seal(5, 0, 2).await.expect("seals");
+    let gets = fixture
+        .store
+        .calls(highwater_object_storage::RequestKind::Get);
+    open.wal.look_for_seal().await;
+    let looks = fixture
+        .store
+        .calls(highwater_object_storage::RequestKind::Get)
+        - gets;
+    assert_eq!(looks, 1, "one request");
+    is_fenced(&open).await;
+    assert_eq!(open.offsets(), [0, 1]);
+}

@@ -9,6 +9,7 @@ mod stops;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::FutureExt;
 use highwater_object_format::ObjectWriter;
 use highwater_object_storage::{IoClass, PutMode, layout};
 use highwater_types::Uuid;
@@ -78,11 +79,16 @@ async fn an_upload_that_is_refused_for_good_ends_the_node_epoch() {
         let node = Node::start(LIMITS).await;
         let answers = [away(), refusal()].into();
         *node.metadata.answers.lock().expect("is whole") = answers;
-        node.append(0, 100).await;
+        // the epoch may end before the batch is acknowledged
+        drop(node.begin_append(0, 100).await);
         let failed = timeout(NEVER, node.streams.failed()).await;
         assert_eq!(failed.expect("it ends"), refusal().to_string());
         let refused = node.streams.reserve(100, Share::Common).await;
         assert!(matches!(refused, Err(StreamError::Wal(WalError::Ended))));
+        let is_fence = matches!(refusal(), StreamError::Fenced { .. });
+        let ended = node.streams.ended().now_or_never().flatten();
+        let is_told = matches!(ended, Some(WalError::Fenced { .. }));
+        assert_eq!(is_told, is_fence, "W11: the log's end tells of a fence");
         node.streams.shutdown().await.expect("stops");
         assert_eq!(node.metadata.asked().len(), 2, "it is not asked again");
         assert_eq!(objects(&node.store).await.len(), 1);

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::fixture::{LIMITS, Node, away, objects};
+use highwater_wal::{Share, WalError};
+
+use super::fixture::{LIMITS, Limits, Node, away, objects};
+use crate::{StreamError, StreamStore};
 
 // U2, U5: a stop leaves no unreferenced object behind
 #[tokio::test(start_paused = true)]
@@ -53,4 +56,22 @@ async fn a_store_that_is_dropped_frees_all_that_it_holds() {
     let store = Arc::downgrade(&node.store);
     drop(node);
     assert_eq!((metadata.strong_count(), store.strong_count()), (0, 0));
+}
+
+// W11: what it acknowledged is recovered from the log, and an upload would be refused. The test runs in real time,
+// because virtual time does not wait for the log's thread.
+#[tokio::test]
+async fn a_fenced_epoch_acknowledges_and_uploads_nothing_more() {
+    let limits = Limits {
+        interval: Duration::from_secs(3600),
+        ..LIMITS
+    };
+    let node = Node::start(limits).await;
+    node.append(0, 100).await;
+    node.streams.fence("by a test");
+    let refused = node.streams.reserve(100, Share::Common).await;
+    assert!(matches!(refused, Err(StreamError::Wal(WalError::Ended))));
+    node.streams.shutdown().await.expect("stops");
+    assert_eq!(node.metadata.asked().len(), 0);
+    assert_eq!(objects(&node.store).await.len(), 0);
 }
