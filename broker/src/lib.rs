@@ -1,5 +1,6 @@
 //! The broker: listeners, Kafka's APIs, the partitions of a node, and the composition root that builds a node.
 
+mod addresses;
 pub mod api;
 pub mod auth;
 mod banner;
@@ -10,6 +11,7 @@ mod controller;
 mod coordinators;
 mod data_dir;
 mod dispatch;
+mod fence;
 #[cfg(test)]
 mod fixture;
 mod housekeeping;
@@ -21,6 +23,7 @@ mod metrics;
 mod net;
 pub mod node;
 mod node_error;
+mod node_process;
 mod partitions;
 mod quorum;
 mod readiness;

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_io::DirLock;
-use highwater_io::net::{Acceptor, Network};
+use highwater_io::net::Network;
 use highwater_kraft_meta::MetadataStore;
 use highwater_partition_log::ProducerMemory;
 use highwater_runtime::{TaskKind, Tasks, WorkPool, reasons};
 use highwater_s3stream::ObjectStreamStore;
 use highwater_types::NodeEpoch;
 use highwater_types::limits::ADMIN_CONNECTIONS_MAX;
-use metrics_exporter_prometheus::PrometheusHandle;
+use highwater_wal::WalError;
 use tokio::sync::watch;
 
+use crate::addresses::{Addresses, Listening};
 use crate::banner::Banner;
 use crate::broker::Broker;
 use crate::cluster::BrokerEndpoint;
@@ -28,10 +29,11 @@ use crate::quorum::NetworkTransport;
 use crate::starting::Phase;
 use crate::storage::{BrokerStreams, Stores};
 use crate::wal::FoundLogs;
-use crate::{api, controller, coordinators, housekeeping, http, metrics, storage};
+use crate::{api, controller, coordinators, fence, housekeeping, http, metrics, storage};
 
 pub use crate::machine::Machine;
-pub use crate::node_error::NodeError;
+pub use crate::node_error::{NodeEnd, NodeError};
+pub use crate::node_process::NodeProcess;
 
 /// A start waits for partitions as long as another one opens within this time; then it listens although the rest is not
 /// open.
@@ -45,7 +47,7 @@ pub struct Node {
     /// `None` without the role `broker`.
     broker: Option<Arc<Broker>>,
     tasks: Tasks,
-    addresses: Vec<(Arc<str>, SocketAddr)>,
+    addresses: Addresses,
     recovered: u64,
     commit: &'static str,
     _lock: DirLock,
@@ -59,19 +61,9 @@ impl Node {
     /// [`NodeError`]: a later start can go on from every change that was made, and a start that is refused has changed
     /// nothing.
     pub async fn start(config: Config, machine: Machine) -> Result<Self, NodeError> {
-        let tasks = Tasks::default();
-        let started = Self::start_on(Arc::new(config), &machine, &tasks).await;
-        if started.is_err() {
-            tasks.stop().await;
+        for told in config.out_of_reach() {
+            tracing::warn!("{told}");
         }
-        started
-    }
-
-    async fn start_on(
-        config: Arc<Config>,
-        machine: &Machine,
-        tasks: &Tasks,
-    ) -> Result<Self, NodeError> {
         let without_effect = config.without_effect();
         if !without_effect.is_empty() {
             tracing::info!(
@@ -79,22 +71,43 @@ impl Node {
                 without_effect.join(", ")
             );
         }
-        for told in config.out_of_reach() {
-            tracing::warn!("{told}");
-        }
         // This comes first, so that an address in use refuses the start before anything is written.
-        let (acceptors, advertised) = listen(&config, &*machine.network).await?;
+        let addresses = Addresses::bind(&config, &*machine.network).await?;
+        Self::start_on(Arc::new(config), &machine, addresses).await
+    }
+
+    /// Starts a node on addresses that are bound.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub(crate) async fn start_on(
+        config: Arc<Config>,
+        machine: &Machine,
+        addresses: Addresses,
+    ) -> Result<Self, NodeError> {
+        let tasks = Tasks::default();
+        // boxed, because a future that awaits another reserves space for it twice
+        let started = Box::pin(Self::start_tasks(config, machine, &tasks, addresses)).await;
+        if started.is_err() {
+            tasks.stop().await;
+        }
+        started
+    }
+
+    async fn start_tasks(
+        config: Arc<Config>,
+        machine: &Machine,
+        tasks: &Tasks,
+        addresses: Addresses,
+    ) -> Result<Self, NodeError> {
         let phase = watch::Sender::new(Phase::Metadata);
-        if let Some((listener, metrics)) = listen_admin(&config).await? {
-            let serve = http::serve(listener, metrics, phase.subscribe(), machine.commit);
+        if let Some(admin) = addresses.admin.clone() {
+            let serve = http::serve(admin, phase.subscribe(), machine.commit);
             tasks.spawn(TaskKind::AdminHttp, serve);
         }
-        let mut addresses = Vec::new();
-        for (name, acceptor) in &acceptors {
-            addresses.extend(acceptor.local_addr().ok().map(|at| (Arc::clone(name), at)));
-        }
+        let listeners = addresses.listeners.iter().cloned();
         let for_nodes = |(name, _): &Listening| config.quorum.is_listener(name);
-        let (for_nodes, for_clients): (Vec<_>, Vec<_>) = acceptors.into_iter().partition(for_nodes);
+        let (for_nodes, for_clients): (Vec<_>, Vec<_>) = listeners.partition(for_nodes);
         let controllers = Arc::new(NetworkTransport::new(&config, machine));
         controllers.listen(for_nodes, tasks);
         let (stores, logs, lock) =
@@ -106,7 +119,7 @@ impl Node {
         }
         let mut started = None;
         if let Some(logs) = logs {
-            let asked = (&stores, &advertised[..]);
+            let asked = (&stores, &addresses.advertised[..]);
             let (broker, recovered) =
                 start_broker(&config, machine, tasks, &phase, asked, logs).await?;
             serve(&broker, &*machine.network, for_clients, tasks);
@@ -134,8 +147,8 @@ impl Node {
     /// The text that a person wants to read about a node that has just started.
     #[must_use]
     pub fn banner(&self) -> String {
-        let listens: Vec<String> = self
-            .addresses
+        let local = self.addresses.local();
+        let listens: Vec<String> = local
             .iter()
             .map(|(name, address)| format!("{name}://{address}"))
             .collect();
@@ -158,7 +171,8 @@ impl Node {
     /// The address of the first listener.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.addresses.first().map(|(_, address)| *address)
+        let (_, first) = self.addresses.listeners.first()?;
+        first.local_addr().ok()
     }
 
     #[cfg(test)]
@@ -166,30 +180,41 @@ impl Node {
         self.broker.as_ref().expect("the node has the role broker")
     }
 
-    /// Resolves, with the reason, when the node can't go on.
-    pub async fn failed(&self) -> String {
+    /// Resolves, with the reason, when the node can't go on. Until then the future looks whether the node epoch was
+    /// fenced, so it must be polled for as long as the node runs.
+    pub async fn ended(&self) -> NodeEnd {
+        let failed = NodeEnd::Failed;
         tokio::select! {
             // A task may return because of one of the reasons before it.
             biased;
-            why = self.streams_failed() => why,
-            why = self.metadata.ended() => format!("the metadata ended: {why}"),
-            (kind, how) = self.tasks.failed() => format!("the task {kind:?} {how}"),
+            end = self.broker_ended() => end,
+            why = self.metadata.ended() => failed(format!("the metadata ended: {why}")),
+            (kind, how) = self.tasks.failed() => failed(format!("the task {kind:?} {how}")),
         }
     }
 
-    /// Resolves, with the reason, when the streams of the broker can't go on.
-    async fn streams_failed(&self) -> String {
+    /// Resolves, with the reason, when the broker can't go on.
+    async fn broker_ended(&self) -> NodeEnd {
         let Some(broker) = &self.broker else {
             return std::future::pending().await;
         };
         tokio::select! {
             biased;
-            refused = broker.streams.failed() => refused,
             error = broker.streams.ended() => match error {
-                Some(error) => format!("the write-ahead log ended: {}", reasons(&error)),
-                None => "the write-ahead log ended".to_owned(),
+                Some(WalError::Fenced { reason }) => NodeEnd::Fenced(reason),
+                Some(error) => {
+                    NodeEnd::Failed(format!("the write-ahead log ended: {}", reasons(&error)))
+                }
+                None => NodeEnd::Failed("the write-ahead log ended".to_owned()),
             },
+            refused = broker.streams.failed() => NodeEnd::Failed(refused),
+            never = fence::watch(broker) => match never {},
         }
+    }
+
+    /// The configuration and the addresses, for the next start of a node that was fenced.
+    pub(crate) fn again(&self) -> (Arc<Config>, Addresses) {
+        (Arc::clone(&self.config), self.addresses.clone())
     }
 
     /// Stops cleanly: the node takes no further requests and uploads everything, so that the next start has nothing to
@@ -210,38 +235,6 @@ impl Node {
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-type Listening = (Arc<str>, Box<dyn Acceptor>);
-
-async fn listen(
-    config: &Config,
-    network: &dyn Network,
-) -> Result<(Vec<Listening>, Vec<Advertised>), NodeError> {
-    let mut acceptors = Vec::new();
-    let mut advertised = config.advertised.clone();
-    for listener in &config.listeners {
-        let error = |source| NodeError::Listen {
-            setting: "listeners",
-            address: format!("{}:{}", listener.host, listener.port),
-            source,
-        };
-        let acceptor = network
-            .listen(&listener.host, listener.port)
-            .await
-            .map_err(error)?;
-        let port = acceptor.local_addr().map_err(error)?.port();
-        for told in advertised
-            .iter_mut()
-            .filter(|told| told.name == listener.name)
-        {
-            if told.port == 0 {
-                told.port = port;
-            }
-        }
-        acceptors.push((Arc::from(listener.name.as_str()), acceptor));
-    }
-    Ok((acceptors, advertised))
 }
 
 /// Starts the role `broker`: recovers and opens its streams, opens the partitions that it leads, and starts the tasks
@@ -306,26 +299,6 @@ fn broker(
         producer_ids: Default::default(),
         config: Arc::clone(config),
     })
-}
-
-/// Binds the admin address and starts counting, so that the metrics include everything that follows, such as the first
-/// requests to the object store.
-async fn listen_admin(
-    config: &Config,
-) -> Result<Option<(tokio::net::TcpListener, PrometheusHandle)>, NodeError> {
-    let Some((host, port)) = &config.admin else {
-        return Ok(None);
-    };
-    // This is what the network does for listeners.
-    let host = if host.is_empty() { "0.0.0.0" } else { host };
-    let listening = tokio::net::TcpListener::bind((host, *port)).await;
-    let listener = listening.map_err(|source| NodeError::Listen {
-        setting: "highwater.admin.listener",
-        address: format!("{host}:{port}"),
-        source,
-    })?;
-    let handle = metrics::install().map_err(|error| NodeError::Metrics(error.to_string()))?;
-    Ok(Some((listener, handle)))
 }
 
 fn serve(broker: &Arc<Broker>, network: &dyn Network, acceptors: Vec<Listening>, tasks: &Tasks) {

@@ -1,6 +1,20 @@
-//! The reasons for which a node doesn't start or stop.
+//! The reasons for which a node doesn't start or stop, or can't go on.
 
+use highwater_kraft_meta::{ProposeError, Rejection};
 use highwater_object_storage::OpenError;
+use highwater_s3stream::StreamError;
+
+/// Why a node can't go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeEnd {
+    /// Its node epoch was fenced: the controllers did not hear from it for too long, or the node was started elsewhere.
+    /// It may start again as a new epoch (W11).
+    #[error("the node epoch was fenced: {0}")]
+    Fenced(String),
+    /// Another reason, for people.
+    #[error("{0}")]
+    Failed(String),
+}
 
 /// Why a node does not start or stop. Each reason names the setting, path or address concerned.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +68,7 @@ pub enum NodeError {
     Metadata(#[from] highwater_kraft_meta::OpenError),
     /// The metadata does not accept a command of the start.
     #[error("the metadata refuses to let the node start")]
-    Propose(#[from] highwater_kraft_meta::ProposeError),
+    Propose(#[from] ProposeError),
     /// The write-ahead log does not open.
     #[error(transparent)]
     Wal(#[from] highwater_wal::WalError),
@@ -65,12 +79,28 @@ pub enum NodeError {
         path: String,
         /// The reason.
         #[source]
-        source: highwater_s3stream::StreamError,
+        source: StreamError,
     },
     /// Records cannot be uploaded.
     #[error("records cannot be uploaded")]
-    Stream(#[from] highwater_s3stream::StreamError),
+    Stream(#[from] StreamError),
     /// Metrics cannot be set up.
     #[error("metrics: {0}")]
     Metrics(String),
+}
+
+impl NodeError {
+    /// Whether the epoch that a start has registered was fenced before the start was over. Another start may succeed.
+    #[must_use]
+    pub fn is_fence(&self) -> bool {
+        match self {
+            Self::Propose(ProposeError::Rejected(rejection)) => {
+                matches!(rejection, Rejection::Fenced(_))
+            }
+            Self::Recover { source, .. } | Self::Stream(source) => {
+                matches!(source, StreamError::Fenced { .. })
+            }
+            _ => false,
+        }
+    }
 }

@@ -97,7 +97,7 @@ impl TestNode {
 
     /// Resolves with the reason when the node can't go on.
     pub async fn failed(&self) -> String {
-        self.node.failed().await
+        self.node.ended().await.to_string()
     }
 
     /// Starts a node in a directory that an earlier node may have used.

@@ -138,7 +138,7 @@ async fn a_panic_is_its_requests_alone_and_has_the_groups_loaded_again() {
     let beat = groups.heartbeat(world.broker(), GROUP, |_, _| panic!("on purpose"));
     assert_eq!(beat.await, Err(ErrorCode::UnknownServerError));
     assert_eq!(world.fetched().await, Some(6));
-    let failed = world.node.node.failed().now_or_never();
+    let failed = world.node.node.ended().now_or_never();
     assert_eq!(failed, None, "the process goes on");
     world.node.stop().await;
 }
@@ -225,7 +225,7 @@ async fn groups_that_cannot_be_loaded_end_nothing_else() {
         let refused = Err(ErrorCode::CoordinatorLoadInProgress);
         assert_eq!(world.commit(offset).await, refused);
     }
-    let failed = world.node.node.failed().now_or_never();
+    let failed = world.node.node.ended().now_or_never();
     assert_eq!(failed, None, "the process goes on");
     world.node.stop().await;
 }

@@ -25,14 +25,14 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// many can't keep a health check out.
 #[derive(Debug)]
 pub(super) struct Connections {
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     slots: Arc<Semaphore>,
     /// One for each connection, oldest first; dropping it ends the connection. Some connections may have ended already.
     open: VecDeque<oneshot::Sender<()>>,
 }
 
 impl Connections {
-    pub(super) fn new(listener: TcpListener) -> Self {
+    pub(super) fn new(listener: Arc<TcpListener>) -> Self {
         Self {
             listener,
             slots: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)),
@@ -157,7 +157,7 @@ mod tests {
     async fn one_more_than_there_may_be_takes_the_place_of_the_oldest() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let address = listener.local_addr().expect("has one");
-        let mut connections = Connections::new(listener);
+        let mut connections = Connections::new(Arc::new(listener));
         let mut clients = Vec::new();
         let mut accepted = VecDeque::new();
         for _ in 0..ADMIN_CONNECTIONS_MAX {

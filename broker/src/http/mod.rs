@@ -10,10 +10,10 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::connections::Connections;
+use crate::addresses;
 use crate::metrics::{detail, sampled};
 use crate::readiness::Readiness;
 use crate::starting::Phase;
@@ -70,8 +70,7 @@ impl Admin {
 
 /// Serves until it is dropped. While the node starts, `/metrics` has counters, but no samples of the node.
 pub(crate) async fn serve(
-    listener: TcpListener,
-    metrics: PrometheusHandle,
+    addresses::Admin { listener, metrics }: addresses::Admin,
     phase: watch::Receiver<Phase>,
     commit: &'static str,
 ) {

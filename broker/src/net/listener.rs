@@ -114,7 +114,7 @@ impl Drop for IpSlot {
 
 /// Accepts connections for ever. At the limit of all connections it accepts no further one until one ends.
 pub(crate) async fn serve<S: Service>(
-    acceptor: Box<dyn Acceptor>,
+    acceptor: Arc<dyn Acceptor>,
     listener: Arc<str>,
     connections: Arc<Connections>,
     service: Arc<S>,

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use highwater_io::net::Acceptor;
 use highwater_kraft_meta::{Calls, MESSAGE_BYTES_MAX, Transport, Voter};
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::NodeId;
@@ -22,6 +21,7 @@ use tokio::sync::watch;
 
 use self::calls::NetworkCalls;
 use self::listener::ControllerListener;
+use crate::addresses::Listening;
 use crate::config::Config;
 use crate::machine::Machine;
 use crate::memory::RequestBudgets;
@@ -75,7 +75,7 @@ impl NetworkTransport {
     }
 
     /// Serves the controller listeners. Calls are answered once the voter opens.
-    pub(crate) fn listen(&self, acceptors: Vec<(Arc<str>, Box<dyn Acceptor>)>, tasks: &Tasks) {
+    pub(crate) fn listen(&self, acceptors: Vec<Listening>, tasks: &Tasks) {
         let limits = Limits {
             frames: FrameLimits {
                 held: FRAME_BYTES_MAX,

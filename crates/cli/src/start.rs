@@ -1,7 +1,7 @@
 //! `highwater start`.
 
 use anyhow::Context;
-use highwater_broker::node::{Machine, Node};
+use highwater_broker::node::{Machine, NodeProcess};
 use highwater_broker::telemetry;
 
 use crate::{ConfigArgs, config};
@@ -26,26 +26,28 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
             commit: env!("HIGHWATER_COMMIT"),
             ..Machine::real()
         };
-        let node = tokio::select! {
-            started = Node::start(config, machine) => started?,
+        let mut process = tokio::select! {
+            started = NodeProcess::start(config, machine) => started?,
             // Acknowledged records are in the write-ahead log, even if a start is interrupted.
             reason = stop.next() => {
                 tracing::info!(reason, "stopped while starting");
                 return Ok(());
             }
         };
-        config::say(&node.banner())?;
+        if let Some(node) = process.node() {
+            config::say(&node.banner())?;
+        }
         let ended = tokio::select! {
             reason = stop.next() => {
                 tracing::info!(reason, "stopping");
                 Ok(())
             }
-            why = node.failed() => {
+            why = process.ended() => {
                 tracing::error!(reason = why, "stopping");
                 Err(anyhow::anyhow!(why))
             }
         };
-        let stopped = node.stop().await;
+        let stopped = process.stop().await;
         ended.and(stopped.map_err(anyhow::Error::from))
     });
     runtime.shutdown_background();

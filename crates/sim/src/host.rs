@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use highwater_broker::auth::AllowAll;
 use highwater_broker::config::Config;
-use highwater_broker::node::{Machine, Node};
+use highwater_broker::node::{Machine, NodeProcess};
 use highwater_object_storage::{MemoryStorage, ObjectStorage};
 use highwater_runtime::{SeededRng, WallClock};
 use highwater_types::NodeId;
@@ -85,7 +85,7 @@ impl Host {
             commit: "simulated",
         };
         let config = Config::load(None, [], &self.settings)?;
-        let node = match Node::start(config, machine).await {
+        let mut process = match NodeProcess::start(config, machine).await {
             Err(error) if self.is_troubled() => {
                 tracing::debug!(%error, "start refused");
                 self.trace.event(&format_args!("refused {error}"));
@@ -99,9 +99,9 @@ impl Host {
         let mut stop = self.stop.subscribe();
         tokio::select! {
             biased;
-            reason = node.failed() => Err(reason.into()),
+            reason = process.ended() => Err(reason.into()),
             _ = stop.wait_for(|stop| *stop) => {
-                match node.stop().await {
+                match process.stop().await {
                     Err(_) if self.is_troubled() => {}
                     stopped => stopped?,
                 }

@@ -274,7 +274,7 @@ async fn a_tick_that_panics_has_the_state_loaded_again() {
         (waits.await, loaded(&queue).await, add(&queue, 1).await)
     });
     assert_eq!(outcome.await, (Err(ErrorCode::NotCoordinator), 5, Ok(6)));
-    assert_eq!(driven.world.node.node.failed().now_or_never(), None);
+    assert_eq!(driven.world.node.node.ended().now_or_never(), None);
     driven.world.node.stop().await;
 }
 

@@ -1,0 +1,114 @@
+//! The addresses that a node listens on. They stay bound while the node starts again, so that no other process takes
+//! them, and clients that connect meanwhile wait.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use highwater_io::net::{Acceptor, Network};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+
+use crate::config::{Advertised, Config};
+use crate::metrics;
+use crate::node_error::NodeError;
+
+/// A listener by its name.
+pub(crate) type Listening = (Arc<str>, Arc<dyn Acceptor>);
+
+/// The bound addresses of a node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Addresses {
+    /// The listeners of clients and of nodes.
+    pub(crate) listeners: Vec<Listening>,
+    /// The addresses that clients are told, with the ports that the machine chose.
+    pub(crate) advertised: Vec<Advertised>,
+    /// The listener of health and metrics, unless there is none.
+    pub(crate) admin: Option<Admin>,
+}
+
+/// The listener of health and metrics, and what it serves.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) listener: Arc<TcpListener>,
+    pub(crate) metrics: PrometheusHandle,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Admin on {:?}", self.listener)
+    }
+}
+
+impl Addresses {
+    /// Binds every address of a configuration.
+    ///
+    /// # Errors
+    /// [`NodeError::Listen`], with the setting that names the address.
+    pub(crate) async fn bind(config: &Config, network: &dyn Network) -> Result<Self, NodeError> {
+        let (listeners, advertised) = listen(config, network).await?;
+        let admin = listen_admin(config).await?;
+        Ok(Self {
+            listeners,
+            advertised,
+            admin,
+        })
+    }
+
+    /// The address of each listener, with the port that the machine chose.
+    pub(crate) fn local(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        let listeners = self.listeners.iter();
+        let local = listeners.map(|(name, it)| Some((Arc::clone(name), it.local_addr().ok()?)));
+        local.flatten().collect()
+    }
+}
+
+async fn listen(
+    config: &Config,
+    network: &dyn Network,
+) -> Result<(Vec<Listening>, Vec<Advertised>), NodeError> {
+    let mut listeners: Vec<Listening> = Vec::new();
+    let mut advertised = config.advertised.clone();
+    for listener in &config.listeners {
+        let error = |source| NodeError::Listen {
+            setting: "listeners",
+            address: format!("{}:{}", listener.host, listener.port),
+            source,
+        };
+        let acceptor = network
+            .listen(&listener.host, listener.port)
+            .await
+            .map_err(error)?;
+        let port = acceptor.local_addr().map_err(error)?.port();
+        for told in advertised
+            .iter_mut()
+            .filter(|told| told.name == listener.name)
+        {
+            if told.port == 0 {
+                told.port = port;
+            }
+        }
+        listeners.push((Arc::from(listener.name.as_str()), Arc::from(acceptor)));
+    }
+    Ok((listeners, advertised))
+}
+
+/// Binds the admin address and starts counting, so that the metrics include everything that follows, such as the first
+/// requests to the object store.
+async fn listen_admin(config: &Config) -> Result<Option<Admin>, NodeError> {
+    let Some((host, port)) = &config.admin else {
+        return Ok(None);
+    };
+    // This is what the network does for listeners.
+    let host = if host.is_empty() { "0.0.0.0" } else { host };
+    let listening = TcpListener::bind((host, *port)).await;
+    let listener = listening.map_err(|source| NodeError::Listen {
+        setting: "highwater.admin.listener",
+        address: format!("{host}:{port}"),
+        source,
+    })?;
+    let metrics = metrics::install().map_err(|error| NodeError::Metrics(error.to_string()))?;
+    Ok(Some(Admin {
+        listener: Arc::new(listener),
+        metrics,
+    }))
+}

@@ -1,0 +1,225 @@
+//! A node that starts again by itself when its epoch was fenced (W11).
+
+use std::time::Duration;
+
+use highwater_runtime::{Backoff, reasons};
+use tokio::time::{Instant, sleep};
+
+use crate::config::Config;
+use crate::node::{Machine, Node, NodeEnd, NodeError};
+
+/// The bounds of the wait before a start that follows a fence. The wait grows while fences follow each other, so that
+/// two nodes that fence each other don't load the controllers.
+const REST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// A node that has run for so long starts again after the shortest wait.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// A node in a process. When its epoch is fenced, the node starts again as a new epoch, on the same addresses and with the
+/// same data directory, and the process goes on.
+#[derive(Debug)]
+pub struct NodeProcess {
+    machine: Machine,
+    /// `None` between two starts.
+    node: Option<Node>,
+    started: Instant,
+    rests: Backoff,
+}
+
+impl NodeProcess {
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn start(config: Config, machine: Machine) -> Result<Self, NodeError> {
+        let node = Node::start(config, machine.clone()).await?;
+        Ok(Self {
+            rests: rests(&machine),
+            machine,
+            node: Some(node),
+            started: Instant::now(),
+        })
+    }
+
+    /// The node; `None` between two starts.
+    #[must_use]
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    /// Starts the node again each time its epoch is fenced. Resolves, with the reason, when it can't go on. If the future
+    /// is dropped between two starts, the node is gone.
+    pub async fn ended(&mut self) -> String {
+        loop {
+            let Some(node) = &self.node else {
+                return "the node was dropped while it started again".to_owned();
+            };
+            let end = node.ended().await;
+            let NodeEnd::Fenced(reason) = end else {
+                return end.to_string();
+            };
+            if let Err(error) = self.start_again(&reason).await {
+                let why = reasons(&error);
+                return format!("the node was fenced and does not start again: {why}");
+            }
+        }
+    }
+
+    async fn start_again(&mut self, reason: &str) -> Result<(), NodeError> {
+        let Some(node) = self.node.take() else {
+            return Ok(());
+        };
+        if self.started.elapsed() >= SETTLED {
+            self.rests = rests(&self.machine);
+        }
+        tracing::warn!(
+            reason,
+            "the node was fenced and starts again as a new epoch"
+        );
+        let (config, addresses) = node.again();
+        // what the epoch acknowledged is in its log, whether or not this stop succeeds
+        if let Err(error) = node.stop().await {
+            tracing::warn!(
+                error = reasons(&error),
+                "the fenced node did not stop cleanly"
+            );
+        }
+        loop {
+            sleep(self.rests.next_wait()).await;
+            let (config, addresses) = (config.clone(), addresses.clone());
+            match Node::start_on(config, &self.machine, addresses).await {
+                Err(error) if error.is_fence() => {
+                    tracing::warn!(
+                        error = reasons(&error),
+                        "the node was fenced while it started"
+                    );
+                }
+                started => {
+                    self.node = Some(started?);
+                    self.started = Instant::now();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Stops the node cleanly.
+    ///
+    /// # Errors
+    /// [`NodeError`]; every acknowledged record is in the write-ahead log.
+    pub async fn stop(self) -> Result<(), NodeError> {
+        match self.node {
+            Some(node) => node.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn rests(machine: &Machine) -> Backoff {
+    let (first, max) = REST;
+    Backoff::new(first, max, machine.rng.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use bytes::Bytes;
+    use highwater_client::{Connection, Error, Options};
+    use highwater_io::net::TcpNetwork;
+    use highwater_kraft_meta::Action;
+    use highwater_kraft_meta::command::FenceEpoch;
+    use highwater_protocol::records::BatchBuilder;
+    use highwater_types::NodeEpoch;
+
+    use super::*;
+    use crate::fixture::{self, one_partition};
+
+    fn batch() -> Bytes {
+        let mut batch = BatchBuilder::default();
+        batch.push(1, None, Some(b"value"));
+        batch.build().expect("no codec fails")
+    }
+
+    async fn connect(address: SocketAddr) -> Result<Connection, Error> {
+        let host = address.ip().to_string();
+        Connection::open(&TcpNetwork, &host, address.port(), Options::default()).await
+    }
+
+    /// Produces on new connections until a batch is acknowledged, and returns its offset.
+    async fn produce(address: SocketAddr) -> i64 {
+        loop {
+            let answer = async { connect(address).await?.produce("t", 0, batch()).await };
+            match answer.await {
+                Ok(answer) if answer.error_code == 0 => return answer.base_offset,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// Fences the present epoch of the node, as the controllers do.
+    async fn fence(process: &NodeProcess) -> NodeEpoch {
+        let broker = process.node().expect("runs").broker();
+        let fence = FenceEpoch {
+            node: broker.config.node_id.0,
+            epoch: broker.epoch.0,
+        };
+        let fenced = broker.metadata.propose(Action::FenceEpoch(fence).into());
+        fenced.await.expect("is fenced");
+        broker.epoch
+    }
+
+    // W11, E2: on both kinds of log
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fenced_node_starts_again_as_a_new_epoch_and_loses_nothing() {
+        for wal in ["disk", "object"] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let settings = [
+                ("highwater.wal", wal),
+                ("highwater.upload.interval.ms", "600000"),
+            ];
+            let config = fixture::config(dir.path(), &settings);
+            let process = NodeProcess::start(config, Machine::real()).await;
+            let mut process = process.expect("starts");
+            let node = process.node().expect("runs");
+            let address = node.address().expect("it listens");
+            let topic = node.broker().create_topic(one_partition("t")).await;
+            topic.expect("is created");
+            let mut client = connect(address).await.expect("connects");
+            for offset in 0..3 {
+                assert_eq!(produce(address).await, offset);
+            }
+            for round in 0..2 {
+                let former = fence(&process).await;
+                // the fence is seen before the batch is taken
+                let offset = tokio::select! {
+                    biased;
+                    why = process.ended() => panic!("{why}"),
+                    offset = produce(address) => offset,
+                };
+                assert_eq!(offset, 3 + round, "{wal}");
+                let node = process.node().expect("runs");
+                assert!(node.broker().epoch > former, "{wal}");
+                assert_eq!(node.address(), Some(address), "{wal}");
+            }
+            assert!(
+                client.is_closed().await,
+                "{wal}: the zombie's connections end"
+            );
+            process.stop().await.expect("stops");
+        }
+    }
+
+    // a node that can't start again ends, with the reason
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fenced_node_whose_start_is_refused_ends_the_process() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = fixture::config(dir.path(), &[]);
+        let process = NodeProcess::start(config, Machine::real()).await;
+        let mut process = process.expect("starts");
+        fence(&process).await;
+        std::fs::write(dir.path().join("meta.properties"), "foreign=1\n").expect("is written");
+        let why = process.ended().await;
+        assert!(why.contains("was not written by Highwater"), "{why}");
+        process.stop().await.expect("there is nothing to stop");
+    }
+}
