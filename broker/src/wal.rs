@@ -126,9 +126,26 @@ impl<'a> Logs<'a> {
         let known = registration::known(&*self.metadata, self.config.node_id, kind);
         if known.floor.is_some() || chosen(self.config) == kind {
             let read = factory.read(known).await?;
+            self.check_leaderships(&*read, &place)?;
             self.read.insert(kind, ReadLog { place, read });
         }
         Ok(())
+    }
+
+    /// D2: metadata that never gave out what the log has records of has lost its end.
+    fn check_leaderships(&self, read: &dyn ReadWal, place: &str) -> Result<(), WalError> {
+        let image = self.metadata.image();
+        let mut leaderships = read.leaderships().into_iter();
+        match leaderships.find(|(stream, epoch)| !image.has_given(*stream, *epoch)) {
+            None => Ok(()),
+            Some((stream, epoch)) => Err(WalError::Damaged {
+                reason: format!(
+                    "it has records of stream {stream} under leader epoch {epoch}, which the metadata never gave out: the \
+                     metadata has lost its end (D2)"
+                ),
+                path: place.to_owned(),
+            }),
+        }
     }
 
     /// The logs that were read.

@@ -57,6 +57,11 @@ pub struct Known {
 /// - **P4** [`ReadWal::open`] refuses an epoch that wrote to the log before.
 #[async_trait]
 pub trait ReadWal: Debug + Send + Sync + 'static {
+    /// The newest leader epoch under which each stream has records above the floor, so that a start can be refused if the
+    /// metadata never gave it out (D2). Empty if reading the log did not show it.
+    fn leaderships(&self) -> Vec<(StreamId, LeaderEpoch)> {
+        Vec::new()
+    }
     /// Ends a fenced epoch of this node and gives what it holds above the floor. The floor must come from an image that
     /// has applied the fence, because only then it is final (E7, W7).
     ///

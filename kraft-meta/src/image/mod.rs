@@ -278,6 +278,15 @@ impl MetadataImage {
         self.streams.get(&id)
     }
 
+    /// Whether this metadata has ever given out a leader epoch of a stream (D2), which may be deleted since.
+    #[must_use]
+    pub fn has_given(&self, id: StreamId, epoch: LeaderEpoch) -> bool {
+        match self.streams.get(&id) {
+            Some(stream) => epoch <= stream.leader_epoch,
+            None => id.0 < self.next_stream,
+        }
+    }
+
     /// The condemned objects, each with the index of the command that condemned it (G1).
     pub fn condemned(&self) -> impl Iterator<Item = (ObjectId, LogIndex)> {
         self.condemned.iter().map(|(id, object)| (*id, object.at))

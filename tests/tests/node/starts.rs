@@ -270,11 +270,26 @@ async fn a_raft_log_that_loses_its_end_is_refused_for_what_the_write_ahead_log_h
     let whole = std::fs::read(&raft)?;
     change(&raft, |bytes| bytes[registered..].fill(0))?;
     let store = TestNode::local_store(&dir);
-    let why = refusal(&dir, &[("highwater.object.storage", store.as_str())]).await?;
-    let wal = dir.path().join("data/wal").display().to_string();
-    assert!(
-        why.contains(&wal) && why.contains("no such stream"),
-        "{why}"
+    let settings = [("highwater.object.storage", store.as_str())];
+    let (wal, away) = (dir.path().join("data/wal"), dir.path().join("away"));
+    // the refusal of a start without the log names the last epoch that the metadata knows
+    let last_epoch = async || {
+        std::fs::rename(&wal, &away)?;
+        let why = refusal(&dir, &settings).await?;
+        std::fs::rename(&away, &wal)?;
+        anyhow::ensure!(why.contains("knows this node's epoch"), "{why}");
+        Ok(why)
+    };
+    let before = last_epoch().await?;
+    for _ in 0..3 {
+        let why = refusal(&dir, &settings).await?;
+        let is_told = why.contains(&wal.display().to_string()) && why.contains("never gave out");
+        assert!(is_told, "{why}");
+    }
+    assert_eq!(
+        last_epoch().await?,
+        before,
+        "a refused start leaves no epoch"
     );
     std::fs::write(&raft, &whole)?;
     assert_eq!(end_of_t(&start(dir).await?).await?, 20);

@@ -1,5 +1,6 @@
 //! Reads the disk WAL, recovers it and opens it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use futures::stream;
 use highwater_disk_log::{LogError, Recovery, Seed};
 use highwater_io::{Device, Threads};
 use highwater_runtime::ByteBudget;
-use highwater_types::{NodeEpoch, WalPosition};
+use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, WalPosition};
 
 use super::record::decode_group;
 use super::ring::DiskWal;
@@ -130,6 +131,8 @@ struct ReadDiskWal {
     recovery: Recovery,
     /// The opening number of the log's first group.
     first_opening: Option<u64>,
+    /// The newest leader epoch of each stream that has records above the floor.
+    leaderships: BTreeMap<StreamId, LeaderEpoch>,
     /// Whether the log holds the WAL of an epoch that is not closed.
     is_needed: bool,
 }
@@ -182,9 +185,19 @@ impl WalFactory for DiskWalFactory {
             self.check_presence(registered).await?;
         }
         let mut recovery = self.recovery().await?;
-        let first = recovery.next().await.map_err(of_log)?;
-        let first_opening = first.map(|group| group.opening);
-        recovery.skip_to_end().await.map_err(of_log)?;
+        let mut first_opening = None;
+        let mut leaderships = BTreeMap::new();
+        while let Some(group) = recovery.next().await.map_err(of_log)? {
+            first_opening.get_or_insert(group.opening);
+            if known.floor.is_some_and(|floor| group.end > floor.at) {
+                for batch in decode_group(group)? {
+                    let newest = leaderships
+                        .entry(batch.stream)
+                        .or_insert(batch.leader_epoch);
+                    *newest = batch.leader_epoch.max(*newest);
+                }
+            }
+        }
         self.check_opening(&recovery, registered)?;
         if let Some(floor) = known.floor {
             self.check_extent(&recovery, first_opening, floor)?;
@@ -193,6 +206,7 @@ impl WalFactory for DiskWalFactory {
             factory: self.clone(),
             recovery,
             first_opening,
+            leaderships,
             is_needed: known.floor.is_some(),
         }))
     }
@@ -200,6 +214,13 @@ impl WalFactory for DiskWalFactory {
 
 #[async_trait]
 impl ReadWal for ReadDiskWal {
+    fn leaderships(&self) -> Vec<(StreamId, LeaderEpoch)> {
+        let leaderships = self.leaderships.iter();
+        leaderships
+            .map(|(stream, epoch)| (*stream, *epoch))
+            .collect()
+    }
+
     async fn seal(&self, fenced: NodeEpoch, floor: WalPosition) -> Result<SealedWal, WalError> {
         let (recovery, first_opening) = (&self.recovery, self.first_opening);
         self.factory.check_extent(recovery, first_opening, floor)?;
