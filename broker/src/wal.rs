@@ -104,8 +104,8 @@ impl<'a> Logs<'a> {
             cluster: self.metadata.image().cluster(),
             node: self.config.node_id,
             nonce: Uuid(self.machine.rng.next_id()),
-            batching: object::Batching::default(),
-            repeats: object::Repeats::default(),
+            batching: self.config.wal_batching(),
+            repeats: self.config.wal_repeats(),
         };
         let ports = object::Ports {
             storage: Arc::clone(storage),

@@ -14,6 +14,9 @@ pub const OLDEST: &str = "highwater_s3stream_upload_oldest_seconds";
 pub const FAILING: &str = "highwater_s3stream_upload_failing_seconds";
 /// Bytes of the write-ahead log that are needed or reserved.
 pub const WAL_USED: &str = "highwater_s3stream_wal_used_bytes";
+/// Seconds that the oldest batch which is appended and not durable has waited; 0 if there is none. Only the object WAL
+/// tells it.
+pub const WAL_OLDEST: &str = "highwater_s3stream_wal_append_oldest_seconds";
 /// The size limit of the write-ahead log in bytes.
 pub const WAL_LIMIT: &str = "highwater_s3stream_wal_limit_bytes";
 /// Produce requests that wait for room in the write-ahead log or the log cache.
@@ -39,6 +42,10 @@ pub fn describe() {
         WAL_USED,
         "Bytes of the write-ahead log that are needed or reserved."
     );
+    describe_gauge!(
+        WAL_OLDEST,
+        "Seconds that the oldest batch which the object WAL has not made durable has waited; its put is late."
+    );
     describe_gauge!(WAL_LIMIT, "Bytes that the write-ahead log may take.");
     describe_gauge!(
         WAITING,
@@ -57,6 +64,7 @@ pub(crate) fn set(status: &UploadStatus) {
     gauge!(OLDEST).set(seconds(status.oldest));
     gauge!(FAILING).set(seconds(status.failing));
     gauge!(WAL_USED).set(status.wal.used as f64);
+    gauge!(WAL_OLDEST).set(seconds(status.wal_oldest));
     gauge!(WAL_LIMIT).set(status.wal.limit as f64);
     gauge!(WAITING).set(status.waiting as f64);
     gauge!(HELD_BACK).set(seconds(status.held_back));

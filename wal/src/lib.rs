@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -211,6 +212,11 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
         base: StreamOffset,
         batch: &StreamBatch,
     ) -> AppendReceipt;
+    /// How long the oldest batch that was appended and is not durable has waited, where the log knows it; `None` if there
+    /// is no such batch.
+    fn oldest_append(&self) -> Option<Duration> {
+        None
+    }
     /// How much of the log's room is used.
     fn room(&self) -> Room;
     /// Says that the WAL is not needed below `floor` any more. The log releases that part soon, but not durably. Never

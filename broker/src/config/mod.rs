@@ -9,6 +9,7 @@ pub(crate) mod keys;
 mod listeners;
 mod memory;
 mod nearest;
+mod object_wal;
 pub(crate) mod properties;
 mod quorum;
 mod replicas;
@@ -149,7 +150,8 @@ impl Config {
         config.data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
         config.object_storage = object_storage(&config);
         config.memory = MemoryPlan::new(config.size("highwater.memory.limit"));
-        let errors = config.resolve_addresses(host);
+        let mut errors = config.resolve_addresses(host);
+        errors.extend(object_wal::check(&config));
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -323,11 +325,16 @@ impl Config {
             let dir = self.data_dir.display();
             format!("{name} has no effect: data is in highwater.data.dir={dir}")
         });
+        let kind = self.text("highwater.wal");
+        let of_wal = self.given.keys().filter(move |_| kind != "object");
+        let of_wal = of_wal.filter(|name| name.starts_with(object_wal::PREFIX));
+        let of_wal =
+            of_wal.map(move |name| format!("{name} has no effect: highwater.wal is {kind}"));
         let url = &self.object_storage.url;
         let is_s3 = matches!(Place::parse(url), Ok(Place::S3 { .. }));
         let of_s3 = self.given.keys().filter(move |_| !is_s3);
         let of_s3 = of_s3.filter(|name| name.starts_with("highwater.object.storage."));
-        directories.chain(
+        directories.chain(of_wal).chain(
             of_s3.map(move |name| format!("{name} has no effect: objects are in {STORE}={url}")),
         )
     }

@@ -24,6 +24,8 @@ pub struct UploadStatus {
     pub waiting: u64,
     /// How long requests have waited without any of them getting room.
     pub held_back: Option<Duration>,
+    /// How long the oldest batch that was appended and is not durable has waited, where the WAL knows it.
+    pub wal_oldest: Option<Duration>,
     /// The used and the whole room of the WAL.
     pub wal: Room,
 }
@@ -62,6 +64,7 @@ impl Uploads {
             failed_by: failing.map_or_else(String::new, |(_, by)| by.to_owned()),
             waiting: held.waiting(),
             held_back: since(held.since()),
+            wal_oldest: self.wal.try_get().and_then(|wal| wal.oldest_append()),
             wal: self.wal_room(),
         }
     }

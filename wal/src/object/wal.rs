@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_object_format::{SEAL_BYTES, Seal};
@@ -9,7 +10,7 @@ use highwater_object_storage::{IoClass, layout};
 use highwater_runtime::{ByteBudget, BytePermit};
 use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind, StreamOffset, WalPosition};
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::batcher::{Batcher, Waiting};
 use super::config::Batching;
@@ -65,6 +66,8 @@ pub(super) struct Appending {
     pub(super) has_ended: bool,
     /// The room of the durable groups, which is held until they are trimmed.
     durable: VecDeque<(u64, BytePermit)>,
+    /// The groups that are not acknowledged, each with the time of its first batch.
+    waiting: VecDeque<(u64, Instant)>,
 }
 
 impl Appending {
@@ -93,6 +96,7 @@ impl Shared {
                 is_closing: false,
                 has_ended: false,
                 durable: VecDeque::new(),
+                waiting: VecDeque::new(),
             }),
             appended: Notify::new(),
             confirmed: Watermark::default(),
@@ -110,7 +114,9 @@ impl Shared {
 
     /// Holds the room of a durable group until it is trimmed.
     pub(super) fn hold(&self, number: u64, room: BytePermit) {
-        self.lock().durable.push_back((number, room));
+        let mut state = self.lock();
+        state.waiting.pop_front_if(|(first, _)| *first <= number);
+        state.durable.push_back((number, room));
     }
 
     /// Ends the log: nothing more is acknowledged (P10). Only the first end counts.
@@ -121,6 +127,7 @@ impl Shared {
         }
         state.has_ended = true;
         state.filling.clear();
+        state.waiting.clear();
         drop(state);
         self.confirmed.end();
         self.end.send_replace(Some(end));
@@ -209,11 +216,19 @@ impl WriteAheadLog for ObjectWal {
             return shared.confirmed.receipt(u64::MAX);
         }
         let number = state.filling.push(permit, of, base, batch);
+        if state.waiting.back().is_none_or(|(last, _)| *last < number) {
+            state.waiting.push_back((number, Instant::now()));
+        }
         let bytes = batch.head.len() + batch.tail.len();
         state.batcher.appended(bytes as u64);
         drop(state);
         shared.appended.notify_one();
         shared.confirmed.receipt(number + 1)
+    }
+
+    fn oldest_append(&self) -> Option<Duration> {
+        let state = self.shared.lock();
+        state.waiting.front().map(|(_, since)| since.elapsed())
     }
 
     fn room(&self) -> Room {

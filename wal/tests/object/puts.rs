@@ -262,3 +262,25 @@ async fn a_trim_deletes_in_the_background_until_it_succeeds() {
     }
     assert!(open.wal.ended().now_or_never().is_none(), "the log goes on");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_log_tells_how_long_its_oldest_batch_has_waited() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let fixture = Fixture::new(move |request| match request.operation {
+        Operation::Put { .. } => Plan::pass().held(&held),
+        _ => Plan::pass(),
+    });
+    let open = fixture.open(5).await;
+    assert_eq!(open.wal.oldest_append(), None);
+    let first = open.append(0).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let second = open.append(1).await;
+    let oldest = open.wal.oldest_append().expect("two wait");
+    assert!(oldest >= Duration::from_secs(30), "{oldest:?}");
+    gate.open();
+    for receipt in [first, second] {
+        receipt.wait().await.expect("is durable");
+    }
+    assert_eq!(open.wal.oldest_append(), None);
+}

@@ -110,6 +110,58 @@ pub(super) static KEYS: &[Key] = &[
          start.",
     ),
     key(
+        "highwater.wal.object.hedge.max.ms",
+        "1000",
+        Kind::Long {
+            min: 1,
+            max: 600_000,
+        },
+        "The longest time after which a put of the object WAL that has no answer is sent again beside the first one.",
+    ),
+    key(
+        "highwater.wal.object.hedge.min.ms",
+        "50",
+        Kind::Long {
+            min: 1,
+            max: 600_000,
+        },
+        "The shortest such time. Between the two, the time follows from how long recent puts took.",
+    ),
+    key(
+        "highwater.wal.object.request.timeout.ms",
+        "10000",
+        Kind::Long {
+            min: 100,
+            max: 600_000,
+        },
+        "The time after which a request of the object WAL without an answer is given up and repeated.",
+    ),
+    key(
+        "highwater.wal.object.token.bytes",
+        "256KiB",
+        Kind::Size { min: 4 << 10 },
+        "Each put of the object WAL spends a token, and a token accrues with so many bytes of records.",
+    ),
+    key(
+        "highwater.wal.object.token.interval.ms",
+        "100",
+        Kind::Long {
+            min: 0,
+            max: 60_000,
+        },
+        "A token also accrues in each interval, so a trickle of records costs one put in each. With 0 a put waits for no \
+         token: latency is lowest, and requests cost most.",
+    ),
+    key(
+        "highwater.wal.object.tokens.max",
+        "64",
+        Kind::Int {
+            min: 1,
+            max: 100_000,
+        },
+        "The most tokens that are saved for a burst of puts.",
+    ),
+    key(
         "highwater.wal.size",
         "1GiB",
         Kind::Size { min: 16 << 20 },
