@@ -147,6 +147,7 @@ impl FoundLogs {
             let how = registration::closing(&recovered);
             registration::close(metadata, node, former.epoch, epoch, how).await?;
         }
+        self.remove_ring(config, machine, &metadata.image()).await;
         let recovered = streams.recovery().batches;
         let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let batches = recovered;

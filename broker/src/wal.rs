@@ -1,12 +1,13 @@
 //! Chooses the write-ahead log of a node. No other place of the broker knows which kinds there are.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use highwater_kraft_meta::MetadataStore;
 use highwater_kraft_meta::command::WalKind;
+use highwater_kraft_meta::{MetadataImage, MetadataStore, NodeImage};
 use highwater_object_storage::ObjectStorage;
-use highwater_runtime::{ByteBudget, Tasks};
+use highwater_runtime::{ByteBudget, Tasks, reasons};
 use highwater_types::Uuid;
 use highwater_wal::disk::DiskWalFactory;
 use highwater_wal::object::{self, ObjectWalFactory};
@@ -44,6 +45,41 @@ pub(crate) struct FoundLogs {
     pub(crate) memory: ByteBudget,
 }
 
+impl FoundLogs {
+    /// Removes the ring on the node's own disk if this start writes another kind of log and nothing needs the ring any
+    /// more (D4): this start has recovered it, or no epoch of any node on a disk WAL is unclosed.
+    pub(crate) async fn remove_ring(
+        &mut self,
+        config: &Config,
+        machine: &Machine,
+        image: &MetadataImage,
+    ) {
+        if self.wal == WalKind::Disk {
+            return;
+        }
+        let was_recovered = self.read.remove(&WalKind::Disk).is_some();
+        let is_on_disk = |node: &NodeImage| {
+            let mut unclosed = node.unclosed();
+            unclosed.any(|(_, epoch)| epoch.wal == WalKind::Disk)
+        };
+        if !was_recovered && image.nodes().any(|(_, node)| is_on_disk(node)) {
+            return;
+        }
+        let dir = ring_dir(config);
+        if let Err(error) = highwater_wal::disk::remove(&*machine.device, &dir).await {
+            let error = reasons(&error);
+            tracing::warn!(
+                error,
+                "the files of a former write-ahead log cannot be removed"
+            );
+        }
+    }
+}
+
+fn ring_dir(config: &Config) -> PathBuf {
+    config.data_dir.join("wal")
+}
+
 /// The logs of a node: the one that it will write, and those of another kind that have epochs which are not closed. The
 /// kind belongs to the epoch, whatever the configuration says now (D4).
 pub(crate) struct Logs<'a> {
@@ -77,7 +113,7 @@ impl<'a> Logs<'a> {
     /// # Errors
     /// [`WalError`].
     pub(crate) async fn read_disk(&mut self) -> Result<(), WalError> {
-        let dir = self.config.data_dir.join("wal");
+        let dir = ring_dir(self.config);
         let place = dir.display().to_string();
         let disk = highwater_wal::disk::Config {
             dir,

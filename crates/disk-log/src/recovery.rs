@@ -57,6 +57,31 @@ impl Recovery {
         Ok(entries.iter().any(is_file))
     }
 
+    /// Removes the files of a log that nothing needs any more, and its directory. What is left when this fails is a
+    /// shorter log, or none, until the next attempt.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub async fn remove(device: &dyn Device, dir: &Path) -> Result<(), LogError> {
+        let error = |error| LogError::io(dir, &error);
+        let entries = match device.list_dir(dir).await {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(error)?,
+        };
+        // the seed goes last, because files without one are refused
+        let is_seed = |entry: &&DirEntry| entry.path.file_name().is_some_and(|of| of == "seed");
+        let (seeds, files): (Vec<_>, Vec<_>) = entries.iter().rev().partition(is_seed);
+        for part in [files, seeds] {
+            for entry in part {
+                device.remove_file(&entry.path).await.map_err(error)?;
+            }
+            device.sync_dir(dir).await.map_err(error)?;
+        }
+        device.remove_dir(dir).await.map_err(error)?;
+        let parent = dir.parent().unwrap_or(dir);
+        device.sync_dir(parent).await.map_err(error)
+    }
+
     /// Opens the files of a log. If there are none, makes the first one and stores `new_seed`, which must be random.
     ///
     /// # Errors

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use highwater_client::Connection;
 use highwater_tests::{
-    TestNode, fetch, files_below, latest, offset_at, producer_fields, producer_id, records, until,
+    TestNode, fetch, files_below, large_batch, latest, offset_at, producer_fields, producer_id,
+    records, until,
 };
 use tempfile::TempDir;
 
 use super::admin::delete_records;
 use super::starts::left_by;
-use super::{T0, producer_batch};
+use super::{T0, batch, producer_batch};
 
 /// Nothing is uploaded before a stop.
 const KEPT: &[(&str, &str)] = &[
@@ -133,6 +134,12 @@ async fn the_kind_of_the_log_is_changed_both_ways_with_records_in_it() -> Result
             ("highwater.upload.interval.ms", "600000"),
         ];
         let node = TestNode::start_local(dir, &settings).await?;
+        let ring = node.dir.path().join("data/wal");
+        assert_eq!(
+            ring.exists(),
+            kind == "disk",
+            "D4: a ring that is not needed is removed"
+        );
         let mut client = node.client().await?;
         if sent == 0 {
             node.create_topic("t", 1, &[]).await?;
@@ -156,6 +163,41 @@ async fn the_kind_of_the_log_is_changed_both_ways_with_records_in_it() -> Result
     let node = TestNode::start_local(dir, &[]).await?;
     let mut client = node.client().await?;
     assert_eq!(end_of_t(&mut client).await?, sent);
+    node.stop().await?;
+    Ok(())
+}
+
+// D2, D4: the ring that was removed had a floor far above the end of the next one
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ring_begins_again_after_an_earlier_one_was_removed() -> Result<()> {
+    let node = TestNode::start_local(TempDir::new()?, &[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    for _ in 0..4 {
+        let answer = client.produce("t", 0, large_batch(100_000, T0)).await?;
+        assert_eq!(answer.error_code, 0);
+    }
+    // a stop uploads everything, and so raises the floor
+    drop(client);
+    let mut dir = node.stop().await?;
+    let mut sent = 4;
+    for kind in ["object", "disk", "disk"] {
+        let settings = [
+            ("highwater.wal", kind),
+            ("highwater.upload.interval.ms", "600000"),
+        ];
+        let node = TestNode::start_local(dir, &settings).await?;
+        let mut client = node.client().await?;
+        assert_eq!(end_of_t(&mut client).await?, sent, "{kind}");
+        assert_eq!(first_batch(&mut client, sent - 1).await?, (0, sent - 1));
+        let answer = client.produce("t", 0, batch(1, T0)).await?;
+        assert_eq!((answer.error_code, answer.base_offset), (0, sent));
+        sent += 1;
+        // killed
+        dir = left_by(&node)?;
+    }
+    let node = TestNode::start_local(dir, &[]).await?;
+    assert_eq!(end_of_t(&mut node.client().await?).await?, sent);
     node.stop().await?;
     Ok(())
 }

@@ -34,8 +34,19 @@ async fn controller(dir: TempDir, store: &str, port: u16) -> Result<TestNode> {
 
 /// Starts a broker that follows a controller.
 async fn broker(dir: TempDir, store: &str, controller: SocketAddr) -> Result<TestNode> {
+    broker_on("disk", dir, store, controller).await
+}
+
+/// Starts a broker with this kind of write-ahead log.
+async fn broker_on(
+    wal: &str,
+    dir: TempDir,
+    store: &str,
+    controller: SocketAddr,
+) -> Result<TestNode> {
     let controller = controller.to_string();
     let settings = [
+        ("highwater.wal", wal),
         ("process.roles", "broker"),
         ("node.id", "2"),
         ("controller.listener.names", "CONTROLLER"),
@@ -157,5 +168,34 @@ async fn a_broker_whose_store_is_another_clusters_does_not_start() -> Result<()>
     assert!(refused.contains("was emptied"), "{refused}");
     drop(own.stop().await?);
     drop(other.stop().await?);
+    Ok(())
+}
+
+// A broker on the object WAL keeps nothing that matters on its own disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_on_the_object_wal_starts_again_with_an_empty_directory() -> Result<()> {
+    let objects = TempDir::new()?;
+    let store = store(&objects);
+    let controller = controller(TempDir::new()?, &store, 0).await?;
+    for start in 0..3 {
+        let dir = TempDir::new()?;
+        let node = broker_on("object", dir, &store, controller.address).await?;
+        if start == 0 {
+            node.create_topic("t", 1, &[]).await?;
+        }
+        let mut client = node.client().await?;
+        let end = client.call(&latest("t"), 5).await?;
+        assert_eq!(end.topics[0].partitions[0].offset, start);
+        produce(&mut client, start).await?;
+        let kept = std::fs::read_dir(node.dir.path().join("data"))?;
+        for entry in kept {
+            let name = entry?.file_name();
+            let is_small = name == ".lock" || name == "meta.properties";
+            assert!(is_small, "{name:?} is in the directory");
+        }
+        // the directory is deleted
+        drop(node.stop().await?);
+    }
+    drop(controller.stop().await?);
     Ok(())
 }

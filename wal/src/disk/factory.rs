@@ -1,7 +1,7 @@
 //! Reads the disk WAL, recovers it and opens it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -30,6 +30,14 @@ pub struct Config {
     pub bytes_max: u64,
     /// Random bytes for the seed of a new log (D1).
     pub new_seed: Seed,
+}
+
+/// Removes the disk WAL in a directory, none of whose epochs is unclosed (D4).
+///
+/// # Errors
+/// [`WalError::Io`]; another attempt may succeed.
+pub async fn remove(device: &dyn Device, dir: &Path) -> Result<(), WalError> {
+    Recovery::remove(device, dir).await.map_err(of_log)
 }
 
 /// Finds the disk WAL of one data directory.

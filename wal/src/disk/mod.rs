@@ -4,4 +4,4 @@ mod factory;
 mod record;
 mod ring;
 
-pub use factory::{Config, DiskWalFactory};
+pub use factory::{Config, DiskWalFactory, remove};
