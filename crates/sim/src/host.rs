@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::scenario::Scenario;
 use crate::store::SimStore;
 use crate::world::{PORT, wall_clock_ms};
-use crate::{Disk, SimNetwork, SimThreads, Trace};
+use crate::{Disk, SimNetwork, SimThreads, Trace, WalOfRun};
 
 /// The state that a node and the world share. The world uses it to crash the node.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub(crate) struct Host {
     trace: Trace,
     rng: SeededRng,
     settings: Vec<(String, String)>,
+    wal: WalOfRun,
     /// Whether the node's process is told to stop.
     pub(crate) stop: watch::Sender<bool>,
     /// Changes when the node's process ends, which resets its connections.
@@ -45,7 +46,7 @@ impl Host {
     pub(crate) fn new(
         id: NodeId,
         (disk, url, store): (Disk, &str, Option<SimStore>),
-        scenario: Scenario,
+        (scenario, wal): (Scenario, WalOfRun),
         (trace, rng): (Trace, SeededRng),
     ) -> Self {
         let name = format!("node-{id}");
@@ -54,6 +55,7 @@ impl Host {
             name,
             disk,
             store,
+            wal,
             scenario,
             trace,
             rng,
@@ -84,7 +86,10 @@ impl Host {
             authorizer: Arc::new(AllowAll),
             commit: "simulated",
         };
-        let config = Config::load(None, [], &self.settings)?;
+        let wal = self.wal.draw(&self.rng);
+        let mut settings = self.settings.clone();
+        settings.push(("highwater.wal".to_owned(), wal.to_owned()));
+        let config = Config::load(None, [], &settings)?;
         let mut process = match NodeProcess::start(config, machine).await {
             Err(error) if self.is_troubled() => {
                 tracing::debug!(%error, "start refused");

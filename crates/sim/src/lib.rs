@@ -7,6 +7,7 @@ mod network;
 mod scenario;
 mod store;
 mod trace;
+mod wal;
 mod workload;
 mod world;
 
@@ -14,4 +15,5 @@ pub use device::{Crash, Disk, SimDevice, SyncClass, Synced, Trouble};
 pub use network::{SimNetwork, SimThreads};
 pub use store::StoreKind;
 pub use trace::Trace;
+pub use wal::WalOfRun;
 pub use world::{Failed, Options, Outcome, run};

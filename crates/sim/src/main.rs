@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use highwater_sim::{Options, StoreKind, SyncClass, Trace, run};
+use highwater_sim::{Options, StoreKind, SyncClass, Trace, WalOfRun, run};
 
 /// Simulates a node, its disk and its clients.
 #[derive(Debug, Parser)]
@@ -21,6 +21,9 @@ struct Cli {
     /// The object store: `directory`, `failing`, or `forgetting`, in which the checker must find a loss.
     #[arg(long, default_value = "directory")]
     store: StoreKind,
+    /// The write-ahead log: `disk`, `object`, or `changing`, where each process of the node draws its kind.
+    #[arg(long, default_value = "disk")]
+    wal: WalOfRun,
     /// Writes every event of the trace to a file, to be compared with that of another run.
     #[arg(long, value_name = "FILE")]
     trace: Option<std::path::PathBuf>,
@@ -69,6 +72,7 @@ fn seeds(cli: &Cli) -> std::io::Result<bool> {
             seed,
             lie: cli.lie,
             store: cli.store,
+            wal: cli.wal,
             trace,
         };
         match run(&options) {

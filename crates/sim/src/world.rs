@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::scenario::{End, Life, Scenario};
 use crate::store::SimStore;
 use crate::workload::Clients;
-use crate::{Crash, Disk, StoreKind, SyncClass, Trace};
+use crate::{Crash, Disk, StoreKind, SyncClass, Trace, WalOfRun};
 
 /// The port on which every node listens, under its own name.
 pub(crate) const PORT: u16 = 9092;
@@ -45,6 +45,8 @@ pub struct Options {
     pub lie: Option<SyncClass>,
     /// The object store.
     pub store: StoreKind,
+    /// The write-ahead log.
+    pub wal: WalOfRun,
     /// The trace that receives the events.
     pub trace: Trace,
 }
@@ -101,7 +103,12 @@ pub fn run(options: &Options) -> Result<Outcome, Failed> {
                 StoreKind::Failing => " --store failing",
                 StoreKind::Forgetting => " --store forgetting",
             };
-            lie.unwrap_or_default() + store
+            let wal = match options.wal {
+                WalOfRun::Disk => "",
+                WalOfRun::Object => " --wal object",
+                WalOfRun::Changing => " --wal changing",
+            };
+            lie.unwrap_or_default() + store + wal
         },
     };
     let ran = catch_unwind(AssertUnwindSafe(|| World::new(options, 1).run()));
@@ -160,7 +167,8 @@ impl<'a> World<'a> {
                 StoreKind::Directory => (format!("file://{store}"), None),
                 kind => SimStore::with_url(kind, fork(), &trace),
             };
-            Rc::new(Host::new(id, (disk, &url, objects), scenario, of_run))
+            let plan = (scenario, options.wal);
+            Rc::new(Host::new(id, (disk, &url, objects), plan, of_run))
         };
         let hosts: BTreeMap<_, _> = (1..=nodes)
             .map(|id| (NodeId(id), host(NodeId(id))))

@@ -26,7 +26,8 @@ pub(crate) fn run_all(report: &mut Report) {
     report.suite("example", example);
     report.suite("tools", tools::compare);
     report.suite("differential", differential::compare);
-    report.suite("crash", crash::suite);
+    report.suite("crash", || crash::suite("disk"));
+    report.suite("crash-object", || crash::suite("object"));
     report.suite("overload", overload::run);
 }
 

@@ -17,13 +17,16 @@ const DIR: &str = "target/test-run/crash";
 const SOAK_DIR: &str = "target/test-run/soak";
 
 /// Kills the broker at named points and at random while producers write, then looks for every acknowledged record.
-pub(crate) fn suite() -> Result<Outcome> {
+///
+/// The write-ahead log is a ring on the disk (`disk`), or lies in the object store (`object`).
+pub(crate) fn suite(wal: &str) -> Result<Outcome> {
     let Some(python) = python::newest()? else {
         return Ok(Outcome::Skipped("python3 is missing".to_owned()));
     };
     clear(DIR)?;
+    let port = free_port()?.to_string();
     let mut script = Command::new(python);
-    script.args([SCRIPT, BINARY, DIR, &free_port()?.to_string()]);
+    script.args([SCRIPT, BINARY, DIR, &port, "--wal", wal]);
     run(&mut script)?;
     Ok(Outcome::Passed)
 }

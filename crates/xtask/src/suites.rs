@@ -63,6 +63,7 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("tools", 90),
     with_broker("differential", 120),
     with_broker("crash", 300),
+    with_broker("crash-object", 300),
     with_broker("overload", 120),
     with_broker("scenario-java-2.1", 60),
     with_broker("scenario-java-3.9", 60),
@@ -85,7 +86,7 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("java@s3", 180),
     with_broker("example@s3", 180),
     with_broker("tools@s3", 180),
-    with_broker("crash@s3", 180),
+    with_broker("crash-object@s3", 180),
     with_broker("s3-access", 90),
 ];
 

@@ -5,7 +5,9 @@ acknowledged is there once or not at all. The committed offsets of a group that 
 back. If a broker ends in another way than the program made it end, or refuses to start, the program prints the broker's
 log and ends at once.
 
-Usage: crash.py BINARY DIR PORT [--seed SEED]
+Usage: crash.py BINARY DIR PORT [--wal disk|object] [--seed SEED]
+
+With the write-ahead log in the object store, the broker also dies while the next start registers what it left there.
 
 With a seed, the seed chooses the points of the kills, the broker lives longer between them, and the run has a topic of
 its own, which it deletes at the end. Therefore one run can follow another in the same directory.
@@ -28,6 +30,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("binary")
 parser.add_argument("dir")
 parser.add_argument("port", type=int)
+parser.add_argument("--wal", choices=["disk", "object"], default="disk")
 parser.add_argument("--seed", type=int)
 arguments = parser.parse_args()
 BINARY, DIR, PORT = arguments.binary, arguments.dir, arguments.port
@@ -36,11 +39,18 @@ LIFE_S = (0.3, 1.5) if arguments.seed is None else (0.3, 10)
 ROUNDS = 10
 BOOTSTRAP = f"127.0.0.1:{PORT}"
 PARTITIONS = 3
-POINTS = ["wal-before-write:9", "wal-after-write:15", "wal-after-sync:21", "upload-before-put:2", "upload-after-put:2",
-          "upload-after-commit:2", None, None, None, None]
+UPLOAD_POINTS = ["upload-before-put:2", "upload-after-put:2", "upload-after-commit:2"]
+POINTS = {
+    "disk": ["wal-before-write:9", "wal-after-write:15", "wal-after-sync:21", *UPLOAD_POINTS, None, None, None, None],
+    "object": ["group-before-put:25", "group-after-put:40", *UPLOAD_POINTS, None, None, None, None, None],
+}[arguments.wal]
+# The points at which starts die after a kill at a random time, each of which leaves one more epoch to be closed, and the
+# time within which a start passes them.
+START_S = 3
+START_POINTS = {"disk": [], "object": ["index-before-put:1", "index-after-put:1"]}[arguments.wal]
 # The most passes through a point before the broker dies there.
 PASSES_MAX = {"wal-before-write": 200, "wal-after-write": 200, "wal-after-sync": 200, "upload-before-put": 20,
-              "upload-after-put": 20, "upload-after-commit": 20}
+              "upload-after-put": 20, "upload-after-commit": 20, "group-before-put": 100, "group-after-put": 100}
 LOG = os.path.join(DIR, "broker.log")
 LOG_LINES = 30
 asked_to_end = set()
@@ -88,7 +98,7 @@ def start(point):
     process = subprocess.Popen(
         [BINARY, "start", "--set", f"listeners=PLAINTEXT://{BOOTSTRAP}", "--set", f"highwater.data.dir={DIR}/data",
          "--set", "highwater.admin.listener=", "--set", "highwater.upload.interval.ms=150",
-         "--set", f"num.partitions={PARTITIONS}",
+         "--set", f"num.partitions={PARTITIONS}", "--set", f"highwater.wal={arguments.wal}",
          "--set", "group.initial.rebalance.delay.ms=100"], env=env, stdout=log, stderr=log)
     asked_to_end.discard(process.pid)
     running_brokers[:] = [process]
@@ -140,9 +150,10 @@ def committed_now():
 committed = dict.fromkeys(range(PARTITIONS), 0)
 acknowledged = {}
 sent = [0] * PARTITIONS
+deaths_at_starts = dict.fromkeys(START_POINTS, 0)
 rng = random.Random(1 if arguments.seed is None else arguments.seed)
 if arguments.seed is not None:
-    drawn = rng.choices([*PASSES_MAX, None], k=ROUNDS)
+    drawn = rng.choices([*sorted({point.partition(":")[0] for point in POINTS if point}), None], k=ROUNDS)
     POINTS = [point and f"{point}:{rng.randint(1, PASSES_MAX[point])}" for point in drawn]
 for round_number, point in enumerate(POINTS):
     broker = start(point)
@@ -187,6 +198,14 @@ for round_number, point in enumerate(POINTS):
     if point is None:
         time.sleep(rng.uniform(*LIFE_S))
         end(broker, signal.SIGKILL)
+        for start_point in START_POINTS:
+            starting = start(start_point)
+            try:
+                starting.wait(START_S)
+                deaths_at_starts[start_point] += 1
+            except subprocess.TimeoutExpired:
+                # all that was appended before the kill had been uploaded
+                end(starting, signal.SIGKILL)
     else:
         try:
             broker.wait(20)
@@ -209,6 +228,7 @@ for round_number, point in enumerate(POINTS):
     end(broker, signal.SIGKILL if round_number % 2 else signal.SIGTERM)
     print(f"crash {point or 'at random'}: {len(acknowledged)} acknowledged records are there, "
           f"committed {sum(committed.values())}", flush=True)
+assert arguments.seed is not None or all(deaths_at_starts.values()), deaths_at_starts
 assert len(acknowledged) > 1000 and sum(committed.values()) > 1000
 if arguments.seed is not None:
     broker = start(None)

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use highwater_object_storage::{IoClass, ObjectKey, ObjectStorage, PutMode, StorageError};
-use highwater_runtime::{Backoff, SeededRng};
+use highwater_runtime::{Backoff, SeededRng, crash_point};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::attempt::{Action, Answer, Attempt, Event, Found};
@@ -83,6 +83,7 @@ impl Putter {
         let mut attempt = Attempt::new(self.repeats.at_once_max);
         let mut backoff = self.backoff();
         let mut pending: Pending<'_> = FuturesUnordered::new();
+        crash_point("group-before-put");
         pending.push(Box::pin(self.send(body)));
         pending.push(Box::pin(self.lateness()));
         while let Some(event) = pending.next().await {
@@ -97,7 +98,10 @@ impl Putter {
                     }));
                 }
                 Action::Nothing => {}
-                Action::Done => return Outcome::Durable,
+                Action::Done => {
+                    crash_point("group-after-put");
+                    return Outcome::Durable;
+                }
                 Action::Fenced => return Outcome::Fenced,
             }
             if event == Event::IsLate {
