@@ -1,16 +1,32 @@
-//! How a broker learns that its node epoch was fenced: by its own image of the metadata. It also learns that by a put
-//! that meets a seal and by a refused command, which end the log themselves (W11).
+//! How a broker learns that its node epoch was fenced: by its own image of the metadata, and while it is cut off, by a
+//! look at the next sequence of its log. It also learns that by a put that meets a seal and by a refused command, which
+//! end the log themselves (W11).
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use highwater_kraft_meta::{EpochState, MetadataImage};
 use highwater_types::{NodeEpoch, NodeId};
+use tokio::time::{Instant, sleep};
 
 use crate::broker::Broker;
 
+/// How often a broker that is cut off looks whether its log is sealed.
+const LOOK: Duration = Duration::from_secs(1);
+/// The session of a broker: the controllers fence none that they have heard from within this time.
+const SESSION: Duration = Duration::from_secs(3);
+
 /// Ends the log of a broker once its node epoch is not open any more, as far as the broker can see. Cancellation safe.
 pub(crate) async fn watch(broker: &Arc<Broker>) -> Infallible {
+    // both arms are cancellation safe
+    tokio::select! {
+        never = watch_image(broker) => never,
+        never = look_while_cut_off(broker) => never,
+    }
+}
+
+async fn watch_image(broker: &Arc<Broker>) -> Infallible {
     let (node, epoch) = (broker.config.node_id, broker.epoch);
     let mut images = broker.metadata.watch();
     let fenced = images.wait_for(|image| !is_open(image, node, epoch)).await;
@@ -19,6 +35,20 @@ pub(crate) async fn watch(broker: &Arc<Broker>) -> Infallible {
         broker.streams.fence(&reason(&image, node, epoch));
     }
     std::future::pending().await
+}
+
+/// A broker that is cut off doesn't learn of its fence by its image, and by a put only if it has something to put. No
+/// request is sent while the controllers are reached.
+async fn look_while_cut_off(broker: &Arc<Broker>) -> Infallible {
+    let mut since = None;
+    loop {
+        sleep(LOOK).await;
+        if !broker.is_cut_off() {
+            since = None;
+        } else if since.get_or_insert_with(Instant::now).elapsed() >= SESSION {
+            broker.streams.look_for_seal().await;
+        }
+    }
 }
 
 fn is_open(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> bool {

@@ -1,7 +1,8 @@
 //! OffsetFetch (key 9), versions 1..=10.
 //! Source: schema/offset_fetch_request.kmsg; KIP-447, KIP-709, KIP-848.
 //! Behaviour: KAFKA-BEHAVIOUR 24.
-//! Deviations from Apache Kafka: none; there are no transactional offsets for which `require_stable` could wait.
+//! Deviations from Apache Kafka: a broker that reaches no controller answers NOT_COORDINATOR where it knows of no offset
+//! (DESIGN 6); there are no transactional offsets for which `require_stable` could wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -159,7 +160,9 @@ async fn find(
             found
         },
     );
-    let mut found = asked.await?.into_iter();
+    let found = asked.await?;
+    check_known(ctx, found.iter().all(Option::is_some))?;
+    let mut found = found.into_iter();
     let answers = answers.into_iter().map(|answer| match answer {
         Err(failed) => failed,
         Ok(topic) => OffsetFetchResponseTopics {
@@ -173,6 +176,15 @@ async fn find(
         },
     });
     Ok(answers.collect())
+}
+
+/// A broker that is cut off may have been replaced as the coordinator, and must not say that there is no offset: the
+/// client would reset its position.
+fn check_known(ctx: &RequestContext, is_known: bool) -> Result<(), ErrorCode> {
+    match !is_known && ctx.broker.is_cut_off() {
+        true => Err(ErrorCode::NotCoordinator),
+        false => Ok(()),
+    }
 }
 
 /// The name of a topic, and its id if it exists, if the client may see its offsets.
@@ -206,7 +218,9 @@ async fn all(
             shard.offsets(&id)
         });
     let mut topics: BTreeMap<String, Vec<OffsetFetchResponsePartitions>> = BTreeMap::new();
-    for (topic, partition, offset) in asked.await? {
+    let found = asked.await?;
+    check_known(ctx, !found.is_empty())?;
+    for (topic, partition, offset) in found {
         ctx.give_way().await;
         let is_of = offset.is_of(id_of(ctx, &topic));
         if is_of && ctx.authorize(Operation::Describe, Resource::Topic(&topic)) {

@@ -8,6 +8,7 @@ mod cold_reads;
 mod compression;
 mod connection;
 mod coordinators;
+mod cut_off;
 mod damage;
 mod faults;
 mod fetch;

@@ -13,12 +13,12 @@ use tempfile::TempDir;
 use super::{T0, batch};
 
 /// The object store of all nodes of a cluster.
-fn store(dir: &TempDir) -> String {
+pub(super) fn store(dir: &TempDir) -> String {
     format!("file://{}", dir.path().display())
 }
 
 /// Starts a controller; port 0 means any.
-async fn controller(dir: TempDir, store: &str, port: u16) -> Result<TestNode> {
+pub(super) async fn controller(dir: TempDir, store: &str, port: u16) -> Result<TestNode> {
     let listener = format!("CONTROLLER://127.0.0.1:{port}");
     let settings = [
         ("process.roles", "controller"),
@@ -38,7 +38,7 @@ async fn broker(dir: TempDir, store: &str, controller: SocketAddr) -> Result<Tes
 }
 
 /// Starts a broker with this kind of write-ahead log.
-async fn broker_on(
+pub(super) async fn broker_on(
     wal: &str,
     dir: TempDir,
     store: &str,

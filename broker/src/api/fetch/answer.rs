@@ -1,6 +1,7 @@
 //! The answer to a fetch: for each partition the batches that were read, or an error.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{
@@ -12,8 +13,9 @@ use highwater_types::NodeId;
 use super::request::Target;
 use super::tail::Outcome;
 use crate::api::context::RequestContext;
+use crate::api::error::Refusal;
 use crate::cluster::NO_BROKER;
-use crate::partitions::{FetchKey, FetchPlan, SessionError, Watermarks};
+use crate::partitions::{FetchKey, FetchPlan, Partition, SessionError, Watermarks};
 
 /// The error code of a refused session, for the whole answer.
 pub(super) fn session_error(error: SessionError) -> ErrorCode {
@@ -105,7 +107,7 @@ fn partition_data(
         }
         Outcome::Failed(_) | Outcome::Cold => {
             let refusal = match result {
-                Outcome::Failed(refusal) => refusal,
+                Outcome::Failed(refusal) => unless_cut_off(ctx, target, refusal),
                 _ => ErrorCode::UnknownServerError.into(),
             };
             data.error_code = refusal.code.code();
@@ -140,5 +142,21 @@ fn partition_data(
             };
             (data, answered, false)
         }
+    }
+}
+
+/// The refusal of a partition. If this broker is cut off, records above its end may exist elsewhere, so the client is told
+/// to look for the leader, and does not reset its position.
+fn unless_cut_off(ctx: &RequestContext, target: &Target, refusal: Refusal) -> Refusal {
+    let is_above = |partition: &Arc<Partition>| {
+        let bounds = partition.log.bounds();
+        target.wanted.offset > bounds.next
+    };
+    let may_exist = refusal.code == ErrorCode::OffsetOutOfRange
+        && ctx.broker.is_cut_off()
+        && target.partition.as_ref().is_ok_and(is_above);
+    match may_exist {
+        true => ErrorCode::NotLeaderOrFollower.into(),
+        false => refusal,
     }
 }
