@@ -15,6 +15,7 @@ use crate::auth::Authorizer;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::coordinators::Groups;
+use crate::heartbeats::Heartbeats;
 use crate::memory::RequestBudgets;
 use crate::metrics::Metrics;
 use crate::partitions::{FetchSessions, Partitions};
@@ -30,6 +31,8 @@ pub(crate) struct Broker {
     pub epoch: NodeEpoch,
     /// The cluster's metadata.
     pub metadata: Arc<dyn MetadataStore>,
+    /// What the controllers hear of it.
+    pub(crate) heartbeats: Heartbeats,
     /// The partitions it leads.
     pub partitions: Arc<Partitions>,
     /// Its streams.

@@ -10,12 +10,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use highwater_io::{Device, DirLock, OpenMode};
 use highwater_object_storage::Claim;
+use highwater_types::Uuid;
 
 use crate::config::{Config, properties};
+use crate::machine::Machine;
 use crate::node_error::NodeError;
 
 const FILE: &str = "meta.properties";
 const STORE: &str = "highwater.object.storage";
+/// The id of the directory, as in Kafka. Without it the directory is taken for a new one.
+const DIRECTORY: &str = "directory.id";
 /// The name of the directory itself in the file, because the directory may be moved, or be named in another way.
 const HERE: &str = "file://<highwater.data.dir>/";
 
@@ -26,6 +30,8 @@ pub(crate) struct DataDir {
     device: Arc<dyn Device>,
     /// The store, in the form that the file has.
     store: String,
+    /// Its id, as in Kafka: another directory of the same node has another one.
+    id: Uuid,
     remembers: bool,
     lock: DirLock,
 }
@@ -35,7 +41,8 @@ impl DataDir {
     ///
     /// # Errors
     /// [`NodeError`]: another process uses it, or it belongs to another store.
-    pub(crate) async fn open(config: &Config, device: Arc<dyn Device>) -> Result<Self, NodeError> {
+    pub(crate) async fn open(config: &Config, machine: &Machine) -> Result<Self, NodeError> {
+        let device = Arc::clone(&machine.device);
         let path = config.data_dir.clone();
         let error = |source| io_error(&path, source);
         device.create_dir_all(&path).await.map_err(error)?;
@@ -51,18 +58,21 @@ impl DataDir {
             io::ErrorKind::InvalidData => NodeError::Foreign(path.display().to_string()),
             _ => io_error(&path.join(FILE), source),
         })?;
-        if let Some(other) = remembered.as_ref().filter(|other| **other != store) {
+        let other = remembered.as_ref().map(|(other, _)| other);
+        if let Some(other) = other.filter(|other| **other != store) {
             return Err(NodeError::OtherStore {
                 dir: path.display().to_string(),
                 remembered: other.replace(HERE, &format!("file://{}/", path.display())),
                 given: config.object_storage.url.clone(),
             });
         }
+        let id = remembered.as_ref().and_then(|(_, id)| *id);
         Ok(Self {
             path,
             device,
             store,
             remembers: remembered.is_some(),
+            id: id.unwrap_or_else(|| Uuid(machine.rng.next_id())),
             lock,
         })
     }
@@ -78,6 +88,11 @@ impl DataDir {
     /// Whether the store is a directory in this one, so that the lock covers it too.
     pub(crate) fn has_store(&self) -> bool {
         self.store.starts_with(HERE)
+    }
+
+    /// The id of the directory.
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
     }
 
     /// Writes the store to the file durably, unless it is there already; the cluster's claim must exist by then.
@@ -98,8 +113,9 @@ impl DataDir {
         let text = format!(
             "# Written by Highwater: the object store of this data directory. A start with another store is refused. Change\n\
              # it only while the node is stopped, and after every object was copied.\n\
-             {STORE}={}\n",
-            self.store.replace('\\', "\\\\")
+             {STORE}={}\n{DIRECTORY}={}\n",
+            self.store.replace('\\', "\\\\"),
+            self.id
         );
         let temporary = path.with_extension("new");
         match self.device.remove_file(&temporary).await {
@@ -121,8 +137,11 @@ fn io_error(path: &Path, source: io::Error) -> NodeError {
     }
 }
 
-/// The store that a file remembers; `None` if there is no file.
-async fn remembered(device: &dyn Device, path: &Path) -> io::Result<Option<String>> {
+/// The store and the id of the directory that a file remembers; `None` if there is no file.
+async fn remembered(
+    device: &dyn Device,
+    path: &Path,
+) -> io::Result<Option<(String, Option<Uuid>)>> {
     let file = match device.open(path, OpenMode::Existing).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
@@ -130,11 +149,15 @@ async fn remembered(device: &dyn Device, path: &Path) -> io::Result<Option<Strin
     let bytes = usize::try_from(file.len().await?).unwrap_or(usize::MAX);
     let text = file.read_at(0, bytes).await?;
     let text = String::from_utf8_lossy(&text);
-    let found = properties::parse(&text).unwrap_or_default().into_iter();
-    let found = found.rev().find(|property| property.key == STORE);
+    let properties = properties::parse(&text).unwrap_or_default();
     // Kafka has a file of this name too.
-    let missing = || io::Error::new(io::ErrorKind::InvalidData, format!("it has no {STORE}"));
-    Ok(Some(found.ok_or_else(missing)?.value))
+    let value = |key: &str| {
+        let found = properties.iter().rev().find(|property| property.key == key);
+        let missing = || io::Error::new(io::ErrorKind::InvalidData, format!("it has no {key}"));
+        found.map(|found| found.value.clone()).ok_or_else(missing)
+    };
+    let id = value(DIRECTORY).ok().and_then(|id| id.parse().ok());
+    Ok(Some((value(STORE)?, id)))
 }
 
 /// The one name of a store, whichever way it is written.

@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use highwater_kraft_meta::{EpochState, MetadataImage};
 use highwater_types::{NodeEpoch, NodeId};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::broker::Broker;
 
 /// How often a broker that is cut off looks whether its log is sealed.
 const LOOK: Duration = Duration::from_secs(1);
-/// The session of a broker: the controllers fence none that they have heard from within this time.
-const SESSION: Duration = Duration::from_secs(3);
 
 /// Ends the log of a broker once its node epoch is not open any more, as far as the broker can see. Cancellation safe.
 pub(crate) async fn watch(broker: &Arc<Broker>) -> Infallible {
@@ -40,12 +38,9 @@ async fn watch_image(broker: &Arc<Broker>) -> Infallible {
 /// A broker that is cut off doesn't learn of its fence by its image, and by a put only if it has something to put. No
 /// request is sent while the controllers are reached.
 async fn look_while_cut_off(broker: &Arc<Broker>) -> Infallible {
-    let mut since = None;
     loop {
         sleep(LOOK).await;
-        if !broker.is_cut_off() {
-            since = None;
-        } else if since.get_or_insert_with(Instant::now).elapsed() >= SESSION {
+        if broker.heartbeats.is_cut_off() {
             broker.streams.look_for_seal().await;
         }
     }

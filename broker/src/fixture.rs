@@ -127,7 +127,8 @@ fn epoch_of(outcome: Outcome) -> NodeEpoch {
 
 /// The command that registers a node's next start.
 fn register(image: &MetadataImage, node: i32, endpoints: &[(&str, &str, u32)]) -> Action {
-    let after = image.node(NodeId(node)).map_or(0, |before| before.epoch.0);
+    let before = image.node(NodeId(node));
+    let after = before.map_or(0, |before| before.epoch.0);
     let endpoint = |(listener, host, port): &(&str, &str, u32)| Endpoint {
         listener: (*listener).to_owned(),
         host: (*host).to_owned(),
@@ -139,6 +140,8 @@ fn register(image: &MetadataImage, node: i32, endpoints: &[(&str, &str, u32)]) -
         endpoints: endpoints.iter().map(endpoint).collect(),
         wal: WalKind::Disk.into(),
         after,
+        // the start is of the same data directory, so that it takes over at once (E2)
+        directory: before.map_or_else(Vec::new, |before| before.directory.clone()),
     })
 }
 

@@ -14,6 +14,7 @@ mod dispatch;
 mod fence;
 #[cfg(test)]
 mod fixture;
+mod heartbeats;
 mod housekeeping;
 mod http;
 mod log_config;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use highwater_io::DirLock;
 use highwater_io::net::Network;
 use highwater_kraft_meta::MetadataStore;
@@ -22,6 +21,7 @@ use crate::broker::Broker;
 use crate::cluster::BrokerEndpoint;
 use crate::config::{Advertised, Config};
 use crate::dispatch::Dispatch;
+use crate::heartbeats::Heartbeats;
 use crate::memory::RequestBudgets;
 use crate::metrics::sampled::Sampler;
 use crate::net::{self, Connections, Limits};
@@ -30,7 +30,9 @@ use crate::quorum::NetworkTransport;
 use crate::starting::Phase;
 use crate::storage::{BrokerStreams, Stores};
 use crate::wal::FoundLogs;
-use crate::{api, controller, coordinators, fence, housekeeping, http, metrics, storage};
+use crate::{
+    api, controller, coordinators, fence, housekeeping, http, metrics, registration, storage,
+};
 
 pub use crate::machine::Machine;
 pub use crate::node_error::{NodeEnd, NodeError};
@@ -40,7 +42,7 @@ pub use crate::node_process::NodeProcess;
 /// open.
 const OPENING_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A running node. If it is dropped before it is stopped, its tasks end at once.
+/// A running node.
 #[derive(Debug)]
 pub struct Node {
     config: Arc<Config>,
@@ -54,33 +56,9 @@ pub struct Node {
     _lock: DirLock,
 }
 
-impl Drop for Node {
-    /// A node that is dropped before it is stopped ends as a killed process does.
-    fn drop(&mut self) {
-        self.tasks.abort();
-    }
-}
-
-/// The tasks of a start. They end with it if its future is dropped.
-struct StartTasks(Tasks);
-
-impl StartTasks {
-    /// Leaves the tasks to the node.
-    fn hand_over(mut self) {
-        self.0 = Tasks::default();
-    }
-}
-
-impl Drop for StartTasks {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Node {
     /// Starts a node: addresses, health and metrics, storage, partitions, listeners. The node is ready when this
-    /// returns; a client that connects before is answered then. If the future is dropped, the start ends as if the
-    /// process was killed.
+    /// returns; a client that connects before is answered then.
     ///
     /// # Errors
     /// [`NodeError`]: a later start can go on from every change that was made, and a start that is refused has changed
@@ -110,13 +88,12 @@ impl Node {
         machine: &Machine,
         addresses: Addresses,
     ) -> Result<Self, NodeError> {
-        let tasks = StartTasks(Tasks::default());
+        let tasks = Tasks::default();
         // boxed, because a future that awaits another reserves space for it twice
-        let started = Box::pin(Self::start_tasks(config, machine, &tasks.0, addresses)).await;
+        let started = Box::pin(Self::start_tasks(config, machine, &tasks, addresses)).await;
         if started.is_err() {
-            tasks.0.stop().await;
+            tasks.stop().await;
         }
-        tasks.hand_over();
         started
     }
 
@@ -209,34 +186,31 @@ impl Node {
     /// Resolves, with the reason, when the node can't go on. Until then the future looks whether the node epoch was
     /// fenced, so it must be polled for as long as the node runs.
     pub async fn ended(&self) -> NodeEnd {
-        let why = tokio::select! {
+        let failed = NodeEnd::Failed;
+        tokio::select! {
             // A task may return because of one of the reasons before it.
             biased;
-            why = self.broker_ended() => why,
-            why = self.metadata.ended() => format!("the metadata ended: {why}"),
-            (kind, how) = self.tasks.failed() => format!("the task {kind:?} {how}"),
-        };
-        // The log of an epoch that was fenced ends first, and any other part of the node may follow it.
-        let streams = self.broker.as_ref().map(|broker| &broker.streams);
-        let log = streams.and_then(|streams| streams.ended().now_or_never().flatten());
-        match log {
-            Some(WalError::Fenced { reason }) => NodeEnd::Fenced(reason),
-            _ => NodeEnd::Failed(why),
+            end = self.broker_ended() => end,
+            why = self.metadata.ended() => failed(format!("the metadata ended: {why}")),
+            (kind, how) = self.tasks.failed() => failed(format!("the task {kind:?} {how}")),
         }
     }
 
     /// Resolves, with the reason, when the broker can't go on.
-    async fn broker_ended(&self) -> String {
+    async fn broker_ended(&self) -> NodeEnd {
         let Some(broker) = &self.broker else {
             return std::future::pending().await;
         };
         tokio::select! {
             biased;
             error = broker.streams.ended() => match error {
-                Some(error) => format!("the write-ahead log ended: {}", reasons(&error)),
-                None => "the write-ahead log ended".to_owned(),
+                Some(WalError::Fenced { reason }) => NodeEnd::Fenced(reason),
+                Some(error) => {
+                    NodeEnd::Failed(format!("the write-ahead log ended: {}", reasons(&error)))
+                }
+                None => NodeEnd::Failed("the write-ahead log ended".to_owned()),
             },
-            refused = broker.streams.failed() => refused,
+            refused = broker.streams.failed() => NodeEnd::Failed(refused),
             never = fence::watch(broker) => match never {},
         }
     }
@@ -258,6 +232,9 @@ impl Node {
             Some(broker) => broker.streams.shutdown().await,
             None => Ok(()),
         };
+        if let (Some(broker), Ok(())) = (&self.broker, &stopped) {
+            registration::end(&*self.metadata, broker.config.node_id, broker.epoch).await;
+        }
         self.tasks.stop().await;
         stopped?;
         self.metadata.shutdown().await?;
@@ -281,9 +258,10 @@ async fn start_broker(
     let BrokerStreams {
         streams,
         epoch,
+        heartbeats,
         recovered,
     } = opened.await?;
-    let broker = broker(config, machine, (metadata, epoch, streams));
+    let broker = broker(config, machine, (metadata, epoch, streams), heartbeats);
     phase.send_replace(Phase::Partitions(Arc::clone(&broker)));
     let mut opener = PartitionOpener::new(Arc::clone(&broker));
     opener.follow(broker.metadata.image());
@@ -300,6 +278,7 @@ fn broker(
     config: &Arc<Config>,
     machine: &Machine,
     (metadata, epoch, streams): (Arc<dyn MetadataStore>, NodeEpoch, ObjectStreamStore),
+    heartbeats: Heartbeats,
 ) -> Arc<Broker> {
     let budgets = RequestBudgets::new(&config.memory);
     let slots = usize::try_from(config.int("max.incremental.fetch.session.cache.slots"));
@@ -311,6 +290,7 @@ fn broker(
             (config.node_id, epoch),
         )),
         metadata,
+        heartbeats,
         streams,
         producers: ProducerMemory::new(config.memory.producers),
         metrics: metrics::Metrics::new(),
@@ -405,24 +385,6 @@ mod tests {
         let more = usize::try_from(UPLOADS_IN_FLIGHT_MAX + INDEXES_IN_FLIGHT_MAX);
         assert_eq!(left(&node), (epochs, condemned + more.expect("few")));
         node.stop().await.expect("stops");
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_node_that_is_dropped_ends_as_a_killed_process_does() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (data, store) = (dir.path().join("data"), dir.path().join("objects"));
-        let node = Node::start(config(&data, &store), Machine::real()).await;
-        let address = node.expect("starts").address().expect("it listens");
-        // the node is dropped, and so are its listeners
-        let refused = async {
-            while tokio::net::TcpStream::connect(address).await.is_ok() {
-                tokio::task::yield_now().await;
-            }
-        };
-        let refused = tokio::time::timeout(Duration::from_secs(60), refused);
-        refused.await.expect("nothing listens any more");
-        let node = Node::start(config(&data, &store), Machine::real()).await;
-        node.expect("starts").stop().await.expect("stops");
     }
 
     // The client of a DeleteRecords is gone, or its answer was lost, after the command was proposed.

@@ -1,25 +1,31 @@
 //! The steps of a start in the metadata: the node registers, closes its former epochs once their content is registered,
 //! and leads partitions (rules E).
 
+use std::time::Duration;
+
 use highwater_kraft_meta::command::{
-    self, AssignLeaders, CloseEpoch, Closing, Endpoint, RegisterNode, Sealed, StreamEpoch, WalKind,
+    self, AssignLeaders, CloseEpoch, Closing, Endpoint, FenceEpoch, RegisterNode, Sealed,
+    StreamEpoch, WalKind,
 };
 use highwater_kraft_meta::{
-    Action, EpochImage, EpochState, MetadataImage, MetadataStore, Outcome, ProposeError,
+    Action, EpochImage, EpochState, MetadataImage, MetadataStore, Outcome, ProposeError, Rejection,
 };
 use highwater_s3stream::Recovered;
-use highwater_types::{NodeEpoch, NodeId, WalPosition};
+use highwater_types::{NodeEpoch, NodeId, Uuid, WalPosition};
 use highwater_wal::Known;
+use tokio::time::{sleep, timeout};
 
 use crate::config::{Advertised, Config};
 use crate::machine::Machine;
 use crate::stream_metadata;
 
+/// How long a stop waits until the controllers have heard that the epoch ends. Without that its session just runs out.
+const END_DEADLINE: Duration = Duration::from_secs(2);
 /// The most partitions in one command that assigns leaders; such a command has some 30 KB.
 const ASSIGNED_AT_ONCE: usize = 2000;
 
 /// Registers a start of this node with its addresses and the kind of its WAL; returns its epoch and the WAL's floor
-/// (E1, E2).
+/// (E1, E2). While another process with this node's id and another data directory lives, it waits (E2).
 ///
 /// # Errors
 /// [`ProposeError`].
@@ -28,26 +34,67 @@ pub(crate) async fn register(
     machine: &Machine,
     advertised: &[Advertised],
     wal: WalKind,
-    metadata: &dyn MetadataStore,
+    (metadata, directory): (&dyn MetadataStore, Uuid),
 ) -> Result<(NodeEpoch, WalPosition), ProposeError> {
     let endpoint = |told: &Advertised| Endpoint {
         listener: told.name.clone(),
         host: told.host.clone(),
         port: told.port.into(),
     };
-    let image = metadata.image();
-    let before = image.node(config.node_id);
-    let register = RegisterNode {
-        node: config.node_id.0,
-        incarnation: machine.rng.next_id().to_vec(),
-        endpoints: advertised.iter().map(endpoint).collect(),
-        wal: wal.into(),
-        after: before.map_or(0, |node| node.epoch.0),
+    let incarnation = machine.rng.next_id().to_vec();
+    let mut has_waited = false;
+    loop {
+        let (after, _) = last(metadata, config.node_id);
+        let register = RegisterNode {
+            node: config.node_id.0,
+            incarnation: incarnation.clone(),
+            endpoints: advertised.iter().map(endpoint).collect(),
+            wal: wal.into(),
+            after: after.0,
+            directory: directory.0.to_vec(),
+        };
+        let registered = metadata.propose(Action::RegisterNode(register).into());
+        match registered.await {
+            Err(ProposeError::Rejected(Rejection::InSession(epoch))) => {
+                if !has_waited {
+                    tracing::warn!(
+                        node_id = config.node_id.0,
+                        node_epoch = epoch.0,
+                        "another process with this node.id and another data directory was heard a moment ago: this start \
+                         waits until its session is over, for ever if that process goes on"
+                    );
+                }
+                has_waited = true;
+                sleep(config.heartbeat_interval()).await;
+            }
+            // the node was fenced while this start waited
+            Err(ProposeError::Rejected(Rejection::Changed)) if has_waited => {}
+            registered => {
+                return match registered? {
+                    (_, Outcome::Registered { epoch, floor, .. }) => Ok((epoch, floor)),
+                    (at, _) => Ok((NodeEpoch(at.0), WalPosition::default())),
+                };
+            }
+        }
+    }
+}
+
+/// Says that an epoch ends, once all that it wrote is registered: another start of the node need not wait for its session
+/// (E2), and others take its partitions over at once.
+pub(crate) async fn end(metadata: &dyn MetadataStore, node: NodeId, epoch: NodeEpoch) {
+    let fence = FenceEpoch {
+        node: node.0,
+        epoch: epoch.0,
     };
-    let registered = metadata.propose(Action::RegisterNode(register).into());
-    match registered.await? {
-        (_, Outcome::Registered { epoch, floor, .. }) => Ok((epoch, floor)),
-        (at, _) => Ok((NodeEpoch(at.0), WalPosition::default())),
+    let fenced = metadata.propose(Action::FenceEpoch(fence).into());
+    match timeout(END_DEADLINE, fenced).await {
+        Ok(Ok(_)) | Ok(Err(ProposeError::Rejected(Rejection::Fenced(_)))) => {}
+        Ok(Err(error)) => {
+            tracing::info!(%error, "the end of this broker's session is not announced")
+        }
+        Err(_elapsed) => {
+            tracing::info!("the end of this broker's session is not announced in time")
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::config::{Advertised, Config};
 use crate::controller::Reaper;
 use crate::data_dir::DataDir;
+use crate::heartbeats::Heartbeats;
 use crate::machine::Machine;
 use crate::node_error::NodeError;
 use crate::quorum::NetworkTransport;
@@ -35,6 +36,8 @@ pub(crate) struct Stores {
     pub(crate) objects: Arc<dyn ObjectStorage>,
     /// The requests to the object store.
     pub(crate) requests: Arc<RequestCounts>,
+    /// The id of the data directory (E2).
+    pub(crate) directory: Uuid,
 }
 
 /// The streams that a broker writes, open.
@@ -42,6 +45,8 @@ pub(crate) struct BrokerStreams {
     pub(crate) streams: ObjectStreamStore,
     /// The node epoch that writes them.
     pub(crate) epoch: NodeEpoch,
+    /// Its heartbeats.
+    pub(crate) heartbeats: Heartbeats,
     /// The number of batches recovered from the write-ahead log.
     pub(crate) recovered: u64,
 }
@@ -58,7 +63,7 @@ pub(crate) async fn open(
     phase: &watch::Sender<Phase>,
     controllers: &Arc<NetworkTransport>,
 ) -> Result<Found, NodeError> {
-    let data_dir = DataDir::open(config, Arc::clone(&machine.device)).await?;
+    let data_dir = DataDir::open(config, machine).await?;
     let roles = config.quorum.roles;
     let voter = match roles.controller {
         true => Some(Arc::new(open_voter(config, machine, controllers).await?)),
@@ -95,6 +100,7 @@ pub(crate) async fn open(
         logs.read_objects(&objects, tasks).await?;
     }
     let logs = logs.map(Logs::found);
+    let directory = data_dir.id();
     let lock = data_dir.remember().await?;
     if let Some(voter) = voter {
         voter.admit_observers();
@@ -103,6 +109,7 @@ pub(crate) async fn open(
         metadata,
         objects,
         requests,
+        directory,
     };
     Ok((stores, logs, lock))
 }
@@ -121,8 +128,20 @@ impl FoundLogs {
         phase: &watch::Sender<Phase>,
     ) -> Result<BrokerStreams, NodeError> {
         let (node, metadata) = (config.node_id, &*stores.metadata);
-        let registered = registration::register(config, machine, advertised, self.wal, metadata);
+        let registered = registration::register(
+            config,
+            machine,
+            advertised,
+            self.wal,
+            (metadata, stores.directory),
+        );
         let (epoch, floor) = registered.await?;
+        let heartbeats = Heartbeats::begin(
+            Arc::clone(&stores.metadata),
+            (node, epoch),
+            (config.heartbeat_interval(), config.session()),
+            tasks,
+        );
         let writer = Writer {
             cluster: metadata.image().cluster(),
             node,
@@ -162,6 +181,7 @@ impl FoundLogs {
         Ok(BrokerStreams {
             streams,
             epoch,
+            heartbeats,
             recovered,
         })
     }
@@ -211,6 +231,7 @@ async fn open_voter(
         snapshot_bytes: config.snapshot_bytes(),
     };
     let quorum = Quorum {
+        session: config.session(),
         voters: [config.node_id].into(),
         transport: Arc::<NetworkTransport>::clone(controllers),
     };

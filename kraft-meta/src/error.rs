@@ -117,3 +117,14 @@ pub enum OpenError {
     #[error("consensus cannot start reason={0}")]
     Raft(String),
 }
+
+/// Why a heartbeat did not begin a session anew.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeartbeatError {
+    /// The epoch is not open: nothing of it counts any more (E6).
+    #[error("the node epoch is not open")]
+    Fenced,
+    /// No active controller has answered; the reason.
+    #[error("no active controller has answered: {0}")]
+    Unavailable(String),
+}

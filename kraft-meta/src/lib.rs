@@ -4,6 +4,7 @@ pub mod command;
 mod error;
 mod image;
 mod raft;
+mod sessions;
 mod state_machine;
 mod transport;
 
@@ -11,11 +12,11 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use highwater_types::{LogIndex, Term};
+use highwater_types::{LogIndex, NodeEpoch, NodeId, Term};
 use tokio::sync::watch;
 
 pub use command::{Action, Command, Outcome, Rejection};
-pub use error::{OpenError, ProposeError};
+pub use error::{HeartbeatError, OpenError, ProposeError};
 pub use image::{
     CondemnedObject, EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, PartitionImage,
     SnapshotError, StreamImage, TopicImage, WalObjects,
@@ -43,6 +44,14 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ProposeError`]; [`ProposeError::Unavailable`] alone leaves the outcome unknown.
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError>;
+    /// Says that a node epoch lives, which begins its session anew (E6).
+    ///
+    /// # Errors
+    /// [`HeartbeatError`].
+    async fn heartbeat(&self, node: NodeId, epoch: NodeEpoch) -> Result<(), HeartbeatError>;
+    /// The open epochs whose session is over, as this node sees it; none if it is not the active controller (E6). The
+    /// answer is right only if the question comes often: at least four times in a session.
+    fn silent(&self) -> Vec<(NodeId, NodeEpoch)>;
     /// Waits until this node can neither decide nor learn anything any more, because a sync of its log failed or a
     /// snapshot could not be written (D3); returns the file and the reason. Cancellation safe.
     async fn ended(&self) -> String;

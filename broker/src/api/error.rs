@@ -140,6 +140,7 @@ pub(crate) fn from_proposal(error: &ProposeError) -> Refusal {
                 Rejection::UnknownStream(_)
                 | Rejection::Fenced(_)
                 | Rejection::Unclosed(_)
+                | Rejection::InSession(_)
                 | Rejection::NotHeld { .. }
                 | Rejection::Gap { .. } => ErrorCode::NotLeaderOrFollower,
                 Rejection::Changed => ErrorCode::RequestTimedOut,

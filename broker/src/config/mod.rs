@@ -37,6 +37,8 @@ pub use quorum::{Controller, Quorum, Roles};
 pub use source::{File, Source};
 
 const FRAME_BYTES_MAX: &str = "socket.request.max.bytes";
+const SESSION: &str = "broker.session.timeout.ms";
+const HEARTBEAT: &str = "broker.heartbeat.interval.ms";
 const SNAPSHOT_BYTES: &str = "metadata.log.max.record.bytes.between.snapshots";
 /// The least bytes of the metadata log after which a snapshot is taken; Kafka allows a single byte.
 const SNAPSHOT_BYTES_MIN: u64 = 64 << 10;
@@ -152,6 +154,7 @@ impl Config {
         config.memory = MemoryPlan::new(config.size("highwater.memory.limit"));
         let mut errors = config.resolve_addresses(host);
         errors.extend(object_wal::check(&config));
+        errors.extend(config.check_session());
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -406,6 +409,28 @@ impl Config {
     #[must_use]
     pub fn millis(&self, name: &str) -> Duration {
         Duration::from_millis(u64::try_from(self.long(name)).unwrap_or(u64::MAX))
+    }
+
+    /// Three heartbeats fit in a session, so that a single one that is lost fences no broker.
+    fn check_session(&self) -> Option<String> {
+        let (interval, session) = (self.int(HEARTBEAT), self.int(SESSION));
+        (interval > session / 3).then(|| {
+            format!(
+                "{HEARTBEAT}={interval}: must be at most a third of {SESSION}, which is {session}"
+            )
+        })
+    }
+
+    /// How long a broker counts as alive after its last heartbeat (E2, E6).
+    #[must_use]
+    pub(crate) fn session(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.int(SESSION)).unwrap_or(u64::MAX))
+    }
+
+    /// The interval of a broker's heartbeats.
+    #[must_use]
+    pub(crate) fn heartbeat_interval(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.int(HEARTBEAT)).unwrap_or(u64::MAX))
     }
 
     /// The largest frames: those that are read, as configured, and those that are held, which memory may limit further

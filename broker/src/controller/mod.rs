@@ -4,6 +4,7 @@
 //! controller ([`MetadataStore::leads`](highwater_kraft_meta::MetadataStore::leads)) and rest while another one is.
 
 mod clocks;
+mod fencer;
 mod reaper;
 mod rounds;
 mod sweeper;
@@ -25,6 +26,8 @@ pub(crate) fn start(
     metadata: &Arc<dyn MetadataStore>,
     objects: &Arc<dyn ObjectStorage>,
 ) {
+    let session = config.session();
+    tasks.spawn(TaskKind::Fencer, fencer::run(Arc::clone(metadata), session));
     let grace = config.millis("highwater.object.grace.ms");
     let reaper = Reaper::new(Arc::clone(metadata), Arc::clone(objects), grace);
     tasks.spawn(TaskKind::Reaper, reaper.run());

@@ -50,7 +50,7 @@ fn rejected(rejection: &Rejection) -> StreamError {
             first,
         },
         // another node has to close that epoch first, so that a later attempt may succeed
-        Rejection::Unclosed(_) => StreamError::Unavailable {
+        Rejection::Unclosed(_) | Rejection::InSession(_) => StreamError::Unavailable {
             reason: rejection.to_string(),
         },
         Rejection::TopicExists

@@ -28,8 +28,16 @@ pub enum TaskKind {
     Reaper,
     /// Sweeps the prefixes of closed object WALs while this node is the active controller.
     Sweeper,
+    /// Fences brokers whose session is over while this node is the active controller.
+    Fencer,
+    /// Gives partitions without a leader to live brokers while this node is the active controller.
+    Assigner,
+    /// Seals the logs of fenced node epochs, so that live brokers can take their partitions over.
+    Takeover,
     /// Follows the metadata of the controllers. It and the kinds after it work until the last upload of a stop is done.
     MetadataObserver,
+    /// Tells the active controller that this broker lives: also while it uploads before its end.
+    Heartbeats,
     /// Puts the group commits of the object WAL.
     WalWriter,
     /// Deletes objects of the object WAL that are not needed any more.
@@ -60,6 +68,10 @@ impl TaskKind {
             | Self::Upload
             | Self::MetadataObserver
             | Self::Reaper
+            | Self::Fencer
+            | Self::Assigner
+            | Self::Takeover
+            | Self::Heartbeats
             | Self::Sweeper => AfterReturn::NodeEnds,
             Self::Connection
             | Self::Coordinator

@@ -138,6 +138,9 @@ pub enum Rejection {
     /// The node epoch is not open (E6).
     #[error("node epoch is not open node_epoch={0}")]
     Fenced(NodeEpoch),
+    /// An earlier start of the node, with another data directory, was heard within its session (E2).
+    #[error("another process with this node.id and another data directory is alive node_epoch={0}")]
+    InSession(NodeEpoch),
     /// The node epoch is not closed: its partitions and its WAL may still belong to it (E4).
     #[error("node epoch is not closed node_epoch={0}")]
     Unclosed(NodeEpoch),

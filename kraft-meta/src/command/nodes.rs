@@ -31,6 +31,9 @@ pub struct RegisterNode {
     /// The node's last epoch, as the proposer knows it; 0 for a node that never registered.
     #[prost(uint64, tag = "5")]
     pub after: u64,
+    /// The id of the node's data directory; empty if it has none (E2).
+    #[prost(bytes = "vec", tag = "6")]
+    pub directory: Vec<u8>,
 }
 
 /// The kind of WAL that a node epoch writes.

@@ -38,6 +38,8 @@ pub struct NodeImage {
     pub epoch: NodeEpoch,
     /// The incarnation it registered with.
     pub incarnation: Vec<u8>,
+    /// The id of the data directory it registered with; empty if it had none.
+    pub directory: Vec<u8>,
     /// The addresses at which clients reach it.
     pub endpoints: Vec<Endpoint>,
     /// Its epochs that are open, fenced, or closed and not swept yet; every other epoch is closed.

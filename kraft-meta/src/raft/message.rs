@@ -9,7 +9,8 @@ use openraft::raft::{
 use prost::{Message, Oneof};
 
 use super::observer::message::{
-    Decided, Entries, Follow, NotLeader, OtherCluster, Piece, Propose, ReadSnapshot, Unavailable,
+    Decided, Entries, Follow, Heartbeat, NotLeader, OtherCluster, Piece, Propose, ReadSnapshot,
+    Unavailable,
 };
 use super::record::{DirectoryRecord, EntryRecord, LogIdRecord, VoteRecord};
 use super::types::{Entry, LogId, Types};
@@ -21,7 +22,7 @@ const ENTRIES_BYTES: usize = 1 << 20;
 /// A request to a voter: of another voter, or of an observer.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Request {
-    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5, 7, 8, 9")]
+    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5, 7, 8, 9, 10")]
     pub(super) call: Option<Call>,
     /// The sender; none in [`Call::Introduce`].
     #[prost(message, optional, tag = "6")]
@@ -46,6 +47,8 @@ pub(super) enum Call {
     ReadSnapshot(ReadSnapshot),
     #[prost(message, tag = "9")]
     Propose(Propose),
+    #[prost(message, tag = "10")]
+    Heartbeat(Heartbeat),
 }
 
 /// The question of a voter whose data directory is new: is it known by another directory?
@@ -104,7 +107,10 @@ pub(super) struct TransferLeader {
 /// The reply of a voter.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Answer {
-    #[prost(oneof = "Reply", tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(
+        oneof = "Reply",
+        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15"
+    )]
     pub(super) reply: Option<Reply>,
     /// The answering voter; none in [`Reply::Introduced`].
     #[prost(message, optional, tag = "7")]
@@ -144,6 +150,9 @@ pub(super) enum Reply {
     Unavailable(Unavailable),
     #[prost(message, tag = "14")]
     OtherCluster(OtherCluster),
+    /// The node epoch is not open.
+    #[prost(message, tag = "15")]
+    Fenced(Nothing),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

@@ -1,18 +1,19 @@
 //! A voter: what other nodes call, and how commands are decided.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use highwater_types::LogIndex;
-use openraft::Raft;
+use highwater_types::{LogIndex, NodeEpoch, NodeId, Term};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{Raft, ServerState};
 use prost::Message;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::log_store::LogStore;
 use super::message::{
@@ -23,9 +24,10 @@ use super::record::DirectoryRecord;
 use super::snapshot_store::SnapshotStore;
 use super::state_store::StateStore;
 use super::types::{Proposal, Types};
-use crate::command::{Command, Outcome, Rejection};
+use crate::command::{Action, Command, Outcome, RegisterNode, Rejection};
 use crate::error::ProposeError;
-use crate::image::MetadataImage;
+use crate::image::{EpochState, MetadataImage};
+use crate::sessions::Sessions;
 use crate::transport::COMMAND_BYTES_MAX;
 
 /// Answers the calls of other nodes; cheap to clone. The calls come by [`Transport`](crate::Transport).
@@ -42,6 +44,8 @@ pub struct Voter {
     /// The index after the last entry that is applied, and so committed.
     pub(super) applied_end: watch::Receiver<u64>,
     pub(super) waiting: Arc<Waiting>,
+    /// When this voter heard from brokers, while it leads.
+    pub(super) sessions: Arc<Mutex<Sessions>>,
     /// Whether observers are served.
     pub(super) admits: Arc<AtomicBool>,
 }
@@ -101,7 +105,11 @@ impl Voter {
         let call = call.ok_or_else(|| malformed("it is empty"))?;
         let from = match call {
             // an observer has no data directory that would have to be known
-            Call::Follow(_) | Call::ReadSnapshot(_) | Call::Propose(_) | Call::Introduce(_) => None,
+            Call::Follow(_)
+            | Call::ReadSnapshot(_)
+            | Call::Propose(_)
+            | Call::Heartbeat(_)
+            | Call::Introduce(_) => None,
             _ => Some(self.meet(from).await?),
         };
         let reply = Some(self.reply(call).await?);
@@ -145,7 +153,7 @@ impl Voter {
                 Reply::Done(Nothing {})
             }
             Call::Introduce(introduce) => Reply::Introduced(self.introduced(introduce)),
-            Call::Follow(_) | Call::ReadSnapshot(_) | Call::Propose(_)
+            Call::Follow(_) | Call::ReadSnapshot(_) | Call::Propose(_) | Call::Heartbeat(_)
                 if !self.admits.load(Ordering::Acquire) =>
             {
                 let why = "the controller is still starting";
@@ -154,6 +162,7 @@ impl Voter {
             Call::Follow(follow) => self.follow(follow).await?,
             Call::ReadSnapshot(read) => self.read_snapshot(read).await?,
             Call::Propose(propose) => self.propose_for(propose).await?,
+            Call::Heartbeat(heartbeat) => self.heartbeat_of(&heartbeat),
         })
     }
 
@@ -198,6 +207,68 @@ impl Voter {
         metrics.borrow_watched().running_state.is_ok()
     }
 
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The term in which this voter leads.
+    pub(super) fn leads(&self) -> Option<Term> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leads = metrics.running_state.is_ok() && metrics.state == ServerState::Leader;
+        leads.then_some(Term(metrics.current_term))
+    }
+
+    /// Takes a heartbeat; returns whether the epoch is open.
+    pub(super) fn heartbeat(&self, node: NodeId, epoch: NodeEpoch) -> Result<bool, Undecided> {
+        if self.leads().is_none() {
+            let metrics = self.raft.metrics();
+            let leader = metrics.borrow_watched().current_leader;
+            return Err(Undecided::NotLeader(leader));
+        }
+        let image = self.image.borrow();
+        let epochs = image.node(node).map(|node| &node.epochs);
+        let found = epochs.and_then(|epochs| epochs.get(&epoch));
+        let is_open = found.is_some_and(|found| found.state == EpochState::Open);
+        if is_open {
+            self.sessions().heard(epoch, Instant::now());
+        }
+        Ok(is_open)
+    }
+
+    /// The open epochs whose session is over, if this voter leads (E6).
+    pub(super) fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {
+        let Some(term) = self.leads() else {
+            return Vec::new();
+        };
+        let image = Arc::clone(&self.image.borrow());
+        let nodes = image.nodes().flat_map(|(id, node)| {
+            let epochs = node.epochs.iter();
+            let open = epochs.filter(|(_, epoch)| epoch.state == EpochState::Open);
+            open.map(move |(epoch, _)| (*epoch, id))
+        });
+        let open: BTreeMap<NodeEpoch, NodeId> = nodes.collect();
+        let epochs = open.keys().copied().collect();
+        let silent = self.sessions().silent(term, &epochs, Instant::now());
+        let silent = silent.into_iter();
+        silent
+            .filter_map(|epoch| Some((*open.get(&epoch)?, epoch)))
+            .collect()
+    }
+
+    /// The epoch because of which a start may not register yet: it has another data directory, and its session lives
+    /// (E2).
+    fn in_session(&self, register: &RegisterNode) -> Option<NodeEpoch> {
+        self.leads()?;
+        let image = Arc::clone(&self.image.borrow());
+        let node = image.node(NodeId(register.node))?;
+        let is_open = node.epochs.get(&node.epoch)?.state == EpochState::Open;
+        let is_other =
+            node.incarnation != register.incarnation && node.directory != register.directory;
+        let lives = is_open && is_other && self.sessions().lives(node.epoch, Instant::now());
+        lives.then_some(node.epoch)
+    }
+
     /// Checks that commands can be decided now; the error says why not.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.log.has_ended() || !self.is_running() {
@@ -236,6 +307,11 @@ impl Voter {
         let bytes = command.encoded_len();
         if bytes > COMMAND_BYTES_MAX {
             return Err(Undecided::TooLarge(bytes));
+        }
+        if let Some(Action::RegisterNode(register)) = &command.action
+            && let Some(epoch) = self.in_session(register)
+        {
+            return Ok((LogIndex::default(), Err(Rejection::InSession(epoch))));
         }
         self.turn(bytes).await?;
         self.decide(command).await

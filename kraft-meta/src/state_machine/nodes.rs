@@ -59,6 +59,7 @@ impl MetadataImage {
         let node = NodeImage {
             epoch,
             incarnation: register.incarnation,
+            directory: register.directory,
             endpoints: register.endpoints,
             epochs,
         };

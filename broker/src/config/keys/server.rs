@@ -11,6 +11,19 @@ pub(super) static KEYS: &[Key] = &[
          where a listener has no host.",
     ),
     key(
+        "broker.heartbeat.interval.ms",
+        "500",
+        int(1),
+        "How often a broker tells the active controller that it lives; at most a third of broker.session.timeout.ms.",
+    ),
+    key(
+        "broker.session.timeout.ms",
+        "3000",
+        int(100),
+        "How long a broker counts as alive after its last heartbeat. Then it is fenced, and other brokers take its \
+         partitions over. A broker that was paused for longer starts again by itself.",
+    ),
+    key(
         "connections.max.idle.ms",
         "600000",
         long(-1),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use highwater_kraft_meta::command::{
     CloseEpoch, Closing, Command, CommitObject, FenceEpoch, Position, RegisterNode, Sealed, WalKind,
 };
-use highwater_kraft_meta::{MetadataImage, OpenError, Outcome, ProposeError};
+use highwater_kraft_meta::{HeartbeatError, MetadataImage, OpenError, Outcome, ProposeError};
 use highwater_object_storage::{
     Failure, Hooked, IoClass, MemoryStorage, ObjectKey, Operation, Plan, PutMode, RequestKind,
 };
@@ -65,6 +65,14 @@ impl MetadataStore for Led {
 
     fn leads(&self) -> Option<Term> {
         *self.term.lock().expect("is whole")
+    }
+
+    async fn heartbeat(&self, _node: NodeId, _epoch: NodeEpoch) -> Result<(), HeartbeatError> {
+        Ok(())
+    }
+
+    fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {
+        Vec::new()
     }
 
     fn check(&self) -> Result<(), String> {

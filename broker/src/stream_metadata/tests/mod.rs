@@ -256,6 +256,7 @@ async fn a_rejection_keeps_its_type_through_the_port() {
         "{far:?}"
     );
     let register = RegisterNode {
+        directory: Vec::new(),
         node: NODE.0,
         incarnation: vec![2],
         endpoints: Vec::new(),

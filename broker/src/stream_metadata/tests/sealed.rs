@@ -103,6 +103,7 @@ impl Died {
     /// Begins the next start of the node: its epoch fences the former ones.
     async fn register(&mut self, incarnation: u8) {
         let register = RegisterNode {
+            directory: Vec::new(),
             node: NODE.0,
             incarnation: vec![incarnation],
             endpoints: Vec::new(),

@@ -154,6 +154,7 @@ impl Storage {
         let opened = RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await;
         let metadata = Arc::new(opened.expect("opens"));
         let register = RegisterNode {
+            directory: Vec::new(),
             node: NODE.0,
             incarnation: vec![1],
             endpoints: Vec::new(),

@@ -18,6 +18,8 @@ pub(super) struct NodeRecord {
     endpoints: Vec<Endpoint>,
     #[prost(message, repeated, tag = "5")]
     epochs: Vec<NodeEpochRecord>,
+    #[prost(bytes = "vec", tag = "6")]
+    directory: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -55,6 +57,7 @@ pub(super) fn record(id: i32, node: &NodeImage) -> NodeRecord {
         node: id,
         epoch: node.epoch.0,
         incarnation: node.incarnation.clone(),
+        directory: node.directory.clone(),
         endpoints: node.endpoints.clone(),
         epochs: node
             .epochs
@@ -87,6 +90,7 @@ pub(super) fn image(node: NodeRecord) -> NodeImage {
     NodeImage {
         epoch: NodeEpoch(node.epoch),
         incarnation: node.incarnation,
+        directory: node.directory,
         endpoints: node.endpoints,
         epochs: node.epochs.into_iter().map(epoch_image).collect(),
     }

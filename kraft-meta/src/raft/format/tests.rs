@@ -34,6 +34,7 @@ fn register(node: i32, incarnation: u8, wal: WalKind, after: u64) -> Action {
             host: "broker".to_owned(),
             port: 9092,
         }],
+        directory: vec![9],
         wal: wal.into(),
         after,
     })

@@ -7,14 +7,13 @@ mod tests;
 mod waiting;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use highwater_io::{Device, Threads};
-use highwater_types::{ClusterId, LogIndex, NodeId, Term, Uuid};
-use openraft::async_runtime::WatchReceiver;
-use openraft::{Raft, ServerState, SnapshotPolicy};
+use highwater_types::{ClusterId, LogIndex, NodeEpoch, NodeId, Term, Uuid};
+use openraft::{Raft, SnapshotPolicy};
 use tokio::sync::watch;
 
 pub use self::quorum::Quorum;
@@ -28,8 +27,9 @@ use super::types::{LogId, Runtime};
 use super::voter::Voter;
 use crate::MetadataStore;
 use crate::command::{Command, Outcome};
-use crate::error::{OpenError, ProposeError};
+use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
+use crate::sessions::Sessions;
 
 /// The configuration of a voter.
 #[derive(Debug, Clone)]
@@ -133,6 +133,7 @@ impl RaftMetadata {
                 image,
                 applied_end,
                 waiting,
+                sessions: Arc::new(Mutex::new(Sessions::new(quorum.session))),
                 admits: Arc::default(),
             },
             network,
@@ -204,10 +205,7 @@ impl MetadataStore for RaftMetadata {
     }
 
     fn leads(&self) -> Option<Term> {
-        let metrics = self.voter.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let leads = metrics.running_state.is_ok() && metrics.state == ServerState::Leader;
-        leads.then_some(Term(metrics.current_term))
+        self.voter.leads()
     }
 
     fn check(&self) -> Result<(), String> {
@@ -222,6 +220,18 @@ impl MetadataStore for RaftMetadata {
             },
             Err(undecided) => Err(undecided.into()),
         }
+    }
+
+    async fn heartbeat(&self, node: NodeId, epoch: NodeEpoch) -> Result<(), HeartbeatError> {
+        match self.voter.heartbeat(node, epoch) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(HeartbeatError::Fenced),
+            Err(undecided) => Err(HeartbeatError::Unavailable(undecided.to_string())),
+        }
+    }
+
+    fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {
+        self.voter.silent()
     }
 
     async fn ended(&self) -> String {

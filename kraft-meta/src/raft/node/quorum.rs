@@ -17,6 +17,8 @@ use crate::transport::{NoTransport, Transport};
 
 /// How long a start waits for a leader, and then for the entries that the leader has committed.
 pub(super) const LEADER_DEADLINE: Duration = Duration::from_secs(30);
+/// The session of brokers where nothing else is configured.
+const SESSION: Duration = Duration::from_secs(3);
 /// How long a start waits for a snapshot of the log that the last process left.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -27,6 +29,8 @@ pub struct Quorum {
     pub voters: BTreeSet<NodeId>,
     /// The transport to the other voters.
     pub transport: Arc<dyn Transport>,
+    /// How long the session of a broker lasts after its last heartbeat (E2, E6).
+    pub session: Duration,
 }
 
 impl Quorum {
@@ -41,6 +45,7 @@ impl Quorum {
         Self {
             voters: [node].into(),
             transport: Arc::new(NoTransport),
+            session: SESSION,
         }
     }
 }

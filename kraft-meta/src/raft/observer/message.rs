@@ -1,6 +1,6 @@
 //! The messages between an observer and a voter, and the prost form of what a command answers.
 
-use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, StreamId};
+use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamId};
 use prost::{Message, Oneof};
 
 use crate::command::{Outcome, Position, Rejection};
@@ -44,6 +44,28 @@ pub(in crate::raft) struct Propose {
     pub(super) cluster: Vec<u8>,
 }
 
+/// Says that a node epoch lives.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(in crate::raft) struct Heartbeat {
+    #[prost(int32, tag = "1")]
+    pub(super) node: i32,
+    #[prost(uint64, tag = "2")]
+    pub(super) epoch: u64,
+    /// The observer's cluster.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(super) cluster: Vec<u8>,
+}
+
+impl Heartbeat {
+    pub(super) fn new(node: NodeId, epoch: NodeEpoch, cluster: Vec<u8>) -> Self {
+        Self {
+            node: node.0,
+            epoch: epoch.0,
+            cluster,
+        }
+    }
+}
+
 /// Committed entries in order, as their records on disk; none if nothing was committed within the wait.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(in crate::raft) struct Entries {
@@ -81,6 +103,14 @@ pub(in crate::raft) struct Decided {
 pub(in crate::raft) struct NotLeader {
     #[prost(int32, optional, tag = "1")]
     pub(super) leader: Option<i32>,
+}
+
+impl NotLeader {
+    pub(super) fn new(leader: Option<u64>) -> Self {
+        Self {
+            leader: leader.and_then(|leader| i32::try_from(leader).ok()),
+        }
+    }
 }
 
 /// The command may be decided or not.
@@ -170,7 +200,7 @@ struct CommittedRecord {
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 struct RejectionRecord {
-    #[prost(oneof = "RejectionKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "RejectionKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     kind: Option<RejectionKind>,
 }
 
@@ -194,6 +224,8 @@ enum RejectionKind {
     Changed(Nothing),
     #[prost(message, tag = "9")]
     NotUnderstood(Nothing),
+    #[prost(uint64, tag = "10")]
+    InSession(u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -222,6 +254,7 @@ impl From<&Rejection> for RejectionRecord {
             Rejection::UnknownStream(stream) => RejectionKind::UnknownStream(stream.0),
             Rejection::Fenced(epoch) => RejectionKind::Fenced(epoch.0),
             Rejection::Unclosed(epoch) => RejectionKind::Unclosed(epoch.0),
+            Rejection::InSession(epoch) => RejectionKind::InSession(epoch.0),
             Rejection::NotHeld { stream, held } => RejectionKind::NotHeld(NotHeldRecord {
                 stream: stream.0,
                 held: held.0,
@@ -251,6 +284,7 @@ impl From<RejectionRecord> for Rejection {
             Some(RejectionKind::UnknownStream(stream)) => Self::UnknownStream(StreamId(stream)),
             Some(RejectionKind::Fenced(epoch)) => Self::Fenced(NodeEpoch(epoch)),
             Some(RejectionKind::Unclosed(epoch)) => Self::Unclosed(NodeEpoch(epoch)),
+            Some(RejectionKind::InSession(epoch)) => Self::InSession(NodeEpoch(epoch)),
             Some(RejectionKind::NotHeld(record)) => Self::NotHeld {
                 stream: StreamId(record.stream),
                 held: LeaderEpoch(record.held),
@@ -383,6 +417,7 @@ mod tests {
             Rejection::UnknownStream(StreamId(3)),
             Rejection::Fenced(NodeEpoch(4)),
             Rejection::Unclosed(NodeEpoch(5)),
+            Rejection::InSession(NodeEpoch(6)),
             Rejection::NotHeld {
                 stream: StreamId(6),
                 held: LeaderEpoch(-1),

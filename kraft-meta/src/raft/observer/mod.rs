@@ -15,20 +15,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_runtime::{SeededRng, TaskKind, Tasks, reasons};
-use highwater_types::{ClusterId, LogIndex, NodeId, Term};
+use highwater_types::{ClusterId, LogIndex, NodeEpoch, NodeId, Term};
 use openraft::EntryPayload;
 use prost::Message;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use self::message::{Entries, Follow, Propose};
+use self::message::{Entries, Follow, Heartbeat, Propose};
 use self::voters::{Failure, RemoteSnapshot, Voters};
 use super::log_store;
 use super::message::{Call, Reply};
 use super::snapshot_store;
 use crate::MetadataStore;
 use crate::command::{Command, Outcome};
-use crate::error::{OpenError, ProposeError};
+use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
 use crate::transport::{COMMAND_BYTES_MAX, Calls};
 
@@ -42,6 +42,8 @@ const FOLLOW_MAX: Duration = Duration::from_secs(30);
 const FOLLOW_WAIT: Duration = Duration::from_secs(10);
 /// How long an observer waits for an answer, beside the time for which it asks the voter to wait.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a heartbeat waits for its answer: less than a session, so that one that is lost costs no session.
+const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a proposal looks for the active controller and waits for its answer and for the own image: less than the
 /// 30 s that Kafka's clients wait.
 const PROPOSAL_DEADLINE: Duration = Duration::from_secs(20);
@@ -295,6 +297,20 @@ impl MetadataStore for ObserverMetadata {
         let (at, decided) = decided.map_err(ProposeError::Unavailable)?;
         let outcome = decided.map_err(ProposeError::Rejected)?;
         Ok((at, outcome))
+    }
+
+    async fn heartbeat(&self, node: NodeId, epoch: NodeEpoch) -> Result<(), HeartbeatError> {
+        let voters = &self.followed.voters;
+        let cluster = voters.cluster_bytes(&self.followed.image.borrow());
+        let is_open = voters.heartbeat(Heartbeat::new(node, epoch, cluster)).await;
+        match is_open.map_err(HeartbeatError::Unavailable)? {
+            true => Ok(()),
+            false => Err(HeartbeatError::Fenced),
+        }
+    }
+
+    fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {
+        Vec::new()
     }
 
     async fn ended(&self) -> String {

@@ -4,11 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use highwater_io::File;
-use highwater_types::ClusterId;
+use highwater_types::{ClusterId, NodeEpoch, NodeId};
 use tokio::time::timeout;
 
 use super::message::{
-    Decided, Entries, Follow, NotLeader, OtherCluster, Piece, Propose, ReadSnapshot, Unavailable,
+    Decided, Entries, Follow, Heartbeat, NotLeader, OtherCluster, Piece, Propose, ReadSnapshot,
+    Unavailable,
 };
 use super::{ENTRIES_BYTES, FOLLOW_MAX, PIECE_BYTES};
 use crate::raft::message::{Nothing, Reply, malformed};
@@ -76,14 +77,28 @@ impl Voter {
         let command = command.ok_or_else(|| malformed("it has no command"))?;
         Ok(match self.propose(command).await {
             Ok((at, decided)) => Reply::Decided(Decided::new(at, &decided)),
-            Err(Undecided::NotLeader(leader)) => Reply::NotLeader(NotLeader {
-                leader: leader.and_then(|leader| i32::try_from(leader).ok()),
-            }),
+            Err(Undecided::NotLeader(leader)) => Reply::NotLeader(NotLeader::new(leader)),
             Err(undecided @ (Undecided::TooLarge(_) | Undecided::Unavailable(_))) => {
                 let reason = undecided.to_string();
                 Reply::Unavailable(Unavailable { reason })
             }
         })
+    }
+
+    /// Takes the heartbeat of a broker that observes, if this voter is the active controller.
+    pub(in crate::raft) fn heartbeat_of(&self, heartbeat: &Heartbeat) -> Reply {
+        if let Some(other) = self.other_cluster(&heartbeat.cluster) {
+            return other;
+        }
+        let (node, epoch) = (NodeId(heartbeat.node), NodeEpoch(heartbeat.epoch));
+        match self.heartbeat(node, epoch) {
+            Ok(true) => Reply::Done(Nothing {}),
+            Ok(false) => Reply::Fenced(Nothing {}),
+            Err(Undecided::NotLeader(leader)) => Reply::NotLeader(NotLeader::new(leader)),
+            Err(undecided) => Reply::Unavailable(Unavailable {
+                reason: undecided.to_string(),
+            }),
+        }
     }
 
     /// The refusal of a call from a node of another cluster.

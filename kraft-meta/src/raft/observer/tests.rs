@@ -99,6 +99,7 @@ impl World {
             net: Arc::clone(&self.net),
         };
         let quorum = Quorum {
+            session: Duration::from_secs(3),
             voters: voters.iter().copied().collect(),
             transport: Arc::new(link),
         };

@@ -10,8 +10,8 @@ use highwater_runtime::Backoff;
 use highwater_types::{ClusterId, LogIndex, NodeId, Uuid};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::message::{Piece, Propose, ReadSnapshot};
-use super::{ANSWER_DEADLINE, Observer};
+use super::message::{Heartbeat, Piece, Propose, ReadSnapshot};
+use super::{ANSWER_DEADLINE, HEARTBEAT_DEADLINE, Observer};
 use crate::command::{Outcome, Rejection};
 use crate::image::MetadataImage;
 use crate::raft::message::{Answer, Call, Reply, Request, decode, encode};
@@ -195,6 +195,30 @@ impl Voters {
             }
             sleep(wait).await;
             to = self.next_after(to);
+        }
+    }
+
+    /// Sends a heartbeat to the active controller, and returns whether the epoch is open; the error says why there is no
+    /// answer. It is not repeated here: the next one may go to another voter. Cancellation safe.
+    pub(super) async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<bool, String> {
+        let asked = self
+            .ask(Call::Heartbeat(heartbeat), HEARTBEAT_DEADLINE)
+            .await;
+        match asked {
+            Ok(Reply::Done(_)) => Ok(true),
+            Ok(Reply::Fenced(_)) => Ok(false),
+            Ok(Reply::NotLeader(not)) => {
+                let turned = not
+                    .leader
+                    .is_some_and(|leader| self.turn_to(NodeId(leader)));
+                match (turned, self.current()) {
+                    (false, Some(asked)) => self.turn_from(asked),
+                    _ => {}
+                }
+                Err("the controller that was asked is not the active one".to_owned())
+            }
+            Ok(_) => Err("a controller sent an answer to another request".to_owned()),
+            Err(Failure::Unreachable(why) | Failure::Final(why)) => Err(why),
         }
     }
 

@@ -199,6 +199,7 @@ fn a_registration_names_the_one_before() {
             node: 0,
             incarnation: vec![incarnation],
             endpoints: Vec::new(),
+            directory: vec![9],
             wal: WalKind::Disk.into(),
             after,
         }))

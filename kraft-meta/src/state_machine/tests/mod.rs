@@ -220,6 +220,7 @@ fn node_action(ask: &Ask, image: &MetadataImage) -> Option<Action> {
             node: node.into(),
             incarnation: vec![incarnation],
             endpoints: Vec::new(),
+            directory: vec![9],
             wal: wal.into(),
             after: image
                 .nodes

@@ -107,6 +107,7 @@ impl World {
             reachable: Arc::clone(&self.reachable),
         };
         let quorum = Quorum {
+            session: Duration::from_secs(3),
             voters: voters.iter().copied().collect(),
             transport: Arc::new(transport),
         };
@@ -138,7 +139,7 @@ fn directory(node: NodeId) -> Uuid {
 
 /// Whether a voter leads and has been acknowledged by a quorum.
 fn may_decide(metrics: &openraft::RaftMetrics<Types>) -> bool {
-    metrics.state == ServerState::Leader && metrics.last_quorum_acked.is_some()
+    metrics.state == openraft::ServerState::Leader && metrics.last_quorum_acked.is_some()
 }
 
 /// The voter that leads.

@@ -1,0 +1,34 @@
+//! Fences the brokers whose session is over (E6). The decision is a matter of liveness only: what a fenced broker had
+//! acknowledged is in its log, and the broker that seals that log finds it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_kraft_meta::command::FenceEpoch;
+use highwater_kraft_meta::{Action, MetadataStore};
+use tokio::time::sleep;
+
+/// How often the sessions are looked at, as a part of their length.
+const LOOKS_IN_A_SESSION: u32 = 10;
+
+/// Fences brokers while this node is the active controller; never returns.
+pub(super) async fn run(metadata: Arc<dyn MetadataStore>, session: Duration) {
+    loop {
+        sleep(session / LOOKS_IN_A_SESSION).await;
+        for (node, epoch) in metadata.silent() {
+            tracing::warn!(
+                node_id = node.0,
+                node_epoch = epoch.0,
+                session_ms = u64::try_from(session.as_millis()).unwrap_or(u64::MAX),
+                "a broker was not heard for its session: it is fenced, and others take its partitions over"
+            );
+            let fence = FenceEpoch {
+                node: node.0,
+                epoch: epoch.0,
+            };
+            if let Err(error) = metadata.propose(Action::FenceEpoch(fence).into()).await {
+                tracing::warn!(node_id = node.0, %error, "the broker cannot be fenced now");
+            }
+        }
+    }
+}
