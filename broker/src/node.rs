@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use highwater_io::DirLock;
 use highwater_io::net::Network;
 use highwater_kraft_meta::MetadataStore;
@@ -186,31 +187,34 @@ impl Node {
     /// Resolves, with the reason, when the node can't go on. Until then the future looks whether the node epoch was
     /// fenced, so it must be polled for as long as the node runs.
     pub async fn ended(&self) -> NodeEnd {
-        let failed = NodeEnd::Failed;
-        tokio::select! {
+        let why = tokio::select! {
             // A task may return because of one of the reasons before it.
             biased;
-            end = self.broker_ended() => end,
-            why = self.metadata.ended() => failed(format!("the metadata ended: {why}")),
-            (kind, how) = self.tasks.failed() => failed(format!("the task {kind:?} {how}")),
+            why = self.broker_ended() => why,
+            why = self.metadata.ended() => format!("the metadata ended: {why}"),
+            (kind, how) = self.tasks.failed() => format!("the task {kind:?} {how}"),
+        };
+        // The log of an epoch that was fenced ends first, and any other part of the node may follow it.
+        let streams = self.broker.as_ref().map(|broker| &broker.streams);
+        let log = streams.and_then(|streams| streams.ended().now_or_never().flatten());
+        match log {
+            Some(WalError::Fenced { reason }) => NodeEnd::Fenced(reason),
+            _ => NodeEnd::Failed(why),
         }
     }
 
     /// Resolves, with the reason, when the broker can't go on.
-    async fn broker_ended(&self) -> NodeEnd {
+    async fn broker_ended(&self) -> String {
         let Some(broker) = &self.broker else {
             return std::future::pending().await;
         };
         tokio::select! {
             biased;
             error = broker.streams.ended() => match error {
-                Some(WalError::Fenced { reason }) => NodeEnd::Fenced(reason),
-                Some(error) => {
-                    NodeEnd::Failed(format!("the write-ahead log ended: {}", reasons(&error)))
-                }
-                None => NodeEnd::Failed("the write-ahead log ended".to_owned()),
+                Some(error) => format!("the write-ahead log ended: {}", reasons(&error)),
+                None => "the write-ahead log ended".to_owned(),
             },
-            refused = broker.streams.failed() => NodeEnd::Failed(refused),
+            refused = broker.streams.failed() => refused,
             never = fence::watch(broker) => match never {},
         }
     }

@@ -3,6 +3,7 @@
 use highwater_kraft_meta::{ProposeError, Rejection};
 use highwater_object_storage::OpenError;
 use highwater_s3stream::StreamError;
+use highwater_wal::WalError;
 
 /// Why a node can't go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +72,7 @@ pub enum NodeError {
     Propose(#[from] ProposeError),
     /// The write-ahead log does not open.
     #[error(transparent)]
-    Wal(#[from] highwater_wal::WalError),
+    Wal(#[from] WalError),
     /// The write-ahead log cannot be recovered: the metadata may be older than the log (D2), or the object store fails.
     #[error("cannot recover the write-ahead log {path}")]
     Recover {
@@ -100,6 +101,7 @@ impl NodeError {
             Self::Recover { source, .. } | Self::Stream(source) => {
                 matches!(source, StreamError::Fenced { .. })
             }
+            Self::Wal(error) => matches!(error, WalError::Fenced { .. }),
             _ => false,
         }
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use highwater_object_storage::{ObjectEntry, ObjectKey, ObjectStorage, layout};
+use highwater_object_format::{SEAL_BYTES, Seal};
+use highwater_object_storage::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, layout};
 use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks};
 use highwater_types::{NodeEpoch, WalPosition};
 use tokio::time::timeout;
@@ -68,12 +69,27 @@ impl ObjectWalFactory {
         })
     }
 
-    /// P4: nothing was written for an epoch that is about to be opened.
+    /// P4: nothing was written for an epoch that is about to be opened. If it was fenced since it was registered, its
+    /// seal may be there.
     async fn check_is_new(&self, epoch: NodeEpoch) -> Result<(), WalError> {
         let found = self.find(layout::wal(self.config.node, epoch), |_any| true);
-        refuse(found.await?, || {
+        let found = found.await?;
+        if let Some(key) = &found
+            && self.is_seal(key).await
+        {
+            let reason = format!("it was sealed at {key} before its log was opened");
+            return Err(WalError::Fenced { reason });
+        }
+        refuse(found, || {
             format!("it is there before the log is opened for node epoch {epoch}")
         })
+    }
+
+    async fn is_seal(&self, key: &ObjectKey) -> bool {
+        let storage = &self.putter.storage;
+        let read = storage.get_suffix(key, SEAL_BYTES as u64, IoClass::Start);
+        let read = timeout(self.config.repeats.deadline, read).await;
+        matches!(read, Ok(Ok((suffix, bytes))) if Seal::is_seal(&suffix, bytes))
     }
 
     /// The first object under a prefix of which this is true.

@@ -30,7 +30,7 @@ async fn an_epoch_that_never_wrote_is_sealed_at_its_floor() {
     let sealed = fixture.seal(5, 0, 2).await.expect("seals");
     assert_eq!((sealed.end.at, sealed.objects.len()), (0, 0));
     assert!(fixture.is_seal(5, 0).await);
-    // W4: its late opening is refused, because the key is taken
+    // W11: its late opening is refused, and says that the epoch was fenced
     let read = fixture.factory(1);
     let known = highwater_wal::Known {
         registered: NodeEpoch(5),
@@ -45,10 +45,7 @@ async fn an_epoch_that_never_wrote_is_sealed_at_its_floor() {
         fn confirmed(&self, _batches: Vec<highwater_wal::ConfirmedBatch>) {}
     }
     let opened = read.open(NodeEpoch(5), std::sync::Arc::new(Nothing)).await;
-    assert!(
-        matches!(opened, Err(WalError::Damaged { .. })),
-        "{opened:?}"
-    );
+    assert!(matches!(opened, Err(WalError::Fenced { .. })), "{opened:?}");
 }
 
 // W11, W2: five puts are in flight, of which two are before the seal
