@@ -43,7 +43,7 @@ pub use crate::node_process::NodeProcess;
 /// open.
 const OPENING_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A running node.
+/// A running node. If it is dropped before it is stopped, its tasks end at once.
 #[derive(Debug)]
 pub struct Node {
     config: Arc<Config>,
@@ -57,9 +57,33 @@ pub struct Node {
     _lock: DirLock,
 }
 
+impl Drop for Node {
+    /// A node that is dropped before it is stopped ends as a killed process does.
+    fn drop(&mut self) {
+        self.tasks.abort();
+    }
+}
+
+/// The tasks of a start. They end with it if its future is dropped.
+struct StartTasks(Tasks);
+
+impl StartTasks {
+    /// Leaves the tasks to the node.
+    fn hand_over(mut self) {
+        self.0 = Tasks::default();
+    }
+}
+
+impl Drop for StartTasks {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Node {
     /// Starts a node: addresses, health and metrics, storage, partitions, listeners. The node is ready when this
-    /// returns; a client that connects before is answered then.
+    /// returns; a client that connects before is answered then. If the future is dropped, the start ends as if the
+    /// process was killed.
     ///
     /// # Errors
     /// [`NodeError`]: a later start can go on from every change that was made, and a start that is refused has changed
@@ -89,12 +113,13 @@ impl Node {
         machine: &Machine,
         addresses: Addresses,
     ) -> Result<Self, NodeError> {
-        let tasks = Tasks::default();
+        let tasks = StartTasks(Tasks::default());
         // boxed, because a future that awaits another reserves space for it twice
-        let started = Box::pin(Self::start_tasks(config, machine, &tasks, addresses)).await;
+        let started = Box::pin(Self::start_tasks(config, machine, &tasks.0, addresses)).await;
         if started.is_err() {
-            tasks.stop().await;
+            tasks.0.stop().await;
         }
+        tasks.hand_over();
         started
     }
 
@@ -389,6 +414,24 @@ mod tests {
         let more = usize::try_from(UPLOADS_IN_FLIGHT_MAX + INDEXES_IN_FLIGHT_MAX);
         assert_eq!(left(&node), (epochs, condemned + more.expect("few")));
         node.stop().await.expect("stops");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_that_is_dropped_ends_as_a_killed_process_does() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (data, store) = (dir.path().join("data"), dir.path().join("objects"));
+        let node = Node::start(config(&data, &store), Machine::real()).await;
+        let address = node.expect("starts").address().expect("it listens");
+        // the node is dropped, and so are its listeners
+        let refused = async {
+            while tokio::net::TcpStream::connect(address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let refused = tokio::time::timeout(Duration::from_secs(60), refused);
+        refused.await.expect("nothing listens any more");
+        let node = Node::start(config(&data, &store), Machine::real()).await;
+        node.expect("starts").stop().await.expect("stops");
     }
 
     // The client of a DeleteRecords is gone, or its answer was lost, after the command was proposed.

@@ -105,7 +105,13 @@ impl Tasks {
         }
     }
 
-    /// Does the same with the kinds before one. The other tasks go on until [`Tasks::stop`].
+    /// Aborts every task and does not wait for its end, as when the process dies.
+    pub fn abort(&self) {
+        self.0.stop.send_replace(true);
+        drop(std::mem::take(&mut *self.running()));
+    }
+
+    /// Stops the tasks of the kinds before one. The others go on until [`Tasks::stop`].
     pub async fn stop_before(&self, first_kept: TaskKind) {
         self.0.stop.send_replace(true);
         let stopped = {
@@ -138,6 +144,19 @@ mod tests {
             "{why}"
         );
         tasks.stop().await;
+    }
+
+    #[tokio::test]
+    async fn aborted_tasks_end_although_they_hold_the_others() {
+        let tasks = Tasks::default();
+        let (alive, mut seen) = watch::channel(());
+        let holds = tasks.clone();
+        tasks.spawn(TaskKind::Listener, async move {
+            std::future::pending::<()>().await;
+            drop((alive, holds));
+        });
+        tasks.abort();
+        seen.changed().await.expect_err("its sender is dropped");
     }
 
     #[tokio::test]
