@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use highwater_kraft_meta::command::WalKind;
 use highwater_kraft_meta::{MetadataImage, MetadataStore, NodeImage};
@@ -12,6 +13,7 @@ use highwater_types::Uuid;
 use highwater_wal::disk::DiskWalFactory;
 use highwater_wal::object::{self, ObjectWalFactory};
 use highwater_wal::{ReadWal, WalError, WalFactory};
+use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::machine::Machine;
@@ -19,6 +21,9 @@ use crate::registration;
 
 /// The names of the kinds in the configuration.
 pub(crate) const KINDS: &[&str] = &["disk", "object"];
+
+/// How long a start waits for metadata that knows what the log has records of.
+const IMAGE_LAG_MAX: Duration = Duration::from_secs(2);
 
 /// The kind of log that the configuration chooses.
 fn chosen(config: &Config) -> WalKind {
@@ -162,17 +167,27 @@ impl<'a> Logs<'a> {
         let known = registration::known(&*self.metadata, self.config.node_id, kind);
         if known.floor.is_some() || chosen(self.config) == kind {
             let read = factory.read(known).await?;
-            self.check_leaderships(&*read, &place)?;
+            self.check_leaderships(&*read, &place).await?;
             self.read.insert(kind, ReadLog { place, read });
         }
         Ok(())
     }
 
-    /// D2: metadata that never gave out what the log has records of has lost its end.
-    fn check_leaderships(&self, read: &dyn ReadWal, place: &str) -> Result<(), WalError> {
-        let image = self.metadata.image();
-        let mut leaderships = read.leaderships().into_iter();
-        match leaderships.find(|(stream, epoch)| !image.has_given(*stream, *epoch)) {
+    /// D2: metadata that never gave out what the log has records of has lost its end. A writer of the log that is not
+    /// fenced yet may be a little ahead of this node's image.
+    async fn check_leaderships(&self, read: &dyn ReadWal, place: &str) -> Result<(), WalError> {
+        let leaderships = read.leaderships();
+        let unknown = |image: &MetadataImage| {
+            let mut leaderships = leaderships.iter();
+            leaderships
+                .find(|(stream, epoch)| !image.has_given(*stream, *epoch))
+                .copied()
+        };
+        let mut images = self.metadata.watch();
+        let known = images.wait_for(|image| unknown(image).is_none());
+        drop(timeout(IMAGE_LAG_MAX, known).await);
+        let unknown = unknown(&self.metadata.image());
+        match unknown {
             None => Ok(()),
             Some((stream, epoch)) => Err(WalError::Damaged {
                 reason: format!(

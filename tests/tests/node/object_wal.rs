@@ -2,7 +2,7 @@
 //! lies (rules W7 to W12, U4, G3).
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use highwater_client::Connection;
@@ -13,7 +13,7 @@ use highwater_tests::{
 use tempfile::TempDir;
 
 use super::admin::delete_records;
-use super::starts::left_by;
+use super::starts::{FIRST, change, end_of, left_by, refusal};
 use super::{T0, batch, producer_batch};
 
 /// Nothing is uploaded before a stop.
@@ -198,6 +198,37 @@ async fn a_ring_begins_again_after_an_earlier_one_was_removed() -> Result<()> {
     }
     let node = TestNode::start_local(dir, &[]).await?;
     assert_eq!(end_of_t(&mut node.client().await?).await?, sent);
+    node.stop().await?;
+    Ok(())
+}
+
+// D2: the start is refused before it registers and before it seals anything
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raft_log_that_loses_its_end_is_refused_for_what_the_store_holds() -> Result<()> {
+    let node = TestNode::start_local(TempDir::new()?, KEPT).await?;
+    let node = TestNode::start_local(node.stop().await?, KEPT).await?;
+    let raft = Path::new("data/metadata/log").join(FIRST);
+    let registered = end_of(&node.dir.path().join(&raft))?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    let id = producer_id(&mut client).await?;
+    assert_eq!(send(&mut client, id, 0).await?, 0);
+    let dir = left_by(&node)?;
+    drop((client, node));
+    let (path, objects) = (dir.path().join(&raft), dir.path().join("data/objects"));
+    let whole = std::fs::read(&path)?;
+    change(&path, |bytes| bytes[registered..].fill(0))?;
+    let store = TestNode::local_store(&dir);
+    let settings = [&[("highwater.object.storage", store.as_str())], KEPT].concat();
+    let before = files_below(&objects)?;
+    for _ in 0..2 {
+        let why = refusal(&dir, &settings).await?;
+        assert!(why.contains("never gave out"), "{why}");
+        assert_eq!(files_below(&objects)?, before, "no seal, no index");
+    }
+    std::fs::write(&path, &whole)?;
+    let node = TestNode::start_local(dir, KEPT).await?;
+    assert_eq!(end_of_t(&mut node.client().await?).await?, 1);
     node.stop().await?;
     Ok(())
 }

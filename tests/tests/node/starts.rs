@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::{T0, batch};
 
 /// The reason why a node does not start in a directory that this test keeps.
-async fn refusal(dir: &TempDir, settings: &[(&str, &str)]) -> Result<String> {
+pub(super) async fn refusal(dir: &TempDir, settings: &[(&str, &str)]) -> Result<String> {
     let config = TestNode::config(dir, settings)?;
     match Node::start(config, Machine::real()).await {
         Ok(node) => {
@@ -139,7 +139,7 @@ pub(super) fn left_by(node: &TestNode) -> Result<TempDir> {
     Ok(dir)
 }
 
-fn change(path: &Path, how: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+pub(super) fn change(path: &Path, how: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
     let mut bytes = std::fs::read(path)?;
     how(&mut bytes);
     Ok(std::fs::write(path, bytes)?)
@@ -161,7 +161,7 @@ async fn end_of_t(node: &TestNode) -> Result<i64> {
     Ok(answer.topics[0].partitions[0].offset)
 }
 
-const FIRST: &str = "0000000000000000.log";
+pub(super) const FIRST: &str = "0000000000000000.log";
 
 // D1
 #[tokio::test(flavor = "multi_thread")]
@@ -249,7 +249,7 @@ async fn a_raft_log_that_is_cut_is_refused_by_file() -> Result<()> {
 }
 
 /// The end of the blocks in a log's first file, after which there are zeroes.
-fn end_of(path: &Path) -> Result<usize> {
+pub(super) fn end_of(path: &Path) -> Result<usize> {
     let bytes = std::fs::read(path)?;
     let last = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
     Ok(last.next_multiple_of(4096))

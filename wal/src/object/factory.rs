@@ -1,5 +1,6 @@
 //! Reads, seals and opens the object WAL of a node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,7 +8,7 @@ use futures::StreamExt;
 use highwater_object_format::{SEAL_BYTES, Seal};
 use highwater_object_storage::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, layout};
 use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks};
-use highwater_types::{NodeEpoch, WalPosition};
+use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, WalPosition};
 use tokio::time::timeout;
 
 use super::config::Config;
@@ -85,6 +86,16 @@ impl ObjectWalFactory {
         })
     }
 
+    fn sealer(&self, epoch: NodeEpoch, floor: WalPosition, is_floor_final: bool) -> Sealer<'_> {
+        Sealer {
+            putter: &self.putter,
+            config: &self.config,
+            fenced: epoch,
+            floor,
+            is_floor_final,
+        }
+    }
+
     async fn is_seal(&self, key: &ObjectKey) -> bool {
         let storage = &self.putter.storage;
         let read = storage.get_suffix(key, SEAL_BYTES as u64, IoClass::Start);
@@ -131,23 +142,40 @@ fn refuse(found: Option<ObjectKey>, reason: impl Fn() -> String) -> Result<(), W
 impl WalFactory for ObjectWalFactory {
     async fn read(&self, known: Known) -> Result<Box<dyn ReadWal>, WalError> {
         self.check_epochs(known.registered).await?;
-        Ok(Box::new(ReadObjectWal(self.clone())))
+        // the writer may not be fenced yet, so its floor may move while this reads
+        let leaderships = match known.floor {
+            Some(floor) => {
+                let sealer = self.sealer(floor.epoch, floor, false);
+                sealer.leaderships().await?
+            }
+            None => BTreeMap::new(),
+        };
+        Ok(Box::new(ReadObjectWal {
+            factory: self.clone(),
+            leaderships,
+        }))
     }
 }
 
 /// The object WAL of a node. Its objects stay as they are until an epoch is sealed.
 #[derive(Debug)]
-struct ReadObjectWal(ObjectWalFactory);
+struct ReadObjectWal {
+    factory: ObjectWalFactory,
+    /// The newest leader epoch of each stream that has records above the floor of the newest epoch.
+    leaderships: BTreeMap<StreamId, LeaderEpoch>,
+}
 
 #[async_trait]
 impl ReadWal for ReadObjectWal {
+    fn leaderships(&self) -> Vec<(StreamId, LeaderEpoch)> {
+        let leaderships = self.leaderships.iter();
+        leaderships
+            .map(|(stream, epoch)| (*stream, *epoch))
+            .collect()
+    }
+
     async fn seal(&self, fenced: NodeEpoch, floor: WalPosition) -> Result<SealedWal, WalError> {
-        let sealer = Sealer {
-            putter: &self.0.putter,
-            config: &self.0.config,
-            fenced,
-            floor,
-        };
+        let sealer = self.factory.sealer(fenced, floor, true);
         sealer.seal().await.map(SealedWal::Range)
     }
 
@@ -156,7 +184,7 @@ impl ReadWal for ReadObjectWal {
         epoch: NodeEpoch,
         sink: Arc<dyn ConfirmedSink>,
     ) -> Result<Arc<dyn WriteAheadLog>, WalError> {
-        let factory = self.0;
+        let factory = self.factory;
         factory.check_is_new(epoch).await?;
         let batching = factory.config.batching;
         let shared = Arc::new(Shared::new(epoch, batching, factory.memory));

@@ -1,5 +1,6 @@
 //! Seals the object WAL of a fenced epoch, and reads the directories of what it holds (W7).
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
@@ -8,7 +9,7 @@ use highwater_object_format::{
     Footer, FormatError, HEADER_BYTES, ObjectHeader, Seal, StreamDirectory,
 };
 use highwater_object_storage::{IoClass, PutMode, StorageError, layout};
-use highwater_types::{NodeEpoch, ObjectId, ObjectKind, WalPosition};
+use highwater_types::{LeaderEpoch, NodeEpoch, ObjectId, ObjectKind, StreamId, WalPosition};
 use tokio::time::timeout;
 
 use super::attempt::Answer;
@@ -31,6 +32,8 @@ pub(super) struct Sealer<'a> {
     pub(super) config: &'a Config,
     pub(super) fenced: NodeEpoch,
     pub(super) floor: WalPosition,
+    /// Whether the floor comes from metadata that has applied the fence.
+    pub(super) is_floor_final: bool,
 }
 
 /// The object at one number.
@@ -63,10 +66,7 @@ impl From<FormatError> for ReadError {
 impl Sealer<'_> {
     /// Reads from the floor upward to the first absent number and creates the seal there.
     pub(super) async fn seal(&self) -> Result<SealedRange, WalError> {
-        let floor = match self.floor.epoch == self.fenced {
-            true => self.floor.at,
-            false => 0,
-        };
+        let floor = self.first();
         let mut sealing = Sealing::new(floor);
         let mut objects = Vec::new();
         let mut patience = Patience::new(self.putter);
@@ -89,6 +89,33 @@ impl Sealer<'_> {
                 }
             };
         }
+    }
+
+    /// The number from which the epoch's objects are needed.
+    fn first(&self) -> u64 {
+        match self.floor.epoch == self.fenced {
+            true => self.floor.at,
+            false => 0,
+        }
+    }
+
+    /// The newest leader epoch of each stream in the objects above the floor. Changes nothing.
+    pub(super) async fn leaderships(&self) -> Result<BTreeMap<StreamId, LeaderEpoch>, WalError> {
+        let mut newest = BTreeMap::new();
+        let reads = stream::iter(self.first()..).map(|number| self.read(number));
+        let mut reads = std::pin::pin!(reads.buffered(READ_AT_ONCE));
+        while let Some(read) = reads.next().await {
+            let Object::GroupCommit(object) = read? else {
+                break;
+            };
+            for directory in object.directories {
+                let epoch = newest
+                    .entry(directory.stream)
+                    .or_insert(directory.leader_epoch);
+                *epoch = directory.leader_epoch.max(*epoch);
+            }
+        }
+        Ok(newest)
     }
 
     async fn read_from(
@@ -217,7 +244,8 @@ impl Sealer<'_> {
             let reason = format!("it is of cluster {}, object {}", found.0, found.1);
             return Err(ReadError::Damaged(reason));
         }
-        if header.floor.epoch == self.floor.epoch && header.floor > self.floor {
+        let is_same = header.floor.epoch == self.floor.epoch;
+        if self.is_floor_final && is_same && header.floor > self.floor {
             let (known, floor) = (self.floor, header.floor);
             let reason = format!(
                 "it knows of floor {floor}, and the metadata of {known}, which is older (R3)"
