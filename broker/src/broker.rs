@@ -69,11 +69,11 @@ impl Broker {
         Cluster::new(self.metadata.image(), self.config.node_id)
     }
 
-    /// Whether no controller is reached. Then another broker may have taken over what this one leads, so this one must
-    /// not say that something doesn't exist which the other one may have.
+    /// Whether the controllers were not heard for a session. Then another broker may have taken over what this one leads,
+    /// so this one must not say that something doesn't exist which the other one may have.
     #[must_use]
     pub(crate) fn is_cut_off(&self) -> bool {
-        !self.config.quorum.roles.controller && self.metadata.check().is_err()
+        self.heartbeats.is_cut_off()
     }
 
     /// A topic by name.

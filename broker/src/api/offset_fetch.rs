@@ -1,7 +1,7 @@
 //! OffsetFetch (key 9), versions 1..=10.
 //! Source: schema/offset_fetch_request.kmsg; KIP-447, KIP-709, KIP-848.
 //! Behaviour: KAFKA-BEHAVIOUR 24.
-//! Deviations from Apache Kafka: a broker that reaches no controller answers NOT_COORDINATOR where it knows of no offset
+//! Deviations from Apache Kafka: a broker that is cut off answers NOT_COORDINATOR where it knows of no offset
 //! (DESIGN 6); there are no transactional offsets for which `require_stable` could wait.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,7 +4,7 @@
 //! min_bytes at the tail.
 //! Deviations from Apache Kafka: a fetch from a follower (replica id 0 or more) is refused, because there are no
 //! followers. If there is no memory for a wait, the answer comes at once, and its `throttle_time_ms` says for how long
-//! the next request is not read. A broker that reaches no controller answers NOT_LEADER_OR_FOLLOWER for an offset above its
+//! the next request is not read. A broker that is cut off answers NOT_LEADER_OR_FOLLOWER for an offset above its
 //! end (DESIGN 6).
 
 mod answer;
