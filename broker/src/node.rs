@@ -25,7 +25,7 @@ use crate::dispatch::Dispatch;
 use crate::heartbeats::Heartbeats;
 use crate::memory::RequestBudgets;
 use crate::metrics::sampled::Sampler;
-use crate::net::{self, Connections, Limits};
+use crate::net::{self, Connections, Limits, Patience};
 use crate::partitions::{FetchSessions, PartitionOpener, Partitions};
 use crate::quorum::NetworkTransport;
 use crate::starting::Phase;
@@ -347,7 +347,10 @@ fn serve(broker: &Arc<Broker>, network: &dyn Network, acceptors: Vec<Listening>,
     let machine_max = machine_max.saturating_sub(ADMIN_CONNECTIONS_MAX).max(1);
     let limits = Limits {
         frames: config.frames(),
-        idle: (idle_ms >= 0).then(|| config.millis("connections.max.idle.ms")),
+        patience: match idle_ms {
+            0.. => Patience::Idle(config.millis("connections.max.idle.ms")),
+            _ => Patience::Endless,
+        },
         connections_max: count("max.connections").min(machine_max),
         connections_per_ip_max: count("max.connections.per.ip"),
         read_buffers_bytes: usize::try_from(config.memory.read_buffers).unwrap_or(usize::MAX),

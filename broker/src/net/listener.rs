@@ -10,8 +10,9 @@ use futures::FutureExt;
 use highwater_io::net::Acceptor;
 use highwater_runtime::{TaskKind, Tasks, panic_text};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
-use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, Service};
+use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, Patience, Service};
 use super::frame_reader::{FrameLimits, ReadError, RequestClass};
 use super::{BufferPool, Session};
 use crate::memory::RequestBudgets;
@@ -22,8 +23,8 @@ use crate::metrics::{self, CONNECTIONS, RefusedFrame};
 pub(crate) struct Limits {
     /// The size limits of frames.
     pub frames: FrameLimits,
-    /// How long a connection may be idle; `None` for ever.
-    pub idle: Option<Duration>,
+    /// How long a connection may take for its next request.
+    pub patience: Patience,
     /// The number of connections in all.
     pub connections_max: usize,
     /// The number of connections from one address.
@@ -38,6 +39,8 @@ pub(crate) struct Limits {
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long the listener pauses after `accept` failed, for example because too many files are open.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How long a listener that is at a limit waits until it says so again.
+const LOG_REST: Duration = Duration::from_secs(60);
 
 /// The connections of a node, over all its listeners.
 #[derive(Debug)]
@@ -58,7 +61,7 @@ impl Connections {
     ) -> Arc<Self> {
         let connection = ConnectionLimits {
             frames: limits.frames,
-            idle: limits.idle,
+            patience: limits.patience,
             write: WRITE_DEADLINE,
             pool: BufferPool::new(limits.read_buffers_bytes),
             budgets,
@@ -73,10 +76,15 @@ impl Connections {
         })
     }
 
+    /// The number of connections that one address may have.
+    fn limit_of(&self, ip: IpAddr) -> usize {
+        let own = self.limits.connections_per_ip.get(&ip).copied();
+        own.unwrap_or(self.limits.connections_per_ip_max)
+    }
+
     fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<IpSlot> {
         let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = self.limits.connections_per_ip.get(&ip).copied();
-        let max = own.unwrap_or(self.limits.connections_per_ip_max);
+        let max = self.limit_of(ip);
         let count = by_ip.entry(ip).or_default();
         if *count >= max {
             return None;
@@ -112,6 +120,21 @@ impl Drop for IpSlot {
     }
 }
 
+/// Keeps a message that many connections may cause from filling the log.
+#[derive(Default)]
+struct Seldom(Option<Instant>);
+
+impl Seldom {
+    /// Whether the message may be logged now. It is then due again after [`LOG_REST`].
+    fn is_due(&mut self) -> bool {
+        let is_due = self.0.is_none_or(|last| last.elapsed() >= LOG_REST);
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
 /// Accepts connections for ever. At the limit of all connections it accepts no further one until one ends.
 pub(crate) async fn serve<S: Service>(
     acceptor: Arc<dyn Acceptor>,
@@ -122,7 +145,16 @@ pub(crate) async fn serve<S: Service>(
 ) {
     // a PLAINTEXT listener does not authenticate its clients
     let session = Arc::new(Session::anonymous());
+    let mut full = Seldom::default();
+    let mut crowded = Seldom::default();
     loop {
+        if connections.slots.available_permits() == 0 && full.is_due() {
+            tracing::warn!(
+                %listener,
+                limit = connections.limits.connections_max,
+                "the listener has as many connections as it may have: the next one waits until another one ends"
+            );
+        }
         let Ok(slot) = Arc::clone(&connections.slots).acquire_owned().await else {
             return;
         };
@@ -137,7 +169,14 @@ pub(crate) async fn serve<S: Service>(
         let entered = connections.enter(peer.ip());
         metrics::count_connection(entered.is_some());
         let Some(ip_slot) = entered else {
-            tracing::info!(client = %peer, "connection refused: max.connections.per.ip is reached");
+            if crowded.is_due() {
+                tracing::warn!(
+                    client = %peer,
+                    %listener,
+                    limit = connections.limit_of(peer.ip()),
+                    "connection refused: its address has as many connections as one address may have"
+                );
+            }
             continue;
         };
         let info = ConnectionInfo::new(peer, Arc::clone(&listener));

@@ -11,7 +11,7 @@ mod session;
 mod write;
 
 pub(crate) use buffer_pool::BufferPool;
-pub(crate) use connection::{Answer, ConnectionInfo, Later, Served, Service};
+pub(crate) use connection::{Answer, ConnectionInfo, Later, Patience, Served, Service};
 pub(crate) use frame_reader::{Frame, FrameLimits, RequestClass};
 pub(crate) use listener::{Connections, Limits, serve};
 pub(crate) use session::Session;

@@ -11,9 +11,9 @@ use highwater_client::{Connection, Error, Options};
 use highwater_io::net::Network;
 use highwater_kraft_meta::Calls;
 use highwater_types::NodeId;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::{ANSWERED, CALL, CALL_VERSION, FRAME_BYTES_MAX, NOT_CALLED};
+use super::{ANSWERED, CALL, CALL_VERSION, FRAME_BYTES_MAX, KEPT, NOT_CALLED};
 
 /// The most connections to one voter that are kept while nothing uses them.
 const IDLE_MAX: usize = 4;
@@ -26,7 +26,8 @@ pub(super) struct NetworkCalls {
     client_id: String,
     /// Host and port of each voter.
     addresses: BTreeMap<NodeId, (String, u16)>,
-    idle: Mutex<BTreeMap<NodeId, Vec<Connection>>>,
+    /// The connections that nothing uses, and since when.
+    idle: Mutex<BTreeMap<NodeId, Vec<(Instant, Connection)>>>,
 }
 
 impl NetworkCalls {
@@ -48,7 +49,7 @@ impl NetworkCalls {
         self.addresses.keys().copied().collect()
     }
 
-    fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<Connection>>> {
+    fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<(Instant, Connection)>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -56,8 +57,10 @@ impl NetworkCalls {
     fn kept(&self, to: NodeId) -> Option<Connection> {
         let mut idle = self.idle();
         let kept = idle.get_mut(&to)?;
-        // one that the voter has closed meanwhile is not used, for a call on it would have an unknown outcome
-        std::iter::from_fn(|| kept.pop()).find(Connection::is_silent)
+        // one that the voter has closed, or is about to close, is not used: a call on it would have an unknown outcome
+        kept.retain(|(since, _)| since.elapsed() < KEPT);
+        let mut newest_first = std::iter::from_fn(|| kept.pop()).map(|(_, connection)| connection);
+        newest_first.find(Connection::is_silent)
     }
 
     /// Keeps a connection for the next call.
@@ -65,7 +68,7 @@ impl NetworkCalls {
         let mut idle = self.idle();
         let kept = idle.entry(to).or_default();
         if kept.len() < IDLE_MAX {
-            kept.push(connection);
+            kept.push((Instant::now(), connection));
         }
     }
 

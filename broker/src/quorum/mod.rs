@@ -6,6 +6,8 @@
 
 mod calls;
 mod listener;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,7 +27,7 @@ use crate::addresses::Listening;
 use crate::config::Config;
 use crate::machine::Machine;
 use crate::memory::RequestBudgets;
-use crate::net::{self, Connections, FrameLimits, Limits};
+use crate::net::{self, Connections, FrameLimits, Limits, Patience};
 
 /// The API key of a call. It is far from Kafka's.
 const CALL: i16 = 0x4857;
@@ -43,6 +45,16 @@ const HEAD_BYTES: usize = 256;
 const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX + HEAD_BYTES;
 /// The most connections of a controller's listeners: a few for each node.
 const CONNECTIONS_MAX: usize = 4096;
+/// The most connections from one address: of all nodes of one machine, each with a few. One machine alone cannot take
+/// all connections from the others.
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
+/// How long a connection may take for its first call. A node connects only when it has a call to send.
+const FIRST_CALL: Duration = Duration::from_secs(5);
+/// How long a connection may take for a further call, from the last answer on. A node drops a connection earlier, after
+/// [`KEPT`], so that no call is sent while the connection closes.
+const NEXT_CALL: Duration = Duration::from_secs(60);
+/// How long a connection to a voter is kept while nothing uses it.
+const KEPT: Duration = Duration::from_secs(30);
 /// The bytes of read buffers that are kept for the next connections that read.
 const READ_BUFFERS_BYTES: usize = 1 << 20;
 
@@ -81,9 +93,12 @@ impl NetworkTransport {
                 held: FRAME_BYTES_MAX,
                 read: FRAME_BYTES_MAX,
             },
-            idle: None,
+            patience: Patience::Request {
+                first: FIRST_CALL,
+                next: NEXT_CALL,
+            },
             connections_max: CONNECTIONS_MAX,
-            connections_per_ip_max: CONNECTIONS_MAX,
+            connections_per_ip_max: CONNECTIONS_PER_ADDRESS_MAX,
             read_buffers_bytes: READ_BUFFERS_BYTES,
             connections_per_ip: BTreeMap::new(),
         };

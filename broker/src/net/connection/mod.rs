@@ -152,11 +152,27 @@ pub(crate) trait Service: Send + Sync + 'static {
     ) -> Self::Serving;
 }
 
+/// How long a connection may take for its next request, while none of its requests is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// For ever.
+    Endless,
+    /// Any time, as long as the connection is not idle for longer than this.
+    Idle(Duration),
+    /// The whole request has to come within these times.
+    Request {
+        /// The time for the first request of the connection.
+        first: Duration,
+        /// The time for each further request.
+        next: Duration,
+    },
+}
+
 /// The limits of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionLimits {
     pub(super) frames: FrameLimits,
-    pub(super) idle: Option<Duration>,
+    pub(super) patience: Patience,
     /// M3: how long a client may take for one answer.
     pub(super) write: Duration,
     pub(super) pool: BufferPool,
@@ -182,6 +198,8 @@ struct Connection<S: Service> {
     /// The timer for the deadline of the first pending answer, or of the client's next request.
     alarm: Alarm,
     limits: ConnectionLimits,
+    /// Whether a request was read.
+    has_served: bool,
     /// Until when the requests of a client that closed the connection are served.
     given_up: Option<Instant>,
     /// Whether a write failed, so that further answers are dropped.
@@ -222,6 +240,7 @@ pub(super) async fn run<S: Service>(
         pending: VecDeque::new(),
         alarm: Alarm::default(),
         limits,
+        has_served: false,
         given_up: None,
         deaf: false,
     };
@@ -266,12 +285,20 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    /// Reads the next frame, unless no bytes come for as long as a connection may be idle. A frame that comes slowly is
-    /// not idle.
+    /// Reads the next frame, as long as the connection may take for it.
     async fn next_or_idle(&mut self) -> Result<Option<Frame>, Ended> {
-        let Some(idle) = self.limits.idle else {
-            let next = self.reader.next(&mut *self.socket, &self.limits.budgets);
-            return Ok(next.await?);
+        let idle = match self.limits.patience {
+            Patience::Idle(idle) => idle,
+            Patience::Endless => {
+                let next = self.reader.next(&mut *self.socket, &self.limits.budgets);
+                return Ok(next.await?);
+            }
+            Patience::Request { first, next } => {
+                let time = if self.has_served { next } else { first };
+                let next = self.reader.next(&mut *self.socket, &self.limits.budgets);
+                let next = self.alarm.limit(Instant::now() + time, next).await;
+                return Ok(next.ok_or(Ended::Idle)??);
+            }
         };
         let mut moved = Instant::now();
         loop {
@@ -294,6 +321,7 @@ impl<S: Service> Connection<S> {
     }
 
     async fn serve(&mut self, service: &S, frame: Frame) -> Result<(), Ended> {
+        self.has_served = true;
         let overlaps = frame.class.overlaps;
         while !overlaps && !self.pending.is_empty() {
             ready(&mut self.pending, &mut self.alarm).await;

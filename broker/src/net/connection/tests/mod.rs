@@ -14,6 +14,8 @@ use super::*;
 use crate::auth::Principal;
 use crate::config::MemoryPlan;
 
+mod patience;
+
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 const LARGE_BYTES: usize = 64 << 20;
@@ -64,7 +66,7 @@ fn limits(write: Duration) -> ConnectionLimits {
             held: 1000,
             read: 1000,
         },
-        idle: None,
+        patience: Patience::Endless,
         write,
         pool: BufferPool::new(0),
         budgets: RequestBudgets::new(&MemoryPlan::new(64 << 20)),
@@ -361,31 +363,6 @@ async fn what_takes_for_ever_is_given_up_after_the_end_of_its_client() {
     drop(client);
     let (ended, _) = end_of(running).await;
     assert!(matches!(ended, Ended::Client), "{ended}");
-}
-
-// connections.max.idle.ms
-#[tokio::test(start_paused = true)]
-async fn a_frame_that_moves_is_not_idle_however_long_it_takes() {
-    let idle = Duration::from_secs(10);
-    let slow = Slow::new(Waits::ToBeLetGo);
-    slow.let_go.notify_one();
-    let limits = ConnectionLimits {
-        idle: Some(idle),
-        ..limits(LONG)
-    };
-    let service = Arc::new(SlowService(slow));
-    let (mut client, mut running) = connect_in_process(service, limits);
-    for byte in REQUEST {
-        client.write_all(&[byte]).await.expect("is taken");
-        tokio::time::sleep(idle / 2).await;
-    }
-    let mut answer = [0; 5];
-    client.read_exact(&mut answer).await.expect("is answered");
-    // half of a frame, whose rest never comes
-    client.write_all(&REQUEST[..6]).await.expect("is taken");
-    let ended = running.join_next().await.expect("it ran");
-    let ended = ended.expect("no panic");
-    assert!(matches!(ended, Ended::Idle), "{ended}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,107 @@
+//! Connections to a controller's listener that are no node's.
+
+use std::net::SocketAddr;
+
+use highwater_io::Pipe;
+use highwater_io::net::{Acceptor, Socket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::timeout;
+
+use super::*;
+use crate::fixture;
+
+/// The longest that a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// A call that no voter understands.
+const CALL_BYTES: &[u8] = &[0, 0, 0, 12, 0x48, 0x57, 0, 0, 0, 0, 0, 7, 0, 0, 0xff, 0xff];
+
+type Connected = (Box<dyn Socket>, SocketAddr);
+
+/// Accepts the connections of a channel.
+#[derive(Debug)]
+struct Channel(Mutex<mpsc::Receiver<Connected>>);
+
+#[async_trait]
+impl Acceptor for Channel {
+    async fn accept(&self) -> io::Result<Connected> {
+        match self.0.lock().await.recv().await {
+            Some(connected) => Ok(connected),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(SocketAddr::from(([127, 0, 0, 1], 9093)))
+    }
+}
+
+/// A controller that is still starting, and the way to connect to it.
+struct Controller {
+    connections: mpsc::Sender<Connected>,
+    _transport: NetworkTransport,
+    _tasks: Tasks,
+}
+
+impl Controller {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = fixture::config(dir.path(), &[]);
+        let transport = NetworkTransport::new(&config, &Machine::real());
+        let (connections, accepted) = mpsc::channel(2 * CONNECTIONS_MAX);
+        let tasks = Tasks::default();
+        let acceptor: Arc<dyn Acceptor> = Arc::new(Channel(Mutex::new(accepted)));
+        transport.listen(vec![(Arc::from("CONTROLLER"), acceptor)], &tasks);
+        Self {
+            connections,
+            _transport: transport,
+            _tasks: tasks,
+        }
+    }
+
+    fn connect(&self, address: [u8; 4]) -> DuplexStream {
+        let (client, socket) = tokio::io::duplex(1 << 10);
+        let socket: Box<dyn Socket> = Box::new(Pipe::new(socket));
+        let connected = (socket, SocketAddr::from((address, 1)));
+        let sent = self.connections.try_send(connected);
+        sent.expect("the controller listens");
+        client
+    }
+
+    /// Whether a call on a new connection is answered.
+    async fn answers(&self, address: [u8; 4]) -> bool {
+        let mut node = self.connect(address);
+        node.write_all(CALL_BYTES).await.expect("is taken");
+        let mut answer = [0; 9];
+        let read = timeout(PATIENCE, node.read_exact(&mut answer)).await;
+        read.expect("is answered or closed").is_ok()
+    }
+}
+
+const NODE: [u8; 4] = [10, 0, 0, 1];
+
+#[tokio::test(start_paused = true)]
+async fn silent_connections_do_not_lock_a_node_out() {
+    let controller = Controller::start();
+    let address = |number: usize| {
+        let number = u32::try_from(number / 100).expect("is small");
+        (u32::from_be_bytes([192, 168, 0, 0]) + number).to_be_bytes()
+    };
+    let silent: Vec<DuplexStream> = (0..CONNECTIONS_MAX + 100)
+        .map(|number| controller.connect(address(number)))
+        .collect();
+    assert!(controller.answers(NODE).await);
+    drop(silent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_address_does_not_take_the_connections_of_all_nodes() {
+    let controller = Controller::start();
+    let other = [10, 0, 0, 2];
+    let taken: Vec<DuplexStream> = (0..CONNECTIONS_PER_ADDRESS_MAX)
+        .map(|_| controller.connect(other))
+        .collect();
+    assert!(!controller.answers(other).await, "it has as many as it may");
+    assert!(controller.answers(NODE).await);
+    drop(taken);
+}
