@@ -3,7 +3,7 @@
 //!
 //! A field number is never used again. A new field is optional; a missing one has the meaning that commands had before.
 
-use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, Uuid, WalPosition};
+use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, Uuid, WalPosition};
 use prost::{Message, Oneof};
 
 mod nodes;
@@ -162,6 +162,9 @@ pub enum Rejection {
         /// The offset at which the claim begins.
         first: i64,
     },
+    /// The id of a broker that registers is the id of a controller, which is another process.
+    #[error("node.id {0} is the id of a controller: give this broker another one")]
+    IdOfController(NodeId),
     /// The state has changed since the proposer looked.
     #[error("state has changed since")]
     Changed,

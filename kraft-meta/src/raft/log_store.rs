@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Range, RangeBounds};
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,6 +56,38 @@ struct Directory {
     id: Uuid,
     /// Whether its record is durable.
     is_durable: bool,
+}
+
+/// The last entry of a follower of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastEntry {
+    pub(super) id: LogId,
+    /// The checksum of its record; `None` if the follower has it from a snapshot. A voter that leads again after a
+    /// restart keeps its term, so that two histories of a voter may have different entries of one id.
+    pub(super) checksum: Option<u32>,
+}
+
+impl LastEntry {
+    pub(super) fn new(id: LogId, record: &[u8]) -> Self {
+        let checksum = Some(crc32fast::hash(record));
+        Self { id, checksum }
+    }
+
+    fn is_record(self, id: LogId, record: &[u8]) -> bool {
+        let is_content = |checksum| checksum == crc32fast::hash(record);
+        self.id == id && self.checksum.is_none_or(is_content)
+    }
+}
+
+/// What a log has after an entry.
+#[derive(Debug)]
+pub(super) enum RecordsAfter {
+    /// The records that follow it; none if it is the last one.
+    Records(Vec<Bytes>),
+    /// The next entry is purged.
+    Purged,
+    /// The log has another entry at that index.
+    Diverged,
 }
 
 /// An entry, encoded as its record on disk with the record's length before it.
@@ -190,28 +222,37 @@ impl LogStore {
         (memory.purged, last.or(memory.purged))
     }
 
-    /// The records of entries, from the first of a range on and at least one of them if there is one: about `bytes_max`
-    /// bytes. `None` if the first is purged.
-    pub(super) fn records(&self, range: Range<u64>, bytes_max: usize) -> Option<Vec<Bytes>> {
+    /// The records of the entries after `last` and below `end`: about `bytes_max` bytes, and at least one entry if there
+    /// is one. `last` is an entry below `end`, or `None` for the records from the first entry on.
+    pub(super) fn records_after(
+        &self,
+        last: Option<LastEntry>,
+        end: u64,
+        bytes_max: usize,
+    ) -> RecordsAfter {
         let memory = self.memory();
-        if memory
-            .purged
-            .is_some_and(|purged| range.start <= purged.index)
-        {
-            return None;
+        let next = last.map_or(0, |last| last.id.index.saturating_add(1));
+        if memory.purged.is_some_and(|purged| next <= purged.index) {
+            return RecordsAfter::Purged;
+        }
+        if let Some(last) = last {
+            let is_same = match memory.entries.get(&last.id.index) {
+                Some(kept) => last.is_record(kept.id, &kept.record),
+                None => memory.purged == Some(last.id),
+            };
+            if !is_same {
+                return RecordsAfter::Diverged;
+            }
         }
         let (mut records, mut bytes) = (Vec::new(), 0);
-        for (_, kept) in memory
-            .entries
-            .range(range.start..range.end.max(range.start))
-        {
+        for (_, kept) in memory.entries.range(next..end.max(next)) {
             bytes += kept.record.len();
             if bytes > bytes_max && !records.is_empty() {
                 break;
             }
             records.push(kept.record.clone());
         }
-        Some(records)
+        RecordsAfter::Records(records)
     }
 
     async fn append_and_wait(&self, records: &[Bytes], meta: Meta) -> Result<(), io::Error> {
@@ -374,7 +415,7 @@ impl Memory {
     }
 }
 
-/// The entry of a record that [`LogStore::records`] returned.
+/// The entry of a record that [`LogStore::records_after`] returned.
 pub(super) fn entry(record: &[u8]) -> Option<Entry> {
     match LogRecord::decode_length_delimited(record).map(|record| record.kind) {
         Ok(Some(Kind::Entry(entry))) => Some(entry.into()),

@@ -9,8 +9,8 @@ use openraft::raft::{
 use prost::{Message, Oneof};
 
 use super::observer::message::{
-    Decided, Entries, Follow, Heartbeat, NotLeader, OtherCluster, Piece, Propose, ReadSnapshot,
-    Unavailable,
+    Behind, Decided, Entries, Follow, Heartbeat, NotLeader, OtherCluster, Piece, Propose,
+    ReadSnapshot, Unavailable,
 };
 use super::record::{DirectoryRecord, EntryRecord, LogIdRecord, VoteRecord};
 use super::types::{Entry, LogId, Types};
@@ -109,7 +109,7 @@ pub(super) struct TransferLeader {
 pub(super) struct Answer {
     #[prost(
         oneof = "Reply",
-        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15"
+        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
     )]
     pub(super) reply: Option<Reply>,
     /// The answering voter; none in [`Reply::Introduced`].
@@ -153,6 +153,11 @@ pub(super) enum Reply {
     /// The node epoch is not open.
     #[prost(message, tag = "15")]
     Fenced(Nothing),
+    #[prost(message, tag = "16")]
+    Behind(Behind),
+    /// The last entry of the observer is not in the log of the voter, which has another one at that index.
+    #[prost(message, tag = "17")]
+    Diverged(Nothing),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

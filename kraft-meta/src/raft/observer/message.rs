@@ -5,23 +5,27 @@ use prost::{Message, Oneof};
 
 use crate::command::{Outcome, Position, Rejection};
 use crate::raft::message::Nothing;
+use crate::raft::record::LogIdRecord;
 
 /// Asks for the committed entries from an index on.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(in crate::raft) struct Follow {
-    /// The index of the first entry that the observer lacks.
-    #[prost(uint64, tag = "1")]
-    pub(super) next: u64,
+    /// The last entry that the observer has; none if it has nothing yet.
+    #[prost(message, optional, tag = "1")]
+    pub(super) last: Option<LogIdRecord>,
     /// How long the voter waits for an entry, in milliseconds.
     #[prost(uint32, tag = "2")]
     pub(super) wait_ms: u32,
     /// The observer's cluster; empty if it does not know the id yet.
     #[prost(bytes = "vec", tag = "3")]
     pub(super) cluster: Vec<u8>,
+    /// The checksum of the last entry's record; none if the observer has that entry from a snapshot.
+    #[prost(fixed32, optional, tag = "4")]
+    pub(super) checksum: Option<u32>,
 }
 
 /// Asks for a part of the newest snapshot.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub(in crate::raft) struct ReadSnapshot {
     /// The last entry that the snapshot covers; none for the newest snapshot, whichever it is.
     #[prost(uint64, optional, tag = "1")]
@@ -32,6 +36,9 @@ pub(in crate::raft) struct ReadSnapshot {
     /// The number of bytes.
     #[prost(uint32, tag = "3")]
     pub(super) bytes: u32,
+    /// The observer's cluster; empty if it does not know the id yet.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(super) cluster: Vec<u8>,
 }
 
 /// Proposes a command.
@@ -127,6 +134,14 @@ pub(in crate::raft) struct OtherCluster {
     pub(super) cluster: Vec<u8>,
 }
 
+/// The observer has entries that the voter does not know to be committed.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(in crate::raft) struct Behind {
+    /// The index after the last entry that the voter knows to be committed.
+    #[prost(uint64, tag = "1")]
+    pub(super) committed_end: u64,
+}
+
 /// An [`Outcome`], or the reason of a refusal.
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::raft) struct OutcomeRecord {
@@ -200,7 +215,7 @@ struct CommittedRecord {
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 struct RejectionRecord {
-    #[prost(oneof = "RejectionKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "RejectionKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     kind: Option<RejectionKind>,
 }
 
@@ -226,6 +241,8 @@ enum RejectionKind {
     NotUnderstood(Nothing),
     #[prost(uint64, tag = "10")]
     InSession(u64),
+    #[prost(int32, tag = "11")]
+    IdOfController(i32),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -255,6 +272,7 @@ impl From<&Rejection> for RejectionRecord {
             Rejection::Fenced(epoch) => RejectionKind::Fenced(epoch.0),
             Rejection::Unclosed(epoch) => RejectionKind::Unclosed(epoch.0),
             Rejection::InSession(epoch) => RejectionKind::InSession(epoch.0),
+            Rejection::IdOfController(node) => RejectionKind::IdOfController(node.0),
             Rejection::NotHeld { stream, held } => RejectionKind::NotHeld(NotHeldRecord {
                 stream: stream.0,
                 held: held.0,
@@ -285,6 +303,7 @@ impl From<RejectionRecord> for Rejection {
             Some(RejectionKind::Fenced(epoch)) => Self::Fenced(NodeEpoch(epoch)),
             Some(RejectionKind::Unclosed(epoch)) => Self::Unclosed(NodeEpoch(epoch)),
             Some(RejectionKind::InSession(epoch)) => Self::InSession(NodeEpoch(epoch)),
+            Some(RejectionKind::IdOfController(node)) => Self::IdOfController(NodeId(node)),
             Some(RejectionKind::NotHeld(record)) => Self::NotHeld {
                 stream: StreamId(record.stream),
                 held: LeaderEpoch(record.held),
@@ -418,6 +437,7 @@ mod tests {
             Rejection::Fenced(NodeEpoch(4)),
             Rejection::Unclosed(NodeEpoch(5)),
             Rejection::InSession(NodeEpoch(6)),
+            Rejection::IdOfController(NodeId(1)),
             Rejection::NotHeld {
                 stream: StreamId(6),
                 held: LeaderEpoch(-1),

@@ -23,9 +23,11 @@ use tokio::time::{Instant, timeout_at};
 
 use self::message::{Entries, Follow, Heartbeat, Propose};
 use self::voters::{Failure, RemoteSnapshot, Voters};
-use super::log_store;
+use super::log_store::{self, LastEntry};
 use super::message::{Call, Reply};
+use super::record::LogIdRecord;
 use super::snapshot_store;
+use super::types::LogId;
 use crate::MetadataStore;
 use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
@@ -74,8 +76,8 @@ pub struct ObserverMetadata {
 struct Followed {
     voters: Voters,
     image: watch::Sender<Arc<MetadataImage>>,
-    /// The index after the last entry that the image includes.
-    next: watch::Sender<u64>,
+    /// The last entry that the image includes.
+    last: watch::Sender<Option<LastEntry>>,
     /// Why the last attempt to follow failed; `None` while this node hears from a voter.
     cut_off: watch::Sender<Option<String>>,
     /// Why nothing can be learned any more.
@@ -96,7 +98,7 @@ impl ObserverMetadata {
         let followed = Arc::new(Followed {
             voters: Voters::new(observer),
             image: watch::Sender::new(Arc::default()),
-            next: watch::Sender::new(0),
+            last: watch::Sender::new(None),
             cut_off: watch::Sender::new(None),
             ended: watch::Sender::new(None),
         });
@@ -108,10 +110,10 @@ impl ObserverMetadata {
                 Ok(Some(committed_end)) => {
                     let end = *target.get_or_insert(committed_end);
                     let is_formed = !followed.image.borrow().cluster().is_zero();
-                    if is_formed && *followed.next.borrow() >= end {
+                    if is_formed && followed.next() >= end {
                         break;
                     }
-                    if *followed.next.borrow() >= committed_end {
+                    if followed.next() >= committed_end {
                         // the cluster is not formed yet
                         target = None;
                         followed.voters.rest().await;
@@ -136,6 +138,10 @@ impl ObserverMetadata {
     }
 }
 
+fn term(id: LogId) -> u64 {
+    id.leader_id.term
+}
+
 /// Follows until the metadata ends.
 async fn follow(followed: Arc<Followed>) {
     loop {
@@ -155,11 +161,18 @@ async fn follow(followed: Arc<Followed>) {
 }
 
 impl Followed {
+    /// The index of the first entry that the image lacks.
+    fn next(&self) -> u64 {
+        self.last.borrow().map_or(0, |last| last.id.index + 1)
+    }
+
     /// Asks a voter for what follows the own image, and applies it. Returns the index after the last entry that the
     /// voter knows to be committed; `None` after a snapshot. Cancellation safe: entries are applied all or not.
     async fn follow_once(&self, wait: Duration) -> Result<Option<u64>, Failure> {
+        let last = *self.last.borrow();
         let follow = Follow {
-            next: *self.next.borrow(),
+            last: last.map(|last| LogIdRecord::from(&last.id)),
+            checksum: last.and_then(|last| last.checksum),
             wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
             cluster: self.voters.cluster_bytes(&self.image.borrow()),
         };
@@ -176,48 +189,59 @@ impl Followed {
 
     /// Applies entries, and publishes the image once.
     fn apply(&self, entries: Entries) -> Result<u64, Failure> {
-        let mut next = *self.next.borrow();
+        let mut next = self.next();
+        let mut last = None;
         let mut image = MetadataImage::clone(&self.image.borrow());
-        let count = entries.records.len();
         for record in entries.records {
             let entry = log_store::entry(&record).ok_or_else(Failure::unexpected)?;
             if entry.log_id.index != next {
                 return Err(Failure::unexpected());
             }
             next += 1;
+            last = Some(LastEntry::new(entry.log_id, &record));
             if let EntryPayload::Normal(proposal) = entry.payload {
                 // a refused command changes nothing here either
                 drop(image.apply(LogIndex(entry.log_id.index), proposal.0));
             }
         }
-        if count > 0 {
-            self.publish(image, next)?;
+        if let Some(last) = last {
+            self.publish(image, last)?;
         }
         Ok(entries.committed_end.max(next))
     }
 
     /// Replaces the image by the newest snapshot.
     async fn restore(&self) -> Result<(), Failure> {
-        let snapshot = RemoteSnapshot::newest(&self.voters).await?;
+        let cluster = self.voters.cluster_bytes(&self.image.borrow());
+        let snapshot = RemoteSnapshot::newest(&self.voters, cluster).await?;
         let (meta, image) = match snapshot_store::read(&snapshot).await {
             Ok(read) => read,
             Err(error) => return Err(Failure::Unreachable(reasons(&error))),
         };
-        let next = meta.last_log_id.map_or(0, |last| last.index + 1);
-        // a voter that lags behind has an older snapshot than this node's image
-        let is_newer = next > *self.next.borrow();
-        match is_newer {
-            true => self.publish(image, next),
-            false => Err(Failure::Unreachable(
+        let own = self.last.borrow().map(|last| last.id);
+        match meta.last_log_id {
+            // terms never go back in one log
+            Some(last)
+                if own.is_some_and(|own| last.index > own.index && term(last) < term(own)) =>
+            {
+                Err(voters::diverged())
+            }
+            Some(last) if own.is_none_or(|own| last.index > own.index) => {
+                let checksum = None;
+                self.publish(image, LastEntry { id: last, checksum })
+            }
+            // a voter that lags behind has an older snapshot than this node's image
+            _ => Err(Failure::Unreachable(
                 "a controller's snapshot is older than this node's metadata".to_owned(),
             )),
         }
     }
 
-    fn publish(&self, image: MetadataImage, next: u64) -> Result<(), Failure> {
-        self.voters.check(image.cluster())?;
+    fn publish(&self, image: MetadataImage, last: LastEntry) -> Result<(), Failure> {
+        let before = self.image.borrow().cluster();
+        self.voters.check(before, image.cluster())?;
         self.image.send_replace(Arc::new(image));
-        self.next.send_replace(next);
+        self.last.send_replace(Some(last));
         Ok(())
     }
 
@@ -240,9 +264,10 @@ impl Followed {
 
     /// Waits until the own image includes an index.
     async fn includes(&self, at: LogIndex) {
-        let mut next = self.next.subscribe();
+        let mut last = self.last.subscribe();
+        let includes = |last: &Option<LastEntry>| last.is_some_and(|last| last.id.index >= at.0);
         // the sender lives as long as this value
-        drop(next.wait_for(|next| *next > at.0).await);
+        drop(last.wait_for(includes).await);
     }
 
     /// Proposes a command to the active controller, wherever that is.

@@ -4,14 +4,16 @@ use std::io;
 use std::time::Duration;
 
 use highwater_io::File;
-use highwater_types::{ClusterId, NodeEpoch, NodeId};
+use highwater_types::{ClusterId, LogIndex, NodeEpoch, NodeId};
 use tokio::time::timeout;
 
 use super::message::{
-    Decided, Entries, Follow, Heartbeat, NotLeader, OtherCluster, Piece, Propose, ReadSnapshot,
-    Unavailable,
+    Behind, Decided, Entries, Follow, Heartbeat, NotLeader, OtherCluster, Piece, Propose,
+    ReadSnapshot, Unavailable,
 };
 use super::{ENTRIES_BYTES, FOLLOW_MAX, PIECE_BYTES};
+use crate::command::{Action, Rejection};
+use crate::raft::log_store::{LastEntry, RecordsAfter};
 use crate::raft::message::{Nothing, Reply, malformed};
 use crate::raft::voter::{Undecided, Voter};
 
@@ -23,26 +25,38 @@ impl Voter {
             return Ok(other);
         }
         let wait = Duration::from_millis(follow.wait_ms.into()).min(FOLLOW_MAX);
+        let last = follow.last.map(|last| LastEntry {
+            id: last.into(),
+            checksum: follow.checksum,
+        });
+        let next = last.map_or(0, |last| last.id.index.saturating_add(1));
         let mut applied_end = self.applied_end.clone();
-        let has_more = applied_end.wait_for(|end| *end > follow.next);
+        let has_more = applied_end.wait_for(|end| *end > next);
         tokio::select! {
             // when the wait has passed, the reply says that there is nothing
             _elapsed = timeout(wait, has_more) => {}
             why = self.ended() => return Err(io::Error::other(why)),
         }
         let committed_end = *self.applied_end.borrow();
-        let records = self.log.records(follow.next..committed_end, ENTRIES_BYTES);
+        if next > committed_end {
+            return Ok(Reply::Behind(Behind { committed_end }));
+        }
+        let records = self.log.records_after(last, committed_end, ENTRIES_BYTES);
         Ok(match records {
-            Some(records) => Reply::Entries(Entries {
+            RecordsAfter::Records(records) => Reply::Entries(Entries {
                 records,
                 committed_end,
             }),
-            None => Reply::SnapshotNeeded(Nothing {}),
+            RecordsAfter::Purged => Reply::SnapshotNeeded(Nothing {}),
+            RecordsAfter::Diverged => Reply::Diverged(Nothing {}),
         })
     }
 
     /// Returns a part of the newest snapshot. A snapshot that was replaced meanwhile can't be read on.
     pub(in crate::raft) async fn read_snapshot(&self, read: ReadSnapshot) -> io::Result<Reply> {
+        if let Some(other) = self.other_cluster(&read.cluster) {
+            return Ok(other);
+        }
         let newest = self.snapshots.newest().await.map_err(io::Error::other)?;
         let newest = newest.and_then(|(meta, file)| Some((meta.last_log_id?.index, file)));
         let Some((last, snapshot)) = newest else {
@@ -75,6 +89,13 @@ impl Voter {
         }
         let command = propose.command;
         let command = command.ok_or_else(|| malformed("it has no command"))?;
+        if let Some(Action::RegisterNode(register)) = &command.action
+            && let Ok(node) = u64::try_from(register.node)
+            && self.voters.contains(&node)
+        {
+            let refused = Err(Rejection::IdOfController(NodeId(register.node)));
+            return Ok(Reply::Decided(Decided::new(LogIndex::default(), &refused)));
+        }
         Ok(match self.propose(command).await {
             Ok((at, decided)) => Reply::Decided(Decided::new(at, &decided)),
             Err(Undecided::NotLeader(leader)) => Reply::NotLeader(NotLeader::new(leader)),

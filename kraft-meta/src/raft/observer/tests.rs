@@ -303,6 +303,92 @@ async fn an_observer_of_another_cluster_is_refused_and_the_reason_names_it() {
     drop(voter);
 }
 
+/// Copies the files of a directory that has no directories but `log`.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("is created");
+    for entry in std::fs::read_dir(from).expect("is read") {
+        let entry = entry.expect("is read");
+        let to = to.join(entry.file_name());
+        match entry.file_type().expect("has a type").is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).expect("is copied")),
+        }
+    }
+}
+
+// D2: entries that were committed are lost. The voter leads in the same term as before, and gives its indexes again.
+#[tokio::test(start_paused = true)]
+async fn an_observer_does_not_follow_a_voter_that_was_replaced_by_an_older_copy() {
+    let world = World::new();
+    let dir = world.dir.path().join(VOTERS[0].to_string());
+    let copied = world.dir.path().join("copy");
+    let voter = world.lone_voter().await;
+    voter.propose(topic("a")).await.expect("creates");
+    voter.shutdown().await.expect("stops");
+    copy(&dir, &copied);
+
+    let voter = world.lone_voter().await;
+    voter.propose(topic("b")).await.expect("creates");
+    let observer = world.observe().await;
+    voter.propose(topic("c")).await.expect("creates");
+    until_same(&observer, &voter.image()).await;
+    world.net.voters().remove(&VOTERS[0]);
+    voter.shutdown().await.expect("stops");
+    std::fs::remove_dir_all(&dir).expect("is removed");
+    copy(&copied, &dir);
+
+    let voter = world.lone_voter().await;
+    let mut cut_off = observer.followed.cut_off.subscribe();
+    let is_behind = |reason: &Option<String>| {
+        let reason = reason.as_ref();
+        reason.is_some_and(|reason| reason.contains("replaced by an older one"))
+    };
+    drop(in_time(cut_off.wait_for(is_behind)).await.expect("lives"));
+    assert!(observer.image().topic("c").is_some(), "it keeps its image");
+    for name in ["d", "e", "f"] {
+        voter.propose(topic(name)).await.expect("creates");
+    }
+    let why = in_time(observer.ended()).await;
+    assert!(why.contains("another history"), "{why}");
+    assert!(observer.image().topic("d").is_none());
+}
+
+// A voter of another cluster that reads the same address: no request goes without the id.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_is_read_by_the_observers_of_its_cluster_only() {
+    let world = World::new();
+    let voter = world.lone_voter().await;
+    for number in 0..40 {
+        let created = voter.propose(topic(&format!("topic-{number}")));
+        created.await.expect("creates");
+    }
+    let called = world.net.voters().get(&VOTERS[0]).cloned();
+    let called = called.expect("is there");
+    voter_has_purged(&called).await;
+    let read = |cluster: Uuid| message::ReadSnapshot {
+        cluster: cluster.0.to_vec(),
+        ..message::ReadSnapshot::default()
+    };
+    let other = called.read_snapshot(read(Uuid([8; 16]))).await;
+    assert!(matches!(other, Ok(Reply::OtherCluster(_))), "{other:?}");
+    let own = called.read_snapshot(read(CLUSTER)).await;
+    assert!(matches!(own, Ok(Reply::Piece(_))), "{own:?}");
+}
+
+// Two processes would have one id: what the one registers would be taken for what the other has.
+#[tokio::test(start_paused = true)]
+async fn a_broker_does_not_register_with_the_id_of_a_controller() {
+    let world = World::new();
+    let voter = world.lone_voter().await;
+    let observer = world.observe().await;
+    let refused = observer.propose(register(VOTERS[0].0, 0)).await;
+    let reason = ProposeError::Rejected(crate::Rejection::IdOfController(VOTERS[0]));
+    assert_eq!(refused.expect_err("is refused"), reason);
+    // a node with both roles is one process
+    let own = voter.propose(register(VOTERS[0].0, 0)).await;
+    own.expect("registers");
+}
+
 #[tokio::test(start_paused = true)]
 async fn proposals_find_the_leader_among_three_voters_also_when_it_dies() {
     let world = World::new();

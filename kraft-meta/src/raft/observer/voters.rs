@@ -106,11 +106,13 @@ impl Voters {
         }
     }
 
-    /// Refuses an image of another cluster.
-    pub(super) fn check(&self, cluster: ClusterId) -> Result<(), Failure> {
-        match self.observer.cluster {
-            Some(own) if !cluster.is_zero() && cluster != own => Err(other_cluster(cluster)),
-            _ => Ok(()),
+    /// Refuses an image of another cluster than the configured one, or than the image `before`.
+    pub(super) fn check(&self, before: ClusterId, cluster: ClusterId) -> Result<(), Failure> {
+        let own = self.observer.cluster.unwrap_or(before);
+        let is_other = !own.is_zero() && !cluster.is_zero() && cluster != own;
+        match is_other || (cluster.is_zero() && !before.is_zero()) {
+            true => Err(other_cluster(cluster)),
+            false => Ok(()),
         }
     }
 
@@ -128,6 +130,15 @@ impl Voters {
             Ok(Reply::OtherCluster(other)) => {
                 let cluster = Uuid(other.cluster.try_into().unwrap_or_default());
                 Err(other_cluster(cluster))
+            }
+            Ok(Reply::Diverged(_)) => Err(diverged()),
+            Ok(Reply::Behind(behind)) => {
+                self.turn_from(voter);
+                Err(Failure::Unreachable(format!(
+                    "node {voter}: it has less of the metadata's log than this node, up to index {} only: it lags behind, \
+                     or its data directory was replaced by an older one",
+                    behind.committed_end
+                )))
             }
             Ok(reply) => Ok(reply),
             Err(error) => {
@@ -238,32 +249,42 @@ fn other_cluster(cluster: ClusterId) -> Failure {
     ))
 }
 
+/// The log of the controllers is another one than the log that this node has followed.
+pub(super) fn diverged() -> Failure {
+    Failure::Final(
+        "the controllers have another history of the metadata than this node has followed: entries that they had \
+         committed are lost, for example because a controller's data directory was replaced by an older one"
+            .to_owned(),
+    )
+}
+
 /// The snapshot of a voter, which is read part by part.
 pub(super) struct RemoteSnapshot<'a> {
     voters: &'a Voters,
+    /// The observer's cluster, as requests name it.
+    cluster: Vec<u8>,
     /// The last entry that it covers.
     last: u64,
     bytes: u64,
 }
 
 impl<'a> RemoteSnapshot<'a> {
-    pub(super) async fn newest(voters: &'a Voters) -> Result<Self, Failure> {
-        let piece = piece(voters, None, 0, 0).await?;
+    pub(super) async fn newest(voters: &'a Voters, cluster: Vec<u8>) -> Result<Self, Failure> {
+        let read = ReadSnapshot {
+            cluster: cluster.clone(),
+            ..ReadSnapshot::default()
+        };
+        let piece = piece(voters, read).await?;
         Ok(Self {
             voters,
+            cluster,
             last: piece.last,
             bytes: piece.bytes_total,
         })
     }
 }
 
-async fn piece(
-    voters: &Voters,
-    last: Option<u64>,
-    from: u64,
-    bytes: u32,
-) -> Result<Piece, Failure> {
-    let read = ReadSnapshot { last, from, bytes };
+async fn piece(voters: &Voters, read: ReadSnapshot) -> Result<Piece, Failure> {
     match voters
         .ask(Call::ReadSnapshot(read), ANSWER_DEADLINE)
         .await?
@@ -283,9 +304,13 @@ impl Source for RemoteSnapshot<'_> {
     }
 
     async fn read_at(&self, offset: u64, bytes: usize) -> io::Result<Bytes> {
-        let asked = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let piece = piece(self.voters, Some(self.last), offset, asked).await;
-        match piece {
+        let read = ReadSnapshot {
+            last: Some(self.last),
+            from: offset,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            cluster: self.cluster.clone(),
+        };
+        match piece(self.voters, read).await {
             Ok(piece) if piece.bytes.len() == bytes => Ok(piece.bytes),
             Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
             Err(Failure::Unreachable(why) | Failure::Final(why)) => Err(io::Error::other(why)),
