@@ -222,9 +222,8 @@ impl Voters {
                 let turned = not
                     .leader
                     .is_some_and(|leader| self.turn_to(NodeId(leader)));
-                match (turned, self.current()) {
-                    (false, Some(asked)) => self.turn_from(asked),
-                    _ => {}
+                if let (false, Some(asked)) = (turned, self.current()) {
+                    self.turn_from(asked);
                 }
                 Err("the controller that was asked is not the active one".to_owned())
             }
