@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use highwater_runtime::{Backoff, reasons};
 use tokio::time::{Instant, sleep};
 
@@ -16,13 +17,24 @@ const SETTLED: Duration = Duration::from_secs(60);
 
 /// A node in a process. When its epoch is fenced, the node starts again as a new epoch, on the same addresses and with the
 /// same data directory, and the process goes on.
-#[derive(Debug)]
 pub struct NodeProcess {
     machine: Machine,
-    /// `None` between two starts.
-    node: Option<Node>,
-    started: Instant,
+    stage: Stage,
     rests: Backoff,
+}
+
+enum Stage {
+    Running(Node, Instant),
+    /// The next start, with the waits that are left for those after it.
+    Starting(BoxFuture<'static, Result<(Node, Backoff), NodeError>>),
+    /// The node can't go on, and is gone.
+    Gone(String),
+}
+
+impl std::fmt::Debug for NodeProcess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("NodeProcess").field(&self.node()).finish()
+    }
 }
 
 impl NodeProcess {
@@ -35,71 +47,58 @@ impl NodeProcess {
         Ok(Self {
             rests: rests(&machine),
             machine,
-            node: Some(node),
-            started: Instant::now(),
+            stage: Stage::Running(node, Instant::now()),
         })
     }
 
     /// The node; `None` between two starts.
     #[must_use]
     pub fn node(&self) -> Option<&Node> {
-        self.node.as_ref()
+        match &self.stage {
+            Stage::Running(node, _) => Some(node),
+            Stage::Starting(_) | Stage::Gone(_) => None,
+        }
     }
 
-    /// Starts the node again each time its epoch is fenced. Resolves, with the reason, when it can't go on. If the future
-    /// is dropped between two starts, the node is gone.
+    /// Starts the node again each time its epoch is fenced. Resolves, with the reason, when it can't go on. Cancellation
+    /// safe: the next call goes on with a start that was begun.
     pub async fn ended(&mut self) -> String {
         loop {
-            let Some(node) = &self.node else {
-                return "the node was dropped while it started again".to_owned();
-            };
-            let end = node.ended().await;
-            let NodeEnd::Fenced(reason) = end else {
-                return end.to_string();
-            };
-            if let Err(error) = self.start_again(&reason).await {
-                let why = reasons(&error);
-                return format!("the node was fenced and does not start again: {why}");
+            match &mut self.stage {
+                Stage::Running(node, _) => match node.ended().await {
+                    NodeEnd::Fenced(reason) => self.begin_again(&reason),
+                    NodeEnd::Failed(why) => return why,
+                },
+                Stage::Starting(starting) => match starting.await {
+                    Ok((node, rests)) => {
+                        self.rests = rests;
+                        self.stage = Stage::Running(node, Instant::now());
+                    }
+                    Err(error) => {
+                        let why = reasons(&error);
+                        let why = format!("the node was fenced and does not start again: {why}");
+                        self.stage = Stage::Gone(why);
+                    }
+                },
+                Stage::Gone(why) => return why.clone(),
             }
         }
     }
 
-    async fn start_again(&mut self, reason: &str) -> Result<(), NodeError> {
-        let Some(node) = self.node.take() else {
-            return Ok(());
+    fn begin_again(&mut self, reason: &str) {
+        let gone = Stage::Gone(reason.to_owned());
+        let Stage::Running(node, since) = std::mem::replace(&mut self.stage, gone) else {
+            return;
         };
-        if self.started.elapsed() >= SETTLED {
+        if since.elapsed() >= SETTLED {
             self.rests = rests(&self.machine);
         }
         tracing::warn!(
             reason,
             "the node was fenced and starts again as a new epoch"
         );
-        let (config, addresses) = node.again();
-        // what the epoch acknowledged is in its log, whether or not this stop succeeds
-        if let Err(error) = node.stop().await {
-            tracing::warn!(
-                error = reasons(&error),
-                "the fenced node did not stop cleanly"
-            );
-        }
-        loop {
-            sleep(self.rests.next_wait()).await;
-            let (config, addresses) = (config.clone(), addresses.clone());
-            match Node::start_on(config, &self.machine, addresses).await {
-                Err(error) if error.is_fence() => {
-                    tracing::warn!(
-                        error = reasons(&error),
-                        "the node was fenced while it started"
-                    );
-                }
-                started => {
-                    self.node = Some(started?);
-                    self.started = Instant::now();
-                    return Ok(());
-                }
-            }
-        }
+        let starting = start_again(node, self.machine.clone(), self.rests.clone());
+        self.stage = Stage::Starting(Box::pin(starting));
     }
 
     /// Stops the node cleanly.
@@ -107,9 +106,34 @@ impl NodeProcess {
     /// # Errors
     /// [`NodeError`]; every acknowledged record is in the write-ahead log.
     pub async fn stop(self) -> Result<(), NodeError> {
-        match self.node {
-            Some(node) => node.stop().await,
-            None => Ok(()),
+        match self.stage {
+            Stage::Running(node, _) => node.stop().await,
+            Stage::Starting(_) | Stage::Gone(_) => Ok(()),
+        }
+    }
+}
+
+/// Stops a node that was fenced, and starts it again until a start succeeds or is refused.
+async fn start_again(
+    fenced: Node,
+    machine: Machine,
+    mut rests: Backoff,
+) -> Result<(Node, Backoff), NodeError> {
+    let (config, addresses) = fenced.again();
+    // what the epoch acknowledged is in its log, whether or not this stop succeeds
+    if let Err(error) = fenced.stop().await {
+        let error = reasons(&error);
+        tracing::warn!(error, "the fenced node did not stop cleanly");
+    }
+    loop {
+        sleep(rests.next_wait()).await;
+        let (config, addresses) = (config.clone(), addresses.clone());
+        match Node::start_on(config, &machine, addresses).await {
+            Err(error) if error.is_fence() => {
+                let error = reasons(&error);
+                tracing::warn!(error, "the node was fenced while it started");
+            }
+            started => return Ok((started?, rests)),
         }
     }
 }

@@ -9,6 +9,7 @@ mod fault_proxy;
 #[cfg(feature = "faults")]
 mod faulty;
 mod http;
+mod link;
 mod log_lines;
 mod node;
 mod odd;
@@ -24,6 +25,7 @@ pub use client::{connect, produce_request};
 pub use directory::{copy_directory, files_below};
 pub use fault_proxy::{Condition, Fault, FaultProxy, ProxiedRequest, put_latency};
 pub use http::{http_get, http_get_whole};
+pub use link::Link;
 pub use log_lines::LogLines;
 pub use node::TestNode;
 pub use odd::{Outcome, ask_oddly, wants_answer};

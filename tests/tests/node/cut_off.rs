@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use highwater_broker::node::{Machine, Node, NodeProcess};
 use highwater_client::Connection;
 use highwater_object_format::Seal;
 use highwater_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
-use highwater_protocol::messages::{FindCoordinatorRequest, OffsetFetchRequest};
+use highwater_protocol::messages::{FindCoordinatorRequest, MetadataRequest, OffsetFetchRequest};
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{commit, files_below, read, until};
+use highwater_tests::{Link, TestNode, commit, connect, files_below, read, until};
 use highwater_types::{NodeEpoch, NodeId, Uuid};
 use tempfile::TempDir;
 
-use super::roles::{broker_on, controller, store};
+use super::roles::{broker_on, broker_settings, controller, store};
 use super::{T0, batch};
 
 const NOT_LEADER: i16 = ErrorCode::NotLeaderOrFollower.code();
@@ -108,5 +109,119 @@ async fn a_broker_that_is_cut_off_goes_on_until_it_finds_its_seal() -> Result<()
     assert!(why.contains("it was sealed"), "{why}");
     let answer = client.produce("t", 0, batch(1, T0)).await?;
     assert_eq!(answer.error_code, NOT_LEADER);
+    Ok(())
+}
+
+/// The brokers that a broker tells its clients.
+async fn brokers(client: &mut Connection) -> Result<Vec<i32>> {
+    let metadata = client.call(&MetadataRequest::default(), 9).await?;
+    let mut ids: Vec<i32> = metadata.brokers.iter().map(|it| it.node_id).collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// The leaders of the partitions of `t`, as a broker tells them.
+async fn leaders(client: &mut Connection) -> Result<Vec<i32>> {
+    let request = MetadataRequest {
+        topics: None,
+        ..Default::default()
+    };
+    let metadata = client.call(&request, 9).await?;
+    let mut topics = metadata.topics.iter();
+    let topic = topics.find(|topic| topic.name.as_deref() == Some("t"));
+    let mut partitions = topic.context("it is there")?.partitions.clone();
+    partitions.sort_by_key(|partition| partition.partition_index);
+    let leaders = partitions.iter().map(|partition| partition.leader_id);
+    Ok(leaders.collect())
+}
+
+/// Does something while a node runs, which may start again meanwhile.
+async fn while_running<T>(
+    process: &mut NodeProcess,
+    what: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        why = process.ended() => anyhow::bail!("{why}"),
+        done = what => done,
+    }
+}
+
+// W11, E6: it is cut off from the controllers alone, is fenced, and learns of that when the link is mended
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_fenced_while_it_was_cut_off_comes_back_with_every_record() -> Result<()>
+{
+    for wal in ["object", "disk"] {
+        let (objects, dir) = (TempDir::new()?, TempDir::new()?);
+        let store = store(&objects);
+        let controller = controller(TempDir::new()?, &store, 0).await?;
+        let link = Link::to(controller.address).await?;
+        let settings = broker_settings(3, wal, &store, controller.address);
+        let settings = settings
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        let other = TestNode::start_in(TempDir::new()?, &settings, Machine::real()).await?;
+        let settings = broker_settings(2, wal, &store, link.address);
+        let settings = settings
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        let config = TestNode::config(&dir, &settings)?;
+        let mut process = Box::pin(NodeProcess::start(config, Machine::real())).await?;
+        let address = process.node().and_then(Node::address).context("listens")?;
+        other.create_topic("t", 2, &[]).await?;
+        let mut watching = other.client().await?;
+        let leaders_at_first = leaders(&mut watching).await?;
+        let led = leaders_at_first.iter().position(|leader| *leader == 2);
+        let led = led.context("it leads one")?;
+        let index = i32::try_from(led)?;
+        let mut client = connect(address).await?;
+        until("the partition is open", async || {
+            Ok(client.produce("t", index, batch(1, T0)).await?.error_code == 0)
+        })
+        .await?;
+
+        link.set_cut(true);
+        let fenced = until("it is fenced", async || {
+            Ok(brokers(&mut watching).await? == [3])
+        });
+        while_running(&mut process, fenced).await?;
+        // it goes on until its log is sealed
+        let answer = client.produce("t", index, batch(1, T0)).await;
+        let goes_on = answer.is_ok_and(|answer| answer.error_code == 0);
+
+        link.set_cut(false);
+        let back = until("it is back", async || {
+            Ok(brokers(&mut watching).await? == [2, 3])
+        });
+        while_running(&mut process, back).await?;
+        let produced = async {
+            let mut offset = -1;
+            until("a broker leads the partition again", async || {
+                let at = match leaders(&mut watching).await?[led] {
+                    2 => address,
+                    3 => other.address,
+                    _ => return Ok(false),
+                };
+                // its connections may end while it starts again
+                let answer = connect(at).await?.produce("t", index, batch(1, T0)).await;
+                let answer = answer.ok().filter(|answer| answer.error_code == 0);
+                offset = answer.as_ref().map_or(-1, |answer| answer.base_offset);
+                Ok(answer.is_some())
+            })
+            .await?;
+            Ok(offset)
+        };
+        // I3: the leader has what was acknowledged, whichever broker it is
+        let acknowledged = 1 + i64::from(goes_on);
+        let offset = while_running(&mut process, produced).await?;
+        // a batch whose answer was lost may be there too
+        assert!(offset >= acknowledged, "{wal}: {offset} and {acknowledged}");
+        assert!(
+            client.is_closed().await,
+            "{wal}: the zombie's connections end"
+        );
+        process.stop().await?;
+        drop(other.stop().await?);
+        drop(controller.stop().await?);
+    }
     Ok(())
 }

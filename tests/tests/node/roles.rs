@@ -44,16 +44,31 @@ pub(super) async fn broker_on(
     store: &str,
     controller: SocketAddr,
 ) -> Result<TestNode> {
-    let controller = controller.to_string();
-    let settings = [
-        ("highwater.wal", wal),
-        ("process.roles", "broker"),
-        ("node.id", "2"),
-        ("controller.listener.names", "CONTROLLER"),
-        ("controller.quorum.bootstrap.servers", &controller),
-        ("highwater.object.storage", store),
-    ];
+    let settings = broker_settings(2, wal, store, controller);
+    let settings = settings
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
     TestNode::start_in(dir, &settings, Machine::real()).await
+}
+
+/// The settings of a broker with this id.
+pub(super) fn broker_settings(
+    id: i32,
+    wal: &str,
+    store: &str,
+    controller: SocketAddr,
+) -> [(&'static str, String); 6] {
+    [
+        ("highwater.wal", wal.to_owned()),
+        ("process.roles", "broker".to_owned()),
+        ("node.id", id.to_string()),
+        ("controller.listener.names", "CONTROLLER".to_owned()),
+        (
+            "controller.quorum.bootstrap.servers",
+            controller.to_string(),
+        ),
+        ("highwater.object.storage", store.to_owned()),
+    ]
 }
 
 async fn produce(client: &mut Connection, at: i64) -> Result<()> {
