@@ -30,10 +30,16 @@ impl Heartbeats {
         Self { answered, session }
     }
 
+    /// How long ago the last heartbeat was sent that the active controller answered.
+    #[must_use]
+    pub(crate) fn age(&self) -> Duration {
+        self.answered.borrow().elapsed()
+    }
+
     /// Whether the controllers have not been heard for a whole session: they may have fenced this broker.
     #[must_use]
     pub(crate) fn is_cut_off(&self) -> bool {
-        self.answered.borrow().elapsed() >= self.session
+        self.age() >= self.session
     }
 }
 

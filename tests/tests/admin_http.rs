@@ -138,6 +138,14 @@ async fn drive_records(admin: &Admin) -> Result<()> {
             1.0,
         ),
         ("highwater_broker_connections", 1.0),
+        (
+            "highwater_controller_registered_brokers{state=\"active\"}",
+            1.0,
+        ),
+        (
+            "highwater_controller_registered_brokers{state=\"fenced\"}",
+            0.0,
+        ),
     ] {
         assert_eq!(value(&text, series)?, expected, "{series}");
     }
@@ -147,6 +155,7 @@ async fn drive_records(admin: &Admin) -> Result<()> {
         "highwater_broker_disk_free_bytes",
         "process_resident_memory_bytes",
         "process_open_fds",
+        "highwater_broker_heartbeat_age_seconds",
     ] {
         assert!(value(&text, series)? > 0.0, "{series}");
     }

@@ -53,8 +53,10 @@ impl Admin {
 
     async fn metrics(&self) -> String {
         sampled::sample_process(self.commit);
-        if let Phase::Serving(sampler) = self.phase() {
-            sampler.sample().await;
+        match self.phase() {
+            Phase::Serving(sampler) => sampler.sample().await,
+            Phase::Controlling(metadata) => sampled::sample_controller(&*metadata),
+            _starting => {}
         }
         self.metrics.render()
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use highwater_coordinator::GroupShard;
 use highwater_io::Device;
+use highwater_kraft_meta::{EpochState, MetadataImage, MetadataStore, NodeImage};
 use highwater_object_storage::RequestCounts;
 use metrics::{describe_gauge, gauge};
 use metrics_process::Collector;
@@ -24,6 +25,10 @@ pub(crate) const METADATA_CLAIMS: &str = "highwater_broker_metadata_claims";
 pub(crate) const DISK_FREE: &str = "highwater_broker_disk_free_bytes";
 /// Groups by state.
 pub(crate) const GROUPS: &str = "highwater_broker_groups";
+/// Seconds since the last heartbeat that the active controller answered.
+pub(crate) const HEARTBEAT_AGE: &str = "highwater_broker_heartbeat_age_seconds";
+/// Brokers of the cluster by whether they are fenced, on the active controller; 0 on every other node.
+pub(crate) const BROKERS: &str = "highwater_controller_registered_brokers";
 /// 1, labelled with the version and the commit of the process.
 pub(crate) const BUILD_INFO: &str = "highwater_build_info";
 
@@ -54,6 +59,15 @@ pub(super) fn describe() {
     );
     describe_gauge!(GROUPS, "Groups, by state.");
     describe_gauge!(
+        HEARTBEAT_AGE,
+        "Seconds since the last heartbeat that the active controller answered. At broker.session.timeout.ms the broker is \
+         fenced, unless all brokers are silent."
+    );
+    describe_gauge!(
+        BROKERS,
+        "Brokers of the cluster, by state: active or fenced. The active controller counts them; another node says 0."
+    );
+    describe_gauge!(
         BUILD_INFO,
         "1, labelled with the version and the commit that the process was built from."
     );
@@ -74,6 +88,27 @@ pub(crate) fn sample_process(commit: &'static str) {
     Collector::default().collect();
 }
 
+/// Sets the gauges of a node that may be the active controller.
+pub(crate) fn sample_controller(metadata: &dyn MetadataStore) {
+    let (active, fenced) = match metadata.leads() {
+        Some(_term) => count_brokers(&metadata.image()),
+        None => (0, 0),
+    };
+    gauge!(BROKERS, "state" => "active").set(float(active));
+    gauge!(BROKERS, "state" => "fenced").set(float(fenced));
+}
+
+/// The brokers whose last epoch is open, and the others.
+fn count_brokers(image: &MetadataImage) -> (u64, u64) {
+    let is_active = |node: &NodeImage| {
+        let last = node.epochs.get(&node.epoch);
+        last.is_some_and(|epoch| epoch.state == EpochState::Open)
+    };
+    let count = image.nodes().count() as u64;
+    let active = image.nodes().filter(|(_, node)| is_active(node)).count() as u64;
+    (active, count - active)
+}
+
 impl Sampler {
     /// Sets every gauge to its current value.
     pub(crate) async fn sample(&self) {
@@ -81,6 +116,8 @@ impl Sampler {
         self.broker.streams.sample();
         self.requests.sample();
         self.partitions();
+        gauge!(HEARTBEAT_AGE).set(self.broker.heartbeats.age().as_secs_f64());
+        sample_controller(&*self.broker.metadata);
         self.disk().await;
         self.groups().await;
     }
@@ -146,4 +183,36 @@ impl Sampler {
 #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
 fn float(value: u64) -> f64 {
     value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_kraft_meta::command::{FenceEpoch, RegisterNode, WalKind};
+    use highwater_kraft_meta::{Action, Command};
+    use highwater_types::LogIndex;
+
+    use super::*;
+
+    // Kafka's ActiveBrokerCount and FencedBrokerCount
+    #[test]
+    fn a_broker_is_counted_once_by_its_last_epoch() {
+        let mut image = MetadataImage::default();
+        let mut at = 0;
+        let mut apply = |action: Action| {
+            at += 1;
+            let applied = image.apply(LogIndex(at), Command::from(action));
+            applied.expect("is applied");
+        };
+        for (node, after) in [(1, 0), (2, 0), (1, 1)] {
+            apply(Action::RegisterNode(RegisterNode {
+                node,
+                incarnation: vec![1 + u8::try_from(after).expect("is small")],
+                after,
+                wal: WalKind::Object.into(),
+                ..RegisterNode::default()
+            }));
+        }
+        apply(Action::FenceEpoch(FenceEpoch { node: 2, epoch: 2 }));
+        assert_eq!(count_brokers(&image), (1, 1));
+    }
 }
