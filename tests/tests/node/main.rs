@@ -22,6 +22,7 @@ mod produce;
 mod producers;
 mod retention;
 mod roles;
+mod sessions;
 mod starts;
 mod uploads;
 mod waiting;
