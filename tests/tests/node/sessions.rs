@@ -1,13 +1,14 @@
 //! The sessions of brokers, in a cluster of a controller and processes with one `node.id`.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use highwater_broker::node::Machine;
 use highwater_client::Connection;
 use highwater_tests::{TestNode, latest};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::roles::store;
 use super::{T0, batch};
