@@ -27,10 +27,12 @@ pub(crate) async fn watch(broker: &Arc<Broker>) -> Infallible {
 async fn watch_image(broker: &Arc<Broker>) -> Infallible {
     let (node, epoch) = (broker.config.node_id, broker.epoch);
     let mut images = broker.metadata.watch();
-    let fenced = images.wait_for(|image| !is_open(image, node, epoch)).await;
-    // an error means that the metadata has ended, which ends the node too
-    if let Ok(image) = fenced {
-        broker.streams.fence(&reason(&image, node, epoch));
+    let is_fenced = |image: &Arc<MetadataImage>| !is_open(image, node, epoch);
+    let fenced = images.wait_for(is_fenced).await;
+    // the image is not borrowed any longer than this; an error means that the metadata has ended, which ends the node too
+    let why = fenced.ok().map(|image| reason(&image, node, epoch));
+    if let Some(why) = why {
+        broker.streams.fence(&why);
     }
     std::future::pending().await
 }

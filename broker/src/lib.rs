@@ -32,6 +32,7 @@ mod registration;
 mod starting;
 mod storage;
 mod stream_metadata;
+mod takeover;
 pub mod telemetry;
 mod topic_configs;
 mod topics;

@@ -22,7 +22,7 @@ use crate::stream_metadata;
 /// How long a stop waits until the controllers have heard that the epoch ends. Without that its session just runs out.
 const END_DEADLINE: Duration = Duration::from_secs(2);
 /// The most partitions in one command that assigns leaders; such a command has some 30 KB.
-const ASSIGNED_AT_ONCE: usize = 2000;
+pub(crate) const ASSIGNED_AT_ONCE: usize = 2000;
 
 /// Registers a start of this node with its addresses and the kind of its WAL; returns its epoch and the WAL's floor
 /// (E1, E2). While another process with this node's id and another data directory lives, it waits (E2).

@@ -8,7 +8,7 @@ use highwater_io::DirLock;
 use highwater_kraft_meta::{MetadataStore, Observer, ObserverMetadata, Quorum, RaftMetadata};
 use highwater_object_storage::{Claim, ObjectStorage, Opened, Opener, RequestCounts};
 use highwater_partition_log::KafkaDeltaFold;
-use highwater_runtime::Tasks;
+use highwater_runtime::{TaskKind, Tasks};
 use highwater_s3stream::{ObjectStreamStore, Ports, Recovered, Writer};
 use highwater_types::{NodeEpoch, Uuid};
 use highwater_wal::SealedWal;
@@ -25,6 +25,7 @@ use crate::quorum::NetworkTransport;
 use crate::registration;
 use crate::starting::Phase;
 use crate::stream_metadata::KraftStreamMetadata;
+use crate::takeover::Takeover;
 use crate::wal::{FoundLogs, Logs};
 
 /// What a start finds: the stores, the logs of a broker, and the lock of the data directory.
@@ -96,10 +97,10 @@ pub(crate) async fn open(
         storage: objects,
         requests,
     } = open_objects(config, machine, tasks, opener).await?;
-    if let Some(logs) = &mut logs {
-        logs.read_objects(&objects, tasks).await?;
-    }
-    let logs = logs.map(Logs::found);
+    let logs = match logs {
+        Some(logs) => Some(logs.read_objects(&objects, tasks).await?),
+        None => None,
+    };
     let directory = data_dir.id();
     let lock = data_dir.remember().await?;
     if let Some(voter) = voter {
@@ -178,6 +179,15 @@ impl FoundLogs {
         // Batches that were uploaded before give their room back now; on a full disk nothing else may do so (D3).
         log.trim(registration::last(metadata, node).1);
         streams.attach(log);
+        let takeover = Takeover {
+            node,
+            epoch,
+            metadata: Arc::clone(&stores.metadata),
+            streams: streams.clone(),
+            logs: self.wals,
+            rng: machine.rng.clone(),
+        };
+        tasks.spawn(TaskKind::Takeover, takeover.run());
         Ok(BrokerStreams {
             streams,
             epoch,

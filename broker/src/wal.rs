@@ -48,6 +48,8 @@ pub(crate) struct FoundLogs {
     pub(crate) read: BTreeMap<WalKind, ReadLog>,
     /// The log cache's budget.
     pub(crate) memory: ByteBudget,
+    /// The object WALs of all nodes: this broker may have to seal them, whatever it writes itself.
+    pub(crate) wals: ObjectWalFactory,
 }
 
 impl FoundLogs {
@@ -131,15 +133,15 @@ impl<'a> Logs<'a> {
         self.read(WalKind::Disk, place, &factory).await
     }
 
-    /// Reads the log in the object store, if it is needed.
+    /// Reads the log in the object store, if it is needed; returns all logs that were read.
     ///
     /// # Errors
     /// [`WalError`].
     pub(crate) async fn read_objects(
-        &mut self,
+        mut self,
         storage: &Arc<dyn ObjectStorage>,
         tasks: &Tasks,
-    ) -> Result<(), WalError> {
+    ) -> Result<FoundLogs, WalError> {
         let place = format!("in {}", self.config.object_storage.url);
         let config = object::Config {
             cluster: self.metadata.image().cluster(),
@@ -155,7 +157,13 @@ impl<'a> Logs<'a> {
             memory: self.memory.clone(),
         };
         let factory = ObjectWalFactory::new(config, ports);
-        self.read(WalKind::Object, place, &factory).await
+        self.read(WalKind::Object, place, &factory).await?;
+        Ok(FoundLogs {
+            wal: chosen(self.config),
+            read: self.read,
+            memory: self.memory,
+            wals: factory,
+        })
     }
 
     async fn read(
@@ -196,15 +204,6 @@ impl<'a> Logs<'a> {
                 ),
                 path: place.to_owned(),
             }),
-        }
-    }
-
-    /// The logs that were read.
-    pub(crate) fn found(self) -> FoundLogs {
-        FoundLogs {
-            wal: chosen(self.config),
-            read: self.read,
-            memory: self.memory,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The composition root starts them on each node with the role `controller`. They work while that node is the active
 //! controller ([`MetadataStore::leads`](highwater_kraft_meta::MetadataStore::leads)) and rest while another one is.
 
+mod assigner;
 mod clocks;
 mod fencer;
 mod reaper;
@@ -28,6 +29,7 @@ pub(crate) fn start(
 ) {
     let session = config.session();
     tasks.spawn(TaskKind::Fencer, fencer::run(Arc::clone(metadata), session));
+    tasks.spawn(TaskKind::Assigner, assigner::run(Arc::clone(metadata)));
     let grace = config.millis("highwater.object.grace.ms");
     let reaper = Reaper::new(Arc::clone(metadata), Arc::clone(objects), grace);
     tasks.spawn(TaskKind::Reaper, reaper.run());

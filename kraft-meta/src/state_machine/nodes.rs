@@ -8,8 +8,8 @@ use highwater_types::{
 };
 
 use crate::command::{
-    AssignLeaders, CloseEpoch, Closing, EpochSwept, FenceEpoch, Outcome, RegisterNode, Rejection,
-    Sealed, StreamEpoch, WalKind,
+    AssignLeaders, CloseEpoch, Closing, EpochSwept, FenceEpoch, ObjectName, Outcome, RegisterNode,
+    Rejection, Sealed, StreamEpoch, WalKind,
 };
 use crate::image::{EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, WalObjects};
 
@@ -84,9 +84,13 @@ impl MetadataImage {
         let id = NodeEpoch(close.epoch);
         let by = NodeEpoch(close.by);
         let (closer, _) = self.open_epoch(by)?;
+        if let Some(Closing::Sealed(sealed)) = &close.how
+            && self.was_closed(close.node, id)
+        {
+            return self.lost_race(by, sealed.index);
+        }
         let image = self.epoch_of(close.node, id)?;
         if image.state != EpochState::Fenced {
-            // another sealer has closed the epoch before (W8)
             return Err(Rejection::Changed);
         }
         match (close.how.ok_or(Rejection::NotUnderstood)?, image.wal) {
@@ -155,6 +159,40 @@ impl MetadataImage {
         }
         self.change_epoch(node, id, |sealed| sealed.state = EpochState::Closed(at));
         Ok(())
+    }
+
+    /// Whether a node had this epoch, and it is closed. A closed epoch is forgotten once it is swept (W12).
+    fn was_closed(&self, node: i32, id: NodeEpoch) -> bool {
+        self.nodes
+            .get(&node)
+            .is_some_and(|node| match node.epochs.get(&id) {
+                Some(image) => matches!(image.state, EpochState::Closed(_)),
+                None => id < node.epoch,
+            })
+    }
+
+    /// Another sealer has closed the epoch before (W8). The index that this one has put is condemned, so that its number
+    /// is not in flight any more (U5). If the command is a repeat, its index is registered, and stays.
+    fn lost_race(
+        &mut self,
+        by: NodeEpoch,
+        index: Option<ObjectName>,
+    ) -> Result<Outcome, Rejection> {
+        if let Some(index) = index.map(ObjectId::try_from).transpose()? {
+            let (_, node) = self.open_epoch(by)?;
+            let last = node.epochs.get(&by).map_or(0, |epoch| epoch.last_index);
+            if index.number > last {
+                let last = self.last_index(by, index)?;
+                for number in last..index.number {
+                    self.condemn(ObjectId {
+                        number: number + 1,
+                        ..index
+                    });
+                }
+                self.change_epoch(index.node.0, by, |sealer| sealer.last_index = index.number);
+            }
+        }
+        Ok(Outcome::Done)
     }
 
     /// The number of the last index object that an epoch registered. A name is refused that is not one of the next ones

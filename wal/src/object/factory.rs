@@ -8,7 +8,7 @@ use futures::StreamExt;
 use highwater_object_format::{SEAL_BYTES, Seal};
 use highwater_object_storage::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, layout};
 use highwater_runtime::{ByteBudget, SeededRng, TaskKind, Tasks};
-use highwater_types::{LeaderEpoch, NodeEpoch, StreamId, WalPosition};
+use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, WalPosition};
 use tokio::time::timeout;
 
 use super::config::Config;
@@ -17,7 +17,9 @@ use super::put::Putter;
 use super::sealer::Sealer;
 use super::wal::{ObjectWal, Shared};
 use super::writer::{Writer, trim};
-use crate::{ConfirmedSink, Known, ReadWal, SealedWal, WalError, WalFactory, WriteAheadLog};
+use crate::{
+    ConfirmedSink, Known, ReadWal, SealedRange, SealedWal, WalError, WalFactory, WriteAheadLog,
+};
 
 /// The ports of an object WAL.
 #[derive(Debug, Clone)]
@@ -53,6 +55,22 @@ impl ObjectWalFactory {
         }
     }
 
+    /// Seals a fenced epoch of any node, also while this node writes an epoch of its own (W7). The floor must come from an
+    /// image that has applied the fence. Several nodes may seal one epoch: all of them find the same end, unless the epoch
+    /// was closed meanwhile (W8).
+    ///
+    /// # Errors
+    /// [`WalError::Damaged`] if an object in the range is not what its name says; the store's error, if the store has
+    /// answered nothing useful for a minute.
+    pub async fn seal(
+        &self,
+        node: NodeId,
+        fenced: NodeEpoch,
+        floor: WalPosition,
+    ) -> Result<SealedRange, WalError> {
+        self.sealer(node, fenced, floor, true).seal().await
+    }
+
     /// P2: the store must have nothing of an epoch of this node that the metadata does not know, because epochs only
     /// grow (E1): the metadata would be older than the log (R3).
     async fn check_epochs(&self, registered: NodeEpoch) -> Result<(), WalError> {
@@ -86,10 +104,17 @@ impl ObjectWalFactory {
         })
     }
 
-    fn sealer(&self, epoch: NodeEpoch, floor: WalPosition, is_floor_final: bool) -> Sealer<'_> {
+    fn sealer(
+        &self,
+        node: NodeId,
+        epoch: NodeEpoch,
+        floor: WalPosition,
+        is_floor_final: bool,
+    ) -> Sealer<'_> {
         Sealer {
             putter: &self.putter,
             config: &self.config,
+            node,
             fenced: epoch,
             floor,
             is_floor_final,
@@ -145,7 +170,7 @@ impl WalFactory for ObjectWalFactory {
         // the writer may not be fenced yet, so its floor may move while this reads
         let leaderships = match known.floor {
             Some(floor) => {
-                let sealer = self.sealer(floor.epoch, floor, false);
+                let sealer = self.sealer(self.config.node, floor.epoch, floor, false);
                 sealer.leaderships().await?
             }
             None => BTreeMap::new(),
@@ -175,8 +200,9 @@ impl ReadWal for ReadObjectWal {
     }
 
     async fn seal(&self, fenced: NodeEpoch, floor: WalPosition) -> Result<SealedWal, WalError> {
-        let sealer = self.factory.sealer(fenced, floor, true);
-        sealer.seal().await.map(SealedWal::Range)
+        let node = self.factory.config.node;
+        let range = self.factory.seal(node, fenced, floor).await?;
+        Ok(SealedWal::Range(range))
     }
 
     async fn open(

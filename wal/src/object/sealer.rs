@@ -9,7 +9,9 @@ use highwater_object_format::{
     Footer, FormatError, HEADER_BYTES, ObjectHeader, Seal, StreamDirectory,
 };
 use highwater_object_storage::{IoClass, PutMode, StorageError, layout};
-use highwater_types::{LeaderEpoch, NodeEpoch, ObjectId, ObjectKind, StreamId, WalPosition};
+use highwater_types::{
+    LeaderEpoch, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, WalPosition,
+};
 use tokio::time::timeout;
 
 use super::attempt::Answer;
@@ -30,6 +32,8 @@ const CLASS: IoClass = IoClass::Start;
 pub(super) struct Sealer<'a> {
     pub(super) putter: &'a Putter,
     pub(super) config: &'a Config,
+    /// The node that wrote the epoch.
+    pub(super) node: NodeId,
     pub(super) fenced: NodeEpoch,
     pub(super) floor: WalPosition,
     /// Whether the floor comes from metadata that has applied the fence.
@@ -257,7 +261,7 @@ impl Sealer<'_> {
 
     fn id(&self, number: u64) -> ObjectId {
         ObjectId {
-            node: self.config.node,
+            node: self.node,
             epoch: self.fenced,
             kind: ObjectKind::Wal,
             number,

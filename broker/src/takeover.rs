@@ -1,0 +1,255 @@
+//! Seals the object WALs of fenced node epochs, and registers what they hold, so that live brokers can open the
+//! partitions (E7, W7 to W9).
+//!
+//! No message says which broker seals an epoch. Each broker finds its place in the line of live brokers from the image
+//! alone, and waits in proportion to it. Two brokers that seal one epoch at the same time, because their images differ or
+//! the first one is slow, do no harm: both find the same end, and the metadata takes one of them (W8).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_kraft_meta::command::WalKind;
+use highwater_kraft_meta::{EpochState, MetadataImage, MetadataStore, NodeImage, ProposeError};
+use highwater_runtime::{Backoff, SeededRng, reasons};
+use highwater_s3stream::ObjectStreamStore;
+use highwater_types::{NodeEpoch, NodeId, WalPosition};
+use highwater_wal::SealedWal;
+use highwater_wal::object::ObjectWalFactory;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::node_error::NodeError;
+use crate::registration;
+
+/// How long each broker in the line leaves the sealing to those before it.
+const TURN: Duration = Duration::from_secs(5);
+/// The waits before a sealing that failed is tried again.
+const REST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// A fenced epoch that is to be sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fenced {
+    node: NodeId,
+    epoch: NodeEpoch,
+    floor: WalPosition,
+}
+
+/// The task of one broker.
+#[derive(Debug)]
+pub(crate) struct Takeover {
+    pub(crate) node: NodeId,
+    pub(crate) epoch: NodeEpoch,
+    pub(crate) metadata: Arc<dyn MetadataStore>,
+    pub(crate) streams: ObjectStreamStore,
+    pub(crate) logs: ObjectWalFactory,
+    pub(crate) rng: SeededRng,
+}
+
+impl Takeover {
+    /// Follows the image, and seals one epoch after the other; never returns.
+    pub(crate) async fn run(self) {
+        let mut images = self.metadata.watch();
+        let mut turns: BTreeMap<NodeEpoch, Instant> = BTreeMap::new();
+        loop {
+            let image = Arc::clone(&images.borrow_and_update());
+            let fenced = fenced(&image);
+            let epochs: BTreeSet<NodeEpoch> = fenced.iter().map(|one| one.epoch).collect();
+            turns.retain(|epoch, _| epochs.contains(epoch));
+            let now = Instant::now();
+            let turn = |one: &Fenced| place(&image, one, self.node).map(|place| now + TURN * place);
+            for one in &fenced {
+                if let Some(turn) = turn(one) {
+                    turns.entry(one.epoch).or_insert(turn);
+                }
+            }
+            let is_due = |one: &&Fenced| turns.get(&one.epoch).is_some_and(|turn| *turn <= now);
+            if let Some(one) = fenced.iter().find(is_due) {
+                self.take_over(*one).await;
+                turns.remove(&one.epoch);
+                continue;
+            }
+            let next = turns.values().min().copied();
+            tokio::select! {
+                changed = images.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+                () = until(next) => {}
+            }
+        }
+    }
+
+    /// Seals an epoch and closes it. Tries again until the epoch is closed, by this broker or by another one.
+    async fn take_over(&self, fenced: Fenced) {
+        let since = Instant::now();
+        let mut rests = Backoff::new(REST.0, REST.1, self.rng.clone());
+        while is_fenced(&self.metadata.image(), fenced) {
+            let Err(error) = self.seal(fenced).await else {
+                let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(
+                    node_id = fenced.node.0,
+                    node_epoch = fenced.epoch.0,
+                    elapsed_ms,
+                    "the log of a fenced broker is sealed: its partitions are given to live ones"
+                );
+                return;
+            };
+            tracing::warn!(
+                node_id = fenced.node.0,
+                node_epoch = fenced.epoch.0,
+                error = reasons(&error),
+                "the log of a fenced broker cannot be sealed; trying again"
+            );
+            sleep(rests.next_wait()).await;
+        }
+    }
+
+    async fn seal(&self, fenced: Fenced) -> Result<(), NodeError> {
+        let range = self
+            .logs
+            .seal(fenced.node, fenced.epoch, fenced.floor)
+            .await?;
+        let recovered = self.streams.recover(SealedWal::Range(range)).await;
+        let recovered = recovered.map_err(|source| NodeError::Recover {
+            path: format!("of node {}", fenced.node),
+            source,
+        })?;
+        let how = registration::closing(&recovered);
+        let mut rests = Backoff::new(REST.0, REST.1, self.rng.clone());
+        loop {
+            let (node, epoch, how) = (fenced.node, fenced.epoch, how.clone());
+            let closed = registration::close(&*self.metadata, node, epoch, self.epoch, how).await;
+            // the same command is sent again, because its index has a number that is in flight until it is decided (U2)
+            let Err(ProposeError::Unavailable(_)) = closed else {
+                return Ok(closed?);
+            };
+            sleep(rests.next_wait()).await;
+        }
+    }
+}
+
+/// Resolves at a time, or never without one. Cancellation safe.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The fenced epochs on object WALs, oldest first. An epoch on a disk WAL waits for its own node (D4).
+fn fenced(image: &MetadataImage) -> Vec<Fenced> {
+    let of_node = |(node, own): (NodeId, &NodeImage)| {
+        let on_objects = own
+            .fenced()
+            .filter(|(_, epoch)| epoch.wal == WalKind::Object);
+        let fenced = on_objects.map(move |(epoch, image)| Fenced {
+            node,
+            epoch,
+            floor: image.floor,
+        });
+        fenced.collect::<Vec<_>>()
+    };
+    let mut all: Vec<Fenced> = image.nodes().flat_map(of_node).collect();
+    all.sort_by_key(|one| one.epoch);
+    all
+}
+
+fn is_fenced(image: &MetadataImage, fenced: Fenced) -> bool {
+    let epoch = image
+        .node(fenced.node)
+        .and_then(|node| node.epochs.get(&fenced.epoch));
+    epoch.is_some_and(|epoch| epoch.state == EpochState::Fenced)
+}
+
+/// The place of a broker in the line of those that seal an epoch, from 0; `None` if the broker is not live itself. The
+/// epoch's own node is first if it has started again. The order of the others follows from a hash of both epochs, so that
+/// every epoch has another order.
+fn place(image: &MetadataImage, fenced: &Fenced, own: NodeId) -> Option<u32> {
+    let live = image.nodes().filter_map(|(id, node)| {
+        let is_open = node.epochs.get(&node.epoch)?.state == EpochState::Open;
+        is_open.then_some((id, node.epoch))
+    });
+    let key =
+        |(id, epoch): (NodeId, NodeEpoch)| (id != fenced.node, mixed(fenced.epoch, epoch), id);
+    let mut line: Vec<_> = live.map(key).collect();
+    line.sort_unstable();
+    let place = line.iter().position(|(_, _, id)| *id == own)?;
+    u32::try_from(place).ok()
+}
+
+/// A hash of two epochs: the finalizer of SplitMix64.
+fn mixed(one: NodeEpoch, other: NodeEpoch) -> u64 {
+    let mut hash = one.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ other.0;
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::ImageBuilder;
+
+    fn four() -> ImageBuilder {
+        let mut images = ImageBuilder::default();
+        for node in 1..=4 {
+            images.register(node, &[("PLAINTEXT", "host", 9092)]);
+        }
+        images
+    }
+
+    fn places(images: &ImageBuilder, node: i32, epoch: NodeEpoch) -> Vec<Option<u32>> {
+        let image = images.image();
+        let fenced = Fenced {
+            node: NodeId(node),
+            epoch,
+            floor: WalPosition::default(),
+        };
+        (1..=4)
+            .map(|own| place(&image, &fenced, NodeId(own)))
+            .collect()
+    }
+
+    fn epoch_of(images: &ImageBuilder, node: i32) -> NodeEpoch {
+        images.image().node(NodeId(node)).expect("is there").epoch
+    }
+
+    // E7
+    #[test]
+    fn each_live_broker_has_a_place_of_its_own_in_the_line() {
+        let mut images = four();
+        let dead = epoch_of(&images, 2);
+        images.fence(2);
+        let found = places(&images, 2, dead);
+        assert_eq!(found[1], None, "a dead broker seals nothing");
+        let mut taken: Vec<u32> = found.into_iter().flatten().collect();
+        taken.sort_unstable();
+        assert_eq!(taken, [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_node_that_has_started_again_is_first_for_its_own_epochs() {
+        let mut images = four();
+        let dead = epoch_of(&images, 2);
+        images.fence(2);
+        images.restart(2);
+        let found = places(&images, 2, dead);
+        assert_eq!(found[1], Some(0));
+        let others = found.iter().flatten().filter(|place| **place > 0);
+        assert_eq!(others.count(), 3);
+    }
+
+    #[test]
+    fn the_sealings_are_spread_over_the_brokers() {
+        let images = four();
+        let firsts = (100..200).map(|epoch| {
+            let found = places(&images, 9, NodeEpoch(epoch));
+            found
+                .iter()
+                .position(|place| *place == Some(0))
+                .expect("one is first")
+        });
+        let mut counts = [0; 4];
+        firsts.for_each(|first| counts[first] += 1);
+        assert!(counts.iter().all(|count| *count > 10), "{counts:?}");
+    }
+}

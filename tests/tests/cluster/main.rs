@@ -1,0 +1,3 @@
+//! One controller and several brokers: leaders, fences and takeovers. The rules are those of docs/STORAGE.md.
+
+mod takeover;
