@@ -6,6 +6,8 @@ mod config;
 mod factory;
 mod group;
 mod latency;
+#[cfg(test)]
+mod model;
 mod patience;
 mod put;
 mod sealer;
