@@ -50,11 +50,13 @@ impl Takeover {
     pub(crate) async fn run(self) {
         let mut images = self.metadata.watch();
         let mut turns: BTreeMap<NodeEpoch, Instant> = BTreeMap::new();
+        let mut rests: BTreeMap<NodeEpoch, Backoff> = BTreeMap::new();
         loop {
             let image = Arc::clone(&images.borrow_and_update());
             let fenced = fenced(&image);
             let epochs: BTreeSet<NodeEpoch> = fenced.iter().map(|one| one.epoch).collect();
             turns.retain(|epoch, _| epochs.contains(epoch));
+            rests.retain(|epoch, _| epochs.contains(epoch));
             let now = Instant::now();
             let turn = |one: &Fenced| place(&image, one, self.node).map(|place| now + TURN * place);
             for one in &fenced {
@@ -64,8 +66,15 @@ impl Takeover {
             }
             let is_due = |one: &&Fenced| turns.get(&one.epoch).is_some_and(|turn| *turn <= now);
             if let Some(one) = fenced.iter().find(is_due) {
-                self.take_over(*one).await;
-                turns.remove(&one.epoch);
+                // one that can't be sealed now rests, and holds up no other
+                let rest = match self.take_over(*one).await {
+                    true => Duration::ZERO,
+                    false => {
+                        let backoff = || Backoff::new(REST.0, REST.1, self.rng.clone());
+                        rests.entry(one.epoch).or_insert_with(backoff).next_wait()
+                    }
+                };
+                turns.insert(one.epoch, Instant::now() + rest);
                 continue;
             }
             let next = turns.values().min().copied();
@@ -78,28 +87,33 @@ impl Takeover {
         }
     }
 
-    /// Seals an epoch and closes it. Tries again until the epoch is closed, by this broker or by another one.
-    async fn take_over(&self, fenced: Fenced) {
+    /// Seals an epoch and closes it, or logs why that is not possible now. Returns whether the epoch is closed, by this
+    /// broker or by another one.
+    async fn take_over(&self, fenced: Fenced) -> bool {
         let since = Instant::now();
-        let mut rests = Backoff::new(REST.0, REST.1, self.rng.clone());
-        while is_fenced(&self.metadata.image(), fenced) {
-            let Err(error) = self.seal(fenced).await else {
+        let sealed = self.seal(fenced).await;
+        let (node_id, node_epoch) = (fenced.node.0, fenced.epoch.0);
+        match sealed {
+            Ok(()) => {
                 let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(
-                    node_id = fenced.node.0,
-                    node_epoch = fenced.epoch.0,
+                    node_id,
+                    node_epoch,
                     elapsed_ms,
                     "the log of a fenced broker is sealed: its partitions are given to live ones"
                 );
-                return;
-            };
-            tracing::warn!(
-                node_id = fenced.node.0,
-                node_epoch = fenced.epoch.0,
-                error = reasons(&error),
-                "the log of a fenced broker cannot be sealed; trying again"
-            );
-            sleep(rests.next_wait()).await;
+                true
+            }
+            Err(error) => {
+                let error = reasons(&error);
+                tracing::warn!(
+                    node_id,
+                    node_epoch,
+                    error,
+                    "the log of a fenced broker cannot be sealed; trying again"
+                );
+                false
+            }
         }
     }
 
@@ -151,13 +165,6 @@ fn fenced(image: &MetadataImage) -> Vec<Fenced> {
     let mut all: Vec<Fenced> = image.nodes().flat_map(of_node).collect();
     all.sort_by_key(|one| one.epoch);
     all
-}
-
-fn is_fenced(image: &MetadataImage, fenced: Fenced) -> bool {
-    let epoch = image
-        .node(fenced.node)
-        .and_then(|node| node.epochs.get(&fenced.epoch));
-    epoch.is_some_and(|epoch| epoch.state == EpochState::Fenced)
 }
 
 /// The place of a broker in the line of those that seal an epoch, from 0; `None` if the broker is not live itself. The

@@ -28,6 +28,7 @@ pub(crate) fn run_all(report: &mut Report) {
     report.suite("differential", differential::compare);
     report.suite("crash", || crash::suite("disk"));
     report.suite("crash-object", || crash::suite("object"));
+    report.suite("cluster", crash::cluster);
     report.suite("overload", overload::run);
 }
 

@@ -14,6 +14,8 @@ use crate::rust::{self, run};
 const SCRIPT: &str = "tests/clients/python/crash.py";
 const BINARY: &str = "target/release/highwater";
 const DIR: &str = "target/test-run/crash";
+const CLUSTER_SCRIPT: &str = "tests/clients/python/cluster.py";
+const CLUSTER_DIR: &str = "target/test-run/cluster";
 const SOAK_DIR: &str = "target/test-run/soak";
 
 /// Kills the broker at named points and at random while producers write, then looks for every acknowledged record.
@@ -28,6 +30,16 @@ pub(crate) fn suite(wal: &str) -> Result<Outcome> {
     let mut script = Command::new(python);
     script.args([SCRIPT, BINARY, DIR, &port, "--wal", wal]);
     run(&mut script)?;
+    Ok(Outcome::Passed)
+}
+
+/// Kills, stops and continues the nodes of a cluster under load, then looks for every acknowledged record.
+pub(crate) fn cluster() -> Result<Outcome> {
+    let Some(python) = python::newest()? else {
+        return Ok(Outcome::Skipped("python3 is missing".to_owned()));
+    };
+    clear(CLUSTER_DIR)?;
+    run(Command::new(python).args([CLUSTER_SCRIPT, BINARY, CLUSTER_DIR]))?;
     Ok(Outcome::Passed)
 }
 

@@ -64,6 +64,7 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("differential", 120),
     with_broker("crash", 300),
     with_broker("crash-object", 300),
+    with_broker("cluster", 180),
     with_broker("overload", 120),
     with_broker("scenario-java-2.1", 60),
     with_broker("scenario-java-3.9", 60),
