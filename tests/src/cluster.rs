@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use highwater_broker::node::{Machine, Node, NodeProcess};
 use highwater_client::{Connection, create_topics, new_topic};
+use highwater_protocol::messages::MetadataRequest;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::{TestNode, connect};
+use crate::{TestNode, connect, until};
 
 /// The id of the controller, far from those of brokers.
 const CONTROLLER: i32 = 100;
@@ -91,7 +92,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster whose brokers write object WALs and upload only when they stop. These settings override that.
+    /// Starts a cluster whose brokers write object WALs and upload only when they stop, and waits until each broker knows
+    /// the others. These settings override that.
     ///
     /// # Errors
     /// The error of a node's start.
@@ -134,6 +136,14 @@ impl Cluster {
         };
         for id in 1..=brokers {
             cluster.start_broker(id).await?;
+        }
+        for id in 1..=brokers {
+            until("each broker knows all others", async || {
+                let mut client = cluster.client(id).await?;
+                let metadata = client.call(&MetadataRequest::default(), 9).await?;
+                Ok(metadata.brokers.len() == cluster.brokers.len())
+            })
+            .await?;
         }
         Ok(cluster)
     }
