@@ -41,6 +41,8 @@ PAUSE_S = (0.5, 2.5)
 STOPPED_S = (0.3, 4)
 # The time within which the clients get their answers once nothing fails any more.
 CALM_S = 90
+# The errors of a coordinator that moves, which librdkafka hands to the program.
+MOVING = ("NOT_COORDINATOR", "COORDINATOR_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS")
 rng = random.Random(arguments.seed)
 processes = {}
 asked_to_end = set()
@@ -159,7 +161,9 @@ def retried(ask):
         try:
             return ask()
         except KafkaException as error:
-            if time.monotonic() > deadline or not error.args[0].retriable() and error.args[0].code() >= 0:
+            # negative codes are librdkafka's own: no connection, no answer in time
+            passes = error.args[0].retriable() or error.args[0].code() < 0 or error.args[0].name() in MOVING
+            if time.monotonic() > deadline or not passes:
                 raise
             time.sleep(0.2)
 
