@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use highwater_io::DirLock;
 use highwater_io::net::Network;
 use highwater_kraft_meta::MetadataStore;
@@ -104,23 +105,26 @@ impl Node {
         Self::start_on(Arc::new(config), &machine, addresses).await
     }
 
-    /// Starts a node on addresses that are bound.
+    /// Starts a node on addresses that are bound. The future is of one type with no name, because the compiler would
+    /// otherwise put a copy of the whole start into each place that polls one.
     ///
     /// # Errors
     /// [`NodeError`].
-    pub(crate) async fn start_on(
+    pub(crate) fn start_on<'a>(
         config: Arc<Config>,
-        machine: &Machine,
+        machine: &'a Machine,
         addresses: Addresses,
-    ) -> Result<Self, NodeError> {
-        let tasks = StartTasks(Tasks::default());
-        // boxed, because a future that awaits another reserves space for it twice
-        let started = Box::pin(Self::start_tasks(config, machine, &tasks.0, addresses)).await;
-        if started.is_err() {
-            tasks.0.stop().await;
+    ) -> BoxFuture<'a, Result<Self, NodeError>> {
+        async move {
+            let tasks = StartTasks(Tasks::default());
+            let started = Self::start_tasks(config, machine, &tasks.0, addresses).await;
+            if started.is_err() {
+                tasks.0.stop().await;
+            }
+            tasks.hand_over();
+            started
         }
-        tasks.hand_over();
-        started
+        .boxed()
     }
 
     async fn start_tasks(
