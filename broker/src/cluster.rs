@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_coordinator::partition_of;
-use highwater_kraft_meta::{EpochState, MetadataImage, NodeImage, PartitionImage, TopicImage};
+use highwater_kraft_meta::{MetadataImage, NodeImage, PartitionImage, TopicImage};
 use highwater_protocol::StrBytes;
 use highwater_protocol::messages::{fetch_response, produce_response};
-use highwater_types::{ClusterId, LeaderEpoch, NodeEpoch, NodeId, TopicId};
+use highwater_types::{ClusterId, LeaderEpoch, NodeId, TopicId};
 
 /// Kafka's id for "no broker".
 pub(crate) const NO_BROKER: NodeId = NodeId(-1);
@@ -80,7 +80,7 @@ impl Cluster {
         let node = self.image.node(id);
         node.is_some_and(|node| {
             let mut endpoints = node.endpoints.iter();
-            is_live(node) && endpoints.any(|endpoint| endpoint.listener == listener)
+            node.is_live() && endpoints.any(|endpoint| endpoint.listener == listener)
         })
     }
 
@@ -97,7 +97,7 @@ impl Cluster {
     /// that one.
     #[must_use]
     pub(crate) fn controller(&self) -> NodeId {
-        let live = |id: &NodeId| self.image.node(*id).is_some_and(is_live);
+        let live = |id: &NodeId| self.image.node(*id).is_some_and(NodeImage::is_live);
         let ids = self.image.nodes().map(|(id, _)| id);
         let mut candidates = std::iter::once(self.own).chain(ids);
         candidates.find(live).unwrap_or(NO_BROKER)
@@ -108,7 +108,7 @@ impl Cluster {
     pub(crate) fn leader(&self, partition: &PartitionImage) -> Option<NodeId> {
         let (id, epoch) = partition.leader?;
         let node = self.image.node(id)?;
-        is_open(node, epoch).then_some(id)
+        node.is_open(epoch).then_some(id)
     }
 
     /// The leader of a partition and its leader epoch, by the topic's id, otherwise by its name. It is [`NO_BROKER`]
@@ -129,7 +129,7 @@ impl Cluster {
     /// The in-sync replicas of a partition: the live brokers of its list.
     #[must_use]
     pub(crate) fn in_sync(&self, partition: &PartitionImage) -> Vec<NodeId> {
-        let live = |id: &NodeId| self.image.node(*id).is_some_and(is_live);
+        let live = |id: &NodeId| self.image.node(*id).is_some_and(NodeImage::is_live);
         partition.replicas.iter().copied().filter(live).collect()
     }
 
@@ -153,15 +153,6 @@ pub(crate) fn coordinating_partition(topic: &TopicImage, key: &str) -> i32 {
     partition_of(key, count)
 }
 
-fn is_open(node: &NodeImage, epoch: NodeEpoch) -> bool {
-    let epoch = node.epochs.get(&epoch);
-    epoch.is_some_and(|epoch| epoch.state == EpochState::Open)
-}
-
-fn is_live(node: &NodeImage) -> bool {
-    is_open(node, node.epoch)
-}
-
 fn endpoint(id: NodeId, node: &NodeImage, listener: &str) -> Option<BrokerEndpoint> {
     let mut endpoints = node.endpoints.iter();
     let found = endpoints.find(|endpoint| endpoint.listener == listener)?;
@@ -169,7 +160,7 @@ fn endpoint(id: NodeId, node: &NodeImage, listener: &str) -> Option<BrokerEndpoi
         id,
         host: StrBytes::from(found.host.as_str()),
         port: i32::try_from(found.port).unwrap_or(-1),
-        is_fenced: !is_live(node),
+        is_fenced: !node.is_live(),
     })
 }
 

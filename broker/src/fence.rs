@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_kraft_meta::{EpochState, MetadataImage};
+use highwater_kraft_meta::MetadataImage;
 use highwater_types::{NodeEpoch, NodeId};
 use tokio::time::sleep;
 
@@ -49,8 +49,7 @@ async fn look_while_cut_off(broker: &Arc<Broker>) -> Infallible {
 }
 
 fn is_open(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> bool {
-    let own = image.node(node).and_then(|own| own.epochs.get(&epoch));
-    own.is_some_and(|own| own.state == EpochState::Open)
+    image.node(node).is_some_and(|own| own.is_open(epoch))
 }
 
 fn reason(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> String {

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_kraft_meta::command::WalKind;
-use highwater_kraft_meta::{EpochState, MetadataImage, MetadataStore, NodeImage, ProposeError};
-use highwater_runtime::{Backoff, SeededRng, reasons};
+use highwater_kraft_meta::{MetadataImage, MetadataStore, NodeImage, ProposeError};
+use highwater_runtime::{Backoff, SeededRng, reasons, until};
 use highwater_s3stream::ObjectStreamStore;
 use highwater_types::{NodeEpoch, NodeId, WalPosition};
 use highwater_wal::SealedWal;
 use highwater_wal::object::ObjectWalFactory;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use crate::node_error::NodeError;
 use crate::registration;
@@ -141,14 +141,6 @@ impl Takeover {
     }
 }
 
-/// Resolves at a time, or never without one. Cancellation safe.
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// The fenced epochs on object WALs, oldest first. An epoch on a disk WAL waits for its own node (D4).
 fn fenced(image: &MetadataImage) -> Vec<Fenced> {
     let of_node = |(node, own): (NodeId, &NodeImage)| {
@@ -171,13 +163,9 @@ fn fenced(image: &MetadataImage) -> Vec<Fenced> {
 /// epoch's own node is first if it has started again. The order of the others follows from a hash of both epochs, so that
 /// every epoch has another order.
 fn place(image: &MetadataImage, fenced: &Fenced, own: NodeId) -> Option<u32> {
-    let live = image.nodes().filter_map(|(id, node)| {
-        let is_open = node.epochs.get(&node.epoch)?.state == EpochState::Open;
-        is_open.then_some((id, node.epoch))
-    });
     let key =
         |(id, epoch): (NodeId, NodeEpoch)| (id != fenced.node, mixed(fenced.epoch, epoch), id);
-    let mut line: Vec<_> = live.map(key).collect();
+    let mut line: Vec<_> = image.live().map(key).collect();
     line.sort_unstable();
     let place = line.iter().position(|(_, _, id)| *id == own)?;
     u32::try_from(place).ok()

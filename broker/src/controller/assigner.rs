@@ -73,7 +73,7 @@ async fn assign(metadata: &dyn MetadataStore, plan: Plan) -> Result<(), ProposeE
 /// state, otherwise with the topics that have changed since the image `seen`.
 fn plan(image: &MetadataImage, seen: &MetadataImage) -> Plan {
     let mut plan = Plan::new();
-    let live = live(image);
+    let live: BTreeMap<NodeId, NodeEpoch> = image.live().collect();
     if live.is_empty() {
         return plan;
     }
@@ -100,15 +100,6 @@ fn plan(image: &MetadataImage, seen: &MetadataImage) -> Plan {
         }
     }
     plan
-}
-
-/// The epochs of live brokers.
-fn live(image: &MetadataImage) -> BTreeMap<NodeId, NodeEpoch> {
-    let nodes = image.nodes().filter_map(|(id, node)| {
-        let is_open = node.epochs.get(&node.epoch)?.state == EpochState::Open;
-        is_open.then_some((id, node.epoch))
-    });
-    nodes.collect()
 }
 
 /// The state of every epoch.
@@ -139,11 +130,7 @@ fn needs_leader(image: &MetadataImage, partition: &PartitionImage) -> bool {
         return true;
     };
     let is_unclosed = node.unclosed().any(|(unclosed, _)| unclosed == epoch);
-    let is_back = node
-        .epochs
-        .get(&node.epoch)
-        .is_some_and(|last| last.state == EpochState::Open);
-    !is_unclosed && !is_back
+    !is_unclosed && !node.is_live()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use highwater_coordinator::GroupShard;
 use highwater_io::Device;
-use highwater_kraft_meta::{EpochState, MetadataImage, MetadataStore, NodeImage};
+use highwater_kraft_meta::{MetadataImage, MetadataStore};
 use highwater_object_storage::RequestCounts;
 use metrics::{describe_gauge, gauge};
 use metrics_process::Collector;
@@ -100,12 +100,8 @@ pub(crate) fn sample_controller(metadata: &dyn MetadataStore) {
 
 /// The brokers whose last epoch is open, and the others.
 fn count_brokers(image: &MetadataImage) -> (u64, u64) {
-    let is_active = |node: &NodeImage| {
-        let last = node.epochs.get(&node.epoch);
-        last.is_some_and(|epoch| epoch.state == EpochState::Open)
-    };
     let count = image.nodes().count() as u64;
-    let active = image.nodes().filter(|(_, node)| is_active(node)).count() as u64;
+    let active = image.live().count() as u64;
     (active, count - active)
 }
 

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
 use highwater_kraft_meta::{MetadataImage, PartitionImage, TopicImage};
 use highwater_partition_log::{LogContext, PartitionLog};
-use highwater_runtime::{Backoff, reasons};
+use highwater_runtime::{Backoff, reasons, until};
 use highwater_s3stream::{OpenStream, OpenedStream, StreamError, StreamStore};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -96,7 +96,7 @@ impl PartitionOpener {
                 },
                 Some(ended) = ended.next() => self.note(ended),
                 // The store may answer again although the metadata has not changed.
-                () = rest(next) => {}
+                () = until(next) => {}
             }
         }
     }
@@ -322,14 +322,6 @@ fn leads<'a>(
     let topic = image.topic_by_id(key.0)?;
     let partition = topic.partition(key.1)?;
     is_led(broker, partition).then_some((topic, partition))
-}
-
-/// Resolves at that time, or never if there is none. Cancellation safe.
-async fn rest(until: Option<Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod reasons;
 mod rng;
 mod task_kind;
 mod tasks;
+mod until;
 mod wall_clock;
 mod work_pool;
 
@@ -19,5 +20,6 @@ pub use reasons::reasons;
 pub use rng::SeededRng;
 pub use task_kind::{AfterReturn, TaskKind};
 pub use tasks::Tasks;
+pub use until::until;
 pub use wall_clock::WallClock;
 pub use work_pool::WorkPool;

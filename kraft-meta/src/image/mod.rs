@@ -268,6 +268,12 @@ impl MetadataImage {
         self.nodes.iter().map(|(id, node)| (NodeId(*id), &**node))
     }
 
+    /// The live nodes, each with its open epoch, by id.
+    pub fn live(&self) -> impl Iterator<Item = (NodeId, NodeEpoch)> {
+        let live = self.nodes().filter(|(_, node)| node.is_live());
+        live.map(|(id, node)| (id, node.epoch))
+    }
+
     /// A node.
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&NodeImage> {
@@ -329,6 +335,19 @@ impl MetadataImage {
 }
 
 impl NodeImage {
+    /// Whether this is an epoch of the node, and it is open (E3).
+    #[must_use]
+    pub fn is_open(&self, epoch: NodeEpoch) -> bool {
+        let epoch = self.epochs.get(&epoch);
+        epoch.is_some_and(|epoch| epoch.state == EpochState::Open)
+    }
+
+    /// Whether the node's last epoch is open.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.is_open(self.epoch)
+    }
+
     /// Its epochs that are not closed, oldest first.
     pub fn unclosed(&self) -> impl Iterator<Item = (NodeEpoch, &EpochImage)> {
         let all = self.epochs.iter().map(|(epoch, image)| (*epoch, image));

@@ -26,7 +26,7 @@ use super::state_store::StateStore;
 use super::types::{Proposal, Types};
 use crate::command::{Action, Command, Outcome, RegisterNode, Rejection};
 use crate::error::ProposeError;
-use crate::image::{EpochState, MetadataImage};
+use crate::image::MetadataImage;
 use crate::sessions::Sessions;
 use crate::transport::COMMAND_BYTES_MAX;
 
@@ -227,9 +227,7 @@ impl Voter {
             return Err(Undecided::NotLeader(leader));
         }
         let image = self.image.borrow();
-        let epochs = image.node(node).map(|node| &node.epochs);
-        let found = epochs.and_then(|epochs| epochs.get(&epoch));
-        let is_open = found.is_some_and(|found| found.state == EpochState::Open);
+        let is_open = image.node(node).is_some_and(|node| node.is_open(epoch));
         if is_open {
             self.sessions().heard(epoch, Instant::now());
         }
@@ -242,12 +240,9 @@ impl Voter {
             return Vec::new();
         };
         let image = Arc::clone(&self.image.borrow());
-        let nodes = image.nodes().flat_map(|(id, node)| {
-            let epochs = node.epochs.iter();
-            let open = epochs.filter(|(_, epoch)| epoch.state == EpochState::Open);
-            open.map(move |(epoch, _)| (*epoch, id))
-        });
-        let open: BTreeMap<NodeEpoch, NodeId> = nodes.collect();
+        // a node has one open epoch at most, its last (E2)
+        let open: BTreeMap<NodeEpoch, NodeId> =
+            image.live().map(|(id, epoch)| (epoch, id)).collect();
         let epochs = open.keys().copied().collect();
         let silent = self.sessions().silent(term, &epochs, Instant::now());
         let silent = silent.into_iter();
@@ -262,10 +257,9 @@ impl Voter {
         self.leads()?;
         let image = Arc::clone(&self.image.borrow());
         let node = image.node(NodeId(register.node))?;
-        let is_open = node.epochs.get(&node.epoch)?.state == EpochState::Open;
         let is_other =
             node.incarnation != register.incarnation && node.directory != register.directory;
-        let lives = is_open && is_other && self.sessions().lives(node.epoch, Instant::now());
+        let lives = node.is_live() && is_other && self.sessions().lives(node.epoch, Instant::now());
         lives.then_some(node.epoch)
     }
 

@@ -265,11 +265,7 @@ impl MetadataImage {
 
     /// The node of an epoch that is open (E6).
     pub(super) fn open_epoch(&self, epoch: NodeEpoch) -> Result<(i32, &Arc<NodeImage>), Rejection> {
-        let is_open = |node: &NodeImage| {
-            let image = node.epochs.get(&epoch);
-            image.is_some_and(|image| image.state == EpochState::Open)
-        };
-        let found = self.nodes.iter().find(|(_, node)| is_open(node));
+        let found = self.nodes.iter().find(|(_, node)| node.is_open(epoch));
         found
             .map(|(id, node)| (*id, node))
             .ok_or(Rejection::Fenced(epoch))

@@ -20,7 +20,7 @@ use highwater_coordinator::{Coordinator, CoordinatorRecord, Now};
 use highwater_partition_log::{Origin, PartitionLog};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::records::BatchBuilder;
-use highwater_runtime::{SeededRng, WallClock, catch_panic};
+use highwater_runtime::{SeededRng, WallClock, catch_panic, until};
 use highwater_s3stream::{
     AppendPermit, AppendReceipt, ObjectStreamStore, Share, StreamError, StreamStore,
 };
@@ -175,7 +175,7 @@ impl<H: Host> Running<'_, H> {
                     }
                 }
                 Some(job) = jobs.recv() => self.take(job)?,
-                () = at(wake) => {}
+                () = until(wake) => {}
             }
         }
     }
@@ -280,13 +280,6 @@ impl<H: Host> Running<'_, H> {
 async fn reserved(room: &mut Option<Reserving<'_>>) -> Result<AppendPermit, StreamError> {
     match room {
         Some(room) => room.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn at(wake: Option<Instant>) {
-    match wake {
-        Some(wake) => tokio::time::sleep_until(wake).await,
         None => std::future::pending().await,
     }
 }

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{Either, select};
 use highwater_io::net::Socket;
-use highwater_runtime::BytePermit;
+use highwater_runtime::{BytePermit, until};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -460,14 +460,6 @@ impl<S: Service> Connection<S> {
 
 fn bytes_of(parts: &VecDeque<Bytes>) -> usize {
     parts.iter().map(Bytes::len).sum()
-}
-
-/// Waits until a time, or for ever if there is none. Cancellation safe.
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Waits until the first pending answer is ready. Cancellation safe. Answers are sent in the order of requests, so the
