@@ -18,9 +18,8 @@ const AGAIN: &[&str] = &[
     "librdkafka",
     "groups",
     "java",
-    "example",
-    "tools",
     "crash-object",
+    "cluster",
 ];
 const COST_MIB: u64 = 128;
 const IDLE: Duration = Duration::from_secs(5);

@@ -85,9 +85,8 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("librdkafka@s3", 180),
     with_broker("groups@s3", 180),
     with_broker("java@s3", 180),
-    with_broker("example@s3", 180),
-    with_broker("tools@s3", 180),
     with_broker("crash-object@s3", 180),
+    with_broker("cluster@s3", 180),
     with_broker("s3-access", 90),
 ];
 

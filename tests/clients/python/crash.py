@@ -7,7 +7,8 @@ log and ends at once.
 
 Usage: crash.py BINARY DIR PORT [--wal disk|object] [--seed SEED]
 
-With the write-ahead log in the object store, the broker also dies while the next start registers what it left there.
+With the write-ahead log in the object store, a broker that is killed at a random time has not uploaded anything before,
+and the next starts die while they register what it left there.
 
 With a seed, the seed chooses the points of the kills, the broker lives longer between them, and the run has a topic of
 its own, which it deletes at the end. Therefore one run can follow another in the same directory.
@@ -19,12 +20,11 @@ import random
 import signal
 import socket
 import subprocess
-import sys
-import threading
 import time
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+
+from outlive import Nodes, Workload
 
 parser = argparse.ArgumentParser()
 parser.add_argument("binary")
@@ -44,65 +44,26 @@ POINTS = {
     "disk": ["wal-before-write:9", "wal-after-write:15", "wal-after-sync:21", *UPLOAD_POINTS, None, None, None, None],
     "object": ["group-before-put:25", "group-after-put:40", *UPLOAD_POINTS, None, None, None, None, None],
 }[arguments.wal]
-# The points at which starts die after a kill at a random time, each of which leaves one more epoch to be closed, and the
-# time within which a start passes them.
-START_S = 3
+# The points at which starts die after a kill at a random time, each of which leaves one more epoch to be closed.
 START_POINTS = {"disk": [], "object": ["index-before-put:1", "index-after-put:1"]}[arguments.wal]
 # The most passes through a point before the broker dies there.
 PASSES_MAX = {"wal-before-write": 200, "wal-after-write": 200, "wal-after-sync": 200, "upload-before-put": 20,
               "upload-after-put": 20, "upload-after-commit": 20, "group-before-put": 100, "group-after-put": 100}
-LOG = os.path.join(DIR, "broker.log")
-LOG_LINES = 30
-asked_to_end = set()
-running_brokers = []
+UPLOAD_MS = 150
+# A life shorter than this uploads nothing, so that its records are in the write-ahead log alone.
+NO_UPLOAD_MS = 60_000
+# The time within which a broker reaches its crash point.
+POINT_S = 20
+NODE = "broker"
 os.makedirs(DIR, exist_ok=True)
+nodes = Nodes()
 
 
-def fail():
-    """Ends the program at once, from any thread, and kills its brokers."""
-    for process in running_brokers:
-        asked_to_end.add(process.pid)
-        process.kill()
-    sys.stderr.flush()
-    os._exit(1)
-
-
-def failed_check(kind, value, trace):
-    sys.__excepthook__(kind, value, trace)
-    fail()
-
-
-sys.excepthook = failed_check
-threading.excepthook = lambda raised: failed_check(raised.exc_type, raised.exc_value, raised.exc_traceback)
-
-
-def watch(process, point):
-    """Waits for a broker to end, and fails unless a crash point or this program ended it."""
-    status = process.wait()
-    if process.pid not in asked_to_end and not (point and status == -signal.SIGABRT):
-        with open(LOG, errors="replace") as log:
-            last = log.read().splitlines()[-LOG_LINES:]
-        print(f"the broker ended by itself with {status}:", *last, sep="\n", file=sys.stderr, flush=True)
-        fail()
-
-
-def end(process, how):
-    asked_to_end.add(process.pid)
-    process.send_signal(how)
-    process.wait()
-
-
-def start(point):
-    env = dict(os.environ, **({"HIGHWATER_CRASH_AT": point} if point else {}))
-    log = open(LOG, "ab")
-    process = subprocess.Popen(
-        [BINARY, "start", "--set", f"listeners=PLAINTEXT://{BOOTSTRAP}", "--set", f"highwater.data.dir={DIR}/data",
-         "--set", "highwater.admin.listener=", "--set", "highwater.upload.interval.ms=150",
-         "--set", f"num.partitions={PARTITIONS}", "--set", f"highwater.wal={arguments.wal}",
-         "--set", "group.initial.rebalance.delay.ms=100"], env=env, stdout=log, stderr=log)
-    asked_to_end.discard(process.pid)
-    running_brokers[:] = [process]
-    threading.Thread(target=watch, args=(process, point), daemon=True).start()
+def start(point, upload_ms=UPLOAD_MS):
+    settings = {"listeners": f"PLAINTEXT://{BOOTSTRAP}", "highwater.data.dir": f"{DIR}/data",
+                "highwater.admin.listener": "", "highwater.upload.interval.ms": upload_ms, "num.partitions": PARTITIONS,
+                "highwater.wal": arguments.wal, "group.initial.rebalance.delay.ms": 100}
+    process = nodes.start(NODE, BINARY, settings, os.path.join(DIR, "broker.log"), point)
     for _ in range(400):
         if process.poll() is not None:
             return process
@@ -114,124 +75,40 @@ def start(point):
     raise AssertionError("the broker does not start")
 
 
-def read_all():
-    consumer = Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": "unused", "enable.auto.commit": False,
-                         "fetch.wait.max.ms": 50})
-    found = {}
-    for partition in range(PARTITIONS):
-        target = TopicPartition(TOPIC, partition)
-        low, high = consumer.get_watermark_offsets(target, timeout=30)
-        assert low == 0, low
-        records, deadline = [], time.monotonic() + 60
-        consumer.assign([TopicPartition(TOPIC, partition, 0)])
-        while len(records) < high and time.monotonic() < deadline:
-            for record in consumer.consume(5000, timeout=0.5):
-                assert record.error() is None, record.error()
-                records.append((record.offset(), record.value()))
-        assert [offset for offset, _ in records] == list(range(high)), f"{len(records)} of {high}"
-        found[partition] = [value for _, value in records]
-    consumer.close()
-    return found
+def dies_at(point, process):
+    try:
+        process.wait(POINT_S)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"the crash point {point} was never reached") from None
 
 
-def consumer_of(group):
-    return Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": group, "enable.auto.commit": False, "log_level": 0,
-                     "auto.offset.reset": "earliest", "session.timeout.ms": 6_000, "fetch.wait.max.ms": 50,
-                     "reconnect.backoff.max.ms": 200})
-
-
-def committed_now():
-    consumer = consumer_of("readers")
-    found = consumer.committed([TopicPartition(TOPIC, p) for p in range(PARTITIONS)], timeout=30)
-    consumer.close()
-    return {partition.partition: max(partition.offset, 0) for partition in found}
-
-
-committed = dict.fromkeys(range(PARTITIONS), 0)
-acknowledged = {}
-sent = [0] * PARTITIONS
-deaths_at_starts = dict.fromkeys(START_POINTS, 0)
 rng = random.Random(1 if arguments.seed is None else arguments.seed)
 if arguments.seed is not None:
     drawn = rng.choices([*sorted({point.partition(":")[0] for point in POINTS if point}), None], k=ROUNDS)
     POINTS = [point and f"{point}:{rng.randint(1, PASSES_MAX[point])}" for point in drawn]
+workload = Workload(BOOTSTRAP, TOPIC, PARTITIONS, arguments.seed or 1)
 for round_number, point in enumerate(POINTS):
-    broker = start(point)
-    running = True
-
-    def produce():
-        producer = Producer({"bootstrap.servers": BOOTSTRAP, "enable.idempotence": True, "linger.ms": 2,
-                             "message.timeout.ms": 60_000, "log_level": 0, "reconnect.backoff.max.ms": 200,
-                             "compression.type": rng.choice(["none", "lz4"])})
-
-        def delivered(error, record):
-            if error is None:
-                acknowledged[(record.partition(), record.value())] = record.offset()
-
-        while running:
-            for partition in range(PARTITIONS):
-                sent[partition] += 1
-                value = f"{partition}-{sent[partition]:08d}".encode() * rng.randint(1, 20)
-                producer.produce(TOPIC, value, partition=partition, on_delivery=delivered)
-            producer.poll(0.001)
-        producer.flush(60)
-
-    def consume():
-        consumer = consumer_of("readers")
-        consumer.subscribe([TOPIC])
-        while running:
-            records = consumer.consume(500, timeout=0.05)
-            for record in records:
-                assert record.error() is None or record.error().retriable() or record.error().code() < 0, record.error()
-            if records:
-                try:
-                    for partition in consumer.commit(asynchronous=False) or []:
-                        if partition.error is None and partition.offset >= 0:
-                            committed[partition.partition] = max(committed[partition.partition], partition.offset)
-                except KafkaException as error:
-                    assert error.args[0].name() not in ("OFFSET_OUT_OF_RANGE", "UNKNOWN"), error
-        consumer.close()
-
-    threads = [threading.Thread(target=produce), threading.Thread(target=consume)]
-    for thread in threads:
-        thread.start()
+    leaves_all = point is None and START_POINTS
+    broker = start(point, NO_UPLOAD_MS if leaves_all else UPLOAD_MS)
+    workload.start()
     if point is None:
+        workload.wait_for_records(1)
         time.sleep(rng.uniform(*LIFE_S))
-        end(broker, signal.SIGKILL)
+        nodes.end(NODE, signal.SIGKILL)
         for start_point in START_POINTS:
-            starting = start(start_point)
-            try:
-                starting.wait(START_S)
-                deaths_at_starts[start_point] += 1
-            except subprocess.TimeoutExpired:
-                # all that was appended before the kill had been uploaded
-                end(starting, signal.SIGKILL)
+            dies_at(start_point, start(start_point))
     else:
-        try:
-            broker.wait(20)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"the crash point {point} was never reached")
-    broker = start(None)
+        dies_at(point, broker)
+    start(None)
     time.sleep(0.5)
-    running = False
-    for thread in threads:
-        thread.join()
-    for partition, offset in committed_now().items():
-        assert offset >= committed[partition], f"partition {partition} committed {committed[partition]}, now {offset}"
-    found = read_all()
-    for partition, values in found.items():
-        assert len(set(values)) == len(values), f"a record stands twice in partition {partition}"
-        numbers = [int(value[2:10]) for value in values]
-        assert numbers == sorted(numbers), f"records of partition {partition} are out of order"
-    for (partition, value), offset in acknowledged.items():
-        assert found[partition][offset] == value, f"partition {partition} offset {offset} holds another record"
-    end(broker, signal.SIGKILL if round_number % 2 else signal.SIGTERM)
-    print(f"crash {point or 'at random'}: {len(acknowledged)} acknowledged records are there, "
-          f"committed {sum(committed.values())}", flush=True)
-assert arguments.seed is not None or all(deaths_at_starts.values()), deaths_at_starts
-assert len(acknowledged) > 1000 and sum(committed.values()) > 1000
+    workload.stop()
+    workload.check_offsets()
+    workload.check_records()
+    nodes.end(NODE, signal.SIGKILL if round_number % 2 else signal.SIGTERM)
+    print(f"crash {point or 'at random'}: {workload}", flush=True)
+assert len(workload.acknowledged) > 1000 and sum(workload.committed.values()) > 1000
 if arguments.seed is not None:
-    broker = start(None)
+    start(None)
     admin = AdminClient({"bootstrap.servers": BOOTSTRAP, "log_level": 0})
     admin.delete_topics([TOPIC], operation_timeout=30)[TOPIC].result()
-    end(broker, signal.SIGTERM)
+    nodes.end(NODE, signal.SIGTERM)
