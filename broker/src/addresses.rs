@@ -1,14 +1,17 @@
 //! The addresses that a node listens on. They stay bound while the node starts again, so that no other process takes
 //! them, and clients that connect meanwhile wait.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use highwater_io::net::{Acceptor, Network};
+use highwater_runtime::Control;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use crate::config::{Advertised, Config};
+use crate::config::{Advertised, Config, Listener};
 use crate::metrics;
 use crate::node_error::NodeError;
 
@@ -40,12 +43,17 @@ impl std::fmt::Debug for Admin {
 }
 
 impl Addresses {
-    /// Binds every address of a configuration.
+    /// Binds every address of a configuration. The sockets of controllers' listeners belong to the runtime of the control
+    /// work.
     ///
     /// # Errors
     /// [`NodeError::Listen`], with the setting that names the address.
-    pub(crate) async fn bind(config: &Config, network: &dyn Network) -> Result<Self, NodeError> {
-        let (listeners, advertised) = listen(config, network).await?;
+    pub(crate) async fn bind(
+        config: &Config,
+        network: &Arc<dyn Network>,
+        control: &Control,
+    ) -> Result<Self, NodeError> {
+        let (listeners, advertised) = listen(config, network, control).await?;
         let admin = listen_admin(config).await?;
         Ok(Self {
             listeners,
@@ -64,7 +72,8 @@ impl Addresses {
 
 async fn listen(
     config: &Config,
-    network: &dyn Network,
+    network: &Arc<dyn Network>,
+    control: &Control,
 ) -> Result<(Vec<Listening>, Vec<Advertised>), NodeError> {
     let mut listeners: Vec<Listening> = Vec::new();
     let mut advertised = config.advertised.clone();
@@ -74,10 +83,11 @@ async fn listen(
             address: format!("{}:{}", listener.host, listener.port),
             source,
         };
-        let acceptor = network
-            .listen(&listener.host, listener.port)
-            .await
-            .map_err(error)?;
+        let runtime = match config.quorum.is_listener(&listener.name) {
+            true => control,
+            false => &Control::default(),
+        };
+        let acceptor = bind(network, listener, runtime).await.map_err(error)?;
         let port = acceptor.local_addr().map_err(error)?.port();
         for told in advertised
             .iter_mut()
@@ -90,6 +100,18 @@ async fn listen(
         listeners.push((Arc::from(listener.name.as_str()), Arc::from(acceptor)));
     }
     Ok((listeners, advertised))
+}
+
+/// Binds one address, on the runtime that waits for its connections.
+async fn bind(
+    network: &Arc<dyn Network>,
+    listener: &Listener,
+    runtime: &Control,
+) -> io::Result<Box<dyn Acceptor>> {
+    let network = Arc::clone(network);
+    let (host, port) = (listener.host.clone(), listener.port);
+    let listening = async move { network.listen(&host, port).await };
+    runtime.run(listening.boxed()).await?
 }
 
 /// Binds the admin address and starts counting, so that the metrics include everything that follows, such as the first

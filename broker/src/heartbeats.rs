@@ -26,7 +26,7 @@ impl Heartbeats {
     ) -> Self {
         let (sender, answered) = watch::channel(Instant::now());
         let beating = beat(metadata, (node, epoch), every, sender);
-        tasks.spawn(TaskKind::Heartbeats, beating);
+        tasks.on_control().spawn(TaskKind::Heartbeats, beating);
         Self { answered, session }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use highwater_io::net::{Network, TcpNetwork};
 use highwater_io::{Device, RealDevice, RealThreads, Threads};
 use highwater_object_storage::{MemoryStorage, ObjectStorage};
-use highwater_runtime::{SeededRng, WallClock};
+use highwater_runtime::{ControlRuntime, SeededRng, WallClock};
 
 use crate::auth::{AllowAll, Authorizer};
 
@@ -17,6 +17,9 @@ pub struct Machine {
     pub device: Arc<dyn Device>,
     /// Threads for writers.
     pub threads: Arc<dyn Threads>,
+    /// The runtime of the work that must not wait for requests: Raft, heartbeats, and the calls between nodes. It ends
+    /// with this value and the nodes that were started with it.
+    pub control: ControlRuntime,
     /// The object store that `memory:` names. It lasts as long as this value, so that tests can start a node again.
     pub memory_store: Arc<dyn ObjectStorage>,
     /// Sockets.
@@ -40,6 +43,7 @@ impl Machine {
         Self {
             device: Arc::new(RealDevice),
             threads: Arc::new(RealThreads),
+            control: ControlRuntime::own(),
             memory_store: Arc::<MemoryStorage>::default(),
             network: Arc::new(TcpNetwork),
             clock: WallClock::system(),

@@ -10,7 +10,7 @@ use highwater_io::DirLock;
 use highwater_io::net::Network;
 use highwater_kraft_meta::MetadataStore;
 use highwater_partition_log::ProducerMemory;
-use highwater_runtime::{TaskKind, Tasks, WorkPool, reasons};
+use highwater_runtime::{ControlRuntime, TaskKind, Tasks, WorkPool, reasons};
 use highwater_s3stream::ObjectStreamStore;
 use highwater_types::NodeEpoch;
 use highwater_types::limits::ADMIN_CONNECTIONS_MAX;
@@ -56,6 +56,7 @@ pub struct Node {
     recovered: u64,
     commit: &'static str,
     _lock: DirLock,
+    _control: ControlRuntime,
 }
 
 impl Drop for Node {
@@ -101,7 +102,8 @@ impl Node {
             );
         }
         // This comes first, so that an address in use refuses the start before anything is written.
-        let addresses = Addresses::bind(&config, &*machine.network).await?;
+        let control = machine.control.start().map_err(NodeError::Control)?;
+        let addresses = Addresses::bind(&config, &machine.network, &control).await?;
         Self::start_on(Arc::new(config), &machine, addresses).await
     }
 
@@ -116,7 +118,8 @@ impl Node {
         addresses: Addresses,
     ) -> BoxFuture<'a, Result<Self, NodeError>> {
         async move {
-            let tasks = StartTasks(Tasks::default());
+            let control = machine.control.start().map_err(NodeError::Control)?;
+            let tasks = StartTasks(Tasks::new(control));
             let started = Self::start_tasks(config, machine, &tasks.0, addresses).await;
             if started.is_err() {
                 tasks.0.stop().await;
@@ -141,7 +144,7 @@ impl Node {
         let listeners = addresses.listeners.iter().cloned();
         let for_nodes = |(name, _): &Listening| config.quorum.is_listener(name);
         let (for_nodes, for_clients): (Vec<_>, Vec<_>) = listeners.partition(for_nodes);
-        let controllers = Arc::new(NetworkTransport::new(&config, machine));
+        let controllers = Arc::new(NetworkTransport::new(&config, machine, tasks.control()));
         controllers.listen(for_nodes, tasks);
         let (stores, logs, lock) =
             storage::open(&config, machine, tasks, &phase, &controllers).await?;
@@ -174,6 +177,7 @@ impl Node {
             addresses,
             commit: machine.commit,
             _lock: lock,
+            _control: machine.control.clone(),
         })
     }
 

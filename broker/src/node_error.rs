@@ -61,6 +61,9 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
+    /// The machine gives no thread to Raft and heartbeats.
+    #[error("cannot start the runtime of the metadata")]
+    Control(#[source] std::io::Error),
     /// The object store can't be used, or can't be trusted.
     #[error(transparent)]
     Storage(#[from] OpenError),

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::FutureExt;
 use highwater_io::DirLock;
 use highwater_kraft_meta::{MetadataStore, Observer, ObserverMetadata, Quorum, RaftMetadata};
 use highwater_object_storage::{Claim, ObjectStorage, Opened, Opener, RequestCounts};
@@ -67,12 +68,14 @@ pub(crate) async fn open(
     let data_dir = DataDir::open(config, machine).await?;
     let roles = config.quorum.roles;
     let voter = match roles.controller {
-        true => Some(Arc::new(open_voter(config, machine, controllers).await?)),
+        true => Some(Arc::new(
+            open_voter(config, machine, controllers, tasks).await?,
+        )),
         false => None,
     };
     let metadata: Arc<dyn MetadataStore> = match &voter {
         Some(voter) => Arc::<RaftMetadata>::clone(voter),
-        None => Arc::new(observe(machine, controllers).await?),
+        None => Arc::new(observe(machine, controllers, tasks).await?),
     };
     phase.send_replace(Phase::WriteAheadLog);
     let mut logs = match roles.broker {
@@ -224,11 +227,12 @@ async fn recover_log(
     })
 }
 
-/// Opens the metadata as a voter.
+/// Opens the metadata as a voter, on the runtime of the control work.
 async fn open_voter(
     config: &Config,
     machine: &Machine,
     controllers: &Arc<NetworkTransport>,
+    tasks: &Tasks,
 ) -> Result<RaftMetadata, NodeError> {
     let raft = highwater_kraft_meta::Config {
         dir: config.data_dir.join("metadata"),
@@ -245,15 +249,17 @@ async fn open_voter(
         voters: [config.node_id].into(),
         transport: Arc::<NetworkTransport>::clone(controllers),
     };
-    let device = Arc::clone(&machine.device);
-    let opened = RaftMetadata::open_in(quorum, raft, device, &*machine.threads);
-    Ok(opened.await?)
+    let (device, threads) = (Arc::clone(&machine.device), Arc::clone(&machine.threads));
+    let opened = async move { RaftMetadata::open_in(quorum, raft, device, &*threads).await };
+    let opened = tasks.control().run(opened.boxed()).await;
+    Ok(opened.map_err(NodeError::Control)??)
 }
 
-/// Follows the metadata of the controllers.
+/// Follows the metadata of the controllers, on the runtime of the control work.
 async fn observe(
     machine: &Machine,
     controllers: &Arc<NetworkTransport>,
+    tasks: &Tasks,
 ) -> Result<ObserverMetadata, NodeError> {
     let observer = Observer {
         voters: controllers.nodes(),
@@ -262,7 +268,7 @@ async fn observe(
         rng: machine.rng.clone(),
     };
     let last = Mutex::new(String::new());
-    let say = |reason: &str| {
+    let say = move |reason: &str| {
         // each attempt has a reason, usually the same one
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
         if *last != reason {
@@ -270,7 +276,9 @@ async fn observe(
             reason.clone_into(&mut last);
         }
     };
-    Ok(ObserverMetadata::open(observer, say).await?)
+    let opened = ObserverMetadata::open(observer, say).boxed();
+    let opened = tasks.control().run(opened).await;
+    Ok(opened.map_err(NodeError::Control)??)
 }
 
 async fn open_objects(

@@ -28,8 +28,10 @@ pub(crate) fn start(
     objects: &Arc<dyn ObjectStorage>,
 ) {
     let session = config.session();
-    tasks.spawn(TaskKind::Fencer, fencer::run(Arc::clone(metadata), session));
-    tasks.spawn(TaskKind::Assigner, assigner::run(Arc::clone(metadata)));
+    // brokers are fenced and their partitions given away however busy the node is
+    let on_control = tasks.on_control();
+    on_control.spawn(TaskKind::Fencer, fencer::run(Arc::clone(metadata), session));
+    on_control.spawn(TaskKind::Assigner, assigner::run(Arc::clone(metadata)));
     let grace = config.millis("highwater.object.grace.ms");
     let reaper = Reaper::new(Arc::clone(metadata), Arc::clone(objects), grace);
     tasks.spawn(TaskKind::Reaper, reaper.run());

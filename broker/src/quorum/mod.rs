@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use highwater_kraft_meta::{Calls, MESSAGE_BYTES_MAX, Transport, Voter};
-use highwater_runtime::{TaskKind, Tasks};
+use highwater_runtime::{Control, TaskKind, Tasks};
 use highwater_types::NodeId;
 use tokio::sync::watch;
 
@@ -58,16 +59,19 @@ const KEPT: Duration = Duration::from_secs(30);
 /// The bytes of read buffers that are kept for the next connections that read.
 const READ_BUFFERS_BYTES: usize = 1 << 20;
 
-/// The transport of a voter: it calls others by the network, and is called by the controller listeners.
+/// The transport of a voter: it calls others by the network, and is called by the controller listeners. All of it works
+/// on the runtime of the control work: a connection that a busy runtime has opened, for instance to propose a change,
+/// would delay the heartbeat that is sent on it next.
 #[derive(Debug)]
 pub(crate) struct NetworkTransport {
-    calls: NetworkCalls,
+    calls: Arc<NetworkCalls>,
+    control: Control,
     voter: watch::Sender<Option<Voter>>,
 }
 
 impl NetworkTransport {
     /// The transport of a node to the controllers that it is configured with.
-    pub(crate) fn new(config: &Config, machine: &Machine) -> Self {
+    pub(crate) fn new(config: &Config, machine: &Machine, control: &Control) -> Self {
         let controllers = config.quorum.controllers.iter();
         // a controller whose id is not configured gets a number that no node has
         let addresses = (1..).zip(controllers).map(|(number, controller)| {
@@ -75,8 +79,10 @@ impl NetworkTransport {
             (node, (controller.host.clone(), controller.port))
         });
         let network = Arc::clone(&machine.network);
+        let calls = NetworkCalls::new(network, config.node_id, addresses.collect());
         Self {
-            calls: NetworkCalls::new(network, config.node_id, addresses.collect()),
+            calls: Arc::new(calls),
+            control: control.clone(),
             voter: watch::Sender::new(None),
         }
     }
@@ -105,6 +111,7 @@ impl NetworkTransport {
         let budgets = RequestBudgets::of_controller(FRAME_BYTES_MAX);
         let connections = Connections::new(limits, budgets, ControllerListener::class_of);
         let service = Arc::new(ControllerListener::new(self.voter.subscribe()));
+        let tasks = tasks.on_control();
         for (name, acceptor) in acceptors {
             let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
             let serving = net::serve(acceptor, name, connections, service, tasks.clone());
@@ -122,6 +129,8 @@ impl Transport for NetworkTransport {
 #[async_trait]
 impl Calls for NetworkTransport {
     async fn call(&self, to: NodeId, request: Bytes, within: Duration) -> io::Result<Bytes> {
-        self.calls.call(to, request, within).await
+        let calls = Arc::clone(&self.calls);
+        let call = async move { calls.call(to, request, within).await };
+        self.control.run(call.boxed()).await?
     }
 }

@@ -47,7 +47,7 @@ impl Controller {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let config = fixture::config(dir.path(), &[]);
-        let transport = NetworkTransport::new(&config, &Machine::real());
+        let transport = NetworkTransport::new(&config, &Machine::real(), &Control::default());
         let (connections, accepted) = mpsc::channel(2 * CONNECTIONS_MAX);
         let tasks = Tasks::default();
         let acceptor: Arc<dyn Acceptor> = Arc::new(Channel(Mutex::new(accepted)));

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod byte_budget;
+mod control;
 mod crash_point;
 mod panics;
 mod reasons;
@@ -14,6 +15,7 @@ mod work_pool;
 
 pub use backoff::Backoff;
 pub use byte_budget::{ByteBudget, BytePermit, TooLarge};
+pub use control::{Control, ControlRuntime};
 pub use crash_point::crash_point;
 pub use panics::{catch_panic, panic_text};
 pub use reasons::reasons;

@@ -7,14 +7,19 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use crate::{AfterReturn, TaskKind, catch_panic};
+use crate::{AfterReturn, Control, TaskKind, catch_panic};
 
 /// The tasks of a process; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Tasks(Arc<Inner>);
+pub struct Tasks {
+    all: Arc<Inner>,
+    /// The runtime that this value spawns on.
+    on: Control,
+}
 
 #[derive(Debug)]
 struct Inner {
+    control: Control,
     running: Mutex<Vec<(TaskKind, JoinSet<()>)>>,
     stop: watch::Sender<bool>,
     failed: watch::Sender<Option<(TaskKind, String)>>,
@@ -22,22 +27,48 @@ struct Inner {
 
 impl Default for Tasks {
     fn default() -> Self {
-        Self(Arc::new(Inner {
-            running: Mutex::default(),
-            stop: watch::Sender::new(false),
-            failed: watch::Sender::new(None),
-        }))
+        Self::new(Control::default())
     }
 }
 
 impl Tasks {
-    /// Runs `body` on the current runtime until it ends or [`Tasks::stop`] aborts it.
+    /// No tasks yet, and the runtime of those that must not wait for requests.
+    #[must_use]
+    pub fn new(control: Control) -> Self {
+        let all = Inner {
+            control,
+            running: Mutex::default(),
+            stop: watch::Sender::new(false),
+            failed: watch::Sender::new(None),
+        };
+        Self {
+            all: Arc::new(all),
+            on: Control::default(),
+        }
+    }
+
+    /// The runtime of the tasks that must not wait for requests.
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.all.control
+    }
+
+    /// The same tasks, for what spawns those that must not wait for requests: they run on [`Tasks::control`].
+    #[must_use]
+    pub fn on_control(&self) -> Self {
+        Self {
+            all: Arc::clone(&self.all),
+            on: self.all.control.clone(),
+        }
+    }
+
+    /// Runs `body` on the current runtime, or on that of the control work, until it ends or [`Tasks::stop`] aborts it.
     ///
     /// [`Tasks::failed`] reports a panic of the body. It also reports a body that returns before [`Tasks::stop`] when
     /// the node can't do without its kind ([`TaskKind::after_return`]): the process ends rather than going on without
     /// the task. The events that a task logs lie in its span `task`.
     pub fn spawn(&self, kind: TaskKind, body: impl Future<Output = ()> + Send + 'static) {
-        let (failed, stop) = (self.0.failed.clone(), self.0.stop.clone());
+        let (failed, stop) = (self.all.failed.clone(), self.all.stop.clone());
         let body = async move {
             let how = match catch_panic(body).await {
                 Err(why) => format!("panicked: {why}"),
@@ -57,16 +88,16 @@ impl Tasks {
         let mut running = self.running();
         if let Some((_, set)) = running.iter_mut().find(|(of, _)| *of == kind) {
             while set.try_join_next().is_some() {}
-            set.spawn(body);
+            self.on.spawn_in(set, body);
         } else {
             let mut set = JoinSet::new();
-            set.spawn(body);
+            self.on.spawn_in(&mut set, body);
             running.push((kind, set));
         }
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<(TaskKind, JoinSet<()>)>> {
-        self.0
+        self.all
             .running
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -74,7 +105,7 @@ impl Tasks {
 
     /// Resolves when [`Tasks::stop`] is called. It is for tasks that end by themselves.
     pub async fn stopping(&self) {
-        let mut stop = self.0.stop.subscribe();
+        let mut stop = self.all.stop.subscribe();
         // An error means that the sender is gone, which is a stop too.
         if stop.wait_for(|stop| *stop).await.is_err() {
             tracing::debug!("the tasks were dropped before they were stopped");
@@ -84,7 +115,7 @@ impl Tasks {
     /// Waits until a task fails. Returns the kind of the first one that failed, and its panic message or that it
     /// returned.
     pub async fn failed(&self) -> (TaskKind, String) {
-        let mut failed = self.0.failed.subscribe();
+        let mut failed = self.all.failed.subscribe();
         loop {
             if let Some(first) = failed.borrow_and_update().clone() {
                 return first;
@@ -97,7 +128,7 @@ impl Tasks {
 
     /// Tells every task to stop, then aborts and joins the tasks kind by kind, in the order of [`TaskKind`].
     pub async fn stop(&self) {
-        self.0.stop.send_replace(true);
+        self.all.stop.send_replace(true);
         let mut running = std::mem::take(&mut *self.running());
         running.sort_by_key(|(kind, _)| *kind);
         for (_, mut set) in running {
@@ -107,13 +138,13 @@ impl Tasks {
 
     /// Aborts every task and does not wait for its end, as when the process dies.
     pub fn abort(&self) {
-        self.0.stop.send_replace(true);
+        self.all.stop.send_replace(true);
         drop(std::mem::take(&mut *self.running()));
     }
 
     /// Stops the tasks of the kinds before one. The others go on until [`Tasks::stop`].
     pub async fn stop_before(&self, first_kept: TaskKind) {
-        self.0.stop.send_replace(true);
+        self.all.stop.send_replace(true);
         let stopped = {
             let mut running = self.running();
             running.sort_by_key(|(kind, _)| *kind);
@@ -220,7 +251,7 @@ mod tests {
         let tasks = Tasks::default();
         let told = tasks.clone();
         tasks.spawn(TaskKind::Upload, async move { told.stopping().await });
-        tasks.0.stop.send_replace(true);
+        tasks.all.stop.send_replace(true);
         let (_, mut running) = tasks.running().pop().expect("was spawned");
         running.join_next().await.expect("runs").expect("returns");
         assert_eq!(tasks.failed().now_or_never(), None);

@@ -8,7 +8,7 @@ use highwater_broker::auth::AllowAll;
 use highwater_broker::config::Config;
 use highwater_broker::node::{Machine, NodeProcess};
 use highwater_object_storage::{MemoryStorage, ObjectStorage};
-use highwater_runtime::{SeededRng, WallClock};
+use highwater_runtime::{ControlRuntime, SeededRng, WallClock};
 use highwater_types::NodeId;
 use tokio::sync::watch;
 
@@ -78,6 +78,7 @@ impl Host {
             ),
             device: Arc::new(self.disk.boot()),
             threads: Arc::new(SimThreads),
+            control: ControlRuntime::shared(),
             network: Arc::new(SimNetwork {
                 trace: trace.clone(),
             }),

@@ -24,6 +24,7 @@ mod retention;
 mod roles;
 mod sessions;
 mod starts;
+mod starved;
 mod uploads;
 mod waiting;
 

@@ -15,7 +15,7 @@ use super::{T0, batch};
 
 const SESSION: Duration = Duration::from_secs(2);
 /// The longest that a test waits for a start.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The settings of every node.
 const SETTINGS: [(&str, &str); 4] = [
@@ -25,7 +25,7 @@ const SETTINGS: [(&str, &str); 4] = [
     ("highwater.wal", "object"),
 ];
 
-async fn controller(store: &str) -> Result<TestNode> {
+pub(super) async fn controller(store: &str) -> Result<TestNode> {
     let settings = [
         ("process.roles", "controller"),
         ("node.id", "1"),
@@ -39,7 +39,7 @@ async fn controller(store: &str) -> Result<TestNode> {
 }
 
 /// Starts a broker with an id and a data directory of its own.
-async fn broker(id: &str, store: &str, controller: SocketAddr) -> Result<TestNode> {
+pub(super) async fn broker(id: &str, store: &str, controller: SocketAddr) -> Result<TestNode> {
     let controller = controller.to_string();
     let settings = [
         ("process.roles", "broker"),
