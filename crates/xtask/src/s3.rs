@@ -14,13 +14,7 @@ use crate::server::{self, BUCKET, Kind, Server};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The suites with clients that are repeated with the broker's log on the server.
-const AGAIN: &[&str] = &[
-    "librdkafka",
-    "groups",
-    "java",
-    "crash-object",
-    "cluster",
-];
+const AGAIN: &[&str] = &["librdkafka", "groups", "java", "crash-object", "cluster"];
 const COST_MIB: u64 = 128;
 const IDLE: Duration = Duration::from_secs(5);
 const START_TRIES: u32 = 600;
