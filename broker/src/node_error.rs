@@ -3,6 +3,7 @@
 use highwater_kraft_meta::{ProposeError, Rejection};
 use highwater_object_storage::OpenError;
 use highwater_s3stream::StreamError;
+use highwater_types::{NodeEpoch, NodeId, Uuid};
 use highwater_wal::WalError;
 
 /// Why a node can't go on.
@@ -40,6 +41,24 @@ pub enum NodeError {
         remembered: String,
         /// The store that the configuration names.
         given: String,
+    },
+    /// The node's write-ahead log is in another data directory, and is not recovered from there yet (D2).
+    #[error(
+        "highwater.data.dir: {dir} is not the data directory of node {node}: node epoch {epoch}, which is not closed, has \
+         its write-ahead log in the directory whose meta.properties says directory.id={recorded}, and this one's id is \
+         {given}: start the node with that directory"
+    )]
+    OtherDirectory {
+        /// The data directory of this start.
+        dir: String,
+        /// The node.
+        node: NodeId,
+        /// Its last epoch on a disk WAL that is not closed.
+        epoch: NodeEpoch,
+        /// The id of the data directory with which that epoch registered.
+        recorded: Uuid,
+        /// The id of this start's.
+        given: Uuid,
     },
     /// A directory can't be used.
     #[error("highwater.data.dir: cannot use {path}")]

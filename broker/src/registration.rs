@@ -8,7 +8,8 @@ use highwater_kraft_meta::command::{
     StreamEpoch, WalKind,
 };
 use highwater_kraft_meta::{
-    Action, EpochImage, EpochState, MetadataImage, MetadataStore, Outcome, ProposeError, Rejection,
+    Action, EpochImage, EpochState, MetadataImage, MetadataStore, NodeImage, Outcome, ProposeError,
+    Rejection,
 };
 use highwater_s3stream::Recovered;
 use highwater_types::{NodeEpoch, NodeId, Uuid, WalPosition};
@@ -17,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::{Advertised, Config};
 use crate::machine::Machine;
+use crate::node_error::NodeError;
 use crate::stream_metadata;
 
 /// How long a stop waits until the controllers have heard that the epoch ends. Without that its session just runs out.
@@ -24,16 +26,17 @@ const END_DEADLINE: Duration = Duration::from_secs(2);
 /// The most partitions in one command that assigns leaders; such a command has some 30 KB.
 pub(crate) const ASSIGNED_AT_ONCE: usize = 2000;
 
-/// Registers a start of this node with its addresses and the kind of its WAL; returns its epoch and the WAL's floor
-/// (E1, E2). While another process with this node's id and another data directory lives, it waits (E2).
+/// Registers a start of this node with its addresses; `wal` is the kind of its WAL, and `after` the last epoch that the
+/// node had when its logs were read (D2). Returns its epoch and the WAL's floor (E1, E2). While another process with this
+/// node's id and another data directory lives, it waits (E2).
 ///
 /// # Errors
-/// [`ProposeError`].
+/// [`ProposeError`]; [`Rejection::Changed`] if another start of the node has registered since the logs were read.
 pub(crate) async fn register(
     config: &Config,
     machine: &Machine,
     advertised: &[Advertised],
-    wal: WalKind,
+    (wal, after): (WalKind, NodeEpoch),
     (metadata, directory): (&dyn MetadataStore, Uuid),
 ) -> Result<(NodeEpoch, WalPosition), ProposeError> {
     let endpoint = |told: &Advertised| Endpoint {
@@ -41,19 +44,17 @@ pub(crate) async fn register(
         host: told.host.clone(),
         port: told.port.into(),
     };
-    let incarnation = machine.rng.next_id().to_vec();
+    let register = RegisterNode {
+        node: config.node_id.0,
+        incarnation: machine.rng.next_id().to_vec(),
+        endpoints: advertised.iter().map(endpoint).collect(),
+        wal: wal.into(),
+        after: after.0,
+        directory: directory.0.to_vec(),
+    };
     let mut has_waited = false;
     loop {
-        let (after, _) = last(metadata, config.node_id);
-        let register = RegisterNode {
-            node: config.node_id.0,
-            incarnation: incarnation.clone(),
-            endpoints: advertised.iter().map(endpoint).collect(),
-            wal: wal.into(),
-            after: after.0,
-            directory: directory.0.to_vec(),
-        };
-        let registered = metadata.propose(Action::RegisterNode(register).into());
+        let registered = metadata.propose(Action::RegisterNode(register.clone()).into());
         match registered.await {
             Err(ProposeError::Rejected(Rejection::InSession(epoch))) => {
                 if !has_waited {
@@ -65,10 +66,9 @@ pub(crate) async fn register(
                     );
                 }
                 has_waited = true;
-                sleep(config.heartbeat_interval()).await;
             }
-            // the node was fenced while this start waited
-            Err(ProposeError::Rejected(Rejection::Changed)) if has_waited => {}
+            // a repeat is the same registration (E2), so a start that has waited goes on waiting
+            Err(ProposeError::Unavailable(_)) if has_waited => {}
             registered => {
                 return match registered? {
                     (_, Outcome::Registered { epoch, floor, .. }) => Ok((epoch, floor)),
@@ -76,6 +76,52 @@ pub(crate) async fn register(
                 };
             }
         }
+        sleep(config.heartbeat_interval()).await;
+    }
+}
+
+/// Waits until this node's image has another registration of the node than that of an epoch.
+pub(crate) async fn changed(metadata: &dyn MetadataStore, node: NodeId, since: NodeEpoch) {
+    let mut images = metadata.watch();
+    let changed = images.wait_for(|image| last(image, node).0 != since);
+    // an error means that the metadata has ended, which the next command says
+    drop(changed.await);
+}
+
+/// Checks that a start has the data directory with the node's disk WAL, if that is not closed (D2).
+///
+/// # Errors
+/// [`NodeError::OtherDirectory`].
+pub(crate) fn check_directory(
+    config: &Config,
+    image: &MetadataImage,
+    given: Uuid,
+) -> Result<(), NodeError> {
+    let node = image.node(config.node_id);
+    match node.and_then(NodeImage::bound_to) {
+        Some((epoch, recorded)) if *recorded != given.0 => Err(other_directory(
+            config,
+            epoch,
+            command::uuid(recorded),
+            given,
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The reason why a start with this data directory is refused.
+pub(crate) fn other_directory(
+    config: &Config,
+    epoch: NodeEpoch,
+    recorded: Uuid,
+    given: Uuid,
+) -> NodeError {
+    NodeError::OtherDirectory {
+        dir: config.data_dir.display().to_string(),
+        node: config.node_id,
+        epoch,
+        recorded,
+        given,
     }
 }
 
@@ -188,8 +234,7 @@ pub(crate) async fn lead(
 }
 
 /// The last epoch that this node registered, or 0 without one, and the committed floor of its WAL.
-pub(crate) fn last(metadata: &dyn MetadataStore, node: NodeId) -> (NodeEpoch, WalPosition) {
-    let image = metadata.image();
+pub(crate) fn last(image: &MetadataImage, node: NodeId) -> (NodeEpoch, WalPosition) {
     let Some(own) = image.node(node) else {
         return Default::default();
     };
@@ -199,8 +244,7 @@ pub(crate) fn last(metadata: &dyn MetadataStore, node: NodeId) -> (NodeEpoch, Wa
 }
 
 /// What the metadata knows of this node's WAL of a kind, before the node registers.
-pub(crate) fn known(metadata: &dyn MetadataStore, node: NodeId, kind: WalKind) -> Known {
-    let image = metadata.image();
+pub(crate) fn known(image: &MetadataImage, node: NodeId, kind: WalKind) -> Known {
     let Some(own) = image.node(node) else {
         return Known::default();
     };
@@ -272,7 +316,7 @@ mod tests {
         };
         let mut epochs = Vec::new();
         for (incarnation, floor) in [(1, 70), (2, 90), (3, 90)] {
-            let (after, _) = last(&metadata, NODE);
+            let (after, _) = last(&metadata.image(), NODE);
             let register = RegisterNode {
                 node: NODE.0,
                 incarnation: vec![incarnation],
@@ -281,7 +325,7 @@ mod tests {
                 ..RegisterNode::default()
             };
             propose(Action::RegisterNode(register)).await;
-            let (epoch, _) = last(&metadata, NODE);
+            let (epoch, _) = last(&metadata.image(), NODE);
             epochs.push(epoch);
             let position = WalPosition { epoch, at: floor };
             let commit = CommitObject {
@@ -318,7 +362,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         for start in 0..3 {
             let metadata = open(dir.path()).await;
-            let (after, _) = last(&metadata, NODE);
+            let (after, _) = last(&metadata.image(), NODE);
             let register = RegisterNode {
                 node: NODE.0,
                 incarnation: vec![start],
@@ -338,7 +382,7 @@ mod tests {
                 let created = metadata.propose(Action::CreateTopic(create).into());
                 created.await.expect("creates");
             }
-            let (epoch, _) = last(&metadata, NODE);
+            let (epoch, _) = last(&metadata.image(), NODE);
             for Former { epoch: former, .. } in fenced(&metadata, NODE) {
                 let how = closing(&Recovered::Uploaded);
                 let closed = close(&metadata, NODE, former, epoch, how).await;

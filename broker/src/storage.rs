@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 use highwater_io::DirLock;
-use highwater_kraft_meta::{MetadataStore, Observer, ObserverMetadata, Quorum, RaftMetadata};
+use highwater_kraft_meta::{
+    MetadataStore, Observer, ObserverMetadata, ProposeError, Quorum, RaftMetadata, Rejection,
+};
 use highwater_object_storage::{Claim, ObjectStorage, Opened, Opener, RequestCounts};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_s3stream::{ObjectStreamStore, Ports, Recovered, Writer};
-use highwater_types::{NodeEpoch, Uuid};
+use highwater_types::{NodeEpoch, Uuid, WalPosition};
 use highwater_wal::SealedWal;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -78,13 +80,11 @@ pub(crate) async fn open(
         None => Arc::new(observe(machine, controllers, tasks).await?),
     };
     phase.send_replace(Phase::WriteAheadLog);
-    let mut logs = match roles.broker {
-        true => Some(Logs::new(config, machine, Arc::clone(&metadata))),
+    let directory = data_dir.id();
+    let logs = match roles.broker {
+        true => Some(read_disk(config, machine, &metadata, directory).await?),
         false => None,
     };
-    if let Some(logs) = &mut logs {
-        logs.read_disk().await?;
-    }
     phase.send_replace(Phase::ObjectStore);
     let opener = Opener {
         cluster: metadata.image().cluster(),
@@ -104,7 +104,6 @@ pub(crate) async fn open(
         Some(logs) => Some(logs.read_objects(&objects, tasks).await?),
         None => None,
     };
-    let directory = data_dir.id();
     let lock = data_dir.remember().await?;
     if let Some(voter) = voter {
         voter.admit_observers();
@@ -132,14 +131,9 @@ impl FoundLogs {
         phase: &watch::Sender<Phase>,
     ) -> Result<BrokerStreams, NodeError> {
         let (node, metadata) = (config.node_id, &*stores.metadata);
-        let registered = registration::register(
-            config,
-            machine,
-            advertised,
-            self.wal,
-            (metadata, stores.directory),
-        );
-        let (epoch, floor) = registered.await?;
+        let (epoch, floor) = self
+            .register((stores, advertised), config, machine, tasks)
+            .await?;
         let heartbeats = Heartbeats::begin(
             Arc::clone(&stores.metadata),
             (node, epoch),
@@ -180,7 +174,7 @@ impl FoundLogs {
         let log = log.expect("the log of the chosen kind was read").read;
         let log = log.open(epoch, streams.durable_batches()).await?;
         // Batches that were uploaded before give their room back now; on a full disk nothing else may do so (D3).
-        log.trim(registration::last(metadata, node).1);
+        log.trim(registration::last(&metadata.image(), node).1);
         streams.attach(log);
         let takeover = Takeover {
             node,
@@ -199,6 +193,36 @@ impl FoundLogs {
         })
     }
 
+    /// Registers the broker. If another start of the node has registered since the logs were read, they are read again
+    /// first: a start recovers only from logs that it has read with all epochs before its own (D2).
+    async fn register(
+        &mut self,
+        (stores, advertised): (&Stores, &[Advertised]),
+        config: &Config,
+        machine: &Machine,
+        tasks: &Tasks,
+    ) -> Result<(NodeEpoch, WalPosition), NodeError> {
+        let (metadata, given) = (&stores.metadata, stores.directory);
+        loop {
+            let read = (self.wal, self.after);
+            let asked = (&**metadata, given);
+            let registered = registration::register(config, machine, advertised, read, asked);
+            match registered.await {
+                Err(ProposeError::Rejected(Rejection::Changed)) => {
+                    registration::changed(&**metadata, config.node_id, self.after).await;
+                    let logs = read_disk(config, machine, metadata, given).await?;
+                    *self = logs.read_objects(&stores.objects, tasks).await?;
+                }
+                Err(ProposeError::Rejected(Rejection::OtherDirectory { epoch, recorded })) => {
+                    return Err(registration::other_directory(
+                        config, epoch, recorded, given,
+                    ));
+                }
+                registered => return Ok(registered?),
+            }
+        }
+    }
+
     fn ports(&self, stores: &Stores, epoch: NodeEpoch, tasks: &Tasks) -> Ports {
         let metadata = Arc::clone(&stores.metadata);
         Ports {
@@ -209,6 +233,19 @@ impl FoundLogs {
             memory: self.memory.clone(),
         }
     }
+}
+
+/// Reads the log on the node's own disk, after a look whether the metadata knows it in another data directory.
+async fn read_disk<'a>(
+    config: &'a Config,
+    machine: &'a Machine,
+    metadata: &Arc<dyn MetadataStore>,
+    directory: Uuid,
+) -> Result<Logs<'a>, NodeError> {
+    registration::check_directory(config, &metadata.image(), directory)?;
+    let mut logs = Logs::new(config, machine, Arc::clone(metadata));
+    logs.read_disk().await?;
+    Ok(logs)
 }
 
 /// Brings the batches that a former epoch left in its log into objects.

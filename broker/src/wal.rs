@@ -9,7 +9,7 @@ use highwater_kraft_meta::command::WalKind;
 use highwater_kraft_meta::{MetadataImage, MetadataStore, NodeImage};
 use highwater_object_storage::ObjectStorage;
 use highwater_runtime::{ByteBudget, Tasks, reasons};
-use highwater_types::Uuid;
+use highwater_types::{NodeEpoch, Uuid};
 use highwater_wal::disk::DiskWalFactory;
 use highwater_wal::object::{self, ObjectWalFactory};
 use highwater_wal::{ReadWal, WalError, WalFactory};
@@ -46,6 +46,9 @@ pub(crate) struct FoundLogs {
     pub(crate) wal: WalKind,
     /// That log, and those of another kind that have epochs which are not closed (D4).
     pub(crate) read: BTreeMap<WalKind, ReadLog>,
+    /// The last epoch of the node in the image against which the logs were read. Only a start that follows it may recover
+    /// from them (D2).
+    pub(crate) after: NodeEpoch,
     /// The log cache's budget.
     pub(crate) memory: ByteBudget,
     /// The object WALs of all nodes: this broker may have to seal them, whatever it writes itself.
@@ -93,6 +96,8 @@ pub(crate) struct Logs<'a> {
     config: &'a Config,
     machine: &'a Machine,
     metadata: Arc<dyn MetadataStore>,
+    /// The image against which the logs are read.
+    image: Arc<MetadataImage>,
     /// The log cache's budget, which appended batches hold until they leave the cache (M1).
     memory: ByteBudget,
     read: BTreeMap<WalKind, ReadLog>,
@@ -109,6 +114,7 @@ impl<'a> Logs<'a> {
         Self {
             config,
             machine,
+            image: metadata.image(),
             metadata,
             memory,
             read: BTreeMap::new(),
@@ -161,6 +167,7 @@ impl<'a> Logs<'a> {
         Ok(FoundLogs {
             wal: chosen(self.config),
             read: self.read,
+            after: registration::last(&self.image, self.config.node_id).0,
             memory: self.memory,
             wals: factory,
         })
@@ -172,7 +179,7 @@ impl<'a> Logs<'a> {
         place: String,
         factory: &dyn WalFactory,
     ) -> Result<(), WalError> {
-        let known = registration::known(&*self.metadata, self.config.node_id, kind);
+        let known = registration::known(&self.image, self.config.node_id, kind);
         if known.floor.is_some() || chosen(self.config) == kind {
             let read = factory.read(known).await?;
             self.check_leaderships(&*read, &place).await?;

@@ -144,9 +144,9 @@ pub(crate) fn from_proposal(error: &ProposeError) -> Refusal {
                 | Rejection::NotHeld { .. }
                 | Rejection::Gap { .. } => ErrorCode::NotLeaderOrFollower,
                 Rejection::Changed => ErrorCode::RequestTimedOut,
-                Rejection::IdOfController(_) | Rejection::NotUnderstood => {
-                    ErrorCode::UnknownServerError
-                }
+                Rejection::IdOfController(_)
+                | Rejection::OtherDirectory { .. }
+                | Rejection::NotUnderstood => ErrorCode::UnknownServerError,
             };
             Refusal::new(code, rejection.to_string())
         }

@@ -56,6 +56,7 @@ fn rejected(rejection: &Rejection) -> StreamError {
         Rejection::TopicExists
         | Rejection::UnknownTopic
         | Rejection::IdOfController(_)
+        | Rejection::OtherDirectory { .. }
         | Rejection::Changed
         | Rejection::NotUnderstood => StreamError::NotUnderstood {
             reason: rejection.to_string(),

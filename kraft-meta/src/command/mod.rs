@@ -141,6 +141,16 @@ pub enum Rejection {
     /// An earlier start of the node, with another data directory, was heard within its session (E2).
     #[error("another process with this node.id and another data directory is alive node_epoch={0}")]
     InSession(NodeEpoch),
+    /// An epoch of the node that is not closed has its log in another data directory (D2).
+    #[error(
+        "the write-ahead log of node_epoch={epoch} is in the data directory with directory.id={recorded}"
+    )]
+    OtherDirectory {
+        /// The last epoch of the node on a disk WAL that is not closed.
+        epoch: NodeEpoch,
+        /// The data directory with which it registered.
+        recorded: Uuid,
+    },
     /// The node epoch is not closed: its partitions and its WAL may still belong to it (E4).
     #[error("node epoch is not closed node_epoch={0}")]
     Unclosed(NodeEpoch),

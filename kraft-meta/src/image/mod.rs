@@ -354,6 +354,18 @@ impl NodeImage {
         all.filter(|(_, image)| !matches!(image.state, EpochState::Closed(_)))
     }
 
+    /// The data directory without which the node may not start, because a disk WAL that is not closed is in it, and the
+    /// last epoch on that WAL (D2, D4).
+    #[must_use]
+    pub fn bound_to(&self) -> Option<(NodeEpoch, &[u8])> {
+        let on_disk = self
+            .unclosed()
+            .filter(|(_, epoch)| epoch.wal == WalKind::Disk);
+        let (epoch, _) = on_disk.last()?;
+        // a registration without a directory says nothing of where the log is
+        (!self.directory.is_empty()).then_some((epoch, &*self.directory))
+    }
+
     /// Its epochs whose object WAL is sealed and has yet to be swept, each with its seal, oldest first (W12).
     pub fn closed(&self) -> impl Iterator<Item = (NodeEpoch, WalPosition)> {
         let all = self.epochs.iter();

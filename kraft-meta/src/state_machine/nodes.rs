@@ -9,13 +9,14 @@ use highwater_types::{
 
 use crate::command::{
     AssignLeaders, CloseEpoch, Closing, EpochSwept, FenceEpoch, ObjectName, Outcome, RegisterNode,
-    Rejection, Sealed, StreamEpoch, WalKind,
+    Rejection, Sealed, StreamEpoch, WalKind, uuid,
 };
 use crate::image::{EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, WalObjects};
 
 impl MetadataImage {
     /// Registers a node. The new epoch is the index of the command (E1). A repeat with the same incarnation gets the
-    /// same epoch, and every earlier epoch of the node is fenced (E2).
+    /// same epoch, and every earlier epoch of the node is fenced (E2). A start with another data directory than that of an
+    /// unclosed disk WAL is refused, because it would close the epochs of a log that it does not have (D2).
     pub(super) fn register_node(
         &mut self,
         at: LogIndex,
@@ -30,6 +31,12 @@ impl MetadataImage {
                 Some(open) => Ok(registered(node.epoch, open)),
                 None => Err(Rejection::Fenced(node.epoch)),
             };
+        }
+        if let Some((epoch, recorded)) = before.and_then(|node| node.bound_to())
+            && recorded != register.directory
+        {
+            let recorded = uuid(recorded);
+            return Err(Rejection::OtherDirectory { epoch, recorded });
         }
         if before.map_or(0, |node| node.epoch.0) != register.after {
             return Err(Rejection::Changed);

@@ -10,6 +10,7 @@ mod connection;
 mod coordinators;
 mod cut_off;
 mod damage;
+mod directories;
 mod faults;
 mod fetch;
 mod groups;

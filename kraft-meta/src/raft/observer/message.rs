@@ -3,7 +3,7 @@
 use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamId};
 use prost::{Message, Oneof};
 
-use crate::command::{Outcome, Position, Rejection};
+use crate::command::{Outcome, Position, Rejection, uuid};
 use crate::raft::message::Nothing;
 use crate::raft::record::LogIdRecord;
 
@@ -213,13 +213,16 @@ struct CommittedRecord {
     dropped: Vec<u64>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 struct RejectionRecord {
-    #[prost(oneof = "RejectionKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(
+        oneof = "RejectionKind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+    )]
     kind: Option<RejectionKind>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Oneof)]
+#[derive(Clone, PartialEq, Eq, Oneof)]
 enum RejectionKind {
     #[prost(message, tag = "1")]
     TopicExists(Nothing),
@@ -243,6 +246,16 @@ enum RejectionKind {
     InSession(u64),
     #[prost(int32, tag = "11")]
     IdOfController(i32),
+    #[prost(message, tag = "12")]
+    OtherDirectory(OtherDirectoryRecord),
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct OtherDirectoryRecord {
+    #[prost(uint64, tag = "1")]
+    epoch: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    recorded: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -273,6 +286,12 @@ impl From<&Rejection> for RejectionRecord {
             Rejection::Unclosed(epoch) => RejectionKind::Unclosed(epoch.0),
             Rejection::InSession(epoch) => RejectionKind::InSession(epoch.0),
             Rejection::IdOfController(node) => RejectionKind::IdOfController(node.0),
+            Rejection::OtherDirectory { epoch, recorded } => {
+                RejectionKind::OtherDirectory(OtherDirectoryRecord {
+                    epoch: epoch.0,
+                    recorded: recorded.0.to_vec(),
+                })
+            }
             Rejection::NotHeld { stream, held } => RejectionKind::NotHeld(NotHeldRecord {
                 stream: stream.0,
                 held: held.0,
@@ -304,6 +323,10 @@ impl From<RejectionRecord> for Rejection {
             Some(RejectionKind::Unclosed(epoch)) => Self::Unclosed(NodeEpoch(epoch)),
             Some(RejectionKind::InSession(epoch)) => Self::InSession(NodeEpoch(epoch)),
             Some(RejectionKind::IdOfController(node)) => Self::IdOfController(NodeId(node)),
+            Some(RejectionKind::OtherDirectory(record)) => Self::OtherDirectory {
+                epoch: NodeEpoch(record.epoch),
+                recorded: uuid(&record.recorded),
+            },
             Some(RejectionKind::NotHeld(record)) => Self::NotHeld {
                 stream: StreamId(record.stream),
                 held: LeaderEpoch(record.held),
@@ -424,7 +447,7 @@ impl Decided {
 
 #[cfg(test)]
 mod tests {
-    use highwater_types::WalPosition;
+    use highwater_types::{Uuid, WalPosition};
 
     use super::*;
 
@@ -438,6 +461,10 @@ mod tests {
             Rejection::Unclosed(NodeEpoch(5)),
             Rejection::InSession(NodeEpoch(6)),
             Rejection::IdOfController(NodeId(1)),
+            Rejection::OtherDirectory {
+                epoch: NodeEpoch(6),
+                recorded: Uuid([7; 16]),
+            },
             Rejection::NotHeld {
                 stream: StreamId(6),
                 held: LeaderEpoch(-1),

@@ -211,6 +211,35 @@ fn a_registration_names_the_one_before() {
     assert_eq!(old, Err(Rejection::Changed), "it is not new");
 }
 
+// D2: what a disk WAL holds is in one directory, and a start without it would close the epoch as recovered
+#[test]
+fn a_start_with_another_directory_than_that_of_an_unclosed_disk_wal_is_refused() {
+    let (mut log, first) = Log::opened();
+    let register = |log: &mut Log, directory: u8, incarnation: u8, wal: WalKind| {
+        let register = Action::RegisterNode(RegisterNode {
+            node: 0,
+            incarnation: vec![incarnation],
+            endpoints: Vec::new(),
+            directory: vec![directory],
+            wal: wal.into(),
+            after: log.image.nodes[&0].epoch.0,
+        });
+        log.apply(register.into())
+    };
+    let refused = |log: &mut Log, wal| match register(log, 8, 2, wal) {
+        Err(Rejection::OtherDirectory { epoch, .. }) => epoch,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&mut log, WalKind::Disk), first, "it is open");
+    log.ask(Ask::Fence { node: 0 }).expect("fences");
+    assert_eq!(refused(&mut log, WalKind::Disk), first, "it is not closed");
+    assert_eq!(refused(&mut log, WalKind::Object), first);
+    register(&mut log, 9, 3, WalKind::Object).expect("it is its own directory");
+    assert_eq!(refused(&mut log, WalKind::Object), first);
+    log.ask(CLOSE).expect("closes");
+    register(&mut log, 8, 4, WalKind::Disk).expect("nothing is left in the directory");
+}
+
 // E6
 #[test]
 fn a_fenced_epoch_is_fenced_once_and_is_not_registered_again() {
