@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
+use highwater_types::NodeId;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
@@ -27,6 +28,24 @@ pub(super) struct Request {
     /// The sender; none in [`Call::Introduce`].
     #[prost(message, optional, tag = "6")]
     pub(super) from: Option<DirectoryRecord>,
+    /// The voter that the sender means; none if the sender knows its address alone.
+    #[prost(int32, optional, tag = "11")]
+    pub(super) to: Option<i32>,
+}
+
+impl Request {
+    pub(super) fn new(call: Call, from: Option<DirectoryRecord>, to: NodeId) -> Self {
+        Self {
+            call: Some(call),
+            from,
+            to: Self::named(to),
+        }
+    }
+
+    /// The voter as a request names it. A node gives negative numbers to voters of which it knows the address alone.
+    pub(super) fn named(to: NodeId) -> Option<i32> {
+        (to.0 >= 0).then_some(to.0)
+    }
 }
 
 #[derive(Clone, PartialEq, Oneof)]

@@ -85,8 +85,7 @@ impl Peer {
         within: Duration,
     ) -> io::Result<Answer> {
         let to = i32::try_from(self.id).map_err(|_cause| malformed("no node has this id"))?;
-        let call = Some(call);
-        let request = encode(&Request { call, from })?;
+        let request = encode(&Request::new(call, from, NodeId(to)))?;
         let answered = self.network.transport.call(NodeId(to), request, within);
         let answered = timeout(within, answered).await.map_err(|_elapsed| {
             let why = format!("node {to} gives no answer within {within:?}");

@@ -98,11 +98,18 @@ impl Voter {
     /// Answers a request that another node sent. An answered append is durable here.
     ///
     /// # Errors
-    /// The request is malformed or too large, this voter has ended, or it can't take more entries for now. The data
-    /// directory of either voter is not the one by which the other knows it, or this voter does not take part yet.
+    /// The request is malformed, too large or meant for another voter, this voter has ended, or it can't take more
+    /// entries for now. The data directory of either voter is not the one by which the other knows it, or this voter does not take part yet.
     pub async fn answer(&self, request: &[u8]) -> io::Result<Bytes> {
-        let Request { call, from } = decode::<Request>(request)?;
+        let Request { call, from, to } = decode::<Request>(request)?;
         let call = call.ok_or_else(|| malformed("it is empty"))?;
+        if to.is_some_and(|to| u64::try_from(to) != Ok(self.id)) {
+            let why = format!(
+                "the node at this address is node {}: check controller.quorum.voters",
+                self.id
+            );
+            return Err(io::Error::new(io::ErrorKind::NotConnected, why));
+        }
         let from = match call {
             // an observer has no data directory that would have to be known
             Call::Follow(_)

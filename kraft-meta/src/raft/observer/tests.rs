@@ -431,3 +431,34 @@ async fn an_idle_observer_asks_seldom() {
     assert!(world.net.calls.load(Ordering::SeqCst) <= before + 1);
     drop(voter);
 }
+
+// The address in controller.quorum.voters is another voter's.
+#[tokio::test(start_paused = true)]
+async fn a_voter_refuses_what_is_meant_for_another_one() {
+    let world = World::new();
+    let voter = world.lone_voter().await;
+    let found = world.net.voters()[&VOTERS[0]].clone();
+    world.net.voters().clear();
+    world.net.voters().insert(VOTERS[1], found);
+    let (told, mut reasons) = tokio::sync::mpsc::unbounded_channel();
+    let observer = Observer {
+        voters: vec![VOTERS[1]],
+        calls: Arc::new(Link {
+            node: NodeId(9),
+            net: Arc::clone(&world.net),
+        }),
+        cluster: None,
+        rng: SeededRng::from_seed(1),
+    };
+    let opening =
+        ObserverMetadata::open(observer, move |reason| drop(told.send(reason.to_owned())));
+    let reason = tokio::select! {
+        _opened = opening => panic!("it follows another voter than the configured one"),
+        reason = in_time(reasons.recv()) => reason.expect("is told"),
+    };
+    assert_eq!(
+        reason,
+        "node 2: the node at this address is node 1: check controller.quorum.voters"
+    );
+    voter.shutdown().await.expect("stops");
+}

@@ -121,10 +121,7 @@ impl Voters {
         let voter = self.current();
         let voter =
             voter.ok_or_else(|| Failure::Final("no controller is configured".to_owned()))?;
-        let request = encode(&Request {
-            call: Some(call),
-            from: None,
-        });
+        let request = encode(&Request::new(call, None, voter));
         let request = request.map_err(|error| Failure::Final(error.to_string()))?;
         match self.call(voter, request, within).await {
             Ok(Reply::OtherCluster(other)) => {
@@ -166,13 +163,14 @@ impl Voters {
         propose: Propose,
         until: Instant,
     ) -> Result<(LogIndex, Result<Outcome, Rejection>), String> {
-        let call = Some(Call::Propose(propose));
-        let request = encode(&Request { call, from: None }).map_err(|error| error.to_string())?;
         let mut backoff = Backoff::new(REST.0, REST.1, self.observer.rng.clone());
         let mut to = self.current().ok_or("no controller is configured")?;
+        let mut request = Request::new(Call::Propose(propose), None, to);
         loop {
+            request.to = Request::named(to);
+            let encoded = encode(&request).map_err(|error| error.to_string())?;
             let left = until.saturating_duration_since(Instant::now());
-            let called = self.call(to, request.clone(), left).await;
+            let called = self.call(to, encoded, left).await;
             let why = match called {
                 Ok(Reply::Decided(decided)) => {
                     let outcome = decided.outcome.and_then(|outcome| outcome.decided());

@@ -144,8 +144,8 @@ async fn a_call_of_a_voter_with_another_directory_and_of_no_voter_is_refused() {
         (Some(DirectoryRecord::new(1, OTHER)), "no other voter"),
         (None, "no other voter"),
     ] {
-        let call = Some(Call::Vote((&campaign).into()));
-        let request = Request { call, from: sender };
+        let call = Call::Vote((&campaign).into());
+        let request = Request::new(call, sender, NodeId(1));
         let request = encode(&request).expect("fits");
         let refused = voters[&NodeId(1)].voter.answer(&request).await;
         let refused = refused.expect_err("is refused").to_string();
