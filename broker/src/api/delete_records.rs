@@ -8,12 +8,14 @@ use highwater_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
 use highwater_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
+use tokio::time::Instant;
 
 use super::context::RequestContext;
 use super::error::{self, Refusal};
 use super::handler::{Handler, Reply};
 use super::topic::resolve_topic;
 use crate::auth::Operation;
+use crate::partitions::OPENING_WAIT;
 
 /// Serves DeleteRecords.
 #[derive(Debug)]
@@ -27,13 +29,14 @@ impl Handler for DeleteRecords {
         ctx: RequestContext,
         request: DeleteRecordsRequest,
     ) -> Reply<DeleteRecordsResponse> {
+        let deadline = Instant::now() + OPENING_WAIT;
         let mut response = DeleteRecordsResponse::default();
         for topic in request.topics {
             let mut partitions = Vec::new();
             for asked in topic.partitions {
                 ctx.give_way().await;
                 let index = asked.partition_index;
-                let deleted = delete(&ctx, &topic.name, index, asked.offset).await;
+                let deleted = delete(&ctx, &topic.name, (index, asked.offset), deadline).await;
                 partitions.push(DeleteRecordsPartitionResult {
                     partition_index: index,
                     low_watermark: *deleted.as_ref().unwrap_or(&-1),
@@ -49,12 +52,18 @@ impl Handler for DeleteRecords {
     }
 }
 
-async fn delete(ctx: &RequestContext, name: &str, index: i32, offset: i64) -> Result<i64, Refusal> {
+async fn delete(
+    ctx: &RequestContext,
+    name: &str,
+    (index, offset): (i32, i64),
+    deadline: Instant,
+) -> Result<i64, Refusal> {
     let topic = resolve_topic(ctx, None, name, Operation::Delete)?;
     if topic.internal {
         return Err(ErrorCode::InvalidTopicException.into());
     }
-    let partition = ctx.broker.partitions.find(&topic, index)?;
+    let partition = ctx.broker.partitions.led(&topic, index, -1)?;
+    let partition = partition.open(deadline).await?;
     partition
         .log
         .delete_records(offset)

@@ -35,7 +35,7 @@ impl Handler for ListGroups {
         let listed = ctx
             .broker
             .groups
-            .read_all(Some(ApiKey::ListGroups), GroupShard::list)
+            .read_all(&ctx.broker, Some(ApiKey::ListGroups), GroupShard::list)
             .await;
         let groups = match listed {
             Ok(groups) => groups.into_iter().flatten(),

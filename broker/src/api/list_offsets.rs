@@ -14,6 +14,7 @@ use highwater_protocol::messages::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
+use tokio::time::Instant;
 
 use super::alter_configs::twice;
 use super::context::RequestContext;
@@ -21,6 +22,7 @@ use super::error::{self, Refusal};
 use super::handler::{Handler, Reply};
 use super::topic::resolve_topic;
 use crate::auth::Operation;
+use crate::partitions::OPENING_WAIT;
 
 /// Serves ListOffsets.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ impl Handler for ListOffsets {
         } else {
             Isolation::ReadUncommitted
         };
+        let deadline = Instant::now() + OPENING_WAIT;
         let mut response = ListOffsetsResponse::default();
         for topic in request.topics {
             let mut answers = Vec::with_capacity(topic.partitions.len());
@@ -54,7 +57,7 @@ impl Handler for ListOffsets {
                 let found = if is_twice {
                     Err(Refusal::from(ErrorCode::InvalidRequest))
                 } else {
-                    look_up(&ctx, &topic.name, asked, isolation).await
+                    look_up(&ctx, &topic.name, asked, isolation, deadline).await
                 };
                 answers.push(
                     found.unwrap_or_else(|refusal| ListOffsetsPartitionResponse {
@@ -98,10 +101,12 @@ async fn look_up(
     name: &str,
     asked: &ListOffsetsPartition,
     isolation: Isolation,
+    deadline: Instant,
 ) -> Result<ListOffsetsPartitionResponse, Refusal> {
     let topic = resolve_topic(ctx, None, name, Operation::Describe)?;
-    let partition = ctx.broker.partitions.find(&topic, asked.partition_index)?;
-    partition.check_leader_epoch(asked.current_leader_epoch)?;
+    let (index, known) = (asked.partition_index, asked.current_leader_epoch);
+    let partition = ctx.broker.partitions.led(&topic, index, known)?;
+    let partition = partition.open(deadline).await?;
     let query = query(asked.timestamp, ctx.version)?;
     let found = partition
         .log

@@ -10,12 +10,14 @@ use highwater_protocol::messages::{
     OffsetForLeaderTopicResult,
 };
 use highwater_types::LeaderEpoch;
+use tokio::time::Instant;
 
 use super::context::RequestContext;
 use super::error::Refusal;
 use super::handler::{Handler, Reply};
 use super::topic::resolve_topic;
 use crate::auth::Operation;
+use crate::partitions::OPENING_WAIT;
 
 /// Serves OffsetForLeaderEpoch.
 #[derive(Debug)]
@@ -32,12 +34,13 @@ impl Handler for OffsetForLeaderEpoch {
         ctx: RequestContext,
         request: OffsetForLeaderEpochRequest,
     ) -> Reply<OffsetForLeaderEpochResponse> {
+        let deadline = Instant::now() + OPENING_WAIT;
         let mut response = OffsetForLeaderEpochResponse::default();
         for topic in request.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for asked in &topic.partitions {
                 ctx.give_way().await;
-                let found = look_up(&ctx, &topic.topic, asked);
+                let found = look_up(&ctx, &topic.topic, asked, deadline).await;
                 partitions.push(found.unwrap_or_else(|refusal| EpochEndOffset {
                     error_code: refusal.code.code(),
                     partition: asked.partition,
@@ -54,14 +57,16 @@ impl Handler for OffsetForLeaderEpoch {
     }
 }
 
-fn look_up(
+async fn look_up(
     ctx: &RequestContext,
     name: &str,
     asked: &OffsetForLeaderPartition,
+    deadline: Instant,
 ) -> Result<EpochEndOffset, Refusal> {
     let topic = resolve_topic(ctx, None, name, Operation::Describe)?;
-    let partition = ctx.broker.partitions.find(&topic, asked.partition)?;
-    partition.check_leader_epoch(asked.current_leader_epoch)?;
+    let (index, known) = (asked.partition, asked.current_leader_epoch);
+    let partition = ctx.broker.partitions.led(&topic, index, known)?;
+    let partition = partition.open(deadline).await?;
     if asked.leader_epoch == NO_EPOCH {
         return Ok(EpochEndOffset {
             partition: asked.partition,

@@ -262,10 +262,8 @@ async fn find(
         return Err(ErrorCode::InvalidTopicException.into());
     }
     part.topic_id = topic.id;
-    ctx.broker
-        .partitions
-        .wait_open(&topic, part.index, deadline)
-        .await
+    let led = ctx.broker.partitions.led(&topic, part.index, -1)?;
+    led.open(deadline).await
 }
 
 fn last_receipt(parts: &[Part]) -> Option<AppendReceipt> {

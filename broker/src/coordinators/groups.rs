@@ -115,11 +115,12 @@ impl Groups {
     /// As [`Groups::call`]: the first error of a shard.
     pub(crate) async fn read_all<T: Send + 'static>(
         &self,
+        broker: &Broker,
         api: Option<ApiKey>,
         ask: impl Fn(&GroupShard) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, ErrorCode> {
         let asked = for_all_groups(api.map_or("none", ApiKey::name));
-        self.shards.read_all(&asked, ask).await
+        self.shards.read_all(broker, &asked, ask).await
     }
 
     /// The heartbeat of a member, which waits only for its turn.

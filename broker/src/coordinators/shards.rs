@@ -17,6 +17,7 @@ use super::shard::{self, Driver};
 use super::work::Asked;
 use crate::broker::Broker;
 use crate::cluster::coordinating_partition;
+use crate::partitions::Led;
 
 /// The most jobs that may wait for one shard.
 const JOBS_MAX: usize = 1024;
@@ -56,26 +57,47 @@ impl<H: Host> Shards<H> {
     /// The shard of a key, for instance of a group.
     ///
     /// # Errors
-    /// `NOT_COORDINATOR` if this node has not opened the partition.
+    /// `NOT_COORDINATOR` if this node does not lead the partition, or can't open it; `COORDINATOR_LOAD_IN_PROGRESS` while
+    /// it is being opened.
     pub(super) fn shard(&self, broker: &Broker, key: &str) -> Result<Queue<H::Machine>, ErrorCode> {
         let topic = broker.topic(H::TOPIC).ok_or(ErrorCode::NotCoordinator)?;
+        let index = coordinating_partition(&topic, key);
+        let led = broker.partitions.led(&topic, index, -1);
+        let led = led.map_err(|_refusal| ErrorCode::NotCoordinator)?;
+        self.of(index, &led)
+            .ok_or(ErrorCode::CoordinatorLoadInProgress)
+    }
+
+    /// The shard of a partition that this node leads; `None` while there is none yet.
+    fn of(&self, index: i32, led: &Led) -> Option<Queue<H::Machine>> {
+        let Led::Here(partition) = led else {
+            return None;
+        };
         let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
-        let shard = shards.get(&coordinating_partition(&topic, key));
-        shard
-            .map(|shard| shard.queue.clone())
-            .ok_or(ErrorCode::NotCoordinator)
+        let shard = shards.get(&index)?;
+        Arc::ptr_eq(&shard.of, &partition.log).then(|| shard.queue.clone())
     }
 
     /// Reads from every shard.
     ///
     /// # Errors
-    /// The first error of a shard.
+    /// The first error of a shard; `COORDINATOR_LOAD_IN_PROGRESS` while a partition of the topic is being opened here.
     pub(super) async fn read_all<T: Send + 'static>(
         &self,
+        broker: &Broker,
         asked: &Asked,
         read: impl Fn(&H::Machine) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, ErrorCode> {
-        let reads = self.all().into_iter().map(|queue| {
+        let mut queues = Vec::new();
+        if let Some(topic) = broker.topic(H::TOPIC) {
+            for index in topic.partition_indexes() {
+                if let Ok(led) = broker.partitions.led(&topic, index, -1) {
+                    let queue = self.of(index, &led);
+                    queues.push(queue.ok_or(ErrorCode::CoordinatorLoadInProgress)?);
+                }
+            }
+        }
+        let reads = queues.into_iter().map(|queue| {
             let (asked, read) = (asked.clone(), read.clone());
             async move { queue.read(asked, read).await }
         });
@@ -115,7 +137,7 @@ impl<H: Host> Shards<H> {
         let topic = broker.topic(H::TOPIC);
         let open = |index: i32| {
             let topic = topic.as_ref()?;
-            broker.partitions.find(topic, index).ok()
+            broker.partitions.find(topic, index)
         };
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         shards.retain(|index, shard| {

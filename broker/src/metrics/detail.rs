@@ -110,7 +110,7 @@ fn partitions(broker: &Broker, out: &mut String) -> bool {
 async fn groups(broker: &Broker, out: &mut String) -> bool {
     let asked = broker
         .groups
-        .read_all(None, |shard| shard.all_offsets(SERIES_MAX));
+        .read_all(broker, None, |shard| shard.all_offsets(SERIES_MAX));
     let Ok(Ok(shards)) = tokio::time::timeout(GROUPS_WITHIN, asked).await else {
         return false;
     };
@@ -130,7 +130,7 @@ async fn groups(broker: &Broker, out: &mut String) -> bool {
         offset.push(&labels, committed);
         let end = broker
             .topic(&topic)
-            .and_then(|topic| broker.partitions.find(&topic, partition).ok())
+            .and_then(|topic| broker.partitions.find(&topic, partition))
             .map(|partition| partition.log.bounds().confirmed);
         if let Some(end) = end {
             lag.push(&labels, end.saturating_sub(committed).max(0));

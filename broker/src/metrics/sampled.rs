@@ -140,8 +140,8 @@ impl Sampler {
                     continue;
                 }
                 match self.broker.partitions.find(topic, index) {
-                    Ok(_) => open += 1,
-                    Err(_) => not_open += 1,
+                    Some(_) => open += 1,
+                    None => not_open += 1,
                 }
             }
         }
@@ -162,7 +162,7 @@ impl Sampler {
         let counted = self
             .broker
             .groups
-            .read_all(None, GroupShard::count_by_state);
+            .read_all(&self.broker, None, GroupShard::count_by_state);
         let Ok(Ok(counted)) = tokio::time::timeout(GROUPS_WITHIN, counted).await else {
             return;
         };

@@ -2,6 +2,7 @@
 
 mod closing;
 mod fetch_session;
+mod led;
 mod opener;
 mod registry;
 
@@ -9,6 +10,7 @@ pub(crate) use closing::{Closed, ClosedMark};
 pub(crate) use fetch_session::{
     FetchKey, FetchPlan, FetchSessions, PartitionRequest, SessionError, SessionRequest, Watermarks,
 };
+pub(crate) use led::{Led, OPENING_WAIT, Opening};
 pub(crate) use opener::PartitionOpener;
 pub(crate) use registry::{Partition, Partitions, Progress};
 

@@ -249,7 +249,7 @@ impl PartitionOpener {
         let config = log_config(&topic.configs, &self.broker.config);
         for (index, partition) in topic.partition_indexes().zip(&topic.partitions) {
             let key = (topic.id, index);
-            if let Ok(open) = self.broker.partitions.find(topic, index) {
+            if let Some(open) = self.broker.partitions.find(topic, index) {
                 open.log.set_config(config.clone());
                 continue;
             }

@@ -6,13 +6,10 @@ use std::time::Duration;
 
 use highwater_kraft_meta::{MetadataImage, MetadataStore, TopicImage};
 use highwater_partition_log::PartitionLog;
-use highwater_protocol::ErrorCode;
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, TopicId};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::closing::{Closed, ClosedMark, closing};
-use crate::api::error::Refusal;
 
 /// One open partition.
 #[derive(Debug)]
@@ -53,23 +50,6 @@ impl Partition {
     pub(crate) fn closed(&self) -> &ClosedMark {
         &self.closed
     }
-
-    /// Checks the leader epoch that a client knows (KIP-320); -1 is not checked.
-    ///
-    /// # Errors
-    /// `FENCED_LEADER_EPOCH` if it is below ours, `UNKNOWN_LEADER_EPOCH` if it is above.
-    pub(crate) fn check_leader_epoch(&self, known: i32) -> Result<(), Refusal> {
-        if known < 0 || known == self.leader_epoch.0 {
-            return Ok(());
-        }
-        let older = known < self.leader_epoch.0;
-        Err(if older {
-            ErrorCode::FencedLeaderEpoch
-        } else {
-            ErrorCode::UnknownLeaderEpoch
-        }
-        .into())
-    }
 }
 
 /// The key of a partition: its topic's id and its index.
@@ -105,9 +85,9 @@ pub(crate) struct Progress {
 /// The partitions of a node.
 #[derive(Debug)]
 pub(crate) struct Partitions {
-    metadata: Arc<dyn MetadataStore>,
+    pub(super) metadata: Arc<dyn MetadataStore>,
     /// This node and its epoch, which lead the partitions that are open here.
-    own: (NodeId, NodeEpoch),
+    pub(super) own: (NodeId, NodeEpoch),
     open: RwLock<BTreeMap<Key, Arc<Partition>>>,
     unopened: RwLock<Unopened>,
     changes: watch::Sender<u64>,
@@ -126,7 +106,7 @@ impl Partitions {
         }
     }
 
-    fn get(&self, key: Key) -> Option<Arc<Partition>> {
+    pub(super) fn get(&self, key: Key) -> Option<Arc<Partition>> {
         self.open
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -134,26 +114,13 @@ impl Partitions {
             .cloned()
     }
 
-    /// The partition, if it is open.
-    ///
-    /// # Errors
-    /// `UNKNOWN_TOPIC_OR_PARTITION` if it does not exist; `KAFKA_STORAGE_ERROR` if it can't be opened;
-    /// `NOT_LEADER_OR_FOLLOWER` if it is not open here, or not yet.
-    pub(crate) fn find(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>, Refusal> {
-        if let Some(partition) = self.get((topic.id, index)) {
-            return Ok(partition);
-        }
-        if topic.partition(index).is_none() {
-            return Err(ErrorCode::UnknownTopicOrPartition.into());
-        }
-        Err(match self.has_failed((topic.id, index)) {
-            true => ErrorCode::KafkaStorageError,
-            false => ErrorCode::NotLeaderOrFollower,
-        }
-        .into())
+    /// The partition, if it is open here.
+    #[must_use]
+    pub(crate) fn find(&self, topic: &TopicImage, index: i32) -> Option<Arc<Partition>> {
+        self.get((topic.id, index))
     }
 
-    fn has_failed(&self, key: Key) -> bool {
+    pub(super) fn has_failed(&self, key: Key) -> bool {
         let unopened = self.unopened.read().unwrap_or_else(PoisonError::into_inner);
         unopened.failed.contains(&key)
     }
@@ -208,51 +175,6 @@ impl Partitions {
     pub(super) fn forget(&self, key: Key) {
         self.unopened().remove(&key);
         self.tell();
-    }
-
-    /// The partition; waits while it is being opened here (A4). The wait ends when the image gives the partition to
-    /// another broker, or when its topic is deleted.
-    ///
-    /// # Errors
-    /// As [`Partitions::find`].
-    pub(crate) async fn wait_open(
-        &self,
-        topic: &TopicImage,
-        index: i32,
-        deadline: Instant,
-    ) -> Result<Arc<Partition>, Refusal> {
-        let mut changes = self.changes.subscribe();
-        loop {
-            changes.mark_unchanged();
-            let image = self.metadata.image();
-            let now = image.topic_by_id(topic.id);
-            let now = now.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-            let refusal = match self.find(now, index) {
-                Ok(partition) => return Ok(partition),
-                Err(refusal) => refusal,
-            };
-            if !self.leads(now, index) || self.has_failed((topic.id, index)) {
-                return Err(refusal);
-            }
-            let waited = tokio::time::timeout_at(deadline, changes.changed()).await;
-            if !matches!(waited, Ok(Ok(()))) {
-                return Err(refusal);
-            }
-        }
-    }
-
-    fn leads(&self, topic: &TopicImage, index: i32) -> bool {
-        let partition = topic.partition(index);
-        partition.is_some_and(|partition| partition.leader == Some(self.own))
-    }
-
-    /// Waits until every partition of a topic that this node leads is open or could not be opened, or until the
-    /// deadline.
-    pub(crate) async fn wait_topic(&self, topic: &TopicImage, deadline: Instant) {
-        for index in topic.partition_indexes() {
-            // A partition that is not open by then is opened later or by another broker; the topic exists in any case.
-            drop(self.wait_open(topic, index, deadline).await);
-        }
     }
 
     /// Every open partition, in the order of topic id and index.

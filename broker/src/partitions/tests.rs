@@ -15,7 +15,7 @@ use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_types::TopicId;
 use tokio::time::Instant;
 
-use super::{Closed, Partition};
+use super::{Closed, Led, Partition};
 use crate::fixture::{TestNode, ask, one_partition};
 
 const NOT_LEADER: i16 = ErrorCode::NotLeaderOrFollower.code();
@@ -160,7 +160,9 @@ async fn a_partition_that_is_not_this_nodes_any_more_is_not_waited_for() {
             changes.changed().await.expect("the node lives");
         }
         let never = Instant::now() + Duration::from_secs(3600);
-        let waited = partitions.wait_open(&partition.topic, 0, never).await;
+        let led = partitions.led(&partition.topic, 0, -1).expect("was led");
+        assert!(matches!(led, Led::Opening(_)));
+        let waited = led.open(never).await;
         assert_eq!(waited.expect_err("is not open").code, code);
     }
 }

@@ -1,3 +1,4 @@
 //! One controller and several brokers: leaders, fences and takeovers. The rules are those of docs/STORAGE.md.
 
+mod leaders;
 mod takeover;

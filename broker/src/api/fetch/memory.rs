@@ -18,7 +18,7 @@ pub(super) type Held = (Vec<Outcome>, BytePermit);
 /// A fetch in progress: its partitions, its limits and its memory.
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
-    pub(super) targets: &'a [Target],
+    pub(super) targets: Vec<Target>,
     pub(super) limits: &'a Limits,
     pub(super) connection: &'a ConnectionInfo,
     pub(super) budgets: &'a RequestBudgets,
@@ -65,7 +65,7 @@ impl Reading<'_> {
                 true => &self.budgets.fetch_cold,
                 false => self.budgets.fetch_slow.of(usize::MAX),
             };
-            let cold = read_cold(budget, self.targets, &mut results, until, self.limits).await;
+            let cold = read_cold(budget, &self.targets, &mut results, until, self.limits).await;
             if cold.bytes() > 0 {
                 // This permit holds the memory of the whole answer.
                 permit = cold;
@@ -106,7 +106,7 @@ impl Reading<'_> {
     }
 
     async fn look_again(&self, max_bytes: usize) -> (Vec<Outcome>, usize) {
-        let found = look(self.targets, self.limits, max_bytes).await;
+        let found = look(&self.targets, self.limits, max_bytes).await;
         (found.results, found.bytes)
     }
 }

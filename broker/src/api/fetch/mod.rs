@@ -53,7 +53,7 @@ impl Handler for Fetch {
         // A wait keeps as little memory as it can.
         ctx.client_id = None;
         let reading = Reading {
-            targets: &targets,
+            targets,
             limits: &limits,
             connection: &ctx.connection,
             budgets: &ctx.broker.budgets,
@@ -68,7 +68,7 @@ impl Handler for Fetch {
             }
         }
         ctx.broker.metrics.fetch_took(begun.elapsed(), found.waited);
-        let mut response = answer(&ctx, &plan, targets, found.results).await;
+        let mut response = answer(&ctx, &plan, found.targets, found.results).await;
         if let Some(rest) = found.rest {
             ctx.connection.rest(rest);
             response.throttle_time_ms = i32::try_from(rest.as_millis()).unwrap_or(i32::MAX);

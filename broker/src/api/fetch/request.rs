@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_partition_log::Isolation;
+use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::FetchRequest;
 use tokio::time::Instant;
 
@@ -12,7 +13,7 @@ use crate::api::error::Refusal;
 use crate::api::topic::resolve_topic;
 use crate::auth::Operation;
 use crate::partitions::{
-    FetchKey, FetchPlan, Partition, PartitionRequest, SessionError, SessionRequest,
+    FetchKey, FetchPlan, Led, Opening, Partition, PartitionRequest, SessionError, SessionRequest,
 };
 
 /// The limits of the whole request.
@@ -44,13 +45,26 @@ impl Limits {
 }
 
 /// A partition to read, or the reason why it can't be read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) wanted: PartitionRequest,
     pub(super) partition: Result<Arc<Partition>, Refusal>,
+    /// Set while the partition is being opened here. The fetch waits for it as for new records; if it is answered before
+    /// that, the partition is refused.
+    pub(super) opening: Option<Opening>,
 }
 
 impl Target {
+    /// Looks at a partition again that was being opened.
+    pub(super) fn look_again(&mut self) {
+        let found = self.opening.as_ref().map(Opening::look_again);
+        let Some(Some(found)) = found.map(Result::transpose) else {
+            return;
+        };
+        self.partition = found;
+        self.opening = None;
+    }
+
     /// The partition, as long as it is open.
     pub(super) fn partition(&self) -> Result<&Partition, Refusal> {
         match &self.partition {
@@ -121,12 +135,17 @@ pub(super) fn target(ctx: &RequestContext, key: &FetchKey, wanted: PartitionRequ
     let find = || {
         let id = (ctx.version >= 13).then_some(key.id);
         let topic = resolve_topic(ctx, id, &key.name, Operation::Read)?;
-        let partition = ctx.broker.partitions.find(&topic, key.partition)?;
-        partition.check_leader_epoch(wanted.current_leader_epoch)?;
-        Ok(partition)
+        let known = wanted.current_leader_epoch;
+        ctx.broker.partitions.led(&topic, key.partition, known)
+    };
+    let (partition, opening) = match find() {
+        Ok(Led::Here(partition)) => (Ok(partition), None),
+        Ok(Led::Opening(opening)) => (Err(ErrorCode::NotLeaderOrFollower.into()), Some(opening)),
+        Err(refusal) => (Err(refusal), None),
     };
     Target {
         wanted,
-        partition: find(),
+        partition,
+        opening,
     }
 }

@@ -74,6 +74,7 @@ impl Fetching {
                 max_bytes: PARTITION_BYTES_MAX,
             },
             partition: Ok(partition(stream)),
+            opening: None,
         };
         let request = FetchRequest {
             max_wait_ms: i32::try_from(MAX_WAIT.as_millis()).expect("is short"),
@@ -98,7 +99,7 @@ impl Fetching {
     async fn read(&self) -> (Found, Duration) {
         let since = Instant::now();
         let reading = Reading {
-            targets: &self.targets,
+            targets: self.targets.clone(),
             limits: &self.limits,
             connection: &self.connection,
             budgets: &self.budgets,

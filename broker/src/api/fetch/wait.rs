@@ -1,7 +1,6 @@
 //! When a fetch is answered: it looks at the partitions, decides whether it has enough, and waits for a change to look
 //! again.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::select_all;
@@ -14,10 +13,13 @@ use tokio::time::Instant;
 use super::memory::{Reading, gives_way_of};
 use super::request::{Limits, Target};
 use super::tail::{Look, Outcome, fill_bounds, look};
+use crate::partitions::Opening;
 
 /// The outcome of a fetch.
 #[derive(Debug)]
 pub(super) struct Found {
+    /// The partitions that were read.
+    pub(super) targets: Vec<Target>,
     /// One outcome for each target.
     pub(super) results: Vec<Outcome>,
     /// The memory of the answer.
@@ -64,8 +66,8 @@ impl Reading<'_> {
         let mut gives_way = false;
         loop {
             // Watches begin before the look, so that no change after it is missed.
-            let watches = Watches::of(self.targets);
-            let look = look(self.targets, self.limits, self.limits.max_bytes).await;
+            let watches = Watches::of(&mut self.targets);
+            let look = look(&self.targets, self.limits, self.limits.max_bytes).await;
             let in_time = Instant::now() < self.limits.deadline;
             let may_go_on = in_time && !self.connection.has_ended() && !gives_way;
             let verdict = decide(&look, self.limits, may_go_on);
@@ -93,13 +95,14 @@ impl Reading<'_> {
         });
         let found = self.finish(look, cold_until).await;
         let may_not_wait = found.is_none() || verdict == Verdict::AwaitChange;
-        let (mut results, permit) = found.unwrap_or_else(|| nothing(self.targets));
-        fill_bounds(self.targets, &mut results, self.limits);
+        let (mut results, permit) = found.unwrap_or_else(|| nothing(&self.targets));
+        fill_bounds(&self.targets, &mut results, self.limits);
         Found {
+            rest: may_not_wait.then(|| self.rest()),
+            targets: self.targets,
             results,
             permit,
             waited,
-            rest: may_not_wait.then(|| self.rest()),
         }
     }
 }
@@ -112,11 +115,19 @@ fn nothing(targets: &[Target]) -> (Vec<Outcome>, BytePermit) {
 
 /// Watches of the partitions, which begin before a look at them.
 #[derive(Debug)]
-struct Watches(Vec<watch::Receiver<StreamBounds>>);
+struct Watches {
+    logs: Vec<watch::Receiver<StreamBounds>>,
+    /// Set if a partition is being opened.
+    openings: Option<watch::Receiver<u64>>,
+}
 
 impl Watches {
-    /// Watches every log from now on.
-    fn of(targets: &[Target]) -> Self {
+    /// Watches every log from now on, and the openings of partitions that are not open yet, which it looks at again.
+    fn of(targets: &mut [Target]) -> Self {
+        // One watch serves for the openings of all partitions.
+        let mut openings = targets.iter().filter_map(|target| target.opening.as_ref());
+        let openings = openings.next().map(Opening::watch);
+        targets.iter_mut().for_each(Target::look_again);
         let partitions = targets
             .iter()
             .filter_map(|target| target.partition.as_ref().ok());
@@ -126,17 +137,33 @@ impl Watches {
         for watch in &mut watches {
             watch.mark_unchanged();
         }
-        Self(watches)
+        Self {
+            logs: watches,
+            openings,
+        }
     }
 
-    /// Returns when one of the logs changed, or at the deadline.
+    /// Returns when one of the logs changed, or a partition was opened, or at the deadline. The caller looks again in each
+    /// of these cases.
     async fn changed(mut self, deadline: Instant) {
-        if self.0.is_empty() {
-            return tokio::time::sleep_until(deadline).await;
+        let opened = async {
+            match &mut self.openings {
+                Some(openings) => drop(openings.changed().await),
+                None => std::future::pending().await,
+            }
+        };
+        let any = async {
+            if self.logs.is_empty() {
+                return std::future::pending().await;
+            }
+            let changes = self.logs.iter_mut().map(|watch| Box::pin(watch.changed()));
+            drop(select_all(changes).await);
+        };
+        // Cancellation safe: these are watches and a timer.
+        tokio::select! {
+            () = any => {}
+            () = opened => {}
+            () = tokio::time::sleep_until(deadline) => {}
         }
-        let changes = self.0.iter_mut().map(|watch| Box::pin(watch.changed()));
-        let any = pin!(select_all(changes));
-        // The deadline needs no distinction from a change, because the caller looks again in both cases.
-        drop(tokio::time::timeout_at(deadline, any).await);
     }
 }

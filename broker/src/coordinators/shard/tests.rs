@@ -143,7 +143,7 @@ impl Driven {
         let broker = world.broker();
         let topic = on_first_use(Listener::TOPIC, &broker.config);
         let topic = broker.create_topic(topic).await.expect("is created");
-        while broker.partitions.find(&topic, 0).is_err() {
+        while broker.partitions.find(&topic, 0).is_none() {
             tokio::task::yield_now().await;
         }
         Self {
