@@ -25,6 +25,9 @@ use crate::registration;
 const TURN: Duration = Duration::from_secs(5);
 /// The waits before a sealing that failed is tried again.
 const REST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// The waits before a sealing whose closing the metadata refused is tried again. Each attempt puts another index, and
+/// hardly any refusal passes by itself.
+const REST_REFUSED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
 /// A fenced epoch that is to be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +35,33 @@ struct Fenced {
     node: NodeId,
     epoch: NodeEpoch,
     floor: WalPosition,
+}
+
+/// How a sealing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Failed {
+    /// Another attempt may succeed.
+    Now,
+    /// The metadata refused the closing.
+    Refused,
+}
+
+impl Failed {
+    fn of(error: &NodeError) -> Self {
+        match error {
+            NodeError::Propose(ProposeError::Rejected(_)) => Self::Refused,
+            _ => Self::Now,
+        }
+    }
+
+    /// The waits before other attempts.
+    fn rests(self, rng: &SeededRng) -> Backoff {
+        let (first, max) = match self {
+            Self::Now => REST,
+            Self::Refused => REST_REFUSED,
+        };
+        Backoff::new(first, max, rng.clone())
+    }
 }
 
 /// The task of one broker.
@@ -50,13 +80,13 @@ impl Takeover {
     pub(crate) async fn run(self) {
         let mut images = self.metadata.watch();
         let mut turns: BTreeMap<NodeEpoch, Instant> = BTreeMap::new();
-        let mut rests: BTreeMap<NodeEpoch, Backoff> = BTreeMap::new();
+        let mut rests: BTreeMap<(NodeEpoch, Failed), Backoff> = BTreeMap::new();
         loop {
             let image = Arc::clone(&images.borrow_and_update());
             let fenced = fenced(&image);
             let epochs: BTreeSet<NodeEpoch> = fenced.iter().map(|one| one.epoch).collect();
             turns.retain(|epoch, _| epochs.contains(epoch));
-            rests.retain(|epoch, _| epochs.contains(epoch));
+            rests.retain(|(epoch, _), _| epochs.contains(epoch));
             let now = Instant::now();
             let turn = |one: &Fenced| place(&image, one, self.node).map(|place| now + TURN * place);
             for one in &fenced {
@@ -68,10 +98,10 @@ impl Takeover {
             if let Some(one) = fenced.iter().find(is_due) {
                 // one that can't be sealed now rests, and holds up no other
                 let rest = match self.take_over(*one).await {
-                    true => Duration::ZERO,
-                    false => {
-                        let backoff = || Backoff::new(REST.0, REST.1, self.rng.clone());
-                        rests.entry(one.epoch).or_insert_with(backoff).next_wait()
+                    Ok(()) => Duration::ZERO,
+                    Err(failed) => {
+                        let rest = rests.entry((one.epoch, failed));
+                        rest.or_insert_with(|| failed.rests(&self.rng)).next_wait()
                     }
                 };
                 turns.insert(one.epoch, Instant::now() + rest);
@@ -87,9 +117,9 @@ impl Takeover {
         }
     }
 
-    /// Seals an epoch and closes it, or logs why that is not possible now. Returns whether the epoch is closed, by this
-    /// broker or by another one.
-    async fn take_over(&self, fenced: Fenced) -> bool {
+    /// Seals an epoch and closes it, or logs why that is not possible now. Succeeds if the epoch is closed, by this broker
+    /// or by another one.
+    async fn take_over(&self, fenced: Fenced) -> Result<(), Failed> {
         let since = Instant::now();
         let sealed = self.seal(fenced).await;
         let (node_id, node_epoch) = (fenced.node.0, fenced.epoch.0);
@@ -102,17 +132,17 @@ impl Takeover {
                     elapsed_ms,
                     "the log of a fenced broker is sealed: its partitions are given to live ones"
                 );
-                true
+                Ok(())
             }
-            Err(error) => {
-                let error = reasons(&error);
+            Err(failure) => {
+                let error = reasons(&failure);
                 tracing::warn!(
                     node_id,
                     node_epoch,
                     error,
                     "the log of a fenced broker cannot be sealed; trying again"
                 );
-                false
+                Err(Failed::of(&failure))
             }
         }
     }

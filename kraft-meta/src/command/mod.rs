@@ -123,7 +123,8 @@ pub enum Outcome {
     ProducerIds(i64),
 }
 
-/// The reason why a command was refused; a refused command changes nothing.
+/// The reason why a command was refused; a refused command changes nothing, except for the index object
+/// of a refused closing, which is condemned (W8).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// A topic of this name exists.

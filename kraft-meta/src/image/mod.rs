@@ -62,7 +62,8 @@ pub struct EpochImage {
     pub last_upload: u64,
     /// The streams that were dropped from that upload; they are the answer to a repeated commit (U3).
     pub last_dropped: Vec<StreamId>,
-    /// The number of its last index object that was registered; 0 for none (W9).
+    /// The number of its last index object that was registered, or condemned with a closing that was refused; 0 for none
+    /// (W8, W9).
     pub last_index: u64,
 }
 

@@ -13,7 +13,8 @@ use crate::command::{Action, Command, Outcome, Rejection, uuid};
 use crate::image::MetadataImage;
 
 impl MetadataImage {
-    /// Applies the command at a log index. A refused command changes nothing but the index.
+    /// Applies the command at a log index. A refused command changes nothing but that index; a refused
+    /// closing also condemns the index object that it names (W8).
     ///
     /// # Errors
     /// [`Rejection`].

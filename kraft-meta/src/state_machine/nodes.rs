@@ -86,16 +86,30 @@ impl MetadataImage {
     }
 
     /// Closes a fenced epoch (E3). Another epoch may then lead its partitions, and its orphaned objects are condemned
-    /// by name (U5).
+    /// by name (U5). A closing that came too late changes nothing, and neither does one that is refused, but the index
+    /// that its sealer has put is condemned, so that its number is not in flight any more (W8).
     pub(super) fn close_epoch(&mut self, close: CloseEpoch) -> Result<Outcome, Rejection> {
-        let id = NodeEpoch(close.epoch);
-        let by = NodeEpoch(close.by);
+        let (id, by) = (NodeEpoch(close.epoch), NodeEpoch(close.by));
         let (closer, _) = self.open_epoch(by)?;
-        if let Some(Closing::Sealed(sealed)) = &close.how
-            && self.was_closed(close.node, id)
-        {
-            return self.lost_race(by, sealed.index);
+        let index = match &close.how {
+            Some(Closing::Sealed(sealed)) => sealed.index,
+            _ => None,
+        };
+        let is_sealing = matches!(close.how, Some(Closing::Sealed(_)));
+        let is_late = is_sealing && self.was_closed(close.node, id);
+        let closed = match is_late {
+            true => Ok(()),
+            false => self.close_fenced(closer, close),
+        };
+        if is_late || closed.is_err() {
+            let condemned = self.condemn_index(by, index);
+            closed.and(condemned)?;
         }
+        Ok(Outcome::Done)
+    }
+
+    fn close_fenced(&mut self, closer: i32, close: CloseEpoch) -> Result<(), Rejection> {
+        let (id, by) = (NodeEpoch(close.epoch), NodeEpoch(close.by));
         let image = self.epoch_of(close.node, id)?;
         if image.state != EpochState::Fenced {
             return Err(Rejection::Changed);
@@ -110,6 +124,12 @@ impl MetadataImage {
             }
             _ => return Err(Rejection::NotUnderstood),
         }
+        self.condemn_in_flight(NodeId(close.node), id, &image);
+        Ok(())
+    }
+
+    /// Condemns the objects that a closed epoch may have put after the last ones that it registered (U5).
+    fn condemn_in_flight(&mut self, node: NodeId, epoch: NodeEpoch, image: &EpochImage) {
         let (uploads, indexes) = (image.last_upload, image.last_index);
         for (kind, last, in_flight) in [
             (ObjectKind::Upload, uploads, UPLOADS_IN_FLIGHT_MAX),
@@ -117,14 +137,13 @@ impl MetadataImage {
         ] {
             for number in (last..last.saturating_add(in_flight)).map(|number| number + 1) {
                 self.condemn(ObjectId {
-                    node: NodeId(close.node),
-                    epoch: id,
+                    node,
+                    epoch,
                     kind,
                     number,
                 });
             }
         }
-        Ok(Outcome::Done)
     }
 
     /// Registers the sealed range in the command that closes the epoch (W8, W9).
@@ -168,41 +187,39 @@ impl MetadataImage {
         Ok(())
     }
 
-    /// Whether a node had this epoch, and it is closed. A closed epoch is forgotten once it is swept (W12).
+    /// Whether a node had this epoch, and it is closed. A closed epoch is forgotten once it is swept (W12), also if it is
+    /// the last one of its node.
     fn was_closed(&self, node: i32, id: NodeEpoch) -> bool {
         self.nodes
             .get(&node)
             .is_some_and(|node| match node.epochs.get(&id) {
                 Some(image) => matches!(image.state, EpochState::Closed(_)),
-                None => id < node.epoch,
+                None => id <= node.epoch,
             })
     }
 
-    /// Another sealer has closed the epoch before (W8). The index that this one has put is condemned, so that its number
-    /// is not in flight any more (U5). If the command is a repeat, its index is registered, and stays.
-    fn lost_race(
-        &mut self,
-        by: NodeEpoch,
-        index: Option<ObjectName>,
-    ) -> Result<Outcome, Rejection> {
-        if let Some(index) = index.map(ObjectId::try_from).transpose()? {
-            let (_, node) = self.open_epoch(by)?;
-            let last = node.epochs.get(&by).map_or(0, |epoch| epoch.last_index);
-            if index.number > last {
-                let last = self.last_index(by, index)?;
-                for number in last..index.number {
-                    self.condemn(ObjectId {
-                        number: number + 1,
-                        ..index
-                    });
-                }
-                self.change_epoch(index.node.0, by, |sealer| sealer.last_index = index.number);
+    /// Condemns an index that a closing named and does not register. If the command is a repeat, its index is registered
+    /// or condemned already, and stays so.
+    fn condemn_index(&mut self, by: NodeEpoch, index: Option<ObjectName>) -> Result<(), Rejection> {
+        let Some(index) = index.map(ObjectId::try_from).transpose()? else {
+            return Ok(());
+        };
+        let (_, node) = self.open_epoch(by)?;
+        let last = node.epochs.get(&by).map_or(0, |epoch| epoch.last_index);
+        if index.number > last {
+            let last = self.last_index(by, index)?;
+            for number in last..index.number {
+                self.condemn(ObjectId {
+                    number: number + 1,
+                    ..index
+                });
             }
+            self.change_epoch(index.node.0, by, |sealer| sealer.last_index = index.number);
         }
-        Ok(Outcome::Done)
+        Ok(())
     }
 
-    /// The number of the last index object that an epoch registered. A name is refused that is not one of the next ones
+    /// The number of the last index object of an epoch that is registered or condemned. A name is refused that is not one of the next ones
     /// of the epoch: its number may have named another body (U2), or would not be condemned with the epoch (U5).
     fn last_index(&self, by: NodeEpoch, index: ObjectId) -> Result<u64, Rejection> {
         let (sealer, node) = self.open_epoch(by)?;

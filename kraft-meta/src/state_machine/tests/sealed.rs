@@ -146,6 +146,8 @@ fn two_leaderships_of_a_stream_are_two_claims_of_which_one_holds() {
     let twice = sealed.close(&[(6, 10, 0), (10, 15, 0)]);
     assert_eq!(sealed.seal(twice), Err(Rejection::NotUnderstood));
     let both = sealed.close(&[(6, 10, -1), (10, 15, 0)]);
+    let next = sealed.index(2);
+    let both = changed(&both, |sealed| sealed.index = Some(next.into()));
     sealed.seal(both).expect("seals");
     assert_eq!(sealed.ranges(), [(0, 10), (10, 15)]);
 }
@@ -240,4 +242,54 @@ fn indexes_are_numbered_and_condemned_like_uploads() {
     };
     sealed.log.ask(close).expect("closes");
     assert_eq!(condemned(&sealed.log, sealer), [1, 3, 4]);
+}
+
+// W8, U5: a closing that is refused uses no number up, however often it is tried
+#[test]
+fn the_index_of_a_refused_closing_is_condemned_and_others_follow() {
+    let mut sealed = Fenced::new();
+    let gap = sealed.close(&[(11, 15, 0)]);
+    let twice = sealed.close(&[(6, 10, 0), (10, 15, 0)]);
+    let named = |close: &CloseEpoch, index: ObjectId| {
+        changed(close, |sealed| sealed.index = Some(index.into()))
+    };
+    let mut number = 0;
+    for _ in 0..INDEXES_IN_FLIGHT_MAX {
+        for close in [&gap, &twice] {
+            number += 1;
+            let index = sealed.index(number);
+            let first = sealed.seal(named(close, index));
+            assert!(first.is_err(), "{first:?}");
+            assert!(sealed.log.image.condemned.contains_key(&index));
+            // a repeat is refused too, and condemns nothing more
+            let condemned = sealed.log.image.condemned.len();
+            assert!(sealed.seal(named(close, index)).is_err());
+            assert_eq!(sealed.log.image.condemned.len(), condemned);
+        }
+    }
+    let right = sealed.close(&[(10, 15, 0)]);
+    let condemned = sealed.index(number);
+    let refused = sealed.seal(named(&right, condemned));
+    assert_eq!(
+        refused,
+        Err(Rejection::NotUnderstood),
+        "G1: condemned for good"
+    );
+    let index = sealed.index(number + 1);
+    sealed.seal(named(&right, index)).expect("seals");
+    assert!(!sealed.log.image.condemned.contains_key(&index));
+    assert_eq!(sealed.ranges(), [(0, 10), (10, 15)]);
+}
+
+// W8, W12: the node has not started again, and its last epoch is swept
+#[test]
+fn a_closing_that_comes_after_the_sweep_is_late_and_not_refused() {
+    let mut sealed = Fenced::new();
+    let close = sealed.close(&[(10, 15, 0)]);
+    sealed.seal(close.clone()).expect("seals");
+    sealed.log.ask(Ask::Sweep { node: 1 }).expect("is swept");
+    let index = sealed.index(2);
+    let late = changed(&close, |sealed| sealed.index = Some(index.into()));
+    assert_eq!(sealed.seal(late), Ok(Outcome::Done));
+    assert!(sealed.log.image.condemned.contains_key(&index));
 }
