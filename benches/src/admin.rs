@@ -1,5 +1,6 @@
 //! The requests that are sent once per run: topics and offsets.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,6 +9,9 @@ use highwater_client::{
     list_offsets, new_topic,
 };
 use highwater_protocol::Request;
+use highwater_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition,
+};
 use highwater_types::Uuid;
 
 use crate::consume::Span;
@@ -32,6 +36,22 @@ pub(crate) enum End {
     Next,
 }
 
+/// A cluster as one broker sees it.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// The addresses of the live brokers.
+    pub(crate) brokers: BTreeMap<i32, String>,
+    leaders: BTreeMap<i32, i32>,
+}
+
+impl View {
+    /// The id and the address of a partition's leader, if it has one that lives.
+    pub(crate) fn leader(&self, partition: i32) -> Option<(i32, &str)> {
+        let id = self.leaders.get(&partition)?;
+        Some((*id, self.brokers.get(id)?))
+    }
+}
+
 /// A connection that sends one request at a time, in a version that the broker serves.
 #[derive(Debug)]
 pub(crate) struct Admin {
@@ -54,8 +74,20 @@ impl Admin {
         done(self.connection.call(request, version))
     }
 
-    /// Creates a topic, or uses an existing one, and returns its id once all its partitions have a leader.
+    /// Creates a topic, or uses an existing one, and returns its id once this broker leads all its partitions.
     pub(crate) fn create_topic(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(String, String)],
+    ) -> Result<Uuid> {
+        let id = self.create_led(name, partitions, configs)?;
+        self.await_leaders(name, partitions)?;
+        Ok(id)
+    }
+
+    /// Creates a topic, or uses an existing one, and returns its id once all its partitions have a leader.
+    pub(crate) fn create_led(
         &mut self,
         name: &str,
         partitions: i32,
@@ -73,9 +105,26 @@ impl Admin {
             topic.error_code,
             topic.error_message
         );
-        let id = self.topic(name, partitions)?;
-        self.await_leaders(name, partitions)?;
-        Ok(id)
+        self.topic(name, partitions)
+    }
+
+    /// The addresses of the live brokers, and the leaders of a topic's partitions; a leader that is not live has no
+    /// address.
+    pub(crate) fn view(&mut self, topic: &str) -> Result<View> {
+        let mut request = describe_topic(topic);
+        request.allow_auto_topic_creation = false;
+        let response = self.call(&request, METADATA)?;
+        let address = |broker: &MetadataResponseBroker| {
+            let address = format!("{}:{}", broker.host, broker.port);
+            (broker.node_id, address)
+        };
+        let topics = response.topics.iter();
+        let partitions = topics.flat_map(|topic| &topic.partitions);
+        let leader = |one: &MetadataResponsePartition| (one.partition_index, one.leader_id);
+        Ok(View {
+            brokers: response.brokers.iter().map(address).collect(),
+            leaders: partitions.map(leader).collect(),
+        })
     }
 
     /// Kafka announces leaders shortly before they accept requests; until then they refuse.

@@ -35,6 +35,11 @@ impl Latency {
         Duration::from_nanos(self.0.value_at_quantile(share))
     }
 
+    /// The mean.
+    pub(crate) fn mean(&self) -> Duration {
+        Duration::from_secs_f64(self.0.mean() / 1e9)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -7,6 +7,7 @@ mod consume;
 mod end_to_end;
 mod figures;
 mod machine;
+mod object_wal;
 mod pace;
 mod produce;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::compare::Compare;
 use crate::compare::floor::{self, Floor};
 use crate::consume::{Fetches, Span};
 use crate::figures::Figures;
+use crate::object_wal::ObjectWal;
 use crate::produce::{Extent, Load};
 
 #[derive(Debug, Parser)]
@@ -81,6 +83,8 @@ enum Command {
     },
     /// Measure Highwater beside Apache Kafka: every case, in one command.
     Compare(Compare),
+    /// Measure the object WAL on a store that is as slow as S3, beside the disk WAL: every case, in one command.
+    ObjectWal(ObjectWal),
     /// Run the least work that a broker has to do, as a process; `compare` measures both brokers against it.
     #[command(hide = true)]
     Floor(Floor),
@@ -169,6 +173,7 @@ fn say(text: &str) -> Result<()> {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Compare(compare) => compare::run(&compare),
+        Command::ObjectWal(options) => object_wal::run(&options),
         Command::Floor(floor) => floor::serve(&floor),
         Command::Produce {
             target,

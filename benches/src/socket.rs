@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use highwater_client::{Connection, Options};
@@ -13,6 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The client id of the generator.
 pub(crate) const CLIENT_ID: &str = "highwater-bench";
+
+/// How long a broker may take to read a request, or to answer it: longer than Kafka's clients wait.
+const ANSWER: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct BlockingSocket(TcpStream);
@@ -80,6 +84,9 @@ pub(crate) fn connect(bootstrap: &str) -> Result<(Connection, TcpStream)> {
     let socket =
         TcpStream::connect(bootstrap).with_context(|| format!("cannot connect to {bootstrap}"))?;
     socket.set_nodelay(true)?;
+    // a broker that does not answer fails the run instead of stopping it
+    socket.set_read_timeout(Some(ANSWER))?;
+    socket.set_write_timeout(Some(ANSWER))?;
     let handle = socket.try_clone()?;
     let options = Options {
         client_id: CLIENT_ID.to_owned(),

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use highwater_kafka_peer::process::run as run_command;
 
 use self::lab::{DIR, Lab};
+pub(crate) use self::results::Spread;
 use self::results::Subject;
 use self::traffic::Shape;
 use crate::produce::Load;
