@@ -1,25 +1,28 @@
-//! How a broker learns that its node epoch was fenced: by its own image of the metadata, and while it is cut off, by a
-//! look at the next sequence of its log. It also learns that by a put that meets a seal and by a refused command, which
-//! end the log themselves (W11).
+//! How a broker learns that its node epoch was fenced: by its own image of the metadata, by the answer to a heartbeat,
+//! and while it is cut off, by a look at the next sequence of its log. It also learns that by a put that meets a seal and
+//! by a refused command, which end the log themselves (W11).
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_kraft_meta::MetadataImage;
+use highwater_s3stream::ObjectStreamStore;
 use highwater_types::{NodeEpoch, NodeId};
 use tokio::time::sleep;
 
 use crate::broker::Broker;
+use crate::heartbeats::Heartbeats;
 
 /// How often a broker that is cut off looks whether its log is sealed.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Ends the log of a broker once its node epoch is not open any more, as far as the broker can see. Cancellation safe.
 pub(crate) async fn watch(broker: &Arc<Broker>) -> Infallible {
-    // both arms are cancellation safe
+    // all arms are cancellation safe
     tokio::select! {
         never = watch_image(broker) => never,
+        never = watch_heartbeats(&broker.heartbeats, &broker.streams) => never,
         never = look_while_cut_off(broker) => never,
     }
 }
@@ -34,6 +37,13 @@ async fn watch_image(broker: &Arc<Broker>) -> Infallible {
     if let Some(why) = why {
         broker.streams.fence(&why);
     }
+    std::future::pending().await
+}
+
+/// The active controller may be reached again before the own image goes on.
+async fn watch_heartbeats(heartbeats: &Heartbeats, streams: &ObjectStreamStore) -> Infallible {
+    heartbeats.fenced().await;
+    streams.fence("the active controller answers heartbeats that the epoch is not open");
     std::future::pending().await
 }
 
@@ -59,5 +69,36 @@ fn reason(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> String {
             own.epoch
         ),
         _ => "the controllers did not hear from this node in time".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_runtime::Tasks;
+
+    use super::*;
+    use crate::fixture::TestNode;
+    use crate::node::NodeEnd;
+
+    // W11: the image of this node says nothing of the end
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_heartbeat_that_is_answered_as_fenced_ends_the_log_at_once() {
+        let node = TestNode::start(&[]).await;
+        let broker = node.broker();
+        let metadata = Arc::clone(&broker.metadata);
+        let tasks = Tasks::default();
+        // no node has registered with this id and this epoch
+        let (other, times) = ((NodeId(7), NodeEpoch(1)), (LOOK, 3 * LOOK));
+        let heartbeats = Heartbeats::begin(metadata, other, times, &tasks);
+        let ended = async {
+            tokio::select! {
+                never = watch_heartbeats(&heartbeats, &broker.streams) => match never {},
+                end = node.node.ended() => end,
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), ended);
+        let end = ended.await.expect("it ends");
+        assert!(matches!(end, NodeEnd::Fenced(_)), "{end}");
+        tasks.stop().await;
     }
 }

@@ -160,6 +160,24 @@ fn delete(image: &MetadataImage, topic: &str) -> Action {
     Action::DeleteTopic(DeleteTopic { id })
 }
 
+/// Gives all partitions whose leader's epoch is not open to an epoch, as the active controller does.
+pub(crate) async fn lead(metadata: &dyn MetadataStore, to: NodeEpoch) {
+    let image = metadata.image();
+    let partitions = image.topics().flat_map(|topic| &topic.partitions);
+    let is_led = |(node, epoch)| image.node(node).is_some_and(|node| node.is_open(epoch));
+    let leaderless = partitions.filter(|partition| !partition.leader.is_some_and(is_led));
+    let streams = leaderless.map(|partition| StreamEpoch {
+        stream: partition.stream.0,
+        leader_epoch: partition.leader_epoch.0,
+    });
+    let assign = AssignLeaders {
+        node_epoch: to.0,
+        streams: streams.collect(),
+    };
+    let assigned = metadata.propose(Action::AssignLeaders(assign).into());
+    assigned.await.expect("is taken");
+}
+
 /// The command that gives one partition of a topic, or all, to an epoch.
 fn assign(image: &MetadataImage, to: NodeEpoch, topic: &str, index: Option<usize>) -> Action {
     let topic = image.topic(topic).expect("is there");

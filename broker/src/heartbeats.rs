@@ -1,4 +1,5 @@
-//! Tells the active controller that this broker lives, from its registration until its last upload (E6).
+//! Tells the active controller that this broker lives, from its registration until its last upload (E6), and from when
+//! on it serves (E4).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +10,21 @@ use highwater_types::{NodeEpoch, NodeId};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// When the controllers last answered a heartbeat.
+/// The heartbeats of a node epoch.
 #[derive(Debug, Clone)]
 pub(crate) struct Heartbeats {
-    answered: watch::Receiver<Instant>,
+    answers: watch::Receiver<Answers>,
+    serves: watch::Sender<bool>,
     session: Duration,
+}
+
+/// What the controllers have answered.
+#[derive(Debug, Clone, Copy)]
+struct Answers {
+    /// When the last heartbeat was sent that was taken.
+    taken: Instant,
+    /// Whether a heartbeat was answered that the epoch is not open.
+    is_fenced: bool,
 }
 
 impl Heartbeats {
@@ -24,22 +35,45 @@ impl Heartbeats {
         (every, session): (Duration, Duration),
         tasks: &Tasks,
     ) -> Self {
-        let (sender, answered) = watch::channel(Instant::now());
-        let beating = beat(metadata, (node, epoch), every, sender);
+        let (sender, answers) = watch::channel(Answers {
+            taken: Instant::now(),
+            is_fenced: false,
+        });
+        let (serves, told) = watch::channel(false);
+        let beating = beat(metadata, (node, epoch), every, told, sender);
         tasks.on_control().spawn(TaskKind::Heartbeats, beating);
-        Self { answered, session }
+        Self {
+            answers,
+            serves,
+            session,
+        }
     }
 
-    /// How long ago the last heartbeat was sent that the active controller answered.
+    /// Says, by a heartbeat that is sent at once and by all later ones, that this broker has recovered its former epochs
+    /// and can open partitions, so that it may get leaderships.
+    pub(crate) fn serve(&self) {
+        self.serves.send_replace(true);
+    }
+
+    /// How long ago the last heartbeat was sent that the active controller took.
     #[must_use]
     pub(crate) fn age(&self) -> Duration {
-        self.answered.borrow().elapsed()
+        self.answers.borrow().taken.elapsed()
     }
 
     /// Whether the controllers have not been heard for a whole session: they may have fenced this broker.
     #[must_use]
     pub(crate) fn is_cut_off(&self) -> bool {
         self.age() >= self.session
+    }
+
+    /// Resolves when the active controller has answered that the epoch is not open, which is final. Cancellation safe.
+    pub(crate) async fn fenced(&self) {
+        let mut answers = self.answers.clone();
+        let has_stopped = answers.wait_for(|answers| answers.is_fenced).await.is_err();
+        if has_stopped {
+            std::future::pending().await
+        }
     }
 }
 
@@ -48,22 +82,32 @@ async fn beat(
     metadata: Arc<dyn MetadataStore>,
     (node, epoch): (NodeId, NodeEpoch),
     every: Duration,
-    answered: watch::Sender<Instant>,
+    mut serves: watch::Receiver<bool>,
+    answers: watch::Sender<Answers>,
 ) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     loop {
-        ticks.tick().await;
+        // both arms are cancellation safe
+        tokio::select! {
+            _tick = ticks.tick() => {}
+            // an error means that nothing more is said
+            Ok(()) = serves.changed() => {}
+        }
+        let is_serving = *serves.borrow_and_update();
         let asked = Instant::now();
-        match metadata.heartbeat(node, epoch).await {
+        match metadata.heartbeat(node, epoch, is_serving).await {
             Ok(()) => {
                 // the session began when the heartbeat was sent, at the earliest
-                answered.send_replace(asked);
+                answers.send_modify(|answers| answers.taken = asked);
                 failing = false;
             }
-            // the image, which comes from the same controllers, ends the node
-            Err(HeartbeatError::Fenced) => {}
+            Err(HeartbeatError::Fenced) => {
+                answers.send_modify(|answers| answers.is_fenced = true);
+                // nothing of the epoch counts any more
+                return std::future::pending().await;
+            }
             Err(error) => {
                 if !failing {
                     tracing::warn!(%error, "a heartbeat was not answered");

@@ -1,11 +1,11 @@
 //! The steps of a start in the metadata: the node registers, closes its former epochs once their content is registered,
-//! and leads partitions (rules E).
+//! and waits for the partitions that the active controller gives it (rules E).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_kraft_meta::command::{
-    self, AssignLeaders, CloseEpoch, Closing, Endpoint, FenceEpoch, RegisterNode, Sealed,
-    StreamEpoch, WalKind,
+    self, CloseEpoch, Closing, Endpoint, FenceEpoch, RegisterNode, Sealed, WalKind,
 };
 use highwater_kraft_meta::{
     Action, EpochImage, EpochState, MetadataImage, MetadataStore, NodeImage, Outcome, ProposeError,
@@ -17,14 +17,16 @@ use highwater_wal::Known;
 use tokio::time::{sleep, timeout};
 
 use crate::config::{Advertised, Config};
+use crate::heartbeats::Heartbeats;
 use crate::machine::Machine;
 use crate::node_error::NodeError;
 use crate::stream_metadata;
 
 /// How long a stop waits until the controllers have heard that the epoch ends. Without that its session just runs out.
 const END_DEADLINE: Duration = Duration::from_secs(2);
-/// The most partitions in one command that assigns leaders; such a command has some 30 KB.
-pub(crate) const ASSIGNED_AT_ONCE: usize = 2000;
+/// How long a start waits until the partitions of its former epochs have leaders. The active controller may have just
+/// started; then it hears the live brokers first, which takes a session.
+const LEADERS_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Registers a start of this node with its addresses; `wal` is the kind of its WAL, and `after` the last epoch that the
 /// node had when its logs were read (D2). Returns its epoch and the WAL's floor (E1, E2). While another process with this
@@ -211,24 +213,43 @@ pub(crate) async fn close(
     Ok(())
 }
 
-/// Makes this node the leader of the partitions that have none, once the former epochs are closed (E4, E5).
+/// Waits until the active controller has given every partition that former epochs of this node led to a broker, this one
+/// or another one, and every partition that no broker ever led (E4). So a client that knew this node is answered at once
+/// when the start is over. A start that has waited for long goes on without them.
 ///
 /// # Errors
-/// [`ProposeError`].
-pub(crate) async fn lead(
+/// [`ProposeError`]: this epoch was fenced meanwhile.
+pub(crate) async fn wait_for_leaders(
     metadata: &dyn MetadataStore,
-    node: NodeId,
-    epoch: NodeEpoch,
+    (node, epoch): (NodeId, NodeEpoch),
+    heartbeats: &Heartbeats,
 ) -> Result<(), ProposeError> {
-    for streams in leaderless(&metadata.image(), node, epoch).chunks(ASSIGNED_AT_ONCE) {
-        let assign = AssignLeaders {
-            node_epoch: epoch.0,
-            streams: streams.to_vec(),
-        };
-        // A partition that the command refuses was deleted or given away since; the image says so.
-        metadata
-            .propose(Action::AssignLeaders(assign).into())
-            .await?;
+    let is_open = |image: &MetadataImage| image.node(node).is_some_and(|own| own.is_open(epoch));
+    let partitions = leaderless(&metadata.image(), node, epoch);
+    if partitions > 0 {
+        tracing::info!(
+            partitions,
+            "waiting until the active controller has given the partitions of this broker's former epochs to brokers"
+        );
+    }
+    let mut images = metadata.watch();
+    let is_over =
+        |image: &Arc<MetadataImage>| !is_open(image) || leaderless(image, node, epoch) == 0;
+    let given = async { drop(images.wait_for(is_over).await) };
+    // both arms are cancellation safe
+    let is_fenced = tokio::select! {
+        _given_or_late = timeout(LEADERS_DEADLINE, given) => !is_open(&metadata.image()),
+        () = heartbeats.fenced() => true,
+    };
+    if is_fenced {
+        return Err(ProposeError::Rejected(Rejection::Fenced(epoch)));
+    }
+    let partitions = leaderless(&metadata.image(), node, epoch);
+    if partitions > 0 {
+        tracing::warn!(
+            partitions,
+            "the active controller has given no leader to partitions of this broker's former epochs; the start goes on"
+        );
     }
     Ok(())
 }
@@ -261,33 +282,31 @@ pub(crate) fn known(image: &MetadataImage, node: NodeId, kind: WalKind) -> Known
     }
 }
 
-/// The partitions that a former epoch of this node led, and those that no node ever led.
-fn leaderless(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> Vec<StreamEpoch> {
+/// The number of partitions that a former epoch of this node led last, and of those that no node ever led.
+fn leaderless(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> usize {
     let partitions = image.topics().flat_map(|topic| &topic.partitions);
     let leaderless = partitions.filter(|partition| {
         let leader = partition.leader;
         leader.is_none_or(|(leader, former)| leader == node && former < epoch)
     });
-    let asked = leaderless.map(|partition| StreamEpoch {
-        stream: partition.stream.0,
-        leader_epoch: partition.leader_epoch.0,
-    });
-    asked.collect()
+    leaderless.count()
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
 
     use highwater_io::{RealDevice, RealThreads};
     use highwater_kraft_meta::RaftMetadata;
     use highwater_kraft_meta::command::{CommitObject, CreateTopic, Replicas};
+    use highwater_runtime::{TaskKind, Tasks};
     use highwater_types::Uuid;
 
     use super::*;
+    use crate::controller;
 
     const NODE: NodeId = NodeId(1);
+    const SESSION: Duration = Duration::from_secs(3);
 
     async fn open(dir: &Path) -> RaftMetadata {
         let config = highwater_kraft_meta::Config {
@@ -357,11 +376,13 @@ mod tests {
     }
 
     // Each command is larger than all that the log may hold.
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn what_a_start_proposes_waits_for_the_snapshots_it_needs() {
         let dir = tempfile::tempdir().expect("a directory");
         for start in 0..3 {
-            let metadata = open(dir.path()).await;
+            let voter = Arc::new(open(dir.path()).await);
+            let metadata: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&voter);
+            let metadata = &*metadata;
             let (after, _) = last(&metadata.image(), NODE);
             let register = RegisterNode {
                 node: NODE.0,
@@ -376,20 +397,29 @@ mod tests {
                 let create = CreateTopic {
                     name: "t".to_owned(),
                     id: vec![1; 16],
-                    partitions: vec![Replicas { nodes: vec![1] }; 3 * ASSIGNED_AT_ONCE],
+                    partitions: vec![Replicas { nodes: vec![1] }; 6000],
                     ..CreateTopic::default()
                 };
                 let created = metadata.propose(Action::CreateTopic(create).into());
                 created.await.expect("creates");
             }
             let (epoch, _) = last(&metadata.image(), NODE);
-            for Former { epoch: former, .. } in fenced(&metadata, NODE) {
+            for Former { epoch: former, .. } in fenced(metadata, NODE) {
                 let how = closing(&Recovered::Uploaded);
-                let closed = close(&metadata, NODE, former, epoch, how).await;
+                let closed = close(metadata, NODE, former, epoch, how).await;
                 closed.expect("closes");
             }
-            lead(&metadata, NODE, epoch).await.expect("leads");
-            assert!(leaderless(&metadata.image(), NODE, epoch).is_empty());
+            let tasks = Tasks::default();
+            let store: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&voter);
+            let assigner = controller::assigner::run(Arc::clone(&store), SESSION);
+            tasks.spawn(TaskKind::Assigner, assigner);
+            let heartbeats =
+                Heartbeats::begin(store, (NODE, epoch), (SESSION / 3, SESSION), &tasks);
+            heartbeats.serve();
+            let waited = wait_for_leaders(metadata, (NODE, epoch), &heartbeats).await;
+            waited.expect("is not fenced");
+            assert_eq!(leaderless(&metadata.image(), NODE, epoch), 0);
+            tasks.stop().await;
             metadata.shutdown().await.expect("stops");
         }
     }

@@ -169,7 +169,6 @@ impl FoundLogs {
         let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let batches = recovered;
         tracing::info!(batches, elapsed_ms, "write-ahead log recovered");
-        registration::lead(metadata, node, epoch).await?;
         let log = self.read.remove(&self.wal);
         let log = log.expect("the log of the chosen kind was read").read;
         let log = log.open(epoch, streams.durable_batches()).await?;
@@ -185,6 +184,8 @@ impl FoundLogs {
             rng: machine.rng.clone(),
         };
         tasks.spawn(TaskKind::Takeover, takeover.run());
+        heartbeats.serve();
+        registration::wait_for_leaders(metadata, (node, epoch), &heartbeats).await?;
         Ok(BrokerStreams {
             streams,
             epoch,

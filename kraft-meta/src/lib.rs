@@ -22,6 +22,7 @@ pub use image::{
     SnapshotError, StreamImage, TopicImage, WalObjects,
 };
 pub use raft::{Config, Observer, ObserverMetadata, Quorum, RaftMetadata, Voter};
+pub use sessions::Heard;
 pub use transport::{COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, Transport};
 
 /// The metadata as a node sees it.
@@ -44,11 +45,19 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ProposeError`]; [`ProposeError::Unavailable`] alone leaves the outcome unknown.
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError>;
-    /// Says that a node epoch lives, which begins its session anew (E6).
+    /// Says that a node epoch lives, which begins its session anew (E6), and whether it serves, so that it may get
+    /// leaderships (E4).
     ///
     /// # Errors
     /// [`HeartbeatError`].
-    async fn heartbeat(&self, node: NodeId, epoch: NodeEpoch) -> Result<(), HeartbeatError>;
+    async fn heartbeat(
+        &self,
+        node: NodeId,
+        epoch: NodeEpoch,
+        serves: bool,
+    ) -> Result<(), HeartbeatError>;
+    /// Observes what this node has heard from brokers while it was the active controller.
+    fn heard(&self) -> watch::Receiver<Heard>;
     /// The open epochs whose session is over, as this node sees it; none if it is not the active controller (E6). The
     /// answer is right only if the question comes often: at least four times in a session.
     fn silent(&self) -> Vec<(NodeId, NodeEpoch)>;

@@ -1,13 +1,58 @@
 //! The sessions of brokers, as the active controller keeps them in memory (E2, E6).
 //!
-//! A session only decides *when* an epoch is fenced. It is never logged, and a wrong decision costs time, never data: what
-//! keeps records safe is the seal of the fenced epoch. Therefore every doubt is decided for the broker.
+//! A session only decides *when* an epoch is fenced, and which brokers are given leaderships. It is never logged, and a
+//! wrong decision costs time, never data: what keeps records safe is the seal of the fenced epoch. Therefore every doubt
+//! is decided for the broker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use highwater_types::{NodeEpoch, Term};
 use tokio::time::Instant;
+
+/// The open epochs that the active controller has heard, each with whether it has said that it serves: that its former
+/// epochs are recovered and that it can open partitions. An epoch that serves does so until it ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heard(BTreeMap<NodeEpoch, bool>);
+
+impl Heard {
+    /// Notes a heartbeat, and forgets the epochs that are not open any more if it says something new. Returns whether it
+    /// does.
+    pub(crate) fn note(
+        &mut self,
+        epoch: NodeEpoch,
+        serves: bool,
+        is_open: impl Fn(NodeEpoch) -> bool,
+    ) -> bool {
+        let known = self.0.get(&epoch).copied();
+        // an earlier heartbeat may come in late
+        let serves = serves || known == Some(true);
+        if known == Some(serves) {
+            return false;
+        }
+        self.0.retain(|epoch, _| is_open(*epoch));
+        self.0.insert(epoch, serves);
+        true
+    }
+
+    /// Whether an epoch was heard.
+    #[must_use]
+    pub fn has(&self, epoch: NodeEpoch) -> bool {
+        self.0.contains_key(&epoch)
+    }
+
+    /// Whether an epoch serves, so that it may get leaderships (E4).
+    #[must_use]
+    pub fn serves(&self, epoch: NodeEpoch) -> bool {
+        self.0.get(&epoch) == Some(&true)
+    }
+}
+
+impl FromIterator<(NodeEpoch, bool)> for Heard {
+    fn from_iter<T: IntoIterator<Item = (NodeEpoch, bool)>>(heard: T) -> Self {
+        Self(heard.into_iter().collect())
+    }
+}
 
 /// When the active controller last heard from each open epoch.
 #[derive(Debug)]
@@ -30,37 +75,51 @@ impl Sessions {
     }
 
     /// Notes a heartbeat of an open epoch.
-    pub(crate) fn heard(&mut self, epoch: NodeEpoch, now: Instant) {
+    pub(crate) fn heard(&mut self, term: Term, epoch: NodeEpoch, now: Instant) {
+        self.enter(term, now);
         self.heard.insert(epoch, now);
     }
 
-    /// Whether the session of an open epoch lives. An epoch that was never heard of begins a session now.
-    pub(crate) fn lives(&mut self, epoch: NodeEpoch, now: Instant) -> bool {
+    /// Whether the session of an open epoch lives. An epoch that was not heard yet begins a session now.
+    pub(crate) fn lives(&mut self, term: Term, epoch: NodeEpoch, now: Instant) -> bool {
+        self.enter(term, now);
         let since = self.heard.entry(epoch).or_insert(now);
         now.saturating_duration_since(*since) < self.length
     }
 
-    /// The epochs, of those that are open, whose session is over. All sessions begin anew in another term, and when the
-    /// question comes so late that this process must have been paused, because heartbeats were not counted meanwhile. If
-    /// all epochs look dead, none is returned: more likely the controller itself was cut off.
+    /// The epochs, of those that are open, whose session is over. If all epochs look dead, none is returned: more likely
+    /// the controller itself was cut off. The epoch of the controller's own process always reaches it, so that it says
+    /// nothing about the others: it doesn't count if there are two others or more.
     pub(crate) fn silent(
         &mut self,
         term: Term,
         open: &BTreeSet<NodeEpoch>,
+        own: Option<NodeEpoch>,
         now: Instant,
     ) -> Vec<NodeEpoch> {
-        let looked = self.looked.replace(now);
+        self.enter(term, now);
+        self.looked = Some(now);
+        self.heard.retain(|epoch, _| open.contains(epoch));
+        let silent = open.iter().copied();
+        let silent: Vec<_> = silent
+            .filter(|epoch| !self.lives(term, *epoch, now))
+            .collect();
+        let others = open.iter().filter(|epoch| Some(**epoch) != own).count();
+        let counts = |epoch: &&NodeEpoch| others < 2 || Some(**epoch) != own;
+        match open.iter().filter(counts).all(|one| silent.contains(one)) {
+            true => Vec::new(),
+            false => silent,
+        }
+    }
+
+    /// All sessions begin anew in another term, and when the sessions were last looked at so long ago that this process
+    /// must have been paused, because heartbeats were not counted meanwhile.
+    fn enter(&mut self, term: Term, now: Instant) {
+        let looked = self.looked;
         let was_paused =
             looked.is_some_and(|looked| now.saturating_duration_since(looked) > self.length / 2);
         if self.term.replace(term) != Some(term) || was_paused {
             self.heard.clear();
-        }
-        self.heard.retain(|epoch, _| open.contains(epoch));
-        let silent = open.iter().copied();
-        let silent: Vec<_> = silent.filter(|epoch| !self.lives(*epoch, now)).collect();
-        match silent.len() == open.len() {
-            true => Vec::new(),
-            false => silent,
         }
     }
 }
@@ -76,7 +135,26 @@ mod tests {
         epochs.iter().copied().map(NodeEpoch).collect()
     }
 
-    /// Asks every second until a time, as heartbeats of some epochs come in; returns the last answer.
+    /// Asks every second until a time, as heartbeats of some epochs come in; returns the last answer. The controller's
+    /// own process has no epoch, or one of these.
+    fn look_as(
+        own: Option<u64>,
+        (sessions, term): (&mut Sessions, Term),
+        from: Instant,
+        seconds: std::ops::RangeInclusive<u64>,
+        (epochs, heard): (&[u64], &[u64]),
+    ) -> Vec<u64> {
+        let mut silent = Vec::new();
+        for second in seconds {
+            let now = from + Duration::from_secs(second);
+            for epoch in heard {
+                sessions.heard(term, NodeEpoch(*epoch), now);
+            }
+            silent = sessions.silent(term, &open(epochs), own.map(NodeEpoch), now);
+        }
+        silent.into_iter().map(|epoch| epoch.0).collect()
+    }
+
     fn look(
         sessions: &mut Sessions,
         term: Term,
@@ -84,15 +162,7 @@ mod tests {
         seconds: std::ops::RangeInclusive<u64>,
         heard: &[u64],
     ) -> Vec<u64> {
-        let mut silent = Vec::new();
-        for second in seconds {
-            let now = from + Duration::from_secs(second);
-            for epoch in heard {
-                sessions.heard(NodeEpoch(*epoch), now);
-            }
-            silent = sessions.silent(term, &open(&[1, 2, 3]), now);
-        }
-        silent.into_iter().map(|epoch| epoch.0).collect()
+        look_as(None, (sessions, term), from, seconds, (&[1, 2, 3], heard))
     }
 
     #[test]
@@ -118,6 +188,22 @@ mod tests {
         assert_eq!(look(&mut sessions, TERM, begin, 0..=20, &[]), []);
     }
 
+    // E6: a controller that is cut off from all others hears the broker in its own process all the same
+    #[test]
+    fn the_broker_of_the_controllers_own_process_does_not_count_beside_two_others() {
+        let silent_beside = |epochs: &[u64], heard: &[u64]| {
+            let (mut sessions, begin) = (Sessions::new(LENGTH), Instant::now());
+            let own = Some(1);
+            look_as(own, (&mut sessions, TERM), begin, 0..=20, (epochs, heard))
+        };
+        assert_eq!(silent_beside(&[1, 2, 3], &[1]), []);
+        assert_eq!(silent_beside(&[1, 2, 3], &[1, 2]), [3]);
+        assert_eq!(silent_beside(&[1, 2, 3], &[2]), [1, 3]);
+        // one other alone can't be told from a controller that is cut off, and its partitions must not wait for ever
+        assert_eq!(silent_beside(&[1, 2], &[1]), [2]);
+        assert_eq!(silent_beside(&[1], &[]), []);
+    }
+
     // A controller that was stopped counts no heartbeats, and the first that come in must not condemn the others.
     #[test]
     fn a_controller_that_was_paused_grants_full_sessions() {
@@ -131,10 +217,42 @@ mod tests {
     #[test]
     fn an_epoch_that_was_never_heard_of_lives_for_a_session() {
         let (mut sessions, begin) = (Sessions::new(LENGTH), Instant::now());
-        let lives = |sessions: &mut Sessions, seconds| {
-            sessions.lives(NodeEpoch(7), begin + Duration::from_secs(seconds))
+        let lives = |sessions: &mut Sessions, term, seconds| {
+            let now = begin + Duration::from_secs(seconds);
+            sessions.lives(Term(term), NodeEpoch(7), now)
         };
-        assert!(lives(&mut sessions, 0) && lives(&mut sessions, 2));
-        assert!(!lives(&mut sessions, 3));
+        assert!(lives(&mut sessions, 1, 0) && lives(&mut sessions, 1, 2));
+        assert!(!lives(&mut sessions, 1, 3));
+        // another node has led since, and may have heard the epoch a moment ago
+        assert!(lives(&mut sessions, 3, 4) && lives(&mut sessions, 3, 6));
+        assert!(!lives(&mut sessions, 3, 7));
+    }
+
+    // E2: the heartbeats that a paused controller did not count do not let a second process in
+    #[test]
+    fn an_epoch_lives_for_a_session_after_the_controller_was_paused() {
+        let (mut sessions, begin) = (Sessions::new(LENGTH), Instant::now());
+        assert_eq!(look(&mut sessions, TERM, begin, 0..=2, &[1, 2, 3]), []);
+        let now = begin + Duration::from_secs(30);
+        assert!(sessions.lives(TERM, NodeEpoch(2), now));
+    }
+
+    // E4
+    #[test]
+    fn an_epoch_serves_from_its_word_to_its_end() {
+        let mut heard = Heard::default();
+        let (first, second) = (NodeEpoch(4), NodeEpoch(9));
+        let all = |_: NodeEpoch| true;
+        assert!(heard.note(first, false, all));
+        assert!(heard.has(first) && !heard.serves(first));
+        assert!(!heard.note(first, false, all), "nothing is new");
+        assert!(heard.note(first, true, all));
+        assert!(!heard.note(first, false, all), "it was sent earlier");
+        assert!(heard.serves(first));
+        assert!(heard.note(second, true, |epoch| epoch == second));
+        assert!(
+            !heard.has(first) && !heard.serves(first),
+            "it is not open any more"
+        );
     }
 }

@@ -3,7 +3,7 @@
 //! The composition root starts them on each node with the role `controller`. They work while that node is the active
 //! controller ([`MetadataStore::leads`](highwater_kraft_meta::MetadataStore::leads)) and rest while another one is.
 
-mod assigner;
+pub(crate) mod assigner;
 mod clocks;
 mod fencer;
 mod reaper;
@@ -31,7 +31,10 @@ pub(crate) fn start(
     // brokers are fenced and their partitions given away however busy the node is
     let on_control = tasks.on_control();
     on_control.spawn(TaskKind::Fencer, fencer::run(Arc::clone(metadata), session));
-    on_control.spawn(TaskKind::Assigner, assigner::run(Arc::clone(metadata)));
+    on_control.spawn(
+        TaskKind::Assigner,
+        assigner::run(Arc::clone(metadata), session),
+    );
     let grace = config.millis("highwater.object.grace.ms");
     let reaper = Reaper::new(Arc::clone(metadata), Arc::clone(objects), grace);
     tasks.spawn(TaskKind::Reaper, reaper.run());

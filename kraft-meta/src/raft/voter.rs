@@ -27,7 +27,7 @@ use super::types::{Proposal, Types};
 use crate::command::{Action, Command, Outcome, RegisterNode, Rejection};
 use crate::error::ProposeError;
 use crate::image::MetadataImage;
-use crate::sessions::Sessions;
+use crate::sessions::{Heard, Sessions};
 use crate::transport::COMMAND_BYTES_MAX;
 
 /// Answers the calls of other nodes; cheap to clone. The calls come by [`Transport`](crate::Transport).
@@ -46,6 +46,8 @@ pub struct Voter {
     pub(super) waiting: Arc<Waiting>,
     /// When this voter heard from brokers, while it leads.
     pub(super) sessions: Arc<Mutex<Sessions>>,
+    /// What brokers said of themselves, while it leads.
+    pub(super) heard: watch::Sender<Heard>,
     /// Whether observers are served.
     pub(super) admits: Arc<AtomicBool>,
 }
@@ -226,17 +228,30 @@ impl Voter {
         leads.then_some(Term(metrics.current_term))
     }
 
-    /// Takes a heartbeat; returns whether the epoch is open.
-    pub(super) fn heartbeat(&self, node: NodeId, epoch: NodeEpoch) -> Result<bool, Undecided> {
-        if self.leads().is_none() {
+    /// Takes a heartbeat; returns whether the epoch is open. An epoch that is not open according to an image that has
+    /// its registration was fenced for good.
+    pub(super) fn heartbeat(
+        &self,
+        node: NodeId,
+        epoch: NodeEpoch,
+        serves: bool,
+    ) -> Result<bool, Undecided> {
+        let Some(term) = self.leads() else {
             let metrics = self.raft.metrics();
             let leader = metrics.borrow_watched().current_leader;
             return Err(Undecided::NotLeader(leader));
+        };
+        let image = Arc::clone(&self.image.borrow());
+        if image.at().0 < epoch.0 {
+            let why = "the controller has not seen yet that the node has registered";
+            return Err(Undecided::Unavailable(why.to_owned()));
         }
-        let image = self.image.borrow();
         let is_open = image.node(node).is_some_and(|node| node.is_open(epoch));
         if is_open {
-            self.sessions().heard(epoch, Instant::now());
+            self.sessions().heard(term, epoch, Instant::now());
+            let is_live = |epoch| image.live().any(|(_, live)| live == epoch);
+            self.heard
+                .send_if_modified(|heard| heard.note(epoch, serves, is_live));
         }
         Ok(is_open)
     }
@@ -251,7 +266,11 @@ impl Voter {
         let open: BTreeMap<NodeEpoch, NodeId> =
             image.live().map(|(id, epoch)| (epoch, id)).collect();
         let epochs = open.keys().copied().collect();
-        let silent = self.sessions().silent(term, &epochs, Instant::now());
+        let own = open
+            .iter()
+            .find(|(_, node)| u64::try_from(node.0) == Ok(self.id));
+        let own = own.map(|(epoch, _)| *epoch);
+        let silent = self.sessions().silent(term, &epochs, own, Instant::now());
         let silent = silent.into_iter();
         silent
             .filter_map(|epoch| Some((*open.get(&epoch)?, epoch)))
@@ -261,12 +280,13 @@ impl Voter {
     /// The epoch because of which a start may not register yet: it has another data directory, and its session lives
     /// (E2).
     fn in_session(&self, register: &RegisterNode) -> Option<NodeEpoch> {
-        self.leads()?;
+        let term = self.leads()?;
         let image = Arc::clone(&self.image.borrow());
         let node = image.node(NodeId(register.node))?;
         let is_other =
             node.incarnation != register.incarnation && node.directory != register.directory;
-        let lives = node.is_live() && is_other && self.sessions().lives(node.epoch, Instant::now());
+        let lives =
+            node.is_live() && is_other && self.sessions().lives(term, node.epoch, Instant::now());
         lives.then_some(node.epoch)
     }
 

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use highwater_kraft_meta::command::{
     CloseEpoch, Closing, Command, CommitObject, FenceEpoch, Position, RegisterNode, Sealed, WalKind,
 };
-use highwater_kraft_meta::{HeartbeatError, MetadataImage, OpenError, Outcome, ProposeError};
+use highwater_kraft_meta::{
+    Heard, HeartbeatError, MetadataImage, OpenError, Outcome, ProposeError,
+};
 use highwater_object_storage::{
     Failure, Hooked, IoClass, MemoryStorage, ObjectKey, Operation, Plan, PutMode, RequestKind,
 };
@@ -28,6 +30,7 @@ const NEVER: Duration = Duration::from_secs(10_000);
 #[derive(Debug)]
 pub(in crate::controller) struct Led {
     image: watch::Sender<Arc<MetadataImage>>,
+    pub(in crate::controller) heard: watch::Sender<Heard>,
     term: Mutex<Option<Term>>,
 }
 
@@ -35,6 +38,7 @@ impl Led {
     pub(in crate::controller) fn new(term: Option<Term>) -> Arc<Self> {
         Arc::new(Self {
             image: watch::Sender::default(),
+            heard: watch::Sender::default(),
             term: Mutex::new(term),
         })
     }
@@ -67,8 +71,17 @@ impl MetadataStore for Led {
         *self.term.lock().expect("is whole")
     }
 
-    async fn heartbeat(&self, _node: NodeId, _epoch: NodeEpoch) -> Result<(), HeartbeatError> {
+    async fn heartbeat(
+        &self,
+        _node: NodeId,
+        _epoch: NodeEpoch,
+        _serves: bool,
+    ) -> Result<(), HeartbeatError> {
         Ok(())
+    }
+
+    fn heard(&self) -> watch::Receiver<Heard> {
+        self.heard.subscribe()
     }
 
     fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {

@@ -11,7 +11,7 @@ use highwater_wal::{SealedObject, SealedRange, SealedWal};
 
 use super::storage::batch;
 use super::*;
-use crate::registration;
+use crate::{fixture, registration};
 
 /// The sequence of the seal: each group commit has two batches of one record.
 const SEAL: u64 = 3;
@@ -133,8 +133,7 @@ impl Died {
     }
 
     async fn open(&self, streams: &ObjectStreamStore) -> OpenedStream {
-        let (metadata, by) = (&*self.storage.metadata, self.storage.epoch);
-        registration::lead(metadata, NODE, by).await.expect("leads");
+        fixture::lead(&*self.storage.metadata, self.storage.epoch).await;
         self.storage.opened(streams).await
     }
 

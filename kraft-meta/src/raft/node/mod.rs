@@ -29,7 +29,7 @@ use crate::MetadataStore;
 use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
-use crate::sessions::Sessions;
+use crate::sessions::{Heard, Sessions};
 
 /// The configuration of a voter.
 #[derive(Debug, Clone)]
@@ -134,6 +134,7 @@ impl RaftMetadata {
                 applied_end,
                 waiting,
                 sessions: Arc::new(Mutex::new(Sessions::new(quorum.session))),
+                heard: watch::Sender::default(),
                 admits: Arc::default(),
             },
             network,
@@ -222,12 +223,21 @@ impl MetadataStore for RaftMetadata {
         }
     }
 
-    async fn heartbeat(&self, node: NodeId, epoch: NodeEpoch) -> Result<(), HeartbeatError> {
-        match self.voter.heartbeat(node, epoch) {
+    async fn heartbeat(
+        &self,
+        node: NodeId,
+        epoch: NodeEpoch,
+        serves: bool,
+    ) -> Result<(), HeartbeatError> {
+        match self.voter.heartbeat(node, epoch, serves) {
             Ok(true) => Ok(()),
             Ok(false) => Err(HeartbeatError::Fenced),
             Err(undecided) => Err(HeartbeatError::Unavailable(undecided.to_string())),
         }
+    }
+
+    fn heard(&self) -> watch::Receiver<Heard> {
+        self.voter.heard.subscribe()
     }
 
     fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {

@@ -51,7 +51,7 @@ pub(in crate::raft) struct Propose {
     pub(super) cluster: Vec<u8>,
 }
 
-/// Says that a node epoch lives.
+/// Says that a node epoch lives, and whether it serves.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(in crate::raft) struct Heartbeat {
     #[prost(int32, tag = "1")]
@@ -61,16 +61,8 @@ pub(in crate::raft) struct Heartbeat {
     /// The observer's cluster.
     #[prost(bytes = "vec", tag = "3")]
     pub(super) cluster: Vec<u8>,
-}
-
-impl Heartbeat {
-    pub(super) fn new(node: NodeId, epoch: NodeEpoch, cluster: Vec<u8>) -> Self {
-        Self {
-            node: node.0,
-            epoch: epoch.0,
-            cluster,
-        }
-    }
+    #[prost(bool, tag = "4")]
+    pub(super) serves: bool,
 }
 
 /// Committed entries in order, as their records on disk; none if nothing was committed within the wait.

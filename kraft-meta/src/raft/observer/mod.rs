@@ -32,6 +32,7 @@ use crate::MetadataStore;
 use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
+use crate::sessions::Heard;
 use crate::transport::{COMMAND_BYTES_MAX, Calls};
 
 /// The bytes of entries in one reply, unless a single entry has more.
@@ -82,6 +83,8 @@ struct Followed {
     cut_off: watch::Sender<Option<String>>,
     /// Why nothing can be learned any more.
     ended: watch::Sender<Option<String>>,
+    /// An observer hears no heartbeats.
+    heard: watch::Sender<Heard>,
 }
 
 impl ObserverMetadata {
@@ -101,6 +104,7 @@ impl ObserverMetadata {
             last: watch::Sender::new(None),
             cut_off: watch::Sender::new(None),
             ended: watch::Sender::new(None),
+            heard: watch::Sender::default(),
         });
         let mut target = None;
         loop {
@@ -324,14 +328,28 @@ impl MetadataStore for ObserverMetadata {
         Ok((at, outcome))
     }
 
-    async fn heartbeat(&self, node: NodeId, epoch: NodeEpoch) -> Result<(), HeartbeatError> {
+    async fn heartbeat(
+        &self,
+        node: NodeId,
+        epoch: NodeEpoch,
+        serves: bool,
+    ) -> Result<(), HeartbeatError> {
         let voters = &self.followed.voters;
-        let cluster = voters.cluster_bytes(&self.followed.image.borrow());
-        let is_open = voters.heartbeat(Heartbeat::new(node, epoch, cluster)).await;
+        let heartbeat = Heartbeat {
+            node: node.0,
+            epoch: epoch.0,
+            cluster: voters.cluster_bytes(&self.followed.image.borrow()),
+            serves,
+        };
+        let is_open = voters.heartbeat(heartbeat).await;
         match is_open.map_err(HeartbeatError::Unavailable)? {
             true => Ok(()),
             false => Err(HeartbeatError::Fenced),
         }
+    }
+
+    fn heard(&self) -> watch::Receiver<Heard> {
+        self.followed.heard.subscribe()
     }
 
     fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {

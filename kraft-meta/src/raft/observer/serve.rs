@@ -112,7 +112,7 @@ impl Voter {
             return other;
         }
         let (node, epoch) = (NodeId(heartbeat.node), NodeEpoch(heartbeat.epoch));
-        match self.heartbeat(node, epoch) {
+        match self.heartbeat(node, epoch, heartbeat.serves) {
             Ok(true) => Reply::Done(Nothing {}),
             Ok(false) => Reply::Fenced(Nothing {}),
             Err(Undecided::NotLeader(leader)) => Reply::NotLeader(NotLeader::new(leader)),

@@ -13,7 +13,7 @@ use highwater_types::{NodeEpoch, Uuid, WalPosition};
 use tempfile::TempDir;
 
 use super::*;
-use crate::command::{Action, CreateTopic, RegisterNode, Replicas, WalKind};
+use crate::command::{Action, CreateTopic, FenceEpoch, RegisterNode, Replicas, WalKind};
 use crate::raft::fixture::AsTasks;
 use crate::raft::node::{Config, Quorum, RaftMetadata};
 use crate::raft::voter::Voter;
@@ -440,7 +440,7 @@ async fn a_voter_refuses_what_is_meant_for_another_one() {
     let found = world.net.voters()[&VOTERS[0]].clone();
     world.net.voters().clear();
     world.net.voters().insert(VOTERS[1], found);
-    let (told, mut reasons) = tokio::sync::mpsc::unbounded_channel();
+    let (told, mut reasons) = tokio::sync::mpsc::channel(1);
     let observer = Observer {
         voters: vec![VOTERS[1]],
         calls: Arc::new(Link {
@@ -450,8 +450,9 @@ async fn a_voter_refuses_what_is_meant_for_another_one() {
         cluster: None,
         rng: SeededRng::from_seed(1),
     };
-    let opening =
-        ObserverMetadata::open(observer, move |reason| drop(told.send(reason.to_owned())));
+    let opening = ObserverMetadata::open(observer, move |reason| {
+        drop(told.try_send(reason.to_owned()))
+    });
     let reason = tokio::select! {
         _opened = opening => panic!("it follows another voter than the configured one"),
         reason = in_time(reasons.recv()) => reason.expect("is told"),
@@ -461,4 +462,33 @@ async fn a_voter_refuses_what_is_meant_for_another_one() {
         "node 2: the node at this address is node 1: check controller.quorum.voters"
     );
     voter.shutdown().await.expect("stops");
+}
+
+// E4, E6
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_says_whether_a_broker_serves_and_learns_that_its_epoch_has_ended() {
+    let world = World::new();
+    let voter = world.lone_voter().await;
+    let observer = world.observe().await;
+    let (at, _) = observer.propose(register(4, 0)).await.expect("registers");
+    let (node, epoch) = (NodeId(4), NodeEpoch(at.0));
+    assert!(!voter.heard().borrow().has(epoch));
+    for serves in [false, true] {
+        let taken = observer.heartbeat(node, epoch, serves).await;
+        taken.expect("the epoch is open");
+        let heard = voter.heard().borrow().clone();
+        assert_eq!((heard.has(epoch), heard.serves(epoch)), (true, serves));
+    }
+    // a later controller may have given an epoch that this one has not seen
+    let unseen = observer.heartbeat(node, NodeEpoch(at.0 + 100), true).await;
+    let is_open_question = matches!(&unseen, Err(HeartbeatError::Unavailable(_)));
+    assert!(is_open_question, "{unseen:?}");
+    let fence = FenceEpoch {
+        node: node.0,
+        epoch: epoch.0,
+    };
+    let fenced = voter.propose(Action::FenceEpoch(fence).into()).await;
+    fenced.expect("is fenced");
+    let answer = observer.heartbeat(node, epoch, true).await;
+    assert_eq!(answer, Err(HeartbeatError::Fenced));
 }

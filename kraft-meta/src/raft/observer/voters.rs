@@ -225,6 +225,7 @@ impl Voters {
                 }
                 Err("the controller that was asked is not the active one".to_owned())
             }
+            Ok(Reply::Unavailable(unavailable)) => Err(unavailable.reason),
             Ok(_) => Err("a controller sent an answer to another request".to_owned()),
             Err(Failure::Unreachable(why) | Failure::Final(why)) => Err(why),
         }
