@@ -13,10 +13,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::{TestNode, connect, until};
+use crate::{Link, TestNode, connect, until};
 
-/// The id of the controller, far from those of brokers.
-const CONTROLLER: i32 = 100;
+/// The id of a cluster's controller, far from those of brokers.
+pub const CONTROLLER: i32 = 100;
 /// How long the tasks of a killed node may take to end: they end at their next wait.
 const END: Duration = Duration::from_secs(10);
 
@@ -53,15 +53,15 @@ struct Member {
 }
 
 impl Member {
-    async fn start(dir: TempDir, settings: Vec<(String, String)>) -> Result<Self> {
+    async fn start(settings: Vec<(String, String)>, machine: Machine) -> Result<Self> {
+        let dir = TempDir::new()?;
         let borrowed = settings.iter().map(|(key, value)| (&**key, &**value));
         let config = TestNode::config(&dir, &borrowed.collect::<Vec<_>>())?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let starting =
-            runtime.spawn(async { Box::pin(NodeProcess::start(config, Machine::real())).await });
+        let starting = runtime.spawn(async { Box::pin(NodeProcess::start(config, machine)).await });
         let mut process = starting.await??;
         let address = process.node().and_then(Node::address);
         let (stop, stopping) = oneshot::channel();
@@ -87,8 +87,11 @@ impl Member {
 pub struct Cluster {
     objects: TempDir,
     settings: Vec<(String, String)>,
+    machines: BTreeMap<i32, Machine>,
     controller: Member,
     brokers: BTreeMap<i32, Member>,
+    /// Each broker's way to the controller.
+    links: BTreeMap<i32, Link>,
 }
 
 impl Cluster {
@@ -98,7 +101,20 @@ impl Cluster {
     /// # Errors
     /// The error of a node's start.
     pub async fn start(brokers: i32, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_on(brokers, settings, BTreeMap::new()).await
+    }
+
+    /// Does the same as [`Cluster::start`]; the nodes with these ids run on these machines.
+    ///
+    /// # Errors
+    /// The error of a node's start.
+    pub async fn start_on(
+        brokers: i32,
+        settings: &[(&str, &str)],
+        machines: BTreeMap<i32, Machine>,
+    ) -> Result<Self> {
         let objects = TempDir::new()?;
+        let store = format!("file://{}", objects.path().display());
         let common = [
             ("highwater.wal", "object"),
             ("highwater.upload.interval.ms", "600000"),
@@ -108,13 +124,12 @@ impl Cluster {
             ("controller.listener.names", "CONTROLLER"),
             ("offsets.topic.num.partitions", "4"),
             ("highwater.memory.limit", "64MiB"),
+            ("highwater.object.storage", &store),
         ];
-        let store = format!("file://{}", objects.path().display());
         let all = common.iter().chain(settings);
-        let mut settings: Vec<_> = all
+        let settings: Vec<_> = all
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
-        settings.push(("highwater.object.storage".to_owned(), store));
         let own = [
             ("process.roles", "controller".to_owned()),
             ("node.id", CONTROLLER.to_string()),
@@ -126,13 +141,19 @@ impl Cluster {
             ),
         ];
         let own = own.map(|(key, value)| (key.to_owned(), value));
-        let controller =
-            Member::start(TempDir::new()?, [settings.clone(), own.to_vec()].concat()).await?;
+        let machine = machines.get(&CONTROLLER).cloned();
+        let controller = Member::start(
+            [settings.clone(), own.to_vec()].concat(),
+            machine.unwrap_or_else(Machine::real),
+        )
+        .await?;
         let mut cluster = Self {
             objects,
             settings,
+            machines,
             controller,
             brokers: BTreeMap::new(),
+            links: BTreeMap::new(),
         };
         for id in 1..=brokers {
             cluster.start_broker(id).await?;
@@ -153,22 +174,33 @@ impl Cluster {
     /// # Errors
     /// The error of its start.
     pub async fn start_broker(&mut self, id: i32) -> Result<()> {
+        let link = Link::to(self.controller.address).await?;
         let own = [
             ("process.roles", "broker".to_owned()),
             ("node.id", id.to_string()),
             (
                 "controller.quorum.bootstrap.servers",
-                self.controller.address.to_string(),
+                link.address.to_string(),
             ),
         ];
         let own = own.map(|(key, value)| (key.to_owned(), value));
+        let machine = self.machines.get(&id).cloned();
         let started = Member::start(
-            TempDir::new()?,
             [self.settings.clone(), own.to_vec()].concat(),
+            machine.unwrap_or_else(Machine::real),
         )
         .await?;
         self.brokers.insert(id, started);
+        self.links.insert(id, link);
         Ok(())
+    }
+
+    /// Cuts a broker's link to the controller, or mends it. Clients, other brokers and the store are reached meanwhile.
+    ///
+    /// # Panics
+    /// There is no such broker.
+    pub fn set_cut(&self, id: i32, is_cut: bool) {
+        self.links[&id].set_cut(is_cut);
     }
 
     /// Kills a broker: its tasks are dropped, nothing is uploaded or said, and its data directory is deleted.
@@ -179,6 +211,7 @@ impl Cluster {
         let killed = self.brokers.remove(&id).expect("it runs");
         killed.runtime.end().await;
         drop(killed.dir);
+        self.links.remove(&id);
     }
 
     /// Stops a broker cleanly.
@@ -194,6 +227,7 @@ impl Cluster {
         let _told = stopped.stop.send(());
         stopped.ended.await??;
         stopped.runtime.end().await;
+        self.links.remove(&id);
         Ok(())
     }
 
@@ -225,6 +259,12 @@ impl Cluster {
     #[must_use]
     pub fn address(&self, id: i32) -> SocketAddr {
         self.brokers[&id].address
+    }
+
+    /// Whether a broker runs: it was started, and neither killed nor stopped.
+    #[must_use]
+    pub fn is_running(&self, id: i32) -> bool {
+        self.brokers.contains_key(&id)
     }
 
     /// Opens a connection to a broker.

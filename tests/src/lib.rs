@@ -23,7 +23,7 @@ pub use asks::{
 pub use authorizers::Panicking;
 pub use batches::{T0, batch, large_batch, producer_batch, producer_fields};
 pub use client::{connect, produce_request};
-pub use cluster::Cluster;
+pub use cluster::{CONTROLLER, Cluster};
 pub use directory::{copy_directory, files_below};
 pub use fault_proxy::{Condition, Fault, FaultProxy, ProxiedRequest, put_latency};
 pub use http::{http_get, http_get_whole};

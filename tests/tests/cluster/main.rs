@@ -1,4 +1,8 @@
 //! One controller and several brokers: leaders, fences and takeovers. The rules are those of docs/STORAGE.md.
 
 mod leaders;
+mod races;
+mod served;
+mod stores;
 mod takeover;
+mod zombie;
