@@ -26,6 +26,7 @@ pub mod node;
 mod node_error;
 mod node_process;
 mod partitions;
+mod placement;
 mod quorum;
 mod readiness;
 mod registration;

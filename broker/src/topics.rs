@@ -1,7 +1,6 @@
 //! Creates topics, by request and on first use. Source: `ReplicationControlManager`, `Topic.validate`.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 use crate::api::error::{self, Refusal};
 use crate::broker::Broker;
 use crate::config::Config;
+use crate::placement;
 use crate::topic_configs;
 
 /// Kafka's internal topics.
@@ -45,8 +45,8 @@ pub(crate) struct NewTopic {
 /// The most partitions that one request may create: Kafka's `MAX_PARTITIONS_PER_BATCH`.
 pub(crate) const PARTITIONS_PER_REQUEST_MAX: i32 = 10_000;
 
-/// How long the answer waits for the partitions of a new topic.
-const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+/// How long an answer waits until new partitions that this node leads are open.
+pub(crate) const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Checks the name of a topic as Kafka does.
 pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
@@ -123,16 +123,6 @@ pub(crate) fn on_first_use(name: &str, config: &Config) -> NewTopic {
     }
 }
 
-/// The replicas of a partition by its index: each partition begins with the node after that of the previous partition.
-fn striped(nodes: &[i32], partition: i32, count: usize) -> Replicas {
-    let from = usize::try_from(partition).unwrap_or_default();
-    let from = from.checked_rem(nodes.len()).unwrap_or_default();
-    let chosen = nodes.iter().cycle().skip(from).take(count);
-    Replicas {
-        nodes: chosen.copied().collect(),
-    }
-}
-
 impl Broker {
     /// Makes every check of a creation (KAFKA-BEHAVIOUR 8); returns the replicas of each partition.
     pub(crate) fn plan_topic(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
@@ -171,13 +161,13 @@ impl Broker {
             -1 => self.config.int("num.partitions"),
             count => count,
         };
-        if partitions <= 0 {
-            let why = "Number of partitions was set to an invalid non-positive value.";
-            return Err(Refusal::new(ErrorCode::InvalidPartitions, why));
-        }
         if topic.replication_factor <= 0 && topic.replication_factor != -1 {
             let why = "Replication factor must be larger than 0, or -1 to use the default value.";
             return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, why));
+        }
+        if partitions <= 0 {
+            let why = "Number of partitions was set to an invalid non-positive value.";
+            return Err(Refusal::new(ErrorCode::InvalidPartitions, why));
         }
         if partitions > PARTITIONS_PER_REQUEST_MAX {
             let why = "Excessively large number of partitions per request.";
@@ -187,37 +177,18 @@ impl Broker {
             -1 => self.config.int("default.replication.factor"),
             factor => factor.into(),
         };
-        self.place(0..partitions, factor)
-    }
-
-    /// The replicas of partitions by their indexes: as many registered brokers for each as `factor` says.
-    ///
-    /// # Errors
-    /// `INVALID_REPLICATION_FACTOR` if fewer brokers are registered.
-    pub(crate) fn place(
-        &self,
-        partitions: Range<i32>,
-        factor: i32,
-    ) -> Result<Vec<Replicas>, Refusal> {
-        let image = self.metadata.image();
-        let nodes: Vec<i32> = image.nodes().map(|(id, _)| id.0).collect();
-        let registered = i32::try_from(nodes.len()).unwrap_or(i32::MAX);
-        if factor <= 0 || factor > registered {
-            let message = format!(
-                "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be \
-                 reached because only {registered} broker(s) are registered or some brokers have all their log directories \
-                 cordoned."
-            );
-            return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
-        }
-        let count = usize::try_from(factor).unwrap_or_default();
-        Ok(partitions
-            .map(|index| striped(&nodes, index, count))
-            .collect())
+        let count = usize::try_from(partitions).unwrap_or_default();
+        let placed = placement::place(&self.metadata.image(), count, factor);
+        placed.map_err(|mut refusal| {
+            let why = refusal.message.unwrap_or_default();
+            refusal.message = Some(format!(
+                "Unable to replicate the partition {factor} time(s): {why}"
+            ));
+            refusal
+        })
     }
 
     fn assigned(&self, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
-        let invalid = |why: &str| Refusal::new(ErrorCode::InvalidReplicaAssignment, why);
         let set = match (topic.partitions, topic.replication_factor) {
             (-1, -1) => None,
             (-1, _) => Some("replication factor"),
@@ -229,43 +200,24 @@ impl Broker {
             );
             return Err(Refusal::new(ErrorCode::InvalidRequest, why));
         }
-        let mut replicas = Vec::new();
-        for (expected, (partition, nodes)) in (0..).zip(&topic.assignments) {
-            if *partition != expected {
-                return Err(invalid(
-                    "partitions should be a consecutive 0-based integer sequence",
-                ));
-            }
-            self.check_assignment(nodes)?;
-            replicas.push(Replicas {
-                nodes: nodes.clone(),
-            });
+        let assignments = topic.assignments.iter();
+        let chosen = assignments.map(|(partition, nodes)| (*partition, nodes.as_slice()));
+        placement::check_assignments(&self.metadata.image(), chosen, None)?;
+        let indexes = topic.assignments.keys().copied();
+        if !(0..)
+            .zip(indexes)
+            .all(|(expected, index)| index == expected)
+        {
+            let why = "partitions should be a consecutive 0-based integer sequence";
+            return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, why));
         }
-        Ok(replicas)
+        let replicas = topic.assignments.values().map(|nodes| Replicas {
+            nodes: nodes.clone(),
+        });
+        Ok(replicas.collect())
     }
 
-    /// Checks the replicas that a client chose for a partition, with the messages of `ReplicationControlManager`.
-    pub(crate) fn check_assignment(&self, nodes: &[i32]) -> Result<(), Refusal> {
-        let invalid = |why: String| {
-            let why = format!("The manual partition assignment includes {why}.");
-            Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, why))
-        };
-        if nodes.is_empty() {
-            return invalid("an empty replica list".to_owned());
-        }
-        let image = self.metadata.image();
-        for (at, id) in nodes.iter().enumerate() {
-            if nodes[..at].contains(id) {
-                return invalid(format!("the broker {id} more than once"));
-            }
-            if !image.nodes().any(|(node, _)| node.0 == *id) {
-                return invalid(format!("broker {id}, but no such broker is registered"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Creates a topic and waits until its partitions are open here.
+    /// Creates a topic and waits until those of its partitions that this node leads are open.
     pub(crate) async fn create_topic(&self, topic: NewTopic) -> Result<Arc<TopicImage>, Refusal> {
         let partitions = self.plan_topic(&topic)?;
         let create = CreateTopic {
@@ -295,15 +247,6 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn partitions_are_spread_over_all_nodes() {
-        let replicas = |index, count| striped(&[1, 2, 5], index, count).nodes;
-        assert_eq!(replicas(0, 2), [1, 2]);
-        assert_eq!(replicas(1, 2), [2, 5]);
-        assert_eq!(replicas(2, 3), [5, 1, 2]);
-        assert_eq!(replicas(3, 1), [1]);
-    }
 
     #[test]
     fn names_that_metrics_could_not_tell_apart_collide() {

@@ -275,7 +275,7 @@ impl Cluster {
         connect(self.address(id)).await
     }
 
-    /// Creates a topic by a broker. Its partitions are led by the brokers in turn, beginning with broker 1.
+    /// Creates a topic by a broker. The partitions of all topics are led by the live brokers in turn, beginning with broker 1.
     ///
     /// # Errors
     /// An error of the client, or the error code of the answer.

@@ -1,10 +1,9 @@
 //! CreatePartitions (key 37), versions 0..=3.
 //! Source: schema/create_partitions_request.kmsg; KIP-195.
-//! Behaviour: the request is answered when this node's image has the partitions and they are open.
+//! Behaviour: the request is answered when this node's image has the partitions, and those that it leads are open.
 //! Deviations from Apache Kafka: none.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use highwater_kraft_meta::command::{CreatePartitions as Command, Replicas};
 use highwater_kraft_meta::{Action, TopicImage};
@@ -21,13 +20,12 @@ use super::error::{self, Refusal};
 use super::handler::{Handler, Reply};
 use super::topic::resolve_topic;
 use crate::auth::Operation;
-use crate::topics::PARTITIONS_PER_REQUEST_MAX;
+use crate::placement;
+use crate::topics::{OPEN_DEADLINE, PARTITIONS_PER_REQUEST_MAX};
 
 /// Serves CreatePartitions.
 #[derive(Debug)]
 pub(crate) struct CreatePartitions;
-
-const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Handler for CreatePartitions {
     type Request = CreatePartitionsRequest;
@@ -122,15 +120,13 @@ fn added(
     topic: &TopicImage,
     count: usize,
 ) -> Result<Vec<Replicas>, Refusal> {
+    let image = ctx.broker.metadata.image();
+    // as many replicas as the topic's first partition has
+    let replicas = topic.partitions.first();
+    let factor = replicas.map_or(1, |partition| partition.replicas.len());
     let Some(assignments) = &asked.assignments else {
-        // as many replicas as the topic's first partition has
-        let replicas = topic.partitions.first();
-        let factor = replicas.map_or(1, |partition| partition.replicas.len());
-        let first = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-        return ctx.broker.place(
-            first..asked.count,
-            i32::try_from(factor).unwrap_or(i32::MAX),
-        );
+        let factor = i32::try_from(factor).unwrap_or(i32::MAX);
+        return placement::place(&image, count, factor);
     };
     if assignments.len() != count {
         let why = format!(
@@ -139,9 +135,9 @@ fn added(
         );
         return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, why));
     }
-    for one in assignments {
-        ctx.broker.check_assignment(&one.broker_ids)?;
-    }
+    let first = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+    let chosen = assignments.iter().map(|one| one.broker_ids.as_slice());
+    placement::check_assignments(&image, (first..).zip(chosen), Some(factor))?;
     Ok(assignments
         .iter()
         .map(|one| Replicas {

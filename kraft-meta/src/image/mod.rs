@@ -264,6 +264,12 @@ impl MetadataImage {
         })
     }
 
+    /// The id of the next stream; it grows by one with each partition that is created.
+    #[must_use]
+    pub fn next_stream(&self) -> StreamId {
+        StreamId(self.next_stream)
+    }
+
     /// Every node, by id.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeImage)> {
         self.nodes.iter().map(|(id, node)| (NodeId(*id), &**node))

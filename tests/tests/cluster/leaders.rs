@@ -4,8 +4,11 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use highwater_client::{Connection, Consumer, Limits, Producer, Topic, delete_topic};
+use highwater_client::{
+    Connection, Consumer, Limits, Producer, Topic, create_topics, delete_topic, new_topic,
+};
 use highwater_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use highwater_protocol::messages::create_topics_request::CreatableReplicaAssignment;
 use highwater_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
@@ -36,6 +39,9 @@ const NOT_LEADER: i16 = ErrorCode::NotLeaderOrFollower.code();
 const FENCED_EPOCH: i16 = ErrorCode::FencedLeaderEpoch.code();
 const UNKNOWN_EPOCH: i16 = ErrorCode::UnknownLeaderEpoch.code();
 const NOT_COORDINATOR: i16 = ErrorCode::NotCoordinator.code();
+
+/// Brokers that do not stop are not fenced, however busy the machine is.
+const NO_SESSION_ENDS: &[(&str, &str)] = &[("broker.session.timeout.ms", "600000")];
 
 async fn metadata(cluster: &Cluster, asked: i32) -> Result<MetadataResponse> {
     let all = MetadataRequest {
@@ -191,8 +197,7 @@ async fn delete_records(
 // KIP-951, KIP-320: as in `Partition.getLocalLog`, the epoch that a client knows is compared first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_does_not_lead_names_the_leader_and_compares_epochs_first() -> Result<()> {
-    // no session ends by itself in this test
-    let mut cluster = Cluster::start(2, &[("broker.session.timeout.ms", "600000")]).await?;
+    let mut cluster = Cluster::start(2, NO_SESSION_ENDS).await?;
     cluster.create_topic(1, "t", 2).await?;
     agreed(&cluster, &[1, 2], "t").await?;
     // after this broker 1 leads both partitions, one of them under a later epoch
@@ -329,7 +334,7 @@ async fn group_errors(client: &mut Connection, group: &str) -> Result<Vec<(&'sta
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_is_served_by_its_coordinator_alone_which_every_broker_names() -> Result<()> {
-    let cluster = Cluster::start(3, &[]).await?;
+    let cluster = Cluster::start(3, NO_SESSION_ENDS).await?;
     cluster.create_topic(1, "t", 1).await?;
     let mut coordinators = BTreeSet::new();
     for number in 0..8 {
@@ -479,7 +484,7 @@ async fn produce_and_consume(cluster: &Cluster, bootstrap: i32, already: i64) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_broker_serves_as_bootstrap_for_all_that_the_cluster_has() -> Result<()> {
-    let cluster = Cluster::start(3, &[]).await?;
+    let cluster = Cluster::start(3, NO_SESSION_ENDS).await?;
     let all = [1, 2, 3];
     cluster.create_topic(2, "t", 3).await?;
     let (_, leaders) = agreed(&cluster, &all, "t").await?;
@@ -519,5 +524,74 @@ async fn every_broker_serves_as_bootstrap_for_all_that_the_cluster_has() -> Resu
     for asked in all {
         change_over(&cluster, asked, &all).await?;
     }
+    cluster.stop().await
+}
+
+/// Creates a topic with as many replicas, or with these, and returns the answer's error and message.
+async fn create(
+    client: &mut Connection,
+    name: &str,
+    factor: i16,
+    chosen: &[&[i32]],
+) -> Result<(i16, String)> {
+    let mut topic = new_topic(name, if chosen.is_empty() { 4 } else { -1 }, &[]);
+    topic.replication_factor = factor;
+    let assignment = |(index, nodes): (i32, &&[i32])| CreatableReplicaAssignment {
+        partition_index: index,
+        broker_ids: nodes.to_vec(),
+    };
+    topic.assignments = (0..).zip(chosen).map(assignment).collect();
+    let answer = client.call(&create_topics(vec![topic]), 7).await?;
+    let told = &answer.topics[0];
+    let why = told.error_message.as_ref().map(StrBytes::to_string);
+    Ok((told.error_code, why.unwrap_or_default()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_partitions_go_to_live_brokers() -> Result<()> {
+    // long enough for a broker of a busy machine
+    let session = [("broker.session.timeout.ms", "3000")];
+    let mut cluster = Cluster::start(3, &session).await?;
+    cluster.kill(3).await;
+    until("the dead broker is fenced", async || {
+        Ok(metadata(&cluster, 1).await?.brokers.len() == 2)
+    })
+    .await?;
+    let mut client = cluster.client(1).await?;
+    for (name, factor) in [("t", 1), ("u", 3)] {
+        let created = create(&mut client, name, factor, &[]).await?;
+        assert_eq!(created, (0, String::new()));
+        let metadata = metadata(&cluster, 1).await?;
+        let mut topics = metadata.topics.iter();
+        let topic = topics.find(|topic| topic.name.as_deref() == Some(name));
+        for partition in &topic.context("is there")?.partitions {
+            // No broker led it before: it was given to a live one when it was created.
+            let told = (partition.leader_id, partition.leader_epoch);
+            assert!([(1, 0), (2, 0)].contains(&told), "{partition:?}");
+            assert_eq!(partition.replica_nodes[0], partition.leader_id);
+            let dead = if factor == 3 { vec![3] } else { vec![] };
+            assert_eq!(partition.offline_replicas, dead);
+        }
+    }
+    let invalid = ErrorCode::InvalidReplicaAssignment.code();
+    let (code, why) = create(&mut client, "v", -1, &[&[1], &[3]]).await?;
+    assert_eq!(code, invalid);
+    assert!(
+        why.ends_with("for partition 1 are fenced or in controlled shutdown."),
+        "{why}"
+    );
+    let (code, why) = create(&mut client, "v", -1, &[&[1, 3], &[2, 9]]).await?;
+    assert_eq!(code, invalid);
+    assert!(
+        why.ends_with("includes broker 9, but no such broker is registered."),
+        "{why}"
+    );
+    let created = create(&mut client, "v", -1, &[&[3, 1], &[2, 3]]).await?;
+    assert_eq!(created, (0, String::new()));
+    let (_, leaders) = agreed(&cluster, &[1, 2], "v").await?;
+    assert_eq!(leaders, [(1, 0), (2, 0)]);
+    let (code, why) = create(&mut client, "w", 4, &[]).await?;
+    assert_eq!(code, ErrorCode::InvalidReplicationFactor.code());
+    assert!(why.contains("only 3 broker(s) are registered"), "{why}");
     cluster.stop().await
 }

@@ -1,0 +1,235 @@
+//! Chooses the replicas of new partitions, and checks those that a client chose (pure). The first live replica becomes the
+//! leader; the others are only listed, because the log is in the object store. Source: `StripedReplicaPlacer`,
+//! `ReplicationControlManager`.
+
+use highwater_kraft_meta::command::Replicas;
+use highwater_kraft_meta::{MetadataImage, NodeImage};
+use highwater_protocol::ErrorCode;
+use highwater_types::NodeId;
+
+use crate::api::error::Refusal;
+
+/// The replicas of some new partitions: as many registered brokers for each as `factor` says, live ones first. Partitions
+/// begin with the live brokers in turn, also over several topics. (Kafka begins each topic with a random broker.)
+///
+/// # Errors
+/// `INVALID_REPLICATION_FACTOR` if no broker is live or fewer are registered.
+pub(crate) fn place(
+    image: &MetadataImage,
+    partitions: usize,
+    factor: i32,
+) -> Result<Vec<Replicas>, Refusal> {
+    let refuse = |why: String| Err(Refusal::new(ErrorCode::InvalidReplicationFactor, why));
+    if factor <= 0 {
+        return refuse(format!(
+            "Invalid replication factor {factor}: the replication factor must be positive."
+        ));
+    }
+    let (live, fenced): (Vec<_>, Vec<_>) = image.nodes().partition(|(_, node)| node.is_live());
+    if live.is_empty() {
+        return refuse(
+            "All brokers are currently fenced, or have all their log directories cordoned."
+                .to_owned(),
+        );
+    }
+    let registered = live.len().saturating_add(fenced.len());
+    let count = usize::try_from(factor).unwrap_or(usize::MAX);
+    if count > registered {
+        return refuse(format!(
+            "The target replication factor of {factor} cannot be reached because only {registered} broker(s) are \
+             registered or some brokers have all their log directories cordoned."
+        ));
+    }
+    let first = usize::try_from(image.next_stream().0).unwrap_or_default();
+    let placed = (0..partitions).map(|partition| {
+        let turn = first.wrapping_add(partition);
+        let nodes = in_turn(&live, turn).chain(in_turn(&fenced, turn));
+        Replicas {
+            nodes: nodes.take(count).collect(),
+        }
+    });
+    Ok(placed.collect())
+}
+
+/// The ids of all these nodes, beginning with the one whose turn it is.
+fn in_turn(nodes: &[(NodeId, &NodeImage)], turn: usize) -> impl Iterator<Item = i32> {
+    let from = turn.checked_rem(nodes.len()).unwrap_or_default();
+    let (before, after) = nodes.split_at(from);
+    after.iter().chain(before).map(|(id, _)| id.0)
+}
+
+/// Checks the replicas that a client chose for some partitions, by their indexes. Every partition has as many as `factor`,
+/// or as the first one.
+///
+/// # Errors
+/// `INVALID_REPLICA_ASSIGNMENT`.
+pub(crate) fn check_assignments<'a>(
+    image: &MetadataImage,
+    assignments: impl Iterator<Item = (i32, &'a [i32])>,
+    mut factor: Option<usize>,
+) -> Result<(), Refusal> {
+    for (partition, nodes) in assignments {
+        check_assignment(image, nodes, factor)
+            .map_err(|why| format!("The manual partition assignment includes {why}."))
+            .and_then(|()| {
+                let mut nodes = nodes.iter().map(|id| NodeId(*id));
+                match nodes.any(|id| image.node(id).is_some_and(NodeImage::is_live)) {
+                    true => Ok(()),
+                    false => Err(format!(
+                        "All brokers specified in the manual partition assignment for partition {partition} are fenced \
+                         or in controlled shutdown."
+                    )),
+                }
+            })
+            .map_err(|why| Refusal::new(ErrorCode::InvalidReplicaAssignment, why))?;
+        factor = Some(nodes.len());
+    }
+    Ok(())
+}
+
+/// What is wrong with the replicas of one partition, in the order in which Kafka looks.
+fn check_assignment(
+    image: &MetadataImage,
+    nodes: &[i32],
+    factor: Option<usize>,
+) -> Result<(), String> {
+    if nodes.is_empty() {
+        return Err("an empty replica list".to_owned());
+    }
+    let mut sorted = nodes.to_vec();
+    sorted.sort_unstable();
+    let mut before = None;
+    for id in sorted {
+        if image.node(NodeId(id)).is_none() {
+            return Err(format!("broker {id}, but no such broker is registered"));
+        }
+        if before == Some(id) {
+            return Err(format!("the broker {id} more than once"));
+        }
+        before = Some(id);
+    }
+    match factor {
+        Some(factor) if factor != nodes.len() => Err(format!(
+            "a partition with {} replica(s), but this is not consistent with previous partitions, which have {factor} \
+             replica(s)",
+            nodes.len()
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::ImageBuilder;
+
+    /// Brokers with these ids.
+    fn brokers(ids: &[i32]) -> ImageBuilder {
+        let mut images = ImageBuilder::default();
+        for id in ids {
+            images.register(*id, &[("PLAINTEXT", "host", 9092)]);
+        }
+        images
+    }
+
+    fn placed(images: &ImageBuilder, partitions: usize, factor: i32) -> Vec<Vec<i32>> {
+        let placed = place(&images.image(), partitions, factor).expect("is placed");
+        placed.into_iter().map(|replicas| replicas.nodes).collect()
+    }
+
+    fn refused(images: &ImageBuilder, factor: i32) -> String {
+        let refusal = place(&images.image(), 1, factor).expect_err("is refused");
+        assert_eq!(refusal.code, ErrorCode::InvalidReplicationFactor);
+        refusal.message.expect("is told")
+    }
+
+    #[test]
+    fn partitions_are_spread_over_all_brokers() {
+        let images = brokers(&[1, 2, 5]);
+        assert_eq!(placed(&images, 4, 1), [[1], [2], [5], [1]]);
+        assert_eq!(placed(&images, 2, 2), [[1, 2], [2, 5]]);
+        assert_eq!(placed(&images, 3, 3), [[1, 2, 5], [2, 5, 1], [5, 1, 2]]);
+    }
+
+    #[test]
+    fn topics_of_one_partition_are_not_all_led_by_one_broker() {
+        let mut images = brokers(&[1, 2, 3]);
+        for (name, leader) in [("a", 1), ("b", 2), ("c", 3), ("d", 1)] {
+            let replicas = placed(&images, 1, 1);
+            assert_eq!(replicas, [[leader]]);
+            images.create(name, &[&replicas[0]]);
+        }
+    }
+
+    #[test]
+    fn live_brokers_lead_and_fenced_ones_only_fill_up() {
+        let mut images = brokers(&[1, 2, 3, 4]);
+        images.fence(1);
+        images.fence(3);
+        assert_eq!(placed(&images, 3, 1), [[2], [4], [2]]);
+        assert_eq!(placed(&images, 2, 3), [[2, 4, 1], [4, 2, 3]]);
+        images.restart(1);
+        assert_eq!(placed(&images, 1, 3), [[1, 2, 4]]);
+    }
+
+    #[test]
+    fn a_factor_that_cannot_be_met_is_refused_with_the_reason() {
+        let mut images = brokers(&[1, 2]);
+        images.fence(1);
+        assert_eq!(placed(&images, 1, 2), [[2, 1]], "registered is enough");
+        assert!(refused(&images, 3).contains("only 2 broker(s) are registered"));
+        assert!(refused(&images, 0).contains("must be positive"));
+        images.fence(2);
+        let fenced =
+            "All brokers are currently fenced, or have all their log directories cordoned.";
+        assert_eq!(refused(&images, 1), fenced);
+        assert_eq!(refused(&images, 3), fenced, "Kafka looks at that first");
+    }
+
+    #[test]
+    fn a_chosen_assignment_needs_registered_brokers_of_which_one_is_live() {
+        let mut images = brokers(&[1, 2, 3]);
+        images.fence(2);
+        images.fence(3);
+        let check = |assignments: &[&[i32]], factor| {
+            let indexed = (4..).zip(assignments.iter().copied());
+            let checked = check_assignments(&images.image(), indexed, factor);
+            checked.map_err(|refusal| {
+                assert_eq!(refusal.code, ErrorCode::InvalidReplicaAssignment);
+                refusal.message.expect("is told")
+            })
+        };
+        assert_eq!(check(&[&[2, 1], &[1, 3]], None), Ok(()));
+        for (assignments, factor, why) in [
+            (
+                &[&[1_i32] as &[i32], &[]][..],
+                None,
+                "an empty replica list.",
+            ),
+            (
+                &[&[1, 9]],
+                None,
+                "broker 9, but no such broker is registered.",
+            ),
+            (&[&[1, 2, 1]], None, "the broker 1 more than once."),
+            (
+                &[&[1, 2], &[1]],
+                None,
+                "with 1 replica(s), but this is not consistent",
+            ),
+            (
+                &[&[1, 2]],
+                Some(1),
+                "previous partitions, which have 1 replica(s).",
+            ),
+            (
+                &[&[1, 2], &[3, 2]],
+                None,
+                "assignment for partition 5 are fenced or in controlled shutdown.",
+            ),
+        ] {
+            let told = check(assignments, factor).expect_err(why);
+            assert!(told.contains(why), "{told}");
+        }
+    }
+}
