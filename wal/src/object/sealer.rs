@@ -21,8 +21,8 @@ use super::put::{Putter, answer};
 use super::sealing::{Creation, SealStep, Sealing, Seen};
 use crate::{SealedObject, SealedRange, WalError};
 
-/// How many numbers are read at once.
-const READ_AT_ONCE: usize = 16;
+/// How many numbers are read at once: as many as the store lets a start read, because clients wait for the end.
+const READ_AT_ONCE: usize = 48;
 /// The bytes at an object's end that are read first. A small object is read whole by that.
 const SUFFIX_BYTES: u64 = 64 << 10;
 const NO_ANSWER: &str = "no answer within the deadline";

@@ -14,10 +14,10 @@ use tokio::sync::oneshot;
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
 /// The largest number of requests under way.
-const REQUESTS_MAX: usize = 64;
+const REQUESTS_MAX: usize = 96;
 /// The largest number for each class, in the order of [`IoClass`]. Only the WAL may use all slots, and cold reads use
-/// none.
-const CLASS_MAX: [usize; CLASSES] = [REQUESTS_MAX, 32, 0, 8, 16];
+/// none. A start, or the sealer of a dead broker's log, makes many small reads while clients wait for its end.
+const CLASS_MAX: [usize; CLASSES] = [REQUESTS_MAX, 32, 0, 8, 48];
 const CLASSES: usize = 5;
 
 /// A store whose requests wait for a slot. A free slot goes to the most urgent class that waits, and within the class
