@@ -15,7 +15,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc32fast::Hasher;
 use highwater_io::{Device, File, OpenMode, Threads, is_full};
 use prost::Message;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::record::{LogIdRecord, MembershipRecord};
 use super::types::{LogId, SnapshotMeta, StoredMembership};
@@ -38,12 +38,16 @@ const CRC_BYTES: usize = 4;
 /// The size of a write or read: the sync of another file waits for no more than this.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// The snapshots of a directory. Clones share the thread that writes them, which ends with the last clone.
+/// The snapshots of a directory. Clones share the thread that writes them, which ends with
+/// [`SnapshotStore::shutdown`], or with the last clone.
 #[derive(Debug, Clone)]
 pub(super) struct SnapshotStore {
     device: Arc<dyn Device>,
     path: PathBuf,
     jobs: mpsc::Sender<Job>,
+    stop: watch::Sender<bool>,
+    /// Its sender lives as long as the thread.
+    ended: watch::Receiver<()>,
 }
 
 /// The file of a snapshot; its content stays the same when a newer snapshot takes its name.
@@ -66,15 +70,39 @@ impl SnapshotStore {
         let (jobs, mut next) = mpsc::channel::<Job>(1);
         let path = dir.join("snapshot");
         let writer = (Arc::clone(&device), path.clone());
+        let (stop, mut stopping) = watch::channel(false);
+        let (alive, ended) = watch::channel(());
         let run = async move {
-            while let Some(job) = next.recv().await {
+            loop {
+                // both arms are cancellation safe; a job is not cancelled once it has begun
+                let job = tokio::select! {
+                    biased;
+                    job = next.recv() => job,
+                    Ok(()) = stopping.changed() => None,
+                };
+                let Some(job) = job else { break };
                 let written = write(&*writer.0, &writer.1, &job).await;
                 // the caller may have stopped waiting
                 drop(job.done.send(written));
             }
+            drop(alive);
         };
         threads.spawn("metadata-snapshots", Box::pin(run));
-        Self { device, path, jobs }
+        Self {
+            device,
+            path,
+            jobs,
+            stop,
+            ended,
+        }
+    }
+
+    /// Ends the thread, and waits until it has written what it was given. Otherwise a start that follows in the process
+    /// could find a snapshot that is newer than what it has read, and write into the same file. Later snapshots fail.
+    pub(super) async fn shutdown(&self) {
+        self.stop.send_replace(true);
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
     }
 
     /// Opens the newest snapshot and reads its head.
@@ -496,6 +524,28 @@ mod tests {
         let why = save.await.expect_err("no thread writes it").to_string();
         assert!(why.contains("its thread has ended"), "{why}");
         assert!(why.contains(&store.path.display().to_string()), "{why}");
+    }
+
+    #[tokio::test]
+    async fn an_end_waits_for_the_snapshot_that_is_under_way() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let later = Later::default();
+        let store = SnapshotStore::start(Arc::new(RealDevice), temporary.path(), &later);
+        let save = || store.save(SnapshotMeta::default(), MetadataImage::default());
+        let mut begun = Box::pin(save());
+        assert!(begun.as_mut().now_or_never().is_none());
+        let mut end = Box::pin(store.shutdown());
+        assert!(end.as_mut().now_or_never().is_none(), "it is not written");
+        let body = later
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        body.expect("there is a thread").await;
+        end.await;
+        begun.await.expect("is written");
+        let why = save().await.expect_err("the thread has ended").to_string();
+        assert!(why.contains("its thread has ended"), "{why}");
     }
 
     #[tokio::test]

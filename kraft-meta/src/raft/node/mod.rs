@@ -142,7 +142,12 @@ impl RaftMetadata {
         quorum.transport.serve(metadata.voter.clone());
         match metadata.take_part(&config).await {
             Ok(()) => Ok(metadata),
-            Err(error) => Err(metadata.cause(error).await),
+            Err(error) => {
+                let cause = metadata.cause(error).await;
+                // the transport has the voter, which would go on; the first error says more than that of the end
+                drop(metadata.shutdown().await);
+                Err(cause)
+            }
         }
     }
 
@@ -249,11 +254,9 @@ impl MetadataStore for RaftMetadata {
     }
 
     async fn shutdown(&self) -> Result<(), OpenError> {
-        self.voter
-            .raft
-            .shutdown()
-            .await
-            .map_err(|error| OpenError::Raft(error.to_string()))?;
-        self.voter.log.shutdown().await
+        let ended = self.voter.raft.shutdown().await;
+        self.voter.snapshots.shutdown().await;
+        self.voter.log.shutdown().await?;
+        ended.map_err(failed)
     }
 }
