@@ -100,13 +100,18 @@ impl DataDir {
     ///
     /// # Errors
     /// The error of the machine.
-    pub(crate) async fn remember(self) -> Result<DirLock, NodeError> {
+    pub(crate) async fn remember(&self) -> Result<(), NodeError> {
         if !self.remembers {
             let path = self.path.join(FILE);
             let written = self.write(&path).await;
             written.map_err(|source| io_error(&path, source))?;
         }
-        Ok(self.lock)
+        Ok(())
+    }
+
+    /// Its lock, which outlives the start.
+    pub(crate) fn into_lock(self) -> DirLock {
+        self.lock
     }
 
     async fn write(&self, path: &Path) -> io::Result<()> {

@@ -156,8 +156,16 @@ impl Node {
         let mut started = None;
         if let Some(logs) = logs {
             let asked = (&stores, &addresses.advertised[..]);
-            let (broker, recovered) =
-                start_broker(&config, machine, tasks, &phase, asked, logs).await?;
+            let opened = start_broker(&config, machine, tasks, &phase, asked, logs).await;
+            let (broker, recovered) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    // the lock is kept until nothing of this start works any more
+                    tasks.stop().await;
+                    storage::end(&*stores.metadata).await;
+                    return Err(error);
+                }
+            };
             serve(&broker, &*machine.network, for_clients, tasks);
             phase.send_replace(Phase::Serving(Sampler {
                 broker: Arc::clone(&broker),
@@ -273,8 +281,10 @@ impl Node {
             registration::end(&*self.metadata, broker.config.node_id, broker.epoch).await;
         }
         self.tasks.stop().await;
+        // without this the metadata would go on, even if the node is dropped
+        let ended = self.metadata.shutdown().await;
         stopped?;
-        self.metadata.shutdown().await?;
+        ended?;
         tracing::info!("stopped");
         Ok(())
     }
@@ -377,7 +387,10 @@ fn serve(broker: &Arc<Broker>, network: &dyn Network, acceptors: Vec<Listening>,
 mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use highwater_io::{RealThreads, Threads};
     use highwater_kraft_meta::Action;
     use highwater_kraft_meta::command::TrimStream;
     use highwater_types::limits::{INDEXES_IN_FLIGHT_MAX, UPLOADS_IN_FLIGHT_MAX};
@@ -443,6 +456,55 @@ mod tests {
         refused.await.expect("nothing listens any more");
         let node = Node::start(config(&data, &store), Machine::real()).await;
         node.expect("starts").stop().await.expect("stops");
+    }
+
+    /// The threads of a machine that run.
+    #[derive(Debug, Clone, Default)]
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Threads for Counted {
+        fn spawn(&self, name: &'static str, body: Pin<Box<dyn Future<Output = ()> + Send>>) {
+            let running = Arc::clone(&self.0);
+            running.fetch_add(1, Ordering::SeqCst);
+            let body = async move {
+                body.await;
+                running.fetch_sub(1, Ordering::SeqCst);
+            };
+            RealThreads.spawn(name, Box::pin(body));
+        }
+    }
+
+    impl Counted {
+        /// Waits until no thread runs.
+        async fn end(&self) {
+            let ended = async {
+                while self.0.load(Ordering::SeqCst) > 0 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+            ended.expect("all threads end");
+        }
+    }
+
+    // Otherwise the next start in the process would open a Raft log that the former one still writes.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_is_left_of_a_start_that_failed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (data, store) = (dir.path().join("data"), dir.path().join("objects"));
+        let threads = Counted::default();
+        let machine = || Machine {
+            threads: Arc::new(threads.clone()),
+            ..Machine::real()
+        };
+        let node = Node::start(config(&data, &store), machine()).await;
+        node.expect("starts").stop().await.expect("stops");
+        threads.end().await;
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::rename(&store, &elsewhere).expect("is moved");
+        let refused = Node::start(config(&data, &store), machine()).await;
+        refused.expect_err("is refused");
+        threads.end().await;
     }
 
     // The client of a DeleteRecords is gone, or its answer was lost, after the command was proposed.

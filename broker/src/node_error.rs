@@ -113,6 +113,20 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    /// Whether a start failed because the controllers or the object store gave no answer. Another start may succeed.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Propose(error) => matches!(error, ProposeError::Unavailable(_)),
+            Self::Storage(error) => matches!(error, OpenError::Unreachable { .. }),
+            Self::Recover { source, .. } | Self::Stream(source) => matches!(
+                source,
+                StreamError::Unavailable { .. } | StreamError::Storage(_)
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether the epoch that a start has registered was fenced before the start was over. Another start may succeed.
     #[must_use]
     pub fn is_fence(&self) -> bool {

@@ -125,15 +125,28 @@ async fn start_again(
         let error = reasons(&error);
         tracing::warn!(error, "the fenced node did not stop cleanly");
     }
+    let start = || Node::start_on(config.clone(), &machine, addresses.clone());
+    let node = until_started(start, &mut rests).await?;
+    Ok((node, rests))
+}
+
+/// Tries to start until a start succeeds or is refused.
+async fn until_started<'a, T>(
+    start: impl Fn() -> BoxFuture<'a, Result<T, NodeError>>,
+    rests: &mut Backoff,
+) -> Result<T, NodeError> {
     loop {
         sleep(rests.next_wait()).await;
-        let (config, addresses) = (config.clone(), addresses.clone());
-        match Node::start_on(config, &machine, addresses).await {
+        match start().await {
             Err(error) if error.is_fence() => {
                 let error = reasons(&error);
                 tracing::warn!(error, "the node was fenced while it started");
             }
-            started => return Ok((started?, rests)),
+            Err(error) if error.is_outage() => {
+                let error = reasons(&error);
+                tracing::warn!(error, "the node cannot start now; trying again");
+            }
+            started => return started,
         }
     }
 }
@@ -150,11 +163,14 @@ mod tests {
     use std::sync::atomic::{AtomicI32, Ordering};
 
     use bytes::Bytes;
+    use futures::FutureExt;
     use highwater_client::{Connection, Error, Options, Producer};
     use highwater_io::net::TcpNetwork;
     use highwater_kraft_meta::command::FenceEpoch;
     use highwater_kraft_meta::{Action, ProposeError, Rejection};
+    use highwater_object_storage::OpenError;
     use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
+    use highwater_runtime::SeededRng;
     use highwater_types::NodeEpoch;
 
     use super::*;
@@ -330,6 +346,41 @@ mod tests {
             drop(partition);
             process.stop().await.expect("stops");
         }
+    }
+
+    // W11: the controllers may be about to start again themselves, and the store may have a bad minute
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_finds_no_answer_is_tried_again_and_one_that_is_refused_is_not() {
+        let store = |is_reached| match is_reached {
+            true => OpenError::Refused {
+                url: "s3://b".to_owned(),
+                reason: "a rule expires objects".to_owned(),
+            },
+            false => OpenError::Unreachable {
+                url: "s3://b".to_owned(),
+                reason: "no answer".to_owned(),
+            },
+        };
+        let starts = std::cell::Cell::new(0);
+        let start = |last: fn() -> Result<u8, NodeError>| {
+            starts.set(starts.get() + 1);
+            let unavailable = || ProposeError::Unavailable("no controller".to_owned());
+            let started = match starts.get() {
+                1 => Err(unavailable().into()),
+                2 => Err(store(false).into()),
+                3 => Err(ProposeError::Rejected(Rejection::Fenced(NodeEpoch(3))).into()),
+                _ => last(),
+            };
+            std::future::ready(started).boxed()
+        };
+        let mut rests = Backoff::new(REST.0, REST.1, SeededRng::from_seed(1));
+        let started = until_started(|| start(|| Ok(7)), &mut rests).await;
+        assert_eq!((started.ok(), starts.get()), (Some(7), 4));
+        let refused = until_started(
+            || std::future::ready(Err::<u8, _>(store(true).into())).boxed(),
+            &mut rests,
+        );
+        assert!(matches!(refused.await, Err(NodeError::Storage(_))));
     }
 
     // a node that can't start again ends, with the reason

@@ -11,7 +11,7 @@ use highwater_kraft_meta::{
 };
 use highwater_object_storage::{Claim, ObjectStorage, Opened, Opener, RequestCounts};
 use highwater_partition_log::KafkaDeltaFold;
-use highwater_runtime::{TaskKind, Tasks};
+use highwater_runtime::{TaskKind, Tasks, reasons};
 use highwater_s3stream::{ObjectStreamStore, Ports, Recovered, Writer};
 use highwater_types::{NodeEpoch, Uuid, WalPosition};
 use highwater_wal::SealedWal;
@@ -79,10 +79,41 @@ pub(crate) async fn open(
         Some(voter) => Arc::<RaftMetadata>::clone(voter),
         None => Arc::new(observe(machine, controllers, tasks).await?),
     };
+    match look(config, machine, tasks, phase, (&metadata, &data_dir)).await {
+        Ok((stores, logs)) => {
+            if let Some(voter) = voter {
+                voter.admit_observers();
+            }
+            Ok((stores, logs, data_dir.into_lock()))
+        }
+        Err(error) => {
+            end(&*metadata).await;
+            Err(error)
+        }
+    }
+}
+
+/// Ends the metadata of a start that has failed, so that the next one finds its files free.
+pub(crate) async fn end(metadata: &dyn MetadataStore) {
+    if let Err(error) = metadata.shutdown().await {
+        let error = reasons(&error);
+        tracing::warn!(error, "the metadata does not end cleanly");
+    }
+}
+
+/// Reads the logs and opens the object store.
+async fn look(
+    config: &Config,
+    machine: &Machine,
+    tasks: &Tasks,
+    phase: &watch::Sender<Phase>,
+    (metadata, data_dir): (&Arc<dyn MetadataStore>, &DataDir),
+) -> Result<(Stores, Option<FoundLogs>), NodeError> {
+    let roles = config.quorum.roles;
     phase.send_replace(Phase::WriteAheadLog);
     let directory = data_dir.id();
     let logs = match roles.broker {
-        true => Some(read_disk(config, machine, &metadata, directory).await?),
+        true => Some(read_disk(config, machine, metadata, directory).await?),
         false => None,
     };
     phase.send_replace(Phase::ObjectStore);
@@ -104,17 +135,14 @@ pub(crate) async fn open(
         Some(logs) => Some(logs.read_objects(&objects, tasks).await?),
         None => None,
     };
-    let lock = data_dir.remember().await?;
-    if let Some(voter) = voter {
-        voter.admit_observers();
-    }
+    data_dir.remember().await?;
     let stores = Stores {
-        metadata,
+        metadata: Arc::clone(metadata),
         objects,
         requests,
         directory,
     };
-    Ok((stores, logs, lock))
+    Ok((stores, logs))
 }
 
 impl FoundLogs {

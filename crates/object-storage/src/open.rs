@@ -134,7 +134,15 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
-    /// The store can't be reached, or has settings by which it would lose objects.
+    /// The store can't be reached, or does not answer. Retry later.
+    #[error("highwater.object.storage: cannot use the object store: {reason} url={url}")]
+    Unreachable {
+        /// The configured URL.
+        url: String,
+        /// The last failure.
+        reason: String,
+    },
+    /// The store can't be used as it is configured, or has settings by which it would lose objects.
     #[error("highwater.object.storage: cannot use the object store: {reason} url={url}")]
     Refused {
         /// The configured URL.
@@ -179,7 +187,7 @@ pub async fn open(config: &Config, opener: Opener, ports: Ports) -> Result<Opene
             let bucket = bucket.map_err(|reason| start.refused(reason))?;
             let silent = format!("no answer within {ASK_MAX:?} from {}", bucket.url());
             let opened = timeout(ASK_MAX, start.open_bucket(bucket)).await;
-            let opened = opened.unwrap_or_else(|_| Err(start.refused(silent)));
+            let opened = opened.unwrap_or_else(|_| Err(start.unreachable(silent)));
             let storage: Arc<dyn ObjectStorage> = Arc::new(opened?);
             // the process can trust a store that it made itself
             start.probe(Arc::clone(&storage)).await?;
@@ -282,7 +290,7 @@ impl Start<'_> {
                 url: url(),
                 own: self.opener.cluster,
             },
-            ClaimError::Storage(error) => self.refused(reasons(&error)),
+            ClaimError::Storage(error) => self.unreachable(reasons(&error)),
         })
     }
 
@@ -293,8 +301,15 @@ impl Start<'_> {
         match probed {
             Ok(probed) => probed.map_err(|error| self.distrust(&error)),
             Err(_elapsed) => {
-                Err(self.refused(format!("its start-up probe took more than {PROBE_MAX:?}")))
+                Err(self.unreachable(format!("its start-up probe took more than {PROBE_MAX:?}")))
             }
+        }
+    }
+
+    fn unreachable(&self, reason: String) -> OpenError {
+        OpenError::Unreachable {
+            url: self.url.to_owned(),
+            reason,
         }
     }
 
@@ -312,7 +327,7 @@ impl Start<'_> {
                 url: self.url.to_owned(),
                 reason,
             },
-            ProbeError::Storage(_) => self.refused(reason),
+            ProbeError::Storage(_) => self.unreachable(reason),
         }
     }
 }
