@@ -26,6 +26,7 @@ mod roles;
 mod sessions;
 mod starts;
 mod starved;
+mod tailing;
 mod uploads;
 mod waiting;
 
