@@ -186,6 +186,13 @@ impl TestNode {
         Ok(())
     }
 
+    /// Ends the node as a killed process does, and returns its directory.
+    #[must_use]
+    pub fn kill(self) -> TempDir {
+        drop(self.node);
+        self.dir
+    }
+
     /// Stops the node cleanly, and returns its directory.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! The bad days of an S3-compatible server, behind a proxy that fails on demand: `HIGHWATER_TEST_S3` is the server's
 //! endpoint and `AWS_*` its keys; the bucket `highwater` has to exist. `cargo xtask test --only s3-minio` starts one.
 
+mod object_wal;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
