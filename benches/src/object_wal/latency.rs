@@ -6,7 +6,7 @@ use highwater_types::ByteSize;
 use super::{Lab, Run, load};
 use crate::figures::{Latency, real};
 use crate::machine;
-use crate::produce::{Extent, Load};
+use crate::produce::Load;
 
 /// W4's budget of puts, lifted.
 const LIFTED: &str = "highwater.wal.object.token.interval.ms=0";
@@ -104,11 +104,7 @@ fn measure(lab: &mut Lab, names: &Names, settings: &[&str]) -> Result<()> {
 
 /// The mean time of a request of 16 KiB, one at a time.
 fn round_trip(lab: &Lab, node: &super::Node, topic: &str) -> Result<f64> {
-    let extent = Extent {
-        bytes: None,
-        seconds: Some(3),
-    };
-    let run = lab.run(node, topic, &load(BATCH, 1), &extent)?;
+    let run = lab.run(node, topic, &load(BATCH, 1), &lab.seconds(6))?;
     Ok(run.figures.latency.mean().as_secs_f64())
 }
 
