@@ -14,12 +14,17 @@ use tokio::sync::watch;
 
 use crate::scenario::Scenario;
 use crate::store::SimStore;
+use crate::workload::Broker;
 use crate::world::{PORT, wall_clock_ms};
 use crate::{Disk, SimNetwork, SimThreads, Trace, WalOfRun};
+
+/// The number of partitions of `__consumer_offsets`.
+pub(crate) const OFFSETS_PARTITIONS: i32 = 2;
 
 /// The state that a node and the world share. The world uses it to crash the node.
 #[derive(Debug)]
 pub(crate) struct Host {
+    id: NodeId,
     /// The node's host name on the network.
     pub(crate) name: String,
     pub(crate) disk: Disk,
@@ -37,8 +42,10 @@ pub(crate) struct Host {
     pub(crate) crashes: watch::Sender<u64>,
     pub(crate) starts: Cell<usize>,
     pub(crate) is_stopped: Cell<bool>,
-    /// Whether the start was refused, which is permitted while the disk is in trouble.
+    /// Whether the process can't start or can't go on, which is permitted while the node is in trouble.
     pub(crate) is_refused: Cell<bool>,
+    /// Whether nodes and links around this one fail.
+    pub(crate) is_unsafe: Cell<bool>,
 }
 
 impl Host {
@@ -49,9 +56,11 @@ impl Host {
         (scenario, wal): (Scenario, WalOfRun),
         (trace, rng): (Trace, SeededRng),
     ) -> Self {
-        let name = format!("node-{id}");
+        let name = name(id);
+        let settings = settings(id, &name, url, &scenario);
         Self {
-            settings: settings(id, &name, url, &scenario),
+            id,
+            settings,
             name,
             disk,
             store,
@@ -64,6 +73,29 @@ impl Host {
             starts: Cell::new(0),
             is_stopped: Cell::new(false),
             is_refused: Cell::new(false),
+            is_unsafe: Cell::new(false),
+        }
+    }
+
+    /// Replaces settings, and adds those that are new.
+    pub(crate) fn set(&mut self, settings: &[(&str, String)]) {
+        for (key, value) in settings {
+            self.settings.retain(|(former, _)| former != key);
+            self.settings.push(((*key).to_owned(), value.clone()));
+        }
+    }
+
+    /// Removes a setting.
+    pub(crate) fn unset(&mut self, key: &str) {
+        self.settings.retain(|(former, _)| former != key);
+    }
+
+    /// The node as clients reach it.
+    pub(crate) fn as_broker(&self) -> Broker {
+        Broker {
+            id: self.id,
+            name: self.name.clone(),
+            crashes: self.crashes.subscribe(),
         }
     }
 
@@ -92,12 +124,7 @@ impl Host {
         settings.push(("highwater.wal".to_owned(), wal.to_owned()));
         let config = Config::load(None, [], &settings)?;
         let mut process = match NodeProcess::start(config, machine).await {
-            Err(error) if self.is_troubled() => {
-                tracing::debug!(%error, "start refused");
-                self.trace.event(&format_args!("refused {error}"));
-                self.is_refused.set(true);
-                std::future::pending().await
-            }
+            Err(error) if self.is_troubled() => self.refuse(&error.to_string()).await,
             started => started?,
         };
         self.starts.set(self.starts.get() + 1);
@@ -105,7 +132,10 @@ impl Host {
         let mut stop = self.stop.subscribe();
         tokio::select! {
             biased;
-            reason = process.ended() => Err(reason.into()),
+            reason = process.ended() => match self.is_unsafe.get() {
+                true => self.refuse(&reason).await,
+                false => Err(reason.into()),
+            },
             _ = stop.wait_for(|stop| *stop) => {
                 match process.stop().await {
                     Err(_) if self.is_troubled() => {}
@@ -118,9 +148,19 @@ impl Host {
         }
     }
 
+    /// Notes that the process can't start or can't go on, and waits until it is replaced.
+    async fn refuse<T>(&self, why: &str) -> T {
+        tracing::debug!(why, "the process ends");
+        self.trace.event(&format_args!("refused {why}"));
+        self.is_refused.set(true);
+        std::future::pending().await
+    }
+
     /// Whether the disk or the object store gives a reason to refuse a start, or to stop without an upload.
     pub(crate) fn is_troubled(&self) -> bool {
-        self.disk.was_troubled() || self.store.as_ref().is_some_and(|store| store.faults() > 0)
+        self.is_unsafe.get()
+            || self.disk.was_troubled()
+            || self.store.as_ref().is_some_and(|store| store.faults() > 0)
     }
 
     /// Notes that the process has ended, before another is started.
@@ -132,19 +172,27 @@ impl Host {
     }
 }
 
+/// The network name of a node.
+pub(crate) fn name(id: NodeId) -> String {
+    format!("node-{id}")
+}
+
 fn settings(id: NodeId, name: &str, url: &str, scenario: &Scenario) -> Vec<(String, String)> {
     let own = [
         ("node.id", id.to_string()),
         ("listeners", format!("PLAINTEXT://0.0.0.0:{PORT}")),
         ("advertised.listeners", format!("PLAINTEXT://{name}:{PORT}")),
         ("highwater.object.storage", url.to_owned()),
+        (
+            "offsets.topic.num.partitions",
+            OFFSETS_PARTITIONS.to_string(),
+        ),
     ];
     let fixed = [
         ("highwater.data.dir", "/data"),
         ("highwater.admin.listener", ""),
         ("highwater.memory.limit", "64MiB"),
         ("highwater.wal.size", "64MiB"),
-        ("offsets.topic.num.partitions", "2"),
         ("log.retention.check.interval.ms", "200"),
         ("auto.create.topics.enable", "false"),
     ];

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod checker;
+mod cluster;
 mod device;
 mod host;
 mod network;

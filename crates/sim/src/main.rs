@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use highwater_sim::{Options, StoreKind, SyncClass, Trace, WalOfRun, run};
 
-/// Simulates a node, its disk and its clients.
+/// Simulates a node or a cluster, its disks, its object store and its clients.
 #[derive(Debug, Parser)]
 struct Cli {
     /// The first seed.
@@ -24,6 +24,10 @@ struct Cli {
     /// The write-ahead log: `disk`, `object`, or `changing`, where each process of the node draws its kind.
     #[arg(long, default_value = "disk")]
     wal: WalOfRun,
+    /// Runs one controller and three brokers, whose write-ahead logs are in the store, in place of one node. The seed
+    /// decides whether the store fails.
+    #[arg(long)]
+    cluster: bool,
     /// Writes every event of the trace to a file, to be compared with that of another run.
     #[arg(long, value_name = "FILE")]
     trace: Option<std::path::PathBuf>,
@@ -73,6 +77,7 @@ fn seeds(cli: &Cli) -> std::io::Result<bool> {
             lie: cli.lie,
             store: cli.store,
             wal: cli.wal,
+            cluster: cli.cluster,
             trace,
         };
         match run(&options) {

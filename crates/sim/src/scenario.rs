@@ -70,6 +70,16 @@ impl Scenario {
         self.partitions
     }
 
+    /// The scenario with less data, because several nodes take more time than one.
+    pub(crate) fn for_cluster(mut self) -> Self {
+        self.value_bytes_max = self.value_bytes_max.min(6000);
+        self.think_ms = self.think_ms.max(20);
+        self.keeps.retention_bytes = -1;
+        self.keeps.retention_ms = self.keeps.retention_ms.max(1000);
+        self.aged_value_bytes_max = 300;
+        self
+    }
+
     pub(crate) fn draw(rng: &SeededRng) -> Self {
         let one_of = |choices: &[u64]| {
             let at = usize::try_from(rng.below(choices.len() as u64)).unwrap_or(0);

@@ -45,8 +45,8 @@ const SLOW_MAX_MS: u64 = 4000;
 const OUTAGE_FROM_MAX_MS: u64 = 20_000;
 const OUTAGE_MAX_MS: u64 = 8_000;
 
-/// A store in memory with faults.
-#[derive(Debug)]
+/// A store in memory with faults. Clones are the same store.
+#[derive(Debug, Clone)]
 pub(crate) struct SimStore {
     pub(crate) storage: Arc<dyn ObjectStorage>,
     faults: Arc<Faults>,
@@ -65,7 +65,7 @@ struct Faults {
 }
 
 impl SimStore {
-    fn new(kind: StoreKind, rng: SeededRng, trace: Trace) -> Self {
+    pub(crate) fn new(kind: StoreKind, rng: SeededRng, trace: Trace) -> Self {
         let ms = |most| Duration::from_millis(rng.below(most));
         let begin = ms(OUTAGE_FROM_MAX_MS);
         let outage = (begin, begin + ms(OUTAGE_MAX_MS));
@@ -96,6 +96,19 @@ impl SimStore {
         ("memory:".to_owned(), Some(store))
     }
 
+    /// The store as one host reaches it: no request gets through while the link is cut.
+    pub(crate) fn over(&self, link: &StoreLink) -> Self {
+        let link = link.clone();
+        let hook = move |_: &Request<'_>| match link.is_cut() {
+            true => Plan::fail(Failure::Failed("no connection")),
+            false => Plan::pass(),
+        };
+        Self {
+            storage: Arc::new(Hooked::new(Arc::clone(&self.storage), hook)),
+            faults: Arc::clone(&self.faults),
+        }
+    }
+
     /// Ends all faults.
     pub(crate) fn heal(&self) {
         self.faults.is_sound.store(true, Ordering::Relaxed);
@@ -104,6 +117,20 @@ impl SimStore {
     /// The number of requests that have met a fault.
     pub(crate) fn faults(&self) -> u64 {
         self.faults.count.load(Ordering::Relaxed)
+    }
+}
+
+/// The link between a host and the store. Clones are the same link.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StoreLink(Arc<AtomicBool>);
+
+impl StoreLink {
+    pub(crate) fn set_cut(&self, is_cut: bool) {
+        self.0.store(is_cut, Ordering::Relaxed);
+    }
+
+    fn is_cut(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

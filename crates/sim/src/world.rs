@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use turmoil::Sim;
 
 use crate::checker::Checker;
+use crate::cluster::ClusterWorld;
 use crate::host::Host;
 use crate::scenario::{End, Life, Scenario};
 use crate::store::SimStore;
@@ -27,11 +28,11 @@ pub(crate) const PORT: u16 = 9092;
 const STORE: &str = "/objects";
 
 /// The wall-clock time at which a run begins: 2026-01-01.
-const BEGIN: Duration = Duration::from_secs(1_767_225_600);
+pub(crate) const BEGIN: Duration = Duration::from_secs(1_767_225_600);
 /// An upper bound for the lives of all nodes together.
-const TIME_MAX: Duration = Duration::from_secs(600);
+pub(crate) const TIME_MAX: Duration = Duration::from_secs(600);
 /// The time in which every client must finish once nothing fails any more. A client that needs longer is stuck.
-const CALM_MAX: Duration = Duration::from_secs(40);
+pub(crate) const CALM_MAX: Duration = Duration::from_secs(40);
 
 /// How long to wait for a clean stop of a node whose device is in trouble.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -47,6 +48,8 @@ pub struct Options {
     pub store: StoreKind,
     /// The write-ahead log.
     pub wal: WalOfRun,
+    /// Whether one controller and three brokers run, whose write-ahead logs are in the store, in place of one node.
+    pub cluster: bool,
     /// The trace that receives the events.
     pub trace: Trace,
 }
@@ -108,10 +111,14 @@ pub fn run(options: &Options) -> Result<Outcome, Failed> {
                 WalOfRun::Object => " --wal object",
                 WalOfRun::Changing => " --wal changing",
             };
-            lie.unwrap_or_default() + store + wal
+            let cluster = if options.cluster { " --cluster" } else { "" };
+            lie.unwrap_or_default() + store + wal + cluster
         },
     };
-    let ran = catch_unwind(AssertUnwindSafe(|| World::new(options, 1).run()));
+    let ran = catch_unwind(AssertUnwindSafe(|| match options.cluster {
+        true => ClusterWorld::new(options).run(),
+        false => World::new(options, 1).run(),
+    }));
     match ran {
         Ok(outcome) => outcome.map_err(failed),
         Err(panic) => {
@@ -189,12 +196,11 @@ impl<'a> World<'a> {
             let (calm, calm_seen) = watch::channel(false);
             let clients = Arc::new(Clients {
                 trace: trace.clone(),
-                node: host.name.clone(),
+                brokers: vec![host.as_broker()],
                 checker: Checker::default(),
                 scenario: host.scenario.clone(),
                 rng: fork(),
                 calm: calm_seen,
-                crashes: host.crashes.subscribe(),
                 producing: AtomicUsize::new(0),
             });
             let name = format!("clients-{id}");

@@ -1,5 +1,6 @@
 //! The clients' knowledge, and the invariants that follow from it. The checker uses nothing that no client saw.
 
+mod by_epoch;
 mod partition;
 mod retention;
 
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use highwater_types::Uuid;
 
+pub(crate) use by_epoch::ByEpoch;
 pub(crate) use partition::{Known, PartitionHistory};
 pub(crate) use retention::{Keeps, Sent};
 
@@ -55,27 +57,27 @@ pub(crate) struct History {
 }
 
 /// An offset that one client commits, and increases with each commit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Committed {
     /// The last offset that the client asked to commit.
     pub(crate) asked: i64,
-    /// The last offset whose commit was answered, or that a client read.
-    pub(crate) answered: i64,
+    /// The last offset whose commit was answered, or that a client read, by the leader epoch of the coordinator.
+    pub(crate) answered: ByEpoch,
 }
 
 impl Committed {
-    /// Checks a committed offset that a client read; the request was sent when `known` was known, and -1 stands for no
-    /// offset.
-    pub(crate) fn told(&mut self, known: Self, offset: i64) -> Result<(), String> {
+    /// Checks a committed offset that a client read from the coordinator of an epoch; the request was sent when `known`
+    /// was the last answered offset, and -1 stands for no offset.
+    pub(crate) fn told(&mut self, epoch: i32, known: i64, offset: i64) -> Result<(), String> {
         let found = offset.max(0);
-        if found < known.answered || found > self.asked {
-            let (answered, asked) = (known.answered, self.asked);
+        if found < known || found > self.asked {
+            let asked = self.asked;
             return Err(format!(
-                "offset {offset} is committed, and {answered} was answered and {asked} asked for"
+                "offset {offset} is committed, and {known} was answered and {asked} asked for"
             ));
         }
         // An offset that was read once stays committed too.
-        self.answered = self.answered.max(found);
+        self.answered.note(epoch, found);
         Ok(())
     }
 }
@@ -149,11 +151,12 @@ mod tests {
     #[test]
     fn an_offset_that_is_older_than_its_answer_or_was_never_asked_for_is_found() {
         let mut committed = Committed::default();
-        committed.told(committed, -1).expect("there is none yet");
+        committed.told(0, 0, -1).expect("there is none yet");
         committed.asked = 3;
-        committed.told(committed, 2).expect("may be there already");
-        assert!(committed.told(committed, 1).is_err(), "went back");
-        assert!(committed.told(committed, -1).is_err(), "is gone");
-        assert!(committed.told(committed, 4).is_err(), "was never asked for");
+        committed.told(0, 0, 2).expect("may be there already");
+        let known = committed.answered.until(0);
+        assert!(committed.told(0, known, 1).is_err(), "went back");
+        assert!(committed.told(0, known, -1).is_err(), "is gone");
+        assert!(committed.told(0, known, 4).is_err(), "was never asked for");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::retention::Retention;
-use super::{Identity, Keeps, Sent};
+use super::{ByEpoch, Identity, Keeps, Sent};
 
 /// The known history of one partition.
 #[derive(Debug, Default)]
@@ -11,16 +11,17 @@ pub(crate) struct PartitionHistory {
     sent: BTreeSet<Identity>,
     at: BTreeMap<i64, Identity>,
     of: BTreeMap<Identity, i64>,
-    high_watermark: i64,
-    log_start: i64,
+    high_watermark: ByEpoch,
+    log_start: ByEpoch,
     trim_asked: i64,
     /// The rolls and the retention, if the topic does not keep everything.
     retention: Option<Retention>,
 }
 
-/// The bounds that were known when a request was sent. Its answer must be at least as new.
+/// The bounds that were known when a request was sent to the leader of an epoch. Its answer must be at least as new.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
+    pub(crate) epoch: i32,
     pub(crate) high_watermark: i64,
     pub(crate) log_start: i64,
 }
@@ -30,10 +31,11 @@ impl PartitionHistory {
         self.at.len()
     }
 
-    pub(crate) fn known(&self) -> Known {
+    pub(crate) fn known(&self, epoch: i32) -> Known {
         Known {
-            high_watermark: self.high_watermark,
-            log_start: self.log_start,
+            epoch,
+            high_watermark: self.high_watermark.until(epoch),
+            log_start: self.log_start.until(epoch),
         }
     }
 
@@ -73,23 +75,28 @@ impl PartitionHistory {
             .retention
             .as_ref()
             .map_or(0, |r| r.earliest_start(then_ms));
-        match self.log_start < start {
+        let log_start = self.log_start.last();
+        match log_start < start {
             true => Err(format!(
-                "log start {}, and retention removes all below {start} (F6)",
-                self.log_start
+                "log start {log_start}, and retention removes all below {start} (F6)"
             )),
             false => Ok(()),
         }
     }
 
-    /// Notes that a batch was acknowledged: its records stay at these offsets for ever, in this order.
-    pub(crate) fn acknowledged(&mut self, base: i64, records: &[Identity]) -> Result<(), String> {
+    /// Notes that the leader of an epoch acknowledged a batch: its records stay at these offsets for ever, in this order.
+    pub(crate) fn acknowledged(
+        &mut self,
+        epoch: i32,
+        base: i64,
+        records: &[Identity],
+    ) -> Result<(), String> {
         let mut offset = base;
         for identity in records {
             self.place(offset, *identity)?;
             offset += 1;
         }
-        self.high_watermark = self.high_watermark.max(offset);
+        self.high_watermark.note(epoch, offset);
         Ok(())
     }
 
@@ -152,10 +159,10 @@ impl PartitionHistory {
                 self.trim_asked
             ));
         }
-        self.high_watermark = self.high_watermark.max(high_watermark);
-        self.log_start = self.log_start.max(log_start);
+        self.high_watermark.note(known.epoch, high_watermark);
+        self.log_start.note(known.epoch, log_start);
         if let Some(retention) = &mut self.retention {
-            retention.starts_at(self.log_start);
+            retention.starts_at(self.log_start.last());
         }
         Ok(())
     }
@@ -164,13 +171,13 @@ impl PartitionHistory {
         self.trim_asked = self.trim_asked.max(before);
     }
 
-    pub(crate) fn trimmed(&mut self, asked: i64, log_start: i64) -> Result<(), String> {
+    pub(crate) fn trimmed(&mut self, epoch: i32, asked: i64, log_start: i64) -> Result<(), String> {
         if log_start < asked || log_start > self.trim_asked {
             return Err(format!(
                 "records below {asked} are deleted, and the log start is {log_start}"
             ));
         }
-        self.log_start = self.log_start.max(log_start);
+        self.log_start.note(epoch, log_start);
         Ok(())
     }
 
@@ -207,18 +214,28 @@ mod tests {
             history.sends(identity(sequence));
         }
         let batch = [identity(0), identity(1)];
-        history.acknowledged(0, &batch).expect("is sound");
-        history.acknowledged(0, &batch).expect("a repeat");
-        let known = history.known();
+        history.acknowledged(0, 0, &batch).expect("is sound");
+        history.acknowledged(0, 0, &batch).expect("a repeat");
+        let known = history.known(0);
         assert!(history.bounds(known, 0, 1).is_err(), "acknowledged, gone");
         history.bounds(known, 0, 3).expect("one more is there");
-        assert!(history.bounds(history.known(), 0, 2).is_err(), "went back");
-        assert!(history.bounds(history.known(), 1, 3).is_err(), "not asked");
+        assert!(history.bounds(history.known(0), 0, 2).is_err(), "went back");
+        assert!(history.bounds(history.known(0), 1, 3).is_err(), "not asked");
         history.asks_trim(2);
-        history.trimmed(2, 2).expect("is asked for");
-        assert!(history.bounds(history.known(), 1, 3).is_err(), "went back");
+        history.trimmed(0, 2, 2).expect("is asked for");
+        assert!(history.bounds(history.known(0), 1, 3).is_err(), "went back");
         assert!(history.is_complete().is_err(), "two are missing");
         assert!(history.place(2, identity(1)).is_err(), "appended twice");
+    }
+
+    #[test]
+    fn an_answer_is_as_new_as_its_own_epoch_and_all_earlier_ones() {
+        let mut history = PartitionHistory::default();
+        history.bounds(history.known(1), 0, 3).expect("is sound");
+        history.bounds(history.known(2), 0, 5).expect("is sound");
+        history.bounds(history.known(1), 0, 4).expect("a zombie");
+        assert!(history.bounds(history.known(1), 0, 3).is_err(), "went back");
+        assert!(history.bounds(history.known(3), 0, 4).is_err(), "went back");
     }
 
     #[test]

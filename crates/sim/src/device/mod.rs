@@ -192,6 +192,12 @@ impl Disk {
         }
     }
 
+    /// Deletes everything on the disk, between two processes.
+    pub(crate) fn wipe(&self) {
+        self.lock().tree = Tree::new();
+        self.0.trace.event(&format_args!("wiped"));
+    }
+
     /// A number that no other disk has.
     fn number(&self) -> usize {
         Arc::as_ptr(&self.0).addr()

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use highwater_client::{Error, Options, Sent};
 use highwater_protocol::Request;
+use highwater_types::NodeId;
 use tokio::sync::watch;
 
-use super::{Again, Clients};
+use super::{Again, Broker, Clients};
 use crate::SimNetwork;
-use crate::checker::Checker;
+use crate::checker::{Checker, TopicPartition};
 use crate::world::PORT;
 
 /// One connection.
@@ -17,15 +18,83 @@ pub(crate) struct Connection {
     inner: highwater_client::Connection,
     checker: Checker,
     crashes: watch::Receiver<u64>,
+    node: NodeId,
+    epoch: i32,
 }
+
+/// The broker that leads a partition, and its leader epoch.
+type Leader = (NodeId, i32);
 
 /// A time limit that is longer than any answer takes.
 const PATIENCE: Duration = Duration::from_secs(6);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Connection {
+    /// Connects to any broker.
     pub(super) async fn open(clients: &Clients) -> Result<Self, Again> {
-        let mut crashes = clients.crashes.clone();
+        let at = clients.rng.below(clients.brokers.len() as u64);
+        let any = usize::try_from(at).unwrap_or(0);
+        Self::open_to(clients, &clients.brokers[any]).await
+    }
+
+    /// Connects to the leader of a partition. Any broker is asked for it, whose answer may be old, and then the leader
+    /// itself for its epoch, which stays the same as long as the connection lasts: a broker that is fenced ends its
+    /// connections.
+    pub(super) async fn open_to_leader(
+        clients: &Clients,
+        at: TopicPartition,
+    ) -> Result<Self, Again> {
+        let mut connection = Self::open(clients).await?;
+        if !clients.is_cluster() {
+            return Ok(connection);
+        }
+        let (leader, _) = connection.leader(clients, at).await?;
+        connection.follow(clients, leader).await?;
+        connection.leads(clients, at).await?;
+        Ok(connection)
+    }
+
+    /// Asks this broker whether it leads a partition, and for its epoch.
+    pub(super) async fn leads(
+        &mut self,
+        clients: &Clients,
+        at: TopicPartition,
+    ) -> Result<(), Again> {
+        match self.leader(clients, at).await? {
+            (leader, epoch) if leader == self.node => {
+                self.epoch = epoch;
+                Ok(())
+            }
+            _ => Err(Again::Later),
+        }
+    }
+
+    /// Goes on at another broker.
+    pub(super) async fn follow(&mut self, clients: &Clients, to: NodeId) -> Result<(), Again> {
+        if to != self.node {
+            let mut brokers = clients.brokers.iter();
+            // -1 stands for no leader
+            let to = brokers.find(|broker| broker.id == to).ok_or(Again::Later)?;
+            *self = Self::open_to(clients, to).await?;
+        }
+        Ok(())
+    }
+
+    /// The leader of a partition, as this broker knows it.
+    async fn leader(&mut self, clients: &Clients, at: TopicPartition) -> Result<Leader, Again> {
+        let request = highwater_client::describe_topic(at.topic);
+        let answer = self.call(&request, 12).await?;
+        let topic = answer.topics.first().ok_or(Again::Later)?;
+        clients.expect("Metadata", topic.error_code)?;
+        let mut partitions = topic.partitions.iter();
+        let partition = partitions.find(|partition| partition.partition_index == at.index);
+        let partition = partition.ok_or(Again::Later)?;
+        clients.expect("Metadata", partition.error_code)?;
+        Ok((NodeId(partition.leader_id), partition.leader_epoch))
+    }
+
+    async fn open_to(clients: &Clients, broker: &Broker) -> Result<Self, Again> {
+        let mut crashes = broker.crashes.clone();
         crashes.mark_unchanged();
         let options = Options {
             client_id: "sim".to_owned(),
@@ -35,14 +104,21 @@ impl Connection {
         let network = SimNetwork {
             trace: clients.trace.clone(),
         };
-        let opening = highwater_client::Connection::open(&network, &clients.node, PORT, options);
+        let opening = highwater_client::Connection::open(&network, &broker.name, PORT, options);
         let opened = tokio::time::timeout(CONNECT_PATIENCE, opening).await;
         let inner = opened.unwrap_or(Err(Error::Late));
         Ok(Self {
             inner: inner.map_err(|error| again(&clients.checker, &error))?,
             checker: clients.checker.clone(),
             crashes,
+            node: broker.id,
+            epoch: 0,
         })
+    }
+
+    /// The leader epoch of the partition for which the connection was opened; 0 in a world of one broker.
+    pub(super) fn epoch(&self) -> i32 {
+        self.epoch
     }
 
     /// Returns the connection and the guard that ends its use, for a client that keeps its requests to send them again.

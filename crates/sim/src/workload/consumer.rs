@@ -64,7 +64,7 @@ pub(super) async fn read_all(clients: &Clients, at: TopicPartition) {
 impl<'a> Consumer<'a> {
     /// Connects, and asks where the partition begins.
     async fn open(clients: &'a Clients, at: TopicPartition) -> Result<Self, Again> {
-        let connection = Connection::open(clients).await?;
+        let connection = Connection::open_to_leader(clients, at).await?;
         let max_bytes = i32::try_from(1 + clients.rng.below(200_000)).unwrap_or(1);
         let limits = Limits {
             max_bytes,
@@ -94,7 +94,8 @@ impl<'a> Consumer<'a> {
 
     fn known(&self) -> Known {
         let checker = &self.clients.checker;
-        checker.partition(self.at, |history| history.known())
+        let epoch = self.connection.epoch();
+        checker.partition(self.at, |history| history.known(epoch))
     }
 
     fn violation(&self, what: &str) -> Again {

@@ -6,9 +6,11 @@ use highwater_protocol::messages::offset_commit_request::{
 };
 use highwater_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use highwater_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
+use highwater_types::NodeId;
 
 use super::{Again, Clients, Connection, main};
-use crate::checker::{Committed, TopicPartition};
+use crate::checker::TopicPartition;
+use crate::host::OFFSETS_PARTITIONS;
 
 /// The number of groups, which are in more than one partition of `__consumer_offsets`.
 pub(super) const GROUPS: u64 = 3;
@@ -77,8 +79,19 @@ pub(super) async fn open(clients: &Clients, group: &str) -> Result<Connection, A
     let mut connection = Connection::open(clients).await?;
     let request = highwater_client::find_coordinator(group);
     let answer = connection.call(&request, 4).await?;
-    let code = answer.coordinators.first().map_or(-1, |c| c.error_code);
+    let coordinator = answer.coordinators.first();
+    let (code, node) = coordinator.map_or((-1, -1), |c| (c.error_code, c.node_id));
     clients.expect("FindCoordinator", code)?;
+    if !clients.is_cluster() {
+        return Ok(connection);
+    }
+    connection.follow(clients, NodeId(node)).await?;
+    let at = TopicPartition {
+        topic: "__consumer_offsets",
+        former: 0,
+        index: partition_of(group),
+    };
+    connection.leads(clients, at).await?;
     Ok(connection)
 }
 
@@ -121,9 +134,17 @@ pub(super) async fn commit(
         let mut history = clients.checker.lock();
         let committed = history.committed.entry((group.to_owned(), *at));
         let committed = committed.or_default();
-        committed.answered = committed.answered.max(offset);
+        committed.answered.note(connection.epoch(), offset);
     }
     Ok(())
+}
+
+/// The partition of `__consumer_offsets` that holds a group's offsets, as Kafka's brokers choose it.
+fn partition_of(group: &str) -> i32 {
+    let hash = group.bytes().fold(0i32, |hash, byte| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(byte))
+    });
+    hash.checked_abs().unwrap_or(0) % OFFSETS_PARTITIONS
 }
 
 fn asks(clients: &Clients, group: &str, at: TopicPartition) -> i64 {
@@ -140,11 +161,13 @@ pub(super) async fn check(
     group: &str,
     partitions: &[TopicPartition],
 ) -> Result<(), Again> {
-    let known: Vec<Committed> = {
+    let epoch = connection.epoch();
+    let known: Vec<i64> = {
         let history = clients.checker.lock();
-        let of_one = |at| history.committed.get(&(group.to_owned(), at)).copied();
+        let of_one = |at| history.committed.get(&(group.to_owned(), at));
         let all = partitions.iter().copied();
-        all.map(|at| of_one(at).unwrap_or_default()).collect()
+        all.map(|at| of_one(at).map_or(0, |committed| committed.answered.until(epoch)))
+            .collect()
     };
     let topic = partitions.first().map_or("", |at| at.topic);
     let request = OffsetFetchRequest {
@@ -171,7 +194,9 @@ pub(super) async fn check(
         clients.expect("OffsetFetch", found.error_code)?;
         let mut history = clients.checker.lock();
         let committed = history.committed.entry((group.to_owned(), *at));
-        let told = committed.or_default().told(known, found.committed_offset);
+        let told = committed
+            .or_default()
+            .told(epoch, known, found.committed_offset);
         drop(history);
         if let Err(what) = told {
             let what = format!("group {group}, {at}: {what}");

@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, join_all};
 use highwater_protocol::ErrorCode;
 use highwater_runtime::SeededRng;
+use highwater_types::NodeId;
 use tokio::sync::watch;
 
 use crate::Trace;
@@ -32,17 +33,25 @@ const TOPIC: &str = "t";
 #[derive(Debug)]
 pub(crate) struct Clients {
     pub(crate) trace: Trace,
-    /// The network name of the clients' node.
-    pub(crate) node: String,
+    /// The brokers, all of one cluster.
+    pub(crate) brokers: Vec<Broker>,
     pub(crate) checker: Checker,
     pub(crate) scenario: Scenario,
     pub(crate) rng: SeededRng,
     /// True when nothing fails any more and the clients finish.
     pub(crate) calm: watch::Receiver<bool>,
-    /// Changes when the node's process ends, which resets its connections.
-    pub(crate) crashes: watch::Receiver<u64>,
     /// The number of producers that are not done.
     pub(crate) producing: AtomicUsize,
+}
+
+/// A broker, as clients reach it.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) id: NodeId,
+    /// Its network name.
+    pub(crate) name: String,
+    /// Changes when its process ends, which resets its connections.
+    pub(crate) crashes: watch::Receiver<u64>,
 }
 
 /// Why a client's attempt ended.
@@ -121,12 +130,14 @@ impl Clients {
             all.push(Box::pin(topics::delete_records(&self, partition)));
         }
         all.push(Box::pin(consumer::run(&self, aged::AGED)));
-        all.push(Box::pin(recreated::run(&self)));
+        if !self.is_cluster() {
+            all.push(Box::pin(recreated::run(&self)));
+            all.push(Box::pin(topics::run(&self)));
+        }
         for group in 0..group::GROUPS {
             all.push(Box::pin(group::run(&self, group)));
         }
         all.push(Box::pin(group::watch(&self)));
-        all.push(Box::pin(topics::run(&self)));
         join_all(all).await;
     }
 
@@ -146,6 +157,11 @@ impl Clients {
             self.checker
                 .check_partition(partition, |history| history.is_complete());
         }
+    }
+
+    /// Whether there are several brokers, whose images of the metadata may differ for a while.
+    fn is_cluster(&self) -> bool {
+        self.brokers.len() > 1
     }
 
     fn is_producing(&self) -> bool {

@@ -146,7 +146,7 @@ impl<'a> Producer<'a> {
 
     /// Produces until all is calm, or all batches are sent, and everything is answered.
     async fn attempt(&mut self) -> Result<(), Again> {
-        let mut connection = Connection::open(self.clients).await?;
+        let mut connection = Connection::open_to_leader(self.clients, self.at).await?;
         self.take_id(&mut connection).await?;
         self.repeat_an_answered(&mut connection).await?;
         let (on, up) = connection.split();
@@ -163,7 +163,7 @@ impl<'a> Producer<'a> {
                 return Ok(());
             };
             let base = answered.answer.base_offset;
-            self.check(&answered.batch, base);
+            self.check(connection.epoch(), &answered.batch, base);
             self.answered.push_back((answered.batch, base));
             while self.answered.len() > REMEMBERED {
                 self.answered.pop_front();
@@ -262,12 +262,12 @@ impl<'a> Producer<'a> {
         Ok((partition.error_code, partition.base_offset))
     }
 
-    fn check(&self, batch: &Batch, base: i64) {
+    fn check(&self, epoch: i32, batch: &Batch, base: i64) {
         let checker = &self.clients.checker;
         let now_ms = self.clients.now_ms();
         checker.check_partition(self.at, |history| {
             history.batch_appended(now_ms);
-            history.acknowledged(base, &batch.tag)
+            history.acknowledged(epoch, base, &batch.tag)
         });
     }
 }

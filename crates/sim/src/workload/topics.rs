@@ -145,7 +145,7 @@ pub(super) async fn delete_records(clients: &Clients, at: TopicPartition) {
     while !clients.is_calm() {
         clients.rest(rest_ms).await;
         let deleted = async {
-            let mut connection = Connection::open(clients).await?;
+            let mut connection = Connection::open_to_leader(clients, at).await?;
             delete_some(clients, &mut connection, at).await
         };
         if matches!(deleted.await, Err(Again::Violation)) {
@@ -160,7 +160,8 @@ async fn delete_some(
     at: TopicPartition,
 ) -> Result<(), Again> {
     let checker = &clients.checker;
-    let known = checker.partition(at, |history| history.known());
+    let epoch = connection.epoch();
+    let known = checker.partition(at, |history| history.known(epoch));
     let visible = known.high_watermark - known.log_start;
     let visible = u64::try_from(visible).unwrap_or(0);
     let part = match clients.rng.below(3) {
@@ -183,6 +184,6 @@ async fn delete_some(
     let found = answer.topics.first().and_then(|t| t.partitions.first());
     let (code, low) = found.map_or((-1, -1), |found| (found.error_code, found.low_watermark));
     clients.expect("DeleteRecords", code)?;
-    checker.check_partition(at, |history| history.trimmed(offset, low));
+    checker.check_partition(at, |history| history.trimmed(epoch, offset, low));
     Ok(())
 }

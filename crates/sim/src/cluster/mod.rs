@@ -1,0 +1,359 @@
+//! One controller, three brokers and their clients. The write-ahead logs and the objects are in one store.
+
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, UNIX_EPOCH};
+
+use highwater_runtime::SeededRng;
+use highwater_types::NodeId;
+use tokio::sync::watch;
+use turmoil::Sim;
+
+use self::plan::{Act, Loss, Plan};
+use crate::checker::Checker;
+use crate::host::{Host, name};
+use crate::scenario::Scenario;
+use crate::store::{SimStore, StoreLink};
+use crate::workload::Clients;
+use crate::world::{BEGIN, CALM_MAX, PORT, TIME_MAX};
+use crate::{Crash, Disk, Options, Outcome, StoreKind, WalOfRun};
+
+/// The number of brokers; their ids begin at 1.
+const BROKERS: u64 = 3;
+const CONTROLLER: NodeId = NodeId(100);
+/// How long a broker may be silent before it is fenced.
+const SESSION: Duration = Duration::from_millis(1200);
+/// How long a process that could not start or go on is down.
+const DOWN: Duration = Duration::from_millis(300);
+/// How long a clean stop may take while something fails; then the process is killed.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// How long after the last failure a process may still end because of it.
+const HEALED_AFTER: Duration = Duration::from_secs(4);
+const CLIENTS: &str = "clients";
+
+/// A node of the cluster and what is around it.
+struct Member {
+    host: Rc<Host>,
+    store: StoreLink,
+    /// Whether a process of the node runs.
+    is_up: bool,
+    /// When the process is started again that could not start or go on.
+    starts_at: Option<Duration>,
+}
+
+pub(crate) struct ClusterWorld<'a> {
+    options: &'a Options,
+    sim: Sim<'a>,
+    members: BTreeMap<NodeId, Member>,
+    store: SimStore,
+    clients: Arc<Clients>,
+    calm: watch::Sender<bool>,
+    plan: Plan,
+    /// The brokers that do not reach the controller.
+    cut: BTreeSet<NodeId>,
+}
+
+impl<'a> ClusterWorld<'a> {
+    /// Creates the nodes and their clients, and starts them.
+    pub(crate) fn new(options: &'a Options) -> Self {
+        let rng = SeededRng::from_seed(options.seed);
+        let fork = || SeededRng::from_seed(rng.next_u64());
+        let trace = options.trace.clone();
+        let scenario = Scenario::draw(&rng).for_cluster();
+        let plan = plan::draw(&rng);
+        // every other seed has a store without faults of its own
+        let kind = match options.store {
+            StoreKind::Directory if rng.below(2) == 0 => StoreKind::Failing,
+            kind => kind,
+        };
+        let store = SimStore::new(kind, fork(), trace.clone());
+        let ids = (1..=BROKERS).filter_map(|id| i32::try_from(id).ok());
+        let ids = ids.map(NodeId).chain([CONTROLLER]);
+        let member = |id: NodeId| {
+            let link = StoreLink::default();
+            let disk = Disk::new(fork(), trace.clone(), None);
+            let reached = Some(store.over(&link));
+            let shape = (scenario.clone(), WalOfRun::Object);
+            let mut host = Host::new(
+                id,
+                (disk, "memory:", reached),
+                shape,
+                (trace.clone(), fork()),
+            );
+            configure(&mut host, id);
+            let member = Member {
+                host: Rc::new(host),
+                store: link,
+                is_up: true,
+                starts_at: None,
+            };
+            (id, member)
+        };
+        let members: BTreeMap<_, _> = ids.map(member).collect();
+        let mut sim = network(rng.next_u64(), &scenario);
+        for member in members.values() {
+            let host = Rc::clone(&member.host);
+            sim.host(member.host.name.as_str(), move || {
+                Rc::clone(&host).process()
+            });
+        }
+        let (calm, calm_seen) = watch::channel(false);
+        let brokers = members.iter().filter(|(id, _)| **id != CONTROLLER);
+        let clients = Arc::new(Clients {
+            trace,
+            brokers: brokers.map(|(_, member)| member.host.as_broker()).collect(),
+            checker: Checker::default(),
+            scenario,
+            rng: fork(),
+            calm: calm_seen,
+            producing: AtomicUsize::new(0),
+        });
+        let load = Arc::clone(&clients);
+        sim.client(CLIENTS, async move {
+            load.run().await;
+            Ok(())
+        });
+        Self {
+            options,
+            sim,
+            members,
+            store,
+            clients,
+            calm,
+            plan,
+            cut: BTreeSet::new(),
+        }
+    }
+
+    /// Runs the plan and the end.
+    pub(crate) fn run(mut self) -> Result<Outcome, String> {
+        for (at, act) in std::mem::take(&mut self.plan) {
+            self.steps_until(at)?;
+            self.act(act)?;
+        }
+        self.heal()?;
+        self.calm.send_replace(true);
+        self.finish()?;
+        self.audit()?;
+        Ok(self.outcome())
+    }
+
+    /// Ends all failures.
+    fn heal(&mut self) -> Result<(), String> {
+        self.store.heal();
+        for id in self.ids() {
+            self.act(Act::MendController(id))?;
+            self.act(Act::MendStore(id))?;
+            self.act(Act::Start(id))?;
+        }
+        // what a failure left behind may end a process once more
+        self.steps_until(self.sim.elapsed() + HEALED_AFTER)?;
+        for id in self.ids() {
+            self.act(Act::Start(id))?;
+            self.members[&id].host.is_unsafe.set(false);
+        }
+        Ok(())
+    }
+
+    /// Stops all nodes cleanly, cuts their power, starts them again, and lets a client read everything once more.
+    fn audit(&mut self) -> Result<(), String> {
+        for id in self.ids() {
+            self.stop(id)?;
+        }
+        for id in self.ids() {
+            self.crash(id, Loss::Of(Crash::Power));
+            self.act(Act::Start(id))?;
+        }
+        let audit = Arc::clone(&self.clients);
+        self.sim.client("auditor", async move {
+            audit.audit().await;
+            Ok(())
+        });
+        self.finish()
+    }
+
+    /// The nodes, the controller last.
+    fn ids(&self) -> Vec<NodeId> {
+        self.members.keys().copied().collect()
+    }
+
+    fn act(&mut self, act: Act) -> Result<(), String> {
+        self.options.trace.event(&format_args!("{act:?}"));
+        tracing::debug!(?act, at = ?self.sim.elapsed(), "the plan");
+        match act {
+            Act::Crash(id, loss) => self.crash(id, loss),
+            Act::Stop(id) => self.stop(id)?,
+            Act::Start(id) => self.start(id),
+            Act::CutController(id) => self.cut_controller(id),
+            Act::MendController(id) => {
+                if self.cut.remove(&id) {
+                    self.sim.repair(name(id), name(CONTROLLER));
+                }
+            }
+            Act::CutStore(id) => self.members[&id].store.set_cut(true),
+            Act::MendStore(id) => self.members[&id].store.set_cut(false),
+        }
+        Ok(())
+    }
+
+    fn cut_controller(&mut self, id: NodeId) {
+        self.cut.insert(id);
+        self.sim.partition(name(id), name(CONTROLLER));
+    }
+
+    fn start(&mut self, id: NodeId) {
+        let Some(member) = self.members.get_mut(&id).filter(|member| !member.is_up) else {
+            return;
+        };
+        member.is_up = true;
+        member.starts_at = None;
+        self.sim.bounce(member.host.name.as_str());
+    }
+
+    /// Ends a node's process.
+    fn crash(&mut self, id: NodeId, loss: Loss) {
+        let Some(member) = self.members.get_mut(&id).filter(|member| member.is_up) else {
+            return;
+        };
+        member.is_up = false;
+        let host = Rc::clone(&member.host);
+        // The runtime drops its tasks in the order of their ids, which are unique in the whole test process. So that
+        // this order does not show, none of them may send anything while it is dropped.
+        let others = self.ids().into_iter().filter(|other| *other != id);
+        let others: Vec<String> = others.map(name).chain([CLIENTS.to_owned()]).collect();
+        for other in &others {
+            self.sim.partition(host.name.as_str(), other.as_str());
+        }
+        self.sim.crash(host.name.as_str());
+        for other in &others {
+            self.sim.repair(host.name.as_str(), other.as_str());
+        }
+        for cut in self.cut.clone() {
+            self.cut_controller(cut);
+        }
+        host.disk.crash(match loss {
+            Loss::Of(crash) => crash,
+            Loss::Disk => Crash::Power,
+        });
+        if loss == Loss::Disk {
+            host.disk.wipe();
+        }
+        host.ended();
+    }
+
+    /// Stops a node cleanly. One that does not stop in time while something fails is killed.
+    fn stop(&mut self, id: NodeId) -> Result<(), String> {
+        let member = &self.members[&id];
+        if !member.is_up {
+            return Ok(());
+        }
+        let host = Rc::clone(&member.host);
+        host.stop.send_replace(true);
+        let deadline = self.sim.elapsed() + STOP_MAX;
+        while !host.is_stopped.get() && self.members[&id].is_up {
+            self.step()?;
+            if host.is_unsafe.get() && self.sim.elapsed() > deadline {
+                break;
+            }
+        }
+        if host.is_unsafe.get() {
+            self.crash(id, Loss::Of(Crash::Process));
+        }
+        Ok(())
+    }
+
+    fn steps_until(&mut self, end: Duration) -> Result<(), String> {
+        while self.sim.elapsed() < end {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Lets the clients finish.
+    fn finish(&mut self) -> Result<(), String> {
+        let deadline = self.sim.elapsed() + CALM_MAX;
+        while !self.step()? {
+            if self.sim.elapsed() > deadline {
+                return Err("nothing breaks any more, and a client still waits".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one millisecond, and returns whether all clients are done.
+    fn step(&mut self) -> Result<bool, String> {
+        let now = self.sim.elapsed();
+        for id in self.ids() {
+            let member = &self.members[&id];
+            if member.host.is_refused.get() && member.is_up {
+                self.crash(id, Loss::Of(Crash::Process));
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.starts_at = Some(now + DOWN);
+                }
+            } else if member.starts_at.is_some_and(|at| at <= now) {
+                self.start(id);
+            }
+        }
+        let stepped = self.sim.step().map_err(|error| error.to_string());
+        match self.clients.checker.violation() {
+            Some(violation) => Err(violation),
+            None => stepped,
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        let hosts = || self.members.values().map(|member| &member.host);
+        Outcome {
+            hash: self.options.trace.hash(),
+            events: self.options.trace.events(),
+            operations: hosts().map(|host| host.disk.operations()).sum(),
+            records: self.clients.checker.records(),
+            starts: hosts().map(|host| host.starts.get()).sum(),
+            elapsed: self.sim.elapsed(),
+            syncs: BTreeMap::new(),
+            lies: 0,
+            store_faults: self.store.faults(),
+        }
+    }
+}
+
+/// The network of all nodes and clients.
+fn network<'a>(seed: u64, scenario: &Scenario) -> Sim<'a> {
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .epoch(UNIX_EPOCH + BEGIN)
+        .simulation_duration(TIME_MAX)
+        .min_message_latency(Duration::ZERO)
+        .max_message_latency(scenario.latency_max)
+        .tcp_capacity(4096)
+        .build()
+}
+
+/// Gives a node its role.
+fn configure(host: &mut Host, id: NodeId) {
+    let ms = |time: Duration| time.as_millis().to_string();
+    host.is_unsafe.set(true);
+    host.set(&[
+        (
+            "controller.quorum.voters",
+            format!("{CONTROLLER}@{}:{PORT}", name(CONTROLLER)),
+        ),
+        ("controller.listener.names", "CONTROLLER".to_owned()),
+        ("broker.session.timeout.ms", ms(SESSION)),
+        ("broker.heartbeat.interval.ms", ms(SESSION / 6)),
+        ("highwater.object.grace.ms", "200".to_owned()),
+    ]);
+    if id == CONTROLLER {
+        host.unset("advertised.listeners");
+        host.set(&[
+            ("process.roles", "controller".to_owned()),
+            ("listeners", format!("CONTROLLER://{}:{PORT}", name(id))),
+        ]);
+    } else {
+        host.set(&[("process.roles", "broker".to_owned())]);
+    }
+}
