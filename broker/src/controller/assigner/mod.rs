@@ -88,3 +88,82 @@ async fn assign(metadata: &dyn MetadataStore, plan: Plan) -> Result<(), ProposeE
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use highwater_kraft_meta::Heard;
+    use highwater_kraft_meta::command::{
+        CloseEpoch, Closing, CreateTopic, FenceEpoch, RegisterNode, Replicas, Sealed, WalKind,
+    };
+    use highwater_types::{NodeEpoch, WalPosition};
+
+    use super::super::reaper::tests::Led;
+    use super::*;
+
+    const PARTITIONS: usize = 3 * ASSIGNED_AT_ONCE;
+
+    /// Three brokers, the epoch of the third of which is closed, with all partitions.
+    fn died() -> (Arc<Led>, Vec<NodeEpoch>) {
+        let metadata = Led::new(Some(Term(1)));
+        let apply = |action| metadata.apply(action).expect("is taken").0;
+        let register = |node| RegisterNode {
+            node,
+            incarnation: vec![1],
+            wal: WalKind::Object.into(),
+            ..RegisterNode::default()
+        };
+        let registered = (1..=3).map(|node| apply(Action::RegisterNode(register(node))));
+        let epochs: Vec<NodeEpoch> = registered.map(|at| NodeEpoch(at.0)).collect();
+        apply(Action::CreateTopic(CreateTopic {
+            name: "t".to_owned(),
+            id: vec![1; 16],
+            partitions: vec![Replicas { nodes: vec![3] }; PARTITIONS],
+            ..CreateTopic::default()
+        }));
+        fence(&metadata, 3, epochs[2]);
+        let at = WalPosition {
+            epoch: epochs[2],
+            at: 0,
+        };
+        apply(Action::CloseEpoch(CloseEpoch {
+            node: 3,
+            epoch: epochs[2].0,
+            by: epochs[0].0,
+            how: Some(Closing::Sealed(Sealed {
+                at: Some(at.into()),
+                ..Sealed::default()
+            })),
+        }));
+        (metadata, epochs)
+    }
+
+    fn fence(metadata: &Led, node: i32, epoch: NodeEpoch) {
+        let epoch = epoch.0;
+        let fenced = metadata.apply(Action::FenceEpoch(FenceEpoch { node, epoch }));
+        fenced.expect("is fenced");
+    }
+
+    // E4: thousands of partitions take several commands, and a broker may be fenced before it has got its share
+    #[tokio::test]
+    async fn the_share_of_a_broker_that_is_fenced_meanwhile_goes_to_the_others() {
+        let (metadata, epochs) = died();
+        let heard: Heard = epochs.iter().map(|epoch| (*epoch, true)).collect();
+        let now = Instant::now();
+        let mut planner = Planner::new(now);
+        let image = metadata.image();
+        let (plan, _) = planner.plan(&image, &heard, now);
+        let shares: Vec<usize> = plan.values().map(Vec::len).collect();
+        assert_eq!(shares, [PARTITIONS / 2; 2]);
+        fence(&metadata, 2, epochs[1]);
+        assign(&*metadata, plan).await.expect("is decided");
+        planner.done(image);
+        let (plan, _) = planner.plan(&metadata.image(), &heard, now);
+        assert_eq!(plan.keys().collect::<Vec<_>>(), [&epochs[0]]);
+        assign(&*metadata, plan).await.expect("is decided");
+        let image = metadata.image();
+        let partitions = image.topics().flat_map(|topic| &topic.partitions);
+        let leaders = partitions.filter_map(|partition| partition.leader);
+        let led = leaders.filter(|(_, epoch)| *epoch == epochs[0]).count();
+        assert_eq!(led, PARTITIONS);
+    }
+}
