@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use highwater_kraft_meta::command::WalKind;
 use highwater_kraft_meta::{MetadataImage, MetadataStore, NodeImage, ProposeError};
-use highwater_runtime::{Backoff, SeededRng, reasons, until};
+use highwater_runtime::{Backoff, SeededRng, crash_point, reasons, until};
 use highwater_s3stream::ObjectStreamStore;
 use highwater_types::{NodeEpoch, NodeId, WalPosition};
 use highwater_wal::SealedWal;
@@ -148,15 +148,18 @@ impl Takeover {
     }
 
     async fn seal(&self, fenced: Fenced) -> Result<(), NodeError> {
+        crash_point("takeover-before-seal");
         let range = self
             .logs
             .seal(fenced.node, fenced.epoch, fenced.floor)
             .await?;
+        crash_point("takeover-after-seal");
         let recovered = self.streams.recover(SealedWal::Range(range)).await;
         let recovered = recovered.map_err(|source| NodeError::Recover {
             path: format!("of node {}", fenced.node),
             source,
         })?;
+        crash_point("takeover-before-close");
         let how = registration::closing(&recovered);
         let mut rests = Backoff::new(REST.0, REST.1, self.rng.clone());
         loop {
@@ -164,6 +167,7 @@ impl Takeover {
             let closed = registration::close(&*self.metadata, node, epoch, self.epoch, how).await;
             // the same command is sent again, because its index has a number that is in flight until it is decided (U2)
             let Err(ProposeError::Unavailable(_)) = closed else {
+                crash_point("takeover-after-close");
                 return Ok(closed?);
             };
             sleep(rests.next_wait()).await;

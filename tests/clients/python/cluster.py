@@ -1,6 +1,6 @@
 """One controller and three brokers whose write-ahead logs are in the object store. Brokers are killed with their disks,
-stopped and continued (SIGSTOP, SIGCONT), or end cleanly; the controller is killed; all under an idempotent producer and
-a group.
+stopped and continued (SIGSTOP, SIGCONT), or end cleanly, or die in the middle of a takeover; the controller is killed;
+all under an idempotent producer and a group.
 
 At the end every acknowledged record is in the log once, in order, at its offset. A record that was not acknowledged is
 there once or not at all. Committed offsets never go back. If a node ends in another way than the program made it end, the
@@ -15,6 +15,7 @@ import random
 import shutil
 import signal
 import socket
+import subprocess
 import time
 
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -36,6 +37,10 @@ SESSION_MS = 1000
 # The time between two events, and for which a stopped broker stays stopped: shorter and longer than a session.
 PAUSE_S = (0.5, 2.5)
 STOPPED_S = (0.3, 4)
+# The points at which a broker dies while it takes another one over, and how long it has to come there: it may be the
+# second of the sealers, or the other broker is back before.
+TAKEOVER_POINTS = ["takeover-before-seal", "takeover-after-seal", "takeover-before-close", "takeover-after-close"]
+TAKEOVER_S = 3
 rng = random.Random(arguments.seed)
 os.makedirs(DIR, exist_ok=True)
 nodes = Nodes()
@@ -51,7 +56,7 @@ PORTS = {node: free_port() for node in [CONTROLLER, *BROKERS]}
 BOOTSTRAP = ",".join(f"127.0.0.1:{PORTS[node]}" for node in BROKERS)
 
 
-def start(node):
+def start(node, crash_at=None):
     own = {
         "node.id": node,
         "highwater.data.dir": f"{DIR}/node-{node}",
@@ -74,7 +79,7 @@ def start(node):
     else:
         own |= {"process.roles": "broker", "listeners": f"PLAINTEXT://127.0.0.1:{PORTS[node]}",
                 "controller.quorum.voters": f"{CONTROLLER}@127.0.0.1:{PORTS[CONTROLLER]}"}
-    nodes.start(node, BINARY, own, os.path.join(DIR, f"node-{node}.log"))
+    return nodes.start(node, BINARY, own, os.path.join(DIR, f"node-{node}.log"), crash_at)
 
 
 def kill(node):
@@ -98,6 +103,20 @@ def stop(node):
     start(node)
 
 
+def crash(node):
+    """Kills a broker and its disk; one that takes it over dies half-way, if it comes to that."""
+    sealer = rng.choice([broker for broker in BROKERS if broker != node])
+    nodes.end(sealer, signal.SIGTERM)
+    process = start(sealer, rng.choice(TAKEOVER_POINTS))
+    kill(node)
+    try:
+        process.wait(TAKEOVER_S)
+        nodes.running.pop(sealer)
+    except subprocess.TimeoutExpired:
+        nodes.end(sealer, signal.SIGTERM)
+    start(sealer)
+
+
 for node in [CONTROLLER, *BROKERS]:
     start(node)
 admin = AdminClient({"bootstrap.servers": BOOTSTRAP, "log_level": 0})
@@ -113,8 +132,8 @@ counts = {}
 until = time.monotonic() + arguments.seconds
 while time.monotonic() < until:
     time.sleep(rng.uniform(*PAUSE_S))
-    event = rng.choice([kill, kill, pause, pause, stop])
-    node = CONTROLLER if event is not pause and rng.random() < 0.15 else rng.choice(BROKERS)
+    event = rng.choice([kill, kill, pause, pause, stop, crash])
+    node = CONTROLLER if event in (kill, stop) and rng.random() < 0.15 else rng.choice(BROKERS)
     name = f"{event.__name__} {'controller' if node == CONTROLLER else 'broker'}"
     counts[name] = counts.get(name, 0) + 1
     event(node)
