@@ -110,16 +110,29 @@ impl Seal {
 mod tests {
     use super::*;
 
+    const SEAL: Seal = Seal {
+        cluster: Uuid([7; 16]),
+        node: NodeId(1),
+        epoch: NodeEpoch(5),
+        number: 9,
+        sealer: NodeId(2),
+        nonce: Uuid([3; 16]),
+    };
+
+    #[test]
+    fn a_golden_seal_reads_and_is_written_byte_for_byte() {
+        let path = format!("{}/fixtures/v1/seal.bin", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("HIGHWATER_WRITE_FIXTURES").is_some() {
+            std::fs::write(&path, SEAL.encode()).expect("writes");
+        }
+        let golden = Bytes::from(std::fs::read(&path).expect("is checked in"));
+        assert_eq!(SEAL.encode(), golden);
+        assert_eq!(Seal::parse(&golden), Ok(SEAL));
+    }
+
     #[test]
     fn a_seal_is_read_back_and_every_change_of_it_is_noticed() {
-        let seal = Seal {
-            cluster: Uuid([7; 16]),
-            node: NodeId(1),
-            epoch: NodeEpoch(5),
-            number: 9,
-            sealer: NodeId(2),
-            nonce: Uuid([3; 16]),
-        };
+        let seal = SEAL;
         let bytes = seal.encode();
         assert!(Seal::is_seal(&bytes, bytes.len() as u64));
         assert_eq!(Seal::parse(&bytes), Ok(seal));
