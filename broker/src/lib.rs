@@ -14,6 +14,7 @@ mod dispatch;
 mod fence;
 #[cfg(test)]
 mod fixture;
+mod give_up;
 mod heartbeats;
 mod housekeeping;
 mod http;

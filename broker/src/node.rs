@@ -36,6 +36,7 @@ use crate::{
     api, controller, coordinators, fence, housekeeping, http, metrics, registration, storage,
 };
 
+pub use crate::give_up::{GivingUp, Loss};
 pub use crate::machine::Machine;
 pub use crate::node_error::{NodeEnd, NodeError};
 pub use crate::node_process::NodeProcess;

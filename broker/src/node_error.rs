@@ -46,7 +46,8 @@ pub enum NodeError {
     #[error(
         "highwater.data.dir: {dir} is not the data directory of node {node}: node epoch {epoch}, which is not closed, has \
          its write-ahead log in the directory whose meta.properties says directory.id={recorded}, and this one's id is \
-         {given}: start the node with that directory"
+         {given}: start the node with that directory, or see what is lost with it by `highwater give-up --node {node} \
+         --epoch {epoch}`"
     )]
     OtherDirectory {
         /// The data directory of this start.
@@ -59,6 +60,46 @@ pub enum NodeError {
         recorded: Uuid,
         /// The id of this start's.
         given: Uuid,
+    },
+    /// The node's write-ahead log is missing or damaged, and has records of an epoch that is not closed (D2, D4).
+    #[error(
+        "the write-ahead log of node epoch {epoch} of node {node} cannot be recovered: bring it back, or see what is lost \
+         with it by `highwater give-up --node {node} --epoch {epoch}`"
+    )]
+    LogLost {
+        /// The node.
+        node: NodeId,
+        /// Its last epoch on a disk WAL that is not closed.
+        epoch: NodeEpoch,
+        /// The reason.
+        #[source]
+        source: WalError,
+    },
+    /// The epoch is not the node's last one on a disk WAL that is not closed, so that nothing of it can be given up.
+    #[error(
+        "node epoch {epoch} of node {node} cannot be given up: {}",
+        match last {
+            Some(last) => format!("the last one whose log is in a data directory is {last}"),
+            None => "no log of the node is in a data directory alone".to_owned(),
+        }
+    )]
+    NothingToGiveUp {
+        /// The node.
+        node: NodeId,
+        /// The epoch that was asked for.
+        epoch: NodeEpoch,
+        /// The epoch that could be given up.
+        last: Option<NodeEpoch>,
+    },
+    /// The node of an epoch that is to be given up was heard within its session.
+    #[error(
+        "node epoch {epoch} of node {node} cannot be given up, because the controllers hear from the node: stop it first"
+    )]
+    Lives {
+        /// The node.
+        node: NodeId,
+        /// The epoch.
+        epoch: NodeEpoch,
     },
     /// A directory can't be used.
     #[error("highwater.data.dir: cannot use {path}")]

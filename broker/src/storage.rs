@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt;
 use highwater_io::DirLock;
 use highwater_kraft_meta::{
-    MetadataStore, Observer, ObserverMetadata, ProposeError, Quorum, RaftMetadata, Rejection,
+    MetadataStore, NodeImage, Observer, ObserverMetadata, ProposeError, Quorum, RaftMetadata,
+    Rejection,
 };
 use highwater_object_storage::{Claim, ObjectStorage, Opened, Opener, RequestCounts};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{TaskKind, Tasks, reasons};
 use highwater_s3stream::{ObjectStreamStore, Ports, Recovered, Writer};
 use highwater_types::{NodeEpoch, Uuid, WalPosition};
-use highwater_wal::SealedWal;
+use highwater_wal::{SealedWal, WalError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -273,7 +274,18 @@ async fn read_disk<'a>(
 ) -> Result<Logs<'a>, NodeError> {
     registration::check_directory(config, &metadata.image(), directory)?;
     let mut logs = Logs::new(config, machine, Arc::clone(metadata));
-    logs.read_disk().await?;
+    let read = logs.read_disk().await;
+    let node = config.node_id;
+    let image = metadata.image();
+    let epoch = image.node(node).and_then(NodeImage::last_on_disk);
+    read.map_err(|source| match (source, epoch) {
+        (source @ WalError::Damaged { .. }, Some(epoch)) => NodeError::LogLost {
+            node,
+            epoch,
+            source,
+        },
+        (source, _) => source.into(),
+    })?;
     Ok(logs)
 }
 
@@ -294,7 +306,7 @@ async fn recover_log(
 }
 
 /// Opens the metadata as a voter, on the runtime of the control work.
-async fn open_voter(
+pub(crate) async fn open_voter(
     config: &Config,
     machine: &Machine,
     controllers: &Arc<NetworkTransport>,
@@ -322,7 +334,7 @@ async fn open_voter(
 }
 
 /// Follows the metadata of the controllers, on the runtime of the control work.
-async fn observe(
+pub(crate) async fn observe(
     machine: &Machine,
     controllers: &Arc<NetworkTransport>,
     tasks: &Tasks,

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 pub use command::{Action, Command, Outcome, Rejection};
 pub use error::{HeartbeatError, OpenError, ProposeError};
 pub use image::{
-    CondemnedObject, EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, PartitionImage,
-    SnapshotError, StreamImage, TopicImage, WalObjects,
+    CondemnedObject, EpochImage, EpochState, LOST_OFFSETS, MetadataImage, NodeImage, ObjectImage,
+    PartitionImage, SnapshotError, StreamImage, TopicImage, WalObjects,
 };
 pub use raft::{Config, Observer, ObserverMetadata, Quorum, RaftMetadata, Voter};
 pub use sessions::Heard;

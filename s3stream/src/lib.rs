@@ -189,6 +189,11 @@ pub trait Stream: Debug + Send + Sync + 'static {
     /// The rolls, oldest first. The last one is the active roll, which is kept as a whole even if all its records are
     /// deleted, until the stream rolls or is opened again. Every other roll is dropped with its last record.
     fn rolls(&self) -> Vec<Roll>;
+    /// The offset from which a read has to begin: `from`, or the end of the range whose records were lost before the stream
+    /// was opened (D5), if `from` is in it.
+    fn first_from(&self, from: StreamOffset) -> StreamOffset {
+        from
+    }
     /// Its bounds.
     fn bounds(&self) -> StreamBounds;
     /// Observes the bounds: it changes whenever `confirmed` or `start` does, and when the stream ends.
@@ -228,6 +233,8 @@ pub struct Recorded {
     pub claims: Vec<Claim>,
     /// The rolls of the stream, oldest first (F6).
     pub rolls: Vec<Roll>,
+    /// Where the range without records begins that ends at the committed end, if there is one (D5).
+    pub empty_from: Option<StreamOffset>,
 }
 
 /// The commit of one uploaded object (U3).

@@ -237,6 +237,7 @@ async fn open_one(
     }
     let state = State {
         bounds,
+        lost: recorded.empty_from.unwrap_or(bounds.next)..bounds.next,
         cache: crate::cache::StreamCache::default(),
         rolls: rolls.clone(),
         uploaded: bounds.next,

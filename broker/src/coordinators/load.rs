@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use futures::StreamExt;
 use highwater_coordinator::{Coordinator, CoordinatorRecord, RecordError, UnknownRecord};
+use highwater_kraft_meta::LOST_OFFSETS;
 use highwater_partition_log::Isolation;
 use highwater_protocol::records::split_batches;
 use highwater_types::StreamOffset;
@@ -21,7 +22,9 @@ use super::work::Work;
 const READ_BYTES: usize = 128 << 10;
 /// The number of stretches of the log that are read together, ahead of the replay.
 const STRETCHES_AHEAD: usize = 4;
-/// The least and the most offsets of a stretch.
+/// A log with so many offsets is one stretch.
+const SPARSE_OFFSETS: StreamOffset = LOST_OFFSETS / 2;
+/// The least and the most offsets of a stretch of any other log.
 const STRETCH_OFFSETS: (StreamOffset, StreamOffset) = (16, 1000);
 /// The most bytes of a decompressed batch.
 const RECORDS_BYTES_MAX: usize = 256 << 20;
@@ -44,7 +47,11 @@ pub(super) async fn load<H: Host>(
     durable_up_to(driver, end).await?;
     let ahead = StreamOffset::try_from(STRETCHES_AHEAD).unwrap_or(1);
     let (least, most) = STRETCH_OFFSETS;
-    let length = ((end - bounds.start) / ahead).clamp(least, most);
+    let length = match end - bounds.start {
+        // most of the offsets were lost (D5), and a stretch without batches would read those after it
+        all @ SPARSE_OFFSETS.. => all,
+        all => (all / ahead).clamp(least, most),
+    };
     let starts = std::iter::successors(Some(bounds.start), |from| Some(from + length))
         .take_while(|from| *from < end);
     let mut stretches = futures::stream::iter(starts)
@@ -61,8 +68,12 @@ pub(super) async fn load<H: Host>(
         for batches in &stretch.batches {
             replaying.batches(batches)?;
         }
-        while replaying.at < stretch.end {
-            for batches in read(driver, replaying.at).await? {
+        loop {
+            let at = driver.log.first_from(replaying.at);
+            if at >= stretch.end {
+                break;
+            }
+            for batches in read(driver, at).await? {
                 replaying.batches(&batches)?;
             }
         }
@@ -99,12 +110,13 @@ async fn read_stretch<H: Host>(
         end,
         batches: Vec::new(),
     };
-    let (mut at, mut bytes) = (from, 0);
+    let (mut at, mut bytes) = (driver.log.first_from(from), 0);
     while at < end && bytes < READ_BYTES {
         for batches in read(driver, at).await? {
             bytes += batches.len();
             let last = split_batches(&batches).map_err(|error| error.to_string())?;
             at = last.last().map_or(at, |(header, _)| header.next_offset());
+            at = driver.log.first_from(at);
             stretch.batches.push(batches);
         }
     }

@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod config;
+mod give_up;
 mod start;
 
 use std::process::ExitCode;
@@ -59,6 +60,15 @@ enum Command {
     /// Print the effective configuration, with a comment on each setting.
     #[command(after_help = SETTINGS)]
     Config(ConfigArgs),
+    /// Give up the records that are only in a lost data directory, so that their partitions go on.
+    ///
+    /// A broker whose write-ahead log is on its disk (`highwater.wal=disk`) needs its data directory for its next start,
+    /// and its partitions wait for it. If the directory is lost, a start is refused and names the node epoch. This command
+    /// says which records are lost, and with `--yes` gives them up: each partition goes on 2^30 offsets later, and its
+    /// consumers skip the offsets between. It needs the configuration of a node of the cluster. A node that is a controller
+    /// must be stopped for it.
+    #[command(after_help = SETTINGS)]
+    GiveUp(GiveUpArgs),
     /// Print the version and the commit that the binary was built from.
     Version,
     /// Print the table of APIs and versions, in Markdown.
@@ -78,10 +88,26 @@ struct ConfigArgs {
     settings: Vec<(String, String)>,
 }
 
+#[derive(Debug, Args)]
+struct GiveUpArgs {
+    /// The `node.id` of the node whose data directory is lost.
+    #[arg(long, value_name = "ID")]
+    node: i32,
+    /// The node epoch that the refused start named.
+    #[arg(long, value_name = "EPOCH")]
+    epoch: u64,
+    /// Gives the records up; without it nothing is changed.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Start(args) => start::run(&args),
         Command::Config(args) => config::print(&args),
+        Command::GiveUp(args) => give_up::run(&args),
         Command::Version => config::say(&format!("highwater {VERSION}\n")),
         Command::ApiMatrix => config::say(&highwater_broker::api::matrix()),
     };

@@ -13,7 +13,7 @@ mod topics;
 
 pub use nodes::{
     AllocateProducerIds, AssignLeaders, CloseEpoch, Closing, Endpoint, EpochSwept, FenceEpoch,
-    Format, Position, Recovered, RegisterNode, Sealed, WalKind,
+    Format, GiveUpEpoch, Position, Recovered, RegisterNode, Sealed, WalKind,
 };
 pub use objects::{
     ClaimOfStream, ClaimRecord, CommitObject, ObjectName, ObjectsDeleted, RollRecord,
@@ -27,7 +27,7 @@ pub struct Command {
     /// The action; every command has exactly one.
     #[prost(
         oneof = "Action",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
     )]
     pub action: Option<Action>,
 }
@@ -80,6 +80,9 @@ pub enum Action {
     /// Forgets a closed epoch, after the prefix of its object WAL was swept (W12).
     #[prost(message, tag = "15")]
     EpochSwept(EpochSwept),
+    /// Gives up what only a lost disk WAL holds (D5).
+    #[prost(message, tag = "16")]
+    GiveUpEpoch(GiveUpEpoch),
 }
 
 impl From<Action> for Command {

@@ -142,6 +142,17 @@ pub struct EpochSwept {
     pub epoch: u64,
 }
 
+/// See [`super::Action::GiveUpEpoch`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct GiveUpEpoch {
+    /// The node.
+    #[prost(int32, tag = "1")]
+    pub node: i32,
+    /// Its last epoch on a disk WAL that is not closed. With it every earlier one is given up, because they are one log.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+}
+
 /// See [`super::Action::AssignLeaders`].
 #[derive(Clone, PartialEq, Message)]
 pub struct AssignLeaders {

@@ -11,6 +11,9 @@ use imbl::OrdMap;
 
 use crate::command::{ClaimRecord, Endpoint, RollRecord, WalKind};
 
+/// The offsets that a stream skips when a log with its last batches is given up: more than a log can hold (D5).
+pub const LOST_OFFSETS: i64 = 1 << 30;
+
 mod snapshot;
 
 pub(crate) use snapshot::Restored;
@@ -270,6 +273,19 @@ impl MetadataImage {
         StreamId(self.next_stream)
     }
 
+    /// The streams that epochs of a node on its disk WAL hold, each with its committed end: what they have after it is
+    /// lost if the log is given up (D5). The cost grows with the number of streams.
+    pub fn held_on_disk(&self, node: &NodeImage) -> Vec<(StreamId, StreamOffset)> {
+        let is_on_disk = |epoch: NodeEpoch| {
+            let mut unclosed = node.unclosed();
+            unclosed.any(|(id, image)| id == epoch && image.wal == WalKind::Disk)
+        };
+        let held = self.streams.iter();
+        let held = held.filter(|(_, stream)| stream.held_by.is_some_and(is_on_disk));
+        held.map(|(id, stream)| (*id, stream.committed_end))
+            .collect()
+    }
+
     /// Every node, by id.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeImage)> {
         self.nodes.iter().map(|(id, node)| (NodeId(*id), &**node))
@@ -361,14 +377,22 @@ impl NodeImage {
         all.filter(|(_, image)| !matches!(image.state, EpochState::Closed(_)))
     }
 
+    /// Its last epoch on a disk WAL that is not closed.
+    #[must_use]
+    pub fn last_on_disk(&self) -> Option<NodeEpoch> {
+        let mut unclosed = self.epochs.iter().rev();
+        let is_on_disk = |epoch: &EpochImage| {
+            epoch.wal == WalKind::Disk && !matches!(epoch.state, EpochState::Closed(_))
+        };
+        let last = unclosed.find(|(_, epoch)| is_on_disk(epoch));
+        last.map(|(epoch, _)| *epoch)
+    }
+
     /// The data directory without which the node may not start, because a disk WAL that is not closed is in it, and the
     /// last epoch on that WAL (D2, D4).
     #[must_use]
     pub fn bound_to(&self) -> Option<(NodeEpoch, &[u8])> {
-        let on_disk = self
-            .unclosed()
-            .filter(|(_, epoch)| epoch.wal == WalKind::Disk);
-        let (epoch, _) = on_disk.last()?;
+        let epoch = self.last_on_disk()?;
         // a registration without a directory says nothing of where the log is
         (!self.directory.is_empty()).then_some((epoch, &*self.directory))
     }
@@ -397,6 +421,14 @@ impl StreamImage {
     pub fn kept_from(&self) -> StreamOffset {
         let checkpoint = self.checkpoint.as_ref().map_or(0, |claim| claim.next);
         self.start.min(checkpoint)
+    }
+
+    /// Where the range without an object begins that ends at the committed end, if there is one (D5).
+    #[must_use]
+    pub fn empty_from(&self) -> Option<StreamOffset> {
+        let last = self.claims.values().rev();
+        let empty = last.take_while(|claim| claim.object.is_none());
+        empty.last().map(|claim| claim.first)
     }
 
     /// The claims after the newest checkpoint, in order; the checkpoint lacks their deltas (F4).

@@ -290,6 +290,15 @@ impl Voter {
         lives.then_some(node.epoch)
     }
 
+    /// The open epoch of a node that was heard within its session.
+    fn hears(&self, node: NodeId) -> Option<NodeEpoch> {
+        let term = self.leads()?;
+        let image = Arc::clone(&self.image.borrow());
+        let node = image.node(node).filter(|node| node.is_live())?;
+        let lives = self.sessions().lives(term, node.epoch, Instant::now());
+        lives.then_some(node.epoch)
+    }
+
     /// Checks that commands can be decided now; the error says why not.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.log.has_ended() || !self.is_running() {
@@ -331,6 +340,11 @@ impl Voter {
         }
         if let Some(Action::RegisterNode(register)) = &command.action
             && let Some(epoch) = self.in_session(register)
+        {
+            return Ok((LogIndex::default(), Err(Rejection::InSession(epoch))));
+        }
+        if let Some(Action::GiveUpEpoch(give_up)) = &command.action
+            && let Some(epoch) = self.hears(NodeId(give_up.node))
         {
             return Ok((LogIndex::default(), Err(Rejection::InSession(epoch))));
         }

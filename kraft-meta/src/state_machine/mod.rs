@@ -1,5 +1,6 @@
 //! Applying commands is deterministic and total: the same commands lead to the same state on every node.
 
+mod given_up;
 mod invariants;
 mod nodes;
 mod objects;
@@ -31,6 +32,7 @@ impl MetadataImage {
             Action::FenceEpoch(fence) => self.fence_epoch(fence),
             Action::CloseEpoch(close) => self.close_epoch(close),
             Action::EpochSwept(swept) => self.epoch_swept(swept),
+            Action::GiveUpEpoch(give_up) => self.give_up_epoch(give_up),
             Action::AssignLeaders(assign) => self.assign_leaders(&assign),
             Action::CreateTopic(create) => self.create_topic(at, create),
             Action::DeleteTopic(delete) => self.delete_topic(&delete),

@@ -129,7 +129,7 @@ impl MetadataImage {
     }
 
     /// Condemns the objects that a closed epoch may have put after the last ones that it registered (U5).
-    fn condemn_in_flight(&mut self, node: NodeId, epoch: NodeEpoch, image: &EpochImage) {
+    pub(super) fn condemn_in_flight(&mut self, node: NodeId, epoch: NodeEpoch, image: &EpochImage) {
         let (uploads, indexes) = (image.last_upload, image.last_index);
         for (kind, last, in_flight) in [
             (ObjectKind::Upload, uploads, UPLOADS_IN_FLIGHT_MAX),
@@ -317,14 +317,19 @@ impl MetadataImage {
         self.nodes.insert(id, Arc::new(node));
     }
 
-    fn change_epoch(&mut self, node: i32, epoch: NodeEpoch, change: impl FnOnce(&mut EpochImage)) {
+    pub(super) fn change_epoch(
+        &mut self,
+        node: i32,
+        epoch: NodeEpoch,
+        change: impl FnOnce(&mut EpochImage),
+    ) {
         let node = self.nodes.get_mut(&node).map(Arc::make_mut);
         if let Some(image) = node.and_then(|node| node.epochs.get_mut(&epoch)) {
             change(image);
         }
     }
 
-    fn remove_epoch(&mut self, id: i32, epoch: NodeEpoch) {
+    pub(super) fn remove_epoch(&mut self, id: i32, epoch: NodeEpoch) {
         if let Some(node) = self.nodes.get(&id) {
             let mut node = (**node).clone();
             node.epochs.remove(&epoch);

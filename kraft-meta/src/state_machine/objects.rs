@@ -152,7 +152,7 @@ impl MetadataImage {
         Ok(Verdict::Keep(id, claim, of.rolls))
     }
 
-    fn add_claim(&mut self, id: StreamId, claim: ClaimRecord, rolls: &[RollRecord]) {
+    pub(super) fn add_claim(&mut self, id: StreamId, claim: ClaimRecord, rolls: &[RollRecord]) {
         let Some(stream) = self.streams.get(&id) else {
             return;
         };

@@ -85,8 +85,7 @@ impl DiskWalFactory {
             return Ok(());
         }
         Err(self.damaged(format!(
-            "it is not there, and the metadata knows this node's epoch {registered}, which had it: bring it back, or take \
-             another data directory and go without what it held (D2)"
+            "it is not there, and the metadata knows this node's epoch {registered}, which had it (D2)"
         )))
     }
 

@@ -240,6 +240,12 @@ impl PartitionLog {
         }
     }
 
+    /// The offset from which a read has to begin: `from`, or the end of a range whose records were lost (D5).
+    #[must_use]
+    pub fn first_from(&self, from: StreamOffset) -> StreamOffset {
+        self.stream.first_from(from)
+    }
+
     /// The current bounds.
     #[must_use]
     pub fn bounds(&self) -> StreamBounds {

@@ -14,8 +14,8 @@ use crate::OpenError;
 use crate::command::{
     AllocateProducerIds, AssignLeaders, ClaimOfStream, ClaimRecord, CloseEpoch, Closing, Command,
     CommitObject, CreatePartitions, CreateTopic, DeleteTopic, Endpoint, EpochSwept, FenceEpoch,
-    Format, ObjectName, ObjectsDeleted, OpenStreams, Position, Recovered, RegisterNode, Replicas,
-    RollRecord, Sealed, SetTopicConfigs, StreamEpoch, TrimStream, WalKind,
+    Format, GiveUpEpoch, ObjectName, ObjectsDeleted, OpenStreams, Position, Recovered,
+    RegisterNode, Replicas, RollRecord, Sealed, SetTopicConfigs, StreamEpoch, TrimStream, WalKind,
 };
 use crate::image::{MetadataImage, Restored};
 use crate::raft::record::{DirectoryRecord, Kind, LogRecord, TruncateRecord};
@@ -289,7 +289,9 @@ async fn golden_log_and_snapshot_are_written_byte_for_byte() {
     assert_eq!(read_back(&store).await.expect("is read"), image);
 
     let swept = EpochSwept { node: 2, epoch: 3 };
-    let every = [actions, vec![Action::EpochSwept(swept)]].concat();
+    let given_up = GiveUpEpoch { node: 1, epoch: 18 };
+    let others = vec![Action::EpochSwept(swept), Action::GiveUpEpoch(given_up)];
+    let every = [actions, others].concat();
     let log = log(&every);
     let stored = golden("log", &log);
     assert!(log == stored, "a record of the log is of another format");
@@ -303,7 +305,7 @@ async fn golden_log_and_snapshot_are_written_byte_for_byte() {
             kinds.insert(command.encode_to_vec()[0] >> 3);
         }
     }
-    let tags = 1..=15;
+    let tags = 1..=16;
     assert!(kinds.into_iter().eq(tags), "every kind of command is there");
 }
 

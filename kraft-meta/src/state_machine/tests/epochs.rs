@@ -335,3 +335,87 @@ fn an_object_wal_is_sealed_once_and_led_by_another() {
     log.ask(Ask::Sweep { node: 1 }).expect("is swept");
     assert!(log.image.nodes[&1].epochs.is_empty());
 }
+
+// D5: a disk WAL that is lost is given up, and none of the offsets that it may have acknowledged is given out again
+#[test]
+fn a_disk_wal_that_is_given_up_frees_its_streams_above_all_that_it_may_have_acknowledged() {
+    let (mut log, former) = Log::opened();
+    let own = log.commit(0, 10);
+    log.committed(own).expect("commits");
+    let give_up = |epoch: NodeEpoch| {
+        Command::from(Action::GiveUpEpoch(GiveUpEpoch {
+            node: 0,
+            epoch: epoch.0,
+        }))
+    };
+    let other = log.apply(give_up(NodeEpoch(77)));
+    assert_eq!(other, Err(Rejection::Changed), "it has no such epoch");
+    log.apply(give_up(former)).expect("fences first");
+    let state = log.image.nodes[&0].epochs[&former].state;
+    assert_eq!(state, EpochState::Fenced, "its node may still acknowledge");
+    log.apply(give_up(former)).expect("closes");
+    log.image.check().expect("is sound");
+    assert!(log.image.nodes[&0].epochs.is_empty());
+    let stream = &log.image.streams[&StreamId(0)];
+    let end = 10 + crate::image::LOST_OFFSETS;
+    assert_eq!(stream.committed_end, end);
+    let lost: Vec<_> = stream.claims.values().skip(1).collect();
+    assert_eq!(
+        (lost[0].first, lost[0].next, lost[0].object),
+        (10, end, None)
+    );
+    let condemned = log.image.condemned().filter(|(id, _)| id.epoch == former);
+    let in_flight = UPLOADS_IN_FLIGHT_MAX + INDEXES_IN_FLIGHT_MAX;
+    assert_eq!(condemned.count() as u64, in_flight, "U5");
+    assert_eq!(log.apply(give_up(former)), Err(Rejection::Changed), "once");
+    let late = log.commit(end, end + 5);
+    let late = CommitObject {
+        node_epoch: former.0,
+        ..late
+    };
+    assert_eq!(log.committed(late), Err(Rejection::Fenced(former)));
+    // the node starts with another directory
+    let register = RegisterNode {
+        node: 0,
+        incarnation: vec![5],
+        directory: vec![8],
+        wal: WalKind::Disk.into(),
+        after: former.0,
+        ..RegisterNode::default()
+    };
+    log.apply(Action::RegisterNode(register).into())
+        .expect("nothing is left in the other one");
+    assert_eq!(assigned(&mut log), [Ok(LeaderEpoch(1))], "E4");
+    let open = Ask::Open {
+        node: 0,
+        stale: false,
+    };
+    let opened = log.ask(open).expect("opens");
+    assert_eq!(opened, Outcome::Opened(vec![Ok((0, end))]));
+}
+
+// D4: the node has its directory and recovers the log
+#[test]
+fn a_disk_wal_is_not_given_up_while_its_node_lives() {
+    let (mut log, former) = Log::opened();
+    let second = log.register(2);
+    let give_up = GiveUpEpoch {
+        node: 0,
+        epoch: former.0,
+    };
+    let refused = log.apply(Action::GiveUpEpoch(give_up).into());
+    assert_eq!(refused, Err(Rejection::Changed), "the log goes on");
+    let register = Ask::Register {
+        node: 0,
+        incarnation: 3,
+        wal: WalKind::Object,
+    };
+    log.ask(register).expect("registers");
+    let third = log.image.nodes[&0].epoch;
+    let give_up = GiveUpEpoch {
+        node: 0,
+        epoch: second.0,
+    };
+    let refused = log.apply(Action::GiveUpEpoch(give_up).into());
+    assert_eq!(refused, Err(Rejection::InSession(third)));
+}

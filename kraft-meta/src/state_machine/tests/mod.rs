@@ -10,16 +10,19 @@ use proptest::prelude::*;
 use crate::command::{
     AllocateProducerIds, AssignLeaders, ClaimOfStream, ClaimRecord, CloseEpoch, Closing,
     CommitObject, CreatePartitions, CreateTopic, DeleteTopic, EpochSwept, FenceEpoch, Format,
-    ObjectsDeleted, OpenStreams, Position, Recovered, RegisterNode, Replicas, RollRecord, Sealed,
-    SetTopicConfigs, StreamEpoch, TrimStream, WalKind,
+    GiveUpEpoch, ObjectsDeleted, OpenStreams, Position, Recovered, RegisterNode, Replicas,
+    RollRecord, Sealed, SetTopicConfigs, StreamEpoch, TrimStream, WalKind,
 };
 use crate::image::{EpochState, MetadataImage, Restored};
 use crate::{Action, Command, Outcome, Rejection, SnapshotError};
 
+mod changes;
 mod checkpoints;
 mod epochs;
 mod rolls;
 mod sealed;
+
+use self::changes::{nothing_goes_back, without_refused_index};
 
 /// A command before its arguments are taken from a state. The numbers are small, so that commands concern each other.
 #[derive(Debug, Clone)]
@@ -76,6 +79,9 @@ enum Ask {
         node: u8,
         count: i64,
     },
+    GiveUp {
+        node: u8,
+    },
     Nothing,
 }
 
@@ -125,6 +131,7 @@ fn asks() -> impl Strategy<Value = Ask> {
         4 => (0..8u8, -3..20i64, 0..4u8).prop_map(|(stream, start, node)| Ask::Trim { stream, start, node }),
         2 => (0..9u8).prop_map(|count| Ask::Reap { count }),
         1 => (node, -1..9i64).prop_map(|(node, count)| Ask::Allocate { node, count }),
+        1 => (0..3u8).prop_map(|node| Ask::GiveUp { node }),
         1 => Just(Ask::Nothing),
     ]
 }
@@ -248,6 +255,10 @@ fn node_action(ask: &Ask, image: &MetadataImage) -> Option<Action> {
             node_epoch: epoch_of(image, node),
             streams: streams_of(image, stale),
         }),
+        Ask::GiveUp { node } => Action::GiveUpEpoch(GiveUpEpoch {
+            node: node.into(),
+            epoch: epoch_of(image, node),
+        }),
         _ => return None,
     };
     Some(action)
@@ -362,69 +373,12 @@ fn close_epoch((node, by): (u8, u8), other_kind: bool, image: &MetadataImage) ->
     }
 }
 
-/// Checks the values that must never go back.
-fn nothing_goes_back(before: &MetadataImage, after: &MetadataImage) {
-    for (id, stream) in &before.streams {
-        let Some(now) = after.streams.get(id) else {
-            continue;
-        };
-        assert!(now.committed_end >= stream.committed_end, "I4");
-        assert!(now.start >= stream.start, "U4");
-        assert!(now.leader_epoch >= stream.leader_epoch, "E5");
-    }
-    for (id, node) in &before.nodes {
-        let now = &after.nodes[id];
-        assert!(now.epoch >= node.epoch, "E1");
-        for (epoch, now) in &now.epochs {
-            let Some(before) = node.epochs.get(epoch) else {
-                assert!(*epoch > node.epoch, "E3: {epoch} was done with");
-                continue;
-            };
-            let forth = |state| match state {
-                EpochState::Open => 0,
-                EpochState::Fenced => 1,
-                EpochState::Closed(_) => 2,
-            };
-            assert!(forth(now.state) >= forth(before.state), "E3");
-            assert!(now.floor >= before.floor, "W6");
-            assert_eq!(now.wal, before.wal, "D4");
-        }
-    }
-    assert!(after.next_stream >= before.next_stream);
-    assert!(after.next_producer >= before.next_producer);
-    let condemned: BTreeSet<&ObjectId> = before.condemned.keys().collect();
-    assert!(
-        after.objects.keys().all(|id| !condemned.contains(id)),
-        "G1: condemned for good"
-    );
-}
-
 fn restored(parts: impl IntoIterator<Item = Vec<u8>>) -> Result<MetadataImage, SnapshotError> {
     let mut restored = Restored::default();
     for part in parts {
         restored.push(&part)?;
     }
     restored.image()
-}
-
-/// Takes out of an image what the refusal of a closing does to the index that its sealer has put (W8).
-fn without_refused_index(image: &mut MetadataImage, before: &MetadataImage, command: &Command) {
-    let Some(Action::CloseEpoch(CloseEpoch {
-        by,
-        how: Some(Closing::Sealed(Sealed { index, .. })),
-        ..
-    })) = &command.action
-    else {
-        return;
-    };
-    let index = index.and_then(|index| ObjectId::try_from(index).ok());
-    let Some(index) = index.filter(|index| image.condemned.contains_key(index)) else {
-        return;
-    };
-    let sealer = &image.nodes[&index.node.0];
-    assert_eq!(sealer.epochs[&NodeEpoch(*by)].last_index, index.number);
-    image.condemned = before.condemned.clone();
-    image.nodes = before.nodes.clone();
 }
 
 /// Applies every command to two images, one of which goes through a snapshot each time.

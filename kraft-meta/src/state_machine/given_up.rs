@@ -1,0 +1,69 @@
+//! Giving up a disk WAL that is lost (rules D4, D5).
+
+use highwater_types::{NodeEpoch, NodeId, StreamId};
+
+use crate::command::{ClaimRecord, GiveUpEpoch, Outcome, Rejection, WalKind};
+use crate::image::{EpochImage, EpochState, LOST_OFFSETS, MetadataImage, NodeImage};
+
+impl MetadataImage {
+    /// Gives up the disk WAL of a node. The first command fences its epoch, if that is open, and the next one closes it:
+    /// so the proposer can wait in between, until its zombie acknowledges nothing any more (D5). Each stream that the
+    /// epochs hold goes on above all that they may have acknowledged. A claim without an object takes the range between,
+    /// so that none of its offsets is given out again.
+    pub(super) fn give_up_epoch(&mut self, give_up: GiveUpEpoch) -> Result<Outcome, Rejection> {
+        let id = NodeEpoch(give_up.epoch);
+        let node = self.nodes.get(&give_up.node).ok_or(Rejection::Changed)?;
+        let given_up = on_disk(node);
+        match given_up.last() {
+            Some((last, _)) if *last == id => {}
+            _ => return Err(Rejection::Changed),
+        }
+        if node.is_open(id) {
+            self.change_epoch(give_up.node, id, |epoch| epoch.state = EpochState::Fenced);
+            return Ok(Outcome::Done);
+        }
+        // a start on another kind of log may be recovering this one
+        if node.is_live() {
+            return Err(Rejection::InSession(node.epoch));
+        }
+        for (stream, _) in self.held_on_disk(node) {
+            self.lose(stream);
+        }
+        for (epoch, image) in given_up {
+            self.remove_epoch(give_up.node, epoch);
+            self.condemn_in_flight(NodeId(give_up.node), epoch, &image);
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Records that the offsets from the committed end on are lost. At the end of all offsets nothing is left to give out.
+    fn lose(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let first = stream.committed_end;
+        let next = first.saturating_add(LOST_OFFSETS);
+        if first == next {
+            return;
+        }
+        let lost = ClaimRecord {
+            first,
+            next,
+            max_timestamp: -1,
+            open_from: -1,
+            leader_epoch: stream.leader_epoch.0,
+            ..ClaimRecord::default()
+        };
+        self.add_claim(id, lost, &[]);
+    }
+}
+
+/// The epochs of a node on a disk WAL that are not closed, oldest first.
+fn on_disk(node: &NodeImage) -> Vec<(NodeEpoch, EpochImage)> {
+    let on_disk = node
+        .unclosed()
+        .filter(|(_, epoch)| epoch.wal == WalKind::Disk);
+    on_disk
+        .map(|(epoch, image)| (epoch, image.clone()))
+        .collect()
+}
