@@ -4,6 +4,8 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use highwater_io::DirLock;
 use highwater_kraft_meta::command::GiveUpEpoch;
 use highwater_kraft_meta::{Action, LOST_OFFSETS, MetadataStore, ProposeError, Rejection};
@@ -50,7 +52,16 @@ impl GivingUp {
     /// # Errors
     /// [`NodeError`]; [`NodeError::NothingToGiveUp`] if the epoch is not the node's last one on a disk WAL that is not
     /// closed.
-    pub async fn open(
+    pub fn open<'a>(
+        config: &'a Config,
+        machine: &'a Machine,
+        epoch: (i32, u64),
+    ) -> BoxFuture<'a, Result<Self, NodeError>> {
+        // boxed in this crate, so that it is compiled once
+        Self::open_epoch(config, machine, epoch).boxed()
+    }
+
+    async fn open_epoch(
         config: &Config,
         machine: &Machine,
         (node, epoch): (i32, u64),

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use highwater_io::DirLock;
 use highwater_kraft_meta::{
     MetadataStore, NodeImage, Observer, ObserverMetadata, ProposeError, Quorum, RaftMetadata,
@@ -305,58 +306,65 @@ async fn recover_log(
     })
 }
 
-/// Opens the metadata as a voter, on the runtime of the control work.
-pub(crate) async fn open_voter(
-    config: &Config,
-    machine: &Machine,
-    controllers: &Arc<NetworkTransport>,
-    tasks: &Tasks,
-) -> Result<RaftMetadata, NodeError> {
-    let raft = highwater_kraft_meta::Config {
-        dir: config.data_dir.join("metadata"),
-        node: config.node_id,
-        cluster: Uuid(machine.rng.next_id()),
-        seed: machine.rng.next_u64(),
-        new_log_seed: machine.rng.next_id(),
-        new_directory_id: Uuid(machine.rng.next_id()),
-        snapshot_entries: config.snapshot_entries(),
-        snapshot_bytes: config.snapshot_bytes(),
-    };
-    let quorum = Quorum {
-        session: config.session(),
-        voters: [config.node_id].into(),
-        transport: Arc::<NetworkTransport>::clone(controllers),
-    };
-    let (device, threads) = (Arc::clone(&machine.device), Arc::clone(&machine.threads));
-    let opened = async move { RaftMetadata::open_in(quorum, raft, device, &*threads).await };
-    let opened = tasks.control().run(opened.boxed()).await;
-    Ok(opened.map_err(NodeError::Control)??)
+/// Opens the metadata as a voter, on the runtime of the control work. It is boxed here, so that it is compiled once for
+/// its callers in several crates; the same holds for [`observe`].
+pub(crate) fn open_voter<'a>(
+    config: &'a Config,
+    machine: &'a Machine,
+    controllers: &'a Arc<NetworkTransport>,
+    tasks: &'a Tasks,
+) -> BoxFuture<'a, Result<RaftMetadata, NodeError>> {
+    async move {
+        let raft = highwater_kraft_meta::Config {
+            dir: config.data_dir.join("metadata"),
+            node: config.node_id,
+            cluster: Uuid(machine.rng.next_id()),
+            seed: machine.rng.next_u64(),
+            new_log_seed: machine.rng.next_id(),
+            new_directory_id: Uuid(machine.rng.next_id()),
+            snapshot_entries: config.snapshot_entries(),
+            snapshot_bytes: config.snapshot_bytes(),
+        };
+        let quorum = Quorum {
+            session: config.session(),
+            voters: [config.node_id].into(),
+            transport: Arc::<NetworkTransport>::clone(controllers),
+        };
+        let (device, threads) = (Arc::clone(&machine.device), Arc::clone(&machine.threads));
+        let opened = async move { RaftMetadata::open_in(quorum, raft, device, &*threads).await };
+        let opened = tasks.control().run(opened.boxed()).await;
+        Ok(opened.map_err(NodeError::Control)??)
+    }
+    .boxed()
 }
 
 /// Follows the metadata of the controllers, on the runtime of the control work.
-pub(crate) async fn observe(
-    machine: &Machine,
-    controllers: &Arc<NetworkTransport>,
-    tasks: &Tasks,
-) -> Result<ObserverMetadata, NodeError> {
-    let observer = Observer {
-        voters: controllers.nodes(),
-        calls: Arc::<NetworkTransport>::clone(controllers),
-        cluster: None,
-        rng: machine.rng.clone(),
-    };
-    let last = Mutex::new(String::new());
-    let say = move |reason: &str| {
-        // each attempt has a reason, usually the same one
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last != reason {
-            tracing::warn!(reason, "waiting for a controller");
-            reason.clone_into(&mut last);
-        }
-    };
-    let opened = ObserverMetadata::open(observer, say).boxed();
-    let opened = tasks.control().run(opened).await;
-    Ok(opened.map_err(NodeError::Control)??)
+pub(crate) fn observe<'a>(
+    machine: &'a Machine,
+    controllers: &'a Arc<NetworkTransport>,
+    tasks: &'a Tasks,
+) -> BoxFuture<'a, Result<ObserverMetadata, NodeError>> {
+    async move {
+        let observer = Observer {
+            voters: controllers.nodes(),
+            calls: Arc::<NetworkTransport>::clone(controllers),
+            cluster: None,
+            rng: machine.rng.clone(),
+        };
+        let last = Mutex::new(String::new());
+        let say = move |reason: &str| {
+            // each attempt has a reason, usually the same one
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if *last != reason {
+                tracing::warn!(reason, "waiting for a controller");
+                reason.clone_into(&mut last);
+            }
+        };
+        let opened = ObserverMetadata::open(observer, say).boxed();
+        let opened = tasks.control().run(opened).await;
+        Ok(opened.map_err(NodeError::Control)??)
+    }
+    .boxed()
 }
 
 async fn open_objects(
