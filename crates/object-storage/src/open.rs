@@ -398,7 +398,7 @@ mod tests {
         };
         let hung = Hooked::new(Arc::<MemoryStorage>::default(), |_| Plan::hang());
         let refused = start.probe(Arc::new(hung)).await;
-        assert!(matches!(refused, Err(OpenError::Refused { .. })));
+        assert!(matches!(refused, Err(OpenError::Unreachable { .. })));
         assert!(begin.elapsed() <= PROBE_MAX);
     }
 
