@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_kraft_meta::command::WalKind;
-use highwater_kraft_meta::{MetadataImage, MetadataStore, NodeImage};
+use highwater_kraft_meta::{MetadataImage, MetadataStore};
 use highwater_object_storage::ObjectStorage;
 use highwater_runtime::{ByteBudget, Tasks, reasons};
 use highwater_types::{NodeEpoch, Uuid};
@@ -68,11 +68,8 @@ impl FoundLogs {
             return;
         }
         let was_recovered = self.read.remove(&WalKind::Disk).is_some();
-        let is_on_disk = |node: &NodeImage| {
-            let mut unclosed = node.unclosed();
-            unclosed.any(|(_, epoch)| epoch.wal == WalKind::Disk)
-        };
-        if !was_recovered && image.nodes().any(|(_, node)| is_on_disk(node)) {
+        let mut nodes = image.nodes();
+        if !was_recovered && nodes.any(|(_, node)| node.last_on_disk().is_some()) {
             return;
         }
         let dir = ring_dir(config);

@@ -276,10 +276,7 @@ impl MetadataImage {
     /// The streams that epochs of a node on its disk WAL hold, each with its committed end: what they have after it is
     /// lost if the log is given up (D5). The cost grows with the number of streams.
     pub fn held_on_disk(&self, node: &NodeImage) -> Vec<(StreamId, StreamOffset)> {
-        let is_on_disk = |epoch: NodeEpoch| {
-            let mut unclosed = node.unclosed();
-            unclosed.any(|(id, image)| id == epoch && image.wal == WalKind::Disk)
-        };
+        let is_on_disk = |epoch: NodeEpoch| node.on_disk().any(|(id, _)| id == epoch);
         let held = self.streams.iter();
         let held = held.filter(|(_, stream)| stream.held_by.is_some_and(is_on_disk));
         held.map(|(id, stream)| (*id, stream.committed_end))
@@ -377,15 +374,22 @@ impl NodeImage {
         all.filter(|(_, image)| !matches!(image.state, EpochState::Closed(_)))
     }
 
+    /// Whether it has an epoch that is not closed.
+    #[must_use]
+    pub fn is_unclosed(&self, epoch: NodeEpoch) -> bool {
+        self.unclosed().any(|(unclosed, _)| unclosed == epoch)
+    }
+
+    /// Its epochs on a disk WAL that are not closed, oldest first.
+    pub fn on_disk(&self) -> impl Iterator<Item = (NodeEpoch, &EpochImage)> {
+        self.unclosed()
+            .filter(|(_, epoch)| epoch.wal == WalKind::Disk)
+    }
+
     /// Its last epoch on a disk WAL that is not closed.
     #[must_use]
     pub fn last_on_disk(&self) -> Option<NodeEpoch> {
-        let mut unclosed = self.epochs.iter().rev();
-        let is_on_disk = |epoch: &EpochImage| {
-            epoch.wal == WalKind::Disk && !matches!(epoch.state, EpochState::Closed(_))
-        };
-        let last = unclosed.find(|(_, epoch)| is_on_disk(epoch));
-        last.map(|(epoch, _)| *epoch)
+        self.on_disk().last().map(|(epoch, _)| epoch)
     }
 
     /// The data directory without which the node may not start, because a disk WAL that is not closed is in it, and the

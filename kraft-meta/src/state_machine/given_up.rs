@@ -2,8 +2,8 @@
 
 use highwater_types::{NodeEpoch, NodeId, StreamId};
 
-use crate::command::{ClaimRecord, GiveUpEpoch, Outcome, Rejection, WalKind};
-use crate::image::{EpochImage, EpochState, LOST_OFFSETS, MetadataImage, NodeImage};
+use crate::command::{ClaimRecord, GiveUpEpoch, Outcome, Rejection};
+use crate::image::{EpochState, LOST_OFFSETS, MetadataImage};
 
 impl MetadataImage {
     /// Gives up the disk WAL of a node. The first command fences its epoch, if that is open, and the next one closes it:
@@ -13,10 +13,8 @@ impl MetadataImage {
     pub(super) fn give_up_epoch(&mut self, give_up: GiveUpEpoch) -> Result<Outcome, Rejection> {
         let id = NodeEpoch(give_up.epoch);
         let node = self.nodes.get(&give_up.node).ok_or(Rejection::Changed)?;
-        let given_up = on_disk(node);
-        match given_up.last() {
-            Some((last, _)) if *last == id => {}
-            _ => return Err(Rejection::Changed),
+        if node.last_on_disk() != Some(id) {
+            return Err(Rejection::Changed);
         }
         if node.is_open(id) {
             self.change_epoch(give_up.node, id, |epoch| epoch.state = EpochState::Fenced);
@@ -26,6 +24,8 @@ impl MetadataImage {
         if node.is_live() {
             return Err(Rejection::InSession(node.epoch));
         }
+        let given_up = node.on_disk().map(|(epoch, image)| (epoch, image.clone()));
+        let given_up: Vec<_> = given_up.collect();
         for (stream, _) in self.held_on_disk(node) {
             self.lose(stream);
         }
@@ -56,14 +56,4 @@ impl MetadataImage {
         };
         self.add_claim(id, lost, &[]);
     }
-}
-
-/// The epochs of a node on a disk WAL that are not closed, oldest first.
-fn on_disk(node: &NodeImage) -> Vec<(NodeEpoch, EpochImage)> {
-    let on_disk = node
-        .unclosed()
-        .filter(|(_, epoch)| epoch.wal == WalKind::Disk);
-    on_disk
-        .map(|(epoch, image)| (epoch, image.clone()))
-        .collect()
 }

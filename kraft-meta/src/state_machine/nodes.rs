@@ -219,8 +219,9 @@ impl MetadataImage {
         Ok(())
     }
 
-    /// The number of the last index object of an epoch that is registered or condemned. A name is refused that is not one of the next ones
-    /// of the epoch: its number may have named another body (U2), or would not be condemned with the epoch (U5).
+    /// The number of the last index object of an epoch that is registered or condemned. A name is refused that is not one
+    /// of the next ones of the epoch: its number may have named another body (U2), or would not be condemned with the epoch
+    /// (U5).
     fn last_index(&self, by: NodeEpoch, index: ObjectId) -> Result<u64, Rejection> {
         let (sealer, node) = self.open_epoch(by)?;
         let last = node.epochs.get(&by).map_or(0, |epoch| epoch.last_index);
@@ -297,7 +298,7 @@ impl MetadataImage {
 
     fn is_unclosed(&self, node: NodeId, epoch: NodeEpoch) -> bool {
         let node = self.nodes.get(&node.0);
-        node.is_some_and(|node| node.unclosed().any(|(unclosed, _)| unclosed == epoch))
+        node.is_some_and(|node| node.is_unclosed(epoch))
     }
 
     /// An epoch that the image still has.

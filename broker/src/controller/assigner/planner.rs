@@ -167,8 +167,7 @@ fn needs_leader(image: &MetadataImage, brokers: &Brokers, partition: &PartitionI
     let Some(node) = image.node(id) else {
         return true;
     };
-    let is_unclosed = node.unclosed().any(|(unclosed, _)| unclosed == epoch);
-    !is_unclosed && !brokers.returning.contains(&id)
+    !node.is_unclosed(epoch) && !brokers.returning.contains(&id)
 }
 
 #[cfg(test)]
