@@ -8,11 +8,11 @@ use highwater_kraft_meta::command::{
     self, CloseEpoch, Closing, Endpoint, FenceEpoch, RegisterNode, Sealed, WalKind,
 };
 use highwater_kraft_meta::{
-    Action, EpochImage, EpochState, MetadataImage, MetadataStore, NodeImage, Outcome, ProposeError,
-    Rejection,
+    Action, EpochImage, EpochState, MetadataImage, MetadataStore, NodeImage, Outcome,
+    PartitionImage, ProposeError, Rejection,
 };
 use highwater_s3stream::Recovered;
-use highwater_types::{NodeEpoch, NodeId, Uuid, WalPosition};
+use highwater_types::{NodeEpoch, NodeId, TopicId, Uuid, WalPosition};
 use highwater_wal::Known;
 use tokio::time::{sleep, timeout};
 
@@ -225,16 +225,24 @@ pub(crate) async fn wait_for_leaders(
     heartbeats: &Heartbeats,
 ) -> Result<(), ProposeError> {
     let is_open = |image: &MetadataImage| image.node(node).is_some_and(|own| own.is_open(epoch));
-    let partitions = leaderless(&metadata.image(), node, epoch);
-    if partitions > 0 {
+    // only these can be without a leader for longer, so that no change costs a look at all partitions
+    let mut waits_for = leaderless(&metadata.image(), node, epoch);
+    if !waits_for.is_empty() {
+        let partitions = waits_for.len();
         tracing::info!(
             partitions,
             "waiting until the active controller has given the partitions of this broker's former epochs to brokers"
         );
     }
     let mut images = metadata.watch();
-    let is_over =
-        |image: &Arc<MetadataImage>| !is_open(image) || leaderless(image, node, epoch) == 0;
+    let is_over = |image: &Arc<MetadataImage>| {
+        waits_for.retain(|(topic, index)| {
+            let topic = image.topic_by_id(*topic);
+            let partition = topic.and_then(|topic| topic.partition(*index));
+            partition.is_some_and(|partition| is_leaderless(partition, node, epoch))
+        });
+        waits_for.is_empty() || !is_open(image)
+    };
     let given = async { drop(images.wait_for(is_over).await) };
     // both arms are cancellation safe
     let is_fenced = tokio::select! {
@@ -244,8 +252,8 @@ pub(crate) async fn wait_for_leaders(
     if is_fenced {
         return Err(ProposeError::Rejected(Rejection::Fenced(epoch)));
     }
-    let partitions = leaderless(&metadata.image(), node, epoch);
-    if partitions > 0 {
+    if !waits_for.is_empty() {
+        let partitions = waits_for.len();
         tracing::warn!(
             partitions,
             "the active controller has given no leader to partitions of this broker's former epochs; the start goes on"
@@ -282,14 +290,20 @@ pub(crate) fn known(image: &MetadataImage, node: NodeId, kind: WalKind) -> Known
     }
 }
 
-/// The number of partitions that a former epoch of this node led last, and of those that no node ever led.
-fn leaderless(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> usize {
-    let partitions = image.topics().flat_map(|topic| &topic.partitions);
-    let leaderless = partitions.filter(|partition| {
-        let leader = partition.leader;
-        leader.is_none_or(|(leader, former)| leader == node && former < epoch)
+/// The partitions that a former epoch of this node led last, and those that no node ever led.
+fn leaderless(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> Vec<(TopicId, i32)> {
+    let topics = image.topics();
+    let leaderless = topics.flat_map(|topic| {
+        let partitions = topic.partition_indexes().zip(&topic.partitions);
+        let leaderless = partitions.filter(|(_, one)| is_leaderless(one, node, epoch));
+        leaderless.map(|(index, _)| (topic.id, index))
     });
-    leaderless.count()
+    leaderless.collect()
+}
+
+fn is_leaderless(partition: &PartitionImage, node: NodeId, epoch: NodeEpoch) -> bool {
+    let leader = partition.leader;
+    leader.is_none_or(|(leader, former)| leader == node && former < epoch)
 }
 
 #[cfg(test)]
@@ -418,7 +432,7 @@ mod tests {
             heartbeats.serve();
             let waited = wait_for_leaders(metadata, (NODE, epoch), &heartbeats).await;
             waited.expect("is not fenced");
-            assert_eq!(leaderless(&metadata.image(), NODE, epoch), 0);
+            assert_eq!(leaderless(&metadata.image(), NODE, epoch), []);
             tasks.stop().await;
             metadata.shutdown().await.expect("stops");
         }
