@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use highwater_kafka_peer::peer::Setup;
-use highwater_kafka_peer::process::{end, free_port};
-use rustix::process::{Pid, Signal, kill_process};
+use highwater_kafka_peer::process::{end, free_port, stop};
 
 use crate::machine::{self, pause};
 
@@ -34,8 +33,6 @@ pub(super) const HIGHWATER_SETTINGS: &[&str] = &["highwater.upload.interval.ms=1
 
 const START_TRIES: u32 = 60_000;
 const START_EVERY: Duration = Duration::from_millis(1);
-const STOP_TRIES: u32 = 600;
-const STOP_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 enum Program {
@@ -132,15 +129,10 @@ impl Broker {
     /// Stops the process cleanly.
     pub(super) fn stop(&mut self) -> Result<()> {
         let mut child = self.child.take().context("it runs")?;
-        kill_process(Pid::from_child(&child), Signal::TERM)?;
-        for _ in 0..STOP_TRIES {
-            if child.try_wait()?.is_some() {
-                return Ok(());
-            }
-            pause(STOP_EVERY);
+        match stop(&mut child)? {
+            true => Ok(()),
+            false => bail!("the broker does not stop: {:?}", self.program),
         }
-        end(&mut child);
-        bail!("the broker does not stop: {:?}", self.program)
     }
 
     /// The process, if it runs.

@@ -3,19 +3,14 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use highwater_kafka_peer::process::{end, free_port, wait};
-use rustix::process::{Pid, Signal, kill_process};
+use highwater_kafka_peer::process::{end, free_port, stop, wait};
 
 use super::store::Store;
-use crate::machine::pause;
 
 /// The binary that is measured.
 const BINARY: &str = "target/release/highwater";
-const STOP_TRIES: u32 = 600;
-const STOP_EVERY: Duration = Duration::from_millis(50);
 /// The id of a controller that is no broker.
 const CONTROLLER: &str = "100";
 
@@ -109,15 +104,10 @@ impl Node {
     /// Stops the process cleanly.
     pub(super) fn stop(&mut self) -> Result<()> {
         let mut child = self.child.take().context("it runs")?;
-        kill_process(Pid::from_child(&child), Signal::TERM)?;
-        for _ in 0..STOP_TRIES {
-            if child.try_wait()?.is_some() {
-                return Ok(());
-            }
-            pause(STOP_EVERY);
+        match stop(&mut child)? {
+            true => Ok(()),
+            false => bail!("a node does not stop: see {}", self.dir.display()),
         }
-        end(&mut child);
-        bail!("a node does not stop: see {}", self.dir.display())
     }
 
     pub(super) fn pid(&self) -> Result<u32> {

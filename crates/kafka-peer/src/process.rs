@@ -7,8 +7,10 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 const START_TRIES: u32 = 600;
+const STOP_TRIES: u32 = 600;
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
 /// A port on which no process listens.
@@ -36,6 +38,23 @@ pub fn wait(child: &mut Child, address: &str, log: &Path) -> Result<()> {
         std::thread::sleep(TRY_EVERY);
     }
     bail!("the broker does not listen on {address}");
+}
+
+/// Ends a process with SIGTERM, or kills it if it does not end in time. Returns whether it ended by itself.
+///
+/// # Errors
+/// The signal can't be sent, or the process is not ours.
+pub fn stop(child: &mut Child) -> Result<bool> {
+    kill_process(Pid::from_child(child), Signal::TERM)?;
+    for _ in 0..STOP_TRIES {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
+        std::thread::sleep(TRY_EVERY);
+    }
+    end(child);
+    Ok(false)
 }
 
 /// Kills a process, if it still runs.
