@@ -12,14 +12,11 @@ use highwater_runtime::{ControlRuntime, SeededRng, WallClock};
 use highwater_types::NodeId;
 use tokio::sync::watch;
 
+use crate::options::{OFFSETS_PARTITIONS, PORT, wall_clock_ms};
 use crate::scenario::Scenario;
 use crate::store::SimStore;
 use crate::workload::Broker;
-use crate::world::{PORT, wall_clock_ms};
 use crate::{Disk, SimNetwork, SimThreads, Trace, WalOfRun};
-
-/// The number of partitions of `__consumer_offsets`.
-pub(crate) const OFFSETS_PARTITIONS: i32 = 2;
 
 /// The state that a node and the world share. The world uses it to crash the node.
 #[derive(Debug)]

@@ -5,6 +5,8 @@ mod cluster;
 mod device;
 mod host;
 mod network;
+mod options;
+mod run;
 mod scenario;
 mod store;
 mod trace;
@@ -14,7 +16,8 @@ mod world;
 
 pub use device::{Crash, Disk, SimDevice, SyncClass, Synced, Trouble};
 pub use network::{SimNetwork, SimThreads};
+pub use options::{Failed, Options, Outcome};
+pub use run::run;
 pub use store::StoreKind;
 pub use trace::Trace;
 pub use wal::WalOfRun;
-pub use world::{Failed, Options, Outcome, run};

@@ -1,7 +1,6 @@
 //! One run: nodes, each with a disk of its own, their clients, and the failures that a scenario chooses.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,125 +13,19 @@ use tokio::sync::watch;
 use turmoil::Sim;
 
 use crate::checker::Checker;
-use crate::cluster::ClusterWorld;
 use crate::host::Host;
+use crate::options::{BEGIN, CALM_MAX, TIME_MAX};
 use crate::scenario::{End, Life, Scenario};
 use crate::store::SimStore;
 use crate::workload::Clients;
-use crate::{Crash, Disk, StoreKind, SyncClass, Trace, WalOfRun};
+use crate::{Crash, Disk, Options, Outcome, StoreKind};
 
-/// The port on which every node listens, under its own name.
-pub(crate) const PORT: u16 = 9092;
 /// The directory of the object store. A single node has it on its own disk; several nodes share it on a disk of its
 /// own.
 const STORE: &str = "/objects";
 
-/// The wall-clock time at which a run begins: 2026-01-01.
-pub(crate) const BEGIN: Duration = Duration::from_secs(1_767_225_600);
-/// An upper bound for the lives of all nodes together.
-pub(crate) const TIME_MAX: Duration = Duration::from_secs(600);
-/// The time in which every client must finish once nothing fails any more. A client that needs longer is stuck.
-pub(crate) const CALM_MAX: Duration = Duration::from_secs(40);
-
 /// How long to wait for a clean stop of a node whose device is in trouble.
 const STOP_MAX: Duration = Duration::from_secs(5);
-
-/// The options of a run.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// The seed that chooses everything that is not fixed.
-    pub seed: u64,
-    /// The class of syncs that the disk answers without doing them.
-    pub lie: Option<SyncClass>,
-    /// The object store.
-    pub store: StoreKind,
-    /// The write-ahead log.
-    pub wal: WalOfRun,
-    /// Whether one controller and three brokers run, whose write-ahead logs are in the store, in place of one node.
-    pub cluster: bool,
-    /// The trace that receives the events.
-    pub trace: Trace,
-}
-
-/// The result of a run that found no violation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The hash of the trace, which is equal for equal seeds.
-    pub hash: u64,
-    /// The number of events in the trace.
-    pub events: u64,
-    /// The number of device operations.
-    pub operations: u64,
-    /// The number of records that were acknowledged or read; each was checked wherever a client saw it.
-    pub records: usize,
-    /// How often a node was started.
-    pub starts: usize,
-    /// The virtual time that the run took.
-    pub elapsed: Duration,
-    /// The number of syncs that had something to do, by class.
-    pub syncs: BTreeMap<SyncClass, u64>,
-    /// The number of syncs that were answered without being done.
-    pub lies: u64,
-    /// The number of requests to the object store that met a fault.
-    pub store_faults: u64,
-}
-
-/// A violation that a run found.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "seed {seed}: {what}\n  replay: cargo run --release -p highwater-sim -- --seed {seed}{options}"
-)]
-pub struct Failed {
-    /// The seed.
-    pub seed: u64,
-    /// The description of the violation.
-    pub what: String,
-    /// The other options of the run, as the command line has them.
-    options: String,
-}
-
-/// Runs one seed.
-///
-/// # Errors
-/// [`Failed`]: an invariant is broken, the node does not start, or a client is stuck.
-pub fn run(options: &Options) -> Result<Outcome, Failed> {
-    let failed = |what: String| Failed {
-        seed: options.seed,
-        what,
-        options: {
-            let lie = options.lie.map(|lie| format!(" --lie {lie}"));
-            let store = match options.store {
-                StoreKind::Directory => "",
-                StoreKind::Failing => " --store failing",
-                StoreKind::Forgetting => " --store forgetting",
-            };
-            let wal = match options.wal {
-                WalOfRun::Disk => "",
-                WalOfRun::Object => " --wal object",
-                WalOfRun::Changing => " --wal changing",
-            };
-            let cluster = if options.cluster { " --cluster" } else { "" };
-            lie.unwrap_or_default() + store + wal + cluster
-        },
-    };
-    let ran = catch_unwind(AssertUnwindSafe(|| match options.cluster {
-        true => ClusterWorld::new(options).run(),
-        false => World::new(options, 1).run(),
-    }));
-    match ran {
-        Ok(outcome) => outcome.map_err(failed),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(failed(format!("panic: {}", text.unwrap_or("unknown"))))
-        }
-    }
-}
-
-pub(crate) fn wall_clock_ms(trace: &Trace) -> i64 {
-    let now = BEGIN + trace.now();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
-}
 
 /// The clients of one cluster.
 struct Load {
@@ -142,7 +35,7 @@ struct Load {
     calm: watch::Sender<bool>,
 }
 
-struct World<'a> {
+pub(crate) struct World<'a> {
     options: &'a Options,
     sim: Sim<'a>,
     hosts: BTreeMap<NodeId, Rc<Host>>,
@@ -154,7 +47,7 @@ struct World<'a> {
 
 impl<'a> World<'a> {
     /// Creates this many nodes, each of which is a cluster with clients of its own, and starts them.
-    fn new(options: &'a Options, nodes: i32) -> Self {
+    pub(crate) fn new(options: &'a Options, nodes: i32) -> Self {
         let rng = SeededRng::from_seed(options.seed);
         let fork = || SeededRng::from_seed(rng.next_u64());
         let (trace, lie) = (options.trace.clone(), options.lie);
@@ -230,7 +123,7 @@ impl<'a> World<'a> {
     }
 
     /// Runs the lives of all nodes, one after the other, and the end.
-    fn run(mut self) -> Result<Outcome, String> {
+    pub(crate) fn run(mut self) -> Result<Outcome, String> {
         for (id, host) in self.hosts.clone() {
             for life in &host.scenario.lives {
                 self.live(id, *life)?;

@@ -16,10 +16,10 @@ use turmoil::Sim;
 use self::plan::{Act, Loss, Plan};
 use crate::checker::Checker;
 use crate::host::{Host, name};
+use crate::options::{BEGIN, CALM_MAX, PORT, TIME_MAX};
 use crate::scenario::Scenario;
 use crate::store::{SimStore, StoreLink};
 use crate::workload::Clients;
-use crate::world::{BEGIN, CALM_MAX, PORT, TIME_MAX};
 use crate::{Crash, Disk, Options, Outcome, StoreKind, WalOfRun};
 
 /// The number of brokers; their ids begin at 1.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{Again, Broker, Clients};
 use crate::SimNetwork;
 use crate::checker::{Checker, TopicPartition};
-use crate::world::PORT;
+use crate::options::PORT;
 
 /// One connection.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use highwater_types::NodeId;
 
 use super::{Again, Clients, Connection, main};
 use crate::checker::TopicPartition;
-use crate::host::OFFSETS_PARTITIONS;
+use crate::options::OFFSETS_PARTITIONS;
 
 /// The number of groups, which are in more than one partition of `__consumer_offsets`.
 pub(super) const GROUPS: u64 = 3;

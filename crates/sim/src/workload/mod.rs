@@ -82,7 +82,7 @@ impl Clients {
     }
 
     fn now_ms(&self) -> i64 {
-        crate::world::wall_clock_ms(&self.trace)
+        crate::options::wall_clock_ms(&self.trace)
     }
 
     /// Calls [`crate::checker::PartitionHistory::bounds`] with the present time.
