@@ -9,9 +9,6 @@ use highwater_client::{
 };
 use highwater_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use highwater_protocol::messages::create_topics_request::CreatableReplicaAssignment;
-use highwater_protocol::messages::delete_records_request::{
-    DeleteRecordsPartition, DeleteRecordsTopic,
-};
 use highwater_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use highwater_protocol::messages::incremental_alter_configs_request::{
@@ -23,8 +20,8 @@ use highwater_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use highwater_protocol::messages::{
-    CreatePartitionsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FetchResponse, HeartbeatRequest,
+    CreatePartitionsRequest, DeleteGroupsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, FetchRequest, FetchResponse, HeartbeatRequest,
     IncrementalAlterConfigsRequest, LeaveGroupRequest, MetadataRequest, MetadataResponse,
     OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceResponse,
     SyncGroupRequest,
@@ -34,6 +31,8 @@ use highwater_tests::{
     Cluster, T0, batch, commit, join, latest, producer_batch, producer_id, until,
 };
 use highwater_types::Uuid;
+
+use super::served::delete_records;
 
 const NOT_LEADER: i16 = ErrorCode::NotLeaderOrFollower.code();
 const FENCED_EPOCH: i16 = ErrorCode::FencedLeaderEpoch.code();
@@ -171,27 +170,6 @@ async fn epoch_end(
     };
     let answer = client.call(&request, 4).await?;
     Ok(answer.topics[0].partitions[0].error_code)
-}
-
-/// Deletes the records below an offset; returns the error and the low watermark.
-async fn delete_records(
-    client: &mut Connection,
-    partition: i32,
-    offset: i64,
-) -> Result<(i16, i64)> {
-    let request = DeleteRecordsRequest {
-        topics: vec![DeleteRecordsTopic {
-            name: "t".into(),
-            partitions: vec![DeleteRecordsPartition {
-                partition_index: partition,
-                offset,
-            }],
-        }],
-        timeout_ms: 10_000,
-    };
-    let answer = client.call(&request, 2).await?;
-    let told = &answer.topics[0].partitions[0];
-    Ok((told.error_code, told.low_watermark))
 }
 
 // KIP-951, KIP-320: as in `Partition.getLocalLog`, the epoch that a client knows is compared first.

@@ -14,6 +14,7 @@ use crate::stores::Stores;
 
 /// The broker whose log is sealed.
 const VICTIM: i32 = 1;
+const SURVIVORS: [i32; 2] = [2, 3];
 const GROUPS: [&str; 4] = ["a", "b", "c", "d"];
 
 /// A point in a takeover at which a sealer pauses.
@@ -204,7 +205,8 @@ impl Race {
     async fn trim(&mut self, live: &[i32]) -> Result<()> {
         for (partition, (leader, _)) in led_by(&self.cluster, live).await? {
             let mut client = self.cluster.client(leader).await?;
-            delete_records(&mut client, partition, self.offsets.end).await?;
+            let (code, _) = delete_records(&mut client, partition, self.offsets.end).await?;
+            ensure!(code == 0, "error {code}");
         }
         self.offsets.start = self.offsets.end;
         until("the log of the victim is deleted", async || {
@@ -223,22 +225,22 @@ impl Race {
         })
         .await
     }
-}
-
-/// The brokers but one of them.
-fn but(brokers: &[i32], one: i32) -> Vec<i32> {
-    let others = brokers.iter().copied().filter(|id| *id != one);
-    others.collect()
+    /// Kills the victim while the first sealer of its log will pause at a point. Returns the pause, the sealer that pauses,
+    /// and the other broker.
+    async fn victim_dies(&mut self, point: Point) -> Result<(Pause, i32, i32)> {
+        let pause = Pause::set(&self.stores, &SURVIVORS, point);
+        self.cluster.kill(VICTIM).await;
+        let paused = pause.begun().await?;
+        let other = SURVIVORS.into_iter().find(|id| *id != paused);
+        Ok((pause, paused, other.context("there are two")?))
+    }
 }
 
 // W7, W8, W9: the closing of the other sealer is the only one, and the one that paused is useful afterwards
 async fn a_sealer_pauses(point: Point) -> Result<()> {
     let mut race = Race::start(&[]).await?;
     race.commit(1, 5).await?;
-    let pause = Pause::set(&race.stores, &[2, 3], point);
-    race.cluster.kill(VICTIM).await;
-    let paused = pause.begun().await?;
-    let other = but(&[2, 3], paused)[0];
+    let (pause, paused, other) = race.victim_dies(point).await?;
     race.goes_on(&[2, 3]).await?;
     race.have_committed(2, 5).await?;
     race.commit(2, 6).await?;
@@ -254,10 +256,7 @@ async fn a_sealer_pauses(point: Point) -> Result<()> {
 // W8, W10: the numbers that the sealer finds free were freed by the reaper
 async fn a_sealer_pauses_until_the_log_is_trimmed(point: Point) -> Result<()> {
     let mut race = Race::start(UPLOADS).await?;
-    let pause = Pause::set(&race.stores, &[2, 3], point);
-    race.cluster.kill(VICTIM).await;
-    let paused = pause.begun().await?;
-    let other = but(&[2, 3], paused)[0];
+    let (pause, paused, other) = race.victim_dies(point).await?;
     race.goes_on(&[2, 3]).await?;
     race.trim(&[2, 3]).await?;
     pause.gate.open();
@@ -273,10 +272,7 @@ async fn a_sealer_pauses_until_the_log_is_trimmed(point: Point) -> Result<()> {
 async fn a_sealer_dies(point: Point) -> Result<()> {
     let mut race = Race::start(&[]).await?;
     race.commit(1, 5).await?;
-    let pause = Pause::set(&race.stores, &[2, 3], point);
-    race.cluster.kill(VICTIM).await;
-    let paused = pause.begun().await?;
-    let other = but(&[2, 3], paused)[0];
+    let (_pause, paused, other) = race.victim_dies(point).await?;
     race.cluster.kill(paused).await;
     race.goes_on(&[other]).await?;
     race.have_committed(other, 5).await?;

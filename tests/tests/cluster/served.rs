@@ -150,12 +150,12 @@ pub(crate) async fn end_of_epoch(
     Ok((found.leader_epoch, found.end_offset))
 }
 
-/// Deletes all records of the partitions that are below these offsets, on their leaders.
+/// Deletes the records of a partition below an offset; returns the error and the low watermark.
 pub(crate) async fn delete_records(
     client: &mut Connection,
     partition: i32,
     offset: i64,
-) -> Result<()> {
+) -> Result<(i16, i64)> {
     let request = DeleteRecordsRequest {
         topics: vec![DeleteRecordsTopic {
             name: "t".into(),
@@ -167,9 +167,8 @@ pub(crate) async fn delete_records(
         timeout_ms: 10_000,
     };
     let answer = client.call(&request, 2).await?;
-    let answer = &answer.topics[0].partitions[0];
-    ensure!(answer.error_code == 0, "{answer:?}");
-    Ok(())
+    let told = &answer.topics[0].partitions[0];
+    Ok((told.error_code, told.low_watermark))
 }
 
 /// The error codes after which a client looks for its coordinator again: it is being loaded, none is there, or another

@@ -236,7 +236,8 @@ async fn a_zombie_whose_log_was_trimmed_acknowledges_nothing_that_is_not_registe
     let mut client = zombie.cluster.client(2).await?;
     // this waits until the partition is open
     send(&mut client, PARTITION, zombie.id, BEFORE + 2).await?;
-    delete_records(&mut client, PARTITION, end).await?;
+    let (code, _) = delete_records(&mut client, PARTITION, end).await?;
+    ensure!(code == 0, "error {code}");
     until("nothing but a seal is left of the log", async || {
         Ok(zombie.stores.keys(&format!("wal/{ZOMBIE}")).await?.len() <= 1)
     })
