@@ -51,7 +51,7 @@ fn storage(kind: Kind) -> Result<Outcome> {
     match kind {
         Kind::Minio => {
             cargo.args(["--features", "highwater-tests/s3-server"]);
-            cargo.args(["--test", "bad_days"]);
+            cargo.args(["--test", "bad_days", "--test", "bad_days_object_wal"]);
         }
         Kind::Versitygw => drop(cargo.args(["--", "--skip", "settings"])),
     }

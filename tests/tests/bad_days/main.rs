@@ -1,7 +1,7 @@
 //! The bad days of an S3-compatible server, behind a proxy that fails on demand: `HIGHWATER_TEST_S3` is the server's
 //! endpoint and `AWS_*` its keys; the bucket `highwater` has to exist. `cargo xtask test --only s3-minio` starts one.
 
-mod object_wal;
+mod day;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,22 +16,13 @@ use highwater_object_storage::{
 use highwater_protocol::records::split_batches;
 use highwater_runtime::{SeededRng, Tasks, WallClock};
 use highwater_tests::{
-    Condition, Fault, FaultProxy, ProxiedRequest, T0, TestNode, batch, http_get, put_latency, read,
+    Condition, Fault, FaultProxy, ProxiedRequest, T0, TestNode, batch, put_latency, read,
 };
 use highwater_types::{NodeId, Uuid};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-const SECOND: Duration = Duration::from_secs(1);
-
-async fn proxy() -> Result<FaultProxy> {
-    let server = std::env::var("HIGHWATER_TEST_S3").context("HIGHWATER_TEST_S3 is an endpoint")?;
-    FaultProxy::start(&server).await
-}
-
-fn url(name: &str) -> String {
-    format!("s3://highwater/bad-days-{name}-{}", std::process::id())
-}
+use self::day::{Day, OUTAGE, SECOND, draw, metric, proxy, url};
 
 /// A seed for each start, because a probe's keys are never used again.
 static SEEDS: AtomicU64 = AtomicU64::new(1);
@@ -58,12 +49,6 @@ async fn open_behind(proxy: &FaultProxy, name: &str) -> Result<Opened, OpenError
         rng: SeededRng::from_seed(SEEDS.fetch_add(1, Ordering::SeqCst)),
     };
     open(&config, opener, ports).await
-}
-
-/// Numbers between 0 and 1, by the number of the request.
-fn draw(nth: usize) -> f64 {
-    let number = SeededRng::from_seed(nth as u64).below(1000);
-    f64::from(u32::try_from(number).unwrap_or_default()) / 1000.0
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,15 +142,6 @@ async fn a_store_conforms_behind_faults_that_retries_hide() -> Result<()> {
     Ok(())
 }
 
-/// A bad day: what happens to puts of data objects, and how many faults it takes.
-struct Day {
-    name: &'static str,
-    faults: usize,
-    /// How late a put becomes after the day has ended, at the least, because nothing answers it.
-    put_seconds: f64,
-    rule: fn(&ProxiedRequest<'_>) -> Fault,
-}
-
 fn is_data(request: &ProxiedRequest<'_>) -> bool {
     request.method == "PUT" && request.path.contains("/data/")
 }
@@ -246,7 +222,6 @@ const DAYS: &[Day] = &[
 ];
 
 const PUT_OLDEST: &str = "highwater_object_storage_put_oldest_seconds{class=\"upload\"}";
-const OUTAGE: Duration = Duration::from_secs(60);
 const BATCHES: i64 = 40;
 const RECORDS: i64 = 10;
 const NEVER: Duration = Duration::from_secs(300);
@@ -296,9 +271,7 @@ impl Bad {
     }
 
     async fn metric(&self, series: &str) -> Result<f64> {
-        let (_, text) = http_get(&self.admin, "/metrics").await?;
-        let line = text.lines().find_map(|line| line.strip_prefix(series));
-        Ok(line.context("the series")?.trim().parse()?)
+        metric(&self.admin, series).await
     }
 
     /// Produces until enough requests have met a fault.

@@ -1,19 +1,23 @@
 //! The same bad days for a node whose write-ahead log is in the store, so that a put stands before each
-//! acknowledgement (rules W2, W3).
+//! acknowledgement (rules W2, W3). It needs what `main.rs` needs.
+
+mod day;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use highwater_broker::node::Machine;
 use highwater_client::{Batch, Error, Producer};
 use highwater_protocol::records::split_batches;
-use highwater_tests::{producer_batch, until};
+use highwater_tests::{
+    Fault, FaultProxy, ProxiedRequest, T0, TestNode, producer_batch, put_latency, read, until,
+};
 use tempfile::TempDir;
 
-use super::{
-    Fault, FaultProxy, Machine, OUTAGE, SECOND, T0, TestNode, draw, http_get, proxy, put_latency,
-    read, url,
-};
-use crate::{Day, Duration, Instant, ProxiedRequest};
+use tokio::time::Instant;
+
+use self::day::{Day, OUTAGE, SECOND, draw, metric, proxy, url};
 
 const WAL_OLDEST: &str = "highwater_s3stream_wal_append_oldest_seconds";
 const PUT_OLDEST: &str = "highwater_object_storage_put_oldest_seconds{class=\"wal\"}";
@@ -192,9 +196,7 @@ impl Tailed {
     }
 
     async fn metric(&self, series: &str) -> Result<f64> {
-        let (_, text) = http_get(&self.admin, "/metrics").await?;
-        let line = text.lines().find_map(|line| line.strip_prefix(series));
-        Ok(line.context("the series")?.trim().parse()?)
+        metric(&self.admin, series).await
     }
 
     /// Waits until more records were acknowledged and read.
