@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::broker::{Broker, free_port};
 use crate::python;
@@ -43,20 +43,35 @@ fn storage(kind: Kind) -> Result<Outcome> {
         return Ok(missing());
     };
     let server = Server::start(kind, &binary, "s3")?;
-    let mut cargo = Command::new("cargo");
-    cargo.args(["test", "--release", "--locked", "--quiet"]);
-    // with the whole workspace, so that the build of the suite `tests` is reused
-    cargo.args(["--workspace", "--test", "server"]);
-    cargo.args(["--features", "highwater-object-storage/s3-server"]);
+    let tests = |args: &[&str]| {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["test", "--release", "--locked", "--quiet"]);
+        // with the whole workspace, so that the build of the suite `tests` is reused
+        cargo.args([
+            "--workspace",
+            "--features",
+            "highwater-object-storage/s3-server",
+        ]);
+        cargo.args(args).envs(server.environment());
+        run(cargo.env("HIGHWATER_TEST_S3", &server.endpoint))
+    };
     match kind {
         Kind::Minio => {
-            cargo.args(["--features", "highwater-tests/s3-server"]);
-            cargo.args(["--test", "bad_days", "--test", "bad_days_object_wal"]);
+            let of = |programs: &[&str]| {
+                let features = ["--features", "highwater-tests/s3-server"];
+                tests(&[&features[..], programs].concat())
+            };
+            // each waits for its store most of the time
+            std::thread::scope(|scope| {
+                let object_wal = scope.spawn(|| of(&["--test", "bad_days_object_wal"]));
+                of(&["--test", "server", "--test", "bad_days"])?;
+                object_wal
+                    .join()
+                    .map_err(|_panic| anyhow!("a thread panicked"))?
+            })?;
         }
-        Kind::Versitygw => drop(cargo.args(["--", "--skip", "settings"])),
+        Kind::Versitygw => tests(&["--test", "server", "--", "--skip", "settings"])?,
     }
-    cargo.envs(server.environment());
-    run(cargo.env("HIGHWATER_TEST_S3", &server.endpoint))?;
     Ok(Outcome::Passed)
 }
 
