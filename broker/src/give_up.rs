@@ -74,7 +74,7 @@ impl GivingUp {
             true => {
                 let data_dir = DataDir::open(config, machine).await?;
                 if matches!(data_dir.claim(), Claim::Make) {
-                    // no node has used the directory yet, and nothing is made in it
+                    // no node has used the directory yet, and no metadata is made in it
                     let (node, epoch) = (NodeId(node), NodeEpoch(epoch));
                     return Err(NodeError::NothingToGiveUp {
                         node,
@@ -138,8 +138,8 @@ impl GivingUp {
         }
     }
 
-    /// Gives the log up. At least two sessions pass after the last heartbeat of the node, so that it acknowledges nothing
-    /// any more if it lives somewhere.
+    /// Gives the log up. At least two sessions pass after the last heartbeat of the node. A node that is only cut off
+    /// from the controllers does not count them yet (D5), so the operator has to know that it is dead.
     ///
     /// # Errors
     /// [`NodeError::Lives`], or an error of the metadata.

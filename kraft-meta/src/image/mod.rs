@@ -377,7 +377,8 @@ impl NodeImage {
     /// Whether it has an epoch that is not closed.
     #[must_use]
     pub fn is_unclosed(&self, epoch: NodeEpoch) -> bool {
-        self.unclosed().any(|(unclosed, _)| unclosed == epoch)
+        let image = self.epochs.get(&epoch);
+        image.is_some_and(|image| !matches!(image.state, EpochState::Closed(_)))
     }
 
     /// Its epochs on a disk WAL that are not closed, oldest first.

@@ -7,9 +7,9 @@ use crate::image::{EpochState, LOST_OFFSETS, MetadataImage};
 
 impl MetadataImage {
     /// Gives up the disk WAL of a node. The first command fences its epoch, if that is open, and the next one closes it:
-    /// so the proposer can wait in between, until its zombie acknowledges nothing any more (D5). Each stream that the
-    /// epochs hold goes on above all that they may have acknowledged. A claim without an object takes the range between,
-    /// so that none of its offsets is given out again.
+    /// so the proposer can wait in between, for the session after which a zombie is to acknowledge nothing (D5). Each
+    /// stream that the epochs hold goes on above all that they may have acknowledged. A claim without an object takes the
+    /// range between, so that none of its offsets is given out again.
     pub(super) fn give_up_epoch(&mut self, give_up: GiveUpEpoch) -> Result<Outcome, Rejection> {
         let id = NodeEpoch(give_up.epoch);
         let node = self.nodes.get(&give_up.node).ok_or(Rejection::Changed)?;

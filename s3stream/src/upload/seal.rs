@@ -85,8 +85,8 @@ impl Uploads {
         Ok(())
     }
 
-    /// The name of the next index object. A number names one body for ever (U2). A start closes one epoch after the
-    /// other, and ends when a closing is refused, so that no more are in flight than the metadata accepts.
+    /// The name of the next index object. A number names one body for ever (U2). A closing that is refused condemns its
+    /// index (W8), so that no more numbers are in flight than the metadata accepts.
     fn next_index(&self) -> ObjectId {
         ObjectId {
             node: self.writer.node,
