@@ -14,6 +14,8 @@ const HEADER_MAGIC: &[u8; 4] = b"HWOB";
 /// The size of the header, with which an object begins.
 pub const HEADER_BYTES: usize = 88;
 const FOOTER_MAGIC: &[u8; 4] = b"HWFT";
+/// The version of a footer before which the header stands again.
+const FOOTER_VERSION: u16 = 2;
 /// The size of the footer, with which an object ends.
 pub const FOOTER_BYTES: usize = 26;
 /// A block is closed when its body has this many bytes.
@@ -129,6 +131,7 @@ pub struct WrittenObject {
 /// Writes one object. Batches are added as slices and never copied.
 #[derive(Debug)]
 pub struct ObjectWriter {
+    header: Bytes,
     body: Vec<Bytes>,
     position: u64,
     parts: Vec<StreamPart>,
@@ -144,7 +147,8 @@ impl ObjectWriter {
         let header = header.encode();
         Self {
             position: header.len() as u64,
-            body: vec![header],
+            body: vec![header.clone()],
+            header,
             parts: Vec::new(),
             pending: Vec::new(),
             pending_bytes: 0,
@@ -302,16 +306,16 @@ impl ObjectWriter {
         footer.put_u64(self.position);
         footer.put_u32(u32::try_from(index.len()).expect("indexes are small"));
         footer.put_u32(count);
-        footer.put_u16(VERSION);
+        footer.put_u16(FOOTER_VERSION);
         footer.put_slice(FOOTER_MAGIC);
         let crc = crc32fast::hash(&footer);
         footer.put_u32(crc);
-        let bytes = self.position + index.len() as u64 + footer.len() as u64;
-        self.body.push(index);
-        self.body.push(footer.freeze());
+        let end = [index, self.header, footer.freeze()];
+        let end_bytes: usize = end.iter().map(Bytes::len).sum();
+        self.body.extend(end);
         WrittenObject {
             body: self.body,
-            bytes,
+            bytes: self.position + end_bytes as u64,
             parts: self.parts,
         }
     }
@@ -330,9 +334,12 @@ pub struct IndexEntry {
     pub bytes: u32,
 }
 
-/// The place of an object's index.
+/// The end of an object: the place of its index, and the header again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footer {
+    /// The header, so that a reader of the end alone knows which object it reads (I10); `None` in an object of version
+    /// 1, which has the header at its beginning only.
+    pub header: Option<ObjectHeader>,
     /// The index's position.
     pub position: u64,
     /// The index's size in bytes.
@@ -340,7 +347,7 @@ pub struct Footer {
 }
 
 impl Footer {
-    /// Decodes the footer from the last bytes of an object.
+    /// Decodes the footer, and the header before it, from the last bytes of an object.
     ///
     /// # Errors
     /// [`FormatError`].
@@ -357,14 +364,23 @@ impl Footer {
         if &fields[..4] != FOOTER_MAGIC {
             return Err(FormatError::Magic { part: PART });
         }
-        if version != VERSION {
+        if version != VERSION && version != FOOTER_VERSION {
             return Err(FormatError::Version {
                 part: PART,
                 version,
             });
         }
         whole?;
-        Ok(Self { position, bytes })
+        let header = match from.checked_sub(HEADER_BYTES) {
+            _ if version == VERSION => None,
+            Some(at) => Some(ObjectHeader::parse(&suffix.slice(at..from))?),
+            None => return Err(FormatError::Truncated { part: PART }),
+        };
+        Ok(Self {
+            header,
+            position,
+            bytes,
+        })
     }
 
     /// The directories that an index lists, in the order in which they were written.

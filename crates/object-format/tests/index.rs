@@ -152,13 +152,18 @@ fn a_golden_index_reads_and_is_written_byte_for_byte() {
     let objects = sealed_range();
     let joined = joined(&objects).expect("joins");
     let ours = index(joined.clone());
-    let path = format!("{}/fixtures/v1/index.bin", env!("CARGO_MANIFEST_DIR"));
+    let path = |version| {
+        let root = env!("CARGO_MANIFEST_DIR");
+        format!("{root}/fixtures/v{version}/index.bin")
+    };
     if std::env::var_os("HIGHWATER_WRITE_FIXTURES").is_some() {
-        std::fs::write(&path, &ours).expect("writes");
+        std::fs::write(path(2), &ours).expect("writes");
     }
-    let golden = Bytes::from(std::fs::read(&path).expect("is checked in"));
-    assert_eq!(ours, golden);
-    assert_eq!(read_index(&golden).expect("sound"), joined);
+    let golden = |version| Bytes::from(std::fs::read(path(version)).expect("is checked in"));
+    assert_eq!(ours, golden(2));
+    for version in [1, 2] {
+        assert_eq!(read_index(&golden(version)).expect("sound"), joined);
+    }
     let parts: Vec<_> = joined
         .iter()
         .map(|part| (part.stream.0, part.leader_epoch.0, part.range.clone()))

@@ -236,7 +236,8 @@ fn damaged(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let object = Bytes::from(whole.clone());
     let footer = Footer::parse(&object)?;
     let index_at = usize::try_from(footer.position)?;
-    let index = object.slice(index_at..object.len() - FOOTER_BYTES);
+    let index_end = index_at + usize::try_from(footer.bytes)?;
+    let index = object.slice(index_at..index_end);
     let part = Footer::directories(&index)?[0];
     let directory_at = usize::try_from(part.position)?;
     let directory = object.slice(directory_at..directory_at + usize::try_from(part.bytes)?);
@@ -255,6 +256,7 @@ fn damaged(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
         ("a directory", directory_at + 12),
         ("an offset in a directory", directory_at + 39),
         ("the index", index_at + 8),
+        ("the header at its end", index_end + 30),
         ("the footer", whole.len() - FOOTER_BYTES + 2),
         ("the last byte", whole.len() - 1),
     ];

@@ -23,7 +23,7 @@ use crate::{SealedObject, SealedRange, WalError};
 
 /// How many numbers are read at once: as many as the store lets a start read, because clients wait for the end.
 const READ_AT_ONCE: usize = 48;
-/// The bytes at an object's end that are read first. A small object is read whole by that.
+/// The bytes at an object's end that are read first. They have all that a sealer needs, unless the index is larger.
 const SUFFIX_BYTES: u64 = 64 << 10;
 const NO_ANSWER: &str = "no answer within the deadline";
 const CLASS: IoClass = IoClass::Start;
@@ -216,9 +216,12 @@ impl Sealer<'_> {
             suffix,
             bytes,
         };
-        let header = object.part(0..HEADER_BYTES as u64).await?;
-        self.check(&ObjectHeader::parse(&header)?, id)?;
         let footer = Footer::parse(&object.suffix)?;
+        let header = match footer.header {
+            Some(header) => header,
+            None => ObjectHeader::parse(&object.part(0..HEADER_BYTES as u64).await?)?,
+        };
+        self.check(&header, id)?;
         let index_end = footer.position.saturating_add(footer.bytes.into());
         let index = object.part(footer.position..index_end).await?;
         let entries = Footer::directories(&index)?;

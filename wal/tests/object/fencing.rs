@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use highwater_object_format::{FOOTER_BYTES, HEADER_BYTES};
 use highwater_object_storage::{Failure, Gate, Operation, Plan, Request};
 use highwater_types::{NodeEpoch, WalPosition};
 use highwater_wal::WalError;
@@ -238,22 +240,14 @@ async fn damaged_and_foreign_objects_are_refused_with_their_key() {
             0 => body.slice(..body.len() - 1),
             1 => {
                 let mut damaged = body.to_vec();
-                damaged[20] ^= 1;
+                damaged[body.len() - FOOTER_BYTES - HEADER_BYTES + 20] ^= 1;
                 damaged.into()
             }
             _ => body,
         };
         // the third lies under a key that is not its own
         let number = if how == 2 { 1 } else { 0 };
-        let key =
-            highwater_object_storage::layout::object(crate::fixture::wal_id(NodeEpoch(5), number));
-        let put = fixture.store.inner().put(
-            &key,
-            vec![body],
-            highwater_object_storage::PutMode::Overwrite,
-            highwater_object_storage::IoClass::Wal,
-        );
-        put.await.expect("is put");
+        let key = fixture.overwrite(5, number, body).await;
         let refused = fixture.seal(5, 0, 2).await.expect_err("is refused");
         assert!(
             matches!(refused, WalError::Damaged { .. }),
@@ -264,6 +258,48 @@ async fn damaged_and_foreign_objects_are_refused_with_their_key() {
             "{how}: {refused}"
         );
     }
+}
+
+// W5: the end of an object says all that a sealer needs, however large the object is
+#[tokio::test(start_paused = true)]
+async fn a_sealer_reads_nothing_but_the_ends_of_objects() {
+    let fixture = Fixture::new(|request| match request.operation {
+        Operation::Get(_) => Plan::fail(Failure::Failed("503")),
+        _ => Plan::pass(),
+    });
+    let open = fixture.open(5).await;
+    for base in 0..3 {
+        let appended = open.append_bytes(base, 1 << 20).await;
+        appended.wait().await.expect("is durable");
+    }
+    let sealed = fixture.seal(5, 0, 2).await.expect("seals");
+    assert_eq!((sealed.end.at, numbers(&sealed)), (3, vec![0, 1, 2]));
+}
+
+/// The object as version 1 has it: without the header before its footer.
+fn former(object: &Bytes) -> Bytes {
+    let (index_end, footer) = (object.len() - FOOTER_BYTES - HEADER_BYTES, FOOTER_BYTES);
+    let mut footer = object[object.len() - footer..].to_vec();
+    footer[16..18].copy_from_slice(&1_u16.to_be_bytes());
+    let crc = crc32fast::hash(&footer[..22]);
+    footer[22..].copy_from_slice(&crc.to_be_bytes());
+    [&object[..index_end], &footer].concat().into()
+}
+
+// W5: a broker of the former version may have died before the update
+#[tokio::test(start_paused = true)]
+async fn objects_of_version_1_are_sealed() {
+    let fixture = Fixture::new(|_| Plan::pass());
+    let open = fixture.open(5).await;
+    for (base, bytes) in [(0, 100), (1, 1 << 20)] {
+        let appended = open.append_bytes(base, bytes).await;
+        appended.wait().await.expect("is durable");
+        let number = u64::try_from(base).expect("is small");
+        let body = fixture.body(5, number).await.expect("is there");
+        fixture.overwrite(5, number, former(&body)).await;
+    }
+    let sealed = fixture.seal(5, 0, 2).await.expect("seals");
+    assert_eq!((sealed.end.at, numbers(&sealed)), (2, vec![0, 1]));
 }
 
 // R3, W5: a header that knows of a later floor shows that the metadata is older than the log

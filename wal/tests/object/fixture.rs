@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use highwater_object_format::Seal;
 use highwater_object_storage::{
-    Hooked, IoClass, MemoryStorage, ObjectStorage, Plan, Request, RequestKind, layout,
+    Hooked, IoClass, MemoryStorage, ObjectKey, ObjectStorage, Plan, PutMode, Request, RequestKind,
+    layout,
 };
 use highwater_runtime::{ByteBudget, SeededRng, Tasks};
 use highwater_types::{
@@ -163,6 +164,15 @@ impl Fixture {
         read.await.ok()
     }
 
+    /// Puts other bytes under the key of a number, and returns the key.
+    pub(crate) async fn overwrite(&self, epoch: u64, number: u64, body: Bytes) -> ObjectKey {
+        let key = layout::object(wal_id(NodeEpoch(epoch), number));
+        let store = self.store.inner();
+        let put = store.put(&key, vec![body], PutMode::Overwrite, IoClass::Wal);
+        put.await.expect("is put");
+        key
+    }
+
     pub(crate) async fn is_seal(&self, epoch: u64, number: u64) -> bool {
         let body = self.body(epoch, number).await;
         body.is_some_and(|body| Seal::parse(&body).is_ok())
@@ -181,9 +191,14 @@ pub(crate) fn numbers(range: &SealedRange) -> Vec<u64> {
 impl Open {
     /// Appends the batch of an offset, and waits until it is a group of its own: the writer has put all before it.
     pub(crate) async fn append(&self, base: StreamOffset) -> AppendReceipt {
-        let permit = self.wal.reserve(record_bytes(BATCH_BYTES), Share::Common);
+        self.append_bytes(base, BATCH_BYTES).await
+    }
+
+    /// Does the same with a batch of this size.
+    pub(crate) async fn append_bytes(&self, base: StreamOffset, bytes: usize) -> AppendReceipt {
+        let permit = self.wal.reserve(record_bytes(bytes), Share::Common);
         let permit = permit.await.expect("has room");
-        let tail = Bytes::from(vec![base.to_be_bytes()[7]; BATCH_BYTES - 16]);
+        let tail = Bytes::from(vec![base.to_be_bytes()[7]; bytes - 16]);
         let batch = StreamBatch {
             count: 1,
             max_timestamp: base,
