@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use highwater_object_format::Seal;
 use highwater_object_storage::{
-    Hooked, IoClass, MemoryStorage, ObjectKey, ObjectStorage, Plan, PutMode, Request, RequestKind,
-    layout,
+    Gate, Hooked, IoClass, MemoryStorage, ObjectKey, ObjectStorage, Operation, Plan, PutMode,
+    Request, RequestKind, layout,
 };
 use highwater_runtime::{ByteBudget, SeededRng, Tasks};
 use highwater_types::{
@@ -102,6 +102,17 @@ impl Fixture {
             memory: ByteBudget::new(8 << 20),
             tasks: Tasks::default(),
         }
+    }
+
+    /// A store whose puts wait for a gate.
+    pub(crate) fn that_holds_puts() -> (Self, Gate) {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let fixture = Self::new(move |request| match request.operation {
+            Operation::Put { .. } => Plan::pass().held(&held),
+            _ => Plan::pass(),
+        });
+        (fixture, gate)
     }
 
     pub(crate) fn factory(&self, nonce: u8) -> ObjectWalFactory {

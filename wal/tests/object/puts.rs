@@ -165,12 +165,7 @@ async fn a_trickle_costs_few_puts() {
 // W7: the directory of a large group commit is longer than what the sealer reads at first
 #[tokio::test(start_paused = true)]
 async fn a_large_group_commit_is_read_back() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let fixture = Fixture::new(move |request| match request.operation {
-        Operation::Put { .. } => Plan::pass().held(&held),
-        _ => Plan::pass(),
-    });
+    let (fixture, gate) = Fixture::that_holds_puts();
     let open = fixture.open(5).await;
     // as many puts as may be in flight, and a group that gathers behind them
     let mut last = None;
@@ -218,12 +213,7 @@ async fn the_end_of_an_epoch_gives_all_memory_back() {
 // W4: memory alone bounds what waits
 #[tokio::test(start_paused = true)]
 async fn no_more_puts_are_in_flight_than_the_limit() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let fixture = Fixture::new(move |request| match request.operation {
-        Operation::Put { .. } => Plan::pass().held(&held),
-        _ => Plan::pass(),
-    });
+    let (fixture, gate) = Fixture::that_holds_puts();
     let open = fixture.open(5).await;
     let mut last = None;
     for base in 0..60 {
@@ -265,12 +255,7 @@ async fn a_trim_deletes_in_the_background_until_it_succeeds() {
 
 #[tokio::test(start_paused = true)]
 async fn the_log_tells_how_long_its_oldest_batch_has_waited() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let fixture = Fixture::new(move |request| match request.operation {
-        Operation::Put { .. } => Plan::pass().held(&held),
-        _ => Plan::pass(),
-    });
+    let (fixture, gate) = Fixture::that_holds_puts();
     let open = fixture.open(5).await;
     assert_eq!(open.wal.oldest_append(), None);
     let first = open.append(0).await;
