@@ -54,6 +54,10 @@ impl FromIterator<(NodeEpoch, bool)> for Heard {
     }
 }
 
+/// The number of sessions after which all others are dead, although no broker but the one in the controller's own process
+/// says so.
+const SESSIONS_ALONE: u32 = 10;
+
 /// When the active controller last heard from each open epoch.
 #[derive(Debug)]
 pub(crate) struct Sessions {
@@ -89,7 +93,8 @@ impl Sessions {
 
     /// The epochs, of those that are open, whose session is over. If all epochs look dead, none is returned: more likely
     /// the controller itself was cut off. The epoch of the controller's own process always reaches it, so that it says
-    /// nothing about the others: it doesn't count if there are two others or more.
+    /// nothing about the others: it doesn't count if there are two others or more, until these have been silent for ten
+    /// sessions. Then it takes their partitions over.
     pub(crate) fn silent(
         &mut self,
         term: Term,
@@ -104,8 +109,13 @@ impl Sessions {
         let silent: Vec<_> = silent
             .filter(|epoch| !self.lives(term, *epoch, now))
             .collect();
-        let others = open.iter().filter(|epoch| Some(**epoch) != own).count();
-        let counts = |epoch: &&NodeEpoch| others < 2 || Some(**epoch) != own;
+        let is_other = |epoch: &&NodeEpoch| Some(**epoch) != own;
+        let since = |epoch: &NodeEpoch| self.heard.get(epoch).copied().unwrap_or(now);
+        let silence = |epoch| now.saturating_duration_since(since(epoch));
+        let shortest = open.iter().filter(is_other).map(silence).min();
+        let is_alone = shortest.is_some_and(|it| it >= self.length.saturating_mul(SESSIONS_ALONE));
+        let others = open.iter().filter(is_other).count();
+        let counts = |epoch: &&NodeEpoch| others < 2 || is_alone || is_other(epoch);
         match open.iter().filter(counts).all(|one| silent.contains(one)) {
             true => Vec::new(),
             false => silent,
@@ -202,6 +212,28 @@ mod tests {
         // one other alone can't be told from a controller that is cut off, and its partitions must not wait for ever
         assert_eq!(silent_beside(&[1, 2], &[1]), [2]);
         assert_eq!(silent_beside(&[1], &[]), []);
+    }
+
+    // E6: its process is the only one that is left
+    #[test]
+    fn the_broker_of_the_controllers_own_process_counts_once_all_others_are_silent_for_long() {
+        let (mut sessions, begin) = (Sessions::new(LENGTH), Instant::now());
+        let mut look = |seconds, heard: &[u64]| {
+            let asked = (&mut sessions, TERM);
+            look_as(Some(1), asked, begin, seconds, (&[1, 2, 3], heard))
+        };
+        assert_eq!(look(0..=20, &[1, 2]), [3]);
+        assert_eq!(
+            look(21..=49, &[1]),
+            [],
+            "2 was heard in the last ten sessions"
+        );
+        assert_eq!(look(50..=50, &[1]), [2, 3]);
+        // a controller that was paused counts anew
+        assert_eq!(look(80..=109, &[1]), []);
+        assert_eq!(look(110..=110, &[1]), [2, 3]);
+        assert_eq!(look(111..=111, &[]), [2, 3]);
+        assert_eq!(look(112..=120, &[]), [], "all look dead");
     }
 
     // A controller that was stopped counts no heartbeats, and the first that come in must not condemn the others.
