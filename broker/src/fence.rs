@@ -17,13 +17,14 @@ use crate::heartbeats::Heartbeats;
 /// How often a broker that is cut off looks whether its log is sealed.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Ends the log of a broker once its node epoch is not open any more, as far as the broker can see. Cancellation safe.
-pub(crate) async fn watch(broker: &Arc<Broker>) -> Infallible {
+/// Ends the log of a broker once its node epoch is not open any more, as far as the broker can see by these heartbeats and
+/// otherwise. Cancellation safe.
+pub(crate) async fn watch(broker: &Arc<Broker>, heartbeats: &Heartbeats) -> Infallible {
     // all arms are cancellation safe
     tokio::select! {
         never = watch_image(broker) => never,
-        never = watch_heartbeats(&broker.heartbeats, &broker.streams) => never,
-        never = look_while_cut_off(broker) => never,
+        never = watch_heartbeats(heartbeats, &broker.streams) => never,
+        never = look_while_cut_off(broker, heartbeats) => never,
     }
 }
 
@@ -49,10 +50,10 @@ async fn watch_heartbeats(heartbeats: &Heartbeats, streams: &ObjectStreamStore) 
 
 /// A broker that is cut off doesn't learn of its fence by its image, and by a put only if it has something to put. No
 /// request is sent while the controllers are reached.
-async fn look_while_cut_off(broker: &Arc<Broker>) -> Infallible {
+async fn look_while_cut_off(broker: &Arc<Broker>, heartbeats: &Heartbeats) -> Infallible {
     loop {
         sleep(LOOK).await;
-        if broker.heartbeats.is_cut_off() {
+        if heartbeats.is_cut_off() {
             broker.streams.look_for_seal().await;
         }
     }
@@ -92,7 +93,7 @@ mod tests {
         let heartbeats = Heartbeats::begin(metadata, other, times, &tasks);
         let ended = async {
             tokio::select! {
-                never = watch_heartbeats(&heartbeats, &broker.streams) => match never {},
+                never = watch(broker, &heartbeats) => match never {},
                 end = node.node.ended() => end,
             }
         };

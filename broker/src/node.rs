@@ -257,7 +257,7 @@ impl Node {
                 None => "the write-ahead log ended".to_owned(),
             },
             refused = broker.streams.failed() => refused,
-            never = fence::watch(broker) => match never {},
+            never = fence::watch(broker, &broker.heartbeats) => match never {},
         }
     }
 
