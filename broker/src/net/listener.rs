@@ -121,12 +121,12 @@ impl Drop for IpSlot {
 }
 
 /// Keeps a message that many connections may cause from filling the log.
-#[derive(Default)]
-struct Seldom(Option<Instant>);
+#[derive(Debug, Default)]
+pub(crate) struct Seldom(Option<Instant>);
 
 impl Seldom {
     /// Whether the message may be logged now. It is then due again after [`LOG_REST`].
-    fn is_due(&mut self) -> bool {
+    pub(crate) fn is_due(&mut self) -> bool {
         let is_due = self.0.is_none_or(|last| last.elapsed() >= LOG_REST);
         if is_due {
             self.0 = Some(Instant::now());

@@ -13,5 +13,5 @@ mod write;
 pub(crate) use buffer_pool::BufferPool;
 pub(crate) use connection::{Answer, ConnectionInfo, Later, Patience, Served, Service};
 pub(crate) use frame_reader::{Frame, FrameLimits, RequestClass};
-pub(crate) use listener::{Connections, Limits, serve};
+pub(crate) use listener::{Connections, Limits, Seldom, serve};
 pub(crate) use session::Session;

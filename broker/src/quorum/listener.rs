@@ -3,7 +3,7 @@
 use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use highwater_kraft_meta::Voter;
@@ -14,19 +14,34 @@ use tokio::sync::watch;
 use super::{ANSWERED, CALL, CALL_VERSION, FAILED, NOT_CALLED};
 use crate::api;
 use crate::metrics::RefusedFrame;
-use crate::net::{Answer, ConnectionInfo, Frame, RequestClass, Served, Service, Session};
+use crate::net::{Answer, ConnectionInfo, Frame, RequestClass, Seldom, Served, Service, Session};
 
 /// Serves the connections of controller listeners.
 #[derive(Debug)]
 pub(super) struct ControllerListener {
     voter: watch::Receiver<Option<Voter>>,
+    told: Mutex<Told>,
+}
+
+/// The messages about clients, which must not fill the log, whatever they send on however many connections.
+#[derive(Debug, Default)]
+struct Told {
+    connected: Seldom,
+    refused: Seldom,
 }
 
 type Serving = Pin<Box<dyn Future<Output = Served<Ready<Answer>>> + Send>>;
 
 impl ControllerListener {
     pub(super) fn new(voter: watch::Receiver<Option<Voter>>) -> Self {
-        Self { voter }
+        Self {
+            voter,
+            told: Mutex::default(),
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The class of every request.
@@ -71,12 +86,7 @@ fn answer(correlation_id: i32, status: u8, body: Bytes, permit: BytePermit) -> A
 
 /// The answer to a client that asks what is served here: ApiVersions alone, so that the client says itself which API
 /// it misses.
-fn api_versions(header: &RequestHeader, connection: &ConnectionInfo) -> Answer {
-    tracing::info!(
-        client = %connection.peer,
-        listener = %connection.listener,
-        "a client has connected to a listener of controller.listener.names, which serves nodes of the cluster alone"
-    );
+fn api_versions(header: &RequestHeader) -> Answer {
     let encoded = api::nothing_else(header.api_version, header.correlation_id);
     match encoded {
         Ok(frame) => Answer::Frame(frame, BytePermit::empty()),
@@ -99,7 +109,9 @@ impl Service for ControllerListener {
             Ok(header) => header,
             Err(error) => {
                 RefusedFrame::Header.count();
-                tracing::info!(client = %connection.peer, %error, "request header refused");
+                if self.told().refused.is_due() {
+                    tracing::info!(client = %connection.peer, %error, "request header refused");
+                }
                 return Box::pin(ready(Served::Now(Answer::Close)));
             }
         };
@@ -109,17 +121,26 @@ impl Service for ControllerListener {
                 Box::pin(async move { Served::Now(call(voter, header, frame, body).await) })
             }
             (key, _) if key == ApiKey::ApiVersions as i16 => {
-                Box::pin(ready(Served::Now(api_versions(&header, connection))))
+                if self.told().connected.is_due() {
+                    tracing::info!(
+                        client = %connection.peer,
+                        listener = %connection.listener,
+                        "a client has connected to a listener of controller.listener.names, which serves nodes of the cluster alone"
+                    );
+                }
+                Box::pin(ready(Served::Now(api_versions(&header))))
             }
             (api_key, api_version) => {
                 RefusedFrame::Unsupported.count();
-                tracing::info!(
-                    client = %connection.peer,
-                    listener = %connection.listener,
-                    api_key,
-                    api_version,
-                    "request refused: this listener serves nodes of the cluster alone"
-                );
+                if self.told().refused.is_due() {
+                    tracing::info!(
+                        client = %connection.peer,
+                        listener = %connection.listener,
+                        api_key,
+                        api_version,
+                        "request refused: this listener serves nodes of the cluster alone"
+                    );
+                }
                 Box::pin(ready(Served::Now(Answer::Close)))
             }
         }

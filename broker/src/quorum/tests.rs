@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// A call that no voter understands.
 const CALL_BYTES: &[u8] = &[0, 0, 0, 12, 0x48, 0x57, 0, 0, 0, 0, 0, 7, 0, 0, 0xff, 0xff];
 
+/// A request for the versions that are served.
+const API_VERSIONS: &[u8] = &[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff];
+
 type Connected = (Box<dyn Socket>, SocketAddr);
 
 /// Accepts the connections of a channel.
@@ -75,6 +78,38 @@ impl Controller {
         let mut answer = [0; 9];
         let read = timeout(PATIENCE, node.read_exact(&mut answer)).await;
         read.expect("is answered or closed").is_ok()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_floods_the_listener_does_not_flood_the_log() {
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let writer = log.reopen().expect("opens");
+    let subscriber = tracing_subscriber::fmt().with_writer(Arc::new(writer));
+    let _logs = tracing::subscriber::set_default(subscriber.finish());
+    let controller = Controller::start();
+    for address in [[10, 0, 0, 2], [10, 0, 0, 3]] {
+        for _ in 0..3 {
+            let mut client = controller.connect(address);
+            for _ in 0..10 {
+                client.write_all(API_VERSIONS).await.expect("is taken");
+                let length = timeout(PATIENCE, client.read_u32()).await;
+                let length = length.expect("is answered").expect("is open");
+                let mut answer = vec![0; usize::try_from(length).expect("is small")];
+                client.read_exact(&mut answer).await.expect("is whole");
+            }
+            // Produce is refused
+            client
+                .write_all(&[0, 0, 0, 10, 0, 0, 0, 7, 0, 0, 0, 1, 0xff, 0xff])
+                .await
+                .expect("is taken");
+            let closed = timeout(PATIENCE, client.read_u32()).await;
+            closed.expect("is closed").expect_err("is not answered");
+        }
+    }
+    let text = std::fs::read_to_string(log.path()).expect("is text");
+    for message in ["a client has connected", "request refused"] {
+        assert_eq!(text.matches(message).count(), 1, "{text}");
     }
 }
 
