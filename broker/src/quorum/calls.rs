@@ -18,6 +18,10 @@ use super::{ANSWERED, CALL, CALL_VERSION, FRAME_BYTES_MAX, KEPT, NOT_CALLED};
 /// The most connections to one voter that are kept while nothing uses them.
 const IDLE_MAX: usize = 4;
 
+/// How long a connection may take. A host that is gone does not answer at all, and the kernel asks it less and less
+/// often: another attempt finds it as soon as it is back.
+const CONNECT: Duration = Duration::from_secs(1);
+
 /// The way to the voters.
 #[derive(Debug)]
 pub(super) struct NetworkCalls {
@@ -145,7 +149,7 @@ impl Calls for NetworkCalls {
     async fn call(&self, to: NodeId, request: Bytes, within: Duration) -> io::Result<Bytes> {
         let mut connection = match self.kept(to) {
             Some(connection) => connection,
-            None => self.connect(to, within).await?,
+            None => self.connect(to, within.min(CONNECT)).await?,
         };
         // a connection whose call was dropped or failed is not used again
         let answer = timeout(within, self.exchange(&mut connection, &request)).await;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use highwater_io::Pipe;
-use highwater_io::net::{Acceptor, Socket};
+use highwater_io::net::{Acceptor, Network, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
@@ -114,6 +114,32 @@ async fn a_client_that_floods_the_listener_does_not_flood_the_log() {
 }
 
 const NODE: [u8; 4] = [10, 0, 0, 1];
+
+/// A network on which nothing answers.
+#[derive(Debug)]
+struct Void;
+
+#[async_trait]
+impl Network for Void {
+    async fn connect(&self, _host: &str, _port: u16) -> io::Result<Box<dyn Socket>> {
+        std::future::pending().await
+    }
+
+    async fn listen(&self, _host: &str, _port: u16) -> io::Result<Box<dyn Acceptor>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+// a proposal is repeated after this error, and so finds a controller that is back
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_gone_is_given_up_long_before_a_call_is_late() {
+    let addresses = BTreeMap::from([(NodeId(1), ("gone".to_owned(), 9093))]);
+    let calls = NetworkCalls::new(Arc::new(Void), NodeId(2), addresses);
+    let within = Duration::from_secs(20);
+    let called = timeout(within / 4, calls.call(NodeId(1), Bytes::new(), within)).await;
+    let error = called.expect("is given up").expect_err("is not answered");
+    assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+}
 
 #[tokio::test(start_paused = true)]
 async fn silent_connections_do_not_lock_a_node_out() {

@@ -31,6 +31,9 @@ pub(super) struct Request {
     /// The voter that the sender means; none if the sender knows its address alone.
     #[prost(int32, optional, tag = "11")]
     pub(super) to: Option<i32>,
+    /// The start of that voter that the sender means; none if any.
+    #[prost(fixed64, optional, tag = "12")]
+    pub(super) process: Option<u64>,
 }
 
 impl Request {
@@ -39,6 +42,7 @@ impl Request {
             call: Some(call),
             from,
             to: Self::named(to),
+            process: None,
         }
     }
 
@@ -134,6 +138,9 @@ pub(super) struct Answer {
     /// The answering voter; none in [`Reply::Introduced`].
     #[prost(message, optional, tag = "7")]
     pub(super) from: Option<DirectoryRecord>,
+    /// A number that tells the starts of the answering voter apart.
+    #[prost(fixed64, tag = "18")]
+    pub(super) process: u64,
 }
 
 #[derive(Clone, PartialEq, Oneof)]

@@ -46,6 +46,8 @@ pub struct Voter {
     pub(super) waiting: Arc<Waiting>,
     /// When this voter heard from brokers, while it leads.
     pub(super) sessions: Arc<Mutex<Sessions>>,
+    /// A number that tells the starts of this voter apart.
+    pub(super) process: u64,
     /// What brokers said of themselves, while it leads.
     pub(super) heard: watch::Sender<Heard>,
     /// Whether observers are served.
@@ -103,13 +105,22 @@ impl Voter {
     /// The request is malformed, too large or meant for another voter, this voter has ended, or it can't take more
     /// entries for now. The data directory of either voter is not the one by which the other knows it, or this voter does not take part yet.
     pub async fn answer(&self, request: &[u8]) -> io::Result<Bytes> {
-        let Request { call, from, to } = decode::<Request>(request)?;
+        let Request {
+            call,
+            from,
+            to,
+            process,
+        } = decode::<Request>(request)?;
         let call = call.ok_or_else(|| malformed("it is empty"))?;
         if to.is_some_and(|to| u64::try_from(to) != Ok(self.id)) {
             let why = format!(
                 "the node at this address is node {}: check controller.quorum.voters",
                 self.id
             );
+            return Err(io::Error::new(io::ErrorKind::NotConnected, why));
+        }
+        if process.is_some_and(|process| process != self.process) {
+            let why = "the controller has started again";
             return Err(io::Error::new(io::ErrorKind::NotConnected, why));
         }
         let from = match call {
@@ -122,7 +133,11 @@ impl Voter {
             _ => Some(self.meet(from).await?),
         };
         let reply = Some(self.reply(call).await?);
-        encode(&Answer { reply, from })
+        encode(&Answer {
+            reply,
+            from,
+            process: self.process,
+        })
     }
 
     /// Remembers the sender's directory, and returns this voter's own.

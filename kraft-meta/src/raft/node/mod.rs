@@ -40,7 +40,8 @@ pub struct Config {
     pub node: NodeId,
     /// The id that the cluster gets if it is formatted now.
     pub cluster: ClusterId,
-    /// The seed of the random delays in the library's timers.
+    /// The seed of the random delays in the library's timers, another one at each start. Nodes tell the starts of this
+    /// voter apart by it.
     pub seed: u64,
     /// Random bytes for a log that is created now (D1).
     pub new_log_seed: [u8; 16],
@@ -134,6 +135,7 @@ impl RaftMetadata {
                 applied_end,
                 waiting,
                 sessions: Arc::new(Mutex::new(Sessions::new(quorum.session))),
+                process: config.seed,
                 heard: watch::Sender::default(),
                 admits: Arc::default(),
             },

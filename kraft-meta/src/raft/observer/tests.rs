@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -30,6 +30,8 @@ struct Net {
     voters: Mutex<BTreeMap<NodeId, Voter>>,
     /// Whether the answers to proposals are lost.
     loses_answers: AtomicBool,
+    /// Whether proposals are lost, and nothing resets their connections.
+    swallows: AtomicBool,
     calls: AtomicUsize,
 }
 
@@ -52,9 +54,12 @@ impl Calls for Link {
         self.net.calls.fetch_add(1, Ordering::SeqCst);
         let voter = self.net.voters().get(&to).cloned();
         let voter = voter.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        let decoded = super::super::message::decode::<super::super::message::Request>(&request)?;
+        let is_proposal = matches!(decoded.call, Some(Call::Propose(_)));
+        if is_proposal && self.net.swallows.load(Ordering::SeqCst) {
+            return std::future::pending().await;
+        }
         let answer = voter.answer(&request).await;
-        let request = super::super::message::decode::<super::super::message::Request>(&request)?;
-        let is_proposal = matches!(request.call, Some(Call::Propose(_)));
         match is_proposal && self.net.loses_answers.load(Ordering::SeqCst) {
             true => Err(io::ErrorKind::ConnectionReset.into()),
             false => answer,
@@ -72,6 +77,7 @@ impl Transport for Link {
 struct World {
     dir: TempDir,
     net: Arc<Net>,
+    starts: AtomicU64,
 }
 
 impl World {
@@ -79,6 +85,7 @@ impl World {
         Self {
             dir: tempfile::tempdir().expect("a directory"),
             net: Arc::default(),
+            starts: AtomicU64::default(),
         }
     }
 
@@ -88,7 +95,7 @@ impl World {
             dir: dir.join(node.to_string()),
             node,
             cluster,
-            seed: u64::try_from(node.0).expect("is positive"),
+            seed: self.starts.fetch_add(1, Ordering::SeqCst),
             new_log_seed: [9; 16],
             new_directory_id: Uuid([u8::try_from(node.0).expect("is small"); 16]),
             snapshot_entries: 20,
@@ -415,6 +422,35 @@ async fn proposals_find_the_leader_among_three_voters_also_when_it_dies() {
         drop(in_time(has).await.expect("lives"));
     }
     assert!(observer.image().topic("a").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proposal_to_a_controller_that_is_gone_ends_once_its_next_start_is_heard() {
+    let world = World::new();
+    let voter = world.lone_voter().await;
+    let observer = world.observe().await;
+    observer.propose(topic("a")).await.expect("creates");
+    world.net.swallows.store(true, Ordering::SeqCst);
+    let restart = async {
+        voter.shutdown().await.expect("stops");
+        drop(voter);
+        let voter = world.lone_voter().await;
+        world.net.swallows.store(false, Ordering::SeqCst);
+        voter
+    };
+    let proposing = timeout_at(
+        Instant::now() + PROPOSAL_DEADLINE / 2,
+        observer.propose(topic("b")),
+    );
+    let (lost, voter) = tokio::join!(proposing, restart);
+    let lost = lost.expect("it does not wait for the deadline");
+    assert!(
+        matches!(&lost, Err(ProposeError::Unavailable(_))),
+        "{lost:?}"
+    );
+    // a command that may have been decided is not repeated
+    observer.propose(topic("c")).await.expect("creates");
+    assert!(voter.image().topic("b").is_none());
 }
 
 // A call that waits is one request in ten seconds, and an entry ends the wait at once.

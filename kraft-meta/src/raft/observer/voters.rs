@@ -1,5 +1,6 @@
 //! The voters as an observer reaches them: which of them it asks, and how it asks again.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_runtime::Backoff;
 use highwater_types::{ClusterId, LogIndex, NodeId, Uuid};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::message::{Heartbeat, Piece, Propose, ReadSnapshot};
@@ -40,6 +42,8 @@ impl Failure {
 pub(super) struct Voters {
     observer: Observer,
     state: Mutex<State>,
+    /// The start of each voter that answered last.
+    processes: watch::Sender<BTreeMap<NodeId, u64>>,
 }
 
 #[derive(Debug)]
@@ -56,6 +60,7 @@ impl Voters {
         Self {
             observer,
             state: Mutex::new(state),
+            processes: watch::Sender::default(),
         }
     }
 
@@ -152,12 +157,34 @@ impl Voters {
             io::Error::new(io::ErrorKind::TimedOut, why)
         })?;
         let answer = decode::<Answer>(&answered?)?;
+        self.processes
+            .send_if_modified(|known| known.insert(to, answer.process) != Some(answer.process));
         let missing = || io::Error::new(io::ErrorKind::InvalidData, "the answer is empty");
         answer.reply.ok_or_else(missing)
     }
 
+    /// The start of a voter that answered last.
+    fn process(&self, of: NodeId) -> Option<u64> {
+        self.processes.borrow().get(&of).copied()
+    }
+
+    /// Resolves when a voter has answered after another start than the known one, or than the first one that answers.
+    /// Cancellation safe.
+    async fn started_again(&self, voter: NodeId, mut known: Option<u64>) {
+        let mut processes = self.processes.subscribe();
+        let is_other = |processes: &BTreeMap<NodeId, u64>| {
+            let now = processes.get(&voter).copied();
+            known = known.or(now);
+            now.is_some() && now != known
+        };
+        // the sender lives as long as this value
+        drop(processes.wait_for(is_other).await);
+    }
+
     /// Finds the active controller and proposes a command to it; the error says why nothing was decided, or that this
-    /// is unknown. A command that may have been proposed is not sent again.
+    /// is unknown. A command that may have been proposed is not sent again. The host of a controller may be gone without
+    /// a word, and come back: when this node hears from the next start of the controller, whatever it asked, the wait for
+    /// an answer of the former one is over.
     pub(super) async fn propose(
         &self,
         propose: Propose,
@@ -168,9 +195,17 @@ impl Voters {
         let mut request = Request::new(Call::Propose(propose), None, to);
         loop {
             request.to = Request::named(to);
+            request.process = self.process(to);
             let encoded = encode(&request).map_err(|error| error.to_string())?;
             let left = until.saturating_duration_since(Instant::now());
-            let called = self.call(to, encoded, left).await;
+            // both arms are cancellation safe
+            let called = tokio::select! {
+                biased;
+                called = self.call(to, encoded, left) => called,
+                () = self.started_again(to, request.process) => Err(io::Error::other(
+                    "it has started again, and its answer is lost",
+                )),
+            };
             let why = match called {
                 Ok(Reply::Decided(decided)) => {
                     let outcome = decided.outcome.and_then(|outcome| outcome.decided());
@@ -193,6 +228,10 @@ impl Voters {
                 }
                 Ok(_) => return Err("a controller sent an answer to another request".to_owned()),
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                    // it may have started again
+                    self.processes.send_modify(|known| {
+                        known.remove(&to);
+                    });
                     format!("node {to} is not reached: {error}")
                 }
                 Err(error) => return Err(format!("node {to}: {error}")),

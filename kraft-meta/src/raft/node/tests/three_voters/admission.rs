@@ -170,6 +170,7 @@ impl Calls for Exchanged {
         encode(&Answer {
             reply: Some(Reply::Done(Nothing {})),
             from: Some(DirectoryRecord::new(id(to), Uuid([*calls; 16]))),
+            process: 1,
         })
     }
 }
