@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use highwater_kraft_meta::command::AllocateProducerIds;
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError, TopicImage};
 use highwater_partition_log::ProducerMemory;
+use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::ApiVersion;
 use highwater_runtime::{SeededRng, WallClock, WorkPool};
 use highwater_s3stream::{AppendPermit, ObjectStreamStore, Share, StreamError, StreamStore};
 use highwater_types::{NodeEpoch, TopicId};
+use tokio::time::{Instant, timeout_at};
 
+use crate::api::error::{self, Refusal};
 use crate::auth::Authorizer;
 use crate::cluster::Cluster;
 use crate::config::Config;
@@ -94,6 +97,22 @@ impl Broker {
     /// [`StreamError`].
     pub(crate) async fn reserve(&self, bytes: u64) -> Result<AppendPermit, StreamError> {
         self.streams.reserve(bytes, Share::Common).await
+    }
+
+    /// Makes a change of the metadata for a client that waits for it until the deadline. After that it may still be made.
+    ///
+    /// # Errors
+    /// As [`error::from_proposal`] says; `REQUEST_TIMED_OUT` at the deadline.
+    pub(crate) async fn change(&self, action: Action, deadline: Instant) -> Result<(), Refusal> {
+        let proposed = timeout_at(deadline, self.metadata.propose(action.into())).await;
+        let late = |_elapsed| {
+            let why = "The controllers have not answered in time; the change may still be made.";
+            Refusal::new(ErrorCode::RequestTimedOut, why)
+        };
+        let proposed = proposed.map_err(late)?;
+        proposed
+            .map(drop)
+            .map_err(|error| error::from_proposal(&error))
     }
 
     /// A producer id that was never given out before.

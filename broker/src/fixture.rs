@@ -10,7 +10,7 @@ use highwater_kraft_meta::command::{
     AssignLeaders, CloseEpoch, Closing, CreateTopic, DeleteTopic, Endpoint, FenceEpoch, Recovered,
     RegisterNode, Replicas, StreamEpoch, WalKind,
 };
-use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, Outcome, TopicImage};
+use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, NodeImage, Outcome, TopicImage};
 use highwater_protocol::Request;
 use highwater_types::{LogIndex, NodeEpoch, NodeId, TopicId};
 use tempfile::TempDir;
@@ -72,16 +72,22 @@ impl TestNode {
     pub(crate) async fn give_away(&self, topic: &str, to: i32) {
         let metadata = &self.broker().metadata;
         let own = self.broker().config.node_id;
-        let next = propose(metadata, |image| {
-            register(image, to, &[("PLAINTEXT", "other", 19092)])
-        });
-        let to = epoch_of(next.await);
+        let to = self.register(to).await;
         // The node itself registers with these fields when it starts again.
         let again = propose(metadata, |image| register(image, own.0, &[]));
         let again = epoch_of(again.await);
         let former = self.broker().epoch;
         propose(metadata, |_| close(own.0, former, again)).await;
         propose(metadata, |image| assign(image, to, topic, None)).await;
+    }
+
+    /// Registers another broker, which says nothing.
+    pub(crate) async fn register(&self, node: i32) -> NodeEpoch {
+        let endpoints = [("PLAINTEXT", "other", 19092)];
+        let registered = propose(&self.broker().metadata, |image| {
+            register(image, node, &endpoints)
+        });
+        epoch_of(registered.await)
     }
 
     /// Deletes a topic.
@@ -244,8 +250,24 @@ impl ImageBuilder {
         epoch
     }
 
-    /// Creates a topic with these replicas of each partition.
+    /// Creates a topic with these replicas of each partition, the first live one of which leads.
     pub(crate) fn create(&mut self, name: &str, partitions: &[&[i32]]) -> TopicId {
+        let id = self.add(name, partitions);
+        for (index, replicas) in partitions.iter().enumerate() {
+            let live = |id: &&i32| {
+                self.image
+                    .node(NodeId(**id))
+                    .is_some_and(NodeImage::is_live)
+            };
+            if let Some(leader) = replicas.iter().find(live) {
+                self.lead(*leader, name, index);
+            }
+        }
+        id
+    }
+
+    /// Creates a topic with these replicas of each partition, none of which has a leader.
+    pub(crate) fn add(&mut self, name: &str, partitions: &[&[i32]]) -> TopicId {
         self.topics += 1;
         let replicas = |nodes: &&[i32]| Replicas {
             nodes: nodes.to_vec(),
@@ -266,7 +288,7 @@ impl ImageBuilder {
         self.apply(delete);
     }
 
-    /// Gives a partition whose leader's epoch is closed to a node's last epoch.
+    /// Gives a partition without a leader, or whose leader's epoch is closed, to a node's last epoch.
     pub(crate) fn lead(&mut self, node: i32, topic: &str, index: usize) {
         let to = self.last_epoch(node);
         let assign = assign(&self.image, to, topic, Some(index));

@@ -23,6 +23,8 @@ pub(crate) struct Heartbeats {
 struct Answers {
     /// When the last heartbeat was sent that was taken.
     taken: Instant,
+    /// Whether a heartbeat was taken that said that this broker serves.
+    has_served: bool,
     /// Whether a heartbeat was answered that the epoch is not open.
     is_fenced: bool,
 }
@@ -37,6 +39,7 @@ impl Heartbeats {
     ) -> Self {
         let (sender, answers) = watch::channel(Answers {
             taken: Instant::now(),
+            has_served: false,
             is_fenced: false,
         });
         let (serves, told) = watch::channel(false);
@@ -53,6 +56,19 @@ impl Heartbeats {
     /// and can open partitions, so that it may get leaderships.
     pub(crate) fn serve(&self) {
         self.serves.send_replace(true);
+    }
+
+    /// Waits until the active controller has taken a heartbeat that says that this broker serves: from then on the broker
+    /// gets leaderships. Cancellation safe.
+    pub(crate) async fn served(&self) {
+        let mut answers = self.answers.clone();
+        let has_stopped = answers
+            .wait_for(|answers| answers.has_served)
+            .await
+            .is_err();
+        if has_stopped {
+            std::future::pending().await
+        }
     }
 
     /// How long ago the last heartbeat was sent that the active controller took.
@@ -100,7 +116,10 @@ async fn beat(
         match metadata.heartbeat(node, epoch, is_serving).await {
             Ok(()) => {
                 // the session began when the heartbeat was sent, at the earliest
-                answers.send_modify(|answers| answers.taken = asked);
+                answers.send_modify(|answers| {
+                    answers.taken = asked;
+                    answers.has_served |= is_serving;
+                });
                 failing = false;
             }
             Err(HeartbeatError::Fenced) => {

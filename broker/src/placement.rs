@@ -1,6 +1,6 @@
-//! Chooses the replicas of new partitions, and checks those that a client chose (pure). The first live replica becomes the
-//! leader; the others are only listed, because the log is in the object store. Source: `StripedReplicaPlacer`,
-//! `ReplicationControlManager`.
+//! Chooses the replicas of new partitions, and checks those that a client chose (pure). The first replica that serves
+//! becomes the leader (E4); the others are only listed, because the log is in the object store. Source:
+//! `StripedReplicaPlacer`, `ReplicationControlManager`.
 
 use highwater_kraft_meta::command::Replicas;
 use highwater_kraft_meta::{MetadataImage, NodeImage};

@@ -213,9 +213,10 @@ pub(crate) async fn close(
     Ok(())
 }
 
-/// Waits until the active controller has given every partition that former epochs of this node led to a broker, this one
-/// or another one, and every partition that no broker ever led (E4). So a client that knew this node is answered at once
-/// when the start is over. A start that has waited for long goes on without them.
+/// Waits until the active controller has heard that this broker serves, and has given every partition that former epochs
+/// of this node led to a broker, this one or another one, and every partition that no broker ever led (E4). So a client
+/// that knew this node is answered at once when the start is over, and what is created then may be led here. A start that
+/// has waited for long goes on without them.
 ///
 /// # Errors
 /// [`ProposeError`]: this epoch was fenced meanwhile.
@@ -243,7 +244,10 @@ pub(crate) async fn wait_for_leaders(
         });
         waits_for.is_empty() || !is_open(image)
     };
-    let given = async { drop(images.wait_for(is_over).await) };
+    let given = async {
+        heartbeats.served().await;
+        drop(images.wait_for(is_over).await);
+    };
     // both arms are cancellation safe
     let is_fenced = tokio::select! {
         _given_or_late = timeout(LEADERS_DEADLINE, given) => !is_open(&metadata.image()),

@@ -10,7 +10,7 @@ use highwater_protocol::ErrorCode;
 use highwater_types::limits::TOPIC_NAME_CHARS_MAX;
 use tokio::time::Instant;
 
-use crate::api::error::{self, Refusal};
+use crate::api::error::Refusal;
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::placement;
@@ -45,8 +45,8 @@ pub(crate) struct NewTopic {
 /// The most partitions that one request may create: Kafka's `MAX_PARTITIONS_PER_BATCH`.
 pub(crate) const PARTITIONS_PER_REQUEST_MAX: i32 = 10_000;
 
-/// How long an answer waits until new partitions that this node leads are open.
-pub(crate) const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+/// How long an answer waits, at most, until new partitions have leaders and those that this node leads are open.
+pub(crate) const CREATION_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Checks the name of a topic as Kafka does.
 pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
@@ -217,8 +217,14 @@ impl Broker {
         Ok(replicas.collect())
     }
 
-    /// Creates a topic and waits until those of its partitions that this node leads are open.
-    pub(crate) async fn create_topic(&self, topic: NewTopic) -> Result<Arc<TopicImage>, Refusal> {
+    /// Creates a topic, whose partitions may have no leaders yet (E4): see [`Partitions::wait_created`].
+    ///
+    /// [`Partitions::wait_created`]: crate::partitions::Partitions::wait_created
+    pub(crate) async fn add_topic(
+        &self,
+        topic: NewTopic,
+        deadline: Instant,
+    ) -> Result<Arc<TopicImage>, Refusal> {
         let partitions = self.plan_topic(&topic)?;
         let create = CreateTopic {
             internal: INTERNAL.contains(&topic.name.as_str()),
@@ -227,26 +233,128 @@ impl Broker {
             partitions,
             configs: topic.configs,
         };
-        let proposed = self
-            .metadata
-            .propose(Action::CreateTopic(create).into())
-            .await;
-        proposed.map_err(|error| error::from_proposal(&error))?;
+        self.change(Action::CreateTopic(create), deadline).await?;
         let created = self
             .topic(&topic.name)
             .ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let partitions = created.partitions.len();
         tracing::info!(topic = %created.name, partitions, "topic created");
-        self.partitions
-            .wait_topic(&created, Instant::now() + OPEN_DEADLINE)
-            .await;
         Ok(created)
+    }
+
+    /// Creates a topic and waits until its partitions have leaders, and those that this node leads are open.
+    pub(crate) async fn create_topic(&self, topic: NewTopic) -> Result<Arc<TopicImage>, Refusal> {
+        let deadline = Instant::now() + CREATION_DEADLINE;
+        let created = self.add_topic(topic, deadline).await?;
+        let indexes = created.partition_indexes();
+        let partitions = &self.partitions;
+        partitions.wait_created(created.id, indexes, deadline).await;
+        Ok(self.topic_by_id(created.id).unwrap_or(created))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
+    use highwater_client::{create_topics, describe_all_topics, new_topic};
+    use highwater_kraft_meta::PartitionImage;
+    use highwater_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+    use highwater_protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest};
+    use highwater_types::NodeId;
+
     use super::*;
+    use crate::fixture::{TestNode, ask};
+
+    /// Less than any wait of the node's own.
+    const SHORT_MS: i32 = 300;
+
+    fn partitions(node: &TestNode) -> Vec<PartitionImage> {
+        let topic = node.broker().topic("t").expect("is there");
+        topic.partitions.clone()
+    }
+
+    // E4
+    #[tokio::test(flavor = "multi_thread")]
+    async fn new_partitions_are_led_by_brokers_that_serve_when_the_request_is_answered() {
+        let node = TestNode::start(&[]).await;
+        let broker = node.broker();
+        let other = node.register(2).await;
+        let heard = broker.metadata.heartbeat(NodeId(2), other, false).await;
+        heard.expect("is open");
+        let create = create_topics(vec![new_topic("t", 4, &[])]);
+        let created = ask(&node.node, &create, 7).await;
+        assert_eq!(created.topics[0].error_code, 0, "{created:?}");
+        let leaders = || {
+            let partitions = partitions(&node).into_iter();
+            partitions.map(|one| one.leader).collect::<Vec<_>>()
+        };
+        let own = Some((broker.config.node_id, broker.epoch));
+        assert_eq!(leaders(), [own; 4]);
+        let grow = CreatePartitionsRequest {
+            topics: vec![CreatePartitionsTopic {
+                name: "t".into(),
+                count: 8,
+                assignments: None,
+            }],
+            timeout_ms: 60_000,
+            validate_only: false,
+        };
+        let grown = ask(&node.node, &grow, 3).await;
+        assert_eq!(grown.results[0].error_code, 0, "{grown:?}");
+        assert_eq!(leaders(), [own; 8]);
+        let starting = vec![NodeId(2)];
+        assert!(
+            partitions(&node)[4..]
+                .iter()
+                .any(|one| one.replicas == starting)
+        );
+        node.stop().await;
+    }
+
+    // E4: the active controller gives nothing away before it has heard every live broker
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_topic_is_created_although_no_broker_can_lead_it_yet() {
+        let long = [("broker.session.timeout.ms", "600000")];
+        let node = TestNode::start(&long).await;
+        let other = node.register(2).await;
+        let create = CreateTopicsRequest {
+            timeout_ms: SHORT_MS,
+            ..create_topics(vec![new_topic("t", 2, &[])])
+        };
+        let created = ask(&node.node, &create, 7).await;
+        assert_eq!(created.topics[0].error_code, 0, "{created:?}");
+        let described = ask(&node.node, &describe_all_topics(), 9).await;
+        for partition in &described.topics[0].partitions {
+            let told = (partition.error_code, partition.leader_id);
+            assert_eq!(told, (ErrorCode::LeaderNotAvailable.code(), -1));
+        }
+        let broker = node.broker();
+        let heard = broker.metadata.heartbeat(NodeId(2), other, false).await;
+        heard.expect("is open");
+        let mut images = broker.metadata.watch();
+        let is_led = |image: &Arc<highwater_kraft_meta::MetadataImage>| {
+            let partitions = &image.topic("t").expect("is there").partitions;
+            partitions.iter().all(|one| one.leader.is_some())
+        };
+        images.wait_for(is_led).await.expect("goes on");
+        node.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_creation_is_answered_in_its_time_while_the_metadata_does_not_go_on() {
+        let node = TestNode::start(&[]).await;
+        node.faults.syncs_hang.store(true, Ordering::SeqCst);
+        let create = CreateTopicsRequest {
+            timeout_ms: SHORT_MS,
+            ..create_topics(vec![new_topic("t", 1, &[])])
+        };
+        let created = ask(&node.node, &create, 7).await;
+        let code = created.topics[0].error_code;
+        assert_eq!(code, ErrorCode::RequestTimedOut.code());
+        node.faults.syncs_hang.store(false, Ordering::SeqCst);
+        node.stop().await;
+    }
 
     #[test]
     fn names_that_metrics_could_not_tell_apart_collide() {

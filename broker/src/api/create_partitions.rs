@@ -1,9 +1,11 @@
 //! CreatePartitions (key 37), versions 0..=3.
 //! Source: schema/create_partitions_request.kmsg; KIP-195.
-//! Behaviour: the request is answered when this node's image has the partitions, and those that it leads are open.
+//! Behaviour: the request is answered when this node's image has the partitions with leaders (E4), and those that it leads
+//! are open. If no broker serves within the request's timeout, the partitions exist without leaders.
 //! Deviations from Apache Kafka: none.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use highwater_kraft_meta::command::{CreatePartitions as Command, Replicas};
 use highwater_kraft_meta::{Action, TopicImage};
@@ -12,16 +14,17 @@ use highwater_protocol::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
     CreatePartitionsTopicResult,
 };
+use highwater_types::TopicId;
 use highwater_types::limits::PARTITIONS_PER_TOPIC_MAX;
 use tokio::time::Instant;
 
 use super::context::RequestContext;
-use super::error::{self, Refusal};
-use super::handler::{Handler, Reply};
+use super::error::Refusal;
+use super::handler::{Handler, Reply, deadline_of};
 use super::topic::resolve_topic;
 use crate::auth::Operation;
 use crate::placement;
-use crate::topics::{OPEN_DEADLINE, PARTITIONS_PER_REQUEST_MAX};
+use crate::topics::{CREATION_DEADLINE, PARTITIONS_PER_REQUEST_MAX};
 
 /// Serves CreatePartitions.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ impl Handler for CreatePartitions {
         let names = request.topics.iter().map(|topic| topic.name.clone());
         let twice = super::alter_configs::twice(names);
         let mut told = BTreeSet::new();
+        let deadline = deadline_of(request.timeout_ms);
+        let mut grown = Vec::new();
         for topic in request.topics {
             ctx.give_way().await;
             let is_twice = twice.contains(&topic.name);
@@ -49,25 +54,38 @@ impl Handler for CreatePartitions {
                 let why = "Duplicate topic name.";
                 Err(Refusal::new(ErrorCode::InvalidRequest, why))
             } else {
-                create(&ctx, &topic, request.validate_only).await
+                create(&ctx, &topic, request.validate_only, deadline).await
             };
-            let refusal = done.err();
+            let refusal = done.map(|added| grown.extend(added)).err();
             response.results.push(CreatePartitionsTopicResult {
                 name: topic.name,
                 error_code: refusal.as_ref().map_or(0, |refusal| refusal.code.code()),
                 error_message: refusal.and_then(|refusal| refusal.text()),
             });
         }
+        let deadline = deadline.min(Instant::now() + CREATION_DEADLINE);
+        for (id, indexes) in grown {
+            let partitions = &ctx.broker.partitions;
+            partitions.wait_created(id, indexes, deadline).await;
+        }
         Reply::Ready(response)
     }
 }
 
+/// Adds partitions to a topic, unless that is only to be checked; returns their indexes.
 async fn create(
     ctx: &RequestContext,
     asked: &CreatePartitionsTopic,
     validate_only: bool,
-) -> Result<(), Refusal> {
-    let topic = resolve_topic(ctx, None, &asked.name, Operation::Alter)?;
+    deadline: Instant,
+) -> Result<Option<(TopicId, Range<i32>)>, Refusal> {
+    let found = resolve_topic(ctx, None, &asked.name, Operation::Alter);
+    // As in Kafka, whose controller begins nothing after its deadline; authorization is checked before it counts.
+    let is_allowed = matches!(found, Ok(_) | Err(ErrorCode::UnknownTopicOrPartition));
+    if is_allowed && Instant::now() >= deadline {
+        return Err(ErrorCode::RequestTimedOut.into());
+    }
+    let topic = found?;
     let existing = topic.partitions.len();
     let wanted = usize::try_from(asked.count).unwrap_or(0);
     if wanted <= existing || asked.count > PARTITIONS_PER_TOPIC_MAX {
@@ -90,28 +108,18 @@ async fn create(
     }
     let added = added(ctx, asked, &topic, count)?;
     if validate_only {
-        return Ok(());
+        return Ok(None);
     }
     let command = Command {
         topic: topic.id.0.to_vec(),
         existing: u32::try_from(existing).unwrap_or(u32::MAX),
         added,
     };
-    let proposed = ctx
-        .broker
-        .metadata
-        .propose(Action::CreatePartitions(command).into())
-        .await;
-    proposed.map_err(|error| error::from_proposal(&error))?;
-    if let Some(topic) = ctx.broker.topic(&asked.name) {
-        let partitions = topic.partitions.len();
-        tracing::info!(topic = %topic.name, partitions, "partitions added");
-        ctx.broker
-            .partitions
-            .wait_topic(&topic, Instant::now() + OPEN_DEADLINE)
-            .await;
-    }
-    Ok(())
+    let change = Action::CreatePartitions(command);
+    ctx.broker.change(change, deadline).await?;
+    let partitions = asked.count;
+    tracing::info!(topic = %topic.name, partitions, "partitions added");
+    Ok(Some((topic.id, topic.partition_indexes().end..partitions)))
 }
 
 fn added(

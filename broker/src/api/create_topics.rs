@@ -1,11 +1,13 @@
 //! CreateTopics (key 19), versions 2..=7.
 //! Source: schema/create_topics_request.kmsg; KIP-464, KIP-525, KIP-516.
-//! Behaviour: KAFKA-BEHAVIOUR 8; the request is answered when this node's image has the topic and its partitions are
-//! open.
+//! Behaviour: KAFKA-BEHAVIOUR 8; the request is answered when this node's image has the topics with leaders (E4), and the
+//! partitions that it leads are open. If no broker serves within the request's timeout, the topics exist without leaders.
 //! Deviations from Apache Kafka: none.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use highwater_kraft_meta::TopicImage;
 use highwater_kraft_meta::command::Replicas;
 use highwater_protocol::messages::create_topics_request::CreatableTopic;
 use highwater_protocol::messages::{
@@ -13,14 +15,15 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ErrorCode, StrBytes};
 use highwater_types::TopicId;
+use tokio::time::Instant;
 
 use super::alter_configs::twice;
 use super::context::RequestContext;
 use super::error::Refusal;
-use super::handler::{Handler, Reply};
+use super::handler::{Handler, Reply, deadline_of};
 use crate::auth::{Operation, Resource};
 use crate::topic_configs::TOPIC_KEYS;
-use crate::topics::NewTopic;
+use crate::topics::{CREATION_DEADLINE, NewTopic};
 
 /// Serves CreateTopics.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ impl Handler for CreateTopics {
         let mut response = CreateTopicsResponse::default();
         let twice = twice(request.topics.iter().map(|topic| topic.name.clone()));
         let mut told = BTreeSet::new();
+        let deadline = deadline_of(request.timeout_ms);
+        let mut created_topics = Vec::new();
         for topic in request.topics {
             ctx.give_way().await;
             let name = topic.name.clone();
@@ -49,15 +54,19 @@ impl Handler for CreateTopics {
                     ErrorCode::InvalidRequest,
                     "Duplicate topic name.",
                 ))
-            } else if request.timeout_ms <= 0 {
+            } else if Instant::now() >= deadline {
                 // As in Kafka, whose controller begins nothing after its deadline.
                 Err(ErrorCode::RequestTimedOut.into())
             } else {
-                create(&ctx, topic, request.validate_only).await
+                create(&ctx, topic, request.validate_only, deadline).await
             };
+            let answer = created.map(|(answer, created)| {
+                created_topics.extend(created);
+                answer
+            });
             response
                 .topics
-                .push(created.unwrap_or_else(|refusal| CreatableTopicResult {
+                .push(answer.unwrap_or_else(|refusal| CreatableTopicResult {
                     name,
                     error_code: refusal.code.code(),
                     error_message: refusal.text(),
@@ -65,15 +74,24 @@ impl Handler for CreateTopics {
                     ..Default::default()
                 }));
         }
+        // the leaders of all topics come in few commands
+        let deadline = deadline.min(Instant::now() + CREATION_DEADLINE);
+        for topic in created_topics {
+            let (id, indexes) = (topic.id, topic.partition_indexes());
+            let partitions = &ctx.broker.partitions;
+            partitions.wait_created(id, indexes, deadline).await;
+        }
         Reply::Ready(response)
     }
 }
 
+/// Creates a topic, unless it is only to be checked; returns what is told of it.
 async fn create(
     ctx: &RequestContext,
     topic: CreatableTopic,
     validate_only: bool,
-) -> Result<CreatableTopicResult, Refusal> {
+    deadline: Instant,
+) -> Result<(CreatableTopicResult, Option<Arc<TopicImage>>), Refusal> {
     let allowed = ctx.authorize(Operation::Create, Resource::Cluster)
         || ctx.authorize(Operation::Create, Resource::Topic(&topic.name));
     if !allowed {
@@ -110,12 +128,12 @@ async fn create(
         configs: configs.clone(),
     };
     let plan = ctx.broker.plan_topic(&new)?;
-    let id = if validate_only {
-        TopicId::ZERO
-    } else {
-        ctx.broker.create_topic(new).await?.id
+    let created = match validate_only {
+        true => None,
+        false => Some(ctx.broker.add_topic(new, deadline).await?),
     };
-    Ok(result(ctx, topic.name, id, &plan, &configs))
+    let id = created.as_ref().map_or(TopicId::ZERO, |topic| topic.id);
+    Ok((result(ctx, topic.name, id, &plan, &configs), created))
 }
 
 fn result(

@@ -16,11 +16,12 @@ use highwater_protocol::messages::{
 use highwater_protocol::{ErrorCode, StrBytes};
 
 use highwater_types::TopicId;
+use tokio::time::Instant;
 
 use super::alter_configs::twice;
 use super::context::RequestContext;
-use super::error::{self, Refusal};
-use super::handler::{Handler, Reply};
+use super::error::Refusal;
+use super::handler::{Handler, Reply, deadline_of};
 use super::topic::resolve_topic;
 use crate::auth::Operation;
 
@@ -50,6 +51,7 @@ impl Handler for DeleteTopics {
         );
         let mut response = DeleteTopicsResponse::default();
         let refusals = refused(&ctx, &asked);
+        let deadline = deadline_of(request.timeout_ms);
         let mut told = BTreeSet::new();
         for (topic, refusal) in asked.into_iter().zip(refusals) {
             ctx.give_way().await;
@@ -71,7 +73,7 @@ impl Handler for DeleteTopics {
                     }
                     Err(Refusal::new(ErrorCode::InvalidRequest, why))
                 }
-                None => delete(&ctx, &topic, request.timeout_ms).await,
+                None => delete(&ctx, &topic, deadline).await,
             };
             match deleted {
                 Ok(deleted) => {
@@ -129,14 +131,14 @@ fn unknown(refused: ErrorCode) -> Refusal {
 async fn delete(
     ctx: &RequestContext,
     asked: &DeleteTopicState,
-    timeout_ms: i32,
+    deadline: Instant,
 ) -> Result<Arc<TopicImage>, Refusal> {
     if !ctx.broker.config.bool("delete.topic.enable") {
         return Err(ErrorCode::TopicDeletionDisabled.into());
     }
-    let in_time = match timeout_ms {
-        ..=0 => Err(Refusal::from(ErrorCode::RequestTimedOut)),
-        _ => Ok(()),
+    let in_time = match Instant::now() < deadline {
+        true => Ok(()),
+        false => Err(Refusal::from(ErrorCode::RequestTimedOut)),
     };
     let id = asked.name.is_none().then_some(asked.topic_id);
     let name = asked.name.as_deref().unwrap_or_default();
@@ -150,12 +152,8 @@ async fn delete(
     let delete = DeleteTopic {
         id: topic.id.0.to_vec(),
     };
-    let proposed = ctx
-        .broker
-        .metadata
-        .propose(Action::DeleteTopic(delete).into())
-        .await;
-    proposed.map_err(|error| error::from_proposal(&error))?;
+    let change = Action::DeleteTopic(delete);
+    ctx.broker.change(change, deadline).await?;
     tracing::info!(topic = %topic.name, "topic deleted");
     Ok(topic)
 }

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_protocol::{DecodeError, EncodeError, FrameWriter, Message, Request};
 use highwater_runtime::BytePermit;
+use tokio::time::Instant;
 
 use super::context::RequestContext;
 use super::room::{NoRoom, Room};
@@ -65,6 +67,12 @@ pub(crate) trait Handler: 'static {
         ctx: RequestContext,
         request: Self::Request,
     ) -> impl Future<Output = Reply<ResponseOf<Self>>> + Send;
+}
+
+/// The deadline of a request that names its own time limit and is about to be served; one without a time limit is late
+/// already.
+pub(super) fn deadline_of(timeout_ms: i32) -> Instant {
+    Instant::now() + Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
 }
 
 /// Estimates the memory of an answer that has an entry of fixed size for each element of its request.

@@ -15,6 +15,7 @@ use highwater_protocol::messages::{
 use highwater_protocol::{ErrorCode, StrBytes};
 
 use highwater_types::{NodeId, TopicId};
+use tokio::time::Instant;
 
 use super::context::RequestContext;
 use super::error::Refusal;
@@ -22,7 +23,7 @@ use super::handler::{Handler, Reply, element_bytes};
 use super::topic::resolve_topic;
 use crate::auth::{Operation, Resource};
 use crate::cluster::{BrokerEndpoint, Cluster, NO_BROKER};
-use crate::topics::{CLUSTER_METADATA, on_first_use};
+use crate::topics::{CLUSTER_METADATA, CREATION_DEADLINE, on_first_use};
 
 /// Serves Metadata.
 #[derive(Debug)]
@@ -76,20 +77,17 @@ impl Handler for Metadata {
         if (10..12).contains(&ctx.version) && request.topics.iter().flatten().any(by_id) {
             return Reply::Ready(without_ids(request));
         }
-        let mut told = BTreeSet::new();
-        for asked in request.topics.into_iter().flatten() {
-            ctx.give_way().await;
-            if !told.insert((asked.name.clone(), asked.topic_id)) {
-                continue;
-            }
-            let found = find(&ctx, &asked, creates, asks_operations).await;
-            topics.push(found.unwrap_or_else(|refusal| MetadataResponseTopic {
+        let named = request.topics.into_iter().flatten();
+        let named = find_all(&ctx, named, creates).await;
+        topics.extend(named.into_iter().map(|(asked, found)| match found {
+            Ok(topic) => describe(&ctx, &topic, ctx.version, asks_operations),
+            Err(refusal) => MetadataResponseTopic {
                 error_code: refusal.code.code(),
                 name: asked.name,
                 topic_id: asked.topic_id,
                 ..Default::default()
-            }));
-        }
+            },
+        }));
         let cluster_operations = request.include_cluster_authorized_operations;
         let cluster = ctx.broker.cluster();
         let brokers = cluster.live_brokers(&ctx.connection.listener);
@@ -129,38 +127,83 @@ fn told_broker(broker: BrokerEndpoint) -> MetadataResponseBroker {
     }
 }
 
-async fn find(
+type Found = Result<Arc<TopicImage>, Refusal>;
+
+/// Finds each of the topics once, and creates those that are missing if that is asked for. The leaders of all new topics
+/// come in few commands, so they are waited for together.
+async fn find_all(
+    ctx: &RequestContext,
+    asked: impl Iterator<Item = MetadataRequestTopic>,
+    creates: bool,
+) -> Vec<(MetadataRequestTopic, Found)> {
+    let deadline = Instant::now() + CREATION_DEADLINE;
+    let mut told = BTreeSet::new();
+    let (mut all, mut new) = (Vec::new(), Vec::<usize>::new());
+    for asked in asked {
+        ctx.give_way().await;
+        if !told.insert((asked.name.clone(), asked.topic_id)) {
+            continue;
+        }
+        let found = match find(ctx, &asked) {
+            Ok(None) if creates => {
+                let name = asked.name.as_deref().unwrap_or_default();
+                let created = create(ctx, name, deadline).await;
+                new.extend(created.is_ok().then_some(all.len()));
+                created
+            }
+            Ok(None) => Err(ErrorCode::UnknownTopicOrPartition.into()),
+            Ok(Some(topic)) => Ok(topic),
+            Err(refusal) => Err(refusal),
+        };
+        all.push((asked, found));
+    }
+    for at in new {
+        let Some((_, Ok(topic))) = all.get_mut(at) else {
+            continue;
+        };
+        let (id, indexes) = (topic.id, topic.partition_indexes());
+        let partitions = &ctx.broker.partitions;
+        partitions.wait_created(id, indexes, deadline).await;
+        if let Some(led) = ctx.broker.topic_by_id(id) {
+            *topic = led;
+        }
+    }
+    all
+}
+
+/// Finds a topic; `None` if it does not exist and may be created.
+fn find(
     ctx: &RequestContext,
     asked: &MetadataRequestTopic,
-    creates: bool,
-    asks_operations: bool,
-) -> Result<MetadataResponseTopic, Refusal> {
+) -> Result<Option<Arc<TopicImage>>, Refusal> {
     let id = asked.name.is_none().then_some(asked.topic_id);
     let name = asked.name.as_deref().unwrap_or_default();
     match resolve_topic(ctx, id, name, Operation::Describe) {
-        Ok(topic) => return Ok(describe(ctx, &topic, ctx.version, asks_operations)),
+        Ok(topic) => return Ok(Some(topic)),
         // The answer does not reveal that a topic of that id exists.
         Err(_) if id.is_some() => return Err(ErrorCode::UnknownTopicId.into()),
         Err(ErrorCode::UnknownTopicOrPartition) => {}
         Err(refused) => return Err(refused.into()),
     }
     crate::topics::check_name(name)?;
-    if !creates || name == CLUSTER_METADATA {
-        return Err(ErrorCode::UnknownTopicOrPartition.into());
+    match name == CLUSTER_METADATA {
+        true => Err(ErrorCode::UnknownTopicOrPartition.into()),
+        false => Ok(None),
     }
+}
+
+async fn create(ctx: &RequestContext, name: &str, deadline: Instant) -> Found {
     let may_create = ctx.authorize(Operation::Create, Resource::Cluster)
         || ctx.authorize(Operation::Create, Resource::Topic(name));
     if !may_create {
         return Err(ErrorCode::TopicAuthorizationFailed.into());
     }
     let new = on_first_use(name, &ctx.broker.config);
-    match ctx.broker.create_topic(new).await {
-        Ok(topic) => Ok(describe(ctx, &topic, ctx.version, asks_operations)),
+    match ctx.broker.add_topic(new, deadline).await {
         Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => {
-            let topic = resolve_topic(ctx, None, name, Operation::Describe)?;
-            Ok(describe(ctx, &topic, ctx.version, asks_operations))
+            Ok(resolve_topic(ctx, None, name, Operation::Describe)?)
         }
-        Err(refusal) => Err(refusal),
+        created => created,
     }
 }
 

@@ -9,7 +9,6 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_partition_log::{AppendError, Appended, Origin, PartitionLog, ValidatedBatch};
@@ -25,7 +24,7 @@ use tokio::time::Instant;
 
 use super::context::RequestContext;
 use super::error::{self, Refusal};
-use super::handler::{AnswerWriter, Handler, Reply};
+use super::handler::{AnswerWriter, Handler, Reply, deadline_of};
 use super::topic::resolve_topic;
 use crate::auth::{Operation, Resource};
 use crate::metrics::Metrics;
@@ -49,7 +48,7 @@ impl Handler for Produce {
 
     async fn handle(ctx: RequestContext, request: ProduceRequest) -> Reply<ProduceResponse> {
         let acks = request.acks;
-        let deadline = Instant::now() + millis(request.timeout_ms);
+        let deadline = deadline_of(request.timeout_ms);
         let mut parts = split(&ctx, request);
         if !(-1..=1).contains(&acks) {
             refuse_all(&mut parts, ErrorCode::InvalidRequiredAcks);
@@ -110,10 +109,6 @@ enum State {
     Appended(Arc<Partition>, Appended),
     /// The refusal, and the log's start if the log itself refused.
     Refused(Refusal, Option<StreamOffset>),
-}
-
-fn millis(timeout_ms: i32) -> Duration {
-    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
 }
 
 fn split(ctx: &RequestContext, request: ProduceRequest) -> Vec<Part> {

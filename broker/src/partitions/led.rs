@@ -1,12 +1,14 @@
 //! Looks up the partitions that this node leads, and waits for those that it is still opening (A4).
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_kraft_meta::TopicImage;
+use highwater_kraft_meta::{MetadataImage, TopicImage};
 use highwater_protocol::ErrorCode;
+use highwater_types::TopicId;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::registry::{Key, Partition, Partitions};
 use crate::api::error::Refusal;
@@ -81,7 +83,7 @@ impl Opening {
             if let Some(open) = self.look_again()? {
                 return Ok(open);
             }
-            let waited = tokio::time::timeout_at(deadline, changes.changed()).await;
+            let waited = timeout_at(deadline, changes.changed()).await;
             if !matches!(waited, Ok(Ok(()))) {
                 return Err(ErrorCode::NotLeaderOrFollower.into());
             }
@@ -137,12 +139,37 @@ impl Partitions {
         }
     }
 
-    /// Waits until every partition of a topic that this node leads is open or could not be opened, or until the
-    /// deadline. Partitions that other brokers lead are not waited for.
-    pub(crate) async fn wait_topic(self: &Arc<Self>, topic: &TopicImage, deadline: Instant) {
-        for index in topic.partition_indexes() {
+    /// Waits until each of these partitions of a topic, which were just created, has a leader (E4), and until those that
+    /// this node leads are open or could not be opened. The wait is over at the deadline in any case, because the
+    /// partitions exist: they are led and opened later. Cancellation safe.
+    pub(crate) async fn wait_created(
+        self: &Arc<Self>,
+        id: TopicId,
+        indexes: Range<i32>,
+        deadline: Instant,
+    ) {
+        let mut images = self.metadata.watch();
+        let mut leaderless = indexes.clone();
+        let are_led = |image: &Arc<MetadataImage>| {
+            let topic = image.topic_by_id(id);
+            let lacks_leader = |index: i32| {
+                let partition = topic.and_then(|topic| topic.partition(index));
+                partition.is_some_and(|partition| partition.leader.is_none())
+            };
+            // no partition is looked at again once it is led
+            while leaderless.start < leaderless.end && !lacks_leader(leaderless.start) {
+                leaderless.start += 1;
+            }
+            leaderless.is_empty()
+        };
+        // an error means that the metadata has ended, which ends the node too
+        drop(timeout_at(deadline, images.wait_for(are_led)).await);
+        let image = self.metadata.image();
+        let Some(topic) = image.topic_by_id(id) else {
+            return;
+        };
+        for index in indexes {
             if let Ok(Led::Opening(opening)) = self.led(topic, index, -1) {
-                // A partition that is not open by then is opened later; the topic exists in any case.
                 drop(opening.wait(deadline).await);
             }
         }

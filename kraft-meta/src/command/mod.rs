@@ -74,7 +74,7 @@ pub enum Action {
     /// Fences an epoch that the active controller hears from no longer (E6).
     #[prost(message, tag = "13")]
     FenceEpoch(FenceEpoch),
-    /// Gives partitions whose leader's epoch is closed a new leader and a new leader epoch (E4, E5).
+    /// Gives partitions a leader and the next leader epoch: new ones, and those whose leader's epoch is closed (E4, E5).
     #[prost(message, tag = "14")]
     AssignLeaders(AssignLeaders),
     /// Forgets a closed epoch, after the prefix of its object WAL was swept (W12).

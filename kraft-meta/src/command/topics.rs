@@ -25,7 +25,7 @@ pub struct CreateTopic {
 /// The replicas of one partition.
 #[derive(Clone, PartialEq, Message)]
 pub struct Replicas {
-    /// The ids of the nodes; the first one is the preferred leader.
+    /// The ids of the nodes; the first one that serves becomes the leader (E4).
     #[prost(int32, repeated, tag = "1")]
     pub nodes: Vec<i32>,
 }

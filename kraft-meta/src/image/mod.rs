@@ -1,6 +1,7 @@
 //! The metadata that a cluster's nodes agree on, as one immutable value whose clones share memory.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use highwater_types::{
@@ -194,7 +195,7 @@ impl TopicImage {
     }
 
     /// The numbers of its partitions.
-    pub fn partition_indexes(&self) -> impl Iterator<Item = i32> + use<> {
+    pub fn partition_indexes(&self) -> Range<i32> {
         0..i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
     }
 }

@@ -40,22 +40,18 @@ impl MetadataImage {
         Ok(Outcome::Done)
     }
 
+    /// Adds a partition that has no leader until the active controller gives it to a broker that serves (E4).
     fn add_partition(&mut self, topic: &mut TopicImage, replicas: &Replicas) {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
-        let leader = replicas.nodes.iter().find_map(|node| {
-            let epoch = self.nodes.get(node)?.epoch;
-            self.open_epoch(epoch).ok()?;
-            Some((NodeId(*node), epoch))
-        });
         let index = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
         self.streams
             .insert(stream, Arc::new(new_stream(topic.id, index)));
         topic.partitions.push(PartitionImage {
             stream,
             replicas: replicas.nodes.iter().copied().map(NodeId).collect(),
-            leader,
-            leader_epoch: LeaderEpoch(if leader.is_some() { 0 } else { -1 }),
+            leader: None,
+            leader_epoch: LeaderEpoch(-1),
         });
     }
 

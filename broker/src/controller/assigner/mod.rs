@@ -1,4 +1,4 @@
-//! Gives partitions whose leader's epoch is closed to brokers that serve, and those that no broker has ever led (E4, E5).
+//! Gives partitions to brokers that serve: new ones, and those whose leader's epoch is closed (E4, E5).
 //! A broker gets back what it led itself, if it is back in time.
 
 mod planner;
@@ -93,7 +93,8 @@ async fn assign(metadata: &dyn MetadataStore, plan: Plan) -> Result<(), ProposeE
 mod tests {
     use highwater_kraft_meta::Heard;
     use highwater_kraft_meta::command::{
-        CloseEpoch, Closing, CreateTopic, FenceEpoch, RegisterNode, Replicas, Sealed, WalKind,
+        CloseEpoch, Closing, CreateTopic, FenceEpoch, RegisterNode, Replicas, Sealed, StreamEpoch,
+        WalKind,
     };
     use highwater_types::{NodeEpoch, WalPosition};
 
@@ -119,6 +120,16 @@ mod tests {
             id: vec![1; 16],
             partitions: vec![Replicas { nodes: vec![3] }; PARTITIONS],
             ..CreateTopic::default()
+        }));
+        let streams = 0..u64::try_from(PARTITIONS).expect("is small");
+        apply(Action::AssignLeaders(AssignLeaders {
+            node_epoch: epochs[2].0,
+            streams: streams
+                .map(|stream| StreamEpoch {
+                    stream,
+                    leader_epoch: -1,
+                })
+                .collect(),
         }));
         fence(&metadata, 3, epochs[2]);
         let at = WalPosition {

@@ -123,18 +123,24 @@ fn spread<'a>(
     leaderless: impl Iterator<Item = &'a PartitionImage>,
 ) -> Plan {
     let mut plan = Plan::new();
+    // counted only if it matters, because a new topic must not cost a look at every partition
     let mut loads = None;
     for partition in leaderless {
         let former = partition.leader.map(|(node, _)| node);
         let mut first = former.iter().chain(&partition.replicas);
         let chosen = first.find_map(|node| serving.get(node).copied());
-        let loads = loads.get_or_insert_with(|| loads_of(image, serving));
-        let least = || loads.iter().min_by_key(|(epoch, led)| (**led, **epoch));
-        let Some(chosen) = chosen.or_else(|| least().map(|(epoch, _)| *epoch)) else {
+        let mut least = || {
+            let loads = loads.get_or_insert_with(|| loads_of(image, serving));
+            let planned = |epoch: &NodeEpoch| plan.get(epoch).map_or(0, Vec::len);
+            let least = loads
+                .iter()
+                .min_by_key(|(epoch, led)| (**led + planned(epoch), **epoch));
+            least.map(|(epoch, _)| *epoch)
+        };
+        let Some(chosen) = chosen.or_else(&mut least) else {
             // no broker serves
             return Plan::new();
         };
-        *loads.entry(chosen).or_default() += 1;
         plan.entry(chosen).or_default().push(StreamEpoch {
             stream: partition.stream.0,
             leader_epoch: partition.leader_epoch.0,
@@ -258,6 +264,17 @@ mod tests {
         die(&mut images, 2);
         assert_eq!(planned(&images, &[]), BTreeMap::from([(1, 1), (3, 2)]));
         assert_eq!(planned(&images, &[3]), BTreeMap::from([(1, 3)]));
+    }
+
+    // E4: a broker that has registered may never serve
+    #[test]
+    fn a_new_partition_goes_to_its_first_replica_that_serves() {
+        let mut images = three();
+        images.add("t", &[&[1], &[2], &[2, 3], &[3]]);
+        assert_eq!(planned(&images, &[2]), BTreeMap::from([(1, 1), (3, 3)]));
+        let all = BTreeMap::from([(1, 1), (2, 2), (3, 1)]);
+        assert_eq!(planned(&images, &[]), all);
+        assert_eq!(planned(&images, &[1, 2, 3]), BTreeMap::new());
     }
 
     // A broker that has registered may die before it has recovered, and again in its next start.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use highwater_kraft_meta::command::{
-    ClaimOfStream, ClaimRecord, CloseEpoch, Closing, CreateTopic, DeleteTopic, FenceEpoch,
-    OpenStreams, Position, RegisterNode, Replicas, Sealed, StreamEpoch, WalKind,
+    AssignLeaders, ClaimOfStream, ClaimRecord, CloseEpoch, Closing, CreateTopic, DeleteTopic,
+    FenceEpoch, OpenStreams, Position, RegisterNode, Replicas, Sealed, StreamEpoch, WalKind,
 };
 use highwater_object_storage::{IoClass, MemoryStorage, PutMode};
 use highwater_runtime::{TaskKind, Tasks};
@@ -47,6 +47,13 @@ impl Closed {
                 nodes: vec![OTHER.0],
             }],
             ..CreateTopic::default()
+        }));
+        apply(Action::AssignLeaders(AssignLeaders {
+            node_epoch: epoch,
+            streams: vec![StreamEpoch {
+                stream: 0,
+                leader_epoch: -1,
+            }],
         }));
         apply(Action::OpenStreams(OpenStreams {
             node_epoch: epoch,

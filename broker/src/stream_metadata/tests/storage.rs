@@ -20,6 +20,7 @@ use highwater_wal::{Known, Share, WalFactory};
 use tokio::sync::{Semaphore, watch};
 
 use super::*;
+use crate::fixture;
 
 pub(super) const NODE: NodeId = NodeId(1);
 const BATCH_BYTES: usize = 256 << 10;
@@ -171,6 +172,7 @@ impl Storage {
             ..CreateTopic::default()
         };
         propose(&metadata, Action::CreateTopic(topic)).await;
+        fixture::lead(&*metadata, NodeEpoch(at.0)).await;
         let root = dir.path().join("objects");
         let objects = LocalStorage::open(Arc::new(RealDevice), &root).await;
         Self {

@@ -51,6 +51,13 @@ fn topic(name: &str, id: u8, nodes: &[i32]) -> Action {
     })
 }
 
+fn assign(node_epoch: u64, streams: Vec<StreamEpoch>) -> Action {
+    Action::AssignLeaders(AssignLeaders {
+        node_epoch,
+        streams,
+    })
+}
+
 fn stream(stream: u64, leader_epoch: i32) -> StreamEpoch {
     StreamEpoch {
         stream,
@@ -127,6 +134,8 @@ fn of_two_nodes() -> Vec<Action> {
             configs: [("segment.ms".to_owned(), "2000".to_owned())].into(),
             decided_at: 4,
         }),
+        assign(2, vec![stream(0, -1), stream(2, -1)]),
+        assign(3, vec![stream(1, -1)]),
         open(2, vec![stream(0, 0), stream(2, 0)]),
         open(3, vec![stream(1, 0)]),
         Action::CommitObject(CommitObject {
@@ -167,10 +176,7 @@ fn of_a_takeover() -> Vec<Action> {
                 claims: vec![claim(1, 30)],
             })),
         }),
-        Action::AssignLeaders(AssignLeaders {
-            node_epoch: 2,
-            streams: vec![stream(1, 0)],
-        }),
+        assign(2, vec![stream(1, 0)]),
         Action::ObjectsDeleted(ObjectsDeleted {
             objects: vec![object(0, 1)],
         }),
@@ -179,7 +185,7 @@ fn of_a_takeover() -> Vec<Action> {
         register(1, 3, WalKind::Disk, 2),
         Action::CommitObject(CommitObject {
             node: 1,
-            node_epoch: 18,
+            node_epoch: 20,
             number: 1,
             bytes: 50,
             claims: vec![claim(0, 12)],
@@ -191,11 +197,11 @@ fn of_a_takeover() -> Vec<Action> {
         Action::CloseEpoch(CloseEpoch {
             node: 1,
             epoch: 2,
-            by: 18,
+            by: 20,
             how: Some(Closing::Recovered(Recovered {})),
         }),
         register(2, 4, WalKind::Object, 3),
-        Action::FenceEpoch(FenceEpoch { node: 2, epoch: 21 }),
+        Action::FenceEpoch(FenceEpoch { node: 2, epoch: 23 }),
     ]
 }
 
@@ -289,7 +295,7 @@ async fn golden_log_and_snapshot_are_written_byte_for_byte() {
     assert_eq!(read_back(&store).await.expect("is read"), image);
 
     let swept = EpochSwept { node: 2, epoch: 3 };
-    let given_up = GiveUpEpoch { node: 1, epoch: 18 };
+    let given_up = GiveUpEpoch { node: 1, epoch: 20 };
     let others = vec![Action::EpochSwept(swept), Action::GiveUpEpoch(given_up)];
     let every = [actions, others].concat();
     let log = log(&every);
@@ -327,8 +333,8 @@ async fn a_directory_of_another_format_is_refused_and_says_what_to_do() {
     let path = dir.join(FILE);
     for (content, found) in [
         (None, "format 1"),
-        (Some("3\n"), "format 3"),
-        (Some("5\n"), "format 5"),
+        (Some("4\n"), "format 4"),
+        (Some("6\n"), "format 6"),
     ] {
         std::fs::remove_file(&path).expect("is there");
         if let Some(content) = content {

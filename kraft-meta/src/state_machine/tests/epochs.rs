@@ -14,14 +14,32 @@ const CLOSE: Ask = Ask::Close {
 };
 
 fn assigned(log: &mut Log) -> Vec<Result<LeaderEpoch, Rejection>> {
-    let assign = Ask::Assign {
-        node: 0,
-        stale: false,
-    };
-    match log.ask(assign) {
+    match log.ask(ASSIGN) {
         Ok(Outcome::Assigned(assigned)) => assigned,
         other => panic!("{other:?}"),
     }
+}
+
+// E4: a broker that has registered may never serve
+#[test]
+fn a_new_partition_has_no_leader_until_it_is_given_one() {
+    let (mut log, epoch) = Log::created();
+    let grow = Ask::Grow {
+        topic: 1,
+        existing: 1,
+    };
+    log.ask(grow).expect("grows");
+    let leaders = |log: &Log| -> Vec<_> {
+        let topic = log.image.topic("topic-1").expect("is there");
+        let partitions = topic.partitions.iter();
+        partitions
+            .map(|one| (one.leader, one.leader_epoch))
+            .collect()
+    };
+    assert_eq!(leaders(&log), [(None, LeaderEpoch(-1)); 2]);
+    assert_eq!(assigned(&mut log), [Ok(LeaderEpoch(0)), Ok(LeaderEpoch(0))]);
+    let given = (Some((NodeId(0), epoch)), LeaderEpoch(0));
+    assert_eq!(leaders(&log), [given; 2]);
 }
 
 // E2
@@ -72,6 +90,7 @@ fn leaders_are_assigned_in_place_and_what_readers_have_stays_as_it_is() {
         existing: 1,
     };
     log.ask(grow).expect("grows");
+    log.ask(ASSIGN).expect("is given");
     log.register(2);
     log.ask(CLOSE).expect("closes");
     let read = log.image.clone();
@@ -287,12 +306,16 @@ fn an_object_wal_is_sealed_once_and_led_by_another() {
         wal: WalKind::Object,
     })
     .expect("registers");
-    // replicas begin at one node and the next: the other node has the second partition
     log.ask(Ask::Create {
         topic: 2,
         partitions: 2,
     })
     .expect("creates");
+    log.ask(Ask::Assign {
+        node: 1,
+        stale: false,
+    })
+    .expect("is given");
     let open = Ask::Open {
         node: 1,
         stale: false,

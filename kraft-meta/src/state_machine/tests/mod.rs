@@ -95,6 +95,12 @@ struct Commit {
     recovering: bool,
 }
 
+/// Gives all partitions to the first node.
+const ASSIGN: Ask = Ask::Assign {
+    node: 0,
+    stale: false,
+};
+
 fn asks() -> impl Strategy<Value = Ask> {
     let node = 0..3u8;
     let topic = 0..3u8;
@@ -121,7 +127,7 @@ fn asks() -> impl Strategy<Value = Ask> {
         1 => node.clone().prop_map(|node| Ask::Fence { node }),
         5 => (node.clone(), node.clone(), stale.clone()).prop_map(|(node, by, other_kind)| Ask::Close { node, by, other_kind }),
         1 => node.clone().prop_map(|node| Ask::Sweep { node }),
-        3 => (node.clone(), stale.clone()).prop_map(|(node, stale)| Ask::Assign { node, stale }),
+        5 => (node.clone(), stale.clone()).prop_map(|(node, stale)| Ask::Assign { node, stale }),
         2 => (topic.clone(), 0..3u8).prop_map(|(topic, partitions)| Ask::Create { topic, partitions }),
         1 => topic.clone().prop_map(|topic| Ask::Delete { topic }),
         1 => (topic.clone(), 0..3u8).prop_map(|(topic, existing)| Ask::Grow { topic, existing }),
@@ -426,8 +432,8 @@ struct Log {
 }
 
 impl Log {
-    /// A cluster of one registered node, with one partition that the node has open.
-    fn opened() -> (Self, NodeEpoch) {
+    /// A cluster of one registered node, with one partition that no node leads.
+    fn created() -> (Self, NodeEpoch) {
         let mut log = Self {
             image: MetadataImage::default(),
             at: 0,
@@ -438,6 +444,13 @@ impl Log {
             partitions: 1,
         })
         .expect("creates");
+        (log, epoch)
+    }
+
+    /// A cluster of one registered node, with one partition that the node has open.
+    fn opened() -> (Self, NodeEpoch) {
+        let (mut log, epoch) = Self::created();
+        log.ask(ASSIGN).expect("is given");
         log.ask(Ask::Open {
             node: 0,
             stale: false,

@@ -28,6 +28,11 @@ impl Fenced {
             partitions: 2,
         };
         log.ask(create).expect("creates");
+        let assign = Ask::Assign {
+            node: 1,
+            stale: false,
+        };
+        log.ask(assign).expect("is given");
         let open = Ask::Open {
             node: 1,
             stale: false,
