@@ -12,8 +12,8 @@ use tokio::time::Instant;
 /// The partitions that each epoch gets.
 pub(super) type Plan = BTreeMap<NodeEpoch, Vec<StreamEpoch>>;
 
-/// How long the partitions of a broker wait for it once it has registered again, in all its starts together until it
-/// serves: a broker that dies in every start must not keep them.
+/// How long the partitions of a broker wait for it once it has registered again, in all its starts together until it has
+/// served for as long: a broker that dies in every start, or soon after it, must not keep them.
 const RETURN: Duration = Duration::from_secs(30);
 
 /// Plans while this node is the active controller in one term.
@@ -28,8 +28,17 @@ pub(super) struct Planner {
     seen_brokers: Option<Brokers>,
     /// The brokers of the last plan.
     brokers: Option<Brokers>,
-    /// Since when a node has been back without serving, also in several starts.
-    back: BTreeMap<NodeId, Instant>,
+    /// The nodes that are back, and have not served for long since.
+    back: BTreeMap<NodeId, Back>,
+}
+
+/// A node that is back, also in several starts.
+#[derive(Debug, Clone, Copy)]
+struct Back {
+    /// Since when.
+    since: Instant,
+    /// Since when its present start serves.
+    serves_since: Option<Instant>,
 }
 
 /// All that a plan depends on beside the topics.
@@ -97,13 +106,21 @@ impl Planner {
         let live = image.live();
         let (serving, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
             live.partition(|(_, epoch)| heard.serves(*epoch));
-        self.back.retain(|node, _| !serving.contains_key(node));
+        self.back.retain(|node, back| {
+            let serves = serving.contains_key(node);
+            let since = back.serves_since.or(serves.then_some(now));
+            back.serves_since = since.filter(|_| serves);
+            since.is_none_or(|since| now.duration_since(since) < RETURN)
+        });
         for node in others.keys() {
-            self.back.entry(*node).or_insert(now);
+            self.back.entry(*node).or_insert(Back {
+                since: now,
+                serves_since: None,
+            });
         }
         let ends = others
             .keys()
-            .filter_map(|node| Some((*node, *self.back.get(node)? + RETURN)));
+            .filter_map(|node| Some((*node, self.back.get(node)?.since + RETURN)));
         let returning: BTreeMap<_, _> = ends.filter(|(_, end)| now < *end).collect();
         let epochs = image.nodes().flat_map(|(_, node)| &node.epochs);
         let brokers = Brokers {
@@ -310,12 +327,33 @@ mod tests {
             world.planned(&images, &heard),
             BTreeMap::from([(1, 1), (3, 1)])
         );
-        // once it has served it is waited for again
+        // once it has served for long it is waited for again
         world.planned(&images, &heard_but(&images, &[]));
+        world.now += RETURN;
         images.restart(2);
         let heard = heard_but(&images, &[2]);
         assert_eq!(world.planned(&images, &heard), BTreeMap::new());
         assert_eq!(world.again(&images, &heard), Some(RETURN));
+    }
+
+    #[test]
+    fn a_broker_that_dies_soon_after_every_start_keeps_nothing() {
+        let mut images = three();
+        images.create("t", &[&[2], &[2]]);
+        let mut world = World::new();
+        for _ in 0..3 {
+            images.restart(2);
+            let starting = heard_but(&images, &[2]);
+            assert_eq!(world.planned(&images, &starting), BTreeMap::new());
+            let serving = heard_but(&images, &[]);
+            let own = BTreeMap::from([(2, 2)]);
+            assert_eq!(world.planned(&images, &serving), own, "it may be sound");
+            world.now += RETURN / 3;
+        }
+        images.restart(2);
+        let starting = heard_but(&images, &[2]);
+        let others = BTreeMap::from([(1, 1), (3, 1)]);
+        assert_eq!(world.planned(&images, &starting), others);
     }
 
     #[test]
