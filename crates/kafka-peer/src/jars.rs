@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
@@ -35,6 +36,9 @@ pub fn fetch(from: &str, name: &str) -> Result<PathBuf> {
     let from = Path::new(from);
     let pom = std::fs::canonicalize(from.join("pom.xml"))?;
     let sums = std::fs::read_to_string(from.join("checksums.txt"))?;
+    // several Maven processes must not write to Maven's local repository at the same time
+    static FETCHING: Mutex<()> = Mutex::new(());
+    let fetching = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
     if !dir.join("done").exists() {
         std::fs::create_dir_all(&dir)?;
         let out = std::fs::canonicalize(&dir)?;
@@ -44,6 +48,7 @@ pub fn fetch(from: &str, name: &str) -> Result<PathBuf> {
         run(maven.arg(format!("-DoutputDirectory={}", out.display())))?;
         std::fs::write(dir.join("done"), "")?;
     }
+    drop(fetching);
     for line in sums.lines() {
         let (sum, name) = line
             .split_once("  ")

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
@@ -32,6 +33,9 @@ pub(crate) fn newest() -> Result<Option<PathBuf>> {
     if !has("python3", "--version") {
         return Ok(None);
     }
+    // suites that run at the same time use the same environment
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let requirements = Path::new(FROM).join("requirements.txt");
     let dir = environment(&requirements)?;
     let python = dir.join("bin/python");

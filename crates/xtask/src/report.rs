@@ -1,11 +1,19 @@
 //! Which suites ran, how long each took, and its outcome.
 
+use std::collections::VecDeque;
 use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use crate::suites::{self, Suite};
+
+/// The number of suites that run at the same time where several may.
+const AT_ONCE: usize = 2;
+
+/// What a suite does.
+pub(crate) type Body<'a> = Box<dyn FnOnce() -> Result<Outcome> + Send + 'a>;
 
 /// The outcome of a suite.
 pub(crate) enum Outcome {
@@ -48,35 +56,46 @@ impl Report {
     /// Runs a suite if it was requested, and reports if it takes longer than its budget.
     pub(crate) fn suite(&mut self, name: &str, body: impl FnOnce() -> Result<Outcome>) {
         let Some(suite) = suites::find(name) else {
-            let failed = Row::Failed("suites.rs doesn't list it".to_owned());
-            self.rows.push((name.to_owned(), Duration::ZERO, failed));
+            self.not_listed(name);
             return;
         };
-        if !self.asked.contains(&suite) {
-            return;
+        if self.asked.contains(&suite) {
+            let (took, row) = run(suite, self.require_all, body);
+            self.rows.push((name.to_owned(), took, row));
         }
-        say(&format!("== {name}"));
-        #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
-        let since = std::time::Instant::now();
-        let row = match body() {
-            Ok(Outcome::Passed) => Row::Passed,
-            Ok(Outcome::Skipped(why)) if self.require_all => {
-                Row::Failed(format!("needed with --require-all: {why}"))
+    }
+
+    /// Runs those of the suites that were requested, two at the same time: for suites whose programs wait most of the
+    /// time. What they print is mixed.
+    pub(crate) fn together(&mut self, suites: Vec<(&str, Body<'_>)>) {
+        let mut asked = VecDeque::new();
+        for (name, body) in suites {
+            match suites::find(name) {
+                Some(suite) if self.asked.contains(&suite) => asked.push_back((suite, body)),
+                Some(_) => {}
+                None => self.not_listed(name),
             }
-            Ok(Outcome::Skipped(why)) => Row::Skipped(why),
-            Err(error) => Row::Failed(format!("{error:#}")),
-        };
-        let took = since.elapsed();
-        if let Row::Failed(why) = &row {
-            say(&format!("-- {name} FAILED: {why}"));
         }
-        if took > suite.budget {
-            say(&format!(
-                "-- {name} took {took:.0?}, over its budget of {:?}",
-                suite.budget
-            ));
-        }
-        self.rows.push((name.to_owned(), took, row));
+        let require_all = self.require_all;
+        let (waiting, rows) = (Mutex::new(asked), Mutex::new(&mut self.rows));
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE {
+                scope.spawn(|| {
+                    loop {
+                        let Some((suite, body)) = locked(&waiting).pop_front() else {
+                            return;
+                        };
+                        let (took, row) = run(suite, require_all, body);
+                        locked(&rows).push((suite.name.to_owned(), took, row));
+                    }
+                });
+            }
+        });
+    }
+
+    fn not_listed(&mut self, name: &str) {
+        let failed = Row::Failed("suites.rs doesn't list it".to_owned());
+        self.rows.push((name.to_owned(), Duration::ZERO, failed));
     }
 
     /// Prints the time of each suite and their sum; fails if a suite failed, or if no code runs a requested suite.
@@ -118,9 +137,46 @@ impl Report {
     }
 }
 
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs one suite, and says if it fails or takes longer than its budget.
+fn run(
+    suite: &Suite,
+    require_all: bool,
+    body: impl FnOnce() -> Result<Outcome>,
+) -> (Duration, Row) {
+    let name = suite.name;
+    say(&format!("== {name}"));
+    #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
+    let since = std::time::Instant::now();
+    let row = match body() {
+        Ok(Outcome::Passed) => Row::Passed,
+        Ok(Outcome::Skipped(why)) if require_all => {
+            Row::Failed(format!("needed with --require-all: {why}"))
+        }
+        Ok(Outcome::Skipped(why)) => Row::Skipped(why),
+        Err(error) => Row::Failed(format!("{error:#}")),
+    };
+    let took = since.elapsed();
+    if let Row::Failed(why) = &row {
+        say(&format!("-- {name} FAILED: {why}"));
+    }
+    if took > suite.budget {
+        say(&format!(
+            "-- {name} took {took:.0?}, over its budget of {:?}",
+            suite.budget
+        ));
+    }
+    (took, row)
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -149,10 +205,38 @@ mod tests {
     }
 
     #[test]
-    fn a_suite_without_a_line_in_the_table_fails() {
-        let mut report = report(&[]);
-        report.suite("fmtt", || Ok(Outcome::Passed));
+    fn suites_that_run_together_are_those_asked_for_and_two_at_the_same_time() {
+        let mut report = report(&["kcat", "fmt"]);
+        let (both, ran) = (Barrier::new(2), AtomicUsize::new(0));
+        let body = || {
+            ran.fetch_add(1, Ordering::Relaxed);
+            both.wait();
+            Ok(Outcome::Passed)
+        };
+        let suites = ["kcat", "crash", "fmt"].map(|name| (name, Box::new(body) as Body<'_>));
+        report.together(suites.into());
+        assert_eq!(ran.into_inner(), 2);
+        assert!(report.finish().is_ok());
+    }
+
+    #[test]
+    fn a_suite_that_fails_beside_another_fails_the_run() {
+        let mut report = report(&["kcat", "fmt"]);
+        report.together(vec![
+            ("kcat", Box::new(|| Ok(Outcome::Passed))),
+            ("fmt", Box::new(|| bail!("a difference"))),
+        ]);
         assert!(report.finish().is_err());
+    }
+
+    #[test]
+    fn a_suite_without_a_line_in_the_table_fails() {
+        let mut alone = report(&[]);
+        alone.suite("fmtt", || Ok(Outcome::Passed));
+        assert!(alone.finish().is_err());
+        let mut together = report(&[]);
+        together.together(vec![("fmtt", Box::new(|| Ok(Outcome::Passed)))]);
+        assert!(together.finish().is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::broker::Broker;
 use crate::jars::{self, has, hash};
 use crate::peer::Peer;
 use crate::python;
-use crate::report::{Outcome, Report};
+use crate::report::{Body, Outcome, Report};
 use crate::rust::run;
 
 const DIR: &str = "tests/clients/scenario";
@@ -27,27 +27,31 @@ const OLD_ANSWERS: &str = "tests/clients/old/answers.txt";
 
 /// A suite for each client.
 pub(crate) fn run_all(report: &mut Report) {
+    let mut suites: Vec<(&str, Body<'_>)> = Vec::new();
     for (name, from, version) in JAVA {
-        report.suite(name, || java(name, from, version));
+        suites.push((name, Box::new(|| java(name, from, version))));
     }
-    report.suite("scenario-librdkafka", || {
-        python_client("scenario-librdkafka", "confluent", python::newest()?)
-    });
-    report.suite("scenario-librdkafka-1.9", || {
-        let python = match python::librdkafka_1_9()? {
-            Ok(python) => python,
-            Err(missing) => return Ok(Outcome::Skipped(missing)),
-        };
-        python_client("scenario-librdkafka-1.9", "confluent", Some(python))
-    });
-    report.suite("scenario-kafka-python", || {
-        python_client("scenario-kafka-python", "kafka_python", python::newest()?)
-    });
-    for name in ["franz", "sarama"] {
-        report.suite(&format!("scenario-{name}"), || go(name));
+    suites.push((
+        "scenario-librdkafka",
+        Box::new(|| python_client("scenario-librdkafka", "confluent", python::newest()?)),
+    ));
+    suites.push((
+        "scenario-librdkafka-1.9",
+        Box::new(|| match python::librdkafka_1_9()? {
+            Ok(python) => python_client("scenario-librdkafka-1.9", "confluent", Some(python)),
+            Err(missing) => Ok(Outcome::Skipped(missing)),
+        }),
+    ));
+    suites.push((
+        "scenario-kafka-python",
+        Box::new(|| python_client("scenario-kafka-python", "kafka_python", python::newest()?)),
+    ));
+    for name in ["scenario-franz", "scenario-sarama"] {
+        suites.push((name, Box::new(move || go(name))));
     }
-    report.suite("scenario-kafkajs", kafkajs);
-    report.suite("old-clients", old_clients);
+    suites.push(("scenario-kafkajs", Box::new(kafkajs)));
+    suites.push(("old-clients", Box::new(old_clients)));
+    report.together(suites);
 }
 
 fn played(suite: &str, program: &mut Command) -> Result<Outcome> {
@@ -91,16 +95,17 @@ fn python_client(suite: &str, script: &str, python: Option<PathBuf>) -> Result<O
 }
 
 /// A Go module; `go.sum` pins the versions and checksums of its dependencies.
-fn go(name: &str) -> Result<Outcome> {
+fn go(suite: &str) -> Result<Outcome> {
     if !has("go", "version") {
         return Ok(Outcome::Skipped("go is missing".to_owned()));
     }
-    let binary = std::fs::canonicalize("target")?.join(format!("test-deps/scenario-{name}"));
+    let name = suite.trim_start_matches("scenario-");
+    let binary = std::fs::canonicalize("target")?.join(format!("test-deps/{suite}"));
     let mut build = Command::new("go");
     build.args(["build", "-mod=readonly", "-buildvcs=false", "-o"]);
     let package = format!("./{name}");
     run(build.arg(&binary).arg(package).current_dir(GO))?;
-    played(&format!("scenario-{name}"), &mut Command::new(binary))
+    played(suite, &mut Command::new(binary))
 }
 
 /// kafkajs; `package-lock.json` pins the versions and checksums of its packages.
