@@ -11,11 +11,12 @@ use highwater_io::net::Network;
 use highwater_kraft_meta::MetadataStore;
 use highwater_partition_log::ProducerMemory;
 use highwater_runtime::{ControlRuntime, TaskKind, Tasks, WorkPool, reasons};
-use highwater_s3stream::ObjectStreamStore;
+use highwater_s3stream::{ObjectStreamStore, StreamError};
 use highwater_types::NodeEpoch;
 use highwater_types::limits::ADMIN_CONNECTIONS_MAX;
 use highwater_wal::WalError;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use crate::addresses::{Addresses, Listening};
 use crate::banner::Banner;
@@ -44,6 +45,11 @@ pub use crate::node_process::NodeProcess;
 /// A start waits for partitions as long as another one opens within this time; then it listens although the rest is not
 /// open.
 const OPENING_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a stop waits until the write-ahead log holds what was appended: no longer than the others would wait for a
+/// broker that died (A5).
+const WAL_STOP_MAX: Duration = Duration::from_secs(3);
+/// How long a stop waits until the metadata has ended, whose log may be on a disk that hangs (A5).
+const METADATA_STOP_MAX: Duration = Duration::from_secs(5);
 
 /// A running node. If it is dropped before it is stopped, its tasks end at once.
 #[derive(Debug)]
@@ -56,7 +62,8 @@ pub struct Node {
     addresses: Addresses,
     recovered: u64,
     commit: &'static str,
-    _lock: DirLock,
+    /// The lock of the data directory.
+    lock: Option<DirLock>,
     _control: ControlRuntime,
 }
 
@@ -185,7 +192,7 @@ impl Node {
             tasks: tasks.clone(),
             addresses,
             commit: machine.commit,
-            _lock: lock,
+            lock: Some(lock),
             _control: machine.control.clone(),
         })
     }
@@ -266,28 +273,62 @@ impl Node {
         (Arc::clone(&self.config), self.addresses.clone())
     }
 
-    /// Stops cleanly: the node takes no further requests and uploads everything, so that the next start has nothing to
-    /// replay.
+    /// Stops: the node takes no further requests, and uploads what it can, so that the next start has nothing to replay.
+    /// This takes 20 s at most, whatever the store and the disk do (A5). If a disk hangs, the data directory stays locked
+    /// until the process has ended, because a thread may still write there.
     ///
     /// # Errors
     /// [`NodeError`]; every acknowledged record is in the write-ahead log.
-    pub async fn stop(self) -> Result<(), NodeError> {
-        // the last upload still needs the log, the metadata, and credentials for the store
-        self.tasks.stop_before(TaskKind::MetadataObserver).await;
-        let stopped = match &self.broker {
-            Some(broker) => broker.streams.shutdown().await,
-            None => Ok(()),
+    pub async fn stop(mut self) -> Result<(), NodeError> {
+        let stopped = self.stop_streams(Some(WAL_STOP_MAX)).await;
+        let ended = timeout(METADATA_STOP_MAX, self.metadata.shutdown()).await;
+        let (stopped, wal_is_writing) = match stopped {
+            Err(StreamError::Wal(WalError::Late { is_writing })) => {
+                tracing::warn!(
+                    "stopped with appends that are not durable: none of them was acknowledged"
+                );
+                (Ok(()), is_writing)
+            }
+            stopped => (stopped, false),
         };
-        if let (Some(broker), Ok(())) = (&self.broker, &stopped) {
-            registration::end(&*self.metadata, broker.config.node_id, broker.epoch).await;
+        if ended.is_err() {
+            tracing::warn!("stopped before the metadata has ended: its disk may hang");
         }
-        self.tasks.stop().await;
+        if wal_is_writing || ended.is_err() {
+            std::mem::forget(self.lock.take());
+        }
+        stopped?;
+        ended.unwrap_or(Ok(()))?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Stops a node whose epoch was fenced, and which starts again in this process. It waits for as long as anything writes
+    /// to the files of the node, because the next start opens them.
+    ///
+    /// # Errors
+    /// [`NodeError`]; every acknowledged record is in the write-ahead log.
+    pub(crate) async fn stop_epoch(self) -> Result<(), NodeError> {
+        let stopped = self.stop_streams(None).await;
         // without this the metadata would go on, even if the node is dropped
         let ended = self.metadata.shutdown().await;
         stopped?;
-        ended?;
-        tracing::info!("stopped");
-        Ok(())
+        Ok(ended?)
+    }
+
+    /// Ends the streams and the node epoch, then all tasks.
+    async fn stop_streams(&self, wal_within: Option<Duration>) -> Result<(), StreamError> {
+        // the last upload still needs the log, the metadata, and credentials for the store
+        self.tasks.stop_before(TaskKind::MetadataObserver).await;
+        let mut stopped = Ok(());
+        if let Some(broker) = &self.broker {
+            let deadline = wal_within.map(|within| Instant::now() + within);
+            stopped = broker.streams.shutdown(deadline).await;
+            // the log has ended, so nothing more is acknowledged, and other brokers may take over at once
+            registration::end(&*self.metadata, broker.config.node_id, broker.epoch).await;
+        }
+        self.tasks.stop().await;
+        stopped
     }
 }
 
@@ -453,7 +494,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        let refused = tokio::time::timeout(Duration::from_secs(60), refused);
+        let refused = timeout(Duration::from_secs(60), refused);
         refused.await.expect("nothing listens any more");
         let node = Node::start(config(&data, &store), Machine::real()).await;
         node.expect("starts").stop().await.expect("stops");
@@ -483,7 +524,7 @@ mod tests {
                     tokio::task::yield_now().await;
                 }
             };
-            let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+            let ended = timeout(Duration::from_secs(20), ended).await;
             ended.expect("all threads end");
         }
     }

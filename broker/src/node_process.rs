@@ -121,7 +121,7 @@ async fn start_again(
 ) -> Result<(Node, Backoff), NodeError> {
     let (config, addresses) = fenced.again();
     // what the epoch acknowledged is in its log, whether or not this stop succeeds
-    if let Err(error) = fenced.stop().await {
+    if let Err(error) = fenced.stop_epoch().await {
         let error = reasons(&error);
         tracing::warn!(error, "the fenced node did not stop cleanly");
     }

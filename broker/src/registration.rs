@@ -127,8 +127,8 @@ pub(crate) fn other_directory(
     }
 }
 
-/// Says that an epoch ends, once all that it wrote is registered: another start of the node need not wait for its session
-/// (E2), and others take its partitions over at once.
+/// Says that an epoch ends, once its log has ended: another start of the node need not wait for its session (E2), and
+/// others take its partitions over at once.
 pub(crate) async fn end(metadata: &dyn MetadataStore, node: NodeId, epoch: NodeEpoch) {
     let fence = FenceEpoch {
         node: node.0,

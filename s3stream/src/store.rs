@@ -14,7 +14,7 @@ use highwater_runtime::{ByteBudget, TaskKind, Tasks};
 use highwater_types::{StreamId, StreamOffset};
 use highwater_wal::{ConfirmedSink, SealedWal, Share, WalError, WriteAheadLog};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::attached_wal::AttachedWal;
 use crate::opening::{self, Opener};
@@ -26,8 +26,10 @@ use crate::{
     AppendPermit, Config, OpenStream, Opened, Ports, StreamError, StreamStore, Writer, metrics,
 };
 
-/// How long a stop waits for its last upload.
-const STOP_MAX: Duration = Duration::from_secs(10);
+/// How long a stop waits for its last upload (A5).
+const UPLOAD_MAX: Duration = Duration::from_secs(10);
+/// How long it waits if the store did not take what was put before: enough for an attempt, because it may be back.
+const ATTEMPT_MAX: Duration = Duration::from_secs(2);
 
 /// A store of streams on objects. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -172,23 +174,32 @@ impl ObjectStreamStore {
         }
     }
 
-    /// Uploads everything, so that a clean stop leaves nothing to replay, and ends the WAL. If the store does not
-    /// accept it within ten seconds, the batches remain in the WAL. A fenced epoch uploads nothing: its batches are
-    /// recovered from the WAL.
+    /// Ends the WAL, at a deadline at the latest, and uploads what is durable, so that a clean stop leaves nothing to replay.
+    /// If the store does not accept it within ten seconds, the batches remain in the WAL. A fenced epoch uploads nothing:
+    /// its batches are recovered from the WAL. Afterwards nothing more is acknowledged, whatever the result is (A5).
     ///
     /// # Errors
     /// [`StreamError`]; batches that were not uploaded are in the WAL.
-    pub async fn shutdown(&self) -> Result<(), StreamError> {
+    pub async fn shutdown(&self, wal_deadline: Option<Instant>) -> Result<(), StreamError> {
         let wal = self.ports.wal.get();
+        let ended = wal.shutdown(wal_deadline).await;
         if let Some(Some(WalError::Fenced { reason })) = wal.ended().now_or_never() {
             self.fence(&reason);
         }
-        let uploaded = timeout(STOP_MAX, self.uploads.finish()).await;
+        // a log that is late and has no thread is in the store
+        let is_log_away = matches!(ended, Err(WalError::Late { is_writing: false }));
+        let within = match is_log_away || self.uploads.status().failing.is_some() {
+            true => ATTEMPT_MAX,
+            false => UPLOAD_MAX,
+        };
+        let uploaded = timeout(within, self.uploads.finish()).await;
         let uploaded = uploaded.unwrap_or_else(|_elapsed| {
-            tracing::warn!("stopped without a last upload: the next start does it");
+            tracing::warn!(
+                "stopped without a last upload: what is not uploaded is in the write-ahead log"
+            );
             Ok(())
         });
-        match wal.shutdown().await {
+        match ended {
             Ok(()) | Err(WalError::Fenced { .. }) => uploaded,
             Err(error) => Err(StreamError::Wal(error)),
         }

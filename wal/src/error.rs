@@ -21,6 +21,13 @@ pub enum WalError {
         /// How this was learnt.
         reason: String,
     },
+    /// The log was shut down, and what was appended did not become durable in time. None of that was acknowledged; what
+    /// the log has of it is found when its epoch is sealed. Fatal for this incarnation.
+    #[error("the write-ahead log was shut down before all of it was durable")]
+    Late {
+        /// Whether a thread may still write to the files of the log. Nothing else may open them before the process ends.
+        is_writing: bool,
+    },
     /// The log can't be trusted (D1, D2). Fatal: the start is refused.
     #[error("the write-ahead log is damaged reason={reason} path={path}")]
     Damaged {

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use highwater_object_format::StreamDirectory;
 use highwater_types::{LeaderEpoch, NodeEpoch, ObjectId, StreamId, StreamOffset, WalPosition};
+use tokio::time::Instant;
 
 mod batch;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod disk;
+mod end;
 mod error;
 pub mod object;
 mod receipt;
@@ -182,8 +184,10 @@ pub struct Leadership {
 /// Duties about dropped futures, shutdown, trimming and memory:
 /// - **P11** A reservation that is dropped while it waits holds nothing and blocks no other. Dropping a receipt, a wait
 ///   for a receipt, or a shutdown cancels nothing.
-/// - **P12** After a [`WriteAheadLog::shutdown`] all batches that were appended before are durable, handed over and
-///   acknowledged, and the log has ended without an error. A second shutdown changes nothing.
+/// - **P12** After a [`WriteAheadLog::shutdown`] that is done before its deadline, all batches that were appended
+///   before are durable, handed over and acknowledged, and the log has ended without an error. At the deadline the log
+///   ends with [`WalError::Late`], as P10 says; a batch that was appended before may still become durable, and then
+///   belongs to the epoch that is sealed. A second shutdown changes nothing.
 /// - **P13** [`WriteAheadLog::trim`] gives back the room of batches below the floor, and touches nothing above it. A
 ///   floor below an earlier one changes nothing.
 /// - **P14** A batch that was handed over holds at least its own size of the budget that the log reserves memory from,
@@ -230,9 +234,9 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
     /// Looks once whether another process has sealed the log at the next sequence, and fences it if so. A request that
     /// fails proves nothing. A log that no other process can seal has nothing to look at.
     async fn look_for_seal(&self) {}
-    /// Makes all appended batches durable, then closes the log.
+    /// Makes all appended batches durable, then ends the log; ends it without them at the deadline (A5).
     ///
     /// # Errors
-    /// The error that ended the log before that was done.
-    async fn shutdown(&self) -> Result<(), WalError>;
+    /// The error that ended the log before all was durable.
+    async fn shutdown(&self, deadline: Option<Instant>) -> Result<(), WalError>;
 }

@@ -101,7 +101,12 @@ fn every_duty_of_a_wal_has_a_conformance_test_that_names_it() {
     let duties = include_str!("../src/lib.rs").lines();
     let duties = duties.filter_map(|line| line.strip_prefix("/// - **")?.split_once("**"));
     let duties: BTreeSet<&str> = duties.map(|(duty, _)| duty).collect();
-    let tests = include_str!("../src/conformance/mod.rs").split("\nasync fn ");
+    let tests = concat!(
+        include_str!("../src/conformance/mod.rs"),
+        include_str!("../src/conformance/endings.rs")
+    );
+    let tests = tests.replace("\npub(super) async fn ", "\nasync fn ");
+    let tests = tests.split("\nasync fn ");
     let named = tests.filter_map(|before| before.rsplit_once("\n/// "));
     let named: BTreeSet<&str> = named.flat_map(|(_, doc)| doc.trim().split(", ")).collect();
     let untested: Vec<_> = duties.difference(&named).collect();
@@ -215,7 +220,7 @@ async fn a_log_of_closed_epochs_alone_is_begun_anew() {
             end = Some(append(&*wal, permit.expect("has room"), base));
         }
         end.expect("some").wait().await.expect("is durable");
-        wal.shutdown().await.expect("closes");
+        wal.shutdown(None).await.expect("closes");
         // epoch 5 was closed and a later one was on another kind; epoch 7 committed nothing
         floor = (epoch == 7).then_some(WalPosition {
             epoch: NodeEpoch(7),
@@ -303,7 +308,7 @@ async fn a_full_disk_promises_what_its_files_have_room_for_and_no_more() {
         let (permit, ()) = tokio::join!(in_time(let_go_of), trim);
         drop(permit.expect("its files are used again"));
     }
-    wal.shutdown().await.expect("closes");
+    wal.shutdown(None).await.expect("closes");
 }
 
 // D3, M1: none of them is refused, and none hangs
@@ -338,7 +343,7 @@ async fn more_than_a_full_disk_takes_at_once_is_taken_as_it_is_let_go_of() {
         () = uploads => {}
         () = produces => {}
     }
-    wal.shutdown().await.expect("closes");
+    wal.shutdown(None).await.expect("closes");
 }
 
 // M2: what a coordinator has decided is not refused, and is durable when the disk has room again
@@ -360,5 +365,5 @@ async fn a_full_disk_keeps_what_is_past_every_bound_waiting() {
     faults.is_full.store(false, Ordering::SeqCst);
     in_time(last.wait()).await.expect("it was kept");
     drop(promised);
-    wal.shutdown().await.expect("closes");
+    wal.shutdown(None).await.expect("closes");
 }

@@ -112,7 +112,9 @@ pub(crate) fn from_stream(error: &StreamError) -> Refusal {
         StreamError::NotUnderstood { .. } => ErrorCode::UnknownServerError,
         StreamError::Wal(highwater_wal::WalError::TooLarge(_)) => ErrorCode::MessageTooLarge,
         StreamError::Wal(
-            highwater_wal::WalError::Ended | highwater_wal::WalError::Fenced { .. },
+            highwater_wal::WalError::Ended
+            | highwater_wal::WalError::Fenced { .. }
+            | highwater_wal::WalError::Late { .. },
         ) => ErrorCode::NotLeaderOrFollower,
         StreamError::Damaged { .. } => ErrorCode::CorruptMessage,
         StreamError::Unavailable { .. } | StreamError::Wal(_) | StreamError::Storage(_) => {

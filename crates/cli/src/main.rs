@@ -54,7 +54,7 @@ are reported together, and nothing is started.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a broker; stops cleanly on Ctrl-C and SIGTERM.
+    /// Start a broker; stops cleanly on Ctrl-C and SIGTERM, and at once on a second one.
     #[command(after_help = SETTINGS)]
     Start(ConfigArgs),
     /// Print the effective configuration, with a comment on each setting.

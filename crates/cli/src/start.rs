@@ -1,12 +1,18 @@
 //! `highwater start`.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use highwater_broker::node::{Machine, NodeProcess};
 use highwater_broker::telemetry;
+use tokio::time::sleep;
 
 use crate::{ConfigArgs, config};
 
-/// Runs a node until Ctrl-C or SIGTERM.
+/// The time in which a stop ends, whatever hangs: Kubernetes kills a process 30 seconds after SIGTERM, without a word.
+const STOP_MAX: Duration = Duration::from_secs(25);
+
+/// Runs a node until Ctrl-C or SIGTERM. A second signal ends the process at once.
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
     // I11: the allocator asks for huge pages, and a huge page is resident whole even if only a few kilobytes of it are
     // used.
@@ -47,8 +53,15 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
                 Err(anyhow::anyhow!(why))
             }
         };
-        let stopped = process.stop().await;
-        ended.and(stopped.map_err(anyhow::Error::from))
+        let stopped = tokio::select! {
+            stopped = process.stop() => stopped.map_err(anyhow::Error::from),
+            reason = stop.next() => {
+                tracing::warn!(reason, "ends at once, in the middle of a stop");
+                Err(anyhow::anyhow!("a second signal has ended the process: {reason}"))
+            }
+            () = sleep(STOP_MAX) => Err(anyhow::anyhow!("the node does not stop within {STOP_MAX:?}")),
+        };
+        ended.and(stopped)
     });
     runtime.shutdown_background();
     outcome

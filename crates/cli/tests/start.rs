@@ -5,6 +5,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use highwater_client::{Connection, Options, create_topics, new_topic};
+use highwater_io::net::TcpNetwork;
+use highwater_protocol::records::BatchBuilder;
 use tempfile::TempDir;
 
 fn start(dir: &Path, settings: &[&str]) -> Command {
@@ -30,16 +33,69 @@ fn interrupt(child: &Child) -> Result<()> {
     Ok(())
 }
 
+/// Reads lines up to the first one that contains a text.
+fn read_until(lines: &mut impl BufRead, text: &str) -> Result<String> {
+    let mut read = String::new();
+    while !read.contains(text) {
+        ensure!(lines.read_line(&mut read)? > 0, "it goes on: {read}");
+    }
+    Ok(read)
+}
+
+/// Creates a topic and produces a record to it.
+async fn produce(port: u16) -> Result<()> {
+    let open = Connection::open(&TcpNetwork, "127.0.0.1", port, Options::default());
+    let mut client = open.await?;
+    let request = create_topics(vec![new_topic("t", 1, &[])]);
+    client.call(&request, 7).await?;
+    let mut batch = BatchBuilder::default();
+    batch.push(1, None, Some(b"value"));
+    let answer = client.produce("t", 0, batch.build()?).await?;
+    ensure!(answer.error_code == 0, "{answer:?}");
+    Ok(())
+}
+
+#[test]
+fn a_second_signal_ends_a_process_that_is_stopping_at_once() -> Result<()> {
+    let dir = TempDir::new()?;
+    let interval = "highwater.upload.interval.ms=600000";
+    let mut child = start(dir.path(), &[SETTINGS[0], SETTINGS[1], interval]).spawn()?;
+    let mut out = BufReader::new(child.stdout.take().context("is piped")?);
+    let banner = read_until(&mut out, "-C -t first")?;
+    let (_, port) = banner
+        .split_once("kcat -b 127.0.0.1:")
+        .context("it is told")?;
+    let port = port
+        .split_whitespace()
+        .next()
+        .context("it is told")?
+        .parse()?;
+    tokio::runtime::Runtime::new()?.block_on(produce(port))?;
+    // the last upload fails and is tried again
+    let objects = dir.path().join("data/objects");
+    std::fs::rename(&objects, dir.path().join("elsewhere"))?;
+    std::fs::write(&objects, "")?;
+    let mut log = BufReader::new(child.stderr.take().context("is piped")?);
+    interrupt(&child)?;
+    read_until(&mut log, "stopping reason=")?;
+    interrupt(&child)?;
+    let mut rest = String::new();
+    log.read_to_string(&mut rest)?;
+    assert!(!child.wait()?.success(), "{rest}");
+    assert!(
+        rest.contains("ends at once, in the middle of a stop"),
+        "{rest}"
+    );
+    Ok(())
+}
+
 #[test]
 fn the_banner_alone_is_on_standard_output_and_a_stop_has_its_reason() -> Result<()> {
     let dir = TempDir::new()?;
     let mut child = start(dir.path(), &SETTINGS).spawn()?;
     let mut out = BufReader::new(child.stdout.take().context("is piped")?);
-    let mut banner = String::new();
     // This is the last line of the banner.
-    while !banner.contains("-C -t first") {
-        ensure!(out.read_line(&mut banner)? > 0, "it goes on: {banner}");
-    }
+    let banner = read_until(&mut out, "-C -t first")?;
     // I11: the kernel gives the process no huge pages.
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
     assert!(!status.contains("THP_enabled:\t1"), "{status}");

@@ -3,6 +3,7 @@
 mod leaders;
 mod races;
 mod served;
+mod stopping;
 mod stores;
 mod takeover;
 mod zombie;

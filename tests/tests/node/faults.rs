@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
+use highwater_broker::node::Machine;
 use highwater_client::Connection;
 use highwater_io::Faults;
 use highwater_protocol::ErrorCode;
@@ -83,6 +84,36 @@ async fn what_is_not_durable_in_time_is_told_and_not_shown_and_its_repeat_waits(
         "the append stayed"
     );
     assert_eq!(high_watermark(&mut client).await?, 10, "once");
+    Ok(())
+}
+
+// A5: what was not durable is not acknowledged, and nothing else may open files to which a thread still writes
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_while_the_disk_hangs_and_keeps_the_data_directory_locked() -> Result<()> {
+    let (node, faults) = TestNode::start_faulty(TempDir::new()?, &[]).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    let syncs = faults.syncs.load(Ordering::SeqCst);
+    faults.syncs_hang.store(true, Ordering::SeqCst);
+    let request = produce_request("t", 0, batch(10, T0), -1);
+    let sent = client.send(&request, 12).await?;
+    until("a sync hangs", async || {
+        Ok(faults.syncs.load(Ordering::SeqCst) > syncs)
+    })
+    .await?;
+    let dir = tokio::time::timeout(Duration::from_secs(60), node.stop()).await??;
+    assert!(client.receive(sent).await.is_err(), "I1");
+    let store = TestNode::local_store(&dir);
+    let settings = [("highwater.object.storage", &*store)];
+    let refused = TestNode::start_in(dir, &settings, Machine::real()).await;
+    let refused = refused
+        .expect_err("a thread still writes there")
+        .to_string();
+    assert!(
+        refused.contains("is in use by another process"),
+        "{refused}"
+    );
+    faults.syncs_hang.store(false, Ordering::SeqCst);
     Ok(())
 }
 

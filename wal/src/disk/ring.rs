@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use highwater_disk_log::{DiskLog, Group, GroupReceiver, Part, Recovery, State};
 use highwater_io::Threads;
-use highwater_runtime::{ByteBudget, BytePermit};
+use highwater_runtime::{ByteBudget, BytePermit, until};
 use highwater_types::{NodeEpoch, StreamOffset, WalPosition};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::factory::of_log;
 use super::record::{self, Meta};
+use crate::end::End;
 use crate::receipt::Watermark;
 use crate::{
     AppendPermit, AppendReceipt, ConfirmedBatch, ConfirmedSink, Leadership, Room, Share,
@@ -40,8 +41,8 @@ struct Confirmer {
     ring: Mutex<Ring>,
     room: ByteBudget,
     memory: ByteBudget,
-    /// The reason why the node epoch was fenced.
-    fenced: watch::Sender<Option<String>>,
+    /// How the log ended before its writer did.
+    ended_early: watch::Sender<Option<End>>,
 }
 
 /// The room that the groups on disk hold until they are trimmed.
@@ -86,7 +87,7 @@ impl DiskWal {
             }),
             room,
             memory: memory.clone(),
-            fenced: watch::Sender::new(None),
+            ended_early: watch::Sender::new(None),
         });
         let receiver: Arc<dyn GroupReceiver<Meta>> = Arc::<Confirmer>::clone(&confirmer);
         let log = DiskLog::start(recovery, epoch.0, threads, "wal-writer", receiver);
@@ -108,17 +109,29 @@ const LOOK: Duration = Duration::from_millis(100);
 
 impl DiskWal {
     fn has_ended(&self) -> bool {
-        self.state.borrow().ended.is_some() || self.confirmer.is_fenced()
+        self.state.borrow().ended.is_some() || self.confirmer.has_ended_early()
     }
 
-    /// Resolves when the node epoch was fenced, with the reason.
-    async fn fenced(&self) -> WalError {
-        let mut fenced = self.confirmer.fenced.subscribe();
-        let reason = fenced.wait_for(Option::is_some).await;
-        let reason = reason.ok().and_then(|reason| reason.clone());
-        WalError::Fenced {
-            reason: reason.unwrap_or_default(),
+    /// Resolves when the log has ended before its writer.
+    async fn ended_early(&self) -> WalError {
+        let mut end = self.confirmer.ended_early.subscribe();
+        let end = end.wait_for(Option::is_some).await;
+        let end = end.ok().and_then(|end| end.clone());
+        end.and_then(End::error).unwrap_or(WalError::Ended)
+    }
+
+    /// Ends the log, whatever its writer still does. An end that came before stays.
+    fn end_early(&self, end: End) {
+        if self.state.borrow().ended.is_some() {
+            return;
         }
+        self.confirmer.ended_early.send_if_modified(|early| {
+            let is_first = early.is_none();
+            early.get_or_insert(end);
+            is_first
+        });
+        self.confirmer.confirmed.end();
+        self.log.close();
     }
 
     /// Waits until there are files for the reserved bytes beside those of earlier reservations (A1, D3). On a full disk
@@ -233,8 +246,8 @@ impl Confirmer {
 }
 
 impl Confirmer {
-    fn is_fenced(&self) -> bool {
-        self.fenced.borrow().is_some()
+    fn has_ended_early(&self) -> bool {
+        self.ended_early.borrow().is_some()
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -249,8 +262,8 @@ impl Confirmer {
 
 impl GroupReceiver<Meta> for Confirmer {
     fn durable(&self, groups: Vec<Group<Meta>>) {
-        // P15: the next start of this node finds them in the log
-        if self.is_fenced() {
+        // P12, P15: the next start of this node finds them in the log
+        if self.has_ended_early() {
             return;
         }
         let number = groups.last().map_or(0, |group| group.number);
@@ -294,7 +307,7 @@ impl WriteAheadLog for DiskWal {
         tokio::select! {
             biased;
             reserved = reserved => reserved,
-            _fenced = self.fenced() => Err(WalError::Ended),
+            _error = self.ended_early() => Err(WalError::Ended),
         }
     }
 
@@ -389,24 +402,29 @@ impl WriteAheadLog for DiskWal {
         // both arms are cancellation safe
         tokio::select! {
             biased;
-            fenced = self.fenced() => Some(fenced),
+            error = self.ended_early() => Some(error),
             error = self.log.ended() => error.map(of_log),
         }
     }
 
     fn fence(&self, reason: String) {
-        if self.has_ended() {
-            return;
-        }
-        self.confirmer.fenced.send_replace(Some(reason));
-        self.confirmer.confirmed.end();
-        self.log.close();
+        self.end_early(End::Fenced { reason });
     }
 
-    async fn shutdown(&self) -> Result<(), WalError> {
-        self.log.shutdown().await.map_err(of_log)?;
-        match self.confirmer.is_fenced() {
-            true => Err(self.fenced().await),
+    async fn shutdown(&self, deadline: Option<Instant>) -> Result<(), WalError> {
+        // both arms are cancellation safe: the log stays closed
+        tokio::select! {
+            biased;
+            ended = self.log.shutdown() => ended.map_err(of_log)?,
+            () = until(deadline) => {
+                // its thread may hang in a sync, and goes on when that returns
+                let late = End::Late { is_writing: true };
+                self.end_early(late.clone());
+                return late.error().map_or(Ok(()), Err);
+            }
+        }
+        match self.confirmer.has_ended_early() {
+            true => Err(self.ended_early().await),
             false => Ok(()),
         }
     }

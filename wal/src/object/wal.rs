@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use highwater_object_format::{SEAL_BYTES, Seal};
 use highwater_object_storage::{IoClass, layout};
-use highwater_runtime::{ByteBudget, BytePermit};
+use highwater_runtime::{ByteBudget, BytePermit, until};
 use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind, StreamOffset, WalPosition};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
@@ -16,31 +16,11 @@ use super::batcher::{Batcher, Waiting};
 use super::config::Batching;
 use super::group::Filling;
 use super::put::Putter;
+use crate::end::End;
 use crate::receipt::Watermark;
 use crate::{
     AppendPermit, AppendReceipt, Leadership, Room, Share, StreamBatch, WalError, WriteAheadLog,
 };
-
-/// The reason why a log has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
-    /// The log was shut down, and all of it is durable.
-    ShutDown,
-    /// Its node epoch was fenced.
-    Fenced { reason: String },
-    /// Its writer was stopped.
-    Stopped,
-}
-
-impl End {
-    fn error(self) -> Option<WalError> {
-        match self {
-            Self::ShutDown => None,
-            Self::Fenced { reason } => Some(WalError::Fenced { reason }),
-            Self::Stopped => Some(WalError::Ended),
-        }
-    }
-}
 
 /// The state that the port, the writer and the trimmer share.
 #[derive(Debug)]
@@ -281,9 +261,17 @@ impl WriteAheadLog for ObjectWal {
         }
     }
 
-    async fn shutdown(&self) -> Result<(), WalError> {
-        self.shared.lock().is_closing = true;
-        self.shared.appended.notify_one();
-        self.shared.ending().await.error().map_or(Ok(()), Err)
+    async fn shutdown(&self, deadline: Option<Instant>) -> Result<(), WalError> {
+        let shared = &self.shared;
+        shared.lock().is_closing = true;
+        shared.appended.notify_one();
+        // both arms are cancellation safe
+        tokio::select! {
+            biased;
+            _end = shared.ending() => {}
+            // puts that were sent may still be applied, and then belong to the epoch that is sealed (W7)
+            () = until(deadline) => shared.end(End::Late { is_writing: false }),
+        }
+        shared.ending().await.error().map_or(Ok(()), Err)
     }
 }

@@ -16,8 +16,9 @@ use super::batcher::Step;
 use super::config::Config;
 use super::group::{Group, Sent};
 use super::put::{Body, Outcome, Putter};
-use super::wal::{End, Shared};
+use super::wal::Shared;
 use crate::ConfirmedSink;
+use crate::end::End;
 
 /// The most objects that one request deletes.
 const DELETED_AT_ONCE: u64 = 1000;

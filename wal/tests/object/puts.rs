@@ -110,7 +110,7 @@ async fn lost_and_wrong_answers_are_resolved_by_reading() {
                 .expect("is answered")
                 .unwrap_or_else(|error| panic!("{at}: {error}"));
         }
-        open.wal.shutdown().await.expect("closes");
+        open.wal.shutdown(None).await.expect("closes");
         assert_eq!(open.offsets(), [0, 1, 2, 3], "{at}");
         let sealed = fixture.seal(5, 0, 2).await.expect("seals");
         assert_eq!(numbers(&sealed), [0, 1, 2, 3], "{at}");

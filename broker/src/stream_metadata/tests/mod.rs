@@ -12,14 +12,15 @@ use highwater_object_format::ObjectHeader;
 use highwater_object_storage::{IoClass, ObjectStorage, RequestKind, layout};
 use highwater_s3stream::{DeltaFold, FetchLimit, Folded, StreamStore};
 use highwater_types::{ObjectId, ObjectKind, Uuid};
-use highwater_wal::Share;
+use highwater_wal::{Share, WalError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::storage::{Behind, NEVER, NODE, Storage, append, propose, read};
 use super::*;
 
-// U1: a claim on batches that the log then loses, and a floor above the end of the log, would outlive them
+// U1, A5: a claim on batches that the log then loses, and a floor above the end of the log, would outlive them
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_synced_is_not_uploaded() {
     let storage = Storage::start().await;
@@ -31,16 +32,19 @@ async fn what_is_not_synced_is_not_uploaded() {
     let second = append(&streams, &*stream, 1).await;
     // the last upload of a stop, while the second batch hangs
     let mut stopping = JoinSet::new();
-    stopping.spawn(async move { streams.shutdown().await });
+    let deadline = Some(Instant::now());
+    stopping.spawn(async move { streams.shutdown(deadline).await });
     let mut images = storage.metadata.watch();
     let uploaded = images.wait_for(|image| Storage::committed_end(image) > 0);
     let image = Arc::clone(&*uploaded.await.expect("the metadata lives"));
     assert_eq!(Storage::committed_end(&image), 1);
     assert!(!second.is_durable());
-    storage.faults.syncs_hang.store(false, Ordering::SeqCst);
     let stopped = stopping.join_next().await.expect("it was begun");
-    stopped.expect("ends").expect("stops");
-    second.wait().await.expect("is durable");
+    let stopped = stopped.expect("does not panic");
+    let is_late = matches!(&stopped, Err(StreamError::Wal(WalError::Late { .. })));
+    assert!(is_late, "{stopped:?}");
+    storage.faults.syncs_hang.store(false, Ordering::SeqCst);
+    second.wait().await.expect_err("the log has ended");
 }
 
 // U6: a batch that was evicted as soon as its commit is answered could not be read until the image shows its claim
@@ -73,7 +77,7 @@ async fn a_batch_stays_cached_until_the_image_shows_its_claim() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     metadata.goes_on.send_replace(true);
-    streams.shutdown().await.expect("uploads the rest");
+    streams.shutdown(None).await.expect("uploads the rest");
     drop((stream, streams));
 
     // the image of another incarnation lags too: no offset below the committed end reads as empty or out of range
@@ -120,7 +124,7 @@ async fn an_object_carries_the_floor_that_was_last_committed() {
         assert_eq!(header.floor.at, floor, "of upload {number}");
         assert_eq!(header.nonce, Uuid([9; 16]));
     }
-    streams.shutdown().await.expect("stops");
+    streams.shutdown(None).await.expect("stops");
 }
 
 /// A fold that waits until the test lets it go on, and reports when it has begun.
@@ -168,7 +172,7 @@ async fn a_batch_becomes_durable_and_visible_while_a_checkpoint_is_folded() {
     for _ in 0..1000 {
         go_on.send(()).expect("the fold lives");
     }
-    streams.shutdown().await.expect("uploads the rest");
+    streams.shutdown(None).await.expect("uploads the rest");
 }
 
 // F4: an opening, with producer ids or without, reads no claim that its checkpoint covers, whatever their number
@@ -186,7 +190,7 @@ async fn a_stream_is_opened_from_its_checkpoint_and_its_rolls_alone() {
         drop(uploaded.await.expect("the metadata lives"));
     }
     let rolls = stream.rolls();
-    streams.shutdown().await.expect("stops");
+    streams.shutdown(None).await.expect("stops");
     drop((stream, streams));
     let metadata = storage.behind();
     metadata.goes_on.send_replace(true);
@@ -314,5 +318,5 @@ async fn a_lookup_by_time_finds_what_is_evicted_meanwhile() {
     metadata.lookups_max.send_replace(u64::MAX);
     let found = looking.join_next().await.expect("it was begun");
     assert_eq!(found.expect("ends").expect("looks"), Some(3));
-    streams.shutdown().await.expect("stops");
+    streams.shutdown(None).await.expect("stops");
 }

@@ -39,7 +39,7 @@ async fn an_outage_of_the_metadata_leaves_one_object_under_one_number() {
     node.append(1, 100).await;
     node.metadata.is_committed_to(2).await;
     assert_eq!(objects(&node.store).await.len(), 2);
-    node.streams.shutdown().await.expect("stops");
+    node.streams.shutdown(None).await.expect("stops");
 }
 
 // a checkpoint is due in each round, and this fold can't read any
@@ -54,7 +54,7 @@ async fn a_round_that_writes_nothing_takes_no_number() {
     let asked = node.metadata.asked().into_iter();
     let numbers: Vec<u64> = asked.map(|commit| commit.object.number).collect();
     assert_eq!(numbers, [1, 2]);
-    node.streams.shutdown().await.expect("stops");
+    node.streams.shutdown(None).await.expect("stops");
 }
 
 // A1, U3
@@ -89,7 +89,7 @@ async fn an_upload_that_is_refused_for_good_ends_the_node_epoch() {
         let ended = node.streams.ended().now_or_never().flatten();
         let is_told = matches!(ended, Some(WalError::Fenced { .. }));
         assert_eq!(is_told, is_fence, "W11: the log's end tells of a fence");
-        node.streams.shutdown().await.expect("stops");
+        node.streams.shutdown(None).await.expect("stops");
         assert_eq!(node.metadata.asked().len(), 2, "it is not asked again");
         assert_eq!(objects(&node.store).await.len(), 1);
     }
@@ -138,7 +138,7 @@ async fn small_writes_one_at_a_time_never_wait_for_the_interval() {
         let appended = timeout(BOUND, node.append(base, 50)).await;
         appended.unwrap_or_else(|_| panic!("batch {base} waits"));
     }
-    node.streams.shutdown().await.expect("stops");
+    node.streams.shutdown(None).await.expect("stops");
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_ring_that_fills_is_uploaded_before_it_is_full() {
         let appended = timeout(BOUND, node.append(base, 512 << 10)).await;
         appended.unwrap_or_else(|_| panic!("batch {base} waits"));
     }
-    node.streams.shutdown().await.expect("stops");
+    node.streams.shutdown(None).await.expect("stops");
 }
 
 // a PUT takes 5 GiB at most: the batches of an outage go into objects of the usual size, each of which moves the floor
@@ -185,7 +185,7 @@ async fn what_gathered_in_an_outage_goes_in_objects_of_bounded_size() {
     );
     let asked = node.metadata.asked();
     assert!(asked.is_sorted_by(|one, next| one.floor < next.floor));
-    node.streams.shutdown().await.expect("stops");
+    node.streams.shutdown(None).await.expect("stops");
     let status = node.streams.uploads();
     assert_eq!(
         (status.backlog_bytes, status.oldest, status.failing),
@@ -240,5 +240,5 @@ async fn produce_that_is_held_back_is_seen_until_it_goes_on() {
     let status = node.streams.uploads();
     assert_eq!((status.waiting, status.held_back), (0, None));
     assert_eq!(status.hindrance(), None);
-    node.streams.shutdown().await.expect("stops");
+    node.streams.shutdown(None).await.expect("stops");
 }

@@ -37,7 +37,7 @@ async fn a_stream_that_is_opened_again_is_uploaded_first() {
     assert_eq!(again.bounds(), bounds);
     node.stream = again;
     node.append(3, 100).await;
-    node.streams.shutdown().await.expect("stops");
+    node.streams.shutdown(None).await.expect("stops");
     let asked = node.metadata.asked().into_iter();
     let claims = asked.flat_map(|commit| commit.claims);
     let claims: Vec<_> = claims
@@ -58,7 +58,7 @@ async fn an_opening_waits_for_the_upload_of_what_was_appended_before() {
     node.trouble.is_away.store(false, Ordering::SeqCst);
     let again = node.open(LeaderEpoch(1)).await.expect("opens");
     assert_eq!(again.bounds().confirmed, 1);
-    node.streams.shutdown().await.expect("stops");
+    node.streams.shutdown(None).await.expect("stops");
 }
 
 // A1: what is not durable is not uploaded, and no offset of it is given out again.
@@ -73,7 +73,7 @@ async fn an_opening_waits_until_what_was_appended_before_is_durable() {
     node.faults.syncs_hang.store(false, Ordering::SeqCst);
     let again = opening.await.expect("opens");
     assert_eq!(again.bounds().next, 1);
-    node.streams.shutdown().await.expect("stops");
+    node.streams.shutdown(None).await.expect("stops");
 }
 
 // A1: the refusal ends the node epoch, so that the batch for which the opening waits may never become durable.
@@ -96,7 +96,7 @@ async fn an_opening_that_waits_for_a_batch_ends_when_an_upload_is_refused_for_go
     assert!(again.contains("far"), "{again}");
     assert!(!receipt.is_durable());
     node.faults.syncs_hang.store(false, Ordering::SeqCst);
-    node.streams.shutdown().await.expect("stops");
+    node.streams.shutdown(None).await.expect("stops");
 }
 
 // A1
@@ -123,7 +123,7 @@ async fn a_stream_whose_partition_was_closed_is_uploaded_before_it_is_opened_aga
     node.streams.wake(STREAM);
     let again = node.open(LeaderEpoch(1)).await.expect("opens");
     assert_eq!(again.bounds().next, 3);
-    node.streams.shutdown().await.expect("stops");
+    node.streams.shutdown(None).await.expect("stops");
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,7 @@ async fn a_stop_goes_on_with_the_object_that_was_begun() {
         node.append(1, 100).await;
         node.trouble.is_away.store(false, Ordering::SeqCst);
         node.metadata.answers.lock().expect("is whole").clear();
-        node.streams.shutdown().await.expect("stops");
+        node.streams.shutdown(None).await.expect("stops");
         let asked = node.metadata.asked();
         let last = asked.last().expect("both are committed");
         assert_eq!(last.object.number, 2);
@@ -71,7 +71,7 @@ async fn a_fenced_epoch_acknowledges_and_uploads_nothing_more() {
     node.streams.fence("by a test");
     let refused = node.streams.reserve(100, Share::Common).await;
     assert!(matches!(refused, Err(StreamError::Wal(WalError::Ended))));
-    node.streams.shutdown().await.expect("stops");
+    node.streams.shutdown(None).await.expect("stops");
     assert_eq!(node.metadata.asked().len(), 0);
     assert_eq!(objects(&node.store).await.len(), 0);
 }
