@@ -162,8 +162,11 @@ impl NodeError {
             Self::Storage(error) => matches!(error, OpenError::Unreachable { .. }),
             Self::Recover { source, .. } | Self::Stream(source) => matches!(
                 source,
-                StreamError::Unavailable { .. } | StreamError::Storage(_)
+                StreamError::Unavailable { .. }
+                    | StreamError::Storage(_)
+                    | StreamError::Wal(WalError::Unavailable { .. })
             ),
+            Self::Wal(error) => matches!(error, WalError::Unavailable { .. }),
             _ => false,
         }
     }

@@ -172,6 +172,7 @@ mod tests {
     use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
     use highwater_runtime::SeededRng;
     use highwater_types::NodeEpoch;
+    use highwater_wal::WalError;
 
     use super::*;
     use crate::fixture::{self, one_partition};
@@ -361,6 +362,11 @@ mod tests {
                 reason: "no answer".to_owned(),
             },
         };
+        // the store was opened, and does not give the log
+        let away = || WalError::Unavailable {
+            reason: "503".to_owned(),
+            path: "wal/1".to_owned(),
+        };
         let starts = std::cell::Cell::new(0);
         let start = |last: fn() -> Result<u8, NodeError>| {
             starts.set(starts.get() + 1);
@@ -369,13 +375,14 @@ mod tests {
                 1 => Err(unavailable().into()),
                 2 => Err(store(false).into()),
                 3 => Err(ProposeError::Rejected(Rejection::Fenced(NodeEpoch(3))).into()),
+                4 => Err(away().into()),
                 _ => last(),
             };
             std::future::ready(started).boxed()
         };
         let mut rests = Backoff::new(REST.0, REST.1, SeededRng::from_seed(1));
         let started = until_started(|| start(|| Ok(7)), &mut rests).await;
-        assert_eq!((started.ok(), starts.get()), (Some(7), 4));
+        assert_eq!((started.ok(), starts.get()), (Some(7), 5));
         let refused = until_started(
             || std::future::ready(Err::<u8, _>(store(true).into())).boxed(),
             &mut rests,

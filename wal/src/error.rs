@@ -36,6 +36,16 @@ pub enum WalError {
         /// Where.
         path: String,
     },
+    /// The object store has answered nothing useful for as long as a start waits (D3). A later start may succeed.
+    #[error(
+        "the object store does not give access to the write-ahead log reason={reason} path={path}"
+    )]
+    Unavailable {
+        /// The last failure.
+        reason: String,
+        /// The object, or the prefix of objects.
+        path: String,
+    },
     /// The machine's answer. Fatal.
     #[error("the write-ahead log cannot be read or written path={path}")]
     Io {

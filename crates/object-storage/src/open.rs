@@ -14,7 +14,7 @@ use highwater_runtime::{SeededRng, Tasks, WallClock, reasons};
 use highwater_types::{ClusterId, NodeId};
 use tokio::time::timeout;
 
-use crate::backend::s3::Bucket;
+use crate::backend::s3::{Bucket, Unusable};
 use crate::claim::{self, Claim, ClaimError};
 use crate::layout::cluster_prefix;
 use crate::{
@@ -184,7 +184,7 @@ pub async fn open(config: &Config, opener: Opener, ports: Ports) -> Result<Opene
         Place::Directory(path) => Arc::new(start.open_directory(path, device).await?),
         Place::S3 { bucket, prefix } => {
             let bucket = Bucket::open((bucket, prefix), &config.s3, &ports).await;
-            let bucket = bucket.map_err(|reason| start.refused(reason))?;
+            let bucket = bucket.map_err(|why| start.unusable(why))?;
             let silent = format!("no answer within {ASK_MAX:?} from {}", bucket.url());
             let opened = timeout(ASK_MAX, start.open_bucket(bucket)).await;
             let opened = opened.unwrap_or_else(|_| Err(start.unreachable(silent)));
@@ -226,7 +226,7 @@ impl Start<'_> {
         self.hold(&Retrying::new(root, self.rng.clone())).await?;
         let prefix = cluster_prefix(self.opener.cluster);
         let checked = bucket.check(&prefix).await;
-        checked.map_err(|reason| self.refused(reason))?;
+        checked.map_err(|why| self.unusable(why))?;
         Ok(bucket.storage(&prefix))
     }
 
@@ -303,6 +303,13 @@ impl Start<'_> {
             Err(_elapsed) => {
                 Err(self.unreachable(format!("its start-up probe took more than {PROBE_MAX:?}")))
             }
+        }
+    }
+
+    fn unusable(&self, why: Unusable) -> OpenError {
+        match why {
+            Unusable::Refused(reason) => self.refused(reason),
+            Unusable::NoAnswer(reason) => self.unreachable(reason),
         }
     }
 

@@ -27,12 +27,12 @@ impl Patience {
     /// Waits; `error` is the reason of the last failure.
     ///
     /// # Errors
-    /// [`WalError::Io`] if the patience is over.
+    /// [`WalError::Unavailable`] if the patience is over.
     pub(super) async fn rest(&mut self, key: &str, error: &str) -> Result<(), WalError> {
         if self.since.elapsed() >= self.most {
-            return Err(WalError::Io {
+            return Err(WalError::Unavailable {
+                reason: error.to_owned(),
                 path: key.to_owned(),
-                source: std::io::Error::other(error.to_owned()),
             });
         }
         sleep(self.backoff.next_wait()).await;

@@ -10,6 +10,7 @@ use object_store::client::{
     HttpResponseBody, HttpService, ReqwestConnector,
 };
 
+use super::Unusable;
 use crate::{ObjectKey, StorageError};
 
 const ERROR_BYTES_MAX: usize = 16 << 10;
@@ -23,10 +24,34 @@ pub(super) struct Refused {
     message: String,
 }
 
-/// No source gave credentials, so the request was never sent. The text names the source and the reason.
-#[derive(Debug, thiserror::Error)]
-#[error("no credentials{0}")]
-pub(super) struct NoCredentials(pub(super) String);
+/// No source gave credentials, so the request was never sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, thiserror::Error)]
+#[error("no credentials{why}")]
+pub(super) struct NoCredentials {
+    /// The source and the reason. The text continues one that begins with "no credentials".
+    pub(super) why: String,
+    /// Whether a service that may have credentials gave no answer. Another attempt may succeed.
+    pub(super) is_silent: bool,
+}
+
+impl NoCredentials {
+    /// The sources were asked, and have none.
+    pub(super) fn because(why: String) -> Self {
+        Self {
+            why,
+            is_silent: false,
+        }
+    }
+}
+
+impl From<NoCredentials> for Unusable {
+    fn from(missing: NoCredentials) -> Self {
+        match missing.is_silent {
+            true => Self::NoAnswer(missing.to_string()),
+            false => Self::Refused(missing.to_string()),
+        }
+    }
+}
 
 /// Connections whose errors keep the refusal's status and code.
 #[derive(Debug)]
@@ -95,8 +120,10 @@ pub(super) fn refusal(status: StatusCode, body: &[u8]) -> Refused {
     }
 }
 
-fn cause<T: std::error::Error + 'static>(error: &object_store::Error) -> Option<&T> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+pub(super) fn cause<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a T> {
+    let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
             return Some(found);

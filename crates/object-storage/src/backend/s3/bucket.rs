@@ -16,8 +16,9 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use highwater_runtime::reasons;
 use object_store::aws::AwsCredentialProvider;
 
-use super::Address;
+use super::answer::{NoCredentials, cause};
 use super::connections::Connections;
+use super::{Address, Unusable};
 
 /// The settings that must be known: a lifecycle rule may delete objects that are needed.
 const LIFECYCLE: &str = "lifecycle";
@@ -88,16 +89,16 @@ impl BucketSettings {
     ///
     /// Credentials that may not read the settings get a warning instead, since Highwater's policy does not need that
     /// permission.
-    pub(super) async fn check(&self, ours: &str) -> Result<(), String> {
+    pub(super) async fn check(&self, ours: &str) -> Result<(), Unusable> {
         let (client, bucket) = (self.client().await?, &self.bucket);
         let asked = client.get_bucket_lifecycle_configuration().bucket(bucket);
         if let Some(lifecycle) = seen(LIFECYCLE, asked.send().await)?
             && let Some((rule, harm)) = harmful(lifecycle.rules(), ours)
         {
-            return Err(format!(
+            return Err(Unusable::Refused(format!(
                 "the bucket's lifecycle rule {rule} covers the objects under {ours} and {harm}; Highwater deletes what it \
                  no longer needs itself, and reads everything else at any time"
-            ));
+            )));
         }
         let asked = client.get_bucket_versioning().bucket(bucket);
         if let Some(versioning) = seen("versioning", asked.send().await)?
@@ -123,9 +124,12 @@ impl BucketSettings {
     }
 
     /// A client for a few requests that are made at once, so that its credentials need not be renewed.
-    async fn client(&self) -> Result<Client, String> {
+    async fn client(&self) -> Result<Client, Unusable> {
         let credential = self.credentials.get_credential().await;
-        let credential = credential.map_err(|error| reasons(&error))?;
+        let credential = credential.map_err(|error| match cause::<NoCredentials>(&error) {
+            Some(missing) => missing.clone().into(),
+            None => Unusable::Refused(reasons(&error)),
+        })?;
         let credentials = Credentials::new(
             &credential.key_id,
             &credential.secret_key,
@@ -149,7 +153,7 @@ impl BucketSettings {
 fn seen<T, E>(
     setting: &str,
     answer: Result<T, SdkError<E, HttpResponse>>,
-) -> Result<Option<T>, String>
+) -> Result<Option<T>, Unusable>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
@@ -185,10 +189,13 @@ where
             );
             Ok(None)
         }
-        _ => Err(format!(
-            "the bucket's {setting} settings: {}",
-            reasons(&error)
-        )),
+        status => {
+            let reason = format!("the bucket's {setting} settings: {}", reasons(&error));
+            Err(match status.is_none_or(|status| status >= 500) {
+                true => Unusable::NoAnswer(reason),
+                false => Unusable::Refused(reason),
+            })
+        }
     }
 }
 
@@ -208,7 +215,7 @@ mod tests {
     }
 
     /// The result of a check whose only answer is one about the lifecycle of the bucket.
-    async fn check(lifecycle: &str, ours: &str) -> Result<(), String> {
+    async fn check(lifecycle: &str, ours: &str) -> Result<(), Unusable> {
         let lifecycle = lifecycle.to_owned();
         let server = serve(Arc::new(move |head: &str| {
             Some(match head.starts_with("GET /bucket/?lifecycle ") {
@@ -230,7 +237,10 @@ mod tests {
             "<Status>Enabled</Status><Filter><And><Prefix>a</Prefix><ObjectSizeGreaterThan>5</ObjectSizeGreaterThan></And>\
              </Filter><Expiration><Days>3</Days></Expiration>",
         ] {
-            let refused = check(&rule(body), "a/b/").await.expect_err(body);
+            let refused = check(&rule(body), "a/b/").await;
+            let Err(Unusable::Refused(refused)) = refused else {
+                panic!("{body}: {refused:?}");
+            };
             let found = refused.contains("rule r ") && refused.contains("deletes them");
             assert!(found, "{body}: {refused}");
         }
@@ -245,7 +255,10 @@ mod tests {
                  STANDARD_IA</StorageClass></Transition><Transition><Days>90</Days><StorageClass>{class}</StorageClass>\
                  </Transition>"
             );
-            let refused = check(&rule(&body), "a/b/").await.expect_err(&body);
+            let refused = check(&rule(&body), "a/b/").await;
+            let Err(Unusable::Refused(refused)) = refused else {
+                panic!("{body}: {refused:?}");
+            };
             let found = refused.contains("rule r ") && refused.contains(class.as_str());
             assert!(found, "{body}: {refused}");
             assert_eq!(check(&rule(&body), "b/").await, Ok(()), "not ours");
@@ -284,12 +297,15 @@ mod tests {
         ] {
             let checked = check(&refusal(status, code), "a/").await;
             assert_eq!(checked.is_ok(), is_fine, "{status}: {checked:?}");
-            if let Err(told) = checked {
-                assert!(
-                    told.contains("lifecycle settings") && told.contains(code),
-                    "{told}"
-                );
-            }
+            // a store that is out of order is another thing than one that can't be used
+            let told = match checked {
+                Ok(()) => continue,
+                Err(Unusable::NoAnswer(told)) if status.starts_with('5') => told,
+                Err(Unusable::Refused(told)) if status.starts_with('4') => told,
+                Err(wrong) => panic!("{status}: {wrong:?}"),
+            };
+            let is_told = told.contains("lifecycle settings") && told.contains(code);
+            assert!(is_told, "{told}");
         }
         let checked = check(&response("200 OK", "", "<Lifecycle"), "a/").await;
         assert!(checked.is_err(), "{checked:?}");

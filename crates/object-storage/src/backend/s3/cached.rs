@@ -28,8 +28,8 @@ const FETCH_MAX: Duration = Duration::from_secs(20);
 /// A source of credentials.
 #[async_trait]
 pub(super) trait Issuer: std::fmt::Debug + Send + Sync + 'static {
-    /// Fetches credentials. The error continues a text that begins with "no credentials".
-    async fn issue(&self) -> Result<(AwsCredential, Lifetime), String>;
+    /// Fetches credentials.
+    async fn issue(&self) -> Result<(AwsCredential, Lifetime), NoCredentials>;
 }
 
 /// How long credentials are valid.
@@ -60,7 +60,7 @@ struct Known {
     held: Option<Held>,
     is_fetching: bool,
     /// The reason why the last fetch failed.
-    failed: String,
+    failed: NoCredentials,
 }
 
 #[derive(Debug, Clone)]
@@ -111,18 +111,23 @@ impl Cached {
         }
         let mut changes = self.0.known.subscribe();
         let fetched = changes.wait_for(|known| !known.is_fetching).await;
-        let fetched = fetched.map_err(|_closed| NoCredentials(": the node stops".to_owned()))?;
+        let stops = |_closed| NoCredentials::because(": the node stops".to_owned());
+        let fetched = fetched.map_err(stops)?;
         match fetched.good(now_ms) {
             Some(held) => Ok(Arc::clone(&held.credential)),
-            None => Err(NoCredentials(fetched.failed.clone())),
+            None => Err(fetched.failed.clone()),
         }
     }
 
     async fn fetch(&self) {
         let inner = &*self.0;
         let issued = timeout(FETCH_MAX, inner.issuer.issue()).await;
-        let issued =
-            issued.unwrap_or_else(|_elapsed| Err(format!(": no answer within {FETCH_MAX:?}")));
+        let issued = issued.unwrap_or_else(|_elapsed| {
+            Err(NoCredentials {
+                why: format!(": no answer within {FETCH_MAX:?}"),
+                is_silent: true,
+            })
+        });
         let now_ms = inner.clock.now_ms();
         inner.known.send_modify(|known| {
             known.is_fetching = false;
@@ -135,7 +140,7 @@ impl Cached {
                     if let Some(held) = good {
                         held.due_ms = now_ms + REST_MS;
                         tracing::warn!(
-                            reason = why,
+                            reason = why.why,
                             "new credentials for the object store can't be had, so the old ones are used while they \
                              are good"
                         );
@@ -203,11 +208,11 @@ mod tests {
 
     #[async_trait]
     impl Issuer for Numbered {
-        async fn issue(&self) -> Result<(AwsCredential, Lifetime), String> {
+        async fn issue(&self) -> Result<(AwsCredential, Lifetime), NoCredentials> {
             *self.asked.lock().expect("no panic") += 1;
             self.lets.acquire().await.expect("is open").forget();
             if *self.is_broken.lock().expect("no panic") {
-                return Err(" from a broken issuer".to_owned());
+                return Err(NoCredentials::because(" from a broken issuer".to_owned()));
             }
             let credential = AwsCredential {
                 key_id: self.asked.lock().expect("no panic").to_string(),

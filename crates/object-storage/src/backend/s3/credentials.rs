@@ -18,10 +18,12 @@ use aws_credential_types::credential_feature::AwsCredentialFeature;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_runtime::env_config::file::EnvConfigFiles;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_types::os_shim_internal::{Env, Fs};
 use highwater_runtime::reasons;
 use object_store::aws::AwsCredential;
 
+use super::answer::{NoCredentials, cause};
 use super::cached::{Issuer, Lifetime};
 use super::connections::Connections;
 use super::web_identity::WebIdentity;
@@ -203,8 +205,9 @@ fn shared_file(variable: &str, name: &str) -> PathBuf {
 
 #[async_trait]
 impl Issuer for Chain {
-    async fn issue(&self) -> Result<(AwsCredential, Lifetime), String> {
+    async fn issue(&self) -> Result<(AwsCredential, Lifetime), NoCredentials> {
         let mut tried = Vec::new();
+        let mut is_silent = false;
         for (source, provider) in &*self.providers() {
             let why = match provider.provide_credentials().await {
                 Ok(found) => {
@@ -213,6 +216,7 @@ impl Issuer for Chain {
                     return Ok((credential(&found), lifetime));
                 }
                 Err(error) => {
+                    is_silent |= has_no_answer(&error);
                     // that there is an instance is only a guess, so that any error of its service means "no
                     // credentials"
                     let nothing = matches!(error, CredentialsError::CredentialsNotLoaded(_));
@@ -224,7 +228,8 @@ impl Issuer for Chain {
                     );
                     if !(nothing && self.is_guess(*source)) {
                         self.forget();
-                        return Err(format!(" from {told}"));
+                        let why = format!(" from {told}");
+                        return Err(NoCredentials { why, is_silent });
                     }
                     told
                 }
@@ -232,11 +237,18 @@ impl Issuer for Chain {
             tried.push(why);
         }
         self.forget();
-        Err(format!(
+        let why = format!(
             ": set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or see highwater.object.storage.credentials (tried {})",
             tried.join("; ")
-        ))
+        );
+        Err(NoCredentials { why, is_silent })
     }
+}
+
+/// Whether a provider asked a service that gave no answer.
+fn has_no_answer(error: &CredentialsError) -> bool {
+    matches!(error, CredentialsError::ProviderTimedOut(_))
+        || cause::<ConnectorError>(error).is_some()
 }
 
 fn credential(found: &Credentials) -> AwsCredential {
@@ -262,4 +274,21 @@ fn lifetime(source: CredentialSource, found: &Credentials) -> Lifetime {
 fn milliseconds(at: SystemTime) -> i64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_without_an_answer_is_told_from_one_that_refuses() {
+        let silent = ConnectorError::io("connection refused".into());
+        assert!(has_no_answer(&CredentialsError::provider_error(silent)));
+        let late = CredentialsError::provider_timed_out(std::time::Duration::from_secs(1));
+        assert!(has_no_answer(&late));
+        let denied = CredentialsError::provider_error("AccessDenied");
+        assert!(!has_no_answer(&denied));
+        let none = CredentialsError::not_loaded("AWS_ACCESS_KEY_ID is not set");
+        assert!(!has_no_answer(&none));
+    }
 }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::answer::NoCredentials;
 use super::cached::{Cached, Issuer, Lifetime};
 use super::{Bucket, S3Storage, client_options};
 use crate::{IoClass, ObjectKey, ObjectStorage, ObjectVersion, PutMode, S3Config, StorageError};
@@ -277,8 +278,8 @@ async fn without_credentials_nothing_is_sent() {
 
     #[async_trait]
     impl Issuer for Nobody {
-        async fn issue(&self) -> Result<(AwsCredential, Lifetime), String> {
-            Err(" from nobody".to_owned())
+        async fn issue(&self) -> Result<(AwsCredential, Lifetime), NoCredentials> {
+            Err(NoCredentials::because(" from nobody".to_owned()))
         }
     }
 

@@ -174,7 +174,7 @@ async fn process_whose_keys_are_rotated() {
     // nor does the process change its identity while a file is missing
     std::fs::remove_file(&file).expect("removes");
     let why = chain.issue().await.expect_err("there are none");
-    println!("\n{REFUSED}{why}");
+    println!("\n{REFUSED}{}", why.why);
 }
 
 fn static_keys(id: &str) -> String {

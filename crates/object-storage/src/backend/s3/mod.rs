@@ -20,7 +20,6 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use highwater_io::{Device, OpenMode};
-use highwater_runtime::reasons;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredentialProvider};
 use object_store::path::Path;
 use object_store::{
@@ -53,6 +52,23 @@ use credentials::{Chain, provider_config};
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 const REGION: &str = "us-east-1";
 
+/// The reason why a bucket can't be used, as text for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unusable {
+    /// It can't be used as it is configured.
+    #[error("{0}")]
+    Refused(String),
+    /// A service gave no answer, or answered that it is out of order. Another attempt may succeed.
+    #[error("{0}")]
+    NoAnswer(String),
+}
+
+impl From<String> for Unusable {
+    fn from(reason: String) -> Self {
+        Self::Refused(reason)
+    }
+}
+
 /// A bucket, or a prefix in it, that holds a cluster or will hold one.
 #[derive(Debug)]
 pub(crate) struct Bucket {
@@ -68,15 +84,16 @@ impl Bucket {
         name: (&str, &str),
         config: &S3Config,
         ports: &Ports,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Unusable> {
         let client = client_options(config, &*ports.device).await?;
         let connections = Connections::new(client.clone())?;
         let region = region(config, &connections).await?;
         let chain = Chain::new(config, &region, connections);
         let credentials = Cached::new(Arc::new(chain), ports.clock.clone(), ports.tasks.clone());
         // missing credentials are reported here instead of by the first request
-        credentials.get().await.map_err(|error| reasons(&error))?;
-        Self::of(name, config, &region, (client, Arc::new(credentials)))
+        credentials.get().await?;
+        let bucket = Self::of(name, config, &region, (client, Arc::new(credentials)))?;
+        Ok(bucket)
     }
 
     fn of(
@@ -139,7 +156,7 @@ impl Bucket {
     }
 
     /// Refuses a bucket that itself deletes objects under the cluster's prefix (G5).
-    pub(crate) async fn check(&self, cluster: &str) -> Result<(), String> {
+    pub(crate) async fn check(&self, cluster: &str) -> Result<(), Unusable> {
         self.settings
             .check(&format!("{}/", self.below(cluster)))
             .await
