@@ -9,7 +9,7 @@ use highwater_runtime::{TaskKind, Tasks, WallClock};
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::answer::NoCredentials;
 
@@ -20,9 +20,13 @@ const AHEAD_MS: i64 = 5 * 60 * 1000;
 const READ_AGAIN_MS: i64 = 30 * 1000;
 /// How long after a failed fetch the next one begins if there are valid credentials.
 const REST_MS: i64 = 10 * 1000;
+/// The same if there are none. Requests fail meanwhile with the reason of that fetch.
+const REST_WITHOUT: Duration = Duration::from_secs(1);
 /// Credentials are used for at least this long, even if they seem to have expired when they come: it may be this
 /// machine's clock that is wrong.
 const USED_MS: i64 = 1000;
+/// How long requests wait for a fetch. The fetch goes on, and no other begins before its end: it may have started a
+/// process, which nothing would end. Requests to a service end by themselves.
 const FETCH_MAX: Duration = Duration::from_secs(20);
 
 /// A source of credentials.
@@ -59,8 +63,12 @@ struct Inner {
 struct Known {
     held: Option<Held>,
     is_fetching: bool,
+    /// Whether the fetch has taken so long that no request waits for it any more.
+    is_late: bool,
     /// The reason why the last fetch failed.
     failed: NoCredentials,
+    /// The time before which no other fetch begins, after one that failed and left no valid credentials.
+    rests_until: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -78,7 +86,28 @@ impl Known {
 
     fn is_due(&self, now_ms: i64) -> bool {
         let due = |held: &Held| now_ms >= held.due_ms;
-        !self.is_fetching && self.held.as_ref().is_none_or(due)
+        let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
+        !self.is_fetching && !rests && self.held.as_ref().is_none_or(due)
+    }
+
+    /// Whether requests wait for a fetch.
+    fn is_awaited(&self) -> bool {
+        self.is_fetching && !self.is_late
+    }
+
+    /// Notes that a fetch failed, or is late.
+    fn failed(&mut self, why: NoCredentials, now_ms: i64) {
+        let good = self.held.as_mut().filter(|held| now_ms < held.expires_ms);
+        if let Some(held) = good {
+            held.due_ms = now_ms + REST_MS;
+            tracing::warn!(
+                reason = why.why,
+                "new credentials for the object store can't be had, so the old ones are used while they are good"
+            );
+        } else {
+            self.rests_until = Some(Instant::now() + REST_WITHOUT);
+        }
+        self.failed = why;
     }
 }
 
@@ -101,16 +130,14 @@ impl Cached {
             begins
         };
         if self.0.known.borrow().is_due(now_ms) && self.0.known.send_if_modified(begins) {
-            let cached = self.clone();
-            self.0
-                .tasks
-                .spawn(TaskKind::Credentials, async move { cached.fetch().await });
+            let fetching = Fetching(self.clone());
+            self.0.tasks.spawn(TaskKind::Credentials, fetching.run());
         }
         if let Some(held) = self.0.known.borrow().good(now_ms) {
             return Ok(Arc::clone(&held.credential));
         }
         let mut changes = self.0.known.subscribe();
-        let fetched = changes.wait_for(|known| !known.is_fetching).await;
+        let fetched = changes.wait_for(|known| !known.is_awaited()).await;
         let stops = |_closed| NoCredentials::because(": the node stops".to_owned());
         let fetched = fetched.map_err(stops)?;
         match fetched.good(now_ms) {
@@ -118,36 +145,44 @@ impl Cached {
             None => Err(fetched.failed.clone()),
         }
     }
+}
 
-    async fn fetch(&self) {
-        let inner = &*self.0;
-        let issued = timeout(FETCH_MAX, inner.issuer.issue()).await;
-        let issued = issued.unwrap_or_else(|_elapsed| {
-            Err(NoCredentials {
-                why: format!(": no answer within {FETCH_MAX:?}"),
-                is_silent: true,
-            })
-        });
-        let now_ms = inner.clock.now_ms();
-        inner.known.send_modify(|known| {
-            known.is_fetching = false;
-            match issued {
-                Ok((credential, lifetime)) => {
-                    known.held = Some(Held::new(credential, lifetime, now_ms));
-                }
-                Err(why) => {
-                    let good = known.held.as_mut().filter(|held| now_ms < held.expires_ms);
-                    if let Some(held) = good {
-                        held.due_ms = now_ms + REST_MS;
-                        tracing::warn!(
-                            reason = why.why,
-                            "new credentials for the object store can't be had, so the old ones are used while they \
-                             are good"
-                        );
-                    }
-                    known.failed = why;
-                }
+/// A fetch that is under way. It ends when this is dropped, also if its task panics or never runs.
+struct Fetching(Cached);
+
+impl Fetching {
+    async fn run(self) {
+        let inner = &*self.0.0;
+        let mut issuing = inner.issuer.issue();
+        let issued = match timeout(FETCH_MAX, &mut issuing).await {
+            Ok(issued) => issued,
+            Err(_elapsed) => {
+                let now_ms = inner.clock.now_ms();
+                inner.known.send_modify(|known| {
+                    known.is_late = true;
+                    let why = format!(": no answer within {FETCH_MAX:?}");
+                    let is_silent = true;
+                    known.failed(NoCredentials { why, is_silent }, now_ms);
+                });
+                issuing.await
             }
+        };
+        let now_ms = inner.clock.now_ms();
+        inner.known.send_modify(|known| match issued {
+            Ok((credential, lifetime)) => {
+                known.held = Some(Held::new(credential, lifetime, now_ms));
+                known.rests_until = None;
+            }
+            Err(why) => known.failed(why, now_ms),
+        });
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.0.0.known.send_modify(|known| {
+            known.is_fetching = false;
+            known.is_late = false;
         });
     }
 }
@@ -308,7 +343,7 @@ mod tests {
         assert_eq!(world.asked(), 1);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_fetch_that_fails_leaves_what_is_good() {
         let world = World::begun().await;
         *world.issuer.is_broken.lock().expect("no panic") = true;
@@ -324,17 +359,50 @@ mod tests {
         assert_eq!(world.id().await.as_deref(), Ok("1"));
         world.settled().await;
         assert_eq!(world.asked(), 3);
-        // once the credentials have expired, every request tries to fetch
+        // once the credentials have expired, requests fail with the reason of a fetch until the next one
         world.now_ms.store(HOUR_MS, Ordering::Relaxed);
+        let told = "no credentials from a broken issuer".to_owned();
         for asked in 4..6 {
             world.issuer.lets.add_permits(1);
-            let told = "no credentials from a broken issuer".to_owned();
-            assert_eq!(world.id().await, Err(told));
-            assert_eq!(world.asked(), asked);
+            for _ in 0..3 {
+                assert_eq!(world.id().await, Err(told.clone()));
+                assert_eq!(world.asked(), asked, "it rests");
+            }
+            tokio::time::advance(REST_WITHOUT).await;
         }
         *world.issuer.is_broken.lock().expect("no panic") = false;
         world.issuer.lets.add_permits(1);
         assert_eq!(world.id().await.as_deref(), Ok("6"));
+    }
+
+    // it may have started a process, of which there would be ever more
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_that_hangs_is_waited_for_and_no_other_begins() {
+        let world = World::new();
+        for _ in 0..3 {
+            let refused = world.cached.get().await.expect_err("there are none");
+            assert!(refused.is_silent, "{refused}");
+            tokio::time::advance(2 * FETCH_MAX).await;
+        }
+        assert_eq!(world.asked(), 1);
+        world.issuer.lets.add_permits(1);
+        world.settled().await;
+        assert_eq!(world.id().await.as_deref(), Ok("1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_whose_task_ends_lets_another_one_begin() {
+        let world = World::new();
+        let aborted = async {
+            while world.asked() == 0 {
+                tokio::task::yield_now().await;
+            }
+            world.cached.0.tasks.stop().await;
+        };
+        let (refused, ()) = join(world.id(), aborted).await;
+        assert!(refused.is_err());
+        world.issuer.lets.add_permits(1);
+        assert_eq!(world.id().await.as_deref(), Ok("2"));
     }
 
     #[test]

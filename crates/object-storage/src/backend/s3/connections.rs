@@ -21,6 +21,8 @@ use tokio::time::timeout;
 
 /// The limit on the size of an answer: the answers are credentials and settings.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// The time for an answer where the AWS libraries set none, so that every request ends.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Connections for requests that do not concern objects. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,7 +47,7 @@ impl HttpClient for Connections {
         let connect = settings.connect_timeout().unwrap_or_default();
         SharedHttpConnector::new(Connector {
             client: self.0.clone(),
-            limit: settings.read_timeout().map(|read| connect + read),
+            limit: connect + settings.read_timeout().unwrap_or(ANSWER_MAX),
         })
     }
 }
@@ -53,22 +55,19 @@ impl HttpClient for Connections {
 #[derive(Debug)]
 struct Connector {
     client: object_store::client::HttpClient,
-    limit: Option<Duration>,
+    limit: Duration,
 }
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (client, limit) = (self.client.clone(), self.limit);
         HttpConnectorFuture::new(async move {
-            let answer = answer(&client, request);
-            match limit {
-                None => answer.await,
-                Some(limit) => timeout(limit, answer).await.unwrap_or_else(|elapsed| {
-                    Err(ConnectorError::timeout(
-                        format!("no answer within {limit:?}: {elapsed}").into(),
-                    ))
-                }),
-            }
+            let answered = timeout(limit, answer(&client, request)).await;
+            answered.unwrap_or_else(|elapsed| {
+                Err(ConnectorError::timeout(
+                    format!("no answer within {limit:?}: {elapsed}").into(),
+                ))
+            })
         })
     }
 }
