@@ -8,10 +8,18 @@ use futures::future::BoxFuture;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinSet;
 
+use crate::Standstill;
+
 /// Owns the runtime on which a node elects controllers, exchanges heartbeats and follows the metadata. Cheap to clone.
 /// The runtime and all its tasks end with the last clone, which may be dropped anywhere, in async code too.
 #[derive(Debug, Clone)]
-pub struct ControlRuntime(Option<Arc<Own>>);
+pub struct ControlRuntime(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Own(Arc<Own>),
+    Shared(Option<Standstill>),
+}
 
 #[derive(Debug, Default)]
 struct Own(Mutex<Option<Runtime>>);
@@ -29,13 +37,19 @@ impl ControlRuntime {
     /// A runtime with one thread of its own, which starts when it is needed first.
     #[must_use]
     pub fn own() -> Self {
-        Self(Some(Arc::default()))
+        Self(Kind::Own(Arc::default()))
     }
 
     /// The runtime of the requests: for a machine that has one thread in all, such as a simulated one.
     #[must_use]
     pub fn shared() -> Self {
-        Self(None)
+        Self(Kind::Shared(None))
+    }
+
+    /// The same for a simulated machine that can stand still: so do all tasks of its [`crate::Tasks`].
+    #[must_use]
+    pub fn shared_with(standstill: &Standstill) -> Self {
+        Self(Kind::Shared(Some(standstill.clone())))
     }
 
     /// The way to the runtime, which it does not keep alive.
@@ -43,8 +57,14 @@ impl ControlRuntime {
     /// # Errors
     /// The operating system gives the runtime no thread, or nothing to wait for sockets with.
     pub fn start(&self) -> io::Result<Control> {
-        let Some(own) = &self.0 else {
-            return Ok(Control::default());
+        let own = match &self.0 {
+            Kind::Own(own) => own,
+            Kind::Shared(standstill) => {
+                return Ok(Control {
+                    handle: None,
+                    standstill: standstill.clone(),
+                });
+            }
         };
         let mut runtime = own.0.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = match &mut *runtime {
@@ -57,22 +77,36 @@ impl ControlRuntime {
                     .build()?,
             ),
         };
-        Ok(Control(Some(runtime.handle().clone())))
+        Ok(Control {
+            handle: Some(runtime.handle().clone()),
+            standstill: None,
+        })
     }
 }
 
 /// The way to a [`ControlRuntime`]; the default is the runtime of the caller. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Control(Option<Handle>);
+pub struct Control {
+    handle: Option<Handle>,
+    standstill: Option<Standstill>,
+}
 
 impl Control {
+    /// The way to the runtime of the requests, of the same machine.
+    pub(crate) fn of_requests(&self) -> Self {
+        Self {
+            handle: None,
+            standstill: self.standstill.clone(),
+        }
+    }
+
     /// Runs a future on the runtime, so that its sockets, timers and tasks are that runtime's, and waits for its output.
     /// The future is dropped with the call. A panic of the future is the caller's.
     ///
     /// # Errors
     /// The runtime has ended.
     pub async fn run<T: Send + 'static>(&self, body: BoxFuture<'static, T>) -> io::Result<T> {
-        let Some(handle) = &self.0 else {
+        let Some(handle) = &self.handle else {
             return Ok(body.await);
         };
         let mut one = JoinSet::new();
@@ -91,9 +125,13 @@ impl Control {
         set: &mut JoinSet<()>,
         body: impl Future<Output = ()> + Send + 'static,
     ) {
-        match &self.0 {
-            Some(handle) => set.spawn_on(body, handle),
-            None => set.spawn(body),
+        match (&self.handle, &self.standstill) {
+            (Some(handle), _) => set.spawn_on(body, handle),
+            (None, None) => set.spawn(body),
+            (None, Some(standstill)) => {
+                let standstill = standstill.clone();
+                set.spawn(async move { standstill.hold(body).await })
+            }
         };
     }
 }

@@ -35,6 +35,7 @@ impl Tasks {
     /// No tasks yet, and the runtime of those that must not wait for requests.
     #[must_use]
     pub fn new(control: Control) -> Self {
+        let on = control.of_requests();
         let all = Inner {
             control,
             running: Mutex::default(),
@@ -43,7 +44,7 @@ impl Tasks {
         };
         Self {
             all: Arc::new(all),
-            on: Control::default(),
+            on,
         }
     }
 
