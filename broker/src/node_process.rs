@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use highwater_runtime::{Backoff, reasons};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
@@ -21,6 +22,7 @@ pub struct NodeProcess {
     machine: Machine,
     stage: Stage,
     rests: Backoff,
+    fences: watch::Sender<u64>,
 }
 
 enum Stage {
@@ -48,7 +50,14 @@ impl NodeProcess {
             rests: rests(&machine),
             machine,
             stage: Stage::Running(node, Instant::now()),
+            fences: watch::Sender::new(0),
         })
+    }
+
+    /// How often the node was fenced so far.
+    #[must_use]
+    pub fn fences(&self) -> watch::Receiver<u64> {
+        self.fences.subscribe()
     }
 
     /// The node; `None` between two starts.
@@ -97,6 +106,7 @@ impl NodeProcess {
             reason,
             "the node was fenced and starts again as a new epoch"
         );
+        self.fences.send_modify(|fences| *fences += 1);
         let starting = start_again(node, self.machine.clone(), self.rests.clone());
         self.stage = Stage::Starting(Box::pin(starting));
     }

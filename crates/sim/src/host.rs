@@ -1,6 +1,6 @@
 //! One node of the world: a machine with a disk and a network name, and its processes, one after the other.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use highwater_broker::auth::AllowAll;
 use highwater_broker::config::Config;
 use highwater_broker::node::{Machine, NodeProcess};
 use highwater_object_storage::{MemoryStorage, ObjectStorage};
-use highwater_runtime::{ControlRuntime, SeededRng, WallClock};
+use highwater_runtime::{ControlRuntime, SeededRng, Standstill, WallClock};
 use highwater_types::NodeId;
 use tokio::sync::watch;
 
@@ -43,6 +43,10 @@ pub(crate) struct Host {
     pub(crate) is_refused: Cell<bool>,
     /// Whether nodes and links around this one fail.
     pub(crate) is_unsafe: Cell<bool>,
+    /// Changes when the node is fenced; `None` before the first start.
+    fences: RefCell<Option<watch::Receiver<u64>>>,
+    /// Stops the node's process and lets it go on, as signals do.
+    pub(crate) standstill: Standstill,
 }
 
 impl Host {
@@ -71,6 +75,8 @@ impl Host {
             is_stopped: Cell::new(false),
             is_refused: Cell::new(false),
             is_unsafe: Cell::new(false),
+            fences: RefCell::default(),
+            standstill: Standstill::default(),
         }
     }
 
@@ -98,6 +104,10 @@ impl Host {
 
     /// Runs one process of the node.
     pub(crate) async fn process(self: Rc<Self>) -> turmoil::Result {
+        self.standstill.hold(self.runs()).await
+    }
+
+    async fn runs(&self) -> turmoil::Result {
         let trace = self.trace.clone();
         let store = self.store.as_ref();
         let machine = Machine {
@@ -106,8 +116,10 @@ impl Host {
                 |store| Arc::clone(&store.storage),
             ),
             device: Arc::new(self.disk.boot()),
-            threads: Arc::new(SimThreads),
-            control: ControlRuntime::shared(),
+            threads: Arc::new(SimThreads {
+                standstill: self.standstill.clone(),
+            }),
+            control: ControlRuntime::shared_with(&self.standstill),
             network: Arc::new(SimNetwork {
                 trace: trace.clone(),
             }),
@@ -125,6 +137,7 @@ impl Host {
             started => started?,
         };
         self.starts.set(self.starts.get() + 1);
+        self.fences.replace(Some(process.fences()));
         self.trace.event(&format_args!("started"));
         let mut stop = self.stop.subscribe();
         tokio::select! {
@@ -160,12 +173,25 @@ impl Host {
             || self.store.as_ref().is_some_and(|store| store.faults() > 0)
     }
 
+    /// Whether the node was fenced since the last call, and its process starts it again.
+    pub(crate) fn was_fenced(&self) -> bool {
+        let mut fences = self.fences.borrow_mut();
+        let changed = fences
+            .as_ref()
+            .is_some_and(|it| it.has_changed().unwrap_or(false));
+        if let Some(fences) = fences.as_mut().filter(|_| changed) {
+            fences.mark_unchanged();
+        }
+        changed
+    }
+
     /// Notes that the process has ended, before another is started.
     pub(crate) fn ended(&self) {
         self.crashes.send_modify(|crashes| *crashes += 1);
         self.stop.send_replace(false);
         self.is_stopped.set(false);
         self.is_refused.set(false);
+        self.standstill.end();
     }
 }
 

@@ -11,6 +11,7 @@ mod scenario;
 mod store;
 mod trace;
 mod wal;
+mod wire;
 mod workload;
 mod world;
 

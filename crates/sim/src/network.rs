@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use highwater_io::Threads;
 use highwater_io::net::{Acceptor, Network, Socket};
+use highwater_runtime::Standstill;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
@@ -146,12 +147,17 @@ impl AsyncWrite for SimSocket {
 }
 
 /// Runs writers as tasks of the simulated host, because a real thread would stop virtual time.
-#[derive(Debug, Clone, Copy)]
-pub struct SimThreads;
+#[derive(Debug, Clone, Default)]
+pub struct SimThreads {
+    /// The standstill of the threads' process.
+    pub standstill: Standstill,
+}
 
 impl Threads for SimThreads {
     fn spawn(&self, _name: &'static str, body: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        let standstill = self.standstill.clone();
+        let held = async move { standstill.hold(body).await };
         #[expect(clippy::disallowed_methods, reason = "this is what a thread is here")]
-        drop(tokio::spawn(body));
+        drop(tokio::spawn(held));
     }
 }

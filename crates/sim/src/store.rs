@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use highwater_object_storage::{
-    Failure, Hooked, MemoryStorage, ObjectStorage, Operation, Plan, Request,
-};
+use highwater_object_storage::{Failure, Hooked, ObjectStorage, Operation, Plan, Request};
 use highwater_runtime::SeededRng;
 
 use crate::Trace;
+use crate::wire::{Shore, Wire};
 
 /// The object store of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,6 +48,7 @@ const OUTAGE_MAX_MS: u64 = 8_000;
 #[derive(Debug, Clone)]
 pub(crate) struct SimStore {
     pub(crate) storage: Arc<dyn ObjectStorage>,
+    shore: Arc<Shore>,
     faults: Arc<Faults>,
 }
 
@@ -69,6 +69,7 @@ impl SimStore {
         let ms = |most| Duration::from_millis(rng.below(most));
         let begin = ms(OUTAGE_FROM_MAX_MS);
         let outage = (begin, begin + ms(OUTAGE_MAX_MS));
+        let shore = Arc::new(Shore::new(trace.clone()));
         let faults = Arc::new(Faults {
             rng,
             trace,
@@ -81,7 +82,8 @@ impl SimStore {
         let chooses = Arc::clone(&faults);
         let hook = move |request: &Request<'_>| chooses.plan(request);
         Self {
-            storage: Arc::new(Hooked::new(Arc::<MemoryStorage>::default(), hook)),
+            storage: Arc::new(Hooked::new(Arc::clone(&shore) as _, hook)),
+            shore,
             faults,
         }
     }
@@ -96,17 +98,14 @@ impl SimStore {
         ("memory:".to_owned(), Some(store))
     }
 
-    /// The store as one host reaches it: no request gets through while the link is cut.
-    pub(crate) fn over(&self, link: &StoreLink) -> Self {
-        let link = link.clone();
-        let hook = move |_: &Request<'_>| match link.is_cut() {
-            true => Plan::fail(Failure::Failed("no connection")),
-            false => Plan::pass(),
+    /// The store as one host reaches it, and the way to it.
+    pub(crate) fn over_a_wire(&self, rng: SeededRng) -> (Self, Wire) {
+        let wire = Wire::new(&self.shore, &self.storage, rng);
+        let reached = Self {
+            storage: Arc::new(wire.clone()),
+            ..self.clone()
         };
-        Self {
-            storage: Arc::new(Hooked::new(Arc::clone(&self.storage), hook)),
-            faults: Arc::clone(&self.faults),
-        }
+        (reached, wire)
     }
 
     /// Ends all faults.
@@ -117,20 +116,6 @@ impl SimStore {
     /// The number of requests that have met a fault.
     pub(crate) fn faults(&self) -> u64 {
         self.faults.count.load(Ordering::Relaxed)
-    }
-}
-
-/// The link between a host and the store. Clones are the same link.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct StoreLink(Arc<AtomicBool>);
-
-impl StoreLink {
-    pub(crate) fn set_cut(&self, is_cut: bool) {
-        self.0.store(is_cut, Ordering::Relaxed);
-    }
-
-    fn is_cut(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -181,7 +181,7 @@ fn start(recovery: Recovery) -> DiskLog<()> {
     DiskLog::start(
         recovery,
         opening,
-        &SimThreads,
+        &SimThreads::default(),
         "log",
         Arc::new(IgnoredGroups),
     )
@@ -312,7 +312,7 @@ async fn metadata(disk: &Disk) -> Result<RaftMetadata> {
         snapshot_entries: 3,
         snapshot_bytes: 1 << 20,
     };
-    let opened = RaftMetadata::open(config, Arc::new(disk.boot()), &SimThreads).await;
+    let opened = RaftMetadata::open(config, Arc::new(disk.boot()), &SimThreads::default()).await;
     opened.context("the metadata opens")
 }
 

@@ -23,6 +23,12 @@ pub(crate) struct TopicPartition {
     pub(crate) index: i32,
 }
 
+impl TopicPartition {
+    pub(crate) fn of_topic(&self) -> (&'static str, u32) {
+        (self.topic, self.former)
+    }
+}
+
 impl fmt::Display for TopicPartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.topic, self.index)?;
@@ -52,7 +58,8 @@ pub(crate) struct History {
     /// The committed offsets by group and partition.
     pub(crate) committed: BTreeMap<(String, TopicPartition), Committed>,
     pub(crate) producer_ids: BTreeSet<i64>,
-    pub(crate) topic_ids: BTreeSet<Uuid>,
+    /// The ids of topics that were created again, by their name and the number of earlier topics of that name.
+    pub(crate) topic_ids: BTreeMap<(&'static str, u32), Uuid>,
     violation: Option<String>,
 }
 

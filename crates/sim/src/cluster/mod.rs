@@ -18,7 +18,8 @@ use crate::checker::Checker;
 use crate::host::{Host, name};
 use crate::options::{BEGIN, CALM_MAX, PORT, TIME_MAX};
 use crate::scenario::Scenario;
-use crate::store::{SimStore, StoreLink};
+use crate::store::SimStore;
+use crate::wire::Wire;
 use crate::workload::Clients;
 use crate::{Crash, Disk, Options, Outcome, StoreKind, WalOfRun};
 
@@ -38,11 +39,14 @@ const CLIENTS: &str = "clients";
 /// A node of the cluster and what is around it.
 struct Member {
     host: Rc<Host>,
-    store: StoreLink,
+    wire: Wire,
     /// Whether a process of the node runs.
     is_up: bool,
     /// When the process is started again that could not start or go on.
     starts_at: Option<Duration>,
+    /// How many failures of the node last, and when the last one ended.
+    failures: u32,
+    sound_since: Duration,
 }
 
 pub(crate) struct ClusterWorld<'a> {
@@ -74,22 +78,23 @@ impl<'a> ClusterWorld<'a> {
         let ids = (1..=BROKERS).filter_map(|id| i32::try_from(id).ok());
         let ids = ids.map(NodeId).chain([CONTROLLER]);
         let member = |id: NodeId| {
-            let link = StoreLink::default();
+            let (reached, wire) = store.over_a_wire(fork());
             let disk = Disk::new(fork(), trace.clone(), None);
-            let reached = Some(store.over(&link));
             let shape = (scenario.clone(), WalOfRun::Object);
             let mut host = Host::new(
                 id,
-                (disk, "memory:", reached),
+                (disk, "memory:", Some(reached)),
                 shape,
                 (trace.clone(), fork()),
             );
             configure(&mut host, id);
             let member = Member {
                 host: Rc::new(host),
-                store: link,
+                wire,
                 is_up: true,
                 starts_at: None,
+                failures: 0,
+                sound_since: Duration::ZERO,
             };
             (id, member)
         };
@@ -133,6 +138,7 @@ impl<'a> ClusterWorld<'a> {
     pub(crate) fn run(mut self) -> Result<Outcome, String> {
         for (at, act) in std::mem::take(&mut self.plan) {
             self.steps_until(at)?;
+            self.note(act);
             self.act(act)?;
         }
         self.heal()?;
@@ -148,6 +154,7 @@ impl<'a> ClusterWorld<'a> {
         for id in self.ids() {
             self.act(Act::MendController(id))?;
             self.act(Act::MendStore(id))?;
+            self.act(Act::Continue(id))?;
             self.act(Act::Start(id))?;
         }
         // what a failure left behind may end a process once more
@@ -155,6 +162,37 @@ impl<'a> ClusterWorld<'a> {
         for id in self.ids() {
             self.act(Act::Start(id))?;
             self.members[&id].host.is_unsafe.set(false);
+        }
+        Ok(())
+    }
+
+    /// Notes that a failure of a node begins or ends.
+    fn note(&mut self, act: Act) {
+        let now = self.sim.elapsed();
+        let (id, begins) = act.of();
+        if let Some(member) = self.members.get_mut(&id) {
+            match begins {
+                true => member.failures += 1,
+                false => member.failures -= 1,
+            }
+            member.sound_since = now;
+        }
+    }
+
+    /// Checks that a node that was fenced, or the controller, has failed a short time ago: no fault of the store is a
+    /// reason to fence a node.
+    fn check_fences(&self) -> Result<(), String> {
+        let since = self.sim.elapsed().saturating_sub(HEALED_AFTER);
+        let is_sound = |id| {
+            let member: &Member = &self.members[&id];
+            member.failures == 0 && member.sound_since < since
+        };
+        for (id, member) in &self.members {
+            if member.host.was_fenced() && is_sound(*id) && is_sound(CONTROLLER) {
+                return Err(format!(
+                    "node {id} was fenced, and nothing kept it silent (W3)"
+                ));
+            }
         }
         Ok(())
     }
@@ -194,8 +232,10 @@ impl<'a> ClusterWorld<'a> {
                     self.sim.repair(name(id), name(CONTROLLER));
                 }
             }
-            Act::CutStore(id) => self.members[&id].store.set_cut(true),
-            Act::MendStore(id) => self.members[&id].store.set_cut(false),
+            Act::CutStore(id) => self.members[&id].wire.set_cut(true),
+            Act::MendStore(id) => self.members[&id].wire.set_cut(false),
+            Act::Pause(id) => self.pause(id),
+            Act::Continue(id) => self.members[&id].host.standstill.end(),
         }
         Ok(())
     }
@@ -203,6 +243,14 @@ impl<'a> ClusterWorld<'a> {
     fn cut_controller(&mut self, id: NodeId) {
         self.cut.insert(id);
         self.sim.partition(name(id), name(CONTROLLER));
+    }
+
+    fn pause(&self, id: NodeId) {
+        let member = &self.members[&id];
+        if member.is_up {
+            member.host.standstill.begin();
+            member.wire.stands_still();
+        }
     }
 
     fn start(&mut self, id: NodeId) {
@@ -299,6 +347,7 @@ impl<'a> ClusterWorld<'a> {
             }
         }
         let stepped = self.sim.step().map_err(|error| error.to_string());
+        self.check_fences()?;
         match self.clients.checker.violation() {
             Some(violation) => Err(violation),
             None => stepped,

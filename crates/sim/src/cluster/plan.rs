@@ -25,6 +25,27 @@ pub(super) enum Act {
     CutStore(NodeId),
     /// The node reaches the store again.
     MendStore(NodeId),
+    /// The node's process stands still, and all that it holds stays.
+    Pause(NodeId),
+    /// The node's process goes on.
+    Continue(NodeId),
+}
+
+impl Act {
+    /// The node that an act concerns, and whether a failure begins with it.
+    pub(super) fn of(self) -> (NodeId, bool) {
+        match self {
+            Self::Crash(id, _)
+            | Self::Stop(id)
+            | Self::CutController(id)
+            | Self::CutStore(id)
+            | Self::Pause(id) => (id, true),
+            Self::Start(id)
+            | Self::MendController(id)
+            | Self::MendStore(id)
+            | Self::Continue(id) => (id, false),
+        }
+    }
 }
 
 /// What a crash takes with it.
@@ -66,7 +87,7 @@ fn failure(rng: &SeededRng) -> (Act, Act, Duration) {
     // shorter than a session as often as longer
     let session = u64::try_from(SESSION.as_millis()).unwrap_or(0);
     let a_while = ms(2 * session);
-    match rng.below(10) {
+    match rng.below(14) {
         0..=3 => {
             let loss = match rng.below(3) {
                 0 => Loss::Of(Crash::Process),
@@ -92,6 +113,8 @@ fn failure(rng: &SeededRng) -> (Act, Act, Duration) {
             Act::MendController(broker),
             a_while * 2,
         ),
-        _ => (Act::CutStore(broker), Act::MendStore(broker), a_while * 2),
+        8..=9 => (Act::CutStore(broker), Act::MendStore(broker), a_while * 2),
+        10..=12 => (Act::Pause(broker), Act::Continue(broker), a_while * 2),
+        _ => (Act::Pause(CONTROLLER), Act::Continue(CONTROLLER), a_while),
     }
 }

@@ -37,6 +37,25 @@ impl Connection {
         Self::open_to(clients, &clients.brokers[any]).await
     }
 
+    /// Connects to any broker that knows the topic of a partition, not a former one of its name.
+    pub(super) async fn open_knowing(clients: &Clients, at: TopicPartition) -> Result<Self, Again> {
+        let mut connection = Self::open(clients).await?;
+        connection.knows(clients, at).await?;
+        Ok(connection)
+    }
+
+    /// Asks the broker whether it knows the topic of a partition, not a former one of its name.
+    pub(super) async fn knows(
+        &mut self,
+        clients: &Clients,
+        at: TopicPartition,
+    ) -> Result<(), Again> {
+        match clients.is_cluster() {
+            true => self.leader(clients, at).await.map(drop),
+            false => Ok(()),
+        }
+    }
+
     /// Connects to the leader of a partition. Any broker is asked for it, whose answer may be old, and then the leader
     /// itself for its epoch, which stays the same as long as the connection lasts: a broker that is fenced ends its
     /// connections.
@@ -86,6 +105,16 @@ impl Connection {
         let answer = self.call(&request, 12).await?;
         let topic = answer.topics.first().ok_or(Again::Later)?;
         clients.expect("Metadata", topic.error_code)?;
+        // the broker may not know yet that the topic was created again
+        let id = clients
+            .checker
+            .lock()
+            .topic_ids
+            .get(&at.of_topic())
+            .copied();
+        if id.is_some_and(|id| id != topic.topic_id) {
+            return Err(Again::Later);
+        }
         let mut partitions = topic.partitions.iter();
         let partition = partitions.find(|partition| partition.partition_index == at.index);
         let partition = partition.ok_or(Again::Later)?;

@@ -1,5 +1,5 @@
 //! The load: idempotent producers with several batches in flight, consumers, offset commits, topics, deleted records, a
-//! topic with retention, and one that is deleted and created again.
+//! topic with retention, one that is deleted and created again, and one that gets more partitions.
 //!
 //! After any failure a client goes on where it was, as Kafka's clients do. It tells the checker every answer.
 
@@ -7,6 +7,7 @@ mod aged;
 mod connection;
 mod consumer;
 mod group;
+mod growing;
 mod producer;
 mod records;
 mod recreated;
@@ -130,9 +131,10 @@ impl Clients {
             all.push(Box::pin(topics::delete_records(&self, partition)));
         }
         all.push(Box::pin(consumer::run(&self, aged::AGED)));
-        if !self.is_cluster() {
-            all.push(Box::pin(recreated::run(&self)));
-            all.push(Box::pin(topics::run(&self)));
+        all.push(Box::pin(recreated::run(&self)));
+        all.push(Box::pin(topics::run(&self)));
+        if self.is_cluster() {
+            all.push(Box::pin(growing::run(&self)));
         }
         for group in 0..group::GROUPS {
             all.push(Box::pin(group::run(&self, group)));
@@ -144,7 +146,8 @@ impl Clients {
     /// Reads and checks everything once more.
     pub(crate) async fn audit(self: Arc<Self>) {
         let partitions = (0..=self.scenario.slow_partition()).map(main);
-        let partitions: Vec<_> = partitions.chain([aged::AGED]).collect();
+        let grown = growing::partitions(&self);
+        let partitions: Vec<_> = partitions.chain([aged::AGED]).chain(grown).collect();
         let mut all: Vec<BoxFuture<'_, ()>> = Vec::new();
         for partition in &partitions {
             all.push(Box::pin(consumer::read_all(&self, *partition)));

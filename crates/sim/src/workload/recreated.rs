@@ -57,33 +57,20 @@ async fn lives<'a>(
     at: TopicPartition,
     before: Option<Producer<'a>>,
 ) -> Option<Producer<'a>> {
-    if insist(clients, || id(clients)).await?.is_some() {
-        clients.violation(&format!("{at} is deleted, and is there"));
-        return None;
-    }
-    insist(clients, async || {
-        let mut connection = Connection::open(clients).await?;
-        topics::create(clients, &mut connection, TOPIC, 1, &[]).await
-    })
-    .await?;
-    let topic_id = insist(clients, async || id(clients).await?.ok_or(Again::Later)).await?;
-    if !clients.checker.lock().topic_ids.insert(topic_id) {
-        clients.violation(&format!("{at} has the id of a former topic"));
-        return None;
-    }
+    let topic_id = create(clients, at).await?;
     let bounds = insist(clients, || consumer::look(clients, at)).await?;
     if bounds != (0, 0) {
         clients.violation(&format!("{at} is new, and has records: {bounds:?}"));
         return None;
     }
     let committed = async || {
-        let mut connection = group::open(clients, GROUP).await?;
+        let mut connection = coordinator(clients, at).await?;
         group::check(clients, &mut connection, GROUP, &[at]).await
     };
     insist(clients, committed).await?;
     let producer_id = match before {
         Some(mut before) => {
-            is_refused(clients, &mut before).await?;
+            is_refused(clients, at, &mut before).await?;
             before.id()
         }
         None => None,
@@ -109,21 +96,75 @@ async fn lives<'a>(
         .checker
         .check_partition(at, |history| history.is_complete());
     insist(clients, async || {
-        let mut connection = group::open(clients, GROUP).await?;
+        let mut connection = coordinator(clients, at).await?;
         group::commit(clients, &mut connection, GROUP, &[at]).await
     })
     .await?;
     insist(clients, committed).await?;
     clients.rest(300).await;
-    let late = late_batch(clients, &mut producer).await;
+    let late = late_batch(clients, at, &mut producer).await;
     delete(clients).await?;
     drop(late);
     Some(producer)
 }
 
+/// Creates the topic and returns its id.
+async fn create(clients: &Clients, at: TopicPartition) -> Option<Uuid> {
+    let id = match clients.is_cluster() {
+        true => insist(clients, || create_after_all(clients)).await?,
+        false => {
+            if insist(clients, || id(clients)).await?.is_some() {
+                clients.violation(&format!("{at} is deleted, and is there"));
+                return None;
+            }
+            insist(clients, async || {
+                let mut connection = Connection::open(clients).await?;
+                topics::create(clients, &mut connection, TOPIC, 1, &[]).await
+            })
+            .await?;
+            insist(clients, async || id(clients).await?.ok_or(Again::Later)).await?
+        }
+    };
+    if is_former(clients, id) {
+        clients.violation(&format!("{at} has the id of a former topic"));
+        return None;
+    }
+    clients.checker.lock().topic_ids.insert(at.of_topic(), id);
+    Some(id)
+}
+
+fn is_former(clients: &Clients, id: Uuid) -> bool {
+    let history = clients.checker.lock();
+    history.topic_ids.values().any(|former| *former == id)
+}
+
+/// Creates the topic at a broker that may not know yet that the former one is deleted. If the deletion did not reach the
+/// controller, it is asked for again.
+async fn create_after_all(clients: &Clients) -> Result<Uuid, Again> {
+    let mut connection = Connection::open(clients).await?;
+    topics::create(clients, &mut connection, TOPIC, 1, &[]).await?;
+    let id = id_at(clients, &mut connection).await?.ok_or(Again::Later)?;
+    if is_former(clients, id) {
+        topics::delete(clients, &mut connection, TOPIC).await?;
+        return Err(Again::Later);
+    }
+    Ok(id)
+}
+
+/// The coordinator of the group, once it knows the topic.
+async fn coordinator(clients: &Clients, at: TopicPartition) -> Result<Connection, Again> {
+    let mut connection = group::open(clients, GROUP).await?;
+    connection.knows(clients, at).await?;
+    Ok(connection)
+}
+
 /// The id of the topic, if the topic exists.
 async fn id(clients: &Clients) -> Result<Option<Uuid>, Again> {
     let mut connection = Connection::open(clients).await?;
+    id_at(clients, &mut connection).await
+}
+
+async fn id_at(clients: &Clients, connection: &mut Connection) -> Result<Option<Uuid>, Again> {
     let request = highwater_client::describe_topic(TOPIC);
     let answer = connection.call(&request, 12).await?;
     let topic = answer.topics.first().ok_or(Again::Later)?;
@@ -135,8 +176,12 @@ async fn id(clients: &Clients) -> Result<Option<Uuid>, Again> {
 }
 
 /// Sends a batch that is in flight when the topic is deleted. The batch is in that topic or nowhere.
-async fn late_batch(clients: &Clients, producer: &mut Producer<'_>) -> Option<Connection> {
-    let mut connection = Connection::open(clients).await.ok()?;
+async fn late_batch(
+    clients: &Clients,
+    at: TopicPartition,
+    producer: &mut Producer<'_>,
+) -> Option<Connection> {
+    let mut connection = Connection::open_to_leader(clients, at).await.ok()?;
     let batch = producer.make();
     producer.send(&mut connection, &batch).await.ok()?;
     Some(connection)
@@ -155,11 +200,15 @@ async fn delete(clients: &Clients) -> Option<()> {
 }
 
 /// Checks that a produce and a commit to the id of a deleted topic are refused, although a topic of its name exists.
-async fn is_refused(clients: &Clients, before: &mut Producer<'_>) -> Option<()> {
+async fn is_refused(
+    clients: &Clients,
+    at: TopicPartition,
+    before: &mut Producer<'_>,
+) -> Option<()> {
     let batch = before.make();
     let before = &*before;
     let code = insist(clients, async || {
-        let mut connection = Connection::open(clients).await?;
+        let mut connection = Connection::open_knowing(clients, at).await?;
         let sent = before.send(&mut connection, &batch).await?;
         unless_later(before.answer_or_code(&mut connection, sent).await?.0)
     });
@@ -182,7 +231,7 @@ async fn is_refused(clients: &Clients, before: &mut Producer<'_>) -> Option<()> 
         ..Default::default()
     };
     let code = insist(clients, async || {
-        let mut connection = group::open(clients, GROUP).await?;
+        let mut connection = coordinator(clients, at).await?;
         let answer = connection.call(&request, 10).await?;
         let topic = answer.topics.first();
         let partition = topic.and_then(|topic| topic.partitions.first());

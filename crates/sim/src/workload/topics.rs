@@ -132,6 +132,10 @@ async fn check(clients: &Clients, connection: &mut Connection) -> Result<(), Aga
     let names = answer.topics.iter().filter_map(|topic| topic.name.as_ref());
     let told: BTreeSet<String> = names.map(ToString::to_string).collect();
     let found = clients.checker.lock().topics.check(&told);
+    if found.is_err() && clients.is_cluster() {
+        // the broker may not know yet what another one has answered; all must know it in the end
+        return Err(Again::Later);
+    }
     clients.checker.check(found);
     Ok(())
 }
@@ -154,7 +158,7 @@ pub(super) async fn delete_records(clients: &Clients, at: TopicPartition) {
     }
 }
 
-async fn delete_some(
+pub(super) async fn delete_some(
     clients: &Clients,
     connection: &mut Connection,
     at: TopicPartition,
