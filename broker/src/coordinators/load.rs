@@ -12,6 +12,7 @@ use highwater_coordinator::{Coordinator, CoordinatorRecord, RecordError, Unknown
 use highwater_kraft_meta::LOST_OFFSETS;
 use highwater_partition_log::Isolation;
 use highwater_protocol::records::split_batches;
+use highwater_runtime::reasons;
 use highwater_types::StreamOffset;
 
 use super::Host;
@@ -129,7 +130,7 @@ async fn read<H: Host>(driver: &Driver<H>, at: StreamOffset) -> Result<Vec<Bytes
         .log
         .read_cold(at, READ_BYTES, true, Isolation::ReadUncommitted)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| reasons(&error))?;
     if read.batches.iter().all(Bytes::is_empty) {
         return Err(format!("nothing is read offset={at}"));
     }
