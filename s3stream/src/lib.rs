@@ -132,6 +132,9 @@ pub struct OpenedStream {
     pub entries: Vec<Entry>,
     /// The rolls of the stream, oldest first (F6).
     pub rolls: Vec<Roll>,
+    /// The last offsets that were lost with a log that was given up (D5). A read has to begin behind them, because the next
+    /// batch may be in the log cache alone. Empty if none were.
+    pub lost: StreamRange,
 }
 
 /// The result for one of the streams that were to be opened, with its index in the request.
@@ -189,11 +192,6 @@ pub trait Stream: Debug + Send + Sync + 'static {
     /// The rolls, oldest first. The last one is the active roll, which is kept as a whole even if all its records are
     /// deleted, until the stream rolls or is opened again. Every other roll is dropped with its last record.
     fn rolls(&self) -> Vec<Roll>;
-    /// The offset from which a read has to begin: `from`, or the end of the range whose records were lost before the stream
-    /// was opened (D5), if `from` is in it.
-    fn first_from(&self, from: StreamOffset) -> StreamOffset {
-        from
-    }
     /// Its bounds.
     fn bounds(&self) -> StreamBounds;
     /// Observes the bounds: it changes whenever `confirmed` or `start` does, and when the stream ends.
@@ -233,8 +231,8 @@ pub struct Recorded {
     pub claims: Vec<Claim>,
     /// The rolls of the stream, oldest first (F6).
     pub rolls: Vec<Roll>,
-    /// Where the range without records begins that ends at the committed end, if there is one (D5).
-    pub empty_from: Option<StreamOffset>,
+    /// The last offsets that were lost with a log that was given up (D5). Empty if none were.
+    pub lost: StreamRange,
 }
 
 /// The commit of one uploaded object (U3).

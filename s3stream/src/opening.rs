@@ -237,7 +237,6 @@ async fn open_one(
     }
     let state = State {
         bounds,
-        lost: recorded.empty_from.unwrap_or(bounds.next)..bounds.next,
         cache: crate::cache::StreamCache::default(),
         rolls: rolls.clone(),
         uploaded: bounds.next,
@@ -252,5 +251,6 @@ async fn open_one(
         deltas,
         entries,
         rolls,
+        lost: recorded.lost,
     })
 }

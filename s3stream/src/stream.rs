@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_object_format::{BatchEntry, RollPart};
-use highwater_types::{LeaderEpoch, StreamId, StreamOffset, StreamRange, Timestamp};
+use highwater_types::{LeaderEpoch, StreamId, StreamOffset, Timestamp};
 use highwater_wal::{ConfirmedBatch, Leadership};
 use tokio::sync::watch;
 
@@ -46,9 +46,6 @@ pub(crate) struct ObjectStream {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) bounds: StreamBounds,
-    /// The range before the end at which the stream was opened whose records were lost (D5). The next batch after it may
-    /// be in the cache alone.
-    pub(crate) lost: StreamRange,
     pub(crate) cache: StreamCache,
     pub(crate) rolls: Vec<Roll>,
     /// The end of the batches that are uploaded and whose claims the image shows.
@@ -117,13 +114,6 @@ impl ObjectStream {
 }
 
 impl State {
-    fn first_from(&self, from: StreamOffset) -> StreamOffset {
-        match self.lost.contains(&from) {
-            true => self.lost.end,
-            false => from,
-        }
-    }
-
     fn confirm(&mut self, batch: ConfirmedBatch) {
         let next = batch.base + StreamOffset::from(batch.count);
         let entry = BatchEntry {
@@ -170,7 +160,6 @@ impl Stream for ObjectStream {
 
     fn fetch_cached(&self, from: StreamOffset, limit: FetchLimit) -> Option<Fetched> {
         let state = self.lock();
-        let from = state.first_from(from);
         if from >= state.bounds.confirmed {
             return Some(Fetched::default());
         }
@@ -192,7 +181,6 @@ impl Stream for ObjectStream {
         if let Some(cached) = self.fetch_cached(from, limit) {
             return Ok(cached.batches);
         }
-        let from = self.first_from(from);
         let (reader, metadata) = (&self.ports.reader, &*self.ports.metadata);
         reader.read(metadata, self.id, from, limit).await
     }
@@ -260,10 +248,6 @@ impl Stream for ObjectStream {
 
     fn rolls(&self) -> Vec<Roll> {
         self.lock().rolls.clone()
-    }
-
-    fn first_from(&self, from: StreamOffset) -> StreamOffset {
-        self.lock().first_from(from)
     }
 
     fn bounds(&self) -> StreamBounds {

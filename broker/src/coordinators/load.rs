@@ -69,12 +69,8 @@ pub(super) async fn load<H: Host>(
         for batches in &stretch.batches {
             replaying.batches(batches)?;
         }
-        loop {
-            let at = driver.log.first_from(replaying.at);
-            if at >= stretch.end {
-                break;
-            }
-            for batches in read(driver, at).await? {
+        while replaying.at < stretch.end {
+            for batches in read(driver, replaying.at).await? {
                 replaying.batches(&batches)?;
             }
         }
@@ -111,13 +107,12 @@ async fn read_stretch<H: Host>(
         end,
         batches: Vec::new(),
     };
-    let (mut at, mut bytes) = (driver.log.first_from(from), 0);
+    let (mut at, mut bytes) = (from, 0);
     while at < end && bytes < READ_BYTES {
         for batches in read(driver, at).await? {
             bytes += batches.len();
             let last = split_batches(&batches).map_err(|error| error.to_string())?;
             at = last.last().map_or(at, |(header, _)| header.next_offset());
-            at = driver.log.first_from(at);
             stretch.batches.push(batches);
         }
     }

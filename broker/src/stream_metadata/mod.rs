@@ -240,7 +240,7 @@ impl StreamMetadata for KraftStreamMetadata {
             checkpoint: stream.checkpoint.as_ref().map(|record| claim(record)),
             claims: after.map(|record| claim(record)).collect(),
             rolls: stream.rolls().map(roll).collect(),
-            empty_from: stream.empty_from(),
+            lost: stream.lost.clone(),
         })
     }
 

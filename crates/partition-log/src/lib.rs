@@ -13,6 +13,7 @@ mod find;
 #[cfg(feature = "fixture")]
 pub mod fixture;
 mod log;
+mod lost;
 mod producer_state;
 mod producers;
 mod recompress;

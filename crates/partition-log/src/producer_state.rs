@@ -6,6 +6,7 @@ use highwater_types::limits::PRODUCER_BATCHES_KEPT;
 use highwater_types::{StreamRange, Timestamp};
 
 use crate::AppendError;
+use crate::lost::Lost;
 
 /// The known producers of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,9 +44,19 @@ fn after(sequence: i32) -> i32 {
     sequence.checked_add(1).unwrap_or(0)
 }
 
+/// Whether a sequence comes later than the expected one. They begin again at 0, so that the nearer way counts.
+fn is_ahead(sequence: i32, expected: i32) -> bool {
+    sequence.wrapping_sub(expected) & i32::MAX < 1 << 30
+}
+
 impl ProducerState {
     /// Whether a batch is the producer's next one (`None`) or repeats a known one, and then the base offset of that.
-    pub(crate) fn check(&self, batch: &ProducerBatch) -> Result<Option<i64>, AppendError> {
+    /// Batches of the producer may have been lost behind those that are known (A4); then a later batch is the next one.
+    pub(crate) fn check(
+        &self,
+        batch: &ProducerBatch,
+        lost: &Lost,
+    ) -> Result<Option<i64>, AppendError> {
         let refuse = |expected| AppendError::OutOfOrderSequence {
             producer: batch.producer,
             sequence: batch.first_sequence,
@@ -62,8 +73,10 @@ impl ProducerState {
                 held: known.epoch,
             });
         }
+        let last = known.batches.back();
+        let may_have_lost = last.is_some_and(|last| lost.is_behind(last.base));
         if batch.epoch > known.epoch {
-            return if batch.first_sequence == 0 {
+            return if batch.first_sequence == 0 || may_have_lost {
                 Ok(None)
             } else {
                 Err(refuse(0))
@@ -75,11 +88,9 @@ impl ProducerState {
         if let Some(old) = repeat {
             return Ok(Some(old.base));
         }
-        let expected = known
-            .batches
-            .back()
-            .map_or(0, |last| after(last.last_sequence));
-        if batch.first_sequence == expected {
+        let expected = last.map_or(0, |last| after(last.last_sequence));
+        let is_next = batch.first_sequence == expected;
+        if is_next || may_have_lost && is_ahead(batch.first_sequence, expected) {
             Ok(None)
         } else {
             Err(refuse(expected))
@@ -154,42 +165,75 @@ mod tests {
         }
     }
 
+    fn check(state: &ProducerState, batch: &ProducerBatch) -> Result<Option<i64>, AppendError> {
+        state.check(batch, &Lost::default())
+    }
+
     // KAFKA-BEHAVIOUR 14, 15
     #[test]
     fn repeats_gaps_and_epochs_are_told_apart() {
         let mut state = ProducerState::default();
-        assert_eq!(state.check(&batch(1, 0, 3, 1)), Ok(None), "A4");
+        assert_eq!(check(&state, &batch(1, 0, 3, 1)), Ok(None), "A4");
         let mut offset = 0;
         for i in 0..7 {
             let next = batch(1, 0, i * 10, 10);
-            assert_eq!(state.check(&next), Ok(None));
+            assert_eq!(check(&state, &next), Ok(None));
             state.add(&next, &(offset..offset + 10));
             offset += 10;
         }
-        assert_eq!(state.check(&batch(1, 0, 60, 10)), Ok(Some(60)));
+        assert_eq!(check(&state, &batch(1, 0, 60, 10)), Ok(Some(60)));
         assert_eq!(
-            state.check(&batch(1, 0, 20, 10)),
+            check(&state, &batch(1, 0, 20, 10)),
             Ok(Some(20)),
             "the fifth from the end"
         );
         assert!(
-            state.check(&batch(1, 0, 10, 10)).is_err(),
+            check(&state, &batch(1, 0, 10, 10)).is_err(),
             "only five are remembered"
         );
-        assert!(state.check(&batch(1, 0, 71, 10)).is_err(), "a gap");
+        assert!(check(&state, &batch(1, 0, 71, 10)).is_err(), "a gap");
         assert!(
-            state.check(&batch(1, 1, 70, 1)).is_err(),
+            check(&state, &batch(1, 1, 70, 1)).is_err(),
             "a new epoch begins at 0"
         );
-        assert_eq!(state.check(&batch(1, 1, 0, 1)), Ok(None));
+        assert_eq!(check(&state, &batch(1, 1, 0, 1)), Ok(None));
         state.add(&batch(1, 1, 0, 1), &(70..71));
-        let old = state.check(&batch(1, 0, 70, 1));
+        let old = check(&state, &batch(1, 0, 70, 1));
         assert!(matches!(old, Err(AppendError::OldProducerEpoch { .. })));
         state.add(&batch(2, 0, i32::MAX, 1), &(71..72));
         assert_eq!(
-            state.check(&batch(2, 0, 0, 1)),
+            check(&state, &batch(2, 0, 0, 1)),
             Ok(None),
             "after the last comes 0"
         );
+    }
+
+    // A4: the later batches of both producers were lost, up to offset 100
+    #[test]
+    fn a_producer_goes_on_after_its_later_batches_were_lost() {
+        let lost = Lost::new(20..100);
+        let mut state = ProducerState::default();
+        state.add(&batch(1, 0, 0, 10), &(0..10));
+        state.add(&batch(2, 0, i32::MAX - 9, 10), &(10..20));
+        let check = |state: &ProducerState, batch: &ProducerBatch| state.check(batch, &lost);
+        assert_eq!(check(&state, &batch(1, 0, 10, 5)), Ok(None), "nothing was");
+        assert_eq!(check(&state, &batch(1, 0, 70, 5)), Ok(None));
+        assert_eq!(
+            check(&state, &batch(2, 0, 60, 5)),
+            Ok(None),
+            "after the last"
+        );
+        assert_eq!(check(&state, &batch(1, 1, 70, 5)), Ok(None), "a lost epoch");
+        assert_eq!(check(&state, &batch(1, 0, 0, 10)), Ok(Some(0)), "I6");
+        assert!(
+            check(&state, &batch(1, 0, 5, 5)).is_err(),
+            "part of it is known"
+        );
+        let before = batch(2, 0, i32::MAX - 99, 10);
+        assert!(check(&state, &before).is_err(), "only five are remembered");
+        state.add(&batch(1, 0, 70, 5), &(100..105));
+        assert_eq!(check(&state, &batch(1, 0, 75, 5)), Ok(None));
+        assert!(check(&state, &batch(1, 0, 80, 5)).is_err(), "once");
+        assert_eq!(check(&state, &batch(1, 0, 0, 10)), Ok(Some(0)), "I6");
     }
 }

@@ -6,6 +6,7 @@ use highwater_runtime::{ByteBudget, BytePermit};
 use highwater_types::{StreamRange, Timestamp};
 
 use crate::AppendError;
+use crate::lost::Lost;
 use crate::producer_state::{ProducerBatch, ProducerState};
 
 /// The memory of one producer at most: in this state, in the last checkpoint, and in the deltas since.
@@ -73,8 +74,12 @@ impl Producers {
     }
 
     /// See [`ProducerState::check`].
-    pub(crate) fn check(&self, batch: &ProducerBatch) -> Result<Option<i64>, AppendError> {
-        self.state.check(batch)
+    pub(crate) fn check(
+        &self,
+        batch: &ProducerBatch,
+        lost: &Lost,
+    ) -> Result<Option<i64>, AppendError> {
+        self.state.check(batch, lost)
     }
 
     /// Records a batch that was appended. If memory is short, forgets the producers that have been idle for longest.
@@ -137,7 +142,7 @@ mod tests {
     }
 
     fn knows(producers: &Producers, producer: i64) -> bool {
-        let known = producers.check(&batch(producer));
+        let known = producers.check(&batch(producer), &Lost::default());
         known.expect("is no gap").is_some()
     }
 

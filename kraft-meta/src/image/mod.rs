@@ -138,6 +138,9 @@ pub struct StreamImage {
     /// The newest claim with a checkpoint. Unless the checkpoint is empty, it keeps the claim's object even if the
     /// object has no data left (F5).
     pub checkpoint: Option<Arc<ClaimRecord>>,
+    /// The last offsets that were lost with a log that was given up (D5); no object has them. Empty if none were. A range
+    /// that was given up right behind another one is one range with it.
+    pub lost: StreamRange,
 }
 
 /// A data object or an index object that claims or checkpoints refer to.
@@ -427,14 +430,6 @@ impl StreamImage {
     pub fn kept_from(&self) -> StreamOffset {
         let checkpoint = self.checkpoint.as_ref().map_or(0, |claim| claim.next);
         self.start.min(checkpoint)
-    }
-
-    /// Where the range without an object begins that ends at the committed end, if there is one (D5).
-    #[must_use]
-    pub fn empty_from(&self) -> Option<StreamOffset> {
-        let last = self.claims.values().rev();
-        let empty = last.take_while(|claim| claim.object.is_none());
-        empty.last().map(|claim| claim.first)
     }
 
     /// The claims after the newest checkpoint, in order; the checkpoint lacks their deltas (F4).

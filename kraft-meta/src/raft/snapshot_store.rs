@@ -420,6 +420,7 @@ mod tests {
             claims: claims.collect(),
             rolls: Default::default(),
             checkpoint: None,
+            lost: 0..0,
         };
         image.streams.insert(StreamId(7), Arc::new(stream));
         for number in 0..20_000 {

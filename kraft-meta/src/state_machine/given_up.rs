@@ -1,5 +1,7 @@
 //! Giving up a disk WAL that is lost (rules D4, D5).
 
+use std::sync::Arc;
+
 use highwater_types::{NodeEpoch, NodeId, StreamId};
 
 use crate::command::{ClaimRecord, GiveUpEpoch, Outcome, Rejection};
@@ -55,5 +57,11 @@ impl MetadataImage {
             ..ClaimRecord::default()
         };
         self.add_claim(id, lost, &[]);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            let stream = Arc::make_mut(stream);
+            let is_behind = stream.lost.end == first && !stream.lost.is_empty();
+            let from = if is_behind { stream.lost.start } else { first };
+            stream.lost = from..next;
+        }
     }
 }

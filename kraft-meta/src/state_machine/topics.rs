@@ -124,5 +124,6 @@ fn new_stream(topic: TopicId, partition: i32) -> StreamImage {
         claims: OrdMap::new(),
         rolls: OrdMap::new(),
         checkpoint: None,
+        lost: 0..0,
     }
 }

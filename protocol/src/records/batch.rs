@@ -301,6 +301,30 @@ impl BatchHeader {
     }
 }
 
+/// A batch without records, as compaction leaves one (Kafka's `DefaultRecordBatch.writeEmptyHeader`): a reader goes on
+/// behind its last offset.
+#[must_use]
+pub fn empty_batch(base_offset: i64, last_offset_delta: i32, leader_epoch: i32) -> Bytes {
+    let header = BatchHeader {
+        base_offset,
+        bytes: BATCH_HEADER_BYTES,
+        leader_epoch,
+        crc: 0,
+        attributes: 0,
+        last_offset_delta,
+        base_timestamp: -1,
+        max_timestamp: -1,
+        producer_id: -1,
+        producer_epoch: -1,
+        base_sequence: -1,
+        count: 0,
+    };
+    let mut out = BytesMut::with_capacity(BATCH_HEADER_BYTES);
+    header.put(&mut out);
+    seal(&mut out);
+    out.freeze()
+}
+
 /// Splits `bytes` into batches. A batch that is cut short at the end is ignored.
 ///
 /// # Errors

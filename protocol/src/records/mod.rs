@@ -8,7 +8,8 @@ mod record;
 mod walk;
 
 pub use batch::{
-    BATCH_HEADER_BYTES, BatchError, BatchHeader, HEAD_BYTES, TimestampType, head, split_batches,
+    BATCH_HEADER_BYTES, BatchError, BatchHeader, HEAD_BYTES, TimestampType, empty_batch, head,
+    split_batches,
 };
 pub use builder::{BatchBuilder, ProducerFields};
 pub use compression::{

@@ -4,18 +4,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use highwater_broker::node::{GivingUp, Machine, NodeError};
-use highwater_client::Connection;
-use highwater_tests::{Link, LogLines, TestNode, commit, fetch, latest, records, until};
+use highwater_broker::node::Machine;
+use highwater_tests::{Link, LogLines, TestNode, latest, until};
 use tempfile::TempDir;
 
 use super::damage::listen;
 use super::roles::{broker_settings, controller, store};
-use super::starts::refusal;
 use super::{T0, batch};
 
 /// Starts a broker that uploads nothing by itself.
-async fn broker(
+pub(super) async fn broker(
     id: i32,
     wal: &str,
     dir: TempDir,
@@ -34,12 +32,12 @@ async fn broker(
 }
 
 /// Ends a node as a killed process ends; returns its directory.
-fn kill(node: TestNode) -> TempDir {
+pub(super) fn kill(node: TestNode) -> TempDir {
     node.dir
 }
 
 /// Produces one record to a partition of `t` that the node leads.
-async fn produce(node: &TestNode, partition: i32) -> Result<()> {
+pub(super) async fn produce(node: &TestNode, partition: i32) -> Result<()> {
     until("the record is acknowledged", async || {
         let mut client = node.client().await?;
         let answer = client.produce("t", partition, batch(1, T0));
@@ -49,7 +47,7 @@ async fn produce(node: &TestNode, partition: i32) -> Result<()> {
 }
 
 /// The end of a partition of `t` that the node leads.
-async fn end(node: &TestNode, partition: i32) -> Result<i64> {
+pub(super) async fn end(node: &TestNode, partition: i32) -> Result<i64> {
     let mut offset = -1;
     until("the partition is open", async || {
         let mut ask = latest("t");
@@ -153,165 +151,5 @@ async fn a_start_that_waits_does_not_close_an_epoch_that_it_has_not_read() -> Re
     assert_eq!(end(&first, 0).await?, 3);
     drop(first.stop().await?);
     drop(controller.stop().await?);
-    Ok(())
-}
-
-/// What a partition skips when its last records are given up.
-const LOST: i64 = 1 << 30;
-/// The settings of sessions that are short.
-const SESSIONS: [(&str, &str); 2] = [
-    ("broker.session.timeout.ms", "600"),
-    ("broker.heartbeat.interval.ms", "100"),
-];
-
-/// The node epoch that a refused start names in the command that gives it up.
-fn epoch_in(why: &str) -> Result<u64> {
-    let named = why
-        .split("--epoch ")
-        .nth(1)
-        .context("the command is named")?;
-    let digits: String = named.chars().take_while(char::is_ascii_digit).collect();
-    Ok(digits.parse()?)
-}
-
-/// The base offset of the first batch that a fetch from an offset finds, if any.
-async fn first_from(client: &mut Connection, offset: i64) -> Result<Option<i64>> {
-    let answer = client.call(&fetch("t", offset, 1), 12).await?;
-    let partition = &answer.responses[0].partitions[0];
-    assert_eq!(partition.error_code, 0, "at {offset}");
-    let batch = records(&answer, 0, 0);
-    let base = batch.first_chunk().map(|base| i64::from_be_bytes(*base));
-    Ok(base)
-}
-
-/// Commits an offset of a group once its coordinator is loaded.
-async fn commits(node: &TestNode, offset: i64) -> Result<()> {
-    until("the offset is committed", async || {
-        let mut client = node.client().await?;
-        client
-            .call(&highwater_client::find_coordinator("g"), 6)
-            .await?;
-        let answer = client.call(&commit("g", "t", offset), 8).await?;
-        Ok(answer.topics[0].partitions[0].error_code == 0)
-    })
-    .await
-}
-
-/// Starts a controller with short sessions.
-async fn quick_controller(store: &str) -> Result<TestNode> {
-    let own = [
-        ("process.roles", "controller"),
-        ("node.id", "1"),
-        ("controller.listener.names", "CONTROLLER"),
-        ("controller.quorum.bootstrap.servers", "127.0.0.1:1"),
-        ("listeners", "CONTROLLER://127.0.0.1:0"),
-        ("highwater.object.storage", store),
-    ];
-    let settings = [&own[..], &SESSIONS].concat();
-    TestNode::start_in(TempDir::new()?, &settings, Machine::real()).await
-}
-
-// D4, D5
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_lost_directory_held_is_given_up_and_the_partition_goes_on_above_it() -> Result<()> {
-    let objects = TempDir::new()?;
-    let store = store(&objects);
-    let controller = quick_controller(&store).await?;
-    let address = controller.address;
-    let node = broker(2, "disk", TempDir::new()?, &store, address).await?;
-    node.create_topic("t", 1, &[]).await?;
-    produce(&node, 0).await?;
-    produce(&node, 0).await?;
-    // a stop uploads everything
-    let dir = node.stop().await?;
-    let node = broker(2, "disk", dir, &store, address).await?;
-    for _ in 0..3 {
-        produce(&node, 0).await?;
-    }
-    commits(&node, 3).await?;
-    let other = TempDir::new()?;
-    let settings = broker_settings(2, "disk", &store, address);
-    let settings = settings.each_ref().map(|(key, value)| (*key, &**value));
-    let settings = [&settings[..], &SESSIONS].concat();
-    let why = refusal(&other, &settings).await?;
-    let epoch = epoch_in(&why)?;
-    let config = TestNode::config(&other, &settings)?;
-    let open = async |epoch| GivingUp::open(&config, &Machine::real(), (2, epoch)).await;
-    let wrong = open(epoch + 1).await.expect_err("there is no such epoch");
-    assert!(
-        wrong.to_string().contains(&format!("is {epoch}")),
-        "{wrong}"
-    );
-    let giving_up = open(epoch).await?;
-    let refused = giving_up.carry_out().await;
-    assert!(
-        matches!(refused, Err(NodeError::Lives { .. })),
-        "{refused:?}"
-    );
-    produce(&node, 0).await?;
-    drop(kill(node));
-    assert_eq!(epoch_in(&refusal(&other, &settings).await?)?, epoch);
-    let loss = giving_up.loss().to_string();
-    let goes_on = 2 + LOST;
-    let named = format!("t-0: all from offset 2 on; it goes on at offset {goes_on}");
-    assert!(loss.contains(&named), "{loss}");
-    giving_up.carry_out().await?;
-    giving_up.close().await?;
-
-    let mut node = broker(2, "disk", other, &store, address).await?;
-    assert_eq!(end(&node, 0).await?, goes_on);
-    let mut client = node.client().await?;
-    assert_eq!(first_from(&mut client, 0).await?, Some(0));
-    // a fetch in the lost range waits for the next record, and does not return empty at once
-    let mut waits = fetch("t", 3, 1);
-    (waits.max_wait_ms, waits.min_bytes) = (60_000, 1);
-    let mut waiting = node.client().await?;
-    let (found, done) = tokio::join!(waiting.call(&waits, 12), produce(&node, 0));
-    done?;
-    let batch = records(&found?, 0, 0);
-    assert_eq!(batch.first_chunk(), Some(&goes_on.to_be_bytes()));
-    for start in 0..2 {
-        // a consumer that has read some of what is lost goes on behind it, from the cache and from objects
-        for offset in [2, 5, goes_on] {
-            let found = first_from(&mut client, offset).await?;
-            assert_eq!(found, Some(goes_on), "{start} {offset}");
-        }
-        // the coordinators of groups load their partitions over the lost range
-        commits(&node, 4).await?;
-        let dir = node.stop().await?;
-        node = broker(2, "disk", dir, &store, address).await?;
-        assert_eq!(end(&node, 0).await?, goes_on + 1);
-        client = node.client().await?;
-    }
-    drop(node.stop().await?);
-    drop(controller.stop().await?);
-    Ok(())
-}
-
-// D4: the metadata is in the same data directory
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_log_of_a_node_that_is_its_own_controller_is_given_up() -> Result<()> {
-    let dir = TempDir::new()?;
-    let store = TestNode::local_store(&dir);
-    let settings = [&[("highwater.object.storage", &*store)][..], &SESSIONS].concat();
-    let node = TestNode::start_in(dir, &settings, Machine::real()).await?;
-    node.create_topic("t", 1, &[]).await?;
-    produce(&node, 0).await?;
-    let dir = kill(node);
-    let log = dir.path().join("data").join("wal");
-    until("the killed node has ended", async || {
-        Ok(std::fs::remove_dir_all(&log).is_ok() || !log.exists())
-    })
-    .await?;
-    let why = refusal(&dir, &settings).await?;
-    let config = TestNode::config(&dir, &settings)?;
-    let named = (1, epoch_in(&why)?);
-    let giving_up = GivingUp::open(&config, &Machine::real(), named).await?;
-    giving_up.carry_out().await?;
-    giving_up.close().await?;
-    let node = TestNode::start_in(dir, &settings, Machine::real()).await?;
-    assert_eq!(end(&node, 0).await?, LOST);
-    produce(&node, 0).await?;
-    drop(node.stop().await?);
     Ok(())
 }

@@ -13,6 +13,7 @@ mod damage;
 mod directories;
 mod faults;
 mod fetch;
+mod give_up;
 mod groups;
 mod limits;
 mod object_wal;

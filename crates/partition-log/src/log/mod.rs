@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::active::Active;
 use crate::epochs::LeaderEpochs;
 use crate::find::FoundOffset;
+use crate::lost::Lost;
 use crate::producer_state::{ProducerBatch, ProducerState};
 use crate::producers::{Forgotten, Producers};
 use crate::validate::{Check, Origin, ValidatedBatch};
@@ -51,6 +52,7 @@ pub struct PartitionLog {
     clock: WallClock,
     pool: WorkPool,
     seed: u64,
+    lost: Lost,
     state: Mutex<State>,
 }
 
@@ -92,6 +94,7 @@ impl PartitionLog {
             clock: context.clock,
             pool: context.pool,
             seed: context.seed,
+            lost: Lost::new(opened.lost),
             state: Mutex::new(state),
         };
         log.expire_producers();
@@ -187,7 +190,7 @@ impl PartitionLog {
             receipt,
         };
         if let Some(producer) = &producer
-            && let Some(base) = state.producers.check(producer)?
+            && let Some(base) = state.producers.check(producer, &self.lost)?
         {
             return Ok(done(base, state.pending.get(&base).cloned()));
         }
@@ -238,12 +241,6 @@ impl PartitionLog {
             timestamp,
             leader_epoch: Some(self.epochs.current()),
         }
-    }
-
-    /// The offset from which a read has to begin: `from`, or the end of a range whose records were lost (D5).
-    #[must_use]
-    pub fn first_from(&self, from: StreamOffset) -> StreamOffset {
-        self.stream.first_from(from)
     }
 
     /// The current bounds.

@@ -29,6 +29,10 @@ pub(super) struct StreamRecord {
     leader_epochs: Vec<EpochRecord>,
     #[prost(message, optional, tag = "9")]
     checkpoint: Option<ClaimRecord>,
+    #[prost(int64, tag = "10")]
+    lost_from: i64,
+    #[prost(int64, tag = "11")]
+    lost_to: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -70,6 +74,8 @@ pub(super) fn record(id: StreamId, stream: &StreamImage) -> StreamRecord {
         leader_epoch: stream.leader_epoch.0,
         leader_epochs: stream.leader_epochs.iter().map(epoch).collect(),
         checkpoint: stream.checkpoint.as_deref().cloned(),
+        lost_from: stream.lost.start,
+        lost_to: stream.lost.end,
     }
 }
 
@@ -89,5 +95,6 @@ pub(super) fn image(stream: StreamRecord) -> StreamImage {
         claims: OrdMap::new(),
         rolls: OrdMap::new(),
         checkpoint: stream.checkpoint.map(Arc::new),
+        lost: stream.lost_from..stream.lost_to,
     }
 }

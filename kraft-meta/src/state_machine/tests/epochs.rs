@@ -381,7 +381,7 @@ fn a_disk_wal_that_is_given_up_frees_its_streams_above_all_that_it_may_have_ackn
     assert!(log.image.nodes[&0].epochs.is_empty());
     let stream = &log.image.streams[&StreamId(0)];
     let end = 10 + crate::image::LOST_OFFSETS;
-    assert_eq!(stream.committed_end, end);
+    assert_eq!((stream.committed_end, &stream.lost), (end, &(10..end)));
     let lost: Vec<_> = stream.claims.values().skip(1).collect();
     assert_eq!(
         (lost[0].first, lost[0].next, lost[0].object),
