@@ -46,8 +46,8 @@ pub struct Loss {
 }
 
 impl GivingUp {
-    /// Opens the metadata: in the data directory of a controller, whose process must not run, or else by a call of the
-    /// controllers.
+    /// Opens the metadata: in the data directory of the only controller, whose process must not run, or else by a call of
+    /// the controllers.
     ///
     /// # Errors
     /// [`NodeError`]; [`NodeError::NothingToGiveUp`] if the epoch is not the node's last one on a disk WAL that is not
@@ -70,7 +70,9 @@ impl GivingUp {
         let tasks = Tasks::new(control);
         let controllers = Arc::new(NetworkTransport::new(config, machine, tasks.control()));
         let mut lock = None;
-        let metadata: Arc<dyn MetadataStore> = match config.quorum.roles.controller {
+        // the other voters of a quorum decide without this one, and could not call it
+        let is_alone = config.quorum.voters(config.node_id).len() == 1;
+        let metadata: Arc<dyn MetadataStore> = match config.quorum.roles.controller && is_alone {
             true => {
                 let data_dir = DataDir::open(config, machine).await?;
                 if matches!(data_dir.claim(), Claim::Make) {

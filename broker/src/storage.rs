@@ -327,7 +327,7 @@ pub(crate) fn open_voter<'a>(
         };
         let quorum = Quorum {
             session: config.session(),
-            voters: [config.node_id].into(),
+            voters: config.quorum.voters(config.node_id),
             transport: Arc::<NetworkTransport>::clone(controllers),
         };
         let (device, threads) = (Arc::clone(&machine.device), Arc::clone(&machine.threads));

@@ -99,20 +99,6 @@ pub enum OpenError {
         /// The id of the directory by which it is known.
         known: highwater_types::Uuid,
     },
-    /// The data directory is new, and another voter did not say whether it knows this node by another one.
-    #[error(
-        "the metadata in {path} is new, and a voter may take part with a new directory only once every other voter \
-         has said that it does not know it by another one: node.id={peer} does not answer"
-    )]
-    Unanswered {
-        /// The metadata's directory.
-        path: String,
-        /// The voter that does not answer.
-        peer: highwater_types::NodeId,
-        /// The last error.
-        #[source]
-        source: std::io::Error,
-    },
     /// The consensus library can't start.
     #[error("consensus cannot start reason={0}")]
     Raft(String),

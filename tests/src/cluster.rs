@@ -1,4 +1,4 @@
-//! A controller and several brokers in the test's process.
+//! Controllers and brokers in the test's process.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,9 +13,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::{Link, TestNode, connect, until};
+use crate::{Controllers, Link, TestNode, connect, until};
 
-/// The id of a cluster's controller, far from those of brokers.
+/// The id of a cluster's first controller, far from those of brokers.
 pub const CONTROLLER: i32 = 100;
 /// How long the tasks of a killed node may take to end: they end at their next wait.
 const END: Duration = Duration::from_secs(10);
@@ -44,17 +44,21 @@ impl Drop for OwnRuntime {
 
 /// A process of a node, on a runtime of its own, so that it can die with all its tasks.
 #[derive(Debug)]
-struct Member {
+pub(crate) struct Member {
     runtime: OwnRuntime,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<Result<()>>,
     dir: TempDir,
 }
 
 impl Member {
-    async fn start(settings: Vec<(String, String)>, machine: Machine) -> Result<Self> {
-        let dir = TempDir::new()?;
+    /// Starts a node in a directory that an earlier one may have used.
+    pub(crate) async fn start(
+        dir: TempDir,
+        settings: Vec<(String, String)>,
+        machine: Machine,
+    ) -> Result<Self> {
         let borrowed = settings.iter().map(|(key, value)| (&**key, &**value));
         let config = TestNode::config(&dir, &borrowed.collect::<Vec<_>>())?;
         let runtime = Builder::new_multi_thread()
@@ -80,18 +84,34 @@ impl Member {
             dir,
         })
     }
+
+    /// Kills it: its tasks are dropped, and nothing is uploaded or said. Returns its directory.
+    pub(crate) async fn kill(self) -> TempDir {
+        self.runtime.end().await;
+        self.dir
+    }
+
+    /// Stops it cleanly. Returns its directory.
+    pub(crate) async fn stop(self) -> Result<TempDir> {
+        // an error means that the node has ended, which the next line reports
+        let _told = self.stop.send(());
+        self.ended.await??;
+        self.runtime.end().await;
+        Ok(self.dir)
+    }
 }
 
-/// One controller and brokers with the ids 1, 2, and so on; their objects are in one local directory.
+/// Controllers and brokers with the ids 1, 2, and so on; their objects are in one local directory.
 #[derive(Debug)]
 pub struct Cluster {
     objects: TempDir,
     settings: Vec<(String, String)>,
     machines: BTreeMap<i32, Machine>,
-    controller: Member,
+    /// The controllers.
+    pub controllers: Controllers,
     brokers: BTreeMap<i32, Member>,
-    /// Each broker's way to the controller.
-    links: BTreeMap<i32, Link>,
+    /// Each broker's ways to the controllers.
+    links: BTreeMap<i32, Vec<Link>>,
 }
 
 impl Cluster {
@@ -104,12 +124,32 @@ impl Cluster {
         Self::start_on(brokers, settings, BTreeMap::new()).await
     }
 
+    /// Does the same as [`Cluster::start`], with so many controllers.
+    ///
+    /// # Errors
+    /// The error of a node's start.
+    pub async fn start_with(
+        controllers: i32,
+        brokers: i32,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
+        Self::start_all((controllers, brokers), settings, BTreeMap::new()).await
+    }
+
     /// Does the same as [`Cluster::start`]; the nodes with these ids run on these machines.
     ///
     /// # Errors
     /// The error of a node's start.
     pub async fn start_on(
         brokers: i32,
+        settings: &[(&str, &str)],
+        machines: BTreeMap<i32, Machine>,
+    ) -> Result<Self> {
+        Self::start_all((1, brokers), settings, machines).await
+    }
+
+    async fn start_all(
+        (controllers, brokers): (i32, i32),
         settings: &[(&str, &str)],
         machines: BTreeMap<i32, Machine>,
     ) -> Result<Self> {
@@ -130,28 +170,14 @@ impl Cluster {
         let settings: Vec<_> = all
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
-        let own = [
-            ("process.roles", "controller".to_owned()),
-            ("node.id", CONTROLLER.to_string()),
-            ("listeners", "CONTROLLER://127.0.0.1:0".to_owned()),
-            // it is the only one, and calls no other
-            (
-                "controller.quorum.bootstrap.servers",
-                "127.0.0.1:1".to_owned(),
-            ),
-        ];
-        let own = own.map(|(key, value)| (key.to_owned(), value));
-        let machine = machines.get(&CONTROLLER).cloned();
-        let controller = Member::start(
-            [settings.clone(), own.to_vec()].concat(),
-            machine.unwrap_or_else(Machine::real),
-        )
-        .await?;
+        let ids = CONTROLLER..CONTROLLER + controllers;
+        let mut controllers = Controllers::new(ids, "controller", &settings).await?;
+        controllers.start_all(&machines).await?;
         let mut cluster = Self {
             objects,
             settings,
             machines,
-            controller,
+            controllers,
             brokers: BTreeMap::new(),
             links: BTreeMap::new(),
         };
@@ -174,33 +200,37 @@ impl Cluster {
     /// # Errors
     /// The error of its start.
     pub async fn start_broker(&mut self, id: i32) -> Result<()> {
-        let link = Link::to(self.controller.address).await?;
+        let mut links = Vec::new();
+        for address in self.controllers.addresses() {
+            links.push(Link::to(address).await?);
+        }
+        let addresses: Vec<String> = links.iter().map(|link| link.address.to_string()).collect();
         let own = [
             ("process.roles", "broker".to_owned()),
             ("node.id", id.to_string()),
-            (
-                "controller.quorum.bootstrap.servers",
-                link.address.to_string(),
-            ),
+            ("controller.quorum.bootstrap.servers", addresses.join(",")),
         ];
         let own = own.map(|(key, value)| (key.to_owned(), value));
         let machine = self.machines.get(&id).cloned();
         let started = Member::start(
+            TempDir::new()?,
             [self.settings.clone(), own.to_vec()].concat(),
             machine.unwrap_or_else(Machine::real),
         )
         .await?;
         self.brokers.insert(id, started);
-        self.links.insert(id, link);
+        self.links.insert(id, links);
         Ok(())
     }
 
-    /// Cuts a broker's link to the controller, or mends it. Clients, other brokers and the store are reached meanwhile.
+    /// Cuts a broker's links to the controllers, or mends them. Clients, other brokers and the store are reached meanwhile.
     ///
     /// # Panics
     /// There is no such broker.
     pub fn set_cut(&self, id: i32, is_cut: bool) {
-        self.links[&id].set_cut(is_cut);
+        for link in &self.links[&id] {
+            link.set_cut(is_cut);
+        }
     }
 
     /// Kills a broker: its tasks are dropped, nothing is uploaded or said, and its data directory is deleted.
@@ -209,8 +239,7 @@ impl Cluster {
     /// There is no such broker.
     pub async fn kill(&mut self, id: i32) {
         let killed = self.brokers.remove(&id).expect("it runs");
-        killed.runtime.end().await;
-        drop(killed.dir);
+        drop(killed.kill().await);
         self.links.remove(&id);
     }
 
@@ -223,15 +252,12 @@ impl Cluster {
     /// There is no such broker.
     pub async fn stop_broker(&mut self, id: i32) -> Result<()> {
         let stopped = self.brokers.remove(&id).expect("it runs");
-        // an error means that the node has ended, which the next line reports
-        let _told = stopped.stop.send(());
-        stopped.ended.await??;
-        stopped.runtime.end().await;
+        stopped.stop().await?;
         self.links.remove(&id);
         Ok(())
     }
 
-    /// Stops all nodes cleanly, the controller last.
+    /// Stops all nodes cleanly, the controllers last.
     ///
     /// # Errors
     /// The first error of a stop.
@@ -239,11 +265,7 @@ impl Cluster {
         for id in self.brokers.keys().copied().collect::<Vec<_>>() {
             self.stop_broker(id).await?;
         }
-        let controller = self.controller;
-        let _told = controller.stop.send(());
-        controller.ended.await??;
-        controller.runtime.end().await;
-        Ok(())
+        self.controllers.stop().await
     }
 
     /// The directory of the objects.

@@ -5,6 +5,7 @@ mod authorizers;
 mod batches;
 mod client;
 mod cluster;
+mod controllers;
 mod directory;
 mod fault_proxy;
 #[cfg(feature = "faults")]
@@ -24,6 +25,7 @@ pub use authorizers::Panicking;
 pub use batches::{T0, batch, large_batch, producer_batch, producer_fields};
 pub use client::{connect, produce_request};
 pub use cluster::{CONTROLLER, Cluster};
+pub use controllers::Controllers;
 pub use directory::{copy_directory, files_below};
 pub use fault_proxy::{Condition, Fault, FaultProxy, ProxiedRequest, put_latency};
 pub use http::{http_get, http_get_whole};

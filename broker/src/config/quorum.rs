@@ -1,5 +1,7 @@
 //! The roles of a process, and the controllers of its cluster, by the rules of Kafka's `KafkaConfig`.
 
+use std::collections::BTreeSet;
+
 use highwater_types::NodeId;
 
 use super::listeners::{Listener, address};
@@ -52,6 +54,9 @@ const VOTERS: &str = "controller.quorum.voters";
 const BOOTSTRAP: &str = "controller.quorum.bootstrap.servers";
 const INTER_BROKER: &str = "inter.broker.listener.name";
 const INTER_BROKER_PROTOCOL: &str = "security.inter.broker.protocol";
+
+/// The numbers of voters that a quorum may have.
+const VOTERS_COUNTS: [usize; 3] = [1, 3, 5];
 
 /// The elements of a list, without the spaces around them.
 fn list(text: &str) -> impl Iterator<Item = &str> {
@@ -114,10 +119,11 @@ fn controllers(given: Given<'_>, errors: &mut Vec<String>) -> Vec<Controller> {
             Err(why) => errors.push(format!("{setting}: {why}")),
         }
     }
-    if found.len() > 1 {
-        let count = found.len();
+    let count = list(text).count();
+    if setting == VOTERS && !VOTERS_COUNTS.contains(&count) {
         errors.push(format!(
-            "{setting}: it names {count} controllers, and a cluster has one controller today: name that one"
+            "{setting}: it names {count} voters, and a quorum has 1, 3 or 5: an even number survives no more failures \
+             than one voter fewer, and each voter makes a change slower"
         ));
     }
     found
@@ -150,6 +156,13 @@ fn bootstrap(text: &str) -> Result<Controller, String> {
 }
 
 impl Quorum {
+    /// The voters of which a node with the role controller is one.
+    #[must_use]
+    pub fn voters(&self, own: NodeId) -> BTreeSet<NodeId> {
+        let named = self.controllers.iter().filter_map(|voter| voter.node);
+        named.chain([own]).collect()
+    }
+
     /// Whether a listener of this name serves calls to a controller.
     #[must_use]
     pub fn is_listener(&self, name: &str) -> bool {
@@ -203,6 +216,12 @@ impl Quorum {
         }
         let voters = self.controllers.iter().filter_map(|voter| voter.node);
         let voters: Vec<NodeId> = voters.collect();
+        if controller && voters.is_empty() && self.controllers.len() > 1 {
+            let count = self.controllers.len();
+            errors.push(format!(
+                "{BOOTSTRAP}: it names {count} controllers, and a controller needs the id of each: name them in {VOTERS}"
+            ));
+        }
         match (controller, voters.contains(&node)) {
             (true, false) if !voters.is_empty() => errors.push(format!(
                 "{VOTERS}: node.id={node} has the role controller and is not among them"
@@ -342,8 +361,44 @@ mod tests {
             assert_eq!(told[0], format!("{VOTERS}: {why}"));
         }
         let told = refusals(with("1@a:1, 1@b:1"), &["PLAINTEXT", "CONTROLLER"]).join("\n");
-        let both = told.contains("node 1 is named twice") && told.contains("names 2 controllers");
+        let both = told.contains("node 1 is named twice") && told.contains("it names 2 voters");
         assert!(both, "{told}");
+    }
+
+    #[test]
+    fn a_quorum_has_one_three_or_five_voters() {
+        let voters = ["1@a:1", "2@b:1", "3@c:1", "4@d:1", "5@e:1", "6@f:1"];
+        for count in 1..=voters.len() {
+            let named = voters[..count].join(",");
+            let both = Given {
+                voters: &named,
+                listener_names: "CONTROLLER",
+                ..given(BOTH)
+            };
+            match (
+                count,
+                resolve(both, &listeners(&["PLAINTEXT", "CONTROLLER"])),
+            ) {
+                (1 | 3 | 5, resolved) => {
+                    let own = resolved.expect("is sound").voters(NodeId(1));
+                    assert_eq!(own.len(), count);
+                }
+                (_, resolved) => {
+                    let told = resolved.expect_err("is refused").join("\n");
+                    let why = format!("it names {count} voters, and a quorum has 1, 3 or 5");
+                    assert!(told.contains(&why), "{told}");
+                }
+            }
+        }
+        // a broker may know the addresses alone, of any number of controllers
+        let broker = |roles| Given {
+            bootstrap: "a:1,b:1",
+            listener_names: "CONTROLLER",
+            ..given(roles)
+        };
+        resolve(broker("broker"), &listeners(&["PLAINTEXT"])).expect("is sound");
+        let told = refusals(broker(BOTH), &["PLAINTEXT", "CONTROLLER"]).join("\n");
+        assert!(told.contains("needs the id of each"), "{told}");
     }
 
     /// The refusal of each combination names what is missing.

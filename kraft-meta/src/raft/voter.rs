@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_types::{LogIndex, NodeEpoch, NodeId, Term};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{Raft, ServerState};
+use openraft::metrics::SerdeInstant;
+use openraft::{Instant as _, Raft, ServerState};
 use prost::Message;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::log_store::LogStore;
 use super::message::{
@@ -30,6 +33,9 @@ use crate::image::MetadataImage;
 use crate::sessions::{Heard, Sessions};
 use crate::transport::COMMAND_BYTES_MAX;
 
+/// How long a proposal waits until a quorum has taken it: less than the 30 s that Kafka's clients wait.
+const DECISION_DEADLINE: Duration = Duration::from_secs(20);
+
 /// Answers the calls of other nodes; cheap to clone. The calls come by [`Transport`](crate::Transport).
 #[derive(Clone)]
 pub struct Voter {
@@ -40,6 +46,8 @@ pub struct Voter {
     pub(super) id: u64,
     /// The voters with which this one is configured, itself among them.
     pub(super) voters: Arc<BTreeSet<u64>>,
+    /// How long no other voter can lead after a quorum has acknowledged a leader.
+    pub(super) lease: Duration,
     pub(super) image: watch::Receiver<Arc<MetadataImage>>,
     /// The index after the last entry that is applied, and so committed.
     pub(super) applied_end: watch::Receiver<u64>,
@@ -123,21 +131,30 @@ impl Voter {
             let why = "the controller has started again";
             return Err(io::Error::new(io::ErrorKind::NotConnected, why));
         }
-        let from = match call {
+        let own = match call {
             // an observer has no data directory that would have to be known
             Call::Follow(_)
             | Call::ReadSnapshot(_)
             | Call::Propose(_)
             | Call::Heartbeat(_)
-            | Call::Introduce(_) => None,
+            | Call::Introduce(_)
+                if from.is_none_or(|from| self.is_own(from)) =>
+            {
+                None
+            }
             _ => Some(self.meet(from).await?),
         };
-        let reply = Some(self.reply(call).await?);
+        let reply = Some(self.reply(call, from).await?);
         encode(&Answer {
             reply,
-            from,
+            from: own,
             process: self.process,
         })
+    }
+
+    /// Whether a request comes from the process of this voter.
+    fn is_own(&self, from: DirectoryRecord) -> bool {
+        from.node == self.id && self.log.own_directory(self.id) == Some(from.id())
     }
 
     /// Remembers the sender's directory, and returns this voter's own.
@@ -160,7 +177,7 @@ impl Voter {
         }
     }
 
-    async fn reply(&self, call: Call) -> io::Result<Reply> {
+    async fn reply(&self, call: Call, from: Option<DirectoryRecord>) -> io::Result<Reply> {
         Ok(match call {
             Call::Append(append) => self.append(append).await?,
             Call::Vote(campaign) => {
@@ -185,7 +202,7 @@ impl Voter {
             }
             Call::Follow(follow) => self.follow(follow).await?,
             Call::ReadSnapshot(read) => self.read_snapshot(read).await?,
-            Call::Propose(propose) => self.propose_for(propose).await?,
+            Call::Propose(propose) => self.propose_for(propose, from).await?,
             Call::Heartbeat(heartbeat) => self.heartbeat_of(&heartbeat),
         })
     }
@@ -235,12 +252,23 @@ impl Voter {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The term in which this voter leads.
+    /// The term in which this voter leads. It leads only while a quorum has acknowledged it within its lease: a leader
+    /// that is cut off from the other voters does not know whether another one leads.
     pub(super) fn leads(&self) -> Option<Term> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let leads = metrics.running_state.is_ok() && metrics.state == ServerState::Leader;
-        leads.then_some(Term(metrics.current_term))
+        let is_leader = metrics.running_state.is_ok() && metrics.state == ServerState::Leader;
+        let acknowledged = metrics.last_quorum_acked.map(SerdeInstant::into_inner);
+        let is_acknowledged = self.voters.len() == 1
+            || acknowledged.is_some_and(|since| since.elapsed() < self.lease);
+        (is_leader && is_acknowledged).then_some(Term(metrics.current_term))
+    }
+
+    /// The refusal of a voter that does not lead; it names the voter that does, if that is another one.
+    fn not_leader(&self) -> Undecided {
+        let metrics = self.raft.metrics();
+        let leader = metrics.borrow_watched().current_leader;
+        Undecided::NotLeader(leader.filter(|leader| *leader != self.id))
     }
 
     /// Takes a heartbeat; returns whether the epoch is open. An epoch that is not open according to an image that has
@@ -252,9 +280,7 @@ impl Voter {
         serves: bool,
     ) -> Result<bool, Undecided> {
         let Some(term) = self.leads() else {
-            let metrics = self.raft.metrics();
-            let leader = metrics.borrow_watched().current_leader;
-            return Err(Undecided::NotLeader(leader));
+            return Err(self.not_leader());
         };
         let image = Arc::clone(&self.image.borrow());
         if image.at().0 < epoch.0 {
@@ -353,6 +379,9 @@ impl Voter {
         if bytes > COMMAND_BYTES_MAX {
             return Err(Undecided::TooLarge(bytes));
         }
+        if self.voters.len() > 1 && self.leads().is_none() && self.is_running() {
+            return Err(self.not_leader());
+        }
         if let Some(Action::RegisterNode(register)) = &command.action
             && let Some(epoch) = self.in_session(register)
         {
@@ -364,7 +393,19 @@ impl Voter {
             return Ok((LogIndex::default(), Err(Rejection::InSession(epoch))));
         }
         self.turn(bytes).await?;
-        self.decide(command).await
+        let until = Instant::now() + DECISION_DEADLINE;
+        let mut deciding = pin!(self.decide(command));
+        loop {
+            if let Ok(decided) = timeout(self.lease, &mut deciding).await {
+                return decided;
+            }
+            // a leader that loses its quorum decides nothing until it hears from the others again
+            let has_quorum = self.leads().is_some();
+            if !has_quorum || Instant::now() >= until {
+                let why = "no quorum of the voters has taken the command in time";
+                return Err(Undecided::Unavailable(why.to_owned()));
+            }
+        }
     }
 
     /// Proposes a command, however large the log is, and waits for what is decided.
@@ -386,8 +427,10 @@ impl Voter {
             Err(RaftError::Fatal(_)) => {
                 return Err(Undecided::Unavailable(self.ended().await));
             }
+            // the command is in no log; the library says otherwise that its outcome is unknown
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
-                return Err(Undecided::NotLeader(forward.leader_id));
+                let leader = forward.leader_id.filter(|leader| *leader != self.id);
+                return Err(Undecided::NotLeader(leader));
             }
             Err(error) => return Err(Undecided::Unavailable(error.to_string())),
         };

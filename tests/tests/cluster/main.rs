@@ -1,6 +1,7 @@
-//! One controller and several brokers: leaders, fences and takeovers. The rules are those of docs/STORAGE.md.
+//! Controllers and several brokers: leaders, fences and takeovers. The rules are those of docs/STORAGE.md.
 
 mod leaders;
+mod quorum;
 mod races;
 mod served;
 mod stopping;

@@ -40,13 +40,15 @@ pub(super) static KEYS: &[Key] = &[
         "controller.quorum.bootstrap.servers",
         "",
         Kind::List,
-        "The address of the controller, host:port, for nodes that are not given controller.quorum.voters.",
+        "Addresses of controllers, host:port, for nodes that are not given controller.quorum.voters: of all of them, \
+         because any of them may be the active one.",
     ),
     key(
         "controller.quorum.voters",
         "",
         Kind::List,
-        "The controller, id@host:port. A cluster has one controller today.",
+        "The controllers, id@host:port: one, three or five. They are the same on every node, and stay as they are once the \
+         cluster is formed.",
     ),
     key(
         "fetch.max.bytes",

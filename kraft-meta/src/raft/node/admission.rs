@@ -8,14 +8,12 @@
 //! and no append of it was ever counted, and it may start afresh.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use highwater_types::NodeId;
-use tokio::time::Instant;
+use tokio::time::sleep;
 
-use super::quorum::LEADER_DEADLINE;
 use super::{Config, RaftMetadata, failed};
 use crate::error::OpenError;
 use crate::raft::message::Introduced;
@@ -34,35 +32,49 @@ impl RaftMetadata {
             return Ok(());
         }
         let others = self.voter.voters.iter().filter(|other| **other != own);
-        let asked = others.map(|other| async move { (*other, self.ask(*other).await) });
-        let answers = join_all(asked).await;
-        // a refusal by one voter is reported before the silence of another, because it does not pass by itself
-        for (other, answer) in &answers {
-            if let Ok(answer) = answer {
-                self.check_introduced(config, *other, answer)?;
-            }
-        }
-        for (other, answer) in answers {
-            answer.map_err(|source| OpenError::Unanswered {
-                path: config.dir.display().to_string(),
-                peer: node_id(other),
-                source,
-            })?;
-        }
+        // a refusal by one voter ends the start although another one is silent, because it does not pass by itself
+        let asked = others.map(|other| async move {
+            let answer = self.ask(*other).await;
+            self.check_introduced(config, *other, &answer)
+        });
+        try_join_all(asked).await?;
         let directory = DirectoryRecord::new(own, config.new_directory_id);
         log.remember(directory).await.map_err(failed)
     }
 
-    /// Asks a voter until it answers, because voters start at different times.
-    async fn ask(&self, other: u64) -> io::Result<Introduced> {
+    /// Asks a voter until it answers, however long that takes, because voters start at different times.
+    async fn ask(&self, other: u64) -> Introduced {
         let peer = self.network.peer(other);
-        let deadline = Instant::now() + LEADER_DEADLINE;
+        let mut told = None;
         loop {
-            match peer.introduce(ANSWER_DEADLINE).await {
-                Err(_) if Instant::now() < deadline => tokio::time::sleep(ASKED_AGAIN).await,
-                answered => return answered,
+            let error = match peer.introduce(ANSWER_DEADLINE).await {
+                Ok(answer) => return answer,
+                Err(error) => error.to_string(),
+            };
+            if told.as_ref() != Some(&error) {
+                tracing::info!(
+                    node_id = other,
+                    error,
+                    "waiting for a voter: the data directory is new, and a voter takes part with a new one only once \
+                     every other voter has said that it does not know it by another one"
+                );
+                told = Some(error);
             }
+            sleep(ASKED_AGAIN).await;
         }
+    }
+
+    /// The voters that do not answer now, each with the reason.
+    pub(super) async fn silent_voters(&self) -> Vec<String> {
+        let others = self.voter.voters.iter();
+        let others = others.filter(|other| **other != self.voter.id);
+        let asked = others.map(|other| async move {
+            let answered = self.network.peer(*other).introduce(ANSWER_DEADLINE).await;
+            answered
+                .err()
+                .map(|error| format!("node.id={other}: {error}"))
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     fn check_introduced(
@@ -107,6 +119,6 @@ pub(super) fn listed(voters: &BTreeSet<u64>) -> String {
     voters.join(",")
 }
 
-fn node_id(voter: u64) -> NodeId {
+pub(super) fn node_id(voter: u64) -> NodeId {
     NodeId(i32::try_from(voter).unwrap_or(i32::MAX))
 }

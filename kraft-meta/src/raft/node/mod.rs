@@ -1,6 +1,7 @@
 //! A voter, which opens the metadata and proposes commands.
 
 mod admission;
+mod anywhere;
 mod quorum;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ mod waiting;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_io::{Device, Threads};
@@ -21,6 +23,7 @@ pub(super) use self::waiting::Waiting;
 use super::format;
 use super::log_store::LogStore;
 use super::network::Network;
+use super::observer::voters::Voters;
 use super::snapshot_store::SnapshotStore;
 use super::state_store::StateStore;
 use super::types::{LogId, Runtime};
@@ -58,6 +61,8 @@ pub struct Config {
 pub struct RaftMetadata {
     voter: Voter,
     network: Network,
+    /// The way of this process to the active controller.
+    controllers: Voters,
 }
 
 impl std::fmt::Debug for RaftMetadata {
@@ -68,8 +73,10 @@ impl std::fmt::Debug for RaftMetadata {
 
 /// How many times [`Config::snapshot_bytes`] the log may take while a snapshot is being written.
 pub(super) const LOG_BYTES_FACTOR: u64 = 4;
-/// The interval of heartbeats. It is long, so that an idle node can sleep.
-const HEARTBEAT_MS: u64 = 1000;
+/// The interval of a leader's heartbeats to the other voters.
+const HEARTBEAT_MS: u64 = 500;
+/// The interval of the library's ticks in a voter that has no other: it is long, so that an idle node can sleep.
+const LONE_TICK_MS: u64 = 1000;
 
 impl RaftMetadata {
     /// Opens the metadata of a quorum of one voter, this node, and returns when it leads and its image is up to date.
@@ -89,7 +96,8 @@ impl RaftMetadata {
     /// joins it if others have formed it, and takes part in it again after a restart. A voter whose data directory is
     /// new takes part only once every other voter has said that it does not know it by another directory, because a
     /// voter that lost its votes could vote twice. This returns when a voter leads and this node has applied all
-    /// entries that the leader has announced as committed; the image of a follower may lag behind the leader's.
+    /// entries that the leader has announced as committed; the image of a follower may lag behind the leader's. Until
+    /// then it waits, however long, and the log says for what.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -113,7 +121,9 @@ impl RaftMetadata {
         nothing_is_lost(&config.dir, &log, state.last())?;
         let (image, applied_end) = (state.watch(), state.applied_end());
         let id = quorum::voter_id(config.node)?;
-        let raft_config = raft_config(config.snapshot_entries).map_err(failed)?;
+        let voters = Arc::new(quorum.voter_ids()?);
+        let raft_config = raft_config(config.snapshot_entries, voters.len()).map_err(failed)?;
+        let lease = Duration::from_millis(raft_config.election_timeout_max);
         let network = Network {
             transport: Arc::clone(&quorum.transport),
             own: id,
@@ -123,22 +133,25 @@ impl RaftMetadata {
         let raft = Runtime::scope(config.seed, starting)
             .await
             .map_err(failed)?;
+        let voter = Voter {
+            raft,
+            log,
+            snapshots,
+            snapshot_bytes: config.snapshot_bytes,
+            id,
+            voters,
+            lease,
+            image,
+            applied_end,
+            waiting,
+            sessions: Arc::new(Mutex::new(Sessions::new(quorum.session))),
+            process: config.seed,
+            heard: watch::Sender::default(),
+            admits: Arc::default(),
+        };
         let metadata = Self {
-            voter: Voter {
-                raft,
-                log,
-                snapshots,
-                snapshot_bytes: config.snapshot_bytes,
-                id,
-                voters: Arc::new(quorum.voter_ids()?),
-                image,
-                applied_end,
-                waiting,
-                sessions: Arc::new(Mutex::new(Sessions::new(quorum.session))),
-                process: config.seed,
-                heard: watch::Sender::default(),
-                admits: Arc::default(),
-            },
+            controllers: anywhere::way(&voter, &quorum.transport, config.seed),
+            voter,
             network,
         };
         quorum.transport.serve(metadata.voter.clone());
@@ -173,12 +186,19 @@ fn failed(error: impl std::fmt::Display) -> OpenError {
     OpenError::Raft(error.to_string())
 }
 
-fn raft_config(snapshot_entries: u64) -> Result<Arc<openraft::Config>, openraft::ConfigError> {
+fn raft_config(
+    snapshot_entries: u64,
+    voters: usize,
+) -> Result<Arc<openraft::Config>, openraft::ConfigError> {
+    let heartbeat_interval = match voters {
+        1 => LONE_TICK_MS,
+        _ => HEARTBEAT_MS,
+    };
     let config = openraft::Config {
         cluster_name: "highwater".to_owned(),
-        heartbeat_interval: HEARTBEAT_MS,
-        election_timeout_min: HEARTBEAT_MS * 3,
-        election_timeout_max: HEARTBEAT_MS * 6,
+        heartbeat_interval,
+        election_timeout_min: heartbeat_interval * 3,
+        election_timeout_max: heartbeat_interval * 4,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_entries),
         max_in_snapshot_log_to_keep: 0,
         // A voter that was cut off must not disturb a leader that the other voters hear from.
@@ -221,7 +241,7 @@ impl MetadataStore for RaftMetadata {
     }
 
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
-        match self.voter.propose(command).await {
+        match self.propose_anywhere(command).await {
             Ok((at, decided)) => match decided {
                 Ok(outcome) => Ok((at, outcome)),
                 Err(rejection) => Err(ProposeError::Rejected(rejection)),
@@ -236,10 +256,10 @@ impl MetadataStore for RaftMetadata {
         epoch: NodeEpoch,
         serves: bool,
     ) -> Result<(), HeartbeatError> {
-        match self.voter.heartbeat(node, epoch, serves) {
+        match self.heartbeat_anywhere(node, epoch, serves).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(HeartbeatError::Fenced),
-            Err(undecided) => Err(HeartbeatError::Unavailable(undecided.to_string())),
+            Err(why) => Err(HeartbeatError::Unavailable(why)),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use highwater_types::NodeId;
 use openraft::errors::{InitializeError, RaftError};
+use openraft::metrics::WaitError;
 use openraft::{BasicNode, ServerState};
 
 use super::admission::listed;
@@ -13,14 +14,18 @@ use super::{Config, RaftMetadata, failed};
 use crate::MetadataStore;
 use crate::command::{Action, Format};
 use crate::error::OpenError;
+use crate::raft::types::Types;
 use crate::transport::{NoTransport, Transport};
 
-/// How long a start waits for a leader, and then for the entries that the leader has committed.
-pub(super) const LEADER_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a start waits for a leader, or for the entries that a leader has committed, before it looks again and says
+/// what it waits for.
+const LOOK: Duration = Duration::from_secs(10);
 /// The session of brokers where nothing else is configured.
 const SESSION: Duration = Duration::from_secs(3);
 /// How long a start waits for a snapshot of the log that the last process left.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(60);
+
+type Metrics = openraft::RaftMetrics<Types>;
 
 /// The voters of a cluster's metadata, and the transport between them.
 #[derive(Debug, Clone)]
@@ -138,51 +143,74 @@ impl RaftMetadata {
         Ok(voters)
     }
 
-    /// Waits until a voter leads, and returns its id and its term.
+    /// Waits until a voter leads, and returns its id and its term. While none does it says so.
     async fn leader(&self) -> Result<(u64, u64), OpenError> {
-        let wait = self.voter.raft.wait(Some(LEADER_DEADLINE));
-        let led = wait.metrics(
-            |metrics| match metrics.current_leader {
-                // This node may decide once a quorum has acknowledged it as the leader of its term.
-                Some(leader) if leader == metrics.id => {
-                    metrics.state == ServerState::Leader && metrics.last_quorum_acked.is_some()
-                }
-                Some(_) => true,
-                None => false,
-            },
-            "a voter leads",
-        );
-        let led = led.await.map_err(failed)?;
-        let leader = led.current_leader.ok_or_else(|| failed("no voter leads"))?;
-        Ok((leader, led.current_term))
+        let is_led = |metrics: &Metrics| match metrics.current_leader {
+            // This node may decide once a quorum has acknowledged it as the leader of its term.
+            Some(leader) if leader == metrics.id => {
+                metrics.state == ServerState::Leader && metrics.last_quorum_acked.is_some()
+            }
+            Some(_) => true,
+            None => false,
+        };
+        loop {
+            if let Some(led) = self.until(is_led).await?
+                && let Some(leader) = led.current_leader
+            {
+                return Ok((leader, led.current_term));
+            }
+            let silent = self.silent_voters().await;
+            let voters = listed(&self.voter.voters);
+            let reason = format!(
+                "the voters are {voters}; without an answer: {}",
+                silent.join("; ")
+            );
+            tracing::warn!(
+                reason,
+                "waiting for an active controller: more than half of the voters have to run and reach each other"
+            );
+        }
     }
 
-    /// Waits until this node knows that it no longer leads in a term.
+    /// Waits for a state of the library; `None` if that takes too long.
+    async fn until(
+        &self,
+        is_so: impl Fn(&Metrics) -> bool + Send,
+    ) -> Result<Option<Metrics>, OpenError> {
+        let wait = self.voter.raft.wait(Some(LOOK));
+        match wait.metrics(is_so, "a start goes on").await {
+            Ok(metrics) => Ok(Some(metrics)),
+            Err(WaitError::Timeout(..)) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Waits until this node knows that it no longer leads in a term, but not for long.
     async fn until_deposed(&self, term: u64) -> Result<(), OpenError> {
-        let wait = self.voter.raft.wait(Some(LEADER_DEADLINE));
-        let deposed = wait.metrics(
-            |metrics| metrics.state != ServerState::Leader || metrics.current_term != term,
-            "this node leads no more",
-        );
-        deposed.await.map(drop).map_err(failed)
+        let is_deposed = move |metrics: &Metrics| {
+            metrics.state != ServerState::Leader || metrics.current_term != term
+        };
+        self.until(is_deposed).await.map(drop)
     }
 
     /// Waits until this node has applied all entries that a leader has announced as committed, at least one of them of
-    /// the leader's own term. Returns false if that voter stops leading before.
+    /// the leader's own term. Returns false if that voter stops leading before, or if it takes long.
     async fn has_followed(&self, leader: u64) -> Result<bool, OpenError> {
-        let wait = self.voter.raft.wait(Some(LEADER_DEADLINE));
-        let followed = wait.metrics(
-            |metrics| {
-                let committed = metrics.cluster_committed;
-                let is_of_this_term =
-                    committed.is_some_and(|last| last.leader_id.term == metrics.current_term);
-                let is_applied = is_of_this_term && metrics.last_applied >= committed;
-                let is_formatted = !self.voter.image.borrow().cluster().is_zero();
-                metrics.current_leader != Some(leader) || (is_applied && is_formatted)
-            },
-            "this node follows the leader",
-        );
-        let followed = followed.await.map_err(failed)?;
-        Ok(followed.current_leader == Some(leader))
+        let is_over = |metrics: &Metrics| {
+            let committed = metrics.cluster_committed;
+            let is_of_this_term =
+                committed.is_some_and(|last| last.leader_id.term == metrics.current_term);
+            let is_applied = is_of_this_term && metrics.last_applied >= committed;
+            let is_formatted = !self.voter.image.borrow().cluster().is_zero();
+            metrics.current_leader != Some(leader) || (is_applied && is_formatted)
+        };
+        let followed = self.until(is_over).await?;
+        if followed.is_none() {
+            tracing::warn!(
+                node_id = leader,
+                "waiting for the metadata of the active controller"
+            );
+        }
+        Ok(followed.is_some_and(|followed| followed.current_leader == Some(leader)))
     }
 }

@@ -45,10 +45,10 @@ pub(in crate::raft) struct ReadSnapshot {
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::raft) struct Propose {
     #[prost(message, optional, tag = "1")]
-    pub(super) command: Option<crate::Command>,
+    pub(in crate::raft) command: Option<crate::Command>,
     /// The observer's cluster.
     #[prost(bytes = "vec", tag = "2")]
-    pub(super) cluster: Vec<u8>,
+    pub(in crate::raft) cluster: Vec<u8>,
 }
 
 /// Says that a node epoch lives, and whether it serves.
@@ -63,6 +63,22 @@ pub(in crate::raft) struct Heartbeat {
     pub(super) cluster: Vec<u8>,
     #[prost(bool, tag = "4")]
     pub(super) serves: bool,
+}
+
+impl Heartbeat {
+    pub(in crate::raft) fn new(
+        node: NodeId,
+        epoch: NodeEpoch,
+        cluster: Vec<u8>,
+        serves: bool,
+    ) -> Self {
+        Self {
+            node: node.0,
+            epoch: epoch.0,
+            cluster,
+            serves,
+        }
+    }
 }
 
 /// Committed entries in order, as their records on disk; none if nothing was committed within the wait.

@@ -8,7 +8,7 @@ pub(super) mod message;
 mod serve;
 #[cfg(test)]
 mod tests;
-mod voters;
+pub(super) mod voters;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a proposal looks for the active controller and waits for its answer and for the own image: less than the
 /// 30 s that Kafka's clients wait.
-const PROPOSAL_DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const PROPOSAL_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Who observes, and what it may reach.
 #[derive(Debug, Clone)]
@@ -335,12 +335,8 @@ impl MetadataStore for ObserverMetadata {
         serves: bool,
     ) -> Result<(), HeartbeatError> {
         let voters = &self.followed.voters;
-        let heartbeat = Heartbeat {
-            node: node.0,
-            epoch: epoch.0,
-            cluster: voters.cluster_bytes(&self.followed.image.borrow()),
-            serves,
-        };
+        let cluster = voters.cluster_bytes(&self.followed.image.borrow());
+        let heartbeat = Heartbeat::new(node, epoch, cluster, serves);
         let is_open = voters.heartbeat(heartbeat).await;
         match is_open.map_err(HeartbeatError::Unavailable)? {
             true => Ok(()),

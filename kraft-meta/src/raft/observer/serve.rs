@@ -15,6 +15,7 @@ use super::{ENTRIES_BYTES, FOLLOW_MAX, PIECE_BYTES};
 use crate::command::{Action, Rejection};
 use crate::raft::log_store::{LastEntry, RecordsAfter};
 use crate::raft::message::{Nothing, Reply, malformed};
+use crate::raft::record::DirectoryRecord;
 use crate::raft::voter::{Undecided, Voter};
 
 impl Voter {
@@ -82,8 +83,13 @@ impl Voter {
         }))
     }
 
-    /// Proposes the command of an observer, if this voter is the active controller.
-    pub(in crate::raft) async fn propose_for(&self, propose: Propose) -> io::Result<Reply> {
+    /// Proposes the command of another node, if this voter is the active controller; a sender without a directory is an
+    /// observer.
+    pub(in crate::raft) async fn propose_for(
+        &self,
+        propose: Propose,
+        from: Option<DirectoryRecord>,
+    ) -> io::Result<Reply> {
         if let Some(other) = self.other_cluster(&propose.cluster) {
             return Ok(other);
         }
@@ -92,6 +98,7 @@ impl Voter {
         if let Some(Action::RegisterNode(register)) = &command.action
             && let Ok(node) = u64::try_from(register.node)
             && self.voters.contains(&node)
+            && from.is_none_or(|from| from.node != node)
         {
             let refused = Err(Rejection::IdOfController(NodeId(register.node)));
             return Ok(Reply::Decided(Decided::new(LogIndex::default(), &refused)));
@@ -106,7 +113,7 @@ impl Voter {
         })
     }
 
-    /// Takes the heartbeat of a broker that observes, if this voter is the active controller.
+    /// Takes the heartbeat of a broker, if this voter is the active controller.
     pub(in crate::raft) fn heartbeat_of(&self, heartbeat: &Heartbeat) -> Reply {
         if let Some(other) = self.other_cluster(&heartbeat.cluster) {
             return other;

@@ -16,7 +16,9 @@ use super::message::{Heartbeat, Piece, Propose, ReadSnapshot};
 use super::{ANSWER_DEADLINE, HEARTBEAT_DEADLINE, Observer};
 use crate::command::{Outcome, Rejection};
 use crate::image::MetadataImage;
+use crate::raft::log_store::LogStore;
 use crate::raft::message::{Answer, Call, Reply, Request, decode, encode};
+use crate::raft::record::DirectoryRecord;
 use crate::raft::snapshot_store::Source;
 
 /// The first and the longest wait between two attempts.
@@ -38,9 +40,12 @@ impl Failure {
     }
 }
 
+/// The way to the active controller, and to any voter.
 #[derive(Debug)]
-pub(super) struct Voters {
+pub(in crate::raft) struct Voters {
     observer: Observer,
+    /// The log of the voter that calls, and its id; none if an observer calls.
+    voter: Option<(u64, LogStore)>,
     state: Mutex<State>,
     /// The start of each voter that answered last.
     processes: watch::Sender<BTreeMap<NodeId, u64>>,
@@ -55,13 +60,29 @@ struct State {
 
 impl Voters {
     pub(super) fn new(observer: Observer) -> Self {
+        Self::called_by(observer, None)
+    }
+
+    /// The voters, itself among them, as one of them calls them on behalf of its own process.
+    pub(in crate::raft) fn of_voter(observer: Observer, id: u64, log: LogStore) -> Self {
+        Self::called_by(observer, Some((id, log)))
+    }
+
+    fn called_by(observer: Observer, voter: Option<(u64, LogStore)>) -> Self {
         let backoff = Backoff::new(REST.0, REST.1, observer.rng.clone());
         let state = State { at: 0, backoff };
         Self {
             observer,
+            voter,
             state: Mutex::new(state),
             processes: watch::Sender::default(),
         }
+    }
+
+    /// The sender of each request, if it is a voter.
+    fn sender(&self) -> Option<DirectoryRecord> {
+        let (id, log) = self.voter.as_ref()?;
+        Some(DirectoryRecord::new(*id, log.own_directory(*id)?))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -84,7 +105,7 @@ impl Voters {
     }
 
     /// Asks this voter from now on, if it is one.
-    fn turn_to(&self, node: NodeId) -> bool {
+    pub(in crate::raft) fn turn_to(&self, node: NodeId) -> bool {
         let at = self.observer.voters.iter().position(|voter| *voter == node);
         if let Some(at) = at {
             self.state().at = at;
@@ -103,7 +124,7 @@ impl Voters {
     }
 
     /// The cluster as requests name it: the configured one, or the one that the image has.
-    pub(super) fn cluster_bytes(&self, image: &MetadataImage) -> Vec<u8> {
+    pub(in crate::raft) fn cluster_bytes(&self, image: &MetadataImage) -> Vec<u8> {
         let known = self.observer.cluster.unwrap_or(image.cluster());
         match known.is_zero() {
             true => Vec::new(),
@@ -126,7 +147,7 @@ impl Voters {
         let voter = self.current();
         let voter =
             voter.ok_or_else(|| Failure::Final("no controller is configured".to_owned()))?;
-        let request = encode(&Request::new(call, None, voter));
+        let request = encode(&Request::new(call, self.sender(), voter));
         let request = request.map_err(|error| Failure::Final(error.to_string()))?;
         match self.call(voter, request, within).await {
             Ok(Reply::OtherCluster(other)) => {
@@ -185,14 +206,14 @@ impl Voters {
     /// is unknown. A command that may have been proposed is not sent again. The host of a controller may be gone without
     /// a word, and come back: when this node hears from the next start of the controller, whatever it asked, the wait for
     /// an answer of the former one is over.
-    pub(super) async fn propose(
+    pub(in crate::raft) async fn propose(
         &self,
         propose: Propose,
         until: Instant,
     ) -> Result<(LogIndex, Result<Outcome, Rejection>), String> {
         let mut backoff = Backoff::new(REST.0, REST.1, self.observer.rng.clone());
         let mut to = self.current().ok_or("no controller is configured")?;
-        let mut request = Request::new(Call::Propose(propose), None, to);
+        let mut request = Request::new(Call::Propose(propose), self.sender(), to);
         loop {
             request.to = Request::named(to);
             request.process = self.process(to);
@@ -247,27 +268,28 @@ impl Voters {
     }
 
     /// Sends a heartbeat to the active controller, and returns whether the epoch is open; the error says why there is no
-    /// answer. It is not repeated here: the next one may go to another voter. Cancellation safe.
-    pub(super) async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<bool, String> {
-        let asked = self
-            .ask(Call::Heartbeat(heartbeat), HEARTBEAT_DEADLINE)
-            .await;
-        match asked {
-            Ok(Reply::Done(_)) => Ok(true),
-            Ok(Reply::Fenced(_)) => Ok(false),
-            Ok(Reply::NotLeader(not)) => {
-                let turned = not
-                    .leader
-                    .is_some_and(|leader| self.turn_to(NodeId(leader)));
-                if let (false, Some(asked)) = (turned, self.current()) {
-                    self.turn_from(asked);
+    /// answer. A voter that does not lead passes it on by its answer; after an error it is not repeated here: the next
+    /// one may go to another voter. Cancellation safe.
+    pub(in crate::raft) async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<bool, String> {
+        for _ in &self.observer.voters {
+            let call = Call::Heartbeat(heartbeat.clone());
+            match self.ask(call, HEARTBEAT_DEADLINE).await {
+                Ok(Reply::Done(_)) => return Ok(true),
+                Ok(Reply::Fenced(_)) => return Ok(false),
+                Ok(Reply::NotLeader(not)) => {
+                    let turned = not
+                        .leader
+                        .is_some_and(|leader| self.turn_to(NodeId(leader)));
+                    if let (false, Some(asked)) = (turned, self.current()) {
+                        self.turn_from(asked);
+                    }
                 }
-                Err("the controller that was asked is not the active one".to_owned())
+                Ok(Reply::Unavailable(unavailable)) => return Err(unavailable.reason),
+                Ok(_) => return Err("a controller sent an answer to another request".to_owned()),
+                Err(Failure::Unreachable(why) | Failure::Final(why)) => return Err(why),
             }
-            Ok(Reply::Unavailable(unavailable)) => Err(unavailable.reason),
-            Ok(_) => Err("a controller sent an answer to another request".to_owned()),
-            Err(Failure::Unreachable(why) | Failure::Final(why)) => Err(why),
         }
+        Err("no controller that was asked is the active one".to_owned())
     }
 
     /// The voter after this one.

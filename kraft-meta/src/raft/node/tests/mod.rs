@@ -9,7 +9,6 @@ use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
 use highwater_runtime::reasons;
 use highwater_types::Uuid;
 
-use super::quorum::LEADER_DEADLINE;
 use super::*;
 use crate::command::{Action, CreateTopic, Replicas};
 use crate::raft::state_store::FULL_REST;
@@ -23,6 +22,8 @@ async fn try_open(dir: &Path) -> Result<RaftMetadata, OpenError> {
 }
 
 const SNAPSHOT_BYTES: u64 = 4 << 20;
+/// The longest that a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn open_on(dir: &Path, device: Arc<dyn Device>) -> Result<RaftMetadata, OpenError> {
     open_with(dir, device, SNAPSHOT_BYTES).await
@@ -87,7 +88,7 @@ fn topic(id: u8, bytes: usize) -> Command {
 }
 
 async fn until_purged(metadata: &RaftMetadata) {
-    let purged = metadata.voter.raft.wait(Some(LEADER_DEADLINE));
+    let purged = metadata.voter.raft.wait(Some(PATIENCE));
     purged
         .metrics(|metrics| metrics.purged.is_some(), "log is let go of")
         .await
@@ -196,8 +197,8 @@ async fn what_waits_for_a_snapshot_is_bounded_and_is_taken_when_there_is_room() 
     let faults = Arc::<Faults>::default();
     let (mut metadata, created) = full(temporary.path(), &faults).await;
     // this voter learns nothing of the full disk, as though the snapshot were written slowly
-    let waiting = Arc::get_mut(&mut metadata.voter.waiting).expect("is the only one");
-    waiting.lacking = watch::Sender::default().subscribe();
+    let lacking = watch::Sender::default().subscribe();
+    metadata.voter.waiting = Arc::new(Waiting::new(lacking));
     // the clock stands still but for the rest before a snapshot is tried again
     tokio::time::pause();
     let mut waits = metadata.propose(large_topic(created + 1));
@@ -277,7 +278,7 @@ async fn what_was_answered_is_there_after_a_restart_and_after_a_snapshot() {
     let raft = &metadata.voter.raft;
     raft.trigger().snapshot().await.expect("asks");
     let last = metadata.image().at();
-    let taken = raft.wait(Some(LEADER_DEADLINE));
+    let taken = raft.wait(Some(PATIENCE));
     taken
         .metrics(
             |metrics| metrics.snapshot.is_some_and(|id| id.index >= last.0),
@@ -333,7 +334,7 @@ async fn a_snapshot_that_cannot_be_written_ends_the_metadata_with_the_file() {
         .snapshot()
         .await
         .expect("asks");
-    let why = tokio::time::timeout(LEADER_DEADLINE, metadata.ended()).await;
+    let why = tokio::time::timeout(PATIENCE, metadata.ended()).await;
     let why = why.expect("ends");
     let file = dir.join("snapshot").display().to_string();
     assert!(why.contains(&file), "{why}");

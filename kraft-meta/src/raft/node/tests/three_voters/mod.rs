@@ -14,6 +14,7 @@ use prost::Message;
 use super::*;
 use crate::raft::fixture::AsTasks;
 use crate::raft::types::Types;
+use crate::raft::voter::Undecided;
 use crate::transport::{COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, Transport};
 
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
@@ -92,10 +93,22 @@ impl World {
         voters: &[NodeId],
         new_directory_id: Uuid,
     ) -> Result<RaftMetadata, OpenError> {
+        let cluster = Uuid([7; 16]);
+        self.open_as(node, voters, new_directory_id, cluster).await
+    }
+
+    /// Opens a voter that gives this id to a cluster which it forms.
+    async fn open_as(
+        &self,
+        node: NodeId,
+        voters: &[NodeId],
+        new_directory_id: Uuid,
+        cluster: ClusterId,
+    ) -> Result<RaftMetadata, OpenError> {
         let config = Config {
             dir: self.dir(node),
             node,
-            cluster: Uuid([7; 16]),
+            cluster,
             seed: u64::try_from(node.0).expect("is positive"),
             new_log_seed: [9; 16],
             new_directory_id,
@@ -145,7 +158,7 @@ fn may_decide(metrics: &openraft::RaftMetrics<Types>) -> bool {
 /// The voter that leads.
 async fn leader(voters: &BTreeMap<NodeId, RaftMetadata>) -> NodeId {
     let waits = voters.iter().map(|(node, metadata)| {
-        let wait = metadata.voter.raft.wait(Some(LEADER_DEADLINE));
+        let wait = metadata.voter.raft.wait(Some(PATIENCE));
         Box::pin(async move {
             let leads = wait.metrics(may_decide, "leads").await;
             leads.map(|_| *node)
@@ -158,15 +171,11 @@ async fn leader(voters: &BTreeMap<NodeId, RaftMetadata>) -> NodeId {
 async fn until_topic(metadata: &RaftMetadata, name: &str) {
     let mut images = metadata.watch();
     let has = images.wait_for(|image| image.topic(name).is_some());
-    drop(
-        tokio::time::timeout(LEADER_DEADLINE, has)
-            .await
-            .expect("comes"),
-    );
+    drop(tokio::time::timeout(PATIENCE, has).await.expect("comes"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_voters_that_start_at_once_form_a_quorum_and_a_follower_names_the_leader() {
+async fn three_voters_that_start_at_once_form_a_quorum_and_a_follower_proposes_to_the_leader() {
     let world = World::new();
     let voters = world.form().await;
     let leads = leader(&voters).await;
@@ -177,13 +186,20 @@ async fn three_voters_that_start_at_once_form_a_quorum_and_a_follower_names_the_
     for (node, metadata) in &voters {
         until_topic(metadata, "topic-1").await;
         assert_eq!(metadata.image().cluster(), Uuid([7; 16]));
-        if *node != leads {
-            assert_eq!(metadata.leads(), None);
-            let refused = metadata.propose(topic(2, 10)).await;
-            let why = refused.expect_err("is refused").to_string();
-            let names = format!("not the active controller, node {leads} is");
-            assert!(why.contains(&names), "{why}");
-        }
+        metadata.admit_observers();
+        assert_eq!(metadata.leads().is_some(), *node == leads);
+    }
+    for (node, metadata) in &voters {
+        let id = u8::try_from(node.0).expect("is small") + 1;
+        let (at, _) = metadata.propose(topic(id, 10)).await.expect("is taken");
+        let image = metadata.image();
+        assert!(image.at() >= at && image.topic(&format!("topic-{id}")).is_some());
+        // a refusal comes from there too
+        let refused = metadata.propose(topic(id, 10)).await;
+        assert!(
+            matches!(refused, Err(ProposeError::Rejected(_))),
+            "{refused:?}"
+        );
     }
     world.kill_all(voters).await;
 }
@@ -246,7 +262,7 @@ async fn a_command_that_no_message_can_carry_is_refused_before_it_is_in_the_log(
     let rest = topic(1, COMMAND_BYTES_MAX).encoded_len() - COMMAND_BYTES_MAX;
     let largest = topic(1, COMMAND_BYTES_MAX - rest);
     assert_eq!(largest.encoded_len(), COMMAND_BYTES_MAX);
-    let taken = tokio::time::timeout(LEADER_DEADLINE, leads.propose(largest)).await;
+    let taken = tokio::time::timeout(PATIENCE, leads.propose(largest)).await;
     taken.expect("is carried").expect("is taken");
     for metadata in voters.values() {
         until_topic(metadata, "topic-1").await;
@@ -285,4 +301,49 @@ async fn a_lone_voter_that_is_asked_for_another_says_so() {
         refused.contains("the only voter") && refused.contains('2'),
         "{refused}"
     );
+}
+
+// E6: a broker that the old leader hears must turn to the new one
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_no_quorum_hears_leads_no_more_before_another_one_leads() {
+    let world = World::new();
+    let voters = world.form().await;
+    let first = leader(&voters).await;
+    assert!(voters[&first].leads().is_some());
+    let away = world.reachable.cut_off(first).expect("is there");
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let mut second = None;
+    while second.is_none() && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let leads = voters.iter().filter(|(_, voter)| voter.leads().is_some());
+        let leads: Vec<NodeId> = leads.map(|(node, _)| *node).collect();
+        assert!(leads.len() < 2, "{leads:?}");
+        second = leads.into_iter().find(|node| *node != first);
+    }
+    let second = second.expect("another one leads");
+
+    // what is proposed to the old leader is in no log, and so may be proposed to the new one
+    let last = voters[&first].voter.log.ends();
+    let refused = voters[&first].voter.propose(topic(1, 10)).await;
+    assert!(
+        matches!(refused, Err(Undecided::NotLeader(None))),
+        "{refused:?}"
+    );
+    let heard = voters[&first]
+        .voter
+        .heartbeat(NodeId(1), NodeEpoch(1), true);
+    assert!(
+        matches!(heard, Err(Undecided::NotLeader(None))),
+        "{heard:?}"
+    );
+    assert_eq!(voters[&first].silent(), []);
+    assert_eq!(voters[&first].voter.log.ends(), last);
+    world.reachable.connect(first, away);
+    voters[&second].admit_observers();
+    voters[&first]
+        .propose(topic(1, 10))
+        .await
+        .expect("is taken");
+    until_topic(&voters[&second], "topic-1").await;
+    world.kill_all(voters).await;
 }

@@ -1,0 +1,112 @@
+//! What a voter's own process asks of the active controller, whichever voter that is.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use highwater_runtime::SeededRng;
+use highwater_types::{LogIndex, NodeEpoch, NodeId};
+use tokio::time::{Instant, timeout_at};
+
+use super::{RaftMetadata, admission};
+use crate::command::{Command, Outcome, Rejection};
+use crate::raft::observer::message::{Heartbeat, Propose};
+use crate::raft::observer::voters::Voters;
+use crate::raft::observer::{Observer, PROPOSAL_DEADLINE};
+use crate::raft::voter::{Undecided, Voter};
+use crate::transport::{Calls, Transport};
+
+/// The way to all voters: to the own one in this process, and to the others by its transport.
+#[derive(Debug)]
+struct AllVoters {
+    own: Voter,
+    transport: Arc<dyn Transport>,
+}
+
+#[async_trait]
+impl Calls for AllVoters {
+    async fn call(&self, to: NodeId, request: Bytes, within: Duration) -> io::Result<Bytes> {
+        match u64::try_from(to.0) == Ok(self.own.id) {
+            true => self.own.answer(&request).await,
+            false => self.transport.call(to, request, within).await,
+        }
+    }
+}
+
+/// The way of a voter's own process to the active controller.
+pub(super) fn way(own: &Voter, transport: &Arc<dyn Transport>, seed: u64) -> Voters {
+    let all = AllVoters {
+        own: own.clone(),
+        transport: Arc::clone(transport),
+    };
+    let observer = Observer {
+        voters: own
+            .voters
+            .iter()
+            .map(|id| admission::node_id(*id))
+            .collect(),
+        calls: Arc::new(all),
+        cluster: None,
+        rng: SeededRng::from_seed(seed),
+    };
+    Voters::of_voter(observer, own.id, own.log.clone())
+}
+
+impl RaftMetadata {
+    /// Proposes a command to the active controller, and returns what is decided once the own image has it.
+    pub(super) async fn propose_anywhere(
+        &self,
+        command: Command,
+    ) -> Result<(LogIndex, Result<Outcome, Rejection>), Undecided> {
+        if self.voter.voters.len() == 1 {
+            return self.voter.propose(command).await;
+        }
+        let until = Instant::now() + PROPOSAL_DEADLINE;
+        let leader = match self.voter.propose(command.clone()).await {
+            Err(Undecided::NotLeader(leader)) => leader,
+            decided => return decided,
+        };
+        self.turn_to(leader);
+        let propose = Propose {
+            command: Some(command),
+            cluster: self.controllers.cluster_bytes(&self.voter.image.borrow()),
+        };
+        let decided = self.controllers.propose(propose, until).await;
+        let (at, decided) = decided.map_err(Undecided::Unavailable)?;
+        let mut applied_end = self.voter.applied_end.clone();
+        let includes = applied_end.wait_for(|end| *end > at.0);
+        match timeout_at(until, includes).await {
+            Ok(Ok(_)) => Ok((at, decided)),
+            _ => Err(Undecided::Unavailable(format!(
+                "the change is decided, and this node has not seen it yet log_index={}",
+                at.0
+            ))),
+        }
+    }
+
+    /// Sends a heartbeat to the active controller, and returns whether the epoch is open.
+    pub(super) async fn heartbeat_anywhere(
+        &self,
+        node: NodeId,
+        epoch: NodeEpoch,
+        serves: bool,
+    ) -> Result<bool, String> {
+        let leader = match self.voter.heartbeat(node, epoch, serves) {
+            Err(Undecided::NotLeader(leader)) if self.voter.voters.len() > 1 => leader,
+            answered => return answered.map_err(|undecided| undecided.to_string()),
+        };
+        self.turn_to(leader);
+        let cluster = self.controllers.cluster_bytes(&self.voter.image.borrow());
+        let heartbeat = Heartbeat::new(node, epoch, cluster, serves);
+        self.controllers.heartbeat(heartbeat).await
+    }
+
+    fn turn_to(&self, leader: Option<u64>) {
+        if let Some(leader) = leader {
+            // it is a voter, and so known
+            self.controllers.turn_to(admission::node_id(leader));
+        }
+    }
+}
