@@ -1,5 +1,5 @@
-//! The Raft log on `disk-log`: it keeps votes, entries, truncations, purges and the ids of directories in one order. Entries that are not
-//! purged are in memory as well, as the bytes of their records on disk.
+//! The Raft log on `disk-log`: it keeps votes, entries, truncations, purges, installed snapshots and the ids of
+//! directories in one order. Entries that are not purged are in memory as well, as the bytes of their records on disk.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -42,6 +42,8 @@ struct Memory {
     vote: Option<Vote>,
     entries: BTreeMap<u64, Kept>,
     purged: Option<LogId>,
+    /// The end of the last snapshot of a leader that was to be installed, if it is not purged yet.
+    installed: Option<LogId>,
     /// The data directory of each voter that this one has dealt with, and its own.
     directories: BTreeMap<u64, Directory>,
     /// The bytes that `entries` take in memory.
@@ -255,6 +257,25 @@ impl LogStore {
         RecordsAfter::Records(records)
     }
 
+    /// Notes durably that a leader's snapshot up to this entry takes the place of the own one. A process that dies before
+    /// the log is purged then knows at its next start why the log ends before the snapshot.
+    pub(super) async fn note_install(&self, last: LogId) -> io::Result<()> {
+        let record = encoded(Kind::Install((&last).into()));
+        self.append_and_wait(&[record], Meta::Nothing).await?;
+        self.memory().installed = Some(last);
+        Ok(())
+    }
+
+    /// Purges what a leader's snapshot covers, if the last process installed it and died before it purged the log.
+    pub(super) async fn finish_install(&self, applied: Option<LogId>) -> io::Result<()> {
+        let (_, last) = self.ends();
+        let installed = self.memory().installed;
+        match applied.filter(|applied| installed == Some(*applied) && Some(*applied) > last) {
+            Some(applied) => self.clone().purge(applied).await,
+            None => Ok(()),
+        }
+    }
+
     async fn append_and_wait(&self, records: &[Bytes], meta: Meta) -> Result<(), io::Error> {
         let appended = self.append_records(records, meta);
         if let Some(appended) = appended
@@ -360,6 +381,7 @@ impl Memory {
             Some(Kind::Truncate(TruncateRecord { all: true, .. })) => self.cut(0),
             Some(Kind::Truncate(TruncateRecord { after, .. })) => self.cut(after + 1),
             Some(Kind::Purge(purged)) => self.purge(purged.into()),
+            Some(Kind::Install(installed)) => self.installed = Some(installed.into()),
             Some(Kind::Directory(directory)) => {
                 let (id, is_durable) = (directory.id(), true);
                 let known = Directory { id, is_durable };
@@ -412,6 +434,7 @@ impl Memory {
         self.bytes -= gone.values().map(Kept::bytes).sum::<u64>();
         self.asked_at = 0;
         self.purged = Some(id);
+        self.installed = self.installed.filter(|installed| *installed > id);
     }
 }
 
@@ -499,6 +522,8 @@ impl RaftLogStorage<Types> for LogStore {
             let mut records = vec![encoded(Kind::Purge((&log_id).into()))];
             let vote = memory.vote.iter();
             records.extend(vote.map(|vote| encoded(Kind::Vote(vote.into()))));
+            let installed = memory.installed.iter();
+            records.extend(installed.map(|installed| encoded(Kind::Install(installed.into()))));
             records.extend(memory.directory_records());
             records.extend(memory.entries.values().map(|kept| kept.record.clone()));
             records

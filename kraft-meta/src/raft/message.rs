@@ -23,7 +23,7 @@ const ENTRIES_BYTES: usize = 1 << 20;
 /// A request to a voter: of another voter, or of an observer.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Request {
-    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5, 7, 8, 9, 10")]
+    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5, 7, 8, 9, 10, 12")]
     pub(super) call: Option<Call>,
     /// The sender; none in [`Call::Introduce`].
     #[prost(message, optional, tag = "6")]
@@ -72,6 +72,8 @@ pub(super) enum Call {
     Propose(Propose),
     #[prost(message, tag = "10")]
     Heartbeat(Heartbeat),
+    #[prost(message, tag = "12")]
+    Install(Install),
 }
 
 /// The question of a voter whose data directory is new: is it known by another directory?
@@ -127,12 +129,30 @@ pub(super) struct TransferLeader {
     last: Option<LogIdRecord>,
 }
 
+/// A part of a leader's snapshot, for a voter that lacks entries which are purged. The parts come in order, and the last
+/// one is answered when the snapshot is installed.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Install {
+    #[prost(message, optional, tag = "1")]
+    pub(super) vote: Option<VoteRecord>,
+    /// The last entry that the snapshot covers.
+    #[prost(message, optional, tag = "2")]
+    pub(super) last: Option<LogIdRecord>,
+    /// The place of this part.
+    #[prost(uint64, tag = "3")]
+    pub(super) from: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) bytes_total: u64,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub(super) bytes: Bytes,
+}
+
 /// The reply of a voter.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Answer {
     #[prost(
         oneof = "Reply",
-        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
+        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
     )]
     pub(super) reply: Option<Reply>,
     /// The answering voter; none in [`Reply::Introduced`].
@@ -184,6 +204,9 @@ pub(super) enum Reply {
     /// The last entry of the observer is not in the log of the voter, which has another one at that index.
     #[prost(message, tag = "17")]
     Diverged(Nothing),
+    /// The part of a snapshot was taken, or all of it is installed. This is the vote that the voter has seen.
+    #[prost(message, tag = "18")]
+    Installed(VoteRecord),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod fixture;
 mod format;
+mod install;
 mod log_store;
 mod message;
 mod network;

@@ -17,12 +17,19 @@ use tokio::time::timeout;
 
 use super::log_store::LogStore;
 use super::message::{
-    Answer, Append, Call, Introduce, Introduced, Reply, Request, decode, encode, malformed,
+    Answer, Append, Call, Install, Introduce, Introduced, Reply, Request, decode, encode, malformed,
 };
-use super::record::DirectoryRecord;
+use super::record::{DirectoryRecord, LogIdRecord};
 use super::snapshot_store::SnapshotFile;
 use super::types::{Snapshot, Types, Vote};
 use crate::transport::Transport;
+
+/// The bytes of a snapshot in one request.
+const PART_BYTES: u64 = 1 << 20;
+/// How long a part of a snapshot waits for its answer.
+const PART_WITHIN: Duration = Duration::from_secs(10);
+/// How long the last part waits for its answer: the other voter reads and checks the whole snapshot before it.
+const INSTALLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The network of a voter.
 #[derive(Debug, Clone)]
@@ -75,6 +82,41 @@ impl Peer {
         match self.exchange(call, None, within).await?.reply {
             Some(Reply::Introduced(introduced)) => Ok(introduced),
             _ => Err(malformed("it answers another request")),
+        }
+    }
+
+    /// Sends a snapshot part by part, until it is installed or the other voter has seen a higher vote; returns the vote
+    /// that it has seen. The file stays readable when a newer snapshot replaces it.
+    async fn send_snapshot(&self, vote: Vote, snapshot: &Snapshot) -> io::Result<Vote> {
+        let file = &snapshot.snapshot.file;
+        let bytes_total = file.len().await?;
+        let mut from = 0;
+        loop {
+            let bytes = (bytes_total - from).min(PART_BYTES);
+            let install = Install {
+                vote: Some((&vote).into()),
+                last: snapshot.meta.last_log_id.as_ref().map(LogIdRecord::from),
+                from,
+                bytes_total,
+                bytes: file
+                    .read_at(from, usize::try_from(bytes).map_err(io::Error::other)?)
+                    .await?,
+            };
+            from += bytes;
+            let within = match from == bytes_total {
+                true => INSTALLED_WITHIN,
+                false => PART_WITHIN,
+            };
+            let option = RPCOption::new(within);
+            match self.try_call(Call::Install(install), &option).await? {
+                Reply::Installed(seen) => {
+                    let seen = Vote::from(seen);
+                    if seen > vote || from == bytes_total {
+                        return Ok(seen);
+                    }
+                }
+                _ => return Err(malformed("it answers another request")),
+            }
         }
     }
 
@@ -149,18 +191,20 @@ impl RaftNetworkV2<Types> for Peer {
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: Snapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let why = format!(
-            "node {} needs a snapshot of the metadata, and voters do not send each other snapshots yet",
-            self.id
-        );
-        tracing::warn!("{why}");
-        let why = io::Error::new(io::ErrorKind::Unsupported, why);
-        Err(StreamingError::Unreachable(unreachable(&why)))
+        tokio::select! {
+            biased;
+            closed = cancel => Err(closed.into()),
+            // a part that is sent may arrive although this is dropped: the receiver begins anew with the next snapshot
+            sent = self.send_snapshot(vote, &snapshot) => {
+                let seen = sent.map_err(|error| StreamingError::Unreachable(unreachable(&error)))?;
+                Ok(SnapshotResponse::new(seen))
+            }
+        }
     }
 
     async fn transfer_leader(

@@ -12,7 +12,7 @@ use crate::command::Command;
 /// One record of the log.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct LogRecord {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -35,6 +35,10 @@ pub(crate) enum Kind {
     /// Names the data directory of a voter, of this one or of another.
     #[prost(message, tag = "5")]
     Directory(DirectoryRecord),
+    /// Says that a leader's snapshot up to this entry may take the place of the own one, so that a log which ends before
+    /// it is whole.
+    #[prost(message, tag = "6")]
+    Install(LogIdRecord),
 }
 
 /// A voter and the id of its data directory.

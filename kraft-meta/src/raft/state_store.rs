@@ -60,6 +60,23 @@ impl StateStore {
         self.applied_end.send_replace(end);
     }
 
+    /// Writes a snapshot. The library would end at an error, so that it waits here while the disk is full (D3).
+    async fn save(&self, meta: &SnapshotMeta, image: &MetadataImage) -> io::Result<SnapshotFile> {
+        loop {
+            match self.snapshots.save(meta.clone(), image.clone()).await {
+                Err(error) if is_full(&error) => {
+                    tracing::warn!(%error, "no room for a snapshot of the metadata; trying again later");
+                    self.lacking.send_replace(Some(error.to_string()));
+                    tokio::time::sleep(FULL_REST).await;
+                }
+                written => {
+                    self.lacking.send_replace(None);
+                    return written;
+                }
+            }
+        }
+    }
+
     /// The last entry that is applied.
     pub(super) fn last(&self) -> Option<LogId> {
         self.last
@@ -88,20 +105,8 @@ impl RaftSnapshotBuilder<Types> for StateStore {
             last_log_id: self.last,
             last_membership: self.membership.clone(),
         };
-        // the library would end at an error, so that a snapshot waits here while the disk is full (D3)
-        loop {
-            match self.snapshots.save(meta.clone(), self.image.clone()).await {
-                Err(error) if is_full(&error) => {
-                    tracing::warn!(%error, "no room for a snapshot of the metadata; trying again later");
-                    self.lacking.send_replace(Some(error.to_string()));
-                    tokio::time::sleep(FULL_REST).await;
-                }
-                written => {
-                    self.lacking.send_replace(None);
-                    return written.map(|snapshot| Snapshot { meta, snapshot });
-                }
-            }
-        }
+        let snapshot = self.save(&meta, &self.image).await?;
+        Ok(Snapshot { meta, snapshot })
     }
 }
 
@@ -151,8 +156,11 @@ impl RaftStateMachine<Types> for StateStore {
         meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
-        let (_, image) = snapshot.read().await.map_err(io::Error::other)?;
-        self.snapshots.save(meta.clone(), image.clone()).await?;
+        let image = match snapshot.image() {
+            Some(image) => MetadataImage::clone(image),
+            None => snapshot.read().await.map_err(io::Error::other)?.1,
+        };
+        self.save(meta, &image).await?;
         self.adopt(meta, image);
         Ok(())
     }

@@ -193,6 +193,7 @@ impl Voter {
                 asked.map_err(failed)?.map_err(failed)?;
                 Reply::Done(Nothing {})
             }
+            Call::Install(install) => self.install(install).await?,
             Call::Introduce(introduce) => Reply::Introduced(self.introduced(introduce)),
             Call::Follow(_) | Call::ReadSnapshot(_) | Call::Propose(_) | Call::Heartbeat(_)
                 if !self.admits.load(Ordering::Acquire) =>

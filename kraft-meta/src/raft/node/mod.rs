@@ -118,6 +118,7 @@ impl RaftMetadata {
         let snapshots = SnapshotStore::start(device, &config.dir, threads);
         let state = StateStore::open(snapshots.clone()).await?;
         let waiting = Arc::new(Waiting::new(state.lacking()));
+        log.finish_install(state.last()).await.map_err(failed)?;
         nothing_is_lost(&config.dir, &log, state.last())?;
         let (image, applied_end) = (state.watch(), state.applied_end());
         let id = quorum::voter_id(config.node)?;

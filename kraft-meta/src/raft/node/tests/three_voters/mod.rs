@@ -1,9 +1,11 @@
 //! Tests of three voters in one process, in virtual time.
 
 mod admission;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use prost::Message;
 
 use super::*;
 use crate::raft::fixture::AsTasks;
+use crate::raft::message::{Call, Request, decode, encode};
 use crate::raft::types::Types;
 use crate::raft::voter::Undecided;
 use crate::transport::{COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, Transport};
@@ -21,21 +24,27 @@ const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
 /// The voters that can be reached, by node.
 #[derive(Debug, Default)]
-struct Reachable(Mutex<BTreeMap<NodeId, Voter>>);
+struct Reachable {
+    voters: Mutex<BTreeMap<NodeId, Voter>>,
+    /// Parts of snapshots arrive with a bit changed.
+    damages_snapshots: AtomicBool,
+    /// The parts of snapshots that were sent.
+    parts: AtomicU64,
+}
 
 impl Reachable {
     fn voter(&self, node: NodeId) -> Option<Voter> {
-        let voters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let voters = self.voters.lock().unwrap_or_else(PoisonError::into_inner);
         voters.get(&node).cloned()
     }
 
     fn cut_off(&self, node: NodeId) -> Option<Voter> {
-        let mut voters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut voters = self.voters.lock().unwrap_or_else(PoisonError::into_inner);
         voters.remove(&node)
     }
 
     fn connect(&self, node: NodeId, voter: Voter) {
-        let mut voters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut voters = self.voters.lock().unwrap_or_else(PoisonError::into_inner);
         voters.insert(node, voter);
     }
 }
@@ -59,7 +68,26 @@ impl Calls for InProcess {
         let unreachable = || io::Error::from(io::ErrorKind::NotConnected);
         self.reachable.voter(self.node).ok_or_else(unreachable)?;
         let voter = self.reachable.voter(to).ok_or_else(unreachable)?;
-        voter.answer(&request).await
+        voter.answer(&self.reachable.passed(request)).await
+    }
+}
+
+impl Reachable {
+    /// What arrives of a request.
+    fn passed(&self, request: Bytes) -> Bytes {
+        let mut decoded = decode::<Request>(&request).expect("is sound");
+        let Some(Call::Install(install)) = &mut decoded.call else {
+            return request;
+        };
+        assert!(install.bytes.len() <= 1 << 20, "a part is bounded");
+        self.parts.fetch_add(1, Ordering::SeqCst);
+        if self.damages_snapshots.load(Ordering::SeqCst) {
+            let mut bytes = install.bytes.to_vec();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            install.bytes = bytes.into();
+        }
+        encode(&decoded).expect("fits")
     }
 }
 

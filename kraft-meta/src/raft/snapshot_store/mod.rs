@@ -6,6 +6,10 @@
 //! [`Head`], then the parts of the image. A length of 0 ends them, and the CRC-32 of everything before it (four bytes,
 //! big endian) ends the file. Writing and reading take memory for one piece and one chunk.
 
+mod receiving;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +21,10 @@ use highwater_io::{Device, File, OpenMode, Threads, is_full};
 use prost::Message;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(super) use self::receiving::Part;
+use self::receiving::Receiving;
 use super::record::{LogIdRecord, MembershipRecord};
-use super::types::{LogId, SnapshotMeta, StoredMembership};
+use super::types::{LogId, Snapshot, SnapshotMeta, StoredMembership};
 use crate::image::{MetadataImage, Restored};
 use crate::{OpenError, SnapshotError};
 
@@ -55,10 +61,18 @@ pub(super) struct SnapshotStore {
 pub(super) struct SnapshotFile {
     pub(super) file: Arc<dyn File>,
     path: PathBuf,
+    /// The image, if it was read already.
+    image: Option<Arc<MetadataImage>>,
+}
+
+/// What the thread is to do.
+enum Job {
+    Save(Save),
+    Receive(Part, oneshot::Sender<io::Result<Option<Snapshot>>>),
 }
 
 /// A snapshot that is to be written.
-struct Job {
+struct Save {
     meta: SnapshotMeta,
     image: MetadataImage,
     done: oneshot::Sender<io::Result<SnapshotFile>>,
@@ -69,7 +83,12 @@ impl SnapshotStore {
     pub(super) fn start(device: Arc<dyn Device>, dir: &Path, threads: &dyn Threads) -> Self {
         let (jobs, mut next) = mpsc::channel::<Job>(1);
         let path = dir.join("snapshot");
-        let writer = (Arc::clone(&device), path.clone());
+        let mut writer = Writer {
+            device: Arc::clone(&device),
+            path: path.clone(),
+            newest: None,
+            receiving: Receiving::new(Arc::clone(&device), path.with_extension("received")),
+        };
         let (stop, mut stopping) = watch::channel(false);
         let (alive, ended) = watch::channel(());
         let run = async move {
@@ -80,10 +99,17 @@ impl SnapshotStore {
                     job = next.recv() => job,
                     Ok(()) = stopping.changed() => None,
                 };
-                let Some(job) = job else { break };
-                let written = write(&*writer.0, &writer.1, &job).await;
                 // the caller may have stopped waiting
-                drop(job.done.send(written));
+                match job {
+                    Some(Job::Save(save)) => {
+                        let written = writer.save(&save).await;
+                        drop(save.done.send(written));
+                    }
+                    Some(Job::Receive(part, done)) => {
+                        drop(done.send(writer.receiving.take(part).await));
+                    }
+                    None => break,
+                }
             }
             drop(alive);
         };
@@ -118,12 +144,26 @@ impl SnapshotStore {
         let file = SnapshotFile {
             file,
             path: self.path.clone(),
+            image: None,
         };
         let meta = file.meta().await?;
         Ok(Some((meta, file)))
     }
 
-    /// Writes the newest snapshot; its error names the file.
+    /// Takes a part of a snapshot that a leader sends. Returns the snapshot once all of it is there and is sound. The own
+    /// newest snapshot stays as it is.
+    ///
+    /// # Errors
+    /// A part before it is missing, the snapshot is damaged, or it can't be written.
+    pub(super) async fn receive(&self, part: Part) -> io::Result<Option<Snapshot>> {
+        let (done, taken) = oneshot::channel();
+        drop(self.jobs.send(Job::Receive(part, done)).await);
+        let taken = taken.await;
+        taken.unwrap_or_else(|_gone| Err(io::Error::other("its thread has ended")))
+    }
+
+    /// Writes the newest snapshot; its error names the file. A snapshot that is older than the newest one is not written,
+    /// because a leader's may have taken its place while it was made.
     pub(super) async fn save(
         &self,
         meta: SnapshotMeta,
@@ -135,7 +175,7 @@ impl SnapshotStore {
         };
         let (done, written) = oneshot::channel();
         // if the thread has ended, nothing is sent and no result comes
-        drop(self.jobs.send(Job { meta, image, done }).await);
+        drop(self.jobs.send(Job::Save(Save { meta, image, done })).await);
         let written = written.await;
         written
             .unwrap_or_else(|_gone| Err(io::Error::other("its thread has ended")))
@@ -143,7 +183,31 @@ impl SnapshotStore {
     }
 }
 
-async fn write(device: &dyn Device, path: &Path, job: &Job) -> io::Result<SnapshotFile> {
+/// What the thread works with.
+struct Writer {
+    device: Arc<dyn Device>,
+    path: PathBuf,
+    /// The last entry of the newest snapshot that this process has written.
+    newest: Option<LogId>,
+    receiving: Receiving,
+}
+
+impl Writer {
+    async fn save(&mut self, save: &Save) -> io::Result<SnapshotFile> {
+        if save.meta.last_log_id < self.newest {
+            return Ok(SnapshotFile {
+                file: self.device.open(&self.path, OpenMode::Existing).await?,
+                path: self.path.clone(),
+                image: None,
+            });
+        }
+        let written = write(&*self.device, &self.path, save).await?;
+        self.newest = save.meta.last_log_id;
+        Ok(written)
+    }
+}
+
+async fn write(device: &dyn Device, path: &Path, job: &Save) -> io::Result<SnapshotFile> {
     let new = path.with_extension("new");
     remove(device, &new).await?;
     let file = match write_new(device, &new, job).await {
@@ -161,6 +225,7 @@ async fn write(device: &dyn Device, path: &Path, job: &Job) -> io::Result<Snapsh
     Ok(SnapshotFile {
         file,
         path: path.to_owned(),
+        image: None,
     })
 }
 
@@ -171,7 +236,7 @@ async fn remove(device: &dyn Device, path: &Path) -> io::Result<()> {
     }
 }
 
-async fn write_new(device: &dyn Device, new: &Path, job: &Job) -> io::Result<Arc<dyn File>> {
+async fn write_new(device: &dyn Device, new: &Path, job: &Save) -> io::Result<Arc<dyn File>> {
     let file = device.open_direct(new, OpenMode::CreateNew).await?;
     let mut writing = Writing {
         file: &*file,
@@ -269,6 +334,11 @@ impl SnapshotFile {
     /// Reads the head.
     async fn meta(&self) -> Result<SnapshotMeta, OpenError> {
         begin(self).await.map(|(meta, _)| meta)
+    }
+
+    /// The image, if it was read already.
+    pub(super) fn image(&self) -> Option<&MetadataImage> {
+        self.image.as_deref()
     }
 
     /// Reads the whole snapshot.
@@ -379,185 +449,5 @@ impl Reading<'_> {
             (true, _) => Err(unreadable(self.of, "something follows its end")),
             (false, _) => Err(unreadable(self.of, "its checksum is wrong")),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::Future;
-    use std::pin::Pin;
-    use std::sync::atomic::Ordering;
-    use std::sync::{Mutex, PoisonError};
-
-    use futures::FutureExt;
-    use highwater_io::{Faults, FaultyDevice, RealDevice, RealThreads};
-    use highwater_runtime::reasons;
-    use highwater_types::{LeaderEpoch, ObjectId, StreamId, TopicId};
-
-    use super::*;
-    use crate::command::{ClaimRecord, ObjectName};
-    use crate::image::{ObjectImage, StreamImage};
-
-    /// An image of some megabytes.
-    fn large() -> MetadataImage {
-        let mut image = MetadataImage::default();
-        let claim = |first: i64| ClaimRecord {
-            first,
-            next: first + 1,
-            part_end: u64::MAX,
-            max_timestamp: i64::MAX,
-            ..ClaimRecord::default()
-        };
-        let claims = (0..20_000).map(|first| (first, Arc::new(claim(first))));
-        let stream = StreamImage {
-            topic: TopicId::ZERO,
-            partition: 0,
-            start: 0,
-            committed_end: 20_000,
-            held_by: None,
-            leader_epoch: LeaderEpoch(0),
-            leader_epochs: Vec::new(),
-            claims: claims.collect(),
-            rolls: Default::default(),
-            checkpoint: None,
-            lost: 0..0,
-        };
-        image.streams.insert(StreamId(7), Arc::new(stream));
-        for number in 0..20_000 {
-            let name = ObjectName {
-                node: 1,
-                node_epoch: u64::MAX,
-                kind: 0,
-                number,
-            };
-            let id = ObjectId::try_from(name).expect("is a name");
-            image.objects.insert(
-                id,
-                ObjectImage {
-                    bytes: u64::MAX,
-                    references: 1,
-                    covers: None,
-                },
-            );
-        }
-        image
-    }
-
-    async fn read(store: &SnapshotStore) -> Result<MetadataImage, String> {
-        let read = async {
-            let (_, newest) = store.newest().await?.expect("is there");
-            newest.read().await
-        };
-        let (_, image) = read.await.map_err(|error| reasons(&error))?;
-        Ok(image)
-    }
-
-    // I11
-    #[tokio::test]
-    async fn a_large_snapshot_is_written_and_read_in_pieces() {
-        let temporary = tempfile::tempdir().expect("a directory");
-        let dir = temporary.path();
-        let faults = Arc::new(Faults::default());
-        let device = FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults));
-        let store = SnapshotStore::start(Arc::new(device), dir, &RealThreads);
-        let image = large();
-        let parts = image.parts().map(|part| part.len()).max();
-        assert!(parts.is_some_and(|bytes| bytes < 64 << 10), "{parts:?}");
-        let saved = store.save(SnapshotMeta::default(), image.clone()).await;
-        saved.expect("is written");
-        assert_eq!(read(&store).await.expect("is read"), image);
-        let largest = faults.largest.load(Ordering::SeqCst);
-        assert_eq!(largest, CHUNK_BYTES as u64);
-        let whole = std::fs::read(&store.path).expect("is there");
-        assert!(whole.len() > 4 * CHUNK_BYTES, "{}", whole.len());
-
-        // a file with a missing or damaged part is refused as a whole
-        for cut in [
-            1,
-            4,
-            8,
-            CHUNK_BYTES,
-            whole.len() - MARK.len() - 1,
-            whole.len(),
-        ] {
-            std::fs::write(&store.path, &whole[..whole.len() - cut]).expect("writes");
-            let why = read(&store).await.expect_err("is cut");
-            assert!(why.contains("is missing"), "{cut}: {why}");
-        }
-        for at in (0..whole.len()).step_by(whole.len() / 20) {
-            let mut other = whole.clone();
-            other[at] ^= 1;
-            std::fs::write(&store.path, &other).expect("writes");
-            read(&store).await.expect_err("is damaged");
-        }
-        let longer = [&whole[..], &[0]].concat();
-        std::fs::write(&store.path, longer).expect("writes");
-        let why = read(&store).await.expect_err("is longer");
-        assert!(why.contains("follows its end"), "{why}");
-    }
-
-    /// Keeps the thread's body instead of running it.
-    #[derive(Default)]
-    struct Later(Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>);
-
-    impl std::fmt::Debug for Later {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("Later")
-        }
-    }
-
-    impl Threads for Later {
-        fn spawn(&self, _name: &'static str, body: Pin<Box<dyn Future<Output = ()> + Send>>) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_snapshot_is_the_work_of_a_thread_of_its_own_and_its_end_is_an_error() {
-        let temporary = tempfile::tempdir().expect("a directory");
-        let later = Later::default();
-        let store = SnapshotStore::start(Arc::new(RealDevice), temporary.path(), &later);
-        let mut save = Box::pin(store.save(SnapshotMeta::default(), MetadataImage::default()));
-        assert!(save.as_mut().now_or_never().is_none());
-        let listed = std::fs::read_dir(temporary.path()).expect("is there");
-        assert_eq!(listed.count(), 0, "the caller writes nothing");
-        drop(later);
-        let why = save.await.expect_err("no thread writes it").to_string();
-        assert!(why.contains("its thread has ended"), "{why}");
-        assert!(why.contains(&store.path.display().to_string()), "{why}");
-    }
-
-    #[tokio::test]
-    async fn an_end_waits_for_the_snapshot_that_is_under_way() {
-        let temporary = tempfile::tempdir().expect("a directory");
-        let later = Later::default();
-        let store = SnapshotStore::start(Arc::new(RealDevice), temporary.path(), &later);
-        let save = || store.save(SnapshotMeta::default(), MetadataImage::default());
-        let mut begun = Box::pin(save());
-        assert!(begun.as_mut().now_or_never().is_none());
-        let mut end = Box::pin(store.shutdown());
-        assert!(end.as_mut().now_or_never().is_none(), "it is not written");
-        let body = later
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        body.expect("there is a thread").await;
-        end.await;
-        begun.await.expect("is written");
-        let why = save().await.expect_err("the thread has ended").to_string();
-        assert!(why.contains("its thread has ended"), "{why}");
-    }
-
-    #[tokio::test]
-    async fn a_snapshot_that_a_full_disk_has_no_room_for_leaves_what_there_is() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let faults = Arc::new(Faults::default());
-        faults.grows_fail.store(true, Ordering::SeqCst);
-        let device = FaultyDevice::new(Arc::new(RealDevice), faults);
-        let store = SnapshotStore::start(Arc::new(device), dir.path(), &RealThreads);
-        let saved = store.save(SnapshotMeta::default(), large()).await;
-        assert!(saved.is_err_and(|error| is_full(&error)));
-        assert!(!dir.path().join("snapshot.new").exists());
     }
 }
