@@ -277,6 +277,7 @@ impl MetadataStore for RaftMetadata {
     }
 
     async fn shutdown(&self) -> Result<(), OpenError> {
+        self.hand_over().await;
         let ended = self.voter.raft.shutdown().await;
         self.voter.snapshots.shutdown().await;
         self.voter.log.shutdown().await?;

@@ -375,3 +375,29 @@ async fn a_leader_that_no_quorum_hears_leads_no_more_before_another_one_leads() 
     until_topic(&voters[&second], "topic-1").await;
     world.kill_all(voters).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_stops_hands_over_at_once() {
+    let world = World::new();
+    let mut voters = world.form().await;
+    for round in 1..=2 {
+        let stops = leader(&voters).await;
+        let stopping = voters.remove(&stops).expect("is there");
+        let lease = stopping.voter.lease;
+        let begin = tokio::time::Instant::now();
+        stopping.shutdown().await.expect("stops");
+        world.reachable.cut_off(stops);
+        let next = leader(&voters).await;
+        assert!(
+            begin.elapsed() < lease / 4,
+            "the others did not wait for it"
+        );
+        voters[&next]
+            .propose(topic(round, 10))
+            .await
+            .expect("is taken");
+        let again = world.open(stops).await;
+        voters.insert(stops, again);
+    }
+    world.kill_all(voters).await;
+}
