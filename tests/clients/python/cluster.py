@@ -1,6 +1,6 @@
-"""One controller and three brokers whose write-ahead logs are in the object store. Brokers are killed with their disks,
-stopped and continued (SIGSTOP, SIGCONT), or end cleanly, or die in the middle of a takeover; the controller is killed;
-all under an idempotent producer and a group.
+"""Three controllers and three brokers whose write-ahead logs are in the object store. Brokers are killed with their disks,
+stopped and continued (SIGSTOP, SIGCONT), or end cleanly, or die in the middle of a takeover; controllers are killed, keep
+their disks, are stopped and continued, or end cleanly, one at a time; all under an idempotent producer and a group.
 
 At the end every acknowledged record is in the log once, in order, at its offset. A record that was not acknowledged is
 there once or not at all. Committed offsets never go back. If a node ends in another way than the program made it end, the
@@ -32,7 +32,7 @@ BINARY, DIR = arguments.binary, arguments.dir
 TOPIC = "cluster"
 PARTITIONS = 6
 BROKERS = [1, 2, 3]
-CONTROLLER = 100
+CONTROLLERS = [100, 101, 102]
 SESSION_MS = 1000
 # The time between two events, and for which a stopped broker stays stopped: shorter and longer than a session.
 PAUSE_S = (0.5, 2.5)
@@ -52,7 +52,8 @@ def free_port():
         return bound.getsockname()[1]
 
 
-PORTS = {node: free_port() for node in [CONTROLLER, *BROKERS]}
+PORTS = {node: free_port() for node in [*CONTROLLERS, *BROKERS]}
+VOTERS = ",".join(f"{node}@127.0.0.1:{PORTS[node]}" for node in CONTROLLERS)
 BOOTSTRAP = ",".join(f"127.0.0.1:{PORTS[node]}" for node in BROKERS)
 
 
@@ -62,6 +63,7 @@ def start(node, crash_at=None):
         "highwater.data.dir": f"{DIR}/node-{node}",
         "highwater.admin.listener": "",
         "controller.listener.names": "CONTROLLER",
+        "controller.quorum.voters": VOTERS,
         "highwater.wal": "object",
         "highwater.memory.limit": "128MiB",
         "highwater.upload.interval.ms": 700,
@@ -73,19 +75,17 @@ def start(node, crash_at=None):
     }
     if "HIGHWATER_OBJECT_STORAGE" not in os.environ:
         own["highwater.object.storage"] = f"file://{os.path.abspath(DIR)}/objects"
-    if node == CONTROLLER:
-        own |= {"process.roles": "controller", "listeners": f"CONTROLLER://127.0.0.1:{PORTS[node]}",
-                "controller.quorum.voters": f"{node}@127.0.0.1:{PORTS[node]}"}
+    if node in CONTROLLERS:
+        own |= {"process.roles": "controller", "listeners": f"CONTROLLER://127.0.0.1:{PORTS[node]}"}
     else:
-        own |= {"process.roles": "broker", "listeners": f"PLAINTEXT://127.0.0.1:{PORTS[node]}",
-                "controller.quorum.voters": f"{CONTROLLER}@127.0.0.1:{PORTS[CONTROLLER]}"}
+        own |= {"process.roles": "broker", "listeners": f"PLAINTEXT://127.0.0.1:{PORTS[node]}"}
     return nodes.start(node, BINARY, own, os.path.join(DIR, f"node-{node}.log"), crash_at)
 
 
 def kill(node):
-    """Kills a broker and its disk, or the controller alone, whose metadata is on its disk."""
+    """Kills a broker and its disk, or a controller alone, whose metadata is on its disk."""
     nodes.end(node, signal.SIGKILL)
-    if node != CONTROLLER:
+    if node not in CONTROLLERS:
         shutil.rmtree(f"{DIR}/node-{node}")
     time.sleep(rng.uniform(0, 2.5 * SESSION_MS / 1000))
     start(node)
@@ -117,7 +117,7 @@ def crash(node):
     start(sealer)
 
 
-for node in [CONTROLLER, *BROKERS]:
+for node in [*CONTROLLERS, *BROKERS]:
     start(node)
 admin = AdminClient({"bootstrap.servers": BOOTSTRAP, "log_level": 0})
 deadline = time.monotonic() + CALM_S
@@ -133,8 +133,8 @@ until = time.monotonic() + arguments.seconds
 while time.monotonic() < until:
     time.sleep(rng.uniform(*PAUSE_S))
     event = rng.choice([kill, kill, pause, pause, stop, crash])
-    node = CONTROLLER if event in (kill, stop) and rng.random() < 0.15 else rng.choice(BROKERS)
-    name = f"{event.__name__} {'controller' if node == CONTROLLER else 'broker'}"
+    node = rng.choice(CONTROLLERS if event != crash and rng.random() < 0.3 else BROKERS)
+    name = f"{event.__name__} {'controller' if node in CONTROLLERS else 'broker'}"
     counts[name] = counts.get(name, 0) + 1
     event(node)
     workload.check_offsets()
@@ -142,6 +142,6 @@ workload.stop()
 workload.check_offsets()
 workload.check_records()
 assert len(workload.acknowledged) > 1000 and sum(workload.committed.values()) > 100, workload
-for node in [*BROKERS, CONTROLLER]:
+for node in [*BROKERS, *CONTROLLERS]:
     nodes.end(node, signal.SIGTERM)
 print(f"{workload}; {counts}", flush=True)
