@@ -3,6 +3,7 @@
 pub mod command;
 mod error;
 mod image;
+mod quorum_state;
 mod raft;
 mod sessions;
 mod state_machine;
@@ -21,6 +22,7 @@ pub use image::{
     CondemnedObject, EpochImage, EpochState, LOST_OFFSETS, MetadataImage, NodeImage, ObjectImage,
     PartitionImage, SnapshotError, StreamImage, TopicImage, WalObjects,
 };
+pub use quorum_state::{QuorumState, ReplicaState};
 pub use raft::{Config, Observer, ObserverMetadata, Quorum, RaftMetadata, Voter};
 pub use sessions::Heard;
 pub use transport::{COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, Transport};
@@ -56,6 +58,11 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
         epoch: NodeEpoch,
         serves: bool,
     ) -> Result<(), HeartbeatError>;
+    /// Asks the active controller for the state of the quorum.
+    ///
+    /// # Errors
+    /// The reason why there is no answer.
+    async fn quorum(&self) -> Result<QuorumState, String>;
     /// Observes what this node has heard from brokers while it was the active controller.
     fn heard(&self) -> watch::Receiver<Heard>;
     /// The open epochs whose session is over, as this node sees it; none if it is not the active controller (E6). The

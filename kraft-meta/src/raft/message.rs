@@ -9,6 +9,7 @@ use openraft::raft::{
 };
 use prost::{Message, Oneof};
 
+use super::observer::described::{Describe, Described};
 use super::observer::message::{
     Behind, Decided, Entries, Follow, Heartbeat, NotLeader, OtherCluster, Piece, Propose,
     ReadSnapshot, Unavailable,
@@ -23,7 +24,7 @@ const ENTRIES_BYTES: usize = 1 << 20;
 /// A request to a voter: of another voter, or of an observer.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Request {
-    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5, 7, 8, 9, 10, 12")]
+    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13")]
     pub(super) call: Option<Call>,
     /// The sender; none in [`Call::Introduce`].
     #[prost(message, optional, tag = "6")]
@@ -74,6 +75,8 @@ pub(super) enum Call {
     Heartbeat(Heartbeat),
     #[prost(message, tag = "12")]
     Install(Install),
+    #[prost(message, tag = "13")]
+    Describe(Describe),
 }
 
 /// The question of a voter whose data directory is new: is it known by another directory?
@@ -152,7 +155,7 @@ pub(super) struct Install {
 pub(super) struct Answer {
     #[prost(
         oneof = "Reply",
-        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
+        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
     )]
     pub(super) reply: Option<Reply>,
     /// The answering voter; none in [`Reply::Introduced`].
@@ -207,6 +210,8 @@ pub(super) enum Reply {
     /// The part of a snapshot was taken, or all of it is installed. This is the vote that the voter has seen.
     #[prost(message, tag = "18")]
     Installed(VoteRecord),
+    #[prost(message, tag = "19")]
+    Described(Described),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

@@ -1,5 +1,6 @@
 //! The Raft library and all code that uses it: no type of the library leaves this folder.
 
+mod describe;
 #[cfg(test)]
 mod fixture;
 mod format;

@@ -58,6 +58,8 @@ pub struct Voter {
     pub(super) process: u64,
     /// What brokers said of themselves, while it leads.
     pub(super) heard: watch::Sender<Heard>,
+    /// How far observers said that they have the metadata, and when, while this voter leads.
+    pub(super) observers: Arc<Mutex<BTreeMap<NodeId, (u64, Instant)>>>,
     /// Whether observers are served.
     pub(super) admits: Arc<AtomicBool>,
 }
@@ -137,6 +139,7 @@ impl Voter {
             | Call::ReadSnapshot(_)
             | Call::Propose(_)
             | Call::Heartbeat(_)
+            | Call::Describe(_)
             | Call::Introduce(_)
                 if from.is_none_or(|from| self.is_own(from)) =>
             {
@@ -205,6 +208,7 @@ impl Voter {
             Call::ReadSnapshot(read) => self.read_snapshot(read).await?,
             Call::Propose(propose) => self.propose_for(propose, from).await?,
             Call::Heartbeat(heartbeat) => self.heartbeat_of(&heartbeat),
+            Call::Describe(describe) => self.describe_to(&describe),
         })
     }
 
@@ -266,7 +270,7 @@ impl Voter {
     }
 
     /// The refusal of a voter that does not lead; it names the voter that does, if that is another one.
-    fn not_leader(&self) -> Undecided {
+    pub(super) fn not_leader(&self) -> Undecided {
         let metrics = self.raft.metrics();
         let leader = metrics.borrow_watched().current_leader;
         Undecided::NotLeader(leader.filter(|leader| *leader != self.id))

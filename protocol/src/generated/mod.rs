@@ -35,6 +35,8 @@ pub mod describe_configs_request;
 pub mod describe_configs_response;
 pub mod describe_groups_request;
 pub mod describe_groups_response;
+pub mod describe_quorum_request;
+pub mod describe_quorum_response;
 pub mod describe_topic_partitions_request;
 pub mod describe_topic_partitions_response;
 pub mod end_txn_request;
@@ -100,6 +102,8 @@ pub use describe_configs_request::*;
 pub use describe_configs_response::*;
 pub use describe_groups_request::*;
 pub use describe_groups_response::*;
+pub use describe_quorum_request::*;
+pub use describe_quorum_response::*;
 pub use describe_topic_partitions_request::*;
 pub use describe_topic_partitions_response::*;
 pub use end_txn_request::*;
@@ -157,6 +161,7 @@ macro_rules! for_each_api {
         $each!(DescribeClusterRequest, DescribeClusterResponse);
         $each!(DescribeConfigsRequest, DescribeConfigsResponse);
         $each!(DescribeGroupsRequest, DescribeGroupsResponse);
+        $each!(DescribeQuorumRequest, DescribeQuorumResponse);
         $each!(
             DescribeTopicPartitionsRequest,
             DescribeTopicPartitionsResponse

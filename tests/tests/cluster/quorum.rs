@@ -1,10 +1,15 @@
 //! Three controllers: they form a cluster, and it goes on while a quorum of them lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use highwater_client::{Connection, create_topics, new_topic};
-use highwater_protocol::messages::MetadataRequest;
+use highwater_protocol::StrBytes;
+use highwater_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use highwater_protocol::messages::describe_quorum_response::{
+    PartitionData as Described, ReplicaState,
+};
+use highwater_protocol::messages::{DescribeQuorumRequest, MetadataRequest};
 use highwater_tests::{Cluster, Controllers, producer_id, until};
 use tempfile::TempDir;
 
@@ -52,6 +57,81 @@ async fn brokers_turn_from_a_controller_that_is_cut_off_and_none_is_fenced() -> 
         "no leadership has changed"
     );
     cluster.stop().await
+}
+
+// KIP-595, KIP-836: any broker tells what the active controller knows
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broker_describes_the_quorum_of_the_active_controller() -> Result<()> {
+    let mut cluster = Cluster::start_with(3, 2, &SESSION).await?;
+    let first = described(&cluster, 1).await?;
+    assert_eq!(described(&cluster, 2).await?.leader_id, first.leader_id);
+    assert!(
+        first.high_watermark > 0 && first.leader_epoch > 0,
+        "{first:?}"
+    );
+    let directories = first.current_voters.iter();
+    let directories: BTreeSet<_> = directories
+        .map(|voter| voter.replica_directory_id.0)
+        .collect();
+    assert!(directories.len() == 3 && !directories.contains(&[0; 16]));
+
+    cluster.controllers.kill(first.leader_id).await;
+    let second = described(&cluster, 2).await?;
+    assert_ne!(second.leader_id, first.leader_id);
+    assert!(second.leader_epoch > first.leader_epoch);
+    let is_lost = |voter: &&ReplicaState| voter.replica_id == first.leader_id;
+    let lost = second
+        .current_voters
+        .iter()
+        .find(is_lost)
+        .context("it is told")?;
+    assert_eq!(
+        (lost.log_end_offset, lost.last_fetch_timestamp),
+        (-1, -1),
+        "it was not heard"
+    );
+
+    // another topic than the metadata is unknown
+    let request = describe_quorum("t");
+    let answer = cluster.client(1).await?.call(&request, 2).await?;
+    assert_eq!(answer.topics[0].partitions[0].error_code, 3);
+    cluster.stop().await
+}
+
+fn describe_quorum(topic: &str) -> DescribeQuorumRequest {
+    DescribeQuorumRequest {
+        topics: vec![TopicData {
+            topic_name: StrBytes::from(topic),
+            partitions: vec![PartitionData { partition_index: 0 }],
+        }],
+    }
+}
+
+/// What a broker tells of the quorum, once both brokers follow all that there is.
+async fn described(cluster: &Cluster, asked: i32) -> Result<Described> {
+    let mut found = Described::default();
+    until("the brokers follow the active controller", async || {
+        let request = describe_quorum("__cluster_metadata");
+        let answer = cluster.client(asked).await?.call(&request, 2).await?;
+        anyhow::ensure!(answer.error_code == 0, "{answer:?}");
+        found = answer.topics[0].partitions[0].clone();
+        let voters: Vec<i32> = found
+            .current_voters
+            .iter()
+            .map(|it| it.replica_id)
+            .collect();
+        assert_eq!(voters, cluster.controllers.ids());
+        let leader = found
+            .current_voters
+            .iter()
+            .find(|it| it.replica_id == found.leader_id);
+        let end = leader.context("it is a voter")?.log_end_offset;
+        let follows =
+            |it: &ReplicaState| it.log_end_offset == end && it.last_caught_up_timestamp > 0;
+        Ok(found.observers.len() == 2 && found.observers.iter().all(follows))
+    })
+    .await?;
+    Ok(found)
 }
 
 #[tokio::test(flavor = "multi_thread")]

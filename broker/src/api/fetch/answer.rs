@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_protocol::ErrorCode;
-use highwater_protocol::messages::{
-    AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData,
+use highwater_protocol::messages::FetchResponse;
+use highwater_protocol::messages::fetch_response::{
+    AbortedTransaction, FetchableTopicResponse, PartitionData,
 };
 
 use highwater_types::NodeId;

@@ -80,6 +80,10 @@ impl MetadataStore for Led {
         Ok(())
     }
 
+    async fn quorum(&self) -> Result<QuorumState, String> {
+        Err("there is none".to_owned())
+    }
+
     fn heard(&self) -> watch::Receiver<Heard> {
         self.heard.subscribe()
     }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{RaftMetadata, admission};
 use crate::command::{Command, Outcome, Rejection};
+use crate::quorum_state::QuorumState;
 use crate::raft::observer::message::{Heartbeat, Propose};
 use crate::raft::observer::voters::Voters;
 use crate::raft::observer::{Observer, PROPOSAL_DEADLINE};
@@ -101,6 +102,18 @@ impl RaftMetadata {
         let cluster = self.controllers.cluster_bytes(&self.voter.image.borrow());
         let heartbeat = Heartbeat::new(node, epoch, cluster, serves);
         self.controllers.heartbeat(heartbeat).await
+    }
+
+    /// The state of the quorum, as the active controller sees it.
+    pub(super) async fn quorum_anywhere(&self) -> Result<QuorumState, String> {
+        let leader = match self.voter.describe() {
+            Err(Undecided::NotLeader(leader)) if self.voter.voters.len() > 1 => leader,
+            described => return described.map_err(|undecided| undecided.to_string()),
+        };
+        self.turn_to(leader);
+        let cluster = self.controllers.cluster_bytes(&self.voter.image.borrow());
+        let until = Instant::now() + PROPOSAL_DEADLINE;
+        self.controllers.describe(cluster, until).await
     }
 
     fn turn_to(&self, leader: Option<u64>) {

@@ -32,6 +32,7 @@ use crate::MetadataStore;
 use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
+use crate::quorum_state::QuorumState;
 use crate::sessions::{Heard, Sessions};
 
 /// The configuration of a voter.
@@ -148,6 +149,7 @@ impl RaftMetadata {
             sessions: Arc::new(Mutex::new(Sessions::new(quorum.session))),
             process: config.seed,
             heard: watch::Sender::default(),
+            observers: Arc::default(),
             admits: Arc::default(),
         };
         let metadata = Self {
@@ -262,6 +264,10 @@ impl MetadataStore for RaftMetadata {
             Ok(false) => Err(HeartbeatError::Fenced),
             Err(why) => Err(HeartbeatError::Unavailable(why)),
         }
+    }
+
+    async fn quorum(&self) -> Result<QuorumState, String> {
+        self.quorum_anywhere().await
     }
 
     fn heard(&self) -> watch::Receiver<Heard> {

@@ -63,6 +63,9 @@ pub(in crate::raft) struct Heartbeat {
     pub(super) cluster: Vec<u8>,
     #[prost(bool, tag = "4")]
     pub(super) serves: bool,
+    /// The index after the last entry that the observer has; none from a voter.
+    #[prost(uint64, optional, tag = "5")]
+    pub(super) log_end: Option<u64>,
 }
 
 impl Heartbeat {
@@ -77,6 +80,7 @@ impl Heartbeat {
             epoch: epoch.0,
             cluster,
             serves,
+            log_end: None,
         }
     }
 }
@@ -121,7 +125,7 @@ pub(in crate::raft) struct NotLeader {
 }
 
 impl NotLeader {
-    pub(super) fn new(leader: Option<u64>) -> Self {
+    pub(in crate::raft) fn new(leader: Option<u64>) -> Self {
         Self {
             leader: leader.and_then(|leader| i32::try_from(leader).ok()),
         }
@@ -132,7 +136,7 @@ impl NotLeader {
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(in crate::raft) struct Unavailable {
     #[prost(string, tag = "1")]
-    pub(super) reason: String,
+    pub(in crate::raft) reason: String,
 }
 
 /// The voter belongs to another cluster than the observer.

@@ -4,6 +4,7 @@
 //! An observer keeps nothing on a disk. It may lag behind, and goes on with the image it has while it reaches no voter;
 //! when it reaches one again it continues, or begins with a new snapshot if the entries that it lacks are purged.
 
+pub(super) mod described;
 pub(super) mod message;
 mod serve;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use crate::MetadataStore;
 use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
+use crate::quorum_state::QuorumState;
 use crate::sessions::Heard;
 use crate::transport::{COMMAND_BYTES_MAX, Calls};
 
@@ -336,12 +338,21 @@ impl MetadataStore for ObserverMetadata {
     ) -> Result<(), HeartbeatError> {
         let voters = &self.followed.voters;
         let cluster = voters.cluster_bytes(&self.followed.image.borrow());
-        let heartbeat = Heartbeat::new(node, epoch, cluster, serves);
+        let mut heartbeat = Heartbeat::new(node, epoch, cluster, serves);
+        heartbeat.log_end = Some(self.followed.next());
         let is_open = voters.heartbeat(heartbeat).await;
         match is_open.map_err(HeartbeatError::Unavailable)? {
             true => Ok(()),
             false => Err(HeartbeatError::Fenced),
         }
+    }
+
+    async fn quorum(&self) -> Result<QuorumState, String> {
+        let voters = &self.followed.voters;
+        let cluster = voters.cluster_bytes(&self.followed.image.borrow());
+        voters
+            .describe(cluster, Instant::now() + PROPOSAL_DEADLINE)
+            .await
     }
 
     fn heard(&self) -> watch::Receiver<Heard> {

@@ -1,11 +1,12 @@
 //! The side of a voter that observers call.
 
 use std::io;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use highwater_io::File;
 use highwater_types::{ClusterId, LogIndex, NodeEpoch, NodeId};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::message::{
     Behind, Decided, Entries, Follow, Heartbeat, NotLeader, OtherCluster, Piece, Propose,
@@ -120,7 +121,14 @@ impl Voter {
         }
         let (node, epoch) = (NodeId(heartbeat.node), NodeEpoch(heartbeat.epoch));
         match self.heartbeat(node, epoch, heartbeat.serves) {
-            Ok(true) => Reply::Done(Nothing {}),
+            Ok(true) => {
+                if let Some(end) = heartbeat.log_end {
+                    let observers = self.observers.lock();
+                    let mut observers = observers.unwrap_or_else(PoisonError::into_inner);
+                    observers.insert(node, (end, Instant::now()));
+                }
+                Reply::Done(Nothing {})
+            }
             Ok(false) => Reply::Fenced(Nothing {}),
             Err(Undecided::NotLeader(leader)) => Reply::NotLeader(NotLeader::new(leader)),
             Err(undecided) => Reply::Unavailable(Unavailable {
@@ -130,7 +138,7 @@ impl Voter {
     }
 
     /// The refusal of a call from a node of another cluster.
-    fn other_cluster(&self, cluster: &[u8]) -> Option<Reply> {
+    pub(in crate::raft) fn other_cluster(&self, cluster: &[u8]) -> Option<Reply> {
         let own: ClusterId = self.image.borrow().cluster();
         let is_other = !cluster.is_empty() && !own.is_zero() && cluster != own.0;
         is_other.then(|| {

@@ -12,10 +12,12 @@ use highwater_types::{ClusterId, LogIndex, NodeId, Uuid};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::described::Describe;
 use super::message::{Heartbeat, Piece, Propose, ReadSnapshot};
 use super::{ANSWER_DEADLINE, HEARTBEAT_DEADLINE, Observer};
 use crate::command::{Outcome, Rejection};
 use crate::image::MetadataImage;
+use crate::quorum_state::QuorumState;
 use crate::raft::log_store::LogStore;
 use crate::raft::message::{Answer, Call, Reply, Request, decode, encode};
 use crate::raft::record::DirectoryRecord;
@@ -271,11 +273,40 @@ impl Voters {
     /// answer. A voter that does not lead passes it on by its answer; after an error it is not repeated here: the next
     /// one may go to another voter. Cancellation safe.
     pub(in crate::raft) async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<bool, String> {
+        let call = Call::Heartbeat(heartbeat);
+        match self.ask_active(&call, HEARTBEAT_DEADLINE).await? {
+            Reply::Done(_) => Ok(true),
+            Reply::Fenced(_) => Ok(false),
+            _ => Err("a controller sent an answer to another request".to_owned()),
+        }
+    }
+
+    /// Asks the active controller for the state of the quorum.
+    pub(in crate::raft) async fn describe(
+        &self,
+        cluster: Vec<u8>,
+        until: Instant,
+    ) -> Result<QuorumState, String> {
+        let call = Call::Describe(Describe { cluster });
+        let mut backoff = Backoff::new(REST.0, REST.1, self.observer.rng.clone());
+        loop {
+            let why = match self.ask_active(&call, ANSWER_DEADLINE).await {
+                Ok(Reply::Described(described)) => return Ok(described.into()),
+                Ok(_) => return Err("a controller sent an answer to another request".to_owned()),
+                Err(why) => why,
+            };
+            let wait = backoff.next_wait();
+            if Instant::now() + wait >= until {
+                return Err(why);
+            }
+            sleep(wait).await;
+        }
+    }
+
+    /// Asks the active controller: a voter that does not lead passes the call on by its answer.
+    async fn ask_active(&self, call: &Call, within: Duration) -> Result<Reply, String> {
         for _ in &self.observer.voters {
-            let call = Call::Heartbeat(heartbeat.clone());
-            match self.ask(call, HEARTBEAT_DEADLINE).await {
-                Ok(Reply::Done(_)) => return Ok(true),
-                Ok(Reply::Fenced(_)) => return Ok(false),
+            match self.ask(call.clone(), within).await {
                 Ok(Reply::NotLeader(not)) => {
                     let turned = not
                         .leader
@@ -285,7 +316,7 @@ impl Voters {
                     }
                 }
                 Ok(Reply::Unavailable(unavailable)) => return Err(unavailable.reason),
-                Ok(_) => return Err("a controller sent an answer to another request".to_owned()),
+                Ok(reply) => return Ok(reply),
                 Err(Failure::Unreachable(why) | Failure::Final(why)) => return Err(why),
             }
         }

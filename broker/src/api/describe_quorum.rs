@@ -1,0 +1,142 @@
+//! DescribeQuorum (key 55), versions 0..=2.
+//! Source: schema/describe_quorum_request.kmsg; KIP-595, KIP-836, KIP-853; KafkaRaftClient#handleDescribeQuorumRequest.
+//! Behaviour: as of Kafka's broker, which asks the active controller. The brokers that are no controllers are the
+//! observers.
+//! Deviations from Apache Kafka: a voter that lacks entries has no time at which it was caught up last (-1), and a broker
+//! that is configured with addresses of controllers alone tells no endpoints.
+
+use highwater_kraft_meta::{QuorumState, ReplicaState};
+use highwater_protocol::messages::describe_quorum_request::{
+    PartitionData as AskedPartition, TopicData as AskedTopic,
+};
+use highwater_protocol::messages::describe_quorum_response::{
+    Listener, Node, PartitionData, ReplicaState as Replica, TopicData,
+};
+use highwater_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
+use highwater_protocol::{ErrorCode, StrBytes};
+
+use super::context::RequestContext;
+use super::handler::{Handler, Reply};
+use crate::auth::{Operation, Resource};
+use crate::broker::Broker;
+
+/// Serves DescribeQuorum.
+#[derive(Debug)]
+pub(crate) struct DescribeQuorum;
+
+/// Kafka's name for the metadata, which has one partition.
+const METADATA: &str = "__cluster_metadata";
+
+impl Handler for DescribeQuorum {
+    type Request = DescribeQuorumRequest;
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
+
+    async fn handle(
+        ctx: RequestContext,
+        request: DescribeQuorumRequest,
+    ) -> Reply<DescribeQuorumResponse> {
+        if !ctx.authorize(Operation::Describe, Resource::Cluster) {
+            return Reply::Ready(refused(ErrorCode::ClusterAuthorizationFailed, None));
+        }
+        if !is_metadata(&request.topics) {
+            return Reply::Ready(DescribeQuorumResponse {
+                topics: request.topics.into_iter().map(unknown).collect(),
+                ..Default::default()
+            });
+        }
+        Reply::Ready(match ctx.broker.metadata.quorum().await {
+            Ok(quorum) => described(&ctx.broker, &quorum),
+            Err(why) => refused(ErrorCode::RequestTimedOut, Some(why)),
+        })
+    }
+}
+
+/// Whether the request is for the metadata alone, as Kafka asks of it.
+fn is_metadata(topics: &[AskedTopic]) -> bool {
+    match topics {
+        [topic] => {
+            let is_first = |partition: &AskedPartition| partition.partition_index == 0;
+            &*topic.topic_name == METADATA
+                && matches!(&topic.partitions[..], [partition] if is_first(partition))
+        }
+        _ => false,
+    }
+}
+
+fn refused(code: ErrorCode, why: Option<String>) -> DescribeQuorumResponse {
+    DescribeQuorumResponse {
+        error_code: code.code(),
+        error_message: why.map(StrBytes::from),
+        ..Default::default()
+    }
+}
+
+fn unknown(topic: AskedTopic) -> TopicData {
+    let partitions = topic.partitions.into_iter();
+    let partitions = partitions.map(|partition| PartitionData {
+        partition_index: partition.partition_index,
+        error_code: ErrorCode::UnknownTopicOrPartition.code(),
+        ..Default::default()
+    });
+    TopicData {
+        topic_name: topic.topic_name,
+        partitions: partitions.collect(),
+    }
+}
+
+fn described(broker: &Broker, quorum: &QuorumState) -> DescribeQuorumResponse {
+    let now_ms = broker.clock.now_ms();
+    let replicas = |states: &[ReplicaState]| {
+        let states = states.iter();
+        states.map(|state| replica(state, now_ms)).collect()
+    };
+    let partition = PartitionData {
+        partition_index: 0,
+        leader_id: quorum.leader.0,
+        leader_epoch: i32::try_from(quorum.term.0).unwrap_or(i32::MAX),
+        high_watermark: offset(quorum.committed_end),
+        current_voters: replicas(&quorum.voters),
+        observers: replicas(&quorum.observers),
+        ..Default::default()
+    };
+    let voters = quorum.voters.iter().map(|voter| voter.node);
+    let controllers = &broker.config.quorum.controllers;
+    let nodes = voters.filter_map(|node| {
+        let known = controllers.iter().find(|one| one.node == Some(node))?;
+        Some(Node {
+            node_id: node.0,
+            listeners: vec![Listener {
+                name: StrBytes::from(broker.config.quorum.listeners.first()?.clone()),
+                host: StrBytes::from(known.host.clone()),
+                port: known.port,
+            }],
+        })
+    });
+    DescribeQuorumResponse {
+        topics: vec![TopicData {
+            topic_name: StrBytes::from(METADATA),
+            partitions: vec![partition],
+        }],
+        nodes: nodes.collect(),
+        ..Default::default()
+    }
+}
+
+fn replica(state: &ReplicaState, now_ms: i64) -> Replica {
+    let heard = state.heard_before.map(|before| {
+        let before_ms = i64::try_from(before.as_millis()).unwrap_or(i64::MAX);
+        now_ms.saturating_sub(before_ms)
+    });
+    Replica {
+        replica_id: state.node.0,
+        replica_directory_id: state.directory,
+        log_end_offset: state.log_end.map_or(-1, offset),
+        last_fetch_timestamp: heard.unwrap_or(-1),
+        last_caught_up_timestamp: heard.filter(|_| state.is_caught_up).unwrap_or(-1),
+    }
+}
+
+/// An index of the log as an offset of Kafka's.
+fn offset(index: u64) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX)
+}
