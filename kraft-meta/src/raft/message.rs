@@ -24,7 +24,7 @@ const ENTRIES_BYTES: usize = 1 << 20;
 /// A request to a voter: of another voter, or of an observer.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Request {
-    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13")]
+    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5, 7, 8, 9, 10, 13, 14")]
     pub(super) call: Option<Call>,
     /// The sender; none in [`Call::Introduce`].
     #[prost(message, optional, tag = "6")]
@@ -73,9 +73,9 @@ pub(super) enum Call {
     Propose(Propose),
     #[prost(message, tag = "10")]
     Heartbeat(Heartbeat),
-    #[prost(message, tag = "12")]
-    Install(Install),
     #[prost(message, tag = "13")]
+    Install(Install),
+    #[prost(message, tag = "14")]
     Describe(Describe),
 }
 
@@ -155,7 +155,7 @@ pub(super) struct Install {
 pub(super) struct Answer {
     #[prost(
         oneof = "Reply",
-        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20"
     )]
     pub(super) reply: Option<Reply>,
     /// The answering voter; none in [`Reply::Introduced`].
@@ -208,9 +208,9 @@ pub(super) enum Reply {
     #[prost(message, tag = "17")]
     Diverged(Nothing),
     /// The part of a snapshot was taken, or all of it is installed. This is the vote that the voter has seen.
-    #[prost(message, tag = "18")]
-    Installed(VoteRecord),
     #[prost(message, tag = "19")]
+    Installed(VoteRecord),
+    #[prost(message, tag = "20")]
     Described(Described),
 }
 
