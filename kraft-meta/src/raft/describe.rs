@@ -63,7 +63,9 @@ impl Voter {
     fn voter_state(&self, id: u64, log_end: u64, metrics: &Metrics) -> ReplicaState {
         let own = id == self.id;
         let matching = metrics.replication.as_ref().and_then(|all| all.get(&id));
-        let matching = matching.map(|matching| end(*matching));
+        // until the voter has answered once, nothing is known of its log
+        let matching = matching.copied().flatten();
+        let matching = matching.map(|matching| end(Some(matching)));
         let acknowledged = metrics
             .heartbeat
             .as_ref()
