@@ -65,11 +65,13 @@ impl Member {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let starting = runtime.spawn(async { Box::pin(NodeProcess::start(config, machine)).await });
+        let handle = runtime.handle().clone();
+        let runtime = OwnRuntime(Some(runtime));
+        let starting = handle.spawn(async { Box::pin(NodeProcess::start(config, machine)).await });
         let mut process = starting.await??;
         let address = process.node().and_then(Node::address);
         let (stop, stopping) = oneshot::channel();
-        let ended = runtime.spawn(async move {
+        let ended = handle.spawn(async move {
             tokio::select! {
                 why = process.ended() => anyhow::bail!("the node ended: {why}"),
                 // an error means that the test has ended
@@ -77,7 +79,7 @@ impl Member {
             }
         });
         Ok(Self {
-            runtime: OwnRuntime(Some(runtime)),
+            runtime,
             address: address.context("it listens")?,
             stop,
             ended,

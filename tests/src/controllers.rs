@@ -174,6 +174,15 @@ impl Controllers {
         self.dirs.insert(id, killed.kill().await);
     }
 
+    /// Gives one that does not run an empty directory.
+    ///
+    /// # Errors
+    /// The machine has no directory.
+    pub fn lose_disk(&mut self, id: i32) -> Result<()> {
+        self.dirs.insert(id, TempDir::new()?);
+        Ok(())
+    }
+
     /// Cuts the links of one to the others and back, or mends them.
     pub fn set_cut(&self, id: i32, is_cut: bool) {
         for ((from, to), link) in &self.links {

@@ -59,6 +59,21 @@ async fn brokers_turn_from_a_controller_that_is_cut_off_and_none_is_fenced() -> 
     cluster.stop().await
 }
 
+// D2, KIP-853: it has forgotten its votes
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_lost_its_disk_is_refused_and_the_others_go_on() -> Result<()> {
+    let mut cluster = Cluster::start_with(3, 1, &SESSION).await?;
+    let lost = cluster.controllers.ids()[1];
+    cluster.controllers.kill(lost).await;
+    cluster.controllers.lose_disk(lost)?;
+    let refused = cluster.controllers.start(lost).await;
+    let refused = format!("{:#}", refused.expect_err("is refused"));
+    let why = "a voter that lost its data directory could vote twice";
+    assert!(refused.contains(why), "{refused}");
+    create(async || cluster.client(1).await, "t").await?;
+    cluster.stop().await
+}
+
 // KIP-595, KIP-836: any broker tells what the active controller knows
 #[tokio::test(flavor = "multi_thread")]
 async fn every_broker_describes_the_quorum_of_the_active_controller() -> Result<()> {
