@@ -214,7 +214,6 @@ mod tests {
     /// A stream whose batches below `count` are in the cache, none of them uploaded.
     fn stream(count: StreamOffset) -> State {
         let mut state = State {
-            lost: 0..0,
             bounds: StreamBounds::default(),
             cache: Default::default(),
             rolls: Vec::new(),

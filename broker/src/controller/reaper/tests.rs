@@ -10,7 +10,7 @@ use highwater_kraft_meta::command::{
     CloseEpoch, Closing, Command, CommitObject, FenceEpoch, Position, RegisterNode, Sealed, WalKind,
 };
 use highwater_kraft_meta::{
-    Heard, HeartbeatError, MetadataImage, OpenError, Outcome, ProposeError,
+    Heard, HeartbeatError, MetadataImage, OpenError, Outcome, ProposeError, QuorumState,
 };
 use highwater_object_storage::{
     Failure, Hooked, IoClass, MemoryStorage, ObjectKey, Operation, Plan, PutMode, RequestKind,
