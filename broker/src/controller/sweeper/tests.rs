@@ -19,6 +19,14 @@ const GRACE: Duration = Duration::from_secs(60);
 /// The sequence of the seal.
 const SEAL: u64 = 5;
 
+/// The only stream, under a leader epoch.
+fn streams(leader_epoch: i32) -> Vec<StreamEpoch> {
+    vec![StreamEpoch {
+        stream: 0,
+        leader_epoch,
+    }]
+}
+
 /// A cluster in which one node's epoch is sealed by another's. An index object has a claim on its only stream.
 struct Closed {
     metadata: Arc<Led>,
@@ -50,17 +58,11 @@ impl Closed {
         }));
         apply(Action::AssignLeaders(AssignLeaders {
             node_epoch: epoch,
-            streams: vec![StreamEpoch {
-                stream: 0,
-                leader_epoch: -1,
-            }],
+            streams: streams(-1),
         }));
         apply(Action::OpenStreams(OpenStreams {
             node_epoch: epoch,
-            streams: vec![StreamEpoch {
-                stream: 0,
-                leader_epoch: 0,
-            }],
+            streams: streams(0),
         }));
         apply(Action::FenceEpoch(FenceEpoch {
             node: OTHER.0,
