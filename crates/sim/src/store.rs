@@ -14,7 +14,7 @@ use crate::wire::{Shore, Wire};
 /// The object store of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum StoreKind {
-    /// A directory on the node's disk.
+    /// A directory on the node's disk; in a cluster, a store that is late and has no other fault.
     #[default]
     Directory,
     /// A store that answers late, never, or with errors, and keeps what it has accepted.
@@ -121,10 +121,10 @@ impl SimStore {
 
 impl Faults {
     fn plan(&self, request: &Request<'_>) -> Plan {
-        if self.is_sound.load(Ordering::Relaxed) {
-            return Plan::pass();
-        }
-        let plan = self.fault(request);
+        let plan = match self.is_sound.load(Ordering::Relaxed) {
+            true => None,
+            false => self.fault(request),
+        };
         match plan {
             None => Plan::pass().delayed(self.ms(LATENCY_MAX_MS)),
             Some((name, plan)) => {

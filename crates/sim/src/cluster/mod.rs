@@ -44,9 +44,9 @@ struct Member {
     is_up: bool,
     /// When the process is started again that could not start or go on.
     starts_at: Option<Duration>,
-    /// How many failures of the node last, and when the last one ended.
+    /// How many failures of the node last, and when one began or ended last, if ever.
     failures: u32,
-    sound_since: Duration,
+    failed_at: Option<Duration>,
 }
 
 pub(crate) struct ClusterWorld<'a> {
@@ -94,7 +94,7 @@ impl<'a> ClusterWorld<'a> {
                 is_up: true,
                 starts_at: None,
                 failures: 0,
-                sound_since: Duration::ZERO,
+                failed_at: None,
             };
             (id, member)
         };
@@ -175,7 +175,7 @@ impl<'a> ClusterWorld<'a> {
                 true => member.failures += 1,
                 false => member.failures -= 1,
             }
-            member.sound_since = now;
+            member.failed_at = Some(now);
         }
     }
 
@@ -185,7 +185,7 @@ impl<'a> ClusterWorld<'a> {
         let since = self.sim.elapsed().saturating_sub(HEALED_AFTER);
         let is_sound = |id| {
             let member: &Member = &self.members[&id];
-            member.failures == 0 && member.sound_since < since
+            member.failures == 0 && member.failed_at.is_none_or(|at| at < since)
         };
         for (id, member) in &self.members {
             if member.host.was_fenced() && is_sound(*id) && is_sound(CONTROLLER) {
