@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
-use highwater_io::{Device, File, OpenMode, is_full};
+use highwater_io::{Device, File, OpenMode, aligned, is_full};
 
-use crate::filling::segment;
 use crate::rest::rest;
 use crate::seed::{self, Seed};
 use crate::{Config, LogError};
@@ -224,7 +223,7 @@ impl Files {
         }
         let new = self.new_path();
         let file = self.device.open_direct(&new, OpenMode::CreateNew).await?;
-        let mut zeroes = segment(FILL_BYTES);
+        let mut zeroes = aligned(FILL_BYTES);
         zeroes.put_bytes(0, FILL_BYTES);
         Ok(Growing {
             file,

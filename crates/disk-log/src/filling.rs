@@ -1,19 +1,13 @@
 //! The group being filled. An entry is copied once, into the aligned memory from which it is written and in which it
 //! stays.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
 use crc32fast::Hasher;
-use highwater_io::align;
+use highwater_io::Segments;
 
 use crate::block::{HEADER_BYTES, SECTOR_BYTES};
-
-/// Groups are taken, one after the other, from segments of this size; a larger group gets a segment of its own. The
-/// additional sector is for headers: without it two entries of half a mebibyte wouldn't fit, and half the segment
-/// would be wasted.
-const SEGMENT_BYTES: usize = (1 << 20) + SECTOR_BYTES;
 
 /// A part of an entry. If its CRC-32 was computed when the bytes were checked, the block's checksum is combined from
 /// it instead of being computed from the copy: so a change of the memory in between is detected.
@@ -121,53 +115,14 @@ impl<M> Filling<M> {
     }
 }
 
-/// Segments of which slices are held, from the oldest on, except that segments which are held for long move back. A
-/// segment is reused when none of it is held any more. A log that is appended to and trimmed at the same rate thus
-/// needs no new memory, which the kernel would have to clear.
-#[derive(Default)]
-pub(crate) struct Segments(VecDeque<BytesMut>);
-
-/// How many of the oldest segments are tried: they are released nearly in the order in which they were filled.
-const LOOKED_AT: usize = 8;
-
-impl Segments {
-    /// Takes back a segment that is filled, and returns one with room for `bytes`.
-    fn exchange(&mut self, left: BytesMut, bytes: usize) -> BytesMut {
-        // a segment without any capacity left is freed with its last group; if it were kept here, memory would never
-        // shrink
-        if left.capacity() > 0 {
-            self.0.push_back(left);
-        }
-        if bytes > SEGMENT_BYTES {
-            return segment(bytes.next_multiple_of(SECTOR_BYTES));
-        }
-        for _ in 0..LOOKED_AT.min(self.0.len()) {
-            let Some(mut used) = self.0.pop_front() else {
-                break;
-            };
-            // succeeds if no group holds any of the segment; then all of the segment is free
-            if !used.try_reclaim(SEGMENT_BYTES + SECTOR_BYTES) {
-                // move it back: a segment that is held for long must not hide free ones
-                self.0.push_back(used);
-            } else if used.capacity() < 2 * SEGMENT_BYTES {
-                return align(used);
-            }
-        }
-        segment(SEGMENT_BYTES)
-    }
-}
-
 fn whole_sectors(bytes: usize) -> usize {
     bytes - bytes % SECTOR_BYTES
 }
 
-/// Empty memory for at least `bytes` that begins at a multiple of a sector.
-pub(crate) fn segment(bytes: usize) -> BytesMut {
-    align(BytesMut::with_capacity(bytes + SECTOR_BYTES))
-}
-
 #[cfg(test)]
 mod tests {
+    use highwater_io::SEGMENT_BYTES;
+
     use super::*;
 
     #[test]
@@ -238,32 +193,7 @@ mod tests {
                 assert!(filling.fits(entry.len()));
                 filling.push(&mut segments, &[entry[..].into()], entry.len(), ());
             }
-            assert!(segments.0.is_empty(), "all fit into the first segment");
+            assert_eq!(segments.kept(), 0, "all fit into the first segment");
         }
-    }
-
-    #[test]
-    fn a_segment_is_used_again_when_nothing_of_it_is_held() {
-        let mut filling = Filling::first();
-        let mut segments = Segments::default();
-        let entry = vec![1; 900_000];
-        let mut places = std::collections::BTreeSet::new();
-        let mut held = VecDeque::new();
-        for _ in 0..100 {
-            filling.push(&mut segments, &[entry[..].into()], entry.len(), ());
-            let group = filling.close().memory.freeze();
-            places.insert(group.as_ptr().addr());
-            held.push_back(group.slice(100..200));
-            if held.len() > 5 {
-                held.pop_front();
-            }
-        }
-        assert!(
-            places.len() <= 7 && (5..=7).contains(&segments.0.len()),
-            "{} places and {} segments while 5 groups are held",
-            places.len(),
-            segments.0.len()
-        );
-        assert!(held.iter().all(|slice| slice.iter().all(|byte| *byte == 1)));
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use highwater_io::Threads;
+use highwater_io::{Segments, Threads};
 use tokio::sync::{Notify, watch};
 
-use crate::filling::{Filling, Part, Segments};
+use crate::filling::{Filling, Part};
 use crate::group::GroupReceiver;
 use crate::metrics::SYNC_SECONDS;
 use crate::state::{Ended, Open, Shared, State};

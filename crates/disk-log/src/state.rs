@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use highwater_io::Segments;
 use tokio::sync::{Notify, watch};
 
 use crate::LogError;
-use crate::filling::{Filling, Segments};
+use crate::filling::Filling;
 
 /// The state of an open log, as its writer publishes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use crc32fast::Hasher;
+use highwater_io::aligned;
 use metrics::Histogram;
 use tokio::time::Instant;
 
 use crate::LogError;
 use crate::block::{BLOCK_MAX, HEADER_BYTES, Header, SECTOR_BYTES, sum};
 use crate::files::Files;
-use crate::filling::{Filling, segment};
+use crate::filling::Filling;
 use crate::group::{Group, GroupReceiver};
 use crate::rest::rest;
 use crate::state::{Ended, Shared};
@@ -184,7 +185,7 @@ impl<M: Send + 'static> Writer<M> {
             let end = group.end.min(at + room);
             let crc = sum(&memory[at..end]);
             let header = self.header(end - at, &crc, false, end == group.end);
-            let mut sector = segment(SECTOR_BYTES);
+            let mut sector = aligned(SECTOR_BYTES);
             sector.put_slice(&header.0);
             sector.put_bytes(0, SECTOR_BYTES - HEADER_BYTES);
             let parts = [sector.freeze(), memory.slice(at..padded_to(end))];

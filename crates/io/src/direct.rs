@@ -66,7 +66,9 @@ fn is_aligned(part: &Bytes) -> bool {
         && part.len().is_multiple_of(DIRECT_BLOCK_BYTES)
 }
 
-fn aligned(bytes: usize) -> BytesMut {
+/// Empty memory for at least `bytes` that begins at a multiple of [`DIRECT_BLOCK_BYTES`].
+#[must_use]
+pub fn aligned(bytes: usize) -> BytesMut {
     align(BytesMut::with_capacity(bytes + DIRECT_BLOCK_BYTES))
 }
 
@@ -75,8 +77,7 @@ fn aligned(bytes: usize) -> BytesMut {
 ///
 /// # Panics
 /// When the memory is smaller than a block.
-#[must_use]
-pub fn align(mut memory: BytesMut) -> BytesMut {
+pub(crate) fn align(mut memory: BytesMut) -> BytesMut {
     let left = memory.capacity() - DIRECT_BLOCK_BYTES;
     let address = memory.as_ptr().addr();
     memory.put_bytes(0, address.next_multiple_of(DIRECT_BLOCK_BYTES) - address);

@@ -11,6 +11,7 @@ pub mod net;
 #[cfg(feature = "faults")]
 mod pipe;
 mod real;
+mod segments;
 mod vectored;
 
 use std::fmt::Debug;
@@ -22,12 +23,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-pub use direct::align;
+pub use direct::aligned;
 #[cfg(feature = "faults")]
 pub use faulty::{Faults, FaultyDevice};
 #[cfg(feature = "faults")]
 pub use pipe::Pipe;
 pub use real::{RealDevice, RealThreads};
+pub use segments::{SEGMENT_BYTES, Segments};
 
 /// A file system: a tree of directories and files.
 #[async_trait]

@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use highwater_io::Segments;
 use highwater_object_format::{BatchEntry, ObjectHeader, ObjectWriter, SummedBytes, WrittenObject};
 use highwater_runtime::BytePermit;
 use highwater_types::{LeaderEpoch, StreamId, StreamOffset, WalPosition};
 
 use crate::{AppendPermit, ConfirmedBatch, HEAD_BYTES, Leadership, StreamBatch};
-
-/// The memory that batches are copied into is allocated in pieces of this size; a larger batch has a piece of its own.
-const SEGMENT_BYTES: usize = 1 << 20;
 
 /// Batches that are put as one object.
 #[derive(Debug)]
@@ -38,6 +36,7 @@ pub(super) struct Filling {
     /// The number of the next group.
     next: u64,
     segment: BytesMut,
+    segments: Segments,
     group_bytes_max: usize,
 }
 
@@ -47,6 +46,7 @@ impl Filling {
             groups: VecDeque::new(),
             next: 0,
             segment: BytesMut::new(),
+            segments: Segments::default(),
             group_bytes_max,
         }
     }
@@ -99,10 +99,8 @@ impl Filling {
 
     fn copy(&mut self, batch: &StreamBatch, bytes: usize) -> Bytes {
         if self.segment.capacity() < bytes {
-            // memory is used again if no batch of the segment is held any more
-            if bytes > SEGMENT_BYTES || !self.segment.try_reclaim(SEGMENT_BYTES) {
-                self.segment = BytesMut::with_capacity(bytes.max(SEGMENT_BYTES));
-            }
+            let left = std::mem::take(&mut self.segment);
+            self.segment = self.segments.exchange(left, bytes);
         }
         self.segment.put_slice(&batch.head);
         self.segment.put_slice(&batch.tail);
