@@ -37,6 +37,22 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
+    /// Locks the directory if a node has used it. Creates nothing otherwise.
+    ///
+    /// # Errors
+    /// [`NodeError::NotUsed`], and those of [`DataDir::open`].
+    pub(crate) async fn open_used(config: &Config, machine: &Machine) -> Result<Self, NodeError> {
+        let file = config.data_dir.join(FILE);
+        let found = machine.device.open(&file, OpenMode::Existing).await;
+        match found.map(drop) {
+            Ok(()) => Self::open(config, machine).await,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(NodeError::NotUsed(config.data_dir.display().to_string()))
+            }
+            Err(error) => Err(io_error(&file, error)),
+        }
+    }
+
     /// Locks the directory, and creates it if it is missing.
     ///
     /// # Errors

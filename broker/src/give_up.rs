@@ -9,7 +9,6 @@ use futures::future::BoxFuture;
 use highwater_io::DirLock;
 use highwater_kraft_meta::command::GiveUpEpoch;
 use highwater_kraft_meta::{Action, LOST_OFFSETS, MetadataStore, ProposeError, Rejection};
-use highwater_object_storage::Claim;
 use highwater_runtime::{ControlRuntime, Tasks};
 use highwater_types::{NodeEpoch, NodeId, StreamOffset};
 use tokio::time::sleep;
@@ -50,8 +49,8 @@ impl GivingUp {
     /// the controllers.
     ///
     /// # Errors
-    /// [`NodeError`]; [`NodeError::NothingToGiveUp`] if the epoch is not the node's last one on a disk WAL that is not
-    /// closed.
+    /// [`NodeError`]; [`NodeError::NotUsed`] if a controller has no metadata there, so that the directory may be a wrong one;
+    /// [`NodeError::NothingToGiveUp`] if the epoch is not the node's last one on a disk WAL that is not closed.
     pub fn open<'a>(
         config: &'a Config,
         machine: &'a Machine,
@@ -74,16 +73,7 @@ impl GivingUp {
         let is_alone = config.quorum.voters(config.node_id).len() == 1;
         let metadata: Arc<dyn MetadataStore> = match config.quorum.roles.controller && is_alone {
             true => {
-                let data_dir = DataDir::open(config, machine).await?;
-                if matches!(data_dir.claim(), Claim::Make) {
-                    // no node has used the directory yet, and no metadata is made in it
-                    let (node, epoch) = (NodeId(node), NodeEpoch(epoch));
-                    return Err(NodeError::NothingToGiveUp {
-                        node,
-                        epoch,
-                        last: None,
-                    });
-                }
+                let data_dir = DataDir::open_used(config, machine).await?;
                 let voter = storage::open_voter(config, machine, &controllers, &tasks).await?;
                 lock = Some(data_dir.into_lock());
                 Arc::new(voter)
@@ -144,12 +134,11 @@ impl GivingUp {
     /// from the controllers does not count them yet (D5), so the operator has to know that it is dead.
     ///
     /// # Errors
-    /// [`NodeError::Lives`], or an error of the metadata.
+    /// [`NodeError::Lives`] or [`NodeError::GiveUp`], which say how far it came.
     pub async fn carry_out(&self) -> Result<(), NodeError> {
+        let (node, epoch) = (self.node, self.epoch);
         for _ in 0..ATTEMPTS {
-            let image = self.metadata.image();
-            let node = image.node(self.node);
-            let was_open = node.is_some_and(|node| node.is_open(self.epoch));
+            let was_open = self.is_open();
             if !was_open {
                 sleep(self.session).await;
             }
@@ -166,13 +155,29 @@ impl GivingUp {
                 // it is fenced now
                 Ok(_) => {}
                 Err(ProposeError::Rejected(Rejection::InSession(_))) => sleep(self.session).await,
-                Err(error) => return Err(error.into()),
+                Err(source) => {
+                    let step = if was_open { "fenced" } else { "closed" };
+                    return Err(NodeError::GiveUp {
+                        node,
+                        epoch,
+                        step,
+                        source,
+                    });
+                }
             }
         }
+        let is_fenced = !self.is_open();
         Err(NodeError::Lives {
-            node: self.node,
-            epoch: self.epoch,
+            node,
+            epoch,
+            is_fenced,
         })
+    }
+
+    fn is_open(&self) -> bool {
+        let image = self.metadata.image();
+        let node = image.node(self.node);
+        node.is_some_and(|node| node.is_open(self.epoch))
     }
 
     /// Closes the metadata.

@@ -26,6 +26,11 @@ pub enum NodeError {
         "highwater.data.dir: {0} is in use by another process: stop that process, or use another directory"
     )]
     InUse(String),
+    /// No node has used the data directory, so that it has no metadata.
+    #[error(
+        "highwater.data.dir: no node has used {0}: name the data directory of a controller, with that node's configuration"
+    )]
+    NotUsed(String),
     /// The data directory is another program's, for instance Apache Kafka's.
     #[error("highwater.data.dir: {0} was not written by Highwater: use another directory")]
     Foreign(String),
@@ -93,13 +98,33 @@ pub enum NodeError {
     },
     /// The node of an epoch that is to be given up was heard within its session.
     #[error(
-        "node epoch {epoch} of node {node} cannot be given up, because the controllers hear from the node: stop it first"
+        "node epoch {epoch} of node {node} cannot be given up, because the controllers hear from the node: stop it first \
+         (the epoch {})",
+        match is_fenced {
+            true => "was fenced, and is not closed",
+            false => "was not fenced, and nothing has changed",
+        }
     )]
     Lives {
         /// The node.
         node: NodeId,
         /// The epoch.
         epoch: NodeEpoch,
+        /// Whether the first of the two steps was done.
+        is_fenced: bool,
+    },
+    /// The metadata refuses one of the two steps by which an epoch is given up.
+    #[error("node epoch {epoch} of node {node} is not given up, because it could not be {step}")]
+    GiveUp {
+        /// The node.
+        node: NodeId,
+        /// The epoch.
+        epoch: NodeEpoch,
+        /// What was to be done with it.
+        step: &'static str,
+        /// The refusal, or that there was no answer.
+        #[source]
+        source: ProposeError,
     },
     /// A directory can't be used.
     #[error("highwater.data.dir: cannot use {path}")]

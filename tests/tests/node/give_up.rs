@@ -1,7 +1,9 @@
 //! What only a lost data directory held is given up, and the partitions go on 2^30 offsets above it (D4, D5).
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
-use highwater_broker::node::{GivingUp, Machine, NodeError};
+use highwater_broker::node::{GivingUp, Machine};
 use highwater_client::{Connection, EARLIEST};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::records::BatchHeader;
@@ -118,10 +120,8 @@ async fn what_a_lost_directory_held_is_given_up_and_the_partition_goes_on_above_
     );
     let giving_up = open(epoch).await?;
     let refused = giving_up.carry_out().await;
-    assert!(
-        matches!(refused, Err(NodeError::Lives { .. })),
-        "{refused:?}"
-    );
+    let refused = refused.expect_err("lives").to_string();
+    assert!(refused.contains("the epoch was not fenced"), "{refused}");
     produce(&node, 0).await?;
     drop(kill(node));
     assert_eq!(epoch_in(&refusal(&other, &settings).await?)?, epoch);
@@ -290,4 +290,35 @@ async fn what_was_lost_stops_no_lookup_no_deletion_and_no_producer() -> Result<(
     assert_eq!(send(&mut client, id, 7).await?, Err(gap));
     drop(node.stop().await?);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_directory_that_no_node_has_used_is_refused_and_left_alone() -> Result<()> {
+    let dir = TempDir::new()?;
+    let store = TestNode::local_store(&dir);
+    let config = TestNode::config(&dir, &combined(&store))?;
+    for is_there in [false, true] {
+        if is_there {
+            std::fs::create_dir(dir.path().join("data"))?;
+        }
+        let refused = GivingUp::open(&config, &Machine::real(), (1, 5)).await;
+        let why = refused.map(drop).expect_err("is refused").to_string();
+        assert!(why.contains("no node has used"), "{why}");
+        let made = walk(dir.path())?;
+        assert_eq!(made, usize::from(is_there), "nothing is made");
+    }
+    Ok(())
+}
+
+/// The number of files and directories below a directory.
+fn walk(dir: &Path) -> Result<usize> {
+    let mut count = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        count += 1;
+        if path.is_dir() {
+            count += walk(&path)?;
+        }
+    }
+    Ok(count)
 }
