@@ -284,13 +284,11 @@ pub(crate) fn known(image: &MetadataImage, node: NodeId, kind: WalKind) -> Known
     let is_needed = |epoch: &&EpochImage| {
         epoch.wal == kind && matches!(epoch.state, EpochState::Open | EpochState::Fenced)
     };
+    let needed = own.epochs.values().rfind(is_needed);
     Known {
         registered: own.epoch,
-        floor: own
-            .epochs
-            .values()
-            .rfind(is_needed)
-            .map(|epoch| epoch.floor),
+        floor: needed.map(|epoch| epoch.floor),
+        confirmed: needed.map_or_else(WalPosition::default, |epoch| epoch.confirmed),
     }
 }
 
@@ -365,13 +363,17 @@ mod tests {
             let (epoch, _) = last(&metadata.image(), NODE);
             epochs.push(epoch);
             let position = WalPosition { epoch, at: floor };
+            let confirmed = WalPosition {
+                epoch,
+                at: floor + 5,
+            };
             let commit = CommitObject {
                 node: NODE.0,
                 node_epoch: epoch.0,
                 number: 1,
                 lowest_in_flight: 1,
                 floor: Some(position.into()),
-                confirmed: Some(position.into()),
+                confirmed: Some(confirmed.into()),
                 recovering: incarnation > 1,
                 ..CommitObject::default()
             };
@@ -390,6 +392,9 @@ mod tests {
         };
         let expected = [former(epochs[0]), former(epochs[1])];
         assert_eq!(fenced(&metadata, NODE), expected);
+        let known = known(&metadata.image(), NODE, WalKind::Disk);
+        let confirmed = WalPosition { at: 95, ..highest };
+        assert_eq!((known.floor, known.confirmed), (Some(highest), confirmed));
         metadata.shutdown().await.expect("stops");
     }
 

@@ -50,6 +50,9 @@ pub struct Known {
     /// The committed floor of the newest epoch on this kind of WAL that is not closed. `None` if there is no such
     /// epoch: then a log that is found holds nothing that is needed (D4), and a missing log is no fault.
     pub floor: Option<WalPosition>,
+    /// The highest position up to which that epoch was reported as confirmed, or 0. A log that ends before it is not
+    /// whole (D2).
+    pub confirmed: WalPosition,
 }
 
 /// A WAL that was read. Nothing writes to it before it is opened.

@@ -81,9 +81,20 @@ impl Bench for DiskBench {
             at: end.at + 1,
         };
         let older = NodeEpoch(epoch.0 - 1);
-        [(older, Some(end)), (older, None), (epoch, Some(above))]
-            .map(|(registered, floor)| Known { registered, floor })
-            .to_vec()
+        let start = WalPosition { epoch, at: 0 };
+        [
+            (older, Some(end), end),
+            (older, None, start),
+            (epoch, Some(above), above),
+            // the log is an older copy
+            (epoch, Some(start), above),
+        ]
+        .map(|(registered, floor, confirmed)| Known {
+            registered,
+            floor,
+            confirmed,
+        })
+        .to_vec()
     }
 
     fn read_back(&self, range: SealedRange) -> BoxFuture<'_, Vec<ConfirmedBatch>> {
@@ -192,6 +203,7 @@ fn known(registered: u64, floor: Option<WalPosition>) -> Known {
     Known {
         registered: NodeEpoch(registered),
         floor,
+        ..Known::default()
     }
 }
 

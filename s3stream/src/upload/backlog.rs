@@ -54,6 +54,11 @@ impl Piece {
 }
 
 impl Backlog {
+    /// The WAL position after its last batch, if it has any.
+    pub(crate) fn end(&self) -> Option<WalPosition> {
+        self.pieces.back().map(|piece| piece.end)
+    }
+
     /// Adds a batch; an object is full at `object_bytes`, or when many rolls begin in it. The cut is between two groups of the WAL, because the batches
     /// of one group have the same position.
     pub(crate) fn add(&mut self, batch: Durable, object_bytes: u64, now: Instant) {

@@ -64,6 +64,8 @@ impl Uploads {
         claims: Vec<(StreamId, Claim)>,
         floor: WalPosition,
     ) -> Result<(), StreamError> {
+        // a log that is put back in an older state ends before this (D2)
+        let confirmed = self.backlog().end().map_or(floor, |end| end.max(floor));
         let commit = ObjectCommit {
             epoch: self.writer.epoch,
             object,
@@ -71,7 +73,7 @@ impl Uploads {
             claims,
             floor,
             lowest_in_flight: object.number,
-            confirmed: floor,
+            confirmed,
             recovering: self.is_recovering(),
         };
         loop {

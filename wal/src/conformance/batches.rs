@@ -11,6 +11,7 @@ pub(super) fn known(registered: NodeEpoch, floor: WalPosition) -> Known {
     Known {
         registered,
         floor: Some(floor),
+        confirmed: floor,
     }
 }
 

@@ -123,6 +123,18 @@ impl DiskWalFactory {
         )))
     }
 
+    /// D2: the log must have all that its node has reported as confirmed, which may be far above the floor.
+    fn check_confirmed(&self, recovery: &Recovery, confirmed: WalPosition) -> Result<(), WalError> {
+        let end = recovery.end();
+        if confirmed.at <= end {
+            return Ok(());
+        }
+        Err(self.damaged(format!(
+            "it ends at position {end}, and was confirmed up to {}: its end is lost, or it is an older copy (D2)",
+            confirmed.at
+        )))
+    }
+
     fn damaged(&self, reason: String) -> WalError {
         WalError::Damaged {
             reason,
@@ -208,6 +220,7 @@ impl WalFactory for DiskWalFactory {
         self.check_opening(&recovery, registered)?;
         if let Some(floor) = known.floor {
             self.check_extent(&recovery, first_opening, floor)?;
+            self.check_confirmed(&recovery, known.confirmed)?;
         }
         Ok(Box::new(ReadDiskWal {
             factory: self.clone(),

@@ -126,6 +126,7 @@ impl Bench for ObjectBench {
         let known = |floor| Known {
             registered: older,
             floor,
+            ..Known::default()
         };
         vec![known(None), known(Some(end))]
     }

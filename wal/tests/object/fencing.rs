@@ -36,7 +36,7 @@ async fn an_epoch_that_never_wrote_is_sealed_at_its_floor() {
     let read = fixture.factory(1);
     let known = highwater_wal::Known {
         registered: NodeEpoch(5),
-        floor: None,
+        ..highwater_wal::Known::default()
     };
     let read = highwater_wal::WalFactory::read(&read, known)
         .await

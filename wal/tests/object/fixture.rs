@@ -148,7 +148,7 @@ impl Fixture {
     ) -> Result<SealedRange, WalError> {
         let known = Known {
             registered: NodeEpoch(epoch),
-            floor: None,
+            ..Known::default()
         };
         let read = self.factory(nonce).read(known).await.expect("reads");
         let epoch = NodeEpoch(epoch);

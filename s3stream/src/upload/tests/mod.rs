@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use self::fixture::{EPOCH, LIMITS, Limits, NEVER, NODE, Node, STREAM, away, objects};
 use super::*;
-use crate::{StreamError, StreamStore};
+use crate::{ObjectCommit, StreamError, StreamStore};
 
 /// Longer than any wait that ends.
 const BOUND: Duration = Duration::from_secs(60);
@@ -39,6 +39,25 @@ async fn an_outage_of_the_metadata_leaves_one_object_under_one_number() {
     node.append(1, 100).await;
     node.metadata.is_committed_to(2).await;
     assert_eq!(objects(&node.store).await.len(), 2);
+    node.streams.shutdown(None).await.expect("stops");
+}
+
+// D2: an older copy of the log is recognised by what was confirmed since, although that was not uploaded
+#[tokio::test(start_paused = true)]
+async fn a_commit_reports_what_is_confirmed_beyond_what_it_uploads() {
+    let node = Node::start(LIMITS).await;
+    node.trouble.is_away.store(true, Ordering::SeqCst);
+    node.append(0, 100).await;
+    // the first object is begun, and its put fails
+    tokio::time::sleep(LIMITS.interval * 3).await;
+    node.append(1, 100).await;
+    node.trouble.is_away.store(false, Ordering::SeqCst);
+    node.metadata.is_committed_to(2).await;
+    let asked = node.metadata.asked();
+    let reported = |commit: &ObjectCommit| (commit.floor, commit.confirmed);
+    let reported: Vec<_> = asked.iter().map(reported).collect();
+    assert!(reported[0].0 < reported[1].0, "{reported:?}");
+    assert_eq!(reported[0].1, reported[1].1, "{reported:?}");
     node.streams.shutdown(None).await.expect("stops");
 }
 
