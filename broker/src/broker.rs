@@ -22,6 +22,7 @@ use crate::heartbeats::Heartbeats;
 use crate::memory::RequestBudgets;
 use crate::metrics::Metrics;
 use crate::partitions::{FetchSessions, Partitions};
+use crate::session;
 
 /// One node, as handlers see it.
 #[derive(Debug)]
@@ -77,6 +78,13 @@ impl Broker {
     #[must_use]
     pub(crate) fn is_cut_off(&self) -> bool {
         self.heartbeats.is_cut_off()
+    }
+
+    /// Whether this broker may acknowledge records now (D5). What its log holds is acknowledged only where this holds too,
+    /// because the process may have been stopped since the log looked.
+    #[must_use]
+    pub(crate) fn may_acknowledge(&self) -> bool {
+        !self.is_cut_off() || !session::is_needed(&self.config)
     }
 
     /// A topic by name.

@@ -83,6 +83,19 @@ impl Heartbeats {
         self.age() >= self.session
     }
 
+    /// Does something after each heartbeat that the active controller takes.
+    pub(crate) fn after_each(&self, tasks: &Tasks, then: impl Fn() + Send + 'static) {
+        let mut answers = self.answers.clone();
+        let following = async move {
+            while answers.changed().await.is_ok() {
+                then();
+            }
+            // the heartbeats have ended, as this task will
+            std::future::pending().await
+        };
+        tasks.spawn(TaskKind::Heartbeats, following);
+    }
+
     /// Resolves when the active controller has answered that the epoch is not open, which is final. Cancellation safe.
     pub(crate) async fn fenced(&self) {
         let mut answers = self.answers.clone();

@@ -31,6 +31,7 @@ mod placement;
 mod quorum;
 mod readiness;
 mod registration;
+mod session;
 mod starting;
 mod storage;
 mod stream_metadata;

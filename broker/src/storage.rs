@@ -28,6 +28,7 @@ use crate::machine::Machine;
 use crate::node_error::NodeError;
 use crate::quorum::NetworkTransport;
 use crate::registration;
+use crate::session;
 use crate::starting::Phase;
 use crate::stream_metadata::KraftStreamMetadata;
 use crate::takeover::Takeover;
@@ -201,7 +202,9 @@ impl FoundLogs {
         tracing::info!(batches, elapsed_ms, "write-ahead log recovered");
         let log = self.read.remove(&self.wal);
         let log = log.expect("the log of the chosen kind was read").read;
-        let log = log.open(epoch, streams.durable_batches()).await?;
+        let sink = session::sink(config, &heartbeats, streams.durable_batches());
+        let log = log.open(epoch, sink).await?;
+        session::confirm_when_heard(config, &heartbeats, &log, tasks);
         // Batches that were uploaded before give their room back now; on a full disk nothing else may do so (D3).
         log.trim(registration::last(&metadata.image(), node).1);
         streams.attach(log);

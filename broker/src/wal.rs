@@ -26,7 +26,7 @@ pub(crate) const KINDS: &[&str] = &["disk", "object"];
 const IMAGE_LAG_MAX: Duration = Duration::from_secs(2);
 
 /// The kind of log that the configuration chooses.
-fn chosen(config: &Config) -> WalKind {
+pub(crate) fn chosen(config: &Config) -> WalKind {
     match config.text("highwater.wal") {
         "object" => WalKind::Object,
         _ => WalKind::Disk,

@@ -147,6 +147,11 @@ pub trait ConfirmedSink: Debug + Send + Sync + 'static {
     /// Takes the batches of one or several group commits, in the order of the log. The writer calls it on its own
     /// thread or task, one call at a time, so it must not block for long.
     fn confirmed(&self, batches: Vec<ConfirmedBatch>);
+    /// Whether batches may be acknowledged and shown to readers now (D5). While they may not, a log on the node's own disk
+    /// holds back what becomes durable; it asks again after each sync, and at each [`WriteAheadLog::confirm`].
+    fn may_confirm(&self) -> bool {
+        true
+    }
 }
 
 /// A leadership of a stream, under which batches are appended.
@@ -190,7 +195,8 @@ pub struct Leadership {
 /// - **P12** After a [`WriteAheadLog::shutdown`] that is done before its deadline, all batches that were appended
 ///   before are durable, handed over and acknowledged, and the log has ended without an error. At the deadline the log
 ///   ends with [`WalError::Late`], as P10 says; a batch that was appended before may still become durable, and then
-///   belongs to the epoch that is sealed. A second shutdown changes nothing.
+///   belongs to the epoch that is sealed. A second shutdown changes nothing. What the sink held back until then is durable,
+///   and nothing more.
 /// - **P13** [`WriteAheadLog::trim`] gives back the room of batches below the floor, and touches nothing above it. A
 ///   floor below an earlier one changes nothing.
 /// - **P14** A batch that was handed over holds at least its own size of the budget that the log reserves memory from,
@@ -219,6 +225,9 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
         base: StreamOffset,
         batch: &StreamBatch,
     ) -> AppendReceipt;
+    /// Hands over and acknowledges what was held back, if [`ConfirmedSink::may_confirm`] allows it now. Never waits. A log
+    /// whose acknowledgement its seal ends holds nothing back (W11).
+    fn confirm(&self) {}
     /// How long the oldest batch that was appended and is not durable has waited, where the log knows it; `None` if there
     /// is no such batch.
     fn oldest_append(&self) -> Option<Duration> {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -378,4 +378,103 @@ async fn a_full_disk_keeps_what_is_past_every_bound_waiting() {
     in_time(last.wait()).await.expect("it was kept");
     drop(promised);
     wal.shutdown(None).await.expect("closes");
+}
+
+/// Takes batches only while it may.
+#[derive(Debug, Default)]
+struct Gated {
+    may: AtomicBool,
+    /// How often it was asked.
+    asked: watch::Sender<u64>,
+    bases: Mutex<Vec<i64>>,
+}
+
+impl ConfirmedSink for Gated {
+    fn confirmed(&self, batches: Vec<ConfirmedBatch>) {
+        let bases = batches.iter().map(|batch| batch.base);
+        self.bases.lock().expect("no panic").extend(bases);
+    }
+
+    fn may_confirm(&self) -> bool {
+        self.asked.send_modify(|asked| *asked += 1);
+        self.may.load(Ordering::SeqCst)
+    }
+}
+
+impl Gated {
+    fn let_pass(&self, may: bool) {
+        self.may.store(may, Ordering::SeqCst);
+    }
+
+    fn has(&self, bases: &[i64]) -> bool {
+        *self.bases.lock().expect("no panic") == bases
+    }
+}
+
+// D5: nothing is acknowledged and nothing is shown while the node may not acknowledge
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_back_is_acknowledged_in_order_or_not_at_all() {
+    for ends in ["passes", "is fenced", "is closed"] {
+        let bench = DiskBench::new();
+        let sink = Arc::new(Gated::default());
+        sink.let_pass(true);
+        let read = bench.factory.read(Known::default()).await.expect("reads");
+        let above: Arc<dyn ConfirmedSink> = Arc::<Gated>::clone(&sink);
+        let wal = read.open(NodeEpoch(5), above).await.expect("opens");
+        let next = async |base| {
+            let permit = wal.reserve(RECORD_BYTES, Share::Common).await;
+            append(&*wal, permit.expect("has room"), base)
+        };
+        in_time(next(0).await.wait()).await.expect("is in time");
+        sink.let_pass(false);
+        let mut held_back = Vec::new();
+        for base in [1, 2] {
+            let mut asked = sink.asked.subscribe();
+            held_back.push(next(base).await);
+            in_time(asked.changed()).await.expect("is durable");
+        }
+        wal.confirm();
+        assert!(sink.has(&[0]) && held_back.iter().all(|one| !one.is_durable()));
+        match ends {
+            "passes" => {
+                sink.let_pass(true);
+                wal.confirm();
+                for one in held_back {
+                    in_time(one.wait()).await.expect("is acknowledged");
+                }
+                assert!(sink.has(&[0, 1, 2]));
+                wal.shutdown(None).await.expect("closes");
+            }
+            "is fenced" => {
+                wal.fence("as a test asks".to_owned());
+                sink.let_pass(true);
+                wal.confirm();
+                for one in held_back {
+                    in_time(one.wait()).await.expect_err("is fenced");
+                }
+                assert!(sink.has(&[0]));
+            }
+            _ => {
+                wal.shutdown(None).await.expect("closes");
+                sink.let_pass(true);
+                wal.confirm();
+                for one in held_back {
+                    in_time(one.wait()).await.expect_err("has ended");
+                }
+                assert!(sink.has(&[0]));
+                // the next start finds them
+                let floor = WalPosition::default();
+                let read = bench.factory.read(known(5, Some(floor))).await;
+                let sealed = read.expect("reads").seal(NodeEpoch(5), floor).await;
+                let SealedWal::Replay { groups, .. } = sealed.expect("seals") else {
+                    panic!("it holds the records");
+                };
+                let groups: Vec<_> = groups.collect().await;
+                let batches = groups
+                    .into_iter()
+                    .map(|one| one.expect("is read").batches.len());
+                assert_eq!(batches.sum::<usize>(), 3);
+            }
+        }
+    }
 }

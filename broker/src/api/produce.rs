@@ -1,7 +1,7 @@
 //! Produce (key 0), versions 3..=13, advertised from 0 (KAFKA-18659).
 //! Source: schema/produce_request.kmsg; KIP-98, KIP-467, KIP-516, KIP-951.
 //! Behaviour: a batch is appended when its request is read, and answered when it is durable; acks=1 is as acks=all
-//! (I1).
+//! (I1). A broker on the disk WAL that is cut off answers NOT_LEADER_OR_FOLLOWER (D5).
 //! Deviations from Apache Kafka: none.
 
 use std::collections::BTreeSet;
@@ -52,6 +52,8 @@ impl Handler for Produce {
         let mut parts = split(&ctx, request);
         if !(-1..=1).contains(&acks) {
             refuse_all(&mut parts, ErrorCode::InvalidRequiredAcks);
+        } else if !ctx.broker.may_acknowledge() {
+            refuse_all(&mut parts, ErrorCode::NotLeaderOrFollower);
         } else {
             admit(&ctx, &mut parts, deadline).await;
         }
@@ -63,11 +65,12 @@ impl Handler for Produce {
             return if refused { Reply::Close } else { Reply::Silent };
         }
         let Some(last) = last.filter(|receipt| !receipt.is_durable()) else {
-            return Reply::Ready(answer(&ctx, parts, None));
+            let failure = refused_now(&ctx);
+            return Reply::Ready(answer(&ctx, parts, failure.as_ref()));
         };
         let durable = async move {
             let failure = match unless_late(deadline, last.wait()).await {
-                Some(Ok(())) => None,
+                Some(Ok(())) => refused_now(&ctx),
                 Some(Err(_ended)) => Some(ErrorCode::NotLeaderOrFollower.into()),
                 None => Some(Refusal::new(ErrorCode::RequestTimedOut, NOT_YET_DURABLE)),
             };
@@ -134,6 +137,12 @@ fn split(ctx: &RequestContext, request: ProduceRequest) -> Vec<Part> {
         }
     }
     parts
+}
+
+/// The refusal of what is durable, if this broker may not acknowledge it any more (D5).
+fn refused_now(ctx: &RequestContext) -> Option<Refusal> {
+    let may = ctx.broker.may_acknowledge();
+    (!may).then(|| ErrorCode::NotLeaderOrFollower.into())
 }
 
 fn refuse_all(parts: &mut [Part], code: ErrorCode) {

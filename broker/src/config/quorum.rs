@@ -163,6 +163,12 @@ impl Quorum {
         named.chain([own]).collect()
     }
 
+    /// Whether this process alone decides changes to the metadata.
+    #[must_use]
+    pub(crate) fn is_sole_voter(&self, own: NodeId) -> bool {
+        self.roles.controller && self.voters(own).len() == 1
+    }
+
     /// Whether a listener of this name serves calls to a controller.
     #[must_use]
     pub fn is_listener(&self, name: &str) -> bool {

@@ -10,7 +10,9 @@ use highwater_object_format::Seal;
 use highwater_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use highwater_protocol::messages::{FindCoordinatorRequest, MetadataRequest, OffsetFetchRequest};
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_tests::{Link, TestNode, commit, connect, files_below, read, until};
+use highwater_tests::{
+    Link, TestNode, commit, connect, files_below, latest, produce_request, read, until,
+};
 use highwater_types::{NodeEpoch, NodeId, Uuid};
 use tempfile::TempDir;
 
@@ -109,6 +111,60 @@ async fn a_broker_that_is_cut_off_goes_on_until_it_finds_its_seal() -> Result<()
     assert!(why.contains("it was sealed"), "{why}");
     let answer = client.produce("t", 0, batch(1, T0)).await?;
     assert_eq!(answer.error_code, NOT_LEADER);
+    Ok(())
+}
+
+// D5: its log cannot be sealed, so it acknowledges nothing that may be given up, and readers see nothing else
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_on_the_disk_wal_that_is_cut_off_acknowledges_nothing() -> Result<()> {
+    let objects = TempDir::new()?;
+    let store = store(&objects);
+    let controller = controller(TempDir::new()?, &store, 0).await?;
+    let link = Link::to(controller.address).await?;
+    let settings = broker_settings(2, "disk", &store, link.address);
+    let settings = settings.each_ref().map(|(name, value)| (*name, &**value));
+    let sessions = [
+        ("broker.session.timeout.ms", "600"),
+        ("broker.heartbeat.interval.ms", "100"),
+    ];
+    let settings = [&settings[..], &sessions].concat();
+    let node = TestNode::start_in(TempDir::new()?, &settings, Machine::real()).await?;
+    node.create_topic("t", 1, &[]).await?;
+    let mut client = node.client().await?;
+    until("the partition is open", async || {
+        Ok(client.produce("t", 0, batch(1, T0)).await?.error_code == 0)
+    })
+    .await?;
+
+    link.set_cut(true);
+    let mut acknowledged = 1;
+    until("it is cut off", async || {
+        let answer = client.produce("t", 0, batch(1, T0)).await?;
+        match answer.error_code {
+            0 => acknowledged = answer.base_offset + 1,
+            code => assert_eq!(code, NOT_LEADER),
+        }
+        Ok(answer.error_code != 0)
+    })
+    .await?;
+    let answer = client.produce("t", 0, batch(1, T0)).await?;
+    assert_eq!(answer.error_code, NOT_LEADER);
+    // it says so to a connection that waits for no answer, too
+    let unanswered = produce_request("t", 0, batch(1, T0), 0);
+    let mut other = node.client().await?;
+    other.send(&unanswered, 9).await?;
+    assert!(other.is_closed().await);
+    let answer = client.call(&latest("t"), 5).await?;
+    assert_eq!(answer.topics[0].partitions[0].offset, acknowledged);
+    assert_eq!(read(&mut client, "t", 0).await?.0, 0);
+
+    link.set_cut(false);
+    until("it is heard again", async || {
+        Ok(client.produce("t", 0, batch(1, T0)).await?.error_code == 0)
+    })
+    .await?;
+    drop(node.stop().await?);
+    drop(controller.stop().await?);
     Ok(())
 }
 

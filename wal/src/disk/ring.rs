@@ -38,6 +38,8 @@ struct Confirmer {
     epoch: NodeEpoch,
     above: Arc<dyn ConfirmedSink>,
     confirmed: Watermark,
+    /// The groups that are durable and held back, because the sink may not show them now (D5).
+    held_back: Mutex<Vec<Group<Meta>>>,
     ring: Mutex<Ring>,
     room: ByteBudget,
     memory: ByteBudget,
@@ -79,6 +81,7 @@ impl DiskWal {
             epoch,
             above,
             confirmed: Watermark::default(),
+            held_back: Mutex::default(),
             ring: Mutex::new(Ring {
                 groups: VecDeque::new(),
                 held: 0,
@@ -260,12 +263,23 @@ impl Confirmer {
     }
 }
 
-impl GroupReceiver<Meta> for Confirmer {
-    fn durable(&self, groups: Vec<Group<Meta>>) {
+impl Confirmer {
+    fn held_back(&self) -> MutexGuard<'_, Vec<Group<Meta>>> {
+        let held_back = self.held_back.lock();
+        held_back.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands over and acknowledges durable groups, if that is allowed now. The lock is held meanwhile, so that the groups
+    /// stay in their order.
+    fn confirm(&self, mut held_back: MutexGuard<'_, Vec<Group<Meta>>>) {
         // P12, P15: the next start of this node finds them in the log
         if self.has_ended_early() {
+            held_back.clear();
+        }
+        if held_back.is_empty() || !self.above.may_confirm() {
             return;
         }
+        let groups = std::mem::take(&mut *held_back);
         let number = groups.last().map_or(0, |group| group.number);
         let mut batches = Vec::with_capacity(groups.iter().map(|group| group.entries.len()).sum());
         for group in groups {
@@ -274,8 +288,18 @@ impl GroupReceiver<Meta> for Confirmer {
         self.above.confirmed(batches);
         self.confirmed.raise(number);
     }
+}
+
+impl GroupReceiver<Meta> for Confirmer {
+    fn durable(&self, groups: Vec<Group<Meta>>) {
+        let mut held_back = self.held_back();
+        held_back.extend(groups);
+        self.confirm(held_back);
+    }
 
     fn ended(&self) {
+        // P10: from here on nothing is handed over
+        self.held_back().clear();
         self.confirmed.end();
     }
 }
@@ -374,6 +398,10 @@ impl WriteAheadLog for DiskWal {
         ];
         let appended = self.log.append(&parts, meta);
         self.confirmer.confirmed.receipt(appended.group)
+    }
+
+    fn confirm(&self) {
+        self.confirmer.confirm(self.confirmer.held_back());
     }
 
     fn room(&self) -> Room {

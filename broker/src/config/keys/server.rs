@@ -21,7 +21,8 @@ pub(super) static KEYS: &[Key] = &[
         "3000",
         int(100),
         "How long a broker counts as alive after its last heartbeat. Then it is fenced, and other brokers take its \
-         partitions over. A broker that was paused for longer starts again by itself.",
+         partitions over. A broker that was paused for longer starts again by itself. All nodes of a cluster need the same \
+         value.",
     ),
     key(
         "connections.max.idle.ms",
