@@ -10,12 +10,13 @@ use highwater_client::Connection;
 use highwater_protocol::messages::{
     AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
     DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeTopicPartitionsRequest,
-    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    SaslHandshakeRequest, SyncGroupRequest, alter_configs_request, create_partitions_request,
-    create_topics_request, delete_records_request, delete_topics_request, describe_configs_request,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeQuorumRequest,
+    DescribeTopicPartitionsRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, SaslHandshakeRequest, SyncGroupRequest,
+    alter_configs_request, create_partitions_request, create_topics_request,
+    delete_records_request, delete_topics_request, describe_configs_request,
     describe_topic_partitions_request, incremental_alter_configs_request, metadata_request,
     offset_commit_request, offset_fetch_request, offset_for_leader_epoch_request,
 };
@@ -216,6 +217,12 @@ async fn configs(walk: &mut Walk) -> Result<()> {
         // Every principal may know where the brokers are.
         |answer| answer.error_code,
         ErrorCode::None,
+    )
+    .await?;
+    walk.ask(
+        DescribeQuorumRequest::default(),
+        |answer| answer.error_code,
+        CLUSTER,
     )
     .await?;
     let describe = DescribeConfigsRequest {
