@@ -14,7 +14,7 @@ use highwater_kraft_meta::{
 use highwater_s3stream::Recovered;
 use highwater_types::{NodeEpoch, NodeId, TopicId, Uuid, WalPosition};
 use highwater_wal::Known;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{Advertised, Config};
 use crate::heartbeats::Heartbeats;
@@ -24,13 +24,16 @@ use crate::stream_metadata;
 
 /// How long a stop waits until the controllers have heard that the epoch ends. Without that its session just runs out.
 const END_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a registration whose outcome is unknown is repeated.
+const REPEAT_MAX: Duration = Duration::from_secs(30);
 /// How long a start waits until the partitions of its former epochs have leaders. The active controller may have just
 /// started; then it hears the live brokers first, which takes a session.
 const LEADERS_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Registers a start of this node with its addresses; `wal` is the kind of its WAL, and `after` the last epoch that the
 /// node had when its logs were read (D2). Returns its epoch and the WAL's floor (E1, E2). While another process with this
-/// node's id and another data directory lives, it waits (E2).
+/// node's id and another data directory lives, it waits (E2). If the answer is lost, because the active controller died,
+/// it is sent again.
 ///
 /// # Errors
 /// [`ProposeError`]; [`Rejection::Changed`] if another start of the node has registered since the logs were read.
@@ -55,6 +58,7 @@ pub(crate) async fn register(
         directory: directory.0.to_vec(),
     };
     let mut has_waited = false;
+    let begun = Instant::now();
     loop {
         let registered = metadata.propose(Action::RegisterNode(register.clone()).into());
         match registered.await {
@@ -69,8 +73,12 @@ pub(crate) async fn register(
                 }
                 has_waited = true;
             }
-            // a repeat is the same registration (E2), so a start that has waited goes on waiting
-            Err(ProposeError::Unavailable(_)) if has_waited => {}
+            // a repeat is the same registration (E2)
+            Err(ProposeError::Unavailable(reason))
+                if has_waited || begun.elapsed() < REPEAT_MAX =>
+            {
+                tracing::info!(reason, "the registration is sent again");
+            }
             registered => {
                 return match registered? {
                     (_, Outcome::Registered { epoch, floor, .. }) => Ok((epoch, floor)),
@@ -311,15 +319,19 @@ fn is_leaderless(partition: &PartitionImage, node: NodeId, epoch: NodeEpoch) -> 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
+    use async_trait::async_trait;
     use highwater_io::{RealDevice, RealThreads};
-    use highwater_kraft_meta::RaftMetadata;
-    use highwater_kraft_meta::command::{CommitObject, CreateTopic, Replicas};
+    use highwater_kraft_meta::command::{Command, CommitObject, CreateTopic, Replicas};
+    use highwater_kraft_meta::{Heard, HeartbeatError, OpenError, QuorumState, RaftMetadata};
     use highwater_runtime::{TaskKind, Tasks};
-    use highwater_types::Uuid;
+    use highwater_types::{LogIndex, Term, Uuid};
+    use tokio::sync::watch;
 
     use super::*;
     use crate::controller;
+    use crate::fixture::config;
 
     const NODE: NodeId = NodeId(1);
     const SESSION: Duration = Duration::from_secs(3);
@@ -337,6 +349,91 @@ mod tests {
         };
         let opened = RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await;
         opened.expect("opens")
+    }
+
+    // E2: the active controller dies after it has decided
+    #[tokio::test]
+    async fn a_registration_whose_answer_is_lost_is_sent_again_and_is_the_same() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let metadata = Forgetful {
+            inner: open(dir.path()).await,
+            answers_lost: AtomicU32::new(2),
+        };
+        let config = config(dir.path(), &[("broker.heartbeat.interval.ms", "10")]);
+        let machine = Machine::real();
+        let asked = (WalKind::Object, NodeEpoch(0));
+        let directory = Uuid([8; 16]);
+        let registered = register(&config, &machine, &[], asked, (&metadata, directory));
+        let (epoch, _) = registered.await.expect("is registered");
+        assert_eq!(metadata.answers_lost.into_inner(), 0);
+        let image = metadata.inner.image();
+        let node = image.node(config.node_id).expect("is registered");
+        assert_eq!(node.epochs.keys().collect::<Vec<_>>(), [&epoch]);
+    }
+
+    /// Metadata that decides, and loses some answers.
+    #[derive(Debug)]
+    struct Forgetful {
+        inner: RaftMetadata,
+        answers_lost: AtomicU32,
+    }
+
+    #[async_trait]
+    impl MetadataStore for Forgetful {
+        fn image(&self) -> Arc<MetadataImage> {
+            self.inner.image()
+        }
+
+        fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
+            self.inner.watch()
+        }
+
+        fn leads(&self) -> Option<Term> {
+            self.inner.leads()
+        }
+
+        fn check(&self) -> Result<(), String> {
+            self.inner.check()
+        }
+
+        async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
+            let decided = self.inner.propose(command).await;
+            let lost = self.answers_lost.load(Ordering::Relaxed);
+            if lost > 0 {
+                self.answers_lost.store(lost - 1, Ordering::Relaxed);
+                return Err(ProposeError::Unavailable("the answer is lost".to_owned()));
+            }
+            decided
+        }
+
+        async fn heartbeat(
+            &self,
+            node: NodeId,
+            epoch: NodeEpoch,
+            serves: bool,
+        ) -> Result<(), HeartbeatError> {
+            self.inner.heartbeat(node, epoch, serves).await
+        }
+
+        async fn quorum(&self) -> Result<QuorumState, String> {
+            self.inner.quorum().await
+        }
+
+        fn heard(&self) -> watch::Receiver<Heard> {
+            self.inner.heard()
+        }
+
+        fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {
+            self.inner.silent()
+        }
+
+        async fn ended(&self) -> String {
+            self.inner.ended().await
+        }
+
+        async fn shutdown(&self) -> Result<(), OpenError> {
+            self.inner.shutdown().await
+        }
     }
 
     // D2: the disk WAL is one log, and its floor never goes back. A start that dies while it recovers has moved the floor
