@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use highwater_runtime::{Backoff, reasons};
 use tokio::sync::watch;
@@ -40,14 +41,17 @@ impl std::fmt::Debug for NodeProcess {
 }
 
 impl NodeProcess {
-    /// Starts a node.
+    /// Starts a node. A start whose epoch is fenced before it is over, because it was slow or cut off, is tried again as
+    /// a new epoch.
     ///
     /// # Errors
     /// [`NodeError`].
     pub async fn start(config: Config, machine: Machine) -> Result<Self, NodeError> {
-        let node = Node::start(config, machine.clone()).await?;
+        let mut rests = rests(&machine);
+        let start = || Node::start(config.clone(), machine.clone()).boxed();
+        let node = until_started(start, NodeError::is_fence, &mut rests).await?;
         Ok(Self {
-            rests: rests(&machine),
+            rests,
             machine,
             stage: Stage::Running(node, Instant::now()),
             fences: watch::Sender::new(0),
@@ -136,28 +140,31 @@ async fn start_again(
         tracing::warn!(error, "the fenced node did not stop cleanly");
     }
     let start = || Node::start_on(config.clone(), &machine, addresses.clone());
-    let node = until_started(start, &mut rests).await?;
+    // the node ran before, so its configuration is right, and what is away comes back
+    let passes = |error: &NodeError| error.is_fence() || error.is_outage();
+    sleep(rests.next_wait()).await;
+    let node = until_started(start, passes, &mut rests).await?;
     Ok((node, rests))
 }
 
-/// Tries to start until a start succeeds or is refused.
+/// Tries to start until a start succeeds or fails for a reason that does not pass.
 async fn until_started<'a, T>(
     start: impl Fn() -> BoxFuture<'a, Result<T, NodeError>>,
+    passes: impl Fn(&NodeError) -> bool,
     rests: &mut Backoff,
 ) -> Result<T, NodeError> {
     loop {
-        sleep(rests.next_wait()).await;
         match start().await {
-            Err(error) if error.is_fence() => {
-                let error = reasons(&error);
-                tracing::warn!(error, "the node was fenced while it started");
-            }
-            Err(error) if error.is_outage() => {
-                let error = reasons(&error);
-                tracing::warn!(error, "the node cannot start now; trying again");
+            Err(error) if passes(&error) => {
+                let why = reasons(&error);
+                match error.is_fence() {
+                    true => tracing::warn!(why, "the node was fenced while it started"),
+                    false => tracing::warn!(why, "the node cannot start now; trying again"),
+                }
             }
             started => return started,
         }
+        sleep(rests.next_wait()).await;
     }
 }
 
@@ -173,7 +180,6 @@ mod tests {
     use std::sync::atomic::{AtomicI32, Ordering};
 
     use bytes::Bytes;
-    use futures::FutureExt;
     use highwater_client::{Connection, Error, Options, Producer};
     use highwater_io::net::TcpNetwork;
     use highwater_kraft_meta::command::FenceEpoch;
@@ -391,10 +397,12 @@ mod tests {
             std::future::ready(started).boxed()
         };
         let mut rests = Backoff::new(REST.0, REST.1, SeededRng::from_seed(1));
-        let started = until_started(|| start(|| Ok(7)), &mut rests).await;
+        let passes = |error: &NodeError| error.is_fence() || error.is_outage();
+        let started = until_started(|| start(|| Ok(7)), passes, &mut rests).await;
         assert_eq!((started.ok(), starts.get()), (Some(7), 5));
         let refused = until_started(
             || std::future::ready(Err::<u8, _>(store(true).into())).boxed(),
+            passes,
             &mut rests,
         );
         assert!(matches!(refused.await, Err(NodeError::Storage(_))));

@@ -202,6 +202,18 @@ impl Cluster {
     /// # Errors
     /// The error of its start.
     pub async fn start_broker(&mut self, id: i32) -> Result<()> {
+        self.start_broker_while(id, async |_| Ok(())).await
+    }
+
+    /// Starts a broker with a new data directory, and does something else meanwhile.
+    ///
+    /// # Errors
+    /// The error of its start, or of what is done meanwhile.
+    pub async fn start_broker_while(
+        &mut self,
+        id: i32,
+        meanwhile: impl AsyncFnOnce(&Self) -> Result<()>,
+    ) -> Result<()> {
         let mut links = Vec::new();
         for address in self.controllers.addresses() {
             links.push(Link::to(address).await?);
@@ -213,15 +225,15 @@ impl Cluster {
             ("controller.quorum.bootstrap.servers", addresses.join(",")),
         ];
         let own = own.map(|(key, value)| (key.to_owned(), value));
+        self.links.insert(id, links);
         let machine = self.machines.get(&id).cloned();
-        let started = Member::start(
+        let starting = Member::start(
             TempDir::new()?,
             [self.settings.clone(), own.to_vec()].concat(),
             machine.unwrap_or_else(Machine::real),
-        )
-        .await?;
+        );
+        let (started, ()) = tokio::try_join!(starting, meanwhile(self))?;
         self.brokers.insert(id, started);
-        self.links.insert(id, links);
         Ok(())
     }
 

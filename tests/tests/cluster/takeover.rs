@@ -1,9 +1,15 @@
 //! A broker dies with its disk, and the others serve every record that it acknowledged (rules E4, E7, W7 to W9).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context, Result};
-use highwater_tests::{Cluster, producer_id};
+use highwater_object_storage::Plan;
+use highwater_protocol::messages::MetadataRequest;
+use highwater_tests::{Cluster, producer_id, until};
 
 use crate::served::{PARTITIONS, holds, led_by, send};
+use crate::stores::Stores;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_survivors_serve_every_record_of_a_broker_that_died_with_its_disk() -> Result<()> {
@@ -72,5 +78,61 @@ async fn partitions_of_a_broker_that_stops_go_to_others_and_an_epoch_that_never_
     }
     let index = std::fs::read_dir(cluster.objects())?.next();
     index.context("there are objects")??;
+    cluster.stop().await
+}
+
+// W11, E6: a start that is slower than its session, because of the store and of a cut link, is fenced like any other epoch
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_fenced_in_its_first_start_starts_again_by_itself() -> Result<()> {
+    let stores = Stores::new(2);
+    let settings = [("highwater.object.storage", "memory:")];
+    let mut cluster = Cluster::start_on(2, &settings, stores.machines()).await?;
+    cluster.create_topic(1, "t", PARTITIONS).await?;
+    let before = led_by(&cluster, &[1, 2]).await?;
+    let id = producer_id(&mut cluster.client(1).await?).await?;
+    for (partition, (leader, _)) in &before {
+        send(&mut cluster.client(*leader).await?, *partition, id, 0).await?;
+    }
+    cluster.kill(2).await;
+
+    // the start has registered when it reads the log of its former epoch
+    let store = stores.of(2);
+    let is_sealing = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&is_sealing);
+    store.set_hook(
+        move |request| match request.key.as_str().starts_with("wal/2/") {
+            true => {
+                told.store(true, Ordering::SeqCst);
+                Plan::hang()
+            }
+            false => Plan::pass(),
+        },
+    );
+    let meanwhile = async |cluster: &Cluster| {
+        until("the start seals its former epoch", async || {
+            Ok(is_sealing.load(Ordering::SeqCst))
+        })
+        .await?;
+        cluster.set_cut(2, true);
+        until("the start is fenced", async || {
+            let mut client = cluster.client(1).await?;
+            let metadata = client.call(&MetadataRequest::default(), 9).await?;
+            Ok(metadata.brokers.len() == 1)
+        })
+        .await?;
+        store.set_hook(|_| Plan::pass());
+        cluster.set_cut(2, false);
+        Ok(())
+    };
+    cluster.start_broker_while(2, meanwhile).await?;
+
+    cluster.kill(1).await;
+    for (partition, (leader, _)) in &led_by(&cluster, &[2]).await? {
+        let mut client = cluster.client(*leader).await?;
+        // I6: nothing is lost, and what is sent again is known
+        assert_eq!(send(&mut client, *partition, id, 0).await?, 0);
+        assert_eq!(send(&mut client, *partition, id, 1).await?, 1);
+        holds(&mut client, *partition, id, 0..2).await?;
+    }
     cluster.stop().await
 }
