@@ -1,11 +1,11 @@
 //! A broker dies with its disk, and the others serve every record that it acknowledged (rules E4, E7, W7 to W9).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use highwater_object_storage::Plan;
-use highwater_protocol::messages::MetadataRequest;
+use highwater_object_storage::{Failure, Plan, RequestKind};
 use highwater_tests::{Cluster, producer_id, until};
 
 use crate::served::{PARTITIONS, holds, led_by, send};
@@ -16,7 +16,7 @@ async fn the_survivors_serve_every_record_of_a_broker_that_died_with_its_disk() 
     let mut cluster = Cluster::start(3, &[]).await?;
     cluster.create_topic(1, "t", PARTITIONS).await?;
     let before = led_by(&cluster, &[1, 2, 3]).await?;
-    let spread: std::collections::BTreeSet<_> = before.values().map(|(leader, _)| leader).collect();
+    let spread: BTreeSet<_> = before.values().map(|(leader, _)| leader).collect();
     assert_eq!(
         spread.len(),
         3,
@@ -95,30 +95,43 @@ async fn a_broker_that_is_fenced_in_its_first_start_starts_again_by_itself() -> 
     }
     cluster.kill(2).await;
 
-    // the start has registered when it reads the log of its former epoch
-    let store = stores.of(2);
     let is_sealing = Arc::new(AtomicBool::new(false));
+    // the other broker does not seal the former epoch before the start does
+    let may_seal = Arc::clone(&is_sealing);
+    stores.of(1).set_hook(move |request| {
+        let is_of_log = request.key.as_str().starts_with("wal/2/");
+        match is_of_log && !may_seal.load(Ordering::SeqCst) {
+            true => Plan::fail(Failure::Failed("503")),
+            false => Plan::pass(),
+        }
+    });
+    // a start reads the log of its former epoch before it registers, and again after that, to seal it
+    let store = stores.of(2);
     let told = Arc::clone(&is_sealing);
-    store.set_hook(
-        move |request| match request.key.as_str().starts_with("wal/2/") {
+    store.set_hook(move |request| {
+        let is_again = request.nth > 0 && request.key.as_str().starts_with("wal/2/");
+        match is_again && request.operation.kind() == RequestKind::Get {
             true => {
                 told.store(true, Ordering::SeqCst);
                 Plan::hang()
             }
             false => Plan::pass(),
-        },
-    );
+        }
+    });
     let meanwhile = async |cluster: &Cluster| {
         until("the start seals its former epoch", async || {
             Ok(is_sealing.load(Ordering::SeqCst))
         })
         .await?;
         cluster.set_cut(2, true);
-        until("the start is fenced", async || {
-            let mut client = cluster.client(1).await?;
-            let metadata = client.call(&MetadataRequest::default(), 9).await?;
-            Ok(metadata.brokers.len() == 1)
-        })
+        until(
+            "the other broker seals the epoch of the start",
+            async || {
+                let keys = stores.keys("wal/2").await?;
+                let epochs = keys.iter().filter_map(|key| key.as_str().split('/').nth(2));
+                Ok(epochs.collect::<BTreeSet<_>>().len() == 2)
+            },
+        )
         .await?;
         store.set_hook(|_| Plan::pass());
         cluster.set_cut(2, false);
