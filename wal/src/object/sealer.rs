@@ -24,7 +24,7 @@ use crate::{SealedObject, SealedRange, WalError};
 /// How many numbers are read at once: as many as the store lets a start read, because clients wait for the end.
 const READ_AT_ONCE: usize = 48;
 /// The bytes at an object's end that are read first. They have all that a sealer needs, unless the index is larger.
-const SUFFIX_BYTES: u64 = 64 << 10;
+const SUFFIX_BYTES: u64 = 16 << 10;
 const NO_ANSWER: &str = "no answer within the deadline";
 const CLASS: IoClass = IoClass::Start;
 
