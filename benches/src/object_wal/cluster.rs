@@ -8,6 +8,7 @@ use highwater_types::{ByteSize, Uuid};
 
 use super::follower::{Follower, await_view, until_done};
 use super::node::Node;
+use super::store::Wire;
 use super::{Lab, load, own};
 use crate::admin::Admin;
 use crate::batch::Batch;
@@ -53,7 +54,8 @@ struct Cluster {
 
 impl Cluster {
     fn start(lab: &Lab, name: &str, partitions: i32, settings: &[&str]) -> Result<Self> {
-        let settings = [own(&SETTINGS), own(settings), lab.store.settings(name)].concat();
+        let access = lab.store.settings(name, Wire::Plain);
+        let settings = [own(&SETTINGS), own(settings), access].concat();
         let dir = lab.dir.join(name);
         let mut controller = Node::controller(&dir.join("controller"), &settings)?;
         controller.start()?;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use highwater_types::ByteSize;
 
+use super::store::Wire;
 use super::{Lab, Run, load};
 use crate::figures::{Latency, real};
 use crate::machine;
@@ -59,7 +60,7 @@ pub(super) fn default(lab: &mut Lab) -> Result<()> {
 }
 
 fn measure(lab: &mut Lab, names: &Names, settings: &[&str]) -> Result<()> {
-    let node = lab.node(names.cluster, settings)?;
+    let node = lab.node(names.cluster, settings, Wire::Plain)?;
     let pid = node.pid()?;
     let single = ByteSize::kib(1);
     let pace = Load {

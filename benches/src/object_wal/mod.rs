@@ -1,5 +1,6 @@
 //! The object WAL on an S3-compatible server that is as slow as S3, beside the disk WAL.
 
+mod bare;
 mod cluster;
 mod draws;
 mod follower;
@@ -20,7 +21,7 @@ use highwater_types::{ByteSize, Uuid};
 use self::node::Node;
 use self::proxy::Counts;
 use self::report::Report;
-use self::store::Store;
+use self::store::{Store, Wire};
 use crate::admin::Admin;
 use crate::figures::{Figures, Latency};
 use crate::machine::{self, pause};
@@ -105,8 +106,8 @@ impl Lab {
     }
 
     /// A node of a cluster of its own, with both roles, started on an empty directory.
-    fn node(&self, cluster: &str, settings: &[&str]) -> Result<Node> {
-        let settings = [own(settings), self.store.settings(cluster)].concat();
+    fn node(&self, cluster: &str, settings: &[&str], wire: Wire) -> Result<Node> {
+        let settings = [own(settings), self.store.settings(cluster, wire)].concat();
         let mut node = Node::new(&self.dir.join(cluster), &settings)?;
         node.start()?;
         Ok(node)

@@ -1,6 +1,5 @@
 //! A proxy in front of an S3-compatible server, which answers as slowly as S3 does, and notes what it sees.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,15 +13,22 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::draws::{Draws, PUT_MS, READ_MS};
 use crate::figures::Latency;
 use crate::machine;
 
+const LOOPBACK: &str = "127.0.0.1";
 /// How long the server may take for the head of an answer.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -72,7 +78,12 @@ struct State {
 
 /// A running proxy, on a thread of its own.
 pub(super) struct Proxy {
-    pub(super) endpoint: String,
+    /// Its endpoint without TLS.
+    pub(super) http: String,
+    /// Its endpoint with TLS.
+    pub(super) https: String,
+    /// The certificate of the endpoint with TLS, in PEM.
+    pub(super) certificate: String,
     state: Arc<State>,
     runtime: Option<Runtime>,
 }
@@ -93,8 +104,10 @@ impl Proxy {
             .thread_name("proxy")
             .enable_all()
             .build()?;
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-        let address: SocketAddr = listener.local_addr()?;
+        let listen = || runtime.block_on(TcpListener::bind((LOOPBACK, 0)));
+        let (plain, secured) = (listen()?, listen()?);
+        let (http, https) = (plain.local_addr()?, secured.local_addr()?);
+        let (tls, certificate) = tls()?;
         let seen = Seen {
             counts: Counts::default(),
             wal_puts: Latency::new()?,
@@ -107,9 +120,12 @@ impl Proxy {
             client: Client::builder(TokioExecutor::new()).build(connector),
             seen: Mutex::new(seen),
         });
-        drop(runtime.spawn(accept(listener, Arc::clone(&state))));
+        drop(runtime.spawn(accept(plain, None, Arc::clone(&state))));
+        drop(runtime.spawn(accept(secured, Some(tls), Arc::clone(&state))));
         Ok(Self {
-            endpoint: format!("http://{address}"),
+            http: format!("http://{http}"),
+            https: format!("https://{https}"),
+            certificate,
             state,
             runtime: Some(runtime),
         })
@@ -129,15 +145,34 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
+/// TLS with a new certificate, and that certificate in PEM.
+fn tls() -> Result<(TlsAcceptor, String)> {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed([LOOPBACK.to_owned()])?;
+    let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key.into())?;
+    Ok((TlsAcceptor::from(Arc::new(config)), cert.pem()))
+}
+
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
     let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
+        let (state, tls) = (Arc::clone(&state), tls.clone());
         // an error ends the connection, which its client sees
-        drop(socket.set_nodelay(true));
-        let state = Arc::clone(&state);
-        let answer = service_fn(move |request| Arc::clone(&state).answer(request));
-        let serving = http1::Builder::new().serve_connection(TokioIo::new(socket), answer);
-        connections.spawn(async move { drop(serving.await) });
+        connections.spawn(async move {
+            drop(socket.set_nodelay(true));
+            match tls {
+                None => state.serve(socket).await,
+                Some(tls) => {
+                    if let Ok(socket) = tls.accept(socket).await {
+                        state.serve(socket).await;
+                    }
+                }
+            }
+        });
         while connections.try_join_next().is_some() {}
     }
 }
@@ -161,6 +196,12 @@ fn count(counts: &mut Counts, method: &Method, uri: &Uri) {
 impl State {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn serve(self: Arc<Self>, socket: impl AsyncRead + AsyncWrite + Unpin) {
+        let answer = service_fn(move |request| Arc::clone(&self).answer(request));
+        let serving = http1::Builder::new().serve_connection(TokioIo::new(socket), answer);
+        drop(serving.await);
     }
 
     /// Asks the server, and answers when the drawn time has passed. Bodies are passed on as they come.
@@ -197,22 +238,22 @@ impl State {
 mod tests {
     use super::*;
 
-    fn counted(method: Method, path: &'static str) -> Counts {
+    fn counted(method: &Method, path: &'static str) -> Counts {
         let mut counts = Counts::default();
-        count(&mut counts, &method, &Uri::from_static(path));
+        count(&mut counts, method, &Uri::from_static(path));
         counts
     }
 
     #[test]
     fn requests_are_counted_as_s3_bills_them() {
         let none = Counts::default();
-        let put = counted(Method::PUT, "/bucket/wal/1/2/3");
+        let put = counted(&Method::PUT, "/bucket/wal/1/2/3");
         assert_eq!(put, Counts { puts: 1, ..none });
-        let list = counted(Method::GET, "/bucket?list-type=2&prefix=wal");
+        let list = counted(&Method::GET, "/bucket?list-type=2&prefix=wal");
         assert_eq!(list, Counts { lists: 1, ..none });
-        let get = counted(Method::GET, "/bucket/wal/1/2/3");
+        let get = counted(&Method::GET, "/bucket/wal/1/2/3");
         assert_eq!(get, Counts { gets: 1, ..none });
-        let delete = counted(Method::POST, "/bucket?delete");
+        let delete = counted(&Method::POST, "/bucket?delete");
         assert_eq!(delete, Counts { deletes: 1, ..none });
         assert_eq!(delete.all(), 1);
         assert_eq!(delete.since(&delete), none);

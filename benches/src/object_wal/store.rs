@@ -9,19 +9,31 @@ use highwater_kafka_peer::process::{end, free_port, wait};
 
 use super::proxy::Proxy;
 
-const BUCKET: &str = "highwater";
-const USER: &str = "highwater";
-const PASSWORD: &str = "highwater-secret";
+pub(super) const BUCKET: &str = "highwater";
+pub(super) const REGION: &str = "us-east-1";
+pub(super) const USER: &str = "highwater";
+pub(super) const PASSWORD: &str = "highwater-secret";
 /// Memory, so that the speed of this machine's disk is not measured: the proxy gives the times of a store.
 const MEMORY: &str = "/dev/shm";
 /// Where the tests build the server.
 const BUILT: &str = "target/test-deps";
+
+/// What is between a node and the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// HTTPS, as S3 is used. The payload is not part of a request's signature.
+    Tls,
+    /// HTTP. The signature covers the payload, so each body is hashed with SHA-256.
+    Plain,
+}
 
 /// The server behind its proxy. It ends, and its objects with it, when this value is dropped.
 pub(super) struct Store {
     child: Child,
     dir: PathBuf,
     pub(super) proxy: Proxy,
+    /// The file with the certificate of the proxy.
+    ca: PathBuf,
 }
 
 impl Store {
@@ -49,18 +61,37 @@ impl Store {
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
         let proxy = Proxy::start(&address)?;
-        let mut store = Self { child, dir, proxy };
+        let ca = logs.join("store.pem");
+        std::fs::write(&ca, &proxy.certificate)?;
+        let mut store = Self {
+            child,
+            dir,
+            proxy,
+            ca,
+        };
         wait(&mut store.child, &address, &log)?;
         Ok(store)
     }
 
     /// The settings with which a node keeps its objects here, under a prefix of its cluster.
-    pub(super) fn settings(&self, cluster: &str) -> Vec<String> {
-        vec![
+    pub(super) fn settings(&self, cluster: &str, wire: Wire) -> Vec<String> {
+        let mut settings = vec![
             format!("highwater.object.storage=s3://{BUCKET}/{cluster}"),
-            format!("highwater.object.storage.endpoint={}", self.proxy.endpoint),
-            "highwater.object.storage.region=us-east-1".to_owned(),
-        ]
+            format!("highwater.object.storage.endpoint={}", self.endpoint(wire)),
+            format!("highwater.object.storage.region={REGION}"),
+        ];
+        if wire == Wire::Tls {
+            let ca = self.ca.display();
+            settings.push(format!("highwater.object.storage.ca.file={ca}"));
+        }
+        settings
+    }
+
+    pub(super) fn endpoint(&self, wire: Wire) -> &str {
+        match wire {
+            Wire::Tls => &self.proxy.https,
+            Wire::Plain => &self.proxy.http,
+        }
     }
 
     /// The keys, as environment variables.
