@@ -1,10 +1,10 @@
-//! Tells the active controller that this broker lives, from its registration until its last upload (E6), and from when
-//! on it serves (E4).
+//! Tells the active controller that this broker lives, from its registration until its last upload (E6), and when it
+//! begins and ends to serve (E4).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_kraft_meta::{HeartbeatError, MetadataStore};
+use highwater_kraft_meta::{HeartbeatError, MetadataStore, Standing};
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{NodeEpoch, NodeId};
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 #[derive(Debug, Clone)]
 pub(crate) struct Heartbeats {
     answers: watch::Receiver<Answers>,
-    serves: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
     session: Duration,
 }
 
@@ -42,12 +42,12 @@ impl Heartbeats {
             has_served: false,
             is_fenced: false,
         });
-        let (serves, told) = watch::channel(false);
+        let (standing, told) = watch::channel(Standing::Starting);
         let beating = beat(metadata, (node, epoch), every, told, sender);
         tasks.on_control().spawn(TaskKind::Heartbeats, beating);
         Self {
             answers,
-            serves,
+            standing,
             session,
         }
     }
@@ -55,7 +55,12 @@ impl Heartbeats {
     /// Says, by a heartbeat that is sent at once and by all later ones, that this broker has recovered its former epochs
     /// and can open partitions, so that it may get leaderships.
     pub(crate) fn serve(&self) {
-        self.serves.send_replace(true);
+        self.standing.send_replace(Standing::Serving);
+    }
+
+    /// Says in the same way that this broker stops, so that it gets no more leaderships.
+    pub(crate) fn leave(&self) {
+        self.standing.send_replace(Standing::Leaving);
     }
 
     /// Waits until the active controller has taken a heartbeat that says that this broker serves: from then on the broker
@@ -111,7 +116,7 @@ async fn beat(
     metadata: Arc<dyn MetadataStore>,
     (node, epoch): (NodeId, NodeEpoch),
     every: Duration,
-    mut serves: watch::Receiver<bool>,
+    mut standing: watch::Receiver<Standing>,
     answers: watch::Sender<Answers>,
 ) {
     let mut ticks = interval(every);
@@ -122,16 +127,16 @@ async fn beat(
         tokio::select! {
             _tick = ticks.tick() => {}
             // an error means that nothing more is said
-            Ok(()) = serves.changed() => {}
+            Ok(()) = standing.changed() => {}
         }
-        let is_serving = *serves.borrow_and_update();
+        let told = *standing.borrow_and_update();
         let asked = Instant::now();
-        match metadata.heartbeat(node, epoch, is_serving).await {
+        match metadata.heartbeat(node, epoch, told).await {
             Ok(()) => {
                 // the session began when the heartbeat was sent, at the earliest
                 answers.send_modify(|answers| {
                     answers.taken = asked;
-                    answers.has_served |= is_serving;
+                    answers.has_served |= told == Standing::Serving;
                 });
                 failing = false;
             }

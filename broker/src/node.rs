@@ -318,6 +318,9 @@ impl Node {
 
     /// Ends the streams and the node epoch, then all tasks.
     async fn stop_streams(&self, wal_within: Option<Duration>) -> Result<(), StreamError> {
+        if let Some(broker) = &self.broker {
+            broker.heartbeats.leave();
+        }
         // the last upload still needs the log, the metadata, and credentials for the store
         self.tasks.stop_before(TaskKind::MetadataObserver).await;
         let mut stopped = Ok(());

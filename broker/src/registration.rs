@@ -324,7 +324,9 @@ mod tests {
     use async_trait::async_trait;
     use highwater_io::{RealDevice, RealThreads};
     use highwater_kraft_meta::command::{Command, CommitObject, CreateTopic, Replicas};
-    use highwater_kraft_meta::{Heard, HeartbeatError, OpenError, QuorumState, RaftMetadata};
+    use highwater_kraft_meta::{
+        Heard, HeartbeatError, OpenError, QuorumState, RaftMetadata, Standing,
+    };
     use highwater_runtime::{TaskKind, Tasks};
     use highwater_types::{LogIndex, Term, Uuid};
     use tokio::sync::watch;
@@ -410,9 +412,9 @@ mod tests {
             &self,
             node: NodeId,
             epoch: NodeEpoch,
-            serves: bool,
+            standing: Standing,
         ) -> Result<(), HeartbeatError> {
-            self.inner.heartbeat(node, epoch, serves).await
+            self.inner.heartbeat(node, epoch, standing).await
         }
 
         async fn quorum(&self) -> Result<QuorumState, String> {

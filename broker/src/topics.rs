@@ -258,7 +258,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use highwater_client::{create_topics, describe_all_topics, new_topic};
-    use highwater_kraft_meta::PartitionImage;
+    use highwater_kraft_meta::{PartitionImage, Standing};
     use highwater_protocol::messages::create_partitions_request::CreatePartitionsTopic;
     use highwater_protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest};
     use highwater_types::NodeId;
@@ -280,7 +280,10 @@ mod tests {
         let node = TestNode::start(&[]).await;
         let broker = node.broker();
         let other = node.register(2).await;
-        let heard = broker.metadata.heartbeat(NodeId(2), other, false).await;
+        let heard = broker
+            .metadata
+            .heartbeat(NodeId(2), other, Standing::Starting)
+            .await;
         heard.expect("is open");
         let create = create_topics(vec![new_topic("t", 4, &[])]);
         let created = ask(&node.node, &create, 7).await;
@@ -330,7 +333,10 @@ mod tests {
             assert_eq!(told, (ErrorCode::LeaderNotAvailable.code(), -1));
         }
         let broker = node.broker();
-        let heard = broker.metadata.heartbeat(NodeId(2), other, false).await;
+        let heard = broker
+            .metadata
+            .heartbeat(NodeId(2), other, Standing::Starting)
+            .await;
         heard.expect("is open");
         let mut images = broker.metadata.watch();
         let is_led = |image: &Arc<highwater_kraft_meta::MetadataImage>| {

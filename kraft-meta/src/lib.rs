@@ -24,7 +24,7 @@ pub use image::{
 };
 pub use quorum_state::{QuorumState, ReplicaState};
 pub use raft::{Config, Observer, ObserverMetadata, Quorum, RaftMetadata, Voter};
-pub use sessions::Heard;
+pub use sessions::{Heard, Standing};
 pub use transport::{COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, Transport};
 
 /// The metadata as a node sees it.
@@ -47,8 +47,8 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ProposeError`]; [`ProposeError::Unavailable`] alone leaves the outcome unknown.
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError>;
-    /// Says that a node epoch lives, which begins its session anew (E6), and whether it serves, so that it may get
-    /// leaderships (E4).
+    /// Says that a node epoch lives, which begins its session anew (E6), and its standing, on which it depends whether it
+    /// may get leaderships (E4).
     ///
     /// # Errors
     /// [`HeartbeatError`].
@@ -56,7 +56,7 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
         &self,
         node: NodeId,
         epoch: NodeEpoch,
-        serves: bool,
+        standing: Standing,
     ) -> Result<(), HeartbeatError>;
     /// Asks the active controller for the state of the quorum.
     ///

@@ -10,10 +10,21 @@ use std::time::Duration;
 use highwater_types::{NodeEpoch, Term};
 use tokio::time::Instant;
 
-/// The open epochs that the active controller has heard, each with whether it has said that it serves: that its former
-/// epochs are recovered and that it can open partitions. An epoch that serves does so until it ends.
+/// What a broker says of itself in its heartbeats (E4). An epoch goes through them in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Standing {
+    /// It recovers its former epochs, and can't open partitions yet.
+    Starting = 0,
+    /// Its former epochs are recovered, and it may get leaderships.
+    Serving = 1,
+    /// It stops, and gets no leadership any more.
+    Leaving = 2,
+}
+
+/// The open epochs that the active controller has heard, each with its last standing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Heard(BTreeMap<NodeEpoch, bool>);
+pub struct Heard(BTreeMap<NodeEpoch, Standing>);
 
 impl Heard {
     /// Notes a heartbeat, and forgets the epochs that are not open any more if it says something new. Returns whether it
@@ -21,17 +32,17 @@ impl Heard {
     pub(crate) fn note(
         &mut self,
         epoch: NodeEpoch,
-        serves: bool,
+        standing: Standing,
         is_open: impl Fn(NodeEpoch) -> bool,
     ) -> bool {
         let known = self.0.get(&epoch).copied();
         // an earlier heartbeat may come in late
-        let serves = serves || known == Some(true);
-        if known == Some(serves) {
+        let standing = known.map_or(standing, |known| known.max(standing));
+        if known == Some(standing) {
             return false;
         }
         self.0.retain(|epoch, _| is_open(*epoch));
-        self.0.insert(epoch, serves);
+        self.0.insert(epoch, standing);
         true
     }
 
@@ -44,12 +55,18 @@ impl Heard {
     /// Whether an epoch serves, so that it may get leaderships (E4).
     #[must_use]
     pub fn serves(&self, epoch: NodeEpoch) -> bool {
-        self.0.get(&epoch) == Some(&true)
+        self.0.get(&epoch) == Some(&Standing::Serving)
+    }
+
+    /// Whether an epoch stops.
+    #[must_use]
+    pub fn leaves(&self, epoch: NodeEpoch) -> bool {
+        self.0.get(&epoch) == Some(&Standing::Leaving)
     }
 }
 
-impl FromIterator<(NodeEpoch, bool)> for Heard {
-    fn from_iter<T: IntoIterator<Item = (NodeEpoch, bool)>>(heard: T) -> Self {
+impl FromIterator<(NodeEpoch, Standing)> for Heard {
+    fn from_iter<T: IntoIterator<Item = (NodeEpoch, Standing)>>(heard: T) -> Self {
         Self(heard.into_iter().collect())
     }
 }
@@ -271,17 +288,22 @@ mod tests {
 
     // E4
     #[test]
-    fn an_epoch_serves_from_its_word_to_its_end() {
+    fn an_epoch_serves_from_its_word_until_it_leaves_or_ends() {
+        use Standing::{Leaving, Serving, Starting};
         let mut heard = Heard::default();
         let (first, second) = (NodeEpoch(4), NodeEpoch(9));
         let all = |_: NodeEpoch| true;
-        assert!(heard.note(first, false, all));
+        assert!(heard.note(first, Starting, all));
         assert!(heard.has(first) && !heard.serves(first));
-        assert!(!heard.note(first, false, all), "nothing is new");
-        assert!(heard.note(first, true, all));
-        assert!(!heard.note(first, false, all), "it was sent earlier");
+        assert!(!heard.note(first, Starting, all), "nothing is new");
+        assert!(heard.note(first, Serving, all));
+        assert!(!heard.note(first, Starting, all), "it was sent earlier");
         assert!(heard.serves(first));
-        assert!(heard.note(second, true, |epoch| epoch == second));
+        assert!(heard.note(first, Leaving, all));
+        assert!(heard.leaves(first) && !heard.serves(first));
+        assert!(!heard.note(first, Serving, all), "it was sent earlier");
+        assert!(heard.leaves(first));
+        assert!(heard.note(second, Serving, |epoch| epoch == second));
         assert!(
             !heard.has(first) && !heard.serves(first),
             "it is not open any more"

@@ -265,8 +265,23 @@ impl Cluster {
     /// # Panics
     /// There is no such broker.
     pub async fn stop_broker(&mut self, id: i32) -> Result<()> {
+        self.stop_broker_while(id, async |_| Ok(())).await
+    }
+
+    /// Stops a broker cleanly, and does something else meanwhile.
+    ///
+    /// # Errors
+    /// The error of its stop, or of what is done meanwhile.
+    ///
+    /// # Panics
+    /// There is no such broker.
+    pub async fn stop_broker_while(
+        &mut self,
+        id: i32,
+        meanwhile: impl AsyncFnOnce(&Self) -> Result<()>,
+    ) -> Result<()> {
         let stopped = self.brokers.remove(&id).expect("it runs");
-        stopped.stop().await?;
+        tokio::try_join!(stopped.stop(), meanwhile(self))?;
         self.links.remove(&id);
         Ok(())
     }

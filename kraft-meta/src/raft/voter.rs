@@ -30,7 +30,7 @@ use super::types::{Proposal, Types};
 use crate::command::{Action, Command, Outcome, RegisterNode, Rejection};
 use crate::error::ProposeError;
 use crate::image::MetadataImage;
-use crate::sessions::{Heard, Sessions};
+use crate::sessions::{Heard, Sessions, Standing};
 use crate::transport::COMMAND_BYTES_MAX;
 
 /// How long a proposal waits until a quorum has taken it: less than the 30 s that Kafka's clients wait.
@@ -282,7 +282,7 @@ impl Voter {
         &self,
         node: NodeId,
         epoch: NodeEpoch,
-        serves: bool,
+        standing: Standing,
     ) -> Result<bool, Undecided> {
         let Some(term) = self.leads() else {
             return Err(self.not_leader());
@@ -297,7 +297,7 @@ impl Voter {
             self.sessions().heard(term, epoch, Instant::now());
             let is_live = |epoch| image.live().any(|(_, live)| live == epoch);
             self.heard
-                .send_if_modified(|heard| heard.note(epoch, serves, is_live));
+                .send_if_modified(|heard| heard.note(epoch, standing, is_live));
         }
         Ok(is_open)
     }

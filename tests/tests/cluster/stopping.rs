@@ -1,9 +1,11 @@
 //! A broker is told to stop while its object store is away (rules A5, E2, W7).
 
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use highwater_object_storage::{Failure, Operation, Plan, Request, RequestKind};
+use highwater_protocol::messages::{MetadataRequest, MetadataRequestTopic};
 use highwater_tests::{Cluster, produce_request, producer_id, until};
 use tokio::time::timeout;
 
@@ -72,7 +74,9 @@ async fn stops_in(outage: Outage) -> Result<()> {
         Ok(store.calls(RequestKind::Put) > puts)
     })
     .await?;
-    let stopped = timeout(NEVER, cluster.stop_broker(STOPPED)).await;
+    let meanwhile = async |cluster: &Cluster| gets_nothing(cluster).await;
+    let stopping = cluster.stop_broker_while(STOPPED, meanwhile);
+    let stopped = timeout(NEVER, stopping).await;
     stopped.context("it stops")??;
     for (mut client, asked) in sent {
         ensure!(client.receive(asked).await.is_err(), "I1: not acknowledged");
@@ -88,6 +92,27 @@ async fn stops_in(outage: Outage) -> Result<()> {
         holds(&mut client, partition, id, 0..end + 1).await?;
     }
     cluster.stop().await
+}
+
+/// E4: while the broker stops, its session goes on, and the other one leads what is created.
+async fn gets_nothing(cluster: &Cluster) -> Result<()> {
+    let created = AtomicI32::new(0);
+    until("new partitions go to the other broker alone", async || {
+        let topic = format!("new-{}", created.fetch_add(1, Ordering::SeqCst));
+        cluster.create_topic(2, &topic, PARTITIONS).await?;
+        let request = MetadataRequest {
+            topics: Some(vec![MetadataRequestTopic {
+                name: Some(topic.into()),
+                ..MetadataRequestTopic::default()
+            }]),
+            ..MetadataRequest::default()
+        };
+        let view = cluster.client(2).await?.call(&request, 9).await?;
+        ensure!(view.brokers.len() == 2, "the stop is over");
+        let mut led = view.topics.iter().flat_map(|topic| &topic.partitions);
+        Ok(led.all(|partition| partition.leader_id == 2))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,11 +91,11 @@ async fn assign(metadata: &dyn MetadataStore, plan: Plan) -> Result<(), ProposeE
 
 #[cfg(test)]
 mod tests {
-    use highwater_kraft_meta::Heard;
     use highwater_kraft_meta::command::{
         CloseEpoch, Closing, CreateTopic, FenceEpoch, RegisterNode, Replicas, Sealed, StreamEpoch,
         WalKind,
     };
+    use highwater_kraft_meta::{Heard, Standing};
     use highwater_types::{NodeEpoch, WalPosition};
 
     use super::super::reaper::tests::Led;
@@ -158,7 +158,10 @@ mod tests {
     #[tokio::test]
     async fn the_share_of_a_broker_that_is_fenced_meanwhile_goes_to_the_others() {
         let (metadata, epochs) = died();
-        let heard: Heard = epochs.iter().map(|epoch| (*epoch, true)).collect();
+        let heard: Heard = epochs
+            .iter()
+            .map(|epoch| (*epoch, Standing::Serving))
+            .collect();
         let now = Instant::now();
         let mut planner = Planner::new(now);
         let image = metadata.image();

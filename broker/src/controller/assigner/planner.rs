@@ -103,7 +103,7 @@ impl Planner {
         heard: &Heard,
         now: Instant,
     ) -> (Brokers, Option<Instant>) {
-        let live = image.live();
+        let live = image.live().filter(|(_, epoch)| !heard.leaves(*epoch));
         let (serving, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
             live.partition(|(_, epoch)| heard.serves(*epoch));
         self.back.retain(|node, back| {
@@ -195,6 +195,8 @@ fn needs_leader(image: &MetadataImage, brokers: &Brokers, partition: &PartitionI
 
 #[cfg(test)]
 mod tests {
+    use highwater_kraft_meta::Standing;
+
     use super::*;
     use crate::fixture::ImageBuilder;
 
@@ -215,9 +217,12 @@ mod tests {
     /// What is heard when all live brokers serve but these.
     fn heard_but(images: &ImageBuilder, starting: &[i32]) -> Heard {
         let image = images.image();
+        let standing = |node: NodeId| match starting.contains(&node.0) {
+            true => Standing::Starting,
+            false => Standing::Serving,
+        };
         let live = image.live();
-        live.map(|(node, epoch)| (epoch, !starting.contains(&node.0)))
-            .collect()
+        live.map(|(node, epoch)| (epoch, standing(node))).collect()
     }
 
     /// A planner, and its clock.
@@ -374,6 +379,26 @@ mod tests {
         assert_eq!(world.planned(&images, &heard), BTreeMap::from([(2, 2)]));
     }
 
+    // E4: it is not taken for one that is back, either
+    #[test]
+    fn a_broker_that_stops_gets_nothing_and_is_not_waited_for() {
+        let mut images = three();
+        images.create("t", &[[2].as_slice(); 10]);
+        die(&mut images, 2);
+        images.restart(2);
+        let image = images.image();
+        let standing = |node: NodeId| match node.0 {
+            2 => Standing::Leaving,
+            _ => Standing::Serving,
+        };
+        let live = image.live();
+        let heard: Heard = live.map(|(node, epoch)| (epoch, standing(node))).collect();
+        let mut world = World::new();
+        let spread = BTreeMap::from([(1, 5), (3, 5)]);
+        assert_eq!(world.planned(&images, &heard), spread);
+        assert_eq!(world.again(&images, &heard), None);
+    }
+
     // A controller that has just started has heard nobody, and the first broker that it hears must not get everything.
     #[test]
     fn a_new_active_controller_hears_the_live_brokers_before_it_gives_anything_away() {
@@ -387,7 +412,7 @@ mod tests {
         let first: Heard = image
             .live()
             .take(1)
-            .map(|(_, epoch)| (epoch, true))
+            .map(|(_, epoch)| (epoch, Standing::Serving))
             .collect();
         assert_eq!(world.planned(&images, &first), BTreeMap::new());
         assert_eq!(world.again(&images, &first), Some(session));

@@ -10,7 +10,7 @@ use highwater_kraft_meta::command::{
     CloseEpoch, Closing, Command, CommitObject, FenceEpoch, Position, RegisterNode, Sealed, WalKind,
 };
 use highwater_kraft_meta::{
-    Heard, HeartbeatError, MetadataImage, OpenError, Outcome, ProposeError, QuorumState,
+    Heard, HeartbeatError, MetadataImage, OpenError, Outcome, ProposeError, QuorumState, Standing,
 };
 use highwater_object_storage::{
     Failure, Hooked, IoClass, MemoryStorage, ObjectKey, Operation, Plan, PutMode, RequestKind,
@@ -75,7 +75,7 @@ impl MetadataStore for Led {
         &self,
         _node: NodeId,
         _epoch: NodeEpoch,
-        _serves: bool,
+        _standing: Standing,
     ) -> Result<(), HeartbeatError> {
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::raft::observer::message::{Heartbeat, Propose};
 use crate::raft::observer::voters::Voters;
 use crate::raft::observer::{Observer, PROPOSAL_DEADLINE};
 use crate::raft::voter::{Undecided, Voter};
+use crate::sessions::Standing;
 use crate::transport::{Calls, Transport};
 
 /// The way to all voters: to the own one in this process, and to the others by its transport.
@@ -92,15 +93,15 @@ impl RaftMetadata {
         &self,
         node: NodeId,
         epoch: NodeEpoch,
-        serves: bool,
+        standing: Standing,
     ) -> Result<bool, String> {
-        let leader = match self.voter.heartbeat(node, epoch, serves) {
+        let leader = match self.voter.heartbeat(node, epoch, standing) {
             Err(Undecided::NotLeader(leader)) if self.voter.voters.len() > 1 => leader,
             answered => return answered.map_err(|undecided| undecided.to_string()),
         };
         self.turn_to(leader);
         let cluster = self.controllers.cluster_bytes(&self.voter.image.borrow());
-        let heartbeat = Heartbeat::new(node, epoch, cluster, serves);
+        let heartbeat = Heartbeat::new(node, epoch, cluster, standing);
         self.controllers.heartbeat(heartbeat).await
     }
 

@@ -33,7 +33,7 @@ use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
 use crate::quorum_state::QuorumState;
-use crate::sessions::{Heard, Sessions};
+use crate::sessions::{Heard, Sessions, Standing};
 
 /// The configuration of a voter.
 #[derive(Debug, Clone)]
@@ -257,9 +257,9 @@ impl MetadataStore for RaftMetadata {
         &self,
         node: NodeId,
         epoch: NodeEpoch,
-        serves: bool,
+        standing: Standing,
     ) -> Result<(), HeartbeatError> {
-        match self.heartbeat_anywhere(node, epoch, serves).await {
+        match self.heartbeat_anywhere(node, epoch, standing).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(HeartbeatError::Fenced),
             Err(why) => Err(HeartbeatError::Unavailable(why)),

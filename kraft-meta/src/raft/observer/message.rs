@@ -6,6 +6,7 @@ use prost::{Message, Oneof};
 use crate::command::{Outcome, Position, Rejection, uuid};
 use crate::raft::message::Nothing;
 use crate::raft::record::LogIdRecord;
+use crate::sessions::Standing;
 
 /// Asks for the committed entries from an index on.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -51,7 +52,7 @@ pub(in crate::raft) struct Propose {
     pub(in crate::raft) cluster: Vec<u8>,
 }
 
-/// Says that a node epoch lives, and whether it serves.
+/// Says that a node epoch lives, and its standing.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(in crate::raft) struct Heartbeat {
     #[prost(int32, tag = "1")]
@@ -61,8 +62,8 @@ pub(in crate::raft) struct Heartbeat {
     /// The observer's cluster.
     #[prost(bytes = "vec", tag = "3")]
     pub(super) cluster: Vec<u8>,
-    #[prost(bool, tag = "4")]
-    pub(super) serves: bool,
+    #[prost(enumeration = "Standing", tag = "4")]
+    pub(super) standing: i32,
     /// The index after the last entry that the observer has; none from a voter.
     #[prost(uint64, optional, tag = "5")]
     pub(super) log_end: Option<u64>,
@@ -73,13 +74,13 @@ impl Heartbeat {
         node: NodeId,
         epoch: NodeEpoch,
         cluster: Vec<u8>,
-        serves: bool,
+        standing: Standing,
     ) -> Self {
         Self {
             node: node.0,
             epoch: epoch.0,
             cluster,
-            serves,
+            standing: standing.into(),
             log_end: None,
         }
     }

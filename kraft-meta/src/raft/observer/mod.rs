@@ -34,7 +34,7 @@ use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
 use crate::quorum_state::QuorumState;
-use crate::sessions::Heard;
+use crate::sessions::{Heard, Standing};
 use crate::transport::{COMMAND_BYTES_MAX, Calls};
 
 /// The bytes of entries in one reply, unless a single entry has more.
@@ -334,11 +334,11 @@ impl MetadataStore for ObserverMetadata {
         &self,
         node: NodeId,
         epoch: NodeEpoch,
-        serves: bool,
+        standing: Standing,
     ) -> Result<(), HeartbeatError> {
         let voters = &self.followed.voters;
         let cluster = voters.cluster_bytes(&self.followed.image.borrow());
-        let mut heartbeat = Heartbeat::new(node, epoch, cluster, serves);
+        let mut heartbeat = Heartbeat::new(node, epoch, cluster, standing);
         heartbeat.log_end = Some(self.followed.next());
         let is_open = voters.heartbeat(heartbeat).await;
         match is_open.map_err(HeartbeatError::Unavailable)? {

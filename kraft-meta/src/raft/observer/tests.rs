@@ -502,21 +502,22 @@ async fn a_voter_refuses_what_is_meant_for_another_one() {
 
 // E4, E6
 #[tokio::test(start_paused = true)]
-async fn a_heartbeat_says_whether_a_broker_serves_and_learns_that_its_epoch_has_ended() {
+async fn a_heartbeat_says_how_a_broker_stands_and_learns_that_its_epoch_has_ended() {
     let world = World::new();
     let voter = world.lone_voter().await;
     let observer = world.observe().await;
     let (at, _) = observer.propose(register(4, 0)).await.expect("registers");
     let (node, epoch) = (NodeId(4), NodeEpoch(at.0));
     assert!(!voter.heard().borrow().has(epoch));
-    for serves in [false, true] {
-        let taken = observer.heartbeat(node, epoch, serves).await;
+    for standing in [Standing::Starting, Standing::Serving, Standing::Leaving] {
+        let taken = observer.heartbeat(node, epoch, standing).await;
         taken.expect("the epoch is open");
         let heard = voter.heard().borrow().clone();
-        assert_eq!((heard.has(epoch), heard.serves(epoch)), (true, serves));
+        assert_eq!(heard, [(epoch, standing)].into_iter().collect());
     }
     // a later controller may have given an epoch that this one has not seen
-    let unseen = observer.heartbeat(node, NodeEpoch(at.0 + 100), true).await;
+    let later = NodeEpoch(at.0 + 100);
+    let unseen = observer.heartbeat(node, later, Standing::Serving).await;
     let is_open_question = matches!(&unseen, Err(HeartbeatError::Unavailable(_)));
     assert!(is_open_question, "{unseen:?}");
     let fence = FenceEpoch {
@@ -525,6 +526,6 @@ async fn a_heartbeat_says_whether_a_broker_serves_and_learns_that_its_epoch_has_
     };
     let fenced = voter.propose(Action::FenceEpoch(fence).into()).await;
     fenced.expect("is fenced");
-    let answer = observer.heartbeat(node, epoch, true).await;
+    let answer = observer.heartbeat(node, epoch, Standing::Serving).await;
     assert_eq!(answer, Err(HeartbeatError::Fenced));
 }

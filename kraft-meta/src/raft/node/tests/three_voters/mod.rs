@@ -359,7 +359,7 @@ async fn a_leader_that_no_quorum_hears_leads_no_more_before_another_one_leads() 
     );
     let heard = voters[&first]
         .voter
-        .heartbeat(NodeId(1), NodeEpoch(1), true);
+        .heartbeat(NodeId(1), NodeEpoch(1), Standing::Serving);
     assert!(
         matches!(heard, Err(Undecided::NotLeader(None))),
         "{heard:?}"
