@@ -72,8 +72,9 @@ impl Active {
         rolls
     }
 
-    /// Returns where the log starts after retention. When retention gives up the whole active roll, the log rolls
-    /// before the next batch, even if that batch comes before the trim.
+    /// Returns where the log starts after retention. The last durable roll stays while a later batch of it is not durable,
+    /// as Kafka keeps a segment that ends above the high watermark. When retention gives up the whole active roll, the log
+    /// rolls before the next batch, even if that batch comes before the trim.
     pub(crate) fn retain(
         &mut self,
         rolls: Vec<Roll>,
@@ -82,7 +83,12 @@ impl Active {
         now: i64,
     ) -> Option<StreamOffset> {
         let rolls = self.counted(rolls, bounds.start);
-        let start = start_after_retention(&rolls, config, now)?;
+        let mut start = start_after_retention(&rolls, config, now)?;
+        let begins_next = |active: Roll| active.base == bounds.confirmed;
+        let is_whole = bounds.confirmed == bounds.next || self.roll.is_some_and(begins_next);
+        if let Some(last) = rolls.last().filter(|_| !is_whole) {
+            start = start.min(last.base);
+        }
         if start >= bounds.next {
             *self = Self::default();
         }
@@ -196,16 +202,44 @@ mod tests {
     }
 
     #[test]
-    fn a_roll_of_which_not_all_is_durable_goes_on() {
-        let (mut active, rolls) = all_deleted();
-        let not_durable = StreamBounds {
-            next: 3,
-            ..bounds(1, 2)
+    fn a_roll_of_which_not_all_is_durable_stays() {
+        let mut active = Active::default();
+        append(&mut active, 0, 3000, 0);
+        append(&mut active, 1, 9000, 0);
+        let mut retain = |confirmed, next| {
+            let bounds = StreamBounds {
+                next,
+                ..bounds(0, confirmed)
+            };
+            active.retain(vec![roll(0, 3000)], bounds, &config(), 4001)
         };
-        let start = active.retain(rolls.clone(), not_durable, &config(), 9000);
-        assert_eq!(start, Some(2));
-        assert_eq!(active.counted(rolls, 2).len(), 1);
-        assert_eq!(deleted(&active, bounds(2, 3)), Some((0, 5000)));
+        // the batch at 1 has not expired, but it may still be lost
+        assert_eq!(retain(1, 2), Some(0));
+        assert_eq!(retain(1, 1), Some(1));
+    }
+
+    // Only the part that is durable is known as a roll.
+    #[test]
+    fn a_roll_goes_once_the_next_one_begins_where_its_durable_part_ends() {
+        let mut active = Active::default();
+        for (base, bytes) in [(0, 0), (1, 900), (2, 900)] {
+            append(&mut active, base, 3000, 0);
+            active.roll.as_mut().expect("is there").bytes = bytes;
+        }
+        assert_eq!(active.roll.map(|roll| roll.base), Some(2), "it has rolled");
+        let mut retain = |confirmed| {
+            let bounds = StreamBounds {
+                next: 3,
+                ..bounds(0, confirmed)
+            };
+            let durable = Roll {
+                end: confirmed,
+                ..roll(0, 3000)
+            };
+            active.retain(vec![durable], bounds, &config(), 9000)
+        };
+        assert_eq!(retain(1), Some(0));
+        assert_eq!(retain(2), Some(2));
     }
 
     #[test]
