@@ -99,6 +99,19 @@ impl Node {
     /// [`NodeError`]: a later start can go on from every change that was made, and a start that is refused has changed
     /// nothing.
     pub async fn start(config: Config, machine: Machine) -> Result<Self, NodeError> {
+        let (config, addresses) = Self::bind(config, &machine).await?;
+        Self::start_on(config, &machine, addresses).await
+    }
+
+    /// Binds the addresses of a node. This comes first, so that an address in use refuses the start before anything is
+    /// written.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub(crate) async fn bind(
+        config: Config,
+        machine: &Machine,
+    ) -> Result<(Arc<Config>, Addresses), NodeError> {
         for told in config.out_of_reach() {
             tracing::warn!("{told}");
         }
@@ -109,10 +122,9 @@ impl Node {
                 without_effect.join(", ")
             );
         }
-        // This comes first, so that an address in use refuses the start before anything is written.
         let control = machine.control.start().map_err(NodeError::Control)?;
         let addresses = Addresses::bind(&config, &machine.network, &control).await?;
-        Self::start_on(Arc::new(config), &machine, addresses).await
+        Ok((Arc::new(config), addresses))
     }
 
     /// Starts a node on addresses that are bound. The future is of one type with no name, because the compiler would

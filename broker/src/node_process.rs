@@ -1,8 +1,8 @@
 //! A node that starts again by itself when its epoch was fenced (W11).
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use highwater_runtime::{Backoff, reasons};
 use tokio::sync::watch;
@@ -48,7 +48,8 @@ impl NodeProcess {
     /// [`NodeError`].
     pub async fn start(config: Config, machine: Machine) -> Result<Self, NodeError> {
         let mut rests = rests(&machine);
-        let start = || Node::start(config.clone(), machine.clone()).boxed();
+        let (config, addresses) = Node::bind(config, &machine).await?;
+        let start = || Node::start_on(Arc::clone(&config), &machine, addresses.clone());
         let node = until_started(start, NodeError::is_fence, &mut rests).await?;
         Ok(Self {
             rests,
@@ -180,6 +181,7 @@ mod tests {
     use std::sync::atomic::{AtomicI32, Ordering};
 
     use bytes::Bytes;
+    use futures::FutureExt;
     use highwater_client::{Connection, Error, Options, Producer};
     use highwater_io::net::TcpNetwork;
     use highwater_kraft_meta::command::FenceEpoch;

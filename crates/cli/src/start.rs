@@ -1,5 +1,6 @@
 //! `highwater start`.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -32,12 +33,13 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
             commit: env!("HIGHWATER_COMMIT"),
             ..Machine::real()
         };
+        let mut starting = pin!(NodeProcess::start(config, machine));
         let mut process = tokio::select! {
-            started = NodeProcess::start(config, machine) => started?,
+            started = &mut starting => started?,
             // Acknowledged records are in the write-ahead log, even if a start is interrupted.
             reason = stop.next() => {
                 tracing::info!(reason, "stopped while starting");
-                return Ok(());
+                end(0);
             }
         };
         if let Some(node) = process.node() {
@@ -53,18 +55,29 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
                 Err(anyhow::anyhow!(why))
             }
         };
+        let mut stopping = pin!(process.stop());
         let stopped = tokio::select! {
-            stopped = process.stop() => stopped.map_err(anyhow::Error::from),
+            stopped = &mut stopping => stopped.map_err(anyhow::Error::from),
             reason = stop.next() => {
-                tracing::warn!(reason, "ends at once, in the middle of a stop");
-                Err(anyhow::anyhow!("a second signal has ended the process: {reason}"))
+                tracing::warn!(reason, "a second signal ends the process in the middle of a stop");
+                end(1);
             }
-            () = sleep(STOP_MAX) => Err(anyhow::anyhow!("the node does not stop within {STOP_MAX:?}")),
+            () = sleep(STOP_MAX) => {
+                tracing::error!("the node does not stop within {STOP_MAX:?}: the process ends");
+                end(1);
+            }
         };
         ended.and(stopped)
     });
     runtime.shutdown_background();
     outcome
+}
+
+/// Ends the process in the middle of a start or a stop, as a kill does. Neither is dropped before: a thread may wait for a
+/// disk, and the data directory has to stay locked until that thread has ended, which is when the process has (A5).
+#[expect(clippy::exit, reason = "what runs must not be dropped")]
+fn end(code: i32) -> ! {
+    std::process::exit(code)
 }
 
 struct Signals {

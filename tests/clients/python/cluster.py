@@ -61,7 +61,7 @@ def start(node, crash_at=None):
     own = {
         "node.id": node,
         "highwater.data.dir": f"{DIR}/node-{node}",
-        "highwater.admin.listener": "",
+        "highwater.admin.listener": "127.0.0.1:0",
         "controller.listener.names": "CONTROLLER",
         "controller.quorum.voters": VOTERS,
         "highwater.wal": "object",
