@@ -25,7 +25,9 @@ pub use image::{
 pub use quorum_state::{QuorumState, ReplicaState};
 pub use raft::{Config, Observer, ObserverMetadata, Quorum, RaftMetadata, Voter};
 pub use sessions::{Heard, Standing};
-pub use transport::{COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, Transport};
+pub use transport::{
+    COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, SMALL_MESSAGE_BYTES_MAX, Transport,
+};
 
 /// The metadata as a node sees it.
 #[async_trait]

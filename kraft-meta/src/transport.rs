@@ -13,6 +13,10 @@ use crate::raft::Voter;
 /// The largest message to a voter, and the largest answer.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
+/// The largest message that a listener need not count against its memory, and the largest call that waits: the memory of
+/// such calls is bounded by the connections.
+pub const SMALL_MESSAGE_BYTES_MAX: usize = 1 << 10;
+
 /// The largest command. It leaves room in a message for everything else that an append names.
 pub const COMMAND_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (4 << 10);
 

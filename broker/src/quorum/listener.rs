@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use highwater_kraft_meta::Voter;
+use highwater_kraft_meta::{SMALL_MESSAGE_BYTES_MAX, Voter};
 use highwater_protocol::{ApiKey, RequestHeader};
 use highwater_runtime::{BytePermit, reasons};
 use tokio::sync::watch;
@@ -50,7 +50,16 @@ impl ControllerListener {
     }
 }
 
-async fn call(voter: Option<Voter>, header: RequestHeader, frame: Frame, body: Bytes) -> Answer {
+async fn call(
+    voter: Option<Voter>,
+    header: RequestHeader,
+    mut frame: Frame,
+    body: Bytes,
+) -> Answer {
+    // a call may wait for half a minute, and those of clients must not keep the memory for that long
+    if body.len() <= SMALL_MESSAGE_BYTES_MAX {
+        frame.permit = BytePermit::empty();
+    }
     let answered = match voter {
         Some(voter) => voter.answer(&body).await,
         None => Err(io::Error::new(

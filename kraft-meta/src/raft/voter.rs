@@ -31,7 +31,7 @@ use crate::command::{Action, Command, Outcome, RegisterNode, Rejection};
 use crate::error::ProposeError;
 use crate::image::MetadataImage;
 use crate::sessions::{Heard, Sessions, Standing};
-use crate::transport::COMMAND_BYTES_MAX;
+use crate::transport::{COMMAND_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 
 /// How long a proposal waits until a quorum has taken it: less than the 30 s that Kafka's clients wait.
 const DECISION_DEADLINE: Duration = Duration::from_secs(20);
@@ -122,6 +122,10 @@ impl Voter {
             process,
         } = decode::<Request>(request)?;
         let call = call.ok_or_else(|| malformed("it is empty"))?;
+        if matches!(call, Call::Follow(_)) && request.len() > SMALL_MESSAGE_BYTES_MAX {
+            // it waits, and the memory of what it came with waits too
+            return Err(malformed("a call that waits is small"));
+        }
         if to.is_some_and(|to| u64::try_from(to) != Ok(self.id)) {
             let why = format!(
                 "the node at this address is node {}: check controller.quorum.voters",

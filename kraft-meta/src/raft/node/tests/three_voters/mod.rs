@@ -18,7 +18,9 @@ use crate::raft::fixture::AsTasks;
 use crate::raft::message::{Call, Request, decode, encode};
 use crate::raft::types::Types;
 use crate::raft::voter::Undecided;
-use crate::transport::{COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, Transport};
+use crate::transport::{
+    COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, SMALL_MESSAGE_BYTES_MAX, Transport,
+};
 
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
@@ -309,7 +311,15 @@ async fn a_message_that_is_malformed_or_too_large_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let metadata = open(dir.path()).await;
     let too_large = vec![0; MESSAGE_BYTES_MAX + 1];
-    for message in [&[][..], &[0xff; 20], &[0x0a, 0], &too_large] {
+    // it would wait with all its memory
+    let cluster = [&[0x1a, 0x80, 0x08][..], &[0; SMALL_MESSAGE_BYTES_MAX]].concat();
+    let follow = Message::decode(&cluster[..]).expect("is sound");
+    let waits = encode(&Request {
+        call: Some(Call::Follow(follow)),
+        ..Request::default()
+    });
+    let waits = waits.expect("is small enough to be sent");
+    for message in [&[][..], &[0xff; 20], &[0x0a, 0], &too_large, &waits] {
         let refused = metadata
             .voter
             .answer(message)
