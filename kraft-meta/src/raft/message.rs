@@ -79,6 +79,43 @@ pub(super) enum Call {
     Describe(Describe),
 }
 
+/// The largest index that a call may name. The library adds to it.
+const INDEX_MAX: u64 = 1 << 62;
+/// How far a term that a call names may be ahead of the voter's own. A voter that was away is behind by as many terms as
+/// there were elections. A call with the last of all terms would leave none for another election.
+const TERMS_AHEAD_MAX: u64 = 1 << 32;
+
+impl Call {
+    /// Refuses a term or an index that no node of the cluster can have reached, because the voter keeps the highest term
+    /// for ever.
+    pub(super) fn check_reached(&self, term: u64) -> io::Result<()> {
+        let (vote, mut ids) = match self {
+            Self::Append(append) => {
+                let entries = append.entries.iter().filter_map(|entry| entry.id);
+                let ids = entries.chain(append.previous).chain(append.committed);
+                (append.vote, ids.collect())
+            }
+            Self::Vote(campaign) | Self::PreVote(campaign) => {
+                (campaign.vote, Vec::from_iter(campaign.last))
+            }
+            Self::TransferLeader(transfer) => (transfer.from, Vec::from_iter(transfer.last)),
+            Self::Install(install) => (install.vote, Vec::from_iter(install.last)),
+            Self::Follow(follow) => (None, Vec::from_iter(follow.last)),
+            Self::Introduce(_)
+            | Self::ReadSnapshot(_)
+            | Self::Propose(_)
+            | Self::Heartbeat(_)
+            | Self::Describe(_) => (None, Vec::new()),
+        };
+        let term_max = term.saturating_add(TERMS_AHEAD_MAX);
+        ids.retain(|id| id.term > term_max || id.index > INDEX_MAX);
+        match ids.is_empty() && vote.is_none_or(|vote| vote.term <= term_max) {
+            true => Ok(()),
+            false => Err(malformed("no node has reached its term or its index")),
+        }
+    }
+}
+
 /// The question of a voter whose data directory is new: is it known by another directory?
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Introduce {

@@ -78,7 +78,7 @@ impl DirectoryRecord {
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct VoteRecord {
     #[prost(uint64, tag = "1")]
-    term: u64,
+    pub(super) term: u64,
     #[prost(uint64, tag = "2")]
     node: u64,
     #[prost(bool, tag = "3")]
@@ -88,11 +88,11 @@ pub(crate) struct VoteRecord {
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct LogIdRecord {
     #[prost(uint64, tag = "1")]
-    term: u64,
+    pub(super) term: u64,
     #[prost(uint64, tag = "2")]
     node: u64,
     #[prost(uint64, tag = "3")]
-    index: u64,
+    pub(super) index: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -106,7 +106,7 @@ pub(crate) struct TruncateRecord {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct EntryRecord {
     #[prost(message, optional, tag = "1")]
-    id: Option<LogIdRecord>,
+    pub(super) id: Option<LogIdRecord>,
     #[prost(message, optional, tag = "2")]
     command: Option<Command>,
     #[prost(message, optional, tag = "3")]

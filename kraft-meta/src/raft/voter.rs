@@ -126,6 +126,7 @@ impl Voter {
             // it waits, and the memory of what it came with waits too
             return Err(malformed("a call that waits is small"));
         }
+        call.check_reached(self.raft.metrics().borrow_watched().current_term)?;
         if to.is_some_and(|to| u64::try_from(to) != Ok(self.id)) {
             let why = format!(
                 "the node at this address is node {}: check controller.quorum.voters",

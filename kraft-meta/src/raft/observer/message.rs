@@ -13,7 +13,7 @@ use crate::sessions::Standing;
 pub(in crate::raft) struct Follow {
     /// The last entry that the observer has; none if it has nothing yet.
     #[prost(message, optional, tag = "1")]
-    pub(super) last: Option<LogIdRecord>,
+    pub(in crate::raft) last: Option<LogIdRecord>,
     /// How long the voter waits for an entry, in milliseconds.
     #[prost(uint32, tag = "2")]
     pub(super) wait_ms: u32,

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use openraft::raft::VoteRequest;
 use prost::Message;
 
 use super::*;
 use crate::raft::fixture::AsTasks;
 use crate::raft::message::{Call, Request, decode, encode};
-use crate::raft::types::Types;
+use crate::raft::types::{LeaderId, LogId, Types, Vote};
 use crate::raft::voter::Undecided;
 use crate::transport::{
     COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, SMALL_MESSAGE_BYTES_MAX, Transport,
@@ -328,6 +329,31 @@ async fn a_message_that_is_malformed_or_too_large_is_refused() {
         assert_eq!(refused.kind(), io::ErrorKind::InvalidData, "{refused}");
     }
     metadata.check().expect("is well");
+    metadata.shutdown().await.expect("stops");
+}
+
+// The highest of all terms would be kept for ever, and the library's sums overflow at it.
+#[tokio::test]
+async fn a_term_or_an_index_that_nobody_can_have_reached_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let metadata = open(dir.path()).await;
+    let term = metadata.leads().expect("leads").0;
+    let call = |term: u64, index: u64| {
+        let id = LogId::new(LeaderId { term, node_id: 2 }, index);
+        let mut request = VoteRequest::<Types>::new(Vote::new(term, 2), Some(id));
+        request.leadership_transfer = true;
+        encode(&Request {
+            call: Some(Call::Vote((&request).into())),
+            ..Request::default()
+        })
+    };
+    for (term, index) in [(u64::MAX, 1), (term + (1 << 33), 1), (term, u64::MAX)] {
+        let request = call(term, index).expect("is small");
+        let refused = metadata.voter.answer(&request).await;
+        let refused = refused.expect_err("is refused").to_string();
+        assert!(refused.contains("no node has reached"), "{refused}");
+    }
+    assert_eq!(metadata.leads().map(|term| term.0), Some(term));
     metadata.shutdown().await.expect("stops");
 }
 
