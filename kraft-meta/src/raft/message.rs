@@ -201,6 +201,9 @@ pub(super) struct Answer {
     /// A number that tells the starts of the answering voter apart.
     #[prost(fixed64, tag = "18")]
     pub(super) process: u64,
+    /// The term in which the answering voter leads; none if it is not the active controller.
+    #[prost(uint64, optional, tag = "21")]
+    pub(super) leads: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]

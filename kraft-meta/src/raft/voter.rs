@@ -157,6 +157,7 @@ impl Voter {
             reply,
             from: own,
             process: self.process,
+            leads: self.leads().map(|term| term.0),
         })
     }
 

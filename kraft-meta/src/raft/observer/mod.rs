@@ -184,7 +184,7 @@ impl Followed {
         };
         let reply = self
             .voters
-            .ask(Call::Follow(follow), wait + ANSWER_DEADLINE)
+            .ask_long(Call::Follow(follow), wait + ANSWER_DEADLINE)
             .await?;
         match reply {
             Reply::Entries(entries) => self.apply(entries).map(Some),

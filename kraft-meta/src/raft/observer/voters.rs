@@ -1,6 +1,7 @@
 //! The voters as an observer reaches them: which of them it asks, and how it asks again.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +26,10 @@ use crate::raft::snapshot_store::Source;
 
 /// The first and the longest wait between two attempts.
 const REST: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// How long a call waits for its answer, at least, before it ends because another voter leads; and how often a proposal
+/// that waits looks for that voter.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why a voter gave no answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +56,17 @@ pub(in crate::raft) struct Voters {
     state: Mutex<State>,
     /// The start of each voter that answered last.
     processes: watch::Sender<BTreeMap<NodeId, u64>>,
+    /// The voter that was the active controller of the highest term so far, by its own answers.
+    active: watch::Sender<Option<Active>>,
+}
+
+/// A voter that has answered as the active controller.
+#[derive(Debug, Clone, Copy)]
+struct Active {
+    voter: NodeId,
+    term: u64,
+    /// When it last answered.
+    heard: Instant,
 }
 
 #[derive(Debug)]
@@ -78,6 +94,7 @@ impl Voters {
             voter,
             state: Mutex::new(state),
             processes: watch::Sender::default(),
+            active: watch::Sender::default(),
         }
     }
 
@@ -146,9 +163,35 @@ impl Voters {
 
     /// Asks one voter, and another one the next time if this one fails. Cancellation safe.
     pub(super) async fn ask(&self, call: Call, within: Duration) -> Result<Reply, Failure> {
-        let voter = self.current();
-        let voter =
-            voter.ok_or_else(|| Failure::Final("no controller is configured".to_owned()))?;
+        self.ask_voter(self.asked()?, call, within).await
+    }
+
+    /// Asks one voter something that it may answer late. If another voter answers meanwhile as the active controller,
+    /// that one is asked instead: the host of the former one may be gone without a word. The request must be one that
+    /// may be repeated. Cancellation safe.
+    pub(super) async fn ask_long(&self, call: Call, within: Duration) -> Result<Reply, Failure> {
+        loop {
+            let voter = self.asked()?;
+            // both arms are cancellation safe
+            tokio::select! {
+                biased;
+                reply = self.ask_voter(voter, call.clone(), within) => return reply,
+                leader = self.another_leads(voter) => drop(self.turn_to(leader)),
+            }
+        }
+    }
+
+    fn asked(&self) -> Result<NodeId, Failure> {
+        let missing = || Failure::Final("no controller is configured".to_owned());
+        self.current().ok_or_else(missing)
+    }
+
+    async fn ask_voter(
+        &self,
+        voter: NodeId,
+        call: Call,
+        within: Duration,
+    ) -> Result<Reply, Failure> {
         let request = encode(&Request::new(call, self.sender(), voter));
         let request = request.map_err(|error| Failure::Final(error.to_string()))?;
         match self.call(voter, request, within).await {
@@ -183,7 +226,60 @@ impl Voters {
         self.processes
             .send_if_modified(|known| known.insert(to, answer.process) != Some(answer.process));
         let missing = || io::Error::new(io::ErrorKind::InvalidData, "the answer is empty");
-        answer.reply.ok_or_else(missing)
+        let reply = answer.reply.ok_or_else(missing)?;
+        if let Some(term) = answer.leads
+            && !matches!(reply, Reply::OtherCluster(_))
+        {
+            self.note_active(to, term);
+        }
+        Ok(reply)
+    }
+
+    fn note_active(&self, voter: NodeId, term: u64) {
+        let heard = Instant::now();
+        self.active.send_if_modified(|known| {
+            let is_current = known.is_none_or(|known| known.term <= term);
+            if is_current {
+                *known = Some(Active { voter, term, heard });
+            }
+            is_current
+        });
+    }
+
+    /// Resolves when a voter other than `asked` has answered as the active controller, at the earliest after [`LOOK`]:
+    /// by then a voter that lives has passed the call on. Returns the voter that leads. Cancellation safe.
+    async fn another_leads(&self, asked: NodeId) -> NodeId {
+        let from = Instant::now() + LOOK;
+        let mut active = self.active.subscribe();
+        let is_other = |active: &Option<Active>| {
+            active.is_some_and(|active| active.voter != asked && active.heard >= from)
+        };
+        let other = active.wait_for(is_other).await.ok();
+        let other = other.and_then(|active| active.map(|active| active.voter));
+        match other {
+            Some(voter) => voter,
+            // the sender lives as long as this value
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Asks the voters beside `asked` whether they lead, one after the other; what they answer is noted. Cancellation
+    /// safe.
+    async fn look_beside(&self, asked: NodeId, cluster: Vec<u8>) -> Infallible {
+        let mut voter = asked;
+        loop {
+            sleep(LOOK).await;
+            voter = self.next_after(voter);
+            if voter == asked {
+                // a single voter is asked itself: it may have started again
+                voter = self.next_after(voter);
+            }
+            let cluster = cluster.clone();
+            let call = Call::Describe(Describe { cluster });
+            if let Ok(request) = encode(&Request::new(call, self.sender(), voter)) {
+                drop(self.call(voter, request, HEARTBEAT_DEADLINE).await);
+            }
+        }
     }
 
     /// The start of a voter that answered last.
@@ -205,9 +301,7 @@ impl Voters {
     }
 
     /// Finds the active controller and proposes a command to it; the error says why nothing was decided, or that this
-    /// is unknown. A command that may have been proposed is not sent again. The host of a controller may be gone without
-    /// a word, and come back: when this node hears from the next start of the controller, whatever it asked, the wait for
-    /// an answer of the former one is over.
+    /// is unknown. A command that may have been proposed is not sent again.
     pub(in crate::raft) async fn propose(
         &self,
         propose: Propose,
@@ -215,21 +309,14 @@ impl Voters {
     ) -> Result<(LogIndex, Result<Outcome, Rejection>), String> {
         let mut backoff = Backoff::new(REST.0, REST.1, self.observer.rng.clone());
         let mut to = self.current().ok_or("no controller is configured")?;
+        let cluster = propose.cluster.clone();
         let mut request = Request::new(Call::Propose(propose), self.sender(), to);
         loop {
             request.to = Request::named(to);
             request.process = self.process(to);
             let encoded = encode(&request).map_err(|error| error.to_string())?;
-            let left = until.saturating_duration_since(Instant::now());
-            // both arms are cancellation safe
-            let called = tokio::select! {
-                biased;
-                called = self.call(to, encoded, left) => called,
-                () = self.started_again(to, request.process) => Err(io::Error::other(
-                    "it has started again, and its answer is lost",
-                )),
-            };
-            let why = match called {
+            let called = self.call_until((to, request.process), encoded, &cluster, until);
+            let why = match called.await {
                 Ok(Reply::Decided(decided)) => {
                     let outcome = decided.outcome.and_then(|outcome| outcome.decided());
                     let outcome = outcome.ok_or("a controller sent an unknown outcome")?;
@@ -267,6 +354,31 @@ impl Voters {
             sleep(wait).await;
             to = self.next_after(to);
         }
+    }
+
+    /// Sends a proposal to a start of a voter. The host of a controller may be gone without a word: when this node
+    /// hears from the next start of the controller, whatever it asked, or from another voter that leads, the wait for
+    /// an answer of the former one is over. Cancellation safe.
+    async fn call_until(
+        &self,
+        (to, process): (NodeId, Option<u64>),
+        request: Bytes,
+        cluster: &[u8],
+        until: Instant,
+    ) -> io::Result<Reply> {
+        let left = until.saturating_duration_since(Instant::now());
+        // every arm is cancellation safe
+        let why = tokio::select! {
+            biased;
+            called = self.call(to, request, left) => return called,
+            () = self.started_again(to, process) => "it has started again".to_owned(),
+            leader = self.another_leads(to) => {
+                self.turn_to(leader);
+                format!("node {leader} leads in its place")
+            }
+            never = self.look_beside(to, cluster.to_vec()) => match never {},
+        };
+        Err(io::Error::other(format!("{why}, and its answer is lost")))
     }
 
     /// Sends a heartbeat to the active controller, and returns whether the epoch is open; the error says why there is no

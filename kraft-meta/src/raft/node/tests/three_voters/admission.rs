@@ -194,6 +194,7 @@ impl Calls for Exchanged {
             reply: Some(Reply::Done(Nothing {})),
             from: Some(DirectoryRecord::new(id(to), Uuid([*calls; 16]))),
             process: 1,
+            leads: None,
         })
     }
 }

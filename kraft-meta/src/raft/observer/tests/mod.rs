@@ -1,6 +1,8 @@
 //! Tests of observers, of one voter and of three, in virtual time.
 
-use std::collections::BTreeMap;
+mod silent;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -32,12 +34,26 @@ struct Net {
     loses_answers: AtomicBool,
     /// Whether proposals are lost, and nothing resets their connections.
     swallows: AtomicBool,
+    /// The voters of which no message arrives any more, nor at them, and nothing resets their connections.
+    silent: Mutex<BTreeSet<NodeId>>,
     calls: AtomicUsize,
 }
 
 impl Net {
     fn voters(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, Voter>> {
         self.voters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn silence(&self, voter: NodeId) {
+        let silent = self.silent.lock();
+        silent.unwrap_or_else(PoisonError::into_inner).insert(voter);
+    }
+
+    fn is_silent(&self, voter: NodeId) -> bool {
+        let silent = self.silent.lock();
+        silent
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&voter)
     }
 }
 
@@ -52,6 +68,10 @@ struct Link {
 impl Calls for Link {
     async fn call(&self, to: NodeId, request: Bytes, _within: Duration) -> io::Result<Bytes> {
         self.net.calls.fetch_add(1, Ordering::SeqCst);
+        let is_silent = || self.net.is_silent(to) || self.net.is_silent(self.node);
+        if is_silent() {
+            return std::future::pending().await;
+        }
         let voter = self.net.voters().get(&to).cloned();
         let voter = voter.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
         let decoded = super::super::message::decode::<super::super::message::Request>(&request)?;
@@ -60,6 +80,9 @@ impl Calls for Link {
             return std::future::pending().await;
         }
         let answer = voter.answer(&request).await;
+        if is_silent() {
+            return std::future::pending().await;
+        }
         match is_proposal && self.net.loses_answers.load(Ordering::SeqCst) {
             true => Err(io::ErrorKind::ConnectionReset.into()),
             false => answer,
@@ -117,6 +140,11 @@ impl World {
         opened
     }
 
+    async fn three_voters(&self) -> BTreeMap<NodeId, RaftMetadata> {
+        let opening = VOTERS.map(|node| self.voter(node, &VOTERS, CLUSTER));
+        VOTERS.into_iter().zip(join_all(opening).await).collect()
+    }
+
     async fn lone_voter(&self) -> RaftMetadata {
         self.voter(VOTERS[0], &VOTERS[..1], CLUSTER).await
     }
@@ -143,6 +171,11 @@ impl World {
 async fn in_time<F: Future>(what: F) -> F::Output {
     let done = tokio::time::timeout(PATIENCE, what).await;
     done.expect("it does not wait for ever")
+}
+
+fn leader(voters: &BTreeMap<NodeId, RaftMetadata>) -> NodeId {
+    let leads = voters.iter().find(|(_, voter)| voter.leads().is_some());
+    *leads.expect("one leads").0
 }
 
 fn topic(name: &str) -> Command {
@@ -399,13 +432,10 @@ async fn a_broker_does_not_register_with_the_id_of_a_controller() {
 #[tokio::test(start_paused = true)]
 async fn proposals_find_the_leader_among_three_voters_also_when_it_dies() {
     let world = World::new();
-    let opening = VOTERS.map(|node| world.voter(node, &VOTERS, CLUSTER));
-    let voters = join_all(opening).await;
-    let mut voters: BTreeMap<NodeId, RaftMetadata> = VOTERS.into_iter().zip(voters).collect();
+    let mut voters = world.three_voters().await;
     let observer = world.observe().await;
     observer.propose(topic("a")).await.expect("creates");
-    let leads = voters.iter().find(|(_, voter)| voter.leads().is_some());
-    let leads = *leads.expect("one leads").0;
+    let leads = leader(&voters);
     world.net.voters().remove(&leads);
     let dead = voters.remove(&leads).expect("is there");
     dead.shutdown().await.expect("stops");
