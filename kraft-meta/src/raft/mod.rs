@@ -4,6 +4,7 @@ mod describe;
 #[cfg(test)]
 mod fixture;
 mod format;
+mod hand_over;
 mod install;
 mod log_store;
 mod message;

@@ -60,6 +60,8 @@ pub struct Voter {
     pub(super) heard: watch::Sender<Heard>,
     /// How far observers said that they have the metadata, and when, while this voter leads.
     pub(super) observers: Arc<Mutex<BTreeMap<NodeId, (u64, Instant)>>>,
+    /// Since when this voter, while it leads, has had no room to decide anything.
+    pub(super) unable_since: Arc<Mutex<Option<Instant>>>,
     /// Whether observers are served.
     pub(super) admits: Arc<AtomicBool>,
 }
@@ -390,6 +392,7 @@ impl Voter {
         if bytes > COMMAND_BYTES_MAX {
             return Err(Undecided::TooLarge(bytes));
         }
+        self.yield_if_unable().await;
         if self.voters.len() > 1 && self.leads().is_none() && self.is_running() {
             return Err(self.not_leader());
         }

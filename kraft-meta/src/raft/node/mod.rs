@@ -150,6 +150,7 @@ impl RaftMetadata {
             process: config.seed,
             heard: watch::Sender::default(),
             observers: Arc::default(),
+            unable_since: Arc::default(),
             admits: Arc::default(),
         };
         let metadata = Self {
@@ -283,7 +284,7 @@ impl MetadataStore for RaftMetadata {
     }
 
     async fn shutdown(&self) -> Result<(), OpenError> {
-        self.hand_over().await;
+        self.voter.hand_over("it ends").await;
         let ended = self.voter.raft.shutdown().await;
         self.voter.snapshots.shutdown().await;
         self.voter.log.shutdown().await?;

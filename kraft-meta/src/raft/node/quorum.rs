@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_types::NodeId;
-use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::metrics::WaitError;
 use openraft::{BasicNode, ServerState};
@@ -21,8 +20,6 @@ use crate::transport::{NoTransport, Transport};
 /// How long a start waits for a leader, or for the entries that a leader has committed, before it looks again and says
 /// what it waits for.
 const LOOK: Duration = Duration::from_secs(10);
-/// How long a voter that ends waits until another one campaigns in its place.
-const HANDED_OVER: Duration = Duration::from_secs(1);
 /// The session of brokers where nothing else is configured.
 const SESSION: Duration = Duration::from_secs(3);
 /// How long a start waits for a snapshot of the log that the last process left.
@@ -185,34 +182,6 @@ impl RaftMetadata {
             Ok(metrics) => Ok(Some(metrics)),
             Err(WaitError::Timeout(..)) => Ok(None),
             Err(error) => Err(failed(error)),
-        }
-    }
-
-    /// Hands the leadership over before this voter ends, so that the others need not find out that it is gone. It goes to
-    /// the voter with the longest log; if that does not lead soon, the others elect one as after a crash.
-    pub(super) async fn hand_over(&self) {
-        if self.voter.voters.len() == 1 || self.voter.leads().is_none() {
-            return;
-        }
-        let (to, term) = {
-            let metrics = self.voter.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let others = metrics.replication.iter().flatten();
-            let others = others.filter(|(id, _)| **id != self.voter.id);
-            let longest = others.max_by_key(|(_, matching)| **matching);
-            (longest.map(|(id, _)| *id), metrics.current_term)
-        };
-        let Some(to) = to else { return };
-        tracing::info!(
-            node_id = to,
-            "this active controller ends, and another one takes over"
-        );
-        let wait = self.voter.raft.wait(Some(HANDED_OVER));
-        let is_over = |metrics: &Metrics| metrics.current_term > term;
-        let asked = self.voter.raft.trigger().transfer_leader(to).await;
-        if asked.is_ok() {
-            // if it takes longer, this voter ends all the same
-            drop(wait.metrics(is_over, "another voter leads").await);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod admission;
 mod snapshots;
+mod unable;
 
 use std::collections::BTreeMap;
 use std::io;
