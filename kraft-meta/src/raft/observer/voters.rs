@@ -310,6 +310,8 @@ impl Voters {
         let mut backoff = Backoff::new(REST.0, REST.1, self.observer.rng.clone());
         let mut to = self.current().ok_or("no controller is configured")?;
         let cluster = propose.cluster.clone();
+        // how often it was passed on since the last rest: for a moment two voters may name each other
+        let mut passed_on = 0;
         let mut request = Request::new(Call::Propose(propose), self.sender(), to);
         loop {
             request.to = Request::named(to);
@@ -326,12 +328,14 @@ impl Voters {
                 Ok(Reply::NotLeader(not)) => {
                     let leader = not.leader.map(NodeId).filter(|leader| *leader != to);
                     if let Some(leader) = leader
+                        && passed_on < self.observer.voters.len()
                         && self.turn_to(leader)
                     {
+                        passed_on += 1;
                         to = leader;
                         continue;
                     }
-                    format!("node {to} is not the active controller, and knows none")
+                    format!("node {to} is not the active controller, and names none that leads")
                 }
                 Ok(Reply::OtherCluster(_)) => {
                     return Err(format!("node {to} belongs to another cluster"));
@@ -352,6 +356,7 @@ impl Voters {
                 return Err(why);
             }
             sleep(wait).await;
+            passed_on = 0;
             to = self.next_after(to);
         }
     }

@@ -1,6 +1,8 @@
 //! The host of the active controller is gone without a word: nothing answers, and nothing resets a connection.
 
+use super::message::NotLeader;
 use super::*;
+use crate::raft::message::{Answer, encode};
 
 /// Long enough for an election, and less than a call waits for a controller that gives no answer.
 const SOON: Duration = Duration::from_secs(9);
@@ -91,4 +93,43 @@ async fn an_observer_follows_the_voter_that_a_heartbeat_has_found() {
     let is_quiet = !cut_off.has_changed().expect("lives") || cut_off.borrow().is_none();
     assert!(is_quiet, "it has turned before the call failed");
     drop(silent);
+}
+
+/// Two voters, each of which says that the other one leads.
+#[derive(Debug, Default)]
+struct NamesTheOther(AtomicUsize);
+
+#[async_trait]
+impl Calls for NamesTheOther {
+    async fn call(&self, to: NodeId, _request: Bytes, _within: Duration) -> io::Result<Bytes> {
+        let calls = self.0.fetch_add(1, Ordering::SeqCst);
+        assert!(calls < 1000, "it asks without a rest");
+        let other = match to == VOTERS[0] {
+            true => 2,
+            false => 1,
+        };
+        encode(&Answer {
+            reply: Some(Reply::NotLeader(NotLeader::new(Some(other)))),
+            ..Answer::default()
+        })
+    }
+}
+
+// The active controller names the voter to which it hands over, and that one names the controller until it is elected.
+#[tokio::test(start_paused = true)]
+async fn a_proposal_rests_while_two_voters_name_each_other() {
+    let observer = Observer {
+        voters: VOTERS[..2].into(),
+        calls: Arc::new(NamesTheOther::default()),
+        cluster: None,
+        rng: SeededRng::from_seed(1),
+    };
+    let propose = Propose {
+        command: Some(topic("a")),
+        cluster: Vec::new(),
+    };
+    let until = Instant::now() + PROPOSAL_DEADLINE;
+    let refused = in_time(Voters::new(observer).propose(propose, until)).await;
+    let why = refused.expect_err("no voter leads");
+    assert!(why.contains("is not the active controller"), "{why}");
 }
