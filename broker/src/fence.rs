@@ -6,16 +6,20 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_kraft_meta::MetadataImage;
+use highwater_kraft_meta::{MetadataImage, ProposeError, Rejection};
+use highwater_runtime::reasons;
 use highwater_s3stream::ObjectStreamStore;
 use highwater_types::{NodeEpoch, NodeId};
 use tokio::time::sleep;
 
 use crate::broker::Broker;
 use crate::heartbeats::Heartbeats;
+use crate::node_error::NodeError;
 
 /// How often a broker that is cut off looks whether its log is sealed.
 const LOOK: Duration = Duration::from_secs(1);
+
+const FENCED_ANSWER: &str = "the active controller answers heartbeats that the epoch is not open";
 
 /// Ends the log of a broker once its node epoch is not open any more, as far as the broker can see by these heartbeats and
 /// otherwise. Cancellation safe.
@@ -26,6 +30,16 @@ pub(crate) async fn watch(broker: &Arc<Broker>, heartbeats: &Heartbeats) -> Infa
         never = watch_heartbeats(heartbeats, &broker.streams) => never,
         never = look_while_cut_off(broker, heartbeats) => never,
     }
+}
+
+/// Ends the log of a broker that is fenced before its start is over: the next start opens the same files (W11).
+pub(crate) async fn end_start(broker: &Broker) -> NodeError {
+    broker.streams.fence(FENCED_ANSWER);
+    if let Err(error) = broker.streams.shutdown(None).await {
+        let error = reasons(&error);
+        tracing::debug!(error, "the log of a fenced start has ended");
+    }
+    ProposeError::Rejected(Rejection::Fenced(broker.epoch)).into()
 }
 
 async fn watch_image(broker: &Arc<Broker>) -> Infallible {
@@ -44,7 +58,7 @@ async fn watch_image(broker: &Arc<Broker>) -> Infallible {
 /// The active controller may be reached again before the own image goes on.
 async fn watch_heartbeats(heartbeats: &Heartbeats, streams: &ObjectStreamStore) -> Infallible {
     heartbeats.fenced().await;
-    streams.fence("the active controller answers heartbeats that the epoch is not open");
+    streams.fence(FENCED_ANSWER);
     std::future::pending().await
 }
 

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use highwater_io::DirLock;
 use highwater_io::net::Network;
-use highwater_kraft_meta::{MetadataStore, ProposeError, Rejection};
+use highwater_kraft_meta::MetadataStore;
 use highwater_partition_log::ProducerMemory;
 use highwater_runtime::{ControlRuntime, TaskKind, Tasks, WorkPool, reasons};
 use highwater_s3stream::{ObjectStreamStore, StreamError};
@@ -376,25 +376,13 @@ async fn start_broker(
         () = broker.heartbeats.fenced() => true,
     };
     if is_fenced {
-        return Err(end_fenced(&broker).await);
+        return Err(fence::end_start(&broker).await);
     }
     let groups = coordinators::follow(Arc::clone(&broker), tasks.clone());
     tasks.spawn(TaskKind::CoordinatorOpener, groups);
     let housekeeping = housekeeping::run(Arc::clone(&broker));
     tasks.spawn(TaskKind::Housekeeping, housekeeping);
     Ok((broker, recovered))
-}
-
-/// Ends the log of a broker that is fenced before its start is over: the next start opens the same files (W11).
-async fn end_fenced(broker: &Broker) -> NodeError {
-    broker
-        .streams
-        .fence("the active controller answers heartbeats that the epoch is not open");
-    if let Err(error) = broker.streams.shutdown(None).await {
-        let error = reasons(&error);
-        tracing::debug!(error, "the log of a fenced start has ended");
-    }
-    ProposeError::Rejected(Rejection::Fenced(broker.epoch)).into()
 }
 
 fn broker(
