@@ -83,7 +83,7 @@ fn a_second_signal_ends_a_process_that_is_stopping_at_once() -> Result<()> {
     log.read_to_string(&mut rest)?;
     assert!(!child.wait()?.success(), "{rest}");
     assert!(
-        rest.contains("ends at once, in the middle of a stop"),
+        rest.contains("ends the process in the middle of a stop"),
         "{rest}"
     );
     Ok(())
