@@ -223,8 +223,13 @@ async fn a_broker_that_was_fenced_while_it_was_cut_off_comes_back_with_every_rec
         let config = TestNode::config(&dir, &settings)?;
         let mut process = Box::pin(NodeProcess::start(config, Machine::real())).await?;
         let address = process.node().and_then(Node::address).context("listens")?;
-        other.create_topic("t", 2, &[]).await?;
         let mut watching = other.client().await?;
+        // a broker places new partitions on those that it knows
+        until("they know each other", async || {
+            Ok(brokers(&mut watching).await? == [2, 3])
+        })
+        .await?;
+        other.create_topic("t", 2, &[]).await?;
         let leaders_at_first = leaders(&mut watching).await?;
         let led = leaders_at_first.iter().position(|leader| *leader == 2);
         let led = led.context("it leads one")?;
