@@ -176,6 +176,12 @@ async fn brokers(client: &mut Connection) -> Result<Vec<i32>> {
     Ok(ids)
 }
 
+/// Waits until a broker tells its clients these brokers.
+async fn await_brokers(client: &mut Connection, expected: &[i32]) -> Result<()> {
+    let what = format!("these brokers are live: {expected:?}");
+    until(&what, async || Ok(brokers(client).await? == expected)).await
+}
+
 /// The leaders of the partitions of `t`, as a broker tells them.
 async fn leaders(client: &mut Connection) -> Result<Vec<i32>> {
     let request = MetadataRequest {
@@ -225,10 +231,7 @@ async fn a_broker_that_was_fenced_while_it_was_cut_off_comes_back_with_every_rec
         let address = process.node().and_then(Node::address).context("listens")?;
         let mut watching = other.client().await?;
         // a broker places new partitions on those that it knows
-        until("they know each other", async || {
-            Ok(brokers(&mut watching).await? == [2, 3])
-        })
-        .await?;
+        await_brokers(&mut watching, &[2, 3]).await?;
         other.create_topic("t", 2, &[]).await?;
         let leaders_at_first = leaders(&mut watching).await?;
         let led = leaders_at_first.iter().position(|leader| *leader == 2);
@@ -241,18 +244,14 @@ async fn a_broker_that_was_fenced_while_it_was_cut_off_comes_back_with_every_rec
         .await?;
 
         link.set_cut(true);
-        let fenced = until("it is fenced", async || {
-            Ok(brokers(&mut watching).await? == [3])
-        });
+        let fenced = await_brokers(&mut watching, &[3]);
         while_running(&mut process, fenced).await?;
         // it goes on until its log is sealed
         let answer = client.produce("t", index, batch(1, T0)).await;
         let goes_on = answer.is_ok_and(|answer| answer.error_code == 0);
 
         link.set_cut(false);
-        let back = until("it is back", async || {
-            Ok(brokers(&mut watching).await? == [2, 3])
-        });
+        let back = await_brokers(&mut watching, &[2, 3]);
         while_running(&mut process, back).await?;
         let produced = async {
             let mut offset = -1;
