@@ -19,6 +19,7 @@ use crate::node_error::NodeError;
 /// How often a broker that is cut off looks whether its log is sealed.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Why a log ends whose broker was told so.
 const FENCED_ANSWER: &str = "the active controller answers heartbeats that the epoch is not open";
 
 /// Ends the log of a broker once its node epoch is not open any more, as far as the broker can see by these heartbeats and
@@ -32,7 +33,8 @@ pub(crate) async fn watch(broker: &Arc<Broker>, heartbeats: &Heartbeats) -> Infa
     }
 }
 
-/// Ends the log of a broker that is fenced before its start is over: the next start opens the same files (W11).
+/// Ends the log of a broker that is fenced before its start is over, because the next start opens the same files (W11).
+/// Returns the error of the start.
 pub(crate) async fn end_start(broker: &Broker) -> NodeError {
     broker.streams.fence(FENCED_ANSWER);
     if let Err(error) = broker.streams.shutdown(None).await {

@@ -141,11 +141,15 @@ async fn start_again(
         tracing::warn!(error, "the fenced node did not stop cleanly");
     }
     let start = || Node::start_on(config.clone(), &machine, addresses.clone());
-    // the node ran before, so its configuration is right, and what is away comes back
-    let passes = |error: &NodeError| error.is_fence() || error.is_outage();
     sleep(rests.next_wait()).await;
     let node = until_started(start, passes, &mut rests).await?;
     Ok((node, rests))
+}
+
+/// Whether the reason passes for which a node that ran before does not start: its configuration is right, and what is away
+/// comes back.
+fn passes(error: &NodeError) -> bool {
+    error.is_fence() || error.is_outage()
 }
 
 /// Tries to start until a start succeeds or fails for a reason that does not pass.
@@ -399,7 +403,6 @@ mod tests {
             std::future::ready(started).boxed()
         };
         let mut rests = Backoff::new(REST.0, REST.1, SeededRng::from_seed(1));
-        let passes = |error: &NodeError| error.is_fence() || error.is_outage();
         let started = until_started(|| start(|| Ok(7)), passes, &mut rests).await;
         assert_eq!((started.ok(), starts.get()), (Some(7), 5));
         let refused = until_started(

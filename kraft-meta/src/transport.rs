@@ -13,8 +13,8 @@ use crate::raft::Voter;
 /// The largest message to a voter, and the largest answer.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// The largest message that a listener need not count against its memory, and the largest call that waits: the memory of
-/// such calls is bounded by the connections.
+/// The largest message that a listener need not count against its memory, because the connections bound it; and the
+/// largest call that asks for the next entries, which may wait for half a minute.
 pub const SMALL_MESSAGE_BYTES_MAX: usize = 1 << 10;
 
 /// The largest command. It leaves room in a message for everything else that an append names.

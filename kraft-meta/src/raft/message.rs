@@ -89,27 +89,28 @@ impl Call {
     /// Refuses a term or an index that no node of the cluster can have reached, because the voter keeps the highest term
     /// for ever.
     pub(super) fn check_reached(&self, term: u64) -> io::Result<()> {
-        let (vote, mut ids) = match self {
+        let (vote, ids, entries) = match self {
             Self::Append(append) => {
-                let entries = append.entries.iter().filter_map(|entry| entry.id);
-                let ids = entries.chain(append.previous).chain(append.committed);
-                (append.vote, ids.collect())
+                let ids = [append.previous, append.committed];
+                (append.vote, ids, &append.entries[..])
             }
             Self::Vote(campaign) | Self::PreVote(campaign) => {
-                (campaign.vote, Vec::from_iter(campaign.last))
+                (campaign.vote, [campaign.last, None], &[][..])
             }
-            Self::TransferLeader(transfer) => (transfer.from, Vec::from_iter(transfer.last)),
-            Self::Install(install) => (install.vote, Vec::from_iter(install.last)),
-            Self::Follow(follow) => (None, Vec::from_iter(follow.last)),
+            Self::TransferLeader(transfer) => (transfer.from, [transfer.last, None], &[][..]),
+            Self::Install(install) => (install.vote, [install.last, None], &[][..]),
+            Self::Follow(follow) => (None, [follow.last, None], &[][..]),
             Self::Introduce(_)
             | Self::ReadSnapshot(_)
             | Self::Propose(_)
             | Self::Heartbeat(_)
-            | Self::Describe(_) => (None, Vec::new()),
+            | Self::Describe(_) => return Ok(()),
         };
         let term_max = term.saturating_add(TERMS_AHEAD_MAX);
-        ids.retain(|id| id.term > term_max || id.index > INDEX_MAX);
-        match ids.is_empty() && vote.is_none_or(|vote| vote.term <= term_max) {
+        let entries = entries.iter().filter_map(|entry| entry.id);
+        let mut ids = ids.into_iter().flatten().chain(entries);
+        let are_reached = ids.all(|id| id.term <= term_max && id.index <= INDEX_MAX);
+        match are_reached && vote.is_none_or(|vote| vote.term <= term_max) {
             true => Ok(()),
             false => Err(malformed("no node has reached its term or its index")),
         }

@@ -125,8 +125,8 @@ impl Voter {
         } = decode::<Request>(request)?;
         let call = call.ok_or_else(|| malformed("it is empty"))?;
         if matches!(call, Call::Follow(_)) && request.len() > SMALL_MESSAGE_BYTES_MAX {
-            // it waits, and the memory of what it came with waits too
-            return Err(malformed("a call that waits is small"));
+            // it waits for half a minute, and so would the memory that it holds
+            return Err(malformed("it asks for entries, and is too large for that"));
         }
         call.check_reached(self.raft.metrics().borrow_watched().current_term)?;
         if to.is_some_and(|to| u64::try_from(to) != Ok(self.id)) {

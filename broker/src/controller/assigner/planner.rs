@@ -216,13 +216,18 @@ mod tests {
 
     /// What is heard when all live brokers serve but these.
     fn heard_but(images: &ImageBuilder, starting: &[i32]) -> Heard {
-        let image = images.image();
-        let standing = |node: NodeId| match starting.contains(&node.0) {
+        heard_as(images, |node| match starting.contains(&node) {
             true => Standing::Starting,
             false => Standing::Serving,
-        };
+        })
+    }
+
+    /// What is heard when each live broker has this standing.
+    fn heard_as(images: &ImageBuilder, standing: impl Fn(i32) -> Standing) -> Heard {
+        let image = images.image();
         let live = image.live();
-        live.map(|(node, epoch)| (epoch, standing(node))).collect()
+        live.map(|(node, epoch)| (epoch, standing(node.0)))
+            .collect()
     }
 
     /// A planner, and its clock.
@@ -386,13 +391,10 @@ mod tests {
         images.create("t", &[[2].as_slice(); 10]);
         die(&mut images, 2);
         images.restart(2);
-        let image = images.image();
-        let standing = |node: NodeId| match node.0 {
+        let heard = heard_as(&images, |node| match node {
             2 => Standing::Leaving,
             _ => Standing::Serving,
-        };
-        let live = image.live();
-        let heard: Heard = live.map(|(node, epoch)| (epoch, standing(node))).collect();
+        });
         let mut world = World::new();
         let spread = BTreeMap::from([(1, 5), (3, 5)]);
         assert_eq!(world.planned(&images, &heard), spread);
