@@ -30,6 +30,7 @@ pub(crate) struct BrokerEndpoint {
     pub(crate) id: NodeId,
     pub(crate) host: StrBytes,
     pub(crate) port: i32,
+    pub(crate) rack: Option<StrBytes>,
     pub(crate) is_fenced: bool,
 }
 
@@ -160,6 +161,7 @@ fn endpoint(id: NodeId, node: &NodeImage, listener: &str) -> Option<BrokerEndpoi
         id,
         host: StrBytes::from(found.host.as_str()),
         port: i32::try_from(found.port).unwrap_or(-1),
+        rack: (!node.rack.is_empty()).then(|| StrBytes::from(node.rack.as_str())),
         is_fenced: !node.is_live(),
     })
 }
@@ -170,7 +172,7 @@ impl From<BrokerEndpoint> for produce_response::NodeEndpoint {
             node_id: broker.id.0,
             host: broker.host,
             port: broker.port,
-            rack: None,
+            rack: broker.rack,
         }
     }
 }
@@ -181,7 +183,7 @@ impl From<BrokerEndpoint> for fetch_response::NodeEndpoint {
             node_id: broker.id.0,
             host: broker.host,
             port: broker.port,
-            rack: None,
+            rack: broker.rack,
         }
     }
 }

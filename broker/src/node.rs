@@ -28,7 +28,7 @@ use crate::heartbeats::Heartbeats;
 use crate::memory::RequestBudgets;
 use crate::metrics::sampled::Sampler;
 use crate::net::{self, Connections, Limits, Patience};
-use crate::partitions::{FetchSessions, PartitionOpener, Partitions};
+use crate::partitions::{FetchSessions, PartitionOpener, Partitions, handing_over};
 use crate::quorum::NetworkTransport;
 use crate::starting::Phase;
 use crate::storage::{BrokerStreams, Stores};
@@ -46,6 +46,8 @@ pub use crate::node_process::NodeProcess;
 /// open.
 const OPENING_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a stop waits until the write-ahead log holds what was appended: no longer than the others would wait for a
+/// How long a stop hands partitions over to other brokers (A5).
+const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 /// broker that died (A5).
 const WAL_STOP_MAX: Duration = Duration::from_secs(3);
 /// How long a stop waits until the metadata has ended, whose log may be on a disk that hangs (A5).
@@ -292,6 +294,10 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; every acknowledged record is in the write-ahead log.
     pub async fn stop(mut self) -> Result<(), NodeError> {
+        if let Some(broker) = &self.broker {
+            broker.heartbeats.leave();
+            handing_over::all(broker, HAND_OVER_MAX).await;
+        }
         let stopped = self.stop_streams(Some(WAL_STOP_MAX)).await;
         let ended = timeout(METADATA_STOP_MAX, self.metadata.shutdown()).await;
         let (stopped, wal_is_writing) = match stopped {
@@ -378,6 +384,7 @@ async fn start_broker(
     if is_fenced {
         return Err(fence::end_start(&broker).await);
     }
+    tasks.spawn(TaskKind::HandOver, handing_over::run(Arc::clone(&broker)));
     let groups = coordinators::follow(Arc::clone(&broker), tasks.clone());
     tasks.spawn(TaskKind::CoordinatorOpener, groups);
     let housekeeping = housekeeping::run(Arc::clone(&broker));

@@ -56,6 +56,7 @@ pub(crate) async fn register(
         wal: wal.into(),
         after: after.0,
         directory: directory.0.to_vec(),
+        rack: config.rack().to_owned(),
     };
     let mut has_waited = false;
     let begun = Instant::now();

@@ -231,6 +231,7 @@ impl Broker {
             name: topic.name.clone(),
             id: self.rng.next_id().to_vec(),
             partitions,
+            is_chosen: !topic.assignments.is_empty(),
             configs: topic.configs,
         };
         self.change(Action::CreateTopic(create), deadline).await?;

@@ -19,8 +19,8 @@ use tokio::sync::watch;
 pub use command::{Action, Command, Outcome, Rejection};
 pub use error::{HeartbeatError, OpenError, ProposeError};
 pub use image::{
-    CondemnedObject, EpochImage, EpochState, LOST_OFFSETS, MetadataImage, NodeImage, ObjectImage,
-    PartitionImage, SnapshotError, StreamImage, TopicImage, WalObjects,
+    CondemnedObject, EpochImage, EpochState, LOST_OFFSETS, MetadataImage, Moving, NodeImage,
+    ObjectImage, PartitionImage, SnapshotError, StreamImage, TopicImage, WalObjects,
 };
 pub use quorum_state::{QuorumState, ReplicaState};
 pub use raft::{Config, Observer, ObserverMetadata, Quorum, RaftMetadata, Voter};

@@ -38,7 +38,7 @@ pub use config::{Config, Ports, Writer};
 pub use error::StreamError;
 pub use rolls::Roll;
 pub use store::ObjectStreamStore;
-pub use upload::{Recovered, RecoveryStatus, SealedClaims, UploadStatus};
+pub use upload::{HandingOver, Recovered, RecoveryStatus, SealedClaims, UploadStatus};
 
 /// The bounds of a stream: `start <= confirmed <= next`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -255,6 +255,20 @@ pub struct ObjectCommit {
     pub confirmed: WalPosition,
     /// Whether the batches are those of a former epoch of this node, read back from its WAL.
     pub recovering: bool,
+    /// The streams that are closed, so that other nodes may open them: all their claims are in this commit and in earlier
+    /// ones (C2).
+    pub handed_over: Vec<HandedOver>,
+}
+
+/// A stream that is closed for a planned move (C1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandedOver {
+    /// The stream.
+    pub stream: StreamId,
+    /// The leader epoch under which it was open.
+    pub epoch: LeaderEpoch,
+    /// The offset after the last batch that was ever appended under it.
+    pub end: StreamOffset,
 }
 
 /// The answer to a commit.

@@ -23,7 +23,8 @@ use crate::stream::StreamPorts;
 use crate::streams::Streams;
 use crate::upload::{DurableBatches, Recovered, RecoveryStatus, UploadStatus, Uploads};
 use crate::{
-    AppendPermit, Config, OpenStream, Opened, Ports, StreamError, StreamStore, Writer, metrics,
+    AppendPermit, Config, HandingOver, OpenStream, Opened, Ports, StreamError, StreamStore, Writer,
+    metrics,
 };
 
 /// How long a stop waits for its last upload (A5).
@@ -166,12 +167,34 @@ impl ObjectStreamStore {
         }
     }
 
-    /// Wakes the watchers of a stream's bounds, whose partition was closed. The stream itself stays until it is deleted or
-    /// opened again, so that its batches are uploaded (C2).
+    /// Wakes the watchers of a stream's bounds, whose partition was closed. A stream that was handed over is removed; any
+    /// other stays until it is deleted or opened again, so that its batches are uploaded (C2).
     pub fn wake(&self, id: StreamId) {
-        if let Some(stream) = self.streams.get(id) {
-            stream.tell();
+        let Some(stream) = self.streams.get(id) else {
+            return;
+        };
+        if stream.is_closed() {
+            self.streams.remove(id);
         }
+        stream.tell();
+    }
+
+    /// Whether a stream is closed, so that all that was appended to it under its former leader epoch is committed.
+    #[must_use]
+    pub fn is_closed(&self, id: StreamId) -> bool {
+        let stream = self.streams.get(id);
+        stream.is_some_and(|stream| stream.is_closed())
+    }
+
+    /// Prepares to hand streams over to other nodes, while they are still written: uploads what they have, and then keeps
+    /// other uploads back. Once the caller has stopped all appends to them, [`HandingOver::finish`] closes them (C1, C2).
+    /// Cancellation safe.
+    ///
+    /// # Errors
+    /// [`StreamError`]; [`StreamError::Unavailable`] if uploads fail just now, so that a hand-over would keep writers
+    /// waiting.
+    pub async fn begin_hand_over(&self, ids: &[StreamId]) -> Result<HandingOver, StreamError> {
+        self.uploads.begin_hand_over(ids).await
     }
 
     /// Ends the WAL, at a deadline at the latest, and uploads what is durable, so that a clean stop leaves nothing to replay.

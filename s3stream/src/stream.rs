@@ -52,7 +52,7 @@ pub(crate) struct State {
     pub(crate) uploaded: StreamOffset,
     /// The state from which the next checkpoint is folded, up to `uploaded` (F2).
     pub(crate) folding: Folding,
-    /// Whether the stream was opened again, so that nothing may be appended here any more (C1).
+    /// Whether the stream was opened again or handed over, so that nothing may be appended here any more (C1).
     pub(crate) is_closed: bool,
 }
 
@@ -83,6 +83,11 @@ impl ObjectStream {
         let mut state = self.lock();
         state.is_closed |= state.uploaded >= state.bounds.next;
         state.is_closed
+    }
+
+    /// Whether it is closed, so that all its batches are uploaded.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed
     }
 
     /// Wakes the watchers of the bounds although these are unchanged.
@@ -151,7 +156,7 @@ impl Stream for ObjectStream {
     ) -> AppendReceipt {
         let wal = self.ports.wal.get();
         let mut state = self.lock();
-        assert!(!state.is_closed, "the stream was opened again since");
+        assert!(!state.is_closed, "the stream was closed");
         assert_eq!(base, state.bounds.next, "appends are contiguous");
         state.bounds.next = base + StreamOffset::from(batch.count);
         // under the stream's lock, so that the log has the batches in the order of their offsets

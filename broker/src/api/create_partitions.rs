@@ -114,6 +114,7 @@ async fn create(
         topic: topic.id.0.to_vec(),
         existing: u32::try_from(existing).unwrap_or(u32::MAX),
         added,
+        is_chosen: asked.assignments.is_some(),
     };
     let change = Action::CreatePartitions(command);
     ctx.broker.change(change, deadline).await?;

@@ -69,7 +69,7 @@ fn described(broker: BrokerEndpoint) -> DescribeClusterBroker {
         broker_id: broker.id.0,
         host: broker.host,
         port: broker.port,
-        rack: None,
+        rack: broker.rack,
         is_fenced: broker.is_fenced,
     }
 }

@@ -76,6 +76,7 @@ pub(crate) fn from_append(error: &AppendError) -> Refusal {
         AppendError::OutOfOrderSequence { .. } => (ErrorCode::OutOfOrderSequenceNumber, Vec::new()),
         AppendError::OldProducerEpoch { .. } => (ErrorCode::InvalidProducerEpoch, Vec::new()),
         AppendError::Transactional => (ErrorCode::InvalidTxnState, Vec::new()),
+        AppendError::HandingOver => (ErrorCode::NotLeaderOrFollower, Vec::new()),
     };
     // As Kafka, with a message only if single records are bad (KIP-467) or nothing can be read; otherwise clients have
     // their own texts.
@@ -145,6 +146,7 @@ pub(crate) fn from_proposal(error: &ProposeError) -> Refusal {
                 | Rejection::InSession(_)
                 | Rejection::NotHeld { .. }
                 | Rejection::Gap { .. } => ErrorCode::NotLeaderOrFollower,
+                Rejection::UnknownNode(_) => ErrorCode::BrokerIdNotRegistered,
                 Rejection::Changed => ErrorCode::RequestTimedOut,
                 Rejection::IdOfController(_)
                 | Rejection::OtherDirectory { .. }

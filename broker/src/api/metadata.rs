@@ -123,7 +123,7 @@ fn told_broker(broker: BrokerEndpoint) -> MetadataResponseBroker {
         node_id: broker.id.0,
         host: broker.host,
         port: broker.port,
-        rack: None,
+        rack: broker.rack,
     }
 }
 

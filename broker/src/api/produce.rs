@@ -59,17 +59,28 @@ impl Handler for Produce {
         }
         let refused = parts
             .iter()
-            .any(|part| matches!(part.state, State::Refused(..)));
+            .any(|part| matches!(part.state, State::Refused(..) | State::Moving(_)));
         let last = last_receipt(&parts);
         if acks == 0 {
             return if refused { Reply::Close } else { Reply::Silent };
         }
-        let Some(last) = last.filter(|receipt| !receipt.is_durable()) else {
+        let last = last.filter(|receipt| !receipt.is_durable());
+        let is_moving = parts
+            .iter()
+            .any(|part| matches!(part.state, State::Moving(_)));
+        if last.is_none() && !is_moving {
             let failure = refused_now(&ctx);
             return Reply::Ready(answer(&ctx, parts, failure.as_ref()));
-        };
+        }
         let durable = async move {
-            let failure = match unless_late(deadline, last.wait()).await {
+            let waited = async {
+                wait_moved(&ctx, &parts).await;
+                match last {
+                    Some(last) => last.wait().await,
+                    None => Ok(()),
+                }
+            };
+            let failure = match unless_late(deadline, waited).await {
                 Some(Ok(())) => refused_now(&ctx),
                 Some(Err(_ended)) => Some(ErrorCode::NotLeaderOrFollower.into()),
                 None => Some(Refusal::new(ErrorCode::RequestTimedOut, NOT_YET_DURABLE)),
@@ -110,6 +121,8 @@ enum State {
     Asked(Option<Bytes>),
     Checked(Arc<Partition>, Box<ValidatedBatch>),
     Appended(Arc<Partition>, Appended),
+    /// Not appended, because the partition is being handed over to another broker.
+    Moving(Arc<Partition>),
     /// The refusal, and the log's start if the log itself refused.
     Refused(Refusal, Option<StreamOffset>),
 }
@@ -225,6 +238,7 @@ fn append_all(metrics: &Metrics, parts: &mut [Part], mut permit: Result<AppendPe
                         metrics.produced(bytes, records);
                         State::Appended(partition, appended)
                     }
+                    Err(AppendError::HandingOver) => State::Moving(partition),
                     Err(error) => refused_by_log(&partition, &error),
                 }
             }
@@ -244,6 +258,7 @@ fn refused_by_log(partition: &Partition, error: &AppendError) -> State {
         | AppendError::Corrupt(_)
         | AppendError::Unreadable(_)
         | AppendError::Transactional
+        | AppendError::HandingOver
         | AppendError::TooLarge { .. }
         | AppendError::OverSegment { .. } => None,
         AppendError::InvalidRecord { .. }
@@ -283,7 +298,7 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> 
     let mut leaders = BTreeSet::new();
     for part in parts {
         let mut answer = match part.state {
-            State::Appended(partition, appended) => match (partition.closed().get(), failure) {
+            State::Appended(partition, appended) => match (partition.refuses(), failure) {
                 // The batch may be durable, but nothing is acknowledged once the partition is closed (I3).
                 (Some(closed), _) => refused(&closed.code().into(), None),
                 (None, None) => PartitionProduceResponse {
@@ -295,6 +310,7 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> 
                 (None, Some(refusal)) => refused(refusal, None),
             },
             State::Refused(refusal, start) => refused(&refusal, start),
+            State::Moving(_) => refused(&ErrorCode::NotLeaderOrFollower.into(), None),
             State::Asked(_) | State::Checked(..) => {
                 refused(&ErrorCode::UnknownServerError.into(), None)
             }
@@ -315,6 +331,16 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> 
         response.node_endpoints = endpoints.map(Into::into).collect();
     }
     response
+}
+
+/// Waits until the partitions that are being handed over have another leader, or stay, so that the answer names the
+/// leader (KIP-951) and a client that has to repeat the request does it once.
+async fn wait_moved(ctx: &RequestContext, parts: &[Part]) {
+    for part in parts {
+        if let State::Moving(partition) = &part.state {
+            ctx.broker.partitions.wait_handed_over(partition).await;
+        }
+    }
 }
 
 fn refused(refusal: &Refusal, start: Option<StreamOffset>) -> PartitionProduceResponse {

@@ -427,6 +427,12 @@ impl Config {
         Duration::from_millis(u64::try_from(self.int(SESSION)).unwrap_or(u64::MAX))
     }
 
+    /// The rack of this broker; empty for none.
+    #[must_use]
+    pub(crate) fn rack(&self) -> &str {
+        self.get("broker.rack").unwrap_or_default()
+    }
+
     /// The interval of a broker's heartbeats.
     #[must_use]
     pub(crate) fn heartbeat_interval(&self) -> Duration {

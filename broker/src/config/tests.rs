@@ -185,7 +185,6 @@ fn a_setting_that_is_not_ours_is_called_what_it_is() {
     let absent = keys::kafka::ABSENT;
     for name in [
         "transaction.max.timeout.ms",
-        "auto.leader.rebalance.enable",
         "sasl.enabled.mechanisms",
         "ssl.keystore.location",
         "zookeeper.connect",

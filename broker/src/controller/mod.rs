@@ -6,16 +6,19 @@
 pub(crate) mod assigner;
 mod clocks;
 mod fencer;
+mod mover;
 mod reaper;
 mod rounds;
 mod sweeper;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use highwater_kraft_meta::MetadataStore;
 use highwater_object_storage::ObjectStorage;
 use highwater_runtime::{TaskKind, Tasks};
 
+use self::mover::Balance;
 pub(crate) use self::reaper::Reaper;
 use self::sweeper::Sweeper;
 use crate::config::Config;
@@ -34,6 +37,18 @@ pub(crate) fn start(
     on_control.spawn(
         TaskKind::Assigner,
         assigner::run(Arc::clone(metadata), session),
+    );
+    let balance = Balance {
+        is_on: config.bool("auto.leader.rebalance.enable"),
+        interval: Duration::from_secs(
+            u64::try_from(config.int("leader.imbalance.check.interval.seconds")).unwrap_or(1),
+        ),
+        percentage: usize::try_from(config.int("leader.imbalance.per.broker.percentage"))
+            .unwrap_or_default(),
+    };
+    on_control.spawn(
+        TaskKind::Mover,
+        mover::run(Arc::clone(metadata), balance, session),
     );
     let grace = config.millis("highwater.object.grace.ms");
     let reaper = Reaper::new(Arc::clone(metadata), Arc::clone(objects), grace);

@@ -98,10 +98,9 @@ mod tests {
 
     fn led(leader: (NodeId, NodeEpoch), leader_epoch: i32) -> PartitionImage {
         PartitionImage {
-            stream: StreamId(7),
-            replicas: vec![A.0, B.0],
             leader: Some(leader),
             leader_epoch: LeaderEpoch(leader_epoch),
+            ..PartitionImage::new(StreamId(7), vec![A.0, B.0])
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod closing;
 mod fetch_session;
+pub(crate) mod handing_over;
 mod led;
 mod opener;
 mod registry;

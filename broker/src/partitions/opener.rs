@@ -328,19 +328,14 @@ fn leads<'a>(
 mod tests {
     use std::collections::BTreeMap;
 
-    use highwater_types::{LeaderEpoch, LogIndex, StreamId, Uuid};
+    use highwater_types::{LogIndex, StreamId, Uuid};
 
     use super::*;
 
     // F4
     #[test]
     fn what_groups_wait_for_is_urgent_and_nothing_else() {
-        let partition = PartitionImage {
-            stream: StreamId(7),
-            replicas: Vec::new(),
-            leader: None,
-            leader_epoch: LeaderEpoch(1),
-        };
+        let partition = PartitionImage::new(StreamId(7), Vec::new());
         for internal in [true, false] {
             let topic = TopicImage {
                 id: Uuid([1; 16]),

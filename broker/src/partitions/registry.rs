@@ -50,6 +50,15 @@ impl Partition {
     pub(crate) fn closed(&self) -> &ClosedMark {
         &self.closed
     }
+
+    /// Why a batch that became durable here is not acknowledged; `None` if it is. A partition that was closed by handing
+    /// it over acknowledges: its next leader has every batch that was ever appended here (C2).
+    #[must_use]
+    pub(crate) fn refuses(&self) -> Option<Closed> {
+        let closed = self.closed.get()?;
+        let is_handed_over = closed != Closed::Deleted && self.log.is_handing_over();
+        (!is_handed_over).then_some(closed)
+    }
 }
 
 /// The key of a partition: its topic's id and its index.
@@ -209,6 +218,16 @@ impl Partitions {
     /// Wakes the requests that wait for partitions, and the tasks that follow them.
     pub(super) fn tell(&self) {
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Waits while a partition is being handed over: until it is closed, or stays here after all. Cancellation safe.
+    pub(crate) async fn wait_handed_over(&self, partition: &Partition) {
+        let mut changes = self.subscribe();
+        while partition.closed.get().is_none() && partition.log.is_handing_over() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Closes the partitions that the image, which follows `before`, no longer gives to this node; returns them with

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use highwater_kraft_meta::command::{
-    ClaimOfStream, ClaimRecord, CommitObject, OpenStreams, RollRecord, StreamEpoch, TrimStream,
+    ClaimOfStream, ClaimRecord, CommitObject, HandedOver as HandedOverRecord, OpenStreams,
+    RollRecord, StreamEpoch, TrimStream,
 };
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError, Rejection};
 use highwater_s3stream::{
-    Claim, Committed, ObjectCommit, Recorded, Roll, RollPart, StreamBounds, StreamError,
-    StreamMetadata,
+    Claim, Committed, HandedOver, ObjectCommit, Recorded, Roll, RollPart, StreamBounds,
+    StreamError, StreamMetadata,
 };
 use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, StreamId, StreamOffset, StreamRange, Timestamp,
@@ -56,6 +57,7 @@ fn rejected(rejection: &Rejection) -> StreamError {
         Rejection::TopicExists
         | Rejection::UnknownTopic
         | Rejection::IdOfController(_)
+        | Rejection::UnknownNode(_)
         | Rejection::OtherDirectory { .. }
         | Rejection::Changed
         | Rejection::NotUnderstood => StreamError::NotUnderstood {
@@ -105,6 +107,14 @@ pub(crate) fn claims(claims: &[(StreamId, Claim)]) -> Vec<ClaimOfStream> {
         rolls: claim.rolls.iter().map(roll_record).collect(),
     };
     claims.iter().map(of_stream).collect()
+}
+
+fn handed_over(closed: &HandedOver) -> HandedOverRecord {
+    HandedOverRecord {
+        stream: closed.stream.0,
+        leader_epoch: closed.epoch.0,
+        end: closed.end,
+    }
 }
 
 fn roll_record(roll: &RollPart) -> RollRecord {
@@ -184,6 +194,7 @@ impl StreamMetadata for KraftStreamMetadata {
             lowest_in_flight: commit.lowest_in_flight,
             confirmed: Some(commit.confirmed.into()),
             recovering: commit.recovering,
+            handed_over: commit.handed_over.iter().map(handed_over).collect(),
         };
         let (at, outcome) = self.propose(Action::CommitObject(command)).await?;
         let dropped = match outcome {

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use crate::{ConfigArgs, config};
 
 /// The time in which a stop ends, whatever hangs: Kubernetes kills a process 30 seconds after SIGTERM, without a word.
-const STOP_MAX: Duration = Duration::from_secs(25);
+const STOP_MAX: Duration = Duration::from_secs(28);
 
 /// Runs a node until Ctrl-C or SIGTERM. A second signal ends the process at once.
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<()> {

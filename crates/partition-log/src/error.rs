@@ -74,6 +74,9 @@ pub enum AppendError {
         /// The known epoch.
         held: i16,
     },
+    /// The partition is being handed over to another broker (C1): `NOT_LEADER_OR_FOLLOWER`.
+    #[error("the partition is being handed over to another broker")]
+    HandingOver,
     /// A transactional batch: `INVALID_TXN_STATE`. Transactions are not supported yet.
     #[error("transactions are not supported by this version")]
     Transactional,

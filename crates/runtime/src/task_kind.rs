@@ -18,6 +18,8 @@ pub enum TaskKind {
     Coordinator,
     /// Opens and closes partitions as the metadata image demands.
     PartitionOpener,
+    /// Hands partitions over to other brokers as the metadata image demands.
+    HandOver,
     /// Uploads cached batches and commits them.
     Upload,
     /// Reads blocks of objects for the requests that wait for them.
@@ -32,6 +34,8 @@ pub enum TaskKind {
     Fencer,
     /// Gives partitions without a leader to live brokers while this node is the active controller.
     Assigner,
+    /// Asks leaders to hand partitions over, so that load spreads, while this node is the active controller.
+    Mover,
     /// Seals the logs of fenced node epochs, so that live brokers can take their partitions over.
     Takeover,
     /// Follows the metadata of the controllers. It and the kinds after it work until the last upload of a stop is done.
@@ -65,11 +69,13 @@ impl TaskKind {
             | Self::Housekeeping
             | Self::CoordinatorOpener
             | Self::PartitionOpener
+            | Self::HandOver
             | Self::Upload
             | Self::MetadataObserver
             | Self::Reaper
             | Self::Fencer
             | Self::Assigner
+            | Self::Mover
             | Self::Takeover
             | Self::Heartbeats
             | Self::Sweeper => AfterReturn::NodeEnds,

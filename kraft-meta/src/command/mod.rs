@@ -6,11 +6,13 @@
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, Uuid, WalPosition};
 use prost::{Message, Oneof};
 
+mod moves;
 mod nodes;
 mod objects;
 mod streams;
 mod topics;
 
+pub use moves::{Duty, HandedOver, MovePartitions, PartitionMove, SetDuty, UnregisterNode};
 pub use nodes::{
     AllocateProducerIds, AssignLeaders, CloseEpoch, Closing, Endpoint, EpochSwept, FenceEpoch,
     Format, GiveUpEpoch, Position, Recovered, RegisterNode, Sealed, WalKind,
@@ -27,7 +29,7 @@ pub struct Command {
     /// The action; every command has exactly one.
     #[prost(
         oneof = "Action",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
     )]
     pub action: Option<Action>,
 }
@@ -83,6 +85,15 @@ pub enum Action {
     /// Gives up what only a lost disk WAL holds (D5).
     #[prost(message, tag = "16")]
     GiveUpEpoch(GiveUpEpoch),
+    /// Changes the replicas of partitions, and asks leaders to hand partitions over (C1).
+    #[prost(message, tag = "17")]
+    MovePartitions(MovePartitions),
+    /// Says which leaderships a broker may get and keep.
+    #[prost(message, tag = "18")]
+    SetDuty(SetDuty),
+    /// Forgets a node that will not come back.
+    #[prost(message, tag = "19")]
+    UnregisterNode(UnregisterNode),
 }
 
 impl From<Action> for Command {
@@ -117,6 +128,8 @@ pub enum Outcome {
     Opened(Vec<Result<(i64, i64), Rejection>>),
     /// For each stream, in order: its new leader epoch, or the reason why it is refused.
     Assigned(Vec<Result<LeaderEpoch, Rejection>>),
+    /// For each partition, in order: whether it was changed, or the reason why it is refused.
+    Moved(Vec<Result<(), Rejection>>),
     /// The upload was registered.
     Committed {
         /// The streams whose claims were dropped as a whole (U3).
@@ -176,6 +189,9 @@ pub enum Rejection {
         /// The offset at which the claim begins.
         first: i64,
     },
+    /// The node is not registered.
+    #[error("no such node node_id={0}")]
+    UnknownNode(NodeId),
     /// The id of a broker that registers is the id of a controller, which is another process.
     #[error("node.id {0} is the id of a controller: give this broker another one")]
     IdOfController(NodeId),

@@ -34,6 +34,9 @@ pub struct RegisterNode {
     /// The id of the node's data directory; empty if it has none (E2).
     #[prost(bytes = "vec", tag = "6")]
     pub directory: Vec<u8>,
+    /// The rack of the node (`broker.rack`); empty for none.
+    #[prost(string, tag = "7")]
+    pub rack: String,
 }
 
 /// The kind of WAL that a node epoch writes.

@@ -3,7 +3,7 @@
 use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind};
 use prost::Message;
 
-use super::{Position, Rejection};
+use super::{HandedOver, Position, Rejection};
 
 /// See [`super::Action::CommitObject`].
 #[derive(Clone, PartialEq, Message)]
@@ -35,6 +35,10 @@ pub struct CommitObject {
     /// Whether the batches are those of a fenced epoch of the same node, read back from its disk WAL.
     #[prost(bool, tag = "9")]
     pub recovering: bool,
+    /// The streams that this epoch has closed, whose last claims are in this command or in an earlier one. They go to the
+    /// brokers that they are to be moved to (C2).
+    #[prost(message, repeated, tag = "10")]
+    pub handed_over: Vec<HandedOver>,
 }
 
 /// A claim and the stream it is on.

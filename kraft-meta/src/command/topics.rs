@@ -20,6 +20,9 @@ pub struct CreateTopic {
     /// Whether it is one of Kafka's internal topics.
     #[prost(bool, tag = "5")]
     pub internal: bool,
+    /// Whether an operator chose the replicas.
+    #[prost(bool, tag = "6")]
+    pub is_chosen: bool,
 }
 
 /// The replicas of one partition.
@@ -50,6 +53,9 @@ pub struct CreatePartitions {
     /// The replicas of each new partition.
     #[prost(message, repeated, tag = "3")]
     pub added: Vec<Replicas>,
+    /// Whether an operator chose the replicas.
+    #[prost(bool, tag = "4")]
+    pub is_chosen: bool,
 }
 
 /// See [`super::Action::SetTopicConfigs`].

@@ -10,7 +10,7 @@ use highwater_types::{
 };
 use imbl::OrdMap;
 
-use crate::command::{ClaimRecord, Endpoint, RollRecord, WalKind};
+use crate::command::{ClaimRecord, Duty, Endpoint, RollRecord, WalKind};
 
 /// The offsets that a stream skips when a log with its last batches is given up: more than a log can hold (D5).
 pub const LOST_OFFSETS: i64 = 1 << 30;
@@ -48,6 +48,12 @@ pub struct NodeImage {
     pub endpoints: Vec<Endpoint>,
     /// Its epochs that are open, fenced, or closed and not swept yet; every other epoch is closed.
     pub epochs: BTreeMap<NodeEpoch, EpochImage>,
+    /// Its rack; empty for none.
+    pub rack: String,
+    /// Which leaderships it may have.
+    pub duty: Duty,
+    /// Whether an operator has unregistered it. It is kept only until its last epoch is swept (W12).
+    pub is_unregistered: bool,
 }
 
 /// A node epoch (E3).
@@ -104,12 +110,28 @@ pub struct TopicImage {
 pub struct PartitionImage {
     /// Its stream.
     pub stream: StreamId,
-    /// Its replicas, as they were assigned at creation.
+    /// Its replicas, the preferred leader first.
     pub replicas: Vec<NodeId>,
+    /// Whether an operator chose the replicas: then the balancer leaves them alone while one of them lives.
+    pub is_chosen: bool,
+    /// The index of the command that changed the replicas or the move last; the next such change has to name it. 0 if
+    /// none did since the partition was created.
+    pub decided_at: LogIndex,
+    /// The move that its leader is asked for.
+    pub moving: Option<Moving>,
     /// The node and the node epoch that lead it.
     pub leader: Option<(NodeId, NodeEpoch)>,
     /// The leader epoch; -1 before the first leader.
     pub leader_epoch: LeaderEpoch,
+}
+
+/// A planned move of a partition: its leader is to hand it over (C1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moving {
+    /// The broker that is to lead it.
+    pub to: NodeId,
+    /// The replicas before the reassignment that began the move, which come back if it is cancelled.
+    pub before: Option<Vec<NodeId>>,
 }
 
 /// A stream.
@@ -185,6 +207,22 @@ impl WalObjects {
             kind: ObjectKind::Wal,
             number,
         })
+    }
+}
+
+impl PartitionImage {
+    /// A partition that was just created: nobody leads it, and Highwater chose its replicas.
+    #[must_use]
+    pub fn new(stream: StreamId, replicas: Vec<NodeId>) -> Self {
+        Self {
+            stream,
+            replicas,
+            is_chosen: false,
+            decided_at: LogIndex::default(),
+            moving: None,
+            leader: None,
+            leader_epoch: LeaderEpoch(-1),
+        }
     }
 }
 
@@ -287,8 +325,14 @@ impl MetadataImage {
             .collect()
     }
 
-    /// Every node, by id.
+    /// Every registered node, by id.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeImage)> {
+        self.nodes_to_sweep()
+            .filter(|(_, node)| !node.is_unregistered)
+    }
+
+    /// Every node of which anything is known, also one that was unregistered and whose last epoch is not swept (W12).
+    pub fn nodes_to_sweep(&self) -> impl Iterator<Item = (NodeId, &NodeImage)> {
         self.nodes.iter().map(|(id, node)| (NodeId(*id), &**node))
     }
 
@@ -298,10 +342,18 @@ impl MetadataImage {
         live.map(|(id, node)| (id, node.epoch))
     }
 
-    /// A node.
+    /// A registered node.
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&NodeImage> {
-        self.nodes.get(&id.0).map(|node| &**node)
+        let node = self.nodes.get(&id.0).map(|node| &**node);
+        node.filter(|node| !node.is_unregistered)
+    }
+
+    /// The epoch of a node that may lead partitions, if the node is live.
+    #[must_use]
+    pub fn live_epoch(&self, id: NodeId) -> Option<NodeEpoch> {
+        let node = self.node(id).filter(|node| node.is_live());
+        node.map(|node| node.epoch)
     }
 
     /// A stream.

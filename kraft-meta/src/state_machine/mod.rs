@@ -2,6 +2,7 @@
 
 mod given_up;
 mod invariants;
+mod moves;
 mod nodes;
 mod objects;
 mod rolls;
@@ -34,6 +35,9 @@ impl MetadataImage {
             Action::EpochSwept(swept) => self.epoch_swept(swept),
             Action::GiveUpEpoch(give_up) => self.give_up_epoch(give_up),
             Action::AssignLeaders(assign) => self.assign_leaders(&assign),
+            Action::MovePartitions(moves) => self.move_partitions(at, moves),
+            Action::SetDuty(set) => self.set_duty(set),
+            Action::UnregisterNode(gone) => self.unregister_node(gone),
             Action::CreateTopic(create) => self.create_topic(at, create),
             Action::DeleteTopic(delete) => self.delete_topic(&delete),
             Action::CreatePartitions(create) => self.create_partitions(&create),

@@ -8,8 +8,8 @@ use highwater_types::{
 };
 
 use crate::command::{
-    AssignLeaders, CloseEpoch, Closing, EpochSwept, FenceEpoch, ObjectName, Outcome, RegisterNode,
-    Rejection, Sealed, StreamEpoch, WalKind, uuid,
+    AssignLeaders, CloseEpoch, Closing, Duty, EpochSwept, FenceEpoch, ObjectName, Outcome,
+    RegisterNode, Rejection, Sealed, StreamEpoch, WalKind, uuid,
 };
 use crate::image::{EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, WalObjects};
 
@@ -38,9 +38,12 @@ impl MetadataImage {
             let recorded = uuid(recorded);
             return Err(Rejection::OtherDirectory { epoch, recorded });
         }
-        if before.map_or(0, |node| node.epoch.0) != register.after {
+        // a node that was unregistered comes back as a new one
+        let registered_before = before.filter(|node| !node.is_unregistered);
+        if registered_before.map_or(0, |node| node.epoch.0) != register.after {
             return Err(Rejection::Changed);
         }
+        let duty = registered_before.map_or(Duty::Full, |node| node.duty);
         let mut epochs = before.map_or_else(Default::default, |node| node.epochs.clone());
         for former in epochs.values_mut() {
             if former.state == EpochState::Open {
@@ -69,6 +72,9 @@ impl MetadataImage {
             directory: register.directory,
             endpoints: register.endpoints,
             epochs,
+            rack: register.rack,
+            duty,
+            is_unregistered: false,
         };
         self.nodes.insert(register.node, Arc::new(node));
         Ok(outcome)
@@ -285,6 +291,8 @@ impl MetadataImage {
         let partition = partition.ok_or(Rejection::UnknownStream(id))?;
         partition.leader = Some(leader);
         partition.leader_epoch = next;
+        // its former leader can't hand it over any more
+        partition.moving = None;
         Ok(next)
     }
 
@@ -334,7 +342,10 @@ impl MetadataImage {
         if let Some(node) = self.nodes.get(&id) {
             let mut node = (**node).clone();
             node.epochs.remove(&epoch);
-            self.nodes.insert(id, Arc::new(node));
+            match node.is_unregistered && node.epochs.is_empty() {
+                true => self.nodes.remove(&id),
+                false => self.nodes.insert(id, Arc::new(node)),
+            };
         }
     }
 }

@@ -25,22 +25,39 @@ impl MetadataImage {
         if node_id != commit.node {
             return Err(Rejection::Fenced(epoch));
         }
-        let node: NodeImage = (**node).clone();
-        let mut image = node.epochs[&epoch].clone();
         // a node commits the batches of its former epochs, closes these, and only then commits its own batches (E3)
-        let former: Vec<NodeEpoch> = node.fenced().map(|(former, _)| former).collect();
-        if commit.recovering == former.is_empty() {
+        if commit.recovering == node.fenced().next().is_none() {
             return Err(Rejection::NotUnderstood);
         }
+        let image = &node.epochs[&epoch];
         let last = image.last_upload;
         if commit.number <= last {
             return match commit.number == last {
                 true => Ok(Outcome::Committed {
-                    dropped: image.last_dropped,
+                    dropped: image.last_dropped.clone(),
                 }),
                 false => Err(Rejection::Changed),
             };
         }
+        // a refusal changes nothing, and the end of a stream is known only once its last claim is registered
+        let mut changed = self.clone();
+        let handed_over = commit.handed_over.clone();
+        let outcome = changed.commit_claims(commit)?;
+        for stream in handed_over {
+            changed.hand_over((NodeId(node_id), epoch), stream)?;
+        }
+        *self = changed;
+        Ok(outcome)
+    }
+
+    /// Registers an upload with a number that none had before.
+    fn commit_claims(&mut self, commit: CommitObject) -> Result<Outcome, Rejection> {
+        let epoch = NodeEpoch(commit.node_epoch);
+        let (node_id, node) = self.open_epoch(epoch)?;
+        let node: NodeImage = (**node).clone();
+        let mut image = node.epochs[&epoch].clone();
+        let former: Vec<NodeEpoch> = node.fenced().map(|(former, _)| former).collect();
+        let last = image.last_upload;
         if commit.number - last > UPLOADS_IN_FLIGHT_MAX {
             return Err(Rejection::NotUnderstood);
         }

@@ -33,7 +33,7 @@ impl MetadataImage {
             partitions: Vec::new(),
         };
         for replicas in &create.partitions {
-            self.add_partition(&mut topic, replicas);
+            self.add_partition(&mut topic, replicas, create.is_chosen);
         }
         self.topic_names.insert(id, Arc::clone(&name));
         self.topics.insert(name, Arc::new(topic));
@@ -41,17 +41,16 @@ impl MetadataImage {
     }
 
     /// Adds a partition that has no leader until the active controller gives it to a broker that serves (E4).
-    fn add_partition(&mut self, topic: &mut TopicImage, replicas: &Replicas) {
+    fn add_partition(&mut self, topic: &mut TopicImage, replicas: &Replicas, is_chosen: bool) {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
         let index = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
         self.streams
             .insert(stream, Arc::new(new_stream(topic.id, index)));
+        let replicas = replicas.nodes.iter().copied().map(NodeId).collect();
         topic.partitions.push(PartitionImage {
-            stream,
-            replicas: replicas.nodes.iter().copied().map(NodeId).collect(),
-            leader: None,
-            leader_epoch: LeaderEpoch(-1),
+            is_chosen,
+            ..PartitionImage::new(stream, replicas)
         });
     }
 
@@ -67,7 +66,7 @@ impl MetadataImage {
             return Err(Rejection::Changed);
         }
         for replicas in &create.added {
-            self.add_partition(&mut topic, replicas);
+            self.add_partition(&mut topic, replicas, create.is_chosen);
         }
         self.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
         Ok(Outcome::Done)

@@ -10,9 +10,9 @@ use highwater_object_format::{ObjectWriter, WrittenObject};
 use highwater_types::{ObjectId, WalPosition};
 
 use super::Uploads;
-use super::plan::{LoneCheckpoint, StreamPart, TakenBatches};
-use crate::StreamError;
+use super::plan::{Checkpoints, LoneCheckpoint, StreamPart, TakenBatches};
 use crate::stream::ObjectStream;
+use crate::{HandedOver, StreamError};
 
 /// The number of batches that are encoded without a yield, which takes well under a millisecond.
 const BATCHES_AT_ONCE: usize = 32;
@@ -53,7 +53,7 @@ impl Begun {
             let taken = TakenBatches::before(&stream.lock(), floor);
             let Some(taken) = taken else { continue };
             // folding takes time in proportion to the state, so that the stream is not locked here
-            let part = taken.fold(&*uploads.fold);
+            let part = taken.fold(&*uploads.fold, Checkpoints::WhenDue);
             write(uploads, &stream, &part, encoding.writer(uploads)).await?;
             parts.push((stream, part));
         }
@@ -62,6 +62,49 @@ impl Begun {
             floor,
             parts,
         })
+    }
+
+    /// Encodes all batches of some streams, which are durable, whatever else is to be uploaded: the floor stays. Each
+    /// stream gets a checkpoint, so that its next leader reads no other object (F2).
+    pub(super) async fn encode_last(
+        uploads: &Uploads,
+        streams: &[Arc<ObjectStream>],
+    ) -> Result<Self, StreamError> {
+        let mut parts = Vec::new();
+        let mut encoding = Encoding::default();
+        for stream in streams {
+            let taken = TakenBatches::all(&stream.lock());
+            let Some(taken) = taken else { continue };
+            let part = taken.fold(&*uploads.fold, Checkpoints::Always);
+            write(uploads, stream, &part, encoding.writer(uploads)).await?;
+            parts.push((Arc::clone(stream), part));
+        }
+        Ok(Self {
+            object: encoding.finish(),
+            floor: uploads.committed_floor(),
+            parts,
+        })
+    }
+
+    /// Puts the object, if there is one.
+    pub(super) async fn put(&self, uploads: &Uploads) -> Result<(), StreamError> {
+        match &self.object {
+            Some((object, written)) => uploads.put(*object, written).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Commits the object, which was put, and hands streams over in the same command.
+    pub(super) async fn hand_over(
+        &self,
+        uploads: &Uploads,
+        streams: Vec<HandedOver>,
+    ) -> Result<(), StreamError> {
+        let object = self.object.as_ref();
+        let object = object.map(|(object, written)| (*object, written));
+        uploads
+            .commit_and_hand_over(object, self.floor, streams)
+            .await
     }
 
     pub(super) async fn put_and_commit(&self, uploads: &Uploads) -> Result<(), StreamError> {

@@ -9,7 +9,7 @@ use highwater_runtime::crash_point;
 use highwater_types::{ObjectId, StreamId, WalPosition};
 
 use super::Uploads;
-use crate::{Claim, ObjectCommit, StreamError};
+use crate::{Claim, HandedOver, ObjectCommit, StreamError};
 
 impl Uploads {
     /// Puts an object and commits its claims.
@@ -43,7 +43,25 @@ impl Uploads {
     ) -> Result<(), StreamError> {
         let claims = written.parts.iter().map(|part| claim(object, part));
         let claims = claims.collect();
-        self.commit(object, written.bytes, claims, floor).await
+        let described = (object, written.bytes, claims);
+        self.commit(described, floor, Vec::new()).await
+    }
+
+    /// Commits the last claims of streams, and hands them over (C2). Without an object all their claims are committed.
+    pub(super) async fn commit_and_hand_over(
+        &self,
+        object: Option<(ObjectId, &WrittenObject)>,
+        floor: WalPosition,
+        streams: Vec<HandedOver>,
+    ) -> Result<(), StreamError> {
+        let described = match object {
+            Some((object, written)) => {
+                let claims = written.parts.iter().map(|part| claim(object, part));
+                (object, written.bytes, claims.collect())
+            }
+            None => (self.next_object(), 0, Vec::new()),
+        };
+        self.commit(described, floor, streams).await
     }
 
     /// Moves the floor without an object, if all durable batches are of streams that were deleted: the log is trimmed
@@ -52,17 +70,17 @@ impl Uploads {
         if floor <= self.committed_floor() {
             return Ok(());
         }
-        self.commit(self.next_object(), 0, Vec::new(), floor).await
+        let described = (self.next_object(), 0, Vec::new());
+        self.commit(described, floor, Vec::new()).await
     }
 
     /// Sends the same command until it is answered, since a repeat gets the first answer (U3), and then waits until the
     /// node's own image shows it (U6).
     async fn commit(
         &self,
-        object: ObjectId,
-        object_bytes: u64,
-        claims: Vec<(StreamId, Claim)>,
+        (object, object_bytes, claims): (ObjectId, u64, Vec<(StreamId, Claim)>),
         floor: WalPosition,
+        handed_over: Vec<HandedOver>,
     ) -> Result<(), StreamError> {
         // a log that is put back in an older state ends before this (D2)
         let confirmed = self.backlog().end().map_or(floor, |end| end.max(floor));
@@ -75,6 +93,7 @@ impl Uploads {
             lowest_in_flight: object.number,
             confirmed,
             recovering: self.is_recovering(),
+            handed_over,
         };
         loop {
             match self.commit_once(commit.clone()).await {

@@ -11,6 +11,7 @@
 mod backlog;
 mod begun;
 mod commit;
+mod hand_over;
 mod held_back;
 mod numbers;
 mod outage;
@@ -29,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 use highwater_object_format::{ObjectHeader, SummedBytes};
 use highwater_object_storage::ObjectStorage;
-use highwater_runtime::ByteBudget;
+use highwater_runtime::{ByteBudget, reasons};
 use highwater_types::{ObjectId, ObjectKind, StreamId, WalPosition};
 use highwater_wal::{ConfirmedBatch, ConfirmedSink, HEAD_BYTES};
 use tokio::sync::{Notify, watch};
@@ -37,6 +38,7 @@ use tokio::time::Instant;
 
 use self::backlog::{Backlog, Durable};
 use self::begun::Begun;
+pub use self::hand_over::HandingOver;
 use self::held_back::HeldBack;
 use self::numbers::Numbers;
 use self::outage::Outage;
@@ -46,7 +48,7 @@ pub use self::status::UploadStatus;
 use crate::attached_wal::AttachedWal;
 use crate::evictions::Evictions;
 use crate::streams::Streams;
-use crate::{Config, DeltaFold, Ports, StreamMetadata, Writer};
+use crate::{Config, DeltaFold, Ports, StreamError, StreamMetadata, Writer};
 
 /// The uploads of one node epoch.
 #[derive(Debug)]
@@ -71,7 +73,7 @@ pub(crate) struct Uploads {
     last_index: AtomicU64,
     /// Locked by the upload that is under way. The object that it has begun stays here if its task is aborted, so that
     /// the last upload of a stop continues with it (U2).
-    under_way: tokio::sync::Mutex<Option<Begun>>,
+    under_way: Arc<tokio::sync::Mutex<Option<Begun>>>,
     /// The WAL's floor as of the last commit.
     committed_floor: Mutex<WalPosition>,
     /// Whether the last put found the object store full (D3).
@@ -104,7 +106,7 @@ impl Uploads {
             wake: Notify::new(),
             numbers: Numbers::default(),
             last_index: AtomicU64::new(0),
-            under_way: tokio::sync::Mutex::default(),
+            under_way: Arc::default(),
             committed_floor: Mutex::new(writer.floor),
             writer,
             store_full: watch::Sender::new(false),
@@ -189,6 +191,14 @@ impl Uploads {
         drop(backlog);
         if self.is_due() {
             self.wake.notify_one();
+        }
+    }
+
+    /// Ends the node epoch because of an error that is final.
+    fn end_by(&self, error: &StreamError) {
+        match error {
+            StreamError::Fenced { .. } => self.fence(&reasons(error)),
+            _ => self.fail(reasons(error)),
         }
     }
 

@@ -8,6 +8,7 @@ use highwater_object_format::{BatchEntry, SummedBytes};
 use highwater_types::{StreamOffset, Timestamp, WalPosition};
 
 use super::summed;
+use crate::cache::Cached;
 use crate::folding::{Deltas, Folding};
 use crate::stream::State;
 use crate::{DeltaFold, Folded};
@@ -50,6 +51,15 @@ pub(super) struct Batch {
     pub(super) body: SummedBytes,
 }
 
+/// Which streams of an upload get a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checkpoints {
+    /// Those of which one is due (F2).
+    WhenDue,
+    /// Every one, because their next leaders read it at once (C2).
+    Always,
+}
+
 /// The batches that an upload takes of one stream, and the state from which their checkpoint would be folded.
 #[derive(Debug)]
 pub(super) struct TakenBatches {
@@ -61,8 +71,17 @@ pub(super) struct TakenBatches {
 impl TakenBatches {
     /// The batches of a stream before a log position that are not uploaded; `None` if there are none.
     pub(super) fn before(stream: &State, floor: WalPosition) -> Option<Self> {
+        Self::until(stream, |batch| batch.end <= floor)
+    }
+
+    /// All batches of a stream that are not uploaded; `None` if there are none.
+    pub(super) fn all(stream: &State) -> Option<Self> {
+        Self::until(stream, |_batch| true)
+    }
+
+    fn until(stream: &State, is_taken: impl Fn(&Cached) -> bool) -> Option<Self> {
         let pinned = stream.cache.pinned();
-        let batches = pinned.take_while(|batch| batch.end <= floor);
+        let batches = pinned.take_while(|batch| is_taken(batch));
         let batches: Vec<Batch> = batches
             .map(|batch| Batch {
                 entry: BatchEntry {
@@ -84,9 +103,9 @@ impl TakenBatches {
         })
     }
 
-    /// Adds a checkpoint if one is due (F2), and the entries that stand beside these batches (F3). This takes time in
+    /// Adds a checkpoint if there is to be one, and the entries that stand beside these batches (F3). This takes time in
     /// proportion to the state.
-    pub(super) fn fold(self, fold: &dyn DeltaFold) -> StreamPart {
+    pub(super) fn fold(self, fold: &dyn DeltaFold, checkpoints: Checkpoints) -> StreamPart {
         let mut part = StreamPart {
             batches: self.batches,
             checkpoint: None,
@@ -94,9 +113,11 @@ impl TakenBatches {
             open_from: None,
         };
         let deltas: Deltas = part.deltas().collect();
-        if self.folding.is_due(self.start, Some(&deltas))
-            && let Some(folded) = self.folding.fold(fold, deltas)
-        {
+        let is_due = match checkpoints {
+            Checkpoints::WhenDue => self.folding.is_due(self.start, Some(&deltas)),
+            Checkpoints::Always => true,
+        };
+        if is_due && let Some(folded) = self.folding.fold(fold, deltas) {
             let first = part.first();
             let entries = folded.entries.into_iter();
             let entries = entries.filter(|entry| entry.at >= first);
@@ -183,7 +204,6 @@ mod tests {
     use highwater_types::{NodeEpoch, StreamRange};
 
     use super::*;
-    use crate::cache::Cached;
     use crate::{Entry, StreamBounds};
 
     /// A fold whose state is the deltas one after the other, and that has an entry at each of them.
@@ -240,7 +260,7 @@ mod tests {
     }
 
     fn take(stream: &State, floor: WalPosition) -> Option<StreamPart> {
-        TakenBatches::before(stream, floor).map(|taken| taken.fold(&Concat))
+        TakenBatches::before(stream, floor).map(|taken| taken.fold(&Concat, Checkpoints::WhenDue))
     }
 
     // U1, I4

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use highwater_runtime::reasons;
 use tokio::time::Instant;
 
 use super::Uploads;
@@ -28,10 +27,7 @@ impl Uploads {
                 () = self.until_due() => {}
             }
             if let Err(error) = self.next().await {
-                match error {
-                    StreamError::Fenced { .. } => self.fence(&reasons(&error)),
-                    _ => self.fail(reasons(&error)),
-                }
+                self.end_by(&error);
                 return;
             }
         }
@@ -72,8 +68,13 @@ impl Uploads {
 
     /// Uploads the oldest durable batches as one object; returns whether there were any. One call runs at a time.
     /// Cancellation safe: the next call continues with the object that was begun.
-    async fn next(&self) -> Result<bool, StreamError> {
+    pub(super) async fn next(&self) -> Result<bool, StreamError> {
         let mut under_way = self.under_way.lock().await;
+        self.next_in(&mut under_way).await
+    }
+
+    /// The same, for a caller that has the lock.
+    pub(super) async fn next_in(&self, under_way: &mut Option<Begun>) -> Result<bool, StreamError> {
         if under_way.is_none() {
             // all batches before the cut have reached their streams, because that happens under the same lock
             let cut = self.backlog().cut();

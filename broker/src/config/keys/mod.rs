@@ -76,7 +76,6 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
 /// Settings of Kafka that a `server.properties` may have and that have no effect here: threads, replication, disks.
 pub(super) static WITHOUT_EFFECT: &[&str] = &[
     "background.threads",
-    "broker.rack",
     "group.coordinator.threads",
     "log.cleaner.enable",
     "log.cleaner.threads",

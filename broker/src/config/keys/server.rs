@@ -11,10 +11,22 @@ pub(super) static KEYS: &[Key] = &[
          where a listener has no host.",
     ),
     key(
+        "auto.leader.rebalance.enable",
+        "true",
+        Kind::Bool,
+        "Whether the active controller moves leaderships, so that every broker leads its share. All controllers need the \
+         same value.",
+    ),
+    key(
         "broker.heartbeat.interval.ms",
         "500",
         int(1),
         "How often a broker tells the active controller that it lives; at most a third of broker.session.timeout.ms.",
+    ),
+    unset(
+        "broker.rack",
+        Kind::Text,
+        "The rack of this broker, such as its availability zone.",
     ),
     key(
         "broker.session.timeout.ms",
@@ -61,6 +73,18 @@ pub(super) static KEYS: &[Key] = &[
         "inter.broker.listener.name",
         Kind::Text,
         "The name of the listener for calls between brokers.",
+    ),
+    key(
+        "leader.imbalance.check.interval.seconds",
+        "5",
+        int(1),
+        "How often the active controller looks whether every broker leads its share.",
+    ),
+    key(
+        "leader.imbalance.per.broker.percentage",
+        "10",
+        int(0),
+        "By how much a broker may lead more than its share before leaderships are moved, in percent.",
     ),
     key(
         "listener.security.protocol.map",

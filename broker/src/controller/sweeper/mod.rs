@@ -93,7 +93,7 @@ impl Sweeper {
 
 /// The epochs whose object WAL is sealed and not swept.
 fn closed(image: &MetadataImage) -> BTreeSet<Epoch> {
-    let nodes = image.nodes();
+    let nodes = image.nodes_to_sweep();
     let closed = nodes.flat_map(|(id, node)| node.closed().map(move |(epoch, _)| (id, epoch)));
     closed.collect()
 }

@@ -322,6 +322,8 @@ async fn append_one<H: Host>(
         let reserved = driver.streams.reserve(bytes, Share::Unbounded).await;
         reserved.map_err(|error| error.to_string())?
     };
+    // while the partition is being handed over this waits, and ends with the driver when another broker has it
+    driver.log.until_kept().await;
     let appended = driver
         .log
         .append(own, batch)

@@ -247,6 +247,7 @@ async fn a_rejection_keeps_its_type_through_the_port() {
             lowest_in_flight: number,
             confirmed: Default::default(),
             recovering: false,
+            handed_over: Vec::new(),
         })
     };
     let gap = commit(1, 3..5).await;
@@ -266,6 +267,7 @@ async fn a_rejection_keeps_its_type_through_the_port() {
         endpoints: Vec::new(),
         wal: WalKind::Disk.into(),
         after: storage.epoch.0,
+        rack: String::new(),
     };
     propose(&storage.metadata, Action::RegisterNode(register)).await;
     let fenced = commit(1, 0..5).await;

@@ -109,6 +109,7 @@ impl Died {
             endpoints: Vec::new(),
             wal: WalKind::Object.into(),
             after: self.storage.epoch.0,
+            rack: String::new(),
         };
         let (at, _) = propose(&self.storage.metadata, Action::RegisterNode(register)).await;
         self.storage.epoch = NodeEpoch(at.0);

@@ -161,6 +161,7 @@ impl Storage {
             endpoints: Vec::new(),
             wal: wal.into(),
             after: 0,
+            rack: String::new(),
         };
         let (at, _) = propose(&metadata, Action::RegisterNode(register)).await;
         let topic = CreateTopic {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
-use highwater_protocol::records::head;
+use highwater_protocol::records::{BatchHeader, head};
 use highwater_runtime::{WallClock, WorkPool};
 use highwater_s3stream::{
     AppendPermit, AppendReceipt, HEAD_BYTES, OpenedStream, Roll, Stream, StreamBatch, StreamBounds,
@@ -43,6 +43,17 @@ pub struct Appended {
     pub receipt: Option<AppendReceipt>,
 }
 
+/// What producer state has to know of a batch; `None` for one without a producer id.
+fn producer_batch(header: &BatchHeader, now: Timestamp) -> Option<ProducerBatch> {
+    (header.producer_id >= 0).then(|| ProducerBatch {
+        producer: header.producer_id,
+        epoch: header.producer_epoch,
+        first_sequence: header.base_sequence,
+        last_sequence: header.last_sequence(),
+        append_time: now,
+    })
+}
+
 /// One open partition log.
 #[derive(Debug)]
 pub struct PartitionLog {
@@ -54,6 +65,8 @@ pub struct PartitionLog {
     seed: u64,
     lost: Lost,
     state: Mutex<State>,
+    /// Whether appends are stopped. It changes under the lock of the state.
+    is_handing_over: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -96,6 +109,7 @@ impl PartitionLog {
             seed: context.seed,
             lost: Lost::new(opened.lost),
             state: Mutex::new(state),
+            is_handing_over: watch::Sender::new(false),
         };
         log.expire_producers();
         Ok(Arc::new(log))
@@ -172,14 +186,11 @@ impl PartitionLog {
         } = batch;
         let config = self.config();
         let now = self.clock.now_ms();
-        let producer = (header.producer_id >= 0).then(|| ProducerBatch {
-            producer: header.producer_id,
-            epoch: header.producer_epoch,
-            first_sequence: header.base_sequence,
-            last_sequence: header.last_sequence(),
-            append_time: now,
-        });
+        let producer = producer_batch(&header, now);
         let mut state = self.lock();
+        if self.is_handing_over() {
+            return Err(AppendError::HandingOver);
+        }
         let bounds = self.stream.bounds();
         let log_append_time_ms = log_append_time.unwrap_or(-1);
         let log_start_offset = bounds.start;
@@ -232,6 +243,31 @@ impl PartitionLog {
             state.pending.insert(base, receipt.clone());
         }
         Ok(done(base, Some(receipt)))
+    }
+
+    /// Refuses every append from now on with [`AppendError::HandingOver`], because the stream is to be closed (C1).
+    pub fn stop_appends(&self) {
+        let _state = self.lock();
+        self.is_handing_over.send_replace(true);
+    }
+
+    /// Takes appends again: the partition stays here, and its stream was not closed.
+    pub fn go_on(&self) {
+        let _state = self.lock();
+        self.is_handing_over.send_replace(false);
+    }
+
+    /// Whether appends are refused because the partition is being handed over, or was.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        *self.is_handing_over.borrow()
+    }
+
+    /// Waits while the partition is being handed over, for ever if it is not taken back. Cancellation safe.
+    pub async fn until_kept(&self) {
+        let mut watched = self.is_handing_over.subscribe();
+        // the sender lives as long as the log
+        drop(watched.wait_for(|is_handing_over| !is_handing_over).await);
     }
 
     /// A record that this leader appends.

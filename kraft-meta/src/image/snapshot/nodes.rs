@@ -3,7 +3,7 @@
 use highwater_types::{NodeEpoch, StreamId};
 use prost::{Enumeration, Message};
 
-use crate::command::{Endpoint, Position, WalKind};
+use crate::command::{Duty, Endpoint, Position, WalKind};
 use crate::image::{EpochImage, EpochState, NodeImage};
 
 #[derive(Clone, PartialEq, Message)]
@@ -20,6 +20,12 @@ pub(super) struct NodeRecord {
     epochs: Vec<NodeEpochRecord>,
     #[prost(bytes = "vec", tag = "6")]
     directory: Vec<u8>,
+    #[prost(string, tag = "7")]
+    rack: String,
+    #[prost(enumeration = "Duty", tag = "8")]
+    duty: i32,
+    #[prost(bool, tag = "9")]
+    is_unregistered: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -64,6 +70,9 @@ pub(super) fn record(id: i32, node: &NodeImage) -> NodeRecord {
             .iter()
             .map(|(epoch, image)| epoch_record(*epoch, image))
             .collect(),
+        rack: node.rack.clone(),
+        duty: node.duty.into(),
+        is_unregistered: node.is_unregistered,
     }
 }
 
@@ -88,6 +97,9 @@ fn epoch_record(epoch: NodeEpoch, image: &EpochImage) -> NodeEpochRecord {
 
 pub(super) fn image(node: NodeRecord) -> NodeImage {
     NodeImage {
+        duty: node.duty(),
+        rack: node.rack,
+        is_unregistered: node.is_unregistered,
         epoch: NodeEpoch(node.epoch),
         incarnation: node.incarnation,
         directory: node.directory,

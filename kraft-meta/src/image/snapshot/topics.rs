@@ -4,7 +4,7 @@ use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamId};
 use prost::Message;
 
 use crate::command::{Replicas, uuid};
-use crate::image::{PartitionImage, TopicImage};
+use crate::image::{Moving, PartitionImage, TopicImage};
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TopicRecord {
@@ -32,6 +32,30 @@ struct PartitionRecord {
     leader: Option<LeaderRecord>,
     #[prost(int32, tag = "4")]
     leader_epoch: i32,
+    #[prost(bool, tag = "5")]
+    is_chosen: bool,
+    #[prost(uint64, tag = "6")]
+    decided_at: u64,
+    #[prost(message, optional, tag = "7")]
+    moving: Option<MovingRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MovingRecord {
+    #[prost(int32, tag = "1")]
+    to: i32,
+    #[prost(message, optional, tag = "2")]
+    before: Option<Replicas>,
+}
+
+fn replicas(nodes: &[NodeId]) -> Replicas {
+    Replicas {
+        nodes: nodes.iter().map(|node| node.0).collect(),
+    }
+}
+
+fn nodes(replicas: Replicas) -> Vec<NodeId> {
+    replicas.nodes.into_iter().map(NodeId).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -45,14 +69,18 @@ struct LeaderRecord {
 pub(super) fn record(topic: &TopicImage) -> TopicRecord {
     let partition = |partition: &PartitionImage| PartitionRecord {
         stream: partition.stream.0,
-        replicas: Some(Replicas {
-            nodes: partition.replicas.iter().map(|node| node.0).collect(),
-        }),
+        replicas: Some(replicas(&partition.replicas)),
         leader: partition.leader.map(|(node, epoch)| LeaderRecord {
             node: node.0,
             epoch: epoch.0,
         }),
         leader_epoch: partition.leader_epoch.0,
+        is_chosen: partition.is_chosen,
+        decided_at: partition.decided_at.0,
+        moving: partition.moving.as_ref().map(|moving| MovingRecord {
+            to: moving.to.0,
+            before: moving.before.as_deref().map(replicas),
+        }),
     };
     TopicRecord {
         id: topic.id.0.to_vec(),
@@ -67,13 +95,13 @@ pub(super) fn record(topic: &TopicImage) -> TopicRecord {
 pub(super) fn image(topic: TopicRecord) -> TopicImage {
     let partition = |partition: PartitionRecord| PartitionImage {
         stream: StreamId(partition.stream),
-        replicas: partition
-            .replicas
-            .unwrap_or_default()
-            .nodes
-            .into_iter()
-            .map(NodeId)
-            .collect(),
+        replicas: nodes(partition.replicas.unwrap_or_default()),
+        is_chosen: partition.is_chosen,
+        decided_at: LogIndex(partition.decided_at),
+        moving: partition.moving.map(|moving| Moving {
+            to: NodeId(moving.to),
+            before: moving.before.map(nodes),
+        }),
         leader: partition
             .leader
             .map(|leader| (NodeId(leader.node), NodeEpoch(leader.epoch))),

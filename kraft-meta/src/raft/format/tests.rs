@@ -13,9 +13,10 @@ use super::*;
 use crate::OpenError;
 use crate::command::{
     AllocateProducerIds, AssignLeaders, ClaimOfStream, ClaimRecord, CloseEpoch, Closing, Command,
-    CommitObject, CreatePartitions, CreateTopic, DeleteTopic, Endpoint, EpochSwept, FenceEpoch,
-    Format, GiveUpEpoch, ObjectName, ObjectsDeleted, OpenStreams, Position, Recovered,
-    RegisterNode, Replicas, RollRecord, Sealed, SetTopicConfigs, StreamEpoch, TrimStream, WalKind,
+    CommitObject, CreatePartitions, CreateTopic, DeleteTopic, Duty, Endpoint, EpochSwept,
+    FenceEpoch, Format, GiveUpEpoch, HandedOver, MovePartitions, ObjectName, ObjectsDeleted,
+    OpenStreams, PartitionMove, Position, Recovered, RegisterNode, Replicas, RollRecord, Sealed,
+    SetDuty, SetTopicConfigs, StreamEpoch, TrimStream, UnregisterNode, WalKind,
 };
 use crate::image::{MetadataImage, Restored};
 use crate::raft::record::{DirectoryRecord, Kind, LogRecord, TruncateRecord};
@@ -37,6 +38,7 @@ fn register(node: i32, incarnation: u8, wal: WalKind, after: u64) -> Action {
         directory: vec![9],
         wal: wal.into(),
         after,
+        rack: if node > 2 { "zone-b" } else { "" }.to_owned(),
     })
 }
 
@@ -48,6 +50,7 @@ fn topic(name: &str, id: u8, nodes: &[i32]) -> Action {
         partitions: nodes.iter().map(replicas).collect(),
         configs: [("retention.ms".to_owned(), "1000".to_owned())].into(),
         internal: true,
+        is_chosen: id > 2,
     })
 }
 
@@ -107,7 +110,7 @@ fn position(epoch: u64, at: u64) -> Option<Position> {
 
 /// The actions from index 1 on; each one is accepted.
 fn actions() -> Vec<Action> {
-    [of_two_nodes(), of_a_takeover()].concat()
+    [of_two_nodes(), of_a_takeover(), of_moves()].concat()
 }
 
 fn of_two_nodes() -> Vec<Action> {
@@ -128,6 +131,7 @@ fn of_two_nodes() -> Vec<Action> {
             topic: vec![1; 16],
             existing: 2,
             added: vec![Replicas { nodes: vec![1, 2] }],
+            is_chosen: false,
         }),
         Action::SetTopicConfigs(SetTopicConfigs {
             topic: vec![1; 16],
@@ -148,6 +152,7 @@ fn of_two_nodes() -> Vec<Action> {
             lowest_in_flight: 2,
             confirmed: position(2, 8192),
             recovering: false,
+            handed_over: Vec::new(),
         }),
         Action::TrimStream(TrimStream {
             stream: 0,
@@ -193,6 +198,7 @@ fn of_a_takeover() -> Vec<Action> {
             lowest_in_flight: 1,
             confirmed: position(2, 8192),
             recovering: true,
+            handed_over: Vec::new(),
         }),
         Action::CloseEpoch(CloseEpoch {
             node: 1,
@@ -202,6 +208,65 @@ fn of_a_takeover() -> Vec<Action> {
         }),
         register(2, 4, WalKind::Object, 3),
         Action::FenceEpoch(FenceEpoch { node: 2, epoch: 23 }),
+    ]
+}
+
+fn of_moves() -> Vec<Action> {
+    let moves = |stream, leader_epoch, replicas: Option<Vec<i32>>| {
+        let of_one = PartitionMove {
+            stream,
+            leader_epoch,
+            decided_at: 0,
+            replicas: replicas.map(|nodes| Replicas { nodes }),
+            by_operator: true,
+            to: Some(3),
+        };
+        Action::MovePartitions(MovePartitions {
+            moves: vec![of_one],
+        })
+    };
+    vec![
+        register(3, 5, WalKind::Object, 0),
+        assign(20, vec![stream(0, 0), stream(1, 1), stream(2, 0)]),
+        Action::OpenStreams(OpenStreams {
+            node_epoch: 20,
+            streams: vec![stream(0, 1), stream(1, 2)],
+        }),
+        moves(0, 1, None),
+        moves(1, 2, Some(vec![3, 1])),
+        Action::CommitObject(CommitObject {
+            node: 1,
+            node_epoch: 20,
+            number: 2,
+            bytes: 0,
+            claims: Vec::new(),
+            floor: position(2, 8192),
+            lowest_in_flight: 2,
+            confirmed: position(2, 8192),
+            recovering: false,
+            handed_over: vec![HandedOver {
+                stream: 0,
+                leader_epoch: 1,
+                end: 12,
+            }],
+        }),
+        Action::SetDuty(SetDuty {
+            node: 3,
+            duty: Duty::Draining.into(),
+        }),
+        register(4, 6, WalKind::Object, 0),
+        Action::FenceEpoch(FenceEpoch { node: 4, epoch: 32 }),
+        Action::CloseEpoch(CloseEpoch {
+            node: 4,
+            epoch: 32,
+            by: 25,
+            how: Some(Closing::Sealed(Sealed {
+                at: position(32, 0),
+                ..Sealed::default()
+            })),
+        }),
+        Action::UnregisterNode(UnregisterNode { node: 4 }),
+        topic("chosen", 3, &[3]),
     ]
 }
 
@@ -252,7 +317,7 @@ fn golden(name: &str, ours: &[u8]) -> Vec<u8> {
         "{}/fixtures/v{VERSION}/{name}.bin",
         env!("CARGO_MANIFEST_DIR")
     );
-    if std::env::var_os("HIGHWATER_WRITE_FIXTURES").is_some() {
+    if !ours.is_empty() && std::env::var_os("HIGHWATER_WRITE_FIXTURES").is_some() {
         std::fs::write(&path, ours).expect("writes");
     }
     std::fs::read(&path).expect("is checked in")
@@ -279,15 +344,62 @@ async fn read_back(store: &SnapshotStore) -> Result<MetadataImage, OpenError> {
     Ok(image)
 }
 
-#[tokio::test]
-async fn golden_log_and_snapshot_are_written_byte_for_byte() {
-    let actions = actions();
+/// The image after these actions from index 1 on, each of which is accepted.
+fn image_of(actions: &[Action]) -> MetadataImage {
     let mut image = MetadataImage::default();
-    for (index, action) in (1..).zip(&actions) {
+    for (index, action) in (1..).zip(actions) {
         let applied = image.apply(LogIndex(index), Command::from(action.clone()));
         applied.unwrap_or_else(|error| panic!("{index}: {error}"));
         image.check().expect("is sound");
     }
+    image
+}
+
+/// The entries of a log, each encoded.
+fn entries(mut log: &[u8]) -> Vec<Vec<u8>> {
+    let mut entries = Vec::new();
+    while !log.is_empty() {
+        let record = LogRecord::decode_length_delimited(&mut log).expect("is read");
+        if let Some(Kind::Entry(record)) = record.kind
+            && let EntryPayload::Normal(Proposal(command)) = Entry::from(record).payload
+        {
+            entries.push(command.encode_to_vec());
+        }
+    }
+    entries
+}
+
+/// The number of a command's kind: its tag, which takes two bytes from 16 on.
+fn kind_of(command: &[u8]) -> u8 {
+    match command[0] {
+        low @ ..0x80 => low >> 3,
+        low => (low & 0x7f) >> 3 | command[1] << 4,
+    }
+}
+
+// The first binaries that wrote this format knew fewer commands and fields.
+#[tokio::test]
+async fn a_log_and_a_snapshot_of_earlier_binaries_are_read() {
+    let earlier = [of_two_nodes(), of_a_takeover()].concat();
+    let temporary = tempfile::tempdir().expect("a directory");
+    let (_, store) = snapshot(temporary.path(), &MetadataImage::default()).await;
+    let of_then = golden("first/snapshot", &[]);
+    std::fs::write(temporary.path().join("snapshot"), of_then).expect("writes");
+    assert_eq!(
+        read_back(&store).await.expect("is read"),
+        image_of(&earlier)
+    );
+    let read = entries(&golden("first/log", &[]));
+    let encoded = earlier
+        .into_iter()
+        .map(|action| Command::from(action).encode_to_vec());
+    assert_eq!(read[..24], encoded.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn golden_log_and_snapshot_are_written_byte_for_byte() {
+    let actions = actions();
+    let image = image_of(&actions);
     let temporary = tempfile::tempdir().expect("a directory");
     let (written, store) = snapshot(temporary.path(), &image).await;
     let stored = golden("snapshot", &written);
@@ -301,17 +413,11 @@ async fn golden_log_and_snapshot_are_written_byte_for_byte() {
     let log = log(&every);
     let stored = golden("log", &log);
     assert!(log == stored, "a record of the log is of another format");
-    let mut rest = &stored[..];
-    let mut kinds = BTreeSet::new();
-    while !rest.is_empty() {
-        let record = LogRecord::decode_length_delimited(&mut rest).expect("is read");
-        if let Some(Kind::Entry(record)) = record.kind
-            && let EntryPayload::Normal(Proposal(command)) = Entry::from(record).payload
-        {
-            kinds.insert(command.encode_to_vec()[0] >> 3);
-        }
-    }
-    let tags = 1..=16;
+    let kinds: BTreeSet<u8> = entries(&stored)
+        .iter()
+        .map(|entry| kind_of(entry))
+        .collect();
+    let tags = 1..=19;
     assert!(kinds.into_iter().eq(tags), "every kind of command is there");
 }
 

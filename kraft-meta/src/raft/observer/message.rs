@@ -158,7 +158,7 @@ pub(in crate::raft) struct Behind {
 /// An [`Outcome`], or the reason of a refusal.
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::raft) struct OutcomeRecord {
-    #[prost(oneof = "OutcomeKind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "OutcomeKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     kind: Option<OutcomeKind>,
 }
 
@@ -178,6 +178,8 @@ enum OutcomeKind {
     ProducerIds(i64),
     #[prost(message, tag = "7")]
     Rejected(RejectionRecord),
+    #[prost(message, tag = "8")]
+    Moved(MovedRecord),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -220,6 +222,18 @@ struct AssignedStream {
     rejected: Option<RejectionRecord>,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct MovedRecord {
+    #[prost(message, repeated, tag = "1")]
+    partitions: Vec<MovedPartition>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MovedPartition {
+    #[prost(message, optional, tag = "1")]
+    rejected: Option<RejectionRecord>,
+}
+
 #[derive(Clone, PartialEq, Eq, Message)]
 struct CommittedRecord {
     #[prost(uint64, repeated, tag = "1")]
@@ -230,7 +244,7 @@ struct CommittedRecord {
 struct RejectionRecord {
     #[prost(
         oneof = "RejectionKind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"
     )]
     kind: Option<RejectionKind>,
 }
@@ -261,6 +275,8 @@ enum RejectionKind {
     IdOfController(i32),
     #[prost(message, tag = "12")]
     OtherDirectory(OtherDirectoryRecord),
+    #[prost(int32, tag = "13")]
+    UnknownNode(i32),
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -299,6 +315,7 @@ impl From<&Rejection> for RejectionRecord {
             Rejection::Unclosed(epoch) => RejectionKind::Unclosed(epoch.0),
             Rejection::InSession(epoch) => RejectionKind::InSession(epoch.0),
             Rejection::IdOfController(node) => RejectionKind::IdOfController(node.0),
+            Rejection::UnknownNode(node) => RejectionKind::UnknownNode(node.0),
             Rejection::OtherDirectory { epoch, recorded } => {
                 RejectionKind::OtherDirectory(OtherDirectoryRecord {
                     epoch: epoch.0,
@@ -336,6 +353,7 @@ impl From<RejectionRecord> for Rejection {
             Some(RejectionKind::Unclosed(epoch)) => Self::Unclosed(NodeEpoch(epoch)),
             Some(RejectionKind::InSession(epoch)) => Self::InSession(NodeEpoch(epoch)),
             Some(RejectionKind::IdOfController(node)) => Self::IdOfController(NodeId(node)),
+            Some(RejectionKind::UnknownNode(node)) => Self::UnknownNode(NodeId(node)),
             Some(RejectionKind::OtherDirectory(record)) => Self::OtherDirectory {
                 epoch: NodeEpoch(record.epoch),
                 recorded: uuid(&record.recorded),
@@ -378,6 +396,14 @@ impl From<&Result<Outcome, Rejection>> for OutcomeRecord {
             Ok(Outcome::Committed { dropped }) => OutcomeKind::Committed(CommittedRecord {
                 dropped: dropped.iter().map(|stream| stream.0).collect(),
             }),
+            Ok(Outcome::Moved(moved)) => {
+                let moved = moved.iter().map(|one| MovedPartition {
+                    rejected: one.as_ref().err().map(Into::into),
+                });
+                OutcomeKind::Moved(MovedRecord {
+                    partitions: moved.collect(),
+                })
+            }
             Ok(Outcome::ProducerIds(first)) => OutcomeKind::ProducerIds(*first),
         };
         Self { kind: Some(kind) }
@@ -444,6 +470,11 @@ impl OutcomeRecord {
                     dropped: dropped.collect(),
                 })
             }
+            OutcomeKind::Moved(record) => {
+                let moved = record.partitions.into_iter();
+                let moved = moved.map(|one| one.rejected.map_or(Ok(()), |why| Err(why.into())));
+                Ok(Outcome::Moved(moved.collect()))
+            }
             OutcomeKind::ProducerIds(first) => Ok(Outcome::ProducerIds(first)),
         })
     }
@@ -474,6 +505,7 @@ mod tests {
             Rejection::Unclosed(NodeEpoch(5)),
             Rejection::InSession(NodeEpoch(6)),
             Rejection::IdOfController(NodeId(1)),
+            Rejection::UnknownNode(NodeId(2)),
             Rejection::OtherDirectory {
                 epoch: NodeEpoch(6),
                 recorded: Uuid([7; 16]),
@@ -507,6 +539,7 @@ mod tests {
                 dropped: vec![StreamId(1), StreamId(0)],
             },
             Outcome::Committed { dropped: vec![] },
+            Outcome::Moved(vec![Ok(()), Err(Rejection::Changed)]),
             Outcome::ProducerIds(1000),
         ];
         let all = outcomes.into_iter().map(Ok);

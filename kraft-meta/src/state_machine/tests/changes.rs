@@ -8,12 +8,27 @@ pub(super) fn nothing_goes_back(before: &MetadataImage, after: &MetadataImage) {
         let Some(now) = after.streams.get(id) else {
             continue;
         };
+        let partition =
+            |image: &MetadataImage| image.partition_of(*id).expect("is of a partition").clone();
+        let (was, is) = (partition(before), partition(after));
+        assert!(is.leader_epoch >= was.leader_epoch, "E5");
+        if let Some(leader) = was.leader.filter(|leader| is.leader != Some(*leader)) {
+            assert!(is.leader_epoch > was.leader_epoch, "E5");
+            let is_closed = !before
+                .node(leader.0)
+                .is_some_and(|node| node.is_unclosed(leader.1));
+            let has_closed = stream.held_by == Some(leader.1) && now.held_by.is_none();
+            assert!(is_closed || has_closed, "E4: {leader:?} holds {id}");
+        }
         assert!(now.committed_end >= stream.committed_end, "I4");
         assert!(now.start >= stream.start, "U4");
         assert!(now.leader_epoch >= stream.leader_epoch, "E5");
     }
     for (id, node) in &before.nodes {
-        let now = &after.nodes[id];
+        let Some(now) = after.nodes.get(id) else {
+            assert!(node.unclosed().next().is_none(), "E3: {id} is unregistered");
+            continue;
+        };
         assert!(now.epoch >= node.epoch, "E1");
         for (epoch, now) in &now.epochs {
             let Some(before) = node.epochs.get(epoch) else {

@@ -221,6 +221,7 @@ fn a_registration_names_the_one_before() {
             directory: vec![9],
             wal: WalKind::Disk.into(),
             after,
+            rack: String::new(),
         }))
     };
     let second = log.register(2);
@@ -242,6 +243,7 @@ fn a_start_with_another_directory_than_that_of_an_unclosed_disk_wal_is_refused()
             directory: vec![directory],
             wal: wal.into(),
             after: log.image.nodes[&0].epoch.0,
+            rack: String::new(),
         });
         log.apply(register.into())
     };

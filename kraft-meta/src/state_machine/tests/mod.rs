@@ -11,7 +11,7 @@ use crate::command::{
     AllocateProducerIds, AssignLeaders, ClaimOfStream, ClaimRecord, CloseEpoch, Closing,
     CommitObject, CreatePartitions, CreateTopic, DeleteTopic, EpochSwept, FenceEpoch, Format,
     GiveUpEpoch, ObjectsDeleted, OpenStreams, Position, Recovered, RegisterNode, Replicas,
-    RollRecord, Sealed, SetTopicConfigs, StreamEpoch, TrimStream, WalKind,
+    RollRecord, Sealed, SetDuty, SetTopicConfigs, StreamEpoch, TrimStream, UnregisterNode, WalKind,
 };
 use crate::image::{EpochState, MetadataImage, Restored};
 use crate::{Action, Command, Outcome, Rejection, SnapshotError};
@@ -19,10 +19,12 @@ use crate::{Action, Command, Outcome, Rejection, SnapshotError};
 mod changes;
 mod checkpoints;
 mod epochs;
+mod moves;
 mod rolls;
 mod sealed;
 
 use self::changes::{nothing_goes_back, without_refused_index};
+use self::moves::{hand_over, move_all};
 
 /// A command before its arguments are taken from a state. The numbers are small, so that commands concern each other.
 #[derive(Debug, Clone)]
@@ -82,6 +84,22 @@ enum Ask {
     GiveUp {
         node: u8,
     },
+    Move {
+        to: u8,
+        stale: bool,
+        reassign: bool,
+    },
+    HandOver {
+        node: u8,
+        short: i64,
+    },
+    Duty {
+        node: u8,
+        duty: i32,
+    },
+    Unregister {
+        node: u8,
+    },
     Nothing,
 }
 
@@ -132,12 +150,16 @@ fn asks() -> impl Strategy<Value = Ask> {
         1 => topic.clone().prop_map(|topic| Ask::Delete { topic }),
         1 => (topic.clone(), 0..3u8).prop_map(|(topic, existing)| Ask::Grow { topic, existing }),
         1 => (topic, stale.clone()).prop_map(|(topic, stale)| Ask::Configure { topic, stale }),
-        4 => (node.clone(), stale).prop_map(|(node, stale)| Ask::Open { node, stale }),
+        4 => (node.clone(), stale.clone()).prop_map(|(node, stale)| Ask::Open { node, stale }),
         12 => commit,
         4 => (0..8u8, -3..20i64, 0..4u8).prop_map(|(stream, start, node)| Ask::Trim { stream, start, node }),
         2 => (0..9u8).prop_map(|count| Ask::Reap { count }),
         1 => (node, -1..9i64).prop_map(|(node, count)| Ask::Allocate { node, count }),
         1 => (0..3u8).prop_map(|node| Ask::GiveUp { node }),
+        4 => (0..4u8, stale.clone(), stale).prop_map(|(to, stale, reassign)| Ask::Move { to, stale, reassign }),
+        4 => (0..3u8, prop_oneof![6 => Just(0i64), 1 => -1..2i64]).prop_map(|(node, short)| Ask::HandOver { node, short }),
+        1 => (0..3u8, 0..4i32).prop_map(|(node, duty)| Ask::Duty { node, duty }),
+        1 => (0..3u8).prop_map(|node| Ask::Unregister { node }),
         1 => Just(Ask::Nothing),
     ]
 }
@@ -176,6 +198,7 @@ fn command(ask: Ask, image: &MetadataImage) -> Command {
             topic: topic_id(topic),
             existing: existing.into(),
             added: replicas(1),
+            is_chosen: false,
         }),
         Ask::Configure { topic, stale } => {
             let known = image.topic_by_id(highwater_types::Uuid([topic; 16]));
@@ -190,6 +213,12 @@ fn command(ask: Ask, image: &MetadataImage) -> Command {
             streams: streams_of(image, stale),
         }),
         Ask::Commit(commit) => Action::CommitObject(commit_object(&commit, image)),
+        Ask::HandOver { node, short } => Action::CommitObject(hand_over(node, short, image)),
+        Ask::Move {
+            to,
+            stale,
+            reassign,
+        } => Action::MovePartitions(move_all(to, stale, reassign, image)),
         Ask::Trim {
             stream,
             start,
@@ -236,9 +265,9 @@ fn node_action(ask: &Ask, image: &MetadataImage) -> Option<Action> {
             directory: vec![9],
             wal: wal.into(),
             after: image
-                .nodes
-                .get(&i32::from(node))
+                .node(NodeId(node.into()))
                 .map_or(0, |node| node.epoch.0),
+            rack: format!("rack-{node}"),
         }),
         Ask::Fence { node } => Action::FenceEpoch(FenceEpoch {
             node: node.into(),
@@ -261,6 +290,11 @@ fn node_action(ask: &Ask, image: &MetadataImage) -> Option<Action> {
             node_epoch: epoch_of(image, node),
             streams: streams_of(image, stale),
         }),
+        Ask::Duty { node, duty } => Action::SetDuty(SetDuty {
+            node: node.into(),
+            duty,
+        }),
+        Ask::Unregister { node } => Action::UnregisterNode(UnregisterNode { node: node.into() }),
         Ask::GiveUp { node } => Action::GiveUpEpoch(GiveUpEpoch {
             node: node.into(),
             epoch: epoch_of(image, node),
@@ -309,6 +343,7 @@ fn commit_object(commit: &Commit, image: &MetadataImage) -> CommitObject {
         lowest_in_flight: number,
         confirmed: position(number),
         recovering: commit.recovering,
+        handed_over: Vec::new(),
     }
 }
 

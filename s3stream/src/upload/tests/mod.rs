@@ -1,6 +1,7 @@
 //! Uploads while the metadata or the store is away, and while there is little room; in virtual time.
 
 mod fixture;
+mod handing_over;
 mod recovery;
 mod reopening;
 mod sealed;

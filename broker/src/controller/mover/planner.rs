@@ -1,0 +1,367 @@
+//! Which partitions move, and where to. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_kraft_meta::command::{Duty, PartitionMove, Replicas};
+use highwater_kraft_meta::{Heard, MetadataImage, NodeImage, PartitionImage, TopicImage};
+use highwater_types::{NodeEpoch, NodeId, TopicId};
+use tokio::time::Instant;
+
+/// The wait after a plan, in which changes gather.
+pub(super) const GATHER: Duration = Duration::from_millis(20);
+/// The most moves that are under way at once, so that a thousand of them don't stall the cluster.
+const UNDER_WAY_MAX: usize = 500;
+/// How long a broker has to serve before it gets leaderships of others to spread the load: one that dies soon after each
+/// start gets none.
+const PROBATION: Duration = Duration::from_secs(10);
+
+/// How leaderships are spread.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Balance {
+    /// Whether they are (`auto.leader.rebalance.enable`). Brokers that stop hand theirs over in any case.
+    pub(crate) is_on: bool,
+    /// How often it is looked at.
+    pub(crate) interval: Duration,
+    /// By how much a broker may lead more than its share, in percent.
+    pub(crate) percentage: usize,
+}
+
+/// Plans while this node is the active controller in one term.
+#[derive(Debug)]
+pub(super) struct Planner {
+    balance: Balance,
+    /// Until then nothing moves while a live broker was not heard in this term.
+    heard_by: Instant,
+    /// Since when each epoch serves.
+    serving_since: BTreeMap<NodeEpoch, Instant>,
+    /// When leaderships were last spread.
+    balanced: Option<Instant>,
+    /// The last image and brokers from which no move followed, so that a change of something else costs nothing.
+    settled: Option<(Arc<MetadataImage>, Brokers)>,
+}
+
+/// The brokers, by what they may lead.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Brokers {
+    /// They may get leaderships.
+    serving: BTreeMap<NodeId, NodeEpoch>,
+    /// They hand theirs over.
+    leaving: BTreeSet<NodeId>,
+    /// They may get leaderships so that the load spreads.
+    trusted: BTreeSet<NodeId>,
+}
+
+/// The partitions that a broker leads, and those that are on the way to it.
+type Loads = BTreeMap<NodeId, usize>;
+
+impl Planner {
+    /// Begins a term; by `heard_by` all brokers that live should be heard.
+    pub(super) fn new(balance: Balance, heard_by: Instant) -> Self {
+        Self {
+            balance,
+            heard_by,
+            serving_since: BTreeMap::new(),
+            balanced: None,
+            settled: None,
+        }
+    }
+
+    /// The moves to ask for now.
+    pub(super) fn plan(
+        &mut self,
+        image: &Arc<MetadataImage>,
+        heard: &Heard,
+        now: Instant,
+    ) -> Vec<PartitionMove> {
+        let is_unheard = image.live().any(|(_, epoch)| !heard.has(epoch));
+        if is_unheard && now < self.heard_by {
+            return Vec::new();
+        }
+        let brokers = self.look(image, heard, now);
+        let is_settled = self.settled.as_ref().is_some_and(|(seen, known)| {
+            *known == brokers && image.topics_changed_since(seen).is_empty()
+        });
+        if is_settled || brokers.serving.is_empty() {
+            return Vec::new();
+        }
+        let mut plan = Plan::new(image, &brokers);
+        plan.evacuate();
+        let is_due = self
+            .balanced
+            .is_none_or(|last| now.duration_since(last) >= self.balance.interval);
+        if self.balance.is_on && is_due && plan.moves.is_empty() && plan.under_way == 0 {
+            self.balanced = Some(now);
+            plan.prefer();
+            plan.spread(self.balance.percentage);
+            if plan.moves.is_empty() {
+                self.settled = Some((Arc::clone(image), brokers.clone()));
+            }
+        }
+        plan.moves
+    }
+
+    fn look(&mut self, image: &MetadataImage, heard: &Heard, now: Instant) -> Brokers {
+        let mut brokers = Brokers::default();
+        for (id, node) in image.nodes().filter(|(_, node)| node.is_live()) {
+            if heard.leaves(node.epoch) || node.duty == Duty::Draining {
+                brokers.leaving.insert(id);
+            } else if heard.serves(node.epoch) && node.duty == Duty::Full {
+                brokers.serving.insert(id, node.epoch);
+            }
+        }
+        let epochs: BTreeSet<NodeEpoch> = brokers.serving.values().copied().collect();
+        self.serving_since.retain(|epoch, _| epochs.contains(epoch));
+        for (id, epoch) in &brokers.serving {
+            let since = *self.serving_since.entry(*epoch).or_insert(now);
+            // those that were there when this controller became active are known to be sound
+            if now.duration_since(since) >= PROBATION || since <= self.heard_by {
+                brokers.trusted.insert(*id);
+            }
+        }
+        brokers
+    }
+}
+
+/// A plan that is being made.
+struct Plan<'a> {
+    image: &'a MetadataImage,
+    brokers: &'a Brokers,
+    loads: Loads,
+    /// The moves that were asked for before.
+    under_way: usize,
+    moves: Vec<PartitionMove>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(image: &'a MetadataImage, brokers: &'a Brokers) -> Self {
+        let mut loads: Loads = brokers.serving.keys().map(|id| (*id, 0)).collect();
+        let mut under_way = 0;
+        for (_, partition) in partitions(image) {
+            under_way += usize::from(partition.moving.is_some());
+            let leader = partition.leader.map(|(node, _)| node);
+            let to = partition.moving.as_ref().map(|moving| moving.to);
+            if let Some(led) = to.or(leader).and_then(|id| loads.get_mut(&id)) {
+                *led += 1;
+            }
+        }
+        Self {
+            image,
+            brokers,
+            loads,
+            under_way,
+            moves: Vec::new(),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.under_way + self.moves.len() >= UNDER_WAY_MAX
+    }
+
+    /// Moves what brokers that stop or are drained lead, and what is on the way to a broker that gets nothing any more: to
+    /// the first replica that serves, else to the broker that leads least. The replicas stay, because the broker may be
+    /// back soon.
+    fn evacuate(&mut self) {
+        for (_, partition) in partitions(self.image) {
+            let Some((leader, _)) = live_leader(self.image, partition) else {
+                continue;
+            };
+            let to = partition.moving.as_ref().map(|moving| moving.to);
+            let is_lost = to.is_some_and(|to| !self.brokers.serving.contains_key(&to));
+            let has_to_go = self.brokers.leaving.contains(&leader) && (to.is_none() || is_lost);
+            if has_to_go && !self.is_full() {
+                let replicas = partition.replicas.iter();
+                let mut serving = replicas.filter(|id| self.brokers.serving.contains_key(id));
+                if let Some(to) = serving.next().copied().or_else(|| self.least()) {
+                    self.push(partition, to, None);
+                }
+            } else if is_lost && !self.brokers.leaving.contains(&leader) {
+                self.moves.push(of(partition, None, None));
+            }
+        }
+    }
+
+    fn least(&self) -> Option<NodeId> {
+        let least = self.loads.iter().min_by_key(|(id, led)| (**led, **id));
+        least.map(|(id, _)| *id)
+    }
+
+    fn push(&mut self, partition: &PartitionImage, to: NodeId, replicas: Option<Vec<NodeId>>) {
+        if let Some((leader, _)) = partition.leader
+            && let Some(led) = self.loads.get_mut(&leader)
+        {
+            *led = led.saturating_sub(1);
+        }
+        *self.loads.entry(to).or_default() += 1;
+        self.moves.push(of(partition, Some(to), replicas));
+    }
+
+    /// Gives partitions whose replicas an operator chose to their preferred leaders.
+    fn prefer(&mut self) {
+        for (_, partition) in partitions(self.image).filter(|(_, one)| one.is_chosen) {
+            let (Some((leader, _)), Some(preferred)) = (
+                live_leader(self.image, partition),
+                partition.replicas.first().copied(),
+            ) else {
+                continue;
+            };
+            if preferred != leader && self.brokers.trusted.contains(&preferred) && !self.is_full() {
+                self.push(partition, preferred, None);
+            }
+        }
+    }
+
+    /// Spreads the leaderships, if a broker leads more than its share by more than some percent. Only partitions move
+    /// whose replicas no operator chose, and those on whose list no broker is left.
+    fn spread(&mut self, percentage: usize) {
+        let trusted = |(id, _): &(&NodeId, &usize)| self.brokers.trusted.contains(id);
+        let total: usize = self.loads.values().sum();
+        let brokers = self.loads.iter().filter(trusted).count();
+        if brokers < 2 {
+            return;
+        }
+        let share = total.div_ceil(brokers);
+        let allowed = share + share * percentage / 100;
+        if self.loads.values().all(|led| *led <= allowed.max(share)) {
+            return;
+        }
+        let mut movable = self.movable();
+        while !self.is_full() {
+            let movable_from = self.loads.iter().filter(|(id, _)| movable.has(**id));
+            let most = movable_from.max_by_key(|(id, led)| (**led, **id));
+            let least = self.loads.iter().filter(trusted_of(self.brokers));
+            let least = least.min_by_key(|(id, led)| (**led, **id));
+            let (Some((most, more)), Some((least, less))) = (most, least) else {
+                return;
+            };
+            let (most, least) = (*most, *least);
+            if *more <= less + 1 {
+                return;
+            }
+            let Some(partition) = movable.take(most, least) else {
+                return;
+            };
+            let replicas = replaced(self.image, partition, most, least);
+            self.push(partition, least, Some(replicas));
+        }
+    }
+
+    /// The partitions that may move so that load spreads.
+    fn movable(&self) -> Movable<'a> {
+        let planned: BTreeSet<u64> = self.moves.iter().map(|one| one.stream).collect();
+        let mut movable = Movable::default();
+        for (topic, partition) in partitions(self.image) {
+            let Some((leader, _)) = live_leader(self.image, partition) else {
+                continue;
+            };
+            let lives = |id: &NodeId| self.image.live_epoch(*id).is_some();
+            let is_held = partition.is_chosen && partition.replicas.iter().any(lives);
+            *movable.led.entry((topic.id, leader)).or_default() += 1;
+            let is_moving = partition.moving.is_some() || planned.contains(&partition.stream.0);
+            if !is_held && !is_moving {
+                movable
+                    .of
+                    .entry(leader)
+                    .or_default()
+                    .push((topic.id, partition));
+            }
+        }
+        movable
+    }
+}
+
+fn trusted_of(brokers: &Brokers) -> impl Fn(&(&NodeId, &usize)) -> bool + '_ {
+    |(id, _)| brokers.trusted.contains(id)
+}
+
+/// The partitions that may move, by their leader.
+#[derive(Default)]
+struct Movable<'a> {
+    of: BTreeMap<NodeId, Vec<(TopicId, &'a PartitionImage)>>,
+    /// How many partitions of each topic each broker leads.
+    led: BTreeMap<(TopicId, NodeId), usize>,
+}
+
+impl<'a> Movable<'a> {
+    /// Whether a broker leads a partition that may move.
+    fn has(&self, from: NodeId) -> bool {
+        self.of.get(&from).is_some_and(|of| !of.is_empty())
+    }
+
+    /// Takes the partition that best moves from one broker to another: one that the other one is the preferred leader of,
+    /// else one of the topic that is spread worst between them.
+    fn take(&mut self, from: NodeId, to: NodeId) -> Option<&'a PartitionImage> {
+        let led = &self.led;
+        let count = |topic: TopicId, node| led.get(&(topic, node)).copied().unwrap_or(0);
+        let candidates = self.of.get_mut(&from)?;
+        let (best, _) = candidates
+            .iter()
+            .enumerate()
+            .max_by_key(|(at, (topic, one))| {
+                let is_home = one.replicas.first() == Some(&to);
+                let unevenness = count(*topic, from).saturating_sub(count(*topic, to));
+                (is_home, unevenness, std::cmp::Reverse(*at))
+            })?;
+        let (topic, partition) = candidates.swap_remove(best);
+        *self.led.entry((topic, from)).or_default() -= 1;
+        *self.led.entry((topic, to)).or_default() += 1;
+        Some(partition)
+    }
+}
+
+/// The replicas of a partition once another broker leads it: that broker comes first. If it was not among them, it takes the
+/// place of one in its rack, else of the former leader, so that there are as many, in as many racks.
+fn replaced(
+    image: &MetadataImage,
+    partition: &PartitionImage,
+    from: NodeId,
+    to: NodeId,
+) -> Vec<NodeId> {
+    let mut others = partition.replicas.clone();
+    if let Some(at) = others.iter().position(|id| *id == to) {
+        others.remove(at);
+    } else {
+        let rack = |id: NodeId| image.node(id).map_or("", |node: &NodeImage| &node.rack);
+        let is_same_rack = |id: &NodeId| !rack(to).is_empty() && rack(*id) == rack(to);
+        let at = others.iter().position(is_same_rack);
+        let at = at.or_else(|| others.iter().position(|id| *id == from));
+        others.remove(at.unwrap_or(0).min(others.len().saturating_sub(1)));
+    }
+    std::iter::once(to).chain(others).collect()
+}
+
+/// Every partition, with its topic.
+fn partitions(image: &MetadataImage) -> impl Iterator<Item = (&Arc<TopicImage>, &PartitionImage)> {
+    let topics = image.topics();
+    topics.flat_map(|topic| {
+        topic
+            .partitions
+            .iter()
+            .map(move |partition| (topic, partition))
+    })
+}
+
+/// The leader of a partition, if its epoch is open.
+fn live_leader(image: &MetadataImage, partition: &PartitionImage) -> Option<(NodeId, NodeEpoch)> {
+    let (node, epoch) = partition.leader?;
+    image.node(node)?.is_open(epoch).then_some((node, epoch))
+}
+
+/// The command that changes a partition.
+fn of(
+    partition: &PartitionImage,
+    to: Option<NodeId>,
+    replicas: Option<Vec<NodeId>>,
+) -> PartitionMove {
+    PartitionMove {
+        stream: partition.stream.0,
+        leader_epoch: partition.leader_epoch.0,
+        decided_at: partition.decided_at.0,
+        replicas: replicas.map(|nodes| Replicas {
+            nodes: nodes.into_iter().map(|node| node.0).collect(),
+        }),
+        by_operator: false,
+        to: to.map(|to| to.0),
+    }
+}
