@@ -7,8 +7,9 @@ use highwater_client::{Connection, Options};
 use highwater_io::net::TcpNetwork;
 use highwater_io::{Faults, FaultyDevice, RealDevice};
 use highwater_kraft_meta::command::{
-    AssignLeaders, CloseEpoch, Closing, CreateTopic, DeleteTopic, Endpoint, FenceEpoch, Recovered,
-    RegisterNode, Replicas, StreamEpoch, WalKind,
+    AssignLeaders, CloseEpoch, Closing, CommitObject, CreateTopic, DeleteTopic, Duty, Endpoint,
+    FenceEpoch, HandedOver, MovePartitions, OpenStreams, PartitionMove, Recovered, RegisterNode,
+    Replicas, SetDuty, StreamEpoch, WalKind,
 };
 use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, NodeImage, Outcome, TopicImage};
 use highwater_protocol::Request;
@@ -281,6 +282,89 @@ impl ImageBuilder {
         };
         self.apply(Action::CreateTopic(create));
         self.topic(name).id
+    }
+
+    /// Starts a node in a rack.
+    pub(crate) fn register_in(&mut self, node: i32, rack: &str) -> NodeEpoch {
+        let Action::RegisterNode(register) = register(&self.image, node, &[]) else {
+            panic!("another command");
+        };
+        let rack = rack.to_owned();
+        epoch_of(self.apply(Action::RegisterNode(RegisterNode { rack, ..register })))
+    }
+
+    /// Says what a broker may lead.
+    pub(crate) fn set_duty(&mut self, node: i32, duty: Duty) {
+        let duty = duty.into();
+        self.apply(Action::SetDuty(SetDuty { node, duty }));
+    }
+
+    /// Notes that an operator chose the replicas of a topic.
+    pub(crate) fn choose(&mut self, name: &str) {
+        let topic = self.topic(name);
+        let moves = topic.partitions.iter().map(|partition| PartitionMove {
+            stream: partition.stream.0,
+            leader_epoch: partition.leader_epoch.0,
+            decided_at: partition.decided_at.0,
+            replicas: Some(Replicas {
+                nodes: partition.replicas.iter().map(|id| id.0).collect(),
+            }),
+            by_operator: true,
+            to: None,
+        });
+        self.ask(moves.collect());
+    }
+
+    /// Asks for moves, each of which is taken.
+    pub(crate) fn ask(&mut self, moves: Vec<PartitionMove>) {
+        let moved = self.apply(Action::MovePartitions(MovePartitions { moves }));
+        let Outcome::Moved(moved) = moved else {
+            panic!("another answer");
+        };
+        assert!(moved.iter().all(Result::is_ok), "{moved:?}");
+    }
+
+    /// Lets the leaders hand over all partitions that are to move.
+    pub(crate) fn end_moves(&mut self) {
+        let image = self.image.clone();
+        for (node, epoch) in image.live() {
+            let led = image.topics().flat_map(|topic| &topic.partitions);
+            let led = led.filter(|one| one.leader == Some((node, epoch)) && one.moving.is_some());
+            let led: Vec<_> = led.collect();
+            let streams = led.iter().map(|one| StreamEpoch {
+                stream: one.stream.0,
+                leader_epoch: one.leader_epoch.0,
+            });
+            let open = OpenStreams {
+                node_epoch: epoch.0,
+                streams: streams.collect(),
+            };
+            self.apply(Action::OpenStreams(open));
+            let handed_over = led.iter().map(|one| HandedOver {
+                stream: one.stream.0,
+                leader_epoch: one.leader_epoch.0,
+                end: 0,
+            });
+            let uploads = self
+                .image
+                .node(node)
+                .and_then(|node| node.epochs.get(&epoch));
+            let number = uploads.map_or(0, |epoch| epoch.last_upload) + 1;
+            self.apply(Action::CommitObject(CommitObject {
+                node: node.0,
+                node_epoch: epoch.0,
+                number,
+                lowest_in_flight: number,
+                handed_over: handed_over.collect(),
+                ..CommitObject::default()
+            }));
+        }
+    }
+
+    /// Asks for moves, and lets the leaders carry them out.
+    pub(crate) fn carry_out(&mut self, moves: Vec<PartitionMove>) {
+        self.ask(moves);
+        self.end_moves();
     }
 
     /// Deletes a topic.

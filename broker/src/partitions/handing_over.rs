@@ -20,7 +20,8 @@ use crate::broker::Broker;
 
 /// The wait after a hand-over that was put off, and for a partition that is still being opened.
 const REST: Duration = Duration::from_secs(1);
-/// How long a stop waits for the next partitions to be handed over.
+/// How long a stop hands partitions over, and how long it waits for the next partitions to be handed over.
+const STOP_MAX: Duration = Duration::from_secs(5);
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a stop looks whether all are handed over.
 const STOP_LOOK: Duration = Duration::from_millis(20);
@@ -80,11 +81,12 @@ pub(crate) async fn run(broker: Arc<Broker>) {
     }
 }
 
-/// Waits until this broker, which has said that it stops, leads nothing any more, as long as partitions go on being handed
-/// over and other brokers live; at most for `within`.
-pub(crate) async fn all(broker: &Broker, within: Duration) {
+/// Says that this broker stops, and waits until it leads nothing any more, as long as partitions go on being handed over and
+/// other brokers live; at most for 5 s (A5).
+pub(crate) async fn leave(broker: &Broker) {
+    broker.heartbeats.leave();
     let own = (broker.config.node_id, broker.epoch);
-    let deadline = Instant::now() + within;
+    let deadline = Instant::now() + STOP_MAX;
     let (mut least, mut since) = (usize::MAX, Instant::now());
     loop {
         let image = broker.metadata.image();

@@ -118,6 +118,7 @@ impl HandingOver {
         });
         let handed_over = handed_over.collect();
         uploads.final_errors(begun.hand_over(&uploads, handed_over).await)?;
+        crash_point("hand-over-after-commit");
         if let Some(done) = self.under_way.take() {
             done.release(&uploads);
         }

@@ -1,6 +1,7 @@
 """Three controllers and three brokers whose write-ahead logs are in the object store. Brokers are killed with their disks,
-stopped and continued (SIGSTOP, SIGCONT), or end cleanly, or die in the middle of a takeover; controllers are killed, keep
-their disks, are stopped and continued, or end cleanly, one at a time; all under an idempotent producer and a group.
+stopped and continued (SIGSTOP, SIGCONT), or end cleanly, or die in the middle of a takeover or of a planned move;
+controllers are killed, keep their disks, are stopped and continued, or end cleanly, one at a time; all under an idempotent
+producer and a group.
 
 At the end every acknowledged record is in the log once, in order, at its offset. A record that was not acknowledged is
 there once or not at all. Committed offsets never go back. If a node ends in another way than the program made it end, the
@@ -41,6 +42,9 @@ STOPPED_S = (0.3, 4)
 # second of the sealers, or the other broker is back before.
 TAKEOVER_POINTS = ["takeover-before-seal", "takeover-after-seal", "takeover-before-close", "takeover-after-close"]
 TAKEOVER_S = 3
+# The points at which a broker that stops dies while it hands its partitions over, and how long it has to get some.
+HAND_OVER_POINTS = ["hand-over-before-put", "hand-over-after-put", "hand-over-after-commit"]
+HAND_OVER_S = 2
 rng = random.Random(arguments.seed)
 os.makedirs(DIR, exist_ok=True)
 nodes = Nodes()
@@ -68,6 +72,7 @@ def start(node, crash_at=None):
         "highwater.memory.limit": "128MiB",
         "highwater.upload.interval.ms": 700,
         "highwater.object.grace.ms": 2000,
+        "leader.imbalance.check.interval.seconds": 1,
         "broker.session.timeout.ms": SESSION_MS,
         "broker.heartbeat.interval.ms": SESSION_MS // 5,
         "offsets.topic.num.partitions": 6,
@@ -117,6 +122,16 @@ def crash(node):
     start(sealer)
 
 
+def leave(node):
+    """Stops a broker, which dies with its disk while it hands its partitions over, if it has any."""
+    nodes.end(node, signal.SIGTERM)
+    start(node, rng.choice(HAND_OVER_POINTS))
+    time.sleep(rng.uniform(0, HAND_OVER_S))
+    nodes.end(node, signal.SIGTERM)
+    shutil.rmtree(f"{DIR}/node-{node}")
+    start(node)
+
+
 for node in [*CONTROLLERS, *BROKERS]:
     start(node)
 admin = AdminClient({"bootstrap.servers": BOOTSTRAP, "log_level": 0})
@@ -132,8 +147,8 @@ counts = {}
 until = time.monotonic() + arguments.seconds
 while time.monotonic() < until:
     time.sleep(rng.uniform(*PAUSE_S))
-    event = rng.choice([kill, kill, pause, pause, stop, crash])
-    node = rng.choice(CONTROLLERS if event != crash and rng.random() < 0.3 else BROKERS)
+    event = rng.choice([kill, kill, pause, pause, stop, crash, leave])
+    node = rng.choice(CONTROLLERS if event not in (crash, leave) and rng.random() < 0.3 else BROKERS)
     name = f"{event.__name__} {'controller' if node in CONTROLLERS else 'broker'}"
     counts[name] = counts.get(name, 0) + 1
     event(node)

@@ -365,3 +365,6 @@ fn of(
         to: to.map(|to| to.0),
     }
 }
+
+#[cfg(test)]
+mod tests;

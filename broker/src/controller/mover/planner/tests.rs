@@ -1,0 +1,255 @@
+use highwater_kraft_meta::Standing;
+
+use super::*;
+use crate::fixture::ImageBuilder;
+
+const SESSION: Duration = Duration::from_secs(3);
+const BALANCE: Balance = Balance {
+    is_on: true,
+    interval: Duration::from_secs(5),
+    percentage: 10,
+};
+
+/// A cluster, its planner, and the clock.
+struct World {
+    images: ImageBuilder,
+    planner: Planner,
+    now: Instant,
+    standings: BTreeMap<i32, Standing>,
+}
+
+impl World {
+    /// So many live brokers, which have served for long.
+    fn new(brokers: i32) -> Self {
+        let mut images = ImageBuilder::default();
+        for node in 1..=brokers {
+            images.register(node, &[("PLAINTEXT", "host", 9092)]);
+        }
+        let now = Instant::now();
+        let mut world = Self {
+            images,
+            planner: Planner::new(BALANCE, now + SESSION),
+            now,
+            standings: BTreeMap::new(),
+        };
+        assert!(world.moves().is_empty(), "there are no partitions");
+        world.now += PROBATION;
+        world
+    }
+
+    fn plan(&mut self) -> Vec<PartitionMove> {
+        let image = self.images.image();
+        let standing = |node: NodeId| self.standings.get(&node.0).copied();
+        let heard: Heard = image
+            .live()
+            .map(|(node, epoch)| (epoch, standing(node).unwrap_or(Standing::Serving)))
+            .collect();
+        self.planner.plan(&image, &heard, self.now)
+    }
+
+    /// The moves that are planned: stream and target, -1 for a cancellation. They are not carried out.
+    fn moves(&mut self) -> Vec<(u64, i32)> {
+        let moves = self.plan().into_iter();
+        moves
+            .map(|one| (one.stream, one.to.unwrap_or(-1)))
+            .collect()
+    }
+
+    /// Plans, asks for the moves, and lets the leaders carry them out, until nothing is planned any more.
+    fn settle(&mut self) {
+        for _ in 0..100 {
+            self.now += BALANCE.interval;
+            let moves = self.plan();
+            if moves.is_empty() {
+                return;
+            }
+            self.images.carry_out(moves);
+        }
+        panic!("it never settles");
+    }
+
+    /// How many partitions each broker leads.
+    fn led(&self) -> BTreeMap<i32, usize> {
+        let image = self.images.image();
+        let mut led = BTreeMap::new();
+        for (_, partition) in partitions(&image) {
+            *led.entry(partition.leader.map_or(-1, |(node, _)| node.0))
+                .or_default() += 1;
+        }
+        led
+    }
+
+    fn replicas(&self) -> Vec<Vec<i32>> {
+        let image = self.images.image();
+        let ids = |one: &PartitionImage| one.replicas.iter().map(|id| id.0).collect();
+        partitions(&image).map(|(_, one)| ids(one)).collect()
+    }
+}
+
+#[test]
+fn what_a_broker_that_stops_leads_goes_to_its_replicas_else_to_the_one_that_leads_least() {
+    let mut world = World::new(3);
+    world
+        .images
+        .create("t", &[&[2, 3], &[2, 1], &[2], &[2], &[1]]);
+    world.standings.insert(2, Standing::Leaving);
+    // the third replica is of nobody that serves, and 1 and 3 lead the same by then but for the last partition
+    assert_eq!(world.moves(), [(0, 3), (1, 1), (2, 3), (3, 1)]);
+    world.settle();
+    assert_eq!(world.led(), BTreeMap::from([(1, 3), (3, 2)]));
+    assert_eq!(world.replicas()[2], [2], "it may be back soon");
+}
+
+#[test]
+fn nothing_moves_from_the_last_broker() {
+    let mut world = World::new(1);
+    world.images.create("t", &[&[1], &[1]]);
+    world.standings.insert(1, Standing::Leaving);
+    assert_eq!(world.moves(), []);
+}
+
+#[test]
+fn a_drained_broker_is_left_and_a_cordoned_one_keeps_what_it_leads_and_gets_nothing() {
+    let mut world = World::new(3);
+    world
+        .images
+        .create("t", &[&[1], &[1], &[1], &[1], &[2], &[3]]);
+    world.images.set_duty(3, Duty::Draining);
+    world.images.set_duty(2, Duty::Cordoned);
+    world.settle();
+    assert_eq!(world.led(), BTreeMap::from([(1, 5), (2, 1)]));
+    world.images.set_duty(2, Duty::Full);
+    world.images.set_duty(3, Duty::Full);
+    world.now += PROBATION;
+    world.settle();
+    // the first look at a broker that may serve again begins its probation
+    world.now += PROBATION;
+    world.settle();
+    assert_eq!(world.led(), BTreeMap::from([(1, 2), (2, 2), (3, 2)]));
+}
+
+#[test]
+fn a_new_broker_gets_its_share_once_it_has_served_for_a_while() {
+    let mut world = World::new(2);
+    world
+        .images
+        .create("t", &[&[1, 2], &[2, 1], &[1, 2], &[2, 1], &[1, 2], &[2, 1]]);
+    assert_eq!(world.moves(), []);
+    world.images.register(3, &[("PLAINTEXT", "host", 9092)]);
+    assert_eq!(world.moves(), [], "it may die at once");
+    world.now += PROBATION;
+    assert_eq!(world.moves().len(), 2);
+    world.settle();
+    assert_eq!(world.led(), BTreeMap::from([(1, 2), (2, 2), (3, 2)]));
+    let replicas = world.replicas();
+    let preferred = replicas.iter().filter(|one| one[0] == 3).count();
+    assert_eq!(preferred, 2, "{replicas:?}");
+    assert!(replicas.iter().all(|one| one.len() == 2), "{replicas:?}");
+}
+
+#[test]
+fn what_is_spread_well_enough_stays() {
+    let mut world = World::new(2);
+    world.images.create("t", &[[1].as_slice(); 11]);
+    world.images.create("u", &[[2].as_slice(); 9]);
+    assert_eq!(world.moves(), [], "11 is no more than a tenth above 10");
+    world.images.create("v", &[[1].as_slice(); 2]);
+    world.now += BALANCE.interval;
+    assert_eq!(world.moves().len(), 2);
+}
+
+#[test]
+fn a_topic_is_spread_and_partitions_go_home_first() {
+    let mut world = World::new(2);
+    world.images.create("t", &[[1].as_slice(); 4]);
+    world.images.create("u", &[&[1]]);
+    world.images.create("v", &[&[2]]);
+    assert_eq!(world.moves().len(), 2);
+    let of_t = |moves: Vec<(u64, i32)>| moves.iter().filter(|(stream, _)| *stream < 4).count();
+    world.now += BALANCE.interval;
+    assert_eq!(of_t(world.moves()), 2);
+    // u's first replica is the other broker
+    let mut world = World::new(2);
+    world.images.create("t", &[[1].as_slice(); 4]);
+    world.images.add("u", &[&[2, 1]]);
+    world.images.lead(1, "u", 0);
+    let moves = world.moves();
+    assert_eq!((moves[0], moves.len()), ((4, 2), 2));
+}
+
+// DESIGN 6
+#[test]
+fn replicas_that_an_operator_chose_stay_and_their_first_one_leads() {
+    let mut world = World::new(2);
+    world.images.create("t", &[[1].as_slice(); 4]);
+    world.images.choose("t");
+    assert_eq!(world.moves(), []);
+    let mut world = World::new(2);
+    world.images.add("t", &[&[2, 1]]);
+    world.images.lead(1, "t", 0);
+    world.images.choose("t");
+    assert_eq!(world.moves(), [(0, 2)]);
+    world.settle();
+    assert_eq!(world.replicas(), [[2, 1]]);
+}
+
+#[test]
+fn a_move_to_a_broker_that_has_died_is_cancelled_and_one_from_a_broker_that_stops_goes_elsewhere() {
+    let mut world = World::new(3);
+    world.images.create("t", &[&[1], &[1]]);
+    let moves = |world: &World| {
+        let image = world.images.image();
+        let all = partitions(&image).map(|(_, one)| of(one, Some(NodeId(3)), None));
+        all.collect::<Vec<_>>()
+    };
+    let asked = moves(&world);
+    world.images.ask(asked);
+    assert_eq!(world.moves(), [], "they are under way");
+    world.images.fence(3);
+    assert_eq!(world.moves(), [(0, -1), (1, -1)]);
+    world.standings.insert(1, Standing::Leaving);
+    assert_eq!(world.moves(), [(0, 2), (1, 2)]);
+}
+
+#[test]
+fn a_thousand_moves_come_in_parts() {
+    let mut world = World::new(2);
+    world.images.create("t", &[[2].as_slice(); 1200]);
+    world.standings.insert(2, Standing::Leaving);
+    let first = world.plan();
+    assert_eq!(first.len(), UNDER_WAY_MAX);
+    world.images.ask(first);
+    assert_eq!(world.moves(), [], "none has ended");
+    world.settle();
+    world.images.end_moves();
+    world.settle();
+    assert_eq!(world.led(), BTreeMap::from([(1, 1200)]));
+}
+
+// A controller that has just started has heard nobody.
+#[test]
+fn nothing_moves_before_the_live_brokers_are_heard() {
+    let mut world = World::new(2);
+    world.images.create("t", &[[1].as_slice(); 4]);
+    let image = world.images.image();
+    world.planner = Planner::new(BALANCE, world.now + SESSION);
+    let none = Heard::default();
+    assert!(world.planner.plan(&image, &none, world.now).is_empty());
+    assert_eq!(world.moves().len(), 2);
+}
+
+#[test]
+fn replicas_keep_to_their_racks() {
+    let mut images = ImageBuilder::default();
+    for (node, rack) in [(1, "a"), (2, "b"), (3, "a"), (4, "b")] {
+        images.register_in(node, rack);
+    }
+    images.create("t", &[&[1, 2]]);
+    let image = images.image();
+    let partition = &image.topic("t").expect("is there").partitions[0];
+    let moved = |to| replaced(&image, partition, NodeId(1), NodeId(to));
+    let ids = |ids: [i32; 2]| ids.map(NodeId).to_vec();
+    assert_eq!(moved(3), ids([3, 2]));
+    assert_eq!(moved(4), ids([4, 1]), "the one in its rack goes");
+    assert_eq!(moved(2), ids([2, 1]));
+}
