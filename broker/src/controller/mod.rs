@@ -46,7 +46,8 @@ pub(crate) fn start(
         percentage: usize::try_from(config.int("leader.imbalance.per.broker.percentage"))
             .unwrap_or_default(),
     };
-    on_control.spawn(
+    // it may look at every partition, which must not hold up elections
+    tasks.spawn(
         TaskKind::Mover,
         mover::run(Arc::clone(metadata), balance, session),
     );

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_kraft_meta::{MetadataImage, PartitionImage};
-use highwater_runtime::reasons;
+use highwater_runtime::{Backoff, reasons};
 use highwater_s3stream::StreamError;
 use highwater_types::StreamId;
 use tokio::time::{Instant, sleep};
@@ -18,8 +18,9 @@ use tokio::time::{Instant, sleep};
 use super::registry::{Key, Partition};
 use crate::broker::Broker;
 
-/// The wait after a hand-over that was put off, and for a partition that is still being opened.
+/// The wait after a hand-over that was put off, and the longest wait after several.
 const REST: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(30);
 /// How long a stop hands partitions over, and how long it waits for the next partitions to be handed over.
 const STOP_MAX: Duration = Duration::from_secs(5);
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -35,7 +36,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
     let mut seen: Arc<MetadataImage> = Arc::default();
     // the partitions that are to move, so that no change costs a look at all
     let mut wanted: BTreeSet<Key> = BTreeSet::new();
-    let mut is_failing = false;
+    let mut rests: Option<Backoff> = None;
     loop {
         let image = Arc::clone(&images.borrow_and_update());
         opened.mark_unchanged();
@@ -56,16 +57,17 @@ pub(crate) async fn run(broker: Arc<Broker>) {
                     let elapsed_ms = millis(begun.elapsed());
                     let stopped_ms = millis(waited);
                     tracing::info!(partitions, elapsed_ms, stopped_ms, "partitions handed over");
-                    is_failing = false;
+                    rests = None;
                 }
                 Err(error) => {
                     let error = reasons(&error);
-                    match is_failing {
-                        true => tracing::debug!(error, "partitions cannot be handed over now"),
-                        false => tracing::warn!(error, "partitions cannot be handed over now"),
+                    match rests {
+                        Some(_) => tracing::debug!(error, "partitions cannot be handed over now"),
+                        None => tracing::warn!(error, "partitions cannot be handed over now"),
                     }
-                    is_failing = true;
-                    sleep(REST).await;
+                    let new = || Backoff::new(REST, REST_MAX, broker.rng.clone());
+                    // each attempt may keep writers waiting
+                    sleep(rests.get_or_insert_with(new).next_wait()).await;
                 }
             }
             continue;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use highwater_object_format::{ObjectWriter, WrittenObject};
+use highwater_runtime::crash_point;
 use highwater_types::{ObjectId, WalPosition};
 
 use super::Uploads;
@@ -20,48 +21,87 @@ const BATCHES_AT_ONCE: usize = 32;
 /// An upload that has begun.
 #[derive(Debug)]
 pub(super) struct Begun {
-    /// `None` if all batches before the floor were of streams that have been deleted.
-    object: Option<(ObjectId, WrittenObject)>,
+    /// The number of the object. `None` if there is nothing to commit.
+    id: Option<ObjectId>,
+    /// The object. `None` if no batch is to be uploaded: all before the floor were of streams that have been deleted, or
+    /// streams are handed over of which everything is uploaded.
+    written: Option<WrittenObject>,
     floor: WalPosition,
     parts: Vec<(Arc<ObjectStream>, StreamPart)>,
 }
 
-/// An object that is being written. It takes a number only once there is something to write.
-#[derive(Default)]
-struct Encoding(Option<(ObjectId, ObjectWriter)>);
+/// An object that is being written. It takes a number only once there is something to write, and gives it back if it is
+/// dropped before the body is whole.
+struct Encoding<'a> {
+    uploads: &'a Uploads,
+    begun: Option<(ObjectId, ObjectWriter)>,
+}
 
-impl Encoding {
-    fn writer(&mut self, uploads: &Uploads) -> &mut ObjectWriter {
-        let begin = || {
-            let object = uploads.next_object();
-            (object, ObjectWriter::new(&uploads.header(object)))
-        };
-        &mut self.0.get_or_insert_with(begin).1
+impl<'a> Encoding<'a> {
+    fn new(uploads: &'a Uploads) -> Self {
+        Self {
+            uploads,
+            begun: None,
+        }
     }
 
-    fn finish(self) -> Option<(ObjectId, WrittenObject)> {
-        self.0.map(|(object, writer)| (object, writer.finish()))
+    fn writer(&mut self) -> &mut ObjectWriter {
+        let begin = || {
+            let object = self.uploads.next_object();
+            (object, ObjectWriter::new(&self.uploads.header(object)))
+        };
+        &mut self.begun.get_or_insert_with(begin).1
+    }
+
+    fn finish(mut self) -> Option<(ObjectId, WrittenObject)> {
+        let (object, writer) = self.begun.take()?;
+        Some((object, writer.finish()))
+    }
+}
+
+impl Drop for Encoding<'_> {
+    fn drop(&mut self) {
+        if let Some((object, _)) = &self.begun {
+            self.uploads.numbers.give_back(object.number);
+        }
     }
 }
 
 impl Begun {
-    /// Encodes the durable batches before a position. If this is dropped, the number it has taken is passed over (U2).
+    /// Encodes the durable batches before a position. Cancellation safe.
     pub(super) async fn encode(uploads: &Uploads, floor: WalPosition) -> Result<Self, StreamError> {
         let mut parts = Vec::new();
-        let mut encoding = Encoding::default();
+        let mut encoding = Encoding::new(uploads);
         for stream in uploads.streams.all() {
             let taken = TakenBatches::before(&stream.lock(), floor);
             let Some(taken) = taken else { continue };
             // folding takes time in proportion to the state, so that the stream is not locked here
             let part = taken.fold(&*uploads.fold, Checkpoints::WhenDue);
-            write(uploads, &stream, &part, encoding.writer(uploads)).await?;
+            write(uploads, &stream, &part, encoding.writer()).await?;
             parts.push((stream, part));
         }
-        Ok(Self {
-            object: encoding.finish(),
+        let finished = encoding.finish();
+        let is_moved = floor > uploads.committed_floor();
+        Ok(Self::new(uploads, finished, is_moved, (floor, parts)))
+    }
+
+    /// An upload without a body takes a number only if it has something to commit.
+    fn new(
+        uploads: &Uploads,
+        finished: Option<(ObjectId, WrittenObject)>,
+        is_needed: bool,
+        (floor, parts): (WalPosition, Vec<(Arc<ObjectStream>, StreamPart)>),
+    ) -> Self {
+        let (id, written) = match finished {
+            Some((id, written)) => (Some(id), Some(written)),
+            None => (is_needed.then(|| uploads.next_object()), None),
+        };
+        Self {
+            id,
+            written,
             floor,
             parts,
-        })
+        }
     }
 
     /// Encodes all batches of some streams, which are durable, whatever else is to be uploaded: the floor stays. Each
@@ -71,50 +111,44 @@ impl Begun {
         streams: &[Arc<ObjectStream>],
     ) -> Result<Self, StreamError> {
         let mut parts = Vec::new();
-        let mut encoding = Encoding::default();
+        let mut encoding = Encoding::new(uploads);
         for stream in streams {
             let taken = TakenBatches::all(&stream.lock());
             let Some(taken) = taken else { continue };
             let part = taken.fold(&*uploads.fold, Checkpoints::Always);
-            write(uploads, stream, &part, encoding.writer(uploads)).await?;
+            write(uploads, stream, &part, encoding.writer()).await?;
             parts.push((Arc::clone(stream), part));
         }
-        Ok(Self {
-            object: encoding.finish(),
-            floor: uploads.committed_floor(),
-            parts,
-        })
+        let floor = uploads.committed_floor();
+        Ok(Self::new(uploads, encoding.finish(), true, (floor, parts)))
     }
 
     /// Puts the object, if there is one.
     pub(super) async fn put(&self, uploads: &Uploads) -> Result<(), StreamError> {
-        match &self.object {
-            Some((object, written)) => uploads.put(*object, written).await,
-            None => Ok(()),
+        match (self.id, &self.written) {
+            (Some(id), Some(written)) => uploads.put(id, written).await,
+            _ => Ok(()),
         }
     }
 
-    /// Commits the object, which was put, and hands streams over in the same command.
-    pub(super) async fn hand_over(
+    /// Commits what was put, and hands streams over in the same command (C2).
+    pub(super) async fn commit(
         &self,
         uploads: &Uploads,
-        streams: Vec<HandedOver>,
+        handed_over: Vec<HandedOver>,
     ) -> Result<(), StreamError> {
-        let object = self.object.as_ref();
-        let object = object.map(|(object, written)| (*object, written));
-        uploads
-            .commit_and_hand_over(object, self.floor, streams)
-            .await
+        let Some(id) = self.id else {
+            return Ok(());
+        };
+        let written = self.written.as_ref();
+        uploads.commit(id, written, self.floor, handed_over).await
     }
 
     pub(super) async fn put_and_commit(&self, uploads: &Uploads) -> Result<(), StreamError> {
-        match &self.object {
-            Some((object, written)) => {
-                let put_and_commit = uploads.put_and_commit(*object, written, self.floor);
-                put_and_commit.await
-            }
-            None => uploads.commit_floor(self.floor).await,
-        }
+        crash_point("upload-before-put");
+        self.put(uploads).await?;
+        crash_point("upload-after-put");
+        self.commit(uploads, Vec::new()).await
     }
 
     /// Releases the uploaded batches once the node's own image shows their claims (U6); returns the floor.
@@ -155,7 +189,7 @@ impl Uploads {
     /// are no longer kept for the last checkpoint of such a stream or the deltas after it (F5). Only the upload that is
     /// under way calls this.
     pub(super) async fn carry_checkpoints(&self, floor: WalPosition) -> Result<(), StreamError> {
-        let mut encoding = Encoding::default();
+        let mut encoding = Encoding::new(self);
         let mut carried = Vec::new();
         for stream in self.streams.all() {
             let due = LoneCheckpoint::due(&stream.lock());
@@ -163,7 +197,7 @@ impl Uploads {
             // a stream whose state can't be read can't be opened either, and is left as it is
             if let Some(folded) = due.fold(&*self.fold) {
                 let checkpoint = folded.checkpoint.clone();
-                let writer = encoding.writer(self);
+                let writer = encoding.writer();
                 writer.begin_stream(stream.id, stream.label.clone(), stream.epoch, due.at);
                 writer.end_stream(
                     Some(folded.checkpoint),
@@ -185,7 +219,8 @@ impl Uploads {
         {
             self.put(object, &written).await?;
         }
-        self.commit_written(object, &written, floor).await?;
+        self.commit(object, Some(&written), floor, Vec::new())
+            .await?;
         for (stream, at, checkpoint) in carried {
             let folding = &mut stream.lock().folding;
             folding.checkpointed(checkpoint, at, false);

@@ -12,76 +12,24 @@ use super::Uploads;
 use crate::{Claim, HandedOver, ObjectCommit, StreamError};
 
 impl Uploads {
-    /// Puts an object and commits its claims.
+    /// Commits the claims of an object that was put, or that has only empty checkpoints and needs no put. Without an object
+    /// the floor moves alone, because the log is trimmed only below a committed floor (D2), or streams are handed over. It
+    /// sends the same command until it is answered, since a repeat gets the first answer (U3), and then waits until the
+    /// node's own image shows it (U6).
     ///
     /// # Errors
     /// An error that is final, with which the node epoch ends.
-    #[tracing::instrument(
-        level = "debug",
-        name = "upload",
-        skip_all,
-        fields(object_key = %layout::object(object), bytes = written.bytes)
-    )]
-    pub(super) async fn put_and_commit(
+    #[tracing::instrument(level = "debug", skip_all, fields(object_key = %layout::object(object)))]
+    pub(super) async fn commit(
         &self,
         object: ObjectId,
-        written: &WrittenObject,
-        floor: WalPosition,
-    ) -> Result<(), StreamError> {
-        crash_point("upload-before-put");
-        self.put(object, written).await?;
-        crash_point("upload-after-put");
-        self.commit_written(object, written, floor).await
-    }
-
-    /// Commits the claims of an object that was put, or that has only empty checkpoints and needs no put.
-    pub(super) async fn commit_written(
-        &self,
-        object: ObjectId,
-        written: &WrittenObject,
-        floor: WalPosition,
-    ) -> Result<(), StreamError> {
-        let claims = written.parts.iter().map(|part| claim(object, part));
-        let claims = claims.collect();
-        let described = (object, written.bytes, claims);
-        self.commit(described, floor, Vec::new()).await
-    }
-
-    /// Commits the last claims of streams, and hands them over (C2). Without an object all their claims are committed.
-    pub(super) async fn commit_and_hand_over(
-        &self,
-        object: Option<(ObjectId, &WrittenObject)>,
-        floor: WalPosition,
-        streams: Vec<HandedOver>,
-    ) -> Result<(), StreamError> {
-        let described = match object {
-            Some((object, written)) => {
-                let claims = written.parts.iter().map(|part| claim(object, part));
-                (object, written.bytes, claims.collect())
-            }
-            None => (self.next_object(), 0, Vec::new()),
-        };
-        self.commit(described, floor, streams).await
-    }
-
-    /// Moves the floor without an object, if all durable batches are of streams that were deleted: the log is trimmed
-    /// only below a committed floor (D2).
-    pub(super) async fn commit_floor(&self, floor: WalPosition) -> Result<(), StreamError> {
-        if floor <= self.committed_floor() {
-            return Ok(());
-        }
-        let described = (self.next_object(), 0, Vec::new());
-        self.commit(described, floor, Vec::new()).await
-    }
-
-    /// Sends the same command until it is answered, since a repeat gets the first answer (U3), and then waits until the
-    /// node's own image shows it (U6).
-    async fn commit(
-        &self,
-        (object, object_bytes, claims): (ObjectId, u64, Vec<(StreamId, Claim)>),
+        written: Option<&WrittenObject>,
         floor: WalPosition,
         handed_over: Vec<HandedOver>,
     ) -> Result<(), StreamError> {
+        let parts = written.iter().flat_map(|written| &written.parts);
+        let claims = parts.map(|part| claim(object, part)).collect();
+        let object_bytes = written.map_or(0, |written| written.bytes);
         // a log that is put back in an older state ends before this (D2)
         let confirmed = self.backlog().end().map_or(floor, |end| end.max(floor));
         let commit = ObjectCommit {

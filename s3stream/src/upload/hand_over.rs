@@ -7,23 +7,25 @@
 //!
 //! Until the command is sent the move can be put off: the object is then committed like any other, and appends go on.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use highwater_runtime::crash_point;
 use highwater_types::StreamId;
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Uploads;
 use super::begun::Begun;
-use crate::stream::ObjectStream;
+use crate::stream::{ObjectStream, State};
 use crate::{HandedOver, Stream, StreamError};
 
 /// The bytes of batches that an upload takes before writers have to wait.
 const LAST_BYTES_MAX: u64 = 1 << 20;
-/// How many uploads are made before writers wait, however much they write meanwhile.
-const UPLOADS_BEFORE: usize = 3;
+/// How long uploads are waited for before that, however much is written meanwhile; and how often they are looked at.
+const UPLOADS_BEFORE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(10);
 /// How long writers wait for appended batches to become durable, and then for the put. After that the move is put off.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -35,6 +37,23 @@ pub struct HandingOver {
     streams: Vec<Arc<ObjectStream>>,
 }
 
+/// Makes uploads due while it lives.
+struct Moving<'a>(&'a Uploads);
+
+impl<'a> Moving<'a> {
+    fn new(uploads: &'a Uploads) -> Self {
+        uploads.moving.fetch_add(1, Ordering::Relaxed);
+        uploads.wake.notify_one();
+        Self(uploads)
+    }
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.0.moving.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Uploads {
     /// See [`crate::ObjectStreamStore::begin_hand_over`].
     pub(crate) async fn begin_hand_over(
@@ -43,29 +62,44 @@ impl Uploads {
     ) -> Result<HandingOver, StreamError> {
         let streams = ids.iter().filter_map(|id| self.streams.get(*id));
         let streams: Vec<_> = streams.collect();
-        let left = |stream: &Arc<ObjectStream>| {
-            let state = stream.lock();
-            let pinned = state.cache.pinned();
-            pinned.map(|batch| batch.bytes.len() as u64).sum::<u64>()
-        };
-        for _ in 0..UPLOADS_BEFORE {
-            self.check_uploads()?;
-            if streams.iter().map(left).sum::<u64>() <= LAST_BYTES_MAX {
-                break;
-            }
-            self.final_errors(self.next().await)?;
-        }
-        let mut under_way = Arc::clone(&self.under_way).lock_owned().await;
         self.check_uploads()?;
-        if under_way.is_some() {
-            // an upload was stopped in its middle
-            self.final_errors(self.next_in(&mut under_way).await)?;
-        }
+        self.upload_most_of(&streams).await?;
+        let mut under_way = Arc::clone(&self.under_way).lock_owned().await;
+        // an upload was stopped in its middle
+        self.final_errors(self.go_on(&mut under_way).await)?;
+        self.check_uploads()?;
         Ok(HandingOver {
             uploads: Arc::clone(self),
             under_way,
             streams,
         })
+    }
+
+    /// Waits until the streams are uploaded but for some bytes, or for long: their writers may be faster than uploads are.
+    async fn upload_most_of(&self, streams: &[Arc<ObjectStream>]) -> Result<(), StreamError> {
+        let left = || -> u64 {
+            let states = streams.iter().map(|stream| stream.lock());
+            let bytes = |state: MutexGuard<'_, State>| -> u64 {
+                let pinned = state.cache.pinned();
+                pinned.map(|batch| batch.bytes.len() as u64).sum()
+            };
+            states.map(bytes).sum()
+        };
+        if left() <= LAST_BYTES_MAX {
+            return Ok(());
+        }
+        let _moving = Moving::new(self);
+        let begun = Instant::now();
+        while left() > LAST_BYTES_MAX && begun.elapsed() < UPLOADS_BEFORE {
+            self.check_uploads()?;
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Whether a hand-over waits for uploads.
+    pub(super) fn is_moving(&self) -> bool {
+        self.moving.load(Ordering::Relaxed) > 0
     }
 
     /// Refuses a hand-over while uploads fail.
@@ -117,7 +151,7 @@ impl HandingOver {
             }
         });
         let handed_over = handed_over.collect();
-        uploads.final_errors(begun.hand_over(&uploads, handed_over).await)?;
+        uploads.final_errors(begun.commit(&uploads, handed_over).await)?;
         crash_point("hand-over-after-commit");
         if let Some(done) = self.under_way.take() {
             done.release(&uploads);

@@ -24,7 +24,7 @@ mod seal;
 mod status;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -65,6 +65,8 @@ pub(crate) struct Uploads {
     /// Locked while a sync's batches are handed out and while an upload cuts, so that the cut is a prefix of the WAL.
     backlog: Mutex<Backlog>,
     held_back: Mutex<HeldBack>,
+    /// The number of hand-overs that wait until their streams are uploaded.
+    moving: AtomicUsize,
     outage: Mutex<Outage>,
     /// Wakes the loop before its interval ends.
     wake: Notify,
@@ -102,6 +104,7 @@ impl Uploads {
             wal,
             backlog: Mutex::default(),
             held_back: Mutex::default(),
+            moving: AtomicUsize::new(0),
             outage: Mutex::default(),
             wake: Notify::new(),
             numbers: Numbers::default(),

@@ -28,6 +28,12 @@ impl Numbers {
         number
     }
 
+    /// Takes the last number back, whose object was never put because its body was not finished. Uploads run one at a time,
+    /// so no later number was taken since.
+    pub(super) fn give_back(&self, number: u64) {
+        self.last.store(number - 1, Ordering::Relaxed);
+    }
+
     /// Notes that the object with this number is committed, and with it every earlier one.
     pub(super) fn commit(&self, number: u64) {
         self.committed.store(number, Ordering::Relaxed);
@@ -49,5 +55,15 @@ mod tests {
             assert_eq!(numbers.take(), 100 + number);
         }
         std::panic::catch_unwind(|| numbers.take()).expect_err("one too many");
+    }
+
+    #[test]
+    fn the_number_of_an_object_that_was_never_whole_is_the_next_one_again() {
+        let numbers = Numbers::default();
+        for _ in 0..100 {
+            assert_eq!(numbers.take(), 1);
+            numbers.give_back(1);
+        }
+        assert_eq!(numbers.take(), 1);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{MutexGuard, PoisonError};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use highwater_object_format::{BatchEntry, ObjectWriter};
+use highwater_runtime::crash_point;
 use highwater_types::{LeaderEpoch, StreamId, WalPosition};
 use highwater_wal::{ConfirmedBatch, ReplayedGroup, SealedWal, WalError};
 
@@ -124,7 +125,11 @@ impl Uploads {
             writer.end_stream(None, Vec::new(), None, leader_epochs);
         }
         let written = writer.finish();
-        self.put_and_commit(object, &written, window.end).await?;
+        crash_point("upload-before-put");
+        self.put(object, &written).await?;
+        crash_point("upload-after-put");
+        let (written, floor) = (Some(&written), window.end);
+        self.commit(object, written, floor, Vec::new()).await?;
         let mut recovery = self.recovery_status();
         recovery.batches += batches as u64;
         recovery.bytes += window.log_bytes;

@@ -68,13 +68,8 @@ impl Uploads {
 
     /// Uploads the oldest durable batches as one object; returns whether there were any. One call runs at a time.
     /// Cancellation safe: the next call continues with the object that was begun.
-    pub(super) async fn next(&self) -> Result<bool, StreamError> {
+    async fn next(&self) -> Result<bool, StreamError> {
         let mut under_way = self.under_way.lock().await;
-        self.next_in(&mut under_way).await
-    }
-
-    /// The same, for a caller that has the lock.
-    pub(super) async fn next_in(&self, under_way: &mut Option<Begun>) -> Result<bool, StreamError> {
         if under_way.is_none() {
             // all batches before the cut have reached their streams, because that happens under the same lock
             let cut = self.backlog().cut();
@@ -83,7 +78,14 @@ impl Uploads {
             }
         }
         let is_any = under_way.is_some();
-        if let Some(begun) = &*under_way {
+        self.go_on(&mut under_way).await?;
+        self.carry_checkpoints(self.committed_floor()).await?;
+        Ok(is_any)
+    }
+
+    /// Ends the upload that was begun, if there is one. Cancellation safe: it stays begun.
+    pub(super) async fn go_on(&self, under_way: &mut Option<Begun>) -> Result<(), StreamError> {
+        if let Some(begun) = under_way {
             begun.put_and_commit(self).await?;
         }
         if let Some(done) = under_way.take() {
@@ -93,8 +95,7 @@ impl Uploads {
             self.evictions.keep_free(is_waited_for);
             self.wal.get().trim(floor);
         }
-        self.carry_checkpoints(self.committed_floor()).await?;
-        Ok(is_any)
+        Ok(())
     }
 
     /// The bytes of batches at which an object is worth its requests. Uploaded batches in the cache do not count,
@@ -116,7 +117,7 @@ impl Uploads {
             memory,
             memory_max: self.memory.limit(),
             is_wal_short: self.wal_room().is_short(),
-            is_waited_for: self.held_back().waiting() > 0,
+            is_waited_for: self.held_back().waiting() > 0 || self.is_moving(),
         };
         pressure.is_upload_due()
     }

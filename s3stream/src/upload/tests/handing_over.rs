@@ -42,10 +42,10 @@ async fn the_last_batches_are_committed_with_the_hand_over_and_the_floor_stays()
     let handing_over = node.streams.begin_hand_over(&[STREAM]).await;
     let handing_over = handing_over.expect("begins");
     node.append(0, 100).await;
-    // one that is not durable yet
+    // one that may not be durable yet
     let receipt = node.begin_append(1, 100).await;
     handing_over.finish().await.expect("is handed over");
-    assert!(receipt.is_durable());
+    receipt.wait().await.expect("is acknowledged");
     assert_eq!(commits(&node), [(Some(2), 0, vec![handed_over(2)])]);
     assert!(node.streams.is_closed(STREAM));
     assert_eq!(objects(&node.store).await.len(), 1);

@@ -83,7 +83,13 @@ impl Planner {
         let is_settled = self.settled.as_ref().is_some_and(|(seen, known)| {
             *known == brokers && image.topics_changed_since(seen).is_empty()
         });
-        if is_settled || brokers.serving.is_empty() {
+        if is_settled {
+            // an older image would keep all that has changed since in memory
+            self.settled = Some((Arc::clone(image), brokers));
+            return Vec::new();
+        }
+        self.settled = None;
+        if brokers.serving.is_empty() {
             return Vec::new();
         }
         let mut plan = Plan::new(image, &brokers);
