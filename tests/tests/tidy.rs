@@ -18,6 +18,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("crates/object-format", 2),
     ("crates/object-storage", 2),
     ("crates/disk-log", 2),
+    ("crates/tls", 2),
     ("wal", 3),
     ("kraft-meta", 3),
     ("crates/client", 3),
