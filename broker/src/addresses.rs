@@ -8,15 +8,26 @@ use std::sync::Arc;
 use futures::FutureExt;
 use highwater_io::net::{Acceptor, Network};
 use highwater_runtime::Control;
+use highwater_tls::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use crate::config::{Advertised, Config, Listener};
+use crate::machine::Machine;
 use crate::metrics;
 use crate::node_error::NodeError;
+use crate::tls::Contexts;
 
-/// A listener by its name.
-pub(crate) type Listening = (Arc<str>, Arc<dyn Acceptor>);
+/// A listener that is bound. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Listening {
+    /// Its name.
+    pub(crate) name: Arc<str>,
+    /// Its socket.
+    pub(crate) acceptor: Arc<dyn Acceptor>,
+    /// Its key, certificates and trust; `None` on PLAINTEXT.
+    pub(crate) tls: Option<Arc<Context>>,
+}
 
 /// The bound addresses of a node. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,6 +38,8 @@ pub(crate) struct Addresses {
     pub(crate) advertised: Vec<Advertised>,
     /// The listener of health and metrics, unless there is none.
     pub(crate) admin: Option<Admin>,
+    /// The keys, certificates and trust of the listeners and the calls that are on TLS.
+    pub(crate) tls: Arc<Contexts>,
 }
 
 /// The listener of health and metrics, and what it serves.
@@ -43,35 +56,41 @@ impl std::fmt::Debug for Admin {
 }
 
 impl Addresses {
-    /// Binds every address of a configuration. The sockets of controllers' listeners belong to the runtime of the control
+    /// Reads the certificates and binds every address of a configuration. The sockets of controllers' listeners belong to the runtime of the control
     /// work.
     ///
     /// # Errors
-    /// [`NodeError::Listen`], with the setting that names the address.
+    /// [`NodeError::Tls`]; [`NodeError::Listen`], with the setting that names the address.
     pub(crate) async fn bind(
         config: &Config,
-        network: &Arc<dyn Network>,
+        machine: &Machine,
         control: &Control,
     ) -> Result<Self, NodeError> {
-        let (listeners, advertised) = listen(config, network, control).await?;
+        let tls = Contexts::open(config, &machine.clock).await?;
+        let (listeners, advertised) = listen(config, &tls, &machine.network, control).await?;
         let admin = listen_admin(config).await?;
         Ok(Self {
             listeners,
             advertised,
             admin,
+            tls: Arc::new(tls),
         })
     }
 
     /// The address of each listener, with the port that the machine chose.
     pub(crate) fn local(&self) -> Vec<(Arc<str>, SocketAddr)> {
         let listeners = self.listeners.iter();
-        let local = listeners.map(|(name, it)| Some((Arc::clone(name), it.local_addr().ok()?)));
+        let local = listeners.map(|listening| {
+            let address = listening.acceptor.local_addr().ok()?;
+            Some((Arc::clone(&listening.name), address))
+        });
         local.flatten().collect()
     }
 }
 
 async fn listen(
     config: &Config,
+    tls: &Contexts,
     network: &Arc<dyn Network>,
     control: &Control,
 ) -> Result<(Vec<Listening>, Vec<Advertised>), NodeError> {
@@ -97,7 +116,11 @@ async fn listen(
                 told.port = port;
             }
         }
-        listeners.push((Arc::from(listener.name.as_str()), Arc::from(acceptor)));
+        listeners.push(Listening {
+            name: Arc::from(listener.name.as_str()),
+            acceptor: Arc::from(acceptor),
+            tls: tls.of(&listener.name),
+        });
     }
     Ok((listeners, advertised))
 }

@@ -19,6 +19,7 @@ use crate::machine::Machine;
 use crate::node_error::NodeError;
 use crate::quorum::NetworkTransport;
 use crate::storage;
+use crate::tls::Contexts;
 
 /// How many times the command asks: each time a session passes, and two attempts are enough if the node is dead.
 const ATTEMPTS: u32 = 4;
@@ -67,7 +68,10 @@ impl GivingUp {
     ) -> Result<Self, NodeError> {
         let control = machine.control.start().map_err(NodeError::Control)?;
         let tasks = Tasks::new(control);
-        let controllers = Arc::new(NetworkTransport::new(config, machine, tasks.control()));
+        let tls = Contexts::open(config, &machine.clock).await?;
+        let of_calls = tls.of_calls();
+        let controllers = NetworkTransport::new(config, machine, tasks.control(), of_calls);
+        let controllers = Arc::new(controllers);
         let mut lock = None;
         // the other voters of a quorum decide without this one, and could not call it
         let is_alone = config.quorum.voters(config.node_id).len() == 1;

@@ -37,6 +37,7 @@ mod storage;
 mod stream_metadata;
 mod takeover;
 pub mod telemetry;
+mod tls;
 mod topic_configs;
 mod topics;
 mod wal;

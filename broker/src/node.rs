@@ -123,7 +123,7 @@ impl Node {
             );
         }
         let control = machine.control.start().map_err(NodeError::Control)?;
-        let addresses = Addresses::bind(&config, &machine.network, &control).await?;
+        let addresses = Addresses::bind(&config, machine, &control).await?;
         Ok((Arc::new(config), addresses))
     }
 
@@ -162,9 +162,12 @@ impl Node {
             tasks.spawn(TaskKind::AdminHttp, serve);
         }
         let listeners = addresses.listeners.iter().cloned();
-        let for_nodes = |(name, _): &Listening| config.quorum.is_listener(name);
+        let for_nodes = |listening: &Listening| config.quorum.is_listener(&listening.name);
         let (for_nodes, for_clients): (Vec<_>, Vec<_>) = listeners.partition(for_nodes);
-        let controllers = Arc::new(NetworkTransport::new(&config, machine, tasks.control()));
+        addresses.tls.watch(tasks);
+        let of_calls = addresses.tls.of_calls();
+        let controllers = NetworkTransport::new(&config, machine, tasks.control(), of_calls);
+        let controllers = Arc::new(controllers);
         controllers.listen(for_nodes, tasks);
         let (stores, logs, lock) =
             storage::open(&config, machine, tasks, &phase, &controllers).await?;
@@ -236,7 +239,7 @@ impl Node {
     /// The address of the first listener.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        let (_, first) = self.addresses.listeners.first()?;
+        let first = &self.addresses.listeners.first()?.acceptor;
         first.local_addr().ok()
     }
 
@@ -444,9 +447,9 @@ fn serve(broker: &Arc<Broker>, network: &dyn Network, acceptors: Vec<Listening>,
     };
     let connections = Connections::new(limits, broker.budgets.clone(), api::class_of);
     let service = Arc::new(Dispatch::new(Arc::clone(broker)));
-    for (name, acceptor) in acceptors {
+    for listening in acceptors {
         let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
-        let serving = net::serve(acceptor, name, connections, service, tasks.clone());
+        let serving = net::serve(listening, connections, service, tasks.clone());
         tasks.spawn(TaskKind::Listener, serving);
     }
 }

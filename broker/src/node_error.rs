@@ -146,6 +146,17 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
+    /// A listener, or the calls to controllers, can't be put on TLS.
+    #[error(
+        "listener.security.protocol.map: {listener} is on SSL, and its certificates cannot be used"
+    )]
+    Tls {
+        /// The listener.
+        listener: String,
+        /// The file or the setting, and what is wrong with it.
+        #[source]
+        source: highwater_tls::Error,
+    },
     /// The machine gives no thread to Raft and heartbeats.
     #[error("cannot start the runtime of the metadata")]
     Control(#[source] std::io::Error),

@@ -182,17 +182,20 @@ fn result(
 ) -> DescribeConfigsResourceResult {
     let effective = origins.first();
     let source = effective.map_or(ConfigSource::Default, |origin| origin.source);
+    // as in Kafka, a value that is not shown is null
+    let is_sensitive = kind == Kind::Password;
+    let value = |origin: &Origin| (!is_sensitive).then(|| StrBytes::from(origin.value.as_str()));
     let synonym = |origin: &Origin| DescribeConfigsSynonym {
         name: StrBytes::from_static(origin.name),
-        value: Some(StrBytes::from(origin.value.as_str())),
+        value: value(origin),
         source: origin.source as i8,
     };
     DescribeConfigsResourceResult {
         name: StrBytes::from_static(name),
-        value: effective.map(|origin| StrBytes::from(origin.value.as_str())),
+        value: effective.and_then(value),
         read_only,
         config_source: source as i8,
-        is_sensitive: false,
+        is_sensitive,
         synonyms: origins.iter().map(synonym).collect(),
         config_type: config_type(kind),
         documentation: Some(StrBytes::from_static(doc)),
@@ -208,5 +211,6 @@ fn config_type(kind: Kind) -> i8 {
         Kind::Long { .. } => 5,
         Kind::Ratio => 6,
         Kind::List | Kind::Replicas | Kind::SomeOf(_) => 7,
+        Kind::Password => 9,
     }
 }

@@ -1,7 +1,7 @@
 //! Principals, and the check of what they may do.
 //!
-//! Every request has a principal, and every handler asks the authorizer where Kafka does. Today every principal is
-//! anonymous, and everything is allowed.
+//! Every request has a principal, and every handler asks the authorizer where Kafka does. A client's principal is
+//! the subject of its certificate, or anonymous; everything is allowed.
 
 use std::fmt;
 
@@ -22,6 +22,12 @@ impl Principal {
             kind: "User",
             name: "ANONYMOUS".to_owned(),
         }
+    }
+
+    /// The principal of a user.
+    #[must_use]
+    pub(crate) fn user(name: String) -> Self {
+        Self { kind: "User", name }
     }
 }
 

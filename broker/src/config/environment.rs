@@ -24,13 +24,16 @@ const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 ///
 /// # Errors
 /// The variable has our prefix, and there is no such setting.
-pub(super) fn setting(variable: &str, value: &str) -> Result<Option<&'static str>, String> {
+pub(super) fn setting(variable: &str, value: &str) -> Result<Option<String>, String> {
     let Some(rest) = variable.strip_prefix(PREFIX) else {
         return Ok(None);
     };
     let names = keys::all().map(|key| key.name);
     let mut names = names.chain(keys::WITHOUT_EFFECT.iter().copied());
     if let Some(name) = names.find(|name| env_name(name) == variable) {
+        return Ok(Some(name.to_owned()));
+    }
+    if let Some(name) = of_listener(rest) {
         return Ok(Some(name));
     }
     if NO_SETTINGS.contains(&variable) || rest.starts_with("TEST_") || is_of_kubernetes(rest, value)
@@ -45,6 +48,18 @@ pub(super) fn setting(variable: &str, value: &str) -> Result<Option<&'static str
     let hint = hint.map(|key| format!("; is {} meant?", env_name(key.name)));
     let hint = hint.unwrap_or_default();
     Err(format!("{variable}: no such setting{hint}"))
+}
+
+/// The setting for one listener that a variable without our prefix sets, whose name is in lower case.
+fn of_listener(rest: &str) -> Option<String> {
+    let rest = rest.strip_prefix("LISTENER_NAME_")?;
+    let mut settings = keys::by_listener();
+    settings.find_map(|key| {
+        let own = env_name(key.name);
+        let listener = rest.strip_suffix(own.strip_prefix(PREFIX)?)?;
+        let listener = listener.strip_suffix('_').filter(|name| !name.is_empty())?;
+        Some(keys::for_listener(listener, key.name))
+    })
 }
 
 /// Whether Kubernetes sets this variable in the pods of a service named highwater or highwater-something. Both its name
@@ -86,13 +101,19 @@ mod tests {
     #[test]
     fn each_setting_has_a_variable_of_its_own() {
         for key in keys::all() {
-            assert_eq!(setting(&env_name(key.name), ""), Ok(Some(key.name)));
+            let name = setting(&env_name(key.name), "");
+            assert_eq!(name, Ok(Some(key.name.to_owned())));
         }
-        assert_eq!(
-            setting("HIGHWATER_DATA_DIR", ""),
-            Ok(Some("highwater.data.dir"))
-        );
-        assert_eq!(setting("HIGHWATER_LOG_DIRS", ""), Ok(Some("log.dirs")));
+        for (variable, name) in [
+            ("HIGHWATER_DATA_DIR", "highwater.data.dir"),
+            ("HIGHWATER_LOG_DIRS", "log.dirs"),
+            (
+                "HIGHWATER_LISTENER_NAME_MY_SSL_SSL_KEY_PASSWORD",
+                "listener.name.my_ssl.ssl.key.password",
+            ),
+        ] {
+            assert_eq!(setting(variable, ""), Ok(Some(name.to_owned())));
+        }
     }
 
     #[test]
@@ -125,7 +146,7 @@ mod tests {
             let told = setting(typo, "/x").expect_err("a typo");
             assert!(told.ends_with("; is HIGHWATER_DATA_DIR meant?"), "{told}");
         }
-        let told = setting("HIGHWATER_SSL_KEYSTORE_LOCATION", "/x").expect_err("refused");
+        let told = setting("HIGHWATER_SSL_CIPHER_SUITES", "x").expect_err("refused");
         assert!(told.ends_with(kafka::ABSENT), "{told}");
     }
 }

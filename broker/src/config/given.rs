@@ -3,16 +3,23 @@
 use std::collections::BTreeMap;
 
 use super::environment;
-use super::keys::{self, find, kafka};
+use super::keys::{self, Key, Kind, find, kafka};
 use super::nearest;
 use super::properties;
 use super::source::{File, Source};
 
 /// A value and its source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Given {
     pub(super) value: String,
     pub(super) source: Source,
+}
+
+// it may be a password
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Given({})", self.source)
+    }
 }
 
 /// The given settings, by name.
@@ -44,7 +51,7 @@ pub(super) fn read(
         match environment::setting(&variable, &value) {
             Ok(Some(name)) => {
                 let source = Source::Variable(variable);
-                settings.insert(name.to_owned(), Given { value, source });
+                settings.insert(name, Given { value, source });
             }
             Ok(None) => {}
             Err(why) => errors.push(why),
@@ -76,11 +83,19 @@ pub(super) fn check(settings: &mut Settings, errors: &mut Vec<String>) {
 
 /// The refusal of a value: its setting, its source, and the reason.
 pub(super) fn refused(name: &str, given: &Given, why: &str) -> String {
-    format!("{name}={} ({}): {why}", given.value, given.source)
+    match known(name).map(|key| key.kind) {
+        Some(Kind::Password) => format!("{name} ({}): {why}", given.source),
+        _ => format!("{name}={} ({}): {why}", given.value, given.source),
+    }
+}
+
+/// The setting of a name, with the prefix of a listener or without.
+pub(super) fn known(name: &str) -> Option<&'static Key> {
+    find(name).or_else(|| keys::of_listener(name).map(|(_, key)| key))
 }
 
 fn wrong(name: &str, given: &Given) -> Option<String> {
-    let Some(key) = find(name) else {
+    let Some(key) = known(name) else {
         return Some(format!("{name} ({}): {}", given.source, unknown(name)));
     };
     if key.kind.check(&given.value).is_err() {

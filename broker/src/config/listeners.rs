@@ -11,6 +11,64 @@ pub struct Listener {
     pub host: String,
     /// Port; 0 means a port that the machine chooses.
     pub port: u16,
+    /// Its security protocol.
+    pub protocol: Protocol,
+}
+
+/// How the connections of a listener are secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// They are not.
+    #[default]
+    Plaintext,
+    /// By TLS.
+    Ssl,
+}
+
+/// `listener.security.protocol.map`: the security protocol of each name of a listener.
+#[derive(Debug, Default)]
+pub(super) struct Protocols(BTreeMap<String, String>);
+
+impl Protocols {
+    /// Reads the map. Kafka compares names and protocols without regard to case: `ListenerName.normalised`.
+    pub(super) fn new(text: &str) -> Self {
+        let text = text.to_ascii_uppercase();
+        let pairs = text
+            .split(',')
+            .filter_map(|pair| pair.trim().split_once(':'));
+        let pairs =
+            pairs.map(|(name, protocol)| (name.trim().to_owned(), protocol.trim().to_owned()));
+        Self(pairs.collect())
+    }
+
+    /// Whether the map has a listener of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The security protocol of a listener.
+    ///
+    /// # Errors
+    /// The setting that is wrong, and the reason.
+    pub(super) fn of(&self, name: &str) -> Result<Protocol, String> {
+        let refused = |what: &str| {
+            Err(format!(
+                "listeners: {name} asks for {what}, which Highwater does not have yet: use PLAINTEXT or SSL"
+            ))
+        };
+        match self.0.get(name).map(String::as_str) {
+            Some("PLAINTEXT") => Ok(Protocol::Plaintext),
+            Some("SSL") => Ok(Protocol::Ssl),
+            Some("SASL_PLAINTEXT") => refused("SASL"),
+            Some("SASL_SSL") => refused("SASL and TLS"),
+            Some(other) => Err(format!(
+                "listener.security.protocol.map: {other}, the protocol of {name}, is not a security protocol"
+            )),
+            None => Err(format!(
+                "listener.security.protocol.map: there is no protocol for the listener {name}"
+            )),
+        }
+    }
 }
 
 /// An address that clients of one listener connect to.
@@ -28,16 +86,10 @@ pub struct Advertised {
 pub(super) fn resolve(
     listeners: &str,
     advertised: Option<&str>,
-    protocols: &str,
+    protocols: &Protocols,
     host: Option<&str>,
 ) -> Result<(Vec<Listener>, Vec<Advertised>), Vec<String>> {
     let mut errors = Vec::new();
-    // Kafka compares names and protocols without regard to case: `ListenerName.normalised`.
-    let protocols = protocols.to_ascii_uppercase();
-    let protocols: BTreeMap<&str, &str> = protocols
-        .split(',')
-        .filter_map(|pair| pair.trim().split_once(':'))
-        .collect();
     let mut found: Vec<Listener> = Vec::new();
     for text in listeners
         .split(',')
@@ -46,11 +98,19 @@ pub(super) fn resolve(
     {
         match parse(text) {
             Ok((name, host, port)) => {
-                check_protocol(&name, &protocols, &mut errors);
+                let protocol = protocols.of(&name).unwrap_or_else(|why| {
+                    errors.push(why);
+                    Protocol::default()
+                });
                 if found.iter().any(|other| other.name == name) {
                     errors.push(format!("listeners: the name {name} is used twice"));
                 }
-                found.push(Listener { name, host, port });
+                found.push(Listener {
+                    name,
+                    host,
+                    port,
+                    protocol,
+                });
             }
             Err(why) => errors.push(format!("listeners: {why}")),
         }
@@ -116,26 +176,6 @@ fn unroutable(host: &str) -> bool {
     matches!(host, "" | "0.0.0.0" | "::")
 }
 
-fn check_protocol(name: &str, protocols: &BTreeMap<&str, &str>, errors: &mut Vec<String>) {
-    let mut refuse = |what: &str| {
-        errors.push(format!(
-            "listeners: {name} asks for {what}, which Highwater does not have yet: use PLAINTEXT"
-        ));
-    };
-    match protocols.get(name) {
-        Some(&"PLAINTEXT") => {}
-        Some(&"SSL") => refuse("TLS"),
-        Some(&"SASL_PLAINTEXT") => refuse("SASL"),
-        Some(&"SASL_SSL") => refuse("SASL and TLS"),
-        Some(other) => errors.push(format!(
-            "listener.security.protocol.map: {other}, the protocol of {name}, is not a security protocol"
-        )),
-        None => errors.push(format!(
-            "listener.security.protocol.map: there is no protocol for the listener {name}"
-        )),
-    }
-}
-
 fn parse(text: &str) -> Result<(String, String, u16), String> {
     let wrong = || format!("{text} is not of the form NAME://host:port");
     let (name, rest) = text.split_once("://").ok_or_else(wrong)?;
@@ -166,18 +206,23 @@ pub(super) fn address(text: &str) -> Result<(String, u16), String> {
 mod tests {
     use super::*;
 
-    const MAP: &str = "PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT,SSL:SSL";
+    const MAP: &str = "PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL";
+
+    fn map(text: &str) -> Protocols {
+        Protocols::new(text)
+    }
 
     #[test]
     fn several_listeners_with_their_addresses() {
         let (listeners, told) = resolve(
             "PLAINTEXT://127.0.0.1:9092,INSIDE://[::1]:0",
             Some("PLAINTEXT://broker.example:19092"),
-            MAP,
+            &map(MAP),
             None,
         )
         .expect("sound");
         assert_eq!(listeners[1].host, "::1");
+        assert_eq!(listeners[1].protocol, Protocol::Plaintext);
         assert_eq!(
             (told[0].host.as_str(), told[0].port),
             ("broker.example", 19092)
@@ -187,11 +232,11 @@ mod tests {
 
     #[test]
     fn names_of_listeners_are_the_same_in_any_case() {
-        let map = "plaintext:PLAINTEXT,Inside:plaintext";
+        let map = map("plaintext:PLAINTEXT,Inside:plaintext");
         let (listeners, told) = resolve(
             "plaintext://a:1,INSIDE://b:2",
             Some("Plaintext://c:3,inside://d:4"),
-            map,
+            &map,
             None,
         )
         .expect("sound");
@@ -200,16 +245,17 @@ mod tests {
             ("PLAINTEXT", "INSIDE")
         );
         assert_eq!((told[0].host.as_str(), told[1].host.as_str()), ("c", "d"));
-        assert!(resolve("inside://a:1,INSIDE://b:2", None, map, None).is_err());
+        assert!(resolve("inside://a:1,INSIDE://b:2", None, &map, None).is_err());
     }
 
     #[test]
     fn what_clients_cannot_reach_is_refused() {
-        let resolve = |listeners, advertised| resolve(listeners, advertised, MAP, Some("machine"));
+        let resolve =
+            |listeners, advertised| resolve(listeners, advertised, &map(MAP), Some("machine"));
         assert!(resolve("PLAINTEXT://0.0.0.0:9092", None).is_err());
         assert!(resolve("PLAINTEXT://:9092", Some("PLAINTEXT://host:1")).is_ok());
         assert!(resolve("PLAINTEXT://a:1", Some("OTHER://host:1")).is_err());
-        assert!(resolve("SSL://a:1", None).is_err());
+        assert!(resolve("SASL_SSL://a:1", None).is_err());
         assert!(resolve("PLAINTEXT://a:1,PLAINTEXT://b:2", None).is_err());
     }
 
@@ -222,11 +268,11 @@ mod tests {
             ),
             ("a:9092", "a:9092 is not of the form NAME://host:port"),
             (
-                "SSL://a:1",
-                "SSL asks for TLS, which Highwater does not have yet: use PLAINTEXT",
+                "SASL_SSL://a:1",
+                "SASL_SSL asks for SASL and TLS, which Highwater does not have yet: use PLAINTEXT or SSL",
             ),
         ] {
-            let told = resolve(listeners, None, MAP, None).expect_err("refused");
+            let told = resolve(listeners, None, &map(MAP), None).expect_err("refused");
             assert_eq!(told, [format!("listeners: {why}")]);
         }
     }
@@ -234,9 +280,9 @@ mod tests {
     #[test]
     fn a_listener_without_a_host_advertises_the_machines_name() {
         let (listeners, told) =
-            resolve("PLAINTEXT://:9092", None, MAP, Some("machine")).expect("sound");
+            resolve("PLAINTEXT://:9092", None, &map(MAP), Some("machine")).expect("sound");
         assert_eq!(listeners[0].host, "");
         assert_eq!((told[0].host.as_str(), told[0].port), ("machine", 9092));
-        assert!(resolve("PLAINTEXT://:9092", None, MAP, None).is_err());
+        assert!(resolve("PLAINTEXT://:9092", None, &map(MAP), None).is_err());
     }
 }

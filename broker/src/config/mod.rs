@@ -16,6 +16,7 @@ mod replicas;
 mod source;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -28,13 +29,15 @@ use highwater_types::{ByteSize, NodeId};
 
 use crate::net::FrameLimits;
 use given::{Settings, refused};
+use listeners::Protocols;
 
 pub use keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, Key, Kind, TIMESTAMP_TYPES, find};
-pub use listeners::{Advertised, Listener};
+pub use listeners::{Advertised, Listener, Protocol};
 pub use memory::MemoryPlan;
 pub(crate) use memory::for_small;
 pub use quorum::{Controller, Quorum, Roles};
 pub use source::{File, Source};
+pub use tls::Tls;
 
 const FRAME_BYTES_MAX: &str = "socket.request.max.bytes";
 const SESSION: &str = "broker.session.timeout.ms";
@@ -79,6 +82,8 @@ pub struct Config {
     pub advertised: Vec<Advertised>,
     /// The roles of this process and its controllers.
     pub quorum: Quorum,
+    /// The settings of the listeners and the calls that are on TLS.
+    pub tls: Tls,
     /// `highwater.admin.listener`: its host (empty means every address) and port; `None` if it is empty.
     pub admin: Option<(String, u16)>,
     /// `highwater.data.dir` as an absolute path.
@@ -141,6 +146,7 @@ impl Config {
             listeners: Vec::new(),
             advertised: Vec::new(),
             quorum: Quorum::default(),
+            tls: Tls::default(),
             admin: None,
             data_dir: PathBuf::new(),
             object_storage: Default::default(),
@@ -165,10 +171,11 @@ impl Config {
     /// Reads the settings that have a form of their own; returns the violations.
     fn resolve_addresses(&mut self, host: &Host) -> Vec<String> {
         let mut errors = Vec::new();
+        let protocols = self.protocols();
         match listeners::resolve(
             self.text("listeners"),
             self.get("advertised.listeners"),
-            &self.protocols(),
+            &protocols,
             host.name.as_deref(),
         ) {
             Ok((listeners, advertised)) => {
@@ -176,6 +183,10 @@ impl Config {
                 self.advertised = advertised;
                 match quorum::resolve(self.quorum_given(), &self.listeners) {
                     Ok(quorum) => self.quorum = quorum,
+                    Err(wrong) => errors.extend(wrong),
+                }
+                match tls::resolve(self, &protocols) {
+                    Ok(tls) => self.tls = tls,
                     Err(wrong) => errors.extend(wrong),
                 }
                 let quorum = &self.quorum;
@@ -212,16 +223,28 @@ impl Config {
     }
 
     /// The protocols of the listeners. As in Kafka, a controller's listener is PLAINTEXT unless
-    /// `listener.security.protocol.map` is given.
-    fn protocols(&self) -> String {
+    /// `listener.security.protocol.map` is given, or a listener is named after another protocol
+    /// (`KafkaConfig.effectiveListenerSecurityProtocolMap`).
+    fn protocols(&self) -> Protocols {
         const MAP: &str = "listener.security.protocol.map";
         let mut protocols = self.text(MAP).to_owned();
-        if !self.given.contains_key(MAP) {
-            for name in quorum::listener_names(self.text("controller.listener.names")) {
+        let names = quorum::listener_names(self.text("controller.listener.names"));
+        let is_secure = |name: &str| ["SSL", "SASL_SSL", "SASL_PLAINTEXT"].contains(&name);
+        let listeners = self.text("listeners").to_ascii_uppercase();
+        let mut listeners = listeners.split(',').map(|text| text.trim().split("://"));
+        let has_secure = names.iter().any(|name| is_secure(name))
+            || listeners.any(|mut parts| parts.next().is_some_and(is_secure));
+        if !self.given.contains_key(MAP) && !has_secure {
+            for name in names {
                 protocols.push_str(&format!(",{name}:PLAINTEXT"));
             }
         }
-        protocols
+        Protocols::new(&protocols)
+    }
+
+    /// Whether this process has a listener of this name.
+    fn has_listener(&self, name: &str) -> bool {
+        self.listeners.iter().any(|listener| listener.name == name)
     }
 
     fn quorum_given(&self) -> quorum::Given<'_> {
@@ -476,11 +499,28 @@ impl Config {
                 out.push_str(&format!("# {otherwise}\n"));
             }
             match self.get(key.name) {
-                Some(value) => out.push_str(&format!("{}={value}\n\n", key.name)),
+                Some(value) => out.push_str(&format!("{}={}\n\n", key.name, shown(key, value))),
                 None => out.push_str(&format!("#{}=\n\n", key.name)),
             }
         }
+        for (name, given) in &self.given {
+            if let Some((_, key)) = keys::of_listener(name) {
+                let value = shown(key, &given.value);
+                out.push_str(&format!(
+                    "# {} ({})\n{name}={value}\n\n",
+                    key.doc, given.source
+                ));
+            }
+        }
         out
+    }
+}
+
+/// A value as people may see it.
+fn shown<'a>(key: &Key, value: &'a str) -> &'a str {
+    match key.kind {
+        Kind::Password => "[hidden]",
+        _ => value,
     }
 }
 

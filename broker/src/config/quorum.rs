@@ -245,12 +245,19 @@ impl Quorum {
         listeners: &[Listener],
         errors: &mut Vec<String>,
     ) {
-        if let Some(protocol) = given.inter_broker_protocol
-            && !protocol.trim().eq_ignore_ascii_case("PLAINTEXT")
-        {
-            errors.push(format!(
-                "{INTER_BROKER_PROTOCOL}: Highwater does not have {protocol} yet: use PLAINTEXT"
-            ));
+        match given.inter_broker_protocol.map(|text| text.trim().to_ascii_uppercase()) {
+            None => {}
+            Some(protocol) if protocol == "PLAINTEXT" => {}
+            // as in Kafka, the protocol is the name of the listener
+            Some(protocol) if protocol == "SSL" => {
+                let has = listeners.iter().any(|listener| listener.name == protocol);
+                if self.roles.broker && !has {
+                    errors.push(format!("{INTER_BROKER_PROTOCOL}: there is no listener {protocol}"));
+                }
+            }
+            Some(protocol) => errors.push(format!(
+                "{INTER_BROKER_PROTOCOL}: Highwater does not have {protocol} yet: use PLAINTEXT or SSL"
+            )),
         }
         let Some(name) = given.inter_broker else {
             return;
@@ -275,6 +282,7 @@ impl Quorum {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Protocol;
 
     const BOTH: &str = "broker,controller";
 
@@ -284,6 +292,7 @@ mod tests {
             name: (*name).to_owned(),
             host: "localhost".to_owned(),
             port: 9092,
+            protocol: Protocol::Plaintext,
         };
         names.map(listener).collect()
     }
@@ -481,6 +490,10 @@ mod tests {
             inter_broker_protocol: Some("SSL"),
             ..both
         };
+        let sasl = Given {
+            inter_broker_protocol: Some("SASL_SSL"),
+            ..both
+        };
         assert_refused(&[
             (
                 names("C"),
@@ -498,7 +511,8 @@ mod tests {
                 &["PLAINTEXT"],
                 "inter.broker.listener.name: there is no listener X",
             ),
-            (tls, &["PLAINTEXT"], "Highwater does not have SSL yet"),
+            (tls, &["PLAINTEXT"], "there is no listener SSL"),
+            (sasl, &["PLAINTEXT"], "Highwater does not have SASL_SSL yet"),
         ]);
     }
 }

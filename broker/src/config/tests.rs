@@ -142,7 +142,7 @@ fn every_violation_is_reported_at_once() {
         flag("auto.create.topics.enable", "perhaps"),
         flag("highwater.memory.limit", "lots"),
         flag("compression.gzip.level", "0"),
-        flag("listeners", "PLAINTEXT://0.0.0.0:9092,SSL://a:1"),
+        flag("listeners", "PLAINTEXT://0.0.0.0:9092,SASL_SSL://a:1"),
         flag("process.roles", "brokers"),
         flag("max.connections.per.ip.overrides", "127.0.0.1:x"),
         flag("highwater.object.storage", "/tmp/x"),
@@ -186,7 +186,7 @@ fn a_setting_that_is_not_ours_is_called_what_it_is() {
     for name in [
         "transaction.max.timeout.ms",
         "sasl.enabled.mechanisms",
-        "ssl.keystore.location",
+        "ssl.cipher.suites",
         "zookeeper.connect",
         "request.timeout.ms",
     ] {

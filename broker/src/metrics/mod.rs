@@ -1,8 +1,9 @@
-//! The broker's metrics that are counted as events happen. `sampled.rs` has those that are sampled at a scrape, and
-//! `detail.rs` those of each topic and group.
+//! The broker's metrics that are counted as events happen. `sampled.rs` has those that are sampled at a scrape,
+//! `detail.rs` those of each topic and group, and `tls.rs` those of TLS.
 
 pub(crate) mod detail;
 pub(crate) mod sampled;
+pub(crate) mod tls;
 
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = builder.install_recorder()?;
     describe();
     sampled::describe();
+    tls::describe();
     highwater_object_storage::metrics::describe();
     highwater_s3stream::metrics::describe();
     highwater_disk_log::metrics::describe();

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use highwater_io::net::Acceptor;
 use highwater_runtime::{TaskKind, Tasks, panic_text};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::BufferPool;
 use super::connection::{self, ConnectionInfo, ConnectionLimits, Ended, Patience, Service};
 use super::frame_reader::{FrameLimits, ReadError, RequestClass};
-use super::{BufferPool, Session};
+use super::handshakes::Handshakes;
+use crate::addresses::Listening;
 use crate::memory::RequestBudgets;
 use crate::metrics::{self, CONNECTIONS, RefusedFrame};
 
@@ -125,9 +126,14 @@ impl Drop for IpSlot {
 pub(crate) struct Seldom(Option<Instant>);
 
 impl Seldom {
+    /// Whether the message may be logged again.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.is_none_or(|last| last.elapsed() >= LOG_REST)
+    }
+
     /// Whether the message may be logged now. It is then due again after [`LOG_REST`].
     pub(crate) fn is_due(&mut self) -> bool {
-        let is_due = self.0.is_none_or(|last| last.elapsed() >= LOG_REST);
+        let is_due = self.is_over();
         if is_due {
             self.0 = Some(Instant::now());
         }
@@ -137,14 +143,17 @@ impl Seldom {
 
 /// Accepts connections for ever. At the limit of all connections it accepts no further one until one ends.
 pub(crate) async fn serve<S: Service>(
-    acceptor: Arc<dyn Acceptor>,
-    listener: Arc<str>,
+    listening: Listening,
     connections: Arc<Connections>,
     service: Arc<S>,
     tasks: Tasks,
 ) {
-    // a PLAINTEXT listener does not authenticate its clients
-    let session = Arc::new(Session::anonymous());
+    let Listening {
+        name: listener,
+        acceptor,
+        tls,
+    } = listening;
+    let handshakes = Arc::new(Handshakes::new(Arc::clone(&listener), tls));
     let mut full = Seldom::default();
     let mut crowded = Seldom::default();
     loop {
@@ -179,14 +188,20 @@ pub(crate) async fn serve<S: Service>(
             }
             continue;
         };
-        let info = ConnectionInfo::new(peer, Arc::clone(&listener));
-        let run = connection::run(
-            socket,
-            Arc::new(info),
-            Arc::clone(&session),
-            Arc::clone(&service),
-            connections.connection.clone(),
-        );
+        let info = Arc::new(ConnectionInfo::new(peer, Arc::clone(&listener)));
+        let (service, limits) = (Arc::clone(&service), connections.connection.clone());
+        let beginning = Arc::clone(&handshakes);
+        let run = async move {
+            let (socket, session) = match beginning.begin(socket).await {
+                Ok(begun) => begun,
+                Err(failure) => {
+                    beginning.tell(&failure, peer);
+                    return Ended::Handshake(failure);
+                }
+            };
+            drop(beginning);
+            connection::run(socket, info, session, service, limits).await
+        };
         // boxed, because a future that awaits another reserves space for it twice
         let run = AssertUnwindSafe(Box::pin(run)).catch_unwind();
         tasks.spawn(TaskKind::Connection, async move {

@@ -6,6 +6,7 @@ mod buffer_pool;
 mod connection;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 mod frame_reader;
+mod handshakes;
 mod listener;
 mod session;
 mod write;

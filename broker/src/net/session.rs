@@ -17,6 +17,8 @@ pub(crate) struct Session {
     pub principal: Option<Arc<Principal>>,
     /// The name and version of the client's software, as it tells them (KIP-511).
     pub(super) software: Option<Box<str>>,
+    /// Whether the listener is on TLS and the client has shown no certificate.
+    pub(crate) lacks_certificate: bool,
 }
 
 impl Session {
@@ -25,6 +27,24 @@ impl Session {
     pub(crate) fn anonymous() -> Self {
         Self {
             principal: Some(Arc::new(Principal::anonymous())),
+            ..Self::default()
+        }
+    }
+
+    /// The session of a new connection on a listener of TLS, whose client shows no certificate.
+    #[must_use]
+    pub(super) fn without_certificate() -> Self {
+        Self {
+            lacks_certificate: true,
+            ..Self::anonymous()
+        }
+    }
+
+    /// The session of a new connection of a principal that has authenticated.
+    #[must_use]
+    pub(super) fn of(principal: Principal) -> Self {
+        Self {
+            principal: Some(Arc::new(principal)),
             ..Self::default()
         }
     }

@@ -10,6 +10,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use highwater_client::{Connection, Error, Options};
 use highwater_io::net::Network;
 use highwater_kraft_meta::Calls;
+use highwater_runtime::reasons;
+use highwater_tls::Failure;
 use highwater_types::NodeId;
 use tokio::time::{Instant, timeout};
 
@@ -32,6 +34,8 @@ pub(super) struct NetworkCalls {
     addresses: BTreeMap<NodeId, (String, u16)>,
     /// The connections that nothing uses, and since when.
     idle: Mutex<BTreeMap<NodeId, Vec<(Instant, Connection)>>>,
+    /// The failure of TLS that was last told of each voter, until a call succeeds.
+    told: Mutex<BTreeMap<NodeId, Failure>>,
 }
 
 impl NetworkCalls {
@@ -45,6 +49,7 @@ impl NetworkCalls {
             client_id: format!("node-{node}"),
             addresses,
             idle: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -65,6 +70,21 @@ impl NetworkCalls {
         kept.retain(|(since, _)| since.elapsed() < KEPT);
         let mut newest_first = std::iter::from_fn(|| kept.pop()).map(|(_, connection)| connection);
         newest_first.find(Connection::is_silent)
+    }
+
+    fn told(&self) -> MutexGuard<'_, BTreeMap<NodeId, Failure>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs why a voter can't be called by TLS: once for each cause, because calls are repeated all the time.
+    fn tell(&self, to: NodeId, error: &io::Error) {
+        let Some(failure) = Failure::of(error) else {
+            return;
+        };
+        let former = self.told().insert(to, failure.clone());
+        if former.as_ref() != Some(failure) {
+            tracing::error!(node_id = %to, error = %failure, "TLS handshake with a controller failed");
+        }
     }
 
     /// Keeps a connection for the next call.
@@ -89,7 +109,12 @@ impl NetworkCalls {
         let opening = Connection::open(&*self.network, host, *port, options);
         match timeout(within, opening).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(not_sent(format!("{host}:{port}: {error}"))),
+            Ok(Err(error)) => {
+                if let Error::Connection(error) = &error {
+                    self.tell(to, error);
+                }
+                Err(not_sent(format!("{host}:{port}: {}", reasons(&error))))
+            }
             Err(_elapsed) => Err(not_sent(format!(
                 "{host}:{port}: no connection within {within:?}"
             ))),
@@ -157,8 +182,12 @@ impl Calls for NetworkCalls {
             let why = format!("no answer within {within:?}");
             io::Error::new(io::ErrorKind::TimedOut, why)
         })?;
-        if answer.is_ok() {
-            self.keep(to, connection);
+        match &answer {
+            Ok(_) => {
+                self.told().remove(&to);
+                self.keep(to, connection);
+            }
+            Err(error) => self.tell(to, error),
         }
         answer
     }

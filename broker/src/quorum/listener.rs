@@ -30,6 +30,10 @@ struct Told {
     refused: Seldom,
 }
 
+/// The answer to a call of a client that has shown no certificate on a listener of TLS.
+const NO_CERTIFICATE: &str = "calls between nodes need a certificate, and the connection has shown none: set \
+    ssl.keystore.location for the controllers' listener";
+
 type Serving = Pin<Box<dyn Future<Output = Served<Ready<Answer>>> + Send>>;
 
 impl ControllerListener {
@@ -110,7 +114,7 @@ impl Service for ControllerListener {
     fn serve(
         &self,
         connection: &Arc<ConnectionInfo>,
-        _session: &Arc<Session>,
+        session: &Arc<Session>,
         mut frame: Frame,
     ) -> Serving {
         let mut body = std::mem::take(&mut frame.body);
@@ -125,6 +129,19 @@ impl Service for ControllerListener {
             }
         };
         match (header.api_key, header.api_version) {
+            (CALL, CALL_VERSION) if session.lacks_certificate => {
+                RefusedFrame::Unauthenticated.count();
+                if self.told().refused.is_due() {
+                    tracing::warn!(
+                        client = %connection.peer,
+                        listener = %connection.listener,
+                        "call refused: on TLS a node shows its certificate"
+                    );
+                }
+                let why = Bytes::from_static(NO_CERTIFICATE.as_bytes());
+                let refused = answer(header.correlation_id, NOT_CALLED, why, BytePermit::empty());
+                Box::pin(ready(Served::Now(refused)))
+            }
             (CALL, CALL_VERSION) => {
                 let voter = self.voter.borrow().clone();
                 Box::pin(async move { Served::Now(call(voter, header, frame, body).await) })

@@ -17,8 +17,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
+use highwater_io::net::Network;
 use highwater_kraft_meta::{Calls, MESSAGE_BYTES_MAX, Transport, Voter};
 use highwater_runtime::{Control, TaskKind, Tasks};
+use highwater_tls::{Context, TlsNetwork};
 use highwater_types::NodeId;
 use tokio::sync::watch;
 
@@ -70,15 +72,24 @@ pub(crate) struct NetworkTransport {
 }
 
 impl NetworkTransport {
-    /// The transport of a node to the controllers that it is configured with.
-    pub(crate) fn new(config: &Config, machine: &Machine, control: &Control) -> Self {
+    /// The transport of a node to the controllers that it is configured with, over TLS if there is a context for it.
+    pub(crate) fn new(
+        config: &Config,
+        machine: &Machine,
+        control: &Control,
+        tls: Option<Arc<Context>>,
+    ) -> Self {
         let controllers = config.quorum.controllers.iter();
         // a controller whose id is not configured gets a number that no node has
         let addresses = (1..).zip(controllers).map(|(number, controller)| {
             let node = controller.node.unwrap_or(NodeId(-number));
             (node, (controller.host.clone(), controller.port))
         });
-        let network = Arc::clone(&machine.network);
+        let inner = Arc::clone(&machine.network);
+        let network: Arc<dyn Network> = match tls {
+            Some(context) => Arc::new(TlsNetwork { inner, context }),
+            None => inner,
+        };
         let calls = NetworkCalls::new(network, config.node_id, addresses.collect());
         Self {
             calls: Arc::new(calls),
@@ -112,9 +123,9 @@ impl NetworkTransport {
         let connections = Connections::new(limits, budgets, ControllerListener::class_of);
         let service = Arc::new(ControllerListener::new(self.voter.subscribe()));
         let tasks = tasks.on_control();
-        for (name, acceptor) in acceptors {
+        for listening in acceptors {
             let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
-            let serving = net::serve(acceptor, name, connections, service, tasks.clone());
+            let serving = net::serve(listening, connections, service, tasks.clone());
             tasks.spawn(TaskKind::Listener, serving);
         }
     }

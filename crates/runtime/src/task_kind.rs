@@ -48,6 +48,8 @@ pub enum TaskKind {
     WalTrimmer,
     /// Fetches credentials for the object store before those in use expire.
     Credentials,
+    /// Reads keys and certificates of TLS anew when they change.
+    Certificates,
 }
 
 /// What follows when a task returns before the process stops. A panic always ends the node.
@@ -78,7 +80,8 @@ impl TaskKind {
             | Self::Mover
             | Self::Takeover
             | Self::Heartbeats
-            | Self::Sweeper => AfterReturn::NodeEnds,
+            | Self::Sweeper
+            | Self::Certificates => AfterReturn::NodeEnds,
             Self::Connection
             | Self::Coordinator
             | Self::WalWriter

@@ -12,9 +12,8 @@ mod context;
 mod encrypted_key;
 mod error;
 mod failure;
-#[cfg(test)]
-#[expect(unreachable_pub, reason = "for the tests of other crates too")]
-mod fixture;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
 mod handshake;
 mod keystore;
 mod name;

@@ -1,12 +1,16 @@
 //! Settings of Apache Kafka's brokers that Highwater does not have and refuses.
 //! Source: `AbstractKafkaConfig.CONFIG_DEF`, Kafka 4.4, and the settings that only 3.9 had.
 
+use super::{find, of_listener};
+
 /// The reason with which such a setting is refused.
 pub(crate) const ABSENT: &str = "a setting of Kafka that Highwater does not have";
 
 /// Whether Kafka has this setting, and Highwater does not.
 pub(crate) fn has(name: &str) -> bool {
-    FAMILIES.iter().any(|family| name.starts_with(family)) || NAMES.contains(&name)
+    let is_ours = find(name).is_some() || of_listener(name).is_some();
+    let is_kafkas = FAMILIES.iter().any(|family| name.starts_with(family)) || NAMES.contains(&name);
+    is_kafkas && !is_ours
 }
 
 /// Families of settings, by the beginning of their names.

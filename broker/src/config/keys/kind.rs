@@ -27,6 +27,8 @@ pub enum Kind {
     Ratio,
     /// Any text.
     Text,
+    /// A text that is not shown; described as Kafka's `password`.
+    Password,
     /// Texts separated by commas.
     List,
     /// Replicas separated by commas, each `partition:broker`, or `*` for all.
@@ -67,7 +69,7 @@ impl Kind {
                 Ok(_) => Err("Value must be no more than 1".to_owned()),
                 Err(_) => Err("Not a number of type DOUBLE".to_owned()),
             },
-            Self::Text | Self::List => Ok(()),
+            Self::Text | Self::Password | Self::List => Ok(()),
             Self::Replicas => replicas::check(value),
             Self::OneOf(allowed) => one_of(value.trim(), allowed),
             Self::SomeOf(_) if value.trim().is_empty() => Ok(()),
@@ -96,7 +98,7 @@ impl Kind {
             }
             Self::Bool => "neither true nor false".to_owned(),
             Self::Ratio => "not a number from 0 to 1".to_owned(),
-            Self::Text | Self::List => "not a text".to_owned(),
+            Self::Text | Self::Password | Self::List => "not a text".to_owned(),
             Self::Replicas => {
                 "neither * nor a list of partition:broker, separated by commas".to_owned()
             }

@@ -6,6 +6,7 @@ pub(super) mod kafka;
 mod kind;
 mod log;
 mod server;
+mod tls;
 mod topics;
 
 pub use kind::Kind;
@@ -65,6 +66,7 @@ static SECTIONS: &[&[Key]] = &[
     topics::KEYS,
     log::KEYS,
     groups::KEYS,
+    tls::KEYS,
     highwater::KEYS,
 ];
 
@@ -113,6 +115,31 @@ pub(super) static WITHOUT_EFFECT: &[&str] = &[
 pub fn find(name: &str) -> Option<&'static Key> {
     all().find(|key| key.name == name)
 }
+
+/// The listener, in lower case, and the setting of a name that has Kafka's prefix of a listener; `None` for any other
+/// name.
+#[must_use]
+pub(super) fn of_listener(name: &str) -> Option<(&str, &'static Key)> {
+    let rest = name.strip_prefix(LISTENER)?;
+    let split = tls::KEYS
+        .iter()
+        .find_map(|key| Some((rest.strip_suffix(key.name)?.strip_suffix('.')?, key)));
+    split.filter(|(listener, _)| !listener.is_empty())
+}
+
+/// The name of a setting for one listener alone, by Kafka's `ListenerName.configPrefix`.
+#[must_use]
+pub(super) fn for_listener(listener: &str, name: &str) -> String {
+    format!("{LISTENER}{}.{name}", listener.to_ascii_lowercase())
+}
+
+/// The settings that may be given for one listener.
+pub(super) fn by_listener() -> impl Iterator<Item = &'static Key> {
+    tls::KEYS.iter()
+}
+
+/// The prefix of a setting for one listener.
+const LISTENER: &str = "listener.name.";
 
 /// A setting's name without Highwater's own prefix.
 pub(super) fn bare(name: &str) -> &str {

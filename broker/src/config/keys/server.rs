@@ -90,7 +90,8 @@ pub(super) static KEYS: &[Key] = &[
         "listener.security.protocol.map",
         "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
         Kind::List,
-        "The security protocol of each listener: NAME:PROTOCOL, separated by commas. Only PLAINTEXT is supported.",
+        "The security protocol of each listener: NAME:PROTOCOL, separated by commas. PLAINTEXT and SSL \
+         are supported.",
     ),
     key(
         "listeners",
@@ -138,7 +139,8 @@ pub(super) static KEYS: &[Key] = &[
         "security.inter.broker.protocol",
         "PLAINTEXT",
         Kind::Text,
-        "The security protocol between brokers. Only PLAINTEXT is supported.",
+        "The security protocol between brokers: PLAINTEXT or SSL. It names the listener for calls between brokers, of which \
+         there are none.",
     ),
     key(
         "socket.request.max.bytes",

@@ -22,6 +22,7 @@ use futures::FutureExt;
 use futures::future::{Either, select};
 use highwater_io::net::Socket;
 use highwater_runtime::{BytePermit, until};
+use highwater_tls::Failure;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -209,6 +210,8 @@ struct Connection<S: Service> {
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
+    #[error("its handshake failed")]
+    Handshake(#[source] Failure),
     #[error("closed by the client")]
     Client,
     #[error("closed by a request that is not answered")]

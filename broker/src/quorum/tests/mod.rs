@@ -1,5 +1,7 @@
 //! Connections to a controller's listener that are no node's.
 
+mod tls;
+
 use std::net::SocketAddr;
 
 use highwater_io::Pipe;
@@ -48,13 +50,22 @@ struct Controller {
 
 impl Controller {
     fn start() -> Self {
+        Self::start_on(None)
+    }
+
+    fn start_on(tls: Option<Arc<Context>>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let config = fixture::config(dir.path(), &[]);
-        let transport = NetworkTransport::new(&config, &Machine::real(), &Control::default());
+        let transport = NetworkTransport::new(&config, &Machine::real(), &Control::default(), None);
         let (connections, accepted) = mpsc::channel(2 * CONNECTIONS_MAX);
         let tasks = Tasks::default();
         let acceptor: Arc<dyn Acceptor> = Arc::new(Channel(Mutex::new(accepted)));
-        transport.listen(vec![(Arc::from("CONTROLLER"), acceptor)], &tasks);
+        let listening = Listening {
+            name: Arc::from("CONTROLLER"),
+            acceptor,
+            tls,
+        };
+        transport.listen(vec![listening], &tasks);
         Self {
             connections,
             _transport: transport,
