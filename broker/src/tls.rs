@@ -162,3 +162,78 @@ impl Watched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use highwater_tls::Keystore;
+    use highwater_tls::fixture::{Authority, Leaf};
+
+    use super::*;
+
+    /// 2200-01-01, in seconds since 1970: the end of the certificate.
+    const END: i64 = 7_258_118_400;
+
+    #[test]
+    fn the_log_warns_before_a_certificate_ends_and_tells_a_wrong_file_once() {
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let writer = log.reopen().expect("opens");
+        let subscriber = tracing_subscriber::fmt().with_writer(Arc::new(writer));
+        let _logs = tracing::subscriber::set_default(subscriber.finish());
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("keystore.pem");
+        let authority = Authority::new("nodes");
+        let write = |text: &str| std::fs::write(&path, text).expect("is written");
+        write(&authority.keystore(&Leaf::local("node")));
+        let now = Arc::new(AtomicI64::new(0));
+        let read = Arc::clone(&now);
+        let settings = Settings {
+            keystore: Some(Keystore::File(path.clone())),
+            ..Settings::default()
+        };
+        let clock = WallClock::new(move || read.load(Ordering::SeqCst));
+        now.store((END - 31 * DAY_SECONDS) * 1000, Ordering::SeqCst);
+        let context = Context::open(settings, clock).expect("is sound");
+        let mut watched = Watched {
+            listener: "SSL".to_owned(),
+            context: Arc::new(context),
+            warned_days: i64::MAX,
+        };
+        let text = || std::fs::read_to_string(log.path()).expect("is text");
+        let count = |part: &str| text().lines().filter(|line| line.contains(part)).count();
+        for (days, warned) in [(31, 0), (29, 1), (28, 1), (6, 2), (1, 2), (0, 3), (0, 3)] {
+            now.store((END - days * DAY_SECONDS - 1) * 1000, Ordering::SeqCst);
+            watched.tell_end();
+            assert_eq!(
+                count("the certificate expires in less than"),
+                warned,
+                "{days}"
+            );
+        }
+        now.store((END + 1) * 1000, Ordering::SeqCst);
+        for _ in 0..2 {
+            watched.tell_end();
+        }
+        assert_eq!(count("the certificate has expired"), 1);
+        assert_eq!(count("subject=\"CN=node\""), 4, "{}", text());
+
+        write("nonsense");
+        for _ in 0..3 {
+            let refreshed = watched.context.refresh();
+            watched.tell(&refreshed);
+        }
+        assert_eq!(count("those before them stay in use"), 1, "{}", text());
+        assert_eq!(count("has no section BEGIN CERTIFICATE"), 1, "{}", text());
+        let leaf = Leaf {
+            until: 2300,
+            ..Leaf::local("later")
+        };
+        write(&authority.keystore(&leaf));
+        let refreshed = watched.context.refresh();
+        watched.tell(&refreshed);
+        watched.tell_end();
+        assert_eq!(count("further connections use them"), 1, "{}", text());
+        assert_eq!(count("the certificate has expired"), 1, "{}", text());
+    }
+}

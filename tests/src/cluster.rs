@@ -214,6 +214,23 @@ impl Cluster {
         id: i32,
         meanwhile: impl AsyncFnOnce(&Self) -> Result<()>,
     ) -> Result<()> {
+        self.start_another(id, &[], meanwhile).await
+    }
+
+    /// Starts a broker with a new data directory, and with settings that override those of the cluster.
+    ///
+    /// # Errors
+    /// The error of its start.
+    pub async fn start_broker_with(&mut self, id: i32, other: &[(String, String)]) -> Result<()> {
+        self.start_another(id, other, async |_| Ok(())).await
+    }
+
+    async fn start_another(
+        &mut self,
+        id: i32,
+        other: &[(String, String)],
+        meanwhile: impl AsyncFnOnce(&Self) -> Result<()>,
+    ) -> Result<()> {
         let mut links = Vec::new();
         for address in self.controllers.addresses() {
             links.push(Link::to(address).await?);
@@ -229,7 +246,7 @@ impl Cluster {
         let machine = self.machines.get(&id).cloned();
         let starting = Member::start(
             TempDir::new()?,
-            [self.settings.clone(), own.to_vec()].concat(),
+            [&self.settings[..], other, &own].concat(),
             machine.unwrap_or_else(Machine::real),
         );
         let (started, ()) = tokio::try_join!(starting, meanwhile(self))?;

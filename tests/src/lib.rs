@@ -3,6 +3,7 @@
 mod asks;
 mod authorizers;
 mod batches;
+mod certificates;
 mod client;
 mod cluster;
 mod controllers;
@@ -23,6 +24,7 @@ pub use asks::{
 };
 pub use authorizers::Panicking;
 pub use batches::{T0, batch, large_batch, producer_batch, producer_fields};
+pub use certificates::{Certificates, connect_tls, tls_client};
 pub use client::{connect, produce_request};
 pub use cluster::{CONTROLLER, Cluster};
 pub use controllers::Controllers;

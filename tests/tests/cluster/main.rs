@@ -8,4 +8,5 @@ mod served;
 mod stopping;
 mod stores;
 mod takeover;
+mod tls;
 mod zombie;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::served::{PARTITIONS, leaders, led_by, send};
 
 /// A session that no test on a busy machine lets pass by accident.
-const SESSION: [(&str, &str); 1] = [("broker.session.timeout.ms", "6000")];
+pub(crate) const SESSION: [(&str, &str); 1] = [("broker.session.timeout.ms", "6000")];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_goes_on_while_its_controllers_are_killed_one_by_one() -> Result<()> {
@@ -191,7 +191,10 @@ async fn three_nodes_with_both_roles_form_a_cluster_and_two_of_them_go_on() -> R
 
 /// Creates a topic with one partition by a node. A client repeats that when the outcome is unknown, because the active
 /// controller has died or was cut off.
-async fn create(connect: impl AsyncFn() -> Result<Connection>, name: &str) -> Result<()> {
+pub(crate) async fn create(
+    connect: impl AsyncFn() -> Result<Connection>,
+    name: &str,
+) -> Result<()> {
     until("a topic is created", async || {
         let request = create_topics(vec![new_topic(name, 1, &[])]);
         let response = connect().await?.call(&request, 7).await?;

@@ -28,6 +28,7 @@ mod sessions;
 mod starts;
 mod starved;
 mod tailing;
+mod tls;
 mod uploads;
 mod waiting;
 
