@@ -7,7 +7,9 @@ use anyhow::Result;
 use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
 use highwater_broker::node::Machine;
 use highwater_client::Connection;
-use highwater_protocol::messages::MetadataRequest;
+use highwater_protocol::StrBytes;
+use highwater_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use highwater_protocol::messages::{DescribeConfigsRequest, MetadataRequest};
 use highwater_tests::{
     Certificates, T0, TestNode, connect, connect_tls, large_batch, produce_request, read,
     tls_client, until,
@@ -134,6 +136,31 @@ async fn certificates_that_change_are_those_of_the_next_connections() -> Result<
     })
     .await?;
     before.call(&MetadataRequest::default(), 9).await?;
+    node.stop().await?;
+    Ok(())
+}
+
+// Kafka's type PASSWORD: neither the value nor its synonyms are told
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_are_described_without_their_values() -> Result<()> {
+    let node = TestNode::start(&[("ssl.key.password", "hunter2")]).await?;
+    let request = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: 4,
+            resource_name: StrBytes::from("1"),
+            configuration_keys: Some(vec![StrBytes::from("ssl.key.password")]),
+        }],
+        include_synonyms: true,
+        ..Default::default()
+    };
+    let answer = node.client().await?.call(&request, 4).await?;
+    let described = &answer.results[0].configs[0];
+    assert!(
+        described.is_sensitive && described.value.is_none(),
+        "{described:?}"
+    );
+    assert_eq!((described.config_type, described.synonyms.len()), (9, 1));
+    assert!(!format!("{answer:?}").contains("hunter2"), "{answer:?}");
     node.stop().await?;
     Ok(())
 }
