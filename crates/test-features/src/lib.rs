@@ -9,6 +9,7 @@
 //! | dependency | its features come from |
 //! |---|---|
 //! | `chrono`, `num_traits` and `rand_0_9` | openraft |
+//! | `const_oid` | x509-cert |
 //! | `foldhash`, `rand` and `regex_syntax` | quick_cache, proptest and the log's filter |
 //! | `hyper`, `hyper_util` and `tower` | axum |
 //! | `highwater_io` | the tests that inject faults into files |
