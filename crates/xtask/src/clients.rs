@@ -29,6 +29,7 @@ pub(crate) fn run_all(report: &mut Report) {
     report.suite("crash", || crash::suite("disk"));
     report.suite("crash-object", || crash::suite("object"));
     report.suite("cluster", crash::cluster);
+    report.suite("cluster-example", crash::cluster_example);
     report.suite("overload", overload::run);
 }
 

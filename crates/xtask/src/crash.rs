@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::broker::free_port;
+use crate::jars::has;
 use crate::python;
 use crate::report::{Outcome, say};
 use crate::rust::{self, run};
@@ -16,6 +17,8 @@ const BINARY: &str = "target/release/highwater";
 const DIR: &str = "target/test-run/crash";
 const CLUSTER_SCRIPT: &str = "tests/clients/python/cluster.py";
 const CLUSTER_DIR: &str = "target/test-run/cluster";
+const CLUSTER_EXAMPLE: &str = "examples/cluster/run.py";
+const CLUSTER_EXAMPLE_DIR: &str = "target/test-run/cluster-example";
 const SOAK_DIR: &str = "target/test-run/soak";
 
 /// Kills the broker at named points and at random while producers write, then looks for every acknowledged record.
@@ -40,6 +43,22 @@ pub(crate) fn cluster() -> Result<Outcome> {
     };
     clear(CLUSTER_DIR)?;
     run(Command::new(python).args([CLUSTER_SCRIPT, BINARY, CLUSTER_DIR]))?;
+    Ok(Outcome::Passed)
+}
+
+/// The example of a cluster: one broker is killed and another one stops, and no record is lost. It needs no package.
+pub(crate) fn cluster_example() -> Result<Outcome> {
+    if !has("python3", "--version") {
+        return Ok(Outcome::Skipped("python3 is missing".to_owned()));
+    }
+    clear(CLUSTER_EXAMPLE_DIR)?;
+    let mut example = Command::new("python3");
+    example.args([CLUSTER_EXAMPLE, "--binary", BINARY]);
+    example.args(["--dir", CLUSTER_EXAMPLE_DIR]);
+    if let Ok(url) = std::env::var("HIGHWATER_OBJECT_STORAGE") {
+        example.args(["--s3", &url]);
+    }
+    run(&mut example)?;
     Ok(Outcome::Passed)
 }
 

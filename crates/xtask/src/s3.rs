@@ -16,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The suites with clients that are repeated with the broker's log on the server.
 const AGAIN: [&str; 3] = ["librdkafka@s3", "groups@s3", "java@s3"];
 /// The suites with crashes that are repeated there. The time that a takeover has is real, so nothing runs beside them.
-const AGAIN_ALONE: [&str; 2] = ["crash-object@s3", "cluster@s3"];
+const AGAIN_ALONE: [&str; 3] = ["crash-object@s3", "cluster@s3", "cluster-example@s3"];
 const COST_MIB: u64 = 128;
 const IDLE: Duration = Duration::from_secs(5);
 const START_TRIES: u32 = 600;

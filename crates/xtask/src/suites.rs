@@ -65,6 +65,7 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("crash", 300),
     with_broker("crash-object", 300),
     with_broker("cluster", 180),
+    with_broker("cluster-example", 60),
     with_broker("overload", 120),
     with_broker("scenario-java-2.1", 60),
     with_broker("scenario-java-3.9", 60),
@@ -87,6 +88,7 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("java@s3", 180),
     with_broker("crash-object@s3", 180),
     with_broker("cluster@s3", 180),
+    with_broker("cluster-example@s3", 60),
     with_broker("s3-access", 90),
 ];
 
