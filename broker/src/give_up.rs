@@ -74,7 +74,7 @@ impl GivingUp {
         let controllers = Arc::new(controllers);
         let mut lock = None;
         // the other voters of a quorum decide without this one, and could not call it
-        let is_alone = config.quorum.voters(config.node_id).len() == 1;
+        let is_alone = config.quorum.controllers.len() <= 1;
         let metadata: Arc<dyn MetadataStore> = match config.quorum.roles.controller && is_alone {
             true => {
                 let data_dir = DataDir::open_used(config, machine).await?;

@@ -326,7 +326,8 @@ mod tests {
     use highwater_io::{RealDevice, RealThreads};
     use highwater_kraft_meta::command::{Command, CommitObject, CreateTopic, Replicas};
     use highwater_kraft_meta::{
-        Heard, HeartbeatError, OpenError, QuorumState, RaftMetadata, Standing,
+        Heard, HeartbeatError, OpenError, QuorumState, RaftMetadata, Standing, VotersChange,
+        VotersError,
     };
     use highwater_runtime::{TaskKind, Tasks};
     use highwater_types::{LogIndex, Term, Uuid};
@@ -420,6 +421,10 @@ mod tests {
 
         async fn quorum(&self) -> Result<QuorumState, String> {
             self.inner.quorum().await
+        }
+
+        async fn change_voters(&self, change: VotersChange) -> Result<(), VotersError> {
+            self.inner.change_voters(change).await
         }
 
         fn heard(&self) -> watch::Receiver<Heard> {

@@ -11,10 +11,10 @@ use crate::config::Config;
 use crate::heartbeats::Heartbeats;
 use crate::wal;
 
-/// Whether a broker may acknowledge only within its session: its log is on its disk, and the controllers are not this
-/// process alone, which always hears itself.
+/// Whether a broker may acknowledge only within its session: its log is on its disk, and there may be other controllers
+/// than this process, which always hears itself.
 pub(crate) fn is_needed(config: &Config) -> bool {
-    wal::chosen(config) == WalKind::Disk && !config.quorum.is_sole_voter(config.node_id)
+    wal::chosen(config) == WalKind::Disk && !config.quorum.is_sole_voter()
 }
 
 /// Hands durable batches on while the controllers hear from this broker. Otherwise the log holds them back.

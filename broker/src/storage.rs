@@ -82,6 +82,7 @@ pub(crate) async fn open(
         Some(voter) => Arc::<RaftMetadata>::clone(voter),
         None => Arc::new(observe(machine, controllers, tasks).await?),
     };
+    controllers.describe_by(&metadata);
     match look(config, machine, tasks, phase, (&metadata, &data_dir)).await {
         Ok((stores, logs)) => {
             if let Some(voter) = voter {
@@ -331,6 +332,8 @@ pub(crate) fn open_voter<'a>(
         let quorum = Quorum {
             session: config.session(),
             voters: config.quorum.voters(config.node_id),
+            bootstrap: controllers.bootstrap(),
+            endpoints: controllers.endpoints(config),
             transport: Arc::<NetworkTransport>::clone(controllers),
         };
         let (device, threads) = (Arc::clone(&machine.device), Arc::clone(&machine.threads));

@@ -71,33 +71,18 @@ pub enum OpenError {
         /// The nodes that the metadata belongs to.
         voters: String,
     },
-    /// The configuration names other voters than the metadata, or than the configuration of another voter.
+    /// The configuration names other voters than the configuration of another voter, and no quorum is formed yet.
     #[error(
         "{holder} has the voters {voters}, and this node is configured with the voters {configured}: configure every \
-         voter with the same voters; those of a quorum that was formed cannot be changed yet"
+         voter with the same voters until the quorum is formed"
     )]
     OtherVoters {
-        /// The metadata's directory, or the other voter.
+        /// The other voter.
         holder: String,
         /// Its voters.
         voters: String,
         /// The voters in this node's configuration.
         configured: String,
-    },
-    /// The data directory is new, but another voter knows this node by another one.
-    #[error(
-        "the metadata in {path} is new, and node.id={peer} knows node.id={node} by directory.id={known}: a voter that \
-         lost its data directory could vote twice and undo what was decided; start it with the directory that it had"
-    )]
-    DirectoryLost {
-        /// The metadata's directory.
-        path: String,
-        /// The node that was started.
-        node: highwater_types::NodeId,
-        /// The voter that knows it.
-        peer: highwater_types::NodeId,
-        /// The id of the directory by which it is known.
-        known: highwater_types::Uuid,
     },
     /// The consensus library can't start.
     #[error("consensus cannot start reason={0}")]

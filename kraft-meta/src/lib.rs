@@ -16,13 +16,13 @@ use async_trait::async_trait;
 use highwater_types::{LogIndex, NodeEpoch, NodeId, Term};
 use tokio::sync::watch;
 
-pub use command::{Action, Command, Outcome, Rejection};
+pub use command::{Action, Command, Endpoint, Outcome, Rejection};
 pub use error::{HeartbeatError, OpenError, ProposeError};
 pub use image::{
     CondemnedObject, EpochImage, EpochState, LOST_OFFSETS, MetadataImage, Moving, NodeImage,
     ObjectImage, PartitionImage, SnapshotError, StreamImage, TopicImage, WalObjects,
 };
-pub use quorum_state::{QuorumState, ReplicaState};
+pub use quorum_state::{QuorumState, ReplicaState, VotersChange, VotersError};
 pub use raft::{Config, Observer, ObserverMetadata, Quorum, RaftMetadata, Voter};
 pub use sessions::{Heard, Standing};
 pub use transport::{
@@ -65,6 +65,11 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// The reason why there is no answer.
     async fn quorum(&self) -> Result<QuorumState, String>;
+    /// Asks the active controller to change the voters.
+    ///
+    /// # Errors
+    /// [`VotersError`].
+    async fn change_voters(&self, change: VotersChange) -> Result<(), VotersError>;
     /// Observes what this node has heard from brokers while it was the active controller.
     fn heard(&self) -> watch::Receiver<Heard>;
     /// The open epochs whose session is over, as this node sees it; none if it is not the active controller (E6). The

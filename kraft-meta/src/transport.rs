@@ -1,5 +1,6 @@
 //! The ports by which nodes reach the voters of the metadata's quorum.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_types::NodeId;
 
+use crate::command::Endpoint;
 use crate::raft::Voter;
 
 /// The largest message to a voter, and the largest answer.
@@ -32,6 +34,9 @@ pub trait Calls: Debug + Send + Sync + 'static {
     /// The voter can't be reached, gives no answer within the time, or answers with an error. The kind is
     /// [`io::ErrorKind::NotConnected`] only if the request was certainly not sent.
     async fn call(&self, to: NodeId, request: Bytes, within: Duration) -> io::Result<Bytes>;
+
+    /// Uses these addresses of controllers from now on; other controllers have those that are configured.
+    fn learn(&self, _addresses: &BTreeMap<NodeId, Vec<Endpoint>>) {}
 }
 
 /// The transport of a voter, which calls other voters and is called by other nodes.

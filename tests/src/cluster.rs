@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -85,6 +86,11 @@ impl Member {
             ended,
             dir,
         })
+    }
+
+    /// Its data directory.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// Kills it: its tasks are dropped, and nothing is uploaded or said. Returns its directory.
@@ -205,6 +211,27 @@ impl Cluster {
         self.start_broker_while(id, async |_| Ok(())).await
     }
 
+    /// Starts a broker that is configured with the addresses of these controllers alone, and calls them without a link.
+    ///
+    /// # Errors
+    /// The error of its start.
+    pub async fn start_broker_by(&mut self, id: i32, controllers: &[i32]) -> Result<()> {
+        let known = controllers.iter();
+        let known: Vec<String> = known
+            .map(|id| format!("127.0.0.1:{}", self.controllers.port(*id)))
+            .collect();
+        let own = [
+            ("process.roles", "broker".to_owned()),
+            ("node.id", id.to_string()),
+            ("controller.quorum.bootstrap.servers", known.join(",")),
+        ];
+        let own = own.map(|(key, value)| (key.to_owned(), value));
+        let settings = [self.settings.clone(), own.to_vec()].concat();
+        let started = Member::start(TempDir::new()?, settings, Machine::real()).await?;
+        self.brokers.insert(id, started);
+        Ok(())
+    }
+
     /// Starts a broker with a new data directory, and does something else meanwhile.
     ///
     /// # Errors
@@ -235,11 +262,14 @@ impl Cluster {
         for address in self.controllers.addresses() {
             links.push(Link::to(address).await?);
         }
-        let addresses: Vec<String> = links.iter().map(|link| link.address.to_string()).collect();
+        // it calls a controller that is configured with its id by that link alone
+        let named = self.controllers.ids().into_iter().zip(&links);
+        let named = named.map(|(id, link)| format!("{id}@{}", link.address));
+        let named: Vec<String> = named.collect();
         let own = [
             ("process.roles", "broker".to_owned()),
             ("node.id", id.to_string()),
-            ("controller.quorum.bootstrap.servers", addresses.join(",")),
+            ("controller.quorum.voters", named.join(",")),
         ];
         let own = own.map(|(key, value)| (key.to_owned(), value));
         self.links.insert(id, links);
@@ -316,7 +346,7 @@ impl Cluster {
 
     /// The directory of the objects.
     #[must_use]
-    pub fn objects(&self) -> &std::path::Path {
+    pub fn objects(&self) -> &Path {
         self.objects.path()
     }
 

@@ -10,6 +10,7 @@ use futures::future::try_join_all;
 use highwater_broker::node::Machine;
 use highwater_client::Connection;
 use highwater_runtime::ControlRuntime;
+use highwater_types::Uuid;
 use tempfile::TempDir;
 
 use crate::cluster::Member;
@@ -22,6 +23,8 @@ pub struct Controllers {
     settings: Vec<(String, String)>,
     /// The ports on which they listen; 0, which is any, if there is one controller.
     ports: BTreeMap<i32, u16>,
+    /// Those that joined later, and the addresses with which they are configured.
+    joined: BTreeMap<i32, Vec<String>>,
     /// From one controller to another.
     links: BTreeMap<(i32, i32), Link>,
     dirs: BTreeMap<i32, TempDir>,
@@ -56,6 +59,7 @@ impl Controllers {
             roles,
             settings: settings.to_vec(),
             ports: BTreeMap::new(),
+            joined: BTreeMap::new(),
             links: BTreeMap::new(),
             dirs: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -103,7 +107,11 @@ impl Controllers {
 
     /// The settings of one of them.
     fn settings_of(&self, id: i32) -> Vec<(String, String)> {
-        let voters = self.ids().into_iter().map(|to| {
+        let founders = self
+            .ids()
+            .into_iter()
+            .filter(|to| !self.joined.contains_key(to));
+        let voters = founders.map(|to| {
             let link = self.links.get(&(id, to));
             let address = link.map_or(self.address_of(to), |link| link.address);
             format!("{to}@{address}")
@@ -121,11 +129,12 @@ impl Controllers {
                 format!("{clients}CONTROLLER://{}", self.address_of(id)),
             ),
             match self.ports.len() {
-                // it is the only one, and calls no other
-                1 => (
+                _ if self.joined.contains_key(&id) => (
                     "controller.quorum.bootstrap.servers",
-                    "127.0.0.1:1".to_owned(),
+                    self.joined[&id].join(","),
                 ),
+                // it is the only one, and calls no other
+                1 => ("controller.quorum.voters", format!("{id}@127.0.0.1:1")),
                 _ => (
                     "controller.quorum.voters",
                     voters.collect::<Vec<_>>().join(","),
@@ -163,6 +172,46 @@ impl Controllers {
         let started = Member::start(dir, self.settings_of(id), machine()).await?;
         self.running.insert(id, started);
         Ok(())
+    }
+
+    /// Starts another controller, which is configured with the addresses of these ones alone. Returns its port.
+    ///
+    /// # Errors
+    /// The error of its start.
+    pub async fn join(&mut self, id: i32, known: &[i32]) -> Result<u16> {
+        let known = known.iter().map(|id| self.address_of(*id).to_string());
+        self.joined.insert(id, known.collect());
+        let port = free_port()?;
+        self.ports.insert(id, port);
+        self.dirs.insert(id, TempDir::new()?);
+        self.start(id).await?;
+        Ok(port)
+    }
+
+    /// The port on which one listens.
+    ///
+    /// # Panics
+    /// It does not exist.
+    #[must_use]
+    pub fn port(&self, id: i32) -> u16 {
+        self.ports[&id]
+    }
+
+    /// The id of the directory of one that runs, as Kafka's tool reads it.
+    ///
+    /// # Errors
+    /// It has none.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn directory(&self, id: i32) -> Result<Uuid> {
+        let path = self.running[&id].dir().join("metadata/meta.properties");
+        let text = std::fs::read_to_string(path)?;
+        let told = text
+            .lines()
+            .find_map(|line| line.strip_prefix("directory.id="));
+        let told = told.context("it has no directory.id")?;
+        told.parse().map_err(|error| anyhow::anyhow!("{error:?}"))
     }
 
     /// Kills one.

@@ -55,21 +55,7 @@ impl Handler for ApiVersions {
         }
         let at = ctx.broker.metadata.image().at();
         let epoch = i64::try_from(at.0).unwrap_or(i64::MAX);
-        let response = ApiVersionsResponse {
-            api_keys: ctx.broker.api_versions.clone(),
-            supported_features: vec![SupportedFeatureKey {
-                name: StrBytes::from(METADATA_VERSION),
-                min_version: METADATA_VERSION_MIN,
-                max_version: METADATA_VERSION_LEVEL,
-            }],
-            finalized_features_epoch: epoch,
-            finalized_features: vec![FinalizedFeatureKey {
-                name: StrBytes::from(METADATA_VERSION),
-                max_version_level: METADATA_VERSION_LEVEL,
-                min_version_level: METADATA_VERSION_LEVEL,
-            }],
-            ..Default::default()
-        };
+        let response = features(ctx.broker.api_versions.clone(), epoch);
         if ctx.version < 3 {
             return Reply::Ready(response);
         }
@@ -103,32 +89,56 @@ fn sound_name(name: &str) -> bool {
             .is_some_and(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// The answer to an unknown version: version 0, which lists this API alone (KIP-511).
-pub(super) fn unsupported(correlation_id: i32) -> Result<Vec<Bytes>, EncodeError> {
-    alone(0, correlation_id, ErrorCode::UnsupportedVersion)
-}
-
-/// The answer of a listener that serves clients nothing but this API.
-pub(crate) fn nothing_else(version: i16, correlation_id: i32) -> Result<Vec<Bytes>, EncodeError> {
-    match ApiVersions::VERSIONS.contains(&version) {
-        true => alone(version, correlation_id, ErrorCode::None),
-        false => unsupported(correlation_id),
+/// The answer of a controller's listener, which serves these APIs; `epoch` is that of its features, -1 if it is not known
+/// yet.
+pub(crate) fn of_controller(
+    request: &ApiVersionsRequest,
+    served: Vec<ApiVersion>,
+    version: i16,
+    epoch: i64,
+) -> ApiVersionsResponse {
+    let is_sound =
+        sound_name(&request.client_software_name) && sound_name(&request.client_software_version);
+    match version < 3 || is_sound {
+        true => features(served, epoch),
+        false => ApiVersionsResponse {
+            error_code: ErrorCode::InvalidRequest.code(),
+            ..Default::default()
+        },
     }
 }
 
-/// An answer that lists this API alone.
-fn alone(version: i16, correlation_id: i32, error: ErrorCode) -> Result<Vec<Bytes>, EncodeError> {
+fn features(api_keys: Vec<ApiVersion>, epoch: i64) -> ApiVersionsResponse {
+    ApiVersionsResponse {
+        api_keys,
+        supported_features: vec![SupportedFeatureKey {
+            name: StrBytes::from(METADATA_VERSION),
+            min_version: METADATA_VERSION_MIN,
+            max_version: METADATA_VERSION_LEVEL,
+        }],
+        finalized_features_epoch: epoch,
+        finalized_features: vec![FinalizedFeatureKey {
+            name: StrBytes::from(METADATA_VERSION),
+            max_version_level: METADATA_VERSION_LEVEL,
+            min_version_level: METADATA_VERSION_LEVEL,
+        }],
+        ..Default::default()
+    }
+}
+
+/// The answer to an unknown version: version 0, which lists this API alone (KIP-511).
+pub(crate) fn unsupported(correlation_id: i32) -> Result<Vec<Bytes>, EncodeError> {
     let own = ApiVersion {
         api_key: ApiKey::ApiVersions as i16,
         min_version: *ApiVersions::VERSIONS.start(),
         max_version: *ApiVersions::VERSIONS.end(),
     };
     let response = ApiVersionsResponse {
-        error_code: error.code(),
+        error_code: ErrorCode::UnsupportedVersion.code(),
         api_keys: vec![own],
         ..Default::default()
     };
-    encode::<ApiVersionsRequest>(version, correlation_id, &response)
+    encode::<ApiVersionsRequest>(0, correlation_id, &response)
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! DescribeQuorum (key 55), versions 0..=2.
 //! Source: schema/describe_quorum_request.kmsg; KIP-595, KIP-836, KIP-853; KafkaRaftClient#handleDescribeQuorumRequest.
 //! Behaviour: as of Kafka's broker, which asks the active controller. The brokers that are no controllers are the
-//! observers.
-//! Deviations from Apache Kafka: a voter that lacks entries has no time at which it was caught up last (-1), and a broker
-//! that is configured with addresses of controllers alone tells no endpoints.
+//! observers, and controllers without a vote.
+//! Deviations from Apache Kafka: a voter that lacks entries has no time at which it was caught up last (-1).
 
-use highwater_kraft_meta::{QuorumState, ReplicaState};
+use highwater_kraft_meta::{Endpoint, MetadataStore, QuorumState, ReplicaState};
 use highwater_protocol::messages::describe_quorum_request::{
     PartitionData as AskedPartition, TopicData as AskedTopic,
 };
@@ -18,7 +17,6 @@ use highwater_protocol::{ErrorCode, StrBytes};
 use super::context::RequestContext;
 use super::handler::{Handler, Reply};
 use crate::auth::{Operation, Resource};
-use crate::broker::Broker;
 
 /// Serves DescribeQuorum.
 #[derive(Debug)]
@@ -38,17 +36,32 @@ impl Handler for DescribeQuorum {
         if !ctx.authorize(Operation::Describe, Resource::Cluster) {
             return Reply::Ready(refused(ErrorCode::ClusterAuthorizationFailed, None));
         }
-        if !is_metadata(&request.topics) {
-            return Reply::Ready(DescribeQuorumResponse {
-                topics: request.topics.into_iter().map(unknown).collect(),
-                ..Default::default()
-            });
-        }
-        Reply::Ready(match ctx.broker.metadata.quorum().await {
-            Ok(quorum) => described(&ctx.broker, &quorum),
-            Err(why) => refused(ErrorCode::RequestTimedOut, Some(why)),
-        })
+        let now_ms = ctx.broker.clock.now_ms();
+        Reply::Ready(describe(&*ctx.broker.metadata, now_ms, request).await)
     }
+}
+
+/// Describes the quorum by its active controller.
+pub(crate) async fn describe(
+    metadata: &dyn MetadataStore,
+    now_ms: i64,
+    request: DescribeQuorumRequest,
+) -> DescribeQuorumResponse {
+    if !is_metadata(&request.topics) {
+        return DescribeQuorumResponse {
+            topics: request.topics.into_iter().map(unknown).collect(),
+            ..Default::default()
+        };
+    }
+    match metadata.quorum().await {
+        Ok(quorum) => described(&quorum, now_ms),
+        Err(why) => unavailable(&why),
+    }
+}
+
+/// The answer while there is no active controller.
+pub(crate) fn unavailable(why: &str) -> DescribeQuorumResponse {
+    refused(ErrorCode::RequestTimedOut, Some(why.to_owned()))
 }
 
 /// Whether the request is for the metadata alone, as Kafka asks of it.
@@ -85,8 +98,7 @@ fn unknown(topic: AskedTopic) -> TopicData {
     }
 }
 
-fn described(broker: &Broker, quorum: &QuorumState) -> DescribeQuorumResponse {
-    let now_ms = broker.clock.now_ms();
+fn described(quorum: &QuorumState, now_ms: i64) -> DescribeQuorumResponse {
     let replicas = |states: &[ReplicaState]| {
         let states = states.iter();
         states.map(|state| replica(state, now_ms)).collect()
@@ -100,18 +112,15 @@ fn described(broker: &Broker, quorum: &QuorumState) -> DescribeQuorumResponse {
         observers: replicas(&quorum.observers),
         ..Default::default()
     };
-    let voters = quorum.voters.iter().map(|voter| voter.node);
-    let controllers = &broker.config.quorum.controllers;
-    let nodes = voters.filter_map(|node| {
-        let known = controllers.iter().find(|one| one.node == Some(node))?;
-        Some(Node {
-            node_id: node.0,
-            listeners: vec![Listener {
-                name: StrBytes::from(broker.config.quorum.listeners.first()?.clone()),
-                host: StrBytes::from(known.host.clone()),
-                port: known.port,
-            }],
-        })
+    let listener = |endpoint: &Endpoint| Listener {
+        name: StrBytes::from(endpoint.listener.clone()),
+        host: StrBytes::from(endpoint.host.clone()),
+        port: u16::try_from(endpoint.port).unwrap_or_default(),
+    };
+    // as in Kafka, the nodes are the voters
+    let nodes = quorum.voters.iter().map(|voter| Node {
+        node_id: voter.node.0,
+        listeners: voter.endpoints.iter().map(listener).collect(),
     });
     DescribeQuorumResponse {
         topics: vec![TopicData {

@@ -1,6 +1,6 @@
 //! Maps our errors to Kafka's error codes. No other place knows both.
 
-use highwater_kraft_meta::{ProposeError, Rejection};
+use highwater_kraft_meta::{MetadataStore, ProposeError, Rejection, VotersError};
 use highwater_partition_log::{AppendError, ReadError};
 use highwater_protocol::messages::produce_response::BatchIndexAndErrorMessage;
 use highwater_protocol::{ErrorCode, StrBytes, text_that_fits};
@@ -56,6 +56,32 @@ impl From<ErrorCode> for Refusal {
             message: None,
             records: Vec::new(),
         }
+    }
+}
+
+/// The refusal of a change of the voters, as in Kafka's `AddVoterHandler` and `RemoveVoterHandler`.
+pub(crate) fn from_voters(error: &VotersError) -> Refusal {
+    let code = match error {
+        VotersError::Duplicate(_) => ErrorCode::DuplicateVoter,
+        VotersError::NotFound(_) => ErrorCode::VoterNotFound,
+        VotersError::Invalid(_) => ErrorCode::InvalidRequest,
+        VotersError::Unavailable(_) => ErrorCode::RequestTimedOut,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+/// Refuses a request that names another cluster.
+pub(crate) fn check_cluster(
+    metadata: &dyn MetadataStore,
+    named: Option<&str>,
+) -> Result<(), Refusal> {
+    let own = metadata.image().cluster().to_string();
+    match named {
+        Some(named) if named != own => Err(Refusal::new(
+            ErrorCode::InconsistentClusterId,
+            format!("The given id \"{named}\" doesn't match the cluster id \"{own}\""),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@
 // Values come from clients. An `expect` says why, where one cannot overflow (CONVENTIONS, Errors).
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod add_raft_voter;
 mod alter_configs;
 mod api_versions;
 mod context;
@@ -36,6 +37,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod remove_raft_voter;
 mod room;
 mod sasl_handshake;
 mod sync_group;
@@ -45,10 +47,14 @@ use bytes::Bytes;
 use highwater_protocol::messages::ApiVersion;
 use highwater_protocol::{ApiKey, EncodeError, Request};
 
-pub(crate) use api_versions::nothing_else;
+pub(crate) use add_raft_voter::{add as add_raft_voter, refused as not_added};
+pub(crate) use api_versions::{of_controller, unsupported as unsupported_api_versions};
 pub(crate) use context::RequestContext;
-pub(crate) use handler::{AnswerFuture, ServeFuture};
+pub(crate) use describe_quorum::{describe as describe_quorum, unavailable as no_quorum};
+pub(crate) use error::Refusal;
+pub(crate) use handler::{AnswerFuture, ServeFuture, encode};
 use handler::{Handler, serve};
+pub(crate) use remove_raft_voter::{refused as not_removed, remove as remove_raft_voter};
 
 use crate::memory::FrameBudget;
 use crate::net::{RequestClass, Session};
@@ -177,6 +183,8 @@ pub static APIS: &[ApiEntry] = &[
     entry::<describe_quorum::DescribeQuorum>(),
     entry::<describe_cluster::DescribeCluster>(),
     entry::<describe_topic_partitions::DescribeTopicPartitions>(),
+    entry::<add_raft_voter::AddRaftVoter>(),
+    entry::<remove_raft_voter::RemoveRaftVoter>(),
 ];
 
 /// The row of an API key as it was received.

@@ -190,8 +190,11 @@ impl Config {
                     Err(wrong) => errors.extend(wrong),
                 }
                 let quorum = &self.quorum;
-                self.advertised
-                    .retain(|told| !quorum.is_listener(&told.name));
+                let (for_nodes, for_clients) = std::mem::take(&mut self.advertised)
+                    .into_iter()
+                    .partition(|told| quorum.is_listener(&told.name));
+                self.advertised = for_clients;
+                self.quorum.advertised = for_nodes;
             }
             Err(wrong) => errors.extend(wrong),
         }

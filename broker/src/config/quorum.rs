@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use highwater_types::NodeId;
 
-use super::listeners::{Listener, address};
+use super::listeners::{Advertised, Listener, address};
 
 /// The roles of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +33,8 @@ pub struct Quorum {
     pub roles: Roles,
     /// The names of the listeners that serve other nodes' calls to a controller.
     pub listeners: Vec<String>,
+    /// The addresses at which other nodes reach this controller; none without that role.
+    pub advertised: Vec<Advertised>,
     /// The controllers; none if this process is the only one, and no other node has to reach it.
     pub controllers: Vec<Controller>,
 }
@@ -82,6 +84,7 @@ pub(super) fn resolve(given: Given<'_>, listeners: &[Listener]) -> Result<Quorum
             controller: has_role("controller"),
         },
         listeners: listener_names(given.listener_names),
+        advertised: Vec::new(),
         controllers: controllers(given, &mut errors),
     };
     quorum.check_listeners(listeners, &mut errors);
@@ -156,17 +159,24 @@ fn bootstrap(text: &str) -> Result<Controller, String> {
 }
 
 impl Quorum {
-    /// The voters of which a node with the role controller is one.
+    /// The voters that form the quorum with a controller; none if it is configured with addresses alone, and joins a
+    /// quorum.
     #[must_use]
     pub fn voters(&self, own: NodeId) -> BTreeSet<NodeId> {
-        let named = self.controllers.iter().filter_map(|voter| voter.node);
-        named.chain([own]).collect()
+        match self.controllers.is_empty() {
+            true => [own].into(),
+            false => self
+                .controllers
+                .iter()
+                .filter_map(|voter| voter.node)
+                .collect(),
+        }
     }
 
-    /// Whether this process alone decides changes to the metadata.
+    /// Whether this process alone decides changes to the metadata, for as long as it runs: no other one can be added.
     #[must_use]
-    pub(crate) fn is_sole_voter(&self, own: NodeId) -> bool {
-        self.roles.controller && self.voters(own).len() == 1
+    pub(crate) fn is_sole_voter(&self) -> bool {
+        self.roles.controller && self.listeners.is_empty()
     }
 
     /// Whether a listener of this name serves calls to a controller.
@@ -222,12 +232,6 @@ impl Quorum {
         }
         let voters = self.controllers.iter().filter_map(|voter| voter.node);
         let voters: Vec<NodeId> = voters.collect();
-        if controller && voters.is_empty() && self.controllers.len() > 1 {
-            let count = self.controllers.len();
-            errors.push(format!(
-                "{BOOTSTRAP}: it names {count} controllers, and a controller needs the id of each: name them in {VOTERS}"
-            ));
-        }
         match (controller, voters.contains(&node)) {
             (true, false) if !voters.is_empty() => errors.push(format!(
                 "{VOTERS}: node.id={node} has the role controller and is not among them"
@@ -314,6 +318,7 @@ mod tests {
         let alone = resolve(given(BOTH), &listeners(&["PLAINTEXT"])).expect("is sound");
         assert!(alone.roles.broker && alone.roles.controller);
         assert!(alone.listeners.is_empty() && alone.controllers.is_empty());
+        assert!(alone.is_sole_voter() && alone.voters(NodeId(1)) == [NodeId(1)].into());
     }
 
     // config/server.properties of Kafka 4.x, and its broker.properties and controller.properties.
@@ -405,15 +410,17 @@ mod tests {
                 }
             }
         }
-        // a broker may know the addresses alone, of any number of controllers
-        let broker = |roles| Given {
+        // a node may know the addresses alone, of any number of controllers
+        let node = |roles| Given {
             bootstrap: "a:1,b:1",
             listener_names: "CONTROLLER",
             ..given(roles)
         };
-        resolve(broker("broker"), &listeners(&["PLAINTEXT"])).expect("is sound");
-        let told = refusals(broker(BOTH), &["PLAINTEXT", "CONTROLLER"]).join("\n");
-        assert!(told.contains("needs the id of each"), "{told}");
+        resolve(node("broker"), &listeners(&["PLAINTEXT"])).expect("is sound");
+        let joins = resolve(node(BOTH), &listeners(&["PLAINTEXT", "CONTROLLER"]));
+        let joins = joins.expect("is sound");
+        assert!(joins.voters(NodeId(1)).is_empty(), "it joins a quorum");
+        assert!(!joins.is_sole_voter());
     }
 
     /// The refusal of each combination names what is missing.

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use highwater_client::{Connection, Error, Options};
 use highwater_io::net::Network;
-use highwater_kraft_meta::Calls;
+use highwater_kraft_meta::{Calls, Endpoint};
 use highwater_runtime::reasons;
 use highwater_tls::Failure;
 use highwater_types::NodeId;
@@ -30,8 +30,12 @@ pub(super) struct NetworkCalls {
     network: Arc<dyn Network>,
     /// The name of this node in the requests, for the log of the voter.
     client_id: String,
-    /// Host and port of each voter.
+    /// The names of the controllers' listeners.
+    listeners: Vec<String>,
+    /// The configured host and port of each controller.
     addresses: BTreeMap<NodeId, (String, u16)>,
+    /// Those that the metadata has, which come first.
+    learned: Mutex<BTreeMap<NodeId, (String, u16)>>,
     /// The connections that nothing uses, and since when.
     idle: Mutex<BTreeMap<NodeId, Vec<(Instant, Connection)>>>,
     /// The failure of TLS that was last told of each voter, until a call succeeds.
@@ -41,21 +45,47 @@ pub(super) struct NetworkCalls {
 impl NetworkCalls {
     pub(super) fn new(
         network: Arc<dyn Network>,
-        node: NodeId,
+        (node, listeners): (NodeId, Vec<String>),
         addresses: BTreeMap<NodeId, (String, u16)>,
     ) -> Self {
         Self {
             network,
             client_id: format!("node-{node}"),
+            listeners,
             addresses,
+            learned: Mutex::default(),
             idle: Mutex::default(),
             told: Mutex::default(),
         }
     }
 
-    /// The voters.
+    /// The configured controllers.
     pub(super) fn nodes(&self) -> Vec<NodeId> {
         self.addresses.keys().copied().collect()
+    }
+
+    /// Uses these addresses from now on. A connection that is kept to another address ends.
+    pub(super) fn learn(&self, addresses: &BTreeMap<NodeId, Vec<Endpoint>>) {
+        let chosen = addresses.iter().filter_map(|(node, endpoints)| {
+            let is_own = |endpoint: &&Endpoint| self.listeners.contains(&endpoint.listener);
+            let endpoint = endpoints.iter().find(is_own).or(endpoints.first())?;
+            let port = u16::try_from(endpoint.port).ok()?;
+            Some((*node, (endpoint.host.clone(), port)))
+        });
+        let chosen: BTreeMap<NodeId, (String, u16)> = chosen.collect();
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
+        idle.retain(|node, _| learned.get(node) == chosen.get(node));
+        *learned = chosen;
+    }
+
+    /// The address of a controller.
+    fn address(&self, of: NodeId) -> Option<(String, u16)> {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned
+            .get(&of)
+            .or_else(|| self.addresses.get(&of))
+            .cloned()
     }
 
     fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<(Instant, Connection)>>> {
@@ -99,14 +129,14 @@ impl NetworkCalls {
     /// Opens a connection. All errors say that nothing was sent.
     async fn connect(&self, to: NodeId, within: Duration) -> io::Result<Connection> {
         let not_sent = |why: String| io::Error::new(io::ErrorKind::NotConnected, why);
-        let address = self.addresses.get(&to);
+        let address = self.address(to);
         let (host, port) = address.ok_or_else(|| not_sent("its address is unknown".to_owned()))?;
         let options = Options {
             client_id: self.client_id.clone(),
             timeout: None,
             answer_bytes_max: FRAME_BYTES_MAX,
         };
-        let opening = Connection::open(&*self.network, host, *port, options);
+        let opening = Connection::open(&*self.network, &host, port, options);
         match timeout(within, opening).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => {

@@ -1,4 +1,5 @@
-//! The service of the controllers' listeners: it hands calls to the voter, and refuses clients.
+//! The service of the controllers' listeners: it hands calls to the voter, and serves operators the few APIs that are about
+//! the quorum.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -7,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use highwater_kraft_meta::{SMALL_MESSAGE_BYTES_MAX, Voter};
-use highwater_protocol::{ApiKey, RequestHeader};
+use highwater_protocol::RequestHeader;
 use highwater_runtime::{BytePermit, reasons};
 use tokio::sync::watch;
 
+use super::clients::{Clients, REQUEST_BYTES_MAX};
 use super::{ANSWERED, CALL, CALL_VERSION, FAILED, NOT_CALLED};
-use crate::api;
 use crate::metrics::RefusedFrame;
 use crate::net::{Answer, ConnectionInfo, Frame, RequestClass, Seldom, Served, Service, Session};
 
@@ -20,13 +21,13 @@ use crate::net::{Answer, ConnectionInfo, Frame, RequestClass, Seldom, Served, Se
 #[derive(Debug)]
 pub(super) struct ControllerListener {
     voter: watch::Receiver<Option<Voter>>,
-    told: Mutex<Told>,
+    clients: Clients,
+    told: Arc<Mutex<Told>>,
 }
 
 /// The messages about clients, which must not fill the log, whatever they send on however many connections.
 #[derive(Debug, Default)]
 struct Told {
-    connected: Seldom,
     refused: Seldom,
 }
 
@@ -37,10 +38,11 @@ const NO_CERTIFICATE: &str = "calls between nodes need a certificate, and the co
 type Serving = Pin<Box<dyn Future<Output = Served<Ready<Answer>>> + Send>>;
 
 impl ControllerListener {
-    pub(super) fn new(voter: watch::Receiver<Option<Voter>>) -> Self {
+    pub(super) fn new(voter: watch::Receiver<Option<Voter>>, clients: Clients) -> Self {
         Self {
             voter,
-            told: Mutex::default(),
+            clients,
+            told: Arc::default(),
         }
     }
 
@@ -97,16 +99,6 @@ fn answer(correlation_id: i32, status: u8, body: Bytes, permit: BytePermit) -> A
     Answer::Frame(vec![head.freeze(), body], permit)
 }
 
-/// The answer to a client that asks what is served here: ApiVersions alone, so that the client says itself which API
-/// it misses.
-fn api_versions(header: &RequestHeader) -> Answer {
-    let encoded = api::nothing_else(header.api_version, header.correlation_id);
-    match encoded {
-        Ok(frame) => Answer::Frame(frame, BytePermit::empty()),
-        Err(_too_long) => Answer::Close,
-    }
-}
-
 impl Service for ControllerListener {
     type Serving = Serving;
     type Answer = Ready<Answer>;
@@ -146,29 +138,39 @@ impl Service for ControllerListener {
                 let voter = self.voter.borrow().clone();
                 Box::pin(async move { Served::Now(call(voter, header, frame, body).await) })
             }
-            (key, _) if key == ApiKey::ApiVersions as i16 => {
-                if self.told().connected.is_due() {
-                    tracing::info!(
-                        client = %connection.peer,
-                        listener = %connection.listener,
-                        "a client has connected to a listener of controller.listener.names, which serves nodes of the cluster alone"
-                    );
-                }
-                Box::pin(ready(Served::Now(api_versions(&header))))
-            }
             (api_key, api_version) => {
-                RefusedFrame::Unsupported.count();
-                if self.told().refused.is_due() {
-                    tracing::info!(
-                        client = %connection.peer,
-                        listener = %connection.listener,
-                        api_key,
-                        api_version,
-                        "request refused: this listener serves nodes of the cluster alone"
-                    );
-                }
-                Box::pin(ready(Served::Now(Answer::Close)))
+                let (connection, told) = (Arc::clone(connection), Arc::clone(&self.told));
+                let (clients, may_change) = (self.clients.clone(), !session.lacks_certificate);
+                Box::pin(async move {
+                    // it may wait for a change of the voters, and must not keep memory for that long
+                    drop(frame.permit);
+                    let answered = match body.len() {
+                        ..=REQUEST_BYTES_MAX => {
+                            let from = (&*connection.listener, may_change);
+                            clients.answer(from, header, body).await
+                        }
+                        _ => None,
+                    };
+                    Served::Now(answered.unwrap_or_else(|| {
+                        refuse(&connection, &told, (api_key, api_version));
+                        Answer::Close
+                    }))
+                })
             }
         }
+    }
+}
+
+fn refuse(connection: &ConnectionInfo, told: &Mutex<Told>, api: (i16, i16)) {
+    RefusedFrame::Unsupported.count();
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.refused.is_due() {
+        tracing::info!(
+            client = %connection.peer,
+            listener = %connection.listener,
+            api_key = api.0,
+            api_version = api.1,
+            "request refused: this listener serves nodes of the cluster, and the description of the quorum, alone"
+        );
     }
 }

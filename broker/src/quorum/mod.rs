@@ -5,26 +5,28 @@
 //! What it carries is opaque here: `kraft-meta` encodes it.
 
 mod calls;
+mod clients;
 mod listener;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use highwater_io::net::Network;
-use highwater_kraft_meta::{Calls, MESSAGE_BYTES_MAX, Transport, Voter};
-use highwater_runtime::{Control, TaskKind, Tasks};
+use highwater_kraft_meta::{Calls, Endpoint, MESSAGE_BYTES_MAX, MetadataStore, Transport, Voter};
+use highwater_runtime::{Control, TaskKind, Tasks, WallClock};
 use highwater_tls::{Context, TlsNetwork};
 use highwater_types::NodeId;
 use tokio::sync::watch;
 
 use self::calls::NetworkCalls;
+use self::clients::Clients;
 use self::listener::ControllerListener;
 use crate::addresses::Listening;
 use crate::config::Config;
@@ -69,6 +71,13 @@ pub(crate) struct NetworkTransport {
     calls: Arc<NetworkCalls>,
     control: Control,
     voter: watch::Sender<Option<Voter>>,
+    /// The metadata of this process, once it is open.
+    metadata: watch::Sender<Option<Weak<dyn MetadataStore>>>,
+    clock: WallClock,
+    /// The names of the controllers' listeners.
+    listeners: Vec<String>,
+    /// The ports of its own listeners.
+    ports: OnceLock<BTreeMap<String, u16>>,
 }
 
 impl NetworkTransport {
@@ -90,11 +99,16 @@ impl NetworkTransport {
             Some(context) => Arc::new(TlsNetwork { inner, context }),
             None => inner,
         };
-        let calls = NetworkCalls::new(network, config.node_id, addresses.collect());
+        let (own, listeners) = (config.node_id, config.quorum.listeners.clone());
+        let calls = NetworkCalls::new(network, (own, listeners), addresses.collect());
         Self {
             calls: Arc::new(calls),
             control: control.clone(),
             voter: watch::Sender::new(None),
+            metadata: watch::Sender::new(None),
+            clock: machine.clock.clone(),
+            listeners: config.quorum.listeners.clone(),
+            ports: OnceLock::new(),
         }
     }
 
@@ -103,8 +117,53 @@ impl NetworkTransport {
         self.calls.nodes()
     }
 
+    /// Describes the quorum to clients of the controller listeners by this metadata from now on.
+    pub(crate) fn describe_by(&self, metadata: &Arc<dyn MetadataStore>) {
+        self.metadata.send_replace(Some(Arc::downgrade(metadata)));
+    }
+
+    /// The controllers that are configured by their address alone.
+    pub(crate) fn bootstrap(&self) -> Vec<NodeId> {
+        let nodes = self.nodes().into_iter();
+        nodes.filter(|node| node.0 < 0).collect()
+    }
+
+    /// The configured addresses of controllers, and those at which others reach this one.
+    pub(crate) fn endpoints(&self, config: &Config) -> BTreeMap<NodeId, Vec<Endpoint>> {
+        let quorum = &config.quorum;
+        let listener = quorum.listeners.first().cloned().unwrap_or_default();
+        let configured = quorum.controllers.iter().filter_map(|known| {
+            let endpoint = Endpoint {
+                listener: listener.clone(),
+                host: known.host.clone(),
+                port: known.port.into(),
+            };
+            Some((known.node?, vec![endpoint]))
+        });
+        let mut endpoints: BTreeMap<_, _> = configured.collect();
+        let own = quorum.advertised.iter().map(|told| {
+            let bound = self.ports.get().and_then(|ports| ports.get(&told.name));
+            let port = if told.port == 0 { bound } else { None };
+            Endpoint {
+                listener: told.name.clone(),
+                host: told.host.clone(),
+                port: port.copied().unwrap_or(told.port).into(),
+            }
+        });
+        let own: Vec<Endpoint> = own.collect();
+        if !own.is_empty() {
+            endpoints.insert(config.node_id, own);
+        }
+        endpoints
+    }
+
     /// Serves the controller listeners. Calls are answered once the voter opens.
     pub(crate) fn listen(&self, acceptors: Vec<Listening>, tasks: &Tasks) {
+        let ports = acceptors.iter().filter_map(|(name, acceptor)| {
+            let address = acceptor.local_addr().ok()?;
+            Some((name.to_string(), address.port()))
+        });
+        self.ports.get_or_init(|| ports.collect());
         let limits = Limits {
             frames: FrameLimits {
                 held: FRAME_BYTES_MAX,
@@ -121,7 +180,14 @@ impl NetworkTransport {
         };
         let budgets = RequestBudgets::of_controller(FRAME_BYTES_MAX);
         let connections = Connections::new(limits, budgets, ControllerListener::class_of);
-        let service = Arc::new(ControllerListener::new(self.voter.subscribe()));
+        let service = Arc::new(ControllerListener::new(
+            self.voter.subscribe(),
+            Clients {
+                metadata: self.metadata.subscribe(),
+                clock: self.clock.clone(),
+                listeners: self.listeners.clone(),
+            },
+        ));
         let tasks = tasks.on_control();
         for listening in acceptors {
             let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
@@ -143,5 +209,9 @@ impl Calls for NetworkTransport {
         let calls = Arc::clone(&self.calls);
         let call = async move { calls.call(to, request, within).await };
         self.control.run(call.boxed()).await?
+    }
+
+    fn learn(&self, addresses: &BTreeMap<NodeId, Vec<Endpoint>>) {
+        self.calls.learn(addresses);
     }
 }

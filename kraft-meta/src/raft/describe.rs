@@ -1,6 +1,6 @@
 //! What the active controller knows of the quorum.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use highwater_types::{NodeId, Uuid};
@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::message::Reply;
 use super::observer::described::Describe;
 use super::observer::message::{NotLeader, Unavailable};
-use super::types::{LogId, Types};
+use super::replica;
+use super::types::{LogId, Membership, Types};
 use super::voter::{Undecided, Voter};
 use crate::command::uuid;
 use crate::quorum_state::{QuorumState, ReplicaState};
@@ -47,23 +48,22 @@ impl Voter {
         let log_end = metrics
             .last_log_index
             .map_or(0, |last| last.saturating_add(1));
-        let voters = self
-            .voters
-            .iter()
-            .map(|id| self.voter_state(*id, log_end, &metrics));
+        let members = metrics.membership_config.membership();
+        let state = |id| self.replica_state(id, log_end, &metrics);
+        let learners = members.learner_ids().map(state);
         Ok(QuorumState {
-            leader: node_id(self.id),
+            leader: self.node,
             term,
             committed_end: end(metrics.cluster_committed),
-            voters: voters.collect(),
-            observers: self.observer_states(),
+            voters: self.voters_in(members).into_iter().map(state).collect(),
+            observers: learners.chain(self.broker_states(members)).collect(),
         })
     }
 
-    fn voter_state(&self, id: u64, log_end: u64, metrics: &Metrics) -> ReplicaState {
+    fn replica_state(&self, id: u64, log_end: u64, metrics: &Metrics) -> ReplicaState {
         let own = id == self.id;
         let matching = metrics.replication.as_ref().and_then(|all| all.get(&id));
-        // until the voter has answered once, nothing is known of its log
+        // until it has answered once, nothing is known of its log
         let matching = matching.copied().flatten();
         let matching = matching.map(|matching| end(Some(matching)));
         let acknowledged = metrics
@@ -72,33 +72,44 @@ impl Voter {
             .and_then(|all| all.get(&id).copied());
         let acknowledged = acknowledged.flatten().map(SerdeInstant::into_inner);
         let heard = acknowledged.map(|at| openraft::Instant::elapsed(&at));
-        let directory = match own {
-            true => self.log.own_directory(id),
-            false => self.log.known_directory(id),
-        };
+        let members = metrics.membership_config.membership();
+        let directory = self.directory_of(id, members);
         let has = if own { Some(log_end) } else { matching };
         ReplicaState {
-            node: node_id(id),
+            node: replica::node_id(id),
             directory: directory.unwrap_or(Uuid([0; 16])),
+            endpoints: self.endpoints_of(id, members),
+            is_recorded: members
+                .get_node(&id)
+                .is_some_and(|known| !known.endpoints.is_empty()),
             log_end: has,
             heard_before: if own { Some(Default::default()) } else { heard },
             is_caught_up: has == Some(log_end),
         }
     }
 
-    /// The brokers that follow, those that are fenced too.
-    fn observer_states(&self) -> Vec<ReplicaState> {
+    /// The brokers that follow, those that are fenced too. One that is a controller without a vote as well is told as that.
+    fn broker_states(&self, members: &Membership) -> Vec<ReplicaState> {
         let image = self.image.borrow().clone();
         let followed: BTreeMap<NodeId, (u64, Instant)> = {
             let observers = self.observers.lock();
             observers.unwrap_or_else(PoisonError::into_inner).clone()
         };
         let applied_end = *self.applied_end.borrow();
-        let states = followed.into_iter().filter_map(|(node, (end, at))| {
+        let controllers: BTreeSet<NodeId> = members
+            .nodes()
+            .map(|(id, _)| replica::node_id(*id))
+            .collect();
+        let brokers = followed
+            .into_iter()
+            .filter(|(node, _)| !controllers.contains(node));
+        let states = brokers.filter_map(|(node, (end, at))| {
             let registered = image.node(node)?;
             Some(ReplicaState {
                 node,
                 directory: uuid(&registered.directory),
+                endpoints: Vec::new(),
+                is_recorded: false,
                 log_end: Some(end),
                 heard_before: Some(at.elapsed()),
                 is_caught_up: end >= applied_end,
@@ -106,8 +117,4 @@ impl Voter {
         });
         states.collect()
     }
-}
-
-fn node_id(voter: u64) -> NodeId {
-    NodeId(i32::try_from(voter).unwrap_or(i32::MAX))
 }

@@ -1,11 +1,13 @@
 //! How an active controller that ends, or can't decide anything for long, lets another voter lead.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
+use super::replica;
 use super::types::Types;
 use super::voter::Voter;
 
@@ -18,20 +20,22 @@ impl Voter {
     /// Hands the leadership over, so that the other voters need not find out that this one is gone. It goes to the voter
     /// with the longest log; if that does not lead soon, the others elect one as after a crash.
     pub(super) async fn hand_over(&self, reason: &str) {
-        if self.voters.len() == 1 || self.leads().is_none() {
+        if self.is_alone() || self.leads().is_none() {
             return;
         }
         let (to, term) = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();
             let others = metrics.replication.iter().flatten();
-            let others = others.filter(|(id, _)| **id != self.id);
+            let voters = metrics.membership_config.membership();
+            let voters: BTreeSet<u64> = voters.voter_ids().collect();
+            let others = others.filter(|(id, _)| **id != self.id && voters.contains(*id));
             let longest = others.max_by_key(|(_, matching)| **matching);
             (longest.map(|(id, _)| *id), metrics.current_term)
         };
         let Some(to) = to else { return };
         tracing::info!(
-            node_id = to,
+            node_id = %replica::node_id(to),
             reason,
             "this active controller hands over to another one"
         );
@@ -48,7 +52,7 @@ impl Voter {
     /// another one may have room. Commands call this, as nothing is missed while there are none. If no disk has room, the
     /// leadership goes round no faster than [`UNABLE`].
     pub(super) async fn yield_if_unable(&self) {
-        let why = self.check().err().filter(|_| self.leads().is_some());
+        let why = self.check_own().err().filter(|_| self.leads().is_some());
         let is_due = {
             let since = self.unable_since.lock();
             let mut since = since.unwrap_or_else(PoisonError::into_inner);

@@ -18,6 +18,7 @@ use openraft::{OptionalSend, RaftLogReader};
 use prost::Message;
 
 use super::record::{DirectoryRecord, Kind, LogRecord, TruncateRecord};
+use super::replica;
 use super::types::{Entry, LogId, Types, Vote};
 use crate::OpenError;
 
@@ -44,6 +45,8 @@ struct Memory {
     purged: Option<LogId>,
     /// The end of the last snapshot of a leader that was to be installed, if it is not purged yet.
     installed: Option<LogId>,
+    /// This replica, if the log names it.
+    own: Option<DirectoryRecord>,
     /// The data directory of each voter that this one has dealt with, and its own.
     directories: BTreeMap<u64, Directory>,
     /// The bytes that `entries` take in memory.
@@ -165,6 +168,9 @@ impl GroupReceiver<Meta> for DurableGroups {
 
 /// Bytes on a full disk that proposals may not use, so that votes and a purge still fit.
 const ROOM_KEPT: u64 = 1 << 20;
+
+/// The directories that a log remembers at most.
+const DIRECTORIES_MAX: usize = 1024;
 
 const CONFIG: highwater_disk_log::Config = highwater_disk_log::Config {
     file_bytes: 4 << 20,
@@ -301,6 +307,27 @@ impl LogStore {
         Some(self.0.log.append(&parts, meta))
     }
 
+    /// This replica, as the log names it. In a log of a former release it is the founder of the quorum with the id of the
+    /// node.
+    pub(super) fn own(&self, node: u64) -> Option<DirectoryRecord> {
+        let own = self.memory().own;
+        let founder = || Some(DirectoryRecord::new(node, self.own_directory(node)?));
+        own.or_else(founder)
+    }
+
+    /// Names this replica durably. It takes part only after that.
+    pub(super) async fn be(&self, own: DirectoryRecord) -> io::Result<()> {
+        self.memory().remember(own)?;
+        let records = [encoded(Kind::Own(own)), encoded(Kind::Directory(own))];
+        self.append_and_wait(&records, Meta::Nothing).await?;
+        let mut memory = self.memory();
+        memory.own = Some(own);
+        if let Some(known) = memory.directories.get_mut(&own.node) {
+            known.is_durable = true;
+        }
+        Ok(())
+    }
+
     /// The data directory by which this voter knows another one.
     pub(super) fn known_directory(&self, node: u64) -> Option<Uuid> {
         self.memory().directories.get(&node).map(|known| known.id)
@@ -382,6 +409,7 @@ impl Memory {
             Some(Kind::Truncate(TruncateRecord { after, .. })) => self.cut(after + 1),
             Some(Kind::Purge(purged)) => self.purge(purged.into()),
             Some(Kind::Install(installed)) => self.installed = Some(installed.into()),
+            Some(Kind::Own(own)) => self.own = Some(own),
             Some(Kind::Directory(directory)) => {
                 let (id, is_durable) = (directory.id(), true);
                 let known = Directory { id, is_durable };
@@ -402,12 +430,18 @@ impl Memory {
     fn remember(&mut self, directory: DirectoryRecord) -> io::Result<bool> {
         let (node, id) = (directory.node, directory.id());
         let is_durable = false;
+        let is_new = !self.directories.contains_key(&node);
+        if !replica::may_have(node, id) || (is_new && self.directories.len() >= DIRECTORIES_MAX) {
+            let why = format!("directory.id={id} is of another voter, or one too many");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
         let known = self.directories.entry(node);
         let known = known.or_insert(Directory { id, is_durable });
         if known.id != id {
             let why = format!(
-                "node {node} is known by directory.id={}, and now has directory.id={id}: its data directory was lost \
+                "node {} is known by directory.id={}, and now has directory.id={id}: its data directory was lost \
                  or exchanged",
+                replica::node_id(node),
                 known.id
             );
             return Err(io::Error::other(why));
@@ -416,9 +450,11 @@ impl Memory {
     }
 
     fn directory_records(&self) -> impl Iterator<Item = Bytes> {
+        let own = self.own.into_iter().map(|own| encoded(Kind::Own(own)));
         let directories = self.directories.iter();
-        directories
-            .map(|(node, known)| encoded(Kind::Directory(DirectoryRecord::new(*node, known.id))))
+        let directories = directories
+            .map(|(node, known)| encoded(Kind::Directory(DirectoryRecord::new(*node, known.id))));
+        own.chain(directories)
     }
 
     /// Drops the entries from an index on.

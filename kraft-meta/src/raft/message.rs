@@ -9,6 +9,7 @@ use openraft::raft::{
 };
 use prost::{Message, Oneof};
 
+use super::change::message::{ChangeVoters, Join, VotersChanged};
 use super::observer::described::{Describe, Described};
 use super::observer::message::{
     Behind, Decided, Entries, Follow, Heartbeat, NotLeader, OtherCluster, Piece, Propose,
@@ -24,7 +25,7 @@ const ENTRIES_BYTES: usize = 1 << 20;
 /// A request to a voter: of another voter, or of an observer.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Request {
-    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5, 7, 8, 9, 10, 13, 14")]
+    #[prost(oneof = "Call", tags = "1, 2, 3, 4, 5, 7, 8, 9, 10, 13, 14, 15, 16")]
     pub(super) call: Option<Call>,
     /// The sender; none in [`Call::Introduce`].
     #[prost(message, optional, tag = "6")]
@@ -35,6 +36,12 @@ pub(super) struct Request {
     /// The start of that voter that the sender means; none if any.
     #[prost(fixed64, optional, tag = "12")]
     pub(super) process: Option<u64>,
+    /// The replica that the sender means, by its id in Raft; none if any replica of that node.
+    #[prost(uint64, optional, tag = "17")]
+    pub(super) replica: Option<u64>,
+    /// The cluster of a sender that takes part in Raft; empty if it does not know the id yet.
+    #[prost(bytes = "vec", tag = "18")]
+    pub(super) cluster: Vec<u8>,
 }
 
 impl Request {
@@ -43,7 +50,7 @@ impl Request {
             call: Some(call),
             from,
             to: Self::named(to),
-            process: None,
+            ..Self::default()
         }
     }
 
@@ -77,6 +84,10 @@ pub(super) enum Call {
     Install(Install),
     #[prost(message, tag = "14")]
     Describe(Describe),
+    #[prost(message, tag = "15")]
+    ChangeVoters(ChangeVoters),
+    #[prost(message, tag = "16")]
+    Join(Join),
 }
 
 /// The largest index that a call may name. The library adds to it.
@@ -104,7 +115,9 @@ impl Call {
             | Self::ReadSnapshot(_)
             | Self::Propose(_)
             | Self::Heartbeat(_)
-            | Self::Describe(_) => return Ok(()),
+            | Self::Describe(_)
+            | Self::ChangeVoters(_)
+            | Self::Join(_) => return Ok(()),
         };
         let term_max = term.saturating_add(TERMS_AHEAD_MAX);
         let entries = entries.iter().filter_map(|entry| entry.id);
@@ -130,9 +143,12 @@ pub(super) struct Introduced {
     /// The directory by which the node is known.
     #[prost(message, optional, tag = "1")]
     pub(super) known: Option<DirectoryRecord>,
-    /// The voters with which the answering voter is configured.
+    /// The voters in the log of the answering voter; those with which it is configured if its log has none.
     #[prost(uint64, repeated, tag = "2")]
     pub(super) voters: Vec<u64>,
+    /// Whether its log has voters: the quorum is formed.
+    #[prost(bool, tag = "3")]
+    pub(super) is_formed: bool,
 }
 
 /// Entries that follow `previous`; none in a heartbeat.
@@ -193,7 +209,7 @@ pub(super) struct Install {
 pub(super) struct Answer {
     #[prost(
         oneof = "Reply",
-        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20"
+        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 22"
     )]
     pub(super) reply: Option<Reply>,
     /// The answering voter; none in [`Reply::Introduced`].
@@ -253,6 +269,8 @@ pub(super) enum Reply {
     Installed(VoteRecord),
     #[prost(message, tag = "20")]
     Described(Described),
+    #[prost(message, tag = "22")]
+    VotersChanged(VotersChanged),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

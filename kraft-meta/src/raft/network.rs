@@ -13,6 +13,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::log_store::LogStore;
@@ -20,8 +21,10 @@ use super::message::{
     Answer, Append, Call, Install, Introduce, Introduced, Reply, Request, decode, encode, malformed,
 };
 use super::record::{DirectoryRecord, LogIdRecord};
+use super::replica::{self, Replica};
 use super::snapshot_store::SnapshotFile;
 use super::types::{Snapshot, Types, Vote};
+use crate::image::MetadataImage;
 use crate::transport::Transport;
 
 /// The bytes of a snapshot in one request.
@@ -39,6 +42,8 @@ pub(super) struct Network {
     pub(super) own: u64,
     /// Knows the data directories of the voters.
     pub(super) log: LogStore,
+    /// Knows the cluster.
+    pub(super) image: watch::Receiver<Arc<MetadataImage>>,
 }
 
 /// The way to one other voter.
@@ -70,19 +75,6 @@ impl Peer {
         let from = from.ok_or_else(|| malformed("another node answers"))?;
         log.remember(from).await?;
         answer.reply.ok_or_else(|| malformed("it is empty"))
-    }
-
-    /// Asks the voter by which directory it knows this one.
-    ///
-    /// # Errors
-    /// The voter gives no answer within the time.
-    pub(super) async fn introduce(&self, within: Duration) -> io::Result<Introduced> {
-        let node = self.network.own;
-        let call = Call::Introduce(Introduce { node });
-        match self.exchange(call, None, within).await?.reply {
-            Some(Reply::Introduced(introduced)) => Ok(introduced),
-            _ => Err(malformed("it answers another request")),
-        }
     }
 
     /// Sends a snapshot part by part, until it is installed or the other voter has seen a higher vote; returns the vote
@@ -126,18 +118,69 @@ impl Peer {
         from: Option<DirectoryRecord>,
         within: Duration,
     ) -> io::Result<Answer> {
-        let to = i32::try_from(self.id).map_err(|_cause| malformed("no node has this id"))?;
-        let request = encode(&Request::new(call, from, NodeId(to)))?;
-        let answered = self.network.transport.call(NodeId(to), request, within);
-        let answered = timeout(within, answered).await.map_err(|_elapsed| {
-            let why = format!("node {to} gives no answer within {within:?}");
-            io::Error::new(io::ErrorKind::TimedOut, why)
-        })?;
-        decode(&answered?)
+        let cluster = self.network.image.borrow().cluster();
+        let request = Request {
+            replica: Some(self.id),
+            cluster: match cluster.is_zero() {
+                true => Vec::new(),
+                false => cluster.0.to_vec(),
+            },
+            ..Request::new(call, from, replica::node_id(self.id))
+        };
+        exchange(
+            &*self.network.transport,
+            replica::node_id(self.id),
+            &request,
+            within,
+        )
+        .await
+    }
+}
+
+async fn exchange(
+    transport: &dyn Transport,
+    to: NodeId,
+    request: &Request,
+    within: Duration,
+) -> io::Result<Answer> {
+    let answered = transport.call(to, encode(request)?, within);
+    let answered = timeout(within, answered).await.map_err(|_elapsed| {
+        let why = format!("node {to} gives no answer within {within:?}");
+        io::Error::new(io::ErrorKind::TimedOut, why)
+    })?;
+    decode(&answered?)
+}
+
+/// Asks a node for its voters, and by which directory it knows the founder `own`; returns the start of that node too.
+///
+/// # Errors
+/// The node gives no answer within the time.
+pub(super) async fn introduce(
+    transport: &dyn Transport,
+    own: NodeId,
+    to: NodeId,
+    within: Duration,
+) -> io::Result<(Introduced, u64)> {
+    let node = u64::try_from(own.0).map_err(|_cause| malformed("no node has this id"))?;
+    let request = Request::new(Call::Introduce(Introduce { node }), None, to);
+    let answer = exchange(transport, to, &request, within).await?;
+    match answer.reply {
+        Some(Reply::Introduced(introduced)) => Ok((introduced, answer.process)),
+        _ => Err(malformed("it answers another request")),
     }
 }
 
 impl Network {
+    /// Asks a voter for the voters that it knows.
+    ///
+    /// # Errors
+    /// The voter gives no answer within the time.
+    pub(super) async fn introduced(&self, id: u64, within: Duration) -> io::Result<Introduced> {
+        let (own, to) = (replica::node_id(self.own), replica::node_id(id));
+        let answer = introduce(&*self.transport, own, to, within).await;
+        answer.map(|(introduced, _)| introduced)
+    }
+
     pub(super) fn peer(&self, id: u64) -> Peer {
         let network = self.clone();
         Peer { id, network }
@@ -147,7 +190,7 @@ impl Network {
 impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
-    async fn new_client(&mut self, target: u64, _node: &openraft::BasicNode) -> Peer {
+    async fn new_client(&mut self, target: u64, _node: &Replica) -> Peer {
         self.peer(target)
     }
 }

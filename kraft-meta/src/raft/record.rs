@@ -6,13 +6,14 @@ use highwater_types::Uuid;
 use openraft::EntryPayload;
 use prost::{Message, Oneof};
 
+use super::replica::Replica;
 use super::types::{Entry, LeaderId, LogId, Membership, Proposal, StoredMembership, Vote};
-use crate::command::Command;
+use crate::command::{Command, Endpoint};
 
 /// One record of the log.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct LogRecord {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -39,12 +40,16 @@ pub(crate) enum Kind {
     /// it is whole.
     #[prost(message, tag = "6")]
     Install(LogIdRecord),
+    /// Names this replica: its id in Raft and its data directory. A log without it is of a voter that formed the quorum.
+    #[prost(message, tag = "7")]
+    Own(DirectoryRecord),
 }
 
-/// A voter and the id of its data directory.
+/// A replica and the id of its data directory.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct DirectoryRecord {
     #[prost(uint64, tag = "1")]
+    /// The id of the replica in Raft.
     pub(crate) node: u64,
     /// The upper half of the id.
     #[prost(fixed64, tag = "2")]
@@ -117,11 +122,28 @@ pub(crate) struct EntryRecord {
 pub(crate) struct MembershipRecord {
     #[prost(message, repeated, tag = "1")]
     configs: Vec<VotersRecord>,
+    /// All replicas. The text means nothing any more.
     #[prost(btree_map = "uint64, string", tag = "2")]
     nodes: BTreeMap<u64, String>,
     #[prost(message, optional, tag = "3")]
     id: Option<LogIdRecord>,
+    /// What is known of replicas. A voter that formed the quorum is missing here until the membership changes.
+    #[prost(message, repeated, tag = "4")]
+    replicas: Vec<ReplicaRecord>,
 }
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ReplicaRecord {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(message, optional, tag = "2")]
+    directory: Option<DirectoryRecord>,
+    #[prost(message, repeated, tag = "3")]
+    endpoints: Vec<Endpoint>,
+}
+
+/// The text of each node in a membership.
+const NODE_TEXT: &str = "localhost";
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct VotersRecord {
@@ -170,18 +192,41 @@ impl From<LogIdRecord> for LogId {
     }
 }
 
+impl ReplicaRecord {
+    pub(crate) fn new(id: u64, replica: &Replica) -> Self {
+        Self {
+            id,
+            directory: replica
+                .directory
+                .map(|directory| DirectoryRecord::new(id, directory)),
+            endpoints: replica.endpoints.clone(),
+        }
+    }
+}
+
+impl From<ReplicaRecord> for Replica {
+    fn from(record: ReplicaRecord) -> Self {
+        Self {
+            directory: record.directory.map(|directory| directory.id()),
+            endpoints: record.endpoints,
+        }
+    }
+}
+
 impl From<&Membership> for MembershipRecord {
     fn from(membership: &Membership) -> Self {
         let voters = |set: &BTreeSet<u64>| VotersRecord {
             nodes: set.iter().copied().collect(),
         };
+        let nodes = membership.nodes();
+        let known = membership
+            .nodes()
+            .filter(|(_, of)| **of != Replica::default());
         Self {
             configs: membership.get_joint_config().iter().map(voters).collect(),
-            nodes: membership
-                .nodes()
-                .map(|(id, node)| (*id, node.addr.clone()))
-                .collect(),
+            nodes: nodes.map(|(id, _)| (*id, NODE_TEXT.to_owned())).collect(),
             id: None,
+            replicas: known.map(|(id, of)| ReplicaRecord::new(*id, of)).collect(),
         }
     }
 }
@@ -193,11 +238,11 @@ impl From<MembershipRecord> for Membership {
             .into_iter()
             .map(|voters| voters.nodes.into_iter().collect())
             .collect();
-        let nodes: BTreeMap<u64, openraft::BasicNode> = record
-            .nodes
-            .into_iter()
-            .map(|(id, addr)| (id, openraft::BasicNode { addr }))
-            .collect();
+        let nodes = record.nodes.into_keys();
+        let mut nodes: BTreeMap<u64, Replica> = nodes.map(|id| (id, Replica::default())).collect();
+        for known in record.replicas {
+            nodes.insert(known.id, known.into());
+        }
         Self::new(configs.clone(), nodes)
             .unwrap_or_else(|_| Self::new_with_defaults(configs, std::iter::empty()))
     }

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use highwater_types::{LogIndex, NodeEpoch, NodeId, Term};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::metrics::SerdeInstant;
-use openraft::{Instant as _, Raft, ServerState};
+use openraft::raft::AppendEntriesResponse;
+use openraft::{Raft, ServerState};
 use prost::Message;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use super::log_store::LogStore;
@@ -24,10 +24,11 @@ use super::message::{
 };
 use super::node::{LOG_BYTES_FACTOR, Waiting};
 use super::record::DirectoryRecord;
+use super::replica;
 use super::snapshot_store::SnapshotStore;
 use super::state_store::StateStore;
 use super::types::{Proposal, Types};
-use crate::command::{Action, Command, Outcome, RegisterNode, Rejection};
+use crate::command::{Action, Command, Endpoint, Outcome, RegisterNode, Rejection};
 use crate::error::ProposeError;
 use crate::image::MetadataImage;
 use crate::sessions::{Heard, Sessions, Standing};
@@ -43,9 +44,18 @@ pub struct Voter {
     pub(super) log: LogStore,
     pub(super) snapshots: SnapshotStore,
     pub(super) snapshot_bytes: u64,
+    /// The node.
+    pub(super) node: NodeId,
+    /// The id of this replica in Raft.
     pub(super) id: u64,
-    /// The voters with which this one is configured, itself among them.
-    pub(super) voters: Arc<BTreeSet<u64>>,
+    /// The voters with which this one is configured, itself among them; none if it joins a quorum.
+    pub(super) founders: Arc<BTreeSet<u64>>,
+    /// The configured addresses of controllers, its own among them.
+    pub(super) endpoints: Arc<BTreeMap<NodeId, Vec<Endpoint>>>,
+    /// Its one permit is held by the change of the membership that is under way.
+    pub(super) changing: Arc<Semaphore>,
+    /// When this replica last took something of a leader.
+    pub(super) led: Arc<Mutex<Option<Instant>>>,
     /// How long no other voter can lead after a quorum has acknowledged a leader.
     pub(super) lease: Duration,
     pub(super) image: watch::Receiver<Arc<MetadataImage>>,
@@ -122,6 +132,8 @@ impl Voter {
             from,
             to,
             process,
+            replica,
+            cluster,
         } = decode::<Request>(request)?;
         let call = call.ok_or_else(|| malformed("it is empty"))?;
         if matches!(call, Call::Follow(_)) && request.len() > SMALL_MESSAGE_BYTES_MAX {
@@ -129,11 +141,15 @@ impl Voter {
             return Err(malformed("it asks for entries, and is too large for that"));
         }
         call.check_reached(self.raft.metrics().borrow_watched().current_term)?;
-        if to.is_some_and(|to| u64::try_from(to) != Ok(self.id)) {
+        if to.is_some_and(|to| NodeId(to) != self.node) {
             let why = format!(
                 "the node at this address is node {}: check controller.quorum.voters",
-                self.id
+                self.node
             );
+            return Err(io::Error::new(io::ErrorKind::NotConnected, why));
+        }
+        if replica.is_some_and(|replica| replica != self.id) {
+            let why = "the node at this address has another data directory than the controller that is called";
             return Err(io::Error::new(io::ErrorKind::NotConnected, why));
         }
         if process.is_some_and(|process| process != self.process) {
@@ -141,22 +157,30 @@ impl Voter {
             return Err(io::Error::new(io::ErrorKind::NotConnected, why));
         }
         let own = match call {
+            Call::Join(_) => None,
             // an observer has no data directory that would have to be known
             Call::Follow(_)
             | Call::ReadSnapshot(_)
             | Call::Propose(_)
             | Call::Heartbeat(_)
             | Call::Describe(_)
+            | Call::ChangeVoters(_)
             | Call::Introduce(_)
                 if from.is_none_or(|from| self.is_own(from)) =>
             {
                 None
             }
-            _ => Some(self.meet(from).await?),
+            _ => Some(self.meet(from, &cluster).await?),
         };
-        let reply = Some(self.reply(call, from).await?);
+        let mut reply = self.reply(call, from).await?;
+        if let Reply::NotLeader(not) = &mut reply {
+            let leader = self.raft.metrics().borrow_watched().current_leader;
+            let stored = self.stored();
+            let endpoints = leader.map(|leader| self.endpoints_of(leader, stored.membership()));
+            not.endpoints = endpoints.unwrap_or_default();
+        }
         encode(&Answer {
-            reply,
+            reply: Some(reply),
             from: own,
             process: self.process,
             leads: self.leads().map(|term| term.0),
@@ -168,13 +192,27 @@ impl Voter {
         from.node == self.id && self.log.own_directory(self.id) == Some(from.id())
     }
 
-    /// Remembers the sender's directory, and returns this voter's own.
-    async fn meet(&self, from: Option<DirectoryRecord>) -> io::Result<DirectoryRecord> {
+    /// Remembers the sender's directory, and returns this voter's own. The sender is a controller that this one knows, or
+    /// of the same cluster: a voter that was away takes part with others that were added meanwhile. A replica without a
+    /// log takes one from any leader.
+    async fn meet(
+        &self,
+        from: Option<DirectoryRecord>,
+        cluster: &[u8],
+    ) -> io::Result<DirectoryRecord> {
         let own = self.log.own_directory(self.id).ok_or_else(|| {
             let why = "its data directory is new, and it has not yet asked every voter whether it had another one";
             io::Error::new(io::ErrorKind::NotConnected, why)
         })?;
-        let from = from.filter(|from| from.node != self.id && self.voters.contains(&from.node));
+        let known = self.image.borrow().cluster();
+        let is_of_cluster = match known.is_zero() {
+            true => !replica::is_founder(self.id),
+            false => cluster == known.0,
+        };
+        let is_other = |from: &DirectoryRecord| {
+            from.node != self.id && (is_of_cluster || self.knows(from.node))
+        };
+        let from = from.filter(is_other);
         let from = from.ok_or_else(|| malformed("its sender is no other voter"))?;
         self.log.remember(from).await?;
         Ok(DirectoryRecord::new(self.id, own))
@@ -182,9 +220,11 @@ impl Voter {
 
     fn introduced(&self, Introduce { node }: Introduce) -> Introduced {
         let known = self.log.known_directory(node);
+        let stored = self.stored();
         Introduced {
             known: known.map(|id| DirectoryRecord::new(node, id)),
-            voters: self.voters.iter().copied().collect(),
+            voters: self.voters_in(stored.membership()).into_iter().collect(),
+            is_formed: stored.membership().voter_ids().next().is_some(),
         }
     }
 
@@ -217,6 +257,8 @@ impl Voter {
             Call::Propose(propose) => self.propose_for(propose, from).await?,
             Call::Heartbeat(heartbeat) => self.heartbeat_of(&heartbeat),
             Call::Describe(describe) => self.describe_to(&describe),
+            Call::ChangeVoters(change) => self.change_for(change).await?,
+            Call::Join(join) => self.join(from, join).await?,
         })
     }
 
@@ -240,6 +282,10 @@ impl Voter {
         }
         let appended = self.raft.append_entries(append.request()?).await;
         let appended = appended.map_err(failed)?;
+        if !matches!(appended, AppendEntriesResponse::HigherVote(_)) {
+            let mut led = self.led.lock().unwrap_or_else(PoisonError::into_inner);
+            *led = Some(Instant::now());
+        }
         if self.log.has_outgrown(self.snapshot_bytes) {
             self.ask_for_snapshot().await;
         }
@@ -271,10 +317,7 @@ impl Voter {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let is_leader = metrics.running_state.is_ok() && metrics.state == ServerState::Leader;
-        let acknowledged = metrics.last_quorum_acked.map(SerdeInstant::into_inner);
-        let is_acknowledged = self.voters.len() == 1
-            || acknowledged.is_some_and(|since| since.elapsed() < self.lease);
-        (is_leader && is_acknowledged).then_some(Term(metrics.current_term))
+        (is_leader && self.is_acknowledged(&metrics)).then_some(Term(metrics.current_term))
     }
 
     /// The refusal of a voter that does not lead; it names the voter that does, if that is another one.
@@ -320,9 +363,7 @@ impl Voter {
         let open: BTreeMap<NodeEpoch, NodeId> =
             image.live().map(|(id, epoch)| (epoch, id)).collect();
         let epochs = open.keys().copied().collect();
-        let own = open
-            .iter()
-            .find(|(_, node)| u64::try_from(node.0) == Ok(self.id));
+        let own = open.iter().find(|(_, node)| **node == self.node);
         let own = own.map(|(epoch, _)| *epoch);
         let silent = self.sessions().silent(term, &epochs, own, Instant::now());
         let silent = silent.into_iter();
@@ -353,8 +394,24 @@ impl Voter {
         lives.then_some(node.epoch)
     }
 
-    /// Checks that commands can be decided now; the error says why not.
+    /// Checks that there is an active controller, as far as this one knows, and that this one is well; the error says why
+    /// not.
     pub(super) fn check(&self) -> Result<(), String> {
+        self.check_own()?;
+        let led = *self.led.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_led = led.is_some_and(|at| at.elapsed() < self.lease * 2);
+        match is_led || self.leads().is_some() {
+            true => Ok(()),
+            false => Err(
+                "there is no active controller, as far as this one knows: more than half of the voters have to run and \
+                 reach each other"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// Checks that this controller can take commands and entries; the error says why not.
+    pub(super) fn check_own(&self) -> Result<(), String> {
         if self.log.has_ended() || !self.is_running() {
             return Err("it has ended".to_owned());
         }
@@ -393,7 +450,7 @@ impl Voter {
             return Err(Undecided::TooLarge(bytes));
         }
         self.yield_if_unable().await;
-        if self.voters.len() > 1 && self.leads().is_none() && self.is_running() {
+        if !self.is_alone() && self.leads().is_none() && self.is_running() {
             return Err(self.not_leader());
         }
         if let Some(Action::RegisterNode(register)) = &command.action

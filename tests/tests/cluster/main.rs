@@ -9,4 +9,5 @@ mod stopping;
 mod stores;
 mod takeover;
 mod tls;
+mod voters;
 mod zombie;

@@ -79,7 +79,7 @@ async fn quick_controller(store: &str) -> Result<TestNode> {
         ("process.roles", "controller"),
         ("node.id", "1"),
         ("controller.listener.names", "CONTROLLER"),
-        ("controller.quorum.bootstrap.servers", "127.0.0.1:1"),
+        ("controller.quorum.voters", "1@127.0.0.1:1"),
         ("listeners", "CONTROLLER://127.0.0.1:0"),
         ("highwater.object.storage", store),
     ];

@@ -25,7 +25,7 @@ pub(super) async fn controller(dir: TempDir, store: &str, port: u16) -> Result<T
         ("node.id", "1"),
         ("controller.listener.names", "CONTROLLER"),
         // it is the only one, and calls no other
-        ("controller.quorum.bootstrap.servers", "127.0.0.1:1"),
+        ("controller.quorum.voters", "1@127.0.0.1:1"),
         ("listeners", &listener),
         ("highwater.object.storage", store),
     ];

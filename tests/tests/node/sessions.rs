@@ -30,7 +30,7 @@ pub(super) async fn controller(store: &str) -> Result<TestNode> {
         ("process.roles", "controller"),
         ("node.id", "1"),
         // it is the only one, and calls no other
-        ("controller.quorum.bootstrap.servers", "127.0.0.1:1"),
+        ("controller.quorum.voters", "1@127.0.0.1:1"),
         ("listeners", "CONTROLLER://127.0.0.1:0"),
         ("highwater.object.storage", store),
     ];

@@ -53,15 +53,15 @@ pub(super) static KEYS: &[Key] = &[
         "controller.quorum.bootstrap.servers",
         "",
         Kind::List,
-        "Addresses of controllers, host:port, for nodes that are not given controller.quorum.voters: of all of them, \
-         because any of them may be the active one.",
+        "Addresses of controllers, host:port, for nodes that are not given controller.quorum.voters; a node asks them for \
+         the others. A controller starts without a vote, unless the only address is its own.",
     ),
     key(
         "controller.quorum.voters",
         "",
         Kind::List,
-        "The controllers, id@host:port: one, three or five. They are the same on every node, and stay as they are once the \
-         cluster is formed.",
+        "The controllers that form the cluster, id@host:port: one, three or five, the same on every node. Once it is formed, \
+         its metadata says which there are.",
     ),
     key(
         "fetch.max.bytes",

@@ -11,6 +11,7 @@ use highwater_kraft_meta::command::{
 };
 use highwater_kraft_meta::{
     Heard, HeartbeatError, MetadataImage, OpenError, Outcome, ProposeError, QuorumState, Standing,
+    VotersChange, VotersError,
 };
 use highwater_object_storage::{
     Failure, Hooked, IoClass, MemoryStorage, ObjectKey, Operation, Plan, PutMode, RequestKind,
@@ -82,6 +83,10 @@ impl MetadataStore for Led {
 
     async fn quorum(&self) -> Result<QuorumState, String> {
         Err("there is none".to_owned())
+    }
+
+    async fn change_voters(&self, _change: VotersChange) -> Result<(), VotersError> {
+        Err(VotersError::Unavailable("there is none".to_owned()))
     }
 
     fn heard(&self) -> watch::Receiver<Heard> {

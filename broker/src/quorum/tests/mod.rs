@@ -119,9 +119,7 @@ async fn a_client_that_floods_the_listener_does_not_flood_the_log() {
         }
     }
     let text = std::fs::read_to_string(log.path()).expect("is text");
-    for message in ["a client has connected", "request refused"] {
-        assert_eq!(text.matches(message).count(), 1, "{text}");
-    }
+    assert_eq!(text.matches("request refused").count(), 1, "{text}");
 }
 
 const NODE: [u8; 4] = [10, 0, 0, 1];
@@ -145,7 +143,7 @@ impl Network for Void {
 #[tokio::test(start_paused = true)]
 async fn a_host_that_is_gone_is_given_up_long_before_a_call_is_late() {
     let addresses = BTreeMap::from([(NodeId(1), ("gone".to_owned(), 9093))]);
-    let calls = NetworkCalls::new(Arc::new(Void), NodeId(2), addresses);
+    let calls = NetworkCalls::new(Arc::new(Void), (NodeId(2), Vec::new()), addresses);
     let within = Duration::from_secs(20);
     let called = timeout(within / 4, calls.call(NodeId(1), Bytes::new(), within)).await;
     let error = called.expect("is given up").expect_err("is not answered");

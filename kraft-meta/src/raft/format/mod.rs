@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
-use highwater_io::{Device, OpenMode};
+use highwater_io::{Device, OpenMode, is_full};
+use highwater_types::{ClusterId, NodeId, Uuid};
 
 use crate::OpenError;
 
@@ -63,18 +64,53 @@ async fn is_empty(device: &dyn Device, dir: &Path) -> io::Result<bool> {
 
 async fn write(device: &dyn Device, dir: &Path) -> io::Result<()> {
     device.create_dir_all(dir).await?;
-    let path = dir.join(FILE);
+    replace(device, dir, FILE, format!("{VERSION}\n")).await
+}
+
+/// Replaces a file durably: a crash leaves either the former one or this one.
+async fn replace(device: &dyn Device, dir: &Path, name: &str, text: String) -> io::Result<()> {
+    let path = dir.join(name);
     let new = path.with_extension("new");
     match device.remove_file(&new).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let file = device.open(&new, OpenMode::CreateNew).await?;
-    let text = Bytes::from(format!("{VERSION}\n"));
-    file.write_at(0, &[text]).await?;
+    file.write_at(0, &[Bytes::from(text)]).await?;
     file.sync_data().await?;
     device.rename(&new, &path).await?;
     device.sync_dir(dir).await
+}
+
+/// Kafka's file beside the log, which names the replica: `kafka-metadata-quorum add-controller` reads it, with
+/// `metadata.log.dir` as the directory of the metadata. The log has the same, and this is written anew from it.
+const PROPERTIES: &str = "meta.properties";
+
+/// Writes the file of Kafka's tools, unless it says the same already.
+pub(super) async fn tell(
+    device: &dyn Device,
+    dir: &Path,
+    (cluster, node, directory): (ClusterId, NodeId, Uuid),
+) -> Result<(), OpenError> {
+    let path = dir.join(PROPERTIES);
+    let failed = |source| OpenError::Io {
+        path: path.display().to_string(),
+        source,
+    };
+    let text = format!(
+        "# Written by Highwater for the tools of Apache Kafka, and anew at each start.\n\
+         version=1\ncluster.id={cluster}\nnode.id={node}\ndirectory.id={directory}\n"
+    );
+    if read(device, &path).await.map_err(failed)?.as_deref() == Some(text.trim()) {
+        return Ok(());
+    }
+    match replace(device, dir, PROPERTIES, text).await {
+        Err(error) if is_full(&error) => {
+            tracing::warn!(%error, "no room for meta.properties, which Kafka's tools read");
+            Ok(())
+        }
+        written => written.map_err(failed),
+    }
 }
 
 #[cfg(test)]

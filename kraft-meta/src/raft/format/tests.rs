@@ -19,7 +19,8 @@ use crate::command::{
     SetDuty, SetTopicConfigs, StreamEpoch, TrimStream, UnregisterNode, WalKind,
 };
 use crate::image::{MetadataImage, Restored};
-use crate::raft::record::{DirectoryRecord, Kind, LogRecord, TruncateRecord};
+use crate::raft::record::{DirectoryRecord, Kind, LogRecord, MembershipRecord, TruncateRecord};
+use crate::raft::replica::Replica;
 use crate::raft::snapshot_store::SnapshotStore;
 use crate::raft::types::{
     Entry, LeaderId, LogId, Membership, Proposal, SnapshotMeta, StoredMembership, Vote,
@@ -278,17 +279,22 @@ fn log_id(index: u64) -> LogId {
     LogId::new(leader, index)
 }
 
-fn entry(index: u64, payload: EntryPayload<Proposal, u64, openraft::BasicNode>) -> LogRecord {
+fn entry(index: u64, payload: EntryPayload<Proposal, u64, Replica>) -> LogRecord {
     let log_id = log_id(index);
     LogRecord::from(Kind::Entry((&Entry { log_id, payload }).into()))
 }
 
 fn members() -> Membership {
-    let node = openraft::BasicNode {
-        addr: "broker:9093".to_owned(),
+    let joined = Replica {
+        directory: Some(Uuid([6; 16])),
+        endpoints: vec![Endpoint {
+            listener: "CONTROLLER".to_owned(),
+            host: "controller".to_owned(),
+            port: 9093,
+        }],
     };
-    let members = vec![BTreeSet::from([1])];
-    let members = Membership::new(members, BTreeMap::from([(1, node)]));
+    let nodes = [(1, Replica::default()), (1 << 31 | 2, joined)];
+    let members = Membership::new(vec![BTreeSet::from([1])], BTreeMap::from(nodes));
     members.expect("a voter is a node")
 }
 
@@ -308,6 +314,7 @@ fn log(actions: &[Action]) -> Vec<u8> {
     records.push(LogRecord::from(Kind::Purge((&log_id(90)).into())));
     let directory = DirectoryRecord::new(1, Uuid([5; 16]));
     records.push(LogRecord::from(Kind::Directory(directory)));
+    records.push(LogRecord::from(Kind::Own(directory)));
     let each = records.iter().map(Message::encode_length_delimited_to_vec);
     each.collect::<Vec<_>>().concat()
 }
@@ -419,6 +426,22 @@ async fn golden_log_and_snapshot_are_written_byte_for_byte() {
         .collect();
     let tags = 1..=19;
     assert!(kinds.into_iter().eq(tags), "every kind of command is there");
+}
+
+// a log of a voter whose quorum never changed, as the first release with several voters wrote it
+#[test]
+fn a_membership_without_directories_and_addresses_is_read() {
+    let former = b"\x0a\x03\x0a\x01\x01\x12\x0d\x08\x01\x12\x09localhost";
+    let record = MembershipRecord::decode(&former[..]).expect("is read");
+    let membership = Membership::from(record);
+    assert_eq!(membership.voter_ids().collect::<Vec<_>>(), [1]);
+    assert_eq!(membership.get_node(&1), Some(&Replica::default()));
+    let again = MembershipRecord::from(&membership);
+    assert_eq!(
+        again.encode_to_vec(),
+        former[..],
+        "and written again the same"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a voter's own process asks of the active controller, whichever voter that is.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,14 @@ use highwater_runtime::SeededRng;
 use highwater_types::{LogIndex, NodeEpoch, NodeId};
 use tokio::time::{Instant, timeout_at};
 
-use super::{RaftMetadata, admission};
-use crate::command::{Command, Outcome, Rejection};
-use crate::quorum_state::QuorumState;
+use super::RaftMetadata;
+use crate::command::{Command, Endpoint, Outcome, Rejection};
+use crate::quorum_state::{QuorumState, VotersChange, VotersError};
+use crate::raft::change::Unchanged;
 use crate::raft::observer::message::{Heartbeat, Propose};
 use crate::raft::observer::voters::Voters;
 use crate::raft::observer::{Observer, PROPOSAL_DEADLINE};
+use crate::raft::replica;
 use crate::raft::voter::{Undecided, Voter};
 use crate::sessions::Standing;
 use crate::transport::{Calls, Transport};
@@ -30,25 +33,30 @@ struct AllVoters {
 #[async_trait]
 impl Calls for AllVoters {
     async fn call(&self, to: NodeId, request: Bytes, within: Duration) -> io::Result<Bytes> {
-        match u64::try_from(to.0) == Ok(self.own.id) {
+        match to == self.own.node {
             true => self.own.answer(&request).await,
             false => self.transport.call(to, request, within).await,
         }
     }
+
+    fn learn(&self, addresses: &BTreeMap<NodeId, Vec<Endpoint>>) {
+        self.transport.learn(addresses);
+    }
 }
 
 /// The way of a voter's own process to the active controller.
-pub(super) fn way(own: &Voter, transport: &Arc<dyn Transport>, seed: u64) -> Voters {
+pub(super) fn way(
+    own: &Voter,
+    transport: &Arc<dyn Transport>,
+    configured: Vec<NodeId>,
+    seed: u64,
+) -> Voters {
     let all = AllVoters {
         own: own.clone(),
         transport: Arc::clone(transport),
     };
     let observer = Observer {
-        voters: own
-            .voters
-            .iter()
-            .map(|id| admission::node_id(*id))
-            .collect(),
+        voters: configured,
         calls: Arc::new(all),
         cluster: None,
         rng: SeededRng::from_seed(seed),
@@ -62,7 +70,7 @@ impl RaftMetadata {
         &self,
         command: Command,
     ) -> Result<(LogIndex, Result<Outcome, Rejection>), Undecided> {
-        if self.voter.voters.len() == 1 {
+        if self.voter.is_alone() {
             return self.voter.propose(command).await;
         }
         let until = Instant::now() + PROPOSAL_DEADLINE;
@@ -96,7 +104,7 @@ impl RaftMetadata {
         standing: Standing,
     ) -> Result<bool, String> {
         let leader = match self.voter.heartbeat(node, epoch, standing) {
-            Err(Undecided::NotLeader(leader)) if self.voter.voters.len() > 1 => leader,
+            Err(Undecided::NotLeader(leader)) if !self.voter.is_alone() => leader,
             answered => return answered.map_err(|undecided| undecided.to_string()),
         };
         self.turn_to(leader);
@@ -108,7 +116,7 @@ impl RaftMetadata {
     /// The state of the quorum, as the active controller sees it.
     pub(super) async fn quorum_anywhere(&self) -> Result<QuorumState, String> {
         let leader = match self.voter.describe() {
-            Err(Undecided::NotLeader(leader)) if self.voter.voters.len() > 1 => leader,
+            Err(Undecided::NotLeader(leader)) if !self.voter.is_alone() => leader,
             described => return described.map_err(|undecided| undecided.to_string()),
         };
         self.turn_to(leader);
@@ -117,10 +125,22 @@ impl RaftMetadata {
         self.controllers.describe(cluster, until).await
     }
 
+    /// Changes the voters, whichever controller is the active one.
+    pub(super) async fn change_anywhere(&self, change: VotersChange) -> Result<(), VotersError> {
+        let leader = match self.voter.change_voters(&change).await {
+            Ok(()) => return Ok(()),
+            Err(Unchanged::Refused(refused)) => return Err(refused),
+            Err(Unchanged::NotLeader(leader)) => leader,
+        };
+        self.turn_to(leader);
+        let cluster = self.controllers.cluster_bytes(&self.voter.image.borrow());
+        let until = Instant::now() + PROPOSAL_DEADLINE;
+        self.controllers.change(&change, cluster, until).await
+    }
+
     fn turn_to(&self, leader: Option<u64>) {
         if let Some(leader) = leader {
-            // it is a voter, and so known
-            self.controllers.turn_to(admission::node_id(leader));
+            self.controllers.turn_to(replica::node_id(leader));
         }
     }
 }

@@ -14,14 +14,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_io::{Device, Threads};
+use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{ClusterId, LogIndex, NodeEpoch, NodeId, Term, Uuid};
 use openraft::{Raft, SnapshotPolicy};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use self::quorum::Part;
 pub use self::quorum::Quorum;
 pub(super) use self::waiting::Waiting;
 use super::format;
 use super::log_store::LogStore;
+use super::members;
 use super::network::Network;
 use super::observer::voters::Voters;
 use super::snapshot_store::SnapshotStore;
@@ -32,7 +35,7 @@ use crate::MetadataStore;
 use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
-use crate::quorum_state::QuorumState;
+use crate::quorum_state::{QuorumState, VotersChange, VotersError};
 use crate::sessions::{Heard, Sessions, Standing};
 
 /// The configuration of a voter.
@@ -49,7 +52,8 @@ pub struct Config {
     pub seed: u64,
     /// Random bytes for a log that is created now (D1).
     pub new_log_seed: [u8; 16],
-    /// The id of the data directory, if it is new: random bytes, as in Kafka's `directory.id`.
+    /// The id of the data directory, if it is new: random bytes, as in Kafka's `directory.id`. A node with another
+    /// directory is another replica.
     pub new_directory_id: Uuid,
     /// Entries after which a snapshot is taken and the log before it purged.
     pub snapshot_entries: u64,
@@ -63,7 +67,9 @@ pub struct RaftMetadata {
     voter: Voter,
     network: Network,
     /// The way of this process to the active controller.
-    controllers: Voters,
+    controllers: Arc<Voters>,
+    /// The task that follows the membership.
+    tasks: Tasks,
 }
 
 impl std::fmt::Debug for RaftMetadata {
@@ -93,18 +99,58 @@ impl RaftMetadata {
         Self::open_in(quorum, config, device, threads).await
     }
 
-    /// Opens the metadata as a voter of a quorum. The voter forms the quorum if all voters start for the first time,
-    /// joins it if others have formed it, and takes part in it again after a restart. A voter whose data directory is
-    /// new takes part only once every other voter has said that it does not know it by another directory, because a
-    /// voter that lost its votes could vote twice. This returns when a voter leads and this node has applied all
-    /// entries that the leader has announced as committed; the image of a follower may lag behind the leader's. Until
-    /// then it waits, however long, and the log says for what.
+    /// Opens the metadata as a controller.
+    ///
+    /// A node that is configured with the voters of a quorum forms it with them if all start for the first time, joins it
+    /// if others have formed it, and takes part in it again after a restart. One whose data directory is new takes part
+    /// only once every other voter has said that it does not know the node by another directory, because a voter that
+    /// lost its votes could vote twice. If it is known by another one, or is none of the voters that the others have, it
+    /// follows the log without a vote until it is added to the voters; so does a node that is configured with addresses
+    /// of controllers alone, unless its own is the only one. Which voters there are says the log, once it has any.
+    ///
+    /// This returns when a voter leads and this node has applied all entries that the leader has announced as committed;
+    /// the image of a follower may lag behind the leader's. Until then it waits, however long, and the log says for what.
     ///
     /// # Errors
     /// [`OpenError`].
     pub async fn open_in(
         quorum: Quorum,
         config: Config,
+        device: Arc<dyn Device>,
+        threads: &dyn Threads,
+    ) -> Result<Self, OpenError> {
+        loop {
+            let metadata = Self::start(&quorum, &config, Arc::clone(&device), threads).await?;
+            match metadata.take_part(&quorum, &config).await {
+                Ok(Part::Taken) => {
+                    metadata.tell_tools(&*device, &config).await?;
+                    return Ok(metadata);
+                }
+                // the log names the replica that the next turn starts
+                Ok(Part::AsAnother) => metadata.shutdown().await?,
+                Err(error) => {
+                    let cause = metadata.cause(error).await;
+                    // the transport has the voter, which would go on; the first error says more than that of the end
+                    drop(metadata.shutdown().await);
+                    return Err(cause);
+                }
+            }
+        }
+    }
+
+    /// Writes down for Kafka's tools which replica this is.
+    async fn tell_tools(&self, device: &dyn Device, config: &Config) -> Result<(), OpenError> {
+        let Some(directory) = self.directory() else {
+            return Ok(());
+        };
+        let cluster = self.voter.image.borrow().cluster();
+        format::tell(device, &config.dir, (cluster, config.node, directory)).await
+    }
+
+    /// Opens the log and the snapshot and starts Raft on them, as the replica that the log names.
+    async fn start(
+        quorum: &Quorum,
+        config: &Config,
         device: Arc<dyn Device>,
         threads: &dyn Threads,
     ) -> Result<Self, OpenError> {
@@ -116,20 +162,21 @@ impl RaftMetadata {
             config.new_log_seed,
         )
         .await?;
+        let id = quorum.replica(config, &log).await?;
         let snapshots = SnapshotStore::start(device, &config.dir, threads);
         let state = StateStore::open(snapshots.clone()).await?;
         let waiting = Arc::new(Waiting::new(state.lacking()));
         log.finish_install(state.last()).await.map_err(failed)?;
         nothing_is_lost(&config.dir, &log, state.last())?;
         let (image, applied_end) = (state.watch(), state.applied_end());
-        let id = quorum::voter_id(config.node)?;
-        let voters = Arc::new(quorum.voter_ids()?);
-        let raft_config = raft_config(config.snapshot_entries, voters.len()).map_err(failed)?;
+        let raft_config = raft_config(config.snapshot_entries, quorum.heartbeat_ms(config.node));
+        let raft_config = raft_config.map_err(failed)?;
         let lease = Duration::from_millis(raft_config.election_timeout_max);
         let network = Network {
             transport: Arc::clone(&quorum.transport),
             own: id,
             log: log.clone(),
+            image: image.clone(),
         };
         let starting = Raft::new(id, raft_config, network.clone(), log.clone(), state);
         let raft = Runtime::scope(config.seed, starting)
@@ -140,8 +187,12 @@ impl RaftMetadata {
             log,
             snapshots,
             snapshot_bytes: config.snapshot_bytes,
+            node: config.node,
             id,
-            voters,
+            founders: Arc::new(quorum.voter_ids()?),
+            endpoints: Arc::new(quorum.endpoints.clone()),
+            changing: Arc::new(Semaphore::new(1)),
+            led: Arc::default(),
             lease,
             image,
             applied_end,
@@ -153,21 +204,29 @@ impl RaftMetadata {
             unable_since: Arc::default(),
             admits: Arc::default(),
         };
+        let configured = quorum.configured();
+        let way = anywhere::way(&voter, &quorum.transport, configured.clone(), config.seed);
         let metadata = Self {
-            controllers: anywhere::way(&voter, &quorum.transport, config.seed),
+            controllers: Arc::new(way),
             voter,
             network,
+            tasks: Tasks::default(),
         };
+        let controllers = (Arc::clone(&metadata.controllers), configured);
+        let transport = Arc::clone(&quorum.transport);
+        let follow = members::follow(metadata.voter.clone(), transport, controllers);
+        metadata.tasks.spawn(TaskKind::MetadataObserver, follow);
+        let (network, controllers) = (metadata.network.clone(), Arc::clone(&metadata.controllers));
+        let rejoin = members::rejoin(metadata.voter.clone(), network, controllers);
+        metadata.tasks.spawn(TaskKind::MetadataObserver, rejoin);
         quorum.transport.serve(metadata.voter.clone());
-        match metadata.take_part(&config).await {
-            Ok(()) => Ok(metadata),
-            Err(error) => {
-                let cause = metadata.cause(error).await;
-                // the transport has the voter, which would go on; the first error says more than that of the end
-                drop(metadata.shutdown().await);
-                Err(cause)
-            }
-        }
+        Ok(metadata)
+    }
+
+    /// The id of the data directory, as the quorum knows it.
+    #[must_use]
+    pub fn directory(&self) -> Option<Uuid> {
+        self.voter.log.own_directory(self.voter.id)
     }
 
     /// Serves observers from now on. Until then their calls are refused, so that no broker starts before its controller
@@ -192,12 +251,8 @@ fn failed(error: impl std::fmt::Display) -> OpenError {
 
 fn raft_config(
     snapshot_entries: u64,
-    voters: usize,
+    heartbeat_interval: u64,
 ) -> Result<Arc<openraft::Config>, openraft::ConfigError> {
-    let heartbeat_interval = match voters {
-        1 => LONE_TICK_MS,
-        _ => HEARTBEAT_MS,
-    };
     let config = openraft::Config {
         cluster_name: "highwater".to_owned(),
         heartbeat_interval,
@@ -271,6 +326,10 @@ impl MetadataStore for RaftMetadata {
         self.quorum_anywhere().await
     }
 
+    async fn change_voters(&self, change: VotersChange) -> Result<(), VotersError> {
+        self.change_anywhere(change).await
+    }
+
     fn heard(&self) -> watch::Receiver<Heard> {
         self.voter.heard.subscribe()
     }
@@ -285,6 +344,7 @@ impl MetadataStore for RaftMetadata {
 
     async fn shutdown(&self) -> Result<(), OpenError> {
         self.voter.hand_over("it ends").await;
+        self.tasks.stop().await;
         let ended = self.voter.raft.shutdown().await;
         self.voter.snapshots.shutdown().await;
         self.voter.log.shutdown().await?;

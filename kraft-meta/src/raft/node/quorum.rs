@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_types::NodeId;
+use openraft::ServerState;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::metrics::WaitError;
-use openraft::{BasicNode, ServerState};
 
-use super::admission::listed;
-use super::{Config, RaftMetadata, failed};
-use crate::MetadataStore;
-use crate::command::{Action, Format};
+use super::admission::{Admitted, listed};
+use super::{Config, HEARTBEAT_MS, LONE_TICK_MS, RaftMetadata, failed};
+use crate::command::{Action, Endpoint, Format};
 use crate::error::OpenError;
+use crate::raft::log_store::LogStore;
+use crate::raft::record::DirectoryRecord;
+use crate::raft::replica::{self, Replica};
 use crate::raft::types::Types;
 use crate::transport::{NoTransport, Transport};
 
@@ -27,49 +29,127 @@ const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(60);
 
 type Metrics = openraft::RaftMetrics<Types>;
 
-/// The voters of a cluster's metadata, and the transport between them.
+/// The controllers of a cluster's metadata, and the transport between them.
 #[derive(Debug, Clone)]
 pub struct Quorum {
-    /// The voters that form the quorum, this node among them. Every voter is started with the same set.
+    /// The voters that form the quorum, this node among them. Every voter is started with the same set. None if this node
+    /// joins a quorum, and is configured with addresses alone.
     pub voters: BTreeSet<NodeId>,
-    /// The transport to the other voters.
+    /// The controllers that are configured by their address alone; the transport has a negative number for each.
+    pub bootstrap: Vec<NodeId>,
+    /// The configured addresses of controllers, and those at which others reach this one.
+    pub endpoints: BTreeMap<NodeId, Vec<Endpoint>>,
+    /// The transport to the other controllers.
     pub transport: Arc<dyn Transport>,
     /// How long the session of a broker lasts after its last heartbeat (E2, E6).
     pub session: Duration,
 }
 
+/// How a start takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// As the replica that was started.
+    Taken,
+    /// As another replica, which the log names.
+    AsAnother,
+}
+
 impl Quorum {
     /// The ids of the voters in Raft.
     pub(super) fn voter_ids(&self) -> Result<BTreeSet<u64>, OpenError> {
-        self.voters.iter().map(|node| voter_id(*node)).collect()
+        self.voters.iter().map(|node| founder(*node)).collect()
     }
 
-    /// A quorum of one voter.
+    /// A quorum of one voter, which stays alone.
     #[must_use]
     pub fn alone(node: NodeId) -> Self {
         Self {
             voters: [node].into(),
+            bootstrap: Vec::new(),
+            endpoints: BTreeMap::new(),
             transport: Arc::new(NoTransport),
             session: SESSION,
         }
     }
+
+    /// The configured controllers, as calls name them.
+    pub(super) fn configured(&self) -> Vec<NodeId> {
+        let voters = self.voters.iter();
+        voters.chain(&self.bootstrap).copied().collect()
+    }
+
+    /// The interval of heartbeats.
+    pub(super) fn heartbeat_ms(&self, own: NodeId) -> u64 {
+        let may_grow = self.endpoints.contains_key(&own);
+        match self.voters.len() == 1 && !may_grow {
+            true => LONE_TICK_MS,
+            false => HEARTBEAT_MS,
+        }
+    }
+
+    /// The id in Raft of the replica that a log names; if it names none, of the founder that this node may be, or of the
+    /// replica that joins.
+    pub(super) async fn replica(&self, config: &Config, log: &LogStore) -> Result<u64, OpenError> {
+        let founder = founder(config.node)?;
+        if let Some(own) = log.own(founder) {
+            return match replica::node_id(own.node) == config.node {
+                true => Ok(own.node),
+                false => Err(OpenError::OtherNode {
+                    path: config.dir.display().to_string(),
+                    node: config.node,
+                    voters: replica::node_id(own.node).to_string(),
+                }),
+            };
+        }
+        let may_be_founder = self.voters.contains(&config.node) || self.bootstrap.len() == 1;
+        if may_be_founder {
+            return Ok(founder);
+        }
+        let id = replica::joining_id(founder, config.new_directory_id);
+        let own = DirectoryRecord::new(id, config.new_directory_id);
+        log.be(own).await.map_err(failed)?;
+        Ok(id)
+    }
 }
 
-/// The id of a node in Raft.
-pub(super) fn voter_id(node: NodeId) -> Result<u64, OpenError> {
-    u64::try_from(node.0)
-        .map_err(|_cause| OpenError::Raft(format!("node.id must not be negative: {node}")))
+/// The id in Raft of a voter that forms a quorum.
+pub(super) fn founder(node: NodeId) -> Result<u64, OpenError> {
+    let id = replica::founder_id(node);
+    id.ok_or_else(|| OpenError::Raft(format!("node.id must not be negative: {node}")))
 }
 
 impl RaftMetadata {
     /// Takes part in the quorum, and returns when this node's image is up to date and its log takes commands.
-    pub(super) async fn take_part(&self, config: &Config) -> Result<(), OpenError> {
-        self.be_admitted(config).await?;
-        match self.voter.raft.is_initialized().await.map_err(failed)? {
+    pub(super) async fn take_part(
+        &self,
+        quorum: &Quorum,
+        config: &Config,
+    ) -> Result<Part, OpenError> {
+        let voters = match self.be_admitted(quorum, config).await? {
+            Admitted::AsFounder(voters) => voters,
+            Admitted::Joins => {
+                let founder = founder(config.node)?;
+                let id = replica::joining_id(founder, config.new_directory_id);
+                let own = DirectoryRecord::new(id, config.new_directory_id);
+                self.voter.log.be(own).await.map_err(failed)?;
+                return Ok(Part::AsAnother);
+            }
+        };
+        let is_initialized = self.voter.raft.is_initialized().await.map_err(failed)?;
+        match is_initialized || voters.is_empty() {
             true => self.restart(config).await?,
-            false => self.form().await?,
+            false => self.form(&voters).await?,
         }
+        self.until_followed(config).await?;
+        let found = self.voter.for_room(SNAPSHOT_DEADLINE).await;
+        found.map_err(OpenError::Raft)?;
+        Ok(Part::Taken)
+    }
+
+    /// Waits until this node leads, or has what the leader has committed.
+    async fn until_followed(&self, config: &Config) -> Result<(), OpenError> {
         loop {
+            self.join().await?;
             let (leader, term) = self.leader().await?;
             if leader == self.voter.id {
                 // The first command of a term is answered when everything before it is applied.
@@ -77,27 +157,22 @@ impl RaftMetadata {
                     cluster_id: config.cluster.0.to_vec(),
                 });
                 match self.voter.decide(format.into()).await {
-                    Ok(_) => break,
-                    Err(_) if self.voter.voters.len() > 1 && self.check().is_ok() => {
+                    Ok(_) => return Ok(()),
+                    Err(_) if !self.voter.is_alone() && self.voter.check_own().is_ok() => {
                         self.until_deposed(term).await?;
                     }
                     Err(error) => return Err(failed(error)),
                 }
             } else if self.has_followed(leader).await? {
-                break;
+                return Ok(());
             }
         }
-        // A voter that joined has the voters from the others' log.
-        self.check_log_voters(config).await?;
-        let found = self.voter.for_room(SNAPSHOT_DEADLINE).await;
-        found.map_err(OpenError::Raft)
     }
 
     /// Forms a new quorum. Every voter starts with the same first entry, so that any of them may campaign.
-    async fn form(&self) -> Result<(), OpenError> {
-        let voters = &self.voter.voters;
-        let members = voters.iter().map(|voter| (*voter, BasicNode::default()));
-        let members: BTreeMap<u64, BasicNode> = members.collect();
+    async fn form(&self, voters: &BTreeSet<u64>) -> Result<(), OpenError> {
+        let members = voters.iter().map(|voter| (*voter, Replica::default()));
+        let members: BTreeMap<u64, Replica> = members.collect();
         match self.voter.raft.initialize(members).await {
             // Another voter was faster: it has formed the quorum, and sends its log.
             Err(RaftError::APIError(InitializeError::NotAllowed(_))) if voters.len() > 1 => Ok(()),
@@ -105,42 +180,37 @@ impl RaftMetadata {
         }
     }
 
+    /// Takes part again. The voters in the log win over those in the configuration, because the quorum may have changed
+    /// since that was written.
     async fn restart(&self, config: &Config) -> Result<(), OpenError> {
-        let voters = self.check_log_voters(config).await?;
-        if voters.is_empty() {
-            // This voter has voted before, but has no log yet: the voter that formed the quorum sends it.
-            return Ok(());
-        }
-        if voters.len() == 1 {
-            // No other voter can lead, so that there is no reason to wait before campaigning.
-            let elected = self.voter.raft.trigger().elect(false).await;
-            elected.map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    /// Checks that the voters in the log are those of the configuration, this node among them, and returns them; there
-    /// are none before the log has its first entry.
-    async fn check_log_voters(&self, config: &Config) -> Result<BTreeSet<u64>, OpenError> {
         let raft = &self.voter.raft;
         let voters: BTreeSet<u64> = raft
             .with_raft_state(|state| state.membership_state.effective().voter_ids().collect())
             .await
             .map_err(failed)?;
         if voters.is_empty() {
-            return Ok(voters);
+            // This node has no log yet: the voters send it.
+            return Ok(());
         }
-        if !voters.contains(&self.voter.id) {
-            // The node is no voter of this metadata, and would wait for a leader for ever.
-            return Err(OpenError::OtherNode {
-                path: config.dir.display().to_string(),
-                node: config.node,
-                voters: listed(&voters),
-            });
+        let founders = &self.voter.founders;
+        let nodes = |ids: &BTreeSet<u64>| ids.iter().map(|id| replica::node_id(*id)).collect();
+        let (in_log, configured): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
+            (nodes(&voters), nodes(founders));
+        if !configured.is_empty() && in_log != configured {
+            let reason = format!(
+                "the voters are {} in the metadata in {}, and {} in controller.quorum.voters",
+                listed(&voters),
+                config.dir.display(),
+                listed(founders)
+            );
+            tracing::warn!(reason, "the voters in the metadata are those that count");
         }
-        let holder = || format!("the metadata in {}", config.dir.display());
-        self.check_voters(&voters, holder)?;
-        Ok(voters)
+        if voters.len() == 1 && voters.contains(&self.voter.id) {
+            // No other voter can lead, so that there is no reason to wait before campaigning.
+            let elected = self.voter.raft.trigger().elect(false).await;
+            elected.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Waits until a voter leads, and returns its id and its term. While none does it says so.
@@ -160,7 +230,7 @@ impl RaftMetadata {
                 return Ok((leader, led.current_term));
             }
             let silent = self.silent_voters().await;
-            let voters = listed(&self.voter.voters);
+            let voters = listed(&self.voter.voters());
             let reason = format!(
                 "the voters are {voters}; without an answer: {}",
                 silent.join("; ")
@@ -207,7 +277,7 @@ impl RaftMetadata {
         let followed = self.until(is_over).await?;
         if followed.is_none() {
             tracing::warn!(
-                node_id = leader,
+                node_id = %replica::node_id(leader),
                 "waiting for the metadata of the active controller"
             );
         }

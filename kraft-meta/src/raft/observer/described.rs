@@ -5,8 +5,10 @@ use std::time::Duration;
 use highwater_types::{NodeId, Term};
 use prost::Message;
 
+use crate::command::Endpoint;
 use crate::quorum_state::{QuorumState, ReplicaState};
 use crate::raft::record::DirectoryRecord;
+use crate::raft::replica;
 
 /// Asks the active controller for the state of the quorum.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -32,7 +34,7 @@ pub(in crate::raft) struct Described {
 }
 
 /// How far a node has the metadata.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 struct Replica {
     #[prost(message, optional, tag = "1")]
     directory: Option<DirectoryRecord>,
@@ -42,6 +44,10 @@ struct Replica {
     heard_before_ms: Option<u64>,
     #[prost(bool, tag = "4")]
     is_caught_up: bool,
+    #[prost(message, repeated, tag = "5")]
+    endpoints: Vec<Endpoint>,
+    #[prost(bool, tag = "6")]
+    is_recorded: bool,
 }
 
 impl From<&ReplicaState> for Replica {
@@ -53,6 +59,8 @@ impl From<&ReplicaState> for Replica {
             log_end: state.log_end,
             heard_before_ms: heard.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
             is_caught_up: state.is_caught_up,
+            endpoints: state.endpoints.clone(),
+            is_recorded: state.is_recorded,
         }
     }
 }
@@ -61,11 +69,13 @@ impl From<Replica> for ReplicaState {
     fn from(replica: Replica) -> Self {
         let directory = replica.directory.unwrap_or_default();
         Self {
-            node: NodeId(i32::try_from(directory.node).unwrap_or(i32::MAX)),
+            node: replica::node_id(directory.node),
             directory: directory.id(),
             log_end: replica.log_end,
             heard_before: replica.heard_before_ms.map(Duration::from_millis),
             is_caught_up: replica.is_caught_up,
+            endpoints: replica.endpoints,
+            is_recorded: replica.is_recorded,
         }
     }
 }

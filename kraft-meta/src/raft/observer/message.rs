@@ -3,9 +3,10 @@
 use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamId};
 use prost::{Message, Oneof};
 
-use crate::command::{Outcome, Position, Rejection, uuid};
+use crate::command::{Endpoint, Outcome, Position, Rejection, uuid};
 use crate::raft::message::Nothing;
 use crate::raft::record::LogIdRecord;
+use crate::raft::replica;
 use crate::sessions::Standing;
 
 /// Asks for the committed entries from an index on.
@@ -119,16 +120,20 @@ pub(in crate::raft) struct Decided {
 }
 
 /// The voter is not the active controller, so that the command was not proposed.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub(in crate::raft) struct NotLeader {
     #[prost(int32, optional, tag = "1")]
     pub(super) leader: Option<i32>,
+    /// The addresses of the voter that leads, for a node that does not know them.
+    #[prost(message, repeated, tag = "2")]
+    pub(in crate::raft) endpoints: Vec<Endpoint>,
 }
 
 impl NotLeader {
     pub(in crate::raft) fn new(leader: Option<u64>) -> Self {
         Self {
-            leader: leader.and_then(|leader| i32::try_from(leader).ok()),
+            leader: leader.map(|leader| replica::node_id(leader).0),
+            endpoints: Vec::new(),
         }
     }
 }

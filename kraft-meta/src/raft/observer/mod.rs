@@ -4,6 +4,7 @@
 //! An observer keeps nothing on a disk. It may lag behind, and goes on with the image it has while it reaches no voter;
 //! when it reaches one again it continues, or begins with a new snapshot if the entries that it lacks are purged.
 
+mod change;
 pub(super) mod described;
 pub(super) mod message;
 mod serve;
@@ -33,7 +34,7 @@ use crate::MetadataStore;
 use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
-use crate::quorum_state::QuorumState;
+use crate::quorum_state::{QuorumState, VotersChange, VotersError};
 use crate::sessions::{Heard, Standing};
 use crate::transport::{COMMAND_BYTES_MAX, Calls};
 
@@ -47,6 +48,9 @@ const FOLLOW_MAX: Duration = Duration::from_secs(30);
 const FOLLOW_WAIT: Duration = Duration::from_secs(10);
 /// How long an observer waits for an answer, beside the time for which it asks the voter to wait.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// How long an observer waits before it asks for the addresses of the controllers again, and after a failure.
+const LEARN_AGAIN: Duration = Duration::from_secs(60);
+const LEARN_SOON: Duration = Duration::from_secs(5);
 /// How long a heartbeat waits for its answer: less than a session, so that one that is lost costs no session.
 const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a proposal looks for the active controller and waits for its answer and for the own image: less than the
@@ -85,6 +89,8 @@ struct Followed {
     cut_off: watch::Sender<Option<String>>,
     /// Why nothing can be learned any more.
     ended: watch::Sender<Option<String>>,
+    /// Counts the changes of the membership that were followed.
+    memberships: watch::Sender<u64>,
     /// An observer hears no heartbeats.
     heard: watch::Sender<Heard>,
 }
@@ -106,6 +112,7 @@ impl ObserverMetadata {
             last: watch::Sender::new(None),
             cut_off: watch::Sender::new(None),
             ended: watch::Sender::new(None),
+            memberships: watch::Sender::default(),
             heard: watch::Sender::default(),
         });
         let mut target = None;
@@ -134,6 +141,7 @@ impl ObserverMetadata {
         }
         let tasks = Tasks::default();
         tasks.spawn(TaskKind::MetadataObserver, follow(Arc::clone(&followed)));
+        tasks.spawn(TaskKind::MetadataObserver, learn(Arc::clone(&followed)));
         Ok(Self { followed, tasks })
     }
 
@@ -163,6 +171,28 @@ async fn follow(followed: Arc<Followed>) {
                 return std::future::pending().await;
             }
         }
+    }
+}
+
+/// Learns the addresses of the controllers from the active one: at once, when the membership changes, and from time to
+/// time, because a founder of the quorum may have another address without that. It never returns.
+async fn learn(followed: Arc<Followed>) {
+    let mut changes = followed.memberships.subscribe();
+    loop {
+        let cluster = followed.voters.cluster_bytes(&followed.image.borrow());
+        let asked = followed
+            .voters
+            .describe(cluster, Instant::now() + ANSWER_DEADLINE);
+        let next = match asked.await {
+            Ok(quorum) => {
+                followed.voters.learn(&quorum);
+                LEARN_AGAIN
+            }
+            // the controllers that are known go on being asked
+            Err(_) => LEARN_SOON,
+        };
+        // when the time has passed, or the membership has changed; the sender lives as long as `followed`
+        drop(tokio::time::timeout(next, changes.changed()).await);
     }
 }
 
@@ -205,9 +235,13 @@ impl Followed {
             }
             next += 1;
             last = Some(LastEntry::new(entry.log_id, &record));
-            if let EntryPayload::Normal(proposal) = entry.payload {
+            match entry.payload {
                 // a refused command changes nothing here either
-                drop(image.apply(LogIndex(entry.log_id.index), proposal.0));
+                EntryPayload::Normal(proposal) => {
+                    drop(image.apply(LogIndex(entry.log_id.index), proposal.0));
+                }
+                EntryPayload::Membership(_) => self.memberships.send_modify(|count| *count += 1),
+                EntryPayload::Blank => {}
             }
         }
         if let Some(last) = last {
@@ -352,6 +386,14 @@ impl MetadataStore for ObserverMetadata {
         let cluster = voters.cluster_bytes(&self.followed.image.borrow());
         voters
             .describe(cluster, Instant::now() + PROPOSAL_DEADLINE)
+            .await
+    }
+
+    async fn change_voters(&self, change: VotersChange) -> Result<(), VotersError> {
+        let voters = &self.followed.voters;
+        let cluster = voters.cluster_bytes(&self.followed.image.borrow());
+        voters
+            .change(&change, cluster, Instant::now() + PROPOSAL_DEADLINE)
             .await
     }
 

@@ -17,6 +17,7 @@ use crate::command::{Action, Rejection};
 use crate::raft::log_store::{LastEntry, RecordsAfter};
 use crate::raft::message::{Nothing, Reply, malformed};
 use crate::raft::record::DirectoryRecord;
+use crate::raft::replica;
 use crate::raft::voter::{Undecided, Voter};
 
 impl Voter {
@@ -97,9 +98,8 @@ impl Voter {
         let command = propose.command;
         let command = command.ok_or_else(|| malformed("it has no command"))?;
         if let Some(Action::RegisterNode(register)) = &command.action
-            && let Ok(node) = u64::try_from(register.node)
-            && self.voters.contains(&node)
-            && from.is_none_or(|from| from.node != node)
+            && self.is_controller(NodeId(register.node))
+            && from.is_none_or(|from| replica::node_id(from.node) != NodeId(register.node))
         {
             let refused = Err(Rejection::IdOfController(NodeId(register.node)));
             return Ok(Reply::Decided(Decided::new(LogIndex::default(), &refused)));

@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::described::Describe;
-use super::message::{Heartbeat, Piece, Propose, ReadSnapshot};
+use super::message::{Heartbeat, NotLeader, Piece, Propose, ReadSnapshot};
 use super::{ANSWER_DEADLINE, HEARTBEAT_DEADLINE, Observer};
-use crate::command::{Outcome, Rejection};
+use crate::command::{Endpoint, Outcome, Rejection};
 use crate::image::MetadataImage;
 use crate::quorum_state::QuorumState;
 use crate::raft::log_store::LogStore;
@@ -31,9 +31,14 @@ const REST: (Duration, Duration) = (Duration::from_millis(20), Duration::from_se
 /// that waits looks for that voter.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// The error of an answer that is of another kind.
+pub(super) const UNEXPECTED: &str = "a controller sent an answer to another request";
+/// The error of a call that no voter has taken.
+pub(super) const NO_ACTIVE: &str = "no controller that was asked is the active one";
+
 /// Why a voter gave no answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(in crate::raft) enum Failure {
     /// The voter can't be reached, or has an error of its own: another attempt may succeed.
     Unreachable(String),
     /// No attempt will succeed.
@@ -71,6 +76,10 @@ struct Active {
 
 #[derive(Debug)]
 struct State {
+    /// The voters, in any order.
+    nodes: Vec<NodeId>,
+    /// The addresses of voters that others have told.
+    told: BTreeMap<NodeId, Vec<Endpoint>>,
     /// The voter that is asked next, an index.
     at: usize,
     backoff: Backoff,
@@ -88,7 +97,13 @@ impl Voters {
 
     fn called_by(observer: Observer, voter: Option<(u64, LogStore)>) -> Self {
         let backoff = Backoff::new(REST.0, REST.1, observer.rng.clone());
-        let state = State { at: 0, backoff };
+        let nodes = observer.voters.clone();
+        let state = State {
+            nodes,
+            told: BTreeMap::new(),
+            at: 0,
+            backoff,
+        };
         Self {
             observer,
             voter,
@@ -110,9 +125,45 @@ impl Voters {
 
     /// The voter that is asked.
     fn current(&self) -> Option<NodeId> {
-        let at = self.state().at;
-        let voters = &self.observer.voters;
-        voters.get(at.checked_rem(voters.len())?).copied()
+        let state = self.state();
+        let at = state.at.checked_rem(state.nodes.len())?;
+        state.nodes.get(at).copied()
+    }
+
+    /// Asks these voters from now on. The one that is asked now goes on being asked if it is among them.
+    pub(in crate::raft) fn know(&self, nodes: Vec<NodeId>) {
+        let current = self.current();
+        let at = nodes.iter().position(|node| Some(*node) == current);
+        let mut state = self.state();
+        state.nodes = nodes;
+        state.at = at.unwrap_or(0);
+    }
+
+    /// Asks the voters of a quorum from now on, at the addresses that it tells, and after them those that are configured.
+    /// A node that is configured with its id is where the configuration says, unless the metadata has another address.
+    pub(super) fn learn(&self, quorum: &QuorumState) {
+        let configured = &self.observer.voters;
+        let known = quorum
+            .voters
+            .iter()
+            .filter(|voter| !voter.endpoints.is_empty());
+        let told = known.filter(|voter| voter.is_recorded || !configured.contains(&voter.node));
+        let told: BTreeMap<_, _> = told
+            .map(|voter| (voter.node, voter.endpoints.clone()))
+            .collect();
+        self.observer.calls.learn(&told);
+        self.state().told.clone_from(&told);
+        let voters = quorum.voters.iter().map(|voter| voter.node);
+        let voters = voters.filter(|node| told.contains_key(node) || configured.contains(node));
+        let mut nodes: Vec<NodeId> = voters.collect();
+        let others = configured.iter().filter(|node| !nodes.contains(node));
+        let others: Vec<NodeId> = others.copied().collect();
+        nodes.extend(others);
+        self.know(nodes);
+    }
+
+    fn count(&self) -> usize {
+        self.state().nodes.len()
     }
 
     /// Asks another voter from now on, if `failed` is the one that is asked now.
@@ -125,11 +176,31 @@ impl Voters {
 
     /// Asks this voter from now on, if it is one.
     pub(in crate::raft) fn turn_to(&self, node: NodeId) -> bool {
-        let at = self.observer.voters.iter().position(|voter| *voter == node);
+        let mut state = self.state();
+        let at = state.nodes.iter().position(|voter| *voter == node);
         if let Some(at) = at {
-            self.state().at = at;
+            state.at = at;
         }
         at.is_some()
+    }
+
+    /// Asks the voter from now on that another one names as the one that leads.
+    fn turn_to_named(&self, not: &NotLeader) -> Option<NodeId> {
+        let leader = not.leader.map(NodeId)?;
+        if self.turn_to(leader) {
+            return Some(leader);
+        }
+        if not.endpoints.is_empty() {
+            return None;
+        }
+        let told = {
+            let mut state = self.state();
+            state.nodes.push(leader);
+            state.told.insert(leader, not.endpoints.clone());
+            state.told.clone()
+        };
+        self.observer.calls.learn(&told);
+        self.turn_to(leader).then_some(leader)
     }
 
     pub(super) fn succeeded(&self) {
@@ -326,10 +397,9 @@ impl Voters {
                 }
                 Ok(Reply::Unavailable(unavailable)) => return Err(unavailable.reason),
                 Ok(Reply::NotLeader(not)) => {
-                    let leader = not.leader.map(NodeId).filter(|leader| *leader != to);
-                    if let Some(leader) = leader
-                        && passed_on < self.observer.voters.len()
-                        && self.turn_to(leader)
+                    if passed_on < self.count()
+                        && let Some(leader) = self.turn_to_named(&not)
+                        && leader != to
                     {
                         passed_on += 1;
                         to = leader;
@@ -340,7 +410,7 @@ impl Voters {
                 Ok(Reply::OtherCluster(_)) => {
                     return Err(format!("node {to} belongs to another cluster"));
                 }
-                Ok(_) => return Err("a controller sent an answer to another request".to_owned()),
+                Ok(_) => return Err(UNEXPECTED.to_owned()),
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                     // it may have started again
                     self.processes.send_modify(|known| {
@@ -394,7 +464,7 @@ impl Voters {
         match self.ask_active(&call, HEARTBEAT_DEADLINE).await? {
             Reply::Done(_) => Ok(true),
             Reply::Fenced(_) => Ok(false),
-            _ => Err("a controller sent an answer to another request".to_owned()),
+            _ => Err(UNEXPECTED.to_owned()),
         }
     }
 
@@ -409,7 +479,7 @@ impl Voters {
         loop {
             let why = match self.ask_active(&call, ANSWER_DEADLINE).await {
                 Ok(Reply::Described(described)) => return Ok(described.into()),
-                Ok(_) => return Err("a controller sent an answer to another request".to_owned()),
+                Ok(_) => return Err(UNEXPECTED.to_owned()),
                 Err(why) => why,
             };
             let wait = backoff.next_wait();
@@ -421,13 +491,12 @@ impl Voters {
     }
 
     /// Asks the active controller: a voter that does not lead passes the call on by its answer.
-    async fn ask_active(&self, call: &Call, within: Duration) -> Result<Reply, String> {
-        for _ in &self.observer.voters {
+    pub(super) async fn ask_active(&self, call: &Call, within: Duration) -> Result<Reply, String> {
+        // one of those that are asked may name another one
+        for _ in 0..=self.count() {
             match self.ask(call.clone(), within).await {
                 Ok(Reply::NotLeader(not)) => {
-                    let turned = not
-                        .leader
-                        .is_some_and(|leader| self.turn_to(NodeId(leader)));
+                    let turned = self.turn_to_named(&not).is_some();
                     if let (false, Some(asked)) = (turned, self.current()) {
                         self.turn_from(asked);
                     }
@@ -437,14 +506,14 @@ impl Voters {
                 Err(Failure::Unreachable(why) | Failure::Final(why)) => return Err(why),
             }
         }
-        Err("no controller that was asked is the active one".to_owned())
+        Err(NO_ACTIVE.to_owned())
     }
 
     /// The voter after this one.
     fn next_after(&self, node: NodeId) -> NodeId {
-        let voters = &self.observer.voters;
+        let voters = &self.state().nodes;
         let at = voters.iter().position(|voter| *voter == node);
-        let next = at.and_then(|at| voters.get((at + 1) % voters.len()));
+        let next = at.map_or(voters.first(), |at| voters.get((at + 1) % voters.len()));
         next.copied().unwrap_or(node)
     }
 }

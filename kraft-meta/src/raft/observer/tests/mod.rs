@@ -129,6 +129,8 @@ impl World {
             net: Arc::clone(&self.net),
         };
         let quorum = Quorum {
+            bootstrap: Vec::new(),
+            endpoints: BTreeMap::new(),
             session: Duration::from_secs(3),
             voters: voters.iter().copied().collect(),
             transport: Arc::new(link),

@@ -10,15 +10,15 @@ use crate::raft::record::DirectoryRecord;
 use crate::raft::types::Vote;
 
 /// The directory that a node has after it lost its first one.
-const OTHER: Uuid = Uuid([0xee; 16]);
+pub(super) const OTHER: Uuid = Uuid([0xee; 16]);
 
-fn id(node: NodeId) -> u64 {
+pub(super) fn id(node: NodeId) -> u64 {
     u64::try_from(node.0).expect("is positive")
 }
 
 // D2
 #[tokio::test(start_paused = true)]
-async fn a_voter_that_lost_its_directory_is_refused_and_the_others_go_on() {
+async fn a_voter_that_lost_its_directory_comes_back_without_a_vote_and_the_others_go_on() {
     let world = World::new();
     let mut voters = world.form().await;
     let leads = leader(&voters).await;
@@ -28,19 +28,39 @@ async fn a_voter_that_lost_its_directory_is_refused_and_the_others_go_on() {
     world.kill(lost, dead).await;
     std::fs::remove_dir_all(world.dir(lost)).expect("is lost");
 
-    let refused = world.try_open(lost, &NODES, OTHER).await;
-    let refused = refused.expect_err("is refused");
-    assert!(matches!(refused, OpenError::DirectoryLost { known, .. } if known == directory(lost)));
-    let why = reasons(&refused);
-    let names = format!("knows node.id={lost} by directory.id={}", directory(lost));
-    assert!(why.contains(&names), "{why}");
-    world.reachable.cut_off(lost);
+    let again = world.try_open(lost, &NODES, OTHER).await.expect("follows");
+    assert_eq!(again.directory(), Some(OTHER));
+    assert_eq!(again.voter.voters(), NODES.map(id).into());
+    assert!(!again.voter.voters().contains(&again.voter.id));
+    voters.insert(lost, again);
     until_everywhere(&voters, leads, 2).await;
+    // it is the same replica at its next start
+    let follows = voters.remove(&lost).expect("is there");
+    world.kill(lost, follows).await;
+    let again = world.try_open(lost, &NODES, Uuid([0xdd; 16])).await;
+    let again = again.expect("follows");
+    assert_eq!(again.directory(), Some(OTHER));
+    let told = std::fs::read_to_string(world.dir(lost).join("meta.properties"));
+    let told = told.expect("is written for the tools");
+    let cluster = again.image().cluster();
+    for line in [
+        "version=1".to_owned(),
+        format!("cluster.id={cluster}"),
+        format!("node.id={lost}"),
+        format!("directory.id={OTHER}"),
+    ] {
+        assert!(told.lines().any(|it| it == line), "{told}");
+    }
+    world.kill(lost, again).await;
     world.kill_all(voters).await;
 }
 
 /// Creates a topic, and waits until every voter has it.
-async fn until_everywhere(voters: &BTreeMap<NodeId, RaftMetadata>, leads: NodeId, number: u8) {
+pub(super) async fn until_everywhere(
+    voters: &BTreeMap<NodeId, RaftMetadata>,
+    leads: NodeId,
+    number: u8,
+) {
     let created = voters[&leads].propose(topic(number, 10)).await;
     created.expect("is taken");
     for metadata in voters.values() {
@@ -74,13 +94,7 @@ async fn a_voter_with_a_new_directory_does_not_vote_while_another_voter_does_not
     match tokio::time::timeout(PATIENCE, opening).await {
         // it waits for the leader, which may know it
         Err(_elapsed) => {}
-        Ok(opened) => {
-            let refused = opened.expect_err("is refused");
-            assert!(
-                matches!(refused, OpenError::DirectoryLost { .. }),
-                "{refused:?}"
-            );
-        }
+        Ok(opened) => panic!("{opened:?}"),
     }
     let behind = &voters[&behind];
     assert_eq!(behind.leads(), None);
@@ -122,17 +136,16 @@ async fn new_voters_wait_for_each_other_in_any_order_and_form_one_cluster() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_with_other_voters_is_refused_and_names_both_sets() {
+async fn the_voters_in_the_log_win_over_those_in_the_configuration() {
     let world = World::new();
     let voters = world.form().await;
     world.kill_all(voters).await;
     let configured = [NodeId(1), NodeId(2)];
-    let refused = world.try_open(NodeId(1), &configured, OTHER).await;
-    let why = reasons(&refused.expect_err("is refused"));
-    let dir = world.dir(NodeId(1));
-    let of_log = format!("the metadata in {} has the voters 1,2,3", dir.display());
-    for part in [&of_log[..], "configured with the voters 1,2:"] {
-        assert!(why.contains(part), "{why}");
+    let opened = join_all(NODES.map(|node| world.try_open(node, &configured, OTHER))).await;
+    for (node, opened) in NODES.into_iter().zip(opened) {
+        let opened = opened.expect("opens");
+        assert_eq!(opened.voter.voters(), NODES.map(id).into());
+        world.kill(node, opened).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of three voters in one process, in virtual time.
 
 mod admission;
+mod changes;
 mod snapshots;
 mod unable;
 
@@ -16,6 +17,7 @@ use openraft::raft::VoteRequest;
 use prost::Message;
 
 use super::*;
+use crate::command::Endpoint;
 use crate::raft::fixture::AsTasks;
 use crate::raft::message::{Call, Request, decode, encode};
 use crate::raft::types::{LeaderId, LogId, Types, Vote};
@@ -71,7 +73,9 @@ impl Calls for InProcess {
     async fn call(&self, to: NodeId, request: Bytes, _within: Duration) -> io::Result<Bytes> {
         let unreachable = || io::Error::from(io::ErrorKind::NotConnected);
         self.reachable.voter(self.node).ok_or_else(unreachable)?;
-        let voter = self.reachable.voter(to).ok_or_else(unreachable)?;
+        // a negative number is the address of a controller whose id is not configured
+        let voter = self.reachable.voter(NodeId(to.0.abs()));
+        let voter = voter.ok_or_else(unreachable)?;
         voter.answer(&self.reachable.passed(request)).await
     }
 }
@@ -99,6 +103,7 @@ impl Reachable {
 struct World {
     dir: tempfile::TempDir,
     reachable: Arc<Reachable>,
+    starts: AtomicU64,
 }
 
 impl World {
@@ -106,6 +111,7 @@ impl World {
         Self {
             dir: tempfile::tempdir().expect("a directory"),
             reachable: Arc::default(),
+            starts: AtomicU64::new(1),
         }
     }
 
@@ -138,25 +144,40 @@ impl World {
         cluster: ClusterId,
     ) -> Result<RaftMetadata, OpenError> {
         let config = Config {
+            cluster,
+            ..self.config(node, new_directory_id)
+        };
+        let quorum = self.quorum(node, voters, &[]);
+        RaftMetadata::open_in(quorum, config, Arc::new(RealDevice), &AsTasks).await
+    }
+
+    fn config(&self, node: NodeId, new_directory_id: Uuid) -> Config {
+        Config {
             dir: self.dir(node),
             node,
-            cluster,
-            seed: u64::try_from(node.0).expect("is positive"),
+            cluster: Uuid([7; 16]),
+            // each start has another one
+            seed: self.starts.fetch_add(1, Ordering::SeqCst),
             new_log_seed: [9; 16],
             new_directory_id,
             snapshot_entries: 5000,
             snapshot_bytes: SNAPSHOT_BYTES,
-        };
+        }
+    }
+
+    /// The quorum as a node is configured with it: voters, or addresses of other nodes.
+    fn quorum(&self, node: NodeId, voters: &[NodeId], bootstrap: &[NodeId]) -> Quorum {
         let transport = InProcess {
             node,
             reachable: Arc::clone(&self.reachable),
         };
-        let quorum = Quorum {
+        Quorum {
             session: Duration::from_secs(3),
             voters: voters.iter().copied().collect(),
+            bootstrap: bootstrap.iter().map(|node| NodeId(-node.0)).collect(),
+            endpoints: [(node, endpoints(node))].into(),
             transport: Arc::new(transport),
-        };
-        RaftMetadata::open_in(quorum, config, Arc::new(RealDevice), &AsTasks).await
+        }
     }
 
     async fn form(&self) -> BTreeMap<NodeId, RaftMetadata> {
@@ -175,6 +196,15 @@ impl World {
             self.kill(node, metadata).await;
         }
     }
+}
+
+/// The address of a node.
+fn endpoints(node: NodeId) -> Vec<Endpoint> {
+    vec![Endpoint {
+        listener: "CONTROLLER".to_owned(),
+        host: format!("controller-{node}"),
+        port: 9093,
+    }]
 }
 
 /// The id of the first data directory of a node.
