@@ -159,9 +159,9 @@ impl NetworkTransport {
 
     /// Serves the controller listeners. Calls are answered once the voter opens.
     pub(crate) fn listen(&self, acceptors: Vec<Listening>, tasks: &Tasks) {
-        let ports = acceptors.iter().filter_map(|(name, acceptor)| {
-            let address = acceptor.local_addr().ok()?;
-            Some((name.to_string(), address.port()))
+        let ports = acceptors.iter().filter_map(|listening| {
+            let address = listening.acceptor.local_addr().ok()?;
+            Some((listening.name.to_string(), address.port()))
         });
         self.ports.get_or_init(|| ports.collect());
         let limits = Limits {

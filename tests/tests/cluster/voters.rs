@@ -28,7 +28,6 @@ fn add(id: i32, directory: Uuid, port: u16) -> AddRaftVoterRequest {
             host: StrBytes::from("127.0.0.1"),
             port,
         }],
-        ..Default::default()
     }
 }
 
@@ -37,7 +36,6 @@ fn remove(id: i32, directory: Uuid) -> RemoveRaftVoterRequest {
         cluster_id: None,
         voter_id: id,
         voter_directory_id: directory,
-        ..Default::default()
     }
 }
 
@@ -118,11 +116,8 @@ async fn a_controller_is_added_and_removed_by_kafkas_requests() -> Result<()> {
     };
     let described = controller.call(&request, 1).await?;
     assert_eq!((described.error_code, described.endpoint_type), (0, 2));
-    let ids: Vec<i32> = described
-        .brokers
-        .iter()
-        .map(|node| node.broker_id)
-        .collect();
+    let ids = described.brokers.iter().map(|node| node.broker_id);
+    let ids: Vec<i32> = ids.collect();
     assert!(
         ids.contains(&joins) && ids.contains(&described.controller_id),
         "{ids:?}"

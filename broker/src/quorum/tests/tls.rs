@@ -56,7 +56,7 @@ fn calls(controller: &Controller, context: Arc<Context>) -> NetworkCalls {
     let inner = Arc::new(ToController(controller.connections.clone()));
     let network = TlsNetwork { inner, context };
     let addresses = BTreeMap::from([(NodeId(1), ("localhost".to_owned(), 9093))]);
-    NetworkCalls::new(Arc::new(network), NodeId(2), addresses)
+    NetworkCalls::new(Arc::new(network), (NodeId(2), Vec::new()), addresses)
 }
 
 /// Why a call is not carried out.
