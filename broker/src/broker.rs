@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use highwater_kraft_meta::command::AllocateProducerIds;
-use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError, TopicImage};
+use highwater_kraft_meta::command::{AllocateProducerIds, MovePartitions, PartitionMove};
+use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError, Rejection, TopicImage};
 use highwater_partition_log::ProducerMemory;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::ApiVersion;
@@ -63,6 +63,9 @@ pub(crate) struct Broker {
     pub producer_ids: Mutex<VecDeque<i64>>,
 }
 
+/// The most partitions that one command moves; with ten replicas each it has some 100 KB.
+const MOVED_AT_ONCE: usize = 1000;
+
 /// The number of producer ids that a node takes at a time, as in Kafka's `ProducerIdsBlock`.
 const PRODUCER_ID_BLOCK: i64 = 1000;
 
@@ -112,15 +115,44 @@ impl Broker {
     /// # Errors
     /// As [`error::from_proposal`] says; `REQUEST_TIMED_OUT` at the deadline.
     pub(crate) async fn change(&self, action: Action, deadline: Instant) -> Result<(), Refusal> {
+        self.decide(action, deadline).await.map(drop)
+    }
+
+    /// Does the same as [`Broker::change`], and returns the outcome.
+    async fn decide(&self, action: Action, deadline: Instant) -> Result<Outcome, Refusal> {
         let proposed = timeout_at(deadline, self.metadata.propose(action.into())).await;
         let late = |_elapsed| {
             let why = "The controllers have not answered in time; the change may still be made.";
             Refusal::new(ErrorCode::RequestTimedOut, why)
         };
-        let proposed = proposed.map_err(late)?;
-        proposed
-            .map(drop)
-            .map_err(|error| error::from_proposal(&error))
+        let (_, outcome) = proposed
+            .map_err(late)?
+            .map_err(|error| error::from_proposal(&error))?;
+        Ok(outcome)
+    }
+
+    /// Changes partitions, each independently of the others; the answers are in their order. `None` stands for a partition
+    /// that has changed since the caller looked.
+    pub(crate) async fn move_partitions(
+        &self,
+        moves: &[PartitionMove],
+        deadline: Instant,
+    ) -> Vec<Option<Result<(), Refusal>>> {
+        let mut answers = Vec::with_capacity(moves.len());
+        for moves in moves.chunks(MOVED_AT_ONCE) {
+            let moves = moves.to_vec();
+            let asked = moves.len();
+            let command = Action::MovePartitions(MovePartitions { moves });
+            match self.decide(command, deadline).await {
+                Ok(Outcome::Moved(moved)) => answers.extend(moved.into_iter().map(answer_to_move)),
+                Ok(_) => {
+                    let other = Refusal::from(ErrorCode::UnknownServerError);
+                    answers.extend(vec![Some(Err(other)); asked]);
+                }
+                Err(refusal) => answers.extend(vec![Some(Err(refusal)); asked]),
+            }
+        }
+        answers
     }
 
     /// A producer id that was never given out before.
@@ -156,5 +188,15 @@ impl Broker {
             .unwrap_or_else(PoisonError::into_inner);
         ids.extend(first + 1..first + PRODUCER_ID_BLOCK);
         Ok(first)
+    }
+}
+
+fn answer_to_move(moved: Result<(), Rejection>) -> Option<Result<(), Refusal>> {
+    match moved {
+        Ok(()) => Some(Ok(())),
+        Err(Rejection::Changed | Rejection::NotHeld { .. }) => None,
+        // the partition was deleted since
+        Err(Rejection::UnknownStream(_)) => Some(Err(ErrorCode::UnknownTopicOrPartition.into())),
+        Err(other) => Some(Err(error::from_rejection(&other))),
     }
 }

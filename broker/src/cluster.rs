@@ -14,6 +14,8 @@ use highwater_protocol::StrBytes;
 use highwater_protocol::messages::{fetch_response, produce_response};
 use highwater_types::{ClusterId, LeaderEpoch, NodeId, TopicId};
 
+use crate::reassignment::Reassignment;
+
 /// Kafka's id for "no broker".
 pub(crate) const NO_BROKER: NodeId = NodeId(-1);
 
@@ -127,11 +129,24 @@ impl Cluster {
         (leader, partition.leader_epoch)
     }
 
-    /// The in-sync replicas of a partition: the live brokers of its list.
+    /// The replicas of a partition as clients are told: its list, then the brokers that a reassignment under way removes,
+    /// and the leader in any case.
+    #[must_use]
+    pub(crate) fn replicas(&self, partition: &PartitionImage) -> Vec<NodeId> {
+        let mut replicas = match Reassignment::of(partition) {
+            Some(reassignment) => reassignment.replicas,
+            None => partition.replicas.clone(),
+        };
+        let leader = self.leader(partition);
+        replicas.extend(leader.filter(|leader| !replicas.contains(leader)));
+        replicas
+    }
+
+    /// The in-sync replicas of a partition: the live brokers of its replicas.
     #[must_use]
     pub(crate) fn in_sync(&self, partition: &PartitionImage) -> Vec<NodeId> {
         let live = |id: &NodeId| self.image.node(*id).is_some_and(NodeImage::is_live);
-        partition.replicas.iter().copied().filter(live).collect()
+        self.replicas(partition).into_iter().filter(live).collect()
     }
 
     /// The live broker that coordinates a key by this internal topic: the leader of the key's partition.
@@ -190,6 +205,8 @@ impl From<BrokerEndpoint> for fetch_response::NodeEndpoint {
 
 #[cfg(test)]
 mod tests {
+    use highwater_kraft_meta::command::{PartitionMove, Replicas};
+
     use super::*;
     use crate::fixture::ImageBuilder;
 
@@ -311,6 +328,37 @@ mod tests {
         assert_eq!(in_sync(&images), [3, 1]);
         images.restart(2);
         assert_eq!(in_sync(&images), [3, 2, 1]);
+    }
+
+    // KIP-455
+    #[test]
+    fn the_leader_is_among_the_replicas_that_are_told() {
+        let mut images = three();
+        images.create("t", &[&[1, 2]]);
+        let told = |images: &ImageBuilder| {
+            let partition = &images.topic("t").partitions[0];
+            let ids = |nodes: Vec<NodeId>| nodes.into_iter().map(|id| id.0).collect::<Vec<_>>();
+            let view = view(images);
+            (ids(view.replicas(partition)), ids(view.in_sync(partition)))
+        };
+        let mut reassign = |nodes: &[i32], to: Option<i32>| {
+            let partition = images.topic("t").partitions[0].clone();
+            images.move_partition(PartitionMove {
+                stream: partition.stream.0,
+                leader_epoch: partition.leader_epoch.0,
+                decided_at: partition.decided_at.0,
+                replicas: Some(Replicas {
+                    nodes: nodes.to_vec(),
+                }),
+                by_operator: true,
+                to,
+            });
+            told(&images)
+        };
+        let all = vec![3, 1, 2];
+        assert_eq!(reassign(&[3], Some(3)), (all.clone(), all), "it moves");
+        // nobody on the list may lead it
+        assert_eq!(reassign(&[2], None), (vec![2, 1], vec![2, 1]));
     }
 
     #[test]

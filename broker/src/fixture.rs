@@ -8,8 +8,8 @@ use highwater_io::net::TcpNetwork;
 use highwater_io::{Faults, FaultyDevice, RealDevice};
 use highwater_kraft_meta::command::{
     AssignLeaders, CloseEpoch, Closing, CommitObject, CreateTopic, DeleteTopic, Duty, Endpoint,
-    FenceEpoch, HandedOver, MovePartitions, OpenStreams, PartitionMove, Recovered, RegisterNode,
-    Replicas, SetDuty, StreamEpoch, WalKind,
+    FenceEpoch, GiveUpEpoch, HandedOver, MovePartitions, OpenStreams, PartitionMove, Recovered,
+    RegisterNode, Replicas, SetDuty, StreamEpoch, WalKind,
 };
 use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, NodeImage, Outcome, TopicImage};
 use highwater_protocol::Request;
@@ -232,6 +232,38 @@ impl ImageBuilder {
         epoch_of(self.apply(register))
     }
 
+    /// Starts a node in a rack.
+    pub(crate) fn register_in(&mut self, rack: &str, node: i32) {
+        let registered = register(&self.image, node, &[("PLAINTEXT", "host", 9092)]);
+        let Action::RegisterNode(mut register) = registered else {
+            panic!("another command");
+        };
+        rack.clone_into(&mut register.rack);
+        self.apply(Action::RegisterNode(register));
+    }
+
+    /// Says which leaderships a node may have.
+    pub(crate) fn set_duty(&mut self, node: i32, duty: Duty) {
+        let duty = duty.into();
+        self.apply(Action::SetDuty(SetDuty { node, duty }));
+    }
+
+    /// Changes one partition.
+    pub(crate) fn move_partition(&mut self, change: PartitionMove) {
+        let moves = vec![change];
+        let Outcome::Moved(moved) = self.apply(Action::MovePartitions(MovePartitions { moves }))
+        else {
+            panic!("another answer");
+        };
+        moved[0].as_ref().expect("is changed");
+    }
+
+    /// Gives up what only the log of a fenced node has.
+    pub(crate) fn give_up(&mut self, node: i32, epoch: NodeEpoch) {
+        let epoch = epoch.0;
+        self.apply(Action::GiveUpEpoch(GiveUpEpoch { node, epoch }));
+    }
+
     fn last_epoch(&self, node: i32) -> NodeEpoch {
         self.image.node(NodeId(node)).expect("registered").epoch
     }
@@ -291,12 +323,6 @@ impl ImageBuilder {
         };
         let rack = rack.to_owned();
         epoch_of(self.apply(Action::RegisterNode(RegisterNode { rack, ..register })))
-    }
-
-    /// Says what a broker may lead.
-    pub(crate) fn set_duty(&mut self, node: i32, duty: Duty) {
-        let duty = duty.into();
-        self.apply(Action::SetDuty(SetDuty { node, duty }));
     }
 
     /// Notes that an operator chose the replicas of a topic.

@@ -11,6 +11,7 @@ mod controller;
 mod coordinators;
 mod data_dir;
 mod dispatch;
+pub mod duties;
 mod fence;
 #[cfg(test)]
 mod fixture;
@@ -30,6 +31,7 @@ mod partitions;
 mod placement;
 mod quorum;
 mod readiness;
+mod reassignment;
 mod registration;
 mod session;
 mod starting;

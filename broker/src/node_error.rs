@@ -126,6 +126,24 @@ pub enum NodeError {
         #[source]
         source: ProposeError,
     },
+    /// The configuration names no controller, or none of them answers.
+    #[error(
+        "no controller can be asked: give the configuration of a node whose controller.quorum.bootstrap.servers or \
+         controller.quorum.voters name running controllers (a process that is alone has nobody who could lead in its place)"
+    )]
+    NoControllers,
+    /// There is no such broker.
+    #[error("there is no broker with the id {0}")]
+    NotRegistered(NodeId),
+    /// The metadata refuses to change the duty of a broker.
+    #[error("the duty of broker {node} is not changed")]
+    Duty {
+        /// The broker.
+        node: NodeId,
+        /// The refusal, or that there was no answer.
+        #[source]
+        source: ProposeError,
+    },
     /// A directory can't be used.
     #[error("highwater.data.dir: cannot use {path}")]
     Io {

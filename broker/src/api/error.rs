@@ -162,23 +162,26 @@ pub(crate) fn from_proposal(error: &ProposeError) -> Refusal {
     match error {
         ProposeError::Unavailable(_) => Refusal::new(ErrorCode::RequestTimedOut, error.to_string()),
         ProposeError::TooLarge(_) => Refusal::new(ErrorCode::PolicyViolation, error.to_string()),
-        ProposeError::Rejected(rejection) => {
-            let code = match rejection {
-                Rejection::TopicExists => ErrorCode::TopicAlreadyExists,
-                Rejection::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
-                Rejection::UnknownStream(_)
-                | Rejection::Fenced(_)
-                | Rejection::Unclosed(_)
-                | Rejection::InSession(_)
-                | Rejection::NotHeld { .. }
-                | Rejection::Gap { .. } => ErrorCode::NotLeaderOrFollower,
-                Rejection::UnknownNode(_) => ErrorCode::BrokerIdNotRegistered,
-                Rejection::Changed => ErrorCode::RequestTimedOut,
-                Rejection::IdOfController(_)
-                | Rejection::OtherDirectory { .. }
-                | Rejection::NotUnderstood => ErrorCode::UnknownServerError,
-            };
-            Refusal::new(code, rejection.to_string())
-        }
+        ProposeError::Rejected(rejection) => from_rejection(rejection),
     }
+}
+
+/// The refusal of a command, or of a part of it.
+pub(crate) fn from_rejection(rejection: &Rejection) -> Refusal {
+    let code = match rejection {
+        Rejection::TopicExists => ErrorCode::TopicAlreadyExists,
+        Rejection::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
+        Rejection::UnknownStream(_)
+        | Rejection::Fenced(_)
+        | Rejection::Unclosed(_)
+        | Rejection::InSession(_)
+        | Rejection::NotHeld { .. }
+        | Rejection::Gap { .. } => ErrorCode::NotLeaderOrFollower,
+        Rejection::UnknownNode(_) => ErrorCode::BrokerIdNotRegistered,
+        Rejection::Changed => ErrorCode::RequestTimedOut,
+        Rejection::IdOfController(_)
+        | Rejection::OtherDirectory { .. }
+        | Rejection::NotUnderstood => ErrorCode::UnknownServerError,
+    };
+    Refusal::new(code, rejection.to_string())
 }

@@ -1,8 +1,8 @@
 //! IncrementalAlterConfigs (key 44), versions 0..=1.
 //! Source: schema/incremental_alter_configs_request.kmsg; KIP-339.
 //! Behaviour: single configurations of a topic are set, deleted, or changed as lists.
-//! Deviations from Apache Kafka: a broker's configurations can't be altered while it runs; loggers, client metrics and
-//! groups have no configurations.
+//! Deviations from Apache Kafka: a broker's configurations can't be altered while it runs, but throttles of replication, of
+//! which it has none, can be deleted; loggers, client metrics and groups have no configurations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +19,7 @@ use super::alter_configs::{change, duplicate_keys, each_once, null_value, target
 use super::context::RequestContext;
 use super::error::Refusal;
 use super::handler::{Handler, Reply};
+use crate::auth::{Operation, Resource};
 use crate::config::Kind;
 use crate::topic_configs;
 
@@ -30,6 +31,13 @@ const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
+const BROKER: i8 = 4;
+/// The throttles of a broker that `kafka-reassign-partitions` sets and takes away.
+const THROTTLES: [&str; 3] = [
+    "leader.replication.throttled.rate",
+    "follower.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+];
 
 impl Handler for IncrementalAlterConfigs {
     type Request = IncrementalAlterConfigsRequest;
@@ -70,6 +78,9 @@ async fn alter(
     resource: &AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Refusal> {
+    if is_unthrottled(ctx, resource) {
+        return Ok(());
+    }
     let names = || resource.configs.iter().map(|config| &*config.name);
     let topic = target(
         ctx,
@@ -88,6 +99,18 @@ async fn alter(
         Ok(configs)
     };
     change(ctx, topic, validate_only, decide).await
+}
+
+/// Whether a request only takes throttles of replication from a broker, which none has here: `kafka-reassign-partitions`
+/// sends it after every reassignment, and for each of the brokers.
+fn is_unthrottled(ctx: &RequestContext, resource: &AlterConfigsResource) -> bool {
+    let is_throttle = |config: &AlterableConfig| {
+        config.config_operation == DELETE && THROTTLES.contains(&&*config.name)
+    };
+    resource.resource_type == BROKER
+        && !resource.configs.is_empty()
+        && resource.configs.iter().all(is_throttle)
+        && ctx.authorize(Operation::AlterConfigs, Resource::Cluster)
 }
 
 fn apply(

@@ -243,7 +243,8 @@ fn described_partition(
     let is_reachable = |id: &NodeId| cluster.is_reachable(*id, listener);
     let leader = cluster.leader(partition);
     let told_leader = leader.filter(is_reachable);
-    let offline = partition.replicas.iter().filter(|id| !is_reachable(id));
+    let replicas = cluster.replicas(partition);
+    let offline = replicas.iter().filter(|id| !is_reachable(id));
     let offline = numbers(offline);
     let code = match (leader, told_leader) {
         (_, Some(_)) if version == 0 && !offline.is_empty() => ErrorCode::ReplicaNotAvailable,
@@ -256,7 +257,7 @@ fn described_partition(
         error_code: code.code(),
         leader_id: told_leader.unwrap_or(NO_BROKER).0,
         leader_epoch: partition.leader_epoch.0,
-        replica_nodes: numbers(partition.replicas.iter().filter(is_told)),
+        replica_nodes: numbers(replicas.iter().filter(is_told)),
         isr_nodes: numbers(cluster.in_sync(partition).iter().filter(is_told)),
         offline_replicas: offline,
         ..Default::default()

@@ -8,6 +8,7 @@
 
 mod add_raft_voter;
 mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 mod context;
 mod create_partitions;
@@ -18,8 +19,10 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod elect_leaders;
 pub(crate) mod error;
 mod fetch;
 mod find_coordinator;
@@ -31,6 +34,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -42,6 +46,7 @@ mod room;
 mod sasl_handshake;
 mod sync_group;
 mod topic;
+mod unregister_broker;
 
 use bytes::Bytes;
 use highwater_protocol::messages::ApiVersion;
@@ -176,12 +181,17 @@ pub static APIS: &[ApiEntry] = &[
     entry::<offset_for_leader_epoch::OffsetForLeaderEpoch>(),
     entry::<describe_configs::DescribeConfigs>(),
     entry::<alter_configs::AlterConfigs>(),
+    entry::<describe_log_dirs::DescribeLogDirs>(),
     entry::<create_partitions::CreatePartitions>(),
     entry::<delete_groups::DeleteGroups>(),
+    entry::<elect_leaders::ElectLeaders>(),
     entry::<incremental_alter_configs::IncrementalAlterConfigs>(),
+    entry::<alter_partition_reassignments::AlterPartitionReassignments>(),
+    entry::<list_partition_reassignments::ListPartitionReassignments>(),
     entry::<offset_delete::OffsetDelete>(),
     entry::<describe_quorum::DescribeQuorum>(),
     entry::<describe_cluster::DescribeCluster>(),
+    entry::<unregister_broker::UnregisterBroker>(),
     entry::<describe_topic_partitions::DescribeTopicPartitions>(),
     entry::<add_raft_voter::AddRaftVoter>(),
     entry::<remove_raft_voter::RemoveRaftVoter>(),

@@ -2,12 +2,14 @@
 
 mod cgroup;
 mod config;
+mod duty;
 mod give_up;
 mod start;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use highwater_broker::duties::Duty;
 use highwater_runtime::reasons;
 
 #[global_allocator]
@@ -69,6 +71,25 @@ enum Command {
     /// must be stopped for it.
     #[command(after_help = SETTINGS)]
     GiveUp(GiveUpArgs),
+    /// Keep new leaderships away from a broker, which goes on with those that it has.
+    ///
+    /// From then on the broker gets no replicas of new partitions, and leads no partition of another broker, unless nobody
+    /// else could. This outlives restarts of the broker; `highwater uncordon` ends it. The command needs the configuration
+    /// of a node of the cluster, for the addresses of the controllers.
+    #[command(after_help = DUTIES)]
+    Cordon(DutyArgs),
+    /// Take all partitions from a broker, and wait until it leads none.
+    ///
+    /// The broker is cordoned, and hands what it leads over to the others, partition by partition; producers and consumers
+    /// notice no more than a pause of some milliseconds. No data moves. The command tells how many partitions are left
+    /// until the broker leads none; it may then be stopped for good. If the command ends before, the broker goes on. This
+    /// outlives restarts of the broker; `highwater uncordon` ends it. (A broker that is merely to be restarted needs no
+    /// drain: it hands over when it stops.)
+    #[command(after_help = DUTIES)]
+    Drain(DrainArgs),
+    /// Let a broker that was cordoned or drained lead its share again.
+    #[command(after_help = DUTIES)]
+    Uncordon(DutyArgs),
     /// Print the version and the commit that the binary was built from.
     Version,
     /// Print the table of APIs and versions, in Markdown.
@@ -86,6 +107,34 @@ struct ConfigArgs {
     /// A setting, for instance `--set num.partitions=6`; the option may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = config::key_value)]
     settings: Vec<(String, String)>,
+}
+
+const DUTIES: &str = "\
+To take broker 3 out of a cluster:
+  highwater drain 3 --config broker.properties
+  stop its process, for instance with SIGTERM
+  kafka-cluster.sh unregister --bootstrap-server HOST:PORT --id 3
+
+To keep partitions away from broker 3 and let it serve again later:
+  highwater cordon 3 --config broker.properties
+  highwater uncordon 3 --config broker.properties";
+
+#[derive(Debug, Args)]
+struct DutyArgs {
+    /// The `node.id` of the broker.
+    #[arg(value_name = "NODE")]
+    node: i32,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+struct DrainArgs {
+    /// How long the command waits, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u32,
+    #[command(flatten)]
+    duty: DutyArgs,
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +157,9 @@ fn main() -> ExitCode {
         Command::Start(args) => start::run(&args),
         Command::Config(args) => config::print(&args),
         Command::GiveUp(args) => give_up::run(&args),
+        Command::Cordon(args) => duty::set(&args, Duty::Cordoned),
+        Command::Drain(args) => duty::drain(&args),
+        Command::Uncordon(args) => duty::set(&args, Duty::Full),
         Command::Version => config::say(&format!("highwater {VERSION}\n")),
         Command::ApiMatrix => config::say(&highwater_broker::api::matrix()),
     };

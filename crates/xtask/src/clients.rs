@@ -30,6 +30,7 @@ pub(crate) fn run_all(report: &mut Report) {
     report.suite("crash-object", || crash::suite("object"));
     report.suite("cluster", crash::cluster);
     report.suite("cluster-example", crash::cluster_example);
+    report.suite("tools-cluster", tools::three_brokers);
     report.suite("overload", overload::run);
 }
 

@@ -16,6 +16,7 @@ mod s3_access;
 mod scenario;
 mod server;
 mod suites;
+mod three_brokers;
 mod tools;
 
 use std::path::Path;

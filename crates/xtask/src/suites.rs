@@ -66,6 +66,7 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("crash-object", 300),
     with_broker("cluster", 180),
     with_broker("cluster-example", 60),
+    with_broker("tools-cluster", 90),
     with_broker("overload", 120),
     with_broker("scenario-java-2.1", 60),
     with_broker("scenario-java-3.9", 60),

@@ -18,6 +18,8 @@ pub mod add_raft_voter_request;
 pub mod add_raft_voter_response;
 pub mod alter_configs_request;
 pub mod alter_configs_response;
+pub mod alter_partition_reassignments_request;
+pub mod alter_partition_reassignments_response;
 pub mod api_key;
 pub mod api_versions_request;
 pub mod api_versions_response;
@@ -37,10 +39,14 @@ pub mod describe_configs_request;
 pub mod describe_configs_response;
 pub mod describe_groups_request;
 pub mod describe_groups_response;
+pub mod describe_log_dirs_request;
+pub mod describe_log_dirs_response;
 pub mod describe_quorum_request;
 pub mod describe_quorum_response;
 pub mod describe_topic_partitions_request;
 pub mod describe_topic_partitions_response;
+pub mod elect_leaders_request;
+pub mod elect_leaders_response;
 pub mod end_txn_request;
 pub mod end_txn_response;
 pub mod fetch_request;
@@ -61,6 +67,8 @@ pub mod list_groups_request;
 pub mod list_groups_response;
 pub mod list_offsets_request;
 pub mod list_offsets_response;
+pub mod list_partition_reassignments_request;
+pub mod list_partition_reassignments_response;
 pub mod metadata_request;
 pub mod metadata_response;
 pub mod offset_commit_request;
@@ -81,6 +89,8 @@ pub mod sync_group_request;
 pub mod sync_group_response;
 pub mod txn_offset_commit_request;
 pub mod txn_offset_commit_response;
+pub mod unregister_broker_request;
+pub mod unregister_broker_response;
 pub use add_offsets_to_txn_request::*;
 pub use add_offsets_to_txn_response::*;
 pub use add_partitions_to_txn_request::*;
@@ -89,6 +99,8 @@ pub use add_raft_voter_request::*;
 pub use add_raft_voter_response::*;
 pub use alter_configs_request::*;
 pub use alter_configs_response::*;
+pub use alter_partition_reassignments_request::*;
+pub use alter_partition_reassignments_response::*;
 pub use api_key::*;
 pub use api_versions_request::*;
 pub use api_versions_response::*;
@@ -108,10 +120,14 @@ pub use describe_configs_request::*;
 pub use describe_configs_response::*;
 pub use describe_groups_request::*;
 pub use describe_groups_response::*;
+pub use describe_log_dirs_request::*;
+pub use describe_log_dirs_response::*;
 pub use describe_quorum_request::*;
 pub use describe_quorum_response::*;
 pub use describe_topic_partitions_request::*;
 pub use describe_topic_partitions_response::*;
+pub use elect_leaders_request::*;
+pub use elect_leaders_response::*;
 pub use end_txn_request::*;
 pub use end_txn_response::*;
 pub use fetch_request::*;
@@ -132,6 +148,8 @@ pub use list_groups_request::*;
 pub use list_groups_response::*;
 pub use list_offsets_request::*;
 pub use list_offsets_response::*;
+pub use list_partition_reassignments_request::*;
+pub use list_partition_reassignments_response::*;
 pub use metadata_request::*;
 pub use metadata_response::*;
 pub use offset_commit_request::*;
@@ -152,6 +170,8 @@ pub use sync_group_request::*;
 pub use sync_group_response::*;
 pub use txn_offset_commit_request::*;
 pub use txn_offset_commit_response::*;
+pub use unregister_broker_request::*;
+pub use unregister_broker_response::*;
 
 /// Calls the macro `$each` with the name of a request and that of its response, once for every API with messages here.
 #[macro_export]
@@ -161,6 +181,10 @@ macro_rules! for_each_api {
         $each!(AddPartitionsToTxnRequest, AddPartitionsToTxnResponse);
         $each!(AddRaftVoterRequest, AddRaftVoterResponse);
         $each!(AlterConfigsRequest, AlterConfigsResponse);
+        $each!(
+            AlterPartitionReassignmentsRequest,
+            AlterPartitionReassignmentsResponse
+        );
         $each!(ApiVersionsRequest, ApiVersionsResponse);
         $each!(CreatePartitionsRequest, CreatePartitionsResponse);
         $each!(CreateTopicsRequest, CreateTopicsResponse);
@@ -170,11 +194,13 @@ macro_rules! for_each_api {
         $each!(DescribeClusterRequest, DescribeClusterResponse);
         $each!(DescribeConfigsRequest, DescribeConfigsResponse);
         $each!(DescribeGroupsRequest, DescribeGroupsResponse);
+        $each!(DescribeLogDirsRequest, DescribeLogDirsResponse);
         $each!(DescribeQuorumRequest, DescribeQuorumResponse);
         $each!(
             DescribeTopicPartitionsRequest,
             DescribeTopicPartitionsResponse
         );
+        $each!(ElectLeadersRequest, ElectLeadersResponse);
         $each!(EndTxnRequest, EndTxnResponse);
         $each!(FetchRequest, FetchResponse);
         $each!(FindCoordinatorRequest, FindCoordinatorResponse);
@@ -188,6 +214,10 @@ macro_rules! for_each_api {
         $each!(LeaveGroupRequest, LeaveGroupResponse);
         $each!(ListGroupsRequest, ListGroupsResponse);
         $each!(ListOffsetsRequest, ListOffsetsResponse);
+        $each!(
+            ListPartitionReassignmentsRequest,
+            ListPartitionReassignmentsResponse
+        );
         $each!(MetadataRequest, MetadataResponse);
         $each!(OffsetCommitRequest, OffsetCommitResponse);
         $each!(OffsetDeleteRequest, OffsetDeleteResponse);
@@ -198,5 +228,6 @@ macro_rules! for_each_api {
         $each!(SaslHandshakeRequest, SaslHandshakeResponse);
         $each!(SyncGroupRequest, SyncGroupResponse);
         $each!(TxnOffsetCommitRequest, TxnOffsetCommitResponse);
+        $each!(UnregisterBrokerRequest, UnregisterBrokerResponse);
     };
 }

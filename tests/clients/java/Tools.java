@@ -16,7 +16,8 @@ import org.apache.kafka.common.utils.Exit;
 /**
  * Runs transcripts of Apache Kafka's command-line tools, all in this one JVM, and writes each transcript again with the
  * present output of the tools. In a transcript `$ ` begins a command, `< ` is a line of its input, `## ` a remark, and
- * `? ` its exit code if that is not 0; every other line is output. Values that differ between runs are masked by type.
+ * `? ` its exit code if that is not 0; every other line is output. `$~ ` begins a command that is run again until its
+ * output is the one in the transcript, for at most ten seconds. FILES is the directory of the transcript. Values that differ between runs are masked by type.
  * Arguments: the broker's address, the pause between commands in ms, the directory to write to, the transcripts.
  */
 public class Tools {
@@ -31,6 +32,8 @@ public class Tools {
         Map.entry("kafka-broker-api-versions", T + "BrokerApiVersionsCommand"),
         Map.entry("kafka-cluster", T + "ClusterTool"),
         Map.entry("kafka-features", T + "FeatureCommand"),
+        Map.entry("kafka-leader-election", T + "LeaderElectionCommand"),
+        Map.entry("kafka-reassign-partitions", T + "reassign.ReassignPartitionsCommand"),
         Map.entry("kafka-groups", T + "GroupsCommand"),
         Map.entry("kafka-log-dirs", T + "LogDirsCommand"),
         Map.entry("kafka-consumer-groups", T + "consumer.group.ConsumerGroupCommand"),
@@ -71,6 +74,7 @@ public class Tools {
 
     static final Switch output = new Switch();
     static String broker;
+    static String files;
     static volatile Integer exitCode;
     static final List<Runnable> hooks = Collections.synchronizedList(new ArrayList<>());
 
@@ -85,6 +89,7 @@ public class Tools {
         Exit.setShutdownHookAdder((name, hook) -> hooks.add(hook));
         for (String file : Arrays.asList(args).subList(3, args.length)) {
             Path path = Path.of(file);
+            files = path.getParent().toString();
             Files.writeString(Path.of(args[2]).resolve(path.getFileName()), replay(Files.readAllLines(path), pauseMs));
             clean();
         }
@@ -103,6 +108,7 @@ public class Tools {
         for (int i = 0; i < lines.size(); i++) {
             String line = lines.get(i);
             if (line.startsWith("## ")) out.append(out.isEmpty() ? "" : "\n").append(line).append('\n');
+            if (line.startsWith("$~ ")) out.append(line).append('\n').append(runUntil(line, expected(lines, i + 1)));
             if (!line.startsWith("$ ")) continue;
             var input = new StringBuilder();
             out.append(line).append('\n');
@@ -110,11 +116,33 @@ public class Tools {
                 out.append(lines.get(i + 1)).append('\n');
                 input.append(lines.get(i + 1).substring(2)).append('\n');
             }
-            out.append(mask(run(words(line.substring(2)), input.toString())));
-            if (exitCode != 0) out.append("? ").append(exitCode).append('\n');
+            out.append(runOnce(line.substring(2), input.toString()));
             Thread.sleep(pauseMs);
         }
         return out.toString();
+    }
+
+    /** The masked output of a command, and its exit code if that is not 0. */
+    static String runOnce(String command, String input) throws Exception {
+        String output = mask(run(words(command), input));
+        return exitCode == 0 ? output : output + "? " + exitCode + '\n';
+    }
+
+    /** The output that a transcript has from a line on. */
+    static String expected(List<String> lines, int from) {
+        var expected = new StringBuilder();
+        for (int i = from; i < lines.size() && !lines.get(i).matches("(\\$~?|##) .*"); i++)
+            expected.append(lines.get(i)).append('\n');
+        return expected.toString().stripTrailing();
+    }
+
+    static String runUntil(String line, String expected) throws Exception {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(10);
+        while (true) {
+            String output = runOnce(line.substring(3), "");
+            if (output.stripTrailing().equals(expected) || System.nanoTime() > deadline) return output;
+            Thread.sleep(200);
+        }
     }
 
     /** Deletes every topic, so that no transcript sees those of another. */
@@ -127,7 +155,7 @@ public class Tools {
     /** Splits at blanks; single quotes keep them. */
     static List<String> words(String line) {
         var words = new ArrayList<String>();
-        var matcher = Pattern.compile("(?:'[^']*'|[^\\s'])+").matcher(line.replace("BROKER", broker));
+        var matcher = Pattern.compile("(?:'[^']*'|[^\\s'])+").matcher(line.replace("BROKER", broker).replace("FILES", files));
         while (matcher.find()) words.add(matcher.group().replace("'", ""));
         return words;
     }

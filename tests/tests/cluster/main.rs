@@ -2,6 +2,7 @@
 
 mod leaders;
 mod moves;
+mod operators;
 mod quorum;
 mod races;
 mod served;

@@ -8,16 +8,19 @@ use highwater_broker::api::APIS;
 use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
 use highwater_client::Connection;
 use highwater_protocol::messages::{
-    AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeQuorumRequest,
-    DescribeTopicPartitionsRequest, FindCoordinatorRequest, HeartbeatRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
+    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
+    DescribeTopicPartitionsRequest, ElectLeadersRequest, ElectLeadersResponse,
+    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
     OffsetFetchRequest, OffsetForLeaderEpochRequest, SaslHandshakeRequest, SyncGroupRequest,
-    alter_configs_request, create_partitions_request, create_topics_request,
-    delete_records_request, delete_topics_request, describe_configs_request,
-    describe_topic_partitions_request, incremental_alter_configs_request, metadata_request,
+    UnregisterBrokerRequest, alter_configs_request, alter_partition_reassignments_request,
+    create_partitions_request, create_topics_request, delete_records_request,
+    delete_topics_request, describe_configs_request, describe_topic_partitions_request,
+    elect_leaders_request, incremental_alter_configs_request, metadata_request,
     offset_commit_request, offset_fetch_request, offset_for_leader_epoch_request,
 };
 use highwater_protocol::{ApiKey, ErrorCode, Request};
@@ -199,6 +202,54 @@ async fn topics(walk: &mut Walk) -> Result<()> {
     .await
 }
 
+/// What an operator of the brokers asks for.
+async fn operators(walk: &mut Walk) -> Result<()> {
+    let elect = ElectLeadersRequest {
+        topic_partitions: Some(vec![elect_leaders_request::TopicPartitions {
+            topic: "t".into(),
+            partitions: vec![0],
+        }]),
+        ..Default::default()
+    };
+    let find = |answer: &ElectLeadersResponse| {
+        let result = &answer.replica_election_results[0].partition_result[0];
+        assert_eq!(result.error_code, answer.error_code);
+        answer.error_code
+    };
+    walk.ask(elect, find, CLUSTER).await?;
+    let alter = AlterPartitionReassignmentsRequest {
+        topics: vec![alter_partition_reassignments_request::ReassignableTopic {
+            name: "t".into(),
+            partitions: vec![Default::default()],
+        }],
+        ..Default::default()
+    };
+    let find = |answer: &AlterPartitionReassignmentsResponse| {
+        let told = &answer.responses[0].partitions[0];
+        assert_eq!(told.error_code, answer.error_code);
+        answer.error_code
+    };
+    walk.ask(alter, find, CLUSTER).await?;
+    walk.ask(
+        ListPartitionReassignmentsRequest::default(),
+        |answer| answer.error_code,
+        CLUSTER,
+    )
+    .await?;
+    walk.ask(
+        DescribeLogDirsRequest::default(),
+        |answer| answer.error_code,
+        CLUSTER,
+    )
+    .await?;
+    walk.ask(
+        UnregisterBrokerRequest::default(),
+        |answer| answer.error_code,
+        CLUSTER,
+    )
+    .await
+}
+
 async fn configs(walk: &mut Walk) -> Result<()> {
     walk.ask(
         InitProducerIdRequest {
@@ -225,6 +276,7 @@ async fn configs(walk: &mut Walk) -> Result<()> {
         CLUSTER,
     )
     .await?;
+    operators(walk).await?;
     let describe = DescribeConfigsRequest {
         resources: vec![describe_configs_request::DescribeConfigsResource {
             resource_type: 2,

@@ -56,7 +56,7 @@ async fn create(client: &mut Connection, topic: &str) -> Result<()> {
     Ok(())
 }
 
-// KAFKA-BEHAVIOUR 26
+// KAFKA-BEHAVIOUR 30
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_are_known_by_their_certificates_and_large_requests_pass() -> Result<()> {
     let authority = Authority::new("clients");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_kraft_meta::command::StreamEpoch;
+use highwater_kraft_meta::command::{Duty, StreamEpoch};
 use highwater_kraft_meta::{EpochState, Heard, MetadataImage, PartitionImage, TopicImage};
 use highwater_types::{NodeEpoch, NodeId};
 use tokio::time::Instant;
@@ -46,7 +46,7 @@ struct Back {
 struct Brokers {
     /// The state of every epoch.
     states: Vec<(NodeEpoch, EpochState)>,
-    /// The epochs that may get leaderships.
+    /// The epochs that get leaderships: those that serve, with the best duty of all.
     serving: BTreeMap<NodeId, NodeEpoch>,
     /// The nodes that are back and may still serve in time.
     returning: BTreeSet<NodeId>,
@@ -104,7 +104,7 @@ impl Planner {
         now: Instant,
     ) -> (Brokers, Option<Instant>) {
         let live = image.live().filter(|(_, epoch)| !heard.leaves(*epoch));
-        let (serving, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        let (mut serving, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
             live.partition(|(_, epoch)| heard.serves(*epoch));
         self.back.retain(|node, back| {
             let serves = serving.contains_key(node);
@@ -121,7 +121,13 @@ impl Planner {
         let ends = others
             .keys()
             .filter_map(|node| Some((*node, self.back.get(node)?.since + RETURN)));
-        let returning: BTreeMap<_, _> = ends.filter(|(_, end)| now < *end).collect();
+        let duty = |id: &NodeId| image.node(*id).map(|node| node.duty);
+        let is_full = |id: &NodeId| duty(id) == Some(Duty::Full);
+        let returning = ends.filter(|(id, end)| now < *end && is_full(id));
+        let returning: BTreeMap<_, _> = returning.collect();
+        // a cordoned broker gets something only if no other serves, and one that is drained comes last
+        let best = serving.keys().filter_map(duty).min();
+        serving.retain(|id, _| duty(id) == best);
         let epochs = image.nodes().flat_map(|(_, node)| &node.epochs);
         let brokers = Brokers {
             states: epochs.map(|(epoch, image)| (*epoch, image.state)).collect(),
@@ -399,6 +405,38 @@ mod tests {
         let spread = BTreeMap::from([(1, 5), (3, 5)]);
         assert_eq!(world.planned(&images, &heard), spread);
         assert_eq!(world.again(&images, &heard), None);
+    }
+
+    // A broker that an operator has cordoned or drains gets nothing, unless nobody would lead.
+    #[test]
+    fn cordoned_brokers_come_after_all_others() {
+        let mut images = three();
+        images.create("t", &[[2].as_slice(); 4]);
+        die(&mut images, 2);
+        images.set_duty(1, Duty::Cordoned);
+        assert_eq!(planned(&images, &[]), BTreeMap::from([(3, 4)]));
+        assert_eq!(planned(&images, &[3]), BTreeMap::from([(1, 4)]), "3 starts");
+        images.set_duty(3, Duty::Draining);
+        assert_eq!(planned(&images, &[]), BTreeMap::from([(1, 4)]));
+        // the change of a duty is a reason to look again
+        let mut world = World::new();
+        world.planned(&images, &heard_but(&images, &[]));
+        world.planner.done(images.image());
+        images.set_duty(3, Duty::Full);
+        let heard = heard_but(&images, &[]);
+        assert_eq!(world.planned(&images, &heard), BTreeMap::from([(3, 4)]));
+    }
+
+    #[test]
+    fn a_cordoned_broker_that_is_back_is_not_waited_for() {
+        let mut images = three();
+        images.create("t", &[&[2], &[2]]);
+        images.restart(2);
+        assert_eq!(planned(&images, &[2]), BTreeMap::new());
+        images.set_duty(2, Duty::Cordoned);
+        let others = BTreeMap::from([(1, 1), (3, 1)]);
+        assert_eq!(planned(&images, &[2]), others);
+        assert_eq!(planned(&images, &[]), others, "nor is it when it serves");
     }
 
     // A controller that has just started has heard nobody, and the first broker that it hears must not get everything.
