@@ -18,6 +18,7 @@ use crate::machine::Machine;
 use crate::node_error::NodeError;
 use crate::quorum::NetworkTransport;
 use crate::storage;
+use crate::tls::Contexts;
 
 /// How long a controller has to answer the first call.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -63,7 +64,9 @@ impl Duties {
         }
         let control = machine.control.start().map_err(NodeError::Control)?;
         let tasks = Tasks::new(control);
-        let controllers = Arc::new(NetworkTransport::new(config, machine, tasks.control()));
+        let tls = Contexts::open(config, &machine.clock).await?;
+        let controllers = NetworkTransport::new(config, machine, tasks.control(), tls.of_calls());
+        let controllers = Arc::new(controllers);
         let observing = storage::observe(machine, &controllers, &tasks);
         let observed = timeout(ANSWER, observing).await;
         let metadata = observed.map_err(|_elapsed| NodeError::NoControllers)??;

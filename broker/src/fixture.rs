@@ -316,15 +316,6 @@ impl ImageBuilder {
         self.topic(name).id
     }
 
-    /// Starts a node in a rack.
-    pub(crate) fn register_in(&mut self, node: i32, rack: &str) -> NodeEpoch {
-        let Action::RegisterNode(register) = register(&self.image, node, &[]) else {
-            panic!("another command");
-        };
-        let rack = rack.to_owned();
-        epoch_of(self.apply(Action::RegisterNode(RegisterNode { rack, ..register })))
-    }
-
     /// Notes that an operator chose the replicas of a topic.
     pub(crate) fn choose(&mut self, name: &str) {
         let topic = self.topic(name);

@@ -42,7 +42,7 @@ fn set(nodes: &[NodeId]) -> BTreeSet<NodeId> {
 #[cfg(test)]
 mod tests {
     use highwater_kraft_meta::Moving;
-    use highwater_types::StreamId;
+    use highwater_types::{NodeEpoch, StreamId};
 
     use super::*;
 
@@ -54,6 +54,7 @@ mod tests {
         let mut partition = PartitionImage::new(StreamId(1), nodes(now));
         partition.moving = Some(Moving {
             to: NodeId(now[0]),
+            epoch: NodeEpoch(1),
             before: before.map(nodes),
         });
         Reassignment::of(&partition)

@@ -83,7 +83,10 @@ impl Handler for Produce {
             let failure = match unless_late(deadline, waited).await {
                 Some(Ok(())) => refused_now(&ctx),
                 Some(Err(_ended)) => Some(ErrorCode::NotLeaderOrFollower.into()),
-                None => Some(Refusal::new(ErrorCode::RequestTimedOut, NOT_YET_DURABLE)),
+                None => {
+                    let late = || Refusal::new(ErrorCode::RequestTimedOut, NOT_YET_DURABLE);
+                    refused_now(&ctx).or_else(|| Some(late()))
+                }
             };
             let response = answer(&ctx, parts, failure.as_ref());
             AnswerWriter::new(&ctx).answer::<ProduceRequest>(&response, BytePermit::empty())
@@ -301,13 +304,19 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> 
             State::Appended(partition, appended) => match (partition.refuses(), failure) {
                 // The batch may be durable, but nothing is acknowledged once the partition is closed (I3).
                 (Some(closed), _) => refused(&closed.code().into(), None),
-                (None, None) => PartitionProduceResponse {
-                    base_offset: appended.base_offset,
-                    log_append_time_ms: appended.log_append_time_ms,
-                    log_start_offset: appended.log_start_offset,
-                    ..Default::default()
-                },
-                (None, Some(refusal)) => refused(refusal, None),
+                // what is durable is acknowledged although another part of the request is late
+                (None, failure) if failure.is_none_or(|late| is_in_time(late, &appended)) => {
+                    PartitionProduceResponse {
+                        base_offset: appended.base_offset,
+                        log_append_time_ms: appended.log_append_time_ms,
+                        log_start_offset: appended.log_start_offset,
+                        ..Default::default()
+                    }
+                }
+                (None, failure) => {
+                    let code = failure.cloned();
+                    refused(&code.unwrap_or(ErrorCode::UnknownServerError.into()), None)
+                }
             },
             State::Refused(refusal, start) => refused(&refusal, start),
             State::Moving(_) => refused(&ErrorCode::NotLeaderOrFollower.into(), None),
@@ -331,6 +340,12 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> 
         response.node_endpoints = endpoints.map(Into::into).collect();
     }
     response
+}
+
+/// Whether a batch is durable at the deadline of its request.
+fn is_in_time(failure: &Refusal, appended: &Appended) -> bool {
+    let receipt = appended.receipt.as_ref();
+    failure.code == ErrorCode::RequestTimedOut && receipt.is_none_or(AppendReceipt::is_durable)
 }
 
 /// Waits until the partitions that are being handed over have another leader, or stay, so that the answer names the

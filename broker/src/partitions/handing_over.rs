@@ -23,7 +23,9 @@ const REST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(30);
 /// How long a stop hands partitions over, and how long it waits for the next partitions to be handed over.
 const STOP_MAX: Duration = Duration::from_secs(5);
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
+const STOP_PATIENCE: Duration = Duration::from_secs(4);
+/// How long it serves on when it leads nothing any more.
+const STOP_LINGER: Duration = Duration::from_millis(300);
 /// How often a stop looks whether all are handed over.
 const STOP_LOOK: Duration = Duration::from_millis(20);
 /// The most partitions that are handed over together.
@@ -94,19 +96,23 @@ pub(crate) async fn leave(broker: &Broker) {
         let image = broker.metadata.image();
         let are_others = image.live().any(|(node, _)| node != own.0);
         let is_open = image.node(own.0).is_some_and(|node| node.is_open(own.1));
-        let partitions = image.topics().flat_map(|topic| &topic.partitions);
-        let led = partitions.filter(|one| one.leader == Some(own)).count();
-        if led == 0 || !are_others || !is_open {
+        if !are_others || !is_open || broker.streams.check_wal().is_err() {
             return;
         }
-        if led < least {
+        let partitions = image.topics().flat_map(|topic| &topic.partitions);
+        let led = partitions.filter(|one| one.leader == Some(own)).count();
+        if led != least {
             (least, since) = (led, Instant::now());
         }
-        if since.elapsed() >= STOP_PATIENCE || Instant::now() >= deadline {
-            tracing::info!(
-                partitions = led,
-                "partitions are not handed over before the stop"
-            );
+        // clients are told the next leaders, and a move to this broker that was under way comes to light
+        let patience = if led == 0 { STOP_LINGER } else { STOP_PATIENCE };
+        if since.elapsed() >= patience || Instant::now() >= deadline {
+            if led > 0 {
+                tracing::info!(
+                    partitions = led,
+                    "partitions are not handed over before the stop"
+                );
+            }
             return;
         }
         // a look costs a pass over all partitions, so that not every change of the image is looked at
@@ -168,8 +174,8 @@ fn millis(duration: Duration) -> u64 {
 /// Whether this node leads a partition and is to hand it over to a live broker.
 fn is_leaving(broker: &Broker, image: &MetadataImage, partition: &PartitionImage) -> bool {
     let is_led = partition.leader == Some((broker.config.node_id, broker.epoch));
-    let to = partition.moving.as_ref().map(|moving| moving.to);
-    is_led && to.is_some_and(|to| image.live_epoch(to).is_some())
+    let moving = partition.moving.as_ref();
+    is_led && moving.is_some_and(|moving| image.live_epoch(moving.to) == Some(moving.epoch))
 }
 
 /// A partition that is to be handed over.

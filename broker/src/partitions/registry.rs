@@ -8,8 +8,13 @@ use highwater_kraft_meta::{MetadataImage, MetadataStore, TopicImage};
 use highwater_partition_log::PartitionLog;
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, TopicId};
 use tokio::sync::watch;
+use tokio::time::timeout_at;
 
 use super::closing::{Closed, ClosedMark, closing};
+
+/// How long a request waits for the next leader of a partition that is being handed over. Later requests of its
+/// connection wait too (A3).
+const HAND_OVER_WAIT: Duration = Duration::from_secs(1);
 
 /// One open partition.
 #[derive(Debug)]
@@ -220,11 +225,16 @@ impl Partitions {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Waits while a partition is being handed over: until it is closed, or stays here after all. Cancellation safe.
+    /// Waits while a partition is being handed over: until it is closed, or stays here after all, or its appends have been
+    /// stopped for a second, because the controllers may be away. Cancellation safe.
     pub(crate) async fn wait_handed_over(&self, partition: &Partition) {
         let mut changes = self.subscribe();
-        while partition.closed.get().is_none() && partition.log.is_handing_over() {
-            if changes.changed().await.is_err() {
+        while let Some(since) = partition.log.handing_over_since() {
+            if partition.closed.get().is_some() {
+                return;
+            }
+            let changed = timeout_at(since + HAND_OVER_WAIT, changes.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
                 return;
             }
         }

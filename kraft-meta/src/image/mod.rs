@@ -130,7 +130,10 @@ pub struct PartitionImage {
 pub struct Moving {
     /// The broker that is to lead it.
     pub to: NodeId,
-    /// The replicas before the reassignment that began the move, which come back if it is cancelled.
+    /// Its epoch. Another epoch of it gets nothing, because it may not serve yet.
+    pub epoch: NodeEpoch,
+    /// The replicas before the reassignment that began the move. They come back if the move is off, unless an operator
+    /// chose the new ones.
     pub before: Option<Vec<NodeId>>,
 }
 
@@ -211,6 +214,14 @@ impl WalObjects {
 }
 
 impl PartitionImage {
+    /// Ends a move that is not carried out.
+    pub(crate) fn put_off(&mut self) {
+        let before = self.moving.take().and_then(|moving| moving.before);
+        if let Some(before) = before.filter(|_| !self.is_chosen) {
+            self.replicas = before;
+        }
+    }
+
     /// A partition that was just created: nobody leads it, and Highwater chose its replicas.
     #[must_use]
     pub fn new(stream: StreamId, replicas: Vec<NodeId>) -> Self {

@@ -32,12 +32,11 @@ impl MetadataImage {
         if partition.decided_at != LogIndex(asked.decided_at) {
             return Err(Rejection::Changed);
         }
-        let to = asked.to.map(NodeId);
-        if let Some(to) = to
-            && self.live_epoch(to).is_none()
-        {
-            return Err(Rejection::UnknownNode(to));
-        }
+        let to = asked.to.map(NodeId).map(|to| match self.live_epoch(to) {
+            Some(epoch) => Ok((to, epoch)),
+            None => Err(Rejection::UnknownNode(to)),
+        });
+        let to = to.transpose()?;
         let replicas = asked
             .replicas
             .map(|replicas| replicas.nodes.into_iter().map(NodeId).collect::<Vec<_>>());
@@ -52,8 +51,12 @@ impl MetadataImage {
             let node = self.node(*node);
             node.is_some_and(|node| node.is_open(*epoch))
         });
-        let to = to.filter(|to| leader.is_some_and(|(node, _)| node != *to));
+        let to = to.filter(|(to, _)| leader.is_some_and(|(node, _)| node != *to));
         self.change_partition(id, |partition| {
+            partition.decided_at = at;
+            if to.is_none() && replicas.is_none() {
+                return partition.put_off();
+            }
             let is_reassigned = replicas
                 .as_ref()
                 .is_some_and(|now| *now != partition.replicas);
@@ -67,13 +70,12 @@ impl MetadataImage {
                 partition.is_chosen = asked.by_operator;
                 partition.replicas = replicas;
             }
-            partition.moving = to.map(|to| Moving { to, before });
-            partition.decided_at = at;
+            partition.moving = to.map(|(to, epoch)| Moving { to, epoch, before });
         })
     }
 
     /// Gives a stream that its leader has closed to the broker that it is to be moved to, under the next leader epoch. If
-    /// that broker is not live any more or the move was cancelled, the former leader gets it back, under the next leader
+    /// that epoch is not live any more or the move was cancelled, the former leader gets it back, under the next leader
     /// epoch too, because it never appends under the former one again (C1). A stream that was deleted needs nothing.
     pub(super) fn hand_over(
         &mut self,
@@ -105,8 +107,9 @@ impl MetadataImage {
             let held = partition.leader_epoch;
             return Err(Rejection::NotHeld { stream: id, held });
         }
-        let to = partition.moving.as_ref().map(|moving| moving.to);
-        let to = to.and_then(|to| Some((to, self.live_epoch(to)?)));
+        let moving = partition.moving.as_ref();
+        let to = moving.map(|moving| (moving.to, moving.epoch));
+        let to = to.filter(|(to, epoch)| self.live_epoch(*to) == Some(*epoch));
         let next = held.0.checked_add(1).map(LeaderEpoch);
         let next = next.ok_or(Rejection::NotUnderstood)?;
         if let Some(stream) = self.streams.get_mut(&id) {
@@ -115,7 +118,10 @@ impl MetadataImage {
         self.change_partition(id, |partition| {
             partition.leader = Some(to.unwrap_or(leader));
             partition.leader_epoch = next;
-            partition.moving = None;
+            match to {
+                Some(_) => partition.moving = None,
+                None => partition.put_off(),
+            }
         })
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use highwater_runtime::crash_point;
 use highwater_types::StreamId;
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Uploads;
 use super::begun::Begun;
@@ -132,10 +132,13 @@ impl HandingOver {
     pub async fn finish(mut self) -> Result<(), StreamError> {
         self.until_durable().await?;
         let uploads = Arc::clone(&self.uploads);
-        let encoded = Begun::encode_last(&uploads, &self.streams).await;
+        let deadline = Instant::now() + PATIENCE;
+        let encoding = Begun::encode_last(&uploads, &self.streams);
+        let encoded = timeout_at(deadline, encoding).await;
+        let encoded = encoded.map_err(|_elapsed| late("their last object is not encoded"))?;
         let begun = self.under_way.insert(uploads.final_errors(encoded)?);
         crash_point("hand-over-before-put");
-        let put = timeout(PATIENCE, begun.put(&uploads)).await;
+        let put = timeout_at(deadline, begun.put(&uploads)).await;
         let put =
             put.map_err(|_elapsed| late("the object store does not take their last object"))?;
         uploads.final_errors(put)?;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_coordinator::{Coordinator, CoordinatorRecord, Now};
-use highwater_partition_log::{Origin, PartitionLog};
+use highwater_partition_log::{AppendError, Origin, PartitionLog};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::records::BatchBuilder;
 use highwater_runtime::{SeededRng, WallClock, catch_panic, until};
@@ -315,20 +315,24 @@ async fn append_one<H: Host>(
         .await
         .map_err(|error| error.to_string())?;
     let bytes = PartitionLog::append_bytes(&batch);
-    let own = if permit.bytes() >= bytes {
-        permit.split(bytes)
-    } else {
-        // The decision is made, so it is appended without regard to bounds (M2).
-        let reserved = driver.streams.reserve(bytes, Share::Unbounded).await;
-        reserved.map_err(|error| error.to_string())?
-    };
-    // while the partition is being handed over this waits, and ends with the driver when another broker has it
-    driver.log.until_kept().await;
-    let appended = driver
-        .log
-        .append(own, batch)
-        .map_err(|error| error.to_string())?;
-    Ok(appended.receipt)
+    loop {
+        let own = if permit.bytes() >= bytes {
+            permit.split(bytes)
+        } else {
+            // The decision is made, so it is appended without regard to bounds (M2).
+            let reserved = driver.streams.reserve(bytes, Share::Unbounded).await;
+            reserved.map_err(|error| error.to_string())?
+        };
+        match driver.log.append(own, batch.clone()) {
+            // this waits, and ends with the driver when another broker has the partition (C1)
+            Err(AppendError::HandingOver) => driver.log.until_kept().await,
+            appended => {
+                return appended
+                    .map(|appended| appended.receipt)
+                    .map_err(|error| error.to_string());
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use highwater_s3stream::{
 };
 use highwater_types::{LeaderEpoch, StreamOffset, Timestamp};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::active::Active;
 use crate::epochs::LeaderEpochs;
@@ -65,8 +66,8 @@ pub struct PartitionLog {
     seed: u64,
     lost: Lost,
     state: Mutex<State>,
-    /// Whether appends are stopped. It changes under the lock of the state.
-    is_handing_over: watch::Sender<bool>,
+    /// Since when appends are stopped, if they are. It changes under the lock of the state.
+    handing_over: watch::Sender<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl PartitionLog {
             seed: context.seed,
             lost: Lost::new(opened.lost),
             state: Mutex::new(state),
-            is_handing_over: watch::Sender::new(false),
+            handing_over: watch::Sender::new(None),
         };
         log.expire_producers();
         Ok(Arc::new(log))
@@ -248,26 +249,32 @@ impl PartitionLog {
     /// Refuses every append from now on with [`AppendError::HandingOver`], because the stream is to be closed (C1).
     pub fn stop_appends(&self) {
         let _state = self.lock();
-        self.is_handing_over.send_replace(true);
+        self.handing_over.send_replace(Some(Instant::now()));
     }
 
     /// Takes appends again: the partition stays here, and its stream was not closed.
     pub fn go_on(&self) {
         let _state = self.lock();
-        self.is_handing_over.send_replace(false);
+        self.handing_over.send_replace(None);
     }
 
     /// Whether appends are refused because the partition is being handed over, or was.
     #[must_use]
     pub fn is_handing_over(&self) -> bool {
-        *self.is_handing_over.borrow()
+        self.handing_over_since().is_some()
+    }
+
+    /// Since when that is so.
+    #[must_use]
+    pub fn handing_over_since(&self) -> Option<Instant> {
+        *self.handing_over.borrow()
     }
 
     /// Waits while the partition is being handed over, for ever if it is not taken back. Cancellation safe.
     pub async fn until_kept(&self) {
-        let mut watched = self.is_handing_over.subscribe();
+        let mut watched = self.handing_over.subscribe();
         // the sender lives as long as the log
-        drop(watched.wait_for(|is_handing_over| !is_handing_over).await);
+        drop(watched.wait_for(Option::is_none).await);
     }
 
     /// A record that this leader appends.

@@ -46,6 +46,8 @@ struct MovingRecord {
     to: i32,
     #[prost(message, optional, tag = "2")]
     before: Option<Replicas>,
+    #[prost(uint64, tag = "3")]
+    epoch: u64,
 }
 
 fn replicas(nodes: &[NodeId]) -> Replicas {
@@ -80,6 +82,7 @@ pub(super) fn record(topic: &TopicImage) -> TopicRecord {
         moving: partition.moving.as_ref().map(|moving| MovingRecord {
             to: moving.to.0,
             before: moving.before.as_deref().map(replicas),
+            epoch: moving.epoch.0,
         }),
     };
     TopicRecord {
@@ -101,6 +104,7 @@ pub(super) fn image(topic: TopicRecord) -> TopicImage {
         moving: partition.moving.map(|moving| Moving {
             to: NodeId(moving.to),
             before: moving.before.map(nodes),
+            epoch: NodeEpoch(moving.epoch),
         }),
         leader: partition
             .leader

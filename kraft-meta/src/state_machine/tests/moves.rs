@@ -197,7 +197,7 @@ fn a_move_names_what_it_was_decided_on() {
 
 #[test]
 fn a_cancelled_reassignment_can_bring_the_former_replicas_back() {
-    let (mut log, ..) = two();
+    let (mut log, _, second) = two();
     let former = partition(&log).replicas.clone();
     let reassign = move_all(1, false, true, &log.image);
     ask_move(&mut log, reassign).expect("is taken");
@@ -205,6 +205,7 @@ fn a_cancelled_reassignment_can_bring_the_former_replicas_back() {
     assert_eq!(led.replicas, [NodeId(1), NodeId(2)]);
     let moving = Moving {
         to: NodeId(1),
+        epoch: second,
         before: Some(former),
     };
     assert_eq!((led.moving.as_ref(), led.is_chosen), (Some(&moving), true));
@@ -288,4 +289,25 @@ fn a_node_that_is_unregistered_is_forgotten_once_its_last_epoch_is_swept() {
     assert!(matches!(registered, Ok(Outcome::Registered { epoch, .. }) if epoch > second));
     again.ask(Ask::Sweep { node: 1 }).expect("is swept");
     assert!(again.image.node(NodeId(1)).is_some());
+}
+
+// A broker that has registered again may recover its log still, while the former leader is sound.
+#[test]
+fn another_epoch_of_the_broker_that_was_to_lead_gets_nothing() {
+    let (mut log, first, _) = two();
+    let former = partition(&log).replicas.clone();
+    let mut spread = move_all(1, false, true, &log.image);
+    spread.moves[0].by_operator = false;
+    ask_move(&mut log, spread).expect("is taken");
+    let again = Ask::Register {
+        node: 1,
+        incarnation: 2,
+        wal: WalKind::Object,
+    };
+    log.ask(again).expect("registers");
+    let handed = hand_over(0, 0, &log.image);
+    log.committed(handed).expect("is taken");
+    let led = partition(&log);
+    assert_eq!(led.leader, Some((NodeId(0), first)));
+    assert_eq!((&led.moving, &led.replicas), (&None, &former));
 }

@@ -13,6 +13,9 @@ use tokio::time::Instant;
 pub(super) const GATHER: Duration = Duration::from_millis(20);
 /// The most moves that are under way at once, so that a thousand of them don't stall the cluster.
 const UNDER_WAY_MAX: usize = 500;
+/// The most of them that only spread the load: each choice looks at all topics of a broker, and a broker that stops must
+/// not wait for them.
+const SPREAD_MAX: usize = 200;
 /// How long a broker has to serve before it gets leaderships of others to spread the load: one that dies soon after each
 /// start gets none.
 const PROBATION: Duration = Duration::from_secs(10);
@@ -36,10 +39,14 @@ pub(super) struct Planner {
     heard_by: Instant,
     /// Since when each epoch serves.
     serving_since: BTreeMap<NodeEpoch, Instant>,
+    /// When a broker stopped serving last: leaderships are not spread for a while, because it may be back soon.
+    left: Option<Instant>,
     /// When leaderships were last spread.
     balanced: Option<Instant>,
-    /// The last image and brokers from which no move followed, so that a change of something else costs nothing.
-    settled: Option<(Arc<MetadataImage>, Brokers)>,
+    /// Whether the last spreading found nothing to move, and nothing has changed since.
+    is_balanced: bool,
+    /// The image and the brokers of the last plan, if it had no moves, so that a change of something else costs nothing.
+    seen: Option<(Arc<MetadataImage>, Brokers)>,
 }
 
 /// The brokers, by what they may lead.
@@ -51,6 +58,8 @@ struct Brokers {
     leaving: BTreeSet<NodeId>,
     /// They may get leaderships so that the load spreads.
     trusted: BTreeSet<NodeId>,
+    /// The epochs that are open, without which a move is never carried out.
+    open: BTreeSet<NodeEpoch>,
 }
 
 /// The partitions that a broker leads, and those that are on the way to it.
@@ -63,12 +72,15 @@ impl Planner {
             balance,
             heard_by,
             serving_since: BTreeMap::new(),
+            left: None,
             balanced: None,
-            settled: None,
+            is_balanced: false,
+            seen: None,
         }
     }
 
-    /// The moves to ask for now.
+    /// The moves to ask for now. The work grows with all partitions only when topics or brokers have changed, or when
+    /// leaderships are to be spread.
     pub(super) fn plan(
         &mut self,
         image: &Arc<MetadataImage>,
@@ -80,37 +92,43 @@ impl Planner {
             return Vec::new();
         }
         let brokers = self.look(image, heard, now);
-        let is_settled = self.settled.as_ref().is_some_and(|(seen, known)| {
+        let is_same = self.seen.as_ref().is_some_and(|(seen, known)| {
             *known == brokers && image.topics_changed_since(seen).is_empty()
         });
-        if is_settled {
+        self.is_balanced &= is_same;
+        let is_due = self.is_due(now);
+        if (is_same && !is_due) || brokers.serving.is_empty() {
             // an older image would keep all that has changed since in memory
-            self.settled = Some((Arc::clone(image), brokers));
-            return Vec::new();
-        }
-        self.settled = None;
-        if brokers.serving.is_empty() {
+            self.seen = Some((Arc::clone(image), brokers));
             return Vec::new();
         }
         let mut plan = Plan::new(image, &brokers);
         plan.evacuate();
-        let is_due = self
-            .balanced
-            .is_none_or(|last| now.duration_since(last) >= self.balance.interval);
-        if self.balance.is_on && is_due && plan.moves.is_empty() && plan.under_way == 0 {
+        if is_due && plan.moves.is_empty() && plan.under_way == 0 {
             self.balanced = Some(now);
             plan.prefer();
             plan.spread(self.balance.percentage);
-            if plan.moves.is_empty() {
-                self.settled = Some((Arc::clone(image), brokers.clone()));
-            }
+            self.is_balanced = plan.moves.is_empty();
         }
-        plan.moves
+        let moves = plan.moves;
+        // moves that were planned may be refused
+        self.seen = moves.is_empty().then(|| (Arc::clone(image), brokers));
+        moves
+    }
+
+    /// Whether leaderships are to be spread.
+    fn is_due(&self, now: Instant) -> bool {
+        let is_past = |since: Option<Instant>, within| {
+            since.is_none_or(|since| now.duration_since(since) >= within)
+        };
+        let has_rested = is_past(self.balanced, self.balance.interval);
+        self.balance.is_on && !self.is_balanced && has_rested && is_past(self.left, PROBATION)
     }
 
     fn look(&mut self, image: &MetadataImage, heard: &Heard, now: Instant) -> Brokers {
         let mut brokers = Brokers::default();
         for (id, node) in image.nodes().filter(|(_, node)| node.is_live()) {
+            brokers.open.insert(node.epoch);
             if heard.leaves(node.epoch) || node.duty == Duty::Draining {
                 brokers.leaving.insert(id);
             } else if heard.serves(node.epoch) && node.duty == Duty::Full {
@@ -118,7 +136,11 @@ impl Planner {
             }
         }
         let epochs: BTreeSet<NodeEpoch> = brokers.serving.values().copied().collect();
+        let before = self.serving_since.len();
         self.serving_since.retain(|epoch, _| epochs.contains(epoch));
+        if self.serving_since.len() < before {
+            self.left = Some(now);
+        }
         for (id, epoch) in &brokers.serving {
             let since = *self.serving_since.entry(*epoch).or_insert(now);
             // those that were there when this controller became active are known to be sound
@@ -135,7 +157,7 @@ struct Plan<'a> {
     image: &'a MetadataImage,
     brokers: &'a Brokers,
     loads: Loads,
-    /// The moves that were asked for before.
+    /// The moves that were asked for before, and whose leaders live.
     under_way: usize,
     moves: Vec<PartitionMove>,
 }
@@ -145,7 +167,10 @@ impl<'a> Plan<'a> {
         let mut loads: Loads = brokers.serving.keys().map(|id| (*id, 0)).collect();
         let mut under_way = 0;
         for (_, partition) in partitions(image) {
-            under_way += usize::from(partition.moving.is_some());
+            let is_led = partition
+                .leader
+                .is_some_and(|(_, epoch)| brokers.open.contains(&epoch));
+            under_way += usize::from(partition.moving.is_some() && is_led);
             let leader = partition.leader.map(|(node, _)| node);
             let to = partition.moving.as_ref().map(|moving| moving.to);
             if let Some(led) = to.or(leader).and_then(|id| loads.get_mut(&id)) {
@@ -161,28 +186,32 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.under_way + self.moves.len() >= UNDER_WAY_MAX
+    fn is_full(&self, max: usize) -> bool {
+        self.under_way + self.moves.len() >= max
     }
 
     /// Moves what brokers that stop or are drained lead, and what is on the way to a broker that gets nothing any more: to
-    /// the first replica that serves, else to the broker that leads least. The replicas stay, because the broker may be
-    /// back soon.
+    /// the replica that leads least of those that serve, else to the broker that leads least. The replicas stay, because the
+    /// broker may be back soon. Moves whose leader is gone are over.
     fn evacuate(&mut self) {
         for (_, partition) in partitions(self.image) {
+            let moving = partition.moving.as_ref();
             let Some((leader, _)) = live_leader(self.image, partition) else {
+                if moving.is_some() {
+                    self.moves.push(of(partition, None, None));
+                }
                 continue;
             };
-            let to = partition.moving.as_ref().map(|moving| moving.to);
-            let is_lost = to.is_some_and(|to| !self.brokers.serving.contains_key(&to));
-            let has_to_go = self.brokers.leaving.contains(&leader) && (to.is_none() || is_lost);
-            if has_to_go && !self.is_full() {
-                let replicas = partition.replicas.iter();
-                let mut serving = replicas.filter(|id| self.brokers.serving.contains_key(id));
-                if let Some(to) = serving.next().copied().or_else(|| self.least()) {
+            let serves = |id: &NodeId| self.brokers.serving.get(id).copied();
+            let is_lost = moving.is_some_and(|moving| serves(&moving.to) != Some(moving.epoch));
+            let is_leaving = self.brokers.leaving.contains(&leader);
+            if is_leaving && (moving.is_none() || is_lost) && !self.is_full(UNDER_WAY_MAX) {
+                let serving = partition.replicas.iter().filter(|id| serves(id).is_some());
+                let best = serving.min_by_key(|id| self.loads.get(id).copied());
+                if let Some(to) = best.copied().or_else(|| self.least()) {
                     self.push(partition, to, None);
                 }
-            } else if is_lost && !self.brokers.leaving.contains(&leader) {
+            } else if is_lost && !is_leaving {
                 self.moves.push(of(partition, None, None));
             }
         }
@@ -212,7 +241,10 @@ impl<'a> Plan<'a> {
             ) else {
                 continue;
             };
-            if preferred != leader && self.brokers.trusted.contains(&preferred) && !self.is_full() {
+            if preferred != leader
+                && self.brokers.trusted.contains(&preferred)
+                && !self.is_full(SPREAD_MAX)
+            {
                 self.push(partition, preferred, None);
             }
         }
@@ -233,7 +265,7 @@ impl<'a> Plan<'a> {
             return;
         }
         let mut movable = self.movable();
-        while !self.is_full() {
+        while !self.is_full(SPREAD_MAX) {
             let movable_from = self.loads.iter().filter(|(id, _)| movable.has(**id));
             let most = movable_from.max_by_key(|(id, led)| (**led, **id));
             let least = self.loads.iter().filter(trusted_of(self.brokers));
@@ -266,11 +298,7 @@ impl<'a> Plan<'a> {
             *movable.led.entry((topic.id, leader)).or_default() += 1;
             let is_moving = partition.moving.is_some() || planned.contains(&partition.stream.0);
             if !is_held && !is_moving {
-                movable
-                    .of
-                    .entry(leader)
-                    .or_default()
-                    .push((topic.id, partition));
+                movable.add(leader, topic.id, partition);
             }
         }
         movable
@@ -284,32 +312,40 @@ fn trusted_of(brokers: &Brokers) -> impl Fn(&(&NodeId, &usize)) -> bool + '_ {
 /// The partitions that may move, by their leader.
 #[derive(Default)]
 struct Movable<'a> {
-    of: BTreeMap<NodeId, Vec<(TopicId, &'a PartitionImage)>>,
+    of: BTreeMap<NodeId, BTreeMap<TopicId, Vec<&'a PartitionImage>>>,
     /// How many partitions of each topic each broker leads.
     led: BTreeMap<(TopicId, NodeId), usize>,
 }
 
 impl<'a> Movable<'a> {
+    fn add(&mut self, leader: NodeId, topic: TopicId, partition: &'a PartitionImage) {
+        let of_leader = self.of.entry(leader).or_default();
+        of_leader.entry(topic).or_default().push(partition);
+    }
+
     /// Whether a broker leads a partition that may move.
     fn has(&self, from: NodeId) -> bool {
         self.of.get(&from).is_some_and(|of| !of.is_empty())
     }
 
-    /// Takes the partition that best moves from one broker to another: one that the other one is the preferred leader of,
-    /// else one of the topic that is spread worst between them.
+    /// Takes the partition that best moves from one broker to another: one of the topic that is spread worst between them,
+    /// if possible one that the other broker is the preferred leader of.
     fn take(&mut self, from: NodeId, to: NodeId) -> Option<&'a PartitionImage> {
         let led = &self.led;
         let count = |topic: TopicId, node| led.get(&(topic, node)).copied().unwrap_or(0);
-        let candidates = self.of.get_mut(&from)?;
-        let (best, _) = candidates
-            .iter()
-            .enumerate()
-            .max_by_key(|(at, (topic, one))| {
-                let is_home = one.replicas.first() == Some(&to);
-                let unevenness = count(*topic, from).saturating_sub(count(*topic, to));
-                (is_home, unevenness, std::cmp::Reverse(*at))
-            })?;
-        let (topic, partition) = candidates.swap_remove(best);
+        let topics = self.of.get_mut(&from)?;
+        let is_home = |one: &PartitionImage| one.replicas.first() == Some(&to);
+        let (topic, _) = topics.iter().max_by_key(|(topic, of_topic)| {
+            let unevenness = count(**topic, from).saturating_sub(count(**topic, to));
+            (of_topic.last().is_some_and(|one| is_home(one)), unevenness)
+        })?;
+        let topic = *topic;
+        let of_topic = topics.get_mut(&topic)?;
+        let best = of_topic.iter().rposition(|one| is_home(one));
+        let partition = of_topic.swap_remove(best.unwrap_or(of_topic.len() - 1));
+        if of_topic.is_empty() {
+            topics.remove(&topic);
+        }
         *self.led.entry((topic, from)).or_default() -= 1;
         *self.led.entry((topic, to)).or_default() += 1;
         Some(partition)

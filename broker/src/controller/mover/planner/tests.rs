@@ -93,7 +93,7 @@ fn what_a_broker_that_stops_leads_goes_to_its_replicas_else_to_the_one_that_lead
         .images
         .create("t", &[&[2, 3], &[2, 1], &[2], &[2], &[1]]);
     world.standings.insert(2, Standing::Leaving);
-    // the third replica is of nobody that serves, and 1 and 3 lead the same by then but for the last partition
+    // the last two have no replica that serves
     assert_eq!(world.moves(), [(0, 3), (1, 1), (2, 3), (3, 1)]);
     world.settle();
     assert_eq!(world.led(), BTreeMap::from([(1, 3), (3, 2)]));
@@ -242,7 +242,7 @@ fn nothing_moves_before_the_live_brokers_are_heard() {
 fn replicas_keep_to_their_racks() {
     let mut images = ImageBuilder::default();
     for (node, rack) in [(1, "a"), (2, "b"), (3, "a"), (4, "b")] {
-        images.register_in(node, rack);
+        images.register_in(rack, node);
     }
     images.create("t", &[&[1, 2]]);
     let image = images.image();
@@ -252,4 +252,50 @@ fn replicas_keep_to_their_racks() {
     assert_eq!(moved(3), ids([3, 2]));
     assert_eq!(moved(4), ids([4, 1]), "the one in its rack goes");
     assert_eq!(moved(2), ids([2, 1]));
+}
+
+// The leader is on a disk WAL: its epoch is not closed until it is back.
+#[test]
+fn moves_whose_leader_is_gone_hold_up_nothing() {
+    let mut world = World::new(3);
+    world.images.create("t", &[[3].as_slice(); 600]);
+    world.standings.insert(3, Standing::Leaving);
+    let asked = world.plan();
+    world.images.ask(asked);
+    world.images.fence(3);
+    let off = world.plan();
+    assert!(off.iter().all(|one| one.to.is_none()) && off.len() == UNDER_WAY_MAX);
+    world.images.ask(off);
+    world.images.create("u", &[[1].as_slice(); 4]);
+    world.standings.insert(1, Standing::Leaving);
+    let moves = world.moves();
+    assert_eq!(moves.iter().filter(|(_, to)| *to == 2).count(), 4);
+}
+
+// A broker that restarts gets its own back, and no others are moved about meanwhile.
+#[test]
+fn a_restart_is_not_followed_by_other_moves() {
+    let mut world = World::new(3);
+    world.images.create("t", &[[1].as_slice(); 4]);
+    world.images.create("u", &[[2].as_slice(); 4]);
+    world.images.create("v", &[[3].as_slice(); 4]);
+    world.settle();
+    world.standings.insert(3, Standing::Leaving);
+    let moves = world.plan();
+    world.images.carry_out(moves);
+    world.images.fence(3);
+    world.now += BALANCE.interval;
+    assert_eq!(world.moves(), []);
+    world.images.restart(3);
+    world.standings.remove(&3);
+    world.now += BALANCE.interval;
+    assert_eq!(world.moves(), [], "it has just begun to serve");
+    world.now += 2 * PROBATION;
+    let back = world.moves();
+    assert_eq!(
+        back.iter()
+            .map(|(stream, to)| (*stream / 4, *to))
+            .collect::<Vec<_>>(),
+        [(2, 3); 4]
+    );
 }
