@@ -462,12 +462,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use highwater_io::{RealThreads, Threads};
-    use highwater_kraft_meta::Action;
-    use highwater_kraft_meta::command::TrimStream;
     use highwater_types::limits::{INDEXES_IN_FLIGHT_MAX, UPLOADS_IN_FLIGHT_MAX};
 
     use super::*;
-    use crate::fixture::{self, TestNode, one_partition};
+    use crate::fixture;
 
     fn config(data: &Path, store: &Path) -> Config {
         let store = format!("file://{}", store.display());
@@ -576,28 +574,5 @@ mod tests {
         let refused = Node::start(config(&data, &store), machine()).await;
         refused.expect_err("is refused");
         threads.end().await;
-    }
-
-    // The client of a DeleteRecords is gone, or its answer was lost, after the command was proposed.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_trim_that_nobody_waits_for_moves_the_start_too() {
-        let node = TestNode::start(&[]).await;
-        let broker = node.broker();
-        let topic = broker.create_topic(one_partition("t")).await;
-        let topic = topic.expect("creates");
-        let partition = broker.partitions.find(&topic, 0).expect("is open");
-        let trim = TrimStream {
-            stream: topic.partitions[0].stream.0,
-            start: 5,
-            node_epoch: broker.epoch.0,
-            leader_epoch: partition.leader_epoch.0,
-        };
-        let proposed = broker.metadata.propose(Action::TrimStream(trim).into());
-        proposed.await.expect("is taken");
-        let mut bounds = partition.log.watch();
-        let moved = bounds.wait_for(|bounds| bounds.start == 5);
-        drop(moved.await.expect("the stream lives"));
-        drop(partition);
-        node.stop().await;
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use highwater_kraft_meta::Action;
+use highwater_kraft_meta::command::TrimStream;
 use highwater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use highwater_protocol::messages::{
     FetchRequest, FetchResponse, PartitionProduceData, ProduceRequest, ProduceResponse,
@@ -165,4 +167,27 @@ async fn a_partition_that_is_not_this_nodes_any_more_is_not_waited_for() {
         let waited = led.open(never).await;
         assert_eq!(waited.expect_err("is not open").code, code);
     }
+}
+
+// The client of a DeleteRecords is gone, or its answer was lost, after the command was proposed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trim_that_nobody_waits_for_moves_the_start_too() {
+    let node = TestNode::start(&[]).await;
+    let broker = node.broker();
+    let topic = broker.create_topic(one_partition("t")).await;
+    let topic = topic.expect("creates");
+    let partition = broker.partitions.find(&topic, 0).expect("is open");
+    let trim = TrimStream {
+        stream: topic.partitions[0].stream.0,
+        start: 5,
+        node_epoch: broker.epoch.0,
+        leader_epoch: partition.leader_epoch.0,
+    };
+    let proposed = broker.metadata.propose(Action::TrimStream(trim).into());
+    proposed.await.expect("is taken");
+    let mut bounds = partition.log.watch();
+    let moved = bounds.wait_for(|bounds| bounds.start == 5);
+    drop(moved.await.expect("the stream lives"));
+    drop(partition);
+    node.stop().await;
 }
