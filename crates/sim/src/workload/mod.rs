@@ -1,5 +1,5 @@
 //! The load: idempotent producers with several batches in flight, consumers, offset commits, topics, deleted records, a
-//! topic with retention, one that is deleted and created again, and one that gets more partitions.
+//! topic with retention, one that is deleted and created again, one that gets more partitions, and moves of partitions.
 //!
 //! After any failure a client goes on where it was, as Kafka's clients do. It tells the checker every answer.
 
@@ -8,6 +8,7 @@ mod connection;
 mod consumer;
 mod group;
 mod growing;
+mod moved;
 mod producer;
 mod records;
 mod recreated;
@@ -135,6 +136,7 @@ impl Clients {
         all.push(Box::pin(topics::run(&self)));
         if self.is_cluster() {
             all.push(Box::pin(growing::run(&self)));
+            all.push(Box::pin(moved::run(&self)));
         }
         for group in 0..group::GROUPS {
             all.push(Box::pin(group::run(&self, group)));
