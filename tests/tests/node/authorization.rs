@@ -8,20 +8,20 @@ use highwater_broker::api::APIS;
 use highwater_broker::auth::{Authorizer, Operation, Principal, Resource};
 use highwater_client::Connection;
 use highwater_protocol::messages::{
-    AlterConfigsRequest, AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
-    DescribeTopicPartitionsRequest, ElectLeadersRequest, ElectLeadersResponse,
-    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
+    AddRaftVoterRequest, AlterConfigsRequest, AlterPartitionReassignmentsRequest,
+    AlterPartitionReassignmentsResponse, ApiVersionsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
+    ElectLeadersResponse, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
     InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
     ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, SaslHandshakeRequest, SyncGroupRequest,
-    UnregisterBrokerRequest, alter_configs_request, alter_partition_reassignments_request,
-    create_partitions_request, create_topics_request, delete_records_request,
-    delete_topics_request, describe_configs_request, describe_topic_partitions_request,
-    elect_leaders_request, incremental_alter_configs_request, metadata_request,
-    offset_commit_request, offset_fetch_request, offset_for_leader_epoch_request,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, RemoveRaftVoterRequest, SaslHandshakeRequest,
+    SyncGroupRequest, UnregisterBrokerRequest, alter_configs_request,
+    alter_partition_reassignments_request, create_partitions_request, create_topics_request,
+    delete_records_request, delete_topics_request, describe_configs_request,
+    describe_topic_partitions_request, elect_leaders_request, incremental_alter_configs_request,
+    metadata_request, offset_commit_request, offset_fetch_request, offset_for_leader_epoch_request,
 };
 use highwater_protocol::{ApiKey, ErrorCode, Request};
 use highwater_tests::{TestNode, produce_request};
@@ -87,6 +87,22 @@ async fn deny_all_is_told_by_every_api() -> Result<()> {
     topics(&mut walk).await?;
     configs(&mut walk).await?;
     groups(&mut walk).await?;
+    let add = AddRaftVoterRequest {
+        voter_id: 9,
+        ..Default::default()
+    };
+    walk.ask(
+        add,
+        |answer| answer.error_code,
+        ErrorCode::ClusterAuthorizationFailed,
+    )
+    .await?;
+    walk.ask(
+        RemoveRaftVoterRequest::default(),
+        |answer| answer.error_code,
+        ErrorCode::ClusterAuthorizationFailed,
+    )
+    .await?;
     let open = ApiVersionsRequest {
         client_software_name: "test".into(),
         client_software_version: "1".into(),
