@@ -75,17 +75,22 @@ impl NetworkCalls {
         let chosen: BTreeMap<NodeId, (String, u16)> = chosen.collect();
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         let mut idle = self.idle();
-        idle.retain(|node, _| learned.get(node) == chosen.get(node));
-        *learned = chosen;
+        idle.retain(|node, _| {
+            chosen
+                .get(node)
+                .is_none_or(|now| learned.get(node) == Some(now))
+        });
+        // who tells of some controllers does not know the others
+        learned.extend(chosen);
     }
 
-    /// The address of a controller.
-    fn address(&self, of: NodeId) -> Option<(String, u16)> {
+    /// The addresses of a controller: the one that was learned, then the one that is configured, because an address in the
+    /// metadata may be wrong, and is corrected only by a quorum.
+    fn addresses(&self, of: NodeId) -> Vec<(String, u16)> {
         let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        learned
-            .get(&of)
-            .or_else(|| self.addresses.get(&of))
-            .cloned()
+        let learned = learned.get(&of);
+        let configured = self.addresses.get(&of).filter(|it| learned != Some(it));
+        learned.into_iter().chain(configured).cloned().collect()
     }
 
     fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<(Instant, Connection)>>> {
@@ -126,17 +131,32 @@ impl NetworkCalls {
         }
     }
 
-    /// Opens a connection. All errors say that nothing was sent.
+    /// Opens a connection to the first address that takes one. All errors say that nothing was sent.
     async fn connect(&self, to: NodeId, within: Duration) -> io::Result<Connection> {
-        let not_sent = |why: String| io::Error::new(io::ErrorKind::NotConnected, why);
-        let address = self.address(to);
-        let (host, port) = address.ok_or_else(|| not_sent("its address is unknown".to_owned()))?;
+        let addresses = self.addresses(to);
+        let each = within / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+        let mut failed = Err(not_sent("its address is unknown".to_owned()));
+        for (host, port) in addresses {
+            failed = self.connect_to(to, (&host, port), each).await;
+            if failed.is_ok() {
+                break;
+            }
+        }
+        failed
+    }
+
+    async fn connect_to(
+        &self,
+        to: NodeId,
+        (host, port): (&str, u16),
+        within: Duration,
+    ) -> io::Result<Connection> {
         let options = Options {
             client_id: self.client_id.clone(),
             timeout: None,
             answer_bytes_max: FRAME_BYTES_MAX,
         };
-        let opening = Connection::open(&*self.network, &host, port, options);
+        let opening = Connection::open(&*self.network, host, port, options);
         match timeout(within, opening).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => {
@@ -221,4 +241,8 @@ impl Calls for NetworkCalls {
         }
         answer
     }
+}
+
+fn not_sent(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, why)
 }

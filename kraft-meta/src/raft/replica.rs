@@ -51,8 +51,10 @@ pub(super) fn may_have(id: u64, directory: Uuid) -> bool {
 
 /// The addresses of all replicas in a membership.
 pub(super) fn addresses(membership: &Membership) -> impl Iterator<Item = (NodeId, &[Endpoint])> {
-    // a later replica of a node has a greater id more often than not, and shares the address either way
-    let replicas = membership.nodes();
+    // of several replicas of a node the one with a vote comes last, and counts
+    let has_vote = |id: &u64| membership.voter_ids().any(|voter| voter == *id);
+    let (voters, others): (Vec<_>, Vec<_>) = membership.nodes().partition(|(id, _)| has_vote(id));
+    let replicas = others.into_iter().chain(voters);
     replicas
         .filter(|(_, replica)| !replica.endpoints.is_empty())
         .map(|(id, replica)| (node_id(*id), &replica.endpoints[..]))

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use highwater_object_format::{ObjectWriter, WrittenObject};
+use highwater_object_storage::layout;
 use highwater_runtime::crash_point;
 use highwater_types::{ObjectId, WalPosition};
 
@@ -123,6 +124,16 @@ impl Begun {
         Ok(Self::new(uploads, encoding.finish(), true, (floor, parts)))
     }
 
+    /// The key of the object, for the log.
+    fn key(&self) -> String {
+        let key = self.id.map(|id| layout::object(id).to_string());
+        key.unwrap_or_default()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.written.as_ref().map_or(0, |written| written.bytes)
+    }
+
     /// Puts the object, if there is one.
     pub(super) async fn put(&self, uploads: &Uploads) -> Result<(), StreamError> {
         match (self.id, &self.written) {
@@ -144,6 +155,7 @@ impl Begun {
         uploads.commit(id, written, self.floor, handed_over).await
     }
 
+    #[tracing::instrument(level = "debug", name = "upload", skip_all, fields(object_key = self.key(), bytes = self.bytes()))]
     pub(super) async fn put_and_commit(&self, uploads: &Uploads) -> Result<(), StreamError> {
         crash_point("upload-before-put");
         self.put(uploads).await?;

@@ -4,7 +4,6 @@
 //! floor and number once it is answered.
 
 use highwater_object_format::{StreamPart, WrittenObject};
-use highwater_object_storage::layout;
 use highwater_runtime::crash_point;
 use highwater_types::{ObjectId, StreamId, WalPosition};
 
@@ -19,7 +18,6 @@ impl Uploads {
     ///
     /// # Errors
     /// An error that is final, with which the node epoch ends.
-    #[tracing::instrument(level = "debug", skip_all, fields(object_key = %layout::object(object)))]
     pub(super) async fn commit(
         &self,
         object: ObjectId,

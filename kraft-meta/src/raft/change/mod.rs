@@ -147,7 +147,10 @@ impl Voter {
             endpoints: endpoints.to_vec(),
         };
         let is_new = before.get_node(&id).is_none();
-        self.tell_of(id, replica).await?;
+        self.tell_of(id, replica.clone()).await?;
+        // an entry that it does not have yet, because a controller that has died since may have had all others
+        self.change_nodes(Changes::SetNodes([(id, replica)].into()))
+            .await?;
         if let Err(late) = self.until_caught_up(id, until).await {
             if is_new {
                 // it may have another address or directory than the operator has said
@@ -266,6 +269,16 @@ impl Voter {
         {
             return Err(malformed("its directory is of another controller"));
         }
+        if let Some(voter) = self.twin_of(from.node, stored.membership()) {
+            let node = replica::node_id(voter);
+            tracing::warn!(
+                node_id = node.0,
+                "another controller with the node.id of a voter wants to join: it does not, because the voter answers"
+            );
+            return Ok(unavailable(format!(
+                "a voter has node.id={node} and answers: give this controller another node.id"
+            )));
+        }
         let Ok(_turn) = self.changing.try_acquire() else {
             return Ok(unavailable(
                 "a change of the voters is under way".to_owned(),
@@ -279,6 +292,18 @@ impl Voter {
             Ok(()) => Reply::Done(Nothing {}),
             Err(Unchanged::NotLeader(leader)) => Reply::NotLeader(NotLeader::new(leader)),
             Err(Unchanged::Refused(why)) => unavailable(why.to_string()),
+        })
+    }
+
+    /// Another replica of the same node that has a vote and answers. The transport has one address for each node, so that the
+    /// voter would hear nothing any more.
+    fn twin_of(&self, id: u64, members: &Membership) -> Option<u64> {
+        let heard = self.heard_voters();
+        let mut voters = members.voter_ids();
+        voters.find(|voter| {
+            *voter != id
+                && replica::node_id(*voter) == replica::node_id(id)
+                && heard.contains(voter)
         })
     }
 
