@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use super::admission::{OTHER, id, until_everywhere};
 use super::*;
 use crate::quorum_state::{VotersChange, VotersError};
+use crate::raft::change::message::Join;
+use crate::raft::record::DirectoryRecord;
 use crate::raft::replica;
 
 impl World {
@@ -380,5 +382,48 @@ async fn a_controller_that_is_cut_off_says_that_it_has_no_active_controller() {
         let why = metadata.check().expect_err("is not led");
         assert!(why.contains("no active controller"), "{why}");
     }
+    world.kill_all(members).await;
+}
+
+// Otherwise its vote would count although it is dead, and a quorum of one could decide nothing any more.
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_has_died_since_it_caught_up_is_not_added() {
+    let world = World::new();
+    let members = world.form().await;
+    admit(&members);
+    let leads = leader(&members).await;
+    let joins = world.follow(NodeId(4), &NODES, directory(NodeId(4))).await;
+    until_everywhere(&members, leads, 1).await;
+    world.kill(NodeId(4), joins).await;
+    tokio::time::sleep(PATIENCE).await;
+    let change = add(NodeId(4), directory(NodeId(4)));
+    let added = members[&leads].change_voters(change).await;
+    assert!(
+        matches!(added, Err(VotersError::Unavailable(_))),
+        "{added:?}"
+    );
+    until_all_have(&members, &NODES).await;
+    world.kill_all(members).await;
+}
+
+// The transport has one address for each node: the voter would hear nothing any more.
+#[tokio::test(start_paused = true)]
+async fn a_controller_with_the_id_of_a_voter_that_answers_does_not_join() {
+    let world = World::new();
+    let members = world.form().await;
+    admit(&members);
+    let leads = leader(&members).await;
+    let voter = NODES.into_iter().find(|node| *node != leads).expect("two");
+    let from = replica::joining_id(u64::try_from(voter.0).expect("is positive"), OTHER);
+    let join = Join {
+        cluster: members[&leads].image().cluster().0.to_vec(),
+        endpoints: endpoints(NodeId(9)),
+    };
+    let from = Some(DirectoryRecord::new(from, OTHER));
+    let answer = members[&leads].voter.join(from, join).await;
+    let told = format!("{answer:?}");
+    assert!(told.contains("answers: give this controller"), "{told}");
+    let state = members[&leads].quorum().await.expect("is told");
+    assert!(state.observers.is_empty(), "{state:?}");
     world.kill_all(members).await;
 }
