@@ -175,3 +175,36 @@ async fn one_address_does_not_take_the_connections_of_all_nodes() {
     assert!(controller.answers(NODE).await);
     drop(taken);
 }
+
+// An address in the metadata may be wrong, and is corrected only by a quorum.
+#[tokio::test]
+async fn a_controller_that_does_not_answer_where_the_metadata_says_is_called_where_it_is_configured()
+ {
+    let own = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let own = own.expect("binds");
+    let port = own.local_addr().expect("is bound").port();
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let closed = closed.expect("binds").local_addr().expect("is bound");
+    let network: Arc<dyn Network> = Arc::new(highwater_io::net::TcpNetwork);
+    let host = "127.0.0.1".to_owned();
+    let configured = BTreeMap::from([(NodeId(1), (host.clone(), port))]);
+    let calls = NetworkCalls::new(network, (NodeId(2), Vec::new()), configured);
+    let wrong = Endpoint {
+        listener: "CONTROLLER".to_owned(),
+        host,
+        port: closed.port().into(),
+    };
+    calls.learn(&BTreeMap::from([(NodeId(1), vec![wrong])]));
+    let serving = async {
+        let (mut socket, _) = own.accept().await.expect("is called");
+        let mut frame = [0; 64];
+        let read = socket.read(&mut frame).await.expect("is sent");
+        assert!(read > 0);
+        // status ANSWERED, and nothing
+        let answer = [0, 0, 0, 5, 0, 0, 0, 0, ANSWERED];
+        socket.write_all(&answer).await.expect("is taken");
+    };
+    let call = calls.call(NodeId(1), Bytes::from_static(b"?"), Duration::from_secs(5));
+    let (answer, ()) = tokio::join!(call, serving);
+    assert_eq!(answer.expect("is answered"), Bytes::new());
+}
