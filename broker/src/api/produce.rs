@@ -27,7 +27,6 @@ use super::error::{self, Refusal};
 use super::handler::{AnswerWriter, Handler, Reply, deadline_of};
 use super::topic::resolve_topic;
 use crate::auth::{Operation, Resource};
-use crate::metrics::Metrics;
 use crate::net::Later;
 use crate::partitions::Partition;
 
@@ -59,28 +58,17 @@ impl Handler for Produce {
         }
         let refused = parts
             .iter()
-            .any(|part| matches!(part.state, State::Refused(..) | State::Moving(_)));
+            .any(|part| matches!(part.state, State::Refused(..)));
         let last = last_receipt(&parts);
         if acks == 0 {
             return if refused { Reply::Close } else { Reply::Silent };
         }
-        let last = last.filter(|receipt| !receipt.is_durable());
-        let is_moving = parts
-            .iter()
-            .any(|part| matches!(part.state, State::Moving(_)));
-        if last.is_none() && !is_moving {
+        let Some(last) = last.filter(|receipt| !receipt.is_durable()) else {
             let failure = refused_now(&ctx);
             return Reply::Ready(answer(&ctx, parts, failure.as_ref()));
-        }
+        };
         let durable = async move {
-            let waited = async {
-                wait_moved(&ctx, &parts).await;
-                match last {
-                    Some(last) => last.wait().await,
-                    None => Ok(()),
-                }
-            };
-            let failure = match unless_late(deadline, waited).await {
+            let failure = match unless_late(deadline, last.wait()).await {
                 Some(Ok(())) => refused_now(&ctx),
                 Some(Err(_ended)) => Some(ErrorCode::NotLeaderOrFollower.into()),
                 None => {
@@ -124,8 +112,7 @@ enum State {
     Asked(Option<Bytes>),
     Checked(Arc<Partition>, Box<ValidatedBatch>),
     Appended(Arc<Partition>, Appended),
-    /// Not appended, because the partition is being handed over to another broker.
-    Moving(Arc<Partition>),
+
     /// The refusal, and the log's start if the log itself refused.
     Refused(Refusal, Option<StreamOffset>),
 }
@@ -203,7 +190,7 @@ async fn admit(ctx: &RequestContext, parts: &mut [Part], deadline: Instant) {
         return;
     }
     let permit = reserve(ctx, bytes, deadline).await;
-    append_all(&ctx.broker.metrics, parts, permit);
+    append_all(ctx, parts, permit, deadline).await;
 }
 
 /// Waits for room until the deadline. A timeout polls the request first, and sets its timer only if that waits.
@@ -229,24 +216,52 @@ fn too_large(ctx: &RequestContext) -> Refusal {
     )
 }
 
-fn append_all(metrics: &Metrics, parts: &mut [Part], mut permit: Result<AppendPermit, Refusal>) {
+async fn append_all(
+    ctx: &RequestContext,
+    parts: &mut [Part],
+    mut permit: Result<AppendPermit, Refusal>,
+    deadline: Instant,
+) {
     for part in parts {
         let state = std::mem::replace(&mut part.state, State::Asked(None));
         part.state = match (state, &mut permit) {
             (State::Checked(partition, batch), Ok(permit)) => {
                 let own = permit.split(PartitionLog::append_bytes(&batch));
-                let (bytes, records) = batch.size();
-                match partition.log.append(own, *batch) {
-                    Ok(appended) => {
-                        metrics.produced(bytes, records);
-                        State::Appended(partition, appended)
-                    }
-                    Err(AppendError::HandingOver) => State::Moving(partition),
-                    Err(error) => refused_by_log(&partition, &error),
-                }
+                append(ctx, partition, &batch, own, deadline).await
             }
             (State::Checked(..), Err(refusal)) => State::Refused(refusal.clone(), None),
             (other, _) => other,
+        };
+    }
+}
+
+/// Appends to a partition. While it is being handed over this waits, and the connection with it: a later batch of the same
+/// producer must not be appended before this one if the partition stays (A3). The next leader is named if it does not.
+async fn append(
+    ctx: &RequestContext,
+    partition: Arc<Partition>,
+    batch: &ValidatedBatch,
+    mut own: AppendPermit,
+    deadline: Instant,
+) -> State {
+    loop {
+        match partition.log.append(own, batch.clone()) {
+            Ok(appended) => {
+                let (bytes, records) = batch.size();
+                ctx.broker.metrics.produced(bytes, records);
+                return State::Appended(partition, appended);
+            }
+            Err(AppendError::HandingOver) => {
+                ctx.broker.partitions.wait_handed_over(&partition).await;
+                if partition.log.is_handing_over() {
+                    return State::Refused(ErrorCode::NotLeaderOrFollower.into(), None);
+                }
+            }
+            Err(error) => return refused_by_log(&partition, &error),
+        }
+        own = match reserve(ctx, PartitionLog::append_bytes(batch), deadline).await {
+            Ok(permit) => permit,
+            Err(refusal) => return State::Refused(refusal, None),
         };
     }
 }
@@ -319,7 +334,7 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> 
                 }
             },
             State::Refused(refusal, start) => refused(&refusal, start),
-            State::Moving(_) => refused(&ErrorCode::NotLeaderOrFollower.into(), None),
+
             State::Asked(_) | State::Checked(..) => {
                 refused(&ErrorCode::UnknownServerError.into(), None)
             }
@@ -346,16 +361,6 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> 
 fn is_in_time(failure: &Refusal, appended: &Appended) -> bool {
     let receipt = appended.receipt.as_ref();
     failure.code == ErrorCode::RequestTimedOut && receipt.is_none_or(AppendReceipt::is_durable)
-}
-
-/// Waits until the partitions that are being handed over have another leader, or stay, so that the answer names the
-/// leader (KIP-951) and a client that has to repeat the request does it once.
-async fn wait_moved(ctx: &RequestContext, parts: &[Part]) {
-    for part in parts {
-        if let State::Moving(partition) = &part.state {
-            ctx.broker.partitions.wait_handed_over(partition).await;
-        }
-    }
 }
 
 fn refused(refusal: &Refusal, start: Option<StreamOffset>) -> PartitionProduceResponse {

@@ -26,8 +26,9 @@ const LAST_BYTES_MAX: u64 = 1 << 20;
 /// How long uploads are waited for before that, however much is written meanwhile; and how often they are looked at.
 const UPLOADS_BEFORE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(10);
-/// How long writers wait for appended batches to become durable, and then for the put. After that the move is put off.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long writers wait until appended batches are durable and the last object is put. After that the move is put off. It
+/// is less than the second for which a request waits, so that a request whose partition stays is carried out in its turn.
+const PATIENCE: Duration = Duration::from_millis(900);
 
 /// Streams that are being handed over. While this lives, no upload is made. If it is dropped, the move is put off.
 #[derive(Debug)]
@@ -130,9 +131,9 @@ impl HandingOver {
     /// [`StreamError::Unavailable`] if batches do not become durable or the store does not take them in time: the streams
     /// are as before, and appends may go on. Any other error ends the node epoch.
     pub async fn finish(mut self) -> Result<(), StreamError> {
-        self.until_durable().await?;
-        let uploads = Arc::clone(&self.uploads);
         let deadline = Instant::now() + PATIENCE;
+        self.until_durable(deadline).await?;
+        let uploads = Arc::clone(&self.uploads);
         let encoding = Begun::encode_last(&uploads, &self.streams);
         let encoded = timeout_at(deadline, encoding).await;
         let encoded = encoded.map_err(|_elapsed| late("their last object is not encoded"))?;
@@ -163,8 +164,7 @@ impl HandingOver {
     }
 
     /// Waits until all that was appended to the streams is durable (C1).
-    async fn until_durable(&self) -> Result<(), StreamError> {
-        let deadline = Instant::now() + PATIENCE;
+    async fn until_durable(&self, deadline: Instant) -> Result<(), StreamError> {
         for stream in &self.streams {
             let mut changes = stream.watch_bounds();
             let until_durable = async {
@@ -188,6 +188,6 @@ impl HandingOver {
 }
 
 fn late(why: &str) -> StreamError {
-    let reason = format!("{why} within {} s", PATIENCE.as_secs());
+    let reason = format!("{why} within {PATIENCE:?}");
     StreamError::Unavailable { reason }
 }
