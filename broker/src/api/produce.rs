@@ -257,6 +257,10 @@ async fn append(
                     return State::Refused(ErrorCode::NotLeaderOrFollower.into(), None);
                 }
             }
+            // it may be fenced, and the batches between may be with the next leader: a client must not give up
+            Err(AppendError::OutOfOrderSequence { .. }) if ctx.broker.is_cut_off() => {
+                return State::Refused(ErrorCode::NotLeaderOrFollower.into(), None);
+            }
             Err(error) => return refused_by_log(&partition, &error),
         }
         own = match reserve(ctx, PartitionLog::append_bytes(batch), deadline).await {
