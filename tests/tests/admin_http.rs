@@ -185,6 +185,11 @@ async fn drive_connections(admin: &Admin) -> Result<()> {
         let mut client = admin.node.client().await?;
         client.send_raw(frame).await?;
         assert!(client.is_closed().await, "{reason}");
+        // it is counted once the connection has ended
+        until(reason, async || {
+            Ok(admin.value(&refused(reason)).await? >= 1.0)
+        })
+        .await?;
         assert_eq!(admin.value(&refused(reason)).await?, 1.0, "{reason}");
     }
     let accepted = "highwater_broker_connections_total{outcome=\"accepted\"}";
