@@ -177,9 +177,14 @@ const ELSEWHERE: [i16; 3] = [14, 15, 16];
 
 /// The coordinator of a group, as a broker knows it; `None` while there is none.
 async fn coordinator(cluster: &Cluster, asked: i32, group: &str) -> Result<Option<Connection>> {
-    let mut client = cluster.client(asked).await?;
     let request = highwater_client::find_coordinator(group);
-    let answer = client.call(&request, 6).await?;
+    // a broker that finds that it was fenced closes its connections, and starts again
+    let Ok(mut client) = cluster.client(asked).await else {
+        return Ok(None);
+    };
+    let Ok(answer) = client.call(&request, 6).await else {
+        return Ok(None);
+    };
     let found = answer.coordinators.first().context("one is answered")?;
     if found.error_code != 0 {
         return Ok(None);
