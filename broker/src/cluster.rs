@@ -109,9 +109,7 @@ impl Cluster {
     /// The broker that leads a partition; `None` if the epoch that was given the partition is no longer open.
     #[must_use]
     pub(crate) fn leader(&self, partition: &PartitionImage) -> Option<NodeId> {
-        let (id, epoch) = partition.leader?;
-        let node = self.image.node(id)?;
-        node.is_open(epoch).then_some(id)
+        self.image.live_leader(partition).map(|(id, _)| id)
     }
 
     /// The leader of a partition and its leader epoch, by the topic's id, otherwise by its name. It is [`NO_BROKER`]
@@ -344,14 +342,12 @@ mod tests {
         let mut reassign = |nodes: &[i32], to: Option<i32>| {
             let partition = images.topic("t").partitions[0].clone();
             images.move_partition(PartitionMove {
-                stream: partition.stream.0,
-                leader_epoch: partition.leader_epoch.0,
-                decided_at: partition.decided_at.0,
                 replicas: Some(Replicas {
                     nodes: nodes.to_vec(),
                 }),
                 by_operator: true,
                 to,
+                ..PartitionMove::of(&partition)
             });
             told(&images)
         };

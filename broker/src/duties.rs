@@ -117,14 +117,12 @@ impl Duties {
 
 fn draining(image: &MetadataImage, id: NodeId) -> Draining {
     let node = image.node(id);
-    let partitions = image.topics().flat_map(|topic| &topic.partitions);
+    let partitions = image.partitions();
     let led = partitions.filter(|partition| {
         let own = partition.leader.filter(|(leader, _)| *leader == id);
         own.is_some_and(|(_, epoch)| node.is_some_and(|node| node.is_unclosed(epoch)))
     });
-    let may_lead = |(other, node): &(NodeId, &NodeImage)| {
-        *other != id && node.duty == Duty::Full && node.is_live()
-    };
+    let may_lead = |(other, node): &(NodeId, &NodeImage)| *other != id && node.may_lead();
     Draining {
         led: led.count(),
         is_live: node.is_some_and(NodeImage::is_live),

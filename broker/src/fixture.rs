@@ -171,9 +171,8 @@ fn delete(image: &MetadataImage, topic: &str) -> Action {
 /// Gives all partitions whose leader's epoch is not open to an epoch, as the active controller does.
 pub(crate) async fn lead(metadata: &dyn MetadataStore, to: NodeEpoch) {
     let image = metadata.image();
-    let partitions = image.topics().flat_map(|topic| &topic.partitions);
-    let is_led = |(node, epoch)| image.node(node).is_some_and(|node| node.is_open(epoch));
-    let leaderless = partitions.filter(|partition| !partition.leader.is_some_and(is_led));
+    let partitions = image.partitions();
+    let leaderless = partitions.filter(|partition| image.live_leader(partition).is_none());
     let streams = leaderless.map(|partition| StreamEpoch {
         stream: partition.stream.0,
         leader_epoch: partition.leader_epoch.0,
@@ -250,12 +249,7 @@ impl ImageBuilder {
 
     /// Changes one partition.
     pub(crate) fn move_partition(&mut self, change: PartitionMove) {
-        let moves = vec![change];
-        let Outcome::Moved(moved) = self.apply(Action::MovePartitions(MovePartitions { moves }))
-        else {
-            panic!("another answer");
-        };
-        moved[0].as_ref().expect("is changed");
+        self.ask(vec![change]);
     }
 
     /// Gives up what only the log of a fenced node has.
@@ -320,14 +314,11 @@ impl ImageBuilder {
     pub(crate) fn choose(&mut self, name: &str) {
         let topic = self.topic(name);
         let moves = topic.partitions.iter().map(|partition| PartitionMove {
-            stream: partition.stream.0,
-            leader_epoch: partition.leader_epoch.0,
-            decided_at: partition.decided_at.0,
             replicas: Some(Replicas {
                 nodes: partition.replicas.iter().map(|id| id.0).collect(),
             }),
             by_operator: true,
-            to: None,
+            ..PartitionMove::of(partition)
         });
         self.ask(moves.collect());
     }
@@ -345,7 +336,7 @@ impl ImageBuilder {
     pub(crate) fn end_moves(&mut self) {
         let image = self.image.clone();
         for (node, epoch) in image.live() {
-            let led = image.topics().flat_map(|topic| &topic.partitions);
+            let led = image.partitions();
             let led = led.filter(|one| one.leader == Some((node, epoch)) && one.moving.is_some());
             let led: Vec<_> = led.collect();
             let streams = led.iter().map(|one| StreamEpoch {

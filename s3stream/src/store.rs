@@ -179,9 +179,9 @@ impl ObjectStreamStore {
         stream.tell();
     }
 
-    /// Whether a stream is closed, so that all that was appended to it under its former leader epoch is committed.
-    #[must_use]
-    pub fn is_closed(&self, id: StreamId) -> bool {
+    /// Whether a stream is there and closed.
+    #[cfg(test)]
+    pub(crate) fn is_closed(&self, id: StreamId) -> bool {
         let stream = self.streams.get(id);
         stream.is_some_and(|stream| stream.is_closed())
     }

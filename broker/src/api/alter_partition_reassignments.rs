@@ -6,7 +6,7 @@
 //! without a live broker leaves the leader where it is. The balancer leaves the list alone (E4).
 //! Deviations from Apache Kafka: none.
 
-use highwater_kraft_meta::command::{Duty, PartitionMove, Replicas};
+use highwater_kraft_meta::command::{PartitionMove, Replicas};
 use highwater_kraft_meta::{MetadataImage, NodeImage, PartitionImage};
 use highwater_protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ReassignablePartition,
@@ -168,7 +168,7 @@ fn change(
     let leader = partition.leader.map(|(node, _)| node.0);
     let stays = leader.is_some_and(|leader| replicas.contains(&leader));
     // one that is cordoned or drained would not keep it
-    let may_lead = |node: &NodeImage| node.is_live() && node.duty == Duty::Full;
+    let may_lead = NodeImage::may_lead;
     let mut nodes = replicas.iter().copied();
     let to = nodes.find(|id| image.node(NodeId(*id)).is_some_and(may_lead));
     Ok(reassigned(
@@ -180,17 +180,17 @@ fn change(
 
 fn reassigned(partition: &PartitionImage, nodes: Vec<i32>, to: Option<i32>) -> PartitionMove {
     PartitionMove {
-        stream: partition.stream.0,
-        leader_epoch: partition.leader_epoch.0,
-        decided_at: partition.decided_at.0,
         replicas: Some(Replicas { nodes }),
         by_operator: true,
         to,
+        ..PartitionMove::of(partition)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use highwater_kraft_meta::command::Duty;
+
     use super::*;
     use crate::fixture::ImageBuilder;
 

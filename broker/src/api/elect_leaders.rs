@@ -7,14 +7,13 @@
 
 use std::time::Duration;
 
-use highwater_kraft_meta::command::{Duty, PartitionMove};
+use highwater_kraft_meta::command::PartitionMove;
 use highwater_kraft_meta::{MetadataImage, NodeImage, PartitionImage};
 use highwater_protocol::messages::elect_leaders_response::{
     PartitionResult, ReplicaElectionResult,
 };
 use highwater_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
 use highwater_protocol::{ErrorCode, StrBytes};
-use highwater_types::NodeId;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::context::RequestContext;
@@ -212,7 +211,7 @@ async fn elect(ctx: &RequestContext, elections: &mut [Election], deadline: Insta
 /// Whether there is anything to elect, in the order in which Kafka looks.
 fn begin(image: &MetadataImage, election: &Election, is_preferred: bool) -> Result<(), Refusal> {
     let partition = find(image, election)?;
-    let leader = live_leader(image, partition);
+    let leader = image.live_leader(partition).map(|(id, _)| id);
     let is_led = match is_preferred {
         true => leader.is_some() && leader == partition.replicas.first().copied(),
         false => leader.is_some(),
@@ -243,12 +242,11 @@ fn next(image: &MetadataImage, election: &Election) -> Step {
     let Some(preferred) = partition.replicas.first().copied() else {
         return Step::End(Err(not_available));
     };
-    let leader = live_leader(image, partition);
+    let leader = image.live_leader(partition).map(|(id, _)| id);
     if leader == Some(preferred) {
         return Step::End(Ok(()));
     }
-    let may_lead = |node: &NodeImage| node.is_live() && node.duty == Duty::Full;
-    if !image.node(preferred).is_some_and(may_lead) {
+    if !image.node(preferred).is_some_and(NodeImage::may_lead) {
         return Step::End(Err(not_available));
     }
     let is_moving = partition.moving.as_ref().map(|moving| moving.to) == Some(preferred);
@@ -257,12 +255,8 @@ fn next(image: &MetadataImage, election: &Election) -> Step {
         // the move was cancelled, because that broker stops
         Some(_) if election.asked >= ATTEMPTS => Step::End(Err(not_available)),
         Some(_) => Step::Ask(PartitionMove {
-            stream: partition.stream.0,
-            leader_epoch: partition.leader_epoch.0,
-            decided_at: partition.decided_at.0,
-            replicas: None,
-            by_operator: false,
             to: Some(preferred.0),
+            ..PartitionMove::of(partition)
         }),
         // it gets a leader from the active controller first (E4)
         None => Step::Wait,
@@ -282,13 +276,10 @@ fn find<'a>(image: &'a MetadataImage, election: &Election) -> Result<&'a Partiti
     partition.ok_or_else(|| unknown(format!("No such partition as {name}-{index}")))
 }
 
-fn live_leader(image: &MetadataImage, partition: &PartitionImage) -> Option<NodeId> {
-    let (id, epoch) = partition.leader?;
-    image.node(id)?.is_open(epoch).then_some(id)
-}
-
 #[cfg(test)]
 mod tests {
+    use highwater_kraft_meta::command::Duty;
+
     use super::*;
     use crate::fixture::ImageBuilder;
 

@@ -112,7 +112,6 @@ enum State {
     Asked(Option<Bytes>),
     Checked(Arc<Partition>, Box<ValidatedBatch>),
     Appended(Arc<Partition>, Appended),
-
     /// The refusal, and the log's start if the log itself refused.
     Refused(Refusal, Option<StreamOffset>),
 }
@@ -320,25 +319,22 @@ fn answer(ctx: &RequestContext, parts: Vec<Part>, failure: Option<&Refusal>) -> 
     let mut leaders = BTreeSet::new();
     for part in parts {
         let mut answer = match part.state {
-            State::Appended(partition, appended) => match (partition.refuses(), failure) {
-                // The batch may be durable, but nothing is acknowledged once the partition is closed (I3).
-                (Some(closed), _) => refused(&closed.code().into(), None),
+            State::Appended(partition, appended) => {
                 // what is durable is acknowledged although another part of the request is late
-                (None, failure) if failure.is_none_or(|late| is_in_time(late, &appended)) => {
-                    PartitionProduceResponse {
+                let failure = failure.filter(|failure| !is_in_time(failure, &appended));
+                match (partition.refuses(), failure) {
+                    // The batch may be durable, but nothing is acknowledged once the partition is closed (I3).
+                    (Some(closed), _) => refused(&closed.code().into(), None),
+                    (None, None) => PartitionProduceResponse {
                         base_offset: appended.base_offset,
                         log_append_time_ms: appended.log_append_time_ms,
                         log_start_offset: appended.log_start_offset,
                         ..Default::default()
-                    }
+                    },
+                    (None, Some(refusal)) => refused(refusal, None),
                 }
-                (None, failure) => {
-                    let code = failure.cloned();
-                    refused(&code.unwrap_or(ErrorCode::UnknownServerError.into()), None)
-                }
-            },
+            }
             State::Refused(refusal, start) => refused(&refusal, start),
-
             State::Asked(_) | State::Checked(..) => {
                 refused(&ErrorCode::UnknownServerError.into(), None)
             }

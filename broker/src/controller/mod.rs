@@ -17,11 +17,30 @@ use std::time::Duration;
 use highwater_kraft_meta::MetadataStore;
 use highwater_object_storage::ObjectStorage;
 use highwater_runtime::{TaskKind, Tasks};
+use highwater_types::Term;
 
 use self::mover::Balance;
 pub(crate) use self::reaper::Reaper;
 use self::sweeper::Sweeper;
 use crate::config::Config;
+
+/// What a task knows while this node is the active controller in one term. It is dropped when another node leads, so that no
+/// image is kept then.
+#[derive(Debug)]
+struct InTerm<T>(Option<(Term, T)>);
+
+impl<T> InTerm<T> {
+    fn new() -> Self {
+        Self(None)
+    }
+
+    /// What is known in this term, which begins with `begin` if it is new; `None` while this node does not lead.
+    fn of(&mut self, term: Option<Term>, begin: impl FnOnce() -> T) -> Option<&mut T> {
+        let known = self.0.take().filter(|(of, _)| Some(*of) == term);
+        self.0 = term.map(|term| known.unwrap_or_else(|| (term, begin())));
+        self.0.as_mut().map(|(_, known)| known)
+    }
+}
 
 /// Starts the tasks of the role `controller`.
 pub(crate) fn start(

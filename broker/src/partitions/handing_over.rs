@@ -15,6 +15,7 @@ use highwater_s3stream::StreamError;
 use highwater_types::StreamId;
 use tokio::time::{Instant, sleep};
 
+use super::opener::is_led;
 use super::registry::{Key, Partition};
 use crate::broker::Broker;
 
@@ -99,8 +100,8 @@ pub(crate) async fn leave(broker: &Broker) {
         if !are_others || !is_open || broker.streams.check_wal().is_err() {
             return;
         }
-        let partitions = image.topics().flat_map(|topic| &topic.partitions);
-        let led = partitions.filter(|one| one.leader == Some(own)).count();
+        let partitions = image.partitions();
+        let led = partitions.filter(|one| is_led(broker, one)).count();
         if led != least {
             (least, since) = (led, Instant::now());
         }
@@ -173,9 +174,9 @@ fn millis(duration: Duration) -> u64 {
 
 /// Whether this node leads a partition and is to hand it over to a live broker.
 fn is_leaving(broker: &Broker, image: &MetadataImage, partition: &PartitionImage) -> bool {
-    let is_led = partition.leader == Some((broker.config.node_id, broker.epoch));
     let moving = partition.moving.as_ref();
-    is_led && moving.is_some_and(|moving| image.live_epoch(moving.to) == Some(moving.epoch))
+    is_led(broker, partition)
+        && moving.is_some_and(|moving| image.live_epoch(moving.to) == Some(moving.epoch))
 }
 
 /// A partition that is to be handed over.

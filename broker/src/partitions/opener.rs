@@ -309,7 +309,8 @@ impl ToOpen {
     }
 }
 
-fn is_led(broker: &Broker, partition: &PartitionImage) -> bool {
+/// Whether this node leads a partition.
+pub(super) fn is_led(broker: &Broker, partition: &PartitionImage) -> bool {
     partition.leader == Some((broker.config.node_id, broker.epoch))
 }
 

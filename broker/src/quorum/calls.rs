@@ -80,7 +80,7 @@ impl NetworkCalls {
                 .get(node)
                 .is_none_or(|now| learned.get(node) == Some(now))
         });
-        // who tells of some controllers does not know the others
+        // an answer that names some controllers says nothing of the others
         learned.extend(chosen);
     }
 

@@ -3,6 +3,7 @@
 use prost::{Enumeration, Message};
 
 use super::Replicas;
+use crate::image::PartitionImage;
 
 /// See [`super::Action::MovePartitions`].
 #[derive(Clone, PartialEq, Message)]
@@ -35,6 +36,19 @@ pub struct PartitionMove {
     /// unless its leader has closed the stream already (C1).
     #[prost(int32, optional, tag = "6")]
     pub to: Option<i32>,
+}
+
+impl PartitionMove {
+    /// A change of a partition that is decided on this image of it, and changes nothing yet but to cancel a move.
+    #[must_use]
+    pub fn of(partition: &PartitionImage) -> Self {
+        Self {
+            stream: partition.stream.0,
+            leader_epoch: partition.leader_epoch.0,
+            decided_at: partition.decided_at.0,
+            ..Self::default()
+        }
+    }
 }
 
 /// A stream that its leader has closed, in the command that commits the stream's last claim (C2).

@@ -360,6 +360,18 @@ impl MetadataImage {
         node.filter(|node| !node.is_unregistered)
     }
 
+    /// Every partition, topic by topic.
+    pub fn partitions(&self) -> impl Iterator<Item = &PartitionImage> {
+        self.topics.values().flat_map(|topic| &topic.partitions)
+    }
+
+    /// The leader of a partition, if the epoch that was given the partition is open.
+    #[must_use]
+    pub fn live_leader(&self, partition: &PartitionImage) -> Option<(NodeId, NodeEpoch)> {
+        let (node, epoch) = partition.leader?;
+        self.node(node)?.is_open(epoch).then_some((node, epoch))
+    }
+
     /// The epoch of a node that may lead partitions, if the node is live.
     #[must_use]
     pub fn live_epoch(&self, id: NodeId) -> Option<NodeEpoch> {
@@ -433,6 +445,12 @@ impl NodeImage {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.is_open(self.epoch)
+    }
+
+    /// Whether the node is live and no operator keeps leaderships away from it.
+    #[must_use]
+    pub fn may_lead(&self) -> bool {
+        self.is_live() && self.duty == Duty::Full
     }
 
     /// Its epochs that are not closed, oldest first.

@@ -47,10 +47,7 @@ impl MetadataImage {
             }
         }
         // a partition whose leader's epoch has ended gets its leader from the assigner
-        let leader = partition.leader.filter(|(node, epoch)| {
-            let node = self.node(*node);
-            node.is_some_and(|node| node.is_open(*epoch))
-        });
+        let leader = self.live_leader(partition);
         let to = to.filter(|(to, _)| leader.is_some_and(|(node, _)| node != *to));
         self.change_partition(id, |partition| {
             partition.decided_at = at;
@@ -134,7 +131,7 @@ impl MetadataImage {
 
     /// Changes a partition. Its topic is copied once for all partitions of a command, while readers keep the image they
     /// have.
-    fn change_partition(
+    pub(super) fn change_partition(
         &mut self,
         id: StreamId,
         change: impl FnOnce(&mut PartitionImage),

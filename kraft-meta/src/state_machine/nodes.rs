@@ -267,12 +267,7 @@ impl MetadataImage {
         asked: StreamEpoch,
     ) -> Result<LeaderEpoch, Rejection> {
         let id = StreamId(asked.stream);
-        let stream = self.streams.get(&id).ok_or(Rejection::UnknownStream(id))?;
-        let index = usize::try_from(stream.partition).unwrap_or(usize::MAX);
-        let topic = self.topic_by_id(stream.topic);
-        let topic = topic.ok_or(Rejection::UnknownStream(id))?;
-        let partition = topic.partitions.get(index);
-        let partition = partition.ok_or(Rejection::UnknownStream(id))?;
+        let partition = self.partition_of(id)?;
         let held = partition.leader_epoch;
         if held != LeaderEpoch(asked.leader_epoch) {
             return Err(Rejection::NotHeld { stream: id, held });
@@ -284,15 +279,12 @@ impl MetadataImage {
         }
         let next = held.0.checked_add(1).map(LeaderEpoch);
         let next = next.ok_or(Rejection::NotUnderstood)?;
-        // the topic is copied once for all streams of a command, while readers keep the image they have
-        let name = Arc::clone(&topic.name);
-        let topic = self.topics.get_mut(&name).map(Arc::make_mut);
-        let partition = topic.and_then(|topic| topic.partitions.get_mut(index));
-        let partition = partition.ok_or(Rejection::UnknownStream(id))?;
-        partition.leader = Some(leader);
-        partition.leader_epoch = next;
-        // its former leader can't hand it over any more
-        partition.moving = None;
+        self.change_partition(id, |partition| {
+            partition.leader = Some(leader);
+            partition.leader_epoch = next;
+            // its former leader can't hand it over any more
+            partition.moving = None;
+        })?;
         Ok(next)
     }
 

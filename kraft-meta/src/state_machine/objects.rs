@@ -39,6 +39,9 @@ impl MetadataImage {
                 false => Err(Rejection::Changed),
             };
         }
+        if commit.handed_over.is_empty() {
+            return self.commit_claims(commit);
+        }
         // a refusal changes nothing, and the end of a stream is known only once its last claim is registered
         let mut changed = self.clone();
         let handed_over = commit.handed_over.clone();

@@ -9,10 +9,10 @@ use std::time::Duration;
 use highwater_kraft_meta::command::AssignLeaders;
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError};
 use highwater_runtime::until;
-use highwater_types::Term;
 use tokio::time::{Instant, sleep};
 
 use self::planner::{Plan, Planner};
+use super::InTerm;
 
 /// The wait before another attempt, and before another look whether this node is the active controller.
 const REST: Duration = Duration::from_millis(500);
@@ -22,22 +22,13 @@ const ASSIGNED_AT_ONCE: usize = 2000;
 /// Assigns leaders while this node is the active controller; never returns.
 pub(crate) async fn run(metadata: Arc<dyn MetadataStore>, session: Duration) {
     let (mut images, mut heard) = (metadata.watch(), metadata.heard());
-    // no image is kept while another node leads
-    let mut leading: Option<(Term, Planner)> = None;
+    let mut leading = InTerm::new();
     loop {
-        let Some(term) = metadata.leads() else {
-            leading = None;
+        // brokers that live are heard again within a session
+        let begin = || Planner::new(Instant::now() + session);
+        let Some(planner) = leading.of(metadata.leads(), begin) else {
             sleep(REST).await;
             continue;
-        };
-        let planner = match &mut leading {
-            Some((of, planner)) if *of == term => planner,
-            // brokers that live are heard again within a session
-            _ => {
-                &mut leading
-                    .insert((term, Planner::new(Instant::now() + session)))
-                    .1
-            }
         };
         let image = Arc::clone(&images.borrow_and_update());
         let told = heard.borrow_and_update().clone();
@@ -96,7 +87,7 @@ mod tests {
         WalKind,
     };
     use highwater_kraft_meta::{Heard, Standing};
-    use highwater_types::{NodeEpoch, WalPosition};
+    use highwater_types::{NodeEpoch, Term, WalPosition};
 
     use super::super::reaper::tests::Led;
     use super::*;
@@ -175,7 +166,7 @@ mod tests {
         assert_eq!(plan.keys().collect::<Vec<_>>(), [&epochs[0]]);
         assign(&*metadata, plan).await.expect("is decided");
         let image = metadata.image();
-        let partitions = image.topics().flat_map(|topic| &topic.partitions);
+        let partitions = image.partitions();
         let leaders = partitions.filter_map(|partition| partition.leader);
         let led = leaders.filter(|(_, epoch)| *epoch == epochs[0]).count();
         assert_eq!(led, PARTITIONS);

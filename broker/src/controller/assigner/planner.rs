@@ -178,7 +178,7 @@ fn loads_of(
     serving: &BTreeMap<NodeId, NodeEpoch>,
 ) -> BTreeMap<NodeEpoch, usize> {
     let mut loads: BTreeMap<_, _> = serving.values().map(|epoch| (*epoch, 0)).collect();
-    let partitions = image.topics().flat_map(|topic| &topic.partitions);
+    let partitions = image.partitions();
     for (_, epoch) in partitions.filter_map(|partition| partition.leader) {
         if let Some(led) = loads.get_mut(&epoch) {
             *led += 1;

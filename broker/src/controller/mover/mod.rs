@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use highwater_kraft_meta::command::{MovePartitions, PartitionMove};
 use highwater_kraft_meta::{Action, MetadataStore, Outcome, ProposeError};
-use highwater_types::Term;
 use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) use self::planner::Balance;
 use self::planner::Planner;
+use super::InTerm;
 
 /// The wait before another attempt, and before another look whether this node is the active controller.
 const REST: Duration = Duration::from_millis(500);
@@ -21,21 +21,13 @@ const REST: Duration = Duration::from_millis(500);
 /// and when moves end, and otherwise at the interval of balancing.
 pub(crate) async fn run(metadata: Arc<dyn MetadataStore>, balance: Balance, session: Duration) {
     let (mut images, mut heard) = (metadata.watch(), metadata.heard());
-    // no image is kept while another node leads
-    let mut leading: Option<(Term, Planner)> = None;
+    let mut leading = InTerm::new();
     loop {
-        let Some(term) = metadata.leads() else {
-            leading = None;
+        // brokers that live are heard again within a session
+        let begin = || Planner::new(balance, Instant::now() + session);
+        let Some(planner) = leading.of(metadata.leads(), begin) else {
             sleep(REST).await;
             continue;
-        };
-        let planner = match &mut leading {
-            Some((of, planner)) if *of == term => planner,
-            // brokers that live are heard again within a session
-            _ => {
-                let planner = Planner::new(balance, Instant::now() + session);
-                &mut leading.insert((term, planner)).1
-            }
         };
         let image = Arc::clone(&images.borrow_and_update());
         let told = heard.borrow_and_update().clone();

@@ -146,11 +146,14 @@ impl Voter {
             directory: Some(directory),
             endpoints: endpoints.to_vec(),
         };
-        let is_new = before.get_node(&id).is_none();
+        let known = before.get_node(&id);
+        let (is_new, is_told) = (known.is_none(), known == Some(&replica));
         self.tell_of(id, replica.clone()).await?;
-        // an entry that it does not have yet, because a controller that has died since may have had all others
-        self.change_nodes(Changes::SetNodes([(id, replica)].into()))
-            .await?;
+        if is_told {
+            // an entry that it does not have yet, because a controller that has died since may have had all others
+            let again = Changes::SetNodes([(id, replica)].into());
+            self.change_nodes(again).await?;
+        }
         if let Err(late) = self.until_caught_up(id, until).await {
             if is_new {
                 // it may have another address or directory than the operator has said

@@ -131,7 +131,7 @@ impl Planner {
             brokers.open.insert(node.epoch);
             if heard.leaves(node.epoch) || node.duty == Duty::Draining {
                 brokers.leaving.insert(id);
-            } else if heard.serves(node.epoch) && node.duty == Duty::Full {
+            } else if heard.serves(node.epoch) && node.may_lead() {
                 brokers.serving.insert(id, node.epoch);
             }
         }
@@ -157,7 +157,7 @@ struct Plan<'a> {
     image: &'a MetadataImage,
     brokers: &'a Brokers,
     loads: Loads,
-    /// The moves that were asked for before, and whose leaders live.
+    /// The moves that were asked for before, of partitions with a live leader.
     under_way: usize,
     moves: Vec<PartitionMove>,
 }
@@ -166,7 +166,7 @@ impl<'a> Plan<'a> {
     fn new(image: &'a MetadataImage, brokers: &'a Brokers) -> Self {
         let mut loads: Loads = brokers.serving.keys().map(|id| (*id, 0)).collect();
         let mut under_way = 0;
-        for (_, partition) in partitions(image) {
+        for partition in image.partitions() {
             let is_led = partition
                 .leader
                 .is_some_and(|(_, epoch)| brokers.open.contains(&epoch));
@@ -192,11 +192,11 @@ impl<'a> Plan<'a> {
 
     /// Moves what brokers that stop or are drained lead, and what is on the way to a broker that gets nothing any more: to
     /// the replica that leads least of those that serve, else to the broker that leads least. The replicas stay, because the
-    /// broker may be back soon. Moves whose leader is gone are over.
+    /// broker may be back soon. A move that waits for a leader without an open epoch is cancelled.
     fn evacuate(&mut self) {
-        for (_, partition) in partitions(self.image) {
+        for partition in self.image.partitions() {
             let moving = partition.moving.as_ref();
-            let Some((leader, _)) = live_leader(self.image, partition) else {
+            let Some((leader, _)) = self.image.live_leader(partition) else {
                 if moving.is_some() {
                     self.moves.push(of(partition, None, None));
                 }
@@ -234,9 +234,9 @@ impl<'a> Plan<'a> {
 
     /// Gives partitions whose replicas an operator chose to their preferred leaders.
     fn prefer(&mut self) {
-        for (_, partition) in partitions(self.image).filter(|(_, one)| one.is_chosen) {
+        for partition in self.image.partitions().filter(|one| one.is_chosen) {
             let (Some((leader, _)), Some(preferred)) = (
-                live_leader(self.image, partition),
+                self.image.live_leader(partition),
                 partition.replicas.first().copied(),
             ) else {
                 continue;
@@ -290,7 +290,7 @@ impl<'a> Plan<'a> {
         let planned: BTreeSet<u64> = self.moves.iter().map(|one| one.stream).collect();
         let mut movable = Movable::default();
         for (topic, partition) in partitions(self.image) {
-            let Some((leader, _)) = live_leader(self.image, partition) else {
+            let Some((leader, _)) = self.image.live_leader(partition) else {
                 continue;
             };
             let lives = |id: &NodeId| self.image.live_epoch(*id).is_some();
@@ -384,12 +384,6 @@ fn partitions(image: &MetadataImage) -> impl Iterator<Item = (&Arc<TopicImage>, 
     })
 }
 
-/// The leader of a partition, if its epoch is open.
-fn live_leader(image: &MetadataImage, partition: &PartitionImage) -> Option<(NodeId, NodeEpoch)> {
-    let (node, epoch) = partition.leader?;
-    image.node(node)?.is_open(epoch).then_some((node, epoch))
-}
-
 /// The command that changes a partition.
 fn of(
     partition: &PartitionImage,
@@ -397,14 +391,11 @@ fn of(
     replicas: Option<Vec<NodeId>>,
 ) -> PartitionMove {
     PartitionMove {
-        stream: partition.stream.0,
-        leader_epoch: partition.leader_epoch.0,
-        decided_at: partition.decided_at.0,
         replicas: replicas.map(|nodes| Replicas {
             nodes: nodes.into_iter().map(|node| node.0).collect(),
         }),
-        by_operator: false,
         to: to.map(|to| to.0),
+        ..PartitionMove::of(partition)
     }
 }
 
