@@ -19,7 +19,7 @@ use crate::node_error::NodeError;
 /// How often a broker that is cut off looks whether its log is sealed.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Why a log ends whose broker was told so.
+/// The reason with which a log ends when a heartbeat is answered so.
 const FENCED_ANSWER: &str = "the active controller answers heartbeats that the epoch is not open";
 
 /// Ends the log of a broker once its node epoch is not open any more, as far as the broker can see by these heartbeats and

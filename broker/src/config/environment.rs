@@ -50,7 +50,8 @@ pub(super) fn setting(variable: &str, value: &str) -> Result<Option<String>, Str
     Err(format!("{variable}: no such setting{hint}"))
 }
 
-/// The setting for one listener that a variable without our prefix sets, whose name is in lower case.
+/// The setting for one listener that an environment variable sets; `rest` is the name of the variable after the prefix
+/// `HIGHWATER_`. The setting has the name of the listener in lower case.
 fn of_listener(rest: &str) -> Option<String> {
     let rest = rest.strip_prefix("LISTENER_NAME_")?;
     let mut settings = keys::by_listener();

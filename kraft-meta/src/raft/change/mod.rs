@@ -274,10 +274,7 @@ impl Voter {
         }
         if let Some(voter) = self.twin_of(from.node, stored.membership()) {
             let node = replica::node_id(voter);
-            tracing::warn!(
-                node_id = node.0,
-                "another controller with the node.id of a voter wants to join: it does not, because the voter answers"
-            );
+            // the controller that asks logs the reason; any client could fill this log
             return Ok(unavailable(format!(
                 "a voter has node.id={node} and answers: give this controller another node.id"
             )));
