@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_kraft_meta::{HeartbeatError, MetadataStore, Standing};
+use highwater_kraft_meta::{HeartbeatError, Load, MetadataStore, Standing, Told};
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{NodeEpoch, NodeId};
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 pub(crate) struct Heartbeats {
     answers: watch::Receiver<Answers>,
     standing: watch::Sender<Standing>,
+    load: watch::Sender<Option<Arc<Load>>>,
     session: Duration,
 }
 
@@ -42,12 +43,14 @@ impl Heartbeats {
             has_served: false,
             is_fenced: false,
         });
-        let (standing, told) = watch::channel(Standing::Starting);
-        let beating = beat(metadata, (node, epoch), every, told, sender);
+        let (standing, standings) = watch::channel(Standing::Starting);
+        let (load, loads) = watch::channel(None);
+        let beating = beat(metadata, (node, epoch), every, (standings, loads), sender);
         tasks.on_control().spawn(TaskKind::Heartbeats, beating);
         Self {
             answers,
             standing,
+            load,
             session,
         }
     }
@@ -61,6 +64,11 @@ impl Heartbeats {
     /// Says in the same way that this broker stops, so that it gets no more leaderships.
     pub(crate) fn leave(&self) {
         self.standing.send_replace(Standing::Leaving);
+    }
+
+    /// Tells the load of this broker with the next heartbeat.
+    pub(crate) fn tell_load(&self, load: Load) {
+        self.load.send_replace(Some(Arc::new(load)));
     }
 
     /// Waits until the active controller has taken a heartbeat that says that this broker serves: from then on the broker
@@ -116,7 +124,10 @@ async fn beat(
     metadata: Arc<dyn MetadataStore>,
     (node, epoch): (NodeId, NodeEpoch),
     every: Duration,
-    mut standing: watch::Receiver<Standing>,
+    (mut standing, mut loads): (
+        watch::Receiver<Standing>,
+        watch::Receiver<Option<Arc<Load>>>,
+    ),
     answers: watch::Sender<Answers>,
 ) {
     let mut ticks = interval(every);
@@ -130,8 +141,21 @@ async fn beat(
             Ok(()) = standing.changed() => {}
         }
         let told = *standing.borrow_and_update();
+        // one that is lost is followed by the next one
+        let is_new = loads.has_changed().unwrap_or(false);
+        let load = is_new.then(|| loads.borrow_and_update().clone()).flatten();
         let asked = Instant::now();
-        match metadata.heartbeat(node, epoch, told).await {
+        match metadata
+            .heartbeat(
+                node,
+                epoch,
+                Told {
+                    standing: told,
+                    load,
+                },
+            )
+            .await
+        {
             Ok(()) => {
                 // the session began when the heartbeat was sent, at the earliest
                 answers.send_modify(|answers| {

@@ -19,6 +19,7 @@ mod give_up;
 mod heartbeats;
 mod housekeeping;
 mod http;
+mod load;
 mod log_config;
 mod machine;
 mod memory;

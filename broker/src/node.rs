@@ -23,6 +23,7 @@ use crate::banner::Banner;
 use crate::broker::Broker;
 use crate::cluster::BrokerEndpoint;
 use crate::config::{Advertised, Config};
+use crate::controller::Balance;
 use crate::dispatch::Dispatch;
 use crate::heartbeats::Heartbeats;
 use crate::memory::RequestBudgets;
@@ -34,7 +35,7 @@ use crate::starting::Phase;
 use crate::storage::{BrokerStreams, Stores};
 use crate::wal::FoundLogs;
 use crate::{
-    api, controller, coordinators, fence, housekeeping, http, metrics, registration, storage,
+    api, controller, coordinators, fence, housekeeping, http, load, metrics, registration, storage,
 };
 
 pub use crate::give_up::{GivingUp, Loss};
@@ -389,6 +390,11 @@ async fn start_broker(
     tasks.spawn(TaskKind::CoordinatorOpener, groups);
     let housekeeping = housekeeping::run(Arc::clone(&broker));
     tasks.spawn(TaskKind::Housekeeping, housekeeping);
+    let balance = Balance::new(config);
+    if balance.is_on {
+        let measuring = load::run(Arc::clone(&broker), balance.interval);
+        tasks.spawn(TaskKind::Load, measuring);
+    }
     Ok((broker, recovered))
 }
 

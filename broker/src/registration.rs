@@ -326,7 +326,7 @@ mod tests {
     use highwater_io::{RealDevice, RealThreads};
     use highwater_kraft_meta::command::{Command, CommitObject, CreateTopic, Replicas};
     use highwater_kraft_meta::{
-        Heard, HeartbeatError, OpenError, QuorumState, RaftMetadata, Standing, VotersChange,
+        Heard, HeartbeatError, OpenError, QuorumState, RaftMetadata, Told, VotersChange,
         VotersError,
     };
     use highwater_runtime::{TaskKind, Tasks};
@@ -414,9 +414,9 @@ mod tests {
             &self,
             node: NodeId,
             epoch: NodeEpoch,
-            standing: Standing,
+            told: Told,
         ) -> Result<(), HeartbeatError> {
-            self.inner.heartbeat(node, epoch, standing).await
+            self.inner.heartbeat(node, epoch, told).await
         }
 
         async fn quorum(&self) -> Result<QuorumState, String> {

@@ -283,7 +283,7 @@ mod tests {
         let other = node.register(2).await;
         let heard = broker
             .metadata
-            .heartbeat(NodeId(2), other, Standing::Starting)
+            .heartbeat(NodeId(2), other, Standing::Starting.into())
             .await;
         heard.expect("is open");
         let create = create_topics(vec![new_topic("t", 4, &[])]);
@@ -336,7 +336,7 @@ mod tests {
         let broker = node.broker();
         let heard = broker
             .metadata
-            .heartbeat(NodeId(2), other, Standing::Starting)
+            .heartbeat(NodeId(2), other, Standing::Starting.into())
             .await;
         heard.expect("is open");
         let mut images = broker.metadata.watch();

@@ -3,6 +3,7 @@
 pub mod command;
 mod error;
 mod image;
+mod load;
 mod quorum_state;
 mod raft;
 mod sessions;
@@ -22,9 +23,10 @@ pub use image::{
     CondemnedObject, EpochImage, EpochState, LOST_OFFSETS, MetadataImage, Moving, NodeImage,
     ObjectImage, PartitionImage, SnapshotError, StreamImage, TopicImage, WalObjects,
 };
+pub use load::{HEAVIEST_MAX, Load, StreamLoad};
 pub use quorum_state::{QuorumState, ReplicaState, VotersChange, VotersError};
 pub use raft::{Config, Observer, ObserverMetadata, Quorum, RaftMetadata, Voter};
-pub use sessions::{Heard, Standing};
+pub use sessions::{Heard, Standing, Told};
 pub use transport::{
     COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, SMALL_MESSAGE_BYTES_MAX, Transport,
 };
@@ -50,7 +52,7 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     /// [`ProposeError`]; [`ProposeError::Unavailable`] alone leaves the outcome unknown.
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError>;
     /// Says that a node epoch lives, which begins its session anew (E6), and its standing, on which it depends whether it
-    /// may get leaderships (E4).
+    /// may get leaderships (E4). Its load may come with it.
     ///
     /// # Errors
     /// [`HeartbeatError`].
@@ -58,7 +60,7 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
         &self,
         node: NodeId,
         epoch: NodeEpoch,
-        standing: Standing,
+        told: Told,
     ) -> Result<(), HeartbeatError>;
     /// Asks the active controller for the state of the quorum.
     ///

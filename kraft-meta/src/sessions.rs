@@ -5,12 +5,15 @@
 //! is decided for the broker.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_types::{NodeEpoch, Term};
 use tokio::time::Instant;
 
-/// What a broker says of itself in its heartbeats (E4). An epoch goes through them in this order.
+use crate::load::Load;
+
+/// How a broker stands, as it says in its heartbeats (E4). An epoch goes through them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum Standing {
@@ -22,27 +25,48 @@ pub enum Standing {
     Leaving = 2,
 }
 
-/// The open epochs that the active controller has heard, each with its last standing.
+/// What a broker says in one heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// How it stands.
+    pub standing: Standing,
+    /// Its load, if that was measured since it was told last.
+    pub load: Option<Arc<Load>>,
+}
+
+impl From<Standing> for Told {
+    fn from(standing: Standing) -> Self {
+        Self {
+            standing,
+            load: None,
+        }
+    }
+}
+
+/// The open epochs that the active controller has heard, each with its last standing and its last load.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Heard(BTreeMap<NodeEpoch, Standing>);
+pub struct Heard(BTreeMap<NodeEpoch, Told>);
 
 impl Heard {
-    /// Notes a heartbeat, and forgets the epochs that are not open any more if it says something new. Returns whether it
-    /// does.
+    /// Notes a heartbeat. If it tells another standing, the epochs that are not open any more are forgotten, and this
+    /// returns true: a load comes again and again, and those that use it look when they like.
     pub(crate) fn note(
         &mut self,
         epoch: NodeEpoch,
-        standing: Standing,
+        told: Told,
         is_open: impl Fn(NodeEpoch) -> bool,
     ) -> bool {
-        let known = self.0.get(&epoch).copied();
-        // an earlier heartbeat may come in late
-        let standing = known.map_or(standing, |known| known.max(standing));
-        if known == Some(standing) {
-            return false;
+        if let Some(known) = self.0.get_mut(&epoch) {
+            known.load = told.load.or(known.load.take());
+            // an earlier heartbeat may come in late
+            if told.standing <= known.standing {
+                return false;
+            }
+            known.standing = told.standing;
+        } else {
+            self.0.insert(epoch, told);
         }
         self.0.retain(|epoch, _| is_open(*epoch));
-        self.0.insert(epoch, standing);
         true
     }
 
@@ -55,19 +79,30 @@ impl Heard {
     /// Whether an epoch serves, so that it may get leaderships (E4).
     #[must_use]
     pub fn serves(&self, epoch: NodeEpoch) -> bool {
-        self.0.get(&epoch) == Some(&Standing::Serving)
+        self.standing(epoch) == Some(Standing::Serving)
+    }
+
+    /// The last load of an epoch that told one since this node became the active controller.
+    #[must_use]
+    pub fn load(&self, epoch: NodeEpoch) -> Option<&Load> {
+        self.0.get(&epoch)?.load.as_deref()
+    }
+
+    fn standing(&self, epoch: NodeEpoch) -> Option<Standing> {
+        self.0.get(&epoch).map(|told| told.standing)
     }
 
     /// Whether an epoch stops.
     #[must_use]
     pub fn leaves(&self, epoch: NodeEpoch) -> bool {
-        self.0.get(&epoch) == Some(&Standing::Leaving)
+        self.standing(epoch) == Some(Standing::Leaving)
     }
 }
 
-impl FromIterator<(NodeEpoch, Standing)> for Heard {
-    fn from_iter<T: IntoIterator<Item = (NodeEpoch, Standing)>>(heard: T) -> Self {
-        Self(heard.into_iter().collect())
+impl<T: Into<Told>> FromIterator<(NodeEpoch, T)> for Heard {
+    fn from_iter<I: IntoIterator<Item = (NodeEpoch, T)>>(heard: I) -> Self {
+        let told = |(epoch, told): (NodeEpoch, T)| (epoch, told.into());
+        Self(heard.into_iter().map(told).collect())
     }
 }
 
@@ -293,20 +328,49 @@ mod tests {
         let mut heard = Heard::default();
         let (first, second) = (NodeEpoch(4), NodeEpoch(9));
         let all = |_: NodeEpoch| true;
-        assert!(heard.note(first, Starting, all));
+        let note =
+            |heard: &mut Heard, epoch, standing: Standing| heard.note(epoch, standing.into(), all);
+        assert!(note(&mut heard, first, Starting));
         assert!(heard.has(first) && !heard.serves(first));
-        assert!(!heard.note(first, Starting, all), "nothing is new");
-        assert!(heard.note(first, Serving, all));
-        assert!(!heard.note(first, Starting, all), "it was sent earlier");
+        assert!(!note(&mut heard, first, Starting), "nothing is new");
+        assert!(note(&mut heard, first, Serving));
+        assert!(!note(&mut heard, first, Starting), "it was sent earlier");
         assert!(heard.serves(first));
-        assert!(heard.note(first, Leaving, all));
+        assert!(note(&mut heard, first, Leaving));
         assert!(heard.leaves(first) && !heard.serves(first));
-        assert!(!heard.note(first, Serving, all), "it was sent earlier");
+        assert!(!note(&mut heard, first, Serving), "it was sent earlier");
         assert!(heard.leaves(first));
-        assert!(heard.note(second, Serving, |epoch| epoch == second));
+        assert!(heard.note(second, Serving.into(), |epoch| epoch == second));
         assert!(
             !heard.has(first) && !heard.serves(first),
             "it is not open any more"
         );
+    }
+
+    #[test]
+    fn a_load_stays_until_the_next_one_and_wakes_nobody() {
+        let mut heard = Heard::default();
+        let epoch = NodeEpoch(4);
+        let all = |_: NodeEpoch| true;
+        let load = |total| {
+            let load = Load {
+                total,
+                ..Load::default()
+            };
+            Some(Arc::new(load))
+        };
+        let with = |load| Told {
+            standing: Standing::Serving,
+            load,
+        };
+        assert!(heard.note(epoch, with(None), all));
+        assert_eq!(heard.load(epoch), None);
+        assert!(!heard.note(epoch, with(load(7)), all));
+        assert!(!heard.note(epoch, with(None), all));
+        assert_eq!(heard.load(epoch).map(|load| load.total), Some(7));
+        assert!(heard.note(epoch, Standing::Leaving.into(), all));
+        assert_eq!(heard.load(epoch).map(|load| load.total), Some(7));
+        assert!(!heard.note(epoch, with(load(9)), all));
+        assert_eq!(heard.load(epoch).map(|load| load.total), Some(9));
     }
 }

@@ -12,14 +12,13 @@ mod rounds;
 mod sweeper;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use highwater_kraft_meta::MetadataStore;
 use highwater_object_storage::ObjectStorage;
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::Term;
 
-use self::mover::Balance;
+pub(crate) use self::mover::Balance;
 pub(crate) use self::reaper::Reaper;
 use self::sweeper::Sweeper;
 use crate::config::Config;
@@ -57,14 +56,7 @@ pub(crate) fn start(
         TaskKind::Assigner,
         assigner::run(Arc::clone(metadata), session),
     );
-    let balance = Balance {
-        is_on: config.bool("auto.leader.rebalance.enable"),
-        interval: Duration::from_secs(
-            u64::try_from(config.int("leader.imbalance.check.interval.seconds")).unwrap_or(1),
-        ),
-        percentage: usize::try_from(config.int("leader.imbalance.per.broker.percentage"))
-            .unwrap_or_default(),
-    };
+    let balance = Balance::new(config);
     // it may look at every partition, which must not hold up elections
     tasks.spawn(
         TaskKind::Mover,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use highwater_kraft_meta::{MetadataImage, MetadataStore, TopicImage};
 use highwater_partition_log::PartitionLog;
-use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, TopicId};
+use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, TopicId};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
@@ -46,6 +46,13 @@ impl Partition {
             log,
             closed: ClosedMark::default(),
         }
+    }
+
+    /// Its stream.
+    #[must_use]
+    pub(crate) fn stream(&self) -> Option<StreamId> {
+        let index = usize::try_from(self.index).ok()?;
+        Some(self.topic.partitions.get(index)?.stream)
     }
 
     /// Whether the partition is closed, and why. The watchers of its log are woken after that. A handler that

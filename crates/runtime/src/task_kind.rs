@@ -12,6 +12,8 @@ pub enum TaskKind {
     AdminHttp,
     /// Does the periodic work on partitions: retention, expiry of producers.
     Housekeeping,
+    /// Measures how much work each partition takes, for the balance of leaderships.
+    Load,
     /// Opens and closes coordinators as their partitions are opened and closed.
     CoordinatorOpener,
     /// Drives one coordinator partition: loading, timers.
@@ -69,6 +71,7 @@ impl TaskKind {
             Self::Listener
             | Self::AdminHttp
             | Self::Housekeeping
+            | Self::Load
             | Self::CoordinatorOpener
             | Self::PartitionOpener
             | Self::HandOver

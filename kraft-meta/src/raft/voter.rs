@@ -31,7 +31,7 @@ use super::types::{Proposal, Types};
 use crate::command::{Action, Command, Endpoint, Outcome, RegisterNode, Rejection};
 use crate::error::ProposeError;
 use crate::image::MetadataImage;
-use crate::sessions::{Heard, Sessions, Standing};
+use crate::sessions::{Heard, Sessions, Told};
 use crate::transport::{COMMAND_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 
 /// How long a proposal waits until a quorum has taken it: less than the 30 s that Kafka's clients wait.
@@ -333,7 +333,7 @@ impl Voter {
         &self,
         node: NodeId,
         epoch: NodeEpoch,
-        standing: Standing,
+        told: Told,
     ) -> Result<bool, Undecided> {
         let Some(term) = self.leads() else {
             return Err(self.not_leader());
@@ -348,7 +348,7 @@ impl Voter {
             self.sessions().heard(term, epoch, Instant::now());
             let is_live = |epoch| image.live().any(|(_, live)| live == epoch);
             self.heard
-                .send_if_modified(|heard| heard.note(epoch, standing, is_live));
+                .send_if_modified(|heard| heard.note(epoch, told, is_live));
         }
         Ok(is_open)
     }

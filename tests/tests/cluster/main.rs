@@ -1,6 +1,7 @@
 //! Controllers and several brokers: leaders, fences and takeovers. The rules are those of docs/STORAGE.md.
 
 mod leaders;
+mod load;
 mod moves;
 mod operators;
 mod quorum;

@@ -16,6 +16,7 @@ mod tail;
 mod tests;
 mod wait;
 
+use bytes::Bytes;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{FetchRequest, FetchResponse};
 use tokio::time::Instant;
@@ -62,9 +63,15 @@ impl Handler for Fetch {
             wait: None,
         };
         let found = reading.read().await;
-        for result in &found.results {
-            if let Outcome::Read(read) = result {
+        for (target, result) in found.targets.iter().zip(&found.results) {
+            if let Outcome::Read(read) = result
+                && !read.batches.is_empty()
+            {
                 ctx.broker.metrics.fetched(&read.batches);
+                let bytes = read.batches.iter().map(Bytes::len).sum();
+                if let Ok(partition) = &target.partition {
+                    partition.log.count_read(bytes);
+                }
             }
         }
         ctx.broker.metrics.fetch_took(begun.elapsed(), found.waited);

@@ -1,5 +1,5 @@
 //! Asks leaders to hand partitions over: those of brokers that stop or are drained, and as many of the others as spread the
-//! leaderships over all brokers (E4, C1).
+//! leaderships and their load over all brokers (E4, C1).
 
 mod planner;
 
@@ -13,9 +13,22 @@ use tokio::time::{Instant, sleep, timeout};
 pub(crate) use self::planner::Balance;
 use self::planner::Planner;
 use super::InTerm;
+use crate::config::Config;
 
 /// The wait before another attempt, and before another look whether this node is the active controller.
 const REST: Duration = Duration::from_millis(500);
+
+impl Balance {
+    pub(crate) fn new(config: &Config) -> Self {
+        let seconds = config.int("leader.imbalance.check.interval.seconds");
+        let percentage = config.int("leader.imbalance.per.broker.percentage");
+        Self {
+            is_on: config.bool("auto.leader.rebalance.enable"),
+            interval: Duration::from_secs(u64::try_from(seconds).unwrap_or(1)),
+            percentage: usize::try_from(percentage).unwrap_or_default(),
+        }
+    }
+}
 
 /// Moves partitions while this node is the active controller; never returns. It looks at once when brokers come, stop or go
 /// and when moves end, and otherwise at the interval of balancing.

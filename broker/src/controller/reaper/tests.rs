@@ -10,7 +10,7 @@ use highwater_kraft_meta::command::{
     CloseEpoch, Closing, Command, CommitObject, FenceEpoch, Position, RegisterNode, Sealed, WalKind,
 };
 use highwater_kraft_meta::{
-    Heard, HeartbeatError, MetadataImage, OpenError, Outcome, ProposeError, QuorumState, Standing,
+    Heard, HeartbeatError, MetadataImage, OpenError, Outcome, ProposeError, QuorumState, Told,
     VotersChange, VotersError,
 };
 use highwater_object_storage::{
@@ -76,7 +76,7 @@ impl MetadataStore for Led {
         &self,
         _node: NodeId,
         _epoch: NodeEpoch,
-        _standing: Standing,
+        _told: Told,
     ) -> Result<(), HeartbeatError> {
         Ok(())
     }

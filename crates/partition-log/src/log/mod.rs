@@ -7,6 +7,7 @@ mod read;
 mod retention;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -68,7 +69,12 @@ pub struct PartitionLog {
     state: Mutex<State>,
     /// Since when appends are stopped, if they are. It changes under the lock of the state.
     handing_over: watch::Sender<Option<Instant>>,
+    work: AtomicU64,
 }
+
+/// The work of a batch that is appended, or of a read that finds records, apart from its bytes. A request costs about as
+/// much processor time as so many bytes.
+const OPERATION_BYTES: u64 = 16 << 10;
 
 #[derive(Debug)]
 struct State {
@@ -111,6 +117,7 @@ impl PartitionLog {
             lost: Lost::new(opened.lost),
             state: Mutex::new(state),
             handing_over: watch::Sender::new(None),
+            work: AtomicU64::new(0),
         };
         log.expire_producers();
         Ok(Arc::new(log))
@@ -234,6 +241,7 @@ impl PartitionLog {
             append_time: now,
         };
         let receipt = self.stream.append(permit, base, &stored);
+        self.count(next.bytes);
         if let Some(producer) = &producer {
             let range = base..next.end;
             if let Some(forgotten) = state.producers.add(producer, &range) {
@@ -244,6 +252,23 @@ impl PartitionLog {
             state.pending.insert(base, receipt.clone());
         }
         Ok(done(base, Some(receipt)))
+    }
+
+    /// Counts a read that found records and was answered.
+    pub fn count_read(&self, bytes: usize) {
+        self.count(bytes as u64);
+    }
+
+    fn count(&self, bytes: u64) {
+        let work = bytes.saturating_add(OPERATION_BYTES);
+        self.work.fetch_add(work, Ordering::Relaxed);
+    }
+
+    /// The work since the log was opened: bytes of batches, appended and read, and 16 KiB more for each append and each
+    /// read. Only grows.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        self.work.load(Ordering::Relaxed)
     }
 
     /// Refuses every append from now on with [`AppendError::HandingOver`], because the stream is to be closed (C1).

@@ -20,7 +20,7 @@ use crate::raft::observer::voters::Voters;
 use crate::raft::observer::{Observer, PROPOSAL_DEADLINE};
 use crate::raft::replica;
 use crate::raft::voter::{Undecided, Voter};
-use crate::sessions::Standing;
+use crate::sessions::Told;
 use crate::transport::{Calls, Transport};
 
 /// The way to all voters: to the own one in this process, and to the others by its transport.
@@ -101,15 +101,15 @@ impl RaftMetadata {
         &self,
         node: NodeId,
         epoch: NodeEpoch,
-        standing: Standing,
+        told: Told,
     ) -> Result<bool, String> {
-        let leader = match self.voter.heartbeat(node, epoch, standing) {
+        let leader = match self.voter.heartbeat(node, epoch, told.clone()) {
             Err(Undecided::NotLeader(leader)) if !self.voter.is_alone() => leader,
             answered => return answered.map_err(|undecided| undecided.to_string()),
         };
         self.turn_to(leader);
         let cluster = self.controllers.cluster_bytes(&self.voter.image.borrow());
-        let heartbeat = Heartbeat::new(node, epoch, cluster, standing);
+        let heartbeat = Heartbeat::new(node, epoch, cluster, &told);
         self.controllers.heartbeat(heartbeat).await
     }
 

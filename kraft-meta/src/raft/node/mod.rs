@@ -36,7 +36,7 @@ use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
 use crate::quorum_state::{QuorumState, VotersChange, VotersError};
-use crate::sessions::{Heard, Sessions, Standing};
+use crate::sessions::{Heard, Sessions, Told};
 
 /// The configuration of a voter.
 #[derive(Debug, Clone)]
@@ -313,9 +313,9 @@ impl MetadataStore for RaftMetadata {
         &self,
         node: NodeId,
         epoch: NodeEpoch,
-        standing: Standing,
+        told: Told,
     ) -> Result<(), HeartbeatError> {
-        match self.heartbeat_anywhere(node, epoch, standing).await {
+        match self.heartbeat_anywhere(node, epoch, told).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(HeartbeatError::Fenced),
             Err(why) => Err(HeartbeatError::Unavailable(why)),

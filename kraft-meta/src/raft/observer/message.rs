@@ -1,13 +1,16 @@
 //! The messages between an observer and a voter, and the prost form of what a command answers.
 
+use std::sync::Arc;
+
 use highwater_types::{LeaderEpoch, LogIndex, NodeEpoch, NodeId, StreamId};
 use prost::{Message, Oneof};
 
 use crate::command::{Endpoint, Outcome, Position, Rejection, uuid};
+use crate::load::Load;
 use crate::raft::message::Nothing;
 use crate::raft::record::LogIdRecord;
 use crate::raft::replica;
-use crate::sessions::Standing;
+use crate::sessions::{Standing, Told};
 
 /// Asks for the committed entries from an index on.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -68,6 +71,9 @@ pub(in crate::raft) struct Heartbeat {
     /// The index after the last entry that the observer has; none from a voter.
     #[prost(uint64, optional, tag = "5")]
     pub(super) log_end: Option<u64>,
+    /// Its load, if that was measured since it was sent last.
+    #[prost(message, optional, tag = "6")]
+    pub(super) load: Option<Load>,
 }
 
 impl Heartbeat {
@@ -75,14 +81,24 @@ impl Heartbeat {
         node: NodeId,
         epoch: NodeEpoch,
         cluster: Vec<u8>,
-        standing: Standing,
+        told: &Told,
     ) -> Self {
         Self {
             node: node.0,
             epoch: epoch.0,
             cluster,
-            standing: standing.into(),
+            standing: told.standing.into(),
             log_end: None,
+            load: told.load.as_deref().cloned(),
+        }
+    }
+
+    /// What the broker says.
+    pub(super) fn told(&self) -> Told {
+        let load = self.load.clone().map(Load::bounded);
+        Told {
+            standing: self.standing(),
+            load: load.map(Arc::new),
         }
     }
 }

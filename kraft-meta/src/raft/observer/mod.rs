@@ -35,7 +35,7 @@ use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
 use crate::quorum_state::{QuorumState, VotersChange, VotersError};
-use crate::sessions::{Heard, Standing};
+use crate::sessions::{Heard, Told};
 use crate::transport::{COMMAND_BYTES_MAX, Calls};
 
 /// The bytes of entries in one reply, unless a single entry has more.
@@ -368,11 +368,11 @@ impl MetadataStore for ObserverMetadata {
         &self,
         node: NodeId,
         epoch: NodeEpoch,
-        standing: Standing,
+        told: Told,
     ) -> Result<(), HeartbeatError> {
         let voters = &self.followed.voters;
         let cluster = voters.cluster_bytes(&self.followed.image.borrow());
-        let mut heartbeat = Heartbeat::new(node, epoch, cluster, standing);
+        let mut heartbeat = Heartbeat::new(node, epoch, cluster, &told);
         heartbeat.log_end = Some(self.followed.next());
         let is_open = voters.heartbeat(heartbeat).await;
         match is_open.map_err(HeartbeatError::Unavailable)? {

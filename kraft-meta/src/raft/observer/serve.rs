@@ -120,7 +120,7 @@ impl Voter {
             return other;
         }
         let (node, epoch) = (NodeId(heartbeat.node), NodeEpoch(heartbeat.epoch));
-        match self.heartbeat(node, epoch, heartbeat.standing()) {
+        match self.heartbeat(node, epoch, heartbeat.told()) {
             Ok(true) => {
                 if let Some(end) = heartbeat.log_end {
                     let observers = self.observers.lock();

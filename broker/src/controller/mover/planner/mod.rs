@@ -1,5 +1,7 @@
 //! Which partitions move, and where to. Pure.
 
+mod level;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +10,9 @@ use highwater_kraft_meta::command::{Duty, PartitionMove, Replicas};
 use highwater_kraft_meta::{Heard, MetadataImage, NodeImage, PartitionImage, TopicImage};
 use highwater_types::{NodeEpoch, NodeId, TopicId};
 use tokio::time::Instant;
+
+use self::level::Weights;
+use crate::load::MEAN_OVER;
 
 /// The wait after a plan, in which changes gather.
 pub(super) const GATHER: Duration = Duration::from_millis(20);
@@ -43,6 +48,9 @@ pub(super) struct Planner {
     left: Option<Instant>,
     /// When leaderships were last spread.
     balanced: Option<Instant>,
+    /// When leaderships were last spread by number or by load, or could not be: each broker's load is a mean, and shows
+    /// only after a while what was moved.
+    moved: Option<Instant>,
     /// Whether the last spreading found nothing to move, and nothing has changed since.
     is_balanced: bool,
     /// The image and the brokers of the last plan, if it had no moves, so that a change of something else costs nothing.
@@ -62,8 +70,8 @@ struct Brokers {
     open: BTreeSet<NodeEpoch>,
 }
 
-/// The partitions that a broker leads, and those that are on the way to it.
-type Loads = BTreeMap<NodeId, usize>;
+/// How many partitions each broker leads, with those that are on the way to it.
+type Counts = BTreeMap<NodeId, usize>;
 
 impl Planner {
     /// Begins a term; by `heard_by` all brokers that live should be heard.
@@ -74,6 +82,7 @@ impl Planner {
             serving_since: BTreeMap::new(),
             left: None,
             balanced: None,
+            moved: None,
             is_balanced: false,
             seen: None,
         }
@@ -97,7 +106,8 @@ impl Planner {
         });
         self.is_balanced &= is_same;
         let is_due = self.is_due(now);
-        if (is_same && !is_due) || brokers.serving.is_empty() {
+        let uneven = Weights::of(&brokers, heard).filter(|_| self.may_level(now));
+        if (is_same && !is_due && uneven.is_none()) || brokers.serving.is_empty() {
             // an older image would keep all that has changed since in memory
             self.seen = Some((Arc::clone(image), brokers));
             return Vec::new();
@@ -109,6 +119,14 @@ impl Planner {
             plan.prefer();
             plan.spread(self.balance.percentage);
             self.is_balanced = plan.moves.is_empty();
+            self.moved = (!self.is_balanced).then_some(now).or(self.moved);
+        }
+        if let Some(weights) = uneven
+            && plan.moves.is_empty()
+            && plan.under_way == 0
+        {
+            self.moved = Some(now);
+            plan.level(weights, self.balance.percentage);
         }
         let moves = plan.moves;
         // moves that were planned may be refused
@@ -118,11 +136,16 @@ impl Planner {
 
     /// Whether leaderships are to be spread.
     fn is_due(&self, now: Instant) -> bool {
-        let is_past = |since: Option<Instant>, within| {
-            since.is_none_or(|since| now.duration_since(since) >= within)
-        };
-        let has_rested = is_past(self.balanced, self.balance.interval);
-        self.balance.is_on && !self.is_balanced && has_rested && is_past(self.left, PROBATION)
+        let has_rested = is_past(now, self.balanced, self.balance.interval);
+        self.balance.is_on && !self.is_balanced && has_rested && is_past(now, self.left, PROBATION)
+    }
+
+    /// Whether the load may be spread.
+    fn may_level(&self, now: Instant) -> bool {
+        let settled = self.balance.interval * MEAN_OVER;
+        self.balance.is_on
+            && is_past(now, self.moved, settled)
+            && is_past(now, self.left, PROBATION)
     }
 
     fn look(&mut self, image: &MetadataImage, heard: &Heard, now: Instant) -> Brokers {
@@ -152,11 +175,15 @@ impl Planner {
     }
 }
 
+fn is_past(now: Instant, since: Option<Instant>, within: Duration) -> bool {
+    since.is_none_or(|since| now.duration_since(since) >= within)
+}
+
 /// A plan that is being made.
 struct Plan<'a> {
     image: &'a MetadataImage,
     brokers: &'a Brokers,
-    loads: Loads,
+    counts: Counts,
     /// The moves that were asked for before, of partitions with a live leader.
     under_way: usize,
     moves: Vec<PartitionMove>,
@@ -164,7 +191,7 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn new(image: &'a MetadataImage, brokers: &'a Brokers) -> Self {
-        let mut loads: Loads = brokers.serving.keys().map(|id| (*id, 0)).collect();
+        let mut counts: Counts = brokers.serving.keys().map(|id| (*id, 0)).collect();
         let mut under_way = 0;
         for partition in image.partitions() {
             let is_led = partition
@@ -173,14 +200,14 @@ impl<'a> Plan<'a> {
             under_way += usize::from(partition.moving.is_some() && is_led);
             let leader = partition.leader.map(|(node, _)| node);
             let to = partition.moving.as_ref().map(|moving| moving.to);
-            if let Some(led) = to.or(leader).and_then(|id| loads.get_mut(&id)) {
+            if let Some(led) = to.or(leader).and_then(|id| counts.get_mut(&id)) {
                 *led += 1;
             }
         }
         Self {
             image,
             brokers,
-            loads,
+            counts,
             under_way,
             moves: Vec::new(),
         }
@@ -207,7 +234,7 @@ impl<'a> Plan<'a> {
             let is_leaving = self.brokers.leaving.contains(&leader);
             if is_leaving && (moving.is_none() || is_lost) && !self.is_full(UNDER_WAY_MAX) {
                 let serving = partition.replicas.iter().filter(|id| serves(id).is_some());
-                let best = serving.min_by_key(|id| self.loads.get(id).copied());
+                let best = serving.min_by_key(|id| self.counts.get(id).copied());
                 if let Some(to) = best.copied().or_else(|| self.least()) {
                     self.push(partition, to, None);
                 }
@@ -218,17 +245,17 @@ impl<'a> Plan<'a> {
     }
 
     fn least(&self) -> Option<NodeId> {
-        let least = self.loads.iter().min_by_key(|(id, led)| (**led, **id));
+        let least = self.counts.iter().min_by_key(|(id, led)| (**led, **id));
         least.map(|(id, _)| *id)
     }
 
     fn push(&mut self, partition: &PartitionImage, to: NodeId, replicas: Option<Vec<NodeId>>) {
         if let Some((leader, _)) = partition.leader
-            && let Some(led) = self.loads.get_mut(&leader)
+            && let Some(led) = self.counts.get_mut(&leader)
         {
             *led = led.saturating_sub(1);
         }
-        *self.loads.entry(to).or_default() += 1;
+        *self.counts.entry(to).or_default() += 1;
         self.moves.push(of(partition, Some(to), replicas));
     }
 
@@ -254,21 +281,23 @@ impl<'a> Plan<'a> {
     /// whose replicas no operator chose, and those on whose list no broker is left.
     fn spread(&mut self, percentage: usize) {
         let trusted = |(id, _): &(&NodeId, &usize)| self.brokers.trusted.contains(id);
-        let total: usize = self.loads.values().sum();
-        let brokers = self.loads.iter().filter(trusted).count();
+        let total: usize = self.counts.values().sum();
+        let brokers = self.counts.iter().filter(trusted).count();
         if brokers < 2 {
             return;
         }
-        let share = total.div_ceil(brokers);
-        let allowed = share + share * percentage / 100;
-        if self.loads.values().all(|led| *led <= allowed.max(share)) {
+        if self
+            .counts
+            .values()
+            .all(|led| *led <= allowed(total, brokers, percentage))
+        {
             return;
         }
         let mut movable = self.movable();
         while !self.is_full(SPREAD_MAX) {
-            let movable_from = self.loads.iter().filter(|(id, _)| movable.has(**id));
+            let movable_from = self.counts.iter().filter(|(id, _)| movable.has(**id));
             let most = movable_from.max_by_key(|(id, led)| (**led, **id));
-            let least = self.loads.iter().filter(trusted_of(self.brokers));
+            let least = self.counts.iter().filter(trusted_of(self.brokers));
             let least = least.min_by_key(|(id, led)| (**led, **id));
             let (Some((most, more)), Some((least, less))) = (most, least) else {
                 return;
@@ -285,6 +314,14 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Whether a partition may move so that load spreads: no operator chose its replicas, or none of them lives, and it is
+    /// not moving already.
+    fn may_spread(&self, partition: &PartitionImage) -> bool {
+        let lives = |id: &NodeId| self.image.live_epoch(*id).is_some();
+        let is_held = partition.is_chosen && partition.replicas.iter().any(lives);
+        !is_held && partition.moving.is_none()
+    }
+
     /// The partitions that may move so that load spreads.
     fn movable(&self) -> Movable<'a> {
         let planned: BTreeSet<u64> = self.moves.iter().map(|one| one.stream).collect();
@@ -293,11 +330,8 @@ impl<'a> Plan<'a> {
             let Some((leader, _)) = self.image.live_leader(partition) else {
                 continue;
             };
-            let lives = |id: &NodeId| self.image.live_epoch(*id).is_some();
-            let is_held = partition.is_chosen && partition.replicas.iter().any(lives);
             *movable.led.entry((topic.id, leader)).or_default() += 1;
-            let is_moving = partition.moving.is_some() || planned.contains(&partition.stream.0);
-            if !is_held && !is_moving {
+            if self.may_spread(partition) && !planned.contains(&partition.stream.0) {
                 movable.add(leader, topic.id, partition);
             }
         }
@@ -307,6 +341,12 @@ impl<'a> Plan<'a> {
 
 fn trusted_of(brokers: &Brokers) -> impl Fn(&(&NodeId, &usize)) -> bool + '_ {
     |(id, _)| brokers.trusted.contains(id)
+}
+
+/// The most partitions that a broker leads before its share is spread.
+fn allowed(total: usize, brokers: usize, percentage: usize) -> usize {
+    let share = total.div_ceil(brokers.max(1));
+    share + share * percentage / 100
 }
 
 /// The partitions that may move, by their leader.

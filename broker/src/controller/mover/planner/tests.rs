@@ -1,4 +1,4 @@
-use highwater_kraft_meta::Standing;
+use highwater_kraft_meta::{Load, Standing, StreamLoad, Told};
 
 use super::*;
 use crate::fixture::ImageBuilder;
@@ -16,6 +16,10 @@ struct World {
     planner: Planner,
     now: Instant,
     standings: BTreeMap<i32, Standing>,
+    /// What each stream weighs, in MiB per second.
+    weights: BTreeMap<u64, u64>,
+    /// The brokers that don't tell their load.
+    silent: BTreeSet<i32>,
 }
 
 impl World {
@@ -31,6 +35,8 @@ impl World {
             planner: Planner::new(BALANCE, now + SESSION),
             now,
             standings: BTreeMap::new(),
+            weights: BTreeMap::new(),
+            silent: BTreeSet::new(),
         };
         assert!(world.moves().is_empty(), "there are no partitions");
         world.now += PROBATION;
@@ -39,12 +45,44 @@ impl World {
 
     fn plan(&mut self) -> Vec<PartitionMove> {
         let image = self.images.image();
-        let standing = |node: NodeId| self.standings.get(&node.0).copied();
+        let told = |node: NodeId| Told {
+            standing: *self.standings.get(&node.0).unwrap_or(&Standing::Serving),
+            load: (!self.silent.contains(&node.0)).then(|| Arc::new(self.load(&image, node))),
+        };
         let heard: Heard = image
             .live()
-            .map(|(node, epoch)| (epoch, standing(node).unwrap_or(Standing::Serving)))
+            .map(|(node, epoch)| (epoch, told(node)))
             .collect();
         self.planner.plan(&image, &heard, self.now)
+    }
+
+    fn load(&self, image: &MetadataImage, node: NodeId) -> Load {
+        let leads = |one: &PartitionImage| one.leader.is_some_and(|(leader, _)| leader == node);
+        let weight = |stream: u64| self.weights.get(&stream).copied().unwrap_or(0) << 20;
+        let led = partitions(image).filter(|(_, one)| leads(one));
+        let load = led.map(|(_, one)| StreamLoad {
+            stream: one.stream.0,
+            weight: weight(one.stream.0),
+        });
+        let heaviest: Vec<_> = load.filter(|one| one.weight > 0).collect();
+        Load {
+            total: heaviest.iter().map(|one| one.weight).sum(),
+            heaviest,
+        }
+    }
+
+    /// What each broker's partitions weigh, in MiB per second.
+    fn weighed(&self) -> BTreeMap<i32, u64> {
+        let image = self.images.image();
+        let nodes = image.live().map(|(node, _)| node);
+        nodes
+            .map(|node| (node.0, self.load(&image, node).total >> 20))
+            .collect()
+    }
+
+    /// Lets leaders tell what they lead by the time when the load may be spread again.
+    fn wait(&mut self) {
+        self.now += BALANCE.interval * MEAN_OVER;
     }
 
     /// The moves that are planned: stream and target, -1 for a cancellation. They are not carried out.
@@ -298,4 +336,81 @@ fn a_restart_is_not_followed_by_other_moves() {
             .collect::<Vec<_>>(),
         [(2, 3); 4]
     );
+}
+
+/// Three brokers that lead four partitions each, of which each weighs so much.
+fn loaded(weights: [u64; 12]) -> World {
+    let mut world = World::new(3);
+    for (topic, node) in [("t", 1), ("u", 2), ("v", 3)] {
+        world.images.create(topic, &[[node].as_slice(); 4]);
+    }
+    world.settle();
+    world.weights = (0..).zip(weights).collect();
+    world
+}
+
+#[test]
+fn heavy_partitions_spread_and_the_numbers_stay_even() {
+    let mut world = loaded([9, 9, 9, 9, 0, 0, 0, 0, 1, 1, 0, 0]);
+    world.wait();
+    world.settle();
+    let weighed = world.weighed();
+    assert!(
+        weighed.values().all(|it| (9..=18).contains(it)),
+        "{weighed:?}"
+    );
+    assert_eq!(world.led(), BTreeMap::from([(1, 4), (2, 4), (3, 4)]));
+    for _ in 0..5 {
+        world.wait();
+        assert_eq!(world.moves(), [], "it is as even as it can be: {weighed:?}");
+    }
+}
+
+#[test]
+fn one_heavy_partition_stays_where_it_is() {
+    let mut world = loaded([50, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]);
+    world.wait();
+    assert_eq!(world.moves(), []);
+    // what shares its broker with it goes
+    world.weights.insert(1, 20);
+    world.wait();
+    let moves = world.moves();
+    assert_eq!(moves[0], (1, 2), "{moves:?}");
+    assert_eq!(moves.len(), 2, "a light one comes back: {moves:?}");
+}
+
+#[test]
+fn small_differences_of_load_move_nothing() {
+    let mut world = loaded([6, 5, 5, 5, 5, 5, 5, 5, 4, 5, 5, 4]);
+    world.wait();
+    assert_eq!(world.moves(), []);
+    let mut world = loaded([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    world.wait();
+    assert_eq!(world.moves(), [], "a MiB a second is no load");
+}
+
+#[test]
+fn the_load_is_spread_once_all_have_told_theirs_and_then_it_settles() {
+    let mut world = loaded([9, 9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0]);
+    world.silent.insert(3);
+    world.wait();
+    assert_eq!(world.moves(), [], "a broker has not told its load");
+    world.silent.clear();
+    let moves = world.plan();
+    assert!(!moves.is_empty());
+    // the means do not show yet what has moved
+    world.images.carry_out(moves);
+    world.weights = (4..8).map(|stream| (stream, 99)).collect();
+    world.now += BALANCE.interval;
+    assert_eq!(world.moves(), []);
+    world.wait();
+    assert_ne!(world.moves(), []);
+}
+
+#[test]
+fn replicas_that_an_operator_chose_stay_however_heavy() {
+    let mut world = loaded([9, 9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0]);
+    world.images.choose("t");
+    world.wait();
+    assert_eq!(world.moves(), []);
 }

@@ -15,6 +15,7 @@ use highwater_types::{NodeEpoch, Uuid, WalPosition};
 use tempfile::TempDir;
 
 use super::*;
+use crate::Standing;
 use crate::command::{Action, CreateTopic, FenceEpoch, RegisterNode, Replicas, WalKind};
 use crate::raft::fixture::AsTasks;
 use crate::raft::node::{Config, Quorum, RaftMetadata};
@@ -542,14 +543,16 @@ async fn a_heartbeat_says_how_a_broker_stands_and_learns_that_its_epoch_has_ende
     let (node, epoch) = (NodeId(4), NodeEpoch(at.0));
     assert!(!voter.heard().borrow().has(epoch));
     for standing in [Standing::Starting, Standing::Serving, Standing::Leaving] {
-        let taken = observer.heartbeat(node, epoch, standing).await;
+        let taken = observer.heartbeat(node, epoch, standing.into()).await;
         taken.expect("the epoch is open");
         let heard = voter.heard().borrow().clone();
         assert_eq!(heard, [(epoch, standing)].into_iter().collect());
     }
     // a later controller may have given an epoch that this one has not seen
     let later = NodeEpoch(at.0 + 100);
-    let unseen = observer.heartbeat(node, later, Standing::Serving).await;
+    let unseen = observer
+        .heartbeat(node, later, Standing::Serving.into())
+        .await;
     let is_open_question = matches!(&unseen, Err(HeartbeatError::Unavailable(_)));
     assert!(is_open_question, "{unseen:?}");
     let fence = FenceEpoch {
@@ -558,6 +561,8 @@ async fn a_heartbeat_says_how_a_broker_stands_and_learns_that_its_epoch_has_ende
     };
     let fenced = voter.propose(Action::FenceEpoch(fence).into()).await;
     fenced.expect("is fenced");
-    let answer = observer.heartbeat(node, epoch, Standing::Serving).await;
+    let answer = observer
+        .heartbeat(node, epoch, Standing::Serving.into())
+        .await;
     assert_eq!(answer, Err(HeartbeatError::Fenced));
 }

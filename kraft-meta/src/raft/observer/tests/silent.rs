@@ -2,6 +2,7 @@
 
 use super::message::NotLeader;
 use super::*;
+use crate::Standing;
 use crate::raft::message::{Answer, encode};
 
 /// Long enough for an election, and less than a call waits for a controller that gives no answer.
@@ -68,7 +69,7 @@ async fn an_observer_follows_the_voter_that_a_heartbeat_has_found() {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         loop {
             ticks.tick().await;
-            let beat = observer.heartbeat(NodeId(4), NodeEpoch(at.0), Standing::Serving);
+            let beat = observer.heartbeat(NodeId(4), NodeEpoch(at.0), Standing::Serving.into());
             drop(beat.await);
         }
     };

@@ -17,6 +17,7 @@ use openraft::raft::VoteRequest;
 use prost::Message;
 
 use super::*;
+use crate::Standing;
 use crate::command::Endpoint;
 use crate::raft::fixture::AsTasks;
 use crate::raft::message::{Call, Request, decode, encode};
@@ -426,7 +427,7 @@ async fn a_leader_that_no_quorum_hears_leads_no_more_before_another_one_leads() 
     );
     let heard = voters[&first]
         .voter
-        .heartbeat(NodeId(1), NodeEpoch(1), Standing::Serving);
+        .heartbeat(NodeId(1), NodeEpoch(1), Standing::Serving.into());
     assert!(
         matches!(heard, Err(Undecided::NotLeader(None))),
         "{heard:?}"
