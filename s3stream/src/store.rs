@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::stream::BoxStream;
 use highwater_runtime::{ByteBudget, TaskKind, Tasks};
@@ -23,8 +24,8 @@ use crate::stream::StreamPorts;
 use crate::streams::Streams;
 use crate::upload::{DurableBatches, Recovered, RecoveryStatus, UploadStatus, Uploads};
 use crate::{
-    AppendPermit, Config, HandingOver, OpenStream, Opened, Ports, StreamError, StreamStore, Writer,
-    metrics,
+    AppendPermit, Config, FetchLimit, HandingOver, OpenStream, Opened, Ports, StreamError,
+    StreamStore, Writer, metrics,
 };
 
 /// How long a stop waits for its last upload (A5).
@@ -195,6 +196,22 @@ impl ObjectStreamStore {
     /// waiting.
     pub async fn begin_hand_over(&self, ids: &[StreamId]) -> Result<HandingOver, StreamError> {
         self.uploads.begin_hand_over(ids).await
+    }
+
+    /// Reads whole batches from the one that holds `from` on, from objects alone, of a stream that need not be open here.
+    /// `limit.before` is at most the committed end in this node's image. The work does not grow with the claims before.
+    /// Returns nothing if there is no batch before that end.
+    ///
+    /// # Errors
+    /// [`StreamError`]; [`StreamError::Unavailable`] if no claim holds the offset.
+    pub async fn read_objects(
+        &self,
+        id: StreamId,
+        from: StreamOffset,
+        limit: FetchLimit,
+    ) -> Result<Vec<Bytes>, StreamError> {
+        let (reader, metadata) = (&self.ports.reader, &*self.ports.metadata);
+        reader.read(metadata, id, from, limit).await
     }
 
     /// Ends the WAL, at a deadline at the latest, and uploads what is durable, so that a clean stop leaves nothing to replay.

@@ -31,20 +31,19 @@ pub struct ReadOutcome {
     pub is_cut: bool,
 }
 
-/// A read's result, with the watermarks taken from `bounds`. The last stable offset is the high watermark, since
-/// transactions are not supported yet.
-pub(crate) fn outcome(
-    bounds: StreamBounds,
-    batches: Vec<Bytes>,
-    isolation: Isolation,
-) -> ReadOutcome {
-    ReadOutcome {
-        batches,
-        high_watermark: bounds.confirmed,
-        last_stable_offset: bounds.confirmed,
-        log_start_offset: bounds.start,
-        aborted: (isolation == Isolation::ReadCommitted).then(Vec::new),
-        is_cut: false,
+impl ReadOutcome {
+    /// A read's result, with the watermarks taken from `bounds`. The last stable offset is the high watermark, since
+    /// transactions are not supported yet.
+    #[must_use]
+    pub fn new(bounds: StreamBounds, batches: Vec<Bytes>, isolation: Isolation) -> Self {
+        Self {
+            batches,
+            high_watermark: bounds.confirmed,
+            last_stable_offset: bounds.confirmed,
+            log_start_offset: bounds.start,
+            aborted: (isolation == Isolation::ReadCommitted).then(Vec::new),
+            is_cut: false,
+        }
     }
 }
 
@@ -107,9 +106,9 @@ mod tests {
 
     #[test]
     fn a_reader_of_committed_records_gets_a_list_of_aborted_transactions() {
-        let committed = outcome(BOUNDS, Vec::new(), Isolation::ReadCommitted);
+        let committed = ReadOutcome::new(BOUNDS, Vec::new(), Isolation::ReadCommitted);
         assert_eq!(committed.aborted, Some(Vec::new()));
-        let uncommitted = outcome(BOUNDS, Vec::new(), Isolation::ReadUncommitted);
+        let uncommitted = ReadOutcome::new(BOUNDS, Vec::new(), Isolation::ReadUncommitted);
         assert_eq!(uncommitted.aborted, None);
         assert_eq!(
             (uncommitted.log_start_offset, uncommitted.high_watermark),

@@ -3,6 +3,7 @@
 mod leaders;
 mod load;
 mod moves;
+mod nearest;
 mod operators;
 mod quorum;
 mod races;

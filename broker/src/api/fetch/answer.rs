@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use highwater_partition_log::ReadOutcome;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::FetchResponse;
 use highwater_protocol::messages::fetch_response::{
@@ -50,8 +51,8 @@ pub(super) async fn answer(
     for (((key, _), target), result) in plan.partitions.iter().zip(targets).zip(results) {
         ctx.give_way().await;
         let (data, answered, served) = partition_data(ctx, key, &target, result);
-        let is_error = data.error_code != 0;
-        if !plan.record_answer(key, answered, served, is_error) {
+        let is_told = data.error_code != 0 || data.preferred_read_replica >= 0;
+        if !plan.record_answer(key, answered, served, is_told) {
             continue;
         }
         leaders.insert(NodeId(data.current_leader.leader_id));
@@ -86,25 +87,10 @@ fn partition_data(
         ..Default::default()
     };
     match result {
-        Outcome::Read(read) => {
-            data.high_watermark = read.high_watermark;
-            data.last_stable_offset = read.last_stable_offset;
-            data.log_start_offset = read.log_start_offset;
-            data.aborted_transactions = read.aborted.map(|aborted| {
-                let one = |(producer_id, first_offset)| AbortedTransaction {
-                    producer_id,
-                    first_offset,
-                };
-                aborted.into_iter().map(one).collect()
-            });
-            let served = !read.batches.is_empty();
-            data.records = Some(read.batches.into());
-            let answered = Watermarks {
-                high_watermark: data.high_watermark,
-                last_stable_offset: data.last_stable_offset,
-                log_start_offset: data.log_start_offset,
-            };
-            (data, answered, served)
+        Outcome::Read(read) => of_read(data, read),
+        Outcome::Elsewhere(replica, read) => {
+            data.preferred_read_replica = replica.0;
+            of_read(data, read)
         }
         Outcome::Failed(_) | Outcome::Cold => {
             let refusal = match result {
@@ -144,6 +130,27 @@ fn partition_data(
             (data, answered, false)
         }
     }
+}
+
+fn of_read(mut data: PartitionData, read: ReadOutcome) -> (PartitionData, Watermarks, bool) {
+    data.high_watermark = read.high_watermark;
+    data.last_stable_offset = read.last_stable_offset;
+    data.log_start_offset = read.log_start_offset;
+    data.aborted_transactions = read.aborted.map(|aborted| {
+        let one = |(producer_id, first_offset)| AbortedTransaction {
+            producer_id,
+            first_offset,
+        };
+        aborted.into_iter().map(one).collect()
+    });
+    let served = !read.batches.is_empty();
+    data.records = Some(read.batches.into());
+    let answered = Watermarks {
+        high_watermark: data.high_watermark,
+        last_stable_offset: data.last_stable_offset,
+        log_start_offset: data.log_start_offset,
+    };
+    (data, answered, served)
 }
 
 /// The refusal of a partition. If this broker is cut off, records above its end may exist elsewhere, so the client is told

@@ -3,6 +3,7 @@
 
 use highwater_partition_log::Isolation;
 use highwater_runtime::{ByteBudget, BytePermit};
+use highwater_types::StreamOffset;
 use tokio::time::Instant;
 
 use super::request::{Limits, Target};
@@ -58,9 +59,9 @@ async fn read_some(
     let mut reads = Vec::new();
     let pairs = targets.iter().zip(results.iter_mut());
     for (at, (target, result)) in pairs.enumerate().skip(from) {
-        let (Ok(partition), Outcome::Cold) = (&target.partition, &*result) else {
+        if !matches!(&*result, Outcome::Cold) {
             continue;
-        };
+        }
         if left == 0 && !at_least_one {
             next = at;
             break;
@@ -71,16 +72,36 @@ async fn read_some(
         let offset = target.wanted.offset;
         let first = std::mem::take(&mut at_least_one);
         reads.push(async move {
-            let read = partition.log.read_cold(offset, bytes, first, isolation);
+            let read = read_one(target, (offset, bytes), first, isolation);
             if let Ok(read) = tokio::time::timeout_at(until, read).await {
-                *result = match (target.partition(), read) {
-                    (Err(gone), _) => Outcome::Failed(gone),
-                    (_, Ok(outcome)) => Outcome::Read(outcome),
-                    (_, Err(error)) => Outcome::Failed(error::from_read(&error)),
-                };
+                *result = read;
             }
         });
     }
     futures::future::join_all(reads).await;
     next
+}
+
+async fn read_one(
+    target: &Target,
+    (offset, bytes): (StreamOffset, usize),
+    at_least_one: bool,
+    isolation: Isolation,
+) -> Outcome {
+    if let Some(followed) = &target.followed {
+        return followed.read(offset, bytes, at_least_one, isolation).await;
+    }
+    let partition = match &target.partition {
+        Ok(partition) => partition,
+        Err(refusal) => return Outcome::Failed(refusal.clone()),
+    };
+    let read = partition
+        .log
+        .read_cold(offset, bytes, at_least_one, isolation);
+    let read = read.await;
+    match (target.partition(), read) {
+        (Err(gone), _) => Outcome::Failed(gone),
+        (_, Ok(outcome)) => Outcome::Read(outcome),
+        (_, Err(error)) => Outcome::Failed(error::from_read(&error)),
+    }
 }

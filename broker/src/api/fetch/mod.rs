@@ -1,14 +1,16 @@
 //! Fetch (key 1), versions 4..=18.
-//! Source: schema/fetch_request.kmsg; KIP-74, KIP-227, KIP-320, KIP-516, KIP-951.
+//! Source: schema/fetch_request.kmsg; KIP-74, KIP-227, KIP-320, KIP-392, KIP-516, KIP-951.
 //! Behaviour: batches come from the log cache if they are there, and otherwise from objects; a fetch waits for
 //! min_bytes at the tail.
-//! Deviations from Apache Kafka: a fetch from a follower (replica id 0 or more) is refused, because there are no
-//! followers. If there is no memory for a wait, the answer comes at once, and its `throttle_time_ms` says for how long
+//! Deviations from Apache Kafka: a fetch from a follower (replica id 0 or more) is refused, because no follower copies.
+//! A consumer is sent to a replica in its rack only while it is far behind, and sent back at the end of what objects have
+//! (`followed.rs`). If there is no memory for a wait, the answer comes at once, and its `throttle_time_ms` says for how long
 //! the next request is not read. A broker that is cut off answers NOT_LEADER_OR_FOLLOWER for an offset above its
 //! end (DESIGN 6).
 
 mod answer;
 mod cold;
+mod followed;
 mod memory;
 mod request;
 mod tail;
@@ -42,6 +44,9 @@ impl Handler for Fetch {
             return Reply::Ready(failed(ErrorCode::InvalidRequest));
         }
         let limits = Limits::new(&request, ctx.broker.config.int("fetch.max.bytes"));
+        // clients without the field in which another replica is named are not sent anywhere
+        let is_rack_aware = ctx.version >= 11 && followed::is_on(&ctx);
+        let rack = is_rack_aware.then(|| request.rack_id.clone());
         let plan = match request::plan(&ctx, request) {
             Ok(plan) => plan,
             Err(error) => return Reply::Ready(failed(session_error(error))),
@@ -49,7 +54,7 @@ impl Handler for Fetch {
         let mut targets = Vec::with_capacity(plan.partitions.len());
         for (key, wanted) in &plan.partitions {
             ctx.give_way().await;
-            targets.push(target(&ctx, key, *wanted));
+            targets.push(target(&ctx, key, *wanted, rack.as_deref()));
         }
         // A wait keeps as little memory as it can.
         ctx.client_id = None;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use highwater_partition_log::Isolation;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::FetchRequest;
+use highwater_types::NodeId;
 use tokio::time::Instant;
 
+use super::followed::{Followed, nearer_to};
 use crate::api::context::RequestContext;
 use crate::api::error::Refusal;
 use crate::api::topic::resolve_topic;
@@ -52,6 +54,10 @@ pub(super) struct Target {
     /// Set while the partition is being opened here. The fetch waits for it as for new records; if it is answered before
     /// that, the partition is refused.
     pub(super) opening: Option<Opening>,
+    /// Set if another broker leads the partition, and this one serves what objects have of it.
+    pub(super) followed: Option<Followed>,
+    /// The replica to which the consumer is sent if it needs objects and is far behind.
+    pub(super) nearer: Option<NodeId>,
 }
 
 impl Target {
@@ -130,22 +136,44 @@ fn asked(request: FetchRequest) -> (Vec<(FetchKey, PartitionRequest)>, Vec<Fetch
     (wanted, forgotten)
 }
 
-/// Looks up a partition to read.
-pub(super) fn target(ctx: &RequestContext, key: &FetchKey, wanted: PartitionRequest) -> Target {
-    let find = || {
-        let id = (ctx.version >= 13).then_some(key.id);
-        let topic = resolve_topic(ctx, id, &key.name, Operation::Read)?;
-        let known = wanted.current_leader_epoch;
-        ctx.broker.partitions.led(&topic, key.partition, known)
-    };
-    let (partition, opening) = match find() {
-        Ok(Led::Here(partition)) => (Ok(partition), None),
-        Ok(Led::Opening(opening)) => (Err(ErrorCode::NotLeaderOrFollower.into()), Some(opening)),
-        Err(refusal) => (Err(refusal), None),
-    };
-    Target {
+/// Looks up a partition to read. `rack` is the consumer's, if replicas serve consumers of their rack.
+pub(super) fn target(
+    ctx: &RequestContext,
+    key: &FetchKey,
+    wanted: PartitionRequest,
+    rack: Option<&str>,
+) -> Target {
+    let mut target = Target {
         wanted,
-        partition,
-        opening,
+        partition: Err(ErrorCode::NotLeaderOrFollower.into()),
+        opening: None,
+        followed: None,
+        nearer: None,
+    };
+    let id = (ctx.version >= 13).then_some(key.id);
+    let topic = match resolve_topic(ctx, id, &key.name, Operation::Read) {
+        Ok(topic) => topic,
+        Err(refusal) => {
+            target.partition = Err(refusal.into());
+            return target;
+        }
+    };
+    let led = ctx
+        .broker
+        .partitions
+        .led(&topic, key.partition, wanted.current_leader_epoch);
+    match led {
+        Ok(Led::Here(partition)) => {
+            target.partition = Ok(partition);
+            target.nearer = rack.and_then(|rack| nearer_to(ctx, rack, &topic, key.partition));
+        }
+        Ok(Led::Opening(opening)) => target.opening = Some(opening),
+        Err(refusal) => {
+            if rack.is_some() && refusal.code == ErrorCode::NotLeaderOrFollower {
+                target.followed = Followed::find(ctx, &topic, key.partition);
+            }
+            target.partition = Err(refusal);
+        }
     }
+    target
 }

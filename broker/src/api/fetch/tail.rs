@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use highwater_partition_log::{ReadError, ReadOutcome};
+use highwater_types::NodeId;
 
 use super::request::{Limits, Target};
 use crate::api::error::{self, Refusal};
@@ -12,6 +13,8 @@ pub(super) enum Outcome {
     Read(ReadOutcome),
     /// The partition needs objects.
     Cold,
+    /// Another broker serves this consumer, without records in this answer (KIP-392).
+    Elsewhere(NodeId, ReadOutcome),
     Failed(Refusal),
 }
 
@@ -24,8 +27,8 @@ pub(super) struct Look {
     /// Bytes that count towards `min_bytes`. Where a limit cut the batches of a partition, all bytes that the limit
     /// allows count, as Kafka counts its slices of files, which may end within a batch.
     pub(super) available: usize,
-    /// Whether a partition is refused.
-    pub(super) any_failed: bool,
+    /// Whether the client is told something without a wait: a partition is refused, or read elsewhere.
+    pub(super) any_told: bool,
     /// Whether a partition needs objects.
     pub(super) any_cold: bool,
 }
@@ -54,14 +57,21 @@ pub(super) async fn look(targets: &[Target], limits: &Limits, max_bytes: usize) 
             Outcome::Cold => found.any_cold = true,
             // It may be open before the fetch has waited for long enough.
             Outcome::Failed(_) if target.opening.is_some() => {}
-            Outcome::Failed(_) => found.any_failed = true,
+            Outcome::Failed(_) | Outcome::Elsewhere(..) => found.any_told = true,
         }
         found.results.push(outcome);
     }
     found
 }
 
+/// The least bytes that a consumer is behind when it is sent to another replica: clients wait before they follow the second
+/// time within a minute.
+const FAR_BEHIND: u64 = 4 << 20;
+
 fn read(target: &Target, max_bytes: usize, at_least_one: bool, limits: &Limits) -> Outcome {
+    if let Some(followed) = &target.followed {
+        return followed.look(target.wanted.offset, limits.isolation);
+    }
     let partition = match target.partition() {
         Ok(partition) => partition,
         Err(refusal) => return Outcome::Failed(refusal),
@@ -70,7 +80,12 @@ fn read(target: &Target, max_bytes: usize, at_least_one: bool, limits: &Limits) 
     let log = &partition.log;
     match log.read(offset, max_bytes, at_least_one, limits.isolation) {
         Ok(outcome) => Outcome::Read(outcome),
-        Err(ReadError::NeedsObjects) => Outcome::Cold,
+        Err(ReadError::NeedsObjects) => match target.nearer {
+            Some(replica) if log.bytes_from(offset) >= FAR_BEHIND => {
+                Outcome::Elsewhere(replica, log.nothing(limits.isolation))
+            }
+            _ => Outcome::Cold,
+        },
         Err(error) => Outcome::Failed(error::from_read(&error)),
     }
 }
@@ -90,12 +105,13 @@ pub(super) fn fill_bounds(targets: &[Target], results: &mut [Outcome], limits: &
         let empty = match &*result {
             Outcome::Read(outcome) => outcome.batches.is_empty(),
             Outcome::Cold => true,
-            Outcome::Failed(_) => false,
+            Outcome::Failed(_) | Outcome::Elsewhere(..) => false,
         };
         if empty {
-            *result = match target.partition() {
-                Ok(partition) => Outcome::Read(partition.log.nothing(limits.isolation)),
-                Err(refusal) => Outcome::Failed(refusal),
+            *result = match (&target.followed, target.partition()) {
+                (Some(followed), _) => Outcome::Read(followed.nothing(limits.isolation)),
+                (None, Ok(partition)) => Outcome::Read(partition.log.nothing(limits.isolation)),
+                (None, Err(refusal)) => Outcome::Failed(refusal),
             };
         }
     }

@@ -75,6 +75,8 @@ impl Fetching {
             },
             partition: Ok(partition(stream)),
             opening: None,
+            followed: None,
+            nearer: None,
         };
         let request = FetchRequest {
             max_wait_ms: i32::try_from(MAX_WAIT.as_millis()).expect("is short"),
@@ -125,7 +127,7 @@ impl Fetching {
 fn batches(found: &Found) -> Vec<usize> {
     let of = |outcome: &Outcome| match outcome {
         Outcome::Read(read) => read.batches.len(),
-        Outcome::Cold | Outcome::Failed(_) => panic!("{outcome:?}"),
+        Outcome::Cold | Outcome::Elsewhere(..) | Outcome::Failed(_) => panic!("{outcome:?}"),
     };
     found.results.iter().map(of).collect()
 }
@@ -137,10 +139,10 @@ async fn one_decision_says_what_is_enough() {
         min_bytes,
         ..Fetching::new(&[], 0).limits
     };
-    let look = |available, any_failed, any_cold| Look {
+    let look = |available, any_told, any_cold| Look {
         results: vec![Outcome::Cold],
         available,
-        any_failed,
+        any_told,
         any_cold,
         bytes: 0,
     };

@@ -48,7 +48,7 @@ pub(super) const COLD_GRACE: Duration = Duration::from_millis(500);
 /// Decides whether a look found enough (KAFKA-BEHAVIOUR 18). A fetch with an error, or with `min_bytes`, is answered at
 /// once. A fetch that does not want to wait, or may not wait any longer, has enough in any case.
 pub(super) fn decide(look: &Look, limits: &Limits, may_go_on: bool) -> Verdict {
-    if look.any_failed || look.available >= limits.min_bytes.max(1) {
+    if look.any_told || look.available >= limits.min_bytes.max(1) {
         Verdict::Enough
     } else if look.any_cold {
         Verdict::AwaitCold

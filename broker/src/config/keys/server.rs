@@ -2,6 +2,12 @@
 
 use super::{Key, Kind, int, key, long, unset};
 
+/// Kafka's replica selectors.
+const REPLICA_SELECTORS: &[&str] = &[
+    "org.apache.kafka.common.replica.LeaderSelector",
+    "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+];
+
 /// By name.
 pub(super) static KEYS: &[Key] = &[
     unset(
@@ -134,6 +140,12 @@ pub(super) static KEYS: &[Key] = &[
         "broker,controller",
         Kind::SomeOf(&["broker", "controller"]),
         "The roles of this process: broker, controller, or both.",
+    ),
+    unset(
+        "replica.selector.class",
+        Kind::OneOf(REPLICA_SELECTORS),
+        "org.apache.kafka.common.replica.RackAwareReplicaSelector sends consumers that are far behind to a replica in their \
+         rack (client.rack), which reads the object store in place of the leader. Unset, the leader serves them.",
     ),
     key(
         "security.inter.broker.protocol",

@@ -5,7 +5,7 @@ use highwater_s3stream::{FetchLimit, StreamBounds};
 use highwater_types::StreamOffset;
 
 use super::PartitionLog;
-use crate::watermarks::{check_range, outcome};
+use crate::watermarks::check_range;
 use crate::{Isolation, ReadError, ReadOutcome};
 
 /// What a read does.
@@ -20,7 +20,7 @@ impl PartitionLog {
     /// The watermarks now, as a result without records.
     #[must_use]
     pub fn nothing(&self, isolation: Isolation) -> ReadOutcome {
-        outcome(self.stream.bounds(), Vec::new(), isolation)
+        ReadOutcome::new(self.stream.bounds(), Vec::new(), isolation)
     }
 
     /// Reads batches that are in memory (KAFKA-BEHAVIOUR 17).
@@ -37,7 +37,7 @@ impl PartitionLog {
         let (bounds, start) = self.start(from, max_bytes, at_least_one)?;
         let (from, limit) = match start {
             Start::Stream(from, limit) => (from, limit),
-            Start::Whole(batches) => return Ok(outcome(bounds, batches, isolation)),
+            Start::Whole(batches) => return Ok(ReadOutcome::new(bounds, batches, isolation)),
         };
         let fetched = self
             .stream
@@ -45,7 +45,7 @@ impl PartitionLog {
             .ok_or(ReadError::NeedsObjects)?;
         Ok(ReadOutcome {
             is_cut: fetched.is_cut,
-            ..outcome(bounds, fetched.batches, isolation)
+            ..ReadOutcome::new(bounds, fetched.batches, isolation)
         })
     }
 
@@ -68,7 +68,22 @@ impl PartitionLog {
             }
             Start::Whole(batches) => batches,
         };
-        Ok(outcome(bounds, batches, isolation))
+        Ok(ReadOutcome::new(bounds, batches, isolation))
+    }
+
+    /// About the bytes of the batches from an offset on, by the sizes of rolls. The work grows with the number of rolls.
+    #[must_use]
+    pub fn bytes_from(&self, from: StreamOffset) -> u64 {
+        let rolls = self.stream.rolls();
+        let after = rolls.iter().filter(|roll| roll.end > from);
+        let bytes = after.map(|roll| {
+            let all = u64::try_from(roll.end.saturating_sub(roll.base)).unwrap_or(0);
+            let part = u64::try_from(roll.end.saturating_sub(from.max(roll.base))).unwrap_or(0);
+            let part = u128::from(roll.bytes).saturating_mul(part.into());
+            let part = part.checked_div(all.into()).unwrap_or(0);
+            u64::try_from(part).unwrap_or(u64::MAX)
+        });
+        bytes.fold(0, u64::saturating_add)
     }
 
     /// Decides where a read begins. A read of offsets that were lost goes on behind them. If no batch is there yet, it gets
