@@ -62,10 +62,21 @@ pub(crate) fn cluster_example() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Repeats the suite on one data directory until the time is over. Each round has its own seed and its own topic.
+/// What a soak repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Soaked {
+    /// One broker that is killed, on one data directory.
+    Crash,
+    /// Clusters of three and of five controllers and brokers in network namespaces, whose nodes die and whose links are
+    /// cut. It needs root.
+    Cluster,
+}
+
+/// Repeats a suite until the time is over. Each round has its own seed; one of `crash` has its own topic, one of
+/// `cluster` takes two minutes of failures and has its own cluster.
 ///
 /// A round that has begun is finished. The first round that fails ends the soak and leaves its data for inspection.
-pub(crate) fn soak(minutes: u64, first_seed: u64) -> Result<()> {
+pub(crate) fn soak(what: Soaked, minutes: u64, first_seed: u64) -> Result<()> {
     let python = python::newest()?.context("python3 is missing")?;
     rust::build_binaries()?;
     clear(SOAK_DIR)?;
@@ -74,9 +85,18 @@ pub(crate) fn soak(minutes: u64, first_seed: u64) -> Result<()> {
     #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
     let since = std::time::Instant::now();
     for seed in first_seed.. {
-        let seed = seed.to_string();
+        let number = seed.to_string();
         let mut script = Command::new(&python);
-        script.args([SCRIPT, BINARY, SOAK_DIR, &port, "--seed", &seed]);
+        match what {
+            Soaked::Crash => script.args([SCRIPT, BINARY, SOAK_DIR, &port, "--seed", &number]),
+            Soaked::Cluster => {
+                clear(SOAK_DIR)?;
+                let nodes = if seed % 2 == 0 { "3" } else { "5" };
+                script.args([CLUSTER_SCRIPT, BINARY, SOAK_DIR, "--seed", &number]);
+                script.args(["--seconds", "120", "--namespaces"]);
+                script.args(["--controllers", nodes, "--brokers", nodes])
+            }
+        };
         run(&mut script).with_context(|| format!("seed {seed} failed: see {SOAK_DIR}"))?;
         let took = since.elapsed();
         say(&format!("seed {seed} passed, {:.0} s", took.as_secs_f64()));

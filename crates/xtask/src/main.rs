@@ -50,6 +50,9 @@ enum Command {
     },
     /// Kill the real binary under load again and again, and look for every acknowledged record.
     Soak {
+        /// What is repeated.
+        #[arg(value_enum, default_value = "crash")]
+        what: crash::Soaked,
         /// The duration in minutes; a round that has begun is finished.
         #[arg(long, default_value_t = 60)]
         minutes: u64,
@@ -79,7 +82,11 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Verify => verify(),
         Command::Test { require_all, only } => test(require_all, &only),
-        Command::Soak { minutes, seed } => crash::soak(minutes, seed),
+        Command::Soak {
+            what,
+            minutes,
+            seed,
+        } => crash::soak(what, minutes, seed),
         Command::Dist => dist::build(),
         Command::Codegen => {
             let files = highwater_codegen::generate(

@@ -1,13 +1,14 @@
 """Three controllers and three brokers whose write-ahead logs are in the object store. Brokers are killed with their disks,
 stopped and continued (SIGSTOP, SIGCONT), or end cleanly, or die in the middle of a takeover or of a planned move;
 controllers are killed, keep their disks, are stopped and continued, or end cleanly, one at a time; all under an idempotent
-producer and a group.
+producer and a group. With --namespaces each node is in a network namespace of its own, and links between any two nodes,
+or all links of one, are cut too, one way or both ways.
 
 At the end every acknowledged record is in the log once, in order, at its offset. A record that was not acknowledged is
 there once or not at all. Committed offsets never go back. If a node ends in another way than the program made it end, the
 program prints the node's log and ends at once.
 
-Usage: cluster.py BINARY DIR [--seed SEED] [--seconds SECONDS]
+Usage: cluster.py BINARY DIR [--seed SEED] [--seconds SECONDS] [--controllers N] [--brokers N] [--namespaces]
 """
 
 import argparse
@@ -21,6 +22,7 @@ import time
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from network import CLIENTS, Network
 from outlive import CALM_S, Nodes, Workload
 
 parser = argparse.ArgumentParser()
@@ -28,14 +30,17 @@ parser.add_argument("binary")
 parser.add_argument("dir")
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--seconds", type=float, default=25)
+parser.add_argument("--controllers", type=int, default=3)
+parser.add_argument("--brokers", type=int, default=3)
+parser.add_argument("--namespaces", action="store_true")
 arguments = parser.parse_args()
 BINARY, DIR = arguments.binary, arguments.dir
 TOPIC = "cluster"
 PARTITIONS = 6
-BROKERS = [1, 2, 3]
-CONTROLLERS = [100, 101, 102]
+BROKERS = [1 + number for number in range(arguments.brokers)]
+CONTROLLERS = [100 + number for number in range(arguments.controllers)]
 SESSION_MS = 1000
-# The time between two events, and for which a stopped broker stays stopped: shorter and longer than a session.
+# The time between two events, and for which a node is stopped or a link is cut: shorter and longer than a session.
 PAUSE_S = (0.5, 2.5)
 STOPPED_S = (0.3, 4)
 # The points at which a broker dies while it takes another one over, and how long it has to come there: it may be the
@@ -48,6 +53,8 @@ HAND_OVER_S = 2
 rng = random.Random(arguments.seed)
 os.makedirs(DIR, exist_ok=True)
 nodes = Nodes()
+network = Network() if arguments.namespaces else None
+HOSTS = {node: network.add(node) if network else "127.0.0.1" for node in [*CONTROLLERS, *BROKERS]}
 
 
 def free_port():
@@ -57,8 +64,9 @@ def free_port():
 
 
 PORTS = {node: free_port() for node in [*CONTROLLERS, *BROKERS]}
-VOTERS = ",".join(f"{node}@127.0.0.1:{PORTS[node]}" for node in CONTROLLERS)
-BOOTSTRAP = ",".join(f"127.0.0.1:{PORTS[node]}" for node in BROKERS)
+ADDRESSES = {node: f"{HOSTS[node]}:{port}" for node, port in PORTS.items()}
+VOTERS = ",".join(f"{node}@{ADDRESSES[node]}" for node in CONTROLLERS)
+BOOTSTRAP = ",".join(ADDRESSES[node] for node in BROKERS)
 
 
 def start(node, crash_at=None):
@@ -81,10 +89,11 @@ def start(node, crash_at=None):
     if "HIGHWATER_OBJECT_STORAGE" not in os.environ:
         own["highwater.object.storage"] = f"file://{os.path.abspath(DIR)}/objects"
     if node in CONTROLLERS:
-        own |= {"process.roles": "controller", "listeners": f"CONTROLLER://127.0.0.1:{PORTS[node]}"}
+        own |= {"process.roles": "controller", "listeners": f"CONTROLLER://{ADDRESSES[node]}"}
     else:
-        own |= {"process.roles": "broker", "listeners": f"PLAINTEXT://127.0.0.1:{PORTS[node]}"}
-    return nodes.start(node, BINARY, own, os.path.join(DIR, f"node-{node}.log"), crash_at)
+        own |= {"process.roles": "broker", "listeners": f"PLAINTEXT://{ADDRESSES[node]}"}
+    command = [*network.within(node), BINARY] if network else [BINARY]
+    return nodes.start(node, command, own, os.path.join(DIR, f"node-{node}.log"), crash_at)
 
 
 def kill(node):
@@ -132,6 +141,29 @@ def leave(node):
     start(node)
 
 
+def cut(node):
+    """Cuts the link of a node to another one or to the clients."""
+    other = rng.choice([other for other in [CLIENTS, *CONTROLLERS, *BROKERS] if other != node])
+    cut_all([(node, other)])
+
+
+def isolate(node):
+    """Cuts all links of a node to other nodes; clients reach it."""
+    cut_all([(node, other) for other in [*CONTROLLERS, *BROKERS] if other != node])
+
+
+def cut_all(links):
+    ways = rng.choice(["out", "in", "both"])
+    out = links if ways != "in" else []
+    back = [(other, node) for node, other in links] if ways != "out" else []
+    for link in [*out, *back]:
+        network.cut(*link)
+    time.sleep(rng.uniform(*STOPPED_S))
+    for link in [*out, *back]:
+        network.mend(*link)
+
+
+EVENTS = [kill, kill, pause, pause, stop, crash, leave, *([cut, cut, isolate, isolate] if network else [])]
 for node in [*CONTROLLERS, *BROKERS]:
     start(node)
 admin = AdminClient({"bootstrap.servers": BOOTSTRAP, "log_level": 0})
@@ -139,7 +171,7 @@ deadline = time.monotonic() + CALM_S
 while len(admin.list_topics(timeout=30).brokers) < len(BROKERS):
     assert time.monotonic() < deadline, "the brokers do not register"
     time.sleep(0.1)
-admin.create_topics([NewTopic(TOPIC, PARTITIONS, len(BROKERS))])[TOPIC].result()
+admin.create_topics([NewTopic(TOPIC, PARTITIONS, 3)])[TOPIC].result()
 
 workload = Workload(BOOTSTRAP, TOPIC, PARTITIONS, arguments.seed, pause_s=0.005)
 workload.start()
@@ -147,7 +179,7 @@ counts = {}
 until = time.monotonic() + arguments.seconds
 while time.monotonic() < until:
     time.sleep(rng.uniform(*PAUSE_S))
-    event = rng.choice([kill, kill, pause, pause, stop, crash, leave])
+    event = rng.choice(EVENTS)
     node = rng.choice(CONTROLLERS if event not in (crash, leave) and rng.random() < 0.3 else BROKERS)
     name = f"{event.__name__} {'controller' if node in CONTROLLERS else 'broker'}"
     counts[name] = counts.get(name, 0) + 1

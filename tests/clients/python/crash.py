@@ -63,7 +63,7 @@ def start(point, upload_ms=UPLOAD_MS):
     settings = {"listeners": f"PLAINTEXT://{BOOTSTRAP}", "highwater.data.dir": f"{DIR}/data",
                 "highwater.admin.listener": "", "highwater.upload.interval.ms": upload_ms, "num.partitions": PARTITIONS,
                 "highwater.wal": arguments.wal, "group.initial.rebalance.delay.ms": 100}
-    process = nodes.start(NODE, BINARY, settings, os.path.join(DIR, "broker.log"), point)
+    process = nodes.start(NODE, [BINARY], settings, os.path.join(DIR, "broker.log"), point)
     for _ in range(400):
         if process.poll() is not None:
             return process

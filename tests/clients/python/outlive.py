@@ -32,12 +32,13 @@ class Nodes:
         sys.excepthook = self.failed_check
         threading.excepthook = lambda raised: self.failed_check(raised.exc_type, raised.exc_value, raised.exc_traceback)
 
-    def start(self, node, binary, settings, log, crash_at=None):
-        """Starts a node. With a crash point, it may end there with SIGABRT."""
+    def start(self, node, command, settings, log, crash_at=None):
+        """Starts a node: the binary, after a command that runs it elsewhere. With a crash point, it may end there with
+        SIGABRT."""
         flags = [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
         env = dict(os.environ, **({"HIGHWATER_CRASH_AT": crash_at} if crash_at else {}))
         with open(log, "ab") as output:
-            process = subprocess.Popen([binary, "start", *flags], env=env, stdout=output, stderr=output)
+            process = subprocess.Popen([*command, "start", *flags], env=env, stdout=output, stderr=output)
         self.running[node] = process
         threading.Thread(target=self.watch, args=(node, process, log, crash_at), daemon=True).start()
         return process
