@@ -9,8 +9,17 @@ use highwater_client::{
     list_offsets, new_topic,
 };
 use highwater_protocol::Request;
+use highwater_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
+use highwater_protocol::messages::create_topics_request::CreatableTopic;
+use highwater_protocol::messages::elect_leaders_request::TopicPartitions;
 use highwater_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition,
+};
+use highwater_protocol::messages::{
+    AlterPartitionReassignmentsRequest, DescribeQuorumRequest, ElectLeadersRequest,
+    describe_quorum_request,
 };
 use highwater_types::Uuid;
 
@@ -22,12 +31,16 @@ const TIMEOUT_MS: i32 = 30_000;
 const READY_TRIES: u32 = 1000;
 const TRY_EVERY: Duration = Duration::from_millis(20);
 const TOPIC_ALREADY_EXISTS: i16 = 36;
+const ELECTION_NOT_NEEDED: i16 = 84;
 
 /// The highest versions that the generator uses: those of Kafka 4.4's own clients, by topic id where there is one.
 const METADATA: i16 = 12;
 const CREATE_TOPICS: i16 = 7;
 const DELETE_TOPICS: i16 = 5;
 const LIST_OFFSETS: i16 = 9;
+const ALTER_REASSIGNMENTS: i16 = 0;
+const ELECT_LEADERS: i16 = 2;
+const DESCRIBE_QUORUM: i16 = 1;
 
 /// An end of a partition.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +55,8 @@ pub(crate) struct View {
     /// The addresses of the live brokers.
     pub(crate) brokers: BTreeMap<i32, String>,
     leaders: BTreeMap<i32, i32>,
+    /// How many replicas of each partition are in sync.
+    pub(crate) in_sync: BTreeMap<i32, usize>,
 }
 
 impl View {
@@ -95,7 +110,75 @@ impl Admin {
     ) -> Result<Uuid> {
         let configs = configs.iter().map(|(name, value)| (&**name, &**value));
         let configs: Vec<_> = configs.collect();
-        let mut request = create_topics(vec![new_topic(name, partitions, &configs)]);
+        self.create(new_topic(name, partitions, &configs))
+    }
+
+    /// Does the same with so many replicas of each partition.
+    pub(crate) fn create_replicated(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        replicas: i16,
+    ) -> Result<Uuid> {
+        let mut topic = new_topic(name, partitions, &[]);
+        topic.replication_factor = replicas;
+        self.create(topic)
+    }
+
+    /// Makes these brokers the replicas of a partition and the first of them its leader.
+    pub(crate) fn lead(&mut self, topic: &str, partition: i32, replicas: &[i32]) -> Result<()> {
+        let moved = ReassignablePartition {
+            partition_index: partition,
+            replicas: Some(replicas.to_vec()),
+        };
+        let request = AlterPartitionReassignmentsRequest {
+            topics: vec![ReassignableTopic {
+                name: topic.into(),
+                partitions: vec![moved],
+            }],
+            timeout_ms: TIMEOUT_MS,
+            ..Default::default()
+        };
+        let answer = self.call(&request, ALTER_REASSIGNMENTS)?;
+        ensure!(
+            answer.error_code == 0 && answer.responses[0].partitions[0].error_code == 0,
+            "cannot reassign: {answer:?}"
+        );
+        let request = ElectLeadersRequest {
+            topic_partitions: Some(vec![TopicPartitions {
+                topic: topic.into(),
+                partitions: vec![partition],
+            }]),
+            timeout_ms: TIMEOUT_MS,
+            ..Default::default()
+        };
+        let answer = self.call(&request, ELECT_LEADERS)?;
+        let results = answer.replica_election_results.iter();
+        let mut codes = results.flat_map(|topic| topic.partition_result.iter());
+        ensure!(
+            codes.all(|one| [0, ELECTION_NOT_NEEDED].contains(&one.error_code)),
+            "cannot elect: {answer:?}"
+        );
+        Ok(())
+    }
+
+    /// The number of entries in the log of the quorum.
+    pub(crate) fn log_end(&mut self) -> Result<i64> {
+        let request = DescribeQuorumRequest {
+            topics: vec![describe_quorum_request::TopicData {
+                topic_name: "__cluster_metadata".into(),
+                partitions: vec![describe_quorum_request::PartitionData { partition_index: 0 }],
+            }],
+        };
+        let answer = self.call(&request, DESCRIBE_QUORUM)?;
+        let topics = answer.topics.iter();
+        let mut partitions = topics.flat_map(|topic| &topic.partitions);
+        Ok(partitions.next().context("one is answered")?.high_watermark)
+    }
+
+    fn create(&mut self, topic: CreatableTopic) -> Result<Uuid> {
+        let (name, partitions) = (topic.name.clone(), topic.num_partitions);
+        let mut request = create_topics(vec![topic]);
         request.timeout_ms = TIMEOUT_MS;
         let response = self.call(&request, CREATE_TOPICS)?;
         let topic = response.topics.first().context("one topic is answered")?;
@@ -105,7 +188,7 @@ impl Admin {
             topic.error_code,
             topic.error_message
         );
-        self.topic(name, partitions)
+        self.topic(&name, partitions)
     }
 
     /// The addresses of the live brokers, and the leaders of a topic's partitions; a leader that is not live has no
@@ -120,10 +203,15 @@ impl Admin {
         };
         let topics = response.topics.iter();
         let partitions = topics.flat_map(|topic| &topic.partitions);
-        let leader = |one: &MetadataResponsePartition| (one.partition_index, one.leader_id);
+        let partitions: Vec<&MetadataResponsePartition> = partitions.collect();
+        let of_all = partitions.iter();
+        let in_sync = of_all.map(|one| (one.partition_index, one.isr_nodes.len()));
+        let leaders = partitions.iter();
+        let leaders = leaders.map(|one| (one.partition_index, one.leader_id));
         Ok(View {
             brokers: response.brokers.iter().map(address).collect(),
-            leaders: partitions.map(leader).collect(),
+            in_sync: in_sync.collect(),
+            leaders: leaders.collect(),
         })
     }
 

@@ -2,14 +2,17 @@
 
 mod admin;
 mod batch;
+mod cluster;
 mod compare;
 mod consume;
 mod end_to_end;
 mod figures;
+mod follower;
 mod machine;
 mod object_wal;
 mod pace;
 mod produce;
+mod report;
 #[cfg(test)]
 mod smoke;
 mod socket;
@@ -21,6 +24,7 @@ use clap::{Args, Parser, Subcommand};
 use highwater_types::{ByteSize, Uuid};
 
 use crate::admin::{Admin, End};
+use crate::cluster::OfCluster;
 use crate::compare::Compare;
 use crate::compare::floor::{self, Floor};
 use crate::consume::{Fetches, Span};
@@ -85,6 +89,8 @@ enum Command {
     Compare(Compare),
     /// Measure the object WAL on a store that is as slow as S3, beside the disk WAL: every case, in one command.
     ObjectWal(ObjectWal),
+    /// Measure a cluster beside one of Apache Kafka: leaders that die, planned moves, many partitions.
+    Cluster(OfCluster),
     /// Run the least work that a broker has to do, as a process; `compare` measures both brokers against it.
     #[command(hide = true)]
     Floor(Floor),
@@ -174,6 +180,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Compare(compare) => compare::run(&compare),
         Command::ObjectWal(options) => object_wal::run(&options),
+        Command::Cluster(options) => cluster::run(&options),
         Command::Floor(floor) => floor::serve(&floor),
         Command::Produce {
             target,

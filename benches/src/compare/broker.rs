@@ -17,7 +17,7 @@ pub(super) const BROKER_CORE: usize = 0;
 pub(super) const CLIENT_CORE: usize = 1;
 
 /// The options that Kafka's own start script gives Java.
-const KAFKA_JVM: &[&str] = &[
+pub(crate) const KAFKA_JVM: &[&str] = &[
     "-Xmx1G",
     "-Xms1G",
     "-server",

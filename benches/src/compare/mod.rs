@@ -15,6 +15,7 @@ mod traffic;
 use anyhow::{Context, Result, bail, ensure};
 use highwater_kafka_peer::process::run as run_command;
 
+pub(crate) use self::broker::KAFKA_JVM;
 use self::lab::{DIR, Lab};
 pub(crate) use self::results::Spread;
 use self::results::Subject;

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use highwater_types::{ByteSize, Uuid};
 
-use super::follower::{Follower, await_view, until_done};
 use super::node::Node;
 use super::store::Wire;
 use super::{Lab, load, own};
 use crate::admin::Admin;
 use crate::batch::Batch;
 use crate::figures::{Latency, real};
+use crate::follower::{Follower, await_view, until_done};
 use crate::machine::{self, pause};
 
 /// The names of the brokers' directories, by id from 1 on.

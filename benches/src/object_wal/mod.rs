@@ -3,11 +3,9 @@
 mod bare;
 mod cluster;
 mod draws;
-mod follower;
 mod latency;
 mod node;
 mod proxy;
-mod report;
 mod store;
 mod volume;
 
@@ -20,12 +18,12 @@ use highwater_types::{ByteSize, Uuid};
 
 use self::node::Node;
 use self::proxy::Counts;
-use self::report::Report;
 use self::store::{Store, Wire};
 use crate::admin::Admin;
 use crate::figures::{Figures, Latency};
 use crate::machine::{self, pause};
 use crate::produce::{self, Extent, Load};
+use crate::report::{Goal, Goals, Report};
 use crate::say;
 
 const DIR: &str = "target/bench";
@@ -62,6 +60,18 @@ const CASES: &[(&str, Case)] = &[
     ("cost", volume::cost),
     ("takeover", cluster::takeover),
     ("controller", cluster::controller),
+];
+
+const GOALS: Goals = &[
+    ("one-lifted", "p50 / put p50", Goal::AtMost(1.3)),
+    ("one-lifted", "p99 / put p99", Goal::AtMost(1.5)),
+    ("five-16k-lifted", "share of allowed", Goal::AtLeast(0.9)),
+    ("large-lifted", "MB/s", Goal::AtLeast(65.0)),
+    ("idle", "requests/minute", Goal::AtMost(0.0)),
+    ("cost", "cpu object / disk", Goal::AtMost(1.2)),
+    ("takeover", "fence to first ack s", Goal::AtMost(1.0)),
+    ("controller", "produce failures", Goal::AtMost(0.0)),
+    ("controller", "admin works after s", Goal::AtMost(3.0)),
 ];
 
 /// What every case uses.
@@ -194,7 +204,7 @@ pub(crate) fn run(options: &ObjectWal) -> Result<()> {
     std::fs::create_dir_all(&nodes)?;
     let mut lab = Lab {
         store: Store::start(options.server.as_deref(), &nodes)?,
-        report: Report::default(),
+        report: Report::new("object-wal", GOALS),
         dir: nodes,
         rounds: if options.quick { 1 } else { ROUNDS },
         is_quick: options.quick,

@@ -32,32 +32,63 @@ impl Setup {
     /// # Errors
     /// The jars can't be fetched, or the directory can't be formatted.
     pub fn format(dir: &Path, jvm: &[&str], own: &[&str]) -> Result<Self> {
+        let address = format!("127.0.0.1:{}", process::free_port()?);
+        let controller = format!("127.0.0.1:{}", process::free_port()?);
+        let listeners = format!("PLAINTEXT://{address},CONTROLLER://{controller}");
+        let settings = [
+            format!("listeners={listeners}"),
+            format!("advertised.listeners={listeners}"),
+            format!("controller.quorum.bootstrap.servers={controller}"),
+        ];
+        let own = own.iter().map(|&one| one.to_owned());
+        let settings: Vec<String> = settings.into_iter().chain(own).collect();
+        Self::format_as(dir, jvm, (&address, &settings), &["--standalone"])
+    }
+
+    /// Formats `dir` anew for a node of a cluster with several, whose settings name its roles, its id, its listeners and
+    /// the voters (`controller.quorum.voters`); `address` is that of its first listener.
+    ///
+    /// # Errors
+    /// As [`Setup::format`].
+    pub fn format_member(
+        dir: &Path,
+        jvm: &[&str],
+        address: &str,
+        settings: &[String],
+    ) -> Result<Self> {
+        Self::format_as(dir, jvm, (address, settings), &[])
+    }
+
+    fn format_as(
+        dir: &Path,
+        jvm: &[&str],
+        (address, settings): (&str, &[String]),
+        how: &[&str],
+    ) -> Result<Self> {
         let jars = jars::fetch(FROM, JARS)?;
         if dir.exists() {
             std::fs::remove_dir_all(dir)?;
         }
         std::fs::create_dir_all(dir)?;
-        let address = format!("127.0.0.1:{}", process::free_port()?);
-        let controller = format!("127.0.0.1:{}", process::free_port()?);
-        let listeners = format!("PLAINTEXT://{address},CONTROLLER://{controller}");
-        let settings = dir.join("server.properties");
         let text = format!(
-            "{}listeners={listeners}\nadvertised.listeners={listeners}\n\
-             controller.quorum.bootstrap.servers={controller}\nlog.dirs={}\n{}\n",
+            "{}log.dirs={}\n{}\n",
             std::fs::read_to_string(Path::new(FROM).join("server.properties"))?,
             dir.join("data").display(),
-            own.join("\n")
+            settings.join("\n")
         );
+        let settings = dir.join("server.properties");
         std::fs::write(&settings, text)?;
         let setup = Self {
             jars,
             settings,
             log: dir.join("broker.log"),
             jvm: jvm.iter().map(|&option| option.to_owned()).collect(),
-            address,
+            address: address.to_owned(),
         };
         let mut storage = java(&setup.jars, SMALL);
-        storage.args(["kafka.tools.StorageTool", "format", "--standalone"]);
+        storage
+            .args(["kafka.tools.StorageTool", "format"])
+            .args(how);
         storage.args(["--feature", "eligible.leader.replicas.version=0"]);
         storage
             .args(["-t", "highwaterAAAAAAAAAAAAA", "-c"])

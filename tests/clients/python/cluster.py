@@ -20,10 +20,11 @@ import socket
 import subprocess
 import time
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from network import CLIENTS, Network
-from outlive import CALM_S, Nodes, Workload
+from outlive import CALM_S, Nodes, Workload, retried
 
 parser = argparse.ArgumentParser()
 parser.add_argument("binary")
@@ -168,10 +169,15 @@ for node in [*CONTROLLERS, *BROKERS]:
     start(node)
 admin = AdminClient({"bootstrap.servers": BOOTSTRAP, "log_level": 0})
 deadline = time.monotonic() + CALM_S
-while len(admin.list_topics(timeout=30).brokers) < len(BROKERS):
+while len(retried(lambda: admin.list_topics(timeout=10)).brokers) < len(BROKERS):
     assert time.monotonic() < deadline, "the brokers do not register"
     time.sleep(0.1)
-admin.create_topics([NewTopic(TOPIC, PARTITIONS, 3)])[TOPIC].result()
+try:
+    admin.create_topics([NewTopic(TOPIC, PARTITIONS, 3)])[TOPIC].result()
+except KafkaException as error:
+    # librdkafka sends a request again whose answer it did not get
+    if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
+        raise
 
 workload = Workload(BOOTSTRAP, TOPIC, PARTITIONS, arguments.seed, pause_s=0.005)
 workload.start()

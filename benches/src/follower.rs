@@ -1,4 +1,4 @@
-//! A producer that sends one request at a time and follows the leader of its partition.
+//! A producer that sends one request at a time and follows the leader of its partition, and waits for what a cluster does.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const TRY_EVERY: Duration = Duration::from_millis(2);
 
 /// A producer of one partition.
-pub(super) struct Follower {
+pub(crate) struct Follower {
     brokers: Vec<String>,
     topic: String,
     partition: i32,
@@ -26,7 +26,7 @@ pub(super) struct Follower {
 
 impl Follower {
     /// A producer of one partition of a topic, which asks these brokers for the leader.
-    pub(super) fn new(
+    pub(crate) fn new(
         brokers: Vec<String>,
         (topic, id, partition): (&str, Uuid, i32),
         batch: &Batch,
@@ -41,7 +41,7 @@ impl Follower {
     }
 
     /// Sends one request and waits for its answer. After a failure the next call asks for the leader again.
-    pub(super) fn produce(&mut self) -> Result<()> {
+    pub(crate) fn produce(&mut self) -> Result<()> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect()?,
@@ -69,7 +69,7 @@ impl Follower {
 }
 
 /// Asks a broker for its view of a topic until that is as wanted, and returns it with the time of the answer.
-pub(super) fn await_view(
+pub(crate) fn await_view(
     broker: &str,
     topic: &str,
     wanted: impl Fn(&View) -> bool,
@@ -92,7 +92,7 @@ pub(super) fn await_view(
 }
 
 /// Repeats a step until it succeeds, and returns the time at which it did.
-pub(super) fn until_done(mut step: impl FnMut() -> Result<()>) -> Result<Instant> {
+pub(crate) fn until_done(mut step: impl FnMut() -> Result<()>) -> Result<Instant> {
     let since = machine::now();
     loop {
         match step() {

@@ -12,7 +12,7 @@ use crate::{machine, say};
 /// A bound that a median is to keep.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Goal {
+pub(crate) enum Goal {
     AtMost(f64),
     AtLeast(f64),
 }
@@ -26,22 +26,13 @@ impl Goal {
     }
 }
 
-const GOALS: &[(&str, &str, Goal)] = &[
-    ("one-lifted", "p50 / put p50", Goal::AtMost(1.3)),
-    ("one-lifted", "p99 / put p99", Goal::AtMost(1.5)),
-    ("five-16k-lifted", "share of allowed", Goal::AtLeast(0.9)),
-    ("large-lifted", "MB/s", Goal::AtLeast(65.0)),
-    ("idle", "requests/minute", Goal::AtMost(0.0)),
-    ("cost", "cpu object / disk", Goal::AtMost(1.2)),
-    ("takeover", "fence to first ack s", Goal::AtMost(1.0)),
-    ("controller", "produce failures", Goal::AtMost(0.0)),
-    ("controller", "admin works after s", Goal::AtMost(3.0)),
-];
+/// The goals of a benchmark: case, figure and bound.
+pub(crate) type Goals = &'static [(&'static str, &'static str, Goal)];
 
 /// One figure with its values, one for each round.
 #[derive(Debug, Serialize)]
 struct Row {
-    case: &'static str,
+    case: String,
     metric: &'static str,
     values: Vec<f64>,
     spread: Option<Spread>,
@@ -50,21 +41,34 @@ struct Row {
 }
 
 /// All figures of a run.
-#[derive(Debug, Default)]
-pub(super) struct Report(Vec<Row>);
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// The name of its files.
+    name: &'static str,
+    goals: Goals,
+    rows: Vec<Row>,
+}
 
 impl Report {
+    pub(crate) fn new(name: &'static str, goals: Goals) -> Self {
+        Self {
+            name,
+            goals,
+            rows: Vec::new(),
+        }
+    }
+
     /// Notes the value of one round.
-    pub(super) fn note(&mut self, case: &'static str, metric: &'static str, value: f64) {
-        let found = self.0.iter_mut();
+    pub(crate) fn note(&mut self, case: &str, metric: &'static str, value: f64) {
+        let found = self.rows.iter_mut();
         let mut found = found.filter(|row| row.case == case && row.metric == metric);
         if let Some(row) = found.next() {
             return row.values.push(value);
         }
-        let mut goals = GOALS.iter();
+        let mut goals = self.goals.iter();
         let goal = goals.find(|(of, about, _)| *of == case && *about == metric);
-        self.0.push(Row {
-            case,
+        self.rows.push(Row {
+            case: case.to_owned(),
             metric,
             values: vec![value],
             spread: None,
@@ -73,16 +77,16 @@ impl Report {
         });
     }
 
-    /// Prints all figures, and writes `object-wal.json` and `object-wal.csv`.
-    pub(super) fn write(mut self, dir: &Path, load_before: f64) -> Result<()> {
+    /// Prints all figures, and writes them to a JSON and a CSV file of the report's name.
+    pub(crate) fn write(mut self, dir: &Path, load_before: f64) -> Result<()> {
         let mut table = String::new();
         let mut csv = "case,metric,round,value\n".to_owned();
-        for row in &mut self.0 {
+        for row in &mut self.rows {
             row.spread = Spread::of(row.values.clone());
             let Some(spread) = row.spread else { continue };
             row.is_reached = row.goal.map(|goal| goal.is_reached(spread.median));
-            let (case, metric) = (row.case, row.metric);
-            write!(table, "{case:<16} {metric:<26} {:>10.3}", spread.median)?;
+            let (case, metric) = (&row.case, row.metric);
+            write!(table, "{case:<24} {metric:<28} {:>10.3}", spread.median)?;
             write!(table, "  ({:.3} to {:.3})", spread.min, spread.max)?;
             match (row.goal, row.is_reached) {
                 (Some(Goal::AtMost(bound)), Some(reached)) => {
@@ -104,11 +108,12 @@ impl Report {
         say(&format!(
             "{cores} cores, load {load_before:.2} before and {load:.2} after"
         ))?;
-        std::fs::write(dir.join("object-wal.csv"), csv)?;
-        let json = serde_json::to_string_pretty(&self.0)?;
-        std::fs::write(dir.join("object-wal.json"), json)?;
+        let name = self.name;
+        std::fs::write(dir.join(format!("{name}.csv")), csv)?;
+        let json = serde_json::to_string_pretty(&self.rows)?;
+        std::fs::write(dir.join(format!("{name}.json")), json)?;
         say(&format!(
-            "{}/object-wal.json and object-wal.csv are written",
+            "{}/{name}.json and {name}.csv are written",
             dir.display()
         ))
     }

@@ -1,0 +1,131 @@
+//! A cluster of three controllers and three brokers beside one of Apache Kafka, one after the other.
+
+mod kills;
+mod many;
+mod moves;
+mod processes;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use highwater_kafka_peer::process::run as run_command;
+
+use self::processes::{Cluster, System};
+use crate::report::{Goal, Goals, Report};
+use crate::{machine, say};
+
+const DIR: &str = "target/bench";
+/// Above this load, another program is running.
+const LOAD_MAX: f64 = 0.5;
+const TOPIC: &str = "t";
+
+/// The options of the benchmark.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OfCluster {
+    /// Run only the cases whose names begin with one of these, joined by commas; all if not given.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Run a few rounds of everything: for a look, not for figures to cite.
+    #[arg(long)]
+    quick: bool,
+    /// Leave Apache Kafka out.
+    #[arg(long)]
+    without_kafka: bool,
+    /// Measure although other programs run on this machine.
+    #[arg(long)]
+    even_if_busy: bool,
+}
+
+type Case = fn(&mut Lab, &mut Cluster) -> Result<()>;
+
+/// The cases, in the order in which they run; each has a cluster of its own.
+const CASES: &[(&str, Case)] = &[
+    ("kills", kills::kills),
+    ("moves", moves::moves),
+    ("entries", many::entries),
+    ("growth", many::growth),
+];
+
+const GOALS: Goals = &[
+    (
+        "kills highwater",
+        "first ack less session s",
+        Goal::AtMost(1.0),
+    ),
+    ("moves highwater", "longest gap ms", Goal::AtMost(100.0)),
+    ("create 1,000 highwater", "s", Goal::AtMost(1.0)),
+];
+
+/// What every case uses.
+struct Lab {
+    report: Report,
+    kills: u32,
+    moves: u32,
+    is_quick: bool,
+}
+
+impl Lab {
+    /// Notes the figures of one round, and prints them.
+    fn note_all(
+        &mut self,
+        case: &str,
+        system: System,
+        figures: &[(&'static str, f64)],
+    ) -> Result<()> {
+        let case = format!("{case} {}", system.name());
+        for (metric, value) in figures {
+            self.report.note(&case, metric, *value);
+        }
+        say(&format!("{case}: {figures:?}"))
+    }
+}
+
+/// Measures all cases, prints the figures, and writes `target/bench/cluster.{json,csv}`.
+pub(crate) fn run(options: &OfCluster) -> Result<()> {
+    let asked = |name: &str| {
+        let mut only = options.only.iter();
+        options.only.is_empty() || only.any(|only| name.starts_with(only))
+    };
+    let cases = CASES.iter().filter(|(name, _)| asked(name));
+    let cases: Vec<_> = cases.copied().collect();
+    ensure!(!cases.is_empty(), "no case begins with {:?}", options.only);
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let build = ["build", "--release", "--locked", "--package", "highwater"];
+    run_command(std::process::Command::new(cargo).args(build))?;
+    let load = machine::load()?;
+    if load > LOAD_MAX {
+        let warning = format!("this machine is busy: its load is {load}");
+        ensure!(
+            options.even_if_busy,
+            "{warning}; wait, or take rough figures with --even-if-busy"
+        );
+        say(&format!("WARNING: {warning}; the figures are rough"))?;
+    }
+    let dir = Path::new(DIR);
+    let mut lab = Lab {
+        report: Report::new("cluster", GOALS),
+        kills: if options.quick { 3 } else { 30 },
+        moves: if options.quick { 5 } else { 30 },
+        is_quick: options.quick,
+    };
+    let mut outcome = Ok(());
+    let systems = System::BOTH.into_iter();
+    let systems = systems.filter(|system| *system != System::Kafka || !options.without_kafka);
+    for system in systems {
+        for (name, case) in &cases {
+            let own: PathBuf = dir.join(format!("cluster-{}", system.name()));
+            let ran = Cluster::start(system, &own).and_then(|mut cluster| {
+                case(&mut lab, &mut cluster)?;
+                cluster.stop()
+            });
+            // the figures of the other cases are still worth reading
+            if let Err(error) = ran.with_context(|| format!("{name} failed with {}", system.name()))
+            {
+                say(&format!("{error:#}"))?;
+                outcome = Err(error);
+            }
+        }
+    }
+    lab.report.write(dir, load)?;
+    outcome
+}
