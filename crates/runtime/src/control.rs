@@ -46,7 +46,8 @@ impl ControlRuntime {
         Self(Kind::Shared(None))
     }
 
-    /// The same for a simulated machine that can stand still: so do all tasks of its [`crate::Tasks`].
+    /// The same for a simulated machine that can stand still: so do all tasks of its [`crate::Tasks`], and what is run by
+    /// [`Control::run`] in any other task.
     #[must_use]
     pub fn shared_with(standstill: &Standstill) -> Self {
         Self(Kind::Shared(Some(standstill.clone())))
@@ -107,7 +108,10 @@ impl Control {
     /// The runtime has ended.
     pub async fn run<T: Send + 'static>(&self, body: BoxFuture<'static, T>) -> io::Result<T> {
         let Some(handle) = &self.handle else {
-            return Ok(body.await);
+            return Ok(match &self.standstill {
+                Some(standstill) => standstill.hold(body).await,
+                None => body.await,
+            });
         };
         let mut one = JoinSet::new();
         one.spawn_on(body, handle);

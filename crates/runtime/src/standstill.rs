@@ -72,6 +72,7 @@ impl Standstill {
 mod tests {
     use std::time::Duration;
 
+    use futures::FutureExt;
     use tokio::time::{Instant, sleep};
 
     use super::*;
@@ -103,5 +104,21 @@ mod tests {
         let all = seen.wait_for(some(6)).await.expect("they go on").clone();
         assert_eq!(all, [1, 1, 11, 11, 12, 12]);
         tasks.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_foreign_task_runs_on_the_machine_stands_still() {
+        let standstill = Standstill::default();
+        let control = ControlRuntime::shared_with(&standstill).start();
+        let control = control.expect("is there");
+        let begun = Instant::now();
+        standstill.begin();
+        let ran = control.run(async move { begun.elapsed().as_secs() }.boxed());
+        let ends = async {
+            sleep(Duration::from_secs(10)).await;
+            standstill.end();
+        };
+        let (ran, ()) = tokio::join!(ran, ends);
+        assert_eq!(ran.expect("runs"), 10);
     }
 }

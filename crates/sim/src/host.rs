@@ -104,7 +104,7 @@ impl Host {
 
     /// Runs one process of the node.
     pub(crate) async fn process(self: Rc<Self>) -> turmoil::Result {
-        self.standstill.hold(self.runs()).await
+        self.standstill.hold(Box::pin(self.runs())).await
     }
 
     async fn runs(&self) -> turmoil::Result {

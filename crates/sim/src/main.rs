@@ -24,8 +24,8 @@ struct Cli {
     /// The write-ahead log: `disk`, `object`, or `changing`, where each process of the node draws its kind.
     #[arg(long, default_value = "disk")]
     wal: WalOfRun,
-    /// Runs one controller and three brokers, whose write-ahead logs are in the store, in place of one node. The seed
-    /// decides whether the store fails.
+    /// Runs three brokers and their controllers in place of one node. The seed decides how many controllers there are,
+    /// where the write-ahead logs are, and whether the store fails.
     #[arg(long)]
     cluster: bool,
     /// Writes every event of the trace to a file, to be compared with that of another run.

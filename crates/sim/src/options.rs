@@ -27,7 +27,7 @@ pub struct Options {
     pub store: StoreKind,
     /// The write-ahead log.
     pub wal: WalOfRun,
-    /// Whether one controller and three brokers run, whose write-ahead logs are in the store, in place of one node.
+    /// Whether three brokers and their controllers run in place of one node.
     pub cluster: bool,
     /// The trace that receives the events.
     pub trace: Trace,

@@ -1,5 +1,5 @@
-//! Twenty seeds of a cluster: one controller and three brokers lose no acknowledged record and no committed offset, whatever
-//! dies, is cut off or fails, and all partitions are served in the end (E4, E7, W7 to W11).
+//! Twenty seeds of a cluster: brokers and controllers lose no acknowledged record and no committed offset, whatever dies,
+//! is cut off or fails, and all partitions are served in the end (E4, E7, W7 to W11).
 
 use anyhow::{Result, ensure};
 use highwater_sim::{Options, Outcome, run};

@@ -1,6 +1,7 @@
-//! One controller, three brokers and their clients. The write-ahead logs and the objects are in one store.
+//! Controllers, brokers and their clients. The objects are in one store, and most write-ahead logs too.
 
 mod plan;
+mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -13,19 +14,17 @@ use highwater_types::NodeId;
 use tokio::sync::watch;
 use turmoil::Sim;
 
-use self::plan::{Act, Loss, Plan};
+use self::plan::{Act, Loss, Plan, Weak};
+use self::shape::Shape;
 use crate::checker::Checker;
 use crate::host::{Host, name};
-use crate::options::{BEGIN, CALM_MAX, PORT, TIME_MAX};
+use crate::options::{BEGIN, CALM_MAX, TIME_MAX};
 use crate::scenario::Scenario;
 use crate::store::SimStore;
 use crate::wire::Wire;
 use crate::workload::Clients;
-use crate::{Crash, Disk, Options, Outcome, StoreKind, WalOfRun};
+use crate::{Crash, Disk, Options, Outcome, StoreKind, Trace, Trouble, WalOfRun};
 
-/// The number of brokers; their ids begin at 1.
-const BROKERS: u64 = 3;
-const CONTROLLER: NodeId = NodeId(100);
 /// How long a broker may be silent before it is fenced.
 const SESSION: Duration = Duration::from_millis(1200);
 /// How long a process that could not start or go on is down.
@@ -49,6 +48,19 @@ struct Member {
     failed_at: Option<Duration>,
 }
 
+impl Member {
+    fn new(host: Host, wire: Wire) -> Self {
+        Self {
+            host: Rc::new(host),
+            wire,
+            is_up: true,
+            starts_at: None,
+            failures: 0,
+            failed_at: None,
+        }
+    }
+}
+
 pub(crate) struct ClusterWorld<'a> {
     options: &'a Options,
     sim: Sim<'a>,
@@ -56,9 +68,10 @@ pub(crate) struct ClusterWorld<'a> {
     store: SimStore,
     clients: Arc<Clients>,
     calm: watch::Sender<bool>,
+    shape: Shape,
     plan: Plan,
-    /// The brokers that do not reach the controller.
-    cut: BTreeSet<NodeId>,
+    /// The directions, (from, to), in which nothing arrives.
+    cut: BTreeSet<(NodeId, NodeId)>,
 }
 
 impl<'a> ClusterWorld<'a> {
@@ -68,37 +81,29 @@ impl<'a> ClusterWorld<'a> {
         let fork = || SeededRng::from_seed(rng.next_u64());
         let trace = options.trace.clone();
         let scenario = Scenario::draw(&rng).for_cluster();
-        let plan = plan::draw(&rng);
+        let shape = Shape::draw(&rng);
+        let wals = wals(&rng, &shape);
+        let weak = Weak {
+            shape: &shape,
+            // the disk has the log of a voter, or of a broker
+            may_lose_disks: !shape.is_combined() && wals.values().all(|it| *it == WalOfRun::Object),
+        };
+        let plan = weak.draw(&rng);
         // every other seed has a store without faults of its own
         let kind = match options.store {
             StoreKind::Directory if rng.below(2) == 0 => StoreKind::Failing,
             kind => kind,
         };
         let store = SimStore::new(kind, fork(), trace.clone());
-        let ids = (1..=BROKERS).filter_map(|id| i32::try_from(id).ok());
-        let ids = ids.map(NodeId).chain([CONTROLLER]);
         let member = |id: NodeId| {
-            let (reached, wire) = store.over_a_wire(fork());
-            let disk = Disk::new(fork(), trace.clone(), None);
-            let shape = (scenario.clone(), WalOfRun::Object);
-            let mut host = Host::new(
-                id,
-                (disk, "memory:", Some(reached)),
-                shape,
-                (trace.clone(), fork()),
-            );
-            configure(&mut host, id);
-            let member = Member {
-                host: Rc::new(host),
-                wire,
-                is_up: true,
-                starts_at: None,
-                failures: 0,
-                failed_at: None,
-            };
-            (id, member)
+            let disk = Disk::new(fork(), trace.clone(), options.lie);
+            let of_run = (trace.clone(), fork());
+            let reached = store.over_a_wire(fork());
+            let mut host = host(id, (disk, reached.0), (&scenario, wals[&id]), of_run);
+            shape.configure(&mut host, id);
+            (id, Member::new(host, reached.1))
         };
-        let members: BTreeMap<_, _> = ids.map(member).collect();
+        let members: BTreeMap<_, _> = shape.nodes().into_iter().map(member).collect();
         let mut sim = network(rng.next_u64(), &scenario);
         for member in members.values() {
             let host = Rc::clone(&member.host);
@@ -107,10 +112,10 @@ impl<'a> ClusterWorld<'a> {
             });
         }
         let (calm, calm_seen) = watch::channel(false);
-        let brokers = members.iter().filter(|(id, _)| **id != CONTROLLER);
+        let brokers = shape.brokers.iter();
         let clients = Arc::new(Clients {
             trace,
-            brokers: brokers.map(|(_, member)| member.host.as_broker()).collect(),
+            brokers: brokers.map(|id| members[id].host.as_broker()).collect(),
             checker: Checker::default(),
             scenario,
             rng: fork(),
@@ -129,6 +134,7 @@ impl<'a> ClusterWorld<'a> {
             store,
             clients,
             calm,
+            shape,
             plan,
             cut: BTreeSet::new(),
         }
@@ -151,8 +157,11 @@ impl<'a> ClusterWorld<'a> {
     /// Ends all failures.
     fn heal(&mut self) -> Result<(), String> {
         self.store.heal();
+        for (from, to) in std::mem::take(&mut self.cut) {
+            self.sim.repair_oneway(name(from), name(to));
+        }
         for id in self.ids() {
-            self.act(Act::MendController(id))?;
+            self.act(Act::MendDisk(id))?;
             self.act(Act::MendStore(id))?;
             self.act(Act::Continue(id))?;
             self.act(Act::Start(id))?;
@@ -166,12 +175,14 @@ impl<'a> ClusterWorld<'a> {
         Ok(())
     }
 
-    /// Notes that a failure of a node begins or ends.
+    /// Notes that a failure begins or ends.
     fn note(&mut self, act: Act) {
         let now = self.sim.elapsed();
-        let (id, begins) = act.of();
-        if let Some(member) = self.members.get_mut(&id) {
-            match begins {
+        for id in act.nodes() {
+            let Some(member) = self.members.get_mut(&id) else {
+                continue;
+            };
+            match act.begins() {
                 true => member.failures += 1,
                 false => member.failures -= 1,
             }
@@ -179,7 +190,7 @@ impl<'a> ClusterWorld<'a> {
         }
     }
 
-    /// Checks that a node that was fenced, or the controller, has failed a short time ago: no fault of the store is a
+    /// Checks that a node that was fenced, or a controller, has failed a short time ago: no fault of the store is a
     /// reason to fence a node.
     fn check_fences(&self) -> Result<(), String> {
         let since = self.sim.elapsed().saturating_sub(HEALED_AFTER);
@@ -188,7 +199,8 @@ impl<'a> ClusterWorld<'a> {
             member.failures == 0 && member.failed_at.is_none_or(|at| at < since)
         };
         for (id, member) in &self.members {
-            if member.host.was_fenced() && is_sound(*id) && is_sound(CONTROLLER) {
+            let mut concerned = self.shape.controllers.iter().chain([id]);
+            if member.host.was_fenced() && concerned.all(|id| is_sound(*id)) {
                 return Err(format!(
                     "node {id} was fenced, and nothing kept it silent (W3)"
                 ));
@@ -200,11 +212,15 @@ impl<'a> ClusterWorld<'a> {
     /// Stops all nodes cleanly, cuts their power, starts them again, and lets a client read everything once more.
     fn audit(&mut self) -> Result<(), String> {
         for id in self.ids() {
+            // a broker that is one of the last controllers has no quorum with which it could end its log
+            let is_combined = self.shape.is_combined();
+            self.members[&id].host.is_unsafe.set(is_combined);
             self.stop(id)?;
         }
         for id in self.ids() {
             self.crash(id, Loss::Of(Crash::Power));
             self.act(Act::Start(id))?;
+            self.members[&id].host.is_unsafe.set(false);
         }
         let audit = Arc::clone(&self.clients);
         self.sim.client("auditor", async move {
@@ -214,7 +230,7 @@ impl<'a> ClusterWorld<'a> {
         self.finish()
     }
 
-    /// The nodes, the controller last.
+    /// The nodes, controllers that are no brokers last.
     fn ids(&self) -> Vec<NodeId> {
         self.members.keys().copied().collect()
     }
@@ -226,12 +242,15 @@ impl<'a> ClusterWorld<'a> {
             Act::Crash(id, loss) => self.crash(id, loss),
             Act::Stop(id) => self.stop(id)?,
             Act::Start(id) => self.start(id),
-            Act::CutController(id) => self.cut_controller(id),
-            Act::MendController(id) => {
-                if self.cut.remove(&id) {
-                    self.sim.repair(name(id), name(CONTROLLER));
+            Act::Cut(way) => way.directions().for_each(|way| self.cut(way)),
+            Act::Mend(way) => {
+                for (from, to) in way.directions() {
+                    self.cut.remove(&(from, to));
+                    self.sim.repair_oneway(name(from), name(to));
                 }
             }
+            Act::SlowDisk(id) => self.members[&id].host.disk.befalls(Some(Trouble::DataSlow)),
+            Act::MendDisk(id) => self.members[&id].host.disk.befalls(None),
             Act::CutStore(id) => self.members[&id].wire.set_cut(true),
             Act::MendStore(id) => self.members[&id].wire.set_cut(false),
             Act::Pause(id) => self.pause(id),
@@ -240,9 +259,9 @@ impl<'a> ClusterWorld<'a> {
         Ok(())
     }
 
-    fn cut_controller(&mut self, id: NodeId) {
-        self.cut.insert(id);
-        self.sim.partition(name(id), name(CONTROLLER));
+    fn cut(&mut self, (from, to): (NodeId, NodeId)) {
+        self.cut.insert((from, to));
+        self.sim.partition_oneway(name(from), name(to));
     }
 
     fn pause(&self, id: NodeId) {
@@ -280,8 +299,8 @@ impl<'a> ClusterWorld<'a> {
         for other in &others {
             self.sim.repair(host.name.as_str(), other.as_str());
         }
-        for cut in self.cut.clone() {
-            self.cut_controller(cut);
+        for way in self.cut.clone() {
+            self.cut(way);
         }
         host.disk.crash(match loss {
             Loss::Of(crash) => crash,
@@ -382,27 +401,33 @@ fn network<'a>(seed: u64, scenario: &Scenario) -> Sim<'a> {
         .build()
 }
 
-/// Gives a node its role.
-fn configure(host: &mut Host, id: NodeId) {
+/// The write-ahead log of each node. In most clusters all are in the store; in the others each broker has its own kind.
+fn wals(rng: &SeededRng, shape: &Shape) -> BTreeMap<NodeId, WalOfRun> {
+    let differ = rng.below(4) == 0;
+    let of = |_id: &NodeId| match rng.below(3) {
+        0 if differ => WalOfRun::Disk,
+        1 if differ => WalOfRun::Changing,
+        _ => WalOfRun::Object,
+    };
+    let nodes = shape.nodes().into_iter();
+    nodes.map(|id| (id, of(&id))).collect()
+}
+
+/// A node with the settings that all nodes of a cluster have.
+fn host(
+    id: NodeId,
+    (disk, store): (Disk, SimStore),
+    (scenario, wal): (&Scenario, WalOfRun),
+    of_run: (Trace, SeededRng),
+) -> Host {
+    let shape = (scenario.clone(), wal);
+    let mut host = Host::new(id, (disk, "memory:", Some(store)), shape, of_run);
     let ms = |time: Duration| time.as_millis().to_string();
     host.is_unsafe.set(true);
     host.set(&[
-        (
-            "controller.quorum.voters",
-            format!("{CONTROLLER}@{}:{PORT}", name(CONTROLLER)),
-        ),
-        ("controller.listener.names", "CONTROLLER".to_owned()),
         ("broker.session.timeout.ms", ms(SESSION)),
         ("broker.heartbeat.interval.ms", ms(SESSION / 6)),
         ("highwater.object.grace.ms", "200".to_owned()),
     ]);
-    if id == CONTROLLER {
-        host.unset("advertised.listeners");
-        host.set(&[
-            ("process.roles", "controller".to_owned()),
-            ("listeners", format!("CONTROLLER://{}:{PORT}", name(id))),
-        ]);
-    } else {
-        host.set(&[("process.roles", "broker".to_owned())]);
-    }
+    host
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use highwater_runtime::SeededRng;
 use highwater_types::NodeId;
 
-use super::{BROKERS, CONTROLLER, SESSION};
+use super::SESSION;
+use super::shape::Shape;
 use crate::Crash;
 
 /// Something that happens to the cluster.
@@ -17,10 +18,10 @@ pub(super) enum Act {
     Stop(NodeId),
     /// A process of the node begins, if none runs.
     Start(NodeId),
-    /// Nothing gets from the broker to the controller, or back.
-    CutController(NodeId),
-    /// The broker reaches the controller again.
-    MendController(NodeId),
+    /// What is sent on the way gets lost.
+    Cut(Way),
+    /// What is sent on the way arrives.
+    Mend(Way),
     /// No request of the node reaches the store.
     CutStore(NodeId),
     /// The node reaches the store again.
@@ -29,21 +30,60 @@ pub(super) enum Act {
     Pause(NodeId),
     /// The node's process goes on.
     Continue(NodeId),
+    /// The node's disk takes long for each write and each sync.
+    SlowDisk(NodeId),
+    /// The node's disk is as fast as ever.
+    MendDisk(NodeId),
+}
+
+/// The way from one node to another one, or that and the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) from: NodeId,
+    pub(super) to: NodeId,
+    pub(super) and_back: bool,
+}
+
+impl Way {
+    /// Each direction, as (from, to).
+    pub(super) fn directions(self) -> impl Iterator<Item = (NodeId, NodeId)> {
+        let back = self.and_back.then_some((self.to, self.from));
+        [(self.from, self.to)].into_iter().chain(back)
+    }
 }
 
 impl Act {
-    /// The node that an act concerns, and whether a failure begins with it.
-    pub(super) fn of(self) -> (NodeId, bool) {
-        match self {
+    /// The nodes that an act concerns.
+    pub(super) fn nodes(self) -> impl Iterator<Item = NodeId> {
+        let (one, other) = match self {
+            Self::Cut(way) | Self::Mend(way) => (way.from, Some(way.to)),
             Self::Crash(id, _)
             | Self::Stop(id)
-            | Self::CutController(id)
+            | Self::Start(id)
             | Self::CutStore(id)
-            | Self::Pause(id) => (id, true),
-            Self::Start(id)
-            | Self::MendController(id)
             | Self::MendStore(id)
-            | Self::Continue(id) => (id, false),
+            | Self::Pause(id)
+            | Self::Continue(id)
+            | Self::SlowDisk(id)
+            | Self::MendDisk(id) => (id, None),
+        };
+        [one].into_iter().chain(other)
+    }
+
+    /// Whether a failure begins with an act; otherwise one ends.
+    pub(super) fn begins(self) -> bool {
+        match self {
+            Self::Crash(..)
+            | Self::Stop(_)
+            | Self::Cut(_)
+            | Self::CutStore(_)
+            | Self::Pause(_)
+            | Self::SlowDisk(_) => true,
+            Self::Start(_)
+            | Self::Mend(_)
+            | Self::MendStore(_)
+            | Self::Continue(_)
+            | Self::MendDisk(_) => false,
         }
     }
 }
@@ -62,59 +102,101 @@ pub(super) type Plan = Vec<(Duration, Act)>;
 
 /// The first failure comes within this time, and each further one within this time after the one before it.
 const BETWEEN_MS: u64 = 3000;
-/// When everything runs. Nothing fails before.
+/// When a cluster of one controller runs. Nothing fails before.
 const BEGIN_MS: u64 = 1500;
 const FAILURES: u64 = 6;
 
-/// Draws what fails. Failures may overlap.
-pub(super) fn draw(rng: &SeededRng) -> Plan {
-    let mut plan = Plan::new();
-    let mut at = Duration::from_millis(BEGIN_MS);
-    for _ in 0..2 + rng.below(FAILURES) {
-        at += Duration::from_millis(1 + rng.below(BETWEEN_MS));
-        let (first, then, after) = failure(rng);
-        plan.push((at, first));
-        plan.push((at + after, then));
-    }
-    plan.sort_by_key(|(at, _)| *at);
-    plan
+/// What can fail in a cluster.
+pub(super) struct Weak<'a> {
+    pub(super) shape: &'a Shape,
+    /// Whether a broker that loses its disk goes on without it.
+    pub(super) may_lose_disks: bool,
 }
 
 /// A failure, its end, and the time between them.
-fn failure(rng: &SeededRng) -> (Act, Act, Duration) {
-    let ms = |max| Duration::from_millis(1 + rng.below(max));
-    let broker = NodeId(1 + i32::try_from(rng.below(BROKERS)).unwrap_or(0));
-    // shorter than a session as often as longer
-    let session = u64::try_from(SESSION.as_millis()).unwrap_or(0);
-    let a_while = ms(2 * session);
-    match rng.below(14) {
-        0..=3 => {
-            let loss = match rng.below(3) {
-                0 => Loss::Of(Crash::Process),
-                1 => Loss::Of(Crash::Power),
-                _ => Loss::Disk,
-            };
-            (Act::Crash(broker, loss), Act::Start(broker), a_while)
+type Failure = (Act, Act, Duration);
+
+impl Weak<'_> {
+    /// Draws what fails. Failures may overlap, so that most controllers may be away at once; each lasts for seconds.
+    pub(super) fn draw(&self, rng: &SeededRng) -> Plan {
+        let mut plan = Plan::new();
+        let mut at = Duration::from_millis(BEGIN_MS);
+        for _ in 0..2 + rng.below(FAILURES) {
+            at += Duration::from_millis(1 + rng.below(BETWEEN_MS));
+            for (first, then, after) in self.failures(rng) {
+                plan.push((at, first));
+                plan.push((at + after, then));
+            }
         }
-        4 => {
-            let loss = match rng.below(2) {
-                0 => Loss::Of(Crash::Process),
-                _ => Loss::Of(Crash::Power),
-            };
-            (
-                Act::Crash(CONTROLLER, loss),
-                Act::Start(CONTROLLER),
-                a_while,
-            )
-        }
-        5 => (Act::Stop(broker), Act::Start(broker), a_while),
-        6..=7 => (
-            Act::CutController(broker),
-            Act::MendController(broker),
-            a_while * 2,
-        ),
-        8..=9 => (Act::CutStore(broker), Act::MendStore(broker), a_while * 2),
-        10..=12 => (Act::Pause(broker), Act::Continue(broker), a_while * 2),
-        _ => (Act::Pause(CONTROLLER), Act::Continue(CONTROLLER), a_while),
+        plan.sort_by_key(|(at, _)| *at);
+        plan
     }
+
+    /// Failures that begin at once.
+    fn failures(&self, rng: &SeededRng) -> Vec<Failure> {
+        let ms = |max| Duration::from_millis(1 + rng.below(max));
+        let (brokers, controllers) = (&self.shape.brokers, &self.shape.controllers);
+        let (broker, controller) = (one_of(rng, brokers), one_of(rng, controllers));
+        let any = one_of(rng, &self.shape.nodes());
+        // shorter than a session as often as longer
+        let session = u64::try_from(SESSION.as_millis()).unwrap_or(0);
+        let a_while = ms(2 * session);
+        let crash = |id, loss, after| (Act::Crash(id, loss), Act::Start(id), after);
+        let one = match rng.below(18) {
+            0..=3 => crash(broker, self.loss(rng), a_while),
+            4 => crash(controller, of_a_process(rng), a_while),
+            5 => (Act::Stop(broker), Act::Start(broker), a_while),
+            6 => (Act::Stop(controller), Act::Start(controller), a_while),
+            7..=9 => {
+                let way = self.way(rng);
+                (Act::Cut(way), Act::Mend(way), a_while * 2)
+            }
+            10..=11 => (Act::CutStore(any), Act::MendStore(any), a_while * 2),
+            12..=14 => (Act::Pause(broker), Act::Continue(broker), a_while * 2),
+            15 => (Act::Pause(controller), Act::Continue(controller), a_while),
+            16 => (Act::SlowDisk(any), Act::MendDisk(any), a_while * 2),
+            _ => {
+                // the power of all controllers fails, and each of them is back after another time
+                let power = |id: &NodeId| crash(*id, Loss::Of(Crash::Power), ms(session));
+                return controllers.iter().map(power).collect();
+            }
+        };
+        vec![one]
+    }
+
+    fn loss(&self, rng: &SeededRng) -> Loss {
+        match rng.below(3) {
+            0 if self.may_lose_disks => Loss::Disk,
+            _ => of_a_process(rng),
+        }
+    }
+
+    /// A way between a controller and another node: brokers do not call each other.
+    fn way(&self, rng: &SeededRng) -> Way {
+        let controller = one_of(rng, &self.shape.controllers);
+        let mut others = self.shape.nodes();
+        others.retain(|id| *id != controller);
+        let other = one_of(rng, &others);
+        let (from, to) = match rng.below(2) {
+            0 => (controller, other),
+            _ => (other, controller),
+        };
+        Way {
+            from,
+            to,
+            and_back: rng.below(3) > 0,
+        }
+    }
+}
+
+fn of_a_process(rng: &SeededRng) -> Loss {
+    Loss::Of(match rng.below(2) {
+        0 => Crash::Process,
+        _ => Crash::Power,
+    })
+}
+
+fn one_of(rng: &SeededRng, ids: &[NodeId]) -> NodeId {
+    let at = rng.below(ids.len() as u64);
+    ids[usize::try_from(at).unwrap_or(0)]
 }

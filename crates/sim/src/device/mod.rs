@@ -286,7 +286,13 @@ impl SimDevice {
             if state.dies_at == Some(state.operations) {
                 state.is_dead = true;
             }
-            (!self.is_over(&state)).then(|| self.latency(kind))
+            let trouble = state
+                .trouble
+                .filter(|_| matches!(kind, Kind::Write | Kind::Sync));
+            (!self.is_over(&state)).then(|| {
+                let late = trouble.map_or(0, |it| it.lateness_ms(path, &self.disk.0.rng));
+                self.latency(kind) + Duration::from_millis(late)
+            })
         };
         match wait {
             None => pending().await,

@@ -19,7 +19,12 @@ pub enum Trouble {
     DataFull,
     /// No file grows.
     Full,
+    /// Writes and syncs of other files are late.
+    DataSlow,
 }
+
+/// By how much an operation is late at most.
+const SLOW_MAX_MS: u64 = 400;
 
 impl Trouble {
     pub(crate) fn draw(rng: &SeededRng) -> Self {
@@ -39,7 +44,7 @@ impl Trouble {
             Self::PutsStall => writes,
             Self::GetsStall => !writes,
             Self::StoreStalls => true,
-            Self::StoreFull | Self::DataFull | Self::Full => false,
+            Self::StoreFull | Self::DataFull | Self::Full | Self::DataSlow => false,
         };
         stalls && path.starts_with("/objects")
     }
@@ -51,7 +56,15 @@ impl Trouble {
             Self::StoreFull => of_objects,
             Self::DataFull => !of_objects,
             Self::Full => true,
-            Self::PutsStall | Self::GetsStall | Self::StoreStalls => false,
+            Self::PutsStall | Self::GetsStall | Self::StoreStalls | Self::DataSlow => false,
+        }
+    }
+
+    /// By how many milliseconds a write or a sync is late.
+    pub(super) fn lateness_ms(self, path: &Path, rng: &SeededRng) -> u64 {
+        match self {
+            Self::DataSlow if !path.starts_with("/objects") => rng.below(SLOW_MAX_MS),
+            _ => 0,
         }
     }
 }
