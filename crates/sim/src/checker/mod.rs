@@ -1,6 +1,9 @@
 //! The clients' knowledge, and the invariants that follow from it. The checker uses nothing that no client saw.
 
+mod anomaly;
+mod assignment;
 mod by_epoch;
+mod epoch_ends;
 mod partition;
 mod retention;
 
@@ -10,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use highwater_types::Uuid;
 
+pub(crate) use anomaly::{Anomaly, Violation};
+pub(crate) use assignment::Assignment;
 pub(crate) use by_epoch::ByEpoch;
 pub(crate) use partition::{Known, PartitionHistory};
 pub(crate) use retention::{Keeps, Sent};
@@ -60,7 +65,7 @@ pub(crate) struct History {
     pub(crate) producer_ids: BTreeSet<i64>,
     /// The ids of topics that were created again, by their name and the number of earlier topics of that name.
     pub(crate) topic_ids: BTreeMap<(&'static str, u32), Uuid>,
-    violation: Option<String>,
+    violation: Option<Violation>,
 }
 
 /// An offset that one client commits, and increases with each commit.
@@ -75,12 +80,17 @@ pub(crate) struct Committed {
 impl Committed {
     /// Checks a committed offset that a client read from the coordinator of an epoch; the request was sent when `known`
     /// was the last answered offset, and -1 stands for no offset.
-    pub(crate) fn told(&mut self, epoch: i32, known: i64, offset: i64) -> Result<(), String> {
+    pub(crate) fn told(&mut self, epoch: i32, known: i64, offset: i64) -> Result<(), Violation> {
         let found = offset.max(0);
-        if found < known || found > self.asked {
-            let asked = self.asked;
-            return Err(format!(
-                "offset {offset} is committed, and {known} was answered and {asked} asked for"
+        if found < known {
+            return Anomaly::OffsetWentBack.found(format!(
+                "offset {offset} is committed, and {known} was answered"
+            ));
+        }
+        if found > self.asked {
+            return Anomaly::DirtyRead.found(format!(
+                "offset {offset} is committed, and {} was asked for last",
+                self.asked
             ));
         }
         // An offset that was read once stays committed too.
@@ -102,9 +112,9 @@ impl Checker {
     }
 
     /// Notes the result of a check; the first violation counts.
-    pub(crate) fn check(&self, found: Result<(), String>) {
+    pub(crate) fn check(&self, found: Result<(), impl Into<Violation>>) {
         if let Err(violation) = found {
-            self.lock().violation.get_or_insert(violation);
+            self.lock().violation.get_or_insert(violation.into());
         }
     }
 
@@ -121,14 +131,15 @@ impl Checker {
     pub(crate) fn check_partition(
         &self,
         at: TopicPartition,
-        look: impl FnOnce(&mut PartitionHistory) -> Result<(), String>,
+        look: impl FnOnce(&mut PartitionHistory) -> Result<(), Violation>,
     ) {
         let found = self.partition(at, look);
-        self.check(found.map_err(|what| format!("{at}: {what}")));
+        self.check(found.map_err(|violation| violation.of(at)));
     }
 
     pub(crate) fn violation(&self) -> Option<String> {
-        self.lock().violation.clone()
+        let history = self.lock();
+        history.violation.as_ref().map(ToString::to_string)
     }
 
     /// Returns the number of records that are known to be in the log.
@@ -162,8 +173,13 @@ mod tests {
         committed.asked = 3;
         committed.told(0, 0, 2).expect("may be there already");
         let known = committed.answered.until(0);
-        assert!(committed.told(0, known, 1).is_err(), "went back");
-        assert!(committed.told(0, known, -1).is_err(), "is gone");
-        assert!(committed.told(0, known, 4).is_err(), "was never asked for");
+        let mut told = |offset| {
+            let found = committed.told(0, known, offset);
+            found.err().map(|violation| violation.anomaly)
+        };
+        assert_eq!(told(1), Some(Anomaly::OffsetWentBack));
+        assert_eq!(told(-1), Some(Anomaly::OffsetWentBack), "is gone");
+        assert_eq!(told(4), Some(Anomaly::DirtyRead), "was never asked for");
+        assert_eq!(told(3), None);
     }
 }

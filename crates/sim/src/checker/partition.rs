@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::epoch_ends::EpochEnds;
 use super::retention::Retention;
-use super::{ByEpoch, Identity, Keeps, Sent};
+use super::{Anomaly, ByEpoch, Identity, Keeps, Sent, Violation};
 
 /// The known history of one partition.
 #[derive(Debug, Default)]
@@ -11,6 +12,9 @@ pub(crate) struct PartitionHistory {
     sent: BTreeSet<Identity>,
     at: BTreeMap<i64, Identity>,
     of: BTreeMap<Identity, i64>,
+    epochs: EpochEnds,
+    /// The end of what was acknowledged.
+    acknowledged: ByEpoch,
     high_watermark: ByEpoch,
     log_start: ByEpoch,
     trim_asked: i64,
@@ -22,6 +26,7 @@ pub(crate) struct PartitionHistory {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
     pub(crate) epoch: i32,
+    pub(crate) acknowledged: i64,
     pub(crate) high_watermark: i64,
     pub(crate) log_start: i64,
 }
@@ -34,6 +39,7 @@ impl PartitionHistory {
     pub(crate) fn known(&self, epoch: i32) -> Known {
         Known {
             epoch,
+            acknowledged: self.acknowledged.until(epoch),
             high_watermark: self.high_watermark.until(epoch),
             log_start: self.log_start.until(epoch),
         }
@@ -70,14 +76,14 @@ impl PartitionHistory {
     }
 
     /// Checks that everything is removed that retention had to remove by `then_ms`.
-    pub(crate) fn is_removed(&self, then_ms: i64) -> Result<(), String> {
+    pub(crate) fn is_removed(&self, then_ms: i64) -> Result<(), Violation> {
         let start = self
             .retention
             .as_ref()
             .map_or(0, |r| r.earliest_start(then_ms));
         let log_start = self.log_start.last();
         match log_start < start {
-            true => Err(format!(
+            true => Anomaly::WrongAnswer.found(format!(
                 "log start {log_start}, and retention removes all below {start} (F6)"
             )),
             false => Ok(()),
@@ -90,32 +96,61 @@ impl PartitionHistory {
         epoch: i32,
         base: i64,
         records: &[Identity],
-    ) -> Result<(), String> {
+    ) -> Result<(), Violation> {
         let mut offset = base;
         for identity in records {
             self.place(offset, *identity)?;
             offset += 1;
         }
+        self.acknowledged.note(epoch, offset);
         self.high_watermark.note(epoch, offset);
         Ok(())
     }
 
+    /// Notes a record that was read, with the leader epoch of its batch.
+    pub(crate) fn read(
+        &mut self,
+        offset: i64,
+        epoch: i32,
+        identity: Identity,
+    ) -> Result<(), Violation> {
+        self.place(offset, identity)?;
+        self.epochs.read(offset, epoch)
+    }
+
+    /// An epoch that has records and is none after the leader's, and the end that it has at least; `at` chooses among
+    /// them.
+    pub(crate) fn one_epoch(&self, leader: i32, at: u64) -> Option<(i32, i64)> {
+        let epoch = self.epochs.one_until(leader, at)?;
+        Some((epoch, self.epochs.least_end(epoch)))
+    }
+
+    /// Checks the leader's answer to OffsetForLeaderEpoch for what [`Self::one_epoch`] gave before the request.
+    pub(crate) fn epoch_ends(
+        &self,
+        leader: i32,
+        asked: (i32, i64),
+        told: (i32, i64),
+    ) -> Result<(), Violation> {
+        self.epochs.told((leader, self.trim_asked), asked, told)
+    }
+
     /// Checks that a record is the only one at its offset, is at no other offset, and is in its producer's order.
-    pub(crate) fn place(&mut self, offset: i64, identity: Identity) -> Result<(), String> {
+    pub(crate) fn place(&mut self, offset: i64, identity: Identity) -> Result<(), Violation> {
         if !self.sent.contains(&identity) {
-            return Err(format!("{identity:?} at {offset} was never sent"));
+            return Anomaly::DirtyRead.found(format!("{identity:?} at {offset} was never sent"));
         }
         if let Some(other) = self.at.insert(offset, identity)
             && other != identity
         {
-            return Err(format!(
+            return Anomaly::InconsistentOffsets.found(format!(
                 "offset {offset} holds {identity:?} (I5) and held {other:?}"
             ));
         }
         if let Some(other) = self.of.insert(identity, offset)
             && other != offset
         {
-            return Err(format!(
+            return Anomaly::Duplicate.found(format!(
                 "{identity:?} is at {offset} and at {other}: appended twice (I6)"
             ));
         }
@@ -123,15 +158,24 @@ impl PartitionHistory {
             sequence: 0,
             ..identity
         };
+        let after = Identity {
+            sequence: identity.sequence.saturating_add(1),
+            ..identity
+        };
+        let last = Identity {
+            sequence: i32::MAX,
+            ..identity
+        };
         let before = self.of.range(first..identity).next_back();
-        if let Some((before, at)) = before
-            && *at >= offset
-        {
-            return Err(format!(
-                "{identity:?} at {offset} is not after {before:?} at {at}"
-            ));
+        let after = self.of.range(after..=last).next();
+        let before = before.filter(|(_, at)| **at >= offset);
+        let after = after.filter(|(_, at)| **at <= offset);
+        match before.or(after) {
+            None => Ok(()),
+            Some((other, at)) => Anomaly::NonMonotonicSend.found(format!(
+                "{identity:?} is at {offset}, and {other:?} is at {at}"
+            )),
         }
-        Ok(())
     }
 
     /// Checks the bounds in the answer to a request that was sent when `known` was known.
@@ -140,21 +184,27 @@ impl PartitionHistory {
         known: Known,
         log_start: i64,
         high_watermark: i64,
-    ) -> Result<(), String> {
+    ) -> Result<(), Violation> {
+        if high_watermark < known.acknowledged {
+            return Anomaly::LostWrite.found(format!(
+                "high watermark {high_watermark}, and all below {} is acknowledged (I1)",
+                known.acknowledged
+            ));
+        }
         if high_watermark < known.high_watermark {
-            return Err(format!(
-                "high watermark {high_watermark}, and {} is acknowledged or was visible (I1, I2)",
+            return Anomaly::OffsetWentBack.found(format!(
+                "high watermark {high_watermark}, and all below {} was visible (I2)",
                 known.high_watermark
             ));
         }
         if log_start < known.log_start {
-            return Err(format!(
+            return Anomaly::OffsetWentBack.found(format!(
                 "log start {log_start} went back from {}",
                 known.log_start
             ));
         }
         if log_start > self.trim_asked {
-            return Err(format!(
+            return Anomaly::LostWrite.found(format!(
                 "log start {log_start}, and nothing may delete records from {} on",
                 self.trim_asked
             ));
@@ -171,11 +221,18 @@ impl PartitionHistory {
         self.trim_asked = self.trim_asked.max(before);
     }
 
-    pub(crate) fn trimmed(&mut self, epoch: i32, asked: i64, log_start: i64) -> Result<(), String> {
-        if log_start < asked || log_start > self.trim_asked {
-            return Err(format!(
-                "records below {asked} are deleted, and the log start is {log_start}"
-            ));
+    pub(crate) fn trimmed(
+        &mut self,
+        epoch: i32,
+        asked: i64,
+        log_start: i64,
+    ) -> Result<(), Violation> {
+        let told = format!("records below {asked} are deleted, and the log start is {log_start}");
+        if log_start < asked {
+            return Anomaly::OffsetWentBack.found(told);
+        }
+        if log_start > self.trim_asked {
+            return Anomaly::LostWrite.found(told);
         }
         self.log_start.note(epoch, log_start);
         Ok(())
@@ -187,9 +244,11 @@ impl PartitionHistory {
     }
 
     /// Checks at the end that every record that was sent is in the log.
-    pub(crate) fn is_complete(&self) -> Result<(), String> {
+    pub(crate) fn is_complete(&self) -> Result<(), Violation> {
         match self.sent.iter().find(|sent| !self.of.contains_key(sent)) {
-            Some(lost) => Err(format!("{lost:?} was sent, and is nowhere in the end")),
+            Some(lost) => {
+                Anomaly::LostWrite.found(format!("{lost:?} was sent, and is nowhere in the end"))
+            }
             None => Ok(()),
         }
     }
@@ -206,26 +265,125 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_may_never_happen_is_found() {
+    /// A history in which five records were sent, and the first two acknowledged by the leader of epoch 0.
+    fn history() -> PartitionHistory {
         let mut history = PartitionHistory::default();
-        assert!(history.place(0, identity(0)).is_err(), "never sent");
         for sequence in 0..5 {
             history.sends(identity(sequence));
         }
         let batch = [identity(0), identity(1)];
         history.acknowledged(0, 0, &batch).expect("is sound");
         history.acknowledged(0, 0, &batch).expect("a repeat");
+        history
+    }
+
+    /// What a step of a history is found to be.
+    fn found(step: impl FnOnce(&mut PartitionHistory) -> Result<(), Violation>) -> Option<Anomaly> {
+        let violation = step(&mut history()).err()?;
+        assert!(
+            violation
+                .to_string()
+                .starts_with(&violation.anomaly.to_string())
+        );
+        Some(violation.anomaly)
+    }
+
+    #[test]
+    fn a_sound_history_has_no_anomaly() {
+        let mut history = history();
         let known = history.known(0);
-        assert!(history.bounds(known, 0, 1).is_err(), "acknowledged, gone");
         history.bounds(known, 0, 3).expect("one more is there");
-        assert!(history.bounds(history.known(0), 0, 2).is_err(), "went back");
-        assert!(history.bounds(history.known(0), 1, 3).is_err(), "not asked");
+        history.read(2, 0, identity(2)).expect("in its order");
+        history.read(3, 1, identity(3)).expect("in its order");
+        history.read(4, 1, identity(4)).expect("in its order");
         history.asks_trim(2);
         history.trimmed(0, 2, 2).expect("is asked for");
-        assert!(history.bounds(history.known(0), 1, 3).is_err(), "went back");
-        assert!(history.is_complete().is_err(), "two are missing");
-        assert!(history.place(2, identity(1)).is_err(), "appended twice");
+        history.bounds(history.known(1), 2, 5).expect("is sound");
+        history.is_complete().expect("all are there");
+    }
+
+    #[test]
+    fn a_lost_write_is_found() {
+        let lost = Some(Anomaly::LostWrite);
+        assert_eq!(
+            found(|it| it.bounds(it.known(0), 0, 1)),
+            lost,
+            "acknowledged"
+        );
+        assert_eq!(found(|it| it.bounds(it.known(0), 1, 3)), lost, "not asked");
+        let trims = |it: &mut PartitionHistory| {
+            it.asks_trim(1);
+            it.trimmed(0, 1, 2)
+        };
+        assert_eq!(found(trims), lost, "more than was asked for");
+        assert_eq!(found(|it| it.is_complete()), lost, "two are missing");
+    }
+
+    #[test]
+    fn a_duplicate_is_found() {
+        assert_eq!(
+            found(|it| it.place(2, identity(1))),
+            Some(Anomaly::Duplicate)
+        );
+        let answered = |it: &mut PartitionHistory| it.acknowledged(1, 5, &[identity(0)]);
+        assert_eq!(found(answered), Some(Anomaly::Duplicate), "by its answer");
+    }
+
+    #[test]
+    fn inconsistent_offsets_are_found() {
+        let inconsistent = Some(Anomaly::InconsistentOffsets);
+        assert_eq!(found(|it| it.place(1, identity(2))), inconsistent);
+        let answered = |it: &mut PartitionHistory| it.acknowledged(1, 1, &[identity(3)]);
+        assert_eq!(found(answered), inconsistent, "by its answer");
+        let of_two_epochs = |it: &mut PartitionHistory| {
+            it.read(0, 0, identity(0))?;
+            it.read(0, 1, identity(0))
+        };
+        assert_eq!(found(of_two_epochs), inconsistent, "of two epochs");
+    }
+
+    #[test]
+    fn a_non_monotonic_send_is_found() {
+        let before = |it: &mut PartitionHistory| {
+            it.place(4, identity(4))?;
+            it.place(3, identity(2))?;
+            it.place(5, identity(3))
+        };
+        assert_eq!(found(before), Some(Anomaly::NonMonotonicSend), "3 after 4");
+        let after = |it: &mut PartitionHistory| {
+            it.place(4, identity(3))?;
+            it.place(3, identity(4))
+        };
+        assert_eq!(found(after), Some(Anomaly::NonMonotonicSend), "4 before 3");
+    }
+
+    #[test]
+    fn an_offset_that_goes_back_is_found() {
+        let back = Some(Anomaly::OffsetWentBack);
+        let high_watermark = |it: &mut PartitionHistory| {
+            it.bounds(it.known(0), 0, 3)?;
+            it.bounds(it.known(0), 0, 2)
+        };
+        assert_eq!(found(high_watermark), back);
+        let log_start = |it: &mut PartitionHistory| {
+            it.asks_trim(2);
+            it.trimmed(0, 2, 2)?;
+            it.bounds(it.known(0), 1, 3)
+        };
+        assert_eq!(found(log_start), back);
+        let trim = |it: &mut PartitionHistory| {
+            it.asks_trim(2);
+            it.trimmed(0, 2, 1)
+        };
+        assert_eq!(found(trim), back, "less than was asked for");
+    }
+
+    #[test]
+    fn a_record_that_was_never_sent_is_found() {
+        assert_eq!(
+            found(|it| it.place(2, identity(9))),
+            Some(Anomaly::DirtyRead)
+        );
     }
 
     #[test]
@@ -236,16 +394,5 @@ mod tests {
         history.bounds(history.known(1), 0, 4).expect("a zombie");
         assert!(history.bounds(history.known(1), 0, 3).is_err(), "went back");
         assert!(history.bounds(history.known(3), 0, 4).is_err(), "went back");
-    }
-
-    #[test]
-    fn two_values_at_one_offset_and_a_wrong_order_are_found() {
-        let mut history = PartitionHistory::default();
-        for sequence in 0..5 {
-            history.sends(identity(sequence));
-        }
-        history.place(3, identity(3)).expect("is sound");
-        assert!(history.place(2, identity(4)).is_err(), "4 before 3");
-        assert!(history.place(3, identity(2)).is_err(), "two at one offset");
     }
 }

@@ -83,3 +83,20 @@ impl Shape {
         ]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_few_seeds_have_every_shape() {
+        let drawn = (0..20).map(|seed| {
+            let shape = Shape::draw(&SeededRng::from_seed(seed));
+            (shape.controllers.len(), shape.nodes().len())
+        });
+        let all: BTreeSet<_> = drawn.collect();
+        assert_eq!(all, [(1, 4), (3, 6), (3, 3)].into());
+    }
+}

@@ -118,8 +118,10 @@ impl Connection {
         let mut partitions = topic.partitions.iter();
         let partition = partitions.find(|partition| partition.partition_index == at.index);
         let partition = partition.ok_or(Again::Later)?;
+        let (leader, epoch) = (partition.leader_id, partition.leader_epoch);
+        tracing::debug!(partition = %at, broker = %self.node, leader, epoch, "a client is told a leader");
         clients.expect("Metadata", partition.error_code)?;
-        Ok((NodeId(partition.leader_id), partition.leader_epoch))
+        Ok((NodeId(leader), epoch))
     }
 
     async fn open_to(clients: &Clients, broker: &Broker) -> Result<Self, Again> {

@@ -1,11 +1,16 @@
-//! A consumer of one partition. It reads from the log start to the end, and again after every broken connection.
+//! A consumer of one partition. It reads from the log start to the end, and again after every broken connection, and asks
+//! where a leader epoch ended.
 
 use bytes::Bytes;
 use highwater_client::{EARLIEST, LATEST, Limits, Topic, list_offsets};
-use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::OffsetForLeaderEpochRequest;
+use highwater_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use highwater_protocol::{ErrorCode, StrBytes};
 
 use super::{Again, Clients, Connection, records};
-use crate::checker::{Known, TopicPartition};
+use crate::checker::{Assignment, Known, TopicPartition};
 
 const WAIT_MS: i32 = 300;
 
@@ -22,6 +27,7 @@ pub(super) async fn run(clients: &Clients, at: TopicPartition) {
         let followed = async {
             let mut consumer = Consumer::open(clients, at).await?;
             consumer.read_to_end().await?;
+            consumer.asks_for_an_epoch().await?;
             let passes = 1 + clients.rng.below(40);
             for _ in 0..passes {
                 consumer.fetch().await?;
@@ -52,7 +58,8 @@ pub(super) async fn read_all(clients: &Clients, at: TopicPartition) {
     loop {
         let read = async {
             let mut consumer = Consumer::open(clients, at).await?;
-            consumer.read_to_end().await
+            consumer.read_to_end().await?;
+            consumer.asks_for_an_epoch().await
         };
         match read.await {
             Ok(()) | Err(Again::Violation) => return,
@@ -158,24 +165,53 @@ impl<'a> Consumer<'a> {
 
     fn take(&mut self, bytes: &Bytes, end: i64) -> Result<(), Again> {
         let found = records::read(bytes).map_err(|what| self.violation(&what))?;
-        let mut next = self.offset();
-        // The first batch may begin before the requested offset.
-        for (offset, identity) in found {
-            let checker = &self.clients.checker;
-            checker.check_partition(self.at, |history| history.place(offset, identity));
-            if offset < next {
-                continue;
-            }
-            if offset != next || offset >= end {
-                let what = format!(
-                    "offset {offset} follows {}, and the high watermark is {end}",
-                    next - 1
-                );
-                return Err(self.violation(&what));
-            }
-            next += 1;
+        let checker = &self.clients.checker;
+        checker.check_partition(self.at, |history| {
+            let mut all = found.iter();
+            all.try_for_each(|read| history.read(read.offset, read.leader_epoch, read.identity))
+        });
+        let offsets: Vec<i64> = found.iter().map(|read| read.offset).collect();
+        let mut assignment = Assignment::new(self.offset());
+        if let Err(violation) = assignment.polled(&offsets, end) {
+            checker.check(Err(violation.of(self.at)));
+            return Err(Again::Violation);
         }
-        self.inner.seek(self.at.index, next);
+        self.inner.seek(self.at.index, assignment.next());
+        Ok(())
+    }
+
+    /// Asks the leader where one of the epochs ended that records are of. In a world of one broker no client knows the
+    /// leader's epoch.
+    async fn asks_for_an_epoch(&mut self) -> Result<(), Again> {
+        let (clients, at, leader) = (self.clients, self.at, self.connection.epoch());
+        let any = clients.rng.next_u64();
+        let asked = clients
+            .checker
+            .partition(at, |history| history.one_epoch(leader, any));
+        let Some((epoch, _)) = asked.filter(|_| clients.is_cluster()) else {
+            return Ok(());
+        };
+        let request = OffsetForLeaderEpochRequest {
+            topics: vec![OffsetForLeaderTopic {
+                topic: StrBytes::from(at.topic),
+                partitions: vec![OffsetForLeaderPartition {
+                    partition: at.index,
+                    current_leader_epoch: leader,
+                    leader_epoch: epoch,
+                }],
+            }],
+            ..Default::default()
+        };
+        let answer = self.connection.call(&request, 4).await?;
+        let found = answer.topics.first().and_then(|t| t.partitions.first());
+        let found = found.ok_or_else(|| self.violation("no epoch is answered"))?;
+        clients.expect("OffsetForLeaderEpoch", found.error_code)?;
+        let told = (found.leader_epoch, found.end_offset);
+        let now_ms = clients.now_ms();
+        clients.checker.check_partition(at, |history| {
+            history.ages(now_ms);
+            asked.map_or(Ok(()), |asked| history.epoch_ends(leader, asked, told))
+        });
         Ok(())
     }
 }

@@ -198,9 +198,9 @@ pub(super) async fn check(
             .or_default()
             .told(epoch, known, found.committed_offset);
         drop(history);
-        if let Err(what) = told {
-            let what = format!("group {group}, {at}: {what}");
-            clients.checker.check(Err(what));
+        if let Err(violation) = told {
+            let violation = violation.of(format_args!("group {group}, {at}"));
+            clients.checker.check(Err(violation));
             return Err(Again::Violation);
         }
     }

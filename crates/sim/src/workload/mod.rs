@@ -69,7 +69,10 @@ enum Again {
 fn judge(checker: &Checker, what: &str, code: i16) -> Result<(), Again> {
     match ErrorCode::from_code(code) {
         Some(ErrorCode::None) => Ok(()),
-        Some(code) if code.is_retriable() => Err(Again::Later),
+        Some(code) if code.is_retriable() => {
+            tracing::debug!(what, ?code, "a client tries again");
+            Err(Again::Later)
+        }
         known => {
             let what = format!("{what} is answered {code} {known:?}");
             checker.check(Err(what));

@@ -265,6 +265,7 @@ impl<'a> Producer<'a> {
     fn check(&self, epoch: i32, batch: &Batch, base: i64) {
         let checker = &self.clients.checker;
         let now_ms = self.clients.now_ms();
+        tracing::debug!(partition = %self.at, epoch, base, records = ?batch.tag, "acknowledged");
         checker.check_partition(self.at, |history| {
             history.batch_appended(now_ms);
             history.acknowledged(epoch, base, &batch.tag)

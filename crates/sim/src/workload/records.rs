@@ -53,8 +53,16 @@ pub(super) fn batch(
     builder.build().expect("no codec can fail")
 }
 
-/// Returns the records of whole batches with their offsets, or an error if they are not as a producer sent them.
-pub(super) fn read(bytes: &Bytes) -> Result<Vec<(i64, Identity)>, String> {
+/// A record as it is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Read {
+    pub(super) offset: i64,
+    pub(super) leader_epoch: i32,
+    pub(super) identity: Identity,
+}
+
+/// Returns the records of whole batches, or an error if they are not as a producer sent them.
+pub(super) fn read(bytes: &Bytes) -> Result<Vec<Read>, String> {
     let mut found = Vec::new();
     let batches = split_batches(bytes).map_err(|error| error.to_string())?;
     for (header, batch) in batches {
@@ -72,7 +80,11 @@ pub(super) fn read(bytes: &Bytes) -> Result<Vec<(i64, Identity)>, String> {
             if !is_of(&header, record.offset_delta, identity) {
                 return Err(damaged(&format!("{identity:?} is not of this batch")));
             }
-            found.push((offset, identity));
+            found.push(Read {
+                offset,
+                leader_epoch: header.leader_epoch,
+                identity,
+            });
         }
     }
     Ok(found)
