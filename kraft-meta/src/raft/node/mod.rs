@@ -262,6 +262,9 @@ fn raft_config(
         max_in_snapshot_log_to_keep: 0,
         // A voter that was cut off must not disturb a leader that the other voters hear from.
         enable_pre_vote: Some(true),
+        // The other voters may have committed entries that a leader had not written itself when its power failed. In the
+        // same term it would give their indexes to other entries.
+        enable_leader_restore: Some(false),
         ..Default::default()
     };
     config.validate().map(Arc::new)

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use openraft::async_runtime::WatchReceiver;
 use openraft::raft::VoteRequest;
 use prost::Message;
 
@@ -441,6 +442,27 @@ async fn a_leader_that_no_quorum_hears_leads_no_more_before_another_one_leads() 
         .await
         .expect("is taken");
     until_topic(&voters[&second], "topic-1").await;
+    world.kill_all(voters).await;
+}
+
+// the others may have committed entries that the leader itself had not written when its power failed: in the same term it
+// would give their indexes to other entries
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_starts_again_leads_only_in_a_later_term() {
+    let world = World::new();
+    let mut voters = world.form().await;
+    let term = |metadata: &RaftMetadata| {
+        let metrics = metadata.voter.raft.metrics();
+        metrics.borrow_watched().current_term
+    };
+    let led = leader(&voters).await;
+    let metadata = voters.remove(&led).expect("is there");
+    let before = term(&metadata);
+    world.kill_all(voters).await;
+    world.kill(led, metadata).await;
+    let voters = world.form().await;
+    let leads = leader(&voters).await;
+    assert!(term(&voters[&leads]) > before);
     world.kill_all(voters).await;
 }
 
