@@ -113,8 +113,36 @@ pub(super) struct Weak<'a> {
     pub(super) may_lose_disks: bool,
 }
 
-/// A failure, its end, and the time between them.
-type Failure = (Act, Act, Duration);
+/// A failure.
+struct Failure {
+    /// How long after its draw it begins.
+    delay: Duration,
+    begin: Act,
+    end: Act,
+    lasts: Duration,
+}
+
+impl Failure {
+    fn now(begin: Act, end: Act, lasts: Duration) -> Self {
+        Self {
+            delay: Duration::ZERO,
+            begin,
+            end,
+            lasts,
+        }
+    }
+
+    fn crash(id: NodeId, loss: Loss, lasts: Duration) -> Self {
+        Self::now(Act::Crash(id, loss), Act::Start(id), lasts)
+    }
+
+    fn pause(id: NodeId, lasts: Duration) -> Self {
+        Self::now(Act::Pause(id), Act::Continue(id), lasts)
+    }
+}
+
+/// The time in which the other controllers elect another one when the active one is silent.
+const ELECTED_MS: u64 = 2500;
 
 impl Weak<'_> {
     /// Draws what fails. Failures may overlap, so that most controllers may be away at once; each lasts for seconds.
@@ -123,16 +151,17 @@ impl Weak<'_> {
         let mut at = Duration::from_millis(BEGIN_MS);
         for _ in 0..2 + rng.below(FAILURES) {
             at += Duration::from_millis(1 + rng.below(BETWEEN_MS));
-            for (first, then, after) in self.failures(rng) {
-                plan.push((at, first));
-                plan.push((at + after, then));
+            for failure in self.failures(rng) {
+                let begin = at + failure.delay;
+                plan.push((begin, failure.begin));
+                plan.push((begin + failure.lasts, failure.end));
             }
         }
         plan.sort_by_key(|(at, _)| *at);
         plan
     }
 
-    /// Failures that begin at once.
+    /// One failure, or several that belong together.
     fn failures(&self, rng: &SeededRng) -> Vec<Failure> {
         let ms = |max| Duration::from_millis(1 + rng.below(max));
         let (brokers, controllers) = (&self.shape.brokers, &self.shape.controllers);
@@ -141,27 +170,43 @@ impl Weak<'_> {
         // shorter than a session as often as longer
         let session = u64::try_from(SESSION.as_millis()).unwrap_or(0);
         let a_while = ms(2 * session);
-        let crash = |id, loss, after| (Act::Crash(id, loss), Act::Start(id), after);
-        let one = match rng.below(18) {
-            0..=3 => crash(broker, self.loss(rng), a_while),
-            4 => crash(controller, of_a_process(rng), a_while),
-            5 => (Act::Stop(broker), Act::Start(broker), a_while),
-            6 => (Act::Stop(controller), Act::Start(controller), a_while),
+        let one = match rng.below(19) {
+            0..=3 => Failure::crash(broker, self.loss(rng), a_while),
+            4 => Failure::crash(controller, of_a_process(rng), a_while),
+            5 => Failure::now(Act::Stop(broker), Act::Start(broker), a_while),
+            6 => Failure::now(Act::Stop(controller), Act::Start(controller), a_while),
             7..=9 => {
                 let way = self.way(rng);
-                (Act::Cut(way), Act::Mend(way), a_while * 2)
+                Failure::now(Act::Cut(way), Act::Mend(way), a_while * 2)
             }
-            10..=11 => (Act::CutStore(any), Act::MendStore(any), a_while * 2),
-            12..=14 => (Act::Pause(broker), Act::Continue(broker), a_while * 2),
-            15 => (Act::Pause(controller), Act::Continue(controller), a_while),
-            16 => (Act::SlowDisk(any), Act::MendDisk(any), a_while * 2),
+            10..=11 => Failure::now(Act::CutStore(any), Act::MendStore(any), a_while * 2),
+            12..=14 => Failure::pause(broker, a_while * 2),
+            15 => Failure::pause(controller, a_while),
+            16 => Failure::now(Act::SlowDisk(any), Act::MendDisk(any), a_while * 2),
+            17 => return self.power_of_a_voter(rng, controller),
             _ => {
                 // the power of all controllers fails, and each of them is back after another time
-                let power = |id: &NodeId| crash(*id, Loss::Of(Crash::Power), ms(session));
+                let power = |id: &NodeId| Failure::crash(*id, Loss::Of(Crash::Power), ms(session));
                 return controllers.iter().map(power).collect();
             }
         };
         vec![one]
+    }
+
+    /// A controller stands still until the others may have elected another one. The power of one of these fails and is back
+    /// before the first one goes on: what it voted and took must not be forgotten.
+    fn power_of_a_voter(&self, rng: &SeededRng, stands_still: NodeId) -> Vec<Failure> {
+        let ms = |max| Duration::from_millis(1 + rng.below(max));
+        let mut others = self.shape.controllers.clone();
+        others.retain(|id| *id != stands_still);
+        let delay = Duration::from_millis(ELECTED_MS) + ms(ELECTED_MS / 2);
+        let lasts = ms(ELECTED_MS / 10);
+        let pause = Failure::pause(stands_still, delay + lasts + ms(ELECTED_MS / 5));
+        if others.is_empty() {
+            return vec![pause];
+        }
+        let power = Failure::crash(one_of(rng, &others), Loss::Of(Crash::Power), lasts);
+        vec![pause, Failure { delay, ..power }]
     }
 
     fn loss(&self, rng: &SeededRng) -> Loss {
