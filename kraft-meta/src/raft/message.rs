@@ -164,6 +164,14 @@ pub(super) struct Append {
     committed: Option<LogIdRecord>,
 }
 
+#[cfg(test)]
+impl Append {
+    /// Whether it is more than a heartbeat.
+    pub(super) fn has_entries(&self) -> bool {
+        !self.entries.is_empty()
+    }
+}
+
 /// A candidate's request for a vote.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Campaign {

@@ -100,6 +100,7 @@ impl Voter {
         let Ok(_turn) = self.changing.try_acquire() else {
             return Err(unavailable("another change of the voters is under way"));
         };
+        self.until_decides().await?;
         match change {
             VotersChange::Add {
                 node,
@@ -117,6 +118,22 @@ impl Voter {
                     .await
             }
             VotersChange::Remove { node, directory } => self.remove(*node, *directory).await,
+        }
+    }
+
+    /// Waits until an entry of this leader is committed. Before that it may not change the voters, because it may not know
+    /// of a change that its predecessor made.
+    async fn until_decides(&self) -> Result<(), Unchanged> {
+        let wait = self.raft.wait(Some(REMOVED_WITHIN));
+        let is_over = |metrics: &Metrics| {
+            let decided = metrics.cluster_committed;
+            metrics.current_leader != Some(self.id)
+                || decided.is_some_and(|last| last.leader_id.term == metrics.current_term)
+        };
+        match wait.metrics(is_over, "decides").await {
+            Ok(metrics) if metrics.current_leader == Some(self.id) => Ok(()),
+            Ok(_) => Err(self.unchanged()),
+            Err(_) => Err(late()),
         }
     }
 

@@ -169,6 +169,38 @@ async fn an_active_controller_that_is_removed_hands_over_first() {
     world.kill_all(members).await;
 }
 
+// The library refuses a change before the first entry of the leader is committed, and a client would be told of it.
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_has_only_just_come_to_lead_changes_the_voters() {
+    let world = World::new();
+    let mut members = world.form().await;
+    admit(&members);
+    let first = leader(&members).await;
+    // after these the next change is a single entry
+    let other = NODES.into_iter().find(|node| *node != first).expect("two");
+    for change in [
+        remove(other, directory(other)),
+        add(other, directory(other)),
+    ] {
+        let changed = members[&first].change_voters(change).await;
+        changed.expect("is changed");
+    }
+    world.reachable.append_ms.store(2000, Ordering::SeqCst);
+    let dead = members.remove(&first).expect("is there");
+    world.kill(first, dead).await;
+    let next = leader(&members).await;
+    let change = remove(first, directory(first));
+    let arriving = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.reachable.append_ms.store(0, Ordering::SeqCst);
+    };
+    let voter = &members[&next].voter;
+    let (removed, ()) = futures::join!(voter.change_voters(&change), arriving);
+    removed.expect("is removed");
+    until_everywhere(&members, next, 1).await;
+    world.kill_all(members).await;
+}
+
 // D2: the replica that lost its directory never votes in place of the former one
 #[tokio::test(start_paused = true)]
 async fn a_voter_that_lost_its_disk_is_replaced() {

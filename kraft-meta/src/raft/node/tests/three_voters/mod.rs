@@ -38,6 +38,8 @@ struct Reachable {
     damages_snapshots: AtomicBool,
     /// The parts of snapshots that were sent.
     parts: AtomicU64,
+    /// How long entries are under way, in milliseconds; heartbeats arrive at once.
+    append_ms: AtomicU64,
 }
 
 impl Reachable {
@@ -78,14 +80,19 @@ impl Calls for InProcess {
         // a negative number is the address of a controller whose id is not configured
         let voter = self.reachable.voter(NodeId(to.0.abs()));
         let voter = voter.ok_or_else(unreachable)?;
-        voter.answer(&self.reachable.passed(request)).await
+        let request = self.reachable.passed(request).await;
+        voter.answer(&request).await
     }
 }
 
 impl Reachable {
-    /// What arrives of a request.
-    fn passed(&self, request: Bytes) -> Bytes {
+    /// What arrives of a request, and when.
+    async fn passed(&self, request: Bytes) -> Bytes {
         let mut decoded = decode::<Request>(&request).expect("is sound");
+        if matches!(&decoded.call, Some(Call::Append(append)) if append.has_entries()) {
+            let takes = self.append_ms.load(Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(takes)).await;
+        }
         let Some(Call::Install(install)) = &mut decoded.call else {
             return request;
         };
@@ -177,7 +184,11 @@ impl World {
             session: Duration::from_secs(3),
             voters: voters.iter().copied().collect(),
             bootstrap: bootstrap.iter().map(|node| NodeId(-node.0)).collect(),
-            endpoints: [(node, endpoints(node))].into(),
+            endpoints: voters
+                .iter()
+                .chain([&node])
+                .map(|it| (*it, endpoints(*it)))
+                .collect(),
             transport: Arc::new(transport),
         }
     }
