@@ -22,6 +22,13 @@ pub(crate) struct ApiVersions;
 const METADATA_VERSION_MIN: i16 = 7;
 const METADATA_VERSION_LEVEL: i16 = 33;
 const METADATA_VERSION: &str = "metadata.version";
+/// Level 1 means that the metadata log says which voters there are, by their directories, and that they can be changed
+/// (KIP-853). It is so in every cluster, whatever way its quorum was formed in.
+const KRAFT_VERSION: &str = "kraft.version";
+const KRAFT_VERSION_MIN: i16 = 0;
+const KRAFT_VERSION_LEVEL: i16 = 1;
+/// The first version in which clients take a feature whose lowest level is 0 (KAFKA-17492).
+const LEVEL_0_SINCE: i16 = 4;
 
 impl Handler for ApiVersions {
     type Request = ApiVersionsRequest;
@@ -55,7 +62,7 @@ impl Handler for ApiVersions {
         }
         let at = ctx.broker.metadata.image().at();
         let epoch = i64::try_from(at.0).unwrap_or(i64::MAX);
-        let response = features(ctx.broker.api_versions.clone(), epoch);
+        let response = features(ctx.broker.api_versions.clone(), ctx.version, epoch);
         if ctx.version < 3 {
             return Reply::Ready(response);
         }
@@ -100,7 +107,7 @@ pub(crate) fn of_controller(
     let is_sound =
         sound_name(&request.client_software_name) && sound_name(&request.client_software_version);
     match version < 3 || is_sound {
-        true => features(served, epoch),
+        true => features(served, version, epoch),
         false => ApiVersionsResponse {
             error_code: ErrorCode::InvalidRequest.code(),
             ..Default::default()
@@ -108,20 +115,33 @@ pub(crate) fn of_controller(
     }
 }
 
-fn features(api_keys: Vec<ApiVersion>, epoch: i64) -> ApiVersionsResponse {
+fn features(api_keys: Vec<ApiVersion>, version: i16, epoch: i64) -> ApiVersionsResponse {
+    let all = [
+        (
+            METADATA_VERSION,
+            METADATA_VERSION_MIN,
+            METADATA_VERSION_LEVEL,
+        ),
+        (KRAFT_VERSION, KRAFT_VERSION_MIN, KRAFT_VERSION_LEVEL),
+    ];
+    let is_understood = |(_, min, _): &(&str, i16, i16)| *min > 0 || version >= LEVEL_0_SINCE;
+    let supported = all.into_iter().filter(is_understood);
+    let supported = supported.map(|(name, min_version, max_version)| SupportedFeatureKey {
+        name: StrBytes::from(name),
+        min_version,
+        max_version,
+    });
+    // each is at the highest level that there is
+    let finalized = all.map(|(name, _, level)| FinalizedFeatureKey {
+        name: StrBytes::from(name),
+        max_version_level: level,
+        min_version_level: level,
+    });
     ApiVersionsResponse {
         api_keys,
-        supported_features: vec![SupportedFeatureKey {
-            name: StrBytes::from(METADATA_VERSION),
-            min_version: METADATA_VERSION_MIN,
-            max_version: METADATA_VERSION_LEVEL,
-        }],
+        supported_features: supported.collect(),
         finalized_features_epoch: epoch,
-        finalized_features: vec![FinalizedFeatureKey {
-            name: StrBytes::from(METADATA_VERSION),
-            max_version_level: METADATA_VERSION_LEVEL,
-            min_version_level: METADATA_VERSION_LEVEL,
-        }],
+        finalized_features: finalized.into(),
         ..Default::default()
     }
 }

@@ -1,5 +1,6 @@
 //! The APIs of Kafka that a controller's listener serves: those by which an operator describes and changes the quorum.
 
+use std::collections::BTreeMap;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::{ApiKey, DecodeError, ErrorCode, Request, RequestHeader, StrBytes};
 use highwater_runtime::{BytePermit, WallClock};
+use highwater_types::NodeId;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -223,19 +225,23 @@ fn described(
         let is_of = |endpoint: &&Endpoint| endpoint.listener == listener;
         let endpoints = &replica.endpoints;
         let endpoint = endpoints.iter().find(is_of).or(endpoints.first())?;
-        Some(DescribeClusterBroker {
+        let described = DescribeClusterBroker {
             broker_id: replica.node.0,
             host: StrBytes::from(endpoint.host.clone()),
             port: i32::try_from(endpoint.port).unwrap_or(-1),
             rack: None,
             is_fenced: false,
-        })
+        };
+        Some((replica.node, described))
     });
+    // Kafka's tools fail over a node that is told twice: one that lost its disk and follows without a vote may still be a
+    // voter by its former directory
+    let told: BTreeMap<NodeId, DescribeClusterBroker> = told.collect();
     DescribeClusterResponse {
         endpoint_type: CONTROLLERS,
         cluster_id: StrBytes::from(cluster.to_owned()),
         controller_id: quorum.map_or(-1, |quorum| quorum.leader.0),
-        brokers: told.collect(),
+        brokers: told.into_values().collect(),
         cluster_authorized_operations: i32::MIN,
         ..Default::default()
     }

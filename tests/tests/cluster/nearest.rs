@@ -96,7 +96,7 @@ fn sends_to(data: &PartitionData, broker: i32) -> Result<bool> {
     Ok(data.error_code == 0 && data.preferred_read_replica == broker && has_none)
 }
 
-// KAFKA-BEHAVIOUR 31
+// KAFKA-BEHAVIOUR 32
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_reads_old_records_in_its_rack_and_the_last_ones_from_the_leader() -> Result<()>
 {

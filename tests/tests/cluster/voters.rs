@@ -62,6 +62,18 @@ async fn members(client: &mut Connection) -> Result<(Vec<i32>, Vec<i32>)> {
     Ok((ids(&partition.current_voters), ids(&partition.observers)))
 }
 
+/// The active controller and all controllers, as one of them tells them.
+async fn controllers(client: &mut Connection) -> Result<(i32, Vec<i32>)> {
+    let request = DescribeClusterRequest {
+        endpoint_type: 2,
+        ..Default::default()
+    };
+    let described = client.call(&request, 1).await?;
+    assert_eq!((described.error_code, described.endpoint_type), (0, 2));
+    let ids = described.brokers.iter().map(|node| node.broker_id);
+    Ok((described.controller_id, ids.collect()))
+}
+
 // KIP-853: a fourth controller joins by the address of one, and is added and removed by a broker and by a controller
 #[tokio::test(flavor = "multi_thread")]
 async fn a_controller_is_added_and_removed_by_kafkas_requests() -> Result<()> {
@@ -110,18 +122,8 @@ async fn a_controller_is_added_and_removed_by_kafkas_requests() -> Result<()> {
     let served = controller.call(&ApiVersionsRequest::default(), 0).await?;
     let served: Vec<i16> = served.api_keys.iter().map(|api| api.api_key).collect();
     assert_eq!(served, [18, 55, 60, 80, 81]);
-    let request = DescribeClusterRequest {
-        endpoint_type: 2,
-        ..Default::default()
-    };
-    let described = controller.call(&request, 1).await?;
-    assert_eq!((described.error_code, described.endpoint_type), (0, 2));
-    let ids = described.brokers.iter().map(|node| node.broker_id);
-    let ids: Vec<i32> = ids.collect();
-    assert!(
-        ids.contains(&joins) && ids.contains(&described.controller_id),
-        "{ids:?}"
-    );
+    let (active, ids) = controllers(&mut controller).await?;
+    assert!(ids.contains(&joins) && ids.contains(&active), "{ids:?}");
     let unknown = controller.call(&remove(joins, Uuid([7; 16])), 0).await?;
     assert_eq!(
         unknown.error_code,
@@ -150,6 +152,13 @@ async fn a_controller_that_lost_its_disk_is_replaced_by_kafkas_requests() -> Res
     let directory = cluster.controllers.directory(lost)?;
     assert_ne!(former, directory);
     let mut broker = cluster.client(1).await?;
+    until("it follows without a vote", async || {
+        Ok(members(&mut broker).await?.1 == [lost])
+    })
+    .await?;
+    // KAFKA-BEHAVIOUR 31
+    let told = controllers(&mut cluster.controllers.client(lost).await?).await?;
+    assert_eq!(told.1, cluster.controllers.ids());
     let answer = broker.call(&remove(lost, former), 0).await?;
     assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
     let port = cluster.controllers.port(lost);
