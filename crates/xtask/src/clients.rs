@@ -14,6 +14,7 @@ use crate::python;
 use crate::report::{Outcome, Report};
 use crate::rust::{cargo, run};
 use crate::tools;
+use crate::tools_cluster;
 
 const KAFKA: &str = "4.4.0";
 
@@ -26,11 +27,12 @@ pub(crate) fn run_all(report: &mut Report) {
     report.suite("example", example);
     report.suite("tools", tools::compare);
     report.suite("differential", differential::compare);
+    report.suite("differential@cluster", differential::compare_cluster);
     report.suite("crash", || crash::suite("disk"));
     report.suite("crash-object", || crash::suite("object"));
     report.suite("cluster", crash::cluster);
     report.suite("cluster-example", crash::cluster_example);
-    report.suite("tools-cluster", tools::three_brokers);
+    report.suite("tools-cluster", tools_cluster::compare);
     report.suite("overload", overload::run);
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::broker::Broker;
+use crate::cluster::Cluster;
 use crate::jars::has;
 use crate::report::{Outcome, Report, say};
 
@@ -32,19 +33,34 @@ struct Ran {
     output: BTreeMap<String, String>,
 }
 
-/// The suite.
+/// The suites: with one node, and with a cluster.
 pub(crate) fn run_all(report: &mut Report) {
     report.suite("franz-go-suite", || {
-        if !has("go", "version") {
-            return Ok(Outcome::Skipped("go is missing".to_owned()));
-        }
-        let listed = Listed::read()?;
-        let broker = Broker::start("franz-go-suite")?;
-        let ran = tests(&broker.address, &listed)?;
-        broker.stop()?;
-        ran.compare(&listed)?;
-        Ok(Outcome::Passed)
+        compared(|listed| {
+            let broker = Broker::start("franz-go-suite")?;
+            let ran = tests(&broker.address, "1", listed)?;
+            broker.stop()?;
+            Ok(ran)
+        })
     });
+    report.suite("franz-go-suite@cluster", || {
+        compared(|listed| {
+            let settings = ["group.initial.rebalance.delay.ms=300"];
+            let cluster = Cluster::start("franz-go-suite-cluster", &settings)?;
+            let ran = tests(&cluster.bootstrap(), "3", listed)?;
+            cluster.stop(&["waiting for a controller"])?;
+            Ok(ran)
+        })
+    });
+}
+
+fn compared(ran: impl FnOnce(&Listed) -> Result<Ran>) -> Result<Outcome> {
+    if !has("go", "version") {
+        return Ok(Outcome::Skipped("go is missing".to_owned()));
+    }
+    let listed = Listed::read()?;
+    ran(&listed)?.compare(&listed)?;
+    Ok(Outcome::Passed)
 }
 
 impl Listed {
@@ -79,11 +95,12 @@ impl Listed {
     }
 }
 
-fn tests(address: &str, listed: &Listed) -> Result<Ran> {
+fn tests(address: &str, replication_factor: &str, listed: &Listed) -> Result<Ran> {
     let mut go = Command::new("go");
     go.args(["test", "-mod=readonly", "-vet=off", "-count=1", "-json"]);
-    go.args(["-timeout=150s", "-skip", &listed.pattern(), PACKAGES]);
-    go.env("KGO_SEEDS", address).env("KGO_TEST_RF", "1");
+    go.args(["-timeout=400s", "-skip", &listed.pattern(), PACKAGES]);
+    go.env("KGO_SEEDS", address);
+    go.env("KGO_TEST_RF", replication_factor);
     go.env("KGO_TEST_RECORDS", RECORDS);
     go.env("KGO_LOG_LEVEL", "none");
     go.current_dir(MODULE).stderr(Stdio::inherit());

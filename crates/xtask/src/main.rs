@@ -2,6 +2,8 @@
 
 mod broker;
 mod clients;
+mod clients_cluster;
+mod cluster;
 mod crash;
 mod differential;
 mod dist;
@@ -16,8 +18,8 @@ mod s3_access;
 mod scenario;
 mod server;
 mod suites;
-mod three_brokers;
 mod tools;
+mod tools_cluster;
 
 use std::path::Path;
 
@@ -116,6 +118,7 @@ fn clients(report: &mut Report) {
     report.suite("dist", dist::check);
     clients::run_all(report);
     scenario::run_all(report);
+    report.suite("clients-cluster", clients_cluster::play);
     franz_go::run_all(report);
     s3::run_all(report);
     s3_access::run_all(report);

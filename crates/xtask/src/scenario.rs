@@ -25,45 +25,67 @@ const JAVA: &[(&str, &str, &str)] = &[
 const OLD: &[&str] = &["0.9.0.1", "0.10.2.2", "1.1.1"];
 const OLD_ANSWERS: &str = "tests/clients/old/answers.txt";
 
-/// A suite for each client.
-pub(crate) fn run_all(report: &mut Report) {
-    let mut suites: Vec<(&str, Body<'_>)> = Vec::new();
+/// A program that runs the scenario: what it needs is fetched and built, or missing.
+pub(crate) enum Program {
+    Ready(Command),
+    Missing(String),
+}
+
+type Prepare = Box<dyn FnOnce() -> Result<Program> + Send>;
+
+/// The programs with the names of their suites.
+pub(crate) fn programs() -> Vec<(&'static str, Prepare)> {
+    let mut all: Vec<(&'static str, Prepare)> = Vec::new();
     for (name, from, version) in JAVA {
-        suites.push((name, Box::new(|| java(name, from, version))));
+        all.push((name, Box::new(|| java(from, version))));
     }
-    suites.push((
+    all.push((
         "scenario-librdkafka",
-        Box::new(|| python_client("scenario-librdkafka", "confluent", python::newest()?)),
+        Box::new(|| Ok(python_client("confluent", python::newest()?))),
     ));
-    suites.push((
+    all.push((
         "scenario-librdkafka-1.9",
         Box::new(|| match python::librdkafka_1_9()? {
-            Ok(python) => python_client("scenario-librdkafka-1.9", "confluent", Some(python)),
-            Err(missing) => Ok(Outcome::Skipped(missing)),
+            Ok(python) => Ok(python_client("confluent", Some(python))),
+            Err(missing) => Ok(Program::Missing(missing)),
         }),
     ));
-    suites.push((
+    all.push((
         "scenario-kafka-python",
-        Box::new(|| python_client("scenario-kafka-python", "kafka_python", python::newest()?)),
+        Box::new(|| Ok(python_client("kafka_python", python::newest()?))),
     ));
     for name in ["scenario-franz", "scenario-sarama"] {
-        suites.push((name, Box::new(move || go(name))));
+        all.push((name, Box::new(move || go(name))));
     }
-    suites.push(("scenario-kafkajs", Box::new(kafkajs)));
+    all.push(("scenario-kafkajs", Box::new(kafkajs)));
+    all
+}
+
+/// A suite for each client, and one for those that are too old.
+pub(crate) fn run_all(report: &mut Report) {
+    let played = |(name, prepare): (&'static str, Prepare)| {
+        let body: Body<'_> = Box::new(move || play(name, prepare()?));
+        (name, body)
+    };
+    let mut suites: Vec<(&str, Body<'_>)> = programs().into_iter().map(played).collect();
     suites.push(("old-clients", Box::new(old_clients)));
     report.together(suites);
 }
 
-fn played(suite: &str, program: &mut Command) -> Result<Outcome> {
+fn play(suite: &str, program: Program) -> Result<Outcome> {
+    let mut program = match program {
+        Program::Ready(program) => program,
+        Program::Missing(missing) => return Ok(Outcome::Skipped(missing)),
+    };
     let broker = Broker::start(suite)?;
     run(program.args([broker.address.as_str(), suite]))?;
     broker.stop()?;
     Ok(Outcome::Passed)
 }
 
-fn java_missing() -> Option<Outcome> {
+fn java_missing() -> Option<String> {
     let there = has("java", "-version") && has("mvn", "--version");
-    (!there).then(|| Outcome::Skipped("java or mvn is missing".to_owned()))
+    (!there).then(|| "java or mvn is missing".to_owned())
 }
 
 fn java_source(jars: &Path, source: &str) -> Command {
@@ -73,31 +95,28 @@ fn java_source(jars: &Path, source: &str) -> Command {
     java
 }
 
-fn java(suite: &str, from: &str, version: &str) -> Result<Outcome> {
+fn java(from: &str, version: &str) -> Result<Program> {
     if let Some(missing) = java_missing() {
-        return Ok(missing);
+        return Ok(Program::Missing(missing));
     }
     let jars = jars::fetch(from, &format!("kafka-clients-{version}"))?;
-    played(
-        suite,
-        &mut java_source(&jars, &format!("{DIR}/Scenario.java")),
-    )
+    let program = java_source(&jars, &format!("{DIR}/Scenario.java"));
+    Ok(Program::Ready(program))
 }
 
-fn python_client(suite: &str, script: &str, python: Option<PathBuf>) -> Result<Outcome> {
+fn python_client(script: &str, python: Option<PathBuf>) -> Program {
     let Some(python) = python else {
-        return Ok(Outcome::Skipped("python3 is missing".to_owned()));
+        return Program::Missing("python3 is missing".to_owned());
     };
-    played(
-        suite,
-        Command::new(python).arg(format!("{DIR}/{script}.py")),
-    )
+    let mut program = Command::new(python);
+    program.arg(format!("{DIR}/{script}.py"));
+    Program::Ready(program)
 }
 
 /// A Go module; `go.sum` pins the versions and checksums of its dependencies.
-fn go(suite: &str) -> Result<Outcome> {
+fn go(suite: &str) -> Result<Program> {
     if !has("go", "version") {
-        return Ok(Outcome::Skipped("go is missing".to_owned()));
+        return Ok(Program::Missing("go is missing".to_owned()));
     }
     let name = suite.trim_start_matches("scenario-");
     let binary = std::fs::canonicalize("target")?.join(format!("test-deps/{suite}"));
@@ -105,13 +124,13 @@ fn go(suite: &str) -> Result<Outcome> {
     build.args(["build", "-mod=readonly", "-buildvcs=false", "-o"]);
     let package = format!("./{name}");
     run(build.arg(&binary).arg(package).current_dir(GO))?;
-    played(suite, &mut Command::new(binary))
+    Ok(Program::Ready(Command::new(binary)))
 }
 
 /// kafkajs; `package-lock.json` pins the versions and checksums of its packages.
-fn kafkajs() -> Result<Outcome> {
+fn kafkajs() -> Result<Program> {
     if !has("node", "--version") || !has("npm", "--version") {
-        return Ok(Outcome::Skipped("node or npm is missing".to_owned()));
+        return Ok(Program::Missing("node or npm is missing".to_owned()));
     }
     let from = Path::new(KAFKAJS);
     let stamp = hash(&std::fs::read(from.join("package-lock.json"))?);
@@ -134,7 +153,8 @@ fn kafkajs() -> Result<Outcome> {
     }
     let mut node = Command::new("node");
     node.env("NODE_PATH", dir.join("node_modules"));
-    played("scenario-kafkajs", node.arg(from.join("main.js")))
+    node.arg(from.join("main.js"));
+    Ok(Program::Ready(node))
 }
 
 /// What a broker answers to each old client.
@@ -158,7 +178,7 @@ fn old_answers(address: &str) -> Result<String> {
 /// Clients that are older than Kafka 4 supports get the answers that Kafka gives.
 fn old_clients() -> Result<Outcome> {
     if let Some(missing) = java_missing() {
-        return Ok(missing);
+        return Ok(Outcome::Skipped(missing));
     }
     let broker = Broker::start("old-clients")?;
     let answers = old_answers(&broker.address)?;

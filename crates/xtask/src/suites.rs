@@ -11,6 +11,8 @@ pub(crate) enum Stage {
     Verify,
     /// Only in `cargo xtask test`.
     Test,
+    /// Only if it is named: it takes long for what it adds to the others.
+    Named,
 }
 
 /// A row of the table of suites.
@@ -62,6 +64,7 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("example", 120),
     with_broker("tools", 90),
     with_broker("differential", 120),
+    suite("differential@cluster", 180, Stage::Named, true),
     with_broker("crash", 300),
     with_broker("crash-object", 300),
     with_broker("cluster", 180),
@@ -77,8 +80,10 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("scenario-franz", 120),
     with_broker("scenario-sarama", 120),
     with_broker("scenario-kafkajs", 60),
+    with_broker("clients-cluster", 240),
     with_broker("old-clients", 60),
     with_broker("franz-go-suite", 180),
+    suite("franz-go-suite@cluster", 480, Stage::Named, true),
     // the first suite that needs the server builds it, which takes minutes once
     with_broker("s3-minio", 960),
     with_broker("s3-versitygw", 240),
@@ -93,15 +98,20 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("s3-access", 90),
 ];
 
+/// Whether a suite runs without being named.
+fn is_usual(suite: &&Suite) -> bool {
+    suite.stage != Stage::Named
+}
+
 /// The suite with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Suite> {
     ALL.iter().find(|suite| suite.name == name)
 }
 
-/// The suites with these names, or all of them if no name is given. Fails on an unknown name, and lists the suites.
+/// The suites with these names, or all usual ones if no name is given. Fails on an unknown name, and lists the suites.
 pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Suite>> {
     if names.is_empty() {
-        return Ok(ALL.iter().collect());
+        return Ok(ALL.iter().filter(is_usual).collect());
     }
     let by_name = |name: &String| {
         find(name).with_context(|| {
@@ -129,10 +139,13 @@ mod tests {
     }
 
     #[test]
-    fn several_names_choose_several_suites_and_none_chooses_all() {
-        let two = chosen(&names(&["crash", "fmt"])).unwrap();
-        assert_eq!(two, [find("crash").unwrap(), find("fmt").unwrap()]);
-        assert_eq!(chosen(&[]).unwrap().len(), ALL.len());
+    fn several_names_choose_several_suites_and_none_chooses_the_usual_ones() {
+        let named = ["differential@cluster", "franz-go-suite@cluster"];
+        let two = chosen(&names(&["crash", named[1]])).unwrap();
+        assert_eq!(two, [find("crash").unwrap(), find(named[1]).unwrap()]);
+        let usual = chosen(&[]).unwrap();
+        let left_out = ALL.iter().filter(|suite| !usual.contains(suite));
+        assert!(left_out.map(|suite| suite.name).eq(named));
     }
 
     #[test]

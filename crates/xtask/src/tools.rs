@@ -15,7 +15,6 @@ use crate::jars::{self, has};
 use crate::peer::Peer;
 use crate::report::{Outcome, say};
 use crate::rust::run;
-use crate::three_brokers::ThreeBrokers;
 
 /// The transcripts in the order in which they run; that of groups is last because groups leave their internal topic
 /// behind.
@@ -33,10 +32,6 @@ const TRANSCRIPTS: &[&str] = &[
 
 /// Transcripts that are recorded and not compared yet, each with what it waits for.
 const PENDING: &[(&str, &str)] = &[];
-
-/// The transcripts of what an operator asks three brokers for, in order: the last one runs while a broker is stopped. They
-/// say what Highwater has to print, because Apache Kafka moves data where Highwater has none to move.
-const THREE_BROKERS: [&str; 2] = ["all-live", "one-stopped"];
 
 const GOLDENS: &str = "tests/clients/goldens";
 const OWN: &str = "tests/clients/tools";
@@ -81,10 +76,6 @@ pub(crate) fn compare() -> Result<Outcome> {
 
 /// Prints the differences of one transcript.
 pub(crate) fn show(name: &str) -> Result<()> {
-    if name == "three-brokers" {
-        three_brokers()?;
-        return Ok(());
-    }
     let wrong = differences(&[name])?;
     say(&wrong.join("\n"));
     say(&format!("{} line(s) differ", wrong.len()));
@@ -97,37 +88,8 @@ pub(crate) fn record(names: &[String]) -> Result<()> {
     let names: Vec<&str> = TRANSCRIPTS.iter().copied().filter(asked).collect();
     let peer = Peer::start()?;
     let goldens = Path::new(GOLDENS);
-    replay(&peer.address, KAFKA_PAUSE_MS, (goldens, goldens), &names)
-}
-
-/// The suite of three brokers.
-pub(crate) fn three_brokers() -> Result<Outcome> {
-    if !has("java", "-version") || !has("mvn", "--version") {
-        return Ok(Outcome::Skipped("java or mvn is missing".to_owned()));
-    }
-    let from = &Path::new(OWN).join("three-brokers");
-    let out = Path::new("target/test-run/tools-cluster/transcripts");
-    let mut cluster = ThreeBrokers::start("tools-cluster")?;
-    std::fs::create_dir_all(out)?;
-    let mut wrong = Vec::new();
-    for (index, name) in THREE_BROKERS.iter().enumerate() {
-        if index > 0 {
-            cluster.stop_last()?;
-        }
-        replay(&cluster.address, 0, (from, out), &[name])?;
-        let file = format!("{name}.txt");
-        let expected = std::fs::read_to_string(from.join(&file))?;
-        let answered = std::fs::read_to_string(out.join(&file))?;
-        wrong.extend(line_differences(&expected, &answered));
-    }
-    cluster.stop()?;
-    match wrong.is_empty() {
-        true => Ok(Outcome::Passed),
-        false => bail!(
-            "what is printed (+) is not what should be (-):\n{}",
-            wrong.join("\n")
-        ),
-    }
+    let names: Vec<PathBuf> = names.iter().map(|name| golden(name)).collect();
+    replay(&peer.address, &[], KAFKA_PAUSE_MS, (&names, goldens))
 }
 
 fn golden(name: &str) -> PathBuf {
@@ -139,23 +101,29 @@ fn commands(name: &str) -> Result<usize> {
     Ok(text.lines().filter(|line| line.starts_with("$ ")).count())
 }
 
-/// Runs transcripts against a broker and writes its output into new ones.
-fn replay(address: &str, pause_ms: u32, (from, to): (&Path, &Path), names: &[&str]) -> Result<()> {
+/// Runs transcripts against a broker and writes its output into new ones; `names` are those of values, as `NAME=VALUE`.
+pub(crate) fn replay(
+    address: &str,
+    names: &[String],
+    pause_ms: u32,
+    (transcripts, to): (&[PathBuf], &Path),
+) -> Result<()> {
+    std::fs::create_dir_all(to)?;
     let jars = jars::fetch(OWN, "kafka-tools-4.3.1")?;
     let mut java = Command::new("java");
     java.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
     java.arg("-Dorg.apache.logging.log4j.level=OFF");
     java.arg("-cp").arg(format!("{}/*", jars.display()));
-    java.arg("tests/clients/java/Tools.java");
+    java.arg("tests/clients/java/Tools.java").args(names);
     java.args([address, &pause_ms.to_string()]).arg(to);
-    run(java.args(names.iter().map(|name| from.join(format!("{name}.txt")))))
+    run(java.args(transcripts))
 }
 
 fn differences(names: &[&str]) -> Result<Vec<String>> {
     let broker = Broker::start("tools")?;
     let out = Path::new("target/test-run/tools/transcripts");
-    std::fs::create_dir_all(out)?;
-    replay(&broker.address, 0, (Path::new(GOLDENS), out), names)?;
+    let transcripts: Vec<PathBuf> = names.iter().map(|name| golden(name)).collect();
+    replay(&broker.address, &[], 0, (&transcripts, out))?;
     broker.stop()?;
     let mut wrong = Vec::new();
     for name in names {
@@ -171,7 +139,7 @@ fn differences(names: &[&str]) -> Result<Vec<String>> {
 }
 
 /// The lines of each command that differ, below the command; expected lines come first.
-fn line_differences(expected: &str, answered: &str) -> Vec<String> {
+pub(crate) fn line_differences(expected: &str, answered: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (expected, answered) in expected.split("\n$").zip(answered.split("\n$")) {
         if expected == answered {

@@ -17,8 +17,11 @@ import org.apache.kafka.common.utils.Exit;
  * Runs transcripts of Apache Kafka's command-line tools, all in this one JVM, and writes each transcript again with the
  * present output of the tools. In a transcript `$ ` begins a command, `< ` is a line of its input, `## ` a remark, and
  * `? ` its exit code if that is not 0; every other line is output. `$~ ` begins a command that is run again until its
- * output is the one in the transcript, for at most ten seconds. FILES is the directory of the transcript. Values that differ between runs are masked by type.
- * Arguments: the broker's address, the pause between commands in ms, the directory to write to, the transcripts.
+ * output is the one in the transcript, for at most ten seconds. FILES is the directory of the transcript, BROKER the
+ * broker's address, and further names are given; in the output they take the place of their values. Values that differ
+ * between runs are masked by type.
+ * Arguments: names as NAME=VALUE, the broker's address, the pause between commands in ms, the directory to write to, the
+ * transcripts.
  */
 public class Tools {
     static final String T = "org.apache.kafka.tools.";
@@ -32,6 +35,7 @@ public class Tools {
         Map.entry("kafka-broker-api-versions", T + "BrokerApiVersionsCommand"),
         Map.entry("kafka-cluster", T + "ClusterTool"),
         Map.entry("kafka-features", T + "FeatureCommand"),
+        Map.entry("kafka-metadata-quorum", T + "MetadataQuorumCommand"),
         Map.entry("kafka-leader-election", T + "LeaderElectionCommand"),
         Map.entry("kafka-reassign-partitions", T + "reassign.ReassignPartitionsCommand"),
         Map.entry("kafka-groups", T + "GroupsCommand"),
@@ -54,10 +58,20 @@ public class Tools {
         MASKS.put(Pattern.compile("\\b\\d+(?= ms (?:50|95|99|99\\.9)th)"), "<rate>");
         MASKS.put(Pattern.compile("(?<=\"avg_throughput\":)\\d+\\.\\d+(?:E\\d+)?"), "<rate>");
         MASKS.put(Pattern.compile("\tat .*\n"), "");
+        // what kafka-metadata-quorum, kafka-features and kafka-broker-api-versions print
+        MASKS.put(Pattern.compile("(?<=ClusterId: {1,20}|\"directoryId\": \"|\t)[A-Za-z0-9_-]{22}(?=[\"\t\n])"), "<uuid>");
+        MASKS.put(Pattern.compile("(?<=LeaderEpoch: {1,20}|HighWatermark: {1,20}|LagTimeMs: {1,20}|[\t ]Epoch: )\\d+"), "<n>");
+        MASKS.put(Pattern.compile("(?<=\t)\\d+ +(?=\t0 +\t)"), "<end>");
+        MASKS.put(Pattern.compile("\\b\\d+ ms ago +"), "<ms> ago ");
+        MASKS.put(Pattern.compile("(?<=MaxFollowerLag: {1,20})[1-9]\\d*"), "<lag>");
+        MASKS.put(Pattern.compile(" -> \\(\n(?:\t.*\n)+\\)"), "");
     }
 
     /** Sorts settings that a broker lists in no defined order. */
     static final Pattern SETTINGS = Pattern.compile("(?<=Configs: )\\S+");
+    /** Sorts nodes, which are listed by their ids: the same name may have another id in each run. */
+    static final Pattern ROWS = Pattern.compile("(?<=^(?:NodeId|ID ).{1,200}\n)(?s:.*)|^\\S+ \\(id: (?s:.*)");
+    static final Pattern VOTERS = Pattern.compile("(?<=^CurrentVoters: {1,20}\\[\\{).*(?=}])", Pattern.MULTILINE);
 
     /** Thrown in place of an end of the JVM. */
     static final class Exited extends Error {
@@ -73,13 +87,20 @@ public class Tools {
     }
 
     static final Switch output = new Switch();
+    /** Names and their values, the longest names first. */
+    static final Map<String, String> names = new TreeMap<>(
+        Comparator.comparing((String name) -> -name.length()).thenComparing(Comparator.naturalOrder()));
     static String broker;
     static String files;
     static volatile Integer exitCode;
     static final List<Runnable> hooks = Collections.synchronizedList(new ArrayList<>());
 
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] given) throws Exception {
+        int first = 0;
+        for (; given[first].contains("="); first++) names.put(given[first].split("=")[0], given[first].split("=")[1]);
+        String[] args = Arrays.copyOfRange(given, first, given.length);
         broker = args[0];
+        names.put("BROKER", broker);
         long pauseMs = Long.parseLong(args[1]);
         var stream = new PrintStream(output, true, StandardCharsets.UTF_8);
         System.setOut(stream);
@@ -155,16 +176,23 @@ public class Tools {
     /** Splits at blanks; single quotes keep them. */
     static List<String> words(String line) {
         var words = new ArrayList<String>();
-        var matcher = Pattern.compile("(?:'[^']*'|[^\\s'])+").matcher(line.replace("BROKER", broker).replace("FILES", files));
+        line = line.replace("FILES", files);
+        for (var name : names.entrySet()) line = line.replaceAll("\\b" + name.getKey() + "\\b", name.getValue());
+        var matcher = Pattern.compile("(?:'[^']*'|[^\\s'])+").matcher(line);
         while (matcher.find()) words.add(matcher.group().replace("'", ""));
         return words;
     }
 
     static String mask(String text) {
-        text = text.replace(broker, "BROKER");
+        for (var name : names.entrySet())
+            text = text.replaceAll("(?<![\\w.-])" + Pattern.quote(name.getValue()) + "(?![\\w.-])", name.getKey());
         for (var mask : MASKS.entrySet()) text = mask.getKey().matcher(text).replaceAll(mask.getValue());
         text = SETTINGS.matcher(text).replaceAll(found ->
             String.join(",", new TreeSet<>(List.of(found.group().split(",")))));
+        text = ROWS.matcher(text).replaceAll(found ->
+            found.group().lines().sorted().map(row -> row + "\n").collect(java.util.stream.Collectors.joining()));
+        text = VOTERS.matcher(text).replaceAll(found ->
+            String.join("}, {", new TreeSet<>(List.of(found.group().split("}, \\{")))));
         return text.isEmpty() || text.endsWith("\n") ? text : text + "\n";
     }
 

@@ -3,7 +3,7 @@
 //!
 //! The requests are in `tests/differential/*.txt`, in the form that [`scenario`] describes. They are encoded and
 //! decoded from `protocol/schema` alone. Answers are compared field by field after [`masks`] are applied; the allowed
-//! differences are listed, with reasons, in `tests/differential/differences.txt`.
+//! differences are listed, with reasons, in `tests/differential/differences*.txt`.
 
 mod connection;
 mod differences;
@@ -15,12 +15,13 @@ mod wire;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::broker::Broker;
+use crate::cluster::{BROKERS, Cluster};
 use crate::jars::has;
 use crate::peer::Peer;
 use crate::report::{Outcome, say};
@@ -28,6 +29,9 @@ use driver::{Driver, Exchange, Plan};
 
 const FROM: &str = "tests/differential";
 const LIST: &str = "differences.txt";
+/// The differences beyond those if Highwater is a lone node, as Apache Kafka is here, and if it has three brokers.
+const ALONE_LIST: &str = "differences-alone.txt";
+const CLUSTER_LIST: &str = "differences-cluster.txt";
 const OUT: &str = "target/test-run/differential";
 const LINES_SHOWN_MAX: usize = 100;
 /// Settings of Highwater in every scenario, for a short run.
@@ -35,28 +39,63 @@ const SETTINGS: &[&str] = &["group.initial.rebalance.delay.ms=300"];
 
 /// The suite.
 pub(crate) fn compare() -> Result<Outcome> {
-    if !has("java", "-version") || !has("mvn", "--version") {
-        return Ok(Outcome::Skipped("java or mvn is missing".to_owned()));
+    if let Some(skipped) = skipped() {
+        return Ok(skipped);
     }
     let broker = Broker::start("differential-broker")?;
-    let plan = plan(&broker.address)?;
+    let stop = |broker: Broker| broker.stop();
+    let address = broker.address.clone();
+    compare_with(&address, broker, stop, &[LIST, ALONE_LIST])
+}
+
+/// The suite with three controllers and three brokers, of which one gets everything: so its answers are those of a lone
+/// one, but for what a client is told of the others.
+pub(crate) fn compare_cluster() -> Result<Outcome> {
+    if let Some(skipped) = skipped() {
+        return Ok(skipped);
+    }
+    let cluster = Cluster::start("differential-cluster", SETTINGS)?;
+    for broker in &BROKERS[1..] {
+        cluster.cordon(*broker)?;
+    }
+    let stop = |cluster: Cluster| cluster.stop(&["waiting for a controller"]);
+    let address = cluster.address(BROKERS[0]).to_owned();
+    compare_with(&address, cluster, stop, &[LIST, CLUSTER_LIST])
+}
+
+fn skipped() -> Option<Outcome> {
+    let is_there = has("java", "-version") && has("mvn", "--version");
+    (!is_there).then(|| Outcome::Skipped("java or mvn is missing".to_owned()))
+}
+
+/// Compares the answers of the broker at an address, which is stopped as soon as it has given them.
+fn compare_with<T>(
+    address: &str,
+    running: T,
+    stop: impl FnOnce(T) -> Result<()>,
+    lists: &[&str],
+) -> Result<Outcome> {
+    let plan = plan(address)?;
     let (peer, ours) = std::thread::scope(|scope| {
         let peer = scope.spawn(|| Peer::start_with(SETTINGS));
-        let ours = Driver::new(&plan, &broker.address).and_then(Driver::run);
+        let ours = Driver::new(&plan, address).and_then(Driver::run);
         let peer = peer
             .join()
             .map_err(|_panic| anyhow!("Kafka's start panicked"));
         (peer.flatten(), ours)
     });
     let (peer, ours) = (peer?, ours.context("Highwater")?);
-    broker.stop()?;
+    stop(running)?;
     let kafka = Driver::new(&plan, &peer.address)?.run();
     let kafka = kafka.context("Apache Kafka")?;
     std::fs::create_dir_all(OUT)?;
     write("kafka.txt", &kafka)?;
     write("highwater.txt", &ours)?;
     let found = differences::compare(&kafka, &ours)?;
-    let listed = std::fs::read_to_string(Path::new(FROM).join(LIST))?;
+    let mut listed = String::new();
+    for list in lists {
+        listed.push_str(&std::fs::read_to_string(Path::new(FROM).join(list))?);
+    }
     let mut wrong = differences::judge(&found, &listed)?;
     wrong.extend(not_covered(&plan, &kafka));
     say(&format!(
@@ -79,10 +118,12 @@ pub(crate) fn compare() -> Result<Outcome> {
 fn plan(address: &str) -> Result<Plan> {
     let schema = highwater_codegen::read_schema(Path::new("protocol/schema"))?;
     let versions = driver::served(&schema, address)?;
-    let mut files: Vec<_> = std::fs::read_dir(FROM)?
+    let mut files: Vec<PathBuf> = std::fs::read_dir(FROM)?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<_>>()?;
-    files.retain(|path| path.file_name().is_some_and(|name| name != LIST));
+    let lists = [LIST, ALONE_LIST, CLUSTER_LIST];
+    let is_list = |path: &PathBuf| lists.iter().any(|list| path.ends_with(list));
+    files.retain(|path| !is_list(path));
     files.sort();
     let mut scenarios = Vec::new();
     for path in files {

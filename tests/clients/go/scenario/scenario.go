@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 )
 
@@ -34,6 +35,29 @@ func Check(err error, what string) {
 func Ensure(condition bool, format string, args ...any) {
 	if !condition {
 		Check(fmt.Errorf(format, args...), "not so")
+	}
+}
+
+// Alone says whether there is one broker. If there are more they stop and start, and a group may read records again.
+func Alone(bootstrap string) bool {
+	return !strings.Contains(bootstrap, ",")
+}
+
+// Rest counts the records that came after the others, of those that a group has seen.
+func Rest(seen map[int]bool) (count int) {
+	for number := range seen {
+		if number >= GroupCount {
+			count++
+		}
+	}
+	return count
+}
+
+// Until waits until the condition holds: a broker may not know yet of a change that another one has made. It ends the
+// program if that takes long.
+func Until(condition func() bool, what string) {
+	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(20 * time.Millisecond) {
+		Ensure(time.Now().Before(deadline), "%s", what)
 	}
 }
 

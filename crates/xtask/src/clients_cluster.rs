@@ -1,0 +1,92 @@
+//! Every client's scenario with one cluster, while its brokers are stopped and started one after the other.
+
+use std::collections::VecDeque;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, ensure};
+
+use crate::cluster::{BROKERS, Cluster};
+use crate::report::{Outcome, say};
+use crate::rust::run;
+use crate::scenario::{Program, programs};
+
+/// The number of programs that run at the same time.
+const AT_ONCE: usize = 3;
+/// The time between the start of a broker and the stop of the next one.
+const CALM: Duration = Duration::from_secs(4);
+/// The number of stops under which the suite shows too little.
+const STOPS_MIN: usize = 3;
+/// What nodes log while others of them stop and start.
+const EXPECTED_LOG: &[&str] = &["waiting for a controller"];
+
+/// The suite. A broker that stops hands its partitions, its groups' among them, over to the others: no program may see
+/// more of it than its client retries.
+pub(crate) fn play() -> Result<Outcome> {
+    let mut ready = VecDeque::new();
+    for (name, prepare) in programs() {
+        match prepare()? {
+            Program::Ready(program) => ready.push_back((name, program)),
+            Program::Missing(missing) => return Ok(Outcome::Skipped(missing)),
+        }
+    }
+    let settings = ["group.initial.rebalance.delay.ms=300"];
+    let mut cluster = Cluster::start("clients-cluster", &settings)?;
+    let bootstrap = cluster.bootstrap();
+    let count = ready.len();
+    let (ready, ended) = (Mutex::new(ready), AtomicUsize::new(0));
+    let (failed, stops) = std::thread::scope(|scope| {
+        let players = [(); AT_ONCE].map(|()| scope.spawn(|| all(&ready, &ended, &bootstrap)));
+        let stops = disturb(&mut cluster, || ended.load(Ordering::SeqCst) < count);
+        let failed: Result<Vec<_>> = players
+            .into_iter()
+            .map(|player| player.join().map_err(|_panic| anyhow!("a thread panicked")))
+            .collect();
+        (failed.map(|failed| failed.concat()), stops)
+    });
+    let (failed, stops) = (failed?, stops?);
+    say(&format!("brokers were stopped and started {stops} times"));
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    ensure!(stops >= STOPS_MIN, "too few brokers were stopped");
+    cluster.stop(EXPECTED_LOG)?;
+    Ok(Outcome::Passed)
+}
+
+type Ready = Mutex<VecDeque<(&'static str, Command)>>;
+
+/// Runs programs until none is left, and returns those that failed.
+fn all(ready: &Ready, ended: &AtomicUsize, bootstrap: &str) -> Vec<String> {
+    let next = || {
+        let mut ready = ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.pop_front()
+    };
+    let mut failed = Vec::new();
+    while let Some((name, mut program)) = next() {
+        #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
+        let since = std::time::Instant::now();
+        let played = run(program.args([bootstrap, name]));
+        say(&format!("{name}: {:.1} s", since.elapsed().as_secs_f64()));
+        if let Err(error) = played {
+            failed.push(format!("{name}: {error:#}"));
+        }
+        ended.fetch_add(1, Ordering::SeqCst);
+    }
+    failed
+}
+
+/// Stops and starts the brokers one after the other, and returns how often.
+fn disturb(cluster: &mut Cluster, goes_on: impl Fn() -> bool) -> Result<usize> {
+    for (stops, broker) in BROKERS.into_iter().cycle().enumerate() {
+        #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
+        std::thread::sleep(CALM);
+        if !goes_on() {
+            return Ok(stops);
+        }
+        cluster.stop_node(broker)?;
+        cluster.start_node(broker)?;
+        cluster.leader(BROKERS.len())?;
+    }
+    Ok(0)
+}
