@@ -20,6 +20,7 @@ const CLUSTER_DIR: &str = "target/test-run/cluster";
 const CLUSTER_EXAMPLE: &str = "examples/cluster/run.py";
 const CLUSTER_EXAMPLE_DIR: &str = "target/test-run/cluster-example";
 const SOAK_DIR: &str = "target/test-run/soak";
+const FORMER_DIR: &str = "target/former";
 
 /// Kills the broker at named points and at random while producers write, then looks for every acknowledged record.
 ///
@@ -36,14 +37,38 @@ pub(crate) fn suite(wal: &str) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Kills, stops and continues the nodes of a cluster under load, then looks for every acknowledged record.
+/// Kills, stops and continues the nodes of a cluster under load, then looks for every acknowledged record. Does the same
+/// with nodes that are restarted cleanly, one after the other.
 pub(crate) fn cluster() -> Result<Outcome> {
     let Some(python) = python::newest()? else {
         return Ok(Outcome::Skipped("python3 is missing".to_owned()));
     };
     clear(CLUSTER_DIR)?;
-    run(Command::new(python).args([CLUSTER_SCRIPT, BINARY, CLUSTER_DIR]))?;
+    run(Command::new(&python).args([CLUSTER_SCRIPT, BINARY, CLUSTER_DIR]))?;
+    clear(CLUSTER_DIR)?;
+    run(Command::new(python).args([CLUSTER_SCRIPT, BINARY, CLUSTER_DIR, "--rolling"]))?;
     Ok(Outcome::Passed)
+}
+
+/// Restarts all nodes of a cluster under load, twice: they begin as processes of an earlier commit's binary, which is built
+/// under `target/former`, and become processes of this tree's.
+pub(crate) fn upgrade(from: &str) -> Result<()> {
+    let python = python::newest()?.context("python3 is missing")?;
+    rust::build_binaries()?;
+    clear(&format!("{FORMER_DIR}/tree"))?;
+    let tree = format!("{FORMER_DIR}/tree");
+    run(Command::new("git").args(["worktree", "prune"]))?;
+    run(Command::new("git").args(["worktree", "add", "--detach", &tree, from]))?;
+    let mut build = Command::new("cargo");
+    build.args(["build", "--release", "--locked", "--package", "highwater"]);
+    build.args(["--target-dir", "../target"]).current_dir(&tree);
+    run(&mut build)?;
+    clear(CLUSTER_DIR)?;
+    let former = format!("{FORMER_DIR}/target/release/highwater");
+    let mut script = Command::new(python);
+    script.args([CLUSTER_SCRIPT, BINARY, CLUSTER_DIR, "--rolling"]);
+    run(script.args(["--former", &former]))?;
+    run(Command::new("git").args(["worktree", "remove", "--force", &tree]))
 }
 
 /// The example of a cluster: one broker is killed and another one stops, and no record is lost. It needs no package.

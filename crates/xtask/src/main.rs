@@ -62,6 +62,12 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
+    /// Restart the nodes of a cluster under load from the binary of an earlier commit to this one.
+    Upgrade {
+        /// The commit, which is built in `target/former`.
+        #[arg(long, value_name = "COMMIT")]
+        from: String,
+    },
     /// Build the binary that is published, target/dist/highwater, with its debug information beside it.
     Dist,
     /// Write the generated files: the messages from the schema, and the README's table of APIs.
@@ -89,6 +95,7 @@ fn main() -> Result<()> {
             minutes,
             seed,
         } => crash::soak(what, minutes, seed),
+        Command::Upgrade { from } => crash::upgrade(&from),
         Command::Dist => dist::build(),
         Command::Codegen => {
             let files = highwater_codegen::generate(

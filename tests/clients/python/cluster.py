@@ -2,13 +2,16 @@
 stopped and continued (SIGSTOP, SIGCONT), or end cleanly, or die in the middle of a takeover or of a planned move;
 controllers are killed, keep their disks, are stopped and continued, or end cleanly, one at a time; all under an idempotent
 producer and a group. With --namespaces each node is in a network namespace of its own, and links between any two nodes,
-or all links of one, are cut too, one way or both ways.
+or all links of one, are cut too, one way or both ways. With --rolling nothing fails: every node is stopped cleanly and
+started again, one after the other, twice. With --former too, all nodes begin as processes of that binary. (Nodes in
+namespaces can't be restarted so, because their health is seen in their namespace alone.)
 
 At the end every acknowledged record is in the log once, in order, at its offset. A record that was not acknowledged is
 there once or not at all. Committed offsets never go back. If a node ends in another way than the program made it end, the
 program prints the node's log and ends at once.
 
 Usage: cluster.py BINARY DIR [--seed SEED] [--seconds SECONDS] [--controllers N] [--brokers N] [--namespaces]
+       [--rolling [--former BINARY]]
 """
 
 import argparse
@@ -19,6 +22,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -34,6 +38,8 @@ parser.add_argument("--seconds", type=float, default=25)
 parser.add_argument("--controllers", type=int, default=3)
 parser.add_argument("--brokers", type=int, default=3)
 parser.add_argument("--namespaces", action="store_true")
+parser.add_argument("--rolling", action="store_true")
+parser.add_argument("--former")
 arguments = parser.parse_args()
 BINARY, DIR = arguments.binary, arguments.dir
 TOPIC = "cluster"
@@ -65,16 +71,17 @@ def free_port():
 
 
 PORTS = {node: free_port() for node in [*CONTROLLERS, *BROKERS]}
+ADMIN_PORTS = {node: free_port() for node in PORTS}
 ADDRESSES = {node: f"{HOSTS[node]}:{port}" for node, port in PORTS.items()}
 VOTERS = ",".join(f"{node}@{ADDRESSES[node]}" for node in CONTROLLERS)
 BOOTSTRAP = ",".join(ADDRESSES[node] for node in BROKERS)
 
 
-def start(node, crash_at=None):
+def start(node, crash_at=None, binary=BINARY):
     own = {
         "node.id": node,
         "highwater.data.dir": f"{DIR}/node-{node}",
-        "highwater.admin.listener": "127.0.0.1:0",
+        "highwater.admin.listener": f"127.0.0.1:{ADMIN_PORTS[node]}",
         "controller.listener.names": "CONTROLLER",
         "controller.quorum.voters": VOTERS,
         "highwater.wal": "object",
@@ -93,7 +100,7 @@ def start(node, crash_at=None):
         own |= {"process.roles": "controller", "listeners": f"CONTROLLER://{ADDRESSES[node]}"}
     else:
         own |= {"process.roles": "broker", "listeners": f"PLAINTEXT://{ADDRESSES[node]}"}
-    command = [*network.within(node), BINARY] if network else [BINARY]
+    command = [*network.within(node), binary] if network else [binary]
     return nodes.start(node, command, own, os.path.join(DIR, f"node-{node}.log"), crash_at)
 
 
@@ -116,6 +123,19 @@ def pause(node):
 def stop(node):
     nodes.end(node, signal.SIGTERM)
     start(node)
+
+
+def restart(node):
+    """Stops a node and starts it again, and waits until it is ready, as an operator does."""
+    stop(node)
+    deadline = time.monotonic() + CALM_S
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN_PORTS[node]}/health/ready", timeout=5):
+                return
+        except OSError as error:
+            assert time.monotonic() < deadline, f"node {node} is not ready: {error}"
+            time.sleep(0.1)
 
 
 def crash(node):
@@ -166,7 +186,7 @@ def cut_all(links):
 
 EVENTS = [kill, kill, pause, pause, stop, crash, leave, *([cut, cut, isolate, isolate] if network else [])]
 for node in [*CONTROLLERS, *BROKERS]:
-    start(node)
+    start(node, binary=arguments.former or BINARY)
 admin = AdminClient({"bootstrap.servers": BOOTSTRAP, "log_level": 0})
 deadline = time.monotonic() + CALM_S
 while len(retried(lambda: admin.list_topics(timeout=10)).brokers) < len(BROKERS):
@@ -182,7 +202,13 @@ except KafkaException as error:
 workload = Workload(BOOTSTRAP, TOPIC, PARTITIONS, arguments.seed, pause_s=0.005)
 workload.start()
 counts = {}
-until = time.monotonic() + arguments.seconds
+for _ in range(2 if arguments.rolling else 0):
+    for node in [*CONTROLLERS, *BROKERS]:
+        workload.wait_for_records(500)
+        restart(node)
+        counts["restarts"] = counts.get("restarts", 0) + 1
+        workload.check_offsets()
+until = time.monotonic() + (0 if arguments.rolling else arguments.seconds)
 while time.monotonic() < until:
     time.sleep(rng.uniform(*PAUSE_S))
     event = rng.choice(EVENTS)
