@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::broker::Broker;
 
-/// Over how many intervals a load is a mean. A short burst moves no partition.
+/// Over about how many intervals a load is a mean; that of a partition that was just opened is one over fewer.
 pub(crate) const MEAN_OVER: u32 = 6;
 
 /// Measures in each interval; never returns. The work grows with the number of open partitions.

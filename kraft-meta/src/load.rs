@@ -3,8 +3,8 @@
 /// The most partitions that a load names.
 pub const HEAVIEST_MAX: usize = 32;
 
-/// How much work the partitions take that a broker leads, as a mean of the last half minute or so. It is kept in memory
-/// and never logged.
+/// How much work the partitions take that a broker leads, as a mean of its last intervals of balancing. It is kept in
+/// memory and never logged.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Load {
     /// The weight of all partitions that the broker leads: bytes of batches, written and read, in a second. Each batch
@@ -25,12 +25,4 @@ pub struct StreamLoad {
     /// Its part of [`Load::total`].
     #[prost(uint64, tag = "2")]
     pub weight: u64,
-}
-
-impl Load {
-    /// The load as it may be kept: with no more partitions than a load names.
-    pub(crate) fn bounded(mut self) -> Self {
-        self.heaviest.truncate(HEAVIEST_MAX);
-        self
-    }
 }

@@ -43,37 +43,75 @@ impl From<Standing> for Told {
     }
 }
 
-/// The open epochs that the active controller has heard, each with its last standing and its last load.
+/// What was last heard of one epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Last {
+    standing: Standing,
+    load: Option<(Arc<Load>, Instant)>,
+}
+
+/// The open epochs that the active controller has heard in its term, each with its last standing and its last load.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Heard(BTreeMap<NodeEpoch, Told>);
+pub struct Heard {
+    /// None in tests, for any term.
+    term: Option<Term>,
+    of: BTreeMap<NodeEpoch, Last>,
+}
 
 impl Heard {
-    /// Notes a heartbeat. If it tells another standing, the epochs that are not open any more are forgotten, and this
-    /// returns true: a load comes again and again, and those that use it look when they like.
+    /// Notes a heartbeat. If it is the first one of a term or tells another standing, the epochs that are not open any more
+    /// are forgotten, and this returns true. A load alone comes again and again, and those that use it look when they like.
     pub(crate) fn note(
         &mut self,
+        (term, now): (Term, Instant),
         epoch: NodeEpoch,
         told: Told,
         is_open: impl Fn(NodeEpoch) -> bool,
     ) -> bool {
-        if let Some(known) = self.0.get_mut(&epoch) {
-            known.load = told.load.or(known.load.take());
+        if self.term.replace(term) != Some(term) {
+            self.of.clear();
+        }
+        let load = told.load.map(|load| (load, now));
+        if let Some(known) = self.of.get_mut(&epoch) {
+            known.load = load.or(known.load.take());
             // an earlier heartbeat may come in late
             if told.standing <= known.standing {
                 return false;
             }
             known.standing = told.standing;
         } else {
-            self.0.insert(epoch, told);
+            let standing = told.standing;
+            self.of.insert(epoch, Last { standing, load });
         }
-        self.0.retain(|epoch, _| is_open(*epoch));
+        self.of.retain(|epoch, _| is_open(*epoch));
         true
+    }
+
+    /// What was heard in a term; nothing if that is another one.
+    #[must_use]
+    pub fn in_term(&self, term: Option<Term>) -> Self {
+        match self.term.is_none() || self.term == term {
+            true => self.clone(),
+            false => Self::default(),
+        }
+    }
+
+    /// What epochs have told at a time, whatever the term is.
+    pub fn told_at(at: Instant, told: impl IntoIterator<Item = (NodeEpoch, Told)>) -> Self {
+        let last = |(epoch, told): (NodeEpoch, Told)| {
+            let (standing, load) = (told.standing, told.load.map(|load| (load, at)));
+            (epoch, Last { standing, load })
+        };
+        Self {
+            term: None,
+            of: told.into_iter().map(last).collect(),
+        }
     }
 
     /// Whether an epoch was heard.
     #[must_use]
     pub fn has(&self, epoch: NodeEpoch) -> bool {
-        self.0.contains_key(&epoch)
+        self.of.contains_key(&epoch)
     }
 
     /// Whether an epoch serves, so that it may get leaderships (E4).
@@ -82,14 +120,15 @@ impl Heard {
         self.standing(epoch) == Some(Standing::Serving)
     }
 
-    /// The last load of an epoch that told one since this node became the active controller.
+    /// The last load that an epoch has told, and when.
     #[must_use]
-    pub fn load(&self, epoch: NodeEpoch) -> Option<&Load> {
-        self.0.get(&epoch)?.load.as_deref()
+    pub fn load(&self, epoch: NodeEpoch) -> Option<(&Load, Instant)> {
+        let (load, at) = self.of.get(&epoch)?.load.as_ref()?;
+        Some((load, *at))
     }
 
     fn standing(&self, epoch: NodeEpoch) -> Option<Standing> {
-        self.0.get(&epoch).map(|told| told.standing)
+        self.of.get(&epoch).map(|last| last.standing)
     }
 
     /// Whether an epoch stops.
@@ -101,8 +140,8 @@ impl Heard {
 
 impl<T: Into<Told>> FromIterator<(NodeEpoch, T)> for Heard {
     fn from_iter<I: IntoIterator<Item = (NodeEpoch, T)>>(heard: I) -> Self {
-        let told = |(epoch, told): (NodeEpoch, T)| (epoch, told.into());
-        Self(heard.into_iter().map(told).collect())
+        let told = heard.into_iter().map(|(epoch, told)| (epoch, told.into()));
+        Self::told_at(Instant::now(), told)
     }
 }
 
@@ -328,8 +367,10 @@ mod tests {
         let mut heard = Heard::default();
         let (first, second) = (NodeEpoch(4), NodeEpoch(9));
         let all = |_: NodeEpoch| true;
-        let note =
-            |heard: &mut Heard, epoch, standing: Standing| heard.note(epoch, standing.into(), all);
+        let at = (TERM, Instant::now());
+        let note = |heard: &mut Heard, epoch, standing: Standing| {
+            heard.note(at, epoch, standing.into(), all)
+        };
         assert!(note(&mut heard, first, Starting));
         assert!(heard.has(first) && !heard.serves(first));
         assert!(!note(&mut heard, first, Starting), "nothing is new");
@@ -340,7 +381,7 @@ mod tests {
         assert!(heard.leaves(first) && !heard.serves(first));
         assert!(!note(&mut heard, first, Serving), "it was sent earlier");
         assert!(heard.leaves(first));
-        assert!(heard.note(second, Serving.into(), |epoch| epoch == second));
+        assert!(heard.note(at, second, Serving.into(), |epoch| epoch == second));
         assert!(
             !heard.has(first) && !heard.serves(first),
             "it is not open any more"
@@ -363,14 +404,22 @@ mod tests {
             standing: Standing::Serving,
             load,
         };
-        assert!(heard.note(epoch, with(None), all));
-        assert_eq!(heard.load(epoch), None);
-        assert!(!heard.note(epoch, with(load(7)), all));
-        assert!(!heard.note(epoch, with(None), all));
-        assert_eq!(heard.load(epoch).map(|load| load.total), Some(7));
-        assert!(heard.note(epoch, Standing::Leaving.into(), all));
-        assert_eq!(heard.load(epoch).map(|load| load.total), Some(7));
-        assert!(!heard.note(epoch, with(load(9)), all));
-        assert_eq!(heard.load(epoch).map(|load| load.total), Some(9));
+        let begin = Instant::now();
+        let mut note = |term, seconds, told| {
+            let now = begin + Duration::from_secs(seconds);
+            let is_new = heard.note((Term(term), now), epoch, told, all);
+            let load = heard.load(epoch).map(|(load, at)| (load.total, at - begin));
+            (is_new, load.map(|(total, at)| (total, at.as_secs())))
+        };
+        assert_eq!(note(1, 0, with(None)), (true, None));
+        assert_eq!(note(1, 1, with(load(7))), (false, Some((7, 1))));
+        assert_eq!(note(1, 2, with(None)), (false, Some((7, 1))));
+        assert_eq!(note(1, 3, Standing::Leaving.into()), (true, Some((7, 1))));
+        assert_eq!(note(1, 4, with(load(9))), (false, Some((9, 4))));
+        // what was heard in an earlier term is long ago
+        assert_eq!(note(3, 5, with(None)), (true, None));
+        assert!(!heard.in_term(Some(Term(3))).leaves(epoch));
+        assert!(heard.in_term(Some(Term(3))).has(epoch));
+        assert!(!heard.in_term(Some(Term(4))).has(epoch));
     }
 }

@@ -192,6 +192,11 @@ pub trait Stream: Debug + Send + Sync + 'static {
     /// The rolls, oldest first. The last one is the active roll, which is kept as a whole even if all its records are
     /// deleted, until the stream rolls or is opened again. Every other roll is dropped with its last record.
     fn rolls(&self) -> Vec<Roll>;
+    /// Whether the batches from an offset on have at least so many bytes, by the sizes of rolls. The work grows with those
+    /// rolls alone.
+    fn has_bytes(&self, from: StreamOffset, bytes: u64) -> bool {
+        rolls::has_bytes(&self.rolls(), from, bytes)
+    }
     /// Its bounds.
     fn bounds(&self) -> StreamBounds;
     /// Observes the bounds: it changes whenever `confirmed` or `start` does, and when the stream ends.

@@ -50,6 +50,22 @@ pub(crate) fn forget(rolls: &mut Vec<Roll>, start: StreamOffset) {
     rolls.drain(..gone);
 }
 
+/// Whether the batches from an offset on have at least so many bytes, if those of a roll are alike. Looks at the newest rolls
+/// first, and at no more of them than it needs.
+pub(crate) fn has_bytes(rolls: &[Roll], from: StreamOffset, bytes: u64) -> bool {
+    let mut found: u64 = 0;
+    for roll in rolls.iter().rev().take_while(|roll| roll.end > from) {
+        let offsets = |first: StreamOffset| u64::try_from(roll.end - first).unwrap_or(0);
+        let part = u128::from(roll.bytes) * u128::from(offsets(from.max(roll.base)));
+        let part = part / u128::from(offsets(roll.base).max(1));
+        found = found.saturating_add(u64::try_from(part).unwrap_or(u64::MAX));
+        if found >= bytes {
+            return true;
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use highwater_object_format::BatchEntry;
@@ -95,5 +111,22 @@ mod tests {
         forget(&mut rolls, 40);
         assert_eq!(seen(&rolls), [(40, 50, 1000, 60)]);
         forget(&mut Vec::new(), 5);
+    }
+
+    #[test]
+    fn bytes_from_an_offset_on_are_those_of_later_rolls_and_a_part_of_its_own() {
+        let mut rolls = Vec::new();
+        for (base, begins) in [(0, true), (10, true), (20, true)] {
+            extend(&mut rolls, &part(base, 50, begins), base + 10);
+        }
+        let all: u64 = rolls.iter().map(|roll| roll.bytes).sum();
+        let each = all / 3;
+        assert!(has_bytes(&rolls, 0, all) && !has_bytes(&rolls, 0, all + 1));
+        assert!(has_bytes(&rolls, 15, each / 2 * 3) && !has_bytes(&rolls, 15, each * 2));
+        assert!(
+            has_bytes(&rolls, -5, all),
+            "below the start all of it follows"
+        );
+        assert!(!has_bytes(&rolls, 30, 1) && !has_bytes(&[], 0, 1));
     }
 }

@@ -200,7 +200,7 @@ impl ObjectStreamStore {
 
     /// Reads whole batches from the one that holds `from` on, from objects alone, of a stream that need not be open here.
     /// `limit.before` is at most the committed end in this node's image. The work does not grow with the claims before.
-    /// Returns nothing if there is no batch before that end.
+    /// Returns nothing if there is no batch before that end, or none that the limit allows.
     ///
     /// # Errors
     /// [`StreamError`]; [`StreamError::Unavailable`] if no claim holds the offset.

@@ -255,6 +255,10 @@ impl Stream for ObjectStream {
         self.lock().rolls.clone()
     }
 
+    fn has_bytes(&self, from: StreamOffset, bytes: u64) -> bool {
+        rolls::has_bytes(&self.lock().rolls, from, bytes)
+    }
+
     fn bounds(&self) -> StreamBounds {
         self.lock().bounds
     }

@@ -136,9 +136,11 @@ impl Voter {
             cluster,
         } = decode::<Request>(request)?;
         let call = call.ok_or_else(|| malformed("it is empty"))?;
-        if matches!(call, Call::Follow(_)) && request.len() > SMALL_MESSAGE_BYTES_MAX {
-            // it waits for half a minute, and so would the memory that it holds
-            return Err(malformed("it asks for entries, and is too large for that"));
+        // a call for entries waits for half a minute, and so would the memory that it holds; a load is kept
+        let is_small = matches!(call, Call::Follow(_) | Call::Heartbeat(_));
+        if is_small && request.len() > SMALL_MESSAGE_BYTES_MAX {
+            let why = "it asks for entries or is a heartbeat, and is too large for that";
+            return Err(malformed(why));
         }
         call.check_reached(self.raft.metrics().borrow_watched().current_term)?;
         if to.is_some_and(|to| NodeId(to) != self.node) {
@@ -345,10 +347,11 @@ impl Voter {
         }
         let is_open = image.node(node).is_some_and(|node| node.is_open(epoch));
         if is_open {
-            self.sessions().heard(term, epoch, Instant::now());
+            let now = Instant::now();
+            self.sessions().heard(term, epoch, now);
             let is_live = |epoch| image.live().any(|(_, live)| live == epoch);
             self.heard
-                .send_if_modified(|heard| heard.note(epoch, told, is_live));
+                .send_if_modified(|heard| heard.note((term, now), epoch, told, is_live));
         }
         Ok(is_open)
     }

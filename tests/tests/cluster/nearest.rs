@@ -153,15 +153,20 @@ async fn the_leader_serves_consumers_of_its_own_rack_and_of_none() -> Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_refuses_offsets_and_epochs_that_its_image_does_not_have() -> Result<()> {
+async fn a_replica_sends_consumers_that_it_cannot_serve_to_the_leader() -> Result<()> {
     let cluster = cold().await?;
     let mut leader = cluster.client(2).await?;
     delete_records(&mut leader, 0, 3).await?;
+    // the leader alone says that an offset is out of range: clients may stay at a replica that does
     until("broker 1 knows what is deleted", async || {
-        let data = fetch(&cluster, 1, 2, "a").await?;
-        Ok(data.error_code == ErrorCode::OffsetOutOfRange.code())
+        sends_to(&fetch(&cluster, 1, 2, "a").await?, 2)
     })
     .await?;
+    let data = fetch(&cluster, 2, 2, "a").await?;
+    ensure!(
+        data.error_code == ErrorCode::OffsetOutOfRange.code(),
+        "{data:?}"
+    );
     let data = fetch(&cluster, 1, 3, "a").await?;
     ensure!(
         data.log_start_offset == 3 && end_of(&data)?.is_some(),
@@ -176,15 +181,35 @@ async fn a_replica_refuses_offsets_and_epochs_that_its_image_does_not_have() -> 
         let data = of(cluster.client(1).await?.call(&request, VERSION).await?)?;
         ensure!(data.error_code == code.code(), "{data:?}");
     }
-    // KIP-227: an incremental answer names the replica each time
-    let mut request = ask(3, "a");
+    // without a rack it has no reason to be here
+    let data = fetch(&cluster, 1, 3, "").await?;
+    ensure!(
+        data.error_code == ErrorCode::NotLeaderOrFollower.code(),
+        "{data:?}"
+    );
+    cluster.stop().await
+}
+
+// a replica that does not answer, or sends the consumer back, must not keep it from what the leader can read
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_comes_back_for_the_same_offset_is_served_by_the_leader() -> Result<()> {
+    let cluster = cold().await?;
+    let mut leader = cluster.client(2).await?;
+    let mut request = ask(0, "a");
+    // KIP-227: an incremental answer has the partition, although nothing in it has changed but where to read
     request.session_epoch = 0;
     let first = leader.call(&request, VERSION).await?;
-    ensure!(first.session_id != 0, "{first:?}");
     request.session_id = first.session_id;
+    ensure!(first.session_id != 0 && sends_to(&of(first)?, 1)?);
     request.session_epoch = 1;
     request.topics.clear();
     let data = of(leader.call(&request, VERSION).await?)?;
-    ensure!(sends_to(&data, 1)?, "{data:?}");
+    ensure!(data.preferred_read_replica == -1, "{data:?}");
+    let end = end_of(&data)?;
+    let next = end.ok_or_else(|| anyhow::anyhow!("it has records: {data:?}"))?;
+    let mut request = ask(next, "a");
+    request.session_id = 0;
+    let data = of(leader.call(&request, VERSION).await?)?;
+    ensure!(sends_to(&data, 1)?, "further on it is sent again: {data:?}");
     cluster.stop().await
 }

@@ -90,6 +90,10 @@ fn partition_data(
         Outcome::Read(read) => of_read(data, read),
         Outcome::Elsewhere(replica, read) => {
             data.preferred_read_replica = replica.0;
+            if let Ok(partition) = &target.partition {
+                let key = (partition.topic.id, partition.index);
+                ctx.connection.sent_on(key, target.wanted.offset);
+            }
             of_read(data, read)
         }
         Outcome::Failed(_) | Outcome::Cold => {

@@ -1,8 +1,9 @@
 //! Reads by a broker that is a replica of a partition and does not lead it, for consumers of its rack (KIP-392).
 //!
 //! Such a broker has what objects hold, as its image shows it. That ends behind the leader's high watermark, by as much as
-//! the leader has not uploaded yet, so only consumers that are far behind are sent here. At the end it sends them back to the
-//! leader, by the same field of the answer.
+//! the leader has not uploaded yet, so only consumers that are far behind are sent here. A consumer that this broker can't
+//! serve, for whatever reason, is sent back to the leader by the same field of the answer, because some clients stay at a
+//! replica that answers with an error. The leader does not send it here again from the same offset within a minute.
 
 use std::sync::Arc;
 
@@ -19,34 +20,36 @@ use crate::api::error::{self, Refusal};
 /// The value of `replica.selector.class` with which consumers are sent to replicas in their rack.
 const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 
-/// Whether replicas serve consumers of their rack here.
-pub(super) fn is_on(ctx: &RequestContext) -> bool {
+/// Whether this broker sends consumers to replicas in their rack. Replicas serve them in any case.
+fn sends_on(ctx: &RequestContext) -> bool {
     ctx.broker.config.get("replica.selector.class") == Some(RACK_AWARE)
 }
 
-/// A partition of which this broker is a replica.
+/// A partition that another broker leads, or none.
 #[derive(Debug, Clone)]
 pub(super) struct Followed {
     streams: ObjectStreamStore,
     stream: StreamId,
     bounds: StreamBounds,
+    /// Whether this broker serves it: it is one of the replicas, and has heard from the controllers within a session, so
+    /// that its image is not old.
+    is_served: bool,
     /// The broker that leads it, if one does.
     leader: Option<NodeId>,
 }
 
 impl Followed {
-    /// The partition as this broker's image shows it; `None` if this broker is no replica of it, or hasn't heard from the
-    /// controllers for a session, so that the image may be old.
+    /// The partition as this broker's image shows it; `None` if this broker neither serves it nor knows its leader.
     pub(super) fn find(ctx: &RequestContext, topic: &TopicImage, index: i32) -> Option<Self> {
         let broker = &ctx.broker;
+        let own = broker.config.node_id;
         let image = broker.metadata.image();
         let partition = image.topic_by_id(topic.id)?.partition(index)?;
-        let is_replica = partition.replicas.contains(&broker.config.node_id);
-        if !is_replica || broker.is_cut_off() {
-            return None;
-        }
         let stream = image.stream(partition.stream)?;
-        Some(Self {
+        let is_served = partition.replicas.contains(&own) && !broker.is_cut_off();
+        let leader = image.live_leader(partition).map(|(leader, _)| leader);
+        let leader = leader.filter(|leader| *leader != own);
+        (is_served || leader.is_some()).then(|| Self {
             streams: broker.streams.clone(),
             stream: partition.stream,
             bounds: StreamBounds {
@@ -54,16 +57,15 @@ impl Followed {
                 confirmed: stream.committed_end,
                 next: stream.committed_end,
             },
-            leader: image.live_leader(partition).map(|(leader, _)| leader),
+            is_served,
+            leader,
         })
     }
 
     /// What a fetch from an offset finds without a read of objects: [`Outcome::Cold`] if they have it.
     pub(super) fn look(&self, from: StreamOffset, isolation: Isolation) -> Outcome {
-        if from < self.bounds.start {
-            return Outcome::Failed(error::from_read(&ReadError::OutOfRange { offset: from }));
-        }
-        match from < self.bounds.confirmed {
+        let has = (self.bounds.start..self.bounds.confirmed).contains(&from);
+        match self.is_served && has {
             true => Outcome::Cold,
             false => self.back(isolation),
         }
@@ -86,7 +88,13 @@ impl Followed {
             // offsets without records, which the leader knows how to pass
             Ok(batches) if batches.is_empty() && at_least_one => self.back(isolation),
             Ok(batches) => Outcome::Read(ReadOutcome::new(self.bounds, batches, isolation)),
-            Err(error) => Outcome::Failed(error::from_read(&ReadError::Stream(error))),
+            Err(error) if self.leader.is_none() => {
+                Outcome::Failed(error::from_read(&ReadError::Stream(error)))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a replica cannot read for a consumer, which is sent to the leader");
+                self.back(isolation)
+            }
         }
     }
 
@@ -104,37 +112,45 @@ impl Followed {
     }
 }
 
-/// The replica to which a consumer in a rack is sent: a live one in that rack which clients of the listener reach. `None`
-/// if this broker, which leads the partition, is in that rack too, or there is no such replica.
-pub(super) fn nearer(
+/// The replica to which a consumer in a rack is sent: a live one in that rack which clients of the listener reach and which
+/// may lead. `None` if this broker, which leads the partition, is in that rack too, or there is no such replica.
+fn nearer(
     image: &MetadataImage,
     (own, listener): (NodeId, &str),
     rack: &str,
     partition: &PartitionImage,
 ) -> Option<NodeId> {
     let is_in_rack = |id: NodeId| image.node(id).is_some_and(|node| node.rack == rack);
-    if rack.is_empty() || is_in_rack(own) {
+    if is_in_rack(own) {
         return None;
     }
-    let reaches = |id: NodeId| {
-        let node = image.node(id)?;
-        let mut endpoints = node.endpoints.iter();
-        let is_reached = endpoints.any(|endpoint| endpoint.listener == listener);
-        (node.is_live() && node.may_lead() && is_reached).then_some(id)
+    let is_ready = |id: &NodeId| {
+        image.node(*id).is_some_and(|node| {
+            let mut endpoints = node.endpoints.iter();
+            let is_reached = endpoints.any(|endpoint| endpoint.listener == listener);
+            // one that still recovers its former epochs answers no client
+            let has_recovered = node.unclosed().all(|(epoch, _)| epoch == node.epoch);
+            node.may_lead() && is_reached && has_recovered
+        })
     };
     let replicas = partition.replicas.iter().copied();
-    replicas
-        .filter(|id| *id != own && is_in_rack(*id))
-        .find_map(reaches)
+    let mut others = replicas.filter(|id| *id != own && is_in_rack(*id));
+    others.find(is_ready)
 }
 
-/// The replica to which a consumer of this request is sent for a partition that this broker leads.
+/// The replica to which a consumer of this request is sent for a partition that this broker leads, from an offset on;
+/// `None` if the consumer was sent from there a short while ago, or the controllers are away, so that replicas may not serve
+/// it.
 pub(super) fn nearer_to(
     ctx: &RequestContext,
     rack: &str,
-    topic: &Arc<TopicImage>,
-    index: i32,
+    (topic, index): (&Arc<TopicImage>, i32),
+    offset: StreamOffset,
 ) -> Option<NodeId> {
+    let was_sent = || ctx.connection.was_sent_on((topic.id, index), offset);
+    if !sends_on(ctx) || ctx.broker.is_cut_off() || was_sent() {
+        return None;
+    }
     let image = ctx.broker.metadata.image();
     let own = (ctx.broker.config.node_id, &*ctx.connection.listener);
     nearer(&image, own, rack, topic.partition(index)?)

@@ -45,8 +45,8 @@ impl Handler for Fetch {
         }
         let limits = Limits::new(&request, ctx.broker.config.int("fetch.max.bytes"));
         // clients without the field in which another replica is named are not sent anywhere
-        let is_rack_aware = ctx.version >= 11 && followed::is_on(&ctx);
-        let rack = is_rack_aware.then(|| request.rack_id.clone());
+        let may_be_sent = ctx.version >= 11 && !request.rack_id.is_empty();
+        let rack = may_be_sent.then(|| request.rack_id.clone());
         let plan = match request::plan(&ctx, request) {
             Ok(plan) => plan,
             Err(error) => return Reply::Ready(failed(session_error(error))),
@@ -58,6 +58,7 @@ impl Handler for Fetch {
         }
         // A wait keeps as little memory as it can.
         ctx.client_id = None;
+        drop(rack);
         let reading = Reading {
             targets,
             limits: &limits,

@@ -55,7 +55,7 @@ pub(super) struct Target {
     /// that, the partition is refused.
     pub(super) opening: Option<Opening>,
     /// Set if another broker leads the partition, and this one serves what objects have of it.
-    pub(super) followed: Option<Followed>,
+    pub(super) followed: Option<Box<Followed>>,
     /// The replica to which the consumer is sent if it needs objects and is far behind.
     pub(super) nearer: Option<NodeId>,
 }
@@ -96,7 +96,7 @@ pub(super) fn plan(ctx: &RequestContext, request: FetchRequest) -> Result<FetchP
 
 /// About the number of bytes that a fetch keeps while it waits: for each partition its name, its limits and a watch.
 pub(super) fn waiting_bytes(plan: &FetchPlan) -> u64 {
-    const PARTITION_BYTES: u64 = 320;
+    const PARTITION_BYTES: u64 = 480;
     let partitions = plan.partitions.iter();
     partitions.fold(0, |bytes: u64, (key, _)| {
         let name = key.name.len() as u64;
@@ -136,7 +136,7 @@ fn asked(request: FetchRequest) -> (Vec<(FetchKey, PartitionRequest)>, Vec<Fetch
     (wanted, forgotten)
 }
 
-/// Looks up a partition to read. `rack` is the consumer's, if replicas serve consumers of their rack.
+/// Looks up a partition to read. `rack` is that of a consumer that names one and may be told to read elsewhere.
 pub(super) fn target(
     ctx: &RequestContext,
     key: &FetchKey,
@@ -165,12 +165,13 @@ pub(super) fn target(
     match led {
         Ok(Led::Here(partition)) => {
             target.partition = Ok(partition);
-            target.nearer = rack.and_then(|rack| nearer_to(ctx, rack, &topic, key.partition));
+            let read = ((&topic, key.partition), wanted.offset);
+            target.nearer = rack.and_then(|rack| nearer_to(ctx, rack, read.0, read.1));
         }
         Ok(Led::Opening(opening)) => target.opening = Some(opening),
         Err(refusal) => {
             if rack.is_some() && refusal.code == ErrorCode::NotLeaderOrFollower {
-                target.followed = Followed::find(ctx, &topic, key.partition);
+                target.followed = Followed::find(ctx, &topic, key.partition).map(Box::new);
             }
             target.partition = Err(refusal);
         }

@@ -81,7 +81,7 @@ fn read(target: &Target, max_bytes: usize, at_least_one: bool, limits: &Limits) 
     match log.read(offset, max_bytes, at_least_one, limits.isolation) {
         Ok(outcome) => Outcome::Read(outcome),
         Err(ReadError::NeedsObjects) => match target.nearer {
-            Some(replica) if log.bytes_from(offset) >= FAR_BEHIND => {
+            Some(replica) if log.has_bytes(offset, FAR_BEHIND) => {
                 Outcome::Elsewhere(replica, log.nothing(limits.isolation))
             }
             _ => Outcome::Cold,

@@ -20,8 +20,8 @@ pub(super) static KEYS: &[Key] = &[
         "auto.leader.rebalance.enable",
         "true",
         Kind::Bool,
-        "Whether the active controller moves leaderships, so that every broker leads its share. All controllers need the \
-         same value.",
+        "Whether the active controller moves leaderships, so that every broker leads its share, and whether a broker tells \
+         its load for that. All nodes need the same value.",
     ),
     key(
         "broker.heartbeat.interval.ms",
@@ -84,7 +84,8 @@ pub(super) static KEYS: &[Key] = &[
         "leader.imbalance.check.interval.seconds",
         "5",
         int(1),
-        "How often the active controller looks whether every broker leads its share.",
+        "How often the active controller looks whether every broker leads its share, and how often a broker tells its load. \
+         All nodes need the same value.",
     ),
     key(
         "leader.imbalance.per.broker.percentage",

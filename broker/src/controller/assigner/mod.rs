@@ -26,12 +26,13 @@ pub(crate) async fn run(metadata: Arc<dyn MetadataStore>, session: Duration) {
     loop {
         // brokers that live are heard again within a session
         let begin = || Planner::new(Instant::now() + session);
-        let Some(planner) = leading.of(metadata.leads(), begin) else {
+        let term = metadata.leads();
+        let Some(planner) = leading.of(term, begin) else {
             sleep(REST).await;
             continue;
         };
         let image = Arc::clone(&images.borrow_and_update());
-        let told = heard.borrow_and_update().clone();
+        let told = heard.borrow_and_update().in_term(term);
         let (plan, again) = planner.plan(&image, &told, Instant::now());
         match assign(&*metadata, plan).await {
             Ok(()) => planner.done(image),

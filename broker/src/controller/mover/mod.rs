@@ -38,12 +38,13 @@ pub(crate) async fn run(metadata: Arc<dyn MetadataStore>, balance: Balance, sess
     loop {
         // brokers that live are heard again within a session
         let begin = || Planner::new(balance, Instant::now() + session);
-        let Some(planner) = leading.of(metadata.leads(), begin) else {
+        let term = metadata.leads();
+        let Some(planner) = leading.of(term, begin) else {
             sleep(REST).await;
             continue;
         };
         let image = Arc::clone(&images.borrow_and_update());
-        let told = heard.borrow_and_update().clone();
+        let told = heard.borrow_and_update().in_term(term);
         let moves = planner.plan(&image, &told, Instant::now());
         if let Err(error) = propose(&*metadata, moves).await {
             tracing::warn!(%error, "partitions cannot be moved now; trying again");

@@ -8,7 +8,7 @@
 //! own side: the requests in the buffer are served, and the one in progress continues. A fetch that waits for records
 //! stops waiting and answers with the records there are. Answers that can't be written are dropped.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -23,6 +23,7 @@ use futures::future::{Either, select};
 use highwater_io::net::Socket;
 use highwater_runtime::{BytePermit, until};
 use highwater_tls::Failure;
+use highwater_types::{StreamOffset, TopicId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -44,7 +45,19 @@ pub(crate) struct ConnectionInfo {
     ended: watch::Sender<bool>,
     /// When the next request may be read, if that has to wait.
     rests_until: Mutex<Option<Instant>>,
+    /// Where the client, a consumer, was sent to another broker.
+    sent_on: Mutex<Option<Box<SentOn>>>,
 }
+
+/// The partitions for which a consumer was sent to another broker (KIP-392), each with the offset that it asked for and the
+/// time.
+type SentOn = BTreeMap<(TopicId, i32), (StreamOffset, Instant)>;
+
+/// How long a consumer that comes back for the same offset is served, and not sent to another broker again: the other one
+/// may not answer it, and clients wait for half a minute.
+const SENT_ON_ONCE_IN: Duration = Duration::from_secs(60);
+/// The most partitions that are remembered; beyond them all are forgotten.
+const SENT_ON_MAX: usize = 256;
 
 impl ConnectionInfo {
     /// A new connection, whose client has taken no answer yet.
@@ -56,6 +69,7 @@ impl ConnectionInfo {
             prompt: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             rests_until: Mutex::default(),
+            sent_on: Mutex::default(),
         }
     }
 
@@ -67,6 +81,24 @@ impl ConnectionInfo {
     fn rests(&self) -> MutexGuard<'_, Option<Instant>> {
         let rests = self.rests_until.lock();
         rests.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that the client is sent to another broker for a partition, from an offset on.
+    pub(crate) fn sent_on(&self, partition: (TopicId, i32), offset: StreamOffset) {
+        let mut sent_on = self.sent_on.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent_on = sent_on.get_or_insert_default();
+        if sent_on.len() >= SENT_ON_MAX {
+            sent_on.clear();
+        }
+        sent_on.insert(partition, (offset, Instant::now()));
+    }
+
+    /// Whether the client was sent to another broker for that within the last minute.
+    #[must_use]
+    pub(crate) fn was_sent_on(&self, partition: (TopicId, i32), offset: StreamOffset) -> bool {
+        let sent_on = self.sent_on.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = sent_on.as_ref().and_then(|sent_on| sent_on.get(&partition));
+        sent.is_some_and(|(from, at)| *from == offset && at.elapsed() < SENT_ON_ONCE_IN)
     }
 
     /// Records that the client sends no more, and wakes the requests that wait for that.

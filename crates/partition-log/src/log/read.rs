@@ -71,19 +71,10 @@ impl PartitionLog {
         Ok(ReadOutcome::new(bounds, batches, isolation))
     }
 
-    /// About the bytes of the batches from an offset on, by the sizes of rolls. The work grows with the number of rolls.
+    /// Whether about so many bytes of batches follow from an offset on.
     #[must_use]
-    pub fn bytes_from(&self, from: StreamOffset) -> u64 {
-        let rolls = self.stream.rolls();
-        let after = rolls.iter().filter(|roll| roll.end > from);
-        let bytes = after.map(|roll| {
-            let all = u64::try_from(roll.end.saturating_sub(roll.base)).unwrap_or(0);
-            let part = u64::try_from(roll.end.saturating_sub(from.max(roll.base))).unwrap_or(0);
-            let part = u128::from(roll.bytes).saturating_mul(part.into());
-            let part = part.checked_div(all.into()).unwrap_or(0);
-            u64::try_from(part).unwrap_or(u64::MAX)
-        });
-        bytes.fold(0, u64::saturating_add)
+    pub fn has_bytes(&self, from: StreamOffset, bytes: u64) -> bool {
+        self.stream.has_bytes(from, bytes)
     }
 
     /// Decides where a read begins. A read of offsets that were lost goes on behind them. If no batch is there yet, it gets

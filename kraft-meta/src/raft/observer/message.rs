@@ -95,10 +95,9 @@ impl Heartbeat {
 
     /// What the broker says.
     pub(super) fn told(&self) -> Told {
-        let load = self.load.clone().map(Load::bounded);
         Told {
             standing: self.standing(),
-            load: load.map(Arc::new),
+            load: self.load.clone().map(Arc::new),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Spreads the load: heavy partitions move from the broker whose partitions weigh most to the one whose weigh least.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use highwater_kraft_meta::{Heard, PartitionImage};
 use highwater_types::NodeId;
+use tokio::time::Instant;
 
 use super::{Brokers, Plan, allowed, partitions, replaced};
 
@@ -24,11 +26,18 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// The weights, if every trusted broker has told its load and they are uneven.
-    pub(super) fn of(brokers: &Brokers, heard: &Heard) -> Option<Self> {
+    /// The weights, if every trusted broker has told its load within two intervals and they are uneven.
+    pub(super) fn of(
+        brokers: &Brokers,
+        heard: &Heard,
+        (now, interval): (Instant, Duration),
+    ) -> Option<Self> {
         let (mut totals, mut heaviest) = (BTreeMap::new(), BTreeMap::new());
         for id in &brokers.trusted {
-            let load = heard.load(*brokers.serving.get(id)?)?;
+            let (load, at) = heard.load(*brokers.serving.get(id)?)?;
+            if now.duration_since(at) > interval * 2 {
+                return None;
+            }
             totals.insert(*id, load.total);
             let of_broker = load.heaviest.iter().map(|one| (one.stream, one.weight));
             heaviest.insert(*id, of_broker.collect());
@@ -42,20 +51,18 @@ impl Weights {
             heaviest,
             mean,
         };
-        let (_, most) = weights.most()?;
+        let (_, most) = weights.most(&BTreeSet::new())?;
         weights.is_above(most, UNEVEN_PERCENT).then_some(weights)
     }
 
     fn is_above(&self, weight: u64, percent: u64) -> bool {
         let above = weight.saturating_sub(self.mean);
-        above >= UNEVEN_MIN && above > self.mean / 100 * percent
+        above >= UNEVEN_MIN && above > (self.mean / 100).saturating_mul(percent)
     }
 
-    fn most(&self) -> Option<(NodeId, u64)> {
-        let most = self
-            .totals
-            .iter()
-            .max_by_key(|(id, weight)| (**weight, **id));
+    fn most(&self, but: &BTreeSet<NodeId>) -> Option<(NodeId, u64)> {
+        let totals = self.totals.iter().filter(|(id, _)| !but.contains(*id));
+        let most = totals.max_by_key(|(id, weight)| (**weight, **id));
         most.map(|(id, weight)| (*id, *weight))
     }
 
@@ -77,9 +84,11 @@ impl Weights {
     }
 }
 
-/// The partitions of each broker that may move, by their streams, with their weights; those that are not among the
-/// heaviest weigh nothing.
+/// The partitions of each broker that may move, by their streams, with their weights.
 type Led<'a> = BTreeMap<NodeId, BTreeMap<u64, (u64, &'a PartitionImage)>>;
+
+/// A partition with its weight.
+type Weighed<'a> = (&'a PartitionImage, u64);
 
 impl<'a> Plan<'a> {
     /// Moves heavy partitions, as long as a broker's load is above the mean and a move makes the two brokers more even. The
@@ -88,28 +97,47 @@ impl<'a> Plan<'a> {
         let mut led = self.led(&weights);
         let allowed = allowed(self.counts.values().sum(), weights.totals.len(), percentage);
         let near = u64::try_from(percentage).unwrap_or(u64::MAX);
-        for _ in 0..MOVES_MAX {
-            let (Some((from, most)), Some((to, least))) = (weights.most(), weights.least()) else {
+        // brokers of which no move makes anything more even
+        let mut left_out = BTreeSet::new();
+        let mut moves = 0;
+        while moves < MOVES_MAX {
+            let (Some((from, most)), Some((to, least))) =
+                (weights.most(&left_out), weights.least())
+            else {
                 return;
             };
-            if !weights.is_above(most, near) {
+            if from == to || !weights.is_above(most, near) {
                 return;
             }
-            let gap = most.saturating_sub(least);
-            let Some((heavy, weight)) = best(&led, from, gap) else {
-                return;
+            let Some((heavy, light)) =
+                self.pair(&led, (from, to), most.saturating_sub(least), allowed)
+            else {
+                left_out.insert(from);
+                continue;
             };
-            let has_room = self.counts.get(&to).is_some_and(|count| *count < allowed);
-            let back = if has_room { None } else { lightest(&led, to) };
-            let back_weight = back.map_or(0, |(_, weight)| weight);
-            if !has_room && (back.is_none() || back_weight > weight / 2) {
-                return;
-            }
-            self.go((heavy, weight), (from, to), (&mut weights, &mut led));
-            if let Some(light) = back {
+            self.go(heavy, (from, to), (&mut weights, &mut led));
+            if let Some(light) = light {
                 self.go(light, (to, from), (&mut weights, &mut led));
             }
+            moves += 1;
         }
+    }
+
+    /// The partition that goes from one broker to another, and the one that goes the other way, if one has to. The loads of
+    /// the brokers are so far apart as `gap` says.
+    fn pair(
+        &self,
+        led: &Led<'a>,
+        (from, to): (NodeId, NodeId),
+        gap: u64,
+        allowed: usize,
+    ) -> Option<(Weighed<'a>, Option<Weighed<'a>>)> {
+        let heavy = best(led, from, gap)?;
+        if self.counts.get(&to).is_some_and(|count| *count < allowed) {
+            return Some((heavy, None));
+        }
+        let light = lightest(led, to)?;
+        (light.1 <= heavy.1 / 2).then_some((heavy, Some(light)))
     }
 
     fn go(
@@ -128,29 +156,43 @@ impl<'a> Plan<'a> {
     }
 
     fn led(&self, weights: &Weights) -> Led<'a> {
-        let heaviest = weights.heaviest.iter();
-        let told: BTreeMap<(NodeId, u64), u64> = heaviest
-            .flat_map(|(id, of_broker)| of_broker.iter().map(|(stream, it)| ((*id, *stream), *it)))
-            .collect();
         let mut led = Led::new();
+        let told: BTreeMap<NodeId, BTreeMap<u64, u64>> = weights
+            .heaviest
+            .iter()
+            .map(|(id, heaviest)| (*id, heaviest.iter().copied().collect()))
+            .collect();
         for (_, partition) in partitions(self.image) {
             if let Some((leader, _)) = self.image.live_leader(partition)
-                && weights.totals.contains_key(&leader)
+                && let Some(heaviest) = told.get(&leader)
                 && self.may_spread(partition)
             {
                 let stream = partition.stream.0;
-                let weight = told.get(&(leader, stream)).copied().unwrap_or(0);
+                let weight = heaviest.get(&stream).copied();
+                let weight = weight.unwrap_or_else(|| self.weight_of_rest(weights, leader));
                 let of_broker = led.entry(leader).or_default();
                 of_broker.insert(stream, (weight, partition));
             }
         }
         led
     }
+
+    /// What each partition of a broker weighs that is not among its heaviest: an equal part of what is left.
+    fn weight_of_rest(&self, weights: &Weights, id: NodeId) -> u64 {
+        let heaviest = weights.heaviest.get(&id).map_or(&[][..], Vec::as_slice);
+        let listed = heaviest
+            .iter()
+            .fold(0, |sum: u64, (_, one)| sum.saturating_add(*one));
+        let total = weights.totals.get(&id).copied().unwrap_or(0);
+        let led = self.counts.get(&id).copied().unwrap_or(0);
+        let rest = u64::try_from(led.saturating_sub(heaviest.len())).unwrap_or(u64::MAX);
+        total.saturating_sub(listed).checked_div(rest).unwrap_or(0)
+    }
 }
 
 /// The partition of a broker that makes two brokers most even whose loads are so far apart. One that weighs as much as the
 /// gap, or nearly, would only change places; one that weighs next to nothing is not worth a move.
-fn best<'a>(led: &Led<'a>, from: NodeId, gap: u64) -> Option<(&'a PartitionImage, u64)> {
+fn best<'a>(led: &Led<'a>, from: NodeId, gap: u64) -> Option<Weighed<'a>> {
     let is_worth = |weight: u64| weight >= gap / 20 && weight > 0 && weight < gap / 10 * 9;
     let candidates = led.get(&from)?.values();
     let worth = candidates.filter(|(weight, _)| is_worth(*weight));
@@ -158,7 +200,7 @@ fn best<'a>(led: &Led<'a>, from: NodeId, gap: u64) -> Option<(&'a PartitionImage
     Some((best.1, best.0))
 }
 
-fn lightest<'a>(led: &Led<'a>, of: NodeId) -> Option<(&'a PartitionImage, u64)> {
+fn lightest<'a>(led: &Led<'a>, of: NodeId) -> Option<Weighed<'a>> {
     let lightest = led.get(&of)?.values().min_by_key(|(weight, _)| *weight)?;
     Some((lightest.1, lightest.0))
 }

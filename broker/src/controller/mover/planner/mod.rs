@@ -48,9 +48,9 @@ pub(super) struct Planner {
     left: Option<Instant>,
     /// When leaderships were last spread.
     balanced: Option<Instant>,
-    /// When leaderships were last spread by number or by load, or could not be: each broker's load is a mean, and shows
-    /// only after a while what was moved.
-    moved: Option<Instant>,
+    /// When moves were last asked for or under way, for whatever reason, or the load was last spread or could not be. Each
+    /// broker's load is a mean, and shows only after a while what was moved.
+    moved: Instant,
     /// Whether the last spreading found nothing to move, and nothing has changed since.
     is_balanced: bool,
     /// The image and the brokers of the last plan, if it had no moves, so that a change of something else costs nothing.
@@ -82,7 +82,7 @@ impl Planner {
             serving_since: BTreeMap::new(),
             left: None,
             balanced: None,
-            moved: None,
+            moved: heard_by,
             is_balanced: false,
             seen: None,
         }
@@ -106,7 +106,10 @@ impl Planner {
         });
         self.is_balanced &= is_same;
         let is_due = self.is_due(now);
-        let uneven = Weights::of(&brokers, heard).filter(|_| self.may_level(now));
+        let uneven = match self.may_level(now) {
+            true => Weights::of(&brokers, heard, (now, self.balance.interval)),
+            false => None,
+        };
         if (is_same && !is_due && uneven.is_none()) || brokers.serving.is_empty() {
             // an older image would keep all that has changed since in memory
             self.seen = Some((Arc::clone(image), brokers));
@@ -119,14 +122,16 @@ impl Planner {
             plan.prefer();
             plan.spread(self.balance.percentage);
             self.is_balanced = plan.moves.is_empty();
-            self.moved = (!self.is_balanced).then_some(now).or(self.moved);
         }
         if let Some(weights) = uneven
             && plan.moves.is_empty()
             && plan.under_way == 0
         {
-            self.moved = Some(now);
+            self.moved = now;
             plan.level(weights, self.balance.percentage);
+        }
+        if !plan.moves.is_empty() || plan.under_way > 0 {
+            self.moved = now;
         }
         let moves = plan.moves;
         // moves that were planned may be refused
@@ -144,7 +149,7 @@ impl Planner {
     fn may_level(&self, now: Instant) -> bool {
         let settled = self.balance.interval * MEAN_OVER;
         self.balance.is_on
-            && is_past(now, self.moved, settled)
+            && now.duration_since(self.moved) >= settled
             && is_past(now, self.left, PROBATION)
     }
 

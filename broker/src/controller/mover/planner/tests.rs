@@ -1,4 +1,4 @@
-use highwater_kraft_meta::{Load, Standing, StreamLoad, Told};
+use highwater_kraft_meta::{HEAVIEST_MAX, Load, Standing, StreamLoad, Told};
 
 use super::*;
 use crate::fixture::ImageBuilder;
@@ -18,6 +18,8 @@ struct World {
     standings: BTreeMap<i32, Standing>,
     /// What each stream weighs, in MiB per second.
     weights: BTreeMap<u64, u64>,
+    /// How long ago the loads were told.
+    age: Duration,
     /// The brokers that don't tell their load.
     silent: BTreeSet<i32>,
 }
@@ -37,6 +39,7 @@ impl World {
             standings: BTreeMap::new(),
             weights: BTreeMap::new(),
             silent: BTreeSet::new(),
+            age: Duration::ZERO,
         };
         assert!(world.moves().is_empty(), "there are no partitions");
         world.now += PROBATION;
@@ -49,10 +52,8 @@ impl World {
             standing: *self.standings.get(&node.0).unwrap_or(&Standing::Serving),
             load: (!self.silent.contains(&node.0)).then(|| Arc::new(self.load(&image, node))),
         };
-        let heard: Heard = image
-            .live()
-            .map(|(node, epoch)| (epoch, told(node)))
-            .collect();
+        let told = image.live().map(|(node, epoch)| (epoch, told(node)));
+        let heard = Heard::told_at(self.now - self.age, told);
         self.planner.plan(&image, &heard, self.now)
     }
 
@@ -64,11 +65,10 @@ impl World {
             stream: one.stream.0,
             weight: weight(one.stream.0),
         });
-        let heaviest: Vec<_> = load.filter(|one| one.weight > 0).collect();
-        Load {
-            total: heaviest.iter().map(|one| one.weight).sum(),
-            heaviest,
-        }
+        let mut heaviest: Vec<_> = load.filter(|one| one.weight > 0).collect();
+        let total = heaviest.iter().map(|one| one.weight).sum();
+        heaviest.truncate(HEAVIEST_MAX);
+        Load { total, heaviest }
     }
 
     /// What each broker's partitions weigh, in MiB per second.
@@ -413,4 +413,40 @@ fn replicas_that_an_operator_chose_stay_however_heavy() {
     world.images.choose("t");
     world.wait();
     assert_eq!(world.moves(), []);
+}
+
+#[test]
+fn a_heavy_partition_that_stays_keeps_no_other_broker_from_being_levelled() {
+    let mut world = loaded([90, 0, 0, 0, 9, 9, 9, 9, 0, 0, 0, 0]);
+    world.images.choose("t");
+    world.wait();
+    let moves = world.moves();
+    assert!(moves.contains(&(4, 3)), "{moves:?}");
+}
+
+#[test]
+fn old_loads_move_nothing() {
+    let mut world = loaded([9, 9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0]);
+    world.age = 3 * BALANCE.interval;
+    world.wait();
+    assert_eq!(world.moves(), [], "a broker tells its load seldom");
+    world.age = BALANCE.interval;
+    assert_ne!(world.moves(), []);
+}
+
+#[test]
+fn partitions_that_are_not_among_the_heaviest_weigh_what_is_left() {
+    let mut world = World::new(2);
+    world.images.create("t", &[[1].as_slice(); 40]);
+    world.images.create("u", &[[2].as_slice(); 40]);
+    world.settle();
+    // all weigh the same on each broker, and only some of them are told
+    world.weights = (0..40).map(|stream| (stream, 4)).collect();
+    world.weights.extend((40..80).map(|stream| (stream, 3)));
+    world.wait();
+    assert_eq!(
+        world.moves(),
+        [],
+        "none is light enough to go the other way"
+    );
 }
