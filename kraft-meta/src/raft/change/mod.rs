@@ -222,7 +222,7 @@ impl Voter {
             return Err(not_found("it is the last voter"));
         }
         voters.remove(&id);
-        let heard = self.heard_voters();
+        let heard = self.heard_replicas();
         let left = voters.iter().filter(|voter| heard.contains(*voter)).count();
         if left <= voters.len() / 2 {
             let why = format!(
@@ -251,8 +251,8 @@ impl Voter {
         self.set_voters(voters, &members, until, true).await
     }
 
-    /// The voters that answered within the lease, this one among them.
-    fn heard_voters(&self) -> BTreeSet<u64> {
+    /// The replicas that answered within the lease, this one among them.
+    fn heard_replicas(&self) -> BTreeSet<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let heard = metrics.heartbeat.iter().flatten();
@@ -315,7 +315,7 @@ impl Voter {
     /// Another replica of the same node that has a vote and answers. The transport has one address for each node, so that the
     /// voter would hear nothing any more.
     fn twin_of(&self, id: u64, members: &Membership) -> Option<u64> {
-        let heard = self.heard_voters();
+        let heard = self.heard_replicas();
         let mut voters = members.voter_ids();
         voters.find(|voter| {
             *voter != id
@@ -335,12 +335,21 @@ impl Voter {
         let node = replica::node_id(id);
         let has_vote: BTreeSet<u64> = members.voter_ids().collect();
         let replaced = members.nodes().map(|(other, _)| *other);
-        let replaced: BTreeSet<u64> = replaced
+        let mut replaced: BTreeSet<u64> = replaced
             .filter(|other| *other != id && replica::node_id(*other) == node)
             .filter(|other| !has_vote.contains(other))
             .collect();
         let count = members.nodes().count();
-        if members.get_node(&id).is_none() && count - replaced.len() >= MEMBERS_MAX {
+        let is_full = |replaced: &BTreeSet<u64>| {
+            members.get_node(&id).is_none() && count - replaced.len() >= MEMBERS_MAX
+        };
+        if is_full(&replaced) {
+            // one that is back asks again
+            let heard = self.heard_replicas();
+            let silent = members.learner_ids().filter(|other| !heard.contains(other));
+            replaced.extend(silent.filter(|other| *other != id));
+        }
+        if is_full(&replaced) {
             return Err(unavailable("there are too many controllers"));
         }
         let mut known = self.known_founders(members);

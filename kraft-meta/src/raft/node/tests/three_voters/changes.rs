@@ -6,6 +6,7 @@ use super::admission::{OTHER, id, until_everywhere};
 use super::*;
 use crate::quorum_state::{VotersChange, VotersError};
 use crate::raft::change::message::Join;
+use crate::raft::message::Reply;
 use crate::raft::record::DirectoryRecord;
 use crate::raft::replica;
 
@@ -457,5 +458,34 @@ async fn a_controller_with_the_id_of_a_voter_that_answers_does_not_join() {
     assert!(told.contains("answers: give this controller"), "{told}");
     let state = members[&leads].quorum().await.expect("is told");
     assert!(state.observers.is_empty(), "{state:?}");
+    world.kill_all(members).await;
+}
+
+// Otherwise those that once joined would keep every other controller out for good.
+#[tokio::test(start_paused = true)]
+async fn controllers_that_do_not_answer_give_way_to_one_that_joins() {
+    let world = World::new();
+    let mut members = world.form().await;
+    admit(&members);
+    let leads = leader(&members).await;
+    let voter = members[&leads].voter.clone();
+    for number in 10..71 {
+        let gone = NodeId(number);
+        let id = u64::try_from(number).expect("is positive");
+        let known = directory(gone);
+        let from = DirectoryRecord::new(replica::joining_id(id, known), known);
+        let join = Join {
+            cluster: members[&leads].image().cluster().0.to_vec(),
+            endpoints: endpoints(gone),
+        };
+        let answer = voter.join(Some(from), join).await.expect("is answered");
+        assert!(matches!(answer, Reply::Done(_)), "{answer:?}");
+    }
+    let joins = world.follow(NodeId(4), &NODES, directory(NodeId(4)));
+    let joins = tokio::time::timeout(PATIENCE, joins).await;
+    members.insert(NodeId(4), joins.expect("is taken"));
+    let stored = voter.stored();
+    let learners = stored.membership().learner_ids().map(replica::node_id);
+    assert_eq!(learners.collect::<Vec<_>>(), [NodeId(4)]);
     world.kill_all(members).await;
 }
