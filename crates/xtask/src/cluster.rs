@@ -180,13 +180,13 @@ impl Cluster {
         self.wait(id)
     }
 
-    /// Keeps new partitions away from a broker.
-    pub(crate) fn cordon(&self, id: u32) -> Result<()> {
+    /// Runs `highwater cordon`, `drain` or `uncordon` for a broker.
+    pub(crate) fn set_duty(&self, command: &str, id: u32) -> Result<()> {
         let settings = self.settings(id);
-        let mut cordon = Command::new(BINARY);
-        cordon.args(["cordon", &id.to_string()]);
-        cordon.args(settings.iter().flat_map(|setting| ["--set", setting]));
-        process::run(&mut cordon)
+        let mut highwater = Command::new(BINARY);
+        highwater.args([command, &id.to_string()]);
+        highwater.args(settings.iter().flat_map(|setting| ["--set", setting]));
+        process::run(&mut highwater)
     }
 
     fn take(&mut self, id: u32) -> Result<Child> {

@@ -56,7 +56,7 @@ pub(crate) fn compare_cluster() -> Result<Outcome> {
     }
     let cluster = Cluster::start("differential-cluster", SETTINGS)?;
     for broker in &BROKERS[1..] {
-        cluster.cordon(*broker)?;
+        cluster.set_duty("cordon", *broker)?;
     }
     let stop = |cluster: Cluster| cluster.stop(&["waiting for a controller"]);
     let address = cluster.address(BROKERS[0]).to_owned();

@@ -38,7 +38,7 @@ func Ensure(condition bool, format string, args ...any) {
 	}
 }
 
-// Alone says whether there is one broker. If there are more they stop and start, and a group may read records again.
+// Alone says whether there is one broker. If there are more, leaders move, and a group may read records again.
 func Alone(bootstrap string) bool {
 	return !strings.Contains(bootstrap, ",")
 }
