@@ -6,6 +6,7 @@ use super::environment;
 use super::keys::{self, Key, Kind, find, kafka};
 use super::nearest;
 use super::properties;
+use super::providers;
 use super::source::{File, Source};
 
 /// A value and its source.
@@ -32,6 +33,7 @@ pub(super) fn read(
     flags: &[(String, String)],
     errors: &mut Vec<String>,
 ) -> Settings {
+    let environment: Vec<(String, String)> = environment.into_iter().collect();
     let mut settings = Settings::new();
     if let Some(file) = file {
         match properties::parse(file.text) {
@@ -47,6 +49,7 @@ pub(super) fn read(
             }
         }
     }
+    providers::expand(&mut settings, &environment, errors);
     for (variable, value) in environment {
         match environment::setting(&variable, &value) {
             Ok(Some(name)) => {

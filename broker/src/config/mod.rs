@@ -11,6 +11,7 @@ mod memory;
 mod nearest;
 mod object_wal;
 pub(crate) mod properties;
+mod providers;
 mod quorum;
 mod replicas;
 mod source;

@@ -1,5 +1,6 @@
 //! The `highwater` command.
 
+mod admin;
 mod cgroup;
 mod config;
 mod duty;
@@ -90,6 +91,17 @@ enum Command {
     /// Let a broker that was cordoned or drained lead its share again.
     #[command(after_help = DUTIES)]
     Uncordon(DutyArgs),
+    /// Create the topics of a file that are missing; a repetition changes nothing.
+    ///
+    /// Each line of the file is a topic: its name, its number of partitions, and its configs as key=value. A topic that
+    /// exists gets the configs, and partitions if it has fewer. Nothing is ever removed.
+    Topics(TopicsArgs),
+    /// Remove brokers that are stopped for good from the cluster.
+    ///
+    /// All brokers whose node.id is the given one or a higher one are unregistered, each once it is stopped.
+    Unregister(UnregisterArgs),
+    /// Write a record to the topic highwater-check, and read it back.
+    Check(ClusterArgs),
     /// Print the version and the commit that the binary was built from.
     Version,
     /// Print the table of APIs and versions, in Markdown.
@@ -137,6 +149,35 @@ struct DrainArgs {
     duty: DutyArgs,
 }
 
+/// A cluster that runs, by a listener without TLS.
+#[derive(Debug, Args)]
+struct ClusterArgs {
+    /// The address of any broker.
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap_server: String,
+    /// How long the command tries, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u32,
+}
+
+#[derive(Debug, Args)]
+struct TopicsArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// The file with the topics.
+    #[arg(value_name = "FILE")]
+    file: std::path::PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct UnregisterArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// The least `node.id` of the brokers to remove.
+    #[arg(long, value_name = "NODE")]
+    from: i32,
+}
+
 #[derive(Debug, Args)]
 struct GiveUpArgs {
     /// The `node.id` of the node whose data directory is lost.
@@ -160,6 +201,9 @@ fn main() -> ExitCode {
         Command::Cordon(args) => duty::set(&args, Duty::Cordoned),
         Command::Drain(args) => duty::drain(&args),
         Command::Uncordon(args) => duty::set(&args, Duty::Full),
+        Command::Topics(args) => admin::topics(&args),
+        Command::Unregister(args) => admin::unregister(&args),
+        Command::Check(args) => admin::check(&args),
         Command::Version => config::say(&format!("highwater {VERSION}\n")),
         Command::ApiMatrix => config::say(&highwater_broker::api::matrix()),
     };

@@ -32,7 +32,6 @@ const NAMES: &[&str] = &[
     "broker.id",
     "broker.id.generation.enable",
     "client.quota.callback.class",
-    "config.providers",
     "connection.failed.authentication.delay.ms",
     "connections.max.reauth.ms",
     "control.plane.listener.name",

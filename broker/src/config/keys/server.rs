@@ -43,6 +43,17 @@ pub(super) static KEYS: &[Key] = &[
          value.",
     ),
     key(
+        "config.providers",
+        "",
+        Kind::SomeOf(&["env"]),
+        "With env, ${env:NAME} in a value of the file stands for the environment variable NAME.",
+    ),
+    unset(
+        "config.providers.env.class",
+        Kind::OneOf(&["org.apache.kafka.common.config.provider.EnvVarConfigProvider"]),
+        "The class of the provider env, which Kafka needs.",
+    ),
+    key(
         "connections.max.idle.ms",
         "600000",
         long(-1),
