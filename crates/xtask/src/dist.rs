@@ -27,7 +27,8 @@ pub(crate) fn build() -> Result<()> {
     Ok(())
 }
 
-fn split() -> Result<()> {
+/// Splits the release binary into the one that is published and its debug information.
+pub(crate) fn split() -> Result<()> {
     std::fs::create_dir_all(DIR)?;
     let mut keep = Command::new("objcopy");
     run(keep.args(["--only-keep-debug", BUILT, DEBUG]))?;

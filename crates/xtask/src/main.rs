@@ -8,6 +8,8 @@ mod crash;
 mod differential;
 mod dist;
 mod franz_go;
+mod image;
+mod kubernetes;
 mod overload;
 mod policy;
 mod python;
@@ -70,6 +72,8 @@ enum Command {
     },
     /// Build the binary that is published, target/dist/highwater, with its debug information beside it.
     Dist,
+    /// Write the image of target/dist/highwater, which `dist` builds: an OCI layout, a tar file, and its list of contents.
+    Image,
     /// Write the generated files: the messages from the schema, and the README's table of APIs.
     Codegen,
     /// Record what Apache Kafka's tools print against Apache Kafka, which the suite `tools` compares with.
@@ -97,6 +101,7 @@ fn main() -> Result<()> {
         } => crash::soak(what, minutes, seed),
         Command::Upgrade { from } => crash::upgrade(&from),
         Command::Dist => dist::build(),
+        Command::Image => image::build(),
         Command::Codegen => {
             let files = highwater_codegen::generate(
                 Path::new("protocol/schema"),
@@ -123,6 +128,7 @@ fn rust_alone(report: &mut Report) {
 /// The suites that run the binaries.
 fn clients(report: &mut Report) {
     report.suite("dist", dist::check);
+    kubernetes::run_all(report);
     clients::run_all(report);
     scenario::run_all(report);
     report.suite("clients-cluster", clients_cluster::play);

@@ -57,6 +57,9 @@ pub(crate) const ALL: &[Suite] = &[
     rust("fuzz", 240, Stage::Test),
     rust("build", 720, Stage::Test),
     with_broker("dist", 60),
+    with_broker("image", 120),
+    // builds helm, which takes minutes once
+    with_broker("chart", 600),
     with_broker("librdkafka", 240),
     with_broker("groups", 120),
     with_broker("kcat", 60),

@@ -1,0 +1,183 @@
+//! The chart: what it renders is what Kubernetes and the broker accept, and wrong values are refused with the reason.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{programs, schemas};
+use crate::report::{Outcome, say};
+
+const CHART: &str = "deploy/helm/highwater";
+const MATRIX: &str = "deploy/helm/highwater/ci";
+const BINARY: &str = "target/release/highwater";
+/// Kinds of other projects, whose schemas Kubernetes does not have.
+const FOREIGN: &str = "Certificate,PodMonitor,PrometheusRule";
+
+/// Values that must be refused, and what the refusal says.
+const REFUSED: &[(&str, &str)] = &[
+    ("objectStorage.bucket=", "objectStorage.bucket is needed"),
+    ("unknown=1", "additional properties 'unknown' not allowed"),
+    (
+        "broker.memroy.limit=2Gi",
+        "additional properties 'memroy' not allowed",
+    ),
+    (
+        "broker.memory.limit=64Mi",
+        "broker.memory.limit is 64Mi, and 128Mi is the least",
+    ),
+    ("broker.memory.limit=much", "'/broker/memory/limit'"),
+    ("controller.replicas=2", "value must be one of 1, 3, 5"),
+    ("broker.wal=ram", "value must be one of 'object', 'disk'"),
+    (
+        "broker.terminationGracePeriodSeconds=31",
+        "broker.terminationGracePeriodSeconds must be 33 or more",
+    ),
+    (
+        "listeners.internal.tls.enabled=true",
+        "listeners.internal: tls needs existingSecret",
+    ),
+    (
+        "config.node\\.id=7",
+        "config: node.id follows from other values",
+    ),
+    (
+        "listeners.external[0].name=INTERNAL,listeners.external[0].port=9094,\
+         listeners.external[0].type=ClusterIP,listeners.external[0].advertisedHost=a",
+        "the name INTERNAL is used twice",
+    ),
+    (
+        "listeners.external[0].name=OUT,listeners.external[0].port=9092,\
+         listeners.external[0].type=ClusterIP,listeners.external[0].advertisedHost=a",
+        "the port 9092 of OUT is used twice",
+    ),
+    (
+        "listeners.external[0].name=OUT,listeners.external[0].port=9094,\
+         listeners.external[0].type=NodePort,listeners.external[0].advertisedHost=a",
+        "OUT needs firstNodePort or nodePorts",
+    ),
+];
+
+/// The suite.
+pub(crate) fn check() -> Result<Outcome> {
+    if !programs::has_go() {
+        return Ok(Outcome::Skipped("go is missing".to_owned()));
+    }
+    let helm = programs::HELM.build()?;
+    let kubeconform = programs::KUBECONFORM.build()?;
+    let schemas = schemas::make()?;
+    let mut matrix = std::fs::read_dir(MATRIX)?
+        .map(|file| Ok(file?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    matrix.sort();
+    ensure!(matrix.len() >= 3, "{MATRIX} has too few values");
+    for values in &matrix {
+        let render = || {
+            let mut template = Command::new(&helm);
+            template.args(["template", "rel", CHART, "--namespace", "ns"]);
+            done(template.arg("--values").arg(values))
+        };
+        let rendered = render()?;
+        ensure!(
+            rendered == render()?,
+            "{} renders otherwise the second time",
+            values.display()
+        );
+        conforms(&kubeconform, &schemas, &rendered)
+            .with_context(|| values.display().to_string())?;
+        let files = properties(&rendered)?;
+        for (name, text) in &files {
+            is_accepted(name, text).with_context(|| values.display().to_string())?;
+        }
+        say(&format!(
+            "{}: {} configurations",
+            values.display(),
+            files.len()
+        ));
+    }
+    for (set, why) in REFUSED {
+        let mut template = Command::new(&helm);
+        template.args(["template", "rel", CHART, "--set", "objectStorage.bucket=b"]);
+        let output = template.args(["--set", set]).output()?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success(), "{set} is not refused");
+        ensure!(
+            told.contains(why),
+            "{set} is refused without `{why}`: {told}"
+        );
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Runs a command that must succeed, and returns what it wrote to standard output.
+fn done(command: &mut Command) -> Result<String> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output()?;
+    if !status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&stderr));
+    }
+    Ok(String::from_utf8(stdout)?)
+}
+
+fn conforms(kubeconform: &Path, schemas: &Path, rendered: &str) -> Result<()> {
+    let file = Path::new("target/test-run").join("rendered.yaml");
+    std::fs::create_dir_all("target/test-run")?;
+    std::fs::write(&file, rendered)?;
+    let schemas = std::fs::canonicalize(schemas)?;
+    let location = "{{.ResourceKind}}{{.KindSuffix}}.json";
+    let location = format!("{}/{location}", schemas.display());
+    let mut check = Command::new(kubeconform);
+    check.args(["-strict", "-summary", "-skip", FOREIGN]);
+    check.args(["-schema-location", &location]);
+    let told = check.arg(&file).output()?;
+    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+    ensure!(told.status.success(), "kubeconform: {text}");
+    say(text.trim());
+    Ok(())
+}
+
+/// The configurations in the rendered ConfigMaps: each with its name.
+fn properties(rendered: &str) -> Result<Vec<(String, String)>> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut is_inside = false;
+    for line in rendered.lines() {
+        if let Some(name) = line.trim().strip_suffix(".properties: |") {
+            found.push((name.to_owned(), String::new()));
+            is_inside = true;
+        } else if is_inside && line.starts_with("    ") {
+            let (_, text) = found.last_mut().context("a configuration has no name")?;
+            text.push_str(line.trim());
+            text.push('\n');
+        } else {
+            is_inside = false;
+        }
+    }
+    ensure!(found.len() > 1, "nothing is rendered");
+    Ok(found)
+}
+
+/// The binary reads the configuration, in an environment as a pod has it.
+fn is_accepted(name: &str, text: &str) -> Result<()> {
+    let file = Path::new("target/test-run").join("rendered.properties");
+    std::fs::write(&file, text)?;
+    let mut config = Command::new(BINARY);
+    config.arg("config").arg("--config").arg(&file);
+    config.envs([
+        ("POD_NAME", "rel-highwater-0"),
+        ("POD_IP", "10.0.0.1"),
+        ("NODE_IP", "10.1.0.1"),
+        ("NODE_ID", "1000"),
+        ("ZONE", "zone-1"),
+    ]);
+    let told = done(&mut config).with_context(|| name.to_owned())?;
+    let mut settings = told.lines().filter(|line| !line.starts_with('#'));
+    let left = settings.find(|line| line.contains("${"));
+    ensure!(
+        left.is_none(),
+        "{name} has a variable that is not replaced: {left:?}"
+    );
+    Ok(())
+}

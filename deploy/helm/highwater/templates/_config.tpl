@@ -1,0 +1,93 @@
+{{/* The settings of every node. Takes a list: the root, the component. */}}
+{{- define "highwater.config.shared" -}}
+{{- $root := index . 0 -}}
+{{- $store := $root.Values.objectStorage -}}
+{{- $controllers := include "highwater.fullname" $root | printf "%s-controller" -}}
+config.providers=env
+config.providers.env.class=org.apache.kafka.common.config.provider.EnvVarConfigProvider
+controller.listener.names=CONTROLLER
+controller.quorum.voters={{ range $i := until (int $root.Values.controller.replicas) }}{{ if $i }},{{ end }}{{ add 1000 $i }}@{{ include "highwater.host" (list $root "controller" $i) }}:{{ $root.Values.listeners.controller.port }}{{ end }}
+highwater.data.dir=/var/lib/highwater/data
+highwater.admin.listener=:9644
+highwater.object.storage=s3://{{ $store.bucket }}{{ with $store.prefix }}/{{ trimAll "/" . }}{{ end }}
+highwater.object.storage.credentials={{ $store.credentials }}
+{{- with $store.endpoint }}
+highwater.object.storage.endpoint={{ . }}
+{{- end }}
+{{- with $store.region }}
+highwater.object.storage.region={{ . }}
+{{- end }}
+{{- if ne (toString $store.pathStyle) "" }}
+highwater.object.storage.path.style={{ $store.pathStyle }}
+{{- end }}
+{{- with $store.kmsKey }}
+highwater.object.storage.kms.key={{ . }}
+{{- end }}
+{{- if $store.ca.existingSecret }}
+highwater.object.storage.ca.file=/etc/highwater/store-ca/ca.crt
+{{- end }}
+{{- if $root.Values.listeners.controller.tls.enabled }}
+{{ include "highwater.config.tls" (list "controller" "") }}
+{{- end }}
+{{- end -}}
+
+{{/* The settings of a listener on TLS. Takes a list: its name in lower case, clientAuth. */}}
+{{- define "highwater.config.tls" -}}
+{{- $prefix := printf "listener.name.%s" (index . 0) -}}
+{{ $prefix }}.ssl.keystore.type=PEM
+{{ $prefix }}.ssl.keystore.location=/etc/highwater/tls/{{ index . 0 }}/tls-combined.pem
+{{ $prefix }}.ssl.truststore.type=PEM
+{{ $prefix }}.ssl.truststore.location=/etc/highwater/tls/{{ index . 0 }}/ca.crt
+{{- with index . 1 }}
+{{ $prefix }}.ssl.client.auth={{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* The settings that an operator gives; those of the component override the common ones. */}}
+{{- define "highwater.config.given" -}}
+{{- $root := index . 0 -}}
+{{- $own := index $root.Values (index . 1) -}}
+{{- range $name, $value := merge (dict) $own.config $root.Values.config }}
+{{ $name }}={{ $value }}
+{{- end }}
+{{- end -}}
+
+{{- define "highwater.config.controller" -}}
+process.roles=controller
+node.id=${env:NODE_ID}
+listeners=CONTROLLER://:{{ .Values.listeners.controller.port }}
+advertised.listeners=CONTROLLER://${env:POD_NAME}.{{ include "highwater.fullname" . }}-controller.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}:{{ .Values.listeners.controller.port }}
+listener.security.protocol.map=CONTROLLER:{{ ternary "SSL" "PLAINTEXT" .Values.listeners.controller.tls.enabled }}
+{{ include "highwater.config.shared" (list . "controller") }}
+{{- include "highwater.config.given" (list . "controller") }}
+{{- end -}}
+
+{{/* Takes a list: the root, the ordinal. */}}
+{{- define "highwater.config.broker" -}}
+{{- $root := index . 0 -}}
+{{- $ordinal := index . 1 -}}
+{{- with $root.Values -}}
+process.roles=broker
+node.id={{ $ordinal }}
+listeners=INTERNAL://:{{ .listeners.internal.port }}{{ range .listeners.external }},{{ .name }}://:{{ .port }}{{ end }}
+advertised.listeners=INTERNAL://{{ include "highwater.host" (list $root "broker" $ordinal) }}:{{ .listeners.internal.port }}{{ range .listeners.external }},{{ .name }}://{{ .advertisedHost | replace "{ordinal}" (toString $ordinal) }}:{{ include "highwater.externalPort" (list . $ordinal) }}{{ end }}
+listener.security.protocol.map=CONTROLLER:{{ ternary "SSL" "PLAINTEXT" .listeners.controller.tls.enabled }},INTERNAL:{{ ternary "SSL" "PLAINTEXT" .listeners.internal.tls.enabled }}{{ range .listeners.external }},{{ .name }}:{{ ternary "SSL" "PLAINTEXT" (dig "tls" "enabled" false .) }}{{ end }}
+inter.broker.listener.name=INTERNAL
+highwater.wal={{ .broker.wal }}
+{{- if .broker.rack.byOrdinal }}
+broker.rack={{ index .broker.rack.byOrdinal (mod $ordinal (len .broker.rack.byOrdinal)) }}
+{{- else if .broker.rack.label }}
+broker.rack=${env:ZONE}
+{{- end }}
+{{- if .listeners.internal.tls.enabled }}
+{{ include "highwater.config.tls" (list "internal" .listeners.internal.tls.clientAuth) }}
+{{- end }}
+{{- range .listeners.external }}
+{{- if dig "tls" "enabled" false . }}
+{{ include "highwater.config.tls" (list (lower .name) (dig "tls" "clientAuth" "none" .)) }}
+{{- end }}
+{{- end }}
+{{ include "highwater.config.shared" (list $root "broker") }}
+{{- include "highwater.config.given" (list $root "broker") }}
+{{- end -}}
+{{- end -}}
