@@ -60,6 +60,8 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("image", 120),
     // builds helm, which takes minutes once
     with_broker("chart", 600),
+    // builds MinIO, which takes minutes once
+    with_broker("chart-processes", 960),
     with_broker("librdkafka", 240),
     with_broker("groups", 120),
     with_broker("kcat", 60),

@@ -7,9 +7,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{programs, schemas};
 use crate::report::{Outcome, say};
+use crate::rust::run;
+use crate::server::Kind;
 
 const CHART: &str = "deploy/helm/highwater";
 const MATRIX: &str = "deploy/helm/highwater/ci";
+const PROCESSES: &str = "tests/kubernetes/processes.sh";
 const BINARY: &str = "target/release/highwater";
 /// Kinds of other projects, whose schemas Kubernetes does not have.
 const FOREIGN: &str = "Certificate,PodMonitor,PrometheusRule";
@@ -106,6 +109,41 @@ pub(crate) fn check() -> Result<Outcome> {
             "{set} is refused without `{why}`: {told}"
         );
     }
+    Ok(Outcome::Passed)
+}
+
+/// The chart's configurations on this machine: processes in network namespaces form the cluster, on MinIO.
+pub(crate) fn processes() -> Result<Outcome> {
+    let Some(minio) = Kind::Minio.build()? else {
+        return Ok(Outcome::Skipped("go is missing".to_owned()));
+    };
+    let mut possible = Command::new("unshare");
+    possible.args(["--net", "--mount", "ip", "link"]);
+    if !possible
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
+        let missing = "network namespaces (root, util-linux and iproute2) are missing";
+        return Ok(Outcome::Skipped(missing.to_owned()));
+    }
+    let mut template = Command::new(programs::HELM.build()?);
+    template.args(["template", "hw", CHART, "--namespace", "ns"]);
+    template.args(["--set", "objectStorage.bucket=highwater,broker.replicas=4"]);
+    template.args(["--set", "objectStorage.endpoint=http://minio:9000"]);
+    let dir = Path::new("target/test-run/chart-processes");
+    if dir.exists() {
+        std::fs::remove_dir_all(dir)?;
+    }
+    std::fs::create_dir_all(dir)?;
+    for (name, text) in properties(&done(&mut template)?)? {
+        std::fs::write(dir.join(format!("{name}.properties")), text)?;
+    }
+    let mut script = Command::new("unshare");
+    script.args(["--net", "--mount", "--pid", "--fork", "--kill-child"]);
+    script.args(["--mount-proc", "--propagation", "private", PROCESSES]);
+    script.arg(std::fs::canonicalize(dir)?);
+    script.arg(std::fs::canonicalize(BINARY)?).arg(minio);
+    run(&mut script)?;
     Ok(Outcome::Passed)
 }
 

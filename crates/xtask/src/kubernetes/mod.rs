@@ -11,4 +11,5 @@ use crate::report::Report;
 pub(crate) fn run_all(report: &mut Report) {
     report.suite("image", image::check);
     report.suite("chart", chart::check);
+    report.suite("chart-processes", chart::processes);
 }
