@@ -235,10 +235,11 @@ async fn append_all(
 }
 
 /// Appends to a partition. While it is being handed over this waits, and the connection with it: a later batch of the same
-/// producer must not be appended before this one if the partition stays (A3). The next leader is named if it does not.
+/// producer must not be appended before this one if the partition stays, also if it does under another leader epoch (A3).
+/// The next leader is named if it does not stay.
 async fn append(
     ctx: &RequestContext,
-    partition: Arc<Partition>,
+    mut partition: Arc<Partition>,
     batch: &ValidatedBatch,
     mut own: AppendPermit,
     deadline: Instant,
@@ -253,7 +254,21 @@ async fn append(
             Err(AppendError::HandingOver) => {
                 ctx.broker.partitions.wait_handed_over(&partition).await;
                 if partition.log.is_handing_over() {
-                    return State::Refused(ErrorCode::NotLeaderOrFollower.into(), None);
+                    let again = ctx
+                        .broker
+                        .partitions
+                        .led(&partition.topic, partition.index, -1);
+                    let opened = match again {
+                        Ok(led) => led.open(deadline).await,
+                        Err(refusal) => Err(refusal),
+                    };
+                    partition = match opened {
+                        Ok(opened) if !Arc::ptr_eq(&opened, &partition) => opened,
+                        Ok(_) => {
+                            return State::Refused(ErrorCode::NotLeaderOrFollower.into(), None);
+                        }
+                        Err(refusal) => return State::Refused(refusal, None),
+                    };
                 }
             }
             // it may be fenced, and the batches between may be with the next leader: a client must not give up

@@ -1,6 +1,6 @@
 //! Spreads the load: heavy partitions move from the broker whose partitions weigh most to the one whose weigh least.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater_kraft_meta::{Heard, PartitionImage};
@@ -42,16 +42,12 @@ impl Weights {
             let of_broker = load.heaviest.iter().map(|one| (one.stream, one.weight));
             heaviest.insert(*id, of_broker.collect());
         }
-        let sum = totals
-            .values()
-            .fold(0, |sum: u64, one| sum.saturating_add(*one));
-        let mean = sum.checked_div(totals.len() as u64)?;
         let weights = Self {
+            mean: mean(&totals),
             totals,
             heaviest,
-            mean,
         };
-        let (_, most) = weights.most(&BTreeSet::new())?;
+        let (_, most) = weights.most()?;
         weights.is_above(most, UNEVEN_PERCENT).then_some(weights)
     }
 
@@ -60,8 +56,14 @@ impl Weights {
         above >= UNEVEN_MIN && above > (self.mean / 100).saturating_mul(percent)
     }
 
-    fn most(&self, but: &BTreeSet<NodeId>) -> Option<(NodeId, u64)> {
-        let totals = self.totals.iter().filter(|(id, _)| !but.contains(*id));
+    /// Forgets a broker of which no move makes anything more even: the others are compared among themselves.
+    fn leave_out(&mut self, id: NodeId) {
+        self.totals.remove(&id);
+        self.mean = mean(&self.totals);
+    }
+
+    fn most(&self) -> Option<(NodeId, u64)> {
+        let totals = self.totals.iter();
         let most = totals.max_by_key(|(id, weight)| (**weight, **id));
         most.map(|(id, weight)| (*id, *weight))
     }
@@ -84,6 +86,13 @@ impl Weights {
     }
 }
 
+fn mean(totals: &BTreeMap<NodeId, u64>) -> u64 {
+    let sum = totals
+        .values()
+        .fold(0, |sum: u64, one| sum.saturating_add(*one));
+    sum.checked_div(totals.len() as u64).unwrap_or(0)
+}
+
 /// The partitions of each broker that may move, by their streams, with their weights.
 type Led<'a> = BTreeMap<NodeId, BTreeMap<u64, (u64, &'a PartitionImage)>>;
 
@@ -97,13 +106,9 @@ impl<'a> Plan<'a> {
         let mut led = self.led(&weights);
         let allowed = allowed(self.counts.values().sum(), weights.totals.len(), percentage);
         let near = u64::try_from(percentage).unwrap_or(u64::MAX);
-        // brokers of which no move makes anything more even
-        let mut left_out = BTreeSet::new();
         let mut moves = 0;
         while moves < MOVES_MAX {
-            let (Some((from, most)), Some((to, least))) =
-                (weights.most(&left_out), weights.least())
-            else {
+            let (Some((from, most)), Some((to, least))) = (weights.most(), weights.least()) else {
                 return;
             };
             if from == to || !weights.is_above(most, near) {
@@ -112,7 +117,7 @@ impl<'a> Plan<'a> {
             let Some((heavy, light)) =
                 self.pair(&led, (from, to), most.saturating_sub(least), allowed)
             else {
-                left_out.insert(from);
+                weights.leave_out(from);
                 continue;
             };
             self.go(heavy, (from, to), (&mut weights, &mut led));
@@ -193,7 +198,7 @@ impl<'a> Plan<'a> {
 /// The partition of a broker that makes two brokers most even whose loads are so far apart. One that weighs as much as the
 /// gap, or nearly, would only change places; one that weighs next to nothing is not worth a move.
 fn best<'a>(led: &Led<'a>, from: NodeId, gap: u64) -> Option<Weighed<'a>> {
-    let is_worth = |weight: u64| weight >= gap / 20 && weight > 0 && weight < gap / 10 * 9;
+    let is_worth = |weight: u64| weight >= gap / 10 && weight > 0 && weight < gap / 10 * 9;
     let candidates = led.get(&from)?.values();
     let worth = candidates.filter(|(weight, _)| is_worth(*weight));
     let best = worth.min_by_key(|(weight, _)| weight.abs_diff(gap / 2))?;
