@@ -423,6 +423,10 @@ mod tests {
             self.inner.quorum().await
         }
 
+        async fn caught_up(&self) -> Result<(), String> {
+            self.inner.caught_up().await
+        }
+
         async fn change_voters(&self, change: VotersChange) -> Result<(), VotersError> {
             self.inner.change_voters(change).await
         }

@@ -32,7 +32,7 @@ use crate::session;
 use crate::starting::Phase;
 use crate::stream_metadata::KraftStreamMetadata;
 use crate::takeover::Takeover;
-use crate::wal::{FoundLogs, Logs};
+use crate::wal::{FoundLogs, Logs, catch_up};
 
 /// What a start finds: the stores, the logs of a broker, and the lock of the data directory.
 pub(crate) type Found = (Stores, Option<FoundLogs>, DirLock);
@@ -114,6 +114,7 @@ async fn look(
     (metadata, data_dir): (&Arc<dyn MetadataStore>, &DataDir),
 ) -> Result<(Stores, Option<FoundLogs>), NodeError> {
     let roles = config.quorum.roles;
+    catch_up(&**metadata).await;
     phase.send_replace(Phase::WriteAheadLog);
     let directory = data_dir.id();
     let logs = match roles.broker {

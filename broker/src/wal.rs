@@ -22,7 +22,8 @@ use crate::registration;
 /// The names of the kinds in the configuration.
 pub(crate) const KINDS: &[&str] = &["disk", "object"];
 
-/// How long a start waits for metadata that knows what the log has records of.
+/// How long a start waits for metadata as new as the active controller's, and for metadata that knows what the log has
+/// records of.
 const IMAGE_LAG_MAX: Duration = Duration::from_secs(2);
 
 /// The kind of log that the configuration chooses.
@@ -30,6 +31,18 @@ pub(crate) fn chosen(config: &Config) -> WalKind {
     match config.text("highwater.wal") {
         "object" => WalKind::Object,
         _ => WalKind::Disk,
+    }
+}
+
+/// Waits until this node's image is as new as the active controller's, for two seconds at most: to an image that lags, the
+/// node's own log would look newer than the metadata (D2, R3). A start to which no controller answers goes on with what it
+/// has, because the later steps wait for one.
+pub(crate) async fn catch_up(metadata: &dyn MetadataStore) {
+    if let Ok(Err(reason)) = timeout(IMAGE_LAG_MAX, metadata.caught_up()).await {
+        tracing::debug!(
+            reason,
+            "a start does not know whether its metadata is the newest"
+        );
     }
 }
 

@@ -85,6 +85,10 @@ impl MetadataStore for Led {
         Err("there is none".to_owned())
     }
 
+    async fn caught_up(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     async fn change_voters(&self, _change: VotersChange) -> Result<(), VotersError> {
         Err(VotersError::Unavailable("there is none".to_owned()))
     }

@@ -329,6 +329,17 @@ impl MetadataStore for RaftMetadata {
         self.quorum_anywhere().await
     }
 
+    async fn caught_up(&self) -> Result<(), String> {
+        let end = self.quorum().await?.committed_end;
+        let has_all = |metrics: &openraft::RaftMetrics<crate::raft::types::Types>| {
+            let applied = metrics.last_applied;
+            applied.map_or(0, |last| last.index + 1) >= end
+        };
+        let wait = self.voter.raft.wait(None);
+        let caught_up = wait.metrics(has_all, "has all that was committed").await;
+        caught_up.map(drop).map_err(|error| error.to_string())
+    }
+
     async fn change_voters(&self, change: VotersChange) -> Result<(), VotersError> {
         self.change_anywhere(change).await
     }

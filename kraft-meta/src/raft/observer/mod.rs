@@ -389,6 +389,14 @@ impl MetadataStore for ObserverMetadata {
             .await
     }
 
+    async fn caught_up(&self) -> Result<(), String> {
+        let end = self.quorum().await?.committed_end;
+        let mut last = self.followed.last.subscribe();
+        let has_all = |last: &Option<LastEntry>| last.map_or(0, |last| last.id.index + 1) >= end;
+        let caught_up = last.wait_for(has_all).await;
+        caught_up.map(drop).map_err(|error| error.to_string())
+    }
+
     async fn change_voters(&self, change: VotersChange) -> Result<(), VotersError> {
         let voters = &self.followed.voters;
         let cluster = voters.cluster_bytes(&self.followed.image.borrow());
