@@ -22,8 +22,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("objectStorage.bucket=", "objectStorage.bucket is needed"),
     ("unknown=1", "additional properties 'unknown' not allowed"),
     (
-        "broker.memroy.limit=2Gi",
-        "additional properties 'memroy' not allowed",
+        "broker.heap.limit=2Gi",
+        "additional properties 'heap' not allowed",
     ),
     (
         "broker.memory.limit=64Mi",
