@@ -22,6 +22,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("objectStorage.bucket=", "objectStorage.bucket is needed"),
     ("unknown=1", "additional properties 'unknown' not allowed"),
     (
+        "listeners.internal.tls.existingSecret=certificate",
+        "listeners.internal: tls has a certificate and is not enabled",
+    ),
+    (
         "broker.heap.limit=2Gi",
         "additional properties 'heap' not allowed",
     ),

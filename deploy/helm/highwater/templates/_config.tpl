@@ -36,11 +36,18 @@ highwater.object.storage.ca.file=/etc/highwater/store-ca/ca.crt
 {{- $prefix := printf "listener.name.%s" (index . 0) -}}
 {{ $prefix }}.ssl.keystore.type=PEM
 {{ $prefix }}.ssl.keystore.location=/etc/highwater/tls/{{ index . 0 }}/tls-combined.pem
+{{- if ne (index . 1) "none" }}
 {{ $prefix }}.ssl.truststore.type=PEM
 {{ $prefix }}.ssl.truststore.location=/etc/highwater/tls/{{ index . 0 }}/ca.crt
+{{- end }}
 {{- with index . 1 }}
 {{ $prefix }}.ssl.client.auth={{ . }}
 {{- end }}
+{{- end -}}
+
+{{/* A value of a setting. Numbers of a values file are floats, which would be written with an exponent. */}}
+{{- define "highwater.scalar" -}}
+{{- if kindIs "float64" . }}{{ if eq (floor .) . }}{{ int64 . }}{{ else }}{{ . }}{{ end }}{{ else }}{{ . }}{{ end -}}
 {{- end -}}
 
 {{/* The settings that an operator gives; those of the component override the common ones. */}}
@@ -48,7 +55,7 @@ highwater.object.storage.ca.file=/etc/highwater/store-ca/ca.crt
 {{- $root := index . 0 -}}
 {{- $own := index $root.Values (index . 1) -}}
 {{- range $name, $value := merge (dict) $own.config $root.Values.config }}
-{{ $name }}={{ $value }}
+{{ $name }}={{ include "highwater.scalar" $value }}
 {{- end }}
 {{- end -}}
 

@@ -174,28 +174,33 @@ spec:
       secret:
         secretName: {{ $listener.secret }}
         defaultMode: 0440
-        items: [{key: tls-combined.pem, path: tls-combined.pem}, {key: ca.crt, path: ca.crt}]
+        items:
+          - {key: tls-combined.pem, path: tls-combined.pem}
+          {{- if $listener.ca }}
+          - {key: ca.crt, path: ca.crt}
+          {{- end }}
     {{- end }}
     {{- with $own.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end -}}
 
-{{/* The listeners on TLS whose certificates a pod needs, as JSON. Takes a list: the root, the component. */}}
+{{/* The listeners on TLS whose certificates a pod needs, as JSON: name, Secret, and whether clients show certificates, for
+which the Secret needs ca.crt. Takes a list: the root, the component. */}}
 {{- define "highwater.tls" -}}
 {{- $root := index . 0 -}}
 {{- $all := list -}}
 {{- with $root.Values.listeners -}}
 {{- if .controller.tls.enabled -}}
-{{- $all = append $all (dict "name" "controller" "secret" (include "highwater.secret" (list $root "controller" .controller.tls))) -}}
+{{- $all = append $all (dict "name" "controller" "ca" true "secret" (include "highwater.secret" (list $root "controller" .controller.tls))) -}}
 {{- end -}}
 {{- if eq (index $ 1) "broker" -}}
 {{- if .internal.tls.enabled -}}
-{{- $all = append $all (dict "name" "internal" "secret" (include "highwater.secret" (list $root "internal" .internal.tls))) -}}
+{{- $all = append $all (dict "name" "internal" "ca" (ne .internal.tls.clientAuth "none") "secret" (include "highwater.secret" (list $root "internal" .internal.tls))) -}}
 {{- end -}}
 {{- range .external -}}
 {{- if dig "tls" "enabled" false . -}}
-{{- $all = append $all (dict "name" (lower .name) "secret" (include "highwater.secret" (list $root (lower .name) .tls))) -}}
+{{- $all = append $all (dict "name" (lower .name) "ca" (ne (dig "tls" "clientAuth" "none" .) "none") "secret" (include "highwater.secret" (list $root (lower .name) .tls))) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
