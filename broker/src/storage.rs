@@ -114,7 +114,9 @@ async fn look(
     (metadata, data_dir): (&Arc<dyn MetadataStore>, &DataDir),
 ) -> Result<(Stores, Option<FoundLogs>), NodeError> {
     let roles = config.quorum.roles;
-    catch_up(&**metadata).await;
+    if roles.broker {
+        catch_up(&**metadata).await;
+    }
     phase.send_replace(Phase::WriteAheadLog);
     let directory = data_dir.id();
     let logs = match roles.broker {
@@ -246,6 +248,7 @@ impl FoundLogs {
             match registered.await {
                 Err(ProposeError::Rejected(Rejection::Changed)) => {
                     registration::changed(&**metadata, config.node_id, self.after).await;
+                    catch_up(&**metadata).await;
                     let logs = read_disk(config, machine, metadata, given).await?;
                     *self = logs.read_objects(&stores.objects, tasks).await?;
                 }

@@ -35,15 +35,15 @@ pub(crate) fn chosen(config: &Config) -> WalKind {
 }
 
 /// Waits until this node's image is as new as the active controller's, for two seconds at most: to an image that lags, the
-/// node's own log would look newer than the metadata (D2, R3). A start to which no controller answers goes on with what it
-/// has, because the later steps wait for one.
+/// node's own log would look newer than the metadata (D2, R3). If no controller has answered by then, the start goes on with
+/// what it has, and may be refused for that.
 pub(crate) async fn catch_up(metadata: &dyn MetadataStore) {
-    if let Ok(Err(reason)) = timeout(IMAGE_LAG_MAX, metadata.caught_up()).await {
-        tracing::debug!(
-            reason,
-            "a start does not know whether its metadata is the newest"
-        );
-    }
+    let reason = match timeout(IMAGE_LAG_MAX, metadata.caught_up()).await {
+        Ok(Ok(())) => return,
+        Ok(Err(reason)) => reason,
+        Err(_elapsed) => "no active controller has answered in time".to_owned(),
+    };
+    tracing::info!(reason, "the metadata may not be the newest");
 }
 
 /// A log that was read.

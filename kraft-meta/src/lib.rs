@@ -67,8 +67,8 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// The reason why there is no answer.
     async fn quorum(&self) -> Result<QuorumState, String>;
-    /// Waits until this node's own image has all that the active controller had committed when it was asked. Cancellation
-    /// safe.
+    /// Waits until this node's own image has all that the active controller had committed when it was asked, once that
+    /// controller has decided something itself. Cancellation safe.
     ///
     /// # Errors
     /// The reason why there is no answer, or why nothing can be learned any more.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use highwater_types::{NodeId, Term, Uuid};
 
+use crate::MetadataStore;
 use crate::command::Endpoint;
 
 /// A change of the voters.
@@ -49,6 +50,24 @@ pub enum VotersError {
     Unavailable(String),
 }
 
+/// How often a controller that has decided nothing yet is asked again.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// The index after the last entry that the active controller knows to be committed, once it has decided something itself:
+/// only then it knows of all that its predecessors had committed. Cancellation safe.
+///
+/// # Errors
+/// The reason why there is no answer.
+pub(crate) async fn committed_end(metadata: &dyn MetadataStore) -> Result<u64, String> {
+    loop {
+        let state = metadata.quorum().await?;
+        if state.has_decided {
+            return Ok(state.committed_end);
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
 /// The quorum as the active controller sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuorumState {
@@ -58,6 +77,8 @@ pub struct QuorumState {
     pub term: Term,
     /// The index after the last entry that is committed.
     pub committed_end: u64,
+    /// Whether an entry of this term is committed. Before that more may be committed than the controller knows.
+    pub has_decided: bool,
     /// The voters, the active controller among them.
     pub voters: Vec<ReplicaState>,
     /// The brokers and controllers that follow the metadata without a vote.

@@ -55,6 +55,9 @@ impl Voter {
             leader: self.node,
             term,
             committed_end: end(metrics.cluster_committed),
+            has_decided: metrics
+                .cluster_committed
+                .is_some_and(|last| last.leader_id.term == metrics.current_term),
             voters: self.voters_in(members).into_iter().map(state).collect(),
             observers: learners.chain(self.broker_states(members)).collect(),
         })

@@ -67,8 +67,8 @@ struct Directory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LastEntry {
     pub(super) id: LogId,
-    /// The checksum of its record; `None` if the follower has it from a snapshot. A voter that leads again after a
-    /// restart keeps its term, so that two histories of a voter may have different entries of one id.
+    /// The checksum of its record; `None` if the follower has it from a snapshot. An older copy of a lone
+    /// voter's disk takes the next term as that voter did, so that two histories may have different entries of one id.
     pub(super) checksum: Option<u32>,
 }
 

@@ -210,6 +210,11 @@ async fn a_consumer_that_comes_back_for_the_same_offset_is_served_by_the_leader(
     let mut request = ask(next, "a");
     request.session_id = 0;
     let data = of(leader.call(&request, VERSION).await?)?;
-    ensure!(sends_to(&data, 1)?, "further on it is sent again: {data:?}");
+    ensure!(
+        end_of(&data)?.is_some(),
+        "it is served for a while: {data:?}"
+    );
+    // another consumer is sent there all the same
+    ensure!(sends_to(&fetch(&cluster, 2, 0, "a").await?, 1)?);
     cluster.stop().await
 }

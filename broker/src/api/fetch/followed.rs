@@ -3,7 +3,7 @@
 //! Such a broker has what objects hold, as its image shows it. That ends behind the leader's high watermark, by as much as
 //! the leader has not uploaded yet, so only consumers that are far behind are sent here. A consumer that this broker can't
 //! serve, for whatever reason, is sent back to the leader by the same field of the answer, because some clients stay at a
-//! replica that answers with an error. The leader does not send it here again from the same offset within a minute.
+//! replica that answers with an error. The leader serves one that comes back for the same offset for a minute.
 
 use std::sync::Arc;
 
@@ -139,16 +139,16 @@ fn nearer(
 }
 
 /// The replica to which a consumer of this request is sent for a partition that this broker leads, from an offset on;
-/// `None` if the consumer was sent from there a short while ago, or the controllers are away, so that replicas may not serve
-/// it.
+/// `None` if the consumer has come back from there a short while ago, or the controllers are away, so that replicas may not
+/// serve it.
 pub(super) fn nearer_to(
     ctx: &RequestContext,
     rack: &str,
     (topic, index): (&Arc<TopicImage>, i32),
     offset: StreamOffset,
 ) -> Option<NodeId> {
-    let was_sent = || ctx.connection.was_sent_on((topic.id, index), offset);
-    if !sends_on(ctx) || ctx.broker.is_cut_off() || was_sent() {
+    let stays = || ctx.connection.stays_for((topic.id, index), offset);
+    if !sends_on(ctx) || ctx.broker.is_cut_off() || stays() {
         return None;
     }
     let image = ctx.broker.metadata.image();

@@ -49,15 +49,23 @@ pub(crate) struct ConnectionInfo {
     sent_on: Mutex<Option<Box<SentOn>>>,
 }
 
-/// The partitions for which a consumer was sent to another broker (KIP-392), each with the offset that it asked for and the
-/// time.
-type SentOn = BTreeMap<(TopicId, i32), (StreamOffset, Instant)>;
+/// The partitions for which a consumer was sent to another broker within the last minute (KIP-392).
+type SentOn = BTreeMap<(TopicId, i32), Sent>;
 
-/// How long a consumer that comes back for the same offset is served, and not sent to another broker again: the other one
+/// Where a consumer was sent to another broker.
+#[derive(Debug)]
+struct Sent {
+    from: StreamOffset,
+    at: Instant,
+    /// Whether it came back for the same offset, so that the other broker does not serve it.
+    is_back: bool,
+}
+
+/// How long a consumer is served, and not sent to another broker again, that came back for the same offset: the other one
 /// may not answer it, and clients wait for half a minute.
 const SENT_ON_ONCE_IN: Duration = Duration::from_secs(60);
-/// The most partitions that are remembered; beyond them all are forgotten.
-const SENT_ON_MAX: usize = 256;
+/// The most partitions that are remembered; for others a consumer is not sent anywhere.
+const SENT_ON_MAX: usize = 64;
 
 impl ConnectionInfo {
     /// A new connection, whose client has taken no answer yet.
@@ -84,21 +92,33 @@ impl ConnectionInfo {
     }
 
     /// Records that the client is sent to another broker for a partition, from an offset on.
-    pub(crate) fn sent_on(&self, partition: (TopicId, i32), offset: StreamOffset) {
+    pub(crate) fn sent_on(&self, partition: (TopicId, i32), from: StreamOffset) {
         let mut sent_on = self.sent_on.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent_on = sent_on.get_or_insert_default();
-        if sent_on.len() >= SENT_ON_MAX {
-            sent_on.clear();
-        }
-        sent_on.insert(partition, (offset, Instant::now()));
+        let sent = Sent {
+            from,
+            at: Instant::now(),
+            is_back: false,
+        };
+        sent_on.get_or_insert_default().insert(partition, sent);
     }
 
-    /// Whether the client was sent to another broker for that within the last minute.
+    /// Whether the client may not be sent to another broker for that: it came back for the same offset within the last
+    /// minute, or there are too many partitions to remember.
     #[must_use]
-    pub(crate) fn was_sent_on(&self, partition: (TopicId, i32), offset: StreamOffset) -> bool {
-        let sent_on = self.sent_on.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = sent_on.as_ref().and_then(|sent_on| sent_on.get(&partition));
-        sent.is_some_and(|(from, at)| *from == offset && at.elapsed() < SENT_ON_ONCE_IN)
+    pub(crate) fn stays_for(&self, partition: (TopicId, i32), offset: StreamOffset) -> bool {
+        let mut sent_on = self.sent_on.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(all) = sent_on.as_mut() else {
+            return false;
+        };
+        all.retain(|_, sent| sent.at.elapsed() < SENT_ON_ONCE_IN);
+        let is_full = all.len() >= SENT_ON_MAX;
+        match all.get_mut(&partition) {
+            Some(sent) => {
+                sent.is_back |= sent.from == offset;
+                sent.is_back
+            }
+            None => is_full,
+        }
     }
 
     /// Records that the client sends no more, and wakes the requests that wait for that.

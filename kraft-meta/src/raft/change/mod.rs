@@ -344,10 +344,10 @@ impl Voter {
             members.get_node(&id).is_none() && count - replaced.len() >= MEMBERS_MAX
         };
         if is_full(&replaced) {
-            // one that is back asks again
+            // one gives way, and asks again if it is back
             let heard = self.heard_replicas();
-            let silent = members.learner_ids().filter(|other| !heard.contains(other));
-            replaced.extend(silent.filter(|other| *other != id));
+            let mut silent = members.learner_ids().filter(|other| !heard.contains(other));
+            replaced.extend(silent.find(|other| *other != id));
         }
         if is_full(&replaced) {
             return Err(unavailable("there are too many controllers"));

@@ -35,7 +35,7 @@ use crate::MetadataStore;
 use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
-use crate::quorum_state::{QuorumState, VotersChange, VotersError};
+use crate::quorum_state::{QuorumState, VotersChange, VotersError, committed_end};
 use crate::sessions::{Heard, Sessions, Told};
 
 /// The configuration of a voter.
@@ -330,7 +330,7 @@ impl MetadataStore for RaftMetadata {
     }
 
     async fn caught_up(&self) -> Result<(), String> {
-        let end = self.quorum().await?.committed_end;
+        let end = committed_end(self).await?;
         let has_all = |metrics: &openraft::RaftMetrics<crate::raft::types::Types>| {
             let applied = metrics.last_applied;
             applied.map_or(0, |last| last.index + 1) >= end

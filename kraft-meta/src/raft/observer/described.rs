@@ -31,6 +31,8 @@ pub(in crate::raft) struct Described {
     voters: Vec<Replica>,
     #[prost(message, repeated, tag = "5")]
     observers: Vec<Replica>,
+    #[prost(bool, tag = "6")]
+    has_decided: bool,
 }
 
 /// How far a node has the metadata.
@@ -88,6 +90,7 @@ impl From<QuorumState> for Described {
             committed_end: state.committed_end,
             voters: state.voters.iter().map(Replica::from).collect(),
             observers: state.observers.iter().map(Replica::from).collect(),
+            has_decided: state.has_decided,
         }
     }
 }
@@ -101,6 +104,7 @@ impl From<Described> for QuorumState {
             committed_end: described.committed_end,
             voters: replicas(described.voters),
             observers: replicas(described.observers),
+            has_decided: described.has_decided,
         }
     }
 }

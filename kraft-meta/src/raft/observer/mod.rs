@@ -34,7 +34,7 @@ use crate::MetadataStore;
 use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
-use crate::quorum_state::{QuorumState, VotersChange, VotersError};
+use crate::quorum_state::{QuorumState, VotersChange, VotersError, committed_end};
 use crate::sessions::{Heard, Told};
 use crate::transport::{COMMAND_BYTES_MAX, Calls};
 
@@ -390,7 +390,7 @@ impl MetadataStore for ObserverMetadata {
     }
 
     async fn caught_up(&self) -> Result<(), String> {
-        let end = self.quorum().await?.committed_end;
+        let end = committed_end(self).await?;
         let mut last = self.followed.last.subscribe();
         let has_all = |last: &Option<LastEntry>| last.map_or(0, |last| last.id.index + 1) >= end;
         let caught_up = last.wait_for(has_all).await;

@@ -56,7 +56,7 @@ impl Weights {
         above >= UNEVEN_MIN && above > (self.mean / 100).saturating_mul(percent)
     }
 
-    /// Forgets a broker of which no move makes anything more even: the others are compared among themselves.
+    /// Forgets a broker that no move to the lightest one relieves: the others are compared among themselves.
     fn leave_out(&mut self, id: NodeId) {
         self.totals.remove(&id);
         self.mean = mean(&self.totals);
@@ -106,18 +106,20 @@ impl<'a> Plan<'a> {
         let mut led = self.led(&weights);
         let allowed = allowed(self.counts.values().sum(), weights.totals.len(), percentage);
         let near = u64::try_from(percentage).unwrap_or(u64::MAX);
-        let mut moves = 0;
+        let (mut moves, mut bound) = (0, near);
         while moves < MOVES_MAX {
             let (Some((from, most)), Some((to, least))) = (weights.most(), weights.least()) else {
                 return;
             };
-            if from == to || !weights.is_above(most, near) {
+            if from == to || !weights.is_above(most, bound) {
                 return;
             }
             let Some((heavy, light)) =
                 self.pair(&led, (from, to), most.saturating_sub(least), allowed)
             else {
                 weights.leave_out(from);
+                // the others are uneven by themselves, or not at all
+                bound = UNEVEN_PERCENT;
                 continue;
             };
             self.go(heavy, (from, to), (&mut weights, &mut led));
@@ -125,6 +127,7 @@ impl<'a> Plan<'a> {
                 self.go(light, (to, from), (&mut weights, &mut led));
             }
             moves += 1;
+            bound = near;
         }
     }
 

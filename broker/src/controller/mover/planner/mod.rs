@@ -51,6 +51,8 @@ pub(super) struct Planner {
     /// When moves were last asked for or under way, for whatever reason, or the load was last spread or could not be. Each
     /// broker's load is a mean, and shows only after a while what was moved.
     moved: Instant,
+    /// Whether moves were under way at the last plan.
+    is_under_way: bool,
     /// Whether the last spreading found nothing to move, and nothing has changed since.
     is_balanced: bool,
     /// The image and the brokers of the last plan, if it had no moves, so that a change of something else costs nothing.
@@ -83,6 +85,7 @@ impl Planner {
             left: None,
             balanced: None,
             moved: heard_by,
+            is_under_way: false,
             is_balanced: false,
             seen: None,
         }
@@ -123,14 +126,16 @@ impl Planner {
             plan.spread(self.balance.percentage);
             self.is_balanced = plan.moves.is_empty();
         }
+        let was_under_way = std::mem::replace(&mut self.is_under_way, plan.under_way > 0);
         if let Some(weights) = uneven
             && plan.moves.is_empty()
             && plan.under_way == 0
+            && !was_under_way
         {
             self.moved = now;
             plan.level(weights, self.balance.percentage);
         }
-        if !plan.moves.is_empty() || plan.under_way > 0 {
+        if !plan.moves.is_empty() || plan.under_way > 0 || was_under_way {
             self.moved = now;
         }
         let moves = plan.moves;
