@@ -60,9 +60,11 @@ async fn cold() -> Result<Cluster> {
     Ok(cluster)
 }
 
+/// A fetch that waits for objects which are being read.
 fn ask(offset: i64, rack: &str) -> FetchRequest {
     let mut request = highwater_tests::fetch("t", offset, 1 << 20);
     request.rack_id = rack.into();
+    (request.max_wait_ms, request.min_bytes) = (10_000, 1);
     request
 }
 
