@@ -40,7 +40,9 @@ async fn a_cluster_on_tls_goes_on_while_its_certificates_are_replaced() -> Resul
         "listener.security.protocol.map",
         "CONTROLLER:SSL,PLAINTEXT:PLAINTEXT",
     );
-    let settings: Vec<_> = own.chain(SESSION).chain([map]).collect();
+    // a leader that changes shows that a broker was fenced
+    let still = ("auto.leader.rebalance.enable", "false");
+    let settings: Vec<_> = own.chain(SESSION).chain([map, still]).collect();
     let mut cluster = Cluster::start_with(3, 2, &settings).await?;
     cluster.create_topic(1, "t", PARTITIONS).await?;
     let before = led_by(&cluster, &[1, 2]).await?;
