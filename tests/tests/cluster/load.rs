@@ -27,7 +27,7 @@ async fn write(cluster: &Cluster, (partition, leader): (i32, i32)) -> Result<boo
 async fn two_heavy_partitions_of_one_broker_are_parted() -> Result<()> {
     let settings = [("leader.imbalance.check.interval.seconds", "1")];
     let cluster = Cluster::start(2, &settings).await?;
-    cluster.create_topic(1, "t", PARTITIONS).await?;
+    cluster.create_topic(2, "t", PARTITIONS).await?;
     let before = led_by(&cluster, &[1, 2]).await?;
     let of = |id: i32| before.iter().filter(move |(_, (leader, _))| *leader == id);
     let most = (1..=2)

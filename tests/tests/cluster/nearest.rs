@@ -44,6 +44,14 @@ async fn cold() -> Result<Cluster> {
         partition_index: 0,
         broker_ids: vec![1, 2],
     }];
+    until("broker 1 knows the other one", async || {
+        let mut client = cluster.client(1).await?;
+        let view = client
+            .call(&highwater_client::describe_all_topics(), 9)
+            .await?;
+        Ok(view.brokers.len() == 2)
+    })
+    .await?;
     let mut client = cluster.client(1).await?;
     let answer = client.call(&create_topics(vec![topic]), 7).await?;
     ensure!(answer.topics[0].error_code == 0, "{answer:?}");
