@@ -244,6 +244,7 @@ fn program(
             settings.extend([
                 format!("highwater.data.dir={}", own.display()),
                 format!("highwater.object.storage=file://{}/objects", dir.display()),
+                "highwater.wal=object".to_owned(),
                 "highwater.admin.listener=".to_owned(),
             ]);
             Program::Highwater(settings)
