@@ -5,8 +5,6 @@
 //! serve, for whatever reason, is sent back to the leader by the same field of the answer, because some clients stay at a
 //! replica that answers with an error. The leader serves one that comes back for the same offset for a minute.
 
-use std::sync::Arc;
-
 use highwater_kraft_meta::{MetadataImage, PartitionImage, TopicImage};
 use highwater_partition_log::{Isolation, ReadError, ReadOutcome};
 use highwater_protocol::ErrorCode;
@@ -16,9 +14,14 @@ use highwater_types::{NodeId, StreamId, StreamOffset};
 use super::tail::Outcome;
 use crate::api::context::RequestContext;
 use crate::api::error::{self, Refusal};
+use crate::partitions::Partition;
 
 /// The value of `replica.selector.class` with which consumers are sent to replicas in their rack.
 const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
+/// The least bytes that a consumer is behind when it is sent to another replica: clients wait before they follow the second
+/// time within a minute.
+const FAR_BEHIND: u64 = 4 << 20;
 
 /// Whether this broker sends consumers to replicas in their rack. Replicas serve them in any case.
 fn sends_on(ctx: &RequestContext) -> bool {
@@ -138,20 +141,25 @@ fn nearer(
     others.find(is_ready)
 }
 
-/// The replica to which a consumer of this request is sent for a partition that this broker leads, from an offset on;
-/// `None` if the consumer has come back from there a short while ago, or the controllers are away, so that replicas may not
-/// serve it.
+/// The replica to which a consumer of this request is sent for a partition that this broker leads, if it needs objects from
+/// an offset on; `None` if it is not far behind, or has come back from there a short while ago, or the controllers are away,
+/// so that replicas may not serve it. A consumer at the tail costs the first of these questions alone.
 pub(super) fn nearer_to(
     ctx: &RequestContext,
     rack: &str,
-    (topic, index): (&Arc<TopicImage>, i32),
+    (topic, partition): (&TopicImage, &Partition),
     offset: StreamOffset,
 ) -> Option<NodeId> {
-    let stays = || ctx.connection.stays_for((topic.id, index), offset);
-    if !sends_on(ctx) || ctx.broker.is_cut_off() || stays() {
+    if !partition.log.has_bytes(offset, FAR_BEHIND) || !sends_on(ctx) || ctx.broker.is_cut_off() {
+        return None;
+    }
+    if ctx
+        .connection
+        .stays_for((topic.id, partition.index), offset)
+    {
         return None;
     }
     let image = ctx.broker.metadata.image();
     let own = (ctx.broker.config.node_id, &*ctx.connection.listener);
-    nearer(&image, own, rack, topic.partition(index)?)
+    nearer(&image, own, rack, topic.partition(partition.index)?)
 }

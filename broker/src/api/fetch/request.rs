@@ -56,7 +56,7 @@ pub(super) struct Target {
     pub(super) opening: Option<Opening>,
     /// Set if another broker leads the partition, and this one serves what objects have of it.
     pub(super) followed: Option<Box<Followed>>,
-    /// The replica to which the consumer is sent if it needs objects and is far behind.
+    /// The replica to which the consumer, which is far behind, is sent if it needs objects.
     pub(super) nearer: Option<NodeId>,
 }
 
@@ -164,9 +164,10 @@ pub(super) fn target(
         .led(&topic, key.partition, wanted.current_leader_epoch);
     match led {
         Ok(Led::Here(partition)) => {
+            let offset = wanted.offset;
+            let sent = |rack| nearer_to(ctx, rack, (&topic, &partition), offset);
+            target.nearer = rack.and_then(sent);
             target.partition = Ok(partition);
-            let read = ((&topic, key.partition), wanted.offset);
-            target.nearer = rack.and_then(|rack| nearer_to(ctx, rack, read.0, read.1));
         }
         Ok(Led::Opening(opening)) => target.opening = Some(opening),
         Err(refusal) => {

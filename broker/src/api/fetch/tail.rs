@@ -64,10 +64,6 @@ pub(super) async fn look(targets: &[Target], limits: &Limits, max_bytes: usize) 
     found
 }
 
-/// The least bytes that a consumer is behind when it is sent to another replica: clients wait before they follow the second
-/// time within a minute.
-const FAR_BEHIND: u64 = 4 << 20;
-
 fn read(target: &Target, max_bytes: usize, at_least_one: bool, limits: &Limits) -> Outcome {
     if let Some(followed) = &target.followed {
         return followed.look(target.wanted.offset, limits.isolation);
@@ -81,10 +77,8 @@ fn read(target: &Target, max_bytes: usize, at_least_one: bool, limits: &Limits) 
     match log.read(offset, max_bytes, at_least_one, limits.isolation) {
         Ok(outcome) => Outcome::Read(outcome),
         Err(ReadError::NeedsObjects) => match target.nearer {
-            Some(replica) if log.has_bytes(offset, FAR_BEHIND) => {
-                Outcome::Elsewhere(replica, log.nothing(limits.isolation))
-            }
-            _ => Outcome::Cold,
+            Some(replica) => Outcome::Elsewhere(replica, log.nothing(limits.isolation)),
+            None => Outcome::Cold,
         },
         Err(error) => Outcome::Failed(error::from_read(&error)),
     }

@@ -32,23 +32,30 @@ impl Weights {
         heard: &Heard,
         (now, interval): (Instant, Duration),
     ) -> Option<Self> {
-        let (mut totals, mut heaviest) = (BTreeMap::new(), BTreeMap::new());
+        let mut loads = Vec::with_capacity(brokers.trusted.len());
         for id in &brokers.trusted {
             let (load, at) = heard.load(*brokers.serving.get(id)?)?;
             if now.duration_since(at) > interval * 2 {
                 return None;
             }
-            totals.insert(*id, load.total);
-            let of_broker = load.heaviest.iter().map(|one| (one.stream, one.weight));
-            heaviest.insert(*id, of_broker.collect());
+            loads.push((*id, load));
         }
-        let weights = Self {
+        let totals = loads.iter().map(|(id, load)| (*id, load.total)).collect();
+        let mut weights = Self {
             mean: mean(&totals),
             totals,
-            heaviest,
+            heaviest: BTreeMap::new(),
         };
         let (_, most) = weights.most()?;
-        weights.is_above(most, UNEVEN_PERCENT).then_some(weights)
+        if !weights.is_above(most, UNEVEN_PERCENT) {
+            return None;
+        }
+        let heaviest = loads.into_iter().map(|(id, load)| {
+            let of_broker = load.heaviest.iter().map(|one| (one.stream, one.weight));
+            (id, of_broker.collect())
+        });
+        weights.heaviest = heaviest.collect();
+        Some(weights)
     }
 
     fn is_above(&self, weight: u64, percent: u64) -> bool {
