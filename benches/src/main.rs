@@ -2,6 +2,7 @@
 
 mod admin;
 mod batch;
+mod cases;
 mod cluster;
 mod compare;
 mod consume;

@@ -44,6 +44,22 @@ pub(crate) struct Load {
     pub(crate) rate: Option<ByteSize>,
 }
 
+impl Load {
+    /// A producer of one partition with one connection, as fast as it can, with records of 1 KiB; a batch of 1 KiB holds
+    /// one of them.
+    pub(crate) fn of_one_partition(batch_size: ByteSize, in_flight: usize) -> Self {
+        Self {
+            record_size: ByteSize::kib(1),
+            batch_size,
+            partitions: 1,
+            batches_per_request: 1,
+            connections: 1,
+            in_flight,
+            rate: None,
+        }
+    }
+}
+
 /// The limits of a run, which ends at the first that is reached.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(crate) struct Extent {

@@ -20,6 +20,8 @@ const IDLE: Duration = Duration::from_secs(60);
 /// What the producer writes in a second; it is far below what a broker takes.
 const RATE: ByteSize = ByteSize::mib(2);
 const SECONDS: u64 = 20;
+/// The requests in flight, as many as clients have by default.
+const IN_FLIGHT: usize = 5;
 
 /// Creates more and more partitions, with three replicas each. After each step a producer writes to one partition that was
 /// there before, at a low rate.
@@ -43,13 +45,8 @@ pub(super) fn growth(lab: &mut Lab, cluster: &mut Cluster) -> Result<()> {
         let view = admin.view(TOPIC)?;
         let (_, leader) = view.leader(0).context("it has a leader")?;
         let load = Load {
-            record_size: ByteSize::kib(1),
-            batch_size: ByteSize::kib(16),
-            partitions: 1,
-            batches_per_request: 1,
-            connections: 1,
-            in_flight: 5,
             rate: Some(RATE),
+            ..Load::of_one_partition(ByteSize::kib(16), IN_FLIGHT)
         };
         let seconds = if lab.is_quick { 5 } else { SECONDS };
         let extent = Extent {
@@ -101,15 +98,7 @@ pub(super) fn entries(lab: &mut Lab, cluster: &mut Cluster) -> Result<()> {
     let topic = admin.create_replicated(TOPIC, 1, i16::try_from(BROKERS.len())?)?;
     let view = admin.view(TOPIC)?;
     let (_, leader) = view.leader(0).context("it has a leader")?;
-    let load = Load {
-        record_size: ByteSize::kib(1),
-        batch_size: ByteSize::kib(128),
-        partitions: 1,
-        batches_per_request: 1,
-        connections: 1,
-        in_flight: 5,
-        rate: None,
-    };
+    let load = Load::of_one_partition(ByteSize::kib(128), IN_FLIGHT);
     let bytes = if lab.is_quick {
         ByteSize::mib(128)
     } else {

@@ -7,16 +7,13 @@ mod processes;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use highwater_kafka_peer::process::run as run_command;
+use anyhow::{Context, Result};
 
 use self::processes::{Cluster, System};
 use crate::report::{Goal, Goals, Report};
-use crate::{machine, say};
+use crate::{cases, say};
 
 const DIR: &str = "target/bench";
-/// Above this load, another program is running.
-const LOAD_MAX: f64 = 0.5;
 const TOPIC: &str = "t";
 
 /// The options of the benchmark.
@@ -82,25 +79,8 @@ impl Lab {
 
 /// Measures all cases, prints the figures, and writes `target/bench/cluster.{json,csv}`.
 pub(crate) fn run(options: &OfCluster) -> Result<()> {
-    let asked = |name: &str| {
-        let mut only = options.only.iter();
-        options.only.is_empty() || only.any(|only| name.starts_with(only))
-    };
-    let cases = CASES.iter().filter(|(name, _)| asked(name));
-    let cases: Vec<_> = cases.copied().collect();
-    ensure!(!cases.is_empty(), "no case begins with {:?}", options.only);
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let build = ["build", "--release", "--locked", "--package", "highwater"];
-    run_command(std::process::Command::new(cargo).args(build))?;
-    let load = machine::load()?;
-    if load > LOAD_MAX {
-        let warning = format!("this machine is busy: its load is {load}");
-        ensure!(
-            options.even_if_busy,
-            "{warning}; wait, or take rough figures with --even-if-busy"
-        );
-        say(&format!("WARNING: {warning}; the figures are rough"))?;
-    }
+    let cases = cases::chosen(CASES, &options.only)?;
+    let load = cases::build(options.even_if_busy)?;
     let dir = Path::new(DIR);
     let mut lab = Lab {
         report: Report::new("cluster", GOALS),

@@ -12,8 +12,7 @@ mod results;
 mod targets;
 mod traffic;
 
-use anyhow::{Context, Result, bail, ensure};
-use highwater_kafka_peer::process::run as run_command;
+use anyhow::{Context, Result, ensure};
 
 pub(crate) use self::broker::KAFKA_JVM;
 use self::lab::{DIR, Lab};
@@ -21,7 +20,7 @@ pub(crate) use self::results::Spread;
 use self::results::Subject;
 use self::traffic::Shape;
 use crate::produce::Load;
-use crate::{machine, say};
+use crate::{cases, machine, say};
 
 /// The options of a comparison.
 #[derive(Debug, clap::Args)]
@@ -140,8 +139,6 @@ const CASES: &[(&str, What)] = &[
     ("start", What::Start),
 ];
 
-/// Above this load, another program is running.
-const LOAD_MAX: f64 = 0.5;
 const ROUNDS: u32 = 5;
 const ROUNDS_QUICK: u32 = 2;
 const TYPICAL: Shape = shape(1024, 16, 1, 1);
@@ -155,34 +152,9 @@ const SINGLE: Shape = Shape {
 /// The requests that may be in flight at a stated rate, so many that no request waits for an answer.
 const IN_FLIGHT_PACED: usize = 100;
 
-impl Compare {
-    fn cases(&self) -> Result<Vec<(&'static str, What)>> {
-        let asked = |name: &str| {
-            let mut only = self.only.iter();
-            self.only.is_empty() || only.any(|only| name.starts_with(only))
-        };
-        let cases = CASES.iter().filter(|(name, _)| asked(name));
-        let cases: Vec<_> = cases.copied().collect();
-        ensure!(!cases.is_empty(), "no case begins with {:?}", self.only);
-        Ok(cases)
-    }
-
-    fn check_load(&self) -> Result<f64> {
-        let load = machine::load()?;
-        if load > LOAD_MAX {
-            let warning = format!("this machine is busy: its load is {load}");
-            if !self.even_if_busy {
-                bail!("{warning}; wait, or take rough figures with --even-if-busy");
-            }
-            say(&format!("WARNING: {warning}; the figures are rough"))?;
-        }
-        Ok(load)
-    }
-}
-
 /// Measures all cases, prints the figures, and writes `target/bench/results.{json,csv}` and `plot.svg`.
 pub(crate) fn run(compare: &Compare) -> Result<()> {
-    let cases = compare.cases()?;
+    let cases = cases::chosen(CASES, &compare.only)?;
     if compare.list {
         return say(&cases
             .iter()
@@ -196,10 +168,7 @@ pub(crate) fn run(compare: &Compare) -> Result<()> {
         cores.get() >= 2,
         "a core for the broker and one for the client"
     );
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let build = ["build", "--release", "--locked", "--package", "highwater"];
-    run_command(std::process::Command::new(cargo).args(build))?;
-    let load_before = compare.check_load()?;
+    let load_before = cases::build(compare.even_if_busy)?;
     let rounds = if compare.quick { ROUNDS_QUICK } else { ROUNDS };
     let rounds = compare.rounds.unwrap_or(rounds).max(1);
     let mut lab = Lab::open(rounds, compare.quick)?;

@@ -8,12 +8,13 @@ use highwater_types::{ByteSize, Uuid};
 
 use super::node::Node;
 use super::store::Wire;
-use super::{Lab, load, own};
+use super::{Lab, own};
 use crate::admin::Admin;
 use crate::batch::Batch;
 use crate::figures::{Latency, real};
 use crate::follower::{Follower, await_view, until_done};
 use crate::machine::{self, pause};
+use crate::produce::Load;
 
 /// The names of the brokers' directories, by id from 1 on.
 const BROKERS: [(u32, &str); 2] = [(1, "broker-1"), (2, "broker-2")];
@@ -121,7 +122,7 @@ fn take_over(lab: &mut Lab, cluster: &mut Cluster) -> Result<()> {
     let run = lab.run_to(
         leader,
         cluster.topic,
-        &load(LEFT_BATCH, LEFT_IN_FLIGHT),
+        &Load::of_one_partition(LEFT_BATCH, LEFT_IN_FLIGHT),
         &lab.bytes(LEFT),
     )?;
     let objects = run.counts.wal_puts;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use highwater_types::ByteSize;
 
 use super::store::Wire;
-use super::{Lab, Run, load};
+use super::{Lab, Run};
 use crate::figures::{Latency, real};
 use crate::machine;
 use crate::produce::Load;
@@ -65,13 +65,23 @@ fn measure(lab: &mut Lab, names: &Names, settings: &[&str]) -> Result<()> {
     let single = ByteSize::kib(1);
     let pace = Load {
         rate: Some(ByteSize(PACED * single.0)),
-        ..load(single, IN_FLIGHT_PACED)
+        ..Load::of_one_partition(single, IN_FLIGHT_PACED)
     };
     // the saved tokens are spent before anything is measured
-    lab.run(&node, "warm", &load(BATCH, IN_FLIGHT), &lab.seconds(8))?;
+    lab.run(
+        &node,
+        "warm",
+        &Load::of_one_partition(BATCH, IN_FLIGHT),
+        &lab.seconds(8),
+    )?;
     for round in 0..lab.rounds {
         let topic = |case: &str| format!("{case}-{round}");
-        let one = lab.run(&node, &topic("one"), &load(single, 1), &lab.seconds(16))?;
+        let one = lab.run(
+            &node,
+            &topic("one"),
+            &Load::of_one_partition(single, 1),
+            &lab.seconds(16),
+        )?;
         note_latency(lab, names.one, &one)?;
         let paced = lab.run(&node, &topic("paced"), &pace, &lab.seconds(10))?;
         note_latency(lab, names.paced, &paced)?;
@@ -79,7 +89,7 @@ fn measure(lab: &mut Lab, names: &Names, settings: &[&str]) -> Result<()> {
         let five = lab.run(
             &node,
             &topic("five"),
-            &load(BATCH, IN_FLIGHT),
+            &Load::of_one_partition(BATCH, IN_FLIGHT),
             &lab.seconds(8),
         )?;
         note_share(lab, names.five, &five, round_trip)?;
@@ -88,7 +98,7 @@ fn measure(lab: &mut Lab, names: &Names, settings: &[&str]) -> Result<()> {
         let large = lab.run(
             &node,
             &topic("large"),
-            &load(ByteSize::mib(1), IN_FLIGHT),
+            &Load::of_one_partition(ByteSize::mib(1), IN_FLIGHT),
             &extent,
         )?;
         let (busy, own) = (machine::busy()? - busy, machine::cpu(pid)? - own);
@@ -105,7 +115,12 @@ fn measure(lab: &mut Lab, names: &Names, settings: &[&str]) -> Result<()> {
 
 /// The mean time of a request of 16 KiB, one at a time.
 fn round_trip(lab: &Lab, node: &super::Node, topic: &str) -> Result<f64> {
-    let run = lab.run(node, topic, &load(BATCH, 1), &lab.seconds(6))?;
+    let run = lab.run(
+        node,
+        topic,
+        &Load::of_one_partition(BATCH, 1),
+        &lab.seconds(6),
+    )?;
     Ok(run.figures.latency.mean().as_secs_f64())
 }
 

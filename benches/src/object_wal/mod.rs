@@ -12,8 +12,7 @@ mod volume;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use highwater_kafka_peer::process::run as run_command;
+use anyhow::{Context, Result};
 use highwater_types::{ByteSize, Uuid};
 
 use self::node::Node;
@@ -24,11 +23,9 @@ use crate::figures::{Figures, Latency};
 use crate::machine::{self, pause};
 use crate::produce::{self, Extent, Load};
 use crate::report::{Goal, Goals, Report};
-use crate::say;
+use crate::{cases, say};
 
 const DIR: &str = "target/bench";
-/// Above this load, another program is running.
-const LOAD_MAX: f64 = 0.5;
 const ROUNDS: u32 = 3;
 /// The store is quiet when it saw no request for this long, which is longer than an upload waits.
 const QUIET: Duration = Duration::from_secs(4);
@@ -165,40 +162,10 @@ fn own(settings: &[&str]) -> Vec<String> {
     settings.iter().map(|&setting| setting.to_owned()).collect()
 }
 
-/// A producer of one partition, with records of 1 KiB; a batch of 1 KiB holds one of them.
-fn load(batch: ByteSize, in_flight: usize) -> Load {
-    Load {
-        record_size: ByteSize::kib(1),
-        batch_size: batch,
-        partitions: 1,
-        batches_per_request: 1,
-        connections: 1,
-        in_flight,
-        rate: None,
-    }
-}
-
 /// Measures all cases, prints the figures, and writes `target/bench/object-wal.{json,csv}`.
 pub(crate) fn run(options: &ObjectWal) -> Result<()> {
-    let asked = |name: &str| {
-        let mut only = options.only.iter();
-        options.only.is_empty() || only.any(|only| name.starts_with(only))
-    };
-    let cases = CASES.iter().filter(|(name, _)| asked(name));
-    let cases: Vec<_> = cases.copied().collect();
-    ensure!(!cases.is_empty(), "no case begins with {:?}", options.only);
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let build = ["build", "--release", "--locked", "--package", "highwater"];
-    run_command(std::process::Command::new(cargo).args(build))?;
-    let load = machine::load()?;
-    if load > LOAD_MAX {
-        let warning = format!("this machine is busy: its load is {load}");
-        ensure!(
-            options.even_if_busy,
-            "{warning}; wait, or take rough figures with --even-if-busy"
-        );
-        say(&format!("WARNING: {warning}; the figures are rough"))?;
-    }
+    let cases = cases::chosen(CASES, &options.only)?;
+    let load = cases::build(options.even_if_busy)?;
     let dir = Path::new(DIR);
     let nodes = dir.join("object-wal");
     std::fs::create_dir_all(&nodes)?;

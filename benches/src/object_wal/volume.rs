@@ -7,9 +7,10 @@ use highwater_types::ByteSize;
 
 use super::node::Node;
 use super::store::Wire;
-use super::{Lab, bare, load};
+use super::{Lab, bare};
 use crate::figures::real;
 use crate::machine::{self, pause};
+use crate::produce::Load;
 
 /// How long an idle node is watched.
 const IDLE: Duration = Duration::from_secs(60);
@@ -103,7 +104,12 @@ fn one(lab: &mut Lab, node: &Node, case: &'static str, topic: &str) -> Result<f6
     let before = lab.settle();
     let cpu = machine::cpu(pid)?;
     let extent = lab.bytes(ByteSize::mib(if is_warm { 512 } else { 128 }));
-    let run = lab.run(node, topic, &load(ByteSize::mib(1), 5), &extent)?;
+    let run = lab.run(
+        node,
+        topic,
+        &Load::of_one_partition(ByteSize::mib(1), 5),
+        &extent,
+    )?;
     let counts = lab.settle().since(&before);
     let cpu = (machine::cpu(pid)? - cpu).as_secs_f64();
     let gib = run.figures.gib();
