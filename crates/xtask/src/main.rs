@@ -12,6 +12,7 @@ mod image;
 mod kubernetes;
 mod overload;
 mod policy;
+mod programs;
 mod python;
 mod report;
 mod rust;

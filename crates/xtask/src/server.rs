@@ -11,8 +11,7 @@ use anyhow::{Context, Result};
 use highwater_kafka_peer::process::{end, wait};
 
 use crate::broker::free_port;
-use crate::jars::{has, hash};
-use crate::rust::run;
+use crate::programs;
 
 /// The bucket that exists from the start.
 pub(crate) const BUCKET: &str = "highwater";
@@ -55,36 +54,16 @@ impl Kind {
         }
     }
 
-    fn package(self) -> &'static str {
-        match self {
-            Self::Minio => "github.com/minio/minio",
-            Self::Versitygw => "github.com/versity/versitygw/cmd/versitygw",
-        }
-    }
-
     /// The server's binary, which is built once under `target/`; `None` if there is no Go.
     pub(crate) fn build(self) -> Result<Option<PathBuf>> {
-        if !has("go", "version") {
+        if !programs::has_go() {
             return Ok(None);
         }
-        let name = self.name();
-        let module = Path::new("tests/servers").join(name);
-        let stamp = hash(&std::fs::read(module.join("go.sum"))?);
-        let deps = std::fs::canonicalize("target")?.join("test-deps");
-        let binary = deps.join(format!("{name}-{}", &stamp[..12]));
-        if !binary.exists() {
-            std::fs::create_dir_all(&deps)?;
-            let fresh = deps.join(format!("{name}.new"));
-            let mut go = Command::new("go");
-            go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath"]);
-            // linking without symbols and debug information is faster
-            go.args(["-ldflags", "-s -w", "-o"])
-                .arg(&fresh)
-                .arg(self.package());
-            run(go.current_dir(module))?;
-            std::fs::rename(fresh, &binary)?;
-        }
-        Ok(Some(binary))
+        let program = match self {
+            Self::Minio => programs::MINIO,
+            Self::Versitygw => programs::VERSITYGW,
+        };
+        program.build().map(Some)
     }
 
     /// The command without its last argument, the directory for the data.

@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{programs, schemas};
+use super::schemas;
+use crate::programs;
 use crate::report::{Outcome, say};
 use crate::rust::run;
 use crate::server::Kind;

@@ -1,7 +1,6 @@
 //! The suites about Kubernetes: the image and the chart.
 
 mod chart;
-mod programs;
 mod schemas;
 
 use crate::image;

@@ -1,18 +1,18 @@
 //! JSON schemas of Kubernetes' kinds for kubeconform, made from the API's own description. Unknown fields are refused.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::programs;
 use crate::jars::hash;
 
 const SHARED: &str = "definitions.json";
 
 /// The directory with a schema for each kind, which is made once.
 pub(crate) fn make() -> Result<PathBuf> {
-    let description = std::fs::read(programs::swagger()?)?;
+    let description = std::fs::read(swagger()?)?;
     let name = format!("schemas-{}", &hash(&description)[..12]);
     let dir = Path::new("target/test-deps").join(name);
     if dir.exists() {
@@ -82,6 +82,19 @@ fn strict(value: &Value) -> Value {
         }
         other => other.clone(),
     }
+}
+
+/// The schema of Kubernetes' API, from its module.
+fn swagger() -> Result<PathBuf> {
+    let mut go = Command::new("go");
+    go.args(["mod", "download", "-json", "k8s.io/kubernetes"]);
+    let output = go.current_dir("tests/servers/kubernetes").output()?;
+    let told: Value =
+        serde_json::from_slice(&output.stdout).context("go says nothing of k8s.io/kubernetes")?;
+    let dir = told["Dir"]
+        .as_str()
+        .with_context(|| format!("k8s.io/kubernetes can't be fetched: {told}"))?;
+    Ok(Path::new(dir).join("api/openapi-spec/swagger.json"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::jars::{has, hash};
 use crate::rust::run;
@@ -26,6 +26,17 @@ pub(crate) const KUBECONFORM: Program = Program {
     package: "github.com/yannh/kubeconform/cmd/kubeconform",
 };
 
+/// An S3-compatible server: widely used, no longer developed.
+pub(crate) const MINIO: Program = Program {
+    module: "minio",
+    package: "github.com/minio/minio",
+};
+/// Versity's gateway to a directory, which serves S3's protocol.
+pub(crate) const VERSITYGW: Program = Program {
+    module: "versitygw",
+    package: "github.com/versity/versitygw/cmd/versitygw",
+};
+
 /// Whether there is a Go.
 pub(crate) fn has_go() -> bool {
     has("go", "version")
@@ -37,30 +48,18 @@ impl Program {
         let module = Path::new("tests/servers").join(self.module);
         let stamp = hash(&std::fs::read(module.join("go.sum"))?);
         let deps = std::fs::canonicalize("target")?.join("test-deps");
-        let dir = deps.join(format!("{}-{}", self.module, &stamp[..12]));
-        if !dir.exists() {
-            let fresh = dir.with_extension("new");
-            std::fs::create_dir_all(&fresh)?;
+        let program = deps.join(format!("{}-{}", self.module, &stamp[..12]));
+        if !program.exists() {
+            std::fs::create_dir_all(&deps)?;
+            let fresh = deps.join(format!("{}.new", self.module));
             let mut go = Command::new("go");
             go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath"]);
+            // linking without symbols and debug information is faster
             go.args(["-ldflags", "-s -w", "-o"]);
-            go.arg(fresh.join(self.module)).arg(self.package);
+            go.arg(&fresh).arg(self.package);
             run(go.env("CGO_ENABLED", "0").current_dir(module))?;
-            std::fs::rename(fresh, &dir)?;
+            std::fs::rename(fresh, &program)?;
         }
-        Ok(dir.join(self.module))
+        Ok(program)
     }
-}
-
-/// The schema of Kubernetes' API, from its module.
-pub(crate) fn swagger() -> Result<PathBuf> {
-    let mut go = Command::new("go");
-    go.args(["mod", "download", "-json", "k8s.io/kubernetes"]);
-    let output = go.current_dir("tests/servers/kubernetes").output()?;
-    let told: serde_json::Value =
-        serde_json::from_slice(&output.stdout).context("go says nothing of k8s.io/kubernetes")?;
-    let dir = told["Dir"]
-        .as_str()
-        .with_context(|| format!("k8s.io/kubernetes can't be fetched: {told}"))?;
-    Ok(Path::new(dir).join("api/openapi-spec/swagger.json"))
 }
