@@ -12,12 +12,10 @@ use super::message::Reply;
 use super::observer::described::Describe;
 use super::observer::message::{NotLeader, Unavailable};
 use super::replica;
-use super::types::{LogId, Membership, Types};
+use super::types::{LogId, Membership, Metrics, has_decided};
 use super::voter::{Undecided, Voter};
 use crate::command::uuid;
 use crate::quorum_state::{QuorumState, ReplicaState};
-
-type Metrics = openraft::RaftMetrics<Types>;
 
 fn end(last: Option<LogId>) -> u64 {
     last.map_or(0, |last| last.index.saturating_add(1))
@@ -55,9 +53,7 @@ impl Voter {
             leader: self.node,
             term,
             committed_end: end(metrics.cluster_committed),
-            has_decided: metrics
-                .cluster_committed
-                .is_some_and(|last| last.leader_id.term == metrics.current_term),
+            has_decided: has_decided(&metrics),
             voters: self.voters_in(members).into_iter().map(state).collect(),
             observers: learners.chain(self.broker_states(members)).collect(),
         })

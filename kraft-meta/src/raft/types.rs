@@ -28,6 +28,13 @@ impl fmt::Display for Proposal {
     }
 }
 
+/// Whether an entry of the present term is committed, as far as this replica knows. Before that a leader may not know of all
+/// that its predecessors had committed.
+pub(crate) fn has_decided(metrics: &Metrics) -> bool {
+    let committed = metrics.cluster_committed;
+    committed.is_some_and(|last| last.leader_id.term == metrics.current_term)
+}
+
 /// The result of an entry; an entry without a command does nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Applied(pub(crate) Result<Outcome, Rejection>);
@@ -38,6 +45,8 @@ impl fmt::Display for Applied {
     }
 }
 
+/// What the library tells of this replica.
+pub(crate) type Metrics = openraft::RaftMetrics<Types>;
 pub(crate) type LogId = openraft::type_config::alias::LogIdOf<Types>;
 pub(crate) type Vote = openraft::type_config::alias::VoteOf<Types>;
 pub(crate) type Entry = openraft::type_config::alias::EntryOf<Types>;

@@ -22,7 +22,7 @@ use super::message::{Nothing, Reply, malformed};
 use super::observer::message::{NotLeader, Unavailable};
 use super::record::DirectoryRecord;
 use super::replica::{self, Replica};
-use super::types::{Membership, Types};
+use super::types::{Membership, Metrics, Types, has_decided};
 use super::voter::{Undecided, Voter};
 use crate::command::Endpoint;
 use crate::quorum_state::{VotersChange, VotersError};
@@ -37,7 +37,6 @@ const MEMBERS_MAX: usize = 64;
 const ENDPOINTS_MAX: usize = 16;
 const NAME_BYTES_MAX: usize = 255;
 
-type Metrics = openraft::RaftMetrics<Types>;
 type WriteError = RaftError<Types, ClientWriteError<Types>>;
 type Changes = ChangeMembers<u64, Replica>;
 
@@ -125,11 +124,8 @@ impl Voter {
     /// of a change that its predecessor made.
     async fn until_decides(&self) -> Result<(), Unchanged> {
         let wait = self.raft.wait(Some(REMOVED_WITHIN));
-        let is_over = |metrics: &Metrics| {
-            let decided = metrics.cluster_committed;
-            metrics.current_leader != Some(self.id)
-                || decided.is_some_and(|last| last.leader_id.term == metrics.current_term)
-        };
+        let is_over =
+            |metrics: &Metrics| metrics.current_leader != Some(self.id) || has_decided(metrics);
         match wait.metrics(is_over, "decides").await {
             Ok(metrics) if metrics.current_leader == Some(self.id) => Ok(()),
             Ok(_) => Err(self.unchanged()),

@@ -29,7 +29,7 @@ use super::network::Network;
 use super::observer::voters::Voters;
 use super::snapshot_store::SnapshotStore;
 use super::state_store::StateStore;
-use super::types::{LogId, Runtime};
+use super::types::{LogId, Metrics, Runtime};
 use super::voter::Voter;
 use crate::MetadataStore;
 use crate::command::{Command, Outcome};
@@ -331,7 +331,7 @@ impl MetadataStore for RaftMetadata {
 
     async fn caught_up(&self) -> Result<(), String> {
         let end = committed_end(self).await?;
-        let has_all = |metrics: &openraft::RaftMetrics<crate::raft::types::Types>| {
+        let has_all = |metrics: &Metrics| {
             let applied = metrics.last_applied;
             applied.map_or(0, |last| last.index + 1) >= end
         };

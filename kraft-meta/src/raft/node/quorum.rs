@@ -16,7 +16,7 @@ use crate::error::OpenError;
 use crate::raft::log_store::LogStore;
 use crate::raft::record::DirectoryRecord;
 use crate::raft::replica::{self, Replica};
-use crate::raft::types::Types;
+use crate::raft::types::{Metrics, has_decided};
 use crate::transport::{NoTransport, Transport};
 
 /// How long a start waits for a leader, or for the entries that a leader has committed, before it looks again and says
@@ -26,8 +26,6 @@ const LOOK: Duration = Duration::from_secs(10);
 const SESSION: Duration = Duration::from_secs(3);
 /// How long a start waits for a snapshot of the log that the last process left.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(60);
-
-type Metrics = openraft::RaftMetrics<Types>;
 
 /// The controllers of a cluster's metadata, and the transport between them.
 #[derive(Debug, Clone)]
@@ -267,10 +265,8 @@ impl RaftMetadata {
     /// the leader's own term. Returns false if that voter stops leading before, or if it takes long.
     async fn has_followed(&self, leader: u64) -> Result<bool, OpenError> {
         let is_over = |metrics: &Metrics| {
-            let committed = metrics.cluster_committed;
-            let is_of_this_term =
-                committed.is_some_and(|last| last.leader_id.term == metrics.current_term);
-            let is_applied = is_of_this_term && metrics.last_applied >= committed;
+            let has_all = metrics.last_applied >= metrics.cluster_committed;
+            let is_applied = has_decided(metrics) && has_all;
             let is_formatted = !self.voter.image.borrow().cluster().is_zero();
             metrics.current_leader != Some(leader) || (is_applied && is_formatted)
         };
