@@ -12,8 +12,8 @@ use highwater_protocol::messages::fetch_response::{
 
 use highwater_types::NodeId;
 
+use super::outcome::Outcome;
 use super::request::Target;
-use super::tail::Outcome;
 use crate::api::context::RequestContext;
 use crate::api::error::Refusal;
 use crate::cluster::NO_BROKER;

@@ -6,8 +6,9 @@ use highwater_runtime::{ByteBudget, BytePermit};
 use highwater_types::StreamOffset;
 use tokio::time::Instant;
 
+use super::outcome::Outcome;
 use super::request::{Limits, Target};
-use super::tail::{Outcome, bytes_of};
+use super::tail::bytes_of;
 use crate::api::error;
 use crate::memory::{give_back, share_of};
 

@@ -11,7 +11,7 @@ use highwater_protocol::ErrorCode;
 use highwater_s3stream::{FetchLimit, ObjectStreamStore, StreamBounds};
 use highwater_types::{NodeId, StreamId, StreamOffset};
 
-use super::tail::Outcome;
+use super::outcome::Outcome;
 use crate::api::context::RequestContext;
 use crate::api::error::{self, Refusal};
 use crate::partitions::Partition;

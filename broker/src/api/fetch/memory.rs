@@ -7,8 +7,9 @@ use highwater_runtime::BytePermit;
 use tokio::time::Instant;
 
 use super::cold::read_cold;
+use super::outcome::Outcome;
 use super::request::{Limits, Target};
-use super::tail::{Look, Outcome, look};
+use super::tail::{Look, look};
 use crate::memory::{FrameMemory, GIVES_WAY_AFTER, RequestBudgets, Wait, give_back, share_of};
 use crate::net::ConnectionInfo;
 

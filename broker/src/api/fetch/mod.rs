@@ -12,6 +12,7 @@ mod answer;
 mod cold;
 mod followed;
 mod memory;
+mod outcome;
 mod request;
 mod tail;
 #[cfg(test)]
@@ -25,8 +26,8 @@ use tokio::time::Instant;
 
 use self::answer::{answer, failed, session_error};
 use self::memory::Reading;
+use self::outcome::Outcome;
 use self::request::{Limits, target, waiting_bytes};
-use self::tail::Outcome;
 use super::context::RequestContext;
 use super::handler::{Handler, Reply};
 

@@ -1,22 +1,11 @@
 //! Batches in the log cache, read in one pass over every partition, without a wait.
 
 use bytes::Bytes;
-use highwater_partition_log::{ReadError, ReadOutcome};
-use highwater_types::NodeId;
+use highwater_partition_log::ReadError;
 
+use super::outcome::Outcome;
 use super::request::{Limits, Target};
-use crate::api::error::{self, Refusal};
-
-/// The outcome of one partition.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Read(ReadOutcome),
-    /// The partition needs objects.
-    Cold,
-    /// Another broker serves this consumer, without records in this answer (KIP-392).
-    Elsewhere(NodeId, ReadOutcome),
-    Failed(Refusal),
-}
+use crate::api::error;
 
 /// The outcome of one pass over memory.
 #[derive(Debug, Default)]

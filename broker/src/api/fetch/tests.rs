@@ -12,8 +12,9 @@ use highwater_types::{LeaderEpoch, LogIndex, Timestamp, TopicId};
 use tokio::time::Instant;
 
 use super::memory::Reading;
+use super::outcome::Outcome;
 use super::request::{Limits, Target};
-use super::tail::{Look, Outcome};
+use super::tail::Look;
 use super::wait::{COLD_GRACE, Found, Verdict, decide};
 use crate::api::error::Refusal;
 use crate::config::MemoryPlan;

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::memory::{Reading, gives_way_of};
+use super::outcome::Outcome;
 use super::request::{Limits, Target};
-use super::tail::{Look, Outcome, fill_bounds, look};
+use super::tail::{Look, fill_bounds, look};
 use crate::partitions::Opening;
 
 /// The outcome of a fetch.
