@@ -13,7 +13,7 @@ use highwater_types::{NodeEpoch, Uuid};
 use highwater_wal::disk::DiskWalFactory;
 use highwater_wal::object::{self, ObjectWalFactory};
 use highwater_wal::{ReadWal, WalError, WalFactory};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
 use crate::machine::Machine;
@@ -23,8 +23,10 @@ use crate::registration;
 pub(crate) const KINDS: &[&str] = &["disk", "object"];
 
 /// How long a start waits for metadata as new as the active controller's, and for metadata that knows what the log has
-/// records of.
-const IMAGE_LAG_MAX: Duration = Duration::from_secs(2);
+/// records of: several elections may be needed meanwhile.
+const IMAGE_LAG_MAX: Duration = Duration::from_secs(10);
+/// The interval at which it asks for an active controller.
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// The kind of log that the configuration chooses.
 pub(crate) fn chosen(config: &Config) -> WalKind {
@@ -34,16 +36,20 @@ pub(crate) fn chosen(config: &Config) -> WalKind {
     }
 }
 
-/// Waits until this node's image is as new as the active controller's, for two seconds at most: to an image that lags, the
-/// node's own log would look newer than the metadata (D2, R3). If no controller has answered by then, the start goes on with
-/// what it has, and may be refused for that.
+/// Waits until this node's image is as new as the active controller's, at most 10 s: to an image that lags, the node's own
+/// log would look newer than the metadata (D2, R3). If no controller has answered by then, the start goes on with what it
+/// has, and may be refused for that.
 pub(crate) async fn catch_up(metadata: &dyn MetadataStore) {
-    let reason = match timeout(IMAGE_LAG_MAX, metadata.caught_up()).await {
-        Ok(Ok(())) => return,
-        Ok(Err(reason)) => reason,
-        Err(_elapsed) => "no active controller has answered in time".to_owned(),
+    let mut reason = "no active controller has answered in time".to_owned();
+    let caught_up = async {
+        while let Err(why) = metadata.caught_up().await {
+            reason = why;
+            sleep(ASK_EVERY).await;
+        }
     };
-    tracing::info!(reason, "the metadata may not be the newest");
+    if timeout(IMAGE_LAG_MAX, caught_up).await.is_err() {
+        tracing::info!(reason, "the metadata may not be the newest");
+    }
 }
 
 /// A log that was read.
