@@ -61,6 +61,8 @@ rng = random.Random(arguments.seed)
 os.makedirs(DIR, exist_ok=True)
 nodes = Nodes()
 network = Network() if arguments.namespaces else None
+if network:
+    nodes.at_failure = network.close
 HOSTS = {node: network.add(node) if network else "127.0.0.1" for node in [*CONTROLLERS, *BROKERS]}
 
 

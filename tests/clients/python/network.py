@@ -10,19 +10,28 @@ import subprocess
 
 # The clients, which are in the namespace of this program.
 CLIENTS = 0
-PREFIX = "10.213.77"
+# The first two numbers of every address. The third is one that no other network of this machine has.
+PREFIX = "10.213"
 
 
 def run(*command):
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def free_prefix():
+    """The first three numbers of the addresses of a network that this machine does not have yet."""
+    routes = run("ip", "route", "show")
+    return next(prefix for number in range(1, 255) if f"{(prefix := f'{PREFIX}.{number}')}." not in routes)
 
 
 class Network:
-    """A bridge with the clients' address. It is removed when the program ends, however it ends."""
+    """A bridge with the clients' address. It is removed when the program ends; a program that ends by `os._exit` calls
+    `close` before."""
 
     def __init__(self):
         self.name = f"hw{os.getpid() % 100_000}"
-        self.addresses = {CLIENTS: f"{PREFIX}.254"}
+        self.prefix = free_prefix()
+        self.addresses = {CLIENTS: f"{self.prefix}.254"}
         atexit.register(self.close)
         run("ip", "link", "add", self.name, "type", "bridge")
         run("ip", "address", "add", f"{self.addresses[CLIENTS]}/24", "dev", self.name)
@@ -31,7 +40,7 @@ class Network:
     def add(self, node):
         """Makes the namespace of a node, and returns its address."""
         namespace, outer = self.namespace(node), f"{self.name}-{node}"
-        self.addresses[node] = f"{PREFIX}.{node}"
+        self.addresses[node] = f"{self.prefix}.{node}"
         run("ip", "netns", "add", namespace)
         run("ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", namespace)
         run("ip", "link", "set", outer, "master", self.name, "up")

@@ -29,6 +29,8 @@ class Nodes:
     def __init__(self):
         self.running = {}
         self.asked_to_end = set()
+        # What is called before the program ends because of a failure.
+        self.at_failure = lambda: None
         sys.excepthook = self.failed_check
         threading.excepthook = lambda raised: self.failed_check(raised.exc_type, raised.exc_value, raised.exc_traceback)
 
@@ -66,6 +68,7 @@ class Nodes:
         for process in list(self.running.values()):
             self.asked_to_end.add(process.pid)
             process.kill()
+        self.at_failure()
         sys.stderr.flush()
         os._exit(1)
 
