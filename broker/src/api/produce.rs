@@ -225,8 +225,7 @@ async fn append_all(
         let state = std::mem::replace(&mut part.state, State::Asked(None));
         part.state = match (state, &mut permit) {
             (State::Checked(partition, batch), Ok(permit)) => {
-                let own = permit.split(PartitionLog::append_bytes(&batch));
-                append(ctx, partition, &batch, own, deadline).await
+                append(ctx, partition, &batch, permit, deadline).await
             }
             (State::Checked(..), Err(refusal)) => State::Refused(refusal.clone(), None),
             (other, _) => other,
@@ -241,11 +240,11 @@ async fn append(
     ctx: &RequestContext,
     mut partition: Arc<Partition>,
     batch: &ValidatedBatch,
-    mut own: AppendPermit,
+    permit: &mut AppendPermit,
     deadline: Instant,
 ) -> State {
     loop {
-        match partition.log.append(own, batch.clone()) {
+        match partition.log.append(permit, batch.clone()) {
             Ok(appended) => {
                 let (bytes, records) = batch.size();
                 ctx.broker.metrics.produced(bytes, records);
@@ -277,10 +276,6 @@ async fn append(
             }
             Err(error) => return refused_by_log(&partition, &error),
         }
-        own = match reserve(ctx, PartitionLog::append_bytes(batch), deadline).await {
-            Ok(permit) => permit,
-            Err(refusal) => return State::Refused(refusal, None),
-        };
     }
 }
 

@@ -182,7 +182,7 @@ async fn append(driver: &Driver<GroupHost>, records: &[(&[u8], &[u8])]) {
     let batch = batch.await.expect("is a batch");
     let bytes = PartitionLog::append_bytes(&batch);
     let permit = driver.streams.reserve(bytes, Share::Unbounded).await;
-    let appended = driver.log.append(permit.expect("has room"), batch);
+    let appended = driver.log.append(&mut permit.expect("has room"), batch);
     let receipt = appended.expect("is appended").receipt.expect("it is new");
     receipt.wait().await.expect("is durable");
 }

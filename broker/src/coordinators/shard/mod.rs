@@ -315,15 +315,17 @@ async fn append_one<H: Host>(
         .await
         .map_err(|error| error.to_string())?;
     let bytes = PartitionLog::append_bytes(&batch);
+    let mut beyond;
+    let permit = if permit.bytes() >= bytes {
+        permit
+    } else {
+        // The decision is made, so it is appended without regard to bounds (M2).
+        let reserved = driver.streams.reserve(bytes, Share::Unbounded).await;
+        beyond = reserved.map_err(|error| error.to_string())?;
+        &mut beyond
+    };
     loop {
-        let own = if permit.bytes() >= bytes {
-            permit.split(bytes)
-        } else {
-            // The decision is made, so it is appended without regard to bounds (M2).
-            let reserved = driver.streams.reserve(bytes, Share::Unbounded).await;
-            reserved.map_err(|error| error.to_string())?
-        };
-        match driver.log.append(own, batch.clone()) {
+        match driver.log.append(permit, batch.clone()) {
             // this waits, and ends with the driver when another broker has the partition (C1)
             Err(AppendError::HandingOver) => driver.log.until_kept().await,
             appended => {

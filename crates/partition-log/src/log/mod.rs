@@ -175,13 +175,18 @@ impl PartitionLog {
         record_bytes(batch.bytes.len())
     }
 
-    /// Appends a batch, or recognises that it repeats a known one. Never waits. A refused batch changes nothing (A1).
+    /// Appends a batch, or recognises that it repeats a known one. Never waits. A batch that is appended takes its
+    /// [`Self::append_bytes`] out of the permit; one that is refused, or a repeat, changes nothing (A1), the permit
+    /// included.
     ///
     /// # Errors
     /// [`AppendError`].
+    ///
+    /// # Panics
+    /// When the permit has less than that.
     pub fn append(
         &self,
-        permit: AppendPermit,
+        permit: &mut AppendPermit,
         batch: ValidatedBatch,
     ) -> Result<Appended, AppendError> {
         let ValidatedBatch {
@@ -240,7 +245,8 @@ impl PartitionLog {
                 .appended(next, largest, bounds, &config, self.seed),
             append_time: now,
         };
-        let receipt = self.stream.append(permit, base, &stored);
+        let own = permit.split(record_bytes(bytes.len()));
+        let receipt = self.stream.append(own, base, &stored);
         self.count(next.bytes);
         if let Some(producer) = &producer {
             let range = base..next.end;
