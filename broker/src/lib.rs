@@ -34,6 +34,7 @@ mod quorum;
 mod readiness;
 mod reassignment;
 mod registration;
+mod serving;
 mod session;
 mod starting;
 mod storage;

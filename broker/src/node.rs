@@ -7,13 +7,11 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use highwater_io::DirLock;
-use highwater_io::net::Network;
 use highwater_kraft_meta::MetadataStore;
 use highwater_partition_log::ProducerMemory;
 use highwater_runtime::{ControlRuntime, TaskKind, Tasks, WorkPool, reasons};
 use highwater_s3stream::{ObjectStreamStore, StreamError};
 use highwater_types::NodeEpoch;
-use highwater_types::limits::ADMIN_CONNECTIONS_MAX;
 use highwater_wal::WalError;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -24,13 +22,13 @@ use crate::broker::Broker;
 use crate::cluster::BrokerEndpoint;
 use crate::config::{Advertised, Config};
 use crate::controller::Balance;
-use crate::dispatch::Dispatch;
 use crate::heartbeats::Heartbeats;
 use crate::memory::RequestBudgets;
 use crate::metrics::sampled::Sampler;
-use crate::net::{self, Connections, Limits, Patience};
+use crate::net::Connections;
 use crate::partitions::{FetchSessions, PartitionOpener, Partitions, handing_over};
 use crate::quorum::NetworkTransport;
+use crate::serving::serve;
 use crate::starting::Phase;
 use crate::storage::{BrokerStreams, Stores};
 use crate::wal::FoundLogs;
@@ -49,6 +47,8 @@ const OPENING_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a stop waits until the write-ahead log holds what was appended: no longer than the others would wait for a
 /// broker that died (A5).
 const WAL_STOP_MAX: Duration = Duration::from_secs(3);
+/// How long a stop waits until the requests in progress are answered (A5).
+const ANSWERS_STOP_MAX: Duration = Duration::from_secs(1);
 /// How long a stop waits until the metadata has ended, whose log may be on a disk that hangs (A5).
 const METADATA_STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -59,6 +59,8 @@ pub struct Node {
     metadata: Arc<dyn MetadataStore>,
     /// `None` without the role `broker`.
     broker: Option<Arc<Broker>>,
+    /// Those of clients; `None` without the role `broker`.
+    connections: Option<Arc<Connections>>,
     tasks: Tasks,
     addresses: Addresses,
     recovered: u64,
@@ -177,11 +179,11 @@ impl Node {
         if config.quorum.roles.controller {
             controller::start(&config, tasks, &stores.metadata, &stores.objects);
         }
-        let mut started = None;
+        let (mut broker, mut connections, mut recovered) = (None, None, 0);
         if let Some(logs) = logs {
             let asked = (&stores, &addresses.advertised[..]);
             let opened = start_broker(&config, machine, tasks, &phase, asked, logs).await;
-            let (broker, recovered) = match opened {
+            let opened = match opened {
                 Ok(opened) => opened,
                 Err(error) => {
                     // the lock is kept until nothing of this start works any more
@@ -190,21 +192,23 @@ impl Node {
                     return Err(error);
                 }
             };
-            serve(&broker, &*machine.network, for_clients, tasks);
+            let serving = serve(&opened.0, &*machine.network, for_clients, tasks);
             phase.send_replace(Phase::Serving(Sampler {
-                broker: Arc::clone(&broker),
+                broker: Arc::clone(&opened.0),
                 device: Arc::clone(&machine.device),
                 requests: Arc::clone(&stores.requests),
             }));
-            started = Some((broker, recovered));
+            (broker, recovered) = (Some(opened.0), opened.1);
+            connections = Some(serving);
         } else {
             phase.send_replace(Phase::Controlling(Arc::clone(&stores.metadata)));
         }
         Ok(Self {
             config,
             metadata: stores.metadata,
-            recovered: started.as_ref().map_or(0, |(_, recovered)| *recovered),
-            broker: started.map(|(broker, _)| broker),
+            recovered,
+            broker,
+            connections,
             tasks: tasks.clone(),
             addresses,
             commit: machine.commit,
@@ -340,6 +344,10 @@ impl Node {
         if let Some(broker) = &self.broker {
             broker.heartbeats.leave();
         }
+        if let Some(connections) = &self.connections {
+            self.tasks.stop_before(TaskKind::Connection).await;
+            connections.finish(Instant::now() + ANSWERS_STOP_MAX).await;
+        }
         // the last upload still needs the log, the metadata, and credentials for the store
         self.tasks.stop_before(TaskKind::MetadataObserver).await;
         let mut stopped = Ok(());
@@ -432,32 +440,6 @@ fn broker(
         producer_ids: Default::default(),
         config: Arc::clone(config),
     })
-}
-
-fn serve(broker: &Arc<Broker>, network: &dyn Network, acceptors: Vec<Listening>, tasks: &Tasks) {
-    let config = &broker.config;
-    let count = |name: &str| usize::try_from(config.int(name)).unwrap_or(0);
-    let idle_ms = config.long("connections.max.idle.ms");
-    let machine_max = network.connections_max();
-    let machine_max = machine_max.saturating_sub(ADMIN_CONNECTIONS_MAX).max(1);
-    let limits = Limits {
-        frames: config.frames(),
-        patience: match idle_ms {
-            0.. => Patience::Idle(config.millis("connections.max.idle.ms")),
-            _ => Patience::Endless,
-        },
-        connections_max: count("max.connections").min(machine_max),
-        connections_per_ip_max: count("max.connections.per.ip"),
-        read_buffers_bytes: usize::try_from(config.memory.read_buffers).unwrap_or(usize::MAX),
-        connections_per_ip: config.connections_per_ip.clone(),
-    };
-    let connections = Connections::new(limits, broker.budgets.clone(), api::class_of);
-    let service = Arc::new(Dispatch::new(Arc::clone(broker)));
-    for listening in acceptors {
-        let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
-        let serving = net::serve(listening, connections, service, tasks.clone());
-        tasks.spawn(TaskKind::Listener, serving);
-    }
 }
 
 #[cfg(test)]

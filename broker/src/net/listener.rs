@@ -1,9 +1,9 @@
 //! Accepts connections within the limits on their number.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -43,13 +43,24 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long a listener that is at a limit waits until it says so again.
 const LOG_REST: Duration = Duration::from_secs(60);
 
+/// How often a stop looks whether all requests are answered.
+const STOP_LOOK: Duration = Duration::from_millis(10);
+
 /// The connections of a node, over all its listeners.
 #[derive(Debug)]
 pub(crate) struct Connections {
     limits: Limits,
     connection: ConnectionLimits,
     slots: Arc<Semaphore>,
-    by_ip: Mutex<BTreeMap<IpAddr, usize>>,
+    open: Mutex<Open>,
+}
+
+/// The connections that are open.
+#[derive(Debug, Default)]
+struct Open {
+    /// The number of the next connection.
+    next: u64,
+    by_ip: BTreeMap<IpAddr, BTreeMap<u64, Arc<ConnectionInfo>>>,
 }
 
 impl Connections {
@@ -73,7 +84,7 @@ impl Connections {
             limits,
             connection,
             slots: Arc::new(Semaphore::new(slots)),
-            by_ip: Mutex::default(),
+            open: Mutex::default(),
         })
     }
 
@@ -83,39 +94,64 @@ impl Connections {
         own.unwrap_or(self.limits.connections_per_ip_max)
     }
 
-    fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<IpSlot> {
-        let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new connection, unless its address has as many as it may have.
+    fn enter(self: &Arc<Self>, peer: SocketAddr, listener: &Arc<str>) -> Option<Entered> {
+        let ip = peer.ip();
         let max = self.limit_of(ip);
-        let count = by_ip.entry(ip).or_default();
-        if *count >= max {
+        let mut open = self.open();
+        if open.by_ip.get(&ip).map_or(0, BTreeMap::len) >= max {
             return None;
         }
-        *count += 1;
+        let number = open.next;
+        open.next += 1;
+        let info = Arc::new(ConnectionInfo::new(peer, Arc::clone(listener)));
+        let of_ip = open.by_ip.entry(ip).or_default();
+        of_ip.insert(number, Arc::clone(&info));
         ::metrics::gauge!(CONNECTIONS).increment(1.0);
-        Some(IpSlot {
+        Some(Entered {
             connections: Arc::clone(self),
-            ip,
+            info,
+            number,
         })
+    }
+
+    /// Takes no further request, and waits until those in progress are answered, at most until the deadline (A5). The
+    /// connections stay open.
+    pub(crate) async fn finish(&self, deadline: Instant) {
+        let infos = || -> Vec<_> {
+            let open = self.open();
+            let infos = open.by_ip.values().flat_map(BTreeMap::values);
+            infos.cloned().collect()
+        };
+        for info in infos() {
+            info.stop();
+        }
+        while infos().iter().any(|info| info.is_busy()) && Instant::now() < deadline {
+            tokio::time::sleep(STOP_LOOK).await;
+        }
     }
 }
 
-struct IpSlot {
+/// A connection among those that are open, until this is dropped.
+struct Entered {
     connections: Arc<Connections>,
-    ip: IpAddr,
+    info: Arc<ConnectionInfo>,
+    number: u64,
 }
 
-impl Drop for IpSlot {
+impl Drop for Entered {
     fn drop(&mut self) {
         ::metrics::gauge!(CONNECTIONS).decrement(1.0);
-        let mut by_ip = self
-            .connections
-            .by_ip
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_ip.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                by_ip.remove(&self.ip);
+        let ip = self.info.peer.ip();
+        let mut open = self.connections.open();
+        if let Some(of_ip) = open.by_ip.get_mut(&ip) {
+            of_ip.remove(&self.number);
+            if of_ip.is_empty() {
+                open.by_ip.remove(&ip);
             }
         }
     }
@@ -175,9 +211,9 @@ pub(crate) async fn serve<S: Service>(
                 continue;
             }
         };
-        let entered = connections.enter(peer.ip());
+        let entered = connections.enter(peer, &listener);
         metrics::count_connection(entered.is_some());
-        let Some(ip_slot) = entered else {
+        let Some(entered) = entered else {
             if crowded.is_due() {
                 tracing::warn!(
                     client = %peer,
@@ -188,7 +224,7 @@ pub(crate) async fn serve<S: Service>(
             }
             continue;
         };
-        let info = Arc::new(ConnectionInfo::new(peer, Arc::clone(&listener)));
+        let info = Arc::clone(&entered.info);
         let (service, limits) = (Arc::clone(&service), connections.connection.clone());
         let beginning = Arc::clone(&handshakes);
         let run = async move {
@@ -206,7 +242,7 @@ pub(crate) async fn serve<S: Service>(
         let run = AssertUnwindSafe(Box::pin(run)).catch_unwind();
         tasks.spawn(TaskKind::Connection, async move {
             let ended = run.await;
-            drop((slot, ip_slot));
+            drop((slot, entered));
             match ended {
                 Ok(ended) => log_end(&ended, peer),
                 Err(panic) => {
@@ -219,7 +255,7 @@ pub(crate) async fn serve<S: Service>(
     }
 }
 
-fn log_end(ended: &Ended, peer: std::net::SocketAddr) {
+fn log_end(ended: &Ended, peer: SocketAddr) {
     let refused = match ended {
         Ended::Read(ReadError::Length { .. }) => Some(RefusedFrame::Length),
         Ended::Read(ReadError::Tls) => Some(RefusedFrame::Tls),

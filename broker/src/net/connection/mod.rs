@@ -43,6 +43,10 @@ pub(crate) struct ConnectionInfo {
     prompt: AtomicBool,
     /// Whether the client sends no more.
     ended: watch::Sender<bool>,
+    /// Whether requests are served or answers written.
+    is_busy: AtomicBool,
+    /// Whether no further request is served, because the node stops.
+    stops: AtomicBool,
     /// When the next request may be read, if that has to wait.
     rests_until: Mutex<Option<Instant>>,
     /// Where the client, a consumer, was sent to another broker.
@@ -76,6 +80,8 @@ impl ConnectionInfo {
             listener,
             prompt: AtomicBool::new(false),
             ended: watch::Sender::new(false),
+            is_busy: AtomicBool::new(false),
+            stops: AtomicBool::new(false),
             rests_until: Mutex::default(),
             sent_on: Mutex::default(),
         }
@@ -124,6 +130,23 @@ impl ConnectionInfo {
     /// Records that the client sends no more, and wakes the requests that wait for that.
     pub(crate) fn set_ended(&self) {
         self.ended.send_replace(true);
+    }
+
+    /// Takes no further request, and lets those in progress wait for nothing but their own work (A5).
+    pub(super) fn stop(&self) {
+        self.stops.store(true, Ordering::SeqCst);
+        self.set_ended();
+    }
+
+    /// Whether requests are served or answers written.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy.load(Ordering::SeqCst)
+    }
+
+    /// Begins a request, unless the node stops. Of a stop and a request that come together at least one sees the other.
+    fn begin_request(&self) -> bool {
+        self.is_busy.store(true, Ordering::SeqCst);
+        !self.stops.load(Ordering::SeqCst)
     }
 
     /// Whether the client sends no more, so that its requests need not wait.
@@ -270,6 +293,8 @@ pub(super) enum Ended {
     Request,
     #[error("idle for too long")]
     Idle,
+    #[error("the node stops")]
+    Stopped,
     #[error("an answer was not taken in time")]
     Slow,
     #[error(transparent)]
@@ -311,6 +336,7 @@ impl<S: Service> Connection<S> {
     /// Writes the answers that are ready, or reads and serves one frame.
     async fn step(&mut self, service: &S) -> Result<(), Ended> {
         if self.pending.is_empty() {
+            self.info.is_busy.store(false, Ordering::SeqCst);
             let rests_until = self.info.rests().take();
             if let Some(time) = rests_until {
                 self.reader.shrink();
@@ -321,7 +347,8 @@ impl<S: Service> Connection<S> {
                 None => Err(Ended::Client),
             };
         }
-        let may_read = self.pending.len() < PENDING_MAX && self.given_up.is_none();
+        let stops = self.info.stops.load(Ordering::SeqCst);
+        let may_read = self.pending.len() < PENDING_MAX && self.given_up.is_none() && !stops;
         // every arm is cancellation safe: pending answers and the reader keep their state
         tokio::select! {
             biased;
@@ -376,11 +403,15 @@ impl<S: Service> Connection<S> {
     }
 
     async fn serve(&mut self, service: &S, frame: Frame) -> Result<(), Ended> {
+        let is_begun = self.info.begin_request();
         self.has_served = true;
         let overlaps = frame.class.overlaps;
-        while !overlaps && !self.pending.is_empty() {
+        while !(overlaps && is_begun || self.pending.is_empty()) {
             ready(&mut self.pending, &mut self.alarm).await;
             self.write_ready().await?;
+        }
+        if !is_begun {
+            return Err(Ended::Stopped);
         }
         let mut serving = pin!(service.serve(&self.info, &self.session, frame));
         let served = loop {

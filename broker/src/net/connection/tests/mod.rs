@@ -15,6 +15,7 @@ use crate::auth::Principal;
 use crate::config::MemoryPlan;
 
 mod patience;
+mod stopping;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -258,6 +259,7 @@ enum Waits {
 
 /// Serves one request at a time.
 struct Slow {
+    begun: Notify,
     served: watch::Sender<usize>,
     let_go: Notify,
     waits: Waits,
@@ -266,6 +268,7 @@ struct Slow {
 impl Slow {
     fn new(waits: Waits) -> Arc<Self> {
         Arc::new(Self {
+            begun: Notify::new(),
             served: watch::Sender::new(0),
             let_go: Notify::new(),
             waits,
@@ -293,6 +296,7 @@ impl Service for SlowService {
         _frame: Frame,
     ) -> Self::Serving {
         let slow = Arc::clone(&self.0);
+        slow.begun.notify_one();
         let connection = Arc::clone(connection);
         let waits = slow.waits;
         let answer = async move {
