@@ -29,6 +29,8 @@ use crate::quorum_state::{VotersChange, VotersError};
 
 /// The longest that a change takes: less than the 30 s that Kafka's clients wait.
 pub(super) const CHANGE_MAX: Duration = Duration::from_secs(20);
+/// How long a change waits until the active controller, which may be new, can decide anything.
+const DECIDES_WITHIN: Duration = Duration::from_secs(5);
 /// How long a removal waits until it is committed.
 const REMOVED_WITHIN: Duration = Duration::from_secs(10);
 /// The controllers that a membership may have, with and without a vote.
@@ -93,13 +95,14 @@ impl Voter {
     /// Changes the voters, if this one is the active controller. An active controller that is to be removed hands its
     /// leadership over, and leaves the removal to the next one.
     pub(super) async fn change_voters(&self, change: &VotersChange) -> Result<(), Unchanged> {
+        let asked = Instant::now();
         if self.leads().is_none() {
             return Err(self.unchanged());
         }
         let Ok(_turn) = self.changing.try_acquire() else {
             return Err(unavailable("another change of the voters is under way"));
         };
-        self.until_decides().await?;
+        self.until_decides(asked + DECIDES_WITHIN).await?;
         match change {
             VotersChange::Add {
                 node,
@@ -112,7 +115,7 @@ impl Voter {
                     let why = "the voter to add has no id, no directory id, or no address";
                     return Err(VotersError::Invalid(why.to_owned()).into());
                 }
-                let until = Instant::now() + (*within).min(CHANGE_MAX);
+                let until = asked + (*within).min(CHANGE_MAX);
                 self.add((*node, *directory), endpoints, until, *awaits_commit)
                     .await
             }
@@ -122,14 +125,14 @@ impl Voter {
 
     /// Waits until an entry of this leader is committed. Before that it may not change the voters, because it may not know
     /// of a change that its predecessor made.
-    async fn until_decides(&self) -> Result<(), Unchanged> {
-        let wait = self.raft.wait(Some(REMOVED_WITHIN));
+    async fn until_decides(&self, until: Instant) -> Result<(), Unchanged> {
+        let wait = self.raft.wait(None);
         let is_over =
             |metrics: &Metrics| metrics.current_leader != Some(self.id) || has_decided(metrics);
-        match wait.metrics(is_over, "decides").await {
-            Ok(metrics) if metrics.current_leader == Some(self.id) => Ok(()),
+        match timeout_at(until, wait.metrics(is_over, "decides")).await {
+            Ok(Ok(metrics)) if metrics.current_leader == Some(self.id) => Ok(()),
             Ok(_) => Err(self.unchanged()),
-            Err(_) => Err(late()),
+            Err(_elapsed) => Err(late()),
         }
     }
 
@@ -218,9 +221,11 @@ impl Voter {
             return Err(not_found("it is the last voter"));
         }
         voters.remove(&id);
-        let heard = self.heard_replicas();
-        let left = voters.iter().filter(|voter| heard.contains(*voter)).count();
-        if left <= voters.len() / 2 {
+        let left = |heard: &BTreeSet<u64>| heard.intersection(&voters).count();
+        let is_enough = |left: usize| left > voters.len() / 2;
+        let heard = self.until_heard(|heard| is_enough(left(heard))).await;
+        let left = left(&heard);
+        if !is_enough(left) {
             let why = format!(
                 "{} is not removed: only {left} of the {} voters that would be left answer, and nothing could be decided \
                  any more",
@@ -247,10 +252,24 @@ impl Voter {
         self.set_voters(voters, &members, until, true).await
     }
 
+    /// The replicas that answer, once they are enough, or a lease later: a new active controller has not heard them yet.
+    async fn until_heard(
+        &self,
+        is_enough: impl Fn(&BTreeSet<u64>) -> bool + Send + Sync,
+    ) -> BTreeSet<u64> {
+        let wait = self.raft.wait(Some(self.lease));
+        let are_heard = |metrics: &Metrics| is_enough(&self.heard_in(metrics));
+        // without them the caller sees who is missing
+        drop(wait.metrics(are_heard, "enough voters answer").await);
+        self.heard_replicas()
+    }
+
     /// The replicas that answered within the lease, this one among them.
     fn heard_replicas(&self) -> BTreeSet<u64> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
+        self.heard_in(&self.raft.metrics().borrow_watched())
+    }
+
+    fn heard_in(&self, metrics: &Metrics) -> BTreeSet<u64> {
         let heard = metrics.heartbeat.iter().flatten();
         let heard = heard.filter(|(_, at)| {
             let at = at.map(SerdeInstant::into_inner);
