@@ -5,17 +5,21 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use highwater_types::ByteSize;
 
-use super::processes::{BROKERS, Cluster};
+use super::processes::{BROKERS, Cluster, System};
 use super::{Lab, TOPIC};
 use crate::admin::Admin;
 use crate::figures::real;
 use crate::machine::{self, pause};
 use crate::produce::{self, Extent, Load};
+use crate::say;
 
 /// The numbers of partitions.
 const PARTITIONS: [i32; 3] = [100, 1_000, 10_000];
 /// Partitions that a topic gets at once.
 const EACH: i32 = 1_000;
+/// The topics of the case `metadata`, and how many of the last ones are timed.
+const METADATA_TOPICS: i32 = 100;
+const METADATA_LAST: i32 = 5;
 const IDLE: Duration = Duration::from_secs(60);
 /// What the producer writes in a second; it is far below what a broker takes.
 const RATE: ByteSize = ByteSize::mib(2);
@@ -90,6 +94,47 @@ fn idle(lab: &mut Lab, cluster: &Cluster, admin: &mut Admin) -> Result<()> {
         ("MiB of six processes", real(cluster.memory_kib()?) / 1024.0),
     ];
     lab.note_all("idle", cluster.system, &noted)
+}
+
+/// Creates the most partitions for which the metadata is made, and measures what they cost the controllers, what a node's
+/// start takes with them, and what the log of the quorum gets while nothing happens.
+pub(super) fn metadata(lab: &mut Lab, cluster: &mut Cluster) -> Result<()> {
+    if cluster.system == System::Kafka {
+        return say(
+            "metadata kafka: left out, three replicas of so many logs are no use of one machine",
+        );
+    }
+    let mut admin = Admin::open(&cluster.addresses()[0])?;
+    let replicas = i16::try_from(BROKERS.len())?;
+    let topics = if lab.is_quick { 5 } else { METADATA_TOPICS };
+    let before = cluster.controller_kib()?;
+    for number in 1..=topics {
+        let since = machine::now();
+        admin.create_replicated(&format!("metadata-{number}"), EACH, replicas)?;
+        if topics - number < METADATA_LAST {
+            let took = since.elapsed().as_secs_f64();
+            lab.note_all("create the last 1,000", cluster.system, &[("s", took)])?;
+        }
+    }
+    pause(Duration::from_secs(10));
+    let added = real(cluster.controller_kib()?.saturating_sub(before)) / 1024.0;
+    let entries = admin.log_end()?;
+    pause(IDLE);
+    let entries = real(u64::try_from(admin.log_end()? - entries)?) / IDLE.as_secs_f64();
+    let noted = [
+        ("partitions", real(u64::try_from(topics * EACH)?)),
+        ("MiB more in a controller", added),
+        ("idle metadata entries/s", entries),
+        (
+            "s to start a controller",
+            cluster.restart_controller()?.as_secs_f64(),
+        ),
+        (
+            "s to start a broker",
+            cluster.restart_broker(BROKERS[2])?.as_secs_f64(),
+        ),
+    ];
+    lab.note_all("metadata", cluster.system, &noted)
 }
 
 /// Writes a GiB, and counts what the quorum's log gets meanwhile.

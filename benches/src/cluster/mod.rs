@@ -41,6 +41,7 @@ const CASES: &[(&str, Case)] = &[
     ("moves", moves::moves),
     ("entries", many::entries),
     ("growth", many::growth),
+    ("metadata", many::metadata),
 ];
 
 const GOALS: Goals = &[
@@ -51,6 +52,17 @@ const GOALS: Goals = &[
     ),
     ("moves highwater", "longest gap ms", Goal::AtMost(100.0)),
     ("create 1,000 highwater", "s", Goal::AtMost(1.0)),
+    ("create the last 1,000 highwater", "s", Goal::AtMost(1.0)),
+    (
+        "metadata highwater",
+        "MiB more in a controller",
+        Goal::AtMost(200.0),
+    ),
+    (
+        "metadata highwater",
+        "s to start a controller",
+        Goal::AtMost(3.0),
+    ),
 ];
 
 /// What every case uses.

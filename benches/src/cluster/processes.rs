@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use highwater_kafka_peer::peer::Setup;
-use highwater_kafka_peer::process::{end, free_port, stop, wait};
+use highwater_kafka_peer::process::{end, free_port, get, stop, wait};
 
 use crate::compare::KAFKA_JVM;
-use crate::follower::await_view;
+use crate::follower::{await_view, until_done};
 use crate::machine;
 
 const BINARY: &str = "target/release/highwater";
@@ -56,6 +56,8 @@ enum Program {
 struct Process {
     program: Program,
     address: String,
+    /// The address of Highwater's health and metrics.
+    admin: String,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -77,6 +79,18 @@ impl Process {
             }
         };
         wait(self.child.insert(child), &self.address, &self.log)
+    }
+
+    /// Starts a process of Highwater, and returns the time until it is ready.
+    fn restart(&mut self) -> Result<Duration> {
+        let since = machine::now();
+        self.start()?;
+        let ready = until_done(|| {
+            let answer = get(&self.admin, "/health/ready")?;
+            ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            Ok(())
+        })?;
+        Ok(ready - since)
     }
 
     fn kill(&mut self) {
@@ -199,6 +213,29 @@ impl Cluster {
         Ok(())
     }
 
+    /// The resident memory of the controller that has most, in KiB.
+    pub(super) fn controller_kib(&self) -> Result<u64> {
+        let running = self.controllers.iter().filter_map(|one| one.child.as_ref());
+        let memory = running.map(|child| machine::memory_kib(child.id(), "VmRSS"));
+        let memory = memory.collect::<Result<Vec<_>>>()?;
+        memory.into_iter().max().context("a controller runs")
+    }
+
+    /// Kills a controller, starts it again, and returns the time until it says that it is ready: it has read the metadata
+    /// from its disk then.
+    pub(super) fn restart_controller(&mut self) -> Result<Duration> {
+        let controller = self.controllers.last_mut().context("there are some")?;
+        controller.kill();
+        controller.restart()
+    }
+
+    /// Does the same with a broker, which has opened the partitions that it leads by then.
+    pub(super) fn restart_broker(&mut self, id: i32) -> Result<Duration> {
+        self.kill(id)?;
+        let broker = self.brokers.get_mut(&id);
+        broker.context("there is such a broker")?.restart()
+    }
+
     fn processes(&self) -> impl Iterator<Item = u32> {
         let all = self.brokers.values().chain(&self.controllers);
         all.filter_map(|process| Some(process.child.as_ref()?.id()))
@@ -238,6 +275,7 @@ fn program(
 ) -> Result<Process> {
     let own = dir.join(format!("node-{id}"));
     let log = dir.join(format!("node-{id}.log"));
+    let admin = format!("127.0.0.1:{}", free_port()?);
     let program = match system {
         System::Kafka => Program::Kafka(Setup::format_member(&own, KAFKA_JVM, address, &settings)?),
         System::Highwater => {
@@ -245,7 +283,7 @@ fn program(
                 format!("highwater.data.dir={}", own.display()),
                 format!("highwater.object.storage=file://{}/objects", dir.display()),
                 "highwater.wal=object".to_owned(),
-                "highwater.admin.listener=".to_owned(),
+                format!("highwater.admin.listener={admin}"),
             ]);
             Program::Highwater(settings)
         }
@@ -257,6 +295,7 @@ fn program(
     Ok(Process {
         program,
         address: address.to_owned(),
+        admin,
         log,
         child: None,
     })

@@ -1,6 +1,6 @@
 //! Broker processes: a free port, waiting for the process to listen, and its end.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command};
@@ -79,4 +79,17 @@ pub fn run(command: &mut Command) -> Result<()> {
         bail!("{command:?} ended with {status}");
     }
     Ok(())
+}
+
+/// Makes a plain HTTP request, and returns the whole answer.
+///
+/// # Errors
+/// The server doesn't listen, or ends the connection.
+pub fn get(address: &str, path: &str) -> Result<String> {
+    let mut socket = TcpStream::connect(address)?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
 }

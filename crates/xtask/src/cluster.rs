@@ -7,10 +7,9 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use highwater_kafka_peer::process;
+use highwater_kafka_peer::process::{self, get};
 
 use crate::broker::{end, free_port, wait};
-use crate::server::get;
 
 /// The controllers that form the quorum.
 pub(crate) const CONTROLLERS: [u32; 3] = [7101, 7102, 7103];
@@ -27,6 +26,11 @@ const TRIES: u32 = 400;
 const TRY_EVERY: Duration = Duration::from_millis(50);
 /// The number of brokers that serve, which only the active controller counts.
 const ACTIVE: &str = "highwater_controller_registered_brokers{state=\"active\"} ";
+
+/// The rack of a node: each has its own.
+pub(crate) fn rack(id: u32) -> String {
+    format!("rack-{id}")
+}
 
 fn rest() {
     #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
@@ -146,6 +150,7 @@ impl Cluster {
         let own = [
             format!("process.roles={role}"),
             format!("node.id={id}"),
+            format!("broker.rack={}", rack(id)),
             format!("listeners={listener}://{}", self.address(id)),
             format!("highwater.data.dir={}", self.data_dir(id).display()),
             format!("highwater.admin.listener={}", self.node(id).admin),

@@ -5,12 +5,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use highwater_kafka_peer::process::get;
 
 use crate::broker::{Broker, free_port};
 use crate::python;
 use crate::report::{Body, Outcome, Report, say};
 use crate::rust::run;
-use crate::server::{self, BUCKET, Kind, Server};
+use crate::server::{BUCKET, Kind, Server};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The suites with clients that are repeated with the broker's log on the server.
@@ -195,7 +196,7 @@ fn mib() -> f64 {
 /// Waits until the broker is ready: its start makes requests too, which must not be counted.
 fn started(admin: &str) -> Result<()> {
     for _ in 0..START_TRIES {
-        if server::get(admin, "/health/ready")?.starts_with("HTTP/1.1 200") {
+        if get(admin, "/health/ready")?.starts_with("HTTP/1.1 200") {
             return Ok(());
         }
         pause(SECOND / 10);
@@ -205,7 +206,7 @@ fn started(admin: &str) -> Result<()> {
 
 /// The number of requests so far, by `op`.
 fn requests(admin: &str) -> Result<Counts> {
-    let text = server::get(admin, "/metrics")?;
+    let text = get(admin, "/metrics")?;
     let mut counts = Counts::new();
     for line in text.lines().filter(|line| line.starts_with(REQUESTS)) {
         let (_, op) = line

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use anyhow::{Context, Result, ensure};
-use highwater_kafka_peer::process::{end, free_port, wait};
+use highwater_kafka_peer::process::{end, free_port, get, wait};
 
 use crate::broker::Broker;
 use crate::jars::has;
 use crate::python;
 use crate::report::{Outcome, Report, say};
-use crate::server::{self, BUCKET, Kind, Options, Server};
+use crate::server::{BUCKET, Kind, Options, Server};
 
 /// The lifetime of a container's credentials.
 const CREDENTIAL_SECONDS: u32 = 4;
@@ -85,7 +85,7 @@ impl Identity {
 
     /// A field of the provider's JSON answer.
     fn field(&self, path: &str, name: &str) -> Result<serde_json::Value> {
-        let answer = server::get(&self.address, path)?;
+        let answer = get(&self.address, path)?;
         let (_, body) = answer
             .split_once("\r\n\r\n")
             .context("the answer has no body")?;
@@ -146,7 +146,7 @@ impl World {
                 ("MINIO_IDENTITY_OPENID_CLAIM_NAME", "policy".to_owned()),
             ],
         };
-        let ready = || Ok(server::get(&identity.address, "/store")?.contains(" 200 "));
+        let ready = || Ok(get(&identity.address, "/store")?.contains(" 200 "));
         let store = Server::start_with(Kind::Minio, minio, NAME, options, ready)?;
         Ok(Self {
             dir,

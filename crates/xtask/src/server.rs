@@ -1,14 +1,12 @@
 //! S3-compatible servers for the suites: Go modules whose versions and checksums their `go.sum` pins.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use highwater_kafka_peer::process::{end, wait};
+use highwater_kafka_peer::process::{end, get, wait};
 
 use crate::broker::free_port;
 use crate::programs;
@@ -166,16 +164,6 @@ impl Server {
             ("HIGHWATER_OBJECT_STORAGE_ENDPOINT", self.endpoint.clone()),
         ]
     }
-}
-
-/// Makes a plain HTTP request, and returns the whole answer.
-pub(crate) fn get(address: &str, path: &str) -> Result<String> {
-    let mut socket = TcpStream::connect(address)?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 impl Drop for Server {
