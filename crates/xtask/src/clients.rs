@@ -1,6 +1,6 @@
 //! The suites with real clients that run against the real binary.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -120,7 +120,7 @@ fn java() -> Result<Outcome> {
     if !has("java", "-version") || !has("mvn", "--version") {
         return Ok(Outcome::Skipped("java or mvn is missing".to_owned()));
     }
-    let jars = jars::fetch("tests/clients/java", &format!("kafka-clients-{KAFKA}"))?;
+    let jars = jars()?;
     schema_equals_the_definitions(&jars)?;
     encodings_survive_the_classes(&jars)?;
     let broker = Broker::start("java")?;
@@ -129,7 +129,13 @@ fn java() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-fn java_program(jars: &Path, name: &str) -> Command {
+/// The folder of Kafka's clients and what they depend on.
+pub(crate) fn jars() -> Result<PathBuf> {
+    jars::fetch("tests/clients/java", &format!("kafka-clients-{KAFKA}"))
+}
+
+/// A program of the folder `tests/clients/java`.
+pub(crate) fn java_program(jars: &Path, name: &str) -> Command {
     let mut java = Command::new("java");
     java.arg("-cp").arg(format!("{}/*", jars.display()));
     java.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]);

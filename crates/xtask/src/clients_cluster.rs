@@ -1,4 +1,5 @@
-//! Every client's scenario with one cluster, while its brokers hand all that they lead over, one after the other.
+//! Every client's scenario with one cluster, while its brokers hand all that they lead over, and start anew, one after the
+//! other; then a consumer that reads in its rack.
 
 use std::collections::VecDeque;
 use std::process::Command;
@@ -8,21 +9,21 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::cluster::{BROKERS, Cluster};
+use crate::clients::{jars, java_program};
+use crate::cluster::{BROKERS, Cluster, rack};
 use crate::report::{Outcome, say};
 use crate::rust::run;
 use crate::scenario::{Program, programs};
 
 /// The number of programs that run at the same time.
 const AT_ONCE: usize = 3;
-/// The time for which a broker leads again before the next one hands over.
+/// The time for which a broker leads again before the next disturbance.
 const CALM: Duration = Duration::from_secs(3);
-/// The number of drains under which the suite shows too little.
-const DRAINS_MIN: usize = 3;
+/// The number of disturbances under which the suite shows too little: each broker is drained and restarted.
+const DISTURBANCES_MIN: usize = 2 * BROKERS.len();
 
-/// The suite. A broker that is drained hands its partitions, its groups' among them, over to the others: no program may
-/// see more of it than its client retries. No broker stops, because an answer that is lost with its connection is
-/// another matter: a client that asks again is told that the topic exists.
+/// The suite. A broker that is drained or stops hands its partitions, its groups' among them, over to the others: no
+/// program may see more of it than its client retries.
 pub(crate) fn play() -> Result<Outcome> {
     let mut ready = VecDeque::new();
     for (name, prepare) in programs() {
@@ -31,26 +32,44 @@ pub(crate) fn play() -> Result<Outcome> {
             Program::Missing(missing) => return Ok(Outcome::Skipped(missing)),
         }
     }
-    let settings = ["group.initial.rebalance.delay.ms=300"];
-    let cluster = Cluster::start("clients-cluster", &settings)?;
+    let settings = [
+        "group.initial.rebalance.delay.ms=300",
+        "replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector",
+    ];
+    let mut cluster = Cluster::start("clients-cluster", &settings)?;
     let bootstrap = cluster.bootstrap();
     let count = ready.len();
     let (ready, ended) = (Mutex::new(ready), AtomicUsize::new(0));
-    let (failed, drains) = std::thread::scope(|scope| {
+    let (failed, disturbances) = std::thread::scope(|scope| {
         let players = [(); AT_ONCE].map(|()| scope.spawn(|| all(&ready, &ended, &bootstrap)));
-        let drains = disturb(&cluster, || ended.load(Ordering::SeqCst) < count);
+        let disturbances = disturb(&mut cluster, || ended.load(Ordering::SeqCst) < count);
         let failed: Result<Vec<_>> = players
             .into_iter()
             .map(|player| player.join().map_err(|_panic| anyhow!("a thread panicked")))
             .collect();
-        (failed.map(|failed| failed.concat()), drains)
+        (failed.map(|failed| failed.concat()), disturbances)
     });
-    let (failed, drains) = (failed?, drains?);
-    say(&format!("brokers were drained {drains} times"));
+    let (failed, disturbances) = (failed?, disturbances?);
+    say(&format!(
+        "brokers were drained or restarted {disturbances} times"
+    ));
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    ensure!(drains >= DRAINS_MIN, "too few brokers were drained");
+    ensure!(
+        disturbances >= DISTURBANCES_MIN,
+        "too few brokers were drained and restarted"
+    );
+    read_in_rack(&cluster)?;
     cluster.stop(&[])?;
     Ok(Outcome::Passed)
+}
+
+/// A consumer in Java that is far behind reads from the replica in its rack (KIP-392).
+fn read_in_rack(cluster: &Cluster) -> Result<()> {
+    let [leader, replica, _] = BROKERS;
+    let mut nearest = java_program(&jars()?, "Nearest");
+    nearest.arg(cluster.bootstrap());
+    nearest.args([leader.to_string(), replica.to_string(), rack(replica)]);
+    run(&mut nearest)
 }
 
 type Ready = Mutex<VecDeque<(&'static str, Command)>>;
@@ -75,16 +94,22 @@ fn all(ready: &Ready, ended: &AtomicUsize, bootstrap: &str) -> Vec<String> {
     failed
 }
 
-/// Drains the brokers one after the other, and returns how often.
-fn disturb(cluster: &Cluster, goes_on: impl Fn() -> bool) -> Result<usize> {
-    for (drains, broker) in BROKERS.into_iter().cycle().enumerate() {
+/// Restarts and drains the brokers in turn, and returns how often.
+fn disturb(cluster: &mut Cluster, goes_on: impl Fn() -> bool) -> Result<usize> {
+    for (count, broker) in BROKERS.into_iter().cycle().enumerate() {
         #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
         std::thread::sleep(CALM);
         if !goes_on() {
-            return Ok(drains);
+            return Ok(count);
         }
-        cluster.set_duty("drain", broker)?;
-        cluster.set_duty("uncordon", broker)?;
+        // the number of brokers is odd, so each is restarted and drained
+        if count % 2 == 0 {
+            cluster.stop_node(broker)?;
+            cluster.start_node(broker)?;
+        } else {
+            cluster.set_duty("drain", broker)?;
+            cluster.set_duty("uncordon", broker)?;
+        }
     }
     Ok(0)
 }

@@ -6,7 +6,7 @@ import time
 import kafka
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
-from kafka.errors import MessageSizeTooLargeError, TopicAlreadyExistsError
+from kafka.errors import MessageSizeTooLargeError, TopicAlreadyExistsError, UnknownBrokerIdError
 
 BOOTSTRAP, NAME = sys.argv[1:]
 ALONE = "," not in BOOTSTRAP
@@ -49,12 +49,26 @@ def take(client, records):
         records.extend(some)
 
 
+def change(ask):
+    """Asks a new admin client for a change of the cluster. A client keeps the id of the broker that takes changes, and
+    fails for good if that broker has left the metadata since."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        admin = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
+        try:
+            return ask(admin)
+        except UnknownBrokerIdError:
+            assert time.monotonic() < deadline, "no broker takes changes"
+        finally:
+            admin.close()
+
+
 def administration(admin):
     name = f"{NAME}-admin"
     topic = NewTopic(name=name, num_partitions=3, replication_factor=1, topic_configs={"retention.ms": "1234567"})
-    admin.create_topics([topic])
+    change(lambda admin: admin.create_topics([topic]))
     try:
-        admin.create_topics([topic])
+        change(lambda admin: admin.create_topics([topic]))
         raise AssertionError("the topic is made twice")
     except TopicAlreadyExistsError:
         pass
@@ -62,9 +76,9 @@ def administration(admin):
     wait("three partitions", lambda: len(admin.describe_topics([name])[0]["partitions"]) == 3)
     configs = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
     assert configs["topic"][name]["retention.ms"]["value"] == "1234567", configs
-    admin.create_partitions({name: NewPartitions(5)})
+    change(lambda admin: admin.create_partitions({name: NewPartitions(5)}))
     wait("five partitions", lambda: len(admin.describe_topics([name])[0]["partitions"]) == 5)
-    admin.delete_topics([name])
+    change(lambda admin: admin.delete_topics([name]))
     wait("the topic is gone", lambda: name not in admin.list_topics())
 
 
@@ -115,7 +129,7 @@ def fill(first, end):
 
 def group(admin):
     topic = f"{NAME}-group"
-    admin.create_topics([NewTopic(name=topic, num_partitions=4, replication_factor=1)])
+    change(lambda admin: admin.create_topics([NewTopic(name=topic, num_partitions=4, replication_factor=1)]))
     fill(0, GROUP_COUNT)
     members = [consumer(group_id=NAME, session_timeout_ms=6000, heartbeat_interval_ms=300) for _ in range(2)]
     for member in members:
