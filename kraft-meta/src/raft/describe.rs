@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use highwater_types::{NodeId, Uuid};
 use openraft::async_runtime::WatchReceiver;
@@ -16,6 +17,9 @@ use super::types::{LogId, Membership, Metrics, has_decided};
 use super::voter::{Undecided, Voter};
 use crate::command::uuid;
 use crate::quorum_state::{QuorumState, ReplicaState};
+
+/// How long an observer is told of that is not heard any more (`LeaderState.OBSERVER_SESSION_TIMEOUT_MS`).
+const OBSERVED_WITHIN: Duration = Duration::from_secs(300);
 
 fn end(last: Option<LogId>) -> u64 {
     last.map_or(0, |last| last.index.saturating_add(1))
@@ -48,14 +52,19 @@ impl Voter {
             .map_or(0, |last| last.saturating_add(1));
         let members = metrics.membership_config.membership();
         let state = |id| self.replica_state(id, log_end, &metrics);
-        let learners = members.learner_ids().map(state);
+        let observers = members.learner_ids().map(state);
+        let observers = observers.chain(self.broker_states(members));
+        let is_heard = |observer: &ReplicaState| {
+            let heard_before = observer.heard_before;
+            heard_before.is_some_and(|before| before < OBSERVED_WITHIN)
+        };
         Ok(QuorumState {
             leader: self.node,
             term,
             committed_end: end(metrics.cluster_committed),
             has_decided: has_decided(&metrics),
             voters: self.voters_in(members).into_iter().map(state).collect(),
-            observers: learners.chain(self.broker_states(members)).collect(),
+            observers: observers.filter(is_heard).collect(),
         })
     }
 

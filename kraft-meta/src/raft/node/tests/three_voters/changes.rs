@@ -427,6 +427,12 @@ async fn a_controller_that_has_died_since_it_caught_up_is_not_added() {
     let leads = leader(&members).await;
     let joins = world.follow(NodeId(4), &NODES, directory(NodeId(4))).await;
     until_everywhere(&members, leads, 1).await;
+    let observers = async || {
+        let state = members[&leads].quorum().await.expect("is told");
+        let observers = state.observers.into_iter();
+        observers.map(|observer| observer.node).collect::<Vec<_>>()
+    };
+    assert_eq!(observers().await, [NodeId(4)]);
     world.kill(NodeId(4), joins).await;
     tokio::time::sleep(PATIENCE).await;
     let change = add(NodeId(4), directory(NodeId(4)));
@@ -435,6 +441,9 @@ async fn a_controller_that_has_died_since_it_caught_up_is_not_added() {
         matches!(added, Err(VotersError::Unavailable(_))),
         "{added:?}"
     );
+    // as Kafka's LeaderState does it
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(observers().await, []);
     until_all_have(&members, &NODES).await;
     world.kill_all(members).await;
 }
