@@ -1,35 +1,23 @@
 //! What an operator lets a broker lead: cordon, drain and uncordon.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use highwater_kraft_meta::command::SetDuty;
-use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, NodeImage};
-use highwater_runtime::{ControlRuntime, Tasks};
+use highwater_kraft_meta::{Action, MetadataImage, NodeImage};
 use highwater_types::NodeId;
-use tokio::time::timeout;
 
 pub use highwater_kraft_meta::command::Duty;
 
 use crate::config::Config;
 use crate::machine::Machine;
 use crate::node_error::NodeError;
-use crate::quorum::NetworkTransport;
-use crate::storage;
-use crate::tls::Contexts;
-
-/// How long a controller has to answer the first call.
-const ANSWER: Duration = Duration::from_secs(30);
+use crate::operator::Operator;
 
 /// A broker whose duty an operator changes, and the metadata in which that is recorded.
 #[derive(Debug)]
 pub struct Duties {
-    metadata: Arc<dyn MetadataStore>,
+    operator: Operator,
     node: NodeId,
-    tasks: Tasks,
-    _control: ControlRuntime,
 }
 
 /// How far a broker is with handing over what it leads.
@@ -59,28 +47,12 @@ impl Duties {
     }
 
     async fn open_for(config: &Config, machine: &Machine, node: NodeId) -> Result<Self, NodeError> {
-        if config.quorum.controllers.is_empty() {
-            return Err(NodeError::NoControllers);
-        }
-        let control = machine.control.start().map_err(NodeError::Control)?;
-        let tasks = Tasks::new(control);
-        let tls = Contexts::open(config, &machine.clock).await?;
-        let controllers = NetworkTransport::new(config, machine, tasks.control(), tls.of_calls());
-        let controllers = Arc::new(controllers);
-        let observing = storage::observe(machine, &controllers, &tasks);
-        let observed = timeout(ANSWER, observing).await;
-        let metadata = observed.map_err(|_elapsed| NodeError::NoControllers)??;
-        let opened = Self {
-            metadata: Arc::new(metadata),
-            node,
-            tasks,
-            _control: machine.control.clone(),
-        };
-        if opened.metadata.image().node(node).is_none() {
-            storage::end(&*opened.metadata).await;
+        let operator = Operator::open(config, machine).await?;
+        if operator.metadata.image().node(node).is_none() {
+            operator.close().await?;
             return Err(NodeError::NotRegistered(node));
         }
-        Ok(opened)
+        Ok(Self { operator, node })
     }
 
     /// Says which leaderships the broker may have from now on.
@@ -92,7 +64,8 @@ impl Duties {
             node: self.node.0,
             duty: duty.into(),
         };
-        let proposed = self.metadata.propose(Action::SetDuty(set).into()).await;
+        let metadata = &self.operator.metadata;
+        let proposed = metadata.propose(Action::SetDuty(set).into()).await;
         proposed.map(drop).map_err(|source| NodeError::Duty {
             node: self.node,
             source,
@@ -102,7 +75,7 @@ impl Duties {
     /// How far the broker is. The cost grows with the number of partitions.
     #[must_use]
     pub fn draining(&self) -> Draining {
-        draining(&self.metadata.image(), self.node)
+        draining(&self.operator.metadata.image(), self.node)
     }
 
     /// Closes the metadata.
@@ -110,8 +83,7 @@ impl Duties {
     /// # Errors
     /// [`NodeError`].
     pub async fn close(self) -> Result<(), NodeError> {
-        self.tasks.stop().await;
-        Ok(self.metadata.shutdown().await?)
+        self.operator.close().await
     }
 }
 

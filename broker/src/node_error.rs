@@ -1,6 +1,6 @@
 //! The reasons for which a node doesn't start or stop, or can't go on.
 
-use highwater_kraft_meta::{ProposeError, Rejection};
+use highwater_kraft_meta::{ProposeError, Rejection, VotersError};
 use highwater_object_storage::OpenError;
 use highwater_s3stream::StreamError;
 use highwater_types::{NodeEpoch, NodeId, Uuid};
@@ -132,6 +132,20 @@ pub enum NodeError {
          controller.quorum.voters name running controllers (a process that is alone has nobody who could lead in its place)"
     )]
     NoControllers,
+    /// The active controller does not say who the controllers are.
+    #[error("the controllers do not say which of them have a vote: {0}")]
+    NoQuorum(String),
+    /// A controller can't get a vote, or has none to lose.
+    #[error("nothing is changed for controller {node}: {why}")]
+    NoVoter {
+        /// The controller.
+        node: NodeId,
+        /// The reason, and the way out.
+        why: String,
+    },
+    /// The active controller did not change the voters.
+    #[error("the voters are not changed")]
+    Voters(#[from] VotersError),
     /// There is no such broker.
     #[error("there is no broker with the id {0}")]
     NotRegistered(NodeId),

@@ -87,7 +87,7 @@ fn progress(node: i32, now: Draining) -> String {
 }
 
 /// Runs a command on a runtime of its own.
-fn run(
+pub(crate) fn run(
     args: &crate::ConfigArgs,
     command: impl AsyncFnOnce(Config) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {

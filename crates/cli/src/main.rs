@@ -3,6 +3,7 @@
 mod admin;
 mod cgroup;
 mod config;
+mod controllers;
 mod duty;
 mod give_up;
 mod start;
@@ -91,6 +92,19 @@ enum Command {
     /// Let a broker that was cordoned or drained lead its share again.
     #[command(after_help = DUTIES)]
     Uncordon(DutyArgs),
+    /// Give a controller a vote that runs without one.
+    ///
+    /// A controller that joins a cluster, or that comes back without its data directory, follows the metadata without a
+    /// vote. This command makes it a voter, once it has all of the metadata. A controller that has lost its directory
+    /// must lose its former vote first. The command needs the configuration of a node of the cluster, for the addresses of
+    /// the controllers.
+    #[command(after_help = CONTROLLERS)]
+    AddController(ControllerArgs),
+    /// Take the vote of a controller, whether it runs or not.
+    ///
+    /// It is refused if the controllers that would be left could decide nothing any more.
+    #[command(after_help = CONTROLLERS)]
+    RemoveController(ControllerArgs),
     /// Create the topics of a file that are missing; a repetition changes nothing.
     ///
     /// Each line of the file is a topic: its name, its number of partitions, and its configs as key=value. A topic that
@@ -130,6 +144,20 @@ To take broker 3 out of a cluster:
 To keep partitions away from broker 3 and let it serve again later:
   highwater cordon 3 --config broker.properties
   highwater uncordon 3 --config broker.properties";
+
+const CONTROLLERS: &str = "\
+To give controller 3 its vote again after it has lost its data directory, while it runs:
+  highwater remove-controller 3 --config controller.properties
+  highwater add-controller 3 --config controller.properties";
+
+#[derive(Debug, Args)]
+struct ControllerArgs {
+    /// The `node.id` of the controller.
+    #[arg(value_name = "NODE")]
+    node: i32,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
 
 #[derive(Debug, Args)]
 struct DutyArgs {
@@ -201,6 +229,8 @@ fn main() -> ExitCode {
         Command::Cordon(args) => duty::set(&args, Duty::Cordoned),
         Command::Drain(args) => duty::drain(&args),
         Command::Uncordon(args) => duty::set(&args, Duty::Full),
+        Command::AddController(args) => controllers::add(&args),
+        Command::RemoveController(args) => controllers::remove(&args),
         Command::Topics(args) => admin::topics(&args),
         Command::Unregister(args) => admin::unregister(&args),
         Command::Check(args) => admin::check(&args),

@@ -107,8 +107,8 @@ fn disturb(cluster: &mut Cluster, goes_on: impl Fn() -> bool) -> Result<usize> {
             cluster.stop_node(broker)?;
             cluster.start_node(broker)?;
         } else {
-            cluster.set_duty("drain", broker)?;
-            cluster.set_duty("uncordon", broker)?;
+            cluster.operate("drain", broker)?;
+            cluster.operate("uncordon", broker)?;
         }
     }
     Ok(0)

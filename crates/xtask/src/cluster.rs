@@ -190,8 +190,8 @@ impl Cluster {
         self.wait(id)
     }
 
-    /// Runs `highwater cordon`, `drain` or `uncordon` for a broker.
-    pub(crate) fn set_duty(&self, command: &str, id: u32) -> Result<()> {
+    /// Runs a command of `highwater` about a node, such as `drain` or `add-controller`.
+    pub(crate) fn operate(&self, command: &str, id: u32) -> Result<()> {
         let settings = self.settings(id);
         let mut highwater = Command::new(BINARY);
         highwater.args([command, &id.to_string()]);

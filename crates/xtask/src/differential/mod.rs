@@ -56,7 +56,7 @@ pub(crate) fn compare_cluster() -> Result<Outcome> {
     }
     let cluster = Cluster::start("differential-cluster", SETTINGS)?;
     for broker in &BROKERS[1..] {
-        cluster.set_duty("cordon", *broker)?;
+        cluster.operate("cordon", *broker)?;
     }
     let stop = |cluster: Cluster| cluster.stop(&[]);
     let address = cluster.address(BROKERS[0]).to_owned();
