@@ -7,11 +7,11 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.*;
 
 /**
- * A consumer with a {@code client.rack} that is far behind reads from the replica in its rack, and the last records from
- * the leader (KIP-392). Usage: {@code Nearest BOOTSTRAP LEADER REPLICA RACK}, where the rack is the replica's.
+ * A consumer with a {@code client.rack} that needs records which the leader has in memory no more reads them from the
+ * replica in its rack (KIP-392). Usage: {@code Nearest BOOTSTRAP LEADER REPLICA RACK}, where the rack is the replica's.
  */
 public class Nearest {
-    static final int RECORDS = 20_000, VALUE_BYTES = 1_000;
+    static final int RECORDS = 100_000, VALUE_BYTES = 1_000;
     static final Duration LONG = Duration.ofSeconds(60);
     static final int TRIES = 3;
 
