@@ -77,7 +77,8 @@ pub(super) fn kills(lab: &mut Lab, cluster: &mut Cluster) -> Result<()> {
         lab.note_all("kills", cluster.system, &figures)?;
         cluster.start_again(leader)?;
     }
-    admin.delete_topic(TOPIC)
+    // the broker that the former connection led to was killed
+    Admin::open(&cluster.addresses()[0])?.delete_topic(TOPIC)
 }
 
 /// Reads the partition's first record from a leader that lives.
