@@ -32,6 +32,8 @@ pub struct Faults {
     pub syncs: AtomicU64,
     /// Syncs of files wait while this is set.
     pub syncs_hang: AtomicBool,
+    /// Syncs of files below this directory wait while this is set. The caller needs a runtime with a timer.
+    pub syncs_hang_below: Mutex<Option<PathBuf>>,
     /// As `is_full`, but only below this directory.
     pub full_below: Mutex<Option<PathBuf>>,
     /// Reads of files below this directory wait while this is set. The reader needs a runtime with a timer.
@@ -70,20 +72,23 @@ impl Faults {
         *hang = dir;
     }
 
-    fn is_full_at(&self, path: &Path) -> bool {
-        let below = self
-            .full_below
+    /// Lets syncs below a directory hang; `None` lets them continue.
+    pub fn hang_syncs_below(&self, dir: Option<PathBuf>) {
+        let mut hang = self
+            .syncs_hang_below
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        self.is_full.load(Ordering::SeqCst)
-            || below.as_ref().is_some_and(|below| path.starts_with(below))
+        *hang = dir;
     }
 
-    fn read_hangs(&self, path: &Path) -> bool {
-        let below = self.reads_hang_below.lock();
-        let below = below.unwrap_or_else(PoisonError::into_inner);
-        below.as_ref().is_some_and(|below| path.starts_with(below))
+    fn is_full_at(&self, path: &Path) -> bool {
+        self.is_full.load(Ordering::SeqCst) || is_below(&self.full_below, path)
     }
+}
+
+fn is_below(dir: &Mutex<Option<PathBuf>>, path: &Path) -> bool {
+    let dir = dir.lock().unwrap_or_else(PoisonError::into_inner);
+    dir.as_ref().is_some_and(|dir| path.starts_with(dir))
 }
 
 /// A device with faults around another device.
@@ -214,7 +219,7 @@ impl File for FaultyFile {
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         self.faults.reads.fetch_add(1, Ordering::SeqCst);
         self.faults.largest.fetch_max(len as u64, Ordering::SeqCst);
-        while self.faults.read_hangs(&self.path) {
+        while is_below(&self.faults.reads_hang_below, &self.path) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         self.inner.read_at(offset, len).await
@@ -235,6 +240,9 @@ impl File for FaultyFile {
         self.faults.syncs.fetch_add(1, Ordering::SeqCst);
         while self.faults.syncs_hang.load(Ordering::SeqCst) {
             std::thread::yield_now();
+        }
+        while is_below(&self.faults.syncs_hang_below, &self.path) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         match self.faults.syncs_fail.load(Ordering::SeqCst) {
             true => Err(io::Error::other("the device cannot sync")),

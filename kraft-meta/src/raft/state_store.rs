@@ -11,6 +11,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
+use super::log_store::LogStore;
 use super::snapshot_store::{SnapshotFile, SnapshotStore};
 use super::types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::OpenError;
@@ -29,12 +30,13 @@ pub(super) struct StateStore {
     /// The index after the last entry that is applied.
     applied_end: watch::Sender<u64>,
     snapshots: SnapshotStore,
+    log: LogStore,
     /// Why the snapshot that is due finds no room on the disk.
     lacking: watch::Sender<Option<String>>,
 }
 
 impl StateStore {
-    pub(super) async fn open(snapshots: SnapshotStore) -> Result<Self, OpenError> {
+    pub(super) async fn open(snapshots: SnapshotStore, log: LogStore) -> Result<Self, OpenError> {
         let mut store = Self {
             image: MetadataImage::default(),
             last: None,
@@ -42,6 +44,7 @@ impl StateStore {
             published: watch::Sender::new(Arc::default()),
             applied_end: watch::Sender::new(0),
             snapshots,
+            log,
             lacking: watch::Sender::default(),
         };
         if let Some((_, newest)) = store.snapshots.newest().await? {
@@ -105,6 +108,8 @@ impl RaftSnapshotBuilder<Types> for StateStore {
             last_log_id: self.last,
             last_membership: self.membership.clone(),
         };
+        // a start refuses a log that ends before its snapshot (D2)
+        self.log.until_durable(self.last).await?;
         let snapshot = self.save(&meta, &self.image).await?;
         Ok(Snapshot { meta, snapshot })
     }

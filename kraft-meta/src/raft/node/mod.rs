@@ -164,7 +164,7 @@ impl RaftMetadata {
         .await?;
         let id = quorum.replica(config, &log).await?;
         let snapshots = SnapshotStore::start(device, &config.dir, threads);
-        let state = StateStore::open(snapshots.clone()).await?;
+        let state = StateStore::open(snapshots.clone(), log.clone()).await?;
         let waiting = Arc::new(Waiting::new(state.lacking()));
         log.finish_install(state.last()).await.map_err(failed)?;
         nothing_is_lost(&config.dir, &log, state.last())?;

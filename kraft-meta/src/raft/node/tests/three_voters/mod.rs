@@ -113,6 +113,8 @@ struct World {
     dir: tempfile::TempDir,
     reachable: Arc<Reachable>,
     starts: AtomicU64,
+    /// The faults of each node's disk.
+    faults: BTreeMap<NodeId, Arc<Faults>>,
 }
 
 impl World {
@@ -121,6 +123,7 @@ impl World {
             dir: tempfile::tempdir().expect("a directory"),
             reachable: Arc::default(),
             starts: AtomicU64::new(1),
+            faults: NODES.map(|node| (node, Arc::default())).into(),
         }
     }
 
@@ -157,7 +160,9 @@ impl World {
             ..self.config(node, new_directory_id)
         };
         let quorum = self.quorum(node, voters, &[]);
-        RaftMetadata::open_in(quorum, config, Arc::new(RealDevice), &AsTasks).await
+        let faults = self.faults.get(&node).cloned().unwrap_or_default();
+        let device = FaultyDevice::new(Arc::new(RealDevice), faults);
+        RaftMetadata::open_in(quorum, config, Arc::new(device), &AsTasks).await
     }
 
     fn config(&self, node: NodeId, new_directory_id: Uuid) -> Config {

@@ -1,22 +1,24 @@
 //! The Raft log on `disk-log`: it keeps votes, entries, truncations, purges, installed snapshots and the ids of
 //! directories in one order. Entries that are not purged are in memory as well, as the bytes of their records on disk.
 
+mod durable;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::RangeBounds;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes};
-use highwater_disk_log::{DiskLog, Group, GroupReceiver, LogError, Part, Recovery, Seed};
+use highwater_disk_log::{DiskLog, GroupReceiver, LogError, Part, Recovery, Seed};
 use highwater_io::{Device, Threads};
 use highwater_types::Uuid;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use prost::Message;
 
+use self::durable::{DurableGroups, Meta};
 use super::record::{DirectoryRecord, Kind, LogRecord, TruncateRecord};
 use super::replica;
 use super::types::{Entry, LogId, Types, Vote};
@@ -128,44 +130,6 @@ fn encoded(kind: Kind) -> Bytes {
         .into()
 }
 
-/// The action to take when a record is durable.
-enum Meta {
-    Nothing,
-    Tell(IOFlushed<Types>),
-    /// Allows the files before this record's group to be deleted.
-    TrimBefore,
-}
-
-struct DurableGroups {
-    /// The position at which the last durable group ended.
-    end: AtomicU64,
-    /// The position below which the log may be trimmed.
-    floor: AtomicU64,
-}
-
-impl Debug for DurableGroups {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DurableGroups")
-    }
-}
-
-impl GroupReceiver<Meta> for DurableGroups {
-    fn durable(&self, groups: Vec<Group<Meta>>) {
-        for group in groups {
-            let start = self.end.swap(group.end, Ordering::AcqRel);
-            for (_, meta) in group.entries {
-                match meta {
-                    Meta::Nothing => {}
-                    Meta::Tell(flushed) => flushed.io_completed(Ok(())),
-                    Meta::TrimBefore => self.floor.store(start, Ordering::Release),
-                }
-            }
-        }
-    }
-
-    fn ended(&self) {}
-}
-
 /// Bytes on a full disk that proposals may not use, so that votes and a purge still fit.
 const ROOM_KEPT: u64 = 1 << 20;
 
@@ -204,16 +168,14 @@ impl LogStore {
             });
         }
         let end = recovery.end();
-        let durable = Arc::new(DurableGroups {
-            end: AtomicU64::new(end),
-            floor: AtomicU64::new(0),
-        });
+        let durable = Arc::new(DurableGroups::new(end, memory.ends().1));
         let opening = recovery.opening() + 1;
         let as_sink: Arc<dyn GroupReceiver<Meta>> = Arc::<DurableGroups>::clone(&durable);
         let log = DiskLog::start(recovery, opening, threads, "raft-writer", as_sink);
+        let memory = Mutex::new(memory);
         Ok(Self(Arc::new(Inner {
             log,
-            memory: Mutex::new(memory),
+            memory,
             durable,
         })))
     }
@@ -224,14 +186,11 @@ impl LogStore {
 
     /// The last entry that was purged, and the last entry of the log, which may be purged as well.
     pub(super) fn ends(&self) -> (Option<LogId>, Option<LogId>) {
-        let memory = self.memory();
-        let last = memory.entries.values().next_back();
-        let last = last.map(|kept| kept.id);
-        (memory.purged, last.or(memory.purged))
+        self.memory().ends()
     }
 
-    /// The records of the entries after `last` and below `end`: about `bytes_max` bytes, and at least one entry if there
-    /// is one. `last` is an entry below `end`, or `None` for the records from the first entry on.
+    /// The records of the entries after `last` and below `end`: about `bytes_max` bytes, and at least one entry if
+    /// there is one. `last` is an entry below `end`, or `None` for the records from the first entry on.
     pub(super) fn records_after(
         &self,
         last: Option<LastEntry>,
@@ -263,8 +222,8 @@ impl LogStore {
         RecordsAfter::Records(records)
     }
 
-    /// Notes durably that a leader's snapshot up to this entry takes the place of the own one. A process that dies before
-    /// the log is purged then knows at its next start why the log ends before the snapshot.
+    /// Notes durably that a leader's snapshot up to this entry takes the place of the own one. A process that dies
+    /// before the log is purged then knows at its next start why the log ends before the snapshot.
     pub(super) async fn note_install(&self, last: LogId) -> io::Result<()> {
         let record = encoded(Kind::Install((&last).into()));
         self.append_and_wait(&[record], Meta::Nothing).await?;
@@ -282,14 +241,31 @@ impl LogStore {
         }
     }
 
+    /// Waits until the log holds an entry durably, or has purged it. The library applies what other voters have
+    /// committed, which may be before that.
+    ///
+    /// # Errors
+    /// Nothing becomes durable any more.
+    pub(super) async fn until_durable(&self, last: Option<LogId>) -> io::Result<()> {
+        // both arms are cancellation safe
+        tokio::select! {
+            biased;
+            () = self.0.durable.until(last) => Ok(()),
+            error = self.why_ended() => Err(error),
+        }
+    }
+
+    async fn why_ended(&self) -> io::Error {
+        let ended = self.ended().await.map(|error| error.to_string());
+        io::Error::other(ended.unwrap_or_else(|| "the metadata's log was closed".to_owned()))
+    }
+
     async fn append_and_wait(&self, records: &[Bytes], meta: Meta) -> Result<(), io::Error> {
         let appended = self.append_records(records, meta);
         if let Some(appended) = appended
             && !appended.wait(self.0.log.state()).await
         {
-            let ended = self.ended().await.map(|error| error.to_string());
-            let why = ended.unwrap_or_else(|| "the metadata's log was closed".to_owned());
-            return Err(io::Error::other(why));
+            return Err(self.why_ended().await);
         }
         Ok(())
     }
@@ -307,8 +283,8 @@ impl LogStore {
         Some(self.0.log.append(&parts, meta))
     }
 
-    /// This replica, as the log names it. In a log of a former release it is the founder of the quorum with the id of the
-    /// node.
+    /// This replica, as the log names it. In a log of a former release it is the founder of the quorum with the id of
+    /// the node.
     pub(super) fn own(&self, node: u64) -> Option<DirectoryRecord> {
         let own = self.memory().own;
         let founder = || Some(DirectoryRecord::new(node, self.own_directory(node)?));
@@ -394,6 +370,13 @@ impl LogStore {
 }
 
 impl Memory {
+    /// See [`LogStore::ends`].
+    fn ends(&self) -> (Option<LogId>, Option<LogId>) {
+        let last = self.entries.values().next_back();
+        let last = last.map(|kept| kept.id);
+        (self.purged, last.or(self.purged))
+    }
+
     /// Applies a record that was read back, given the bytes it was decoded from.
     fn replay(&mut self, record: LogRecord, bytes: &[u8]) {
         match record.kind {
@@ -528,15 +511,17 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let mut records = Vec::new();
+        let mut last = None;
         {
             let mut memory = self.memory();
             for entry in entries {
                 let kept = Kept::new(&entry);
                 records.push(kept.record.clone());
+                last = Some(kept.id);
                 memory.insert(kept);
             }
         }
-        self.append_records(&records, Meta::Tell(callback));
+        self.append_records(&records, Meta::Tell(callback, last));
         Ok(())
     }
 
@@ -565,9 +550,8 @@ impl RaftLogStorage<Types> for LogStore {
             records
         };
         self.append_and_wait(&records, Meta::TrimBefore).await?;
-        self.0
-            .log
-            .trim(self.0.durable.floor.load(Ordering::Acquire));
+        self.0.durable.has(Some(log_id));
+        self.0.log.trim(self.0.durable.floor());
         Ok(())
     }
 }
