@@ -31,8 +31,10 @@ use crate::transport::Transport;
 const PART_BYTES: u64 = 1 << 20;
 /// How long a part of a snapshot waits for its answer.
 const PART_WITHIN: Duration = Duration::from_secs(10);
-/// How long the last part waits for its answer: the other voter reads and checks the whole snapshot before it.
-const INSTALLED_WITHIN: Duration = Duration::from_secs(60);
+/// How much longer the last part waits, for each part of the snapshot: the other voter reads and checks the whole
+/// snapshot before it answers. A small snapshot waits no longer than it has to: if the request is lost, and its
+/// connection stays open, the other voter gets nothing meanwhile.
+const INSTALLED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The network of a voter.
 #[derive(Debug, Clone)]
@@ -82,7 +84,7 @@ impl Peer {
     async fn send_snapshot(&self, vote: Vote, snapshot: &Snapshot) -> io::Result<Vote> {
         let file = &snapshot.snapshot.file;
         let bytes_total = file.len().await?;
-        let mut from = 0;
+        let (mut from, mut installed_within) = (0, PART_WITHIN);
         loop {
             let bytes = (bytes_total - from).min(PART_BYTES);
             let install = Install {
@@ -95,8 +97,9 @@ impl Peer {
                     .await?,
             };
             from += bytes;
+            installed_within += INSTALLED_WITHIN;
             let within = match from == bytes_total {
-                true => INSTALLED_WITHIN,
+                true => installed_within,
                 false => PART_WITHIN,
             };
             let option = RPCOption::new(within);
