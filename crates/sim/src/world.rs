@@ -88,6 +88,8 @@ impl<'a> World<'a> {
             sim.host(host.name.as_str(), move || Rc::clone(&process).process());
             let (calm, calm_seen) = watch::channel(false);
             let clients = Arc::new(Clients {
+                controllers: Vec::new(),
+                loses_a_voter: false,
                 trace: trace.clone(),
                 brokers: vec![host.as_broker()],
                 checker: Checker::default(),

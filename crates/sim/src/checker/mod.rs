@@ -5,6 +5,7 @@ mod assignment;
 mod by_epoch;
 mod epoch_ends;
 mod partition;
+mod quorum;
 mod retention;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ pub(crate) use anomaly::{Anomaly, Violation};
 pub(crate) use assignment::Assignment;
 pub(crate) use by_epoch::ByEpoch;
 pub(crate) use partition::{Known, PartitionHistory};
+pub(crate) use quorum::{QuorumHistory, ToldQuorum};
 pub(crate) use retention::{Keeps, Sent};
 
 /// One partition, as its clients name it. A topic that was deleted and created again has other partitions.
@@ -65,6 +67,7 @@ pub(crate) struct History {
     pub(crate) producer_ids: BTreeSet<i64>,
     /// The ids of topics that were created again, by their name and the number of earlier topics of that name.
     pub(crate) topic_ids: BTreeMap<(&'static str, u32), Uuid>,
+    pub(crate) quorum: QuorumHistory,
     violation: Option<Violation>,
 }
 

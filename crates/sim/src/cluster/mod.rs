@@ -26,7 +26,8 @@ use crate::workload::Clients;
 use crate::{Crash, Disk, Options, Outcome, StoreKind, Trace, Trouble, WalOfRun};
 
 /// How long a broker may be silent before it is fenced.
-const SESSION: Duration = Duration::from_millis(1200);
+const SESSION: Duration = Duration::from_millis(SESSION_MS);
+const SESSION_MS: u64 = 1200;
 /// How long a process that could not start or go on is down.
 const DOWN: Duration = Duration::from_millis(300);
 /// How long a clean stop may take while something fails; then the process is killed.
@@ -72,6 +73,8 @@ pub(crate) struct ClusterWorld<'a> {
     plan: Plan,
     /// The directions, (from, to), in which nothing arrives.
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// The pairs of nodes between which messages are held up.
+    held: BTreeSet<(NodeId, NodeId)>,
 }
 
 impl<'a> ClusterWorld<'a> {
@@ -83,7 +86,11 @@ impl<'a> ClusterWorld<'a> {
         let scenario = Scenario::draw(&rng).for_cluster();
         let shape = Shape::draw(&rng);
         let wals = wals(&rng, &shape);
+        // the disk of a broker has more than its metadata
+        let loses_a_voter =
+            !shape.is_combined() && shape.controllers.len() > 1 && rng.below(2) == 0;
         let weak = Weak {
+            loses_a_voter,
             shape: &shape,
             // the disk has the log of a voter, or of a broker
             may_lose_disks: !shape.is_combined() && wals.values().all(|it| *it == WalOfRun::Object),
@@ -116,6 +123,8 @@ impl<'a> ClusterWorld<'a> {
         let clients = Arc::new(Clients {
             trace,
             brokers: brokers.map(|id| members[id].host.as_broker()).collect(),
+            controllers: shape.quorum(),
+            loses_a_voter,
             checker: Checker::default(),
             scenario,
             rng: fork(),
@@ -137,6 +146,7 @@ impl<'a> ClusterWorld<'a> {
             shape,
             plan,
             cut: BTreeSet::new(),
+            held: BTreeSet::new(),
         }
     }
 
@@ -159,6 +169,9 @@ impl<'a> ClusterWorld<'a> {
         self.store.heal();
         for (from, to) in std::mem::take(&mut self.cut) {
             self.sim.repair_oneway(name(from), name(to));
+        }
+        for (one, other) in std::mem::take(&mut self.held) {
+            self.sim.release(name(one), name(other));
         }
         for id in self.ids() {
             self.act(Act::MendDisk(id))?;
@@ -249,6 +262,8 @@ impl<'a> ClusterWorld<'a> {
                     self.sim.repair_oneway(name(from), name(to));
                 }
             }
+            Act::Hold(one, other) => self.hold(one, other),
+            Act::Release(one, other) => self.release(one, other),
             Act::SlowDisk(id) => self.members[&id].host.disk.befalls(Some(Trouble::DataSlow)),
             Act::MendDisk(id) => self.members[&id].host.disk.befalls(None),
             Act::CutStore(id) => self.members[&id].wire.set_cut(true),
@@ -257,6 +272,29 @@ impl<'a> ClusterWorld<'a> {
             Act::Continue(id) => self.members[&id].host.standstill.end(),
         }
         Ok(())
+    }
+
+    /// A way that is cut stays so.
+    fn hold(&mut self, one: NodeId, other: NodeId) {
+        let is_cut = |(from, to)| self.cut.contains(&(from, to));
+        if !is_cut((one, other)) && !is_cut((other, one)) {
+            self.held.insert((one, other));
+            self.sim.hold(name(one), name(other));
+        }
+    }
+
+    fn release(&mut self, one: NodeId, other: NodeId) {
+        if self.held.remove(&(one, other)) {
+            self.sim.release(name(one), name(other));
+            self.cut_again();
+        }
+    }
+
+    /// Cuts what is cut, after the network has made a way whole.
+    fn cut_again(&mut self) {
+        for way in self.cut.clone() {
+            self.cut(way);
+        }
     }
 
     fn cut(&mut self, (from, to): (NodeId, NodeId)) {
@@ -299,9 +337,9 @@ impl<'a> ClusterWorld<'a> {
         for other in &others {
             self.sim.repair(host.name.as_str(), other.as_str());
         }
-        for way in self.cut.clone() {
-            self.cut(way);
-        }
+        self.cut_again();
+        // what was under way got lost
+        self.held.retain(|(one, other)| *one != id && *other != id);
         host.disk.crash(match loss {
             Loss::Of(crash) => crash,
             Loss::Disk => Crash::Power,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use highwater_runtime::SeededRng;
 use highwater_types::NodeId;
 
-use super::SESSION;
+use super::SESSION_MS;
 use super::shape::Shape;
 use crate::Crash;
 
@@ -22,6 +22,10 @@ pub(super) enum Act {
     Cut(Way),
     /// What is sent on the way arrives.
     Mend(Way),
+    /// What one of two nodes sends to the other one is under way, and arrives when this ends.
+    Hold(NodeId, NodeId),
+    /// All that is under way between two nodes arrives, in its order.
+    Release(NodeId, NodeId),
     /// No request of the node reaches the store.
     CutStore(NodeId),
     /// The node reaches the store again.
@@ -57,6 +61,7 @@ impl Act {
     pub(super) fn nodes(self) -> impl Iterator<Item = NodeId> {
         let (one, other) = match self {
             Self::Cut(way) | Self::Mend(way) => (way.from, Some(way.to)),
+            Self::Hold(one, other) | Self::Release(one, other) => (one, Some(other)),
             Self::Crash(id, _)
             | Self::Stop(id)
             | Self::Start(id)
@@ -76,11 +81,13 @@ impl Act {
             Self::Crash(..)
             | Self::Stop(_)
             | Self::Cut(_)
+            | Self::Hold(..)
             | Self::CutStore(_)
             | Self::Pause(_)
             | Self::SlowDisk(_) => true,
             Self::Start(_)
             | Self::Mend(_)
+            | Self::Release(..)
             | Self::MendStore(_)
             | Self::Continue(_)
             | Self::MendDisk(_) => false,
@@ -111,6 +118,8 @@ pub(super) struct Weak<'a> {
     pub(super) shape: &'a Shape,
     /// Whether a broker that loses its disk goes on without it.
     pub(super) may_lose_disks: bool,
+    /// Whether one of the voters loses its disk.
+    pub(super) loses_a_voter: bool,
 }
 
 /// A failure.
@@ -139,6 +148,29 @@ impl Failure {
     fn pause(id: NodeId, lasts: Duration) -> Self {
         Self::now(Act::Pause(id), Act::Continue(id), lasts)
     }
+
+    fn power(id: NodeId, lasts: Duration) -> Self {
+        Self::crash(id, Loss::Of(Crash::Power), lasts)
+    }
+
+    fn cut_store(id: NodeId, lasts: Duration) -> Self {
+        Self::now(Act::CutStore(id), Act::MendStore(id), lasts)
+    }
+
+    fn slow_disk(id: NodeId, lasts: Duration) -> Self {
+        Self::now(Act::SlowDisk(id), Act::MendDisk(id), lasts)
+    }
+
+    fn after(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    /// Puts the failure into a plan that draws it at a time.
+    fn put(self, plan: &mut Plan, at: Duration) {
+        let begin = at + self.delay;
+        plan.push((begin, self.begin));
+        plan.push((begin + self.lasts, self.end));
+    }
 }
 
 /// The time in which the other controllers elect another one when the active one is silent.
@@ -149,12 +181,17 @@ impl Weak<'_> {
     pub(super) fn draw(&self, rng: &SeededRng) -> Plan {
         let mut plan = Plan::new();
         let mut at = Duration::from_millis(BEGIN_MS);
+        if self.loses_a_voter {
+            // a second loss might take what only two voters have
+            let voter = one_of(rng, &self.shape.controllers);
+            let lost = Failure::crash(voter, Loss::Disk, a_while(rng));
+            lost.after(at + ms(rng, 2 * BETWEEN_MS))
+                .put(&mut plan, Duration::ZERO);
+        }
         for _ in 0..2 + rng.below(FAILURES) {
             at += Duration::from_millis(1 + rng.below(BETWEEN_MS));
             for failure in self.failures(rng) {
-                let begin = at + failure.delay;
-                plan.push((begin, failure.begin));
-                plan.push((begin + failure.lasts, failure.end));
+                failure.put(&mut plan, at);
             }
         }
         plan.sort_by_key(|(at, _)| *at);
@@ -163,50 +200,112 @@ impl Weak<'_> {
 
     /// One failure, or several that belong together.
     fn failures(&self, rng: &SeededRng) -> Vec<Failure> {
-        let ms = |max| Duration::from_millis(1 + rng.below(max));
         let (brokers, controllers) = (&self.shape.brokers, &self.shape.controllers);
         let (broker, controller) = (one_of(rng, brokers), one_of(rng, controllers));
         let any = one_of(rng, &self.shape.nodes());
-        // shorter than a session as often as longer
-        let session = u64::try_from(SESSION.as_millis()).unwrap_or(0);
-        let a_while = ms(2 * session);
-        let one = match rng.below(19) {
-            0..=3 => Failure::crash(broker, self.loss(rng), a_while),
-            4 => Failure::crash(controller, of_a_process(rng), a_while),
-            5 => Failure::now(Act::Stop(broker), Act::Start(broker), a_while),
-            6 => Failure::now(Act::Stop(controller), Act::Start(controller), a_while),
-            7..=9 => {
+        let a_while = a_while(rng);
+        let one = match rng.below(24) {
+            0..=2 => Failure::crash(broker, self.loss(rng), a_while),
+            3 => Failure::crash(controller, of_a_process(rng), a_while),
+            4 => Failure::now(Act::Stop(broker), Act::Start(broker), a_while),
+            5 => Failure::now(Act::Stop(controller), Act::Start(controller), a_while),
+            6..=8 => {
                 let way = self.way(rng);
                 Failure::now(Act::Cut(way), Act::Mend(way), a_while * 2)
             }
-            10..=11 => Failure::now(Act::CutStore(any), Act::MendStore(any), a_while * 2),
-            12..=14 => Failure::pause(broker, a_while * 2),
-            15 => Failure::pause(controller, a_while),
-            16 => Failure::now(Act::SlowDisk(any), Act::MendDisk(any), a_while * 2),
-            17 => return self.power_of_a_voter(rng, controller),
-            _ => {
-                // the power of all controllers fails, and each of them is back after another time
-                let power = |id: &NodeId| Failure::crash(*id, Loss::Of(Crash::Power), ms(session));
-                return controllers.iter().map(power).collect();
-            }
+            9 => Failure::cut_store(any, a_while * 2),
+            10 => Failure::slow_disk(any, a_while * 2),
+            11..=12 => Failure::pause(broker, a_while * 2),
+            13 => Failure::pause(broker, about_a_session(rng)),
+            14 => Failure::pause(controller, a_while),
+            15..=16 => return self.lost_answers(rng, broker),
+            17..=18 => return self.late_messages(rng, broker),
+            19..=20 => return self.sealers_that_meet(rng, broker),
+            21 => return self.power_of_a_slow_disk(rng, controller),
+            22 => return self.power_of_a_voter(rng, controller),
+            // the power of all controllers fails, and each of them is back after another time
+            _ => return self.all_controllers(|id| Failure::power(id, ms(rng, SESSION_MS))),
         };
         vec![one]
+    }
+
+    fn all_controllers(&self, failure: impl Fn(NodeId) -> Failure) -> Vec<Failure> {
+        self.shape
+            .controllers
+            .iter()
+            .copied()
+            .map(failure)
+            .collect()
+    }
+
+    /// No answer of a controller reaches a broker, whose commands are carried out: it sends them again (U3). Neither is
+    /// it fenced.
+    fn lost_answers(&self, rng: &SeededRng, broker: NodeId) -> Vec<Failure> {
+        let lasts = a_while(rng);
+        let others = self.shape.controllers.iter().filter(|id| **id != broker);
+        let cut = |id: &NodeId| {
+            let way = Way {
+                from: *id,
+                to: broker,
+                and_back: false,
+            };
+            Failure::now(Act::Cut(way), Act::Mend(way), lasts)
+        };
+        others.map(cut).collect()
+    }
+
+    /// What a broker sends to the controllers arrives about a session late: others may have taken its partitions over,
+    /// and what it says then counts no more (E6). A command that it has sent again by another way may come a second
+    /// time (U3).
+    fn late_messages(&self, rng: &SeededRng, broker: NodeId) -> Vec<Failure> {
+        let others = self.shape.controllers.iter().filter(|id| **id != broker);
+        let hold = |id: &NodeId| {
+            let lasts = about_a_session(rng) + ms(rng, SESSION_MS / 2);
+            let (begin, end) = (Act::Hold(broker, *id), Act::Release(broker, *id));
+            Failure::now(begin, end, lasts)
+        };
+        others.map(hold).collect()
+    }
+
+    /// A broker is away for about a session, and the others do not reach the store when they begin to seal its log, so
+    /// that it may begin too: a closing comes too late (W8). Or it goes on where it was, and its log is sealed
+    /// meanwhile (W7).
+    fn sealers_that_meet(&self, rng: &SeededRng, broker: NodeId) -> Vec<Failure> {
+        let lasts = about_a_session(rng) + ms(rng, SESSION_MS / 2);
+        let away = match rng.below(3) {
+            0 => Failure::pause(broker, lasts),
+            _ => Failure::crash(broker, of_a_process(rng), lasts),
+        };
+        let others = self.shape.brokers.iter().filter(|id| **id != broker);
+        let delay = Duration::from_millis(SESSION_MS / 2);
+        let cut =
+            |id: &NodeId| Failure::cut_store(*id, delay + ms(rng, 2 * SESSION_MS)).after(delay);
+        [away].into_iter().chain(others.map(cut)).collect()
+    }
+
+    /// The power of a controller fails whose disk is slow: the others have what it has not written yet, and it may have
+    /// applied that.
+    fn power_of_a_slow_disk(&self, rng: &SeededRng, controller: NodeId) -> Vec<Failure> {
+        let delay = ms(rng, 2 * SESSION_MS);
+        let power = Failure::power(controller, ms(rng, SESSION_MS)).after(delay);
+        vec![Failure::slow_disk(controller, delay * 2), power]
     }
 
     /// A controller stands still until the others may have elected another one. The power of one of these fails and is back
     /// before the first one goes on: what it voted and took must not be forgotten.
     fn power_of_a_voter(&self, rng: &SeededRng, stands_still: NodeId) -> Vec<Failure> {
-        let ms = |max| Duration::from_millis(1 + rng.below(max));
         let mut others = self.shape.controllers.clone();
         others.retain(|id| *id != stands_still);
-        let delay = Duration::from_millis(ELECTED_MS) + ms(ELECTED_MS / 2);
-        let lasts = ms(ELECTED_MS / 10);
-        let pause = Failure::pause(stands_still, delay + lasts + ms(ELECTED_MS / 5));
+        let delay = Duration::from_millis(ELECTED_MS) + ms(rng, ELECTED_MS / 2);
+        let lasts = ms(rng, ELECTED_MS / 10);
+        let pause = Failure::pause(stands_still, delay + lasts + ms(rng, ELECTED_MS / 5));
         if others.is_empty() {
             return vec![pause];
         }
-        let power = Failure::crash(one_of(rng, &others), Loss::Of(Crash::Power), lasts);
-        vec![pause, Failure { delay, ..power }]
+        vec![
+            pause,
+            Failure::power(one_of(rng, &others), lasts).after(delay),
+        ]
     }
 
     fn loss(&self, rng: &SeededRng) -> Loss {
@@ -232,6 +331,21 @@ impl Weak<'_> {
             and_back: rng.below(3) > 0,
         }
     }
+}
+
+/// At least one and at most so many milliseconds.
+fn ms(rng: &SeededRng, max: u64) -> Duration {
+    Duration::from_millis(1 + rng.below(max))
+}
+
+/// A time that is shorter than a session as often as longer.
+fn a_while(rng: &SeededRng) -> Duration {
+    ms(rng, 2 * SESSION_MS)
+}
+
+/// A time at whose end a silent broker has just been fenced, or is about to be.
+fn about_a_session(rng: &SeededRng) -> Duration {
+    Duration::from_millis(SESSION_MS * 5 / 6) + ms(rng, SESSION_MS / 2)
 }
 
 fn of_a_process(rng: &SeededRng) -> Loss {

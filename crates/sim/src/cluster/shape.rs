@@ -5,6 +5,7 @@ use highwater_types::NodeId;
 
 use crate::host::{Host, name};
 use crate::options::PORT;
+use crate::workload::Controller;
 
 /// The number of brokers; their ids begin at 1.
 const BROKERS: i32 = 3;
@@ -54,6 +55,20 @@ impl Shape {
     /// Whether the brokers are the controllers.
     pub(super) fn is_combined(&self) -> bool {
         self.brokers == self.controllers
+    }
+
+    /// The controllers, as an operator adds them to the voters; none if the only one of them stays one.
+    pub(super) fn quorum(&self) -> Vec<Controller> {
+        let controller = |id: &NodeId| Controller {
+            id: *id,
+            name: name(*id),
+            port: CONTROLLER_PORT,
+        };
+        let several = self
+            .controllers
+            .iter()
+            .filter(|_| self.controllers.len() > 1);
+        several.map(controller).collect()
     }
 
     /// Gives a node its roles.

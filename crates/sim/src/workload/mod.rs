@@ -13,6 +13,7 @@ mod producer;
 mod records;
 mod recreated;
 mod topics;
+mod voters;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,6 +38,10 @@ pub(crate) struct Clients {
     pub(crate) trace: Trace,
     /// The brokers, all of one cluster.
     pub(crate) brokers: Vec<Broker>,
+    /// The controllers, if there are several of them.
+    pub(crate) controllers: Vec<Controller>,
+    /// Whether a voter may lose its disk in this run.
+    pub(crate) loses_a_voter: bool,
     pub(crate) checker: Checker,
     pub(crate) scenario: Scenario,
     pub(crate) rng: SeededRng,
@@ -54,6 +59,15 @@ pub(crate) struct Broker {
     pub(crate) name: String,
     /// Changes when its process ends, which resets its connections.
     pub(crate) crashes: watch::Receiver<u64>,
+}
+
+/// A controller, as an operator adds it to the voters.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    pub(crate) id: NodeId,
+    /// Its network name.
+    pub(crate) name: String,
+    pub(crate) port: u16,
 }
 
 /// Why a client's attempt ended.
@@ -140,6 +154,9 @@ impl Clients {
         if self.is_cluster() {
             all.push(Box::pin(growing::run(&self)));
             all.push(Box::pin(moved::run(&self)));
+        }
+        if !self.controllers.is_empty() {
+            all.push(Box::pin(voters::run(&self)));
         }
         for group in 0..group::GROUPS {
             all.push(Box::pin(group::run(&self, group)));
