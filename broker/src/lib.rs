@@ -12,6 +12,8 @@ mod coordinators;
 mod data_dir;
 mod dispatch;
 pub mod duties;
+#[cfg(test)]
+mod faulty_metadata;
 mod fence;
 #[cfg(test)]
 mod fixture;

@@ -319,50 +319,26 @@ fn is_leaderless(partition: &PartitionImage, node: NodeId, epoch: NodeEpoch) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::Ordering;
 
-    use async_trait::async_trait;
-    use highwater_io::{RealDevice, RealThreads};
-    use highwater_kraft_meta::command::{Command, CommitObject, CreateTopic, Replicas};
-    use highwater_kraft_meta::{
-        Heard, HeartbeatError, OpenError, QuorumState, RaftMetadata, Told, VotersChange,
-        VotersError,
-    };
+    use highwater_kraft_meta::command::{CommitObject, CreateTopic, Replicas};
     use highwater_runtime::{TaskKind, Tasks};
-    use highwater_types::{LogIndex, Term, Uuid};
-    use tokio::sync::watch;
+    use highwater_types::Uuid;
 
     use super::*;
     use crate::controller;
+    use crate::faulty_metadata::{self, FaultyMetadata};
     use crate::fixture::config;
 
     const NODE: NodeId = NodeId(1);
     const SESSION: Duration = Duration::from_secs(3);
 
-    async fn open(dir: &Path) -> RaftMetadata {
-        let config = highwater_kraft_meta::Config {
-            dir: dir.to_owned(),
-            node: NODE,
-            cluster: Uuid([7; 16]),
-            seed: 1,
-            new_log_seed: [8; 16],
-            new_directory_id: Uuid([8; 16]),
-            snapshot_entries: 1_000_000,
-            snapshot_bytes: 1000,
-        };
-        let opened = RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await;
-        opened.expect("opens")
-    }
-
     // E2: the active controller dies after it has decided
     #[tokio::test]
     async fn a_registration_whose_answer_is_lost_is_sent_again_and_is_the_same() {
         let dir = tempfile::tempdir().expect("a directory");
-        let metadata = Forgetful {
-            inner: open(dir.path()).await,
-            answers_lost: AtomicU32::new(2),
-        };
+        let metadata = FaultyMetadata::from(faulty_metadata::open(NODE, dir.path()).await);
+        metadata.answers_lost.store(2, Ordering::Relaxed);
         let config = config(dir.path(), &[("broker.heartbeat.interval.ms", "10")]);
         let machine = Machine::real();
         let asked = (WalKind::Object, NodeEpoch(0));
@@ -375,85 +351,12 @@ mod tests {
         assert_eq!(node.epochs.keys().collect::<Vec<_>>(), [&epoch]);
     }
 
-    /// Metadata that decides, and loses some answers.
-    #[derive(Debug)]
-    struct Forgetful {
-        inner: RaftMetadata,
-        answers_lost: AtomicU32,
-    }
-
-    #[async_trait]
-    impl MetadataStore for Forgetful {
-        fn image(&self) -> Arc<MetadataImage> {
-            self.inner.image()
-        }
-
-        fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
-            self.inner.watch()
-        }
-
-        fn leads(&self) -> Option<Term> {
-            self.inner.leads()
-        }
-
-        fn check(&self) -> Result<(), String> {
-            self.inner.check()
-        }
-
-        async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
-            let decided = self.inner.propose(command).await;
-            let lost = self.answers_lost.load(Ordering::Relaxed);
-            if lost > 0 {
-                self.answers_lost.store(lost - 1, Ordering::Relaxed);
-                return Err(ProposeError::Unavailable("the answer is lost".to_owned()));
-            }
-            decided
-        }
-
-        async fn heartbeat(
-            &self,
-            node: NodeId,
-            epoch: NodeEpoch,
-            told: Told,
-        ) -> Result<(), HeartbeatError> {
-            self.inner.heartbeat(node, epoch, told).await
-        }
-
-        async fn quorum(&self) -> Result<QuorumState, String> {
-            self.inner.quorum().await
-        }
-
-        async fn caught_up(&self) -> Result<(), String> {
-            self.inner.caught_up().await
-        }
-
-        async fn change_voters(&self, change: VotersChange) -> Result<(), VotersError> {
-            self.inner.change_voters(change).await
-        }
-
-        fn heard(&self) -> watch::Receiver<Heard> {
-            self.inner.heard()
-        }
-
-        fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {
-            self.inner.silent()
-        }
-
-        async fn ended(&self) -> String {
-            self.inner.ended().await
-        }
-
-        async fn shutdown(&self) -> Result<(), OpenError> {
-            self.inner.shutdown().await
-        }
-    }
-
     // D2: the disk WAL is one log, and its floor never goes back. A start that dies while it recovers has moved the floor
     // in its own epoch, and leaves two epochs to the next one.
     #[tokio::test]
     async fn every_epoch_of_a_disk_wal_is_recovered_from_the_highest_floor() {
         let dir = tempfile::tempdir().expect("a directory");
-        let metadata = open(dir.path()).await;
+        let metadata = faulty_metadata::open(NODE, dir.path()).await;
         let propose = async |action: Action| {
             let proposed = metadata.propose(action.into());
             proposed.await.expect("is taken");
@@ -512,9 +415,9 @@ mod tests {
     async fn what_a_start_proposes_waits_for_the_snapshots_it_needs() {
         let dir = tempfile::tempdir().expect("a directory");
         for start in 0..3 {
-            let voter = Arc::new(open(dir.path()).await);
-            let metadata: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&voter);
-            let metadata = &*metadata;
+            let store: Arc<dyn MetadataStore> =
+                Arc::new(faulty_metadata::open(NODE, dir.path()).await);
+            let metadata = &*store;
             let (after, _) = last(&metadata.image(), NODE);
             let register = RegisterNode {
                 node: NODE.0,
@@ -542,11 +445,14 @@ mod tests {
                 closed.expect("closes");
             }
             let tasks = Tasks::default();
-            let store: Arc<dyn MetadataStore> = Arc::<RaftMetadata>::clone(&voter);
             let assigner = controller::assigner::run(Arc::clone(&store), SESSION);
             tasks.spawn(TaskKind::Assigner, assigner);
-            let heartbeats =
-                Heartbeats::begin(store, (NODE, epoch), (SESSION / 3, SESSION), &tasks);
+            let heartbeats = Heartbeats::begin(
+                Arc::clone(&store),
+                (NODE, epoch),
+                (SESSION / 3, SESSION),
+                &tasks,
+            );
             heartbeats.serve();
             let waited = wait_for_leaders(metadata, (NODE, epoch), &heartbeats).await;
             waited.expect("is not fenced");

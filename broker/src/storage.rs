@@ -402,3 +402,43 @@ fn stream_config(config: &Config) -> highwater_s3stream::Config {
         room_within: Reaper::deletes_within(config.millis("highwater.object.grace.ms")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use highwater_kraft_meta::Action;
+    use highwater_kraft_meta::command::{RegisterNode, WalKind};
+
+    use super::*;
+    use crate::faulty_metadata::{self, FaultyMetadata};
+    use crate::fixture::config;
+
+    // D2, R3: to an image that lags, the node's own log would look newer than the metadata
+    #[tokio::test]
+    async fn a_start_reads_its_logs_against_metadata_that_has_caught_up() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = config(dir.path(), &[("highwater.wal", "object")]);
+        let (machine, tasks, node) = (Machine::real(), Tasks::default(), config.node_id);
+        let metadata = faulty_metadata::open(node, &dir.path().join("metadata")).await;
+        let metadata = Arc::new(FaultyMetadata::from(metadata));
+        let register = RegisterNode {
+            node: node.0,
+            incarnation: vec![1; 16],
+            wal: WalKind::Object.into(),
+            ..RegisterNode::default()
+        };
+        let registered = metadata.propose(Action::RegisterNode(register).into());
+        registered.await.expect("is taken");
+        let (epoch, _) = registration::last(&metadata.image(), node);
+        metadata.is_behind.store(true, Ordering::Relaxed);
+
+        let data_dir = DataDir::open(&config, &machine).await.expect("opens");
+        let phase = watch::Sender::new(Phase::WriteAheadLog);
+        let followed: Arc<dyn MetadataStore> = Arc::<FaultyMetadata>::clone(&metadata);
+        let found = look(&config, &machine, &tasks, &phase, (&followed, &data_dir)).await;
+        let (_, logs) = found.expect("nothing refuses it");
+        assert_eq!(logs.expect("it is a broker").after, epoch);
+        metadata.shutdown().await.expect("stops");
+    }
+}

@@ -169,6 +169,36 @@ async fn a_partition_that_is_not_this_nodes_any_more_is_not_waited_for() {
     }
 }
 
+// A3, C1: a move that is cancelled leaves the partition here, under the next leader epoch. A batch that met the
+// hand-over is appended under that epoch: if it were refused, a later one of its connection could come before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_produce_that_met_a_hand_over_is_appended_if_the_partition_stays() {
+    let node = TestNode::start(&[]).await;
+    let partition = open(&node).await;
+    let broker = node.broker();
+    let stream = partition.topic.partitions[0].stream;
+    let handing_over = broker.streams.begin_hand_over(&[stream]).await;
+    let handing_over = handing_over.expect("begins");
+    partition.log.stop_appends();
+    let answer = {
+        let mut producing = pin!(produce(&node));
+        tokio::select! {
+            answer = &mut producing => panic!("it does not wait: {answer:?}"),
+            () = found(&partition) => {}
+        }
+        // no broker is to lead, so that the leader gets the stream back
+        handing_over.finish().await.expect("is decided");
+        producing.await
+    };
+    let told = &answer.responses[0].partition_responses[0];
+    assert_eq!((told.error_code, told.base_offset), (0, 0));
+    let again = broker.partitions.find(&partition.topic, 0);
+    let again = again.expect("is open");
+    assert!(again.leader_epoch > partition.leader_epoch);
+    drop((partition, again));
+    node.stop().await;
+}
+
 // The client of a DeleteRecords is gone, or its answer was lost, after the command was proposed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trim_that_nobody_waits_for_moves_the_start_too() {
