@@ -54,6 +54,8 @@ pub struct Outcome {
     pub lies: u64,
     /// The number of requests to the object store that met a fault.
     pub store_faults: u64,
+    /// The number of changes of the voters that an operator asked for and the controllers have made.
+    pub voter_changes: u64,
 }
 
 /// A violation that a run found.

@@ -196,6 +196,7 @@ impl<'a> World<'a> {
                 let stores = self.hosts.values().filter_map(|host| host.store.as_ref());
                 stores.map(SimStore::faults).sum()
             },
+            voter_changes: 0,
         }
     }
 

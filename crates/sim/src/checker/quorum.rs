@@ -10,6 +10,8 @@ pub(crate) struct QuorumHistory {
     leaders: BTreeMap<i32, i32>,
     /// The end of what was committed.
     committed: ByEpoch,
+    /// The changes of the voters that were answered as made.
+    pub(crate) changes: u64,
 }
 
 /// What the active controller says of the quorum.

@@ -423,6 +423,7 @@ impl<'a> ClusterWorld<'a> {
             syncs: BTreeMap::new(),
             lies: 0,
             store_faults: self.store.faults(),
+            voter_changes: self.clients.checker.lock().quorum.changes,
         }
     }
 }

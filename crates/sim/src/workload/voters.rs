@@ -73,6 +73,9 @@ async fn turn(clients: &Clients) -> Result<(), Again> {
         None => return Ok(()),
     };
     tracing::debug!(code, "an operator has changed the voters");
+    if code == 0 {
+        clients.checker.lock().quorum.changes += 1;
+    }
     Ok(())
 }
 
