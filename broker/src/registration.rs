@@ -285,9 +285,10 @@ pub(crate) fn last(image: &MetadataImage, node: NodeId) -> (NodeEpoch, WalPositi
     (own.epoch, floor)
 }
 
-/// What the metadata knows of this node's WAL of a kind, before the node registers.
+/// What the metadata knows of this node's WAL of a kind, before the node registers, also if it was unregistered: its seals
+/// are there for good, and its other objects until they are swept (W10, W12).
 pub(crate) fn known(image: &MetadataImage, node: NodeId, kind: WalKind) -> Known {
-    let Some(own) = image.node(node) else {
+    let Some(own) = image.remembered(node) else {
         return Known::default();
     };
     let is_needed = |epoch: &&EpochImage| {
@@ -407,6 +408,44 @@ mod tests {
         let known = known(&metadata.image(), NODE, WalKind::Disk);
         let confirmed = WalPosition { at: 95, ..highest };
         assert_eq!((known.floor, known.confirmed), (Some(highest), confirmed));
+        metadata.shutdown().await.expect("stops");
+    }
+
+    // R3, W10: a broker that was unregistered and comes back finds its own log, or the seals of it
+    #[tokio::test]
+    async fn the_log_of_a_node_that_was_unregistered_is_known() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let metadata = open(dir.path()).await;
+        let propose = async |action: Action| {
+            let proposed = metadata.propose(action.into());
+            proposed.await.expect("is taken");
+        };
+        let other = NodeId(2);
+        for node in [NODE, other] {
+            let register = RegisterNode {
+                node: node.0,
+                incarnation: vec![1],
+                wal: WalKind::Object.into(),
+                ..RegisterNode::default()
+            };
+            propose(Action::RegisterNode(register)).await;
+        }
+        let (epoch, floor) = last(&metadata.image(), NODE);
+        let (by, _) = last(&metadata.image(), other);
+        let (node, of) = (NODE.0, epoch.0);
+        propose(Action::FenceEpoch(FenceEpoch { node, epoch: of })).await;
+        let sealed = Closing::Sealed(Sealed {
+            at: Some(floor.into()),
+            ..Sealed::default()
+        });
+        let closed = close(&metadata, NODE, epoch, by, sealed).await;
+        closed.expect("closes");
+        propose(Action::UnregisterNode(command::UnregisterNode { node })).await;
+        let known = || known(&metadata.image(), NODE, WalKind::Object);
+        assert_eq!((known().registered, known().floor), (epoch, None));
+        assert_eq!(last(&metadata.image(), NODE).0, NodeEpoch(0));
+        propose(Action::EpochSwept(command::EpochSwept { node, epoch: of })).await;
+        assert_eq!((known().registered, known().floor), (epoch, None));
         metadata.shutdown().await.expect("stops");
     }
 

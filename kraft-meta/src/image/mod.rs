@@ -52,7 +52,7 @@ pub struct NodeImage {
     pub rack: String,
     /// Which leaderships it may have.
     pub duty: Duty,
-    /// Whether an operator has unregistered it. It is kept only until its last epoch is swept (W12).
+    /// Whether an operator has unregistered it: nobody sees it then, and what is known of its log stays (R3).
     pub is_unregistered: bool,
 }
 
@@ -342,7 +342,7 @@ impl MetadataImage {
             .filter(|(_, node)| !node.is_unregistered)
     }
 
-    /// Every node of which anything is known, also one that was unregistered and whose last epoch is not swept (W12).
+    /// Every node of which anything is known, also one that was unregistered and whose epochs may not be swept (W12).
     pub fn nodes_to_sweep(&self) -> impl Iterator<Item = (NodeId, &NodeImage)> {
         self.nodes.iter().map(|(id, node)| (NodeId(*id), &**node))
     }
@@ -356,8 +356,14 @@ impl MetadataImage {
     /// A registered node.
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&NodeImage> {
-        let node = self.nodes.get(&id.0).map(|node| &**node);
+        let node = self.remembered(id);
         node.filter(|node| !node.is_unregistered)
+    }
+
+    /// A node, also one that was unregistered: what is known of its log outlives its registration (R3, W10, W12).
+    #[must_use]
+    pub fn remembered(&self, id: NodeId) -> Option<&NodeImage> {
+        self.nodes.get(&id.0).map(|node| &**node)
     }
 
     /// Every partition, topic by topic.

@@ -158,17 +158,13 @@ impl MetadataImage {
         Ok(Outcome::Done)
     }
 
-    /// Forgets a node. Its numbers are never used again (E1). One that runs, or whose log may still hold what no claim
-    /// names, is refused.
+    /// Hides a node. Its numbers are never used again (E1), and its last epoch is remembered, because seals of its log stay
+    /// (W10). One that runs, or whose log may still hold what no claim names, is refused.
     pub(super) fn unregister_node(&mut self, gone: UnregisterNode) -> Result<Outcome, Rejection> {
         let id = NodeId(gone.node);
         let node = self.node(id).ok_or(Rejection::UnknownNode(id))?;
         if let Some((epoch, _)) = node.unclosed().last() {
             return Err(Rejection::Unclosed(epoch));
-        }
-        if node.epochs.is_empty() {
-            self.nodes.remove(&id.0);
-            return Ok(Outcome::Done);
         }
         let mut node = node.clone();
         node.is_unregistered = true;

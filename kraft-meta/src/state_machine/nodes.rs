@@ -334,10 +334,7 @@ impl MetadataImage {
         if let Some(node) = self.nodes.get(&id) {
             let mut node = (**node).clone();
             node.epochs.remove(&epoch);
-            match node.is_unregistered && node.epochs.is_empty() {
-                true => self.nodes.remove(&id),
-                false => self.nodes.insert(id, Arc::new(node)),
-            };
+            self.nodes.insert(id, Arc::new(node));
         }
     }
 }

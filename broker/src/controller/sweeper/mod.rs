@@ -100,7 +100,9 @@ fn closed(image: &MetadataImage) -> BTreeSet<Epoch> {
 
 /// The keys of the objects of a closed epoch that a sweep leaves: its seal, and the objects that an index covers.
 fn kept(image: &MetadataImage, (node, epoch): Epoch) -> BTreeSet<ObjectKey> {
-    let closed = image.node(node).into_iter().flat_map(|node| node.closed());
+    // also of a node that was unregistered: a process of it that was paused must find the seal (W10)
+    let closed = image.remembered(node).into_iter();
+    let closed = closed.flat_map(|node| node.closed());
     let seals = closed.filter(|(of, _)| *of == epoch);
     let seals = seals.map(|(_, seal)| ObjectId {
         node,

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use highwater_kraft_meta::command::{
     AssignLeaders, ClaimOfStream, ClaimRecord, CloseEpoch, Closing, CreateTopic, DeleteTopic,
-    FenceEpoch, OpenStreams, Position, RegisterNode, Replicas, Sealed, StreamEpoch, WalKind,
+    FenceEpoch, OpenStreams, Position, RegisterNode, Replicas, Sealed, StreamEpoch, UnregisterNode,
+    WalKind,
 };
 use highwater_object_storage::{IoClass, MemoryStorage, PutMode};
 use highwater_runtime::{TaskKind, Tasks};
@@ -159,6 +160,24 @@ async fn a_sweep_leaves_the_seal_and_the_objects_that_an_index_covers() {
     let mut left: Vec<String> = (0..=SEAL).map(|n| format!("wal/2/{epoch}/{n}")).collect();
     left.push(format!("wal/2/{epoch}0/{}", SEAL + 1));
     left.sort();
+    assert_eq!(closed.keys().await, left);
+    closed.tasks.stop().await;
+}
+
+// W10: the metadata hides the node before its epoch is swept
+#[tokio::test(start_paused = true)]
+async fn the_seal_of_a_node_that_was_unregistered_is_left() {
+    let closed = Closed::new();
+    let epoch = closed.epoch.0;
+    for number in 0..=SEAL + 3 {
+        closed.put(epoch, number).await;
+    }
+    let unregister = UnregisterNode { node: OTHER.0 };
+    let applied = closed.metadata.apply(Action::UnregisterNode(unregister));
+    applied.expect("is hidden");
+    closed.start();
+    closed.is_swept().await;
+    let left: Vec<String> = (0..=SEAL).map(|n| format!("wal/2/{epoch}/{n}")).collect();
     assert_eq!(closed.keys().await, left);
     closed.tasks.stop().await;
 }

@@ -257,9 +257,9 @@ fn a_duty_outlives_restarts_and_ends_with_the_registration() {
     assert_eq!(log.ask(unregister()), Err(Rejection::Unclosed(second)));
 }
 
-// E1, W12: its objects are still deleted
+// E1, W12: its objects are still deleted. R3: its last epoch is remembered, because seals of its log stay.
 #[test]
-fn a_node_that_is_unregistered_is_forgotten_once_its_last_epoch_is_swept() {
+fn a_node_that_is_unregistered_is_hidden_and_its_last_epoch_remembered() {
     let (mut log, _, second) = two();
     log.ask(Ask::Fence { node: 1 }).expect("fences");
     let close = Ask::Close {
@@ -279,7 +279,9 @@ fn a_node_that_is_unregistered_is_forgotten_once_its_last_epoch_is_swept() {
         at: log.at,
     };
     log.ask(Ask::Sweep { node: 1 }).expect("is swept");
-    assert!(!log.image.nodes.contains_key(&1));
+    assert!(log.image.node(NodeId(1)).is_none());
+    let remembered = log.image.remembered(NodeId(1)).expect("is remembered");
+    assert!(remembered.epoch == second && remembered.epochs.is_empty());
     // or it comes back before
     let registered = again.ask(Ask::Register {
         node: 1,
