@@ -24,7 +24,7 @@ use crate::config::{Advertised, Config};
 use crate::controller::Balance;
 use crate::heartbeats::Heartbeats;
 use crate::memory::RequestBudgets;
-use crate::metrics::sampled::Sampler;
+use crate::metrics::sampled::{ControllerSampler, Sampler};
 use crate::net::Connections;
 use crate::partitions::{FetchSessions, PartitionOpener, Partitions, handing_over};
 use crate::quorum::NetworkTransport;
@@ -201,7 +201,11 @@ impl Node {
             (broker, recovered) = (Some(opened.0), opened.1);
             connections = Some(serving);
         } else {
-            phase.send_replace(Phase::Controlling(Arc::clone(&stores.metadata)));
+            phase.send_replace(Phase::Controlling(ControllerSampler {
+                metadata: Arc::clone(&stores.metadata),
+                device: Arc::clone(&machine.device),
+                data_dir: config.data_dir.clone(),
+            }));
         }
         Ok(Self {
             config,

@@ -3,12 +3,11 @@
 use std::fmt::{self, Display};
 use std::sync::Arc;
 
-use highwater_kraft_meta::MetadataStore;
 use highwater_s3stream::ObjectStreamStore;
 use highwater_types::ByteSize;
 
 use crate::broker::Broker;
-use crate::metrics::sampled::Sampler;
+use crate::metrics::sampled::{ControllerSampler, Sampler};
 use crate::readiness;
 
 /// The phases of a start, in order; some have the source of their own progress.
@@ -27,7 +26,7 @@ pub(crate) enum Phase {
     /// The start of a broker is over.
     Serving(Sampler),
     /// The start of a controller that is no broker is over.
-    Controlling(Arc<dyn MetadataStore>),
+    Controlling(ControllerSampler),
 }
 
 const NAMES: [&str; 5] = [

@@ -41,7 +41,7 @@ impl Admin {
     fn ready(&self) -> (StatusCode, String) {
         let readiness = match self.phase() {
             Phase::Serving(sampler) => Readiness::of(&sampler.broker),
-            Phase::Controlling(metadata) => Readiness::of_controller(&*metadata),
+            Phase::Controlling(sampler) => Readiness::of_controller(&*sampler.metadata),
             starting => return (StatusCode::SERVICE_UNAVAILABLE, starting.to_string()),
         };
         let status = match readiness.is_ready {
@@ -55,7 +55,7 @@ impl Admin {
         sampled::sample_process(self.commit);
         match self.phase() {
             Phase::Serving(sampler) => sampler.sample().await,
-            Phase::Controlling(metadata) => sampled::sample_controller(&*metadata),
+            Phase::Controlling(sampler) => sampler.sample().await,
             _starting => {}
         }
         self.metrics.render()

@@ -1,6 +1,7 @@
 //! The metrics that are sampled at each scrape.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +83,22 @@ pub(crate) struct Sampler {
     pub(crate) requests: Arc<RequestCounts>,
 }
 
+/// Reads the current values of a controller that is no broker.
+#[derive(Debug, Clone)]
+pub(crate) struct ControllerSampler {
+    pub(crate) metadata: Arc<dyn MetadataStore>,
+    pub(crate) device: Arc<dyn Device>,
+    pub(crate) data_dir: PathBuf,
+}
+
+impl ControllerSampler {
+    /// Sets every gauge to its current value.
+    pub(crate) async fn sample(&self) {
+        sample_controller(&*self.metadata);
+        sample_disk(&*self.device, &self.data_dir).await;
+    }
+}
+
 /// Sets the gauges of the process, which exist before the node does.
 pub(crate) fn sample_process(commit: &'static str) {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "commit" => commit).set(1.0);
@@ -89,13 +106,22 @@ pub(crate) fn sample_process(commit: &'static str) {
 }
 
 /// Sets the gauges of a node that may be the active controller.
-pub(crate) fn sample_controller(metadata: &dyn MetadataStore) {
+fn sample_controller(metadata: &dyn MetadataStore) {
     let (active, fenced) = match metadata.leads() {
         Some(_term) => count_brokers(&metadata.image()),
         None => (0, 0),
     };
     gauge!(BROKERS, "state" => "active").set(float(active));
     gauge!(BROKERS, "state" => "fenced").set(float(fenced));
+}
+
+async fn sample_disk(device: &dyn Device, data_dir: &Path) {
+    match device.bytes_free(data_dir).await {
+        Ok(free) => gauge!(DISK_FREE).set(float(free)),
+        Err(error) => {
+            tracing::debug!(%error, "cannot read the free space of the data directory")
+        }
+    }
 }
 
 /// The brokers whose last epoch is open, and the others.
@@ -114,7 +140,7 @@ impl Sampler {
         self.partitions();
         gauge!(HEARTBEAT_AGE).set(self.broker.heartbeats.age().as_secs_f64());
         sample_controller(&*self.broker.metadata);
-        self.disk().await;
+        sample_disk(&*self.device, &self.broker.config.data_dir).await;
         self.groups().await;
     }
 
@@ -147,15 +173,6 @@ impl Sampler {
         }
         gauge!(PARTITIONS, "state" => "open").set(float(open));
         gauge!(PARTITIONS, "state" => "not_open").set(float(not_open));
-    }
-
-    async fn disk(&self) {
-        match self.device.bytes_free(&self.broker.config.data_dir).await {
-            Ok(free) => gauge!(DISK_FREE).set(float(free)),
-            Err(error) => {
-                tracing::debug!(%error, "cannot read the free space of the data directory")
-            }
-        }
     }
 
     async fn groups(&self) {
