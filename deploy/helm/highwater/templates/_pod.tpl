@@ -57,8 +57,10 @@ spec:
                 {{- include "highwater.selector" (list $root $component) | nindent 16 }}
     {{- end }}
   topologySpreadConstraints:
-    {{- if $own.topologySpreadConstraints }}
-    {{- toYaml $own.topologySpreadConstraints | nindent 4 }}
+    {{- /* without a selector a constraint would count no pod */}}
+    {{- $selector := dict "labelSelector" (dict "matchLabels" (include "highwater.selector" (list $root $component) | fromYaml)) }}
+    {{- range $own.topologySpreadConstraints }}
+    - {{- merge (deepCopy .) $selector | toYaml | nindent 6 }}
     {{- else }}
     - maxSkew: 1
       topologyKey: topology.kubernetes.io/zone
@@ -72,6 +74,8 @@ spec:
       image: {{ include "highwater.image" $root }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
       args: [start, --config, {{ index . 3 | quote }}]
+      # the status of the pod has the end of the log of a start that fails
+      terminationMessagePolicy: FallbackToLogsOnError
       env:
         - name: POD_NAME
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
@@ -241,6 +245,7 @@ containers:
     imagePullPolicy: {{ $root.Values.image.pullPolicy }}
     args:
       {{- toYaml (index . 2) | nindent 6 }}
+    terminationMessagePolicy: FallbackToLogsOnError
     resources:
       limits: {memory: 64Mi}
       requests: {cpu: 10m, memory: 64Mi}
