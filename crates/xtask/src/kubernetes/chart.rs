@@ -64,6 +64,20 @@ const REFUSED: &[(&str, &str)] = &[
          listeners.external[0].type=NodePort,listeners.external[0].advertisedHost=a",
         "OUT needs firstNodePort or nodePorts",
     ),
+    (
+        "listeners.external[0].name=OUT,listeners.external[0].port=9094,\
+         listeners.external[0].type=NodePort,listeners.external[0].advertisedHost=a,\
+         listeners.external[0].firstNodePort=31090,listeners.external[0].bootstrapNodePort=31092",
+        "the node port 31092 is used twice",
+    ),
+    (
+        "listeners.controller.port=9644",
+        "the port 9644 is that of the metrics",
+    ),
+    (
+        "broker.wal=disk,broker.persistentVolumeClaimRetentionPolicy.whenScaled=Delete",
+        "may delete records that are not uploaded",
+    ),
 ];
 
 /// The suite.

@@ -239,6 +239,15 @@ securityContext:
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- /* where brokers may run, it may run too */}}
+{{- with $root.Values.broker.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.broker.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 containers:
   - name: highwater
     image: {{ include "highwater.image" $root }}
