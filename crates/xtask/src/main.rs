@@ -75,6 +75,22 @@ enum Command {
     Dist,
     /// Write the image of target/dist/highwater, which `dist` builds: an OCI layout, a tar file, and its list of contents.
     Image,
+    /// Start a real Kubernetes on this machine, install the chart, and prove that it works.
+    ///
+    /// A control plane and three nodes run in namespaces of their own, with containerd, on Linux, as root. The first run
+    /// builds Kubernetes, which takes a quarter of an hour. The image is built from this source, and MinIO is the object
+    /// store. Everything is gone at the end. `cargo xtask test --only kubernetes` proves the same.
+    Kubernetes {
+        /// Prove only this point; may be repeated.
+        #[arg(long, value_enum, value_name = "POINT")]
+        only: Vec<kubernetes::Point>,
+        /// Leave the cluster and the release up, also after a failure, and say how to reach them.
+        #[arg(long)]
+        keep: bool,
+        /// End a cluster that `--keep` left up, and do nothing else.
+        #[arg(long, conflicts_with_all = ["only", "keep"])]
+        end: bool,
+    },
     /// Write the generated files: the messages from the schema, and the README's table of APIs.
     Codegen,
     /// Record what Apache Kafka's tools print against Apache Kafka, which the suite `tools` compares with.
@@ -103,6 +119,11 @@ fn main() -> Result<()> {
         Command::Upgrade { from } => crash::upgrade(&from),
         Command::Dist => dist::build(),
         Command::Image => image::build(),
+        Command::Kubernetes { end: true, .. } => kubernetes::end(),
+        Command::Kubernetes { only, keep, .. } => {
+            dist::build()?;
+            kubernetes::run(&only, keep)
+        }
         Command::Codegen => {
             let files = highwater_codegen::generate(
                 Path::new("protocol/schema"),
@@ -152,11 +173,14 @@ fn test(require_all: bool, only: &[String]) -> Result<()> {
     if !only.is_empty() && asked.iter().any(|suite| suite.needs_binaries) {
         rust::build_binaries()?;
     }
+    let is_building = asked.iter().any(|suite| suite.name == kubernetes::SUITE);
+    let building = is_building.then(kubernetes::begin_to_build).flatten();
     let mut report = Report::new(require_all, asked);
     rust_alone(&mut report);
     rust::docs(&mut report);
     rust::fuzz(&mut report);
     rust::build(&mut report);
     clients(&mut report);
+    kubernetes::prove(&mut report, building);
     report.finish()
 }

@@ -101,6 +101,8 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("cluster@s3", 180),
     with_broker("cluster-example@s3", 60),
     with_broker("s3-access", 90),
+    // waits for Kubernetes to be built, which begins with the first suite
+    with_broker("kubernetes", 2400),
 ];
 
 /// Whether a suite runs without being named.

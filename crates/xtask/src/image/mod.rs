@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use self::oci::{Config, Image, Layer};
+pub(crate) use self::oci::{Config, Image, Layer};
 use crate::dist;
 use crate::jars::has;
 use crate::report::{Outcome, say};
@@ -46,9 +46,10 @@ pub(crate) fn build() -> Result<()> {
     Ok(())
 }
 
-/// Makes the image, with any name.
+/// Makes the image with any name, whose tag is the version in the image.
 pub(crate) fn make(name: &str) -> Result<Image> {
     let commit = commit()?;
+    let (_, version) = name.rsplit_once(':').context("an image's name has a tag")?;
     let contents = sbom::document(&base::packages()?)?;
     std::fs::write(SBOM, &contents)?;
     let mut program = Layer::default();
@@ -65,13 +66,13 @@ pub(crate) fn make(name: &str) -> Result<Image> {
     )?;
     program.copy(Path::new("NOTICE"), "usr/share/doc/highwater/NOTICE", 0o644)?;
     program.file("usr/share/doc/highwater/sbom.cdx.json", 0o644, contents);
-    let image = Image::new(name, &[base::layer()?, program], &config(&commit))?;
+    let image = Image::new(name, &[base::layer()?, program], &config(&commit, version))?;
     let bytes = image.bytes();
     ensure!(bytes < BYTES_MAX, "the image has {bytes} bytes");
     Ok(image)
 }
 
-fn config(commit: &str) -> Config {
+fn config(commit: &str, version: &str) -> Config {
     let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
     let label =
         |name: &str, value: &str| (format!("org.opencontainers.image.{name}"), value.to_owned());
@@ -91,7 +92,7 @@ fn config(commit: &str) -> Config {
                 "A Kafka-compatible broker whose log lives in object storage",
             ),
             label("licenses", "Apache-2.0"),
-            label("version", env!("CARGO_PKG_VERSION")),
+            label("version", version),
             label("revision", commit),
         ]),
         // a time of the build would make each image another one

@@ -1,14 +1,99 @@
-//! The suites about Kubernetes: the image and the chart.
+//! The suites about Kubernetes: the image, the chart, and the chart on a real control plane.
 
 mod chart;
+mod control_plane;
+mod images;
+mod points;
+mod release;
 mod schemas;
+mod stream;
 
+use std::thread::JoinHandle;
+
+use anyhow::{Result, anyhow};
+
+use self::control_plane::Cluster;
+pub(crate) use self::points::Point;
+use self::release::Release;
+use crate::dist;
 use crate::image;
-use crate::report::Report;
+use crate::report::{Outcome, Report, say};
 
-/// Every suite.
+/// The name of the suite with a real control plane.
+pub(crate) const SUITE: &str = "kubernetes";
+
+/// The programs of a cluster while they are being built beside other suites.
+pub(crate) type Building = JoinHandle<Result<()>>;
+
+/// Every suite but the last.
 pub(crate) fn run_all(report: &mut Report) {
     report.suite("image", image::check);
     report.suite("chart", chart::check);
     report.suite("chart-processes", chart::processes);
+}
+
+/// Begins to build a cluster's programs, which takes a quarter of an hour once.
+pub(crate) fn begin_to_build() -> Option<Building> {
+    if control_plane::missing().is_some() {
+        return None;
+    }
+    #[expect(clippy::disallowed_methods, reason = "a tool that waits for processes")]
+    Some(std::thread::spawn(|| {
+        control_plane::build().map(|_dirs| ())
+    }))
+}
+
+/// The suite with a real control plane.
+pub(crate) fn prove(report: &mut Report, building: Option<Building>) {
+    report.suite(SUITE, || {
+        if let Some(missing) = control_plane::missing() {
+            return Ok(Outcome::Skipped(missing));
+        }
+        if let Some(building) = building {
+            let built = building.join();
+            built.map_err(|_panic| anyhow!("the thread that builds panicked"))??;
+        }
+        play(&Point::ALL, false)?;
+        Ok(Outcome::Passed)
+    });
+}
+
+/// `cargo xtask kubernetes`: the points that are asked for, or all of them.
+pub(crate) fn run(only: &[Point], is_kept: bool) -> Result<()> {
+    if let Some(missing) = control_plane::missing() {
+        anyhow::bail!("{missing}");
+    }
+    match only {
+        [] => play(&Point::ALL, is_kept),
+        only => play(only, is_kept),
+    }
+}
+
+/// Ends a cluster that was left up.
+pub(crate) fn end() -> Result<()> {
+    control_plane::end_kept()
+}
+
+fn play(points: &[Point], is_kept: bool) -> Result<()> {
+    let release = match Cluster::kept()? {
+        Some(cluster) => Release::of(cluster)?,
+        None => {
+            dist::split()?;
+            let release = Release::of(Cluster::start(is_kept)?)?;
+            release.prepare()?;
+            release.install()?;
+            release
+        }
+    };
+    for point in points {
+        say(&format!("-- {point:?}"));
+        let since = release::now();
+        let proved = point.prove(&release);
+        if proved.is_err() {
+            say(&release.state());
+        }
+        proved?;
+        say(&format!("   {:.0} s", since.elapsed().as_secs_f64()));
+    }
+    Ok(())
 }

@@ -1,0 +1,178 @@
+//! Nodes are drained and die, processes are killed, a volume is lost: nothing acknowledged is lost by any of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::super::control_plane::{NODE_ADDRESSES, rest, until};
+use super::super::release::{OUTSIDE, Release, now, outside};
+use super::super::stream::Stream;
+use super::lost_volume;
+use crate::report::say;
+
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(180);
+/// How often a broker is killed.
+const KILLS: u32 = 20;
+/// The node of the store and the clients, which neither is drained nor dies.
+const SPARED: &str = "node1";
+/// The pauses for which clients live with a dead node.
+const WITHOUT: u32 = 20;
+
+pub(super) fn prove(release: &Release) -> Result<()> {
+    evictions(release)?;
+    drain(release)?;
+    kills(release)?;
+    lost_volume::prove(release)?;
+    dead_node(release)
+}
+
+/// The budget of each set lets one pod go at a time.
+fn evictions(release: &Release) -> Result<()> {
+    for component in ["broker", "controller"] {
+        let pod = |ordinal: u32| format!("hw-highwater-{component}-{ordinal}");
+        let allowed = ["get", "pdb", &format!("hw-highwater-{component}")];
+        let allowed = [&allowed[..], &["-o=jsonpath={.status.disruptionsAllowed}"]].concat();
+        until("one may go", WAIT_MAX, || {
+            Ok(release.kubectl(&allowed)? == "1")
+        })?;
+        let before = uid(release, &pod(0))?;
+        let first = evict(release, &pod(0))?;
+        ensure!(first.is_none(), "the first eviction is refused: {first:?}");
+        let second = evict(release, &pod(1))?;
+        ensure!(
+            second
+                .as_ref()
+                .is_some_and(|why| why.contains("disruption budget")),
+            "the second eviction is not refused: {second:?}"
+        );
+        replaced(release, &pod(0), &before)?;
+    }
+    say("ok an eviction beyond the budget is refused");
+    Ok(())
+}
+
+pub(super) fn uid(release: &Release, pod: &str) -> Result<String> {
+    release.kubectl(&["get", "pod", pod, "-o=jsonpath={.metadata.uid}"])
+}
+
+/// Waits until another pod of the same name is there, and all are ready.
+pub(super) fn replaced(release: &Release, pod: &str, before: &str) -> Result<()> {
+    until("the pod is replaced", WAIT_MAX, || {
+        Ok(uid(release, pod)? != before)
+    })?;
+    release.await_ready(3, WAIT_MAX)?;
+    Ok(())
+}
+
+/// A node that has a broker, and may lose it.
+fn node_of_a_broker(release: &Release) -> Result<String> {
+    for broker in 0..3 {
+        let node = release.node_of(&format!("hw-highwater-broker-{broker}"))?;
+        if node != SPARED {
+            return Ok(node);
+        }
+    }
+    bail!("all brokers are on {SPARED}")
+}
+
+/// The ids of the brokers on a node.
+fn brokers_on(release: &Release, node: &str) -> Result<Vec<i64>> {
+    let mut found = Vec::new();
+    for broker in 0..3 {
+        if release.node_of(&format!("hw-highwater-broker-{broker}"))? == node {
+            found.push(broker);
+        }
+    }
+    Ok(found)
+}
+
+/// Evicts a pod; the reason if that is refused.
+fn evict(release: &Release, pod: &str) -> Result<Option<String>> {
+    let namespace = super::super::release::NAMESPACE;
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction");
+    let metadata = format!(r#""metadata":{{"name":"{pod}","namespace":"{namespace}"}}"#);
+    let eviction = format!(r#"{{"apiVersion":"policy/v1","kind":"Eviction",{metadata}}}"#);
+    let told = release
+        .cluster
+        .kubectl_with(&["create", "--raw", &path, "-f", "-"], &eviction)?;
+    let why = String::from_utf8_lossy(&told.stderr).into_owned();
+    Ok((!told.status.success()).then_some(why))
+}
+
+/// A node is drained as for its upgrade, and comes back.
+fn drain(release: &Release) -> Result<()> {
+    let stream = Stream::start(release.stream_outside(), OUTSIDE, "stream-drain")?;
+    let since = now();
+    let node = node_of_a_broker(release)?;
+    let drain = [
+        "drain",
+        &node,
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+    ];
+    release
+        .cluster
+        .kubectl(&[&drain[..], &["--timeout=180s"]].concat())?;
+    let took = since.elapsed().as_secs_f64();
+    say(&format!("{node} is drained after {took:.0} s"));
+    for _ in 0..WITHOUT {
+        rest();
+    }
+    release.cluster.kubectl(&["uncordon", &node])?;
+    release.await_ready(3, WAIT_MAX)?;
+    stream.finish("a drained node")
+}
+
+/// The process of a broker is killed again and again.
+fn kills(release: &Release) -> Result<()> {
+    let stream = Stream::start(release.stream_outside(), OUTSIDE, "stream-kills")?;
+    for kill in 0..KILLS {
+        let pod = format!("hw-highwater-broker-{}", kill % 3);
+        let before = release.restarts(&pod)?;
+        release.kill_container(&pod)?;
+        until("the container is started again", WAIT_MAX, || {
+            Ok(release.restarts(&pod)? > before)
+        })?;
+        release.await_ready(3, WAIT_MAX)?;
+    }
+    stream.finish(&format!("{KILLS} times a broker killed with SIGKILL"))
+}
+
+/// A node dies, is taken out of the cluster, and comes back.
+fn dead_node(release: &Release) -> Result<()> {
+    let stream = Stream::start(release.stream_outside(), OUTSIDE, "stream-node")?;
+    let name = node_of_a_broker(release)?;
+    let dead: Vec<i64> = brokers_on(release, &name)?;
+    // Kubernetes goes on sending clients of the bootstrap to the dead node, until it notices that the node is silent
+    let living = (0..3).find(|broker| !dead.contains(broker));
+    let living = usize::try_from(living.context("all brokers are dead")?)?;
+    let bootstrap = outside(NODE_ADDRESSES[0], living);
+    release.cluster.kill_node(&name)?;
+    let took = until("other brokers lead its partitions", WAIT_MAX, || {
+        let leaders = release.metadata(&bootstrap)?.leaders;
+        Ok(!leaders.is_empty() && dead.iter().all(|id| !leaders.contains(id)))
+    })?;
+    let seconds = took.as_secs_f64();
+    say(&format!(
+        "{name} is dead, and others lead the partitions of brokers {dead:?} after {seconds:.0} s"
+    ));
+    for _ in 0..WITHOUT {
+        rest();
+    }
+    release.cluster.kubectl(&["delete", "node", &name])?;
+    let path = "-o=jsonpath={.status.readyReplicas}";
+    let took = until("three brokers are ready on two nodes", WAIT_MAX, || {
+        let ready = release.kubectl(&["get", "statefulset", "hw-highwater-broker", path])?;
+        let nodes: Result<Vec<String>> = (0..3)
+            .map(|broker| release.node_of(&format!("hw-highwater-broker-{broker}")))
+            .collect();
+        Ok(ready == "3" && !nodes?.contains(&name))
+    })?;
+    let seconds = took.as_secs_f64();
+    say(&format!(
+        "its brokers are ready on other nodes {seconds:.0} s after it was taken out"
+    ));
+    release.cluster.start_node(&name)?;
+    release.await_ready(3, WAIT_MAX)?;
+    stream.finish("a node that dies without a word")
+}
