@@ -102,7 +102,7 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("cluster-example@s3", 60),
     with_broker("s3-access", 90),
     // waits for Kubernetes to be built, which begins with the first suite
-    with_broker("kubernetes", 2400),
+    suite("kubernetes", 2400, Stage::Named, true),
 ];
 
 /// Whether a suite runs without being named.
