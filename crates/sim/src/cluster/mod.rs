@@ -32,8 +32,10 @@ const SESSION_MS: u64 = 1200;
 const DOWN: Duration = Duration::from_millis(300);
 /// How long a clean stop may take while something fails; then the process is killed.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// How long after the last failure a process may still end because of it.
+/// How long after the last failure a process may still end because of it: of one controller, and of several. A snapshot
+/// whose request was lost on the way to another controller is sent again after 11 s, and nothing may be decided until then.
 const HEALED_AFTER: Duration = Duration::from_secs(4);
+const QUORUM_HEALED_AFTER: Duration = Duration::from_secs(15);
 const CLIENTS: &str = "clients";
 
 /// A node of the cluster and what is around it.
@@ -206,7 +208,11 @@ impl<'a> ClusterWorld<'a> {
     /// Checks that a node that was fenced, or a controller, has failed a short time ago: no fault of the store is a
     /// reason to fence a node.
     fn check_fences(&self) -> Result<(), String> {
-        let since = self.sim.elapsed().saturating_sub(HEALED_AFTER);
+        let healed_after = match self.shape.controllers.len() {
+            1 => HEALED_AFTER,
+            _ => QUORUM_HEALED_AFTER,
+        };
+        let since = self.sim.elapsed().saturating_sub(healed_after);
         let is_sound = |id| {
             let member: &Member = &self.members[&id];
             member.failures == 0 && member.failed_at.is_none_or(|at| at < since)
