@@ -415,7 +415,7 @@ mod tests {
     #[tokio::test]
     async fn the_log_of_a_node_that_was_unregistered_is_known() {
         let dir = tempfile::tempdir().expect("a directory");
-        let metadata = open(dir.path()).await;
+        let metadata = faulty_metadata::open(NODE, dir.path()).await;
         let propose = async |action: Action| {
             let proposed = metadata.propose(action.into());
             proposed.await.expect("is taken");
