@@ -14,6 +14,8 @@ pub(super) enum Meta {
     Nothing,
     /// Reports entries, of which this is the last one.
     Tell(IOFlushed<Types>, Option<LogId>),
+    /// The log was cut, and this is its last entry.
+    Cut(Option<LogId>),
     /// Allows the files before this record's group to be deleted.
     TrimBefore,
 }
@@ -50,6 +52,12 @@ impl DurableGroups {
         drop(is_durable.await);
     }
 
+    /// Notes that the log was cut, and what its last entry is now: what was cut off may have had a later term than what takes
+    /// its place.
+    fn ends_at(&self, last: Option<LogId>) {
+        self.last.send_replace(last);
+    }
+
     /// Notes that the entries up to this one are durable, or purged.
     pub(super) fn has(&self, last: Option<LogId>) {
         self.last.send_if_modified(|known| {
@@ -79,6 +87,7 @@ impl GroupReceiver<Meta> for DurableGroups {
                         self.has(last);
                         flushed.io_completed(Ok(()));
                     }
+                    Meta::Cut(last) => self.ends_at(last),
                     Meta::TrimBefore => self.floor.store(start, Ordering::Release),
                 }
             }
@@ -86,4 +95,29 @@ impl GroupReceiver<Meta> for DurableGroups {
     }
 
     fn ended(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use openraft::vote::RaftLeaderId;
+
+    use super::super::super::types::LeaderId;
+    use super::*;
+
+    fn id(term: u64, index: u64) -> Option<LogId> {
+        Some(LogId::new(LeaderId::new(term, 1).to_committed(), index))
+    }
+
+    // D2: an entry of a later term that was cut off is no sign that those of an earlier term, which follow, are durable
+    #[test]
+    fn what_was_cut_off_is_durable_no_more() {
+        let durable = DurableGroups::new(0, id(3, 8));
+        let is_durable = |last| durable.until(last).now_or_never().is_some();
+        assert!(is_durable(id(3, 8)) && !is_durable(id(3, 9)));
+        durable.ends_at(id(1, 7));
+        assert!(is_durable(id(1, 7)) && !is_durable(id(2, 8)));
+        durable.has(id(2, 8));
+        assert!(is_durable(id(2, 8)) && !is_durable(id(2, 9)));
+    }
 }

@@ -531,7 +531,7 @@ impl RaftLogStorage<Types> for LogStore {
             after: last.map_or(0, |last| last.index),
         };
         self.memory().cut(last.map_or(0, |last| last.index + 1));
-        self.append_and_wait(&[encoded(Kind::Truncate(truncate))], Meta::Nothing)
+        self.append_and_wait(&[encoded(Kind::Truncate(truncate))], Meta::Cut(last))
             .await
     }
 
