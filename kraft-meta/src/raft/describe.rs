@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use highwater_types::{NodeId, Uuid};
+use highwater_types::{NodeId, Term, Uuid};
 use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::SerdeInstant;
 use tokio::time::Instant;
@@ -54,10 +54,10 @@ impl Voter {
         let state = |id| self.replica_state(id, log_end, &metrics);
         let observers = members.learner_ids().map(state);
         let observers = observers.chain(self.broker_states(members));
-        let is_heard = |observer: &ReplicaState| {
-            let heard_before = observer.heard_before;
-            heard_before.is_some_and(|before| before < OBSERVED_WITHIN)
-        };
+        // a new active controller has not heard them yet
+        let leads_for = self.leads_for(term);
+        let is_heard =
+            |observer: &ReplicaState| observer.heard_before.unwrap_or(leads_for) < OBSERVED_WITHIN;
         Ok(QuorumState {
             leader: self.node,
             term,
@@ -66,6 +66,15 @@ impl Voter {
             voters: self.voters_in(members).into_iter().map(state).collect(),
             observers: observers.filter(is_heard).collect(),
         })
+    }
+
+    /// How long ago this active controller was first asked in its term.
+    fn leads_for(&self, term: Term) -> Duration {
+        let asked = self.asked_first.lock();
+        let mut asked = asked.unwrap_or_else(PoisonError::into_inner);
+        let first = asked.filter(|(of, _)| *of == term);
+        let (_, since) = *asked.insert(first.unwrap_or_else(|| (term, Instant::now())));
+        since.elapsed()
     }
 
     fn replica_state(&self, id: u64, log_end: u64, metrics: &Metrics) -> ReplicaState {

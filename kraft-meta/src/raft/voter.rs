@@ -70,6 +70,8 @@ pub struct Voter {
     pub(super) heard: watch::Sender<Heard>,
     /// How far observers said that they have the metadata, and when, while this voter leads.
     pub(super) observers: Arc<Mutex<BTreeMap<NodeId, (u64, Instant)>>>,
+    /// The last term in which this voter was asked for the state of the quorum while it led, and when it first was.
+    pub(super) asked_first: Arc<Mutex<Option<(Term, Instant)>>>,
     /// Since when this voter, while it leads, has had no room to decide anything.
     pub(super) unable_since: Arc<Mutex<Option<Instant>>>,
     /// Whether observers are served.

@@ -132,7 +132,9 @@ impl Voter {
         match timeout_at(until, wait.metrics(is_over, "decides")).await {
             Ok(Ok(metrics)) if metrics.current_leader == Some(self.id) => Ok(()),
             Ok(_) => Err(self.unchanged()),
-            Err(_elapsed) => Err(late()),
+            Err(_elapsed) => Err(unavailable(
+                "no quorum of the voters answers the active controller; nothing was changed",
+            )),
         }
     }
 
@@ -223,7 +225,9 @@ impl Voter {
         voters.remove(&id);
         let left = |heard: &BTreeSet<u64>| heard.intersection(&voters).count();
         let is_enough = |left: usize| left > voters.len() / 2;
-        let heard = self.until_heard(|heard| is_enough(left(heard))).await;
+        // the one to be removed too: one that does not answer is forgotten
+        let are_heard = |heard: &BTreeSet<u64>| is_enough(left(heard)) && heard.contains(&id);
+        let heard = self.until_heard(are_heard).await;
         let left = left(&heard);
         if !is_enough(left) {
             let why = format!(
@@ -255,10 +259,10 @@ impl Voter {
     /// The replicas that answer, once they are enough, or a lease later: a new active controller has not heard them yet.
     async fn until_heard(
         &self,
-        is_enough: impl Fn(&BTreeSet<u64>) -> bool + Send + Sync,
+        are_enough: impl Fn(&BTreeSet<u64>) -> bool + Send + Sync,
     ) -> BTreeSet<u64> {
         let wait = self.raft.wait(Some(self.lease));
-        let are_heard = |metrics: &Metrics| is_enough(&self.heard_in(metrics));
+        let are_heard = |metrics: &Metrics| are_enough(&self.heard_in(metrics));
         // without them the caller sees who is missing
         drop(wait.metrics(are_heard, "enough voters answer").await);
         self.heard_replicas()

@@ -201,6 +201,7 @@ impl RaftMetadata {
             process: config.seed,
             heard: watch::Sender::default(),
             observers: Arc::default(),
+            asked_first: Arc::default(),
             unable_since: Arc::default(),
             admits: Arc::default(),
         };
