@@ -99,11 +99,16 @@ impl TestNode {
 
 /// Sends a request as a client does, and waits for the answer.
 pub(crate) async fn ask<R: Request>(node: &Node, request: &R, version: i16) -> R::Response {
+    let answer = connect(node).await.call(request, version).await;
+    answer.expect("is answered")
+}
+
+/// Connects a client to a node.
+pub(crate) async fn connect(node: &Node) -> Connection {
     let address = node.address().expect("it listens");
     let (host, port) = (address.ip().to_string(), address.port());
     let client = Connection::open(&TcpNetwork, &host, port, Options::default()).await;
-    let answer = client.expect("connects").call(request, version).await;
-    answer.expect("is answered")
+    client.expect("connects")
 }
 
 /// Makes a topic of one partition.

@@ -298,7 +298,7 @@ impl Node {
     }
 
     /// Stops: the node takes no further requests, and uploads what it can, so that the next start has nothing to replay.
-    /// This takes 25 s at most, whatever the store and the disk do (A5). If a disk hangs, the data directory stays locked
+    /// This takes 26 s at most, whatever the store and the disk do (A5). If a disk hangs, the data directory stays locked
     /// until the process has ended, because a thread may still write there.
     ///
     /// # Errors

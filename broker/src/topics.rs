@@ -265,7 +265,7 @@ mod tests {
     use highwater_types::NodeId;
 
     use super::*;
-    use crate::fixture::{TestNode, ask};
+    use crate::fixture::{TestNode, ask, connect};
 
     /// Less than any wait of the node's own.
     const SHORT_MS: i32 = 300;
@@ -346,6 +346,29 @@ mod tests {
         };
         images.wait_for(is_led).await.expect("goes on");
         node.stop().await;
+    }
+
+    // A5: the topic exists, so that a client without an answer would ask again, and be told that it exists
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_broker_that_stops_answers_a_creation_that_waits_for_leaders() {
+        let long = [("broker.session.timeout.ms", "600000")];
+        let node = TestNode::start(&long).await;
+        node.register(2).await;
+        let create = CreateTopicsRequest {
+            timeout_ms: 60_000,
+            ..create_topics(vec![new_topic("t", 2, &[])])
+        };
+        let mut client = connect(&node.node).await;
+        let mut images = node.broker().metadata.watch();
+        let stopping = async {
+            let is_made =
+                |image: &Arc<highwater_kraft_meta::MetadataImage>| image.topic("t").is_some();
+            images.wait_for(is_made).await.expect("goes on");
+            node.stop().await;
+        };
+        let (created, ()) = futures::join!(client.call(&create, 7), stopping);
+        let created = created.expect("is answered");
+        assert_eq!(created.topics[0].error_code, 0, "{created:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

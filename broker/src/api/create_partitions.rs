@@ -64,9 +64,16 @@ impl Handler for CreatePartitions {
             });
         }
         let deadline = deadline.min(Instant::now() + CREATION_DEADLINE);
-        for (id, indexes) in grown {
-            let partitions = &ctx.broker.partitions;
-            partitions.wait_created(id, indexes, deadline).await;
+        let are_led = async {
+            for (id, indexes) in grown {
+                let partitions = &ctx.broker.partitions;
+                partitions.wait_created(id, indexes, deadline).await;
+            }
+        };
+        // they exist: a broker that stops says so at once (A5)
+        tokio::select! {
+            () = are_led => {}
+            () = ctx.connection.ends() => {}
         }
         Reply::Ready(response)
     }

@@ -76,10 +76,17 @@ impl Handler for CreateTopics {
         }
         // the leaders of all topics come in few commands
         let deadline = deadline.min(Instant::now() + CREATION_DEADLINE);
-        for topic in created_topics {
-            let (id, indexes) = (topic.id, topic.partition_indexes());
-            let partitions = &ctx.broker.partitions;
-            partitions.wait_created(id, indexes, deadline).await;
+        let are_led = async {
+            for topic in created_topics {
+                let (id, indexes) = (topic.id, topic.partition_indexes());
+                let partitions = &ctx.broker.partitions;
+                partitions.wait_created(id, indexes, deadline).await;
+            }
+        };
+        // they exist: a broker that stops says so at once (A5)
+        tokio::select! {
+            () = are_led => {}
+            () = ctx.connection.ends() => {}
         }
         Reply::Ready(response)
     }
