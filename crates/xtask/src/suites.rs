@@ -147,7 +147,11 @@ mod tests {
 
     #[test]
     fn several_names_choose_several_suites_and_none_chooses_the_usual_ones() {
-        let named = ["differential@cluster", "franz-go-suite@cluster", "kubernetes"];
+        let named = [
+            "differential@cluster",
+            "franz-go-suite@cluster",
+            "kubernetes",
+        ];
         let two = chosen(&names(&["crash", named[1]])).unwrap();
         assert_eq!(two, [find("crash").unwrap(), find(named[1]).unwrap()]);
         let usual = chosen(&[]).unwrap();
