@@ -6,7 +6,8 @@ import time
 import kafka
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
-from kafka.errors import MessageSizeTooLargeError, TopicAlreadyExistsError, UnknownBrokerIdError
+from kafka.errors import (CoordinatorLoadInProgressError, CoordinatorNotAvailableError, MessageSizeTooLargeError,
+                          NotCoordinatorError, TopicAlreadyExistsError, UnknownBrokerIdError)
 
 BOOTSTRAP, NAME = sys.argv[1:]
 ALONE = "," not in BOOTSTRAP
@@ -49,26 +50,36 @@ def take(client, records):
         records.extend(some)
 
 
-def change(ask):
-    """Asks a new admin client for a change of the cluster. A client keeps the id of the broker that takes changes, and
-    fails for good if that broker has left the metadata since."""
-    deadline = time.monotonic() + TIMEOUT
-    while True:
-        admin = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
-        try:
-            return ask(admin)
-        except UnknownBrokerIdError:
-            assert time.monotonic() < deadline, "no broker takes changes"
-        finally:
-            admin.close()
+# What an admin client hands to the program when the broker that it asks has gone or no longer coordinates: it keeps the
+# ids of the brokers that take changes and that coordinate groups, and does not ask for them again.
+MOVED = (UnknownBrokerIdError, NotCoordinatorError, CoordinatorNotAvailableError, CoordinatorLoadInProgressError)
+
+
+class Admin:
+    """Asks a new admin client for each call, and another one if the broker that it asked has gone."""
+
+    def __getattr__(self, call):
+        def asked(*arguments):
+            deadline = time.monotonic() + TIMEOUT
+            while True:
+                client = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
+                try:
+                    return getattr(client, call)(*arguments)
+                except MOVED as error:
+                    assert not ALONE and time.monotonic() < deadline, error
+                    time.sleep(0.2)
+                finally:
+                    client.close()
+
+        return asked
 
 
 def administration(admin):
     name = f"{NAME}-admin"
     topic = NewTopic(name=name, num_partitions=3, replication_factor=1, topic_configs={"retention.ms": "1234567"})
-    change(lambda admin: admin.create_topics([topic]))
+    admin.create_topics([topic])
     try:
-        change(lambda admin: admin.create_topics([topic]))
+        admin.create_topics([topic])
         raise AssertionError("the topic is made twice")
     except TopicAlreadyExistsError:
         pass
@@ -76,9 +87,9 @@ def administration(admin):
     wait("three partitions", lambda: len(admin.describe_topics([name])[0]["partitions"]) == 3)
     configs = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
     assert configs["topic"][name]["retention.ms"]["value"] == "1234567", configs
-    change(lambda admin: admin.create_partitions({name: NewPartitions(5)}))
+    admin.create_partitions({name: NewPartitions(5)})
     wait("five partitions", lambda: len(admin.describe_topics([name])[0]["partitions"]) == 5)
-    change(lambda admin: admin.delete_topics([name]))
+    admin.delete_topics([name])
     wait("the topic is gone", lambda: name not in admin.list_topics())
 
 
@@ -129,7 +140,7 @@ def fill(first, end):
 
 def group(admin):
     topic = f"{NAME}-group"
-    change(lambda admin: admin.create_topics([NewTopic(name=topic, num_partitions=4, replication_factor=1)]))
+    admin.create_topics([NewTopic(name=topic, num_partitions=4, replication_factor=1)])
     fill(0, GROUP_COUNT)
     members = [consumer(group_id=NAME, session_timeout_ms=6000, heartbeat_interval_ms=300) for _ in range(2)]
     for member in members:
@@ -166,11 +177,9 @@ def group(admin):
     admin.delete_groups([NAME])
 
 
-admin_client = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
-administration(admin_client)
+administration(Admin())
 for each in ["none", "gzip", "snappy", "lz4", "zstd"]:
     codec(each)
 largest()
-group(admin_client)
-admin_client.close()
+group(Admin())
 print(f"kafka-python {kafka.__version__}: the scenario holds")
