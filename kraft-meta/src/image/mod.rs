@@ -342,7 +342,7 @@ impl MetadataImage {
             .filter(|(_, node)| !node.is_unregistered)
     }
 
-    /// Every node of which anything is known, also one that was unregistered and whose epochs may not be swept (W12).
+    /// Every node of which anything is known, also one that was unregistered, whose epochs may still have to be swept (W12).
     pub fn nodes_to_sweep(&self) -> impl Iterator<Item = (NodeId, &NodeImage)> {
         self.nodes.iter().map(|(id, node)| (NodeId(*id), &**node))
     }

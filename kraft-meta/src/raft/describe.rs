@@ -18,7 +18,7 @@ use super::voter::{Undecided, Voter};
 use crate::command::uuid;
 use crate::quorum_state::{QuorumState, ReplicaState};
 
-/// How long an observer is told of that is not heard any more (`LeaderState.OBSERVER_SESSION_TIMEOUT_MS`).
+/// An observer that has been silent for this long is left out of the answer (`LeaderState.OBSERVER_SESSION_TIMEOUT_MS`).
 const OBSERVED_WITHIN: Duration = Duration::from_secs(300);
 
 fn end(last: Option<LogId>) -> u64 {

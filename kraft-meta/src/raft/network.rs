@@ -31,8 +31,8 @@ use crate::transport::Transport;
 const PART_BYTES: u64 = 1 << 20;
 /// How long a part of a snapshot waits for its answer.
 const PART_WITHIN: Duration = Duration::from_secs(10);
-/// How much longer the last part waits, for each part of the snapshot: the other voter reads and checks the whole
-/// snapshot before it answers. A small snapshot waits no longer than it has to: if the request is lost, and its
+/// The time that is added for the last part, once for each part of the snapshot, because the other voter reads and checks
+/// the whole snapshot before it answers. A small snapshot waits no longer than it has to: if the request is lost, and its
 /// connection stays open, the other voter gets nothing meanwhile.
 const INSTALLED_WITHIN: Duration = Duration::from_secs(1);
 

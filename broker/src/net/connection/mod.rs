@@ -41,7 +41,7 @@ pub(crate) struct ConnectionInfo {
     pub listener: Arc<str>,
     /// Whether the client took its last large answer promptly; false before the first.
     prompt: AtomicBool,
-    /// Whether the client sends no more.
+    /// Whether no further request comes, because the client sends no more or the node stops.
     ended: watch::Sender<bool>,
     /// Whether requests are served or answers written.
     is_busy: AtomicBool,
@@ -127,12 +127,12 @@ impl ConnectionInfo {
         }
     }
 
-    /// Records that the client sends no more, and wakes the requests that wait for that.
+    /// Records that no further request comes, and wakes the requests that wait for that.
     pub(crate) fn set_ended(&self) {
         self.ended.send_replace(true);
     }
 
-    /// Takes no further request, and lets those in progress wait for nothing but their own work (A5).
+    /// Serves no further request. Those in progress go on, but wait for no new records and for no other clients (A5).
     pub(super) fn stop(&self) {
         self.stops.store(true, Ordering::SeqCst);
         self.set_ended();
@@ -143,19 +143,20 @@ impl ConnectionInfo {
         self.is_busy.load(Ordering::SeqCst)
     }
 
-    /// Begins a request, unless the node stops. Of a stop and a request that come together at least one sees the other.
+    /// Begins a request; returns false if the node stops. If a stop comes at the same time, either the request is refused here
+    /// or the stop sees that the connection is busy.
     fn begin_request(&self) -> bool {
         self.is_busy.store(true, Ordering::SeqCst);
         !self.stops.load(Ordering::SeqCst)
     }
 
-    /// Whether the client sends no more, so that its requests need not wait.
+    /// Whether no further request comes, so that those in progress need not wait.
     #[must_use]
     pub(crate) fn has_ended(&self) -> bool {
         *self.ended.borrow()
     }
 
-    /// Resolves when the client sends no more.
+    /// Resolves when no further request comes.
     pub(crate) async fn ends(&self) {
         let mut ended = self.ended.subscribe();
         // the sender lives as long as this
