@@ -47,7 +47,7 @@ public class Nearest {
     }
 
     static void write(String bootstrap, String topic) {
-        var settings = Map.<String, Object>of("bootstrap.servers", bootstrap, "linger.ms", 20);
+        var settings = Map.<String, Object>of("bootstrap.servers", bootstrap, "linger.ms", 20, "batch.size", 200_000);
         var bytes = new ByteArraySerializer();
         try (var producer = new KafkaProducer<>(settings, new IntegerSerializer(), bytes)) {
             byte[] value = new byte[VALUE_BYTES];
